@@ -1,0 +1,59 @@
+// Package module holds what every endpoint has in common: it is started, it serves, it is shut down.
+package module
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// Endpoint is a configured part of the server that listens and serves, such as the IMAP or the TURN endpoint.
+//
+// Start binds every socket and returns once all of them listen; serving goes on in goroutines of the endpoint.
+// When it returns an error, nothing of the endpoint is left running. Shutdown stops accepting, lets what is busy
+// finish until ctx is done, then ends the rest, and returns when every goroutine of the endpoint has ended.
+type Endpoint interface {
+	Start(ctx context.Context) error
+	Shutdown(ctx context.Context) error
+}
+
+// Group starts endpoints in the order in which they were added and shuts them down in reverse.
+// The zero value is an empty group. It is not safe for concurrent use.
+type Group struct {
+	members []member
+	started int
+}
+
+type member struct {
+	name     string
+	endpoint Endpoint
+}
+
+// Add appends an endpoint; name stands in front of its errors.
+func (g *Group) Add(name string, endpoint Endpoint) {
+	g.members = append(g.members, member{name, endpoint})
+}
+
+// Start starts the endpoints in order. When one fails, those already running are shut down again, in reverse, and the
+// error names the endpoint that failed.
+func (g *Group) Start(ctx context.Context) error {
+	for _, m := range g.members {
+		if err := m.endpoint.Start(ctx); err != nil {
+			return errors.Join(fmt.Errorf("%s: %w", m.name, err), g.Shutdown(ctx))
+		}
+		g.started++
+	}
+	return nil
+}
+
+// Shutdown shuts down the endpoints that run, in reverse order, each with what is left of ctx, and joins their errors.
+func (g *Group) Shutdown(ctx context.Context) error {
+	var errs []error
+	for ; g.started > 0; g.started-- {
+		m := g.members[g.started-1]
+		if err := m.endpoint.Shutdown(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", m.name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
