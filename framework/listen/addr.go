@@ -1,0 +1,72 @@
+// Package listen reads the listening addresses of the configuration: SCHEME://HOST:PORT.
+package listen
+
+import (
+	"encoding"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// Addr is one listening address, such as tls://0.0.0.0:993.
+type Addr struct {
+	// Scheme is in lower case; which ones make sense is for the endpoint to say.
+	Scheme string
+	// Host is an IP address without brackets, or a host name that is looked up when the socket is bound.
+	Host string
+	Port uint16
+}
+
+var _ encoding.TextUnmarshaler = (*Addr)(nil)
+
+// UnmarshalText parses SCHEME://HOST:PORT. HOST may be an IPv4 address, an IPv6 address in brackets, a host name, or
+// empty or "*", which stand for every address of the machine. PORT is 0 to 65535; with 0 the system chooses a free port,
+// which is of use to tests. The error shows the text and what would be accepted.
+func (a *Addr) UnmarshalText(text []byte) error {
+	scheme, rest, found := strings.Cut(string(text), "://")
+	if !found || scheme == "" {
+		return fmt.Errorf("%q has no scheme: want SCHEME://HOST:PORT, such as tcp://0.0.0.0:%s", text, portOf(string(text)))
+	}
+	host, port, err := net.SplitHostPort(rest)
+	if err != nil {
+		return fmt.Errorf("%q: %v: want SCHEME://HOST:PORT, an IPv6 address in brackets", text, err)
+	}
+	number, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return fmt.Errorf("%q: port %q: want a number from 1 to 65535", text, port)
+	}
+	switch host {
+	case "", "*":
+		host = "::"
+	}
+	if strings.ContainsAny(host, "/?# ") {
+		return fmt.Errorf("%q: host %q: want an IP address or a host name", text, host)
+	}
+	*a = Addr{strings.ToLower(scheme), host, uint16(number)}
+	return nil
+}
+
+// portOf guesses the port that somebody meant who wrote no scheme.
+func portOf(text string) string {
+	_, port, err := net.SplitHostPort(text)
+	if err != nil || port == "" {
+		return "PORT"
+	}
+	return port
+}
+
+// HostPort returns the address as net.Listen takes it.
+func (a Addr) HostPort() string {
+	return net.JoinHostPort(a.Host, strconv.Itoa(int(a.Port)))
+}
+
+// String returns SCHEME://HOST:PORT.
+func (a Addr) String() string { return a.Scheme + "://" + a.HostPort() }
+
+// Unspecified reports whether the address stands for every address of the machine.
+func (a Addr) Unspecified() bool {
+	ip, err := netip.ParseAddr(a.Host)
+	return err == nil && ip.IsUnspecified()
+}
