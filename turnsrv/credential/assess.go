@@ -1,0 +1,56 @@
+package credential
+
+import (
+	"slices"
+	"strings"
+)
+
+// MinSecretLen is the length in bytes below which a secret is short: 128 bits, if every one of them is random.
+const MinSecretLen = 16
+
+// Weakness is one thing that is wrong with a secret.
+type Weakness struct {
+	// Fatal means that anybody can issue credentials under the secret, so that the relay would be open.
+	Fatal bool
+	// Reason says what is wrong, as a sentence without its full stop. It never contains the secret.
+	Reason string
+}
+
+// samples are secrets that guides and example files print, reduced by canonicalSample.
+var samples = []string{
+	"authsecret", "changeme", "changethis", "examplesecret", "logen", "mysecret", "openssl", "opensslrandhex32",
+	"password", "putyoursecrethere", "randomsecret", "replaceme", "secret", "secretkey", "sharedsecret", "somesecret",
+	"staticauthsecret", "supersecret", "test", "testsecret", "turnsecret", "verysecret", "yourauthsecret", "yoursecret",
+	"yoursecrethere", "yoursecretkey", "yoursecretkeyhere", "yoursharedsecret", "yourturnsecret",
+}
+
+// Assess returns what is wrong with s, the worst first, or nothing.
+func Assess(s Secret) []Weakness {
+	if s.IsZero() {
+		return []Weakness{{Fatal: true, Reason: "The secret is empty: anybody could issue credentials"}}
+	}
+	if string(s.Bytes()) == "north" {
+		return []Weakness{{
+			Fatal:  true,
+			Reason: "This secret is public: chatmail-turn has it compiled in and coturn's example file prints it, so anybody can issue credentials",
+		}}
+	}
+	var found []Weakness
+	if slices.Contains(samples, canonicalSample(string(s.Bytes()))) {
+		found = append(found, Weakness{Reason: "The secret is a sample that guides print"})
+	}
+	if len(s.Bytes()) < MinSecretLen {
+		found = append(found, Weakness{Reason: "The secret is shorter than 16 bytes and can be guessed from one issued credential"})
+	}
+	return found
+}
+
+// canonicalSample reduces s to its lower-case letters and digits, so that "<your secret>" and "YOUR_SECRET" are one.
+func canonicalSample(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return -1
+	}, strings.ToLower(s))
+}

@@ -1,0 +1,40 @@
+package credential
+
+import "time"
+
+// Grant is what is known about a user name before its request is verified.
+type Grant struct {
+	// Keys holds every key that the user may have signed with, RFC 8489 section 9.2.2. More than one during the
+	// rotation of a secret. Never logged.
+	Keys [][]byte
+	// Expires is the moment from which the credential starts nothing new. The zero time never expires.
+	Expires time.Time
+	// Subject is whom a quota counts: the user name without its time stamp, or all of it if nothing else is in it.
+	Subject string
+}
+
+// Verifier looks up credentials that were issued under any of its secrets. It is a value without state and safe for
+// concurrent use.
+type Verifier struct {
+	Secrets []Secret
+}
+
+// Lookup returns the grant for username in realm, and false if the name has not the form of an issued one or there is
+// no secret. An expired name has a grant too: whether expiry matters depends on the request.
+func (v Verifier) Lookup(username, realm string) (Grant, bool) {
+	expires, user, err := ParseExpiry(username)
+	if err != nil {
+		return Grant{}, false
+	}
+	if user == "" {
+		user = username
+	}
+	grant := Grant{Expires: expires, Subject: user, Keys: make([][]byte, 0, len(v.Secrets))}
+	for _, secret := range v.Secrets {
+		if secret.IsZero() {
+			continue
+		}
+		grant.Keys = append(grant.Keys, LongTermKey(username, realm, Password(secret, username)))
+	}
+	return grant, len(grant.Keys) > 0
+}
