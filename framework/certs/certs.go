@@ -1,0 +1,95 @@
+// Package certs keeps the TLS certificates of the listeners: read from files, chosen by server name, read again when the
+// files change, or self-signed when there are none.
+package certs
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+)
+
+// A Pair names the PEM files of one certificate chain and of its private key.
+type Pair struct {
+	Cert string // the certificate first, then the intermediates
+	Key  string
+}
+
+// An Error says which file of a pair cannot be used, why, and what an operator can do about it.
+type Error struct {
+	File string
+	Err  error
+	Hint string // an action; may be empty
+}
+
+func (e *Error) Error() string {
+	text := fmt.Sprintf("certificate file %s: %v", e.File, reason(e.Err))
+	if e.Hint != "" {
+		text += " (" + e.Hint + ")"
+	}
+	return text
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// reason is err without the file name that Error already gives, and without the prefix that crypto/tls puts in front.
+func reason(err error) string {
+	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
+		return pathErr.Err.Error()
+	}
+	return strings.TrimPrefix(err.Error(), "tls: ")
+}
+
+// ReadPair reads and checks the two files. Errors are of type *Error. An expired certificate is not an error: see Expiry.
+func ReadPair(pair Pair) (*tls.Certificate, error) {
+	certPEM, err := os.ReadFile(pair.Cert)
+	if err != nil {
+		return nil, &Error{pair.Cert, err, openHint(err)}
+	}
+	keyPEM, err := os.ReadFile(pair.Key)
+	if err != nil {
+		return nil, &Error{pair.Key, err, openHint(err)}
+	}
+	certificate, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		file, hint := pair.Cert, "it must hold the certificate in PEM form, followed by its intermediates"
+		switch text := strings.ToLower(err.Error()); {
+		case strings.Contains(text, "switched"):
+			hint = "swap the two files"
+		case strings.Contains(text, "key"):
+			file, hint = pair.Key, "it must hold the private key that belongs to "+pair.Cert+", in PEM form and without a passphrase"
+		}
+		return nil, &Error{file, err, hint}
+	}
+	return &certificate, nil
+}
+
+func openHint(err error) string {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "check the path; a relative one starts in the working directory"
+	case errors.Is(err, fs.ErrPermission):
+		return "let the user that runs mailturn read it, for example through a group"
+	default:
+		return ""
+	}
+}
+
+// Expiry says in one phrase what is wrong with the validity of a certificate at a time, and "" when nothing is. "Soon"
+// is within soon.
+func Expiry(leaf *x509.Certificate, now time.Time, soon time.Duration) string {
+	switch {
+	case now.Before(leaf.NotBefore):
+		return fmt.Sprintf("is not valid before %s", leaf.NotBefore.UTC().Format(time.RFC3339))
+	case !now.Before(leaf.NotAfter):
+		return fmt.Sprintf("expired on %s", leaf.NotAfter.UTC().Format(time.RFC3339))
+	case leaf.NotAfter.Sub(now) < soon:
+		return fmt.Sprintf("expires on %s", leaf.NotAfter.UTC().Format(time.RFC3339))
+	default:
+		return ""
+	}
+}

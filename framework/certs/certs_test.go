@@ -1,0 +1,316 @@
+package certs
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// selfSigned makes a pair for names in a new directory, valid from an hour before now.
+func selfSigned(t *testing.T, now time.Time, names ...string) Pair {
+	t.Helper()
+	pair, created, err := SelfSigned(t.TempDir(), names, now)
+	if err != nil || !created {
+		t.Fatalf("SelfSigned: created %v, error %v", created, err)
+	}
+	return pair
+}
+
+// presented is the certificate that a client gets which asks for serverName and offers the protocols alpn.
+func presented(t *testing.T, config *tls.Config, serverName string, alpn ...string) (*x509.Certificate, error) {
+	t.Helper()
+	serverConn, clientConn := net.Pipe()
+	defer serverConn.Close()
+	defer clientConn.Close()
+	done := make(chan error, 1)
+	go func() { done <- tls.Server(serverConn, config).HandshakeContext(t.Context()) }()
+	client := tls.Client(clientConn, &tls.Config{ServerName: serverName, InsecureSkipVerify: true, NextProtos: alpn})
+	err := client.HandshakeContext(t.Context())
+	clientConn.Close()
+	<-done
+	if err != nil {
+		return nil, err
+	}
+	return client.ConnectionState().PeerCertificates[0], nil
+}
+
+func TestSelfSigned(t *testing.T) {
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	dir := filepath.Join(t.TempDir(), "state")
+	pair, created, err := SelfSigned(dir, []string{"mail.example.org", "192.0.2.1"}, start)
+	if err != nil || !created {
+		t.Fatalf("first call: created %v, error %v", created, err)
+	}
+	for path, want := range map[string]os.FileMode{dir: 0o700 | os.ModeDir, pair.Key: 0o600, pair.Cert: 0o644} {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode() != want {
+			t.Errorf("mode of %s is %v, want %v", filepath.Base(path), info.Mode(), want)
+		}
+	}
+	certificate, err := ReadPair(pair)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"mail.example.org", "192.0.2.1", "localhost", "127.0.0.1", "::1"} {
+		if err := certificate.Leaf.VerifyHostname(name); err != nil {
+			t.Errorf("certificate is not for %s: %v", name, err)
+		}
+	}
+	if key, ok := certificate.PrivateKey.(*ecdsa.PrivateKey); !ok || key.Curve != elliptic.P256() {
+		t.Errorf("key is %T, want ECDSA P-256", certificate.PrivateKey)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(certificate.Leaf)
+	if _, err := certificate.Leaf.Verify(x509.VerifyOptions{DNSName: "mail.example.org", Roots: roots, CurrentTime: start}); err != nil {
+		t.Errorf("a client that trusts the certificate refuses it: %v", err)
+	}
+
+	tests := []struct {
+		name    string
+		names   []string
+		after   time.Duration
+		created bool
+	}{
+		{"same names, half a year later", []string{"mail.example.org", "192.0.2.1"}, 180 * 24 * time.Hour, false},
+		{"29 days before the end", []string{"mail.example.org", "192.0.2.1"}, (365 - 29) * 24 * time.Hour, true},
+		{"another name", []string{"imap.example.org"}, (365 - 29) * 24 * time.Hour, true},
+		{"the same again", []string{"imap.example.org"}, (365 - 29) * 24 * time.Hour, false},
+		{"clock set back", []string{"imap.example.org"}, 0, true},
+	}
+	for _, tt := range tests {
+		_, created, err := SelfSigned(dir, tt.names, start.Add(tt.after))
+		if err != nil || created != tt.created {
+			t.Errorf("%s: created %v, error %v, want %v", tt.name, created, err, tt.created)
+		}
+	}
+
+	if err := os.WriteFile(pair.Cert, []byte("torn"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, created, err := SelfSigned(dir, []string{"imap.example.org"}, start); err != nil || !created {
+		t.Errorf("broken files: created %v, error %v, want a new pair", created, err)
+	}
+	leftOver, err := filepath.Glob(filepath.Join(dir, ".*"))
+	if err != nil || len(leftOver) != 0 {
+		t.Errorf("temporary files left: %q, %v", leftOver, err)
+	}
+}
+
+func TestSelfSignedCannotWrite(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := SelfSigned(filepath.Join(file, "state"), nil, time.Now())
+	if err == nil || !strings.Contains(err.Error(), file) {
+		t.Errorf("error %v does not name the directory", err)
+	}
+}
+
+func TestReadPairErrors(t *testing.T) {
+	now := time.Now()
+	a, b := selfSigned(t, now, "a.example.org"), selfSigned(t, now, "b.example.org")
+	garbage := filepath.Join(t.TempDir(), "garbage.pem")
+	if err := os.WriteFile(garbage, []byte("not PEM"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	missing := filepath.Join(t.TempDir(), "missing.pem")
+	tests := []struct {
+		name string
+		pair Pair
+		file string // that the error names
+		text string
+	}{
+		{"missing certificate", Pair{missing, a.Key}, missing, "no such file"},
+		{"missing key", Pair{a.Cert, missing}, missing, "no such file"},
+		{"certificate is no PEM", Pair{garbage, a.Key}, garbage, "PEM"},
+		{"key is no PEM", Pair{a.Cert, garbage}, garbage, "PEM"},
+		{"key of another certificate", Pair{a.Cert, b.Key}, b.Key, "private key that belongs to " + a.Cert},
+		{"swapped", Pair{a.Key, a.Cert}, a.Key, "swap the two files"},
+		{"key is a certificate", Pair{a.Cert, a.Cert}, a.Cert, "certificate rather than a key"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := ReadPair(tt.pair)
+			certErr, ok := errors.AsType[*Error](err)
+			if !ok {
+				t.Fatalf("error is %v, want an *Error", err)
+			}
+			if certErr.File != tt.file || !strings.Contains(err.Error(), tt.text) {
+				t.Errorf("error %q, want one about %s with %q", err, tt.file, tt.text)
+			}
+			if certErr.Hint == "" {
+				t.Errorf("error %q has no hint", err)
+			}
+		})
+	}
+	if _, err := Load(nil, slog.New(slog.DiscardHandler)); err == nil {
+		t.Error("Load without pairs succeeded")
+	}
+	_, err := Load([]Pair{{missing, a.Key}, {b.Cert, garbage}}, slog.New(slog.DiscardHandler))
+	if err == nil || !strings.Contains(err.Error(), missing) || !strings.Contains(err.Error(), garbage) {
+		t.Errorf("error %v does not name both broken pairs", err)
+	}
+}
+
+func TestHandshake(t *testing.T) {
+	now := time.Now()
+	store, err := Load([]Pair{selfSigned(t, now, "a.example.org"), selfSigned(t, now, "b.example.org")}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := store.Config("imap")
+	tests := []struct {
+		serverName string
+		alpn       []string
+		want       string // first DNS name; "" for a refused handshake
+	}{
+		{"a.example.org", nil, "a.example.org"},
+		{"b.example.org", nil, "b.example.org"},
+		{"B.Example.ORG", []string{"imap"}, "b.example.org"},
+		{"c.example.org", nil, "a.example.org"},
+		{"", nil, "a.example.org"},
+		{"a.example.org", []string{"http/1.1", "imap"}, "a.example.org"},
+		{"a.example.org", []string{"http/1.1"}, ""},
+	}
+	for _, tt := range tests {
+		leaf, err := presented(t, config, tt.serverName, tt.alpn...)
+		switch {
+		case tt.want == "" && err == nil:
+			t.Errorf("handshake for %q with ALPN %q succeeded", tt.serverName, tt.alpn)
+		case tt.want != "" && err != nil:
+			t.Errorf("handshake for %q with ALPN %q: %v", tt.serverName, tt.alpn, err)
+		case tt.want != "" && leaf.DNSNames[0] != tt.want:
+			t.Errorf("handshake for %q with ALPN %q got %s, want %s", tt.serverName, tt.alpn, leaf.DNSNames[0], tt.want)
+		}
+	}
+}
+
+func TestHandshakeRefusesTLS11(t *testing.T) {
+	store, err := Load([]Pair{selfSigned(t, time.Now())}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	serverConn, clientConn := net.Pipe()
+	defer serverConn.Close()
+	defer clientConn.Close()
+	go tls.Client(clientConn, &tls.Config{
+		InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11,
+	}).HandshakeContext(t.Context())
+	if err := tls.Server(serverConn, store.Config()).HandshakeContext(t.Context()); err == nil {
+		t.Error("TLS 1.1 was accepted")
+	}
+}
+
+// TestReload changes the files under a store: a good new pair is presented a few seconds later, a broken one never.
+func TestReload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var logged bytes.Buffer
+		pair := selfSigned(t, time.Now(), "old.example.org")
+		store, err := Load([]Pair{pair}, slog.New(slog.NewTextHandler(&logged, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		config := store.Config()
+		expect := func(when, want string) {
+			t.Helper()
+			leaf, err := presented(t, config, "")
+			if err != nil {
+				t.Fatalf("%s: %v", when, err)
+			}
+			if leaf.DNSNames[0] != want {
+				t.Errorf("%s: presented %s, want %s", when, leaf.DNSNames[0], want)
+			}
+		}
+		replace := func(by string) {
+			t.Helper()
+			next := selfSigned(t, time.Now(), by)
+			for from, to := range map[string]string{next.Cert: pair.Cert, next.Key: pair.Key} {
+				if err := os.Rename(from, to); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+
+		replace("new.example.org")
+		expect("right after the change", "old.example.org")
+		time.Sleep(statInterval)
+		expect("at the next look", "new.example.org")
+
+		if err := os.WriteFile(pair.Key, []byte("half a ke"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(statInterval)
+		expect("with a broken key", "new.example.org")
+		time.Sleep(statInterval)
+		expect("with the same broken key", "new.example.org")
+		if got := strings.Count(logged.String(), "not reloaded"); got != 1 {
+			t.Errorf("broken pair logged %d times, want once:\n%s", got, &logged)
+		}
+		if err := store.Reload(); err == nil || !strings.Contains(err.Error(), pair.Key) {
+			t.Errorf("Reload of a broken pair: error %v, want one that names %s", err, pair.Key)
+		}
+
+		replace("mended.example.org")
+		if err := store.Reload(); err != nil {
+			t.Errorf("Reload: %v", err)
+		}
+		expect("after Reload", "mended.example.org")
+	})
+}
+
+func TestExpiryWarning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var logged bytes.Buffer
+		pair := selfSigned(t, time.Now().Add(-selfSignedLifetime+ExpirySoon+time.Hour))
+		store, err := Load([]Pair{pair}, slog.New(slog.NewTextHandler(&logged, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if logged.Len() != 0 {
+			t.Errorf("warned too early: %s", &logged)
+		}
+		time.Sleep(25 * time.Hour)
+		for range 3 {
+			if _, err := presented(t, store.Config(), ""); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+		}
+		if got := strings.Count(logged.String(), "expires on"); got != 1 || !strings.Contains(logged.String(), pair.Cert) {
+			t.Errorf("warned %d times, want once with the file:\n%s", got, &logged)
+		}
+		time.Sleep(30 * 24 * time.Hour)
+		if err := store.Reload(); err != nil {
+			t.Errorf("an expired certificate is an error: %v", err)
+		}
+		if !strings.Contains(logged.String(), "expired on") {
+			t.Errorf("no warning about the expired certificate:\n%s", &logged)
+		}
+	})
+}
+
+func TestErrorText(t *testing.T) {
+	err := &Error{File: "a.pem", Err: errors.New("tls: bad record"), Hint: "do this"}
+	if got, want := err.Error(), "certificate file a.pem: bad record (do this)"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if errors.Unwrap(err) != err.Err {
+		t.Error("Unwrap does not give the cause")
+	}
+}
+

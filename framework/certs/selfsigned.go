@@ -1,0 +1,136 @@
+package certs
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+const (
+	selfSignedLifetime = 365 * 24 * time.Hour
+	selfSignedRenewal  = 30 * 24 * time.Hour // a certificate with less left is replaced
+)
+
+// SelfSigned returns a self-signed certificate (ECDSA P-256) for the DNS names and addresses in names, and for localhost,
+// 127.0.0.1 and ::1. It is kept in dir as selfsigned.crt and selfsigned.key (mode 0600) and used again by the next call
+// with the same names, until less than 30 days of its year are left. dir is made if it does not exist, with mode 0700.
+//
+// created says that the files were written by this call. It is not safe to call concurrently with the same dir.
+func SelfSigned(dir string, names []string, now time.Time) (pair Pair, created bool, err error) {
+	pair = Pair{Cert: filepath.Join(dir, "selfsigned.crt"), Key: filepath.Join(dir, "selfsigned.key")}
+	dnsNames, addresses := subjectNames(names)
+	if old, err := ReadPair(pair); err == nil && covers(old.Leaf, dnsNames, addresses) &&
+		Expiry(old.Leaf, now, selfSignedRenewal) == "" {
+		return pair, false, nil
+	}
+
+	certDER, key, err := generate(dnsNames, addresses, now)
+	if err != nil {
+		return Pair{}, false, fmt.Errorf("make self-signed certificate: %w", err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return Pair{}, false, fmt.Errorf("make self-signed certificate: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return Pair{}, false, fmt.Errorf("keep self-signed certificate: %w", err)
+	}
+	// The key goes first: a process that dies in between leaves a pair that does not match, which the next call replaces.
+	if err := writeFile(pair.Key, 0o600, "PRIVATE KEY", keyDER); err != nil {
+		return Pair{}, false, fmt.Errorf("keep self-signed certificate: %w", err)
+	}
+	if err := writeFile(pair.Cert, 0o644, "CERTIFICATE", certDER); err != nil {
+		return Pair{}, false, fmt.Errorf("keep self-signed certificate: %w", err)
+	}
+	return pair, true, nil
+}
+
+// subjectNames sorts the names into the two kinds of subject alternative name (RFC 5280 section 4.2.1.6).
+func subjectNames(names []string) (dnsNames []string, addresses []net.IP) {
+	for _, name := range append(slices.Clone(names), "localhost", "127.0.0.1", "::1") {
+		if ip := net.ParseIP(name); ip != nil {
+			if !slices.ContainsFunc(addresses, ip.Equal) {
+				addresses = append(addresses, ip)
+			}
+		} else if name != "" && !slices.Contains(dnsNames, name) {
+			dnsNames = append(dnsNames, name)
+		}
+	}
+	return dnsNames, addresses
+}
+
+func covers(leaf *x509.Certificate, dnsNames []string, addresses []net.IP) bool {
+	return slices.Equal(leaf.DNSNames, dnsNames) &&
+		slices.EqualFunc(leaf.IPAddresses, addresses, func(a, b net.IP) bool { return a.Equal(b) })
+}
+
+func generate(dnsNames []string, addresses []net.IP, now time.Time) (der []byte, key *ecdsa.PrivateKey, err error) {
+	key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+	if err != nil {
+		return nil, nil, err
+	}
+	template := &x509.Certificate{
+		SerialNumber:          serial,
+		Subject:               pkix.Name{Organization: []string{"mailturn self-signed"}, CommonName: commonName(dnsNames)},
+		NotBefore:             now.Add(-time.Hour), // for clients whose clocks are behind
+		NotAfter:              now.Add(selfSignedLifetime),
+		DNSNames:              dnsNames,
+		IPAddresses:           addresses,
+		KeyUsage:              x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		BasicConstraintsValid: true,
+	}
+	der, err = x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	return der, key, err
+}
+
+// commonName is the first name that fits the 64 characters of a common name (RFC 5280 appendix A.1).
+func commonName(dnsNames []string) string {
+	for _, name := range dnsNames {
+		if len(name) <= 64 {
+			return name
+		}
+	}
+	return ""
+}
+
+// writeFile replaces the file at path by one PEM block, so that a reader sees the old file or the new one, never a part.
+func writeFile(path string, mode os.FileMode, blockType string, der []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // with mode 0600
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(f.Name())
+		}
+	}()
+	err = pem.Encode(f, &pem.Block{Type: blockType, Bytes: der})
+	if err == nil {
+		err = f.Chmod(mode)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	return err
+}
