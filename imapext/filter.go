@@ -1,0 +1,250 @@
+// Package imapext adds the METADATA extension (RFC 5464) to an IMAP connection by filtering its two byte streams.
+//
+// A Filter stands between one client and one backend. It cuts the client's stream into commands and the backend's into
+// responses, literals included, and passes both byte for byte, except where METADATA and the end of TLS ask for a
+// change: capability lists, GETMETADATA, SETMETADATA, ENABLE, STARTTLS, COMPRESS, and logins that need TLS first. It
+// knows neither sockets nor where the values come from, does no I/O of its own and starts no goroutine.
+//
+// # Driving a Filter
+//
+// Two goroutines drive it, one for each direction. The client's goroutine, which alone writes to the backend:
+//
+//	for {
+//		n, err := client.Read(buf)      // err: half-close the backend, return
+//		p := buf[:n]
+//		for {
+//			n, event := f.FromClient(p)
+//			p = p[n:]
+//			f.WriteBackend(backend)     // before buf is used again
+//			f.WriteClient(client)       // what the Filter answered itself
+//			if event == imapext.Wait {
+//				<-f.Resume()            // or: the backend is gone
+//				continue                // with what is left of p, even if that is nothing
+//			}
+//			break                       // Continue, StartTLS, Close: see Event
+//		}
+//	}
+//
+// The backend's goroutine:
+//
+//	for {
+//		n, err := backend.Read(buf)     // err: close the client, return
+//		f.FromBackend(buf[:n])
+//		f.WriteClient(client)           // before buf is used again
+//	}
+//
+// The queues hold slices of buf, so passing bytes are never copied; hence both Write methods have to be called before buf
+// is filled again. See the example.
+//
+// # Order and locking
+//
+// FromClient and FromBackend decide under the Filter's mutex and append what they decide to queues; the order towards the
+// client is the order of the decisions. Nothing is written under that mutex: WriteClient has a lock of its own, which only
+// writers of the client's side share, and returns when all that was queued before the call is written, by whomever. A client
+// that does not read therefore stops its own session and nothing else. A response of the Filter's own enters the
+// client's stream at once if the backend is between two responses, else right behind the response that is passing.
+//
+// # Where the client's stream stops
+//
+// Whenever the meaning of the client's next byte, or the right treatment of its next command, depends on something that the
+// backend has not said yet, FromClient consumes no further and returns Wait. That is the one rule that keeps the Filter and
+// the backend agreed on where commands begin, whatever a client pipelines:
+//
+//   - before the greeting;
+//   - behind a synchronising literal's announcement, until "+" or the command's tagged response (RFC 9051 section 4.3);
+//   - behind AUTHENTICATE and each of its lines, and behind IDLE, until "+" or the tagged response;
+//   - behind LOGIN, AUTHENTICATE, UNAUTHENTICATE, IDLE, and a forwarded GETMETADATA, SETMETADATA or ENABLE, until it is
+//     answered: so GETMETADATA in the same packet as LOGIN sees the login's outcome;
+//   - before a command whose tag an unanswered command bears, so that a tagged response has one reading only;
+//   - with 1024 commands unanswered.
+//
+// The same agreement makes a literal that the client did not synchronise a synchronised one towards the backend unless
+// the backend is known to take it (LITERAL+, LITERAL-, RFC 7888): a backend that refuses the command would read the literal's
+// bytes as commands. And it ends the session at a bare CR and at a line end inside a quoted string, which no client sends
+// and servers read differently.
+package imapext
+
+import (
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+
+	"github.com/mailturn/mailturn/imapext/metadata"
+)
+
+// Entries is the source of the server annotations that are ours.
+type Entries interface {
+	// Entries returns every server annotation that is answered here for session s, each name once, in lower case and valid
+	// by metadata.CheckName, for example "/shared/vendor/deltachat/turn". An entry without a value (metadata.NIL) is
+	// owned all the same: the backend is not asked for it. Values may not contain NUL.
+	//
+	// It is called for each GETMETADATA and SETMETADATA and each METADATA response of the backend, after login, from
+	// either of the Filter's goroutines, with no lock held. The slice is not changed or kept.
+	Entries(s Session) []metadata.Entry
+}
+
+// Session is what the Filter knows about the client.
+type Session struct {
+	// Account is the name the client logged in as, as far as it can be seen: the user of LOGIN, the authorization
+	// identity of AUTHENTICATE PLAIN or else its authentication identity. Empty before login, with other mechanisms, and if
+	// longer than 255 bytes. It is what the client wrote; the backend may know the account by another name.
+	Account string
+	// Remote is the client's address.
+	Remote netip.AddrPort
+	// TLS says whether the client's side is encrypted.
+	TLS bool
+}
+
+// Options is what a Filter needs to know about its connection. The zero value makes a Filter for a plain connection
+// without STARTTLS, on which nobody can log in, and without METADATA.
+type Options struct {
+	// Entries is the source of our annotations. If nil, METADATA is the backend's own affair: it is not added to
+	// capability lists, and its commands pass.
+	Entries Entries
+	// Remote is the client's address, for Session.
+	Remote netip.AddrPort
+	// TLS says that the client's side is encrypted from the start.
+	TLS bool
+	// StartTLS offers STARTTLS while the client's side is plain.
+	StartTLS bool
+	// AllowPlaintextLogin lets clients log in on a plain connection. Without it LOGINDISABLED is announced there, and LOGIN
+	// and AUTHENTICATE get NO [PRIVACYREQUIRED] without reaching the backend.
+	AllowPlaintextLogin bool
+	// SyncLiterals makes every literal of the client a synchronising one towards the backend, also where the backend
+	// announces LITERAL+ or LITERAL-. It is for backends that leave the non-synchronising literal of a command that they refuse
+	// in the stream, and so run its contents as commands: github.com/emersion/go-imap/v2/imapserver does.
+	SyncLiterals bool
+}
+
+// Event says what FromClient needs done before it goes on.
+type Event int
+
+const (
+	// Continue asks for more bytes from the client.
+	Continue Event = iota
+	// Wait asks to write out both queues, to wait for Resume, and to call FromClient again with the bytes that it did
+	// not consume, even if there are none.
+	Wait
+	// StartTLS asks to write out both queues, to do the TLS handshake with the client, to make the writer that is handed to
+	// WriteClient write to the TLS connection, and then to call StartedTLS and WriteClient. What the client sent in the
+	// clear behind STARTTLS is consumed and gone (RFC 9051 section 6.2.1).
+	StartTLS
+	// Close asks to write out the client's queue, which ends in a BYE, and to close both sides.
+	Close
+)
+
+// Filter filters one connection. FromClient and WriteBackend are for one goroutine, FromBackend for another; the other
+// methods are safe for both.
+type Filter struct {
+	options Options
+	resume  chan struct{}
+
+	client clientStream // owned by the goroutine of FromClient
+	// toBackend is the queue towards the backend, owned by the goroutine of FromClient.
+	toBackend segments
+
+	writing sync.Mutex // held while writing to the client; taken before mu
+
+	mu sync.Mutex // guards all that follows, and is held by FromClient and FromBackend but not while they call Entries
+	backendStream
+	exchange
+	toClient segments
+	inserts  []byte // our own responses, until the passing response ends
+	session  Session
+	loggedIn bool
+	waiting  bool   // FromClient has returned Wait
+	gated    bool   // from STARTTLS's OK until StartedTLS: what the backend says is kept in stash
+	stash    []byte // at most maxStash
+}
+
+// New returns the Filter of one connection.
+func New(options Options) *Filter {
+	return &Filter{
+		options: options,
+		resume:  make(chan struct{}, 1),
+		session: Session{Remote: options.Remote, TLS: options.TLS},
+	}
+}
+
+// Session returns what is known about the client now.
+func (f *Filter) Session() Session {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.session
+}
+
+// LoggedIn reports whether the client is in the authenticated or the selected state (RFC 9051 section 3).
+func (f *Filter) LoggedIn() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.loggedIn
+}
+
+// Resume returns the channel on which FromBackend announces that a FromClient which returned Wait may get further. It is the
+// same channel throughout; a value in it may be stale, and FromClient then returns Wait again.
+func (f *Filter) Resume() <-chan struct{} {
+	return f.resume
+}
+
+// StartedTLS tells the Filter that the handshake asked for by StartTLS is done and that whatever WriteClient writes from
+// now on is encrypted. What the backend said meanwhile is queued for WriteClient.
+func (f *Filter) StartedTLS() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.session.TLS = true
+	f.gated = false
+	stash := f.stash
+	f.stash = nil
+	f.fromBackend(stash)
+}
+
+// WriteBackend writes what FromClient queued for the backend to w.
+func (f *Filter) WriteBackend(w io.Writer) error {
+	return f.toBackend.take().writeTo(w)
+}
+
+// WriteClient writes to w what is queued for the client. Both goroutines pass the same w, one that finds out the
+// client's present connection on each Write where STARTTLS may replace it. When WriteClient returns nil, everything queued
+// before the call has been written.
+func (f *Filter) WriteClient(w io.Writer) error {
+	f.writing.Lock()
+	defer f.writing.Unlock()
+	f.mu.Lock()
+	out := f.toClient.take()
+	f.mu.Unlock()
+	return out.writeTo(w)
+}
+
+// segments is a queue of bytes to be written. A segment may alias the buffer of the caller.
+type segments net.Buffers
+
+// add appends b, extending the last segment where b follows it in memory.
+func (s *segments) add(b []byte) {
+	if len(b) == 0 {
+		return
+	}
+	if n := len(*s); n > 0 {
+		last := (*s)[n-1]
+		if len(last) < cap(last) && &last[:len(last)+1][len(last)] == &b[0] {
+			(*s)[n-1] = last[:len(last)+len(b)]
+			return
+		}
+	}
+	*s = append(*s, b)
+}
+
+func (s *segments) take() segments {
+	taken := *s
+	*s = nil
+	return taken
+}
+
+func (s segments) writeTo(w io.Writer) error {
+	if len(s) == 0 {
+		return nil
+	}
+	buffers := net.Buffers(s)
+	_, err := buffers.WriteTo(w)
+	return err
+}
