@@ -1,0 +1,44 @@
+package stun
+
+// AttrType is the type of an attribute. Types below 0x8000 must be understood by whoever reads them.
+type AttrType uint16
+
+// Attributes of RFC 8489 section 18.3 and RFC 8656 section 18.
+const (
+	AttrMappedAddress           AttrType = 0x0001
+	AttrUsername                AttrType = 0x0006
+	AttrMessageIntegrity        AttrType = 0x0008
+	AttrErrorCode               AttrType = 0x0009
+	AttrUnknownAttributes       AttrType = 0x000A
+	AttrChannelNumber           AttrType = 0x000C
+	AttrLifetime                AttrType = 0x000D
+	AttrXORPeerAddress          AttrType = 0x0012
+	AttrData                    AttrType = 0x0013
+	AttrRealm                   AttrType = 0x0014
+	AttrNonce                   AttrType = 0x0015
+	AttrXORRelayedAddress       AttrType = 0x0016
+	AttrRequestedAddressFamily  AttrType = 0x0017
+	AttrEvenPort                AttrType = 0x0018
+	AttrRequestedTransport      AttrType = 0x0019
+	AttrDontFragment            AttrType = 0x001A
+	AttrMessageIntegritySHA256  AttrType = 0x001C
+	AttrXORMappedAddress        AttrType = 0x0020
+	AttrReservationToken        AttrType = 0x0022
+	AttrAdditionalAddressFamily AttrType = 0x8000
+	AttrAddressErrorCode        AttrType = 0x8001
+	AttrSoftware                AttrType = 0x8022
+	AttrFingerprint             AttrType = 0x8028
+)
+
+// ComprehensionRequired reports whether a request with an attribute of type t that is not understood has to be refused,
+// RFC 8489 section 14.
+func (t AttrType) ComprehensionRequired() bool { return t < 0x8000 }
+
+// Family is an address family as attributes encode it, RFC 8489 section 14.1.
+type Family uint8
+
+// Address families.
+const (
+	IPv4 Family = 0x01
+	IPv6 Family = 0x02
+)

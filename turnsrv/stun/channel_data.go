@@ -1,0 +1,41 @@
+package stun
+
+import (
+	"encoding/binary"
+	"errors"
+)
+
+// ChannelNumber names a channel of an allocation, RFC 8656 section 12.
+type ChannelNumber uint16
+
+// Channel numbers. RFC 8656 ends the range at 0x4FFF and reserves the rest; RFC 5766 ended it at 0x7FFF, and clients of
+// today (coturn 4.6's) still take numbers from all of it.
+const (
+	MinChannel ChannelNumber = 0x4000
+	MaxChannel ChannelNumber = 0x7FFF
+)
+
+// ChannelDataHeaderLen is the length of the header of ChannelData in bytes.
+const ChannelDataHeaderLen = 4
+
+// ErrChannelData is returned for ChannelData that ends before its declared length.
+var ErrChannelData = errors.New("ChannelData is shorter than it declares")
+
+// IsChannelData reports whether a message that begins with the byte first is ChannelData and not STUN, RFC 8656
+// section 12: its number lies between 0x4000 and 0x7FFF.
+func IsChannelData(first byte) bool { return first&0xC0 == 0x40 }
+
+// ParseChannelData splits the ChannelData message in b (RFC 8656 section 12.4).
+//
+// b is one datagram, or one frame cut from a stream; bytes behind the declared length are padding. data aliases b and
+// may be empty. The caller has looked at the first byte with IsChannelData.
+func ParseChannelData(b []byte) (number ChannelNumber, data []byte, err error) {
+	if len(b) < ChannelDataHeaderLen {
+		return 0, nil, ErrChannelData
+	}
+	length := int(binary.BigEndian.Uint16(b[2:4]))
+	if length > len(b)-ChannelDataHeaderLen {
+		return 0, nil, ErrChannelData
+	}
+	return ChannelNumber(binary.BigEndian.Uint16(b)), b[ChannelDataHeaderLen : ChannelDataHeaderLen+length], nil
+}

@@ -1,0 +1,21 @@
+package stun
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+)
+
+const (
+	fingerprintXOR = 0x5354554E
+	fingerprintLen = attributeHeaderLen + 4
+)
+
+// fingerprint is the value of FINGERPRINT behind preceding, RFC 8489 section 14.7. The length in the header has to
+// include the attribute; it is patched in a copy, because a message that was read is not ours to write to.
+func fingerprint(preceding []byte) uint32 {
+	var head [4]byte
+	copy(head[:], preceding[:2])
+	binary.BigEndian.PutUint16(head[2:], uint16(len(preceding)-HeaderLen+fingerprintLen))
+	crc := crc32.ChecksumIEEE(head[:])
+	return crc32.Update(crc, crc32.IEEETable, preceding[4:]) ^ fingerprintXOR
+}
