@@ -1,0 +1,127 @@
+// Package peer decides which peers a relay may reach.
+//
+// A relay lends its own address to strangers. What it must not lend is its place in the network: addresses that are
+// reachable only from here, services that trust the local host, and ports that would answer a small packet with a big
+// one to somebody else.
+package peer
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// Rules are what a Policy is made from. The zero value refuses the addresses of DefaultDeny and nothing else.
+type Rules struct {
+	// Allow opens addresses that DefaultDeny or Own would refuse.
+	Allow []netip.Prefix
+	// Deny refuses addresses whatever else is said about them.
+	Deny []netip.Prefix
+	// Own holds the addresses of this machine and those that its relays advertise.
+	Own []netip.Addr
+}
+
+// Policy says whether a peer may be reached. It is immutable and safe for concurrent use.
+type Policy struct {
+	allow, deny, byDefault families
+	own                    map[netip.Addr]struct{}
+}
+
+// families keeps prefixes apart by the family of their addresses: an IPv4 address need not be held against IPv6 ones.
+type families struct {
+	v4, v6 []netip.Prefix
+}
+
+func newFamilies(prefixes []netip.Prefix) (f families) {
+	for _, p := range prefixes {
+		if p = p.Masked(); p.Addr().Is4() {
+			f.v4 = append(f.v4, p)
+		} else {
+			f.v6 = append(f.v6, p)
+		}
+	}
+	return f
+}
+
+func (f *families) find(addr netip.Addr) (netip.Prefix, bool) {
+	list := f.v6
+	if addr.Is4() {
+		list = f.v4
+	}
+	for _, p := range list {
+		if p.Contains(addr) {
+			return p, true
+		}
+	}
+	return netip.Prefix{}, false
+}
+
+// New compiles rules into a Policy.
+func New(rules Rules) *Policy {
+	p := &Policy{
+		allow:     newFamilies(rules.Allow),
+		deny:      newFamilies(rules.Deny),
+		byDefault: newFamilies(defaultDeny),
+		own:       make(map[netip.Addr]struct{}, len(rules.Own)),
+	}
+	for _, addr := range rules.Own {
+		p.own[addr.Unmap().WithZone("")] = struct{}{}
+	}
+	return p
+}
+
+// CheckAddr reports whether a permission may be given for addr, RFC 8656 section 10.2. If not, rule names what refuses
+// it, as a value of a closed set with the prefix of the rule, fit for a log line.
+//
+// An address that carries an IPv4 address inside (mapped, 6to4, NAT64 ...) passes only if both pass.
+func (p *Policy) CheckAddr(addr netip.Addr) (rule string, ok bool) {
+	if addr.Zone() != "" || !addr.IsValid() {
+		return "address with a zone or none", false
+	}
+	if rule, ok := p.checkForm(addr); !ok {
+		return rule, false
+	}
+	for inner := range translated(addr) {
+		if rule, ok := p.checkForm(inner); !ok {
+			return "inside a translated address: " + rule, false
+		}
+	}
+	return "", true
+}
+
+// Check is CheckAddr for a transport address: it refuses the ports of reflectors too, and those at any address.
+func (p *Policy) Check(addr netip.AddrPort) (rule string, ok bool) {
+	if slices.Contains(reflectorPorts, addr.Port()) {
+		return "port of a reflector", false
+	}
+	return p.CheckAddr(addr.Addr())
+}
+
+// Denied reports whether an operator's own rule refuses addr. Nothing overrides that, not even that addr is a relayed
+// address of this server.
+func (p *Policy) Denied(addr netip.Addr) (rule string, denied bool) {
+	if prefix, ok := p.deny.find(addr); ok {
+		return "denied " + prefix.String(), true
+	}
+	for inner := range translated(addr) {
+		if prefix, ok := p.deny.find(inner); ok {
+			return "inside a translated address: denied " + prefix.String(), true
+		}
+	}
+	return "", false
+}
+
+func (p *Policy) checkForm(addr netip.Addr) (rule string, ok bool) {
+	if prefix, denied := p.deny.find(addr); denied {
+		return "denied " + prefix.String(), false
+	}
+	if _, allowed := p.allow.find(addr); allowed {
+		return "", true
+	}
+	if prefix, denied := p.byDefault.find(addr); denied {
+		return "default " + prefix.String(), false
+	}
+	if _, own := p.own[addr]; own {
+		return "address of this server", false
+	}
+	return "", true
+}

@@ -1,0 +1,157 @@
+package peer
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+)
+
+func TestDefaultPolicy(t *testing.T) {
+	policy := New(Rules{Own: []netip.Addr{netip.MustParseAddr("8.8.4.4"), netip.MustParseAddr("2606:4700::1")}})
+	refused := []string{
+		"0.0.0.0", "0.1.2.3", "10.0.0.1", "100.64.0.1", "127.0.0.1", "127.255.255.255", "169.254.169.254", "172.31.255.255",
+		"192.0.0.8", "192.0.2.1", "192.31.196.1", "192.52.193.1", "192.88.99.1", "192.168.1.1", "192.175.48.1",
+		"198.19.255.255", "198.51.100.7", "203.0.113.9", "224.0.0.251", "239.255.255.255", "240.0.0.1", "255.255.255.255",
+		"8.8.4.4", "2606:4700::1",
+		"::", "::1", "::8.8.8.8", "::ffff:8.8.8.8", "::ffff:127.0.0.1", "::ffff:0:8.8.8.8", "64:ff9b::8.8.8.8",
+		"64:ff9b:1::8.8.8.8", "100::1", "100:0:0:1::1", "2001::1", "2001:1ff::1", "2001:db8::1", "2002:808:808::1",
+		"2620:4f:8000::1", "3fff:fff::1", "5f00::1", "fc00::1", "fd12::1", "fe80::1", "fec0::1", "ff02::1",
+		"fe80::1%eth0", "2606:4700::2%eth0",
+		// ISATAP in a prefix that is fine by itself, with a private, a global and our own address inside.
+		"2606:4700::5efe:10.0.0.1", "2606:4700::200:5efe:192.168.0.1", "2606:4700::5efe:8.8.4.4",
+	}
+	for _, s := range refused {
+		if rule, ok := policy.CheckAddr(netip.MustParseAddr(s)); ok || rule == "" {
+			t.Errorf("%s is permitted (rule %q)", s, rule)
+		}
+	}
+	permitted := []string{
+		"1.1.1.1", "8.8.8.8", "11.0.0.1", "100.63.255.255", "100.128.0.1", "126.255.255.255", "128.0.0.1", "172.15.0.1",
+		"172.32.0.1", "192.0.1.1", "198.17.0.1", "198.20.0.1", "223.255.255.255", "2606:4700::2", "2001:200::1", "2a00::1",
+		"2606:4700::5efe:8.8.8.8",
+	}
+	for _, s := range permitted {
+		if rule, ok := policy.CheckAddr(netip.MustParseAddr(s)); !ok {
+			t.Errorf("%s is refused by %q", s, rule)
+		}
+	}
+	if _, ok := policy.CheckAddr(netip.Addr{}); ok {
+		t.Error("the zero address is permitted")
+	}
+}
+
+func TestOperatorsRules(t *testing.T) {
+	policy := New(Rules{
+		Allow: prefixes("10.0.0.0/8", "2002::/16", "64:ff9b:1::/48", "2001::/32", "198.51.100.7/32"),
+		Deny:  prefixes("10.9.0.0/16", "8.8.8.0/24"),
+		Own:   []netip.Addr{netip.MustParseAddr("198.51.100.7")},
+	})
+	tests := []struct {
+		addr string
+		rule string // empty: permitted
+	}{
+		{"10.1.2.3", ""},
+		{"10.9.2.3", "denied 10.9.0.0/16"},
+		{"8.8.8.8", "denied 8.8.8.0/24"},
+		{"192.168.0.1", "default 192.168.0.0/16"},
+		{"198.51.100.7", ""},
+		// An allowed prefix of translated addresses does not vouch for what is inside.
+		{"2002:a01:203::1", ""}, // 10.1.2.3
+		{"2002:a09:203::1", "inside a translated address: denied 10.9"}, // 10.9.2.3
+		{"2002:c0a8:1::1", "inside a translated address: default 192.168"},
+		{"2002:808:808::1", "inside a translated address: denied 8.8.8"},
+		{"64:ff9b:1::192.168.0.1", "inside a translated address: default 192.168"},
+		{"64:ff9b:1:c0a8:0:100:101:101", "inside a translated address: default 192.168"}, // 192.168.0.1 by RFC 6052's /48
+		{"2001:0:c0a8:1::fefe:fefe", "inside a translated address: default 192.168"},     // the Teredo server
+		{"2001:0:101:101::3f57:fffe", "inside a translated address: default 192.168"},    // the Teredo client
+		{"2001:0:101:101::fefe:fefe", ""},
+		// An allowed IPv4 prefix does not open its translated forms.
+		{"::ffff:10.1.2.3", "default ::ffff:0.0.0.0/96"},
+		{"64:ff9b::10.1.2.3", "default 64:ff9b::/96"},
+	}
+	for _, test := range tests {
+		rule, ok := policy.CheckAddr(netip.MustParseAddr(test.addr))
+		if ok != (test.rule == "") || !strings.HasPrefix(rule, test.rule) {
+			t.Errorf("%s: %q, %v, want %q", test.addr, rule, ok, test.rule)
+		}
+	}
+}
+
+func TestDenied(t *testing.T) {
+	policy := New(Rules{Deny: prefixes("8.8.8.0/24")})
+	for addr, want := range map[string]bool{"8.8.8.8": true, "2002:808:808::1": true, "8.8.4.4": false, "10.0.0.1": false} {
+		if rule, denied := policy.Denied(netip.MustParseAddr(addr)); denied != want {
+			t.Errorf("Denied(%s) = %q, %v, want %v", addr, rule, denied, want)
+		}
+	}
+}
+
+func TestReflectorPorts(t *testing.T) {
+	policy := New(Rules{Allow: prefixes("10.0.0.0/8")})
+	for _, port := range []uint16{0, 7, 19, 53, 69, 111, 123, 137, 138, 139, 161, 389, 1900, 5353, 11211} {
+		for _, addr := range []string{"1.1.1.1", "10.0.0.1"} {
+			if _, ok := policy.Check(netip.AddrPortFrom(netip.MustParseAddr(addr), port)); ok {
+				t.Errorf("port %d at %s is permitted", port, addr)
+			}
+		}
+	}
+	if rule, ok := policy.Check(netip.MustParseAddrPort("1.1.1.1:40000")); !ok {
+		t.Errorf("an ordinary port is refused by %q", rule)
+	}
+}
+
+func TestLocalAddrs(t *testing.T) {
+	addrs, err := LocalAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	policy := New(Rules{Own: addrs, Allow: prefixes("1.2.3.4/32")})
+	for _, addr := range addrs {
+		if _, ok := policy.CheckAddr(addr); ok {
+			t.Errorf("%v, an address of this machine, is permitted", addr)
+		}
+	}
+	if len(addrs) == 0 {
+		t.Error("this machine has no addresses")
+	}
+}
+
+func FuzzCheck(f *testing.F) {
+	for _, s := range []string{"10.0.0.1", "::ffff:10.0.0.1", "2002:a00:1::", "2001:0:a00:1::", "64:ff9b::a00:1", "2606::5efe:a00:1"} {
+		f.Add(netip.MustParseAddr(s).AsSlice())
+	}
+	policy := New(Rules{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		addr, ok := netip.AddrFromSlice(b)
+		if !ok {
+			return
+		}
+		if _, ok := policy.CheckAddr(addr); !ok {
+			return
+		}
+		// Whatever passes must not be one of the addresses that the standard library knows to be special.
+		for _, form := range []netip.Addr{addr, addr.Unmap()} {
+			if form.IsPrivate() || form.IsLoopback() || form.IsMulticast() || form.IsUnspecified() || form.IsLinkLocalUnicast() {
+				t.Errorf("%v is permitted", addr)
+			}
+		}
+	})
+}
+
+func BenchmarkCheckIPv4(b *testing.B) {
+	policy := New(Rules{})
+	addr := netip.MustParseAddrPort("1.1.1.1:40000")
+	b.ReportAllocs()
+	for b.Loop() {
+		policy.Check(addr)
+	}
+}
+
+func BenchmarkCheckIPv6(b *testing.B) {
+	policy := New(Rules{})
+	addr := netip.MustParseAddrPort("[2a00::1]:40000")
+	b.ReportAllocs()
+	for b.Loop() {
+		policy.Check(addr)
+	}
+}
