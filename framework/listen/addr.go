@@ -14,7 +14,8 @@ import (
 type Addr struct {
 	// Scheme is in lower case; which ones make sense is for the endpoint to say.
 	Scheme string
-	// Host is an IP address without brackets, or a host name that is looked up when the socket is bound.
+	// Host is an IP address without brackets, a host name that is looked up when the socket is bound, or empty for every
+	// address of the machine, IPv4 and IPv6.
 	Host string
 	Port uint16
 }
@@ -22,7 +23,7 @@ type Addr struct {
 var _ encoding.TextUnmarshaler = (*Addr)(nil)
 
 // UnmarshalText parses SCHEME://HOST:PORT. HOST may be an IPv4 address, an IPv6 address in brackets, a host name, or
-// empty or "*", which stand for every address of the machine. PORT is 0 to 65535; with 0 the system chooses a free port,
+// empty or "*", which stand for every address of the machine, IPv4 and IPv6. PORT is 0 to 65535; with 0 the system chooses a free port,
 // which is of use to tests. The error shows the text and what would be accepted.
 func (a *Addr) UnmarshalText(text []byte) error {
 	scheme, rest, found := strings.Cut(string(text), "://")
@@ -37,9 +38,8 @@ func (a *Addr) UnmarshalText(text []byte) error {
 	if err != nil {
 		return fmt.Errorf("%q: port %q: want a number from 1 to 65535", text, port)
 	}
-	switch host {
-	case "", "*":
-		host = "::"
+	if host == "*" {
+		host = ""
 	}
 	if strings.ContainsAny(host, "/?# ") {
 		return fmt.Errorf("%q: host %q: want an IP address or a host name", text, host)
@@ -65,8 +65,11 @@ func (a Addr) HostPort() string {
 // String returns SCHEME://HOST:PORT.
 func (a Addr) String() string { return a.Scheme + "://" + a.HostPort() }
 
-// Unspecified reports whether the address stands for every address of the machine.
+// Unspecified reports whether the address stands for every address of the machine, of one family or of both.
 func (a Addr) Unspecified() bool {
+	if a.Host == "" {
+		return true
+	}
 	ip, err := netip.ParseAddr(a.Host)
 	return err == nil && ip.IsUnspecified()
 }

@@ -14,8 +14,8 @@ func TestUnmarshalText(t *testing.T) {
 		{"tls://0.0.0.0:993", Addr{"tls", "0.0.0.0", 993}, ""},
 		{"TCP://localhost:143", Addr{"tcp", "localhost", 143}, ""},
 		{"udp://[2001:db8::1]:3478", Addr{"udp", "2001:db8::1", 3478}, ""},
-		{"udp://:3478", Addr{"udp", "::", 3478}, ""},
-		{"udp://*:3478", Addr{"udp", "::", 3478}, ""},
+		{"udp://:3478", Addr{"udp", "", 3478}, ""},
+		{"udp://*:3478", Addr{"udp", "", 3478}, ""},
 		{"0.0.0.0:993", Addr{}, "such as tcp://0.0.0.0:993"},
 		{"tls://0.0.0.0", Addr{}, "missing port"},
 		{"tls://2001:db8::1:993", Addr{}, "brackets"},
@@ -38,7 +38,7 @@ func TestUnmarshalText(t *testing.T) {
 }
 
 func TestStringParsesBack(t *testing.T) {
-	for _, text := range []string{"tls://0.0.0.0:993", "udp://[2001:db8::1]:3478", "tcp://localhost:143"} {
+	for _, text := range []string{"tls://0.0.0.0:993", "udp://[2001:db8::1]:3478", "tcp://localhost:143", "tcp://:143"} {
 		var a Addr
 		if err := a.UnmarshalText([]byte(text)); err != nil {
 			t.Fatal(err)
@@ -50,7 +50,7 @@ func TestStringParsesBack(t *testing.T) {
 }
 
 func TestUnspecified(t *testing.T) {
-	for host, want := range map[string]bool{"0.0.0.0": true, "::": true, "127.0.0.1": false, "localhost": false} {
+	for host, want := range map[string]bool{"": true, "0.0.0.0": true, "::": true, "127.0.0.1": false, "localhost": false} {
 		if got := (Addr{"udp", host, 1}).Unspecified(); got != want {
 			t.Errorf("%s: got %v, want %v", host, got, want)
 		}
