@@ -1,0 +1,144 @@
+package config
+
+import (
+	"bufio"
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+)
+
+// Errorf returns an error about the text at rng: summary names the problem; the detail, made from format and args, gives
+// the value seen and what would be accepted. With the zero Range it is about the file as a whole.
+func Errorf(rng hcl.Range, summary, format string, args ...any) *hcl.Diagnostic {
+	return diagnostic(hcl.DiagError, rng, summary, fmt.Sprintf(format, args...))
+}
+
+// Warnf is Errorf for something that works and may not be meant.
+func Warnf(rng hcl.Range, summary, format string, args ...any) *hcl.Diagnostic {
+	return diagnostic(hcl.DiagWarning, rng, summary, fmt.Sprintf(format, args...))
+}
+
+func diagnostic(severity hcl.DiagnosticSeverity, rng hcl.Range, summary, detail string) *hcl.Diagnostic {
+	diag := &hcl.Diagnostic{Severity: severity, Summary: summary, Detail: detail}
+	if rng != (hcl.Range{}) {
+		diag.Subject = &rng
+	}
+	return diag
+}
+
+// WithHint adds to d what to do about it, and returns d.
+func WithHint(d *hcl.Diagnostic, hint string) *hcl.Diagnostic {
+	d.Extra = hintExtra{hint: hint, wrapped: d.Extra}
+	return d
+}
+
+// hintExtra is the Extra of a diagnostic that has a hint.
+type hintExtra struct {
+	hint    string
+	wrapped any
+}
+
+func (e hintExtra) UnwrapDiagnosticExtra() any { return e.wrapped }
+
+// namesExtra is the Extra of a diagnostic that is about a name. The rest of its line is not shown: the value of a
+// misspelt secret is not known to be one.
+type namesExtra struct{ wrapped any }
+
+func (e namesExtra) UnwrapDiagnosticExtra() any { return e.wrapped }
+
+func concerningNames(diags hcl.Diagnostics) hcl.Diagnostics {
+	for _, diag := range diags {
+		diag.Extra = namesExtra{wrapped: diag.Extra}
+	}
+	return diags
+}
+
+// WriteDiagnostics prints diags in the order of their places in the file, each as
+//
+//	maddy.conf:14:3: Unsupported argument: An argument named "relm" is not expected here. Did you mean "realm"?
+//	   14 |   relm = …
+//	      |   ^^^^
+//	  hint: what to do
+//
+// with "warning: " before the summary of a warning. Secrets in the quoted line are replaced by [redacted]. Diagnostics
+// about the file as a whole come first, those about imported files last.
+func (f *File) WriteDiagnostics(w io.Writer, diags hcl.Diagnostics) error {
+	diags = slices.Clone(diags)
+	slices.SortStableFunc(diags, f.compare)
+	out := bufio.NewWriter(w)
+	for _, diag := range diags {
+		f.write(out, diag)
+	}
+	return out.Flush()
+}
+
+// compare orders by place, and by text within one place, so that the output does not depend on the order in which HCL
+// walks its maps.
+func (f *File) compare(a, b *hcl.Diagnostic) int {
+	x, y := f.subject(a), f.subject(b)
+	imported := func(rng hcl.Range) int {
+		if rng.Filename == f.Name {
+			return 0
+		}
+		return 1
+	}
+	return cmp.Or(
+		cmp.Compare(imported(x), imported(y)),
+		cmp.Compare(x.Filename, y.Filename),
+		cmp.Compare(x.Start.Line, y.Start.Line),
+		cmp.Compare(x.Start.Column, y.Start.Column),
+		cmp.Compare(a.Summary, b.Summary),
+		cmp.Compare(a.Detail, b.Detail),
+	)
+}
+
+// subject returns the place of diag. Its line is 0 if it is about a whole file.
+func (f *File) subject(diag *hcl.Diagnostic) hcl.Range {
+	if diag.Subject == nil || *diag.Subject == (hcl.Range{}) {
+		return hcl.Range{Filename: f.Name}
+	}
+	return *diag.Subject
+}
+
+func (f *File) write(w *bufio.Writer, diag *hcl.Diagnostic) {
+	rng := f.subject(diag)
+	w.WriteString(rng.Filename)
+	if rng.Start.Line > 0 {
+		fmt.Fprintf(w, ":%d:%d", rng.Start.Line, rng.Start.Column)
+	}
+	w.WriteString(": ")
+	if diag.Severity == hcl.DiagWarning {
+		w.WriteString("warning: ")
+	}
+	w.WriteString(printable(diag.Summary))
+	if diag.Detail != "" {
+		w.WriteString(": " + printable(diag.Detail))
+	}
+	w.WriteString("\n")
+	_, names := hcl.DiagnosticExtra[namesExtra](diag)
+	if text, marks, ok := f.sources.quote(rng, names); ok {
+		number := fmt.Sprint(rng.Start.Line)
+		fmt.Fprintf(w, "%5s | %s\n", number, text)
+		fmt.Fprintf(w, "%*s | %s\n", max(5, len(number)), "", marks)
+	}
+	if extra, ok := hcl.DiagnosticExtra[hintExtra](diag); ok {
+		w.WriteString("  hint: " + printable(extra.hint) + "\n")
+	}
+}
+
+// printable makes one line of s, without characters that a terminal would act on.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\t':
+			return ' '
+		case !visible(r):
+			return '·'
+		}
+		return r
+	}, s)
+}

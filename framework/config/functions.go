@@ -1,0 +1,138 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/zclconf/go-cty/cty"
+	"github.com/zclconf/go-cty/cty/function"
+)
+
+// maxFileSize bounds every file that is read: a configuration file, an imported one, and the argument of file().
+const maxFileSize = 1 << 20
+
+var errFileTooLarge = fmt.Errorf("it is larger than %d bytes", maxFileSize)
+
+// functions returns what expressions can call. Paths are relative to dir.
+func functions(dir string) map[string]function.Function {
+	return map[string]function.Function{
+		"env":  envFunction(),
+		"file": fileFunction(dir),
+	}
+}
+
+// callError is the error of one of our functions, in the parts of a diagnostic.
+type callError struct{ summary, detail, hint string }
+
+func (e *callError) Error() string { return e.detail }
+
+// envFunction is env(name) and env(name, default): an environment variable. A variable that is set and empty is empty.
+func envFunction() function.Function {
+	return function.New(&function.Spec{
+		Params:   []function.Parameter{{Name: "name", Type: cty.String}},
+		VarParam: &function.Parameter{Name: "default", Type: cty.String},
+		Type:     function.StaticReturnType(cty.String),
+		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
+			name := args[0].AsString()
+			value, set := os.LookupEnv(name)
+			switch {
+			case len(args) > 2:
+				return cty.NilVal, &callError{
+					summary: "Too many arguments", detail: "env takes the name of a variable and, if wanted, one default.",
+				}
+			case !set && len(args) == 2:
+				return args[1], nil
+			case !set:
+				return cty.NilVal, &callError{
+					summary: "Environment variable is not set",
+					detail:  fmt.Sprintf("%s is not in the environment of this process.", name),
+					hint:    fmt.Sprintf("set it, or give a default: env(%q, \"…\")", name),
+				}
+			}
+			return textValue(value, "The environment variable "+name)
+		},
+	})
+}
+
+// fileFunction is file(path): the text of a file, without the line break at its end.
+func fileFunction(dir string) function.Function {
+	return function.New(&function.Spec{
+		Params: []function.Parameter{{Name: "path", Type: cty.String}},
+		Type:   function.StaticReturnType(cty.String),
+		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
+			path := args[0].AsString()
+			if !filepath.IsAbs(path) {
+				path = filepath.Join(dir, path)
+			}
+			text, mode, err := readRegular(path)
+			if err != nil {
+				return cty.NilVal, &callError{summary: "File cannot be read", detail: fmt.Sprintf("%s: %v.", path, reason(err))}
+			}
+			value, err := textValue(strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r"), path)
+			if err == nil && mode.Perm()&0o006 != 0 {
+				value = value.Mark(openFile{path, mode.Perm()})
+			}
+			return value, err
+		},
+	})
+}
+
+// openFile marks a value that comes from a file which everybody on the machine can read or write.
+type openFile struct {
+	path string
+	mode fs.FileMode
+}
+
+// textValue returns s as a value, unless that would change it: HCL keeps strings in Unicode's normal form C, and a secret
+// of other bytes would silently become another secret.
+func textValue(s, from string) (cty.Value, error) {
+	value := cty.StringVal(s)
+	if !utf8.ValidString(s) || value.AsString() != s {
+		return cty.NilVal, &callError{
+			summary: "Not plain text",
+			detail:  from + " does not hold UTF-8 text in Unicode's normal form C.",
+			hint:    "write random bytes as base64 or hexadecimal",
+		}
+	}
+	return value, nil
+}
+
+// readRegular reads a regular file of at most maxFileSize bytes. Others, such as devices and pipes, may have no end.
+func readRegular(path string) ([]byte, fs.FileMode, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, 0, errors.New("it is not a regular file")
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer f.Close()
+	b, err := readBounded(f)
+	return b, info.Mode(), err
+}
+
+func readBounded(r io.Reader) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, maxFileSize+1))
+	if err == nil && len(b) > maxFileSize {
+		err = errFileTooLarge
+	}
+	return b, err
+}
+
+// reason returns err without the operation and path that package os puts in front.
+func reason(err error) error {
+	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
+		return pathErr.Err
+	}
+	return err
+}

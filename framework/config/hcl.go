@@ -1,0 +1,93 @@
+package config
+
+import (
+	"math/big"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
+)
+
+// The parser and the evaluator of HCL are recursive and unbounded: half a megabyte of brackets or minus signs overflows
+// the stack, which ends the process. These bounds keep the recursion below 50,000 calls.
+const (
+	maxNesting    = 100 // brackets, braces and template sequences inside each other
+	maxExpression = 500 // tokens of one level between two commas or lines, texts not counted
+)
+
+// parseHCL parses src. An endpoint without a name gets its kind for a name.
+func parseHCL(filename string, src []byte) (hcl.Body, hcl.Diagnostics) {
+	if diag := checkExtent(filename, src); diag != nil {
+		return nil, hcl.Diagnostics{diag}
+	}
+	file, diags := hclsyntax.ParseConfig(src, filename, hcl.InitialPos)
+	if diags.HasErrors() {
+		return nil, diags
+	}
+	body := file.Body.(*hclsyntax.Body)
+	diags = append(diags, checkNumbers(body)...)
+	for _, block := range body.Blocks {
+		if block.Type == "endpoint" && len(block.Labels) == 1 {
+			block.Labels = append(block.Labels, block.Labels[0])
+			block.LabelRanges = append(block.LabelRanges, block.LabelRanges[0])
+		}
+	}
+	return body, diags
+}
+
+// checkExtent refuses a text that is nested too deeply or has too long an expression.
+func checkExtent(filename string, src []byte) *hcl.Diagnostic {
+	tokens, _ := hclsyntax.LexConfig(src, filename, hcl.InitialPos)
+	type level struct {
+		tokens int
+		lines  bool // a line break ends an expression here
+	}
+	levels := []level{{lines: true}}
+	for _, token := range tokens {
+		top := &levels[len(levels)-1]
+		switch token.Type {
+		case hclsyntax.TokenOBrace, hclsyntax.TokenOBrack, hclsyntax.TokenOParen,
+			hclsyntax.TokenTemplateInterp, hclsyntax.TokenTemplateControl:
+			top.tokens++
+			levels = append(levels, level{lines: token.Type == hclsyntax.TokenOBrace})
+		case hclsyntax.TokenCBrace, hclsyntax.TokenCBrack, hclsyntax.TokenCParen, hclsyntax.TokenTemplateSeqEnd:
+			if len(levels) > 1 {
+				levels = levels[:len(levels)-1]
+			}
+		case hclsyntax.TokenComma:
+			top.tokens = 0
+		case hclsyntax.TokenNewline:
+			if top.lines {
+				top.tokens = 0
+			}
+		case hclsyntax.TokenQuotedLit, hclsyntax.TokenStringLit, hclsyntax.TokenComment:
+		default:
+			top.tokens++
+		}
+		if len(levels) > maxNesting {
+			return Errorf(token.Range, "Nested too deeply", "Brackets are nested more than %d levels deep.", maxNesting)
+		}
+		if top.tokens > maxExpression {
+			return Errorf(token.Range, "Expression is too long", "An expression has more than %d operators and operands.", maxExpression)
+		}
+	}
+	return nil
+}
+
+// checkNumbers refuses a number such as 1e999999999, which would take a gigabyte to write out.
+func checkNumbers(body *hclsyntax.Body) hcl.Diagnostics {
+	return hclsyntax.VisitAll(body, func(node hclsyntax.Node) hcl.Diagnostics {
+		if literal, ok := node.(*hclsyntax.LiteralValueExpr); ok && literal.Val.Type() == cty.Number && tooLong(literal.Val.AsBigFloat()) {
+			return hcl.Diagnostics{Errorf(literal.SrcRange, "Number is too large", "It has more than %d bits.", maxNumberBits)}
+		}
+		return nil
+	})
+}
+
+// maxNumberBits bounds how long a number is when it is written out. The largest float64 has 1024 bits.
+const maxNumberBits = 1024
+
+func tooLong(n *big.Float) bool {
+	exponent := n.MantExp(nil)
+	return n.IsInf() || exponent > maxNumberBits || exponent < -maxNumberBits
+}

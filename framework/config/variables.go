@@ -1,0 +1,123 @@
+package config
+
+import (
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/zclconf/go-cty/cty"
+)
+
+// mark is attached to a value to tell something about it wherever expressions carry it.
+type mark string
+
+// reported marks a value that could not be computed. The reason is reported where the value is defined, not at each use.
+const reported mark = "reported"
+
+var failed = cty.DynamicVal.Mark(reported)
+
+// variables computes the variables of a file: the top-level attributes that are variables, and the locals. They may refer
+// to each other in any order.
+type variables struct {
+	ctx    *hcl.EvalContext
+	exprs  map[string]hcl.Expression // by name: "hostname", "local.x"
+	values map[string]cty.Value
+	active map[string]bool // being computed, to find cycles
+	diags  hcl.Diagnostics
+}
+
+// define fills ctx.Variables. attrs are the top-level attributes that are variables; what is wrong with them is left to
+// their decoding, except that they refer to themselves.
+func define(ctx *hcl.EvalContext, attrs hcl.Attributes, locals hcl.Blocks) hcl.Diagnostics {
+	v := variables{
+		ctx: ctx, exprs: make(map[string]hcl.Expression), values: make(map[string]cty.Value), active: make(map[string]bool),
+	}
+	for name, attr := range attrs {
+		v.exprs[name] = attr.Expr
+	}
+	places := make(map[string]hcl.Range)
+	for _, block := range locals {
+		attrs, diags := block.Body.JustAttributes()
+		v.diags = append(v.diags, diags...)
+		for name, attr := range attrs {
+			if first, again := places[name]; again {
+				v.diags = append(v.diags, redefined("Local", name, attr.NameRange, first))
+				continue
+			}
+			places[name] = attr.NameRange
+			v.exprs["local."+name] = attr.Expr
+		}
+	}
+	for name := range v.exprs {
+		v.compute(name)
+	}
+	ctx.Variables = v.scope()
+	return v.diags
+}
+
+// compute evaluates one variable, after those that it refers to.
+func (v *variables) compute(name string) {
+	if _, done := v.values[name]; done || v.active[name] {
+		return
+	}
+	v.active[name] = true
+	defer delete(v.active, name)
+
+	expr := v.exprs[name]
+	for _, traversal := range expr.Variables() {
+		other := variableName(traversal)
+		if _, defined := v.exprs[other]; !defined {
+			continue
+		}
+		if v.active[other] {
+			v.diags = append(v.diags, Errorf(traversal.SourceRange(), "Definition refers to itself",
+				"%s is needed to compute %s.", name, other))
+			v.values[name] = failed
+			return
+		}
+		v.compute(other)
+	}
+	c := conversion{ctx: &hcl.EvalContext{Functions: v.ctx.Functions, Variables: v.scope()}, name: name}
+	val, diags := expr.Value(c.ctx)
+	if unknown := unknownVariables(expr, c.ctx); unknown.HasErrors() {
+		diags = unknown
+	}
+	if diags.HasErrors() {
+		val = failed
+	}
+	if strings.HasPrefix(name, "local.") {
+		c.report(diags, expr)
+		v.diags = append(v.diags, concerningNames(c.diags)...)
+	}
+	v.values[name] = val
+}
+
+// scope returns what is computed so far as HCL's variables.
+func (v *variables) scope() map[string]cty.Value {
+	scope := make(map[string]cty.Value)
+	locals := make(map[string]cty.Value)
+	for name, val := range v.values {
+		if local, ok := strings.CutPrefix(name, "local."); ok {
+			locals[local] = val
+		} else {
+			scope[name] = val
+		}
+	}
+	scope["local"] = cty.ObjectVal(locals)
+	return scope
+}
+
+// variableName returns the key in variables.exprs of what a traversal refers to.
+func variableName(traversal hcl.Traversal) string {
+	name := traversal.RootName()
+	if name == "local" && len(traversal) > 1 {
+		switch step := traversal[1].(type) {
+		case hcl.TraverseAttr:
+			return "local." + step.Name
+		case hcl.TraverseIndex:
+			if step.Key.Type() == cty.String {
+				return "local." + step.Key.AsString()
+			}
+		}
+	}
+	return name
+}
