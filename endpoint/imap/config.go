@@ -1,0 +1,432 @@
+package imap
+
+import (
+	"errors"
+	"io/fs"
+	"maps"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/mailturn/mailturn/framework/certs"
+	"github.com/mailturn/mailturn/framework/config"
+	"github.com/mailturn/mailturn/framework/listen"
+	"github.com/mailturn/mailturn/imapext/metadata"
+	"github.com/mailturn/mailturn/turnsrv/credential"
+)
+
+// Ports of IMAP: over TLS from the start, and with STARTTLS (RFC 8314 section 3.2, RFC 9051 section 2.1).
+const (
+	defaultTLSPort = 993
+	defaultPort    = 143
+)
+
+// Defaults of the limits. minIdleTimeout is RFC 9051 section 5.4's.
+const (
+	defaultMaxConnections     = 10000
+	defaultMaxUnauthenticated = 100
+	defaultLoginTimeout       = time.Minute
+	defaultIdleTimeout        = 31 * time.Minute
+	minIdleTimeout            = 30 * time.Minute
+)
+
+const maxEntryValueLen = 64 * 1024
+
+// Schema is the body of an endpoint "imap" block. Its tags are the manual that `mailturn reference` prints.
+type Schema struct {
+	Listen       config.Value[[]listen.Addr] `hcl:"listen" default:"tls://0.0.0.0:993 and tcp://0.0.0.0:143" doc:"Listening addresses: tls://HOST:PORT for TLS from the first byte, tcp://HOST:PORT for plain connections, which are offered STARTTLS."`
+	TLS          []config.TLS                `hcl:"tls,block" doc:"Certificates. With several, the client's server name chooses; the first is for clients that name none. Without one: the certificate of the top level, else that of the TURN endpoint, else a self-signed one."`
+	InsecureAuth config.Value[bool]          `hcl:"insecure_auth" default:"false" doc:"Let clients log in without TLS. Otherwise a plain connection says LOGINDISABLED until STARTTLS. Connections from loopback may always log in."`
+
+	Upstream *UpstreamSchema `hcl:"upstream,block" doc:"The IMAP server that is already there. Everything but METADATA passes between it and the clients as it is."`
+	Embedded *EmbeddedSchema `hcl:"embedded,block" doc:"An IMAP server in this process instead, with mailboxes in memory that are gone when it ends: to try things out, or for clients that need nothing but METADATA."`
+
+	Entries config.Value[map[string]string] `hcl:"entries" doc:"Further server annotations (RFC 5464) that are answered here, name = value, such as \"/shared/comment\" and \"/shared/admin\". Clients can read and not change them."`
+
+	TurnEnable    config.Value[bool]                `hcl:"turn_enable" default:"true when a TURN endpoint or turn_server is configured" doc:"Answer /shared/vendor/deltachat/turn and /shared/vendor/deltachat/turns. The other entries do not depend on it."`
+	TurnServer    config.Value[string]              `hcl:"turn_server" default:"hostname" doc:"Host in the answer: a name, which may have several addresses, or an IPv4 address. An IPv6 address is refused, because clients split the answer at its first colon."`
+	TurnPort      config.Value[int]                 `hcl:"turn_port" default:"the TURN endpoint's UDP port, else 3478" doc:"Port in /shared/vendor/deltachat/turn."`
+	TurnsPort     config.Value[int]                 `hcl:"turns_port" default:"the TURN endpoint's TLS port, else 5349" doc:"Port in /shared/vendor/deltachat/turns."`
+	TurnSecret    config.Value[[]credential.Secret] `hcl:"turn_secret" secret:"true" default:"the TURN endpoint's" doc:"Secret shared with the relay, from which passwords are computed: a string, file(PATH), env(NAME), or a list of them, of which the first one issues."`
+	TurnTTL       config.Value[time.Duration]       `hcl:"turn_ttl" default:"120h" doc:"How long an issued credential is good for. Delta Chat asks for a new one when fewer than 12 hours are left, and a phone that gets no mail does not ask, so let it be days."`
+	TurnPreferTLS config.Value[bool]                `hcl:"turn_prefer_tls" default:"false" doc:"Put the TLS port into both answers, for networks that let only that port through. The relay must answer plain TURN on it as well."`
+
+	MaxConnections     config.Value[int]           `hcl:"max_connections" default:"10000" doc:"Connections at a time. Beyond it a client is sent BYE."`
+	MaxUnauthenticated config.Value[int]           `hcl:"max_unauthenticated" default:"100" doc:"Connections at a time from one address (IPv6: one /64 network) that have not logged in. Beyond it a client is sent BYE."`
+	LoginTimeout       config.Value[time.Duration] `hcl:"login_timeout" default:"60s" doc:"How long a connection may take to log in, the TLS handshake included."`
+	IdleTimeout        config.Value[time.Duration] `hcl:"idle_timeout" default:"31m" doc:"How long a connection may be silent after login, in IDLE too. At least 30 minutes (RFC 9051 section 5.4)."`
+}
+
+// UpstreamSchema is the body of the upstream block.
+type UpstreamSchema struct {
+	config.Block
+	Address    config.Value[string] `hcl:"address" doc:"Where the server listens: tcp://HOST:PORT, tls://HOST:PORT for TLS from the first byte, or unix:///PATH. Plain tcp:// is for this machine or a network that you trust."`
+	CAFile     config.Value[string] `hcl:"tls_ca" type:"file" default:"the system's" doc:"Certificates in PEM that may have signed the server's, for tls://."`
+	ServerName config.Value[string] `hcl:"tls_server_name" default:"the host of address" doc:"Name that the server's certificate must have, for tls://."`
+}
+
+// EmbeddedSchema is the body of the embedded block.
+type EmbeddedSchema struct {
+	config.Block
+	Users     config.Value[map[string]string] `hcl:"users" secret:"true" doc:"Who may log in, name = password. The password is a bcrypt hash ($2b$...), an argon2id hash ($argon2id$...), or plain text for a try."`
+	UsersFile config.Value[string]            `hcl:"users_file" type:"file" doc:"The same in a file, one NAME:PASSWORD a line, as htpasswd -B writes it. Lines that begin with # are skipped."`
+}
+
+// Config is what an endpoint "imap" block says, as plain values.
+type Config struct {
+	Name  string
+	Range hcl.Range // of the block's header
+
+	Listen       []listen.Addr // of the schemes tls and tcp
+	ListenRanges []hcl.Range   // the place of each, or of the block's header
+	// TLS are the certificates, the first for clients that name none. Empty stands for a self-signed one, which the
+	// caller puts here before New.
+	TLS          []certs.Pair
+	InsecureAuth bool
+
+	Upstream *Upstream                    // nil for the embedded server
+	Users    map[string]credential.Secret // of the embedded server, by name: see parsePassword
+
+	Entries []metadata.Entry // sorted by name
+	TURN    TURN
+
+	MaxConnections     int
+	MaxUnauthenticated int // for each address
+	LoginTimeout       time.Duration
+	IdleTimeout        time.Duration
+}
+
+// Upstream says how to reach the IMAP server that is already there.
+type Upstream struct {
+	Scheme     string // tcp, tls or unix
+	Address    string // host:port, or a path
+	CAFile     string // empty for the system's certificates
+	ServerName string // for tls
+}
+
+// Defaults are the values of the file that stand in for what an endpoint leaves out.
+type Defaults struct {
+	Hostname string       // empty when the file has none
+	TLS      []certs.Pair // the top level's certificate, else the TURN endpoint's
+}
+
+// Decode checks the block and returns its plain values. It opens no socket; it reads the certificates and the users file.
+// The TURN settings that the block leaves out are filled in by LinkTURN, which has to be called next.
+func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostics) {
+	s := Schema{
+		TurnTTL:            config.Value[time.Duration]{V: defaultTTL},
+		MaxConnections:     config.Value[int]{V: defaultMaxConnections},
+		MaxUnauthenticated: config.Value[int]{V: defaultMaxUnauthenticated},
+		LoginTimeout:       config.Value[time.Duration]{V: defaultLoginTimeout},
+		IdleTimeout:        config.Value[time.Duration]{V: defaultIdleTimeout},
+	}
+	diags := endpoint.Decode(&s)
+	c := Config{
+		Name: endpoint.Name, Range: endpoint.Range,
+		InsecureAuth:       s.InsecureAuth.V,
+		MaxConnections:     s.MaxConnections.V,
+		MaxUnauthenticated: s.MaxUnauthenticated.V,
+		LoginTimeout:       s.LoginTimeout.V,
+		IdleTimeout:        s.IdleTimeout.V,
+	}
+	diags = append(diags, c.decodeListen(s.Listen)...)
+	diags = append(diags, c.decodeTLS(s.TLS, defaults.TLS)...)
+	diags = append(diags, c.decodeBackend(s.Upstream, s.Embedded)...)
+	diags = append(diags, c.decodeEntries(s.Entries)...)
+	diags = append(diags, c.decodeTURN(&s, defaults.Hostname)...)
+	diags = append(diags, checkLimits(&s)...)
+	return c, diags
+}
+
+func (c *Config) decodeListen(v config.Value[[]listen.Addr]) (diags hcl.Diagnostics) {
+	if !v.Set {
+		c.Listen = []listen.Addr{{Scheme: "tls", Host: "0.0.0.0", Port: defaultTLSPort}, {Scheme: "tcp", Host: "0.0.0.0", Port: defaultPort}}
+		c.ListenRanges = []hcl.Range{c.Range, c.Range}
+		return nil
+	}
+	if v.V != nil && len(v.V) == 0 {
+		return hcl.Diagnostics{config.WithHint(config.Errorf(v.Range, "No listening address", "The list is empty: nobody could connect."),
+			"leave listen out for tls://0.0.0.0:993 and tcp://0.0.0.0:143")}
+	}
+	first := make(map[string]int)
+	for i, addr := range v.V {
+		if addr.Scheme != "tls" && addr.Scheme != "tcp" {
+			diags = append(diags, config.WithHint(config.Errorf(v.At(i), "Scheme is not one of IMAP's",
+				"%s has the scheme %q: want tls (TLS from the first byte) or tcp (STARTTLS).", addr, addr.Scheme),
+				"write tls://"+addr.HostPort()+" or tcp://"+addr.HostPort()))
+			continue
+		}
+		if j, twice := first[addr.HostPort()]; twice && addr.Port != 0 {
+			diags = append(diags, config.WithHint(config.Errorf(v.At(i), "Listening address is there twice",
+				"%s and %s are the same socket.", c.Listen[j], addr), "remove one of them, or give it another port"))
+			continue
+		}
+		first[addr.HostPort()] = len(c.Listen)
+		c.Listen = append(c.Listen, addr)
+		c.ListenRanges = append(c.ListenRanges, v.At(i))
+	}
+	return diags
+}
+
+func (c *Config) decodeTLS(blocks []config.TLS, defaults []certs.Pair) (diags hcl.Diagnostics) {
+	for _, block := range blocks {
+		pair, blockDiags := certs.Decode(block)
+		diags = append(diags, blockDiags...)
+		if !blockDiags.HasErrors() {
+			c.TLS = append(c.TLS, pair)
+		}
+	}
+	if len(blocks) == 0 {
+		c.TLS = defaults
+	}
+	if len(c.TLS) == 0 && !diags.HasErrors() {
+		diags = append(diags, config.WithHint(config.Warnf(c.Range, "No certificate",
+			"Neither this endpoint nor the file has a tls block: a self-signed certificate is used, which mail clients refuse."),
+			"add tls { cert = ..., key = ... }"))
+	}
+	return diags
+}
+
+func (c *Config) decodeBackend(upstream *UpstreamSchema, embedded *EmbeddedSchema) (diags hcl.Diagnostics) {
+	switch {
+	case upstream != nil && embedded != nil:
+		return hcl.Diagnostics{config.WithHint(config.Errorf(embedded.Range, "Two IMAP servers behind one endpoint",
+			"The upstream block at %s names another one: clients can be served from one of them.", place(upstream.Range)),
+			"remove one of the two blocks")}
+	case upstream != nil:
+		return c.decodeUpstream(upstream)
+	case embedded != nil:
+		diags = c.decodeUsers(embedded)
+	}
+	if len(c.Users) == 0 && !diags.HasErrors() {
+		rng := c.Range
+		if embedded != nil {
+			rng = embedded.Range
+		}
+		diags = append(diags, config.WithHint(config.Warnf(rng, "Nobody can log in",
+			"The embedded IMAP server has no users."),
+			`add embedded { users = { "NAME" = "PASSWORD" } }, or upstream { address = "tcp://127.0.0.1:1143" } for the IMAP server that you have`))
+	}
+	return diags
+}
+
+func (c *Config) decodeUpstream(s *UpstreamSchema) (diags hcl.Diagnostics) {
+	if !s.Address.Set {
+		return hcl.Diagnostics{config.WithHint(config.Errorf(s.Range, "Address is missing",
+			"An upstream needs the address of the IMAP server."), `add address = "tcp://127.0.0.1:1143"`)}
+	}
+	u, diag := parseUpstream(s.Address)
+	if diag != nil {
+		return hcl.Diagnostics{diag}
+	}
+	for i, addr := range c.Listen {
+		if u.Scheme != "unix" && isSelf(addr, u.Address) {
+			diags = append(diags, config.WithHint(config.Errorf(s.Address.Range, "Upstream is this endpoint itself",
+				"%s is what the endpoint listens on (%s at %s): it would connect to itself for ever.", s.Address.V, addr, place(c.ListenRanges[i])),
+				"move the IMAP server to another port, such as 1143 on 127.0.0.1, and name that"))
+		}
+	}
+	if u.Scheme == "tls" {
+		u.ServerName, _, _ = net.SplitHostPort(u.Address)
+		if s.ServerName.V != "" {
+			u.ServerName = s.ServerName.V
+		}
+		if u.CAFile = s.CAFile.V; u.CAFile != "" {
+			if _, err := readRoots(u.CAFile); err != nil {
+				diags = append(diags, config.WithHint(config.Errorf(s.CAFile.Range, "File of certificates cannot be used", "%v.", err),
+					"it must hold certificates in PEM form; leave tls_ca out for those of the system"))
+			}
+		}
+	} else {
+		for _, v := range []config.Value[string]{s.CAFile, s.ServerName} {
+			if v.Set {
+				diags = append(diags, config.Warnf(v.Range, "Attribute has no effect", "It is about TLS, and %s is reached without.", s.Address.V))
+			}
+		}
+	}
+	c.Upstream = &u
+	return diags
+}
+
+func parseUpstream(v config.Value[string]) (Upstream, *hcl.Diagnostic) {
+	const accepted = "want tcp://HOST:PORT, tls://HOST:PORT or unix:///PATH"
+	scheme, rest, _ := strings.Cut(v.V, "://")
+	switch scheme = strings.ToLower(scheme); scheme {
+	case "unix":
+		if !strings.HasPrefix(rest, "/") {
+			return Upstream{}, config.WithHint(config.Errorf(v.Range, "Upstream address has no path", "%q: "+accepted+".", v.V),
+				"a path begins with a slash, so there are three of them: unix:///run/dovecot/imap")
+		}
+		return Upstream{Scheme: scheme, Address: rest}, nil
+	case "tcp", "tls":
+		var addr listen.Addr
+		if err := addr.UnmarshalText([]byte(v.V)); err != nil {
+			return Upstream{}, config.Errorf(v.Range, "Upstream address cannot be read", "%v.", err)
+		}
+		switch {
+		case addr.Port == 0:
+			return Upstream{}, config.Errorf(v.Range, "Upstream address has no port", "%q has port 0: want 1 to 65535.", v.V)
+		case addr.Unspecified():
+			return Upstream{}, config.WithHint(config.Errorf(v.Range, "Upstream address names no host", "%q stands for every address: "+accepted+".", v.V),
+				"for this machine, write 127.0.0.1")
+		}
+		return Upstream{Scheme: addr.Scheme, Address: addr.HostPort()}, nil
+	default:
+		return Upstream{}, config.Errorf(v.Range, "Upstream address has an unknown scheme", "%q: "+accepted+".", v.V)
+	}
+}
+
+// isSelf reports whether connecting to target reaches a socket that listens on addr, as far as that can be seen without
+// looking up names.
+func isSelf(addr listen.Addr, target string) bool {
+	host, port, err := net.SplitHostPort(target)
+	if err != nil || port != strconv.Itoa(int(addr.Port)) {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	return host == addr.Host || addr.Unspecified() && (host == "localhost" || err == nil && ip.IsLoopback())
+}
+
+func (c *Config) decodeUsers(s *EmbeddedSchema) (diags hcl.Diagnostics) {
+	c.Users = make(map[string]credential.Secret)
+	for _, name := range slices.Sorted(maps.Keys(s.Users.V)) {
+		if err := checkUsername(name); err != nil {
+			diags = append(diags, config.Errorf(s.Users.Range, "User name cannot be used", "%v.", sentence(err)))
+			continue
+		}
+		if _, err := parsePassword(s.Users.V[name]); err != nil {
+			diags = append(diags, config.WithHint(config.Errorf(s.Users.Range, "Password cannot be used", "User %q: %v.", name, err),
+				"htpasswd -nB NAME makes a bcrypt hash"))
+			continue
+		}
+		c.Users[name] = credential.NewSecret([]byte(s.Users.V[name]))
+	}
+	if !s.UsersFile.Set {
+		return diags
+	}
+	fromFile, fileDiags := readUsersFile(s.UsersFile)
+	diags = append(diags, fileDiags...)
+	for _, name := range slices.Sorted(maps.Keys(fromFile)) {
+		if _, twice := c.Users[name]; twice {
+			diags = append(diags, config.WithHint(config.Errorf(s.UsersFile.Range, "User is there twice",
+				"%q is in users at %s, and in the file %s.", name, place(s.Users.Range), s.UsersFile.V), "remove one of them"))
+		}
+		c.Users[name] = credential.NewSecret([]byte(fromFile[name]))
+	}
+	return diags
+}
+
+func readUsersFile(v config.Value[string]) (users map[string]string, diags hcl.Diagnostics) {
+	f, err := os.Open(v.V)
+	if err != nil {
+		diag := config.Errorf(v.Range, "Users file cannot be read", "%v.", err)
+		if errors.Is(err, fs.ErrPermission) {
+			config.WithHint(diag, "let the user that runs mailturn read it")
+		}
+		return nil, hcl.Diagnostics{diag}
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.Mode().Perm()&0o004 != 0 {
+		diags = append(diags, config.WithHint(config.Warnf(v.Range, "Everybody on this machine can read the users file",
+			"%s has mode %#o.", v.V, info.Mode().Perm()), "chmod o-r "+v.V))
+	}
+	if users, err = readUsers(f); err != nil {
+		diags = append(diags, config.Errorf(v.Range, "Users file cannot be used", "%s: %v.", v.V, err))
+	}
+	return users, diags
+}
+
+func (c *Config) decodeEntries(v config.Value[map[string]string]) (diags hcl.Diagnostics) {
+	seen := make(map[string]string)
+	for _, name := range slices.Sorted(maps.Keys(v.V)) {
+		value, lower := v.V[name], strings.ToLower(name)
+		if diag := checkEntry(v.Range, name, value); diag != nil {
+			diags = append(diags, diag)
+			if diag.Severity == hcl.DiagError {
+				continue
+			}
+		}
+		if other, twice := seen[lower]; twice {
+			diags = append(diags, config.Errorf(v.Range, "Entry is there twice",
+				"%q and %q are the same: case does not matter in entry names (RFC 5464 section 3.2).", other, name))
+			continue
+		}
+		seen[lower] = name
+		c.Entries = append(c.Entries, metadata.Entry{Name: lower, Value: metadata.String(value)})
+	}
+	return diags
+}
+
+// checkEntry returns what is wrong with one of the configured entries, or nil.
+func checkEntry(rng hcl.Range, name, value string) *hcl.Diagnostic {
+	lower := strings.ToLower(name)
+	if err := metadata.CheckName(name); err != nil {
+		return config.WithHint(config.Errorf(rng, "Entry name is invalid", "%q: %v (RFC 5464 section 3.2).", name, err),
+			"names look like /shared/comment or /shared/vendor/NAME/SOMETHING")
+	}
+	switch {
+	case strings.HasPrefix(lower, "/private/"):
+		return config.WithHint(config.Errorf(rng, "Entry is private",
+			"%q would belong to one user, and what stands here is for all.", name), "begin the name with /shared/")
+	case lower == turnEntry || lower == turnsEntry:
+		return config.WithHint(config.Errorf(rng, "Entry is made from the turn_ attributes",
+			"%q cannot be set here: its value is a credential that expires.", name), "use turn_server, turn_port and turn_secret")
+	case len(value) > maxEntryValueLen:
+		return config.Errorf(rng, "Entry value is too long", "%q has %d bytes: want %d or fewer.", name, len(value), maxEntryValueLen)
+	case strings.ContainsRune(value, 0):
+		return config.Errorf(rng, "Entry value holds a NUL byte", "%q: IMAP has no way to send it.", name)
+	case !utf8.ValidString(value):
+		return config.Errorf(rng, "Entry value is not UTF-8", "%q: Delta Chat ends on such a value.", name)
+	case lower == "/shared/admin" && !isURI(value):
+		return config.WithHint(config.Warnf(rng, "Contact of the server is not a URI",
+			"%q is %q, and RFC 5464 section 6.2.1.2 wants a URI.", name, value), "write mailto:"+strings.TrimSpace(value))
+	case !strings.HasPrefix(lower, "/shared/vendor/") && lower != "/shared/comment" && lower != "/shared/admin":
+		return config.WithHint(config.Warnf(rng, "Entry is unknown to Delta Chat",
+			"%q: a client that asks for it gets an answer that it cannot read, and ends the session.", name),
+			"use /shared/comment, /shared/admin, or a name below /shared/vendor/")
+	}
+	return nil
+}
+
+func isURI(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && u.Scheme != "" && len(s) > len(u.Scheme)+1
+}
+
+func checkLimits(s *Schema) (diags hcl.Diagnostics) {
+	for _, limit := range []struct {
+		name  string
+		value config.Value[int]
+	}{{"max_connections", s.MaxConnections}, {"max_unauthenticated", s.MaxUnauthenticated}} {
+		if limit.value.V < 1 {
+			diags = append(diags, config.Errorf(limit.value.Range, "Limit lets nobody in", "%s is %d: want 1 or more.", limit.name, limit.value.V))
+		}
+	}
+	if s.LoginTimeout.V < time.Second {
+		diags = append(diags, config.Errorf(s.LoginTimeout.Range, "Time to log in is too short", "login_timeout is %v: want 1s or more.", s.LoginTimeout.V))
+	}
+	if s.IdleTimeout.V < minIdleTimeout {
+		diags = append(diags, config.Errorf(s.IdleTimeout.Range, "Idle time-out is too short",
+			"idle_timeout is %v: want 30m or more (RFC 9051 section 5.4); clients renew IDLE every 29 minutes.", s.IdleTimeout.V))
+	}
+	return diags
+}
+
+// place is how a diagnostic names another place in the files.
+func place(rng hcl.Range) string {
+	return rng.Filename + ":" + strconv.Itoa(rng.Start.Line)
+}
+
+// sentence is the text of err with a capital at its beginning.
+func sentence(err error) string {
+	text := err.Error()
+	return strings.ToUpper(text[:1]) + text[1:]
+}

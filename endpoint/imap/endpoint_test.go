@@ -1,0 +1,194 @@
+package imap
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mailturn/mailturn/framework/certs"
+	"github.com/mailturn/mailturn/framework/config"
+	"github.com/mailturn/mailturn/framework/listen"
+	"github.com/mailturn/mailturn/imapext/metadata"
+	"github.com/mailturn/mailturn/turnsrv/credential"
+)
+
+// bcryptSecret is "secret" with the lowest cost there is.
+const bcryptSecret = "$2a$04$4MRwUZ2lzHTLGTKxuAmHJezNfV4s1jgKYVUeISrZTBoXMCr3i7cVW"
+
+// testConfig has a TLS and a plain listener on free ports of loopback, two users, and TURN.
+func testConfig(t *testing.T) Config {
+	t.Helper()
+	pair, _, err := certs.SelfSigned(t.TempDir(), []string{"imap.example.org"}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Config{
+		Name:   "imap",
+		Listen: []listen.Addr{{Scheme: "tls", Host: "127.0.0.1"}, {Scheme: "tcp", Host: "127.0.0.1"}},
+		TLS:    []certs.Pair{pair},
+		Users: map[string]credential.Secret{
+			"alice": credential.NewSecret([]byte("wonderland")),
+			"bob":   credential.NewSecret([]byte("builder")),
+		},
+		Entries: []metadata.Entry{
+			{Name: "/shared/admin", Value: metadata.String("mailto:postmaster@example.org")},
+			{Name: "/shared/comment", Value: metadata.String("a test")},
+		},
+		TURN: TURN{
+			Enable:  config.Value[bool]{V: true},
+			Server:  config.Value[string]{V: "turn.example.org"},
+			Port:    config.Value[uint16]{V: 3478},
+			TLSPort: config.Value[uint16]{V: 5349},
+			Secrets: config.Value[[]credential.Secret]{V: []credential.Secret{credential.NewSecret([]byte("test-secret"))}},
+			TTL:     config.Value[time.Duration]{V: 120 * time.Hour},
+		},
+		MaxConnections:     100,
+		MaxUnauthenticated: 100,
+		LoginTimeout:       time.Minute,
+		IdleTimeout:        31 * time.Minute,
+	}
+}
+
+// start runs an endpoint until the end of the test.
+func start(t *testing.T, config Config) *Endpoint {
+	t.Helper()
+	e, err := New(config, testLogger(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel() // what a test leaves open is cut off
+		e.Shutdown(ctx)
+	})
+	return e
+}
+
+// testLogger is silent; with MAILTURN_TEST_LOG set it is not.
+func testLogger(t *testing.T) *slog.Logger {
+	if os.Getenv("MAILTURN_TEST_LOG") == "" {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// A wire is a raw IMAP connection of a test.
+type wire struct {
+	t    *testing.T
+	conn net.Conn
+	r    *bufio.Reader
+}
+
+func newWire(t *testing.T, conn net.Conn) *wire {
+	t.Helper()
+	t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(20 * time.Second)) // a test that hangs fails
+	return &wire{t, conn, bufio.NewReader(conn)}
+}
+
+func dialTCP(t *testing.T, e *Endpoint, i int) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", e.Addrs()[i].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// clientTLS trusts the certificate of the endpoint.
+func clientTLS(t *testing.T, e *Endpoint) *tls.Config {
+	t.Helper()
+	certificate, err := certs.ReadPair(e.config.TLS[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(certificate.Leaf)
+	return &tls.Config{RootCAs: roots, ServerName: "imap.example.org"}
+}
+
+// dialPlain and dialTLS connect and read the greeting.
+func dialPlain(t *testing.T, e *Endpoint) *wire {
+	t.Helper()
+	w := newWire(t, dialTCP(t, e, 1))
+	w.expect(`\* OK `)
+	return w
+}
+
+func dialTLS(t *testing.T, e *Endpoint) *wire {
+	t.Helper()
+	w := newWire(t, tls.Client(dialTCP(t, e, 0), clientTLS(t, e)))
+	w.expect(`\* OK `)
+	return w
+}
+
+func (w *wire) send(format string, args ...any) {
+	w.t.Helper()
+	if _, err := fmt.Fprintf(w.conn, format, args...); err != nil {
+		w.t.Fatalf("send: %v", err)
+	}
+}
+
+// line reads one line without its line break.
+func (w *wire) line() string {
+	w.t.Helper()
+	line, err := w.r.ReadString('\n')
+	if err != nil {
+		w.t.Fatalf("read a line: got %q, %v", line, err)
+	}
+	return strings.TrimSuffix(line, "\r\n")
+}
+
+// expect reads one line, which has to match the pattern from its beginning.
+func (w *wire) expect(pattern string) string {
+	w.t.Helper()
+	line := w.line()
+	if !regexp.MustCompile("^(?:" + pattern + ")").MatchString(line) {
+		w.t.Fatalf("got %q, want %s", line, pattern)
+	}
+	return line
+}
+
+// until reads lines up to the tagged response and returns them all.
+func (w *wire) until(tag string) []string {
+	w.t.Helper()
+	var lines []string
+	for {
+		lines = append(lines, w.line())
+		if strings.HasPrefix(lines[len(lines)-1], tag+" ") {
+			return lines
+		}
+	}
+}
+
+// expectEnd expects the end of the connection, cleanly or by a reset.
+func (w *wire) expectEnd() {
+	w.t.Helper()
+	if rest, err := io.ReadAll(w.r); len(rest) > 0 || err != nil && isTimeout(err) {
+		w.t.Fatalf("got %q and %v, want the end of the connection", rest, err)
+	}
+}
+
+func isTimeout(err error) bool {
+	ne, ok := err.(net.Error)
+	return ok && ne.Timeout()
+}
+
+func (w *wire) login() {
+	w.t.Helper()
+	w.send("login LOGIN alice wonderland\r\n")
+	w.expect(`login OK `)
+}

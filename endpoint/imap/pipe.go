@@ -1,0 +1,81 @@
+package imap
+
+import (
+	"io"
+	"net"
+	"time"
+)
+
+// A pipeConn is one end of an in-process connection that, unlike net.Pipe, can be closed in one direction. It has no
+// buffer: a Write returns when the other end has read all of it. It has no deadlines either; the session in front of it
+// closes it.
+type pipeConn struct {
+	*io.PipeReader
+	w      *io.PipeWriter
+	remote net.Addr
+}
+
+// newPipe returns the two ends of a connection. clientAddr is what the second, the server's, names as its peer.
+func newPipe(clientAddr net.Addr) (client, server *pipeConn) {
+	toServerReader, toServer := io.Pipe()
+	toClientReader, toClient := io.Pipe()
+	return &pipeConn{toClientReader, toServer, pipeAddr{}}, &pipeConn{toServerReader, toClient, clientAddr}
+}
+
+func (c *pipeConn) Write(p []byte) (int, error) { return c.w.Write(p) }
+
+// CloseWrite lets the other end read io.EOF after what was written.
+func (c *pipeConn) CloseWrite() error { return c.w.Close() }
+
+// Close ends both directions: the other end reads io.EOF, and its writes fail.
+func (c *pipeConn) Close() error {
+	c.w.Close()
+	return c.PipeReader.Close()
+}
+
+func (c *pipeConn) LocalAddr() net.Addr              { return pipeAddr{} }
+func (c *pipeConn) RemoteAddr() net.Addr             { return c.remote }
+func (c *pipeConn) SetDeadline(time.Time) error      { return nil }
+func (c *pipeConn) SetReadDeadline(time.Time) error  { return nil }
+func (c *pipeConn) SetWriteDeadline(time.Time) error { return nil }
+
+type pipeAddr struct{}
+
+func (pipeAddr) Network() string { return "pipe" }
+func (pipeAddr) String() string  { return "embedded" }
+
+// A pipeListener hands the server's ends of pipes to a server's accept loop.
+type pipeListener struct {
+	conns  chan net.Conn
+	closed chan struct{} // closed by Close, which is called once
+}
+
+func newPipeListener() *pipeListener {
+	return &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+}
+
+// offer gives conn to the accept loop, or returns net.ErrClosed.
+func (l *pipeListener) offer(conn net.Conn) error {
+	select {
+	case l.conns <- conn:
+		return nil
+	case <-l.closed:
+		return net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case conn := <-l.conns:
+		return conn, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error {
+	close(l.closed)
+	return nil
+}
+
+func (l *pipeListener) Addr() net.Addr { return pipeAddr{} }

@@ -1,0 +1,371 @@
+package imap
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mailturn/mailturn/imapext"
+)
+
+const (
+	// handshakeTimeout bounds the TLS handshake with the client.
+	handshakeTimeout = 20 * time.Second
+	// bufferSize is that of the one buffer for each direction: a TLS record's worth.
+	bufferSize = 16 * 1024
+)
+
+// A session joins one client to its backend. The goroutine of serve reads the client, a second one the backend; between
+// them stands the filter. The client's goroutine alone ends the session. Timers, Shutdown and the backend's goroutine do
+// so by waking it.
+type session struct {
+	endpoint *Endpoint
+	logger   *slog.Logger
+	network  netip.Prefix // that the limits count
+	client   *clientConn
+	backend  backendConn
+	filter   *imapext.Filter
+
+	timer *time.Timer   // from the beginning to the login, then from each sign of life
+	woken chan struct{} // holds a token when wake was called
+
+	timedOut atomic.Bool
+	draining atomic.Bool
+	loggedIn atomic.Bool // set by the backend's goroutine
+
+	// backendDone is closed when nothing more comes from the backend; greeted is set before that, when anything did.
+	backendDone chan struct{}
+	greeted     bool
+}
+
+// serve serves one connection that enter has counted.
+func (e *Endpoint) serve(conn net.Conn, client netip.AddrPort, network netip.Prefix, implicitTLS bool) {
+	s := &session{
+		endpoint:    e,
+		logger:      e.logger.With("client", client.String()),
+		network:     network,
+		client:      newClientConn(conn),
+		woken:       make(chan struct{}, 1),
+		backendDone: make(chan struct{}),
+	}
+	defer s.leave()
+	defer conn.Close()
+	defer s.recoverPanic()
+	if !e.enlist(s) {
+		return // Shutdown came first
+	}
+	s.timer = time.AfterFunc(e.config.LoginTimeout, s.timeOut)
+	defer s.timer.Stop()
+
+	if implicitTLS && !s.startImplicitTLS() {
+		return
+	}
+	backend, err := e.backend.dial(e.ctx, client)
+	if err != nil {
+		s.backendUnavailable(err)
+		return
+	}
+	defer backend.Close()
+	// From here on the goroutines block on the two connections and on nothing else for long.
+	defer context.AfterFunc(e.ctx, func() {
+		conn.Close()
+		backend.Close()
+	})()
+	s.backend = backend
+	s.filter = imapext.New(imapext.Options{
+		Entries:             e.entries,
+		Remote:              client,
+		TLS:                 implicitTLS,
+		StartTLS:            true,
+		AllowPlaintextLogin: e.config.InsecureAuth || client.Addr().IsLoopback(),
+		SyncLiterals:        e.backend.syncLiterals(),
+	})
+	s.logger.Debug("session begins", "backend", e.backend.String())
+	var backendSide sync.WaitGroup
+	backendSide.Go(s.backendLoop)
+	s.clientLoop(!implicitTLS)
+	backend.Close()
+	backendSide.Wait()
+	s.logger.Debug("session ended")
+}
+
+func (s *session) startImplicitTLS() bool {
+	tlsConn, err := s.endpoint.handshake(s.client.raw, handshakeTimeout)
+	if err != nil {
+		s.logger.Debug("TLS handshake", "err", err)
+		if header, ok := errors.AsType[tls.RecordHeaderError](err); ok && header.Conn != nil { // it does not speak TLS
+			s.client.sayBye("TLS is needed on this port from the first byte")
+		}
+		return false
+	}
+	s.client.replace(tlsConn)
+	return true
+}
+
+// recoverPanic keeps a bug of ours from ending the sessions of others.
+func (s *session) recoverPanic() {
+	if v := recover(); v != nil {
+		s.logger.Error("panic in an IMAP session", "err", v, "stack", string(debug.Stack()))
+	}
+}
+
+// enlist makes the session known to Shutdown, or returns false when that has begun.
+func (e *Endpoint) enlist(s *session) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.draining {
+		return false
+	}
+	e.sessions[s] = struct{}{}
+	return true
+}
+
+// leave takes the session out of all counts.
+func (s *session) leave() {
+	e := s.endpoint
+	if !s.loggedIn.Load() {
+		e.leaveUnauthenticated(s.network)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.connections--
+	delete(e.sessions, s)
+}
+
+func (s *session) backendUnavailable(err error) {
+	if allowed, suppressed := s.endpoint.outage.allow(time.Now()); allowed {
+		s.logger.Warn("backend cannot be reached", "backend", s.endpoint.backend.String(), "err", err, "suppressed", suppressed)
+	}
+	s.client.sayBye("[UNAVAILABLE] Mail server cannot be reached: try again later")
+}
+
+// clientLoop reads the client until the session ends. When it returns, both connections are done with.
+func (s *session) clientLoop(plain bool) {
+	buf := make([]byte, bufferSize)
+	for {
+		n, err := s.client.Read(buf)
+		if n > 0 {
+			s.signOfLife()
+			if plain && isTLSRecord(buf[:n]) {
+				s.logger.Debug("TLS on a plain port before STARTTLS")
+				s.client.sayBye("TLS starts on this port with the command STARTTLS")
+				return
+			}
+			plain = false
+			if !s.fromClient(buf[:n]) {
+				return
+			}
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, os.ErrDeadlineExceeded): // wake
+			if s.ended() {
+				return
+			}
+		case errors.Is(err, io.EOF):
+			s.clientHalfClosed()
+			return
+		default:
+			s.logger.Debug("client's connection broke", "err", err)
+			return
+		}
+	}
+}
+
+// isTLSRecord reports whether b, a client's first bytes, begins a TLS handshake (RFC 8446 section 5.1) and so is no IMAP.
+func isTLSRecord(b []byte) bool {
+	return len(b) >= 2 && b[0] == 22 && b[1] == 3
+}
+
+// fromClient passes p through the filter. It returns false when the session has ended.
+func (s *session) fromClient(p []byte) bool {
+	for {
+		n, event := s.filter.FromClient(p)
+		p = p[n:]
+		if err := s.filter.WriteBackend(backendWriter{s.backend}); err != nil {
+			s.logger.Debug("backend does not take more", "err", err)
+			s.lastWords()
+			return false
+		}
+		if err := s.filter.WriteClient(s.client); err != nil {
+			s.logger.Debug("client does not take more", "err", err)
+			return false
+		}
+		switch event {
+		case imapext.Wait:
+			select {
+			case <-s.filter.Resume():
+			case <-s.woken:
+				if s.ended() {
+					return false
+				}
+			}
+		case imapext.StartTLS:
+			return s.startTLS()
+		case imapext.Close:
+			s.client.lingeringClose()
+			return false
+		default:
+			return true
+		}
+	}
+}
+
+// startTLS does the handshake that STARTTLS asks for (RFC 9051 section 6.2.1).
+func (s *session) startTLS() bool {
+	tlsConn, err := s.endpoint.handshake(s.client.raw, handshakeTimeout)
+	if err != nil {
+		s.logger.Debug("TLS handshake after STARTTLS", "err", err)
+		return false
+	}
+	s.client.replace(tlsConn)
+	s.filter.StartedTLS()
+	return s.filter.WriteClient(s.client) == nil
+}
+
+// lastWords gives a backend that takes no more the chance to have said why.
+func (s *session) lastWords() {
+	s.backend.SetReadDeadline(time.Now().Add(lingerTimeout))
+	<-s.backendDone
+	s.backendEnded()
+}
+
+// clientHalfClosed passes a half close on: the backend may have answers left for the client.
+func (s *session) clientHalfClosed() {
+	s.backend.CloseWrite()
+	for {
+		select {
+		case <-s.backendDone:
+			s.backendEnded()
+			return
+		case <-s.woken:
+			if s.ended() {
+				return
+			}
+		}
+	}
+}
+
+// backendLoop reads the backend until it or the session ends.
+func (s *session) backendLoop() {
+	defer s.wake()
+	defer close(s.backendDone)
+	defer s.recoverPanic()
+	buf := make([]byte, bufferSize)
+	for {
+		n, err := s.backend.Read(buf)
+		if n > 0 {
+			s.greeted = true
+			if err := s.filter.FromBackend(buf[:n]); err != nil {
+				s.logger.Warn("backend talks during a TLS handshake", "err", err)
+				return
+			}
+			if err := s.filter.WriteClient(s.client); err != nil {
+				s.logger.Debug("client does not take more", "err", err)
+				return
+			}
+			s.noteLogin()
+			s.signOfLife()
+			if s.draining.Load() {
+				s.wake()
+			}
+		}
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				s.logger.Debug("backend's connection broke", "err", err)
+			}
+			return
+		}
+	}
+}
+
+// noteLogin moves the session from the limits before login to those after it.
+func (s *session) noteLogin() {
+	if s.loggedIn.Load() || !s.filter.LoggedIn() {
+		return
+	}
+	s.loggedIn.Store(true)
+	s.endpoint.leaveUnauthenticated(s.network)
+}
+
+// signOfLife puts the idle time-out off. Before login nothing does: the time to log in is limited as a whole.
+func (s *session) signOfLife() {
+	if s.loggedIn.Load() {
+		s.timer.Reset(s.endpoint.config.IdleTimeout)
+	}
+}
+
+// timeOut is called by the timer.
+func (s *session) timeOut() {
+	s.timedOut.Store(true)
+	s.wake()
+}
+
+// drain asks the session to end as soon as the client waits for nothing.
+func (s *session) drain() {
+	s.draining.Store(true)
+	s.wake()
+}
+
+// wake interrupts the client's goroutine wherever it waits for the client or for the filter.
+func (s *session) wake() {
+	select {
+	case s.woken <- struct{}{}:
+	default:
+	}
+	s.client.raw.SetReadDeadline(time.Unix(1, 0))
+}
+
+// ended looks why the client's goroutine was woken. It returns true when the session is over and the client knows.
+func (s *session) ended() bool {
+	// What wakes it after this line wakes it again.
+	select {
+	case <-s.woken:
+	default:
+	}
+	s.client.raw.SetReadDeadline(time.Time{})
+
+	select {
+	case <-s.backendDone:
+		s.backendEnded()
+		return true
+	default:
+	}
+	switch {
+	case s.timedOut.Load() && s.loggedIn.Load():
+		s.bye("Autologout; idle for too long")
+	case s.timedOut.Load():
+		s.bye("Autologout; too slow to log in")
+	case s.draining.Load() && s.quiet():
+		s.bye("[UNAVAILABLE] Server is shutting down")
+	default:
+		return false
+	}
+	return true
+}
+
+// bye ends the session with words of ours where the client can take them for what they are: between two responses.
+func (s *session) bye(text string) {
+	s.filterBye(text)
+	if s.filter.WriteClient(s.client) == nil {
+		s.client.lingeringClose()
+	}
+}
+
+// backendEnded ends the session after the backend's last word, which was passed on.
+func (s *session) backendEnded() {
+	if !s.greeted {
+		s.backendUnavailable(errors.New("connection closed before the greeting"))
+		return
+	}
+	s.client.lingeringClose()
+}

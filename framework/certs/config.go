@@ -1,0 +1,47 @@
+package certs
+
+import (
+	"errors"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/mailturn/mailturn/framework/config"
+)
+
+// Decode checks a tls block and returns its files. That they are missing, unreadable or do not belong together is an
+// error; that the certificate has expired or is about to is a warning.
+func Decode(block config.TLS) (Pair, hcl.Diagnostics) {
+	for _, attribute := range []struct {
+		name  string
+		value config.Value[string]
+	}{{"cert", block.Cert}, {"key", block.Key}} {
+		if !attribute.value.Set || attribute.value.V == "" {
+			rng := block.Range
+			if attribute.value.Set {
+				rng = attribute.value.Range
+			}
+			return Pair{}, hcl.Diagnostics{config.WithHint(config.Errorf(rng, "Certificate is incomplete",
+				"The block does not say which file %s is: it needs both cert and key.", attribute.name),
+				"add "+attribute.name+` = "/path/to/file.pem"`)}
+		}
+	}
+	pair := Pair{Cert: block.Cert.V, Key: block.Key.V}
+	certificate, err := ReadPair(pair)
+	if certErr, ok := errors.AsType[*Error](err); ok {
+		rng := block.Cert.Range
+		if certErr.File == pair.Key && pair.Key != pair.Cert {
+			rng = block.Key.Range
+		}
+		diag := config.Errorf(rng, "Certificate cannot be used", "%s: %v.", certErr.File, reason(certErr.Err))
+		if certErr.Hint != "" {
+			diag = config.WithHint(diag, certErr.Hint)
+		}
+		return Pair{}, hcl.Diagnostics{diag}
+	}
+	if phrase := Expiry(certificate.Leaf, time.Now(), ExpirySoon); phrase != "" {
+		return pair, hcl.Diagnostics{config.WithHint(config.Warnf(block.Cert.Range, "Certificate needs to be renewed",
+			"%s %s.", pair.Cert, phrase), "renew it; the files are read again when they change")}
+	}
+	return pair, nil
+}
