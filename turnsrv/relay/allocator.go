@@ -1,0 +1,372 @@
+// Package relay opens relayed transport addresses (RFC 8656 section 2): UDP sockets in a range of ports, on an address
+// to bind and under an address to advertise, which differ behind a NAT.
+package relay
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/peer"
+	"github.com/mailturn/mailturn/turnsrv/stun"
+)
+
+// The range of ports that RFC 8656 section 7.2 suggests.
+const (
+	DefaultMinPort = 49152
+	DefaultMaxPort = 65535
+)
+
+// ReservationLifetime is how long the port next to an even one is held for its token, RFC 8656 section 7.2.
+const ReservationLifetime = 30 * time.Second
+
+// maxBindAttempts bounds the system calls of one Allocate. Ports that this allocator has in use itself cost none.
+const maxBindAttempts = 32
+
+// Errors of Allocate.
+var (
+	ErrFamily = errors.New("no relay address of this family")         // 440
+	ErrNoPort = errors.New("no relay port is free")                   // 508
+	ErrToken  = errors.New("reservation token is unknown or expired") // 508
+	ErrClosed = errors.New("relay allocator is closed")               // 508
+)
+
+// Address is one address of the relay.
+type Address struct {
+	// Bind is what sockets are bound to. It may be unspecified, as 0.0.0.0 is.
+	Bind netip.Addr
+	// Advertise is what clients and peers see. It has Bind's family, and need not be on any interface.
+	Advertise netip.Addr
+}
+
+// Config is what an Allocator is made from.
+type Config struct {
+	// Addresses holds one address, or one of each family.
+	Addresses []Address
+	// MinPort and MaxPort bound the ports, both included. Both zero are DefaultMinPort and DefaultMaxPort.
+	MinPort, MaxPort uint16
+	// Peers is asked at every send. Required.
+	Peers *peer.Policy
+}
+
+// Token names a reserved port, RFC 8656 section 18.7.
+type Token [8]byte
+
+// Request says what a relayed address has to be like.
+type Request struct {
+	// Family is that of the address. Ignored when there is a Token.
+	Family stun.Family
+	// EvenPort asks for an even port, ReserveNext for the one above it to be held too.
+	EvenPort, ReserveNext bool
+	// Token claims a port that was held, if it is not nil.
+	Token *Token
+	// Owner is told what happens at the address. Required.
+	Owner Owner
+}
+
+// Allocator opens relayed addresses. It is safe for concurrent use.
+type Allocator struct {
+	peers            *peer.Policy
+	minPort, maxPort int
+	families         map[stun.Family]*family // written by New only
+
+	mu       sync.Mutex
+	closed   bool
+	reserved map[Token]*reservation
+}
+
+// family is the state of one address.
+type family struct {
+	Address
+	network string
+	// loop is how a socket of ours reaches another one: by the address to bind, because the one to advertise may be that
+	// of a NAT, or by the loopback address when the sockets are bound to all.
+	loop netip.Addr
+
+	mu   sync.RWMutex
+	used map[uint16]*Conn // bound here; its value is nil while it is only reserved
+}
+
+type reservation struct {
+	family *family
+	port   uint16
+	socket *net.UDPConn
+	timer  *time.Timer
+}
+
+// New returns an Allocator.
+func New(config Config) (*Allocator, error) {
+	if config.MinPort == 0 && config.MaxPort == 0 {
+		config.MinPort, config.MaxPort = DefaultMinPort, DefaultMaxPort
+	}
+	switch {
+	case config.MinPort == 0 || config.MinPort > config.MaxPort:
+		return nil, fmt.Errorf("relay ports %d to %d are no range", config.MinPort, config.MaxPort)
+	case config.Peers == nil:
+		return nil, errors.New("no peer policy")
+	case len(config.Addresses) == 0:
+		return nil, errors.New("no relay address")
+	}
+	a := &Allocator{
+		peers: config.Peers, minPort: int(config.MinPort), maxPort: int(config.MaxPort),
+		families: make(map[stun.Family]*family), reserved: make(map[Token]*reservation),
+	}
+	for _, addr := range config.Addresses {
+		addr.Bind, addr.Advertise = addr.Bind.Unmap(), addr.Advertise.Unmap()
+		if !addr.Bind.IsValid() || !addr.Advertise.IsValid() || addr.Bind.Is4() != addr.Advertise.Is4() {
+			return nil, fmt.Errorf("relay address %v cannot be bound as %v", addr.Advertise, addr.Bind)
+		}
+		if addr.Advertise.IsUnspecified() {
+			return nil, fmt.Errorf("relay address %v cannot be advertised", addr.Advertise)
+		}
+		f := &family{Address: addr, network: "udp6", loop: addr.Bind, used: make(map[uint16]*Conn)}
+		id := stun.IPv6
+		if addr.Bind.Is4() {
+			id, f.network = stun.IPv4, "udp4"
+		}
+		if addr.Bind.IsUnspecified() {
+			f.loop = netip.IPv6Loopback()
+			if addr.Bind.Is4() {
+				f.loop = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+			}
+		}
+		if a.families[id] != nil {
+			return nil, fmt.Errorf("relay address %v is the second of its family", addr.Advertise)
+		}
+		a.families[id] = f
+	}
+	return a, nil
+}
+
+// Has reports whether the relay has an address of the family.
+func (a *Allocator) Has(id stun.Family) bool { return a.families[id] != nil }
+
+// Allocate opens a relayed address. The second result names the port above it, if Request.ReserveNext asked for that.
+// The error is one of those above, or one of the system's, which is to be taken as ErrNoPort.
+func (a *Allocator) Allocate(request Request) (*Conn, Token, error) {
+	if request.Token != nil {
+		conn, err := a.claim(*request.Token, request.Owner)
+		return conn, Token{}, err
+	}
+	f := a.families[request.Family]
+	if f == nil {
+		return nil, Token{}, ErrFamily
+	}
+	socket, next, port, err := a.bind(f, request)
+	if err != nil {
+		return nil, Token{}, err
+	}
+	var token Token
+	if next != nil {
+		if token, err = a.reserve(f, port+1, next); err != nil {
+			f.release(port)
+			return nil, Token{}, errors.Join(err, socket.Close())
+		}
+	}
+	return a.newConn(f, port, socket, request.Owner), token, nil
+}
+
+// bind tries ports in a random order. With ReserveNext it binds the port above too, or none.
+func (a *Allocator) bind(f *family, request Request) (socket, next *net.UDPConn, port uint16, err error) {
+	attempts := 0
+	for candidate := range a.candidates() {
+		if request.EvenPort && (candidate%2 != 0 || request.ReserveNext && int(candidate)+1 > a.maxPort) {
+			continue
+		}
+		if !f.take(candidate) {
+			continue
+		}
+		if attempts++; attempts > maxBindAttempts {
+			f.release(candidate)
+			break
+		}
+		if socket, err = f.listen(candidate); err == nil {
+			if !request.ReserveNext {
+				return socket, nil, candidate, nil
+			}
+			if f.take(candidate + 1) {
+				if next, err = f.listen(candidate + 1); err == nil {
+					return socket, next, candidate, nil
+				}
+				f.release(candidate + 1)
+			}
+			_ = socket.Close()
+		}
+		f.release(candidate)
+		// Another program has the port, or may not be given it. Anything else, such as a want of descriptors, will not
+		// be better at the next port.
+		if err != nil && !errors.Is(err, syscall.EADDRINUSE) && !errors.Is(err, syscall.EACCES) {
+			return nil, nil, 0, fmt.Errorf("bind relay port %d: %w", candidate, err)
+		}
+	}
+	return nil, nil, 0, ErrNoPort
+}
+
+// candidates yields every port of the range once, in an order that cannot be guessed: RFC 8656 section 7.2 wants ports
+// that are hard to predict.
+func (a *Allocator) candidates() func(yield func(uint16) bool) {
+	return func(yield func(uint16) bool) {
+		size := a.maxPort - a.minPort + 1
+		at, stride := mathrand.IntN(size), 1+mathrand.IntN(size)
+		for gcd(stride, size) != 1 {
+			stride = 1 + mathrand.IntN(size)
+		}
+		for range size {
+			if !yield(uint16(a.minPort + at)) {
+				return
+			}
+			at = (at + stride) % size
+		}
+	}
+}
+
+func gcd(a, b int) int {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
+}
+
+// reserve holds a bound port for whoever brings the token that it returns.
+func (a *Allocator) reserve(f *family, port uint16, socket *net.UDPConn) (Token, error) {
+	var token Token
+	_, _ = rand.Read(token[:]) // never fails
+	held := &reservation{family: f, port: port, socket: socket}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		f.release(port)
+		return Token{}, errors.Join(ErrClosed, socket.Close())
+	}
+	a.reserved[token] = held
+	held.timer = time.AfterFunc(ReservationLifetime, func() {
+		if a.unreserve(token) != nil {
+			held.drop()
+		}
+	})
+	return token, nil
+}
+
+// unreserve takes a reservation out, or returns nil if somebody else did.
+func (a *Allocator) unreserve(token Token) *reservation {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	held := a.reserved[token]
+	delete(a.reserved, token)
+	return held
+}
+
+func (r *reservation) drop() {
+	_ = r.socket.Close()
+	r.family.release(r.port)
+}
+
+func (a *Allocator) claim(token Token, owner Owner) (*Conn, error) {
+	held := a.unreserve(token)
+	if held == nil {
+		return nil, ErrToken
+	}
+	held.timer.Stop()
+	return a.newConn(held.family, held.port, held.socket, owner), nil
+}
+
+// Close gives up the ports that are held for a token. Open relayed addresses stay with their owners.
+func (a *Allocator) Close() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.closed = true
+	for token, held := range a.reserved {
+		held.timer.Stop()
+		held.drop()
+		delete(a.reserved, token)
+	}
+	return nil
+}
+
+// MayPermit reports whether a permission for addr may be given. An address of the relay itself may be: which of its
+// ports are relayed addresses is seen only at a send.
+func (a *Allocator) MayPermit(addr netip.Addr) (rule string, ok bool) {
+	if a.ownFamily(addr) != nil {
+		rule, denied := a.peers.Denied(addr)
+		return rule, !denied
+	}
+	return a.peers.CheckAddr(addr)
+}
+
+// MayReach reports whether a packet may go to addr now.
+func (a *Allocator) MayReach(addr netip.AddrPort) (rule string, ok bool) {
+	_, rule, ok = a.route(addr)
+	return rule, ok
+}
+
+// route returns where a packet for addr has to be sent, or the rule that refuses it.
+//
+// Two callers on one server are the common case. Their packets must not depend on whether the NAT in front of the server
+// sends back what comes from inside, so that a relayed address of ours is reached by the address to bind.
+func (a *Allocator) route(addr netip.AddrPort) (target netip.AddrPort, rule string, ok bool) {
+	if f := a.ownFamily(addr.Addr()); f != nil && f.live(addr.Port()) {
+		if rule, denied := a.peers.Denied(addr.Addr()); denied {
+			return netip.AddrPort{}, rule, false
+		}
+		return netip.AddrPortFrom(f.loop, addr.Port()), "", true
+	}
+	rule, ok = a.peers.Check(addr)
+	return addr, rule, ok
+}
+
+// ownFamily returns the family whose advertised address addr is, or nil.
+func (a *Allocator) ownFamily(addr netip.Addr) *family {
+	for _, f := range a.families {
+		if f.Advertise == addr {
+			return f
+		}
+	}
+	return nil
+}
+
+func (f *family) listen(port uint16) (*net.UDPConn, error) {
+	socket, err := net.ListenUDP(f.network, net.UDPAddrFromAddrPort(netip.AddrPortFrom(f.Bind, port)))
+	if err == nil && CanDontFragment && f.Bind.Is4() {
+		// Linux sets the DF bit of its own accord. RFC 8656 section 15 wants it clear unless the client asked for it.
+		if err = setDontFragment(socket, true, false); err != nil {
+			_ = socket.Close()
+		}
+	}
+	return socket, err
+}
+
+// take claims a port within this process and reports whether it was free.
+func (f *family) take(port uint16) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, taken := f.used[port]; taken {
+		return false
+	}
+	f.used[port] = nil
+	return true
+}
+
+func (f *family) release(port uint16) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.used, port)
+}
+
+func (f *family) open(port uint16, c *Conn) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.used[port] = c
+}
+
+// live reports whether the port is that of a relayed address, and not only held for one.
+func (f *family) live(port uint16) bool {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.used[port] != nil
+}

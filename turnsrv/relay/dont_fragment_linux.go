@@ -1,0 +1,29 @@
+package relay
+
+import (
+	"net"
+	"syscall"
+)
+
+// CanDontFragment reports whether the DONT-FRAGMENT attribute can be honoured, RFC 8656 section 14.9.
+const CanDontFragment = true
+
+// setDontFragment makes the kernel set the DF bit and refuse (EMSGSIZE) what does not fit the path, or neither.
+func setDontFragment(socket *net.UDPConn, ipv4, not bool) error {
+	level, option, value := syscall.IPPROTO_IP, syscall.IP_MTU_DISCOVER, syscall.IP_PMTUDISC_DONT
+	if not {
+		value = syscall.IP_PMTUDISC_DO
+	}
+	if !ipv4 {
+		level, option = syscall.IPPROTO_IPV6, syscall.IPV6_MTU_DISCOVER // the values are those of IPv4
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	if err := raw.Control(func(fd uintptr) { failed = syscall.SetsockoptInt(int(fd), level, option, value) }); err != nil {
+		return err
+	}
+	return failed
+}

@@ -1,0 +1,40 @@
+package relay
+
+import (
+	"net"
+	"syscall"
+	"testing"
+)
+
+func TestT27DontFragment(t *testing.T) {
+	o := &owner{}
+	c, _ := allocate(t, newAllocator(t, Config{}), Request{Owner: o})
+	far, farAddr := listen(t)
+	for _, not := range []bool{true, false, true} {
+		c.DontFragment(not)
+		if _, err := c.WriteTo([]byte("x"), farAddr); err != nil {
+			t.Fatal(err)
+		}
+		read(t, far)
+		if got := pathDiscovery(t, c.socket); got != not {
+			t.Errorf("DF is %v, want %v", got, not)
+		}
+	}
+}
+
+// pathDiscovery reports whether the kernel sets the DF bit on everything that the socket sends.
+func pathDiscovery(t *testing.T, socket *net.UDPConn) (on bool) {
+	t.Helper()
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var value int
+	var failed error
+	if err := raw.Control(func(fd uintptr) {
+		value, failed = syscall.GetsockoptInt(int(fd), syscall.IPPROTO_IP, syscall.IP_MTU_DISCOVER)
+	}); err != nil || failed != nil {
+		t.Fatal(err, failed)
+	}
+	return value == syscall.IP_PMTUDISC_DO
+}
