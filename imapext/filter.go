@@ -140,20 +140,29 @@ type Filter struct {
 	options Options
 	resume  chan struct{}
 
-	client clientStream // owned by the goroutine of FromClient
-	// toBackend is the queue towards the backend, owned by the goroutine of FromClient.
-	toBackend segments
+	toBackend segments // owned by the goroutine of FromClient and WriteBackend
 
 	writing sync.Mutex // held while writing to the client; taken before mu
 
-	mu sync.Mutex // guards all that follows, and is held by FromClient and FromBackend but not while they call Entries
-	backendStream
-	exchange
-	toClient segments
-	inserts  []byte // our own responses, until the passing response ends
+	mu sync.Mutex // guards all that follows; FromClient and FromBackend hold it, but not while they call Entries
+
 	session  Session
 	loggedIn bool
-	waiting  bool   // FromClient has returned Wait
+	waiting  bool // FromClient has returned Wait
+	progress bool // something happened that may let it go on
+
+	client  clientStream
+	backend backendStream
+
+	// What each direction tells the other.
+	greeted      bool
+	outstanding  outstandingTags
+	pending      pending
+	plus         continuation
+	capabilities capabilities
+
+	toClient segments
+	inserts  []byte // our own responses, until the response that is passing ends
 	gated    bool   // from STARTTLS's OK until StartedTLS: what the backend says is kept in stash
 	stash    []byte // at most maxStash
 }

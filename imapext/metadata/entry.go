@@ -41,7 +41,7 @@ func (v Value) Octets() string {
 
 // Errors of CheckName, for the text of a tagged BAD.
 var (
-	ErrNameRoot      = errors.New("entry name does not start with /private or /shared")
+	ErrNameRoot      = errors.New("entry name does not begin with /private/ or /shared/")
 	ErrNameComponent = errors.New("entry name has an empty component")
 	ErrNameCharacter = errors.New("entry name has a forbidden character")
 	ErrNameVendor    = errors.New("vendor entry name has fewer than four components")
@@ -56,7 +56,7 @@ func CheckName(name string) error {
 	}
 	components := strings.Split(strings.ToLower(name), "/")[1:]
 	if len(components) < 2 {
-		return ErrNameComponent
+		return ErrNameRoot
 	}
 	if components[1] == "vendor" && len(components) < 4 {
 		return ErrNameVendor
@@ -68,7 +68,7 @@ func CheckName(name string) error {
 // GETMETADATA with DEPTH may ask for what is below (RFC 5464 section 4.2.2).
 func CheckPrefix(name string) error {
 	for i := range len(name) {
-		if c := name[i]; c <= ' ' || c >= 0x7F || c == '*' || c == '%' {
+		if c := name[i]; c < ' ' || c >= 0x7F || c == '*' || c == '%' {
 			return ErrNameCharacter
 		}
 	}

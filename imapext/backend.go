@@ -1,0 +1,390 @@
+package imapext
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"github.com/mailturn/mailturn/imapext/metadata"
+)
+
+// maxStash bounds what the backend may say during the client's TLS handshake.
+const maxStash = 64 << 10
+
+// ErrStash says that the backend said more than 64 KiB while the client's TLS handshake was going on.
+var ErrStash = errors.New("backend sent too much during the TLS handshake")
+
+// backendStream is how far the backend's stream has been read.
+type backendStream struct {
+	state     backendState
+	kind      responseKind
+	held      []byte // of the response, what has been read and not passed
+	tail      lineTail
+	remaining uint64 // of the literal
+	hidden    bool   // the response that passes is not for the client
+	// capability is an untagged CAPABILITY response that waits for the response behind it to tell which state of the connection
+	// it describes, and whether it is for the client.
+	capability []byte
+}
+
+type backendState byte
+
+const (
+	betweenResponses backendState = iota // or in the beginning of one, which is held
+	holdingLine                          // of a response that is handled whole
+	holdingLiteral
+	passingLine
+	passingLiteral
+)
+
+// passing reports whether the client has got the beginning of a response and not its end, so that nothing can be
+// inserted.
+func (s *backendStream) passing() bool {
+	return (s.state == passingLine || s.state == passingLiteral) && !s.hidden
+}
+
+// FromBackend consumes p, bytes from the backend. What it appends to the client's queue may alias p. Its only error is
+// ErrStash; the session then has to be closed.
+func (f *Filter) FromBackend(p []byte) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.gated {
+		if len(f.stash)+len(p) > maxStash {
+			return ErrStash
+		}
+		f.stash = append(f.stash, p...)
+		return nil
+	}
+	f.fromBackend(p)
+	return nil
+}
+
+func (f *Filter) fromBackend(p []byte) {
+	s := &f.backend
+	for len(p) > 0 {
+		switch s.state {
+		case betweenResponses:
+			p = f.beginResponse(p)
+		case holdingLine:
+			p = f.holdLine(p)
+		case holdingLiteral:
+			n := min(uint64(len(p)), s.remaining)
+			if len(s.held)+int(n) > s.kind.limit() {
+				f.passLongResponse(passingLiteral, p)
+				continue
+			}
+			s.held = append(s.held, p[:n]...)
+			p = p[n:]
+			if s.remaining -= n; s.remaining == 0 {
+				s.state = holdingLine
+			}
+		case passingLine:
+			end := bytes.IndexByte(p, '\n') + 1
+			if end == 0 {
+				end = len(p)
+			}
+			f.passLine(p[:end])
+			p = p[end:]
+		case passingLiteral:
+			n := min(uint64(len(p)), s.remaining)
+			f.pass(p[:n])
+			p = p[n:]
+			if s.remaining -= n; s.remaining == 0 {
+				s.state = passingLine
+				s.tail = lineTail{}
+			}
+		}
+	}
+	if f.waiting && f.progress {
+		f.waiting = false
+		select {
+		case f.resume <- struct{}{}:
+		default: // an earlier call's is still there
+		}
+	}
+	f.progress = false
+}
+
+// beginResponse finds out what response begins with what is held and p, and returns what it leaves of p.
+func (f *Filter) beginResponse(p []byte) []byte {
+	s := &f.backend
+	kind, ok := readResponseKind(s.beginning(p))
+	if !ok {
+		s.held = append(s.held, p...)
+		return nil
+	}
+	if kind == responseMetadata && (!f.loggedIn || f.options.Entries == nil) {
+		kind = responseData
+	}
+	s.kind = kind
+	if kind.limit() > 0 {
+		s.state = holdingLine
+		return p
+	}
+	f.releaseCapability(nil)
+	f.greeted = true // by something that is no greeting; the client will see
+	s.state = passingLine
+	s.tail = lineTail{}
+	held := s.held
+	s.held = nil
+	f.passLine(held)
+	return p
+}
+
+// pass passes the next bytes of a response.
+func (f *Filter) pass(b []byte) {
+	if !f.backend.hidden {
+		f.toClient.add(b)
+	}
+}
+
+// passLine passes the next bytes of a line, which are all in one line.
+func (f *Filter) passLine(b []byte) {
+	s := &f.backend
+	f.pass(b)
+	s.tail.add(b)
+	if len(b) == 0 || b[len(b)-1] != '\n' {
+		return
+	}
+	if size, ok := announcedLiteral(s.tail.bytes()); ok && s.kind.hasLiterals() {
+		s.remaining = size
+		s.tail = lineTail{}
+		if size > 0 {
+			s.state = passingLiteral
+		}
+		return
+	}
+	s.state = betweenResponses
+	s.hidden = false
+	f.progress = true
+	f.toClient.add(f.inserts)
+	f.inserts = nil
+}
+
+// holdLine takes the next bytes of a response that is handled whole, and returns what it leaves of p.
+func (f *Filter) holdLine(p []byte) []byte {
+	s := &f.backend
+	end := bytes.IndexByte(p, '\n') + 1
+	complete := end > 0
+	if !complete {
+		end = len(p)
+	}
+	if len(s.held)+end > s.kind.limit() {
+		f.passLongResponse(passingLine, p)
+		return p
+	}
+	if !complete {
+		s.held = append(s.held, p...)
+		return nil
+	}
+	response := p[:end:end]
+	if len(s.held) > 0 {
+		response = append(s.held, response...)
+	}
+	if size, ok := announcedLiteral(response); ok && s.kind.hasLiterals() {
+		s.held = append([]byte(nil), response...)
+		s.remaining = size
+		if size > 0 {
+			s.state = holdingLiteral
+		}
+		return p[end:]
+	}
+	s.held = nil
+	s.state = betweenResponses
+	f.handleResponse(s.kind, response)
+	return p[end:]
+}
+
+// beginning returns enough of the response to tell its kind, given that p goes on with it.
+func (s *backendStream) beginning(p []byte) []byte {
+	if len(s.held) == 0 {
+		return p
+	}
+	return append(s.held, p[:min(len(p), maxTag+maxResponseWord+2)]...)
+}
+
+// passLongResponse gives up reading whole the response that is held: it passes, its capabilities or entries as they are.
+// What it says by its status still counts. p goes on with it.
+func (f *Filter) passLongResponse(state backendState, p []byte) {
+	s := &f.backend
+	beginning, held := s.beginning(p), s.held
+	s.held = nil
+	s.state = state
+	switch s.kind {
+	case responseContinuation:
+		f.releaseCapability(nil)
+		s.hidden = f.grant()
+	case responseTagged:
+		ok, done := f.answered(beginning)
+		s.hidden = f.complete(done, ok)
+	case responseStatus:
+		f.releaseCapability(nil)
+		f.greeting(beginning)
+	default:
+		f.releaseCapability(nil)
+	}
+	f.greeted = true
+	s.tail = lineTail{}
+	f.pass(held)
+	s.tail.add(held)
+}
+
+// handleResponse handles a complete response. It may alias the caller's buffer.
+func (f *Filter) handleResponse(kind responseKind, response []byte) {
+	defer func() { f.greeted = true }()
+	switch kind {
+	case responseContinuation:
+		f.releaseCapability(nil)
+		if f.grant() {
+			return
+		}
+		f.toClient.add(response)
+	case responseStatus:
+		f.releaseCapability(nil)
+		f.greeting(response)
+		f.toClient.add(f.rewriteCode(response))
+	case responseTagged:
+		f.handleTagged(response)
+	case responseCapability:
+		f.releaseCapability(nil)
+		if f.pending.changesState() || f.pending.kind == pendingCapabilities {
+			f.backend.capability = append([]byte(nil), response...)
+			return
+		}
+		f.toClient.add(f.rewriteCapability(response))
+	case responseEnabled:
+		f.releaseCapability(nil)
+		f.toClient.add(f.addEnabled(response))
+	case responseMetadata:
+		f.releaseCapability(nil)
+		f.handleMetadata(response)
+	}
+}
+
+// greeting takes a status response that is not tagged. The first one is the greeting, and only as such can PREAUTH log in.
+func (f *Filter) greeting(line []byte) {
+	if !f.greeted && len(line) > 2 {
+		word, _, _ := bytes.Cut(line[2:], []byte(" "))
+		f.loggedIn = equalFold(bytes.TrimSpace(word), "PREAUTH")
+	}
+	f.progress = true
+}
+
+// grant takes a continuation request and reports whether it is to be kept from the client.
+func (f *Filter) grant() (hide bool) {
+	f.progress = true
+	if f.plus.state != plusAwaited {
+		return false
+	}
+	f.plus.state = plusGranted
+	return f.plus.hide
+}
+
+// answered takes a tagged response, of which line is the beginning at least, and returns the pending command if it is the
+// answer to that.
+func (f *Filter) answered(line []byte) (ok bool, done pending) {
+	tag, rest, _ := bytes.Cut(line, []byte(" "))
+	status, _, _ := bytes.Cut(rest, []byte(" "))
+	ok = equalFold(bytes.TrimSpace(status), "OK")
+	f.progress = true
+	f.outstanding.remove(tag)
+	if f.plus.state == plusAwaited && f.plus.tag == string(tag) {
+		f.plus.state = plusRefused
+	}
+	if f.pending.kind == pendingNone || f.pending.tag != string(tag) {
+		return ok, pending{}
+	}
+	done = f.pending
+	f.pending = pending{}
+	switch done.kind {
+	case pendingLogin:
+		account := f.client.account.finish()
+		if ok {
+			f.setLoggedIn(true, account)
+		}
+	case pendingUnauthenticate:
+		if ok {
+			f.setLoggedIn(false, "")
+		}
+	}
+	return ok, done
+}
+
+func (f *Filter) setLoggedIn(loggedIn bool, account string) {
+	f.loggedIn = loggedIn
+	f.session.Account = account
+	f.capabilities.metadata = metadataUnknown
+}
+
+// handleTagged handles a tagged status response.
+func (f *Filter) handleTagged(line []byte) {
+	ok, done := f.answered(line)
+	switch {
+	case f.complete(done, ok):
+	case done.kind == pendingGet:
+		f.toClient.add(done.finishGet(ok, line))
+	default:
+		f.toClient.add(f.rewriteCode(line))
+	}
+}
+
+// complete says what is to be said before the tagged response to done, and reports whether that is to be kept from
+// the client.
+func (f *Filter) complete(done pending, ok bool) (hide bool) {
+	f.releaseCapability(&done)
+	switch done.kind {
+	case pendingCapabilities:
+		if f.capabilities.metadata == metadataUnknown {
+			f.capabilities.metadata = metadataAbsent
+		}
+		return true
+	case pendingGet:
+		f.toClient.add(metadata.AppendResponse(nil, "", done.ours))
+	case pendingEnable:
+		if ok && done.enabled != "" {
+			f.toClient.add(fmt.Appendf(nil, "* ENABLED%s\r\n", done.enabled))
+		}
+	}
+	return false
+}
+
+// releaseCapability lets the CAPABILITY response go that waits, in front of the response behind it. done is the command that
+// this response completes, if it does.
+func (f *Filter) releaseCapability(done *pending) {
+	line := f.backend.capability
+	if line == nil {
+		return
+	}
+	f.backend.capability = nil
+	rewritten := f.rewriteCapability(line)
+	if done == nil || done.kind != pendingCapabilities {
+		f.toClient.add(rewritten)
+	}
+}
+
+// handleMetadata takes the entries that are ours out of a METADATA response for the server: what the backend has under these
+// names, any of its users may have put there.
+func (f *Filter) handleMetadata(line []byte) {
+	response, err := metadata.ParseResponse(line)
+	if err != nil || response.Mailbox != "" {
+		f.toClient.add(line)
+		return
+	}
+	owned := f.pending.owned
+	if f.pending.kind != pendingGet {
+		owned = f.entries()
+	}
+	drop := func(name string) bool {
+		_, ok := findEntry(owned, name)
+		return ok
+	}
+	for _, name := range response.Names {
+		if drop(name) {
+			f.toClient.add(response.AppendWithout(nil, drop))
+			return
+		}
+	}
+	if len(response.Names) > 0 {
+		f.toClient.add(line)
+	}
+}

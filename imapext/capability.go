@@ -1,0 +1,149 @@
+package imapext
+
+import (
+	"bytes"
+	"strings"
+)
+
+// capabilities is what the backend has announced, as far as the Filter needs to know.
+type capabilities struct {
+	// metadata says whether the backend has METADATA or METADATA-SERVER, by the last list after login.
+	metadata metadataSupport
+	// nonSync is the size up to which the backend takes non-synchronising literals, by the last list: RFC 7888
+	// section 4 for LITERAL+, section 5 for LITERAL-, which IMAP4rev2 includes (RFC 9051 section 4.3).
+	nonSync uint64
+}
+
+type metadataSupport byte
+
+const (
+	metadataUnknown metadataSupport = iota
+	metadataAbsent
+	metadataPresent
+)
+
+// noteCapabilities remembers what the backend's list words says.
+func (f *Filter) noteCapabilities(words [][]byte) {
+	if f.loggedIn {
+		f.capabilities.metadata = metadataAbsent
+	}
+	f.capabilities.nonSync = 0
+	for _, word := range words {
+		switch strings.ToUpper(string(word)) {
+		case "METADATA", "METADATA-SERVER":
+			if f.loggedIn {
+				f.capabilities.metadata = metadataPresent
+			}
+		case "LITERAL+":
+			f.capabilities.nonSync = 1<<63 - 1
+		case "LITERAL-", "IMAP4REV2":
+			f.capabilities.nonSync = max(f.capabilities.nonSync, 4096)
+		}
+	}
+}
+
+// appendCapabilities appends the backend's list words as the client is to see it, entries separated by one space:
+//
+//   - STARTTLS, LOGINDISABLED and COMPRESS speak of a connection that ends here, so the backend's go, and ours come;
+//   - mechanisms with channel binding cannot survive that end (RFC 5802 section 6, RFC 9266);
+//   - no mechanism is there where logging in is refused here;
+//   - METADATA is added after login.
+func (f *Filter) appendCapabilities(b []byte, words [][]byte) []byte {
+	add := func(word string) {
+		if len(b) > 0 && b[len(b)-1] != ' ' {
+			b = append(b, ' ')
+		}
+		b = append(b, word...)
+	}
+	metadata := !f.loggedIn || f.options.Entries == nil
+	for _, word := range words {
+		switch upper := strings.ToUpper(string(word)); {
+		case upper == "STARTTLS", upper == "LOGINDISABLED", strings.HasPrefix(upper, "COMPRESS="):
+			continue
+		case strings.HasPrefix(upper, "AUTH=") && (strings.HasSuffix(upper, "-PLUS") || f.loginDisabled()):
+			continue
+		case upper == "METADATA":
+			metadata = true
+		}
+		add(string(word))
+	}
+	if !metadata {
+		add("METADATA")
+	}
+	if f.offersStartTLS() {
+		add("STARTTLS")
+	}
+	if f.loginDisabled() {
+		add("LOGINDISABLED")
+	}
+	return b
+}
+
+func (f *Filter) offersStartTLS() bool {
+	return f.options.StartTLS && !f.session.TLS && !f.loggedIn
+}
+
+// loginDisabled reports whether LOGIN and AUTHENTICATE are refused until TLS (RFC 9051 section 6.2.3).
+func (f *Filter) loginDisabled() bool {
+	return !f.session.TLS && !f.options.AllowPlaintextLogin && !f.loggedIn
+}
+
+// rewriteCapability returns the untagged CAPABILITY response line as the client is to see it, and notes what it says.
+func (f *Filter) rewriteCapability(line []byte) []byte {
+	words := bytes.Fields(line) // "*", "CAPABILITY", ...
+	f.noteCapabilities(words[2:])
+	rewritten := append([]byte(nil), "* CAPABILITY "...)
+	rewritten = f.appendCapabilities(rewritten, words[2:])
+	return append(rewritten, lineEnd(line)...)
+}
+
+// rewriteCode returns the status response line as the client is to see it: with its CAPABILITY response code rewritten, if
+// it has one (RFC 9051 section 7.1), and noted. A line without one is returned as it is.
+func (f *Filter) rewriteCode(line []byte) []byte {
+	before, code, after, ok := splitCode(line)
+	if !ok {
+		return line
+	}
+	words := bytes.Fields(code)
+	if len(words) == 0 || !equalFold(words[0], "CAPABILITY") {
+		return line
+	}
+	f.noteCapabilities(words[1:])
+	rewritten := append([]byte(nil), before...)
+	rewritten = append(rewritten, "CAPABILITY "...)
+	rewritten = f.appendCapabilities(rewritten, words[1:])
+	return append(rewritten, after...)
+}
+
+// splitCode splits a status response into what is before and after the contents of its response code: "tag OK [", code, and
+// "] text" with the line end. It reports false if there is no code.
+func splitCode(line []byte) (before, code, after []byte, ok bool) {
+	n := 0
+	for range 2 { // tag and status
+		space := bytes.IndexByte(line[n:], ' ')
+		if space < 0 {
+			return nil, nil, nil, false
+		}
+		n += space + 1
+	}
+	if n == len(line) || line[n] != '[' {
+		return nil, nil, nil, false
+	}
+	end := bytes.IndexByte(line[n:], ']')
+	if end < 0 {
+		return nil, nil, nil, false
+	}
+	return line[:n+1], line[n+1 : n+end], line[n+end:], true
+}
+
+// lineEnd returns the line end of line as it came: CR LF, or a bare LF.
+func lineEnd(line []byte) []byte {
+	if bytes.HasSuffix(line, []byte("\r\n")) {
+		return line[len(line)-2:]
+	}
+	return line[len(line)-1:]
+}
+
+func equalFold(word []byte, name string) bool {
+	return len(word) == len(name) && strings.EqualFold(string(word), name)
+}

@@ -1,0 +1,508 @@
+package imapext
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+)
+
+// maxCommand bounds a command that the Filter reads whole, literals included.
+const maxCommand = 64 << 10
+
+// clientStream is how far the client's stream has been read.
+//
+//	                     ┌────────────── command's end ───────────────┐
+//	                     ▼                                            │
+//	commandBegin ──▶ commandRest ──{n}──▶ literalAnnounced ──▶ commandLiteral
+//	     ▲               │      ◀──────────────────────────────────────┘
+//	     │               ├──▶ exchange ◀──▶ exchangeLine     AUTHENTICATE and IDLE
+//	     └───────────────┴──▶ decide ──▶ forward             commands that are read whole
+type clientStream struct {
+	state clientState
+	mode  commandMode
+	head  []byte // of the command line, until its name is complete
+	tag   string
+	name  string // in upper case
+	line  commandLine
+	plus  int // bytes from a literal's "+" on that have been read and not passed
+
+	literal   uint64 // what is left of the literal
+	unasked   bool   // the literal is a non-synchronising one that the backend is asked for nevertheless
+	collected []byte // of a command that is read whole: its arguments
+	answer    string // to a command that is discarded: the response, complete; empty if it has been given
+	account   accountReader
+	parts     [][]byte // of a command that is forwarded, to be sent each when the backend has granted the literal before it
+}
+
+type clientState byte
+
+const (
+	commandBegin     clientState = iota
+	commandRest                  // in a line, behind the command's name or a literal
+	literalAnnounced             // to the backend, which has not granted it
+	commandLiteral
+	exchange     // the backend decides whether the next line continues the command
+	exchangeLine // it does
+	decide       // a command has been read whole
+	forward      // and goes to the backend
+	closed
+)
+
+// commandMode is what is done with a command's bytes.
+type commandMode byte
+
+const (
+	pass    commandMode = iota
+	collect             // for decide
+	discard             // with an answer at its end
+)
+
+// FromClient consumes bytes from the client and returns how many, and what is to be done next. It appends to both queues;
+// what it appends to the backend's may alias p.
+func (f *Filter) FromClient(p []byte) (n int, event Event) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for n < len(p) || f.client.state == decide || f.client.state == forward {
+		used, event := f.stepClient(p[n:])
+		n += used
+		if event == StartTLS {
+			return len(p), StartTLS
+		}
+		if event != Continue {
+			f.waiting = event == Wait
+			return n, event
+		}
+	}
+	return n, Continue
+}
+
+func (f *Filter) stepClient(p []byte) (n int, event Event) {
+	switch f.client.state {
+	case commandBegin:
+		return f.beginCommand(p)
+	case commandRest:
+		return f.readCommandRest(p)
+	case literalAnnounced:
+		return f.awaitLiteral()
+	case commandLiteral:
+		return f.readLiteral(p), Continue
+	case exchange:
+		return f.awaitExchange()
+	case exchangeLine:
+		return f.readExchangeLine(p), Continue
+	case decide:
+		return 0, f.decideCommand()
+	case forward:
+		return 0, f.forwardParts()
+	default:
+		return len(p), Close
+	}
+}
+
+// beginCommand reads the tag and the name of the next command and settles what is done with it.
+func (f *Filter) beginCommand(p []byte) (n int, event Event) {
+	if !f.greeted || f.pending.kind != pendingNone {
+		return 0, Wait
+	}
+	c := &f.client
+	line := p
+	if len(c.head) > 0 {
+		line = append(c.head, p[:min(len(p), maxTag+maxCommandName+2)]...)
+	}
+	head, ok := readCommandHead(line)
+	if !ok {
+		c.head = append(c.head, p...)
+		return len(p), Continue
+	}
+	if f.outstanding.has(head.tag) || f.outstanding.full() {
+		return 0, Wait
+	}
+	held := c.head
+	c.head = nil
+	c.state = commandRest
+	c.line = commandLine{}
+	c.tag = string(head.tag)
+	c.name = strings.ToUpper(string(head.name))
+	if head.refusal != "" {
+		if c.tag == "" {
+			c.tag = "*"
+		}
+		c.discard("%s", head.refusal)
+		for _, b := range held {
+			c.line.next(b)
+		}
+		return 0, Continue
+	}
+	f.beginKnownCommand()
+	n = head.size - len(held)
+	if c.mode == pass {
+		f.outstanding.add(c.tag)
+		f.toBackend.add(held)
+		f.toBackend.add(p[:n])
+	}
+	return n, Continue
+}
+
+// beginKnownCommand settles the mode of the command, and what its answer will mean.
+func (f *Filter) beginKnownCommand() {
+	c := &f.client
+	c.mode = pass
+	switch c.name {
+	case "LOGIN", "AUTHENTICATE":
+		if f.loginDisabled() {
+			c.discard("NO [PRIVACYREQUIRED] TLS is required to log in")
+			return
+		}
+		f.pending = pending{kind: pendingLogin, tag: c.tag}
+		if c.name == "LOGIN" {
+			c.account.login()
+		} else {
+			c.account.authenticate()
+		}
+	case "UNAUTHENTICATE":
+		f.pending = pending{kind: pendingUnauthenticate, tag: c.tag}
+	case "IDLE":
+		f.pending = pending{kind: pendingIdle, tag: c.tag}
+	case "STARTTLS":
+		c.mode = collect
+	case "COMPRESS":
+		// RFC 4978. The backend's streams have to stay readable; compression towards the client would end in the endpoint.
+		c.discard("NO COMPRESS is not available")
+	case "GETMETADATA", "SETMETADATA":
+		switch {
+		case f.options.Entries == nil:
+		case f.loggedIn:
+			c.mode = collect
+		default:
+			c.discard("BAD Log in first")
+		}
+	case "ENABLE":
+		if f.options.Entries != nil && f.loggedIn {
+			c.mode = collect
+		}
+	}
+}
+
+// discard makes the rest of the command go nowhere, and its answer come at its end.
+func (c *clientStream) discard(format string, args ...any) {
+	c.mode = discard
+	c.collected = nil
+	c.answer = c.tag + " " + fmt.Sprintf(format, args...) + "\r\n"
+}
+
+// readCommandRest reads on to the end of a line.
+func (f *Filter) readCommandRest(p []byte) (n int, event Event) {
+	c := &f.client
+	for i, b := range p {
+		plus := c.line.plus
+		ends := c.line.next(b)
+		if c.mode == pass {
+			if c.line.bareCR || ends && c.line.quoted {
+				return 0, f.close("Line end inside a command")
+			}
+			if plus > 0 && (ends || c.line.plus == 0) {
+				n = f.passPlus(p, n, i, plus, ends && f.asksForLiteral())
+			}
+		}
+		if !ends {
+			continue
+		}
+		if c.line.overflow && c.line.literal() != noLiteral {
+			return 0, f.close("Literal too large")
+		}
+		f.keepLine(p[n : i+1])
+		return i + 1, f.endLine()
+	}
+	held := 0
+	if c.mode == pass {
+		held = c.line.plus - c.plus // of p
+		c.plus = c.line.plus
+	}
+	f.keepLine(p[n : len(p)-held])
+	return len(p), Continue
+}
+
+// asksForLiteral reports whether the literal that the line announces is a non-synchronising one of which it is not certain
+// that the backend reads it if it refuses the command: it is announced as a synchronising one then.
+func (f *Filter) asksForLiteral() bool {
+	line := &f.client.line
+	return line.literal() == nonSynchronising &&
+		(f.options.SyncLiterals || !line.atStart || line.size > f.capabilities.nonSync)
+}
+
+// passPlus passes the bytes of p[n:i], of which the last ones belong to the plus bytes since the "+" of what may be an
+// announcement, together with those of them that were held back from the reads before, and with the "+" unless drop. It
+// returns how far p has been passed.
+func (f *Filter) passPlus(p []byte, n, i, plus int, drop bool) int {
+	c := &f.client
+	heldBack := c.plus
+	c.plus = 0
+	start := i - (plus - heldBack) // in p: of what was not held back
+	if heldBack == 0 && drop {
+		f.keepLine(p[n:start])
+		return start + 1
+	}
+	if heldBack > 0 {
+		text := []byte("+}\r")[:heldBack]
+		if drop {
+			text = text[1:]
+		}
+		f.toBackend.add(text)
+	}
+	return n
+}
+
+// keepLine does with b, bytes of the command's line, what the command's mode asks for.
+func (f *Filter) keepLine(b []byte) {
+	c := &f.client
+	switch c.mode {
+	case pass:
+		f.toBackend.add(b)
+		c.account.feed(b)
+	case collect:
+		if len(c.collected)+len(b) > maxCommand {
+			c.discard("BAD Command too long")
+			return
+		}
+		c.collected = append(c.collected, b...)
+	}
+}
+
+// endLine takes the end of a command's line, which ends the command unless it announces a literal.
+func (f *Filter) endLine() Event {
+	c := &f.client
+	line, ask := c.line, f.asksForLiteral()
+	c.line = commandLine{}
+	kind := line.literal()
+	if kind == noLiteral {
+		return f.endCommand()
+	}
+	c.literal = line.size
+	c.unasked = false
+	c.state = commandLiteral
+	c.account.literal()
+	switch c.mode {
+	case pass:
+		if kind == nonSynchronising && !ask {
+			break
+		}
+		c.state = literalAnnounced
+		c.unasked = ask
+		f.plus.await(c.tag, ask)
+		if !f.outstanding.has([]byte(c.tag)) {
+			f.plus.state = plusRefused
+		}
+	case collect:
+		if c.name == "STARTTLS" || c.name == "ENABLE" {
+			c.discard("BAD Literal not expected")
+		} else if c.literal > uint64(maxCommand-len(c.collected)) {
+			c.discard("BAD Command too long")
+		} else if kind == synchronising {
+			f.respond([]byte("+ Ready for literal data\r\n"))
+		}
+	}
+	if c.mode == discard && kind == synchronising {
+		// Refused by the tagged response (RFC 9051 section 4.3).
+		return f.endCommand()
+	}
+	return Continue
+}
+
+// awaitLiteral goes on when the backend has said whether it wants the literal.
+func (f *Filter) awaitLiteral() (n int, event Event) {
+	c := &f.client
+	switch f.plus.take() {
+	case plusGranted:
+		c.state = commandLiteral
+	case plusRefused:
+		if c.unasked {
+			// The client sends it all the same.
+			c.mode = discard
+			c.answer = ""
+			c.state = commandLiteral
+		} else {
+			c.state = commandBegin
+		}
+	default:
+		return 0, Wait
+	}
+	return 0, Continue
+}
+
+// readLiteral reads on in a literal.
+func (f *Filter) readLiteral(p []byte) int {
+	c := &f.client
+	n := int(min(uint64(len(p)), c.literal))
+	switch c.mode {
+	case pass:
+		f.toBackend.add(p[:n])
+		c.account.feed(p[:n])
+	case collect:
+		c.collected = append(c.collected, p[:n]...)
+	}
+	if c.literal -= uint64(n); c.literal == 0 {
+		c.account.literalEnd()
+		c.state = commandRest
+	}
+	return n
+}
+
+// endCommand takes the end of a command.
+func (f *Filter) endCommand() Event {
+	c := &f.client
+	c.state = commandBegin
+	switch c.mode {
+	case pass:
+		if c.name == "AUTHENTICATE" || c.name == "IDLE" {
+			c.state = exchange
+			f.plus.await(c.tag, false)
+		}
+	case collect:
+		c.state = decide
+	case discard:
+		if c.answer != "" {
+			f.respond([]byte(c.answer))
+			c.answer = ""
+		}
+	}
+	return Continue
+}
+
+// awaitExchange goes on when the backend has said whether the client's next line continues AUTHENTICATE or IDLE or begins
+// a command.
+func (f *Filter) awaitExchange() (n int, event Event) {
+	c := &f.client
+	if f.pending.kind == pendingNone {
+		f.plus = continuation{}
+		c.state = commandBegin
+		return 0, Continue
+	}
+	if f.plus.state != plusGranted {
+		return 0, Wait
+	}
+	f.plus.await(c.tag, false)
+	c.state = exchangeLine
+	return 0, Continue
+}
+
+// readExchangeLine reads on in a line that continues AUTHENTICATE or IDLE. It may be of any length, and announces no literal.
+func (f *Filter) readExchangeLine(p []byte) int {
+	c := &f.client
+	n := bytes.IndexByte(p, '\n') + 1
+	if n == 0 {
+		n = len(p)
+	} else {
+		c.state = exchange
+	}
+	f.toBackend.add(p[:n])
+	c.account.feed(p[:n])
+	return n
+}
+
+// decideCommand decides on a command that has been read whole.
+func (f *Filter) decideCommand() Event {
+	if f.pending.kind != pendingNone {
+		return Wait
+	}
+	switch f.client.name {
+	case "STARTTLS":
+		return f.decideStartTLS()
+	case "ENABLE":
+		return f.decideEnable()
+	case "GETMETADATA":
+		return f.decideGet()
+	default:
+		return f.decideSet()
+	}
+}
+
+// answerCommand answers the command that has been read whole, which ends it. response is complete.
+func (f *Filter) answerCommand(response []byte) Event {
+	f.respond(response)
+	f.client.state = commandBegin
+	f.client.collected = nil
+	return Continue
+}
+
+func (f *Filter) answerStatus(format string, args ...any) Event {
+	return f.answerCommand(fmt.Appendf(nil, "%s %s\r\n", f.client.tag, fmt.Sprintf(format, args...)))
+}
+
+// respond sends the client a response of our own, as soon as no other is passing.
+func (f *Filter) respond(response []byte) {
+	if f.backend.passing() {
+		f.inserts = append(f.inserts, response...)
+		return
+	}
+	f.toClient.add(response)
+}
+
+// close ends the session over something after which the backend and the Filter might disagree on where commands begin.
+func (f *Filter) close(text string) Event {
+	f.respond(fmt.Appendf(nil, "* BYE %s\r\n", text))
+	f.client = clientStream{state: closed}
+	return Close
+}
+
+// forwardCommand sends the backend a command that was read whole. Each literal in it is sent as a synchronising one when
+// the backend has granted it, unless the backend is known to take it at once; the client sees none of this.
+func (f *Filter) forwardCommand(command []byte) Event {
+	c := &f.client
+	c.collected = nil
+	c.state = forward
+	c.parts = f.splitLiterals(command)
+	f.outstanding.add(c.tag)
+	f.plus = continuation{state: plusGranted, tag: c.tag}
+	return Continue
+}
+
+// splitLiterals cuts command behind each announcement of a literal that the backend has to be asked for.
+func (f *Filter) splitLiterals(command []byte) [][]byte {
+	var parts [][]byte
+	var line commandLine
+	start := 0
+	for i := 0; i < len(command); i++ {
+		plus := line.plus
+		if !line.next(command[i]) {
+			continue
+		}
+		ended := line
+		line = commandLine{}
+		switch ended.literal() {
+		case nonSynchronising:
+			if ended.size <= f.capabilities.nonSync && !f.options.SyncLiterals {
+				i += int(ended.size)
+				continue
+			}
+			parts = append(parts, append(command[start:i-plus:i-plus], command[i-plus+1:i+1]...))
+			start = i + 1
+			i += int(ended.size)
+		case synchronising:
+			parts = append(parts, command[start:i+1])
+			start = i + 1
+			i += int(ended.size)
+		}
+	}
+	return append(parts, command[start:])
+}
+
+// forwardParts sends the next part of a command that is forwarded.
+func (f *Filter) forwardParts() Event {
+	c := &f.client
+	switch f.plus.take() {
+	case plusAwaited:
+		return Wait
+	case plusRefused:
+		c.parts = nil
+	case plusGranted:
+		f.toBackend.add(c.parts[0])
+		c.parts = c.parts[1:]
+		if len(c.parts) > 0 {
+			f.plus.await(c.tag, true)
+			return Continue
+		}
+	}
+	c.parts = nil
+	c.state = commandBegin
+	return Continue
+}

@@ -1,0 +1,187 @@
+package imapext
+
+import "math"
+
+// Bounds of a command's beginning. Longer ones are refused: no client counts that far, and no command has such a name.
+const (
+	maxTag         = 128
+	maxCommandName = 64
+)
+
+// commandHead is the beginning of a command: tag SP name (RFC 9051 section 2.2.1). Both alias the bytes it was read from.
+type commandHead struct {
+	tag, name []byte
+	size      int    // of tag, space and name
+	refusal   string // the status response, without the tag, to a line that is no command
+}
+
+// readCommandHead reads the beginning of a line. It reports false if b ends too early to tell. If the line is no command,
+// refusal is set, and tag too where a valid one was seen.
+//
+// Lines that are no commands are refused here because backends differ in what they make of them: a tag that one of them
+// does not know for a tag may be one to another, and the command behind it would run without the Filter having seen it.
+func readCommandHead(b []byte) (head commandHead, ok bool) {
+	n := 0
+	for n < len(b) && isTagChar(b[n]) {
+		n++
+	}
+	switch {
+	case n > maxTag:
+		return commandHead{refusal: "BAD Tag too long"}, true
+	case n == len(b):
+		return commandHead{}, false
+	case n == 0 && isLineEnd(b[0]):
+		return commandHead{refusal: "BAD Empty command line"}, true
+	case n == 0 || b[n] != ' ' && !isLineEnd(b[n]):
+		return commandHead{refusal: "BAD Invalid tag"}, true
+	case b[n] != ' ':
+		return commandHead{tag: b[:n], refusal: "BAD Missing command"}, true
+	}
+	head.tag = b[:n]
+	start := n + 1
+	n = start
+	for n < len(b) && isAtomChar(b[n]) {
+		n++
+	}
+	head.name = b[start:n]
+	head.size = n
+	switch {
+	case len(head.name) > maxCommandName:
+		head.refusal = "BAD Unknown command"
+	case n == len(b):
+		return commandHead{}, false
+	case len(head.name) == 0 || b[n] != ' ' && !isLineEnd(b[n]):
+		head.refusal = "BAD Invalid command name"
+	}
+	return head, true
+}
+
+// isAtomChar reports whether c is an ATOM-CHAR (RFC 9051 section 9).
+func isAtomChar(c byte) bool {
+	switch c {
+	case '(', ')', '{', '%', '*', '"', '\\', ']':
+		return false
+	}
+	return c > ' ' && c < 0x7F
+}
+
+// isTagChar reports whether c may stand in a tag: any ASTRING-CHAR except "+" (RFC 9051 section 9).
+func isTagChar(c byte) bool {
+	return (isAtomChar(c) || c == ']') && c != '+'
+}
+
+func isLineEnd(c byte) bool {
+	return c == '\r' || c == '\n'
+}
+
+// literalKind is what the end of a command's line announces.
+type literalKind byte
+
+const (
+	noLiteral     literalKind = iota
+	synchronising             // {n}: the client waits for "+"
+	nonSynchronising
+)
+
+// commandLine follows one line of a command to its end, byte by byte, and says whether the line announces a literal
+// (RFC 9051 section 4.3, RFC 7888, literal8 of RFC 3516). It keeps nothing of what passes. A line ends at LF.
+type commandLine struct {
+	previous byte // the byte before
+	tilde    bool // it is a "~" that begins an argument, as literal8 does
+	quoted   bool // inside a quoted string
+	escaped  bool // behind a backslash in it
+	bareCR   bool // a CR was not followed by LF
+	marker   markerState
+	atStart  bool   // the marker stands where an argument begins
+	overflow bool   // the size does not fit 63 bits
+	size     uint64 // of the literal
+	plus     int    // bytes since the marker's "+", which included; 0 if there is none
+}
+
+type markerState byte
+
+const (
+	noMarker markerState = iota
+	markerOpen
+	markerDigits
+	markerPlus
+	markerClosed
+)
+
+// next takes the line's next byte and reports whether it ends the line.
+func (l *commandLine) next(c byte) bool {
+	if l.previous == '\r' && c != '\n' {
+		l.bareCR = true
+	}
+	if c == '\n' {
+		return true
+	}
+	if l.quoted {
+		switch {
+		case l.escaped:
+			l.escaped = false
+		case c == '\\':
+			l.escaped = true
+		case c == '"':
+			l.quoted = false
+		}
+		l.previous = c
+		return false
+	}
+	starts := l.previous == ' ' || l.previous == '(' || l.previous == '['
+	tilde := l.tilde
+	l.tilde = c == '~' && starts
+	switch {
+	case c == '"' && starts:
+		l.quoted = true
+		l.endMarker()
+	case c == '{':
+		l.endMarker()
+		l.marker = markerOpen
+		l.atStart = starts || tilde
+	case l.marker == noMarker:
+	case c >= '0' && c <= '9' && (l.marker == markerOpen || l.marker == markerDigits):
+		l.marker = markerDigits
+		l.addDigit(uint64(c - '0'))
+	case c == '+' && l.marker == markerDigits:
+		l.marker = markerPlus
+		l.plus = 1
+	case c == '}' && (l.marker == markerDigits || l.marker == markerPlus):
+		l.marker = markerClosed
+		if l.plus > 0 {
+			l.plus++
+		}
+	case c == '\r' && l.marker == markerClosed && l.previous == '}':
+		if l.plus > 0 {
+			l.plus++
+		}
+	default:
+		l.endMarker()
+	}
+	l.previous = c
+	return false
+}
+
+func (l *commandLine) endMarker() {
+	l.marker, l.atStart, l.overflow, l.size, l.plus = noMarker, false, false, 0, 0
+}
+
+func (l *commandLine) addDigit(digit uint64) {
+	if l.size > (math.MaxInt64-digit)/10 {
+		l.overflow = true
+		return
+	}
+	l.size = l.size*10 + digit
+}
+
+// literal tells what the line that has ended announces.
+func (l *commandLine) literal() literalKind {
+	switch {
+	case l.marker != markerClosed:
+		return noLiteral
+	case l.plus > 0:
+		return nonSynchronising
+	default:
+		return synchronising
+	}
+}

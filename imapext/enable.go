@@ -1,0 +1,60 @@
+package imapext
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+)
+
+// decideEnable forwards ENABLE (RFC 5161). METADATA is ours to enable where the backend does not have it: then the word is
+// taken out of the command, and added to the ENABLED response (RFC 5464 section 4.1). What it enables are
+// unsolicited METADATA responses, of which we send none.
+func (f *Filter) decideEnable() Event {
+	c := &f.client
+	words := strings.Fields(string(c.collected))
+	var enabled string
+	rest := words[:0:0]
+	for _, word := range words {
+		switch strings.ToUpper(word) {
+		case "METADATA", "METADATA-SERVER":
+			enabled += " " + strings.ToUpper(word)
+		default:
+			rest = append(rest, word)
+		}
+	}
+	if enabled != "" && f.capabilities.metadata == metadataUnknown {
+		return f.askCapabilities()
+	}
+	if enabled == "" || f.capabilities.metadata == metadataPresent {
+		return f.forwardCommand(fmt.Appendf(nil, "%s %s%s", c.tag, c.name, c.collected))
+	}
+	if len(rest) == 0 {
+		return f.answerCommand(fmt.Appendf(nil, "* ENABLED%s\r\n%s OK ENABLE completed\r\n", enabled, c.tag))
+	}
+	f.pending = pending{kind: pendingEnable, tag: c.tag, enabled: enabled}
+	return f.forwardCommand(fmt.Appendf(nil, "%s ENABLE %s\r\n", c.tag, strings.Join(rest, " ")))
+}
+
+// addEnabled adds what was enabled here to the backend's ENABLED response.
+func (f *Filter) addEnabled(line []byte) []byte {
+	if f.pending.kind != pendingEnable || f.pending.enabled == "" {
+		return line
+	}
+	rewritten := bytes.TrimRight(line, " \r\n")
+	rewritten = append(rewritten[:len(rewritten):len(rewritten)], f.pending.enabled...)
+	f.pending.enabled = ""
+	return append(rewritten, lineEnd(line)...)
+}
+
+// askCapabilities asks the backend for its capabilities under a tag of our own, if it has announced none since the login.
+// No command of the client's passes until it has answered, so that any tag which is not in use now is ours.
+func (f *Filter) askCapabilities() Event {
+	tag := "mailturn"
+	for f.outstanding.has([]byte(tag)) {
+		tag += "."
+	}
+	f.pending = pending{kind: pendingCapabilities, tag: tag}
+	f.outstanding.add(tag)
+	f.toBackend.add([]byte(tag + " CAPABILITY\r\n"))
+	return Wait
+}

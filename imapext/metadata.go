@@ -1,0 +1,171 @@
+package imapext
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/mailturn/mailturn/imapext/metadata"
+)
+
+// entries asks for our entries. The mutex is released meanwhile: state that belongs to the direction which calls stays as it
+// is.
+func (f *Filter) entries() []metadata.Entry {
+	session := f.session
+	f.mu.Unlock()
+	defer f.mu.Lock()
+	return f.options.Entries.Entries(session)
+}
+
+func findEntry(entries []metadata.Entry, name string) (metadata.Entry, bool) {
+	for _, entry := range entries {
+		if entry.Name == name {
+			return entry, true
+		}
+	}
+	return metadata.Entry{}, false
+}
+
+// decideGet answers GETMETADATA (RFC 5464 section 4.2), or forwards what of it is the backend's.
+func (f *Filter) decideGet() Event {
+	c := &f.client
+	get, err := metadata.ParseGet(c.collected)
+	if err != nil {
+		return f.answerStatus("BAD %v", err)
+	}
+	if f.capabilities.metadata == metadataUnknown {
+		return f.askCapabilities()
+	}
+	backend := f.capabilities.metadata == metadataPresent
+	var owned []metadata.Entry
+	if get.Mailbox == "" {
+		owned = f.entries()
+	} else if backend {
+		if get.OptionsLast {
+			return f.forwardCommand(get.Append(nil, c.tag))
+		}
+		return f.forwardCommand(fmt.Appendf(nil, "%s %s%s", c.tag, c.name, c.collected))
+	}
+	ours, longest := answerGet(get, owned, !backend)
+	if backend {
+		rest := get
+		rest.Names = nil
+		for _, name := range get.Names {
+			if _, ok := findEntry(owned, name); !ok {
+				rest.Names = append(rest.Names, name)
+			}
+		}
+		if len(rest.Names) > 0 {
+			f.pending = pending{kind: pendingGet, tag: c.tag, ours: ours, owned: owned, longest: longest}
+			return f.forwardCommand(rest.Append(nil, c.tag))
+		}
+	}
+	response := metadata.AppendResponse(nil, get.Mailbox, ours)
+	response = append(response, c.tag...)
+	response = append(response, " OK "...)
+	if longest > 0 {
+		response = append(metadata.AppendLongEntries(response, longest), ' ')
+	}
+	return f.answerCommand(append(response, "GETMETADATA completed\r\n"...))
+}
+
+// answerGet returns what owned has for get, and the size of the largest value that MAXSIZE keeps out. With all, the names
+// that owned does not have are answered too: NIL, but with DEPTH nothing, as servers do.
+func answerGet(get metadata.Get, owned []metadata.Entry, all bool) (entries []metadata.Entry, longest uint64) {
+	add := func(entry metadata.Entry) {
+		size := uint64(len(entry.Value.Octets()))
+		if get.MaxSize != nil && size > uint64(*get.MaxSize) {
+			longest = max(longest, size)
+			return
+		}
+		entries = append(entries, entry)
+	}
+	if get.Depth == metadata.DepthZero {
+		for _, name := range get.Names {
+			if entry, ok := findEntry(owned, name); ok {
+				add(entry)
+			} else if all {
+				add(metadata.Entry{Name: name})
+			}
+		}
+		return entries, longest
+	}
+	for _, entry := range owned {
+		if entry.Value.IsNIL() {
+			continue
+		}
+		for _, name := range get.Names {
+			if get.Depth.Covers(name, entry.Name) {
+				add(entry)
+				break
+			}
+		}
+	}
+	return entries, longest
+}
+
+// finishGet returns the tagged response to a GETMETADATA that was forwarded without our entries, for which the backend's
+// is line; the response with ours has gone before it. Where the backend refuses the rest, the command succeeds with ours:
+// clients drop all of a command that fails.
+func (p *pending) finishGet(ok bool, line []byte) []byte {
+	switch {
+	case ok && p.longest > 0:
+		return addLongEntries(line, p.tag, p.longest)
+	case ok || len(p.ours) == 0:
+		return line
+	}
+	response := fmt.Appendf(nil, "%s OK ", p.tag)
+	if p.longest > 0 {
+		response = append(metadata.AppendLongEntries(response, p.longest), ' ')
+	}
+	return append(response, "GETMETADATA completed in part\r\n"...)
+}
+
+// addLongEntries returns the tagged OK line with a LONGENTRIES response code of the larger of longest and what the line has
+// (RFC 5464 section 4.2.1). Another response code gives way to it.
+func addLongEntries(line []byte, tag string, longest uint64) []byte {
+	_, code, after, hasCode := splitCode(line)
+	text := line[len(tag)+len(" OK"):]
+	if hasCode {
+		text = after[1:]
+		words := bytes.Fields(code)
+		if len(words) == 3 && equalFold(words[0], "METADATA") && equalFold(words[1], "LONGENTRIES") {
+			if size, err := strconv.ParseUint(string(words[2]), 10, 64); err == nil {
+				longest = max(longest, size)
+			}
+		}
+	}
+	rewritten := metadata.AppendLongEntries(fmt.Appendf(nil, "%s OK ", tag), longest)
+	return append(rewritten, text...)
+}
+
+// decideSet answers SETMETADATA (RFC 5464 section 4.3), or forwards it. It is done whole or not at all, so an entry of ours
+// in it, which nobody may set, refuses the whole.
+func (f *Filter) decideSet() Event {
+	c := &f.client
+	set, err := metadata.ParseSet(c.collected)
+	if err != nil {
+		return f.answerStatus("BAD %v", err)
+	}
+	if f.capabilities.metadata == metadataUnknown {
+		return f.askCapabilities()
+	}
+	if set.Mailbox == "" {
+		owned := f.entries()
+		for _, entry := range set.Entries {
+			if _, ok := findEntry(owned, entry.Name); ok {
+				return f.answerStatus("NO [NOPERM] Entry is read-only")
+			}
+		}
+	}
+	if f.capabilities.metadata == metadataPresent {
+		return f.forwardCommand(fmt.Appendf(nil, "%s %s%s", c.tag, c.name, c.collected))
+	}
+	for _, entry := range set.Entries {
+		if strings.HasPrefix(entry.Name, "/private/") {
+			return f.answerStatus("NO [METADATA NOPRIVATE] Private annotations are not supported")
+		}
+	}
+	return f.answerStatus("NO [NOPERM] Annotations are read-only")
+}

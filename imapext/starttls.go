@@ -1,0 +1,21 @@
+package imapext
+
+import "bytes"
+
+// decideStartTLS answers STARTTLS, which is between the client and us (RFC 9051 section 6.2.1).
+func (f *Filter) decideStartTLS() Event {
+	switch {
+	case len(bytes.TrimSpace(f.client.collected)) > 0:
+		return f.answerStatus("BAD STARTTLS takes no arguments")
+	case f.session.TLS:
+		return f.answerStatus("BAD TLS is active already")
+	case !f.offersStartTLS():
+		return f.answerStatus("BAD STARTTLS is not available")
+	case len(f.outstanding.tags) > 0 || f.backend.passing():
+		// What the backend still has to say belongs before the OK, behind which the client reads TLS only.
+		return Wait
+	}
+	f.answerStatus("OK Begin TLS negotiation now")
+	f.gated = true
+	return StartTLS
+}
