@@ -78,19 +78,22 @@ func (d *decoder) atom() string {
 	return s
 }
 
-func (d *decoder) astring() string {
-	switch d.peek() {
-	case '"', '{', '~':
-		return d.string()
-	default:
-		return d.atom()
-	}
+// atString reports whether a quoted string, a literal or a literal8 (RFC 3516) is next.
+func (d *decoder) atString() bool {
+	c := d.peek()
+	return c == '"' || c == '{' || bytes.HasPrefix(d.b, []byte("~{"))
 }
 
-// nstring returns a string, a literal8 (RFC 3516) or NIL.
+func (d *decoder) astring() string {
+	if d.atString() {
+		return d.string()
+	}
+	return d.atom()
+}
+
+// nstring returns a string, a literal8 or NIL.
 func (d *decoder) nstring() Value {
-	switch d.peek() {
-	case '"', '{', '~':
+	if d.atString() {
 		return Value{octets: d.string(), set: true}
 	}
 	if atom := d.atom(); d.err == nil && !strings.EqualFold(atom, "NIL") {
@@ -182,10 +185,8 @@ func AppendString(b []byte, s string) []byte {
 
 // appendName appends an entry's name, as an atom if it can be one: that is how clients ask and servers answer.
 func appendName(b []byte, name string) []byte {
-	for i := range len(name) {
-		if !isAtomChar(name[i]) {
-			return AppendString(b, name)
-		}
+	if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r > 0x7F || !isAtomChar(byte(r)) }) {
+		return AppendString(b, name)
 	}
 	return append(b, name...)
 }
