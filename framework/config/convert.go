@@ -6,7 +6,6 @@ import (
 	"math"
 	"math/big"
 	"reflect"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
@@ -25,6 +24,15 @@ type conversion struct {
 
 // expr sets dst to the value of expr. It returns false, with a diagnostic, when expr has no value that dst can hold.
 func (c *conversion) expr(dst reflect.Value, expr hcl.Expression) bool {
+	if args, ok := expr.(*arguments); ok {
+		if args.bare() && dst.Kind() != reflect.Bool {
+			c.errorf(expr.Range(), "Value is missing", "%s is expected after %s.", describe(dst.Type()).accepted(), c.name)
+			return false
+		}
+		if dst.Type() == reflect.TypeFor[time.Duration]() {
+			expr = args.joined()
+		}
+	}
 	if isScalar(dst.Type()) {
 		val, ok := c.evaluate(expr)
 		return ok && c.scalar(dst, val, expr.Range())
@@ -134,6 +142,9 @@ func (c *conversion) stringMap(dst reflect.Value, expr hcl.Expression) bool {
 				continue
 			}
 			if first, again := places[key]; again {
+				if c.secret {
+					key = "this key"
+				}
 				c.diags = append(c.diags, redefined("Key", key, pair.Key.Range(), first))
 				ok = false
 				continue
@@ -390,9 +401,9 @@ func explainCall(diag *hcl.Diagnostic) (*hcl.Diagnostic, bool) {
 
 // redefined reports that name stands at again although it stood at first already.
 func redefined(what, name string, again, first hcl.Range) *hcl.Diagnostic {
-	return Errorf(again, what+" is repeated", "%q was already given at %s; it is given once.", name, place(first))
+	return Errorf(again, what+" is repeated", "%s was already given at %s; it is given once.", name, place(first))
 }
 
 func place(rng hcl.Range) string {
-	return fmt.Sprintf("%s:%d:%d", strings.TrimSpace(rng.Filename), rng.Start.Line, rng.Start.Column)
+	return fmt.Sprintf("%s:%d:%d", rng.Filename, rng.Start.Line, rng.Start.Column)
 }

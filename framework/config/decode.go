@@ -70,7 +70,7 @@ func (d *decoder) content(content *hcl.BodyContent, target reflect.Value) {
 
 // blocks decodes the blocks of one type into field, a pointer to a struct or a slice of structs.
 func (d *decoder) blocks(f field, blocks hcl.Blocks, field reflect.Value) {
-	if field.Kind() == reflect.Slice {
+	if f.repeated {
 		for _, block := range blocks {
 			elem := reflect.New(field.Type().Elem()).Elem()
 			d.block(block, elem)
@@ -142,8 +142,9 @@ type field struct {
 	role       fieldRole
 	name       string
 	secret     bool
-	typ        reflect.Type
-	typeWords  string // overrides what Reference derives from typ
+	typ        reflect.Type // of the attribute's value, or of the block's struct
+	repeated   bool         // a block that may stand several times
+	typeWords  string       // overrides what Reference derives from typ
 	defaultsTo string
 	doc        string
 }
@@ -176,6 +177,7 @@ func fieldsOf(t reflect.Type) []field {
 			sf.Type.Elem().Kind() == reflect.Struct:
 			f.role = blockField
 			f.typ = sf.Type.Elem()
+			f.repeated = sf.Type.Kind() == reflect.Slice
 		case role == "label" && sf.Type == reflect.TypeFor[Value[string]]():
 			f.role = labelField
 		default:

@@ -15,7 +15,7 @@ const (
 	maxExpression = 500 // tokens of one level between two commas or lines, texts not counted
 )
 
-// parseHCL parses src. An endpoint without a name gets its kind for a name.
+// parseHCL parses src. The body is nil if that is not possible. An endpoint without a name gets its kind for a name.
 func parseHCL(filename string, src []byte) (hcl.Body, hcl.Diagnostics) {
 	if diag := checkExtent(filename, src); diag != nil {
 		return nil, hcl.Diagnostics{diag}
@@ -25,7 +25,9 @@ func parseHCL(filename string, src []byte) (hcl.Body, hcl.Diagnostics) {
 		return nil, diags
 	}
 	body := file.Body.(*hclsyntax.Body)
-	diags = append(diags, checkNumbers(body)...)
+	if diags := checkNumbers(body); diags.HasErrors() {
+		return nil, diags
+	}
 	for _, block := range body.Blocks {
 		if block.Type == "endpoint" && len(block.Labels) == 1 {
 			block.Labels = append(block.Labels, block.Labels[0])

@@ -46,12 +46,18 @@ func Parse(filename string, src []byte) (*File, hcl.Diagnostics) {
 
 	var body hcl.Body
 	var diags hcl.Diagnostics
-	body, diags = parseHCL(filename, src)
-	for _, diag := range diags {
-		diag.Detail = fmt.Sprintf("%s (The file was read as %v.)", diag.Detail, f.Syntax)
+	if f.Syntax == Directives {
+		body, diags = parseDirectives(filename, src, f.sources)
+	} else {
+		body, diags = parseHCL(filename, src)
 	}
-	if diags.HasErrors() {
-		return f, diags // what a broken text seems to leave out would only add to the errors
+	if body == nil { // what a broken text seems to leave out would only add to the errors
+		for _, diag := range diags {
+			if diag.Severity == hcl.DiagError {
+				diag.Detail += fmt.Sprintf(" (The file was read as %v.)", f.Syntax)
+			}
+		}
+		return f, diags
 	}
 	return f, append(diags, f.decode(body)...)
 }

@@ -32,7 +32,7 @@ func (s *sources) hiddenIn(filename string, start, end int) []span {
 		for part.start < part.end && isSpace(src[part.start]) {
 			part.start++
 		}
-		if part.start >= part.end || !multiLine && reference.Match(src[part.start:part.end]) {
+		if part.start >= part.end || !multiLine && secretReference.Match(src[part.start:part.end]) {
 			continue
 		}
 		if n := len(hidden); n > 0 && part.start <= hidden[n-1].end {
@@ -44,8 +44,8 @@ func (s *sources) hiddenIn(filename string, start, end int) []span {
 	return hidden
 }
 
-// reference matches a value that names where a secret is and does not hold it.
-var reference = regexp.MustCompile(
+// secretReference matches a value that names where a secret is and does not hold it.
+var secretReference = regexp.MustCompile(
 	`^(file\("[^"\\$]*"\)|env\("[^"\\$]*"\)|local\.[\w-]+|\{env:\w+\}|"\{env:\w+\}"|\$\([\w.-]+\))\s*(#\s.*)?$`)
 
 // secretSpans finds what follows each word that names a secret, up to the end of its line, or of the brackets, quotes or

@@ -1,11 +1,16 @@
 package config
 
+import (
+	"bytes"
+	"regexp"
+)
+
 // Syntax is the language that a configuration file is written in.
 type Syntax int
 
 const (
 	HCL        Syntax = iota // name = expression
-	Directives               // name argument argument …
+	Directives               // name argument argument …, as maddy has it
 )
 
 func (s Syntax) String() string {
@@ -15,5 +20,59 @@ func (s Syntax) String() string {
 	return "HCL"
 }
 
-// DetectSyntax tells the syntax of src.
-func DetectSyntax(src []byte) Syntax { return HCL }
+// sign is how a line looks that belongs to one syntax, and how much that tells. Headers of blocks and definitions tell
+// more than single settings: a slip in one setting must not change how the whole file is read.
+type sign struct {
+	syntax Syntax
+	weight int
+	line   *regexp.Regexp
+}
+
+// The first sign that fits a line counts. Lines that fit none, such as `tls {` and `}`, are the same in both syntaxes.
+var signs = []sign{
+	{Directives, 3, regexp.MustCompile(`^\$\([\w.-]+\)\s*=`)},                                             // $(name) = value
+	{Directives, 3, regexp.MustCompile(`^\([\w.-]+\)\s*\{`)},                                              // (name) {
+	{Directives, 3, regexp.MustCompile(`^[A-Za-z][\w-]*\.[\w.-]+\s+[^\s=]|^[A-Za-z][\w-]*\.[\w.-]+\s*$`)}, // endpoint.imap …
+	{HCL, 1, regexp.MustCompile(`^[\pL_][\pL\d_-]*\s*=([^=>]|$)`)},                                        // name = value
+	{HCL, 1, regexp.MustCompile(`^(//|/\*)`)},                                                             // comments that directives do not have
+	{HCL, 2, regexp.MustCompile(`^[\pL_][\pL\d_-]*(\s+"[^"]*")+\s*\{`)},                                   // endpoint "turn" "turn" {
+	{Directives, 2, regexp.MustCompile(`^[A-Za-z][\w-]*\s+[\w$/{\[].*\s\{\s*(#.*)?$`)},                    // imap tls://0.0.0.0:993 {
+	{Directives, 1, regexp.MustCompile(`^[A-Za-z][\w-]*\s+["\w$/.~]`)},                                    // hostname example.org
+	{Directives, 1, regexp.MustCompile(`^[A-Za-z][\w-]*\s+\{env:`)},                                       // hostname {env:HOST}
+}
+
+// DetectSyntax tells from its lines the syntax that src is written in, also if there are errors in it: each line is
+// compared with what is typical of one syntax, and the syntax with more weight wins. A file without such lines, and one
+// with as much of either, is HCL.
+func DetectSyntax(src []byte) Syntax {
+	src = bytes.TrimPrefix(src, []byte("\ufeff"))
+	var weights [2]int
+	var heredocEnd []byte
+	for line := range bytes.Lines(src) {
+		line = bytes.TrimSpace(line)
+		if heredocEnd != nil {
+			if bytes.Equal(line, heredocEnd) {
+				heredocEnd = nil
+			}
+			continue
+		}
+		if len(line) == 0 || line[0] == '#' {
+			continue
+		}
+		for _, sign := range signs {
+			if sign.line.Match(line) {
+				weights[sign.syntax] += sign.weight
+				break
+			}
+		}
+		if opening := heredocLine.FindSubmatch(line); opening != nil {
+			heredocEnd = opening[1]
+		}
+	}
+	if weights[Directives] > weights[HCL] {
+		return Directives
+	}
+	return HCL
+}
+
+var heredocLine = regexp.MustCompile(`=.*<<-?([\w-]+)$`)

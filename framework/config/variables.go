@@ -1,6 +1,9 @@
 package config
 
 import (
+	"maps"
+	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -47,10 +50,11 @@ func define(ctx *hcl.EvalContext, attrs hcl.Attributes, locals hcl.Blocks) hcl.D
 			v.exprs["local."+name] = attr.Expr
 		}
 	}
-	for name := range v.exprs {
+	names := slices.Sorted(maps.Keys(v.exprs)) // so that a circle is reported at the same place each time
+	for _, name := range names {
 		v.compute(name)
 	}
-	ctx.Variables = v.scope()
+	ctx.Variables = v.scope(names)
 	return v.diags
 }
 
@@ -63,20 +67,23 @@ func (v *variables) compute(name string) {
 	defer delete(v.active, name)
 
 	expr := v.exprs[name]
+	var needed []string
 	for _, traversal := range expr.Variables() {
-		other := variableName(traversal)
-		if _, defined := v.exprs[other]; !defined {
-			continue
+		for _, other := range v.referred(traversal) {
+			if v.active[other] {
+				v.diags = append(v.diags, Errorf(traversal.SourceRange(), "Definition refers to itself",
+					"%s is needed to compute %s.", name, other))
+				v.values[name] = failed
+				return
+			}
+			v.compute(other)
+			needed = append(needed, other)
 		}
-		if v.active[other] {
-			v.diags = append(v.diags, Errorf(traversal.SourceRange(), "Definition refers to itself",
-				"%s is needed to compute %s.", name, other))
-			v.values[name] = failed
-			return
-		}
-		v.compute(other)
 	}
-	c := conversion{ctx: &hcl.EvalContext{Functions: v.ctx.Functions, Variables: v.scope()}, name: name}
+	c := conversion{
+		ctx:  &hcl.EvalContext{Functions: v.ctx.Functions, Variables: v.scope(needed)},
+		name: name, secret: namesSecret(name),
+	}
 	val, diags := expr.Value(c.ctx)
 	if unknown := unknownVariables(expr, c.ctx); unknown.HasErrors() {
 		diags = unknown
@@ -87,37 +94,49 @@ func (v *variables) compute(name string) {
 	if strings.HasPrefix(name, "local.") {
 		c.report(diags, expr)
 		v.diags = append(v.diags, concerningNames(c.diags)...)
+	} else if s := ""; !c.expr(reflect.ValueOf(&s).Elem(), expr) { // an attribute of the schema, and a string there
+		val = failed
 	}
 	v.values[name] = val
 }
 
-// scope returns what is computed so far as HCL's variables.
-func (v *variables) scope() map[string]cty.Value {
+// scope returns the values of names as HCL's variables.
+func (v *variables) scope(names []string) map[string]cty.Value {
 	scope := make(map[string]cty.Value)
 	locals := make(map[string]cty.Value)
-	for name, val := range v.values {
+	for _, name := range names {
 		if local, ok := strings.CutPrefix(name, "local."); ok {
-			locals[local] = val
+			locals[local] = v.values[name]
 		} else {
-			scope[name] = val
+			scope[name] = v.values[name]
 		}
 	}
 	scope["local"] = cty.ObjectVal(locals)
 	return scope
 }
 
-// variableName returns the key in variables.exprs of what a traversal refers to.
-func variableName(traversal hcl.Traversal) string {
+// referred returns the variables that a traversal needs: for `local` with a computed name, all locals.
+func (v *variables) referred(traversal hcl.Traversal) []string {
 	name := traversal.RootName()
-	if name == "local" && len(traversal) > 1 {
-		switch step := traversal[1].(type) {
-		case hcl.TraverseAttr:
-			return "local." + step.Name
-		case hcl.TraverseIndex:
-			if step.Key.Type() == cty.String {
-				return "local." + step.Key.AsString()
+	if name == "local" {
+		if len(traversal) > 1 {
+			switch step := traversal[1].(type) {
+			case hcl.TraverseAttr:
+				name += "." + step.Name
+			case hcl.TraverseIndex:
+				if step.Key.Type() == cty.String {
+					name += "." + step.Key.AsString()
+				}
 			}
 		}
+		if name == "local" {
+			return slices.DeleteFunc(slices.Sorted(maps.Keys(v.exprs)), func(other string) bool {
+				return !strings.HasPrefix(other, "local.")
+			})
+		}
 	}
-	return name
+	if _, defined := v.exprs[name]; !defined {
+		return nil
+	}
+	return []string{name}
 }

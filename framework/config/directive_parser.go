@@ -1,0 +1,123 @@
+package config
+
+import (
+	"github.com/hashicorp/hcl/v2"
+)
+
+// maxBlocks bounds how deep blocks of directives are nested, as maddy does.
+const maxBlocks = 255
+
+// directive is one statement: a name, arguments, and a block or none.
+type directive struct {
+	name     word
+	args     []word
+	hasBlock bool
+	block    []*directive
+	end      hcl.Range // of the last word, which is } after a block
+}
+
+// header returns the place of the name and the arguments.
+func (d *directive) header() hcl.Range {
+	if len(d.args) == 0 {
+		return d.name.rng
+	}
+	return hcl.RangeBetween(d.name.rng, d.args[len(d.args)-1].rng)
+}
+
+// parseDirectiveWords reads the statements of one file. It goes on after an error to find others, and then the statements
+// are not to be used.
+func parseDirectiveWords(words []word) ([]*directive, hcl.Diagnostics) {
+	p := directiveParser{words: words}
+	directives := p.block(nil)
+	return directives, p.diags
+}
+
+type directiveParser struct {
+	words []word // a line end is the last
+	depth int
+	diags hcl.Diagnostics
+}
+
+func (p *directiveParser) done() bool { return len(p.words) == 0 }
+
+func (p *directiveParser) take() word {
+	w := p.words[0]
+	p.words = p.words[1:]
+	return w
+}
+
+// block reads statements up to the brace that closes the block of opener, and keeps its place in opener.end. Without an
+// opener it reads to the end of the file.
+func (p *directiveParser) block(opener *directive) []*directive {
+	var directives []*directive
+	for !p.done() {
+		switch w := p.words[0]; {
+		case w.lineEnd():
+			p.take()
+		case w.is("}"):
+			p.take()
+			if opener != nil {
+				opener.end = w.rng
+				p.endOfLine("}")
+				return directives
+			}
+			p.errorf(w.rng, "Brace closes nothing", "There is no open block here.")
+		case w.is("{"):
+			p.errorf(w.rng, "Brace has no directive", "{ stands at the end of the line of the directive whose block it opens.")
+			p.skipLine()
+		default:
+			directives = append(directives, p.directive())
+		}
+	}
+	if opener != nil {
+		p.errorf(opener.header(), "Block is not closed", "The block that begins here has no } before the end of the file.")
+	}
+	return directives
+}
+
+func (p *directiveParser) directive() *directive {
+	name := p.take()
+	d := &directive{name: name, end: name.rng}
+	for !p.done() {
+		w := p.words[0]
+		switch {
+		case w.lineEnd(), w.is("}"):
+			return d
+		case w.is("{"):
+			p.take()
+			d.hasBlock = true
+			p.endOfLine("{")
+			if p.depth == maxBlocks {
+				p.errorf(w.rng, "Nested too deeply", "Blocks are nested more than %d levels deep.", maxBlocks)
+				p.words = nil
+				return d
+			}
+			p.depth++
+			d.block = p.block(d)
+			p.depth--
+			return d
+		}
+		p.take()
+		d.args = append(d.args, w)
+		d.end = w.rng
+	}
+	return d
+}
+
+// endOfLine checks that nothing but a closing brace follows a brace on its line.
+func (p *directiveParser) endOfLine(brace string) {
+	if p.done() || p.words[0].lineEnd() || p.words[0].is("}") {
+		return
+	}
+	p.errorf(p.words[0].rng, "Text after a brace", "%s is the last of its line; what follows it begins on a line of its own.", brace)
+}
+
+func (p *directiveParser) skipLine() {
+	for !p.done() && !p.words[0].lineEnd() {
+		p.take()
+	}
+}
+
+func (p *directiveParser) errorf(rng hcl.Range, summary, format string, args ...any) {
+	p.diags = append(p.diags, Errorf(rng, summary, format, args...))
+}

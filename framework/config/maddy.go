@@ -1,0 +1,163 @@
+package config
+
+import (
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+)
+
+// translate turns maddy's way to write an endpoint and a certificate at the top level into the schema's:
+//
+//	endpoint.imap NAME ADDRESS… { … }   endpoint imap NAME { listen ADDRESS… … }
+//	imap ADDRESS… { … }                 endpoint imap imap { listen ADDRESS… … }
+//	tls file CERT KEY                   tls { cert CERT; key KEY }
+//
+// What belongs to a part of maddy that mailturn is not becomes an error.
+func translate(directives []*directive) ([]*directive, hcl.Diagnostics) {
+	var t translation
+	var top []*directive
+	for _, d := range directives {
+		if diag := foreign(d); diag != nil {
+			t.diags = append(t.diags, diag)
+			continue
+		}
+		name := d.name.text
+		kind, isEndpoint := strings.CutPrefix(name, "endpoint.")
+		switch {
+		case isEndpoint:
+			label := word{text: kind, rng: d.name.rng}
+			label.rng.Start.Byte += len("endpoint.")
+			label.rng.Start.Column += len("endpoint.")
+			d = t.endpoint(d, label)
+		case name == "endpoint":
+			d = t.labelled(d)
+		case name == "tls":
+			d = t.tls(d)
+		case name == "hostname" || name == "state_dir" || name == "log":
+		case d.hasBlock && suggestion(name, []string{"hostname", "state_dir", "tls", "log", "endpoint"}) == "":
+			d = t.endpoint(d, d.name)
+		}
+		if d != nil {
+			top = append(top, d)
+		}
+	}
+	return top, t.diags
+}
+
+type translation struct{ diags hcl.Diagnostics }
+
+// endpoint makes an endpoint block of d. Its arguments are addresses and, after `endpoint.KIND`, first a name.
+func (t *translation) endpoint(d *directive, kind word) *directive {
+	name := kind
+	listen := &directive{}
+	for i, arg := range d.args {
+		switch {
+		case strings.Contains(arg.text, "://"):
+			listen.args = append(listen.args, arg)
+		case i == 0 && kind.rng != d.name.rng:
+			name = arg
+		default:
+			t.diags = append(t.diags, WithHint(
+				Errorf(arg.rng, "Not an address", "%q is not an address to listen on, such as tls://0.0.0.0:993.", arg.text),
+				"an endpoint has a name of its own in the form: endpoint."+kind.text+" NAME { … }"))
+			return nil
+		}
+	}
+	block := t.inside(d.block)
+	if len(listen.args) > 0 {
+		listen.name = word{text: "listen", rng: listen.args[0].rng}
+		listen.end = listen.args[len(listen.args)-1].rng
+		block = append([]*directive{listen}, block...)
+	}
+	return &directive{
+		name: word{text: "endpoint", rng: d.name.rng}, args: []word{kind, name}, hasBlock: true, block: block, end: d.end,
+	}
+}
+
+// labelled completes an endpoint that is written with the labels of HCL.
+func (t *translation) labelled(d *directive) *directive {
+	e := *d
+	if len(d.args) == 1 {
+		e.args = []word{d.args[0], d.args[0]}
+	}
+	e.block = t.inside(d.block)
+	return &e
+}
+
+// inside translates the certificates of an endpoint's block.
+func (t *translation) inside(block []*directive) []*directive {
+	var translated []*directive
+	for _, d := range block {
+		if d.name.text == "tls" {
+			if d = t.tls(d); d == nil {
+				continue
+			}
+		}
+		translated = append(translated, d)
+	}
+	return translated
+}
+
+func (t *translation) tls(d *directive) *directive {
+	switch {
+	case len(d.args) == 0 && d.hasBlock:
+		return d
+	case len(d.args) == 3 && d.args[0].text == "file":
+		attribute := func(name string, value word) *directive {
+			return &directive{name: word{text: name, rng: value.rng}, args: []word{value}, end: value.rng}
+		}
+		return &directive{
+			name: d.name, hasBlock: true, end: d.end,
+			block: append([]*directive{attribute("cert", d.args[1]), attribute("key", d.args[2])}, d.block...),
+		}
+	}
+	diag := Errorf(d.header(), "Certificate is not given right",
+		"Of maddy's forms of tls two are accepted: `tls file CERT KEY`, and `tls { … }` with the directives cert and key.")
+	if len(d.args) > 0 {
+		switch d.args[0].text {
+		case "off":
+			diag = WithHint(diag, "leave tls out, and tls:// out of the addresses")
+		case "self_signed":
+			diag = WithHint(diag, "leave tls out: an IMAP endpoint without a certificate makes one")
+		}
+	}
+	t.diags = append(t.diags, diag)
+	return nil
+}
+
+// foreign returns the error for a directive that belongs to a part of maddy that mailturn is not, or nil.
+func foreign(d *directive) *hcl.Diagnostic {
+	const (
+		relay    = "take it out, and leave the transport of mail to maddy"
+		mailbox  = "take it out, and let the IMAP endpoint name the server that has the accounts: upstream { … }"
+		maddysOf = "take it out: it is about maddy's own process"
+		logging  = "what is logged is set by a block: log { … } with the directives level and format"
+		keyPairs = "the certificate is given by the directives cert and key, and renewed by whoever writes these files"
+	)
+	module, _, _ := strings.Cut(d.name.text, ".")
+	var hint string
+	switch module {
+	case "smtp", "submission", "lmtp", "target", "queue", "remote_queue", "msgpipeline", "check", "modify",
+		"source", "destination", "default_source", "default_destination", "deliver_to", "reroute", "reject",
+		"dmarc", "mx_auth", "autogenerated_msg_domain":
+		hint = relay
+	case "storage", "auth", "table", "auth_map", "auth_map_normalize", "storage_map", "storage_map_normalize",
+		"auth_normalize", "imap_filter", "dovecot_sasld", "sasl_login", "local_authdb", "local_mailboxes":
+		hint = mailbox
+	case "runtime_dir", "libexec_dir", "openmetrics", "tls_client":
+		hint = maddysOf
+	case "debug", "io_debug", "io_errors":
+		hint = logging
+	case "log":
+		if d.hasBlock {
+			return nil
+		}
+		hint = logging
+	case "loader", "protocols", "ciphers", "curves":
+		hint = keyPairs
+	default:
+		return nil
+	}
+	return WithHint(Errorf(d.name.rng, "Directive of maddy",
+		"%s belongs to a part of maddy that mailturn is not.", d.name.text), hint)
+}
