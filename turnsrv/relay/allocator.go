@@ -53,6 +53,23 @@ type Config struct {
 	MinPort, MaxPort uint16
 	// Peers is asked at every send. Required.
 	Peers *peer.Policy
+	// Listen opens a socket. Nil is net.ListenUDP.
+	Listen func(network string, addr netip.AddrPort) (Socket, error)
+}
+
+// Socket is what the package needs of a UDP socket. A *net.UDPConn is one.
+type Socket interface {
+	ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error)
+	WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error)
+	LocalAddr() net.Addr
+	SetDeadline(t time.Time) error
+	SetReadDeadline(t time.Time) error
+	SetWriteDeadline(t time.Time) error
+	Close() error
+}
+
+func listenUDP(network string, addr netip.AddrPort) (Socket, error) {
+	return net.ListenUDP(network, net.UDPAddrFromAddrPort(addr))
 }
 
 // Token names a reserved port, RFC 8656 section 18.7.
@@ -85,6 +102,7 @@ type Allocator struct {
 type family struct {
 	Address
 	network string
+	socket  func(network string, addr netip.AddrPort) (Socket, error)
 	// loop is how a socket of ours reaches another one: by the address to bind, because the one to advertise may be that
 	// of a NAT, or by the loopback address when the sockets are bound to all.
 	loop netip.Addr
@@ -96,7 +114,7 @@ type family struct {
 type reservation struct {
 	family *family
 	port   uint16
-	socket *net.UDPConn
+	socket Socket
 	timer  *time.Timer
 }
 
@@ -113,6 +131,9 @@ func New(config Config) (*Allocator, error) {
 	case len(config.Addresses) == 0:
 		return nil, errors.New("no relay address")
 	}
+	if config.Listen == nil {
+		config.Listen = listenUDP
+	}
 	a := &Allocator{
 		peers: config.Peers, minPort: int(config.MinPort), maxPort: int(config.MaxPort),
 		families: make(map[stun.Family]*family), reserved: make(map[Token]*reservation),
@@ -125,7 +146,7 @@ func New(config Config) (*Allocator, error) {
 		if addr.Advertise.IsUnspecified() {
 			return nil, fmt.Errorf("relay address %v cannot be advertised", addr.Advertise)
 		}
-		f := &family{Address: addr, network: "udp6", loop: addr.Bind, used: make(map[uint16]*Conn)}
+		f := &family{Address: addr, network: "udp6", loop: addr.Bind, used: make(map[uint16]*Conn), socket: config.Listen}
 		id := stun.IPv6
 		if addr.Bind.Is4() {
 			id, f.network = stun.IPv4, "udp4"
@@ -173,7 +194,7 @@ func (a *Allocator) Allocate(request Request) (*Conn, Token, error) {
 }
 
 // bind tries ports in a random order. With ReserveNext it binds the port above too, or none.
-func (a *Allocator) bind(f *family, request Request) (socket, next *net.UDPConn, port uint16, err error) {
+func (a *Allocator) bind(f *family, request Request) (socket, next Socket, port uint16, err error) {
 	attempts := 0
 	for candidate := range a.candidates() {
 		if request.EvenPort && (candidate%2 != 0 || request.ReserveNext && int(candidate)+1 > a.maxPort) {
@@ -234,7 +255,7 @@ func gcd(a, b int) int {
 }
 
 // reserve holds a bound port for whoever brings the token that it returns.
-func (a *Allocator) reserve(f *family, port uint16, socket *net.UDPConn) (Token, error) {
+func (a *Allocator) reserve(f *family, port uint16, socket Socket) (Token, error) {
 	var token Token
 	_, _ = rand.Read(token[:]) // never fails
 	held := &reservation{family: f, port: port, socket: socket}
@@ -330,8 +351,8 @@ func (a *Allocator) ownFamily(addr netip.Addr) *family {
 	return nil
 }
 
-func (f *family) listen(port uint16) (*net.UDPConn, error) {
-	socket, err := net.ListenUDP(f.network, net.UDPAddrFromAddrPort(netip.AddrPortFrom(f.Bind, port)))
+func (f *family) listen(port uint16) (Socket, error) {
+	socket, err := f.socket(f.network, netip.AddrPortFrom(f.Bind, port))
 	if err == nil && CanDontFragment && f.Bind.Is4() {
 		// Linux sets the DF bit of its own accord. RFC 8656 section 15 wants it clear unless the client asked for it.
 		if err = setDontFragment(socket, true, false); err != nil {

@@ -33,7 +33,7 @@ type Conn struct {
 	allocator *Allocator
 	family    *family
 	port      uint16
-	socket    *net.UDPConn
+	socket    Socket
 	owner     Owner
 
 	// What ReadFrom returns as the peer, over and over: pion has done with it at the next call, and there is one reader.
@@ -45,7 +45,7 @@ type Conn struct {
 	closeOnce, drainOnce sync.Once
 }
 
-func (a *Allocator) newConn(f *family, port uint16, socket *net.UDPConn, owner Owner) *Conn {
+func (a *Allocator) newConn(f *family, port uint16, socket Socket, owner Owner) *Conn {
 	c := &Conn{allocator: a, family: f, port: port, socket: socket, owner: owner}
 	c.peer.IP = c.peerIP[:]
 	f.open(port, c)

@@ -1,15 +1,16 @@
 package relay
 
-import (
-	"net"
-	"syscall"
-)
+import "syscall"
 
 // CanDontFragment reports whether the DONT-FRAGMENT attribute can be honoured, RFC 8656 section 14.9.
 const CanDontFragment = true
 
 // setDontFragment makes the kernel set the DF bit and refuse (EMSGSIZE) what does not fit the path, or neither.
-func setDontFragment(socket *net.UDPConn, ipv4, not bool) error {
+func setDontFragment(socket Socket, ipv4, not bool) error {
+	conn, ok := socket.(syscall.Conn)
+	if !ok {
+		return nil // no socket of the system's, so no packets of its either
+	}
 	level, option, value := syscall.IPPROTO_IP, syscall.IP_MTU_DISCOVER, syscall.IP_PMTUDISC_DONT
 	if not {
 		value = syscall.IP_PMTUDISC_DO
@@ -17,7 +18,7 @@ func setDontFragment(socket *net.UDPConn, ipv4, not bool) error {
 	if !ipv4 {
 		level, option = syscall.IPPROTO_IPV6, syscall.IPV6_MTU_DISCOVER // the values are those of IPv4
 	}
-	raw, err := socket.SyscallConn()
+	raw, err := conn.SyscallConn()
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"net"
 	"syscall"
 	"testing"
 )
@@ -23,9 +22,9 @@ func TestT27DontFragment(t *testing.T) {
 }
 
 // pathDiscovery reports whether the kernel sets the DF bit on everything that the socket sends.
-func pathDiscovery(t *testing.T, socket *net.UDPConn) (on bool) {
+func pathDiscovery(t *testing.T, socket Socket) (on bool) {
 	t.Helper()
-	raw, err := socket.SyscallConn()
+	raw, err := socket.(syscall.Conn).SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}

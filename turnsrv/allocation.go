@@ -1,0 +1,109 @@
+package turnsrv
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/relay"
+	"github.com/mailturn/mailturn/turnsrv/stun"
+)
+
+// allocation is what the front knows of one allocation, RFC 8656 section 3.2. It implements relay.Owner.
+type allocation struct {
+	front  *front
+	client client
+	relay  *relay.Conn
+
+	// handle is pion's name for the client: an address that no other allocation of this process has, had or will have.
+	handle   net.UDPAddr
+	handleIP [16]byte
+
+	username          string
+	subject           string
+	key               []byte
+	credentialExpires time.Time // zero: never
+	family            stun.Family
+
+	// made and response are the transaction that made the allocation and its answer, for when it is sent again.
+	made     stun.TransactionID
+	response []byte
+
+	// Owned by the goroutine of the front.
+	expires     time.Time
+	pionExpires time.Time
+
+	ending atomic.Bool // the front has decided to end it; pion's callbacks read this too
+
+	mu          sync.RWMutex // guards what follows, which the relay's reader needs
+	permissions map[netip.Addr]time.Time
+	channels    map[stun.ChannelNumber]channelBinding
+	numbers     map[netip.AddrPort]stun.ChannelNumber
+
+	toPeer, toClient traffic
+}
+
+// channelBinding binds a channel number to a peer until it expires, RFC 8656 section 12.
+type channelBinding struct {
+	peer    netip.AddrPort
+	expires time.Time
+}
+
+// newAllocation returns an allocation with a handle of its own and everything else left to the caller.
+func (f *front) newAllocation(from client) *allocation {
+	a := &allocation{front: f, client: from, permissions: make(map[netip.Addr]time.Time)}
+	a.handleIP[0] = 0xFD
+	binary.BigEndian.PutUint64(a.handleIP[8:], f.server.handles.Add(1))
+	a.handle = net.UDPAddr{IP: a.handleIP[:], Port: 1}
+	return a
+}
+
+// permitted reports whether addr has a permission, RFC 8656 section 9.
+func (a *allocation) permitted(addr netip.Addr, now time.Time) bool {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return now.Before(a.permissions[addr])
+}
+
+// bound returns the peer that number is bound to.
+func (a *allocation) bound(number stun.ChannelNumber, now time.Time) (netip.AddrPort, bool) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	b, ok := a.channels[number]
+	return b.peer, ok && now.Before(b.expires)
+}
+
+// Admit implements relay.Owner: a datagram passes only from an address with a permission.
+func (a *allocation) Admit(peer netip.AddrPort, size int) bool {
+	if !a.permitted(peer.Addr(), time.Now()) {
+		a.front.server.counters.drop(DropNoPermission)
+		return false
+	}
+	a.toClient.add(size)
+	a.front.server.counters.toClient.add(size)
+	return true
+}
+
+// Sent implements relay.Owner.
+func (a *allocation) Sent(size int) {
+	a.toPeer.add(size)
+	a.front.server.counters.toPeer.add(size)
+}
+
+// Refused implements relay.Owner.
+func (a *allocation) Refused(peer netip.AddrPort, rule string) {
+	a.front.server.counters.drop(DropRefusedPeer)
+	a.front.server.logRefusedPeer(peer.Addr(), rule, time.Now())
+}
+
+// Unsent implements relay.Owner.
+func (a *allocation) Unsent(error) { a.front.server.counters.drop(DropSend) }
+
+// Oversize implements relay.Owner.
+func (a *allocation) Oversize() { a.front.server.counters.drop(DropOversize) }
+
+// Drained implements relay.Owner.
+func (a *allocation) Drained() { a.front.readers.Done() }

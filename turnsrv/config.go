@@ -1,0 +1,114 @@
+package turnsrv
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/credential"
+	"github.com/mailturn/mailturn/turnsrv/relay"
+)
+
+// Authenticator looks up who may use the server. credential.Verifier is one. Lookup is called for every request that
+// does not belong to an allocation of the same user, from several goroutines; it must not block.
+type Authenticator interface {
+	// Lookup returns the keys that username has in realm, and false for a name that is not known.
+	Lookup(username, realm string) (credential.Grant, bool)
+}
+
+// Defaults of Config.
+const (
+	DefaultLifetime       = 10 * time.Minute // RFC 8656 section 3.2
+	DefaultMaxLifetime    = time.Hour        // RFC 8656 section 7.2
+	DefaultNonceLifetime  = 10 * time.Minute // RFC 8656 section 5 asks for an hour or less
+	DefaultExpiredGrace   = 24 * time.Hour
+	DefaultMaxPermissions = 1024
+	DefaultMaxChannels    = 4096
+	DefaultMaxStreams     = 10000
+)
+
+// Config is what a Server is made from. Realm, Authenticator and Relay are required.
+type Config struct {
+	// Realm is sent to clients and part of every key, RFC 8489 section 9.2. At most 127 bytes. A realm of at most 20
+	// bytes keeps the answer to the smallest request at 72 bytes.
+	Realm string
+	// Authenticator says who may use the server.
+	Authenticator Authenticator
+	// Relay opens relayed transport addresses, and says which peers they may reach. The server closes the addresses that
+	// it had opened, not the allocator.
+	Relay *relay.Allocator
+
+	// Lifetime is that of an allocation whose client does not ask for more. Zero is DefaultLifetime.
+	Lifetime time.Duration
+	// MaxLifetime is the most that a client can ask for. Zero is DefaultMaxLifetime.
+	MaxLifetime time.Duration
+	// NonceLifetime is how long a nonce is accepted. Zero is DefaultNonceLifetime.
+	NonceLifetime time.Duration
+	// ExpiredGrace is how long after the expiry of its credential a running allocation may still be refreshed. Zero is
+	// DefaultExpiredGrace, negative is none.
+	ExpiredGrace time.Duration
+
+	// MaxAllocations bounds the allocations of the server, beyond it a request draws 486. Zero is no limit but ports.
+	MaxAllocations int
+	// MaxAllocationsPerUser bounds those of one credential.Grant.Subject. Zero is no limit.
+	MaxAllocationsPerUser int
+	// MaxPermissions bounds the permissions of one allocation, beyond it a request draws 508. Zero is
+	// DefaultMaxPermissions.
+	MaxPermissions int
+	// MaxChannels bounds the channels of one allocation, beyond it a request draws 508. Zero is DefaultMaxChannels.
+	MaxChannels int
+	// MaxStreams bounds the TCP and TLS connections of one listener; a connection beyond it is closed at once. Zero is
+	// DefaultMaxStreams.
+	MaxStreams int
+
+	// StrictChannels refuses channel numbers above 0x4FFF, where RFC 8656 section 12 ends the range. Clients that follow
+	// RFC 5766 take numbers up to 0x7FFF.
+	StrictChannels bool
+	// Software is sent as SOFTWARE in signed responses. Empty sends none.
+	Software string
+
+	// OnEvent, if set, is called when an allocation is made, refused, refreshed or ended. It is called from several
+	// goroutines and must not block.
+	OnEvent func(Event)
+	// Logger receives what an operator should know; user names appear at debug only, keys and passwords never. Nil
+	// discards.
+	Logger *slog.Logger
+}
+
+// withDefaults checks c and fills in what is zero.
+func (c Config) withDefaults() (Config, error) {
+	switch {
+	case c.Realm == "":
+		return c, errors.New("realm is empty")
+	case len(c.Realm) > 127:
+		return c, errors.New("realm is longer than 127 bytes")
+	case c.Authenticator == nil:
+		return c, errors.New("no authenticator")
+	case c.Relay == nil:
+		return c, errors.New("no relay")
+	}
+	setDefault(&c.Lifetime, DefaultLifetime)
+	setDefault(&c.MaxLifetime, DefaultMaxLifetime)
+	setDefault(&c.NonceLifetime, DefaultNonceLifetime)
+	setDefault(&c.ExpiredGrace, DefaultExpiredGrace)
+	setDefault(&c.MaxPermissions, DefaultMaxPermissions)
+	setDefault(&c.MaxChannels, DefaultMaxChannels)
+	setDefault(&c.MaxStreams, DefaultMaxStreams)
+	if c.ExpiredGrace < 0 {
+		c.ExpiredGrace = 0
+	}
+	if c.MaxLifetime < c.Lifetime {
+		return c, errors.New("maximum lifetime is below the default lifetime")
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c, nil
+}
+
+func setDefault[T comparable](value *T, fallback T) {
+	var zero T
+	if *value == zero {
+		*value = fallback
+	}
+}

@@ -1,0 +1,17 @@
+// Package turnsrv is a TURN server (RFC 8656) over STUN (RFC 8489) around pion/turn.
+//
+// pion is the state machine: it owns allocations, permissions and channels, and copies data between client and peer. A
+// front stands before it, one for each listening socket:
+//
+//	client ──▶ link ──▶ front ──▶ pion ──▶ relay.Conn ──▶ peer
+//	client ◀── link ◀── front ◀── pion ◀── relay.Conn ◀── peer
+//
+// The front reads what clients send, decides every error in the order of the RFCs, and hands pion only requests of its own
+// making, signed with a key that no client knows, and data that it found a permission for. What pion answers, the front
+// says to the client in its own words. pion's names for clients are handles: addresses that stand for one allocation and
+// are never used again, so that nothing which pion does late can hit the next allocation of the same 5-tuple.
+//
+// Everything that changes state runs on one goroutine per front, pion's read loop: pion asks the front for the next
+// message, the front looks at the clock, at what other goroutines left for it and then at its socket. So an allocation
+// always ends in the same place, by a Refresh with lifetime 0 that the front asks of pion, and never by a timer of pion's.
+package turnsrv

@@ -1,0 +1,128 @@
+package turnsrv
+
+import (
+	"net"
+	"sync"
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/stun"
+)
+
+// client is who sent a message. It is comparable: over streams the connection belongs to it, because a client may come
+// back from the same address before its old connection is known to be dead.
+type client struct {
+	tuple  FiveTuple
+	stream *stream // nil over UDP
+}
+
+// front stands before pion for the clients of one link. Its fields belong to the goroutine of pion's read loop, except
+// where a comment says otherwise.
+type front struct {
+	server *Server
+	link   link
+	local  net.UDPAddr // what pion takes for the server's address; it never changes
+
+	allocations map[client]*allocation
+	request     request      // scratch
+	out, inner  stun.Builder // scratch: answers to clients, messages to pion
+	pion        conversation
+	alarm       time.Time // when the janitor comes; zero while there is nothing to watch
+
+	byHandle  sync.Map       // *net.UDPAddr to *allocation; read by every goroutine of pion
+	notices   notices        // filled by every goroutine of pion
+	readers   sync.WaitGroup // pion's readers of relayed addresses
+	closing   chan struct{}  // closed, once, by whoever wants the front to end
+	closeOnce sync.Once
+	done      chan struct{} // closed when the read loop has left
+	failure   error         // of the link, readable once done is closed
+}
+
+func newFront(server *Server, l link) *front {
+	return &front{
+		server:      server,
+		link:        l,
+		local:       net.UDPAddr{IP: net.IPv6loopback, Port: 1},
+		allocations: make(map[client]*allocation),
+		closing:     make(chan struct{}),
+		done:        make(chan struct{}),
+	}
+}
+
+// fromClient takes one message of a client: a datagram, or one frame of a stream. It returns an answer for the client, or
+// data that pion has to relay for the allocation a, or neither. Requests that change something are left for pion in
+// f.pion.orders, and answered when they are done. Both results are valid until the next call.
+func (f *front) fromClient(b []byte, from client, now time.Time) (answer, data []byte, a *allocation) {
+	a = f.allocations[from]
+	if a != nil && !now.Before(a.expires) {
+		f.end(a, "expired", nil)
+	}
+	if a != nil && a.ending.Load() {
+		a = nil
+	}
+	if len(b) > 0 && stun.IsChannelData(b[0]) {
+		return nil, f.channelData(b, a, now), a
+	}
+	message, err := stun.Parse(b)
+	if err != nil {
+		return f.drop(DropMalformed), nil, nil
+	}
+	r := &f.request
+	switch {
+	case message.Class == stun.ClassRequest && knownRequest(message.Method):
+		r.read(message, from)
+		return f.answer(r, a, now), nil, nil
+	case message.Class == stun.ClassIndication && message.Method == stun.MethodSend:
+		r.read(message, from)
+		return nil, f.sendIndication(r, a, now), a
+	case message.Class == stun.ClassIndication && message.Method == stun.MethodBinding:
+		return nil, nil, nil // a keep-alive, RFC 8445 section 11
+	}
+	return f.drop(DropUnexpected), nil, nil
+}
+
+func knownRequest(method stun.Method) bool {
+	switch method {
+	case stun.MethodBinding, stun.MethodAllocate, stun.MethodRefresh, stun.MethodCreatePermission, stun.MethodChannelBind:
+		return true
+	}
+	return false
+}
+
+// answer handles a request in the order of RFC 8489 section 6.3: authentication, unknown attributes, and what the method
+// asks. The answer is nil when pion has to do something first.
+func (f *front) answer(r *request, a *allocation, now time.Time) []byte {
+	if r.method == stun.MethodBinding {
+		return f.binding(r)
+	}
+	grant, refusal := f.authenticate(r, a, now)
+	if refusal != nil {
+		return refusal
+	}
+	if len(r.unknown) > 0 {
+		return f.refuseUnknown(&r.origin, r.unknown)
+	}
+	if r.method == stun.MethodAllocate {
+		return f.allocate(r, a, grant, now)
+	}
+	// RFC 8656 section 5: only the 5-tuple and the user that made the allocation may use it.
+	if a == nil {
+		return f.refuse(&r.origin, stun.CodeAllocationMismatch)
+	}
+	if a.username != r.origin.username {
+		return f.refuse(&r.origin, stun.CodeWrongCredentials)
+	}
+	switch r.method {
+	case stun.MethodRefresh:
+		return f.refresh(r, a, now)
+	case stun.MethodCreatePermission:
+		return f.createPermission(r, a, now)
+	default:
+		return f.channelBind(r, a, now)
+	}
+}
+
+// drop counts a message that goes nowhere. It returns nil, for brevity at its callers.
+func (f *front) drop(reason DropReason) []byte {
+	f.server.counters.drop(reason)
+	return nil
+}

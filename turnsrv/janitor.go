@@ -1,0 +1,154 @@
+package turnsrv
+
+import (
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/stun"
+)
+
+// janitorPeriod is how often the front looks for allocations whose time is over. They stop working on time in any case:
+// fromClient looks at the clock itself.
+const janitorPeriod = time.Second
+
+// enter makes a known to everything that looks for it.
+func (f *front) enter(a *allocation, now time.Time) {
+	f.allocations[a.client] = a
+	f.link.allocated(a.client, true)
+	if f.alarm.IsZero() {
+		f.setAlarm(now.Add(janitorPeriod))
+	}
+}
+
+// end has pion end a. What follows is done when pion has: the answer, if any, goes to the client.
+func (f *front) end(a *allocation, reason string, answer func() []byte) {
+	if a.ending.Swap(true) {
+		return
+	}
+	f.order(order{method: stun.MethodRefresh, allocation: a, lifetime: 0, done: func(bool) []byte {
+		f.ended(a, reason, time.Now())
+		if answer == nil {
+			return nil
+		}
+		return answer()
+	}})
+}
+
+// ended forgets a, which pion has let go of.
+func (f *front) ended(a *allocation, reason string, now time.Time) {
+	_ = a.relay.Close() // pion has done so, unless it failed
+	f.byHandle.Delete(&a.handle)
+	if f.allocations[a.client] == a {
+		delete(f.allocations, a.client)
+		f.link.allocated(a.client, false)
+	}
+	f.server.quota.give(a.subject)
+	f.server.emit(Event{
+		Kind: AllocationEnded, Time: now, Tuple: a.client.tuple, Username: a.username, Relayed: a.relay.Relayed(),
+		Reason: reason, ToPeer: a.toPeer.snapshot(), ToClient: a.toClient.snapshot(),
+	})
+}
+
+// onAlarm has the janitor come if it is time, and sets the next alarm: somebody may have woken the link for something
+// else.
+func (f *front) onAlarm(now time.Time) {
+	if f.alarm.IsZero() || now.Before(f.alarm) {
+		f.link.setAlarm(f.alarm)
+		return
+	}
+	f.janitor(now)
+	if len(f.allocations) == 0 {
+		f.setAlarm(time.Time{})
+	} else {
+		f.setAlarm(now.Add(janitorPeriod))
+	}
+}
+
+// janitor ends what has expired and keeps pion's timers from running off.
+func (f *front) janitor(now time.Time) {
+	for _, a := range f.allocations {
+		switch {
+		case a.ending.Load():
+		case !now.Before(a.expires):
+			f.end(a, "expired", nil)
+		case a.pionExpires.Sub(now) < pionRenewal:
+			f.order(order{method: stun.MethodRefresh, allocation: a, lifetime: pionLifetime})
+			a.pionExpires = now.Add(pionLifetime)
+		}
+	}
+}
+
+func (f *front) setAlarm(t time.Time) {
+	f.alarm = t
+	f.link.setAlarm(t)
+}
+
+// notices is what pion's timers and readers leave for the front to look at. They come on goroutines of pion that hold its
+// locks, so they are only put down here. There are never more than pion has permissions and channels.
+type notices struct {
+	mu   sync.Mutex
+	list []notice
+}
+
+type notice struct {
+	handle  *net.UDPAddr
+	kind    noticeKind
+	addr    netip.Addr         // permissionGone
+	channel stun.ChannelNumber // channelGone
+}
+
+type noticeKind uint8
+
+const (
+	allocationGone noticeKind = iota
+	permissionGone
+	channelGone
+)
+
+func (n *notices) take() []notice {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	list := n.list
+	n.list = nil
+	return list
+}
+
+// notify leaves a notice about an allocation that the front itself has not given up.
+func (f *front) notify(n notice) {
+	a := f.lookup(n.handle)
+	if a == nil || a.ending.Load() {
+		return
+	}
+	f.notices.mu.Lock()
+	f.notices.list = append(f.notices.list, n)
+	f.notices.mu.Unlock()
+	f.link.wake()
+}
+
+// lookup returns the allocation that pion calls handle, or nil. Safe for concurrent use.
+func (f *front) lookup(handle *net.UDPAddr) *allocation {
+	a, _ := f.byHandle.Load(handle)
+	found, _ := a.(*allocation)
+	return found
+}
+
+// readNotices acts on what pion did of its own accord.
+func (f *front) readNotices(now time.Time) {
+	for _, n := range f.notices.take() {
+		a := f.lookup(n.handle)
+		if a == nil || a.ending.Load() {
+			continue
+		}
+		switch n.kind {
+		case permissionGone:
+			f.permissionGone(a, n.addr, now)
+		case channelGone:
+			f.channelGone(a, n.channel, now)
+		case allocationGone:
+			a.ending.Store(true)
+			f.ended(a, "lost", now)
+		}
+	}
+}

@@ -1,0 +1,88 @@
+package turnsrv
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/stun"
+)
+
+// permissionLifetime is fixed, RFC 8656 section 9. pion's timer has the same.
+const permissionLifetime = 5 * time.Minute
+
+// createPermission handles a CreatePermission request, RFC 8656 section 10.2: all of its peers or none. r is
+// authenticated and a is of the same user.
+func (f *front) createPermission(r *request, a *allocation, now time.Time) []byte {
+	if r.malformedPeer || len(r.peers) == 0 {
+		return f.refuse(&r.origin, stun.CodeBadRequest)
+	}
+	for _, peer := range r.peers {
+		if !a.sameFamily(peer) {
+			return f.refuse(&r.origin, stun.CodePeerAddressFamilyMismatch)
+		}
+	}
+	for _, peer := range r.peers {
+		if rule, ok := f.server.config.Relay.MayPermit(peer.Addr()); !ok {
+			f.server.logRefusedPeer(peer.Addr(), rule, now)
+			return f.refuse(&r.origin, stun.CodeForbidden)
+		}
+	}
+	if !a.roomForPermissions(r.peers, f.server.config.MaxPermissions) {
+		return f.refuse(&r.origin, stun.CodeInsufficientCapacity)
+	}
+	o, peers := r.origin, slices.Clone(r.peers)
+	f.order(order{method: stun.MethodCreatePermission, allocation: a, peers: peers, done: func(ok bool) []byte {
+		if !ok {
+			return f.refuse(&o, stun.CodeServerError)
+		}
+		for _, peer := range peers {
+			a.permit(peer.Addr(), now)
+		}
+		f.succeed(&o)
+		return f.finish(&o)
+	}})
+	return nil
+}
+
+// sameFamily reports whether the relayed address can reach peer, RFC 8656 section 10.2.
+func (a *allocation) sameFamily(peer netip.AddrPort) bool {
+	return peer.Addr().Is4() == (a.family == stun.IPv4)
+}
+
+// permit makes or refreshes a permission.
+func (a *allocation) permit(addr netip.Addr, now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.permissions[addr] = now.Add(permissionLifetime)
+}
+
+// roomForPermissions reports whether all of peers can have one.
+func (a *allocation) roomForPermissions(peers []netip.AddrPort, limit int) bool {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	wanted := len(a.permissions)
+	if wanted+len(peers) <= limit {
+		return true
+	}
+	for i, peer := range peers {
+		_, has := a.permissions[peer.Addr()]
+		repeated := slices.ContainsFunc(peers[:i], func(p netip.AddrPort) bool { return p.Addr() == peer.Addr() })
+		if !has && !repeated {
+			wanted++
+		}
+	}
+	return wanted <= limit
+}
+
+// permissionGone is called when pion's timer has taken a permission away. It is the end of ours too, unless the client
+// refreshed it while pion's timer was already running off: then pion gets it again.
+func (f *front) permissionGone(a *allocation, addr netip.Addr, now time.Time) {
+	if a.permitted(addr, now) {
+		f.order(order{method: stun.MethodCreatePermission, allocation: a, peers: []netip.AddrPort{netip.AddrPortFrom(addr, 0)}})
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.permissions, addr)
+}

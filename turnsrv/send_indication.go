@@ -1,0 +1,25 @@
+package turnsrv
+
+import (
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/stun"
+)
+
+// sendIndication handles a Send indication, RFC 8656 section 11.2, and returns what pion gets instead. Indications are
+// never answered; what is wrong with one is counted.
+func (f *front) sendIndication(r *request, a *allocation, now time.Time) []byte {
+	switch {
+	case a == nil:
+		return f.drop(DropNoAllocation)
+	case r.malformedPeer || len(r.peers) == 0 || r.data == nil || len(r.unknown) > 0:
+		return f.drop(DropMalformed)
+	case !a.permitted(r.peers[0].Addr(), now):
+		return f.drop(DropNoPermission)
+	}
+	a.relay.DontFragment(r.dontFragment != nil)
+	f.inner.Start(stun.MethodSend, stun.ClassIndication, r.id)
+	f.inner.XORAddress(stun.AttrXORPeerAddress, r.peers[0])
+	f.inner.Attr(stun.AttrData, r.data)
+	return f.inner.Bytes()
+}

@@ -1,0 +1,210 @@
+package turnsrv
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/stun"
+)
+
+// ErrServerClosed is returned by ServePacket and ServeStream after Close.
+var ErrServerClosed = errors.New("turnsrv: server closed")
+
+// Server is a TURN server on any number of sockets. Its methods are safe for concurrent use.
+//
+//	New ─▶ ServePacket, ServeStream … ─▶ Shutdown: no new allocations, running calls go on ─▶ Close: everything ends
+type Server struct {
+	config   Config
+	nonces   *nonces
+	quota    *quota
+	pionKey  [32]byte
+	handles  atomic.Uint64
+	draining atomic.Bool
+	counters counters
+	samples  sampler
+
+	mu     sync.Mutex // guards what follows
+	closed bool
+	fronts map[*front]func() // how to stop each one
+	errors map[ErrorResponse]uint64
+	served sync.WaitGroup // Serve methods that have not returned
+}
+
+// New returns a Server that does nothing yet.
+func New(config Config) (*Server, error) {
+	config, err := config.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("turnsrv: %w", err)
+	}
+	s := &Server{
+		config: config,
+		nonces: newNonces(config.NonceLifetime),
+		quota:  newQuota(config.MaxAllocations, config.MaxAllocationsPerUser),
+		fronts: make(map[*front]func()),
+		errors: make(map[ErrorResponse]uint64),
+	}
+	_, _ = rand.Read(s.pionKey[:]) // never fails
+	return s, nil
+}
+
+// ServePacket serves the clients of a UDP socket until Close, or until the socket is closed. It owns conn and closes it.
+// It returns ErrServerClosed after Close.
+//
+// Several sockets of one address, as SO_REUSEPORT gives them, are served by one call each: the system has to bring a
+// client always to the same socket, as Linux does.
+func (s *Server) ServePacket(conn net.PacketConn) error {
+	l := newDatagramLink(conn, &s.counters)
+	f := newFront(s, l)
+	if err := s.begin(f, func() {}); err != nil {
+		_ = conn.Close()
+		return err
+	}
+	defer s.served.Done()
+	err := startPion(f)
+	if err == nil {
+		<-f.done
+		f.readers.Wait()
+		err = f.failure
+	}
+	_ = conn.Close()
+	return s.end(f, err)
+}
+
+// ServeStream serves the clients of a TCP listener, or of one made by tls.NewListener, until Close, or until the listener
+// is closed. It owns listener and closes it. It returns ErrServerClosed after Close.
+func (s *Server) ServeStream(listener net.Listener) error {
+	l := newStreamLink(s.config.MaxStreams, &s.counters)
+	f := newFront(s, l)
+	stop := func() {
+		l.cancel()
+		_ = listener.Close()
+	}
+	if err := s.begin(f, stop); err != nil {
+		_ = listener.Close()
+		return err
+	}
+	defer s.served.Done()
+	err := startPion(f)
+	if err == nil {
+		err = l.accept(listener, func(err error) {
+			if skipped, due := s.samples.next("accept", time.Now()); due {
+				s.config.Logger.Warn("cannot accept connections for now",
+					"listen", listener.Addr().String(), "err", err, "skipped", skipped)
+			}
+		})
+		f.close()
+		<-f.done
+		l.close()
+		f.readers.Wait()
+	}
+	_ = listener.Close()
+	return s.end(f, err)
+}
+
+// begin registers f. stop is called by Close, besides f.close.
+func (s *Server) begin(f *front, stop func()) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return ErrServerClosed
+	}
+	s.fronts[f] = stop
+	s.served.Add(1)
+	return nil
+}
+
+// end takes f out and returns what its Serve method has to say.
+func (s *Server) end(f *front, err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.fronts, f)
+	if s.closed {
+		return ErrServerClosed
+	}
+	return err
+}
+
+// Shutdown refuses new allocations with 508 and waits until the running ones have ended, or ctx is done. Then it calls
+// Close. It returns the context's error if that cut calls short.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.draining.Store(true)
+	var cut error
+	select {
+	case <-s.quota.whenEmpty():
+	case <-ctx.Done():
+		cut = ctx.Err()
+	}
+	return errors.Join(cut, s.Close())
+}
+
+// Close ends all allocations, closes all sockets and connections, and waits until the Serve methods have returned.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	fronts := maps.Clone(s.fronts)
+	s.mu.Unlock()
+	for f, stop := range fronts {
+		f.close()
+		stop()
+	}
+	s.served.Wait()
+	return nil
+}
+
+// Allocations returns the number of live allocations.
+func (s *Server) Allocations() int { return s.quota.count() }
+
+// Counters returns what the server has done so far.
+func (s *Server) Counters() Counters {
+	c := Counters{
+		Allocations:     s.quota.count(),
+		Streams:         int(s.counters.streams.Load()),
+		AllocationsMade: s.counters.allocationsMade.Load(),
+		ToPeer:          s.counters.toPeer.snapshot(),
+		ToClient:        s.counters.toClient.snapshot(),
+		Dropped:         make(map[DropReason]uint64, numDropReasons),
+	}
+	for reason := range numDropReasons {
+		c.Dropped[reason] = s.counters.dropped[reason].Load()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.Errors = maps.Clone(s.errors)
+	return c
+}
+
+func (s *Server) countError(method stun.Method, code stun.ErrorCode) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.errors[ErrorResponse{method, code}]++
+}
+
+// emit tells of an event.
+func (s *Server) emit(e Event) {
+	s.config.Logger.Debug(e.Kind.String(), "allocation", e)
+	if s.config.OnEvent != nil {
+		s.config.OnEvent(e)
+	}
+}
+
+// logRefusedPeer tells the operator, now and then, that a rule refuses peers that clients want.
+func (s *Server) logRefusedPeer(peer netip.Addr, rule string, now time.Time) {
+	if skipped, due := s.samples.next(rule, now); due {
+		s.config.Logger.Info("peer refused", "peer", peer.String(), "rule", rule, "skipped", skipped)
+	}
+}
+
+// logRelayError tells the operator that relayed addresses cannot be opened.
+func (s *Server) logRelayError(err error, now time.Time) {
+	if skipped, due := s.samples.next("relay", now); due {
+		s.config.Logger.Warn("cannot open a relayed address", "err", err, "skipped", skipped)
+	}
+}

@@ -1,0 +1,174 @@
+package turnsrv
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// handshakeTimeout bounds a TLS handshake.
+	handshakeTimeout = 10 * time.Second
+	// unallocatedTimeout is how long a connection may live without an allocation, whatever it sends.
+	unallocatedTimeout = 30 * time.Second
+	// writeTimeout bounds one write to a client that does not read.
+	writeTimeout = 20 * time.Second
+	// maxMediaQueue is how many bytes wait for a client before media is dropped: half a second at 4 Mbit/s.
+	maxMediaQueue = 256 << 10
+	// maxControlQueue is how many wait before the connection is given up, because answers would be lost.
+	maxControlQueue = maxMediaQueue + 64<<10
+	// keepBuffer is the size of the buffers that an idle connection keeps.
+	keepBuffer = 4 << 10
+)
+
+// stream is one TCP or TLS connection of a client. The goroutine that serves it reads, a second one writes.
+type stream struct {
+	link  *streamLink
+	conn  net.Conn
+	tuple FiveTuple
+	has   atomic.Bool // an allocation
+
+	mu    sync.Mutex // guards what follows
+	queue []byte     // waiting to be written
+	shut  bool       // nothing is queued any more
+
+	ready chan struct{} // holds one token when the queue may have something
+	gone  chan struct{} // closed when the reader has left
+}
+
+// serve reads frames until the connection ends.
+func (s *stream) serve() {
+	var writer sync.WaitGroup
+	defer func() {
+		_ = s.conn.Close()
+		s.mu.Lock()
+		s.shut, s.queue = true, nil
+		s.mu.Unlock()
+		close(s.gone)
+		writer.Wait()
+	}()
+	if err := s.handshake(); err != nil {
+		return
+	}
+	_ = s.conn.SetReadDeadline(time.Now().Add(unallocatedTimeout))
+	writer.Go(s.write)
+	// The front hears of the end after the last frame, and before a connection from the same address can take its place.
+	defer s.link.deliver(frame{from: s})
+	s.read()
+}
+
+// handshake ends TLS, if the listener has begun it: whoever makes a listener with tls.NewListener leaves that to the
+// first Read, which would then have no deadline of its own.
+func (s *stream) handshake() error {
+	conn, ok := s.conn.(interface {
+		HandshakeContext(context.Context) error
+	})
+	if !ok {
+		return nil
+	}
+	s.tuple.Transport = TLS
+	ctx, cancel := context.WithTimeout(s.link.ctx, handshakeTimeout)
+	defer cancel()
+	return conn.HandshakeContext(ctx)
+}
+
+func (s *stream) read() {
+	r := bufio.NewReaderSize(s.conn, keepBuffer)
+	for first := true; ; first = false {
+		n, err := nextFrame(r, first)
+		if err != nil {
+			if errors.Is(err, errFraming) {
+				s.link.counters.drop(DropMalformed)
+			}
+			return
+		}
+		if n > maxUnallocatedFrame && !s.has.Load() {
+			s.link.counters.drop(DropMalformed)
+			return
+		}
+		f := frame{from: s, buf: s.link.buffer(n)}
+		if _, err := io.ReadFull(r, (*f.buf)[:n]); err != nil {
+			s.link.recycle(f.buf)
+			return
+		}
+		f.n = n
+		if !s.link.deliver(f) {
+			return
+		}
+	}
+}
+
+// enqueue has b written after what waits already. It does not block: a client that does not read loses the newest media,
+// and its connection when not even answers find room.
+func (s *stream) enqueue(b []byte, p priority) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.shut:
+		return
+	case p == media && len(s.queue)+len(b) > maxMediaQueue:
+		s.link.counters.drop(DropQueue)
+		return
+	case len(s.queue)+len(b) > maxControlQueue:
+		s.shut = true
+		_ = s.conn.SetDeadline(time.Unix(1, 0)) // both goroutines leave; Close would wait for TLS to say good-bye
+		return
+	}
+	s.queue = append(s.queue, b...)
+	select {
+	case s.ready <- struct{}{}:
+	default:
+	}
+}
+
+// write empties the queue, everything that waits in one write.
+func (s *stream) write() {
+	var spare []byte
+	for {
+		select {
+		case <-s.ready:
+		case <-s.gone:
+			return
+		}
+		s.mu.Lock()
+		batch := s.queue
+		s.queue = spare[:0]
+		s.mu.Unlock()
+		if len(batch) == 0 {
+			spare = batch
+			continue
+		}
+		_ = s.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+		if _, err := s.conn.Write(batch); err != nil {
+			_ = s.conn.SetReadDeadline(time.Unix(1, 0)) // the reader leaves, and closes
+			<-s.gone
+			return
+		}
+		if spare = batch; cap(spare) > keepBuffer {
+			spare = nil
+		}
+	}
+}
+
+// allocated keeps the connection for as long as it has an allocation, and a little longer.
+func (s *stream) allocated(has bool) {
+	s.has.Store(has)
+	if has {
+		_ = s.conn.SetReadDeadline(time.Time{})
+	} else {
+		_ = s.conn.SetReadDeadline(time.Now().Add(unallocatedTimeout))
+	}
+}
+
+func newStream(l *streamLink, conn net.Conn) *stream {
+	return &stream{
+		link: l, conn: conn,
+		tuple: FiveTuple{Client: addrPortOf(conn.RemoteAddr()), Server: addrPortOf(conn.LocalAddr()), Transport: TCP},
+		ready: make(chan struct{}, 1), gone: make(chan struct{}),
+	}
+}

@@ -1,0 +1,172 @@
+package turnsrv
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"time"
+)
+
+// maxFrames is how many frames of all connections wait for the front. A reader whose frame finds no room waits itself,
+// so that TCP slows its client down.
+const maxFrames = 256
+
+// smallFrame is the size of the buffers that are kept for frames: more than nearly every frame is.
+const smallFrame = 2048
+
+// streamLink reaches the clients of one stream listener, each over its own connection.
+type streamLink struct {
+	counters *counters
+	max      int // connections
+
+	frames chan frame
+	woken  chan struct{} // holds one token
+	timer  *time.Timer
+	ctx    context.Context // ends with the link: handshakes end with it
+	cancel context.CancelFunc
+	pool   sync.Pool // of *[]byte, smallFrame long
+
+	mu      sync.Mutex
+	streams map[*stream]struct{}
+	closed  bool
+	serving sync.WaitGroup
+}
+
+// frame is one message of a stream. Without a buffer it says that the stream is at its end.
+type frame struct {
+	from *stream
+	buf  *[]byte
+	n    int
+}
+
+func newStreamLink(maxStreams int, c *counters) *streamLink {
+	l := &streamLink{
+		counters: c, max: maxStreams,
+		frames: make(chan frame, maxFrames), woken: make(chan struct{}, 1), timer: time.NewTimer(0),
+		streams: make(map[*stream]struct{}),
+		pool:    sync.Pool{New: func() any { b := make([]byte, smallFrame); return &b }},
+	}
+	l.timer.Stop()
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	return l
+}
+
+// accept serves the connections of listener until the listener or the link is closed. An error that passes, as a want of
+// descriptors does, is waited out.
+func (l *streamLink) accept(listener net.Listener, failed func(error)) error {
+	for backoff := time.Duration(0); ; {
+		conn, err := listener.Accept()
+		if err == nil {
+			backoff = 0
+			l.start(conn)
+			continue
+		}
+		if errors.Is(err, net.ErrClosed) || l.ctx.Err() != nil {
+			return err
+		}
+		failed(err)
+		backoff = min(backoff*2+5*time.Millisecond, time.Second)
+		select {
+		case <-time.After(backoff):
+		case <-l.ctx.Done():
+		}
+	}
+}
+
+// start serves conn on goroutines of its own, or closes it when there are too many.
+func (l *streamLink) start(conn net.Conn) {
+	s := newStream(l, conn)
+	l.mu.Lock()
+	if l.closed || len(l.streams) >= l.max {
+		l.mu.Unlock()
+		_ = conn.Close()
+		return
+	}
+	l.streams[s] = struct{}{}
+	l.serving.Add(1)
+	l.mu.Unlock()
+	l.counters.streams.Add(1)
+	go func() {
+		defer l.serving.Done()
+		s.serve()
+		l.counters.streams.Add(-1)
+		l.mu.Lock()
+		delete(l.streams, s)
+		l.mu.Unlock()
+	}()
+}
+
+// deliver gives f to the front and reports whether the link still takes frames.
+func (l *streamLink) deliver(f frame) bool {
+	select {
+	case l.frames <- f:
+		return true
+	case <-l.ctx.Done():
+		return false
+	}
+}
+
+// buffer returns a buffer of at least n bytes, to be recycled.
+func (l *streamLink) buffer(n int) *[]byte {
+	if n > smallFrame {
+		b := make([]byte, n)
+		return &b
+	}
+	return l.pool.Get().(*[]byte)
+}
+
+func (l *streamLink) recycle(b *[]byte) {
+	if len(*b) == smallFrame {
+		l.pool.Put(b)
+	}
+}
+
+// receive implements link.
+func (l *streamLink) receive(p []byte) (int, client, error) {
+	select {
+	case f := <-l.frames:
+		from := client{tuple: f.from.tuple, stream: f.from}
+		if f.buf == nil {
+			return 0, from, errGone
+		}
+		n := copy(p, (*f.buf)[:f.n])
+		l.recycle(f.buf)
+		return n, from, nil
+	case <-l.timer.C:
+		return 0, client{}, errAlarm
+	case <-l.woken:
+		return 0, client{}, errAlarm
+	}
+}
+
+func (l *streamLink) setAlarm(t time.Time) {
+	l.timer.Stop()
+	if !t.IsZero() {
+		l.timer.Reset(time.Until(t))
+	}
+}
+
+func (l *streamLink) wake() {
+	select {
+	case l.woken <- struct{}{}:
+	default:
+	}
+}
+
+func (l *streamLink) send(b []byte, to client, p priority) { to.stream.enqueue(b, p) }
+
+func (l *streamLink) allocated(c client, has bool) { c.stream.allocated(has) }
+
+// close ends all connections and waits for their goroutines. The front must have left: frames are no longer taken.
+func (l *streamLink) close() {
+	l.mu.Lock()
+	l.closed = true
+	for s := range l.streams {
+		_ = s.conn.SetDeadline(time.Unix(1, 0))
+	}
+	l.mu.Unlock()
+	l.cancel()
+	l.serving.Wait()
+	l.timer.Stop()
+}
