@@ -1,0 +1,225 @@
+package turnsrv
+
+import (
+	"crypto/tls"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pion/logging"
+	"github.com/pion/turn/v4"
+
+	"github.com/mailturn/mailturn/turnsrv/credential"
+	"github.com/mailturn/mailturn/turnsrv/peer"
+	"github.com/mailturn/mailturn/turnsrv/relay"
+)
+
+const (
+	testRealm  = "example.org"
+	testSecret = "a secret of the tests"
+)
+
+var loopback = netip.MustParseAddr("127.0.0.1")
+
+// testConfig returns a configuration for loopback that permits loopback peers.
+func testConfig(t testing.TB) Config {
+	t.Helper()
+	return Config{
+		Realm:         testRealm,
+		Authenticator: credential.Verifier{Secrets: []credential.Secret{credential.NewSecret([]byte(testSecret))}},
+		Relay:         testRelay(t, relay.Config{}),
+	}
+}
+
+func testRelay(t testing.TB, config relay.Config) *relay.Allocator {
+	t.Helper()
+	if config.Addresses == nil {
+		config.Addresses = []relay.Address{{Bind: loopback, Advertise: loopback}}
+	}
+	if config.Peers == nil {
+		config.Peers = peer.New(peer.Rules{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+	}
+	a, err := relay.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = a.Close() })
+	return a
+}
+
+// testCredential returns a credential that lives for an hour.
+func testCredential() credential.Credential {
+	return credential.Issuer{Secret: credential.NewSecret([]byte(testSecret)), TTL: time.Hour}.Issue(time.Now())
+}
+
+// testServer is a server on loopback with a socket of each kind.
+type testServer struct {
+	*Server
+	udp, tcp, tls netip.AddrPort
+}
+
+func startServer(t testing.TB, config Config) *testServer {
+	t.Helper()
+	server, err := New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	udp, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	inner, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	secure := tls.NewListener(inner, &tls.Config{Certificates: []tls.Certificate{testCertificate(t)}})
+	var serving sync.WaitGroup
+	for _, serve := range []func() error{
+		func() error { return server.ServePacket(udp) },
+		func() error { return server.ServeStream(plain) },
+		func() error { return server.ServeStream(secure) },
+	} {
+		serving.Go(func() {
+			if err := serve(); err != ErrServerClosed {
+				t.Errorf("Serve = %v, want ErrServerClosed", err)
+			}
+		})
+	}
+	t.Cleanup(func() {
+		if err := server.Close(); err != nil {
+			t.Errorf("Close = %v", err)
+		}
+		serving.Wait()
+		if n := server.Allocations(); n != 0 {
+			t.Errorf("%d allocations are left after Close", n)
+		}
+		if n := server.Counters().Streams; n != 0 {
+			t.Errorf("%d connections are left after Close", n)
+		}
+	})
+	return &testServer{server, addrPortOf(udp.LocalAddr()), addrPortOf(plain.Addr()), addrPortOf(inner.Addr())}
+}
+
+// pionClient connects pion's client over transport.
+func (s *testServer) pionClient(t testing.TB, transport Transport, c credential.Credential) *turn.Client {
+	t.Helper()
+	var conn net.PacketConn
+	var err error
+	to := s.udp
+	switch transport {
+	case UDP:
+		conn, err = net.ListenPacket("udp4", "127.0.0.1:0")
+	case TCP:
+		to = s.tcp
+		var stream net.Conn
+		if stream, err = net.Dial("tcp4", to.String()); err == nil {
+			conn = turn.NewSTUNConn(stream)
+		}
+	case TLS:
+		to = s.tls
+		var stream net.Conn
+		if stream, err = tls.Dial("tcp4", to.String(), &tls.Config{InsecureSkipVerify: true}); err == nil {
+			conn = turn.NewSTUNConn(stream)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := turn.NewClient(&turn.ClientConfig{
+		STUNServerAddr: to.String(), TURNServerAddr: to.String(), Conn: conn,
+		Username: c.Username, Password: c.Password, Realm: testRealm, LoggerFactory: logging.NewDefaultLoggerFactory(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		client.Close()
+		_ = conn.Close()
+	})
+	return client
+}
+
+// echo is a peer that sends everything back.
+func echo(t testing.TB) net.Addr {
+	t.Helper()
+	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		buf := make([]byte, 65536)
+		for {
+			n, from, err := conn.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			_, _ = conn.WriteTo(buf[:n], from)
+		}
+	})
+	t.Cleanup(func() {
+		_ = conn.Close()
+		wait.Wait()
+	})
+	return conn.LocalAddr()
+}
+
+func TestRelayThroughPionsClient(t *testing.T) {
+	for _, transport := range []Transport{UDP, TCP, TLS} {
+		t.Run(transport.String(), func(t *testing.T) {
+			server := startServer(t, testConfig(t))
+			client := server.pionClient(t, transport, testCredential())
+			relayed, err := client.Allocate()
+			if err != nil {
+				t.Fatal(err)
+			}
+			far := echo(t)
+			buf := make([]byte, 1600)
+			// pion's client begins with Send indications and goes over to a channel. Its framing of streams waits for more
+			// after ChannelData of up to four bytes, so that nothing is that short here.
+			for i := range 20 {
+				sent := []byte("hello, world")[:5+i%5]
+				if _, err := relayed.WriteTo(sent, far); err != nil {
+					t.Fatal(err)
+				}
+				if err := relayed.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+					t.Fatal(err)
+				}
+				n, from, err := relayed.ReadFrom(buf)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if string(buf[:n]) != string(sent) || from.String() != far.String() {
+					t.Fatalf("got %q from %v, want %q from %v", buf[:n], from, sent, far)
+				}
+			}
+			if got := server.Counters(); got.ToPeer.Packets != 20 || got.ToClient.Packets != 20 || got.Allocations != 1 {
+				t.Errorf("counters: %+v", got)
+			}
+			if err := relayed.Close(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+func TestPionsClientBinding(t *testing.T) {
+	server := startServer(t, testConfig(t))
+	client := server.pionClient(t, UDP, testCredential())
+	mapped, err := client.SendBindingRequest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if addr := addrPortOf(mapped); addr.Addr() != loopback || addr.Port() == 0 {
+		t.Errorf("mapped address %v", mapped)
+	}
+}
