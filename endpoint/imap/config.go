@@ -376,7 +376,7 @@ func checkEntry(rng hcl.Range, name, value string) *hcl.Diagnostic {
 	case strings.HasPrefix(lower, "/private/"):
 		return config.WithHint(config.Errorf(rng, "Entry is private",
 			"%q would belong to one user, and what stands here is for all.", name), "begin the name with /shared/")
-	case lower == turnEntry || lower == turnsEntry:
+	case lower == TURNEntry || lower == TURNSEntry:
 		return config.WithHint(config.Errorf(rng, "Entry is made from the turn_ attributes",
 			"%q cannot be set here: its value is a credential that expires.", name), "use turn_server, turn_port and turn_secret")
 	case len(value) > maxEntryValueLen:

@@ -58,7 +58,7 @@ func New(config Config, logger *slog.Logger) (*Endpoint, error) {
 	return &Endpoint{
 		config:          config,
 		logger:          logger,
-		entries:         newServerEntries(config.Entries, config.TURN),
+		entries:         serverEntries{config.Entries, config.TURN},
 		certificates:    store,
 		tlsConfig:       store.Config("imap"), // RFC 7595's registry name; clients without ALPN are accepted
 		rejecting:       make(chan struct{}, maxRejecting),

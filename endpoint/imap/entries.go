@@ -12,56 +12,50 @@ import (
 
 // The entries from which Delta Chat learns of a TURN server.
 const (
-	turnEntry  = "/shared/vendor/deltachat/turn"
-	turnsEntry = "/shared/vendor/deltachat/turns"
+	TURNEntry  = "/shared/vendor/deltachat/turn"
+	TURNSEntry = "/shared/vendor/deltachat/turns"
 )
 
 // serverEntries is the source of our annotations: those of the configuration, and, when there is a relay, the two that
 // carry a credential made for the one who asks.
 type serverEntries struct {
 	configured []metadata.Entry
-	turn       *turnAdvertisement // nil when disabled
-}
-
-// A turnAdvertisement makes the values of the two entries: host:port:user:password.
-type turnAdvertisement struct {
-	turn, turns string // host:port, turns empty for a relay without TLS
-	issuer      credential.Issuer
+	turn       TURN
 }
 
 var _ imapext.Entries = serverEntries{}
 
-func newServerEntries(configured []metadata.Entry, turn TURN) serverEntries {
-	entries := serverEntries{configured: configured}
-	if !turn.Enable.V {
-		return entries
+// Values returns what the two entries say with this credential: host:port:user:password. turns is empty for a relay
+// without TLS.
+func (t TURN) Values(c credential.Credential) (turn, turns string) {
+	port := t.Port.V
+	if t.PreferTLS.V {
+		port = t.TLSPort.V
 	}
-	ad := &turnAdvertisement{issuer: credential.Issuer{Secret: turn.Secrets.V[0], TTL: turn.TTL.V}}
-	port := turn.Port.V
-	if turn.PreferTLS.V {
-		port = turn.TLSPort.V
+	value := func(port uint16) string {
+		return t.Server.V + ":" + strconv.Itoa(int(port)) + ":" + c.Username + ":" + c.Password
 	}
-	ad.turn = turn.Server.V + ":" + strconv.Itoa(int(port))
-	if turn.TLSPort.V != 0 {
-		ad.turns = turn.Server.V + ":" + strconv.Itoa(int(turn.TLSPort.V))
+	turn = value(port)
+	if t.TLSPort.V != 0 {
+		turns = value(t.TLSPort.V)
 	}
-	entries.turn = ad
-	return entries
+	return turn, turns
 }
 
 // Entries returns the annotations, with a credential issued now. A relay without TLS leaves /shared/vendor/deltachat/turns
 // without a value, and ours all the same: the backend's value could only be one that a user has written there. When TURN
 // is disabled, both entries are the backend's own affair.
 func (e serverEntries) Entries(imapext.Session) []metadata.Entry {
-	if e.turn == nil {
+	if !e.turn.Enable.V {
 		return e.configured
 	}
-	c := e.turn.issuer.Issue(time.Now())
-	turns := metadata.NIL
-	if e.turn.turns != "" {
-		turns = metadata.String(e.turn.turns + ":" + c.Username + ":" + c.Password)
+	issuer := credential.Issuer{Secret: e.turn.Secrets.V[0], TTL: e.turn.TTL.V}
+	turn, turns := e.turn.Values(issuer.Issue(time.Now()))
+	turnsValue := metadata.NIL
+	if turns != "" {
+		turnsValue = metadata.String(turns)
 	}
 	return append(slices.Clip(e.configured),
-		metadata.Entry{Name: turnEntry, Value: metadata.String(e.turn.turn + ":" + c.Username + ":" + c.Password)},
-		metadata.Entry{Name: turnsEntry, Value: turns})
+		metadata.Entry{Name: TURNEntry, Value: metadata.String(turn)},
+		metadata.Entry{Name: TURNSEntry, Value: turnsValue})
 }

@@ -41,9 +41,16 @@ type Issuer struct {
 
 // Issue returns a credential that expires TTL after now, rounded down to the second. The user name is the expiry in
 // seconds since the Unix epoch and nothing else, because Delta Chat parses it as an integer.
-func (i Issuer) Issue(now time.Time) Credential {
+func (i Issuer) Issue(now time.Time) Credential { return i.IssueFor("", now) }
+
+// IssueFor returns a credential as Issue does, with ":" and user behind the expiry in its user name, unless user is empty.
+// That is the form of the TURN REST API (draft-uberti-behave-turn-rest-00 section 2.2); Delta Chat cannot parse it.
+func (i Issuer) IssueFor(user string, now time.Time) Credential {
 	expires := time.Unix(now.Add(i.TTL).Unix(), 0).UTC()
 	username := strconv.FormatInt(expires.Unix(), 10)
+	if user != "" {
+		username += ":" + user
+	}
 	return Credential{Username: username, Password: Password(i.Secret, username), Expires: expires}
 }
 

@@ -209,3 +209,18 @@ func ExampleIssuer_Issue() {
 	fmt.Println(c.Username, c.Password)
 	// Output: 1758650868 nkfvRIGUcx0N/jq/StNLPajpLZE=
 }
+
+func TestIssueForNamesTheUser(t *testing.T) {
+	issuer := Issuer{Secret: NewSecret([]byte("test-secret")), TTL: time.Hour}
+	now := time.Unix(1758647268, 0)
+	got := issuer.IssueFor("@alice:example.org", now)
+	if want := "1758650868:@alice:example.org"; got.Username != want {
+		t.Errorf("got user name %q, want %q", got.Username, want)
+	}
+	if want := Password(issuer.Secret, got.Username); got.Password != want {
+		t.Errorf("got password %q, want that of the whole user name, %q", got.Password, want)
+	}
+	if issuer.IssueFor("", now) != issuer.Issue(now) {
+		t.Error("an empty user differs from none")
+	}
+}
