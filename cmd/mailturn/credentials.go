@@ -1,0 +1,132 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mailturn/mailturn/endpoint/imap"
+	"github.com/mailturn/mailturn/turnsrv/credential"
+)
+
+func newCredentialsCommand() *cobra.Command {
+	var configFile, stateDir, user string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "credentials",
+		Short: "Issue one credential, as the IMAP endpoint would",
+		Long: `credentials issues one credential from the first IMAP endpoint of the configuration, or of the
+embedded default, and prints it: the values that clients get over IMAP, or with --json the
+ICE servers that a WebRTC client takes.
+
+With --user the user name is EXPIRY:USER, the form of the TURN REST API, which the relay accepts
+too. Delta Chat could not parse it, so no IMAP values are printed then.`,
+		Args: cobra.NoArgs,
+		RunE: action(func(cmd *cobra.Command, _ []string) error {
+			s, err := loadOrDefault(configFile, stateDir, cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			i := slices.IndexFunc(s.imaps, func(c imap.Config) bool { return c.TURN.Enable.V })
+			if i < 0 {
+				return errors.New("no IMAP endpoint of this configuration advertises a relay: see turn_enable and turn_server")
+			}
+			if _, err := s.prepare(time.Now()); err != nil {
+				return err
+			}
+			advertised := s.imaps[i].TURN
+			issued := credential.Issuer{Secret: advertised.Secrets.V[0], TTL: advertised.TTL.V}.IssueFor(user, time.Now())
+			if asJSON {
+				return writeICEServers(cmd.OutOrStdout(), advertised, issued)
+			}
+			writeCredential(cmd.OutOrStdout(), advertised, issued, user != "")
+			return nil
+		}),
+	}
+	cmd.Flags().StringVar(&configFile, "config", "", "configuration `file` (default: the embedded default)")
+	cmd.Flags().StringVar(&stateDir, "state-dir", "", "`directory` of the generated secret (default: state_dir of the configuration)")
+	cmd.Flags().StringVar(&user, "user", "", "`name` to put behind the expiry in the user name")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print an iceServers array")
+	return cmd
+}
+
+// loadOrDefault reads a configuration file, or the embedded default if filename is empty.
+func loadOrDefault(filename, stateDir string, stderr io.Writer) (*setup, error) {
+	if filename != "" {
+		return load(filename, stateDir, stderr)
+	}
+	stateDir = cmp.Or(stateDir, defaultStateDir())
+	if stateDir == "" {
+		return nil, errNoStateDir
+	}
+	stateDir, err := filepath.Abs(stateDir)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := demoPassword(stateDir); err != nil { // the default's configuration reads it
+		return nil, err
+	}
+	return decodeDefault(stateDir, stderr)
+}
+
+// writeCredential prints the values of the two entries, or with a named user only what they are made of.
+func writeCredential(w io.Writer, advertised imap.TURN, issued credential.Credential, named bool) {
+	if !named {
+		turn, turns := advertised.Values(issued)
+		fmt.Fprintf(w, "%-35s %s\n", imap.TURNEntry, turn)
+		if turns != "" {
+			fmt.Fprintf(w, "%-35s %s\n", imap.TURNSEntry, turns)
+		}
+	}
+	fmt.Fprintf(w, "%-35s %s\n%-35s %s\n%-35s %s\n", "username", issued.Username, "password", issued.Password,
+		"expires", issued.Expires.Format(time.RFC3339))
+}
+
+// iceServer is an RTCIceServer dictionary (W3C WebRTC section 4.2.4).
+type iceServer struct {
+	URLs       []string `json:"urls"`
+	Username   string   `json:"username"`
+	Credential string   `json:"credential"`
+}
+
+func writeICEServers(w io.Writer, advertised imap.TURN, issued credential.Credential) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode([]iceServer{{URLs: turnURLs(advertised), Username: issued.Username, Credential: issued.Password}})
+}
+
+// turnURLs returns the URIs of RFC 7065 for what is advertised.
+func turnURLs(advertised imap.TURN) []string {
+	var urls []string
+	port := advertised.Port.V
+	if advertised.PreferTLS.V {
+		port = advertised.TLSPort.V
+	}
+	address := net.JoinHostPort(advertised.Server.V, strconv.Itoa(int(port)))
+	urls = append(urls, "turn:"+address+"?transport=udp", "turn:"+address+"?transport=tcp")
+	if advertised.TLSPort.V != 0 {
+		address := net.JoinHostPort(advertised.Server.V, strconv.Itoa(int(advertised.TLSPort.V)))
+		urls = append(urls, "turns:"+address+"?transport=tcp")
+	}
+	return urls
+}
+
+// join lists values for people.
+func join[T fmt.Stringer](values []T) string {
+	var texts []string
+	for _, v := range values {
+		texts = append(texts, v.String())
+	}
+	return strings.Join(texts, " ")
+}

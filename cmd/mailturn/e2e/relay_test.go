@@ -1,0 +1,209 @@
+package e2e
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha1"
+	"encoding/base64"
+	"net"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// uclientLimit is how long one run of coturn's client may take. It waits for seconds of its own, whatever the server does.
+const uclientLimit = 60 * time.Second
+
+// totals are what turnutils_uclient counted. Its exit status says nothing.
+type totals struct {
+	sent, received int
+	output         string
+}
+
+var totalLine = regexp.MustCompile(`start_mclient: tot_send_msgs=(\d+), tot_recv_msgs=(\d+)\n`)
+
+// uclient runs coturn's TURN client with a credential against the port of the server.
+func uclient(t *testing.T, c credential, port int, options ...string) totals {
+	t.Helper()
+	program := peer(t, "turnutils_uclient", "coturn")
+	ctx, cancel := context.WithTimeout(t.Context(), uclientLimit)
+	defer cancel()
+	args := append(options, "-u", c.username, "-w", c.password, "-p", strconv.Itoa(port), c.host)
+	out, err := exec.CommandContext(ctx, program, args...).CombinedOutput()
+	if ctx.Err() != nil {
+		t.Fatalf("turnutils_uclient %s did not end in %v:\n%s", strings.Join(args, " "), uclientLimit, out)
+	}
+	result := totals{output: string(out)}
+	if m := totalLine.FindStringSubmatch(result.output); m != nil {
+		result.sent, _ = strconv.Atoi(m[1])
+		result.received, _ = strconv.Atoi(m[2])
+	} else if err == nil {
+		t.Fatalf("turnutils_uclient printed no totals:\n%s", out)
+	}
+	return result
+}
+
+// wantAll wants every one of n messages to have gone out and come back.
+func (r totals) wantAll(t *testing.T, n int) {
+	t.Helper()
+	if r.sent != n || r.received != n {
+		t.Errorf("sent %d and received %d messages, want %d of each:\n%s", r.sent, r.received, n, r.output)
+	}
+}
+
+// wantNone wants nothing to have come back, and the client to say why.
+func (r totals) wantNone(t *testing.T, reason string) {
+	t.Helper()
+	if r.received != 0 {
+		t.Errorf("received %d messages, want none:\n%s", r.received, r.output)
+	}
+	if !strings.Contains(r.output, reason) {
+		t.Errorf("turnutils_uclient did not say %q:\n%s", reason, r.output)
+	}
+}
+
+// echoPeer is a peer that sends every datagram back, as turnutils_peer does, and counts them.
+func echoPeer(t *testing.T) (port int, count func() int) {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var n int
+	var done sync.WaitGroup
+	done.Go(func() {
+		buf := make([]byte, 65536)
+		for {
+			size, from, err := conn.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			n++
+			mu.Unlock()
+			conn.WriteTo(buf[:size], from)
+		}
+	})
+	t.Cleanup(func() { conn.Close(); done.Wait() })
+	return conn.LocalAddr().(*net.UDPAddr).Port, func() int { mu.Lock(); defer mu.Unlock(); return n }
+}
+
+var transports = []struct {
+	name    string
+	options []string
+	port    func(ports) int
+}{
+	{"UDP", nil, func(p ports) int { return p.turn }},
+	{"TCP", []string{"-t"}, func(p ports) int { return p.turn }},
+	{"TLS", []string{"-t", "-S"}, func(p ports) int { return p.turns }},
+}
+
+// TestRelayToPeer sends the media of two users, each with the credential that IMAP gave it, through the relay to a peer.
+func TestRelayToPeer(t *testing.T) {
+	stateDir, p := t.TempDir(), freePorts(t)
+	s := start(t, stateDir, "--config", configure(t, p, allowLoopback, ""))
+	alice, _ := discover(t, p, stateDir, "alice@example.org", "wonderland")
+	bob, _ := discover(t, p, stateDir, "bob@example.org", "builder")
+	users := []struct {
+		name       string
+		credential credential
+	}{{"alice", alice}, {"bob", bob}}
+
+	for _, tt := range transports {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, user := range users {
+				t.Run(user.name, func(t *testing.T) {
+					t.Parallel()
+					const clients, messages = 2, 20
+					port, count := echoPeer(t)
+					options := append([]string{"-e", "127.0.0.1", "-r", strconv.Itoa(port), "-X", "-n", strconv.Itoa(messages), "-m", strconv.Itoa(clients), "-l", "170"}, tt.options...)
+					uclient(t, user.credential, tt.port(p), options...).wantAll(t, clients*messages)
+					if got := count(); got != clients*messages {
+						t.Errorf("the peer got %d datagrams, want %d", got, clients*messages)
+					}
+				})
+			}
+		})
+	}
+
+	ended := s.waitFor(t, `msg="allocation ended"`)
+	if m := regexp.MustCompile(`to_peer_packets=(\d+) .*to_client_packets=(\d+)`).FindStringSubmatch(ended); m == nil || m[1] == "0" || m[2] == "0" {
+		t.Errorf("the end of an allocation does not count its packets each way: %s", ended)
+	}
+}
+
+// TestRelayBetweenTwoClients is a call of two users of one server: each sends to the relayed address of the other. Nothing
+// in the configuration permits loopback.
+func TestRelayBetweenTwoClients(t *testing.T) {
+	stateDir, p := t.TempDir(), freePorts(t)
+	start(t, stateDir, "--config", configure(t, p, "", ""))
+	alice, _ := discover(t, p, stateDir, "alice@example.org", "wonderland")
+	for _, tt := range transports {
+		for _, mode := range []struct {
+			name    string
+			options []string
+		}{{"channels", nil}, {"indications", []string{"-s"}}} {
+			t.Run(tt.name+" "+mode.name, func(t *testing.T) {
+				t.Parallel()
+				options := append([]string{"-y", "-n", "10", "-m", "2", "-l", "101"}, tt.options...)
+				result := uclient(t, alice, tt.port(p), append(options, mode.options...)...)
+				if result.sent == 0 {
+					t.Fatalf("nothing was sent:\n%s", result.output)
+				}
+				result.wantAll(t, result.sent)
+			})
+		}
+	}
+}
+
+func TestRelayRefuses(t *testing.T) {
+	stateDir, p := t.TempDir(), freePorts(t)
+	start(t, stateDir, "--config", configure(t, p, "", ""))
+	good, _ := discover(t, p, stateDir, "alice@example.org", "wonderland")
+	expired := credential{host: "127.0.0.1", username: strconv.FormatInt(time.Now().Add(-time.Minute).Unix(), 10)}
+	expired.password = mint(expired.username)
+	tampered := good
+	tampered.username += "0"
+	wrong := good
+	wrong.password = mint("1758650868")
+	peerPort, peerCount := echoPeer(t)
+
+	for _, tt := range []struct {
+		name       string
+		credential credential
+		peer       string
+		reason     string
+	}{
+		{"wrong password", wrong, "127.0.0.1", "error 401"},
+		{"expired credential", expired, "127.0.0.1", "error 401"},
+		{"user name that was not issued", tampered, "127.0.0.1", "error 401"},
+		{"loopback peer", good, "127.0.0.1", "error 403"},
+		{"private peer", good, "10.0.0.1", "error 403"},
+		{"metadata service", good, "169.254.169.254", "error 403"},
+	} {
+		for _, transport := range transports {
+			t.Run(tt.name+" over "+transport.name, func(t *testing.T) {
+				t.Parallel()
+				options := append([]string{"-e", tt.peer, "-r", strconv.Itoa(peerPort), "-X", "-n", "1", "-m", "1", "-c"}, transport.options...)
+				uclient(t, tt.credential, transport.port(p), options...).wantNone(t, tt.reason)
+			})
+		}
+	}
+	t.Cleanup(func() {
+		if got := peerCount(); got != 0 {
+			t.Errorf("%d datagrams reached a peer that must not be reached", got)
+		}
+	})
+}
+
+// mint computes a password as documented for coturn's REST API: base64(HMAC-SHA1(secret, user name)).
+func mint(username string) string {
+	mac := hmac.New(sha1.New, []byte(secret))
+	mac.Write([]byte(username))
+	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
+}

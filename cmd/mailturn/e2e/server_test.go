@@ -1,0 +1,247 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// startLimit is how long the server may take to listen, and stopLimit how long to end after an interrupt.
+const (
+	startLimit = 20 * time.Second
+	stopLimit  = 20 * time.Second
+)
+
+var binary string // built by TestMain
+
+func TestMain(m *testing.M) {
+	os.Exit(build(m))
+}
+
+func build(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "mailturn-e2e")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "mailturn")
+	if out, err := exec.Command("go", "build", "-race", "-o", binary, "..").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build mailturn: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// peer returns the path of a program of somebody else.
+func peer(t *testing.T, program, debianPackage string) string {
+	t.Helper()
+	path, err := exec.LookPath(program)
+	if err == nil {
+		return path
+	}
+	if os.Getenv("MAILTURN_E2E") != "" {
+		t.Fatalf("%s is not installed: apt-get install %s", program, debianPackage)
+	}
+	t.Skipf("%s is not installed: apt-get install %s", program, debianPackage)
+	return ""
+}
+
+// server is a running mailturn.
+type server struct {
+	cmd    *exec.Cmd
+	stdout *lines
+	stderr *lines
+	exited chan error
+}
+
+// start runs the binary with its state in a directory of the test and waits until it says that it is ready. The server is
+// interrupted, and must end cleanly, when the test ends.
+func start(t *testing.T, stateDir string, args ...string) *server {
+	t.Helper()
+	s := &server{cmd: exec.Command(binary, append([]string{"run", "--state-dir", stateDir}, args...)...), stdout: &lines{}, stderr: &lines{}}
+	s.cmd.Stdout, s.cmd.Stderr = s.stdout, s.stderr
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	s.exited = make(chan error, 1)
+	go func() { s.exited <- s.cmd.Wait() }()
+	t.Cleanup(func() {
+		if s.cmd.ProcessState == nil {
+			s.stop(t)
+		}
+		if t.Failed() {
+			t.Logf("mailturn's log:\n%s", s.stderr)
+		}
+	})
+	s.waitFor(t, "msg=ready")
+	return s
+}
+
+// waitFor waits until the log holds a line with the text, and returns that line.
+func (s *server) waitFor(t *testing.T, text string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), startLimit)
+	defer cancel()
+	for {
+		line, changed := s.stderr.find(text)
+		if line != "" {
+			return line
+		}
+		select {
+		case <-changed:
+		case err := <-s.exited:
+			s.exited <- err
+			t.Fatalf("mailturn ended (%v) before its log said %q:\n%s", err, text, s.stderr)
+		case <-ctx.Done():
+			t.Fatalf("mailturn's log did not say %q in %v:\n%s", text, startLimit, s.stderr)
+		}
+	}
+}
+
+// stop sends an interrupt, as Ctrl-C does, and wants exit status 0.
+func (s *server) stop(t *testing.T) {
+	t.Helper()
+	if err := s.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Error(err)
+	}
+	select {
+	case err := <-s.exited:
+		if err != nil {
+			t.Errorf("after an interrupt: %v", err)
+		}
+	case <-time.After(stopLimit):
+		s.cmd.Process.Kill()
+		<-s.exited
+		t.Errorf("mailturn still ran %v after an interrupt", stopLimit)
+	}
+	if log := s.stderr.String(); strings.Contains(log, "DATA RACE") || strings.Contains(log, "panic") {
+		t.Errorf("a race or a panic in the log:\n%s", log)
+	}
+}
+
+// lines keeps what a process writes and wakes those who wait for more.
+type lines struct {
+	mu      sync.Mutex
+	text    bytes.Buffer
+	changed chan struct{}
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.changed != nil {
+		close(l.changed)
+		l.changed = nil
+	}
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// find returns the last whole line that holds text, and a channel that is closed when more is written.
+func (l *lines) find(text string) (line string, changed <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.changed == nil {
+		l.changed = make(chan struct{})
+	}
+	r := bufio.NewReader(bytes.NewReader(l.text.Bytes()))
+	for {
+		next, err := r.ReadString('\n')
+		if err == io.EOF {
+			return line, l.changed
+		}
+		if strings.Contains(next, text) {
+			line = next
+		}
+	}
+}
+
+// ports are free ports of loopback for one server.
+type ports struct {
+	imap, imaps, turn, turns int
+}
+
+// freePorts asks the system for ports that are free for TCP and UDP. Nothing reserves them until the server binds them.
+func freePorts(t *testing.T) ports {
+	t.Helper()
+	var p ports
+	var held []io.Closer
+	for _, port := range []*int{&p.imap, &p.imaps, &p.turn, &p.turns} {
+		for *port == 0 {
+			tcp, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			held = append(held, tcp)
+			number := tcp.Addr().(*net.TCPAddr).Port
+			udp, err := net.ListenPacket("udp", fmt.Sprintf("127.0.0.1:%d", number))
+			if err != nil {
+				continue
+			}
+			held = append(held, udp)
+			*port = number
+		}
+	}
+	for _, c := range held {
+		c.Close()
+	}
+	return p
+}
+
+const secret = "an end-to-end secret of 32 bytes"
+
+// configure writes a configuration for loopback; turn and imap are further lines for the two endpoints.
+func configure(t *testing.T, p ports, turn, imap string) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "maddy.conf")
+	text := fmt.Sprintf(`
+hostname = "localhost"
+log {
+  level = "debug"
+}
+endpoint "turn" "turn" {
+  listen       = ["udp://127.0.0.1:%d", "tcp://127.0.0.1:%d", "tls://127.0.0.1:%d"]
+  realm        = "example.org"
+  secret       = %q
+  relay_ip     = "127.0.0.1"
+  relay_ports  = "49152-65535"
+  drain_timeout = "1s"
+  %s
+}
+endpoint "imap" "imap" {
+  listen      = ["tls://127.0.0.1:%d", "tcp://127.0.0.1:%d"]
+  turn_server = "127.0.0.1"
+  embedded {
+    users = {
+      "alice@example.org" = "wonderland"
+      "bob@example.org"   = "builder"
+    }
+  }
+  %s
+}
+`, p.turn, p.turn, p.turns, secret, turn, p.imaps, p.imap, imap)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+const allowLoopback = `peers {
+    allow = ["127.0.0.0/8"]
+  }`

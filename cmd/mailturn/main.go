@@ -1,0 +1,87 @@
+// Command mailturn lets the calls of a mail server's users connect: it tells IMAP clients of a TURN relay and is that relay.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit statuses.
+const (
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+func main() {
+	os.Exit(execute(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// execute runs one command line and returns the exit status: 0, 1 when the command failed, 2 when it was called wrongly.
+func execute(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	root := newRootCommand()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	cmd, err := root.ExecuteC()
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errReported):
+		return exitFailure
+	}
+	fmt.Fprintf(stderr, "mailturn: %v\n", err)
+	if failed, ok := errors.AsType[commandError](err); ok && failed.err != nil {
+		return exitFailure
+	}
+	fmt.Fprintf(stderr, "See '%s --help'.\n", cmd.CommandPath())
+	return exitUsage
+}
+
+// errReported ends a command that has already written what went wrong to standard error.
+var errReported = errors.New("already reported")
+
+// commandError is an error of a command that was called rightly. Every other error is one of usage: cobra gives its own
+// no type that they could be told by.
+type commandError struct{ err error }
+
+func (e commandError) Error() string { return e.err.Error() }
+func (e commandError) Unwrap() error { return e.err }
+
+// action makes a cobra RunE of a function whose errors are not errors of usage.
+func action(run func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := run(cmd, args); err != nil {
+			return commandError{err}
+		}
+		return nil
+	}
+}
+
+func newRootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "mailturn",
+		Short: "TURN for the users of a mail server",
+		Long: `mailturn lets the calls of a mail server's users connect. It stands in front of an IMAP
+server and tells its clients of a TURN relay (RFC 5464 METADATA), and it is that relay
+(RFC 8656), with credentials that both compute from one secret.
+
+To try it on this machine:      mailturn run
+To see what can be configured:  mailturn reference`,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		DisableAutoGenTag: true,
+	}
+	root.AddCommand(
+		newRunCommand(),
+		newCheckConfigCommand(),
+		newCredentialsCommand(),
+		newReferenceCommand(),
+		newVersionCommand(),
+	)
+	return root
+}

@@ -1,0 +1,24 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/mailturn/mailturn/endpoint/imap"
+	"github.com/mailturn/mailturn/endpoint/turn"
+	"github.com/mailturn/mailturn/framework/config"
+)
+
+func newReferenceCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "reference",
+		Short: "Print every attribute of the configuration with type, default and meaning",
+		Args:  cobra.NoArgs,
+		RunE: action(func(cmd *cobra.Command, _ []string) error {
+			return config.Reference(cmd.OutOrStdout(),
+				config.Section{Doc: "The top level of the file.", Target: config.File{}},
+				config.Section{Header: `endpoint "imap" NAME`, Doc: "IMAP in front of a mail server, or with one of its own.", Target: imap.Schema{}},
+				config.Section{Header: `endpoint "turn" NAME`, Doc: "The relay for calls.", Target: turn.Schema{}},
+			)
+		}),
+	}
+}

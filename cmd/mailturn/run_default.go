@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/hashicorp/hcl/v2/hclwrite"
+	"github.com/zclconf/go-cty/cty"
+
+	"github.com/mailturn/mailturn/framework/config"
+	"github.com/mailturn/mailturn/turnsrv/credential"
+)
+
+//go:embed default.conf
+var defaultConfig []byte
+
+// demoUser is the account of the embedded default. Its password is made by the first run.
+const demoUser = "demo@localhost"
+
+// runDefault serves the embedded default and prints how to check it.
+func runDefault(ctx context.Context, stateDir string, stdout, stderr io.Writer) error {
+	if stateDir == "" {
+		stateDir = defaultStateDir()
+	}
+	if stateDir == "" {
+		return errNoStateDir
+	}
+	stateDir, err := filepath.Abs(stateDir)
+	if err != nil {
+		return err
+	}
+	password, err := demoPassword(stateDir)
+	if err != nil {
+		return err
+	}
+	s, err := decodeDefault(stateDir, stderr)
+	if err != nil {
+		return err
+	}
+	return s.serve(ctx, stderr, func() { printChecks(stdout, s, password) })
+}
+
+// decodeDefault decodes the embedded default with its state in stateDir.
+func decodeDefault(stateDir string, stderr io.Writer) (*setup, error) {
+	preamble := hclwrite.NewEmptyFile()
+	preamble.Body().SetAttributeValue("state_dir", cty.StringVal(stateDir))
+	file, diags := config.Parse("embedded default", append(preamble.Bytes(), defaultConfig...))
+	var s *setup
+	if !diags.HasErrors() {
+		decoded, decodeDiags := decode(file, stateDir)
+		s, diags = decoded, append(diags, decodeDiags...)
+	}
+	if diags.HasErrors() {
+		return nil, errors.Join(file.WriteDiagnostics(stderr, diags), errReported)
+	}
+	return s, nil // its warnings, such as that of the self-signed certificate, tell nothing new
+}
+
+// demoPassword returns the password of the demo account, which is kept in the state directory.
+func demoPassword(stateDir string) (string, error) {
+	path := filepath.Join(stateDir, "demo.password")
+	text, err := os.ReadFile(path)
+	if err == nil {
+		return string(text), nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("read the demo account's password: %w", err)
+	}
+	password := rand.Text()
+	if err := os.MkdirAll(stateDir, 0o700); err != nil {
+		return "", fmt.Errorf("keep the demo account's password: %w", err)
+	}
+	if err := os.WriteFile(path, []byte(password), 0o600); err != nil {
+		return "", fmt.Errorf("keep the demo account's password: %w", err)
+	}
+	return password, nil
+}
+
+// printChecks prints commands that show the two halves at work, ready to be pasted into a shell.
+func printChecks(w io.Writer, s *setup, password string) {
+	server, relay := s.imaps[0], s.relays[0]
+	issued := credential.Issuer{Secret: relay.Secrets[0], TTL: server.TURN.TTL.V}.Issue(time.Now())
+	fmt.Fprintf(w, `mailturn serves on loopback, for a try. Its relay reaches loopback addresses, because it listens
+on loopback only; with a configuration of yours it does not, unless you allow it.
+
+  account   %[1]s, password %[2]s
+  IMAP      %[3]s
+  TURN      %[4]s
+  state     %[5]s
+
+Ask for the relay as a mail client does (openssl):
+
+  printf 'a LOGIN %[1]s %[2]s\nb GETMETADATA "" (/shared/vendor/deltachat/turn /shared/vendor/deltachat/turns)\nc LOGOUT\n' | \
+    openssl s_client -quiet -crlf -verify_return_error -CAfile '%[6]s' -connect %[7]s
+
+Send packets through the relay, from one client to another (coturn's turnutils_uclient; -t is TCP, -t -S is TLS):
+
+  turnutils_uclient -y -m 2 -n 20 -u %[8]s -w %[9]s -p %[10]d %[11]s
+
+Stop with Ctrl-C.
+`, demoUser, password, join(server.Listen), join(relay.Listen), s.stateDir,
+		server.TLS[0].Cert, server.Listen[0].HostPort(),
+		issued.Username, issued.Password, server.TURN.Port.V, server.TURN.Server.V)
+}

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/mailturn/mailturn/endpoint/imap"
+	"github.com/mailturn/mailturn/endpoint/turn"
+	"github.com/mailturn/mailturn/framework/certs"
+	"github.com/mailturn/mailturn/framework/config"
+	"github.com/mailturn/mailturn/turnsrv/credential"
+)
+
+// setup is a configuration that was decoded and checked, its endpoints agreed with each other.
+type setup struct {
+	hostname string
+	stateDir string // empty when nobody says where
+	log      config.Log
+	relays   []turn.Config
+	imaps    []imap.Config
+}
+
+// decode turns a file into a setup. It opens no socket and makes no file. stateDir, if not empty, goes before the file's.
+func decode(file *config.File, stateDir string) (*setup, hcl.Diagnostics) {
+	s := &setup{hostname: file.Hostname.V, stateDir: cmp.Or(stateDir, file.StateDir.V, defaultStateDir())}
+	if file.Log != nil {
+		s.log = *file.Log
+	}
+	var diags hcl.Diagnostics
+	var certificates []certs.Pair
+	if file.TLS != nil {
+		pair, tlsDiags := certs.Decode(*file.TLS)
+		diags = append(diags, tlsDiags...)
+		certificates = []certs.Pair{pair}
+	}
+
+	names := make(map[[2]string]hcl.Range)
+	for _, endpoint := range file.Endpoints {
+		id := [2]string{endpoint.Kind, endpoint.Name}
+		if first, taken := names[id]; taken {
+			diags = append(diags, config.WithHint(config.Errorf(endpoint.Range, "Name is taken",
+				"The endpoint %s at line %d is named %q too.", endpoint.Kind, first.Start.Line, endpoint.Name), "give one of them another name"))
+			continue
+		}
+		names[id] = endpoint.Range
+		if endpoint.Kind == "turn" {
+			relay, relayDiags := turn.Decode(endpoint, turn.Defaults{Hostname: file.Hostname.V, TLS: certificates})
+			diags = append(diags, relayDiags...)
+			s.relays = append(s.relays, relay)
+		}
+	}
+	for _, endpoint := range file.Endpoints {
+		switch endpoint.Kind {
+		case "imap":
+			defaults := imap.Defaults{Hostname: file.Hostname.V, TLS: certificates}
+			if len(certificates) == 0 && len(s.relays) > 0 {
+				defaults.TLS = s.relays[0].TLS
+			}
+			server, serverDiags := imap.Decode(endpoint, defaults)
+			diags = append(diags, serverDiags...)
+			s.imaps = append(s.imaps, server)
+		case "turn":
+		default:
+			diags = append(diags, config.Errorf(endpoint.KindRange, "Unknown kind of endpoint",
+				"%q is no endpoint of mailturn: want imap or turn.", endpoint.Kind))
+		}
+	}
+	if len(file.Endpoints) == 0 && !diags.HasErrors() {
+		diags = append(diags, config.WithHint(config.Errorf(hcl.Range{Filename: file.Name}, "No endpoint", "The file configures nothing that could run."),
+			`add an endpoint "imap" and an endpoint "turn", as maddy.conf.example has them`))
+	}
+	if diags.HasErrors() {
+		return s, diags
+	}
+	return s, append(diags, s.link()...)
+}
+
+// link lets the IMAP endpoints advertise the first TURN endpoint, and that one listen on what they advertise.
+func (s *setup) link() hcl.Diagnostics {
+	var relay *imap.Relay
+	if len(s.relays) > 0 {
+		first := &s.relays[0]
+		for _, server := range s.imaps {
+			first.ListenAlso(server.TURN.Port.V)
+			first.ListenAlso(server.TURN.TLSPort.V)
+		}
+		relay = &imap.Relay{
+			Name: first.Name, Range: first.Range, Hostname: s.hostname,
+			UDPPorts: first.Ports("udp"), TLSPorts: first.Ports("tls"),
+			Secrets: first.Secrets, SecretRange: first.SecretRange,
+		}
+	}
+	var diags hcl.Diagnostics
+	for i := range s.imaps {
+		diags = append(diags, s.imaps[i].LinkTURN(relay)...)
+	}
+	for _, relay := range s.relays {
+		diags = append(diags, relay.CheckPorts()...)
+	}
+	return diags
+}
+
+// prepare makes what the configuration leaves to be generated, a secret and a certificate, or takes over what an earlier
+// run has made. It returns what it made, for people to read.
+func (s *setup) prepare(now time.Time) (made []string, err error) {
+	var generated []credential.Secret
+	for i := range s.relays {
+		if len(s.relays[i].Secrets) > 0 {
+			continue
+		}
+		if s.stateDir == "" {
+			return nil, errNoStateDir
+		}
+		secret, created, err := turn.StoredSecret(s.stateDir)
+		if err != nil {
+			return nil, err
+		}
+		if created {
+			made = append(made, "TURN secret")
+		}
+		generated = []credential.Secret{secret}
+		s.relays[i].Secrets = generated
+	}
+	pair, created, err := s.selfSigned(now)
+	if err != nil {
+		return nil, err
+	}
+	if created {
+		made = append(made, "self-signed certificate")
+	}
+	for i := range s.relays {
+		if s.relays[i].NeedsCertificate() {
+			s.relays[i].TLS = []certs.Pair{pair}
+		}
+	}
+	for i := range s.imaps {
+		if len(s.imaps[i].TLS) == 0 {
+			s.imaps[i].TLS = []certs.Pair{pair}
+		}
+		if s.imaps[i].TURN.Enable.V && len(s.imaps[i].TURN.Secrets.V) == 0 {
+			s.imaps[i].TURN.Secrets.V = generated
+		}
+	}
+	return made, nil
+}
+
+// selfSigned returns the certificate for the endpoints that have none, and the zero Pair if all have one.
+func (s *setup) selfSigned(now time.Time) (pair certs.Pair, created bool, err error) {
+	needed := false
+	names := []string{s.hostname}
+	for _, relay := range s.relays {
+		needed = needed || relay.NeedsCertificate()
+	}
+	for _, server := range s.imaps {
+		needed = needed || len(server.TLS) == 0
+		names = append(names, server.TURN.Server.V)
+	}
+	switch {
+	case !needed:
+		return certs.Pair{}, false, nil
+	case s.stateDir == "":
+		return certs.Pair{}, false, errNoStateDir
+	}
+	return certs.SelfSigned(s.stateDir, names, now)
+}
+
+var errNoStateDir = errors.New("no directory to keep a generated secret or certificate in: give --state-dir, or state_dir in the configuration")
+
+// defaultStateDir is where a service of the system keeps its state, or a user's programs theirs; empty if there is no such
+// place.
+func defaultStateDir() string {
+	if dir := os.Getenv("STATE_DIRECTORY"); dir != "" { // set by systemd's StateDirectory=
+		return dir
+	}
+	if os.Geteuid() == 0 {
+		return "/var/lib/mailturn"
+	}
+	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "mailturn")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(home, ".local", "state", "mailturn")
+}

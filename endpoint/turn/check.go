@@ -1,0 +1,187 @@
+package turn
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/mailturn/mailturn/framework/certs"
+	"github.com/mailturn/mailturn/framework/config"
+	"github.com/mailturn/mailturn/framework/listen"
+)
+
+// maxRealm is the limit of RFC 8489 section 14.9 in bytes: fewer than 128 characters, which may take 763 bytes. A server's
+// own realm is kept shorter, because it is part of every unauthenticated answer, which must not be much larger than the
+// request.
+const maxRealm = 127
+
+// decodeTLS takes the certificates of the block, or those of the top level.
+func (c *Config) decodeTLS(blocks []config.TLS, defaults []certs.Pair) hcl.Diagnostics {
+	var diags hcl.Diagnostics
+	for _, block := range blocks {
+		pair, blockDiags := certs.Decode(block)
+		diags = append(diags, blockDiags...)
+		c.TLS = append(c.TLS, pair)
+	}
+	if len(blocks) == 0 {
+		c.TLS = defaults
+	}
+	return diags
+}
+
+// NeedsCertificate reports whether the endpoint listens with TLS and has no certificate.
+func (c *Config) NeedsCertificate() bool {
+	return len(c.TLS) == 0 && len(c.Ports("tls")) > 0
+}
+
+// decodeListen takes the listening addresses, or the defaults.
+func (c *Config) decodeListen(v config.Value[[]listen.Addr]) hcl.Diagnostics {
+	c.ListenSet, c.ListenRange = v.Set, v.Range
+	if !v.Set {
+		c.ListenRange = c.Range
+		c.Listen = []listen.Addr{{Scheme: "udp", Port: DefaultPort}, {Scheme: "tcp", Port: DefaultPort}}
+		if len(c.TLS) > 0 {
+			c.Listen = append(c.Listen, listen.Addr{Scheme: "tls", Port: DefaultTLSPort})
+		}
+		return nil
+	}
+	var diags hcl.Diagnostics
+	seen := make(map[listen.Addr]bool)
+	for _, a := range v.V {
+		switch a.Scheme {
+		case "udp", "tcp", "tls":
+		default:
+			diags = append(diags, config.Errorf(v.Range, "Unknown scheme", "A TURN endpoint cannot listen on %q: want udp://, tcp:// or tls://.", a))
+			continue
+		}
+		if seen[a] {
+			diags = append(diags, config.Errorf(v.Range, "Address listed twice", "%s stands in the list more than once.", a))
+			continue
+		}
+		seen[a] = true
+		c.Listen = append(c.Listen, a)
+	}
+	if len(v.V) == 0 {
+		diags = append(diags, config.Errorf(v.Range, "Nothing to listen on", "The list is empty: leave listen out for the default addresses."))
+	}
+	if c.NeedsCertificate() && !diags.HasErrors() {
+		diags = append(diags, config.WithHint(config.Warnf(v.Range, "No certificate",
+			"Neither this endpoint nor the file has a tls block: a self-signed certificate is used, which clients of TURN over TLS refuse."),
+			"add tls { cert = ..., key = ... }"))
+	}
+	return diags
+}
+
+// ListenAlso adds a port that clients are told of to the default addresses, on every transport. It does nothing when the
+// operator chose the addresses.
+func (c *Config) ListenAlso(port uint16) {
+	if c.ListenSet || port == 0 {
+		return
+	}
+	schemes := []string{"udp", "tcp"}
+	if len(c.TLS) > 0 {
+		schemes = append(schemes, "tls")
+	}
+	for _, scheme := range schemes {
+		if a := (listen.Addr{Scheme: scheme, Port: port}); !slices.Contains(c.Listen, a) {
+			c.Listen = append(c.Listen, a)
+		}
+	}
+}
+
+// Ports returns the ports on which the endpoint listens with this scheme, in the order of the addresses.
+func (c *Config) Ports(scheme string) []uint16 {
+	var ports []uint16
+	for _, a := range c.Listen {
+		if a.Scheme == scheme && !slices.Contains(ports, a.Port) {
+			ports = append(ports, a.Port)
+		}
+	}
+	return ports
+}
+
+// CheckPorts finds UDP listening ports inside the range of the relay's ports: a relayed transport address there would
+// collide with the endpoint's own socket. Call it when no more ports are added.
+func (c *Config) CheckPorts() hcl.Diagnostics {
+	var diags hcl.Diagnostics
+	for _, port := range c.Ports("udp") {
+		if c.MinPort <= port && port <= c.MaxPort {
+			diags = append(diags, config.WithHint(
+				config.Errorf(c.PortsRange, "Relay ports contain a listening port", "UDP port %d, on which this endpoint listens, lies inside relay_ports %d-%d.", port, c.MinPort, c.MaxPort),
+				"choose a range without it; the default is "+fmt.Sprintf("%d-%d.", defaultMinPort, defaultMaxPort)))
+		}
+	}
+	return diags
+}
+
+// decodePorts reads MIN-MAX.
+func (c *Config) decodePorts(v config.Value[string]) hcl.Diagnostics {
+	c.PortsRange = v.Range
+	if !v.Set {
+		c.PortsRange = c.Range
+	}
+	first, last, found := strings.Cut(v.V, "-")
+	low, errLow := strconv.ParseUint(strings.TrimSpace(first), 10, 16)
+	high, errHigh := strconv.ParseUint(strings.TrimSpace(last), 10, 16)
+	switch {
+	case !found || errLow != nil || errHigh != nil:
+		return hcl.Diagnostics{config.Errorf(v.Range, "Not a port range", "relay_ports is %q: want MIN-MAX, such as \"49152-65535\".", v.V)}
+	case low > high:
+		return hcl.Diagnostics{config.WithHint(
+			config.Errorf(v.Range, "Port range is empty", "relay_ports starts at %d, above its end %d.", low, high), "swap the two numbers.")}
+	case low < 1024:
+		return hcl.Diagnostics{config.WithHint(
+			config.Errorf(v.Range, "Port range too low", "relay_ports starts at %d, among the ports of well-known services: want 1024 or above.", low),
+			"RFC 8656 section 7.2 asks for 49152-65535.")}
+	}
+	c.MinPort, c.MaxPort = uint16(low), uint16(high)
+	return nil
+}
+
+func (c *Config) checkRealm(v config.Value[string]) hcl.Diagnostics {
+	rng := v.Range
+	switch {
+	case v.V == "":
+		return hcl.Diagnostics{config.WithHint(config.Errorf(rng, "Realm is empty", "Clients compute their key from the realm, so there must be one."),
+			"set realm to your domain, or set hostname at the top of the file.")}
+	case len(v.V) > maxRealm:
+		return hcl.Diagnostics{config.Errorf(rng, "Realm is too long", "It has %d bytes, at most %d are accepted: your domain is enough.", len(v.V), maxRealm)}
+	case strings.ContainsFunc(v.V, func(r rune) bool { return r < ' ' || r == '"' || r == '\\' || r == 0x7f }):
+		return hcl.Diagnostics{config.Errorf(rng, "Realm has a special character", "%q holds a control character, a quote or a backslash (RFC 8489 section 14.9).", v.V)}
+	}
+	return nil
+}
+
+// checkRelayAddrs wants at most one address of each family, each one that a socket or a peer can use.
+func checkRelayAddrs(v config.Value[[]netip.Addr], name string) hcl.Diagnostics {
+	var diags hcl.Diagnostics
+	var v4, v6 int
+	for _, a := range v.V {
+		switch {
+		case a.IsUnspecified() && name == "relay_ip":
+			diags = append(diags, config.WithHint(config.Errorf(v.Range, "Not an address of a relay", "relay_ip %s stands for every address; peers need one that they can send to.", a),
+				"name the public address of this machine, or leave relay_ip out."))
+		case a.IsMulticast() || a.Zone() != "" || a.Is4In6():
+			diags = append(diags, config.Errorf(v.Range, "Not an address of a relay", "%s %s: want a plain unicast IPv4 or IPv6 address.", name, a))
+		case a.Is4():
+			v4++
+		default:
+			v6++
+		}
+	}
+	if v4 > 1 || v6 > 1 {
+		diags = append(diags, config.Errorf(v.Range, "Too many addresses", "%s may hold one IPv4 and one IPv6 address, it holds %d and %d.", name, v4, v6))
+	}
+	return diags
+}
+
+func checkNotNegative(v config.Value[int], name string) hcl.Diagnostics {
+	if v.V < 0 {
+		return hcl.Diagnostics{config.Errorf(v.Range, "Negative number", "%s is %d: want 0 or more.", name, v.V)}
+	}
+	return nil
+}

@@ -1,0 +1,121 @@
+package turn
+
+import (
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/mailturn/mailturn/framework/certs"
+	"github.com/mailturn/mailturn/framework/config"
+	"github.com/mailturn/mailturn/framework/listen"
+	"github.com/mailturn/mailturn/turnsrv/credential"
+)
+
+// Ports that a TURN endpoint without addresses listens on (RFC 8656 section 3.1 names them).
+const (
+	DefaultPort    = 3478
+	DefaultTLSPort = 5349
+)
+
+// The ephemeral ports, RFC 8656 section 7.2.
+const (
+	defaultMinPort = 49152
+	defaultMaxPort = 65535
+)
+
+// Schema is the body of an endpoint "turn" block. Its tags are the manual that `mailturn reference` prints.
+type Schema struct {
+	Listen       config.Value[[]listen.Addr]       `hcl:"listen" default:"udp and tcp on 3478, tls on 5349 when there is a certificate, and the port that an IMAP endpoint advertises" doc:"Listening addresses: udp://HOST:PORT, tcp://HOST:PORT or tls://HOST:PORT. tcp:// and tls:// with the same address share one socket."`
+	TLS          []config.TLS                      `hcl:"tls,block" doc:"Certificates. With several, the client's server name chooses; the first is for clients that name none. Without one: the certificate of the top level, else a self-signed one where tls:// is listened on."`
+	Realm        config.Value[string]              `hcl:"realm" default:"hostname" doc:"Realm of the long-term credentials (RFC 8489 section 9.2)."`
+	Secret       config.Value[[]credential.Secret] `hcl:"secret" secret:"true" default:"generated, kept in state_dir" doc:"Shared secret from which passwords are computed: a string, file(PATH), env(NAME), or a list of them. The first one issues, all are accepted."`
+	RelayIP      config.Value[[]netip.Addr]        `hcl:"relay_ip" default:"the address listened on, else the one that routes to the internet" doc:"Public IP address of the relay, as peers see it; a list may hold one IPv4 and one IPv6 address."`
+	RelayBind    config.Value[[]netip.Addr]        `hcl:"relay_bind" default:"relay_ip when it is an address of this machine, else all addresses" doc:"Address that relay sockets are bound to, when it is another one than relay_ip: a server behind NAT."`
+	RelayPorts   config.Value[string]              `hcl:"relay_ports" default:"49152-65535" doc:"Range of UDP ports for relayed transport addresses, MIN-MAX."`
+	UserQuota    config.Value[int]                 `hcl:"user_quota" default:"0" doc:"Allocations that one user name may have at a time; 0 is no limit. Beyond it: 486 Allocation Quota Reached."`
+	TotalQuota   config.Value[int]                 `hcl:"total_quota" default:"10000" doc:"Allocations that the server has at a time. Beyond it: 486 Allocation Quota Reached."`
+	ExpiredGrace config.Value[time.Duration]       `hcl:"expired_grace" default:"24h" doc:"How long after its credential has expired a running call may go on refreshing its allocation."`
+	DrainTimeout config.Value[time.Duration]       `hcl:"drain_timeout" default:"10s" doc:"How long running calls may go on after the server was asked to stop. New allocations are refused meanwhile."`
+	Peers        *PeersSchema                      `hcl:"peers,block" doc:"Where the relay may send to."`
+}
+
+// PeersSchema is the body of the peers block.
+type PeersSchema struct {
+	config.Block
+	Allow config.Value[[]netip.Prefix] `hcl:"allow" doc:"Networks to relay to although they are refused by default (private, loopback, link-local and other special addresses)."`
+	Deny  config.Value[[]netip.Prefix] `hcl:"deny" doc:"Networks never to relay to. A network that is in both lists is refused."`
+}
+
+// Config is what an endpoint "turn" block says, as plain values.
+type Config struct {
+	Name  string
+	Range hcl.Range
+
+	// Listen holds addresses with the schemes udp, tcp and tls.
+	Listen []listen.Addr
+	// ListenSet is false when the addresses are the defaults, to which ports that an IMAP endpoint advertises are added.
+	ListenSet   bool
+	ListenRange hcl.Range
+	// TLS are the certificates, the first for clients that name none. Empty stands for a self-signed one, which the
+	// caller puts here before New if NeedsCertificate.
+	TLS []certs.Pair
+
+	Realm      string
+	RealmRange hcl.Range
+	// Secrets are the shared secrets, the issuing one first. Empty stands for one generated in the state directory, which
+	// the caller puts here before New: see StoredSecret.
+	Secrets     []credential.Secret
+	SecretRange hcl.Range // zero when the file has none
+
+	RelayIP   []netip.Addr
+	RelayBind []netip.Addr
+	// MinPort to MaxPort are the relay's UDP ports, both included.
+	MinPort, MaxPort uint16
+	PortsRange       hcl.Range
+
+	PeersAllow, PeersDeny []netip.Prefix
+
+	UserQuota, TotalQuota      int
+	ExpiredGrace, DrainTimeout time.Duration
+}
+
+// Defaults are the values of the top level that stand in for what an endpoint leaves out.
+type Defaults struct {
+	Hostname string       // empty when the file has none
+	TLS      []certs.Pair // the top level's certificate
+}
+
+// Decode checks the block and returns its plain values. It opens no socket; it reads the certificates.
+func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostics) {
+	s := Schema{
+		RelayPorts:   config.Value[string]{V: strconv.Itoa(defaultMinPort) + "-" + strconv.Itoa(defaultMaxPort)},
+		TotalQuota:   config.Value[int]{V: 10000},
+		ExpiredGrace: config.Value[time.Duration]{V: 24 * time.Hour},
+		DrainTimeout: config.Value[time.Duration]{V: 10 * time.Second},
+		Realm:        config.Value[string]{V: defaults.Hostname, Range: endpoint.Range},
+	}
+	diags := endpoint.Decode(&s)
+	c := Config{
+		Name: endpoint.Name, Range: endpoint.Range,
+		Realm: s.Realm.V, RealmRange: s.Realm.Range,
+		Secrets: s.Secret.V, SecretRange: s.Secret.Range,
+		RelayIP: s.RelayIP.V, RelayBind: s.RelayBind.V,
+		UserQuota: s.UserQuota.V, TotalQuota: s.TotalQuota.V,
+		ExpiredGrace: s.ExpiredGrace.V, DrainTimeout: s.DrainTimeout.V,
+	}
+	diags = append(diags, c.decodeTLS(s.TLS, defaults.TLS)...)
+	diags = append(diags, c.decodeListen(s.Listen)...)
+	diags = append(diags, c.decodePorts(s.RelayPorts)...)
+	diags = append(diags, c.checkRealm(s.Realm)...)
+	diags = append(diags, checkSecrets(s.Secret)...)
+	diags = append(diags, checkRelayAddrs(s.RelayIP, "relay_ip")...)
+	diags = append(diags, checkRelayAddrs(s.RelayBind, "relay_bind")...)
+	diags = append(diags, checkNotNegative(s.UserQuota, "user_quota")...)
+	diags = append(diags, checkNotNegative(s.TotalQuota, "total_quota")...)
+	if s.Peers != nil {
+		c.PeersAllow, c.PeersDeny = s.Peers.Allow.V, s.Peers.Deny.V
+	}
+	return c, diags
+}

@@ -1,0 +1,205 @@
+// Package turn is the TURN endpoint: it decodes its configuration, opens the UDP, TCP and TLS sockets, and hands them to
+// turnsrv, which speaks the protocol.
+package turn
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/mailturn/mailturn/framework/certs"
+	"github.com/mailturn/mailturn/framework/listen"
+	"github.com/mailturn/mailturn/turnsrv"
+	"github.com/mailturn/mailturn/turnsrv/credential"
+	"github.com/mailturn/mailturn/turnsrv/peer"
+	"github.com/mailturn/mailturn/turnsrv/relay"
+)
+
+// alpn is the protocol of TURN over TLS, RFC 7443 section 6. Clients that send no ALPN are served too.
+const alpn = "stun.turn"
+
+// Endpoint is a TURN endpoint. Its methods are not safe for concurrent use.
+type Endpoint struct {
+	config Config
+	logger *slog.Logger
+	certs  *certs.Store // nil without TLS
+
+	server  *turnsrv.Server
+	sockets []socket
+	serving sync.WaitGroup
+}
+
+// socket is one bound socket: packets is set for UDP, streams for TCP and TLS.
+type socket struct {
+	packets net.PacketConn
+	streams net.Listener
+}
+
+func (s socket) Close() error {
+	if s.packets != nil {
+		return s.packets.Close()
+	}
+	return s.streams.Close()
+}
+
+// New makes an endpoint of a decoded configuration, which has to have secrets, and certificates if it listens with TLS. It
+// reads the certificates and opens no socket.
+func New(c Config, logger *slog.Logger) (*Endpoint, error) {
+	e := &Endpoint{config: c, logger: logger}
+	if len(c.Ports("tls")) > 0 {
+		store, err := certs.Load(c.TLS, logger)
+		if err != nil {
+			return nil, err
+		}
+		e.certs = store
+	}
+	return e, nil
+}
+
+// Start binds the sockets and serves on them until Shutdown.
+func (e *Endpoint) Start(context.Context) error {
+	addresses, err := relayAddresses(e.config)
+	if err != nil {
+		return err
+	}
+	server, err := e.newServer(addresses)
+	if err != nil {
+		return err
+	}
+	if err := e.bind(); err != nil {
+		return errors.Join(err, e.closeSockets(), server.Close())
+	}
+	e.server = server
+	for _, s := range e.sockets {
+		e.serving.Go(func() {
+			var err error
+			if s.packets != nil {
+				err = server.ServePacket(s.packets)
+			} else {
+				err = server.ServeStream(s.streams)
+			}
+			if err != nil && !errors.Is(err, turnsrv.ErrServerClosed) {
+				e.logger.Error("listener ended", "err", err)
+			}
+		})
+	}
+	return nil
+}
+
+func (e *Endpoint) newServer(addresses []relay.Address) (*turnsrv.Server, error) {
+	own, err := peer.LocalAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("list this machine's addresses: %w", err)
+	}
+	for _, address := range addresses {
+		own = append(own, address.Advertise)
+		e.logger.Info("relay", "relay_ip", address.Advertise, "relay_bind", address.Bind,
+			"min_port", e.config.MinPort, "max_port", e.config.MaxPort, "realm", e.config.Realm)
+		if address.Advertise.IsPrivate() {
+			e.logger.Warn("peers on the internet cannot reach the relay: set relay_ip to the public address", "relay_ip", address.Advertise)
+		}
+	}
+	policy := peer.New(peer.Rules{Allow: e.config.PeersAllow, Deny: e.config.PeersDeny, Own: own})
+	if _, ok := policy.CheckAddr(netip.AddrFrom4([4]byte{127, 0, 0, 1})); ok {
+		e.logger.Warn("the relay reaches loopback addresses of this machine, because peers allows them")
+	}
+	allocator, err := relay.New(relay.Config{
+		Addresses: addresses, MinPort: e.config.MinPort, MaxPort: e.config.MaxPort, Peers: policy,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return turnsrv.New(turnsrv.Config{
+		Realm:                 e.config.Realm,
+		Authenticator:         credential.Verifier{Secrets: e.config.Secrets},
+		Relay:                 allocator,
+		ExpiredGrace:          e.config.ExpiredGrace,
+		MaxAllocations:        e.config.TotalQuota,
+		MaxAllocationsPerUser: e.config.UserQuota,
+		Logger:                e.logger,
+	})
+}
+
+// bind opens a socket for each address, one for tcp:// and tls:// together where they are the same.
+func (e *Endpoint) bind() error {
+	var done []listen.Addr
+	for _, address := range e.config.Listen {
+		if slices.Contains(done, address) {
+			continue
+		}
+		done = append(done, address)
+		var s socket
+		var err error
+		switch address.Scheme {
+		case "udp":
+			s.packets, err = net.ListenPacket("udp", address.HostPort())
+		case "tcp", "tls":
+			s.streams, err = net.Listen("tcp", address.HostPort())
+		}
+		if err != nil {
+			return bindError(address, err)
+		}
+		if address.Scheme != "udp" {
+			other := address
+			other.Scheme = map[string]string{"tcp": "tls", "tls": "tcp"}[address.Scheme]
+			switch {
+			case slices.Contains(e.config.Listen, other):
+				s.streams = detectListener{s.streams, e.certs.Config(alpn)}
+				done = append(done, other)
+			case address.Scheme == "tls":
+				s.streams = tls.NewListener(s.streams, e.certs.Config(alpn))
+			}
+		}
+		e.sockets = append(e.sockets, s)
+		e.logger.Info("listening", "listen", address)
+	}
+	return nil
+}
+
+// bindError says what can be done about a socket that cannot be bound.
+func bindError(address listen.Addr, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("listen on %v: the port is in use: stop the other program, or listen on another port: %w", address, err)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("listen on %v: ports below 1024 need root or CAP_NET_BIND_SERVICE: %w", address, err)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("listen on %v: this machine has no such address: %w", address, err)
+	}
+	return fmt.Errorf("listen on %v: %w", address, err)
+}
+
+func (e *Endpoint) closeSockets() error {
+	var errs []error
+	for _, s := range e.sockets {
+		errs = append(errs, s.Close())
+	}
+	e.sockets = nil
+	return errors.Join(errs...)
+}
+
+// Shutdown refuses new allocations, lets running calls go on for the configured drain_timeout or until ctx is done, and
+// then ends them.
+func (e *Endpoint) Shutdown(ctx context.Context) error {
+	if e.server == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, e.config.DrainTimeout)
+	defer cancel()
+	start := time.Now()
+	err := e.server.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		e.logger.Info("calls cut at the end of the drain", "duration", time.Since(start).Round(time.Millisecond))
+		err = nil
+	}
+	e.serving.Wait()
+	return err
+}

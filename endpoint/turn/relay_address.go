@@ -1,0 +1,90 @@
+package turn
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/mailturn/mailturn/turnsrv/peer"
+	"github.com/mailturn/mailturn/turnsrv/relay"
+)
+
+var errNoRelayAddress = errors.New("no address for relay_ip: this machine has no route to the internet; set relay_ip")
+
+// relayAddresses pairs each address that peers see with the one that sockets are bound to.
+func relayAddresses(c Config) ([]relay.Address, error) {
+	advertised := c.RelayIP
+	if len(advertised) == 0 {
+		advertised = listenedOn(c)
+	}
+	if len(advertised) == 0 {
+		advertised = routed()
+	}
+	if len(advertised) == 0 {
+		return nil, errNoRelayAddress
+	}
+	local, err := peer.LocalAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("list this machine's addresses: %w", err)
+	}
+	var addresses []relay.Address
+	for _, address := range advertised {
+		addresses = append(addresses, relay.Address{Bind: bindFor(address, c.RelayBind, local), Advertise: address})
+	}
+	return addresses, nil
+}
+
+// bindFor returns the configured address of the same family, else the advertised one if it is this machine's, as it is
+// without a NAT, else the unspecified one.
+func bindFor(advertised netip.Addr, configured, local []netip.Addr) netip.Addr {
+	for _, bind := range configured {
+		if bind.Is4() == advertised.Is4() {
+			return bind
+		}
+	}
+	switch {
+	case slices.Contains(local, advertised):
+		return advertised
+	case advertised.Is4():
+		return netip.IPv4Unspecified()
+	default:
+		return netip.IPv6Unspecified()
+	}
+}
+
+// listenedOn returns the address of each family that the endpoint listens on, if it listens on one and not on all.
+func listenedOn(c Config) []netip.Addr {
+	var v4, v6 netip.Addr
+	for _, l := range c.Listen {
+		address, err := netip.ParseAddr(l.Host)
+		if err != nil || address.IsUnspecified() {
+			return nil
+		}
+		switch {
+		case address.Is4() && !v4.IsValid():
+			v4 = address
+		case address.Is6() && !v6.IsValid():
+			v6 = address
+		}
+	}
+	return slices.DeleteFunc([]netip.Addr{v4, v6}, func(a netip.Addr) bool { return !a.IsValid() })
+}
+
+// routed returns the addresses from which this machine would send to the internet. Connecting a UDP socket sends nothing;
+// the destinations are those of the documentation (RFC 5737, RFC 3849), which every default route leads to.
+func routed() []netip.Addr {
+	var found []netip.Addr
+	for _, destination := range []string{"203.0.113.1:9", "[2001:db8::1]:9"} {
+		conn, err := net.Dial("udp", destination)
+		if err != nil {
+			continue
+		}
+		if address := conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(); !address.IsLinkLocalUnicast() {
+			found = append(found, address.WithZone(""))
+		}
+		conn.Close()
+	}
+	return found
+}
