@@ -2,6 +2,7 @@ package imapext
 
 import (
 	"bytes"
+	"math"
 	"strings"
 )
 
@@ -9,8 +10,8 @@ import (
 type capabilities struct {
 	// metadata says whether the backend has METADATA or METADATA-SERVER, by the last list after login.
 	metadata metadataSupport
-	// nonSync is the size up to which the backend takes non-synchronising literals, by the last list: RFC 7888
-	// section 4 for LITERAL+, section 5 for LITERAL-, which IMAP4rev2 includes (RFC 9051 section 4.3).
+	// nonSync is the size from which on the backend does not take non-synchronising literals, by the last list:
+	// RFC 7888 section 4 for LITERAL+, section 5 for LITERAL-, which IMAP4rev2 includes (RFC 9051 section 4.3).
 	nonSync uint64
 }
 
@@ -35,9 +36,9 @@ func (f *Filter) noteCapabilities(words [][]byte) {
 				f.capabilities.metadata = metadataPresent
 			}
 		case "LITERAL+":
-			f.capabilities.nonSync = 1<<63 - 1
+			f.capabilities.nonSync = math.MaxUint64
 		case "LITERAL-", "IMAP4REV2":
-			f.capabilities.nonSync = max(f.capabilities.nonSync, 4096)
+			f.capabilities.nonSync = max(f.capabilities.nonSync, 4096+1)
 		}
 	}
 }

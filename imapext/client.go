@@ -227,7 +227,7 @@ func (f *Filter) readCommandRest(p []byte) (n int, event Event) {
 func (f *Filter) asksForLiteral() bool {
 	line := &f.client.line
 	return line.literal() == nonSynchronising &&
-		(f.options.SyncLiterals || !line.atStart || line.size > f.capabilities.nonSync)
+		(f.options.SyncLiterals || !line.atStart || line.size >= f.capabilities.nonSync)
 }
 
 // passPlus passes the bytes of p[n:i], of which the last ones belong to the plus bytes since the "+" of what may be an
@@ -470,7 +470,7 @@ func (f *Filter) splitLiterals(command []byte) [][]byte {
 		line = commandLine{}
 		switch ended.literal() {
 		case nonSynchronising:
-			if ended.size <= f.capabilities.nonSync && !f.options.SyncLiterals {
+			if ended.size < f.capabilities.nonSync && !f.options.SyncLiterals {
 				i += int(ended.size)
 				continue
 			}

@@ -128,7 +128,7 @@ func (l *commandLine) next(c byte) bool {
 		l.previous = c
 		return false
 	}
-	starts := l.previous == ' ' || l.previous == '(' || l.previous == '['
+	starts := l.previous == ' ' || l.previous == '('
 	tilde := l.tilde
 	l.tilde = c == '~' && starts
 	switch {

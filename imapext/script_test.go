@@ -224,6 +224,7 @@ type wire struct {
 	waiting         bool
 	rest            []byte // of what the client sent
 	closed          bool
+	resumeLate      bool // at the end of a packet of the backend, and not in it
 }
 
 func newWire(options Options, cut cutter) *wire {
@@ -231,6 +232,9 @@ func newWire(options Options, cut cutter) *wire {
 }
 
 func (w *wire) fromClient(packet []byte) error {
+	if w.closed {
+		return nil
+	}
 	if w.waiting {
 		w.rest = append(w.rest, packet...)
 		return nil
@@ -286,24 +290,32 @@ func (w *wire) fromBackend(packet []byte) error {
 		for j := range buffer {
 			buffer[j] = '#'
 		}
-		select {
-		case <-w.filter.Resume():
-			if w.waiting {
-				w.waiting = false
-				rest := w.rest
-				w.rest = nil
-				chunks := w.cut(rest)
-				if len(chunks) == 0 {
-					chunks = [][]byte{nil}
-				}
-				if err := w.feed(chunks); err != nil {
-					return err
-				}
+		if !w.resumeLate {
+			if err := w.resume(); err != nil {
+				return err
 			}
-		default:
 		}
 	}
-	return nil
+	return w.resume()
+}
+
+// resume goes on with what the Filter left, which may be nothing, if it says so.
+func (w *wire) resume() error {
+	select {
+	case <-w.filter.Resume():
+	default:
+		return nil
+	}
+	if !w.waiting {
+		return nil
+	}
+	w.waiting = false
+	chunks := w.cut(w.rest)
+	w.rest = nil
+	if len(chunks) == 0 {
+		chunks = [][]byte{nil}
+	}
+	return w.feed(chunks)
 }
 
 func (w *wire) flush() error {

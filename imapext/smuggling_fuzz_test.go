@@ -1,0 +1,197 @@
+package imapext
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// modelBackend is a backend that answers everything, in one of the ways in which servers differ on malformed or refused
+// commands. It records the commands that it takes for ones.
+type modelBackend struct {
+	unread   []byte
+	commands []string // names
+
+	// refuses makes it refuse commands that announce a literal. It leaves the literal in the stream then, as
+	// imapserver of go-imap does.
+	refuses bool
+	// anywhere makes it take an announcement at a line's end for one also where no argument begins.
+	anywhere bool
+	// spans makes it read a quoted string across line ends, as imapserver does.
+	spans      bool
+	loginFails bool
+
+	tag, name string // of the command in which a literal has been granted, or of AUTHENTICATE or IDLE
+	literal   int
+	exchange  bool
+}
+
+// read takes bytes and returns what the backend answers, one response after the other.
+func (m *modelBackend) read(b []byte) (answers []byte) {
+	m.unread = append(m.unread, b...)
+	for {
+		if m.literal > 0 {
+			n := min(m.literal, len(m.unread))
+			m.unread = m.unread[n:]
+			m.literal -= n
+			if m.literal > 0 {
+				return answers
+			}
+		}
+		end := m.lineEnd()
+		if end < 0 {
+			return answers
+		}
+		line := string(m.unread[:end])
+		m.unread = m.unread[end+1:]
+		answers = append(answers, m.line(strings.TrimSuffix(line, "\r"))...)
+	}
+}
+
+func (m *modelBackend) lineEnd() int {
+	quoted, escaped := false, false
+	for i, c := range m.unread {
+		switch {
+		case c == '\n' && !(quoted && m.spans):
+			return i
+		case escaped:
+			escaped = false
+		case quoted && c == '\\':
+			escaped = true
+		case quoted && c == '"':
+			quoted = false
+		case c == '"' && i > 0 && (m.unread[i-1] == ' ' || m.unread[i-1] == '('):
+			quoted = !m.exchange
+		}
+	}
+	return -1
+}
+
+func (m *modelBackend) line(line string) string {
+	if m.exchange {
+		m.exchange = false
+		return m.finish()
+	}
+	if m.tag == "" {
+		words := strings.Split(line, " ")
+		if len(words) < 2 || words[0] == "" || words[1] == "" || strings.ContainsAny(words[0], `+*%(){"\`) {
+			m.commands = append(m.commands, fmt.Sprintf("no command: %q", line))
+			return "* BAD\r\n"
+		}
+		m.tag, m.name = words[0], strings.ToUpper(words[1])
+		m.commands = append(m.commands, m.name)
+	}
+	size, sync, ok := m.announced(line)
+	switch {
+	case ok && m.refuses:
+		tag := m.tag
+		m.tag = ""
+		return tag + " BAD no\r\n"
+	case ok:
+		m.literal = size
+		if sync {
+			return "+ go\r\n"
+		}
+		return ""
+	case m.name == "IDLE" || m.name == "AUTHENTICATE":
+		m.exchange = true
+		return "+ \r\n"
+	}
+	return m.finish()
+}
+
+// announced returns the literal that line announces. Literals beyond what a test sends are refused by never being granted.
+func (m *modelBackend) announced(line string) (size int, sync, ok bool) {
+	open := strings.LastIndexByte(line, '{')
+	if open < 1 || !strings.HasSuffix(line, "}") {
+		return 0, false, false
+	}
+	start := strings.TrimSuffix(line[:open], "~")
+	if start == "" || !m.anywhere && start[len(start)-1] != ' ' && start[len(start)-1] != '(' {
+		return 0, false, false
+	}
+	digits, nonSync := strings.CutSuffix(line[open+1:len(line)-1], "+")
+	size, err := strconv.Atoi(digits)
+	return size, !nonSync, err == nil && size >= 0 && digits[0] != '+' && digits[0] != '-'
+}
+
+func (m *modelBackend) finish() string {
+	tag := m.tag
+	m.tag = ""
+	switch m.name {
+	case "CAPABILITY":
+		return "* CAPABILITY IMAP4rev1\r\n" + tag + " OK done\r\n"
+	case "LOGIN", "AUTHENTICATE":
+		if m.loginFails {
+			return tag + " NO no\r\n"
+		}
+	}
+	return tag + " OK done\r\n"
+}
+
+// FuzzSmuggling checks that whatever the client sends, the backend takes no bytes for a command that the Filter has not taken
+// for one: none that the Filter keeps from it ever arrives, and nothing arrives where a command begins that is none.
+func FuzzSmuggling(f *testing.F) {
+	for _, seed := range []string{
+		"a NOOP\r\nb LOGIN x y\r\nc GETMETADATA \"\" /shared/comment\r\n",
+		"a FOO {37+}\r\nb GETMETADATA \"\" /shared/comment\r\n\xfe \r\nb NOOP\r\n",
+		"a FOO x{22+}\r\nb STARTTLS {3}\r\nc x\r\n\r\nd NOOP\r\n",
+		"a FOO \"x\r\nb COMPRESS DEFLATE\r\nc X \"\r\n",
+		"a IDLE\r\nDONE\r\nb AUTHENTICATE PLAIN\r\nc GETMETADATA {0}\r\nd STARTTLS\r\n",
+		"a SETMETADATA {0}\r\n (/private/x {3+}\r\nabc)\r\nb X ~{1+}\r\nx (\"{1}\\\"\" {2}\r\nxx\r\n",
+		"a  GETMETADATA\r\n+ GETMETADATA\r\n\r\n a GETMETADATA\r\na+ STARTTLS\r\n",
+		"a LOGIN {1+}\r\nx {1}\r\nb GETMETADATA\r\n",
+	} {
+		for _, flags := range []byte{0, 1, 2, 4, 8, 15, 23, 39} {
+			f.Add(flags, []byte(seed), uint64(flags))
+		}
+	}
+	f.Fuzz(func(t *testing.T, flags byte, client []byte, seed uint64) {
+		backend := &modelBackend{
+			refuses:    flags&1 != 0,
+			anywhere:   flags&2 != 0,
+			spans:      flags&4 != 0,
+			loginFails: flags&8 != 0,
+		}
+		greeting := "* OK [CAPABILITY IMAP4rev1 LITERAL+] hi\r\n"
+		options := Options{Entries: testEntries, TLS: flags&16 == 0}
+		if flags&32 != 0 {
+			greeting = strings.Replace(greeting, "OK", "PREAUTH", 1)
+		}
+		if backend.refuses {
+			// Such a backend must not be trusted with LITERAL+, or does not say so.
+			if flags&64 != 0 {
+				options.SyncLiterals = true
+			} else {
+				greeting = strings.Replace(greeting, " LITERAL+", "", 1)
+			}
+		}
+		w := newWire(options, cutRandomly(seed))
+		if err := w.fromBackend([]byte(greeting)); err != nil {
+			t.Fatal(err)
+		}
+		for _, packet := range bytes.Split(client, []byte{0xFE}) {
+			if err := w.fromClient(packet); err != nil {
+				t.Fatal(err)
+			}
+			for w.backend.Len() > 0 {
+				answers := backend.read(w.backend.Next(w.backend.Len()))
+				if err := w.fromBackend(answers); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		forbidden := []string{"STARTTLS", "COMPRESS", "GETMETADATA", "SETMETADATA"}
+		if !options.TLS && flags&32 == 0 {
+			forbidden = append(forbidden, "LOGIN", "AUTHENTICATE")
+		}
+		for _, command := range backend.commands {
+			if slices.Contains(forbidden, command) || strings.HasPrefix(command, "no command") {
+				t.Fatalf("backend took %q for a command", command)
+			}
+		}
+	})
+}
