@@ -55,7 +55,7 @@ type File struct {
 	Hostname Value[string] `hcl:"hostname" doc:"Public name of this server: the default of realm, turn_server and the names in a self-signed certificate."`
 	StateDir Value[string] `hcl:"state_dir" type:"directory" doc:"Where the generated secret and the self-signed certificate are kept."`
 	TLS      *TLS          `hcl:"tls,block" doc:"Certificate of every endpoint that has none of its own."`
-	Log      *Log          `hcl:"log,block" doc:"Logging."`
+	Log      *Log          `hcl:"log,block" doc:"What is logged, and how."`
 
 	Endpoints []Endpoint // in the order of the file
 
@@ -90,4 +90,5 @@ func (e Endpoint) Decode(target any) hcl.Diagnostics {
 type sources struct {
 	text    map[string][]byte // by the name that ranges carry
 	secrets []hcl.Range       // expressions whose value must not be shown
+	named   map[string][]span // what follows a name that sounds like a secret, found when a line is first quoted
 }

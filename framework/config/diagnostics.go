@@ -57,6 +57,9 @@ func concerningNames(diags hcl.Diagnostics) hcl.Diagnostics {
 	return diags
 }
 
+// maxWritten is how many diagnostics are worth reading at once.
+const maxWritten = 100
+
 // WriteDiagnostics prints diags in the order of their places in the file, each as
 //
 //	maddy.conf:14:3: Unsupported argument: An argument named "relm" is not expected here. Did you mean "realm"?
@@ -65,12 +68,16 @@ func concerningNames(diags hcl.Diagnostics) hcl.Diagnostics {
 //	  hint: what to do
 //
 // with "warning: " before the summary of a warning. Secrets in the quoted line are replaced by [redacted]. Diagnostics
-// about the file as a whole come first, those about imported files last.
+// about the file as a whole come first, those about imported files last. Of a great many only the first are printed.
 func (f *File) WriteDiagnostics(w io.Writer, diags hcl.Diagnostics) error {
 	diags = slices.Clone(diags)
 	slices.SortStableFunc(diags, f.compare)
 	out := bufio.NewWriter(w)
-	for _, diag := range diags {
+	for i, diag := range diags {
+		if i == maxWritten {
+			fmt.Fprintf(out, "%s: %d more errors and warnings are not shown\n", f.Name, len(diags)-i)
+			break
+		}
 		f.write(out, diag)
 	}
 	return out.Flush()

@@ -15,6 +15,7 @@ import (
 const (
 	maxImports  = 32      // imports inside each other
 	maxExpanded = 4 << 20 // bytes of all files, and of all words after macros and imports are expanded
+	maxReported = 100     // errors and warnings, after which expansion ends: they multiply with the imports
 )
 
 // expander replaces what the directive syntax can abbreviate: macros, snippets, imports and environment variables.
@@ -72,6 +73,10 @@ func (x *expander) file(filename string, src []byte) []*directive {
 func (x *expander) all(directives []*directive, top bool) []*directive {
 	var expanded []*directive
 	for _, d := range directives {
+		if x.expanded <= maxExpanded && len(x.diags) > maxReported {
+			x.expanded = maxExpanded + 1
+			x.errorf(d.name.rng, "Too many errors", "There are more than %d errors and warnings before this line, so it is not read.", maxReported)
+		}
 		if x.expanded > maxExpanded {
 			break
 		}

@@ -37,6 +37,9 @@ func lexDirectives(filename string, src []byte) ([]word, hcl.Diagnostics) {
 		l.next()
 	}
 	l.endLine(l.pos)
+	if n := len(l.words); n == 0 || !l.words[n-1].lineEnd() {
+		l.endLine(l.pos) // the file ended in a backslash
+	}
 	return l.words, l.diags
 }
 

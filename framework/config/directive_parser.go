@@ -35,6 +35,7 @@ func parseDirectiveWords(words []word) ([]*directive, hcl.Diagnostics) {
 type directiveParser struct {
 	words []word // a line end is the last
 	depth int
+	ended bool // with open blocks, which was reported
 	diags hcl.Diagnostics
 }
 
@@ -69,7 +70,8 @@ func (p *directiveParser) block(opener *directive) []*directive {
 			directives = append(directives, p.directive())
 		}
 	}
-	if opener != nil {
+	if opener != nil && !p.ended {
+		p.ended = true
 		p.errorf(opener.header(), "Block is not closed", "The block that begins here has no } before the end of the file.")
 	}
 	return directives
@@ -89,7 +91,7 @@ func (p *directiveParser) directive() *directive {
 			p.endOfLine("{")
 			if p.depth == maxBlocks {
 				p.errorf(w.rng, "Nested too deeply", "Blocks are nested more than %d levels deep.", maxBlocks)
-				p.words = nil
+				p.words, p.ended = nil, true
 				return d
 			}
 			p.depth++

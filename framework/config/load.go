@@ -29,7 +29,7 @@ func unreadable(filename string, err error) *hcl.Diagnostic {
 }
 
 func newFile(name string) *File {
-	return &File{Name: name, sources: &sources{text: make(map[string][]byte)}}
+	return &File{Name: name, sources: &sources{text: make(map[string][]byte), named: make(map[string][]span)}}
 }
 
 // Parse parses src, which was read from the file of that name. Paths in it are relative to that file. The File is never
@@ -79,7 +79,7 @@ func (f *File) decode(body hcl.Body) hcl.Diagnostics {
 			named[name] = attr
 		}
 	}
-	diags = append(diags, define(ctx, named, content.Blocks.OfType("locals"))...)
+	diags = append(diags, define(ctx, f.sources, named, content.Blocks.OfType("locals"))...)
 
 	d := decoder{ctx: ctx}
 	d.content(content, reflect.ValueOf(f).Elem())

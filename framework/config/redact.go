@@ -18,7 +18,19 @@ type span struct{ start, end int }
 // parse is quoted too.
 func (s *sources) hiddenIn(filename string, start, end int) []span {
 	src := s.text[filename]
-	spans := secretSpans(src)
+	named, ok := s.named[filename]
+	if !ok {
+		named = secretSpans(src)
+		s.named[filename] = named
+	}
+	first, _ := slices.BinarySearchFunc(named, start, func(part span, start int) int { return part.end - start })
+	var spans []span
+	for _, part := range named[first:] {
+		if part.start >= end {
+			break
+		}
+		spans = append(spans, part)
+	}
 	for _, rng := range s.secrets {
 		if rng.Filename == filename {
 			spans = append(spans, span{rng.Start.Byte, rng.End.Byte})
@@ -141,6 +153,9 @@ func namesSecret(name string) bool {
 		switch part {
 		case "users", "token", "tokens", "psk", "apikey", "hmac", "credential", "credentials", "passphrase":
 			return true
+		}
+		if len(part) < 4 {
+			continue
 		}
 		for _, secret := range []string{"secret", "secrets", "password", "passwd"} {
 			if strings.Contains(part, secret) || levenshtein.Distance(part, secret, nil) <= 2 {

@@ -21,18 +21,19 @@ var failed = cty.DynamicVal.Mark(reported)
 // variables computes the variables of a file: the top-level attributes that are variables, and the locals. They may refer
 // to each other in any order.
 type variables struct {
-	ctx    *hcl.EvalContext
-	exprs  map[string]hcl.Expression // by name: "hostname", "local.x"
-	values map[string]cty.Value
-	active map[string]bool // being computed, to find cycles
-	diags  hcl.Diagnostics
+	ctx     *hcl.EvalContext
+	sources *sources
+	exprs   map[string]hcl.Expression // by name: "hostname", "local.x"
+	values  map[string]cty.Value
+	active  map[string]bool // being computed, to find cycles
+	diags   hcl.Diagnostics
 }
 
 // define fills ctx.Variables. attrs are the top-level attributes that are variables; what is wrong with them is left to
 // their decoding, except that they refer to themselves.
-func define(ctx *hcl.EvalContext, attrs hcl.Attributes, locals hcl.Blocks) hcl.Diagnostics {
+func define(ctx *hcl.EvalContext, s *sources, attrs hcl.Attributes, locals hcl.Blocks) hcl.Diagnostics {
 	v := variables{
-		ctx: ctx, exprs: make(map[string]hcl.Expression), values: make(map[string]cty.Value), active: make(map[string]bool),
+		ctx: ctx, sources: s, exprs: make(map[string]hcl.Expression), values: make(map[string]cty.Value), active: make(map[string]bool),
 	}
 	for name, attr := range attrs {
 		v.exprs[name] = attr.Expr
@@ -93,7 +94,10 @@ func (v *variables) compute(name string) {
 	}
 	if strings.HasPrefix(name, "local.") {
 		c.report(diags, expr)
-		v.diags = append(v.diags, concerningNames(c.diags)...)
+		v.diags = append(v.diags, c.diags...)
+		if len(diags) > 0 { // what it is for is not known
+			v.sources.secrets = append(v.sources.secrets, expr.Range())
+		}
 	} else if s := ""; !c.expr(reflect.ValueOf(&s).Elem(), expr) { // an attribute of the schema, and a string there
 		val = failed
 	}

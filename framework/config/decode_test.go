@@ -1,0 +1,181 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/hcl/v2"
+)
+
+// decodeText decodes the body of one endpoint.
+func decodeText(t *testing.T, body string, target any) (*File, hcl.Diagnostics) {
+	t.Helper()
+	f, diags := Parse("maddy.conf", []byte("endpoint \"turn\" {\n"+body+"\n}\n"))
+	if len(diags) > 0 {
+		t.Fatal(written(t, f, diags))
+	}
+	return f, f.Endpoints[0].Decode(target)
+}
+
+func TestPresets(t *testing.T) {
+	type block struct {
+		Max Value[int] `hcl:"max"`
+	}
+	var target struct {
+		Absent  Value[string]   `hcl:"absent"`
+		Present Value[string]   `hcl:"present"`
+		Wrong   Value[int]      `hcl:"wrong"`
+		List    Value[[]string] `hcl:"list"`
+		Block   *block          `hcl:"block,block"`
+		None    *block          `hcl:"none,block"`
+		ignored string
+	}
+	target.Absent.V, target.Present.V, target.Wrong.V, target.ignored = "preset", "preset", 7, "kept"
+	target.List.V = []string{"preset"}
+	target.Block = &block{Max: Value[int]{V: 9}}
+	_, diags := decodeText(t, "present = \"set\"\nwrong = \"x\"\nlist = []\nblock {\n}", &target)
+	if len(diags) != 1 {
+		t.Fatalf("got %v", diags)
+	}
+	if target.Absent.V != "preset" || target.Absent.Set || target.Absent.Range != (hcl.Range{}) {
+		t.Errorf("absent: %+v", target.Absent)
+	}
+	if target.Present.V != "set" || !target.Present.Set {
+		t.Errorf("present: %+v", target.Present)
+	}
+	if target.Wrong.V != 7 || !target.Wrong.Set || target.Wrong.Range.Start.Line != 3 {
+		t.Errorf("wrong: %+v", target.Wrong)
+	}
+	if len(target.List.V) != 0 || !target.List.Set {
+		t.Errorf("list: %+v", target.List)
+	}
+	if target.Block.Max.V != 9 || target.None != nil {
+		t.Errorf("blocks: %+v, %+v", target.Block, target.None)
+	}
+}
+
+func TestPlaces(t *testing.T) {
+	type user struct {
+		Block
+		Name     Value[string] `hcl:"name,label"`
+		Password Value[string] `hcl:"password" secret:"true"`
+	}
+	var target struct {
+		Listen Value[[]string] `hcl:"listen"`
+		One    Value[[]string] `hcl:"one"`
+		Users  []user          `hcl:"user,block"`
+	}
+	const body = `  listen = ["a", "b"]
+  one    = "c"
+  user "alice" {
+    password = "x"
+  }
+  user "bob" {
+  }`
+	f, diags := decodeText(t, body, &target)
+	if len(diags) > 0 {
+		t.Fatal(written(t, f, diags))
+	}
+	var got []string
+	for _, rng := range []hcl.Range{
+		target.Listen.Range, target.Listen.At(0), target.Listen.At(1), target.Listen.At(2), target.One.At(0),
+		target.Users[0].Range, target.Users[0].Name.Range, target.Users[0].Password.Range, target.Users[1].Range,
+	} {
+		got = append(got, rng.String())
+	}
+	want := "maddy.conf:2,12-22 maddy.conf:2,13-16 maddy.conf:2,18-21 maddy.conf:2,12-22 maddy.conf:3,12-15 " +
+		"maddy.conf:4,3-15 maddy.conf:4,8-15 maddy.conf:5,16-19 maddy.conf:7,3-13"
+	if strings.Join(got, " ") != want {
+		t.Errorf("got  %s\nwant %s", strings.Join(got, " "), want)
+	}
+	if target.Users[0].Name.V != "alice" || target.Users[1].Password.Set {
+		t.Errorf("users %+v", target.Users)
+	}
+}
+
+func TestBool(t *testing.T) {
+	tests := map[string]string{
+		`true`: "true", `false`: "false", `"yes"`: "true", `"no"`: "false", `"on"`: "true", `"off"`: "false",
+		`"true"`: "true", `"false"`: "false", `"1"`: "true", `"0"`: "false", `1`: "true", `0`: "false",
+		`2`: "Not true or false", `"Yes"`: "Not true or false", `""`: "Not true or false", `{}`: "Not true or false",
+	}
+	for expr, want := range tests {
+		var target struct {
+			V Value[bool] `hcl:"v"`
+		}
+		_, diags := decodeText(t, "v = "+expr, &target)
+		got := fmt.Sprint(target.V.V)
+		if len(diags) > 0 {
+			got = diags[0].Summary
+		}
+		if got != want {
+			t.Errorf("%s: got %s, want %s", expr, got, want)
+		}
+	}
+}
+
+func TestDuration(t *testing.T) {
+	tests := map[string]string{
+		`86400`: "24h0m0s", `"86400"`: "24h0m0s", `"24h"`: "24h0m0s", `"1h30m"`: "1h30m0s", `0.5`: "500ms", `0`: "0s",
+		`9223372036`: "2562047h47m16s", `9223372037`: "Duration is too long", `1e300`: "Duration is too long",
+		`"3000000h"`: "Not a duration", `-1`: "Duration is negative", `"-1s"`: "Duration is negative", `"1 day"`: "Not a duration",
+		`""`: "Not a duration", `true`: "Not a duration",
+	}
+	for expr, want := range tests {
+		var target testEndpoint
+		_, diags := decodeText(t, "turn_ttl = "+expr, &target)
+		got := target.TTL.V.String()
+		if len(diags) > 0 {
+			got = diags[0].Summary
+		}
+		if got != want {
+			t.Errorf("%s: got %s, want %s", expr, got, want)
+		}
+	}
+}
+
+func TestInteger(t *testing.T) {
+	tests := map[string]string{
+		`443`: "443", `"443"`: "443", `-1`: "-1", `1e3`: "1000", `9223372036854775807`: "9223372036854775807",
+		`9223372036854775808`: "Not a whole number", `0.1`: "Not a whole number", `"0x10"`: "Not a whole number",
+		`"1e999999999"`: "Not a whole number", `"1e99999999999999999999"`: "Not a whole number", `"Inf"`: "Not a whole number",
+	}
+	for expr, want := range tests {
+		var target testEndpoint
+		_, diags := decodeText(t, "quota = "+expr, &target)
+		got := fmt.Sprint(target.Quota.V)
+		if len(diags) > 0 {
+			got = diags[0].Summary
+		}
+		if got != want {
+			t.Errorf("%s: got %s, want %s", expr, got, want)
+		}
+	}
+}
+
+// TestTargets checks that a mistake in a target struct is found by the first test that decodes into it.
+func TestTargets(t *testing.T) {
+	targets := map[string]any{
+		"not a pointer": testEndpoint{},
+		"plain field": &struct {
+			Realm string `hcl:"realm"`
+		}{},
+		"unknown role": &struct {
+			Realm Value[string] `hcl:"realm,optional"`
+		}{},
+		"type that cannot be decoded": &struct {
+			Realm Value[[][]string] `hcl:"realm"`
+		}{},
+	}
+	for name, target := range targets {
+		t.Run(name, func(t *testing.T) {
+			defer func() {
+				if recover() == nil {
+					t.Error("no panic")
+				}
+			}()
+			decodeText(t, "realm = \"x\"", target)
+		})
+	}
+}

@@ -1,0 +1,113 @@
+package config
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func addFixtures(f *testing.F) {
+	f.Helper()
+	names, err := filepath.Glob("testdata/*/*.conf")
+	if err != nil || len(names) == 0 {
+		f.Fatalf("no fixtures: %v", err)
+	}
+	for _, name := range names {
+		src, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(src)
+	}
+}
+
+// FuzzLexDirectives checks that the words follow each other in the source, and that a word that is printed by the rules
+// of the syntax is read back as the same word.
+func FuzzLexDirectives(f *testing.F) {
+	addFixtures(f)
+	for _, test := range lexTests {
+		f.Add([]byte(test.src))
+	}
+	f.Fuzz(func(t *testing.T, src []byte) {
+		words, diags := lexDirectives("x", src)
+		if diags.HasErrors() {
+			return
+		}
+		if len(words) == 0 || !words[len(words)-1].lineEnd() {
+			t.Fatal("the last word is not a line end")
+		}
+		at := 0
+		var printed bytes.Buffer
+		for _, w := range words {
+			if w.rng.Start.Byte < at || w.rng.End.Byte < w.rng.Start.Byte || w.rng.End.Byte > len(src) {
+				t.Fatalf("%q is at %+v, after byte %d", w.text, w.rng, at)
+			}
+			at = w.rng.End.Byte
+			text := string(src[w.rng.Start.Byte:w.rng.End.Byte])
+			if !w.quoted && strings.ReplaceAll(text, "\r", "") != w.text {
+				t.Fatalf("%q is at %q", w.text, text)
+			}
+			if w.lineEnd() {
+				printed.WriteByte('\n')
+			} else {
+				printed.WriteString(text + " ")
+			}
+		}
+		again, _ := lexDirectives("x", printed.Bytes())
+		again = again[:len(again)-1] // one more line end than was printed
+		if len(again) != len(words) {
+			t.Fatalf("%d words, then %d", len(words), len(again))
+		}
+		for i, w := range words {
+			if again[i].text != w.text || again[i].quoted != w.quoted {
+				t.Fatalf("%q, then %q", w.text, again[i].text)
+			}
+		}
+	})
+}
+
+// FuzzParse reads whatever it is given as a configuration: neither reading it nor printing what is wrong with it panics.
+func FuzzParse(f *testing.F) {
+	addFixtures(f)
+	f.Fuzz(func(t *testing.T, src []byte) {
+		file, diags := Parse("testdata/valid/fuzz.conf", src)
+		_, more := decodeEndpoints(file)
+		diags = append(diags, more...)
+		out := written(t, file, diags)
+		if strings.Contains(out, "<nil>") {
+			t.Errorf("a place is missing:\n%s", out)
+		}
+		for line := range strings.Lines(out) {
+			if !strings.HasSuffix(line, "\n") || strings.ContainsAny(line[:len(line)-1], "\r\x1b") {
+				t.Errorf("not printable: %q", line)
+			}
+		}
+	})
+}
+
+// FuzzSecret puts a line with a secret between lines of anything, and looks for it in the diagnostics.
+func FuzzSecret(f *testing.F) {
+	f.Add("endpoint \"turn\" {", "}", byte(0))
+	f.Add("endpoint.turn turn {", "}", byte(1))
+	f.Add("endpoint \"turn\" {", "secret = 1\n}", byte(2))
+	f.Add("realm = [\"", "\"", byte(3))
+	f.Add("locals {", "}", byte(0))
+	f.Fuzz(func(t *testing.T, before, after string, form byte) {
+		const secret = "hunter2zz"
+		if strings.Contains(before+after, secret) {
+			return
+		}
+		forms := []string{
+			`secret = "` + secret + `"`, `secret ` + secret, `secret = ` + secret, `turn_secret "` + secret,
+			`secret = "` + secret + `" "`, `users { alice ` + secret + ` }`, `secret = file("x", "` + secret + `")`,
+		}
+		src := before + "\n" + forms[int(form)%len(forms)] + "\n" + after
+		file, diags := Parse("testdata/valid/fuzz.conf", []byte(src))
+		_, more := decodeEndpoints(file)
+		if out := written(t, file, append(diags, more...)); strings.Contains(out, secret) {
+			t.Errorf("secret is shown:\n%s\nof:\n%s", out, src)
+		}
+	})
+}
