@@ -27,12 +27,12 @@ func nextFrame(r *bufio.Reader, first bool) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	length := int(binary.BigEndian.Uint16(head[2:]))
+	length := frameLen(head)
 	if stun.IsChannelData(head[0]) {
 		if first {
 			return 0, errFraming
 		}
-		return stun.ChannelDataHeaderLen + (length+3)&^3, nil
+		return length, nil
 	}
 	if head[0]&0xC0 != 0 || length%4 != 0 {
 		return 0, errFraming
@@ -44,5 +44,14 @@ func nextFrame(r *bufio.Reader, first bool) (int, error) {
 	if binary.BigEndian.Uint32(head[4:]) != stun.MagicCookie {
 		return 0, errFraming
 	}
-	return stun.HeaderLen + length, nil
+	return length, nil
+}
+
+// frameLen returns the length that a frame declares in its first four bytes, with header and padding.
+func frameLen(head []byte) int {
+	length := int(binary.BigEndian.Uint16(head[2:]))
+	if stun.IsChannelData(head[0]) {
+		return stun.ChannelDataHeaderLen + (length+3)&^3
+	}
+	return stun.HeaderLen + length
 }

@@ -202,11 +202,17 @@ func TestRelayThroughPionsClient(t *testing.T) {
 					t.Fatalf("got %q from %v, want %q from %v", buf[:n], from, sent, far)
 				}
 			}
-			if got := server.Counters(); got.ToPeer.Packets != 20 || got.ToClient.Packets != 20 || got.Allocations != 1 {
-				t.Errorf("counters: %+v", got)
+			if n := server.Allocations(); n != 1 {
+				t.Errorf("%d allocations, want 1", n)
 			}
 			if err := relayed.Close(); err != nil {
 				t.Fatal(err)
+			}
+			if err := server.Close(); err != nil { // now nothing is counted any more
+				t.Fatal(err)
+			}
+			if got := server.Counters(); got.ToPeer.Packets != 20 || got.ToClient.Packets != 20 || got.AllocationsMade != 1 {
+				t.Errorf("counters: %+v", got)
 			}
 		})
 	}

@@ -126,7 +126,8 @@ func (s *stream) enqueue(b []byte, p priority) {
 	}
 }
 
-// write empties the queue, everything that waits in one write.
+// write empties the queue: over TCP everything that waits in one write, over TLS each message in a record of its own,
+// because there are clients (coturn's) that look at the first message of a record only.
 func (s *stream) write() {
 	var spare []byte
 	for {
@@ -144,10 +145,17 @@ func (s *stream) write() {
 			continue
 		}
 		_ = s.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
-		if _, err := s.conn.Write(batch); err != nil {
-			_ = s.conn.SetReadDeadline(time.Unix(1, 0)) // the reader leaves, and closes
-			<-s.gone
-			return
+		for rest := batch; len(rest) > 0; {
+			n := len(rest)
+			if s.tuple.Transport == TLS {
+				n = frameLen(rest)
+			}
+			if _, err := s.conn.Write(rest[:n]); err != nil {
+				_ = s.conn.SetReadDeadline(time.Unix(1, 0)) // the reader leaves, and closes
+				<-s.gone
+				return
+			}
+			rest = rest[n:]
 		}
 		if spare = batch; cap(spare) > keepBuffer {
 			spare = nil
