@@ -1,0 +1,224 @@
+package imapext_test
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/mailturn/mailturn/imapext"
+	"github.com/mailturn/mailturn/imapext/metadata"
+)
+
+// TestPipeline sends 10,000 commands without waiting, every tenth one ours, over connections without any buffer: each is
+// answered once, and those of the backend in their order.
+func TestPipeline(t *testing.T) {
+	const commands = 10000
+	mailturn, backend := net.Pipe()
+	client, server := net.Pipe()
+	var goroutines sync.WaitGroup
+	goroutines.Go(func() { answerAll(backend) })
+	goroutines.Go(func() { serve(imapext.New(imapext.Options{Entries: entries{}, TLS: true}), server, mailturn) })
+	goroutines.Go(func() {
+		w := bufio.NewWriter(client)
+		fmt.Fprint(w, "l LOGIN alice secret\r\n")
+		for i := range commands {
+			if i%10 == 0 {
+				fmt.Fprintf(w, "m%d GETMETADATA \"\" /shared/vendor/deltachat/turn\r\n", i)
+			} else {
+				fmt.Fprintf(w, "n%d NOOP\r\n", i)
+			}
+		}
+		fmt.Fprint(w, "x LOGOUT\r\n")
+		w.Flush()
+	})
+	answers := bufio.NewScanner(client)
+	next := map[byte]int{'m': 0, 'n': 1}
+	values := 0
+	for answers.Scan() {
+		line := answers.Text()
+		switch {
+		case strings.HasPrefix(line, `* METADATA "" (/shared/vendor/deltachat/turn "`):
+			values++
+		case line[0] == 'm' || line[0] == 'n':
+			if want := fmt.Sprintf("%c%d OK ", line[0], next[line[0]]); !strings.HasPrefix(line, want) {
+				t.Fatalf("got %q, want %q", line, want)
+			}
+			if line[0] == 'm' || next['n']%10 == 9 {
+				next[line[0]] += map[byte]int{'m': 10, 'n': 2}[line[0]]
+			} else {
+				next['n']++
+			}
+		}
+		if strings.HasPrefix(line, "x OK") {
+			break
+		}
+	}
+	if next['m'] != commands || next['n'] != commands+1 || values != commands/10 {
+		t.Errorf("got to %v with %d values", next, values)
+	}
+	client.Close()
+	goroutines.Wait()
+}
+
+// TestOutstanding checks that the commands of a client that does not wait for answers are bounded.
+func TestOutstanding(t *testing.T) {
+	f := imapext.New(imapext.Options{TLS: true})
+	if err := f.FromBackend([]byte("* PREAUTH hi\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	if !f.LoggedIn() {
+		t.Error("not logged in by PREAUTH")
+	}
+	var commands []byte
+	for i := range 10000 {
+		commands = fmt.Appendf(commands, "%04d NOOP\r\n", i)
+	}
+	const command = len("0000 NOOP\r\n")
+	n, event := f.FromClient(commands)
+	if n != 1024*command || event != imapext.Wait {
+		t.Fatalf("FromClient = %d, %v, want 1024 commands and Wait", n, event)
+	}
+	var backend strings.Builder
+	if err := f.WriteBackend(&backend); err != nil || backend.String() != string(commands[:n]) {
+		t.Errorf("backend got %d bytes, %v", backend.Len(), err)
+	}
+	if err := f.FromBackend([]byte("0001 OK\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	<-f.Resume()
+	if more, event := f.FromClient(commands[n:]); more != command || event != imapext.Wait {
+		t.Errorf("FromClient = %d, %v, want one command and Wait", more, event)
+	}
+}
+
+// TestHandshake checks that nothing of the backend's reaches the client between the OK to STARTTLS and TLS, nor fills the
+// memory.
+func TestHandshake(t *testing.T) {
+	f := imapext.New(imapext.Options{StartTLS: true})
+	var client strings.Builder
+	expect := func(want string) {
+		t.Helper()
+		if err := f.WriteClient(&client); err != nil || client.String() != want {
+			t.Fatalf("client got %q, %v, want %q", client.String(), err, want)
+		}
+		client.Reset()
+	}
+	fromBackend := func(s string, want error) {
+		t.Helper()
+		if err := f.FromBackend([]byte(s)); !errors.Is(err, want) {
+			t.Fatalf("FromBackend: %v, want %v", err, want)
+		}
+	}
+	fromBackend("* OK [CAPABILITY IMAP4rev1] hi\r\n", nil)
+	expect("* OK [CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED] hi\r\n")
+	injected := []byte("a STARTTLS\r\nb LOGIN x y\r\n")
+	if n, event := f.FromClient(injected); n != len(injected) || event != imapext.StartTLS {
+		t.Fatalf("FromClient = %d, %v", n, event)
+	}
+	expect("a OK Begin TLS negotiation now\r\n")
+	fromBackend("* BYE [CAPABILITY IMAP4rev1]", nil)
+	fromBackend(" enough\r\n", nil)
+	expect("")
+	fromBackend(strings.Repeat("x", 64<<10), imapext.ErrStash)
+	if f.Session().TLS {
+		t.Error("TLS before StartedTLS")
+	}
+	f.StartedTLS()
+	if !f.Session().TLS {
+		t.Error("no TLS after StartedTLS")
+	}
+	expect("* BYE [CAPABILITY IMAP4rev1] enough\r\n")
+}
+
+// TestWriteError checks that the errors of writers come back.
+func TestWriteError(t *testing.T) {
+	f := imapext.New(imapext.Options{TLS: true})
+	if err := f.FromBackend([]byte("* OK hi\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	f.FromClient([]byte("a NOOP\r\n"))
+	r, w := io.Pipe()
+	broken := errors.New("broken")
+	r.CloseWithError(broken)
+	if err := f.WriteClient(w); !errors.Is(err, broken) {
+		t.Errorf("WriteClient: %v", err)
+	}
+	if err := f.WriteBackend(w); !errors.Is(err, broken) {
+		t.Errorf("WriteBackend: %v", err)
+	}
+}
+
+// TestNoCopy checks that bytes that pass are those of the caller's buffer, in one piece.
+func TestNoCopy(t *testing.T) {
+	f := imapext.New(imapext.Options{TLS: true, Entries: entries{}})
+	if err := f.FromBackend([]byte("* PREAUTH [CAPABILITY IMAP4rev1 LITERAL+] hi\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.WriteClient(io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	client := []byte("a NOOP\r\nb APPEND Sent {3+}\r\nabc\r\nc FETCH 1 (FLAGS)\r\n")
+	if n, _ := f.FromClient(client); n != len(client) {
+		t.Fatalf("FromClient = %d", n)
+	}
+	backend := []byte("* 1 FETCH (BODY[] {5}\r\nabcde)\r\na OK\r\n* OK\r\n+ x\r\n* 2 EXISTS\r\n")
+	if err := f.FromBackend(backend); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name  string
+		write func(io.Writer) error
+		want  []byte
+	}{
+		{"backend", f.WriteBackend, client},
+		{"client", f.WriteClient, backend},
+	} {
+		var writes recorder
+		if err := test.write(&writes); err != nil || len(writes) != 1 || &writes[0][0] != &test.want[0] || len(writes[0]) != len(test.want) {
+			t.Errorf("%s: %d writes of %q, %v", test.name, len(writes), writes, err)
+		}
+	}
+}
+
+// recorder keeps the slices written to it.
+type recorder [][]byte
+
+func (r *recorder) Write(p []byte) (int, error) {
+	*r = append(*r, p)
+	return len(p), nil
+}
+
+// sessions records the sessions that entries are asked for.
+type sessions []imapext.Session
+
+func (s *sessions) Entries(session imapext.Session) []metadata.Entry {
+	*s = append(*s, session)
+	return nil
+}
+
+// TestSession checks what the source of entries is told, and that it is asked once for each command.
+func TestSession(t *testing.T) {
+	var asked sessions
+	f := imapext.New(imapext.Options{TLS: true, Entries: &asked})
+	for _, b := range []string{"* OK hi\r\n", "a OK [CAPABILITY IMAP4rev1]\r\n"} {
+		if err := f.FromBackend([]byte(b)); err != nil {
+			t.Fatal(err)
+		}
+		f.FromClient([]byte("a LOGIN \"ali\\\"ce\" secret\r\n"))
+	}
+	if _, event := f.FromClient([]byte("b GETMETADATA \"\" /shared/comment\r\n")); event != imapext.Wait {
+		t.Fatalf("second LOGIN did not stop the stream: %v", event)
+	}
+	if err := f.FromBackend([]byte("a BAD already\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	f.FromClient([]byte("b GETMETADATA \"\" /shared/comment\r\n"))
+	if want := (imapext.Session{Account: `ali"ce`, TLS: true}); len(asked) != 1 || asked[0] != want {
+		t.Errorf("asked for %+v, want %+v once", asked, want)
+	}
+}
