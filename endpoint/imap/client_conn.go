@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	// writeTimeout bounds one write to either side: who does not read ends the session.
-	writeTimeout = time.Minute
+	// defaultWriteTimeout bounds one write to either side: who does not read ends the session.
+	defaultWriteTimeout = time.Minute
 	// lingerTimeout and lingerBytes bound lingeringClose.
 	lingerTimeout = time.Second
 	lingerBytes   = 64 * 1024
@@ -18,12 +18,13 @@ const (
 // A clientConn is the client's connection, which TLS replaces. One goroutine reads it and replaces it; the filter lets one
 // write at a time.
 type clientConn struct {
-	raw     net.Conn
-	present atomic.Pointer[net.Conn] // raw, or TLS on it
+	raw          net.Conn
+	present      atomic.Pointer[net.Conn] // raw, or TLS on it
+	writeTimeout time.Duration
 }
 
-func newClientConn(raw net.Conn) *clientConn {
-	c := &clientConn{raw: raw}
+func newClientConn(raw net.Conn, writeTimeout time.Duration) *clientConn {
+	c := &clientConn{raw: raw, writeTimeout: writeTimeout}
 	c.replace(raw)
 	return c
 }
@@ -34,7 +35,7 @@ func (c *clientConn) Read(p []byte) (int, error) { return (*c.present.Load()).Re
 
 // Write writes within writeTimeout.
 func (c *clientConn) Write(p []byte) (int, error) {
-	c.raw.SetWriteDeadline(time.Now().Add(writeTimeout))
+	c.raw.SetWriteDeadline(time.Now().Add(c.writeTimeout))
 	return (*c.present.Load()).Write(p)
 }
 
@@ -59,10 +60,13 @@ func (c *clientConn) sayBye(text string) {
 	c.lingeringClose()
 }
 
-// A backendWriter writes to the backend within writeTimeout.
-type backendWriter struct{ conn net.Conn }
+// A backendWriter writes to the backend within timeout.
+type backendWriter struct {
+	conn    net.Conn
+	timeout time.Duration
+}
 
 func (w backendWriter) Write(p []byte) (int, error) {
-	w.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+	w.conn.SetWriteDeadline(time.Now().Add(w.timeout))
 	return w.conn.Write(p)
 }

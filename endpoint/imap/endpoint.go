@@ -14,6 +14,7 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/mailturn/mailturn/framework/certs"
 )
@@ -26,6 +27,7 @@ type Endpoint struct {
 	certificates *certs.Store
 	tlsConfig    *tls.Config
 	backend      backend // from Start on
+	writeTimeout time.Duration
 
 	listeners []net.Listener // fixed from Start on
 	accepting sync.WaitGroup // the accept loops
@@ -61,6 +63,7 @@ func New(config Config, logger *slog.Logger) (*Endpoint, error) {
 		entries:         serverEntries{config.Entries, config.TURN},
 		certificates:    store,
 		tlsConfig:       store.Config("imap"), // RFC 7595's registry name; clients without ALPN are accepted
+		writeTimeout:    defaultWriteTimeout,
 		rejecting:       make(chan struct{}, maxRejecting),
 		sessions:        make(map[*session]struct{}),
 		unauthenticated: make(map[netip.Prefix]int),

@@ -9,11 +9,14 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/bcrypt"
 
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/config"
@@ -22,8 +25,15 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
-// bcryptSecret is "secret" with the lowest cost there is.
-const bcryptSecret = "$2a$04$4MRwUZ2lzHTLGTKxuAmHJezNfV4s1jgKYVUeISrZTBoXMCr3i7cVW"
+// bcryptOf is the cheapest bcrypt hash of a password.
+func bcryptOf(t *testing.T, password string) []byte {
+	t.Helper()
+	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return hash
+}
 
 // testConfig has a TLS and a plain listener on free ports of loopback, two users, and TURN.
 func testConfig(t *testing.T) Config {
@@ -66,6 +76,12 @@ func start(t *testing.T, config Config) *Endpoint {
 	if err != nil {
 		t.Fatal(err)
 	}
+	startEndpoint(t, e)
+	return e
+}
+
+func startEndpoint(t *testing.T, e *Endpoint) {
+	t.Helper()
 	if err := e.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +90,6 @@ func start(t *testing.T, config Config) *Endpoint {
 		cancel() // what a test leaves open is cut off
 		e.Shutdown(ctx)
 	})
-	return e
 }
 
 // testLogger is silent; with MAILTURN_TEST_LOG set it is not.
@@ -192,3 +207,29 @@ func (w *wire) login() {
 	w.send("login LOGIN alice wonderland\r\n")
 	w.expect(`login OK `)
 }
+
+// startPipes runs an endpoint without listeners in a synctest bubble; dialPipe connects to it.
+func startPipes(t *testing.T, config Config) *Endpoint {
+	t.Helper()
+	config.Listen = nil
+	return start(t, config)
+}
+
+// outside is a client that is not on this machine.
+var outside = netip.MustParseAddrPort("192.0.2.7:4711")
+
+// dialPipe connects a client with the given address, on the TLS port or the plain one, and leaves the greeting to the
+// caller. Its connection has no deadline: in a bubble, a test that hangs is found by the runtime.
+func dialPipe(t *testing.T, e *Endpoint, client netip.AddrPort, implicitTLS bool) *wire {
+	t.Helper()
+	clientSide, serverSide := net.Pipe()
+	t.Cleanup(func() { clientSide.Close() })
+	network := limitedNetwork(client.Addr())
+	if refusal := e.enter(network); refusal != "" {
+		t.Fatalf("connection from %v refused: %s", client, refusal)
+	}
+	e.serving.Go(func() { e.serve(serverSide, client, network, implicitTLS) })
+	return &wire{t, clientSide, bufio.NewReader(clientSide)}
+}
+
+func newReader(conn net.Conn) *bufio.Reader { return bufio.NewReader(conn) }

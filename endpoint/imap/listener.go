@@ -12,7 +12,7 @@ import (
 const (
 	minAcceptDelay = 5 * time.Millisecond
 	maxAcceptDelay = time.Second
-	// rejectTimeout bounds the TLS handshake with a client that is told to come back later.
+	// rejectTimeout bounds the TLS handshake with a client that is told to come back later, and the telling.
 	rejectTimeout = 5 * time.Second
 )
 
@@ -111,7 +111,7 @@ func (e *Endpoint) turnAway(conn net.Conn, implicitTLS bool, text string) {
 	e.serving.Go(func() {
 		defer func() { <-e.rejecting }()
 		defer conn.Close()
-		client := newClientConn(conn)
+		client := newClientConn(conn, rejectTimeout)
 		if implicitTLS {
 			tlsConn, err := e.handshake(conn, rejectTimeout)
 			if err != nil {

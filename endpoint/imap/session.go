@@ -53,7 +53,7 @@ func (e *Endpoint) serve(conn net.Conn, client netip.AddrPort, network netip.Pre
 		endpoint:    e,
 		logger:      e.logger.With("client", client.String()),
 		network:     network,
-		client:      newClientConn(conn),
+		client:      newClientConn(conn, e.writeTimeout),
 		woken:       make(chan struct{}, 1),
 		backendDone: make(chan struct{}),
 	}
@@ -191,7 +191,7 @@ func (s *session) fromClient(p []byte) bool {
 	for {
 		n, event := s.filter.FromClient(p)
 		p = p[n:]
-		if err := s.filter.WriteBackend(backendWriter{s.backend}); err != nil {
+		if err := s.filter.WriteBackend(backendWriter{s.backend, s.endpoint.writeTimeout}); err != nil {
 			s.logger.Debug("backend does not take more", "err", err)
 			s.lastWords()
 			return false
