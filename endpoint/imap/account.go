@@ -346,22 +346,24 @@ func (s *mailSession) Append(mailbox string, r imap.LiteralReader, options *imap
 	return data, err
 }
 
-// count returns how many messages of the selected mailbox are in the set.
+// count returns how many messages of the selected mailbox can be in the set, at most.
 func (s *mailSession) count(set imap.NumSet) (int64, error) {
-	var criteria imap.SearchCriteria
-	kind := imapserver.NumKindSeq
+	present, err := s.numMessages()
+	if err != nil || set.Dynamic() { // up to "*", or the result of a search
+		return present, err
+	}
+	var named int64
 	switch set := set.(type) {
 	case imap.SeqSet:
-		criteria.SeqNum = []imap.SeqSet{set}
+		for _, r := range set {
+			named += int64(r.Stop) - int64(r.Start) + 1
+		}
 	case imap.UIDSet:
-		kind = imapserver.NumKindUID
-		criteria.UID = []imap.UIDSet{set}
+		for _, r := range set {
+			named += int64(r.Stop) - int64(r.Start) + 1
+		}
 	}
-	data, err := s.UserSession.Search(kind, &criteria, &imap.SearchOptions{})
-	if err != nil {
-		return 0, err
-	}
-	return int64(data.Count), nil
+	return min(present, named), nil
 }
 
 func (s *mailSession) Copy(set imap.NumSet, destination string) (*imap.CopyData, error) {

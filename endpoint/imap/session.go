@@ -255,10 +255,12 @@ func (s *session) clientHalfClosed() {
 	}
 }
 
-// backendLoop reads the backend until it or the session ends.
+// backendLoop reads the backend until it or the session ends. It closes the backend, because nobody reads it any more: the
+// client's goroutine may be writing to it, and it may be waiting to be read.
 func (s *session) backendLoop() {
 	defer s.wake()
 	defer close(s.backendDone)
+	defer s.backend.Close()
 	defer s.recoverPanic()
 	buf := make([]byte, bufferSize)
 	for {
