@@ -47,8 +47,11 @@ func (f *front) allocate(r *request, a *allocation, grant credential.Grant, now 
 	conn, token, err := f.server.config.Relay.Allocate(request)
 	if err != nil {
 		f.server.quota.give(grant.Subject)
-		if errors.Is(err, relay.ErrFamily) {
+		switch {
+		case errors.Is(err, relay.ErrFamily):
 			return f.refuseAllocate(r, stun.CodeAddressFamilyNotSupported, "family", now)
+		case errors.Is(err, relay.ErrToken):
+			return f.refuseAllocate(r, stun.CodeInsufficientCapacity, "reservation token", now)
 		}
 		f.server.logRelayError(err, now)
 		return f.refuseAllocate(r, stun.CodeInsufficientCapacity, "no relay port", now)

@@ -1,0 +1,406 @@
+package turnsrv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/credential"
+	"github.com/mailturn/mailturn/turnsrv/relay"
+	"github.com/mailturn/mailturn/turnsrv/stun"
+)
+
+// bubble is a server in a synctest bubble, on a network in memory.
+type bubble struct {
+	*testing.T
+	server *Server
+	net    *memNet
+	socket *memConn
+	stream *pipeListener
+	events []Event // read after synctest.Wait
+}
+
+// inBubble runs f with a server whose clock is the bubble's.
+func inBubble(t *testing.T, change func(*Config), f func(b *bubble)) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &bubble{T: t, net: newMemNet(), stream: newPipeListener()}
+		config := testConfig(t)
+		config.Relay = testRelay(t, relay.Config{Listen: b.net.listen})
+		var mu sync.Mutex
+		config.OnEvent = func(e Event) { mu.Lock(); defer mu.Unlock(); b.events = append(b.events, e) }
+		if change != nil {
+			change(&config)
+		}
+		server, err := New(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.server = server
+		b.socket = b.listen()
+		var serving sync.WaitGroup
+		serving.Go(func() { _ = server.ServePacket(b.socket) })
+		serving.Go(func() { _ = server.ServeStream(b.stream) })
+		defer func() { // t.Fatal comes by here too
+			if err := server.Close(); err != nil {
+				t.Error(err)
+			}
+			serving.Wait()
+			if n := server.Allocations(); n != 0 {
+				t.Errorf("%d allocations are left", n)
+			}
+		}()
+		f(b)
+	})
+}
+
+func (b *bubble) listen() *memConn {
+	b.Helper()
+	c, err := b.net.bind(netip.AddrPortFrom(loopback, 0))
+	if err != nil {
+		b.Fatal(err)
+	}
+	return c
+}
+
+func (b *bubble) client() *rawClient {
+	return newRawClient(b, connected{b.listen(), b.socket.addr}, false)
+}
+
+// reaches reports whether a datagram from peer comes to the client.
+func (b *bubble) reaches(c *rawClient, peer *memConn, relayed netip.AddrPort) bool {
+	b.Helper()
+	if _, err := peer.WriteToUDPAddrPort([]byte("ping"), relayed); err != nil {
+		b.Fatal(err)
+	}
+	_, err := c.tryRead(time.Millisecond)
+	return !errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// gets reports whether what the client sends comes to peer.
+func (b *bubble) gets(c *rawClient, peer *memConn, message []byte) bool {
+	b.Helper()
+	c.write(message)
+	synctest.Wait()
+	select {
+	case <-peer.in:
+		return true
+	default:
+		return false
+	}
+}
+
+func (b *bubble) send(c *rawClient, peer *memConn) bool {
+	b.Helper()
+	return b.gets(c, peer, c.message(stun.MethodSend, stun.ClassIndication, peerAddr(peer.addr), attr(stun.AttrData, 'x')))
+}
+
+func TestT39AllocationExpires(t *testing.T) {
+	inBubble(t, func(c *Config) { c.NonceLifetime = time.Hour }, func(b *bubble) {
+		c, peer := b.client(), b.listen()
+		relayed := c.allocate()
+		c.want(c.request(stun.MethodCreatePermission, peerAddr(peer.addr)), 0)
+		start := time.Now()
+		time.Sleep(DefaultLifetime - time.Millisecond)
+		c.want(c.request(stun.MethodCreatePermission, peerAddr(peer.addr)), 0)
+		if !b.send(c, peer) {
+			t.Error("the allocation does not work in its last millisecond")
+		}
+		time.Sleep(time.Until(start.Add(DefaultLifetime)))
+		if b.send(c, peer) {
+			t.Error("the allocation works after its lifetime")
+		}
+		c.want(c.request(stun.MethodRefresh), 437)
+		time.Sleep(janitorPeriod)
+		synctest.Wait()
+		if b.server.Allocations() != 0 || b.net.conns[relayed] != nil {
+			t.Error("the expired allocation still holds its port")
+		}
+		if last := b.events[len(b.events)-1]; last.Kind != AllocationEnded || last.Reason != "expired" || last.ToPeer.Packets != 1 {
+			t.Errorf("last event %+v", last)
+		}
+		c.allocate()
+	})
+}
+
+func TestRefreshExtends(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		c := b.client()
+		c.allocate()
+		for range 20 { // more than three hours
+			time.Sleep(9 * time.Minute)
+			if a := c.request(stun.MethodRefresh); a.code == 438 {
+				c.want(c.request(stun.MethodRefresh), 0)
+			}
+		}
+		if b.server.Allocations() != 1 {
+			t.Error("the allocation is gone")
+		}
+		time.Sleep(DefaultLifetime + janitorPeriod)
+		synctest.Wait()
+		if b.server.Allocations() != 0 {
+			t.Error("the allocation outlives its last refresh")
+		}
+	})
+}
+
+// An allocation with a lifetime of a day must survive pion's hour: pion's timer and pion's nonce both run off meanwhile.
+func TestLifetimeBeyondPions(t *testing.T) {
+	inBubble(t, func(c *Config) { c.MaxLifetime = 24 * time.Hour }, func(b *bubble) {
+		c, peer := b.client(), b.listen()
+		c.use(credential.Issuer{Secret: credential.NewSecret([]byte(testSecret)), TTL: 48 * time.Hour}.Issue(time.Now()))
+		a := c.want(c.request(stun.MethodAllocate, transportUDP, lifetime(86400)), 0)
+		relayed := c.relayed(a)
+		if a.lifetime() != 24*time.Hour {
+			t.Fatalf("lifetime %v", a.lifetime())
+		}
+		time.Sleep(23 * time.Hour)
+		c.want(c.request(stun.MethodCreatePermission, peerAddr(peer.addr)), 438)
+		c.want(c.request(stun.MethodCreatePermission, peerAddr(peer.addr)), 0)
+		if !b.reaches(c, peer, relayed) || !b.send(c, peer) {
+			t.Error("the allocation does not work after 23 hours")
+		}
+	})
+}
+
+func TestPermissionLifetime(t *testing.T) {
+	inBubble(t, func(c *Config) { c.NonceLifetime = time.Hour; c.Lifetime = time.Hour }, func(b *bubble) {
+		c, peer := b.client(), b.listen()
+		relayed := c.allocate()
+		if b.reaches(c, peer, relayed) || b.send(c, peer) {
+			t.Error("data passes without a permission")
+		}
+		c.want(c.request(stun.MethodCreatePermission, peerAddr(peer.addr)), 0)
+		for range 3 {
+			time.Sleep(4 * time.Minute)
+			if !b.reaches(c, peer, relayed) || !b.send(c, peer) {
+				t.Error("data does not pass with a permission of four minutes")
+			}
+			c.want(c.request(stun.MethodCreatePermission, peerAddr(peer.addr)), 0)
+		}
+		time.Sleep(permissionLifetime - 2*time.Millisecond)
+		if !b.reaches(c, peer, relayed) || !b.send(c, peer) {
+			t.Error("the permission does not last five minutes")
+		}
+		time.Sleep(2 * time.Millisecond)
+		if b.reaches(c, peer, relayed) || b.send(c, peer) {
+			t.Error("the permission lasts longer than five minutes")
+		}
+	})
+}
+
+// A permission that is refreshed in the very moment in which pion's timer takes it away must hold: pion may have let the
+// timer run, answer the refresh, and delete the permission then.
+func TestT39PermissionRefreshedAtItsEnd(t *testing.T) {
+	inBubble(t, func(c *Config) { c.NonceLifetime = 24 * time.Hour; c.Lifetime = time.Hour }, func(b *bubble) {
+		c, peer := b.client(), b.listen()
+		relayed := c.allocate()
+		c.want(c.request(stun.MethodCreatePermission, peerAddr(peer.addr)), 0)
+		c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(peer.addr)), 0)
+		for i := range 50 {
+			// The timer fires in the same instant of the bubble, before or after the request.
+			wait := permissionLifetime
+			if i%2 == 1 {
+				wait = channelLifetime
+			}
+			time.Sleep(wait)
+			c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(peer.addr)), 0)
+			c.want(c.request(stun.MethodCreatePermission, peerAddr(peer.addr)), 0)
+			synctest.Wait()
+			if !b.reaches(c, peer, relayed) || !b.send(c, peer) || !b.gets(c, peer, channelData(0x4000, "x")) {
+				t.Fatalf("round %d: what was just refreshed does not work", i)
+			}
+			c.want(c.request(stun.MethodRefresh), 0)
+		}
+	})
+}
+
+// pion deleting what the front still holds to be live is what the race above comes down to. Here it is made to happen.
+func TestT39PionForgets(t *testing.T) {
+	inBubble(t, func(c *Config) { c.NonceLifetime = time.Hour; c.Lifetime = time.Hour }, func(b *bubble) {
+		c, peer := b.client(), b.listen()
+		relayed := c.allocate()
+		c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(peer.addr)), 0)
+		// Make the front's clocks of both run longer than pion's timers.
+		synctest.Wait()
+		var a *allocation
+		for f := range b.server.fronts {
+			for _, found := range f.allocations {
+				a = found
+			}
+		}
+		a.mu.Lock()
+		a.permissions[peer.addr.Addr()] = time.Now().Add(time.Hour)
+		a.channels[0x4000] = channelBinding{peer: peer.addr, expires: time.Now().Add(time.Hour)}
+		a.mu.Unlock()
+		time.Sleep(permissionLifetime + time.Second)
+		synctest.Wait()
+		if !b.reaches(c, peer, relayed) {
+			t.Error("pion did not get the permission again")
+		}
+		time.Sleep(channelLifetime + time.Second)
+		synctest.Wait()
+		if !b.gets(c, peer, channelData(0x4000, "x")) {
+			t.Error("pion did not get the channel again")
+		}
+	})
+}
+
+func TestChannelLifetime(t *testing.T) {
+	inBubble(t, func(c *Config) { c.NonceLifetime = time.Hour; c.Lifetime = time.Hour }, func(b *bubble) {
+		c, peer, other := b.client(), b.listen(), b.listen()
+		relayed := c.allocate()
+		c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(peer.addr)), 0)
+		if !b.gets(c, peer, channelData(0x4000, "x")) || !b.reaches(c, peer, relayed) {
+			t.Error("the channel does not work")
+		}
+		// T30: a channel lives longer than the permission that came with it, and relays nothing without one.
+		time.Sleep(permissionLifetime + time.Second)
+		if b.gets(c, peer, channelData(0x4000, "x")) || b.reaches(c, peer, relayed) {
+			t.Error("the channel relays without a permission")
+		}
+		c.want(c.request(stun.MethodCreatePermission, peerAddr(peer.addr)), 0)
+		if !b.gets(c, peer, channelData(0x4000, "x")) {
+			t.Error("the channel does not work with a permission again")
+		}
+		time.Sleep(channelLifetime - permissionLifetime - time.Second)
+		synctest.Wait()
+		c.want(c.request(stun.MethodCreatePermission, peerAddr(peer.addr)), 0)
+		if b.gets(c, peer, channelData(0x4000, "x")) {
+			t.Error("the channel lasts longer than ten minutes")
+		}
+		// Number and peer are free again, for others.
+		c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(other.addr)), 0)
+		c.want(c.request(stun.MethodChannelBind, channel(0x4001), peerAddr(peer.addr)), 0)
+		if !b.gets(c, other, channelData(0x4000, "x")) || !b.gets(c, peer, channelData(0x4001, "x")) {
+			t.Error("the channels do not work")
+		}
+	})
+}
+
+// Expiry must not cut a call.
+func TestCredentialExpiresInACall(t *testing.T) {
+	inBubble(t, func(c *Config) { c.NonceLifetime = 48 * time.Hour }, func(b *bubble) {
+		c, peer := b.client(), b.listen()
+		c.use(credential.Issuer{Secret: credential.NewSecret([]byte(testSecret)), TTL: 86 * time.Second}.Issue(time.Now()))
+		c.allocate()
+		start := time.Now()
+		for time.Since(start) < DefaultExpiredGrace {
+			time.Sleep(5 * time.Minute)
+			c.want(c.request(stun.MethodRefresh), 0)
+			c.want(c.request(stun.MethodCreatePermission, peerAddr(peer.addr)), 0)
+			c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(peer.addr)), 0)
+		}
+		second := b.client()
+		second.use(c.credential)
+		second.want(second.request(stun.MethodAllocate, transportUDP), 401)
+		time.Sleep(86 * time.Second)
+		c.want(c.request(stun.MethodRefresh), 401) // now the grace is over too
+	})
+}
+
+// A permission that is asked for in the moment in which its allocation expires must not meet a half-deleted one.
+func TestT03ExpiryRacesWithCreatePermission(t *testing.T) {
+	inBubble(t, func(c *Config) { c.NonceLifetime = time.Hour }, func(b *bubble) {
+		for i := range 20 {
+			c := b.client()
+			c.allocate()
+			// The janitor comes on a beat of its own: hit the time before, at and after it.
+			time.Sleep(DefaultLifetime - 5*time.Millisecond + time.Duration(i)*time.Millisecond)
+			for j := range 100 {
+				peer := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 1, byte(i), byte(j)}), 40000)
+				if a := c.request(stun.MethodCreatePermission, peerAddr(peer)); a.code != 0 && a.code != 437 {
+					t.Fatalf("CreatePermission answered %d", a.code)
+				}
+				time.Sleep(time.Millisecond / 10)
+			}
+			time.Sleep(janitorPeriod)
+		}
+		synctest.Wait()
+		if n := b.server.Allocations(); n != 0 {
+			t.Errorf("%d allocations are left", n)
+		}
+	})
+}
+
+func TestT05SocketErrorsEndNothing(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		c := b.client()
+		c.allocate()
+		b.socket.fail(syscall.ECONNREFUSED, syscall.ENOBUFS, syscall.EHOSTUNREACH, fmt.Errorf("whatever: %w", syscall.EPERM))
+		time.Sleep(time.Second)
+		c.want(c.request(stun.MethodRefresh), 0)
+	})
+}
+
+func TestSocketClosedByItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := newMemNet()
+		config := testConfig(t)
+		config.Relay = testRelay(t, relay.Config{Listen: network.listen})
+		server, err := New(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		socket, err := network.bind(netip.AddrPortFrom(loopback, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		served := make(chan error, 1)
+		go func() { served <- server.ServePacket(socket) }()
+		near, err := network.bind(netip.AddrPortFrom(loopback, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := newRawClient(t, connected{near, socket.addr}, false)
+		c.allocate()
+		_ = socket.Close()
+		if err := <-served; err == nil || errors.Is(err, ErrServerClosed) {
+			t.Errorf("ServePacket = %v, want the socket's error", err)
+		}
+		if n := server.Allocations(); n != 0 {
+			t.Errorf("%d allocations are left", n)
+		}
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := server.ServePacket(socket); err != ErrServerClosed {
+			t.Errorf("ServePacket after Close = %v", err)
+		}
+	})
+}
+
+func TestShutdownLetsCallsEnd(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		c := b.client()
+		c.allocate()
+		done := make(chan error, 1)
+		go func() { done <- b.server.Shutdown(b.Context()) }()
+		synctest.Wait()
+		second := b.client()
+		second.want(second.request(stun.MethodAllocate, transportUDP), 508)
+		c.want(c.request(stun.MethodRefresh), 0)
+		c.want(c.request(stun.MethodRefresh, lifetime(0)), 0)
+		if err := <-done; err != nil {
+			t.Errorf("Shutdown = %v", err)
+		}
+	})
+}
+
+func TestShutdownCutShort(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		c := b.client()
+		c.allocate()
+		ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
+		defer cancel()
+		if err := b.server.Shutdown(ctx); !errors.Is(err, ctx.Err()) || err == nil {
+			t.Errorf("Shutdown = %v, want %v", err, ctx.Err())
+		}
+	})
+}
