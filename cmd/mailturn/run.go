@@ -73,10 +73,10 @@ func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func()) error
 	if err := group.Start(ctx); err != nil {
 		return err
 	}
-	logger.Info("ready")
 	if ready != nil {
 		ready()
 	}
+	logger.Info("ready")
 	<-ctx.Done()
 	stop() // a second interrupt ends the process as the system does
 	drain := s.drainTimeout()

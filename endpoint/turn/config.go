@@ -108,7 +108,9 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 	diags = append(diags, c.decodeTLS(s.TLS, defaults.TLS)...)
 	diags = append(diags, c.decodeListen(s.Listen)...)
 	diags = append(diags, c.decodePorts(s.RelayPorts)...)
-	diags = append(diags, c.checkRealm(s.Realm)...)
+	if s.Realm.Set || !diags.HasErrors() { // else a misspelt realm would be said to be empty too
+		diags = append(diags, c.checkRealm(s.Realm)...)
+	}
 	diags = append(diags, checkSecrets(s.Secret)...)
 	diags = append(diags, checkRelayAddrs(s.RelayIP, "relay_ip")...)
 	diags = append(diags, checkRelayAddrs(s.RelayBind, "relay_bind")...)

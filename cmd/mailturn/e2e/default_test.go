@@ -15,7 +15,7 @@ import (
 // printed returns the shell command that the server printed and that starts with these words.
 func printed(t *testing.T, output, start string) string {
 	t.Helper()
-	m := regexp.MustCompile(`(?m)^\s+(` + regexp.QuoteMeta(start) + `.*(?:\\\n.*)*)$`).FindStringSubmatch(output)
+	m := regexp.MustCompile(`(?m)^\s+(` + regexp.QuoteMeta(start) + `(?:.*\\\n)*.*)$`).FindStringSubmatch(output)
 	if m == nil {
 		t.Fatalf("no command %q in what the server printed:\n%s", start, output)
 	}
@@ -46,6 +46,7 @@ func TestEmbeddedDefault(t *testing.T) {
 	var kept map[string][]byte
 	for range 2 {
 		s := start(t, stateDir)
+		s.waitFor(t, s.stdout, "Ctrl-C")
 		output := s.stdout.String()
 		if !strings.Contains(s.stderr.String(), "loopback") {
 			t.Errorf("the server does not say that its relay reaches loopback:\n%s", s.stderr)
@@ -120,9 +121,9 @@ func TestSecondInterruptEndsAtOnce(t *testing.T) {
 		defer cancel()
 		exec.CommandContext(ctx, "turnutils_uclient", "-y", "-n", "1000", "-m", "2", "-u", alice.username, "-w", alice.password, "-p", alice.port, alice.host).Run()
 	}()
-	s.waitFor(t, `msg="allocation made"`)
+	s.waitFor(t, s.stderr, `msg="allocation made"`)
 	s.cmd.Process.Signal(os.Interrupt)
-	s.waitFor(t, "msg=draining")
+	s.waitFor(t, s.stderr, "msg=draining")
 	s.cmd.Process.Signal(os.Interrupt)
 	select {
 	case <-s.exited:

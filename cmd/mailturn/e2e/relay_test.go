@@ -5,12 +5,14 @@ import (
 	"crypto/hmac"
 	"crypto/sha1"
 	"encoding/base64"
+	"fmt"
 	"net"
 	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -66,31 +68,51 @@ func (r totals) wantNone(t *testing.T, reason string) {
 	}
 }
 
-// echoPeer is a peer that sends every datagram back, as turnutils_peer does, and counts them.
+// echoPeer is a peer that sends every datagram back, as turnutils_peer does, and counts them. It listens on port and on the
+// port above it, where turnutils_uclient sends what stands for RTCP.
 func echoPeer(t *testing.T) (port int, count func() int) {
 	t.Helper()
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var mu sync.Mutex
-	var n int
+	var n atomic.Int64
 	var done sync.WaitGroup
-	done.Go(func() {
-		buf := make([]byte, 65536)
-		for {
-			size, from, err := conn.ReadFrom(buf)
-			if err != nil {
-				return
+	pair := listenPair(t)
+	for _, conn := range pair {
+		done.Go(func() {
+			buf := make([]byte, 65536)
+			for {
+				size, from, err := conn.ReadFrom(buf)
+				if err != nil {
+					return
+				}
+				n.Add(1)
+				conn.WriteTo(buf[:size], from)
 			}
-			mu.Lock()
-			n++
-			mu.Unlock()
-			conn.WriteTo(buf[:size], from)
+		})
+	}
+	t.Cleanup(func() {
+		for _, conn := range pair {
+			conn.Close()
 		}
+		done.Wait()
 	})
-	t.Cleanup(func() { conn.Close(); done.Wait() })
-	return conn.LocalAddr().(*net.UDPAddr).Port, func() int { mu.Lock(); defer mu.Unlock(); return n }
+	return pair[0].LocalAddr().(*net.UDPAddr).Port, func() int { return int(n.Load()) }
+}
+
+// listenPair binds two UDP sockets on ports that follow each other.
+func listenPair(t *testing.T) [2]net.PacketConn {
+	t.Helper()
+	for range 100 {
+		first, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		second, err := net.ListenPacket("udp", fmt.Sprintf("127.0.0.1:%d", first.LocalAddr().(*net.UDPAddr).Port+1))
+		if err == nil {
+			return [2]net.PacketConn{first, second}
+		}
+		first.Close()
+	}
+	t.Fatal("found no two free ports that follow each other")
+	return [2]net.PacketConn{}
 }
 
 var transports = []struct {
@@ -131,7 +153,7 @@ func TestRelayToPeer(t *testing.T) {
 		})
 	}
 
-	ended := s.waitFor(t, `msg="allocation ended"`)
+	ended := s.waitFor(t, s.stderr, `msg="allocation ended"`)
 	if m := regexp.MustCompile(`to_peer_packets=(\d+) .*to_client_packets=(\d+)`).FindStringSubmatch(ended); m == nil || m[1] == "0" || m[2] == "0" {
 		t.Errorf("the end of an allocation does not count its packets each way: %s", ended)
 	}
@@ -179,9 +201,9 @@ func TestRelayRefuses(t *testing.T) {
 		peer       string
 		reason     string
 	}{
-		{"wrong password", wrong, "127.0.0.1", "error 401"},
-		{"expired credential", expired, "127.0.0.1", "error 401"},
-		{"user name that was not issued", tampered, "127.0.0.1", "error 401"},
+		{"wrong password", wrong, "127.0.0.1", "Cannot complete Allocation"},
+		{"expired credential", expired, "127.0.0.1", "Cannot complete Allocation"},
+		{"user name that was not issued", tampered, "127.0.0.1", "Cannot complete Allocation"},
 		{"loopback peer", good, "127.0.0.1", "error 403"},
 		{"private peer", good, "10.0.0.1", "error 403"},
 		{"metadata service", good, "169.254.169.254", "error 403"},

@@ -84,17 +84,17 @@ func start(t *testing.T, stateDir string, args ...string) *server {
 			t.Logf("mailturn's log:\n%s", s.stderr)
 		}
 	})
-	s.waitFor(t, "msg=ready")
+	s.waitFor(t, s.stderr, "msg=ready")
 	return s
 }
 
-// waitFor waits until the log holds a line with the text, and returns that line.
-func (s *server) waitFor(t *testing.T, text string) string {
+// waitFor waits until the server has written a line with the text to out, and returns that line.
+func (s *server) waitFor(t *testing.T, out *lines, text string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), startLimit)
 	defer cancel()
 	for {
-		line, changed := s.stderr.find(text)
+		line, changed := out.find(text)
 		if line != "" {
 			return line
 		}
@@ -102,9 +102,9 @@ func (s *server) waitFor(t *testing.T, text string) string {
 		case <-changed:
 		case err := <-s.exited:
 			s.exited <- err
-			t.Fatalf("mailturn ended (%v) before its log said %q:\n%s", err, text, s.stderr)
+			t.Fatalf("mailturn ended (%v) before it wrote %q:\n%s%s", err, text, s.stdout, s.stderr)
 		case <-ctx.Done():
-			t.Fatalf("mailturn's log did not say %q in %v:\n%s", text, startLimit, s.stderr)
+			t.Fatalf("mailturn did not write %q in %v:\n%s%s", text, startLimit, s.stdout, s.stderr)
 		}
 	}
 }

@@ -1,0 +1,58 @@
+locals {
+  domain = "example.org"
+}
+
+hostname  = "mail.${local.domain}"
+state_dir = "/var/lib/mailturn"
+
+tls {
+  cert = "/path/to/cert.pem"
+  key  = "/path/to/key.pem"
+}
+
+log {
+  level  = "debug"
+  format = "json"
+}
+
+endpoint "turn" "turn" {
+  listen        = ["udp://198.51.100.7:3478", "tcp://198.51.100.7:3478", "tls://198.51.100.7:5349"]
+  realm         = local.domain
+  secret        = ["correct horse battery staple", "battery staple correct horse"]
+  relay_ip      = ["198.51.100.7", "2001:db8::7"]
+  relay_bind    = "10.0.0.7"
+  relay_ports   = "50000-59999"
+  user_quota    = 4
+  total_quota   = 200
+  expired_grace = "12h"
+  drain_timeout = 30
+
+  peers {
+    allow = ["10.1.0.0/16", "fd00::/8"]
+    deny  = ["192.0.2.0/24"]
+  }
+}
+
+endpoint "imap" "imap" {
+  listen        = ["tls://0.0.0.0:993", "tcp://0.0.0.0:143"]
+  insecure_auth = false
+
+  upstream {
+    address         = "tls://imap.${local.domain}:993"
+    tls_server_name = "imap.${local.domain}"
+  }
+
+  entries = {
+    "/shared/comment" = "calls work here"
+    "/shared/admin"   = "mailto:postmaster@${local.domain}"
+  }
+
+  turn_server         = "turn.${local.domain}"
+  turns_port          = 5349
+  turn_ttl            = "120h"
+  turn_prefer_tls     = false
+  max_connections     = 5000
+  max_unauthenticated = 20
+  login_timeout       = "30s"
+  idle_timeout        = "45m"
+}
