@@ -63,7 +63,7 @@ func newEmbedded(users map[string]string, logger *slog.Logger) (*embedded, error
 func (e *embedded) dial(_ context.Context, client netip.AddrPort) (backendConn, error) {
 	ours, theirs := newPipe(net.TCPAddrFromAddrPort(client))
 	e.sessions.Add(1) // its Done is in mailSession.Close, which go-imap calls for every connection that it has accepted
-	if err := e.listener.offer(newLiteralConn(theirs)); err != nil {
+	if err := e.listener.offer(newServerConn(theirs)); err != nil {
 		e.sessions.Done()
 		return nil, err
 	}

@@ -410,7 +410,7 @@ func TestClientNeverReads(t *testing.T) {
 	startEndpoint(t, e)
 	w := dialPlain(t, e)
 	w.login()
-	message := strings.Repeat("x", 1<<20)
+	message := "Subject: big\r\n\r\n" + strings.Repeat("x", 1<<20)
 	w.send("a APPEND INBOX {%d+}\r\n%s\r\n", len(message), message)
 	w.expect(`a OK`)
 	w.send("b SELECT INBOX\r\n")

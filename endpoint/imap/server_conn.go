@@ -15,14 +15,15 @@ import (
 // command.
 const maxCommandText = 48 * 1024
 
-// A literalConn is the server's end of a pipe as go-imap's server sees it. It ends the connection at a command that is too
-// long, and it frees that server where it hangs: when it refuses a literal as too long for a command other than APPEND, it reads on in the same command before it says so
-// (imapwire.Decoder.AString tries an atom next), while the client waits for its answer and sends nothing. The line end that
-// it is given here makes it finish the command with BAD.
+// A serverConn is the server's end of a pipe as go-imap's server sees it, and keeps three things from it that it does not
+// bear: a command that is too long, which ends the connection; the end of the session in the middle of a response (see
+// Write); and a client that waits after announcing a literal that is too long for a command other than APPEND. There go-imap
+// reads on in the command before it refuses it (imapwire.Decoder.AString tries an atom next), while the client waits for
+// the answer and sends nothing. The line end that it is given here makes it finish the command with BAD.
 //
-// It rests on go-imap handling one command at a time, and on imapext.Options.SyncLiterals: nothing of the client's
+// The last rests on go-imap handling one command at a time, and on imapext.Options.SyncLiterals: nothing of the client's
 // comes behind a literal's announcement until there is an answer to it. Reads come from one goroutine.
-type literalConn struct {
+type serverConn struct {
 	net.Conn
 	r         *bufio.Reader
 	tail      []byte // the end of the line that is being read, as much as an announcement takes
@@ -42,11 +43,11 @@ const (
 // maxAnnouncement is more than the length of {18446744073709551615+} and a line end.
 const maxAnnouncement = 32
 
-func newLiteralConn(conn net.Conn) *literalConn {
-	return &literalConn{Conn: conn, r: bufio.NewReader(conn)}
+func newServerConn(conn net.Conn) *serverConn {
+	return &serverConn{Conn: conn, r: bufio.NewReader(conn)}
 }
 
-func (c *literalConn) Read(p []byte) (int, error) {
+func (c *serverConn) Read(p []byte) (int, error) {
 	if c.announced {
 		c.announced = false
 		switch c.answered.Load() {
@@ -75,7 +76,7 @@ func (c *literalConn) Read(p []byte) (int, error) {
 }
 
 // readLine reads no further than to the end of the line, and keeps its last bytes in c.tail.
-func (c *literalConn) readLine(p []byte) (int, error) {
+func (c *serverConn) readLine(p []byte) (int, error) {
 	if _, err := c.r.Peek(1); err != nil {
 		return 0, err
 	}
@@ -113,11 +114,16 @@ func announcedLiteral(line []byte) (size int64, ok bool) {
 }
 
 // Write notes go-imap's answer to an announcement. It flushes after every line, so an answer begins a write.
-func (c *literalConn) Write(p []byte) (int, error) {
+//
+// It does not fail: when the session has ended, what is said goes nowhere, until Read says so. On an error of a write,
+// imapmemserver leaves a FETCH response open and with it go-imap's lock on the output, for which its goroutine would then
+// wait for ever.
+func (c *serverConn) Write(p []byte) (int, error) {
 	if bytes.HasPrefix(p, []byte("+ ")) {
 		c.answered.Store(literalGranted)
 	} else {
 		c.answered.Store(literalRefused)
 	}
-	return c.Conn.Write(p)
+	c.Conn.Write(p)
+	return len(p), nil
 }
