@@ -1,0 +1,25 @@
+package imapext
+
+import "fmt"
+
+// Quiet reports whether the session can be ended without anybody losing something: the client is between two commands or
+// in IDLE, and the backend has answered every other command and is between two responses.
+func (f *Filter) Quiet() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.gated || f.backend.passing() {
+		return false
+	}
+	idling := f.client.state == exchange && f.pending.kind == pendingIdle && f.plus.state == plusGranted
+	between := f.client.state == commandBegin && len(f.client.head) == 0 ||
+		f.client.state == exchange && f.pending.kind == pendingNone // an exchange has ended, and nothing followed
+	return idling && len(f.outstanding.tags) == 1 || between && len(f.outstanding.tags) == 0
+}
+
+// Bye queues an untagged BYE (RFC 9051 section 7.1.5) for WriteClient: at once, or right behind the response that is
+// passing. text may begin with a response code. The session has to be closed then.
+func (f *Filter) Bye(text string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.respond(fmt.Appendf(nil, "* BYE %s\r\n", text))
+}
