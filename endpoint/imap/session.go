@@ -347,7 +347,7 @@ func (s *session) ended() bool {
 		s.bye("Autologout; idle for too long")
 	case s.timedOut.Load():
 		s.bye("Autologout; too slow to log in")
-	case s.draining.Load() && s.quiet():
+	case s.draining.Load() && s.filter.Quiet():
 		s.bye("[UNAVAILABLE] Server is shutting down")
 	default:
 		return false
@@ -357,7 +357,7 @@ func (s *session) ended() bool {
 
 // bye ends the session with words of ours where the client can take them for what they are: between two responses.
 func (s *session) bye(text string) {
-	s.filterBye(text)
+	s.filter.Bye(text)
 	if s.filter.WriteClient(s.client) == nil {
 		s.client.lingeringClose()
 	}
