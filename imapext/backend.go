@@ -22,8 +22,8 @@ type backendStream struct {
 	tail      lineTail
 	remaining uint64 // of the literal
 	hidden    bool   // the response that passes is not for the client
-	// capability is an untagged CAPABILITY response that waits for the response behind it to tell which state of the connection
-	// it describes, and whether it is for the client.
+	// capability is an untagged CAPABILITY response, or an untagged status response with that code, that waits for the
+	// response behind it to tell which state of the connection it describes, and whether it is for the client.
 	capability []byte
 }
 
@@ -192,6 +192,8 @@ func (f *Filter) holdLine(p []byte) []byte {
 	s.held = nil
 	s.state = betweenResponses
 	f.handleResponse(s.kind, response)
+	f.greeted = true
+	f.progress = true
 	return p[end:]
 }
 
@@ -231,7 +233,6 @@ func (f *Filter) passLongResponse(state backendState, p []byte) {
 
 // handleResponse handles a complete response. It may alias the caller's buffer.
 func (f *Filter) handleResponse(kind responseKind, response []byte) {
-	defer func() { f.greeted = true }()
 	switch kind {
 	case responseContinuation:
 		f.releaseCapability(nil)
@@ -242,6 +243,10 @@ func (f *Filter) handleResponse(kind responseKind, response []byte) {
 	case responseStatus:
 		f.releaseCapability(nil)
 		f.greeting(response)
+		if f.pending.changesState() && hasCapabilityCode(response) {
+			f.backend.capability = append([]byte(nil), response...)
+			return
+		}
 		f.toClient.add(f.rewriteCode(response))
 	case responseTagged:
 		f.handleTagged(response)
@@ -267,12 +272,10 @@ func (f *Filter) greeting(line []byte) {
 		word, _, _ := bytes.Cut(line[2:], []byte(" "))
 		f.loggedIn = equalFold(bytes.TrimSpace(word), "PREAUTH")
 	}
-	f.progress = true
 }
 
 // grant takes a continuation request and reports whether it is to be kept from the client.
 func (f *Filter) grant() (hide bool) {
-	f.progress = true
 	if f.plus.state != plusAwaited {
 		return false
 	}
@@ -286,7 +289,6 @@ func (f *Filter) answered(line []byte) (ok bool, done pending) {
 	tag, rest, _ := bytes.Cut(line, []byte(" "))
 	status, _, _ := bytes.Cut(rest, []byte(" "))
 	ok = equalFold(bytes.TrimSpace(status), "OK")
-	f.progress = true
 	f.outstanding.remove(tag)
 	if f.plus.state == plusAwaited && f.plus.tag == string(tag) {
 		f.plus.state = plusRefused
@@ -348,14 +350,18 @@ func (f *Filter) complete(done pending, ok bool) (hide bool) {
 	return false
 }
 
-// releaseCapability lets the CAPABILITY response go that waits, in front of the response behind it. done is the command that
-// this response completes, if it does.
+// releaseCapability lets the response with capabilities go that waits, in front of the response behind it. done is the
+// command that this response completes, if it does.
 func (f *Filter) releaseCapability(done *pending) {
 	line := f.backend.capability
 	if line == nil {
 		return
 	}
 	f.backend.capability = nil
+	if hasCapabilityCode(line) {
+		f.toClient.add(f.rewriteCode(line))
+		return
+	}
 	rewritten := f.rewriteCapability(line)
 	if done == nil || done.kind != pendingCapabilities {
 		f.toClient.add(rewritten)

@@ -43,7 +43,7 @@ func (f *Filter) noteCapabilities(words [][]byte) {
 	}
 }
 
-// appendCapabilities appends the backend's list words as the client is to see it, entries separated by one space:
+// appendCapabilities appends the backend's list words as the client is to see it, one space before each entry:
 //
 //   - STARTTLS, LOGINDISABLED and COMPRESS speak of a connection that ends here, so the backend's go, and ours come;
 //   - mechanisms with channel binding cannot survive that end (RFC 5802 section 6, RFC 9266);
@@ -51,9 +51,7 @@ func (f *Filter) noteCapabilities(words [][]byte) {
 //   - METADATA is added after login.
 func (f *Filter) appendCapabilities(b []byte, words [][]byte) []byte {
 	add := func(word string) {
-		if len(b) > 0 && b[len(b)-1] != ' ' {
-			b = append(b, ' ')
-		}
+		b = append(b, ' ')
 		b = append(b, word...)
 	}
 	metadata := !f.loggedIn || f.options.Entries == nil
@@ -93,7 +91,7 @@ func (f *Filter) loginDisabled() bool {
 func (f *Filter) rewriteCapability(line []byte) []byte {
 	words := bytes.Fields(line) // "*", "CAPABILITY", ...
 	f.noteCapabilities(words[2:])
-	rewritten := append([]byte(nil), "* CAPABILITY "...)
+	rewritten := append([]byte(nil), "* CAPABILITY"...)
 	rewritten = f.appendCapabilities(rewritten, words[2:])
 	return append(rewritten, lineEnd(line)...)
 }
@@ -101,19 +99,23 @@ func (f *Filter) rewriteCapability(line []byte) []byte {
 // rewriteCode returns the status response line as the client is to see it: with its CAPABILITY response code rewritten, if
 // it has one (RFC 9051 section 7.1), and noted. A line without one is returned as it is.
 func (f *Filter) rewriteCode(line []byte) []byte {
-	before, code, after, ok := splitCode(line)
-	if !ok {
+	if !hasCapabilityCode(line) {
 		return line
 	}
-	words := bytes.Fields(code)
-	if len(words) == 0 || !equalFold(words[0], "CAPABILITY") {
-		return line
-	}
+	before, code, after, _ := splitCode(line)
+	words := bytes.Fields(code) // "CAPABILITY", ...
 	f.noteCapabilities(words[1:])
 	rewritten := append([]byte(nil), before...)
-	rewritten = append(rewritten, "CAPABILITY "...)
+	rewritten = append(rewritten, "CAPABILITY"...)
 	rewritten = f.appendCapabilities(rewritten, words[1:])
 	return append(rewritten, after...)
+}
+
+// hasCapabilityCode reports whether line is a status response with the response code CAPABILITY.
+func hasCapabilityCode(line []byte) bool {
+	_, code, _, ok := splitCode(line)
+	word, _, _ := bytes.Cut(code, []byte(" "))
+	return ok && equalFold(word, "CAPABILITY")
 }
 
 // splitCode splits a status response into what is before and after the contents of its response code: "tag OK [", code, and

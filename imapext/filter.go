@@ -130,7 +130,7 @@ const (
 	// WriteClient write to the TLS connection, and then to call StartedTLS and WriteClient. What the client sent in the
 	// clear behind STARTTLS is consumed and gone (RFC 9051 section 6.2.1).
 	StartTLS
-	// Close asks to write out the client's queue, which ends in a BYE, and to close both sides.
+	// Close asks to write out the client's queue, which ends in a BYE unless a response is passing, and to close both sides.
 	Close
 )
 
@@ -142,7 +142,8 @@ type Filter struct {
 
 	toBackend segments // owned by the goroutine of FromClient and WriteBackend
 
-	writing sync.Mutex // held while writing to the client; taken before mu
+	writing  sync.Mutex // held while writing to the client; taken before mu
+	writeErr error      // guarded by writing: what WriteClient has failed with
 
 	mu sync.Mutex // guards all that follows; FromClient and FromBackend hold it, but not while they call Entries
 
@@ -215,14 +216,17 @@ func (f *Filter) WriteBackend(w io.Writer) error {
 
 // WriteClient writes to w what is queued for the client. Both goroutines pass the same w, one that finds out the
 // client's present connection on each Write where STARTTLS may replace it. When WriteClient returns nil, everything queued
-// before the call has been written.
+// before the call has been written. After an error it fails for good.
 func (f *Filter) WriteClient(w io.Writer) error {
 	f.writing.Lock()
 	defer f.writing.Unlock()
 	f.mu.Lock()
 	out := f.toClient.take()
 	f.mu.Unlock()
-	return out.writeTo(w)
+	if f.writeErr == nil {
+		f.writeErr = out.writeTo(w)
+	}
+	return f.writeErr
 }
 
 // segments is a queue of bytes to be written. A segment may alias the buffer of the caller.
