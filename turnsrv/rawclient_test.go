@@ -71,7 +71,9 @@ func (c *rawClient) read() []byte {
 }
 
 func (c *rawClient) tryRead(timeout time.Duration) ([]byte, error) {
-	if err := c.conn.SetReadDeadline(time.Now().Add(timeout)); err != nil {
+	if err := c.conn.SetReadDeadline(time.Now().Add(timeout)); errors.Is(err, io.ErrClosedPipe) {
+		return nil, nil // a net.Pipe whose other end is closed
+	} else if err != nil {
 		return nil, err
 	}
 	buf := make([]byte, 70000)

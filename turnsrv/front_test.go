@@ -1,0 +1,264 @@
+package turnsrv
+
+import (
+	"bytes"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/credential"
+	"github.com/mailturn/mailturn/turnsrv/relay"
+	"github.com/mailturn/mailturn/turnsrv/stun"
+)
+
+// bareFront is a front without a link and without pion: whatever it orders is carried out at once.
+type bareFront struct {
+	*front
+	sent [][]byte // by orders that are done
+}
+
+func (b *bareFront) receive([]byte) (int, client, error) { panic("nothing to receive") }
+func (b *bareFront) setAlarm(time.Time)                  {}
+func (b *bareFront) wake()                               {}
+func (b *bareFront) allocated(client, bool)              {}
+func (b *bareFront) send(answer []byte, _ client, _ priority) {
+	b.sent = append(b.sent, bytes.Clone(answer))
+}
+
+func newBareFront(t testing.TB) *bareFront {
+	t.Helper()
+	config := testConfig(t)
+	config.Relay = testRelay(t, relay.Config{Listen: newMemNet().listen})
+	server, err := New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bareFront{}
+	b.front = newFront(server, b)
+	b.pion.nonce = []byte("nonce")
+	return b
+}
+
+// take gives the front one message and carries out what it orders. It returns the answer, if any.
+func (b *bareFront) take(message []byte, from client, now time.Time) (answer, data []byte) {
+	b.sent = nil
+	answer, data, _ = b.fromClient(message, from, now)
+	for request, _ := b.nextOrder(); request != nil; request, _ = b.nextOrder() {
+		if o := b.pion.current; o.method == stun.MethodAllocate {
+			b.byHandle.Store(&o.allocation.handle, o.allocation)
+		}
+		b.settle(true)
+	}
+	if answer == nil && len(b.sent) > 0 {
+		answer = b.sent[len(b.sent)-1]
+	}
+	return answer, data
+}
+
+// signer signs messages for a bareFront.
+type signer struct {
+	cred  credential.Credential
+	key   []byte
+	nonce []byte
+	from  client
+}
+
+func newSigner(b *bareFront, now time.Time) *signer {
+	s := &signer{from: client{tuple: FiveTuple{Client: netip.MustParseAddrPort("192.0.2.9:5000")}}}
+	s.cred = credential.Issuer{Secret: credential.NewSecret([]byte(testSecret)), TTL: time.Hour}.Issue(now)
+	s.key = credential.LongTermKey(s.cred.Username, testRealm, s.cred.Password)
+	s.nonce = b.server.nonces.appendNonce(nil, s.from.tuple, now)
+	return s
+}
+
+func (s *signer) message(method stun.Method, serial byte, sets ...set) []byte {
+	var b stun.Builder
+	b.Start(method, stun.ClassRequest, stun.TransactionID{serial})
+	for _, set := range sets {
+		set(&b)
+	}
+	b.Text(stun.AttrUsername, s.cred.Username)
+	b.Text(stun.AttrRealm, testRealm)
+	b.Attr(stun.AttrNonce, s.nonce)
+	b.MessageIntegrity(s.key)
+	return bytes.Clone(b.Bytes())
+}
+
+// FuzzFromClient sends the front any bytes, once as they are and once with a good signature, to an allocation with a
+// permission and a channel.
+func FuzzFromClient(f *testing.F) {
+	peer := netip.MustParseAddrPort("127.0.0.1:40000")
+	add := func(method stun.Method, class stun.Class, sets ...set) {
+		var b stun.Builder
+		b.Start(method, class, stun.TransactionID{1})
+		for _, s := range sets {
+			s(&b)
+		}
+		f.Add(bytes.Clone(b.Bytes()))
+	}
+	add(stun.MethodBinding, stun.ClassRequest)
+	add(stun.MethodAllocate, stun.ClassRequest, transportUDP, lifetime(777), attr(stun.AttrEvenPort, 0x80))
+	add(stun.MethodAllocate, stun.ClassRequest, transportUDP, attr(stun.AttrReservationToken, 1, 2, 3, 4, 5, 6, 7, 8))
+	add(stun.MethodAllocate, stun.ClassRequest, transportUDP, attr(stun.AttrAdditionalAddressFamily, 2, 0, 0, 0))
+	add(stun.MethodRefresh, stun.ClassRequest, lifetime(0), attr(stun.AttrRequestedAddressFamily, 1, 0, 0, 0))
+	add(stun.MethodCreatePermission, stun.ClassRequest, peerAddr(peer), peerAddr(publicPeer))
+	add(stun.MethodChannelBind, stun.ClassRequest, peerAddr(peer), channel(0x4000))
+	add(stun.MethodSend, stun.ClassIndication, peerAddr(peer), attr(stun.AttrData, 'x'), attr(stun.AttrDontFragment))
+	f.Add(channelData(0x4000, "hello"))
+	f.Add([]byte{0x40, 0x00, 0xFF, 0xFC, 1, 2, 3, 4, 5})
+
+	b := newBareFront(f)
+	now := time.Unix(1758650868, 0)
+	s := newSigner(b, now)
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		setUp := [][]byte{
+			s.message(stun.MethodAllocate, 1, transportUDP),
+			s.message(stun.MethodChannelBind, 2, channel(0x4000), peerAddr(peer)),
+		}
+		for _, m := range setUp {
+			if a := b.allocations[s.from]; a != nil && m[1] == byte(stun.MethodAllocate) {
+				continue
+			}
+			if answer, _ := b.take(m, s.from, now); len(answer) < 2 || answer[0] != 0x01 || answer[1]&0x10 != 0 {
+				t.Fatalf("setting up: %x", answer)
+			}
+		}
+		check := func(in []byte) {
+			answer, data := b.take(in, s.from, now)
+			if answer != nil {
+				if data != nil {
+					t.Error("both an answer and data")
+				}
+				if len(answer) > len(in)+1024 {
+					t.Errorf("%d bytes drew %d", len(in), len(answer))
+				}
+				if m, err := stun.Parse(answer); err != nil || m.Class != stun.ClassSuccess && m.Class != stun.ClassError {
+					t.Errorf("answer %x: %v", answer, err)
+				}
+			}
+			if len(data) > len(in) {
+				t.Errorf("%d bytes became %d for pion", len(in), len(data))
+			}
+			if n := len(b.allocations); n > 1 {
+				t.Errorf("%d allocations of one client", n)
+			}
+		}
+		check(raw)
+		if m, err := stun.Parse(raw); err == nil {
+			// The same attributes, signed, get past authentication.
+			var again stun.Builder
+			again.Start(m.Method, m.Class, m.TransactionID)
+			again.Text(stun.AttrUsername, s.cred.Username)
+			again.Text(stun.AttrRealm, testRealm)
+			again.Attr(stun.AttrNonce, s.nonce)
+			for typ, value := range m.Attributes() {
+				again.Attr(typ, value)
+			}
+			if again.Len() < 60000 {
+				again.MessageIntegrity(s.key)
+				check(bytes.Clone(again.Bytes()))
+			}
+		}
+		// Start afresh, or keep the allocation for the next input.
+		if len(raw)%2 == 0 {
+			b.take(s.message(stun.MethodRefresh, 3, lifetime(0)), s.from, now)
+		}
+	})
+}
+
+func BenchmarkNonce(b *testing.B) {
+	n := newNonces(time.Hour)
+	tuple := FiveTuple{Client: netip.MustParseAddrPort("192.0.2.9:5000")}
+	now := time.Unix(1758650868, 0)
+	nonce := n.appendNonce(nil, tuple, now)
+	b.ReportAllocs()
+	for b.Loop() {
+		if !n.valid(nonce, tuple, now) {
+			b.Fatal("not valid")
+		}
+	}
+}
+
+// BenchmarkVerify is what verifying a request without an allocation costs: nonce, key and integrity.
+func BenchmarkVerify(b *testing.B) {
+	front := newBareFront(b)
+	now := time.Unix(1758650868, 0)
+	s := newSigner(front, now)
+	m, err := stun.Parse(s.message(stun.MethodAllocate, 1, transportUDP))
+	if err != nil {
+		b.Fatal(err)
+	}
+	r := &front.request
+	b.ReportAllocs()
+	for b.Loop() {
+		r.read(m, s.from)
+		if _, answer := front.authenticate(r, nil, now); answer != nil {
+			b.Fatal("refused")
+		}
+	}
+}
+
+// BenchmarkChallenge is what a request without credentials costs.
+func BenchmarkChallenge(b *testing.B) {
+	front := newBareFront(b)
+	now := time.Unix(1758650868, 0)
+	s := newSigner(front, now)
+	var builder stun.Builder
+	builder.Start(stun.MethodAllocate, stun.ClassRequest, stun.TransactionID{1})
+	transportUDP(&builder)
+	b.ReportAllocs()
+	for b.Loop() {
+		if answer, _, _ := front.fromClient(builder.Bytes(), s.from, now); answer == nil {
+			b.Fatal("no answer")
+		}
+	}
+}
+
+// BenchmarkAllocate is an allocation and its end through the front, on sockets in memory and without pion's part.
+func BenchmarkAllocate(b *testing.B) {
+	front := newBareFront(b)
+	now := time.Unix(1758650868, 0)
+	s := newSigner(front, now)
+	allocate, end := s.message(stun.MethodAllocate, 1, transportUDP), s.message(stun.MethodRefresh, 2, lifetime(0))
+	b.ReportAllocs()
+	for b.Loop() {
+		if answer, _ := front.take(allocate, s.from, now); answer == nil {
+			b.Fatal("no answer")
+		}
+		front.take(end, s.from, now)
+	}
+}
+
+// BenchmarkChannelDataToPeer is what the front does with ChannelData before pion gets it.
+func BenchmarkChannelDataToPeer(b *testing.B) {
+	front := newBareFront(b)
+	now := time.Unix(1758650868, 0)
+	s := newSigner(front, now)
+	front.take(s.message(stun.MethodAllocate, 1, transportUDP), s.from, now)
+	front.take(s.message(stun.MethodChannelBind, 2, channel(0x4000), peerAddr(netip.MustParseAddrPort("127.0.0.1:40000"))), s.from, now)
+	message := channelData(0x4000, string(make([]byte, 1200)))
+	b.SetBytes(1200)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, data, _ := front.fromClient(message, s.from, now); data == nil {
+			b.Fatal("dropped")
+		}
+	}
+}
+
+// The front adds no allocation to a packet's way.
+func TestChannelDataAllocatesNothing(t *testing.T) {
+	front := newBareFront(t)
+	now := time.Unix(1758650868, 0)
+	s := newSigner(front, now)
+	front.take(s.message(stun.MethodAllocate, 1, transportUDP), s.from, now)
+	front.take(s.message(stun.MethodChannelBind, 2, channel(0x4000), peerAddr(netip.MustParseAddrPort("127.0.0.1:40000"))), s.from, now)
+	message := channelData(0x4000, "hello")
+	if n := testing.AllocsPerRun(100, func() {
+		if _, data, _ := front.fromClient(message, s.from, now); data == nil {
+			t.Error("dropped")
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations for ChannelData, want none", n)
+	}
+}

@@ -1,0 +1,353 @@
+package turnsrv
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/stun"
+)
+
+func TestT01FramingDoesNotWrap(t *testing.T) {
+	server := startServer(t, testConfig(t))
+	// Nine bytes that make pion's framing spin: ChannelData of 65532 bytes, as the first frame and behind a STUN message.
+	wrap := []byte{0x40, 0x00, 0xFF, 0xFC, 1, 2, 3, 4, 5}
+	c := dial(t, "tcp", server.tcp)
+	c.write(wrap)
+	c.closed()
+	c = dial(t, "tcp", server.tcp)
+	c.unsigned(stun.MethodBinding)
+	c.write(wrap)
+	c.closed()
+	if got := server.Counters().Dropped[DropMalformed]; got != 2 {
+		t.Errorf("%d violations were counted, want 2", got)
+	}
+	dial(t, "tcp", server.tcp).unsigned(stun.MethodBinding)
+}
+
+func TestT06ChannelDataOverStream(t *testing.T) {
+	server := startServer(t, testConfig(t))
+	c := dial(t, "tcp", server.tcp)
+	c.allocate()
+	far := addrPortOf(echo(t))
+	c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(far)), 0)
+	for _, size := range []int{0, 1, 2, 3, 4, 5, 7, 8, 100, 1400, 1599} {
+		want := channelData(0x4000, strings.Repeat("x", size))
+		c.write(want)
+		if got := c.read(); !bytes.Equal(got, want) {
+			t.Errorf("%d bytes came back as %d with %x", size, len(got), got[:4])
+		}
+	}
+	// What is too long for the way back arrives whole, or not at all: T07.
+	for _, size := range []int{1600, 4096, 65507, 65535} {
+		c.write(channelData(0x4000, strings.Repeat("x", size)))
+		c.silent()
+	}
+	message := channelData(0x4000, "hello")
+	for at := range message {
+		c.write(message[:at])
+		c.write(message[at:])
+		if got := c.read(); !bytes.Equal(got, message) {
+			t.Errorf("cut at %d it came back as %x", at, got)
+		}
+	}
+	c.write(append(bytes.Clone(message), channelData(0x4000, "you")...))
+	for _, want := range [][]byte{message, channelData(0x4000, "you")} {
+		if got := c.read(); !bytes.Equal(got, want) {
+			t.Errorf("two in one segment: got %x, want %x", got, want)
+		}
+	}
+	// T08: byte by byte.
+	for i := range message {
+		c.write(message[i : i+1])
+	}
+	if got := c.read(); !bytes.Equal(got, message) {
+		t.Errorf("byte by byte it came back as %x", got)
+	}
+}
+
+func TestOtherProtocolsAreClosed(t *testing.T) {
+	server := startServer(t, testConfig(t))
+	for _, hello := range []string{
+		"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "SSH-2.0-OpenSSH_9.2\r\n", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "\x00\x00\x00\x00\x00\x00\x00\x00",
+		"\x80\x00\x00\x00", "\xff\xff\xff\xff", "\x00\x01\x00\x03\x21\x12\xa4\x42",
+		"\x00\x01\xff\xfc\x21\x12\xa4\x42", // a STUN message of 64 KiB, before there is an allocation
+	} {
+		c := dial(t, "tcp", server.tcp)
+		c.write([]byte(hello))
+		c.closed()
+	}
+	// Plain TURN on the TLS port.
+	c := dial(t, "tcp", server.tls)
+	c.write(c.message(stun.MethodBinding, stun.ClassRequest))
+	if _, err := io.ReadAll(c.conn); errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
+}
+
+func TestConnectionEndsItsAllocation(t *testing.T) {
+	config := testConfig(t)
+	ended := make(chan Event, 1)
+	config.OnEvent = func(e Event) {
+		if e.Kind == AllocationEnded {
+			ended <- e
+		}
+	}
+	server := startServer(t, config)
+	for _, end := range []func(c *net.TCPConn) error{
+		func(c *net.TCPConn) error { return c.Close() },
+		func(c *net.TCPConn) error { return c.CloseWrite() },
+		func(c *net.TCPConn) error { _ = c.SetLinger(0); return c.Close() },                                  // RST
+		func(c *net.TCPConn) error { _, _ = c.Write([]byte{0x40, 0}); _ = c.SetLinger(0); return c.Close() }, // in mid-frame
+	} {
+		c := dial(t, "tcp", server.tcp)
+		c.allocate()
+		if err := end(c.conn.(*net.TCPConn)); err != nil {
+			t.Fatal(err)
+		}
+		if e := <-ended; e.Reason != "connection closed" || e.Tuple.Transport != TCP {
+			t.Errorf("event %+v", e)
+		}
+	}
+}
+
+func TestT09UnallocatedConnectionsEnd(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		connect := func() *rawClient {
+			conn, err := b.stream.dial()
+			if err != nil {
+				b.Fatal(err)
+			}
+			return newRawClient(b, conn, true)
+		}
+		start := time.Now()
+		idle, busy, half := connect(), connect(), connect()
+		half.write([]byte{0x00, 0x03, 0x00})
+		for time.Since(start) < unallocatedTimeout-time.Second {
+			busy.unsigned(stun.MethodBinding)
+			time.Sleep(time.Second)
+		}
+		time.Sleep(time.Second + time.Millisecond)
+		for i, c := range []*rawClient{idle, busy, half} {
+			if frame, err := c.tryRead(time.Second); frame != nil || err != nil {
+				t.Errorf("connection %d: %x, %v, want it closed", i, frame, err)
+			}
+		}
+		// An allocation keeps its connection, and its end does not end it at once.
+		c := connect()
+		c.allocate()
+		time.Sleep(5 * time.Minute)
+		c.want(c.request(stun.MethodRefresh, lifetime(0)), 0)
+		time.Sleep(unallocatedTimeout - time.Second)
+		if a := c.request(stun.MethodAllocate, transportUDP); a.code != 0 {
+			t.Errorf("Allocate on the same connection answered %d", a.code)
+		}
+		time.Sleep(DefaultLifetime + janitorPeriod + unallocatedTimeout)
+		synctest.Wait()
+		if n := b.server.Counters().Streams; n != 0 {
+			t.Errorf("%d connections outlive their allocations", n)
+		}
+	})
+}
+
+func TestT09SlowReaderBlocksNobody(t *testing.T) {
+	inBubble(t, func(c *Config) { c.NonceLifetime = time.Hour }, func(b *bubble) {
+		conn, err := b.stream.dial()
+		if err != nil {
+			b.Fatal(err)
+		}
+		slow := newRawClient(b, conn, true)
+		relayed := slow.allocate()
+		peer := b.listen()
+		slow.want(slow.request(stun.MethodChannelBind, channel(0x4000), peerAddr(peer.addr)), 0)
+		// Nobody reads at the other end of the pipe. Media piles up to the bound and is dropped beyond it.
+		payload := make([]byte, 1400)
+		for range 2 * maxMediaQueue / len(payload) {
+			if _, err := peer.WriteToUDPAddrPort(payload, relayed); err != nil {
+				b.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		if got := b.server.Counters().Dropped[DropQueue]; got < uint64(maxMediaQueue/len(payload)/2) {
+			t.Errorf("%d packets were dropped", got)
+		}
+		// Meanwhile others are served, over the same listener too.
+		other, err := b.stream.dial()
+		if err != nil {
+			b.Fatal(err)
+		}
+		newRawClient(b, other, true).unsigned(stun.MethodBinding)
+		b.client().allocate()
+		// In the end the write deadline takes the connection, and the allocation with it.
+		time.Sleep(writeTimeout + time.Second)
+		synctest.Wait()
+		if n := b.server.Allocations(); n != 1 {
+			t.Errorf("%d allocations, want that of the other client", n)
+		}
+	})
+}
+
+func TestAnswersBeyondTheQueueEndTheConnection(t *testing.T) {
+	near, far := net.Pipe()
+	defer func() { _ = near.Close() }()
+	var c counters
+	s := newStream(newStreamLink(1, &c), far)
+	for range maxControlQueue/1000 + 1 {
+		s.enqueue(make([]byte, 1000), control)
+	}
+	if !s.shut || len(s.queue) > maxControlQueue {
+		t.Errorf("the queue has %d bytes, given up %v", len(s.queue), s.shut)
+	}
+	if _, err := far.Read(make([]byte, 1)); err == nil {
+		t.Error("the connection still reads")
+	}
+}
+
+func TestT04AcceptErrorsEndNothing(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		conn, err := b.stream.dial()
+		if err != nil {
+			b.Fatal(err)
+		}
+		c := newRawClient(b, conn, true)
+		c.allocate()
+		for range 10 {
+			b.stream.errs <- fmt.Errorf("accept: %w", syscall.EMFILE)
+			b.stream.errs <- fmt.Errorf("accept: %w", syscall.ECONNABORTED)
+		}
+		c.want(c.request(stun.MethodRefresh), 0)
+		conn, err = b.stream.dial()
+		if err != nil {
+			b.Fatal(err)
+		}
+		newRawClient(b, conn, true).allocate()
+	})
+}
+
+func TestMaxStreams(t *testing.T) {
+	config := testConfig(t)
+	config.MaxStreams = 2
+	server := startServer(t, config)
+	first, second := dial(t, "tcp", server.tcp), dial(t, "tcp", server.tcp)
+	first.unsigned(stun.MethodBinding)
+	second.unsigned(stun.MethodBinding)
+	dial(t, "tcp", server.tcp).closed()
+	_ = first.conn.Close()
+	for { // until the server has seen it
+		c := dial(t, "tcp", server.tcp)
+		c.write(c.message(stun.MethodBinding, stun.ClassRequest))
+		if frame, err := c.tryRead(5 * time.Second); err == nil && frame != nil {
+			break
+		}
+	}
+}
+
+func TestHandshakeThatNeverEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		listener := newPipeListener()
+		server, err := New(testConfig(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		served := make(chan error, 1)
+		go func() { served <- server.ServeStream(tls.NewListener(listener, &tls.Config{GetCertificate: never})) }()
+		conn, err := listener.dial()
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		if _, err := conn.Read(make([]byte, 1)); err == nil {
+			t.Error("the server spoke first")
+		}
+		if took := time.Since(start); took != handshakeTimeout {
+			t.Errorf("the connection was closed after %v", took)
+		}
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := <-served; err != ErrServerClosed {
+			t.Errorf("ServeStream = %v", err)
+		}
+	})
+}
+
+func never(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, errors.New("no certificate") }
+
+func TestT10CloseEndsConnections(t *testing.T) {
+	server := startServer(t, testConfig(t))
+	c := dial(t, "tcp", server.tcp)
+	c.allocate()
+	idle := dial(t, "tcp", server.tcp)
+	idle.unsigned(stun.MethodBinding)
+	half := dial(t, "tcp", server.tls)
+	half.write([]byte{0x16})
+	if err := server.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c.closed()
+	idle.closed()
+	half.closed()
+}
+
+// A client that comes back from the same address must not meet what its old connection left behind.
+func TestConnectionsOfOneAddressAreApart(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		first, err := b.stream.dial()
+		if err != nil {
+			b.Fatal(err)
+		}
+		second, err := b.stream.dial() // the pipes have no addresses: the same 5-tuple
+		if err != nil {
+			b.Fatal(err)
+		}
+		one, two := newRawClient(b, first, true), newRawClient(b, second, true)
+		one.allocate()
+		two.allocate()
+		_ = first.Close()
+		synctest.Wait()
+		two.want(two.request(stun.MethodRefresh), 0)
+		if n := b.server.Allocations(); n != 1 {
+			t.Errorf("%d allocations", n)
+		}
+	})
+}
+
+func FuzzFraming(f *testing.F) {
+	f.Add([]byte{0x40, 0x00, 0xFF, 0xFC, 1, 2, 3, 4, 5})
+	f.Add(channelData(0x4000, "hello"))
+	f.Add([]byte("\x00\x01\x00\x04\x21\x12\xa4\x42xxxxxxxxxxxx\x00\x00\x00\x00\x40\x00\x00\x01x..."))
+	f.Add([]byte("GET / HTTP/1.1\r\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r := bufio.NewReaderSize(bytes.NewReader(b), 16)
+		rest := b
+		for first := true; ; first = false {
+			n, err := nextFrame(r, first)
+			if err != nil {
+				return
+			}
+			if n < stun.ChannelDataHeaderLen || n%4 != 0 || n > stun.HeaderLen+65536 {
+				t.Fatalf("frame of %d bytes", n)
+			}
+			if first && stun.IsChannelData(rest[0]) {
+				t.Fatal("ChannelData as the first frame")
+			}
+			frame := make([]byte, n)
+			if _, err := io.ReadFull(r, frame); err != nil {
+				return
+			}
+			if !bytes.Equal(frame, rest[:n]) {
+				t.Fatal("the frame is not what was there")
+			}
+			rest = rest[n:]
+		}
+	})
+}
