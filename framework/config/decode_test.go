@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/hashicorp/hcl/v2"
+	"github.com/zclconf/go-cty/cty"
 )
 
 // decodeText decodes the body of one endpoint.
@@ -177,5 +178,96 @@ func TestTargets(t *testing.T) {
 			}()
 			decodeText(t, "realm = \"x\"", target)
 		})
+	}
+}
+
+func TestComputedValues(t *testing.T) {
+	tests := []struct{ body, want string }{
+		{`realm = true`, "realm true"},
+		{`realm = 1.50`, "realm 1.5"},
+		{`users = { for n in ["a", "b"] : n => "x${n}" }`, "users map[a:xa b:xb]"},
+		{`users = { for n in ["a", "b"] : n => [n] }`, "Not a string,Not a string"},
+		{`users = [for n in ["a", "b"] : n]`, "Not a map of strings"},
+		{`listen = [for n in [1, null] : n]`, "Value is null"},
+		{`listen = "${"a"}"`, "listen [a]"},
+		{`listen = null`, "Value is null"},
+		{`relay_ip = ""`, "Not an IP address"},
+		{`relay_ip = []`, ""},
+		{`share = 1e300`, "share 1e+300"},
+		{`share = "1e400"`, "Not a number"},
+		{`turn_server = foo.bar`, "Unknown variable"},
+		{`turn_server = local["x"]`, "Invalid index"},
+	}
+	for _, test := range tests {
+		var target testEndpoint
+		_, diags := decodeText(t, test.body, &target)
+		var got []string
+		for _, diag := range diags {
+			got = append(got, diag.Summary)
+		}
+		if len(diags) == 0 {
+			for name, value := range map[string]any{
+				"realm": target.Realm.V, "users": target.Users.V, "listen": target.Listen.V, "share": target.Share.V,
+			} {
+				if shown := fmt.Sprint(value); shown != "" && shown != "map[]" && shown != "[]" && shown != "0" {
+					got = append(got, name+" "+shown)
+				}
+			}
+		}
+		if strings.Join(got, ",") != test.want {
+			t.Errorf("%s: got %s, want %s", test.body, got, test.want)
+		}
+	}
+}
+
+// TestContexts decodes with the contexts that another caller than File might pass.
+func TestContexts(t *testing.T) {
+	f, diags := Parse("maddy.conf", []byte("endpoint \"turn\" {\n  realm = name\n}\n"))
+	if len(diags) > 0 {
+		t.Fatal(diags)
+	}
+	parent := &hcl.EvalContext{Variables: map[string]cty.Value{"name": cty.StringVal("x")}}
+	tests := []struct {
+		name, want string
+		ctx        *hcl.EvalContext
+	}{
+		{"none", "Variables not allowed", nil},
+		{"unknown value", "Value is not known", &hcl.EvalContext{Variables: map[string]cty.Value{"name": cty.UnknownVal(cty.String)}}},
+		{"other variables", "Unknown variable", &hcl.EvalContext{Variables: map[string]cty.Value{"other": cty.StringVal("x")}}},
+		{"parent", "", parent.NewChild()},
+	}
+	for _, test := range tests {
+		var target testEndpoint
+		diags := Decode(f.Endpoints[0].Body, test.ctx, &target)
+		switch {
+		case test.want == "" && (len(diags) > 0 || target.Realm.V != "x"):
+			t.Errorf("%s: got %q, %v", test.name, target.Realm.V, diags)
+		case test.want != "" && (len(diags) != 1 || diags[0].Summary != test.want):
+			t.Errorf("%s: got %v, want %s", test.name, diags, test.want)
+		}
+	}
+}
+
+func TestLocals(t *testing.T) {
+	tests := []struct{ src, want string }{
+		{"hostname = local.a\nlocals {\n  a = \"${local.b}.org\"\n  b = \"example\"\n}\n", "example.org"},
+		{"hostname = local[\"a\"]\nlocals {\n  a = 1\n}\n", "1"},
+		{"hostname = local[\"a${1}\"]\nlocals {\n  a1 = 1\n}\n", "1"},
+		{"hostname = local.a[local.i]\nlocals {\n  a = [\"x\", \"y\"]\n  i = 1\n}\n", "y"},
+		{"hostname = local.a\nlocals {\n  a = local[\"b${1}\"]\n  b1 = 1\n}\n", "Definition refers to itself"},
+		{"hostname = hostname\n", "Definition refers to itself"},
+		{"hostname = local.a\nlocals {\n  a = state_dir\n}\nstate_dir = local.b\n", "Unsupported attribute"},
+		{"hostname = local.a\nlocals {\n  a = state_dir\n}\n", "Variable has no value"},
+		{"hostname = \"x\"\nlocals {\n  a = 1\n  b {\n  }\n}\n", "Unexpected \"b\" block"},
+	}
+	for _, test := range tests {
+		f, diags := Parse("maddy.conf", []byte(test.src))
+		got := f.Hostname.V
+		if len(diags) > 0 {
+			got = diags[0].Summary
+		}
+		if got != test.want || len(diags) > 1 {
+			t.Errorf("%s\ngot %s, want %s\n%s", test.src, got, test.want, written(t, f, diags))
+		}
 	}
 }

@@ -26,14 +26,14 @@ func TestWriteDiagnostics(t *testing.T) {
 		Errorf(at(2, 10, 20, 25), "Control character", "A terminal\nshall not see \x1b[31m it."),
 		WithHint(Warnf(at(1, 9, 8, 9), "Port range is empty", "min %d is above max %d.", 2, 1), "swap them"),
 		Errorf(at(1, 10, 9, 9), "End of a line", "The carriage return is not text."),
-		Errorf(at(1, 9, 8, 9), "Another at one place", ""),
+		Errorf(at(1, 9, 8, 9), "Another at one place", "zzz"),
 		Errorf(hcl.Range{}, "Whole file", "It has no place."),
 		{Severity: hcl.DiagError, Summary: "No subject", Subject: nil},
 		Errorf(hcl.Range{Filename: "other.conf", Start: hcl.Pos{Line: 7, Column: 2}}, "Unknown file", "Nothing is quoted."),
 	})
 	want := `maddy.conf: No subject
 maddy.conf: Whole file: It has no place.
-maddy.conf:1:9: Another at one place
+maddy.conf:1:9: Another at one place: zzz
     1 | realm = 1
       |         ^
 maddy.conf:1:9: warning: Port range is empty: min 2 is above max 1.

@@ -48,6 +48,7 @@ type lexer struct {
 	filename string
 	pos      hcl.Pos // Column counts characters
 	words    []word
+	line     int // words before this line
 	diags    hcl.Diagnostics
 }
 
@@ -96,12 +97,15 @@ func (l *lexer) from(start hcl.Pos) hcl.Range {
 	return hcl.Range{Filename: l.filename, Start: start, End: l.pos}
 }
 
+// endLine ends a line at the end of the file or before a line break, unless the line is continued.
 func (l *lexer) endLine(start hcl.Pos) {
-	if n := len(l.words); n > 0 && l.words[n-1].is(`\`) {
+	n := len(l.words)
+	if n > l.line && l.words[n-1].is(`\`) {
 		l.words = l.words[:n-1]
-		return
+	} else {
+		l.words = append(l.words, word{rng: hcl.Range{Filename: l.filename, Start: start, End: start}})
 	}
-	l.words = append(l.words, word{rng: hcl.Range{Filename: l.filename, Start: start, End: start}})
+	l.line = len(l.words)
 }
 
 func (l *lexer) comment() {

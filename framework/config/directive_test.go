@@ -30,6 +30,8 @@ var lexTests = []struct{ name, src, want string }{
 	{"continued, carriage return", "a b \\\r\n c\n", "a b c ; ;"},
 	{"continued at the end", "a b \\", "a b ;"},
 	{"backslash inside a line", `a \ b\`, `a \ b\ ;`},
+	{"two backslashes at the end", "a \\ \\", "a \\ ;"},
+	{"continued by an empty line", "a \\ \\\n\nb", "a \\ ; b ;"},
 	{"two backslashes", "a \\ \\\nb", "a \\ b ;"},
 	{"quoted backslash", "a \"\\\"\"\nb", "a \"\"\" ; b ;"},
 	{"braces", "a { b } {env:X}", "a { b } {env:X} ;"},

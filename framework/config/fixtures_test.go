@@ -86,7 +86,7 @@ func TestValidFiles(t *testing.T) {
 	}
 }
 
-var expectation = regexp.MustCompile(`(ERROR|WARNING): (.*?)\s*(?:(?:ERROR|WARNING):)?$`)
+var expectation = regexp.MustCompile(`# (ERROR|WARNING): (.*?)\s*$`)
 
 // TestInvalidFiles compares the diagnostics of each file with the comments on its lines, which give the begin of the text.
 func TestInvalidFiles(t *testing.T) {

@@ -39,8 +39,8 @@ func FuzzLexDirectives(f *testing.F) {
 			t.Fatal("the last word is not a line end")
 		}
 		at := 0
-		var printed bytes.Buffer
-		for _, w := range words {
+		printed := bytes.NewBufferString("\ufeff") // else a second byte order mark would become the first
+		for i, w := range words {
 			if w.rng.Start.Byte < at || w.rng.End.Byte < w.rng.Start.Byte || w.rng.End.Byte > len(src) {
 				t.Fatalf("%q is at %+v, after byte %d", w.text, w.rng, at)
 			}
@@ -49,10 +49,13 @@ func FuzzLexDirectives(f *testing.F) {
 			if !w.quoted && strings.ReplaceAll(text, "\r", "") != w.text {
 				t.Fatalf("%q is at %q", w.text, text)
 			}
-			if w.lineEnd() {
-				printed.WriteByte('\n')
-			} else {
+			switch {
+			case !w.lineEnd():
 				printed.WriteString(text + " ")
+			case i > 0 && words[i-1].is(`\`):
+				printed.WriteString("\\\n\n") // the backslash is a word, so another one continues its line
+			default:
+				printed.WriteByte('\n')
 			}
 		}
 		again, _ := lexDirectives("x", printed.Bytes())

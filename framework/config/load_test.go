@@ -107,6 +107,8 @@ func TestWhole(t *testing.T) {
 				Upstream: []testUpstream{{Address: set("tcp://127.0.0.1:1143")}},
 			},
 			{Listen: set([]string{"tls://127.0.0.1:1993"})},
+			{TLS: &TLS{Cert: set("/a.pem"), Key: set("/b.pem")}},
+			{Share: set(1.0)},
 		}
 		if diff := cmp.Diff(want, endpoints, values); diff != "" {
 			t.Errorf("-want +got\n%s", diff)
@@ -115,7 +117,7 @@ func TestWhole(t *testing.T) {
 		for _, e := range f.Endpoints {
 			names = append(names, e.Kind+"/"+e.Name)
 		}
-		if got, want := strings.Join(names, " "), "turn/turn imap/second imap/imap"; got != want {
+		if got, want := strings.Join(names, " "), "turn/turn imap/second imap/imap http/http imap/third one"; got != want {
 			t.Errorf("endpoints %s, want %s", got, want)
 		}
 	})
@@ -141,20 +143,20 @@ func TestLoadUnreadable(t *testing.T) {
 	}
 }
 
-// TestBounds holds inputs that overflow the stack of, or take a gigabyte in, a parser without bounds.
+// TestBounds holds inputs that, grown to the size of a file, overflow the stack or fill the memory of a parser without bounds.
 func TestBounds(t *testing.T) {
 	tests := []struct{ name, src, want string }{
-		{"brackets", "x = " + strings.Repeat("[", 1<<19), "Nested too deeply"},
-		{"parentheses", "x = " + strings.Repeat("(", 1<<19), "Nested too deeply"},
-		{"blocks", strings.Repeat("x {\n", 1<<17), "Nested too deeply"},
-		{"templates", "x = " + strings.Repeat(`"${`, 1<<18), "Nested too deeply"},
-		{"signs", "x = " + strings.Repeat("-", 1<<19) + "1\n", "Expression is too long"},
-		{"sum", "x = " + strings.Repeat("1+", 1<<18) + "1\n", "Expression is too long"},
-		{"sum over lines", "x = (" + strings.Repeat("1+\n", 1<<18) + "1)\n", "Expression is too long"},
-		{"splats", "x = a" + strings.Repeat("[*]", 1<<17) + "\n", "Expression is too long"},
-		{"conditions", "x = \"" + strings.Repeat("%{if true}", 1<<16) + "\"\n", "Expression is too long"},
+		{"brackets", "x = " + strings.Repeat("[", 1<<14), "Nested too deeply"},
+		{"parentheses", "x = " + strings.Repeat("(", 1<<14), "Nested too deeply"},
+		{"blocks", strings.Repeat("x {\n", 1<<14), "Nested too deeply"},
+		{"templates", "x = " + strings.Repeat(`"${`, 1<<14), "Nested too deeply"},
+		{"signs", "x = " + strings.Repeat("-", 1<<14) + "1\n", "Expression is too long"},
+		{"sum", "x = " + strings.Repeat("1+", 1<<14) + "1\n", "Expression is too long"},
+		{"sum over lines", "x = (" + strings.Repeat("1+\n", 1<<14) + "1)\n", "Expression is too long"},
+		{"splats", "x = a" + strings.Repeat("[*]", 1<<14) + "\n", "Expression is too long"},
+		{"conditions", "x = \"" + strings.Repeat("%{if true}", 1<<14) + "\"\n", "Expression is too long"},
 		{"number", "hostname = 1e999999999\n", "Number is too large"},
-		{"directive blocks", "imap a {\n" + strings.Repeat("x y {\n", 1<<17), "Nested too deeply"},
+		{"directive blocks", "imap a {\n" + strings.Repeat("x y {\n", 1<<14), "Nested too deeply"},
 		{"macros", doubling("$(x%d) = $(x%d) $(x%d)\n") + "hostname $(x40)\n", "Expands to too much"},
 		{"macros in words", doubling("$(x%d) = a$(x%d)$(x%d)\n") + "hostname $(x40)\n", "Expands to too much"},
 		{"snippets", doubling("(x%d) {\nimport x%d\nimport x%d\n}\n") + "import x40\n", "Imported too deeply"},
