@@ -39,20 +39,13 @@ func decode(file *config.File, stateDir string) (*setup, hcl.Diagnostics) {
 		certificates = []certs.Pair{pair}
 	}
 
-	names := make(map[[2]string]hcl.Range)
 	for _, endpoint := range file.Endpoints {
-		id := [2]string{endpoint.Kind, endpoint.Name}
-		if first, taken := names[id]; taken {
-			diags = append(diags, config.WithHint(config.Errorf(endpoint.Range, "Name is taken",
-				"The endpoint %s at line %d is named %q too.", endpoint.Kind, first.Start.Line, endpoint.Name), "give one of them another name"))
+		if endpoint.Kind != "turn" {
 			continue
 		}
-		names[id] = endpoint.Range
-		if endpoint.Kind == "turn" {
-			relay, relayDiags := turn.Decode(endpoint, turn.Defaults{Hostname: file.Hostname.V, TLS: certificates})
-			diags = append(diags, relayDiags...)
-			s.relays = append(s.relays, relay)
-		}
+		relay, relayDiags := turn.Decode(endpoint, turn.Defaults{Hostname: file.Hostname.V, TLS: certificates})
+		diags = append(diags, relayDiags...)
+		s.relays = append(s.relays, relay)
 	}
 	for _, endpoint := range file.Endpoints {
 		switch endpoint.Kind {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/config"
+	"github.com/mailturn/mailturn/framework/config/configtest"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
@@ -109,5 +110,24 @@ func TestSecretsStayOut(t *testing.T) {
 		if printed := fmt.Sprintf(format, s); strings.Contains(printed, "shared secret") || strings.Contains(printed, fmt.Sprintf("%x", "shared secret")) {
 			t.Errorf("%s prints the secret: %s", format, printed)
 		}
+	}
+}
+
+// TestMistakes decodes the files of testdata/mistakes, which say themselves what is wrong with them.
+func TestMistakes(t *testing.T) {
+	names, err := filepath.Glob(filepath.Join("testdata", "mistakes", "*.conf"))
+	if err != nil || len(names) == 0 {
+		t.Fatalf("no files: %v", err)
+	}
+	for _, name := range names {
+		t.Run(filepath.Base(name), func(t *testing.T) {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			file, diags := config.Parse(name, text)
+			_, more := decode(file, "")
+			configtest.Expect(t, map[string][]byte{name: text}, append(diags, more...))
+		})
 	}
 }

@@ -65,7 +65,7 @@ func (c *Config) decodeListen(v config.Value[[]listen.Addr]) hcl.Diagnostics {
 		seen[a] = true
 		c.Listen = append(c.Listen, a)
 	}
-	if len(v.V) == 0 {
+	if v.V != nil && len(v.V) == 0 { // nil: it could not be decoded, which has been said
 		diags = append(diags, config.Errorf(v.Range, "Nothing to listen on", "The list is empty: leave listen out for the default addresses."))
 	}
 	if c.NeedsCertificate() && !diags.HasErrors() {

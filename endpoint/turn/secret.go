@@ -24,7 +24,7 @@ func checkSecrets(v config.Value[[]credential.Secret]) hcl.Diagnostics {
 		return nil
 	}
 	var diags hcl.Diagnostics
-	if len(v.V) == 0 {
+	if v.V != nil && len(v.V) == 0 { // nil: it could not be decoded, which has been said
 		diags = append(diags, config.WithHint(config.Errorf(v.Range, "No secret", "The list is empty."),
 			"leave secret out, and one is generated and kept in state_dir."))
 	}
