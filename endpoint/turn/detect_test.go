@@ -1,0 +1,95 @@
+package turn
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/mailturn/mailturn/framework/certs"
+)
+
+// serverConfig is a TLS configuration with a certificate of the test.
+func serverConfig(t *testing.T) *tls.Config {
+	t.Helper()
+	pair, _, err := certs.SelfSigned(t.TempDir(), nil, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := certs.Load([]certs.Pair{pair}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return store.Config(alpn)
+}
+
+// accept returns both ends of a connection through a detectListener.
+func accept(t *testing.T) (client net.Conn, server *detectConn) {
+	t.Helper()
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inner.Close()
+	client, err = net.Dial("tcp", inner.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := detectListener{inner, serverConfig(t)}.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close(); conn.Close() })
+	return client, conn.(*detectConn)
+}
+
+func TestOnePortCarriesPlainAndTLS(t *testing.T) {
+	for _, tt := range []struct {
+		name      string
+		wrap      func(net.Conn) net.Conn
+		encrypted bool
+	}{
+		{"plain", func(c net.Conn) net.Conn { return c }, false},
+		{"TLS", func(c net.Conn) net.Conn { return tls.Client(c, &tls.Config{InsecureSkipVerify: true}) }, true},
+		{"TLS with ALPN", func(c net.Conn) net.Conn {
+			return tls.Client(c, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"stun.turn"}})
+		}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			raw, server := accept(t)
+			client := tt.wrap(raw)
+			const request = "\x00\x01 a binding request"
+			go io.WriteString(client, request)
+			if err := server.HandshakeContext(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if server.Encrypted() != tt.encrypted {
+				t.Errorf("got Encrypted() = %v, want %v", server.Encrypted(), tt.encrypted)
+			}
+			got := make([]byte, len(request))
+			if _, err := io.ReadFull(server, got); err != nil || string(got) != request {
+				t.Errorf("got %q, %v, want what the client sent, the first byte included", got, err)
+			}
+			go io.WriteString(server, request)
+			if _, err := io.ReadFull(client, got); err != nil || string(got) != request {
+				t.Errorf("the client got %q, %v", got, err)
+			}
+		})
+	}
+}
+
+// TestSilentClientEndsWithContext wants a client that sends nothing to be given up when its time is over.
+func TestSilentClientEndsWithContext(t *testing.T) {
+	_, server := accept(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- server.HandshakeContext(ctx) }()
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want %v", err, context.Canceled)
+	}
+}
