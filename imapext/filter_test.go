@@ -123,6 +123,7 @@ func TestHandshake(t *testing.T) {
 	expect("a OK Begin TLS negotiation now\r\n")
 	fromBackend("* BYE [CAPABILITY IMAP4rev1]", nil)
 	fromBackend(" enough\r\n", nil)
+	f.Bye("Shutting down")
 	expect("")
 	fromBackend(strings.Repeat("x", 64<<10), imapext.ErrStash)
 	if f.Session().TLS {
