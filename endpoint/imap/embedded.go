@@ -26,6 +26,7 @@ type embedded struct {
 	serving  sync.WaitGroup // the accept loop
 	sessions sync.WaitGroup // every mailSession until its Close
 	stopping chan struct{}  // closed by close
+	stop     sync.Once
 }
 
 // newEmbedded starts the embedded server for users, whose passwords parsePassword accepts. close has to be called.
@@ -77,7 +78,7 @@ func (e *embedded) syncLiterals() bool { return true }
 
 // close ends the connections that are left and waits for their goroutines.
 func (e *embedded) close() {
-	close(e.stopping)
+	e.stop.Do(func() { close(e.stopping) })
 	e.server.Close()
 	e.serving.Wait()
 	e.sessions.Wait()

@@ -1,0 +1,173 @@
+package imap
+
+import (
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/mailturn/mailturn/framework/listen"
+)
+
+func TestConnectionLimits(t *testing.T) {
+	config := testConfig(t)
+	config.MaxConnections = 3
+	config.MaxUnauthenticated = 2
+	e := start(t, config)
+
+	refused := func(reason string) {
+		t.Helper()
+		w := newWire(t, tls.Client(dialTCP(t, e, 0), clientTLS(t, e)))
+		w.expect(`\* BYE \[UNAVAILABLE\] ` + reason)
+		w.expectEnd()
+		w = newWire(t, dialTCP(t, e, 1))
+		w.expect(`\* BYE \[UNAVAILABLE\] ` + reason)
+		w.expectEnd()
+	}
+	first, second := dialTLS(t, e), dialPlain(t, e)
+	refused("Too many connections from your address")
+	first.login() // and does not count among those that have not
+	third := dialPlain(t, e)
+	refused("Too many connections: try again")
+	third.send("a LOGOUT\r\n")
+	third.until("a")
+	third.conn.Close()
+	waitFor(t, e, func() bool { return e.connections == 2 })
+	dialPlain(t, e).expectAlive()
+	second.send("a NOOP\r\n")
+	second.expect(`a OK`)
+}
+
+// waitFor waits until a condition on the endpoint's counts holds.
+func waitFor(t *testing.T, e *Endpoint, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+		e.mu.Lock()
+		met := condition()
+		e.mu.Unlock()
+		if met {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	t.Fatal("condition is not met")
+}
+
+func TestLimitedNetwork(t *testing.T) {
+	for _, tt := range []struct{ addr, want string }{
+		{"192.0.2.7", "192.0.2.7/32"},
+		{"2001:db8:1:2:3::4", "2001:db8:1:2::/64"},
+	} {
+		if got := limitedNetwork(netip.MustParseAddr(tt.addr)).String(); got != tt.want {
+			t.Errorf("%s: got %s, want %s", tt.addr, got, tt.want)
+		}
+	}
+	mapped := &net.TCPAddr{IP: net.ParseIP("::ffff:192.0.2.7"), Port: 5}
+	if got := addrPort(mapped).String(); got != "192.0.2.7:5" {
+		t.Errorf("mapped address is %s", got)
+	}
+}
+
+// A brokenListener fails a few times, as when there are too many open files, before it gives a connection.
+type brokenListener struct {
+	net.Listener
+	errs  []error
+	tries atomic.Int32
+	conns chan net.Conn
+}
+
+func (l *brokenListener) Accept() (net.Conn, error) {
+	i := int(l.tries.Add(1)) - 1
+	if i < len(l.errs) {
+		return nil, &net.OpError{Op: "accept", Err: l.errs[i]}
+	}
+	conn, ok := <-l.conns
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return conn, nil
+}
+
+func (l *brokenListener) Addr() net.Addr { return pipeAddr{} }
+
+func TestAcceptSurvivesErrors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := startPipes(t, testConfig(t))
+		l := &brokenListener{conns: make(chan net.Conn), errs: []error{syscall.ECONNABORTED}}
+		for range 12 {
+			l.errs = append(l.errs, syscall.EMFILE)
+		}
+		begin := time.Now()
+		e.accepting.Go(func() { e.acceptLoop(l, false) })
+		clientSide, serverSide := net.Pipe()
+		defer clientSide.Close()
+		l.conns <- serverSide
+		w := newPipeWire(t, clientSide)
+		w.expect(`\* OK`)
+		// Not as fast as it can, and not slower than a try a second.
+		if took := time.Since(begin); took < 2*time.Second || took > 13*time.Second {
+			t.Errorf("13 errors took %v", took)
+		}
+		close(l.conns)
+	})
+}
+
+func TestStartErrors(t *testing.T) {
+	taken := listenTCP(t)
+	port := uint16(taken.Addr().(*net.TCPAddr).Port)
+	config := testConfig(t)
+	config.Listen = append(config.Listen, listen.Addr{Scheme: "tcp", Host: "127.0.0.1", Port: port})
+	place := hcl.Range{Filename: "maddy.conf", Start: hcl.Pos{Line: 14}}
+	config.ListenRanges = []hcl.Range{place, place, place}
+	e, err := New(config, testLogger(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = e.Start(t.Context())
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		t.Fatalf("got %v, want EADDRINUSE", err)
+	}
+	for _, want := range []string{"tcp://127.0.0.1:" + strconv.Itoa(int(port)), "maddy.conf:14", "another program"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("error %q has not %q", err, want)
+		}
+	}
+	for i, listener := range e.listeners { // those that were bound before
+		conn, err := net.Dial("tcp", listener.Addr().String())
+		if err == nil {
+			conn.Close()
+			t.Errorf("listener %d is left open", i)
+		}
+	}
+
+	config = testConfig(t)
+	config.Upstream = &Upstream{Scheme: "tls", Address: "127.0.0.1:993", CAFile: "testdata/absent.pem"}
+	if e, err = New(config, testLogger(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "absent.pem") {
+		t.Errorf("CA file: got %v", err)
+	}
+
+	config = testConfig(t)
+	config.TLS[0].Key = "testdata/absent.pem"
+	if _, err := New(config, testLogger(t)); err == nil || !strings.Contains(err.Error(), "absent.pem") {
+		t.Errorf("key file: got %v", err)
+	}
+}
+
+// expectAlive checks that the session answers.
+func (w *wire) expectAlive() {
+	w.t.Helper()
+	w.send("n NOOP\r\n")
+	w.expect(`n OK`)
+}

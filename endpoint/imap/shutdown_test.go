@@ -1,0 +1,127 @@
+package imap
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+var loopback = netip.MustParseAddrPort("127.0.0.1:4711")
+
+// TestShutdown: idle sessions get BYE at once, one in the middle of a command when that is answered.
+func TestShutdown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := startPipes(t, testConfig(t))
+		fresh := dialPipe(t, e, loopback, false)
+		fresh.expect(`\* OK`)
+		idling := dialPipe(t, e, loopback, false)
+		idling.expect(`\* OK`)
+		idling.login()
+		idling.send("a SELECT INBOX\r\n")
+		idling.until("a")
+		idling.send("b IDLE\r\n")
+		idling.expect(`\+`)
+		busy := dialPipe(t, e, loopback, false)
+		busy.expect(`\* OK`)
+		busy.login()
+		busy.send("a APPEND INBOX {10}\r\n")
+		busy.expect(`\+`)
+		busy.send("01234")
+		synctest.Wait()
+
+		done := make(chan error)
+		go func() { done <- e.Shutdown(t.Context()) }()
+		for _, w := range []*wire{fresh, idling} {
+			w.expect(`\* BYE \[UNAVAILABLE\] Server is shutting down`)
+			w.expectEnd()
+		}
+		time.Sleep(10 * time.Second)
+		select {
+		case err := <-done:
+			t.Fatalf("Shutdown did not wait for a command: %v", err)
+		default:
+		}
+		if refusal := e.enter(limitedNetwork(loopback.Addr())); refusal == "" {
+			t.Error("a connection is let in during Shutdown")
+		}
+		busy.send("56789\r\n")
+		busy.expect(`a OK`)
+		busy.expect(`\* BYE \[UNAVAILABLE\] Server is shutting down`)
+		busy.expectEnd()
+		if err := <-done; err != nil {
+			t.Errorf("Shutdown: %v", err)
+		}
+	})
+}
+
+// TestShutdownDeadline: what is not done in time is cut off, wherever it hangs.
+func TestShutdownDeadline(t *testing.T) {
+	silent := listenTCP(t)
+	config := testConfig(t)
+	config.Upstream = &Upstream{Scheme: "tcp", Address: silent.Addr().String()}
+	upstreamEndpoint := start(t, config)
+	beforeGreeting := newWire(t, dialTCP(t, upstreamEndpoint, 1))
+	conn, err := silent.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+
+	e := start(t, testConfig(t))
+	inLiteral := dialPlain(t, e)
+	inLiteral.login()
+	inLiteral.send("a APPEND INBOX {10}\r\n")
+	inLiteral.expect(`\+`)
+	inHandshake := newWire(t, dialTCP(t, e, 0))
+
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := e.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Shutdown: got %v, want the deadline", err)
+	}
+	inLiteral.expectEnd()
+	inHandshake.expectEnd()
+
+	if err := upstreamEndpoint.Shutdown(t.Context()); err != nil {
+		t.Errorf("Shutdown before the greeting: %v", err)
+	}
+	beforeGreeting.expect(`\* BYE \[UNAVAILABLE\]`)
+	beforeGreeting.expectEnd()
+	if _, err := net.Dial("tcp", e.Addrs()[0].String()); err == nil {
+		t.Error("a port is still bound")
+	}
+}
+
+func listenTCP(t *testing.T) net.Listener {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	return listener
+}
+
+// TestShutdownDuringLogin: the delay of a refused login does not hold Shutdown up.
+func TestShutdownDuringLogin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := startPipes(t, testConfig(t))
+		w := dialPipe(t, e, loopback, false)
+		w.expect(`\* OK`)
+		w.send("a LOGIN alice nonsense\r\n")
+		synctest.Wait()
+		begin := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		e.Shutdown(ctx)
+		if took := time.Since(begin); took > time.Second {
+			t.Errorf("Shutdown took %v beyond its context", took)
+		}
+		io.Copy(io.Discard, w.r)
+	})
+}

@@ -1,0 +1,187 @@
+package imap
+
+import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/mailturn/mailturn/framework/certs"
+)
+
+// A script is a mail server of a test: it says and expects lines on one connection.
+type script func(w *wire)
+
+// startUpstream runs the script for each connection to listener, and an endpoint in front of it.
+func startUpstream(t *testing.T, listener net.Listener, upstream Upstream, s script) *Endpoint {
+	t.Helper()
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				conn.SetDeadline(time.Now().Add(20 * time.Second))
+				s(&wire{t, conn, bufio.NewReader(conn)})
+			}()
+		}
+	}()
+	config := testConfig(t)
+	config.Upstream = &upstream
+	return start(t, config)
+}
+
+// readLine is for scripts, whose goroutines may not end the test.
+func (w *wire) readLine() string {
+	line, err := w.r.ReadString('\n')
+	if err != nil {
+		return err.Error()
+	}
+	return line
+}
+
+// loginScript greets, accepts a login, and ends.
+func loginScript(w *wire) {
+	fmt.Fprint(w.conn, "* OK [CAPABILITY IMAP4rev1 LITERAL+] upstream\r\n")
+	w.readLine()
+	fmt.Fprint(w.conn, "login OK [CAPABILITY IMAP4rev1 LITERAL+ XCHATMAIL] done\r\n")
+	w.readLine()
+	fmt.Fprint(w.conn, "* BYE goodbye\r\nb OK done\r\n")
+}
+
+func checkUpstream(t *testing.T, e *Endpoint) {
+	t.Helper()
+	w := newWire(t, dialTCP(t, e, 1))
+	w.expect(`\* OK \[CAPABILITY IMAP4rev1 .*\] upstream`)
+	w.send("login LOGIN alice wonderland\r\n")
+	w.expect(`login OK \[CAPABILITY IMAP4rev1 LITERAL\+ XCHATMAIL METADATA\] done`)
+	w.send("b LOGOUT\r\n")
+	w.expect(`\* BYE goodbye`)
+	w.expect(`b OK done`)
+	w.expectEnd()
+}
+
+func TestUpstreamSchemes(t *testing.T) {
+	t.Run("tcp", func(t *testing.T) {
+		listener := listenTCP(t)
+		checkUpstream(t, startUpstream(t, listener, Upstream{Scheme: "tcp", Address: listener.Addr().String()}, loginScript))
+	})
+	t.Run("unix", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "imap")
+		listener, err := net.Listen("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer listener.Close()
+		checkUpstream(t, startUpstream(t, listener, Upstream{Scheme: "unix", Address: path}, loginScript))
+	})
+	pair, _, err := certs.SelfSigned(t.TempDir(), []string{"imap.example.org"}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, err := certs.ReadPair(pair)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name, serverName, caFile string
+		ok                       bool
+	}{
+		{"tls", "imap.example.org", pair.Cert, true},
+		{"tls with another name", "other.example.org", pair.Cert, false},
+		{"tls signed by a stranger", "imap.example.org", "", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			listener := tls.NewListener(listenTCP(t), &tls.Config{Certificates: []tls.Certificate{*certificate}})
+			e := startUpstream(t, listener, Upstream{Scheme: "tls", Address: listener.Addr().String(), CAFile: tt.caFile, ServerName: tt.serverName},
+				func(w *wire) {
+					if tt.ok {
+						loginScript(w)
+					} else {
+						io.Copy(io.Discard, w.conn) // the handshake
+					}
+				})
+			if tt.ok {
+				checkUpstream(t, e)
+				return
+			}
+			w := newWire(t, dialTCP(t, e, 1))
+			w.expect(`\* BYE \[UNAVAILABLE\] Mail server cannot be reached`)
+			w.expectEnd()
+		})
+	}
+}
+
+func TestUpstreamBroken(t *testing.T) {
+	t.Run("nobody listens", func(t *testing.T) {
+		config := testConfig(t)
+		config.Upstream = &Upstream{Scheme: "unix", Address: filepath.Join(t.TempDir(), "nobody")}
+		e := start(t, config)
+		for _, w := range []*wire{newWire(t, dialTCP(t, e, 1)), newWire(t, tls.Client(dialTCP(t, e, 0), clientTLS(t, e)))} {
+			w.expect(`\* BYE \[UNAVAILABLE\] Mail server cannot be reached`)
+			w.expectEnd()
+		}
+	})
+	t.Run("closes before the greeting", func(t *testing.T) {
+		listener := listenTCP(t)
+		e := startUpstream(t, listener, Upstream{Scheme: "tcp", Address: listener.Addr().String()}, func(*wire) {})
+		w := newWire(t, dialTCP(t, e, 1))
+		w.expect(`\* BYE \[UNAVAILABLE\] Mail server cannot be reached`)
+		w.expectEnd()
+	})
+	t.Run("says BYE instead of a greeting", func(t *testing.T) {
+		listener := listenTCP(t)
+		e := startUpstream(t, listener, Upstream{Scheme: "tcp", Address: listener.Addr().String()}, func(w *wire) {
+			fmt.Fprint(w.conn, "* BYE too many users\r\n")
+		})
+		w := newWire(t, dialTCP(t, e, 1))
+		w.expect(`\* BYE too many users`)
+		w.expectEnd()
+	})
+	t.Run("ends in the middle of a literal", func(t *testing.T) {
+		listener := listenTCP(t)
+		e := startUpstream(t, listener, Upstream{Scheme: "tcp", Address: listener.Addr().String()}, func(w *wire) {
+			fmt.Fprint(w.conn, "* PREAUTH ready\r\n")
+			w.readLine()
+			fmt.Fprint(w.conn, "* 1 FETCH (BODY[] {100}\r\nhalf")
+		})
+		w := newWire(t, dialTCP(t, e, 1))
+		w.expect(`\* PREAUTH ready`)
+		w.send("a FETCH 1 BODY[]\r\n")
+		w.expect(`\* 1 FETCH`)
+		if rest, _ := io.ReadAll(w.r); string(rest) != "half" {
+			t.Errorf("rest is %q, want what the server sent and nothing else", rest)
+		}
+	})
+}
+
+// TestHalfClose: a client that has sent its last command still gets the answers, and the upstream learns of it.
+func TestHalfClose(t *testing.T) {
+	listener := listenTCP(t)
+	e := startUpstream(t, listener, Upstream{Scheme: "tcp", Address: listener.Addr().String()}, func(w *wire) {
+		fmt.Fprint(w.conn, "* PREAUTH ready\r\n")
+		commands, err := io.ReadAll(w.r) // until the half close
+		fmt.Fprintf(w.conn, "* OK got %q %v\r\na OK done\r\n", commands, err)
+	})
+	w := newWire(t, dialTCP(t, e, 1))
+	w.expect(`\* PREAUTH`)
+	w.send("a NOOP\r\n")
+	w.conn.(*net.TCPConn).CloseWrite()
+	w.expect(`\* OK got "a NOOP\\r\\n" <nil>`)
+	w.expect(`a OK done`)
+	w.expectEnd()
+
+	// The embedded server too.
+	embedded := dialPlain(t, start(t, testConfig(t)))
+	embedded.send("a NOOP\r\nb CAPABILITY\r\n")
+	embedded.conn.(*net.TCPConn).CloseWrite()
+	embedded.expect(`a OK`)
+	embedded.until("b")
+	embedded.expectEnd()
+}
