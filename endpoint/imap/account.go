@@ -201,32 +201,35 @@ func (a *account) checkUnusedLocked(name string) error {
 func (a *account) selectMailbox(s *mailSession, name string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	s.selected, s.pending = name, 0
+	s.selected = name
+	s.heardLocked(true)
 }
 
 // setIdling notes whether s is told of changes as they happen.
 func (a *account) setIdling(s *mailSession, idling bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	s.idling, s.pending = idling, 0
+	s.idling = idling
+	s.heardLocked(true)
 }
 
-// polled notes that s has been told of every change.
-func (a *account) polled(s *mailSession) {
+// polled notes that s has been told of every change, or of those before the first removal (RFC 9051 section 7.5.1).
+func (a *account) polled(s *mailSession, removals bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	s.pending = 0
+	s.heardLocked(removals)
 }
 
 // changed counts n updates that imapmemserver now keeps for each session that has the mailbox selected, and ends
 // sessions that have let too many pile up.
-func (a *account) changed(mailbox string, n int64) {
+func (a *account) changed(mailbox string, n int64, removal bool) {
 	var deaf []io.Closer
 	a.mu.Lock()
 	for s := range a.sessions {
 		if s.selected != mailbox || s.idling {
 			continue
 		}
+		s.removals = s.removals || removal
 		if s.pending += n; s.pending > maxPendingUpdates {
 			deaf = append(deaf, s.conn.NetConn())
 		}
@@ -252,10 +255,18 @@ type mailSession struct {
 	conn                       *imapserver.Conn
 	account                    *account // nil before login
 
-	// Guarded by account.mu.
+	// Guarded by account.mu; selected is written by this session's goroutine only, which may read it without.
 	selected string // mailbox; empty when none is
-	pending  int64  // updates that the session has not been told of
+	pending  int64  // updates that the session has not been told of, at most
+	removals bool   // there may be an EXPUNGE among them
 	idling   bool
+}
+
+// heardLocked notes that the session has been told of all that is pending, or of what comes before the first removal.
+func (s *mailSession) heardLocked(removals bool) {
+	if removals || !s.removals {
+		s.pending, s.removals = 0, false
+	}
 }
 
 var (
@@ -341,7 +352,7 @@ func (s *mailSession) Append(mailbox string, r imap.LiteralReader, options *imap
 	}
 	data, err := s.UserSession.Append(mailbox, bytes.NewReader(raw), options)
 	if err == nil {
-		s.account.changed(mailbox, 1)
+		s.account.changed(mailbox, 1, false)
 	}
 	return data, err
 }
@@ -378,7 +389,7 @@ func (s *mailSession) Copy(set imap.NumSet, destination string) (*imap.CopyData,
 	}
 	data, err := s.UserSession.Copy(set, destination)
 	if err == nil {
-		s.account.changed(destination, n)
+		s.account.changed(destination, n, false)
 	}
 	return data, err
 }
@@ -391,8 +402,8 @@ func (s *mailSession) Move(w *imapserver.MoveWriter, set imap.NumSet, destinatio
 		return err
 	}
 	err = s.UserSession.Move(w, set, destination)
-	s.account.changed(destination, n)
-	s.account.changed(s.selected, n)
+	s.account.changed(destination, n, false)
+	s.account.changed(s.selected, n, true)
 	return err
 }
 
@@ -404,7 +415,7 @@ func (s *mailSession) Expunge(w *imapserver.ExpungeWriter, uids *imap.UIDSet) er
 	if err := s.UserSession.Expunge(w, uids); err != nil {
 		return err
 	}
-	s.account.changed(s.selected, before) // at most so many
+	s.account.changed(s.selected, before, true) // at most so many
 	return nil
 }
 
@@ -423,7 +434,7 @@ func (s *mailSession) Fetch(w *imapserver.FetchWriter, set imap.NumSet, options 
 			if err != nil {
 				return err
 			}
-			s.account.changed(s.selected, n)
+			s.account.changed(s.selected, n, false)
 			break
 		}
 	}
@@ -440,15 +451,13 @@ func (s *mailSession) Store(w *imapserver.FetchWriter, set imap.NumSet, flags *i
 	if err != nil {
 		return err
 	}
-	s.account.changed(s.selected, n)
+	s.account.changed(s.selected, n, false)
 	return s.UserSession.Store(w, set, flags, options)
 }
 
 func (s *mailSession) Poll(w *imapserver.UpdateWriter, allowExpunge bool) error {
 	err := s.UserSession.Poll(w, allowExpunge)
-	if allowExpunge {
-		s.account.polled(s)
-	}
+	s.account.polled(s, allowExpunge)
 	return err
 }
 

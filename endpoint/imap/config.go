@@ -239,7 +239,7 @@ func (c *Config) decodeUpstream(s *UpstreamSchema) (diags hcl.Diagnostics) {
 		if s.ServerName.V != "" {
 			u.ServerName = s.ServerName.V
 		}
-		if u.CAFile = s.CAFile.V; u.CAFile != "" {
+		if u.CAFile = config.Path(s.CAFile); u.CAFile != "" {
 			if _, err := readRoots(u.CAFile); err != nil {
 				diags = append(diags, config.WithHint(config.Errorf(s.CAFile.Range, "File of certificates cannot be used", "%v.", err),
 					"it must hold certificates in PEM form; leave tls_ca out for those of the system"))
@@ -325,7 +325,8 @@ func (c *Config) decodeUsers(s *EmbeddedSchema) (diags hcl.Diagnostics) {
 }
 
 func readUsersFile(v config.Value[string]) (users map[string]string, diags hcl.Diagnostics) {
-	f, err := os.Open(v.V)
+	path := config.Path(v)
+	f, err := os.Open(path)
 	if err != nil {
 		diag := config.Errorf(v.Range, "Users file cannot be read", "%v.", err)
 		if errors.Is(err, fs.ErrPermission) {
@@ -336,10 +337,10 @@ func readUsersFile(v config.Value[string]) (users map[string]string, diags hcl.D
 	defer f.Close()
 	if info, err := f.Stat(); err == nil && info.Mode().Perm()&0o004 != 0 {
 		diags = append(diags, config.WithHint(config.Warnf(v.Range, "Everybody on this machine can read the users file",
-			"%s has mode %#o.", v.V, info.Mode().Perm()), "chmod o-r "+v.V))
+			"%s has mode %#o.", path, info.Mode().Perm()), "chmod o-r "+path))
 	}
 	if users, err = readUsers(f); err != nil {
-		diags = append(diags, config.Errorf(v.Range, "Users file cannot be used", "%s: %v.", v.V, err))
+		diags = append(diags, config.Errorf(v.Range, "Users file cannot be used", "%s: %v.", path, err))
 	}
 	return users, diags
 }

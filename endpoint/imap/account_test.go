@@ -1,0 +1,295 @@
+package imap
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// appendMessage sends a message and returns the tagged response.
+func (w *wire) appendMessage(mailbox, message string) string {
+	w.t.Helper()
+	w.send("append APPEND %s {%d+}\r\n%s\r\n", mailbox, len(message), message)
+	lines := w.until("append")
+	return lines[len(lines)-1]
+}
+
+// command sends a command and returns its tagged response.
+func (w *wire) command(format string, args ...any) string {
+	w.t.Helper()
+	w.send("c "+format+"\r\n", args...)
+	lines := w.until("c")
+	return lines[len(lines)-1]
+}
+
+func (w *wire) expectCommand(command, pattern string) {
+	w.t.Helper()
+	w.send("c %s\r\n", command)
+	lines := w.until("c")
+	if got := lines[len(lines)-1]; !strings.HasPrefix(got, "c "+pattern) {
+		w.t.Errorf("%.60s: got %q, want %s", command, got, pattern)
+	}
+}
+
+func TestAccountBounds(t *testing.T) {
+	w := dialPlain(t, start(t, testConfig(t)))
+	w.login()
+	if ok := w.command("CAPABILITY"); !strings.HasPrefix(ok, "c OK") {
+		t.Fatal(ok)
+	}
+	header := "Subject: x\r\n\r\n"
+	big := header + strings.Repeat("x", maxMessageSize-len(header))
+	for range maxAccountSize / maxMessageSize {
+		if got := w.appendMessage("INBOX", big); !strings.HasPrefix(got, "append OK") {
+			t.Fatalf("got %q", got)
+		}
+	}
+	if got := w.appendMessage("INBOX", "one more"); !strings.HasPrefix(got, "append NO [OVERQUOTA]") {
+		t.Errorf("message over the quota: %q", got)
+	}
+	w.expectCommand("SELECT INBOX", "OK")
+	w.expectCommand(`STORE 1 +FLAGS (\Deleted)`, "OK")
+	w.expectCommand("EXPUNGE", "OK")
+	if got := w.appendMessage("INBOX", "one more"); !strings.HasPrefix(got, "append OK") {
+		t.Errorf("message after room was made: %q", got)
+	}
+	w.expectCommand(`STORE 1:* +FLAGS (\Deleted)`, "OK")
+	w.expectCommand("EXPUNGE", "OK")
+
+	var keywords strings.Builder
+	for i := range maxKeywords {
+		fmt.Fprintf(&keywords, "keyword%d ", i)
+	}
+	w.expectCommand("CREATE a", "OK")
+	w.appendMessage("INBOX", header)
+	w.expectCommand("STORE 1 +FLAGS ("+keywords.String()+"more)", "NO [LIMIT]")
+	w.expectCommand("STORE 1 +FLAGS ("+strings.Repeat("x", maxKeywordLen+1)+")", "NO [LIMIT]")
+	w.expectCommand("STORE 1 -FLAGS (unheard)", "OK")
+
+	w.expectCommand("DELETE INBOX", "NO [CANNOT]")
+	w.expectCommand("RENAME INBOX b", "NO [CANNOT]")
+	w.expectCommand("SELECT a", "OK")
+	w.expectCommand("DELETE a", "NO [INUSE]")
+	w.expectCommand("RENAME a b", "NO [INUSE]")
+	w.expectCommand("UNSELECT", "OK")
+	w.expectCommand("RENAME a b/", "OK")
+	w.expectCommand("SELECT b", "OK")
+	w.expectCommand("SELECT absent", "NO")
+	w.expectCommand("DELETE b", "OK")
+	w.expectCommand("CREATE "+strings.Repeat("m", maxMailboxNameLen+1), "NO [LIMIT]")
+	for i := range maxMailboxes - 1 {
+		w.expectCommand(fmt.Sprintf("CREATE m%d", i), "OK")
+	}
+	w.expectCommand("CREATE one-more", "NO [LIMIT]")
+}
+
+func TestMessageCount(t *testing.T) {
+	w := dialPlain(t, start(t, testConfig(t)))
+	w.login()
+	w.expectCommand("CREATE copies", "OK")
+	w.appendMessage("INBOX", "Subject: x\r\n\r\n")
+	w.expectCommand("SELECT INBOX", "OK")
+	w.expectCommand("COPY 1 copies", "OK")
+	w.expectCommand("SELECT copies", "OK")
+	copies, other := 1, "INBOX"
+	// Doubling by copying to and fro ends at the bound.
+	for i := range 40 {
+		got := w.command("COPY 1:* %s", other)
+		if strings.HasPrefix(got, "c NO [OVERQUOTA]") {
+			return
+		}
+		if !strings.HasPrefix(got, "c OK") {
+			t.Fatalf("COPY %d: %q", i, got)
+		}
+		copies++
+		selected := []string{"INBOX", "copies"}[i%2]
+		other = []string{"copies", "INBOX"}[i%2]
+		w.expectCommand("SELECT "+selected, "OK")
+	}
+	t.Errorf("%d doublings were allowed", copies)
+}
+
+// TestCopyCrosswise: two sessions that copy in opposite directions do not wait for each other for ever, as they would in
+// imapmemserver, which locks the mailbox copied from and then the one copied to.
+func TestCopyCrosswise(t *testing.T) {
+	e := start(t, testConfig(t))
+	setup := dialPlain(t, e)
+	setup.login()
+	setup.expectCommand("CREATE a", "OK")
+	setup.expectCommand("CREATE b", "OK")
+	for _, mailbox := range []string{"a", "b"} {
+		for range 20 {
+			setup.appendMessage(mailbox, "Subject: x\r\n\r\n")
+		}
+	}
+	var both sync.WaitGroup
+	for _, direction := range [][2]string{{"a", "b"}, {"b", "a"}} {
+		w := dialPlain(t, e)
+		w.login()
+		w.expectCommand("SELECT "+direction[0], "OK")
+		both.Go(func() {
+			for i := range 100 {
+				fmt.Fprintf(w.conn, "t%d COPY 1:20 %s\r\n", i, direction[1])
+				for {
+					line, err := w.r.ReadString('\n')
+					if err != nil {
+						t.Errorf("COPY to %s: %v", direction[1], err)
+						return
+					}
+					if strings.HasPrefix(line, fmt.Sprintf("t%d ", i)) {
+						break
+					}
+				}
+			}
+		})
+	}
+	both.Wait()
+}
+
+// TestDeafSession: a session that has a mailbox selected and never asks for news is ended before what it is owed grows
+// without bound.
+func TestDeafSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := startPipes(t, testConfig(t))
+		sessions := make(map[string]*wire)
+		for _, name := range []string{"busy", "deaf", "idling"} {
+			w := dialPipe(t, e, loopback, false)
+			w.expect(`\* OK`)
+			w.login()
+			sessions[name] = w
+		}
+		busy := sessions["busy"]
+		for range 500 {
+			busy.appendMessage("INBOX", "Subject: x\r\n\r\n")
+		}
+		for _, w := range sessions {
+			w.expectCommand("SELECT INBOX", "OK")
+		}
+		sessions["idling"].send("i IDLE\r\n")
+		sessions["idling"].expect(`\+`)
+		heard := make(chan int)
+		go func() {
+			n := 0
+			for {
+				line, err := sessions["idling"].r.ReadString('\n')
+				if err != nil || strings.HasPrefix(line, "i ") {
+					heard <- n
+					return
+				}
+				n++
+			}
+		}()
+		for range maxPendingUpdates/500 + 1 {
+			busy.expectCommand(`STORE 1:* +FLAGS.SILENT (\Seen)`, "OK")
+		}
+		synctest.Wait()
+		if line, err := sessions["deaf"].r.ReadString('\n'); err == nil {
+			t.Errorf("the deaf session still runs: %q", line)
+		}
+		busy.expectCommand("NOOP", "OK")
+		sessions["idling"].send("DONE\r\n")
+		if n := <-heard; n < maxPendingUpdates {
+			t.Errorf("the idling session heard %d updates, want %d", n, maxPendingUpdates)
+		}
+	})
+}
+
+func TestTooManySessions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		config := testConfig(t)
+		config.MaxConnections = 2 * maxAccountSessions
+		config.MaxUnauthenticated = 2 * maxAccountSessions
+		e := startPipes(t, config)
+		var last *wire
+		for range maxAccountSessions {
+			last = dialPipe(t, e, loopback, false)
+			last.expect(`\* OK`)
+			last.login()
+		}
+		w := dialPipe(t, e, loopback, false)
+		w.expect(`\* OK`)
+		w.send("a LOGIN alice wonderland\r\n")
+		if line := w.expect(`a NO \[LIMIT\]`); strings.Contains(strings.ToLower(line), "authentication") {
+			t.Errorf("%q reads like a wrong password", line)
+		}
+		last.send("a LOGOUT\r\n")
+		last.until("a")
+		synctest.Wait()
+		w.login()
+	})
+}
+
+func TestMIMEStructure(t *testing.T) {
+	nested := func(n int) string { return strings.Repeat("Content-Type: message/rfc822\r\n\r\n", n) }
+	multipart := func(n int) string {
+		return strings.Repeat("Content-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\n", n)
+	}
+	flat := func(n int) string {
+		return "Content-Type: multipart/mixed; boundary=a\r\n\r\n" + strings.Repeat("--a\r\n\r\nx\r\n", n) + "--a--\r\n"
+	}
+	for _, tt := range []struct {
+		name, message string
+		ok            bool
+	}{
+		{"plain", "Subject: x\r\n\r\nbody", true},
+		{"empty", "", true},
+		{"garbage", "\xff\x00garbage", true},
+		{"forwarded message", nested(3) + "Subject: x\r\n\r\n", true},
+		{"at the bound", nested(maxMessageNesting) + "Subject: x\r\n\r\n", true},
+		{"beyond", nested(maxMessageNesting+1) + "Subject: x\r\n\r\n", false},
+		{"far beyond", nested(100_000), false},
+		{"upper case", strings.ToUpper(nested(100_000)), false},
+		{"folded", strings.ReplaceAll(nested(1000), "message/", "\r\n message/"), false},
+		{"multiparts", multipart(maxMultipartNesting) + "\r\nx", true},
+		{"too many multiparts", multipart(1000), false},
+		{"parts", flat(maxParts - 1), true},
+		{"too many parts", flat(maxParts + 1), false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if err := checkMIME([]byte(tt.message)); (err == nil) != tt.ok {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	w := dialPlain(t, start(t, testConfig(t)))
+	w.login()
+	if got := w.appendMessage("INBOX", nested(100_000)); !strings.HasPrefix(got, "append NO [LIMIT]") {
+		t.Errorf("APPEND of a nested message: %q", got)
+	}
+}
+
+func TestRefusedLoginsAreLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var logged bytes.Buffer
+		e, err := New(Config{
+			TLS: testConfig(t).TLS, Users: testConfig(t).Users, MaxConnections: 10, MaxUnauthenticated: 10,
+			LoginTimeout: time.Hour, IdleTimeout: time.Hour,
+		}, slog.New(slog.NewTextHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug})))
+		if err != nil {
+			t.Fatal(err)
+		}
+		startEndpoint(t, e)
+		w := dialPipe(t, e, loopback, false)
+		w.expect(`\* OK`)
+		for i := range 40 { // 80 s
+			w.send("a LOGIN \"al\\\"ice%d\" hunter2\r\n", i)
+			w.expect(`a NO`)
+		}
+		if lines := strings.Count(logged.String(), "login refused"); lines < linesPerMinute || lines > linesPerMinute+20 {
+			t.Errorf("%d lines in 80 s", lines)
+		}
+		for _, want := range []string{`client=127.0.0.1:4711`, `username="al\"ice0"`, "suppressed=10"} {
+			if !strings.Contains(logged.String(), want) {
+				t.Errorf("log has not %s:\n%s", want, &logged)
+			}
+		}
+		if strings.Contains(logged.String(), "hunter2") {
+			t.Error("a password was logged")
+		}
+	})
+}
