@@ -27,7 +27,7 @@ type setup struct {
 
 // decode turns a file into a setup. It opens no socket and makes no file. stateDir, if not empty, goes before the file's.
 func decode(file *config.File, stateDir string) (*setup, hcl.Diagnostics) {
-	s := &setup{hostname: file.Hostname.V, stateDir: cmp.Or(stateDir, file.StateDir.V, defaultStateDir())}
+	s := &setup{hostname: file.Hostname.V, stateDir: cmp.Or(stateDir, config.Path(file.StateDir), defaultStateDir())}
 	if file.Log != nil {
 		s.log = *file.Log
 	}

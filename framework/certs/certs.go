@@ -71,7 +71,7 @@ func ReadPair(pair Pair) (*tls.Certificate, error) {
 func openHint(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return "check the path; a relative one starts in the working directory"
+		return "check the path; a relative one starts in the folder of the configuration file"
 	case errors.Is(err, fs.ErrPermission):
 		return "let the user that runs mailturn read it, for example through a group"
 	default:

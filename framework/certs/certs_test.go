@@ -313,4 +313,3 @@ func TestErrorText(t *testing.T) {
 		t.Error("Unwrap does not give the cause")
 	}
 }
-

@@ -26,7 +26,7 @@ func Decode(block config.TLS) (Pair, hcl.Diagnostics) {
 				"add "+attribute.name+` = "/path/to/file.pem"`)}
 		}
 	}
-	pair := Pair{Cert: block.Cert.V, Key: block.Key.V}
+	pair := Pair{Cert: config.Path(block.Cert), Key: config.Path(block.Key)}
 	certificate, err := ReadPair(pair)
 	if certErr, ok := errors.AsType[*Error](err); ok {
 		rng := block.Cert.Range

@@ -8,6 +8,8 @@
 package config
 
 import (
+	"path/filepath"
+
 	"github.com/hashicorp/hcl/v2"
 )
 
@@ -28,6 +30,15 @@ func (v Value[T]) At(i int) hcl.Range {
 		return v.Range
 	}
 	return v.Elems[i]
+}
+
+// Path returns the file or folder that v names. A relative path starts in the folder of the configuration file that it
+// stands in, as that of the function file does, whatever the working directory. Empty stays empty.
+func Path(v Value[string]) string {
+	if v.V == "" || filepath.IsAbs(v.V) {
+		return v.V
+	}
+	return filepath.Join(filepath.Dir(v.Range.Filename), v.V)
 }
 
 // Block is embedded in a struct that decodes a block and records the place of its header.
@@ -53,7 +64,7 @@ type File struct {
 	Syntax Syntax
 
 	Hostname Value[string] `hcl:"hostname" doc:"Public name of this server: the default of realm, turn_server and the names in a self-signed certificate."`
-	StateDir Value[string] `hcl:"state_dir" type:"directory" doc:"Where the generated secret and the self-signed certificate are kept."`
+	StateDir Value[string] `hcl:"state_dir" type:"directory" default:"$STATE_DIRECTORY, else /var/lib/mailturn for root, else ~/.local/state/mailturn" doc:"Where the generated secret and the self-signed certificate are kept."`
 	TLS      *TLS          `hcl:"tls,block" doc:"Certificate of every endpoint that has none of its own."`
 	Log      *Log          `hcl:"log,block" doc:"What is logged, and how."`
 

@@ -75,7 +75,8 @@ func ExampleReference() {
 	// hostname   string
 	//            Public name of this server: the default of realm, turn_server and the
 	//            names in a self-signed certificate.
-	// state_dir  directory
+	// state_dir  directory, default $STATE_DIRECTORY, else /var/lib/mailturn for root,
+	//            else ~/.local/state/mailturn
 	//            Where the generated secret and the self-signed certificate are kept.
 	//
 	// tls {

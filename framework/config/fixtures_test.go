@@ -6,12 +6,12 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"regexp"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
+
+	"github.com/mailturn/mailturn/framework/config/configtest"
 )
 
 // testEndpoint has an attribute of each kind of value.
@@ -86,43 +86,13 @@ func TestValidFiles(t *testing.T) {
 	}
 }
 
-var expectation = regexp.MustCompile(`# (ERROR|WARNING): (.*?)\s*$`)
-
-// TestInvalidFiles compares the diagnostics of each file with the comments on its lines, which give the begin of the text.
+// TestInvalidFiles compares the diagnostics of each file with the comments on its lines.
 func TestInvalidFiles(t *testing.T) {
 	for _, name := range fixtures(t, "invalid") {
 		t.Run(filepath.Base(name), func(t *testing.T) {
 			t.Chdir(filepath.Dir(name))
 			f, _, diags := readEndpoints(filepath.Base(name))
-
-			type line struct {
-				file   string
-				number int
-			}
-			want := make(map[line]string)
-			for file, src := range f.sources.text {
-				for i, text := range strings.Split(string(src), "\n") {
-					if match := expectation.FindStringSubmatch(text); match != nil {
-						want[line{file, i + 1}] = match[1] + ": " + match[2]
-					}
-				}
-			}
-			for _, diag := range diags {
-				if diag.Subject == nil {
-					t.Errorf("no place: %v", diag)
-					continue
-				}
-				at := line{diag.Subject.Filename, diag.Subject.Start.Line}
-				severity := map[hcl.DiagnosticSeverity]string{hcl.DiagError: "ERROR", hcl.DiagWarning: "WARNING"}[diag.Severity]
-				got := fmt.Sprintf("%s: %s: %s", severity, diag.Summary, diag.Detail)
-				if want[at] == "" || !strings.HasPrefix(got, want[at]) {
-					t.Errorf("%s:%d: got  %s\nwant %s", at.file, at.number, got, want[at])
-				}
-				delete(want, at)
-			}
-			for at, text := range want {
-				t.Errorf("%s:%d: no diagnostic, want %s", at.file, at.number, text)
-			}
+			configtest.Expect(t, f.sources.text, diags)
 		})
 	}
 }

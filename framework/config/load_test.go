@@ -280,3 +280,26 @@ func TestFileIsText(t *testing.T) {
 		}
 	}
 }
+
+func TestPathStartsAtTheConfigurationFile(t *testing.T) {
+	f, diags := Parse("/etc/mailturn/maddy.conf", []byte(`
+state_dir = "state"
+tls {
+  cert = "/etc/ssl/cert.pem"
+  key  = "../ssl/key.pem"
+}
+`))
+	if len(diags) > 0 {
+		t.Fatal(diags)
+	}
+	for _, test := range []struct{ got, want string }{
+		{Path(f.StateDir), "/etc/mailturn/state"},
+		{Path(f.TLS.Cert), "/etc/ssl/cert.pem"},
+		{Path(f.TLS.Key), "/etc/ssl/key.pem"},
+		{Path(f.Hostname), ""},
+	} {
+		if test.got != filepath.FromSlash(test.want) {
+			t.Errorf("got %q, want %q", test.got, test.want)
+		}
+	}
+}

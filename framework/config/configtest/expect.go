@@ -10,8 +10,9 @@ import (
 	"github.com/hashicorp/hcl/v2"
 )
 
-// expectation is the end of a line that a diagnostic points to.
-var expectation = regexp.MustCompile(`# (ERROR|WARNING): (.*?)\s*$`)
+// expectation is the end of a line that a diagnostic points to. It ends in the word again where what the line needs to be
+// wrong, such as a comment inside a token, comes last.
+var expectation = regexp.MustCompile(`(ERROR|WARNING): (.*?)\s*(?:(?:ERROR|WARNING):)?$`)
 
 // Expect wants exactly one diagnostic for each line of sources that ends in the comment
 //
