@@ -87,6 +87,13 @@ func TestT12Unauthenticated(t *testing.T) {
 	c.allocate()
 }
 
+func TestT19AnotherRealm(t *testing.T) {
+	c, _ := udpClient(t, testConfig(t))
+	c.want(c.request(stun.MethodRefresh), 437)
+	c.realm = "example.com" // while the key is that of our realm
+	c.want(c.request(stun.MethodAllocate, transportUDP), 401)
+}
+
 func TestCredentialForms(t *testing.T) {
 	config := testConfig(t)
 	secrets := []credential.Secret{credential.NewSecret([]byte("the new one")), credential.NewSecret([]byte(testSecret))}
@@ -256,6 +263,7 @@ func TestT23RequestedAddressFamily(t *testing.T) {
 		t.Errorf("relayed address %v", relayed)
 	}
 	c.want(c.request(stun.MethodCreatePermission, peerAddr(publicPeer)), 443)
+	c.want(c.request(stun.MethodCreatePermission, peerAddr(netip.MustParseAddrPort("[::ffff:127.0.0.1]:40000"))), 443)
 	c.want(c.request(stun.MethodCreatePermission, peerAddr(netip.MustParseAddrPort("[::1]:40000"))), 0)
 }
 

@@ -166,6 +166,31 @@ func FuzzFromClient(f *testing.F) {
 	})
 }
 
+// Without an answer of pion's, clients get one all the same and nothing is left behind.
+func TestPionIsSilent(t *testing.T) {
+	b := newBareFront(t)
+	b.pion.nonce = nil
+	now := time.Unix(1758650868, 0)
+	s := newSigner(b, now)
+	if answer, _, _ := b.fromClient(s.message(stun.MethodAllocate, 1, transportUDP), s.from, now); answer != nil {
+		t.Fatalf("answered %x before pion", answer)
+	}
+	if request, _ := b.nextOrder(); request == nil || b.pion.current.method != 0 {
+		t.Fatal("the front does not ask for a nonce first")
+	}
+	b.settle(false)
+	if len(b.sent) != 1 {
+		t.Fatalf("%d answers, want 1", len(b.sent))
+	}
+	m, err := stun.Parse(b.sent[0])
+	if err != nil || m.Class != stun.ClassError || !m.VerifyIntegrity(s.key) {
+		t.Errorf("answer %x, %v", b.sent[0], err)
+	}
+	if request, _ := b.nextOrder(); request != nil || b.server.Allocations() != 0 {
+		t.Errorf("an order or %d allocations are left", b.server.Allocations())
+	}
+}
+
 func BenchmarkNonce(b *testing.B) {
 	n := newNonces(time.Hour)
 	tuple := FiveTuple{Client: netip.MustParseAddrPort("192.0.2.9:5000")}

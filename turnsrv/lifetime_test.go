@@ -103,6 +103,9 @@ func (b *bubble) send(c *rawClient, peer *memConn) bool {
 
 func TestT39AllocationExpires(t *testing.T) {
 	inBubble(t, func(c *Config) { c.NonceLifetime = time.Hour }, func(b *bubble) {
+		// The janitor's beat is that of the first allocation: it must not be what ends the second one on time.
+		b.client().allocate()
+		time.Sleep(janitorPeriod / 2)
 		c, peer := b.client(), b.listen()
 		relayed := c.allocate()
 		c.want(c.request(stun.MethodCreatePermission, peerAddr(peer.addr)), 0)
@@ -121,6 +124,12 @@ func TestT39AllocationExpires(t *testing.T) {
 		synctest.Wait()
 		if b.server.Allocations() != 0 || b.net.conns[relayed] != nil {
 			t.Error("the expired allocation still holds its port")
+		}
+		for f := range b.server.fronts {
+			f.byHandle.Range(func(handle, _ any) bool {
+				t.Errorf("the front remembers %v", handle)
+				return true
+			})
 		}
 		if last := b.events[len(b.events)-1]; last.Kind != AllocationEnded || last.Reason != "expired" || last.ToPeer.Packets != 1 {
 			t.Errorf("last event %+v", last)

@@ -45,8 +45,12 @@ func (f *front) createPermission(r *request, a *allocation, now time.Time) []byt
 	return nil
 }
 
-// sameFamily reports whether the relayed address can reach peer, RFC 8656 section 10.2.
+// sameFamily reports whether the relayed address can reach peer, RFC 8656 section 10.2. An IPv4-mapped address is of
+// neither family: it names a peer that an IPv6 socket does not reach.
 func (a *allocation) sameFamily(peer netip.AddrPort) bool {
+	if peer.Addr().Is4In6() {
+		return false
+	}
 	return peer.Addr().Is4() == (a.family == stun.IPv4)
 }
 
