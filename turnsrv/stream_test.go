@@ -212,6 +212,31 @@ func TestAnswersBeyondTheQueueEndTheConnection(t *testing.T) {
 	}
 }
 
+// turnutils_uclient looks at the first message of a TLS record only.
+func TestOneRecordForEachMessage(t *testing.T) {
+	messages := [][]byte{channelData(0x4000, "hello"), channelData(0x4000, ""), channelData(0x4001, "you")}
+	for transport, want := range map[Transport][][]byte{TCP: {bytes.Join(messages, nil)}, TLS: messages} {
+		near, far := net.Pipe()
+		var c counters
+		s := newStream(newStreamLink(1, &c), far)
+		s.tuple.Transport = transport
+		for _, m := range messages {
+			s.enqueue(m, media)
+		}
+		written := make(chan struct{})
+		go func() { defer close(written); s.write() }()
+		for _, w := range want {
+			buf := make([]byte, 1600)
+			if n, err := near.Read(buf); err != nil || !bytes.Equal(buf[:n], w) { // a pipe keeps writes apart
+				t.Errorf("%v: wrote %x, %v, want %x", transport, buf[:n], err, w)
+			}
+		}
+		close(s.gone)
+		<-written
+		_ = near.Close()
+	}
+}
+
 func TestT04AcceptErrorsEndNothing(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		conn, err := b.stream.dial()
