@@ -62,7 +62,7 @@ func New(config Config, logger *slog.Logger) (*Endpoint, error) {
 		logger:          logger,
 		entries:         serverEntries{config.Entries, config.TURN},
 		certificates:    store,
-		tlsConfig:       store.Config("imap"), // RFC 7595's registry name; clients without ALPN are accepted
+		tlsConfig:       store.Config("imap"), // the ALPN protocol ID; clients without ALPN are accepted
 		writeTimeout:    defaultWriteTimeout,
 		rejecting:       make(chan struct{}, maxRejecting),
 		sessions:        make(map[*session]struct{}),
