@@ -63,7 +63,7 @@ func (s *stream) serve() {
 }
 
 // handshake ends TLS, if the listener has begun it: whoever makes a listener with tls.NewListener leaves that to the
-// first Read, which would then have no deadline of its own.
+// first Read, which would then have no deadline of its own. A connection that may carry either has a method Encrypted.
 func (s *stream) handshake() error {
 	conn, ok := s.conn.(interface {
 		HandshakeContext(context.Context) error
@@ -71,10 +71,15 @@ func (s *stream) handshake() error {
 	if !ok {
 		return nil
 	}
-	s.tuple.Transport = TLS
 	ctx, cancel := context.WithTimeout(s.link.ctx, handshakeTimeout)
 	defer cancel()
-	return conn.HandshakeContext(ctx)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return err
+	}
+	if either, ok := s.conn.(interface{ Encrypted() bool }); !ok || either.Encrypted() {
+		s.tuple.Transport = TLS
+	}
+	return nil
 }
 
 func (s *stream) read() {

@@ -32,9 +32,10 @@ type Endpoint struct {
 	logger *slog.Logger
 	certs  *certs.Store // nil without TLS
 
-	server  *turnsrv.Server
-	sockets []socket
-	serving sync.WaitGroup
+	server    *turnsrv.Server
+	allocator *relay.Allocator
+	sockets   []socket
+	serving   sync.WaitGroup
 }
 
 // socket is one bound socket: packets is set for UDP, streams for TCP and TLS.
@@ -70,14 +71,32 @@ func (e *Endpoint) Start(context.Context) error {
 	if err != nil {
 		return err
 	}
-	server, err := e.newServer(addresses)
+	policy, err := e.peerPolicy(addresses)
 	if err != nil {
 		return err
 	}
-	if err := e.bind(); err != nil {
-		return errors.Join(err, e.closeSockets(), server.Close())
+	allocator, err := relay.New(relay.Config{
+		Addresses: addresses, MinPort: e.config.MinPort, MaxPort: e.config.MaxPort, Peers: policy,
+	})
+	if err != nil {
+		return err
 	}
-	e.server = server
+	server, err := turnsrv.New(turnsrv.Config{
+		Realm:                 e.config.Realm,
+		Authenticator:         credential.Verifier{Secrets: e.config.Secrets},
+		Relay:                 allocator,
+		ExpiredGrace:          grace(e.config.ExpiredGrace),
+		MaxAllocations:        e.config.TotalQuota,
+		MaxAllocationsPerUser: e.config.UserQuota,
+		Logger:                e.logger,
+	})
+	if err != nil {
+		return errors.Join(err, allocator.Close())
+	}
+	if err := e.bind(); err != nil {
+		return errors.Join(err, e.closeSockets(), server.Close(), allocator.Close())
+	}
+	e.server, e.allocator = server, allocator
 	for _, s := range e.sockets {
 		e.serving.Go(func() {
 			var err error
@@ -94,7 +113,8 @@ func (e *Endpoint) Start(context.Context) error {
 	return nil
 }
 
-func (e *Endpoint) newServer(addresses []relay.Address) (*turnsrv.Server, error) {
+// peerPolicy says which peers may be reached, and tells the operator about the addresses of the relay.
+func (e *Endpoint) peerPolicy(addresses []relay.Address) (*peer.Policy, error) {
 	own, err := peer.LocalAddrs()
 	if err != nil {
 		return nil, fmt.Errorf("list this machine's addresses: %w", err)
@@ -111,21 +131,15 @@ func (e *Endpoint) newServer(addresses []relay.Address) (*turnsrv.Server, error)
 	if _, ok := policy.CheckAddr(netip.AddrFrom4([4]byte{127, 0, 0, 1})); ok {
 		e.logger.Warn("the relay reaches loopback addresses of this machine, because peers allows them")
 	}
-	allocator, err := relay.New(relay.Config{
-		Addresses: addresses, MinPort: e.config.MinPort, MaxPort: e.config.MaxPort, Peers: policy,
-	})
-	if err != nil {
-		return nil, err
+	return policy, nil
+}
+
+// grace is the configured time as turnsrv has it, where zero stands for the default and less for none.
+func grace(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
 	}
-	return turnsrv.New(turnsrv.Config{
-		Realm:                 e.config.Realm,
-		Authenticator:         credential.Verifier{Secrets: e.config.Secrets},
-		Relay:                 allocator,
-		ExpiredGrace:          e.config.ExpiredGrace,
-		MaxAllocations:        e.config.TotalQuota,
-		MaxAllocationsPerUser: e.config.UserQuota,
-		Logger:                e.logger,
-	})
+	return d
 }
 
 // bind opens a socket for each address, one for tcp:// and tls:// together where they are the same.
@@ -140,7 +154,7 @@ func (e *Endpoint) bind() error {
 		var err error
 		switch address.Scheme {
 		case "udp":
-			s.packets, err = net.ListenPacket("udp", address.HostPort())
+			s.packets, err = listenUDP(address)
 		case "tcp", "tls":
 			s.streams, err = net.Listen("tcp", address.HostPort())
 		}
@@ -162,6 +176,22 @@ func (e *Endpoint) bind() error {
 		e.logger.Info("listening", "listen", address)
 	}
 	return nil
+}
+
+// receiveBuffer is asked for on UDP sockets, in bytes: the media of hundreds of calls for the tenth of a second in which a
+// busy machine may not come to read it. The system grants what net.core.rmem_max allows.
+const receiveBuffer = 4 << 20
+
+func listenUDP(address listen.Addr) (net.PacketConn, error) {
+	conn, err := net.ListenPacket("udp", address.HostPort())
+	if err != nil {
+		return nil, err
+	}
+	if err := conn.(*net.UDPConn).SetReadBuffer(receiveBuffer); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
 }
 
 // bindError says what can be done about a socket that cannot be bound.
@@ -201,5 +231,5 @@ func (e *Endpoint) Shutdown(ctx context.Context) error {
 		err = nil
 	}
 	e.serving.Wait()
-	return err
+	return errors.Join(err, e.allocator.Close())
 }
