@@ -229,3 +229,25 @@ func mint(username string) string {
 	mac.Write([]byte(username))
 	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
 }
+
+// TestOnePortEveryTransport prefers TLS, so that both metadata values carry one port, and uses it over every transport: a
+// client that knows only the first value sends UDP there.
+func TestOnePortEveryTransport(t *testing.T) {
+	stateDir, p := t.TempDir(), freePorts(t)
+	p.turns = p.turn
+	start(t, stateDir, "--config", configure(t, p, "", "turn_prefer_tls = true"))
+	turn, turns := discover(t, p, stateDir, "alice@example.org", "wonderland")
+	if want := strconv.Itoa(p.turn); turn.port != want || turns.port != want {
+		t.Errorf("got the ports %s and %s, want %s in both", turn.port, turns.port, want)
+	}
+	for _, transport := range transports {
+		t.Run(transport.name, func(t *testing.T) {
+			t.Parallel()
+			result := uclient(t, turn, p.turn, append([]string{"-y", "-n", "5", "-m", "2"}, transport.options...)...)
+			if result.sent == 0 {
+				t.Fatalf("nothing was sent:\n%s", result.output)
+			}
+			result.wantAll(t, result.sent)
+		})
+	}
+}
