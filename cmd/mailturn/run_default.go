@@ -103,7 +103,7 @@ Ask for the relay as a mail client does (openssl):
 
 Send packets through the relay, from one client to another (coturn's turnutils_uclient; -t is TCP, -t -S is TLS):
 
-  turnutils_uclient -y -m 2 -n 20 -u %[8]s -w %[9]s -p %[10]d %[11]s
+  turnutils_uclient -y -m 2 -n 20 -u %[8]s -w '%[9]s' -p %[10]d %[11]s
 
 Stop with Ctrl-C.
 `, demoUser, password, join(server.Listen), join(relay.Listen), s.stateDir,
