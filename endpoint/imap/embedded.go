@@ -57,6 +57,7 @@ func newEmbedded(users map[string]string, logger *slog.Logger) (*embedded, error
 		InsecureAuth: true, // whether TLS comes first is decided where the client's connection is
 	})
 	e.serving.Go(func() { e.server.Serve(e.listener) })
+	<-e.listener.accepting // go-imap's Close must not be called while Serve begins
 	return e, nil
 }
 

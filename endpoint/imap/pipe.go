@@ -3,6 +3,7 @@ package imap
 import (
 	"io"
 	"net"
+	"sync"
 	"time"
 )
 
@@ -46,12 +47,14 @@ func (pipeAddr) String() string  { return "embedded" }
 
 // A pipeListener hands the server's ends of pipes to a server's accept loop.
 type pipeListener struct {
-	conns  chan net.Conn
-	closed chan struct{} // closed by Close, which is called once
+	conns     chan net.Conn
+	closed    chan struct{} // closed by Close, which is called once
+	accepting chan struct{} // closed by the first Accept
+	first     sync.Once
 }
 
 func newPipeListener() *pipeListener {
-	return &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+	return &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{}), accepting: make(chan struct{})}
 }
 
 // offer gives conn to the accept loop, or returns net.ErrClosed.
@@ -65,6 +68,7 @@ func (l *pipeListener) offer(conn net.Conn) error {
 }
 
 func (l *pipeListener) Accept() (net.Conn, error) {
+	l.first.Do(func() { close(l.accepting) })
 	select {
 	case conn := <-l.conns:
 		return conn, nil
