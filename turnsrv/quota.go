@@ -4,16 +4,22 @@ import "sync"
 
 // quota counts allocations, from before they are made until after they are ended. Safe for concurrent use.
 type quota struct {
-	max, maxPerSubject int // 0 is no limit
-
-	mu        sync.Mutex
-	total     int
-	bySubject map[string]int
-	empty     []chan struct{} // closed when total falls to 0
+	mu                 sync.Mutex // guards what follows
+	max, maxPerSubject int        // 0 is no limit
+	total              int
+	bySubject          map[string]int
+	empty              []chan struct{} // closed when total falls to 0
 }
 
 func newQuota(max, maxPerSubject int) *quota {
 	return &quota{max: max, maxPerSubject: maxPerSubject, bySubject: make(map[string]int)}
+}
+
+// limit replaces the limits. What is there already stays.
+func (q *quota) limit(max, maxPerSubject int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.max, q.maxPerSubject = max, maxPerSubject
 }
 
 // take counts one more allocation for subject and reports whether there was room for it.

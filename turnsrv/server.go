@@ -160,6 +160,11 @@ func (s *Server) Close() error {
 	return nil
 }
 
+// SetQuotas replaces MaxAllocations and MaxAllocationsPerUser of the Config. Allocations that are there already stay.
+func (s *Server) SetQuotas(maxAllocations, maxAllocationsPerUser int) {
+	s.quota.limit(maxAllocations, maxAllocationsPerUser)
+}
+
 // Allocations returns the number of live allocations.
 func (s *Server) Allocations() int { return s.quota.count() }
 

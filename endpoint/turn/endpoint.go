@@ -18,7 +18,6 @@ import (
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/listen"
 	"github.com/mailturn/mailturn/turnsrv"
-	"github.com/mailturn/mailturn/turnsrv/credential"
 	"github.com/mailturn/mailturn/turnsrv/peer"
 	"github.com/mailturn/mailturn/turnsrv/relay"
 )
@@ -32,8 +31,10 @@ type Endpoint struct {
 	logger *slog.Logger
 	certs  *certs.Store // nil without TLS
 
+	secrets   *secrets
 	server    *turnsrv.Server
 	allocator *relay.Allocator
+	addresses []relay.Address
 	sockets   []socket
 	serving   sync.WaitGroup
 }
@@ -54,7 +55,8 @@ func (s socket) Close() error {
 // New makes an endpoint of a decoded configuration, which has to have secrets, and certificates if it listens with TLS. It
 // reads the certificates and opens no socket.
 func New(c Config, logger *slog.Logger) (*Endpoint, error) {
-	e := &Endpoint{config: c, logger: logger}
+	e := &Endpoint{config: c, logger: logger, secrets: new(secrets)}
+	e.secrets.set(c.Secrets)
 	if len(c.Ports("tls")) > 0 {
 		store, err := certs.Load(c.TLS, logger)
 		if err != nil {
@@ -71,10 +73,11 @@ func (e *Endpoint) Start(context.Context) error {
 	if err != nil {
 		return err
 	}
-	policy, err := e.peerPolicy(addresses)
+	policy, err := peerPolicy(e.config, addresses)
 	if err != nil {
 		return err
 	}
+	e.announce(addresses, policy)
 	allocator, err := relay.New(relay.Config{
 		Addresses: addresses, MinPort: e.config.MinPort, MaxPort: e.config.MaxPort, Peers: policy,
 	})
@@ -83,7 +86,7 @@ func (e *Endpoint) Start(context.Context) error {
 	}
 	server, err := turnsrv.New(turnsrv.Config{
 		Realm:                 e.config.Realm,
-		Authenticator:         credential.Verifier{Secrets: e.config.Secrets},
+		Authenticator:         e.secrets,
 		Relay:                 allocator,
 		ExpiredGrace:          grace(e.config.ExpiredGrace),
 		MaxAllocations:        e.config.TotalQuota,
@@ -96,7 +99,7 @@ func (e *Endpoint) Start(context.Context) error {
 	if err := e.bind(); err != nil {
 		return errors.Join(err, e.closeSockets(), server.Close(), allocator.Close())
 	}
-	e.server, e.allocator = server, allocator
+	e.server, e.allocator, e.addresses = server, allocator, addresses
 	for _, s := range e.sockets {
 		e.serving.Go(func() {
 			var err error
@@ -113,25 +116,30 @@ func (e *Endpoint) Start(context.Context) error {
 	return nil
 }
 
-// peerPolicy says which peers may be reached, and tells the operator about the addresses of the relay.
-func (e *Endpoint) peerPolicy(addresses []relay.Address) (*peer.Policy, error) {
+// peerPolicy says which peers may be reached.
+func peerPolicy(c Config, addresses []relay.Address) (*peer.Policy, error) {
 	own, err := peer.LocalAddrs()
 	if err != nil {
 		return nil, fmt.Errorf("list this machine's addresses: %w", err)
 	}
 	for _, address := range addresses {
 		own = append(own, address.Advertise)
+	}
+	return peer.New(peer.Rules{Allow: c.PeersAllow, Deny: c.PeersDeny, Own: own}), nil
+}
+
+// announce tells the operator where relayed addresses are, and what may be wrong with them.
+func (e *Endpoint) announce(addresses []relay.Address, policy *peer.Policy) {
+	for _, address := range addresses {
 		e.logger.Info("relay", "relay_ip", address.Advertise, "relay_bind", address.Bind,
 			"min_port", e.config.MinPort, "max_port", e.config.MaxPort, "realm", e.config.Realm)
 		if address.Advertise.IsPrivate() {
 			e.logger.Warn("peers on the internet cannot reach the relay: set relay_ip to the public address", "relay_ip", address.Advertise)
 		}
 	}
-	policy := peer.New(peer.Rules{Allow: e.config.PeersAllow, Deny: e.config.PeersDeny, Own: own})
 	if _, ok := policy.CheckAddr(netip.AddrFrom4([4]byte{127, 0, 0, 1})); ok {
 		e.logger.Warn("the relay reaches loopback addresses of this machine, because peers allows them")
 	}
-	return policy, nil
 }
 
 // grace is the configured time as turnsrv has it, where zero stands for the default and less for none.

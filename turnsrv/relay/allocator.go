@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -89,7 +90,7 @@ type Request struct {
 
 // Allocator opens relayed addresses. It is safe for concurrent use.
 type Allocator struct {
-	peers            *peer.Policy
+	peers            atomic.Pointer[peer.Policy]
 	minPort, maxPort int
 	families         map[stun.Family]*family // written by New only
 
@@ -135,9 +136,10 @@ func New(config Config) (*Allocator, error) {
 		config.Listen = listenUDP
 	}
 	a := &Allocator{
-		peers: config.Peers, minPort: int(config.MinPort), maxPort: int(config.MaxPort),
+		minPort: int(config.MinPort), maxPort: int(config.MaxPort),
 		families: make(map[stun.Family]*family), reserved: make(map[Token]*reservation),
 	}
+	a.peers.Store(config.Peers)
 	for _, addr := range config.Addresses {
 		addr.Bind, addr.Advertise = addr.Bind.Unmap(), addr.Advertise.Unmap()
 		if !addr.Bind.IsValid() || !addr.Advertise.IsValid() || addr.Bind.Is4() != addr.Advertise.Is4() {
@@ -297,6 +299,9 @@ func (a *Allocator) claim(token Token, owner Owner) (*Conn, error) {
 	return a.newConn(held.family, held.port, held.socket, owner), nil
 }
 
+// SetPeers replaces the policy, for what is sent from now on on running allocations too.
+func (a *Allocator) SetPeers(peers *peer.Policy) { a.peers.Store(peers) }
+
 // Close gives up the ports that are held for a token. Open relayed addresses stay with their owners.
 func (a *Allocator) Close() error {
 	a.mu.Lock()
@@ -314,10 +319,10 @@ func (a *Allocator) Close() error {
 // ports are relayed addresses is seen only at a send.
 func (a *Allocator) MayPermit(addr netip.Addr) (rule string, ok bool) {
 	if a.ownFamily(addr) != nil {
-		rule, denied := a.peers.Denied(addr)
+		rule, denied := a.peers.Load().Denied(addr)
 		return rule, !denied
 	}
-	return a.peers.CheckAddr(addr)
+	return a.peers.Load().CheckAddr(addr)
 }
 
 // MayReach reports whether a packet may go to addr now.
@@ -332,12 +337,12 @@ func (a *Allocator) MayReach(addr netip.AddrPort) (rule string, ok bool) {
 // sends back what comes from inside, so that a relayed address of ours is reached by the address to bind.
 func (a *Allocator) route(addr netip.AddrPort) (target netip.AddrPort, rule string, ok bool) {
 	if f := a.ownFamily(addr.Addr()); f != nil && f.live(addr.Port()) {
-		if rule, denied := a.peers.Denied(addr.Addr()); denied {
+		if rule, denied := a.peers.Load().Denied(addr.Addr()); denied {
 			return netip.AddrPort{}, rule, false
 		}
 		return netip.AddrPortFrom(f.loop, addr.Port()), "", true
 	}
-	rule, ok = a.peers.Check(addr)
+	rule, ok = a.peers.Load().Check(addr)
 	return addr, rule, ok
 }
 
