@@ -1,6 +1,7 @@
 package turn
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -23,7 +24,7 @@ func started(t *testing.T, c Config) *Endpoint {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := e.Shutdown(t.Context()); err != nil {
+		if err := e.Shutdown(context.Background()); err != nil {
 			t.Error(err)
 		}
 	})
