@@ -6,8 +6,13 @@ import (
 	"strings"
 )
 
-// maxCommand bounds a command that the Filter reads whole, literals included.
-const maxCommand = 64 << 10
+const (
+	// maxCommand bounds a command that the Filter reads whole, literals included.
+	maxCommand = 64 << 10
+	// maxSwallowed bounds a non-synchronising literal of a command that is refused here. Its client sends it all the
+	// same; beyond this, a BYE is the better answer, which RFC 7888 section 4 allows.
+	maxSwallowed = 1 << 20
+)
 
 // clientStream is how far the client's stream has been read.
 //
@@ -304,6 +309,9 @@ func (f *Filter) endLine() Event {
 	if c.mode == discard && kind == synchronising {
 		// Refused by the tagged response (RFC 9051 section 4.3).
 		return f.endCommand()
+	}
+	if c.mode == discard && c.answer != "" && c.literal > maxSwallowed {
+		return f.close("Literal too large")
 	}
 	return Continue
 }
