@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -96,59 +97,82 @@ func TestMessageCount(t *testing.T) {
 	w.expectCommand("SELECT INBOX", "OK")
 	w.expectCommand("COPY 1 copies", "OK")
 	w.expectCommand("SELECT copies", "OK")
-	copies, other := 1, "INBOX"
+	other := "INBOX"
 	// Doubling by copying to and fro ends at the bound.
-	for i := range 40 {
+	for i := 0; ; i++ {
 		got := w.command("COPY 1:* %s", other)
 		if strings.HasPrefix(got, "c NO [OVERQUOTA]") {
-			return
+			break
 		}
-		if !strings.HasPrefix(got, "c OK") {
+		if !strings.HasPrefix(got, "c OK") || i > 40 {
 			t.Fatalf("COPY %d: %q", i, got)
 		}
-		copies++
-		selected := []string{"INBOX", "copies"}[i%2]
+		w.expectCommand("SELECT "+other, "OK")
 		other = []string{"copies", "INBOX"}[i%2]
-		w.expectCommand("SELECT "+selected, "OK")
 	}
-	t.Errorf("%d doublings were allowed", copies)
+	total := 0
+	for _, mailbox := range []string{"INBOX", "copies"} {
+		w.send("s STATUS %s (MESSAGES)\r\n", mailbox)
+		line := w.until("s")[0]
+		_, count, _ := strings.Cut(strings.TrimSuffix(line, ")"), "(MESSAGES ")
+		n, err := strconv.Atoi(count)
+		if err != nil {
+			t.Fatalf("got %q", line)
+		}
+		total += n
+	}
+	if total > maxMessages || total < maxMessages/4 {
+		t.Errorf("%d messages, the bound is %d", total, maxMessages)
+	}
 }
 
-// TestCopyCrosswise: two sessions that copy in opposite directions do not wait for each other for ever, as they would in
-// imapmemserver, which locks the mailbox copied from and then the one copied to.
-func TestCopyCrosswise(t *testing.T) {
+// TestMoveCrosswise: two sessions that move messages in opposite directions do not wait for each other for ever, as they would in
+// imapmemserver, which locks the mailbox moved from and then the one moved to, in COPY too. A third one, in the middle of a FETCH,
+// keeps one of the mailboxes locked while both begin.
+func TestMoveCrosswise(t *testing.T) {
 	e := start(t, testConfig(t))
-	setup := dialPlain(t, e)
-	setup.login()
-	setup.expectCommand("CREATE a", "OK")
-	setup.expectCommand("CREATE b", "OK")
+	sessions := make(map[string]*wire)
+	for _, name := range []string{"a to b", "b to a", "reader of b"} {
+		w := dialPipe(t, e, loopback, false)
+		w.conn.SetDeadline(time.Now().Add(20 * time.Second))
+		w.expect(`\* OK`)
+		w.login()
+		sessions[name] = w
+	}
+	forth, back, reader := sessions["a to b"], sessions["b to a"], sessions["reader of b"]
 	for _, mailbox := range []string{"a", "b"} {
-		for range 20 {
-			setup.appendMessage(mailbox, "Subject: x\r\n\r\n")
+		reader.expectCommand("CREATE "+mailbox, "OK")
+		for range 10 {
+			reader.appendMessage(mailbox, "Subject: x\r\n\r\n"+strings.Repeat("x", 1<<18))
 		}
 	}
-	var both sync.WaitGroup
-	for _, direction := range [][2]string{{"a", "b"}, {"b", "a"}} {
-		w := dialPlain(t, e)
-		w.login()
-		w.expectCommand("SELECT "+direction[0], "OK")
-		both.Go(func() {
-			for i := range 100 {
-				fmt.Fprintf(w.conn, "t%d COPY 1:20 %s\r\n", i, direction[1])
-				for {
-					line, err := w.r.ReadString('\n')
-					if err != nil {
-						t.Errorf("COPY to %s: %v", direction[1], err)
+	forth.expectCommand("SELECT a", "OK")
+	back.expectCommand("SELECT b", "OK")
+	reader.expectCommand("SELECT b", "OK")
+	for range 50 {
+		if t.Failed() {
+			return
+		}
+		reader.expectCommand("NOOP", "OK")
+		reader.send("r FETCH 1 BODY.PEEK[]\r\n")
+		reader.expect(`\* 1 FETCH`)
+		back.send("c MOVE 1 a\r\n")
+		forth.send("c MOVE 1 b\r\n")
+		var answered sync.WaitGroup
+		for _, w := range []*wire{forth, back} {
+			answered.Go(func() {
+				for line := ""; !strings.HasPrefix(line, "c OK"); {
+					var err error
+					if line, err = w.r.ReadString('\n'); err != nil {
+						t.Errorf("got %q and %v", line, err)
 						return
 					}
-					if strings.HasPrefix(line, fmt.Sprintf("t%d ", i)) {
-						break
-					}
 				}
-			}
-		})
+			})
+		}
+		reader.until("r")
+		answered.Wait()
 	}
-	both.Wait()
 }
 
 // TestDeafSession: a session that has a mailbox selected and never asks for news is ended before what it is owed grows
