@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 )
 
 // Endpoint is a configured part of the server that listens and serves, such as the IMAP or the TURN endpoint.
@@ -17,7 +18,7 @@ type Endpoint interface {
 	Shutdown(ctx context.Context) error
 }
 
-// Group starts endpoints in the order in which they were added and shuts them down in reverse.
+// Group starts endpoints in the order in which they were added and shuts them down together.
 // The zero value is an empty group. It is not safe for concurrent use.
 type Group struct {
 	members []member
@@ -34,8 +35,8 @@ func (g *Group) Add(name string, endpoint Endpoint) {
 	g.members = append(g.members, member{name, endpoint})
 }
 
-// Start starts the endpoints in order. When one fails, those already running are shut down again, in reverse, and the
-// error names the endpoint that failed.
+// Start starts the endpoints in order. When one fails, those already running are shut down again, and the error names the
+// endpoint that failed.
 func (g *Group) Start(ctx context.Context) error {
 	for _, m := range g.members {
 		if err := m.endpoint.Start(ctx); err != nil {
@@ -46,14 +47,19 @@ func (g *Group) Start(ctx context.Context) error {
 	return nil
 }
 
-// Shutdown shuts down the endpoints that run, in reverse order, each with what is left of ctx, and joins their errors.
+// Shutdown shuts down the endpoints that run, all at once, so that each has all of ctx's time to let its sessions end. It
+// returns when all have ended, and joins their errors.
 func (g *Group) Shutdown(ctx context.Context) error {
-	var errs []error
-	for ; g.started > 0; g.started-- {
-		m := g.members[g.started-1]
-		if err := m.endpoint.Shutdown(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", m.name, err))
-		}
+	errs := make([]error, g.started)
+	var ending sync.WaitGroup
+	for i, m := range g.members[:g.started] {
+		ending.Go(func() {
+			if err := m.endpoint.Shutdown(ctx); err != nil {
+				errs[i] = fmt.Errorf("%s: %w", m.name, err)
+			}
+		})
 	}
+	ending.Wait()
+	g.started = 0
 	return errors.Join(errs...)
 }

@@ -5,30 +5,51 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
+// recorder writes down what is done with it. If others is not nil, its Shutdown waits until as many are being shut down.
 type recorder struct {
-	name  string
-	calls *[]string
-	err   error
+	name   string
+	log    *callLog
+	err    error
+	others *sync.WaitGroup
+}
+
+type callLog struct {
+	mu    sync.Mutex
+	calls []string
+}
+
+func (l *callLog) add(call string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.calls = append(l.calls, call)
 }
 
 func (r recorder) Start(context.Context) error {
-	*r.calls = append(*r.calls, "start "+r.name)
+	r.log.add("start " + r.name)
 	return r.err
 }
 
 func (r recorder) Shutdown(context.Context) error {
-	*r.calls = append(*r.calls, "stop "+r.name)
-	return nil
+	if r.others != nil {
+		r.others.Done()
+		r.others.Wait()
+	}
+	r.log.add("stop " + r.name)
+	return r.err
 }
 
-func TestGroupStopsInReverse(t *testing.T) {
-	var calls []string
+// TestGroupStopsTogether would hang if one endpoint had to end before the next is told to.
+func TestGroupStopsTogether(t *testing.T) {
+	var log callLog
+	var both sync.WaitGroup
+	both.Add(2)
 	var g Group
-	g.Add("turn", recorder{"turn", &calls, nil})
-	g.Add("imap", recorder{"imap", &calls, nil})
+	g.Add("turn", recorder{"turn", &log, nil, &both})
+	g.Add("imap", recorder{"imap", &log, nil, &both})
 	if err := g.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -38,25 +59,26 @@ func TestGroupStopsInReverse(t *testing.T) {
 	if err := g.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	slices.Sort(log.calls[2:])
 	want := []string{"start turn", "start imap", "stop imap", "stop turn"}
-	if !slices.Equal(calls, want) {
-		t.Errorf("got %v, want %v", calls, want)
+	if !slices.Equal(log.calls, want) {
+		t.Errorf("got %v, want %v", log.calls, want)
 	}
 }
 
 func TestGroupStartFailureStopsTheStarted(t *testing.T) {
-	var calls []string
+	var log callLog
 	inUse := errors.New("address already in use")
 	var g Group
-	g.Add("turn", recorder{"turn", &calls, nil})
-	g.Add("imap", recorder{"imap", &calls, inUse})
-	g.Add("http", recorder{"http", &calls, nil})
+	g.Add("turn", recorder{"turn", &log, nil, nil})
+	g.Add("imap", recorder{"imap", &log, inUse, nil})
+	g.Add("http", recorder{"http", &log, nil, nil})
 	err := g.Start(t.Context())
 	if !errors.Is(err, inUse) || !strings.Contains(err.Error(), "imap: ") {
 		t.Errorf("got error %v, want it to name imap and wrap %v", err, inUse)
 	}
 	want := []string{"start turn", "start imap", "stop turn"}
-	if !slices.Equal(calls, want) {
-		t.Errorf("got %v, want %v", calls, want)
+	if !slices.Equal(log.calls, want) {
+		t.Errorf("got %v, want %v", log.calls, want)
 	}
 }
