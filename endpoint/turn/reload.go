@@ -3,6 +3,7 @@ package turn
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/mailturn/mailturn/turnsrv"
@@ -25,41 +26,48 @@ func (s *secrets) Lookup(username, realm string) (credential.Grant, bool) {
 	return s.verifier.Load().Lookup(username, realm)
 }
 
+// NeedsRestart returns the names of the attributes, sorted, that differ between the running configuration and c and that
+// Reload cannot change.
+func (e *Endpoint) NeedsRestart(c Config) []string {
+	var names []string
+	for name, changed := range map[string]bool{
+		"listen":        !slices.Equal(e.config.Listen, c.Listen),
+		"tls":           !slices.Equal(e.config.TLS, c.TLS),
+		"realm":         e.config.Realm != c.Realm,
+		"relay_ip":      !slices.Equal(e.config.RelayIP, c.RelayIP),
+		"relay_bind":    !slices.Equal(e.config.RelayBind, c.RelayBind),
+		"relay_ports":   e.config.MinPort != c.MinPort || e.config.MaxPort != c.MaxPort,
+		"expired_grace": e.config.ExpiredGrace != c.ExpiredGrace,
+	} {
+		if changed {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
 // Reload applies a new configuration to the running endpoint: secrets, peers, quotas, drain_timeout, and what has changed
-// in the certificate files. Running calls go on, with the credentials that they began with. What else has changed needs a
-// new start: pending lists the names of these attributes. On an error nothing was changed.
+// in the certificate files. Running calls go on, with the credentials that they began with. It fails, and changes nothing,
+// if NeedsRestart names something, or if a certificate cannot be used.
 //
 // It must not be called before Start, or concurrently with other methods.
-func (e *Endpoint) Reload(c Config) (pending []string, err error) {
+func (e *Endpoint) Reload(c Config) error {
+	if names := e.NeedsRestart(c); len(names) > 0 {
+		return fmt.Errorf("a change of %s needs a new start", strings.Join(names, ", "))
+	}
 	policy, err := peerPolicy(c, e.addresses)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if e.certs != nil {
 		if err := e.certs.Reload(); err != nil {
-			return nil, fmt.Errorf("the certificate in use stays: %w", err)
+			return fmt.Errorf("the certificate in use stays: %w", err)
 		}
 	}
 	e.secrets.set(c.Secrets)
 	e.allocator.SetPeers(policy)
 	e.server.SetQuotas(c.TotalQuota, c.UserQuota)
-
-	old := e.config
-	e.config.Secrets, e.config.PeersAllow, e.config.PeersDeny = c.Secrets, c.PeersAllow, c.PeersDeny
-	e.config.TotalQuota, e.config.UserQuota, e.config.DrainTimeout = c.TotalQuota, c.UserQuota, c.DrainTimeout
-	for name, changed := range map[string]bool{
-		"listen":        !slices.Equal(old.Listen, c.Listen),
-		"tls":           !slices.Equal(old.TLS, c.TLS),
-		"realm":         old.Realm != c.Realm,
-		"relay_ip":      !slices.Equal(old.RelayIP, c.RelayIP),
-		"relay_bind":    !slices.Equal(old.RelayBind, c.RelayBind),
-		"relay_ports":   old.MinPort != c.MinPort || old.MaxPort != c.MaxPort,
-		"expired_grace": old.ExpiredGrace != c.ExpiredGrace,
-	} {
-		if changed {
-			pending = append(pending, name)
-		}
-	}
-	slices.Sort(pending)
-	return pending, nil
+	e.config = c
+	return nil
 }

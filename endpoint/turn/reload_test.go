@@ -2,10 +2,10 @@ package turn
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,9 +36,8 @@ func TestReloadRotatesTheSecret(t *testing.T) {
 	e := started(t, c)
 	rotated := c
 	rotated.Secrets = append([]credential.Secret{credential.NewSecret([]byte("battery staple correct horse"))}, c.Secrets...)
-	pending, err := e.Reload(rotated)
-	if err != nil || len(pending) != 0 {
-		t.Fatalf("got %v, %v, want nothing left for a new start", pending, err)
+	if err := e.Reload(rotated); err != nil {
+		t.Fatal(err)
 	}
 	for _, secret := range rotated.Secrets {
 		issued := credential.Issuer{Secret: secret, TTL: time.Hour}.Issue(time.Now())
@@ -58,7 +57,7 @@ func TestReloadReplacesPeers(t *testing.T) {
 		t.Fatal("a private peer is permitted by default")
 	}
 	c.PeersAllow = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
-	if _, err := e.Reload(c); err != nil {
+	if err := e.Reload(c); err != nil {
 		t.Fatal(err)
 	}
 	if rule, ok := e.allocator.MayPermit(private); !ok {
@@ -69,11 +68,13 @@ func TestReloadReplacesPeers(t *testing.T) {
 func TestReloadNamesWhatNeedsANewStart(t *testing.T) {
 	c := loopback(listen.Addr{Scheme: "udp", Host: "127.0.0.1"})
 	e := started(t, c)
-	c.Realm, c.MinPort = "example.com", c.MinPort+1
-	for range 2 { // it stays true until there is a new start
-		pending, err := e.Reload(c)
-		if want := "[realm relay_ports]"; err != nil || fmt.Sprint(pending) != want {
-			t.Errorf("got %v, %v, want %s", pending, err, want)
-		}
+	changed := c
+	changed.Realm, changed.MinPort = "example.com", c.MinPort+1
+	changed.PeersAllow = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	if err := e.Reload(changed); err == nil || !strings.Contains(err.Error(), "realm, relay_ports") {
+		t.Errorf("got %v, want an error that names realm and relay_ports", err)
+	}
+	if _, ok := e.allocator.MayPermit(netip.MustParseAddr("10.1.2.3")); ok {
+		t.Error("a reload that failed changed the peers")
 	}
 }
