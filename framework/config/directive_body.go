@@ -136,6 +136,11 @@ func unexpected(d *directive, schema *hcl.BodySchema, present hcl.Attributes) *h
 	for _, block := range schema.Blocks {
 		names = append(names, block.Type)
 	}
+	if strings.ContainsAny(d.name.text, " \t\r\n") {
+		// Not shown: what a quotation mark too many or too few has swallowed may be a secret.
+		return WithHint(Errorf(d.name.rng, "Unsupported directive", "A name with white space in it is not expected here."),
+			"look for a quotation mark that is missing, here or above")
+	}
 	detail := fmt.Sprintf("A directive named %q is not expected here.", d.name.text)
 	if similar := suggestion(d.name.text, names); similar != "" {
 		detail += fmt.Sprintf(" Did you mean %q?", similar)
