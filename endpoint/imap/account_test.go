@@ -291,7 +291,7 @@ func TestRefusedLoginsAreLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var logged bytes.Buffer
 		e, err := New(Config{
-			TLS: testConfig(t).TLS, Users: testConfig(t).Users, MaxConnections: 10, MaxUnauthenticated: 10,
+			TLS: testConfig(t).TLS, Users: testConfig(t).Users, MaxConnections: 10, MaxUnauthenticated: 10, MaxUnauthenticatedNetwork: 10,
 			LoginTimeout: time.Hour, IdleTimeout: time.Hour,
 		}, slog.New(slog.NewTextHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug})))
 		if err != nil {

@@ -3,13 +3,12 @@ package imap
 import (
 	"context"
 	"net"
-	"net/netip"
 )
 
 // A backend is the IMAP server behind the filter: one that is already there, or the embedded one.
 type backend interface {
-	// dial opens a connection for a client, within ctx.
-	dial(ctx context.Context, client netip.AddrPort) (backendConn, error)
+	// dial opens a connection for a client, within ctx. The error is a *byeError if the backend refuses the client.
+	dial(ctx context.Context, from origin) (backendConn, error)
 	// String is what logs call it.
 	String() string
 	// syncLiterals is imapext.Options.SyncLiterals.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io/fs"
 	"maps"
-	"net"
 	"net/netip"
 	"net/url"
 	"os"
@@ -33,6 +32,7 @@ const (
 const (
 	defaultMaxConnections     = 10000
 	defaultMaxUnauthenticated = 100
+	defaultNetworkFactor      = 10 // max_unauthenticated_network, in max_unauthenticated
 	defaultLoginTimeout       = time.Minute
 	defaultIdleTimeout        = 31 * time.Minute
 	minIdleTimeout            = 30 * time.Minute
@@ -42,9 +42,10 @@ const maxEntryValueLen = 64 * 1024
 
 // Schema is the body of an endpoint "imap" block. Its tags are the manual that `mailturn reference` prints.
 type Schema struct {
-	Listen       config.Value[[]listen.Addr] `hcl:"listen" default:"tls://0.0.0.0:993 and tcp://0.0.0.0:143" doc:"Listening addresses: tls://HOST:PORT for TLS from the first byte, tcp://HOST:PORT for plain connections, which are offered STARTTLS."`
-	TLS          []config.TLS                `hcl:"tls,block" doc:"Certificates. With several, the client's server name chooses; the first is for clients that name none. Without one: the certificate of the top level, else that of the TURN endpoint, else a self-signed one."`
-	InsecureAuth config.Value[bool]          `hcl:"insecure_auth" default:"false" doc:"Let clients log in without TLS. Otherwise a plain connection says LOGINDISABLED until STARTTLS. Connections from loopback may always log in."`
+	Listen        config.Value[[]listen.Addr]  `hcl:"listen" default:"tls://0.0.0.0:993 and tcp://0.0.0.0:143" doc:"Listening addresses: tls://HOST:PORT for TLS from the first byte, tcp://HOST:PORT for plain connections, which are offered STARTTLS."`
+	TLS           []config.TLS                 `hcl:"tls,block" doc:"Certificates. With several, the client's server name chooses; the first is for clients that name none. Without one: the certificate of the top level, else that of the TURN endpoint, else a self-signed one."`
+	ProxyProtocol config.Value[[]netip.Prefix] `hcl:"proxy_protocol" doc:"Networks of proxies whose connections begin with a header of the PROXY protocol, version 1 or 2. The address in it is the client's, for limits and logs; a connection from there without one is closed. From anywhere else no header is accepted."`
+	InsecureAuth  config.Value[bool]           `hcl:"insecure_auth" default:"false" doc:"Let clients log in without TLS. Otherwise a plain connection says LOGINDISABLED until STARTTLS. Connections from loopback may always log in, unless they came through a proxy."`
 
 	Upstream *UpstreamSchema `hcl:"upstream,block" doc:"The IMAP server that is already there. Everything but METADATA passes between it and the clients as it is."`
 	Embedded *EmbeddedSchema `hcl:"embedded,block" doc:"An IMAP server in this process instead, with mailboxes in memory that are gone when it ends: to try things out, or for clients that need nothing but METADATA."`
@@ -59,18 +60,11 @@ type Schema struct {
 	TurnTTL       config.Value[time.Duration]       `hcl:"turn_ttl" default:"120h" doc:"How long an issued credential is good for. Delta Chat asks for a new one when fewer than 12 hours are left, and a phone that gets no mail does not ask, so let it be days."`
 	TurnPreferTLS config.Value[bool]                `hcl:"turn_prefer_tls" default:"false" doc:"Put the TLS port into both answers, for networks that let only that port through. The relay must answer plain TURN on it as well."`
 
-	MaxConnections     config.Value[int]           `hcl:"max_connections" default:"10000" doc:"Connections at a time. Beyond it a client is sent BYE."`
-	MaxUnauthenticated config.Value[int]           `hcl:"max_unauthenticated" default:"100" doc:"Connections at a time from one address (IPv6: one /64 network) that have not logged in. Beyond it a client is sent BYE."`
-	LoginTimeout       config.Value[time.Duration] `hcl:"login_timeout" default:"60s" doc:"How long a connection may take to log in, the TLS handshake included."`
-	IdleTimeout        config.Value[time.Duration] `hcl:"idle_timeout" default:"31m" doc:"How long a connection may be silent after login, in IDLE too. At least 30 minutes (RFC 9051 section 5.4)."`
-}
-
-// UpstreamSchema is the body of the upstream block.
-type UpstreamSchema struct {
-	config.Block
-	Address    config.Value[string] `hcl:"address" doc:"Where the server listens: tcp://HOST:PORT, tls://HOST:PORT for TLS from the first byte, or unix:///PATH. Plain tcp:// is for this machine or a network that you trust."`
-	CAFile     config.Value[string] `hcl:"tls_ca" type:"file" default:"the system's" doc:"Certificates in PEM that may have signed the server's, for tls://."`
-	ServerName config.Value[string] `hcl:"tls_server_name" default:"the host of address" doc:"Name that the server's certificate must have, for tls://."`
+	MaxConnections            config.Value[int]           `hcl:"max_connections" default:"10000" doc:"Connections at a time. Beyond it a client is sent BYE."`
+	MaxUnauthenticated        config.Value[int]           `hcl:"max_unauthenticated" default:"100" doc:"Connections at a time from one address (IPv6: one /64 network) that have not logged in. Beyond it a client is sent BYE."`
+	MaxUnauthenticatedNetwork config.Value[int]           `hcl:"max_unauthenticated_network" default:"10 x max_unauthenticated" doc:"The same for one network (IPv4: /24, IPv6: /48)."`
+	LoginTimeout              config.Value[time.Duration] `hcl:"login_timeout" default:"60s" doc:"How long a connection may take to log in, the TLS handshake included."`
+	IdleTimeout               config.Value[time.Duration] `hcl:"idle_timeout" default:"31m" doc:"How long a connection may be silent after login, in IDLE too. At least 30 minutes (RFC 9051 section 5.4)."`
 }
 
 // EmbeddedSchema is the body of the embedded block.
@@ -89,8 +83,9 @@ type Config struct {
 	ListenRanges []hcl.Range   // the place of each, or of the block's header
 	// TLS are the certificates, the first for clients that name none. Empty stands for a self-signed one, which the
 	// caller puts here before New.
-	TLS          []certs.Pair
-	InsecureAuth bool
+	TLS           []certs.Pair
+	ProxyProtocol []netip.Prefix // of proxies whose connections begin with a PROXY header
+	InsecureAuth  bool
 
 	Upstream *Upstream                    // nil for the embedded server
 	Users    map[string]credential.Secret // of the embedded server, by name: see parsePassword
@@ -98,18 +93,11 @@ type Config struct {
 	Entries []metadata.Entry // sorted by name
 	TURN    TURN
 
-	MaxConnections     int
-	MaxUnauthenticated int // for each address
-	LoginTimeout       time.Duration
-	IdleTimeout        time.Duration
-}
-
-// Upstream says how to reach the IMAP server that is already there.
-type Upstream struct {
-	Scheme     string // tcp, tls or unix
-	Address    string // host:port, or a path
-	CAFile     string // empty for the system's certificates
-	ServerName string // for tls
+	MaxConnections            int
+	MaxUnauthenticated        int // for each address
+	MaxUnauthenticatedNetwork int // for each network of addresses
+	LoginTimeout              time.Duration
+	IdleTimeout               time.Duration
 }
 
 // Defaults are the values of the file that stand in for what an endpoint leaves out.
@@ -129,16 +117,21 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 		IdleTimeout:        config.Value[time.Duration]{V: defaultIdleTimeout},
 	}
 	diags := endpoint.Decode(&s)
+	if !s.MaxUnauthenticatedNetwork.Set {
+		s.MaxUnauthenticatedNetwork.V = defaultNetworkFactor * s.MaxUnauthenticated.V
+	}
 	c := Config{
 		Name: endpoint.Name, Range: endpoint.Range,
-		InsecureAuth:       s.InsecureAuth.V,
-		MaxConnections:     s.MaxConnections.V,
-		MaxUnauthenticated: s.MaxUnauthenticated.V,
-		LoginTimeout:       s.LoginTimeout.V,
-		IdleTimeout:        s.IdleTimeout.V,
+		InsecureAuth:              s.InsecureAuth.V,
+		MaxConnections:            s.MaxConnections.V,
+		MaxUnauthenticated:        s.MaxUnauthenticated.V,
+		MaxUnauthenticatedNetwork: s.MaxUnauthenticatedNetwork.V,
+		LoginTimeout:              s.LoginTimeout.V,
+		IdleTimeout:               s.IdleTimeout.V,
 	}
 	diags = append(diags, c.decodeListen(s.Listen)...)
 	diags = append(diags, c.decodeTLS(s.TLS, defaults.TLS)...)
+	diags = append(diags, c.decodeProxyProtocol(s.ProxyProtocol)...)
 	diags = append(diags, c.decodeBackend(s.Upstream, s.Embedded)...)
 	diags = append(diags, c.decodeEntries(s.Entries)...)
 	diags = append(diags, c.decodeTURN(&s, defaults.Hostname)...)
@@ -195,6 +188,19 @@ func (c *Config) decodeTLS(blocks []config.TLS, defaults []certs.Pair) (diags hc
 	return diags
 }
 
+func (c *Config) decodeProxyProtocol(v config.Value[[]netip.Prefix]) (diags hcl.Diagnostics) {
+	for i, network := range v.V {
+		if network.Bits() == 0 {
+			diags = append(diags, config.WithHint(config.Errorf(v.At(i), "Everybody would be a proxy",
+				"%v holds every address: any client could claim to be another one, and one that sends no header could not connect.", network),
+				"name the addresses of your proxies, such as 10.0.0.5/32"))
+			continue
+		}
+		c.ProxyProtocol = append(c.ProxyProtocol, network.Masked())
+	}
+	return diags
+}
+
 func (c *Config) decodeBackend(upstream *UpstreamSchema, embedded *EmbeddedSchema) (diags hcl.Diagnostics) {
 	switch {
 	case upstream != nil && embedded != nil:
@@ -216,83 +222,6 @@ func (c *Config) decodeBackend(upstream *UpstreamSchema, embedded *EmbeddedSchem
 			`add embedded { users = { "NAME" = "PASSWORD" } }, or upstream { address = "tcp://127.0.0.1:1143" } for the IMAP server that you have`))
 	}
 	return diags
-}
-
-func (c *Config) decodeUpstream(s *UpstreamSchema) (diags hcl.Diagnostics) {
-	if !s.Address.Set {
-		return hcl.Diagnostics{config.WithHint(config.Errorf(s.Range, "Address is missing",
-			"An upstream needs the address of the IMAP server."), `add address = "tcp://127.0.0.1:1143"`)}
-	}
-	u, diag := parseUpstream(s.Address)
-	if diag != nil {
-		return hcl.Diagnostics{diag}
-	}
-	for i, addr := range c.Listen {
-		if u.Scheme != "unix" && isSelf(addr, u.Address) {
-			diags = append(diags, config.WithHint(config.Errorf(s.Address.Range, "Upstream is this endpoint itself",
-				"%s is what the endpoint listens on (%s at %s): it would connect to itself for ever.", s.Address.V, addr, place(c.ListenRanges[i])),
-				"move the IMAP server to another port, such as 1143 on 127.0.0.1, and name that"))
-		}
-	}
-	if u.Scheme == "tls" {
-		u.ServerName, _, _ = net.SplitHostPort(u.Address)
-		if s.ServerName.V != "" {
-			u.ServerName = s.ServerName.V
-		}
-		if u.CAFile = config.Path(s.CAFile); u.CAFile != "" {
-			if _, err := readRoots(u.CAFile); err != nil {
-				diags = append(diags, config.WithHint(config.Errorf(s.CAFile.Range, "File of certificates cannot be used", "%v.", err),
-					"it must hold certificates in PEM form; leave tls_ca out for those of the system"))
-			}
-		}
-	} else {
-		for _, v := range []config.Value[string]{s.CAFile, s.ServerName} {
-			if v.Set {
-				diags = append(diags, config.Warnf(v.Range, "Attribute has no effect", "It is about TLS, and %s is reached without.", s.Address.V))
-			}
-		}
-	}
-	c.Upstream = &u
-	return diags
-}
-
-func parseUpstream(v config.Value[string]) (Upstream, *hcl.Diagnostic) {
-	const accepted = "want tcp://HOST:PORT, tls://HOST:PORT or unix:///PATH"
-	scheme, rest, _ := strings.Cut(v.V, "://")
-	switch scheme = strings.ToLower(scheme); scheme {
-	case "unix":
-		if !strings.HasPrefix(rest, "/") {
-			return Upstream{}, config.WithHint(config.Errorf(v.Range, "Upstream address has no path", "%q: "+accepted+".", v.V),
-				"a path begins with a slash, so there are three of them: unix:///run/dovecot/imap")
-		}
-		return Upstream{Scheme: scheme, Address: rest}, nil
-	case "tcp", "tls":
-		var addr listen.Addr
-		if err := addr.UnmarshalText([]byte(v.V)); err != nil {
-			return Upstream{}, config.Errorf(v.Range, "Upstream address cannot be read", "%v.", err)
-		}
-		switch {
-		case addr.Port == 0:
-			return Upstream{}, config.Errorf(v.Range, "Upstream address has no port", "%q has port 0: want 1 to 65535.", v.V)
-		case addr.Unspecified():
-			return Upstream{}, config.WithHint(config.Errorf(v.Range, "Upstream address names no host", "%q stands for every address: "+accepted+".", v.V),
-				"for this machine, write 127.0.0.1")
-		}
-		return Upstream{Scheme: addr.Scheme, Address: addr.HostPort()}, nil
-	default:
-		return Upstream{}, config.Errorf(v.Range, "Upstream address has an unknown scheme", "%q: "+accepted+".", v.V)
-	}
-}
-
-// isSelf reports whether connecting to target reaches a socket that listens on addr, as far as that can be seen without
-// looking up names.
-func isSelf(addr listen.Addr, target string) bool {
-	host, port, err := net.SplitHostPort(target)
-	if err != nil || port != strconv.Itoa(int(addr.Port)) {
-		return false
-	}
-	ip, err := netip.ParseAddr(host)
-	return host == addr.Host || addr.Unspecified() && (host == "localhost" || err == nil && ip.IsLoopback())
 }
 
 func (c *Config) decodeUsers(s *EmbeddedSchema) (diags hcl.Diagnostics) {
@@ -406,10 +335,18 @@ func checkLimits(s *Schema) (diags hcl.Diagnostics) {
 	for _, limit := range []struct {
 		name  string
 		value config.Value[int]
-	}{{"max_connections", s.MaxConnections}, {"max_unauthenticated", s.MaxUnauthenticated}} {
-		if limit.value.V < 1 {
+	}{
+		{"max_connections", s.MaxConnections},
+		{"max_unauthenticated", s.MaxUnauthenticated},
+		{"max_unauthenticated_network", s.MaxUnauthenticatedNetwork},
+	} {
+		if limit.value.Set && limit.value.V < 1 {
 			diags = append(diags, config.Errorf(limit.value.Range, "Limit lets nobody in", "%s is %d: want 1 or more.", limit.name, limit.value.V))
 		}
+	}
+	if address, network := s.MaxUnauthenticated, s.MaxUnauthenticatedNetwork; network.Set && network.V >= 1 && network.V < address.V {
+		diags = append(diags, config.Warnf(network.Range, "Limit of a network is below that of an address",
+			"max_unauthenticated_network is %d and max_unauthenticated %d, which is never reached.", network.V, address.V))
 	}
 	if s.LoginTimeout.V < time.Second {
 		diags = append(diags, config.Errorf(s.LoginTimeout.Range, "Time to log in is too short", "login_timeout is %v: want 1s or more.", s.LoginTimeout.V))

@@ -177,7 +177,7 @@ func TestTwins(t *testing.T) {
 		t.Errorf("HCL (-) and directives (+) differ:\n%s", diff)
 	}
 	c := fromHCL[0]
-	if c.Upstream == nil || c.Upstream.Address != "127.0.0.1:1143" || !c.InsecureAuth || c.LoginTimeout != 90*time.Second ||
+	if c.Upstream == nil || c.Upstream.Addresses[0].Address != "127.0.0.1:1143" || !c.InsecureAuth || c.LoginTimeout != 90*time.Second ||
 		len(c.Listen) != 2 || c.TURN.TTL.V != 24*time.Hour || !c.TURN.Enable.V || c.TURN.Port.V != 443 || len(c.TURN.Secrets.V) != 2 {
 		t.Errorf("got %+v", c)
 	}

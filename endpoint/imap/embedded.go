@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -29,8 +28,9 @@ type embedded struct {
 	stop     sync.Once
 }
 
-// newEmbedded starts the embedded server for users, whose passwords parsePassword accepts. close has to be called.
-func newEmbedded(users map[string]string, logger *slog.Logger) (*embedded, error) {
+// newEmbedded starts the embedded server for users, whose passwords parsePassword accepts. Those of them who have an account in
+// existing keep it. close has to be called.
+func newEmbedded(users map[string]string, existing map[string]*account, logger *slog.Logger) (*embedded, error) {
 	passwords := make(map[string]password, len(users))
 	accounts := make(map[string]*account, len(users))
 	for name, text := range users {
@@ -39,7 +39,9 @@ func newEmbedded(users map[string]string, logger *slog.Logger) (*embedded, error
 			return nil, fmt.Errorf("user %q: %w", name, err)
 		}
 		passwords[name] = p
-		accounts[name] = newAccount(name)
+		if accounts[name] = existing[name]; accounts[name] == nil {
+			accounts[name] = newAccount(name)
+		}
 	}
 	e := &embedded{
 		logger:   logger,
@@ -62,8 +64,8 @@ func newEmbedded(users map[string]string, logger *slog.Logger) (*embedded, error
 }
 
 // dial opens a connection to the server for a client.
-func (e *embedded) dial(_ context.Context, client netip.AddrPort) (backendConn, error) {
-	ours, theirs := newPipe(net.TCPAddrFromAddrPort(client))
+func (e *embedded) dial(_ context.Context, from origin) (backendConn, error) {
+	ours, theirs := newPipe(net.TCPAddrFromAddrPort(from.client))
 	e.sessions.Add(1) // its Done is in mailSession.Close, which go-imap calls for every connection that it has accepted
 	if err := e.listener.offer(newServerConn(theirs)); err != nil {
 		e.sessions.Done()

@@ -9,7 +9,7 @@ import (
 // serve, as it is when another endpoint fails to start.
 func TestEmbeddedEndsAsSoonAsItHasBegun(t *testing.T) {
 	for range 200 {
-		e, err := newEmbedded(nil, slog.New(slog.DiscardHandler))
+		e, err := newEmbedded(nil, nil, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}

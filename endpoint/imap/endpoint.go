@@ -4,7 +4,6 @@ package imap
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,22 +15,18 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/mailturn/mailturn/framework/certs"
+	"github.com/mailturn/mailturn/framework/listen"
 )
 
-// An Endpoint serves IMAP clients. Start, Shutdown and Reload are for one goroutine.
+// An Endpoint serves IMAP clients. Its exported methods are for one goroutine.
 type Endpoint struct {
-	config       Config
 	logger       *slog.Logger
-	entries      serverEntries
-	certificates *certs.Store
-	tlsConfig    *tls.Config
-	backend      backend // from Start on
+	entries      liveEntries
 	writeTimeout time.Duration
 
-	listeners []net.Listener // fixed from Start on
+	listeners []*listener    // in the order of the configuration
 	accepting sync.WaitGroup // the accept loops
-	serving   sync.WaitGroup // the connections
+	serving   sync.WaitGroup // the connections, and the end of generations that were replaced
 	ctx       context.Context
 	cancel    context.CancelFunc // ends dialling and handshakes
 
@@ -39,10 +34,11 @@ type Endpoint struct {
 	rejecting chan struct{} // a slot for each connection over a limit that is being told so
 
 	mu              sync.Mutex
+	present         *generation // written by the goroutine of the exported methods only, which may read it without mu
 	draining        bool
 	connections     int
 	sessions        map[*session]struct{}
-	unauthenticated map[netip.Prefix]int // by address
+	unauthenticated map[netip.Prefix]int // by limitedNetworks
 }
 
 // maxRejecting bounds the connections over a limit that are told so at a time; further ones are just closed.
@@ -50,19 +46,13 @@ const maxRejecting = 64
 
 // New prepares an endpoint: it reads the certificates and binds nothing.
 func New(config Config, logger *slog.Logger) (*Endpoint, error) {
-	store, err := certs.Load(config.TLS, logger)
+	first, err := newGeneration(config, logger)
 	if err != nil {
 		return nil, err
 	}
-	if config.TURN.Enable.V && len(config.TURN.Secrets.V) == 0 {
-		return nil, errors.New("no secret to issue TURN credentials with")
-	}
 	return &Endpoint{
-		config:          config,
 		logger:          logger,
-		entries:         serverEntries{config.Entries, config.TURN},
-		certificates:    store,
-		tlsConfig:       store.Config("imap"), // the ALPN protocol ID; clients without ALPN are accepted
+		present:         first,
 		writeTimeout:    defaultWriteTimeout,
 		rejecting:       make(chan struct{}, maxRejecting),
 		sessions:        make(map[*session]struct{}),
@@ -73,53 +63,61 @@ func New(config Config, logger *slog.Logger) (*Endpoint, error) {
 // Start binds every listening address and serves on all of them until Shutdown. When one cannot be bound, none stays
 // bound, and the error names the address, its place in the configuration, and what to do.
 func (e *Endpoint) Start(ctx context.Context) error {
-	if err := e.listen(ctx); err != nil {
+	listeners, _, err := e.bind(ctx, &e.present.config)
+	if err != nil {
 		return err
 	}
-	if err := e.openBackend(); err != nil {
-		e.closeListeners()
+	if err := e.present.openBackend(nil, e.logger); err != nil {
+		closeListeners(listeners)
 		return err
 	}
+	e.entries.set(&e.present.config)
 	e.ctx, e.cancel = context.WithCancel(context.Background())
-	for i, listener := range e.listeners {
-		implicitTLS := e.config.Listen[i].Scheme == "tls"
-		e.accepting.Go(func() { e.acceptLoop(listener, implicitTLS) })
-		e.logger.Info("listening", "listen", e.config.Listen[i].Scheme+"://"+listener.Addr().String(), "backend", e.backend.String())
-	}
+	e.listeners = listeners
+	e.accept(listeners)
 	return nil
 }
 
-func (e *Endpoint) openBackend() (err error) {
-	if e.config.Upstream != nil {
-		e.backend, err = newUpstream(*e.config.Upstream)
-		return err
+// accept begins to serve on new listeners.
+func (e *Endpoint) accept(opened []*listener) {
+	for _, l := range opened {
+		e.logger.Info("listening", "listen", l.addr.Scheme+"://"+l.Addr().String(), "backend", e.present.backend.String())
+		e.accepting.Go(func() { e.acceptLoop(l) })
 	}
-	users := make(map[string]string, len(e.config.Users))
-	for name, secret := range e.config.Users {
-		users[name] = string(secret.Bytes())
-	}
-	e.backend, err = newEmbedded(users, e.logger)
-	return err
 }
 
-func (e *Endpoint) listen(ctx context.Context) error {
-	for i, addr := range e.config.Listen {
-		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", addr.HostPort())
-		if err != nil {
-			e.closeListeners()
-			return fmt.Errorf("listen on %v%s: %w%s", addr, e.listenPlace(i), listenReason(err), listenHint(err))
+// bind returns a listener for each address of the configuration: those that there are for it already, and the ones it has
+// opened. On an error none of these is left open.
+func (e *Endpoint) bind(ctx context.Context, config *Config) (listeners, opened []*listener, err error) {
+	for i, addr := range config.Listen {
+		k := slices.IndexFunc(e.listeners, func(l *listener) bool { return l.serves(addr) && !slices.Contains(listeners, l) })
+		if k >= 0 {
+			listeners = append(listeners, e.listeners[k])
+			continue
 		}
-		e.listeners = append(e.listeners, listener)
+		socket, err := new(net.ListenConfig).Listen(ctx, "tcp", addr.HostPort())
+		if err != nil {
+			closeListeners(opened)
+			return nil, nil, fmt.Errorf("listen on %v%s: %w%s", addr, listenPlace(config, i), listenReason(err), e.listenHint(addr, err))
+		}
+		l := &listener{socket, addr}
+		listeners, opened = append(listeners, l), append(opened, l)
 	}
-	return nil
+	return listeners, opened, nil
+}
+
+// serves reports whether the socket is the one for addr. Of sockets whose port the system has chosen, those with the same
+// scheme are.
+func (l *listener) serves(addr listen.Addr) bool {
+	return l.addr == addr || l.addr.HostPort() == addr.HostPort() && addr.Port != 0
 }
 
 // listenPlace is where the configuration has the listening address, if it has.
-func (e *Endpoint) listenPlace(i int) string {
-	if i >= len(e.config.ListenRanges) || e.config.ListenRanges[i].Filename == "" {
+func listenPlace(config *Config, i int) string {
+	if i >= len(config.ListenRanges) || config.ListenRanges[i].Filename == "" {
 		return ""
 	}
-	return " (" + place(e.config.ListenRanges[i]) + ")"
+	return " (" + place(config.ListenRanges[i]) + ")"
 }
 
 // listenReason is err without the address, which the caller names.
@@ -130,8 +128,10 @@ func listenReason(err error) error {
 	return err
 }
 
-func listenHint(err error) string {
+func (e *Endpoint) listenHint(addr listen.Addr, err error) string {
 	switch {
+	case errors.Is(err, syscall.EADDRINUSE) && slices.ContainsFunc(e.listeners, func(l *listener) bool { return l.addr.Port == addr.Port }):
+		return ": this endpoint has the port, on other addresses, until the change is made: restart instead"
 	case errors.Is(err, syscall.EADDRINUSE):
 		return ": another program has this port: stop it, or choose another port"
 	case errors.Is(err, syscall.EACCES):
@@ -143,29 +143,26 @@ func listenHint(err error) string {
 	}
 }
 
-func (e *Endpoint) closeListeners() {
-	for _, listener := range e.listeners {
-		listener.Close()
+func closeListeners(listeners []*listener) {
+	for _, l := range listeners {
+		l.Close()
 	}
 }
 
 // Addrs returns the addresses that are bound, in the order of Config.Listen.
 func (e *Endpoint) Addrs() []net.Addr {
 	addrs := make([]net.Addr, len(e.listeners))
-	for i, listener := range e.listeners {
-		addrs[i] = listener.Addr()
+	for i, l := range e.listeners {
+		addrs[i] = l.Addr()
 	}
 	return addrs
 }
-
-// Reload reads the certificates again. Those that cannot be read keep their old value, and the error says why.
-func (e *Endpoint) Reload() error { return e.certificates.Reload() }
 
 // Shutdown stops accepting, says BYE to each client as soon as it waits for nothing, and when ctx is done closes the
 // connections that are left. It returns when every goroutine of the endpoint has ended; the error is ctx's if
 // connections had to be closed, else nil.
 func (e *Endpoint) Shutdown(ctx context.Context) error {
-	e.closeListeners()
+	closeListeners(e.listeners)
 	e.accepting.Wait()
 	for _, s := range e.beginDrain() {
 		s.drain()
@@ -183,7 +180,7 @@ func (e *Endpoint) Shutdown(ctx context.Context) error {
 		<-done
 	}
 	e.cancel()
-	e.backend.close()
+	e.present.backend.close()
 	return err
 }
 

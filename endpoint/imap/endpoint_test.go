@@ -62,10 +62,11 @@ func testConfig(t *testing.T) Config {
 			Secrets: config.Value[[]credential.Secret]{V: []credential.Secret{credential.NewSecret([]byte("test-secret"))}},
 			TTL:     config.Value[time.Duration]{V: 120 * time.Hour},
 		},
-		MaxConnections:     100,
-		MaxUnauthenticated: 100,
-		LoginTimeout:       time.Minute,
-		IdleTimeout:        31 * time.Minute,
+		MaxConnections:            100,
+		MaxUnauthenticated:        100,
+		MaxUnauthenticatedNetwork: 1000,
+		LoginTimeout:              time.Minute,
+		IdleTimeout:               31 * time.Minute,
 	}
 }
 
@@ -126,7 +127,7 @@ func dialTCP(t *testing.T, e *Endpoint, i int) net.Conn {
 // clientTLS trusts the certificate of the endpoint.
 func clientTLS(t *testing.T, e *Endpoint) *tls.Config {
 	t.Helper()
-	certificate, err := certs.ReadPair(e.config.TLS[0])
+	certificate, err := certs.ReadPair(e.present.config.TLS[0])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,12 +225,24 @@ func dialPipe(t *testing.T, e *Endpoint, client netip.AddrPort, implicitTLS bool
 	t.Helper()
 	clientSide, serverSide := net.Pipe()
 	t.Cleanup(func() { clientSide.Close() })
-	network := limitedNetwork(client.Addr())
-	if refusal := e.enter(network); refusal != "" {
-		t.Fatalf("connection from %v refused: %s", client, refusal)
+	scheme := "tcp"
+	if implicitTLS {
+		scheme = "tls"
 	}
-	e.serving.Go(func() { e.serve(serverSide, client, network, implicitTLS) })
+	e.admit(addressedConn{serverSide, client}, &listener{addr: listen.Addr{Scheme: scheme}})
 	return &wire{t, clientSide, bufio.NewReader(clientSide)}
+}
+
+// An addressedConn is a connection from an address of the test's choice, to 192.0.2.1:143.
+type addressedConn struct {
+	net.Conn
+	client netip.AddrPort
+}
+
+func (c addressedConn) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.client) }
+
+func (c addressedConn) LocalAddr() net.Addr {
+	return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 143}
 }
 
 func newReader(conn net.Conn) *bufio.Reader { return bufio.NewReader(conn) }

@@ -3,6 +3,7 @@ package imap
 import (
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/mailturn/mailturn/imapext"
@@ -23,7 +24,20 @@ type serverEntries struct {
 	turn       TURN
 }
 
-var _ imapext.Entries = serverEntries{}
+// liveEntries are the serverEntries of the configuration in force, for the sessions of every generation: after a change of the
+// relay's secret, a session of the day before must not issue credentials that the relay refuses.
+type liveEntries struct{ present atomic.Pointer[serverEntries] }
+
+var _ imapext.Entries = (*liveEntries)(nil)
+
+func (e *liveEntries) set(config *Config) {
+	e.present.Store(&serverEntries{config.Entries, config.TURN})
+}
+
+// Entries implements imapext.Entries.
+func (e *liveEntries) Entries(imapext.Session) []metadata.Entry {
+	return e.present.Load().issue(time.Now())
+}
 
 // Values returns what the two entries say with this credential: host:port:user:password. turns is empty for a relay
 // without TLS.
@@ -42,15 +56,15 @@ func (t TURN) Values(c credential.Credential) (turn, turns string) {
 	return turn, turns
 }
 
-// Entries returns the annotations, with a credential issued now. A relay without TLS leaves /shared/vendor/deltachat/turns
+// issue returns the annotations, with a credential issued now. A relay without TLS leaves /shared/vendor/deltachat/turns
 // without a value, and ours all the same: the backend's value could only be one that a user has written there. When TURN
 // is disabled, both entries are the backend's own affair.
-func (e serverEntries) Entries(imapext.Session) []metadata.Entry {
+func (e *serverEntries) issue(now time.Time) []metadata.Entry {
 	if !e.turn.Enable.V {
 		return e.configured
 	}
 	issuer := credential.Issuer{Secret: e.turn.Secrets.V[0], TTL: e.turn.TTL.V}
-	turn, turns := e.turn.Values(issuer.Issue(time.Now()))
+	turn, turns := e.turn.Values(issuer.Issue(now))
 	turnsValue := metadata.NIL
 	if turns != "" {
 		turnsValue = metadata.String(turns)

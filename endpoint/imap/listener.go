@@ -4,9 +4,13 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
+
+	"github.com/mailturn/mailturn/framework/listen"
 )
 
 const (
@@ -16,21 +20,44 @@ const (
 	rejectTimeout = 5 * time.Second
 )
 
+// Networks that a limit counts as one, in bits: one IPv6 customer has a /64 at least, and a site a /48.
+const (
+	addressBits4, addressBits6 = 32, 64
+	networkBits4, networkBits6 = 24, 48
+)
+
+// A listener is a bound socket. Reload may change the scheme, and nothing else of addr.
+type listener struct {
+	net.Listener
+	addr listen.Addr // as configured; the scheme is guarded by Endpoint.mu
+}
+
+// An arrival is a connection that was accepted.
+type arrival struct {
+	conn        net.Conn
+	origin      origin
+	implicitTLS bool
+	// generation is the one that was in force when the connection came.
+	generation *generation
+	// awaitsHeader: it comes from a proxy, whose header is still to be read.
+	awaitsHeader bool
+}
+
 // acceptLoop accepts connections until the listener is closed. Other errors pass: too many open files (EMFILE) when
 // connections end, a connection reset before it was accepted (ECONNABORTED) at once.
-func (e *Endpoint) acceptLoop(listener net.Listener, implicitTLS bool) {
+func (e *Endpoint) acceptLoop(l *listener) {
 	var delay time.Duration
 	for {
-		conn, err := listener.Accept()
+		conn, err := l.Accept()
 		switch {
 		case err == nil:
 			delay = 0
-			e.admit(conn, implicitTLS)
+			e.admit(conn, l)
 		case errors.Is(err, net.ErrClosed):
 			return
 		default:
 			if delay = min(max(2*delay, minAcceptDelay), maxAcceptDelay); delay == minAcceptDelay {
-				e.logger.Warn("accepting a connection", "listen", listener.Addr().String(), "err", err)
+				e.logger.Warn("accepting a connection", "listen", l.Addr().String(), "err", err)
 			}
 			time.Sleep(delay)
 		}
@@ -38,96 +65,162 @@ func (e *Endpoint) acceptLoop(listener net.Listener, implicitTLS bool) {
 }
 
 // admit serves conn, or turns it away when there are too many.
-func (e *Endpoint) admit(conn net.Conn, implicitTLS bool) {
-	client := addrPort(conn.RemoteAddr())
-	network := limitedNetwork(client.Addr())
-	if text := e.enter(network); text != "" {
-		e.turnAway(conn, implicitTLS, text)
+func (e *Endpoint) admit(conn net.Conn, l *listener) {
+	a, refusal := e.enter(conn, l)
+	e.serving.Go(func() {
+		defer conn.Close()
+		defer recoverPanic(e.logger)
+		if refusal == "" {
+			refusal = e.receive(&a)
+		}
+		if refusal != "" {
+			e.turnAway(&a, refusal)
+		}
+	})
+}
+
+// enter counts a connection, or returns why it cannot be served.
+func (e *Endpoint) enter(conn net.Conn, l *listener) (a arrival, refusal string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	a = arrival{conn: conn, origin: originOf(conn), implicitTLS: l.addr.Scheme == "tls", generation: e.present}
+	client := a.origin.client.Addr()
+	a.awaitsHeader = slices.ContainsFunc(e.present.config.ProxyProtocol, func(proxies netip.Prefix) bool { return proxies.Contains(client) })
+	switch {
+	case e.draining:
+		return a, byeShutdown
+	case e.connections >= e.present.config.MaxConnections:
+		return a, "[LIMIT] Too many connections: try again later"
+	}
+	e.connections++
+	a.generation.connections.Add(1)
+	return a, ""
+}
+
+// leave counts a connection less.
+func (e *Endpoint) leave(a *arrival) {
+	e.mu.Lock()
+	e.connections--
+	e.mu.Unlock()
+	a.generation.connections.Done()
+}
+
+// receive serves a connection that enter has counted, or returns why it cannot be served after all, now that it is known
+// where it comes from.
+func (e *Endpoint) receive(a *arrival) (refusal string) {
+	defer e.leave(a)
+	if err := a.readHeader(handshakeTimeout); err != nil {
+		e.headerMissing(a, err)
+		return ""
+	}
+	if refusal := e.enterUnauthenticated(a); refusal != "" {
+		return refusal
+	}
+	e.serve(*a)
+	return ""
+}
+
+// readHeader reads the PROXY header, if the connection has to begin with one.
+func (a *arrival) readHeader(timeout time.Duration) (err error) {
+	if !a.awaitsHeader {
+		return nil
+	}
+	a.conn.SetReadDeadline(time.Now().Add(timeout))
+	defer a.conn.SetReadDeadline(time.Time{})
+	a.origin, err = a.origin.readProxyHeader(a.conn)
+	a.awaitsHeader = false
+	return err
+}
+
+// headerMissing ends a connection from a proxy that has not begun with a header. One that was closed at once is how a
+// proxy looks whether this server is there.
+func (e *Endpoint) headerMissing(a *arrival, err error) {
+	if errors.Is(err, io.EOF) {
 		return
 	}
-	e.serving.Go(func() { e.serve(conn, client, network, implicitTLS) })
-}
-
-// addrPort is the address of a TCP peer; IPv4 addresses are in their own form on dual-stack sockets too.
-func addrPort(addr net.Addr) netip.AddrPort {
-	tcp, ok := addr.(*net.TCPAddr)
-	if !ok {
-		return netip.AddrPort{}
+	if allowed, suppressed := e.outage.allow(time.Now()); allowed {
+		e.logger.Warn("connection from a proxy refused", "client", a.origin.client.String(), "err", err, "suppressed", suppressed)
 	}
-	ap := tcp.AddrPort()
-	return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
+	if !a.implicitTLS {
+		newClientConn(a.conn, rejectTimeout).sayBye("Proxy has to send a PROXY protocol header first")
+	}
 }
 
-// limitedNetwork is what limits for one client count: an IPv4 address, or the /64 that one IPv6 customer has at least.
-func limitedNetwork(addr netip.Addr) netip.Prefix {
-	bits := 32
+// limitedNetworks are what limits for an address count: the address itself, of which one customer has a /64 in IPv6, and the
+// network around it. Both are the zero Prefix for the invalid address.
+func limitedNetworks(addr netip.Addr) (address, network netip.Prefix) {
+	addressBits, networkBits := addressBits4, networkBits4
 	if addr.Is6() {
-		bits = 64
+		addressBits, networkBits = addressBits6, networkBits6
 	}
-	network, err := addr.Prefix(bits)
-	if err != nil {
-		return netip.Prefix{} // of the invalid address
-	}
-	return network
+	address, _ = addr.Prefix(addressBits) // fails for the invalid address only
+	network, _ = addr.Prefix(networkBits)
+	return address, network
 }
 
-// enter counts a connection that has not logged in, or returns why it cannot be served.
-func (e *Endpoint) enter(network netip.Prefix) (refusal string) {
+// enterUnauthenticated counts a connection that has not logged in, or returns why it cannot be served.
+func (e *Endpoint) enterUnauthenticated(a *arrival) (refusal string) {
+	limits := a.generation.config
+	address, network := limitedNetworks(a.origin.client.Addr())
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	switch {
-	case e.draining:
-		return "Server is shutting down"
-	case e.connections >= e.config.MaxConnections:
-		return "Too many connections: try again later"
-	case e.unauthenticated[network] >= e.config.MaxUnauthenticated:
-		return "Too many connections from your address: try again later"
+	case e.unauthenticated[address] >= limits.MaxUnauthenticated:
+		return "[LIMIT] Too many connections from your address: try again later"
+	case e.unauthenticated[network] >= limits.MaxUnauthenticatedNetwork:
+		return "[LIMIT] Too many connections from your network: try again later"
 	}
-	e.connections++
+	e.unauthenticated[address]++
 	e.unauthenticated[network]++
 	return ""
 }
 
-// leaveUnauthenticated counts a connection from network less among those that have not logged in.
-func (e *Endpoint) leaveUnauthenticated(network netip.Prefix) {
+// leaveUnauthenticated counts a connection less among those that have not logged in.
+func (e *Endpoint) leaveUnauthenticated(o origin) {
+	address, network := limitedNetworks(o.client.Addr())
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.unauthenticated[network]--; e.unauthenticated[network] <= 0 {
-		delete(e.unauthenticated, network)
+	for _, counted := range []netip.Prefix{address, network} {
+		if e.unauthenticated[counted]--; e.unauthenticated[counted] <= 0 {
+			delete(e.unauthenticated, counted)
+		}
 	}
 }
 
-// turnAway says BYE and closes the connection, without waiting for it.
-func (e *Endpoint) turnAway(conn net.Conn, implicitTLS bool, text string) {
+// turnAway says BYE. When too many are being told so, a client that would have to be told through TLS is not: its handshake
+// costs more than what it is refused for.
+func (e *Endpoint) turnAway(a *arrival, text string) {
 	if allowed, suppressed := e.outage.allow(time.Now()); allowed {
-		e.logger.Warn("connection refused", "client", conn.RemoteAddr().String(), "err", text, "suppressed", suppressed)
+		e.logger.Warn("connection refused", "client", a.origin.client.String(), "err", text, "suppressed", suppressed)
 	}
+	client := newClientConn(a.conn, rejectTimeout)
 	select {
 	case e.rejecting <- struct{}{}:
+		defer func() { <-e.rejecting }()
 	default:
-		conn.Close()
+		if !a.implicitTLS {
+			client.sayByeAtOnce(text)
+		}
 		return
 	}
-	e.serving.Go(func() {
-		defer func() { <-e.rejecting }()
-		defer conn.Close()
-		client := newClientConn(conn, rejectTimeout)
-		if implicitTLS {
-			tlsConn, err := e.handshake(conn, rejectTimeout)
-			if err != nil {
-				return
-			}
-			client.replace(tlsConn)
+	if err := a.readHeader(rejectTimeout); err != nil {
+		return
+	}
+	if a.implicitTLS {
+		tlsConn, err := e.handshake(a, rejectTimeout)
+		if err != nil {
+			return
 		}
-		client.sayBye("[UNAVAILABLE] " + text)
-	})
+		client.replace(tlsConn)
+	}
+	client.sayBye(text)
 }
 
-// handshake does the server's side of TLS on conn.
-func (e *Endpoint) handshake(conn net.Conn, timeout time.Duration) (*tls.Conn, error) {
+// handshake does the server's side of TLS on the connection.
+func (e *Endpoint) handshake(a *arrival, timeout time.Duration) (*tls.Conn, error) {
 	ctx, cancel := context.WithTimeout(e.ctx, timeout)
 	defer cancel()
-	tlsConn := tls.Server(conn, e.tlsConfig)
+	tlsConn := tls.Server(a.conn, a.generation.tlsConfig)
 	if err := tlsConn.HandshakeContext(ctx); err != nil {
 		return nil, err
 	}

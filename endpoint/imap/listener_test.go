@@ -27,10 +27,10 @@ func TestConnectionLimits(t *testing.T) {
 	refused := func(reason string) {
 		t.Helper()
 		w := newWire(t, tls.Client(dialTCP(t, e, 0), clientTLS(t, e)))
-		w.expect(`\* BYE \[UNAVAILABLE\] ` + reason)
+		w.expect(`\* BYE \[LIMIT\] ` + reason)
 		w.expectEnd()
 		w = newWire(t, dialTCP(t, e, 1))
-		w.expect(`\* BYE \[UNAVAILABLE\] ` + reason)
+		w.expect(`\* BYE \[LIMIT\] ` + reason)
 		w.expectEnd()
 	}
 	first, second := dialTLS(t, e), dialPlain(t, e)
@@ -62,13 +62,14 @@ func waitFor(t *testing.T, e *Endpoint, condition func() bool) {
 	t.Fatal("condition is not met")
 }
 
-func TestLimitedNetwork(t *testing.T) {
-	for _, tt := range []struct{ addr, want string }{
-		{"192.0.2.7", "192.0.2.7/32"},
-		{"2001:db8:1:2:3::4", "2001:db8:1:2::/64"},
+func TestLimitedNetworks(t *testing.T) {
+	for _, tt := range []struct{ addr, address, network string }{
+		{"192.0.2.7", "192.0.2.7/32", "192.0.2.0/24"},
+		{"2001:db8:1:2:3::4", "2001:db8:1:2::/64", "2001:db8:1::/48"},
 	} {
-		if got := limitedNetwork(netip.MustParseAddr(tt.addr)).String(); got != tt.want {
-			t.Errorf("%s: got %s, want %s", tt.addr, got, tt.want)
+		address, network := limitedNetworks(netip.MustParseAddr(tt.addr))
+		if address.String() != tt.address || network.String() != tt.network {
+			t.Errorf("%s: got %v and %v, want %s and %s", tt.addr, address, network, tt.address, tt.network)
 		}
 	}
 	mapped := &net.TCPAddr{IP: net.ParseIP("::ffff:192.0.2.7"), Port: 5}
@@ -107,7 +108,7 @@ func TestAcceptSurvivesErrors(t *testing.T) {
 			l.errs = append(l.errs, syscall.EMFILE)
 		}
 		begin := time.Now()
-		e.accepting.Go(func() { e.acceptLoop(l, false) })
+		e.accepting.Go(func() { e.acceptLoop(&listener{Listener: l}) })
 		clientSide, serverSide := net.Pipe()
 		defer clientSide.Close()
 		l.conns <- serverSide
@@ -141,16 +142,8 @@ func TestStartErrors(t *testing.T) {
 			t.Errorf("error %q has not %q", err, want)
 		}
 	}
-	for i, listener := range e.listeners { // those that were bound before
-		conn, err := net.Dial("tcp", listener.Addr().String())
-		if err == nil {
-			conn.Close()
-			t.Errorf("listener %d is left open", i)
-		}
-	}
-
 	config = testConfig(t)
-	config.Upstream = &Upstream{Scheme: "tls", Address: "127.0.0.1:993", CAFile: "testdata/absent.pem"}
+	config.Upstream = &Upstream{Addresses: []UpstreamAddress{{"tls", "127.0.0.1:993"}}, CAFile: "testdata/absent.pem"}
 	if e, err = New(config, testLogger(t)); err != nil {
 		t.Fatal(err)
 	}

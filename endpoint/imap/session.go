@@ -6,8 +6,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
-	"net/netip"
 	"os"
 	"runtime/debug"
 	"sync"
@@ -22,6 +20,8 @@ const (
 	handshakeTimeout = 20 * time.Second
 	// bufferSize is that of the one buffer for each direction: a TLS record's worth.
 	bufferSize = 16 * 1024
+
+	byeShutdown = "[UNAVAILABLE] Server is shutting down"
 )
 
 // A session joins one client to its backend. The goroutine of serve reads the client, a second one the backend; between
@@ -29,14 +29,16 @@ const (
 // so by waking it.
 type session struct {
 	endpoint *Endpoint
-	logger   *slog.Logger
-	network  netip.Prefix // that the limits count
-	client   *clientConn
-	backend  backendConn
-	filter   *imapext.Filter
+	arrival
+	logger  *slog.Logger
+	client  *clientConn
+	backend backendConn
+	filter  *imapext.Filter
 
 	timer *time.Timer   // from the beginning to the login, then from each sign of life
 	woken chan struct{} // holds a token when wake was called
+	// stopDialing ends the wait for a backend, and does nothing later.
+	stopDialing context.CancelFunc
 
 	timedOut atomic.Bool
 	draining atomic.Bool
@@ -47,29 +49,31 @@ type session struct {
 	greeted     bool
 }
 
-// serve serves one connection that enter has counted.
-func (e *Endpoint) serve(conn net.Conn, client netip.AddrPort, network netip.Prefix, implicitTLS bool) {
+// serve serves one connection that enter and enterUnauthenticated have counted.
+func (e *Endpoint) serve(a arrival) {
+	ctx, stopDialing := context.WithCancel(e.ctx)
+	defer stopDialing()
 	s := &session{
 		endpoint:    e,
-		logger:      e.logger.With("client", client.String()),
-		network:     network,
-		client:      newClientConn(conn, e.writeTimeout),
+		arrival:     a,
+		logger:      e.logger.With("client", a.origin.client.String()),
+		client:      newClientConn(a.conn, e.writeTimeout),
 		woken:       make(chan struct{}, 1),
+		stopDialing: stopDialing,
 		backendDone: make(chan struct{}),
 	}
 	defer s.leave()
-	defer conn.Close()
-	defer s.recoverPanic()
+	defer recoverPanic(s.logger)
 	if !e.enlist(s) {
 		return // Shutdown came first
 	}
-	s.timer = time.AfterFunc(e.config.LoginTimeout, s.timeOut)
+	s.timer = time.AfterFunc(a.generation.config.LoginTimeout, s.timeOut)
 	defer s.timer.Stop()
 
-	if implicitTLS && !s.startImplicitTLS() {
+	if a.implicitTLS && !s.startImplicitTLS() {
 		return
 	}
-	backend, err := e.backend.dial(e.ctx, client)
+	backend, err := a.generation.backend.dial(ctx, a.origin)
 	if err != nil {
 		s.backendUnavailable(err)
 		return
@@ -77,29 +81,29 @@ func (e *Endpoint) serve(conn net.Conn, client netip.AddrPort, network netip.Pre
 	defer backend.Close()
 	// From here on the goroutines block on the two connections and on nothing else for long.
 	defer context.AfterFunc(e.ctx, func() {
-		conn.Close()
+		a.conn.Close()
 		backend.Close()
 	})()
 	s.backend = backend
 	s.filter = imapext.New(imapext.Options{
-		Entries:             e.entries,
-		Remote:              client,
-		TLS:                 implicitTLS,
+		Entries:             &e.entries,
+		Remote:              a.origin.client,
+		TLS:                 a.implicitTLS,
 		StartTLS:            true,
-		AllowPlaintextLogin: e.config.InsecureAuth || client.Addr().IsLoopback(),
-		SyncLiterals:        e.backend.syncLiterals(),
+		AllowPlaintextLogin: a.generation.config.InsecureAuth || a.origin.local(),
+		SyncLiterals:        a.generation.backend.syncLiterals(),
 	})
-	s.logger.Debug("session begins", "backend", e.backend.String())
+	s.logger.Debug("session begins", "backend", a.generation.backend.String())
 	var backendSide sync.WaitGroup
 	backendSide.Go(s.backendLoop)
-	s.clientLoop(!implicitTLS)
+	s.clientLoop(!a.implicitTLS)
 	backend.Close()
 	backendSide.Wait()
 	s.logger.Debug("session ended")
 }
 
 func (s *session) startImplicitTLS() bool {
-	tlsConn, err := s.endpoint.handshake(s.client.raw, handshakeTimeout)
+	tlsConn, err := s.endpoint.handshake(&s.arrival, handshakeTimeout)
 	if err != nil {
 		s.logger.Debug("TLS handshake", "err", err)
 		if header, ok := errors.AsType[tls.RecordHeaderError](err); ok && header.Conn != nil { // it does not speak TLS
@@ -111,10 +115,10 @@ func (s *session) startImplicitTLS() bool {
 	return true
 }
 
-// recoverPanic keeps a bug of ours from ending the sessions of others.
-func (s *session) recoverPanic() {
+// recoverPanic, deferred, keeps a bug of ours from ending the sessions of others.
+func recoverPanic(logger *slog.Logger) {
 	if v := recover(); v != nil {
-		s.logger.Error("panic in an IMAP session", "err", v, "stack", string(debug.Stack()))
+		logger.Error("panic in an IMAP session", "err", v, "stack", string(debug.Stack()))
 	}
 }
 
@@ -129,21 +133,32 @@ func (e *Endpoint) enlist(s *session) bool {
 	return true
 }
 
-// leave takes the session out of all counts.
+// leave takes the session out of the counts of sessions.
 func (s *session) leave() {
 	e := s.endpoint
 	if !s.loggedIn.Load() {
-		e.leaveUnauthenticated(s.network)
+		e.leaveUnauthenticated(s.origin)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.connections--
 	delete(e.sessions, s)
 }
 
+// backendUnavailable ends a session that got no backend, with the backend's own words if it had some.
 func (s *session) backendUnavailable(err error) {
+	if bye, ok := errors.AsType[*byeError](err); ok {
+		s.client.sayBye(bye.text)
+		return
+	}
+	if s.draining.Load() {
+		s.client.sayBye(byeShutdown)
+		return
+	}
+	if s.timedOut.Load() {
+		err = errors.New("no greeting within login_timeout")
+	}
 	if allowed, suppressed := s.endpoint.outage.allow(time.Now()); allowed {
-		s.logger.Warn("backend cannot be reached", "backend", s.endpoint.backend.String(), "err", err, "suppressed", suppressed)
+		s.logger.Warn("backend cannot be reached", "backend", s.generation.backend.String(), "err", err, "suppressed", suppressed)
 	}
 	s.client.sayBye("[UNAVAILABLE] Mail server cannot be reached: try again later")
 }
@@ -222,7 +237,7 @@ func (s *session) fromClient(p []byte) bool {
 
 // startTLS does the handshake that STARTTLS asks for (RFC 9051 section 6.2.1).
 func (s *session) startTLS() bool {
-	tlsConn, err := s.endpoint.handshake(s.client.raw, handshakeTimeout)
+	tlsConn, err := s.endpoint.handshake(&s.arrival, handshakeTimeout)
 	if err != nil {
 		s.logger.Debug("TLS handshake after STARTTLS", "err", err)
 		return false
@@ -261,7 +276,7 @@ func (s *session) backendLoop() {
 	defer s.wake()
 	defer close(s.backendDone)
 	defer s.backend.Close()
-	defer s.recoverPanic()
+	defer recoverPanic(s.logger)
 	buf := make([]byte, bufferSize)
 	for {
 		n, err := s.backend.Read(buf)
@@ -296,13 +311,13 @@ func (s *session) noteLogin() {
 		return
 	}
 	s.loggedIn.Store(true)
-	s.endpoint.leaveUnauthenticated(s.network)
+	s.endpoint.leaveUnauthenticated(s.origin)
 }
 
 // signOfLife puts the idle time-out off. Before login nothing does: the time to log in is limited as a whole.
 func (s *session) signOfLife() {
 	if s.loggedIn.Load() {
-		s.timer.Reset(s.endpoint.config.IdleTimeout)
+		s.timer.Reset(s.generation.config.IdleTimeout)
 	}
 }
 
@@ -318,8 +333,9 @@ func (s *session) drain() {
 	s.wake()
 }
 
-// wake interrupts the client's goroutine wherever it waits for the client or for the filter.
+// wake interrupts the client's goroutine wherever it waits: for a backend, for the client or for the filter.
 func (s *session) wake() {
+	s.stopDialing()
 	select {
 	case s.woken <- struct{}{}:
 	default:
@@ -348,7 +364,7 @@ func (s *session) ended() bool {
 	case s.timedOut.Load():
 		s.bye("Autologout; too slow to log in")
 	case s.draining.Load() && s.filter.Quiet():
-		s.bye("[UNAVAILABLE] Server is shutting down")
+		s.bye(byeShutdown)
 	default:
 		return false
 	}

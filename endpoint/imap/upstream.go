@@ -4,36 +4,54 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net"
-	"net/netip"
 	"os"
+	"strings"
+	"sync"
 	"time"
 )
 
-// upstreamDialTimeout bounds connecting to the upstream server, its TLS handshake included. A client waits meanwhile.
-const upstreamDialTimeout = 10 * time.Second
+// failureMemory is how long a server that could not be used is tried after the others.
+const failureMemory = 30 * time.Second
 
-// An upstream is the IMAP server that is already there.
+// An upstream is the IMAP server that is already there, reached at one or several addresses.
 type upstream struct {
-	network, address string      // as net.Dial takes them
-	tls              *tls.Config // nil for tcp:// and unix://
+	logger         *slog.Logger
+	servers        []*upstreamServer // in the order of the configuration; fixed
+	connectTimeout time.Duration
+	clientAddress  ClientAddress
+
+	mu sync.Mutex // guards failed of each server
 }
 
-func newUpstream(c Upstream) (*upstream, error) {
-	u := &upstream{network: "tcp", address: c.Address}
-	switch c.Scheme {
-	case "unix":
-		u.network = "unix"
-	case "tls":
-		u.tls = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.ServerName}
-		if c.CAFile != "" {
-			roots, err := readRoots(c.CAFile)
-			if err != nil {
-				return nil, err
-			}
-			u.tls.RootCAs = roots
+// An upstreamServer is one address of the server.
+type upstreamServer struct {
+	address UpstreamAddress
+	tls     *tls.Config // nil for tcp:// and unix://
+	failed  time.Time   // when it could last not be used; zero if it could
+}
+
+func newUpstream(c Upstream, logger *slog.Logger) (*upstream, error) {
+	var roots *x509.CertPool // nil for the system's
+	if c.CAFile != "" {
+		var err error
+		if roots, err = readRoots(c.CAFile); err != nil {
+			return nil, err
 		}
+	}
+	u := &upstream{logger: logger, connectTimeout: c.ConnectTimeout, clientAddress: c.ClientAddress}
+	for _, address := range c.Addresses {
+		server := &upstreamServer{address: address}
+		if address.encrypted() {
+			server.tls = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.ServerName, RootCAs: roots}
+			if c.ServerName == "" {
+				server.tls.ServerName, _, _ = net.SplitHostPort(address.Address)
+			}
+		}
+		u.servers = append(u.servers, server)
 	}
 	return u, nil
 }
@@ -51,33 +69,115 @@ func readRoots(file string) (*x509.CertPool, error) {
 	return roots, nil
 }
 
-func (u *upstream) dial(ctx context.Context, _ netip.AddrPort) (backendConn, error) {
-	ctx, cancel := context.WithTimeout(ctx, upstreamDialTimeout)
+// dial connects to the first server that greets. The connection's first bytes are the greeting. The error is a *byeError if
+// a server greets with BYE: that is about the client, and no other server is asked to let it in nevertheless.
+func (u *upstream) dial(ctx context.Context, from origin) (backendConn, error) {
+	var failures []string
+	for _, server := range u.order(time.Now()) {
+		conn, err := u.connect(ctx, server, from)
+		if err != nil && ctx.Err() != nil {
+			return nil, context.Cause(ctx) // given up here, which says nothing about the server
+		}
+		_, refused := errors.AsType[*byeError](err)
+		u.note(server, err != nil && !refused)
+		if err == nil || refused {
+			return conn, err
+		}
+		failures = append(failures, fmt.Sprintf("%v: %v", server.address, err))
+	}
+	return nil, errors.New(strings.Join(failures, "; "))
+}
+
+// order returns the servers that have not failed lately, and then those that have, both as configured.
+func (u *upstream) order(now time.Time) []*upstreamServer {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	var good, failed []*upstreamServer
+	for _, server := range u.servers {
+		if !server.failed.IsZero() && now.Sub(server.failed) < failureMemory {
+			failed = append(failed, server)
+		} else {
+			good = append(good, server)
+		}
+	}
+	return append(good, failed...)
+}
+
+// note remembers whether the server could be used, and logs when that changes and there are others.
+func (u *upstream) note(server *upstreamServer, failed bool) {
+	u.mu.Lock()
+	changed := failed == server.failed.IsZero()
+	if failed {
+		server.failed = time.Now()
+	} else {
+		server.failed = time.Time{}
+	}
+	u.mu.Unlock()
+	switch {
+	case !changed || len(u.servers) == 1:
+	case failed:
+		u.logger.Warn("backend failed, others go first", "backend", server.address.String())
+	default:
+		u.logger.Info("backend answers again", "backend", server.address.String())
+	}
+}
+
+// connect opens a connection to one server and reads its greeting, within the connect time-out.
+func (u *upstream) connect(ctx context.Context, server *upstreamServer, from origin) (backendConn, error) {
+	ctx, cancel := context.WithTimeout(ctx, u.connectTimeout)
 	defer cancel()
-	conn, err := new(net.Dialer).DialContext(ctx, u.network, u.address)
+	network := "tcp"
+	if server.address.Scheme == "unix" {
+		network = "unix"
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, network, server.address.Address)
 	if err != nil {
 		return nil, err
 	}
-	if u.tls == nil {
-		return conn.(backendConn), nil // *net.TCPConn or *net.UnixConn
+	interruptible := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	greeted, err := u.greet(ctx, server, conn.(backendConn), from) // *net.TCPConn or *net.UnixConn
+	if !interruptible() && err == nil {
+		err = ctx.Err()
 	}
-	tlsConn := tls.Client(conn, u.tls)
-	if err := tlsConn.HandshakeContext(ctx); err != nil {
+	if err != nil {
 		conn.Close()
-		return nil, fmt.Errorf("TLS with %s: %w", u.address, err)
+		return nil, err
 	}
-	return tlsConn, nil
+	return greeted, nil
 }
 
-func (u *upstream) String() string {
-	switch {
-	case u.network == "unix":
-		return "unix://" + u.address
-	case u.tls != nil:
-		return "tls://" + u.address
-	default:
-		return "tcp://" + u.address
+// greet brings a new connection to the point where the client's commands may follow. The PROXY header goes first, before
+// TLS.
+func (u *upstream) greet(ctx context.Context, server *upstreamServer, conn backendConn, from origin) (backendConn, error) {
+	if header, err := from.proxyHeader(u.clientAddress); err != nil {
+		return nil, err
+	} else if _, err := conn.Write(header); err != nil {
+		return nil, fmt.Errorf("PROXY header: %w", err)
 	}
+	if server.address.Scheme == "tls" {
+		tlsConn := tls.Client(conn, server.tls)
+		if err := tlsConn.HandshakeContext(ctx); err != nil {
+			return nil, fmt.Errorf("TLS: %w", err)
+		}
+		conn = tlsConn
+	}
+	greeting, ahead, err := readGreeting(conn)
+	if err != nil {
+		return nil, err
+	}
+	if server.address.Scheme == "starttls" {
+		return startUpstreamTLS(ctx, conn, server.tls, greeting, ahead)
+	}
+	return &greetedConn{conn, append(greeting, ahead...)}, nil
+}
+
+// String names all addresses.
+func (u *upstream) String() string {
+	var addresses []string
+	for _, server := range u.servers {
+		addresses = append(addresses, server.address.String())
+	}
+	return strings.Join(addresses, " ")
 }
 
 func (u *upstream) syncLiterals() bool { return false }

@@ -37,6 +37,15 @@ func startUpstream(t *testing.T, listener net.Listener, upstream Upstream, s scr
 	return start(t, config)
 }
 
+// upstreamAt is the configuration for the server behind listener.
+func upstreamAt(scheme string, listeners ...net.Listener) *Upstream {
+	u := &Upstream{ConnectTimeout: defaultConnectTimeout}
+	for _, listener := range listeners {
+		u.Addresses = append(u.Addresses, UpstreamAddress{scheme, listener.Addr().String()})
+	}
+	return u
+}
+
 // readLine is for scripts, whose goroutines may not end the test.
 func (w *wire) readLine() string {
 	line, err := w.r.ReadString('\n')
@@ -70,7 +79,7 @@ func checkUpstream(t *testing.T, e *Endpoint) {
 func TestUpstreamSchemes(t *testing.T) {
 	t.Run("tcp", func(t *testing.T) {
 		listener := listenTCP(t)
-		checkUpstream(t, startUpstream(t, listener, Upstream{Scheme: "tcp", Address: listener.Addr().String()}, loginScript))
+		checkUpstream(t, startUpstream(t, listener, *upstreamAt("tcp", listener), loginScript))
 	})
 	t.Run("unix", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "imap")
@@ -79,7 +88,7 @@ func TestUpstreamSchemes(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer listener.Close()
-		checkUpstream(t, startUpstream(t, listener, Upstream{Scheme: "unix", Address: path}, loginScript))
+		checkUpstream(t, startUpstream(t, listener, *upstreamAt("unix", listener), loginScript))
 	})
 	pair, _, err := certs.SelfSigned(t.TempDir(), []string{"imap.example.org"}, time.Now())
 	if err != nil {
@@ -99,7 +108,9 @@ func TestUpstreamSchemes(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			listener := tls.NewListener(listenTCP(t), &tls.Config{Certificates: []tls.Certificate{*certificate}})
-			e := startUpstream(t, listener, Upstream{Scheme: "tls", Address: listener.Addr().String(), CAFile: tt.caFile, ServerName: tt.serverName},
+			upstream := *upstreamAt("tls", listener)
+			upstream.CAFile, upstream.ServerName = tt.caFile, tt.serverName
+			e := startUpstream(t, listener, upstream,
 				func(w *wire) {
 					if tt.ok {
 						loginScript(w)
@@ -121,7 +132,10 @@ func TestUpstreamSchemes(t *testing.T) {
 func TestUpstreamBroken(t *testing.T) {
 	t.Run("nobody listens", func(t *testing.T) {
 		config := testConfig(t)
-		config.Upstream = &Upstream{Scheme: "unix", Address: filepath.Join(t.TempDir(), "nobody")}
+		config.Upstream = &Upstream{
+			Addresses:      []UpstreamAddress{{"unix", filepath.Join(t.TempDir(), "nobody")}},
+			ConnectTimeout: defaultConnectTimeout,
+		}
 		e := start(t, config)
 		for _, w := range []*wire{newWire(t, dialTCP(t, e, 1)), newWire(t, tls.Client(dialTCP(t, e, 0), clientTLS(t, e)))} {
 			w.expect(`\* BYE \[UNAVAILABLE\] Mail server cannot be reached`)
@@ -130,14 +144,14 @@ func TestUpstreamBroken(t *testing.T) {
 	})
 	t.Run("closes before the greeting", func(t *testing.T) {
 		listener := listenTCP(t)
-		e := startUpstream(t, listener, Upstream{Scheme: "tcp", Address: listener.Addr().String()}, func(*wire) {})
+		e := startUpstream(t, listener, *upstreamAt("tcp", listener), func(*wire) {})
 		w := newWire(t, dialTCP(t, e, 1))
 		w.expect(`\* BYE \[UNAVAILABLE\] Mail server cannot be reached`)
 		w.expectEnd()
 	})
 	t.Run("says BYE instead of a greeting", func(t *testing.T) {
 		listener := listenTCP(t)
-		e := startUpstream(t, listener, Upstream{Scheme: "tcp", Address: listener.Addr().String()}, func(w *wire) {
+		e := startUpstream(t, listener, *upstreamAt("tcp", listener), func(w *wire) {
 			fmt.Fprint(w.conn, "* BYE too many users\r\n")
 		})
 		w := newWire(t, dialTCP(t, e, 1))
@@ -146,7 +160,7 @@ func TestUpstreamBroken(t *testing.T) {
 	})
 	t.Run("ends in the middle of a literal", func(t *testing.T) {
 		listener := listenTCP(t)
-		e := startUpstream(t, listener, Upstream{Scheme: "tcp", Address: listener.Addr().String()}, func(w *wire) {
+		e := startUpstream(t, listener, *upstreamAt("tcp", listener), func(w *wire) {
 			fmt.Fprint(w.conn, "* PREAUTH ready\r\n")
 			w.readLine()
 			fmt.Fprint(w.conn, "* 1 FETCH (BODY[] {100}\r\nhalf")
@@ -164,7 +178,7 @@ func TestUpstreamBroken(t *testing.T) {
 // TestHalfClose: a client that has sent its last command still gets the answers, and the upstream learns of it.
 func TestHalfClose(t *testing.T) {
 	listener := listenTCP(t)
-	e := startUpstream(t, listener, Upstream{Scheme: "tcp", Address: listener.Addr().String()}, func(w *wire) {
+	e := startUpstream(t, listener, *upstreamAt("tcp", listener), func(w *wire) {
 		fmt.Fprint(w.conn, "* PREAUTH ready\r\n")
 		commands, err := io.ReadAll(w.r) // until the half close
 		fmt.Fprintf(w.conn, "* OK got %q %v\r\na OK done\r\n", commands, err)

@@ -1,0 +1,97 @@
+package imap
+
+import (
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+
+	"github.com/mailturn/mailturn/framework/certs"
+)
+
+// A generation is what one configuration makes. A connection keeps the one that it has begun with.
+type generation struct {
+	config    Config
+	tlsConfig *tls.Config
+	backend   backend // from openBackend on
+
+	connections sync.WaitGroup // that have begun with it; counted up under Endpoint.mu, while it is the present one
+}
+
+// newGeneration reads the certificates and checks what Decode leaves to the caller.
+func newGeneration(config Config, logger *slog.Logger) (*generation, error) {
+	store, err := certs.Load(config.TLS, logger)
+	if err != nil {
+		return nil, err
+	}
+	if config.TURN.Enable.V && len(config.TURN.Secrets.V) == 0 {
+		return nil, errors.New("no secret to issue TURN credentials with")
+	}
+	return &generation{
+		config:    config,
+		tlsConfig: store.Config("imap"), // the ALPN protocol ID; clients without ALPN are accepted
+	}, nil
+}
+
+// openBackend makes the way to the IMAP server. The embedded one takes over the mailboxes of the previous one, if not nil.
+func (g *generation) openBackend(previous backend, logger *slog.Logger) (err error) {
+	if g.config.Upstream != nil {
+		g.backend, err = newUpstream(*g.config.Upstream, logger)
+		return err
+	}
+	users := make(map[string]string, len(g.config.Users))
+	for name, secret := range g.config.Users {
+		users[name] = string(secret.Bytes())
+	}
+	var existing map[string]*account
+	if previous, ok := previous.(*embedded); ok {
+		existing = previous.accounts
+	}
+	g.backend, err = newEmbedded(users, existing, logger)
+	return err
+}
+
+// Reload puts another configuration in force, between Start and Shutdown. It reads the files and binds the sockets that the new one needs
+// before it touches anything; on an error all stays as it was, and the error says why.
+//
+// Connections that come from then on have the new configuration, those there are keep theirs, and its IMAP server, until they
+// end. Sockets on addresses that are in both stay open and drop no connection. Annotations, with what TURN credentials are made of,
+// change for all at once, so a relay has to accept a new secret before Reload is called. Certificates are read again even
+// if their names are the same, and the embedded server's mailboxes stay with their users.
+func (e *Endpoint) Reload(config Config) error {
+	next, err := newGeneration(config, e.logger)
+	if err != nil {
+		return err
+	}
+	listeners, opened, err := e.bind(e.ctx, &next.config)
+	if err != nil {
+		return err
+	}
+	previous := e.present
+	if err := next.openBackend(previous.backend, e.logger); err != nil {
+		closeListeners(opened)
+		return err
+	}
+
+	e.entries.set(&next.config)
+	e.mu.Lock()
+	e.present = next
+	for i, l := range listeners {
+		l.addr = next.config.Listen[i]
+	}
+	e.mu.Unlock()
+	for _, l := range e.listeners {
+		if !slices.Contains(listeners, l) {
+			e.logger.Info("no longer listening", "listen", l.addr.Scheme+"://"+l.Addr().String())
+			l.Close()
+		}
+	}
+	e.listeners = listeners
+	e.accept(opened)
+	e.serving.Go(func() {
+		previous.connections.Wait()
+		previous.backend.close()
+	})
+	return nil
+}

@@ -1,0 +1,184 @@
+package imap
+
+import (
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/mailturn/mailturn/framework/config"
+	"github.com/mailturn/mailturn/framework/listen"
+)
+
+const defaultConnectTimeout = 10 * time.Second
+
+// UpstreamSchema is the body of the upstream block.
+type UpstreamSchema struct {
+	config.Block
+	Address        config.Value[[]string]      `hcl:"address" doc:"Where the server listens: tcp://HOST:PORT, tls://HOST:PORT for TLS from the first byte, starttls://HOST:PORT for TLS by the command STARTTLS, or unix:///PATH. Of a list, the first address that answers is used; one that did not is asked last for 30 seconds. Plain tcp:// is for this machine or a network that you trust."`
+	CAFile         config.Value[string]        `hcl:"tls_ca" type:"file" default:"the system's" doc:"Certificates in PEM that may have signed the server's, for tls:// and starttls://."`
+	ServerName     config.Value[string]        `hcl:"tls_server_name" default:"the host of address" doc:"Name that the server's certificate must have, for tls:// and starttls://."`
+	ConnectTimeout config.Value[time.Duration] `hcl:"connect_timeout" default:"10s" doc:"How long one address may take to greet: connection, TLS and the first line of the server together."`
+	ClientAddress  config.Value[string]        `hcl:"client_address" default:"none" doc:"How the server is told where a client comes from, so that it logs, limits and bans by that. proxy or proxy2: by the PROXY protocol, version 1 or 2, which the server has to expect from here (Dovecot: haproxy = yes at the listener, and haproxy_trusted_networks). none: it sees the address of mailturn."`
+}
+
+// Upstream says how to reach the IMAP server that is already there.
+type Upstream struct {
+	Addresses      []UpstreamAddress // tried in this order
+	CAFile         string            // empty for the system's certificates
+	ServerName     string            // empty for the host of each address
+	ConnectTimeout time.Duration     // for each address, up to the greeting
+	ClientAddress  ClientAddress
+}
+
+// An UpstreamAddress is where the server listens.
+type UpstreamAddress struct {
+	Scheme  string // tcp, tls, starttls or unix
+	Address string // host:port, or a path
+}
+
+func (a UpstreamAddress) String() string { return a.Scheme + "://" + a.Address }
+
+func (a UpstreamAddress) encrypted() bool { return a.Scheme == "tls" || a.Scheme == "starttls" }
+
+// ClientAddress says how the upstream server learns where a client comes from.
+type ClientAddress string
+
+const (
+	ClientAddressNone   ClientAddress = "none"
+	ClientAddressProxy  ClientAddress = "proxy"  // PROXY protocol version 1
+	ClientAddressProxy2 ClientAddress = "proxy2" // PROXY protocol version 2
+)
+
+func (c *Config) decodeUpstream(s *UpstreamSchema) (diags hcl.Diagnostics) {
+	if len(s.Address.V) == 0 {
+		if s.Address.Set && s.Address.V == nil {
+			return nil // it could not be decoded, which has been said
+		}
+		rng := s.Range
+		if s.Address.Set {
+			rng = s.Address.Range
+		}
+		return hcl.Diagnostics{config.WithHint(config.Errorf(rng, "Address is missing",
+			"An upstream needs the address of the IMAP server."), `add address = "tcp://127.0.0.1:1143"`)}
+	}
+	u := Upstream{ConnectTimeout: defaultConnectTimeout, ClientAddress: ClientAddressNone}
+	seen := make(map[UpstreamAddress]bool)
+	encrypted := false
+	for i, text := range s.Address.V {
+		address, diag := parseUpstreamAddress(s.Address.At(i), text)
+		switch {
+		case diag != nil:
+			diags = append(diags, diag)
+			continue
+		case seen[address]:
+			diags = append(diags, config.WithHint(config.Errorf(s.Address.At(i), "Upstream address is there twice",
+				"%s would be tried again after it has failed.", address), "remove one of them"))
+			continue
+		}
+		seen[address] = true
+		encrypted = encrypted || address.encrypted()
+		u.Addresses = append(u.Addresses, address)
+		diags = append(diags, c.checkLoop(s.Address.At(i), address)...)
+	}
+	diags = append(diags, u.decodeTLS(s, encrypted || diags.HasErrors())...)
+	if s.ConnectTimeout.Set {
+		u.ConnectTimeout = s.ConnectTimeout.V
+		if u.ConnectTimeout < time.Second {
+			diags = append(diags, config.Errorf(s.ConnectTimeout.Range, "Time to connect is too short",
+				"connect_timeout is %v: want 1s or more.", u.ConnectTimeout))
+		}
+	}
+	if all := time.Duration(len(u.Addresses)) * u.ConnectTimeout; all >= c.LoginTimeout && c.LoginTimeout > 0 {
+		rng := s.Address.Range
+		if s.ConnectTimeout.Set {
+			rng = s.ConnectTimeout.Range
+		}
+		diags = append(diags, config.WithHint(config.Warnf(rng, "Connecting may take all the time that a client has to log in",
+			"%d x connect_timeout is %v, and login_timeout is %v.", len(u.Addresses), all, c.LoginTimeout), "shorten connect_timeout"))
+	}
+	if s.ClientAddress.Set {
+		switch u.ClientAddress = ClientAddress(s.ClientAddress.V); u.ClientAddress {
+		case ClientAddressNone, ClientAddressProxy, ClientAddressProxy2:
+		default:
+			diags = append(diags, config.Errorf(s.ClientAddress.Range, "Unknown way to tell the client's address",
+				"client_address is %q: want none, proxy or proxy2.", s.ClientAddress.V))
+		}
+	}
+	c.Upstream = &u
+	return diags
+}
+
+// checkLoop refuses an upstream that is the endpoint itself.
+func (c *Config) checkLoop(rng hcl.Range, address UpstreamAddress) (diags hcl.Diagnostics) {
+	for i, addr := range c.Listen {
+		if address.Scheme != "unix" && isSelf(addr, address.Address) {
+			diags = append(diags, config.WithHint(config.Errorf(rng, "Upstream is this endpoint itself",
+				"%s is what the endpoint listens on (%s at %s): it would connect to itself for ever.", address, addr, place(c.ListenRanges[i])),
+				"move the IMAP server to another port, such as 1143 on 127.0.0.1, and name that"))
+		}
+	}
+	return diags
+}
+
+// decodeTLS reads the attributes that matter when one of the addresses is encrypted.
+func (u *Upstream) decodeTLS(s *UpstreamSchema, encrypted bool) (diags hcl.Diagnostics) {
+	if !encrypted {
+		for _, v := range []config.Value[string]{s.CAFile, s.ServerName} {
+			if v.Set {
+				diags = append(diags, config.Warnf(v.Range, "Attribute has no effect", "It is about TLS, and no address of the server has the scheme tls or starttls."))
+			}
+		}
+		return diags
+	}
+	u.ServerName = s.ServerName.V
+	if u.CAFile = config.Path(s.CAFile); u.CAFile != "" {
+		if _, err := readRoots(u.CAFile); err != nil {
+			diags = append(diags, config.WithHint(config.Errorf(s.CAFile.Range, "File of certificates cannot be used", "%v.", err),
+				"it must hold certificates in PEM form; leave tls_ca out for those of the system"))
+		}
+	}
+	return diags
+}
+
+func parseUpstreamAddress(rng hcl.Range, text string) (UpstreamAddress, *hcl.Diagnostic) {
+	const accepted = "want tcp://HOST:PORT, tls://HOST:PORT, starttls://HOST:PORT or unix:///PATH"
+	scheme, rest, _ := strings.Cut(text, "://")
+	switch scheme = strings.ToLower(scheme); scheme {
+	case "unix":
+		if !strings.HasPrefix(rest, "/") {
+			return UpstreamAddress{}, config.WithHint(config.Errorf(rng, "Upstream address has no path", "%q: "+accepted+".", text),
+				"a path begins with a slash, so there are three of them: unix:///run/dovecot/imap")
+		}
+		return UpstreamAddress{scheme, rest}, nil
+	case "tcp", "tls", "starttls":
+		var addr listen.Addr
+		if err := addr.UnmarshalText([]byte(text)); err != nil {
+			return UpstreamAddress{}, config.Errorf(rng, "Upstream address cannot be read", "%v.", err)
+		}
+		switch {
+		case addr.Port == 0:
+			return UpstreamAddress{}, config.Errorf(rng, "Upstream address has no port", "%q has port 0: want 1 to 65535.", text)
+		case addr.Unspecified():
+			return UpstreamAddress{}, config.WithHint(config.Errorf(rng, "Upstream address names no host", "%q stands for every address: "+accepted+".", text),
+				"for this machine, write 127.0.0.1")
+		}
+		return UpstreamAddress{addr.Scheme, addr.HostPort()}, nil
+	default:
+		return UpstreamAddress{}, config.Errorf(rng, "Upstream address has an unknown scheme", "%q: "+accepted+".", text)
+	}
+}
+
+// isSelf reports whether connecting to target reaches a socket that listens on addr, as far as that can be seen without
+// looking up names.
+func isSelf(addr listen.Addr, target string) bool {
+	host, port, err := net.SplitHostPort(target)
+	if err != nil || port != strconv.Itoa(int(addr.Port)) {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	return host == addr.Host || addr.Unspecified() && (host == "localhost" || err == nil && ip.IsLoopback())
+}
