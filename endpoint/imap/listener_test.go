@@ -3,6 +3,7 @@ package imap
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"strconv"
@@ -45,6 +46,58 @@ func TestConnectionLimits(t *testing.T) {
 	dialPlain(t, e).expectAlive()
 	second.send("a NOOP\r\n")
 	second.expect(`a OK`)
+}
+
+// TestNetworkLimit: many addresses of one network do not get around the limit of each.
+func TestNetworkLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		config := testConfig(t)
+		config.MaxUnauthenticated = 2
+		config.MaxUnauthenticatedNetwork = 3
+		for _, network := range []struct{ near, far string }{
+			{"192.0.2.%d", "192.0.3.%d"},
+			{"2001:db8:1:%d::1", "2001:db8:2:%d::1"},
+		} {
+			e := startPipes(t, config)
+			dial := func(format string, n int) *wire {
+				return dialPipe(t, e, netip.AddrPortFrom(netip.MustParseAddr(fmt.Sprintf(format, n)), 4711), false)
+			}
+			first := dial(network.near, 1)
+			first.expect(`\* OK`)
+			for n := 2; n <= 3; n++ {
+				dial(network.near, n).expect(`\* OK`)
+			}
+			refused := dial(network.near, 4)
+			refused.expect(`\* BYE \[LIMIT\] Too many connections from your network`)
+			refused.expectEnd()
+			dial(network.far, 4).expect(`\* OK`)
+			first.conn.Close()
+			synctest.Wait()
+			dial(network.near, 4).expect(`\* OK`)
+		}
+	})
+}
+
+// TestTurnedAwayInCrowds: when so many clients are being told that there are too many that no more can wait for TLS, those on
+// a plain port are told all the same.
+func TestTurnedAwayInCrowds(t *testing.T) {
+	config := testConfig(t)
+	config.MaxConnections = 1
+	e := start(t, config)
+	dialPlain(t, e)
+	for range maxRejecting { // clients that do not begin their handshake
+		newWire(t, dialTCP(t, e, 0))
+	}
+	for deadline := time.Now().Add(10 * time.Second); len(e.rejecting) < maxRejecting; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d are being told, want %d", len(e.rejecting), maxRejecting)
+		}
+	}
+	for range 5 {
+		w := newWire(t, dialTCP(t, e, 1))
+		w.expect(`\* BYE \[LIMIT\] Too many connections: try again`)
+		w.expectEnd()
+	}
 }
 
 // waitFor waits until a condition on the endpoint's counts holds.

@@ -2,12 +2,15 @@ package imap
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
 	"path/filepath"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/mailturn/mailturn/framework/certs"
@@ -171,6 +174,141 @@ func TestUpstreamBroken(t *testing.T) {
 		w.expect(`\* 1 FETCH`)
 		if rest, _ := io.ReadAll(w.r); string(rest) != "half" {
 			t.Errorf("rest is %q, want what the server sent and nothing else", rest)
+		}
+	})
+}
+
+// TestUpstreamMisbehaves: whatever a server does, the session ends soon, and with words where the client can read some.
+func TestUpstreamMisbehaves(t *testing.T) {
+	const unavailable = "* BYE [UNAVAILABLE] Mail server cannot be reached: try again later\r\n"
+	for _, tt := range []struct {
+		name string
+		s    script
+		want string // what the client reads up to the end
+	}{
+		{"says nothing", func(w *wire) { w.readLine() }, unavailable},
+		{"greets a byte at a time", func(w *wire) {
+			for {
+				if _, err := fmt.Fprint(w.conn, "*"); err != nil {
+					return
+				}
+				time.Sleep(10 * time.Millisecond) // slowness is what is tested
+			}
+		}, unavailable},
+		{"greets without end", func(w *wire) {
+			for {
+				if _, err := fmt.Fprint(w.conn, strings.Repeat("* OK ", 1000)); err != nil {
+					return
+				}
+			}
+		}, unavailable},
+		{"is a web server", func(w *wire) { fmt.Fprint(w.conn, "HTTP/1.1 400 Bad Request\r\n\r\n") }, unavailable},
+		{"resets at once", reset, unavailable},
+		{"resets in the greeting", func(w *wire) {
+			fmt.Fprint(w.conn, "* OK [CAPABI")
+			reset(w)
+		}, unavailable},
+		{"resets in the middle of a literal", func(w *wire) {
+			fmt.Fprint(w.conn, "* PREAUTH ready\r\n")
+			w.readLine()
+			fmt.Fprint(w.conn, "* 1 FETCH (BODY[] {100}\r\nhalf")
+			w.readLine() // the client has got that
+			reset(w)
+		}, "* PREAUTH ready\r\n* 1 FETCH (BODY[] {100}\r\nhalf"},
+		{"sends more than it announced", func(w *wire) {
+			fmt.Fprint(w.conn, "* PREAUTH ready\r\n")
+			w.readLine()
+			fmt.Fprint(w.conn, "* 1 FETCH (BODY[] {4}\r\nfour and more {9}\r\n)\r\na OK done\r\n")
+			w.readLine()
+		}, "* PREAUTH ready\r\n* 1 FETCH (BODY[] {4}\r\nfour and more {9}\r\n)\r\na OK done\r\n"},
+		{"sends less than it announced", func(w *wire) {
+			fmt.Fprint(w.conn, "* PREAUTH ready\r\n")
+			w.readLine()
+			fmt.Fprint(w.conn, "* 1 FETCH (BODY[] {1000}\r\nshort)\r\na OK done\r\n")
+			w.readLine()
+		}, "* PREAUTH ready\r\n* 1 FETCH (BODY[] {1000}\r\nshort)\r\na OK done\r\n"},
+		{"announces a literal beyond 64 bits", func(w *wire) {
+			fmt.Fprint(w.conn, "* PREAUTH ready\r\n")
+			w.readLine()
+			fmt.Fprint(w.conn, "* 1 FETCH (BODY[] {99999999999999999999999}\r\nx)\r\na OK [CAPABILITY IMAP4rev1] done\r\n")
+			w.readLine()
+		}, "* PREAUTH ready\r\n* 1 FETCH (BODY[] {99999999999999999999999}\r\nx)\r\na OK [CAPABILITY IMAP4rev1] done\r\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			listener := listenTCP(t)
+			upstream := upstreamAt("tcp", listener)
+			upstream.ConnectTimeout = 200 * time.Millisecond
+			w := newWire(t, dialTCP(t, startUpstream(t, listener, *upstream, tt.s), 1))
+			w.send("a FETCH 1 BODY[]\r\n")
+			var got strings.Builder
+			if strings.HasPrefix(tt.want, "* PREAUTH") {
+				for got.Len() < len(tt.want) {
+					b, err := w.r.ReadByte()
+					if err != nil {
+						t.Fatalf("got %q and %v, want %q", &got, err, tt.want)
+					}
+					got.WriteByte(b)
+				}
+				w.send("b NOOP\r\n") // which the server takes for its cue
+			}
+			rest, err := io.ReadAll(w.r)
+			if err != nil && isTimeout(err) {
+				t.Fatal("the session does not end")
+			}
+			if got.Write(rest); got.String() != tt.want {
+				t.Errorf("client read %q, want %q", &got, tt.want)
+			}
+		})
+	}
+}
+
+// reset ends the connection of a script with a TCP reset.
+func reset(w *wire) {
+	w.conn.(*net.TCPConn).SetLinger(0)
+	w.conn.Close()
+}
+
+// A scriptBackend is a server over a pipe, for fake time.
+type scriptBackend struct {
+	t *testing.T
+	s script
+}
+
+func (b scriptBackend) dial(context.Context, origin) (backendConn, error) {
+	ours, theirs := newPipe(pipeAddr{})
+	go func() {
+		defer theirs.Close()
+		b.s(&wire{b.t, theirs, newReader(theirs)})
+	}()
+	return ours, nil
+}
+
+func (scriptBackend) String() string     { return "script" }
+func (scriptBackend) syncLiterals() bool { return false }
+func (scriptBackend) close()             {}
+
+// TestUpstreamStalls: a server that announces a literal and does not send it holds the session until the idle time-out, and not
+// longer. The client is in the middle of the literal and can be told nothing.
+func TestUpstreamStalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := startPipes(t, testConfig(t))
+		e.present.backend.close()
+		e.present.backend = scriptBackend{t, func(w *wire) {
+			fmt.Fprint(w.conn, "* PREAUTH ready\r\n")
+			w.readLine()
+			fmt.Fprint(w.conn, "* 1 FETCH (BODY[] {100}\r\nhalf")
+			io.Copy(io.Discard, w.r)
+		}}
+		w := dialPipe(t, e, outside, false)
+		w.expect(`\* PREAUTH`)
+		w.send("a FETCH 1 BODY[]\r\n")
+		w.expect(`\* 1 FETCH`)
+		begin := time.Now()
+		if rest, _ := io.ReadAll(w.r); string(rest) != "half" {
+			t.Errorf("client read %q behind the announcement, want what the server sent and nothing else", rest)
+		}
+		if took := time.Since(begin); took != 31*time.Minute {
+			t.Errorf("session ended after %v, want 31m", took)
 		}
 	})
 }

@@ -1,0 +1,166 @@
+package imap
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestClientAddress: the server learns the client's address before TLS and before anything else.
+func TestClientAddress(t *testing.T) {
+	certificate, pair := testCertificate(t)
+	encrypt := func(w *wire) *wire {
+		conn := tls.Server(bufferedConn{w.conn, w}, &tls.Config{Certificates: []tls.Certificate{certificate}})
+		return &wire{w.t, conn, newReader(conn)}
+	}
+	for _, how := range []ClientAddress{ClientAddressProxy, ClientAddressProxy2} {
+		for _, scheme := range []string{"tcp", "tls", "starttls"} {
+			t.Run(scheme+" "+string(how), func(t *testing.T) {
+				listener := listenTCP(t)
+				upstream := upstreamAt(scheme, listener)
+				upstream.CAFile, upstream.ServerName, upstream.ClientAddress = pair.Cert, "imap.example.org", how
+				seen := make(chan origin, 1)
+				e := startUpstream(t, listener, *upstream, func(w *wire) {
+					o, err := origin{}.readProxyHeader(w.r)
+					if err != nil {
+						t.Error(err)
+					}
+					seen <- o
+					if scheme == "tls" {
+						w = encrypt(w)
+					}
+					if scheme == "starttls" {
+						fmt.Fprint(w.conn, "* OK [CAPABILITY IMAP4rev1] upstream\r\n")
+						w.readLine()
+						fmt.Fprint(w.conn, "mailturn OK begin\r\n")
+						encrypt(w).readLine()
+						return
+					}
+					fmt.Fprint(w.conn, "* OK [CAPABILITY IMAP4rev1] upstream\r\n")
+					w.readLine()
+				})
+				conn := dialTCP(t, e, 1)
+				w := newWire(t, conn)
+				w.expect(`\* OK .*upstream`)
+				want := origin{
+					client:  netip.MustParseAddrPort(conn.LocalAddr().String()),
+					server:  netip.MustParseAddrPort(conn.RemoteAddr().String()),
+					proxied: true,
+				}
+				if got := <-seen; got != want {
+					t.Errorf("server was told %+v, want %+v", got, want)
+				}
+			})
+		}
+	}
+}
+
+// A bufferedConn reads what a wire has read ahead.
+type bufferedConn struct {
+	net.Conn
+	w *wire
+}
+
+func (c bufferedConn) Read(p []byte) (int, error) { return c.w.r.Read(p) }
+
+// TestProxyProtocol: the address in the header of a trusted proxy is the client's, for limits, for the server behind and for
+// what is allowed without TLS.
+func TestProxyProtocol(t *testing.T) {
+	upstreamListener := listenTCP(t)
+	seen := make(chan string, 10)
+	serveScript(t, upstreamListener, func(w *wire) {
+		seen <- w.readLine()
+		fmt.Fprint(w.conn, "* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] upstream\r\n")
+		w.readLine()
+	})
+	config := testConfig(t)
+	config.ProxyProtocol = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	config.MaxUnauthenticated = 1
+	config.Upstream = upstreamAt("tcp", upstreamListener)
+	config.Upstream.ClientAddress = ClientAddressProxy
+	e := start(t, config)
+	through := func(i int, header string) *wire {
+		conn := dialTCP(t, e, i)
+		if _, err := conn.Write([]byte(header)); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			conn = tls.Client(conn, clientTLS(t, e))
+		}
+		return newWire(t, conn)
+	}
+
+	const header = "PROXY TCP4 192.0.2.7 198.51.100.1 4711 993\r\n"
+	first := through(0, header)
+	first.expect(`\* OK .*AUTH=PLAIN`)
+	if got := <-seen; got != header {
+		t.Errorf("the server was told %q, want what we were told: %q", got, header)
+	}
+	for i := range 2 {
+		second := through(i, header)
+		second.expect(`\* BYE \[LIMIT\] Too many connections from your address`)
+		second.expectEnd()
+	}
+	other := through(1, v2(0x21, 0x21, v2IPv6))
+	if greeting := other.expect(`\* OK `); !strings.Contains(greeting, "LOGINDISABLED") {
+		t.Errorf("greeting without TLS is %q, want LOGINDISABLED", greeting)
+	}
+	if got := <-seen; got != "PROXY TCP6 2001:db8::7 2001:db8::1 4711 993\r\n" {
+		t.Errorf("the server was told %q", got)
+	}
+
+	// Who claims to be on this machine, or says nothing, is not.
+	for _, header := range []string{"PROXY TCP4 127.0.0.1 127.0.0.1 4711 143\r\n", "PROXY UNKNOWN\r\n", v2(0x20, 0, "")} {
+		claimed := through(1, header)
+		if greeting := claimed.expect(`\* OK `); !strings.Contains(greeting, "LOGINDISABLED") {
+			t.Errorf("%q: greeting is %q, want LOGINDISABLED", header, greeting)
+		}
+		claimed.send("a LOGIN alice wonderland\r\n")
+		claimed.expect(`a NO \[PRIVACYREQUIRED\]`)
+		claimed.conn.Close()
+		waitFor(t, e, func() bool { return e.connections == 2 }) // the first and the other
+		<-seen
+	}
+
+	missing := through(1, "a LOGIN alice wonderland\r\n")
+	missing.expect(`\* BYE Proxy has to send a PROXY protocol header first`)
+	missing.expectEnd()
+	silent := newWire(t, dialTCP(t, e, 0))
+	silent.conn.(*net.TCPConn).CloseWrite() // a health check
+	silent.expectEnd()
+	handshake := newWire(t, dialTCP(t, e, 0))
+	if err := tls.Client(handshake.conn, clientTLS(t, e)).Handshake(); err == nil {
+		t.Error("a TLS handshake without a header succeeded")
+	}
+	waitFor(t, e, func() bool { return e.connections == 2 && len(e.unauthenticated) == 4 })
+}
+
+// TestProxyProtocolTrust: a header counts from the networks that are named, and there it is waited for, but not for ever.
+func TestProxyProtocolTrust(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		config := testConfig(t)
+		config.ProxyProtocol = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+		e := startPipes(t, config)
+		forged := dialPipe(t, e, outside, false)
+		forged.expect(`\* OK `)
+		forged.send("PROXY TCP4 203.0.113.9 198.51.100.1 4711 143\r\n")
+		forged.expect(`PROXY BAD`)
+		forged.conn.Close()
+
+		for _, slow := range []string{"", "PROXY TCP4 192.0.2.7 198.51.100.1 47"} {
+			begin := time.Now()
+			w := dialPipe(t, e, netip.MustParseAddrPort("10.0.0.5:4711"), false)
+			w.send("%s", slow)
+			w.expect(`\* BYE Proxy has to send`)
+			if took := time.Since(begin); took != handshakeTimeout {
+				t.Errorf("%q: ended after %v, want %v", slow, took, handshakeTimeout)
+			}
+			w.expectEnd()
+		}
+	})
+}

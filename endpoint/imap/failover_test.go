@@ -1,0 +1,169 @@
+package imap
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestOrder(t *testing.T) {
+	var logged bytes.Buffer
+	u, err := newUpstream(Upstream{Addresses: []UpstreamAddress{{"tcp", "a:1"}, {"tcp", "b:1"}, {"tcp", "c:1"}}},
+		slog.New(slog.NewTextHandler(&logged, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		expect := func(when, want string) {
+			t.Helper()
+			var got []string
+			for _, server := range u.order(time.Now()) {
+				got = append(got, server.address.Address[:1])
+			}
+			if strings.Join(got, "") != want {
+				t.Errorf("%s: tried in the order %q, want %s", when, got, want)
+			}
+		}
+		expect("at first", "abc")
+		u.note(u.servers[0], true)
+		expect("a failed", "bca")
+		u.note(u.servers[1], true)
+		expect("b failed too", "cab")
+		time.Sleep(failureMemory - time.Second)
+		u.note(u.servers[1], true)
+		expect("b failed again", "cab")
+		time.Sleep(time.Second)
+		expect("a is forgiven", "acb")
+		u.note(u.servers[1], false)
+		expect("b answered", "abc")
+	})
+	if got := strings.Count(logged.String(), "backend failed"); got != 2 {
+		t.Errorf("failures are logged %d times, want once for each of the two:\n%s", got, &logged)
+	}
+	if got := strings.Count(logged.String(), "answers again"); got != 1 {
+		t.Errorf("a recovery is logged %d times, want once:\n%s", got, &logged)
+	}
+}
+
+// serveScript runs the script for each connection to listener, and counts them.
+func serveScript(t *testing.T, listener net.Listener, s script) *atomic.Int32 {
+	count := new(atomic.Int32)
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			count.Add(1)
+			go func() {
+				defer conn.Close()
+				conn.SetDeadline(time.Now().Add(20 * time.Second))
+				s(&wire{t, conn, newReader(conn)})
+			}()
+		}
+	}()
+	return count
+}
+
+// TestFailover: a server that cannot be connected to, or that does not greet as an IMAP server, is passed over, and not asked
+// first by the next client.
+func TestFailover(t *testing.T) {
+	web, mute, good, spare := listenTCP(t), listenTCP(t), listenTCP(t), listenTCP(t)
+	webCount := serveScript(t, web, func(w *wire) { fmt.Fprint(w.conn, "HTTP/1.1 400 Bad Request\r\n\r\n") })
+	muteCount := serveScript(t, mute, func(w *wire) { w.readLine() })
+	serveScript(t, good, loginScript)
+	spareCount := serveScript(t, spare, loginScript)
+	config := testConfig(t)
+	config.Upstream = upstreamAt("tcp", web, mute, good, spare)
+	config.Upstream.Addresses = append([]UpstreamAddress{{"unix", filepath.Join(t.TempDir(), "nobody")}}, config.Upstream.Addresses...)
+	config.Upstream.ConnectTimeout = 100 * time.Millisecond
+	e := start(t, config)
+	for range 3 {
+		checkUpstream(t, e)
+	}
+	if webCount.Load() != 1 || muteCount.Load() != 1 || spareCount.Load() != 0 {
+		t.Errorf("asked %d, %d and %d times, want each broken server once and the spare one never", webCount.Load(), muteCount.Load(), spareCount.Load())
+	}
+	good.Close()
+	checkUpstream(t, e) // the spare one
+	spare.Close()
+	w := newWire(t, dialTCP(t, e, 1))
+	w.expect(`\* BYE \[UNAVAILABLE\] Mail server cannot be reached`)
+	w.expectEnd()
+	if webCount.Load() != 2 { // the last resort
+		t.Errorf("a broken server was asked %d times, want once more when there was no other", webCount.Load())
+	}
+}
+
+// TestByeIsNoFailure: a server that refuses a client is not outvoted by another one, and its words reach the client.
+func TestByeIsNoFailure(t *testing.T) {
+	first, second := listenTCP(t), listenTCP(t)
+	serveScript(t, first, func(w *wire) { fmt.Fprint(w.conn, "* BYE [ALERT] you are banned\r\n") })
+	secondCount := serveScript(t, second, loginScript)
+	config := testConfig(t)
+	config.Upstream = upstreamAt("tcp", first, second)
+	e := start(t, config)
+	for range 2 {
+		w := newWire(t, dialTCP(t, e, 1))
+		w.expect(`\* BYE \[ALERT\] you are banned$`)
+		w.expectEnd()
+	}
+	if secondCount.Load() != 0 {
+		t.Error("another server was asked to let the client in")
+	}
+}
+
+// TestDialGivenUp: neither the end of the time to log in nor Shutdown waits for a server that is slow, and it is not held
+// against the server.
+func TestDialGivenUp(t *testing.T) {
+	mute := listenTCP(t)
+	accepted := make(chan struct{}, 10)
+	serveScript(t, mute, func(w *wire) {
+		accepted <- struct{}{}
+		w.readLine()
+	})
+	config := testConfig(t)
+	config.Upstream = upstreamAt("tcp", mute)
+	config.Upstream.ConnectTimeout = time.Hour
+	config.LoginTimeout = 100 * time.Millisecond
+	e := start(t, config)
+	w := newWire(t, dialTCP(t, e, 1))
+	w.expect(`\* BYE \[UNAVAILABLE\] Mail server cannot be reached`)
+	w.expectEnd()
+	<-accepted
+
+	config.LoginTimeout = time.Hour
+	e = start(t, config)
+	w = newWire(t, dialTCP(t, e, 1))
+	<-accepted
+	if err := e.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	w.expect(`\* BYE \[UNAVAILABLE\] Server is shutting down`)
+	w.expectEnd()
+
+	u, err := newUpstream(*config.Upstream, testLogger(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-accepted
+		cancel()
+	}()
+	if _, err := u.dial(ctx, origin{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want the context's error", err)
+	}
+	if !u.servers[0].failed.IsZero() {
+		t.Error("the server counts as failed")
+	}
+}
