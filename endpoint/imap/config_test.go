@@ -3,6 +3,7 @@ package imap
 import (
 	"bytes"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -160,6 +161,7 @@ var equal = cmp.Options{
 		return name == ".Range" || name == ".Elems" || name == ".ListenRanges"
 	}, cmp.Ignore()),
 	cmp.Comparer(func(a, b credential.Secret) bool { return bytes.Equal(a.Bytes(), b.Bytes()) }),
+	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
 	cmp.Comparer(func(a, b metadata.Value) bool { return a == b }),
 }
 
@@ -177,9 +179,21 @@ func TestTwins(t *testing.T) {
 		t.Errorf("HCL (-) and directives (+) differ:\n%s", diff)
 	}
 	c := fromHCL[0]
-	if c.Upstream == nil || c.Upstream.Addresses[0].Address != "127.0.0.1:1143" || !c.InsecureAuth || c.LoginTimeout != 90*time.Second ||
+	if c.Upstream == nil || !c.InsecureAuth || c.LoginTimeout != 90*time.Second ||
 		len(c.Listen) != 2 || c.TURN.TTL.V != 24*time.Hour || !c.TURN.Enable.V || c.TURN.Port.V != 443 || len(c.TURN.Secrets.V) != 2 {
 		t.Errorf("got %+v", c)
+	}
+	wantUpstream := Upstream{
+		Addresses:      []UpstreamAddress{{"tcp", "127.0.0.1:1143"}, {"starttls", "imap2.example.com:143"}, {"unix", "/run/dovecot/imap"}},
+		ServerName:     "imap.example.com",
+		ConnectTimeout: 5 * time.Second,
+		ClientAddress:  ClientAddressProxy2,
+	}
+	if diff := cmp.Diff(wantUpstream, *c.Upstream); diff != "" {
+		t.Errorf("upstream (-want +got):\n%s", diff)
+	}
+	if got := fmt.Sprint(c.ProxyProtocol); got != "[10.0.0.0/8 2001:db8::5/128]" || c.MaxUnauthenticatedNetwork != 60 {
+		t.Errorf("proxies are %s, limit of a network %d", got, c.MaxUnauthenticatedNetwork)
 	}
 	if c := fromHCL[1]; len(c.Users) != 2 || c.Upstream != nil || c.TURN.Enable.V {
 		t.Errorf("got %+v", c)
@@ -205,7 +219,7 @@ func TestDefaults(t *testing.T) {
 	if got := fmt.Sprint(c.Listen); got != "[tls://0.0.0.0:993 tcp://0.0.0.0:143]" {
 		t.Errorf("listens on %s", got)
 	}
-	if c.MaxConnections != 10000 || c.MaxUnauthenticated != 100 || c.LoginTimeout != time.Minute || c.IdleTimeout != 31*time.Minute || c.InsecureAuth {
+	if c.MaxConnections != 10000 || c.MaxUnauthenticated != 100 || c.MaxUnauthenticatedNetwork != 1000 || c.LoginTimeout != time.Minute || c.IdleTimeout != 31*time.Minute || c.InsecureAuth {
 		t.Errorf("limits: %+v", c)
 	}
 	if diags := c.LinkTURN(nil); len(diags) != 0 || c.TURN.Enable.V {

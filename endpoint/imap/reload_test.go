@@ -85,7 +85,9 @@ func TestReloadListeners(t *testing.T) {
 		return uint16(listener.Addr().(*net.TCPAddr).Port)
 	}
 	stays, turns, goes, comes := port(), port(), port(), port()
-	addr := func(scheme string, port uint16) listen.Addr { return listen.Addr{Scheme: scheme, Host: "127.0.0.1", Port: port} }
+	addr := func(scheme string, port uint16) listen.Addr {
+		return listen.Addr{Scheme: scheme, Host: "127.0.0.1", Port: port}
+	}
 	config := testConfig(t)
 	config.Listen = []listen.Addr{addr("tls", stays), addr("tcp", turns), addr("tcp", goes)}
 	e := start(t, config)

@@ -3,9 +3,11 @@ package imap
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -94,6 +96,82 @@ func TestShutdownDeadline(t *testing.T) {
 	beforeGreeting.expectEnd()
 	if _, err := net.Dial("tcp", e.Addrs()[0].String()); err == nil {
 		t.Error("a port is still bound")
+	}
+}
+
+// TestShutdownUpstream: with a server behind, an idle session gets BYE at once, one in the middle of a FETCH gets all of it first, and
+// one whose command is not answered yet the answer.
+func TestShutdownUpstream(t *testing.T) {
+	server := listenTCP(t)
+	config := testConfig(t)
+	config.Upstream = upstreamAt("tcp", server)
+	config.Upstream.ClientAddress = ClientAddressProxy
+	asked, finish := make(chan struct{}), make(chan struct{})
+	e := startUpstream(t, server, *config.Upstream, func(w *wire) {
+		w.readLine() // PROXY
+		fmt.Fprint(w.conn, "* PREAUTH ready\r\n")
+		for {
+			tag, command, _ := strings.Cut(strings.TrimSpace(w.readLine()), " ")
+			switch command {
+			case "IDLE":
+				fmt.Fprint(w.conn, "+ idling\r\n")
+			case "FETCH 1 BODY[]":
+				fmt.Fprint(w.conn, "* 1 FETCH (BODY[] {10}\r\n01234")
+				<-finish
+				fmt.Fprintf(w.conn, "56789)\r\n%s OK done\r\n", tag)
+			case "SEARCH ALL":
+				close(asked)
+				<-finish
+				fmt.Fprintf(w.conn, "* SEARCH 1\r\n%s OK done\r\n", tag)
+			default:
+				return
+			}
+		}
+	})
+	session := func(command, answer string) *wire {
+		w := newWire(t, dialTCP(t, e, 1))
+		w.expect(`\* PREAUTH`)
+		if command != "" {
+			w.send("a %s\r\n", command)
+		}
+		if answer != "" {
+			w.expect(answer)
+		}
+		return w
+	}
+	fetching := session("FETCH 1 BODY[]", `\* 1 FETCH`)
+	if _, err := fetching.r.Discard(5); err != nil {
+		t.Fatal(err)
+	}
+	searching := session("SEARCH ALL", "")
+	idling := session("IDLE", `\+ idling`)
+	fresh := session("", "")
+	<-asked // of SEARCH, of which the client sees nothing yet
+
+	done := make(chan error)
+	go func() { done <- e.Shutdown(t.Context()) }()
+	for _, w := range []*wire{idling, fresh} {
+		w.expect(`\* BYE \[UNAVAILABLE\] Server is shutting down`)
+		w.expectEnd()
+	}
+	select {
+	case err := <-done:
+		t.Fatalf("Shutdown did not wait for the commands: %v", err)
+	default:
+	}
+	close(finish)
+	if rest, err := fetching.r.ReadString(')'); rest != "56789)" {
+		t.Errorf("the rest of the message is %q, %v", rest, err)
+	}
+	fetching.line()
+	searching.expect(`\* SEARCH 1`)
+	for _, w := range []*wire{fetching, searching} {
+		w.expect(`a OK done`)
+		w.expect(`\* BYE \[UNAVAILABLE\] Server is shutting down`)
+		w.expectEnd()
+	}
+	if err := <-done; err != nil {
+		t.Errorf("Shutdown: %v", err)
 	}
 }
 
