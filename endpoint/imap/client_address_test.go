@@ -140,6 +140,21 @@ func TestProxyProtocol(t *testing.T) {
 	waitFor(t, e, func() bool { return e.connections == 2 && len(e.unauthenticated) == 4 })
 }
 
+// TestProxyProtocolTurnedAway: who is one too many is told so behind the header, through TLS.
+func TestProxyProtocolTurnedAway(t *testing.T) {
+	config := testConfig(t)
+	config.ProxyProtocol = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	config.MaxConnections = 1
+	e := start(t, config)
+	for i, want := range []string{`\* OK`, `\* BYE \[LIMIT\] Too many connections: try again`} {
+		conn := dialTCP(t, e, 0)
+		if _, err := fmt.Fprintf(conn, "PROXY TCP4 192.0.2.%d 198.51.100.1 4711 993\r\n", i); err != nil {
+			t.Fatal(err)
+		}
+		newWire(t, tls.Client(conn, clientTLS(t, e))).expect(want)
+	}
+}
+
 // TestProxyProtocolTrust: a header counts from the networks that are named, and there it is waited for, but not for ever.
 func TestProxyProtocolTrust(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -41,7 +41,8 @@ type Endpoint struct {
 	unauthenticated map[netip.Prefix]int // by limitedNetworks
 }
 
-// maxRejecting bounds the connections over a limit that are told so at a time; further ones are just closed.
+// maxRejecting bounds the connections over a limit that are told so at a time, at the cost of a handshake perhaps: see
+// turnAway.
 const maxRejecting = 64
 
 // New prepares an endpoint: it reads the certificates and binds nothing.

@@ -127,6 +127,10 @@ func TestUpstreamStartTLSRefused(t *testing.T) {
 	}{
 		{"PREAUTH", pair.Cert, func(w *wire) {
 			fmt.Fprint(w.conn, "* PREAUTH welcome\r\n")
+			w.readLine()
+			fmt.Fprint(w.conn, "mailturn OK begin\r\n")
+			encrypted := tls.Server(w.conn, &tls.Config{Certificates: []tls.Certificate{certificate}})
+			encrypted.Handshake()
 		}},
 		{"refused", pair.Cert, func(w *wire) {
 			fmt.Fprint(w.conn, "* OK ready\r\n")

@@ -68,6 +68,7 @@ var proxyHeaders = []struct {
 	{"version 2, too little for addresses", v2(0x21, 0x11, v2IPv4[:8]), "", ""},
 	{"version 2, too long", v2(0x21, 0x11, v2IPv4+strings.Repeat("x", 4096)), "", ""},
 	{"version 2, 64 KiB announced", v2(0x21, 0x11, "")[:14] + "\xff\xff", "", ""},
+	{"version 2, 64 KiB", v2(0x21, 0x11, v2IPv4+strings.Repeat("x", 65000)), "", ""},
 	{"version 3", v2(0x31, 0x11, v2IPv4), "", ""},
 }
 
