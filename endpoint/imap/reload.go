@@ -52,13 +52,13 @@ func (g *generation) openBackend(previous backend, logger *slog.Logger) (err err
 	return err
 }
 
-// Reload puts another configuration in force, between Start and Shutdown. It reads the files and binds the sockets that the new one needs
-// before it touches anything; on an error all stays as it was, and the error says why.
+// Reload puts another configuration in force, between Start and Shutdown. It reads the files and binds the sockets that
+// the new one needs before it touches anything; on an error all stays as it was, and the error says why.
 //
-// Connections that come from then on have the new configuration, those there are keep theirs, and its IMAP server, until they
-// end. Sockets on addresses that are in both stay open and drop no connection. Annotations, with what TURN credentials are made of,
-// change for all at once, so a relay has to accept a new secret before Reload is called. Certificates are read again even
-// if their names are the same, and the embedded server's mailboxes stay with their users.
+// Connections that come from then on have the new configuration; those there are keep theirs, and its IMAP server, until
+// they end. Sockets on addresses that are in both stay open and drop no connection. Annotations, with what TURN
+// credentials are made of, change for all at once, so the relay has to accept a new secret before Reload is called.
+// Certificates are read again even if their names are the same, and the embedded server's mailboxes stay with their users.
 func (e *Endpoint) Reload(config Config) error {
 	next, err := newGeneration(config, e.logger)
 	if err != nil {
