@@ -85,7 +85,7 @@ func TestFailover(t *testing.T) {
 	config := testConfig(t)
 	config.Upstream = upstreamAt("tcp", web, mute, good, spare)
 	config.Upstream.Addresses = append([]UpstreamAddress{{"unix", filepath.Join(t.TempDir(), "nobody")}}, config.Upstream.Addresses...)
-	config.Upstream.ConnectTimeout = 100 * time.Millisecond
+	config.Upstream.ConnectTimeout = time.Second
 	e := start(t, config)
 	for range 3 {
 		checkUpstream(t, e)
@@ -134,7 +134,7 @@ func TestDialGivenUp(t *testing.T) {
 	config := testConfig(t)
 	config.Upstream = upstreamAt("tcp", mute)
 	config.Upstream.ConnectTimeout = time.Hour
-	config.LoginTimeout = 100 * time.Millisecond
+	config.LoginTimeout = time.Second
 	e := start(t, config)
 	w := newWire(t, dialTCP(t, e, 1))
 	w.expect(`\* BYE \[UNAVAILABLE\] Mail server cannot be reached`)

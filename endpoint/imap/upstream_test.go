@@ -237,7 +237,7 @@ func TestUpstreamMisbehaves(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			listener := listenTCP(t)
 			upstream := upstreamAt("tcp", listener)
-			upstream.ConnectTimeout = 200 * time.Millisecond
+			upstream.ConnectTimeout = time.Second
 			w := newWire(t, dialTCP(t, startUpstream(t, listener, *upstream, tt.s), 1))
 			w.send("a FETCH 1 BODY[]\r\n")
 			var got strings.Builder
