@@ -45,7 +45,7 @@ func runDefault(ctx context.Context, stateDir string, stdout, stderr io.Writer) 
 	if err != nil {
 		return err
 	}
-	return s.serve(ctx, stderr, func() { printChecks(stdout, s, password) })
+	return s.serve(ctx, stderr, func() { printChecks(stdout, s, password) }, nil)
 }
 
 // decodeDefault decodes the embedded default with its state in stateDir.
