@@ -38,7 +38,9 @@ endpoint "imap" "imap" {
   insecure_auth = false
 
   upstream {
-    address         = "tls://imap.${local.domain}:993"
+    address         = ["tls://imap.${local.domain}:993", "tls://imap2.${local.domain}:993"]
+    connect_timeout = "5s"
+    client_address  = "proxy2"
     tls_server_name = "imap.${local.domain}"
   }
 
@@ -47,12 +49,15 @@ endpoint "imap" "imap" {
     "/shared/admin"   = "mailto:postmaster@${local.domain}"
   }
 
-  turn_server         = "turn.${local.domain}"
-  turns_port          = 5349
-  turn_ttl            = "120h"
-  turn_prefer_tls     = false
-  max_connections     = 5000
-  max_unauthenticated = 20
-  login_timeout       = "30s"
-  idle_timeout        = "45m"
+  turn_server     = "turn.${local.domain}"
+  turns_port      = 5349
+  turn_ttl        = "120h"
+  turn_prefer_tls = false
+
+  max_connections             = 5000
+  max_unauthenticated         = 20
+  max_unauthenticated_network = 200
+  login_timeout               = "30s"
+  idle_timeout                = "45m"
+  proxy_protocol              = ["10.0.0.5/32", "fd00::5/128"]
 }
