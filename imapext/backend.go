@@ -8,11 +8,11 @@ import (
 	"github.com/mailturn/mailturn/imapext/metadata"
 )
 
-// maxStash bounds what the backend may say during the client's TLS handshake.
+// maxStash bounds what the backend may say while TLS or compression begins towards the client.
 const maxStash = 64 << 10
 
-// ErrStash says that the backend said more than 64 KiB while the client's TLS handshake was going on.
-var ErrStash = errors.New("backend sent too much during the TLS handshake")
+// ErrStash says that the backend said more than 64 KiB unasked while TLS or compression began towards the client.
+var ErrStash = errors.New("backend sent too much while the client's connection changed")
 
 // backendStream is how far the backend's stream has been read.
 type backendStream struct {

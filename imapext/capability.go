@@ -48,7 +48,7 @@ func (f *Filter) noteCapabilities(words [][]byte) {
 //   - STARTTLS, LOGINDISABLED and COMPRESS speak of a connection that ends here, so the backend's go, and ours come;
 //   - mechanisms with channel binding cannot survive that end (RFC 5802 section 6, RFC 9266);
 //   - no mechanism is there where logging in is refused here;
-//   - METADATA is added after login.
+//   - METADATA is added after login, and so is our COMPRESS.
 func (f *Filter) appendCapabilities(b []byte, words [][]byte) []byte {
 	add := func(word string) {
 		b = append(b, ' ')
@@ -69,6 +69,9 @@ func (f *Filter) appendCapabilities(b []byte, words [][]byte) []byte {
 	if !metadata {
 		add("METADATA")
 	}
+	if f.offersCompress() {
+		add("COMPRESS=DEFLATE")
+	}
 	if f.offersStartTLS() {
 		add("STARTTLS")
 	}
@@ -79,7 +82,7 @@ func (f *Filter) appendCapabilities(b []byte, words [][]byte) []byte {
 }
 
 func (f *Filter) offersStartTLS() bool {
-	return f.options.StartTLS && !f.session.TLS && !f.loggedIn
+	return f.options.StartTLS && !f.session.TLS && !f.loggedIn && !f.compressed
 }
 
 // loginDisabled reports whether LOGIN and AUTHENTICATE are refused until TLS (RFC 9051 section 6.2.3).

@@ -14,7 +14,7 @@ func FuzzChunks(f *testing.F) {
 			f.Fatal(err)
 		}
 		choice := byte(0)
-		for bit, set := range []bool{!options.TLS, options.StartTLS, options.AllowPlaintextLogin, options.SyncLiterals, options.Entries == nil} {
+		for bit, set := range []bool{!options.TLS, options.StartTLS, options.AllowPlaintextLogin, options.SyncLiterals, options.Entries == nil, options.Compress} {
 			if set {
 				choice |= 1 << bit
 			}
@@ -45,6 +45,7 @@ func FuzzChunks(f *testing.F) {
 			StartTLS:            data[0]&2 != 0,
 			AllowPlaintextLogin: data[0]&4 != 0,
 			SyncLiterals:        data[0]&8 != 0,
+			Compress:            data[0]&32 != 0,
 		}
 		if data[0]&16 != 0 {
 			options.Entries = nil

@@ -168,11 +168,8 @@ func (f *Filter) beginKnownCommand() {
 		f.pending = pending{kind: pendingUnauthenticate, tag: c.tag}
 	case "IDLE":
 		f.pending = pending{kind: pendingIdle, tag: c.tag}
-	case "STARTTLS":
+	case "STARTTLS", "COMPRESS":
 		c.mode = collect
-	case "COMPRESS":
-		// RFC 4978. The backend's streams have to stay readable; compression towards the client would end in the endpoint.
-		c.discard("NO COMPRESS is not available")
 	case "GETMETADATA", "SETMETADATA":
 		switch {
 		case f.options.Entries == nil:
@@ -298,7 +295,7 @@ func (f *Filter) endLine() Event {
 			f.plus.state = plusRefused
 		}
 	case collect:
-		if c.name == "STARTTLS" || c.name == "ENABLE" {
+		if c.name == "STARTTLS" || c.name == "COMPRESS" || c.name == "ENABLE" {
 			c.discard("BAD Literal not expected")
 		} else if c.literal > uint64(maxCommand-len(c.collected)) {
 			c.discard("BAD Command too long")
@@ -415,6 +412,8 @@ func (f *Filter) decideCommand() Event {
 	switch f.client.name {
 	case "STARTTLS":
 		return f.decideStartTLS()
+	case "COMPRESS":
+		return f.decideCompress()
 	case "ENABLE":
 		return f.decideEnable()
 	case "GETMETADATA":

@@ -21,7 +21,7 @@
 //				<-f.Resume()            // or: the backend is gone
 //				continue                // with what is left of p, even if that is nothing
 //			}
-//			break                       // Continue, StartTLS, Close: see Event
+//			break                       // Continue, StartTLS, Compress, Close: see Event
 //		}
 //	}
 //
@@ -55,6 +55,7 @@
 //   - behind AUTHENTICATE and each of its lines, and behind IDLE, until "+" or the tagged response;
 //   - behind LOGIN, AUTHENTICATE, UNAUTHENTICATE, IDLE, and a forwarded GETMETADATA, SETMETADATA or ENABLE, until it is
 //     answered: so GETMETADATA in the same packet as LOGIN sees the login's outcome;
+//   - at the end of STARTTLS and of COMPRESS, until every command before it is answered and no response is passing;
 //   - before a command whose tag an unanswered command bears, so that a tagged response has one reading only;
 //   - with 1024 commands unanswered.
 //
@@ -108,6 +109,8 @@ type Options struct {
 	TLS bool
 	// StartTLS offers STARTTLS while the client's side is plain.
 	StartTLS bool
+	// Compress offers COMPRESS=DEFLATE (RFC 4978) after login.
+	Compress bool
 	// AllowPlaintextLogin lets clients log in on a plain connection. Without it LOGINDISABLED is announced there, and LOGIN
 	// and AUTHENTICATE get NO [PRIVACYREQUIRED] without reaching the backend.
 	AllowPlaintextLogin bool
@@ -130,6 +133,10 @@ const (
 	// WriteClient write to the TLS connection, and then to call StartedTLS and WriteClient. What the client sent in the
 	// clear behind STARTTLS is consumed and gone (RFC 9051 section 6.2.1).
 	StartTLS
+	// Compress asks to write out both queues, to make the writer that is handed to WriteClient compress and the client's
+	// stream be inflated, and then to call Compressed and WriteClient. The bytes that FromClient did not consume are the first of
+	// the compressed stream (RFC 4978 section 3): inflated, they go to FromClient next.
+	Compress
 	// Close asks to write out the client's queue, which ends in a BYE unless a response is passing, and to close both sides.
 	Close
 )
@@ -147,10 +154,11 @@ type Filter struct {
 
 	mu sync.Mutex // guards all that follows; FromClient and FromBackend hold it, but not while they call Entries
 
-	session  Session
-	loggedIn bool
-	waiting  bool // FromClient has returned Wait
-	progress bool // something happened that may let it go on
+	session    Session
+	loggedIn   bool
+	compressed bool // from COMPRESS's OK on
+	waiting    bool // FromClient has returned Wait
+	progress   bool // something happened that may let it go on
 
 	client  clientStream
 	backend backendStream
@@ -164,7 +172,7 @@ type Filter struct {
 
 	toClient segments
 	inserts  []byte // our own responses, until the response that is passing ends
-	gated    bool   // from STARTTLS's OK until StartedTLS: what the backend says is kept in stash
+	gated    bool   // from the OK to STARTTLS or COMPRESS until the caller has done it: what the backend says is kept in stash
 	stash    []byte // at most maxStash
 }
 
@@ -203,6 +211,18 @@ func (f *Filter) StartedTLS() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.session.TLS = true
+	f.openGate()
+}
+
+// Compressed tells the Filter that what Compress asked for is done. What the backend said meanwhile is queued for
+// WriteClient.
+func (f *Filter) Compressed() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.openGate()
+}
+
+func (f *Filter) openGate() {
 	f.gated = false
 	stash := f.stash
 	f.stash = nil
@@ -215,7 +235,7 @@ func (f *Filter) WriteBackend(w io.Writer) error {
 }
 
 // WriteClient writes to w what is queued for the client. Both goroutines pass the same w, one that finds out the
-// client's present connection on each Write where STARTTLS may replace it. When WriteClient returns nil, everything queued
+// client's present connection on each Write where STARTTLS or COMPRESS may replace it. When WriteClient returns nil, everything queued
 // before the call has been written. After an error it fails for good.
 func (f *Filter) WriteClient(w io.Writer) error {
 	f.writing.Lock()

@@ -136,6 +136,48 @@ func TestHandshake(t *testing.T) {
 	expect("* BYE [CAPABILITY IMAP4rev1] enough\r\n")
 }
 
+// TestCompress checks that COMPRESS stops the client's stream right behind its line, and that nothing of the backend's
+// reaches the client between the OK and Compressed.
+func TestCompress(t *testing.T) {
+	f := imapext.New(imapext.Options{TLS: true, Compress: true})
+	var client, backend strings.Builder
+	expect := func(want string) {
+		t.Helper()
+		if err := f.WriteClient(&client); err != nil || client.String() != want {
+			t.Fatalf("client got %q, %v, want %q", client.String(), err, want)
+		}
+		client.Reset()
+	}
+	fromBackend := func(s string, want error) {
+		t.Helper()
+		if err := f.FromBackend([]byte(s)); !errors.Is(err, want) {
+			t.Fatalf("FromBackend: %v, want %v", err, want)
+		}
+	}
+	fromBackend("* PREAUTH [CAPABILITY IMAP4rev1] hi\r\n* 1", nil)
+	expect("* PREAUTH [CAPABILITY IMAP4rev1 COMPRESS=DEFLATE] hi\r\n")
+	const command = "a COMPRESS DEFLATE\r\n"
+	if n, event := f.FromClient([]byte(command + "\x4b\x50\r\nb NOOP\r\n")); n != len(command) || event != imapext.Compress {
+		t.Fatalf("FromClient = %d, %v, want %d and Compress", n, event, len(command))
+	}
+	fromBackend(" EXISTS\r\n* 2 EXISTS\r\n", nil)
+	f.Bye("Shutting down")
+	expect("a OK DEFLATE active\r\n")
+	if f.Quiet() {
+		t.Error("quiet in the middle of the change")
+	}
+	f.Compressed()
+	expect("* 1 EXISTS\r\n* 2 EXISTS\r\n")
+	fromBackend("* CAPABILITY IMAP4rev1 COMPRESS=DEFLATE\r\n", nil)
+	expect("* CAPABILITY IMAP4rev1\r\n")
+	if n, event := f.FromClient([]byte("b NOOP\r\n")); n != 8 || event != imapext.Continue {
+		t.Fatalf("FromClient = %d, %v", n, event)
+	}
+	if err := f.WriteBackend(&backend); err != nil || backend.String() != "b NOOP\r\n" {
+		t.Errorf("backend got %q, %v", backend.String(), err)
+	}
+}
+
 // TestWriteError checks that the errors of writers come back.
 func TestWriteError(t *testing.T) {
 	f := imapext.New(imapext.Options{TLS: true})

@@ -120,6 +120,8 @@ func (s script) options() (Options, error) {
 				options.TLS = false
 			case "starttls":
 				options.StartTLS = true
+			case "compress":
+				options.Compress = true
 			case "allow-plaintext-login":
 				options.AllowPlaintextLogin = true
 			case "sync-literals":
@@ -268,6 +270,13 @@ func (w *wire) feed(chunks [][]byte) error {
 		case StartTLS:
 			w.filter.StartedTLS()
 			return w.flush()
+		case Compress:
+			w.filter.Compressed()
+			if err := w.flush(); err != nil {
+				return err
+			}
+			rest := [][]byte{chunk[n:]}
+			return w.feed(append(rest, chunks[i+1:]...))
 		case Close:
 			// The backend never sees the end of the line that it has a part of.
 			w.backend.Truncate(bytes.LastIndexByte(w.backend.Bytes(), '\n') + 1)
