@@ -15,11 +15,11 @@ const (
 	lingerBytes   = 64 * 1024
 )
 
-// A clientConn is the client's connection, which TLS replaces. One goroutine reads it and replaces it; the filter lets one
+// A clientConn is the client's connection, which TLS and compression replace. One goroutine reads it and replaces it; the filter lets one
 // write at a time.
 type clientConn struct {
 	raw          net.Conn
-	present      atomic.Pointer[net.Conn] // raw, or TLS on it
+	present      atomic.Pointer[net.Conn] // raw, or TLS on it, or compression on either
 	writeTimeout time.Duration
 }
 

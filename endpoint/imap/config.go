@@ -47,6 +47,8 @@ type Schema struct {
 	ProxyProtocol config.Value[[]netip.Prefix] `hcl:"proxy_protocol" doc:"Networks of proxies whose connections begin with a header of the PROXY protocol, version 1 or 2. The address in it is the client's, for limits and logs; a connection from there without one is closed. From anywhere else no header is accepted."`
 	InsecureAuth  config.Value[bool]           `hcl:"insecure_auth" default:"false" doc:"Let clients log in without TLS. Otherwise a plain connection says LOGINDISABLED until STARTTLS. Connections from loopback may always log in, unless they came through a proxy."`
 
+	Compress config.Value[bool] `hcl:"compress" default:"true" doc:"Offer COMPRESS=DEFLATE (RFC 4978) after login, whether or not the IMAP server has it. Clients on a phone transfer less; this end compresses and inflates, which costs CPU time."`
+
 	Upstream *UpstreamSchema `hcl:"upstream,block" doc:"The IMAP server that is already there. Everything but METADATA passes between it and the clients as it is."`
 	Embedded *EmbeddedSchema `hcl:"embedded,block" doc:"An IMAP server in this process instead, with mailboxes in memory that are gone when it ends: to try things out, or for clients that need nothing but METADATA."`
 
@@ -86,6 +88,7 @@ type Config struct {
 	TLS           []certs.Pair
 	ProxyProtocol []netip.Prefix // of proxies whose connections begin with a PROXY header
 	InsecureAuth  bool
+	Compress      bool // offer COMPRESS=DEFLATE
 
 	Upstream *Upstream                    // nil for the embedded server
 	Users    map[string]credential.Secret // of the embedded server, by name: see parsePassword
@@ -110,6 +113,7 @@ type Defaults struct {
 // The TURN settings that the block leaves out are filled in by LinkTURN, which has to be called next.
 func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostics) {
 	s := Schema{
+		Compress:           config.Value[bool]{V: true},
 		TurnTTL:            config.Value[time.Duration]{V: defaultTTL},
 		MaxConnections:     config.Value[int]{V: defaultMaxConnections},
 		MaxUnauthenticated: config.Value[int]{V: defaultMaxUnauthenticated},
@@ -123,6 +127,7 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 	c := Config{
 		Name: endpoint.Name, Range: endpoint.Range,
 		InsecureAuth:              s.InsecureAuth.V,
+		Compress:                  s.Compress.V,
 		MaxConnections:            s.MaxConnections.V,
 		MaxUnauthenticated:        s.MaxUnauthenticated.V,
 		MaxUnauthenticatedNetwork: s.MaxUnauthenticatedNetwork.V,

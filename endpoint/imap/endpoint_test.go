@@ -26,7 +26,7 @@ import (
 )
 
 // bcryptOf is the cheapest bcrypt hash of a password.
-func bcryptOf(t *testing.T, password string) []byte {
+func bcryptOf(t testing.TB, password string) []byte {
 	t.Helper()
 	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
 	if err != nil {
@@ -36,7 +36,7 @@ func bcryptOf(t *testing.T, password string) []byte {
 }
 
 // testConfig has a TLS and a plain listener on free ports of loopback, two users, and TURN.
-func testConfig(t *testing.T) Config {
+func testConfig(t testing.TB) Config {
 	t.Helper()
 	pair, _, err := certs.SelfSigned(t.TempDir(), []string{"imap.example.org"}, time.Now())
 	if err != nil {
@@ -62,6 +62,7 @@ func testConfig(t *testing.T) Config {
 			Secrets: config.Value[[]credential.Secret]{V: []credential.Secret{credential.NewSecret([]byte("test-secret"))}},
 			TTL:     config.Value[time.Duration]{V: 120 * time.Hour},
 		},
+		Compress:                  true,
 		MaxConnections:            100,
 		MaxUnauthenticated:        100,
 		MaxUnauthenticatedNetwork: 1000,
@@ -71,7 +72,7 @@ func testConfig(t *testing.T) Config {
 }
 
 // start runs an endpoint until the end of the test.
-func start(t *testing.T, config Config) *Endpoint {
+func start(t testing.TB, config Config) *Endpoint {
 	t.Helper()
 	e, err := New(config, testLogger(t))
 	if err != nil {
@@ -81,7 +82,7 @@ func start(t *testing.T, config Config) *Endpoint {
 	return e
 }
 
-func startEndpoint(t *testing.T, e *Endpoint) {
+func startEndpoint(t testing.TB, e *Endpoint) {
 	t.Helper()
 	if err := e.Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -94,7 +95,7 @@ func startEndpoint(t *testing.T, e *Endpoint) {
 }
 
 // testLogger is silent; with MAILTURN_TEST_LOG set it is not.
-func testLogger(t *testing.T) *slog.Logger {
+func testLogger(t testing.TB) *slog.Logger {
 	if os.Getenv("MAILTURN_TEST_LOG") == "" {
 		return slog.New(slog.DiscardHandler)
 	}
@@ -103,19 +104,19 @@ func testLogger(t *testing.T) *slog.Logger {
 
 // A wire is a raw IMAP connection of a test.
 type wire struct {
-	t    *testing.T
+	t    testing.TB
 	conn net.Conn
 	r    *bufio.Reader
 }
 
-func newWire(t *testing.T, conn net.Conn) *wire {
+func newWire(t testing.TB, conn net.Conn) *wire {
 	t.Helper()
 	t.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(20 * time.Second)) // a test that hangs fails
 	return &wire{t, conn, bufio.NewReader(conn)}
 }
 
-func dialTCP(t *testing.T, e *Endpoint, i int) net.Conn {
+func dialTCP(t testing.TB, e *Endpoint, i int) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", e.Addrs()[i].String())
 	if err != nil {
@@ -125,7 +126,7 @@ func dialTCP(t *testing.T, e *Endpoint, i int) net.Conn {
 }
 
 // clientTLS trusts the certificate of the endpoint.
-func clientTLS(t *testing.T, e *Endpoint) *tls.Config {
+func clientTLS(t testing.TB, e *Endpoint) *tls.Config {
 	t.Helper()
 	certificate, err := certs.ReadPair(e.present.config.TLS[0])
 	if err != nil {
@@ -210,7 +211,7 @@ func (w *wire) login() {
 }
 
 // startPipes runs an endpoint without listeners in a synctest bubble; dialPipe connects to it.
-func startPipes(t *testing.T, config Config) *Endpoint {
+func startPipes(t testing.TB, config Config) *Endpoint {
 	t.Helper()
 	config.Listen = nil
 	return start(t, config)
@@ -221,7 +222,7 @@ var outside = netip.MustParseAddrPort("192.0.2.7:4711")
 
 // dialPipe connects a client with the given address, on the TLS port or the plain one, and leaves the greeting to the
 // caller. Its connection has no deadline: in a bubble, a test that hangs is found by the runtime.
-func dialPipe(t *testing.T, e *Endpoint, client netip.AddrPort, implicitTLS bool) *wire {
+func dialPipe(t testing.TB, e *Endpoint, client netip.AddrPort, implicitTLS bool) *wire {
 	t.Helper()
 	clientSide, serverSide := net.Pipe()
 	t.Cleanup(func() { clientSide.Close() })

@@ -108,7 +108,7 @@ func TestUpstreamStartTLS(t *testing.T) {
 	}
 	w.expect(`a OK`)
 	w.send("b LOGIN alice wonderland\r\n")
-	w.expect(`b OK \[CAPABILITY IMAP4rev1 XTLS METADATA\] done`)
+	w.expect(`b OK \[CAPABILITY IMAP4rev1 XTLS METADATA COMPRESS=DEFLATE\] done`)
 	w.expectEnd()
 	if command := <-clear; command != "mailturn STARTTLS\r\n" {
 		t.Errorf("in the clear the server was sent %q", command)

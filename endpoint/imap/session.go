@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/mailturn/mailturn/imapext"
+	"github.com/mailturn/mailturn/imapext/deflate"
 )
 
 const (
@@ -90,6 +91,7 @@ func (e *Endpoint) serve(a arrival) {
 		Remote:              a.origin.client,
 		TLS:                 a.implicitTLS,
 		StartTLS:            true,
+		Compress:            a.generation.config.Compress,
 		AllowPlaintextLogin: a.generation.config.InsecureAuth || a.origin.local(),
 		SyncLiterals:        a.generation.backend.syncLiterals(),
 	})
@@ -189,6 +191,10 @@ func (s *session) clientLoop(plain bool) {
 		case errors.Is(err, io.EOF):
 			s.clientHalfClosed()
 			return
+		case errors.Is(err, deflate.ErrCorrupt):
+			s.logger.Debug("client's compressed data", "err", err)
+			s.bye("Compressed data cannot be read")
+			return
 		default:
 			s.logger.Debug("client's connection broke", "err", err)
 			return
@@ -226,6 +232,8 @@ func (s *session) fromClient(p []byte) bool {
 			}
 		case imapext.StartTLS:
 			return s.startTLS()
+		case imapext.Compress:
+			return s.compress(p)
 		case imapext.Close:
 			s.client.lingeringClose()
 			return false
@@ -244,6 +252,13 @@ func (s *session) startTLS() bool {
 	}
 	s.client.replace(tlsConn)
 	s.filter.StartedTLS()
+	return s.filter.WriteClient(s.client) == nil
+}
+
+// compress begins what COMPRESS asks for. begun is what the client has sent behind it.
+func (s *session) compress(begun []byte) bool {
+	s.client.replace(newCompressedConn(*s.client.present.Load(), begun))
+	s.filter.Compressed()
 	return s.filter.WriteClient(s.client) == nil
 }
 
@@ -283,7 +298,7 @@ func (s *session) backendLoop() {
 		if n > 0 {
 			s.greeted = true
 			if err := s.filter.FromBackend(buf[:n]); err != nil {
-				s.logger.Warn("backend talks during a TLS handshake", "err", err)
+				s.logger.Warn("backend does not wait for the client", "err", err)
 				return
 			}
 			if err := s.filter.WriteClient(s.client); err != nil {

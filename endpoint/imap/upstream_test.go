@@ -72,7 +72,7 @@ func checkUpstream(t *testing.T, e *Endpoint) {
 	w := newWire(t, dialTCP(t, e, 1))
 	w.expect(`\* OK \[CAPABILITY IMAP4rev1 .*\] upstream`)
 	w.send("login LOGIN alice wonderland\r\n")
-	w.expect(`login OK \[CAPABILITY IMAP4rev1 LITERAL\+ XCHATMAIL METADATA\] done`)
+	w.expect(`login OK \[CAPABILITY IMAP4rev1 LITERAL\+ XCHATMAIL METADATA COMPRESS=DEFLATE\] done`)
 	w.send("b LOGOUT\r\n")
 	w.expect(`\* BYE goodbye`)
 	w.expect(`b OK done`)
