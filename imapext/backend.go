@@ -116,6 +116,10 @@ func (f *Filter) beginResponse(p []byte) []byte {
 	if kind == responseMetadata && (!f.loggedIn || f.options.Entries == nil) {
 		kind = responseData
 	}
+	if kind == responseID {
+		s.hidden = f.pending.kind == pendingIdentify
+		kind = responseData
+	}
 	s.kind = kind
 	if kind.limit() > 0 {
 		s.state = holdingLine
@@ -339,6 +343,9 @@ func (f *Filter) complete(done pending, ok bool) (hide bool) {
 		if f.capabilities.metadata == metadataUnknown {
 			f.capabilities.metadata = metadataAbsent
 		}
+		f.capabilities.known = true
+		return true
+	case pendingIdentify:
 		return true
 	case pendingGet:
 		f.toClient.add(metadata.AppendResponse(nil, "", done.ours))

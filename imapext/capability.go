@@ -13,6 +13,8 @@ type capabilities struct {
 	// nonSync is the size from which on the backend does not take non-synchronising literals, by the last list:
 	// RFC 7888 section 4 for LITERAL+, section 5 for LITERAL-, which IMAP4rev2 includes (RFC 9051 section 4.3).
 	nonSync uint64
+	// known says that there was a list, or none to be had, and id that the last one had ID (RFC 2971).
+	known, id bool
 }
 
 type metadataSupport byte
@@ -29,12 +31,15 @@ func (f *Filter) noteCapabilities(words [][]byte) {
 		f.capabilities.metadata = metadataAbsent
 	}
 	f.capabilities.nonSync = 0
+	f.capabilities.known, f.capabilities.id = true, false
 	for _, word := range words {
 		switch strings.ToUpper(string(word)) {
 		case "METADATA", "METADATA-SERVER":
 			if f.loggedIn {
 				f.capabilities.metadata = metadataPresent
 			}
+		case "ID":
+			f.capabilities.id = true
 		case "LITERAL+":
 			f.capabilities.nonSync = math.MaxUint64
 		case "LITERAL-", "IMAP4REV2":

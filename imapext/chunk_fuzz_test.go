@@ -14,7 +14,7 @@ func FuzzChunks(f *testing.F) {
 			f.Fatal(err)
 		}
 		choice := byte(0)
-		for bit, set := range []bool{!options.TLS, options.StartTLS, options.AllowPlaintextLogin, options.SyncLiterals, options.Entries == nil, options.Compress} {
+		for bit, set := range []bool{!options.TLS, options.StartTLS, options.AllowPlaintextLogin, options.SyncLiterals, options.Entries == nil, options.Compress, options.Identify != nil} {
 			if set {
 				choice |= 1 << bit
 			}
@@ -47,12 +47,18 @@ func FuzzChunks(f *testing.F) {
 			SyncLiterals:        data[0]&8 != 0,
 			Compress:            data[0]&32 != 0,
 		}
+		if data[0]&64 != 0 {
+			options.Identify = []IDField{{"x-originating-ip", "192.0.2.1"}}
+		}
 		if data[0]&16 != 0 {
 			options.Entries = nil
 		}
 		packets := bytes.Split(data[1:], []byte{0xFE})
 		oracle, cut := newWire(options, whole), newWire(options, cutRandomly(seed))
 		for i, packet := range packets {
+			if len(packet) == 0 {
+				continue // FromClient without bytes is for other tests
+			}
 			for _, w := range []*wire{oracle, cut} {
 				w.resumeLate = true
 				var err error

@@ -63,11 +63,12 @@ const (
 )
 
 // FromClient consumes bytes from the client and returns how many, and what is to be done next. It appends to both queues;
-// what it appends to the backend's may alias p.
+// what it appends to the backend's may alias p. Called without bytes at the beginning, it sends what Options.Identify says as
+// soon as it can, and not only when the client says something.
 func (f *Filter) FromClient(p []byte) (n int, event Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for n < len(p) || f.client.state == decide || f.client.state == forward {
+	for n < len(p) || f.client.state == decide || f.client.state == forward || f.identifying {
 		used, event := f.stepClient(p[n:])
 		n += used
 		if event == StartTLS {
@@ -108,6 +109,9 @@ func (f *Filter) stepClient(p []byte) (n int, event Event) {
 func (f *Filter) beginCommand(p []byte) (n int, event Event) {
 	if !f.greeted || f.pending.kind != pendingNone {
 		return 0, Wait
+	}
+	if f.identifying {
+		return 0, f.identify()
 	}
 	c := &f.client
 	line := p
@@ -168,7 +172,7 @@ func (f *Filter) beginKnownCommand() {
 		f.pending = pending{kind: pendingUnauthenticate, tag: c.tag}
 	case "IDLE":
 		f.pending = pending{kind: pendingIdle, tag: c.tag}
-	case "STARTTLS", "COMPRESS":
+	case "STARTTLS", "COMPRESS", "ID":
 		c.mode = collect
 	case "GETMETADATA", "SETMETADATA":
 		switch {
@@ -414,6 +418,8 @@ func (f *Filter) decideCommand() Event {
 		return f.decideStartTLS()
 	case "COMPRESS":
 		return f.decideCompress()
+	case "ID":
+		return f.decideID()
 	case "ENABLE":
 		return f.decideEnable()
 	case "GETMETADATA":

@@ -2,7 +2,7 @@
 //
 // A Filter stands between one client and one backend. It cuts the client's stream into commands and the backend's into
 // responses, literals included, and passes both byte for byte, except where METADATA and the end of TLS ask for a
-// change: capability lists, GETMETADATA, SETMETADATA, ENABLE, STARTTLS, COMPRESS, and logins that need TLS first. It
+// change: capability lists, GETMETADATA, SETMETADATA, ENABLE, STARTTLS, COMPRESS, ID, and logins that need TLS first. It
 // knows neither sockets nor where the values come from, does no I/O of its own and starts no goroutine.
 //
 // # Driving a Filter
@@ -50,7 +50,7 @@
 // backend has not said yet, FromClient consumes no further and returns Wait. That is the one rule that keeps the Filter and
 // the backend agreed on where commands begin, whatever a client pipelines:
 //
-//   - before the greeting;
+//   - before the greeting, and until the backend has taken what Options.Identify says;
 //   - behind a synchronising literal's announcement, until "+" or the command's tagged response (RFC 9051 section 4.3);
 //   - behind AUTHENTICATE and each of its lines, and behind IDLE, until "+" or the tagged response;
 //   - behind LOGIN, AUTHENTICATE, UNAUTHENTICATE, IDLE, and a forwarded GETMETADATA, SETMETADATA or ENABLE, until it is
@@ -109,6 +109,9 @@ type Options struct {
 	TLS bool
 	// StartTLS offers STARTTLS while the client's side is plain.
 	StartTLS bool
+	// Identify is what the backend is told of the client by a command of our own, ID (RFC 2971), before anything of the client's.
+	// If it is empty, or the backend does not announce ID, nothing is. Fields beyond the standard's bounds are left out.
+	Identify []IDField
 	// Compress offers COMPRESS=DEFLATE (RFC 4978) after login.
 	Compress bool
 	// AllowPlaintextLogin lets clients log in on a plain connection. Without it LOGINDISABLED is announced there, and LOGIN
@@ -157,8 +160,10 @@ type Filter struct {
 	session    Session
 	loggedIn   bool
 	compressed bool // from COMPRESS's OK on
-	waiting    bool // FromClient has returned Wait
-	progress   bool // something happened that may let it go on
+	// identifying: the backend may still have to be told what Options.Identify says. identified: it has been.
+	identifying, identified bool
+	waiting                 bool // FromClient has returned Wait
+	progress                bool // something happened that may let it go on
 
 	client  clientStream
 	backend backendStream
@@ -182,6 +187,8 @@ func New(options Options) *Filter {
 		options: options,
 		resume:  make(chan struct{}, 1),
 		session: Session{Remote: options.Remote, TLS: options.TLS},
+
+		identifying: len(options.Identify) > 0,
 	}
 }
 
@@ -197,6 +204,13 @@ func (f *Filter) LoggedIn() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.loggedIn
+}
+
+// Identified reports whether the backend was sent what Options.Identify says.
+func (f *Filter) Identified() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.identified
 }
 
 // Resume returns the channel on which FromBackend announces that a FromClient which returned Wait may get further. It is the

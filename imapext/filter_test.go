@@ -178,6 +178,36 @@ func TestCompress(t *testing.T) {
 	}
 }
 
+// TestIdentify checks that the backend is told of a client that says nothing.
+func TestIdentify(t *testing.T) {
+	f := imapext.New(imapext.Options{TLS: true, Identify: []imapext.IDField{{Name: "x-originating-ip", Value: "192.0.2.1"}}})
+	if n, event := f.FromClient(nil); n != 0 || event != imapext.Wait {
+		t.Fatalf("FromClient = %d, %v before the greeting, want Wait", n, event)
+	}
+	if err := f.FromBackend([]byte("* OK [CAPABILITY IMAP4rev1 ID] hi\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	<-f.Resume()
+	if f.Identified() {
+		t.Error("identified too early")
+	}
+	f.FromClient(nil)
+	var backend strings.Builder
+	const want = "mailturn ID (\"x-originating-ip\" \"192.0.2.1\")\r\n"
+	if err := f.WriteBackend(&backend); err != nil || backend.String() != want || !f.Identified() {
+		t.Errorf("backend got %q, %v, want %q", backend.String(), err, want)
+	}
+	if f.Quiet() {
+		t.Error("quiet while ID is not answered")
+	}
+	if err := f.FromBackend([]byte("* ID NIL\r\nmailturn OK\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	if _, event := f.FromClient([]byte("a NOOP\r\n")); event != imapext.Continue {
+		t.Errorf("FromClient returns %v after ID", event)
+	}
+}
+
 // TestWriteError checks that the errors of writers come back.
 func TestWriteError(t *testing.T) {
 	f := imapext.New(imapext.Options{TLS: true})

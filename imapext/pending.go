@@ -60,6 +60,7 @@ const (
 	pendingGet          // GETMETADATA, forwarded without the entries that are ours
 	pendingEnable       // ENABLE, forwarded without METADATA
 	pendingCapabilities // CAPABILITY of our own, its answers for us alone
+	pendingIdentify     // ID of our own, likewise
 )
 
 // changesState reports whether the pending command may end in another state of the connection (RFC 9051 section 3), so

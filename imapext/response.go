@@ -23,6 +23,7 @@ const (
 	responseCapability                       // * CAPABILITY
 	responseEnabled                          // * ENABLED
 	responseMetadata                         // * METADATA, with literals
+	responseID                               // * ID, which becomes responseData
 )
 
 // limit returns how many bytes of a response of this kind are read to be handled whole, 0 if it passes.
@@ -86,6 +87,8 @@ func readResponseKind(b []byte) (responseKind, bool) {
 		return responseEnabled, true
 	case equalFold(word, "METADATA"):
 		return responseMetadata, true
+	case equalFold(word, "ID"):
+		return responseID, true
 	}
 	return responseData, true
 }

@@ -120,6 +120,11 @@ func (s script) options() (Options, error) {
 				options.TLS = false
 			case "starttls":
 				options.StartTLS = true
+			case "identify":
+				options.Identify = []IDField{
+					{"x-originating-ip", "192.0.2.1"}, {"x-session-id", `a"b\c`},
+					{"x-bad", "a\r\nb LOGIN"}, {strings.Repeat("x", 31), "y"}, {"y", strings.Repeat("x", 1025)}, {"z", "ü"},
+				}
 			case "compress":
 				options.Compress = true
 			case "allow-plaintext-login":
