@@ -3,9 +3,12 @@ package imap
 import (
 	"crypto/tls"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
+	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -58,6 +61,86 @@ func TestClientAddress(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestClientAddressID: the server learns the client's address by ID, before the client has said anything, if it has ID.
+func TestClientAddressID(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		greeting string
+		answers  []string // to each line; the last is to the client's
+		log      string
+	}{
+		{"announced", "* OK [CAPABILITY IMAP4rev1 ID] upstream\r\n", []string{"* ID (\"name\" \"x\")\r\nmailturn OK done\r\n", "a OK done\r\n"}, ""},
+		{"asked for", "* OK upstream\r\n", []string{"* CAPABILITY IMAP4rev1 ID\r\nmailturn OK done\r\n", "mailturn OK done\r\n", "a OK done\r\n"}, ""},
+		{"preauthenticated", "* PREAUTH [CAPABILITY ID] upstream\r\n", []string{"mailturn NO\r\n", "a OK done\r\n"}, ""},
+		{"not announced", "* OK [CAPABILITY IMAP4rev1] upstream\r\n", []string{"a OK done\r\n"}, "backend does not announce ID"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			listener := listenTCP(t)
+			upstream := upstreamAt("tcp", listener)
+			upstream.ClientAddress = ClientAddressID
+			lines := make(chan string, 10)
+			config := testConfig(t)
+			config.Upstream = upstream
+			serveScript(t, listener, func(w *wire) {
+				fmt.Fprint(w.conn, tt.greeting)
+				for _, answer := range tt.answers {
+					lines <- w.readLine()
+					fmt.Fprint(w.conn, answer)
+				}
+				w.readLine()
+			})
+			var log lockedBuffer
+			e, err := New(config, slog.New(slog.NewTextHandler(&log, nil)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			startEndpoint(t, e)
+			conn := dialTCP(t, e, 1)
+			w := newWire(t, conn)
+			w.expect(`\* .*upstream`)
+			for range len(tt.answers) - 2 {
+				if got := <-lines; got != "mailturn CAPABILITY\r\n" {
+					t.Errorf("server got %q, want CAPABILITY", got)
+				}
+			}
+			if tt.log == "" {
+				client, server := netip.MustParseAddrPort(conn.LocalAddr().String()), netip.MustParseAddrPort(conn.RemoteAddr().String())
+				want := fmt.Sprintf(`^mailturn ID \("x-originating-ip" "%v" "x-originating-port" "%d" "x-connected-ip" "%v" "x-connected-port" "%d"`+
+					` "x-session-id" "[A-Z2-7]{26}" "x-proxy-ttl" "4"\)`+"\r\n$", client.Addr(), client.Port(), server.Addr(), server.Port())
+				if got := <-lines; !regexp.MustCompile(want).MatchString(got) {
+					t.Errorf("server got %q, want %s", got, want)
+				}
+			}
+			w.send("a ID (\"name\" \"client\" \"x-originating-ip\" \"127.0.0.1\")\r\n")
+			w.expect("a OK done")
+			if got := <-lines; got != "a ID (\"name\" \"client\")\r\n" {
+				t.Errorf("server got %q from the client", got)
+			}
+			if got := log.String(); (tt.log == "") == strings.Contains(got, "level=WARN") || !strings.Contains(got, tt.log) {
+				t.Errorf("log is %q, want %q", got, tt.log)
+			}
+		})
+	}
+}
+
+// A lockedBuffer is a log that is read while it is written.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
 }
 
 // A bufferedConn reads what a wire has read ahead.

@@ -30,8 +30,10 @@ type Endpoint struct {
 	ctx       context.Context
 	cancel    context.CancelFunc // ends dialling and handshakes
 
-	outage    logLimit
-	rejecting chan struct{} // a slot for each connection over a limit that is being told so
+	outage logLimit
+	// unidentified is for sessions whose upstream does not take ClientAddressID.
+	unidentified logLimit
+	rejecting    chan struct{} // a slot for each connection over a limit that is being told so
 
 	mu              sync.Mutex
 	present         *generation // written by the goroutine of the exported methods only, which may read it without mu

@@ -2,6 +2,7 @@ package imap
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -35,6 +36,8 @@ type session struct {
 	client  *clientConn
 	backend backendConn
 	filter  *imapext.Filter
+	// identifies: the filter tells the backend of the client.
+	identifies bool
 
 	timer *time.Timer   // from the beginning to the login, then from each sign of life
 	woken chan struct{} // holds a token when wake was called
@@ -86,11 +89,19 @@ func (e *Endpoint) serve(a arrival) {
 		backend.Close()
 	})()
 	s.backend = backend
+	var identify []imapext.IDField
+	if upstream := a.generation.config.Upstream; upstream != nil && upstream.ClientAddress == ClientAddressID {
+		id := rand.Text()
+		s.logger = s.logger.With("session", id)
+		identify = a.origin.identification(id)
+	}
+	s.identifies = identify != nil
 	s.filter = imapext.New(imapext.Options{
 		Entries:             &e.entries,
 		Remote:              a.origin.client,
 		TLS:                 a.implicitTLS,
 		StartTLS:            true,
+		Identify:            identify,
 		Compress:            a.generation.config.Compress,
 		AllowPlaintextLogin: a.generation.config.InsecureAuth || a.origin.local(),
 		SyncLiterals:        a.generation.backend.syncLiterals(),
@@ -167,6 +178,9 @@ func (s *session) backendUnavailable(err error) {
 
 // clientLoop reads the client until the session ends. When it returns, both connections are done with.
 func (s *session) clientLoop(plain bool) {
+	if s.identifies && !s.identify() {
+		return
+	}
 	buf := make([]byte, bufferSize)
 	for {
 		n, err := s.client.Read(buf)
@@ -200,6 +214,21 @@ func (s *session) clientLoop(plain bool) {
 			return
 		}
 	}
+}
+
+// identify lets the filter tell the backend of the client before that says anything. It returns false when the session has
+// ended.
+func (s *session) identify() bool {
+	if !s.fromClient(nil) {
+		return false
+	}
+	if !s.filter.Identified() {
+		if allowed, suppressed := s.endpoint.unidentified.allow(time.Now()); allowed {
+			s.logger.Warn("backend does not announce ID and is not told the client's address",
+				"backend", s.generation.backend.String(), "suppressed", suppressed)
+		}
+	}
+	return true
 }
 
 // isTLSRecord reports whether b, a client's first bytes, begins a TLS handshake (RFC 8446 section 5.1) and so is no IMAP.
