@@ -25,6 +25,9 @@ const (
 	DefaultMaxPermissions = 1024
 	DefaultMaxChannels    = 4096
 	DefaultMaxStreams     = 10000
+
+	DefaultUnauthenticatedRate = 500
+	DefaultMaxGuesses          = 100
 )
 
 // Config is what a Server is made from. Realm, Authenticator and Relay are required.
@@ -61,6 +64,19 @@ type Config struct {
 	// DefaultMaxStreams.
 	MaxStreams int
 
+	// UnauthenticatedRate is how many UDP requests a second are answered that nobody vouches for: Binding, and what draws
+	// 401, 400 or 438 and is not signed. It is that of one source network (IPv4 /24, IPv6 /48) on one socket, with twice as
+	// many at once; what is beyond is dropped. Zero is DefaultUnauthenticatedRate, negative is no limit.
+	//
+	// The default is meant to be out of reach of the phones behind a NAT. A call begins with one or two such requests and
+	// then sends one in ten seconds at most, so that it is enough for 200 calls that begin in each second, or for 5000 that
+	// go on. As a reflector the server gives a network 36 kB a second at most, for the 14 kB that it takes to ask for them.
+	UnauthenticatedRate int
+	// MaxGuesses is how many failed integrity checks of one source address (IPv6: /64) are answered at once. One more is
+	// answered each second, unless it goes on in spite of the silence, which then becomes longer, up to five minutes. What
+	// is signed right is served in any case. Zero is DefaultMaxGuesses, negative is no limit.
+	MaxGuesses int
+
 	// StrictChannels refuses channel numbers above 0x4FFF, where RFC 8656 section 12 ends the range. Clients that follow
 	// RFC 5766 take numbers up to 0x7FFF.
 	StrictChannels bool
@@ -94,6 +110,8 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.MaxPermissions, DefaultMaxPermissions)
 	setDefault(&c.MaxChannels, DefaultMaxChannels)
 	setDefault(&c.MaxStreams, DefaultMaxStreams)
+	setDefault(&c.UnauthenticatedRate, DefaultUnauthenticatedRate)
+	setDefault(&c.MaxGuesses, DefaultMaxGuesses)
 	if c.ExpiredGrace < 0 {
 		c.ExpiredGrace = 0
 	}

@@ -17,21 +17,24 @@ type DropReason uint8
 
 // Reasons, in the order of a packet's way.
 const (
-	DropMalformed    DropReason = iota // neither STUN nor ChannelData, or with a length or FINGERPRINT that is wrong
-	DropUnexpected                     // a method or class that a TURN server does not take
-	DropNoAllocation                   // data from a client that has none
-	DropNoPermission                   // data to or from a peer without a permission, or on a channel that is not bound
-	DropRefusedPeer                    // data to a peer that the policy refuses
-	DropOversize                       // a datagram from a peer larger than the relay forwards
-	DropQueue                          // data for a stream client that does not read
-	DropSend                           // the socket did not take it
+	DropMalformed       DropReason = iota // neither STUN nor ChannelData, or with a length or FINGERPRINT that is wrong
+	DropUnexpected                        // a method or class that a TURN server does not take
+	DropUnauthenticated                   // a request without credentials, beyond the rate of its network
+	DropGuess                             // a request with wrong credentials, after too many from its address
+	DropNoAllocation                      // data from a client that has none
+	DropNoPermission                      // data to or from a peer without a permission, or on a channel that is not bound
+	DropRefusedPeer                       // data to a peer that the policy refuses
+	DropOversize                          // a datagram from a peer larger than the relay forwards
+	DropQueue                             // data for a stream client that does not read
+	DropSend                              // the socket did not take it
 	numDropReasons
 )
 
 // String returns the reason as a metric's label.
 func (r DropReason) String() string {
 	return [...]string{
-		"malformed", "unexpected", "no_allocation", "no_permission", "refused_peer", "oversize", "queue", "send",
+		"malformed", "unexpected", "unauthenticated", "guess", "no_allocation", "no_permission", "refused_peer", "oversize",
+		"queue", "send",
 	}[r]
 }
 

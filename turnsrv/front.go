@@ -28,6 +28,8 @@ type front struct {
 	pion        conversation
 	alarm       time.Time // when the janitor comes; zero while there is nothing to watch
 
+	unauthenticated *sourceLimit // of answers to requests that nobody vouches for; nil before the first one
+
 	byHandle  sync.Map       // *net.UDPAddr to *allocation; read by every goroutine of pion
 	notices   notices        // filled by every goroutine of pion
 	readers   sync.WaitGroup // pion's readers of relayed addresses
@@ -92,10 +94,13 @@ func knownRequest(method stun.Method) bool {
 // asks. The answer is nil when pion has to do something first.
 func (f *front) answer(r *request, a *allocation, now time.Time) []byte {
 	if r.method == stun.MethodBinding {
+		if !f.mayAnswer(r, now) {
+			return nil
+		}
 		return f.binding(r)
 	}
-	grant, refusal := f.authenticate(r, a, now)
-	if refusal != nil {
+	grant, refusal, ok := f.authenticate(r, a, now)
+	if !ok {
 		return refusal
 	}
 	if len(r.unknown) > 0 {

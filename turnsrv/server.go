@@ -25,7 +25,9 @@ type Server struct {
 	config   Config
 	nonces   *nonces
 	quota    *quota
+	guesses  guesses
 	pionKey  [32]byte
+	decoy    [16]byte // a key that nobody has
 	handles  atomic.Uint64
 	draining atomic.Bool
 	counters counters
@@ -45,13 +47,15 @@ func New(config Config) (*Server, error) {
 		return nil, fmt.Errorf("turnsrv: %w", err)
 	}
 	s := &Server{
-		config: config,
-		nonces: newNonces(config.NonceLifetime),
-		quota:  newQuota(config.MaxAllocations, config.MaxAllocationsPerUser),
-		fronts: make(map[*front]func()),
-		errors: make(map[ErrorResponse]uint64),
+		config:  config,
+		nonces:  newNonces(config.NonceLifetime),
+		quota:   newQuota(config.MaxAllocations, config.MaxAllocationsPerUser),
+		guesses: guesses{burst: config.MaxGuesses},
+		fronts:  make(map[*front]func()),
+		errors:  make(map[ErrorResponse]uint64),
 	}
 	_, _ = rand.Read(s.pionKey[:]) // never fails
+	_, _ = rand.Read(s.decoy[:])
 	return s, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/listen"
+	"github.com/mailturn/mailturn/turnsrv"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
@@ -36,6 +37,8 @@ type Schema struct {
 	RelayPorts   config.Value[string]              `hcl:"relay_ports" default:"49152-65535" doc:"Range of UDP ports for relayed transport addresses, MIN-MAX."`
 	UserQuota    config.Value[int]                 `hcl:"user_quota" default:"0" doc:"Allocations that one user name may have at a time; 0 is no limit. Beyond it: 486 Allocation Quota Reached."`
 	TotalQuota   config.Value[int]                 `hcl:"total_quota" default:"10000" doc:"Allocations that the server has at a time. Beyond it: 486 Allocation Quota Reached."`
+	UnauthRate   config.Value[int]                 `hcl:"unauthenticated_rate" default:"500" doc:"UDP requests a second without valid credentials (Binding requests too) that are answered to one network (IPv4 /24, IPv6 /48) on one socket, with twice as many at once; 0 is no limit. Beyond it: no answer, so that the server is of no use for flooding somebody else."`
+	MaxGuesses   config.Value[int]                 `hcl:"max_guesses" default:"100" doc:"Wrong passwords from one address that are answered at once, and then one a second; 0 is no limit. Beyond it: no answer, for up to 5 minutes. Right ones are always served."`
 	ExpiredGrace config.Value[time.Duration]       `hcl:"expired_grace" default:"24h" doc:"How long after its credential has expired a running call may go on refreshing its allocation."`
 	DrainTimeout config.Value[time.Duration]       `hcl:"drain_timeout" default:"10s" doc:"How long running calls may go on after the server was asked to stop. New allocations are refused meanwhile."`
 	Peers        *PeersSchema                      `hcl:"peers,block" doc:"Where the relay may send to."`
@@ -77,8 +80,10 @@ type Config struct {
 
 	PeersAllow, PeersDeny []netip.Prefix
 
-	UserQuota, TotalQuota      int
-	ExpiredGrace, DrainTimeout time.Duration
+	UserQuota, TotalQuota int
+	// UnauthenticatedRate and MaxGuesses are limits, 0 is none.
+	UnauthenticatedRate, MaxGuesses int
+	ExpiredGrace, DrainTimeout      time.Duration
 }
 
 // Defaults are the values of the top level that stand in for what an endpoint leaves out.
@@ -92,6 +97,8 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 	s := Schema{
 		RelayPorts:   config.Value[string]{V: strconv.Itoa(defaultMinPort) + "-" + strconv.Itoa(defaultMaxPort)},
 		TotalQuota:   config.Value[int]{V: 10000},
+		UnauthRate:   config.Value[int]{V: turnsrv.DefaultUnauthenticatedRate},
+		MaxGuesses:   config.Value[int]{V: turnsrv.DefaultMaxGuesses},
 		ExpiredGrace: config.Value[time.Duration]{V: 24 * time.Hour},
 		DrainTimeout: config.Value[time.Duration]{V: 10 * time.Second},
 		Realm:        config.Value[string]{V: defaults.Hostname, Range: endpoint.Range},
@@ -103,6 +110,7 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 		Secrets: s.Secret.V, SecretRange: s.Secret.Range,
 		RelayIP: s.RelayIP.V, RelayBind: s.RelayBind.V,
 		UserQuota: s.UserQuota.V, TotalQuota: s.TotalQuota.V,
+		UnauthenticatedRate: s.UnauthRate.V, MaxGuesses: s.MaxGuesses.V,
 		ExpiredGrace: s.ExpiredGrace.V, DrainTimeout: s.DrainTimeout.V,
 	}
 	diags = append(diags, c.decodeTLS(s.TLS, defaults.TLS)...)
@@ -116,6 +124,8 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 	diags = append(diags, checkRelayAddrs(s.RelayBind, "relay_bind")...)
 	diags = append(diags, checkNotNegative(s.UserQuota, "user_quota")...)
 	diags = append(diags, checkNotNegative(s.TotalQuota, "total_quota")...)
+	diags = append(diags, checkNotNegative(s.UnauthRate, "unauthenticated_rate")...)
+	diags = append(diags, checkNotNegative(s.MaxGuesses, "max_guesses")...)
 	if s.Peers != nil {
 		c.PeersAllow, c.PeersDeny = s.Peers.Allow.V, s.Peers.Deny.V
 	}

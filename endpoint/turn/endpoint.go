@@ -88,9 +88,11 @@ func (e *Endpoint) Start(context.Context) error {
 		Realm:                 e.config.Realm,
 		Authenticator:         e.secrets,
 		Relay:                 allocator,
-		ExpiredGrace:          grace(e.config.ExpiredGrace),
+		ExpiredGrace:          limit(e.config.ExpiredGrace),
 		MaxAllocations:        e.config.TotalQuota,
 		MaxAllocationsPerUser: e.config.UserQuota,
+		UnauthenticatedRate:   limit(e.config.UnauthenticatedRate),
+		MaxGuesses:            limit(e.config.MaxGuesses),
 		Logger:                e.logger,
 	})
 	if err != nil {
@@ -142,12 +144,12 @@ func (e *Endpoint) announce(addresses []relay.Address, policy *peer.Policy) {
 	}
 }
 
-// grace is the configured time as turnsrv has it, where zero stands for the default and less for none.
-func grace(d time.Duration) time.Duration {
-	if d == 0 {
+// limit is a configured value as turnsrv has it, where zero stands for the default and less for none.
+func limit[T int | time.Duration](v T) T {
+	if v == 0 {
 		return -1
 	}
-	return d
+	return v
 }
 
 // bind opens a socket for each address, one for tcp:// and tls:// together where they are the same.

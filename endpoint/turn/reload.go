@@ -38,6 +38,9 @@ func (e *Endpoint) NeedsRestart(c Config) []string {
 		"relay_bind":    !slices.Equal(e.config.RelayBind, c.RelayBind),
 		"relay_ports":   e.config.MinPort != c.MinPort || e.config.MaxPort != c.MaxPort,
 		"expired_grace": e.config.ExpiredGrace != c.ExpiredGrace,
+
+		"unauthenticated_rate": e.config.UnauthenticatedRate != c.UnauthenticatedRate,
+		"max_guesses":          e.config.MaxGuesses != c.MaxGuesses,
 	} {
 		if changed {
 			names = append(names, name)

@@ -26,6 +26,8 @@ endpoint "turn" "turn" {
   total_quota   = 200
   expired_grace = "12h"
   drain_timeout = 30
+  unauthenticated_rate = 50
+  max_guesses = 0
 
   peers {
     allow = ["10.1.0.0/16", "fd00::/8"]

@@ -1,0 +1,218 @@
+package turnsrv
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/credential"
+	"github.com/mailturn/mailturn/turnsrv/stun"
+)
+
+func takes(l *sourceLimit, source netip.Prefix, now time.Time, n int) (taken int) {
+	for range n {
+		if l.take(source, now) {
+			taken++
+		}
+	}
+	return taken
+}
+
+func TestSourceLimitRate(t *testing.T) {
+	start := time.Unix(1758650868, 0)
+	l := newSourceLimit(100*time.Millisecond, 20, start)
+	one := sourceNetwork(netip.MustParseAddr("192.0.2.1"))
+	other := sourceNetwork(netip.MustParseAddr("192.0.3.1"))
+	if got := takes(l, one, start, 100); got != 20 {
+		t.Errorf("%d at once, want 20", got)
+	}
+	if got := takes(l, other, start, 5); got != 5 {
+		t.Errorf("another source gets %d, want 5", got)
+	}
+	// What is refused costs nothing: one a tenth of a second comes back under any load.
+	got := 0
+	for i := range 100 {
+		got += takes(l, one, start.Add(time.Duration(i)*10*time.Millisecond), 10)
+	}
+	if got != 9 {
+		t.Errorf("%d in the next 990 ms, want 9", got)
+	}
+	if got := takes(l, one, start.Add(time.Hour), 100); got != 20 {
+		t.Errorf("%d at once after an hour, want 20", got)
+	}
+	// The clock goes back by two hours.
+	if got := takes(l, one, start.Add(-time.Hour), 100); got != 0 {
+		t.Errorf("%d after the clock went back, want 0", got)
+	}
+	if got := takes(l, one, start.Add(-time.Hour+2*time.Second), 100); got != 20 {
+		t.Errorf("%d two seconds later, want 20", got)
+	}
+}
+
+// A source that is being limited stays so, and a new one gets its own bucket, while a flood from a million others goes on.
+func TestSourceLimitUnderFlood(t *testing.T) {
+	now := time.Unix(1758650868, 0)
+	l := newSourceLimit(time.Second, 10, now)
+	victim := netip.MustParsePrefix("203.0.113.0/24")
+	takes(l, victim, now, 10)
+	got := 0
+	for i := range uint32(1 << 20) {
+		var raw [4]byte
+		binary.BigEndian.PutUint32(raw[:], i<<8)
+		if !l.take(netip.PrefixFrom(netip.AddrFrom4(raw), 24), now) {
+			t.Fatalf("new source %d has no token", i)
+		}
+		got += takes(l, victim, now, 1)
+	}
+	if got != 0 {
+		t.Errorf("the flood got %d more answers for the victim, want none", got)
+	}
+}
+
+func TestSourcePrefixes(t *testing.T) {
+	for _, tt := range []struct {
+		addr, network, host string
+	}{
+		{"192.0.2.77", "192.0.2.0/24", "192.0.2.77/32"},
+		{"2001:db8:1:2:3:4:5:6", "2001:db8:1::/48", "2001:db8:1:2::/64"},
+		{"fe80::1%eth0", "fe80::/48", "fe80::/64"},
+	} {
+		addr := netip.MustParseAddr(tt.addr)
+		if got := sourceNetwork(addr).String(); got != tt.network {
+			t.Errorf("network of %s is %s, want %s", addr, got, tt.network)
+		}
+		if got := sourceHost(addr).String(); got != tt.host {
+			t.Errorf("host of %s is %s, want %s", addr, got, tt.host)
+		}
+	}
+}
+
+// answers returns how many of n copies of message the front answers.
+func (b *bareFront) answers(message []byte, from client, now time.Time, n int) (answered int) {
+	for range n {
+		if answer, _ := b.take(message, from, now); answer != nil {
+			answered++
+		}
+	}
+	return answered
+}
+
+func clientAt(addr string) client {
+	return client{tuple: FiveTuple{Client: netip.MustParseAddrPort(addr)}}
+}
+
+func TestUnauthenticatedAnswersAreLimited(t *testing.T) {
+	now := time.Unix(1758650868, 0)
+	unsigned := func(method stun.Method, sets ...set) []byte {
+		var b stun.Builder
+		b.Start(method, stun.ClassRequest, stun.TransactionID{1})
+		for _, s := range sets {
+			s(&b)
+		}
+		return b.Bytes()
+	}
+	stale := func(b *bareFront, from client) []byte {
+		guesser := newSigner(b, now)
+		guesser.nonce, guesser.key = []byte("sixteen letters."), []byte("wrong")
+		return guesser.message(stun.MethodAllocate, 1, transportUDP)
+	}
+	for _, tt := range []struct {
+		name    string
+		message func(b *bareFront, from client) []byte
+	}{
+		{"Binding", func(*bareFront, client) []byte { return unsigned(stun.MethodBinding) }},
+		{"unknown attribute in a Binding request", func(*bareFront, client) []byte { return unsigned(stun.MethodBinding, attr(0x7777)) }},
+		{"no credentials", func(*bareFront, client) []byte { return unsigned(stun.MethodAllocate, transportUDP) }},
+		{"no nonce", func(*bareFront, client) []byte {
+			return unsigned(stun.MethodAllocate, func(b *stun.Builder) { b.MessageIntegrity([]byte("key")) })
+		}},
+		{"stale nonce and a wrong key", stale},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newBareFront(t)
+			b.server.config.UnauthenticatedRate = 10
+			from := clientAt("198.51.100.1:5000")
+			if got := b.answers(tt.message(b, from), from, now, 100); got != 20 {
+				t.Errorf("%d answers at once, want 20", got)
+			}
+			if got := b.answers(tt.message(b, from), clientAt("198.51.100.254:1"), now, 1); got != 0 {
+				t.Error("another address of the same network is answered")
+			}
+			if got := b.server.Counters().Dropped[DropUnauthenticated]; got != 81 {
+				t.Errorf("%d requests counted as dropped, want 81", got)
+			}
+			if got := b.answers(tt.message(b, from), clientAt("198.51.101.1:5000"), now, 1); got != 1 {
+				t.Error("another network is not answered")
+			}
+			if got := b.answers(tt.message(b, from), from, now.Add(time.Second), 100); got != 10 {
+				t.Errorf("%d answers a second later, want 10", got)
+			}
+			over := client{tuple: from.tuple, stream: &stream{}}
+			if got := b.answers(tt.message(b, from), over, now, 100); got != 100 {
+				t.Errorf("%d answers over a stream, want 100", got)
+			}
+		})
+	}
+}
+
+// Who can sign is served although a flood in the name of the same network is not: with a good nonce, with one that is too
+// old, and with a credential that has expired.
+func TestSignedRequestsAreNotLimited(t *testing.T) {
+	b := newBareFront(t)
+	b.server.config.UnauthenticatedRate = 1
+	now := time.Unix(1758650868, 0)
+	s := newSigner(b, now)
+	var flood stun.Builder
+	flood.Start(stun.MethodBinding, stun.ClassRequest, stun.TransactionID{1})
+	if got := b.answers(flood.Bytes(), s.from, now, 10); got != 2 {
+		t.Fatalf("%d answers, want 2", got)
+	}
+	for range 10 {
+		if got := b.answers(s.message(stun.MethodAllocate, 1, transportUDP), s.from, now, 1); got != 1 {
+			t.Fatal("a signed request is not answered")
+		}
+	}
+	fresh := s.nonce
+	s.nonce = []byte("sixteen letters.")
+	if got := b.answers(s.message(stun.MethodRefresh, 2), s.from, now, 10); got != 10 {
+		t.Errorf("%d of 10 Refresh requests with a stale nonce are answered", got)
+	}
+	s.nonce = fresh
+	s.use(credential.Issuer{Secret: credential.NewSecret([]byte(testSecret)), TTL: -time.Minute}.Issue(now))
+	if got := b.answers(s.message(stun.MethodRefresh, 3), s.from, now, 300); got != 300 {
+		t.Errorf("%d of 300 requests with an expired credential are answered", got)
+	}
+}
+
+func TestGuessesAreSilenced(t *testing.T) {
+	b := newBareFront(t)
+	now := time.Unix(1758650868, 0)
+	good, bad := newSigner(b, now), newSigner(b, now)
+	bad.key = []byte("a guess")
+	guess := bad.message(stun.MethodAllocate, 1, transportUDP)
+	if got := b.answers(guess, bad.from, now, 1000); got != DefaultMaxGuesses {
+		t.Errorf("%d guesses are answered at once, want %d", got, DefaultMaxGuesses)
+	}
+	if got := b.server.Counters().Dropped[DropGuess]; got != 1000-DefaultMaxGuesses {
+		t.Errorf("%d counted as dropped, want %d", got, 1000-DefaultMaxGuesses)
+	}
+	neighbour := clientAt("192.0.2.9:6000")
+	good.from = neighbour
+	good.nonce = b.server.nonces.appendNonce(nil, neighbour.tuple, now)
+	if got := b.answers(good.message(stun.MethodAllocate, 1, transportUDP), neighbour, now, 1); got != 1 {
+		t.Error("a neighbour with a good credential gets no answer")
+	}
+	elsewhere := clientAt("192.0.2.10:6000")
+	bad.from, bad.nonce = elsewhere, b.server.nonces.appendNonce(nil, elsewhere.tuple, now)
+	if got := b.answers(bad.message(stun.MethodAllocate, 1, transportUDP), elsewhere, now, 1); got != 1 {
+		t.Error("the next address is silenced too")
+	}
+	// Five minutes after 900 vain attempts there is an answer again, and not before.
+	if got := b.answers(guess, newSigner(b, now).from, now.Add(maxSilence-time.Second), 1); got != 0 {
+		t.Error("the silence ends early")
+	}
+	if got := b.answers(guess, newSigner(b, now).from, now.Add(maxSilence+2*time.Second), 1); got != 1 {
+		t.Error("the silence does not end")
+	}
+}
