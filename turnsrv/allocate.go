@@ -39,14 +39,14 @@ func (f *front) allocate(r *request, a *allocation, grant credential.Grant, now 
 	if f.server.draining.Load() {
 		return f.refuseAllocate(r, stun.CodeInsufficientCapacity, "draining", now)
 	}
-	if !f.server.quota.take(grant.Subject) {
-		return f.refuseAllocate(r, stun.CodeAllocationQuotaReached, "quota", now)
+	if reached, ok := f.server.quota.take(grant.Subject, r.client.tuple.Client.Addr()); !ok {
+		return f.refuseAllocate(r, stun.CodeAllocationQuotaReached, reached, now)
 	}
 	made := f.newAllocation(r.client)
 	request.Owner = made
 	conn, token, err := f.server.config.Relay.Allocate(request)
 	if err != nil {
-		f.server.quota.give(grant.Subject)
+		f.server.quota.give(grant.Subject, r.client.tuple.Client.Addr())
 		switch {
 		case errors.Is(err, relay.ErrFamily):
 			return f.refuseAllocate(r, stun.CodeAddressFamilyNotSupported, "family", now)
@@ -70,7 +70,7 @@ func (f *front) allocate(r *request, a *allocation, grant credential.Grant, now 
 	f.order(order{method: stun.MethodAllocate, allocation: made, lifetime: pionLifetime, done: func(ok bool) []byte {
 		if !ok {
 			_ = conn.Close()
-			f.server.quota.give(grant.Subject)
+			f.server.quota.give(grant.Subject, o.client.tuple.Client.Addr())
 			return f.refuse(&o, stun.CodeInsufficientCapacity)
 		}
 		made.expires = now.Add(lifetime)

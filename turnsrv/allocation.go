@@ -44,6 +44,7 @@ type allocation struct {
 	numbers     map[netip.AddrPort]stun.ChannelNumber
 
 	toPeer, toClient traffic
+	bandwidths       bandwidths
 }
 
 // channelBinding binds a channel number to a peer until it expires, RFC 8656 section 12.
@@ -78,8 +79,12 @@ func (a *allocation) bound(number stun.ChannelNumber, now time.Time) (netip.Addr
 
 // Admit implements relay.Owner: a datagram passes only from an address with a permission.
 func (a *allocation) Admit(peer netip.AddrPort, size int) bool {
-	if !a.permitted(peer.Addr(), time.Now()) {
+	now := time.Now()
+	if !a.permitted(peer.Addr(), now) {
 		a.front.server.counters.drop(DropNoPermission)
+		return false
+	}
+	if s := a.front.server; !s.bandwidth(&a.bandwidths.toClient, &s.total.toClient, size, now) {
 		return false
 	}
 	a.toClient.add(size)

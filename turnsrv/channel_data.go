@@ -20,6 +20,9 @@ func (f *front) channelData(b []byte, a *allocation, now time.Time) []byte {
 	if !ok || !a.permitted(peer.Addr(), now) {
 		return f.drop(DropNoPermission)
 	}
+	if !f.server.bandwidth(&a.bandwidths.toPeer, &f.server.total.toPeer, len(data), now) {
+		return nil
+	}
 	a.relay.DontFragment(false)
 	return b[:stun.ChannelDataHeaderLen+len(data)]
 }

@@ -51,10 +51,8 @@ type Config struct {
 	// DefaultExpiredGrace, negative is none.
 	ExpiredGrace time.Duration
 
-	// MaxAllocations bounds the allocations of the server, beyond it a request draws 486. Zero is no limit but ports.
-	MaxAllocations int
-	// MaxAllocationsPerUser bounds those of one credential.Grant.Subject. Zero is no limit.
-	MaxAllocationsPerUser int
+	// Quotas can be replaced later, by Server.SetQuotas.
+	Quotas
 	// MaxPermissions bounds the permissions of one allocation, beyond it a request draws 508. Zero is
 	// DefaultMaxPermissions.
 	MaxPermissions int
@@ -114,6 +112,9 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.MaxGuesses, DefaultMaxGuesses)
 	if c.ExpiredGrace < 0 {
 		c.ExpiredGrace = 0
+	}
+	if c.MaxBPS < 0 || c.MaxTotalBPS < 0 {
+		return c, errors.New("bandwidth is negative")
 	}
 	if c.MaxLifetime < c.Lifetime {
 		return c, errors.New("maximum lifetime is below the default lifetime")

@@ -456,6 +456,45 @@ func TestT37Quota(t *testing.T) {
 	dave.allocate()
 }
 
+func TestSourceQuota(t *testing.T) {
+	b := newBareFront(t)
+	b.server.SetQuotas(Quotas{MaxAllocationsPerSource: 2})
+	now := time.Unix(1758650868, 0)
+	allocate := func(addr string) (code stun.ErrorCode) {
+		s := newSigner(b, now)
+		s.from = clientAt(addr)
+		s.nonce = b.server.nonces.appendNonce(nil, s.from.tuple, now)
+		answer, _ := b.take(s.message(stun.MethodAllocate, 1, transportUDP), s.from, now)
+		m, err := stun.Parse(answer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for typ, value := range m.Attributes() {
+			if typ == stun.AttrErrorCode {
+				code = stun.ErrorCode(int(value[2])*100 + int(value[3]))
+			}
+		}
+		return code
+	}
+	for _, tt := range []struct {
+		addr string
+		want stun.ErrorCode
+	}{
+		{"192.0.2.1:1", 0}, {"192.0.2.1:2", 0}, {"192.0.2.1:3", 486}, {"192.0.2.2:1", 0},
+		{"[2001:db8::1]:1", 0}, {"[2001:db8::2]:1", 0}, {"[2001:db8::3]:1", 486}, {"[2001:db8:0:1::1]:1", 0},
+	} {
+		if got := allocate(tt.addr); got != tt.want {
+			t.Errorf("Allocate from %s is answered %d, want %d", tt.addr, got, tt.want)
+		}
+	}
+	for _, a := range b.allocations {
+		b.ended(a, "test", now)
+	}
+	if got := allocate("192.0.2.1:3"); got != 0 {
+		t.Errorf("Allocate is answered %d when the others have ended", got)
+	}
+}
+
 func TestT43Software(t *testing.T) {
 	c, _ := udpClient(t, testConfig(t))
 	if a := c.want(c.request(stun.MethodAllocate, transportUDP), 0); a.attrs[stun.AttrSoftware] != nil {

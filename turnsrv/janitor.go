@@ -44,7 +44,7 @@ func (f *front) ended(a *allocation, reason string, now time.Time) {
 		delete(f.allocations, a.client)
 		f.link.allocated(a.client, false)
 	}
-	f.server.quota.give(a.subject)
+	f.server.quota.give(a.subject, a.client.tuple.Client.Addr())
 	f.server.emit(Event{
 		Kind: AllocationEnded, Time: now, Tuple: a.client.tuple, Username: a.username, Relayed: a.relay.Relayed(),
 		Reason: reason, ToPeer: a.toPeer.snapshot(), ToClient: a.toClient.snapshot(),

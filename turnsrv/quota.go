@@ -1,52 +1,85 @@
 package turnsrv
 
-import "sync"
+import (
+	"net/netip"
+	"sync"
+)
+
+// Quotas bound what clients may have. Zero is no limit, in each field.
+type Quotas struct {
+	// MaxAllocations bounds the allocations of the server, beyond it a request draws 486.
+	MaxAllocations int
+	// MaxAllocationsPerUser bounds those of one credential.Grant.Subject.
+	MaxAllocationsPerUser int
+	// MaxAllocationsPerSource bounds those of one IPv4 address or IPv6 /64, behind which there may be many users.
+	MaxAllocationsPerSource int
+
+	// MaxBPS bounds what one allocation relays in each direction, in bits of payload a second. Packets beyond it are
+	// dropped. A second's worth may come at once.
+	MaxBPS int64
+	// MaxTotalBPS bounds what all allocations relay together, in the same way.
+	MaxTotalBPS int64
+}
 
 // quota counts allocations, from before they are made until after they are ended. Safe for concurrent use.
 type quota struct {
-	mu                 sync.Mutex // guards what follows
-	max, maxPerSubject int        // 0 is no limit
-	total              int
-	bySubject          map[string]int
-	empty              []chan struct{} // closed when total falls to 0
+	mu        sync.Mutex // guards what follows
+	max       Quotas
+	total     int
+	bySubject map[string]int
+	bySource  map[netip.Prefix]int
+	empty     []chan struct{} // closed when total falls to 0
 }
 
-func newQuota(max, maxPerSubject int) *quota {
-	return &quota{max: max, maxPerSubject: maxPerSubject, bySubject: make(map[string]int)}
+func newQuota(max Quotas) *quota {
+	return &quota{max: max, bySubject: make(map[string]int), bySource: make(map[netip.Prefix]int)}
 }
 
 // limit replaces the limits. What is there already stays.
-func (q *quota) limit(max, maxPerSubject int) {
+func (q *quota) limit(max Quotas) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.max, q.maxPerSubject = max, maxPerSubject
+	q.max = max
 }
 
-// take counts one more allocation for subject and reports whether there was room for it.
-func (q *quota) take(subject string) bool {
+// take counts one more allocation for subject at client and returns which quota has no room for it, if there is one.
+func (q *quota) take(subject string, client netip.Addr) (reached string, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.max > 0 && q.total >= q.max || q.maxPerSubject > 0 && q.bySubject[subject] >= q.maxPerSubject {
-		return false
+	source := sourceHost(client)
+	switch {
+	case q.max.MaxAllocations > 0 && q.total >= q.max.MaxAllocations:
+		return "total quota", false
+	case q.max.MaxAllocationsPerUser > 0 && q.bySubject[subject] >= q.max.MaxAllocationsPerUser:
+		return "user quota", false
+	case q.max.MaxAllocationsPerSource > 0 && q.bySource[source] >= q.max.MaxAllocationsPerSource:
+		return "source quota", false
 	}
 	q.total++
 	q.bySubject[subject]++
-	return true
+	q.bySource[source]++
+	return "", true
 }
 
 // give undoes one take.
-func (q *quota) give(subject string) {
+func (q *quota) give(subject string, client netip.Addr) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.total--
-	if q.bySubject[subject]--; q.bySubject[subject] == 0 {
-		delete(q.bySubject, subject)
-	}
+	decrement(q.bySubject, subject)
+	decrement(q.bySource, sourceHost(client))
 	if q.total == 0 {
 		for _, waiting := range q.empty {
 			close(waiting)
 		}
 		q.empty = nil
+	}
+}
+
+// decrement keeps no zeros, so that the map is as large as what it counts.
+func decrement[K comparable](counts map[K]int, key K) {
+	if counts[key]--; counts[key] == 0 {
+		delete(counts, key)
 	}
 }
 

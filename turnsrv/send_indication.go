@@ -16,6 +16,8 @@ func (f *front) sendIndication(r *request, a *allocation, now time.Time) []byte 
 		return f.drop(DropMalformed)
 	case !a.permitted(r.peers[0].Addr(), now):
 		return f.drop(DropNoPermission)
+	case !f.server.bandwidth(&a.bandwidths.toPeer, &f.server.total.toPeer, len(r.data), now):
+		return nil
 	}
 	a.relay.DontFragment(r.dontFragment != nil)
 	f.inner.Start(stun.MethodSend, stun.ClassIndication, r.id)

@@ -30,6 +30,11 @@ type Server struct {
 	decoy    [16]byte // a key that nobody has
 	handles  atomic.Uint64
 	draining atomic.Bool
+
+	start            time.Time    // the zero of bandwidths
+	maxBPS, totalBPS atomic.Int64 // of Quotas
+	total            bandwidths
+
 	counters counters
 	samples  sampler
 
@@ -49,13 +54,15 @@ func New(config Config) (*Server, error) {
 	s := &Server{
 		config:  config,
 		nonces:  newNonces(config.NonceLifetime),
-		quota:   newQuota(config.MaxAllocations, config.MaxAllocationsPerUser),
+		quota:   newQuota(config.Quotas),
+		start:   time.Now(),
 		guesses: guesses{burst: config.MaxGuesses},
 		fronts:  make(map[*front]func()),
 		errors:  make(map[ErrorResponse]uint64),
 	}
 	_, _ = rand.Read(s.pionKey[:]) // never fails
 	_, _ = rand.Read(s.decoy[:])
+	s.SetQuotas(config.Quotas)
 	return s, nil
 }
 
@@ -164,9 +171,11 @@ func (s *Server) Close() error {
 	return nil
 }
 
-// SetQuotas replaces MaxAllocations and MaxAllocationsPerUser of the Config. Allocations that are there already stay.
-func (s *Server) SetQuotas(maxAllocations, maxAllocationsPerUser int) {
-	s.quota.limit(maxAllocations, maxAllocationsPerUser)
+// SetQuotas replaces the Quotas of the Config. Allocations that are there already stay, with the new bandwidth.
+func (s *Server) SetQuotas(q Quotas) {
+	s.quota.limit(q)
+	s.maxBPS.Store(q.MaxBPS)
+	s.totalBPS.Store(q.MaxTotalBPS)
 }
 
 // Allocations returns the number of live allocations.

@@ -179,7 +179,7 @@ func checkRelayAddrs(v config.Value[[]netip.Addr], name string) hcl.Diagnostics 
 	return diags
 }
 
-func checkNotNegative(v config.Value[int], name string) hcl.Diagnostics {
+func checkNotNegative[T int | int64](v config.Value[T], name string) hcl.Diagnostics {
 	if v.V < 0 {
 		return hcl.Diagnostics{config.Errorf(v.Range, "Negative number", "%s is %d: want 0 or more.", name, v.V)}
 	}

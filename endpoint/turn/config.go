@@ -36,7 +36,10 @@ type Schema struct {
 	RelayBind    config.Value[[]netip.Addr]        `hcl:"relay_bind" default:"relay_ip when it is an address of this machine, else all addresses" doc:"Address that relay sockets are bound to, when it is another one than relay_ip: a server behind NAT."`
 	RelayPorts   config.Value[string]              `hcl:"relay_ports" default:"49152-65535" doc:"Range of UDP ports for relayed transport addresses, MIN-MAX."`
 	UserQuota    config.Value[int]                 `hcl:"user_quota" default:"0" doc:"Allocations that one user name may have at a time; 0 is no limit. Beyond it: 486 Allocation Quota Reached."`
+	SourceQuota  config.Value[int]                 `hcl:"source_quota" default:"0" doc:"Allocations that one address (IPv6: /64) may have at a time, with all users behind it; 0 is no limit. Beyond it: 486 Allocation Quota Reached."`
 	TotalQuota   config.Value[int]                 `hcl:"total_quota" default:"10000" doc:"Allocations that the server has at a time. Beyond it: 486 Allocation Quota Reached."`
+	MaxBPS       config.Value[int64]               `hcl:"max_bps" default:"0" doc:"Bits a second (coturn's max-bps: bytes) that one allocation relays in each direction, with a second's worth at once; 0 is no limit. Packets beyond it are dropped."`
+	TotalBPS     config.Value[int64]               `hcl:"total_bps" default:"0" doc:"Bits a second (coturn's bps-capacity: bytes) that all allocations together relay in each direction; 0 is no limit. Packets beyond it are dropped."`
 	UnauthRate   config.Value[int]                 `hcl:"unauthenticated_rate" default:"500" doc:"UDP requests a second without valid credentials (Binding requests too) that are answered to one network (IPv4 /24, IPv6 /48) on one socket, with twice as many at once; 0 is no limit. Beyond it: no answer, so that the server is of no use for flooding somebody else."`
 	MaxGuesses   config.Value[int]                 `hcl:"max_guesses" default:"100" doc:"Wrong passwords from one address that are answered at once, and then one a second; 0 is no limit. Beyond it: no answer, for up to 5 minutes. Right ones are always served."`
 	ExpiredGrace config.Value[time.Duration]       `hcl:"expired_grace" default:"24h" doc:"How long after its credential has expired a running call may go on refreshing its allocation."`
@@ -80,7 +83,7 @@ type Config struct {
 
 	PeersAllow, PeersDeny []netip.Prefix
 
-	UserQuota, TotalQuota int
+	Quotas turnsrv.Quotas
 	// UnauthenticatedRate and MaxGuesses are limits, 0 is none.
 	UnauthenticatedRate, MaxGuesses int
 	ExpiredGrace, DrainTimeout      time.Duration
@@ -109,7 +112,10 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 		Realm: s.Realm.V, RealmRange: s.Realm.Range,
 		Secrets: s.Secret.V, SecretRange: s.Secret.Range,
 		RelayIP: s.RelayIP.V, RelayBind: s.RelayBind.V,
-		UserQuota: s.UserQuota.V, TotalQuota: s.TotalQuota.V,
+		Quotas: turnsrv.Quotas{
+			MaxAllocations: s.TotalQuota.V, MaxAllocationsPerUser: s.UserQuota.V, MaxAllocationsPerSource: s.SourceQuota.V,
+			MaxBPS: s.MaxBPS.V, MaxTotalBPS: s.TotalBPS.V,
+		},
 		UnauthenticatedRate: s.UnauthRate.V, MaxGuesses: s.MaxGuesses.V,
 		ExpiredGrace: s.ExpiredGrace.V, DrainTimeout: s.DrainTimeout.V,
 	}
@@ -123,7 +129,10 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 	diags = append(diags, checkRelayAddrs(s.RelayIP, "relay_ip")...)
 	diags = append(diags, checkRelayAddrs(s.RelayBind, "relay_bind")...)
 	diags = append(diags, checkNotNegative(s.UserQuota, "user_quota")...)
+	diags = append(diags, checkNotNegative(s.SourceQuota, "source_quota")...)
 	diags = append(diags, checkNotNegative(s.TotalQuota, "total_quota")...)
+	diags = append(diags, checkNotNegative(s.MaxBPS, "max_bps")...)
+	diags = append(diags, checkNotNegative(s.TotalBPS, "total_bps")...)
 	diags = append(diags, checkNotNegative(s.UnauthRate, "unauthenticated_rate")...)
 	diags = append(diags, checkNotNegative(s.MaxGuesses, "max_guesses")...)
 	if s.Peers != nil {

@@ -85,15 +85,14 @@ func (e *Endpoint) Start(context.Context) error {
 		return err
 	}
 	server, err := turnsrv.New(turnsrv.Config{
-		Realm:                 e.config.Realm,
-		Authenticator:         e.secrets,
-		Relay:                 allocator,
-		ExpiredGrace:          limit(e.config.ExpiredGrace),
-		MaxAllocations:        e.config.TotalQuota,
-		MaxAllocationsPerUser: e.config.UserQuota,
-		UnauthenticatedRate:   limit(e.config.UnauthenticatedRate),
-		MaxGuesses:            limit(e.config.MaxGuesses),
-		Logger:                e.logger,
+		Realm:               e.config.Realm,
+		Authenticator:       e.secrets,
+		Relay:               allocator,
+		ExpiredGrace:        limit(e.config.ExpiredGrace),
+		Quotas:              e.config.Quotas,
+		UnauthenticatedRate: limit(e.config.UnauthenticatedRate),
+		MaxGuesses:          limit(e.config.MaxGuesses),
+		Logger:              e.logger,
 	})
 	if err != nil {
 		return errors.Join(err, allocator.Close())

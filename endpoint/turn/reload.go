@@ -70,7 +70,7 @@ func (e *Endpoint) Reload(c Config) error {
 	}
 	e.secrets.set(c.Secrets)
 	e.allocator.SetPeers(policy)
-	e.server.SetQuotas(c.TotalQuota, c.UserQuota)
+	e.server.SetQuotas(c.Quotas)
 	e.config = c
 	return nil
 }

@@ -23,6 +23,9 @@ endpoint "turn" "turn" {
   relay_bind    = "10.0.0.7"
   relay_ports   = "50000-59999"
   user_quota    = 4
+  source_quota  = 50
+  max_bps       = 3000000
+  total_bps     = 1000000000
   total_quota   = 200
   expired_grace = "12h"
   drain_timeout = 30
