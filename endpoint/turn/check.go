@@ -6,12 +6,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/listen"
+	"github.com/mailturn/mailturn/turnsrv"
 )
 
 // maxRealm is the limit of RFC 8489 section 14.9 in bytes: fewer than 128 characters, which may take 763 bytes. A server's
@@ -182,6 +184,32 @@ func checkRelayAddrs(v config.Value[[]netip.Addr], name string) hcl.Diagnostics 
 func checkNotNegative[T int | int64](v config.Value[T], name string) hcl.Diagnostics {
 	if v.V < 0 {
 		return hcl.Diagnostics{config.Errorf(v.Range, "Negative number", "%s is %d: want 0 or more.", name, v.V)}
+	}
+	return nil
+}
+
+// checkLifetimes wants lifetimes with which calls work and are forgotten.
+func checkLifetimes(maximum, nonce config.Value[time.Duration]) hcl.Diagnostics {
+	var diags hcl.Diagnostics
+	if d := maximum.V; d < turnsrv.DefaultLifetime || d > 24*time.Hour {
+		diags = append(diags, config.Errorf(maximum.Range, "Lifetime out of range",
+			"max_lifetime is %v: want between 10m, which every client gets (RFC 8656 section 3.2), and 24h.", d))
+	}
+	switch d := nonce.V; {
+	case d < 10*time.Second:
+		diags = append(diags, config.Errorf(nonce.Range, "Nonce expires too soon",
+			"nonce_lifetime is %v: a client on a slow link would never have a valid one; want 10s or more.", d))
+	case d > time.Hour:
+		diags = append(diags, config.Warnf(nonce.Range, "Nonce lives long",
+			"nonce_lifetime is %v: RFC 8656 section 5 asks for a new one every hour at least.", d))
+	}
+	return diags
+}
+
+// checkSoftware wants fewer than 128 characters, RFC 8489 section 14.14.
+func checkSoftware(v config.Value[string]) hcl.Diagnostics {
+	if len(v.V) > 127 {
+		return hcl.Diagnostics{config.Errorf(v.Range, "Software is too long", "It has %d bytes, at most 127 are accepted.", len(v.V))}
 	}
 	return nil
 }

@@ -32,6 +32,8 @@ type Schema struct {
 	TLS          []config.TLS                      `hcl:"tls,block" doc:"Certificates. With several, the client's server name chooses; the first is for clients that name none. Without one: the certificate of the top level, else a self-signed one where tls:// is listened on."`
 	Realm        config.Value[string]              `hcl:"realm" default:"hostname" doc:"Realm of the long-term credentials (RFC 8489 section 9.2)."`
 	Secret       config.Value[[]credential.Secret] `hcl:"secret" secret:"true" default:"generated, kept in state_dir" doc:"Shared secret from which passwords are computed: a string, file(PATH), env(NAME), or a list of them. The first one issues, all are accepted."`
+	Users        config.Value[map[string]string]   `hcl:"users" secret:"true" doc:"Static users besides those with issued credentials, name = password. The password is plain text, or ha1: and the key in hexadecimal digits: MD5(NAME:REALM:PASSWORD), as turnadmin -k prints it."`
+	UsersFile    config.Value[string]              `hcl:"users_file" type:"file" doc:"The same in a file, one NAME:PASSWORD or NAME:ha1:KEY a line. It is read again at a reload."`
 	RelayIP      config.Value[[]netip.Addr]        `hcl:"relay_ip" default:"the address listened on, else the one that routes to the internet" doc:"Public IP address of the relay, as peers see it; a list may hold one IPv4 and one IPv6 address."`
 	RelayBind    config.Value[[]netip.Addr]        `hcl:"relay_bind" default:"relay_ip when it is an address of this machine, else all addresses" doc:"Address that relay sockets are bound to, when it is another one than relay_ip: a server behind NAT."`
 	RelayPorts   config.Value[string]              `hcl:"relay_ports" default:"49152-65535" doc:"Range of UDP ports for relayed transport addresses, MIN-MAX."`
@@ -42,6 +44,9 @@ type Schema struct {
 	TotalBPS     config.Value[int64]               `hcl:"total_bps" default:"0" doc:"Bits a second (coturn's bps-capacity: bytes) that all allocations together relay in each direction; 0 is no limit. Packets beyond it are dropped."`
 	UnauthRate   config.Value[int]                 `hcl:"unauthenticated_rate" default:"500" doc:"UDP requests a second without valid credentials (Binding requests too) that are answered to one network (IPv4 /24, IPv6 /48) on one socket, with twice as many at once; 0 is no limit. Beyond it: no answer, so that the server is of no use for flooding somebody else."`
 	MaxGuesses   config.Value[int]                 `hcl:"max_guesses" default:"100" doc:"Wrong passwords from one address that are answered at once, and then one a second; 0 is no limit. Beyond it: no answer, for up to 5 minutes. Right ones are always served."`
+	MaxLifetime  config.Value[time.Duration]       `hcl:"max_lifetime" default:"1h" doc:"Longest lifetime that a client can ask for without refreshing its allocation (RFC 8656 section 7.2)."`
+	NonceLife    config.Value[time.Duration]       `hcl:"nonce_lifetime" default:"10m" doc:"How long a nonce is accepted (RFC 8489 section 9.2), as coturn's stale-nonce. Clients renew it of their own accord."`
+	Software     config.Value[string]              `hcl:"software" default:"none" doc:"Text of the SOFTWARE attribute in answers to authenticated requests. By default there is none: it helps those who look for versions with a known fault."`
 	ExpiredGrace config.Value[time.Duration]       `hcl:"expired_grace" default:"24h" doc:"How long after its credential has expired a running call may go on refreshing its allocation."`
 	DrainTimeout config.Value[time.Duration]       `hcl:"drain_timeout" default:"10s" doc:"How long running calls may go on after the server was asked to stop. New allocations are refused meanwhile."`
 	Peers        *PeersSchema                      `hcl:"peers,block" doc:"Where the relay may send to."`
@@ -75,6 +80,9 @@ type Config struct {
 	Secrets     []credential.Secret
 	SecretRange hcl.Range // zero when the file has none
 
+	// Users are static users with their passwords, which are as credential.Users.Add has them.
+	Users map[string]credential.Secret
+
 	RelayIP   []netip.Addr
 	RelayBind []netip.Addr
 	// MinPort to MaxPort are the relay's UDP ports, both included.
@@ -87,6 +95,9 @@ type Config struct {
 	// UnauthenticatedRate and MaxGuesses are limits, 0 is none.
 	UnauthenticatedRate, MaxGuesses int
 	ExpiredGrace, DrainTimeout      time.Duration
+	// MaxLifetime and NonceLifetime are turnsrv's defaults if zero.
+	MaxLifetime, NonceLifetime time.Duration
+	Software                   string
 }
 
 // Defaults are the values of the top level that stand in for what an endpoint leaves out.
@@ -95,13 +106,15 @@ type Defaults struct {
 	TLS      []certs.Pair // the top level's certificate
 }
 
-// Decode checks the block and returns its plain values. It opens no socket; it reads the certificates.
+// Decode checks the block and returns its plain values. It opens no socket; it reads the certificates and the users file.
 func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostics) {
 	s := Schema{
 		RelayPorts:   config.Value[string]{V: strconv.Itoa(defaultMinPort) + "-" + strconv.Itoa(defaultMaxPort)},
 		TotalQuota:   config.Value[int]{V: 10000},
 		UnauthRate:   config.Value[int]{V: turnsrv.DefaultUnauthenticatedRate},
 		MaxGuesses:   config.Value[int]{V: turnsrv.DefaultMaxGuesses},
+		MaxLifetime:  config.Value[time.Duration]{V: turnsrv.DefaultMaxLifetime},
+		NonceLife:    config.Value[time.Duration]{V: turnsrv.DefaultNonceLifetime},
 		ExpiredGrace: config.Value[time.Duration]{V: 24 * time.Hour},
 		DrainTimeout: config.Value[time.Duration]{V: 10 * time.Second},
 		Realm:        config.Value[string]{V: defaults.Hostname, Range: endpoint.Range},
@@ -117,6 +130,7 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 			MaxBPS: s.MaxBPS.V, MaxTotalBPS: s.TotalBPS.V,
 		},
 		UnauthenticatedRate: s.UnauthRate.V, MaxGuesses: s.MaxGuesses.V,
+		MaxLifetime: s.MaxLifetime.V, NonceLifetime: s.NonceLife.V, Software: s.Software.V,
 		ExpiredGrace: s.ExpiredGrace.V, DrainTimeout: s.DrainTimeout.V,
 	}
 	diags = append(diags, c.decodeTLS(s.TLS, defaults.TLS)...)
@@ -126,6 +140,9 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 		diags = append(diags, c.checkRealm(s.Realm)...)
 	}
 	diags = append(diags, checkSecrets(s.Secret)...)
+	diags = append(diags, c.decodeUsers(s.Users, s.UsersFile)...)
+	diags = append(diags, checkLifetimes(s.MaxLifetime, s.NonceLife)...)
+	diags = append(diags, checkSoftware(s.Software)...)
 	diags = append(diags, checkRelayAddrs(s.RelayIP, "relay_ip")...)
 	diags = append(diags, checkRelayAddrs(s.RelayBind, "relay_bind")...)
 	diags = append(diags, checkNotNegative(s.UserQuota, "user_quota")...)

@@ -56,7 +56,11 @@ func (s socket) Close() error {
 // reads the certificates and opens no socket.
 func New(c Config, logger *slog.Logger) (*Endpoint, error) {
 	e := &Endpoint{config: c, logger: logger, secrets: new(secrets)}
-	e.secrets.set(c.Secrets)
+	verifier, err := newVerifier(c)
+	if err != nil {
+		return nil, err
+	}
+	e.secrets.verifier.Store(verifier)
 	if len(c.Ports("tls")) > 0 {
 		store, err := certs.Load(c.TLS, logger)
 		if err != nil {

@@ -10,15 +10,22 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
-// secrets is an Authenticator whose secrets can be replaced while it is in use.
+// secrets is an Authenticator whose secrets and users can be replaced while it is in use.
 type secrets struct {
 	verifier atomic.Pointer[credential.Verifier]
 }
 
 var _ turnsrv.Authenticator = (*secrets)(nil)
 
-func (s *secrets) set(secrets []credential.Secret) {
-	s.verifier.Store(&credential.Verifier{Secrets: secrets})
+// newVerifier takes the secrets and users of c.
+func newVerifier(c Config) (*credential.Verifier, error) {
+	users := make(credential.Users, len(c.Users))
+	for name, password := range c.Users {
+		if err := users.Add(name, c.Realm, string(password.Bytes())); err != nil {
+			return nil, fmt.Errorf("user %q: %w", name, err)
+		}
+	}
+	return &credential.Verifier{Secrets: c.Secrets, Users: users}, nil
 }
 
 // Lookup implements turnsrv.Authenticator.
@@ -39,6 +46,9 @@ func (e *Endpoint) NeedsRestart(c Config) []string {
 		"relay_ports":   e.config.MinPort != c.MinPort || e.config.MaxPort != c.MaxPort,
 		"expired_grace": e.config.ExpiredGrace != c.ExpiredGrace,
 
+		"max_lifetime":         e.config.MaxLifetime != c.MaxLifetime,
+		"nonce_lifetime":       e.config.NonceLifetime != c.NonceLifetime,
+		"software":             e.config.Software != c.Software,
 		"unauthenticated_rate": e.config.UnauthenticatedRate != c.UnauthenticatedRate,
 		"max_guesses":          e.config.MaxGuesses != c.MaxGuesses,
 	} {
@@ -50,9 +60,9 @@ func (e *Endpoint) NeedsRestart(c Config) []string {
 	return names
 }
 
-// Reload applies a new configuration to the running endpoint: secrets, peers, quotas, drain_timeout, and what has changed
-// in the certificate files. Running calls go on, with the credentials that they began with. It fails, and changes nothing,
-// if NeedsRestart names something, or if a certificate cannot be used.
+// Reload applies a new configuration to the running endpoint: secrets, users, peers, quotas, drain_timeout, and what has
+// changed in the certificate files. Running calls go on, with the credentials that they began with. It fails, and changes
+// nothing, if NeedsRestart names something, or if a certificate cannot be used.
 //
 // It must not be called before Start, or concurrently with other methods.
 func (e *Endpoint) Reload(c Config) error {
@@ -63,12 +73,16 @@ func (e *Endpoint) Reload(c Config) error {
 	if err != nil {
 		return err
 	}
+	verifier, err := newVerifier(c)
+	if err != nil {
+		return err
+	}
 	if e.certs != nil {
 		if err := e.certs.Reload(); err != nil {
 			return fmt.Errorf("the certificate in use stays: %w", err)
 		}
 	}
-	e.secrets.set(c.Secrets)
+	e.secrets.verifier.Store(verifier)
 	e.allocator.SetPeers(policy)
 	e.server.SetQuotas(c.Quotas)
 	e.config = c

@@ -13,15 +13,20 @@ type Grant struct {
 	Subject string
 }
 
-// Verifier looks up credentials that were issued under any of its secrets. It is a value without state and safe for
-// concurrent use.
+// Verifier looks up static users, and credentials that were issued under any of its secrets. It is safe for concurrent
+// use while nobody changes it.
 type Verifier struct {
 	Secrets []Secret
+	// Users go first. They are of one realm, which must be the only one that is looked up.
+	Users Users
 }
 
-// Lookup returns the grant for username in realm, and false if the name has not the form of an issued one or there is
-// no secret. An expired name has a grant too: whether expiry matters depends on the request.
+// Lookup returns the grant for username in realm, and false if the name is no static user's and has not the form of an
+// issued one, or there is no secret. An expired name has a grant too: whether expiry matters depends on the request.
 func (v Verifier) Lookup(username, realm string) (Grant, bool) {
+	if key, ok := v.Users[username]; ok {
+		return Grant{Keys: [][]byte{key.Bytes()}, Subject: username}, true
+	}
 	expires, user, err := ParseExpiry(username)
 	if err != nil {
 		return Grant{}, false

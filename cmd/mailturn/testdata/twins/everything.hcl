@@ -27,6 +27,13 @@ endpoint "turn" "turn" {
   max_bps       = 3000000
   total_bps     = 1000000000
   total_quota   = 200
+  users = {
+    alice = "correct horse battery"
+    bob = "ha1:0123456789abcdef0123456789abcdef"
+  }
+  max_lifetime = 1800
+  nonce_lifetime = 300
+  software = "a relay"
   expired_grace = "12h"
   drain_timeout = 30
   unauthenticated_rate = 50

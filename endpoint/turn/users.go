@@ -1,0 +1,112 @@
+package turn
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/mailturn/mailturn/framework/config"
+	"github.com/mailturn/mailturn/turnsrv/credential"
+)
+
+// Bounds of a users file.
+const (
+	maxUsers       = 100_000
+	maxUserLineLen = 4096
+)
+
+// shortPassword is the length in bytes below which a password draws a warning: whoever sees one request of its user can
+// try passwords at leisure, millions in a second (RFC 8489 section 16.1.2).
+const shortPassword = 12
+
+// decodeUsers takes static users from the attribute and from the file.
+func (c *Config) decodeUsers(users config.Value[map[string]string], file config.Value[string]) hcl.Diagnostics {
+	c.Users = make(map[string]credential.Secret)
+	diags := c.addUsers(users.V, users.Range)
+	if file.Set {
+		fromFile, fileDiags := readUsersFile(file)
+		diags = append(diags, fileDiags...)
+		diags = append(diags, c.addUsers(fromFile, file.Range)...)
+	}
+	return diags
+}
+
+func (c *Config) addUsers(users map[string]string, rng hcl.Range) hcl.Diagnostics {
+	var diags hcl.Diagnostics
+	short := 0
+	for _, name := range slices.Sorted(maps.Keys(users)) {
+		password := users[name]
+		err := make(credential.Users).Add(name, c.Realm, password)
+		if _, twice := c.Users[name]; twice {
+			err = credential.ErrUserTwice
+		}
+		if err != nil {
+			diags = append(diags, config.Errorf(rng, "User cannot be used", "User %q: %v.", name, err))
+			continue
+		}
+		if len(password) < shortPassword {
+			short++
+		}
+		c.Users[name] = credential.NewSecret([]byte(password))
+	}
+	if short > 0 {
+		diags = append(diags, config.WithHint(config.Warnf(rng, "Password is short",
+			"%d of the users have passwords of fewer than %d bytes, which can be guessed from one request that was seen.", short, shortPassword),
+			"make one with: openssl rand -base64 18"))
+	}
+	return diags
+}
+
+func readUsersFile(v config.Value[string]) (users map[string]string, diags hcl.Diagnostics) {
+	path := config.Path(v)
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, hcl.Diagnostics{config.Errorf(v.Range, "Users file cannot be read", "%v.", err)}
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.Mode().Perm()&0o004 != 0 {
+		diags = append(diags, config.WithHint(config.Warnf(v.Range, "Everybody on this machine can read the users file",
+			"%s has mode %#o.", path, info.Mode().Perm()), "chmod o-r "+path))
+	}
+	if users, err = readUsers(f); err != nil {
+		diags = append(diags, config.Errorf(v.Range, "Users file cannot be used", "%s: %v.", path, err))
+	}
+	return users, diags
+}
+
+// readUsers reads a users file: one NAME:PASSWORD a line, PASSWORD as credential.Users has it. Empty lines and lines that
+// begin with # are skipped. Errors name the line and never contain a password.
+func readUsers(r io.Reader) (map[string]string, error) {
+	users := make(map[string]string)
+	scanner := bufio.NewScanner(r)
+	scanner.Buffer(make([]byte, 0, 1024), maxUserLineLen)
+	for line := 1; scanner.Scan(); line++ {
+		text := strings.TrimRight(scanner.Text(), "\r")
+		if strings.TrimSpace(text) == "" || strings.HasPrefix(text, "#") {
+			continue
+		}
+		name, password, found := strings.Cut(text, ":")
+		if !found {
+			return nil, fmt.Errorf("line %d has no colon: want NAME:PASSWORD or NAME:ha1:KEY", line)
+		}
+		if _, twice := users[name]; twice {
+			return nil, fmt.Errorf("line %d: %w: %q", line, credential.ErrUserTwice, name)
+		}
+		if users[name] = password; len(users) > maxUsers {
+			return nil, fmt.Errorf("line %d: more than %d users", line, maxUsers)
+		}
+	}
+	if err := scanner.Err(); errors.Is(err, bufio.ErrTooLong) {
+		return nil, fmt.Errorf("a line is longer than %d bytes: want NAME:PASSWORD or NAME:ha1:KEY", maxUserLineLen)
+	} else if err != nil {
+		return nil, err
+	}
+	return users, nil
+}

@@ -1,0 +1,60 @@
+package credential
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+)
+
+func TestUsers(t *testing.T) {
+	key := LongTermKey("alice", "example.org", "secret of alice")
+	users := Users{}
+	for name, password := range map[string]string{"alice": "secret of alice", "bob": "ha1:00112233445566778899aabbccddeeff"} {
+		if err := users.Add(name, "example.org", password); err != nil {
+			t.Fatal(err)
+		}
+	}
+	v := Verifier{Secrets: []Secret{NewSecret([]byte("shared"))}, Users: users}
+	for name, want := range map[string][]byte{
+		"alice": key,
+		"bob":   {0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xAA, 0xBB, 0xCC, 0xDD, 0xEE, 0xFF},
+	} {
+		grant, ok := v.Lookup(name, "example.org")
+		if !ok || len(grant.Keys) != 1 || !bytes.Equal(grant.Keys[0], want) || !grant.Expires.IsZero() || grant.Subject != name {
+			t.Errorf("%s: %v, %v", name, grant, ok)
+		}
+	}
+	if _, ok := v.Lookup("carol", "example.org"); ok {
+		t.Error("a user who is not there is known")
+	}
+	if grant, ok := v.Lookup("1758650868:alice", "example.org"); !ok || grant.Expires.IsZero() || bytes.Equal(grant.Keys[0], key) {
+		t.Error("an issued name is taken for the static user in it")
+	}
+}
+
+func TestUsersRefuse(t *testing.T) {
+	for _, tt := range []struct {
+		name, password string
+		want           error
+	}{
+		{"", "secret", ErrUsername},
+		{"a\x00b", "secret", ErrUsername},
+		{strings.Repeat("a", 509), "secret", ErrUsername},
+		{"alice", "", ErrPassword},
+		{"1758650868", "secret", ErrExpiringName},
+		{"1758650868:alice", "secret", ErrExpiringName},
+		{"alice:1758650868", "secret", ErrExpiringName},
+		{"bob", "secret", ErrUserTwice},
+		{"alice", "ha1:", ErrKey},
+		{"alice", "ha1:00112233445566778899aabbccddeef", ErrKey},
+		{"alice", "ha1:00112233445566778899aabbccddeeff00", ErrKey},
+		{"alice", "ha1:secret secret secret secret secret", ErrKey},
+		{"alice", "0x00112233445566778899aabbccddeeff", ErrCoturnKey},
+	} {
+		users := Users{"bob": NewSecret([]byte("key"))}
+		if err := users.Add(tt.name, "example.org", tt.password); !errors.Is(err, tt.want) || len(users) != 1 {
+			t.Errorf("%q with %q: %v and %d users, want %v", tt.name, tt.password, err, len(users), tt.want)
+		}
+	}
+}
