@@ -2,6 +2,7 @@ package turnsrv
 
 import (
 	"encoding/binary"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync"
@@ -77,6 +78,14 @@ func (a *allocation) bound(number stun.ChannelNumber, now time.Time) (netip.Addr
 	return b.peer, ok && now.Before(b.expires)
 }
 
+// channelOf returns the number that peer is bound to.
+func (a *allocation) channelOf(peer netip.AddrPort, now time.Time) (stun.ChannelNumber, bool) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	number, ok := a.numbers[peer]
+	return number, ok && now.Before(a.channels[number].expires)
+}
+
 // Admit implements relay.Owner: a datagram passes only from an address with a permission.
 func (a *allocation) Admit(peer netip.AddrPort, size int) bool {
 	now := time.Now()
@@ -90,6 +99,37 @@ func (a *allocation) Admit(peer netip.AddrPort, size int) bool {
 	a.toClient.add(size)
 	a.front.server.counters.toClient.add(size)
 	return true
+}
+
+// maxDelivered is the longest datagram that fits a Data indication, in bytes: with its padding, an IPv6 address and two
+// attribute headers.
+const maxDelivered = 65500
+
+// Deliver implements relay.Owner: it does for a datagram of another allocation what pion does for one that came through
+// the socket, RFC 8656 sections 11.3 and 12.7. It takes no lock of the front, whose goroutine may be delivering the other
+// way.
+func (a *allocation) Deliver(peer netip.AddrPort, data []byte) {
+	if len(data) > maxDelivered {
+		a.Oversize()
+		return
+	}
+	if !a.Admit(peer, len(data)) {
+		return
+	}
+	s := a.front.server
+	b := s.builders.Get().(*stun.Builder)
+	defer s.builders.Put(b)
+	if number, ok := a.channelOf(peer, time.Now()); ok {
+		b.ChannelData(number, data)
+	} else {
+		var id stun.TransactionID // RFC 8489 section 5; nobody answers an indication, so that guessing it gains nothing
+		binary.LittleEndian.PutUint64(id[:], rand.Uint64())
+		binary.LittleEndian.PutUint32(id[8:], rand.Uint32())
+		b.Start(stun.MethodData, stun.ClassIndication, id)
+		b.XORAddress(stun.AttrXORPeerAddress, peer)
+		b.Attr(stun.AttrData, data)
+	}
+	a.front.link.send(b.Bytes(), a.client, media)
 }
 
 // Sent implements relay.Owner.

@@ -6,6 +6,9 @@
 //	client ──▶ link ──▶ front ──▶ pion ──▶ relay.Conn ──▶ peer
 //	client ◀── link ◀── front ◀── pion ◀── relay.Conn ◀── peer
 //
+// What one allocation sends to the relayed address of another one does not go through sockets: the relay.Conn of the
+// sender hands it to the allocation that owns the other, which puts it on the link of its own front.
+//
 // The front reads what clients send, decides every error in the order of the RFCs, and hands pion only requests of its own
 // making, signed with a key that no client knows, and data that it found a permission for. What pion answers, the front
 // says to the client in its own words. pion's names for clients are handles: addresses that stand for one allocation and

@@ -14,7 +14,8 @@ import (
 // bareFront is a front without a link and without pion: whatever it orders is carried out at once.
 type bareFront struct {
 	*front
-	sent [][]byte // by orders that are done
+	sent    [][]byte // to clients: answers of orders that are done, and data
+	discard bool     // keep none of them
 }
 
 func (b *bareFront) receive([]byte) (int, client, error) { panic("nothing to receive") }
@@ -22,7 +23,9 @@ func (b *bareFront) setAlarm(time.Time)                  {}
 func (b *bareFront) wake()                               {}
 func (b *bareFront) allocated(client, bool)              {}
 func (b *bareFront) send(answer []byte, _ client, _ priority) {
-	b.sent = append(b.sent, bytes.Clone(answer))
+	if !b.discard {
+		b.sent = append(b.sent, bytes.Clone(answer))
+	}
 }
 
 func newBareFront(t testing.TB) *bareFront {

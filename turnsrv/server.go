@@ -37,6 +37,7 @@ type Server struct {
 
 	counters counters
 	samples  sampler
+	builders sync.Pool // of *stun.Builder, for what one allocation delivers to another
 
 	mu     sync.Mutex // guards what follows
 	closed bool
@@ -52,13 +53,14 @@ func New(config Config) (*Server, error) {
 		return nil, fmt.Errorf("turnsrv: %w", err)
 	}
 	s := &Server{
-		config:  config,
-		nonces:  newNonces(config.NonceLifetime),
-		quota:   newQuota(config.Quotas),
-		start:   time.Now(),
-		guesses: guesses{burst: config.MaxGuesses},
-		fronts:  make(map[*front]func()),
-		errors:  make(map[ErrorResponse]uint64),
+		config:   config,
+		nonces:   newNonces(config.NonceLifetime),
+		quota:    newQuota(config.Quotas),
+		start:    time.Now(),
+		guesses:  guesses{burst: config.MaxGuesses},
+		builders: sync.Pool{New: func() any { return new(stun.Builder) }},
+		fronts:   make(map[*front]func()),
+		errors:   make(map[ErrorResponse]uint64),
 	}
 	_, _ = rand.Read(s.pionKey[:]) // never fails
 	_, _ = rand.Read(s.decoy[:])

@@ -104,9 +104,6 @@ type family struct {
 	Address
 	network string
 	socket  func(network string, addr netip.AddrPort) (Socket, error)
-	// loop is how a socket of ours reaches another one: by the address to bind, because the one to advertise may be that
-	// of a NAT, or by the loopback address when the sockets are bound to all.
-	loop netip.Addr
 
 	mu   sync.RWMutex
 	used map[uint16]*Conn // bound here; its value is nil while it is only reserved
@@ -148,16 +145,10 @@ func New(config Config) (*Allocator, error) {
 		if addr.Advertise.IsUnspecified() {
 			return nil, fmt.Errorf("relay address %v cannot be advertised", addr.Advertise)
 		}
-		f := &family{Address: addr, network: "udp6", loop: addr.Bind, used: make(map[uint16]*Conn), socket: config.Listen}
+		f := &family{Address: addr, network: "udp6", used: make(map[uint16]*Conn), socket: config.Listen}
 		id := stun.IPv6
 		if addr.Bind.Is4() {
 			id, f.network = stun.IPv4, "udp4"
-		}
-		if addr.Bind.IsUnspecified() {
-			f.loop = netip.IPv6Loopback()
-			if addr.Bind.Is4() {
-				f.loop = netip.AddrFrom4([4]byte{127, 0, 0, 1})
-			}
 		}
 		if a.families[id] != nil {
 			return nil, fmt.Errorf("relay address %v is the second of its family", addr.Advertise)
@@ -331,19 +322,20 @@ func (a *Allocator) MayReach(addr netip.AddrPort) (rule string, ok bool) {
 	return rule, ok
 }
 
-// route returns where a packet for addr has to be sent, or the rule that refuses it.
+// route returns the relayed address of ours that a packet for addr goes to, nil if it is somebody else's, or the rule that
+// refuses it.
 //
-// Two callers on one server are the common case. Their packets must not depend on whether the NAT in front of the server
-// sends back what comes from inside, so that a relayed address of ours is reached by the address to bind.
-func (a *Allocator) route(addr netip.AddrPort) (target netip.AddrPort, rule string, ok bool) {
-	if f := a.ownFamily(addr.Addr()); f != nil && f.live(addr.Port()) {
-		if rule, denied := a.peers.Load().Denied(addr.Addr()); denied {
-			return netip.AddrPort{}, rule, false
+// Two callers on one server are the common case. Their packets do not go through a socket, so that they neither depend
+// on whether the NAT in front of the server sends back what comes from inside, nor cross the kernel four times.
+func (a *Allocator) route(addr netip.AddrPort) (own *Conn, rule string, ok bool) {
+	if f := a.ownFamily(addr.Addr()); f != nil {
+		if own = f.conn(addr.Port()); own != nil {
+			rule, denied := a.peers.Load().Denied(addr.Addr())
+			return own, rule, !denied
 		}
-		return netip.AddrPortFrom(f.loop, addr.Port()), "", true
 	}
 	rule, ok = a.peers.Load().Check(addr)
-	return addr, rule, ok
+	return nil, rule, ok
 }
 
 // ownFamily returns the family whose advertised address addr is, or nil.
@@ -390,9 +382,9 @@ func (f *family) open(port uint16, c *Conn) {
 	f.used[port] = c
 }
 
-// live reports whether the port is that of a relayed address, and not only held for one.
-func (f *family) live(port uint16) bool {
+// conn returns the relayed address at port, or nil if there is none or the port is only held for one.
+func (f *family) conn(port uint16) *Conn {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	return f.used[port] != nil
+	return f.used[port]
 }

@@ -13,6 +13,10 @@ import (
 type Owner interface {
 	// Admit reports whether a datagram of size bytes from a peer may pass to the client.
 	Admit(peer netip.AddrPort, size int) bool
+	// Deliver is given a datagram that another relayed address of the same allocator sends to this one, from that
+	// address. Admit has not been asked. It is called on the goroutine that writes there, with no lock held, and may come
+	// when the address has just been closed. data is valid during the call.
+	Deliver(peer netip.AddrPort, data []byte)
 	// Sent is told of a datagram of size bytes that went to a peer.
 	Sent(size int)
 	// Refused is told of one that did not because rule forbids its peer.
@@ -21,7 +25,7 @@ type Owner interface {
 	Unsent(err error)
 	// Oversize is told of a datagram from a peer that did not fit the reader's buffer.
 	Oversize()
-	// Drained is told, once, that the reader has seen the end and will touch nothing of the Owner again.
+	// Drained is told, once, that the reader has seen the end and will call nothing of the Owner again.
 	Drained()
 }
 
@@ -78,22 +82,13 @@ func (c *Conn) ReadFrom(p []byte) (int, net.Addr, error) {
 			c.owner.Oversize()
 			continue
 		}
-		from = c.advertised(from)
+		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 		if !c.owner.Admit(from, n) {
 			continue
 		}
 		c.peerIP, c.peer.Port = from.Addr().As16(), int(from.Port())
 		return n, &c.peer, nil
 	}
-}
-
-// advertised returns what a peer is called: a relayed address of ours sends from the address to bind.
-func (c *Conn) advertised(from netip.AddrPort) netip.AddrPort {
-	addr := from.Addr().Unmap()
-	if addr == c.family.loop && c.family.loop != c.family.Advertise && c.family.live(from.Port()) {
-		addr = c.family.Advertise
-	}
-	return netip.AddrPortFrom(addr, from.Port())
 }
 
 // WriteTo sends p to a peer, if the policy lets it. It reports success in any case; what happened, the owner knows.
@@ -109,9 +104,14 @@ func (c *Conn) WriteTo(p []byte, addr net.Addr) (int, error) {
 
 func (c *Conn) send(p []byte, to netip.AddrPort) {
 	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
-	target, rule, ok := c.allocator.route(to)
+	own, rule, ok := c.allocator.route(to)
 	if !ok {
 		c.owner.Refused(to, rule)
+		return
+	}
+	if own != nil {
+		own.owner.Deliver(c.Relayed(), p)
+		c.owner.Sent(len(p))
 		return
 	}
 	if c.dontFragment != c.fragmentsNot {
@@ -121,7 +121,7 @@ func (c *Conn) send(p []byte, to netip.AddrPort) {
 		}
 		c.fragmentsNot = c.dontFragment
 	}
-	if _, err := c.socket.WriteToUDPAddrPort(p, target); err != nil {
+	if _, err := c.socket.WriteToUDPAddrPort(p, to); err != nil {
 		c.owner.Unsent(err)
 		return
 	}

@@ -1,0 +1,210 @@
+package turnsrv
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/peer"
+	"github.com/mailturn/mailturn/turnsrv/relay"
+	"github.com/mailturn/mailturn/turnsrv/stun"
+)
+
+// natRelay is a relay behind a NAT, whose sockets take nothing to send.
+func natRelay(t testing.TB) *relay.Allocator {
+	public := netip.MustParseAddr("203.0.113.7")
+	return testRelay(t, relay.Config{
+		Addresses: []relay.Address{{Bind: loopback, Advertise: public}},
+		Peers:     peer.New(peer.Rules{Own: []netip.Addr{loopback, public}}),
+		Listen: func(network string, addr netip.AddrPort) (relay.Socket, error) {
+			socket, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(addr))
+			return unwritable{socket}, err
+		},
+	})
+}
+
+type unwritable struct{ *net.UDPConn }
+
+func (unwritable) WriteToUDPAddrPort([]byte, netip.AddrPort) (int, error) {
+	return 0, errors.New("not through the kernel")
+}
+
+// caller is one end of a call through two relayed addresses.
+type caller struct {
+	*rawClient
+	relayed netip.AddrPort
+}
+
+// call makes an allocation for each of two clients and binds a channel to the other one's.
+func call(a, b *rawClient) (near, far caller) {
+	near, far = caller{a, a.allocate()}, caller{b, b.allocate()}
+	a.want(a.request(stun.MethodChannelBind, channel(0x4000), peerAddr(far.relayed)), 0)
+	b.want(b.request(stun.MethodChannelBind, channel(0x4001), peerAddr(near.relayed)), 0)
+	return near, far
+}
+
+// Two allocations send to each other as fast as they can, over each pair of transports, while other allocations come, send
+// to one of them, which the permission for the server's address allows, and go.
+func TestRelayToRelayAtFullSpeed(t *testing.T) {
+	for _, networks := range [][2]string{{"udp", "udp"}, {"udp", "tcp"}, {"tcp", "tcp"}} {
+		t.Run(networks[0]+" to "+networks[1], func(t *testing.T) {
+			config := testConfig(t)
+			config.Relay = natRelay(t)
+			server := startServer(t, config)
+			client := func(network string) *rawClient {
+				if network == "tcp" {
+					return dial(t, network, server.tcp)
+				}
+				return dial(t, network, server.udp)
+			}
+			near, far := call(client(networks[0]), client(networks[1]))
+
+			const packets, window = 2000, 32 // as many as a small receive buffer holds: nothing may be lost
+			var all sync.WaitGroup
+			failed, fail := context.WithCancel(t.Context())
+			defer fail()
+			arrived := []chan struct{}{make(chan struct{}, window), make(chan struct{}, window)}
+			for i, c := range []caller{near, far} {
+				number := uint16(0x4000 + i)
+				all.Go(func() {
+					for n := range uint32(packets) {
+						select {
+						case arrived[i] <- struct{}{}:
+						case <-failed.Done():
+							return
+						}
+						payload := make([]byte, 4+n%1000)
+						binary.BigEndian.PutUint32(payload, n)
+						if _, err := c.conn.Write(channelData(number, string(payload))); err != nil {
+							t.Error(err)
+							return
+						}
+					}
+				})
+				all.Go(func() {
+					for n := uint32(0); n < packets; {
+						b, err := c.tryRead(10 * time.Second)
+						if err != nil || b == nil {
+							t.Errorf("after %d packets: %v", n, err)
+							fail()
+							return
+						}
+						if !stun.IsChannelData(b[0]) {
+							if m, err := stun.Parse(b); err != nil || m.Method != stun.MethodData {
+								t.Errorf("got %x, %v", b, err)
+							}
+							continue // of the others
+						}
+						got, data, err := stun.ParseChannelData(b)
+						if err != nil || uint16(got) != number || len(data) != int(4+n%1000) || binary.BigEndian.Uint32(data) != n {
+							t.Errorf("got %x, want packet %d", b, n)
+							fail()
+							return
+						}
+						n++
+						<-arrived[1-i]
+					}
+				})
+			}
+			others := client("tcp") // whose requests the flood does not push out of a full buffer
+			for range 20 {
+				others.allocate()
+				others.want(others.request(stun.MethodCreatePermission, peerAddr(near.relayed)), 0)
+				for range 10 {
+					others.write(others.message(stun.MethodSend, stun.ClassIndication, peerAddr(near.relayed), attr(stun.AttrData, 'x')))
+				}
+				others.want(others.request(stun.MethodRefresh, lifetime(0)), 0)
+			}
+			all.Wait()
+			if err := server.Close(); err != nil {
+				t.Fatal(err)
+			}
+			got := server.Counters()
+			if got.ToPeer != got.ToClient || got.ToPeer.Packets == 0 {
+				t.Errorf("to peers %+v, to clients %+v, want the same", got.ToPeer, got.ToClient)
+			}
+		})
+	}
+}
+
+// Permissions of the receiving allocation are honoured, and its channels.
+func TestRelayToRelayPermissions(t *testing.T) {
+	config := testConfig(t)
+	config.Relay = natRelay(t)
+	server := startServer(t, config)
+	alice, bob := dial(t, "udp", server.udp), dial(t, "tcp", server.tcp)
+	fromAlice, fromBob := alice.allocate(), bob.allocate()
+	send := func(text string) {
+		alice.write(alice.message(stun.MethodSend, stun.ClassIndication, peerAddr(fromBob), attr(stun.AttrData, []byte(text)...)))
+	}
+	alice.want(alice.request(stun.MethodCreatePermission, peerAddr(fromBob)), 0)
+	send("too early")
+	alice.silent()
+	if got := server.Counters(); got.Dropped[DropNoPermission] != 1 || got.ToClient.Packets != 0 {
+		t.Errorf("counters %+v, want one packet without a permission", got)
+	}
+	bob.want(bob.request(stun.MethodCreatePermission, peerAddr(fromAlice)), 0)
+	for _, text := range []string{"", "x", "hello bob"} {
+		send(text)
+		m := bob.parse(bob.read())
+		attrs := map[stun.AttrType][]byte{}
+		for typ, value := range m.Attributes() {
+			attrs[typ] = value
+		}
+		from, err := stun.ParseXORAddress(attrs[stun.AttrXORPeerAddress], m.TransactionID)
+		if m.Method != stun.MethodData || m.Class != stun.ClassIndication || m.TransactionID == (stun.TransactionID{}) ||
+			err != nil || from != fromAlice || string(attrs[stun.AttrData]) != text {
+			t.Errorf("bob got %v %d with %q from %v, want %q from %v", m.Method, m.Class, attrs[stun.AttrData], from, text, fromAlice)
+		}
+	}
+	bob.want(bob.request(stun.MethodChannelBind, channel(0x4000), peerAddr(fromAlice)), 0)
+	send("hello")
+	if got, want := bob.read(), channelData(0x4000, "hello"); string(got) != string(want) {
+		t.Errorf("bob got %q, want %q", got, want)
+	}
+	// What no datagram can hold comes over a stream and goes nowhere.
+	bob.write(channelData(0x4000, string(make([]byte, 65535))))
+	bob.want(bob.request(stun.MethodRefresh), 0)
+	if got := server.Counters().Dropped[DropOversize]; got != 1 {
+		t.Errorf("%d dropped for their size, want 1", got)
+	}
+	// To oneself, over one's own relayed address.
+	alice.want(alice.request(stun.MethodChannelBind, channel(0x4000), peerAddr(fromAlice)), 0)
+	alice.write(channelData(0x4000, "hello me"))
+	if got, want := alice.read(), channelData(0x4000, "hello me")[:12]; string(got) != string(want) {
+		t.Errorf("alice got %q, want %q", got, want)
+	}
+}
+
+// BenchmarkRelayToRelay is one packet from an allocation to another one, without sockets and without pion's part.
+func BenchmarkRelayToRelay(b *testing.B) {
+	front := newBareFront(b)
+	now := time.Now()
+	var made []*allocation
+	for _, addr := range []string{"192.0.2.9:5000", "192.0.2.10:5000"} {
+		s := newSigner(front, now)
+		s.from = clientAt(addr)
+		s.nonce = front.server.nonces.appendNonce(nil, s.from.tuple, now)
+		front.take(s.message(stun.MethodAllocate, 1, transportUDP), s.from, now)
+		a := front.allocations[s.from]
+		a.permit(loopback, now)
+		made = append(made, a)
+	}
+	made[1].bind(0x4000, made[0].relay.Relayed(), now)
+	to := net.UDPAddrFromAddrPort(made[1].relay.Relayed())
+	payload := make([]byte, 1200)
+	front.discard = true
+	b.SetBytes(int64(len(payload)))
+	b.ReportAllocs()
+	for b.Loop() {
+		_, _ = made[0].relay.WriteTo(payload, to)
+	}
+	if front.server.Counters().ToClient.Packets == 0 {
+		b.Fatal("nothing came")
+	}
+}
