@@ -19,6 +19,7 @@ const smallFrame = 2048
 type streamLink struct {
 	counters *counters
 	max      int // connections
+	spare    spareDescriptor
 
 	frames chan frame
 	woken  chan struct{} // holds one token
@@ -53,9 +54,11 @@ func newStreamLink(maxStreams int, c *counters) *streamLink {
 }
 
 // accept serves the connections of listener until the listener or the link is closed. An error that passes, as a want of
-// descriptors does, is waited out.
+// descriptors does, is waited out, and connections are closed meanwhile rather than left waiting.
 func (l *streamLink) accept(listener net.Listener, failed func(error)) error {
+	defer l.spare.release()
 	for backoff := time.Duration(0); ; {
+		l.spare.hold()
 		conn, err := listener.Accept()
 		if err == nil {
 			backoff = 0
@@ -66,6 +69,9 @@ func (l *streamLink) accept(listener net.Listener, failed func(error)) error {
 			return err
 		}
 		failed(err)
+		if conn := l.spare.accept(listener, err); conn != nil {
+			l.start(conn)
+		}
 		backoff = min(backoff*2+5*time.Millisecond, time.Second)
 		select {
 		case <-time.After(backoff):
