@@ -40,7 +40,7 @@ type allocation struct {
 	ending atomic.Bool // the front has decided to end it; pion's callbacks read this too
 
 	mu          sync.RWMutex // guards what follows, which the relay's reader needs
-	permissions map[netip.Addr]time.Time
+	permissions map[netip.Addr]*permission
 	channels    map[stun.ChannelNumber]channelBinding
 	numbers     map[netip.AddrPort]stun.ChannelNumber
 
@@ -56,18 +56,21 @@ type channelBinding struct {
 
 // newAllocation returns an allocation with a handle of its own and everything else left to the caller.
 func (f *front) newAllocation(from client) *allocation {
-	a := &allocation{front: f, client: from, permissions: make(map[netip.Addr]time.Time)}
+	a := &allocation{front: f, client: from, permissions: make(map[netip.Addr]*permission)}
 	a.handleIP[0] = 0xFD
 	binary.BigEndian.PutUint64(a.handleIP[8:], f.server.handles.Add(1))
 	a.handle = net.UDPAddr{IP: a.handleIP[:], Port: 1}
 	return a
 }
 
-// permitted reports whether addr has a permission, RFC 8656 section 9.
-func (a *allocation) permitted(addr netip.Addr, now time.Time) bool {
+// permission returns the permission that addr has, RFC 8656 section 9, or nil.
+func (a *allocation) permission(addr netip.Addr, now time.Time) *permission {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	return now.Before(a.permissions[addr])
+	if p := a.permissions[addr]; p != nil && now.Before(p.expires) {
+		return p
+	}
+	return nil
 }
 
 // bound returns the peer that number is bound to.
@@ -89,9 +92,13 @@ func (a *allocation) channelOf(peer netip.AddrPort, now time.Time) (stun.Channel
 // Admit implements relay.Owner: a datagram passes only from an address with a permission.
 func (a *allocation) Admit(peer netip.AddrPort, size int) bool {
 	now := time.Now()
-	if !a.permitted(peer.Addr(), now) {
+	p := a.permission(peer.Addr(), now)
+	if p == nil {
 		a.front.server.counters.drop(DropNoPermission)
 		return false
+	}
+	if !p.heard.Load() { // looked at first: what nobody writes to stays in the cache of every processor
+		p.heard.Store(true)
 	}
 	if s := a.front.server; !s.bandwidth(&a.bandwidths.toClient, &s.total.toClient, size, now) {
 		return false

@@ -17,8 +17,15 @@ func (f *front) channelData(b []byte, a *allocation, now time.Time) []byte {
 		return f.drop(DropNoAllocation)
 	}
 	peer, ok := a.bound(number, now)
-	if !ok || !a.permitted(peer.Addr(), now) {
+	if !ok {
 		return f.drop(DropNoPermission)
+	}
+	p := a.permission(peer.Addr(), now)
+	if p == nil {
+		return f.drop(DropNoPermission)
+	}
+	if !p.mayGo(len(data), f.server.config.SilentPeerBytes, now) {
+		return f.drop(DropSilentPeer)
 	}
 	if !f.server.bandwidth(&a.bandwidths.toPeer, &f.server.total.toPeer, len(data), now) {
 		return nil

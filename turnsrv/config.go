@@ -28,6 +28,7 @@ const (
 
 	DefaultUnauthenticatedRate = 500
 	DefaultMaxGuesses          = 100
+	DefaultSilentPeerBytes     = 64 << 10
 )
 
 // Config is what a Server is made from. Realm, Authenticator and Relay are required.
@@ -75,6 +76,10 @@ type Config struct {
 	// is signed right is served in any case. Zero is DefaultMaxGuesses, negative is no limit.
 	MaxGuesses int
 
+	// SilentPeerBytes is how many bytes of payload an allocation sends in ten seconds to a peer address from which nothing
+	// has come. Zero is DefaultSilentPeerBytes, negative is no limit.
+	SilentPeerBytes int
+
 	// StrictChannels refuses channel numbers above 0x4FFF, where RFC 8656 section 12 ends the range. Clients that follow
 	// RFC 5766 take numbers up to 0x7FFF.
 	StrictChannels bool
@@ -110,6 +115,7 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.MaxStreams, DefaultMaxStreams)
 	setDefault(&c.UnauthenticatedRate, DefaultUnauthenticatedRate)
 	setDefault(&c.MaxGuesses, DefaultMaxGuesses)
+	setDefault(&c.SilentPeerBytes, DefaultSilentPeerBytes)
 	if c.ExpiredGrace < 0 {
 		c.ExpiredGrace = 0
 	}

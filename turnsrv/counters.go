@@ -23,6 +23,7 @@ const (
 	DropGuess                             // a request with wrong credentials, after too many from its address
 	DropNoAllocation                      // data from a client that has none
 	DropNoPermission                      // data to or from a peer without a permission, or on a channel that is not bound
+	DropSilentPeer                        // data to a peer that never answers, beyond what such a one gets
 	DropBandwidth                         // data beyond what an allocation, or all of them, may relay
 	DropRefusedPeer                       // data to a peer that the policy refuses
 	DropOversize                          // a datagram from a peer larger than the relay forwards
@@ -34,8 +35,8 @@ const (
 // String returns the reason as a metric's label.
 func (r DropReason) String() string {
 	return [...]string{
-		"malformed", "unexpected", "unauthenticated", "guess", "no_allocation", "no_permission", "bandwidth", "refused_peer", "oversize",
-		"queue", "send",
+		"malformed", "unexpected", "unauthenticated", "guess", "no_allocation", "no_permission", "silent_peer", "bandwidth",
+		"refused_peer", "oversize", "queue", "send",
 	}[r]
 }
 

@@ -245,7 +245,7 @@ func TestT39PionForgets(t *testing.T) {
 			}
 		}
 		a.mu.Lock()
-		a.permissions[peer.addr.Addr()] = time.Now().Add(time.Hour)
+		a.permissions[peer.addr.Addr()].expires = time.Now().Add(time.Hour)
 		a.channels[0x4000] = channelBinding{peer: peer.addr, expires: time.Now().Add(time.Hour)}
 		a.mu.Unlock()
 		time.Sleep(permissionLifetime + time.Second)

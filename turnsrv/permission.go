@@ -58,7 +58,14 @@ func (a *allocation) sameFamily(peer netip.AddrPort) bool {
 func (a *allocation) permit(addr netip.Addr, now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.permissions[addr] = now.Add(permissionLifetime)
+	p := a.permissions[addr]
+	if p == nil {
+		p = new(permission)
+		// Where a relayed address of ours is the peer, its client has to permit what comes.
+		p.heard.Store(a.front.server.config.Relay.Owns(addr))
+		a.permissions[addr] = p
+	}
+	p.expires = now.Add(permissionLifetime)
 }
 
 // roomForPermissions reports whether all of peers can have one.
@@ -82,7 +89,7 @@ func (a *allocation) roomForPermissions(peers []netip.AddrPort, limit int) bool 
 // permissionGone is called when pion's timer has taken a permission away. It is the end of ours too, unless the client
 // refreshed it while pion's timer was already running off: then pion gets it again.
 func (f *front) permissionGone(a *allocation, addr netip.Addr, now time.Time) {
-	if a.permitted(addr, now) {
+	if a.permission(addr, now) != nil {
 		f.order(order{method: stun.MethodCreatePermission, allocation: a, peers: []netip.AddrPort{netip.AddrPortFrom(addr, 0)}})
 		return
 	}

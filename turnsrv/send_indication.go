@@ -14,8 +14,13 @@ func (f *front) sendIndication(r *request, a *allocation, now time.Time) []byte 
 		return f.drop(DropNoAllocation)
 	case r.malformedPeer || len(r.peers) == 0 || r.data == nil || len(r.unknown) > 0:
 		return f.drop(DropMalformed)
-	case !a.permitted(r.peers[0].Addr(), now):
+	}
+	p := a.permission(r.peers[0].Addr(), now)
+	switch {
+	case p == nil:
 		return f.drop(DropNoPermission)
+	case !p.mayGo(len(r.data), f.server.config.SilentPeerBytes, now):
+		return f.drop(DropSilentPeer)
 	case !f.server.bandwidth(&a.bandwidths.toPeer, &f.server.total.toPeer, len(r.data), now):
 		return nil
 	}

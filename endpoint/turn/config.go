@@ -55,8 +55,9 @@ type Schema struct {
 // PeersSchema is the body of the peers block.
 type PeersSchema struct {
 	config.Block
-	Allow config.Value[[]netip.Prefix] `hcl:"allow" doc:"Networks to relay to although they are refused by default (private, loopback, link-local and other special addresses)."`
-	Deny  config.Value[[]netip.Prefix] `hcl:"deny" doc:"Networks never to relay to. A network that is in both lists is refused."`
+	Allow  config.Value[[]netip.Prefix] `hcl:"allow" doc:"Networks to relay to although they are refused by default (private, loopback, link-local and other special addresses)."`
+	Silent config.Value[int]            `hcl:"silent_bytes" default:"65536" doc:"Bytes that a call may send in 10 seconds to a peer address from which nothing has come; 0 is no limit. Calls begin with checks that are answered, and need far less until then."`
+	Deny   config.Value[[]netip.Prefix] `hcl:"deny" doc:"Networks never to relay to. A network that is in both lists is refused."`
 }
 
 // Config is what an endpoint "turn" block says, as plain values.
@@ -94,7 +95,9 @@ type Config struct {
 	Quotas turnsrv.Quotas
 	// UnauthenticatedRate and MaxGuesses are limits, 0 is none.
 	UnauthenticatedRate, MaxGuesses int
-	ExpiredGrace, DrainTimeout      time.Duration
+	// SilentPeerBytes is a limit, 0 is none.
+	SilentPeerBytes            int
+	ExpiredGrace, DrainTimeout time.Duration
 	// MaxLifetime and NonceLifetime are turnsrv's defaults if zero.
 	MaxLifetime, NonceLifetime time.Duration
 	Software                   string
@@ -129,6 +132,7 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 			MaxAllocations: s.TotalQuota.V, MaxAllocationsPerUser: s.UserQuota.V, MaxAllocationsPerSource: s.SourceQuota.V,
 			MaxBPS: s.MaxBPS.V, MaxTotalBPS: s.TotalBPS.V,
 		},
+		SilentPeerBytes:     turnsrv.DefaultSilentPeerBytes,
 		UnauthenticatedRate: s.UnauthRate.V, MaxGuesses: s.MaxGuesses.V,
 		MaxLifetime: s.MaxLifetime.V, NonceLifetime: s.NonceLife.V, Software: s.Software.V,
 		ExpiredGrace: s.ExpiredGrace.V, DrainTimeout: s.DrainTimeout.V,
@@ -154,6 +158,10 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 	diags = append(diags, checkNotNegative(s.MaxGuesses, "max_guesses")...)
 	if s.Peers != nil {
 		c.PeersAllow, c.PeersDeny = s.Peers.Allow.V, s.Peers.Deny.V
+		if s.Peers.Silent.Set {
+			c.SilentPeerBytes = s.Peers.Silent.V
+			diags = append(diags, checkNotNegative(s.Peers.Silent, "silent_bytes")...)
+		}
 	}
 	return c, diags
 }

@@ -46,6 +46,7 @@ func (e *Endpoint) NeedsRestart(c Config) []string {
 		"relay_ports":   e.config.MinPort != c.MinPort || e.config.MaxPort != c.MaxPort,
 		"expired_grace": e.config.ExpiredGrace != c.ExpiredGrace,
 
+		"peers.silent_bytes":   e.config.SilentPeerBytes != c.SilentPeerBytes,
 		"max_lifetime":         e.config.MaxLifetime != c.MaxLifetime,
 		"nonce_lifetime":       e.config.NonceLifetime != c.NonceLifetime,
 		"software":             e.config.Software != c.Software,

@@ -306,6 +306,9 @@ func (a *Allocator) Close() error {
 	return nil
 }
 
+// Owns reports whether addr is an address of the relay itself, as it is advertised.
+func (a *Allocator) Owns(addr netip.Addr) bool { return a.ownFamily(addr) != nil }
+
 // MayPermit reports whether a permission for addr may be given. An address of the relay itself may be: which of its
 // ports are relayed addresses is seen only at a send.
 func (a *Allocator) MayPermit(addr netip.Addr) (rule string, ok bool) {

@@ -42,6 +42,7 @@ endpoint "turn" "turn" {
   peers {
     allow = ["10.1.0.0/16", "fd00::/8"]
     deny  = ["192.0.2.0/24"]
+    silent_bytes = 100000
   }
 }
 
