@@ -1,0 +1,273 @@
+// Package dovecot runs Debian's Dovecot in a directory of its own and without privileges: it is the IMAP server behind
+// the proxies that are tested and measured.
+package dovecot
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Password is that of every user. Whoever logs in exists, with an empty INBOX at first.
+const Password = "secret"
+
+// unprivileged is the user that Dovecot runs as when we are root.
+const unprivileged = "nobody"
+
+const (
+	startLimit = 20 * time.Second
+	stopLimit  = 10 * time.Second
+)
+
+// started is what the master process logs once it listens.
+const started = "starting up for imap"
+
+// Options are what differs from one server to another. The zero value has no METADATA.
+type Options struct {
+	// AttributeDict is mail_attribute_dict, where METADATA values are kept. Empty leaves METADATA off.
+	AttributeDict string
+	// ClientsPerProcess is how many clients share one process, for many idle ones at a time. Zero is one, as by default.
+	ClientsPerProcess int
+}
+
+// Server is a running Dovecot.
+type Server struct {
+	// Addr is the host and port of plain IMAP, on loopback.
+	Addr string
+
+	dir    string
+	cmd    *exec.Cmd
+	exited chan struct{} // closed when the master process has ended
+	log    logBuffer
+}
+
+// Start runs Dovecot until Stop. ctx bounds only the start.
+func Start(ctx context.Context, options Options) (*Server, error) {
+	program, err := exec.LookPath("dovecot")
+	if err != nil {
+		return nil, err
+	}
+	account, credential, err := runAs()
+	if err != nil {
+		return nil, err
+	}
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	// Short, since paths of Unix sockets end at 107 bytes, and not below a directory that only root may enter.
+	dir, err := os.MkdirTemp("", "dovecot")
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), dir: dir, exited: make(chan struct{})}
+	s.log.started = make(chan struct{})
+	if err := s.configure(account, credential, port, options); err != nil {
+		os.RemoveAll(dir)
+		return nil, err
+	}
+	s.cmd = exec.Command(program, "-F", "-c", s.path("dovecot.conf"))
+	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: credential, Setpgid: true}
+	if err := s.cmd.Start(); err != nil {
+		os.RemoveAll(dir)
+		return nil, err
+	}
+	go func() {
+		s.cmd.Wait()
+		close(s.exited)
+	}()
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	select {
+	case <-s.log.started:
+		return s, nil
+	case <-s.exited:
+		err = errors.New("it ended at once")
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	s.Stop()
+	return nil, fmt.Errorf("start dovecot: %w\n%s", err, s.Log())
+}
+
+// runAs returns the account that Dovecot is to run as, and the credential to get there, nil if it is ours. Dovecot refuses
+// to serve mail as root.
+func runAs() (*user.User, *syscall.Credential, error) {
+	if os.Getuid() != 0 {
+		account, err := user.Current()
+		return account, nil, err
+	}
+	account, err := user.Lookup(unprivileged)
+	if err != nil {
+		return nil, nil, err
+	}
+	uid, err := strconv.ParseUint(account.Uid, 10, 32)
+	if err != nil {
+		return nil, nil, err
+	}
+	gid, err := strconv.ParseUint(account.Gid, 10, 32)
+	if err != nil {
+		return nil, nil, err
+	}
+	return account, &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
+}
+
+// freePort returns a port that was free a moment ago: Dovecot cannot say which one it got.
+func freePort() (int, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer listener.Close()
+	return listener.Addr().(*net.TCPAddr).Port, nil
+}
+
+// configure writes the configuration, and gives the directory to the user that Dovecot runs as.
+func (s *Server) configure(account *user.User, credential *syscall.Credential, port int, options Options) error {
+	group, err := user.LookupGroupId(account.Gid)
+	if err != nil {
+		return err
+	}
+	metadata := ""
+	if options.AttributeDict != "" {
+		metadata = fmt.Sprintf("mail_attribute_dict = %s\nprotocol imap {\n  imap_metadata = yes\n}\n", options.AttributeDict)
+	}
+	text := strings.NewReplacer(
+		"DIR", s.dir, "USER", account.Username, "GROUP", group.Name, "PORT", strconv.Itoa(port), "PASSWORD", Password,
+		"CLIENTS", strconv.Itoa(max(options.ClientsPerProcess, 1)),
+	).Replace(configuration) + metadata
+	if err := os.WriteFile(s.path("dovecot.conf"), []byte(text), 0o600); err != nil {
+		return err
+	}
+	for _, name := range []string{"run", "mail"} {
+		if err := os.Mkdir(s.path(name), 0o755); err != nil {
+			return err
+		}
+	}
+	if credential == nil {
+		return nil
+	}
+	for _, name := range []string{"", "dovecot.conf", "run", "mail"} {
+		if err := os.Chown(s.path(name), int(credential.Uid), int(credential.Gid)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// configuration is that of a server of one user: what a distribution's needs root for, other users and chroot(2), is taken
+// out. A login that fails is answered at once, and no number of them bans an address.
+const configuration = `
+base_dir = DIR/run
+state_dir = DIR/run
+log_path = /dev/stderr
+protocols = imap
+listen = 127.0.0.1
+ssl = no
+disable_plaintext_auth = no
+auth_mechanisms = plain login
+auth_failure_delay = 0
+default_internal_user = USER
+default_internal_group = GROUP
+default_login_user = USER
+first_valid_uid = 1
+first_valid_gid = 1
+mail_location = maildir:~/Maildir
+mail_fsync = never
+mail_max_userip_connections = 0
+imap_capability = +XCHATMAIL XDELTAPUSH
+default_client_limit = 16384
+default_vsz_limit = 1G
+passdb {
+  driver = static
+  args = password=PASSWORD
+}
+userdb {
+  driver = static
+  args = uid=USER gid=GROUP home=DIR/mail/%u
+}
+namespace inbox {
+  inbox = yes
+}
+service anvil {
+  chroot =
+  unix_listener anvil-auth-penalty {
+    mode = 0
+  }
+}
+service imap-login {
+  chroot =
+  service_count = 0
+  inet_listener imap {
+    port = PORT
+  }
+  inet_listener imaps {
+    port = 0
+  }
+}
+service imap {
+  client_limit = CLIENTS
+}
+`
+
+func (s *Server) path(name string) string { return filepath.Join(s.dir, name) }
+
+// Home returns the directory of a user: its mail is in Maildir below it, once the user has logged in.
+func (s *Server) Home(username string) string { return filepath.Join(s.dir, "mail", username) }
+
+// Dir returns the server's directory, in which the user that it runs as may make files. Stop removes it.
+func (s *Server) Dir() string { return s.dir }
+
+// Log returns what the server has logged so far.
+func (s *Server) Log() string { return s.log.String() }
+
+// Stop ends the server and removes its directory.
+func (s *Server) Stop() error {
+	s.cmd.Process.Signal(syscall.SIGTERM)
+	var err error
+	select {
+	case <-s.exited:
+	case <-time.After(stopLimit):
+		err = fmt.Errorf("dovecot still ran after %v", stopLimit)
+		syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
+		<-s.exited
+	}
+	return errors.Join(err, os.RemoveAll(s.dir))
+}
+
+// logBuffer keeps what is written to it, and closes started when that says that the server listens.
+type logBuffer struct {
+	mu      sync.Mutex // guards text and up
+	text    bytes.Buffer
+	up      bool
+	started chan struct{}
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text.Write(p)
+	if !l.up && bytes.Contains(l.text.Bytes(), []byte(started)) {
+		l.up = true
+		close(l.started)
+	}
+	return len(p), nil
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
