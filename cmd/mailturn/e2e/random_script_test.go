@@ -169,7 +169,8 @@ func randomLogin(r *rand.Rand, w *scriptWriter, user string) {
 	if r.IntN(2) == 0 {
 		w.command("CAPABILITY")
 	}
-	if r.IntN(2) == 0 {
+	// Before login, Dovecot 2.3 may take an ID whose list comes in two reads for one that lacks its end.
+	if r.IntN(2) == 0 && !w.ordered {
 		w.command(`ID ("name" "test" "version" NIL)`)
 	}
 	switch r.IntN(5) {
@@ -194,7 +195,7 @@ func randomLogin(r *rand.Rand, w *scriptWriter, user string) {
 func randomCommand(r *rand.Rand, w *scriptWriter) {
 	mailboxes := []string{"INBOX", "Archive", `"Archive"`, "inbox"}
 	mailbox := mailboxes[r.IntN(len(mailboxes))]
-	switch r.IntN(26) {
+	switch r.IntN(27) {
 	case 0:
 		w.change("NOOP")
 	case 1:
@@ -241,6 +242,8 @@ func randomCommand(r *rand.Rand, w *scriptWriter) {
 	case 24:
 		w.alone("ENABLE CONDSTORE UTF8=ACCEPT")
 	case 25:
+		w.command(`ID ("name" "test" "version" NIL)`)
+	case 26:
 		w.alone("IDLE\r\n", "DONE")
 	}
 }
