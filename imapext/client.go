@@ -233,7 +233,15 @@ func (f *Filter) readCommandRest(p []byte) (n int, event Event) {
 func (f *Filter) asksForLiteral() bool {
 	line := &f.client.line
 	return line.literal() == nonSynchronising &&
-		(f.options.SyncLiterals || !line.atStart || line.size >= f.capabilities.nonSync)
+		(f.options.SyncLiterals || !line.atStart || line.size >= f.capabilities.nonSync || !f.readsLiterals())
+}
+
+// readsLiterals reports whether backends read the literals of the present command also where they refuse it. All of those
+// with LITERAL+ should (RFC 7888 section 4), whatever the command. But Dovecot 2.3 leaves literals in the stream, and runs
+// their contents as commands, if it does not know the command in the present state, or has all the arguments that it
+// wants. APPEND it reads to the end, and that is where another round trip would be felt.
+func (f *Filter) readsLiterals() bool {
+	return f.loggedIn && f.client.name == "APPEND"
 }
 
 // passPlus passes the bytes of p[n:i], of which the last ones belong to the plus bytes since the "+" of what may be an

@@ -60,9 +60,9 @@
 //   - with 1024 commands unanswered.
 //
 // The same agreement makes a literal that the client did not synchronise a synchronised one towards the backend unless
-// the backend is known to take it (LITERAL+, LITERAL-, RFC 7888): a backend that refuses the command would read the literal's
-// bytes as commands. And it ends the session at a bare CR and at a line end inside a quoted string, which no client sends
-// and servers read differently.
+// the backend is known to take it (LITERAL+, LITERAL-, RFC 7888) and the command is APPEND: a backend that refuses the
+// command may read the literal's bytes as commands. And it ends the session at a bare CR and at a line end inside a quoted
+// string, which no client sends and servers read differently.
 package imapext
 
 import (
