@@ -154,7 +154,8 @@ var features = []struct {
 		w.command("APPEND Nowhere {10}\r\n", "0123456789")
 		w.command("APPEND Nowhere {10+}\r\n0123456789")
 		w.command("NONSENSE {5}\r\n", "hello")
-		w.command("NONSENSE {5+}\r\nhello")
+		w.command("COPY 1 {5+}\r\nhello")
+		w.command("LIST {5+}\r\nhello nonsense nonsense {3+}\r\nabc")
 		w.command("NOOP")
 	})},
 	{"lines that end in LF", func(user string) script {
@@ -276,7 +277,9 @@ func TestDirectAndProxied(t *testing.T) {
 		pipeline := []int{1, 3, 10}[seed%3]
 		t.Run(fmt.Sprintf("seed %d, %d commands at once", seed, pipeline), func(t *testing.T) {
 			// A byte at a time, what is at once is up to the network.
-			compare(t, func(user string) script { return randomScript(seed, user, 40, pipeline, true) }, pipeline == 1)
+			compare(t, func(user string) script {
+				return (&scriptWriter{pipeline: pipeline, ordered: true}).random(seed, user, 40)
+			}, pipeline == 1)
 		})
 	}
 }
@@ -300,7 +303,7 @@ func TestUpstreamBytes(t *testing.T) {
 			rec := direct(d).through(way.dial(startProxy(t, tap.addr())))
 			rec.byteAtATime = way.slow
 			for seed := range uint64(10) {
-				transcript, sent, err := rec.run(func(user string) script { return randomScript(seed, user, 40, 12, false) })
+				transcript, sent, err := rec.run(func(user string) script { return (&scriptWriter{pipeline: 12, sync: true}).random(seed, user, 40) })
 				if err != nil {
 					t.Fatalf("seed %d: %v\ntranscript: %.5000q", seed, err, transcript)
 				}
@@ -308,8 +311,8 @@ func TestUpstreamBytes(t *testing.T) {
 				if diff := difference(said, transcript); diff != "" {
 					t.Errorf("seed %d: what the client got is not what Dovecot said: %s", seed, diff)
 				}
-				if sent != received {
-					t.Errorf("seed %d: what Dovecot got is not what the client said:\n got %q\nwant %q", seed, received, sent)
+				if diff := firstDifference(sent, received); diff != "" {
+					t.Errorf("seed %d: what Dovecot got is not what the client said: %s", seed, diff)
 				}
 			}
 		})
@@ -319,7 +322,7 @@ func TestUpstreamBytes(t *testing.T) {
 // TestComparisonsNotice puts wrong proxies in the place of mailturn and wants both comparisons to notice.
 func TestComparisonsNotice(t *testing.T) {
 	d := startDovecot(t, dovecot.Options{})
-	write := func(user string) script { return randomScript(2, user, 20, 3, true) }
+	write := func(user string) script { return (&scriptWriter{pipeline: 3, ordered: true}).random(2, user, 20) }
 	want := direct(d).record(t, write)
 	if diff := difference(want, direct(d).record(t, write)); diff != "" {
 		t.Errorf("two sessions without a proxy differ: %s", diff)

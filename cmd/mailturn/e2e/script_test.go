@@ -205,16 +205,22 @@ func difference(want, got []string) string {
 		case i == len(got):
 			return fmt.Sprintf("response %d is missing: %.300q", i, want[i])
 		}
-		w, g := normalise(want[i]), normalise(got[i])
-		if w == g {
-			continue
+		if diff := firstDifference(normalise(want[i]), normalise(got[i])); diff != "" {
+			return fmt.Sprintf("response %d: %s", i, diff)
 		}
-		at := 0
-		for at < len(w) && at < len(g) && w[at] == g[at] {
-			at++
-		}
-		from := max(0, at-100)
-		return fmt.Sprintf("response %d differs at byte %d:\n got %.300q\nwant %.300q", i, at, g[from:], w[from:])
 	}
 	return ""
+}
+
+// firstDifference says where two texts differ first, and is empty if they do not.
+func firstDifference(want, got string) string {
+	if want == got {
+		return ""
+	}
+	at := 0
+	for at < len(want) && at < len(got) && want[at] == got[at] {
+		at++
+	}
+	from := max(0, at-100)
+	return fmt.Sprintf("differs at byte %d of %d:\n got %.300q\nwant %.300q", at, len(want), got[from:], want[from:])
 }
