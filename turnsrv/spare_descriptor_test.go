@@ -55,8 +55,10 @@ func TestT04SpareDescriptor(t *testing.T) {
 	if s.accept(l, emfile) != nil || l.waiting != 2 {
 		t.Fatal("without a spare descriptor there is nothing to accept with")
 	}
-	if !s.hold() || !s.hold() || d.free != 0 {
-		t.Fatalf("%d descriptors are free, want none and one held", d.free)
+	for range 2 { // one is enough
+		if !s.hold() || d.free != 0 {
+			t.Fatalf("%d descriptors are free, want none and one held", d.free)
+		}
 	}
 	if conn := s.accept(l, fmt.Errorf("accept: %w", syscall.ECONNABORTED)); conn != nil || l.waiting != 2 {
 		t.Error("another error is taken for a want of descriptors")
