@@ -185,7 +185,8 @@ func TestRelayBetweenTwoClients(t *testing.T) {
 
 func TestRelayRefuses(t *testing.T) {
 	stateDir, p := t.TempDir(), freePorts(t)
-	start(t, stateDir, "--config", configure(t, p, "", ""))
+	// coturn's client asks 31 times before it takes a wrong password for wrong, and six of them would soon be met by silence.
+	start(t, stateDir, "--config", configure(t, p, "max_guesses = 0", ""))
 	good, _ := discover(t, p, stateDir, "alice@example.org", "wonderland")
 	expired := credential{host: "127.0.0.1", username: strconv.FormatInt(time.Now().Add(-time.Minute).Unix(), 10)}
 	expired.password = mint(expired.username)
