@@ -29,7 +29,7 @@ type clientStream struct {
 	tag   string
 	name  string // in upper case
 	line  commandLine
-	plus  int // bytes from a literal's "+" on that have been read and not passed
+	held  int // bytes of the line's tail that were read before and are not passed
 
 	literal   uint64 // what is left of the literal
 	unasked   bool   // the literal is a non-synchronising one that the backend is asked for nevertheless
@@ -200,14 +200,14 @@ func (c *clientStream) discard(format string, args ...any) {
 func (f *Filter) readCommandRest(p []byte) (n int, event Event) {
 	c := &f.client
 	for i, b := range p {
-		plus := c.line.plus
+		tail := c.line.tail()
 		ends := c.line.next(b)
 		if c.mode == pass {
 			if c.line.bareCR || ends && c.line.quoted {
 				return 0, f.close("Line end inside a command")
 			}
-			if plus > 0 && (ends || c.line.plus == 0) {
-				n = f.passPlus(p, n, i, plus, ends && f.asksForLiteral())
+			if tail != "" && (ends || len(c.line.tail()) <= len(tail)) {
+				n = f.passTail(p, n, i, tail, ends && f.asksForLiteral())
 			}
 		}
 		if !ends {
@@ -221,8 +221,9 @@ func (f *Filter) readCommandRest(p []byte) (n int, event Event) {
 	}
 	held := 0
 	if c.mode == pass {
-		held = c.line.plus - c.plus // of p
-		c.plus = c.line.plus
+		tail := len(c.line.tail())
+		held = tail - c.held // of p
+		c.held = tail
 	}
 	f.keepLine(p[n : len(p)-held])
 	return len(p), Continue
@@ -244,25 +245,22 @@ func (f *Filter) readsLiterals() bool {
 	return f.loggedIn && f.client.name == "APPEND"
 }
 
-// passPlus passes the bytes of p[n:i], of which the last ones belong to the plus bytes since the "+" of what may be an
-// announcement, together with those of them that were held back from the reads before, and with the "+" unless drop. It
-// returns how far p has been passed.
-func (f *Filter) passPlus(p []byte, n, i, plus int, drop bool) int {
+// passTail passes the line's tail, which is at the end of p[:i] as far as it is not held from the reads before, and p[n:i] in
+// front of it. With drop, which is for tails with "+", that goes nowhere. It returns how far p has been passed.
+func (f *Filter) passTail(p []byte, n, i int, tail string, drop bool) int {
 	c := &f.client
-	heldBack := c.plus
-	c.plus = 0
-	start := i - (plus - heldBack) // in p: of what was not held back
-	if heldBack == 0 && drop {
+	held := c.held
+	c.held = 0
+	start := i - (len(tail) - held) // in p: of what was not held
+	if held == 0 && drop {
 		f.keepLine(p[n:start])
 		return start + 1
 	}
-	if heldBack > 0 {
-		text := []byte("+}\r")[:heldBack]
-		if drop {
-			text = text[1:]
-		}
-		f.toBackend.add(text)
+	text := []byte(tail[:held])
+	if drop {
+		text = text[1:]
 	}
+	f.keepLine(text)
 	return n
 }
 

@@ -162,6 +162,24 @@ func (l *commandLine) next(c byte) bool {
 	return false
 }
 
+// tail returns the end of the line, as far as it has been read, that a backend must not see before what comes behind it: the end
+// of an announcement, in which a "+" may have to go, and a CR. Servers answer to as little as these: Dovecot 2.3 sends
+// its continuation request at the "}", and runs a command without arguments at the CR.
+func (l *commandLine) tail() string {
+	switch {
+	case l.plus > 0:
+		return "+}\r"[:l.plus]
+	case l.marker == markerClosed && l.previous == '\r':
+		return "}\r"
+	case l.marker == markerClosed:
+		return "}"
+	case l.previous == '\r':
+		return "\r"
+	default:
+		return ""
+	}
+}
+
 func (l *commandLine) endMarker() {
 	l.marker, l.atStart, l.overflow, l.size, l.plus = noMarker, false, false, 0, 0
 }

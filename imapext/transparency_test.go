@@ -184,3 +184,39 @@ func TestAccount(t *testing.T) {
 		})
 	}
 }
+
+// TestLineEndPassesWhole cuts commands before the last bytes of a line: the backend may not see so much of it that it can
+// answer already, as Dovecot does at the "}" of an announcement and at the CR of a command without arguments.
+func TestLineEndPassesWhole(t *testing.T) {
+	for _, line := range []string{
+		"a NOOP\r\n",
+		"a IDLE\r\n",
+		"a LOGIN {5}\r\n",
+		"a LOGIN {5}\n",
+		"a LOGIN {5+}\r\n",
+		"a APPEND Sent ~{5}\r\n",
+		"a FOO {5\r\n",
+		"a FOO {5}}\r\n",
+		"a FOO {5} x\r\n",
+	} {
+		for cut := 1; cut < len(line); cut++ {
+			w := newWire(Options{TLS: true}, whole)
+			if err := w.fromBackend([]byte("* OK [CAPABILITY IMAP4rev1 LITERAL+] hi\r\n")); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.fromClient([]byte(line[:cut])); err != nil {
+				t.Fatal(err)
+			}
+			if got := w.backend.String(); strings.HasSuffix(got, "{5}") || strings.HasSuffix(got, "\r") {
+				t.Errorf("%q: the backend got %q", line[:cut], got)
+			}
+			if err := w.fromClient([]byte(line[cut:])); err != nil {
+				t.Fatal(err)
+			}
+			want := strings.Replace(line, "+", "", 1)
+			if got := w.backend.String(); got != want {
+				t.Errorf("%q, %q: the backend got %q, want %q", line[:cut], line[cut:], got, want)
+			}
+		}
+	}
+}
