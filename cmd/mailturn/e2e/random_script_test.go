@@ -14,8 +14,8 @@ type scriptWriter struct {
 	script script
 	// pipeline is how many commands are sent at once.
 	pipeline int
-	// ordered keeps commands that change something, or wait, out of pipelines: Dovecot answers what is sent together with
-	// them in an order that is another one the next time.
+	// ordered keeps commands that change something, wait, or have literals out of pipelines: Dovecot answers what is sent
+	// together with them in an order that depends on what comes in one packet.
 	ordered bool
 	// sync makes the literals of all commands but APPEND synchronising ones: mailturn does so towards Dovecot, which runs
 	// some of the others as commands.
@@ -56,7 +56,7 @@ func (w *scriptWriter) flush() {
 	w.commands = 0
 }
 
-// change adds a command that changes something.
+// change adds a command that ordered keeps out of pipelines.
 func (w *scriptWriter) change(parts ...string) {
 	if w.ordered {
 		w.flush()
@@ -207,7 +207,7 @@ func randomCommand(r *rand.Rand, w *scriptWriter) {
 	case 3:
 		parts := w.literal(r, []string{`LIST "" `}, "", "%")
 		parts[len(parts)-1] += " RETURN (CHILDREN STATUS (MESSAGES UIDNEXT))"
-		w.command(parts...)
+		w.change(parts...)
 	case 4:
 		w.change("STATUS " + mailbox + " (MESSAGES UIDNEXT UIDVALIDITY UNSEEN)")
 	case 5:
@@ -223,7 +223,7 @@ func randomCommand(r *rand.Rand, w *scriptWriter) {
 	case 12:
 		w.change(`STORE 1 +FLAGS (\Flagged)`)
 	case 13:
-		w.command(w.literal(r, []string{"SEARCH CHARSET UTF-8 SUBJECT "}, "", "grüße")...)
+		w.change(w.literal(r, []string{"SEARCH CHARSET UTF-8 SUBJECT "}, "", "grüße")...)
 	case 14:
 		w.command("UID SEARCH RETURN (MIN MAX ALL) ALL")
 	case 15, 16, 17:
@@ -246,7 +246,7 @@ func randomCommand(r *rand.Rand, w *scriptWriter) {
 	case 24:
 		w.alone("ENABLE CONDSTORE UTF8=ACCEPT")
 	case 25:
-		w.command(`ID ("name" "test" "version" NIL)`)
+		w.change(`ID ("name" "test" "version" NIL)`)
 	case 26:
 		w.alone("IDLE\r\n", "DONE")
 	}
