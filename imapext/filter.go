@@ -33,8 +33,8 @@
 //		f.WriteClient(client)           // before buf is used again
 //	}
 //
-// The queues hold slices of buf, so passing bytes are never copied; hence both Write methods have to be called before buf
-// is filled again. See the example.
+// The queues hold slices of buf, so passing bytes are not copied, but where a few short pieces make one write; hence both
+// Write methods have to be called before buf is filled again. See the example.
 //
 // # Order and locking
 //
@@ -66,6 +66,7 @@
 package imapext
 
 import (
+	"bytes"
 	"io"
 	"net"
 	"net/netip"
@@ -287,9 +288,20 @@ func (s *segments) take() segments {
 	return taken
 }
 
+// maxJoined is how much is copied to be written at once: in one packet, or one TLS record.
+const maxJoined = 4 << 10
+
 func (s segments) writeTo(w io.Writer) error {
 	if len(s) == 0 {
 		return nil
+	}
+	size := 0
+	for _, segment := range s {
+		size += len(segment)
+	}
+	if len(s) > 1 && size <= maxJoined {
+		_, err := w.Write(bytes.Join(s, nil))
+		return err
 	}
 	buffers := net.Buffers(s)
 	_, err := buffers.WriteTo(w)
