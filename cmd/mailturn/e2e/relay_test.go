@@ -153,9 +153,11 @@ func TestRelayToPeer(t *testing.T) {
 		})
 	}
 
-	ended := s.waitFor(t, s.stderr, `msg="allocation ended"`)
-	if m := regexp.MustCompile(`to_peer_packets=(\d+) .*to_client_packets=(\d+)`).FindStringSubmatch(ended); m == nil || m[1] == "0" || m[2] == "0" {
-		t.Errorf("the end of an allocation does not count its packets each way: %s", ended)
+	// An allocation that carried media both ways says so at its end; turnutils_uclient makes others besides.
+	s.waitFor(t, s.stderr, `msg="allocation ended"`)
+	counted := regexp.MustCompile(`msg="allocation ended".* allocation\.to_peer_packets=[1-9]\d* .*allocation\.to_client_packets=[1-9]`)
+	if log := s.stderr.String(); !counted.MatchString(log) {
+		t.Error("no allocation counted packets each way at its end")
 	}
 }
 
