@@ -13,34 +13,25 @@ import (
 // datagramLink reaches clients over one UDP socket.
 type datagramLink struct {
 	socket   packetSocket
-	server   netip.AddrPort
+	server   netip.AddrPort // that the socket is bound to
 	counters *counters
 	failures int // of receive in a row
 }
 
-// packetSocket is the part of net.UDPConn that needs no allocation for each packet.
-type packetSocket interface {
-	ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error)
-	WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error)
-	SetReadDeadline(t time.Time) error
-	LocalAddr() net.Addr
-	Close() error
-}
-
 // newDatagramLink returns a link over conn, which is a *net.UDPConn or something like it that uses UDP addresses.
-func newDatagramLink(conn net.PacketConn, counters *counters) *datagramLink {
-	socket, ok := conn.(packetSocket)
-	if !ok {
-		socket = slowSocket{conn}
+func newDatagramLink(conn net.PacketConn, counters *counters) (*datagramLink, error) {
+	socket, err := newPacketSocket(conn)
+	if err != nil {
+		return nil, err
 	}
-	return &datagramLink{socket: socket, server: addrPortOf(conn.LocalAddr()), counters: counters}
+	return &datagramLink{socket: socket, server: addrPortOf(conn.LocalAddr()), counters: counters}, nil
 }
 
 // receive implements link. A socket error that is not the end of the socket is none of the clients' business: ICMP
 // answers, a full buffer and what else the system reports concern one packet.
 func (l *datagramLink) receive(p []byte) (int, client, error) {
 	for {
-		n, from, err := l.socket.ReadFromUDPAddrPort(p)
+		n, from, local, err := l.socket.readPacket(p)
 		switch {
 		case err == nil:
 			l.failures = 0
@@ -49,7 +40,11 @@ func (l *datagramLink) receive(p []byte) (int, client, error) {
 				l.counters.drop(DropMalformed) // it could not be answered
 				continue
 			}
-			return n, client{tuple: FiveTuple{Client: from, Server: l.server, Transport: UDP}}, nil
+			server := l.server
+			if local.IsValid() {
+				server = netip.AddrPortFrom(local.Unmap(), server.Port())
+			}
+			return n, client{tuple: FiveTuple{Client: from, Server: server, Transport: UDP}}, nil
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return 0, client{}, errAlarm
 		case errors.Is(err, net.ErrClosed):
@@ -68,33 +63,20 @@ func (l *datagramLink) setAlarm(t time.Time) { _ = l.socket.SetReadDeadline(t) }
 // deadline again, so that no call is lost between the two.
 func (l *datagramLink) wake() { _ = l.socket.SetReadDeadline(time.Unix(1, 0)) }
 
-// send implements link. ChannelData goes without the padding that pion adds, RFC 8656 section 12.5.
+// send implements link. It answers from the address that the client has sent to, and ChannelData goes without the
+// padding that pion adds, RFC 8656 section 12.5.
 func (l *datagramLink) send(b []byte, to client, _ priority) {
 	if stun.IsChannelData(b[0]) {
 		if _, data, err := stun.ParseChannelData(b); err == nil {
 			b = b[:stun.ChannelDataHeaderLen+len(data)]
 		}
 	}
-	if _, err := l.socket.WriteToUDPAddrPort(b, to.tuple.Client); err != nil {
+	if err := l.socket.writePacket(b, to.tuple.Client, to.tuple.Server.Addr()); err != nil {
 		l.counters.drop(DropSend)
 	}
 }
 
 func (l *datagramLink) allocated(client, bool) {}
-
-// slowSocket makes a packetSocket of any net.PacketConn.
-type slowSocket struct{ net.PacketConn }
-
-// ReadFromUDPAddrPort reads one packet.
-func (s slowSocket) ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error) {
-	n, from, err := s.ReadFrom(b)
-	return n, addrPortOf(from), err
-}
-
-// WriteToUDPAddrPort writes one packet.
-func (s slowSocket) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
-	return s.WriteTo(b, net.UDPAddrFromAddrPort(to))
-}
 
 // addrPortOf returns the address and port of a, or the zero value if it is not of a kind that has them.
 func addrPortOf(a net.Addr) netip.AddrPort {

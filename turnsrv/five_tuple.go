@@ -26,7 +26,8 @@ func (t Transport) String() string {
 }
 
 // FiveTuple is the client's and the server's transport address and the transport between them, RFC 8656 section 2. It is
-// comparable. Server is that of the listening socket, unspecified for a wildcard one.
+// comparable. Server is the address that the client sends to, not the wildcard that a socket may be bound to; it is
+// unspecified only on systems that do not tell.
 type FiveTuple struct {
 	Client    netip.AddrPort
 	Server    netip.AddrPort

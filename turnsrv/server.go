@@ -71,17 +71,23 @@ func New(config Config) (*Server, error) {
 // ServePacket serves the clients of a UDP socket until Close, or until the socket is closed. It owns conn and closes it.
 // It returns ErrServerClosed after Close.
 //
+// A client is answered from the address that it has sent to, also by a socket that is bound to all of them (on Linux).
+//
 // Several sockets of one address, as SO_REUSEPORT gives them, are served by one call each: the system has to bring a
 // client always to the same socket, as Linux does.
 func (s *Server) ServePacket(conn net.PacketConn) error {
-	l := newDatagramLink(conn, &s.counters)
+	l, err := newDatagramLink(conn, &s.counters)
+	if err != nil {
+		_ = conn.Close()
+		return fmt.Errorf("turnsrv: %w", err)
+	}
 	f := newFront(s, l)
 	if err := s.begin(f, func() {}); err != nil {
 		_ = conn.Close()
 		return err
 	}
 	defer s.served.Done()
-	err := startPion(f)
+	err = startPion(f)
 	if err == nil {
 		<-f.done
 		f.readers.Wait()
