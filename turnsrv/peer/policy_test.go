@@ -42,7 +42,7 @@ func TestDefaultPolicy(t *testing.T) {
 
 func TestOperatorsRules(t *testing.T) {
 	policy := New(Rules{
-		Allow: prefixes("10.0.0.0/8", "2002::/16", "64:ff9b:1::/48", "2001::/32", "198.51.100.7/32"),
+		Allow: prefixes("10.0.0.0/8", "::1/128", "2002::/16", "64:ff9b:1::/48", "2001::/32", "198.51.100.7/32"),
 		Deny:  prefixes("10.9.0.0/16", "8.8.8.0/24"),
 		Own:   []netip.Addr{netip.MustParseAddr("198.51.100.7")},
 	})
@@ -54,6 +54,8 @@ func TestOperatorsRules(t *testing.T) {
 		{"10.9.2.3", "denied 10.9.0.0/16"},
 		{"8.8.8.8", "denied 8.8.8.0/24"},
 		{"192.168.0.1", "default 192.168.0.0/16"},
+		{"::1", ""}, // not 0.0.0.1 in its compatible form
+		{"::2", "default ::/96"},
 		{"198.51.100.7", ""},
 		// An allowed prefix of translated addresses does not vouch for what is inside.
 		{"2002:a01:203::1", ""}, // 10.1.2.3

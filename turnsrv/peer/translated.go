@@ -20,7 +20,7 @@ var (
 // RFC 8215), 6to4 (RFC 3056), both ends of Teredo (RFC 4380 section 4) and ISATAP (RFC 5214 section 6.1).
 func translated(addr netip.Addr) iter.Seq[netip.Addr] {
 	return func(yield func(netip.Addr) bool) {
-		if addr.Is4() {
+		if addr.Is4() || addr.IsUnspecified() || addr.IsLoopback() { // ::1 lies among the compatible ones and is none
 			return
 		}
 		b := addr.As16()
