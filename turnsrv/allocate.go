@@ -104,7 +104,8 @@ func (f *front) allocate(r *request, a *allocation, grant credential.Grant, now 
 
 // relayRequest reads what the address has to be like, and the error that the combination draws, if it does.
 func (f *front) relayRequest(r *request) (request relay.Request, code stun.ErrorCode) {
-	request.Family = stun.IPv4 // RFC 8656 section 7.2: when no family is requested
+	config := &f.server.config
+	request.Family = config.DefaultFamily.choose(r.client.tuple.Client.Addr(), config.Relay.Has)
 	if r.reservationToken != nil {
 		if len(r.reservationToken) != len(relay.Token{}) || r.evenPort != nil || r.requestedFamily != nil || r.additionalFamily != nil {
 			return request, stun.CodeBadRequest

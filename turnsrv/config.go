@@ -80,6 +80,8 @@ type Config struct {
 	// has come. Zero is DefaultSilentPeerBytes, negative is no limit.
 	SilentPeerBytes int
 
+	// DefaultFamily is the family of relayed addresses for requests that name none.
+	DefaultFamily DefaultFamily
 	// StrictChannels refuses channel numbers above 0x4FFF, where RFC 8656 section 12 ends the range. Clients that follow
 	// RFC 5766 take numbers up to 0x7FFF.
 	StrictChannels bool

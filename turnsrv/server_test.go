@@ -62,19 +62,26 @@ type testServer struct {
 
 func startServer(t testing.TB, config Config) *testServer {
 	t.Helper()
+	return startServerOn(t, config, loopback)
+}
+
+// startServerOn is startServer for another loopback address.
+func startServerOn(t testing.TB, config Config, addr netip.Addr) *testServer {
+	t.Helper()
+	listen := netip.AddrPortFrom(addr, 0).String()
 	server, err := New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	udp, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	udp, err := net.ListenPacket("udp", listen)
 	if err != nil {
 		t.Fatal(err)
 	}
-	plain, err := net.Listen("tcp4", "127.0.0.1:0")
+	plain, err := net.Listen("tcp", listen)
 	if err != nil {
 		t.Fatal(err)
 	}
-	inner, err := net.Listen("tcp4", "127.0.0.1:0")
+	inner, err := net.Listen("tcp", listen)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +158,13 @@ func (s *testServer) pionClient(t testing.TB, transport Transport, c credential.
 // echo is a peer that sends everything back.
 func echo(t testing.TB) net.Addr {
 	t.Helper()
-	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	return echoOn(t, loopback)
+}
+
+// echoOn is echo for another loopback address.
+func echoOn(t testing.TB, addr netip.Addr) net.Addr {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", netip.AddrPortFrom(addr, 0).String())
 	if err != nil {
 		t.Fatal(err)
 	}

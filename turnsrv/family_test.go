@@ -1,0 +1,175 @@
+package turnsrv
+
+import (
+	"bytes"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+
+	"github.com/mailturn/mailturn/turnsrv/peer"
+	"github.com/mailturn/mailturn/turnsrv/relay"
+	"github.com/mailturn/mailturn/turnsrv/stun"
+)
+
+var (
+	loopback6 = netip.IPv6Loopback()
+	address4  = relay.Address{Bind: loopback, Advertise: loopback}
+	address6  = relay.Address{Bind: loopback6, Advertise: loopback6}
+)
+
+func family(f stun.Family) set {
+	return attr(stun.AttrRequestedAddressFamily, byte(f), 0, 0, 0)
+}
+
+// familiesConfig is testConfig with these relay addresses, and peers on loopback of both families.
+func familiesConfig(t testing.TB, addresses ...relay.Address) Config {
+	t.Helper()
+	config := testConfig(t)
+	config.Relay = testRelay(t, relay.Config{
+		Addresses: addresses,
+		Peers: peer.New(peer.Rules{Allow: []netip.Prefix{
+			netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"),
+		}}),
+	})
+	return config
+}
+
+// TestT23Families allocates with every family named, from clients of either, on relays of one or both.
+func TestT23Families(t *testing.T) {
+	var (
+		only4 = []relay.Address{address4}
+		only6 = []relay.Address{address6}
+		both  = []relay.Address{address4, address6}
+	)
+	const none = 440
+	tests := []struct {
+		name   string
+		relay  []relay.Address
+		policy DefaultFamily
+		client netip.Addr
+		// What a request gets that names no family, IPv4, IPv6: a family or 440.
+		unnamed, v4, v6 int
+	}{
+		{"IPv4 client, IPv4 relay", only4, PreferIPv4, loopback, 4, 4, none},
+		{"IPv4 client, IPv6 relay", only6, PreferIPv4, loopback, 6, none, 6},
+		{"IPv4 client, both", both, PreferIPv4, loopback, 4, 4, 6},
+		{"IPv6 client, IPv4 relay", only4, PreferIPv4, loopback6, 4, 4, none},
+		{"IPv6 client, IPv6 relay", only6, PreferIPv4, loopback6, 6, none, 6},
+		{"IPv6 client, both", both, PreferIPv4, loopback6, 4, 4, 6},
+		{"IPv6 client, IPv6 relay, RFC 8656 to the letter", only6, OnlyIPv4, loopback6, none, none, 6},
+		{"IPv6 client, both, RFC 8656 to the letter", both, OnlyIPv4, loopback6, 4, 4, 6},
+		{"IPv4 client, both, its own family", both, ClientFamily, loopback, 4, 4, 6},
+		{"IPv4 client, IPv6 relay, its own family", only6, ClientFamily, loopback, 6, none, 6},
+		{"IPv6 client, both, its own family", both, ClientFamily, loopback6, 6, 4, 6},
+		{"IPv6 client, IPv4 relay, its own family", only4, ClientFamily, loopback6, 4, 4, none},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			config := familiesConfig(t, test.relay...)
+			config.DefaultFamily = test.policy
+			server := startServerOn(t, config, test.client)
+			for _, request := range []struct {
+				sets []set
+				want int
+			}{
+				{nil, test.unnamed}, {[]set{family(stun.IPv4)}, test.v4}, {[]set{family(stun.IPv6)}, test.v6},
+			} {
+				c := dial(t, "udp", server.udp)
+				a := c.request(stun.MethodAllocate, append([]set{transportUDP}, request.sets...)...)
+				if request.want == none {
+					c.want(a, none)
+					continue
+				}
+				if c.want(a, 0).code != 0 {
+					continue
+				}
+				if relayed := c.relayed(a); relayed.Addr().Is4() != (request.want == 4) {
+					t.Errorf("relayed address %v, want IPv%d", relayed, request.want)
+				}
+				mapped, err := stun.ParseXORAddress(a.attrs[stun.AttrXORMappedAddress], a.TransactionID)
+				if want := addrPortOf(c.conn.LocalAddr()); err != nil || mapped != want {
+					t.Errorf("mapped address %v, %v, want %v", mapped, err, want)
+				}
+			}
+		})
+	}
+}
+
+// TestFamiliesBothWays sends data between clients and peers of all families, over every transport.
+func TestFamiliesBothWays(t *testing.T) {
+	for _, addr := range []netip.Addr{loopback, loopback6} {
+		server := startServerOn(t, familiesConfig(t, address4, address6), addr)
+		for name, to := range map[string]netip.AddrPort{"udp": server.udp, "tcp": server.tcp} {
+			for _, peer := range []netip.AddrPort{addrPortOf(echo(t)), addrPortOf(echoOn(t, loopback6))} {
+				t.Run(addr.String()+" "+name+" to "+peer.Addr().String(), func(t *testing.T) {
+					c := dial(t, name, to)
+					named, other := stun.IPv4, stun.IPv6
+					if peer.Addr().Is6() {
+						named, other = other, named
+					}
+					c.allocate(family(named))
+					c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(peer)), 0)
+					c.want(c.request(stun.MethodRefresh, family(named)), 0)
+					c.want(c.request(stun.MethodRefresh, family(other)), 443)
+					c.write(channelData(0x4000, "0123456789ab"))
+					if got, want := c.read(), channelData(0x4000, "0123456789ab"); !bytes.Equal(got, want) {
+						t.Errorf("got %q, want %q", got, want)
+					}
+				})
+			}
+			t.Run(addr.String()+" "+name+" indications", func(t *testing.T) {
+				peer := addrPortOf(echoOn(t, loopback6))
+				c := dial(t, name, to)
+				c.allocate(family(stun.IPv6))
+				c.want(c.request(stun.MethodCreatePermission, peerAddr(peer)), 0)
+				c.write(c.message(stun.MethodSend, stun.ClassIndication, peerAddr(peer), attr(stun.AttrData, 'x', 'y')))
+				m := c.parse(c.read())
+				for typ, value := range m.Attributes() {
+					if typ == stun.AttrXORPeerAddress {
+						if from, err := stun.ParseXORAddress(value, m.TransactionID); err != nil || from != peer {
+							t.Errorf("data from %v, %v, want %v", from, err, peer)
+						}
+					}
+				}
+				if m.Method != stun.MethodData || m.Class != stun.ClassIndication {
+					t.Errorf("got %v class %d, want a Data indication", m.Method, m.Class)
+				}
+			})
+		}
+	}
+}
+
+// TestMappedSources wants an IPv4 client of a socket for both families to be one of IPv4, on every transport.
+func TestMappedSources(t *testing.T) {
+	server, err := New(testConfig(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	packets, err := net.ListenPacket("udp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	streams, err := net.Listen("tcp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = server.ServePacket(packets) })
+	serving.Go(func() { _ = server.ServeStream(streams) })
+	t.Cleanup(func() {
+		_ = server.Close()
+		serving.Wait()
+	})
+	for network, addr := range map[string]net.Addr{"udp": packets.LocalAddr(), "tcp": streams.Addr()} {
+		for _, host := range []netip.Addr{loopback, loopback6} {
+			c := dial(t, network, netip.AddrPortFrom(host, addrPortOf(addr).Port()))
+			a := c.unsigned(stun.MethodBinding)
+			mapped, err := stun.ParseXORAddress(a.attrs[stun.AttrXORMappedAddress], a.TransactionID)
+			if want := addrPortOf(c.conn.LocalAddr()); err != nil || mapped != want || mapped.Addr() != host {
+				t.Errorf("%s: mapped address %v, %v, want %v", network, mapped, err, want)
+			}
+			c.allocate()
+		}
+	}
+}
