@@ -144,6 +144,21 @@ func (c *Config) decodePorts(v config.Value[string]) hcl.Diagnostics {
 	return nil
 }
 
+// decodeDefaultFamily takes one of three words.
+func (c *Config) decodeDefaultFamily(v config.Value[string]) hcl.Diagnostics {
+	switch v.V {
+	case "prefer-ipv4":
+		c.DefaultFamily = turnsrv.PreferIPv4
+	case "ipv4":
+		c.DefaultFamily = turnsrv.OnlyIPv4
+	case "client":
+		c.DefaultFamily = turnsrv.ClientFamily
+	default:
+		return hcl.Diagnostics{config.Errorf(v.Range, "Unknown family", "default_family is %q: want \"prefer-ipv4\", \"ipv4\" or \"client\".", v.V)}
+	}
+	return nil
+}
+
 func (c *Config) checkRealm(v config.Value[string]) hcl.Diagnostics {
 	rng := v.Range
 	switch {

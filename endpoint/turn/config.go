@@ -37,6 +37,7 @@ type Schema struct {
 	RelayIP      config.Value[[]netip.Addr]        `hcl:"relay_ip" default:"the address listened on, else the one that routes to the internet" doc:"Public IP address of the relay, as peers see it; a list may hold one IPv4 and one IPv6 address."`
 	RelayBind    config.Value[[]netip.Addr]        `hcl:"relay_bind" default:"relay_ip when it is an address of this machine, else all addresses" doc:"Address that relay sockets are bound to, when it is another one than relay_ip: a server behind NAT."`
 	RelayPorts   config.Value[string]              `hcl:"relay_ports" default:"49152-65535" doc:"Range of UDP ports for relayed transport addresses, MIN-MAX."`
+	Family       config.Value[string]              `hcl:"default_family" default:"prefer-ipv4" doc:"Family of the relayed address for clients that ask for none (REQUESTED-ADDRESS-FAMILY), as browsers do. \"prefer-ipv4\": IPv4 as RFC 8656 section 7.2 says, but IPv6 on a relay that has only that. \"ipv4\": the RFC to the letter, 440 on such a relay. \"client\": the family over which the client came, where the relay has it; clients of networks with IPv6 alone then reach no IPv4 peers."`
 	UserQuota    config.Value[int]                 `hcl:"user_quota" default:"0" doc:"Allocations that one user name may have at a time; 0 is no limit. Beyond it: 486 Allocation Quota Reached."`
 	SourceQuota  config.Value[int]                 `hcl:"source_quota" default:"0" doc:"Allocations that one address (IPv6: /64) may have at a time, with all users behind it; 0 is no limit. Beyond it: 486 Allocation Quota Reached."`
 	TotalQuota   config.Value[int]                 `hcl:"total_quota" default:"10000" doc:"Allocations that the server has at a time. Beyond it: 486 Allocation Quota Reached."`
@@ -86,6 +87,8 @@ type Config struct {
 
 	RelayIP   []netip.Addr
 	RelayBind []netip.Addr
+	// DefaultFamily is for clients that ask for no family.
+	DefaultFamily turnsrv.DefaultFamily
 	// MinPort to MaxPort are the relay's UDP ports, both included.
 	MinPort, MaxPort uint16
 	PortsRange       hcl.Range
@@ -113,6 +116,7 @@ type Defaults struct {
 func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostics) {
 	s := Schema{
 		RelayPorts:   config.Value[string]{V: strconv.Itoa(defaultMinPort) + "-" + strconv.Itoa(defaultMaxPort)},
+		Family:       config.Value[string]{V: "prefer-ipv4"},
 		TotalQuota:   config.Value[int]{V: 10000},
 		UnauthRate:   config.Value[int]{V: turnsrv.DefaultUnauthenticatedRate},
 		MaxGuesses:   config.Value[int]{V: turnsrv.DefaultMaxGuesses},
@@ -149,6 +153,7 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 	diags = append(diags, checkSoftware(s.Software)...)
 	diags = append(diags, checkRelayAddrs(s.RelayIP, "relay_ip")...)
 	diags = append(diags, checkRelayAddrs(s.RelayBind, "relay_bind")...)
+	diags = append(diags, c.decodeDefaultFamily(s.Family)...)
 	diags = append(diags, checkNotNegative(s.UserQuota, "user_quota")...)
 	diags = append(diags, checkNotNegative(s.SourceQuota, "source_quota")...)
 	diags = append(diags, checkNotNegative(s.TotalQuota, "total_quota")...)

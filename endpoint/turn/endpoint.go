@@ -92,6 +92,7 @@ func (e *Endpoint) Start(context.Context) error {
 		Realm:               e.config.Realm,
 		Authenticator:       e.secrets,
 		Relay:               allocator,
+		DefaultFamily:       e.config.DefaultFamily,
 		ExpiredGrace:        limit(e.config.ExpiredGrace),
 		Quotas:              e.config.Quotas,
 		UnauthenticatedRate: limit(e.config.UnauthenticatedRate),
@@ -167,9 +168,9 @@ func (e *Endpoint) bind() error {
 		var err error
 		switch address.Scheme {
 		case "udp":
-			s.packets, err = listenUDP(address)
+			s.packets, err = listenUDP("udp"+e.family(address), address)
 		case "tcp", "tls":
-			s.streams, err = net.Listen("tcp", address.HostPort())
+			s.streams, err = net.Listen("tcp"+e.family(address), address.HostPort())
 		}
 		if err != nil {
 			return bindError(address, err)
@@ -191,12 +192,33 @@ func (e *Endpoint) bind() error {
 	return nil
 }
 
+// family returns "4" or "6" for an address that stands for every one of its family while those of the other family are
+// listened on at the same port by an address of their own, and "" otherwise. net.Listen takes both 0.0.0.0 and :: for all
+// addresses of both families, so that the second of the two would find its port taken.
+func (e *Endpoint) family(address listen.Addr) string {
+	own, other := "4", "::"
+	switch address.Host {
+	case "0.0.0.0":
+	case "::":
+		own, other = "6", "0.0.0.0"
+	default:
+		return ""
+	}
+	sameSocket := func(a, b string) bool { return (a == "udp") == (b == "udp") }
+	for _, a := range e.config.Listen {
+		if a.Host == other && a.Port == address.Port && a.Port != 0 && sameSocket(a.Scheme, address.Scheme) {
+			return own
+		}
+	}
+	return ""
+}
+
 // receiveBuffer is asked for on UDP sockets, in bytes: the media of hundreds of calls for the tenth of a second in which a
 // busy machine may not come to read it. The system grants what net.core.rmem_max allows.
 const receiveBuffer = 4 << 20
 
-func listenUDP(address listen.Addr) (net.PacketConn, error) {
-	conn, err := net.ListenPacket("udp", address.HostPort())
+func listenUDP(network string, address listen.Addr) (net.PacketConn, error) {
+	conn, err := net.ListenPacket(network, address.HostPort())
 	if err != nil {
 		return nil, err
 	}

@@ -47,6 +47,7 @@ func (e *Endpoint) NeedsRestart(c Config) []string {
 		"expired_grace": e.config.ExpiredGrace != c.ExpiredGrace,
 
 		"peers.silent_bytes":   e.config.SilentPeerBytes != c.SilentPeerBytes,
+		"default_family":       e.config.DefaultFamily != c.DefaultFamily,
 		"max_lifetime":         e.config.MaxLifetime != c.MaxLifetime,
 		"nonce_lifetime":       e.config.NonceLifetime != c.NonceLifetime,
 		"software":             e.config.Software != c.Software,

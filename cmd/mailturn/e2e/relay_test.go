@@ -5,7 +5,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha1"
 	"encoding/base64"
-	"fmt"
 	"net"
 	"os/exec"
 	"regexp"
@@ -72,9 +71,15 @@ func (r totals) wantNone(t *testing.T, reason string) {
 // port above it, where turnutils_uclient sends what stands for RTCP.
 func echoPeer(t *testing.T) (port int, count func() int) {
 	t.Helper()
+	return echoPeerOn(t, "127.0.0.1")
+}
+
+// echoPeerOn is echoPeer on another address of loopback.
+func echoPeerOn(t *testing.T, host string) (port int, count func() int) {
+	t.Helper()
 	var n atomic.Int64
 	var done sync.WaitGroup
-	pair := listenPair(t)
+	pair := listenPair(t, host)
 	for _, conn := range pair {
 		done.Go(func() {
 			buf := make([]byte, 65536)
@@ -98,14 +103,14 @@ func echoPeer(t *testing.T) (port int, count func() int) {
 }
 
 // listenPair binds two UDP sockets on ports that follow each other.
-func listenPair(t *testing.T) [2]net.PacketConn {
+func listenPair(t *testing.T, host string) [2]net.PacketConn {
 	t.Helper()
 	for range 100 {
-		first, err := net.ListenPacket("udp", "127.0.0.1:0")
+		first, err := net.ListenPacket("udp", net.JoinHostPort(host, "0"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		second, err := net.ListenPacket("udp", fmt.Sprintf("127.0.0.1:%d", first.LocalAddr().(*net.UDPAddr).Port+1))
+		second, err := net.ListenPacket("udp", net.JoinHostPort(host, strconv.Itoa(first.LocalAddr().(*net.UDPAddr).Port+1)))
 		if err == nil {
 			return [2]net.PacketConn{first, second}
 		}
