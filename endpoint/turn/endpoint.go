@@ -88,17 +88,7 @@ func (e *Endpoint) Start(context.Context) error {
 	if err != nil {
 		return err
 	}
-	server, err := turnsrv.New(turnsrv.Config{
-		Realm:               e.config.Realm,
-		Authenticator:       e.secrets,
-		Relay:               allocator,
-		DefaultFamily:       e.config.DefaultFamily,
-		ExpiredGrace:        limit(e.config.ExpiredGrace),
-		Quotas:              e.config.Quotas,
-		UnauthenticatedRate: limit(e.config.UnauthenticatedRate),
-		MaxGuesses:          limit(e.config.MaxGuesses),
-		Logger:              e.logger,
-	})
+	server, err := turnsrv.New(e.serverConfig(allocator))
 	if err != nil {
 		return errors.Join(err, allocator.Close())
 	}
@@ -120,6 +110,26 @@ func (e *Endpoint) Start(context.Context) error {
 		})
 	}
 	return nil
+}
+
+// serverConfig is what the configuration says about the protocol.
+func (e *Endpoint) serverConfig(allocator *relay.Allocator) turnsrv.Config {
+	c := &e.config
+	return turnsrv.Config{
+		Realm:               c.Realm,
+		Authenticator:       e.secrets,
+		Relay:               allocator,
+		DefaultFamily:       c.DefaultFamily,
+		MaxLifetime:         c.MaxLifetime,
+		NonceLifetime:       c.NonceLifetime,
+		ExpiredGrace:        limit(c.ExpiredGrace),
+		Quotas:              c.Quotas,
+		UnauthenticatedRate: limit(c.UnauthenticatedRate),
+		MaxGuesses:          limit(c.MaxGuesses),
+		SilentPeerBytes:     limit(c.SilentPeerBytes),
+		Software:            c.Software,
+		Logger:              e.logger,
+	}
 }
 
 // peerPolicy says which peers may be reached.

@@ -4,12 +4,15 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/listen"
+	"github.com/mailturn/mailturn/turnsrv"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
@@ -76,5 +79,53 @@ func TestReloadNamesWhatNeedsANewStart(t *testing.T) {
 	}
 	if _, ok := e.allocator.MayPermit(netip.MustParseAddr("10.1.2.3")); ok {
 		t.Error("a reload that failed changed the peers")
+	}
+}
+
+// TestEveryAttributeReachesTheServer would have noticed an attribute that is decoded and then forgotten.
+func TestEveryAttributeReachesTheServer(t *testing.T) {
+	body := `
+endpoint "turn" "turn" {
+  realm                = "example.org"
+  secret               = "correct horse battery staple"
+  default_family       = "client"
+  user_quota           = 1
+  source_quota         = 2
+  total_quota          = 3
+  max_bps              = 4000
+  total_bps            = 5000
+  unauthenticated_rate = 6
+  max_guesses          = 7
+  max_lifetime         = "2h"
+  nonce_lifetime       = "8m"
+  expired_grace        = "9m"
+  software             = "mailturn"
+  peers {
+    silent_bytes = 10
+  }
+}
+`
+	file, diags := config.Parse("maddy.conf", []byte(body))
+	c, more := Decode(file.Endpoints[0], Defaults{})
+	if diags = append(diags, more...); diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	e, err := New(c, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := e.serverConfig(nil)
+	want := turnsrv.Config{
+		Realm: "example.org", Authenticator: got.Authenticator, DefaultFamily: c.DefaultFamily,
+		Quotas:              turnsrv.Quotas{MaxAllocations: 3, MaxAllocationsPerUser: 1, MaxAllocationsPerSource: 2, MaxBPS: 4000, MaxTotalBPS: 5000},
+		UnauthenticatedRate: 6, MaxGuesses: 7, SilentPeerBytes: 10,
+		MaxLifetime: 2 * time.Hour, NonceLifetime: 8 * time.Minute, ExpiredGrace: 9 * time.Minute,
+		Software: "mailturn", Logger: got.Logger,
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	if c.DefaultFamily == 0 {
+		t.Error("default_family was not decoded")
 	}
 }
