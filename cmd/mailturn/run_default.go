@@ -101,12 +101,14 @@ Ask for the relay as a mail client does (openssl):
   printf 'a LOGIN %[1]s %[2]s\nb GETMETADATA "" (/shared/vendor/deltachat/turn /shared/vendor/deltachat/turns)\nc LOGOUT\n' | \
     openssl s_client -quiet -crlf -verify_return_error -CAfile '%[6]s' -connect %[7]s
 
-Send packets through the relay, from one client to another (coturn's turnutils_uclient; -t is TCP, -t -S is TLS):
+Send packets through the relay, from one client to another (coturn's turnutils_uclient; with -t over TCP, with
+-t -S and port %[12]d over TLS):
 
   turnutils_uclient -y -m 2 -n 20 -u %[8]s -w '%[9]s' -p %[10]d %[11]s
 
 Stop with Ctrl-C.
 `, demoUser, password, join(server.Listen), join(relay.Listen), s.stateDir,
 		server.TLS[0].Cert, server.Listen[0].HostPort(),
-		issued.Username, issued.Password, server.TURN.Port.V, server.TURN.Server.V)
+		issued.Username, issued.Password, server.TURN.Port.V, server.TURN.Server.V,
+		server.TURN.TLSPort.V)
 }
