@@ -144,9 +144,13 @@ func (s *Server) configure(account *user.User, credential *syscall.Credential, p
 	if options.AttributeDict != "" {
 		metadata = fmt.Sprintf("mail_attribute_dict = %s\nprotocol imap {\n  imap_metadata = yes\n}\n", options.AttributeDict)
 	}
+	served := "1" // and then a process ends
+	if options.ClientsPerProcess > 1 {
+		served = "0"
+	}
 	text := strings.NewReplacer(
 		"DIR", s.dir, "USER", account.Username, "GROUP", group.Name, "PORT", strconv.Itoa(port), "PASSWORD", Password,
-		"CLIENTS", strconv.Itoa(max(options.ClientsPerProcess, 1)),
+		"CLIENTS", strconv.Itoa(max(options.ClientsPerProcess, 1)), "SERVED", served,
 	).Replace(configuration) + metadata
 	if err := os.WriteFile(s.path("dovecot.conf"), []byte(text), 0o600); err != nil {
 		return err
@@ -219,6 +223,7 @@ service imap-login {
 }
 service imap {
   client_limit = CLIENTS
+  service_count = SERVED
 }
 `
 
@@ -229,6 +234,9 @@ func (s *Server) Home(username string) string { return filepath.Join(s.dir, "mai
 
 // Dir returns the server's directory, in which the user that it runs as may make files. Stop removes it.
 func (s *Server) Dir() string { return s.dir }
+
+// PID is the process ID of the master process, and of the process group of all.
+func (s *Server) PID() int { return s.cmd.Process.Pid }
 
 // Log returns what the server has logged so far.
 func (s *Server) Log() string { return s.log.String() }
