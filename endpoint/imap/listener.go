@@ -216,12 +216,15 @@ func (e *Endpoint) turnAway(a *arrival, text string) {
 	client.sayBye(text)
 }
 
-// handshake does the server's side of TLS on the connection.
+// handshake does the server's side of TLS on the connection, in a goroutine of its own: it needs a deep stack, which the
+// session would else keep.
 func (e *Endpoint) handshake(a *arrival, timeout time.Duration) (*tls.Conn, error) {
 	ctx, cancel := context.WithTimeout(e.ctx, timeout)
 	defer cancel()
 	tlsConn := tls.Server(a.conn, a.generation.tlsConfig)
-	if err := tlsConn.HandshakeContext(ctx); err != nil {
+	done := make(chan error, 1)
+	go func() { done <- tlsConn.HandshakeContext(ctx) }()
+	if err := <-done; err != nil {
 		return nil, err
 	}
 	return tlsConn, nil

@@ -20,8 +20,6 @@ import (
 const (
 	// handshakeTimeout bounds the TLS handshake with the client.
 	handshakeTimeout = 20 * time.Second
-	// bufferSize is that of the one buffer for each direction: a TLS record's worth.
-	bufferSize = 16 * 1024
 
 	byeShutdown = "[UNAVAILABLE] Server is shutting down"
 )
@@ -181,9 +179,12 @@ func (s *session) clientLoop(plain bool) {
 	if s.identifies && !s.identify() {
 		return
 	}
-	buf := make([]byte, bufferSize)
-	for {
-		n, err := s.client.Read(buf)
+	var buffer readBuffer
+	defer buffer.release()
+	for n := 0; ; {
+		buf := buffer.next(n)
+		var err error
+		n, err = s.client.Read(buf)
 		if n > 0 {
 			s.signOfLife()
 			if plain && isTLSRecord(buf[:n]) {
@@ -321,20 +322,23 @@ func (s *session) backendLoop() {
 	defer close(s.backendDone)
 	defer s.backend.Close()
 	defer recoverPanic(s.logger)
-	buf := make([]byte, bufferSize)
-	for {
-		n, err := s.backend.Read(buf)
+	var buffer readBuffer
+	defer buffer.release()
+	for n := 0; ; {
+		buf := buffer.next(n)
+		var err error
+		n, err = s.backend.Read(buf)
 		if n > 0 {
 			s.greeted = true
 			if err := s.filter.FromBackend(buf[:n]); err != nil {
 				s.logger.Warn("backend does not wait for the client", "err", err)
 				return
 			}
+			s.noteLogin() // before the client knows, and connects again
 			if err := s.filter.WriteClient(s.client); err != nil {
 				s.logger.Debug("client does not take more", "err", err)
 				return
 			}
-			s.noteLogin()
 			s.signOfLife()
 			if s.draining.Load() {
 				s.wake()
