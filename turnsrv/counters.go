@@ -29,6 +29,7 @@ const (
 	DropOversize                          // a datagram from a peer larger than the relay forwards
 	DropQueue                             // data for a stream client that does not read
 	DropSend                              // the socket did not take it
+	DropDTLS                              // belongs to no DTLS association, or none would send it, or there are too many of them
 	numDropReasons
 )
 
@@ -36,7 +37,7 @@ const (
 func (r DropReason) String() string {
 	return [...]string{
 		"malformed", "unexpected", "unauthenticated", "guess", "no_allocation", "no_permission", "silent_peer", "bandwidth",
-		"refused_peer", "oversize", "queue", "send",
+		"refused_peer", "oversize", "queue", "send", "dtls",
 	}[r]
 }
 
@@ -49,7 +50,7 @@ type ErrorResponse struct {
 // Counters is a snapshot of what a Server has done since it was made. Everything but Allocations and Streams only grows.
 type Counters struct {
 	Allocations     int // live
-	Streams         int // live TCP and TLS connections
+	Streams         int // live TCP and TLS connections, and DTLS associations
 	AllocationsMade uint64
 	ToPeer          Traffic
 	ToClient        Traffic

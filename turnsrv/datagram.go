@@ -16,6 +16,9 @@ type datagramLink struct {
 	server   netip.AddrPort // that the socket is bound to
 	counters *counters
 	failures int // of receive in a row
+
+	dtls      *dtlsListener // gets the packets of DTLS; nil for a socket without
+	encrypted bool          // DTLS is all that there is
 }
 
 // newDatagramLink returns a link over conn, which is a *net.UDPConn or something like it that uses UDP addresses.
@@ -44,7 +47,17 @@ func (l *datagramLink) receive(p []byte) (int, client, error) {
 			if local.IsValid() {
 				server = netip.AddrPortFrom(local.Unmap(), server.Port())
 			}
-			return n, client{tuple: FiveTuple{Client: from, Server: server, Transport: UDP}}, nil
+			tuple := FiveTuple{Client: from, Server: server, Transport: UDP}
+			switch {
+			case l.dtls != nil && n > 0 && isDTLS(p[0]):
+				tuple.Transport = DTLS
+				l.dtls.take(p[:n], tuple)
+				continue
+			case l.encrypted:
+				l.counters.drop(DropUnexpected)
+				continue
+			}
+			return n, client{tuple: tuple}, nil
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return 0, client{}, errAlarm
 		case errors.Is(err, net.ErrClosed):
@@ -66,14 +79,19 @@ func (l *datagramLink) wake() { _ = l.socket.SetReadDeadline(time.Unix(1, 0)) }
 // send implements link. It answers from the address that the client has sent to, and ChannelData goes without the
 // padding that pion adds, RFC 8656 section 12.5.
 func (l *datagramLink) send(b []byte, to client, _ priority) {
-	if stun.IsChannelData(b[0]) {
-		if _, data, err := stun.ParseChannelData(b); err == nil {
-			b = b[:stun.ChannelDataHeaderLen+len(data)]
-		}
-	}
-	if err := l.socket.writePacket(b, to.tuple.Client, to.tuple.Server.Addr()); err != nil {
+	if err := l.socket.writePacket(unpadded(b), to.tuple.Client, to.tuple.Server.Addr()); err != nil {
 		l.counters.drop(DropSend)
 	}
+}
+
+// unpadded returns a message without what follows the declared length of ChannelData.
+func unpadded(b []byte) []byte {
+	if stun.IsChannelData(b[0]) {
+		if _, data, err := stun.ParseChannelData(b); err == nil {
+			return b[:stun.ChannelDataHeaderLen+len(data)]
+		}
+	}
+	return b
 }
 
 func (l *datagramLink) allocated(client, bool) {}

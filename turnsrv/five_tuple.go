@@ -10,6 +10,7 @@ const (
 	UDP Transport = iota
 	TCP
 	TLS
+	DTLS
 )
 
 // String returns the transport's usual name.
@@ -21,6 +22,8 @@ func (t Transport) String() string {
 		return "TCP"
 	case TLS:
 		return "TLS"
+	case DTLS:
+		return "DTLS"
 	}
 	return "transport"
 }

@@ -3,6 +3,7 @@ package turnsrv
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
@@ -81,13 +82,37 @@ func (s *Server) ServePacket(conn net.PacketConn) error {
 		_ = conn.Close()
 		return fmt.Errorf("turnsrv: %w", err)
 	}
+	return s.servePacket(conn, l)
+}
+
+// ServeDTLS is ServePacket for a socket with clients that encrypt, RFC 7350, and with others too if plain is true: they are
+// told apart by the first byte of a packet, RFC 7983. Of config it uses Certificates, GetCertificate and NextProtos; a
+// client that offers no protocol of NextProtos but others is refused, one that offers none is not. DTLS is version 1.2.
+func (s *Server) ServeDTLS(conn net.PacketConn, config *tls.Config, plain bool) error {
+	l, err := newDatagramLink(conn, &s.counters)
+	if err != nil {
+		_ = conn.Close()
+		return fmt.Errorf("turnsrv: %w", err)
+	}
+	listener := newDTLSListener(l.socket, conn.LocalAddr(), config, pionLogger{s.config.Logger}, &s.counters)
+	l.dtls, l.encrypted = listener, !plain
+	var associations sync.WaitGroup
+	associations.Go(func() { _ = s.ServeStream(listener) })
+	err = s.servePacket(conn, l)
+	_ = listener.Close()
+	associations.Wait()
+	return err
+}
+
+// servePacket serves conn, on which l is.
+func (s *Server) servePacket(conn net.PacketConn, l *datagramLink) error {
 	f := newFront(s, l)
 	if err := s.begin(f, func() {}); err != nil {
 		_ = conn.Close()
 		return err
 	}
 	defer s.served.Done()
-	err = startPion(f)
+	err := startPion(f)
 	if err == nil {
 		<-f.done
 		f.readers.Wait()

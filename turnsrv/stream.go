@@ -9,10 +9,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/pion/dtls/v3"
 )
 
 const (
-	// handshakeTimeout bounds a TLS handshake.
+	// handshakeTimeout bounds a handshake of TLS or DTLS.
 	handshakeTimeout = 10 * time.Second
 	// unallocatedTimeout is how long a connection may live without an allocation, whatever it sends.
 	unallocatedTimeout = 30 * time.Second
@@ -26,7 +28,7 @@ const (
 	keepBuffer = 4 << 10
 )
 
-// stream is one TCP or TLS connection of a client. The goroutine that serves it reads, a second one writes.
+// stream is one TCP or TLS connection of a client, or a DTLS association, which keeps its messages apart by itself. The goroutine that serves it reads, a second one writes.
 type stream struct {
 	link  *streamLink
 	conn  net.Conn
@@ -59,7 +61,11 @@ func (s *stream) serve() {
 	writer.Go(s.write)
 	// The front hears of the end after the last frame, and before a connection from the same address can take its place.
 	defer s.link.deliver(frame{from: s})
-	s.read()
+	if s.tuple.Transport == DTLS {
+		s.readMessages()
+	} else {
+		s.read()
+	}
 }
 
 // handshake ends TLS, if the listener has begun it: whoever makes a listener with tls.NewListener leaves that to the
@@ -75,6 +81,9 @@ func (s *stream) handshake() error {
 	defer cancel()
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return err
+	}
+	if s.tuple.Transport == DTLS {
+		return nil
 	}
 	if either, ok := s.conn.(interface{ Encrypted() bool }); !ok || either.Encrypted() {
 		s.tuple.Transport = TLS
@@ -108,6 +117,26 @@ func (s *stream) read() {
 	}
 }
 
+// readMessages is read for DTLS. A message that does not fit the buffer is lost as a whole.
+func (s *stream) readMessages() {
+	buf := make([]byte, keepBuffer)
+	for {
+		n, err := s.conn.Read(buf)
+		if _, ok := errors.AsType[*dtls.TemporaryError](err); ok {
+			s.link.counters.drop(DropOversize)
+			continue
+		}
+		if err != nil {
+			return
+		}
+		f := frame{from: s, buf: s.link.buffer(n), n: n}
+		copy(*f.buf, buf[:n])
+		if !s.link.deliver(f) {
+			return
+		}
+	}
+}
+
 // enqueue has b written after what waits already. It does not block: a client that does not read loses the newest media,
 // and its connection when not even answers find room.
 func (s *stream) enqueue(b []byte, p priority) {
@@ -132,7 +161,8 @@ func (s *stream) enqueue(b []byte, p priority) {
 }
 
 // write empties the queue: over TCP everything that waits in one write, over TLS each message in a record of its own,
-// because there are clients (coturn's) that look at the first message of a record only.
+// because there are clients (coturn's) that look at the first message of a record only. Over DTLS a record is a datagram, and
+// ChannelData needs no padding, RFC 8656 section 12.5.
 func (s *stream) write() {
 	var spare []byte
 	for {
@@ -152,10 +182,14 @@ func (s *stream) write() {
 		_ = s.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 		for rest := batch; len(rest) > 0; {
 			n := len(rest)
-			if s.tuple.Transport == TLS {
+			if s.tuple.Transport != TCP {
 				n = frameLen(rest)
 			}
-			if _, err := s.conn.Write(rest[:n]); err != nil {
+			message := rest[:n]
+			if s.tuple.Transport == DTLS {
+				message = unpadded(message)
+			}
+			if _, err := s.conn.Write(message); err != nil {
 				_ = s.conn.SetReadDeadline(time.Unix(1, 0)) // the reader leaves, and closes
 				<-s.gone
 				return
@@ -179,9 +213,13 @@ func (s *stream) allocated(has bool) {
 }
 
 func newStream(l *streamLink, conn net.Conn) *stream {
+	transport := TCP // until the handshake shows that it is TLS
+	if _, ok := conn.(*dtls.Conn); ok {
+		transport = DTLS
+	}
 	return &stream{
 		link: l, conn: conn,
-		tuple: FiveTuple{Client: addrPortOf(conn.RemoteAddr()), Server: addrPortOf(conn.LocalAddr()), Transport: TCP},
+		tuple: FiveTuple{Client: addrPortOf(conn.RemoteAddr()), Server: addrPortOf(conn.LocalAddr()), Transport: transport},
 		ready: make(chan struct{}, 1), gone: make(chan struct{}),
 	}
 }

@@ -1,0 +1,82 @@
+package turnsrv
+
+import "encoding/binary"
+
+// Lengths of RFC 6347 in bytes: a record's header (section 4.1), and that of a handshake message (section 4.2.2).
+const (
+	dtlsRecordHeaderLen    = 13
+	dtlsHandshakeHeaderLen = 12
+)
+
+// Content types of a record, RFC 5246 section 6.2.1.
+const (
+	dtlsChangeCipherSpec = 20
+	dtlsHandshake        = 22
+)
+
+// Handshake messages, RFC 5246 section 7.4 and RFC 6347 section 4.3.2.
+const (
+	dtlsClientHello        = 1
+	dtlsHelloVerifyRequest = 3
+)
+
+// isDTLS reports whether a datagram that begins with the byte first is DTLS, and not STUN or ChannelData: RFC 7983
+// section 7.
+func isDTLS(first byte) bool { return 20 <= first && first <= 63 }
+
+// dtlsRecord is the plain part of one record.
+type dtlsRecord struct {
+	contentType byte
+	epoch       uint16 // 0 until ChangeCipherSpec: everything in it is plain text
+	fragment    []byte
+}
+
+// cutRecord returns the first record of a datagram and what follows it. It reports false if b ends before the record.
+func cutRecord(b []byte) (r dtlsRecord, rest []byte, ok bool) {
+	if len(b) < dtlsRecordHeaderLen {
+		return r, nil, false
+	}
+	end := dtlsRecordHeaderLen + int(binary.BigEndian.Uint16(b[11:]))
+	if len(b) < end {
+		return r, nil, false
+	}
+	return dtlsRecord{contentType: b[0], epoch: binary.BigEndian.Uint16(b[3:]), fragment: b[dtlsRecordHeaderLen:end]}, b[end:], true
+}
+
+// handshakeType returns the type of the handshake message that the record begins with, or 0 if it carries none that could
+// be read: 0 is that of HelloRequest, which nobody sends here.
+func (r dtlsRecord) handshakeType() byte {
+	if r.contentType != dtlsHandshake || r.epoch != 0 || len(r.fragment) < dtlsHandshakeHeaderLen {
+		return 0
+	}
+	return r.fragment[0]
+}
+
+// isFirstHello reports whether a datagram begins an association, with the first ClientHello of a client, the one without a
+// cookie: RFC 6347 section 4.2.1 numbers it 0.
+func isFirstHello(b []byte) bool {
+	r, _, ok := cutRecord(b)
+	if !ok || r.handshakeType() != dtlsClientHello {
+		return false
+	}
+	sequence, offset := r.fragment[4:6], r.fragment[6:9]
+	return [2]byte(sequence) == [2]byte{} && [3]byte(offset) == [3]byte{}
+}
+
+// harmless reports whether every record of a datagram is one that a client may send once its handshake is done: an
+// encrypted one, which proves itself, or a retransmission of the last plain ones. Everything else is sent by somebody who
+// would like the session to end, and RFC 6347 section 4.1.2.7 has it dropped without a word; pion/dtls v3.1.15 takes plain
+// application data and plain unknown content for the end of the session. plain is the length of the plain records.
+func harmless(b []byte) (plain int, ok bool) {
+	for len(b) > 0 {
+		r, rest, whole := cutRecord(b)
+		if !whole || r.epoch == 0 && r.contentType != dtlsHandshake && r.contentType != dtlsChangeCipherSpec {
+			return 0, false
+		}
+		if r.epoch == 0 {
+			plain += len(b) - len(rest)
+		}
+		b = rest
+	}
+	return plain, true
+}

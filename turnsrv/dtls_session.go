@@ -1,0 +1,155 @@
+package turnsrv
+
+import (
+	"net"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/pion/transport/v5/packetio"
+)
+
+// dtlsState is how far a handshake has come. It is read off what pion/dtls sends: that is what it has verified.
+type dtlsState uint8
+
+const (
+	dtlsUnproven dtlsState = iota // the client's address may be anybody's
+	dtlsProven                    // the cookie came back from there
+	dtlsDone                      // the client's Finished was verified
+)
+
+// dtlsSession is one association of a dtlsListener as pion/dtls sees it: a net.PacketConn with one partner.
+type dtlsSession struct {
+	listener *dtlsListener
+	tuple    FiveTuple
+	packets  *packetio.Buffer
+	done     atomic.Bool // state is dtlsDone; spares a lock for each packet
+
+	// Guarded by the listener's mu.
+	state          dtlsState
+	plain          int          // bytes that count towards maxPlain
+	next, previous *dtlsSession // of the same client: the new handshake beside the old session
+}
+
+func newDTLSSession(l *dtlsListener, tuple FiveTuple) *dtlsSession {
+	s := &dtlsSession{listener: l, tuple: tuple, packets: packetio.NewBuffer()}
+	s.packets.SetLimitSize(dtlsQueue)
+	return s
+}
+
+// admitLocked reports whether pion/dtls may see a packet, which until the client's address is proven is a ClientHello only.
+func (s *dtlsSession) admitLocked(b []byte) bool {
+	plain := len(b)
+	switch s.state {
+	case dtlsUnproven:
+		if r, rest, ok := cutRecord(b); !ok || len(rest) > 0 || r.handshakeType() != dtlsClientHello {
+			return false
+		}
+	case dtlsDone:
+		var ok bool
+		if plain, ok = harmless(b); !ok {
+			return false
+		}
+	}
+	if s.plain+plain > maxPlain {
+		return false
+	}
+	s.plain += plain
+	return true
+}
+
+// ReadFrom implements net.PacketConn.
+func (s *dtlsSession) ReadFrom(p []byte) (int, net.Addr, error) {
+	n, _, err := s.packets.Read(p, nil)
+	return n, nil, err
+}
+
+// WriteTo implements net.PacketConn. There is one partner, whatever addr is.
+func (s *dtlsSession) WriteTo(b []byte, _ net.Addr) (int, error) {
+	if !s.done.Load() {
+		s.sends(b)
+	}
+	if err := s.listener.socket.writePacket(b, s.tuple.Client, s.tuple.Server.Addr()); err != nil {
+		s.listener.counters.drop(DropSend)
+	}
+	return len(b), nil
+}
+
+// sends looks at what pion/dtls sends in a handshake. Anything but a HelloVerifyRequest it sends to proven addresses only, and
+// an encrypted record, its Finished, when it has seen the client's.
+func (s *dtlsSession) sends(b []byte) {
+	l := s.listener
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for rest := b; ; {
+		r, after, ok := cutRecord(rest)
+		if !ok {
+			return
+		}
+		switch {
+		case r.epoch > 0:
+			s.state = dtlsDone
+			s.done.Store(true)
+			l.finishedLocked(s)
+		case s.state == dtlsUnproven && r.handshakeType() != 0 && r.handshakeType() != dtlsHelloVerifyRequest:
+			s.state = dtlsProven
+			s.replaceLocked()
+		}
+		rest = after
+	}
+}
+
+// replaceLocked ends the session that this one was begun beside.
+func (s *dtlsSession) replaceLocked() {
+	old := s.previous
+	if old == nil {
+		return
+	}
+	s.previous, old.next = nil, nil
+	s.listener.sessions[s.tuple] = s
+	_ = old.packets.Close()
+}
+
+// finishedLocked takes a session out of the handshakes.
+func (l *dtlsListener) finishedLocked(s *dtlsSession) {
+	if i := slices.Index(l.handshakes, s); i >= 0 {
+		l.handshakes = slices.Delete(l.handshakes, i, i+1)
+	}
+}
+
+// endLocked has the listener forget the session, and its next read fail.
+func (s *dtlsSession) endLocked() {
+	l := s.listener
+	l.finishedLocked(s)
+	switch {
+	case l.sessions[s.tuple] == s && s.next != nil:
+		s.next.previous = nil
+		l.sessions[s.tuple] = s.next
+	case l.sessions[s.tuple] == s:
+		delete(l.sessions, s.tuple)
+	case s.previous != nil:
+		s.previous.next = nil
+	}
+	s.next, s.previous = nil, nil
+	_ = s.packets.Close()
+}
+
+// Close implements net.PacketConn. It may be called more than once.
+func (s *dtlsSession) Close() error {
+	s.listener.mu.Lock()
+	defer s.listener.mu.Unlock()
+	s.endLocked()
+	return nil
+}
+
+// LocalAddr returns the address that the client sends to.
+func (s *dtlsSession) LocalAddr() net.Addr { return net.UDPAddrFromAddrPort(s.tuple.Server) }
+
+// SetDeadline sets the deadline of ReadFrom; WriteTo does not block.
+func (s *dtlsSession) SetDeadline(t time.Time) error { return s.packets.SetReadDeadline(t) }
+
+// SetReadDeadline sets the deadline of ReadFrom.
+func (s *dtlsSession) SetReadDeadline(t time.Time) error { return s.packets.SetReadDeadline(t) }
+
+// SetWriteDeadline does nothing: WriteTo does not block.
+func (s *dtlsSession) SetWriteDeadline(time.Time) error { return nil }

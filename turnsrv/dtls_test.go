@@ -1,0 +1,534 @@
+package turnsrv
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pion/dtls/v3"
+
+	"github.com/mailturn/mailturn/turnsrv/relay"
+	"github.com/mailturn/mailturn/turnsrv/stun"
+)
+
+// startDTLS serves DTLS on host, and plain UDP too if plain is true.
+func startDTLS(t testing.TB, config Config, host string, plain bool) (*Server, netip.AddrPort) {
+	t.Helper()
+	server, err := New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.ListenPacket("udp", net.JoinHostPort(host, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		config := &tls.Config{Certificates: []tls.Certificate{testCertificate(t)}, NextProtos: []string{"stun.turn"}}
+		if err := server.ServeDTLS(conn, config, plain); err != ErrServerClosed {
+			t.Errorf("ServeDTLS = %v, want ErrServerClosed", err)
+		}
+	})
+	t.Cleanup(func() {
+		if err := server.Close(); err != nil {
+			t.Errorf("Close = %v", err)
+		}
+		serving.Wait()
+		if n := server.Allocations(); n != 0 {
+			t.Errorf("%d allocations are left after Close", n)
+		}
+		if n := server.Counters().Streams; n != 0 {
+			t.Errorf("%d associations are left after Close", n)
+		}
+	})
+	return server, addrPortOf(conn.LocalAddr())
+}
+
+// clientSocket is a socket on loopback for a client.
+func clientSocket(t testing.TB) *net.UDPConn {
+	t.Helper()
+	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// handshake makes an association over socket.
+func handshake(t testing.TB, socket net.PacketConn, to netip.AddrPort, options ...dtls.ClientOption) (*dtls.Conn, error) {
+	t.Helper()
+	conn, err := dtls.ClientWithOptions(socket, net.UDPAddrFromAddrPort(to), append(options, dtls.WithInsecureSkipVerify(true))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	return conn, conn.HandshakeContext(ctx)
+}
+
+// dialDTLS connects over DTLS.
+func dialDTLS(t testing.TB, to netip.AddrPort, options ...dtls.ClientOption) *rawClient {
+	t.Helper()
+	conn, err := handshake(t, clientSocket(t), to, options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newRawClient(t, conn, false)
+}
+
+func TestDTLSRelaysBothWays(t *testing.T) {
+	config := testConfig(t)
+	var mu sync.Mutex
+	var tuple FiveTuple
+	config.OnEvent = func(e Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		tuple = e.Tuple
+	}
+	server, addr := startDTLS(t, config, "127.0.0.1", true)
+	c := dialDTLS(t, addr)
+	c.allocate()
+	mu.Lock()
+	if want := (FiveTuple{Client: addrPortOf(c.conn.LocalAddr()), Server: addr, Transport: DTLS}); tuple != want {
+		t.Errorf("the 5-tuple is %+v, want %+v", tuple, want)
+	}
+	mu.Unlock()
+	peer := addrPortOf(echo(t))
+	c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(peer)), 0)
+	// T11: a message is a datagram, and ChannelData has no padding, neither way.
+	for _, data := range []string{"", "1", "12", "123", "1234", "12345", strings.Repeat("x", 1200)} {
+		message := channelData(0x4000, data)[:stun.ChannelDataHeaderLen+len(data)]
+		c.write(message)
+		if got := c.read(); !bytes.Equal(got, message) {
+			t.Errorf("%q came back for %q", got, message)
+		}
+		c.write(channelData(0x4000, data)) // padding that is there does no harm
+		if got := c.read(); !bytes.Equal(got, message) {
+			t.Errorf("%q came back for %q with padding", got, message)
+		}
+	}
+	c.write(c.message(stun.MethodSend, stun.ClassIndication, peerAddr(peer), attr(stun.AttrData, 'x')))
+	if got := c.read(); !bytes.Equal(got, channelData(0x4000, "x")[:5]) {
+		t.Errorf("%q came back for an indication", got)
+	}
+	// More than the buffer holds is dropped as a whole, and the next message is not.
+	c.write(make([]byte, keepBuffer+1))
+	c.silent()
+	// Beside it the same port speaks to those who do not encrypt.
+	plain := dial(t, "udp", addr)
+	plain.allocate()
+	c.want(c.request(stun.MethodRefresh, lifetime(0)), 0)
+	if n := server.Allocations(); n != 1 {
+		t.Errorf("%d allocations, want that of the plain client", n)
+	}
+}
+
+func TestDTLSEndsWithItsClient(t *testing.T) {
+	ended := make(chan Event, 8)
+	config := testConfig(t)
+	config.OnEvent = func(e Event) {
+		if e.Kind == AllocationEnded {
+			ended <- e
+		}
+	}
+	_, addr := startDTLS(t, config, "127.0.0.1", true)
+	c := dialDTLS(t, addr)
+	c.allocate()
+	if err := c.conn.Close(); err != nil { // close_notify
+		t.Fatal(err)
+	}
+	select {
+	case e := <-ended:
+		if e.Reason != "connection closed" {
+			t.Errorf("the allocation ended because %s", e.Reason)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("the allocation lives on")
+	}
+}
+
+func TestDTLSOnly(t *testing.T) {
+	server, addr := startDTLS(t, testConfig(t), "127.0.0.1", false)
+	plain := dial(t, "udp", addr)
+	plain.write(plain.message(stun.MethodBinding, stun.ClassRequest))
+	dialDTLS(t, addr).allocate() // behind it on the same socket
+	if b, err := plain.tryRead(10 * time.Millisecond); err == nil {
+		t.Errorf("a plain request drew %x", b)
+	}
+	if got := server.Counters().Dropped[DropUnexpected]; got != 1 {
+		t.Errorf("%d unexpected packets, want 1", got)
+	}
+}
+
+func TestDTLSProtocols(t *testing.T) {
+	_, addr := startDTLS(t, testConfig(t), "127.0.0.1", true)
+	for _, test := range []struct {
+		offered []string
+		ok      bool
+	}{{nil, true}, {[]string{"stun.turn"}, true}, {[]string{"h2", "stun.turn"}, true}, {[]string{"h2"}, false}} {
+		var options []dtls.ClientOption
+		if test.offered != nil {
+			options = append(options, dtls.WithSupportedProtocols(test.offered...))
+		}
+		conn, err := handshake(t, clientSocket(t), addr, options...)
+		if (err == nil) != test.ok {
+			t.Errorf("ALPN %q: %v", test.offered, err)
+		}
+		_ = conn.Close()
+	}
+}
+
+// T35 for DTLS: the handshake too comes from the address that was asked.
+func TestDTLSAnswersFromTheAddressAsked(t *testing.T) {
+	_, addr := startDTLS(t, testConfig(t), "", true)
+	for _, host := range []string{"127.0.0.1", "127.0.0.2"} {
+		to := netip.AddrPortFrom(netip.MustParseAddr(host), addr.Port())
+		connection, err := net.Dial("udp", to.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := handshake(t, fixed{connection.(*net.UDPConn)}, to)
+		if err != nil {
+			t.Fatalf("handshake with %v: %v", to, err)
+		}
+		newRawClient(t, conn, false).allocate()
+	}
+}
+
+// fixed is a connected socket as a net.PacketConn.
+type fixed struct{ *net.UDPConn }
+
+func (c fixed) WriteTo(b []byte, _ net.Addr) (int, error) { return c.Write(b) }
+
+// firstHello returns the first packet of a client.
+func firstHello(t testing.TB) []byte {
+	t.Helper()
+	server := clientSocket(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	conn, err := dtls.ClientWithOptions(clientSocket(t), server.LocalAddr(), dtls.WithInsecureSkipVerify(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var client sync.WaitGroup
+	client.Go(func() { _ = conn.HandshakeContext(ctx) })
+	defer func() {
+		cancel()
+		client.Wait()
+		_ = conn.Close()
+	}()
+	buf := make([]byte, 2000)
+	n, _, err := server.ReadFrom(buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return buf[:n]
+}
+
+// TestDTLSHelloDrawsLittle wants a packet from an address that may be anybody's to draw less than itself, and nothing at
+// all where it is no first ClientHello.
+func TestDTLSHelloDrawsLittle(t *testing.T) {
+	server, addr := startDTLS(t, testConfig(t), "127.0.0.1", true)
+	hello := firstHello(t)
+	c := dial(t, "udp", addr)
+	c.write(hello)
+	answer := c.read()
+	r, rest, ok := cutRecord(answer)
+	if !ok || len(rest) > 0 || r.handshakeType() != dtlsHelloVerifyRequest || len(answer) >= len(hello) {
+		t.Errorf("%d bytes drew %x", len(hello), answer)
+	}
+	change := func(at int, value byte) []byte {
+		b := bytes.Clone(hello)
+		b[at] = value
+		return b
+	}
+	junk := map[string][]byte{
+		"one byte": {22}, "a header": hello[:13], "half of it": hello[:len(hello)/2], "application data": change(0, 23),
+		"alert": change(0, 21), "epoch 1": change(4, 1), "ServerHello": change(13, 2), "second ClientHello": change(18, 1),
+		"fragment": change(21, 1), "record too long": change(11, 0xFF),
+	}
+	for name, b := range junk {
+		c := dial(t, "udp", addr)
+		c.write(b)
+		t.Run(name, func(*testing.T) { c.silent() })
+	}
+	if got := server.Counters().Dropped[DropDTLS]; got != uint64(len(junk)) {
+		t.Errorf("%d packets dropped, want %d", got, len(junk))
+	}
+	// What an unproven client may send is bounded, and is ClientHellos only.
+	c.write(change(0, 23))
+	c.silent()
+	for range 2 * maxPlain / len(hello) {
+		c.write(hello)
+	}
+	dial(t, "udp", addr).silent() // the server has seen all of it
+	if got := server.Counters().Dropped[DropDTLS]; got < uint64(len(junk)+1+maxPlain/len(hello)) {
+		t.Errorf("%d packets dropped", got)
+	}
+}
+
+// TestDTLSHandshakeThatNeverEnds wants nothing to be left of a client that sends one packet, when its time is over.
+func TestDTLSHandshakeThatNeverEnds(t *testing.T) {
+	hello, certificate := firstHello(t), testCertificate(t)
+	synctest.Test(t, func(t *testing.T) {
+		network := newMemNet()
+		config := testConfig(t)
+		config.Relay = testRelay(t, relay.Config{Listen: network.listen})
+		server, err := New(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ends [2]*memConn
+		for i := range ends {
+			if ends[i], err = network.bind(netip.AddrPortFrom(loopback, 0)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var serving sync.WaitGroup
+		serving.Go(func() {
+			_ = server.ServeDTLS(ends[0], &tls.Config{Certificates: []tls.Certificate{certificate}}, true)
+		})
+		defer serving.Wait()
+		defer server.Close()
+		if _, err := ends[1].WriteToUDPAddrPort(hello, ends[0].addr); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(handshakeTimeout - time.Millisecond)
+		if n := server.Counters().Streams; n != 1 {
+			t.Errorf("%d associations before the end of the handshake's time, want 1", n)
+		}
+		if n := len(ends[1].in); n != 1 {
+			t.Errorf("one packet drew %d", n)
+		}
+		time.Sleep(2 * time.Millisecond)
+		synctest.Wait()
+		if n := server.Counters().Streams; n != 0 {
+			t.Errorf("%d associations are left", n)
+		}
+	})
+}
+
+// TestDTLSFlood fills the list of handshakes from one address each, as a spoofer would, and wants a real client to get in.
+func TestDTLSFlood(t *testing.T) {
+	conn := clientSocket(t)
+	socket, err := newPacketSocket(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := &tls.Config{Certificates: []tls.Certificate{testCertificate(t)}}
+	l := newDTLSListener(socket, conn.LocalAddr(), config, pionLogger{}, &counters{})
+	hello := firstHello(t)
+	begin := func(i int) FiveTuple {
+		tuple := FiveTuple{Client: netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), uint16(i)), Transport: DTLS}
+		l.take(hello, tuple)
+		select {
+		case <-l.accepted:
+		default:
+		}
+		return tuple
+	}
+	first := begin(1)
+	for i := range 3 * maxHandshakes {
+		begin(i + 2)
+	}
+	if len(l.sessions) != maxHandshakes || len(l.handshakes) != maxHandshakes || l.sessions[first] != nil {
+		t.Fatalf("%d sessions, %d handshakes, want %d and the newest", len(l.sessions), len(l.handshakes), maxHandshakes)
+	}
+	// Those whose address is proven do not have to go. Nobody else gets in then.
+	for _, s := range l.handshakes {
+		s.state = dtlsProven
+	}
+	kept := slices.Clone(l.handshakes)
+	tuple := begin(60000)
+	if l.sessions[tuple] != nil || !slices.Equal(l.handshakes, kept) {
+		t.Error("a stranger displaced a handshake of a real client")
+	}
+	for _, s := range kept {
+		_ = s.Close()
+		_ = s.Close()
+	}
+	if len(l.sessions) != 0 || len(l.handshakes) != 0 {
+		t.Errorf("%d sessions, %d handshakes are left", len(l.sessions), len(l.handshakes))
+	}
+}
+
+func TestDTLSHelloRate(t *testing.T) {
+	l := &dtlsListener{}
+	now := time.Unix(1758650868, 0)
+	begun := 0
+	for range 3 * maxHellos {
+		if l.mayBeginLocked(now) {
+			begun++
+		}
+	}
+	if begun != maxHellos || l.mayBeginLocked(now.Add(time.Second-1)) || !l.mayBeginLocked(now.Add(time.Second)) {
+		t.Errorf("%d handshakes in one second, want %d, and more in the next", begun, maxHellos)
+	}
+}
+
+// TestDTLSStrangersEndNothing sends, from the client's own address, what anybody could send in its name.
+func TestDTLSStrangersEndNothing(t *testing.T) {
+	_, addr := startDTLS(t, testConfig(t), "127.0.0.1", true)
+	socket := clientSocket(t)
+	conn, err := handshake(t, socket, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newRawClient(t, conn, false)
+	relayed := c.allocate()
+	record := func(contentType byte, epoch uint16, fragment ...byte) []byte {
+		b := []byte{contentType, 0xFE, 0xFD}
+		b = binary.BigEndian.AppendUint16(b, epoch)
+		b = append(b, 0, 0, 0, 0, 0xFF, 0xFF)
+		b = binary.BigEndian.AppendUint16(b, uint16(len(fragment)))
+		return append(b, fragment...)
+	}
+	finished := record(dtlsHandshake, 0, make([]byte, 50)...)
+	for name, b := range map[string][]byte{
+		"plain application data":       record(23, 0, 'x'),
+		"behind a handshake record":    append(bytes.Clone(finished), record(23, 0, 'x')...),
+		"plain alert":                  record(21, 0, 2, 40),
+		"plain close_notify":           record(21, 0, 1, 0),
+		"unknown content":              record(60, 0, 'x'),
+		"forged application data":      record(23, 1, make([]byte, 40)...),
+		"forged alert":                 record(21, 1, make([]byte, 40)...),
+		"future epoch":                 record(23, 2, make([]byte, 40)...),
+		"plain Finished":               record(dtlsHandshake, 0, append([]byte{20, 0, 0, 12, 0, 9, 0, 0, 0, 0, 0, 12}, make([]byte, 12)...)...),
+		"ChangeCipherSpec":             record(dtlsChangeCipherSpec, 0, 1),
+		"first ClientHello":            firstHello(t),
+		"half a record":                record(23, 1, make([]byte, 40)...)[:20],
+		"handshake message without it": record(dtlsHandshake, 0),
+	} {
+		for range 3 {
+			if _, err := socket.WriteToUDPAddrPort(b, addr); err != nil {
+				t.Fatal(err)
+			}
+		}
+		t.Run(name, func(t *testing.T) {
+			if a := c.want(c.request(stun.MethodRefresh), 0); a.code != 0 {
+				t.Errorf("%v is gone", relayed)
+			}
+		})
+	}
+}
+
+// TestDTLSClientBeginsAnew wants a client that lost its state, but not its port, to get a new session in place of the old.
+func TestDTLSClientBeginsAnew(t *testing.T) {
+	server, addr := startDTLS(t, testConfig(t), "127.0.0.1", true)
+	first := clientSocket(t)
+	conn, err := handshake(t, first, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	newRawClient(t, conn, false).allocate()
+	local := first.LocalAddr().(*net.UDPAddr)
+	_ = first.Close() // without a word
+	second, err := net.ListenUDP("udp4", local)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = second.Close() })
+	if conn, err = handshake(t, second, addr); err != nil {
+		t.Fatal(err)
+	}
+	c := newRawClient(t, conn, false)
+	c.allocate()
+	for deadline := time.Now().Add(5 * time.Second); server.Allocations() != 1 || server.Counters().Streams != 1; c.silent() {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d allocations, %d associations, want the new ones only", server.Allocations(), server.Counters().Streams)
+		}
+	}
+}
+
+func FuzzDTLSRecords(f *testing.F) {
+	f.Add(firstHello(f))
+	f.Add([]byte{22, 0xFE, 0xFD, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0})
+	f.Add([]byte{23, 0xFE, 0xFD, 0, 1, 0, 0, 0, 0, 0, 1, 0, 2, 1, 2, 20, 0xFE, 0xFD, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 1})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		first := isFirstHello(b)
+		plain, ok := harmless(b)
+		total := 0
+		for rest := b; ; {
+			r, after, whole := cutRecord(rest)
+			if !whole {
+				if ok && len(rest) > 0 {
+					t.Errorf("%d bytes that are no record are harmless", len(rest))
+				}
+				break
+			}
+			if len(rest)-len(after) != dtlsRecordHeaderLen+len(r.fragment) {
+				t.Errorf("a record of %d bytes holds %d", len(rest)-len(after), len(r.fragment))
+			}
+			if r.epoch == 0 {
+				total += len(rest) - len(after)
+			}
+			rest = after
+		}
+		if ok && total != plain {
+			t.Errorf("%d plain bytes, want %d", plain, total)
+		}
+		if first && (len(b) < dtlsRecordHeaderLen+dtlsHandshakeHeaderLen || b[0] != dtlsHandshake) {
+			t.Errorf("%x is a first ClientHello", b)
+		}
+	})
+}
+
+// sink is a socket that only tells that something was sent.
+type sink struct {
+	packetSocket
+	sent chan struct{}
+}
+
+func (s sink) writePacket([]byte, netip.AddrPort, netip.Addr) error { s.sent <- struct{}{}; return nil }
+
+// BenchmarkDTLSFirstHello is what a packet costs that anybody may send: a handshake that is begun and answered with a cookie,
+// and another one that has to go for it.
+func BenchmarkDTLSFirstHello(b *testing.B) {
+	server, err := New(testConfig(b))
+	if err != nil {
+		b.Fatal(err)
+	}
+	socket := sink{sent: make(chan struct{}, 2*maxHandshakes)}
+	config := &tls.Config{Certificates: []tls.Certificate{testCertificate(b)}}
+	l := newDTLSListener(socket, &net.UDPAddr{}, config, pionLogger{server.config.Logger}, &server.counters)
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = server.ServeStream(l) })
+	b.Cleanup(func() {
+		_ = server.Close()
+		serving.Wait()
+	})
+	hello := firstHello(b)
+	tuple := FiveTuple{Client: netip.MustParseAddrPort("192.0.2.1:1"), Transport: DTLS}
+	b.ReportAllocs()
+	for b.Loop() {
+		l.hellos = 0
+		l.take(hello, tuple)
+		<-socket.sent
+		if port := tuple.Client.Port() + 1; port != 0 {
+			tuple.Client = netip.AddrPortFrom(tuple.Client.Addr(), port)
+		} else {
+			tuple.Client = netip.AddrPortFrom(tuple.Client.Addr().Next(), 1)
+		}
+	}
+}
+
+func BenchmarkDTLSHandshake(b *testing.B) {
+	_, addr := startDTLS(b, testConfig(b), "127.0.0.1", true)
+	b.ReportAllocs()
+	for b.Loop() {
+		conn, err := handshake(b, clientSocket(b), addr)
+		if err != nil {
+			b.Fatal(err)
+		}
+		_ = conn.Close()
+	}
+}
