@@ -35,10 +35,10 @@ func (c *Config) decodeTLS(blocks []config.TLS, defaults []certs.Pair) hcl.Diagn
 	return diags
 }
 
-// NeedsCertificate reports whether the endpoint listens with TLS and has no certificate.
-func (c *Config) NeedsCertificate() bool {
-	return len(c.TLS) == 0 && len(c.Ports("tls")) > 0
-}
+// NeedsCertificate reports whether the endpoint listens with TLS or DTLS and has no certificate.
+func (c *Config) NeedsCertificate() bool { return len(c.TLS) == 0 && c.listensEncrypted() }
+
+func (c *Config) listensEncrypted() bool { return len(c.Ports("tls", "dtls")) > 0 }
 
 // decodeListen takes the listening addresses, or the defaults.
 func (c *Config) decodeListen(v config.Value[[]listen.Addr]) hcl.Diagnostics {
@@ -47,7 +47,7 @@ func (c *Config) decodeListen(v config.Value[[]listen.Addr]) hcl.Diagnostics {
 		c.ListenRange = c.Range
 		c.Listen = []listen.Addr{{Scheme: "udp", Port: DefaultPort}, {Scheme: "tcp", Port: DefaultPort}}
 		if len(c.TLS) > 0 {
-			c.Listen = append(c.Listen, listen.Addr{Scheme: "tls", Port: DefaultTLSPort})
+			c.Listen = append(c.Listen, listen.Addr{Scheme: "tls", Port: DefaultTLSPort}, listen.Addr{Scheme: "dtls", Port: DefaultTLSPort})
 		}
 		return nil
 	}
@@ -55,9 +55,9 @@ func (c *Config) decodeListen(v config.Value[[]listen.Addr]) hcl.Diagnostics {
 	seen := make(map[listen.Addr]bool)
 	for _, a := range v.V {
 		switch a.Scheme {
-		case "udp", "tcp", "tls":
+		case "udp", "dtls", "tcp", "tls":
 		default:
-			diags = append(diags, config.Errorf(v.Range, "Unknown scheme", "A TURN endpoint cannot listen on %q: want udp://, tcp:// or tls://.", a))
+			diags = append(diags, config.Errorf(v.Range, "Unknown scheme", "A TURN endpoint cannot listen on %q: want udp://, dtls://, tcp:// or tls://.", a))
 			continue
 		}
 		if seen[a] {
@@ -72,7 +72,7 @@ func (c *Config) decodeListen(v config.Value[[]listen.Addr]) hcl.Diagnostics {
 	}
 	if c.NeedsCertificate() && !diags.HasErrors() {
 		diags = append(diags, config.WithHint(config.Warnf(v.Range, "No certificate",
-			"Neither this endpoint nor the file has a tls block: a self-signed certificate is used, which clients of TURN over TLS refuse."),
+			"Neither this endpoint nor the file has a tls block: a self-signed certificate is used, which clients of TURN over TLS or DTLS refuse."),
 			"add tls { cert = ..., key = ... }"))
 	}
 	return diags
@@ -86,7 +86,7 @@ func (c *Config) ListenAlso(port uint16) {
 	}
 	schemes := []string{"udp", "tcp"}
 	if len(c.TLS) > 0 {
-		schemes = append(schemes, "tls")
+		schemes = append(schemes, "tls", "dtls")
 	}
 	for _, scheme := range schemes {
 		if a := (listen.Addr{Scheme: scheme, Port: port}); !slices.Contains(c.Listen, a) {
@@ -95,11 +95,11 @@ func (c *Config) ListenAlso(port uint16) {
 	}
 }
 
-// Ports returns the ports on which the endpoint listens with this scheme, in the order of the addresses.
-func (c *Config) Ports(scheme string) []uint16 {
+// Ports returns the ports on which the endpoint listens with one of these schemes, in the order of the addresses.
+func (c *Config) Ports(schemes ...string) []uint16 {
 	var ports []uint16
 	for _, a := range c.Listen {
-		if a.Scheme == scheme && !slices.Contains(ports, a.Port) {
+		if slices.Contains(schemes, a.Scheme) && !slices.Contains(ports, a.Port) {
 			ports = append(ports, a.Port)
 		}
 	}
@@ -110,7 +110,7 @@ func (c *Config) Ports(scheme string) []uint16 {
 // collide with the endpoint's own socket. Call it when no more ports are added.
 func (c *Config) CheckPorts() hcl.Diagnostics {
 	var diags hcl.Diagnostics
-	for _, port := range c.Ports("udp") {
+	for _, port := range c.Ports("udp", "dtls") {
 		if c.MinPort <= port && port <= c.MaxPort {
 			diags = append(diags, config.WithHint(
 				config.Errorf(c.PortsRange, "Relay ports contain a listening port", "UDP port %d, on which this endpoint listens, lies inside relay_ports %d-%d.", port, c.MinPort, c.MaxPort),

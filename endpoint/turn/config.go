@@ -28,8 +28,8 @@ const (
 
 // Schema is the body of an endpoint "turn" block. Its tags are the manual that `mailturn reference` prints.
 type Schema struct {
-	Listen       config.Value[[]listen.Addr]       `hcl:"listen" default:"udp and tcp on 3478, tls on 5349 when there is a certificate, and the port that an IMAP endpoint advertises" doc:"Listening addresses: udp://HOST:PORT, tcp://HOST:PORT or tls://HOST:PORT. tcp:// and tls:// with the same address share one socket."`
-	TLS          []config.TLS                      `hcl:"tls,block" doc:"Certificates. With several, the client's server name chooses; the first is for clients that name none. Without one: the certificate of the top level, else a self-signed one where tls:// is listened on."`
+	Listen       config.Value[[]listen.Addr]       `hcl:"listen" default:"udp and tcp on 3478, tls and dtls on 5349 when there is a certificate, and the port that an IMAP endpoint advertises" doc:"Listening addresses: udp://HOST:PORT, dtls://HOST:PORT, tcp://HOST:PORT or tls://HOST:PORT. udp:// and dtls:// with the same address share one socket, and so do tcp:// and tls://."`
+	TLS          []config.TLS                      `hcl:"tls,block" doc:"Certificates. With several, the client's server name chooses; the first is for clients that name none. Without one: the certificate of the top level, else a self-signed one where tls:// or dtls:// is listened on."`
 	Realm        config.Value[string]              `hcl:"realm" default:"hostname" doc:"Realm of the long-term credentials (RFC 8489 section 9.2)."`
 	Secret       config.Value[[]credential.Secret] `hcl:"secret" secret:"true" default:"generated, kept in state_dir" doc:"Shared secret from which passwords are computed: a string, file(PATH), env(NAME), or a list of them. The first one issues, all are accepted."`
 	Users        config.Value[map[string]string]   `hcl:"users" secret:"true" doc:"Static users besides those with issued credentials, name = password. The password is plain text, or ha1: and the key in hexadecimal digits: MD5(NAME:REALM:PASSWORD), as turnadmin -k prints it."`
@@ -66,7 +66,7 @@ type Config struct {
 	Name  string
 	Range hcl.Range
 
-	// Listen holds addresses with the schemes udp, tcp and tls.
+	// Listen holds addresses with the schemes udp, dtls, tcp and tls.
 	Listen []listen.Addr
 	// ListenSet is false when the addresses are the defaults, to which ports that an IMAP endpoint advertises are added.
 	ListenSet   bool

@@ -87,6 +87,7 @@ func TestFamilyOfListeningAddress(t *testing.T) {
 		{"other port", v4, []listen.Addr{addr("udp", "::", 3479)}, ""},
 		{"other protocol", v4, []listen.Addr{addr("tcp", "::", 3478)}, ""},
 		{"TLS beside TCP", addr("tls", "0.0.0.0", 5349), []listen.Addr{addr("tcp", "::", 5349)}, "4"},
+		{"DTLS beside UDP", addr("dtls", "::", 3478), []listen.Addr{v4}, "6"},
 		{"one address", addr("udp", "127.0.0.1", 3478), []listen.Addr{v6}, ""},
 		{"every address", addr("udp", "", 3478), []listen.Addr{v4}, ""},
 	} {

@@ -128,6 +128,7 @@ var transports = []struct {
 	{"UDP", nil, func(p ports) int { return p.turn }},
 	{"TCP", []string{"-t"}, func(p ports) int { return p.turn }},
 	{"TLS", []string{"-t", "-S"}, func(p ports) int { return p.turns }},
+	{"DTLS", []string{"-S"}, func(p ports) int { return p.turns }},
 }
 
 // TestRelayToPeer sends the media of two users, each with the credential that IMAP gave it, through the relay to a peer.

@@ -216,7 +216,7 @@ log {
   level = "debug"
 }
 endpoint "turn" "turn" {
-  listen       = ["udp://127.0.0.1:%d", "tcp://127.0.0.1:%d", "tls://127.0.0.1:%d"]
+  listen       = ["udp://127.0.0.1:%d", "tcp://127.0.0.1:%d", "tls://127.0.0.1:%d", "dtls://127.0.0.1:%d"]
   realm        = "example.org"
   secret       = %q
   relay_ip     = "127.0.0.1"
@@ -235,7 +235,7 @@ endpoint "imap" "imap" {
   }
   %s
 }
-`, p.turn, p.turn, p.turns, secret, turn, p.imaps, p.imap, imap)
+`, p.turn, p.turn, p.turns, p.turns, secret, turn, p.imaps, p.imap, imap)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,168 @@
+package turn
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"syscall"
+
+	"github.com/mailturn/mailturn/framework/listen"
+	"github.com/mailturn/mailturn/turnsrv"
+)
+
+// alpn is the protocol of TURN over TLS and DTLS, RFC 7443 section 6. Clients that send no ALPN are served too.
+const alpn = "stun.turn"
+
+// socket is one bound socket: packets is set for UDP and DTLS, streams for TCP and TLS.
+type socket struct {
+	packets net.PacketConn
+	dtls    *tls.Config // nil without DTLS
+	plain   bool        // UDP without DTLS too
+	streams net.Listener
+}
+
+// serve has server serve the socket.
+func (s socket) serve(server *turnsrv.Server) error {
+	switch {
+	case s.streams != nil:
+		return server.ServeStream(s.streams)
+	case s.dtls != nil:
+		return server.ServeDTLS(s.packets, s.dtls, s.plain)
+	default:
+		return server.ServePacket(s.packets)
+	}
+}
+
+func (s socket) Close() error {
+	if s.packets != nil {
+		return s.packets.Close()
+	}
+	return s.streams.Close()
+}
+
+// carrier returns the protocol under a scheme, and whether the scheme is the encrypted one of the two that it may carry.
+func carrier(scheme string) (network string, encrypted bool) {
+	switch scheme {
+	case "udp", "dtls":
+		return "udp", scheme == "dtls"
+	default:
+		return "tcp", scheme == "tls"
+	}
+}
+
+// sharesSocket reports whether a socket for a is one for b too, as one is for udp:// and dtls://, or for tcp:// and tls://.
+func sharesSocket(a, b listen.Addr) bool {
+	networkA, _ := carrier(a.Scheme)
+	networkB, _ := carrier(b.Scheme)
+	return networkA == networkB && a.Host == b.Host && a.Port == b.Port
+}
+
+// bind opens the sockets for all addresses.
+func (e *Endpoint) bind() error {
+	for i, address := range e.config.Listen {
+		shares := func(other listen.Addr) bool { return sharesSocket(address, other) }
+		if slices.ContainsFunc(e.config.Listen[:i], shares) {
+			continue
+		}
+		var plain, encrypted bool
+		for _, other := range e.config.Listen {
+			if shares(other) {
+				_, isEncrypted := carrier(other.Scheme)
+				plain, encrypted = plain || !isEncrypted, encrypted || isEncrypted
+			}
+		}
+		var config *tls.Config
+		if encrypted {
+			config = e.certs.Config(alpn)
+		}
+		s, err := openSocket(address, e.family(address), config, plain)
+		if err != nil {
+			return bindError(address, err)
+		}
+		e.sockets = append(e.sockets, s)
+	}
+	for _, address := range e.config.Listen {
+		e.logger.Info("listening", "listen", address)
+	}
+	return nil
+}
+
+// openSocket binds one socket of a family, for clients that encrypt if there is a config, and for those that do not if plain
+// is true.
+func openSocket(address listen.Addr, family string, config *tls.Config, plain bool) (s socket, err error) {
+	network, _ := carrier(address.Scheme)
+	if network == "udp" {
+		s.dtls, s.plain = config, plain
+		s.packets, err = listenUDP(network+family, address.HostPort())
+		return s, err
+	}
+	if s.streams, err = net.Listen(network+family, address.HostPort()); err != nil {
+		return s, err
+	}
+	switch {
+	case config != nil && plain:
+		s.streams = detectListener{s.streams, config}
+	case config != nil:
+		s.streams = tls.NewListener(s.streams, config)
+	}
+	return s, nil
+}
+
+// family returns "4" or "6" for an address that stands for every one of its family while those of the other family are
+// listened on at the same port by an address of their own, and "" otherwise. net.Listen takes both 0.0.0.0 and :: for all
+// addresses of both families, so that the second of the two would find its port taken.
+func (e *Endpoint) family(address listen.Addr) string {
+	own, twin := "4", address
+	switch address.Host {
+	case "0.0.0.0":
+		twin.Host = "::"
+	case "::":
+		own, twin.Host = "6", "0.0.0.0"
+	default:
+		return ""
+	}
+	if address.Port == 0 || !slices.ContainsFunc(e.config.Listen, func(a listen.Addr) bool { return sharesSocket(a, twin) }) {
+		return ""
+	}
+	return own
+}
+
+// receiveBuffer is asked for on UDP sockets, in bytes: the media of hundreds of calls for the tenth of a second in which a
+// busy machine may not come to read it. The system grants what net.core.rmem_max allows.
+const receiveBuffer = 4 << 20
+
+func listenUDP(network, hostPort string) (net.PacketConn, error) {
+	conn, err := net.ListenPacket(network, hostPort)
+	if err != nil {
+		return nil, err
+	}
+	if err := conn.(*net.UDPConn).SetReadBuffer(receiveBuffer); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// bindError says what can be done about a socket that cannot be bound.
+func bindError(address listen.Addr, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("listen on %v: the port is in use: stop the other program, or listen on another port: %w", address, err)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("listen on %v: ports below 1024 need root or CAP_NET_BIND_SERVICE: %w", address, err)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("listen on %v: this machine has no such address: %w", address, err)
+	}
+	return fmt.Errorf("listen on %v: %w", address, err)
+}
+
+func (e *Endpoint) closeSockets() error {
+	var errs []error
+	for _, s := range e.sockets {
+		errs = append(errs, s.Close())
+	}
+	e.sockets = nil
+	return errors.Join(errs...)
+}

@@ -1,0 +1,105 @@
+package turn
+
+import (
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pion/dtls/v3"
+
+	"github.com/mailturn/mailturn/framework/certs"
+	"github.com/mailturn/mailturn/framework/listen"
+)
+
+// encryptedOn is loopback with a certificate of the test.
+func encryptedOn(t *testing.T, listens ...listen.Addr) Config {
+	t.Helper()
+	pair, _, err := certs.SelfSigned(t.TempDir(), []string{"turn.example.org"}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := loopback(listens...)
+	c.TLS = []certs.Pair{pair}
+	return c
+}
+
+func TestSharedSockets(t *testing.T) {
+	for _, tt := range []struct{ schemes, want string }{
+		{"udp", "udp"},
+		{"dtls", "dtls"},
+		{"udp dtls", "udp+dtls"},
+		{"dtls udp", "udp+dtls"},
+		{"tls", "tls"},
+		{"tcp udp tls dtls", "tcp+tls udp+dtls"},
+	} {
+		var listens []listen.Addr
+		for scheme := range strings.FieldsSeq(tt.schemes) {
+			listens = append(listens, listen.Addr{Scheme: scheme, Host: "127.0.0.1"})
+		}
+		e := started(t, encryptedOn(t, listens...))
+		var got []string
+		for _, s := range e.sockets {
+			switch s.streams.(type) {
+			case nil:
+				switch {
+				case s.dtls == nil:
+					got = append(got, "udp")
+				case s.plain:
+					got = append(got, "udp+dtls")
+				default:
+					got = append(got, "dtls")
+				}
+			case detectListener:
+				got = append(got, "tcp+tls")
+			case *net.TCPListener:
+				got = append(got, "tcp")
+			default:
+				got = append(got, "tls")
+			}
+		}
+		if strings.Join(got, " ") != tt.want {
+			t.Errorf("%s: sockets for %q, want %s", tt.schemes, got, tt.want)
+		}
+	}
+}
+
+// TestCertificateOverDTLS wants DTLS to show the certificate of the store, on the port of UDP.
+func TestCertificateOverDTLS(t *testing.T) {
+	e := started(t, encryptedOn(t, listen.Addr{Scheme: "udp", Host: "127.0.0.1"}, listen.Addr{Scheme: "dtls", Host: "127.0.0.1"}))
+	client, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	conn, err := dtls.ClientWithOptions(client, e.sockets[0].packets.LocalAddr(),
+		dtls.WithServerName("turn.example.org"), dtls.WithInsecureSkipVerify(true), dtls.WithSupportedProtocols(alpn))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.HandshakeContext(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	state, ok := conn.ConnectionState()
+	want, err := certs.ReadPair(e.config.TLS[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !ok || len(state.PeerCertificates) == 0 || string(state.PeerCertificates[0]) != string(want.Leaf.Raw) {
+		t.Error("the certificate is another one")
+	}
+	if state.NegotiatedProtocol != alpn {
+		t.Errorf("the protocol is %q, want %q", state.NegotiatedProtocol, alpn)
+	}
+}
+
+// TestNeedsCertificate wants an endpoint that listens with DTLS alone to ask for a certificate.
+func TestNeedsCertificate(t *testing.T) {
+	for scheme, want := range map[string]bool{"udp": false, "tcp": false, "tls": true, "dtls": true} {
+		c := loopback(listen.Addr{Scheme: scheme, Host: "127.0.0.1"})
+		if got := c.NeedsCertificate(); got != want {
+			t.Errorf("%s: got %v, want %v", scheme, got, want)
+		}
+	}
+}
