@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -15,6 +16,7 @@ import (
 //	[]S           `hcl:"name,block"`  a block that may be repeated
 //	Value[string] `hcl:"name,label"`  a label of the block that the struct stands for, in the order of the fields
 //	Block                             embedded: the place of the block's header
+//	S                                 embedded: its fields are the struct's own, for what several kinds have in common
 //
 // Fields without the hcl tag are left alone, and so is V of an attribute that is not set: a preset V is the default.
 // The tag secret:"true" keeps an attribute's value out of every diagnostic. Reference reads the tags doc, default and type.
@@ -56,7 +58,7 @@ func (d *decoder) body(body hcl.Body, target reflect.Value) {
 // content decodes what body.Content found into the struct target.
 func (d *decoder) content(content *hcl.BodyContent, target reflect.Value) {
 	for _, f := range fieldsOf(target.Type()) {
-		field := target.Field(f.index)
+		field := target.FieldByIndex(f.index)
 		switch f.role {
 		case attributeField:
 			if attr, ok := content.Attributes[f.name]; ok {
@@ -95,9 +97,9 @@ func (d *decoder) block(block *hcl.Block, target reflect.Value) {
 	for _, f := range fieldsOf(target.Type()) {
 		switch f.role {
 		case placeField:
-			target.Field(f.index).Set(reflect.ValueOf(Block{Range: block.DefRange}))
+			target.FieldByIndex(f.index).Set(reflect.ValueOf(Block{Range: block.DefRange}))
 		case labelField:
-			target.Field(f.index).Set(reflect.ValueOf(Value[string]{
+			target.FieldByIndex(f.index).Set(reflect.ValueOf(Value[string]{
 				V: block.Labels[label], Set: true, Range: block.LabelRanges[label],
 			}))
 			label++
@@ -138,7 +140,7 @@ const (
 
 // field is what the tags of a struct field say.
 type field struct {
-	index      int
+	index      []int // as reflect.Value.FieldByIndex has it
 	role       fieldRole
 	name       string
 	secret     bool
@@ -154,16 +156,23 @@ func fieldsOf(t reflect.Type) []field {
 	for i := range t.NumField() {
 		sf := t.Field(i)
 		if sf.Anonymous && sf.Type == reflect.TypeFor[Block]() {
-			fields = append(fields, field{index: i, role: placeField})
+			fields = append(fields, field{index: sf.Index, role: placeField})
 			continue
 		}
 		tag, ok := sf.Tag.Lookup("hcl")
+		if sf.Anonymous && !ok && sf.Type.Kind() == reflect.Struct {
+			for _, f := range fieldsOf(sf.Type) {
+				f.index = slices.Concat(sf.Index, f.index)
+				fields = append(fields, f)
+			}
+			continue
+		}
 		if !ok {
 			continue
 		}
 		name, role, _ := strings.Cut(tag, ",")
 		f := field{
-			index: i, name: name, typ: sf.Type,
+			index: sf.Index, name: name, typ: sf.Type,
 			secret:     sf.Tag.Get("secret") == "true",
 			typeWords:  sf.Tag.Get("type"),
 			defaultsTo: sf.Tag.Get("default"),

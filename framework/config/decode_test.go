@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -53,6 +54,40 @@ func TestPresets(t *testing.T) {
 	}
 	if target.Block.Max.V != 9 || target.None != nil {
 		t.Errorf("blocks: %+v, %+v", target.Block, target.None)
+	}
+}
+
+// TestEmbedded wants the fields of embedded structs to be decoded, and printed by Reference, in the place where they stand.
+func TestEmbedded(t *testing.T) {
+	type Inner struct {
+		Secret Value[string] `hcl:"secret" secret:"true"`
+	}
+	type Common struct {
+		Inner
+		Server Value[string] `hcl:"server"`
+	}
+	var target struct {
+		First Value[string] `hcl:"first"`
+		Common
+		Last Value[string] `hcl:"last"`
+	}
+	target.Server.V = "preset"
+	f, diags := decodeText(t, "first = \"1\"\nlast = \"2\"\nsecret = \"hush hush\"", &target)
+	if len(diags) > 0 {
+		t.Fatal(written(t, f, diags))
+	}
+	if target.First.V != "1" || target.Last.V != "2" || target.Secret.V != "hush hush" || target.Server.V != "preset" {
+		t.Errorf("got %+v", target)
+	}
+	if text := written(t, f, hcl.Diagnostics{Errorf(target.Secret.Range, "No", "No.")}); strings.Contains(text, "hush") {
+		t.Errorf("the secret of an embedded struct is shown:\n%s", text)
+	}
+	var reference strings.Builder
+	if err := Reference(&reference, Section{Target: target}); err != nil {
+		t.Fatal(err)
+	}
+	if got := regexp.MustCompile(`(?m)^\w+`).FindAllString(reference.String(), -1); strings.Join(got, " ") != "first secret server last" {
+		t.Errorf("got %q in the reference:\n%s", got, &reference)
 	}
 }
 
