@@ -6,16 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/mailturn/mailturn/endpoint/imap"
+	"github.com/mailturn/mailturn/endpoint/issuer"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
@@ -44,8 +43,8 @@ too. Delta Chat could not parse it, so no IMAP values are printed then.`,
 			if _, err := s.prepare(time.Now()); err != nil {
 				return err
 			}
-			advertised := s.imaps[i].TURN
-			issued := credential.Issuer{Secret: advertised.Secrets.V[0], TTL: advertised.TTL.V}.IssueFor(user, time.Now())
+			advertised := s.imaps[i].TURN.Config
+			issued := advertised.IssueFor(user, time.Now())
 			if asJSON {
 				return writeICEServers(cmd.OutOrStdout(), advertised, issued)
 			}
@@ -80,7 +79,7 @@ func loadOrDefault(filename, stateDir string, stderr io.Writer) (*setup, error) 
 }
 
 // writeCredential prints the values of the two entries, or with a named user only what they are made of.
-func writeCredential(w io.Writer, advertised imap.TURN, issued credential.Credential, named bool) {
+func writeCredential(w io.Writer, advertised issuer.Config, issued credential.Credential, named bool) {
 	if !named {
 		turn, turns := advertised.Values(issued)
 		fmt.Fprintf(w, "%-35s %s\n", imap.TURNEntry, turn)
@@ -99,27 +98,11 @@ type iceServer struct {
 	Credential string   `json:"credential"`
 }
 
-func writeICEServers(w io.Writer, advertised imap.TURN, issued credential.Credential) error {
+func writeICEServers(w io.Writer, advertised issuer.Config, issued credential.Credential) error {
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")
 	encoder.SetEscapeHTML(false)
-	return encoder.Encode([]iceServer{{URLs: turnURLs(advertised), Username: issued.Username, Credential: issued.Password}})
-}
-
-// turnURLs returns the URIs of RFC 7065 for what is advertised.
-func turnURLs(advertised imap.TURN) []string {
-	var urls []string
-	port := advertised.Port.V
-	if advertised.PreferTLS.V {
-		port = advertised.TLSPort.V
-	}
-	address := net.JoinHostPort(advertised.Server.V, strconv.Itoa(int(port)))
-	urls = append(urls, "turn:"+address+"?transport=udp", "turn:"+address+"?transport=tcp")
-	if advertised.TLSPort.V != 0 {
-		address := net.JoinHostPort(advertised.Server.V, strconv.Itoa(int(advertised.TLSPort.V)))
-		urls = append(urls, "turns:"+address+"?transport=tcp")
-	}
-	return urls
+	return encoder.Encode([]iceServer{{URLs: advertised.URIs(), Username: issued.Username, Credential: issued.Password}})
 }
 
 // join lists values for people.

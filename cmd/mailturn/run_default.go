@@ -16,7 +16,6 @@ import (
 	"github.com/zclconf/go-cty/cty"
 
 	"github.com/mailturn/mailturn/framework/config"
-	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
 //go:embed default.conf
@@ -87,7 +86,7 @@ func demoPassword(stateDir string) (string, error) {
 // printChecks prints commands that show the two halves at work, ready to be pasted into a shell.
 func printChecks(w io.Writer, s *setup, password string) {
 	server, relay := s.imaps[0], s.relays[0]
-	issued := credential.Issuer{Secret: relay.Secrets[0], TTL: server.TURN.TTL.V}.Issue(time.Now())
+	issued := server.TURN.Issue(time.Now())
 	fmt.Fprintf(w, `mailturn serves on loopback, for a try. Its relay reaches loopback addresses, because it listens
 on loopback only; with a configuration of yours it does not, unless you allow it.
 

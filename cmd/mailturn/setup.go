@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/mailturn/mailturn/endpoint/imap"
+	"github.com/mailturn/mailturn/endpoint/issuer"
 	"github.com/mailturn/mailturn/endpoint/turn"
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/config"
@@ -75,14 +76,14 @@ func decode(file *config.File, stateDir string) (*setup, hcl.Diagnostics) {
 
 // link lets the IMAP endpoints advertise the first TURN endpoint, and that one listen on what they advertise.
 func (s *setup) link() hcl.Diagnostics {
-	var relay *imap.Relay
+	var relay *issuer.Relay
 	if len(s.relays) > 0 {
 		first := &s.relays[0]
 		for _, server := range s.imaps {
 			first.ListenAlso(server.TURN.Port.V)
 			first.ListenAlso(server.TURN.TLSPort.V)
 		}
-		relay = &imap.Relay{
+		relay = &issuer.Relay{
 			Name: first.Name, Range: first.Range, Hostname: s.hostname,
 			UDPPorts: first.Ports("udp"), TLSPorts: first.Ports("tls"),
 			Secrets: first.Secrets, SecretRange: first.SecretRange,

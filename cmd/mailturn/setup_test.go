@@ -88,7 +88,7 @@ func TestSyntaxesMeanTheSame(t *testing.T) {
 // every transport there.
 func TestMadmailSnippet(t *testing.T) {
 	s, _ := decodeTwin(t, certificate(t), "madmail.conf")
-	turn, turns := s.imaps[0].TURN.Values(credential.Issuer{Secret: s.imaps[0].TURN.Secrets.V[0], TTL: s.imaps[0].TURN.TTL.V}.Issue(time.Unix(1758564468, 0)))
+	turn, turns := s.imaps[0].TURN.Values(s.imaps[0].TURN.Issue(time.Unix(1758564468, 0)))
 	const want = "turn.example.com:443:1758650868:"
 	if !strings.HasPrefix(turn, want) || !strings.HasPrefix(turns, want) {
 		t.Errorf("got %q and %q, want both to begin with %q", turn, turns, want)

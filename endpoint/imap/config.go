@@ -15,6 +15,7 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 
+	"github.com/mailturn/mailturn/endpoint/issuer"
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/listen"
@@ -54,13 +55,8 @@ type Schema struct {
 
 	Entries config.Value[map[string]string] `hcl:"entries" doc:"Further server annotations (RFC 5464) that are answered here, name = value, such as \"/shared/comment\" and \"/shared/admin\". Clients can read and not change them."`
 
-	TurnEnable    config.Value[bool]                `hcl:"turn_enable" default:"true when a TURN endpoint or turn_server is configured" doc:"Answer /shared/vendor/deltachat/turn and /shared/vendor/deltachat/turns. The other entries do not depend on it."`
-	TurnServer    config.Value[string]              `hcl:"turn_server" default:"hostname" doc:"Host in the answer: a name, which may have several addresses, or an IPv4 address. An IPv6 address is refused, because clients split the answer at its first colon."`
-	TurnPort      config.Value[int]                 `hcl:"turn_port" default:"the TURN endpoint's UDP port, else 3478" doc:"Port in /shared/vendor/deltachat/turn."`
-	TurnsPort     config.Value[int]                 `hcl:"turns_port" default:"the TURN endpoint's TLS port, else 5349" doc:"Port in /shared/vendor/deltachat/turns."`
-	TurnSecret    config.Value[[]credential.Secret] `hcl:"turn_secret" secret:"true" default:"the TURN endpoint's" doc:"Secret shared with the relay, from which passwords are computed: a string, file(PATH), env(NAME), or a list of them, of which the first one issues."`
-	TurnTTL       config.Value[time.Duration]       `hcl:"turn_ttl" default:"120h" doc:"How long an issued credential is good for. Delta Chat asks for a new one when fewer than 12 hours are left, and a phone that gets no mail does not ask, so let it be days."`
-	TurnPreferTLS config.Value[bool]                `hcl:"turn_prefer_tls" default:"false" doc:"Put the TLS port into both answers, for networks that let only that port through. The relay must answer plain TURN on it as well."`
+	TurnEnable config.Value[bool] `hcl:"turn_enable" default:"true when a TURN endpoint or turn_server is configured" doc:"Answer /shared/vendor/deltachat/turn and /shared/vendor/deltachat/turns. The other entries do not depend on it."`
+	issuer.Schema
 
 	MaxConnections            config.Value[int]           `hcl:"max_connections" default:"10000" doc:"Connections at a time. Beyond it a client is sent BYE."`
 	MaxUnauthenticated        config.Value[int]           `hcl:"max_unauthenticated" default:"100" doc:"Connections at a time from one address (IPv6: one /64 network) that have not logged in. Beyond it a client is sent BYE."`
@@ -114,7 +110,6 @@ type Defaults struct {
 func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostics) {
 	s := Schema{
 		Compress:           config.Value[bool]{V: true},
-		TurnTTL:            config.Value[time.Duration]{V: defaultTTL},
 		MaxConnections:     config.Value[int]{V: defaultMaxConnections},
 		MaxUnauthenticated: config.Value[int]{V: defaultMaxUnauthenticated},
 		LoginTimeout:       config.Value[time.Duration]{V: defaultLoginTimeout},

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/crypto/bcrypt"
 
+	"github.com/mailturn/mailturn/endpoint/issuer"
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/listen"
@@ -55,12 +56,14 @@ func testConfig(t testing.TB) Config {
 			{Name: "/shared/comment", Value: metadata.String("a test")},
 		},
 		TURN: TURN{
-			Enable:  config.Value[bool]{V: true},
-			Server:  config.Value[string]{V: "turn.example.org"},
-			Port:    config.Value[uint16]{V: 3478},
-			TLSPort: config.Value[uint16]{V: 5349},
-			Secrets: config.Value[[]credential.Secret]{V: []credential.Secret{credential.NewSecret([]byte("test-secret"))}},
-			TTL:     config.Value[time.Duration]{V: 120 * time.Hour},
+			Enable: config.Value[bool]{V: true},
+			Config: issuer.Config{
+				Server:  config.Value[string]{V: "turn.example.org"},
+				Port:    config.Value[uint16]{V: 3478},
+				TLSPort: config.Value[uint16]{V: 5349},
+				Secrets: config.Value[[]credential.Secret]{V: []credential.Secret{credential.NewSecret([]byte("test-secret"))}},
+				TTL:     config.Value[time.Duration]{V: 120 * time.Hour},
+			},
 		},
 		Compress:                  true,
 		MaxConnections:            100,

@@ -2,13 +2,11 @@ package imap
 
 import (
 	"slices"
-	"strconv"
 	"sync/atomic"
 	"time"
 
 	"github.com/mailturn/mailturn/imapext"
 	"github.com/mailturn/mailturn/imapext/metadata"
-	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
 // The entries from which Delta Chat learns of a TURN server.
@@ -39,23 +37,6 @@ func (e *liveEntries) Entries(imapext.Session) []metadata.Entry {
 	return e.present.Load().issue(time.Now())
 }
 
-// Values returns what the two entries say with this credential: host:port:user:password. turns is empty for a relay
-// without TLS.
-func (t TURN) Values(c credential.Credential) (turn, turns string) {
-	port := t.Port.V
-	if t.PreferTLS.V {
-		port = t.TLSPort.V
-	}
-	value := func(port uint16) string {
-		return t.Server.V + ":" + strconv.Itoa(int(port)) + ":" + c.Username + ":" + c.Password
-	}
-	turn = value(port)
-	if t.TLSPort.V != 0 {
-		turns = value(t.TLSPort.V)
-	}
-	return turn, turns
-}
-
 // issue returns the annotations, with a credential issued now. A relay without TLS leaves /shared/vendor/deltachat/turns
 // without a value, and ours all the same: the backend's value could only be one that a user has written there. When TURN
 // is disabled, both entries are the backend's own affair.
@@ -63,8 +44,7 @@ func (e *serverEntries) issue(now time.Time) []metadata.Entry {
 	if !e.turn.Enable.V {
 		return e.configured
 	}
-	issuer := credential.Issuer{Secret: e.turn.Secrets.V[0], TTL: e.turn.TTL.V}
-	turn, turns := e.turn.Values(issuer.Issue(now))
+	turn, turns := e.turn.Values(e.turn.Issue(now))
 	turnsValue := metadata.NIL
 	if turns != "" {
 		turnsValue = metadata.String(turns)

@@ -1,0 +1,168 @@
+package issuer
+
+import (
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/mailturn/mailturn/framework/config"
+	"github.com/mailturn/mailturn/turnsrv/credential"
+)
+
+// Defaults of what clients are told: the ports of RFC 8656 section 3.1, and chatmail's lifetime.
+const (
+	defaultPort    = 3478
+	defaultTLSPort = 5349
+	defaultTTL     = 5 * 24 * time.Hour
+	// refreshBefore is how much validity a credential has left when Delta Chat asks for another one.
+	refreshBefore = 12 * time.Hour
+)
+
+// CredentialSchema are the attributes of a door that gives out user names and passwords alone. The door's own schema
+// embeds it.
+type CredentialSchema struct {
+	TurnSecret config.Value[[]credential.Secret] `hcl:"turn_secret" secret:"true" default:"the TURN endpoint's" doc:"Secret shared with the relay, from which passwords are computed: a string, file(PATH), env(NAME), or a list of them, of which the first one issues."`
+	TurnTTL    config.Value[time.Duration]       `hcl:"turn_ttl" default:"120h" doc:"How long an issued credential is good for. Delta Chat asks for a new one when fewer than 12 hours are left, and a phone that gets no mail does not ask, so let it be days."`
+}
+
+// Schema are the attributes of a door that also says where the relay is. The door's own schema embeds it.
+type Schema struct {
+	TurnServer config.Value[string] `hcl:"turn_server" default:"hostname" doc:"Host in the answer: a name, which may have several addresses, or an IPv4 address. An IPv6 address is refused, because clients split the answer at its first colon."`
+	TurnPort   config.Value[int]    `hcl:"turn_port" default:"the TURN endpoint's UDP port, else 3478" doc:"Port of plain TURN, as in /shared/vendor/deltachat/turn."`
+	TurnsPort  config.Value[int]    `hcl:"turns_port" default:"the TURN endpoint's TLS port, else 5349" doc:"Port of TURN over TLS, as in /shared/vendor/deltachat/turns."`
+	CredentialSchema
+	TurnPreferTLS config.Value[bool] `hcl:"turn_prefer_tls" default:"false" doc:"Put the TLS port into both answers, for networks that let only that port through. The relay must answer plain TURN on it as well."`
+}
+
+// Decode checks what can be checked without the TURN endpoint. Link has to be called next. hostname is the default of
+// turn_server, empty if the file has none.
+func Decode(s Schema, hostname string) (Config, hcl.Diagnostics) {
+	c, diags := DecodeCredential(s.CredentialSchema)
+	c.Server, c.PreferTLS = s.TurnServer, s.TurnPreferTLS
+	if !s.TurnServer.Set {
+		c.Server.V = hostname
+	} else if diag := checkServer(s.TurnServer); diag != nil {
+		diags = append(diags, diag)
+	}
+	var diag *hcl.Diagnostic
+	if c.Port, diag = checkPort("turn_port", s.TurnPort); diag != nil {
+		diags = append(diags, diag)
+	}
+	if c.TLSPort, diag = checkPort("turns_port", s.TurnsPort); diag != nil {
+		diags = append(diags, diag)
+	}
+	return c, diags
+}
+
+// DecodeCredential is Decode for a door that does not say where the relay is. LinkSecrets has to be called next.
+func DecodeCredential(s CredentialSchema) (c Config, diags hcl.Diagnostics) {
+	c.Secrets, c.TTL = s.TurnSecret, s.TurnTTL
+	if !s.TurnTTL.Set {
+		c.TTL.V = defaultTTL
+	}
+	if s.TurnSecret.Set {
+		diags = append(diags, checkSecrets(s.TurnSecret)...)
+	}
+	if c.TTL.V < time.Second {
+		diags = append(diags, config.Errorf(c.TTL.Range, "Credentials would expire at once", "turn_ttl is %v: want more than 12h, such as 120h.", c.TTL.V))
+	}
+	return c, diags
+}
+
+// CheckRefresh warns of a lifetime with which Delta Chat gets along badly. It is for the doors at which it knocks.
+func (c *Config) CheckRefresh() hcl.Diagnostics {
+	if c.TTL.V < time.Second || c.TTL.V > refreshBefore {
+		return nil
+	}
+	return hcl.Diagnostics{config.WithHint(config.Warnf(c.TTL.Range, "Credentials are short-lived",
+		"turn_ttl is %v: Delta Chat asks for a new one when 12h or less are left, so it would ask on every turn of its loop, and a quiet phone would call with an expired one.", c.TTL.V),
+		"use days: 120h is the default")}
+}
+
+// checkServer returns why clients could not use the host, or nil.
+func checkServer(v config.Value[string]) *hcl.Diagnostic {
+	host := v.V
+	if addr, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
+		switch {
+		case addr.Is6():
+			return config.WithHint(config.Errorf(v.Range, "Server is an IPv6 address",
+				"%q: clients split host:port:user:password at the first colon and could not read the answer.", host),
+				"use a name that has an AAAA record")
+		case strings.ContainsAny(host, "[]"):
+			return config.WithHint(config.Errorf(v.Range, "Server is in brackets",
+				"%q: clients look it up as a name, and find nothing.", host), "write "+addr.String())
+		}
+		return nil
+	}
+	switch {
+	case host == "":
+		return config.Errorf(v.Range, "Server is empty", "Want a host name or an IPv4 address.")
+	case strings.Contains(host, "://"):
+		return config.WithHint(config.Errorf(v.Range, "Server is a URL", "%q: want a host name or an IPv4 address.", host),
+			"write the host alone")
+	case strings.Contains(host, ":"):
+		return config.WithHint(config.Errorf(v.Range, "Server has a colon in it",
+			"%q: want a host name or an IPv4 address, without a port.", host), "put the port into turn_port")
+	case strings.TrimRight(host, "0123456789.") == "":
+		return config.Errorf(v.Range, "Server is neither a name nor an IPv4 address", "%q: want four numbers from 0 to 255, or a host name.", host)
+	case !isHostname(host):
+		return config.WithHint(config.Errorf(v.Range, "Server is no host name",
+			"%q: want letters, digits and hyphens between dots (RFC 1123 section 2.1).", host),
+			"write an internationalised name in its xn-- form")
+	}
+	return nil
+}
+
+func isHostname(host string) bool {
+	host = strings.TrimSuffix(host, ".")
+	if len(host) > 253 {
+		return false
+	}
+	for label := range strings.SplitSeq(host, ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+		for _, r := range label {
+			if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_') {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func checkPort(name string, v config.Value[int]) (config.Value[uint16], *hcl.Diagnostic) {
+	port := config.Value[uint16]{Set: v.Set, Range: v.Range}
+	switch {
+	case !v.Set:
+		return port, nil
+	case v.V < 1 || v.V > 65535:
+		return port, config.Errorf(v.Range, "Port is out of range", "%s is %d: want 1 to 65535.", name, v.V)
+	}
+	port.V = uint16(v.V)
+	if v.V < 1024 && v.V != 53 && v.V != 80 && v.V != 443 {
+		return port, config.WithHint(config.Warnf(v.Range, "Clients do not use this port",
+			"%s is %d: libwebrtc, which places the calls, uses the ports 53, 80, 443 and those from 1024 on.", name, v.V),
+			"use 3478, 5349 or 443")
+	}
+	return port, nil
+}
+
+func checkSecrets(v config.Value[[]credential.Secret]) (diags hcl.Diagnostics) {
+	const hint = "make one with: openssl rand -base64 32"
+	if len(v.V) == 0 {
+		return nil // it could not be decoded, which has been said
+	}
+	for i, secret := range v.V {
+		for _, weakness := range credential.Assess(secret) {
+			diag := config.Warnf(v.At(i), "Secret is weak", "%s.", weakness.Reason)
+			if weakness.Fatal {
+				diag = config.Errorf(v.At(i), "Secret is no secret", "%s.", weakness.Reason)
+			}
+			diags = append(diags, config.WithHint(diag, hint))
+		}
+	}
+	return diags
+}
