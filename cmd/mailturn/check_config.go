@@ -21,7 +21,7 @@ Errors and warnings go to standard error. The exit status is 1 if there are erro
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s: good: %d IMAP and %d TURN endpoints.\n", args[0], len(s.imaps), len(s.relays))
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: good: %s.\n", args[0], join(s.parts(), ", "))
 			return nil
 		}),
 	}

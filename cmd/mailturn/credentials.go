@@ -106,10 +106,10 @@ func writeICEServers(w io.Writer, advertised issuer.Config, issued credential.Cr
 }
 
 // join lists values for people.
-func join[T fmt.Stringer](values []T) string {
+func join[T fmt.Stringer](values []T, separator string) string {
 	var texts []string
 	for _, v := range values {
 		texts = append(texts, v.String())
 	}
-	return strings.Join(texts, " ")
+	return strings.Join(texts, separator)
 }

@@ -106,7 +106,7 @@ Send packets through the relay, from one client to another (coturn's turnutils_u
   turnutils_uclient -y -m 2 -n 20 -u %[8]s -w '%[9]s' -p %[10]d %[11]s
 
 Stop with Ctrl-C.
-`, demoUser, password, join(server.Listen), join(relay.Listen), s.stateDir,
+`, demoUser, password, join(server.Listen, " "), join(relay.Listen, " "), s.stateDir,
 		server.TLS[0].Cert, server.Listen[0].HostPort(),
 		issued.Username, issued.Password, server.TURN.Port.V, server.TURN.Server.V,
 		server.TURN.TLSPort.V)

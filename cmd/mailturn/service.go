@@ -6,38 +6,27 @@ import (
 	"log/slog"
 	"strings"
 
-	"github.com/mailturn/mailturn/endpoint/imap"
-	"github.com/mailturn/mailturn/endpoint/turn"
 	"github.com/mailturn/mailturn/framework/module"
 )
 
 // service is a setup that runs. It belongs to the goroutine of serve.
 type service struct {
-	logger *slog.Logger
-	setup  *setup
-	group  module.Group
-	relays map[string]*turn.Endpoint // by name
-	imaps  map[string]*imap.Endpoint
+	logger  *slog.Logger
+	setup   *setup
+	group   module.Group
+	running map[string]module.Endpoint // by the String of its part
 }
 
-// newService builds the endpoints: the relay first, so that nobody is told of one that is not there yet.
+// newService builds the endpoints.
 func newService(s *setup, logger *slog.Logger) (*service, error) {
-	r := &service{logger: logger, setup: s, relays: make(map[string]*turn.Endpoint), imaps: make(map[string]*imap.Endpoint)}
-	for _, c := range s.relays {
-		endpoint, err := turn.New(c, logger.With("kind", "turn", "endpoint", c.Name))
+	r := &service{logger: logger, setup: s, running: make(map[string]module.Endpoint)}
+	for _, p := range s.parts() {
+		endpoint, err := p.build(logger)
 		if err != nil {
-			return nil, fmt.Errorf("endpoint turn %q: %w", c.Name, err)
+			return nil, fmt.Errorf("%v: %w", p, err)
 		}
-		r.relays[c.Name] = endpoint
-		r.group.Add(fmt.Sprintf("endpoint turn %q", c.Name), endpoint)
-	}
-	for _, c := range s.imaps {
-		endpoint, err := imap.New(c, logger.With("kind", "imap", "endpoint", c.Name))
-		if err != nil {
-			return nil, fmt.Errorf("endpoint imap %q: %w", c.Name, err)
-		}
-		r.imaps[c.Name] = endpoint
-		r.group.Add(fmt.Sprintf("endpoint imap %q", c.Name), endpoint)
+		r.running[p.String()] = endpoint
+		r.group.Add(p.String(), endpoint)
 	}
 	return r, nil
 }
@@ -66,19 +55,14 @@ func (r *service) reload(again func() (*setup, error)) {
 	}
 }
 
-// apply changes the endpoints, the relays first: they have to accept a new secret before an IMAP endpoint issues under it.
+// apply changes the endpoints in the order of their parts.
 func (r *service) apply(s *setup) error {
 	if err := r.needsRestart(s); err != nil {
 		return err
 	}
-	for _, c := range s.relays {
-		if err := r.relays[c.Name].Reload(c); err != nil {
-			return fmt.Errorf("endpoint turn %q: %w", c.Name, err)
-		}
-	}
-	for _, c := range s.imaps {
-		if err := r.imaps[c.Name].Reload(c); err != nil {
-			return fmt.Errorf("endpoint imap %q: %w", c.Name, err)
+	for _, p := range s.parts() {
+		if err := p.reload(r.running[p.String()]); err != nil {
+			return fmt.Errorf("%v: %w", p, err)
 		}
 	}
 	r.setup = s
@@ -89,28 +73,17 @@ func (r *service) apply(s *setup) error {
 func (r *service) needsRestart(s *setup) error {
 	var errs []error
 	kept := make(map[string]bool)
-	for _, c := range s.relays {
-		kept["turn "+c.Name] = true
-		if endpoint, ok := r.relays[c.Name]; !ok {
-			errs = append(errs, fmt.Errorf("endpoint turn %q is new and needs a new start", c.Name))
-		} else if names := endpoint.NeedsRestart(c); len(names) > 0 {
-			errs = append(errs, fmt.Errorf("endpoint turn %q: a change of %s needs a new start", c.Name, strings.Join(names, ", ")))
+	for _, p := range s.parts() {
+		kept[p.String()] = true
+		if endpoint, ok := r.running[p.String()]; !ok {
+			errs = append(errs, fmt.Errorf("%v is new and needs a new start", p))
+		} else if names := p.needsRestart(endpoint); len(names) > 0 {
+			errs = append(errs, fmt.Errorf("%v: a change of %s needs a new start", p, strings.Join(names, ", ")))
 		}
 	}
-	for _, c := range s.imaps {
-		kept["imap "+c.Name] = true
-		if _, ok := r.imaps[c.Name]; !ok {
-			errs = append(errs, fmt.Errorf("endpoint imap %q is new and needs a new start", c.Name))
-		}
-	}
-	for _, c := range r.setup.relays {
-		if !kept["turn "+c.Name] {
-			errs = append(errs, fmt.Errorf("endpoint turn %q is gone, which needs a new start", c.Name))
-		}
-	}
-	for _, c := range r.setup.imaps {
-		if !kept["imap "+c.Name] {
-			errs = append(errs, fmt.Errorf("endpoint imap %q is gone, which needs a new start", c.Name))
+	for _, p := range r.setup.parts() {
+		if !kept[p.String()] {
+			errs = append(errs, fmt.Errorf("%v is gone, which needs a new start", p))
 		}
 	}
 	return errors.Join(errs...)

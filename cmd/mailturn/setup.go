@@ -26,6 +26,28 @@ type setup struct {
 	imaps    []imap.Config
 }
 
+// parts returns the endpoints, a relay before those who issue credentials for it: nobody may be told of a relay that is not
+// there yet, nor be given a credential under a secret that it does not accept yet.
+func (s *setup) parts() []part {
+	var parts []part
+	for _, c := range s.relays {
+		parts = append(parts, partOf[turn.Config, *turn.Endpoint]{"turn", c.Name, c, turn.New})
+	}
+	for _, c := range s.imaps {
+		parts = append(parts, partOf[imap.Config, *imap.Endpoint]{"imap", c.Name, c, imap.New})
+	}
+	return parts
+}
+
+// issuers returns what the endpoints issue and tell clients of the relay, to be changed in place.
+func (s *setup) issuers() []*issuer.Config {
+	var issuers []*issuer.Config
+	for i := range s.imaps {
+		issuers = append(issuers, &s.imaps[i].TURN.Config)
+	}
+	return issuers
+}
+
 // decode turns a file into a setup. It opens no socket and makes no file. stateDir, if not empty, goes before the file's.
 func decode(file *config.File, stateDir string) (*setup, hcl.Diagnostics) {
 	s := &setup{hostname: file.Hostname.V, stateDir: cmp.Or(stateDir, config.Path(file.StateDir), defaultStateDir())}
@@ -74,14 +96,14 @@ func decode(file *config.File, stateDir string) (*setup, hcl.Diagnostics) {
 	return s, append(diags, s.link()...)
 }
 
-// link lets the IMAP endpoints advertise the first TURN endpoint, and that one listen on what they advertise.
+// link lets the others issue for the first TURN endpoint, and that one listen on what they advertise.
 func (s *setup) link() hcl.Diagnostics {
 	var relay *issuer.Relay
 	if len(s.relays) > 0 {
 		first := &s.relays[0]
-		for _, server := range s.imaps {
-			first.ListenAlso(server.TURN.Port.V)
-			first.ListenAlso(server.TURN.TLSPort.V)
+		for _, advertised := range s.issuers() {
+			first.ListenAlso(advertised.Port.V)
+			first.ListenAlso(advertised.TLSPort.V)
 		}
 		relay = &issuer.Relay{
 			Name: first.Name, Range: first.Range, Hostname: s.hostname,
@@ -136,8 +158,10 @@ func (s *setup) prepare(now time.Time) (made []string, err error) {
 		if len(s.imaps[i].TLS) == 0 {
 			s.imaps[i].TLS = []certs.Pair{pair}
 		}
-		if s.imaps[i].TURN.Enable.V && len(s.imaps[i].TURN.Secrets.V) == 0 {
-			s.imaps[i].TURN.Secrets.V = generated
+	}
+	for _, c := range s.issuers() {
+		if len(c.Secrets.V) == 0 {
+			c.Secrets.V = generated
 		}
 	}
 	return made, nil
@@ -152,7 +176,9 @@ func (s *setup) selfSigned(now time.Time) (pair certs.Pair, created bool, err er
 	}
 	for _, server := range s.imaps {
 		needed = needed || len(server.TLS) == 0
-		names = append(names, server.TURN.Server.V)
+	}
+	for _, advertised := range s.issuers() {
+		names = append(names, advertised.Server.V)
 	}
 	switch {
 	case !needed:
