@@ -39,22 +39,82 @@ func (f *front) allocate(r *request, a *allocation, grant credential.Grant, now 
 	if f.server.draining.Load() {
 		return f.refuseAllocate(r, stun.CodeInsufficientCapacity, "draining", now)
 	}
-	if reached, ok := f.server.quota.take(grant.Subject, r.client.tuple.Client.Addr()); !ok {
-		return f.refuseAllocate(r, stun.CodeAllocationQuotaReached, reached, now)
+	families := []stun.Family{request.Family}
+	if r.additionalFamily != nil {
+		families = []stun.Family{stun.IPv4, stun.IPv6}
+	}
+	answer := allocateAnswer{origin: r.origin, lifetime: f.clampLifetime(r.lifetime)}
+	var opened []*allocation
+	for _, request.Family = range families {
+		if one, failure := f.open(r, request, grant, &answer, now); failure == nil {
+			opened = append(opened, one)
+		} else {
+			answer.failures = append(answer.failures, failure)
+		}
+	}
+	if len(opened) == 0 {
+		failure := answer.worst()
+		return f.refuseAllocate(r, failure.code, failure.reason, now)
+	}
+	for i, one := range opened {
+		last := i == len(opened)-1
+		f.order(order{method: stun.MethodAllocate, allocation: one, lifetime: pionLifetime, done: func(ok bool) []byte {
+			f.opened(one, ok, &answer, now)
+			if !last {
+				return nil
+			}
+			return f.answerAllocate(&answer, now)
+		}})
+	}
+	return nil
+}
+
+// allocateAnswer collects what the answer to an Allocate request says.
+type allocateAnswer struct {
+	origin   origin
+	lifetime time.Duration
+	token    relay.Token
+	made     []*allocation   // of one family or both
+	failures []*addressError // of those that are missing
+}
+
+// addressError says why there is no relayed address of a family.
+type addressError struct {
+	family stun.Family
+	code   stun.ErrorCode
+	reason string // from a closed set
+}
+
+// worst returns the failure that is the answer's when nothing was made: one that time may mend goes before 440, after
+// which a client would not ask again.
+func (a *allocateAnswer) worst() *addressError {
+	for _, failure := range a.failures {
+		if failure.code != stun.CodeAddressFamilyNotSupported {
+			return failure
+		}
+	}
+	return a.failures[0]
+}
+
+// open opens a relayed address for an allocation, or says why there is none.
+func (f *front) open(r *request, request relay.Request, grant credential.Grant, answer *allocateAnswer, now time.Time) (*allocation, *addressError) {
+	source := r.client.tuple.Client.Addr()
+	if reached, ok := f.server.quota.take(grant.Subject, source); !ok {
+		return nil, &addressError{request.Family, stun.CodeAllocationQuotaReached, reached}
 	}
 	made := f.newAllocation(r.client)
 	request.Owner = made
 	conn, token, err := f.server.config.Relay.Allocate(request)
 	if err != nil {
-		f.server.quota.give(grant.Subject, r.client.tuple.Client.Addr())
+		f.server.quota.give(grant.Subject, source)
 		switch {
 		case errors.Is(err, relay.ErrFamily):
-			return f.refuseAllocate(r, stun.CodeAddressFamilyNotSupported, "family", now)
+			return nil, &addressError{request.Family, stun.CodeAddressFamilyNotSupported, "family"}
 		case errors.Is(err, relay.ErrToken):
-			return f.refuseAllocate(r, stun.CodeInsufficientCapacity, "reservation token", now)
+			return nil, &addressError{request.Family, stun.CodeInsufficientCapacity, "reservation token"}
 		}
 		f.server.logRelayError(err, now)
-		return f.refuseAllocate(r, stun.CodeInsufficientCapacity, "no relay port", now)
+		return nil, &addressError{request.Family, stun.CodeInsufficientCapacity, "no relay port"}
 	}
 	made.relay = conn
 	made.family = stun.IPv6
@@ -63,43 +123,60 @@ func (f *front) allocate(r *request, a *allocation, grant credential.Grant, now 
 	}
 	made.username, made.subject, made.key, made.credentialExpires = r.origin.username, grant.Subject, r.key, grant.Expires
 	made.made = r.id
-	lifetime := f.clampLifetime(r.lifetime)
-	additional := r.additionalFamily != nil
+	if token != (relay.Token{}) {
+		answer.token = token
+	}
+	return made, nil
+}
 
-	o := r.origin
-	f.order(order{method: stun.MethodAllocate, allocation: made, lifetime: pionLifetime, done: func(ok bool) []byte {
-		if !ok {
-			_ = conn.Close()
-			f.server.quota.give(grant.Subject, o.client.tuple.Client.Addr())
-			return f.refuse(&o, stun.CodeInsufficientCapacity)
+// opened takes pion's verdict on an allocation that was opened.
+func (f *front) opened(made *allocation, ok bool, answer *allocateAnswer, now time.Time) {
+	if !ok {
+		_ = made.relay.Close()
+		f.server.quota.give(made.subject, made.client.tuple.Client.Addr())
+		answer.failures = append(answer.failures, &addressError{made.family, stun.CodeInsufficientCapacity, "pion"})
+		return
+	}
+	made.expires = now.Add(answer.lifetime)
+	made.pionExpires = now.Add(pionLifetime)
+	f.enter(made, now)
+	answer.made = append(answer.made, made)
+	f.server.counters.allocationsMade.Add(1)
+	f.server.emit(Event{
+		Kind: AllocationMade, Time: now, Tuple: made.client.tuple, Username: made.username,
+		Relayed: made.relay.Relayed(), Lifetime: answer.lifetime,
+	})
+}
+
+// answerAllocate builds the answer, RFC 8656 section 7.2.
+func (f *front) answerAllocate(answer *allocateAnswer, now time.Time) []byte {
+	for _, failure := range answer.failures {
+		f.emitRefused(&answer.origin, failure.code, failure.reason, now)
+	}
+	if len(answer.made) == 0 {
+		return f.refuse(&answer.origin, answer.worst().code)
+	}
+	b := f.succeed(&answer.origin)
+	for _, made := range answer.made {
+		b.XORAddress(stun.AttrXORRelayedAddress, made.relay.Relayed())
+	}
+	b.Uint32(stun.AttrLifetime, seconds(answer.lifetime))
+	if answer.token != (relay.Token{}) {
+		b.Attr(stun.AttrReservationToken, answer.token[:])
+	}
+	b.XORAddress(stun.AttrXORMappedAddress, answer.origin.client.tuple.Client)
+	for _, failure := range answer.failures {
+		code := stun.CodeInsufficientCapacity // one of the two that section 7.2 has for this, whatever the reason
+		if failure.code == stun.CodeAddressFamilyNotSupported {
+			code = failure.code
 		}
-		made.expires = now.Add(lifetime)
-		made.pionExpires = now.Add(pionLifetime)
-		f.enter(made, now)
-		b := f.succeed(&o)
-		b.XORAddress(stun.AttrXORRelayedAddress, conn.Relayed())
-		b.Uint32(stun.AttrLifetime, seconds(lifetime))
-		if token != (relay.Token{}) {
-			b.Attr(stun.AttrReservationToken, token[:])
-		}
-		b.XORAddress(stun.AttrXORMappedAddress, o.client.tuple.Client)
-		if additional {
-			// One address is what there is. RFC 8656 section 7.2 has the answer say so.
-			code := stun.CodeInsufficientCapacity
-			if !f.server.config.Relay.Has(stun.IPv6) {
-				code = stun.CodeAddressFamilyNotSupported
-			}
-			b.AddressErrorCode(stun.IPv6, code)
-		}
-		made.response = bytes.Clone(f.finish(&o))
-		f.server.counters.allocationsMade.Add(1)
-		f.server.emit(Event{
-			Kind: AllocationMade, Time: now, Tuple: o.client.tuple, Username: made.username,
-			Relayed: conn.Relayed(), Lifetime: lifetime,
-		})
-		return made.response
-	}})
-	return nil
+		b.AddressErrorCode(failure.family, code)
+	}
+	response := bytes.Clone(f.finish(&answer.origin))
+	for _, made := range answer.made {
+		made.response = response
+	}
+	return response
 }
 
 // relayRequest reads what the address has to be like, and the error that the combination draws, if it does.
@@ -139,10 +216,15 @@ func (f *front) relayRequest(r *request) (request relay.Request, code stun.Error
 }
 
 func (f *front) refuseAllocate(r *request, code stun.ErrorCode, reason string, now time.Time) []byte {
-	f.server.emit(Event{
-		Kind: AllocationRefused, Time: now, Tuple: r.client.tuple, Username: r.origin.username, Code: code, Reason: reason,
-	})
+	f.emitRefused(&r.origin, code, reason, now)
 	return f.refuse(&r.origin, code)
+}
+
+// emitRefused tells of an allocation that was not made, or of the half of one.
+func (f *front) emitRefused(o *origin, code stun.ErrorCode, reason string, now time.Time) {
+	f.server.emit(Event{
+		Kind: AllocationRefused, Time: now, Tuple: o.client.tuple, Username: o.username, Code: code, Reason: reason,
+	})
 }
 
 // clampLifetime returns the lifetime for a LIFETIME attribute, which may be absent or malformed: between the default and

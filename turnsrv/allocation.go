@@ -13,11 +13,13 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// allocation is what the front knows of one allocation, RFC 8656 section 3.2. It implements relay.Owner.
+// allocation is what the front knows of one allocation, RFC 8656 section 3.2, or of one half of a dual allocation. It
+// implements relay.Owner.
 type allocation struct {
 	front  *front
 	client client
 	relay  *relay.Conn
+	dual   *allocation // the other relayed address of the 5-tuple, or nil; owned by the goroutine of the front
 
 	// handle is pion's name for the client: an address that no other allocation of this process has, had or will have.
 	handle   net.UDPAddr

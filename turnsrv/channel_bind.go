@@ -21,10 +21,15 @@ func (f *front) channelBind(r *request, a *allocation, now time.Time) []byte {
 		return f.refuse(&r.origin, stun.CodeBadRequest)
 	}
 	peer := r.peers[0]
-	if peer.Port() == 0 || !a.mayBind(number, peer) {
+	if peer.Port() == 0 {
 		return f.refuse(&r.origin, stun.CodeBadRequest)
 	}
-	if !a.sameFamily(peer) {
+	for relay := range a.relays() {
+		if !relay.mayBind(number, peer) {
+			return f.refuse(&r.origin, stun.CodeBadRequest)
+		}
+	}
+	if a = a.towards(peer); a == nil {
 		return f.refuse(&r.origin, stun.CodePeerAddressFamilyMismatch)
 	}
 	if rule, ok := f.server.config.Relay.MayReach(peer); !ok {

@@ -267,18 +267,6 @@ func TestT23RequestedAddressFamily(t *testing.T) {
 	c.want(c.request(stun.MethodCreatePermission, peerAddr(netip.MustParseAddrPort("[::1]:40000"))), 0)
 }
 
-func TestT24AdditionalAddressFamily(t *testing.T) {
-	c, _ := udpClient(t, testConfig(t))
-	additional := func(f byte) set { return attr(stun.AttrAdditionalAddressFamily, f, 0, 0, 0) }
-	c.want(c.request(stun.MethodAllocate, transportUDP, additional(1)), 400)
-	c.want(c.request(stun.MethodAllocate, transportUDP, additional(2), attr(stun.AttrRequestedAddressFamily, 1, 0, 0, 0)), 400)
-	c.want(c.request(stun.MethodAllocate, transportUDP, additional(2), attr(stun.AttrEvenPort, 0x80)), 400)
-	a := c.want(c.request(stun.MethodAllocate, transportUDP, additional(2)), 0)
-	if got := a.attrs[stun.AttrAddressErrorCode]; len(got) < 4 || got[0] != 2 || got[2] != 4 || got[3] != 40 {
-		t.Errorf("ADDRESS-ERROR-CODE = %x, want family 2 and 440", got)
-	}
-}
-
 func TestT25RequestedTransport(t *testing.T) {
 	c, _ := udpClient(t, testConfig(t))
 	c.want(c.request(stun.MethodAllocate, attr32(stun.AttrRequestedTransport, 6<<24)), 442)

@@ -22,9 +22,9 @@ type front struct {
 	link   link
 	local  net.UDPAddr // what pion takes for the server's address; it never changes
 
-	allocations map[client]*allocation
-	request     request      // scratch
-	out, inner  stun.Builder // scratch: answers to clients, messages to pion
+	allocations map[client]*allocation // either half of a dual one
+	request     request                // scratch
+	out, inner  stun.Builder           // scratch: answers to clients, messages to pion
 	pion        conversation
 	alarm       time.Time // when the janitor comes; zero while there is nothing to watch
 
@@ -54,15 +54,10 @@ func newFront(server *Server, l link) *front {
 // data that pion has to relay for the allocation a, or neither. Requests that change something are left for pion in
 // f.pion.orders, and answered when they are done. Both results are valid until the next call.
 func (f *front) fromClient(b []byte, from client, now time.Time) (answer, data []byte, a *allocation) {
-	a = f.allocations[from]
-	if a != nil && !now.Before(a.expires) {
-		f.end(a, "expired", nil)
-	}
-	if a != nil && a.ending.Load() {
-		a = nil
-	}
+	a = f.current(from, now)
 	if len(b) > 0 && stun.IsChannelData(b[0]) {
-		return nil, f.channelData(b, a, now), a
+		data, a = f.channelData(b, a, now)
+		return nil, data, a
 	}
 	message, err := stun.Parse(b)
 	if err != nil {
@@ -75,7 +70,8 @@ func (f *front) fromClient(b []byte, from client, now time.Time) (answer, data [
 		return f.answer(r, a, now), nil, nil
 	case message.Class == stun.ClassIndication && message.Method == stun.MethodSend:
 		r.read(message, from)
-		return nil, f.sendIndication(r, a, now), a
+		data, a = f.sendIndication(r, a, now)
+		return nil, data, a
 	case message.Class == stun.ClassIndication && message.Method == stun.MethodBinding:
 		return nil, nil, nil // a keep-alive, RFC 8445 section 11
 	}

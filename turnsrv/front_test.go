@@ -31,7 +31,7 @@ func (b *bareFront) send(answer []byte, _ client, _ priority) {
 func newBareFront(t testing.TB) *bareFront {
 	t.Helper()
 	config := testConfig(t)
-	config.Relay = testRelay(t, relay.Config{Listen: newMemNet().listen})
+	config.Relay = testRelay(t, relay.Config{Listen: newMemNet().listen, Addresses: []relay.Address{address4, address6}})
 	server, err := New(config)
 	if err != nil {
 		t.Fatal(err)

@@ -13,8 +13,13 @@ import (
 // fromClient looks at the clock itself.
 const janitorPeriod = time.Second
 
-// enter makes a known to everything that looks for it.
+// enter makes a known to everything that looks for it. If its client has a relayed address, a is the second one of a dual
+// allocation.
 func (f *front) enter(a *allocation, now time.Time) {
+	if first := f.allocations[a.client]; first != nil {
+		first.dual, a.dual = a, first
+		return
+	}
 	f.allocations[a.client] = a
 	f.link.allocated(a.client, true)
 	if f.alarm.IsZero() {
@@ -36,11 +41,22 @@ func (f *front) end(a *allocation, reason string, answer func() []byte) {
 	}})
 }
 
+// endAll has pion end the whole allocation that a is of.
+func (f *front) endAll(a *allocation, reason string) {
+	for relay := range a.relays() {
+		f.end(relay, reason, nil)
+	}
+}
+
 // ended forgets a, which pion has let go of.
 func (f *front) ended(a *allocation, reason string, now time.Time) {
 	_ = a.relay.Close() // pion has done so, unless it failed
 	f.byHandle.Delete(&a.handle)
-	if f.allocations[a.client] == a {
+	switch {
+	case a.dual != nil:
+		f.allocations[a.client] = a.dual
+		a.dual.dual, a.dual = nil, nil
+	case f.allocations[a.client] == a:
 		delete(f.allocations, a.client)
 		f.link.allocated(a.client, false)
 	}
@@ -68,14 +84,15 @@ func (f *front) onAlarm(now time.Time) {
 
 // janitor ends what has expired and keeps pion's timers from running off.
 func (f *front) janitor(now time.Time) {
-	for _, a := range f.allocations {
-		switch {
-		case a.ending.Load():
-		case !now.Before(a.expires):
-			f.end(a, "expired", nil)
-		case a.pionExpires.Sub(now) < pionRenewal:
-			f.order(order{method: stun.MethodRefresh, allocation: a, lifetime: pionLifetime})
-			a.pionExpires = now.Add(pionLifetime)
+	for _, one := range f.allocations {
+		for a := range one.relays() {
+			switch {
+			case !now.Before(a.expires):
+				f.end(a, "expired", nil)
+			case a.pionExpires.Sub(now) < pionRenewal:
+				f.order(order{method: stun.MethodRefresh, allocation: a, lifetime: pionLifetime})
+				a.pionExpires = now.Add(pionLifetime)
+			}
 		}
 	}
 }

@@ -17,10 +17,22 @@ func (f *front) createPermission(r *request, a *allocation, now time.Time) []byt
 	if r.malformedPeer || len(r.peers) == 0 {
 		return f.refuse(&r.origin, stun.CodeBadRequest)
 	}
-	for _, peer := range r.peers {
-		if !a.sameFamily(peer) {
-			return f.refuse(&r.origin, stun.CodePeerAddressFamilyMismatch)
+	// A request may name peers of both families to a dual allocation.
+	type share struct {
+		relay *allocation
+		peers []netip.AddrPort
+	}
+	var shares []share
+	named := 0
+	for relay := range a.relays() {
+		others := func(peer netip.AddrPort) bool { return a.towards(peer) != relay }
+		if peers := slices.DeleteFunc(slices.Clone(r.peers), others); len(peers) > 0 {
+			shares = append(shares, share{relay, peers})
+			named += len(peers)
 		}
+	}
+	if named < len(r.peers) {
+		return f.refuse(&r.origin, stun.CodePeerAddressFamilyMismatch)
 	}
 	for _, peer := range r.peers {
 		if rule, ok := f.server.config.Relay.MayPermit(peer.Addr()); !ok {
@@ -28,30 +40,31 @@ func (f *front) createPermission(r *request, a *allocation, now time.Time) []byt
 			return f.refuse(&r.origin, stun.CodeForbidden)
 		}
 	}
-	if !a.roomForPermissions(r.peers, f.server.config.MaxPermissions) {
-		return f.refuse(&r.origin, stun.CodeInsufficientCapacity)
+	for _, s := range shares {
+		if !s.relay.roomForPermissions(s.peers, f.server.config.MaxPermissions) {
+			return f.refuse(&r.origin, stun.CodeInsufficientCapacity)
+		}
 	}
-	o, peers := r.origin, slices.Clone(r.peers)
-	f.order(order{method: stun.MethodCreatePermission, allocation: a, peers: peers, done: func(ok bool) []byte {
-		if !ok {
-			return f.refuse(&o, stun.CodeServerError)
-		}
-		for _, peer := range peers {
-			a.permit(peer.Addr(), now)
-		}
-		f.succeed(&o)
-		return f.finish(&o)
-	}})
+	o, last, failed := r.origin, len(shares)-1, false
+	for i, s := range shares {
+		f.order(order{method: stun.MethodCreatePermission, allocation: s.relay, peers: s.peers, done: func(ok bool) []byte {
+			if ok {
+				for _, peer := range s.peers {
+					s.relay.permit(peer.Addr(), now)
+				}
+			}
+			failed = failed || !ok
+			switch {
+			case i < last:
+				return nil
+			case failed:
+				return f.refuse(&o, stun.CodeServerError)
+			}
+			f.succeed(&o)
+			return f.finish(&o)
+		}})
+	}
 	return nil
-}
-
-// sameFamily reports whether the relayed address can reach peer, RFC 8656 section 10.2. An IPv4-mapped address is of
-// neither family: it names a peer that an IPv6 socket does not reach.
-func (a *allocation) sameFamily(peer netip.AddrPort) bool {
-	if peer.Addr().Is4In6() {
-		return false
-	}
-	return peer.Addr().Is4() == (a.family == stun.IPv4)
 }
 
 // permit makes or refreshes a permission.

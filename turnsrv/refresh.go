@@ -1,39 +1,58 @@
 package turnsrv
 
 import (
+	"slices"
 	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// refresh handles a Refresh request, RFC 8656 section 8.2. r is authenticated and a is of the same user.
+// refresh handles a Refresh request, RFC 8656 section 8.2. r is authenticated and a is of the same user. With
+// REQUESTED-ADDRESS-FAMILY it is about that half of a dual allocation, without it about both.
 func (f *front) refresh(r *request, a *allocation, now time.Time) []byte {
+	relays := slices.Collect(a.relays())
 	if r.requestedFamily != nil {
-		if family, ok := familyAttribute(r.requestedFamily); !ok {
+		family, ok := familyAttribute(r.requestedFamily)
+		if !ok {
 			return f.refuse(&r.origin, stun.CodeBadRequest)
-		} else if family != a.family {
+		}
+		relays = slices.DeleteFunc(relays, func(relay *allocation) bool { return relay.family != family })
+		if len(relays) == 0 {
 			return f.refuse(&r.origin, stun.CodePeerAddressFamilyMismatch)
 		}
 	}
-	o := r.origin
-	if wanted, ok := uint32Attribute(r.lifetime); ok && wanted == 0 {
-		f.end(a, "client", func() []byte { return f.refreshed(&o, 0) })
-		return nil
-	} else if !ok && r.lifetime != nil {
+	wanted, ok := uint32Attribute(r.lifetime)
+	if !ok && r.lifetime != nil {
 		return f.refuse(&r.origin, stun.CodeBadRequest)
 	}
-	lifetime := f.clampLifetime(r.lifetime)
-	f.order(order{method: stun.MethodRefresh, allocation: a, lifetime: pionLifetime, done: func(ok bool) []byte {
-		if !ok {
-			return f.refuse(&o, stun.CodeServerError)
+	o, last := r.origin, len(relays)-1
+	if ok && wanted == 0 {
+		for _, relay := range relays[:last] {
+			f.end(relay, "client", nil)
 		}
-		a.expires, a.pionExpires = now.Add(lifetime), now.Add(pionLifetime)
-		f.server.emit(Event{
-			Kind: AllocationRefreshed, Time: now, Tuple: o.client.tuple, Username: a.username,
-			Relayed: a.relay.Relayed(), Lifetime: lifetime,
-		})
-		return f.refreshed(&o, lifetime)
-	}})
+		f.end(relays[last], "client", func() []byte { return f.refreshed(&o, 0) })
+		return nil
+	}
+	lifetime, failed := f.clampLifetime(r.lifetime), false
+	for i, relay := range relays {
+		f.order(order{method: stun.MethodRefresh, allocation: relay, lifetime: pionLifetime, done: func(ok bool) []byte {
+			if ok {
+				relay.expires, relay.pionExpires = now.Add(lifetime), now.Add(pionLifetime)
+				f.server.emit(Event{
+					Kind: AllocationRefreshed, Time: now, Tuple: o.client.tuple, Username: relay.username,
+					Relayed: relay.relay.Relayed(), Lifetime: lifetime,
+				})
+			}
+			failed = failed || !ok
+			switch {
+			case i < last:
+				return nil
+			case failed:
+				return f.refuse(&o, stun.CodeServerError)
+			}
+			return f.refreshed(&o, lifetime)
+		}})
+	}
 	return nil
 }
 

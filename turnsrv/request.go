@@ -11,6 +11,9 @@ import (
 // maxUnknown bounds the list in UNKNOWN-ATTRIBUTES.
 const maxUnknown = 16
 
+// additionalIPv6 is the one value that ADDITIONAL-ADDRESS-FAMILY may have, RFC 8656 section 18.11.
+const additionalIPv6 = "\x02\x00\x00\x00"
+
 // origin is what an answer needs to know about its request, after the bytes of the request are gone.
 type origin struct {
 	client      client
@@ -73,6 +76,10 @@ func (r *request) read(m stun.Message, from client) {
 			first(&r.requestedFamily, value)
 		case stun.AttrAdditionalAddressFamily:
 			first(&r.additionalFamily, value)
+		case stun.AttrCoturnAdditionalAddressFamily:
+			if string(value) == additionalIPv6 { // else it is the other attribute of this number
+				first(&r.additionalFamily, value)
+			}
 		case stun.AttrEvenPort:
 			first(&r.evenPort, value)
 		case stun.AttrReservationToken:

@@ -28,6 +28,10 @@ const (
 	AttrAddressErrorCode        AttrType = 0x8001
 	AttrSoftware                AttrType = 0x8022
 	AttrFingerprint             AttrType = 0x8028
+
+	// AttrCoturnAdditionalAddressFamily is what coturn and its client have for ADDITIONAL-ADDRESS-FAMILY, from before RFC
+	// 8656: the number in draft-martinsen-tram-ssoda. IANA gives it to another attribute, of [MS-TURN].
+	AttrCoturnAdditionalAddressFamily AttrType = 0x8032
 )
 
 // ComprehensionRequired reports whether a request with an attribute of type t that is not understood has to be refused,

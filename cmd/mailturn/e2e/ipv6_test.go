@@ -71,6 +71,19 @@ func TestFamilies(t *testing.T) {
 			})
 		}
 	}
+	for _, transport := range transports {
+		// One allocation with an address of each family (ADDITIONAL-ADDRESS-FAMILY), and a peer of the additional one.
+		t.Run("dual allocation over "+transport.name, func(t *testing.T) {
+			t.Parallel()
+			const clients, messages = 2, 10
+			port, count := echoPeerOn(t, "::1")
+			options := append([]string{"-Z", "-e", "::1", "-r", strconv.Itoa(port), "-n", strconv.Itoa(messages), "-m", strconv.Itoa(clients), "-l", "170"}, transport.options...)
+			uclient(t, minted("127.0.0.1"), p.turn, options...).wantAll(t, clients*messages)
+			if got := count(); got != clients*messages {
+				t.Errorf("the peer got %d datagrams, want %d", got, clients*messages)
+			}
+		})
+	}
 	t.Run("between two clients", func(t *testing.T) {
 		t.Parallel()
 		result := uclient(t, minted("::1"), p.turn, "-y", "-x", "-n", "10", "-m", "2")

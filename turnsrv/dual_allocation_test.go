@@ -1,0 +1,299 @@
+package turnsrv
+
+import (
+	"bytes"
+	"net/netip"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/credential"
+	"github.com/mailturn/mailturn/turnsrv/relay"
+	"github.com/mailturn/mailturn/turnsrv/stun"
+)
+
+var additional = attr(stun.AttrAdditionalAddressFamily, byte(stun.IPv6), 0, 0, 0)
+
+// relayedAll returns all relayed addresses of an answer.
+func (c *rawClient) relayedAll(a *answer) (addrs []netip.AddrPort) {
+	c.t.Helper()
+	for typ, value := range a.Attributes() {
+		if typ == stun.AttrXORRelayedAddress {
+			addr, err := stun.ParseXORAddress(value, a.TransactionID)
+			if err != nil {
+				c.t.Fatal(err)
+			}
+			addrs = append(addrs, addr)
+		}
+	}
+	return addrs
+}
+
+func TestT24AdditionalAddressFamily(t *testing.T) {
+	c, _ := udpClient(t, familiesConfig(t, address4, address6))
+	for _, sets := range [][]set{
+		{attr(stun.AttrAdditionalAddressFamily, byte(stun.IPv4), 0, 0, 0)},
+		{attr(stun.AttrAdditionalAddressFamily, 3, 0, 0, 0)},
+		{attr(stun.AttrAdditionalAddressFamily, byte(stun.IPv6))},
+		{additional, family(stun.IPv4)},
+		{additional, attr(stun.AttrEvenPort, 0x80)},
+		{additional, attr(stun.AttrReservationToken, 1, 2, 3, 4, 5, 6, 7, 8)},
+	} {
+		c.want(c.request(stun.MethodAllocate, append(sets, transportUDP)...), 400)
+	}
+	a := c.want(c.request(stun.MethodAllocate, transportUDP, additional, attr(stun.AttrEvenPort, 0)), 0)
+	addrs := c.relayedAll(a)
+	if len(addrs) != 2 || !addrs[0].Addr().Is4() || !addrs[1].Addr().Is6() || addrs[0].Port()%2+addrs[1].Port()%2 != 0 {
+		t.Errorf("relayed addresses %v, want an even port of each family", addrs)
+	}
+	if a.attrs[stun.AttrAddressErrorCode] != nil {
+		t.Error("an ADDRESS-ERROR-CODE beside two addresses")
+	}
+}
+
+// TestT24CoturnsNumber wants the attribute of turnutils_uclient -Z to be heard, and others of its number not to be.
+func TestT24CoturnsNumber(t *testing.T) {
+	server := startServer(t, familiesConfig(t, address4, address6))
+	for _, test := range []struct {
+		value []byte
+		want  int
+	}{{[]byte{2, 0, 0, 0}, 2}, {[]byte{1, 0, 0, 0}, 1}, {[]byte("host.example"), 1}} {
+		c := dial(t, "udp", server.udp)
+		a := c.want(c.request(stun.MethodAllocate, transportUDP, attr(stun.AttrCoturnAdditionalAddressFamily, test.value...)), 0)
+		if got := c.relayedAll(a); len(got) != test.want {
+			t.Errorf("%q gave %v, want %d relayed addresses", test.value, got, test.want)
+		}
+	}
+}
+
+// TestT24OneFamily wants what there is, and to be told why there is no more.
+func TestT24OneFamily(t *testing.T) {
+	full := familiesConfig(t, address4, address6)
+	full.Quotas.MaxAllocationsPerUser = 1
+	for _, test := range []struct {
+		name   string
+		config Config
+		is4    bool
+		want   []byte // ADDRESS-ERROR-CODE, without the reason
+	}{
+		{"IPv4 relay", familiesConfig(t, address4), true, []byte{byte(stun.IPv6), 0, 4, 40}},
+		{"IPv6 relay", familiesConfig(t, address6), false, []byte{byte(stun.IPv4), 0, 4, 40}},
+		{"quota", full, true, []byte{byte(stun.IPv6), 0, 5, 8}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c, server := udpClient(t, test.config)
+			a := c.want(c.request(stun.MethodAllocate, transportUDP, additional), 0)
+			addrs := c.relayedAll(a)
+			if len(addrs) != 1 || addrs[0].Addr().Is4() != test.is4 {
+				t.Errorf("relayed addresses %v", addrs)
+			}
+			if got := a.attrs[stun.AttrAddressErrorCode]; !bytes.HasPrefix(got, test.want) {
+				t.Errorf("ADDRESS-ERROR-CODE = %x, want %x", got, test.want)
+			}
+			c.want(c.request(stun.MethodRefresh, lifetime(0)), 0)
+			if n := server.Allocations(); n != 0 {
+				t.Errorf("%d allocations are left", n)
+			}
+		})
+	}
+	none := familiesConfig(t, address4, address6)
+	none.Quotas.MaxAllocations = 1
+	server := startServer(t, none)
+	dial(t, "udp", server.udp).allocate()
+	c := dial(t, "udp", server.udp)
+	c.want(c.request(stun.MethodAllocate, transportUDP, additional), 486)
+}
+
+func TestT24BothFamiliesRelay(t *testing.T) {
+	server := startServer(t, familiesConfig(t, address4, address6))
+	for name, to := range map[string]netip.AddrPort{"udp": server.udp, "tcp": server.tcp} {
+		t.Run(name, func(t *testing.T) {
+			peer4, peer6 := addrPortOf(echo(t)), addrPortOf(echoOn(t, loopback6))
+			other4, other6 := addrPortOf(echo(t)), addrPortOf(echoOn(t, loopback6))
+			c := dial(t, name, to)
+			c.want(c.request(stun.MethodAllocate, transportUDP, additional), 0)
+			indication := func(peer netip.AddrPort) []byte {
+				return c.message(stun.MethodSend, stun.ClassIndication, peerAddr(peer), attr(stun.AttrData, 'x'))
+			}
+			for _, peer := range []netip.AddrPort{peer4, peer6} {
+				c.write(indication(peer)) // no permission yet
+				c.silent()
+			}
+
+			// One request for peers of both families, all or nothing.
+			refused := peerAddr(netip.MustParseAddrPort("[fe80::1]:40000"))
+			c.want(c.request(stun.MethodCreatePermission, peerAddr(peer4), refused), 403)
+			c.write(indication(peer4))
+			c.silent()
+			c.want(c.request(stun.MethodCreatePermission, peerAddr(netip.MustParseAddrPort("[::ffff:127.0.0.1]:40000"))), 443)
+			c.want(c.request(stun.MethodCreatePermission, peerAddr(peer4), peerAddr(peer6)), 0)
+			for _, peer := range []netip.AddrPort{peer4, peer6} {
+				c.write(indication(peer))
+				if m := c.parse(c.read()); m.Method != stun.MethodData {
+					t.Errorf("%v: got %v, want a Data indication", peer, m.Method)
+				}
+			}
+
+			// The numbers of channels are those of the 5-tuple, whatever the family of the peer.
+			c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(peer4)), 0)
+			c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(peer6)), 400)
+			c.want(c.request(stun.MethodChannelBind, channel(0x4001), peerAddr(peer6)), 0)
+			c.want(c.request(stun.MethodChannelBind, channel(0x4001), peerAddr(other4)), 400)
+			c.want(c.request(stun.MethodChannelBind, channel(0x4002), peerAddr(peer6)), 400)
+			for _, number := range []uint16{0x4000, 0x4001} {
+				c.write(channelData(number, "0123456789ab"))
+				if got, want := c.read(), channelData(number, "0123456789ab"); !bytes.Equal(got, want) {
+					t.Errorf("got %q, want %q", got, want)
+				}
+			}
+
+			// The half of one family ends by itself.
+			c.want(c.request(stun.MethodRefresh, family(stun.IPv4), lifetime(0)), 0)
+			c.want(c.request(stun.MethodRefresh, family(stun.IPv4)), 443)
+			c.want(c.request(stun.MethodCreatePermission, peerAddr(other4)), 443)
+			c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(peer4)), 443)
+			c.write(channelData(0x4000, "gone"))
+			c.silent()
+			c.write(channelData(0x4001, "0123456789ab"))
+			if got, want := c.read(), channelData(0x4001, "0123456789ab"); !bytes.Equal(got, want) {
+				t.Errorf("got %q, want %q", got, want)
+			}
+			c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(other6)), 0)
+			c.want(c.request(stun.MethodAllocate, transportUDP), 437)
+			c.want(c.request(stun.MethodRefresh, lifetime(0)), 0)
+			c.want(c.request(stun.MethodRefresh), 437)
+			c.allocate()
+		})
+	}
+}
+
+func TestT24WholeAllocation(t *testing.T) {
+	c, server := udpClient(t, familiesConfig(t, address4, address6))
+	c.nonce = bytes.Clone(c.unsigned(stun.MethodAllocate, transportUDP).attrs[stun.AttrNonce])
+	request := c.message(stun.MethodAllocate, stun.ClassRequest, transportUDP, additional, c.sign)
+	c.write(request)
+	first := bytes.Clone(c.answer(stun.MethodAllocate).raw)
+	c.write(request) // T44
+	if again := c.answer(stun.MethodAllocate).raw; !bytes.Equal(first, again) {
+		t.Errorf("answered %x and then %x", first, again)
+	}
+	if n := server.Allocations(); n != 2 {
+		t.Errorf("%d relayed addresses, want 2", n)
+	}
+	if a := c.want(c.request(stun.MethodRefresh, lifetime(777)), 0); a.lifetime() != 777*time.Second {
+		t.Errorf("refreshed for %v", a.lifetime())
+	}
+	if a := c.want(c.request(stun.MethodRefresh, lifetime(0)), 0); a.lifetime() != 0 || server.Allocations() != 0 {
+		t.Errorf("%d relayed addresses are left", server.Allocations())
+	}
+	// A connection takes both with it.
+	over := dial(t, "tcp", server.tcp)
+	over.want(over.request(stun.MethodAllocate, transportUDP, additional), 0)
+	_ = over.conn.Close()
+	for deadline := time.Now().Add(5 * time.Second); server.Allocations() != 0; c.silent() {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d relayed addresses outlive their connection", server.Allocations())
+		}
+	}
+}
+
+// inDualBubble is inBubble with a relay of both families.
+func inDualBubble(t *testing.T, f func(b *bubble)) {
+	inBubble(t, func(config *Config) {
+		config.NonceLifetime, config.MaxLifetime = 48*time.Hour, 24*time.Hour
+		config.Authenticator = credential.Verifier{Users: credential.Users{
+			"alice": credential.NewSecret(credential.LongTermKey("alice", testRealm, "wonderland")),
+		}}
+		config.Relay = testRelay(t, relay.Config{Listen: newMemNet().listen, Addresses: []relay.Address{address4, address6}})
+	}, f)
+}
+
+// TestT24HalvesExpireApart refreshes one half only. The other one ends on time, to the moment for a client that asks and
+// within a second for one that does not, and the connection lives on.
+func TestT24HalvesExpireApart(t *testing.T) {
+	inDualBubble(t, func(b *bubble) {
+		overStream := func() *rawClient {
+			conn, err := b.stream.dial()
+			if err != nil {
+				b.Fatal(err)
+			}
+			return newRawClient(b, conn, true)
+		}
+		peers := map[stun.Family]netip.AddrPort{stun.IPv4: publicPeer, stun.IPv6: netip.MustParseAddrPort("[2606:4700::1]:40000")}
+		var want []string
+		for _, test := range []struct {
+			connect        func() *rawClient
+			longer, expire stun.Family
+			asks           bool
+			first, second  string
+		}{
+			{b.client, stun.IPv6, stun.IPv4, true, "127.0.0.1", "::1"},
+			{b.client, stun.IPv4, stun.IPv6, false, "::1", "127.0.0.1"},
+			{overStream, stun.IPv4, stun.IPv6, true, "::1", "127.0.0.1"},
+			{overStream, stun.IPv6, stun.IPv4, false, "127.0.0.1", "::1"},
+		} {
+			c := test.connect()
+			c.use(credential.Credential{Username: "alice", Password: "wonderland"})
+			c.want(c.request(stun.MethodAllocate, transportUDP, additional), 0)
+			time.Sleep(janitorPeriod / 2) // so that the janitor does not come when the half expires
+			c.want(c.request(stun.MethodRefresh, family(test.expire)), 0)
+			c.want(c.request(stun.MethodRefresh, family(test.longer), lifetime(1800)), 0)
+			if test.asks {
+				time.Sleep(10*time.Minute - time.Millisecond)
+				c.want(c.request(stun.MethodCreatePermission, peerAddr(peers[test.expire])), 0)
+				time.Sleep(time.Millisecond)
+				c.want(c.request(stun.MethodCreatePermission, peerAddr(peers[test.expire])), 443)
+			} else {
+				time.Sleep(10*time.Minute + janitorPeriod)
+			}
+			synctest.Wait()
+			if n := b.server.Allocations(); n != 1 {
+				b.Errorf("%d relayed addresses, want the one that was refreshed", n)
+			}
+			c.want(c.request(stun.MethodCreatePermission, peerAddr(peers[test.longer])), 0)
+			time.Sleep(30*time.Minute + janitorPeriod)
+			synctest.Wait()
+			if n := b.server.Allocations(); n != 0 {
+				b.Errorf("%d relayed addresses outlive their time", n)
+			}
+			if !c.stream { // which is closed by now
+				c.want(c.request(stun.MethodRefresh), 437)
+			}
+			want = append(want, "expired "+test.first, "expired "+test.second)
+		}
+		var ended []string
+		for _, e := range b.events {
+			if e.Kind == AllocationEnded {
+				ended = append(ended, e.Reason+" "+e.Relayed.Addr().String())
+			}
+		}
+		if !slices.Equal(ended, want) {
+			b.Errorf("ended: %q, want %q", ended, want)
+		}
+	})
+}
+
+// TestT24LifetimeBeyondPions wants both halves to live longer than pion lets them.
+func TestT24LifetimeBeyondPions(t *testing.T) {
+	inDualBubble(t, func(b *bubble) {
+		c := b.client()
+		c.use(credential.Credential{Username: "alice", Password: "wonderland"})
+		c.want(c.request(stun.MethodAllocate, transportUDP, additional, lifetime(86400)), 0)
+		time.Sleep(23 * time.Hour)
+		for _, half := range []stun.Family{stun.IPv4, stun.IPv6} {
+			c.want(c.request(stun.MethodRefresh, family(half)), 0)
+		}
+	})
+}
+
+// TestT24TimeMayMend wants the error that the client may try again after, not the one that says never.
+func TestT24TimeMayMend(t *testing.T) {
+	config := familiesConfig(t, address4)
+	config.Relay = testRelay(t, relay.Config{Addresses: []relay.Address{address4}, MinPort: 61000, MaxPort: 61000, Listen: newMemNet().listen})
+	server := startServer(t, config)
+	dial(t, "udp", server.udp).allocate()
+	c := dial(t, "udp", server.udp)
+	c.want(c.request(stun.MethodAllocate, transportUDP, family(stun.IPv6)), 440)
+	c.want(c.request(stun.MethodAllocate, transportUDP, additional), 508)
+}
