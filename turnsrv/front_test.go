@@ -199,6 +199,45 @@ func TestPionIsSilent(t *testing.T) {
 	}
 }
 
+// TestT39ChannelBindIsRetried has pion refuse a binding as it does when its timer fires between two of its look-ups.
+func TestT39ChannelBindIsRetried(t *testing.T) {
+	b := newBareFront(t)
+	now := time.Unix(1758650868, 0)
+	s := newSigner(b, now)
+	b.take(s.message(stun.MethodAllocate, 1, transportUDP), s.from, now)
+	for refusals, want := range []stun.Class{stun.ClassSuccess, stun.ClassSuccess, stun.ClassError} {
+		b.sent = nil
+		bind := s.message(stun.MethodChannelBind, byte(2+refusals), channel(0x4000), peerAddr(netip.MustParseAddrPort("127.0.0.1:40000")))
+		if answer, _, _ := b.fromClient(bind, s.from, now); answer != nil {
+			t.Fatalf("answered %x before pion", answer)
+		}
+		for i := 0; ; i++ {
+			request, _ := b.nextOrder()
+			if request == nil {
+				break
+			}
+			m, err := stun.Parse(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var verdict stun.Builder
+			if i < refusals {
+				verdict.Start(m.Method, stun.ClassError, m.TransactionID)
+				verdict.ErrorCode(stun.CodeBadRequest, "")
+			} else {
+				verdict.Start(m.Method, stun.ClassSuccess, m.TransactionID)
+			}
+			b.answered(verdict.Bytes())
+		}
+		if len(b.sent) != 1 {
+			t.Fatalf("%d refusals: %d answers, want 1", refusals, len(b.sent))
+		}
+		if m, err := stun.Parse(b.sent[0]); err != nil || m.Class != want {
+			t.Errorf("%d refusals: %x, %v, want class %d", refusals, b.sent[0], err, want)
+		}
+	}
+}
+
 func BenchmarkNonce(b *testing.B) {
 	n := newNonces(time.Hour)
 	tuple := FiveTuple{Client: netip.MustParseAddrPort("192.0.2.9:5000")}

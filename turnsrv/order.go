@@ -33,7 +33,7 @@ type order struct {
 	// client of the allocation.
 	done func(ok bool) (answer []byte)
 
-	retried bool // with a new nonce
+	retried bool // given to pion a second time
 }
 
 // conversation is the state of the front's talk with pion. pion answers each request before it reads the next message.
@@ -110,13 +110,24 @@ func (f *front) answered(response []byte) {
 			c.current = nil
 			return
 		case !o.retried:
-			o.retried = true
-			c.current = nil
-			c.orders = append([]order{o}, c.orders...)
+			f.retry(o)
 			return
 		}
 	}
+	if o := *c.current; o.method == stun.MethodChannelBind && !o.retried {
+		// pion looks for a channel by its number and then by its peer. When its timer takes the channel away in between it
+		// believes that they are two, and refuses. The second time there is none.
+		f.retry(o)
+		return
+	}
 	f.settle(false)
+}
+
+// retry has pion carry out the current order, o, once more.
+func (f *front) retry(o order) {
+	o.retried = true
+	f.pion.current = nil
+	f.pion.orders = append([]order{o}, f.pion.orders...)
 }
 
 func nonceOf(m *stun.Message) []byte {
