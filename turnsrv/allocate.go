@@ -19,25 +19,29 @@ func (f *front) allocate(r *request, a *allocation, grant credential.Grant, now 
 		if a.made == r.id {
 			return a.response
 		}
-		return f.refuseAllocate(r, stun.CodeAllocationMismatch, "5-tuple in use", now)
+		return f.refuseAllocate(r, stun.CodeAllocationMismatch, RefusedTupleInUse, now)
 	}
 	transport, ok := uint32Attribute(r.requestedTransport)
 	if !ok {
-		return f.refuseAllocate(r, stun.CodeBadRequest, "no transport requested", now)
+		return f.refuseAllocate(r, stun.CodeBadRequest, RefusedTransport, now)
 	}
 	if transport>>24 != protocolUDP {
-		return f.refuseAllocate(r, stun.CodeUnsupportedTransportProtocol, "transport not supported", now)
+		return f.refuseAllocate(r, stun.CodeUnsupportedTransportProtocol, RefusedTransport, now)
 	}
 	if r.dontFragment != nil && !relay.CanDontFragment {
 		r.unknown = append(r.unknown[:0], stun.AttrDontFragment)
-		return f.refuseUnknown(&r.origin, r.unknown)
+		return f.refuseUnknown(r, now)
 	}
 	request, code := f.relayRequest(r)
 	if code != 0 {
-		return f.refuseAllocate(r, code, "attributes", now)
+		reason := RefusedAttributes
+		if code == stun.CodeAddressFamilyNotSupported {
+			reason = RefusedFamily
+		}
+		return f.refuseAllocate(r, code, reason, now)
 	}
 	if f.server.draining.Load() {
-		return f.refuseAllocate(r, stun.CodeInsufficientCapacity, "draining", now)
+		return f.refuseAllocate(r, stun.CodeInsufficientCapacity, RefusedDraining, now)
 	}
 	families := []stun.Family{request.Family}
 	if r.additionalFamily != nil {
@@ -82,7 +86,7 @@ type allocateAnswer struct {
 type addressError struct {
 	family stun.Family
 	code   stun.ErrorCode
-	reason string // from a closed set
+	reason RefusalReason
 }
 
 // worst returns the failure that is the answer's when nothing was made: one that time may mend goes before 440, after
@@ -109,12 +113,12 @@ func (f *front) open(r *request, request relay.Request, grant credential.Grant, 
 		f.server.quota.give(grant.Subject, source)
 		switch {
 		case errors.Is(err, relay.ErrFamily):
-			return nil, &addressError{request.Family, stun.CodeAddressFamilyNotSupported, "family"}
+			return nil, &addressError{request.Family, stun.CodeAddressFamilyNotSupported, RefusedFamily}
 		case errors.Is(err, relay.ErrToken):
-			return nil, &addressError{request.Family, stun.CodeInsufficientCapacity, "reservation token"}
+			return nil, &addressError{request.Family, stun.CodeInsufficientCapacity, RefusedToken}
 		}
 		f.server.logRelayError(err, now)
-		return nil, &addressError{request.Family, stun.CodeInsufficientCapacity, "no relay port"}
+		return nil, &addressError{request.Family, stun.CodeInsufficientCapacity, RefusedNoPort}
 	}
 	made.relay = conn
 	made.family = stun.IPv6
@@ -134,14 +138,13 @@ func (f *front) opened(made *allocation, ok bool, answer *allocateAnswer, now ti
 	if !ok {
 		_ = made.relay.Close()
 		f.server.quota.give(made.subject, made.client.tuple.Client.Addr())
-		answer.failures = append(answer.failures, &addressError{made.family, stun.CodeInsufficientCapacity, "pion"})
+		answer.failures = append(answer.failures, &addressError{made.family, stun.CodeInsufficientCapacity, RefusedPion})
 		return
 	}
 	made.expires = now.Add(answer.lifetime)
 	made.pionExpires = now.Add(pionLifetime)
 	f.enter(made, now)
 	answer.made = append(answer.made, made)
-	f.server.counters.allocationsMade.Add(1)
 	f.server.emit(Event{
 		Kind: AllocationMade, Time: now, Tuple: made.client.tuple, Username: made.username,
 		Relayed: made.relay.Relayed(), Lifetime: answer.lifetime,
@@ -151,7 +154,7 @@ func (f *front) opened(made *allocation, ok bool, answer *allocateAnswer, now ti
 // answerAllocate builds the answer, RFC 8656 section 7.2.
 func (f *front) answerAllocate(answer *allocateAnswer, now time.Time) []byte {
 	for _, failure := range answer.failures {
-		f.emitRefused(&answer.origin, failure.code, failure.reason, now)
+		f.emitRefused(&answer.origin, answer.origin.username, failure.code, failure.reason, now)
 	}
 	if len(answer.made) == 0 {
 		return f.refuse(&answer.origin, answer.worst().code)
@@ -215,16 +218,9 @@ func (f *front) relayRequest(r *request) (request relay.Request, code stun.Error
 	return request, 0
 }
 
-func (f *front) refuseAllocate(r *request, code stun.ErrorCode, reason string, now time.Time) []byte {
-	f.emitRefused(&r.origin, code, reason, now)
+func (f *front) refuseAllocate(r *request, code stun.ErrorCode, reason RefusalReason, now time.Time) []byte {
+	f.emitRefused(&r.origin, r.origin.username, code, reason, now)
 	return f.refuse(&r.origin, code)
-}
-
-// emitRefused tells of an allocation that was not made, or of the half of one.
-func (f *front) emitRefused(o *origin, code stun.ErrorCode, reason string, now time.Time) {
-	f.server.emit(Event{
-		Kind: AllocationRefused, Time: now, Tuple: o.client.tuple, Username: o.username, Code: code, Reason: reason,
-	})
 }
 
 // clampLifetime returns the lifetime for a LIFETIME attribute, which may be absent or malformed: between the default and

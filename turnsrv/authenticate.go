@@ -43,7 +43,15 @@ func (f *front) authenticate(r *request, a *allocation, now time.Time) (grant cr
 	if key == nil && !f.server.guesses.mayRefuse(r, now) {
 		return grant, f.drop(DropGuess), false
 	}
-	if key == nil || !grant.Expires.IsZero() && !now.Before(grant.Expires) {
+	expired := !grant.Expires.IsZero() && !now.Before(grant.Expires)
+	if key == nil || expired {
+		if r.method == stun.MethodAllocate && len(r.username) <= maxUsernameLen {
+			reason := RefusedCredentials
+			if key != nil {
+				reason = RefusedExpired
+			}
+			f.emitRefused(&r.origin, string(r.username), stun.CodeUnauthenticated, reason, now)
+		}
 		return grant, f.challenge(&r.origin, stun.CodeUnauthenticated, now), false
 	}
 	r.origin.key, r.origin.username = key, string(r.username)

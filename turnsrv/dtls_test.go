@@ -149,8 +149,8 @@ func TestDTLSEndsWithItsClient(t *testing.T) {
 	}
 	select {
 	case e := <-ended:
-		if e.Reason != "connection closed" {
-			t.Errorf("the allocation ended because %s", e.Reason)
+		if e.End != EndedConnection {
+			t.Errorf("the allocation ended because %s", e.End)
 		}
 	case <-time.After(5 * time.Second):
 		t.Error("the allocation lives on")

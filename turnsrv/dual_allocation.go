@@ -58,7 +58,7 @@ func (f *front) current(from client, now time.Time) *allocation {
 	}
 	for relay := range a.relays() {
 		if !now.Before(relay.expires) {
-			f.end(relay, "expired", nil)
+			f.end(relay, EndedExpired, nil)
 		}
 	}
 	for relay := range a.relays() {

@@ -265,7 +265,7 @@ func TestT24HalvesExpireApart(t *testing.T) {
 		var ended []string
 		for _, e := range b.events {
 			if e.Kind == AllocationEnded {
-				ended = append(ended, e.Reason+" "+e.Relayed.Addr().String())
+				ended = append(ended, e.End.String()+" "+e.Relayed.Addr().String())
 			}
 		}
 		if !slices.Equal(ended, want) {

@@ -11,7 +11,7 @@ import (
 // EventKind tells events apart.
 type EventKind uint8
 
-// What happens to an allocation.
+// What happens to an allocation. Of a dual one each relayed address has events of its own.
 const (
 	AllocationMade EventKind = iota
 	AllocationRefused
@@ -34,17 +34,66 @@ func (k EventKind) String() string {
 	return "event"
 }
 
+// RefusalReason says why an Allocate request that came with credentials was refused.
+type RefusalReason uint8
+
+// Reasons, in the order in which they are looked for.
+const (
+	RefusedCredentials RefusalReason = iota // 401: unknown user, wrong password or realm
+	RefusedExpired                          // 401: the credential was good once
+	RefusedTupleInUse                       // 437: the 5-tuple has an allocation
+	RefusedTransport                        // 400 and 442: not UDP between relay and peer
+	RefusedAttributes                       // 400 and 420: malformed, contradictory or unknown ones
+	RefusedFamily                           // 440: there is no relay address of it
+	RefusedDraining                         // 508: Shutdown was called
+	RefusedTotalQuota                       // 486
+	RefusedUserQuota                        // 486
+	RefusedSourceQuota                      // 486
+	RefusedToken                            // 508: the reservation token is unknown or expired
+	RefusedNoPort                           // 508: no port is free, or the system has no more sockets
+	RefusedPion                             // 508: pion failed, which is a fault of ours
+	numRefusalReasons
+)
+
+// String returns the reason as a metric's label.
+func (r RefusalReason) String() string {
+	return [...]string{
+		"credentials", "expired", "tuple_in_use", "transport", "attributes", "family", "draining", "total_quota", "user_quota",
+		"source_quota", "reservation_token", "no_port", "pion",
+	}[r]
+}
+
+// EndReason says why an allocation ended.
+type EndReason uint8
+
+// Reasons.
+const (
+	EndedByClient   EndReason = iota // a Refresh request with lifetime 0
+	EndedExpired                     // nobody refreshed it
+	EndedConnection                  // the TCP or TLS connection, or the DTLS association, has ended
+	EndedServer                      // Server.Close was called, or the listening socket failed
+	EndedPion                        // pion gave it up, which is a fault of ours
+	numEndReasons
+)
+
+// String returns the reason as a metric's label.
+func (r EndReason) String() string {
+	return [...]string{"client", "expired", "connection_closed", "server_closed", "pion"}[r]
+}
+
 // Event is something that happened to an allocation.
 type Event struct {
-	Kind     EventKind
-	Time     time.Time
-	Tuple    FiveTuple
+	Kind  EventKind
+	Time  time.Time
+	Tuple FiveTuple
+	// Username is what the client says that it is. With RefusedCredentials nobody knows whether it is true.
 	Username string
 	Relayed  netip.AddrPort // zero for AllocationRefused
 
 	Lifetime time.Duration  // AllocationMade, AllocationRefreshed
 	Code     stun.ErrorCode // AllocationRefused
-	Reason   string         // AllocationRefused, AllocationEnded: why, from a closed set
+	Refusal  RefusalReason  // AllocationRefused
+	End      EndReason      // AllocationEnded
 	ToPeer   Traffic        // AllocationEnded
 	ToClient Traffic        // AllocationEnded
 }
@@ -63,11 +112,38 @@ func (e Event) LogValue() slog.Value {
 	case AllocationMade, AllocationRefreshed:
 		attrs = append(attrs, slog.Duration("lifetime", e.Lifetime))
 	case AllocationRefused:
-		attrs = append(attrs, slog.Int("code", int(e.Code)), slog.String("reason", e.Reason))
+		attrs = append(attrs, slog.Int("code", int(e.Code)), slog.String("reason", e.Refusal.String()))
 	case AllocationEnded:
-		attrs = append(attrs, slog.String("reason", e.Reason),
+		attrs = append(attrs, slog.String("reason", e.End.String()),
 			slog.Uint64("to_peer_bytes", e.ToPeer.Bytes), slog.Uint64("to_peer_packets", e.ToPeer.Packets),
 			slog.Uint64("to_client_bytes", e.ToClient.Bytes), slog.Uint64("to_client_packets", e.ToClient.Packets))
 	}
 	return slog.GroupValue(attrs...)
+}
+
+// emit counts an event and tells of it.
+func (s *Server) emit(e Event) {
+	switch c := &s.counters; e.Kind {
+	case AllocationMade:
+		c.made.Add(1)
+		c.live[e.Tuple.Transport].Add(1)
+	case AllocationRefused:
+		c.refused[e.Refusal].Add(1)
+	case AllocationRefreshed:
+		c.refreshed.Add(1)
+	case AllocationEnded:
+		c.ended[e.End].Add(1)
+		c.live[e.Tuple.Transport].Add(-1)
+	}
+	s.config.Logger.Debug(e.Kind.String(), "allocation", e)
+	if s.config.OnEvent != nil {
+		s.config.OnEvent(e)
+	}
+}
+
+// emitRefused tells of an Allocate request that was refused, or of the half of a dual allocation that was.
+func (f *front) emitRefused(o *origin, username string, code stun.ErrorCode, reason RefusalReason, now time.Time) {
+	f.server.emit(Event{
+		Kind: AllocationRefused, Time: now, Tuple: o.client.tuple, Username: username, Code: code, Refusal: reason,
+	})
 }

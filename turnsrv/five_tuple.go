@@ -11,6 +11,7 @@ const (
 	TCP
 	TLS
 	DTLS
+	numTransports
 )
 
 // String returns the transport's usual name.

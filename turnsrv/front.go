@@ -2,6 +2,7 @@ package turnsrv
 
 import (
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -65,7 +66,7 @@ func (f *front) fromClient(b []byte, from client, now time.Time) (answer, data [
 	}
 	r := &f.request
 	switch {
-	case message.Class == stun.ClassRequest && knownRequest(message.Method):
+	case message.Class == stun.ClassRequest && slices.Contains(requestMethods[:], message.Method):
 		r.read(message, from)
 		return f.answer(r, a, now), nil, nil
 	case message.Class == stun.ClassIndication && message.Method == stun.MethodSend:
@@ -78,14 +79,6 @@ func (f *front) fromClient(b []byte, from client, now time.Time) (answer, data [
 	return f.drop(DropUnexpected), nil, nil
 }
 
-func knownRequest(method stun.Method) bool {
-	switch method {
-	case stun.MethodBinding, stun.MethodAllocate, stun.MethodRefresh, stun.MethodCreatePermission, stun.MethodChannelBind:
-		return true
-	}
-	return false
-}
-
 // answer handles a request in the order of RFC 8489 section 6.3: authentication, unknown attributes, and what the method
 // asks. The answer is nil when pion has to do something first.
 func (f *front) answer(r *request, a *allocation, now time.Time) []byte {
@@ -93,14 +86,14 @@ func (f *front) answer(r *request, a *allocation, now time.Time) []byte {
 		if !f.mayAnswer(r, now) {
 			return nil
 		}
-		return f.binding(r)
+		return f.binding(r, now)
 	}
 	grant, refusal, ok := f.authenticate(r, a, now)
 	if !ok {
 		return refusal
 	}
 	if len(r.unknown) > 0 {
-		return f.refuseUnknown(&r.origin, r.unknown)
+		return f.refuseUnknown(r, now)
 	}
 	if r.method == stun.MethodAllocate {
 		return f.allocate(r, a, grant, now)

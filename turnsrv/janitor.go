@@ -28,7 +28,7 @@ func (f *front) enter(a *allocation, now time.Time) {
 }
 
 // end has pion end a. What follows is done when pion has: the answer, if any, goes to the client.
-func (f *front) end(a *allocation, reason string, answer func() []byte) {
+func (f *front) end(a *allocation, reason EndReason, answer func() []byte) {
 	if a.ending.Swap(true) {
 		return
 	}
@@ -42,14 +42,14 @@ func (f *front) end(a *allocation, reason string, answer func() []byte) {
 }
 
 // endAll has pion end the whole allocation that a is of.
-func (f *front) endAll(a *allocation, reason string) {
+func (f *front) endAll(a *allocation, reason EndReason) {
 	for relay := range a.relays() {
 		f.end(relay, reason, nil)
 	}
 }
 
 // ended forgets a, which pion has let go of.
-func (f *front) ended(a *allocation, reason string, now time.Time) {
+func (f *front) ended(a *allocation, reason EndReason, now time.Time) {
 	_ = a.relay.Close() // pion has done so, unless it failed
 	f.byHandle.Delete(&a.handle)
 	switch {
@@ -63,7 +63,7 @@ func (f *front) ended(a *allocation, reason string, now time.Time) {
 	f.server.quota.give(a.subject, a.client.tuple.Client.Addr())
 	f.server.emit(Event{
 		Kind: AllocationEnded, Time: now, Tuple: a.client.tuple, Username: a.username, Relayed: a.relay.Relayed(),
-		Reason: reason, ToPeer: a.toPeer.snapshot(), ToClient: a.toClient.snapshot(),
+		End: reason, ToPeer: a.toPeer.snapshot(), ToClient: a.toClient.snapshot(),
 	})
 }
 
@@ -88,7 +88,7 @@ func (f *front) janitor(now time.Time) {
 		for a := range one.relays() {
 			switch {
 			case !now.Before(a.expires):
-				f.end(a, "expired", nil)
+				f.end(a, EndedExpired, nil)
 			case a.pionExpires.Sub(now) < pionRenewal:
 				f.order(order{method: stun.MethodRefresh, allocation: a, lifetime: pionLifetime})
 				a.pionExpires = now.Add(pionLifetime)
@@ -165,7 +165,7 @@ func (f *front) readNotices(now time.Time) {
 			f.channelGone(a, n.channel, now)
 		case allocationGone:
 			a.ending.Store(true)
-			f.ended(a, "lost", now)
+			f.ended(a, EndedPion, now)
 		}
 	}
 }

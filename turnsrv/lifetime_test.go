@@ -131,7 +131,7 @@ func TestT39AllocationExpires(t *testing.T) {
 				return true
 			})
 		}
-		if last := b.events[len(b.events)-1]; last.Kind != AllocationEnded || last.Reason != "expired" || last.ToPeer.Packets != 1 {
+		if last := b.events[len(b.events)-1]; last.Kind != AllocationEnded || last.End != EndedExpired || last.ToPeer.Packets != 1 {
 			t.Errorf("last event %+v", last)
 		}
 		c.allocate()

@@ -147,6 +147,7 @@ func (f *front) settle(ok bool) {
 		return
 	}
 	if !ok {
+		f.server.counters.pionFailures.Add(1)
 		f.server.config.Logger.Error("pion refused a request of the front", "method", o.method.String())
 		if o.method == 0 {
 			// Without a nonce nothing can be ordered: do not ask for ever.

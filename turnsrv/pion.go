@@ -71,7 +71,7 @@ func (c pionConn) ReadFrom(p []byte) (int, net.Addr, error) {
 				return 0, nil, net.ErrClosed
 			}
 			for _, a := range f.allocations {
-				f.endAll(a, "server closed")
+				f.endAll(a, EndedServer)
 			}
 			continue
 		}
@@ -82,7 +82,7 @@ func (c pionConn) ReadFrom(p []byte) (int, net.Addr, error) {
 			continue
 		case errors.Is(err, errGone):
 			if a := f.allocations[from]; a != nil {
-				f.endAll(a, "connection closed")
+				f.endAll(a, EndedConnection)
 			}
 			continue
 		case err != nil:

@@ -43,22 +43,22 @@ func (q *quota) limit(max Quotas) {
 }
 
 // take counts one more allocation for subject at client and returns which quota has no room for it, if there is one.
-func (q *quota) take(subject string, client netip.Addr) (reached string, ok bool) {
+func (q *quota) take(subject string, client netip.Addr) (reached RefusalReason, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	source := sourceHost(client)
 	switch {
 	case q.max.MaxAllocations > 0 && q.total >= q.max.MaxAllocations:
-		return "total quota", false
+		return RefusedTotalQuota, false
 	case q.max.MaxAllocationsPerUser > 0 && q.bySubject[subject] >= q.max.MaxAllocationsPerUser:
-		return "user quota", false
+		return RefusedUserQuota, false
 	case q.max.MaxAllocationsPerSource > 0 && q.bySource[source] >= q.max.MaxAllocationsPerSource:
-		return "source quota", false
+		return RefusedSourceQuota, false
 	}
 	q.total++
 	q.bySubject[subject]++
 	q.bySource[source]++
-	return "", true
+	return 0, true
 }
 
 // give undoes one take.

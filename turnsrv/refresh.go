@@ -28,9 +28,9 @@ func (f *front) refresh(r *request, a *allocation, now time.Time) []byte {
 	o, last := r.origin, len(relays)-1
 	if ok && wanted == 0 {
 		for _, relay := range relays[:last] {
-			f.end(relay, "client", nil)
+			f.end(relay, EndedByClient, nil)
 		}
-		f.end(relays[last], "client", func() []byte { return f.refreshed(&o, 0) })
+		f.end(relays[last], EndedByClient, func() []byte { return f.refreshed(&o, 0) })
 		return nil
 	}
 	lifetime, failed := f.clampLifetime(r.lifetime), false

@@ -36,11 +36,14 @@ func (f *front) refuse(o *origin, code stun.ErrorCode) []byte {
 	return f.finish(o)
 }
 
-// refuseUnknown builds the 420 that names what was not understood, RFC 8489 section 6.3.1.
-func (f *front) refuseUnknown(o *origin, unknown []stun.AttrType) []byte {
-	f.startError(o, stun.CodeUnknownAttribute, stun.CodeUnknownAttribute.Reason())
-	f.out.UnknownAttributes(unknown)
-	return f.finish(o)
+// refuseUnknown builds the 420 that names r.unknown as not understood, RFC 8489 section 6.3.1.
+func (f *front) refuseUnknown(r *request, now time.Time) []byte {
+	if r.method == stun.MethodAllocate {
+		f.emitRefused(&r.origin, r.origin.username, stun.CodeUnknownAttribute, RefusedAttributes, now)
+	}
+	f.startError(&r.origin, stun.CodeUnknownAttribute, stun.CodeUnknownAttribute.Reason())
+	f.out.UnknownAttributes(r.unknown)
+	return f.finish(&r.origin)
 }
 
 // challenge builds a 401 or 438 with the realm and a nonce, RFC 8489 section 9.2.4. The reason phrase is for people who
@@ -58,12 +61,12 @@ func (f *front) challenge(o *origin, code stun.ErrorCode, now time.Time) []byte 
 			break
 		}
 	}
-	f.server.countError(o.method, code)
+	f.server.counters.respond(o.method, code)
 	return f.out.Bytes()
 }
 
 func (f *front) startError(o *origin, code stun.ErrorCode, reason string) {
 	f.out.Start(o.method, stun.ClassError, o.id)
 	f.out.ErrorCode(code, reason)
-	f.server.countError(o.method, code)
+	f.server.counters.respond(o.method, code)
 }

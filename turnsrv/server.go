@@ -43,8 +43,7 @@ type Server struct {
 	mu     sync.Mutex // guards what follows
 	closed bool
 	fronts map[*front]func() // how to stop each one
-	errors map[ErrorResponse]uint64
-	served sync.WaitGroup // Serve methods that have not returned
+	served sync.WaitGroup    // Serve methods that have not returned
 }
 
 // New returns a Server that does nothing yet.
@@ -61,7 +60,6 @@ func New(config Config) (*Server, error) {
 		guesses:  guesses{burst: config.MaxGuesses},
 		builders: sync.Pool{New: func() any { return new(stun.Builder) }},
 		fronts:   make(map[*front]func()),
-		errors:   make(map[ErrorResponse]uint64),
 	}
 	_, _ = rand.Read(s.pionKey[:]) // never fails
 	_, _ = rand.Read(s.decoy[:])
@@ -214,37 +212,12 @@ func (s *Server) SetQuotas(q Quotas) {
 // Allocations returns the number of live allocations.
 func (s *Server) Allocations() int { return s.quota.count() }
 
-// Counters returns what the server has done so far.
+// Counters returns what the server has done so far. It takes no lock that a packet waits for: it may be called as
+// often as one likes.
 func (s *Server) Counters() Counters {
-	c := Counters{
-		Allocations:     s.quota.count(),
-		Streams:         int(s.counters.streams.Load()),
-		AllocationsMade: s.counters.allocationsMade.Load(),
-		ToPeer:          s.counters.toPeer.snapshot(),
-		ToClient:        s.counters.toClient.snapshot(),
-		Dropped:         make(map[DropReason]uint64, numDropReasons),
-	}
-	for reason := range numDropReasons {
-		c.Dropped[reason] = s.counters.dropped[reason].Load()
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c.Errors = maps.Clone(s.errors)
+	c := s.counters.snapshot()
+	c.Allocations = s.quota.count()
 	return c
-}
-
-func (s *Server) countError(method stun.Method, code stun.ErrorCode) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.errors[ErrorResponse{method, code}]++
-}
-
-// emit tells of an event.
-func (s *Server) emit(e Event) {
-	s.config.Logger.Debug(e.Kind.String(), "allocation", e)
-	if s.config.OnEvent != nil {
-		s.config.OnEvent(e)
-	}
 }
 
 // logRefusedPeer tells the operator, now and then, that a rule refuses peers that clients want.

@@ -114,7 +114,7 @@ func TestConnectionEndsItsAllocation(t *testing.T) {
 		if err := end(c.conn.(*net.TCPConn)); err != nil {
 			t.Fatal(err)
 		}
-		if e := <-ended; e.Reason != "connection closed" || e.Tuple.Transport != TCP {
+		if e := <-ended; e.End != EndedConnection || e.Tuple.Transport != TCP {
 			t.Errorf("event %+v", e)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mailturn/mailturn/framework/certs"
@@ -17,14 +18,14 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/relay"
 )
 
-// Endpoint is a TURN endpoint. Its methods are not safe for concurrent use.
+// Endpoint is a TURN endpoint. Its methods are not safe for concurrent use, except Counters.
 type Endpoint struct {
 	config Config
 	logger *slog.Logger
 	certs  *certs.Store // nil without TLS
 
 	secrets   *secrets
-	server    *turnsrv.Server
+	server    atomic.Pointer[turnsrv.Server] // nil before Start
 	allocator *relay.Allocator
 	addresses []relay.Address
 	sockets   []socket
@@ -74,7 +75,8 @@ func (e *Endpoint) Start(context.Context) error {
 	if err := e.bind(); err != nil {
 		return errors.Join(err, e.closeSockets(), server.Close(), allocator.Close())
 	}
-	e.server, e.allocator, e.addresses = server, allocator, addresses
+	e.allocator, e.addresses = allocator, addresses
+	e.server.Store(server)
 	for _, s := range e.sockets {
 		e.serving.Go(func() {
 			if err := s.serve(server); err != nil && !errors.Is(err, turnsrv.ErrServerClosed) {
@@ -131,6 +133,15 @@ func (e *Endpoint) announce(addresses []relay.Address, policy *peer.Policy) {
 	}
 }
 
+// Counters returns what the endpoint has done since Start, for a monitoring system, and false before that.
+func (e *Endpoint) Counters() (turnsrv.Counters, bool) {
+	server := e.server.Load()
+	if server == nil {
+		return turnsrv.Counters{}, false
+	}
+	return server.Counters(), true
+}
+
 // limit is a configured value as turnsrv has it, where zero stands for the default and less for none.
 func limit[T int | time.Duration](v T) T {
 	if v == 0 {
@@ -142,13 +153,14 @@ func limit[T int | time.Duration](v T) T {
 // Shutdown refuses new allocations, lets running calls go on for the configured drain_timeout or until ctx is done, and
 // then ends them.
 func (e *Endpoint) Shutdown(ctx context.Context) error {
-	if e.server == nil {
+	server := e.server.Load()
+	if server == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, e.config.DrainTimeout)
 	defer cancel()
 	start := time.Now()
-	err := e.server.Shutdown(ctx)
+	err := server.Shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
 		e.logger.Info("calls cut at the end of the drain", "duration", time.Since(start).Round(time.Millisecond))
 		err = nil

@@ -12,8 +12,10 @@ import (
 	"time"
 
 	"github.com/mailturn/mailturn/framework/listen"
+	"github.com/mailturn/mailturn/turnsrv"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 	"github.com/mailturn/mailturn/turnsrv/peer"
+	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
 func loopback(listens ...listen.Addr) Config {
@@ -163,5 +165,35 @@ func TestWildcardRelayAddressIsThisMachines(t *testing.T) {
 		if !slices.Contains(local, address.Advertise) {
 			t.Errorf("%v is no address of this machine, which has %v", address.Advertise, local)
 		}
+	}
+}
+
+// TestCounters has a client refused and looks it up, as a monitoring system does.
+func TestCounters(t *testing.T) {
+	c := loopback(listen.Addr{Scheme: "udp", Host: "127.0.0.1"})
+	e, err := New(c, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := e.Counters(); ok {
+		t.Error("there are counters before Start")
+	}
+	e = started(t, c)
+	conn, err := net.Dial("udp", e.sockets[0].packets.LocalAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	var b stun.Builder
+	b.Start(stun.MethodAllocate, stun.ClassRequest, stun.TransactionID{1})
+	if _, err := conn.Write(b.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Read(make([]byte, 100)); err != nil {
+		t.Fatal(err)
+	}
+	got, ok := e.Counters()
+	if n := got.Errors[turnsrv.ErrorResponse{Method: stun.MethodAllocate, Code: stun.CodeUnauthenticated}]; !ok || n != 1 {
+		t.Errorf("%d answers with 401 were counted, want 1", n)
 	}
 }

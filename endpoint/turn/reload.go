@@ -86,7 +86,7 @@ func (e *Endpoint) Reload(c Config) error {
 	}
 	e.secrets.verifier.Store(verifier)
 	e.allocator.SetPeers(policy)
-	e.server.SetQuotas(c.Quotas)
+	e.server.Load().SetQuotas(c.Quotas)
 	e.config = c
 	return nil
 }
