@@ -146,7 +146,7 @@ func (f *front) opened(made *allocation, ok bool, answer *allocateAnswer, now ti
 	f.enter(made, now)
 	answer.made = append(answer.made, made)
 	f.server.emit(Event{
-		Kind: AllocationMade, Time: now, Tuple: made.client.tuple, Username: made.username,
+		Kind: AllocationMade, Time: now, Tuple: made.client.tuple, Username: made.username, Subject: made.subject,
 		Relayed: made.relay.Relayed(), Lifetime: answer.lifetime,
 	})
 }
@@ -154,7 +154,7 @@ func (f *front) opened(made *allocation, ok bool, answer *allocateAnswer, now ti
 // answerAllocate builds the answer, RFC 8656 section 7.2.
 func (f *front) answerAllocate(answer *allocateAnswer, now time.Time) []byte {
 	for _, failure := range answer.failures {
-		f.emitRefused(&answer.origin, answer.origin.username, failure.code, failure.reason, now)
+		f.emitRefused(&answer.origin, failure.code, failure.reason, now)
 	}
 	if len(answer.made) == 0 {
 		return f.refuse(&answer.origin, answer.worst().code)
@@ -219,7 +219,7 @@ func (f *front) relayRequest(r *request) (request relay.Request, code stun.Error
 }
 
 func (f *front) refuseAllocate(r *request, code stun.ErrorCode, reason RefusalReason, now time.Time) []byte {
-	f.emitRefused(&r.origin, r.origin.username, code, reason, now)
+	f.emitRefused(&r.origin, code, reason, now)
 	return f.refuse(&r.origin, code)
 }
 

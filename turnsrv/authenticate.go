@@ -11,7 +11,7 @@ import (
 const maxUsernameLen = 508
 
 // authenticate verifies a request by the long-term credential mechanism, RFC 8489 section 9.2.4. a is the allocation of
-// the client's 5-tuple, or nil. If ok is true, r.key and r.origin.username are set. Otherwise the request is refused with
+// the client's 5-tuple, or nil. If ok is true, the key, username and subject of r.origin are set. Otherwise the request is refused with
 // answer, or with nothing if answer is nil.
 //
 // The nonce is looked at before the password, against the order of the section: a request that was not provoked by an
@@ -50,11 +50,12 @@ func (f *front) authenticate(r *request, a *allocation, now time.Time) (grant cr
 			if key != nil {
 				reason = RefusedExpired
 			}
-			f.emitRefused(&r.origin, string(r.username), stun.CodeUnauthenticated, reason, now)
+			r.origin.username, r.origin.subject = string(r.username), grant.Subject
+			f.emitRefused(&r.origin, stun.CodeUnauthenticated, reason, now)
 		}
 		return grant, f.challenge(&r.origin, stun.CodeUnauthenticated, now), false
 	}
-	r.origin.key, r.origin.username = key, string(r.username)
+	r.origin.key, r.origin.username, r.origin.subject = key, string(r.username), grant.Subject
 	return grant, nil, true
 }
 

@@ -88,6 +88,7 @@ type Event struct {
 	Tuple FiveTuple
 	// Username is what the client says that it is. With RefusedCredentials nobody knows whether it is true.
 	Username string
+	Subject  string         // of the credential, as quotas count it: see credential.Grant. Empty with RefusedCredentials
 	Relayed  netip.AddrPort // zero for AllocationRefused
 
 	Lifetime time.Duration  // AllocationMade, AllocationRefreshed
@@ -104,6 +105,9 @@ func (e Event) LogValue() slog.Value {
 		slog.String("client", e.Tuple.Client.String()),
 		slog.String("transport", e.Tuple.Transport.String()),
 		slog.String("username", e.Username),
+	}
+	if e.Subject != "" && e.Subject != e.Username {
+		attrs = append(attrs, slog.String("account", e.Subject))
 	}
 	if e.Relayed.IsValid() {
 		attrs = append(attrs, slog.String("relay", e.Relayed.String()))
@@ -142,8 +146,9 @@ func (s *Server) emit(e Event) {
 }
 
 // emitRefused tells of an Allocate request that was refused, or of the half of a dual allocation that was.
-func (f *front) emitRefused(o *origin, username string, code stun.ErrorCode, reason RefusalReason, now time.Time) {
+func (f *front) emitRefused(o *origin, code stun.ErrorCode, reason RefusalReason, now time.Time) {
 	f.server.emit(Event{
-		Kind: AllocationRefused, Time: now, Tuple: o.client.tuple, Username: username, Code: code, Refusal: reason,
+		Kind: AllocationRefused, Time: now, Tuple: o.client.tuple, Username: o.username, Subject: o.subject,
+		Code: code, Refusal: reason,
 	})
 }

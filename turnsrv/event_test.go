@@ -89,7 +89,7 @@ func TestRefusalsAreEvents(t *testing.T) {
 			c.want(c.request(stun.MethodAllocate, test.sets...), test.code)
 			got := events.take()
 			if len(got) != 1 || got[0].Kind != AllocationRefused || got[0].Refusal != test.reason || got[0].Code != test.code ||
-				got[0].Username != test.cred.Username || got[0].Tuple.Client != addrPortOf(c.conn.LocalAddr()) {
+				got[0].Username != test.cred.Username || (got[0].Subject == "") != (test.reason == RefusedCredentials) || got[0].Tuple.Client != addrPortOf(c.conn.LocalAddr()) {
 				t.Errorf("events %+v", got)
 			}
 			after := server.Counters()
@@ -170,8 +170,12 @@ func TestEventsOfALife(t *testing.T) {
 	config := testConfig(t)
 	config.OnEvent = events.record
 	config.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	var accounts credential.Accounts
+	secret := credential.NewSecret([]byte(testSecret))
+	config.Authenticator = credential.Verifier{Secrets: []credential.Secret{secret}, Accounts: &accounts}
 	server := startServer(t, config)
 	c := dial(t, "tcp", server.tcp)
+	c.use(accounts.Issue(credential.Issuer{Secret: secret, TTL: time.Hour}, "alice@example.org", time.Now()))
 	relayed := c.allocate()
 	far := addrPortOf(echo(t))
 	c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(far)), 0)
@@ -187,9 +191,9 @@ func TestEventsOfALife(t *testing.T) {
 	once := Traffic{Packets: 1, Bytes: 10}
 	name := c.credential.Username
 	want := []Event{
-		{Kind: AllocationMade, Tuple: tuple, Username: name, Relayed: relayed, Lifetime: 10 * time.Minute},
-		{Kind: AllocationRefreshed, Tuple: tuple, Username: name, Relayed: relayed, Lifetime: 777 * time.Second},
-		{Kind: AllocationEnded, Tuple: tuple, Username: name, Relayed: relayed, End: EndedByClient, ToPeer: once, ToClient: once},
+		{Kind: AllocationMade, Tuple: tuple, Username: name, Subject: "alice@example.org", Relayed: relayed, Lifetime: 10 * time.Minute},
+		{Kind: AllocationRefreshed, Tuple: tuple, Username: name, Subject: "alice@example.org", Relayed: relayed, Lifetime: 777 * time.Second},
+		{Kind: AllocationEnded, Tuple: tuple, Username: name, Subject: "alice@example.org", Relayed: relayed, End: EndedByClient, ToPeer: once, ToClient: once},
 	}
 	got := events.take()
 	for i := range got {
@@ -212,9 +216,9 @@ func TestEventsOfALife(t *testing.T) {
 	}
 	for _, line := range []string{
 		`msg="allocation made" allocation.client=` + tuple.Client.String() + ` allocation.transport=TCP allocation.username=` + name +
-			` allocation.relay=` + relayed.String() + ` allocation.lifetime=10m0s`,
+			` allocation.account=alice@example.org allocation.relay=` + relayed.String() + ` allocation.lifetime=10m0s`,
 		`msg="allocation ended" allocation.client=` + tuple.Client.String() + ` allocation.transport=TCP allocation.username=` + name +
-			` allocation.relay=` + relayed.String() + ` allocation.reason=client allocation.to_peer_bytes=10 allocation.to_peer_packets=1` +
+			` allocation.account=alice@example.org allocation.relay=` + relayed.String() + ` allocation.reason=client allocation.to_peer_bytes=10 allocation.to_peer_packets=1` +
 			` allocation.to_client_bytes=10 allocation.to_client_packets=1`,
 	} {
 		if !strings.Contains(log.String(), line) {

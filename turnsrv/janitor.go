@@ -62,7 +62,7 @@ func (f *front) ended(a *allocation, reason EndReason, now time.Time) {
 	}
 	f.server.quota.give(a.subject, a.client.tuple.Client.Addr())
 	f.server.emit(Event{
-		Kind: AllocationEnded, Time: now, Tuple: a.client.tuple, Username: a.username, Relayed: a.relay.Relayed(),
+		Kind: AllocationEnded, Time: now, Tuple: a.client.tuple, Username: a.username, Subject: a.subject, Relayed: a.relay.Relayed(),
 		End: reason, ToPeer: a.toPeer.snapshot(), ToClient: a.toClient.snapshot(),
 	})
 }

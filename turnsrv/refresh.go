@@ -39,7 +39,7 @@ func (f *front) refresh(r *request, a *allocation, now time.Time) []byte {
 			if ok {
 				relay.expires, relay.pionExpires = now.Add(lifetime), now.Add(pionLifetime)
 				f.server.emit(Event{
-					Kind: AllocationRefreshed, Time: now, Tuple: o.client.tuple, Username: relay.username,
+					Kind: AllocationRefreshed, Time: now, Tuple: o.client.tuple, Username: relay.username, Subject: relay.subject,
 					Relayed: relay.relay.Relayed(), Lifetime: lifetime,
 				})
 			}

@@ -23,6 +23,7 @@ type origin struct {
 	size        int    // of the request in bytes
 	key         []byte // what the request was signed with; nil until it was verified
 	username    string // of the key
+	subject     string // of username: see credential.Grant
 }
 
 // request is one message of a client with its attributes sorted out. Where an attribute occurs twice the first counts,

@@ -39,7 +39,7 @@ func (f *front) refuse(o *origin, code stun.ErrorCode) []byte {
 // refuseUnknown builds the 420 that names r.unknown as not understood, RFC 8489 section 6.3.1.
 func (f *front) refuseUnknown(r *request, now time.Time) []byte {
 	if r.method == stun.MethodAllocate {
-		f.emitRefused(&r.origin, r.origin.username, stun.CodeUnknownAttribute, RefusedAttributes, now)
+		f.emitRefused(&r.origin, stun.CodeUnknownAttribute, RefusedAttributes, now)
 	}
 	f.startError(&r.origin, stun.CodeUnknownAttribute, stun.CodeUnknownAttribute.Reason())
 	f.out.UnknownAttributes(r.unknown)

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/mailturn/mailturn/framework/module"
+	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
 // service is a setup that runs. It belongs to the goroutine of serve.
@@ -15,11 +16,14 @@ type service struct {
 	setup   *setup
 	group   module.Group
 	running map[string]module.Endpoint // by the String of its part
+
+	accounts credential.Accounts // outlives reloads: credentials do
 }
 
 // newService builds the endpoints.
 func newService(s *setup, logger *slog.Logger) (*service, error) {
 	r := &service{logger: logger, setup: s, running: make(map[string]module.Endpoint)}
+	s.share(&r.accounts)
 	for _, p := range s.parts() {
 		endpoint, err := p.build(logger)
 		if err != nil {
@@ -60,6 +64,7 @@ func (r *service) apply(s *setup) error {
 	if err := r.needsRestart(s); err != nil {
 		return err
 	}
+	s.share(&r.accounts)
 	for _, p := range s.parts() {
 		if err := p.reload(r.running[p.String()]); err != nil {
 			return fmt.Errorf("%v: %w", p, err)

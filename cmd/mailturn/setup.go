@@ -121,6 +121,16 @@ func (s *setup) link() hcl.Diagnostics {
 	return diags
 }
 
+// share lets the relay for which the others issue credentials know to whom.
+func (s *setup) share(accounts *credential.Accounts) {
+	for _, c := range s.issuers() {
+		c.Accounts = accounts
+	}
+	if len(s.relays) > 0 {
+		s.relays[0].Accounts = accounts
+	}
+}
+
 // prepare makes what the configuration leaves to be generated, a secret and a certificate, or takes over what an earlier
 // run has made. It returns what it made, for people to read.
 func (s *setup) prepare(now time.Time) (made []string, err error) {

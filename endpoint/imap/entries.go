@@ -33,18 +33,18 @@ func (e *liveEntries) set(config *Config) {
 }
 
 // Entries implements imapext.Entries.
-func (e *liveEntries) Entries(imapext.Session) []metadata.Entry {
-	return e.present.Load().issue(time.Now())
+func (e *liveEntries) Entries(s imapext.Session) []metadata.Entry {
+	return e.present.Load().issue(s.Account, time.Now())
 }
 
-// issue returns the annotations, with a credential issued now. A relay without TLS leaves /shared/vendor/deltachat/turns
-// without a value, and ours all the same: the backend's value could only be one that a user has written there. When TURN
+// issue returns the annotations, with a credential issued to account now. A relay without TLS leaves
+// /shared/vendor/deltachat/turns without a value, and ours all the same: the backend's value could only be one that a user has written there. When TURN
 // is disabled, both entries are the backend's own affair.
-func (e *serverEntries) issue(now time.Time) []metadata.Entry {
+func (e *serverEntries) issue(account string, now time.Time) []metadata.Entry {
 	if !e.turn.Enable.V {
 		return e.configured
 	}
-	turn, turns := e.turn.Values(e.turn.Issue(now))
+	turn, turns := e.turn.Values(e.turn.IssueTo(account, now))
 	turnsValue := metadata.NIL
 	if turns != "" {
 		turnsValue = metadata.String(turns)

@@ -20,10 +20,25 @@ type Config struct {
 	Secrets   config.Value[[]credential.Secret]
 	TTL       config.Value[time.Duration]
 	PreferTLS config.Value[bool] // both entries carry TLSPort
+
+	// Accounts remembers for the relay of this process to whom credentials are issued. The caller puts it here; with nil
+	// nobody is remembered.
+	Accounts *credential.Accounts
 }
 
-// Issue returns a credential made now under the first secret, of which there must be one. See credential.Issuer.
-func (c Config) Issue(now time.Time) credential.Credential { return c.IssueFor("", now) }
+// Issue returns a credential made now under the first secret, of which there must be one, for somebody who is not known. Its
+// user name is a bare number.
+func (c Config) Issue(now time.Time) credential.Credential { return c.IssueTo("", now) }
+
+// IssueTo returns a credential as Issue does, by which the relay of this process knows account, and which that account alone
+// has: see credential.Accounts.
+func (c Config) IssueTo(account string, now time.Time) credential.Credential {
+	issuer := credential.Issuer{Secret: c.Secrets.V[0], TTL: c.TTL.V}
+	if c.Accounts == nil {
+		return issuer.Issue(now)
+	}
+	return c.Accounts.Issue(issuer, account, now)
+}
 
 // IssueFor returns a credential as Issue does, with user in its name: see credential.Issuer.
 func (c Config) IssueFor(user string, now time.Time) credential.Credential {

@@ -204,7 +204,7 @@ func TestLinkSecrets(t *testing.T) {
 }
 
 func TestCheckRefresh(t *testing.T) {
-	for ttl, want := range map[string]int{"43200": 1, "12h1s": 0, "60": 1} {
+	for ttl, want := range map[string]int{"43200": 1, "13h": 1, "13h21m": 0, "60": 1} {
 		c, _ := decode(t, "\n  turn_ttl = \""+ttl+"\"")
 		if diags := c.CheckRefresh(); len(diags) != want || diags.HasErrors() {
 			t.Errorf("turn_ttl %s: %v", ttl, diags)
@@ -242,5 +242,24 @@ func TestHostname(t *testing.T) {
 		if got := isHostname(host); got != want {
 			t.Errorf("%q: got %v, want %v", host, got, want)
 		}
+	}
+}
+
+// TestIssueTo wants a credential to be remembered where there is a memory, and to be good all the same where there is none.
+func TestIssueTo(t *testing.T) {
+	c, _ := decode(t, "")
+	c.Secrets.V = []credential.Secret{credential.NewSecret([]byte("correct horse battery staple"))}
+	now := time.Unix(1758650868, 0)
+	if got, want := c.IssueTo("alice@example.org", now), c.Issue(now); got != want {
+		t.Errorf("without a memory got %v, want %v", got, want)
+	}
+	c.Accounts = new(credential.Accounts)
+	issued := c.IssueTo("alice@example.org", now)
+	if account, ok := c.Accounts.Account(issued.Username); !ok || account != "alice@example.org" {
+		t.Errorf("%v is of %q, %v", issued, account, ok)
+	}
+	// Somebody unknown never has the same name.
+	if other := c.Issue(issued.Expires.Add(-c.TTL.V)); other.Username == issued.Username {
+		t.Errorf("%v is issued to somebody else too", other)
 	}
 }

@@ -24,7 +24,7 @@ const (
 // embeds it.
 type CredentialSchema struct {
 	TurnSecret config.Value[[]credential.Secret] `hcl:"turn_secret" secret:"true" default:"the TURN endpoint's" doc:"Secret shared with the relay, from which passwords are computed: a string, file(PATH), env(NAME), or a list of them, of which the first one issues."`
-	TurnTTL    config.Value[time.Duration]       `hcl:"turn_ttl" default:"120h" doc:"How long an issued credential is good for. Delta Chat asks for a new one when fewer than 12 hours are left, and a phone that gets no mail does not ask, so let it be days."`
+	TurnTTL    config.Value[time.Duration]       `hcl:"turn_ttl" default:"120h" doc:"How long an issued credential is good for, or up to a tenth less: accounts are told apart by the second in which their credentials expire. Delta Chat asks for a new one when fewer than 12 hours are left, and a phone that gets no mail does not ask, so let it be days."`
 }
 
 // Schema are the attributes of a door that also says where the relay is. The door's own schema embeds it.
@@ -73,11 +73,11 @@ func DecodeCredential(s CredentialSchema) (c Config, diags hcl.Diagnostics) {
 
 // CheckRefresh warns of a lifetime with which Delta Chat gets along badly. It is for the doors at which it knocks.
 func (c *Config) CheckRefresh() hcl.Diagnostics {
-	if c.TTL.V < time.Second || c.TTL.V > refreshBefore {
+	if c.TTL.V < time.Second || (credential.Issuer{TTL: c.TTL.V}).ShortestTTL() > refreshBefore {
 		return nil
 	}
 	return hcl.Diagnostics{config.WithHint(config.Warnf(c.TTL.Range, "Credentials are short-lived",
-		"turn_ttl is %v: Delta Chat asks for a new one when 12h or less are left, so it would ask on every turn of its loop, and a quiet phone would call with an expired one.", c.TTL.V),
+		"turn_ttl is %v, and for some accounts a tenth less: Delta Chat asks for a new one when 12h or less are left, so it would ask on every turn of its loop, and a quiet phone would call with an expired one.", c.TTL.V),
 		"use days: 120h is the default")}
 }
 

@@ -25,7 +25,7 @@ func newVerifier(c Config) (*credential.Verifier, error) {
 			return nil, fmt.Errorf("user %q: %w", name, err)
 		}
 	}
-	return &credential.Verifier{Secrets: c.Secrets, Users: users}, nil
+	return &credential.Verifier{Secrets: c.Secrets, Users: users, Accounts: c.Accounts}, nil
 }
 
 // Lookup implements turnsrv.Authenticator.

@@ -46,12 +46,18 @@ func (i Issuer) Issue(now time.Time) Credential { return i.IssueFor("", now) }
 // IssueFor returns a credential as Issue does, with ":" and user behind the expiry in its user name, unless user is empty.
 // That is the form of the TURN REST API (draft-uberti-behave-turn-rest-00 section 2.2); Delta Chat cannot parse it.
 func (i Issuer) IssueFor(user string, now time.Time) Credential {
-	expires := time.Unix(now.Add(i.TTL).Unix(), 0).UTC()
-	username := strconv.FormatInt(expires.Unix(), 10)
-	if user != "" {
-		username += ":" + user
+	second := now.Add(i.TTL).Unix()
+	if user == "" {
+		return i.at(second)
 	}
-	return Credential{Username: username, Password: Password(i.Secret, username), Expires: expires}
+	return i.named(strconv.FormatInt(second, 10)+":"+user, second)
+}
+
+// at returns the credential that expires at a second since the Unix epoch and has that for its user name.
+func (i Issuer) at(second int64) Credential { return i.named(strconv.FormatInt(second, 10), second) }
+
+func (i Issuer) named(username string, expires int64) Credential {
+	return Credential{Username: username, Password: Password(i.Secret, username), Expires: time.Unix(expires, 0).UTC()}
 }
 
 // Password returns the password that belongs to username: base64(HMAC-SHA1(secret, username)) with padding.

@@ -9,7 +9,8 @@ type Grant struct {
 	Keys [][]byte
 	// Expires is the moment from which the credential starts nothing new. The zero time never expires.
 	Expires time.Time
-	// Subject is whom a quota counts: the user name without its time stamp, or all of it if nothing else is in it.
+	// Subject is whom a quota counts: the user name without its time stamp, or, if nothing else is in it, the account that
+	// it was issued to, or all of the user name if that is not known.
 	Subject string
 }
 
@@ -19,6 +20,8 @@ type Verifier struct {
 	Secrets []Secret
 	// Users go first. They are of one realm, which must be the only one that is looked up.
 	Users Users
+	// Accounts, if not nil, knows whose user names those are that only tell when they expire.
+	Accounts *Accounts
 }
 
 // Lookup returns the grant for username in realm, and false if the name is no static user's and has not the form of an
@@ -32,7 +35,10 @@ func (v Verifier) Lookup(username, realm string) (Grant, bool) {
 		return Grant{}, false
 	}
 	if user == "" {
-		user = username
+		var known bool
+		if user, known = v.Accounts.Account(username); !known {
+			user = username
+		}
 	}
 	grant := Grant{Expires: expires, Subject: user, Keys: make([][]byte, 0, len(v.Secrets))}
 	for _, secret := range v.Secrets {
