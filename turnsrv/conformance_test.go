@@ -3,8 +3,12 @@ package turnsrv
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -89,8 +93,10 @@ func TestT12Unauthenticated(t *testing.T) {
 
 func TestT19AnotherRealm(t *testing.T) {
 	c, _ := udpClient(t, testConfig(t))
-	c.want(c.request(stun.MethodRefresh), 437)
+	c.challenge()
 	c.realm = "example.com" // while the key is that of our realm
+	c.want(c.request(stun.MethodRefresh), 401)
+	c.use(c.credential) // with the key of the other one
 	c.want(c.request(stun.MethodAllocate, transportUDP), 401)
 }
 
@@ -111,12 +117,12 @@ func TestCredentialForms(t *testing.T) {
 
 func TestT13ErrorsAreComplete(t *testing.T) {
 	c, _ := udpClient(t, testConfig(t))
-	c.allocate()
+	c.challenge()
 	// want looks at integrity and reason. FINGERPRINT comes back when it was sent.
 	fingerprint := func(b *stun.Builder) { b.Fingerprint() }
 	for _, sets := range [][]set{{c.sign}, {c.sign, fingerprint}} {
-		c.write(c.message(stun.MethodCreatePermission, stun.ClassRequest, sets...))
-		if a := c.want(c.answer(stun.MethodCreatePermission), 400); a.HasFingerprint != (len(sets) == 2) {
+		c.write(c.message(stun.MethodAllocate, stun.ClassRequest, sets...)) // without REQUESTED-TRANSPORT
+		if a := c.want(c.answer(stun.MethodAllocate), 400); a.HasFingerprint != (len(sets) == 2) {
 			t.Errorf("FINGERPRINT %v to a request with %d", a.HasFingerprint, len(sets)-1)
 		}
 	}
@@ -184,6 +190,7 @@ func TestT17NoAllocation(t *testing.T) {
 	c.want(c.request(stun.MethodCreatePermission, peerAddr(publicPeer)), 437)
 	c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(publicPeer)), 437)
 	c.allocate()
+	c.want(c.request(stun.MethodAllocate, transportUDP), 437)
 	if a := c.want(c.request(stun.MethodRefresh, lifetime(0)), 0); a.lifetime() != 0 {
 		t.Errorf("Refresh with lifetime 0 answered %v", a.lifetime())
 	}
@@ -373,23 +380,22 @@ func TestT31Limits(t *testing.T) {
 
 func TestT32Nonce(t *testing.T) {
 	c, server := udpClient(t, testConfig(t))
-	c.want(c.request(stun.MethodRefresh), 437)
-	good := c.nonce
+	good := c.challenge()
 	if len(good) > 16 {
 		t.Errorf("nonce of %d bytes", len(good))
 	}
-	for _, bad := range [][]byte{nil, {}, good[:15], append(bytes.Clone(good), 'x'), bytes.Repeat([]byte("x"), 65), bytes.Repeat([]byte("x"), 1480)} {
-		c.nonce = append([]byte{}, bad...)
-		c.want(c.request(stun.MethodRefresh), 438)
-	}
 	flipped := bytes.Clone(good)
 	flipped[3] ^= 1
-	c.nonce = flipped
-	c.want(c.request(stun.MethodRefresh), 438)
+	for _, bad := range [][]byte{
+		{}, good[:15], append(bytes.Clone(good), 'x'), bytes.Repeat([]byte("x"), 65), bytes.Repeat([]byte("x"), 1480), flipped,
+	} {
+		c.nonce = bad
+		c.want(c.request(stun.MethodAllocate, transportUDP), 438)
+	}
 	// A nonce is worth nothing at another address.
 	other := dial(t, "udp", server.udp)
 	other.nonce = good
-	other.want(other.request(stun.MethodRefresh), 438)
+	other.want(other.request(stun.MethodAllocate, transportUDP), 438)
 	c.nonce = good
 	c.want(c.request(stun.MethodRefresh), 437)
 }
@@ -501,7 +507,7 @@ func TestT43Software(t *testing.T) {
 
 func TestT44RetransmittedAllocate(t *testing.T) {
 	c, server := udpClient(t, testConfig(t))
-	c.want(c.request(stun.MethodRefresh), 437)
+	c.challenge()
 	request := c.message(stun.MethodAllocate, stun.ClassRequest, transportUDP, c.sign)
 	c.write(request)
 	first := c.want(c.answer(stun.MethodAllocate), 0)
@@ -509,7 +515,6 @@ func TestT44RetransmittedAllocate(t *testing.T) {
 	if again := c.answer(stun.MethodAllocate); !bytes.Equal(again.raw, first.raw) {
 		t.Errorf("the answer to the retransmission is %x, want %x", again.raw, first.raw)
 	}
-	c.want(c.request(stun.MethodAllocate, transportUDP), 437)
 	if server.Allocations() != 1 {
 		t.Errorf("%d allocations", server.Allocations())
 	}
@@ -631,6 +636,69 @@ func TestJunkIsDropped(t *testing.T) {
 	c.silent()
 	if got := server.Counters().Dropped; got[DropMalformed] != uint64(len(junk)) || got[DropUnexpected] != 4 {
 		t.Errorf("dropped %v", got)
+	}
+}
+
+// TestT36JunkIsNotLogged wants a stranger not to write the operator's log.
+func TestT36JunkIsNotLogged(t *testing.T) {
+	var log syncBuffer
+	config := testConfig(t)
+	config.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	server := startServer(t, config)
+	c := dial(t, "udp", server.udp)
+	for i := range 50 {
+		c.write(bytes.Repeat([]byte{byte(i)}, 30))
+		c.use(credential.Credential{Username: fmt.Sprintf("mallory%d", i), Password: "x"})
+		c.request(stun.MethodAllocate, transportUDP)
+	}
+	if lines := strings.Count(log.String(), "\n"); lines > 0 {
+		t.Errorf("%d lines in the log: %.200s", lines, log.String())
+	}
+}
+
+// syncBuffer is a bytes.Buffer that may be read while it is written.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// TestT07WholeOrNotAtAll sends datagrams of more than pion's 1600 bytes from a peer.
+func TestT07WholeOrNotAtAll(t *testing.T) {
+	c, _ := udpClient(t, testConfig(t))
+	relayed := c.allocate()
+	peer, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = peer.Close() })
+	c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(addrPortOf(peer.LocalAddr()))), 0)
+	for _, size := range []int{1599, 1601, 9000, 65000, 1} {
+		if _, err := peer.WriteToUDPAddrPort(make([]byte, size), relayed); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for last := 0; last != 1; {
+		_, data, err := stun.ParseChannelData(c.read())
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch last = len(data); last {
+		case 1599, 1601, 9000, 65000, 1:
+		default:
+			t.Fatalf("a datagram was cut to %d bytes", last)
+		}
 	}
 }
 

@@ -170,7 +170,7 @@ func TestT24BothFamiliesRelay(t *testing.T) {
 
 func TestT24WholeAllocation(t *testing.T) {
 	c, server := udpClient(t, familiesConfig(t, address4, address6))
-	c.nonce = bytes.Clone(c.unsigned(stun.MethodAllocate, transportUDP).attrs[stun.AttrNonce])
+	c.challenge()
 	request := c.message(stun.MethodAllocate, stun.ClassRequest, transportUDP, additional, c.sign)
 	c.write(request)
 	first := bytes.Clone(c.answer(stun.MethodAllocate).raw)

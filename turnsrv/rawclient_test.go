@@ -63,7 +63,7 @@ func (c *rawClient) write(b []byte) {
 // read returns the next message, or nil when the server closed the stream.
 func (c *rawClient) read() []byte {
 	c.t.Helper()
-	b, err := c.tryRead(5 * time.Second)
+	b, err := c.tryRead(patience())
 	if err != nil {
 		c.t.Fatalf("no message: %v", err)
 	}
@@ -115,7 +115,7 @@ func (c *rawClient) silent() {
 // closed fails the test unless the server closes the connection.
 func (c *rawClient) closed() {
 	c.t.Helper()
-	if b, err := c.tryRead(5 * time.Second); b != nil || errors.Is(err, os.ErrDeadlineExceeded) {
+	if b, err := c.tryRead(patience()); b != nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		c.t.Errorf("got %x, %v, want the connection closed", b, err)
 	}
 }
@@ -160,6 +160,13 @@ func (c *rawClient) sign(b *stun.Builder) {
 	b.MessageIntegrity(c.key)
 }
 
+// challenge asks for a nonce, keeps it for the next requests and returns it.
+func (c *rawClient) challenge() []byte {
+	c.t.Helper()
+	c.nonce = bytes.Clone(c.unsigned(stun.MethodAllocate, transportUDP).attrs[stun.AttrNonce])
+	return c.nonce
+}
+
 // unsigned sends a request without credentials and returns the answer.
 func (c *rawClient) unsigned(method stun.Method, sets ...set) *answer {
 	c.t.Helper()
@@ -171,7 +178,7 @@ func (c *rawClient) unsigned(method stun.Method, sets ...set) *answer {
 func (c *rawClient) request(method stun.Method, sets ...set) *answer {
 	c.t.Helper()
 	if c.nonce == nil {
-		c.nonce = bytes.Clone(c.unsigned(stun.MethodAllocate, transportUDP).attrs[stun.AttrNonce])
+		c.challenge()
 	}
 	c.write(c.message(method, stun.ClassRequest, append(sets, c.sign)...))
 	a := c.answer(method)

@@ -58,6 +58,21 @@ func testCredential() credential.Credential {
 type testServer struct {
 	*Server
 	udp, tcp, tls netip.AddrPort
+	plain         *turn.Server // serves instead of Server when the test is its own control: see TestRowsFailOnPlainPion
+}
+
+func (s *testServer) Close() error {
+	if s.plain != nil {
+		return s.plain.Close()
+	}
+	return s.Server.Close()
+}
+
+func (s *testServer) Allocations() int {
+	if s.plain != nil {
+		return s.plain.AllocationCount()
+	}
+	return s.Server.Allocations()
 }
 
 func startServer(t testing.TB, config Config) *testServer {
@@ -86,6 +101,11 @@ func startServerOn(t testing.TB, config Config, addr netip.Addr) *testServer {
 		t.Fatal(err)
 	}
 	secure := tls.NewListener(inner, &tls.Config{Certificates: []tls.Certificate{testCertificate(t)}})
+	s := &testServer{Server: server, udp: addrPortOf(udp.LocalAddr()), tcp: addrPortOf(plain.Addr()), tls: addrPortOf(inner.Addr())}
+	if onPlainPion() {
+		s.plain = plainPion(t, config, listenLoopback, []net.PacketConn{udp}, []net.Listener{plain, secure})
+		return s
+	}
 	var serving sync.WaitGroup
 	for _, serve := range []func() error{
 		func() error { return server.ServePacket(udp) },
@@ -110,7 +130,7 @@ func startServerOn(t testing.TB, config Config, addr netip.Addr) *testServer {
 			t.Errorf("%d connections are left after Close", n)
 		}
 	})
-	return &testServer{server, addrPortOf(udp.LocalAddr()), addrPortOf(plain.Addr()), addrPortOf(inner.Addr())}
+	return s
 }
 
 // pionClient connects pion's client over transport.

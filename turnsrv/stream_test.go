@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -66,16 +67,60 @@ func TestT06ChannelDataOverStream(t *testing.T) {
 			t.Errorf("two in one segment: got %x, want %x", got, want)
 		}
 	}
-	// T08: byte by byte.
-	for i := range message {
-		c.write(message[i : i+1])
-	}
-	if got := c.read(); !bytes.Equal(got, message) {
-		t.Errorf("byte by byte it came back as %x", got)
-	}
 }
 
-func TestOtherProtocolsAreClosed(t *testing.T) {
+// TestT08ByteByByte sends a long frame in pieces of one byte: it arrives, and costs no more stack than another.
+func TestT08ByteByByte(t *testing.T) {
+	listener := newPipeListener() // a pipe joins no pieces
+	config := testConfig(t)
+	if onPlainPion() {
+		plain := plainPion(t, config, listenLoopback, nil, []net.Listener{addressedListener{listener, new(int)}})
+		t.Cleanup(func() { _ = plain.Close() })
+	} else {
+		server, err := New(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		served := make(chan error, 1)
+		go func() { served <- server.ServeStream(listener) }()
+		t.Cleanup(func() {
+			_ = server.Close()
+			<-served
+		})
+	}
+	conn, err := listener.dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newRawClient(t, conn, true)
+	c.allocate()
+	far := addrPortOf(echo(t))
+	c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(far)), 0)
+	short, long := channelData(0x4000, "hello"), channelData(0x4001, strings.Repeat("x", 60000))
+	for i := range short {
+		c.write(short[i : i+1])
+	}
+	if got := c.read(); !bytes.Equal(got, short) {
+		t.Errorf("byte by byte it came back as %x", got)
+	}
+	before := stackInUse()
+	for i := range len(long) - 1 {
+		c.write(long[i : i+1])
+	}
+	if grown := int64(stackInUse()) - int64(before); grown > 1<<20 {
+		t.Errorf("%d bytes of a frame took %d bytes of stack", len(long)-1, grown)
+	}
+	c.write(long[len(long)-1:])
+	c.silent()
+}
+
+func stackInUse() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.StackInuse
+}
+
+func TestT09OtherProtocolsAreClosed(t *testing.T) {
 	server := startServer(t, testConfig(t))
 	for _, hello := range []string{
 		"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "SSH-2.0-OpenSSH_9.2\r\n", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "\x00\x00\x00\x00\x00\x00\x00\x00",

@@ -40,12 +40,17 @@ func TestT35AnswersFromTheAddressAsked(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var serving sync.WaitGroup
-			serving.Go(func() { _ = server.ServePacket(conn) })
-			t.Cleanup(func() {
-				_ = server.Close()
-				serving.Wait()
-			})
+			if onPlainPion() {
+				plain := plainPion(t, config, listenLoopback, []net.PacketConn{conn}, nil)
+				t.Cleanup(func() { _ = plain.Close() })
+			} else {
+				var serving sync.WaitGroup
+				serving.Go(func() { _ = server.ServePacket(conn) })
+				t.Cleanup(func() {
+					_ = server.Close()
+					serving.Wait()
+				})
+			}
 			peer := addrPortOf(echo(t))
 			for _, address := range wildcard.addresses {
 				to := netip.AddrPortFrom(netip.MustParseAddr(address), addrPortOf(conn.LocalAddr()).Port())
