@@ -1,0 +1,128 @@
+// Package socket listens on Unix stream sockets: their attributes in the configuration, who may connect, and what becomes
+// of the file of a process that has ended without removing it.
+package socket
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/mailturn/mailturn/framework/config"
+)
+
+const defaultMode fs.FileMode = 0o660
+
+// maxPath is how many bytes the system takes for the name of a socket; 107 on Linux.
+const maxPath = len(syscall.RawSockaddrUnix{}.Path) - 1
+
+// Attributes are those of an endpoint that listens on a Unix socket. The endpoint's own schema embeds it.
+type Attributes struct {
+	Path  config.Value[string] `hcl:"path" type:"file" doc:"The Unix stream socket to listen on. Its directory must exist. A socket that was left there by a process that has ended is replaced; anything else there is an error."`
+	Mode  config.Value[string] `hcl:"mode" default:"0660" doc:"Permissions of the socket, in octal digits. To connect, a program needs the right to write."`
+	Owner config.Value[string] `hcl:"owner" default:"the user that runs mailturn" doc:"Owner of the socket, a name or a number. Only root can give it to another user."`
+	Group config.Value[string] `hcl:"group" default:"the group that runs mailturn" doc:"Group of the socket, a name or a number. The user that runs mailturn has to be in it, or be root."`
+}
+
+// Config is where a socket is and who may connect to it.
+type Config struct {
+	Path string
+	// Mode are the permission bits.
+	Mode fs.FileMode
+	// UID and GID are -1 for those of the process.
+	UID, GID int
+	// Range is the place of path in the configuration, for errors.
+	Range hcl.Range
+}
+
+// Decode checks what can be checked without touching the socket. block is the place of the endpoint.
+func Decode(s Attributes, block hcl.Range) (c Config, diags hcl.Diagnostics) {
+	c = Config{Path: config.Path(s.Path), Mode: defaultMode, UID: -1, GID: -1, Range: s.Path.Range}
+	switch {
+	case !s.Path.Set:
+		diags = append(diags, config.WithHint(config.Errorf(block, "Path of the socket is missing", "The endpoint has to be told where to listen."),
+			`add path = "/run/mailturn/NAME.socket"`))
+	case s.Path.V == "":
+		diags = append(diags, config.Errorf(s.Path.Range, "Path of the socket is empty", "Want the name of a file that is to be made."))
+	default:
+		if absolute, err := filepath.Abs(c.Path); err == nil { // a reload may find another working directory
+			c.Path = absolute
+		}
+		if len(c.Path) > maxPath {
+			diags = append(diags, config.WithHint(config.Errorf(s.Path.Range, "Path of the socket is too long",
+				"%s has %d bytes: the system takes %d.", c.Path, len(c.Path), maxPath), "choose a directory nearer to the root, such as /run/mailturn"))
+		}
+	}
+	if s.Mode.Set {
+		bits, err := strconv.ParseUint(s.Mode.V, 8, 32)
+		switch {
+		case err != nil || bits > 0o777:
+			diags = append(diags, config.Errorf(s.Mode.Range, "Not permissions of a file", "mode is %q: want octal digits up to 0777, such as 0660.", s.Mode.V))
+		case bits&0o222 == 0:
+			diags = append(diags, config.Errorf(s.Mode.Range, "Nobody could connect", "mode is %q: to connect, a program needs the right to write, such as 0660 gives.", s.Mode.V))
+		case bits&0o002 != 0:
+			diags = append(diags, config.WithHint(config.Warnf(s.Mode.Range, "Everybody on this machine can connect",
+				"mode is %q: every local user can have credentials of the relay.", s.Mode.V), "let the programs that connect share a group, and set group and mode 0660"))
+		}
+		c.Mode = fs.FileMode(bits) & fs.ModePerm
+	}
+	var diag *hcl.Diagnostic
+	if c.UID, diag = lookup(s.Owner, "user", userID); diag != nil {
+		diags = append(diags, diag)
+	}
+	if c.GID, diag = lookup(s.Group, "group", groupID); diag != nil {
+		diags = append(diags, diag)
+	}
+	return c, diags
+}
+
+// lookup returns the number of a user or a group, and -1 for none.
+func lookup(v config.Value[string], what string, byName func(string) (string, error)) (int, *hcl.Diagnostic) {
+	if !v.Set {
+		return -1, nil
+	}
+	id, err := strconv.ParseUint(v.V, 10, 31)
+	if err == nil {
+		return int(id), nil
+	}
+	number, err := byName(v.V)
+	if err == nil {
+		id, err = strconv.ParseUint(number, 10, 31)
+	}
+	if err != nil {
+		return -1, config.Errorf(v.Range, "Unknown "+what, "%q: %v.", v.V, cmp.Or(unknown(err), err))
+	}
+	return int(id), nil
+}
+
+// unknown is a plain text for the errors of package os/user that say no more than that.
+func unknown(err error) error {
+	var noUser user.UnknownUserError
+	var noGroup user.UnknownGroupError
+	if errors.As(err, &noUser) || errors.As(err, &noGroup) {
+		return fmt.Errorf("this machine does not know the name")
+	}
+	return nil
+}
+
+func userID(name string) (string, error) {
+	u, err := user.Lookup(name)
+	if err != nil {
+		return "", err
+	}
+	return u.Uid, nil
+}
+
+func groupID(name string) (string, error) {
+	g, err := user.LookupGroup(name)
+	if err != nil {
+		return "", err
+	}
+	return g.Gid, nil
+}

@@ -1,0 +1,195 @@
+package socket
+
+import (
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/mailturn/mailturn/framework/config"
+)
+
+// testConfig is a socket in a directory of the test.
+func testConfig(t *testing.T) Config {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "socket") // shorter than the test's own directory, of which the system may not take the name
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return Config{Path: filepath.Join(dir, "s"), Mode: 0o600, UID: -1, GID: -1}
+}
+
+// serve listens and says hello to whoever comes, until the listener is closed.
+func serve(t *testing.T, c Config) *Listener {
+	t.Helper()
+	l, err := Listen(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		l.Serve(slog.New(slog.DiscardHandler), func(conn net.Conn) {
+			io.WriteString(conn, "hello")
+			conn.Close()
+		})
+	})
+	t.Cleanup(func() {
+		l.Close()
+		serving.Wait()
+	})
+	return l
+}
+
+func wantHello(t *testing.T, path string) {
+	t.Helper()
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if got, err := io.ReadAll(conn); string(got) != "hello" {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+func TestListen(t *testing.T) {
+	c := testConfig(t)
+	l := serve(t, c)
+	wantHello(t, c.Path)
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(c.Path); !os.IsNotExist(err) {
+		t.Errorf("the socket stays: %v", err)
+	}
+}
+
+// TestStale leaves a socket behind as a process does that was killed.
+func TestStale(t *testing.T) {
+	c := testConfig(t)
+	left, err := net.ListenUnix("unix", &net.UnixAddr{Name: c.Path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	left.SetUnlinkOnClose(false)
+	left.Close()
+	serve(t, c)
+	wantHello(t, c.Path)
+}
+
+func TestLiveSocketStays(t *testing.T) {
+	c := testConfig(t)
+	serve(t, c)
+	if l, err := Listen(t.Context(), c); err == nil {
+		l.Close()
+		t.Fatal("the socket of another was taken")
+	} else if !strings.Contains(err.Error(), "another process serves there") || !strings.Contains(err.Error(), c.Path) {
+		t.Error(err)
+	}
+	wantHello(t, c.Path)
+}
+
+func TestFileStays(t *testing.T) {
+	c := testConfig(t)
+	if err := os.WriteFile(c.Path, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Listen(t.Context(), c); err == nil || !strings.Contains(err.Error(), "no socket") {
+		t.Error(err)
+	}
+	if text, _ := os.ReadFile(c.Path); string(text) != "precious" {
+		t.Errorf("the file now holds %q", text)
+	}
+}
+
+// TestCloseLeavesAnother wants a socket to stay that has taken the place of ours.
+func TestCloseLeavesAnother(t *testing.T) {
+	c := testConfig(t)
+	l := serve(t, c)
+	if err := os.Rename(c.Path, c.Path+".old"); err != nil {
+		t.Fatal(err)
+	}
+	serve(t, c)
+	l.Close()
+	wantHello(t, c.Path)
+}
+
+func TestPermissions(t *testing.T) {
+	c := testConfig(t)
+	c.Mode, c.GID = 0o660, os.Getgid()
+	l := serve(t, c)
+	check := func(want fs.FileMode) {
+		t.Helper()
+		info, err := os.Lstat(c.Path)
+		if err != nil || info.Mode().Perm() != want {
+			t.Errorf("got %v, %v, want %v", info.Mode().Perm(), err, want)
+		}
+	}
+	check(0o660)
+	c.Mode = 0o600
+	if err := l.Permit(c); err != nil {
+		t.Fatal(err)
+	}
+	check(0o600)
+	wantHello(t, c.Path)
+}
+
+func TestNoDirectory(t *testing.T) {
+	c := testConfig(t)
+	c.Path += "/x/y"
+	c.Range = hcl.Range{Filename: "maddy.conf", Start: hcl.Pos{Line: 7}}
+	if _, err := Listen(t.Context(), c); err == nil || !strings.Contains(err.Error(), "maddy.conf:7") || !strings.Contains(err.Error(), "no such file") {
+		t.Error(err)
+	}
+}
+
+func TestDecode(t *testing.T) {
+	long := "/" + strings.Repeat("x", 200)
+	for _, tt := range []struct {
+		body string
+		want string // a part of the diagnostic, empty for none
+	}{
+		{`path = "/run/mailturn/turn.socket"`, ""},
+		{`path = "/run/x"
+mode = 0600`, ""},
+		{`path = "/run/x"
+mode = "0660"
+owner = "root"
+group = 0`, ""},
+		{``, "Path of the socket is missing"},
+		{`path = ""`, "Path of the socket is empty"},
+		{`path = "` + long + `"`, "has 201 bytes: the system takes"},
+		{`path = "/run/x"
+mode = "rw"`, `mode is "rw": want octal digits`},
+		{`path = "/run/x"
+mode = 1777`, "Not permissions of a file"},
+		{`path = "/run/x"
+mode = 0440`, "Nobody could connect"},
+		{`path = "/run/x"
+mode = 0666`, "Everybody on this machine can connect"},
+		{`path = "/run/x"
+owner = "no-such-user"`, `"no-such-user": this machine does not know the name`},
+		{`path = "/run/x"
+group = "no-such-group"`, "Unknown group"},
+	} {
+		file, diags := config.Parse("maddy.conf", []byte("endpoint \"x\" \"x\" {\n"+tt.body+"\n}\n"))
+		if diags.HasErrors() {
+			t.Fatal(diags)
+		}
+		var target struct{ Attributes }
+		diags = file.Endpoints[0].Decode(&target)
+		_, more := Decode(target.Attributes, file.Endpoints[0].Range)
+		diags = append(diags, more...)
+		if tt.want == "" && len(diags) > 0 || tt.want != "" && (len(diags) != 1 || !strings.Contains(diags[0].Summary+": "+diags[0].Detail, tt.want)) {
+			t.Errorf("%s\n got %v\nwant %s", tt.body, diags, tt.want)
+		}
+	}
+}
