@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 
+	"github.com/mailturn/mailturn/endpoint/credsock"
 	"github.com/mailturn/mailturn/endpoint/imap"
 	"github.com/mailturn/mailturn/endpoint/issuer"
 	"github.com/mailturn/mailturn/endpoint/turn"
@@ -24,6 +25,7 @@ type setup struct {
 	log      config.Log
 	relays   []turn.Config
 	imaps    []imap.Config
+	sockets  []credsock.Config
 }
 
 // parts returns the endpoints, a relay before those who issue credentials for it: nobody may be told of a relay that is not
@@ -36,6 +38,9 @@ func (s *setup) parts() []part {
 	for _, c := range s.imaps {
 		parts = append(parts, partOf[imap.Config, *imap.Endpoint]{"imap", c.Name, c, imap.New})
 	}
+	for _, c := range s.sockets {
+		parts = append(parts, partOf[credsock.Config, *credsock.Endpoint]{"credsock", c.Name, c, credsock.New})
+	}
 	return parts
 }
 
@@ -44,6 +49,9 @@ func (s *setup) issuers() []*issuer.Config {
 	var issuers []*issuer.Config
 	for i := range s.imaps {
 		issuers = append(issuers, &s.imaps[i].TURN.Config)
+	}
+	for i := range s.sockets {
+		issuers = append(issuers, &s.sockets[i].Issuer)
 	}
 	return issuers
 }
@@ -80,10 +88,14 @@ func decode(file *config.File, stateDir string) (*setup, hcl.Diagnostics) {
 			server, serverDiags := imap.Decode(endpoint, defaults)
 			diags = append(diags, serverDiags...)
 			s.imaps = append(s.imaps, server)
+		case "credsock":
+			door, doorDiags := credsock.Decode(endpoint)
+			diags = append(diags, doorDiags...)
+			s.sockets = append(s.sockets, door)
 		case "turn":
 		default:
 			diags = append(diags, config.Errorf(endpoint.KindRange, "Unknown kind of endpoint",
-				"%q is no endpoint of mailturn: want imap or turn.", endpoint.Kind))
+				"%q is no endpoint of mailturn: want one of turn, imap, credsock.", endpoint.Kind))
 		}
 	}
 	if len(file.Endpoints) == 0 && !diags.HasErrors() {
@@ -114,6 +126,9 @@ func (s *setup) link() hcl.Diagnostics {
 	var diags hcl.Diagnostics
 	for i := range s.imaps {
 		diags = append(diags, s.imaps[i].LinkTURN(relay)...)
+	}
+	for i := range s.sockets {
+		diags = append(diags, s.sockets[i].LinkTURN(relay)...)
 	}
 	for _, relay := range s.relays {
 		diags = append(diags, relay.CheckPorts()...)

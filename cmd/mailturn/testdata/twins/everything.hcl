@@ -74,3 +74,11 @@ endpoint "imap" "imap" {
   idle_timeout                = "45m"
   proxy_protocol              = ["10.0.0.5/32", "fd00::5/128"]
 }
+
+endpoint "credsock" "chatmail" {
+  path     = "/run/mailturn/turn.socket"
+  mode     = "0600"
+  owner    = "root"
+  group    = 0
+  turn_ttl = 360000
+}

@@ -1,0 +1,231 @@
+package credsock
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/mailturn/mailturn/endpoint/issuer"
+	"github.com/mailturn/mailturn/framework/config"
+	"github.com/mailturn/mailturn/framework/socket"
+	"github.com/mailturn/mailturn/turnsrv/credential"
+)
+
+var (
+	secretA = credential.NewSecret([]byte("0123456789abcdef0123456789abcdef"))
+	secretB = credential.NewSecret([]byte("fedcba9876543210fedcba9876543210"))
+)
+
+func testConfig(t testing.TB) Config {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "credsock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return Config{
+		Name:   "credsock",
+		Socket: socket.Config{Path: filepath.Join(dir, "turn.socket"), Mode: 0o600, UID: -1, GID: -1},
+		Issuer: issuer.Config{
+			Secrets: config.Value[[]credential.Secret]{V: []credential.Secret{secretA}},
+			TTL:     config.Value[time.Duration]{V: 120 * time.Hour},
+		},
+	}
+}
+
+func start(t testing.TB, c Config) *Endpoint {
+	t.Helper()
+	e, err := New(c, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+	return e
+}
+
+// ask does what chatmail's metadata daemon does: it connects and reads a line, within 5 seconds.
+func ask(path string, secret credential.Secret) error {
+	conn, err := net.DialTimeout("unix", path, 5*time.Second)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(5 * time.Second))
+	r := bufio.NewReader(conn)
+	line, err := r.ReadString('\n')
+	if err != nil {
+		return err
+	}
+	if rest, err := io.ReadAll(r); err != nil || len(rest) > 0 {
+		return fmt.Errorf("behind the line there is %q, %v", rest, err)
+	}
+	username, password, _ := strings.Cut(strings.TrimSpace(line), ":")
+	seconds, err := strconv.ParseInt(username, 10, 64)
+	if err != nil {
+		return fmt.Errorf("%q: user name is no number", line)
+	}
+	if left := time.Until(time.Unix(seconds, 0)); left < 119*time.Hour || left > 120*time.Hour {
+		return fmt.Errorf("%q is good for %v", line, left)
+	}
+	if want := credential.Password(secret, username); password != want {
+		return fmt.Errorf("%q: want the password %s", line, want)
+	}
+	return nil
+}
+
+func TestCredential(t *testing.T) {
+	c := testConfig(t)
+	start(t, c)
+	if err := ask(c.Socket.Path, secretA); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestThousandReaders(t *testing.T) {
+	c := testConfig(t)
+	start(t, c)
+	// Connected first, all of them, so that they are there at once.
+	var asking sync.WaitGroup
+	begin := make(chan struct{})
+	for range 1000 {
+		asking.Go(func() {
+			<-begin
+			if err := ask(c.Socket.Path, secretA); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	close(begin)
+	asking.Wait()
+}
+
+// TestVanishingReaders connects and goes away, or stays and reads nothing, or talks; others are served all the same.
+func TestVanishingReaders(t *testing.T) {
+	c := testConfig(t)
+	start(t, c)
+	for i := range 300 {
+		conn, err := net.Dial("unix", c.Socket.Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch i % 3 {
+		case 0:
+			conn.Close()
+		case 1:
+			defer conn.Close()
+		case 2:
+			defer conn.Close()
+			io.WriteString(conn, "GET / HTTP/1.1\r\n\r\n") // fails when the server was faster
+		}
+	}
+	if err := ask(c.Socket.Path, secretA); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestReload(t *testing.T) {
+	c := testConfig(t)
+	e := start(t, c)
+	changed := c
+	changed.Issuer.Secrets.V = []credential.Secret{secretB, secretA}
+	changed.Socket.Mode = 0o660
+	if err := e.Reload(changed); err != nil {
+		t.Fatal(err)
+	}
+	if err := ask(c.Socket.Path, secretB); err != nil {
+		t.Error(err)
+	}
+	if info, err := os.Lstat(c.Socket.Path); err != nil || info.Mode().Perm() != 0o660 {
+		t.Errorf("got %v, %v", info.Mode(), err)
+	}
+
+	moved := changed
+	moved.Socket.Path += "2"
+	if err := e.Reload(moved); err != nil {
+		t.Fatal(err)
+	}
+	if err := ask(moved.Socket.Path, secretB); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(c.Socket.Path); !os.IsNotExist(err) {
+		t.Errorf("the old socket is still there: %v", err)
+	}
+
+	for name, spoil := range map[string]func(*Config){
+		"no secret":    func(c *Config) { c.Issuer.Secrets.V = nil },
+		"no directory": func(c *Config) { c.Socket.Path = "/nowhere/turn.socket" },
+	} {
+		bad := moved
+		spoil(&bad)
+		if err := e.Reload(bad); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+		if err := ask(moved.Socket.Path, secretB); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestShutdownRemovesSocket(t *testing.T) {
+	c := testConfig(t)
+	e, err := New(c, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(c.Socket.Path); !os.IsNotExist(err) {
+		t.Errorf("the socket is still there: %v", err)
+	}
+}
+
+func TestDecode(t *testing.T) {
+	file, diags := config.Parse("maddy.conf", []byte("endpoint \"credsock\" \"chatmail\" {\n  path = \"/run/x\"\n  turn_ttl = \"10h\"\n}"))
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	c, diags := Decode(file.Endpoints[0])
+	if len(diags) != 1 || diags[0].Summary != "Credentials are short-lived" {
+		t.Errorf("got %v", diags)
+	}
+	relay := &issuer.Relay{Name: "turn", UDPPorts: []uint16{3478}, Secrets: []credential.Secret{secretA}}
+	if diags := c.LinkTURN(relay); len(diags) > 0 || len(c.Issuer.Secrets.V) != 1 {
+		t.Errorf("got %v, %v", diags, c.Issuer.Secrets)
+	}
+	relay.UDPPorts = []uint16{443}
+	if diags := c.LinkTURN(relay); len(diags) != 1 || diags[0].Severity != hcl.DiagWarning || diags[0].Summary != "Relay is not on chatmail's port" {
+		t.Errorf("got %v", diags)
+	}
+}
+
+func BenchmarkCredential(b *testing.B) {
+	c := testConfig(b)
+	start(b, c)
+	for b.Loop() {
+		if err := ask(c.Socket.Path, secretA); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
