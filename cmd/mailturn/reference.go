@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mailturn/mailturn/endpoint/credsock"
+	"github.com/mailturn/mailturn/endpoint/dict"
 	"github.com/mailturn/mailturn/endpoint/imap"
 	"github.com/mailturn/mailturn/endpoint/turn"
 	"github.com/mailturn/mailturn/framework/config"
@@ -20,6 +21,7 @@ func newReferenceCommand() *cobra.Command {
 				config.Section{Header: `endpoint "imap" NAME`, Doc: "IMAP in front of a mail server, or with one of its own.", Target: imap.Schema{}},
 				config.Section{Header: `endpoint "turn" NAME`, Doc: "The relay for calls.", Target: turn.Schema{}},
 				config.Section{Header: `endpoint "credsock" NAME`, Doc: "A Unix socket that gives a user name and a password to whoever connects, in the place of chatmail-turn's.", Target: credsock.Schema{}},
+				config.Section{Header: `endpoint "dict" NAME`, Doc: "A dictionary for Dovecot's METADATA, which answers the entries of Delta Chat.", Target: dict.Schema{}},
 			)
 		}),
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/mailturn/mailturn/endpoint/credsock"
+	"github.com/mailturn/mailturn/endpoint/dict"
 	"github.com/mailturn/mailturn/endpoint/imap"
 	"github.com/mailturn/mailturn/endpoint/issuer"
 	"github.com/mailturn/mailturn/endpoint/turn"
@@ -26,6 +27,7 @@ type setup struct {
 	relays   []turn.Config
 	imaps    []imap.Config
 	sockets  []credsock.Config
+	dicts    []dict.Config
 }
 
 // parts returns the endpoints, a relay before those who issue credentials for it: nobody may be told of a relay that is not
@@ -41,6 +43,9 @@ func (s *setup) parts() []part {
 	for _, c := range s.sockets {
 		parts = append(parts, partOf[credsock.Config, *credsock.Endpoint]{"credsock", c.Name, c, credsock.New})
 	}
+	for _, c := range s.dicts {
+		parts = append(parts, partOf[dict.Config, *dict.Endpoint]{"dict", c.Name, c, dict.New})
+	}
 	return parts
 }
 
@@ -52,6 +57,9 @@ func (s *setup) issuers() []*issuer.Config {
 	}
 	for i := range s.sockets {
 		issuers = append(issuers, &s.sockets[i].Issuer)
+	}
+	for i := range s.dicts {
+		issuers = append(issuers, &s.dicts[i].TURN)
 	}
 	return issuers
 }
@@ -92,10 +100,14 @@ func decode(file *config.File, stateDir string) (*setup, hcl.Diagnostics) {
 			door, doorDiags := credsock.Decode(endpoint)
 			diags = append(diags, doorDiags...)
 			s.sockets = append(s.sockets, door)
+		case "dict":
+			door, doorDiags := dict.Decode(endpoint, file.Hostname.V)
+			diags = append(diags, doorDiags...)
+			s.dicts = append(s.dicts, door)
 		case "turn":
 		default:
 			diags = append(diags, config.Errorf(endpoint.KindRange, "Unknown kind of endpoint",
-				"%q is no endpoint of mailturn: want one of turn, imap, credsock.", endpoint.Kind))
+				"%q is no endpoint of mailturn: want one of turn, imap, credsock, dict.", endpoint.Kind))
 		}
 	}
 	if len(file.Endpoints) == 0 && !diags.HasErrors() {
@@ -129,6 +141,9 @@ func (s *setup) link() hcl.Diagnostics {
 	}
 	for i := range s.sockets {
 		diags = append(diags, s.sockets[i].LinkTURN(relay)...)
+	}
+	for i := range s.dicts {
+		diags = append(diags, s.dicts[i].LinkTURN(relay)...)
 	}
 	for _, relay := range s.relays {
 		diags = append(diags, relay.CheckPorts()...)

@@ -37,6 +37,8 @@ const started = "starting up for imap"
 type Options struct {
 	// AttributeDict is mail_attribute_dict, where METADATA values are kept. Empty leaves METADATA off.
 	AttributeDict string
+	// ServerComment is mail_server_comment, the value of /shared/comment where there is METADATA.
+	ServerComment string
 	// ClientsPerProcess is how many clients share one process, for many idle ones at a time. Zero is one, as by default.
 	ClientsPerProcess int
 }
@@ -142,7 +144,8 @@ func (s *Server) configure(account *user.User, credential *syscall.Credential, p
 	}
 	metadata := ""
 	if options.AttributeDict != "" {
-		metadata = fmt.Sprintf("mail_attribute_dict = %s\nprotocol imap {\n  imap_metadata = yes\n}\n", options.AttributeDict)
+		metadata = fmt.Sprintf("mail_attribute_dict = %s\nmail_server_comment = %s\nprotocol imap {\n  imap_metadata = yes\n}\n",
+			options.AttributeDict, options.ServerComment)
 	}
 	served := "1" // and then a process ends
 	if options.ClientsPerProcess > 1 {

@@ -82,3 +82,16 @@ endpoint "credsock" "chatmail" {
   group    = 0
   turn_ttl = 360000
 }
+
+endpoint "dict" "dovecot" {
+  path            = "/run/mailturn/dict.socket"
+  group           = 0
+  next            = "/run/chatmail-metadata/metadata.socket"
+  max_connections = 500
+  turn_server     = "turn.example.org"
+  turn_port       = 3478
+  turns_port      = 5349
+  turn_secret     = "correct horse battery staple"
+  turn_ttl        = 432000
+  turn_prefer_tls = false
+}

@@ -1,0 +1,128 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/mailturn/mailturn/cmd/mailturn/e2e/dovecot"
+)
+
+// The entries of Delta Chat.
+const (
+	turnEntry  = "/shared/vendor/deltachat/turn"
+	turnsEntry = "/shared/vendor/deltachat/turns"
+	irohEntry  = "/shared/vendor/deltachat/irohrelay"
+	comments   = "/shared/comment"
+)
+
+// TestDict runs Dovecot with mailturn as its dictionary: TURN from mailturn, the comment from Dovecot's own settings, the
+// rest from the next dictionary. Then Dovecot is started anew, and another one has a next dictionary that is down.
+func TestDict(t *testing.T) {
+	peer(t, "dovecot", "dovecot-imapd")
+	next, nextPath := startDict(t, theirs)
+	dir, err := os.MkdirTemp("", "door")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil { // for Dovecot's user
+		t.Fatal(err)
+	}
+	path, orphan := filepath.Join(dir, "dict"), filepath.Join(dir, "orphan")
+	p := freePorts(t)
+	config := configure(t, p, allowLoopback, "")
+	configureDoor(t, config, fmt.Sprintf(`
+endpoint "dict" "dovecot" {
+  path        = %q
+  mode        = "0666"
+  next        = %q
+  turn_server = "127.0.0.1"
+}
+endpoint "dict" "orphan" {
+  path        = %q
+  mode        = "0666"
+  next        = %q
+  turn_server = "127.0.0.1"
+}
+`, path, nextPath, orphan, filepath.Join(dir, "nowhere")))
+	s := start(t, t.TempDir(), "--config", config)
+	options := dovecot.Options{AttributeDict: "proxy:" + path + ":metadata", ServerComment: "calls work here"}
+
+	// First with fresh accounts, then with another Dovecot at the same dictionary.
+	for range 2 {
+		d := startDovecot(t, options)
+		var user string
+		transcript := direct(d).record(t, func(u string) script {
+			user = u
+			return loggedIn(func(w *scriptWriter) {
+				w.command(`GETMETADATA "" (` + comments + ` ` + irohEntry + ` ` + turnEntry + ` ` + turnsEntry + `)`)
+				w.command(`GETMETADATA "" /Shared/Vendor/DeltaChat/TURN`)
+				w.command(`GETMETADATA (DEPTH infinity) "" /shared/vendor/deltachat`)
+				w.command(`SETMETADATA INBOX (/private/devicetoken "openpgp:abc")`)
+				w.command(`GETMETADATA INBOX /private/devicetoken`)
+				w.command(`SETMETADATA "" (` + turnEntry + ` "mine")`)
+				w.command(`GETMETADATA "" ` + turnEntry)
+			})(u)
+		})
+		text := strings.Join(transcript, "")
+		answer := make(map[string]string)
+		for _, response := range transcript {
+			if metadataResponse.MatchString(response) {
+				parseMetadata(t, response, answer)
+				break
+			}
+		}
+		if answer[irohEntry] != "https://iroh.example.org" || answer[comments] != "calls work here" {
+			t.Errorf("got %q, want the next dictionary's entry and Dovecot's comment", answer)
+		}
+		if strings.Contains(text, "evil") || strings.Contains(text, "mine") {
+			t.Errorf("the value of a user stands in for ours: %q", text)
+		}
+		if n := strings.Count(text, turnEntry+" {"); n < 3 {
+			t.Errorf("%s is answered %d times, want 3: %q", turnEntry, n, text)
+		}
+		if value, _ := next.get(user + ":devicetoken"); value != "openpgp:abc" || !strings.Contains(text, "openpgp:abc") {
+			t.Errorf("the token of %s is %q in the next dictionary: %q", user, value, text)
+		}
+		if value, _ := next.get(serverEntry + "vendor/deltachat/turn"); value != theirs[serverEntry+"vendor/deltachat/turn"] {
+			t.Errorf("the next dictionary was told to keep %q", value)
+		}
+		if n := strings.Count(text, " NO "); n != 1 {
+			t.Errorf("%d commands failed, want the one that sets our entry: %q", n, text)
+		}
+		c := parseValue(t, answer[turnEntry])
+		if want := mint(c.username); c.password != want || c.port != fmt.Sprint(p.turn) {
+			t.Errorf("got %+v, want port %d and password %s", c, p.turn, want)
+		}
+		if tls := parseValue(t, answer[turnsEntry]); tls.port != fmt.Sprint(p.turns) {
+			t.Errorf("got %+v, want port %d", tls, p.turns)
+		}
+		result := uclient(t, c, p.turn, "-y", "-m", "2", "-n", "5")
+		result.wantAll(t, max(result.sent, 1))
+		if err := d.Stop(); err != nil {
+			t.Error(err)
+		}
+	}
+
+	options.AttributeDict = "proxy:" + orphan + ":metadata"
+	d := startDovecot(t, options)
+	text := strings.Join(direct(d).record(t, loggedIn(func(w *scriptWriter) {
+		w.command(`GETMETADATA "" (` + turnEntry + `)`)
+		w.command(`GETMETADATA "" (` + irohEntry + `)`)
+		w.command(`SETMETADATA INBOX (/private/devicetoken "openpgp:abc")`)
+		w.command(`GETMETADATA "" (` + turnsEntry + `)`)
+	})), "")
+	if !strings.Contains(text, turnEntry+" {") || !strings.Contains(text, turnsEntry+" {") {
+		t.Errorf("TURN is not answered while the next dictionary is down: %q", text)
+	}
+	if n := strings.Count(text, " NO "); n != 2 {
+		t.Errorf("%d commands failed, want the two for the next dictionary: %q", n, text)
+	}
+	if !strings.Contains(d.Log(), "the next dict server does not answer") {
+		t.Errorf("Dovecot's log does not say why:\n%s", d.Log())
+	}
+	s.waitFor(t, s.stderr, "next dict server")
+}

@@ -1,0 +1,74 @@
+// Package dict is a dictionary for Dovecot that answers the annotations from which Delta Chat learns of a TURN server, and
+// hands every other key to the next dictionary, if there is one. Dovecot names it in mail_attribute_dict.
+package dict
+
+import (
+	"path/filepath"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/mailturn/mailturn/endpoint/issuer"
+	"github.com/mailturn/mailturn/framework/config"
+	"github.com/mailturn/mailturn/framework/socket"
+)
+
+const defaultMaxConnections = 10000
+
+// Schema is the body of an endpoint "dict" block. Its tags are the manual that `mailturn reference` prints.
+type Schema struct {
+	socket.Attributes
+	Next           config.Value[string] `hcl:"next" type:"file" doc:"Unix socket of the dict server that has all other keys: Dovecot's own, or chatmail's metadata daemon. Without one other keys have no value, and cannot be set."`
+	MaxConnections config.Value[int]    `hcl:"max_connections" default:"10000" doc:"Connections at a time; each may have one to the next server. Dovecot makes one for each IMAP session that looks something up, and closes it soon. Beyond it a connection is closed at once."`
+	issuer.Schema
+}
+
+// Config is what an endpoint "dict" block says, as plain values.
+type Config struct {
+	Name   string
+	Range  hcl.Range // of the block's header
+	Socket socket.Config
+	// Next is the path of the next server's socket, empty for none.
+	Next           string
+	MaxConnections int
+	TURN           issuer.Config
+}
+
+// Decode checks the block and returns its plain values. hostname is that of the file, or empty. LinkTURN has to be called
+// next.
+func Decode(endpoint config.Endpoint, hostname string) (Config, hcl.Diagnostics) {
+	s := Schema{MaxConnections: config.Value[int]{V: defaultMaxConnections}}
+	diags := endpoint.Decode(&s)
+	c := Config{Name: endpoint.Name, Range: endpoint.Range, MaxConnections: s.MaxConnections.V}
+	var more hcl.Diagnostics
+	c.Socket, more = socket.Decode(s.Attributes, endpoint.Range)
+	diags = append(diags, more...)
+	diags = append(diags, c.decodeNext(s.Next)...)
+	if s.MaxConnections.V < 1 {
+		diags = append(diags, config.Errorf(s.MaxConnections.Range, "Limit lets nobody in", "max_connections is %d: want 1 or more.", s.MaxConnections.V))
+	}
+	c.TURN, more = issuer.Decode(s.Schema, hostname)
+	diags = append(diags, more...)
+	return c, append(diags, c.TURN.CheckRefresh()...)
+}
+
+func (c *Config) decodeNext(v config.Value[string]) hcl.Diagnostics {
+	if !v.Set {
+		return nil
+	}
+	c.Next = config.Path(v)
+	if absolute, err := filepath.Abs(c.Next); err == nil && v.V != "" {
+		c.Next = absolute
+	}
+	switch c.Next {
+	case "":
+		return hcl.Diagnostics{config.Errorf(v.Range, "Path of the next server is empty", "Leave next out when there is none.")}
+	case c.Socket.Path:
+		return hcl.Diagnostics{config.WithHint(config.Errorf(v.Range, "Endpoint would ask itself",
+			"next is %s, on which this endpoint listens.", c.Next), "name the socket of the server that Dovecot has asked until now")}
+	}
+	return nil
+}
+
+// LinkTURN fills in what the block leaves out from the TURN endpoint of the same file, nil if there is none: see
+// issuer.Config.Link.
+func (c *Config) LinkTURN(relay *issuer.Relay) hcl.Diagnostics { return c.TURN.Link(relay, c.Range) }

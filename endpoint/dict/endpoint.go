@@ -1,0 +1,173 @@
+package dict
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mailturn/mailturn/endpoint/dict/dictproto"
+	"github.com/mailturn/mailturn/framework/socket"
+)
+
+// An Endpoint serves a dictionary. Its exported methods are for one goroutine.
+type Endpoint struct {
+	logger   *slog.Logger
+	present  atomic.Pointer[Config] // written by the goroutine of the exported methods only
+	listener *socket.Listener
+	serving  sync.WaitGroup // the accept loops and the connections
+
+	mu       sync.Mutex
+	draining bool
+	sessions map[*session]struct{}
+	refused  time.Time // when a connection over the limit was last logged
+}
+
+// refusedInterval is how often it is logged that connections are over the limit.
+const refusedInterval = time.Minute
+
+// New prepares an endpoint, whose configuration has to have a secret. It makes no socket.
+func New(config Config, logger *slog.Logger) (*Endpoint, error) {
+	if err := check(config); err != nil {
+		return nil, err
+	}
+	e := &Endpoint{logger: logger, sessions: make(map[*session]struct{})}
+	e.present.Store(&config)
+	return e, nil
+}
+
+func check(config Config) error {
+	if len(config.TURN.Secrets.V) == 0 {
+		return errors.New("no secret to issue TURN credentials with")
+	}
+	return nil
+}
+
+// Start makes the socket and serves on it until Shutdown. The next server need not run yet.
+func (e *Endpoint) Start(ctx context.Context) error {
+	listener, err := socket.Listen(ctx, e.present.Load().Socket)
+	if err != nil {
+		return err
+	}
+	e.serve(listener)
+	return nil
+}
+
+func (e *Endpoint) serve(listener *socket.Listener) {
+	e.listener = listener
+	e.logger.Info("listening", "listen", listener.Config().Path, "backend", e.present.Load().Next)
+	e.serving.Go(func() { listener.Serve(e.logger, e.admit) })
+}
+
+// admit serves a connection, unless there are too many.
+func (e *Endpoint) admit(conn net.Conn) {
+	s := &session{endpoint: e, client: conn, reader: newLineReader(conn, dictproto.MaxLine)}
+	if !e.enter(s) {
+		conn.Close()
+		return
+	}
+	e.serving.Go(func() {
+		defer e.leave(s)
+		defer conn.Close()
+		defer func() {
+			if p := recover(); p != nil {
+				e.logger.Error("panic", "err", fmt.Errorf("%v", p))
+			}
+		}()
+		s.run()
+	})
+}
+
+func (e *Endpoint) enter(s *session) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	limit := e.present.Load().MaxConnections
+	if e.draining || len(e.sessions) >= limit {
+		if now := time.Now(); !e.draining && now.Sub(e.refused) > refusedInterval {
+			e.refused = now
+			e.logger.Warn("too many connections", "max_connections", limit)
+		}
+		return false
+	}
+	e.sessions[s] = struct{}{}
+	return true
+}
+
+func (e *Endpoint) leave(s *session) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.sessions, s)
+}
+
+// entries are the annotations that are ours, with a credential issued now.
+func (e *Endpoint) entries() []dictproto.Entry {
+	config := e.present.Load()
+	turn, turns := config.TURN.Values(config.TURN.Issue(time.Now()))
+	return []dictproto.Entry{{Name: turnEntry, Value: turn}, {Name: turnsEntry, Value: turns}}
+}
+
+// The entries from which Delta Chat learns of a TURN server, below "/shared/".
+const (
+	turnEntry  = "vendor/deltachat/turn"
+	turnsEntry = "vendor/deltachat/turns"
+)
+
+// Reload puts another configuration in force, between Start and Shutdown. On an error all stays as it was. Credentials
+// change for all at once; a connection that is there keeps its next server.
+func (e *Endpoint) Reload(config Config) error {
+	if err := check(config); err != nil {
+		return err
+	}
+	if config.Socket.Path == e.listener.Config().Path {
+		if err := e.listener.Permit(config.Socket); err != nil {
+			return err
+		}
+		e.present.Store(&config)
+		return nil
+	}
+	opened, err := socket.Listen(context.Background(), config.Socket)
+	if err != nil {
+		return err
+	}
+	e.present.Store(&config)
+	e.listener.Close()
+	e.serve(opened)
+	return nil
+}
+
+// Shutdown removes the socket and lets requests that are being answered have their answer, until ctx is done; then it cuts
+// them off. Dovecot asks again elsewhere, or tells its client. The error is ctx's if something was cut off.
+func (e *Endpoint) Shutdown(ctx context.Context) error {
+	err := e.listener.Close()
+	e.mu.Lock()
+	e.draining = true
+	for s := range e.sessions {
+		s.client.SetReadDeadline(time.Now())
+	}
+	e.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		e.serving.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return err
+	case <-ctx.Done():
+	}
+	e.mu.Lock()
+	n := len(e.sessions)
+	for s := range e.sessions {
+		s.cut()
+	}
+	e.mu.Unlock()
+	<-done
+	if n > 0 {
+		err = errors.Join(err, fmt.Errorf("cut off %d dict connections: %w", n, context.Cause(ctx)))
+	}
+	return err
+}
