@@ -1,0 +1,358 @@
+package discovery
+
+import (
+	"bufio"
+	"bytes"
+	"compress/flate"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/mailturn/mailturn/imapext/metadata"
+)
+
+// Bounds on what a server may send.
+const (
+	maxResponse  = 256 << 10 // bytes of one response, literals included
+	maxResponses = 1000      // before a command has ended
+)
+
+// The entries of core's two requests (RFC 5464 section 4.2): the first one of a process, and each one after that.
+var (
+	firstEntries = []string{
+		"/shared/comment", "/shared/admin", "/shared/vendor/deltachat/irohrelay", TURNEntry,
+		"/shared/vendor/deltachat/maxsmtprecipients", "/shared/vendor/deltachat/appversions",
+	}
+	refreshEntries = []string{TURNEntry, "/shared/vendor/deltachat/appversions"}
+)
+
+// FirstEntries returns the entries that core asks for when it has just started.
+func FirstEntries() []string { return append([]string(nil), firstEntries...) }
+
+// RefreshEntries returns the entries that core asks for when a credential runs out.
+func RefreshEntries() []string { return append([]string(nil), refreshEntries...) }
+
+// StatusError is a command that the server ended with NO or BAD, or a greeting of BYE.
+type StatusError struct {
+	Command string // without its arguments
+	Status  string // NO, BAD or BYE
+	Text    string // what the server said, for people
+}
+
+func (e *StatusError) Error() string {
+	return fmt.Sprintf("%s: the server answered %s %s", e.Command, e.Status, e.Text)
+}
+
+// Client is one connection to an IMAP server, driven as core drives it: one command at a time, never pipelined. It is for
+// one goroutine.
+//
+// go-imap's client is not used, because its request and its parser differ from core's, and both are what is examined here.
+type Client struct {
+	// Raw, if not nil, is called with every METADATA response, bytes that are only valid during the call. They hold the
+	// password.
+	Raw func(response []byte)
+
+	conn       net.Conn
+	r          *bufio.Reader
+	w          io.Writer
+	flush      func() error // of the compressor, or nil
+	serial     int
+	greeting   string
+	greetCaps  []string // of the greeting, if it had any
+	capability []string // as last told
+}
+
+// NewClient reads the greeting of a connection. TLS, if it is implicit, has been begun by the caller. The client owns conn
+// from here on, unless there is an error.
+func NewClient(ctx context.Context, conn net.Conn) (*Client, error) {
+	c := &Client{conn: conn, r: bufio.NewReader(conn), w: conn}
+	defer c.watch(ctx)()
+	line, err := c.readResponse()
+	if err != nil {
+		return nil, c.explain(ctx, "greeting", err)
+	}
+	status, text := statusOf(strings.TrimPrefix(string(line), "* "))
+	switch {
+	case !bytes.HasPrefix(line, []byte("* ")) || status == "":
+		return nil, fmt.Errorf("greeting: %.40q is not IMAP", line)
+	case status == "BYE":
+		return nil, &StatusError{"greeting", status, text}
+	}
+	c.greeting = text
+	c.greetCaps, _ = codeCapabilities(text)
+	return c, nil
+}
+
+// Greeting returns the text of the greeting.
+func (c *Client) Greeting() string { return c.greeting }
+
+// watch makes the connection's operations fail when ctx ends. The function that it returns ends the watch.
+func (c *Client) watch(ctx context.Context) func() {
+	deadline, _ := ctx.Deadline() // the zero time is none
+	_ = c.conn.SetDeadline(deadline)
+	stop := context.AfterFunc(ctx, func() { _ = c.conn.SetDeadline(time.Unix(1, 0)) })
+	return func() { stop() }
+}
+
+// explain says which step failed, and puts the context's error in place of the connection's, which is only its effect.
+func (c *Client) explain(ctx context.Context, step string, err error) error {
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	} else if errors.Is(err, io.EOF) {
+		err = errors.New("the server closed the connection")
+	}
+	return fmt.Errorf("%s: %w", step, err)
+}
+
+// Close ends the connection without a word.
+func (c *Client) Close() error { return c.conn.Close() }
+
+// StartTLS switches to TLS (RFC 9051 section 6.2.1). What the server said before is forgotten.
+func (c *Client) StartTLS(ctx context.Context, config *tls.Config) (tls.ConnectionState, error) {
+	if err := c.simple(ctx, "STARTTLS", ""); err != nil {
+		return tls.ConnectionState{}, err
+	}
+	if c.r.Buffered() > 0 {
+		return tls.ConnectionState{}, errors.New("STARTTLS: the server went on in the clear behind its OK")
+	}
+	conn := tls.Client(c.conn, config)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return conn.ConnectionState(), fmt.Errorf("TLS handshake: %w", err)
+	}
+	c.conn, c.w, c.greetCaps, c.capability = conn, conn, nil, nil
+	c.r.Reset(conn)
+	return conn.ConnectionState(), nil
+}
+
+// Capabilities returns what the server lists (RFC 9051 section 6.1.1): as the greeting or an OK had it, else it asks.
+// The list is parsed as core does, ErrUnparsable: IMAP4rev1 in it, single spaces.
+func (c *Client) Capabilities(ctx context.Context) ([]string, error) {
+	if c.capability != nil {
+		return c.capability, nil
+	}
+	if c.greetCaps != nil {
+		return c.greetCaps, nil
+	}
+	err := c.command(ctx, "CAPABILITY", "", func(response []byte) error {
+		if len(response) < 13 || !strings.EqualFold(string(response[:13]), "* CAPABILITY ") {
+			return nil
+		}
+		list, err := parseCapabilities(strings.TrimRight(string(response[13:]), " \r\n"))
+		c.capability = list
+		return err
+	})
+	if err == nil && c.capability == nil {
+		err = errors.New("CAPABILITY: the server lists none")
+	}
+	return c.capability, err
+}
+
+// Login logs in as core does (RFC 9051 section 6.2.3) and returns what the server lists afterwards: from the tagged OK,
+// and only if there is nothing, from the command.
+func (c *Client) Login(ctx context.Context, username, password string) ([]string, error) {
+	quote := strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+	if strings.ContainsAny(username+password, "\r\n\x00") {
+		return nil, errors.New("LOGIN: the user name or the password holds a line break or NUL")
+	}
+	c.greetCaps, c.capability = nil, nil
+	if err := c.simple(ctx, "LOGIN", ` "`+quote.Replace(username)+`" "`+quote.Replace(password)+`"`); err != nil {
+		return nil, err
+	}
+	return c.Capabilities(ctx)
+}
+
+// Compress begins DEFLATE in both directions (RFC 4978), as core does wherever it is offered.
+func (c *Client) Compress(ctx context.Context) error {
+	if err := c.simple(ctx, "COMPRESS", " DEFLATE"); err != nil {
+		return err
+	}
+	w, err := flate.NewWriter(c.conn, flate.DefaultCompression)
+	if err != nil {
+		return err
+	}
+	c.r = bufio.NewReader(flate.NewReader(c.r))
+	c.w, c.flush = w, w.Flush
+	return nil
+}
+
+// GetMetadata asks for the server's entries (RFC 5464 section 4.2), always as a list, and returns those that were told
+// for the empty mailbox, in their order. A *StatusError leaves the session usable: core falls back and goes on. With
+// ErrUnparsable core would be gone.
+func (c *Client) GetMetadata(ctx context.Context, names []string) ([]metadata.Entry, error) {
+	var entries []metadata.Entry
+	err := c.command(ctx, "GETMETADATA", ` "" (`+strings.Join(names, " ")+")", func(response []byte) error {
+		if !isMetadata(response) {
+			return nil
+		}
+		if c.Raw != nil {
+			c.Raw(response)
+		}
+		mailbox, told, err := ParseMetadata(response)
+		if err == nil && mailbox == "" {
+			entries = append(entries, told...)
+		}
+		return err
+	})
+	return entries, err
+}
+
+// Logout says goodbye and closes the connection.
+func (c *Client) Logout(ctx context.Context) error {
+	return errors.Join(c.simple(ctx, "LOGOUT", ""), c.Close())
+}
+
+func (c *Client) simple(ctx context.Context, name, arguments string) error {
+	return c.command(ctx, name, arguments, func([]byte) error { return nil })
+}
+
+// command sends a command and hands the untagged responses to handle until the tagged one comes.
+func (c *Client) command(ctx context.Context, name, arguments string, handle func(response []byte) error) error {
+	defer c.watch(ctx)()
+	c.serial++
+	tag := fmt.Sprintf("A%04d", c.serial)
+	_, err := io.WriteString(c.w, tag+" "+name+arguments+"\r\n")
+	if err == nil && c.flush != nil {
+		err = c.flush()
+	}
+	if err != nil {
+		return c.explain(ctx, name, err)
+	}
+	for range maxResponses {
+		response, err := c.readResponse()
+		if err != nil {
+			return c.explain(ctx, name, err)
+		}
+		line := string(response)
+		switch rest, tagged := strings.CutPrefix(line, tag+" "); {
+		case tagged:
+			status, text := statusOf(rest)
+			if list, ok := codeCapabilities(text); ok {
+				c.capability = list
+			}
+			switch status {
+			case "OK":
+				return nil
+			case "NO", "BAD":
+				return &StatusError{name, status, text}
+			}
+			return fmt.Errorf("%s: %w: %.80q", name, ErrUnparsable, line)
+		case strings.HasPrefix(line, "* "):
+			if status, text := statusOf(line[2:]); status == "BYE" && name != "LOGOUT" {
+				return &StatusError{name, status, text}
+			}
+			if err := handle(response); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		default:
+			return fmt.Errorf("%s: unexpected %.80q", name, line)
+		}
+	}
+	return fmt.Errorf("%s: more than %d responses", name, maxResponses)
+}
+
+// readResponse returns the next response with its literals and line end.
+func (c *Client) readResponse() ([]byte, error) {
+	var response []byte
+	for {
+		line, err := c.readLine(maxResponse - len(response))
+		if err != nil {
+			return nil, err
+		}
+		response = append(response, line...)
+		size, ok := literalSize(response)
+		if !ok {
+			return response, nil
+		}
+		if size > maxResponse-len(response) {
+			return nil, fmt.Errorf("a response of more than %d bytes", maxResponse)
+		}
+		start := len(response)
+		response = append(response, make([]byte, size)...)
+		if _, err := io.ReadFull(c.r, response[start:]); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (c *Client) readLine(limit int) ([]byte, error) {
+	var line []byte
+	for {
+		part, err := c.r.ReadSlice('\n')
+		line = append(line, part...)
+		switch {
+		case len(line) > limit:
+			return nil, fmt.Errorf("a response of more than %d bytes", maxResponse)
+		case err == nil:
+			return line, nil
+		case !errors.Is(err, bufio.ErrBufferFull):
+			return nil, err
+		}
+	}
+}
+
+// isMetadata reports whether a response is METADATA, of those that are asked for the only one that holds literals.
+func isMetadata(response []byte) bool {
+	return len(response) > 11 && strings.EqualFold(string(response[:11]), "* METADATA ")
+}
+
+// literalSize returns the size of the literal that the line at the end of the response announces.
+func literalSize(response []byte) (size int, ok bool) {
+	line, found := bytes.CutSuffix(response, []byte("}\r\n"))
+	if !found || !isMetadata(response) {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(string(line[bytes.LastIndexByte(line, '{')+1:]), 10, 31)
+	return int(n), err == nil
+}
+
+// statusOf splits "OK text" and the like.
+func statusOf(s string) (status, text string) {
+	word, rest, _ := strings.Cut(strings.TrimRight(s, "\r\n"), " ")
+	switch word = strings.ToUpper(word); word {
+	case "OK", "NO", "BAD", "BYE", "PREAUTH":
+		return word, rest
+	}
+	return "", ""
+}
+
+// codeCapabilities returns the list in the response code at the beginning of text. One that does not parse is no list to
+// core, only text.
+func codeCapabilities(text string) ([]string, bool) {
+	if len(text) < 12 || !strings.EqualFold(text[:12], "[CAPABILITY ") {
+		return nil, false
+	}
+	list, _, found := strings.Cut(text[12:], "]")
+	parsed, err := parseCapabilities(list)
+	return parsed, found && err == nil
+}
+
+func parseCapabilities(list string) ([]string, error) {
+	names := strings.Split(list, " ")
+	rev1 := false
+	for _, name := range names {
+		if name == "" {
+			return nil, fmt.Errorf("%w: capabilities are not separated by one space", ErrUnparsable)
+		}
+		rev1 = rev1 || strings.EqualFold(name, "IMAP4rev1")
+	}
+	if !rev1 {
+		return nil, fmt.Errorf("%w: IMAP4rev1 is not among the capabilities", ErrUnparsable)
+	}
+	return names, nil
+}
+
+// Has reports whether a capability is in a list, in any case.
+func Has(capabilities []string, name string) bool {
+	for _, c := range capabilities {
+		if strings.EqualFold(c, name) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,213 @@
+package discovery
+
+import (
+	"bufio"
+	"compress/flate"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// script is a server that plays one side of a conversation: lines with "C: " have to come, with "S: " are sent. The word
+// TAG stands for the tag of the command before. "COMPRESS" alone switches both directions to DEFLATE.
+func script(t *testing.T, lines ...string) net.Conn {
+	t.Helper()
+	client, server := net.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		defer server.Close()
+		done <- play(server, lines)
+	}()
+	t.Cleanup(func() {
+		client.Close()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return client
+}
+
+func play(conn net.Conn, lines []string) error {
+	r, w, tag := bufio.NewReader(conn), io.Writer(conn), ""
+	flush := func() error { return nil }
+	for _, line := range lines {
+		switch kind, text, _ := strings.Cut(line, ": "); kind {
+		case "C":
+			got, err := r.ReadString('\n')
+			if err != nil {
+				return fmt.Errorf("waiting for %q: %w", text, err)
+			}
+			var rest string
+			tag, rest, _ = strings.Cut(strings.TrimSuffix(got, "\r\n"), " ")
+			if rest != text {
+				return fmt.Errorf("got the command %q, want %q", rest, text)
+			}
+		case "S":
+			if _, err := io.WriteString(w, strings.ReplaceAll(text, "TAG", tag)+"\r\n"); err != nil {
+				return err
+			}
+			if err := flush(); err != nil {
+				return err
+			}
+		case "COMPRESS":
+			compressor, _ := flate.NewWriter(conn, 1)
+			r, w, flush = bufio.NewReader(flate.NewReader(r)), compressor, compressor.Flush
+		}
+	}
+	return nil
+}
+
+// plain connects Discover to a conversation.
+type plain struct{ conn net.Conn }
+
+func (p plain) DialContext(context.Context, string, string) (net.Conn, error) { return p.conn, nil }
+
+// first is core's first request, byte for byte behind the tag.
+const first = `C: GETMETADATA "" (/shared/comment /shared/admin /shared/vendor/deltachat/irohrelay /shared/vendor/deltachat/turn /shared/vendor/deltachat/maxsmtprecipients /shared/vendor/deltachat/appversions)`
+
+func TestDiscover(t *testing.T) {
+	greeting := "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] ready"
+	login := `C: LOGIN "alice" "a\"b\\c"`
+	in := "S: TAG OK [CAPABILITY IMAP4rev1 METADATA] Logged in"
+	bye := []string{"C: LOGOUT", "S: * BYE", "S: TAG OK"}
+	for _, tt := range []struct {
+		name   string
+		script []string
+		host   string // of the value; empty for a fall-back
+		reason error  // of the fall-back
+		err    error
+	}{
+		{"good", append([]string{greeting, login, in, first, `S: * METADATA "" (/shared/vendor/deltachat/turn "h:3478:1758650868:pw")`, "S: TAG OK"}, bye...), "h", nil, nil},
+		{"as a literal", append([]string{greeting, login, in, first, "S: * METADATA \"\" (/shared/comment NIL /shared/vendor/deltachat/turn {8}", "S: h:1:5:pw)", "S: TAG OK"}, bye...), "h", nil, nil},
+		{"two responses", append([]string{greeting, login, in, first, `S: * METADATA "" (/shared/comment "x")`, "S: * 3 EXISTS", `S: * METADATA "" (/shared/vendor/deltachat/turn "h:3478:5:pw")`, "S: TAG OK"}, bye...), "h", nil, nil},
+		{"capabilities asked for", append([]string{greeting, login, "S: TAG OK Logged in", "C: CAPABILITY", "S: * CAPABILITY IMAP4rev1 METADATA", "S: TAG OK", first, `S: * METADATA "" (/shared/vendor/deltachat/turn "h:3478:5:pw")`, "S: TAG OK"}, bye...), "h", nil, nil},
+		{"a list with two spaces in the OK is asked for again", []string{greeting, login, "S: TAG OK [CAPABILITY IMAP4rev1  METADATA] in", "C: CAPABILITY", "S: * CAPABILITY IMAP4rev1", "S: TAG OK"}, "", ErrNoCapability, nil},
+		{"metadata only before login", []string{"S: * OK [CAPABILITY IMAP4rev1 METADATA] ready", login, "S: TAG OK [CAPABILITY IMAP4rev1] in"}, "", ErrNoCapability, nil},
+		{"compressed", append([]string{greeting, login, "S: TAG OK [CAPABILITY IMAP4rev1 METADATA COMPRESS=DEFLATE] in", "C: COMPRESS DEFLATE", "S: TAG OK", "COMPRESS", first, `S: * METADATA "" (/shared/vendor/deltachat/turn "h:3478:5:pw")`, "S: TAG OK"}, bye...), "h", nil, nil},
+		{"refused", append([]string{greeting, login, in, first, "S: TAG NO not today"}, bye...), "", ErrNoEntry, nil},
+		{"no entry", append([]string{greeting, login, in, first, "S: TAG OK"}, bye...), "", ErrNoEntry, nil},
+		{"another mailbox's entry", append([]string{greeting, login, in, first, `S: * METADATA "INBOX" (/shared/vendor/deltachat/turn "h:3478:5:pw")`, "S: TAG OK"}, bye...), "", ErrNoEntry, nil},
+		{"bad value", append([]string{greeting, login, in, first, `S: * METADATA "" (/shared/vendor/deltachat/turn "h:3478:alice:pw")`, "S: TAG OK"}, bye...), "", ErrBadValue, nil},
+		{"unparsable", []string{greeting, login, in, first, `S: * METADATA "" ()`}, "", nil, ErrUnparsable},
+		{"no IMAP4rev1", []string{greeting, login, "S: TAG OK in", "C: CAPABILITY", "S: * CAPABILITY IMAP4rev2"}, "", nil, ErrUnparsable},
+		{"two spaces", []string{greeting, login, "S: TAG OK in", "C: CAPABILITY", "S: * CAPABILITY IMAP4rev1  METADATA"}, "", nil, ErrUnparsable},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			options := Options{Host: "mail.example.org", Port: 143, Security: Plain, Username: "alice", Password: `a"b\c`, Dialer: plain{script(t, tt.script...)}}
+			d, err := Discover(t.Context(), options)
+			if !errors.Is(err, tt.err) || (err != nil) != (tt.err != nil) {
+				t.Fatalf("got the error %v, want %v", err, tt.err)
+			}
+			if err == nil && (d.Value.Hostname != tt.host || d.Fallback != (tt.host == "") || !errors.Is(d.Reason, tt.reason)) {
+				t.Errorf("got host %q, fall-back %v because %v", d.Value.Hostname, d.Fallback, d.Reason)
+			}
+		})
+	}
+}
+
+func TestDiscoverStatusError(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		script  []string
+		command string
+	}{
+		{"wrong password", []string{"S: * OK ready", `C: LOGIN "alice" "pw"`, "S: TAG NO authentication failed"}, "LOGIN"},
+		{"no welcome", []string{"S: * BYE too many"}, "greeting"},
+		{"thrown out", []string{"S: * OK ready", `C: LOGIN "alice" "pw"`, "S: * BYE shutting down"}, "LOGIN"},
+		{"compression refused", []string{"S: * OK ready", `C: LOGIN "alice" "pw"`, "S: TAG OK [CAPABILITY IMAP4rev1 METADATA COMPRESS=DEFLATE] in", "C: COMPRESS DEFLATE", "S: TAG NO"}, "COMPRESS"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := Discover(t.Context(), Options{Security: Plain, Username: "alice", Password: "pw", Dialer: plain{script(t, tt.script...)}})
+			if status, ok := errors.AsType[*StatusError](err); !ok || status.Command != tt.command {
+				t.Errorf("got %v, want a status of %s", err, tt.command)
+			}
+			if err != nil && strings.Contains(err.Error(), "pw") {
+				t.Errorf("the password is in %v", err)
+			}
+		})
+	}
+}
+
+// TestRefresh is core's second request, byte for byte.
+func TestRefresh(t *testing.T) {
+	c, err := NewClient(t.Context(), script(t, "S: * OK ready", `C: GETMETADATA "" (/shared/vendor/deltachat/turn /shared/vendor/deltachat/appversions)`, "S: TAG OK"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if entries, err := c.GetMetadata(t.Context(), RefreshEntries()); err != nil || entries != nil {
+		t.Errorf("got %v, %v", entries, err)
+	}
+}
+
+// TestBounds are servers that never come to an end.
+func TestBounds(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		send func(w io.Writer) error
+		want string
+	}{
+		{"a line", func(w io.Writer) error { _, err := io.WriteString(w, strings.Repeat("x", 4096)); return err }, "bytes"},
+		{"a literal", func(w io.Writer) error {
+			_, err := io.WriteString(w, "* METADATA \"\" (/shared/comment {2000000000}\r\n")
+			return err
+		}, "bytes"},
+		{"many responses", func(w io.Writer) error {
+			_, err := io.WriteString(w, strings.Repeat("* 1 EXISTS\r\n", 100))
+			return err
+		}, "responses"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			conn, server := net.Pipe()
+			defer conn.Close()
+			go func() {
+				defer server.Close()
+				io.WriteString(server, "* OK ready\r\n")
+				bufio.NewReader(server).ReadString('\n')
+				for tt.send(server) == nil {
+				}
+			}()
+			c, err := NewClient(t.Context(), conn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.GetMetadata(t.Context(), RefreshEntries()); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want an error about %s", err, tt.want)
+			}
+		})
+	}
+}
+
+// TestContextEndsARead is a server that says nothing.
+func TestContextEndsARead(t *testing.T) {
+	conn, server := net.Pipe()
+	defer conn.Close()
+	defer server.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := NewClient(ctx, conn); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v, want the context's error", err)
+	}
+}
+
+// FuzzClient is a server that sends anything.
+func FuzzClient(f *testing.F) {
+	f.Add([]byte("* OK ready\r\nA0001 OK [CAPABILITY IMAP4rev1 METADATA] in\r\n* METADATA \"\" (/shared/comment {1}\r\nx)\r\nA0002 OK\r\n"))
+	f.Fuzz(func(t *testing.T, sent []byte) {
+		conn, server := net.Pipe()
+		defer conn.Close()
+		go io.Copy(io.Discard, server)
+		go func() {
+			server.Write(sent)
+			server.Close()
+		}()
+		d, err := Discover(t.Context(), Options{Security: Plain, Username: "u", Password: "p", Dialer: plain{conn}})
+		if err == nil && len(d.Servers) == 0 {
+			t.Error("neither servers nor an error")
+		}
+	})
+}

@@ -1,0 +1,125 @@
+package discovery
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"unicode/utf8"
+)
+
+// Server is a STUN or TURN server whose name has not been resolved.
+type Server struct {
+	Hostname string
+	Port     uint16
+	// Username and Credential are nil for a STUN server.
+	Username   *string
+	Credential *string
+}
+
+// Scheme returns "turn", or "stun" for a server without credential (RFC 7065, RFC 7064).
+func (s Server) Scheme() string {
+	if s.Credential == nil {
+		return "stun"
+	}
+	return "turn"
+}
+
+// Server returns the server that the value names.
+func (v Value) Server() Server {
+	return Server{Hostname: v.Hostname, Port: v.Port, Username: &v.Username, Credential: &v.Password}
+}
+
+// FallbackServers returns what core uses where it knows no TURN server: a public STUN server and a public TURN server
+// with a password that is compiled into every client.
+func FallbackServers() []Server {
+	username, credential := "public", "o4tR7yG4rG2slhXqRUf9zgmHz"
+	return []Server{
+		{Hostname: "nine.testrun.org", Port: 3478},
+		{Hostname: "turn.delta.chat", Port: 3478, Username: &username, Credential: &credential},
+	}
+}
+
+// ICEServer is an RTCIceServer (W3C WebRTC section 4.2.4).
+type ICEServer struct {
+	URLs       []string
+	Username   *string // nil for a STUN server
+	Credential *string // likewise
+}
+
+// A Resolver looks up the addresses of a host as a system's resolver does: *net.Resolver is one. network is "ip".
+type Resolver interface {
+	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
+}
+
+// Resolve looks up the servers as core does: every address becomes the URL turn:ADDRESS:PORT, or stun:, without a
+// transport, which WebRTC takes for UDP. A server that does not resolve is left out, and failed tells why.
+func Resolve(ctx context.Context, resolver Resolver, servers []Server) (resolved []ICEServer, failed []error) {
+	resolved = []ICEServer{}
+	for _, s := range servers {
+		addrs, err := resolver.LookupNetIP(ctx, "ip", s.Hostname)
+		if err == nil && len(addrs) == 0 {
+			err = errNoAddress
+		}
+		if err != nil {
+			failed = append(failed, fmt.Errorf("resolve %s server %q: %w", s.Scheme(), s.Hostname, err))
+			continue
+		}
+		ice := ICEServer{Username: s.Username, Credential: s.Credential}
+		for _, addr := range addrs {
+			ice.URLs = append(ice.URLs, s.Scheme()+":"+netip.AddrPortFrom(addr.Unmap(), s.Port).String())
+		}
+		resolved = append(resolved, ice)
+	}
+	return resolved, failed
+}
+
+// AppendJSON appends servers to b, byte for byte as core's serde_json writes them: compact, the members in the order urls,
+// username, credential, null where there is none.
+func AppendJSON(b []byte, servers []ICEServer) []byte {
+	b = append(b, '[')
+	for i, s := range servers {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, `{"urls":[`...)
+		for j, url := range s.URLs {
+			if j > 0 {
+				b = append(b, ',')
+			}
+			b = appendJSONString(b, url)
+		}
+		b = append(b, `],"username":`...)
+		b = appendJSONStringOrNull(b, s.Username)
+		b = append(b, `,"credential":`...)
+		b = appendJSONStringOrNull(b, s.Credential)
+		b = append(b, '}')
+	}
+	return append(b, ']')
+}
+
+func appendJSONStringOrNull(b []byte, s *string) []byte {
+	if s == nil {
+		return append(b, "null"...)
+	}
+	return appendJSONString(b, *s)
+}
+
+// appendJSONString escapes what RFC 8259 section 7 wants escaped and nothing more, where encoding/json also escapes
+// U+2028 and U+2029.
+func appendJSONString(b []byte, s string) []byte {
+	const short = "btn\x00fr" // the escapes of U+0008 to U+000D, of which U+000B has none
+	b = append(b, '"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b = append(b, '\\', byte(r))
+		case r >= '\b' && r <= '\r' && r != '\v':
+			b = append(b, '\\', short[r-'\b'])
+		case r < ' ':
+			b = fmt.Appendf(b, `\u%04x`, r)
+		default:
+			b = utf8.AppendRune(b, r)
+		}
+	}
+	return append(b, '"')
+}
