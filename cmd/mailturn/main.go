@@ -80,6 +80,7 @@ To see what can be configured:  mailturn reference`,
 		newRunCommand(),
 		newCheckConfigCommand(),
 		newCredentialsCommand(),
+		newProbeCommand(),
 		newReferenceCommand(),
 		newVersionCommand(),
 	)

@@ -1,0 +1,251 @@
+package main
+
+import (
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/mailturn/mailturn/cmd/mailturn/probe"
+	"github.com/mailturn/mailturn/framework/resolver"
+	"github.com/mailturn/mailturn/turnsrv/credential"
+)
+
+// passwordVariable is the environment variable that holds the password for probe.
+const passwordVariable = "MAILTURN_PASSWORD"
+
+// maxSecretFile bounds the files that hold one line.
+const maxSecretFile = 64 << 10
+
+// probeFlags are the flags of the command.
+type probeFlags struct {
+	username, passwordFile, secretFile string
+	dns, ca                            string
+	json, quick, thorough, verbose     bool
+	repeat                             time.Duration
+}
+
+func newProbeCommand() *cobra.Command {
+	var flags probeFlags
+	cmd := &cobra.Command{
+		Use:   "probe TARGET",
+		Short: "Tell whether a call would connect, and if not, why",
+		Long: `probe goes the way of a client: it resolves the names, asks the IMAP server for the relay as
+Delta Chat does, reads the answer as it does, relays through every address over UDP, TCP and TLS,
+and tries what a relay must refuse. TARGET is one of
+
+  imaps://USER@HOST[:PORT]             an IMAP server; write the @ of USER as %40
+  imap://USER@HOST[:PORT]              the same with STARTTLS
+  turn:HOST[:PORT][?transport=udp|tcp] a relay, with --secret-file or --username
+  turns:HOST[:PORT]                    a relay over TLS
+  HOST:PORT:EXPIRY:PASSWORD            a metadata line as clients get it
+
+The password comes from --password-file, from ` + passwordVariable + `, or from a prompt. Exit status: 0 if a
+call would connect, 1 if not or if the relay is open to strangers, 2 if called wrongly.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			target, err := probe.ParseTarget(args[0])
+			if err == nil {
+				err = flags.check(target)
+			}
+			if err != nil {
+				return err // of usage
+			}
+			return action(func(cmd *cobra.Command, _ []string) error { return runProbe(cmd, target, flags) })(cmd, args)
+		},
+	}
+	cmd.Flags().StringVar(&flags.username, "username", "", "`name` at a turn: target")
+	cmd.Flags().StringVar(&flags.passwordFile, "password-file", "", "`file` with the password, a line break at its end left out")
+	cmd.Flags().StringVar(&flags.secretFile, "secret-file", "", "`file` with the relay's secret, to issue a credential for a turn: target")
+	cmd.Flags().StringVar(&flags.dns, "dns", "", "DNS server to ask, `ADDRESS[:PORT]`, in place of the system's configuration and the hosts file")
+	cmd.Flags().StringVar(&flags.ca, "ca", "", "PEM `file` of authorities to trust in place of the system's")
+	cmd.Flags().BoolVar(&flags.json, "json", false, "print the report as JSON (docs/probe.md)")
+	cmd.Flags().BoolVar(&flags.quick, "quick", false, "UDP only, a few packets, no attempts at what must be refused")
+	cmd.Flags().BoolVar(&flags.thorough, "thorough", false, "ten times the packets, and patience for slow links")
+	cmd.Flags().BoolVarP(&flags.verbose, "verbose", "v", false, "show also what is only worth a note and what was skipped")
+	cmd.Flags().DurationVar(&flags.repeat, "repeat", 0, "probe again at this `interval` until interrupted")
+	cmd.MarkFlagsMutuallyExclusive("quick", "thorough")
+	cmd.MarkFlagsMutuallyExclusive("secret-file", "password-file")
+	return cmd
+}
+
+// check finds flags that do not go with the target.
+func (f *probeFlags) check(target probe.Target) error {
+	switch {
+	case target.Kind != probe.TURN && (f.username != "" || f.secretFile != ""):
+		return errors.New("--username and --secret-file are for turn: and turns: targets")
+	case target.Kind == probe.TURN && f.username == "" && f.secretFile == "":
+		return errors.New("a turn: target needs --secret-file, or --username with a password")
+	case target.Kind == probe.Line && f.passwordFile != "":
+		return errors.New("a metadata line holds its password: --password-file is for other targets")
+	case f.repeat < 0:
+		return errors.New("--repeat is negative")
+	}
+	return nil
+}
+
+func runProbe(cmd *cobra.Command, target probe.Target, flags probeFlags) error {
+	options := probe.Options{Target: target, Username: flags.username}
+	switch {
+	case flags.quick:
+		options.Depth = probe.Quick
+	case flags.thorough:
+		options.Depth = probe.Thorough
+	}
+	if err := flags.read(cmd, &options); err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
+	defer stop()
+	var status progress
+	if terminal(cmd.ErrOrStderr()) {
+		status.w = cmd.ErrOrStderr()
+		options.Progress = status.show
+	}
+	for {
+		report := probe.Run(ctx, options)
+		status.clear()
+		if err := flags.print(cmd.OutOrStdout(), report); err != nil {
+			return err
+		}
+		if ctx.Err() != nil && flags.repeat > 0 {
+			return nil
+		}
+		if flags.repeat == 0 {
+			if report.ExitStatus() != 0 {
+				return errReported
+			}
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(flags.repeat):
+			fmt.Fprintln(cmd.OutOrStdout())
+		}
+	}
+}
+
+// print writes one report.
+func (f *probeFlags) print(w io.Writer, report *probe.Report) error {
+	if !f.json {
+		_, quiet := os.LookupEnv("NO_COLOR")
+		return report.WriteText(w, terminal(w) && !quiet, f.verbose)
+	}
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	if f.repeat == 0 { // otherwise a line each, as programs read them
+		encoder.SetIndent("", "  ")
+	}
+	return encoder.Encode(report)
+}
+
+// read takes what is in files, in the environment and at the terminal.
+func (f *probeFlags) read(cmd *cobra.Command, options *probe.Options) (err error) {
+	if f.dns != "" {
+		options.Resolver, err = resolver.At(f.dns)
+	} else {
+		options.Resolver, err = resolver.System()
+	}
+	if err != nil {
+		return err
+	}
+	if f.ca != "" {
+		pem, err := os.ReadFile(f.ca)
+		if err != nil {
+			return err
+		}
+		options.Roots = x509.NewCertPool()
+		if !options.Roots.AppendCertsFromPEM(pem) {
+			return fmt.Errorf("%s: no certificate in PEM form in it", f.ca)
+		}
+	}
+	if f.secretFile != "" {
+		text, err := readLine(f.secretFile)
+		if err != nil {
+			return err
+		}
+		options.Secret = credential.NewSecret([]byte(text))
+		return nil
+	}
+	if options.Target.Kind == probe.Line {
+		return nil
+	}
+	options.Password, err = f.password(cmd, options.Target)
+	return err
+}
+
+func (f *probeFlags) password(cmd *cobra.Command, target probe.Target) (string, error) {
+	if f.passwordFile != "" {
+		return readLine(f.passwordFile)
+	}
+	if password, ok := os.LookupEnv(passwordVariable); ok {
+		return password, nil
+	}
+	stdin, ok := cmd.InOrStdin().(*os.File)
+	if !ok || !term.IsTerminal(int(stdin.Fd())) {
+		return "", fmt.Errorf("no password: use --password-file or %s, there is no terminal to ask at", passwordVariable)
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "Password for %s: ", target)
+	password, err := term.ReadPassword(int(stdin.Fd()))
+	fmt.Fprintln(cmd.ErrOrStderr())
+	return string(password), err
+}
+
+// readLine reads a small file and takes one line break off its end, which editors put there.
+func readLine(name string) (string, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, maxSecretFile+1))
+	switch {
+	case err != nil:
+		return "", err
+	case len(text) > maxSecretFile:
+		return "", fmt.Errorf("%s: more than %d bytes", name, maxSecretFile)
+	}
+	line := strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
+	if line == "" {
+		return "", fmt.Errorf("%s is empty", name)
+	}
+	return line, nil
+}
+
+// terminal reports whether w is a terminal.
+func terminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
+}
+
+// progress keeps one line of a terminal up to date. The zero progress shows nothing.
+type progress struct {
+	mu sync.Mutex // guards w
+	w  io.Writer
+}
+
+const clearLine = "\r\x1b[K"
+
+func (p *progress) show(what string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fmt.Fprintf(p.w, "%s%.78s …", clearLine, what)
+}
+
+func (p *progress) clear() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.w != nil {
+		fmt.Fprint(p.w, clearLine)
+	}
+}

@@ -1,0 +1,116 @@
+package probe
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// certificateSoon is how many days before its end a certificate is worth a warning: Let's Encrypt's are renewed 30 days
+// before, so one that is closer than this was not.
+const certificateSoon = 14 * 24 * time.Hour
+
+// handshake begins TLS on conn and looks at the certificate, also at one that does not verify. The error says why nothing
+// may be sent.
+func (r *run) handshake(ctx context.Context, conn net.Conn, config *tls.Config) (*tls.Conn, *Certificate, error) {
+	var verified error
+	name := config.ServerName
+	config = config.Clone()
+	config.InsecureSkipVerify = true // VerifyConnection does the same, and lets the chain be shown
+	config.VerifyConnection = func(state tls.ConnectionState) error {
+		verified = r.verify(state, name)
+		return nil
+	}
+	secure := tls.Client(conn, config)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		return nil, nil, fmt.Errorf("TLS handshake: %w", err)
+	}
+	return secure, describe(secure.ConnectionState(), verified), verified
+}
+
+// describe returns what is to be known of a certificate.
+func describe(state tls.ConnectionState, verified error) *Certificate {
+	leaf := state.PeerCertificates[0]
+	c := &Certificate{
+		Version: tls.VersionName(state.Version), ALPN: state.NegotiatedProtocol,
+		Subject: leaf.Subject.String(), Issuer: leaf.Issuer.String(), Names: leaf.DNSNames,
+		NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, Chain: len(state.PeerCertificates), Verified: verified == nil,
+	}
+	for _, ip := range leaf.IPAddresses {
+		c.Names = append(c.Names, ip.String())
+	}
+	if verified != nil {
+		c.Error = verified.Error()
+	}
+	return c
+}
+
+func (r *run) verify(state tls.ConnectionState, name string) error {
+	options := x509.VerifyOptions{Roots: r.Roots, DNSName: name, CurrentTime: r.Now(), Intermediates: x509.NewCertPool()}
+	for _, c := range state.PeerCertificates[1:] {
+		options.Intermediates.AddCert(c)
+	}
+	_, err := state.PeerCertificates[0].Verify(options)
+	return err
+}
+
+// tlsProblem says what is wrong with a certificate and what to do, in the words of the two files that operators have.
+func tlsProblem(err error, c *Certificate, host string, now time.Time) (summary, action string) {
+	var invalid x509.CertificateInvalidError
+	var unknown x509.UnknownAuthorityError
+	var wrongName x509.HostnameError
+	switch {
+	case c == nil:
+		return fmt.Sprintf("there is no TLS at %s: %v.", host, err), "See that the port speaks TLS from the first byte, and that it is the right port."
+	case errors.As(err, &wrongName):
+		return fmt.Sprintf("the certificate is not for %s, but for %s.", host, strings.Join(c.Names, ", ")),
+			fmt.Sprintf("Get a certificate for %s, or let clients connect to a name that is in it.", host)
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && now.After(c.NotAfter):
+		return fmt.Sprintf("the certificate of %s expired %s ago, on %s.", host, short(now.Sub(c.NotAfter)), c.NotAfter.UTC().Format(time.DateOnly)),
+			"Renew it, reload the server, and see why that did not happen by itself."
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return fmt.Sprintf("the certificate of %s is good from %s only.", host, c.NotBefore.UTC().Format(time.RFC3339)),
+			"Compare the clocks of this machine and of the one that the certificate was made on."
+	case errors.As(err, &unknown) && c.Chain == 1 && c.Subject != c.Issuer:
+		return fmt.Sprintf("the certificate of %s comes without its intermediates.", host), "Serve the full chain (fullchain.pem, not cert.pem)."
+	case errors.As(err, &unknown):
+		return fmt.Sprintf("the certificate of %s is from an authority that is not trusted here (%s).", host, c.Issuer),
+			"Get one from a public authority; or, if clients trust that one, name its file with --ca."
+	default:
+		return fmt.Sprintf("the certificate of %s does not verify: %v.", host, err), "Get a certificate that browsers accept."
+	}
+}
+
+// tlsSummary describes a good certificate, and warns of one that ends soon.
+func tlsSummary(c *Certificate, now time.Time) (status Status, summary, action string) {
+	left := c.NotAfter.Sub(now)
+	summary = fmt.Sprintf("%s, certificate for %s good for %s", c.Version, strings.Join(c.Names, ", "), short(left))
+	if left < certificateSoon {
+		return Warning, "the certificate ends in " + short(left) + ".", "See why it was not renewed."
+	}
+	return OK, summary + ".", ""
+}
+
+// dial connects over TCP to the addresses in turn.
+func (r *run) dial(ctx context.Context, addrs []netip.Addr, port uint16) (conn net.Conn, took time.Duration, err error) {
+	for _, addr := range addrs {
+		var dialer net.Dialer
+		attempt, cancel := context.WithTimeout(ctx, r.Depth.patience())
+		start := time.Now()
+		var one error
+		conn, one = dialer.DialContext(attempt, "tcp", netip.AddrPortFrom(addr, port).String())
+		took = time.Since(start)
+		cancel()
+		if one == nil {
+			return conn, took, nil
+		}
+		err = errors.Join(err, one)
+	}
+	return nil, 0, err
+}

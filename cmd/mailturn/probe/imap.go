@@ -1,0 +1,236 @@
+package probe
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/mailturn/mailturn/imapext/discovery"
+	"github.com/mailturn/mailturn/imapext/metadata"
+)
+
+// fallbackAction is what to do when clients do not get a value.
+const fallbackAction = "Put mailturn in front of this server, or let the server answer GETMETADATA for " + discovery.TURNEntry + " (README.md)."
+
+// askIMAP goes through the conversation that core has, and reports whether it ended with a value.
+func (r *run) askIMAP(ctx context.Context) bool {
+	t, report := r.Target, r.report
+	addrs := r.lookUp(ctx, "imap.dns", t.Host)
+	if addrs == nil {
+		return false
+	}
+	c, ok := r.connectIMAP(ctx, addrs)
+	if !ok {
+		return false
+	}
+	defer c.Close()
+
+	r.Progress("logging in to " + t.Host)
+	ctx, cancel := context.WithTimeout(ctx, 6*r.Depth.patience())
+	defer cancel()
+	before, err := c.Capabilities(ctx)
+	if err != nil {
+		return r.imapFailed("imap.capabilities", err)
+	}
+	after, err := c.Login(ctx, t.Username, r.Password)
+	report.IMAP.CapabilitiesBefore, report.IMAP.CapabilitiesAfter = before, after
+	if status, refused := errors.AsType[*discovery.StatusError](err); refused {
+		return report.add("imap.login", t.Username, Failure, fmt.Sprintf("the server refuses the login of %s: %s %s.", t.Username, status.Status, printable(status.Text)),
+			"Check the user name, with its domain if the server wants it, and the password.")
+	} else if err != nil {
+		return r.imapFailed("imap.capabilities", err)
+	}
+	report.add("imap.login", t.Username, OK, "Logged in as "+t.Username+".", "")
+	if !discovery.Has(after, "METADATA") {
+		report.Fallback = true
+		return report.add("imap.capabilities", "", Failure,
+			"the server does not offer METADATA after login, so clients will use the public server turn.delta.chat for 7 days.", fallbackAction)
+	}
+	if discovery.Has(after, "COMPRESS=DEFLATE") {
+		if err := c.Compress(ctx); err != nil {
+			return report.add("imap.compress", "", Failure, fmt.Sprintf("the server offers COMPRESS=DEFLATE and does not do it (%v): core cannot use it at all.", err),
+				"Take COMPRESS=DEFLATE out of the capabilities.")
+		}
+		report.IMAP.Compressed = true
+	}
+	return r.getMetadata(ctx, c)
+}
+
+// connectIMAP connects, with TLS as the target has it, and reads the greeting.
+func (r *run) connectIMAP(ctx context.Context, addrs []netip.Addr) (*discovery.Client, bool) {
+	t, report := r.Target, r.report
+	hostPort := net.JoinHostPort(t.Host, strconv.Itoa(int(t.Port)))
+	r.Progress("connecting to " + hostPort)
+	conn, took, err := r.dial(ctx, addrs, t.Port)
+	if err != nil {
+		return nil, report.add("imap.connect", hostPort, Failure, fmt.Sprintf("no connection to %s: %s.", hostPort, networkReason(err)),
+			"See that the IMAP server runs and listens on that port, and that the firewall lets TCP through.")
+	}
+	report.IMAP = &Session{Address: conn.RemoteAddr().String(), ConnectMS: milliseconds(took)}
+	ctx, cancel := context.WithTimeout(ctx, 2*r.Depth.patience())
+	defer cancel()
+	config := discovery.TLSConfig(nil, t.Host, t.Port, t.Security)
+	if t.Security == discovery.ImplicitTLS {
+		secure, ok := r.secureIMAP(ctx, conn, config)
+		if !ok {
+			conn.Close()
+			return nil, false
+		}
+		conn = secure
+	}
+	c, err := discovery.NewClient(ctx, conn)
+	if err != nil {
+		conn.Close()
+		return nil, r.imapFailed("imap.connect", err)
+	}
+	report.IMAP.Greeting = printable(c.Greeting())
+	report.add("imap.connect", hostPort, OK, fmt.Sprintf("%s answers, after %s.", report.IMAP.Address, ms(report.IMAP.ConnectMS)), "")
+	if t.Security != discovery.StartTLS {
+		return c, true
+	}
+	// The handshake is verified by hand, so that the certificate can be shown: see handshake.
+	var verified error
+	config.InsecureSkipVerify = true
+	config.VerifyConnection = func(state tls.ConnectionState) error {
+		verified = r.verify(state, t.Host)
+		return nil
+	}
+	state, err := c.StartTLS(ctx, config)
+	if status, refused := errors.AsType[*discovery.StatusError](err); refused {
+		loopback := netip.MustParseAddrPort(report.IMAP.Address).Addr().Unmap().IsLoopback()
+		if loopback {
+			report.add("imap.tls", t.Host, Note, "No TLS; it is this machine.", "")
+			return c, true
+		}
+		c.Close()
+		return nil, report.add("imap.tls", t.Host, Failure, fmt.Sprintf("the server does not do STARTTLS (%s), and the password is not sent in the clear.", printable(status.Text)),
+			"Give the server a certificate, or use the port of IMAP over TLS: imaps://.")
+	} else if err != nil {
+		c.Close()
+		return nil, r.imapFailed("imap.tls", err)
+	}
+	report.IMAP.TLS = describe(state, verified)
+	if !r.judgeTLS("imap.tls", t.Host, report.IMAP.TLS, verified) {
+		c.Close()
+		return nil, false
+	}
+	return c, true
+}
+
+func (r *run) secureIMAP(ctx context.Context, conn net.Conn, config *tls.Config) (net.Conn, bool) {
+	secure, certificate, err := r.handshake(ctx, conn, config)
+	r.report.IMAP.TLS = certificate
+	if !r.judgeTLS("imap.tls", r.Target.Host, certificate, err) {
+		return nil, false
+	}
+	return secure, true
+}
+
+// judgeTLS adds the check of a certificate.
+func (r *run) judgeTLS(id, host string, c *Certificate, err error) bool {
+	if err != nil {
+		summary, action := tlsProblem(err, c, host, r.Now())
+		return r.report.add(id, host, Failure, summary, action)
+	}
+	status, summary, action := tlsSummary(c, r.Now())
+	return r.report.add(id, host, status, summary, action)
+}
+
+// getMetadata asks as core does, and for the entry that no client reads yet.
+func (r *run) getMetadata(ctx context.Context, c *discovery.Client) bool {
+	r.Progress("asking " + r.Target.Host + " for its relay")
+	report := r.report
+	c.Raw = func(response []byte) { report.IMAP.Metadata = append(report.IMAP.Metadata, redact(response)) }
+	entries, err := c.GetMetadata(ctx, discovery.FirstEntries())
+	if status, refused := errors.AsType[*discovery.StatusError](err); refused && status.Status != "BYE" {
+		report.Fallback = true
+		return report.add("imap.metadata", "", Failure, fmt.Sprintf("the server answers GETMETADATA with %s %s, so clients will use the public server turn.delta.chat for 7 days.", status.Status, printable(status.Text)), fallbackAction)
+	}
+	if err != nil {
+		return r.imapFailed("imap.metadata", err)
+	}
+	decision := discovery.Decide(entries, r.Now())
+	if decision.Fallback {
+		report.Fallback = true
+		id, summary, action := "imap.metadata", "the server has no value for "+discovery.TURNEntry, fallbackAction
+		if errors.Is(decision.Reason, discovery.ErrBadValue) {
+			id, summary, action = "value.parse", valueProblem(decision.Reason), valueAction(decision.Reason)
+		}
+		return report.add(id, "", Failure, summary+", so clients will use the public server turn.delta.chat for 7 days.", action)
+	}
+	report.add("imap.metadata", "", OK, "GETMETADATA has a value, as core reads it.", "")
+	r.value, r.transports = decision.Value, []Transport{UDP, TCP}
+	report.IMAP.ExpiresUnix = r.value.Expires
+	more, err := c.GetMetadata(ctx, []string{discovery.TURNSEntry})
+	if err == nil {
+		r.takeTURNS(more)
+	}
+	_ = c.Logout(ctx)
+	return true
+}
+
+// takeTURNS takes the port for TLS from the entry that is there for later clients.
+func (r *run) takeTURNS(entries []metadata.Entry) {
+	for _, entry := range entries {
+		value, err := discovery.ParseValue(entry.Value.Octets())
+		if entry.Name == discovery.TURNSEntry && err == nil {
+			r.tlsHost, r.tlsPort = value.Hostname, value.Port
+		}
+	}
+}
+
+// imapFailed adds a failure with which core gets no further, and so no mail.
+func (r *run) imapFailed(id string, err error) bool {
+	if errors.Is(err, discovery.ErrUnparsable) {
+		return r.report.add(id, "", Failure, fmt.Sprintf("users get no mail: core cannot read the server's answer and drops the connection, each time (%v).", err),
+			"Stop the server from sending that: write the value as a quoted string without 8-bit characters, and no other entries below /shared than comment, admin and vendor.")
+	}
+	return r.report.add(id, r.Target.Host, Failure, fmt.Sprintf("the IMAP session broke off: %v.", err), "See the server's log, and that the port is that of IMAP with the security that the URL says.")
+}
+
+// redact takes the passwords out of a response: what stands behind the third colon of a value.
+func redact(response []byte) string {
+	text := string(response)
+	_, entries, err := discovery.ParseMetadata(response)
+	if err != nil {
+		return "(a response that does not parse, not shown because it may hold a password)"
+	}
+	for _, entry := range entries {
+		value := entry.Value.Octets()
+		if parts := strings.SplitN(value, ":", 4); len(parts) == 4 && parts[3] != "" {
+			text = strings.ReplaceAll(text, value, strings.Join(parts[:3], ":")+":[redacted]")
+		}
+	}
+	return printable(strings.TrimRight(text, "\r\n"))
+}
+
+// printable makes text of a server fit for a terminal: control characters are shown, and there is an end.
+func printable(s string) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	quoted := strconv.Quote(s)
+	quoted = strings.ReplaceAll(strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`), `\\`, `\`)
+	if runes := []rune(quoted); len(runes) > 1000 {
+		quoted = string(runes[:1000]) + "…"
+	}
+	return quoted
+}
+
+func valueProblem(err error) string {
+	return strings.ReplaceAll(err.Error(), "\n", " ")
+}
+
+func valueAction(err error) string {
+	switch {
+	case errors.Is(err, discovery.ErrPort):
+		return "Write HOST:PORT:EXPIRY:PASSWORD. An IPv6 address cannot stand there: give it a name with an AAAA record."
+	case errors.Is(err, discovery.ErrTimestamp):
+		return "Write HOST:PORT:EXPIRY:PASSWORD, where EXPIRY is the user name and a bare number of seconds."
+	default:
+		return "Write HOST:PORT:EXPIRY:PASSWORD."
+	}
+}

@@ -1,0 +1,237 @@
+package probe
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/mailturn/mailturn/turnsrv/stun"
+)
+
+const (
+	// maxAnswer is the size in bytes above which the answer to a stranger is called large. Most servers are around 100.
+	maxAnswer = 150
+	// goodLoss is the part of packets that may be lost without a word.
+	goodLoss = 0.02
+)
+
+// judgeRelays makes checks of the attempts.
+func (r *run) judgeRelays(attempts []*attempt) {
+	primary := slices.DeleteFunc(slices.Clone(attempts), func(a *attempt) bool { return a.Transport != r.primary() })
+	others := slices.DeleteFunc(slices.Clone(attempts), func(a *attempt) bool { return a.Transport == r.primary() })
+	for _, a := range attempts {
+		if a.anonymous {
+			r.report.add("safety.anonymous", a.subject(), Failure, "anybody gets an allocation, without a user name.", "Turn authentication on: lt-cred-mech and use-auth-secret in coturn.")
+			return
+		}
+	}
+	if i := slices.IndexFunc(primary, (*attempt).allocated); i >= 0 {
+		r.report.add(turnID(r.primary()), primary[i].subject(), OK, fmt.Sprintf("%s answers in %s and allocates in %s.", primary[i].subject(), ms(primary[i].BindingMS), ms(primary[i].AllocateMS)), "")
+		r.judgeFamilies(primary)
+	} else {
+		r.judgeSilence(primary, others)
+	}
+	r.judgeOthers(others)
+	for _, a := range attempts {
+		if a.allocated() {
+			r.judgeAllocation(a)
+		}
+	}
+	for _, a := range attempts {
+		if a.ResponseBytes > maxAnswer {
+			r.report.add("turn.answer_size", a.subject(), Warning, fmt.Sprintf("a stranger's request of %d bytes is answered with %d.", a.RequestBytes, a.ResponseBytes),
+				"Shorten the realm, and turn off the SOFTWARE attribute (no-software-attribute in coturn): such a server is used to flood others.")
+			break
+		}
+	}
+}
+
+func turnID(t Transport) string { return "turn." + string(t) }
+
+func (a *attempt) allocated() bool { return a.RelayedAddr != "" }
+
+func (a *attempt) subject() string {
+	return a.addr.String() + " " + strings.ToUpper(string(a.Transport))
+}
+
+// judgeSilence says why nothing is allocated over the transport that decides.
+func (r *run) judgeSilence(primary, others []*attempt) {
+	port := r.value.Port
+	through := slices.IndexFunc(others, func(a *attempt) bool { return a.allocated() || a.Stage == stageAllocate })
+	far := primary[0]
+	for _, a := range primary {
+		if progress(a) > progress(far) {
+			far = a
+		}
+	}
+	id, name := turnID(r.primary()), strings.ToUpper(string(r.primary()))
+	switch far.Stage {
+	case stageAllocate:
+		r.judgeRefusal(far)
+	case stageTLS:
+		summary, action := tlsProblem(far.err, far.TLS, r.value.Hostname, r.Now())
+		r.report.add("turn.tls", far.subject(), Failure, summary, action)
+	case stageChallenge:
+		r.report.add(id, far.subject(), Failure, fmt.Sprintf("%s answers Binding requests and not Allocate: %v.", far.subject(), far.err), "See that this is a TURN server and not one for STUN alone.")
+	case stageRoute:
+		r.report.add(id, far.subject(), Failure, fmt.Sprintf("this machine has no route to %v.", far.addr.Addr()), "Probe from a machine with both IPv4 and IPv6.")
+	default:
+		switch {
+		case through >= 0:
+			r.report.add(id, far.subject(), Failure, fmt.Sprintf("%s to port %d is blocked (%s), while %s gets through, which clients do not use.", name, port, networkReason(far.err), strings.ToUpper(string(others[through].Transport))),
+				fmt.Sprintf("Open %s port %d in the server's firewall and at its provider, and see that the relay listens there.", name, port))
+		default:
+			r.report.add(id, far.subject(), Failure, fmt.Sprintf("no relay at %s: %s.", far.subject(), networkReason(far.err)),
+				fmt.Sprintf("See that the relay runs and listens on port %d, that this is its address, and that the firewall lets %s through.", port, name))
+		}
+	}
+}
+
+// progress orders stages by how far they are.
+func progress(a *attempt) int {
+	return slices.Index([]string{stageRoute, stageConnect, stageBinding, stageTLS, stageChallenge, stageAllocate, stageRelay}, a.Stage)
+}
+
+// judgeRefusal says why an Allocate request with credentials was refused.
+func (r *run) judgeRefusal(a *attempt) {
+	left := r.value.Left(r.Now())
+	code := stun.ErrorCode(a.Code)
+	switch code {
+	case stun.CodeUnauthenticated, stun.CodeBadRequest, stun.CodeWrongCredentials, stun.CodeForbidden: // pion answers 400 to a wrong password
+		switch {
+		case r.Target.Kind == TURN && r.Secret.IsZero():
+			r.report.add("turn.credential", a.subject(), Failure, fmt.Sprintf("the relay refuses the user name or the password (%v).", a.err), "Check both, and that the user is of the realm "+a.Realm+".")
+		case r.Target.Kind == TURN:
+			r.report.add("turn.credential", a.subject(), Failure, fmt.Sprintf("the relay refuses what the secret makes (%v): it has another secret.", a.err), "Compare the secret file with the relay's secret (static-auth-secret in coturn): a line break at the end counts.")
+		case left <= 0:
+			r.report.add("turn.credential", a.subject(), Failure, fmt.Sprintf("the relay refuses the credential, which has expired (%v).", a.err), "Set the clocks by NTP.")
+		default:
+			r.report.add("turn.credential", a.subject(), Failure, fmt.Sprintf("the relay refuses a credential that is good for %s (%v): it was made with another secret, or the relay's clock is as much ahead.", short(left), a.err),
+				"Give the IMAP side and the relay the same secret (secret and turn_secret in mailturn, static-auth-secret in coturn), then compare their clocks.")
+		}
+	case stun.CodeAllocationQuotaReached:
+		r.report.add("turn.credential", a.subject(), Failure, "the quota of allocations is used up (486).", "Raise the quota, or wait until old allocations expire.")
+	case stun.CodeInsufficientCapacity:
+		r.report.add("turn.credential", a.subject(), Failure, "the relay has no capacity (508).", "See the range of its relay ports, and the limit of open files.")
+	default:
+		r.report.add("turn.credential", a.subject(), Failure, fmt.Sprintf("the relay does not allocate: %v.", a.err), "See the relay's log.")
+	}
+}
+
+// judgeFamilies compares the addresses of the transport that decides, of which one works.
+func (r *run) judgeFamilies(primary []*attempt) {
+	six := false
+	for _, a := range primary {
+		id, family := "turn.ipv4", "IPv4"
+		if a.addr.Addr().Is6() {
+			id, family, six = "turn.ipv6", "IPv6", true
+		}
+		switch {
+		case a.allocated():
+		case a.Stage == stageRoute:
+			r.report.add(id, a.subject(), Skipped, fmt.Sprintf("%v is not tried: this machine has no %s.", a.addr.Addr(), family), "")
+		default:
+			r.report.add(id, a.subject(), Warning, fmt.Sprintf("%s does not allocate (%s), though it is in DNS: clients wait for it, and those with %s alone have no relay.", a.subject(), networkReason(a.err), family),
+				fmt.Sprintf("Let the relay listen on %v and open its port, or take the address out of DNS.", a.addr.Addr()))
+		}
+	}
+	if !six {
+		r.report.add("turn.ipv6", r.value.Hostname, Note, "the relay has no IPv6 address; clients in IPv6-only networks reach it through their provider's NAT64, if at all.", "")
+	}
+}
+
+// judgeOthers adds what clients do not use today.
+func (r *run) judgeOthers(others []*attempt) {
+	for _, a := range others {
+		id := turnID(a.Transport)
+		switch {
+		case a.allocated():
+			r.report.add(id, a.subject(), OK, fmt.Sprintf("%s allocates in %s.", a.subject(), ms(a.AllocateMS)), "")
+		case a.Stage == stageRoute:
+		case a.Stage == stageTLS:
+			host := r.tlsHost
+			if host == "" {
+				host = r.value.Hostname
+			}
+			summary, action := tlsProblem(a.err, a.TLS, host, r.Now())
+			r.report.add(id, a.subject(), Warning, summary, action)
+		case a.Stage == stageAllocate: // said of UDP already
+		default:
+			r.report.add(id, a.subject(), Note, fmt.Sprintf("%s does not answer (%s). Delta Chat does not use it today.", a.subject(), networkReason(a.err)), "")
+		}
+	}
+}
+
+// judgeAllocation looks at what was allocated, and at what went through it.
+func (r *run) judgeAllocation(a *attempt) {
+	relayed, _ := netip.ParseAddrPort(a.RelayedAddr)
+	server, address := a.addr.Addr().Unmap(), relayed.Addr().Unmap()
+	blocked := a.Direct != nil && a.Direct.Received == 0
+	const action = "Set relay_ip to the address that the internet sees (external-ip in coturn); behind a NAT, relay_bind is the machine's own."
+	switch {
+	case !reachable(address) && reachable(server):
+		r.report.add("turn.relayed_address", a.subject(), Failure, fmt.Sprintf("the relay gives out %v, a private address, where callers elsewhere cannot send to.", address), action)
+		return
+	case address != server && address.Is4() == server.Is4() && blocked:
+		r.report.add("turn.relayed_address", a.subject(), Failure, fmt.Sprintf("the relay gives out %v, but its address is %v, and what is sent to the former does not arrive.", address, server), action)
+		return
+	case address != server && address.Is4() == server.Is4() && a.Direct == nil:
+		r.report.add("turn.relayed_address", a.subject(), Warning, fmt.Sprintf("the relay gives out %v, but its address is %v.", address, server), action)
+	default:
+		r.report.add("turn.relayed_address", a.subject(), OK, fmt.Sprintf("The relayed address is %v.", address), "")
+	}
+	r.judgeEcho(a)
+	switch {
+	case blocked:
+		r.report.add("turn.direct", a.subject(), Failure, fmt.Sprintf("nothing that is sent to the relayed address %v arrives: the range of relay ports is closed, and calls with users of other servers fail.", relayed),
+			"Open the relay's UDP ports, 49152-65535 unless relay_ports (min-port and max-port in coturn) says otherwise, in the server's firewall and at its provider.")
+	case a.Direct == nil:
+		r.report.add("turn.direct", a.subject(), Skipped, "Whether the relay ports are open was not seen: "+a.directSkipped+".", "")
+	default:
+		r.report.add("turn.direct", a.subject(), echoStatus(a.Direct), "From outside to the relay and back: "+a.Direct.String()+".", "")
+	}
+}
+
+// reachable reports whether an address can be one of the internet, as far as its form tells.
+func reachable(addr netip.Addr) bool {
+	return addr.IsGlobalUnicast() && !addr.IsPrivate() && !netip.MustParsePrefix("100.64.0.0/10").Contains(addr)
+}
+
+// judgeEcho looks at what went from one allocation to another.
+func (r *run) judgeEcho(a *attempt) {
+	switch e := a.RelayToRelay; {
+	case e == nil && stun.ErrorCode(a.Code) == stun.CodeForbidden:
+		r.report.add("turn.relay_to_relay", a.subject(), Failure, "the relay refuses its own relayed addresses as peers (403): two users of this server cannot call each other.",
+			"Allow the relay's own address as a peer.")
+	case e == nil:
+		r.report.add("turn.relay_to_relay", a.subject(), Failure, fmt.Sprintf("no call from relay to relay: %v.", a.err), "See the relay's log.")
+	case e.Received == 0:
+		r.report.add("turn.relay_to_relay", a.subject(), Failure, fmt.Sprintf("none of %d packets came through from one relayed address of this server to another.", e.Sent),
+			"See that the server can send to its own public address, which NATs without hairpinning forbid, and that its firewall lets the relay ports in.")
+	default:
+		r.report.add("turn.relay_to_relay", a.subject(), echoStatus(e), "Relay to relay: "+e.String()+".", "")
+	}
+}
+
+func echoStatus(e *Echo) Status {
+	if lost := float64(e.Sent-e.Received) / float64(max(e.Sent, 1)); lost > goodLoss {
+		return Warning
+	}
+	return OK
+}
+
+// String returns the counts and times in a few words.
+func (e *Echo) String() string {
+	if e.Received == 0 {
+		return fmt.Sprintf("0 of %d packets", e.Sent)
+	}
+	return fmt.Sprintf("%d of %d packets, %s", e.Received, e.Sent, ms(e.MedianMS))
+}
+
+func ms(v float64) string {
+	if v < 10 {
+		return fmt.Sprintf("%.1f ms", v)
+	}
+	return fmt.Sprintf("%.0f ms", v)
+}

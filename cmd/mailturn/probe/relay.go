@@ -1,0 +1,310 @@
+package probe
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/stun"
+
+	"github.com/mailturn/mailturn/cmd/mailturn/turnclient"
+)
+
+// maxAddresses bounds how many addresses of a name are tried.
+const maxAddresses = 8
+
+// Stages of an attempt, as Relay.Stage has them.
+const (
+	stageRoute     = "route"   // this machine has no way to that family
+	stageConnect   = "connect" // TCP
+	stageTLS       = "tls"
+	stageBinding   = "binding"
+	stageChallenge = "challenge"
+	stageAllocate  = "allocate"
+	stageRelay     = "relay" // relay to relay
+)
+
+// attempt is one address over one transport.
+type attempt struct {
+	addr netip.AddrPort
+	Relay
+	err       error
+	anonymous bool
+	// directSkipped says why there is no Direct, if there is an allocation.
+	directSkipped string
+}
+
+// endpoint is a client whose handler of data can be set later.
+type endpoint struct {
+	*turnclient.Client
+	onData atomic.Pointer[func(turnclient.Data)]
+}
+
+func (e *endpoint) handle(f func(turnclient.Data)) { e.onData.Store(&f) }
+
+// relays tries every address over every transport at a time, and then what the relay has to refuse.
+func (r *run) relays(ctx context.Context) {
+	var attempts []*attempt
+	for _, addr := range r.addresses() {
+		for _, transport := range r.transports {
+			if r.Depth == Quick && transport != r.primary() {
+				continue
+			}
+			attempts = append(attempts, &attempt{addr: netip.AddrPortFrom(addr, r.value.Port), Relay: Relay{Transport: transport}})
+		}
+		if r.tlsPort != 0 && r.Depth != Quick {
+			attempts = append(attempts, &attempt{addr: netip.AddrPortFrom(addr, r.tlsPort), Relay: Relay{Transport: TLS}})
+		}
+	}
+	r.Progress(fmt.Sprintf("relaying by %d ways", len(attempts)))
+	var tries sync.WaitGroup
+	for _, a := range attempts {
+		a.Address = a.addr.String()
+		tries.Go(func() { r.try(ctx, a) })
+	}
+	tries.Wait()
+	var best *attempt
+	for _, a := range attempts {
+		if a.err != nil {
+			a.Error = a.err.Error()
+			a.Code = int(turnclient.Code(a.err))
+		}
+		r.report.Relays = append(r.report.Relays, a.Relay)
+		if best == nil && a.RelayedAddr != "" {
+			best = a
+		}
+	}
+	r.judgeRelays(attempts)
+	if best != nil && r.Depth != Quick {
+		r.safety(ctx, best)
+	}
+}
+
+// addresses are those that are tried: all, or with Quick one of each family.
+func (r *run) addresses() []netip.Addr {
+	var addrs []netip.Addr
+	families := make(map[bool]bool)
+	for _, addr := range r.addrs {
+		if r.Depth == Quick && families[addr.Is4()] || len(addrs) == maxAddresses {
+			continue
+		}
+		families[addr.Is4()] = true
+		addrs = append(addrs, addr)
+	}
+	return addrs
+}
+
+// primary is the transport that decides: UDP, which clients use, if it is tried at all.
+func (r *run) primary() Transport { return r.transports[0] }
+
+// connect makes a client for the attempt. stage is where it ended with an error.
+func (r *run) connect(ctx context.Context, a *attempt, username, password string) (e *endpoint, stage string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, r.Depth.patience())
+	defer cancel()
+	network := "tcp"
+	if a.Transport == UDP {
+		network = "udp"
+	}
+	var dialer net.Dialer
+	start := time.Now()
+	conn, err := dialer.DialContext(ctx, network, a.addr.String())
+	if errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT) {
+		return nil, stageRoute, err
+	} else if err != nil {
+		return nil, stageConnect, err
+	}
+	if a.Transport != UDP && a.ConnectMS == 0 {
+		a.ConnectMS = milliseconds(time.Since(start))
+	}
+	if a.Transport == TLS {
+		name := r.tlsHost
+		if name == "" {
+			name = r.value.Hostname
+		}
+		secure, certificate, err := r.handshake(ctx, conn, &tls.Config{ServerName: name})
+		a.TLS = certificate
+		if err != nil {
+			conn.Close()
+			return nil, stageTLS, err
+		}
+		conn = secure
+	}
+	e = &endpoint{}
+	e.handle(func(turnclient.Data) {})
+	e.Client = turnclient.New(turnclient.Config{
+		Conn: conn, Stream: a.Transport != UDP, Username: username, Password: password,
+		OnData: func(d turnclient.Data) { (*e.onData.Load())(d) },
+	})
+	return e, "", nil
+}
+
+// allocate makes a client with an allocation, for which finish has to be called.
+func (r *run) allocate(ctx context.Context, a *attempt, username, password string) (e *endpoint, allocation turnclient.Allocation, stage string, err error) {
+	e, stage, err = r.connect(ctx, a, username, password)
+	if err != nil {
+		return nil, allocation, stage, err
+	}
+	defer func() {
+		if err != nil {
+			e.Close()
+		}
+	}()
+	ask := func(do func(ctx context.Context) error) error {
+		ctx, cancel := context.WithTimeout(ctx, r.Depth.patience())
+		defer cancel()
+		return do(ctx)
+	}
+	err = ask(func(ctx context.Context) error {
+		binding, err := e.Bind(ctx)
+		if err == nil && a.BindingMS == 0 {
+			a.BindingMS, a.Mapped = milliseconds(binding.Duration), binding.Mapped.String()
+		}
+		return err
+	})
+	if err != nil {
+		return nil, allocation, stageBinding, err
+	}
+	err = ask(func(ctx context.Context) error {
+		challenge, err := e.Challenge(ctx)
+		if err == nil {
+			a.Realm, a.RequestBytes, a.ResponseBytes = printable(challenge.Realm), challenge.RequestBytes, challenge.ResponseBytes
+		}
+		return err
+	})
+	if err != nil {
+		return nil, allocation, stageChallenge, err
+	}
+	err = ask(func(ctx context.Context) (err error) {
+		allocation, err = e.Allocate(ctx)
+		return err
+	})
+	return e, allocation, stageAllocate, err
+}
+
+// finish ends an allocation, so that it does not count against a quota until it expires.
+func (r *run) finish(e *endpoint) {
+	ctx, cancel := context.WithTimeout(context.Background(), r.Depth.patience())
+	defer cancel()
+	_, _ = e.Refresh(ctx, 0)
+	e.Close()
+}
+
+// try goes all the way with two clients, as two callers.
+func (r *run) try(ctx context.Context, a *attempt) {
+	caller, from, stage, err := r.allocate(ctx, a, r.value.Username, r.value.Password)
+	if err != nil {
+		a.Stage, a.err = stage, err
+		a.anonymous = errors.Is(err, turnclient.ErrNoChallenge)
+		return
+	}
+	defer r.finish(caller)
+	a.AllocateMS, a.RelayedAddr, a.LifetimeS = milliseconds(from.Duration), from.Relayed.String(), int(from.Lifetime/time.Second)
+	r.direct(ctx, a, caller, from)
+
+	called, to, _, err := r.allocate(ctx, a, r.value.Username, r.value.Password)
+	if err != nil {
+		a.Stage, a.err = stageRelay, fmt.Errorf("the second caller: %w", err)
+		return
+	}
+	defer r.finish(called)
+	if a.RelayToRelay, err = r.relayToRelay(ctx, caller, called, from.Relayed, to.Relayed); err != nil {
+		a.Stage, a.err = stageRelay, err
+	} else if a.RelayToRelay.Received == 0 {
+		a.Stage = stageRelay
+	}
+}
+
+// relayToRelay binds a channel at either end and has the called one send back what comes.
+func (r *run) relayToRelay(ctx context.Context, caller, called *endpoint, from, to netip.AddrPort) (*Echo, error) {
+	binding, cancel := context.WithTimeout(ctx, r.Depth.patience())
+	defer cancel()
+	if err := caller.ChannelBind(binding, stun.MinChannel, to); err != nil {
+		return nil, err
+	}
+	if err := called.ChannelBind(binding, stun.MinChannel, from); err != nil {
+		return nil, err
+	}
+	e := newEcho(r.Depth.packets())
+	called.handle(func(d turnclient.Data) {
+		if d.Channel == stun.MinChannel {
+			_ = called.SendChannel(stun.MinChannel, d.Payload)
+		}
+	})
+	caller.handle(func(d turnclient.Data) {
+		if d.Channel == stun.MinChannel {
+			e.received(d.Payload)
+		}
+	})
+	return e.run(ctx, r.Depth.patience()/2, func(payload []byte) error { return caller.SendChannel(stun.MinChannel, payload) }), nil
+}
+
+// direct sends to the relayed address from a socket of this machine, as a caller does who is on another server or behind
+// no NAT, and has the relay send it back to where it came from.
+func (r *run) direct(ctx context.Context, a *attempt, caller *endpoint, from turnclient.Allocation) {
+	mine := from.Mapped.Addr().Unmap()
+	if mine.Is4() != from.Relayed.Addr().Is4() {
+		a.directSkipped = fmt.Sprintf("the relayed address is of another family than this machine's, %v", mine)
+		return
+	}
+	permitting, cancel := context.WithTimeout(ctx, r.Depth.patience())
+	defer cancel()
+	if err := caller.CreatePermission(permitting, mine); turnclient.Code(err) == stun.CodeForbidden {
+		a.directSkipped = fmt.Sprintf("the relay refuses peers at this machine's address, %v, as it should if that is not a public one: probe from outside to see whether its ports are open", mine)
+		return
+	} else if err != nil {
+		a.directSkipped = fmt.Sprintf("a permission for this machine's address failed: %v", err)
+		return
+	}
+	socket, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(from.Relayed))
+	if err != nil {
+		a.directSkipped = err.Error()
+		return
+	}
+	e := newEcho(min(r.Depth.packets(), 20))
+	var reading sync.WaitGroup
+	defer reading.Wait()
+	defer socket.Close()
+	reading.Go(func() {
+		buf := make([]byte, 2*echoSize)
+		for {
+			n, err := socket.Read(buf)
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			e.received(buf[:n]) // nothing after an ICMP error
+		}
+	})
+	caller.handle(func(d turnclient.Data) {
+		if d.Peer.IsValid() {
+			_ = caller.Send(d.Peer, d.Payload)
+		}
+	})
+	a.Direct = e.run(ctx, r.Depth.patience()/2, func(payload []byte) error {
+		_, _ = socket.Write(payload) // an ICMP error of the packet before is not the end
+		return nil
+	})
+	caller.handle(func(turnclient.Data) {})
+}
+
+// networkReason writes the errors of connections for people.
+func networkReason(err error) string {
+	var timeout net.Error
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "nobody listens there (connection refused)"
+	case errors.Is(err, turnclient.ErrNoAnswer), errors.As(err, &timeout) && timeout.Timeout():
+		return "no answer"
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		return "no route to it"
+	default:
+		return strings.ReplaceAll(err.Error(), "\n", "; ")
+	}
+}

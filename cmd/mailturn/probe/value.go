@@ -1,0 +1,84 @@
+package probe
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/mailturn/mailturn/imapext/discovery"
+)
+
+// parseLine reads the target as core would.
+func (r *run) parseLine() bool {
+	value, err := discovery.ParseValue(r.Target.line)
+	if err != nil {
+		r.report.Fallback = true
+		return r.report.add("value.parse", "", Failure, fmt.Sprintf("the line does not parse (%v), so clients will use the public server turn.delta.chat for 7 days.", err), valueAction(err))
+	}
+	r.value, r.transports = value, []Transport{UDP, TCP}
+	return true
+}
+
+// resolveValue checks the value and resolves its host, and shows the ICE servers that come of it.
+func (r *run) resolveValue(ctx context.Context) bool {
+	r.checkValue()
+	return r.resolveRelay(ctx)
+}
+
+// resolveRelay looks the relay's host up.
+func (r *run) resolveRelay(ctx context.Context) bool {
+	addrs := r.lookUp(ctx, "turn.dns", r.value.Hostname)
+	if r.Target.Kind != TURN {
+		redacted := r.value
+		redacted.Password = "[redacted]"
+		servers, _ := discovery.Resolve(ctx, found(addrs), []discovery.Server{redacted.Server()})
+		r.report.ICEServers = discovery.AppendJSON(nil, servers)
+	}
+	r.addrs = addrs
+	return addrs != nil && r.checkPort()
+}
+
+// found is a resolver for what has been looked up already.
+type found []netip.Addr
+
+func (f found) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) { return f, nil }
+
+// checkValue looks for what parses and still does not work.
+func (r *run) checkValue() {
+	v, report := r.value, r.report
+	left := v.Left(r.Now())
+	report.add("value.parse", "", OK, fmt.Sprintf("%s, as core reads it.", v), "")
+	if strings.HasPrefix(v.Hostname, "[") {
+		report.add("value.host", v.Hostname, Failure, "the host stands in brackets, which clients look up as a name: they have no relay then, and no fall-back.", "Take the brackets away.")
+	}
+	switch {
+	case left <= 0:
+		action := "Ask the server for a new line."
+		if r.Target.Kind == IMAP {
+			action = "Set the clock of the server that issues it, and of this machine, by NTP; see that nothing keeps old values."
+		}
+		report.add("value.expiry", v.Username, Failure, fmt.Sprintf("the credential expired %s ago by this machine's clock (%s), on %s.",
+			short(left), r.Now().UTC().Format(time.RFC3339), time.Unix(v.Expires, 0).UTC().Format(time.RFC3339)), action)
+	case left <= discovery.RefreshBefore && r.Target.Kind == IMAP:
+		report.add("value.ttl", v.Username, Warning, fmt.Sprintf("credentials are good for %s, and clients ask again whenever fewer than 12 h are left: on every turn of their inbox loop.", short(left)),
+			"Raise the TTL to some days: turn_ttl in mailturn.")
+	default:
+		report.add("value.expiry", v.Username, OK, "The credential is good for "+short(left)+".", "")
+	}
+}
+
+// checkPort wants a port that WebRTC uses.
+func (r *run) checkPort() bool {
+	port := r.value.Port
+	switch {
+	case port != 53 && port != 80 && port != 443 && port < 1024:
+		return r.report.add("value.port", fmt.Sprint(port), Failure, fmt.Sprintf("WebRTC refuses TURN servers on port %d: below 1024 it allows 53, 80 and 443 only.", port),
+			"Let the relay listen on 3478 too, or on 443, and advertise that.")
+	case port >= 49152:
+		return r.report.add("turn.ports", fmt.Sprint(port), Note, fmt.Sprintf("port %d lies in the range that relays use for relayed addresses, 49152-65535, unless theirs is another.", port),
+			"Move the listening port, or see that the relay's range leaves it out.")
+	}
+	return true
+}
