@@ -16,7 +16,7 @@ type bench struct {
 	backend *server // Dovecot without a proxy, also where it is not measured
 	roots   *x509.CertPool
 	discard bool
-	results map[string]map[string][]float64 // by column and server, a figure for each run
+	table   table
 }
 
 // user is who logs in. Connections of one user share a process of Dovecot's.
@@ -26,10 +26,7 @@ func (b *bench) add(column string, s *server, figure float64) {
 	if b.discard {
 		return
 	}
-	if b.results[column] == nil {
-		b.results[column] = make(map[string][]float64)
-	}
-	b.results[column][s.name] = append(b.results[column][s.name], figure)
+	b.table.add(column, s.name, figure)
 }
 
 func (b *bench) measure(ctx context.Context) error {
@@ -175,14 +172,7 @@ func (b *bench) fetches(ctx context.Context, s *server) error {
 
 // idle opens connections that are logged in and say nothing.
 func (b *bench) idle(ctx context.Context, s *server) error {
-	memory := func() (int, error) {
-		pids, err := processes(s.group)
-		if err != nil {
-			return 0, err
-		}
-		return resident(pids)
-	}
-	before, err := memory()
+	before, err := memory(s)
 	if err != nil {
 		return err
 	}
@@ -206,7 +196,7 @@ func (b *bench) idle(ctx context.Context, s *server) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	after, err := memory()
+	after, err := memory(s)
 	if err != nil {
 		return err
 	}

@@ -1,9 +1,13 @@
 // Command bench measures what mailturn costs in front of Dovecot, beside nginx in front of the same Dovecot and Dovecot
-// without a proxy.
+// without a proxy:
 //
 //	go run ./cmd/mailturn/bench
 //
-// It needs Linux and Debian's packages dovecot-imapd, nginx-light, libnginx-mod-stream and libnginx-mod-mail, and runs
+// and what TURN allocations cost, beside coturn and a plain server of pion's:
+//
+//	go run ./cmd/mailturn/bench turn
+//
+// It needs Linux and Debian's packages dovecot-imapd, nginx-light, libnginx-mod-stream and libnginx-mod-mail, or coturn, and runs
 // everything on loopback. Figures are medians of runs that take turns. CPU time is that of the proxy's processes alone, or
 // of all of Dovecot's where it stands without a proxy; resident memory is counted after the processes have had time
 // to give back what they do not need.
@@ -21,7 +25,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 )
 
@@ -37,6 +40,29 @@ type options struct {
 }
 
 func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	command := ""
+	if len(os.Args) > 1 {
+		command = os.Args[1]
+	}
+	var err error
+	switch command {
+	case "turn":
+		err = turnMain(ctx, os.Args[2:])
+	case "pion":
+		err = pionMain(os.Args[2:])
+	default:
+		err = imapMain(ctx)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// imapMain is the command without a name.
+func imapMain(ctx context.Context) error {
 	var o options
 	flag.StringVar(&o.key, "key", "ecdsa", "key of the certificate, `ecdsa` (P-256) or rsa (2048 bits)")
 	flag.IntVar(&o.idle, "idle", 1000, "idle connections; 0 leaves this out")
@@ -47,12 +73,7 @@ func main() {
 	flag.IntVar(&o.fetch, "fetch", 100, "size in MB of the message that is fetched; 0 leaves this out")
 	flag.StringVar(&o.only, "only", "", "a comma-separated list of servers: mailturn, nginx stream, nginx mail, Dovecot")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, o); err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
-	}
+	return run(ctx, o)
 }
 
 func run(ctx context.Context, o options) (err error) {
@@ -81,19 +102,12 @@ func run(ctx context.Context, o options) (err error) {
 		servers = slices.DeleteFunc(servers, func(s *server) bool { return !slices.Contains(wanted, s.name) })
 	}
 
-	b := bench{options: o, servers: servers, backend: backend, roots: certificate.roots, results: make(map[string]map[string][]float64)}
+	b := bench{options: o, servers: servers, backend: backend, roots: certificate.roots}
 	if err := b.measure(ctx); err != nil {
 		return fmt.Errorf("%w\n%s", err, logs())
 	}
 	b.report(os.Stdout)
 	return nil
-}
-
-// A column is one figure of the report.
-type column struct {
-	name   string
-	format string
-	ratio  bool // to the same of nginx stream
 }
 
 var columns = []column{
@@ -107,45 +121,12 @@ var columns = []column{
 	{"idle KiB", "%.1f", true},
 }
 
-const reference = "nginx stream"
-
 func (b *bench) report(w io.Writer) {
-	out := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprint(out, b.options.key, "\t")
+	b.table.columns, b.table.reference = columns, "nginx stream"
 	for _, s := range b.servers {
-		fmt.Fprint(out, s.name, "\t")
+		b.table.names = append(b.table.names, s.name)
 	}
-	fmt.Fprintln(out)
-	for _, c := range columns {
-		if b.results[c.name] == nil {
-			continue
-		}
-		fmt.Fprint(out, c.name, "\t")
-		beside := median(b.results[c.name][reference])
-		for _, s := range b.servers {
-			if len(b.results[c.name][s.name]) == 0 {
-				fmt.Fprint(out, "-\t")
-				continue
-			}
-			figure := median(b.results[c.name][s.name])
-			fmt.Fprintf(out, c.format, figure)
-			if c.ratio && beside > 0 && s.name != reference {
-				fmt.Fprintf(out, " (x %.2f)", figure/beside)
-			}
-			fmt.Fprint(out, "\t")
-		}
-		fmt.Fprintln(out)
-	}
-	out.Flush()
-	fmt.Fprintf(w, "x: beside %s\n", reference)
-}
-
-func median(figures []float64) float64 {
-	if len(figures) == 0 {
-		return 0
-	}
-	sorted := slices.Sorted(slices.Values(figures))
-	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
+	b.table.print(w, b.options.key)
 }
 
 // buildMailturn builds the program as it is released.

@@ -51,7 +51,10 @@ func startChild(log string, name string, args ...string) (*child, error) {
 		return nil, err
 	}
 	c := &child{cmd, make(chan error, 1)}
-	go func() { c.exited <- cmd.Wait() }()
+	go func() {
+		c.exited <- cmd.Wait()
+		close(c.exited) // stop asks again
+	}()
 	return c, nil
 }
 

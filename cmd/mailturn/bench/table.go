@@ -1,0 +1,73 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"text/tabwriter"
+)
+
+// A column is one figure of a report.
+type column struct {
+	name   string
+	format string
+	ratio  bool // to the same of the reference
+}
+
+// A table is the report: a line for each column, with the medians of all servers side by side.
+type table struct {
+	columns   []column
+	names     []string // of the servers
+	reference string   // the one that others are compared with
+	results   map[string]map[string][]float64
+}
+
+// add adds the figure of one run.
+func (t *table) add(column, name string, figure float64) {
+	if t.results == nil {
+		t.results = make(map[string]map[string][]float64)
+	}
+	if t.results[column] == nil {
+		t.results[column] = make(map[string][]float64)
+	}
+	t.results[column][name] = append(t.results[column][name], figure)
+}
+
+func (t *table) print(w io.Writer, title string) {
+	out := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprint(out, title, "\t")
+	for _, name := range t.names {
+		fmt.Fprint(out, name, "\t")
+	}
+	fmt.Fprintln(out)
+	for _, c := range t.columns {
+		if t.results[c.name] == nil {
+			continue
+		}
+		fmt.Fprint(out, c.name, "\t")
+		beside := median(t.results[c.name][t.reference])
+		for _, name := range t.names {
+			if len(t.results[c.name][name]) == 0 {
+				fmt.Fprint(out, "-\t")
+				continue
+			}
+			figure := median(t.results[c.name][name])
+			fmt.Fprintf(out, c.format, figure)
+			if c.ratio && beside > 0 && name != t.reference {
+				fmt.Fprintf(out, " (x %.2f)", figure/beside)
+			}
+			fmt.Fprint(out, "\t")
+		}
+		fmt.Fprintln(out)
+	}
+	out.Flush()
+	fmt.Fprintf(w, "x: beside %s\n", t.reference)
+}
+
+func median(figures []float64) float64 {
+	if len(figures) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(figures))
+	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
+}

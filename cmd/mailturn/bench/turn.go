@@ -1,0 +1,268 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mailturn/mailturn/cmd/mailturn/bench/turnclient"
+	"github.com/mailturn/mailturn/turnsrv/credential"
+)
+
+type turnOptions struct {
+	runs    int
+	clients int
+	workers int
+	idle    int
+	settle  time.Duration
+	only    string
+}
+
+// turnBench measures TURN servers in turn.
+type turnBench struct {
+	options    turnOptions
+	dir        string
+	credential credential.Credential
+	connected  int // clients so far
+	resent     int
+	table      table
+}
+
+// idleLifetime outlasts the time for which allocations are left alone.
+const idleLifetime = time.Hour
+
+// turnMain is the command "bench turn".
+func turnMain(ctx context.Context, args []string) error {
+	var o turnOptions
+	flags := flag.NewFlagSet("bench turn", flag.ExitOnError)
+	flags.IntVar(&o.runs, "runs", 5, "runs of each measurement")
+	flags.IntVar(&o.clients, "clients", 2000, "clients that allocate and let go in a run; 0 leaves this out")
+	flags.IntVar(&o.workers, "workers", 32, "clients that do so at a time")
+	flags.IntVar(&o.idle, "idle", 10000, "idle allocations, at most 15000; 0 leaves this out")
+	flags.DurationVar(&o.settle, "settle", 150*time.Second, "how long they are left alone before memory is counted: Go collects its garbage after two minutes")
+	flags.StringVar(&o.only, "only", "", "a comma-separated list of servers: "+strings.Join(turnServerNames(), ", "))
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if o.idle > 15000 {
+		return errors.New("the relay's ports are 16384, of which some may be taken: want at most 15000 idle allocations")
+	}
+	dir, err := os.MkdirTemp("", "mailturn-bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	issuer := credential.Issuer{Secret: credential.NewSecret([]byte(turnSecret)), TTL: 24 * time.Hour}
+	b := turnBench{options: o, dir: dir, credential: issuer.Issue(time.Now()), table: table{columns: turnColumns, reference: "coturn"}}
+	kinds, err := turnServers(ctx, dir)
+	if err != nil {
+		return err
+	}
+	if o.only != "" {
+		wanted := strings.Split(o.only, ",")
+		kinds = slices.DeleteFunc(kinds, func(k turnServer) bool { return !slices.Contains(wanted, k.name) })
+	}
+	for _, k := range kinds {
+		b.table.names = append(b.table.names, k.name)
+	}
+	if o.clients > 0 {
+		if err := b.measureRates(ctx, kinds); err != nil {
+			return err
+		}
+	}
+	if o.idle > 0 {
+		if err := b.measureMemory(ctx, kinds); err != nil {
+			return err
+		}
+	}
+	b.table.print(os.Stdout, "TURN over UDP")
+	if b.resent > 0 {
+		fmt.Printf("%d requests had to be sent again: their time is in the rates\n", b.resent)
+	}
+	return nil
+}
+
+var turnColumns = []column{
+	{"allocations/s", "%.0f", true},
+	{"CPU us/allocation", "%.0f", true},
+	{"CPU us/cycle", "%.0f", true},
+	{"KiB/idle allocation", "%.2f", true},
+}
+
+func (b *turnBench) measureRates(ctx context.Context, kinds []turnServer) (err error) {
+	var running []*runningTurn
+	defer func() {
+		for _, s := range running {
+			err = errors.Join(err, s.stop())
+		}
+	}()
+	for _, k := range kinds {
+		s, err := k.start(ctx, b.dir)
+		if err != nil {
+			return err
+		}
+		running = append(running, s)
+	}
+	for i := range b.options.runs + 1 {
+		fmt.Fprintf(os.Stderr, "\rallocations, run %d of %d ", i, b.options.runs)
+		for j := range running {
+			s := running[(i+j)%len(running)]
+			if err := b.rates(ctx, s, i == 0); err != nil { // the first run warms up
+				return fmt.Errorf("%s: %w\n%s", s.name, err, s.log())
+			}
+		}
+	}
+	fmt.Fprintln(os.Stderr)
+	return nil
+}
+
+// rates has clients that the server has never seen allocate, and then let go.
+func (b *turnBench) rates(ctx context.Context, s *runningTurn, discard bool) error {
+	clients, err := b.connect(ctx, s.addr, b.options.clients)
+	if err != nil {
+		return err
+	}
+	defer func() { b.close(clients) }()
+	var took time.Duration
+	used, err := cpu(s.process, func() error {
+		begin := time.Now()
+		defer func() { took = time.Since(begin) }()
+		return each(clients, b.options.workers, func(c *turnclient.Client) error {
+			_, err := c.Allocate(idleLifetime)
+			return err
+		})
+	})
+	if err != nil {
+		return err
+	}
+	ended, err := cpu(s.process, func() error {
+		return each(clients, b.options.workers, func(c *turnclient.Client) error { return c.Refresh(0) })
+	})
+	if err != nil || discard {
+		return err
+	}
+	n := float64(len(clients))
+	b.table.add("allocations/s", s.name, n/took.Seconds())
+	b.table.add("CPU us/allocation", s.name, used.Seconds()*1e6/n)
+	b.table.add("CPU us/cycle", s.name, (used+ended).Seconds()*1e6/n)
+	return nil
+}
+
+// measureMemory fills fresh servers one after the other, leaves them alone all at once, and sees what they hold.
+func (b *turnBench) measureMemory(ctx context.Context, kinds []turnServer) (err error) {
+	type filled struct {
+		*runningTurn
+		before int
+		sample []*turnclient.Client
+	}
+	var servers []filled
+	defer func() {
+		for _, s := range servers {
+			b.close(s.sample)
+			err = errors.Join(err, s.stop())
+		}
+	}()
+	for _, k := range kinds {
+		fmt.Fprintf(os.Stderr, "%d idle allocations on %s\n", b.options.idle, k.name)
+		s, err := k.start(ctx, b.dir)
+		if err != nil {
+			return err
+		}
+		servers = append(servers, filled{runningTurn: s})
+		f := &servers[len(servers)-1]
+		if f.before, err = memory(s.process); err != nil {
+			return err
+		}
+		clients, err := b.connect(ctx, s.addr, b.options.idle)
+		if err != nil {
+			return err
+		}
+		err = each(clients, b.options.workers, func(c *turnclient.Client) error {
+			_, err := c.Allocate(idleLifetime)
+			return err
+		})
+		// Over UDP the server does not learn that a client has gone, and the clients of all servers together would be more
+		// than this process may have descriptors.
+		keep := min(100, len(clients))
+		b.close(clients[keep:])
+		f.sample = clients[:keep]
+		if err != nil {
+			return fmt.Errorf("%s: %w\n%s", s.name, err, s.log())
+		}
+	}
+	fmt.Fprintf(os.Stderr, "leaving them alone for %v\n", b.options.settle)
+	select {
+	case <-time.After(b.options.settle):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	for _, s := range servers {
+		after, err := memory(s.process)
+		if err != nil {
+			return err
+		}
+		if err := each(s.sample, b.options.workers, func(c *turnclient.Client) error { return c.Refresh(idleLifetime) }); err != nil {
+			return fmt.Errorf("%s has lost an allocation: %w", s.name, err)
+		}
+		b.table.add("KiB/idle allocation", s.name, float64(after-s.before)/float64(b.options.idle)/1024)
+	}
+	return nil
+}
+
+// connect opens sockets, each in another network than the one before, because a server may limit what one network asks, and
+// with another address than any before, because coturn may take one that comes again for the client that it was.
+func (b *turnBench) connect(ctx context.Context, server netip.AddrPort, n int) ([]*turnclient.Client, error) {
+	clients := make([]*turnclient.Client, 0, n)
+	for range n {
+		dialer := net.Dialer{LocalAddr: &net.UDPAddr{IP: net.IPv4(127, 1+byte(b.connected/50000), byte(b.connected%200), 1+byte(b.connected/200%250))}}
+		b.connected++
+		conn, err := dialer.DialContext(ctx, "udp4", server.String())
+		if err != nil {
+			b.close(clients)
+			return nil, err
+		}
+		clients = append(clients, turnclient.New(conn, false, b.credential, nil))
+	}
+	return clients, nil
+}
+
+func (b *turnBench) close(clients []*turnclient.Client) {
+	for _, c := range clients {
+		b.resent += c.Resent
+		c.Close()
+	}
+}
+
+// each calls f for every client, for so many at a time, until one fails.
+func each(clients []*turnclient.Client, workers int, f func(c *turnclient.Client) error) error {
+	var next atomic.Int64
+	var failed atomic.Pointer[error]
+	var working sync.WaitGroup
+	for range workers {
+		working.Go(func() {
+			for failed.Load() == nil {
+				i := int(next.Add(1)) - 1
+				if i >= len(clients) {
+					return
+				}
+				if err := f(clients[i]); err != nil {
+					failed.CompareAndSwap(nil, &err)
+				}
+			}
+		})
+	}
+	working.Wait()
+	if err := failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}

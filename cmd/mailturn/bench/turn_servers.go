@@ -1,0 +1,205 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/pion/logging"
+	"github.com/pion/turn/v4"
+
+	"github.com/mailturn/mailturn/turnsrv/relay"
+	"github.com/mailturn/mailturn/turnsrv/stun"
+)
+
+const (
+	turnSecret = "a secret of the benchmark, 32 bytes"
+	turnRealm  = "example.org"
+)
+
+// A turnServer is a program that can be measured.
+type turnServer struct {
+	name string
+	host string // an address of loopback of its own, so that its relay ports are
+	// command is what serves on addr. dir is for its files.
+	command func(dir string, addr netip.AddrPort) ([]string, error)
+}
+
+// runningTurn is a started one.
+type runningTurn struct {
+	name    string
+	addr    netip.AddrPort
+	process *server
+	child   *child
+	logFile string
+}
+
+func turnServerNames() []string { return []string{"mailturn", "coturn", "pion"} }
+
+func turnServers(ctx context.Context, dir string) ([]turnServer, error) {
+	binary, err := buildMailturn(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	names := turnServerNames()
+	return []turnServer{
+		{names[0], "127.0.0.1", func(dir string, addr netip.AddrPort) ([]string, error) {
+			file := filepath.Join(dir, "mailturn.conf")
+			return []string{binary, "run", "--state-dir", filepath.Join(dir, "state"), "--config", file},
+				os.WriteFile(file, fmt.Appendf(nil, mailturnTURN, addr, turnRealm, turnSecret, addr.Addr()), 0o600)
+		}},
+		{names[1], "127.0.0.2", func(dir string, addr netip.AddrPort) ([]string, error) {
+			return []string{
+				"turnserver", "-n", "--listening-ip", addr.Addr().String(), "--listening-port", fmt.Sprint(addr.Port()),
+				"--relay-ip", addr.Addr().String(), "--realm", turnRealm, "--use-auth-secret", "--static-auth-secret", turnSecret,
+				"--no-tcp", "--no-tls", "--no-dtls", "--no-cli", "--userdb", filepath.Join(dir, "turndb"),
+				"--pidfile", filepath.Join(dir, "turnserver.pid"), "--log-file", "/dev/null", "--no-stdout-log",
+			}, nil
+		}},
+		{names[2], "127.0.0.3", func(_ string, addr netip.AddrPort) ([]string, error) {
+			return []string{self, "pion", addr.String()}, nil
+		}},
+	}, nil
+}
+
+const mailturnTURN = `
+hostname = "localhost"
+endpoint "turn" "turn" {
+  listen        = ["udp://%v"]
+  realm         = %q
+  secret        = %q
+  relay_ip      = "%v"
+  total_quota   = 0
+  drain_timeout = "0s"
+}
+`
+
+// start starts the server and waits until it answers.
+func (k turnServer) start(ctx context.Context, dir string) (*runningTurn, error) {
+	port, err := freeUDPPort(k.host)
+	if err != nil {
+		return nil, err
+	}
+	addr := netip.AddrPortFrom(netip.MustParseAddr(k.host), port)
+	command, err := k.command(dir, addr)
+	if err != nil {
+		return nil, err
+	}
+	s := &runningTurn{name: k.name, addr: addr, logFile: filepath.Join(dir, k.name+".log")}
+	if _, err := exec.LookPath(command[0]); err != nil {
+		return nil, err
+	}
+	if s.child, err = startChild(s.logFile, command[0], command[1:]...); err != nil {
+		return nil, err
+	}
+	s.process = &server{name: k.name, group: s.child.cmd.Process.Pid}
+	if err := awaitTURN(ctx, addr, s.child.exited); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w\n%s", k.name, err, s.log()), s.stop())
+	}
+	return s, nil
+}
+
+func (s *runningTurn) stop() error { return s.child.stop() }
+
+func (s *runningTurn) log() string {
+	text, _ := os.ReadFile(s.logFile)
+	return end(string(text))
+}
+
+// awaitTURN waits until a Binding request is answered.
+func awaitTURN(ctx context.Context, addr netip.AddrPort, exited <-chan error) error {
+	conn, err := net.Dial("udp4", addr.String())
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	var b stun.Builder
+	b.Start(stun.MethodBinding, stun.ClassRequest, stun.TransactionID{1})
+	answer := make([]byte, 1500)
+	for deadline := time.Now().Add(startLimit); time.Now().Before(deadline); {
+		select {
+		case err := <-exited:
+			return fmt.Errorf("ended at once: %w", err)
+		case <-ctx.Done():
+			return ctx.Err()
+		default:
+		}
+		// An error is ICMP's word that nobody listens yet.
+		conn.Write(b.Bytes())
+		conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		if _, err := conn.Read(answer); err == nil {
+			return nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return fmt.Errorf("no answer in %v", startLimit)
+}
+
+// freeUDPPort returns one that is not among the relay's.
+func freeUDPPort(host string) (uint16, error) {
+	for {
+		conn, err := net.ListenPacket("udp4", net.JoinHostPort(host, "0"))
+		if err != nil {
+			return 0, err
+		}
+		port := conn.LocalAddr().(*net.UDPAddr).AddrPort().Port()
+		conn.Close()
+		if port < relay.DefaultMinPort {
+			return port, nil
+		}
+	}
+}
+
+// memory is what a server's processes hold, in bytes.
+func memory(s *server) (int, error) {
+	pids, err := processes(s.group)
+	if err != nil {
+		return 0, err
+	}
+	return resident(pids)
+}
+
+// pionMain is the command "bench pion ADDRESS": pion/turn as its documentation has it, and nothing else.
+func pionMain(args []string) error {
+	if len(args) != 1 {
+		return errors.New("want the address to serve on")
+	}
+	conn, err := net.ListenPacket("udp4", args[0])
+	if err != nil {
+		return err
+	}
+	host := conn.LocalAddr().(*net.UDPAddr).IP
+	logs := logging.NewDefaultLoggerFactory()
+	logs.DefaultLogLevel = logging.LogLevelDisabled
+	server, err := turn.NewServer(turn.ServerConfig{
+		Realm:         turnRealm,
+		LoggerFactory: logs,
+		AuthHandler:   turn.LongTermTURNRESTAuthHandler(turnSecret, logs.NewLogger("auth")),
+		PacketConnConfigs: []turn.PacketConnConfig{{
+			PacketConn: conn,
+			RelayAddressGenerator: &turn.RelayAddressGeneratorPortRange{
+				RelayAddress: host, Address: host.String(), MinPort: relay.DefaultMinPort, MaxPort: relay.DefaultMaxPort,
+				MaxRetries: 128, // of 16384 ports, 10000 are taken
+			},
+		}},
+	})
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	<-ctx.Done()
+	return server.Close()
+}
