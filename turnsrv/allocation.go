@@ -91,9 +91,9 @@ func (a *allocation) channelOf(peer netip.AddrPort, now time.Time) (stun.Channel
 	return number, ok && now.Before(a.channels[number].expires)
 }
 
-// Admit implements relay.Owner: a datagram passes only from an address with a permission.
-func (a *allocation) Admit(peer netip.AddrPort, size int) bool {
-	now := time.Now()
+// admit reports whether size bytes from a peer may pass to the client, and counts them: a datagram passes only from an address
+// with a permission.
+func (a *allocation) admit(peer netip.AddrPort, size int, now time.Time) bool {
 	p := a.permission(peer.Addr(), now)
 	if p == nil {
 		a.front.server.counters.drop(DropNoPermission)
@@ -110,25 +110,26 @@ func (a *allocation) Admit(peer netip.AddrPort, size int) bool {
 	return true
 }
 
-// maxDelivered is the longest datagram that fits a Data indication, in bytes: with its padding, an IPv6 address and two
+// maxIndicated is the longest datagram that fits a Data indication, in bytes: with its padding, an IPv6 address and two
 // attribute headers.
-const maxDelivered = 65500
+const maxIndicated = 65500
 
-// Deliver implements relay.Owner: it does for a datagram of another allocation what pion does for one that came through
-// the socket, RFC 8656 sections 11.3 and 12.7. It takes no lock of the front, whose goroutine may be delivering the other
-// way.
+// Deliver implements relay.Owner, RFC 8656 sections 11.3 and 12.7. It takes no lock of the front, whose goroutine may be
+// sending the other way, and tells pion nothing.
 func (a *allocation) Deliver(peer netip.AddrPort, data []byte) {
-	if len(data) > maxDelivered {
-		a.Oversize()
+	now := time.Now()
+	number, bound := a.channelOf(peer, now)
+	if !bound && len(data) > maxIndicated {
+		a.front.server.counters.drop(DropOversize)
 		return
 	}
-	if !a.Admit(peer, len(data)) {
+	if !a.admit(peer, len(data), now) {
 		return
 	}
 	s := a.front.server
 	b := s.builders.Get().(*stun.Builder)
 	defer s.builders.Put(b)
-	if number, ok := a.channelOf(peer, time.Now()); ok {
+	if bound {
 		b.ChannelData(number, data)
 	} else {
 		var id stun.TransactionID // RFC 8489 section 5; nobody answers an indication, so that guessing it gains nothing
@@ -155,9 +156,3 @@ func (a *allocation) Refused(peer netip.AddrPort, rule string) {
 
 // Unsent implements relay.Owner.
 func (a *allocation) Unsent(error) { a.front.server.counters.drop(DropSend) }
-
-// Oversize implements relay.Owner.
-func (a *allocation) Oversize() { a.front.server.counters.drop(DropOversize) }
-
-// Drained implements relay.Owner.
-func (a *allocation) Drained() { a.front.readers.Done() }

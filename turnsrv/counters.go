@@ -26,7 +26,7 @@ const (
 	DropSilentPeer                        // data to a peer that never answers, beyond what such a one gets
 	DropBandwidth                         // data beyond what an allocation, or all of them, may relay
 	DropRefusedPeer                       // data to a peer that the policy refuses
-	DropOversize                          // a datagram from a peer larger than the relay forwards
+	DropOversize                          // does not fit: from a peer a Data indication, from a DTLS client the buffer
 	DropQueue                             // data for a stream client that does not read
 	DropSend                              // the socket did not take it
 	DropDTLS                              // belongs to no DTLS association, or none would send it, or there are too many of them

@@ -1,12 +1,13 @@
 // Package turnsrv is a TURN server (RFC 8656) over STUN (RFC 8489) around pion/turn.
 //
-// pion is the state machine: it owns allocations, permissions and channels, and copies data between client and peer. A
+// pion is the state machine: it owns allocations, permissions and channels, and sends what comes from clients on to peers. A
 // front stands before it, one for each listening socket:
 //
 //	client ──▶ link ──▶ front ──▶ pion ──▶ relay.Conn ──▶ peer
-//	client ◀── link ◀── front ◀── pion ◀── relay.Conn ◀── peer
+//	client ◀── link ◀── allocation ◀── relay.Conn ◀── peer
 //
-// What one allocation sends to the relayed address of another one does not go through sockets: the relay.Conn of the
+// What comes from peers does not pass through pion, which would read each relayed address on a goroutine with a buffer of its
+// own: a few readers of package relay take it from all of them. What one allocation sends to the relayed address of another one does not go through sockets: the relay.Conn of the
 // sender hands it to the allocation that owns the other, which puts it on the link of its own front.
 //
 // The front reads what clients send, decides every error in the order of the RFCs, and hands pion only requests of its own

@@ -31,10 +31,9 @@ type front struct {
 
 	unauthenticated *sourceLimit // of answers to requests that nobody vouches for; nil before the first one
 
-	byHandle  sync.Map       // *net.UDPAddr to *allocation; read by every goroutine of pion
-	notices   notices        // filled by every goroutine of pion
-	readers   sync.WaitGroup // pion's readers of relayed addresses
-	closing   chan struct{}  // closed, once, by whoever wants the front to end
+	byHandle  sync.Map      // *net.UDPAddr to *allocation; read by every goroutine of pion
+	notices   notices       // filled by every goroutine of pion
+	closing   chan struct{} // closed, once, by whoever wants the front to end
 	closeOnce sync.Once
 	done      chan struct{} // closed when the read loop has left
 	failure   error         // of the link, readable once done is closed

@@ -100,23 +100,9 @@ func (c pionConn) ReadFrom(p []byte) (int, net.Addr, error) {
 	}
 }
 
-// WriteTo takes what pion sends to a client: a response to an order, on the goroutine of the front, or data from a peer,
-// on that of the relayed address's reader.
+// WriteTo takes what pion sends to a client, which is responses to orders only: data from peers does not pass through pion.
 func (c pionConn) WriteTo(b []byte, addr net.Addr) (int, error) {
-	f := c.front
-	if len(b) == 0 {
-		return 0, nil
-	}
-	// The class bit 0x0100 of a STUN message type is set in responses only.
-	if !stun.IsChannelData(b[0]) && b[0]&0x01 != 0 {
-		f.answered(b)
-		return len(b), nil
-	}
-	if handle, ok := addr.(*net.UDPAddr); ok {
-		if a := f.lookup(handle); a != nil {
-			f.link.send(b, a.client, media)
-		}
-	}
+	c.answered(b)
 	return len(b), nil
 }
 
@@ -138,15 +124,13 @@ func (pionConn) SetWriteDeadline(time.Time) error { return nil }
 // Validate implements turn.RelayAddressGenerator.
 func (pionConn) Validate() error { return nil }
 
-// AllocatePacketConn gives pion the relayed address that the front opened for the order in hand. pion reads from it from
-// now on.
+// AllocatePacketConn gives pion the relayed address that the front opened for the order in hand. pion sends through it.
 func (c pionConn) AllocatePacketConn(string, int) (net.PacketConn, net.Addr, error) {
 	o := c.pion.current
 	if o == nil || o.method != stun.MethodAllocate {
 		return nil, nil, errors.New("no allocation was ordered")
 	}
 	c.byHandle.Store(&o.allocation.handle, o.allocation)
-	c.readers.Add(1)
 	return o.allocation.relay, net.UDPAddrFromAddrPort(o.allocation.relay.Relayed()), nil
 }
 

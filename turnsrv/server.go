@@ -113,7 +113,6 @@ func (s *Server) servePacket(conn net.PacketConn, l *datagramLink) error {
 	err := startPion(f)
 	if err == nil {
 		<-f.done
-		f.readers.Wait()
 		err = f.failure
 	}
 	_ = conn.Close()
@@ -146,7 +145,6 @@ func (s *Server) ServeStream(listener net.Listener) error {
 		f.close()
 		<-f.done
 		l.close()
-		f.readers.Wait()
 	}
 	_ = listener.Close()
 	return s.end(f, err)

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	mathrand "math/rand/v2"
-	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -54,23 +53,8 @@ type Config struct {
 	MinPort, MaxPort uint16
 	// Peers is asked at every send. Required.
 	Peers *peer.Policy
-	// Listen opens a socket. Nil is net.ListenUDP.
+	// Listen opens a socket. Nil has the package open its own.
 	Listen func(network string, addr netip.AddrPort) (Socket, error)
-}
-
-// Socket is what the package needs of a UDP socket. A *net.UDPConn is one.
-type Socket interface {
-	ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error)
-	WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error)
-	LocalAddr() net.Addr
-	SetDeadline(t time.Time) error
-	SetReadDeadline(t time.Time) error
-	SetWriteDeadline(t time.Time) error
-	Close() error
-}
-
-func listenUDP(network string, addr netip.AddrPort) (Socket, error) {
-	return net.ListenUDP(network, net.UDPAddrFromAddrPort(addr))
 }
 
 // Token names a reserved port, RFC 8656 section 18.7.
@@ -93,6 +77,7 @@ type Allocator struct {
 	peers            atomic.Pointer[peer.Policy]
 	minPort, maxPort int
 	families         map[stun.Family]*family // written by New only
+	sockets          sockets
 
 	mu       sync.Mutex
 	closed   bool
@@ -103,7 +88,7 @@ type Allocator struct {
 type family struct {
 	Address
 	network string
-	socket  func(network string, addr netip.AddrPort) (Socket, error)
+	socket  func(network string, addr netip.AddrPort) (socket, error)
 
 	mu   sync.RWMutex
 	used map[uint16]*Conn // bound here; its value is nil while it is only reserved
@@ -112,7 +97,7 @@ type family struct {
 type reservation struct {
 	family *family
 	port   uint16
-	socket Socket
+	socket socket
 	timer  *time.Timer
 }
 
@@ -129,14 +114,21 @@ func New(config Config) (*Allocator, error) {
 	case len(config.Addresses) == 0:
 		return nil, errors.New("no relay address")
 	}
-	if config.Listen == nil {
-		config.Listen = listenUDP
-	}
 	a := &Allocator{
 		minPort: int(config.MinPort), maxPort: int(config.MaxPort),
 		families: make(map[stun.Family]*family), reserved: make(map[Token]*reservation),
 	}
 	a.peers.Store(config.Peers)
+	listen := a.sockets.listen
+	if config.Listen != nil {
+		listen = func(network string, addr netip.AddrPort) (socket, error) {
+			s, err := config.Listen(network, addr)
+			if err != nil {
+				return nil, err
+			}
+			return &goroutineSocket{Socket: s, ipv4: addr.Addr().Is4()}, nil
+		}
+	}
 	for _, addr := range config.Addresses {
 		addr.Bind, addr.Advertise = addr.Bind.Unmap(), addr.Advertise.Unmap()
 		if !addr.Bind.IsValid() || !addr.Advertise.IsValid() || addr.Bind.Is4() != addr.Advertise.Is4() {
@@ -145,7 +137,7 @@ func New(config Config) (*Allocator, error) {
 		if addr.Advertise.IsUnspecified() {
 			return nil, fmt.Errorf("relay address %v cannot be advertised", addr.Advertise)
 		}
-		f := &family{Address: addr, network: "udp6", used: make(map[uint16]*Conn), socket: config.Listen}
+		f := &family{Address: addr, network: "udp6", used: make(map[uint16]*Conn), socket: listen}
 		id := stun.IPv6
 		if addr.Bind.Is4() {
 			id, f.network = stun.IPv4, "udp4"
@@ -180,14 +172,15 @@ func (a *Allocator) Allocate(request Request) (*Conn, Token, error) {
 	if next != nil {
 		if token, err = a.reserve(f, port+1, next); err != nil {
 			f.release(port)
-			return nil, Token{}, errors.Join(err, socket.Close())
+			return nil, Token{}, errors.Join(err, socket.close())
 		}
 	}
-	return a.newConn(f, port, socket, request.Owner), token, nil
+	conn, err := a.newConn(f, port, socket, request.Owner)
+	return conn, token, err
 }
 
 // bind tries ports in a random order. With ReserveNext it binds the port above too, or none.
-func (a *Allocator) bind(f *family, request Request) (socket, next Socket, port uint16, err error) {
+func (a *Allocator) bind(f *family, request Request) (socket, next socket, port uint16, err error) {
 	attempts := 0
 	for candidate := range a.candidates() {
 		if request.EvenPort && (candidate%2 != 0 || request.ReserveNext && int(candidate)+1 > a.maxPort) {
@@ -210,7 +203,7 @@ func (a *Allocator) bind(f *family, request Request) (socket, next Socket, port 
 				}
 				f.release(candidate + 1)
 			}
-			_ = socket.Close()
+			_ = socket.close()
 		}
 		f.release(candidate)
 		// Another program has the port, or may not be given it. Anything else, such as a want of descriptors, will not
@@ -248,7 +241,7 @@ func gcd(a, b int) int {
 }
 
 // reserve holds a bound port for whoever brings the token that it returns.
-func (a *Allocator) reserve(f *family, port uint16, socket Socket) (Token, error) {
+func (a *Allocator) reserve(f *family, port uint16, socket socket) (Token, error) {
 	var token Token
 	_, _ = rand.Read(token[:]) // never fails
 	held := &reservation{family: f, port: port, socket: socket}
@@ -256,7 +249,7 @@ func (a *Allocator) reserve(f *family, port uint16, socket Socket) (Token, error
 	defer a.mu.Unlock()
 	if a.closed {
 		f.release(port)
-		return Token{}, errors.Join(ErrClosed, socket.Close())
+		return Token{}, errors.Join(ErrClosed, socket.close())
 	}
 	a.reserved[token] = held
 	held.timer = time.AfterFunc(ReservationLifetime, func() {
@@ -277,7 +270,7 @@ func (a *Allocator) unreserve(token Token) *reservation {
 }
 
 func (r *reservation) drop() {
-	_ = r.socket.Close()
+	_ = r.socket.close()
 	r.family.release(r.port)
 }
 
@@ -287,13 +280,14 @@ func (a *Allocator) claim(token Token, owner Owner) (*Conn, error) {
 		return nil, ErrToken
 	}
 	held.timer.Stop()
-	return a.newConn(held.family, held.port, held.socket, owner), nil
+	return a.newConn(held.family, held.port, held.socket, owner)
 }
 
 // SetPeers replaces the policy, for what is sent from now on on running allocations too.
 func (a *Allocator) SetPeers(peers *peer.Policy) { a.peers.Store(peers) }
 
-// Close gives up the ports that are held for a token. Open relayed addresses stay with their owners.
+// Close gives up the ports that are held for a token, and ends the readers of relayed addresses. Their owners, who should have
+// closed them before, hear nothing any more.
 func (a *Allocator) Close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -303,7 +297,7 @@ func (a *Allocator) Close() error {
 		held.drop()
 		delete(a.reserved, token)
 	}
-	return nil
+	return a.sockets.close()
 }
 
 // Owns reports whether addr is an address of the relay itself, as it is advertised.
@@ -351,12 +345,12 @@ func (a *Allocator) ownFamily(addr netip.Addr) *family {
 	return nil
 }
 
-func (f *family) listen(port uint16) (Socket, error) {
+func (f *family) listen(port uint16) (socket, error) {
 	socket, err := f.socket(f.network, netip.AddrPortFrom(f.Bind, port))
 	if err == nil && CanDontFragment && f.Bind.Is4() {
 		// Linux sets the DF bit of its own accord. RFC 8656 section 15 wants it clear unless the client asked for it.
-		if err = setDontFragment(socket, true, false); err != nil {
-			_ = socket.Close()
+		if err = socket.dontFragment(false); err != nil {
+			_ = socket.close()
 		}
 	}
 	return socket, err

@@ -11,6 +11,19 @@ func setDontFragment(socket Socket, ipv4, not bool) error {
 	if !ok {
 		return nil // no socket of the system's, so no packets of its either
 	}
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	if err := raw.Control(func(fd uintptr) { failed = setPathMTUDiscovery(int(fd), ipv4, not) }); err != nil {
+		return err
+	}
+	return failed
+}
+
+// setPathMTUDiscovery is setDontFragment for a descriptor.
+func setPathMTUDiscovery(fd int, ipv4, not bool) error {
 	level, option, value := syscall.IPPROTO_IP, syscall.IP_MTU_DISCOVER, syscall.IP_PMTUDISC_DONT
 	if not {
 		value = syscall.IP_PMTUDISC_DO
@@ -18,13 +31,5 @@ func setDontFragment(socket Socket, ipv4, not bool) error {
 	if !ipv4 {
 		level, option = syscall.IPPROTO_IPV6, syscall.IPV6_MTU_DISCOVER // the values are those of IPv4
 	}
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var failed error
-	if err := raw.Control(func(fd uintptr) { failed = syscall.SetsockoptInt(int(fd), level, option, value) }); err != nil {
-		return err
-	}
-	return failed
+	return syscall.SetsockoptInt(fd, level, option, value)
 }

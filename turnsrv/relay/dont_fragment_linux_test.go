@@ -22,18 +22,11 @@ func TestT27DontFragment(t *testing.T) {
 }
 
 // pathDiscovery reports whether the kernel sets the DF bit on everything that the socket sends.
-func pathDiscovery(t *testing.T, socket Socket) (on bool) {
+func pathDiscovery(t *testing.T, s socket) (on bool) {
 	t.Helper()
-	raw, err := socket.(syscall.Conn).SyscallConn()
+	value, err := syscall.GetsockoptInt(s.(*polledSocket).fd, syscall.IPPROTO_IP, syscall.IP_MTU_DISCOVER)
 	if err != nil {
 		t.Fatal(err)
-	}
-	var value int
-	var failed error
-	if err := raw.Control(func(fd uintptr) {
-		value, failed = syscall.GetsockoptInt(int(fd), syscall.IPPROTO_IP, syscall.IP_MTU_DISCOVER)
-	}); err != nil || failed != nil {
-		t.Fatal(err, failed)
 	}
 	return value == syscall.IP_PMTUDISC_DO
 }
