@@ -85,6 +85,8 @@ func (s *stream) handshake() error {
 	if s.tuple.Transport == DTLS {
 		return nil
 	}
+	// A proxy in front of the server has said only now who its client is.
+	s.tuple.Client, s.tuple.Server = addrPortOf(s.conn.RemoteAddr()), addrPortOf(s.conn.LocalAddr())
 	if either, ok := s.conn.(interface{ Encrypted() bool }); !ok || either.Encrypted() {
 		s.tuple.Transport = TLS
 	}

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/mailturn/mailturn/framework/log"
 )
 
 // appendMessage sends a message and returns the tagged response.
@@ -304,7 +306,7 @@ func TestRefusedLoginsAreLogged(t *testing.T) {
 			w.send("a LOGIN \"al\\\"ice%d\" hunter2\r\n", i)
 			w.expect(`a NO`)
 		}
-		if lines := strings.Count(logged.String(), "login refused"); lines < linesPerMinute || lines > linesPerMinute+20 {
+		if lines := strings.Count(logged.String(), "login refused"); lines < log.LinesPerMinute || lines > log.LinesPerMinute+20 {
 			t.Errorf("%d lines in 80 s", lines)
 		}
 		for _, want := range []string{`client=127.0.0.1:4711`, `username="al\"ice0"`, "suppressed=10"} {

@@ -82,7 +82,7 @@ type Config struct {
 	// TLS are the certificates, the first for clients that name none. Empty stands for a self-signed one, which the
 	// caller puts here before New.
 	TLS           []certs.Pair
-	ProxyProtocol []netip.Prefix // of proxies whose connections begin with a PROXY header
+	ProxyProtocol listen.Proxies // networks of proxies whose connections begin with a PROXY header
 	InsecureAuth  bool
 	Compress      bool // offer COMPRESS=DEFLATE
 
@@ -131,7 +131,8 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 	}
 	diags = append(diags, c.decodeListen(s.Listen)...)
 	diags = append(diags, c.decodeTLS(s.TLS, defaults.TLS)...)
-	diags = append(diags, c.decodeProxyProtocol(s.ProxyProtocol)...)
+	proxies, proxyDiags := listen.DecodeProxies(s.ProxyProtocol)
+	c.ProxyProtocol, diags = proxies, append(diags, proxyDiags...)
 	diags = append(diags, c.decodeBackend(s.Upstream, s.Embedded)...)
 	diags = append(diags, c.decodeEntries(s.Entries)...)
 	diags = append(diags, c.decodeTURN(&s, defaults.Hostname)...)
@@ -184,19 +185,6 @@ func (c *Config) decodeTLS(blocks []config.TLS, defaults []certs.Pair) (diags hc
 		diags = append(diags, config.WithHint(config.Warnf(c.Range, "No certificate",
 			"Neither this endpoint nor the file has a tls block: a self-signed certificate is used, which mail clients refuse."),
 			"add tls { cert = ..., key = ... }"))
-	}
-	return diags
-}
-
-func (c *Config) decodeProxyProtocol(v config.Value[[]netip.Prefix]) (diags hcl.Diagnostics) {
-	for i, network := range v.V {
-		if network.Bits() == 0 {
-			diags = append(diags, config.WithHint(config.Errorf(v.At(i), "Everybody would be a proxy",
-				"%v holds every address: any client could claim to be another one, and one that sends no header could not connect.", network),
-				"name the addresses of your proxies, such as 10.0.0.5/32"))
-			continue
-		}
-		c.ProxyProtocol = append(c.ProxyProtocol, network.Masked())
 	}
 	return diags
 }

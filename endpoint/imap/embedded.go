@@ -11,6 +11,8 @@ import (
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapserver"
+
+	"github.com/mailturn/mailturn/framework/log"
 )
 
 // An embedded is go-imap's server with mailboxes in memory, reached over pipes inside the process.
@@ -18,7 +20,7 @@ type embedded struct {
 	logger   *slog.Logger
 	checker  *passwordChecker
 	accounts map[string]*account // read-only
-	refusals logLimit
+	refusals log.Limit
 
 	listener *pipeListener
 	server   *imapserver.Server
@@ -89,7 +91,7 @@ func (e *embedded) close() {
 
 // loginRefused logs a wrong password, and never which.
 func (e *embedded) loginRefused(client, username string) {
-	if allowed, suppressed := e.refusals.allow(time.Now()); allowed {
+	if allowed, suppressed := e.refusals.Allow(time.Now()); allowed {
 		e.logger.Warn("login refused", "client", client, "username", clip(username, maxUsernameLen), "suppressed", suppressed)
 	}
 }

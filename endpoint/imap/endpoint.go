@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/mailturn/mailturn/framework/listen"
+	"github.com/mailturn/mailturn/framework/log"
 )
 
 // An Endpoint serves IMAP clients. Its exported methods are for one goroutine.
@@ -30,9 +31,9 @@ type Endpoint struct {
 	ctx       context.Context
 	cancel    context.CancelFunc // ends dialling and handshakes
 
-	outage logLimit
+	outage log.Limit
 	// unidentified is for sessions whose upstream does not take ClientAddressID.
-	unidentified logLimit
+	unidentified log.Limit
 	rejecting    chan struct{} // a slot for each connection over a limit that is being told so
 
 	mu              sync.Mutex

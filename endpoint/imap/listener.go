@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/mailturn/mailturn/framework/listen"
@@ -84,8 +83,7 @@ func (e *Endpoint) enter(conn net.Conn, l *listener) (a arrival, refusal string)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	a = arrival{conn: conn, origin: originOf(conn), implicitTLS: l.addr.Scheme == "tls", generation: e.present}
-	client := a.origin.client.Addr()
-	a.awaitsHeader = slices.ContainsFunc(e.present.config.ProxyProtocol, func(proxies netip.Prefix) bool { return proxies.Contains(client) })
+	a.awaitsHeader = e.present.config.ProxyProtocol.Contains(a.origin.client.Addr())
 	switch {
 	case e.draining:
 		return a, byeShutdown
@@ -138,7 +136,7 @@ func (e *Endpoint) headerMissing(a *arrival, err error) {
 	if errors.Is(err, io.EOF) {
 		return
 	}
-	if allowed, suppressed := e.outage.allow(time.Now()); allowed {
+	if allowed, suppressed := e.outage.Allow(time.Now()); allowed {
 		e.logger.Warn("connection from a proxy refused", "client", a.origin.client.String(), "err", err, "suppressed", suppressed)
 	}
 	if !a.implicitTLS {
@@ -190,7 +188,7 @@ func (e *Endpoint) leaveUnauthenticated(o origin) {
 // turnAway says BYE. When too many are being told so, a client that would have to be told through TLS is not: its handshake
 // costs more than what it is refused for.
 func (e *Endpoint) turnAway(a *arrival, text string) {
-	if allowed, suppressed := e.outage.allow(time.Now()); allowed {
+	if allowed, suppressed := e.outage.Allow(time.Now()); allowed {
 		e.logger.Warn("connection refused", "client", a.origin.client.String(), "err", text, "suppressed", suppressed)
 	}
 	client := newClientConn(a.conn, rejectTimeout)

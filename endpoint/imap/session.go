@@ -168,7 +168,7 @@ func (s *session) backendUnavailable(err error) {
 	if s.timedOut.Load() {
 		err = errors.New("no greeting within login_timeout")
 	}
-	if allowed, suppressed := s.endpoint.outage.allow(time.Now()); allowed {
+	if allowed, suppressed := s.endpoint.outage.Allow(time.Now()); allowed {
 		s.logger.Warn("backend cannot be reached", "backend", s.generation.backend.String(), "err", err, "suppressed", suppressed)
 	}
 	s.client.sayBye("[UNAVAILABLE] Mail server cannot be reached: try again later")
@@ -224,7 +224,7 @@ func (s *session) identify() bool {
 		return false
 	}
 	if !s.filter.Identified() {
-		if allowed, suppressed := s.endpoint.unidentified.allow(time.Now()); allowed {
+		if allowed, suppressed := s.endpoint.unidentified.Allow(time.Now()); allowed {
 			s.logger.Warn("backend does not announce ID and is not told the client's address",
 				"backend", s.generation.backend.String(), "suppressed", suppressed)
 		}

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/mailturn/mailturn/framework/listen"
 	"github.com/mailturn/mailturn/turnsrv"
@@ -77,7 +79,7 @@ func (e *Endpoint) bind() error {
 		if encrypted {
 			config = e.certs.Config(alpn)
 		}
-		s, err := openSocket(address, e.family(address), config, plain)
+		s, err := e.openSocket(address, config, plain)
 		if err != nil {
 			return bindError(address, err)
 		}
@@ -89,25 +91,29 @@ func (e *Endpoint) bind() error {
 	return nil
 }
 
-// openSocket binds one socket of a family, for clients that encrypt if there is a config, and for those that do not if plain
-// is true.
-func openSocket(address listen.Addr, family string, config *tls.Config, plain bool) (s socket, err error) {
+// openSocket binds one socket, for clients that encrypt if there is a config, and for those that do not if plain is true.
+func (e *Endpoint) openSocket(address listen.Addr, config *tls.Config, plain bool) (s socket, err error) {
 	network, _ := carrier(address.Scheme)
-	if network == "udp" {
+	network += e.family(address)
+	if address.Scheme == "udp" || address.Scheme == "dtls" {
 		s.dtls, s.plain = config, plain
-		s.packets, err = listenUDP(network+family, address.HostPort())
+		s.packets, err = listenUDP(network, address.HostPort())
 		return s, err
 	}
-	if s.streams, err = net.Listen(network+family, address.HostPort()); err != nil {
+	if s.streams, err = net.Listen(network, address.HostPort()); err != nil {
 		return s, err
 	}
-	switch {
-	case config != nil && plain:
-		s.streams = detectListener{s.streams, config}
-	case config != nil:
-		s.streams = tls.NewListener(s.streams, config)
+	if proxies := e.config.ProxyProtocol; config != nil || len(proxies) > 0 {
+		s.streams = &streamListener{Listener: s.streams, config: config, plain: plain, proxies: proxies, refused: e.proxyRefused}
 	}
 	return s, nil
+}
+
+// proxyRefused tells the operator of a connection from a proxy that has not begun with a header: it may be set up without.
+func (e *Endpoint) proxyRefused(proxy netip.Addr, err error) {
+	if allowed, suppressed := e.refusals.Allow(time.Now()); allowed {
+		e.logger.Warn("connection from a proxy refused", "client", proxy, "err", err, "suppressed", suppressed)
+	}
 }
 
 // family returns "4" or "6" for an address that stands for every one of its family while those of the other family are

@@ -31,6 +31,7 @@ func TestSharedSockets(t *testing.T) {
 		{"udp dtls", "udp+dtls"},
 		{"dtls udp", "udp+dtls"},
 		{"tls", "tls"},
+		{"tcp", "tcp"},
 		{"tcp udp tls dtls", "tcp+tls udp+dtls"},
 	} {
 		var listens []listen.Addr
@@ -40,7 +41,7 @@ func TestSharedSockets(t *testing.T) {
 		e := started(t, encryptedOn(t, listens...))
 		var got []string
 		for _, s := range e.sockets {
-			switch s.streams.(type) {
+			switch streams := s.streams.(type) {
 			case nil:
 				switch {
 				case s.dtls == nil:
@@ -50,12 +51,14 @@ func TestSharedSockets(t *testing.T) {
 				default:
 					got = append(got, "dtls")
 				}
-			case detectListener:
-				got = append(got, "tcp+tls")
-			case *net.TCPListener:
-				got = append(got, "tcp")
+			case *streamListener:
+				if streams.plain {
+					got = append(got, "tcp+tls")
+				} else {
+					got = append(got, "tls")
+				}
 			default:
-				got = append(got, "tls")
+				got = append(got, "tcp")
 			}
 		}
 		if strings.Join(got, " ") != tt.want {

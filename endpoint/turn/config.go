@@ -29,6 +29,7 @@ const (
 // Schema is the body of an endpoint "turn" block. Its tags are the manual that `mailturn reference` prints.
 type Schema struct {
 	Listen       config.Value[[]listen.Addr]       `hcl:"listen" default:"udp and tcp on 3478, tls and dtls on 5349 when there is a certificate, and the port that an IMAP endpoint advertises" doc:"Listening addresses: udp://HOST:PORT, dtls://HOST:PORT, tcp://HOST:PORT or tls://HOST:PORT. udp:// and dtls:// with the same address share one socket, and so do tcp:// and tls://."`
+	Proxies      config.Value[[]netip.Prefix]      `hcl:"proxy_protocol" doc:"Networks of proxies whose TCP connections (plain or TLS) begin with a header of the PROXY protocol, version 1 or 2. The address in it is the client's, for quotas, limits and XOR-MAPPED-ADDRESS; a connection from there without one is closed. From anywhere else no header is accepted."`
 	TLS          []config.TLS                      `hcl:"tls,block" doc:"Certificates. With several, the client's server name chooses; the first is for clients that name none. Without one: the certificate of the top level, else a self-signed one where tls:// or dtls:// is listened on."`
 	Realm        config.Value[string]              `hcl:"realm" default:"hostname" doc:"Realm of the long-term credentials (RFC 8489 section 9.2)."`
 	Secret       config.Value[[]credential.Secret] `hcl:"secret" secret:"true" default:"generated, kept in state_dir" doc:"Shared secret from which passwords are computed: a string, file(PATH), env(NAME), or a list of them. The first one issues, all are accepted."`
@@ -71,6 +72,8 @@ type Config struct {
 	// ListenSet is false when the addresses are the defaults, to which ports that an IMAP endpoint advertises are added.
 	ListenSet   bool
 	ListenRange hcl.Range
+	// ProxyProtocol are the networks of proxies whose streams begin with a PROXY header.
+	ProxyProtocol listen.Proxies
 	// TLS are the certificates, the first for clients that name none. Empty stands for a self-signed one, which the
 	// caller puts here before New if NeedsCertificate.
 	TLS []certs.Pair
@@ -154,6 +157,8 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 	diags = append(diags, c.decodeUsers(s.Users, s.UsersFile)...)
 	diags = append(diags, checkLifetimes(s.MaxLifetime, s.NonceLife)...)
 	diags = append(diags, checkSoftware(s.Software)...)
+	proxies, proxyDiags := listen.DecodeProxies(s.Proxies)
+	c.ProxyProtocol, diags = proxies, append(diags, proxyDiags...)
 	diags = append(diags, checkRelayAddrs(s.RelayIP, "relay_ip")...)
 	diags = append(diags, checkRelayAddrs(s.RelayBind, "relay_bind")...)
 	diags = append(diags, c.decodeDefaultFamily(s.Family)...)

@@ -3,8 +3,13 @@ package turn
 import (
 	"context"
 	"crypto/tls"
+	"errors"
+	"io"
 	"net"
+	"net/netip"
 	"time"
+
+	"github.com/mailturn/mailturn/framework/listen"
 )
 
 // recordHandshake is the first byte of every TLS connection: the content type of a ClientHello's record (RFC 8446 section
@@ -12,65 +17,108 @@ import (
 // assigned none, and RFC 7983 keeps the two apart in the same way.
 const recordHandshake = 0x16
 
-// detectListener accepts TURN over plain TCP and over TLS on one port.
-type detectListener struct {
+// streamListener accepts what has to tell first what it is: TURN over plain TCP or over TLS on one port, and connections of
+// proxies.
+type streamListener struct {
 	net.Listener
-	config *tls.Config
+	config  *tls.Config // nil without TLS
+	plain   bool        // clients that do not encrypt are served too
+	proxies listen.Proxies
+	refused func(proxy netip.Addr, err error) // is told of connections from proxies without a header
 }
 
 // Accept returns a connection that finds out in HandshakeContext what it carries, so that a client that sends nothing does
 // not keep others from being accepted.
-func (l detectListener) Accept() (net.Conn, error) {
+func (l *streamListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	return &detectConn{Conn: conn, config: l.config}, nil
+	return &streamConn{Conn: conn, listener: l, client: conn.RemoteAddr(), server: conn.LocalAddr()}, nil
 }
 
-// detectConn is one connection of a detectListener. Nothing may be read or written before HandshakeContext has returned.
+// streamConn is one connection of a streamListener. Nothing may be read or written before HandshakeContext has returned.
 // Deadlines may be set at any time: they are those of the connection underneath.
-type detectConn struct {
+type streamConn struct {
 	net.Conn
-	config  *tls.Config
-	carried net.Conn // what is read and written; nil before HandshakeContext has returned
+	listener       *streamListener
+	carried        net.Conn // what is read and written; nil before HandshakeContext has returned
+	client, server net.Addr // the two ends, as a proxy's header has them if there was one
 }
 
-// HandshakeContext waits for the first byte and, if the client speaks TLS, does the handshake. It ends when ctx does.
-func (c *detectConn) HandshakeContext(ctx context.Context) error {
+// HandshakeContext reads the PROXY header if the connection has to begin with one, waits for the first byte if that tells
+// whether the client speaks TLS, and does the handshake if so. It ends when ctx does.
+func (c *streamConn) HandshakeContext(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })
-	first := make([]byte, 1)
-	_, err := c.Conn.Read(first)
+	carried, encrypted, err := c.begin()
 	if !stop() {
 		return context.Cause(ctx)
 	}
 	if err != nil {
 		return err
 	}
-	peeked := &peekedConn{Conn: c.Conn, first: first}
-	if first[0] != recordHandshake {
-		c.carried = peeked
-		return nil
+	if encrypted {
+		tlsConn := tls.Server(carried, c.listener.config)
+		if err := tlsConn.HandshakeContext(ctx); err != nil {
+			return err
+		}
+		carried = tlsConn
 	}
-	encrypted := tls.Server(peeked, c.config)
-	if err := encrypted.HandshakeContext(ctx); err != nil {
-		return err
-	}
-	c.carried = encrypted
+	c.carried = carried
 	return nil
 }
 
+// begin returns the connection behind the header, and whether it speaks TLS.
+func (c *streamConn) begin() (carried net.Conn, encrypted bool, err error) {
+	l := c.listener
+	if proxy := addrOf(c.client); l.proxies.Contains(proxy) {
+		header, err := listen.ReadProxyHeader(c.Conn)
+		if err != nil {
+			if !errors.Is(err, io.EOF) { // how a proxy looks whether the server is there
+				l.refused(proxy, err)
+			}
+			return nil, false, err
+		}
+		if header.Client.IsValid() {
+			c.client, c.server = net.TCPAddrFromAddrPort(header.Client), net.TCPAddrFromAddrPort(header.Server)
+		}
+	}
+	if l.config == nil || !l.plain {
+		return c.Conn, l.config != nil, nil
+	}
+	first := make([]byte, 1)
+	if _, err := c.Conn.Read(first); err != nil {
+		return nil, false, err
+	}
+	return &peekedConn{Conn: c.Conn, first: first}, first[0] == recordHandshake, nil
+}
+
+// addrOf returns the IP address of a TCP peer; IPv4 addresses are in their own form on dual-stack sockets too.
+func addrOf(addr net.Addr) netip.Addr {
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
+	}
+	return tcp.AddrPort().Addr().Unmap().WithZone("")
+}
+
+// RemoteAddr returns the client's address, which a PROXY header tells in HandshakeContext.
+func (c *streamConn) RemoteAddr() net.Addr { return c.client }
+
+// LocalAddr returns the address that the client connected to, in the same way.
+func (c *streamConn) LocalAddr() net.Addr { return c.server }
+
 // Encrypted reports whether the client speaks TLS, once HandshakeContext has returned.
-func (c *detectConn) Encrypted() bool {
+func (c *streamConn) Encrypted() bool {
 	_, encrypted := c.carried.(*tls.Conn)
 	return encrypted
 }
 
-func (c *detectConn) Read(p []byte) (int, error)  { return c.carried.Read(p) }
-func (c *detectConn) Write(p []byte) (int, error) { return c.carried.Write(p) }
+func (c *streamConn) Read(p []byte) (int, error)  { return c.carried.Read(p) }
+func (c *streamConn) Write(p []byte) (int, error) { return c.carried.Write(p) }
 
 // Close closes the connection. It is for the goroutine that called HandshakeContext, or after that has returned.
-func (c *detectConn) Close() error {
+func (c *streamConn) Close() error {
 	if c.carried == nil {
 		return c.Conn.Close()
 	}

@@ -7,10 +7,12 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"testing"
 	"time"
 
 	"github.com/mailturn/mailturn/framework/certs"
+	"github.com/mailturn/mailturn/framework/listen"
 )
 
 // serverConfig is a TLS configuration with a certificate of the test.
@@ -27,8 +29,8 @@ func serverConfig(t *testing.T) *tls.Config {
 	return store.Config(alpn)
 }
 
-// accept returns both ends of a connection through a detectListener.
-func accept(t *testing.T) (client net.Conn, server *detectConn) {
+// accept returns both ends of a connection through a streamListener, of which l has the rest.
+func accept(t *testing.T, l streamListener) (client net.Conn, server *streamConn) {
 	t.Helper()
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -39,12 +41,13 @@ func accept(t *testing.T) (client net.Conn, server *detectConn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, err := detectListener{inner, serverConfig(t)}.Accept()
+	l.Listener = inner
+	conn, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { client.Close(); conn.Close() })
-	return client, conn.(*detectConn)
+	return client, conn.(*streamConn)
 }
 
 func TestOnePortCarriesPlainAndTLS(t *testing.T) {
@@ -60,7 +63,7 @@ func TestOnePortCarriesPlainAndTLS(t *testing.T) {
 		}, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			raw, server := accept(t)
+			raw, server := accept(t, streamListener{config: serverConfig(t), plain: true})
 			client := tt.wrap(raw)
 			const request = "\x00\x01 a binding request"
 			go io.WriteString(client, request)
@@ -82,14 +85,29 @@ func TestOnePortCarriesPlainAndTLS(t *testing.T) {
 	}
 }
 
-// TestSilentClientEndsWithContext wants a client that sends nothing to be given up when its time is over.
+// TestSilentClientEndsWithContext wants a client that sends nothing, or half a header, to be given up when its time is over.
 func TestSilentClientEndsWithContext(t *testing.T) {
-	_, server := accept(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error)
-	go func() { done <- server.HandshakeContext(ctx) }()
-	cancel()
-	if err := <-done; !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v, want %v", err, context.Canceled)
+	local := listen.Proxies{netip.MustParsePrefix("127.0.0.0/8")}
+	for _, l := range []streamListener{
+		{config: serverConfig(t), plain: true},
+		{config: serverConfig(t)},
+		{plain: true, proxies: local},
+	} {
+		refusals := 0
+		l.refused = func(netip.Addr, error) { refusals++ }
+		client, server := accept(t, l)
+		if l.proxies != nil {
+			io.WriteString(client, "PROXY TCP4 192.0.2.7 ")
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- server.HandshakeContext(ctx) }()
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("%+v: got %v, want %v", l, err, context.Canceled)
+		}
+		if refusals != len(l.proxies) {
+			t.Errorf("%+v: %d refusals were told", l, refusals)
+		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/mailturn/mailturn/framework/certs"
+	"github.com/mailturn/mailturn/framework/log"
 	"github.com/mailturn/mailturn/turnsrv"
 	"github.com/mailturn/mailturn/turnsrv/peer"
 	"github.com/mailturn/mailturn/turnsrv/relay"
@@ -30,6 +31,7 @@ type Endpoint struct {
 	addresses []relay.Address
 	sockets   []socket
 	serving   sync.WaitGroup
+	refusals  log.Limit // of lines about proxies without a header
 }
 
 // New makes an endpoint of a decoded configuration, which has to have secrets, and certificates if it listens with TLS. It

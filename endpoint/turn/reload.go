@@ -38,13 +38,14 @@ func (s *secrets) Lookup(username, realm string) (credential.Grant, bool) {
 func (e *Endpoint) NeedsRestart(c Config) []string {
 	var names []string
 	for name, changed := range map[string]bool{
-		"listen":        !slices.Equal(e.config.Listen, c.Listen),
-		"tls":           !slices.Equal(e.config.TLS, c.TLS),
-		"realm":         e.config.Realm != c.Realm,
-		"relay_ip":      !slices.Equal(e.config.RelayIP, c.RelayIP),
-		"relay_bind":    !slices.Equal(e.config.RelayBind, c.RelayBind),
-		"relay_ports":   e.config.MinPort != c.MinPort || e.config.MaxPort != c.MaxPort,
-		"expired_grace": e.config.ExpiredGrace != c.ExpiredGrace,
+		"listen":         !slices.Equal(e.config.Listen, c.Listen),
+		"tls":            !slices.Equal(e.config.TLS, c.TLS),
+		"realm":          e.config.Realm != c.Realm,
+		"relay_ip":       !slices.Equal(e.config.RelayIP, c.RelayIP),
+		"relay_bind":     !slices.Equal(e.config.RelayBind, c.RelayBind),
+		"relay_ports":    e.config.MinPort != c.MinPort || e.config.MaxPort != c.MaxPort,
+		"proxy_protocol": !slices.Equal(e.config.ProxyProtocol, c.ProxyProtocol),
+		"expired_grace":  e.config.ExpiredGrace != c.ExpiredGrace,
 
 		"peers.silent_bytes":   e.config.SilentPeerBytes != c.SilentPeerBytes,
 		"default_family":       e.config.DefaultFamily != c.DefaultFamily,

@@ -74,8 +74,9 @@ func TestReloadNamesWhatNeedsANewStart(t *testing.T) {
 	changed := c
 	changed.Realm, changed.MinPort = "example.com", c.MinPort+1
 	changed.PeersAllow = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
-	if err := e.Reload(changed); err == nil || !strings.Contains(err.Error(), "realm, relay_ports") {
-		t.Errorf("got %v, want an error that names realm and relay_ports", err)
+	changed.ProxyProtocol = changed.PeersAllow
+	if err := e.Reload(changed); err == nil || !strings.Contains(err.Error(), "proxy_protocol, realm, relay_ports") {
+		t.Errorf("got %v, want an error that names proxy_protocol, realm and relay_ports", err)
 	}
 	if _, ok := e.allocator.MayPermit(netip.MustParseAddr("10.1.2.3")); ok {
 		t.Error("a reload that failed changed the peers")

@@ -22,6 +22,7 @@ endpoint "turn" "turn" {
   relay_ip      = ["198.51.100.7", "2001:db8::7"]
   relay_bind    = "10.0.0.7"
   relay_ports   = "50000-59999"
+  proxy_protocol= ["10.0.0.5/32", "fd00::5/128"]
   user_quota    = 4
   source_quota  = 50
   max_bps       = 3000000

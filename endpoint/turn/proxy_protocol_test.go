@@ -1,0 +1,155 @@
+package turn
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pion/turn/v4"
+
+	"github.com/mailturn/mailturn/framework/listen"
+	"github.com/mailturn/mailturn/turnsrv/credential"
+)
+
+// proxyHeader is a version 1 header of a client at TEST-NET-1.
+func proxyHeader(client string) string {
+	return "PROXY TCP4 " + client + " 198.51.100.1 4711 3478\r\n"
+}
+
+// proxyHeader2 is a version 2 header of 192.0.2.7:4711.
+const proxyHeader2 = "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c" + "\xc0\x00\x02\x07\xc6\x33\x64\x01\x12\x67\x0d\x96"
+
+// streamClient connects to the endpoint's only socket from an address of loopback, sends header, and is TURN over TLS or TCP
+// from then on.
+func streamClient(t *testing.T, e *Endpoint, from, header string, encrypted bool) *turn.Client {
+	t.Helper()
+	conn := streamTo(t, e, from)
+	if _, err := io.WriteString(conn, header); err != nil {
+		t.Fatal(err)
+	}
+	if encrypted {
+		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
+	}
+	issued := credential.Issuer{Secret: e.config.Secrets[0], TTL: time.Hour}.Issue(time.Now())
+	addr := e.sockets[0].streams.Addr().String()
+	client, err := turn.NewClient(&turn.ClientConfig{
+		STUNServerAddr: addr, TURNServerAddr: addr, Conn: turn.NewSTUNConn(conn),
+		Username: issued.Username, Password: issued.Password, RTO: 10 * time.Second,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	if err := client.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+func streamTo(t *testing.T, e *Endpoint, from string) net.Conn {
+	t.Helper()
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 10 * time.Second}
+	conn, err := dialer.DialContext(t.Context(), "tcp4", e.sockets[0].streams.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// behindProxy listens on one port for what the schemes say, with a proxy at 127.0.0.5.
+func behindProxy(t *testing.T, schemes ...string) *Endpoint {
+	t.Helper()
+	var listens []listen.Addr
+	for _, scheme := range schemes {
+		listens = append(listens, listen.Addr{Scheme: scheme, Host: "127.0.0.1"})
+	}
+	c := encryptedOn(t, listens...)
+	c.ProxyProtocol = listen.Proxies{netip.MustParsePrefix("127.0.0.5/32")}
+	c.Quotas.MaxAllocationsPerSource = 1
+	return started(t, c)
+}
+
+// TestProxyProtocol: behind a trusted proxy the address in the header is the client's, with and without TLS, also where one
+// port carries both.
+func TestProxyProtocol(t *testing.T) {
+	for _, tt := range []struct {
+		name      string
+		schemes   []string
+		encrypted bool
+	}{
+		{"TCP", []string{"tcp"}, false},
+		{"TLS", []string{"tls"}, true},
+		{"TCP on the port of TLS", []string{"tcp", "tls"}, false},
+		{"TLS on the port of TCP", []string{"tcp", "tls"}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			e := behindProxy(t, tt.schemes...)
+			for _, header := range []string{proxyHeader("192.0.2.7"), proxyHeader2} {
+				mapped, err := streamClient(t, e, "127.0.0.5", header, tt.encrypted).SendBindingRequest()
+				if err != nil || mapped.String() != "192.0.2.7:4711" {
+					t.Errorf("%q: XOR-MAPPED-ADDRESS %v, %v", header, mapped, err)
+				}
+			}
+			// A header without addresses, as a proxy's own connection has it, leaves the proxy's.
+			mapped, err := streamClient(t, e, "127.0.0.5", "PROXY UNKNOWN\r\n", tt.encrypted).SendBindingRequest()
+			if err != nil || !strings.HasPrefix(mapped.String(), "127.0.0.5:") {
+				t.Errorf("without addresses: XOR-MAPPED-ADDRESS %v, %v", mapped, err)
+			}
+			// Whoever is not behind the proxy needs no header.
+			mapped, err = streamClient(t, e, "127.0.0.6", "", tt.encrypted).SendBindingRequest()
+			if err != nil || !strings.HasPrefix(mapped.String(), "127.0.0.6:") {
+				t.Errorf("without a proxy: XOR-MAPPED-ADDRESS %v, %v", mapped, err)
+			}
+		})
+	}
+}
+
+// TestLimitsCountTheClientBehindAProxy wants source_quota to count the addresses of headers, not the proxy's.
+func TestLimitsCountTheClientBehindAProxy(t *testing.T) {
+	e := behindProxy(t, "tcp")
+	for _, tt := range []struct {
+		client string
+		ok     bool
+	}{{"192.0.2.7", true}, {"192.0.2.7", false}, {"192.0.2.8", true}, {"192.0.2.8", false}} {
+		conn, err := streamClient(t, e, "127.0.0.5", proxyHeader(tt.client), false).Allocate()
+		if (err == nil) != tt.ok || err != nil && !strings.Contains(err.Error(), "486") {
+			t.Errorf("allocation of %s: %v, want it to succeed: %v", tt.client, err, tt.ok)
+		}
+		if err == nil {
+			t.Cleanup(func() { conn.Close() })
+		}
+	}
+}
+
+// TestProxyProtocolTrust: from anywhere else a header is no header, and from the proxy nothing else is taken.
+func TestProxyProtocolTrust(t *testing.T) {
+	for _, tt := range []struct{ name, from, says string }{
+		{"version 1 of a stranger", "127.0.0.6", proxyHeader("192.0.2.7")},
+		{"version 2 of a stranger", "127.0.0.6", proxyHeader2},
+		{"no header of the proxy", "127.0.0.5", "\x00\x01\x00\x00\x21\x12\xa4\x42abcdefghijkl"},
+		{"a second header", "127.0.0.5", proxyHeader("192.0.2.7") + proxyHeader("192.0.2.8")},
+		{"a header that is too long", "127.0.0.5", "PROXY TCP4 " + strings.Repeat("1", 200)},
+		{"a version 2 header that is too long", "127.0.0.5", proxyHeader2[:14] + "\xff\xff"},
+	} {
+		for _, schemes := range [][]string{{"tcp"}, {"tcp", "tls"}} {
+			t.Run(tt.name+" over "+strings.Join(schemes, " and "), func(t *testing.T) {
+				conn := streamTo(t, behindProxy(t, schemes...), tt.from)
+				if _, err := io.WriteString(conn, tt.says); err != nil {
+					t.Fatal(err)
+				}
+				conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+				// A reset is an end too: there was more to read than was read.
+				n, err := conn.Read(make([]byte, 100))
+				if timeout, ok := errors.AsType[net.Error](err); n > 0 || err == nil || ok && timeout.Timeout() {
+					t.Errorf("got %d bytes, %v, want the connection closed", n, err)
+				}
+			})
+		}
+	}
+}
