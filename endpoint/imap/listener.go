@@ -67,10 +67,15 @@ func (e *Endpoint) acceptLoop(l *listener) {
 func (e *Endpoint) admit(conn net.Conn, l *listener) {
 	a, refusal := e.enter(conn, l)
 	e.serving.Go(func() {
-		defer conn.Close()
+		began := false
+		defer func() {
+			if !began {
+				conn.Close()
+			}
+		}()
 		defer recoverPanic(e.logger)
 		if refusal == "" {
-			refusal = e.receive(&a)
+			began, refusal = e.receive(&a)
 		}
 		if refusal != "" {
 			e.turnAway(&a, refusal)
@@ -103,19 +108,22 @@ func (e *Endpoint) leave(a *arrival) {
 	a.generation.connections.Done()
 }
 
-// receive serves a connection that enter has counted, or returns why it cannot be served after all, now that it is known
-// where it comes from.
-func (e *Endpoint) receive(a *arrival) (refusal string) {
-	defer e.leave(a)
+// receive begins the session of a connection that enter has counted, or returns why it cannot be served after all, now that
+// it is known where it comes from.
+func (e *Endpoint) receive(a *arrival) (began bool, refusal string) {
+	defer func() {
+		if !began {
+			e.leave(a)
+		}
+	}()
 	if err := a.readHeader(handshakeTimeout); err != nil {
 		e.headerMissing(a, err)
-		return ""
+		return false, ""
 	}
 	if refusal := e.enterUnauthenticated(a); refusal != "" {
-		return refusal
+		return false, refusal
 	}
-	e.serve(*a)
-	return ""
+	return e.begin(a), ""
 }
 
 // readHeader reads the PROXY header, if the connection has to begin with one.
@@ -214,15 +222,12 @@ func (e *Endpoint) turnAway(a *arrival, text string) {
 	client.sayBye(text)
 }
 
-// handshake does the server's side of TLS on the connection, in a goroutine of its own: it needs a deep stack, which the
-// session would else keep.
+// handshake does the server's side of TLS on the connection.
 func (e *Endpoint) handshake(a *arrival, timeout time.Duration) (*tls.Conn, error) {
 	ctx, cancel := context.WithTimeout(e.ctx, timeout)
 	defer cancel()
 	tlsConn := tls.Server(a.conn, a.generation.tlsConfig)
-	done := make(chan error, 1)
-	go func() { done <- tlsConn.HandshakeContext(ctx) }()
-	if err := <-done; err != nil {
+	if err := tlsConn.HandshakeContext(ctx); err != nil {
 		return nil, err
 	}
 	return tlsConn, nil

@@ -24,9 +24,9 @@ const (
 	byeShutdown = "[UNAVAILABLE] Server is shutting down"
 )
 
-// A session joins one client to its backend. The goroutine of serve reads the client, a second one the backend; between
-// them stands the filter. The client's goroutine alone ends the session. Timers, Shutdown and the backend's goroutine do
-// so by waking it.
+// A session joins one client to its backend. The goroutine of clientSide reads the client, that of backendLoop the backend;
+// between them stands the filter. The client's goroutine alone ends the session. Timers, Shutdown and the backend's
+// goroutine do so by waking it.
 type session struct {
 	endpoint *Endpoint
 	arrival
@@ -36,11 +36,15 @@ type session struct {
 	filter  *imapext.Filter
 	// identifies: the filter tells the backend of the client.
 	identifies bool
+	// backendSide is the backend's goroutine.
+	backendSide sync.WaitGroup
 
 	timer *time.Timer   // from the beginning to the login, then from each sign of life
 	woken chan struct{} // holds a token when wake was called
 	// stopDialing ends the wait for a backend, and does nothing later.
 	stopDialing context.CancelFunc
+	// keepOpen ends the watch for the end of Endpoint.ctx, which closes both connections.
+	keepOpen func() bool
 
 	timedOut atomic.Bool
 	draining atomic.Bool
@@ -51,65 +55,89 @@ type session struct {
 	greeted     bool
 }
 
-// serve serves one connection that enter and enterUnauthenticated have counted.
-func (e *Endpoint) serve(a arrival) {
+// begin begins the session of a connection that enter and enterUnauthenticated have counted, and returns false if it has
+// ended already.
+//
+// What it does, TLS and dialling above all, needs a deep stack, and a goroutine keeps that as long as it lives. Thousands of
+// sessions wait at any time, so two fresh goroutines go on with this one.
+func (e *Endpoint) begin(a *arrival) (began bool) {
 	ctx, stopDialing := context.WithCancel(e.ctx)
-	defer stopDialing()
 	s := &session{
 		endpoint:    e,
-		arrival:     a,
+		arrival:     *a,
 		logger:      e.logger.With("client", a.origin.client.String()),
 		client:      newClientConn(a.conn, e.writeTimeout),
 		woken:       make(chan struct{}, 1),
 		stopDialing: stopDialing,
 		backendDone: make(chan struct{}),
 	}
-	defer s.leave()
-	defer recoverPanic(s.logger)
+	defer func() {
+		if !began {
+			s.leave()
+		}
+	}()
 	if !e.enlist(s) {
-		return // Shutdown came first
+		return false // Shutdown came first
 	}
 	s.timer = time.AfterFunc(a.generation.config.LoginTimeout, s.timeOut)
-	defer s.timer.Stop()
-
 	if a.implicitTLS && !s.startImplicitTLS() {
-		return
+		return false
 	}
 	backend, err := a.generation.backend.dial(ctx, a.origin)
 	if err != nil {
 		s.backendUnavailable(err)
-		return
+		return false
 	}
-	defer backend.Close()
-	// From here on the goroutines block on the two connections and on nothing else for long.
-	defer context.AfterFunc(e.ctx, func() {
-		a.conn.Close()
-		backend.Close()
-	})()
+	s.join(backend)
+	s.backendSide.Go(s.backendLoop)
+	e.serving.Go(s.clientSide)
+	return true
+}
+
+// join puts the filter between the client and its backend.
+func (s *session) join(backend backendConn) {
+	e, g := s.endpoint, s.generation
 	s.backend = backend
+	// From here on the goroutines block on the two connections and on nothing else for long.
+	s.keepOpen = context.AfterFunc(e.ctx, func() {
+		s.conn.Close()
+		backend.Close()
+	})
 	var identify []imapext.IDField
-	if upstream := a.generation.config.Upstream; upstream != nil && upstream.ClientAddress == ClientAddressID {
+	if upstream := g.config.Upstream; upstream != nil && upstream.ClientAddress == ClientAddressID {
 		id := rand.Text()
 		s.logger = s.logger.With("session", id)
-		identify = a.origin.identification(id)
+		identify = s.origin.identification(id)
 	}
 	s.identifies = identify != nil
 	s.filter = imapext.New(imapext.Options{
 		Entries:             &e.entries,
-		Remote:              a.origin.client,
-		TLS:                 a.implicitTLS,
+		Remote:              s.origin.client,
+		TLS:                 s.implicitTLS,
 		StartTLS:            true,
 		Identify:            identify,
-		Compress:            a.generation.config.Compress,
-		AllowPlaintextLogin: a.generation.config.InsecureAuth || a.origin.local(),
-		SyncLiterals:        a.generation.backend.syncLiterals(),
+		Compress:            g.config.Compress,
+		AllowPlaintextLogin: g.config.InsecureAuth || s.origin.local(),
+		SyncLiterals:        g.backend.syncLiterals(),
 	})
-	s.logger.Debug("session begins", "backend", a.generation.backend.String())
-	var backendSide sync.WaitGroup
-	backendSide.Go(s.backendLoop)
-	s.clientLoop(!a.implicitTLS)
-	backend.Close()
-	backendSide.Wait()
+	s.logger.Debug("session begins", "backend", g.backend.String())
+}
+
+// clientSide is the client's goroutine.
+func (s *session) clientSide() {
+	defer s.end()
+	defer recoverPanic(s.logger)
+	s.clientLoop(!s.implicitTLS)
+}
+
+// end ends a session that has begun.
+func (s *session) end() {
+	s.backend.Close()
+	s.backendSide.Wait()
+	s.keepOpen()
+	s.leave()
+	s.endpoint.leave(&s.arrival)
+	s.conn.Close()
 	s.logger.Debug("session ended")
 }
 
@@ -146,6 +174,10 @@ func (e *Endpoint) enlist(s *session) bool {
 
 // leave takes the session out of the counts of sessions.
 func (s *session) leave() {
+	s.stopDialing()
+	if s.timer != nil {
+		s.timer.Stop()
+	}
 	e := s.endpoint
 	if !s.loggedIn.Load() {
 		e.leaveUnauthenticated(s.origin)
