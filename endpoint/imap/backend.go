@@ -17,8 +17,15 @@ type backend interface {
 	close()
 }
 
-// A backendConn is a connection that can be half closed.
+// A backendConn is a connection that can be half closed, and waited for without a buffer: Read may return errNothingYet,
+// and await then waits until there is something to read, data, the end, or an error.
 type backendConn interface {
+	halfCloser
+	await() error
+}
+
+// A halfCloser is a connection that can be half closed.
+type halfCloser interface {
 	net.Conn
 	CloseWrite() error
 }

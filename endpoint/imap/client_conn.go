@@ -18,12 +18,12 @@ const (
 // A clientConn is the client's connection, which TLS and compression replace. One goroutine reads it and replaces it; the filter lets one
 // write at a time.
 type clientConn struct {
-	raw          net.Conn
+	raw          *patientConn
 	present      atomic.Pointer[net.Conn] // raw, or TLS on it, or compression on either
 	writeTimeout time.Duration
 }
 
-func newClientConn(raw net.Conn, writeTimeout time.Duration) *clientConn {
+func newClientConn(raw *patientConn, writeTimeout time.Duration) *clientConn {
 	c := &clientConn{raw: raw, writeTimeout: writeTimeout}
 	c.replace(raw)
 	return c
@@ -49,7 +49,7 @@ func (c *clientConn) lingeringClose() {
 		return
 	}
 	c.raw.SetReadDeadline(time.Now().Add(lingerTimeout))
-	io.CopyN(io.Discard, c.raw, lingerBytes)
+	io.CopyN(io.Discard, c.raw.Conn, lingerBytes)
 }
 
 // sayBye writes an untagged BYE (RFC 9051 section 7.1.5) to a client that has been told nothing else, and closes.

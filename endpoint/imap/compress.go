@@ -10,17 +10,13 @@ import (
 	"github.com/mailturn/mailturn/imapext/deflate"
 )
 
-// compressedReadSize is how much of the client's compressed stream is read at once. The buffer is there while the client is
-// idle; clients say little, and a TLS connection has a buffer of its own.
-const compressedReadSize = 2 * 1024
-
 // A compressedConn is the client's connection after COMPRESS (RFC 4978), raw or over TLS. One goroutine reads it, and one at
 // a time writes.
 type compressedConn struct {
 	net.Conn
 	inflater deflate.Inflater
-	unread   []byte // has been read and not inflated
-	buf      []byte
+	unread   []byte     // has been read and not inflated
+	buffer   readBuffer // holds unread
 
 	deflater deflate.Deflater
 }
@@ -28,11 +24,11 @@ type compressedConn struct {
 // newCompressedConn returns conn with both directions compressed from now on. begun is what has been read of the client's
 // compressed stream; it is not kept.
 func newCompressedConn(conn net.Conn, begun []byte) *compressedConn {
-	return &compressedConn{Conn: conn, unread: bytes.Clone(begun), buf: make([]byte, compressedReadSize)}
+	return &compressedConn{Conn: conn, unread: bytes.Clone(begun)}
 }
 
-// Read inflates into p no more than fits, however much the stream would make. When reading fails for a deadline, it goes on
-// where it was at the next call. An end of the compressed stream is that of the connection: what follows it is not read.
+// Read inflates into p no more than fits, however much the stream would make. When reading fails for a deadline, or because
+// nothing has come yet, it goes on where it was at the next call. An end of the compressed stream is that of the connection: what follows it is not read.
 func (c *compressedConn) Read(p []byte) (int, error) {
 	for {
 		n, used, err := c.inflater.Inflate(p, c.unread)
@@ -43,9 +39,11 @@ func (c *compressedConn) Read(p []byte) (int, error) {
 		case err != nil || len(p) == 0:
 			return 0, err
 		}
-		n, err = c.Conn.Read(c.buf)
-		c.unread = c.buf[:n]
+		buf := c.buffer.get()
+		n, err = c.Conn.Read(buf)
+		c.unread = buf[:n]
 		if n == 0 && err != nil {
+			c.buffer.release()
 			return 0, err
 		}
 	}

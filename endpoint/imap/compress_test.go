@@ -431,7 +431,7 @@ func FuzzCompress(f *testing.F) {
 			t.Fatalf("got %q", clear)
 		}
 		got, err := io.ReadAll(flate.NewReader(w.r))
-		if err != io.ErrUnexpectedEOF { // a pipe cannot be half closed, so there is no last block
+		if err != nil {
 			t.Fatalf("compressed stream ends in %v", err)
 		}
 		if got := clear + string(got); sorted(got) != sorted(string(want)) { // GETMETADATA may overtake others

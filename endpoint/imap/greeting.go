@@ -25,13 +25,16 @@ func (e *byeError) Error() string { return fmt.Sprintf("greeted with BYE %q", e.
 // A greetedConn is a connection to a server whose greeting has been read, and is read from it once more. One goroutine
 // reads.
 type greetedConn struct {
-	backendConn
-	ahead []byte // what has been read, and not from here
+	halfCloser
+	raw   *patientConn // below TLS, if there is TLS
+	ahead []byte       // what has been read, and not from here
 }
+
+func (c *greetedConn) await() error { return c.raw.await() }
 
 func (c *greetedConn) Read(p []byte) (int, error) {
 	if len(c.ahead) == 0 {
-		return c.backendConn.Read(p)
+		return c.halfCloser.Read(p)
 	}
 	n := copy(p, c.ahead)
 	if c.ahead = c.ahead[n:]; len(c.ahead) == 0 {
@@ -97,7 +100,7 @@ func readLine(r io.Reader, ahead []byte) (line, rest []byte, err error) {
 //
 // It fails if the server has let somebody in before TLS (PREAUTH), and if something follows the answer to STARTTLS: both are
 // what an attacker on the line would do to be heard inside TLS.
-func startUpstreamTLS(ctx context.Context, conn backendConn, config *tls.Config, greeting, ahead []byte) (backendConn, error) {
+func startUpstreamTLS(ctx context.Context, conn *patientConn, config *tls.Config, greeting, ahead []byte) (*greetedConn, error) {
 	if status, _ := splitUntagged(greeting); status == "PREAUTH" {
 		return nil, errors.New("greeted with PREAUTH, after which there is no STARTTLS")
 	}
@@ -115,7 +118,7 @@ func startUpstreamTLS(ctx context.Context, conn backendConn, config *tls.Config,
 	if err := tlsConn.HandshakeContext(ctx); err != nil {
 		return nil, fmt.Errorf("TLS: %w", err)
 	}
-	return &greetedConn{tlsConn, withoutCapabilities(greeting)}, nil
+	return &greetedConn{tlsConn, conn, withoutCapabilities(greeting)}, nil
 }
 
 // readStartTLSAnswer reads up to the tagged OK and returns what was read behind it.

@@ -33,7 +33,7 @@ type listener struct {
 
 // An arrival is a connection that was accepted.
 type arrival struct {
-	conn        net.Conn
+	conn        *patientConn
 	origin      origin
 	implicitTLS bool
 	// generation is the one that was in force when the connection came.
@@ -87,7 +87,7 @@ func (e *Endpoint) admit(conn net.Conn, l *listener) {
 func (e *Endpoint) enter(conn net.Conn, l *listener) (a arrival, refusal string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	a = arrival{conn: conn, origin: originOf(conn), implicitTLS: l.addr.Scheme == "tls", generation: e.present}
+	a = arrival{conn: newPatientConn(conn), origin: originOf(conn), implicitTLS: l.addr.Scheme == "tls", generation: e.present}
 	a.awaitsHeader = e.present.config.ProxyProtocol.Contains(a.origin.client.Addr())
 	switch {
 	case e.draining:

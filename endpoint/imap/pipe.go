@@ -16,11 +16,32 @@ type pipeConn struct {
 	remote net.Addr
 }
 
+// A pipeBackendConn is the client's end as a backendConn.
+type pipeBackendConn struct {
+	*pipeConn
+	awaited bool // and nothing read since
+}
+
 // newPipe returns the two ends of a connection. clientAddr is what the second, the server's, names as its peer.
-func newPipe(clientAddr net.Addr) (client, server *pipeConn) {
+func newPipe(clientAddr net.Addr) (client *pipeBackendConn, server *pipeConn) {
 	toServerReader, toServer := io.Pipe()
 	toClientReader, toClient := io.Pipe()
-	return &pipeConn{toClientReader, toServer, pipeAddr{}}, &pipeConn{toServerReader, toClient, clientAddr}
+	return &pipeBackendConn{pipeConn: &pipeConn{toClientReader, toServer, pipeAddr{}}}, &pipeConn{toServerReader, toClient, clientAddr}
+}
+
+// await waits for a write of the other end, of which it takes nothing, or for its end.
+func (c *pipeBackendConn) await() error {
+	c.awaited = true
+	_, err := c.pipeConn.Read(nil)
+	return err
+}
+
+func (c *pipeBackendConn) Read(p []byte) (int, error) {
+	if !c.awaited {
+		return 0, errNothingYet
+	}
+	c.awaited = false
+	return c.pipeConn.Read(p)
 }
 
 func (c *pipeConn) Write(p []byte) (int, error) { return c.w.Write(p) }

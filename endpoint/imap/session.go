@@ -211,12 +211,12 @@ func (s *session) clientLoop(plain bool) {
 	if s.identifies && !s.identify() {
 		return
 	}
+	s.conn.beginPatience()
 	var buffer readBuffer
 	defer buffer.release()
-	for n := 0; ; {
-		buf := buffer.next(n)
-		var err error
-		n, err = s.client.Read(buf)
+	for {
+		buf := buffer.get()
+		n, err := s.client.Read(buf)
 		if n > 0 {
 			s.signOfLife()
 			if plain && isTLSRecord(buf[:n]) {
@@ -231,6 +231,9 @@ func (s *session) clientLoop(plain bool) {
 		}
 		switch {
 		case err == nil:
+		case errors.Is(err, errNothingYet):
+			buffer.release()
+			s.conn.await() // an error comes again with the next Read
 		case errors.Is(err, os.ErrDeadlineExceeded): // wake
 			if s.ended() {
 				return
@@ -307,6 +310,8 @@ func (s *session) fromClient(p []byte) bool {
 
 // startTLS does the handshake that STARTTLS asks for (RFC 9051 section 6.2.1).
 func (s *session) startTLS() bool {
+	s.conn.endPatience()
+	defer s.conn.beginPatience()
 	tlsConn, err := s.endpoint.handshake(&s.arrival, handshakeTimeout)
 	if err != nil {
 		s.logger.Debug("TLS handshake after STARTTLS", "err", err)
@@ -356,10 +361,9 @@ func (s *session) backendLoop() {
 	defer recoverPanic(s.logger)
 	var buffer readBuffer
 	defer buffer.release()
-	for n := 0; ; {
-		buf := buffer.next(n)
-		var err error
-		n, err = s.backend.Read(buf)
+	for {
+		buf := buffer.get()
+		n, err := s.backend.Read(buf)
 		if n > 0 {
 			s.greeted = true
 			if err := s.filter.FromBackend(buf[:n]); err != nil {
@@ -376,10 +380,15 @@ func (s *session) backendLoop() {
 				s.wake()
 			}
 		}
-		if err != nil {
-			if !errors.Is(err, io.EOF) {
-				s.logger.Debug("backend's connection broke", "err", err)
-			}
+		switch {
+		case err == nil:
+		case errors.Is(err, errNothingYet):
+			buffer.release()
+			s.backend.await() // an error comes again with the next Read
+		case errors.Is(err, io.EOF):
+			return
+		default:
+			s.logger.Debug("backend's connection broke", "err", err)
 			return
 		}
 	}

@@ -135,7 +135,7 @@ func (u *upstream) connect(ctx context.Context, server *upstreamServer, from ori
 		return nil, err
 	}
 	interruptible := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
-	greeted, err := u.greet(ctx, server, conn.(backendConn), from) // *net.TCPConn or *net.UnixConn
+	greeted, err := u.greet(ctx, server, newPatientConn(conn), from)
 	if !interruptible() && err == nil {
 		err = ctx.Err()
 	}
@@ -143,12 +143,14 @@ func (u *upstream) connect(ctx context.Context, server *upstreamServer, from ori
 		conn.Close()
 		return nil, err
 	}
+	greeted.raw.beginPatience()
 	return greeted, nil
 }
 
 // greet brings a new connection to the point where the client's commands may follow. The PROXY header goes first, before
 // TLS.
-func (u *upstream) greet(ctx context.Context, server *upstreamServer, conn backendConn, from origin) (backendConn, error) {
+func (u *upstream) greet(ctx context.Context, server *upstreamServer, raw *patientConn, from origin) (*greetedConn, error) {
+	var conn halfCloser = raw
 	if header, err := from.proxyHeader(u.clientAddress); err != nil {
 		return nil, err
 	} else if _, err := conn.Write(header); err != nil {
@@ -166,9 +168,9 @@ func (u *upstream) greet(ctx context.Context, server *upstreamServer, conn backe
 		return nil, err
 	}
 	if server.address.Scheme == "starttls" {
-		return startUpstreamTLS(ctx, conn, server.tls, greeting, ahead)
+		return startUpstreamTLS(ctx, raw, server.tls, greeting, ahead)
 	}
-	return &greetedConn{conn, append(greeting, ahead...)}, nil
+	return &greetedConn{conn, raw, append(greeting, ahead...)}, nil
 }
 
 // String names all addresses.

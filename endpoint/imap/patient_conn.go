@@ -1,0 +1,110 @@
+package imap
+
+import (
+	"errors"
+	"io"
+	"net"
+	"syscall"
+)
+
+// errNothingYet is what reading a patientConn returns while nothing has come. It is a net.Error, and temporary, so that
+// crypto/tls goes on where it was at the next read.
+var errNothingYet net.Error = nothingYet{}
+
+type nothingYet struct{}
+
+func (nothingYet) Error() string   { return "nothing has come yet" }
+func (nothingYet) Timeout() bool   { return true }
+func (nothingYet) Temporary() bool { return true }
+
+// A patientConn is a connection on which a goroutine waits without a buffer, and below whatever TLS and compression keep on
+// a stack: await waits, and Read takes what has come. Thousands of sessions wait at any time, and what they hold meanwhile
+// is most of their memory. One goroutine reads.
+//
+// It begins as any other connection, on which Read waits, until beginPatience.
+type patientConn struct {
+	net.Conn
+	raw  syscall.RawConn // nil before beginPatience, and for good if the connection has none
+	take func(fd uintptr) bool
+	look func(fd uintptr) bool
+
+	// drained: the last read took less than it could have, so there is nothing more until await has returned.
+	drained bool
+
+	// Of the call that goes on:
+	p      []byte
+	n      int
+	err    error
+	looked bool
+}
+
+func newPatientConn(conn net.Conn) *patientConn { return &patientConn{Conn: conn} }
+
+// beginPatience lets Read return errNothingYet from now on. Connections that are none of the system's, such as pipes, go on
+// as before.
+func (c *patientConn) beginPatience() {
+	conn, ok := c.Conn.(syscall.Conn)
+	if !ok || !canReadAtOnce {
+		return
+	}
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return // it is closed, as Read will say
+	}
+	c.raw = raw
+	c.take = func(fd uintptr) bool {
+		c.n, c.err = readAtOnce(fd, c.p)
+		return true
+	}
+	// The runtime forgets what it knows about the connection when another wait begins, so the first look is needed.
+	c.look = func(fd uintptr) bool {
+		if c.looked {
+			return true
+		}
+		c.looked = true
+		return readable(fd)
+	}
+}
+
+// endPatience lets Read wait again.
+func (c *patientConn) endPatience() { c.raw, c.drained = nil, false }
+
+// Read reads what has come, or returns errNothingYet.
+func (c *patientConn) Read(p []byte) (int, error) {
+	if c.raw == nil || len(p) == 0 {
+		return c.Conn.Read(p)
+	}
+	if c.drained {
+		return 0, errNothingYet
+	}
+	c.p = p
+	err := c.raw.Read(c.take)
+	c.p = nil
+	switch {
+	case err != nil: // a deadline, or closed
+		return 0, err
+	case c.err != nil:
+		return 0, c.err
+	case c.n == 0:
+		return 0, io.EOF
+	}
+	c.drained = c.n < len(p)
+	return c.n, nil
+}
+
+// await waits until there may be something to read: data, the end, or an error.
+func (c *patientConn) await() error {
+	if c.raw == nil {
+		return nil
+	}
+	c.drained, c.looked = false, false
+	return c.raw.Read(c.look)
+}
+
+// CloseWrite closes the writing side.
+func (c *patientConn) CloseWrite() error {
+	if conn, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return conn.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
