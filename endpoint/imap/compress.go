@@ -17,6 +17,7 @@ type compressedConn struct {
 	inflater deflate.Inflater
 	unread   []byte     // has been read and not inflated
 	buffer   readBuffer // holds unread
+	read     int        // what the last read put into it
 
 	deflater deflate.Deflater
 }
@@ -39,15 +40,18 @@ func (c *compressedConn) Read(p []byte) (int, error) {
 		case err != nil || len(p) == 0:
 			return 0, err
 		}
-		buf := c.buffer.get()
+		buf := c.buffer.next(c.read)
 		n, err = c.Conn.Read(buf)
-		c.unread = buf[:n]
+		c.read, c.unread = n, buf[:n]
 		if n == 0 && err != nil {
 			c.buffer.release()
 			return 0, err
 		}
 	}
 }
+
+// deflateSize is how much is compressed at once.
+const deflateSize = 16 * 1024
 
 // outputs are the *bytes.Buffer of compressedConn.Write between their uses.
 var outputs = sync.Pool{New: func() any { return new(bytes.Buffer) }}
@@ -57,7 +61,7 @@ func (c *compressedConn) Write(p []byte) (written int, err error) {
 	out := outputs.Get().(*bytes.Buffer)
 	defer outputs.Put(out)
 	for written < len(p) {
-		n := min(len(p)-written, bufferSize)
+		n := min(len(p)-written, deflateSize)
 		out.Reset()
 		c.deflater.Deflate(out, p[written:written+n])
 		if _, err := c.Conn.Write(out.Bytes()); err != nil {

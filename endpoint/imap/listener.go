@@ -2,7 +2,6 @@ package imap
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -223,12 +222,12 @@ func (e *Endpoint) turnAway(a *arrival, text string) {
 }
 
 // handshake does the server's side of TLS on the connection.
-func (e *Endpoint) handshake(a *arrival, timeout time.Duration) (*tls.Conn, error) {
+func (e *Endpoint) handshake(a *arrival, timeout time.Duration) (*tlsConn, error) {
 	ctx, cancel := context.WithTimeout(e.ctx, timeout)
 	defer cancel()
-	tlsConn := tls.Server(a.conn, a.generation.tlsConfig)
-	if err := tlsConn.HandshakeContext(ctx); err != nil {
+	conn := newTLSConn(a.conn, a.generation.tlsConfig)
+	if err := conn.HandshakeContext(ctx); err != nil {
 		return nil, err
 	}
-	return tlsConn, nil
+	return conn, nil
 }

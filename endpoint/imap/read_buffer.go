@@ -2,28 +2,59 @@ package imap
 
 import "sync"
 
-// bufferSize is that of a read buffer: a TLS record's worth.
-const bufferSize = 16 * 1024
+const (
+	// bufferSize is that of a buffer while much comes. The system's work for each read and write is most of what passing a
+	// large message costs, and hardly more for 64 KiB than for 16.
+	bufferSize = 64 * 1024
+	// smallBufferSize is that of a buffer at first. Nearly all commands and answers fit in.
+	smallBufferSize = 4 * 1024
+)
 
 // A readBuffer is what one direction of a session is read into. It is there while something comes, and not while a session
 // waits.
-type readBuffer struct{ b *[bufferSize]byte }
+type readBuffer struct {
+	b    *[]byte
+	busy bool // the last read brought as much as a small buffer holds
+}
 
-// readBuffers are those that nobody uses at the moment.
-var readBuffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+// smallBuffers and largeBuffers are those that nobody uses at the moment.
+var (
+	smallBuffers = sync.Pool{New: func() any { return newBuffer(smallBufferSize) }}
+	largeBuffers = sync.Pool{New: func() any { return newBuffer(bufferSize) }}
+)
 
-// get returns the buffer, of which nothing is needed any more.
-func (r *readBuffer) get() []byte {
-	if r.b == nil {
-		r.b = readBuffers.Get().(*[bufferSize]byte)
+func newBuffer(size int) *[]byte {
+	b := make([]byte, size)
+	return &b
+}
+
+// next returns the buffer for the next read, given that the last one read n bytes, of which nothing is needed any more.
+func (r *readBuffer) next(n int) []byte {
+	if n > 0 {
+		r.busy = n >= smallBufferSize
 	}
-	return r.b[:]
+	pool, size := &smallBuffers, smallBufferSize
+	if r.busy {
+		pool, size = &largeBuffers, bufferSize
+	}
+	if r.b != nil && len(*r.b) != size {
+		r.release()
+	}
+	if r.b == nil {
+		r.b = pool.Get().(*[]byte)
+	}
+	return *r.b
 }
 
 // release gives the buffer back.
 func (r *readBuffer) release() {
-	if r.b != nil {
-		readBuffers.Put(r.b)
-		r.b = nil
+	switch {
+	case r.b == nil:
+		return
+	case len(*r.b) == smallBufferSize:
+		smallBuffers.Put(r.b)
+	default:
+		largeBuffers.Put(r.b)
 	}
+	r.b = nil
 }

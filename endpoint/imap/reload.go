@@ -28,10 +28,10 @@ func newGeneration(config Config, logger *slog.Logger) (*generation, error) {
 	if config.TURN.Enable.V && len(config.TURN.Secrets.V) == 0 {
 		return nil, errors.New("no secret to issue TURN credentials with")
 	}
-	return &generation{
-		config:    config,
-		tlsConfig: store.Config("imap"), // the ALPN protocol ID; clients without ALPN are accepted
-	}, nil
+	tlsConfig := store.Config("imap") // the ALPN protocol ID; clients without ALPN are accepted
+	// Small records at first are for clients that begin to draw while a page comes. Mail clients do not.
+	tlsConfig.DynamicRecordSizingDisabled = true
+	return &generation{config: config, tlsConfig: tlsConfig}, nil
 }
 
 // openBackend makes the way to the IMAP server. The embedded one takes over the mailboxes of the previous one, if not nil.

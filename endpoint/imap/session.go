@@ -214,9 +214,10 @@ func (s *session) clientLoop(plain bool) {
 	s.conn.beginPatience()
 	var buffer readBuffer
 	defer buffer.release()
-	for {
-		buf := buffer.get()
-		n, err := s.client.Read(buf)
+	for n := 0; ; {
+		buf := buffer.next(n)
+		var err error
+		n, err = s.client.Read(buf)
 		if n > 0 {
 			s.signOfLife()
 			if plain && isTLSRecord(buf[:n]) {
@@ -361,9 +362,10 @@ func (s *session) backendLoop() {
 	defer recoverPanic(s.logger)
 	var buffer readBuffer
 	defer buffer.release()
-	for {
-		buf := buffer.get()
-		n, err := s.backend.Read(buf)
+	for n := 0; ; {
+		buf := buffer.next(n)
+		var err error
+		n, err = s.backend.Read(buf)
 		if n > 0 {
 			s.greeted = true
 			if err := s.filter.FromBackend(buf[:n]); err != nil {

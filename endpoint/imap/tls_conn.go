@@ -1,0 +1,76 @@
+package imap
+
+import (
+	"crypto/tls"
+	"sync"
+)
+
+// recordSize is what a TLS record holds at most (RFC 8446 section 5.1).
+const recordSize = 16 * 1024
+
+// A tlsConn is the client's TLS connection. What is longer than a record goes out in one write, where crypto/tls would make
+// one for each record: most of what passing a large message costs is the system's work for each write.
+type tlsConn struct {
+	*tls.Conn
+	records *recordConn
+}
+
+func newTLSConn(raw *patientConn, config *tls.Config) *tlsConn {
+	records := &recordConn{patientConn: raw}
+	return &tlsConn{tls.Server(records, config), records}
+}
+
+func (c *tlsConn) Write(p []byte) (int, error) {
+	if len(p) <= recordSize {
+		return c.Conn.Write(p)
+	}
+	c.records.gather()
+	n, err := c.Conn.Write(p)
+	if flushErr := c.records.flush(); err == nil {
+		err = flushErr
+	}
+	return n, err
+}
+
+// A recordConn is where crypto/tls writes its records.
+type recordConn struct {
+	*patientConn
+
+	// mu guards gathered, and the order of what is written. The goroutine that reads may write too: what TLS answers by
+	// itself, such as an alert.
+	mu       sync.Mutex
+	gathered *[]byte // records that are still to be written; nil unless between gather and flush
+}
+
+// gatherBuffers are those of recordConn.gathered between their uses.
+var gatherBuffers = sync.Pool{New: func() any {
+	b := make([]byte, 0, bufferSize+bufferSize/64) // records are a little longer than what they hold
+	return &b
+}}
+
+func (c *recordConn) gather() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.gathered = gatherBuffers.Get().(*[]byte)
+}
+
+func (c *recordConn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gathered != nil {
+		*c.gathered = append(*c.gathered, p...)
+		return len(p), nil
+	}
+	return c.patientConn.Write(p)
+}
+
+// flush writes what has been gathered.
+func (c *recordConn) flush() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, err := c.patientConn.Write(*c.gathered)
+	*c.gathered = (*c.gathered)[:0]
+	gatherBuffers.Put(c.gathered)
+	c.gathered = nil
+	return err
+}

@@ -1,0 +1,91 @@
+package imap
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"testing"
+)
+
+// A countingConn notes what each write had, and fails when there have been enough.
+type countingConn struct {
+	net.Conn
+	writes [][]byte
+	enough int // 0 for never
+}
+
+func (c *countingConn) Write(p []byte) (int, error) {
+	if c.enough > 0 && len(c.writes) == c.enough {
+		return 0, io.ErrClosedPipe
+	}
+	c.writes = append(c.writes, bytes.Clone(p))
+	return c.Conn.Write(p)
+}
+
+// TestTLSConnWrites: whatever is written, the client reads it, and it goes out in one write.
+func TestTLSConnWrites(t *testing.T) {
+	certificate, _ := testCertificate(t)
+	ours, theirs := tcpPair(t)
+	counting := &countingConn{Conn: ours}
+	server := newTLSConn(newPatientConn(counting), &tls.Config{Certificates: []tls.Certificate{certificate}, DynamicRecordSizingDisabled: true})
+	client := tls.Client(theirs, &tls.Config{InsecureSkipVerify: true})
+	handshake := make(chan error, 1)
+	go func() { handshake <- client.Handshake() }()
+	if err := server.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-handshake; err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []int{1, recordSize, recordSize + 1, bufferSize, 3*bufferSize + 7} {
+		want := bytes.Repeat([]byte("mail "), size/5+1)[:size]
+		got := make([]byte, size)
+		read := make(chan error, 1)
+		go func() {
+			_, err := io.ReadFull(client, got)
+			read <- err
+		}()
+		counting.writes = nil
+		if n, err := server.Write(want); n != size || err != nil {
+			t.Fatalf("Write of %d bytes: %d, %v", size, n, err)
+		}
+		if err := <-read; err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("of %d bytes, other bytes came", size)
+		}
+		if len(counting.writes) != 1 {
+			t.Errorf("%d bytes went out in %d writes, want one", size, len(counting.writes))
+		}
+	}
+
+	counting.writes, counting.enough = [][]byte{nil}, 1
+	if _, err := server.Write(make([]byte, bufferSize)); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("a write that fails returns %v", err)
+	}
+}
+
+// TestRecordConnOrder: what is written between gather and flush by the goroutine that reads comes in its turn.
+func TestRecordConnOrder(t *testing.T) {
+	ours, theirs := tcpPair(t)
+	counting := &countingConn{Conn: ours}
+	c := &recordConn{patientConn: newPatientConn(counting)}
+	go io.Copy(io.Discard, theirs)
+	c.gather()
+	io.WriteString(c, "record ")
+	io.WriteString(c, "alert ")
+	if len(counting.writes) != 0 {
+		t.Errorf("written before flush: %q", counting.writes)
+	}
+	if err := c.flush(); err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(c, "later")
+	if want := [][]byte{[]byte("record alert "), []byte("later")}; !slices.EqualFunc(counting.writes, want, bytes.Equal) {
+		t.Errorf("wrote %q, want %q", counting.writes, want)
+	}
+}
