@@ -61,7 +61,7 @@ func (f *Filter) FromBackend(p []byte) error {
 
 func (f *Filter) fromBackend(p []byte) {
 	s := &f.backend
-	for len(p) > 0 {
+	for len(p) > 0 && (!f.ended || s.passing()) {
 		switch s.state {
 		case betweenResponses:
 			p = f.beginResponse(p)

@@ -17,13 +17,14 @@ func (f *Filter) Quiet() bool {
 }
 
 // Bye queues an untagged BYE (RFC 9051 section 7.1.5) for WriteClient: at once, or right behind the response that is
-// passing. text may begin with a response code. The session has to be closed then. During a TLS handshake, when the client
-// can read nothing else, it queues nothing.
+// passing. text may begin with a response code. Nothing that the backend says follows it. The session has to be closed then.
+// During a TLS handshake, when the client can read nothing else, it queues nothing.
 func (f *Filter) Bye(text string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.gated {
 		return
 	}
+	f.ended = true
 	f.respond(fmt.Appendf(nil, "* BYE %s\r\n", text))
 }

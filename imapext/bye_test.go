@@ -59,9 +59,14 @@ func TestBye(t *testing.T) {
 	if bytes.Contains(toClient.Bytes(), []byte("BYE")) {
 		t.Errorf("BYE inside a literal: %q", &toClient)
 	}
-	f.FromBackend([]byte("lo)\r\n"))
+	f.FromBackend([]byte("lo)\r\n* 2 EXISTS\r\n"))
 	f.WriteClient(&toClient)
 	if !bytes.HasSuffix(toClient.Bytes(), []byte("lo)\r\n* BYE [UNAVAILABLE] Shutting down\r\n")) {
-		t.Errorf("no BYE behind the response: %q", &toClient)
+		t.Errorf("no BYE behind the response, or something behind the BYE: %q", &toClient)
+	}
+	f.FromBackend([]byte("a OK done\r\n"))
+	f.WriteClient(&toClient)
+	if !bytes.HasSuffix(toClient.Bytes(), []byte("Shutting down\r\n")) {
+		t.Errorf("something follows BYE: %q", &toClient)
 	}
 }

@@ -176,6 +176,7 @@ type Filter struct {
 	plus         continuation
 	capabilities capabilities
 
+	ended    bool // Bye has been called: only what is passing then is still passed
 	toClient segments
 	inserts  []byte // our own responses, until the response that is passing ends
 	gated    bool   // from the OK to STARTTLS or COMPRESS until the caller has done it: what the backend says is kept in stash
