@@ -3,20 +3,18 @@
 package dovecot
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
-	"time"
+
+	"github.com/mailturn/mailturn/cmd/mailturn/e2e/daemon"
 )
 
 // Password is that of every user. Whoever logs in exists, with an empty INBOX at first.
@@ -24,11 +22,6 @@ const Password = "secret"
 
 // unprivileged is the user that Dovecot runs as when we are root.
 const unprivileged = "nobody"
-
-const (
-	startLimit = 20 * time.Second
-	stopLimit  = 10 * time.Second
-)
 
 // started is what the master process logs once it listens.
 const started = "starting up for imap"
@@ -39,6 +32,8 @@ type Options struct {
 	AttributeDict string
 	// ServerComment is mail_server_comment, the value of /shared/comment where there is METADATA.
 	ServerComment string
+	// SASL lets a mail server ask for logins over TCP, at Server.SASLAddr.
+	SASL bool
 	// ClientsPerProcess is how many clients share one process, for many idle ones at a time. Zero is one, as by default.
 	ClientsPerProcess int
 }
@@ -47,15 +42,16 @@ type Options struct {
 type Server struct {
 	// Addr is the host and port of plain IMAP, on loopback.
 	Addr string
+	// SASLAddr is the host and port of Dovecot's authentication protocol, on loopback. It is empty without Options.SASL.
+	SASLAddr string
 
-	dir    string
-	cmd    *exec.Cmd
-	exited chan struct{} // closed when the master process has ended
-	log    logBuffer
+	dir     string
+	account *user.User
+	daemon  *daemon.Daemon
 }
 
 // Start runs Dovecot until Stop. ctx bounds only the start.
-func Start(ctx context.Context, options Options) (*Server, error) {
+func Start(ctx context.Context, options Options) (_ *Server, err error) {
 	program, err := exec.LookPath("dovecot")
 	if err != nil {
 		return nil, err
@@ -64,44 +60,34 @@ func Start(ctx context.Context, options Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	port, err := freePort()
-	if err != nil {
-		return nil, err
-	}
 	// Short, since paths of Unix sockets end at 107 bytes, and not below a directory that only root may enter.
 	dir, err := os.MkdirTemp("", "dovecot")
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), dir: dir, exited: make(chan struct{})}
-	s.log.started = make(chan struct{})
-	if err := s.configure(account, credential, port, options); err != nil {
-		os.RemoveAll(dir)
-		return nil, err
-	}
-	s.cmd = exec.Command(program, "-F", "-c", s.path("dovecot.conf"))
-	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: credential, Setpgid: true}
-	if err := s.cmd.Start(); err != nil {
-		os.RemoveAll(dir)
-		return nil, err
-	}
-	go func() {
-		s.cmd.Wait()
-		close(s.exited)
+	defer func() {
+		if err != nil {
+			os.RemoveAll(dir)
+		}
 	}()
-	ctx, cancel := context.WithTimeout(ctx, startLimit)
-	defer cancel()
-	select {
-	case <-s.log.started:
-		return s, nil
-	case <-s.exited:
-		err = errors.New("it ended at once")
-	case <-ctx.Done():
-		err = ctx.Err()
+	s := &Server{dir: dir, account: account}
+	if s.Addr, err = daemon.FreeAddr("127.0.0.1"); err != nil {
+		return nil, err
 	}
-	s.Stop()
-	return nil, fmt.Errorf("start dovecot: %w\n%s", err, s.Log())
+	if options.SASL {
+		if s.SASLAddr, err = daemon.FreeAddr("127.0.0.1"); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.configure(credential, options); err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(program, "-F", "-c", s.path("dovecot.conf"))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: credential}
+	if s.daemon, err = daemon.Start(ctx, cmd, started); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // runAs returns the account that Dovecot is to run as, and the credential to get there, nil if it is ours. Dovecot refuses
@@ -126,19 +112,9 @@ func runAs() (*user.User, *syscall.Credential, error) {
 	return account, &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
 }
 
-// freePort returns a port that was free a moment ago: Dovecot cannot say which one it got.
-func freePort() (int, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port, nil
-}
-
 // configure writes the configuration, and gives the directory to the user that Dovecot runs as.
-func (s *Server) configure(account *user.User, credential *syscall.Credential, port int, options Options) error {
-	group, err := user.LookupGroupId(account.Gid)
+func (s *Server) configure(credential *syscall.Credential, options Options) error {
+	group, err := user.LookupGroupId(s.account.Gid)
 	if err != nil {
 		return err
 	}
@@ -147,14 +123,18 @@ func (s *Server) configure(account *user.User, credential *syscall.Credential, p
 		metadata = fmt.Sprintf("mail_attribute_dict = %s\nmail_server_comment = %s\nprotocol imap {\n  imap_metadata = yes\n}\n",
 			options.AttributeDict, options.ServerComment)
 	}
+	sasl := ""
+	if s.SASLAddr != "" {
+		sasl = fmt.Sprintf("service auth {\n  inet_listener {\n    address = 127.0.0.1\n    port = %s\n  }\n}\n", port(s.SASLAddr))
+	}
 	served := "1" // and then a process ends
 	if options.ClientsPerProcess > 1 {
 		served = "0"
 	}
 	text := strings.NewReplacer(
-		"DIR", s.dir, "USER", account.Username, "GROUP", group.Name, "PORT", strconv.Itoa(port), "PASSWORD", Password,
+		"DIR", s.dir, "USER", s.account.Username, "GROUP", group.Name, "PORT", port(s.Addr), "PASSWORD", Password,
 		"CLIENTS", strconv.Itoa(max(options.ClientsPerProcess, 1)), "SERVED", served,
-	).Replace(configuration) + metadata
+	).Replace(configuration) + metadata + sasl
 	if err := os.WriteFile(s.path("dovecot.conf"), []byte(text), 0o600); err != nil {
 		return err
 	}
@@ -230,55 +210,28 @@ service imap {
 }
 `
 
+// port returns the port of an address that daemon.FreeAddr gave.
+func port(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:] }
+
 func (s *Server) path(name string) string { return filepath.Join(s.dir, name) }
 
 // Home returns the directory of a user: its mail is in Maildir below it, once the user has logged in.
 func (s *Server) Home(username string) string { return filepath.Join(s.dir, "mail", username) }
 
+// MailDir returns the directory that holds the homes of all users. They belong to Owner.
+func (s *Server) MailDir() string { return s.path("mail") }
+
+// Owner returns the user and group IDs that Dovecot runs as.
+func (s *Server) Owner() (uid, gid string) { return s.account.Uid, s.account.Gid }
+
 // Dir returns the server's directory, in which the user that it runs as may make files. Stop removes it.
 func (s *Server) Dir() string { return s.dir }
 
 // PID is the process ID of the master process, and of the process group of all.
-func (s *Server) PID() int { return s.cmd.Process.Pid }
+func (s *Server) PID() int { return s.daemon.PID() }
 
 // Log returns what the server has logged so far.
-func (s *Server) Log() string { return s.log.String() }
+func (s *Server) Log() string { return s.daemon.Log() }
 
 // Stop ends the server and removes its directory.
-func (s *Server) Stop() error {
-	s.cmd.Process.Signal(syscall.SIGTERM)
-	var err error
-	select {
-	case <-s.exited:
-	case <-time.After(stopLimit):
-		err = fmt.Errorf("dovecot still ran after %v", stopLimit)
-		syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
-		<-s.exited
-	}
-	return errors.Join(err, os.RemoveAll(s.dir))
-}
-
-// logBuffer keeps what is written to it, and closes started when that says that the server listens.
-type logBuffer struct {
-	mu      sync.Mutex // guards text and up
-	text    bytes.Buffer
-	up      bool
-	started chan struct{}
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.text.Write(p)
-	if !l.up && bytes.Contains(l.text.Bytes(), []byte(started)) {
-		l.up = true
-		close(l.started)
-	}
-	return len(p), nil
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
+func (s *Server) Stop() error { return errors.Join(s.daemon.Stop(), os.RemoveAll(s.dir)) }
