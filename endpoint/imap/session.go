@@ -327,6 +327,7 @@ func (s *session) startTLS() bool {
 func (s *session) compress(begun []byte) bool {
 	s.client.replace(newCompressedConn(*s.client.present.Load(), begun))
 	s.filter.Compressed()
+	s.logger.Debug("stream is compressed")
 	return s.filter.WriteClient(s.client) == nil
 }
 
