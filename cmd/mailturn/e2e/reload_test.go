@@ -21,10 +21,11 @@ func rewrite(t *testing.T, s *server, path, old, changed, outcome string) {
 	if err := os.WriteFile(path, bytes.Replace(text, []byte(old), []byte(changed), 1), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	said := len(s.stderr.String())
 	if err := s.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	s.waitFor(t, s.stderr, outcome)
+	s.waitForNext(t, s.stderr, said, outcome)
 }
 
 // TestReloadRotatesTheSecret puts a new secret before the old one while a call is running.

@@ -91,10 +91,16 @@ func start(t *testing.T, stateDir string, args ...string) *server {
 // waitFor waits until the server has written a line with the text to out, and returns that line.
 func (s *server) waitFor(t *testing.T, out *lines, text string) string {
 	t.Helper()
+	return s.waitForNext(t, out, 0, text)
+}
+
+// waitForNext is waitFor for a line that begins after the first bytes of out.
+func (s *server) waitForNext(t *testing.T, out *lines, after int, text string) string {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), startLimit)
 	defer cancel()
 	for {
-		line, changed := out.find(text)
+		line, changed := out.find(after, text)
 		if line != "" {
 			return line
 		}
@@ -153,14 +159,14 @@ func (l *lines) String() string {
 	return l.text.String()
 }
 
-// find returns the last whole line that holds text, and a channel that is closed when more is written.
-func (l *lines) find(text string) (line string, changed <-chan struct{}) {
+// find returns the last whole line that holds text and begins at or after an offset, and a channel that is closed when more is written.
+func (l *lines) find(after int, text string) (line string, changed <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.changed == nil {
 		l.changed = make(chan struct{})
 	}
-	r := bufio.NewReader(bytes.NewReader(l.text.Bytes()))
+	r := bufio.NewReader(bytes.NewReader(l.text.Bytes()[after:]))
 	for {
 		next, err := r.ReadString('\n')
 		if err == io.EOF {

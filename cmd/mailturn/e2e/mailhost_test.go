@@ -1,0 +1,194 @@
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"testing"
+
+	"github.com/mailturn/mailturn/cmd/mailturn/e2e/dovecot"
+	"github.com/mailturn/mailturn/cmd/mailturn/e2e/postfix"
+)
+
+// mailHost is a machine that serves mail and calls, and the network of its users:
+//
+//	clients 198.18.x.y+1 ── 198.18.x.y  mailturn: IMAP on 993, 9993 and 143, TURN on 3478
+//	                                    Postfix: submission
+//	                        127.0.0.1   Dovecot
+//
+// The clients run in a network namespace, from where nothing else can be reached: not Dovecot, and not the Internet.
+type mailHost struct {
+	*server
+	addr      string // of the machine, as the clients see it
+	stateDir  string // of mailturn
+	config    string // path of mailturn's configuration
+	namespace string // of the clients
+	dovecot   *dovecot.Server
+	postfix   *postfix.Server
+}
+
+// Names in the hosts file of the clients.
+const (
+	mailDomain = "example.org"
+	// mailName is that of the machine. The underscore makes Delta Chat do without the chain of its certificate.
+	mailName = "_mail.example.org"
+	// plainName is another one.
+	plainName = "mail.example.org"
+	turnName  = "turn.example.org"
+	// nowhere is an address without a route: those of chatmail's public servers are it. RFC 5737.
+	nowhere = "192.0.2.1"
+)
+
+// publicServers are whom Delta Chat asks when its mail server names no relay.
+const publicServers = "turn.delta.chat nine.testrun.org"
+
+// hosts counts the mailHosts, so that each can have its own addresses.
+var hosts atomic.Int64
+
+// needRoot skips a test that needs root, and fails it when MAILTURN_E2E is set.
+func needRoot(t *testing.T, what string) {
+	t.Helper()
+	if os.Getuid() == 0 {
+		return
+	}
+	if os.Getenv("MAILTURN_E2E") != "" {
+		t.Fatalf("%s needs root", what)
+	}
+	t.Skipf("%s needs root", what)
+}
+
+// newMailHost starts everything but mailturn.
+func newMailHost(t *testing.T) *mailHost {
+	t.Helper()
+	needRoot(t, "a network namespace")
+	peer(t, "postfix", "postfix")
+	m := &mailHost{stateDir: t.TempDir(), config: filepath.Join(t.TempDir(), "maddy.conf")}
+	m.connectClients(t)
+	m.dovecot = startDovecot(t, dovecot.Options{SASL: true})
+	uid, gid := m.dovecot.Owner()
+	var err error
+	m.postfix, err = postfix.Start(t.Context(), postfix.Options{
+		Host: m.addr, Domain: mailDomain, Users: []string{"alice", "bob"}, SASLAddr: m.dovecot.SASLAddr, MailDir: m.dovecot.MailDir(), UID: uid, GID: gid,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.postfix.Stop(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			t.Logf("Postfix's log:\n%s", m.postfix.Log())
+		}
+	})
+	return m
+}
+
+// connectClients makes the namespace of the clients, and the wire to it.
+func (m *mailHost) connectClients(t *testing.T) {
+	t.Helper()
+	ip := peer(t, "ip", "iproute2")
+	run := func(args ...string) {
+		t.Helper()
+		if out, err := exec.Command(ip, args...).CombinedOutput(); err != nil {
+			t.Fatalf("ip %v: %v: %s", args, err, out)
+		}
+	}
+	// RFC 2544's block for measurements has 32768 wires of 4 addresses. Tests of another process have other ones.
+	n := hosts.Add(1)
+	wire := uint32(os.Getpid()*8+int(n)) % 32768
+	block := net.IPv4(198, 18+byte(wire>>14), byte(wire>>6), byte(wire<<2)).To4()
+	at := func(i byte) string { return net.IPv4(block[0], block[1], block[2], block[3]+i).String() }
+	m.addr = at(1)
+	m.namespace = fmt.Sprintf("mailturn%d-%d", os.Getpid(), n)
+	link := fmt.Sprintf("mt%d-%d", os.Getpid(), n) // 15 bytes at most
+
+	etc := filepath.Join("/etc/netns", m.namespace) // ip netns exec puts what is in it over /etc
+	if err := os.MkdirAll(etc, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		os.RemoveAll(etc)
+		os.Remove(filepath.Dir(etc)) // unless there are others
+	})
+	for name, text := range map[string]string{
+		"hosts":         fmt.Sprintf("127.0.0.1 localhost\n%s %s %s %s\n%s %s\n", m.addr, mailName, plainName, turnName, nowhere, publicServers),
+		"resolv.conf":   "nameserver " + nowhere + "\n",
+		"nsswitch.conf": "hosts: files\n",
+	} {
+		if err := os.WriteFile(filepath.Join(etc, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run("netns", "add", m.namespace)
+	t.Cleanup(func() { run("netns", "delete", m.namespace) }) // and with it the wire
+	run("-n", m.namespace, "link", "set", "lo", "up")
+	run("link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", m.namespace)
+	run("address", "add", m.addr+"/30", "dev", link)
+	run("link", "set", link, "up")
+	run("-n", m.namespace, "address", "add", at(2)+"/30", "dev", "eth0")
+	run("-n", m.namespace, "link", "set", "eth0", "up")
+}
+
+// client makes a command that runs in the network of the clients.
+func (m *mailHost) client(program string, args ...string) *exec.Cmd {
+	return exec.Command("ip", append([]string{"netns", "exec", m.namespace, program}, args...)...)
+}
+
+// serve starts mailturn. hostname is what its certificate is for; turn and imap are further lines for the two endpoints.
+func (m *mailHost) serve(t *testing.T, hostname, turn, imap string) {
+	t.Helper()
+	text := fmt.Sprintf(`
+hostname = %q
+log {
+  level = "debug"
+}
+endpoint "turn" "turn" {
+  listen        = ["udp://%[2]s:3478"]
+  realm         = %[3]q
+  secret        = %[4]q
+  relay_ip      = %[2]q
+  drain_timeout = "1s"
+  %[5]s
+}
+endpoint "imap" "imap" {
+  listen      = ["tls://%[2]s:993", "tls://%[2]s:9993", "tcp://%[2]s:143"]
+  turn_server = %[6]q
+  upstream {
+    address = "tcp://%[7]s"
+  }
+  %[8]s
+}
+`, hostname, m.addr, mailDomain, secret, turn, turnName, m.dovecot.Addr, imap)
+	if err := os.WriteFile(m.config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m.restart(t)
+}
+
+// restart starts mailturn, with the configuration and the state that are there; one that runs is stopped first.
+func (m *mailHost) restart(t *testing.T) {
+	t.Helper()
+	if m.server != nil {
+		m.server.stop(t)
+	}
+	m.server = start(t, m.stateDir, "--config", m.config)
+}
+
+// smtp returns the port of submission.
+func (m *mailHost) smtpPort(t *testing.T) int {
+	t.Helper()
+	_, port, err := net.SplitHostPort(m.postfix.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
