@@ -72,7 +72,7 @@ func newMailHost(t *testing.T) *mailHost {
 	uid, gid := m.dovecot.Owner()
 	var err error
 	m.postfix, err = postfix.Start(t.Context(), postfix.Options{
-		Host: m.addr, Domain: mailDomain, Users: []string{"alice", "bob"}, SASLAddr: m.dovecot.SASLAddr, MailDir: m.dovecot.MailDir(), UID: uid, GID: gid,
+		Host: m.addr, Domain: mailDomain, Users: []string{"alice", "bob", "carol", "dave"}, SASLAddr: m.dovecot.SASLAddr, MailDir: m.dovecot.MailDir(), UID: uid, GID: gid,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -167,19 +167,16 @@ endpoint "imap" "imap" {
 	if err := os.WriteFile(m.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	m.restart(t)
+	m.start(t)
 }
 
-// restart starts mailturn, with the configuration and the state that are there; one that runs is stopped first.
-func (m *mailHost) restart(t *testing.T) {
+// start starts mailturn with the configuration and the state that are there.
+func (m *mailHost) start(t *testing.T) {
 	t.Helper()
-	if m.server != nil {
-		m.server.stop(t)
-	}
 	m.server = start(t, m.stateDir, "--config", m.config)
 }
 
-// smtp returns the port of submission.
+// smtpPort returns the port of submission.
 func (m *mailHost) smtpPort(t *testing.T) int {
 	t.Helper()
 	_, port, err := net.SplitHostPort(m.postfix.Addr)

@@ -1,0 +1,58 @@
+package e2e
+
+import (
+	"context"
+	"testing"
+)
+
+// TestDeltaChatRestart stops mailturn while two people are connected, and starts it again when mail has come for both. Delta
+// Chat connects again by itself: at once, and when that fails once a minute.
+func TestDeltaChatRestart(t *testing.T) {
+	t.Parallel()
+	m := newMailHost(t)
+	m.serve(t, mailName, "", "")
+	alice, bob := m.newDeltaChat(t, "alice"), m.newDeltaChat(t, "bob")
+	alice.configure(t)
+	bob.configure(t)
+	withBob, withAlice := befriend(t, alice, bob)
+	before := []credential{alice.relay(t), bob.relay(t)}
+
+	m.stop(t)
+	if err := m.allocate(t, before[0]); err == nil {
+		t.Error("somebody else makes allocations")
+	}
+	aliceNow, bobNow := alice.Core().Now(), bob.Core().Now()
+	alice.do(t, func(ctx context.Context) error {
+		_, err := alice.Send(ctx, withBob, "Down the rabbit hole")
+		return err
+	})
+	bob.do(t, func(ctx context.Context) error { _, err := bob.Send(ctx, withAlice, "Out of order"); return err })
+	alice.wait(t, aliceNow, "the message to be sent", kind("MsgDelivered"))
+	bob.wait(t, bobNow, "the message to be sent", kind("MsgDelivered"))
+	m.start(t)
+
+	alice.hear(t, aliceNow, "Out of order")
+	bob.hear(t, bobNow, "Down the rabbit hole")
+	for i, u := range []*user{alice, bob} {
+		after := u.relay(t)
+		if after != before[i] {
+			t.Errorf("%s had the credential %+v, and has %+v", u.name, before[i], after)
+		}
+		m.wantAccepted(t, after)
+	}
+	alice.say(t, withBob, "I'm late!", bob)
+	call(t, alice, bob, withBob)
+}
+
+// TestDeltaChatWithoutTURN is the control of every test that looks at ICE servers: Delta Chat falls back to chatmail's.
+func TestDeltaChatWithoutTURN(t *testing.T) {
+	t.Parallel()
+	m := newMailHost(t)
+	m.serve(t, mailName, "", "turn_enable = false")
+	alice := m.newDeltaChat(t, "alice")
+	alice.configure(t)
+	servers := alice.iceServers(t)
+	if len(servers) != 2 || servers[0].URLs[0] != "stun:"+nowhere+":3478" || servers[1].URLs[0] != "turn:"+nowhere+":3478" || servers[1].Username != "public" {
+		t.Errorf("got the ICE servers %+v, want chatmail's", servers)
+	}
+}
