@@ -116,6 +116,10 @@ func (f *Filter) beginResponse(p []byte) []byte {
 	if kind == responseMetadata && (!f.loggedIn || f.options.Entries == nil) {
 		kind = responseData
 	}
+	if kind == responseData && f.options.CountMessages && !f.messages.response(s.beginning(p)) {
+		s.held = append(s.held, p...)
+		return nil
+	}
 	if kind == responseID {
 		s.hidden = f.pending.kind == pendingIdentify
 		kind = responseData
@@ -294,6 +298,7 @@ func (f *Filter) answered(line []byte) (ok bool, done pending) {
 	status, _, _ := bytes.Cut(rest, []byte(" "))
 	ok = equalFold(bytes.TrimSpace(status), "OK")
 	f.outstanding.remove(tag)
+	f.messages.answered(tag, ok)
 	if f.plus.state == plusAwaited && f.plus.tag == string(tag) {
 		f.plus.state = plusRefused
 	}
@@ -349,6 +354,7 @@ func (f *Filter) complete(done pending, ok bool) (hide bool) {
 		return true
 	case pendingGet:
 		f.toClient.add(metadata.AppendResponse(nil, "", done.ours))
+		f.gave(done.ours)
 	case pendingEnable:
 		if ok && done.enabled != "" {
 			f.toClient.add(fmt.Appendf(nil, "* ENABLED%s\r\n", done.enabled))

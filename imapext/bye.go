@@ -10,10 +10,9 @@ func (f *Filter) Quiet() bool {
 	if f.gated || f.backend.passing() {
 		return false
 	}
-	idling := f.client.state == exchange && f.pending.kind == pendingIdle && f.plus.state == plusGranted
 	between := f.client.state == commandBegin && len(f.client.head) == 0 ||
 		f.client.state == exchange && f.pending.kind == pendingNone // an exchange has ended, and nothing followed
-	return idling && len(f.outstanding.tags) == 1 || between && len(f.outstanding.tags) == 0
+	return f.idling() || between && len(f.outstanding.tags) == 0
 }
 
 // Bye queues an untagged BYE (RFC 9051 section 7.1.5) for WriteClient: at once, or right behind the response that is

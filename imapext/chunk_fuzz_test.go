@@ -46,6 +46,7 @@ func FuzzChunks(f *testing.F) {
 			AllowPlaintextLogin: data[0]&4 != 0,
 			SyncLiterals:        data[0]&8 != 0,
 			Compress:            data[0]&32 != 0,
+			CountMessages:       data[0]&128 != 0,
 		}
 		if data[0]&64 != 0 {
 			options.Identify = []IDField{{"x-originating-ip", "192.0.2.1"}}
@@ -74,6 +75,9 @@ func FuzzChunks(f *testing.F) {
 			if oracle.closed != cut.closed || oracle.waiting != cut.waiting {
 				t.Fatalf("packet %d: closed %v, waiting %v; cut: closed %v, waiting %v", i,
 					oracle.closed, oracle.waiting, cut.closed, cut.waiting)
+			}
+			if got, want := cut.filter.messages, oracle.filter.messages; got != want {
+				t.Fatalf("packet %d: %+v, whole %+v", i, got, want)
 			}
 			if got, want := cut.client.Bytes(), oracle.client.Bytes(); !bytes.Equal(got, want) {
 				t.Fatalf("packet %d: client got %q, whole %q", i, got, want)

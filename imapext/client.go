@@ -146,6 +146,7 @@ func (f *Filter) beginCommand(p []byte) (n int, event Event) {
 	n = head.size - len(held)
 	if c.mode == pass {
 		f.outstanding.add(c.tag)
+		f.messages.command(c.tag, c.name)
 		f.toBackend.add(held)
 		f.toBackend.add(p[:n])
 	}

@@ -122,6 +122,11 @@ type Options struct {
 	// announces LITERAL+ or LITERAL-. It is for backends that leave the non-synchronising literal of a command that they refuse
 	// in the stream, and so run its contents as commands: github.com/emersion/go-imap/v2/imapserver does.
 	SyncLiterals bool
+	// CountMessages keeps count of the messages in the selected mailbox, for RepeatExists.
+	CountMessages bool
+	// Gave, if it is not nil, is called with the entries of ours in each response to GETMETADATA, when that is queued for
+	// WriteClient. It is called from either of the Filter's goroutines, under its mutex: it may not call the Filter.
+	Gave func([]metadata.Entry)
 }
 
 // Event says what FromClient needs done before it goes on.
@@ -175,6 +180,7 @@ type Filter struct {
 	pending      pending
 	plus         continuation
 	capabilities capabilities
+	messages     messages
 
 	ended    bool // Bye has been called: only what is passing then is still passed
 	toClient segments

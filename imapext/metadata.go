@@ -61,6 +61,7 @@ func (f *Filter) decideGet() Event {
 			return f.forwardCommand(rest.Append(nil, c.tag))
 		}
 	}
+	f.gave(ours)
 	response := metadata.AppendResponse(nil, get.Mailbox, ours)
 	response = append(response, c.tag...)
 	response = append(response, " OK "...)

@@ -22,7 +22,8 @@ import (
 // Lines end in CR LF; one that ends in <LF> ends in a bare LF, and one that ends in <> goes on without a line end. <CR>,
 // <NUL>, <8bit> and <x*N> (N times "x") stand for what they say. Lines that follow each other with the same letter are one packet,
 // and whatever a packet brings about has to be what the F and S lines behind it say, and nothing else. "# " begins a comment,
-// "! " a list of options; "= account name" checks the session, "= closed" that the Filter asked to close it.
+// "! " a list of options; "= account name" checks the session, "= closed" that the Filter asked to close it,
+// and "= repeats" and "= repeats-nothing" call RepeatExists.
 //
 // Every script runs several times, with the packets cut at different places: the result has to be the same.
 type script struct {
@@ -131,6 +132,8 @@ func (s script) options() (Options, error) {
 				options.AllowPlaintextLogin = true
 			case "sync-literals":
 				options.SyncLiterals = true
+			case "count-messages":
+				options.CountMessages = true
 			case "no-entries":
 				options.Entries = nil
 			default:
@@ -363,6 +366,11 @@ func (w *wire) check(words []string) error {
 		if !w.closed {
 			return fmt.Errorf("session not closed")
 		}
+	case "repeats", "repeats-nothing":
+		if got, want := w.filter.RepeatExists(), words[0] == "repeats"; got != want {
+			return fmt.Errorf("RepeatExists: got %v, want %v", got, want)
+		}
+		return w.flush()
 	case "waiting":
 		if !w.waiting {
 			return fmt.Errorf("not waiting")
