@@ -57,6 +57,7 @@ type Schema struct {
 
 	TurnEnable config.Value[bool] `hcl:"turn_enable" default:"true when a TURN endpoint or turn_server is configured" doc:"Answer /shared/vendor/deltachat/turn and /shared/vendor/deltachat/turns. The other entries do not depend on it."`
 	issuer.Schema
+	TurnWakeIdle config.Value[bool] `hcl:"turn_wake_idle" default:"false" doc:"Wake a client in IDLE when the credential that it was given has 12 hours left, by telling it once more how many messages it has: Delta Chat then asks for another one. Otherwise a phone that gets no mail for days calls with one that has expired."`
 
 	MaxConnections            config.Value[int]           `hcl:"max_connections" default:"10000" doc:"Connections at a time. Beyond it a client is sent BYE."`
 	MaxUnauthenticated        config.Value[int]           `hcl:"max_unauthenticated" default:"100" doc:"Connections at a time from one address (IPv6: one /64 network) that have not logged in. Beyond it a client is sent BYE."`

@@ -46,6 +46,8 @@ type session struct {
 	// keepOpen ends the watch for the end of Endpoint.ctx, which closes both connections.
 	keepOpen func() bool
 
+	refresh refreshTimer
+
 	timedOut atomic.Bool
 	draining atomic.Bool
 	loggedIn atomic.Bool // set by the backend's goroutine
@@ -119,6 +121,8 @@ func (s *session) join(backend backendConn) {
 		Compress:            g.config.Compress,
 		AllowPlaintextLogin: g.config.InsecureAuth || s.origin.local(),
 		SyncLiterals:        g.backend.syncLiterals(),
+		CountMessages:       g.config.TURN.WakeIdle.V,
+		Gave:                s.gave,
 	})
 	s.logger.Debug("session begins", "backend", g.backend.String())
 }
@@ -178,6 +182,7 @@ func (s *session) leave() {
 	if s.timer != nil {
 		s.timer.Stop()
 	}
+	s.refresh.stop()
 	e := s.endpoint
 	if !s.loggedIn.Load() {
 		e.leaveUnauthenticated(s.origin)
@@ -449,6 +454,9 @@ func (s *session) ended() bool {
 		s.backendEnded()
 		return true
 	default:
+	}
+	if s.refresh.due.CompareAndSwap(true, false) {
+		s.wakeIdle()
 	}
 	switch {
 	case s.timedOut.Load() && s.loggedIn.Load():

@@ -11,13 +11,25 @@ import (
 type TURN struct {
 	Enable config.Value[bool]
 	issuer.Config
+	WakeIdle config.Value[bool] // wake clients whose credential has to be replaced
 }
 
 // decodeTURN checks what can be checked without the TURN endpoint.
 func (c *Config) decodeTURN(s *Schema, hostname string) hcl.Diagnostics {
 	advertised, diags := issuer.Decode(s.Schema, hostname)
-	c.TURN = TURN{s.TurnEnable, advertised}
+	c.TURN = TURN{s.TurnEnable, advertised, s.TurnWakeIdle}
+	diags = append(diags, c.TURN.checkWakeIdle()...)
 	return append(diags, c.TURN.CheckRefresh()...)
+}
+
+// checkWakeIdle refuses to wake clients again as soon as they have got a credential.
+func (t *TURN) checkWakeIdle() hcl.Diagnostics {
+	if !t.WakeIdle.V || t.RefreshAfter() > 0 {
+		return nil
+	}
+	return hcl.Diagnostics{config.WithHint(config.Errorf(t.WakeIdle.Range, "Clients would be woken all the time",
+		"turn_ttl is %v, and a credential is due to be replaced when 12h or less are left.", t.TTL.V),
+		"use days, 120h is the default; or remove turn_wake_idle")}
 }
 
 // LinkTURN decides whether clients are told of a relay, and fills in what the block leaves out from the TURN endpoint of
@@ -52,6 +64,7 @@ func (c *Config) unusedTURN() (diags hcl.Diagnostics) {
 		{"turn_secret", c.TURN.Secrets.Set, c.TURN.Secrets.Range},
 		{"turn_ttl", c.TURN.TTL.Set, c.TURN.TTL.Range},
 		{"turn_prefer_tls", c.TURN.PreferTLS.Set, c.TURN.PreferTLS.Range},
+		{"turn_wake_idle", c.TURN.WakeIdle.Set, c.TURN.WakeIdle.Range},
 	} {
 		if setting.set {
 			diags = append(diags, config.WithHint(config.Warnf(setting.rng, "Attribute has no effect",

@@ -81,6 +81,10 @@ func (c *Config) CheckRefresh() hcl.Diagnostics {
 		"use days: 120h is the default")}
 }
 
+// RefreshAfter returns how long after it has been issued Delta Chat asks for another credential. If that is not above zero,
+// it does so each time that it looks.
+func (c *Config) RefreshAfter() time.Duration { return c.TTL.V - refreshBefore }
+
 // checkServer returns why clients could not use the host, or nil.
 func checkServer(v config.Value[string]) *hcl.Diagnostic {
 	host := v.V

@@ -67,6 +67,7 @@ endpoint "imap" "imap" {
   turns_port      = 5349
   turn_ttl        = "120h"
   turn_prefer_tls = false
+  turn_wake_idle  = true
 
   max_connections             = 5000
   max_unauthenticated         = 20

@@ -1,0 +1,82 @@
+package imap
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mailturn/mailturn/imapext/metadata"
+)
+
+const (
+	// wakeMargin is for clients that ask when less than 12 hours are left, and not at 12 hours.
+	wakeMargin = time.Second
+	// wakeAgain is when a client that has not asked is woken again: its clock may be behind. wakes is how often, which is
+	// until the credential has expired.
+	wakeAgain = time.Hour
+	wakes     = 12
+)
+
+// refreshTimer says when the credential that a session's client was given last is due to be replaced.
+type refreshTimer struct {
+	due atomic.Bool // set by the timer, for the client's goroutine
+
+	mu    sync.Mutex // guards what follows
+	timer *time.Timer
+	left  int // how often to wake the client yet
+	ended bool
+}
+
+// gave is told by the filter of the entries that the client got.
+func (s *session) gave(entries []metadata.Entry) {
+	turn := &s.endpoint.entries.present.Load().turn
+	credential := func(e metadata.Entry) bool { return (e.Name == TURNEntry || e.Name == TURNSEntry) && !e.Value.IsNIL() }
+	if !s.generation.config.TURN.WakeIdle.V || !turn.Enable.V || turn.RefreshAfter() <= 0 || !slices.ContainsFunc(entries, credential) {
+		return
+	}
+	r := &s.refresh
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.left = wakes
+	r.resetLocked(turn.RefreshAfter()+wakeMargin, s)
+}
+
+func (r *refreshTimer) resetLocked(after time.Duration, s *session) {
+	switch {
+	case r.ended:
+	case r.timer == nil:
+		r.timer = time.AfterFunc(after, func() {
+			r.due.Store(true)
+			s.wake()
+		})
+	default:
+		r.timer.Reset(after)
+	}
+}
+
+// wakeIdle wakes the client if it is in IDLE. One that is not is about to look around anyway.
+func (s *session) wakeIdle() {
+	if s.filter.RepeatExists() {
+		s.logger.Debug("client is woken for another credential")
+		if err := s.filter.WriteClient(s.client); err != nil {
+			s.logger.Debug("client does not take more", "err", err)
+		}
+	}
+	r := &s.refresh
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.left--; r.left > 0 {
+		r.resetLocked(wakeAgain, s)
+	}
+}
+
+// stop is for the end of the session.
+func (r *refreshTimer) stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ended = true
+	if r.timer != nil {
+		r.timer.Stop()
+	}
+}
