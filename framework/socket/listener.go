@@ -27,6 +27,7 @@ const (
 // A Listener is a socket that is listened on.
 type Listener struct {
 	*net.UnixListener
+	path   string
 	config Config
 	file   fs.FileInfo // what bind has made
 }
@@ -44,7 +45,7 @@ func Listen(ctx context.Context, c Config) (*Listener, error) {
 	if err != nil {
 		return fail(reason(err))
 	}
-	l := &Listener{UnixListener: bound.(*net.UnixListener), config: c}
+	l := &Listener{UnixListener: bound.(*net.UnixListener), path: c.Path, config: c}
 	l.SetUnlinkOnClose(false) // Close does it, with a look at what is there
 	if l.file, err = os.Lstat(c.Path); err == nil {
 		err = permit(c)
@@ -107,8 +108,8 @@ func (l *Listener) Config() Config { return l.config }
 
 // Close stops listening, and removes the socket unless another one has taken its place.
 func (l *Listener) Close() error {
-	if there, err := os.Lstat(l.config.Path); err == nil && l.file != nil && os.SameFile(there, l.file) {
-		os.Remove(l.config.Path)
+	if there, err := os.Lstat(l.path); err == nil && l.file != nil && os.SameFile(there, l.file) {
+		os.Remove(l.path)
 	}
 	return l.UnixListener.Close()
 }
@@ -116,7 +117,6 @@ func (l *Listener) Close() error {
 // Serve calls handle for each connection, in one goroutine, until the listener is closed. Other errors pass: too many open
 // files (EMFILE), for one, when connections end.
 func (l *Listener) Serve(logger *slog.Logger, handle func(net.Conn)) {
-	path := l.config.Path // Permit may write the rest meanwhile
 	var delay time.Duration
 	for {
 		conn, err := l.Accept()
@@ -128,7 +128,7 @@ func (l *Listener) Serve(logger *slog.Logger, handle func(net.Conn)) {
 			return
 		default:
 			if delay = min(max(2*delay, minAcceptDelay), maxAcceptDelay); delay == minAcceptDelay {
-				logger.Warn("accepting a connection", "listen", path, "err", err)
+				logger.Warn("accepting a connection", "listen", l.path, "err", err)
 			}
 			time.Sleep(delay)
 		}
