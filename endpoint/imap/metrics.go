@@ -1,0 +1,30 @@
+package imap
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Descriptions of the metrics of an IMAP endpoint.
+var (
+	connectionsDesc = prometheus.NewDesc("mailturn_imap_connections",
+		"Live connections, those included that are still in the handshake.", nil, nil)
+	sessionsDesc = prometheus.NewDesc("mailturn_imap_sessions", "Live sessions.", nil, nil)
+)
+
+type collector struct{ endpoint *Endpoint }
+
+// Collector returns the metrics of the endpoint. It is safe for concurrent use.
+func (e *Endpoint) Collector() prometheus.Collector { return collector{e} }
+
+// Describe implements prometheus.Collector.
+func (collector) Describe(descs chan<- *prometheus.Desc) {
+	descs <- connectionsDesc
+	descs <- sessionsDesc
+}
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(metrics chan<- prometheus.Metric) {
+	c.endpoint.mu.Lock()
+	connections, sessions := c.endpoint.connections, len(c.endpoint.sessions)
+	c.endpoint.mu.Unlock()
+	metrics <- prometheus.MustNewConstMetric(connectionsDesc, prometheus.GaugeValue, float64(connections))
+	metrics <- prometheus.MustNewConstMetric(sessionsDesc, prometheus.GaugeValue, float64(sessions))
+}

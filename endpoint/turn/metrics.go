@@ -1,0 +1,84 @@
+package turn
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mailturn/mailturn/turnsrv"
+)
+
+// Descriptions of the metrics of a TURN endpoint.
+var (
+	allocationsDesc = prometheus.NewDesc("mailturn_turn_allocations",
+		"Live allocations, by the transport of the client.", []string{"transport"}, nil)
+	streamsDesc   = prometheus.NewDesc("mailturn_turn_streams", "Live TCP and TLS connections and DTLS associations.", nil, nil)
+	madeDesc      = prometheus.NewDesc("mailturn_turn_allocations_made_total", "Allocations made.", nil, nil)
+	refreshedDesc = prometheus.NewDesc("mailturn_turn_allocations_refreshed_total", "Refresh requests granted.", nil, nil)
+	refusedDesc   = prometheus.NewDesc("mailturn_turn_allocations_refused_total",
+		"Allocate requests with credentials that were refused, by reason.", []string{"reason"}, nil)
+	endedDesc   = prometheus.NewDesc("mailturn_turn_allocations_ended_total", "Allocations ended, by reason.", []string{"reason"}, nil)
+	relayedDesc = prometheus.NewDesc("mailturn_turn_relayed_bytes_total",
+		"Bytes relayed, without the headers of TURN.", []string{"direction"}, nil)
+	packetsDesc = prometheus.NewDesc("mailturn_turn_relayed_packets_total", "Packets relayed.", []string{"direction"}, nil)
+	droppedDesc = prometheus.NewDesc("mailturn_turn_dropped_packets_total",
+		"Packets that went nowhere, by reason.", []string{"reason"}, nil)
+	errorsDesc = prometheus.NewDesc("mailturn_turn_error_responses_total",
+		"STUN error responses sent, by method and error code.", []string{"method", "code"}, nil)
+	pionFailuresDesc = prometheus.NewDesc("mailturn_turn_pion_failures_total",
+		"What the front had pion do and pion did not. It should stay 0.", nil, nil)
+)
+
+// collector reads the counters of the server at each scrape.
+type collector struct{ endpoint *Endpoint }
+
+// Collector returns the metrics of the endpoint, of which there are none before Start. It is safe for concurrent use.
+func (e *Endpoint) Collector() prometheus.Collector { return collector{e} }
+
+// Describe implements prometheus.Collector.
+func (collector) Describe(descs chan<- *prometheus.Desc) {
+	for _, desc := range []*prometheus.Desc{
+		allocationsDesc, streamsDesc, madeDesc, refreshedDesc, refusedDesc, endedDesc, relayedDesc, packetsDesc, droppedDesc, errorsDesc,
+		pionFailuresDesc,
+	} {
+		descs <- desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(metrics chan<- prometheus.Metric) {
+	counted, ok := c.endpoint.Counters()
+	if !ok {
+		return
+	}
+	gauge := func(desc *prometheus.Desc, v int, labels ...string) {
+		metrics <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(v), labels...)
+	}
+	counter := func(desc *prometheus.Desc, v uint64, labels ...string) {
+		metrics <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(v), labels...)
+	}
+	for transport, n := range counted.AllocationsByTransport {
+		gauge(allocationsDesc, n, strings.ToLower(transport.String()))
+	}
+	gauge(streamsDesc, counted.Streams)
+	counter(madeDesc, counted.AllocationsMade)
+	counter(refreshedDesc, counted.AllocationsRefreshed)
+	for reason, n := range counted.AllocationsRefused {
+		counter(refusedDesc, n, reason.String())
+	}
+	for reason, n := range counted.AllocationsEnded {
+		counter(endedDesc, n, reason.String())
+	}
+	for direction, traffic := range map[string]turnsrv.Traffic{"to_peer": counted.ToPeer, "to_client": counted.ToClient} {
+		counter(relayedDesc, traffic.Bytes, direction)
+		counter(packetsDesc, traffic.Packets, direction)
+	}
+	for reason, n := range counted.Dropped {
+		counter(droppedDesc, n, reason.String())
+	}
+	for response, n := range counted.Errors {
+		counter(errorsDesc, n, response.Method.String(), strconv.Itoa(int(response.Code)))
+	}
+	counter(pionFailuresDesc, counted.PionFailures)
+}
