@@ -11,6 +11,8 @@ import (
 type part interface {
 	// String returns the kind and the name, by which the part is known again in the next configuration.
 	String() string
+	// endpointName returns the name alone.
+	endpointName() string
 	// build makes the endpoint; nothing of it runs yet.
 	build(*slog.Logger) (module.Endpoint, error)
 	// needsRestart names what running, which an earlier part of the same String has built, cannot take over.
@@ -33,6 +35,8 @@ type partOf[C any, E reloader[C]] struct {
 }
 
 func (p partOf[C, E]) String() string { return fmt.Sprintf("endpoint %s %q", p.kind, p.name) }
+
+func (p partOf[C, E]) endpointName() string { return p.name }
 
 func (p partOf[C, E]) build(logger *slog.Logger) (module.Endpoint, error) {
 	return p.construct(p.config, logger.With("kind", p.kind, "endpoint", p.name))

@@ -5,6 +5,7 @@ import (
 
 	"github.com/mailturn/mailturn/endpoint/credsock"
 	"github.com/mailturn/mailturn/endpoint/dict"
+	"github.com/mailturn/mailturn/endpoint/http"
 	"github.com/mailturn/mailturn/endpoint/imap"
 	"github.com/mailturn/mailturn/endpoint/turn"
 	"github.com/mailturn/mailturn/framework/config"
@@ -22,6 +23,7 @@ func newReferenceCommand() *cobra.Command {
 				config.Section{Header: `endpoint "turn" NAME`, Doc: "The relay for calls.", Target: turn.Schema{}},
 				config.Section{Header: `endpoint "credsock" NAME`, Doc: "A Unix socket that gives a user name and a password to whoever connects, in the place of chatmail-turn's.", Target: credsock.Schema{}},
 				config.Section{Header: `endpoint "dict" NAME`, Doc: "A dictionary for Dovecot's METADATA, which answers the entries of Delta Chat.", Target: dict.Schema{}},
+				config.Section{Header: `endpoint "http" NAME`, Doc: "Credentials over the TURN REST API (/turn) and as ICE servers (/ice), Prometheus metrics (/metrics), and the state of the process (/healthz: it runs; /readyz: every endpoint serves, and none is asked to stop).", Target: http.Schema{}},
 			)
 		}),
 	}

@@ -67,7 +67,7 @@ func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
-	if err := running.group.Start(ctx); err != nil {
+	if err := running.start(ctx); err != nil {
 		return err
 	}
 	if ready != nil {
@@ -84,9 +84,7 @@ func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again
 	stop() // a second interrupt ends the process as the system does
 	drain := running.setup.drainTimeout()
 	logger.Info("draining", "drain_timeout", drain)
-	ctx, cancel := context.WithTimeout(context.Background(), drain+drainReserve)
-	defer cancel()
-	if err := running.group.Shutdown(ctx); err != nil {
+	if err := running.shutdown(drain); err != nil {
 		return err
 	}
 	logger.Info("stopped")

@@ -1,11 +1,18 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mailturn/mailturn/endpoint/http"
+	"github.com/mailturn/mailturn/framework/metrics"
 	"github.com/mailturn/mailturn/framework/module"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
@@ -18,11 +25,25 @@ type service struct {
 	running map[string]module.Endpoint // by the String of its part
 
 	accounts credential.Accounts // outlives reloads: credentials do
+
+	// watch are the HTTP endpoints. They start last and stop last, so that load balancers see the others drain.
+	watch    module.Group
+	ready    atomic.Bool // read by the HTTP endpoints
+	reloaded prometheus.Gauge
 }
 
 // newService builds the endpoints.
 func newService(s *setup, logger *slog.Logger) (*service, error) {
-	r := &service{logger: logger, setup: s, running: make(map[string]module.Endpoint)}
+	r := &service{
+		logger: logger, setup: s, running: make(map[string]module.Endpoint),
+		reloaded: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "mailturn_config_reload_success_timestamp_seconds",
+			Help: "When the configuration in force was loaded, in seconds since the Unix epoch.",
+		}),
+	}
+	registry := metrics.NewRegistry()
+	registry.MustRegister(r.reloaded)
+	s.process = http.Process{Ready: r.ready.Load, Metrics: registry}
 	s.share(&r.accounts)
 	for _, p := range s.parts() {
 		endpoint, err := p.build(logger)
@@ -30,9 +51,40 @@ func newService(s *setup, logger *slog.Logger) (*service, error) {
 			return nil, fmt.Errorf("%v: %w", p, err)
 		}
 		r.running[p.String()] = endpoint
-		r.group.Add(p.String(), endpoint)
+		if measured, ok := endpoint.(interface{ Collector() prometheus.Collector }); ok {
+			metrics.ForEndpoint(registry, p.endpointName()).MustRegister(measured.Collector())
+		}
+		if _, ok := endpoint.(*http.Endpoint); ok {
+			r.watch.Add(p.String(), endpoint)
+		} else {
+			r.group.Add(p.String(), endpoint)
+		}
 	}
 	return r, nil
+}
+
+// start starts the endpoints. When one fails, none is left running.
+func (r *service) start(ctx context.Context) error {
+	if err := r.group.Start(ctx); err != nil {
+		return err
+	}
+	r.ready.Store(true)
+	r.reloaded.SetToCurrentTime()
+	if err := r.watch.Start(ctx); err != nil {
+		return errors.Join(err, r.group.Shutdown(ctx))
+	}
+	return nil
+}
+
+// shutdown stops what start has started, for at most drain and the time that endpoints need to end what has not ended then.
+func (r *service) shutdown(drain time.Duration) error {
+	r.ready.Store(false)
+	ctx, cancel := context.WithTimeout(context.Background(), drain+drainReserve)
+	defer cancel()
+	err := r.group.Shutdown(ctx)
+	watchCtx, cancelWatch := context.WithTimeout(context.Background(), drainReserve)
+	defer cancelWatch()
+	return errors.Join(err, r.watch.Shutdown(watchCtx))
 }
 
 // reload reads the configuration again and applies it. One that does not load, or that changes what needs a new start,
@@ -71,6 +123,7 @@ func (r *service) apply(s *setup) error {
 		}
 	}
 	r.setup = s
+	r.reloaded.SetToCurrentTime()
 	return nil
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/mailturn/mailturn/endpoint/credsock"
 	"github.com/mailturn/mailturn/endpoint/dict"
+	"github.com/mailturn/mailturn/endpoint/http"
 	"github.com/mailturn/mailturn/endpoint/imap"
 	"github.com/mailturn/mailturn/endpoint/issuer"
 	"github.com/mailturn/mailturn/endpoint/turn"
@@ -28,6 +30,10 @@ type setup struct {
 	imaps    []imap.Config
 	sockets  []credsock.Config
 	dicts    []dict.Config
+	http     []http.Config
+
+	// process is what the HTTP endpoints show of the rest; newService fills it in.
+	process http.Process
 }
 
 // parts returns the endpoints, a relay before those who issue credentials for it: nobody may be told of a relay that is not
@@ -46,6 +52,12 @@ func (s *setup) parts() []part {
 	for _, c := range s.dicts {
 		parts = append(parts, partOf[dict.Config, *dict.Endpoint]{"dict", c.Name, c, dict.New})
 	}
+	for _, c := range s.http {
+		construct := func(c http.Config, logger *slog.Logger) (*http.Endpoint, error) {
+			return http.New(c, s.process, logger)
+		}
+		parts = append(parts, partOf[http.Config, *http.Endpoint]{"http", c.Name, c, construct})
+	}
 	return parts
 }
 
@@ -60,6 +72,11 @@ func (s *setup) issuers() []*issuer.Config {
 	}
 	for i := range s.dicts {
 		issuers = append(issuers, &s.dicts[i].TURN)
+	}
+	for i := range s.http {
+		if s.http[i].Issues() {
+			issuers = append(issuers, &s.http[i].TURN)
+		}
 	}
 	return issuers
 }
@@ -104,10 +121,18 @@ func decode(file *config.File, stateDir string) (*setup, hcl.Diagnostics) {
 			door, doorDiags := dict.Decode(endpoint, file.Hostname.V)
 			diags = append(diags, doorDiags...)
 			s.dicts = append(s.dicts, door)
+		case "http":
+			defaults := http.Defaults{Hostname: file.Hostname.V, TLS: certificates}
+			if len(certificates) == 0 && len(s.relays) > 0 {
+				defaults.TLS = s.relays[0].TLS
+			}
+			server, serverDiags := http.Decode(endpoint, defaults)
+			diags = append(diags, serverDiags...)
+			s.http = append(s.http, server)
 		case "turn":
 		default:
 			diags = append(diags, config.Errorf(endpoint.KindRange, "Unknown kind of endpoint",
-				"%q is no endpoint of mailturn: want one of turn, imap, credsock, dict.", endpoint.Kind))
+				"%q is no endpoint of mailturn: want one of turn, imap, credsock, dict, http.", endpoint.Kind))
 		}
 	}
 	if len(file.Endpoints) == 0 && !diags.HasErrors() {
@@ -144,6 +169,11 @@ func (s *setup) link() hcl.Diagnostics {
 	}
 	for i := range s.dicts {
 		diags = append(diags, s.dicts[i].LinkTURN(relay)...)
+	}
+	for i := range s.http {
+		if s.http[i].Issues() {
+			diags = append(diags, s.http[i].TURN.Link(relay, s.http[i].Range)...)
+		}
 	}
 	for _, relay := range s.relays {
 		diags = append(diags, relay.CheckPorts()...)
@@ -199,6 +229,11 @@ func (s *setup) prepare(now time.Time) (made []string, err error) {
 			s.imaps[i].TLS = []certs.Pair{pair}
 		}
 	}
+	for i := range s.http {
+		if s.http[i].NeedsCertificate() {
+			s.http[i].TLS = []certs.Pair{pair}
+		}
+	}
 	for _, c := range s.issuers() {
 		if len(c.Secrets.V) == 0 {
 			c.Secrets.V = generated
@@ -216,6 +251,9 @@ func (s *setup) selfSigned(now time.Time) (pair certs.Pair, created bool, err er
 	}
 	for _, server := range s.imaps {
 		needed = needed || len(server.TLS) == 0
+	}
+	for _, server := range s.http {
+		needed = needed || server.NeedsCertificate()
 	}
 	for _, advertised := range s.issuers() {
 		names = append(names, advertised.Server.V)

@@ -97,3 +97,16 @@ endpoint "dict" "dovecot" {
   turn_ttl        = 432000
   turn_prefer_tls = false
 }
+
+endpoint "http" "http" {
+  listen          = ["https://0.0.0.0:8443", "http://127.0.0.1:8080"]
+  trusted_proxies = ["127.0.0.1/32", "::1/128"]
+  api_keys        = ["a key for the web client", "and another one, for the app"]
+  open            = "/ice"
+  metrics_from    = ["192.0.2.0/24"]
+  allow_origins   = ["https://app.${local.domain}", "https://beta.${local.domain}"]
+  rate            = 60
+  max_connections = 200
+  turn_server     = "turn.${local.domain}"
+  turn_ttl        = "24h"
+}

@@ -1,0 +1,241 @@
+package http
+
+import (
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/mailturn/mailturn/endpoint/issuer"
+	"github.com/mailturn/mailturn/framework/certs"
+	"github.com/mailturn/mailturn/framework/config"
+	"github.com/mailturn/mailturn/framework/listen"
+	"github.com/mailturn/mailturn/turnsrv/credential"
+)
+
+// Defaults of the limits.
+const (
+	defaultPort           = 8080 // on loopback
+	defaultRate           = 600  // requests a minute
+	defaultMaxConnections = 1000
+)
+
+// maxRate keeps the time between two tokens above the resolution of clocks.
+const maxRate = 60_000_000
+
+// Schema is the body of an endpoint "http" block. Its tags are the manual that `mailturn reference` prints.
+type Schema struct {
+	Listen         config.Value[[]listen.Addr]  `hcl:"listen" default:"http://127.0.0.1:8080" doc:"Listening addresses: https://HOST:PORT, or http://HOST:PORT behind a proxy that has the TLS."`
+	TLS            []config.TLS                 `hcl:"tls,block" doc:"Certificates for https://. With several, the client's server name chooses; the first is for clients that name none. Without one: the certificate of the top level, else that of the TURN endpoint, else a self-signed one."`
+	TrustedProxies config.Value[[]netip.Prefix] `hcl:"trusted_proxies" doc:"Networks of reverse proxies in front. A request from there is from the client that X-Forwarded-For names, for limits, metrics_from and the log; from anywhere else that header is ignored."`
+
+	APIKeys      config.Value[[]credential.Secret] `hcl:"api_keys" secret:"true" doc:"Keys of which a request for credentials has to carry one, as Authorization: Bearer KEY or as the parameter key: a string, file(PATH), env(NAME), or a list of them. Without keys, and with nothing in open, /turn and /ice are not served."`
+	Open         config.Value[[]string]            `hcl:"open" default:"none" doc:"Which of \"/turn\" and \"/ice\" give credentials to everybody, without a key. Whoever reaches them can use the relay, up to its quotas."`
+	MetricsFrom  config.Value[[]netip.Prefix]      `hcl:"metrics_from" default:"127.0.0.0/8 and ::1/128" doc:"Networks from which /metrics is answered, without a key. /healthz and /readyz tell nothing and are answered to everybody."`
+	AllowOrigins config.Value[[]string]            `hcl:"allow_origins" default:"none" doc:"Origins of web pages whose scripts may read credentials (CORS), such as \"https://app.example.org\"; \"*\" for all."`
+
+	Rate           config.Value[int] `hcl:"rate" default:"600" doc:"Requests a minute for credentials from one address (IPv6: /64), with as many at once, whether or not they are granted; 0 is no limit. Beyond it: 429 Too Many Requests."`
+	MaxConnections config.Value[int] `hcl:"max_connections" default:"1000" doc:"Connections at a time, of which one address (IPv6: /64) may have 100 unless it is a trusted proxy's. One more is closed at once."`
+
+	issuer.Schema
+}
+
+// Config is what an endpoint "http" block says, as plain values.
+type Config struct {
+	Name  string
+	Range hcl.Range // of the block's header
+
+	Listen       []listen.Addr // of the schemes http and https
+	ListenRanges []hcl.Range   // the place of each, or of the block's header
+	// TLS are the certificates, the first for clients that name none. Empty stands for a self-signed one, which the
+	// caller puts here before New if NeedsCertificate.
+	TLS            []certs.Pair
+	TrustedProxies []netip.Prefix
+
+	APIKeys      []credential.Secret
+	Open         []string // paths that give credentials without a key
+	MetricsFrom  []netip.Prefix
+	AllowOrigins []string // in the form in which browsers send them, or "*"
+
+	Rate           int // requests a minute, 0 for no limit
+	MaxConnections int
+
+	TURN issuer.Config // if Issues
+}
+
+// Defaults are the values of the file that stand in for what an endpoint leaves out.
+type Defaults struct {
+	Hostname string       // empty when the file has none
+	TLS      []certs.Pair // the top level's certificate, else the TURN endpoint's
+}
+
+// Decode checks the block and returns its plain values. It opens no socket; it reads the certificates. What the block
+// leaves out about the relay is filled in by Config.TURN.Link, which has to be called next if Config.Issues.
+func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostics) {
+	s := Schema{
+		MetricsFrom: config.Value[[]netip.Prefix]{V: []netip.Prefix{
+			netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"),
+		}},
+		Rate:           config.Value[int]{V: defaultRate},
+		MaxConnections: config.Value[int]{V: defaultMaxConnections},
+	}
+	diags := endpoint.Decode(&s)
+	c := Config{
+		Name: endpoint.Name, Range: endpoint.Range,
+		APIKeys: s.APIKeys.V, Open: s.Open.V, AllowOrigins: s.AllowOrigins.V,
+		Rate: s.Rate.V, MaxConnections: s.MaxConnections.V,
+	}
+	for _, network := range s.MetricsFrom.V {
+		c.MetricsFrom = append(c.MetricsFrom, network.Masked())
+	}
+	diags = append(diags, c.decodeListen(s.Listen)...)
+	diags = append(diags, c.decodeTLS(s.TLS, defaults.TLS)...)
+	diags = append(diags, c.decodeProxies(s.TrustedProxies)...)
+	diags = append(diags, c.checkAccess(&s)...)
+	diags = append(diags, checkOrigins(s.AllowOrigins)...)
+	if s.Rate.V < 0 || s.Rate.V > maxRate {
+		diags = append(diags, config.Errorf(s.Rate.Range, "Rate is out of range", "rate is %d: want 0 to %d.", s.Rate.V, maxRate))
+	}
+	if s.MaxConnections.V < 1 {
+		diags = append(diags, config.Errorf(s.MaxConnections.Range, "Nobody could connect", "max_connections is %d: want 1 or more.", s.MaxConnections.V))
+	}
+	turn, turnDiags := issuer.Decode(s.Schema, defaults.Hostname)
+	c.TURN = turn
+	return c, append(diags, turnDiags...)
+}
+
+// NeedsCertificate reports whether the endpoint listens with TLS and has no certificate.
+func (c *Config) NeedsCertificate() bool {
+	return len(c.TLS) == 0 && slices.ContainsFunc(c.Listen, func(a listen.Addr) bool { return a.Scheme == "https" })
+}
+
+// Issues reports whether the endpoint gives credentials to anybody. Else it is there for /metrics, /healthz and /readyz, and
+// TURN is not used.
+func (c *Config) Issues() bool { return len(c.APIKeys) > 0 || len(c.Open) > 0 }
+
+func (c *Config) decodeListen(v config.Value[[]listen.Addr]) (diags hcl.Diagnostics) {
+	if !v.Set {
+		c.Listen = []listen.Addr{{Scheme: "http", Host: "127.0.0.1", Port: defaultPort}}
+		c.ListenRanges = []hcl.Range{c.Range}
+		return nil
+	}
+	if v.V != nil && len(v.V) == 0 {
+		return hcl.Diagnostics{config.WithHint(config.Errorf(v.Range, "No listening address", "The list is empty: nobody could connect."),
+			"leave listen out for http://127.0.0.1:8080")}
+	}
+	first := make(map[string]listen.Addr)
+	for i, addr := range v.V {
+		if addr.Scheme != "http" && addr.Scheme != "https" {
+			diags = append(diags, config.WithHint(config.Errorf(v.At(i), "Scheme is not one of HTTP's",
+				"%s has the scheme %q: want https, or http.", addr, addr.Scheme), "write https://"+addr.HostPort()))
+			continue
+		}
+		if other, twice := first[addr.HostPort()]; twice && addr.Port != 0 {
+			diags = append(diags, config.WithHint(config.Errorf(v.At(i), "Listening address is there twice",
+				"%s and %s are the same socket.", other, addr), "remove one of them, or give it another port"))
+			continue
+		}
+		if addr.Scheme == "http" && !isLoopback(addr.Host) {
+			diags = append(diags, config.WithHint(config.Warnf(v.At(i), "Credentials travel in the clear",
+				"%s has no TLS and is not on loopback: whoever is on the way reads API keys and credentials.", addr),
+				"write https://"+addr.HostPort()+", or listen on an address that only your proxy reaches"))
+		}
+		first[addr.HostPort()] = addr
+		c.Listen = append(c.Listen, addr)
+		c.ListenRanges = append(c.ListenRanges, v.At(i))
+	}
+	return diags
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+func (c *Config) decodeTLS(blocks []config.TLS, defaults []certs.Pair) (diags hcl.Diagnostics) {
+	for _, block := range blocks {
+		pair, blockDiags := certs.Decode(block)
+		diags = append(diags, blockDiags...)
+		if !blockDiags.HasErrors() {
+			c.TLS = append(c.TLS, pair)
+		}
+	}
+	if len(blocks) == 0 {
+		c.TLS = defaults
+	}
+	if c.NeedsCertificate() && !diags.HasErrors() {
+		diags = append(diags, config.WithHint(config.Warnf(c.Range, "No certificate",
+			"Neither this endpoint nor the file has a tls block: a self-signed certificate is used, which browsers refuse."),
+			"add tls { cert = ..., key = ... }"))
+	}
+	return diags
+}
+
+func (c *Config) decodeProxies(v config.Value[[]netip.Prefix]) (diags hcl.Diagnostics) {
+	for i, network := range v.V {
+		if network.Bits() == 0 {
+			diags = append(diags, config.WithHint(config.Errorf(v.At(i), "Everybody would be a proxy",
+				"%v holds every address: any client could claim to be another one.", network),
+				"name the addresses of your proxies, such as 127.0.0.1/32"))
+			continue
+		}
+		c.TrustedProxies = append(c.TrustedProxies, network.Masked())
+	}
+	return diags
+}
+
+// checkAccess wants keys that nobody guesses, and says so when credentials are there for everybody, or for nobody by mistake.
+func (c *Config) checkAccess(s *Schema) (diags hcl.Diagnostics) {
+	for i, key := range s.APIKeys.V {
+		switch {
+		case len(key.Bytes()) < credential.MinSecretLen:
+			diags = append(diags, config.WithHint(config.Errorf(s.APIKeys.At(i), "API key is too short",
+				"It has %d bytes: want %d or more.", len(key.Bytes()), credential.MinSecretLen), "make one with: openssl rand -hex 32"))
+		case len(key.Bytes()) > maxKey:
+			diags = append(diags, config.Errorf(s.APIKeys.At(i), "API key is too long", "It has %d bytes: want %d or fewer.", len(key.Bytes()), maxKey))
+		}
+	}
+	for i, path := range s.Open.V {
+		if path != turnPath && path != icePath {
+			diags = append(diags, config.WithHint(config.Errorf(s.Open.At(i), "Not a path that wants a key",
+				"%q: open holds %s, %s or both.", path, turnPath, icePath), "see metrics_from for /metrics; /healthz and /readyz want no key"))
+			continue
+		}
+		diags = append(diags, config.WithHint(config.Warnf(s.Open.At(i), "Everybody gets credentials",
+			"%s wants no API key: whoever reaches it can use the relay.", path), "set user_quota, source_quota and max_bps in the TURN endpoint"))
+	}
+	if turn := s.Schema; !s.APIKeys.Set && !s.Open.Set &&
+		(turn.TurnServer.Set || turn.TurnPort.Set || turn.TurnsPort.Set || turn.TurnSecret.Set || turn.TurnTTL.Set || turn.TurnPreferTLS.Set) {
+		diags = append(diags, config.WithHint(config.Warnf(c.Range, "Nobody gets credentials",
+			"The block says which credentials to issue, and has no API key: %s and %s are not served.", turnPath, icePath),
+			`add api_keys = file("/etc/mailturn/api.key"), made with: openssl rand -hex 32`))
+	}
+	return diags
+}
+
+// checkOrigins wants origins as browsers send them (RFC 6454 section 6.2).
+func checkOrigins(v config.Value[[]string]) (diags hcl.Diagnostics) {
+	for i, origin := range v.V {
+		if origin == "*" {
+			continue
+		}
+		u, err := url.Parse(origin)
+		switch {
+		case err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "":
+			diags = append(diags, config.Errorf(v.At(i), "Not an origin", `%q: want "https://HOST", "https://HOST:PORT" or "*".`, origin))
+		case origin != canonicalOrigin(u):
+			diags = append(diags, config.WithHint(config.Errorf(v.At(i), "Origin is not as browsers send it",
+				"%q: it would match no request.", origin), "write "+canonicalOrigin(u)))
+		}
+	}
+	return diags
+}
+
+func canonicalOrigin(u *url.URL) string {
+	host := strings.ToLower(u.Host)
+	host = strings.TrimSuffix(host, map[string]string{"https": ":443", "http": ":80"}[u.Scheme])
+	return u.Scheme + "://" + host
+}

@@ -1,0 +1,91 @@
+package http
+
+import (
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+)
+
+// maxConnsPerSource is how many connections one address (IPv6: /64) may have at a time, unless it is a trusted proxy's.
+// A browser opens six.
+const maxConnsPerSource = 100
+
+// connLimit bounds the connections that there are at a time. net/http has no such bound, and a connection on which nothing
+// comes costs memory until readTimeout.
+type connLimit struct {
+	settings *atomic.Pointer[settings]
+
+	mu      sync.Mutex
+	total   int
+	sources map[netip.Prefix]int // only positive counts; by source
+}
+
+func newConnLimit(settings *atomic.Pointer[settings]) *connLimit {
+	return &connLimit{settings: settings, sources: make(map[netip.Prefix]int)}
+}
+
+// listener returns one that closes connections of l over the limit at once.
+func (c *connLimit) listener(l net.Listener) net.Listener { return &limitedListener{l, c} }
+
+// enter counts a connection from addr and reports whether it may be served.
+func (c *connLimit) enter(addr netip.Addr) (source netip.Prefix, ok bool) {
+	present := c.settings.Load()
+	if !present.isProxy(addr) {
+		source = sourceOf(addr)
+	} // else the zero Prefix, which stands for all proxies and is not limited
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.total >= present.maxConnections || source.IsValid() && c.sources[source] >= maxConnsPerSource {
+		return source, false
+	}
+	c.total++
+	if source.IsValid() {
+		c.sources[source]++
+	}
+	return source, true
+}
+
+// leave counts a connection less that enter has let in.
+func (c *connLimit) leave(source netip.Prefix) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.total--
+	if !source.IsValid() {
+		return
+	}
+	if c.sources[source]--; c.sources[source] == 0 {
+		delete(c.sources, source)
+	}
+}
+
+type limitedListener struct {
+	net.Listener
+	limit *connLimit
+}
+
+func (l *limitedListener) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		source, ok := l.limit.enter(peerAddr(conn.RemoteAddr().String()))
+		if ok {
+			return &limitedConn{Conn: conn, leave: func() { l.limit.leave(source) }}, nil
+		}
+		conn.Close()
+	}
+}
+
+// limitedConn leaves the count when it is closed for the first time.
+type limitedConn struct {
+	net.Conn
+	once  sync.Once
+	leave func()
+}
+
+func (c *limitedConn) Close() error {
+	c.once.Do(c.leave)
+	return c.Conn.Close()
+}

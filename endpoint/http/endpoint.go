@@ -1,0 +1,193 @@
+// Package http is the HTTP endpoint: it issues TURN credentials over the TURN REST API (draft-uberti-behave-turn-rest-00)
+// and as ICE servers, and shows how the process is to Prometheus and to load balancers.
+package http
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mailturn/mailturn/framework/certs"
+	"github.com/mailturn/mailturn/framework/metrics"
+)
+
+// Bounds of one connection. A request and its answer are a few hundred bytes, so that a client which needs longer is one
+// that holds on to the connection.
+const (
+	readTimeout    = 10 * time.Second // of a request, its header included, and of a TLS handshake
+	writeTimeout   = 30 * time.Second // from the end of the header to the end of the answer
+	idleTimeout    = time.Minute      // between two requests
+	maxHeaderBytes = 8 << 10          // to which net/http adds 4 KiB
+	maxStreams     = 32               // of one HTTP/2 connection at a time
+)
+
+// A Process is what the endpoint shows of the rest of the program.
+type Process struct {
+	// Ready reports whether every endpoint has been started and none is asked to stop. It is called concurrently.
+	Ready func() bool
+	// Metrics is what /metrics shows.
+	Metrics prometheus.Gatherer
+}
+
+// An Endpoint serves HTTP clients. Its exported methods are for one goroutine, except those of its Collector.
+type Endpoint struct {
+	logger  *slog.Logger
+	certs   *certs.Store // nil without https://
+	config  Config
+	handler handler
+	server  *http.Server
+
+	listeners []net.Listener // in the order of the configuration
+	serving   sync.WaitGroup
+}
+
+// New prepares an endpoint: it reads the certificates and binds nothing.
+func New(c Config, process Process, logger *slog.Logger) (*Endpoint, error) {
+	e := &Endpoint{logger: logger, config: c}
+	if c.NeedsCertificate() || len(c.TLS) > 0 {
+		store, err := certs.Load(c.TLS, logger)
+		if err != nil {
+			return nil, err
+		}
+		e.certs = store
+	}
+	e.handler = handler{
+		ready:    process.Ready,
+		metrics:  metrics.Handler(process.Metrics, logger),
+		logger:   logger,
+		now:      time.Now,
+		requests: newRequestCounter(),
+	}
+	e.handler.settings.Store(newSettings(c))
+	e.server = &http.Server{
+		Handler:           &e.handler,
+		ReadHeaderTimeout: readTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug), // what strangers do wrong
+	}
+	return e, nil
+}
+
+// Start binds every listening address and serves on all of them until Shutdown. When one cannot be bound, none stays bound.
+func (e *Endpoint) Start(ctx context.Context) error {
+	limit := newConnLimit(&e.handler.settings)
+	for i, addr := range e.config.Listen {
+		socket, err := new(net.ListenConfig).Listen(ctx, "tcp", addr.HostPort())
+		if err != nil {
+			for _, l := range e.listeners {
+				l.Close()
+			}
+			e.listeners = nil
+			return fmt.Errorf("listen on %v%s: %w%s", addr, listenPlace(&e.config, i), listenReason(err), listenHint(err))
+		}
+		e.listeners = append(e.listeners, limit.listener(socket))
+	}
+	for i, l := range e.listeners {
+		e.logger.Info("listening", "listen", e.config.Listen[i].Scheme+"://"+l.Addr().String())
+		if e.config.Listen[i].Scheme == "https" {
+			l = tls.NewListener(l, e.certs.Config("h2", "http/1.1"))
+		}
+		e.serving.Go(func() {
+			if err := e.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				e.logger.Error("listener ended", "err", err)
+			}
+		})
+	}
+	return nil
+}
+
+func listenPlace(c *Config, i int) string {
+	rng := c.ListenRanges[i]
+	if rng.Filename == "" {
+		return ""
+	}
+	return fmt.Sprintf(" (%s:%d)", rng.Filename, rng.Start.Line)
+}
+
+// listenReason is err without the address, which the caller names.
+func listenReason(err error) error {
+	if opErr, ok := errors.AsType[*net.OpError](err); ok {
+		return opErr.Err
+	}
+	return err
+}
+
+func listenHint(err error) string {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return ": another program has this port: stop it, or choose another port"
+	case errors.Is(err, syscall.EACCES):
+		return ": ports below 1024 need root or the capability CAP_NET_BIND_SERVICE"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return ": this machine does not have the address: use one of its own, or 0.0.0.0 for all"
+	default:
+		return ""
+	}
+}
+
+// Addrs returns the addresses that are bound, in the order of Config.Listen.
+func (e *Endpoint) Addrs() []net.Addr {
+	addrs := make([]net.Addr, len(e.listeners))
+	for i, l := range e.listeners {
+		addrs[i] = l.Addr()
+	}
+	return addrs
+}
+
+// NeedsRestart returns the names of the attributes that differ between the running configuration and c and that Reload
+// cannot change.
+func (e *Endpoint) NeedsRestart(c Config) []string {
+	var names []string
+	if !slices.Equal(e.config.Listen, c.Listen) {
+		names = append(names, "listen")
+	}
+	if !slices.Equal(e.config.TLS, c.TLS) {
+		names = append(names, "tls")
+	}
+	return names
+}
+
+// Reload puts another configuration in force for the requests from then on, and reads the certificate files again. It
+// fails, and changes nothing, if NeedsRestart names something, or if a certificate cannot be used.
+func (e *Endpoint) Reload(c Config) error {
+	if names := e.NeedsRestart(c); len(names) > 0 {
+		return fmt.Errorf("a change of %s needs a new start", strings.Join(names, ", "))
+	}
+	if e.certs != nil {
+		if err := e.certs.Reload(); err != nil {
+			return fmt.Errorf("the certificate in use stays: %w", err)
+		}
+	}
+	e.handler.settings.Store(newSettings(c))
+	e.config = c
+	return nil
+}
+
+// Shutdown stops accepting, lets requests that are being answered finish until ctx is done, and then cuts them off. It
+// returns when every goroutine of the endpoint has ended.
+func (e *Endpoint) Shutdown(ctx context.Context) error {
+	err := e.server.Shutdown(ctx)
+	if err != nil {
+		err = errors.Join(fmt.Errorf("close HTTP connections: %w", err), e.server.Close())
+	}
+	e.serving.Wait()
+	return err
+}
+
+// Collector returns the metrics of the endpoint. It is safe for concurrent use.
+func (e *Endpoint) Collector() prometheus.Collector { return e.handler.requests }

@@ -1,0 +1,148 @@
+package http
+
+import (
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/mailturn/mailturn/endpoint/issuer"
+)
+
+// The paths that are served.
+const (
+	turnPath    = "/turn"
+	icePath     = "/ice"
+	metricsPath = "/metrics"
+	healthPath  = "/healthz"
+	readyPath   = "/readyz"
+)
+
+// handler answers requests. It is safe for concurrent use.
+type handler struct {
+	settings atomic.Pointer[settings] // of the configuration in force
+	ready    func() bool
+	metrics  http.Handler
+	requests *requestCounter
+	logger   *slog.Logger
+	now      func() time.Time
+}
+
+// settings are what one configuration makes. They are not changed once they are in force.
+type settings struct {
+	issues         bool
+	turn           issuer.Config
+	keys           apiKeys
+	open           []string
+	metricsFrom    []netip.Prefix
+	proxies        []netip.Prefix
+	origins        []string
+	rate           *rateLimit
+	maxConnections int
+}
+
+func newSettings(c Config) *settings {
+	return &settings{
+		issues: c.Issues(),
+		turn:   c.TURN, keys: newAPIKeys(c.APIKeys), open: c.Open, metricsFrom: c.MetricsFrom, proxies: c.TrustedProxies,
+		origins: c.AllowOrigins, rate: newRateLimit(c.Rate), maxConnections: c.MaxConnections,
+	}
+}
+
+// ServeHTTP implements http.Handler.
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	counted := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+	present := h.settings.Load()
+	// Answers are for the one who asks, and say what type they have.
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if p := checkFraming(w, r); p != nil {
+		p.write(counted)
+	} else {
+		h.route(present, counted, r)
+	}
+	h.requests.count(r.URL.Path, counted.status)
+	h.logger.Debug("request", "client", present.client(r), "method", r.Method, "path", r.URL.Path, "status", counted.status)
+}
+
+// checkFraming refuses requests about whose end a proxy in front could be of another opinion than this server (RFC 9112
+// section 11.2), and closes their connection, so that nothing behind them is taken for a request. No client of this
+// endpoint has need of a body that is not a short form with its length.
+func checkFraming(w http.ResponseWriter, r *http.Request) *problem {
+	if r.ProtoMajor == 1 && r.ProtoMinor == 0 {
+		w.Header().Set("Connection", "close") // net/http ignores a Transfer-Encoding there
+	}
+	switch {
+	case len(r.TransferEncoding) > 0:
+		w.Header().Set("Connection", "close")
+		return &problem{http.StatusLengthRequired, "send a body with Content-Length and without Transfer-Encoding"}
+	case r.ContentLength > maxBody:
+		w.Header().Set("Connection", "close")
+		return tooLarge
+	case r.ContentLength != 0 && r.Method != http.MethodPost:
+		w.Header().Set("Connection", "close")
+		return &problem{http.StatusBadRequest, "a " + http.MethodPost + " alone may have a body"}
+	}
+	return nil
+}
+
+func (h *handler) route(present *settings, w http.ResponseWriter, r *http.Request) {
+	switch path := r.URL.Path; {
+	case present.issues && (path == turnPath || path == icePath):
+		h.serveCredential(present, w, r)
+	case path == metricsPath:
+		switch {
+		case !containsAddr(present.metricsFrom, present.client(r)):
+			(&problem{http.StatusForbidden, "metrics are not for your address: see metrics_from in the configuration"}).write(w)
+		case allowMethods(w, r, http.MethodGet, http.MethodHead):
+			h.metrics.ServeHTTP(w, r)
+		}
+	case path == healthPath:
+		if allowMethods(w, r, http.MethodGet, http.MethodHead) {
+			writeJSON(w, http.StatusOK, "application/json", health{"ok"})
+		}
+	case path == readyPath:
+		switch {
+		case !allowMethods(w, r, http.MethodGet, http.MethodHead):
+		case !h.ready():
+			notReady.write(w)
+		default:
+			writeJSON(w, http.StatusOK, "application/json", health{"ok"})
+		}
+	default:
+		(&problem{http.StatusNotFound, "nothing is served on this path"}).write(w)
+	}
+}
+
+// health is the answer of /healthz and /readyz when all is well.
+type health struct {
+	Status string `json:"status"`
+}
+
+// allowMethods reports whether the request has one of the methods, and else answers it.
+func allowMethods(w http.ResponseWriter, r *http.Request, methods ...string) bool {
+	if slices.Contains(methods, r.Method) {
+		return true
+	}
+	allowed := strings.Join(methods, ", ")
+	w.Header().Set("Allow", allowed)
+	(&problem{http.StatusMethodNotAllowed, "want " + allowed}).write(w)
+	return false
+}
+
+// statusWriter remembers the status.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

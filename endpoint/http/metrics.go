@@ -1,0 +1,25 @@
+package http
+
+import (
+	"slices"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// requestCounter counts answered requests by path and status.
+type requestCounter struct{ *prometheus.CounterVec }
+
+func newRequestCounter() *requestCounter {
+	return &requestCounter{prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "mailturn_http_requests_total", Help: "Requests answered, by path and status code.",
+	}, []string{"path", "code"})}
+}
+
+// count counts one. Paths that are not served are one.
+func (c *requestCounter) count(path string, status int) {
+	if !slices.Contains([]string{turnPath, icePath, metricsPath, healthPath, readyPath}, path) {
+		path = "other"
+	}
+	c.WithLabelValues(path, strconv.Itoa(status)).Inc()
+}

@@ -1,0 +1,37 @@
+package http
+
+import (
+	"encoding/json"
+	"net/http"
+)
+
+// problem is an error response, in the form of RFC 9457. The detail is for the developer of the client.
+type problem struct {
+	status int
+	detail string
+}
+
+var (
+	tooLarge = &problem{http.StatusRequestEntityTooLarge, "a form of this service has a few hundred bytes"}
+	notReady = &problem{http.StatusServiceUnavailable, "the server is starting or stopping"}
+)
+
+// write answers with the problem.
+func (p *problem) write(w http.ResponseWriter) {
+	writeJSON(w, p.status, "application/problem+json", struct {
+		Title  string `json:"title"`
+		Status int    `json:"status"`
+		Detail string `json:"detail"`
+	}{http.StatusText(p.status), p.status, p.detail})
+}
+
+// writeJSON answers with v. A client that has gone is nobody's concern.
+func writeJSON(w http.ResponseWriter, status int, contentType string, v any) {
+	body, err := json.Marshal(v)
+	if err != nil { // v is one of ours
+		panic(err)
+	}
+	w.Header().Set("Content-Type", contentType)
+	w.WriteHeader(status)
+	w.Write(append(body, '\n'))
+}

@@ -1,0 +1,67 @@
+package http
+
+import (
+	"net/http"
+	"net/netip"
+	"strings"
+)
+
+// peerAddr returns the address in HOST:PORT as net has it; IPv4 in its own form on dual-stack sockets too, without zone.
+// It is the zero Addr if there is none.
+func peerAddr(hostPort string) netip.Addr {
+	ap, _ := netip.ParseAddrPort(hostPort)
+	return ap.Addr().Unmap().WithZone("")
+}
+
+// sourceOf is what limits for an address count: the address itself, of which one customer has a /64 in IPv6. It is the zero
+// Prefix for the zero Addr.
+func sourceOf(addr netip.Addr) netip.Prefix {
+	bits := 32
+	if addr.Is6() {
+		bits = 64
+	}
+	source, _ := addr.Prefix(bits) // fails for the zero Addr only
+	return source
+}
+
+// maxForwarded bounds how many proxies in a row are looked through.
+const maxForwarded = 16
+
+// client returns the address from which a request comes: that of the connection or, when that is a trusted proxy's, the
+// last one in X-Forwarded-For that is none, for whatever stands before it the client itself may have written. It is the
+// zero Addr when a trusted proxy does not say for whom it asks.
+func (s *settings) client(r *http.Request) netip.Addr {
+	addr := peerAddr(r.RemoteAddr)
+	if !s.isProxy(addr) {
+		return addr
+	}
+	forwarded := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for range maxForwarded {
+		last := len(forwarded) - 1
+		if last < 0 {
+			break
+		}
+		addr, err := netip.ParseAddr(strings.TrimSpace(forwarded[last]))
+		if err != nil {
+			break
+		}
+		addr = addr.Unmap().WithZone("")
+		if !s.isProxy(addr) {
+			return addr
+		}
+		forwarded = forwarded[:last]
+	}
+	return netip.Addr{}
+}
+
+// isProxy reports whether addr belongs to a trusted proxy.
+func (s *settings) isProxy(addr netip.Addr) bool { return containsAddr(s.proxies, addr) }
+
+func containsAddr(networks []netip.Prefix, addr netip.Addr) bool {
+	for _, network := range networks {
+		if network.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
