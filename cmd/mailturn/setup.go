@@ -151,8 +151,9 @@ func (s *setup) link() hcl.Diagnostics {
 	if len(s.relays) > 0 {
 		first := &s.relays[0]
 		for _, advertised := range s.issuers() {
-			first.ListenAlso(advertised.Port.V)
-			first.ListenAlso(advertised.TLSPort.V)
+			for _, port := range advertised.LocalPorts() {
+				first.ListenAlso(port)
+			}
 		}
 		relay = &issuer.Relay{
 			Name: first.Name, Range: first.Range, Hostname: s.hostname,
@@ -235,9 +236,7 @@ func (s *setup) prepare(now time.Time) (made []string, err error) {
 		}
 	}
 	for _, c := range s.issuers() {
-		if len(c.Secrets.V) == 0 {
-			c.Secrets.V = generated
-		}
+		c.SetSecrets(generated)
 	}
 	return made, nil
 }

@@ -1,6 +1,7 @@
 package http
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"mime"
@@ -74,7 +75,7 @@ func (h *handler) serveCredential(present *settings, w http.ResponseWriter, r *h
 		notReady.write(w)
 		return
 	}
-	relay, now := present.turn, h.now()
+	relay, now := present.turn.For(cmp.Or(q.username, client.String())), h.now()
 	issued := relay.IssueFor(q.username, now)
 	if q.username == "" {
 		issued = relay.IssueTo("", now)

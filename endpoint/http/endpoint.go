@@ -54,6 +54,9 @@ type Endpoint struct {
 
 // New prepares an endpoint: it reads the certificates and binds nothing.
 func New(c Config, process Process, logger *slog.Logger) (*Endpoint, error) {
+	if c.Issues() && !c.TURN.CanIssue() {
+		return nil, errors.New("no secret to issue TURN credentials with")
+	}
 	e := &Endpoint{logger: logger, config: c}
 	if c.NeedsCertificate() || len(c.TLS) > 0 {
 		store, err := certs.Load(c.TLS, logger)

@@ -40,13 +40,10 @@ endpoint "http" "http" {
 		log.Fatal(err)
 	}
 	defer response.Body.Close()
-	var credential struct {
-		TTL  int
-		URIs []string
-	}
+	var credential struct{ URIs []string }
 	if err := json.NewDecoder(response.Body).Decode(&credential); err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(credential.TTL, credential.URIs[0])
-	// Output: 432000 turn:turn.example.org:3478?transport=udp
+	fmt.Println(credential.URIs[0])
+	// Output: turn:turn.example.org:3478?transport=udp
 }

@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"cmp"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -34,17 +35,19 @@ func (e *liveEntries) set(config *Config) {
 
 // Entries implements imapext.Entries.
 func (e *liveEntries) Entries(s imapext.Session) []metadata.Entry {
-	return e.present.Load().issue(s.Account, time.Now())
+	return e.present.Load().issue(s, time.Now())
 }
 
-// issue returns the annotations, with a credential issued to account now. A relay without TLS leaves
-// /shared/vendor/deltachat/turns without a value, and ours all the same: the backend's value could only be one that a user has written there. When TURN
-// is disabled, both entries are the backend's own affair.
-func (e *serverEntries) issue(account string, now time.Time) []metadata.Entry {
+// issue returns the annotations, with a credential issued now to the session's account. A relay without TLS leaves
+// /shared/vendor/deltachat/turns without a value, and ours all the same: the backend's value could only be one that a user has
+// written there. When TURN is disabled, both entries are the backend's own affair.
+func (e *serverEntries) issue(s imapext.Session, now time.Time) []metadata.Entry {
 	if !e.turn.Enable.V {
 		return e.configured
 	}
-	turn, turns := e.turn.Values(e.turn.IssueTo(account, now))
+	// Where the name of the account cannot be seen, its client's address has to do for choosing among several relays.
+	relay := e.turn.For(cmp.Or(s.Account, s.Remote.Addr().String()))
+	turn, turns := relay.Values(relay.IssueTo(s.Account, now))
 	turnsValue := metadata.NIL
 	if turns != "" {
 		turnsValue = metadata.String(turns)

@@ -25,7 +25,7 @@ func newGeneration(config Config, logger *slog.Logger) (*generation, error) {
 	if err != nil {
 		return nil, err
 	}
-	if config.TURN.Enable.V && len(config.TURN.Secrets.V) == 0 {
+	if config.TURN.Enable.V && !config.TURN.CanIssue() {
 		return nil, errors.New("no secret to issue TURN credentials with")
 	}
 	tlsConfig := store.Config("imap") // the ALPN protocol ID; clients without ALPN are accepted

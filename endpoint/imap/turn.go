@@ -37,7 +37,7 @@ func (t *TURN) checkWakeIdle() hcl.Diagnostics {
 func (c *Config) LinkTURN(relay *issuer.Relay) hcl.Diagnostics {
 	t := &c.TURN
 	if !t.Enable.Set {
-		t.Enable.V = relay != nil || t.Server.Set
+		t.Enable.V = relay != nil || t.Server.Set || len(t.Relays) > 0
 	}
 	if !t.Enable.V {
 		return c.unusedTURN()

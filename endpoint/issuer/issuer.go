@@ -21,6 +21,10 @@ type Config struct {
 	TTL       config.Value[time.Duration]
 	PreferTLS config.Value[bool] // both entries carry TLSPort
 
+	// Relays are the relays of the relay blocks. When there are some, an account has one of them, see For, and of the
+	// fields above TTL alone counts.
+	Relays []WeightedRelay
+
 	// Accounts remembers for the relay of this process to whom credentials are issued. The caller puts it here; with nil
 	// nobody is remembered.
 	Accounts *credential.Accounts

@@ -41,11 +41,14 @@ func place(rng hcl.Range) string {
 // the two disagree: clients would be sent to a port on which nobody listens, or with a password that is refused. A
 // diagnostic about what is missing points at block, or at turn_server when that is set.
 func (c *Config) Link(relay *Relay, block hcl.Range) (diags hcl.Diagnostics) {
+	if len(c.Relays) > 0 {
+		return c.linkRelays(relay)
+	}
 	if c.Server.Set {
 		block = c.Server.Range
 	}
 	if relay == nil {
-		c.linkExternal()
+		diags = c.linkExternal()
 	} else {
 		diags = c.linkRelay(relay)
 	}
@@ -58,13 +61,18 @@ func (c *Config) Link(relay *Relay, block hcl.Range) (diags hcl.Diagnostics) {
 }
 
 // linkExternal completes what is told of a relay that is not in this file.
-func (c *Config) linkExternal() {
+func (c *Config) linkExternal() hcl.Diagnostics {
 	if !c.Port.Set {
 		c.Port.V = defaultPort
 	}
 	if !c.TLSPort.Set {
 		c.TLSPort.V = defaultTLSPort
 	}
+	if c.PreferTLS.V && c.TLSPort.V == 0 {
+		return hcl.Diagnostics{config.WithHint(config.Errorf(c.TLSPort.Range, "TLS is preferred and not there",
+			"turns_port is 0, which stands for a relay without TLS."), "name the port, or remove turn_prefer_tls")}
+	}
+	return nil
 }
 
 // linkRelay completes what is told of the relay in this file.
@@ -118,7 +126,7 @@ func (c *Config) checkPorts(relay *Relay, where string) (diags hcl.Diagnostics) 
 			"Clients would be told UDP port %d, and %s listens on %s.", c.Port.V, where, portList("UDP", relay.UDPPorts)),
 			fmt.Sprintf("add udp://0.0.0.0:%d to the addresses of the TURN endpoint, or change turn_port", c.Port.V)))
 	}
-	if c.TLSPort.Set && !slices.Contains(relay.TLSPorts, c.TLSPort.V) {
+	if c.TLSPort.V != 0 && c.TLSPort.Set && !slices.Contains(relay.TLSPorts, c.TLSPort.V) {
 		diags = append(diags, config.WithHint(config.Errorf(c.TLSPort.Range, "Nothing listens on the advertised TLS port",
 			"Clients would be told TLS port %d, and %s listens on %s.", c.TLSPort.V, where, portList("TLS", relay.TLSPorts)),
 			fmt.Sprintf("add tls://0.0.0.0:%d to the addresses of the TURN endpoint, or remove turns_port", c.TLSPort.V)))

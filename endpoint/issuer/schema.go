@@ -31,9 +31,21 @@ type CredentialSchema struct {
 type Schema struct {
 	TurnServer config.Value[string] `hcl:"turn_server" default:"hostname" doc:"Host in the answer: a name, which may have several addresses, or an IPv4 address. An IPv6 address is refused, because clients split the answer at its first colon."`
 	TurnPort   config.Value[int]    `hcl:"turn_port" default:"the TURN endpoint's UDP port, else 3478" doc:"Port of plain TURN, as in /shared/vendor/deltachat/turn."`
-	TurnsPort  config.Value[int]    `hcl:"turns_port" default:"the TURN endpoint's TLS port, else 5349" doc:"Port of TURN over TLS, as in /shared/vendor/deltachat/turns."`
+	TurnsPort  config.Value[int]    `hcl:"turns_port" default:"the TURN endpoint's TLS port, else 5349" doc:"Port of TURN over TLS, as in /shared/vendor/deltachat/turns. 0 for a relay without TLS."`
 	CredentialSchema
 	TurnPreferTLS config.Value[bool] `hcl:"turn_prefer_tls" default:"false" doc:"Put the TLS port into both answers, for networks that let only that port through. The relay must answer plain TURN on it as well."`
+
+	Relays []RelaySchema `hcl:"relay,block" doc:"One of several relays, in the place of turn_server, turn_port, turns_port and turn_secret. Each account is told of one, always the same: by a hash of its name, so that a relay that is added takes its share of the accounts from each of the others, and no account moves between those."`
+}
+
+// RelaySchema is the body of a relay block.
+type RelaySchema struct {
+	config.Block
+	TurnServer config.Value[string]              `hcl:"turn_server" default:"hostname, for the TURN endpoint of this file" doc:"As above, for this relay."`
+	TurnPort   config.Value[int]                 `hcl:"turn_port" default:"3478, or the TURN endpoint's UDP port" doc:"As above."`
+	TurnsPort  config.Value[int]                 `hcl:"turns_port" default:"5349, or the TURN endpoint's TLS port" doc:"As above."`
+	TurnSecret config.Value[[]credential.Secret] `hcl:"turn_secret" secret:"true" doc:"As above. With a secret the block stands for a relay that is not in this file, be it mailturn or another server; without one, for the TURN endpoint of this file."`
+	Weight     config.Value[int]                 `hcl:"weight" default:"1" doc:"Share of the accounts, in proportion to the other weights. 0 for none, before the relay is taken away."`
 }
 
 // Decode checks what can be checked without the TURN endpoint. Link has to be called next. hostname is the default of
@@ -50,10 +62,10 @@ func Decode(s Schema, hostname string) (Config, hcl.Diagnostics) {
 	if c.Port, diag = checkPort("turn_port", s.TurnPort); diag != nil {
 		diags = append(diags, diag)
 	}
-	if c.TLSPort, diag = checkPort("turns_port", s.TurnsPort); diag != nil {
+	if c.TLSPort, diag = checkTLSPort(s.TurnsPort); diag != nil {
 		diags = append(diags, diag)
 	}
-	return c, diags
+	return c, append(diags, c.decodeRelays(s, hostname)...)
 }
 
 // DecodeCredential is Decode for a door that does not say where the relay is. LinkSecrets has to be called next.
@@ -135,6 +147,13 @@ func isHostname(host string) bool {
 		}
 	}
 	return true
+}
+
+func checkTLSPort(v config.Value[int]) (config.Value[uint16], *hcl.Diagnostic) {
+	if v.Set && v.V == 0 {
+		return config.Value[uint16]{Set: true, Range: v.Range}, nil
+	}
+	return checkPort("turns_port", v)
 }
 
 func checkPort(name string, v config.Value[int]) (config.Value[uint16], *hcl.Diagnostic) {

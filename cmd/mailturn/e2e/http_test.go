@@ -53,6 +53,14 @@ endpoint "http" "http" {
 	return s, &http.Client{Transport: transport, Timeout: startLimit}, "https://127.0.0.1:" + strconv.Itoa(port)
 }
 
+// plainClient is a client that shares no connection with other tests.
+func plainClient(t *testing.T) *http.Client {
+	t.Helper()
+	transport := new(http.Transport)
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport, Timeout: startLimit}
+}
+
 // ask sends a GET and returns the status and the body.
 func ask(t *testing.T, client *http.Client, url string) (status int, body string) {
 	t.Helper()

@@ -110,3 +110,20 @@ endpoint "http" "http" {
   turn_server     = "turn.${local.domain}"
   turn_ttl        = "24h"
 }
+
+endpoint "http" "two relays" {
+  listen   = "http://127.0.0.1:8081"
+  api_keys = "a key for the other web client"
+
+  relay {
+    turns_port = 5349
+    weight     = 2
+  }
+  relay {
+    turn_server = "coturn.${local.domain}"
+    turn_port   = 443
+    turns_port  = 0
+    turn_secret = "another correct horse battery"
+    weight      = 3
+  }
+}

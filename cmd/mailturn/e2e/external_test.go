@@ -1,0 +1,137 @@
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+)
+
+const coturnSecret = "a secret of coturn's, of 32 bytes"
+
+// startCoturn runs coturn's server with a shared secret on a port of loopback.
+func startCoturn(t *testing.T, port int) {
+	t.Helper()
+	dir := t.TempDir()
+	cmd := exec.Command(peer(t, "turnserver", "coturn"), "-n", "--listening-ip=127.0.0.1", "--listening-port="+strconv.Itoa(port), "--relay-ip=127.0.0.1",
+		"--use-auth-secret", "--static-auth-secret="+coturnSecret, "--realm=example.org", "--allow-loopback-peers", "--no-tls", "--no-dtls",
+		"--no-cli", "--log-file=stdout", "--pidfile="+filepath.Join(dir, "pid"), "--userdb="+filepath.Join(dir, "db"))
+	var log lines
+	cmd.Stdout, cmd.Stderr = &log, &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	exited := make(chan error, 1)
+	go func() { exited <- cmd.Wait() }()
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		<-exited
+		if t.Failed() {
+			t.Logf("coturn's log:\n%s", &log)
+		}
+	})
+	for deadline := time.Now().Add(startLimit); ; time.Sleep(20 * time.Millisecond) {
+		conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err == nil {
+			conn.Close()
+			return
+		}
+		select {
+		case err := <-exited:
+			exited <- err
+			t.Fatalf("coturn ended: %v\n%s", err, &log)
+		default:
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("coturn does not listen: %v\n%s", err, &log)
+		}
+	}
+}
+
+// TestExternalRelays lets a server without a TURN endpoint issue for two relays that it is not, coturn and another mailturn,
+// over IMAP and over HTTP. Each account has a relay at both doors alike, where its credential works.
+func TestExternalRelays(t *testing.T) {
+	coturn, other, p := freePorts(t).turn, freePorts(t), freePorts(t)
+	startCoturn(t, coturn)
+	start(t, t.TempDir(), "--config", configure(t, other, allowLoopback, ""))
+
+	relays := fmt.Sprintf(`
+  relay {
+    turn_server = "127.0.0.1"
+    turn_port   = %d
+    turns_port  = 0
+    turn_secret = %q
+  }
+  relay {
+    turn_server = "127.0.0.1"
+    turn_port   = %d
+    turns_port  = %d
+    turn_secret = %q
+    weight      = 2
+  }
+`, coturn, coturnSecret, other.turn, other.turns, secret)
+	const users = 100
+	var usersFile bytes.Buffer
+	for i := range users {
+		fmt.Fprintf(&usersFile, "user%d:wonderland\n", i)
+	}
+	dir := t.TempDir()
+	path := filepath.Join(dir, "maddy.conf")
+	text := fmt.Sprintf(`
+hostname = "localhost"
+endpoint "imap" "imap" {
+  listen = ["tls://127.0.0.1:%d", "tcp://127.0.0.1:%d"]
+  embedded {
+    users_file = "users"
+  }
+  %s
+}
+endpoint "http" "http" {
+  listen   = "http://127.0.0.1:%d"
+  api_keys = %q
+  %s
+}
+`, p.imaps, p.imap, relays, p.turn, apiKey, relays)
+	for name, content := range map[string]string{path: text, filepath.Join(dir, "users"): usersFile.String()} {
+		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stateDir := t.TempDir()
+	start(t, stateDir, "--config", path)
+
+	// The ports take part in the choice, so that an account's relay is another one each time.
+	url := "http://127.0.0.1:" + strconv.Itoa(p.turn)
+	client := plainClient(t)
+	of := make(map[string]string) // a user of each relay, by port
+	for i := 0; i < users && len(of) < 2; i++ {
+		user := fmt.Sprintf("user%d", i)
+		of[restCredential(t, client, url, user).port] = user
+	}
+	for name, port := range map[string]int{"coturn": coturn, "mailturn": other.turn} {
+		t.Run(name, func(t *testing.T) {
+			user, ok := of[strconv.Itoa(port)]
+			if !ok {
+				t.Fatalf("none of %d accounts has it", users)
+			}
+			transcript := imapSession(t, p.imaps, filepath.Join(stateDir, "selfsigned.crt"), nil,
+				"a LOGIN "+user+" wonderland", `b GETMETADATA "" /shared/vendor/deltachat/turn`, "c LOGOUT")
+			overIMAP := parseValue(t, metadata(t, transcript, "/shared/vendor/deltachat/turn"))
+			if overIMAP.port != strconv.Itoa(port) {
+				t.Errorf("%s has the relay on port %d over HTTP, and the one on %s over IMAP", user, port, overIMAP.port)
+			}
+			for door, c := range map[string]credential{"HTTP": restCredential(t, client, url, user), "IMAP": overIMAP} {
+				t.Run(door, func(t *testing.T) {
+					t.Parallel()
+					echo, _ := echoPeer(t)
+					uclient(t, c, port, "-e", "127.0.0.1", "-r", strconv.Itoa(echo), "-X", "-n", "5", "-m", "2", "-l", "100").wantAll(t, 10)
+				})
+			}
+		})
+	}
+}

@@ -1,0 +1,160 @@
+package issuer
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"math"
+	"net"
+	"strconv"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/mailturn/mailturn/framework/config"
+	"github.com/mailturn/mailturn/turnsrv/credential"
+)
+
+// A WeightedRelay is one of several relays, with its share of the accounts.
+type WeightedRelay struct {
+	Config           // its TTL and PreferTLS are those that all relays have
+	Weight int       // not negative
+	Range  hcl.Range // of the block's header
+}
+
+// decodeRelays checks what can be checked of the relay blocks without the TURN endpoint.
+func (c *Config) decodeRelays(s Schema, hostname string) (diags hcl.Diagnostics) {
+	if len(s.Relays) == 0 {
+		return nil
+	}
+	for _, single := range []struct {
+		name string
+		set  bool
+		rng  hcl.Range
+	}{
+		{"turn_server", s.TurnServer.Set, s.TurnServer.Range},
+		{"turn_port", s.TurnPort.Set, s.TurnPort.Range},
+		{"turns_port", s.TurnsPort.Set, s.TurnsPort.Range},
+		{"turn_secret", s.TurnSecret.Set, s.TurnSecret.Range},
+	} {
+		if single.set {
+			diags = append(diags, config.WithHint(config.Errorf(single.rng, "Relay is said in two places",
+				"%s is for one relay, and there are relay blocks from %s on.", single.name, place(s.Relays[0].Range)),
+				"move "+single.name+" into the relay block that it is for"))
+		}
+	}
+	total := 0
+	for _, block := range s.Relays {
+		if !block.Weight.Set {
+			block.Weight.V = 1
+		}
+		if block.Weight.V < 0 || block.Weight.V > maxWeight {
+			diags = append(diags, config.Errorf(block.Weight.Range, "Weight is out of range", "weight is %d: want 0 to %d.", block.Weight.V, maxWeight))
+		}
+		total += block.Weight.V
+		relay, relayDiags := Decode(Schema{
+			TurnServer: block.TurnServer, TurnPort: block.TurnPort, TurnsPort: block.TurnsPort, TurnPreferTLS: s.TurnPreferTLS,
+			CredentialSchema: CredentialSchema{TurnSecret: block.TurnSecret},
+		}, hostname)
+		diags = append(diags, relayDiags...)
+		if relay.Secrets.Set && !relay.Server.Set {
+			diags = append(diags, config.WithHint(config.Errorf(block.Range, "Name of the TURN server is missing",
+				"The block has a secret, so that it stands for a relay elsewhere."), `add turn_server = "turn.example.org", or remove turn_secret`))
+		}
+		relay.TTL = c.TTL
+		c.Relays = append(c.Relays, WeightedRelay{relay, block.Weight.V, block.Range})
+	}
+	if total == 0 && !diags.HasErrors() {
+		diags = append(diags, config.Errorf(s.Relays[0].Range, "No relay has a share", "The weights of all relay blocks are 0."))
+	}
+	return diags
+}
+
+// maxWeight keeps the sum of weights and the arithmetic on them exact.
+const maxWeight = 1000
+
+// linkRelays links each relay that has a secret of its own as one that is not in the file, and the others with relay, the
+// file's TURN endpoint.
+func (c *Config) linkRelays(relay *Relay) (diags hcl.Diagnostics) {
+	places := make(map[string]hcl.Range)
+	for i := range c.Relays {
+		r := &c.Relays[i]
+		endpoint := relay
+		if r.Secrets.Set {
+			endpoint = nil
+		}
+		diags = append(diags, r.Link(endpoint, r.Range)...)
+		if first, twice := places[r.identity()]; twice {
+			diags = append(diags, config.Errorf(r.Range, "Relay is there twice",
+				"%s is the relay of the block at %s too.", r.identity(), place(first)))
+		}
+		places[r.identity()] = r.Range
+	}
+	return diags
+}
+
+// LocalPorts returns the ports that clients are told for the TURN endpoint of the same file, as far as the block says
+// them. It is for the time before Link.
+func (c *Config) LocalPorts() (ports []uint16) {
+	if len(c.Relays) == 0 {
+		return []uint16{c.Port.V, c.TLSPort.V}
+	}
+	for _, r := range c.Relays {
+		if !r.Secrets.Set {
+			ports = append(ports, r.Port.V, r.TLSPort.V)
+		}
+	}
+	return ports
+}
+
+// SetSecrets sets the secrets of the TURN endpoint of the same file, which were generated after Link.
+func (c *Config) SetSecrets(secrets []credential.Secret) {
+	if len(c.Secrets.V) == 0 {
+		c.Secrets.V = secrets
+	}
+	for i := range c.Relays {
+		c.Relays[i].SetSecrets(secrets)
+	}
+}
+
+// CanIssue reports whether there is a secret for every relay.
+func (c Config) CanIssue() bool {
+	for _, r := range c.Relays {
+		if !r.CanIssue() {
+			return false
+		}
+	}
+	return len(c.Relays) > 0 || len(c.Secrets.V) > 0
+}
+
+// For returns what is issued to an account: c itself or, with several relays, that of one of them.
+//
+// The choice is by weighted rendezvous hashing: each relay has a score for the account, from a hash of the two, and the
+// highest wins. It depends on no state, so that it is the same at every door, on every server and after each start; and
+// when a relay comes, goes or changes its weight, only the accounts move that it wins or loses.
+func (c Config) For(account string) Config {
+	if len(c.Relays) == 0 {
+		return c
+	}
+	best, highest := 0, math.Inf(-1)
+	for i, r := range c.Relays {
+		if score := r.score(account); score > highest {
+			best, highest = i, score
+		}
+	}
+	relay := c.Relays[best].Config
+	relay.Accounts = c.Accounts
+	return relay
+}
+
+// score is the relay's for an account: the weight over an exponentially distributed variable, for the chance to have the
+// highest one of all to be in proportion to the weight.
+func (r WeightedRelay) score(account string) float64 {
+	hash := sha256.Sum256([]byte(r.identity() + "\n" + strings.ToLower(account)))
+	uniform := (float64(binary.BigEndian.Uint64(hash[:])>>11) + 0.5) / (1 << 53) // between 0 and 1, and neither of them
+	return -float64(r.Weight) / math.Log(uniform)
+}
+
+// identity tells relays apart, in the choice for an account too: a relay may change its secret and keep its accounts.
+func (r WeightedRelay) identity() string {
+	return net.JoinHostPort(strings.ToLower(r.Server.V), strconv.Itoa(int(r.Port.V)))
+}
