@@ -1,0 +1,339 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/livekit/protocol/auth"
+)
+
+const (
+	turnSecret = "a secret that LiveKit and mailturn share"
+	apiKey     = "test"
+	apiSecret  = "a secret of LiveKit's API, of 32 bytes and more"
+
+	startLimit = time.Minute
+	callLimit  = 2 * time.Minute
+	// frames of video that have to arrive.
+	frames = 30
+)
+
+// dir holds the two servers that TestMain builds.
+var dir string
+
+func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
+
+func buildAndRun(m *testing.M) int {
+	var err error
+	if dir, err = os.MkdirTemp("", "mailturn-livekit"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	for name, source := range map[string]string{"livekit": ".", "mailturn": "../.."} {
+		build := exec.Command("go", "build", "-o", filepath.Join(dir, name), ".")
+		build.Dir = source
+		if out, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "build %s: %v\n%s", name, err, out)
+			return 1
+		}
+	}
+	return m.Run()
+}
+
+// peer returns the path of a program of somebody else.
+func peer(t *testing.T, program, debianPackage string) string {
+	t.Helper()
+	path, err := exec.LookPath(program)
+	if err == nil {
+		return path
+	}
+	if os.Getenv("MAILTURN_E2E") != "" {
+		t.Fatalf("%s is not installed: apt-get install %s", program, debianPackage)
+	}
+	t.Skipf("%s is not installed: apt-get install %s", program, debianPackage)
+	return ""
+}
+
+// output is what a process writes. It is safe for concurrent use.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+// start runs a program until the test ends, with the processes that it starts.
+func start(t *testing.T, program string, args ...string) *output {
+	t.Helper()
+	log := new(output)
+	cmd := exec.Command(program, args...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.WaitDelay = 5 * time.Second
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		cmd.Wait()
+		if t.Failed() {
+			t.Logf("%s wrote:\n%s", filepath.Base(program), log)
+		}
+	})
+	return log
+}
+
+// waitUntilServing waits until an HTTP server says 200.
+func waitUntilServing(t *testing.T, url string) {
+	t.Helper()
+	for deadline := time.Now().Add(startLimit); ; time.Sleep(50 * time.Millisecond) {
+		response, err := http.Get(url)
+		if err == nil {
+			response.Body.Close()
+			if response.StatusCode == http.StatusOK {
+				return
+			}
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s does not serve: %v, %v", url, response, err)
+		}
+	}
+}
+
+// freePorts asks the system for ports of loopback that are free for TCP and UDP. Nothing reserves them.
+func freePorts(t *testing.T, n int) (ports []int) {
+	t.Helper()
+	for len(ports) < n {
+		tcp, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tcp.Close()
+		port := tcp.Addr().(*net.TCPAddr).Port
+		if udp, err := net.ListenPacket("udp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			defer udp.Close()
+			ports = append(ports, port)
+		}
+	}
+	return ports
+}
+
+// write makes a file of the test.
+func write(t *testing.T, name, text string) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// selected is what the page says of the way that one connection takes.
+type selected struct {
+	Type     string `json:"type"`     // of the local candidate
+	Protocol string `json:"protocol"` // towards the relay
+	Sent     uint64 `json:"sent"`
+	Received uint64 `json:"received"`
+}
+
+// report is what page.js says at the end.
+type report struct {
+	Error         string     `json:"error"`
+	FramesDecoded int        `json:"framesDecoded"`
+	Connections   []selected `json:"connections"` // of both participants
+}
+
+// TestRelayedRoom lets two participants of a LiveKit room see each other through the relay alone, under the credentials that
+// LiveKit mints for rtc.turn_servers with mailturn's secret.
+func TestRelayedRoom(t *testing.T) {
+	chromium := peer(t, "chromium", "chromium")
+	if direct := "/usr/lib/chromium/chromium"; isFile(direct) { // Debian's is a script, which needs a desktop's settings
+		chromium = direct
+	}
+	client := "page/node_modules/livekit-client/dist/livekit-client.umd.js"
+	if !isFile(client) {
+		if os.Getenv("MAILTURN_E2E") != "" {
+			t.Fatalf("%s is not there: npm ci --prefix page", client)
+		}
+		t.Skipf("%s is not there: npm ci --prefix page", client)
+	}
+	for _, protocol := range []string{"udp", "tcp"} {
+		t.Run(protocol, func(t *testing.T) {
+			ports := freePorts(t, 4)
+			turnPort, httpPort, livekitPort, mediaPort := ports[0], ports[1], ports[2], ports[3]
+			mailturn := start(t, filepath.Join(dir, "mailturn"), "run", "--state-dir", t.TempDir(), "--config", write(t, "maddy.conf", fmt.Sprintf(`
+log {
+  level = "debug"
+}
+endpoint "turn" "turn" {
+  listen   = ["udp://127.0.0.1:%d", "tcp://127.0.0.1:%d"]
+  realm    = "example.org"
+  secret   = %q
+  relay_ip = "127.0.0.1"
+  peers {
+    allow = ["127.0.0.0/8"]
+  }
+}
+endpoint "http" "http" {
+  listen = "http://127.0.0.1:%d"
+}
+`, turnPort, turnPort, turnSecret, httpPort)))
+			waitUntilServing(t, fmt.Sprintf("http://127.0.0.1:%d/readyz", httpPort))
+			start(t, filepath.Join(dir, "livekit"), write(t, "livekit.yaml", fmt.Sprintf(`
+port: %d
+bind_addresses: [127.0.0.1]
+keys:
+  %s: %s
+rtc:
+  udp_port: %d
+  tcp_port: 0
+  use_external_ip: false
+  node_ip: 127.0.0.1
+  enable_loopback_candidate: true
+  turn_servers:
+    - host: 127.0.0.1
+      port: %d
+      protocol: %s
+      secret: %s
+`, livekitPort, apiKey, apiSecret, mediaPort, turnPort, protocol, turnSecret)))
+			waitUntilServing(t, fmt.Sprintf("http://127.0.0.1:%d/", livekitPort))
+
+			got := meet(t, chromium, fmt.Sprintf("ws://127.0.0.1:%d", livekitPort))
+			if len(got.Connections) < 2 {
+				t.Errorf("%d connections, want one of each participant", len(got.Connections))
+			}
+			var sent, received uint64
+			for _, c := range got.Connections {
+				if c.Type != "relay" || c.Protocol != protocol {
+					t.Errorf("a connection goes over a candidate of type %q and protocol %q, want a relay over %s", c.Type, c.Protocol, protocol)
+				}
+				sent, received = sent+c.Sent, received+c.Received
+			}
+			if got.FramesDecoded < frames {
+				t.Errorf("%d frames arrived, want %d", got.FramesDecoded, frames)
+			}
+			toPeer, toClient := relayed(t, httpPort, "to_peer"), relayed(t, httpPort, "to_client")
+			t.Logf("%d frames; sent %d and received %d bytes; mailturn relayed %d and %d", got.FramesDecoded, sent, received, toPeer, toClient)
+			const tenths = 9 // a busy machine loses packets between the browser and the relay
+			if toPeer < sent*tenths/10 || toClient < received*tenths/10 || received == 0 {
+				t.Errorf("mailturn relayed %d and %d bytes, and the browser sent %d and received %d", toPeer, toClient, sent, received)
+			}
+			if !regexp.MustCompile(`allocation\.username=\d+:PA_\w+`).MatchString(mailturn.String()) {
+				t.Error("no allocation of a participant's name in the log")
+			}
+		})
+	}
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
+}
+
+// token lets a participant join the room.
+func token(t *testing.T, identity string) string {
+	t.Helper()
+	text, err := auth.NewAccessToken(apiKey, apiSecret).SetIdentity(identity).SetValidFor(time.Hour).
+		SetVideoGrant(&auth.VideoGrant{RoomJoin: true, Room: "room"}).ToJWT()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// meet opens the page in a browser, lets both participants join, and returns its report.
+func meet(t *testing.T, chromium, url string) report {
+	t.Helper()
+	reports := make(chan report, 1)
+	mux := http.NewServeMux()
+	mux.Handle("GET /", http.FileServer(http.Dir("page")))
+	mux.HandleFunc("GET /settings", func(w http.ResponseWriter, _ *http.Request) {
+		json.NewEncoder(w).Encode(map[string]any{"url": url, "tokens": []string{token(t, "alice"), token(t, "bob")}, "frames": frames})
+	})
+	mux.HandleFunc("POST /report", func(_ http.ResponseWriter, r *http.Request) {
+		var got report
+		if err := json.NewDecoder(r.Body).Decode(&got); err != nil {
+			got.Error = err.Error()
+		}
+		reports <- got
+	})
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: mux}
+	go server.Serve(listener)
+	defer server.Close()
+
+	home := t.TempDir()
+	start(t, chromium, "--headless", "--disable-gpu", "--no-first-run", "--user-data-dir="+home,
+		"--no-sandbox", "--disable-dev-shm-usage", // for root, and in containers
+		"--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--autoplay-policy=no-user-gesture-required",
+		"--allow-loopback-in-peer-connection", // which is where both servers are
+		"--disable-background-networking", "--disable-component-update", "--disable-default-apps", "--disable-sync",
+		"--enable-logging=stderr", "http://"+listener.Addr().String()+"/")
+	ctx, cancel := context.WithTimeout(t.Context(), callLimit)
+	defer cancel()
+	select {
+	case got := <-reports:
+		if got.Error != "" {
+			t.Fatalf("the page says: %s", got.Error)
+		}
+		return got
+	case <-ctx.Done():
+		t.Fatalf("no report from the page in %v", callLimit)
+		return report{}
+	}
+}
+
+// relayed returns mailturn's count of bytes in a direction.
+func relayed(t *testing.T, port int, direction string) uint64 {
+	t.Helper()
+	response, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/metrics", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	prefix := fmt.Sprintf(`mailturn_turn_relayed_bytes_total{direction=%q,endpoint="turn"} `, direction)
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(line), prefix); ok {
+			n, err := strconv.ParseFloat(value, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return uint64(n)
+		}
+	}
+	t.Fatalf("no %sin the metrics:\n%s", prefix, text)
+	return 0
+}
