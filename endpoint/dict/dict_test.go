@@ -206,6 +206,24 @@ func TestNext(t *testing.T) {
 	}
 }
 
+// TestUserHasOneOfSeveralRelays wants each user to be told of the relay that issuer.Config.For chooses.
+func TestUserHasOneOfSeveralRelays(t *testing.T) {
+	c := testConfig(t)
+	single := c.TURN
+	for i := range 3 {
+		relay := single
+		relay.Server.V = fmt.Sprintf("turn%d.example.org", i)
+		c.TURN.Relays = append(c.TURN.Relays, issuer.WeightedRelay{Config: relay, Weight: 1})
+	}
+	start(t, c)
+	client := dial(t, c.Socket.Path, hello)
+	for i := range 20 {
+		user := fmt.Sprintf("user%d@example.org", i)
+		client.send("L" + server + "vendor/deltachat/turn\t" + user)
+		client.want("O" + c.TURN.For(user).Server.V + ":3478:")
+	}
+}
+
 func TestNextDown(t *testing.T) {
 	c := testConfig(t)
 	c.Next = c.Socket.Path + ".next"

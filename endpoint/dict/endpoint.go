@@ -41,7 +41,7 @@ func New(config Config, logger *slog.Logger) (*Endpoint, error) {
 }
 
 func check(config Config) error {
-	if len(config.TURN.Secrets.V) == 0 {
+	if !config.TURN.CanIssue() {
 		return errors.New("no secret to issue TURN credentials with")
 	}
 	return nil
@@ -103,10 +103,10 @@ func (e *Endpoint) leave(s *session) {
 	delete(e.sessions, s)
 }
 
-// entries are the annotations that are ours, with a credential issued now.
-func (e *Endpoint) entries() []dictproto.Entry {
-	config := e.present.Load()
-	turn, turns := config.TURN.Values(config.TURN.Issue(time.Now()))
+// entries are the annotations that are ours, with a credential issued to user now.
+func (e *Endpoint) entries(user string) []dictproto.Entry {
+	relay := e.present.Load().TURN.For(user)
+	turn, turns := relay.Values(relay.IssueTo(user, time.Now()))
 	return []dictproto.Entry{{Name: turnEntry, Value: turn}, {Name: turnsEntry, Value: turns}}
 }
 

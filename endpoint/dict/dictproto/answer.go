@@ -54,7 +54,7 @@ func (a *Answer) row(line string) (reply []byte) {
 		reply = a.append(reply, a.rows[0].line)
 		a.rows = a.rows[1:]
 	}
-	if _, ours := a.session.find(key); ours {
+	if _, ours := a.session.find(key, a.session.user); ours {
 		return reply
 	}
 	return a.append(reply, line+"\n")

@@ -17,7 +17,7 @@ const (
 )
 
 func newSession(hasNext bool) *Session {
-	return &Session{HasNext: hasNext, Entries: func() []Entry {
+	return &Session{HasNext: hasNext, Entries: func(string) []Entry {
 		return []Entry{{"vendor/deltachat/turn", turn}, {"vendor/deltachat/turns", turns}}
 	}}
 }
@@ -152,9 +152,28 @@ func TestWithoutNext(t *testing.T) {
 
 func TestNoTLS(t *testing.T) {
 	s := newSession(true)
-	s.Entries = func() []Entry { return []Entry{{"vendor/deltachat/turn", turn}, {"vendor/deltachat/turns", ""}} }
+	s.Entries = func(string) []Entry { return []Entry{{"vendor/deltachat/turn", turn}, {"vendor/deltachat/turns", ""}} }
 	if a := say(t, s, "L"+server+"vendor/deltachat/turns\talice"); string(a.Reply) != "N\n" || len(a.Forward) > 0 {
 		t.Errorf("got %q, forwards %q: a value there could only be one that a user has set", a.Reply, a.Forward)
+	}
+}
+
+// TestUser wants entries to be those of the user that a request names, or else of the hello's.
+func TestUser(t *testing.T) {
+	const path = "shared/54824d17954b016bac1c000083ecc375/vendor/vendor.dovecot/pvt/server/"
+	s := &Session{Entries: func(user string) []Entry { return []Entry{{"vendor/deltachat/turn", "of " + user}} }}
+	for _, tt := range []struct{ line, want string }{
+		{"H3\t2\t0\tcarol\tmetadata", ""},
+		{"L" + path + "vendor/deltachat/turn\talice", "Oof alice\n"},
+		{"L" + path + "vendor/deltachat/turn\t", "Oof carol\n"},
+		{"L" + path + "vendor/deltachat/turn", "Oof carol\n"},
+		{"I1\t0\t" + path + "\tbob", "O" + path + "vendor/deltachat/turn\tof bob\n\n"},
+		{"I1\t0\t" + path, "O" + path + "vendor/deltachat/turn\tof carol\n\n"},
+	} {
+		action, err := s.Next(tt.line)
+		if err != nil || string(action.Reply) != tt.want {
+			t.Errorf("%q: got %q, %v, want %q", tt.line, action.Reply, err, tt.want)
+		}
 	}
 }
 
@@ -349,7 +368,7 @@ func FuzzSession(f *testing.F) {
 				t.Fatalf("%q goes to a next server that there is not", line)
 			}
 			if len(a.Forward) > 0 && strings.ContainsRune("SUAP", rune(a.Forward[0])) {
-				if _, ours := s.find(split(string(a.Forward[1 : len(a.Forward)-1]))[1]); ours {
+				if _, ours := s.find(split(string(a.Forward[1 : len(a.Forward)-1]))[1], ""); ours {
 					t.Fatalf("%q goes to the next server", a.Forward)
 				}
 			}

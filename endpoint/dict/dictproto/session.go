@@ -51,12 +51,14 @@ type Entry struct {
 
 // A Session is the state of one client. Its methods are for one goroutine.
 type Session struct {
-	// Entries returns what is ours, sorted by name. It is called for each request that asks for some of it.
-	Entries func() []Entry
+	// Entries returns what is ours for a user, who may be empty, sorted by name. It is called for each request that asks for
+	// some of it.
+	Entries func(user string) []Entry
 	// HasNext says that there is a next server for all other keys. Without one they have no values and take none.
 	HasNext bool
 
 	hello        bool
+	user         string // of the hello; may be empty
 	transactions map[uint32]*transaction
 }
 
@@ -129,8 +131,16 @@ func (s *Session) begin(command byte, fields []string) error {
 	if fields[0] != "3" && fields[0] != "4" {
 		return fmt.Errorf("%w: got %.20q", ErrVersion, fields[0])
 	}
-	s.hello = true
+	s.hello, s.user = true, fields[3]
 	return nil
+}
+
+// userIn returns the user that a request names in field i, or else the one of the hello.
+func (s *Session) userIn(fields []string, i int) string {
+	if i < len(fields) && fields[i] != "" {
+		return fields[i]
+	}
+	return s.user
 }
 
 // serverEntry returns what of a key is the name of a server annotation.
@@ -140,13 +150,13 @@ func serverEntry(key string) (guid, name string, ok bool) {
 	return guid, name, shared && found && guid != "" && !strings.Contains(guid, "/")
 }
 
-// find returns our entry for a key.
-func (s *Session) find(key string) (Entry, bool) {
+// find returns our entry for a key, as the user sees it.
+func (s *Session) find(key, user string) (Entry, bool) {
 	_, name, ok := serverEntry(key)
 	if !ok {
 		return Entry{}, false
 	}
-	entries := s.Entries()
+	entries := s.Entries(user)
 	i := slices.IndexFunc(entries, func(e Entry) bool { return e.Name == name })
 	if i < 0 {
 		return Entry{}, false
@@ -156,7 +166,7 @@ func (s *Session) find(key string) (Entry, bool) {
 
 // lookup takes L: key, user.
 func (s *Session) lookup(line string, fields []string) Action {
-	entry, ours := s.find(fields[0])
+	entry, ours := s.find(fields[0], s.userIn(fields, 1))
 	switch {
 	case ours && entry.Value != "":
 		return Action{Reply: []byte("O" + Escape(entry.Value) + "\n")}
@@ -187,7 +197,7 @@ func (s *Session) iterate(line string, fields []string) (Action, error) {
 	if err != nil {
 		return Action{}, fmt.Errorf("iterate: maximum of rows %.20q is no number", fields[1])
 	}
-	answer := &Answer{session: s, iterate: true, maximum: maximum, rows: s.rows(fields[2], flags)}
+	answer := &Answer{session: s, iterate: true, maximum: maximum, rows: s.rows(fields[2], s.userIn(fields, 3), flags)}
 	if s.HasNext {
 		return s.ask(line, answer), nil
 	}
@@ -199,12 +209,12 @@ func (s *Session) iterate(line string, fields []string) (Action, error) {
 type row struct{ key, line string }
 
 // rows returns what of ours lies below path, sorted by key.
-func (s *Session) rows(path string, flags uint64) (rows []row) {
+func (s *Session) rows(path, user string, flags uint64) (rows []row) {
 	guid, _, _ := strings.Cut(strings.TrimPrefix(path, "shared/"), "/")
 	if !strings.HasPrefix(path, "shared/") || guid == "" {
 		return nil
 	}
-	for _, entry := range s.Entries() {
+	for _, entry := range s.Entries(user) {
 		key := "shared/" + guid + serverPrefix + entry.Name
 		below, ok := strings.CutPrefix(key, path)
 		switch {
@@ -245,7 +255,7 @@ func (s *Session) transact(command byte, id uint32, line string, fields []string
 		if len(fields) < 2 {
 			return Action{}, fmt.Errorf("%c: key is missing", command)
 		}
-		if _, ours := s.find(fields[1]); ours {
+		if _, ours := s.find(fields[1], s.user); ours {
 			t.failure = errOurs
 		} else if !s.HasNext {
 			t.failure = errNoNext
