@@ -22,7 +22,7 @@ func (f *front) authenticate(r *request, a *allocation, now time.Time) (grant cr
 		if !f.mayAnswer(r, now) {
 			return grant, nil, false
 		}
-		return grant, f.challenge(&r.origin, stun.CodeUnauthenticated, now), false
+		return grant, f.challenge(r, stun.CodeUnauthenticated, now), false
 	}
 	if r.username == nil || r.realm == nil || r.nonce == nil {
 		if !f.mayAnswer(r, now) {
@@ -37,7 +37,7 @@ func (f *front) authenticate(r *request, a *allocation, now time.Time) (grant cr
 				return grant, nil, false
 			}
 		}
-		return grant, f.challenge(&r.origin, stun.CodeStaleNonce, now), false
+		return grant, f.challenge(r, stun.CodeStaleNonce, now), false
 	}
 	grant, key := f.verify(r, a)
 	if key == nil && !f.server.guesses.mayRefuse(r, now) {
@@ -53,7 +53,7 @@ func (f *front) authenticate(r *request, a *allocation, now time.Time) (grant cr
 			r.origin.username, r.origin.subject = string(r.username), grant.Subject
 			f.emitRefused(&r.origin, stun.CodeUnauthenticated, reason, now)
 		}
-		return grant, f.challenge(&r.origin, stun.CodeUnauthenticated, now), false
+		return grant, f.challenge(r, stun.CodeUnauthenticated, now), false
 	}
 	r.origin.key, r.origin.username, r.origin.subject = key, string(r.username), grant.Subject
 	return grant, nil, true
@@ -61,7 +61,7 @@ func (f *front) authenticate(r *request, a *allocation, now time.Time) (grant cr
 
 // verify returns the key that r was signed with, or nil if there is none. The credential may have expired.
 func (f *front) verify(r *request, a *allocation) (credential.Grant, []byte) {
-	if len(r.username) > maxUsernameLen || string(r.realm) != f.server.config.Realm {
+	if len(r.username) > maxUsernameLen || !f.server.isRealm(r.realm) {
 		return credential.Grant{}, nil
 	}
 	// An allocation goes on with the credential that it began with, even when its secret was rotated away or its time is
@@ -73,7 +73,7 @@ func (f *front) verify(r *request, a *allocation) (credential.Grant, []byte) {
 		}
 		return grant, a.key
 	}
-	grant, ok := f.server.config.Authenticator.Lookup(string(r.username), f.server.config.Realm)
+	grant, ok := f.server.config.Authenticator.Lookup(string(r.username), string(r.realm))
 	if !ok {
 		// As much work as for a known name, so that the time of the answer does not tell which names there are.
 		r.message.VerifyIntegrity(f.server.decoy[:])

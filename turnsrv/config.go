@@ -2,6 +2,7 @@ package turnsrv
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -36,6 +37,11 @@ type Config struct {
 	// Realm is sent to clients and part of every key, RFC 8489 section 9.2. At most 127 bytes. A realm of at most 20
 	// bytes keeps the answer to the smallest request at 72 bytes.
 	Realm string
+	// Realms are further realms, by the names under which their clients call the server, in lower case: the server name of
+	// TLS (RFC 6066 section 3), or the host in ORIGIN. A client is told of one realm before anybody knows who it is, and
+	// signs with that. One that comes over UDP without an ORIGIN, as browsers do, is told of Realm, so that the
+	// Authenticator should know users of any realm in that one, as credential.Verifier does.
+	Realms map[string]string
 	// Authenticator says who may use the server.
 	Authenticator Authenticator
 	// Relay opens relayed transport addresses, and says which peers they may reach. The server closes the addresses that
@@ -101,12 +107,17 @@ func (c Config) withDefaults() (Config, error) {
 	switch {
 	case c.Realm == "":
 		return c, errors.New("realm is empty")
-	case len(c.Realm) > 127:
+	case len(c.Realm) > maxRealmLen:
 		return c, errors.New("realm is longer than 127 bytes")
 	case c.Authenticator == nil:
 		return c, errors.New("no authenticator")
 	case c.Relay == nil:
 		return c, errors.New("no relay")
+	}
+	for name, realm := range c.Realms {
+		if realm == "" || len(realm) > maxRealmLen {
+			return c, fmt.Errorf("realm of %q is empty or longer than 127 bytes", name)
+		}
 	}
 	setDefault(&c.Lifetime, DefaultLifetime)
 	setDefault(&c.MaxLifetime, DefaultMaxLifetime)

@@ -202,9 +202,11 @@ func TestT24WholeAllocation(t *testing.T) {
 func inDualBubble(t *testing.T, f func(b *bubble)) {
 	inBubble(t, func(config *Config) {
 		config.NonceLifetime, config.MaxLifetime = 48*time.Hour, 24*time.Hour
-		config.Authenticator = credential.Verifier{Users: credential.Users{
-			"alice": credential.NewSecret(credential.LongTermKey("alice", testRealm, "wonderland")),
-		}}
+		var users credential.Users
+		if err := users.Add("alice", testRealm, "wonderland"); err != nil {
+			t.Fatal(err)
+		}
+		config.Authenticator = credential.Verifier{Users: users}
 		config.Relay = testRelay(t, relay.Config{Listen: newMemNet().listen, Addresses: []relay.Address{address4, address6}})
 	}, f)
 }

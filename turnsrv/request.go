@@ -42,6 +42,7 @@ type request struct {
 	evenPort               []byte
 	reservationToken       []byte
 	dontFragment           []byte
+	webOrigins             [][]byte
 	peers                  []netip.AddrPort
 	malformedPeer          bool
 	unknown                []stun.AttrType
@@ -53,9 +54,10 @@ func (r *request) read(m stun.Message, from client) {
 		origin: origin{
 			client: from, method: m.Method, id: m.TransactionID, fingerprint: m.HasFingerprint, size: m.Len(),
 		},
-		message: m,
-		peers:   r.peers[:0],
-		unknown: r.unknown[:0],
+		message:    m,
+		peers:      r.peers[:0],
+		unknown:    r.unknown[:0],
+		webOrigins: r.webOrigins[:0],
 	}
 	for typ, value := range m.Attributes() {
 		switch typ {
@@ -87,6 +89,10 @@ func (r *request) read(m stun.Message, from client) {
 			first(&r.reservationToken, value)
 		case stun.AttrDontFragment:
 			first(&r.dontFragment, value)
+		case stun.AttrOrigin:
+			if len(r.webOrigins) < maxOrigins {
+				r.webOrigins = append(r.webOrigins, value)
+			}
 		case stun.AttrXORPeerAddress:
 			peer, err := stun.ParseXORAddress(value, m.TransactionID)
 			if err != nil {

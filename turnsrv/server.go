@@ -122,7 +122,8 @@ func (s *Server) servePacket(conn net.PacketConn, l *datagramLink) error {
 // ServeStream serves the clients of a TCP listener, or of one made by tls.NewListener, until Close, or until the listener
 // is closed. The connections of any other listener that have the method HandshakeContext of tls.Conn are taken for TLS
 // too, unless they have a method Encrypted() bool that says otherwise after the handshake, and are asked for their addresses
-// again then. It owns listener and closes it. It returns ErrServerClosed after Close.
+// again then. Their ConnectionState, if they have that method, names the server for Config.Realms. It owns listener and closes
+// it. It returns ErrServerClosed after Close.
 func (s *Server) ServeStream(listener net.Listener) error {
 	l := newStreamLink(s.config.MaxStreams, &s.counters)
 	f := newFront(s, l)

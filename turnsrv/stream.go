@@ -3,9 +3,11 @@ package turnsrv
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,12 +30,14 @@ const (
 	keepBuffer = 4 << 10
 )
 
-// stream is one TCP or TLS connection of a client, or a DTLS association, which keeps its messages apart by itself. The goroutine that serves it reads, a second one writes.
+// stream is one TCP or TLS connection of a client, or a DTLS association, which keeps its messages apart by itself. The
+// goroutine that serves it reads, a second one writes.
 type stream struct {
-	link  *streamLink
-	conn  net.Conn
-	tuple FiveTuple
-	has   atomic.Bool // an allocation
+	link       *streamLink
+	conn       net.Conn
+	tuple      FiveTuple
+	serverName string      // of TLS, in lower case; written before the first frame is delivered
+	has        atomic.Bool // an allocation
 
 	mu    sync.Mutex // guards what follows
 	queue []byte     // waiting to be written
@@ -89,6 +93,9 @@ func (s *stream) handshake() error {
 	s.tuple.Client, s.tuple.Server = addrPortOf(s.conn.RemoteAddr()), addrPortOf(s.conn.LocalAddr())
 	if either, ok := s.conn.(interface{ Encrypted() bool }); !ok || either.Encrypted() {
 		s.tuple.Transport = TLS
+		if encrypted, ok := s.conn.(interface{ ConnectionState() tls.ConnectionState }); ok {
+			s.serverName = strings.ToLower(encrypted.ConnectionState().ServerName)
+		}
 	}
 	return nil
 }

@@ -159,7 +159,7 @@ func (c *Config) decodeDefaultFamily(v config.Value[string]) hcl.Diagnostics {
 	return nil
 }
 
-func (c *Config) checkRealm(v config.Value[string]) hcl.Diagnostics {
+func checkRealm(v config.Value[string]) hcl.Diagnostics {
 	rng := v.Range
 	switch {
 	case v.V == "":

@@ -31,10 +31,11 @@ type Schema struct {
 	Listen       config.Value[[]listen.Addr]       `hcl:"listen" default:"udp and tcp on 3478, tls and dtls on 5349 when there is a certificate, and the port that an IMAP endpoint advertises" doc:"Listening addresses: udp://HOST:PORT, dtls://HOST:PORT, tcp://HOST:PORT or tls://HOST:PORT. udp:// and dtls:// with the same address share one socket, and so do tcp:// and tls://."`
 	Proxies      config.Value[[]netip.Prefix]      `hcl:"proxy_protocol" doc:"Networks of proxies whose TCP connections (plain or TLS) begin with a header of the PROXY protocol, version 1 or 2. The address in it is the client's, for quotas, limits and XOR-MAPPED-ADDRESS; a connection from there without one is closed. From anywhere else no header is accepted."`
 	TLS          []config.TLS                      `hcl:"tls,block" doc:"Certificates. With several, the client's server name chooses; the first is for clients that name none. Without one: the certificate of the top level, else a self-signed one where tls:// or dtls:// is listened on."`
-	Realm        config.Value[string]              `hcl:"realm" default:"hostname" doc:"Realm of the long-term credentials (RFC 8489 section 9.2)."`
+	Realm        config.Value[string]              `hcl:"realm" default:"hostname" doc:"Realm of the long-term credentials (RFC 8489 section 9.2). Issued credentials are good in it and in each user_realm."`
 	Secret       config.Value[[]credential.Secret] `hcl:"secret" secret:"true" default:"generated, kept in state_dir" doc:"Shared secret from which passwords are computed: a string, file(PATH), env(NAME), or a list of them. The first one issues, all are accepted."`
 	Users        config.Value[map[string]string]   `hcl:"users" secret:"true" doc:"Static users besides those with issued credentials, name = password. The password is plain text, or ha1: and the key in hexadecimal digits: MD5(NAME:REALM:PASSWORD), as turnadmin -k prints it."`
 	UsersFile    config.Value[string]              `hcl:"users_file" type:"file" doc:"The same in a file, one NAME:PASSWORD or NAME:ha1:KEY a line. It is read again at a reload."`
+	UserRealms   []UserRealmSchema                 `hcl:"user_realm,block" doc:"Static users of another realm than the endpoint's. A client is told of the other realm when it calls the server by one of its names: the server name of TLS, or the host in the ORIGIN attribute, which turnutils_uclient -o sends and coturn heeds. Every other client is told of the endpoint's realm, as all are that come over UDP from a browser: nobody knows who it is yet. Users whose password is known are let in under either realm, so that this needs no care; those with ha1: keys only under their own."`
 	RelayIP      config.Value[[]netip.Addr]        `hcl:"relay_ip" default:"the address listened on, else the one that routes to the internet" doc:"Public IP address of the relay, as peers see it; a list may hold one IPv4 and one IPv6 address."`
 	RelayBind    config.Value[[]netip.Addr]        `hcl:"relay_bind" default:"relay_ip when it is an address of this machine, else all addresses" doc:"Address that relay sockets are bound to, when it is another one than relay_ip: a server behind NAT."`
 	RelayPorts   config.Value[string]              `hcl:"relay_ports" default:"49152-65535" doc:"Range of UDP ports for relayed transport addresses, MIN-MAX."`
@@ -62,6 +63,15 @@ type PeersSchema struct {
 	Deny   config.Value[[]netip.Prefix] `hcl:"deny" doc:"Networks never to relay to. A network that is in both lists is refused."`
 }
 
+// UserRealmSchema is the body of a user_realm block.
+type UserRealmSchema struct {
+	config.Block
+	Realm     config.Value[string]            `hcl:"realm,label"`
+	Names     config.Value[[]string]          `hcl:"names" default:"the realm itself" doc:"Names under which clients of this realm call the server, such as turn.example.net."`
+	Users     config.Value[map[string]string] `hcl:"users" secret:"true" doc:"Users of the realm, name = password, as in the endpoint."`
+	UsersFile config.Value[string]            `hcl:"users_file" type:"file" doc:"The same in a file."`
+}
+
 // Config is what an endpoint "turn" block says, as plain values.
 type Config struct {
 	Name  string
@@ -87,6 +97,8 @@ type Config struct {
 
 	// Users are static users with their passwords, which are as credential.Users.Add has them.
 	Users map[string]credential.Secret
+	// UserRealms are further realms with static users.
+	UserRealms []UserRealm
 	// Accounts knows for whom the IMAP endpoints of this process have issued credentials. The caller puts it here; nil
 	// knows nobody.
 	Accounts *credential.Accounts
@@ -151,10 +163,12 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 	diags = append(diags, c.decodeListen(s.Listen)...)
 	diags = append(diags, c.decodePorts(s.RelayPorts)...)
 	if s.Realm.Set || !diags.HasErrors() { // else a misspelt realm would be said to be empty too
-		diags = append(diags, c.checkRealm(s.Realm)...)
+		diags = append(diags, checkRealm(s.Realm)...)
 	}
 	diags = append(diags, checkSecrets(s.Secret)...)
-	diags = append(diags, c.decodeUsers(s.Users, s.UsersFile)...)
+	users, userDiags := decodeUsers(c.Realm, s.Users, s.UsersFile)
+	c.Users, diags = users, append(diags, userDiags...)
+	diags = append(diags, c.decodeUserRealms(s.UserRealms)...)
 	diags = append(diags, checkLifetimes(s.MaxLifetime, s.NonceLife)...)
 	diags = append(diags, checkSoftware(s.Software)...)
 	proxies, proxyDiags := listen.DecodeProxies(s.Proxies)

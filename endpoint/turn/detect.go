@@ -114,6 +114,11 @@ func (c *streamConn) Encrypted() bool {
 	return encrypted
 }
 
+// ConnectionState describes the TLS connection, if Encrypted.
+func (c *streamConn) ConnectionState() tls.ConnectionState {
+	return c.carried.(*tls.Conn).ConnectionState()
+}
+
 func (c *streamConn) Read(p []byte) (int, error)  { return c.carried.Read(p) }
 func (c *streamConn) Write(p []byte) (int, error) { return c.carried.Write(p) }
 

@@ -94,6 +94,7 @@ func (e *Endpoint) serverConfig(allocator *relay.Allocator) turnsrv.Config {
 	c := &e.config
 	return turnsrv.Config{
 		Realm:               c.Realm,
+		Realms:              c.realms(),
 		Authenticator:       e.secrets,
 		Relay:               allocator,
 		DefaultFamily:       c.DefaultFamily,

@@ -2,6 +2,7 @@ package turn
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -19,10 +20,12 @@ var _ turnsrv.Authenticator = (*secrets)(nil)
 
 // newVerifier takes the secrets and users of c.
 func newVerifier(c Config) (*credential.Verifier, error) {
-	users := make(credential.Users, len(c.Users))
-	for name, password := range c.Users {
-		if err := users.Add(name, c.Realm, string(password.Bytes())); err != nil {
-			return nil, fmt.Errorf("user %q: %w", name, err)
+	var users credential.Users
+	for _, realm := range append([]UserRealm{{Realm: c.Realm, Users: c.Users}}, c.UserRealms...) {
+		for name, password := range realm.Users {
+			if err := users.Add(name, realm.Realm, string(password.Bytes())); err != nil {
+				return nil, fmt.Errorf("user %q of %s: %w", name, realm.Realm, err)
+			}
 		}
 	}
 	return &credential.Verifier{Secrets: c.Secrets, Users: users, Accounts: c.Accounts}, nil
@@ -41,6 +44,7 @@ func (e *Endpoint) NeedsRestart(c Config) []string {
 		"listen":         !slices.Equal(e.config.Listen, c.Listen),
 		"tls":            !slices.Equal(e.config.TLS, c.TLS),
 		"realm":          e.config.Realm != c.Realm,
+		"user_realm":     !maps.Equal(e.config.realms(), c.realms()),
 		"relay_ip":       !slices.Equal(e.config.RelayIP, c.RelayIP),
 		"relay_bind":     !slices.Equal(e.config.RelayBind, c.RelayBind),
 		"relay_ports":    e.config.MinPort != c.MinPort || e.config.MaxPort != c.MaxPort,

@@ -75,8 +75,9 @@ func TestReloadNamesWhatNeedsANewStart(t *testing.T) {
 	changed.Realm, changed.MinPort = "example.com", c.MinPort+1
 	changed.PeersAllow = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	changed.ProxyProtocol = changed.PeersAllow
-	if err := e.Reload(changed); err == nil || !strings.Contains(err.Error(), "proxy_protocol, realm, relay_ports") {
-		t.Errorf("got %v, want an error that names proxy_protocol, realm and relay_ports", err)
+	changed.UserRealms = []UserRealm{{Realm: "example.net", Names: []string{"example.net"}}}
+	if err := e.Reload(changed); err == nil || !strings.Contains(err.Error(), "proxy_protocol, realm, relay_ports, user_realm") {
+		t.Errorf("got %v, want an error that names proxy_protocol, realm, relay_ports and user_realm", err)
 	}
 	if _, ok := e.allocator.MayPermit(netip.MustParseAddr("10.1.2.3")); ok {
 		t.Error("a reload that failed changed the peers")
@@ -104,6 +105,10 @@ endpoint "turn" "turn" {
   peers {
     silent_bytes = 10
   }
+  user_realm "example.net" {
+    names = ["turn.example.net", "Example.NET"]
+    users = { alice = "the password of alice" }
+  }
 }
 `
 	file, diags := config.Parse("maddy.conf", []byte(body))
@@ -117,7 +122,7 @@ endpoint "turn" "turn" {
 	}
 	got := e.serverConfig(nil)
 	want := turnsrv.Config{
-		Realm: "example.org", Authenticator: got.Authenticator, DefaultFamily: c.DefaultFamily,
+		Realm: "example.org", Realms: map[string]string{"turn.example.net": "example.net", "example.net": "example.net"}, Authenticator: got.Authenticator, DefaultFamily: c.DefaultFamily,
 		Quotas:              turnsrv.Quotas{MaxAllocations: 3, MaxAllocationsPerUser: 1, MaxAllocationsPerSource: 2, MaxBPS: 4000, MaxTotalBPS: 5000},
 		UnauthenticatedRate: 6, MaxGuesses: 7, SilentPeerBytes: 10,
 		MaxLifetime: 2 * time.Hour, NonceLifetime: 8 * time.Minute, ExpiredGrace: 9 * time.Minute,

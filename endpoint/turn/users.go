@@ -26,25 +26,25 @@ const (
 // try passwords at leisure, millions in a second (RFC 8489 section 16.1.2).
 const shortPassword = 12
 
-// decodeUsers takes static users from the attribute and from the file.
-func (c *Config) decodeUsers(users config.Value[map[string]string], file config.Value[string]) hcl.Diagnostics {
-	c.Users = make(map[string]credential.Secret)
-	diags := c.addUsers(users.V, users.Range)
+// decodeUsers takes static users of realm from the attribute and from the file.
+func decodeUsers(realm string, users config.Value[map[string]string], file config.Value[string]) (map[string]credential.Secret, hcl.Diagnostics) {
+	decoded := make(map[string]credential.Secret)
+	diags := addUsers(decoded, realm, users.V, users.Range)
 	if file.Set {
 		fromFile, fileDiags := readUsersFile(file)
 		diags = append(diags, fileDiags...)
-		diags = append(diags, c.addUsers(fromFile, file.Range)...)
+		diags = append(diags, addUsers(decoded, realm, fromFile, file.Range)...)
 	}
-	return diags
+	return decoded, diags
 }
 
-func (c *Config) addUsers(users map[string]string, rng hcl.Range) hcl.Diagnostics {
+func addUsers(to map[string]credential.Secret, realm string, users map[string]string, rng hcl.Range) hcl.Diagnostics {
 	var diags hcl.Diagnostics
 	short := 0
 	for _, name := range slices.Sorted(maps.Keys(users)) {
 		password := users[name]
-		err := make(credential.Users).Add(name, c.Realm, password)
-		if _, twice := c.Users[name]; twice {
+		err := new(credential.Users).Add(name, realm, password)
+		if _, twice := to[name]; twice {
 			err = credential.ErrUserTwice
 		}
 		if err != nil {
@@ -54,7 +54,7 @@ func (c *Config) addUsers(users map[string]string, rng hcl.Range) hcl.Diagnostic
 		if len(password) < shortPassword {
 			short++
 		}
-		c.Users[name] = credential.NewSecret([]byte(password))
+		to[name] = credential.NewSecret([]byte(password))
 	}
 	if short > 0 {
 		diags = append(diags, config.WithHint(config.Warnf(rng, "Password is short",

@@ -56,12 +56,13 @@ func TestUsersAreReloaded(t *testing.T) {
 	decode := func() Config {
 		t.Helper()
 		c := loopback(listen.Addr{Scheme: "udp", Host: "127.0.0.1"})
-		diags := c.decodeUsers(
+		users, diags := decodeUsers(c.Realm,
 			config.Value[map[string]string]{V: map[string]string{"alice": "alice's password"}, Set: true},
 			config.Value[string]{V: path, Set: true})
 		if len(diags) > 0 {
 			t.Fatal(diags)
 		}
+		c.Users = users
 		return c
 	}
 	key := func(name, password string) string {
@@ -101,7 +102,7 @@ func TestUserInBothPlaces(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := Config{Realm: "example.org"}
-	diags := c.decodeUsers(
+	_, diags := decodeUsers(c.Realm,
 		config.Value[map[string]string]{V: map[string]string{"alice": "alice's password"}, Set: true},
 		config.Value[string]{V: path, Set: true})
 	var got []string

@@ -3,14 +3,23 @@ package credential
 import (
 	"encoding/hex"
 	"errors"
+	"slices"
 	"strings"
 )
 
 // keyPrefix marks a password that is the long-term key itself.
 const keyPrefix = "ha1:"
 
-// Users are the long-term keys of static users by their names, all for one realm. Static users have no expiry.
-type Users map[string]Secret
+// Users are static users, who have no expiry. Each is of a realm; one whose password is known is let in under any other
+// realm too, because a client signs with the realm that it is told of, and cannot choose. A name may be there once in each
+// realm. The zero value has no users. It is safe for concurrent use while nobody adds to it.
+type Users struct{ byName map[string][]user }
+
+type user struct {
+	realm    string
+	password Secret
+	key      Secret // in place of the password; good for realm alone
+}
 
 // Errors of Users.Add.
 var (
@@ -24,7 +33,7 @@ var (
 
 // Add adds a user of realm. password is plain text, or "ha1:" and the user's key in hexadecimal digits:
 // MD5(username ":" realm ":" password), as LongTermKey computes it and turnadmin -k prints it. Errors do not contain it.
-func (u Users) Add(username, realm, password string) error {
+func (u *Users) Add(username, realm, password string) error {
 	switch {
 	case username == "" || len(username) > 508 || strings.ContainsFunc(username, func(r rune) bool { return r < ' ' || r == 0x7F }):
 		return ErrUsername
@@ -34,18 +43,41 @@ func (u Users) Add(username, realm, password string) error {
 	if _, _, err := ParseExpiry(username); err == nil {
 		return ErrExpiringName
 	}
-	if _, twice := u[username]; twice {
+	if slices.ContainsFunc(u.byName[username], func(other user) bool { return other.realm == realm }) {
 		return ErrUserTwice
 	}
-	key := LongTermKey(username, realm, password)
+	added := user{realm: realm, password: NewSecret([]byte(password))}
 	if digits, marked := strings.CutPrefix(password, keyPrefix); marked {
-		var err error
-		if key, err = hex.DecodeString(digits); err != nil || len(key) != 16 {
+		key, err := hex.DecodeString(digits)
+		if err != nil || len(key) != 16 {
 			return ErrKey
 		}
+		added = user{realm: realm, key: NewSecret(key)}
 	} else if digits, marked := strings.CutPrefix(password, "0x"); marked && len(digits) == 32 {
 		return ErrCoturnKey
 	}
-	u[username] = NewSecret(key)
+	if u.byName == nil {
+		u.byName = make(map[string][]user)
+	}
+	u.byName[username] = append(u.byName[username], added)
 	return nil
+}
+
+// keys returns the keys with which a user of the name may sign in realm, that of the realm's own user first.
+func (u *Users) keys(username, realm string) (keys [][]byte) {
+	for _, user := range u.byName[username] {
+		key := user.key.Bytes()
+		switch {
+		case user.key.IsZero():
+			key = LongTermKey(username, realm, string(user.password.Bytes()))
+		case user.realm != realm:
+			continue
+		}
+		if user.realm == realm {
+			keys = slices.Insert(keys, 0, key)
+		} else {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }

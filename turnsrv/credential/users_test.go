@@ -2,14 +2,16 @@ package credential
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 )
 
 func TestUsers(t *testing.T) {
 	key := LongTermKey("alice", "example.org", "secret of alice")
-	users := Users{}
+	var users Users
 	for name, password := range map[string]string{"alice": "secret of alice", "bob": "ha1:00112233445566778899aabbccddeeff"} {
 		if err := users.Add(name, "example.org", password); err != nil {
 			t.Fatal(err)
@@ -52,9 +54,55 @@ func TestUsersRefuse(t *testing.T) {
 		{"alice", "ha1:secret secret secret secret secret", ErrKey},
 		{"alice", "0x00112233445566778899aabbccddeeff", ErrCoturnKey},
 	} {
-		users := Users{"bob": NewSecret([]byte("key"))}
-		if err := users.Add(tt.name, "example.org", tt.password); !errors.Is(err, tt.want) || len(users) != 1 {
-			t.Errorf("%q with %q: %v and %d users, want %v", tt.name, tt.password, err, len(users), tt.want)
+		var users Users
+		if err := users.Add("bob", "example.org", "secret"); err != nil {
+			t.Fatal(err)
+		}
+		if err := users.Add(tt.name, "example.org", tt.password); !errors.Is(err, tt.want) || len(users.byName) != 1 {
+			t.Errorf("%q with %q: %v and %d users, want %v", tt.name, tt.password, err, len(users.byName), tt.want)
+		}
+	}
+}
+
+// TestUsersOfSeveralRealms wants users with a password to be known in each realm, and those with a key in their own.
+func TestUsersOfSeveralRealms(t *testing.T) {
+	var users Users
+	const key = "00112233445566778899aabbccddeeff"
+	for _, user := range [][3]string{
+		{"alice", "example.org", "secret of alice"},
+		{"bob", "example.net", "secret of bob"},
+		{"carol", "example.net", "ha1:" + key},
+		{"dave", "example.org", "secret of the one"},
+		{"dave", "example.net", "secret of the other"},
+		{"erin", "example.org", "secret of erin"},
+		{"erin", "example.net", "ha1:" + key},
+	} {
+		if err := users.Add(user[0], user[1], user[2]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	v := Verifier{Users: users, Secrets: []Secret{NewSecret([]byte("shared"))}}
+	given, _ := hex.DecodeString(key)
+	for _, tt := range []struct {
+		name, realm string
+		want        [][]byte
+	}{
+		{"alice", "example.org", [][]byte{LongTermKey("alice", "example.org", "secret of alice")}},
+		{"alice", "example.net", [][]byte{LongTermKey("alice", "example.net", "secret of alice")}},
+		{"bob", "example.org", [][]byte{LongTermKey("bob", "example.org", "secret of bob")}},
+		{"carol", "example.net", [][]byte{given}},
+		{"carol", "example.org", nil},
+		{"dave", "example.org", [][]byte{
+			LongTermKey("dave", "example.org", "secret of the one"), LongTermKey("dave", "example.org", "secret of the other"),
+		}},
+		{"dave", "example.net", [][]byte{
+			LongTermKey("dave", "example.net", "secret of the other"), LongTermKey("dave", "example.net", "secret of the one"),
+		}},
+		{"erin", "example.net", [][]byte{given, LongTermKey("erin", "example.net", "secret of erin")}},
+	} {
+		grant, ok := v.Lookup(tt.name, tt.realm)
+		if !reflect.DeepEqual(grant.Keys, tt.want) || ok != (tt.want != nil) {
+			t.Errorf("%s in %s: %x, %v, want %x", tt.name, tt.realm, grant.Keys, ok, tt.want)
 		}
 	}
 }

@@ -5,7 +5,7 @@ import "time"
 // Grant is what is known about a user name before its request is verified.
 type Grant struct {
 	// Keys holds every key that the user may have signed with, RFC 8489 section 9.2.2. More than one during the
-	// rotation of a secret. Never logged.
+	// rotation of a secret, or when users of several realms have one name. Never logged.
 	Keys [][]byte
 	// Expires is the moment from which the credential starts nothing new. The zero time never expires.
 	Expires time.Time
@@ -18,7 +18,7 @@ type Grant struct {
 // use while nobody changes it.
 type Verifier struct {
 	Secrets []Secret
-	// Users go first. They are of one realm, which must be the only one that is looked up.
+	// Users go first.
 	Users Users
 	// Accounts, if not nil, knows whose user names those are that only tell when they expire.
 	Accounts *Accounts
@@ -27,8 +27,8 @@ type Verifier struct {
 // Lookup returns the grant for username in realm, and false if the name is no static user's and has not the form of an
 // issued one, or there is no secret. An expired name has a grant too: whether expiry matters depends on the request.
 func (v Verifier) Lookup(username, realm string) (Grant, bool) {
-	if key, ok := v.Users[username]; ok {
-		return Grant{Keys: [][]byte{key.Bytes()}, Subject: username}, true
+	if keys := v.Users.keys(username, realm); len(keys) > 0 {
+		return Grant{Keys: keys, Subject: username}, true
 	}
 	expires, user, err := ParseExpiry(username)
 	if err != nil {

@@ -32,6 +32,9 @@ const (
 	// AttrCoturnAdditionalAddressFamily is what coturn and its client have for ADDITIONAL-ADDRESS-FAMILY, from before RFC
 	// 8656: the number in draft-martinsen-tram-ssoda. IANA gives it to another attribute, of [MS-TURN].
 	AttrCoturnAdditionalAddressFamily AttrType = 0x8032
+	// AttrOrigin is ORIGIN of draft-ietf-tram-stun-origin, which expired: the web origin on whose behalf a client comes
+	// (RFC 6454). coturn chooses the realm by it.
+	AttrOrigin AttrType = 0x802F
 )
 
 // ComprehensionRequired reports whether a request with an attribute of type t that is not understood has to be refused,

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"crypto/md5"
 	"fmt"
 	"net"
 	"testing"
@@ -93,5 +94,46 @@ func TestRealm(t *testing.T) {
 	}
 	if err := stun.NewLongTermIntegrity(username, "example.org", password).Check(granted); err != nil {
 		t.Errorf("the success response is not signed with the user's key: %v", err)
+	}
+}
+
+// TestUserRealm has coturn's client name the realm by its ORIGIN, and come without one: then it is told of the endpoint's
+// realm, which is good enough for everybody whose password the server knows.
+func TestUserRealm(t *testing.T) {
+	p := freePorts(t)
+	ha1 := fmt.Sprintf("ha1:%x", md5.Sum([]byte("carol:example.net:the password of carol")))
+	start(t, t.TempDir(), "--config", configure(t, p, fmt.Sprintf(`max_guesses = 0
+  user_realm "example.net" {
+    users = {
+      bob   = "the password of bob"
+      carol = %q
+    }
+  }`, ha1), ""))
+	user := func(name string) credential {
+		return credential{host: "127.0.0.1", username: name, password: "the password of " + name}
+	}
+	for _, tt := range []struct {
+		name    string
+		user    string
+		options []string
+		served  bool
+	}{
+		{"a password with ORIGIN", "bob", []string{"-o", "https://example.net"}, true},
+		{"a password without", "bob", nil, true},
+		{"a key with ORIGIN", "carol", []string{"-o", "https://example.net"}, true},
+		{"a key without", "carol", nil, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			result := uclient(t, user(tt.user), p.turn, append([]string{"-y", "-n", "3", "-m", "2", "-c"}, tt.options...)...)
+			if !tt.served {
+				result.wantNone(t, "Cannot complete Allocation")
+				return
+			}
+			if result.sent == 0 {
+				t.Fatalf("nothing was sent:\n%s", result.output)
+			}
+			result.wantAll(t, result.sent)
+		})
 	}
 }

@@ -45,6 +45,11 @@ endpoint "turn" "turn" {
     deny  = ["192.0.2.0/24"]
     silent_bytes = 100000
   }
+
+  user_realm "example.net" {
+    names = ["turn.example.net", "example.net"]
+    users = { carol = "correct horse battery" }
+  }
 }
 
 endpoint "imap" "imap" {

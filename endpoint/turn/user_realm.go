@@ -1,0 +1,76 @@
+package turn
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/mailturn/mailturn/framework/config"
+	"github.com/mailturn/mailturn/turnsrv/credential"
+)
+
+// UserRealm is a realm with static users besides the endpoint's own.
+type UserRealm struct {
+	Realm string
+	Names []string // under which its clients call the server, in lower case
+	Users map[string]credential.Secret
+}
+
+// decodeUserRealms wants every realm and every name to be there once.
+func (c *Config) decodeUserRealms(schemas []UserRealmSchema) (diags hcl.Diagnostics) {
+	realms, names := map[string]bool{c.Realm: true}, make(map[string]bool)
+	for _, s := range schemas {
+		realm := UserRealm{Realm: s.Realm.V, Names: slices.Clone(s.Names.V)}
+		switch diag := checkRealm(s.Realm); {
+		case diag.HasErrors():
+			diags = append(diags, diag...)
+			continue
+		case realms[realm.Realm]:
+			diags = append(diags, config.WithHint(config.Errorf(s.Realm.Range, "Realm is there twice", "There is a realm %q already.", realm.Realm),
+				"put the users of one realm into one block; those of the endpoint's realm belong into the endpoint"))
+			continue
+		}
+		realms[realm.Realm] = true
+		if !s.Names.Set {
+			realm.Names = []string{realm.Realm}
+		}
+		for i, name := range realm.Names {
+			name = strings.ToLower(strings.TrimSuffix(name, "."))
+			realm.Names[i] = name
+			rng := s.Realm.Range
+			if s.Names.Set {
+				rng = s.Names.At(i)
+			}
+			switch {
+			case name == "" && s.Names.Set || strings.ContainsAny(name, ":/ "):
+				diags = append(diags, config.Errorf(rng, "Not a name of a server", "%q: want a host name alone, such as turn.example.net.", name))
+			case names[name]:
+				diags = append(diags, config.Errorf(rng, "Name stands for two realms", "%q is a name of another user_realm too.", name))
+			}
+			names[name] = true
+		}
+		users, userDiags := decodeUsers(realm.Realm, s.Users, s.UsersFile)
+		diags = append(diags, userDiags...)
+		realm.Users = users
+		if len(users) == 0 && !userDiags.HasErrors() {
+			diags = append(diags, config.Warnf(s.Range, "Realm has no users", "Nobody has a password in %q.", realm.Realm))
+		}
+		c.UserRealms = append(c.UserRealms, realm)
+	}
+	return diags
+}
+
+// realms returns the realms by the names that stand for them, nil if there are none.
+func (c *Config) realms() map[string]string {
+	if len(c.UserRealms) == 0 {
+		return nil
+	}
+	realms := make(map[string]string)
+	for _, realm := range c.UserRealms {
+		for _, name := range realm.Names {
+			realms[name] = realm.Realm
+		}
+	}
+	return realms
+}
