@@ -203,6 +203,9 @@ func (f *front) relayRequest(r *request) (request relay.Request, code stun.Error
 		}
 		request.Family = family
 	}
+	if _, ok := uint32Attribute(r.lifetime); !ok && r.lifetime != nil {
+		return request, stun.CodeBadRequest
+	}
 	if r.evenPort != nil {
 		if len(r.evenPort) != 1 {
 			return request, stun.CodeBadRequest
@@ -223,7 +226,7 @@ func (f *front) refuseAllocate(r *request, code stun.ErrorCode, reason RefusalRe
 	return f.refuse(&r.origin, code)
 }
 
-// clampLifetime returns the lifetime for a LIFETIME attribute, which may be absent or malformed: between the default and
+// clampLifetime returns the lifetime for a LIFETIME attribute, which may be absent: between the default and
 // the maximum, RFC 8656 section 7.2.
 func (f *front) clampLifetime(attribute []byte) time.Duration {
 	wanted, _ := uint32Attribute(attribute)

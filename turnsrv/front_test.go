@@ -108,6 +108,8 @@ func FuzzFromClient(f *testing.F) {
 	add(stun.MethodAllocate, stun.ClassRequest, transportUDP, lifetime(777), attr(stun.AttrEvenPort, 0x80))
 	add(stun.MethodAllocate, stun.ClassRequest, transportUDP, attr(stun.AttrReservationToken, 1, 2, 3, 4, 5, 6, 7, 8))
 	add(stun.MethodAllocate, stun.ClassRequest, transportUDP, attr(stun.AttrAdditionalAddressFamily, 2, 0, 0, 0))
+	add(stun.MethodAllocate, stun.ClassRequest, transportUDP, attr(stun.AttrCoturnAdditionalAddressFamily, 2, 0, 0, 0))
+	add(stun.MethodAllocate, stun.ClassRequest, attr(stun.AttrOrigin, []byte("https://example.net:443/")...))
 	add(stun.MethodRefresh, stun.ClassRequest, lifetime(0), attr(stun.AttrRequestedAddressFamily, 1, 0, 0, 0))
 	add(stun.MethodCreatePermission, stun.ClassRequest, peerAddr(peer), peerAddr(publicPeer))
 	add(stun.MethodChannelBind, stun.ClassRequest, peerAddr(peer), channel(0x4000))
@@ -116,6 +118,7 @@ func FuzzFromClient(f *testing.F) {
 	f.Add([]byte{0x40, 0x00, 0xFF, 0xFC, 1, 2, 3, 4, 5})
 
 	b := newBareFront(f)
+	b.server.config.Realms = map[string]string{"example.net": "example.net"}
 	now := time.Unix(1758650868, 0)
 	s := newSigner(b, now)
 	f.Fuzz(func(t *testing.T, raw []byte) {

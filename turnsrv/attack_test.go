@@ -1,0 +1,195 @@
+package turnsrv
+
+import (
+	"fmt"
+	"net/netip"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/peer"
+	"github.com/mailturn/mailturn/turnsrv/relay"
+	"github.com/mailturn/mailturn/turnsrv/stun"
+)
+
+// wantUnreachable fails the test unless a peer is refused by every request that names it, and nothing is sent to it.
+func (b *bareFront) wantUnreachable(t *testing.T, s *signer, to netip.AddrPort, want stun.ErrorCode, now time.Time) {
+	t.Helper()
+	for _, request := range [][]byte{
+		s.message(stun.MethodCreatePermission, 2, peerAddr(to)),
+		s.message(stun.MethodCreatePermission, 3, peerAddr(publicPeer), peerAddr(publicPeer6), peerAddr(to)),
+		s.message(stun.MethodChannelBind, 4, channel(0x4000), peerAddr(to)),
+	} {
+		answer, _ := b.take(request, s.from, now)
+		if code := codeOf(t, answer); code != want {
+			t.Errorf("%x for %v is answered %d, want %d", request[:2], to, code, want)
+		}
+	}
+	var send stun.Builder
+	send.Start(stun.MethodSend, stun.ClassIndication, stun.TransactionID{5})
+	send.XORAddress(stun.AttrXORPeerAddress, to)
+	send.Text(stun.AttrData, "x")
+	for _, message := range [][]byte{send.Bytes(), channelData(0x4000, "x")} {
+		if _, data := b.take(message, s.from, now); data != nil {
+			t.Errorf("%x is sent to %v", message[:2], to)
+		}
+	}
+}
+
+var publicPeer6 = netip.MustParseAddrPort("[2606:4700::1]:40000")
+
+// codeOf returns the error code of an answer, 0 for success.
+func codeOf(t *testing.T, answer []byte) stun.ErrorCode {
+	t.Helper()
+	m, err := stun.Parse(answer)
+	if err != nil {
+		t.Fatalf("answer %x: %v", answer, err)
+	}
+	for typ, value := range m.Attributes() {
+		if typ == stun.AttrErrorCode && len(value) >= 4 {
+			return stun.ErrorCode(int(value[2])*100 + int(value[3]))
+		}
+	}
+	return 0
+}
+
+// attackedFront is a front with a dual allocation on public addresses, under the policy that nobody has changed.
+func attackedFront(t *testing.T) (b *bareFront, s *signer, now time.Time) {
+	t.Helper()
+	own4, own6 := netip.MustParseAddr("8.8.4.4"), netip.MustParseAddr("2606:4700::99")
+	b = newBareFront(t)
+	b.server.config.Relay = testRelay(t, relay.Config{
+		Listen:    newMemNet().listen,
+		Addresses: []relay.Address{{Bind: loopback, Advertise: own4}, {Bind: loopback6, Advertise: own6}},
+		Peers:     peer.New(peer.Rules{Own: []netip.Addr{own4, own6}}),
+	})
+	now = time.Unix(1758650868, 0)
+	s = newSigner(b, now)
+	answer, _ := b.take(s.message(stun.MethodAllocate, 1, transportUDP, additional), s.from, now)
+	if code := codeOf(t, answer); code != 0 {
+		t.Fatalf("Allocate is answered %d", code)
+	}
+	return b, s, now
+}
+
+// TestAttackEncodedPeers asks for loopback, private networks and the server itself in every form that an address has.
+func TestAttackEncodedPeers(t *testing.T) {
+	b, s, now := attackedFront(t)
+	for _, address := range []string{
+		"0.0.0.0", "127.0.0.1", "127.8.8.8", "10.0.0.1", "172.16.0.1", "192.168.0.1", "100.64.0.1", "169.254.169.254", "224.0.0.1",
+		"255.255.255.255", "::", "::1", "::127.0.0.1", "::ffff:0:127.0.0.1", "64:ff9b::127.0.0.1", "64:ff9b::10.0.0.1",
+		"64:ff9b:1::10.0.0.1", "2002:7f00:1::1", "2002:a00:1::1", "2001:0:101:101::80ff:fffe", "2606:4700::5efe:127.0.0.1",
+		"fe80::1", "fc00::1", "fec0::1", "ff02::1",
+	} {
+		b.wantUnreachable(t, s, netip.AddrPortFrom(netip.MustParseAddr(address), 40000), 403, now)
+	}
+	for _, address := range []string{"::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:8.8.8.8"} { // of no family that a relay has
+		b.wantUnreachable(t, s, netip.AddrPortFrom(netip.MustParseAddr(address), 40000), 443, now)
+	}
+}
+
+// TestAttackOwnAddress asks for the server's listening ports, and for TURN in TURN, by its public addresses. A permission is
+// for an address, so that it may be had: a port that is no relayed address gets neither channel nor data.
+func TestAttackOwnAddress(t *testing.T) {
+	b, s, now := attackedFront(t)
+	for _, to := range []string{"8.8.4.4:3478", "8.8.4.4:5349", "8.8.4.4:22", "8.8.4.4:60000", "[2606:4700::99]:3478", "[2606:4700::99]:443"} {
+		to := netip.MustParseAddrPort(to)
+		if answer, _ := b.take(s.message(stun.MethodCreatePermission, 2, peerAddr(to)), s.from, now); codeOf(t, answer) != 0 {
+			t.Errorf("a permission for %v is refused", to)
+		}
+		if answer, _ := b.take(s.message(stun.MethodChannelBind, 3, channel(0x4000), peerAddr(to)), s.from, now); codeOf(t, answer) != 403 {
+			t.Errorf("ChannelBind for %v is answered %d, want 403", to, codeOf(t, answer))
+		}
+		// The socket asks once more, for each datagram.
+		if rule, ok := b.server.config.Relay.MayReach(to); ok || rule == "" {
+			t.Errorf("data may go to %v", to)
+		}
+	}
+}
+
+// TestAttackDescriptors has the system refuse sockets: the client is told, and the server asks no second time.
+func TestAttackDescriptors(t *testing.T) {
+	for _, err := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.EADDRNOTAVAIL} {
+		opened := 0
+		b := newBareFront(t)
+		b.server.config.Relay = testRelay(t, relay.Config{Listen: func(string, netip.AddrPort) (relay.Socket, error) {
+			opened++
+			return nil, fmt.Errorf("socket: %w", err)
+		}})
+		now := time.Unix(1758650868, 0)
+		s := newSigner(b, now)
+		answer, _ := b.take(s.message(stun.MethodAllocate, 1, transportUDP), s.from, now)
+		if code := codeOf(t, answer); code != 508 || opened != 1 || b.server.Allocations() != 0 {
+			t.Errorf("%v: answered %d after %d sockets, %d allocations", err, code, opened, b.server.Allocations())
+		}
+	}
+}
+
+// TestAttackFullTables fills the permissions and channels of an allocation to the default limits and beyond.
+func TestAttackFullTables(t *testing.T) {
+	now := time.Unix(1758650868, 0)
+	at := func(i int) netip.AddrPort {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 1, byte(i >> 8), byte(i)}), 40000)
+	}
+	t.Run("permissions", func(t *testing.T) {
+		b := newBareFront(t)
+		s := newSigner(b, now)
+		b.take(s.message(stun.MethodAllocate, 1, transportUDP), s.from, now)
+		for i := range DefaultMaxPermissions + 1 {
+			answer, _ := b.take(s.message(stun.MethodCreatePermission, 2, peerAddr(at(i))), s.from, now)
+			if code := codeOf(t, answer); (code == 508) != (i == DefaultMaxPermissions) {
+				t.Fatalf("permission %d is answered %d", i+1, code)
+			}
+		}
+	})
+	t.Run("channels", func(t *testing.T) {
+		b := newBareFront(t)
+		s := newSigner(b, now)
+		b.take(s.message(stun.MethodAllocate, 1, transportUDP), s.from, now)
+		for i := range DefaultMaxChannels + 1 { // of a few addresses, so that permissions are not what runs out
+			peer := netip.AddrPortFrom(at(i%4).Addr(), uint16(20000+i))
+			answer, _ := b.take(s.message(stun.MethodChannelBind, 2, channel(0x4000+uint16(i)), peerAddr(peer)), s.from, now)
+			if code := codeOf(t, answer); (code == 508) != (i == DefaultMaxChannels) {
+				t.Fatalf("channel %d is answered %d", i+1, code)
+			}
+		}
+	})
+}
+
+// TestAttackClockJumps sets the clock back and forth. A nonce of the future draws a new one; nothing lives for ever, and
+// what has expired stays so.
+func TestAttackClockJumps(t *testing.T) {
+	b := newBareFront(t)
+	now := time.Unix(1758650868, 0)
+	s := newSigner(b, now)
+	b.take(s.message(stun.MethodAllocate, 1, transportUDP), s.from, now)
+	request := func(serial byte, at time.Time) stun.ErrorCode {
+		answer, _ := b.take(s.message(stun.MethodRefresh, serial, lifetime(600)), s.from, at)
+		return codeOf(t, answer)
+	}
+	back := now.Add(-time.Hour)
+	if code := request(2, back); code != 438 {
+		t.Errorf("a nonce from the future is answered %d, want 438", code)
+	}
+	s.nonce = b.server.nonces.appendNonce(nil, s.from.tuple, back)
+	if code := request(3, back); code != 0 {
+		t.Errorf("a Refresh an hour before is answered %d", code)
+	}
+	// The allocation now ends ten minutes after the clock that was set back, and not after the one before.
+	again := back.Add(10 * time.Minute)
+	s.nonce = b.server.nonces.appendNonce(nil, s.from.tuple, again)
+	if code := request(4, again); code != 437 {
+		t.Errorf("a Refresh at its end is answered %d, want 437", code)
+	}
+	forth := now.Add(20 * 365 * 24 * time.Hour)
+	if code := request(5, forth); code != 438 {
+		t.Errorf("a nonce of the last century is answered %d, want 438", code)
+	}
+	s.nonce = b.server.nonces.appendNonce(nil, s.from.tuple, forth)
+	if code := request(6, forth); code != 401 {
+		t.Errorf("a credential that has expired meanwhile is answered %d, want 401", code)
+	}
+	if n := b.server.Allocations(); n != 0 {
+		t.Errorf("%d allocations are left", n)
+	}
+}
