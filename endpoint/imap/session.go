@@ -112,7 +112,7 @@ func (s *session) join(backend backendConn) {
 		identify = s.origin.identification(id)
 	}
 	s.identifies = identify != nil
-	s.filter = imapext.New(imapext.Options{
+	options := imapext.Options{
 		Entries:             &e.entries,
 		Remote:              s.origin.client,
 		TLS:                 s.implicitTLS,
@@ -121,9 +121,11 @@ func (s *session) join(backend backendConn) {
 		Compress:            g.config.Compress,
 		AllowPlaintextLogin: g.config.InsecureAuth || s.origin.local(),
 		SyncLiterals:        g.backend.syncLiterals(),
-		CountMessages:       g.config.TURN.WakeIdle.V,
-		Gave:                s.gave,
-	})
+	}
+	if g.config.TURN.WakeIdle.V {
+		options.CountMessages, options.Gave = true, s.gave
+	}
+	s.filter = imapext.New(options)
 	s.logger.Debug("session begins", "backend", g.backend.String())
 }
 

@@ -28,11 +28,11 @@ type refreshTimer struct {
 	ended bool
 }
 
-// gave is told by the filter of the entries that the client got.
+// gave is told by the filter of the entries that the client got, if turn_wake_idle is on.
 func (s *session) gave(entries []metadata.Entry) {
 	turn := &s.endpoint.entries.present.Load().turn
 	credential := func(e metadata.Entry) bool { return (e.Name == TURNEntry || e.Name == TURNSEntry) && !e.Value.IsNIL() }
-	if !s.generation.config.TURN.WakeIdle.V || !turn.Enable.V || turn.RefreshAfter() <= 0 || !slices.ContainsFunc(entries, credential) {
+	if !turn.Enable.V || turn.RefreshAfter() <= 0 || !slices.ContainsFunc(entries, credential) {
 		return
 	}
 	r := &s.refresh
