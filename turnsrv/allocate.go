@@ -48,29 +48,16 @@ func (f *front) allocate(r *request, a *allocation, grant credential.Grant, now 
 		families = []stun.Family{stun.IPv4, stun.IPv6}
 	}
 	answer := allocateAnswer{origin: r.origin, lifetime: f.clampLifetime(r.lifetime)}
-	var opened []*allocation
 	for _, request.Family = range families {
-		if one, failure := f.open(r, request, grant, &answer, now); failure == nil {
-			opened = append(opened, one)
-		} else {
+		if failure := f.open(r, request, grant, &answer, now); failure != nil {
 			answer.failures = append(answer.failures, failure)
 		}
 	}
-	if len(opened) == 0 {
+	if len(answer.made) == 0 {
 		failure := answer.worst()
 		return f.refuseAllocate(r, failure.code, failure.reason, now)
 	}
-	for i, one := range opened {
-		last := i == len(opened)-1
-		f.order(order{method: stun.MethodAllocate, allocation: one, lifetime: pionLifetime, done: func(ok bool) []byte {
-			f.opened(one, ok, &answer, now)
-			if !last {
-				return nil
-			}
-			return f.answerAllocate(&answer, now)
-		}})
-	}
-	return nil
+	return f.answerAllocate(&answer, now)
 }
 
 // allocateAnswer collects what the answer to an Allocate request says.
@@ -100,11 +87,11 @@ func (a *allocateAnswer) worst() *addressError {
 	return a.failures[0]
 }
 
-// open opens a relayed address for an allocation, or says why there is none.
-func (f *front) open(r *request, request relay.Request, grant credential.Grant, answer *allocateAnswer, now time.Time) (*allocation, *addressError) {
+// open makes an allocation with a relayed address, or says why there is none. pion learns of it from its first order.
+func (f *front) open(r *request, request relay.Request, grant credential.Grant, answer *allocateAnswer, now time.Time) *addressError {
 	source := r.client.tuple.Client.Addr()
 	if reached, ok := f.server.quota.take(grant.Subject, source); !ok {
-		return nil, &addressError{request.Family, stun.CodeAllocationQuotaReached, reached}
+		return &addressError{request.Family, stun.CodeAllocationQuotaReached, reached}
 	}
 	made := f.newAllocation(r.client)
 	request.Owner = made
@@ -113,12 +100,12 @@ func (f *front) open(r *request, request relay.Request, grant credential.Grant, 
 		f.server.quota.give(grant.Subject, source)
 		switch {
 		case errors.Is(err, relay.ErrFamily):
-			return nil, &addressError{request.Family, stun.CodeAddressFamilyNotSupported, RefusedFamily}
+			return &addressError{request.Family, stun.CodeAddressFamilyNotSupported, RefusedFamily}
 		case errors.Is(err, relay.ErrToken):
-			return nil, &addressError{request.Family, stun.CodeInsufficientCapacity, RefusedToken}
+			return &addressError{request.Family, stun.CodeInsufficientCapacity, RefusedToken}
 		}
 		f.server.logRelayError(err, now)
-		return nil, &addressError{request.Family, stun.CodeInsufficientCapacity, RefusedNoPort}
+		return &addressError{request.Family, stun.CodeInsufficientCapacity, RefusedNoPort}
 	}
 	made.relay = conn
 	made.family = stun.IPv6
@@ -130,17 +117,6 @@ func (f *front) open(r *request, request relay.Request, grant credential.Grant, 
 	if token != (relay.Token{}) {
 		answer.token = token
 	}
-	return made, nil
-}
-
-// opened takes pion's verdict on an allocation that was opened.
-func (f *front) opened(made *allocation, ok bool, answer *allocateAnswer, now time.Time) {
-	if !ok {
-		_ = made.relay.Close()
-		f.server.quota.give(made.subject, made.client.tuple.Client.Addr())
-		answer.failures = append(answer.failures, &addressError{made.family, stun.CodeInsufficientCapacity, RefusedPion})
-		return
-	}
 	made.expires = now.Add(answer.lifetime)
 	made.pionExpires = now.Add(pionLifetime)
 	f.enter(made, now)
@@ -149,15 +125,13 @@ func (f *front) opened(made *allocation, ok bool, answer *allocateAnswer, now ti
 		Kind: AllocationMade, Time: now, Tuple: made.client.tuple, Username: made.username, Subject: made.subject,
 		Relayed: made.relay.Relayed(), Lifetime: answer.lifetime,
 	})
+	return nil
 }
 
 // answerAllocate builds the answer, RFC 8656 section 7.2.
 func (f *front) answerAllocate(answer *allocateAnswer, now time.Time) []byte {
 	for _, failure := range answer.failures {
 		f.emitRefused(&answer.origin, failure.code, failure.reason, now)
-	}
-	if len(answer.made) == 0 {
-		return f.refuse(&answer.origin, answer.worst().code)
 	}
 	b := f.succeed(&answer.origin)
 	for _, made := range answer.made {

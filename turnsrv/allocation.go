@@ -38,6 +38,7 @@ type allocation struct {
 	// Owned by the goroutine of the front.
 	expires     time.Time
 	pionExpires time.Time
+	known       bool // to pion
 
 	ending atomic.Bool // the front has decided to end it; pion's callbacks read this too
 

@@ -51,7 +51,6 @@ const (
 	RefusedSourceQuota                      // 486
 	RefusedToken                            // 508: the reservation token is unknown or expired
 	RefusedNoPort                           // 508: no port is free, or the system has no more sockets
-	RefusedPion                             // 508: pion failed, which is a fault of ours
 	numRefusalReasons
 )
 
@@ -59,7 +58,7 @@ const (
 func (r RefusalReason) String() string {
 	return [...]string{
 		"credentials", "expired", "tuple_in_use", "transport", "attributes", "family", "draining", "total_quota", "user_quota",
-		"source_quota", "reservation_token", "no_port", "pion",
+		"source_quota", "reservation_token", "no_port",
 	}[r]
 }
 

@@ -47,10 +47,12 @@ func (b *bareFront) take(message []byte, from client, now time.Time) (answer, da
 	b.sent = nil
 	answer, data, _ = b.fromClient(message, from, now)
 	for request, _ := b.nextOrder(); request != nil; request, _ = b.nextOrder() {
-		if o := b.pion.current; o.method == stun.MethodAllocate {
+		if o := *b.pion.current; o.introduce {
 			b.byHandle.Store(&o.allocation.handle, o.allocation)
+			b.introduced(o)
+		} else {
+			b.settle(true)
 		}
-		b.settle(true)
 	}
 	if answer == nil && len(b.sent) > 0 {
 		answer = b.sent[len(b.sent)-1]
@@ -177,28 +179,65 @@ func FuzzFromClient(f *testing.F) {
 	})
 }
 
-// Without an answer of pion's, clients get one all the same and nothing is left behind.
+// Without an answer of pion's, clients get one all the same and no order is left behind.
 func TestPionIsSilent(t *testing.T) {
 	b := newBareFront(t)
 	b.pion.nonce = nil
 	now := time.Unix(1758650868, 0)
 	s := newSigner(b, now)
-	if answer, _, _ := b.fromClient(s.message(stun.MethodAllocate, 1, transportUDP), s.from, now); answer != nil {
-		t.Fatalf("answered %x before pion", answer)
+	peer := peerAddr(netip.MustParseAddrPort("127.0.0.1:40000"))
+	b.take(s.message(stun.MethodAllocate, 1, transportUDP), s.from, now)
+	for i, nonce := range [][]byte{nil, []byte("nonce")} { // it says nothing when asked for one, and when told of the allocation
+		b.sent, b.pion.nonce = nil, nonce
+		if answer, _, _ := b.fromClient(s.message(stun.MethodCreatePermission, byte(2+i), peer), s.from, now); answer != nil {
+			t.Fatalf("answered %x before pion", answer)
+		}
+		if request, _ := b.nextOrder(); request == nil || (b.pion.current.method == 0) != (nonce == nil) || b.pion.current.introduce != (nonce != nil) {
+			t.Fatalf("the front does not ask for a nonce first, and then for an allocation: %+v", b.pion.current)
+		}
+		b.settle(false)
+		if len(b.sent) != 1 {
+			t.Fatalf("%d answers, want 1", len(b.sent))
+		}
+		m, err := stun.Parse(b.sent[0])
+		if err != nil || m.Class != stun.ClassError || !m.VerifyIntegrity(s.key) {
+			t.Errorf("answer %x, %v", b.sent[0], err)
+		}
+		if request, _ := b.nextOrder(); request != nil {
+			t.Error("an order is left")
+		}
 	}
-	if request, _ := b.nextOrder(); request == nil || b.pion.current.method != 0 {
-		t.Fatal("the front does not ask for a nonce first")
+	if n := b.server.Counters().PionFailures; n != 2 {
+		t.Errorf("%d failures were counted, want 2", n)
 	}
-	b.settle(false)
-	if len(b.sent) != 1 {
-		t.Fatalf("%d answers, want 1", len(b.sent))
+	// What pion was not told of, it cannot end or refresh.
+	for id, seconds := range []uint32{600, 0} {
+		if answer, _ := b.take(s.message(stun.MethodRefresh, byte(4+id), lifetime(seconds)), s.from, now); len(answer) == 0 || answer[0] != 0x01 || answer[1] != 0x04 {
+			t.Errorf("Refresh with lifetime %d was answered with %x", seconds, answer)
+		}
 	}
-	m, err := stun.Parse(b.sent[0])
-	if err != nil || m.Class != stun.ClassError || !m.VerifyIntegrity(s.key) {
-		t.Errorf("answer %x, %v", b.sent[0], err)
+	if b.server.Allocations() != 0 || b.pion.next != 2 {
+		t.Errorf("%d allocations are left after %d requests to pion", b.server.Allocations(), b.pion.next)
 	}
-	if request, _ := b.nextOrder(); request != nil || b.server.Allocations() != 0 {
-		t.Errorf("an order or %d allocations are left", b.server.Allocations())
+}
+
+// TestPionLearnsOfAllocationsLate wants the first permission to bring the allocation to pion, and that to be once.
+func TestPionLearnsOfAllocationsLate(t *testing.T) {
+	b := newBareFront(t)
+	now := time.Unix(1758650868, 0)
+	s := newSigner(b, now)
+	b.take(s.message(stun.MethodAllocate, 1, transportUDP), s.from, now)
+	if b.pion.next != 0 {
+		t.Errorf("pion got %d requests for an allocation that has no permission", b.pion.next)
+	}
+	for id, want := range []uint64{2, 3} {
+		peer := peerAddr(netip.AddrPortFrom(loopback, uint16(40000+id)))
+		if answer, _ := b.take(s.message(stun.MethodCreatePermission, byte(2+id), peer), s.from, now); len(answer) == 0 || answer[0] != 0x01 || answer[1] != 0x08 {
+			t.Fatalf("CreatePermission was answered with %x", answer)
+		}
+		if b.pion.next != want {
+			t.Errorf("pion got %d requests, want %d", b.pion.next, want)
+		}
 	}
 }
 

@@ -33,7 +33,8 @@ type order struct {
 	// client of the allocation.
 	done func(ok bool) (answer []byte)
 
-	retried bool // given to pion a second time
+	retried   bool // given to pion a second time
+	introduce bool // pion is being told of the allocation, and of the order after that
 }
 
 // conversation is the state of the front's talk with pion. pion answers each request before it reads the next message.
@@ -53,6 +54,7 @@ func (f *front) order(o order) { f.pion.orders = append(f.pion.orders, o) }
 // none. The first one, and one after pion has forgotten its nonce, asks for a nonce.
 func (f *front) nextOrder() (request []byte, from *net.UDPAddr) {
 	c := &f.pion
+	f.carryOutWithoutPion()
 	if len(c.orders) == 0 {
 		return nil, nil
 	}
@@ -70,11 +72,14 @@ func (f *front) nextOrder() (request []byte, from *net.UDPAddr) {
 		return f.inner.Bytes(), &c.control
 	}
 	b := &f.inner
+	if o.introduce = !o.allocation.known; o.introduce {
+		b.Start(stun.MethodAllocate, stun.ClassRequest, c.id)
+		b.Uint32(stun.AttrRequestedTransport, protocolUDP<<24)
+		b.Uint32(stun.AttrLifetime, seconds(pionLifetime))
+		return f.signed(b), &o.allocation.handle
+	}
 	b.Start(o.method, stun.ClassRequest, c.id)
 	switch o.method {
-	case stun.MethodAllocate:
-		b.Uint32(stun.AttrRequestedTransport, protocolUDP<<24)
-		b.Uint32(stun.AttrLifetime, seconds(o.lifetime))
 	case stun.MethodRefresh:
 		b.Uint32(stun.AttrLifetime, seconds(o.lifetime))
 	case stun.MethodChannelBind:
@@ -83,11 +88,31 @@ func (f *front) nextOrder() (request []byte, from *net.UDPAddr) {
 	for _, peer := range o.peers {
 		b.XORAddress(stun.AttrXORPeerAddress, peer)
 	}
+	return f.signed(b), &o.allocation.handle
+}
+
+// carryOutWithoutPion settles the orders up to the first one that pion has to know of. An allocation takes 4 KB of pion's, most
+// of it a map with room for 64 permissions; so pion learns of one when there is a permission or a channel to keep, which for
+// many of the relayed addresses that ICE gathers never comes. Until then there is nothing in pion to refresh or to end.
+func (f *front) carryOutWithoutPion() {
+	c := &f.pion
+	for len(c.orders) > 0 {
+		o := c.orders[0]
+		if o.allocation.known || o.method != stun.MethodRefresh {
+			return
+		}
+		c.current, c.orders = &o, c.orders[1:]
+		f.settle(true)
+	}
+}
+
+// signed returns the request in b, signed for pion.
+func (f *front) signed(b *stun.Builder) []byte {
 	b.Text(stun.AttrUsername, pionUser)
 	b.Text(stun.AttrRealm, pionRealm)
-	b.Attr(stun.AttrNonce, c.nonce)
+	b.Attr(stun.AttrNonce, f.pion.nonce)
 	b.MessageIntegrity(f.server.pionKey[:])
-	return b.Bytes(), &o.allocation.handle
+	return b.Bytes()
 }
 
 // answered takes a response of pion's.
@@ -99,7 +124,11 @@ func (f *front) answered(response []byte) {
 		return
 	}
 	if m.Class == stun.ClassSuccess {
-		f.settle(true)
+		if o := *c.current; o.introduce {
+			f.introduced(o)
+		} else {
+			f.settle(true)
+		}
 		return
 	}
 	if nonce := nonceOf(&m); nonce != nil {
@@ -121,6 +150,13 @@ func (f *front) answered(response []byte) {
 		return
 	}
 	f.settle(false)
+}
+
+// introduced has pion carry out the current order, o, now that it knows the allocation.
+func (f *front) introduced(o order) {
+	o.allocation.known, o.retried = true, false
+	f.pion.current = nil
+	f.pion.orders = append([]order{o}, f.pion.orders...)
 }
 
 // retry has pion carry out the current order, o, once more.

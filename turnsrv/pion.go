@@ -127,7 +127,7 @@ func (pionConn) Validate() error { return nil }
 // AllocatePacketConn gives pion the relayed address that the front opened for the order in hand. pion sends through it.
 func (c pionConn) AllocatePacketConn(string, int) (net.PacketConn, net.Addr, error) {
 	o := c.pion.current
-	if o == nil || o.method != stun.MethodAllocate {
+	if o == nil || !o.introduce {
 		return nil, nil, errors.New("no allocation was ordered")
 	}
 	c.byHandle.Store(&o.allocation.handle, o.allocation)
