@@ -14,7 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/mailturn/mailturn/cmd/mailturn/bench/turnclient"
+	"github.com/mailturn/mailturn/cmd/mailturn/turnclient"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
@@ -25,6 +25,8 @@ type turnOptions struct {
 	idle    int
 	settle  time.Duration
 	only    string
+
+	permission bool
 }
 
 // turnBench measures TURN servers in turn.
@@ -33,12 +35,15 @@ type turnBench struct {
 	dir        string
 	credential credential.Credential
 	connected  int // clients so far
-	resent     int
 	table      table
 }
 
-// idleLifetime outlasts the time for which allocations are left alone.
-const idleLifetime = time.Hour
+const (
+	// requestLimit is how long requests of all clients together may take.
+	requestLimit = 2 * time.Minute
+	// idleLimit is less than the lifetime of an allocation and the time that it takes to make all of them.
+	idleLimit = 7 * time.Minute
+)
 
 // turnMain is the command "bench turn".
 func turnMain(ctx context.Context, args []string) error {
@@ -48,10 +53,14 @@ func turnMain(ctx context.Context, args []string) error {
 	flags.IntVar(&o.clients, "clients", 2000, "clients that allocate and let go in a run; 0 leaves this out")
 	flags.IntVar(&o.workers, "workers", 32, "clients that do so at a time")
 	flags.IntVar(&o.idle, "idle", 10000, "idle allocations, at most 15000; 0 leaves this out")
+	flags.BoolVar(&o.permission, "permission", false, "give each idle allocation a permission")
 	flags.DurationVar(&o.settle, "settle", 150*time.Second, "how long they are left alone before memory is counted: Go collects its garbage after two minutes")
 	flags.StringVar(&o.only, "only", "", "a comma-separated list of servers: "+strings.Join(turnServerNames(), ", "))
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if o.settle > idleLimit {
+		return fmt.Errorf("allocations live for ten minutes: want -settle of at most %v", idleLimit)
 	}
 	if o.idle > 15000 {
 		return errors.New("the relay's ports are 16384, of which some may be taken: want at most 15000 idle allocations")
@@ -85,9 +94,6 @@ func turnMain(ctx context.Context, args []string) error {
 		}
 	}
 	b.table.print(os.Stdout, "TURN over UDP")
-	if b.resent > 0 {
-		fmt.Printf("%d requests had to be sent again: their time is in the rates\n", b.resent)
-	}
 	return nil
 }
 
@@ -131,21 +137,21 @@ func (b *turnBench) rates(ctx context.Context, s *runningTurn, discard bool) err
 	if err != nil {
 		return err
 	}
-	defer func() { b.close(clients) }()
+	defer closeAll(clients)
 	var took time.Duration
 	used, err := cpu(s.process, func() error {
 		begin := time.Now()
 		defer func() { took = time.Since(begin) }()
-		return each(clients, b.options.workers, func(c *turnclient.Client) error {
-			_, err := c.Allocate(idleLifetime)
-			return err
-		})
+		return b.each(ctx, clients, allocate)
 	})
 	if err != nil {
 		return err
 	}
 	ended, err := cpu(s.process, func() error {
-		return each(clients, b.options.workers, func(c *turnclient.Client) error { return c.Refresh(0) })
+		return b.each(ctx, clients, func(ctx context.Context, c *turnclient.Client) error {
+			_, err := c.Refresh(ctx, 0)
+			return err
+		})
 	})
 	if err != nil || discard {
 		return err
@@ -167,7 +173,7 @@ func (b *turnBench) measureMemory(ctx context.Context, kinds []turnServer) (err 
 	var servers []filled
 	defer func() {
 		for _, s := range servers {
-			b.close(s.sample)
+			closeAll(s.sample)
 			err = errors.Join(err, s.stop())
 		}
 	}()
@@ -186,14 +192,13 @@ func (b *turnBench) measureMemory(ctx context.Context, kinds []turnServer) (err 
 		if err != nil {
 			return err
 		}
-		err = each(clients, b.options.workers, func(c *turnclient.Client) error {
-			_, err := c.Allocate(idleLifetime)
-			return err
-		})
+		if err = b.each(ctx, clients, allocate); err == nil && b.options.permission {
+			err = b.each(ctx, clients, permit)
+		}
 		// Over UDP the server does not learn that a client has gone, and the clients of all servers together would be more
 		// than this process may have descriptors.
 		keep := min(100, len(clients))
-		b.close(clients[keep:])
+		closeAll(clients[keep:])
 		f.sample = clients[:keep]
 		if err != nil {
 			return fmt.Errorf("%s: %w\n%s", s.name, err, s.log())
@@ -210,7 +215,7 @@ func (b *turnBench) measureMemory(ctx context.Context, kinds []turnServer) (err 
 		if err != nil {
 			return err
 		}
-		if err := each(s.sample, b.options.workers, func(c *turnclient.Client) error { return c.Refresh(idleLifetime) }); err != nil {
+		if err := b.each(ctx, s.sample, refresh); err != nil {
 			return fmt.Errorf("%s has lost an allocation: %w", s.name, err)
 		}
 		b.table.add("KiB/idle allocation", s.name, float64(after-s.before)/float64(b.options.idle)/1024)
@@ -227,42 +232,61 @@ func (b *turnBench) connect(ctx context.Context, server netip.AddrPort, n int) (
 		b.connected++
 		conn, err := dialer.DialContext(ctx, "udp4", server.String())
 		if err != nil {
-			b.close(clients)
+			closeAll(clients)
 			return nil, err
 		}
-		clients = append(clients, turnclient.New(conn, false, b.credential, nil))
+		clients = append(clients, turnclient.New(turnclient.Config{Conn: conn, Username: b.credential.Username, Password: b.credential.Password}))
 	}
 	return clients, nil
 }
 
-func (b *turnBench) close(clients []*turnclient.Client) {
+func closeAll(clients []*turnclient.Client) {
 	for _, c := range clients {
-		b.resent += c.Resent
 		c.Close()
 	}
 }
 
+// allocate does what a client does that comes for the first time.
+func allocate(ctx context.Context, c *turnclient.Client) error {
+	if _, err := c.Challenge(ctx); err != nil {
+		return err
+	}
+	_, err := c.Allocate(ctx)
+	return err
+}
+
+// permit makes a permission for somebody to whom nothing is sent.
+func permit(ctx context.Context, c *turnclient.Client) error {
+	return c.CreatePermission(ctx, netip.AddrFrom4([4]byte{1, 1, 1, 1}))
+}
+
+func refresh(ctx context.Context, c *turnclient.Client) error {
+	_, err := c.Refresh(ctx, 10*time.Minute)
+	return err
+}
+
 // each calls f for every client, for so many at a time, until one fails.
-func each(clients []*turnclient.Client, workers int, f func(c *turnclient.Client) error) error {
+func (b *turnBench) each(ctx context.Context, clients []*turnclient.Client, f func(context.Context, *turnclient.Client) error) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, requestLimit, fmt.Errorf("not done in %v", requestLimit))
+	defer cancel()
 	var next atomic.Int64
-	var failed atomic.Pointer[error]
 	var working sync.WaitGroup
-	for range workers {
+	fail := make(chan error, b.options.workers)
+	for range b.options.workers {
 		working.Go(func() {
-			for failed.Load() == nil {
+			for len(fail) == 0 {
 				i := int(next.Add(1)) - 1
 				if i >= len(clients) {
 					return
 				}
-				if err := f(clients[i]); err != nil {
-					failed.CompareAndSwap(nil, &err)
+				if err := f(ctx, clients[i]); err != nil {
+					fail <- err
+					return
 				}
 			}
 		})
 	}
 	working.Wait()
-	if err := failed.Load(); err != nil {
-		return *err
-	}
-	return nil
+	close(fail)
+	return <-fail // nil if there is none
 }
