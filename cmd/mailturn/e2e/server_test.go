@@ -69,7 +69,13 @@ type server struct {
 // interrupted, and must end cleanly, when the test ends.
 func start(t *testing.T, stateDir string, args ...string) *server {
 	t.Helper()
-	s := &server{cmd: exec.Command(binary, append([]string{"run", "--state-dir", stateDir}, args...)...), stdout: &lines{}, stderr: &lines{}}
+	return startCommand(t, exec.Command(binary, append([]string{"run", "--state-dir", stateDir}, args...)...))
+}
+
+// startCommand is start for a command that has been made already, such as one in a namespace.
+func startCommand(t *testing.T, cmd *exec.Cmd) *server {
+	t.Helper()
+	s := &server{cmd: cmd, stdout: &lines{}, stderr: &lines{}}
 	s.cmd.Stdout, s.cmd.Stderr = s.stdout, s.stderr
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 )
@@ -39,7 +40,7 @@ func describe(state tls.ConnectionState, verified error) *Certificate {
 	leaf := state.PeerCertificates[0]
 	c := &Certificate{
 		Version: tls.VersionName(state.Version), ALPN: state.NegotiatedProtocol,
-		Subject: leaf.Subject.String(), Issuer: leaf.Issuer.String(), Names: leaf.DNSNames,
+		Subject: leaf.Subject.String(), Issuer: leaf.Issuer.String(), Names: slices.Clone(leaf.DNSNames), // crypto/tls shares the leaf between connections
 		NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, Chain: len(state.PeerCertificates), Verified: verified == nil,
 	}
 	for _, ip := range leaf.IPAddresses {

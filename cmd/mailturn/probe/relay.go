@@ -148,13 +148,13 @@ func (r *run) connect(ctx context.Context, a *attempt, username, password string
 
 // allocate makes a client with an allocation, for which finish has to be called.
 func (r *run) allocate(ctx context.Context, a *attempt, username, password string) (e *endpoint, allocation turnclient.Allocation, stage string, err error) {
-	e, stage, err = r.connect(ctx, a, username, password)
+	connected, stage, err := r.connect(ctx, a, username, password)
 	if err != nil {
 		return nil, allocation, stage, err
 	}
 	defer func() {
 		if err != nil {
-			e.Close()
+			connected.Close()
 		}
 	}()
 	ask := func(do func(ctx context.Context) error) error {
@@ -163,7 +163,7 @@ func (r *run) allocate(ctx context.Context, a *attempt, username, password strin
 		return do(ctx)
 	}
 	err = ask(func(ctx context.Context) error {
-		binding, err := e.Bind(ctx)
+		binding, err := connected.Bind(ctx)
 		if err == nil && a.BindingMS == 0 {
 			a.BindingMS, a.Mapped = milliseconds(binding.Duration), binding.Mapped.String()
 		}
@@ -173,7 +173,7 @@ func (r *run) allocate(ctx context.Context, a *attempt, username, password strin
 		return nil, allocation, stageBinding, err
 	}
 	err = ask(func(ctx context.Context) error {
-		challenge, err := e.Challenge(ctx)
+		challenge, err := connected.Challenge(ctx)
 		if err == nil {
 			a.Realm, a.RequestBytes, a.ResponseBytes = printable(challenge.Realm), challenge.RequestBytes, challenge.ResponseBytes
 		}
@@ -183,10 +183,10 @@ func (r *run) allocate(ctx context.Context, a *attempt, username, password strin
 		return nil, allocation, stageChallenge, err
 	}
 	err = ask(func(ctx context.Context) (err error) {
-		allocation, err = e.Allocate(ctx)
+		allocation, err = connected.Allocate(ctx)
 		return err
 	})
-	return e, allocation, stageAllocate, err
+	return connected, allocation, stageAllocate, err
 }
 
 // finish ends an allocation, so that it does not count against a quota until it expires.
