@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -32,7 +33,15 @@ type probeFlags struct {
 	dns, ca                            string
 	json, quick, thorough, verbose     bool
 	repeat                             time.Duration
+
+	load      int // allocations; 0 for no load
+	pps, size int
+	duration  time.Duration
+	mine      bool
 }
+
+// loadFlags are those that only go with --load.
+var loadFlags = []string{"pps", "size", "duration", "i-own-this-server"}
 
 func newProbeCommand() *cobra.Command {
 	var flags probeFlags
@@ -55,7 +64,7 @@ call would connect, 1 if not or if the relay is open to strangers, 2 if called w
 		RunE: func(cmd *cobra.Command, args []string) error {
 			target, err := probe.ParseTarget(args[0])
 			if err == nil {
-				err = flags.check(target)
+				err = flags.check(cmd, target)
 			}
 			if err != nil {
 				return err // of usage
@@ -73,13 +82,19 @@ call would connect, 1 if not or if the relay is open to strangers, 2 if called w
 	cmd.Flags().BoolVar(&flags.thorough, "thorough", false, "ten times the packets, and patience for slow links")
 	cmd.Flags().BoolVarP(&flags.verbose, "verbose", "v", false, "show also what is only worth a note and what was skipped")
 	cmd.Flags().DurationVar(&flags.repeat, "repeat", 0, "probe again at this `interval` until interrupted")
-	cmd.MarkFlagsMutuallyExclusive("quick", "thorough")
+	cmd.Flags().IntVar(&flags.load, "load", 0, "load the relay with so many `allocations`, every other one of which sends, and do not examine it")
+	cmd.Flags().IntVar(&flags.pps, "pps", 50, "packets a second of each sender")
+	cmd.Flags().IntVar(&flags.size, "size", 160, "`bytes` of each packet")
+	cmd.Flags().DurationVar(&flags.duration, "duration", 10*time.Second, "how long to send")
+	cmd.Flags().BoolVar(&flags.mine, "i-own-this-server", false, "load a relay that is not on loopback or in a private network")
+	cmd.MarkFlagsMutuallyExclusive("quick", "thorough", "load")
+	cmd.MarkFlagsMutuallyExclusive("repeat", "load")
 	cmd.MarkFlagsMutuallyExclusive("secret-file", "password-file")
 	return cmd
 }
 
 // check finds flags that do not go with the target.
-func (f *probeFlags) check(target probe.Target) error {
+func (f *probeFlags) check(cmd *cobra.Command, target probe.Target) error {
 	switch {
 	case target.Kind != probe.TURN && (f.username != "" || f.secretFile != ""):
 		return errors.New("--username and --secret-file are for turn: and turns: targets")
@@ -89,8 +104,19 @@ func (f *probeFlags) check(target probe.Target) error {
 		return errors.New("a metadata line holds its password: --password-file is for other targets")
 	case f.repeat < 0:
 		return errors.New("--repeat is negative")
+	case f.load != 0:
+		return f.loadOptions().Check()
+	}
+	for _, name := range loadFlags {
+		if cmd.Flags().Changed(name) {
+			return fmt.Errorf("--%s goes with --load", name)
+		}
 	}
 	return nil
+}
+
+func (f *probeFlags) loadOptions() probe.LoadOptions {
+	return probe.LoadOptions{Allocations: f.load, PPS: f.pps, Size: f.size, Duration: f.duration, AnyTarget: f.mine}
 }
 
 func runProbe(cmd *cobra.Command, target probe.Target, flags probeFlags) error {
@@ -110,6 +136,9 @@ func runProbe(cmd *cobra.Command, target probe.Target, flags probeFlags) error {
 	if terminal(cmd.ErrOrStderr()) {
 		status.w = cmd.ErrOrStderr()
 		options.Progress = status.show
+	}
+	if flags.load != 0 {
+		return flags.runLoad(ctx, cmd, options, &status)
 	}
 	for {
 		report := probe.Run(ctx, options)
@@ -133,6 +162,27 @@ func runProbe(cmd *cobra.Command, target probe.Target, flags probeFlags) error {
 			fmt.Fprintln(cmd.OutOrStdout())
 		}
 	}
+}
+
+// runLoad loads the relay in place of examining it.
+func (f *probeFlags) runLoad(ctx context.Context, cmd *cobra.Command, options probe.Options, status *progress) error {
+	l := f.loadOptions()
+	if status.w != nil {
+		l.Progress = func(sent, received int64) { status.show(fmt.Sprintf("%d sent, %d back", sent, received)) }
+	}
+	result, report, err := probe.Load(ctx, options, l)
+	status.clear()
+	switch {
+	case err != nil:
+		return err
+	case report != nil: // no relay was found
+		return errors.Join(f.print(cmd.OutOrStdout(), report), errReported)
+	case f.json:
+		encoder := json.NewEncoder(cmd.OutOrStdout())
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(result)
+	}
+	return result.WriteText(cmd.OutOrStdout())
 }
 
 // print writes one report.

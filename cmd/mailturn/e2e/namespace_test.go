@@ -38,12 +38,7 @@ var networks atomic.Int32
 func newNetwork(t *testing.T) network {
 	t.Helper()
 	ip := peer(t, "ip", "iproute2")
-	if os.Getuid() != 0 {
-		if os.Getenv("MAILTURN_E2E") != "" {
-			t.Fatal("network namespaces take root")
-		}
-		t.Skip("network namespaces take root")
-	}
+	needRoot(t, "a network namespace")
 	serial := networks.Add(1)
 	name := fmt.Sprintf("mt%d-%d", os.Getpid(), serial)
 	n := network{namespace(name + "s"), namespace(name + "c")}

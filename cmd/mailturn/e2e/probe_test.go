@@ -196,6 +196,20 @@ func TestProbeSite(t *testing.T) {
 		c := minted("turn.test")
 		wantVerdict(t, s.probe(t, fmt.Sprintf("turn.test:3478:%s:%s", c.username, c.password)), "", probe.OK, "A call would connect.")
 	})
+	t.Run("load", func(t *testing.T) {
+		args := append([]string{"probe", "--json", "--load", "10", "--pps", "50", "--duration", "1s", "--secret-file", secretFile, "turn:turn.test"}, s.args...)
+		if out, err := s.client.command(binary, args...).CombinedOutput(); err == nil || !strings.Contains(string(out), "--i-own-this-server") {
+			t.Errorf("a public address was loaded: %v\n%s", err, out)
+		}
+		out, err := s.client.command(binary, append(args, "--i-own-this-server")...).Output()
+		var result probe.LoadReport
+		if err := errors.Join(err, json.Unmarshal(out, &result)); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		if result.Sent < 200 || result.Received < result.Sent/2 || result.RTT.P50 <= 0 || result.Allocations != 10 || result.Address != serverIPv4+":3478" {
+			t.Errorf("got %+v", result)
+		}
+	})
 	t.Run("expired line", func(t *testing.T) {
 		username := strconv.FormatInt(time.Now().Add(-time.Hour).Unix(), 10)
 		r := s.probe(t, "--quick", fmt.Sprintf("turn.test:3478:%s:%s", username, mint(username)))

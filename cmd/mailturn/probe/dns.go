@@ -47,6 +47,8 @@ func (r *run) lookUp(ctx context.Context, id, host string) []netip.Addr {
 	}
 	if answer.Source == resolver.FromHosts {
 		summary += "; from the hosts file of this machine"
+	} else {
+		summary += "; " + ms(milliseconds(max(answer.IPv4.Duration, answer.IPv6.Duration)))
 	}
 	r.report.add(id, host, OK, summary+".", "")
 	return answer.Addrs()

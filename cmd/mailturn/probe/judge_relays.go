@@ -27,7 +27,7 @@ func (r *run) judgeRelays(attempts []*attempt) {
 		}
 	}
 	if i := slices.IndexFunc(primary, (*attempt).allocated); i >= 0 {
-		r.report.add(turnID(r.primary()), primary[i].subject(), OK, fmt.Sprintf("%s answers in %s and allocates in %s.", primary[i].subject(), ms(primary[i].BindingMS), ms(primary[i].AllocateMS)), "")
+		r.report.add(turnID(r.primary()), primary[i].subject(), OK, fmt.Sprintf("%s answers in %s and allocates in %s, for %d s.", primary[i].subject(), ms(primary[i].BindingMS), ms(primary[i].AllocateMS), primary[i].LifetimeS), "")
 		r.judgeFamilies(primary)
 	} else {
 		r.judgeSilence(primary, others)

@@ -67,15 +67,19 @@ type run struct {
 	tlsHost string
 }
 
-// Run probes the target. It always returns a report; ctx ends it early, with what was found so far.
-func Run(ctx context.Context, o Options) *Report {
+func newRun(o Options) *run {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
 	if o.Progress == nil {
 		o.Progress = func(string) {}
 	}
-	r := &run{Options: o, report: &Report{SchemaVersion: SchemaVersion, Target: o.Target.String(), Started: o.Now().UTC()}}
+	return &run{Options: o, report: &Report{SchemaVersion: SchemaVersion, Target: o.Target.String(), Started: o.Now().UTC()}}
+}
+
+// Run probes the target. It always returns a report; ctx ends it early, with what was found so far.
+func Run(ctx context.Context, o Options) *Report {
+	r := newRun(o)
 	start := time.Now()
 	if r.discover(ctx) {
 		r.relays(ctx)

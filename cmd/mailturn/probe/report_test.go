@@ -41,6 +41,7 @@ func TestEveryMemberIsDocumented(t *testing.T) {
 		}
 	}
 	walk(reflect.TypeFor[Report]())
+	walk(reflect.TypeFor[LoadReport]())
 	for _, id := range order {
 		if !strings.Contains(document, "`"+id+"`") {
 			t.Errorf("docs/probe.md does not describe the check %s", id)
@@ -88,6 +89,8 @@ func badReport() *Report {
 	r.add("turn.relay_to_relay", "203.0.113.7:3478 TCP", OK, "Relay to relay: 20 of 20 packets, 12 ms.", "")
 	r.add("imap.tls", "mail.example.org", Warning, "the certificate ends in 3d 2h.", "See why it was not renewed.")
 	r.add("turn.ipv6", "turn.example.org", Note, "the relay has no IPv6 address.", "")
+	r.IMAP = &Session{Metadata: []string{`* METADATA "" (/shared/vendor/deltachat/turn "turn.example.org:3478:5:[redacted]")`}}
+	r.ICEServers = json.RawMessage(`[{"urls":["turn:203.0.113.7:3478"],"username":"5","credential":"[redacted]"}]`)
 	r.Relays = []Relay{
 		{Address: "203.0.113.7:3478", Transport: UDP, Stage: stageBinding, Error: "no answer"},
 		{Address: "203.0.113.7:3478", Transport: TCP, BindingMS: 11.5, AllocateMS: 12.25, RelayedAddr: "203.0.113.7:50123", RelayToRelay: &Echo{Sent: 20, Received: 20, MedianMS: 12}, Direct: &Echo{Sent: 20}},
@@ -141,6 +144,19 @@ func TestReportIsJSON(t *testing.T) {
 		return ids
 	}(); ids[0] != "imap.tls" || !slices.Contains(order, ids[5]) {
 		t.Errorf("the checks are in the order %v", ids)
+	}
+}
+
+func TestWriteLoad(t *testing.T) {
+	r := LoadReport{Target: "turn:192.0.2.1", Address: "192.0.2.1:3478", Transport: UDP, Allocations: 20, Sent: 1000, Received: 990, Loss: 0.01, PacketBytes: 160, ElapsedMS: 10000, SentPPS: 100, ReceivedPPS: 99, ReceivedBPS: 126720, RTT: RTT{1, 2, 30, 400}}
+	var got bytes.Buffer
+	if err := r.WriteText(&got); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"192.0.2.1:3478 over UDP", "1000 packets of 160 bytes", "990: 99 a second, 0.1 Mbit/s", "1.000 %", "1.0 ms in the middle, 90 % within 2.0 ms, 99 % within 30 ms, at most 400 ms"} {
+		if !strings.Contains(got.String(), want) {
+			t.Errorf("%q is not in:\n%s", want, &got)
+		}
 	}
 }
 

@@ -28,7 +28,7 @@ var inTable = map[string]bool{"turn.relayed_address": true, "turn.relay_to_relay
 const endColour = "\x1b[0m"
 
 // WriteText writes the report for people: the verdict, what to do, the checks, and a table of the relays. Notes and what
-// was skipped are only shown with all, and so is what the table shows anyway.
+// was skipped are only shown with all, and so are what the table shows anyway, the server's raw answer and the ICE servers.
 func (r *Report) WriteText(w io.Writer, colour, all bool) error {
 	var b strings.Builder
 	paint := func(status Status, text string) string {
@@ -59,6 +59,14 @@ func (r *Report) WriteText(w io.Writer, colour, all bool) error {
 			fmt.Fprintf(&b, "              → %s\n", indented(c.Action, 16))
 		}
 	}
+	if all && r.IMAP != nil {
+		for _, line := range r.IMAP.Metadata {
+			fmt.Fprintf(&b, "\n%s\n", line)
+		}
+	}
+	if all && r.ICEServers != nil {
+		fmt.Fprintf(&b, "\nICE servers, as core hands them to WebRTC: %s\n", r.ICEServers)
+	}
 	if len(r.Relays) > 0 {
 		b.WriteByte('\n')
 		table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
@@ -70,6 +78,20 @@ func (r *Report) WriteText(w io.Writer, colour, all bool) error {
 		table.Flush()
 	}
 	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// WriteText writes the result of a load for people.
+func (r *LoadReport) WriteText(w io.Writer) error {
+	_, err := fmt.Fprintf(w, `%s at %s over %s
+
+allocations  %d, made in %s
+sent         %d packets of %d bytes in %s: %.0f a second
+came back    %d: %.0f a second, %.1f Mbit/s
+lost         %.3f %%
+round trip   %s in the middle, 90 %% within %s, 99 %% within %s, at most %s
+`, r.Target, r.Address, strings.ToUpper(string(r.Transport)), r.Allocations, ms(r.SetupMS), r.Sent, r.PacketBytes, ms(r.ElapsedMS), r.SentPPS,
+		r.Received, r.ReceivedPPS, r.ReceivedBPS/1e6, 100*r.Loss, ms(r.RTT.P50), ms(r.RTT.P90), ms(r.RTT.P99), ms(r.RTT.Max))
 	return err
 }
 
