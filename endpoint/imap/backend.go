@@ -3,6 +3,7 @@ package imap
 import (
 	"context"
 	"net"
+	"time"
 )
 
 // A backend is the IMAP server behind the filter: one that is already there, or the embedded one.
@@ -17,11 +18,10 @@ type backend interface {
 	close()
 }
 
-// A backendConn is a connection that can be half closed, and waited for without a buffer: Read may return errNothingYet,
-// and await then waits until there is something to read, data, the end, or an error.
+// A backendConn is a connection that can be half closed, and waited for without a buffer: see patientConn.
 type backendConn interface {
 	halfCloser
-	await() error
+	await(limit time.Duration) (quiet bool)
 }
 
 // A halfCloser is a connection that can be half closed.

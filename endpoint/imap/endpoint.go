@@ -24,6 +24,7 @@ type Endpoint struct {
 	logger       *slog.Logger
 	entries      liveEntries
 	writeTimeout time.Duration
+	quietAfter   time.Duration
 
 	listeners []*listener    // in the order of the configuration
 	accepting sync.WaitGroup // the accept loops
@@ -58,6 +59,7 @@ func New(config Config, logger *slog.Logger) (*Endpoint, error) {
 		logger:          logger,
 		present:         first,
 		writeTimeout:    defaultWriteTimeout,
+		quietAfter:      defaultQuietAfter,
 		rejecting:       make(chan struct{}, maxRejecting),
 		sessions:        make(map[*session]struct{}),
 		unauthenticated: make(map[netip.Prefix]int),

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 )
 
 // Bounds of what an upstream server may say before a session begins.
@@ -30,7 +31,7 @@ type greetedConn struct {
 	ahead []byte       // what has been read, and not from here
 }
 
-func (c *greetedConn) await() error { return c.raw.await() }
+func (c *greetedConn) await(limit time.Duration) bool { return c.raw.await(limit) }
 
 func (c *greetedConn) Read(p []byte) (int, error) {
 	if len(c.ahead) == 0 {

@@ -4,7 +4,10 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
+	"sync"
 	"syscall"
+	"time"
 )
 
 // errNothingYet is what reading a patientConn returns while nothing has come. It is a net.Error, and temporary, so that
@@ -19,7 +22,7 @@ func (nothingYet) Temporary() bool { return true }
 
 // A patientConn is a connection on which a goroutine waits without a buffer, and below whatever TLS and compression keep on
 // a stack: await waits, and Read takes what has come. Thousands of sessions wait at any time, and what they hold meanwhile
-// is most of their memory. One goroutine reads.
+// is most of their memory. One goroutine reads and awaits.
 //
 // It begins as any other connection, on which Read waits, until beginPatience.
 type patientConn struct {
@@ -36,6 +39,10 @@ type patientConn struct {
 	n      int
 	err    error
 	looked bool
+
+	// mu guards bounded: there is a read deadline by SetReadDeadline.
+	mu      sync.Mutex
+	bounded bool
 }
 
 func newPatientConn(conn net.Conn) *patientConn { return &patientConn{Conn: conn} }
@@ -92,13 +99,40 @@ func (c *patientConn) Read(p []byte) (int, error) {
 	return c.n, nil
 }
 
-// await waits until there may be something to read: data, the end, or an error.
-func (c *patientConn) await() error {
+// await waits until there may be something to read: data, the end, an error, or that the read deadline has passed. It
+// returns quiet if nothing of this has happened within limit, if that is not 0.
+func (c *patientConn) await(limit time.Duration) (quiet bool) {
 	if c.raw == nil {
-		return nil
+		return false
 	}
 	c.drained, c.looked = false, false
-	return c.raw.Read(c.look)
+	if limit > 0 {
+		c.boundUnlessBounded(time.Now().Add(limit))
+	}
+	err := c.raw.Read(c.look)
+	if limit > 0 && c.boundUnlessBounded(time.Time{}) {
+		return errors.Is(err, os.ErrDeadlineExceeded)
+	}
+	return false // err comes again from Read
+}
+
+// boundUnlessBounded sets a deadline of our own, unless there is one by SetReadDeadline, which goes first.
+func (c *patientConn) boundUnlessBounded(t time.Time) (ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.bounded {
+		return false
+	}
+	c.Conn.SetReadDeadline(t)
+	return true
+}
+
+// SetReadDeadline bounds Read and await, from any goroutine.
+func (c *patientConn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.bounded = !t.IsZero()
+	return c.Conn.SetReadDeadline(t)
 }
 
 // CloseWrite closes the writing side.

@@ -31,13 +31,13 @@ func tcpPair(t *testing.T) (ours, theirs net.Conn) {
 }
 
 // readPatiently reads as a session does: until nothing has come, and then it waits.
-func readPatiently(r io.Reader, await func() error, p []byte) (int, error) {
+func readPatiently(r io.Reader, await func(time.Duration) bool, p []byte) (int, error) {
 	for {
 		n, err := r.Read(p)
 		if !errors.Is(err, errNothingYet) {
 			return n, err
 		}
-		await()
+		await(0)
 	}
 }
 
@@ -78,8 +78,28 @@ func TestPatientConn(t *testing.T) {
 		}
 	}
 
+	c.Read(p)
+	for range 2 {
+		if !c.await(time.Millisecond) {
+			t.Error("a limit passes, and await does not say so")
+		}
+	}
+	if _, err := c.Read(p); err != error(errNothingYet) {
+		t.Errorf("after a limit: %v", err)
+	}
+	go io.WriteString(theirs, "x")
+	if c.await(time.Hour) {
+		t.Error("quiet, though something has come")
+	}
+	if n, err := c.Read(p); n != 1 || err != nil {
+		t.Errorf("after a limit that did not pass: %d, %v", n, err)
+	}
+
 	c.SetReadDeadline(time.Unix(1, 0))
-	c.await() // returns at once
+	c.await(0) // returns at once
+	if c.await(time.Hour) {
+		t.Error("a deadline is taken for quiet")
+	}
 	if _, err := c.Read(p); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("after a deadline: %v", err)
 	}

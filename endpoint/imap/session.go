@@ -21,12 +21,19 @@ const (
 	// handshakeTimeout bounds the TLS handshake with the client.
 	handshakeTimeout = 20 * time.Second
 
+	// defaultQuietAfter is how long a side is silent before another goroutine waits for it. Often enough the next command comes at
+	// once, and the change would cost more than passing it on.
+	defaultQuietAfter = 5 * time.Second
+
 	byeShutdown = "[UNAVAILABLE] Server is shutting down"
 )
 
-// A session joins one client to its backend. The goroutine of clientSide reads the client, that of backendLoop the backend;
-// between them stands the filter. The client's goroutine alone ends the session. Timers, Shutdown and the backend's
-// goroutine do so by waking it.
+// A session joins one client to its backend. One goroutine reads the client, another one the backend; between them stands
+// the filter. The client's goroutine alone ends the session. Timers, Shutdown and the backend's goroutine do so by waking
+// it.
+//
+// When nothing has come for a while, either one lets a fresh goroutine wait in its place: a goroutine keeps the stack that
+// it has needed to pass things on, and thousands of sessions wait at any time.
 type session struct {
 	endpoint *Endpoint
 	arrival
@@ -34,10 +41,14 @@ type session struct {
 	client  *clientConn
 	backend backendConn
 	filter  *imapext.Filter
-	// identifies: the filter tells the backend of the client.
+	// identifies: the filter is to tell the backend of the client before anything else.
 	identifies bool
-	// backendSide is the backend's goroutine.
-	backendSide sync.WaitGroup
+	// unheard: nothing of the client's has been read on a port where TLS does not come first.
+	unheard bool
+	// backendReader is the backend's goroutine.
+	backendReader sync.WaitGroup
+	// Each of the two belongs to the goroutine that reads into it.
+	clientBuffer, backendBuffer readBuffer
 
 	timer *time.Timer   // from the beginning to the login, then from each sign of life
 	woken chan struct{} // holds a token when wake was called
@@ -60,8 +71,7 @@ type session struct {
 // begin begins the session of a connection that enter and enterUnauthenticated have counted, and returns false if it has
 // ended already.
 //
-// What it does, TLS and dialling above all, needs a deep stack, and a goroutine keeps that as long as it lives. Thousands of
-// sessions wait at any time, so two fresh goroutines go on with this one.
+// It needs a deep stack, for TLS and dialling, so two fresh goroutines go on.
 func (e *Endpoint) begin(a *arrival) (began bool) {
 	ctx, stopDialing := context.WithCancel(e.ctx)
 	s := &session{
@@ -91,7 +101,7 @@ func (e *Endpoint) begin(a *arrival) (began bool) {
 		return false
 	}
 	s.join(backend)
-	s.backendSide.Go(s.backendLoop)
+	s.backendReader.Go(s.backendSide)
 	e.serving.Go(s.clientSide)
 	return true
 }
@@ -100,6 +110,8 @@ func (e *Endpoint) begin(a *arrival) (began bool) {
 func (s *session) join(backend backendConn) {
 	e, g := s.endpoint, s.generation
 	s.backend = backend
+	s.unheard = !s.implicitTLS
+	s.conn.beginPatience()
 	// From here on the goroutines block on the two connections and on nothing else for long.
 	s.keepOpen = context.AfterFunc(e.ctx, func() {
 		s.conn.Close()
@@ -131,15 +143,43 @@ func (s *session) join(backend backendConn) {
 
 // clientSide is the client's goroutine.
 func (s *session) clientSide() {
-	defer s.end()
-	defer recoverPanic(s.logger)
-	s.clientLoop(!s.implicitTLS)
+	for s.passClient() {
+		if quiet := s.conn.await(s.endpoint.quietAfter); quiet {
+			s.endpoint.serving.Go(s.awaitClient)
+			return
+		}
+	}
+	s.end()
+}
+
+func (s *session) awaitClient() {
+	s.conn.await(0)
+	s.clientSide()
+}
+
+// backendSide is the backend's goroutine. At the end it closes the backend, because nobody reads it any more: the client's
+// goroutine may be writing to it, and it may be waiting to be read.
+func (s *session) backendSide() {
+	for s.passBackend() {
+		if quiet := s.backend.await(s.endpoint.quietAfter); quiet {
+			s.backendReader.Go(s.awaitBackend)
+			return
+		}
+	}
+	s.backend.Close()
+	close(s.backendDone)
+	s.wake()
+}
+
+func (s *session) awaitBackend() {
+	s.backend.await(0)
+	s.backendSide()
 }
 
 // end ends a session that has begun.
 func (s *session) end() {
 	s.backend.Close()
-	s.backendSide.Wait()
+	s.backendReader.Wait()
 	s.keepOpen()
 	s.leave()
 	s.endpoint.leave(&s.arrival)
@@ -213,49 +253,51 @@ func (s *session) backendUnavailable(err error) {
 	s.client.sayBye("[UNAVAILABLE] Mail server cannot be reached: try again later")
 }
 
-// clientLoop reads the client until the session ends. When it returns, both connections are done with.
-func (s *session) clientLoop(plain bool) {
-	if s.identifies && !s.identify() {
-		return
+// passClient passes on what has come from the client. It returns false when the session is over, and both connections are
+// done with.
+func (s *session) passClient() (more bool) {
+	defer recoverPanic(s.logger)
+	if s.identifies {
+		s.identifies = false
+		if !s.identify() {
+			return false
+		}
 	}
-	s.conn.beginPatience()
-	var buffer readBuffer
-	defer buffer.release()
+	defer s.clientBuffer.release()
 	for n := 0; ; {
-		buf := buffer.next(n)
+		buf := s.clientBuffer.next(n)
 		var err error
 		n, err = s.client.Read(buf)
 		if n > 0 {
 			s.signOfLife()
-			if plain && isTLSRecord(buf[:n]) {
+			if s.unheard && isTLSRecord(buf[:n]) {
 				s.logger.Debug("TLS on a plain port before STARTTLS")
 				s.client.sayBye("TLS starts on this port with the command STARTTLS")
-				return
+				return false
 			}
-			plain = false
+			s.unheard = false
 			if !s.fromClient(buf[:n]) {
-				return
+				return false
 			}
 		}
 		switch {
 		case err == nil:
 		case errors.Is(err, errNothingYet):
-			buffer.release()
-			s.conn.await() // an error comes again with the next Read
+			return true
 		case errors.Is(err, os.ErrDeadlineExceeded): // wake
 			if s.ended() {
-				return
+				return false
 			}
 		case errors.Is(err, io.EOF):
 			s.clientHalfClosed()
-			return
+			return false
 		case errors.Is(err, deflate.ErrCorrupt):
 			s.logger.Debug("client's compressed data", "err", err)
 			s.bye("Compressed data cannot be read")
-			return
+			return false
 		default:
 			s.logger.Debug("client's connection broke", "err", err)
-			return
+			return false
 		}
 	}
 }
@@ -361,29 +403,24 @@ func (s *session) clientHalfClosed() {
 	}
 }
 
-// backendLoop reads the backend until it or the session ends. It closes the backend, because nobody reads it any more: the
-// client's goroutine may be writing to it, and it may be waiting to be read.
-func (s *session) backendLoop() {
-	defer s.wake()
-	defer close(s.backendDone)
-	defer s.backend.Close()
+// passBackend passes on what has come from the backend. It returns false when nothing more comes, or the session is over.
+func (s *session) passBackend() (more bool) {
 	defer recoverPanic(s.logger)
-	var buffer readBuffer
-	defer buffer.release()
+	defer s.backendBuffer.release()
 	for n := 0; ; {
-		buf := buffer.next(n)
+		buf := s.backendBuffer.next(n)
 		var err error
 		n, err = s.backend.Read(buf)
 		if n > 0 {
 			s.greeted = true
 			if err := s.filter.FromBackend(buf[:n]); err != nil {
 				s.logger.Warn("backend does not wait for the client", "err", err)
-				return
+				return false
 			}
 			s.noteLogin() // before the client knows, and connects again
 			if err := s.filter.WriteClient(s.client); err != nil {
 				s.logger.Debug("client does not take more", "err", err)
-				return
+				return false
 			}
 			s.signOfLife()
 			if s.draining.Load() {
@@ -393,13 +430,12 @@ func (s *session) backendLoop() {
 		switch {
 		case err == nil:
 		case errors.Is(err, errNothingYet):
-			buffer.release()
-			s.backend.await() // an error comes again with the next Read
+			return true
 		case errors.Is(err, io.EOF):
-			return
+			return false
 		default:
 			s.logger.Debug("backend's connection broke", "err", err)
-			return
+			return false
 		}
 	}
 }

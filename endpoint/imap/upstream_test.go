@@ -1,7 +1,6 @@
 package imap
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -22,19 +21,7 @@ type script func(w *wire)
 // startUpstream runs the script for each connection to listener, and an endpoint in front of it.
 func startUpstream(t *testing.T, listener net.Listener, upstream Upstream, s script) *Endpoint {
 	t.Helper()
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				conn.SetDeadline(time.Now().Add(20 * time.Second))
-				s(&wire{t, conn, bufio.NewReader(conn)})
-			}()
-		}
-	}()
+	serveScript(t, listener, s)
 	config := testConfig(t)
 	config.Upstream = &upstream
 	return start(t, config)
