@@ -40,7 +40,7 @@ type Schema struct {
 	RelayBind    config.Value[[]netip.Addr]        `hcl:"relay_bind" default:"relay_ip when it is an address of this machine, else all addresses" doc:"Address that relay sockets are bound to, when it is another one than relay_ip: a server behind NAT."`
 	RelayPorts   config.Value[string]              `hcl:"relay_ports" default:"49152-65535" doc:"Range of UDP ports for relayed transport addresses, MIN-MAX."`
 	Family       config.Value[string]              `hcl:"default_family" default:"prefer-ipv4" doc:"Family of the relayed address for clients that ask for none (REQUESTED-ADDRESS-FAMILY), as browsers do. \"prefer-ipv4\": IPv4 as RFC 8656 section 7.2 says, but IPv6 on a relay that has only that. \"ipv4\": the RFC to the letter, 440 on such a relay. \"client\": the family over which the client came, where the relay has it; clients of networks with IPv6 alone then reach no IPv4 peers."`
-	UserQuota    config.Value[int]                 `hcl:"user_quota" default:"0" doc:"Allocations that one user may have at a time, where one with addresses of both families counts for two; 0 is no limit. The user is the account to which an IMAP endpoint of this file has issued the credential, else the name behind the time stamp, else the whole user name. Beyond it: 486 Allocation Quota Reached."`
+	UserQuota    config.Value[int]                 `hcl:"user_quota" default:"0" doc:"Allocations that one user may have at a time, where one with addresses of both families counts for two; 0 is no limit. The user is the account to which an imap or dict endpoint of this file has issued the credential, else the name behind the time stamp, else the whole user name. Beyond it: 486 Allocation Quota Reached."`
 	SourceQuota  config.Value[int]                 `hcl:"source_quota" default:"0" doc:"Allocations that one address (IPv6: /64) may have at a time, with all users behind it; 0 is no limit. Beyond it: 486 Allocation Quota Reached."`
 	TotalQuota   config.Value[int]                 `hcl:"total_quota" default:"10000" doc:"Allocations that the server has at a time. Beyond it: 486 Allocation Quota Reached."`
 	MaxBPS       config.Value[int64]               `hcl:"max_bps" default:"0" doc:"Bits a second (coturn's max-bps: bytes) that one allocation relays in each direction, with a second's worth at once; 0 is no limit. Packets beyond it are dropped."`
@@ -99,7 +99,7 @@ type Config struct {
 	Users map[string]credential.Secret
 	// UserRealms are further realms with static users.
 	UserRealms []UserRealm
-	// Accounts knows for whom the IMAP endpoints of this process have issued credentials. The caller puts it here; nil
+	// Accounts knows to whom the other endpoints of this process have issued credentials. The caller puts it here; nil
 	// knows nobody.
 	Accounts *credential.Accounts
 

@@ -32,6 +32,8 @@ const (
 	windowsInTTL = 10
 	// maxIssued bounds each of the two halves of what is remembered: 10 MB with user names of 30 bytes.
 	maxIssued = 1 << 16
+	// maxAccountLen bounds the name of an account in bytes. It is what the IMAP filter passes on at most.
+	maxAccountLen = 255
 	// maxProbes bounds how far a second is looked for that nobody has.
 	maxProbes = 64
 )
@@ -44,8 +46,12 @@ type issued struct {
 }
 
 // Issue returns a credential of issuer for account, which expires at now + TTL or up to a tenth of the TTL earlier. The case
-// of letters in account does not matter. If account is empty, it is that of somebody who is not known.
+// of letters in account does not matter. If account is empty or longer than 255 bytes, it is that of somebody
+// who is not known.
 func (a *Accounts) Issue(issuer Issuer, account string, now time.Time) Credential {
+	if len(account) > maxAccountLen {
+		account = ""
+	}
 	account = strings.ToLower(account)
 	latest := now.Add(issuer.TTL).Unix()
 	window := max(int64(issuer.TTL/time.Second)/windowsInTTL, 1)

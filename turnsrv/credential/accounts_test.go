@@ -3,6 +3,7 @@ package credential
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -107,6 +108,9 @@ func TestUnknownAccounts(t *testing.T) {
 	}
 	if account, ok := a.Account(alice.Username); !ok || account != "alice@example.org" {
 		t.Errorf("alice is %q, %v", account, ok)
+	}
+	if long := a.Issue(fiveDays, strings.Repeat("x", 256), collision); long != unknown {
+		t.Errorf("%v for a name of 256 bytes, want %v", long, unknown)
 	}
 	later := collision.Add(time.Second)
 	if unknown := a.Issue(fiveDays, "", later); unknown != fiveDays.Issue(later) {

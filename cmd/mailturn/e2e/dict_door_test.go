@@ -102,6 +102,7 @@ endpoint "dict" "orphan" {
 		}
 		result := uclient(t, c, p.turn, "-y", "-m", "2", "-n", "5")
 		result.wantAll(t, max(result.sent, 1))
+		s.waitFor(t, s.stderr, "allocation.account="+user+" ") // the relay knows whose call it was
 		if err := d.Stop(); err != nil {
 			t.Error(err)
 		}
