@@ -24,11 +24,11 @@ func (c *Config) decodeTURN(s *Schema, hostname string) hcl.Diagnostics {
 
 // checkWakeIdle refuses to wake clients again as soon as they have got a credential.
 func (t *TURN) checkWakeIdle() hcl.Diagnostics {
-	if !t.WakeIdle.V || t.RefreshAfter() > 0 {
+	if !t.WakeIdle.V || !t.ShortLived() {
 		return nil
 	}
 	return hcl.Diagnostics{config.WithHint(config.Errorf(t.WakeIdle.Range, "Clients would be woken all the time",
-		"turn_ttl is %v, and a credential is due to be replaced when 12h or less are left.", t.TTL.V),
+		"turn_ttl is %v, and for some accounts a tenth less; a credential is due to be replaced when 12h or less are left.", t.TTL.V),
 		"use days, 120h is the default; or remove turn_wake_idle")}
 }
 

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mailturn/mailturn/imapext/discovery"
 	"github.com/mailturn/mailturn/imapext/metadata"
 )
 
@@ -30,16 +31,22 @@ type refreshTimer struct {
 
 // gave is told by the filter of the entries that the client got, if turn_wake_idle is on.
 func (s *session) gave(entries []metadata.Entry) {
-	turn := &s.endpoint.entries.present.Load().turn
-	credential := func(e metadata.Entry) bool { return (e.Name == TURNEntry || e.Name == TURNSEntry) && !e.Value.IsNIL() }
-	if !turn.Enable.V || turn.RefreshAfter() <= 0 || !slices.ContainsFunc(entries, credential) {
+	i := slices.IndexFunc(entries, func(e metadata.Entry) bool {
+		return (e.Name == TURNEntry || e.Name == TURNSEntry) && !e.Value.IsNIL()
+	})
+	if i < 0 {
 		return
+	}
+	now := time.Now()
+	value, err := discovery.ParseValue(entries[i].Value.Octets())
+	if err != nil || value.NeedsRefresh(now) {
+		return // one that is due already would be asked for without end
 	}
 	r := &s.refresh
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.left = wakes
-	r.resetLocked(turn.RefreshAfter()+wakeMargin, s)
+	r.resetLocked(time.Unix(value.Expires, 0).Sub(now)-discovery.RefreshBefore+wakeMargin, s)
 }
 
 func (r *refreshTimer) resetLocked(after time.Duration, s *session) {

@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// TestWakeIdle gives a client a credential that is due at once, and wants it to be woken when it is in IDLE.
+// TestWakeIdle gives a client a credential that is due in a second, and wants it to be woken when it is in IDLE.
 func TestWakeIdle(t *testing.T) {
 	config := testConfig(t)
 	config.TURN.WakeIdle.V = true
-	config.TURN.TTL.V = 12*time.Hour + time.Millisecond
+	config.TURN.TTL.V = 12*time.Hour + 2*time.Second
 	w := dialTLS(t, start(t, config))
 	w.login()
 	w.send("a GETMETADATA \"\" /shared/vendor/deltachat/turn\r\n")

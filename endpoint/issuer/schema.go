@@ -83,19 +83,20 @@ func DecodeCredential(s CredentialSchema) (c Config, diags hcl.Diagnostics) {
 	return c, diags
 }
 
+// ShortLived reports whether Delta Chat may ask for another credential each time that it looks.
+func (c *Config) ShortLived() bool {
+	return credential.Issuer{TTL: c.TTL.V}.ShortestTTL() <= refreshBefore
+}
+
 // CheckRefresh warns of a lifetime with which Delta Chat gets along badly. It is for the doors at which it knocks.
 func (c *Config) CheckRefresh() hcl.Diagnostics {
-	if c.TTL.V < time.Second || (credential.Issuer{TTL: c.TTL.V}).ShortestTTL() > refreshBefore {
+	if c.TTL.V < time.Second || !c.ShortLived() {
 		return nil
 	}
 	return hcl.Diagnostics{config.WithHint(config.Warnf(c.TTL.Range, "Credentials are short-lived",
 		"turn_ttl is %v, and for some accounts a tenth less: Delta Chat asks for a new one when 12h or less are left, so it would ask on every turn of its loop, and a quiet phone would call with an expired one.", c.TTL.V),
 		"use days: 120h is the default")}
 }
-
-// RefreshAfter returns how long after it has been issued Delta Chat asks for another credential. If that is not above zero,
-// it does so each time that it looks.
-func (c *Config) RefreshAfter() time.Duration { return c.TTL.V - refreshBefore }
 
 // checkServer returns why clients could not use the host, or nil.
 func checkServer(v config.Value[string]) *hcl.Diagnostic {
