@@ -23,12 +23,12 @@ import (
 // The clients run in a network namespace, from where nothing else can be reached: not Dovecot, and not the Internet.
 type mailHost struct {
 	*server
-	addr      string // of the machine, as the clients see it
-	stateDir  string // of mailturn
-	config    string // path of mailturn's configuration
-	namespace string // of the clients
-	dovecot   *dovecot.Server
-	postfix   *postfix.Server
+	addr     string // of the machine, as the clients see it
+	clients  namespace
+	stateDir string // of mailturn
+	config   string // path of mailturn's configuration
+	dovecot  *dovecot.Server
+	postfix  *postfix.Server
 }
 
 // Names in the hosts file of the clients.
@@ -68,7 +68,7 @@ func newMailHost(t *testing.T) *mailHost {
 	peer(t, "postfix", "postfix")
 	m := &mailHost{stateDir: t.TempDir(), config: filepath.Join(t.TempDir(), "maddy.conf")}
 	m.connectClients(t)
-	m.dovecot = startDovecot(t, dovecot.Options{SASL: true})
+	m.dovecot = startDovecot(t, dovecot.Options{SASL: true, AnyDomain: true})
 	uid, gid := m.dovecot.Owner()
 	var err error
 	m.postfix, err = postfix.Start(t.Context(), postfix.Options{
@@ -104,10 +104,11 @@ func (m *mailHost) connectClients(t *testing.T) {
 	block := net.IPv4(198, 18+byte(wire>>14), byte(wire>>6), byte(wire<<2)).To4()
 	at := func(i byte) string { return net.IPv4(block[0], block[1], block[2], block[3]+i).String() }
 	m.addr = at(1)
-	m.namespace = fmt.Sprintf("mailturn%d-%d", os.Getpid(), n)
+	name := fmt.Sprintf("mailturn%d-%d", os.Getpid(), n)
+	m.clients = namespace(name)
 	link := fmt.Sprintf("mt%d-%d", os.Getpid(), n) // 15 bytes at most
 
-	etc := filepath.Join("/etc/netns", m.namespace) // ip netns exec puts what is in it over /etc
+	etc := filepath.Join("/etc/netns", name) // ip netns exec puts what is in it over /etc
 	if err := os.MkdirAll(etc, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -124,19 +125,14 @@ func (m *mailHost) connectClients(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	run("netns", "add", m.namespace)
-	t.Cleanup(func() { run("netns", "delete", m.namespace) }) // and with it the wire
-	run("-n", m.namespace, "link", "set", "lo", "up")
-	run("link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", m.namespace)
+	run("netns", "add", name)
+	t.Cleanup(func() { run("netns", "delete", name) }) // and with it the wire
+	run("-n", name, "link", "set", "lo", "up")
+	run("link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", name)
 	run("address", "add", m.addr+"/30", "dev", link)
 	run("link", "set", link, "up")
-	run("-n", m.namespace, "address", "add", at(2)+"/30", "dev", "eth0")
-	run("-n", m.namespace, "link", "set", "eth0", "up")
-}
-
-// client makes a command that runs in the network of the clients.
-func (m *mailHost) client(program string, args ...string) *exec.Cmd {
-	return exec.Command("ip", append([]string{"netns", "exec", m.namespace, program}, args...)...)
+	run("-n", name, "address", "add", at(2)+"/30", "dev", "eth0")
+	run("-n", name, "link", "set", "eth0", "up")
 }
 
 // serve starts mailturn. hostname is what its certificate is for; turn and imap are further lines for the two endpoints.

@@ -34,6 +34,8 @@ type Options struct {
 	ServerComment string
 	// SASL lets a mail server ask for logins over TCP, at Server.SASLAddr.
 	SASL bool
+	// AnyDomain makes user@example.org, user@example.net and user the same user.
+	AnyDomain bool
 	// ClientsPerProcess is how many clients share one process, for many idle ones at a time. Zero is one, as by default.
 	ClientsPerProcess int
 }
@@ -127,12 +129,16 @@ func (s *Server) configure(credential *syscall.Credential, options Options) erro
 	if s.SASLAddr != "" {
 		sasl = fmt.Sprintf("service auth {\n  inet_listener {\n    address = 127.0.0.1\n    port = %s\n  }\n}\n", port(s.SASLAddr))
 	}
+	usernames := "%Lu"
+	if options.AnyDomain {
+		usernames = "%Ln"
+	}
 	served := "1" // and then a process ends
 	if options.ClientsPerProcess > 1 {
 		served = "0"
 	}
 	text := strings.NewReplacer(
-		"DIR", s.dir, "USER", s.account.Username, "GROUP", group.Name, "PORT", port(s.Addr), "PASSWORD", Password,
+		"DIR", s.dir, "USERNAMES", usernames, "USER", s.account.Username, "GROUP", group.Name, "PORT", port(s.Addr), "PASSWORD", Password,
 		"CLIENTS", strconv.Itoa(max(options.ClientsPerProcess, 1)), "SERVED", served,
 	).Replace(configuration) + metadata + sasl
 	if err := os.WriteFile(s.path("dovecot.conf"), []byte(text), 0o600); err != nil {
@@ -166,6 +172,7 @@ ssl = no
 disable_plaintext_auth = no
 auth_mechanisms = plain login
 auth_failure_delay = 0
+auth_username_format = USERNAMES
 default_internal_user = USER
 default_internal_group = GROUP
 default_login_user = USER

@@ -26,7 +26,7 @@ type Options struct {
 	Users  []string
 	// SASLAddr is the host and port of Dovecot's authentication protocol. Who has not logged in may not submit.
 	SASLAddr string
-	// MailDir holds the home of each user, named by the whole address, with a Maildir in it. UID and GID own them.
+	// MailDir holds the home of each user, named by the local part of the address, with a Maildir in it. UID and GID own them.
 	MailDir, UID, GID string
 }
 
@@ -92,8 +92,7 @@ func (s *Server) configure(options Options) error {
 	}
 	var mailboxes strings.Builder
 	for _, name := range options.Users {
-		address := name + "@" + options.Domain
-		fmt.Fprintf(&mailboxes, "%s %s/Maildir/\n", address, address)
+		fmt.Fprintf(&mailboxes, "%s@%s %s/Maildir/\n", name, options.Domain, name)
 	}
 	replacer := strings.NewReplacer("DIR", s.dir, "ADDR", s.Addr, "HOST", options.Host, "DOMAIN", options.Domain, "SASL", options.SASLAddr,
 		"MAIL", options.MailDir, "UID", options.UID, "GID", options.GID)
