@@ -4,11 +4,13 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -65,6 +67,54 @@ func TestT06ChannelDataOverStream(t *testing.T) {
 	for _, want := range [][]byte{message, channelData(0x4000, "you")} {
 		if got := c.read(); !bytes.Equal(got, want) {
 			t.Errorf("two in one segment: got %x, want %x", got, want)
+		}
+	}
+	// Requests and data in one segment, which ends in the middle of a message.
+	request := func() []byte { return c.message(stun.MethodBinding, stun.ClassRequest) }
+	segment := slices.Concat(request(), message, request(), message)
+	c.write(segment[:len(segment)-1])
+	answers, echoes := 0, 0
+	for i := range 4 {
+		if i == 3 {
+			c.write(segment[len(segment)-1:])
+		}
+		if got := c.read(); bytes.Equal(got, message) {
+			echoes++
+		} else if m := c.parse(got); m.Method == stun.MethodBinding && m.Class == stun.ClassSuccess {
+			answers++
+		}
+	}
+	if answers != 2 || echoes != 2 {
+		t.Errorf("several in one segment: %d answers and %d messages came back, want 2 of each", answers, echoes)
+	}
+}
+
+// TestEveryFrameLength wants ChannelData of every size to be framed with its padding, which the length does not count.
+func TestEveryFrameLength(t *testing.T) {
+	head := make([]byte, stun.ChannelDataHeaderLen)
+	for size := range 1 << 16 {
+		binary.BigEndian.PutUint16(head, 0x4000)
+		binary.BigEndian.PutUint16(head[2:], uint16(size))
+		want := stun.ChannelDataHeaderLen + size
+		for want%4 != 0 {
+			want++
+		}
+		n, err := nextFrame(bufio.NewReaderSize(bytes.NewReader(head), 16), false)
+		if n != want || err != nil {
+			t.Fatalf("%d bytes of data: a frame of %d, %v, want %d", size, n, err, want)
+		}
+	}
+}
+
+// TestLargestChannelData sends more than a datagram holds: between two allocations of the server nothing is one.
+func TestLargestChannelData(t *testing.T) {
+	server := startServer(t, testConfig(t))
+	alice, bob := call(dial(t, "tcp", server.tcp), dial(t, "tcp", server.tcp))
+	for _, size := range []int{65507, 65508, 65535} {
+		text := strings.Repeat("x", size)
+		alice.write(channelData(0x4000, text))
+		if got, want := bob.read(), channelData(0x4001, text); !bytes.Equal(got, want) {
+			t.Errorf("%d bytes came as %d", size, len(got)-stun.ChannelDataHeaderLen)
 		}
 	}
 }
@@ -239,6 +289,31 @@ func TestT09SlowReaderBlocksNobody(t *testing.T) {
 			t.Errorf("%d allocations, want that of the other client", n)
 		}
 	})
+}
+
+// TestNewestMediaIsDropped wants a client that does not read to get what came first, and answers whatever came before them.
+func TestNewestMediaIsDropped(t *testing.T) {
+	near, far := net.Pipe()
+	defer func() { _ = near.Close() }()
+	var c counters
+	s := newStream(newStreamLink(1, &c), far)
+	numbered := func(n int) []byte { return channelData(0x4000, fmt.Sprintf("%04d", n)+strings.Repeat("x", 996)) }
+	fits := maxMediaQueue / len(numbered(0))
+	var want []byte
+	for n := range fits + 10 {
+		s.enqueue(numbered(n), media)
+		if n < fits {
+			want = append(want, numbered(n)...)
+		}
+	}
+	answer := []byte("an answer")
+	s.enqueue(answer, control)
+	if want = append(want, answer...); !bytes.Equal(s.queue, want) {
+		t.Errorf("the queue has %d bytes, want the first %d messages and the answer, %d bytes", len(s.queue), fits, len(want))
+	}
+	if got := c.dropped[DropQueue].Load(); got != 10 || s.shut {
+		t.Errorf("%d were dropped, given up: %v", got, s.shut)
+	}
 }
 
 func TestAnswersBeyondTheQueueEndTheConnection(t *testing.T) {

@@ -91,7 +91,9 @@ func (p *person) life(ctx context.Context) error {
 		allocation, err := p.client.Allocate(ctx)
 		p.relayed = allocation.Relayed
 		return err
-	}); err != nil {
+	}); turnclient.Code(err) == stun.CodeAllocationMismatch && p.transport == turnsrv.UDP {
+		return nil // somebody left this port without a word, and the server remembers
+	} else if err != nil {
 		return err
 	}
 	for range p.random.IntN(20) {
