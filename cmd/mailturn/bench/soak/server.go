@@ -19,6 +19,9 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/relay"
 )
 
+// receiveBuffer is what UDP sockets ask for, in bytes, as those of an endpoint do. The system may grant less.
+const receiveBuffer = 4 << 20
+
 var loopback = netip.MustParseAddr("127.0.0.1")
 
 // server is a TURN server on free ports of loopback, with UDP and DTLS on one of them.
@@ -62,6 +65,9 @@ func startServer(lifetime time.Duration) (*server, error) {
 	packets, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(loopback, 0)))
 	if err != nil {
 		return nil, errors.Join(err, s.stop())
+	}
+	if err := packets.SetReadBuffer(receiveBuffer); err != nil {
+		return nil, errors.Join(err, packets.Close(), s.stop())
 	}
 	s.udp = packets.LocalAddr().(*net.UDPAddr).AddrPort()
 	s.serve(func() error { return s.ServeDTLS(packets, config, true) })
@@ -112,7 +118,7 @@ func startEcho() (*net.UDPConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := conn.SetReadBuffer(4 << 20); err != nil {
+	if err := conn.SetReadBuffer(receiveBuffer); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
 	go func() {
