@@ -5,7 +5,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"os"
-	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -65,14 +65,17 @@ func (b *bench) measure(ctx context.Context) error {
 		}
 		fmt.Fprintln(os.Stderr)
 	}
-	if b.options.idle == 0 {
-		return nil
-	}
+	return nil
+}
+
+// idles measures the idle connections of every proxy. All of Dovecot's without a proxy share a process here, so that its
+// figure would say nothing.
+func (b *bench) idles(ctx context.Context) error {
+	b.discard = false
 	for _, s := range b.servers {
 		if !s.proxy {
-			continue // all of Dovecot's share a process here, so its figure would say nothing
+			continue
 		}
-		fmt.Fprintf(os.Stderr, "%d idle connections to %s\n", b.options.idle, s.name)
 		if err := b.idle(ctx, s); err != nil {
 			return fmt.Errorf("%s, idle connections: %w", s.name, err)
 		}
@@ -166,7 +169,7 @@ func (b *bench) fetches(ctx context.Context, s *server) error {
 	})
 	megabytes := float64(size) / 1e6
 	b.add("FETCH MB/s", s, megabytes/time.Since(begin).Seconds())
-	b.add("FETCH MB/CPU s", s, megabytes/used.Seconds())
+	b.add(fetchCPU, s, megabytes/used.Seconds())
 	return err
 }
 
@@ -177,19 +180,18 @@ func (b *bench) idle(ctx context.Context, s *server) error {
 		return err
 	}
 	clients := make([]*client, b.options.idle)
-	defer func() {
-		var closing sync.WaitGroup
-		for _, c := range clients {
-			if c != nil {
-				closing.Go(func() { c.conn.Close() })
-			}
+	defer inParallel(clients, func(i int) error {
+		if clients[i] != nil {
+			clients[i].conn.Close()
 		}
-		closing.Wait()
-	}()
-	for i := range clients {
-		if clients[i], err = login(ctx, s, b.roots, user); err != nil {
-			return fmt.Errorf("connection %d: %w", i, err)
-		}
+		return nil
+	})
+	err = inParallel(clients, func(i int) (err error) {
+		clients[i], err = login(ctx, s, b.roots, user)
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	select {
 	case <-time.After(b.options.settle):
@@ -201,11 +203,46 @@ func (b *bench) idle(ctx context.Context, s *server) error {
 		return err
 	}
 	// Nobody was dropped meanwhile.
-	for i, c := range clients {
-		if _, err := c.command("NOOP"); err != nil {
-			return fmt.Errorf("connection %d: %w", i, err)
+	err = inParallel(clients, func(i int) error {
+		_, err := clients[i].command("NOOP")
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	b.add(idleHeld, s, float64(len(clients)))
+	b.add(idleMemory, s, float64(after-before)/float64(len(clients))/1024)
+	return nil
+}
+
+// parallel is how many clients log in at a time.
+const parallel = 16
+
+// inParallel calls f for the index of every client, and returns what failed first.
+func inParallel(clients []*client, f func(i int) error) error {
+	var next atomic.Int64
+	errs := make(chan error, parallel)
+	for range parallel {
+		go func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(clients) {
+					errs <- nil
+					return
+				}
+				if err := f(i); err != nil {
+					next.Store(int64(len(clients)))
+					errs <- fmt.Errorf("connection %d: %w", i, err)
+					return
+				}
+			}
+		}()
+	}
+	var first error
+	for range parallel {
+		if err := <-errs; first == nil {
+			first = err
 		}
 	}
-	b.add("idle KiB", s, float64(after-before)/float64(len(clients))/1024)
-	return nil
+	return first
 }

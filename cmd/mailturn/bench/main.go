@@ -9,8 +9,9 @@
 //
 // It needs Linux and Debian's packages dovecot-imapd, nginx-light, libnginx-mod-stream and libnginx-mod-mail, or coturn, and runs
 // everything on loopback. Figures are medians of runs that take turns. CPU time is that of the proxy's processes alone, or
-// of all of Dovecot's where it stands without a proxy; resident memory is counted after the processes have had time
-// to give back what they do not need.
+// of all of Dovecot's where it stands without a proxy. Memory is what the proxy's processes have resident, without the
+// kernel's buffers, beyond what they had when they were just started; it is counted after they have had time to give back
+// what they do not need.
 package main
 
 import (
@@ -18,7 +19,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -29,14 +29,15 @@ import (
 )
 
 type options struct {
-	key    string
-	idle   int
-	settle time.Duration
-	runs   int
-	logins int
-	trips  int
-	fetch  int
-	only   string
+	key      string
+	idle     int
+	idleRuns int
+	settle   time.Duration
+	runs     int
+	logins   int
+	trips    int
+	fetch    int
+	only     string
 }
 
 func main() {
@@ -65,9 +66,10 @@ func main() {
 func imapMain(ctx context.Context) error {
 	var o options
 	flag.StringVar(&o.key, "key", "ecdsa", "key of the certificate, `ecdsa` (P-256) or rsa (2048 bits)")
-	flag.IntVar(&o.idle, "idle", 1000, "idle connections; 0 leaves this out")
+	flag.IntVar(&o.idle, "idle", 5000, "idle connections; 0 leaves this out")
+	flag.IntVar(&o.idleRuns, "idle-runs", 3, "runs with idle connections, each with servers just started")
 	flag.DurationVar(&o.settle, "settle", 20*time.Second, "how long they are left alone before memory is counted")
-	flag.IntVar(&o.runs, "runs", 5, "runs of each measurement")
+	flag.IntVar(&o.runs, "runs", 5, "runs of each other measurement")
 	flag.IntVar(&o.logins, "logins", 100, "logins in a run; 0 leaves this out")
 	flag.IntVar(&o.trips, "trips", 2000, "round trips in a run; 0 leaves this out")
 	flag.IntVar(&o.fetch, "fetch", 100, "size in MB of the message that is fetched; 0 leaves this out")
@@ -91,42 +93,51 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	servers, logs, stopAll, err := startServers(ctx, dir, certificate)
+	binary, err := buildMailturn(ctx, dir)
+	if err != nil {
+		return err
+	}
+	b := bench{options: o, roots: certificate.roots, table: table{columns: columns, reference: nginxStream}}
+	if o.logins+o.trips+o.fetch > 0 {
+		if err := b.withServers(ctx, dir, binary, certificate, b.measure); err != nil {
+			return err
+		}
+	}
+	if o.idle > 0 {
+		for i := range o.idleRuns {
+			fmt.Fprintf(os.Stderr, "%d idle connections, run %d of %d\n", o.idle, i+1, o.idleRuns)
+			if err := b.withServers(ctx, dir, binary, certificate, b.idles); err != nil {
+				return err
+			}
+		}
+	}
+	b.table.print(os.Stdout, o.key)
+	fmt.Println()
+	b.table.printGoals(os.Stdout)
+	return nil
+}
+
+// withServers starts the servers for the time of f.
+func (b *bench) withServers(ctx context.Context, dir, binary string, c certificate, f func(context.Context) error) (err error) {
+	servers, logs, stopAll, err := startServers(ctx, dir, binary, c)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, stopAll()) }()
-	backend := servers[len(servers)-1]
-	if o.only != "" {
-		wanted := strings.Split(o.only, ",")
+	b.backend = servers[len(servers)-1]
+	if b.options.only != "" {
+		wanted := strings.Split(b.options.only, ",")
 		servers = slices.DeleteFunc(servers, func(s *server) bool { return !slices.Contains(wanted, s.name) })
 	}
-
-	b := bench{options: o, servers: servers, backend: backend, roots: certificate.roots}
-	if err := b.measure(ctx); err != nil {
-		return fmt.Errorf("%w\n%s", err, logs())
-	}
-	b.report(os.Stdout)
-	return nil
-}
-
-var columns = []column{
-	{"login ms", "%.2f", false},
-	{"login CPU ms", "%.2f", true},
-	{"NOOP CPU us", "%.0f", true},
-	{"GETMETADATA CPU us", "%.0f", true},
-	{"GETMETADATA us", "%.0f", false},
-	{"FETCH MB/s", "%.0f", false},
-	{"FETCH MB/CPU s", "%.0f", true},
-	{"idle KiB", "%.1f", true},
-}
-
-func (b *bench) report(w io.Writer) {
-	b.table.columns, b.table.reference = columns, "nginx stream"
-	for _, s := range b.servers {
+	b.servers = servers
+	b.table.names = nil
+	for _, s := range servers {
 		b.table.names = append(b.table.names, s.name)
 	}
-	b.table.print(w, b.options.key)
+	if err := f(ctx); err != nil {
+		return fmt.Errorf("%w\n%s", err, logs())
+	}
+	return nil
 }
 
 // buildMailturn builds the program as it is released.

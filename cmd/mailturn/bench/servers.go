@@ -101,7 +101,7 @@ func freePort() (int, error) {
 
 // startServers starts Dovecot, the proxies in front of it, and what nginx asks where to go.
 // logs returns the ends of what they have logged.
-func startServers(ctx context.Context, dir string, c certificate) (servers []*server, logs func() string, stopAll func() error, err error) {
+func startServers(ctx context.Context, dir, binary string, c certificate) (servers []*server, logs func() string, stopAll func() error, err error) {
 	var stops []func() error
 	var logFiles []string
 	stopAll = func() error {
@@ -126,19 +126,15 @@ func startServers(ctx context.Context, dir string, c certificate) (servers []*se
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	binary, err := buildMailturn(ctx, dir)
-	if err != nil {
-		return nil, nil, nil, err
-	}
 	for _, proxy := range []struct {
 		name, configuration string
 		command             func(file string) []string
 	}{
-		{"mailturn", mailturnConfiguration, func(file string) []string {
+		{mailturn, mailturnConfiguration, func(file string) []string {
 			return []string{binary, "run", "--state-dir", filepath.Join(dir, "state"), "--config", file}
 		}},
-		{"nginx stream", nginxStreamConfiguration, nginxCommand},
-		{"nginx mail", nginxMailConfiguration, nginxCommand},
+		{nginxStream, nginxStreamConfiguration, nginxCommand},
+		{nginxMail, nginxMailConfiguration, nginxCommand},
 	} {
 		port, err := freePort()
 		if err != nil {

@@ -45,13 +45,13 @@ func (t *table) print(w io.Writer, title string) {
 			continue
 		}
 		fmt.Fprint(out, c.name, "\t")
-		beside := median(t.results[c.name][t.reference])
+		beside, _ := t.figure(c.name, t.reference)
 		for _, name := range t.names {
-			if len(t.results[c.name][name]) == 0 {
+			figure, ok := t.figure(c.name, name)
+			if !ok {
 				fmt.Fprint(out, "-\t")
 				continue
 			}
-			figure := median(t.results[c.name][name])
 			fmt.Fprintf(out, c.format, figure)
 			if c.ratio && beside > 0 && name != t.reference {
 				fmt.Fprintf(out, " (x %.2f)", figure/beside)
@@ -62,6 +62,12 @@ func (t *table) print(w io.Writer, title string) {
 	}
 	out.Flush()
 	fmt.Fprintf(w, "x: beside %s\n", t.reference)
+}
+
+// figure is the median of a server's runs. It returns false if there are none.
+func (t *table) figure(column, name string) (figure float64, ok bool) {
+	figures := t.results[column][name]
+	return median(figures), len(figures) > 0
 }
 
 func median(figures []float64) float64 {
