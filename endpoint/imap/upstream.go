@@ -46,7 +46,10 @@ func newUpstream(c Upstream, logger *slog.Logger) (*upstream, error) {
 	for _, address := range c.Addresses {
 		server := &upstreamServer{address: address}
 		if address.encrypted() {
-			server.tls = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.ServerName, RootCAs: roots}
+			server.tls = &tls.Config{
+				MinVersion: tls.VersionTLS12, ServerName: c.ServerName, RootCAs: roots,
+				ClientSessionCache: tls.NewLRUClientSessionCache(1), // the last session's ticket is for the next
+			}
 			if c.ServerName == "" {
 				server.tls.ServerName, _, _ = net.SplitHostPort(address.Address)
 			}

@@ -119,6 +119,37 @@ func TestUpstreamSchemes(t *testing.T) {
 	}
 }
 
+// TestUpstreamResumption: a session towards an encrypted server resumes the TLS session of the one before (RFC 8446 section
+// 2.2), which spares both sides the certificate.
+func TestUpstreamResumption(t *testing.T) {
+	pair, _, err := certs.SelfSigned(t.TempDir(), []string{"imap.example.org"}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, err := certs.ReadPair(pair)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener := listenTCP(t)
+	upstream := *upstreamAt("tls", listener)
+	upstream.CAFile, upstream.ServerName = pair.Cert, "imap.example.org"
+	config := &tls.Config{Certificates: []tls.Certificate{*certificate}}
+	resumed := make(chan bool, 3)
+	e := startUpstream(t, listener, upstream, func(w *wire) {
+		conn := tls.Server(w.conn, config)
+		if conn.Handshake() == nil {
+			resumed <- conn.ConnectionState().DidResume
+		}
+		loginScript(&wire{w.t, conn, newReader(conn)})
+	})
+	for i := range 3 {
+		checkUpstream(t, e)
+		if got := <-resumed; got != (i > 0) {
+			t.Errorf("session %d: resumed is %v", i+1, got)
+		}
+	}
+}
+
 func TestUpstreamBroken(t *testing.T) {
 	t.Run("nobody listens", func(t *testing.T) {
 		config := testConfig(t)
