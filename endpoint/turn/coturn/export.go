@@ -1,0 +1,224 @@
+package coturn
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"go4.org/netipx"
+
+	"github.com/mailturn/mailturn/endpoint/turn"
+	"github.com/mailturn/mailturn/framework/listen"
+	"github.com/mailturn/mailturn/turnsrv"
+	"github.com/mailturn/mailturn/turnsrv/peer"
+)
+
+// Export writes turnserver.conf for a relay that does what a TURN endpoint of ours does, as far as coturn can: what it
+// cannot is a comment. The file holds the endpoint's secrets and passwords. The error says what coturn cannot read.
+func Export(w io.Writer, c turn.Config) error {
+	e := &exporter{}
+	e.listen(c)
+	e.line("realm", c.Realm)
+	if err := e.credentials(c); err != nil {
+		return err
+	}
+	e.relay(c)
+	if c.DefaultFamily == turnsrv.ClientFamily {
+		e.line("allocation-default-address-family", "keep")
+	} else if c.DefaultFamily == turnsrv.OnlyIPv4 {
+		e.line("allocation-default-address-family", "ipv4")
+	}
+	for _, limit := range []struct {
+		name  string
+		value int64
+	}{
+		{"user-quota", int64(c.Quotas.MaxAllocationsPerUser)},
+		{"total-quota", int64(c.Quotas.MaxAllocations)},
+		{"max-bps", (c.Quotas.MaxBPS + 7) / 8}, // coturn counts bytes
+		{"bps-capacity", (c.Quotas.MaxTotalBPS + 7) / 8},
+		{"stale-nonce", int64(c.NonceLifetime / time.Second)},
+		{"max-allocate-lifetime", int64(c.MaxLifetime / time.Second)},
+	} {
+		if limit.value > 0 {
+			e.line(limit.name, fmt.Sprint(limit.value))
+		}
+	}
+	if c.Quotas.MaxAllocationsPerSource > 0 {
+		e.comment("source_quota: coturn has no quota for an address")
+	}
+	if len(c.TLS) > 0 {
+		e.line("cert", c.TLS[0].Cert)
+		e.line("pkey", c.TLS[0].Key)
+	}
+	if len(c.TLS) > 1 {
+		e.comment("tls: coturn has one certificate; the others are left out")
+	}
+	if len(c.UserRealms) > 0 {
+		e.comment("user_realm: coturn has realms in its database; the users of %d are left out", len(c.UserRealms))
+	}
+	if len(c.ProxyProtocol) > 0 {
+		e.comment("proxy_protocol: coturn takes it on a port of its own, see tcp-proxy-port")
+	}
+	e.peers(c)
+	e.text.WriteString("fingerprint\nno-multicast-peers\nno-software-attribute\nno-tcp-relay\nno-cli\n")
+	_, err := io.WriteString(w, e.text.String())
+	return err
+}
+
+type exporter struct{ text strings.Builder }
+
+func (e *exporter) line(name, value string) { e.text.WriteString(name + "=" + value + "\n") }
+func (e *exporter) comment(format string, args ...any) {
+	fmt.Fprintf(&e.text, "# "+format+"\n", args...)
+}
+
+// listen writes the addresses. coturn has one port for plain TURN and one for TLS, on every address.
+func (e *exporter) listen(c turn.Config) {
+	ports := map[bool]uint16{} // by whether it is encrypted
+	on := map[string]bool{}
+	var hosts []string
+	for _, a := range c.Listen {
+		encrypted := a.Scheme == "tls" || a.Scheme == "dtls"
+		if ports[encrypted] == 0 {
+			ports[encrypted] = a.Port
+		}
+		if _, err := netip.ParseAddr(a.Host); err != nil && a.Host != "" {
+			e.comment("listen: coturn wants an address in the place of the name in %v", a)
+			continue
+		}
+		if ports[encrypted] != a.Port {
+			e.comment("listen: coturn has one port for each kind, and no other for %v", a)
+			continue
+		}
+		on[a.Scheme] = true
+		if a.Host != "" && !slices.Contains(hosts, a.Host) {
+			hosts = append(hosts, a.Host)
+		}
+	}
+	if slices.ContainsFunc(c.Listen, func(a listen.Addr) bool { return a.Host == "" }) {
+		hosts = nil
+	}
+	for _, host := range hosts {
+		e.line("listening-ip", host)
+	}
+	if ports[false] != 0 {
+		e.line("listening-port", fmt.Sprint(ports[false]))
+	}
+	if ports[true] != 0 {
+		e.line("tls-listening-port", fmt.Sprint(ports[true]))
+	}
+	for _, scheme := range []string{"udp", "tcp", "tls", "dtls"} {
+		if !on[scheme] {
+			e.text.WriteString("no-" + scheme + "\n")
+		}
+	}
+}
+
+func (e *exporter) credentials(c turn.Config) error {
+	for _, secret := range c.Secrets {
+		if err := e.secret("static-auth-secret", string(secret.Bytes()), "a secret"); err != nil {
+			return err
+		}
+	}
+	if len(c.Secrets) > 0 {
+		e.text.WriteString("use-auth-secret\n")
+		if len(c.Users) > 0 {
+			e.comment("users: beside a shared secret coturn does not look at users; %d are left out", len(c.Users))
+		}
+		return nil
+	}
+	e.text.WriteString("lt-cred-mech\n")
+	for _, name := range slices.Sorted(maps.Keys(c.Users)) {
+		password := string(c.Users[name].Bytes())
+		if key, hashed := strings.CutPrefix(password, "ha1:"); hashed {
+			password = "0x" + key
+		}
+		if strings.Contains(name, ":") {
+			return fmt.Errorf("user %q: coturn ends the name at the first colon", name)
+		}
+		if err := e.secret("user", name+":"+password, "the password of user "+name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// secret writes a value that is not to be in an error.
+func (e *exporter) secret(name, value, what string) error {
+	if strings.TrimSpace(value) != value || strings.ContainsAny(value, "\r\n") || strings.HasPrefix(value, `"`) {
+		return errors.New(what + " begins or ends with a blank or a quotation mark, or has a line break in it: coturn cannot read it from a file")
+	}
+	e.line(name, value)
+	return nil
+}
+
+func (e *exporter) relay(c turn.Config) {
+	for _, public := range c.RelayIP {
+		var private netip.Addr
+		for _, bind := range c.RelayBind {
+			if bind.Is4() == public.Is4() && bind != public {
+				private = bind
+			}
+		}
+		if private.IsValid() {
+			e.line("external-ip", public.String()+"/"+private.String())
+			e.line("relay-ip", private.String())
+		} else if len(c.RelayIP) == 1 {
+			e.line("external-ip", public.String())
+		} else { // coturn takes the form without a slash once
+			e.line("external-ip", public.String()+"/"+public.String())
+		}
+	}
+	e.line("min-port", fmt.Sprint(c.MinPort))
+	e.line("max-port", fmt.Sprint(c.MaxPort))
+}
+
+// ipv4Inside are the IPv4-compatible addresses (RFC 4291 section 2.5.5.1). coturn takes a range of them, as one of mapped
+// addresses, for the IPv4 addresses inside: it would refuse every peer ("denied in the range: ::-::ffff:ffff", 4.6.1). It
+// refuses :: and ::1 anyway.
+var ipv4Inside = netip.MustParsePrefix("::/96")
+
+// peers writes the networks that are refused, ours by default too, and those that are allowed all the same.
+func (e *exporter) peers(c turn.Config) {
+	var denied, allowed netipx.IPSetBuilder
+	for _, prefix := range peer.DefaultDeny() {
+		if !ipv4Inside.Contains(prefix.Addr()) && !prefix.Addr().Is4In6() {
+			denied.AddPrefix(prefix)
+		}
+	}
+	for _, prefix := range c.PeersAllow {
+		denied.RemovePrefix(prefix)
+		allowed.AddPrefix(prefix)
+	}
+	for _, prefix := range c.PeersDeny { // wins over allow here, and not in coturn
+		denied.AddPrefix(prefix)
+		allowed.RemovePrefix(prefix)
+	}
+	reaches := func(addr netip.Addr) bool {
+		return slices.ContainsFunc(c.PeersAllow, func(p netip.Prefix) bool { return p.Contains(addr) })
+	}
+	if v4, v6 := reaches(netip.AddrFrom4([4]byte{127, 0, 0, 1})), reaches(netip.IPv6Loopback()); v4 || v6 {
+		e.text.WriteString("allow-loopback-peers\n") // of both families
+		if !v6 {
+			denied.Add(netip.IPv6Loopback())
+		}
+	}
+	for _, list := range []struct {
+		name string
+		set  *netipx.IPSetBuilder
+	}{{"allowed-peer-ip", &allowed}, {"denied-peer-ip", &denied}} {
+		set, _ := list.set.IPSet() // every prefix is valid
+		for _, r := range set.Ranges() {
+			if r.From() == r.To() {
+				e.line(list.name, r.From().String())
+			} else {
+				e.line(list.name, r.From().String()+"-"+r.To().String())
+			}
+		}
+	}
+}

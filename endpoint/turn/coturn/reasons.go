@@ -1,0 +1,148 @@
+package coturn
+
+// reason is why a directive is not taken over.
+type reason struct {
+	text string
+	// needless: mailturn does without it what coturn does with it, or it has nothing to do here.
+	needless bool
+	// flag: it is on or off, and when it is off, off says why there is nothing to do.
+	flag bool
+	off  string
+}
+
+func needless(text string) reason { return reason{text: text, needless: true} }
+func missing(text string) reason  { return reason{text: text} }
+
+// switched is a directive that would be missed when it is on.
+func switched(text string) reason {
+	return reason{text: text, flag: true, off: "off, as by default"}
+}
+
+const (
+	inDatabase   = "users and secrets are in the configuration, or in a file: see users, users_file and secret"
+	behaviour    = "NAT behaviour discovery (RFC 5780) is not offered; calls do not use it"
+	redirection  = "clients are not sent to other servers; give the name of the server several addresses instead"
+	byAddress    = "name the address in listen, relay_ip or relay_bind instead of the device"
+	threads      = "mailturn uses every CPU that it is given"
+	ciphers      = "TLS 1.2 and 1.3 with the ciphers that Go considers safe"
+	logs         = "the log goes to standard error, from where systemd takes it: see log"
+	console      = "there is no console and no web page to administrate: the configuration is reloaded on SIGHUP"
+	process      = "mailturn stays in the foreground under the user that starts it; the service manager does the rest"
+	multiplexing = "every call has relay sockets of its own"
+	limited      = "always limited: see unauthenticated_rate and max_guesses"
+)
+
+// reasons are the directives that translations does not have, by their names in every coturn from 4.5 to 4.17.
+var reasons = map[string]reason{
+	"no-loopback-peers":                 needless("loopback peers are refused by default"),
+	"no-multicast-peers":                needless("multicast peers are always refused"),
+	"fingerprint":                       needless("FINGERPRINT is used where RFC 8489 has it"),
+	"no-software-attribute":             needless("SOFTWARE is left out by default: see software"),
+	"prod":                              needless("SOFTWARE is left out by default: see software"),
+	"software-attribute":                needless("SOFTWARE is left out by default: see software"),
+	"no-tcp-relay":                      needless("TCP relays (RFC 6062) are never made"),
+	"no-cli":                            needless("there is no console"),
+	"no-rfc5780":                        needless("NAT behaviour discovery (RFC 5780) is not offered"),
+	"rfc5780":                           switched(behaviour),
+	"drop-invalid-packets":              needless("packets that are neither STUN nor ChannelData are always dropped"),
+	"drop-invalid-packets-log":          needless("dropped packets are counted, not logged"),
+	"max-allocate-timeout":              needless("requests that are not authenticated keep no state"),
+	"unauthorized-ratelimit":            needless(limited),
+	"unauthorized-ratelimit-rps":        needless(limited),
+	"stateless-nonce":                   needless("nonces are always stateless"),
+	"stateless-nonce-secret":            needless("nonces are always stateless, under a key that is made at the start"),
+	"no-auth-pings":                     needless(inDatabase),
+	"no-dynamic-ip-list":                needless(inDatabase),
+	"no-dynamic-realms":                 needless(inDatabase),
+	"no-tlsv1":                          needless(ciphers),
+	"no-tlsv1_1":                        needless(ciphers),
+	"no-sslv2":                          needless(ciphers),
+	"no-sslv3":                          needless(ciphers),
+	"include-reason-string":             needless("error responses have the reason phrase of RFC 8656"),
+	"udp-recvmmsg":                      needless("mailturn batches by itself where it pays"),
+	"udp-recvmmsg-log":                  needless("mailturn batches by itself where it pays"),
+	"udp-gso":                           needless("mailturn batches by itself where it pays"),
+	"sock-buf-size":                     needless("the buffers of sockets are those of the system: see net.core.rmem_default"),
+	"relay-threads":                     needless(threads),
+	"cpus":                              needless(threads),
+	"ne":                                needless(threads),
+	"udp-self-balance":                  needless(threads),
+	"daemon":                            needless(process),
+	"pidfile":                           needless(process),
+	"proc-user":                         needless(process),
+	"proc-group":                        needless(process),
+	"do-not-use-config-file":            needless(process),
+	"version":                           needless("it is for the command line"),
+	"help":                              needless("it is for the command line"),
+	"log-file":                          needless(logs),
+	"no-stdout-log":                     needless(logs),
+	"syslog":                            needless(logs),
+	"syslog-facility":                   needless(logs),
+	"simple-log":                        needless(logs),
+	"log-min-level":                     needless(logs),
+	"new-log-timestamp":                 needless(logs),
+	"new-log-timestamp-format":          needless(logs),
+	"log-binding":                       needless(logs),
+	"dh566":                             needless(ciphers),
+	"dh1066":                            needless(ciphers),
+	"dh-file":                           needless(ciphers),
+	"ec-curve-name":                     needless(ciphers),
+	"cipher-list":                       needless(ciphers),
+	"secret-key-file":                   needless("it decrypts the password of a database"),
+	"cli-max-output-sessions":           needless(console),
+	"web-admin-listen-on-workers":       needless(console),
+	"stun-backward-compatibility":       switched("clients of RFC 3489 are not served"),
+	"rfc3489-compatibility":             switched("clients of RFC 3489 are not served"),
+	"rfc5766-channel-numbers":           switched("channel numbers from 0x5000 on are refused (RFC 8656 section 12)"),
+	"multiplex-peer":                    switched(multiplexing),
+	"multiplex-peer-port":               missing(multiplexing),
+	"multiplex-peer-max-peers":          missing(multiplexing),
+	"drain-min-allocations":             missing("draining ends when all calls have ended, or after drain_timeout"),
+	"respond-http-unsupported":          switched("HTTP on a TURN port has no answer"),
+	"acme-redirect":                     missing("HTTP on a TURN port has no answer: let the web server do it"),
+	"listening-device":                  missing(byAddress),
+	"relay-device":                      missing(byAddress),
+	"alt-listening-port":                missing(behaviour),
+	"alt-tls-listening-port":            missing(behaviour),
+	"aux-server":                        missing("add the address to listen"),
+	"tcp-proxy-port":                    missing("the PROXY protocol is taken on the ordinary ports from the networks in proxy_protocol, and refused from all others"),
+	"no-auth":                           switched("nobody is served without credentials"),
+	"no-udp-relay":                      switched("UDP is what mailturn relays"),
+	"userdb":                            missing(inDatabase),
+	"db":                                missing(inDatabase),
+	"psql-userdb":                       missing(inDatabase),
+	"sql-userdb":                        missing(inDatabase),
+	"mysql-userdb":                      missing(inDatabase),
+	"mongo-userdb":                      missing(inDatabase),
+	"redis-userdb":                      missing(inDatabase),
+	"redis-statsdb":                     missing("events do not go to Redis; metrics are at /metrics of an endpoint \"http\""),
+	"prometheus-username-labels":        switched("metrics have no user names in them"),
+	"server-name":                       missing("OAuth (RFC 7635) is not offered"),
+	"oauth":                             switched("OAuth (RFC 7635) is not offered"),
+	"check-origin-consistency":          switched("ORIGIN is not looked at"),
+	"secure-stun":                       switched("Binding requests are answered without credentials, at a limited rate: see unauthenticated_rate"),
+	"stun-only":                         switched("mailturn is there to relay"),
+	"no-stun":                           switched("Binding requests are answered, at a limited rate: see unauthenticated_rate"),
+	"mobility":                          switched("mobility (RFC 8016) is not offered"),
+	"server-relay":                      switched("permissions are always checked (RFC 8656 section 9)"),
+	"raw-public-keys":                   switched("raw public keys (RFC 7250) are not offered"),
+	"pkey-pwd":                          missing("the key has to be readable without a password"),
+	"CA-file":                           missing("certificates of clients are not looked at"),
+	"tlsv1":                             switched(ciphers),
+	"tlsv1_1":                           switched(ciphers),
+	"no-tlsv1_2":                        switched(ciphers),
+	"alternate-server":                  missing(redirection),
+	"tls-alternate-server":              missing(redirection),
+	"udp-alternate-server":              missing(redirection),
+	"tcp-alternate-server":              missing(redirection),
+	"secret-ts-exp-time":                missing("the secret lives in the configuration: list the new one first, and the old one until its credentials have expired"),
+	"cli":                               switched(console),
+	"cli-ip":                            missing(console),
+	"cli-port":                          missing(console),
+	"cli-password":                      missing(console),
+	"web-admin":                         switched(console),
+	"web-admin-ip":                      missing(console),
+	"web-admin-port":                    missing(console),
+	"no-stun-backward-compatibility":    needless("clients of RFC 3489 are not served"),
+	"response-origin-only-with-rfc5780": needless("RESPONSE-ORIGIN is not sent"),
+}

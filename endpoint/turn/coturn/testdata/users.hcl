@@ -1,0 +1,29 @@
+endpoint "turn" "turn" {
+  listen = ["udp://198.51.100.7:443", "udp://[2001:db8::7]:443"]
+  realm  = "example.org"
+  users = {
+    alice = "correct horse:battery"
+    bob   = "ha1:bc807ee29df3c9ffa736523fb2c4e8ee"
+  }
+  relay_ip       = ["198.51.100.7", "2001:db8::7"]
+  relay_ports    = "49152-65535"
+  default_family = "client"
+  max_lifetime   = 1800
+
+  peers {
+    allow = ["127.0.0.0/8", "::1/128"]
+  }
+}
+
+# What coturn did and this does not:
+#   line 5, relay-ip: mailturn relays from one address of each family: run another mailturn for this one
+#   line 7, tls-listening-port: there is no certificate, and coturn does not listen there either
+#   line 13, user: the user name begins or ends with a number as issued ones do, and would be taken for one that expires
+#   line 14, user: the password is empty
+#   line 17, stale-nonce: a nonce that is good for ever: mailturn has nonce_lifetime, 10 minutes by default
+#   line 19, permission-lifetime: it is always 300 (RFC 8656 section 9)
+
+# What needs no line here:
+#   line 9, lt-cred-mech: as mailturn does anyway
+#   line 18, channel-lifetime: as RFC 8656 section 12 has it
+#   line 20, rest-api-separator: as the TURN REST API has it
