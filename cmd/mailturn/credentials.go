@@ -3,17 +3,14 @@ package main
 import (
 	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/mailturn/mailturn/endpoint/http"
 	"github.com/mailturn/mailturn/endpoint/imap"
 	"github.com/mailturn/mailturn/endpoint/issuer"
 	"github.com/mailturn/mailturn/turnsrv/credential"
@@ -28,7 +25,7 @@ func newCredentialsCommand() *cobra.Command {
 		Long: `credentials issues one credential from the first IMAP endpoint of the configuration, or of the
 embedded default, and prints it: the values that clients get over IMAP, or with --json the
 ICE servers that a WebRTC client takes. Without an IMAP endpoint that advertises a relay, it is
-the first HTTP endpoint that has API keys.
+the first HTTP endpoint that has API keys, or the dict endpoint, or else the TURN endpoint alone.
 
 With --user the user name is EXPIRY:USER, the form of the TURN REST API, which the relay accepts
 too. Delta Chat could not parse it, so no IMAP values are printed then. Where there are several
@@ -39,11 +36,11 @@ relays, the one of that user is printed.`,
 			if err != nil {
 				return err
 			}
-			first := s.firstAdvertised()
-			if first == nil {
-				return errors.New("no IMAP endpoint of this configuration advertises a relay, and no HTTP endpoint has keys: see turn_enable, turn_server and api_keys")
-			}
 			if _, err := s.prepare(time.Now()); err != nil {
+				return err
+			}
+			first, err := s.firstAdvertised()
+			if err != nil {
 				return err
 			}
 			advertised := first.For(user)
@@ -60,17 +57,6 @@ relays, the one of that user is printed.`,
 	cmd.Flags().StringVar(&user, "user", "", "`name` to put behind the expiry in the user name")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print an iceServers array")
 	return cmd
-}
-
-// firstAdvertised returns what the first endpoint that tells clients of a relay tells them, or nil.
-func (s *setup) firstAdvertised() *issuer.Config {
-	if i := slices.IndexFunc(s.imaps, func(c imap.Config) bool { return c.TURN.Enable.V }); i >= 0 {
-		return &s.imaps[i].TURN.Config
-	}
-	if i := slices.IndexFunc(s.http, func(c http.Config) bool { return c.Issues() }); i >= 0 {
-		return &s.http[i].TURN
-	}
-	return nil
 }
 
 // loadOrDefault reads a configuration file, or the embedded default if filename is empty.

@@ -82,6 +82,8 @@ To see what can be configured:  mailturn reference`,
 		newCredentialsCommand(),
 		newProbeCommand(),
 		newReferenceCommand(),
+		newExportCommand(),
+		newImportCommand(),
 		newVersionCommand(),
 	)
 	return root

@@ -67,6 +67,8 @@ func TestExitStatus(t *testing.T) {
 		{"unknown flag", []string{"run", "--port", "1"}, 2},
 		{"missing argument", []string{"check-config"}, 2},
 		{"superfluous argument", []string{"version", "x"}, 2},
+		{"missing neighbour", []string{"export"}, 2},
+		{"unknown neighbour", []string{"export", "sendmail"}, 2},
 		{"missing file", []string{"check-config", "/nonexistent/maddy.conf"}, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

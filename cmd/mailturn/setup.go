@@ -3,9 +3,11 @@ package main
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
@@ -147,20 +149,14 @@ func decode(file *config.File, stateDir string) (*setup, hcl.Diagnostics) {
 
 // link lets the others issue for the first TURN endpoint, and that one listen on what they advertise.
 func (s *setup) link() hcl.Diagnostics {
-	var relay *issuer.Relay
 	if len(s.relays) > 0 {
-		first := &s.relays[0]
 		for _, advertised := range s.issuers() {
 			for _, port := range advertised.LocalPorts() {
-				first.ListenAlso(port)
+				s.relays[0].ListenAlso(port)
 			}
 		}
-		relay = &issuer.Relay{
-			Name: first.Name, Range: first.Range, Hostname: s.hostname,
-			UDPPorts: first.Ports("udp"), TLSPorts: first.Ports("tls"),
-			Secrets: first.Secrets, SecretRange: first.SecretRange,
-		}
 	}
+	relay := s.relay()
 	var diags hcl.Diagnostics
 	for i := range s.imaps {
 		diags = append(diags, s.imaps[i].LinkTURN(relay)...)
@@ -180,6 +176,42 @@ func (s *setup) link() hcl.Diagnostics {
 		diags = append(diags, relay.CheckPorts()...)
 	}
 	return diags
+}
+
+// relay is the TURN endpoint for which the others issue, nil if there is none.
+func (s *setup) relay() *issuer.Relay {
+	if len(s.relays) == 0 {
+		return nil
+	}
+	first := &s.relays[0]
+	return &issuer.Relay{
+		Name: first.Name, Range: first.Range, Hostname: s.hostname,
+		UDPPorts: first.Ports("udp"), TLSPorts: first.Ports("tls"),
+		Secrets: first.Secrets, SecretRange: first.SecretRange,
+	}
+}
+
+// firstAdvertised returns, after prepare, what the first endpoint that tells clients of a relay tells them. Without one it
+// is what an endpoint beside the TURN endpoint would tell that leaves everything out.
+func (s *setup) firstAdvertised() (*issuer.Config, error) {
+	if i := slices.IndexFunc(s.imaps, func(c imap.Config) bool { return c.TURN.Enable.V }); i >= 0 {
+		return &s.imaps[i].TURN.Config, nil
+	}
+	if i := slices.IndexFunc(s.http, func(c http.Config) bool { return c.Issues() }); i >= 0 {
+		return &s.http[i].TURN, nil
+	}
+	if len(s.dicts) > 0 {
+		return &s.dicts[0].TURN, nil
+	}
+	relay := s.relay()
+	if relay == nil {
+		return nil, errors.New("no endpoint of this configuration advertises a relay, and none is one: see turn_enable, turn_server and api_keys")
+	}
+	c, _ := issuer.Decode(issuer.Schema{}, s.hostname) // there is nothing in it that could be wrong
+	if diags := c.Link(relay, relay.Range); diags.HasErrors() {
+		return nil, fmt.Errorf("%s: %s", diags[0].Summary, diags[0].Detail)
+	}
+	return &c, nil
 }
 
 // share lets the relay for which the others issue credentials know to whom.

@@ -55,7 +55,7 @@ func (c Config) Values(issued credential.Credential) (turn, turns string) {
 	value := func(port uint16) string {
 		return c.Server.V + ":" + strconv.Itoa(int(port)) + ":" + issued.Username + ":" + issued.Password
 	}
-	turn = value(c.plainPort())
+	turn = value(c.PlainPort())
 	if c.TLSPort.V != 0 {
 		turns = value(c.TLSPort.V)
 	}
@@ -64,7 +64,7 @@ func (c Config) Values(issued credential.Credential) (turn, turns string) {
 
 // URIs returns the TURN URIs of the relay (RFC 7065 section 3.1): UDP, TCP and, where there is TLS, TLS over TCP.
 func (c Config) URIs() []string {
-	plain := net.JoinHostPort(c.Server.V, strconv.Itoa(int(c.plainPort())))
+	plain := net.JoinHostPort(c.Server.V, strconv.Itoa(int(c.PlainPort())))
 	uris := []string{"turn:" + plain + "?transport=udp", "turn:" + plain + "?transport=tcp"}
 	if c.TLSPort.V != 0 {
 		uris = append(uris, "turns:"+net.JoinHostPort(c.Server.V, strconv.Itoa(int(c.TLSPort.V)))+"?transport=tcp")
@@ -72,8 +72,8 @@ func (c Config) URIs() []string {
 	return uris
 }
 
-// plainPort is the port that clients of plain TURN are told.
-func (c Config) plainPort() uint16 {
+// PlainPort is the port that clients of plain TURN are told.
+func (c Config) PlainPort() uint16 {
 	if c.PreferTLS.V {
 		return c.TLSPort.V
 	}

@@ -1,0 +1,264 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mailturn/mailturn/endpoint/issuer"
+	"github.com/mailturn/mailturn/endpoint/turn/coturn"
+	"github.com/mailturn/mailturn/framework/listen"
+)
+
+func newExportCommand() *cobra.Command {
+	var configFile, stateDir string
+	cmd := &cobra.Command{
+		Use:   "export NEIGHBOUR",
+		Short: "Print what a neighbour's configuration needs for this relay",
+		Long: `export prints the lines that the configuration of another program needs, made from that of
+mailturn. Those for synapse, livekit and coturn hold the shared secret, and that for env a
+password: that is what they are for. They go to standard output and nowhere else.`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return errors.New("the neighbour is missing") },
+	}
+	cmd.PersistentFlags().StringVar(&configFile, "config", "", "configuration `file` (default: the embedded default)")
+	cmd.PersistentFlags().StringVar(&stateDir, "state-dir", "", "`directory` of the generated secret (default: state_dir of the configuration)")
+	for _, neighbour := range []struct {
+		name, what string
+		write      func(io.Writer, *setup) error
+	}{
+		{"synapse", "homeserver.yaml of Matrix Synapse", exportSynapse},
+		{"livekit", "config.yaml of LiveKit", exportLiveKit},
+		{"coturn", "turnserver.conf, for coturn in the place of the TURN endpoint", exportCoturn},
+		{"dovecot", "Dovecot 2.3, which asks the dict endpoint", exportDovecot},
+		{"chatmail", "chatmail.ini of a chatmail relay, which asks the credsock endpoint", exportChatmail},
+		{"env", "MATRIX_TURN_SERVERS, for programs that take a fixed user from the environment", exportEnv},
+		{"nftables", "nftables: open the ports in use", exportNftables},
+		{"ufw", "ufw: open the ports in use", exportUFW},
+	} {
+		cmd.AddCommand(&cobra.Command{
+			Use:   neighbour.name,
+			Short: neighbour.what,
+			Args:  cobra.NoArgs,
+			RunE: action(func(cmd *cobra.Command, _ []string) error {
+				s, err := loadOrDefault(configFile, stateDir, cmd.ErrOrStderr())
+				if err != nil {
+					return err
+				}
+				if _, err := s.prepare(time.Now()); err != nil {
+					return err
+				}
+				var text bytes.Buffer // nothing half is printed
+				if err := neighbour.write(&text, s); err != nil {
+					return err
+				}
+				_, err = text.WriteTo(cmd.OutOrStdout())
+				return err
+			}),
+		})
+	}
+	return cmd
+}
+
+// quoted is a string as JSON has it, and YAML too.
+func quoted(s string) string {
+	var b strings.Builder
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	encoder.Encode(s) // a string can always be encoded
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// advertised are the relays of which clients are told, one or several.
+func (s *setup) advertised() ([]issuer.Config, error) {
+	first, err := s.firstAdvertised()
+	if err != nil {
+		return nil, err
+	}
+	if len(first.Relays) == 0 {
+		return []issuer.Config{*first}, nil
+	}
+	var relays []issuer.Config
+	for _, relay := range first.Relays {
+		relays = append(relays, relay.Config)
+	}
+	return relays, nil
+}
+
+func exportSynapse(w io.Writer, s *setup) error {
+	relays, err := s.advertised()
+	if err != nil {
+		return err
+	}
+	secret := relays[0].Secrets.V[0].Bytes()
+	fmt.Fprintln(w, "turn_uris:")
+	for _, relay := range relays {
+		if !bytes.Equal(relay.Secrets.V[0].Bytes(), secret) {
+			return fmt.Errorf("one secret for all relays is what Synapse takes, and %s and %s have different ones", relays[0].Server.V, relay.Server.V)
+		}
+		for _, uri := range relay.URIs() {
+			fmt.Fprintf(w, "  - %s\n", quoted(uri))
+		}
+	}
+	fmt.Fprintf(w, "turn_shared_secret: %s\n", quoted(string(secret)))
+	fmt.Fprintf(w, "turn_user_lifetime: %d # milliseconds\n", relays[0].TTL.V.Milliseconds())
+	fmt.Fprintln(w, "turn_allow_guests: false # true lets users without an account relay too")
+	return nil
+}
+
+func exportLiveKit(w io.Writer, s *setup) error {
+	relays, err := s.advertised()
+	if err != nil {
+		return err
+	}
+	fmt.Fprint(w, "rtc:\n  turn_servers:\n")
+	for _, relay := range relays {
+		for _, server := range []struct {
+			protocol string
+			port     uint16
+		}{{"udp", relay.PlainPort()}, {"tcp", relay.PlainPort()}, {"tls", relay.TLSPort.V}} {
+			if server.port == 0 {
+				continue
+			}
+			fmt.Fprintf(w, "    - host: %s\n      port: %d\n      protocol: %s\n      secret: %s\n      ttl: %d # seconds\n",
+				quoted(relay.Server.V), server.port, server.protocol, quoted(string(relay.Secrets.V[0].Bytes())), int(relay.TTL.V.Seconds()))
+		}
+	}
+	return nil
+}
+
+// errNoRelay is for what is about the relay of a configuration that has none.
+var errNoRelay = errors.New(`this configuration has no endpoint "turn"`)
+
+func exportCoturn(w io.Writer, s *setup) error {
+	if len(s.relays) == 0 {
+		return errNoRelay
+	}
+	return coturn.Export(w, s.relays[0])
+}
+
+func exportDovecot(w io.Writer, s *setup) error {
+	if len(s.dicts) == 0 {
+		return errors.New(`this configuration has no endpoint "dict", which Dovecot would ask: add one, or put endpoint "imap" in front of Dovecot`)
+	}
+	fmt.Fprintf(w, "mail_attribute_dict = proxy:%s:metadata\nprotocol imap {\n  imap_metadata = yes\n}\n", s.dicts[0].Socket.Path)
+	return nil
+}
+
+func exportChatmail(w io.Writer, s *setup) error {
+	if len(s.sockets) == 0 {
+		return errors.New(`this configuration has no endpoint "credsock", which chatmail's metadata daemon would ask: add one`)
+	}
+	fmt.Fprintf(w, "turn_socket_path = %s\n", s.sockets[0].Socket.Path)
+	return nil
+}
+
+func exportEnv(w io.Writer, s *setup) error {
+	if len(s.relays) == 0 {
+		return errNoRelay
+	}
+	relays, err := s.advertised()
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(relays, func(c issuer.Config) bool { return len(relays) == 1 || !c.Secrets.Set })
+	if i < 0 {
+		return errors.New("clients are told of other relays than this one, whose users are not known here")
+	}
+	users := s.relays[0].Users
+	for _, name := range slices.Sorted(maps.Keys(users)) {
+		password := string(users[name].Bytes())
+		if strings.HasPrefix(password, "ha1:") {
+			continue // the password itself is not known
+		}
+		var b strings.Builder
+		encoder := json.NewEncoder(&b)
+		encoder.SetEscapeHTML(false)
+		if err := encoder.Encode([]iceServer{{URLs: relays[i].URIs(), Username: name, Credential: password}}); err != nil {
+			return err
+		}
+		fmt.Fprintf(w, "MATRIX_TURN_SERVERS='%s'\n", strings.ReplaceAll(strings.TrimSpace(b.String()), "'", `'\''`))
+		return nil
+	}
+	return errors.New(`endpoint "turn" has no user with a plain-text password, and an issued credential would expire: add users = { "NAME" = "PASSWORD" }`)
+}
+
+// openPorts returns the ports that have to be reached from outside, by transport, without those on loopback.
+func (s *setup) openPorts() (udp, tcp []string) {
+	numbers := map[string][]uint16{}
+	add := func(transport string, a listen.Addr) {
+		if ip, err := netip.ParseAddr(a.Host); err == nil && ip.IsLoopback() || a.Host == "localhost" {
+			return
+		}
+		if !slices.Contains(numbers[transport], a.Port) {
+			numbers[transport] = append(numbers[transport], a.Port)
+		}
+	}
+	for _, relay := range s.relays {
+		for _, a := range relay.Listen {
+			if a.Scheme == "udp" || a.Scheme == "dtls" {
+				add("udp", a)
+			} else {
+				add("tcp", a)
+			}
+		}
+	}
+	for _, server := range s.imaps {
+		for _, a := range server.Listen {
+			add("tcp", a)
+		}
+	}
+	for _, server := range s.http {
+		for _, a := range server.Listen {
+			add("tcp", a)
+		}
+	}
+	text := func(ports []uint16) (list []string) {
+		slices.Sort(ports)
+		for _, port := range ports {
+			list = append(list, strconv.Itoa(int(port)))
+		}
+		return list
+	}
+	udp, tcp = text(numbers["udp"]), text(numbers["tcp"])
+	for _, relay := range s.relays {
+		udp = append(udp, fmt.Sprintf("%d-%d", relay.MinPort, relay.MaxPort))
+	}
+	return udp, tcp
+}
+
+func exportNftables(w io.Writer, s *setup) error {
+	udp, tcp := s.openPorts()
+	fmt.Fprint(w, "# Adds to the chain of Debian's /etc/nftables.conf. Rules of yours that drop have to come behind these.\ntable inet filter {\n  chain input {\n")
+	if len(udp) > 0 {
+		fmt.Fprintf(w, "    udp dport { %s } accept\n", strings.Join(udp, ", "))
+	}
+	if len(tcp) > 0 {
+		fmt.Fprintf(w, "    tcp dport { %s } accept\n", strings.Join(tcp, ", "))
+	}
+	fmt.Fprint(w, "  }\n}\n")
+	return nil
+}
+
+func exportUFW(w io.Writer, s *setup) error {
+	udp, tcp := s.openPorts()
+	for _, rule := range []struct {
+		ports     []string
+		transport string
+	}{{tcp, "tcp"}, {udp, "udp"}} {
+		for _, port := range rule.ports {
+			fmt.Fprintf(w, "ufw allow %s/%s comment mailturn\n", strings.Replace(port, "-", ":", 1), rule.transport)
+		}
+	}
+	return nil
+}
