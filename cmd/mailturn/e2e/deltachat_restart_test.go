@@ -3,6 +3,8 @@ package e2e
 import (
 	"context"
 	"testing"
+
+	"github.com/mailturn/mailturn/imapext/discovery"
 )
 
 // TestDeltaChatRestart stops mailturn while two people are connected, and starts it again when mail has come for both. Delta
@@ -55,4 +57,5 @@ func TestDeltaChatWithoutTURN(t *testing.T) {
 	if len(servers) != 2 || servers[0].URLs[0] != "stun:"+nowhere+":3478" || servers[1].URLs[0] != "turn:"+nowhere+":3478" || servers[1].Username != "public" {
 		t.Errorf("got the ICE servers %+v, want chatmail's", servers)
 	}
+	alice.wantSameJSON(t, discovery.FallbackServers())
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +17,8 @@ import (
 
 	"github.com/mailturn/mailturn/cmd/mailturn/e2e/deltachat"
 	"github.com/mailturn/mailturn/cmd/mailturn/e2e/dovecot"
+	"github.com/mailturn/mailturn/framework/resolver"
+	"github.com/mailturn/mailturn/imapext/discovery"
 )
 
 // deltachatLimit is how long Delta Chat may take for anything. It connects again after a minute at
@@ -169,6 +172,21 @@ func (u *user) iceServers(t *testing.T) []deltachat.ICEServer {
 	return servers
 }
 
+// wantSameJSON wants imapext/discovery to write the ICE servers byte for byte as Delta Chat does.
+func (u *user) wantSameJSON(t *testing.T, servers []discovery.Server) {
+	t.Helper()
+	var want string
+	u.do(t, func(ctx context.Context) (err error) { want, err = u.ICEServersJSON(ctx); return err })
+	known := map[string][]netip.Addr{turnName: {netip.MustParseAddr(u.host.addr)}}
+	for _, name := range strings.Fields(publicServers) {
+		known[name] = []netip.Addr{netip.MustParseAddr(nowhere)}
+	}
+	resolved, failed := discovery.Resolve(t.Context(), resolver.Fake(known), servers)
+	if got := string(discovery.AppendJSON(nil, resolved)); got != want || failed != nil {
+		t.Errorf("got the ICE servers %s, %v, and %s's Delta Chat has %s", got, failed, u.name, want)
+	}
+}
+
 // relay returns the credential that the user has for calls. It has to be this server's, and the only one.
 func (u *user) relay(t *testing.T) credential {
 	t.Helper()
@@ -274,6 +292,7 @@ func TestDeltaChat(t *testing.T) {
 				t.Errorf("%s has a credential until %v, want at most 5 days from %v on", u.name, expiry, begin)
 			}
 			m.wantAccepted(t, c)
+			u.wantSameJSON(t, []discovery.Server{discovery.Value{Hostname: turnName, Port: 3478, Username: c.username, Password: c.password}.Server()})
 		}
 	})
 	t.Run("call", func(t *testing.T) { call(t, alice, bob, withBob) })

@@ -403,12 +403,32 @@ func TestProbeDovecot(t *testing.T) {
 		r := runProbe(t, "", dovecot.Password, "--ca", filepath.Join(stateDir, "selfsigned.crt"), fmt.Sprintf("imaps://alice@localhost:%d", proxy.imaps))
 		wantVerdict(t, r, "", probe.OK, "A call would connect.")
 	})
+	t.Run("with mailturn as its dictionary", func(t *testing.T) {
+		dir, err := os.MkdirTemp("", "probe")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		if err := os.Chmod(dir, 0o755); err != nil { // for Dovecot's user
+			t.Fatal(err)
+		}
+		socket, ports := filepath.Join(dir, "dict"), freePorts(t)
+		config := configure(t, ports, allowLoopback, "")
+		configureDoor(t, config, fmt.Sprintf("endpoint \"dict\" \"dovecot\" {\n  path = %q\n  mode = \"0666\"\n  turn_server = \"127.0.0.1\"\n}\n", socket))
+		stateDir := t.TempDir()
+		start(t, stateDir, "--config", config)
+		d := startDovecot(t, dovecot.Options{AttributeDict: "proxy:" + socket + ":metadata"})
+		ca := filepath.Join(stateDir, "selfsigned.crt") // for TURN over TLS
+		wantVerdict(t, runProbe(t, "", dovecot.Password, "--ca", ca, target(d.Addr)), "", probe.OK, "A call would connect.")
+	})
+	lasting := strconv.FormatInt(time.Now().Add(5*24*time.Hour).Unix(), 10)
 	for _, tt := range []struct {
 		name, value, check string
 		status             probe.Status
 		text               string
 	}{
-		{"dict", fmt.Sprintf("127.0.0.1:%d:%s:%s", p.turn, c.username, c.password), "value.ttl", probe.Warning, "credentials are good for 59m"},
+		{"dict", fmt.Sprintf("127.0.0.1:%d:%s:%s", p.turn, lasting, mint(lasting)), "", probe.OK, "A call would connect."},
+		{"dict with an hour", fmt.Sprintf("127.0.0.1:%d:%s:%s", p.turn, c.username, c.password), "value.ttl", probe.Warning, "credentials are good for 59m"},
 		{"dict with a static user", fmt.Sprintf("127.0.0.1:%d:alice:pw", p.turn), "value.parse", probe.Failure, "not a 64-bit number"},
 		{"dict with an expired value", "127.0.0.1:3478:1758650868:pw", "value.expiry", probe.Failure, "the credential expired"},
 		{"dict with a port that WebRTC refuses", "127.0.0.1:999:99999999999:pw", "value.port", probe.Failure, "WebRTC refuses TURN servers on port 999"},
@@ -514,7 +534,7 @@ func startCoturnIn(t *testing.T, n network, options ...string) {
 	ctx, cancel := context.WithTimeout(t.Context(), startLimit)
 	defer cancel()
 	for {
-		line, changed := output.find(0, "IPv4. TCP listener opened on : " + serverIPv4 + ":3478")
+		line, changed := output.find(0, "IPv4. TCP listener opened on : "+serverIPv4+":3478")
 		if line != "" {
 			return
 		}

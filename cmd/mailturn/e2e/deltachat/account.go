@@ -140,7 +140,7 @@ type ICEServer struct {
 // ICEServers returns the servers for a call that is placed now, with the names already resolved. Core knows none before its
 // first connection.
 func (a *Account) ICEServers(ctx context.Context) ([]ICEServer, error) {
-	text, err := get[string](ctx, a, "ice_servers")
+	text, err := a.ICEServersJSON(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -149,4 +149,9 @@ func (a *Account) ICEServers(ctx context.Context) ([]ICEServer, error) {
 		return nil, fmt.Errorf("ice_servers: %w in %q", err, text)
 	}
 	return servers, nil
+}
+
+// ICEServersJSON returns the servers as core writes them.
+func (a *Account) ICEServersJSON(ctx context.Context) (string, error) {
+	return get[string](ctx, a, "ice_servers")
 }
