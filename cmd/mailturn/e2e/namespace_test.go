@@ -93,19 +93,6 @@ func (ns namespace) do(t *testing.T, f func()) {
 	}
 }
 
-// listen listens on TCP in the namespace until the test ends.
-func (ns namespace) listen(t *testing.T, address string) net.Listener {
-	t.Helper()
-	var listener net.Listener
-	var err error
-	ns.do(t, func() { listener, err = net.Listen("tcp", address) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listener.Close() })
-	return listener
-}
-
 // firewall puts rules of nftables into the namespace's input, in place of those before.
 func (ns namespace) firewall(t *testing.T, rules ...string) {
 	t.Helper()
