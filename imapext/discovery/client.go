@@ -94,10 +94,17 @@ func (c *Client) Greeting() string { return c.greeting }
 
 // watch makes the connection's operations fail when ctx ends. The function that it returns ends the watch.
 func (c *Client) watch(ctx context.Context) func() {
-	deadline, _ := ctx.Deadline() // the zero time is none
-	_ = c.conn.SetDeadline(deadline)
-	stop := context.AfterFunc(ctx, func() { _ = c.conn.SetDeadline(time.Unix(1, 0)) })
-	return func() { stop() }
+	_ = c.conn.SetDeadline(time.Time{})
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(ended)
+		_ = c.conn.SetDeadline(time.Unix(1, 0))
+	})
+	return func() {
+		if !stop() {
+			<-ended // or it might end what the next watch begins
+		}
+	}
 }
 
 // explain says which step failed, and puts the context's error in place of the connection's, which is only its effect.
