@@ -143,11 +143,11 @@ func runProbe(cmd *cobra.Command, target probe.Target, flags probeFlags) error {
 	for {
 		report := probe.Run(ctx, options)
 		status.clear()
+		if ctx.Err() != nil { // what it found then is only that it was interrupted
+			return flags.interrupted()
+		}
 		if err := flags.print(cmd.OutOrStdout(), report); err != nil {
 			return err
-		}
-		if ctx.Err() != nil && flags.repeat > 0 {
-			return nil
 		}
 		if flags.repeat == 0 {
 			if report.ExitStatus() != 0 {
@@ -159,9 +159,19 @@ func runProbe(cmd *cobra.Command, target probe.Target, flags probeFlags) error {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(flags.repeat):
+		}
+		if !flags.json {
 			fmt.Fprintln(cmd.OutOrStdout())
 		}
 	}
+}
+
+// interrupted is how a command ends that was interrupted: well if it would have gone on for ever.
+func (f *probeFlags) interrupted() error {
+	if f.repeat > 0 {
+		return nil
+	}
+	return errors.New("interrupted")
 }
 
 // runLoad loads the relay in place of examining it.

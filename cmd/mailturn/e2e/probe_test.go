@@ -584,3 +584,33 @@ func TestProbeCoturn(t *testing.T) {
 		})
 	}
 }
+
+// TestProbeRepeat reads the reports of a probe that goes on, one on each line, until it is interrupted.
+func TestProbeRepeat(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), binary, "probe", "--json", "--repeat", "1ms", "h:3478:alice:pw")
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(stdout)
+	for range 3 {
+		var report probe.Report
+		if !lines.Scan() {
+			t.Fatalf("the output ended: %v", lines.Err())
+		}
+		if err := json.Unmarshal(lines.Bytes(), &report); err != nil || report.Verdict.Status != probe.Failure {
+			t.Errorf("%v in %s", err, lines.Bytes())
+		}
+	}
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Error(err)
+	}
+	for lines.Scan() {
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("after an interrupt: %v", err)
+	}
+}

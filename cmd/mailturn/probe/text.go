@@ -65,7 +65,7 @@ func (r *Report) WriteText(w io.Writer, colour, all bool) error {
 		}
 	}
 	if all && r.ICEServers != nil {
-		fmt.Fprintf(&b, "\nICE servers, as core hands them to WebRTC: %s\n", r.ICEServers)
+		fmt.Fprintf(&b, "\nICE servers, as core hands them to WebRTC:\n%s\n", r.ICEServers)
 	}
 	if len(r.Relays) > 0 {
 		b.WriteByte('\n')
