@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mailturn/mailturn/framework/log"
+	"github.com/mailturn/mailturn/framework/memory"
 )
 
 // drainReserve is what the endpoints get on top of the longest drain_timeout to end what has not ended by itself.
@@ -74,10 +75,15 @@ func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again
 		ready()
 	}
 	logger.Info("ready")
+	var saver memory.Saver
+	looks := time.NewTicker(memory.Interval)
+	defer looks.Stop()
 	for ctx.Err() == nil {
 		select {
 		case <-hangups:
 			running.reload(again)
+		case <-looks.C:
+			saver.GiveBack()
 		case <-ctx.Done():
 		}
 	}

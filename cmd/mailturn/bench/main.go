@@ -68,7 +68,7 @@ func imapMain(ctx context.Context) error {
 	flag.StringVar(&o.key, "key", "ecdsa", "key of the certificate, `ecdsa` (P-256) or rsa (2048 bits)")
 	flag.IntVar(&o.idle, "idle", 5000, "idle connections; 0 leaves this out")
 	flag.IntVar(&o.idleRuns, "idle-runs", 3, "runs with idle connections, each with servers just started")
-	flag.DurationVar(&o.settle, "settle", 20*time.Second, "how long they are left alone before memory is counted")
+	flag.DurationVar(&o.settle, "settle", 30*time.Second, "how long they are left alone before memory is counted")
 	flag.IntVar(&o.runs, "runs", 5, "runs of each other measurement")
 	flag.IntVar(&o.logins, "logins", 100, "logins in a run; 0 leaves this out")
 	flag.IntVar(&o.trips, "trips", 2000, "round trips in a run; 0 leaves this out")
