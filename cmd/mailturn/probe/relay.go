@@ -13,9 +13,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/mailturn/mailturn/turnsrv/stun"
-
 	"github.com/mailturn/mailturn/cmd/mailturn/turnclient"
+	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
 // maxAddresses bounds how many addresses of a name are tried.

@@ -61,7 +61,7 @@ func (r *run) checkValue() {
 		}
 		report.add("value.expiry", v.Username, Failure, fmt.Sprintf("the credential expired %s ago by this machine's clock (%s), on %s.",
 			short(left), r.Now().UTC().Format(time.RFC3339), time.Unix(v.Expires, 0).UTC().Format(time.RFC3339)), action)
-	case left <= discovery.RefreshBefore && r.Target.Kind == IMAP:
+	case v.NeedsRefresh(r.Now()) && r.Target.Kind == IMAP:
 		report.add("value.ttl", v.Username, Warning, fmt.Sprintf("credentials are good for %s, and clients ask again whenever fewer than 12 h are left: on every turn of their inbox loop.", short(left)),
 			"Raise the TTL to some days: turn_ttl in mailturn.")
 	default:
