@@ -13,12 +13,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mailturn/mailturn/framework/certs"
+	"github.com/mailturn/mailturn/framework/listen"
 	"github.com/mailturn/mailturn/framework/metrics"
 )
 
@@ -96,7 +96,7 @@ func (e *Endpoint) Start(ctx context.Context) error {
 				l.Close()
 			}
 			e.listeners = nil
-			return fmt.Errorf("listen on %v%s: %w%s", addr, listenPlace(&e.config, i), listenReason(err), listenHint(err))
+			return listen.Error(addr, e.config.ListenRanges[i], err)
 		}
 		e.listeners = append(e.listeners, limit.listener(socket))
 	}
@@ -112,35 +112,6 @@ func (e *Endpoint) Start(ctx context.Context) error {
 		})
 	}
 	return nil
-}
-
-func listenPlace(c *Config, i int) string {
-	rng := c.ListenRanges[i]
-	if rng.Filename == "" {
-		return ""
-	}
-	return fmt.Sprintf(" (%s:%d)", rng.Filename, rng.Start.Line)
-}
-
-// listenReason is err without the address, which the caller names.
-func listenReason(err error) error {
-	if opErr, ok := errors.AsType[*net.OpError](err); ok {
-		return opErr.Err
-	}
-	return err
-}
-
-func listenHint(err error) string {
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return ": another program has this port: stop it, or choose another port"
-	case errors.Is(err, syscall.EACCES):
-		return ": ports below 1024 need root or the capability CAP_NET_BIND_SERVICE"
-	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return ": this machine does not have the address: use one of its own, or 0.0.0.0 for all"
-	default:
-		return ""
-	}
 }
 
 // Addrs returns the addresses that are bound, in the order of Config.Listen.

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/hashicorp/hcl/v2"
+
 	"github.com/mailturn/mailturn/framework/listen"
 	"github.com/mailturn/mailturn/framework/log"
 )
@@ -104,7 +106,10 @@ func (e *Endpoint) bind(ctx context.Context, config *Config) (listeners, opened 
 		socket, err := new(net.ListenConfig).Listen(ctx, "tcp", addr.HostPort())
 		if err != nil {
 			closeListeners(opened)
-			return nil, nil, fmt.Errorf("listen on %v%s: %w%s", addr, listenPlace(config, i), listenReason(err), e.listenHint(addr, err))
+			if errors.Is(err, syscall.EADDRINUSE) && slices.ContainsFunc(e.listeners, func(l *listener) bool { return l.addr.Port == addr.Port }) {
+				return nil, nil, fmt.Errorf("listen on %v: this endpoint has the port, on other addresses, until the change is made: restart instead", addr)
+			}
+			return nil, nil, listen.Error(addr, config.listenRange(i), err)
 		}
 		l := &listener{socket, addr}
 		listeners, opened = append(listeners, l), append(opened, l)
@@ -118,35 +123,12 @@ func (l *listener) serves(addr listen.Addr) bool {
 	return l.addr == addr || l.addr.HostPort() == addr.HostPort() && addr.Port != 0
 }
 
-// listenPlace is where the configuration has the listening address, if it has.
-func listenPlace(config *Config, i int) string {
-	if i >= len(config.ListenRanges) || config.ListenRanges[i].Filename == "" {
-		return ""
+// listenRange is where the configuration has a listening address, if it has.
+func (c *Config) listenRange(i int) hcl.Range {
+	if i >= len(c.ListenRanges) {
+		return hcl.Range{}
 	}
-	return " (" + place(config.ListenRanges[i]) + ")"
-}
-
-// listenReason is err without the address, which the caller names.
-func listenReason(err error) error {
-	if opErr, ok := errors.AsType[*net.OpError](err); ok {
-		return opErr.Err
-	}
-	return err
-}
-
-func (e *Endpoint) listenHint(addr listen.Addr, err error) string {
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE) && slices.ContainsFunc(e.listeners, func(l *listener) bool { return l.addr.Port == addr.Port }):
-		return ": this endpoint has the port, on other addresses, until the change is made: restart instead"
-	case errors.Is(err, syscall.EADDRINUSE):
-		return ": another program has this port: stop it, or choose another port"
-	case errors.Is(err, syscall.EACCES):
-		return ": ports below 1024 need root or the capability CAP_NET_BIND_SERVICE"
-	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return ": this machine does not have the address: use one of its own, or 0.0.0.0 for all"
-	default:
-		return ""
-	}
+	return c.ListenRanges[i]
 }
 
 func closeListeners(listeners []*listener) {

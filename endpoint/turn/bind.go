@@ -3,11 +3,9 @@ package turn
 import (
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/mailturn/mailturn/framework/listen"
@@ -81,7 +79,7 @@ func (e *Endpoint) bind() error {
 		}
 		s, err := e.openSocket(address, config, plain)
 		if err != nil {
-			return bindError(address, err)
+			return listen.Error(address, e.config.Range, err)
 		}
 		e.sockets = append(e.sockets, s)
 	}
@@ -149,19 +147,6 @@ func listenUDP(network, hostPort string) (net.PacketConn, error) {
 		return nil, err
 	}
 	return conn, nil
-}
-
-// bindError says what can be done about a socket that cannot be bound.
-func bindError(address listen.Addr, err error) error {
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("listen on %v: the port is in use: stop the other program, or listen on another port: %w", address, err)
-	case errors.Is(err, syscall.EACCES):
-		return fmt.Errorf("listen on %v: ports below 1024 need root or CAP_NET_BIND_SERVICE: %w", address, err)
-	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return fmt.Errorf("listen on %v: this machine has no such address: %w", address, err)
-	}
-	return fmt.Errorf("listen on %v: %w", address, err)
 }
 
 func (e *Endpoint) closeSockets() error {
