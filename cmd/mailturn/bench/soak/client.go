@@ -35,7 +35,7 @@ const (
 type counts struct {
 	clients, ended, closed, vanished atomic.Int64
 	bound, refreshed                 atomic.Int64
-	sent, lost                       atomic.Int64
+	sent, lost, strange              atomic.Int64
 }
 
 // crowd is what the clients of a soak share.
@@ -155,6 +155,12 @@ func (p *person) connect() error {
 		Conn: watched{conn, p.ended}, Stream: network == "tcp4",
 		Username: p.server.credential.Username, Password: p.server.credential.Password,
 		OnData: func(d turnclient.Data) {
+			if d.Channel == 0 {
+				// The system may give a port of a client that has left to the relay, which then gets what the server still
+				// says to that client, such as DTLS's close_notify. It comes from no peer of a channel.
+				p.counts.strange.Add(1)
+				return
+			}
 			select {
 			case p.back <- bytes.Clone(d.Payload):
 			default: // more than was sent: talk finds out

@@ -123,8 +123,8 @@ func (c *crowd) report(out io.Writer, n turnsrv.Counters, systemDrops int) error
 	k := &c.counts
 	fmt.Fprintf(out, "%d clients: %d ended with a Refresh, %d closed, %d left without a word\n",
 		k.clients.Load(), k.ended.Load(), k.closed.Load(), k.vanished.Load())
-	fmt.Fprintf(out, "%d channels bound, %d refreshed, %d messages sent, %d lost; the system dropped %d datagrams\n",
-		k.bound.Load(), k.refreshed.Load(), k.sent.Load(), k.lost.Load(), systemDrops)
+	fmt.Fprintf(out, "%d channels bound, %d refreshed, %d messages sent, %d lost; the system dropped %d datagrams, and %d came from strangers\n",
+		k.bound.Load(), k.refreshed.Load(), k.sent.Load(), k.lost.Load(), systemDrops, k.strange.Load())
 	fmt.Fprintf(out, "the server made %d allocations, relayed %d packets to peers and %d to clients, and dropped", n.AllocationsMade, n.ToPeer.Packets, n.ToClient.Packets)
 	none := true
 	for reason, count := range n.Dropped {
