@@ -2,13 +2,11 @@ package e2e
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // export runs mailturn export and writes what it prints to a file.
@@ -31,37 +29,12 @@ func export(t *testing.T, neighbour, config string) (path, text string) {
 // TestExportCoturn runs coturn with the file that is exported for it: it has to take our credentials, in our realm, and to
 // relay on our ports.
 func TestExportCoturn(t *testing.T) {
-	turnserver := peer(t, "turnserver", "coturn")
 	p := freePorts(t)
 	path, text := export(t, "coturn", configure(t, p, allowLoopback, ""))
-	// turnserver tells its log to the file and not to us; what it writes elsewhere is kept in the test's directory.
-	cmd := exec.Command(turnserver, "-c", path, "--log-file=stdout", "--pidfile="+filepath.Join(t.TempDir(), "pid"), "--userdb="+filepath.Join(t.TempDir(), "db"))
-	output := &lines{}
-	cmd.Stdout, cmd.Stderr = output, output
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-		if t.Failed() {
-			t.Logf("%s\ncoturn's log:\n%s", text, output)
-		}
-	})
-	for deadline := time.Now().Add(startLimit); ; {
-		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", p.turn))
-		if err == nil {
-			conn.Close()
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("coturn does not listen: %v", err)
-		}
-		time.Sleep(50 * time.Millisecond) // it does not say when it listens
-	}
+	coturn := startCoturn(t, exec.Command, fmt.Sprintf("127.0.0.1:%d", p.turn), "-c", path)
 	for _, complaint := range []string{"Bad configuration", "CONFIG ERROR", "Wrong address", "unrecognized option"} {
-		if line, _ := output.find(0, complaint); line != "" {
-			t.Errorf("coturn does not like its file: %s", line)
+		if strings.Contains(coturn.Log(), complaint) {
+			t.Errorf("coturn does not like its file: %s\n%s", complaint, text)
 		}
 	}
 	result := uclient(t, minted("127.0.0.1"), p.turn, "-y", "-m", "2", "-n", "5")

@@ -9,55 +9,17 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
-	"time"
 )
 
 const coturnSecret = "a secret of coturn's, of 32 bytes"
-
-// startCoturn runs coturn's server with a shared secret on a port of loopback.
-func startCoturn(t *testing.T, port int) {
-	t.Helper()
-	dir := t.TempDir()
-	cmd := exec.Command(peer(t, "turnserver", "coturn"), "-n", "--listening-ip=127.0.0.1", "--listening-port="+strconv.Itoa(port), "--relay-ip=127.0.0.1",
-		"--use-auth-secret", "--static-auth-secret="+coturnSecret, "--realm=example.org", "--allow-loopback-peers", "--no-tls", "--no-dtls",
-		"--no-cli", "--log-file=stdout", "--pidfile="+filepath.Join(dir, "pid"), "--userdb="+filepath.Join(dir, "db"))
-	var log lines
-	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	exited := make(chan error, 1)
-	go func() { exited <- cmd.Wait() }()
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		<-exited
-		if t.Failed() {
-			t.Logf("coturn's log:\n%s", &log)
-		}
-	})
-	for deadline := time.Now().Add(startLimit); ; time.Sleep(20 * time.Millisecond) {
-		conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		if err == nil {
-			conn.Close()
-			return
-		}
-		select {
-		case err := <-exited:
-			exited <- err
-			t.Fatalf("coturn ended: %v\n%s", err, &log)
-		default:
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("coturn does not listen: %v\n%s", err, &log)
-		}
-	}
-}
 
 // TestExternalRelays lets a server without a TURN endpoint issue for two relays that it is not, coturn and another mailturn,
 // over IMAP and over HTTP. Each account has a relay at both doors alike, where its credential works.
 func TestExternalRelays(t *testing.T) {
 	coturn, other, p := freePorts(t).turn, freePorts(t), freePorts(t)
-	startCoturn(t, coturn)
+	startCoturn(t, exec.Command, net.JoinHostPort("127.0.0.1", strconv.Itoa(coturn)), "-n", "--listening-ip=127.0.0.1", "--listening-port="+strconv.Itoa(coturn),
+		"--relay-ip=127.0.0.1", "--use-auth-secret", "--static-auth-secret="+coturnSecret, "--realm=example.org", "--allow-loopback-peers",
+		"--no-tls", "--no-dtls", "--no-cli")
 	start(t, t.TempDir(), "--config", configure(t, other, allowLoopback, ""))
 
 	relays := fmt.Sprintf(`

@@ -505,49 +505,6 @@ func serveIMAP(listener net.Listener, capabilities, answer string) {
 	}
 }
 
-// startCoturn runs coturn at the server's end of a network.
-func startCoturnIn(t *testing.T, n network, options ...string) {
-	t.Helper()
-	program, dir := peer(t, "turnserver", "coturn"), t.TempDir()
-	args := append([]string{
-		"-n", "--listening-ip", serverIPv4, "--relay-ip", serverIPv4, "--use-auth-secret", "--static-auth-secret", secret, "--realm", "example.org",
-		"--no-tls", "--no-dtls", "--no-cli", "--verbose", "--simple-log", "--log-file", "stdout", "--pidfile", filepath.Join(dir, "pid"), "--userdb", filepath.Join(dir, "db"),
-	}, options...)
-	cmd := n.server.command(program, args...)
-	output := &lines{}
-	cmd.Stdout, cmd.Stderr = output, output
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	exited := make(chan struct{})
-	go func() {
-		cmd.Wait()
-		close(exited)
-	}()
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		<-exited
-		if t.Failed() {
-			t.Logf("coturn's log:\n%s", output)
-		}
-	})
-	ctx, cancel := context.WithTimeout(t.Context(), startLimit)
-	defer cancel()
-	for {
-		line, changed := output.find(0, "IPv4. TCP listener opened on : "+serverIPv4+":3478")
-		if line != "" {
-			return
-		}
-		select {
-		case <-changed:
-		case <-exited:
-			t.Fatalf("coturn ended:\n%s", output)
-		case <-ctx.Done():
-			t.Fatalf("coturn does not listen:\n%s", output)
-		}
-	}
-}
-
 // TestProbeCoturn probes coturn as it should be, as it is by default, and open to its own machine.
 func TestProbeCoturn(t *testing.T) {
 	t.Parallel()
@@ -575,7 +532,10 @@ func TestProbeCoturn(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			n := newNetwork(t)
-			startCoturnIn(t, n, tt.options...)
+			startCoturn(t, n.server.command, serverIPv4+":3478", append([]string{
+				"-n", "--listening-ip", serverIPv4, "--relay-ip", serverIPv4, "--use-auth-secret", "--static-auth-secret", secret, "--realm", "example.org",
+				"--no-tls", "--no-dtls", "--no-cli",
+			}, tt.options...)...)
 			if tt.firewall != "" {
 				n.server.firewall(t, tt.firewall)
 			}
