@@ -206,9 +206,12 @@ func checkNotNegative[T int | int64](v config.Value[T], name string) hcl.Diagnos
 // checkLifetimes wants lifetimes with which calls work and are forgotten.
 func checkLifetimes(maximum, nonce config.Value[time.Duration]) hcl.Diagnostics {
 	var diags hcl.Diagnostics
-	if d := maximum.V; d < turnsrv.DefaultLifetime || d > 24*time.Hour {
-		diags = append(diags, config.Errorf(maximum.Range, "Lifetime out of range",
-			"max_lifetime is %v: want between 10m, which every client gets (RFC 8656 section 3.2), and 24h.", d))
+	switch d := maximum.V; {
+	case d < 10*time.Second || d > 24*time.Hour:
+		diags = append(diags, config.Errorf(maximum.Range, "Lifetime out of range", "max_lifetime is %v: want between 10s and 24h.", d))
+	case d < turnsrv.DefaultLifetime:
+		diags = append(diags, config.Warnf(maximum.Range, "Lifetime is short",
+			"max_lifetime is %v, and so is the lifetime for clients that ask for none: RFC 8656 section 3.2 recommends 10m. Clients refresh more often.", d))
 	}
 	switch d := nonce.V; {
 	case d < 10*time.Second:

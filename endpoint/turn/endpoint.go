@@ -98,6 +98,7 @@ func (e *Endpoint) serverConfig(allocator *relay.Allocator) turnsrv.Config {
 		Authenticator:       e.secrets,
 		Relay:               allocator,
 		DefaultFamily:       c.DefaultFamily,
+		Lifetime:            min(turnsrv.DefaultLifetime, c.MaxLifetime),
 		MaxLifetime:         c.MaxLifetime,
 		NonceLifetime:       c.NonceLifetime,
 		ExpiredGrace:        limit(c.ExpiredGrace),

@@ -125,7 +125,7 @@ endpoint "turn" "turn" {
 		Realm: "example.org", Realms: map[string]string{"turn.example.net": "example.net", "example.net": "example.net"}, Authenticator: got.Authenticator, DefaultFamily: c.DefaultFamily,
 		Quotas:              turnsrv.Quotas{MaxAllocations: 3, MaxAllocationsPerUser: 1, MaxAllocationsPerSource: 2, MaxBPS: 4000, MaxTotalBPS: 5000},
 		UnauthenticatedRate: 6, MaxGuesses: 7, SilentPeerBytes: 10,
-		MaxLifetime: 2 * time.Hour, NonceLifetime: 8 * time.Minute, ExpiredGrace: 9 * time.Minute,
+		Lifetime: 10 * time.Minute, MaxLifetime: 2 * time.Hour, NonceLifetime: 8 * time.Minute, ExpiredGrace: 9 * time.Minute,
 		Software: "mailturn", Logger: got.Logger,
 	}
 	if !reflect.DeepEqual(got, want) {
