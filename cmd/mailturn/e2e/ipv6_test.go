@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -48,6 +49,8 @@ func minted(host string) credential {
 func TestFamilies(t *testing.T) {
 	p := freePorts(t)
 	start(t, t.TempDir(), "--config", configureBoth(t, p))
+	peer(t, "turnutils_uclient", "coturn")
+	version := programVersion(t, peer(t, "turnserver", "coturn"), "--version")
 	for _, tt := range []struct {
 		name, server, peer string
 		options            []string
@@ -68,6 +71,8 @@ func TestFamilies(t *testing.T) {
 				if got := count(); got != clients*messages {
 					t.Errorf("the peer got %d datagrams, want %d", got, clients*messages)
 				}
+				family := map[bool]string{true: "IPv6", false: "IPv4"}[strings.Contains(tt.server, ":")]
+				record(t, client{"coturn's turnutils_uclient", version, bySharedSecret, transport.name, family}, "")
 			})
 		}
 	}
