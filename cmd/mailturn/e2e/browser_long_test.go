@@ -1,0 +1,133 @@
+package e2e
+
+import (
+	"context"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mailturn/mailturn/cmd/mailturn/e2e/browser"
+)
+
+// hearMore wants both ends of a call to decode more video, and to receive more audio, than they have until now.
+func hearMore(t *testing.T, users ...participant) {
+	t.Helper()
+	for _, u := range users {
+		before := u.report(t).Inbound
+		u.do(t, nil, "received", before["video"].FramesDecoded+framesWanted/5, before["audio"].PacketsReceived+audioPacketsWanted/5)
+	}
+}
+
+// waitForCount waits until the server's log holds the text in n lines.
+func (s *server) waitForCount(t *testing.T, text string, n int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*startLimit)
+	defer cancel()
+	for {
+		_, changed := s.stderr.find(0, text)
+		if strings.Count(s.stderr.String(), text) >= n {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			t.Fatalf("the log does not hold %q %d times", text, n)
+		}
+	}
+}
+
+// TestBrowsersLongCall is a call that outlives the lifetimes of its allocations and of its credentials, a reload that
+// changes the secret, and the address of one of the two.
+func TestBrowsersLongCall(t *testing.T) {
+	t.Parallel()
+	n := newCallNetwork(t)
+	certs := newCertificates(t)
+	config := configureNetwork(t, certs.block(), `max_lifetime = "20s"`)
+	s := n.startRelay(t, config)
+	alice := startBrowser(t, browser.Firefox, n.alice, certs.ca)
+	bob := startBrowser(t, browser.Chromium, n.bob, certs.ca)
+
+	expiry := time.Now().Add(15 * time.Second)
+	short := credential{username: strconv.FormatInt(expiry.Unix(), 10)}
+	short.password = mint(short.username)
+	servers := []iceServer{{"turn:" + relayIPv4 + ":3478", short.username, short.password}}
+	videoCall(t, alice, bob, servers, servers)
+	hearMore(t, alice, bob)
+	relays := map[string]participant{alice.report(t).LocalAddress: alice, bob.report(t).LocalAddress: bob}
+
+	// A new secret, and the old one no longer.
+	rewrite(t, s, config, strconv.Quote(secret), strconv.Quote("the secret of the following week"), "msg=reloaded")
+	hearMore(t, alice, bob)
+
+	for relay, u := range relays {
+		s.waitForCount(t, "allocation.relay="+relay+" allocation.lifetime=", 4) // made, and refreshed three times
+		if refreshed := lastRefresh(t, s, relay); !refreshed.After(expiry) {
+			t.Errorf("%s did not refresh after its credential had expired: last at %v, expiry %v", u.kind, refreshed, expiry)
+		}
+	}
+	hearMore(t, alice, bob)
+
+	// The old credential makes no new allocation, and a fresh one does: alice moves, and says so by an ICE restart.
+	n.alice.move(t, "10.75.1.2/24", "10.75.1.3/24", "10.75.1.1")
+	turn, _ := n.alice.discover(t, certs, "alice@example.org", "wonderland")
+	fresh := []iceServer{{"turn:" + relayIPv4 + ":" + turn.port, turn.username, turn.password}}
+	for _, u := range []participant{alice, bob} {
+		u.do(t, nil, "setServers", fresh)
+	}
+	describe(t, alice, bob, map[string]any{"iceRestart": true})
+	for _, u := range []participant{alice, bob} {
+		u.do(t, nil, "movedFrom", relayAddress(relays, u))
+	}
+	hearMore(t, alice, bob)
+	moved := s.waitFor(t, s.stderr, "allocation.relay="+alice.report(t).LocalAddress+" allocation.lifetime=")
+	if !strings.Contains(moved, "allocation.client=10.75.1.3:") {
+		t.Errorf("alice's new allocation is not from her new address: %s", moved)
+	}
+	for _, u := range []participant{alice, bob} {
+		r := u.report(t)
+		r.wantRelayed(t, u.kind, "udp")
+		t.Logf("%s: %s, %+v", u.kind, r.figures(), r.States)
+	}
+}
+
+// relayAddress is the relayed address of a user.
+func relayAddress(relays map[string]participant, of participant) string {
+	for address, u := range relays {
+		if u == of {
+			return address
+		}
+	}
+	return ""
+}
+
+// lastRefresh is when the allocation of a relayed address was refreshed last.
+func lastRefresh(t *testing.T, s *server, relay string) time.Time {
+	t.Helper()
+	line := s.waitFor(t, s.stderr, "allocation.relay="+relay+" allocation.lifetime=")
+	m := regexp.MustCompile(`^time=(\S+) `).FindStringSubmatch(line)
+	if m == nil {
+		t.Fatalf("no time in %q", line)
+	}
+	at, err := time.Parse(time.RFC3339, m[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return at
+}
+
+// move gives the user's link another address.
+func (ns namespace) move(t *testing.T, from, to, router string) {
+	t.Helper()
+	for _, args := range [][]string{
+		{"address", "delete", from, "dev", "uplink"},
+		{"address", "add", to, "dev", "uplink"},
+		{"route", "replace", "default", "via", router},
+	} {
+		if out, err := exec.Command("ip", append([]string{"-n", string(ns)}, args...)...).CombinedOutput(); err != nil {
+			t.Fatalf("ip %v: %v: %s", args, err, out)
+		}
+	}
+}
