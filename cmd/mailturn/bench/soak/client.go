@@ -43,7 +43,9 @@ type crowd struct {
 	server *server
 	echo   netip.AddrPort
 	pause  time.Duration
-	counts counts
+	// lifetime is that of allocations, unless they are refreshed.
+	lifetime time.Duration
+	counts   counts
 	// left are the connections of those that have left without a word, each of which the server has to end.
 	left sync.WaitGroup
 }
@@ -57,6 +59,7 @@ type person struct {
 	ended     chan struct{}      // closed when the client can read no more
 	client    *turnclient.Client // nil when it has left without a word
 	relayed   netip.AddrPort
+	fresh     time.Time // when the allocation was made or refreshed
 	channels  []stun.ChannelNumber
 
 	back    chan []byte
@@ -91,7 +94,7 @@ func (p *person) life(ctx context.Context) error {
 			return err
 		}
 		allocation, err := p.client.Allocate(ctx)
-		p.relayed = allocation.Relayed
+		p.relayed, p.fresh = allocation.Relayed, time.Now()
 		return err
 	}); turnclient.Code(err) == stun.CodeAllocationMismatch && p.transport == turnsrv.UDP {
 		return nil // somebody left this port without a word, and the server remembers
@@ -104,10 +107,11 @@ func (p *person) life(ctx context.Context) error {
 		}
 		var err error
 		switch n := p.random.IntN(10); {
-		case n < 2 || len(p.channels) == 0:
+		case len(p.channels) == 0 || n < 2 && time.Since(p.fresh) <= p.lifetime/2:
 			err = p.bind()
-		case n < 3:
+		case n < 3 || time.Since(p.fresh) > p.lifetime/2:
 			p.counts.refreshed.Add(1)
+			p.fresh = time.Now()
 			err = p.request(func(ctx context.Context) error { _, err := p.client.Refresh(ctx, time.Hour); return err })
 		default:
 			err = p.talk()

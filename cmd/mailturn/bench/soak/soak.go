@@ -49,7 +49,7 @@ func soak(ctx context.Context, o options, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	c := &crowd{server: server, echo: echo.LocalAddr().(*net.UDPAddr).AddrPort(), pause: o.pause}
+	c := &crowd{server: server, echo: echo.LocalAddr().(*net.UDPAddr).AddrPort(), pause: o.pause, lifetime: o.lifetime}
 
 	crowdCtx, cancel := context.WithTimeout(ctx, o.duration)
 	defer cancel()
