@@ -144,7 +144,7 @@ log {
   level = "debug"
 }
 endpoint "turn" "turn" {
-  listen        = ["udp://%[2]s:3478"]
+  listen        = ["udp://%[2]s:3478", "tcp://%[2]s:3478"]
   realm         = %[3]q
   secret        = %[4]q
   relay_ip      = %[2]q
