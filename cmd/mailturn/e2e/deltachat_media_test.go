@@ -1,14 +1,21 @@
 package e2e
 
 import (
+	"bufio"
 	"context"
 	"fmt"
+	"net"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mailturn/mailturn/cmd/mailturn/e2e/browser"
 	"github.com/mailturn/mailturn/cmd/mailturn/e2e/deltachat"
+	"github.com/mailturn/mailturn/cmd/mailturn/e2e/dovecot"
 )
 
 // overCore is the way of discovery in which Delta Chat core asked over IMAP, and gave the browser its ice_servers.
@@ -20,50 +27,149 @@ const overCore = "IMAP METADATA, by Delta Chat core"
 func TestDeltaChatMedia(t *testing.T) {
 	m := newMailHost(t)
 	m.serve(t, mailName, "", "")
-	alice, bob := m.newDeltaChat(t, "alice"), m.newDeltaChat(t, "bob")
-	alice.configure(t)
-	bob.configure(t)
-	withBob, _ := befriend(t, alice, bob)
-	core := programVersion(t, mustFind(t), "--version")
+	v := newVideoUsers(t, m)
+	for _, callee := range []browser.Kind{browser.Chromium, browser.Firefox} {
+		his := startBrowser(t, callee, m.clients, "")
+		for transport, length := range map[string]int{"UDP": 6, "TCP": 3} { // times five seconds
+			t.Run(fmt.Sprintf("%s to %s over %s", v.hers.kind, callee, transport), func(t *testing.T) {
+				v.call(t, his, transport, length, overCore)
+			})
+		}
+	}
+}
+
+// TestDeltaChatDoors is a video call of people whose Delta Chat talks to Dovecot itself, which asks mailturn for METADATA.
+func TestDeltaChatDoors(t *testing.T) {
+	for _, door := range []struct {
+		kind, discovery string
+		// configure returns the endpoint of mailturn at a path, and the path of the dictionary that Dovecot asks.
+		configure func(t *testing.T, m *mailHost, path string) (endpoint, dictionary string)
+	}{
+		{"dict", "dict behind Dovecot", func(t *testing.T, m *mailHost, path string) (string, string) {
+			return fmt.Sprintf("endpoint \"dict\" \"dovecot\" {\n  path = %q\n  mode = \"0666\"\n  turn_server = %q\n}\n", path, turnName), path
+		}},
+		// As a chatmail relay has it: its own daemon is the dictionary, and reads one line from the socket for each value.
+		{"credsock", "credsock behind chatmail's dictionary", func(t *testing.T, m *mailHost, path string) (string, string) {
+			d, dictionary := startDict(t, nil)
+			d.credential = func() (string, error) {
+				line, err := readCredential(path)
+				return turnName + ":3478:" + line, err
+			}
+			return fmt.Sprintf("endpoint \"credsock\" \"chatmail\" {\n  path = %q\n}\n", path), dictionary
+		}},
+	} {
+		t.Run(door.kind, func(t *testing.T) {
+			dir, err := os.MkdirTemp("", "door") // for Dovecot's user, and short
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { os.RemoveAll(dir) })
+			if err := os.Chmod(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			var endpoint string
+			m := newMailHost(t, func(m *mailHost, o *dovecot.Options) {
+				var dictionary string
+				endpoint, dictionary = door.configure(t, m, filepath.Join(dir, "door"))
+				o.Host, o.AttributeDict = m.addr, "proxy:"+dictionary+":metadata"
+			})
+			m.serveDoor(t, endpoint)
+			v := newVideoUsers(t, m, func(transport *deltachat.Transport) {
+				_, port, _ := net.SplitHostPort(m.dovecot.Addr)
+				transport.IMAPServer, transport.IMAPSecurity = m.addr, deltachat.Plain
+				transport.IMAPPort, _ = strconv.Atoi(port)
+			})
+			v.call(t, startBrowser(t, browser.Chromium, m.clients, ""), "UDP", 3, door.discovery+", by Delta Chat core")
+		})
+	}
+}
+
+// readCredential reads a line from a socket within five seconds, as chatmail's metadata daemon does.
+func readCredential(path string) (string, error) {
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(5 * time.Second))
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	return strings.TrimSuffix(line, "\n"), err
+}
+
+// serveDoor starts mailturn with the relay and one further endpoint.
+func (m *mailHost) serveDoor(t *testing.T, endpoint string) {
+	t.Helper()
+	text := fmt.Sprintf(`
+hostname = %q
+log {
+  level = "debug"
+}
+endpoint "turn" "turn" {
+  listen        = ["udp://%[2]s:3478"]
+  secret        = %[3]q
+  relay_ip      = %[2]q
+  drain_timeout = "1s"
+}
+%[4]s`, turnName, m.addr, secret, endpoint)
+	if err := os.WriteFile(m.config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m.start(t)
+}
+
+// videoUsers are two people who may call each other, and the browser of her who calls.
+type videoUsers struct {
+	host       *mailHost
+	alice, bob *user
+	withBob    uint32
+	hers       participant
+	core       string // version
+}
+
+func newVideoUsers(t *testing.T, m *mailHost, edits ...func(*deltachat.Transport)) videoUsers {
+	t.Helper()
 	// Firefox has no address of its own to offer without a default route, and then does not look for relays either.
 	if out, err := exec.Command("ip", "-n", string(m.clients), "route", "add", "default", "via", m.addr).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	hers := startBrowser(t, browser.Chromium, m.clients, "")
-	his := startBrowser(t, browser.Chromium, m.clients, "")
-	hisFirefox := startBrowser(t, browser.Firefox, m.clients, "")
+	v := videoUsers{host: m, alice: m.newDeltaChat(t, "alice"), bob: m.newDeltaChat(t, "bob")}
+	v.core = programVersion(t, mustFind(t), "--version")
+	v.alice.configure(t, edits...)
+	v.bob.configure(t, edits...)
+	v.withBob, _ = befriend(t, v.alice, v.bob)
+	v.hers = startBrowser(t, browser.Chromium, m.clients, "")
+	return v
+}
 
-	for _, callee := range []participant{his, hisFirefox} {
-		for transport, length := range map[string]int{"UDP": 6, "TCP": 1} { // times five seconds
-			t.Run(fmt.Sprintf("%s to %s over %s", hers.kind, callee.kind, transport), func(t *testing.T) {
-				hers.do(t, nil, "open", alice.browserServers(t, transport))
-				callee.do(t, nil, "open", bob.browserServers(t, transport))
-				placed, incoming := signal(t, alice, bob, withBob, hers, callee)
-				both := []participant{hers, callee}
-				for _, u := range both {
-					u.do(t, nil, "connected")
-				}
-				for _, u := range both {
-					u.do(t, nil, "received", length*framesWanted, length*audioPacketsWanted)
-				}
-				for _, u := range both {
-					u.do(t, nil, "mute")
-				}
-				for _, u := range both {
-					u.do(t, nil, "settled")
-					r := u.report(t)
-					u.do(t, nil, "close")
-					r.wantRelayed(t, u.kind, strings.ToLower(transport))
-					r.wantNoLoss(t, u.kind)
-					r.wantAgreement(t, m.server, u.kind)
-					record(t, client{u.name(), u.version, overCore + " " + core, transport, "IPv4"}, r.figures())
-				}
-				before := bob.Core().Now()
-				alice.do(t, func(ctx context.Context) error { return alice.EndCall(ctx, placed) })
-				bob.wait(t, before, "the end of the call", about("CallEnded", incoming))
-			})
-		}
+// call is a call of length times five seconds. In a short one the checks of ICE, which only the relay counts as bytes, are more
+// than one in a hundred.
+func (v videoUsers) call(t *testing.T, his participant, transport string, length int, discovery string) {
+	t.Helper()
+	v.hers.do(t, nil, "open", v.alice.browserServers(t, transport))
+	his.do(t, nil, "open", v.bob.browserServers(t, transport))
+	placed, incoming := signal(t, v.alice, v.bob, v.withBob, v.hers, his)
+	both := []participant{v.hers, his}
+	for _, u := range both {
+		u.do(t, nil, "connected")
 	}
+	for _, u := range both {
+		u.do(t, nil, "received", length*framesWanted, length*audioPacketsWanted)
+	}
+	for _, u := range both {
+		u.do(t, nil, "mute")
+	}
+	for _, u := range both {
+		u.do(t, nil, "settled")
+		r := u.report(t)
+		u.do(t, nil, "close")
+		r.wantRelayed(t, u.kind, strings.ToLower(transport))
+		r.wantNoLoss(t, u.kind)
+		r.wantAgreement(t, v.host.server, u.kind)
+		record(t, client{u.name(), u.version, fmt.Sprintf("%s (%s)", discovery, v.core), transport, "IPv4"}, r.figures())
+	}
+	before := v.bob.Core().Now()
+	v.alice.do(t, func(ctx context.Context) error { return v.alice.EndCall(ctx, placed) })
+	v.bob.wait(t, before, "the end of the call", about("CallEnded", incoming))
 }
 
 // mustFind returns the path of Delta Chat core, which newDeltaChat has found before.

@@ -19,7 +19,12 @@ import (
 type dict struct {
 	mu     sync.Mutex // guards values
 	values map[string]string
+	// credential, if not nil, is asked for the value of Delta Chat's TURN entry each time.
+	credential func() (string, error)
 }
+
+// turnKey is the name of Delta Chat's TURN entry in the dictionary.
+const turnKey = serverEntry + "vendor/deltachat/turn"
 
 // maxDictLine bounds a request, which holds one value.
 const maxDictLine = 1 << 20
@@ -93,10 +98,16 @@ func (d *dict) serve(conn net.Conn) {
 		}
 		switch line[0] {
 		case 'L': // look up: key, user
-			d.mu.Lock()
-			value, ok := d.values[entry(field(0), field(1))]
-			d.mu.Unlock()
-			if ok {
+			name := entry(field(0), field(1))
+			if d.credential != nil && name == turnKey {
+				if value, err := d.credential(); err != nil {
+					fmt.Fprintf(conn, "F%v\n", err)
+				} else {
+					fmt.Fprintf(conn, "O%s\n", value)
+				}
+				continue
+			}
+			if value, ok := d.get(name); ok {
 				fmt.Fprintf(conn, "O%s\n", value)
 			} else {
 				io.WriteString(conn, "N\n")

@@ -3,7 +3,6 @@ package e2e
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,7 +16,7 @@ const coturnSecret = "a secret of coturn's, of 32 bytes"
 // over IMAP and over HTTP. Each account has a relay at both doors alike, where its credential works.
 func TestExternalRelays(t *testing.T) {
 	coturn, other, p := freePorts(t).turn, freePorts(t), freePorts(t)
-	startCoturn(t, exec.Command, net.JoinHostPort("127.0.0.1", strconv.Itoa(coturn)), "-n", "--listening-ip=127.0.0.1", "--listening-port="+strconv.Itoa(coturn),
+	startCoturn(t, exec.Command, "-n", "--listening-ip=127.0.0.1", "--listening-port="+strconv.Itoa(coturn),
 		"--relay-ip=127.0.0.1", "--use-auth-secret", "--static-auth-secret="+coturnSecret, "--realm=example.org", "--allow-loopback-peers",
 		"--no-tls", "--no-dtls", "--no-cli")
 	start(t, t.TempDir(), "--config", configure(t, other, allowLoopback, ""))

@@ -61,14 +61,18 @@ func needRoot(t *testing.T, what string) {
 	t.Skipf("%s needs root", what)
 }
 
-// newMailHost starts everything but mailturn.
-func newMailHost(t *testing.T) *mailHost {
+// newMailHost starts everything but mailturn. Edits change Dovecot's options, for which the machine has its address by then.
+func newMailHost(t *testing.T, edits ...func(*mailHost, *dovecot.Options)) *mailHost {
 	t.Helper()
 	needRoot(t, "a network namespace")
 	peer(t, "postfix", "postfix")
 	m := &mailHost{stateDir: t.TempDir(), config: filepath.Join(t.TempDir(), "maddy.conf")}
 	m.connectClients(t)
-	m.dovecot = startDovecot(t, dovecot.Options{SASL: true, AnyDomain: true})
+	options := dovecot.Options{SASL: true, AnyDomain: true}
+	for _, edit := range edits {
+		edit(m, &options)
+	}
+	m.dovecot = startDovecot(t, options)
 	uid, gid := m.dovecot.Owner()
 	var err error
 	m.postfix, err = postfix.Start(t.Context(), postfix.Options{

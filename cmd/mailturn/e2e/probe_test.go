@@ -532,7 +532,7 @@ func TestProbeCoturn(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			n := newNetwork(t)
-			startCoturn(t, n.server.command, serverIPv4+":3478", append([]string{
+			startCoturn(t, n.server.command, append([]string{
 				"-n", "--listening-ip", serverIPv4, "--relay-ip", serverIPv4, "--use-auth-secret", "--static-auth-secret", secret, "--realm", "example.org",
 				"--no-tls", "--no-dtls", "--no-cli",
 			}, tt.options...)...)

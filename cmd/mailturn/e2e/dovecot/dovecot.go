@@ -36,6 +36,8 @@ type Options struct {
 	SASL bool
 	// AnyDomain makes user@example.org, user@example.net and user the same user.
 	AnyDomain bool
+	// Host is another IP address to serve IMAP on, on the same port, than 127.0.0.1. Empty is none.
+	Host string
 	// ClientsPerProcess is how many clients share one process, for many idle ones at a time. Zero is one, as by default.
 	ClientsPerProcess int
 }
@@ -139,7 +141,7 @@ func (s *Server) configure(credential *syscall.Credential, options Options) erro
 	}
 	text := strings.NewReplacer(
 		"DIR", s.dir, "USERNAMES", usernames, "USER", s.account.Username, "GROUP", group.Name, "PORT", port(s.Addr), "PASSWORD", Password,
-		"CLIENTS", strconv.Itoa(max(options.ClientsPerProcess, 1)), "SERVED", served,
+		"CLIENTS", strconv.Itoa(max(options.ClientsPerProcess, 1)), "SERVED", served, "LISTEN", strings.TrimSpace("127.0.0.1 "+options.Host),
 	).Replace(configuration) + metadata + sasl
 	if err := os.WriteFile(s.path("dovecot.conf"), []byte(text), 0o600); err != nil {
 		return err
@@ -167,7 +169,7 @@ base_dir = DIR/run
 state_dir = DIR/run
 log_path = /dev/stderr
 protocols = imap
-listen = 127.0.0.1
+listen = LISTEN
 ssl = no
 disable_plaintext_auth = no
 auth_mechanisms = plain login
