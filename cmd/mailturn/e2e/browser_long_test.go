@@ -1,9 +1,12 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
+	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -70,6 +73,8 @@ func TestBrowsersLongCall(t *testing.T) {
 	}
 	hearMore(t, alice, bob)
 
+	stayInCall(t, alice, bob)
+
 	// The old credential makes no new allocation, and a fresh one does: alice moves, and says so by an ICE restart.
 	n.alice.move(t, "10.75.1.2/24", "10.75.1.3/24", "10.75.1.1")
 	turn, _ := n.alice.discover(t, certs, "alice@example.org", "wonderland")
@@ -90,6 +95,24 @@ func TestBrowsersLongCall(t *testing.T) {
 		r := u.report(t)
 		r.wantRelayed(t, u.kind, "udp")
 		t.Logf("%s: %s, %+v", u.kind, r.figures(), r.States)
+	}
+}
+
+// stayInCall lets the call go on for as long as the environment variable MAILTURN_CALL says: more than 10m is what channel
+// bindings live without being refreshed, which clients do by timers of their own. It is not long by default.
+func stayInCall(t *testing.T, users ...participant) {
+	t.Helper()
+	length, err := time.ParseDuration(cmp.Or(os.Getenv("MAILTURN_CALL"), "0s"))
+	if err != nil {
+		t.Fatalf("MAILTURN_CALL: %v", err)
+	}
+	for end := time.Now().Add(length); time.Now().Before(end); time.Sleep(time.Second) {
+		hearMore(t, users...)
+	}
+	for _, u := range users {
+		if r := u.report(t); r.State != "connected" || slices.Contains(r.States, "disconnected") {
+			t.Errorf("%s: the call was interrupted: %q", u.kind, r.States)
+		}
 	}
 }
 
