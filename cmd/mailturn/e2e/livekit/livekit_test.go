@@ -216,6 +216,8 @@ rtc:
   use_external_ip: false
   node_ip: 127.0.0.1
   enable_loopback_candidate: true
+  ips:
+    includes: [127.0.0.0/8] # or node_ip may stand for another address of this host
   turn_servers:
     - host: 127.0.0.1
       port: %d
