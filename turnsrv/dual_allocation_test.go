@@ -276,6 +276,38 @@ func TestT24HalvesExpireApart(t *testing.T) {
 	})
 }
 
+// TestT24AllocationAfterExpiry allocates anew on the 5-tuple of an allocation that has just expired, before the janitor has
+// come by: the request itself is what ends the old one. Nothing of it may get hold of the new one.
+func TestT24AllocationAfterExpiry(t *testing.T) {
+	both, one := []set{additional}, []set{}
+	inDualBubble(t, func(b *bubble) {
+		for _, test := range []struct {
+			old, new []set
+			want     int
+		}{{both, one, 1}, {one, both, 2}, {both, both, 2}, {one, one, 1}} {
+			c := b.client()
+			c.use(credential.Credential{Username: "alice", Password: "wonderland"})
+			c.want(c.request(stun.MethodAllocate, append(test.old, transportUDP)...), 0)
+			time.Sleep(janitorPeriod / 2) // so that the janitor does not come when it expires
+			c.want(c.request(stun.MethodRefresh), 0)
+			time.Sleep(DefaultLifetime)
+			if a := c.want(c.request(stun.MethodAllocate, append(test.new, transportUDP)...), 0); len(c.relayedAll(a)) != test.want {
+				b.Errorf("relayed addresses %v, want %d", c.relayedAll(a), test.want)
+			}
+			synctest.Wait()
+			if n := b.server.Allocations(); n != test.want {
+				b.Errorf("%d allocations, want those %d that are new", n, test.want)
+			}
+			c.want(c.request(stun.MethodCreatePermission, peerAddr(publicPeer)), 0)
+			time.Sleep(DefaultLifetime + janitorPeriod)
+			synctest.Wait()
+			if n := b.server.Allocations(); n != 0 {
+				b.Fatalf("%d allocations live for ever", n)
+			}
+		}
+	})
+}
+
 // TestT24LifetimeBeyondPions wants both halves to live longer than pion lets them.
 func TestT24LifetimeBeyondPions(t *testing.T) {
 	inDualBubble(t, func(b *bubble) {

@@ -14,9 +14,10 @@ import (
 const janitorPeriod = time.Second
 
 // enter makes a known to everything that looks for it. If its client has a relayed address, a is the second one of a dual
-// allocation.
+// allocation. One that is ending is not the client's any more: the request that a is for may be what showed that its time
+// is over.
 func (f *front) enter(a *allocation, now time.Time) {
-	if first := f.allocations[a.client]; first != nil {
+	if first := f.allocations[a.client]; first != nil && !first.ending.Load() {
 		first.dual, a.dual = a, first
 		return
 	}
@@ -52,11 +53,15 @@ func (f *front) endAll(a *allocation, reason EndReason) {
 func (f *front) ended(a *allocation, reason EndReason, now time.Time) {
 	_ = a.relay.Close() // pion has done so, unless it failed
 	f.byHandle.Delete(&a.handle)
+	other := a.dual
+	if other != nil {
+		other.dual, a.dual = nil, nil
+	}
 	switch {
-	case a.dual != nil:
-		f.allocations[a.client] = a.dual
-		a.dual.dual, a.dual = nil, nil
-	case f.allocations[a.client] == a:
+	case f.allocations[a.client] != a:
+	case other != nil:
+		f.allocations[a.client] = other
+	default:
 		delete(f.allocations, a.client)
 		f.link.allocated(a.client, false)
 	}
