@@ -306,6 +306,25 @@ func TestT26EvenPort(t *testing.T) {
 	}
 }
 
+// TestT26ReservationEndsWithItsAllocation wants a client to hold no more ports than its quota of allocations lets it: not by
+// reserving one after another.
+func TestT26ReservationEndsWithItsAllocation(t *testing.T) {
+	config := testConfig(t)
+	config.Quotas.MaxAllocationsPerUser = 1
+	network := newMemNet()
+	config.Relay = testRelay(t, relay.Config{Listen: network.listen, Addresses: []relay.Address{address4}, MinPort: 61000, MaxPort: 61003})
+	c, _ := udpClient(t, config)
+	for range 10 {
+		c.allocate(attr(stun.AttrEvenPort, 0x80))
+		c.want(c.request(stun.MethodRefresh, lifetime(0)), 0)
+	}
+	network.mu.Lock()
+	defer network.mu.Unlock()
+	if n := len(network.conns); n != 0 {
+		t.Errorf("%d ports are held without an allocation", n)
+	}
+}
+
 func TestT28Lifetime(t *testing.T) {
 	config := testConfig(t)
 	config.MaxLifetime = 30 * time.Minute

@@ -23,7 +23,8 @@ const (
 	DefaultMaxPort = 65535
 )
 
-// ReservationLifetime is how long the port next to an even one is held for its token, RFC 8656 section 7.2.
+// ReservationLifetime is how long the port next to an even one is held for its token, RFC 8656 section 7.2, at most: it is
+// given up with the even one, so that nobody holds more ports than addresses.
 const ReservationLifetime = 30 * time.Second
 
 // maxBindAttempts bounds the system calls of one Allocate. Ports that this allocator has in use itself cost none.
@@ -175,7 +176,7 @@ func (a *Allocator) Allocate(request Request) (*Conn, Token, error) {
 			return nil, Token{}, errors.Join(err, socket.close())
 		}
 	}
-	conn, err := a.newConn(f, port, socket, request.Owner)
+	conn, err := a.newConn(f, port, socket, request.Owner, token)
 	return conn, token, err
 }
 
@@ -252,11 +253,7 @@ func (a *Allocator) reserve(f *family, port uint16, socket socket) (Token, error
 		return Token{}, errors.Join(ErrClosed, socket.close())
 	}
 	a.reserved[token] = held
-	held.timer = time.AfterFunc(ReservationLifetime, func() {
-		if a.unreserve(token) != nil {
-			held.drop()
-		}
-	})
+	held.timer = time.AfterFunc(ReservationLifetime, func() { a.dropReservation(token) })
 	return token, nil
 }
 
@@ -267,6 +264,14 @@ func (a *Allocator) unreserve(token Token) *reservation {
 	held := a.reserved[token]
 	delete(a.reserved, token)
 	return held
+}
+
+// dropReservation gives up the port that is held for token, if one is.
+func (a *Allocator) dropReservation(token Token) {
+	if held := a.unreserve(token); held != nil {
+		held.timer.Stop()
+		held.drop()
+	}
 }
 
 func (r *reservation) drop() {
@@ -280,7 +285,7 @@ func (a *Allocator) claim(token Token, owner Owner) (*Conn, error) {
 		return nil, ErrToken
 	}
 	held.timer.Stop()
-	return a.newConn(held.family, held.port, held.socket, owner)
+	return a.newConn(held.family, held.port, held.socket, owner, Token{})
 }
 
 // SetPeers replaces the policy, for what is sent from now on on running allocations too.

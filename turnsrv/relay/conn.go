@@ -30,6 +30,7 @@ type Conn struct {
 	port      uint16
 	socket    socket
 	owner     Owner
+	reserved  Token // for the port above, or zero
 
 	dontFragment, fragmentsNot bool // wanted and set, owned by the goroutine that calls WriteTo
 
@@ -37,8 +38,8 @@ type Conn struct {
 }
 
 // newConn makes the owner hear what comes to socket.
-func (a *Allocator) newConn(f *family, port uint16, socket socket, owner Owner) (*Conn, error) {
-	c := &Conn{allocator: a, family: f, port: port, socket: socket, owner: owner}
+func (a *Allocator) newConn(f *family, port uint16, socket socket, owner Owner, reserved Token) (*Conn, error) {
+	c := &Conn{allocator: a, family: f, port: port, socket: socket, owner: owner, reserved: reserved}
 	f.open(port, c)
 	if err := socket.start(owner); err != nil {
 		_ = c.Close()
@@ -109,6 +110,9 @@ func (c *Conn) Close() error {
 		c.family.open(c.port, nil)
 		_ = c.socket.close()
 		c.family.release(c.port)
+		if c.reserved != (Token{}) {
+			c.allocator.dropReservation(c.reserved)
+		}
 	})
 	return nil
 }
