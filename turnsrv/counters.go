@@ -54,6 +54,7 @@ type Counters struct {
 	Allocations            int               // live
 	AllocationsByTransport map[Transport]int // live
 	Streams                int               // live TCP and TLS connections, and DTLS associations
+	StreamsRefused         uint64            // those that were closed because there were Config.MaxStreams
 
 	AllocationsMade      uint64
 	AllocationsRefreshed uint64
@@ -72,6 +73,7 @@ type Counters struct {
 // counters are the live ones. Each counter is added to by several goroutines.
 type counters struct {
 	streams         atomic.Int64
+	streamsRefused  atomic.Uint64
 	live            [numTransports]atomic.Int64
 	made, refreshed atomic.Uint64
 	refused         [numRefusalReasons]atomic.Uint64
@@ -128,6 +130,7 @@ func (c *counters) snapshot() Counters {
 	s := Counters{
 		AllocationsByTransport: make(map[Transport]int, numTransports),
 		Streams:                int(c.streams.Load()),
+		StreamsRefused:         c.streamsRefused.Load(),
 		AllocationsMade:        c.made.Load(),
 		AllocationsRefreshed:   c.refreshed.Load(),
 		AllocationsRefused:     load[RefusalReason](c.refused[:]),

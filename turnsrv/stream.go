@@ -20,8 +20,10 @@ const (
 	handshakeTimeout = 10 * time.Second
 	// unallocatedTimeout is how long a connection may live without an allocation, whatever it sends.
 	unallocatedTimeout = 30 * time.Second
-	// writeTimeout bounds one write to a client that does not read.
+	// writeTimeout is how long a client may take to read maxWrite bytes.
 	writeTimeout = 20 * time.Second
+	// maxWrite is how much is written at once, so that a client that is only slow is not taken for one that does not read.
+	maxWrite = 16 << 10
 	// maxMediaQueue is how many bytes wait for a client before media is dropped: half a second at 4 Mbit/s.
 	maxMediaQueue = 256 << 10
 	// maxControlQueue is how many wait before the connection is given up, because answers would be lost.
@@ -61,7 +63,7 @@ func (s *stream) serve() {
 	if err := s.handshake(); err != nil {
 		return
 	}
-	_ = s.conn.SetReadDeadline(time.Now().Add(unallocatedTimeout))
+	s.readUntil(time.Now().Add(unallocatedTimeout))
 	writer.Go(s.write)
 	// The front hears of the end after the last frame, and before a connection from the same address can take its place.
 	defer s.link.deliver(frame{from: s})
@@ -158,8 +160,7 @@ func (s *stream) enqueue(b []byte, p priority) {
 		s.link.counters.drop(DropQueue)
 		return
 	case len(s.queue)+len(b) > maxControlQueue:
-		s.shut = true
-		_ = s.conn.SetDeadline(time.Unix(1, 0)) // both goroutines leave; Close would wait for TLS to say good-bye
+		s.giveUpLocked()
 		return
 	}
 	s.queue = append(s.queue, b...)
@@ -169,7 +170,28 @@ func (s *stream) enqueue(b []byte, p priority) {
 	}
 }
 
-// write empties the queue: over TCP everything that waits in one write, over TLS each message in a record of its own,
+// giveUp has both goroutines leave, without the good-bye of TLS that Close would wait for.
+func (s *stream) giveUp() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.giveUpLocked()
+}
+
+func (s *stream) giveUpLocked() {
+	s.shut = true
+	_ = s.conn.SetDeadline(time.Unix(1, 0))
+}
+
+// readUntil has the reader leave at t, or never if t is zero. One that has been given up leaves in any case.
+func (s *stream) readUntil(t time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.shut {
+		_ = s.conn.SetReadDeadline(t)
+	}
+}
+
+// write empties the queue: over TCP what waits in few writes, over TLS each message in a record of its own,
 // because there are clients (coturn's) that look at the first message of a record only. Over DTLS a record is a datagram, and
 // ChannelData needs no padding, RFC 8656 section 12.5.
 func (s *stream) write() {
@@ -188,9 +210,8 @@ func (s *stream) write() {
 			spare = batch
 			continue
 		}
-		_ = s.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 		for rest := batch; len(rest) > 0; {
-			n := len(rest)
+			n := min(len(rest), maxWrite)
 			if s.tuple.Transport != TCP {
 				n = frameLen(rest)
 			}
@@ -198,8 +219,9 @@ func (s *stream) write() {
 			if s.tuple.Transport == DTLS {
 				message = unpadded(message)
 			}
+			_ = s.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 			if _, err := s.conn.Write(message); err != nil {
-				_ = s.conn.SetReadDeadline(time.Unix(1, 0)) // the reader leaves, and closes
+				s.giveUp() // the reader leaves, and closes
 				<-s.gone
 				return
 			}
@@ -215,9 +237,9 @@ func (s *stream) write() {
 func (s *stream) allocated(has bool) {
 	s.has.Store(has)
 	if has {
-		_ = s.conn.SetReadDeadline(time.Time{})
+		s.readUntil(time.Time{})
 	} else {
-		_ = s.conn.SetReadDeadline(time.Now().Add(unallocatedTimeout))
+		s.readUntil(time.Now().Add(unallocatedTimeout))
 	}
 }
 

@@ -80,12 +80,13 @@ func (l *streamLink) accept(listener net.Listener, failed func(error)) error {
 	}
 }
 
-// start serves conn on goroutines of its own, or closes it when there are too many.
+// start serves conn on goroutines of its own. When there are too many, one that has no allocation has to go.
 func (l *streamLink) start(conn net.Conn) {
 	s := newStream(l, conn)
 	l.mu.Lock()
-	if l.closed || len(l.streams) >= l.max {
+	if l.closed || len(l.streams) >= l.max && !l.evictLocked() {
 		l.mu.Unlock()
+		l.counters.streamsRefused.Add(1)
 		_ = conn.Close()
 		return
 	}
@@ -101,6 +102,21 @@ func (l *streamLink) start(conn net.Conn) {
 		delete(l.streams, s)
 		l.mu.Unlock()
 	}()
+}
+
+// evictLocked gives up some connection without an allocation, and reports whether there was one. Which one is left to chance,
+// as in sshd's MaxStartups: of those that somebody opens by the thousand to keep others out nearly all are idle, and an
+// honest one needs its place for two round trips until it has an allocation.
+func (l *streamLink) evictLocked() bool {
+	for s := range l.streams { // in a random order
+		if !s.has.Load() {
+			s.giveUp()
+			delete(l.streams, s)
+			l.counters.streamsRefused.Add(1)
+			return true
+		}
+	}
+	return false
 }
 
 // deliver gives f to the front and reports whether the link still takes frames.
@@ -169,7 +185,7 @@ func (l *streamLink) close() {
 	l.mu.Lock()
 	l.closed = true
 	for s := range l.streams {
-		_ = s.conn.SetDeadline(time.Unix(1, 0))
+		s.giveUp()
 	}
 	l.mu.Unlock()
 	l.cancel()

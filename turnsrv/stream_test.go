@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -378,21 +379,63 @@ func TestT04AcceptErrorsEndNothing(t *testing.T) {
 	})
 }
 
+// TestMaxStreams fills a listener. Connections with an allocation keep their places, those without do not.
 func TestMaxStreams(t *testing.T) {
 	config := testConfig(t)
 	config.MaxStreams = 2
 	server := startServer(t, config)
-	first, second := dial(t, "tcp", server.tcp), dial(t, "tcp", server.tcp)
-	first.unsigned(stun.MethodBinding)
-	second.unsigned(stun.MethodBinding)
+	kept, idle := dial(t, "tcp", server.tcp), dial(t, "tcp", server.tcp)
+	kept.allocate()
+	idle.unsigned(stun.MethodBinding)
+	second := dial(t, "tcp", server.tcp)
+	second.allocate()
+	idle.closed()
 	dial(t, "tcp", server.tcp).closed()
-	_ = first.conn.Close()
-	for { // until the server has seen it
-		c := dial(t, "tcp", server.tcp)
-		c.write(c.message(stun.MethodBinding, stun.ClassRequest))
-		if frame, err := c.tryRead(5 * time.Second); err == nil && frame != nil {
-			break
-		}
+	kept.want(kept.request(stun.MethodRefresh), 0)
+	second.want(second.request(stun.MethodRefresh), 0)
+	if n := server.Counters().StreamsRefused; n != 2 {
+		t.Errorf("%d connections were counted as refused, want 2", n)
+	}
+}
+
+// TestGivenUpIsForGood ends a connection while its client has a request on the way: no allocation that this makes lets the
+// connection live on, of which nobody would hear any more.
+func TestGivenUpIsForGood(t *testing.T) {
+	near, far := net.Pipe()
+	defer func() { _ = near.Close() }()
+	s := newStream(newStreamLink(1, new(counters)), far)
+	s.giveUp()
+	s.allocated(true)
+	if _, err := far.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the connection reads on: %v", err)
+	}
+}
+
+// TestSlowReaderIsServed has a client read little by little what has piled up for it.
+func TestSlowReaderIsServed(t *testing.T) {
+	for _, transport := range []Transport{TCP, TLS} {
+		synctest.Test(t, func(t *testing.T) {
+			near, far := net.Pipe()
+			s := newStream(newStreamLink(1, new(counters)), far)
+			s.tuple.Transport = transport
+			message, queued := channelData(0x4000, strings.Repeat("x", 996)), 0
+			for ; queued+len(message) <= maxMediaQueue; queued += len(message) {
+				s.enqueue(message, media)
+			}
+			written := make(chan struct{})
+			go func() { defer close(written); s.write() }()
+			buf := make([]byte, maxWrite/2)
+			for got := 0; got < queued; {
+				time.Sleep(writeTimeout / 3)
+				n, err := near.Read(buf)
+				if err != nil {
+					t.Fatalf("%v: %v after %d bytes of %d", transport, err, got, queued)
+				}
+				got += n
+			}
+			close(s.gone)
+			<-written
+		})
 	}
 }
 

@@ -13,7 +13,9 @@ import (
 var (
 	allocationsDesc = prometheus.NewDesc("mailturn_turn_allocations",
 		"Live allocations, by the transport of the client.", []string{"transport"}, nil)
-	streamsDesc   = prometheus.NewDesc("mailturn_turn_streams", "Live TCP and TLS connections and DTLS associations.", nil, nil)
+	streamsDesc        = prometheus.NewDesc("mailturn_turn_streams", "Live TCP and TLS connections and DTLS associations.", nil, nil)
+	streamsRefusedDesc = prometheus.NewDesc("mailturn_turn_streams_refused_total",
+		"TCP and TLS connections and DTLS associations that were closed because there were too many.", nil, nil)
 	madeDesc      = prometheus.NewDesc("mailturn_turn_allocations_made_total", "Allocations made.", nil, nil)
 	refreshedDesc = prometheus.NewDesc("mailturn_turn_allocations_refreshed_total", "Refresh requests granted.", nil, nil)
 	refusedDesc   = prometheus.NewDesc("mailturn_turn_allocations_refused_total",
@@ -39,7 +41,7 @@ func (e *Endpoint) Collector() prometheus.Collector { return collector{e} }
 // Describe implements prometheus.Collector.
 func (collector) Describe(descs chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
-		allocationsDesc, streamsDesc, madeDesc, refreshedDesc, refusedDesc, endedDesc, relayedDesc, packetsDesc, droppedDesc, errorsDesc,
+		allocationsDesc, streamsDesc, streamsRefusedDesc, madeDesc, refreshedDesc, refusedDesc, endedDesc, relayedDesc, packetsDesc, droppedDesc, errorsDesc,
 		pionFailuresDesc,
 	} {
 		descs <- desc
@@ -62,6 +64,7 @@ func (c collector) Collect(metrics chan<- prometheus.Metric) {
 		gauge(allocationsDesc, n, strings.ToLower(transport.String()))
 	}
 	gauge(streamsDesc, counted.Streams)
+	counter(streamsRefusedDesc, counted.StreamsRefused)
 	counter(madeDesc, counted.AllocationsMade)
 	counter(refreshedDesc, counted.AllocationsRefreshed)
 	for reason, n := range counted.AllocationsRefused {
