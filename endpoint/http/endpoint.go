@@ -80,8 +80,10 @@ func New(c Config, process Process, logger *slog.Logger) (*Endpoint, error) {
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
-		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug), // what strangers do wrong
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams, WriteByteTimeout: writeTimeout},
+		// Else net/http answers OPTIONS * by itself, whatever its framing.
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(logger.Handler(), slog.LevelDebug), // what strangers do wrong
 	}
 	return e, nil
 }

@@ -99,6 +99,7 @@ func TestSmuggling(t *testing.T) {
 		{"header name with NUL", "GET /healthz HTTP/1.1\r\nHost: x\r\nA\x00: c\r\n\r\n" + hidden, []int{400}},
 		{"header value with NUL", "GET /healthz HTTP/1.1\r\nHost: x\r\nA: b\x00c\r\n\r\n" + hidden, []int{400}},
 		{"header without colon", "GET /healthz HTTP/1.1\r\nHost: x\r\nAB\r\n\r\n" + hidden, []int{400}},
+		{"about the server, with a body", "OPTIONS * HTTP/1.1\r\nHost: x\r\nContent-Length: " + size + "\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + hidden, []int{411}},
 		{"no host", "GET /healthz HTTP/1.1\r\n\r\n" + hidden, []int{400}},
 		{"two hosts", "GET /healthz HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n" + hidden, []int{400}},
 		{"space in the path", "GET /healthz x HTTP/1.1\r\nHost: x\r\n\r\n" + hidden, []int{400}},
@@ -122,7 +123,7 @@ func TestBounds(t *testing.T) {
 	}
 	t.Run("none is left out", func(t *testing.T) {
 		e, _ := start(t, testConfig())
-		if s := e.server; s.ReadHeaderTimeout == 0 || s.ReadTimeout == 0 || s.WriteTimeout == 0 || s.IdleTimeout == 0 {
+		if s := e.server; s.ReadHeaderTimeout == 0 || s.ReadTimeout == 0 || s.WriteTimeout == 0 || s.IdleTimeout == 0 || s.HTTP2.WriteByteTimeout == 0 {
 			t.Errorf("a time-out is missing: %+v", s)
 		}
 	})
