@@ -1,10 +1,15 @@
 package http
 
 import (
+	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
+
+	"github.com/mailturn/mailturn/framework/log"
 )
 
 // maxConnsPerSource is how many connections one address (IPv6: /64) may have at a time, unless it is a trusted proxy's.
@@ -15,14 +20,16 @@ const maxConnsPerSource = 100
 // comes costs memory until readTimeout.
 type connLimit struct {
 	settings *atomic.Pointer[settings]
+	logger   *slog.Logger
+	lines    log.Limit
 
 	mu      sync.Mutex
 	total   int
 	sources map[netip.Prefix]int // only positive counts; by source
 }
 
-func newConnLimit(settings *atomic.Pointer[settings]) *connLimit {
-	return &connLimit{settings: settings, sources: make(map[netip.Prefix]int)}
+func newConnLimit(settings *atomic.Pointer[settings], logger *slog.Logger) *connLimit {
+	return &connLimit{settings: settings, logger: logger, sources: make(map[netip.Prefix]int)}
 }
 
 // listener returns one that closes connections of l over the limit at once.
@@ -68,13 +75,25 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 	for {
 		conn, err := l.Listener.Accept()
 		if err != nil {
-			return nil, err
+			if !errors.Is(err, net.ErrClosed) {
+				l.limit.warn("accepting a connection", "listen", l.Addr().String(), "err", err)
+			}
+			return nil, err // net/http waits and tries again
 		}
-		source, ok := l.limit.enter(peerAddr(conn.RemoteAddr().String()))
+		client := peerAddr(conn.RemoteAddr().String())
+		source, ok := l.limit.enter(client)
 		if ok {
 			return &limitedConn{Conn: conn, leave: func() { l.limit.leave(source) }}, nil
 		}
+		l.limit.warn("connection refused: there are too many", "client", client)
 		conn.Close()
+	}
+}
+
+// warn tells the operator, not of each one when there are many.
+func (c *connLimit) warn(message string, args ...any) {
+	if allowed, suppressed := c.lines.Allow(time.Now()); allowed {
+		c.logger.Warn(message, append(args, "suppressed", suppressed)...)
 	}
 }
 

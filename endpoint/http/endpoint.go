@@ -90,7 +90,7 @@ func New(c Config, process Process, logger *slog.Logger) (*Endpoint, error) {
 
 // Start binds every listening address and serves on all of them until Shutdown. When one cannot be bound, none stays bound.
 func (e *Endpoint) Start(ctx context.Context) error {
-	limit := newConnLimit(&e.handler.settings)
+	limit := newConnLimit(&e.handler.settings, e.logger)
 	for i, addr := range e.config.Listen {
 		socket, err := new(net.ListenConfig).Listen(ctx, "tcp", addr.HostPort())
 		if err != nil {

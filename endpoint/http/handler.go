@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -54,6 +55,12 @@ func newSettings(c Config) *settings {
 
 // ServeHTTP implements http.Handler.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	defer func() {
+		if v := recover(); v != nil {
+			h.logger.Error("panic in an HTTP request", "err", v, "stack", string(debug.Stack()))
+			panic(http.ErrAbortHandler) // on which net/http closes the connection, and says nothing more
+		}
+	}()
 	counted := &statusWriter{ResponseWriter: w, status: http.StatusOK}
 	present := h.settings.Load()
 	// Answers are for the one who asks, and say what type they have.

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -222,7 +223,7 @@ func TestConnectionLimit(t *testing.T) {
 func TestConnectionLimitOfASource(t *testing.T) {
 	var present atomic.Pointer[settings]
 	present.Store(&settings{maxConnections: 1000, proxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.5/32")}})
-	limit := newConnLimit(&present)
+	limit := newConnLimit(&present, slog.New(slog.DiscardHandler))
 	enter := func(addr string) bool {
 		_, ok := limit.enter(netip.MustParseAddr(addr))
 		return ok

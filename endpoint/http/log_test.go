@@ -1,0 +1,89 @@
+package http
+
+import (
+	"errors"
+	"log/slog"
+	"net"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// logged has the lines of a log at level info, at which operators leave it.
+type logged chan string
+
+func newLogged() (logged, *slog.Logger) {
+	l := make(logged, 100)
+	return l, slog.New(slog.NewTextHandler(l, nil))
+}
+
+func (l logged) Write(line []byte) (int, error) {
+	l <- string(line)
+	return len(line), nil
+}
+
+// want waits for a line with all of the texts in it.
+func (l logged) want(t *testing.T, texts ...string) {
+	t.Helper()
+	for deadline := time.After(patience); ; {
+		select {
+		case line := <-l:
+			missing := false
+			for _, text := range texts {
+				missing = missing || !strings.Contains(line, text)
+			}
+			if !missing {
+				return
+			}
+		case <-deadline:
+			t.Fatalf("no line with %q", texts)
+		}
+	}
+}
+
+// TestPanicIsLogged wants a bug of ours to be seen, and to cost its client the connection and nobody else anything.
+func TestPanicIsLogged(t *testing.T) {
+	lines, logger := newLogged()
+	_, address := start(t, testConfig(), func(e *Endpoint) {
+		e.handler.logger = logger
+		e.handler.ready = func() bool { panic("a bug") }
+	})
+	wantClosed(t, address, "GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+	lines.want(t, "level=ERROR", "a bug", "stack=")
+	if response, _ := get(t, address, "GET", "/healthz", ""); response.StatusCode != 200 {
+		t.Errorf("others get status %d", response.StatusCode)
+	}
+}
+
+func TestRefusedConnectionIsLogged(t *testing.T) {
+	lines, logger := newLogged()
+	c := testConfig()
+	c.MaxConnections = 1
+	_, address := start(t, c, func(e *Endpoint) { e.logger = logger })
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	wantAnswer(t, conn)
+	wantClosed(t, address, "")
+	lines.want(t, "level=WARN", "too many", "client=127.0.0.1")
+}
+
+// failing is a listener of a process that has too many open files.
+type failing struct{ net.Listener }
+
+func (failing) Accept() (net.Conn, error) { return nil, syscall.EMFILE }
+func (failing) Addr() net.Addr            { return &net.TCPAddr{} }
+
+func TestFailureToAcceptIsLogged(t *testing.T) {
+	lines, logger := newLogged()
+	var present atomic.Pointer[settings]
+	present.Store(new(settings))
+	if _, err := newConnLimit(&present, logger).listener(failing{}).Accept(); !errors.Is(err, syscall.EMFILE) {
+		t.Errorf("got %v, want what net/http tries again on", err)
+	}
+	lines.want(t, "level=WARN", "too many open files")
+}
