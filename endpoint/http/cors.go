@@ -33,4 +33,4 @@ func preflight(w http.ResponseWriter) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-const turnMethods = "GET, POST, OPTIONS"
+const turnMethods = "GET, HEAD, POST, OPTIONS"

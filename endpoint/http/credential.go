@@ -59,7 +59,7 @@ func (h *handler) serveCredential(present *settings, w http.ResponseWriter, r *h
 		(&problem{http.StatusTooManyRequests, "too many requests from your address: try again later"}).write(w)
 		return
 	}
-	if !allowMethods(w, r, http.MethodGet, http.MethodPost, http.MethodOptions) {
+	if !allowMethods(w, r, turnMethods) {
 		return
 	}
 	q, p := readQuery(w, r)
