@@ -53,11 +53,11 @@ type Config struct {
 	// TLS are the certificates, the first for clients that name none. Empty stands for a self-signed one, which the
 	// caller puts here before New if NeedsCertificate.
 	TLS            []certs.Pair
-	TrustedProxies []netip.Prefix
+	TrustedProxies listen.Networks
 
 	APIKeys      []credential.Secret
 	Open         []string // paths that give credentials without a key
-	MetricsFrom  []netip.Prefix
+	MetricsFrom  listen.Networks
 	AllowOrigins []string // in the form in which browsers send them, or "*"
 
 	Rate           int // requests a minute, 0 for no limit
@@ -85,15 +85,13 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 	diags := endpoint.Decode(&s)
 	c := Config{
 		Name: endpoint.Name, Range: endpoint.Range,
-		APIKeys: s.APIKeys.V, Open: s.Open.V, AllowOrigins: s.AllowOrigins.V,
+		APIKeys: s.APIKeys.V, Open: s.Open.V, MetricsFrom: s.MetricsFrom.V, AllowOrigins: s.AllowOrigins.V,
 		Rate: s.Rate.V, MaxConnections: s.MaxConnections.V,
-	}
-	for _, network := range s.MetricsFrom.V {
-		c.MetricsFrom = append(c.MetricsFrom, network.Masked())
 	}
 	diags = append(diags, c.decodeListen(s.Listen)...)
 	diags = append(diags, c.decodeTLS(s.TLS, defaults.TLS)...)
-	diags = append(diags, c.decodeProxies(s.TrustedProxies)...)
+	proxies, proxyDiags := listen.DecodeProxies(s.TrustedProxies)
+	c.TrustedProxies, diags = proxies, append(diags, proxyDiags...)
 	diags = append(diags, c.checkAccess(&s)...)
 	diags = append(diags, checkOrigins(s.AllowOrigins)...)
 	if s.Rate.V < 0 || s.Rate.V > maxRate {
@@ -170,19 +168,6 @@ func (c *Config) decodeTLS(blocks []config.TLS, defaults []certs.Pair) (diags hc
 		diags = append(diags, config.WithHint(config.Warnf(c.Range, "No certificate",
 			"Neither this endpoint nor the file has a tls block: a self-signed certificate is used, which browsers refuse."),
 			"add tls { cert = ..., key = ... }"))
-	}
-	return diags
-}
-
-func (c *Config) decodeProxies(v config.Value[[]netip.Prefix]) (diags hcl.Diagnostics) {
-	for i, network := range v.V {
-		if network.Bits() == 0 {
-			diags = append(diags, config.WithHint(config.Errorf(v.At(i), "Everybody would be a proxy",
-				"%v holds every address: any client could claim to be another one.", network),
-				"name the addresses of your proxies, such as 127.0.0.1/32"))
-			continue
-		}
-		c.TrustedProxies = append(c.TrustedProxies, network.Masked())
 	}
 	return diags
 }

@@ -38,7 +38,7 @@ func (c *connLimit) listener(l net.Listener) net.Listener { return &limitedListe
 // enter counts a connection from addr and reports whether it may be served.
 func (c *connLimit) enter(addr netip.Addr) (source netip.Prefix, ok bool) {
 	present := c.settings.Load()
-	if !present.isProxy(addr) {
+	if !present.proxies.Contains(addr) {
 		source = sourceOf(addr)
 	} // else the zero Prefix, which stands for all proxies and is not limited
 	c.mu.Lock()

@@ -3,7 +3,6 @@ package http
 import (
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mailturn/mailturn/endpoint/issuer"
+	"github.com/mailturn/mailturn/framework/listen"
 )
 
 // The paths that are served.
@@ -38,8 +38,8 @@ type settings struct {
 	turn           issuer.Config
 	keys           apiKeys
 	open           []string
-	metricsFrom    []netip.Prefix
-	proxies        []netip.Prefix
+	metricsFrom    listen.Networks
+	proxies        listen.Networks
 	origins        []string
 	rate           *rateLimit
 	maxConnections int
@@ -102,7 +102,7 @@ func (h *handler) route(present *settings, w http.ResponseWriter, r *http.Reques
 		h.serveCredential(present, w, r)
 	case path == metricsPath:
 		switch {
-		case !containsAddr(present.metricsFrom, present.client(r)):
+		case !present.metricsFrom.Contains(present.client(r)):
 			(&problem{http.StatusForbidden, "metrics are not for your address: see metrics_from in the configuration"}).write(w)
 		case allowMethods(w, r, "GET, HEAD"):
 			h.metrics.ServeHTTP(w, r)

@@ -32,7 +32,7 @@ const maxForwarded = 16
 // zero Addr when a trusted proxy does not say for whom it asks.
 func (s *settings) client(r *http.Request) netip.Addr {
 	addr := peerAddr(r.RemoteAddr)
-	if !s.isProxy(addr) {
+	if !s.proxies.Contains(addr) {
 		return addr
 	}
 	forwarded := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
@@ -46,22 +46,10 @@ func (s *settings) client(r *http.Request) netip.Addr {
 			break
 		}
 		addr = addr.Unmap().WithZone("")
-		if !s.isProxy(addr) {
+		if !s.proxies.Contains(addr) {
 			return addr
 		}
 		forwarded = forwarded[:last]
 	}
 	return netip.Addr{}
-}
-
-// isProxy reports whether addr belongs to a trusted proxy.
-func (s *settings) isProxy(addr netip.Addr) bool { return containsAddr(s.proxies, addr) }
-
-func containsAddr(networks []netip.Prefix, addr netip.Addr) bool {
-	for _, network := range networks {
-		if network.Contains(addr) {
-			return true
-		}
-	}
-	return false
 }

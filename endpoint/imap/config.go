@@ -83,7 +83,7 @@ type Config struct {
 	// TLS are the certificates, the first for clients that name none. Empty stands for a self-signed one, which the
 	// caller puts here before New.
 	TLS           []certs.Pair
-	ProxyProtocol listen.Proxies // networks of proxies whose connections begin with a PROXY header
+	ProxyProtocol listen.Networks // networks of proxies whose connections begin with a PROXY header
 	InsecureAuth  bool
 	Compress      bool // offer COMPRESS=DEFLATE
 

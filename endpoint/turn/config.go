@@ -83,7 +83,7 @@ type Config struct {
 	ListenSet   bool
 	ListenRange hcl.Range
 	// ProxyProtocol are the networks of proxies whose streams begin with a PROXY header.
-	ProxyProtocol listen.Proxies
+	ProxyProtocol listen.Networks
 	// TLS are the certificates, the first for clients that name none. Empty stands for a self-signed one, which the
 	// caller puts here before New if NeedsCertificate.
 	TLS []certs.Pair

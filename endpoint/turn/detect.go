@@ -23,7 +23,7 @@ type streamListener struct {
 	net.Listener
 	config  *tls.Config // nil without TLS
 	plain   bool        // clients that do not encrypt are served too
-	proxies listen.Proxies
+	proxies listen.Networks
 	refused func(proxy netip.Addr, err error) // is told of connections from proxies without a header
 }
 

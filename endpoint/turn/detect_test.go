@@ -87,7 +87,7 @@ func TestOnePortCarriesPlainAndTLS(t *testing.T) {
 
 // TestSilentClientEndsWithContext wants a client that sends nothing, or half a header, to be given up when its time is over.
 func TestSilentClientEndsWithContext(t *testing.T) {
-	local := listen.Proxies{netip.MustParsePrefix("127.0.0.0/8")}
+	local := listen.Networks{netip.MustParsePrefix("127.0.0.0/8")}
 	for _, l := range []streamListener{
 		{config: serverConfig(t), plain: true},
 		{config: serverConfig(t)},

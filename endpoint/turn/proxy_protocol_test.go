@@ -70,7 +70,7 @@ func behindProxy(t *testing.T, schemes ...string) *Endpoint {
 		listens = append(listens, listen.Addr{Scheme: scheme, Host: "127.0.0.1"})
 	}
 	c := encryptedOn(t, listens...)
-	c.ProxyProtocol = listen.Proxies{netip.MustParsePrefix("127.0.0.5/32")}
+	c.ProxyProtocol = listen.Networks{netip.MustParsePrefix("127.0.0.5/32")}
 	c.Quotas.MaxAllocationsPerSource = 1
 	return started(t, c)
 }
