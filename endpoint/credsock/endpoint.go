@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mailturn/mailturn/endpoint/issuer"
+	"github.com/mailturn/mailturn/framework/listen"
 	"github.com/mailturn/mailturn/framework/socket"
 )
 
@@ -24,7 +25,7 @@ const writeTimeout = time.Second
 // the system.
 type Endpoint struct {
 	logger   *slog.Logger
-	config   Config
+	socket   socket.Config // for Start
 	issuer   atomic.Pointer[issuer.Config]
 	listener *socket.Listener
 	serving  sync.WaitGroup
@@ -35,7 +36,7 @@ func New(config Config, logger *slog.Logger) (*Endpoint, error) {
 	if err := check(config); err != nil {
 		return nil, err
 	}
-	e := &Endpoint{logger: logger, config: config}
+	e := &Endpoint{logger: logger, socket: config.Socket}
 	e.issuer.Store(&config.Issuer)
 	return e, nil
 }
@@ -49,7 +50,7 @@ func check(config Config) error {
 
 // Start makes the socket and serves on it until Shutdown.
 func (e *Endpoint) Start(ctx context.Context) error {
-	listener, err := socket.Listen(ctx, e.config.Socket)
+	listener, err := socket.Listen(ctx, e.socket)
 	if err != nil {
 		return err
 	}
@@ -59,8 +60,8 @@ func (e *Endpoint) Start(ctx context.Context) error {
 
 func (e *Endpoint) serve(listener *socket.Listener) {
 	e.listener = listener
-	e.logger.Info("listening", "listen", listener.Config().Path)
-	e.serving.Go(func() { listener.Serve(e.logger, e.answer) })
+	e.logger.Info("listening", "listen", listener.Addr().String())
+	e.serving.Go(func() { listen.Serve(listener, e.logger, e.answer) })
 }
 
 // answer gives a credential to the one who has connected.
@@ -80,21 +81,15 @@ func (e *Endpoint) Reload(config Config) error {
 	if err := check(config); err != nil {
 		return err
 	}
-	if config.Socket.Path == e.config.Socket.Path {
-		if err := e.listener.Permit(config.Socket); err != nil {
-			return err
-		}
-		e.issuer.Store(&config.Issuer)
-	} else {
-		opened, err := socket.Listen(context.Background(), config.Socket)
-		if err != nil {
-			return err
-		}
-		e.issuer.Store(&config.Issuer)
-		e.listener.Close()
-		e.serve(opened)
+	listener, err := e.listener.Reload(context.Background(), config.Socket)
+	if err != nil {
+		return err
 	}
-	e.config = config
+	e.issuer.Store(&config.Issuer)
+	if listener != e.listener {
+		e.listener.Close()
+		e.serve(listener)
+	}
 	return nil
 }
 

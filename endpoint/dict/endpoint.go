@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mailturn/mailturn/endpoint/dict/dictproto"
+	"github.com/mailturn/mailturn/framework/listen"
 	"github.com/mailturn/mailturn/framework/socket"
 )
 
@@ -59,8 +60,8 @@ func (e *Endpoint) Start(ctx context.Context) error {
 
 func (e *Endpoint) serve(listener *socket.Listener) {
 	e.listener = listener
-	e.logger.Info("listening", "listen", listener.Config().Path, "backend", e.present.Load().Next)
-	e.serving.Go(func() { listener.Serve(e.logger, e.admit) })
+	e.logger.Info("listening", "listen", listener.Addr().String(), "backend", e.present.Load().Next)
+	e.serving.Go(func() { listen.Serve(listener, e.logger, e.admit) })
 }
 
 // admit serves a connection, unless there are too many.
@@ -122,20 +123,15 @@ func (e *Endpoint) Reload(config Config) error {
 	if err := check(config); err != nil {
 		return err
 	}
-	if config.Socket.Path == e.listener.Config().Path {
-		if err := e.listener.Permit(config.Socket); err != nil {
-			return err
-		}
-		e.present.Store(&config)
-		return nil
-	}
-	opened, err := socket.Listen(context.Background(), config.Socket)
+	listener, err := e.listener.Reload(context.Background(), config.Socket)
 	if err != nil {
 		return err
 	}
 	e.present.Store(&config)
-	e.listener.Close()
-	e.serve(opened)
+	if listener != e.listener {
+		e.listener.Close()
+		e.serve(listener)
+	}
 	return nil
 }
 

@@ -90,7 +90,7 @@ func (e *Endpoint) Start(ctx context.Context) error {
 func (e *Endpoint) accept(opened []*listener) {
 	for _, l := range opened {
 		e.logger.Info("listening", "listen", l.addr.Scheme+"://"+l.Addr().String(), "backend", e.present.backend.String())
-		e.accepting.Go(func() { e.acceptLoop(l) })
+		e.accepting.Go(func() { listen.Serve(l, e.logger, func(conn net.Conn) { e.admit(conn, l) }) })
 	}
 }
 

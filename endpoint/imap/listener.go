@@ -11,12 +11,8 @@ import (
 	"github.com/mailturn/mailturn/framework/listen"
 )
 
-const (
-	minAcceptDelay = 5 * time.Millisecond
-	maxAcceptDelay = time.Second
-	// rejectTimeout bounds the TLS handshake with a client that is told to come back later, and the telling.
-	rejectTimeout = 5 * time.Second
-)
+// rejectTimeout bounds the TLS handshake with a client that is told to come back later, and the telling.
+const rejectTimeout = 5 * time.Second
 
 // Networks that a limit counts as one, in bits: one IPv6 customer has a /64 at least, and a site a /48.
 const (
@@ -39,27 +35,6 @@ type arrival struct {
 	generation *generation
 	// awaitsHeader: it comes from a proxy, whose header is still to be read.
 	awaitsHeader bool
-}
-
-// acceptLoop accepts connections until the listener is closed. Other errors pass: too many open files (EMFILE) when
-// connections end, a connection reset before it was accepted (ECONNABORTED) at once.
-func (e *Endpoint) acceptLoop(l *listener) {
-	var delay time.Duration
-	for {
-		conn, err := l.Accept()
-		switch {
-		case err == nil:
-			delay = 0
-			e.admit(conn, l)
-		case errors.Is(err, net.ErrClosed):
-			return
-		default:
-			if delay = min(max(2*delay, minAcceptDelay), maxAcceptDelay); delay == minAcceptDelay {
-				e.logger.Warn("accepting a connection", "listen", l.Addr().String(), "err", err)
-			}
-			time.Sleep(delay)
-		}
-	}
 }
 
 // admit serves conn, or turns it away when there are too many.

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -129,50 +128,6 @@ func TestLimitedNetworks(t *testing.T) {
 	if got := addrPort(mapped).String(); got != "192.0.2.7:5" {
 		t.Errorf("mapped address is %s", got)
 	}
-}
-
-// A brokenListener fails a few times, as when there are too many open files, before it gives a connection.
-type brokenListener struct {
-	net.Listener
-	errs  []error
-	tries atomic.Int32
-	conns chan net.Conn
-}
-
-func (l *brokenListener) Accept() (net.Conn, error) {
-	i := int(l.tries.Add(1)) - 1
-	if i < len(l.errs) {
-		return nil, &net.OpError{Op: "accept", Err: l.errs[i]}
-	}
-	conn, ok := <-l.conns
-	if !ok {
-		return nil, net.ErrClosed
-	}
-	return conn, nil
-}
-
-func (l *brokenListener) Addr() net.Addr { return pipeAddr{} }
-
-func TestAcceptSurvivesErrors(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		e := startPipes(t, testConfig(t))
-		l := &brokenListener{conns: make(chan net.Conn), errs: []error{syscall.ECONNABORTED}}
-		for range 12 {
-			l.errs = append(l.errs, syscall.EMFILE)
-		}
-		begin := time.Now()
-		e.accepting.Go(func() { e.acceptLoop(&listener{Listener: l}) })
-		clientSide, serverSide := net.Pipe()
-		defer clientSide.Close()
-		l.conns <- serverSide
-		w := newPipeWire(t, clientSide)
-		w.expect(`\* OK`)
-		// Not as fast as it can, and not slower than a try a second.
-		if took := time.Since(begin); took < 2*time.Second || took > 13*time.Second {
-			t.Errorf("13 errors took %v", took)
-		}
-		close(l.conns)
-	})
 }
 
 func TestStartErrors(t *testing.T) {

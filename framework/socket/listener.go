@@ -5,29 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"net"
 	"os"
-	"strconv"
+	"path/filepath"
 	"syscall"
 	"time"
-
-	"github.com/hashicorp/hcl/v2"
 )
 
 // probeTimeout bounds the attempt to connect to a socket that is there already. A process that lives accepts at once, or
 // has a full backlog, on which a connection waits.
 const probeTimeout = time.Second
 
-const (
-	minAcceptDelay = 5 * time.Millisecond
-	maxAcceptDelay = time.Second
-)
-
 // A Listener is a socket that is listened on.
 type Listener struct {
 	*net.UnixListener
-	path   string
 	config Config
 	file   fs.FileInfo // what bind has made
 }
@@ -35,24 +26,32 @@ type Listener struct {
 // Listen makes the socket and listens on it. A socket at that place on which nobody listens is replaced. Errors name the
 // path, its place in the configuration, and what to do.
 func Listen(ctx context.Context, c Config) (*Listener, error) {
-	fail := func(err error) (*Listener, error) {
-		return nil, fmt.Errorf("listen on %s%s: %w", c.Path, place(c.Range), err)
-	}
 	if err := removeStale(ctx, c.Path); err != nil {
-		return fail(err)
+		return nil, failure("listen on", c, err)
 	}
-	bound, err := new(net.ListenConfig).Listen(ctx, "unix", c.Path)
+	l, err := bind(ctx, c)
 	if err != nil {
-		return fail(reason(err))
+		return nil, failure("listen on", c, err)
 	}
-	l := &Listener{UnixListener: bound.(*net.UnixListener), path: c.Path, config: c}
-	l.SetUnlinkOnClose(false) // Close does it, with a look at what is there
-	if l.file, err = os.Lstat(c.Path); err == nil {
-		err = permit(c)
-	}
-	if err != nil {
+	if err := permit(c); err != nil {
 		l.Close()
-		return fail(err)
+		return nil, failure("listen on", c, err)
+	}
+	return l, nil
+}
+
+// bind makes the socket, to which nobody else may connect yet.
+func bind(ctx context.Context, c Config) (*Listener, error) {
+	config := net.ListenConfig{Control: func(_, _ string, conn syscall.RawConn) error { return conn.Control(makePrivate) }}
+	bound, err := config.Listen(ctx, "unix", c.Path)
+	if err != nil {
+		return nil, err
+	}
+	l := &Listener{UnixListener: bound.(*net.UnixListener), config: c}
+	l.SetUnlinkOnClose(false) // Close does it, with a look at what is there
+	if l.file, err = os.Lstat(c.Path); err != nil {
+		l.Close()
+		return nil, err
 	}
 	return l, nil
 }
@@ -76,7 +75,7 @@ func removeStale(ctx context.Context, path string) error {
 		conn.Close()
 		return errors.New("another process serves there: stop it, or choose another path")
 	case !errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("a socket is there that may be in use: %w", reason(err))
+		return fmt.Errorf("a socket is there that may be in use: %w", bare(err))
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -84,69 +83,72 @@ func removeStale(ctx context.Context, path string) error {
 	return nil
 }
 
-// permit sets owner, group and mode, in this order: a change of the owner may clear bits of the mode.
+// permit sets owner, group and mode, in this order: a change of the owner may clear bits of the mode. Whoever else can
+// write to the directory does not get it to follow a symbolic link out of there.
 func permit(c Config) error {
+	dir, err := os.OpenRoot(filepath.Dir(c.Path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	name := filepath.Base(c.Path)
 	if c.UID >= 0 || c.GID >= 0 {
-		if err := os.Lchown(c.Path, c.UID, c.GID); err != nil {
-			return fmt.Errorf("%w: only root gives a file to another user, or to a group that it is not in", err)
+		if err := dir.Lchown(name, c.UID, c.GID); err != nil {
+			return fmt.Errorf("change its owner: %w: only root gives a file to another user, or to a group that it is not in", bare(err))
 		}
 	}
-	return os.Chmod(c.Path, c.Mode)
+	return dir.Chmod(name, c.Mode)
 }
 
-// Permit sets owner, group and mode of a socket that is in use, for which c names the same path.
-func (l *Listener) Permit(c Config) error {
+// Reload returns a listener for c: l itself with the permissions that c has or, if c names another path or somebody has
+// removed the socket, a new one. On an error, which is as Listen's, l stays as it was.
+func (l *Listener) Reload(ctx context.Context, c Config) (*Listener, error) {
+	if c.Path != l.config.Path || !l.inPlace() {
+		return Listen(ctx, c)
+	}
 	if err := permit(c); err != nil {
-		return fmt.Errorf("change the permissions of %s%s: %w", c.Path, place(c.Range), err)
+		return nil, failure("change the permissions of", c, err)
 	}
 	l.config = c
-	return nil
+	return l, nil
 }
 
-// Config is what the socket was made from.
-func (l *Listener) Config() Config { return l.config }
+// inPlace reports whether what is at the path is the socket that l has made.
+func (l *Listener) inPlace() bool {
+	there, err := os.Lstat(l.config.Path)
+	return err == nil && l.file != nil && os.SameFile(there, l.file)
+}
 
 // Close stops listening, and removes the socket unless another one has taken its place.
 func (l *Listener) Close() error {
-	if there, err := os.Lstat(l.path); err == nil && l.file != nil && os.SameFile(there, l.file) {
-		os.Remove(l.path)
+	if l.inPlace() {
+		os.Remove(l.config.Path)
 	}
 	return l.UnixListener.Close()
 }
 
-// Serve calls handle for each connection, in one goroutine, until the listener is closed. Other errors pass: too many open
-// files (EMFILE), for one, when connections end.
-func (l *Listener) Serve(logger *slog.Logger, handle func(net.Conn)) {
-	var delay time.Duration
-	for {
-		conn, err := l.Accept()
-		switch {
-		case err == nil:
-			delay = 0
-			handle(conn)
-		case errors.Is(err, net.ErrClosed):
-			return
-		default:
-			if delay = min(max(2*delay, minAcceptDelay), maxAcceptDelay); delay == minAcceptDelay {
-				logger.Warn("accepting a connection", "listen", l.path, "err", err)
-			}
-			time.Sleep(delay)
-		}
+// failure is err with the path, its place in the configuration, and what can be done about it.
+func failure(doing string, c Config, err error) error {
+	place, advice := "", ""
+	if c.Range.Filename != "" {
+		place = fmt.Sprintf(" (%s:%d)", c.Range.Filename, c.Range.Start.Line)
 	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		advice = ": make the directory, for the user that runs mailturn to write to"
+	case errors.Is(err, syscall.EACCES):
+		advice = ": the user that runs mailturn has to be able to write to the directory"
+	}
+	return fmt.Errorf("%s %s%s: %w%s", doing, c.Path, place, bare(err), advice)
 }
 
-// place is where the configuration has the path, if it has.
-func place(rng hcl.Range) string {
-	if rng.Filename == "" {
-		return ""
-	}
-	return " (" + rng.Filename + ":" + strconv.Itoa(rng.Start.Line) + ")"
-}
-
-// reason is err without the path, which the caller names.
-func reason(err error) error {
+// bare is err without the path, which the caller names.
+func bare(err error) error {
 	if opErr, ok := errors.AsType[*net.OpError](err); ok {
 		return opErr.Err
+	}
+	if pathErr, ok := err.(*fs.PathError); ok {
+		return pathErr.Err
 	}
 	return err
 }

@@ -7,13 +7,16 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/mailturn/mailturn/framework/config"
+	"github.com/mailturn/mailturn/framework/listen"
 )
 
 // testConfig is a socket in a directory of the test.
@@ -36,7 +39,7 @@ func serve(t *testing.T, c Config) *Listener {
 	}
 	var serving sync.WaitGroup
 	serving.Go(func() {
-		l.Serve(slog.New(slog.DiscardHandler), func(conn net.Conn) {
+		listen.Serve(l, slog.New(slog.DiscardHandler), func(conn net.Conn) {
 			io.WriteString(conn, "hello")
 			conn.Close()
 		})
@@ -135,19 +138,90 @@ func TestPermissions(t *testing.T) {
 	}
 	check(0o660)
 	c.Mode = 0o600
-	if err := l.Permit(c); err != nil {
-		t.Fatal(err)
+	if same, err := l.Reload(t.Context(), c); err != nil || same != l {
+		t.Fatalf("got %v, %v, want the listener that there is", same, err)
 	}
 	check(0o600)
 	wantHello(t, c.Path)
 }
 
-func TestNoDirectory(t *testing.T) {
+// TestNobodyConnectsTooEarly wants nobody else to be let in between bind and the change of owner and mode.
+func TestNobodyConnectsTooEarly(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("other systems have the umask alone")
+	}
+	defer syscall.Umask(syscall.Umask(0))
 	c := testConfig(t)
-	c.Path += "/x/y"
-	c.Range = hcl.Range{Filename: "maddy.conf", Start: hcl.Pos{Line: 7}}
-	if _, err := Listen(t.Context(), c); err == nil || !strings.Contains(err.Error(), "maddy.conf:7") || !strings.Contains(err.Error(), "no such file") {
-		t.Error(err)
+	l, err := bind(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if info, err := os.Lstat(c.Path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("got %v, %v, want 0600 whatever the umask", info.Mode(), err)
+	}
+}
+
+// TestSymbolicLinkIsNotFollowed has somebody put a link to a file elsewhere into the place of the socket that was just made.
+func TestSymbolicLinkIsNotFollowed(t *testing.T) {
+	c := testConfig(t)
+	elsewhere := filepath.Join(t.TempDir(), "shadow")
+	if err := os.WriteFile(elsewhere, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(elsewhere, c.Path); err != nil {
+		t.Fatal(err)
+	}
+	c.Mode = 0o666
+	if err := permit(c); err == nil {
+		t.Error("no error")
+	}
+	if info, err := os.Stat(elsewhere); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the file elsewhere has %v, %v", info.Mode(), err)
+	}
+	if _, err := Listen(t.Context(), c); err == nil || !strings.Contains(err.Error(), "no socket") {
+		t.Errorf("got %v, want the link to be left alone", err)
+	}
+}
+
+// TestReloadMakesTheSocketAgain after somebody has emptied the directory.
+func TestReloadMakesTheSocketAgain(t *testing.T) {
+	c := testConfig(t)
+	l := serve(t, c)
+	if err := os.Remove(c.Path); err != nil {
+		t.Fatal(err)
+	}
+	again, err := l.Reload(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again == l {
+		t.Fatal("still the listener that nobody can reach")
+	}
+	l.Close()
+	if _, err := os.Lstat(c.Path); err != nil {
+		t.Errorf("the old listener took the new socket along: %v", err)
+	}
+	again.Close()
+}
+
+// TestErrorsSayWhatToDo wants an operator to see the place, the path once, and the way out.
+func TestErrorsSayWhatToDo(t *testing.T) {
+	absent := testConfig(t)
+	absent.Path += "/x/y"
+	foreign := testConfig(t)
+	cause := &fs.PathError{Op: "lchown", Path: foreign.Path, Err: syscall.EACCES}
+	_, err := Listen(t.Context(), Config{Path: absent.Path, Range: hcl.Range{Filename: "maddy.conf", Start: hcl.Pos{Line: 7}}})
+	for _, tt := range []struct {
+		err  error
+		want string
+	}{
+		{err, "listen on " + absent.Path + " (maddy.conf:7): bind: no such file or directory: make the directory, "},
+		{failure("listen on", foreign, cause), "listen on " + foreign.Path + ": permission denied: the user that runs mailturn has to be able to write"},
+	} {
+		if tt.err == nil || !strings.HasPrefix(tt.err.Error(), tt.want) {
+			t.Errorf("got  %v\nwant %s…", tt.err, tt.want)
+		}
 	}
 }
 
