@@ -273,6 +273,31 @@ func TestReload(t *testing.T) {
 	})
 }
 
+// TestReloadIsAllOrNothing wants one pair that is broken to keep the others from being replaced, as a reload of the
+// configuration promises.
+func TestReloadIsAllOrNothing(t *testing.T) {
+	good, broken := selfSigned(t, time.Now(), "one.example.org"), selfSigned(t, time.Now(), "two.example.org")
+	store, err := Load([]Pair{good, broken}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := selfSigned(t, time.Now(), "new.example.org")
+	for from, to := range map[string]string{next.Cert: good.Cert, next.Key: good.Key} {
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Remove(broken.Key); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Reload(); err == nil || !strings.Contains(err.Error(), broken.Key) {
+		t.Errorf("got %v, want an error that names %s", err, broken.Key)
+	}
+	if leaf, err := presented(t, store.Config(), "one.example.org"); err != nil || leaf.DNSNames[0] != "one.example.org" {
+		t.Errorf("presented %v, %v, want the old certificate", leaf, err)
+	}
+}
+
 func TestExpiryWarning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var logged bytes.Buffer

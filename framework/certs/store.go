@@ -61,23 +61,26 @@ func Load(pairs []Pair, logger *slog.Logger) (*Store, error) {
 	if len(pairs) == 0 {
 		return nil, errors.New("no certificate given")
 	}
-	s := &Store{logger: logger}
+	entries, err := read(pairs)
+	if err != nil {
+		return nil, err
+	}
 	now := time.Now()
+	s := &Store{logger: logger, entries: entries, nextStat: now.Add(statInterval)}
+	s.warnExpiryLocked(now)
+	return s, nil
+}
+
+// read reads all of the pairs, or returns why some cannot be used.
+func read(pairs []Pair) (entries []entry, err error) {
 	var errs []error
 	for _, pair := range pairs {
 		seen := stampOf(pair)
 		certificate, err := ReadPair(pair)
-		if err != nil {
-			errs = append(errs, err)
-		}
-		s.entries = append(s.entries, entry{pair, certificate, seen})
+		errs = append(errs, err)
+		entries = append(entries, entry{pair, certificate, seen})
 	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
-	}
-	s.nextStat = now.Add(statInterval)
-	s.warnExpiryLocked(now)
-	return s, nil
+	return entries, errors.Join(errs...)
 }
 
 // Config returns a server configuration that presents the store's certificates: TLS 1.2 or newer, session tickets on.
@@ -97,9 +100,18 @@ func (s *Store) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error
 	if now := time.Now(); !now.Before(s.nextStat) {
 		s.nextStat = now.Add(statInterval)
 		for i := range s.entries {
-			if seen := stampOf(s.entries[i].pair); seen != s.entries[i].seen {
-				s.reloadLocked(i, seen) // logged there; the handshake goes on with what there is
+			e := &s.entries[i]
+			seen := stampOf(e.pair)
+			if seen == e.seen {
+				continue
 			}
+			e.seen = seen // also of a broken pair: it is looked at again when it changes again
+			certificate, err := ReadPair(e.pair)
+			if err != nil {
+				s.logger.Error("certificate not reloaded, the old one stays in use", "err", err)
+				continue
+			}
+			s.replaceLocked(i, entry{e.pair, certificate, seen})
 		}
 		s.warnExpiryLocked(now)
 	}
@@ -111,33 +123,30 @@ func (s *Store) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error
 	return s.entries[0].certificate, nil
 }
 
-// Reload reads every pair again, changed or not. Pairs that cannot be used keep their old certificate, and the error
-// joins one *Error for each of them.
+// Reload reads every pair again, changed or not. If some cannot be used, all certificates stay, and the error joins one
+// *Error for each of those pairs.
 func (s *Store) Reload() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var errs []error
-	for i := range s.entries {
-		if err := s.reloadLocked(i, stampOf(s.entries[i].pair)); err != nil {
-			errs = append(errs, err)
-		}
+	var pairs []Pair
+	for _, e := range s.entries {
+		pairs = append(pairs, e.pair)
 	}
-	s.warnExpiryLocked(time.Now())
-	return errors.Join(errs...)
-}
-
-func (s *Store) reloadLocked(i int, seen stamp) error {
-	e := &s.entries[i]
-	e.seen = seen // also of a broken pair: it is looked at again when it changes again
-	certificate, err := ReadPair(e.pair)
+	entries, err := read(pairs)
 	if err != nil {
-		s.logger.Error("certificate not reloaded, the old one stays in use", "err", err)
 		return err
 	}
-	e.certificate = certificate
-	s.nextExpiry = time.Time{}
-	s.logger.Info("certificate reloaded", "file", e.pair.Cert, "expires", certificate.Leaf.NotAfter)
+	for i, e := range entries {
+		s.replaceLocked(i, e)
+	}
+	s.warnExpiryLocked(time.Now())
 	return nil
+}
+
+func (s *Store) replaceLocked(i int, e entry) {
+	s.entries[i] = e
+	s.nextExpiry = time.Time{}
+	s.logger.Info("certificate reloaded", "file", e.pair.Cert, "expires", e.certificate.Leaf.NotAfter)
 }
 
 func (s *Store) warnExpiryLocked(now time.Time) {
