@@ -49,25 +49,33 @@ certificate, a generated secret and one demo account, and prints how to check it
 }
 
 // serve runs the endpoints until ctx is done or the process is interrupted. ready, if not nil, is called when all of them
-// listen. again reads the configuration anew on SIGHUP; it is nil where there is no file.
+// listen. again reads the configuration anew on SIGHUP; where there is no file it is nil, and SIGHUP, which a terminal sends
+// when it is closed, interrupts too.
 func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again func() (*setup, error)) error {
-	logger, err := log.New(stderr, s.log.Level.V, s.log.Format.V)
+	var level slog.LevelVar
+	level.Set(s.logLevel)
+	logger, err := log.New(stderr, &level, s.logAs)
 	if err != nil {
 		return err
 	}
 	if err := s.prepareAndSay(logger); err != nil {
 		return err
 	}
-	running, err := newService(s, logger)
+	running, err := newService(s, logger, &level)
 	if err != nil {
 		return err
 	}
 
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
+	interrupts := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if again != nil {
+		signal.Notify(hangups, syscall.SIGHUP)
+		defer signal.Stop(hangups)
+	} else {
+		interrupts = append(interrupts, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(ctx, interrupts...)
+	defer stop()
 	if err := running.start(ctx); err != nil {
 		return err
 	}

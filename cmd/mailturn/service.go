@@ -20,6 +20,7 @@ import (
 // service is a setup that runs. It belongs to the goroutine of serve.
 type service struct {
 	logger  *slog.Logger
+	level   *slog.LevelVar // of logger
 	setup   *setup
 	group   module.Group
 	running map[string]module.Endpoint // by the String of its part
@@ -32,10 +33,10 @@ type service struct {
 	reloaded prometheus.Gauge
 }
 
-// newService builds the endpoints.
-func newService(s *setup, logger *slog.Logger) (*service, error) {
+// newService builds the endpoints. A reload sets level, which is the logger's.
+func newService(s *setup, logger *slog.Logger, level *slog.LevelVar) (*service, error) {
 	r := &service{
-		logger: logger, setup: s, running: make(map[string]module.Endpoint),
+		logger: logger, level: level, setup: s, running: make(map[string]module.Endpoint),
 		reloaded: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "mailturn_config_reload_success_timestamp_seconds",
 			Help: "When the configuration in force was loaded, in seconds since the Unix epoch.",
@@ -90,10 +91,6 @@ func (r *service) shutdown(drain time.Duration) error {
 // reload reads the configuration again and applies it. One that does not load, or that changes what needs a new start,
 // changes nothing.
 func (r *service) reload(again func() (*setup, error)) {
-	if again == nil {
-		r.logger.Info("nothing to reload: there is no configuration file")
-		return
-	}
 	s, err := again()
 	if err == nil {
 		err = s.prepareAndSay(r.logger)
@@ -111,25 +108,45 @@ func (r *service) reload(again func() (*setup, error)) {
 	}
 }
 
-// apply changes the endpoints in the order of their parts.
+// apply changes the endpoints in the order of their parts. When one cannot take its new configuration, those before it get
+// their old one back, so that all go on as they were.
 func (r *service) apply(s *setup) error {
 	if err := r.needsRestart(s); err != nil {
 		return err
 	}
 	s.share(&r.accounts)
+	changed := make(map[string]bool)
 	for _, p := range s.parts() {
 		if err := p.reload(r.running[p.String()]); err != nil {
-			return fmt.Errorf("%v: %w", p, err)
+			return errors.Join(fmt.Errorf("%v: %w", p, err), r.restore(changed))
 		}
+		changed[p.String()] = true
 	}
 	r.setup = s
+	r.level.Set(s.logLevel)
 	r.reloaded.SetToCurrentTime()
 	return nil
+}
+
+// restore gives the parts that were changed the configuration in force.
+func (r *service) restore(changed map[string]bool) error {
+	var errs []error
+	for _, p := range r.setup.parts() {
+		if changed[p.String()] {
+			if err := p.reload(r.running[p.String()]); err != nil {
+				errs = append(errs, fmt.Errorf("%v: the old configuration cannot be had back, start anew: %w", p, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // needsRestart returns an error that names what in s only a new start can bring.
 func (r *service) needsRestart(s *setup) error {
 	var errs []error
+	if s.logAs != r.setup.logAs {
+		errs = append(errs, errors.New("a change of log.format needs a new start"))
+	}
 	kept := make(map[string]bool)
 	for _, p := range s.parts() {
 		kept[p.String()] = true

@@ -1,7 +1,14 @@
 package main
 
 import (
+	"crypto/hmac"
+	"crypto/sha1"
+	"encoding/base64"
+	"fmt"
+	"io"
 	"log/slog"
+	"net"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -44,7 +51,7 @@ endpoint "http" "http" {
 	if _, err := s.prepare(time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	running, err := newService(s, slog.New(slog.DiscardHandler))
+	running, err := newService(s, slog.New(slog.DiscardHandler), new(slog.LevelVar))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,4 +124,64 @@ func metricNames(t *testing.T, gatherer prometheus.Gatherer) (names []string) {
 		}
 	}
 	return names
+}
+
+// TestReloadThatFailsHalfway changes two sockets, of which the second cannot be had, and wants the first to go on as before.
+func TestReloadThatFailsHalfway(t *testing.T) {
+	dir, err := os.MkdirTemp("", "service") // shorter than the test's own directory, of which the system may not take the name
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	const before, after = "the secret of last week, of some length", "the secret of the following week"
+	with := func(secret, path string) (*setup, error) {
+		file, diags := config.Parse("maddy.conf", fmt.Appendf(nil, `
+endpoint "credsock" "first" {
+  path        = "%[1]s/first"
+  turn_secret = "%[2]s"
+}
+endpoint "credsock" "second" {
+  path        = "%[1]s/%[3]s"
+  turn_secret = "%[2]s"
+}
+`, dir, secret, path))
+		s, more := decode(file, dir)
+		if diags = append(diags, more...); diags.HasErrors() {
+			t.Fatal(diags)
+		}
+		return s, nil
+	}
+	s, _ := with(before, "second")
+	running, err := newService(s, slog.New(slog.DiscardHandler), new(slog.LevelVar))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := running.start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer running.shutdown(0)
+	issuedWith := func(secret string) bool {
+		conn, err := net.Dial("unix", dir+"/first")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		text, err := io.ReadAll(conn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		username, password, _ := strings.Cut(strings.TrimSpace(string(text)), ":")
+		mac := hmac.New(sha1.New, []byte(secret))
+		mac.Write([]byte(username))
+		return password == base64.StdEncoding.EncodeToString(mac.Sum(nil))
+	}
+
+	running.reload(func() (*setup, error) { return with(after, "no/such/directory") })
+	if !issuedWith(before) {
+		t.Error("a reload that failed has changed the secret of one endpoint")
+	}
+	running.reload(func() (*setup, error) { return with(after, "second") })
+	if !issuedWith(after) {
+		t.Error("the reload that followed has not changed the secret")
+	}
 }

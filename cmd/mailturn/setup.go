@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -20,6 +21,7 @@ import (
 	"github.com/mailturn/mailturn/endpoint/turn"
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/config"
+	"github.com/mailturn/mailturn/framework/log"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
@@ -27,7 +29,8 @@ import (
 type setup struct {
 	hostname string
 	stateDir string // empty when nobody says where
-	log      config.Log
+	logLevel slog.Level
+	logAs    string // the format
 	relays   []turn.Config
 	imaps    []imap.Config
 	sockets  []credsock.Config
@@ -86,10 +89,10 @@ func (s *setup) issuers() []*issuer.Config {
 // decode turns a file into a setup. It opens no socket and makes no file. stateDir, if not empty, goes before the file's.
 func decode(file *config.File, stateDir string) (*setup, hcl.Diagnostics) {
 	s := &setup{hostname: file.Hostname.V, stateDir: cmp.Or(stateDir, config.Path(file.StateDir), defaultStateDir())}
-	if file.Log != nil {
-		s.log = *file.Log
-	}
 	var diags hcl.Diagnostics
+	if file.Log != nil {
+		diags = s.decodeLog(*file.Log)
+	}
 	var certificates []certs.Pair
 	if file.TLS != nil {
 		pair, tlsDiags := certs.Decode(*file.TLS)
@@ -145,6 +148,19 @@ func decode(file *config.File, stateDir string) (*setup, hcl.Diagnostics) {
 		return s, diags
 	}
 	return s, append(diags, s.link()...)
+}
+
+// decodeLog takes over what is logged, and how.
+func (s *setup) decodeLog(c config.Log) (diags hcl.Diagnostics) {
+	var err error
+	if s.logLevel, err = log.Level(c.Level.V); err != nil {
+		diags = append(diags, config.Errorf(c.Level.Range, "Unknown level of the log", "%v.", err))
+	}
+	s.logAs = c.Format.V
+	if _, err := log.New(io.Discard, s.logLevel, s.logAs); err != nil {
+		diags = append(diags, config.Errorf(c.Format.Range, "Unknown format of the log", "%v.", err))
+	}
+	return diags
 }
 
 // link lets the others issue for the first TURN endpoint, and that one listen on what they advertise.

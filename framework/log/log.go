@@ -10,24 +10,27 @@ import (
 	"log/slog"
 )
 
-// New returns a logger that writes lines to w.
-//
-// level is "debug", "info", "warn" or "error"; format is "text" (key=value) or "json". An empty string stands for "info"
-// and for "text". Other values are an error that lists what is accepted.
-func New(w io.Writer, level, format string) (*slog.Logger, error) {
-	options := &slog.HandlerOptions{}
-	switch level {
+// Level returns the level that a configuration names: "debug", "info", "warn" or "error", and info for the empty string.
+// Other names are an error that lists these.
+func Level(name string) (slog.Level, error) {
+	switch name {
 	case "debug":
-		options.Level = slog.LevelDebug
+		return slog.LevelDebug, nil
 	case "", "info":
-		options.Level = slog.LevelInfo
+		return slog.LevelInfo, nil
 	case "warn":
-		options.Level = slog.LevelWarn
+		return slog.LevelWarn, nil
 	case "error":
-		options.Level = slog.LevelError
+		return slog.LevelError, nil
 	default:
-		return nil, fmt.Errorf("log level %q: want debug, info, warn or error", level)
+		return 0, fmt.Errorf("log level %q: want debug, info, warn or error", name)
 	}
+}
+
+// New returns a logger that writes lines of at least level to w. format is "text" (key=value), which the empty string stands
+// for too, or "json"; others are an error that lists what is accepted.
+func New(w io.Writer, level slog.Leveler, format string) (*slog.Logger, error) {
+	options := &slog.HandlerOptions{Level: level}
 	switch format {
 	case "", "text":
 		return slog.New(slog.NewTextHandler(w, options)), nil

@@ -2,6 +2,7 @@ package log
 
 import (
 	"bytes"
+	"log/slog"
 	"strings"
 	"testing"
 )
@@ -18,7 +19,11 @@ func TestNewHonoursLevelAndFormat(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var out bytes.Buffer
-			logger, err := New(&out, tt.level, tt.format)
+			level, err := Level(tt.level)
+			if err != nil {
+				t.Fatal(err)
+			}
+			logger, err := New(&out, level, tt.format)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -37,10 +42,11 @@ func TestNewHonoursLevelAndFormat(t *testing.T) {
 	}
 }
 
-func TestNewRefusesUnknownWords(t *testing.T) {
-	for _, tt := range [][2]string{{"loud", "text"}, {"info", "xml"}} {
-		if _, err := New(&bytes.Buffer{}, tt[0], tt[1]); err == nil || !strings.Contains(err.Error(), "want ") {
-			t.Errorf("New(%q, %q) = %v, want an error that lists what is accepted", tt[0], tt[1], err)
-		}
+func TestUnknownWordsAreRefused(t *testing.T) {
+	if _, err := Level("loud"); err == nil || !strings.Contains(err.Error(), "want ") {
+		t.Errorf(`Level("loud"): %v, want an error that lists what is accepted`, err)
+	}
+	if _, err := New(&bytes.Buffer{}, slog.LevelInfo, "xml"); err == nil || !strings.Contains(err.Error(), "want ") {
+		t.Errorf(`New with the format "xml": %v, want an error that lists what is accepted`, err)
 	}
 }

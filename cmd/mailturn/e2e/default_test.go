@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -87,6 +88,21 @@ func TestEmbeddedDefault(t *testing.T) {
 			}
 		}
 		kept = files
+	}
+}
+
+// TestClosedTerminal wants a try without a configuration to end with the terminal that it was started in, and not to hold on
+// to its ports unseen.
+func TestClosedTerminal(t *testing.T) {
+	s := start(t, t.TempDir())
+	s.cmd.Process.Signal(syscall.SIGHUP)
+	select {
+	case err := <-s.exited:
+		if err != nil {
+			t.Errorf("after SIGHUP: %v", err)
+		}
+	case <-time.After(stopLimit):
+		t.Errorf("mailturn still ran %v after SIGHUP", stopLimit)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -52,7 +53,6 @@ func TestReloadRotatesTheSecret(t *testing.T) {
 	}
 	call(t, after, "-n", "3").wantAll(t, 3)
 	call(t, before, "-n", "3").wantAll(t, 3)
-
 }
 
 // TestReloadKeepsTheOldConfiguration wants a configuration with an error, and one that would need a new start, to change
@@ -70,4 +70,21 @@ func TestReloadKeepsTheOldConfiguration(t *testing.T) {
 	}
 	result := uclient(t, c, p.turn, "-y", "-n", "3", "-m", "2")
 	result.wantAll(t, result.sent)
+}
+
+// TestReloadChangesTheLogLevel asks for more of the log, as somebody does who looks for a fault, and for something unknown.
+func TestReloadChangesTheLogLevel(t *testing.T) {
+	stateDir, p := t.TempDir(), freePorts(t)
+	path := configure(t, p, "", "")
+	s := start(t, stateDir, "--config", path)
+	rewrite(t, s, path, `"debug"`, `"info"`, "msg=reloaded")
+	rewrite(t, s, path, `"info"`, `"loud"`, `log level "loud": want debug`)
+	quiet := len(s.stderr.String())
+	discover(t, p, stateDir, "alice@example.org", "wonderland")
+	if said := s.stderr.String()[quiet:]; strings.Contains(said, "level=DEBUG") {
+		t.Errorf("at the level info the log says\n%s", said)
+	}
+	rewrite(t, s, path, `"loud"`, `"debug"`, "msg=reloaded")
+	discover(t, p, stateDir, "alice@example.org", "wonderland")
+	s.waitFor(t, s.stderr, "level=DEBUG")
 }
