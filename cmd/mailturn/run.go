@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -58,6 +59,7 @@ func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again
 	if err != nil {
 		return err
 	}
+	manager := serviceManager{os.Getenv("NOTIFY_SOCKET"), logger}
 	if err := s.prepareAndSay(logger); err != nil {
 		return err
 	}
@@ -83,13 +85,16 @@ func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again
 		ready()
 	}
 	logger.Info("ready")
+	manager.ready(running.status())
 	var saver memory.Saver
 	looks := time.NewTicker(memory.Interval)
 	defer looks.Stop()
 	for ctx.Err() == nil {
 		select {
 		case <-hangups:
+			manager.reloading()
 			running.reload(again)
+			manager.ready(running.status())
 		case <-looks.C:
 			saver.GiveBack()
 		case <-ctx.Done():
@@ -98,6 +103,7 @@ func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again
 	stop() // a second interrupt ends the process as the system does
 	drain := running.setup.drainTimeout()
 	logger.Info("draining", "drain_timeout", drain)
+	manager.stopping(fmt.Sprintf("Refusing new calls, and letting running ones go on for up to %v", drain), drain+3*drainReserve)
 	if err := running.shutdown(drain); err != nil {
 		return err
 	}

@@ -24,6 +24,7 @@ type service struct {
 	setup   *setup
 	group   module.Group
 	running map[string]module.Endpoint // by the String of its part
+	stale   error                      // why the last reload has changed nothing; nil if it has, or there was none
 
 	accounts credential.Accounts // outlives reloads: credentials do
 
@@ -98,6 +99,7 @@ func (r *service) reload(again func() (*setup, error)) {
 	if err == nil {
 		err = r.apply(s)
 	}
+	r.stale = err
 	switch {
 	case errors.Is(err, errReported):
 		r.logger.Error("configuration not reloaded: it has errors, the old one stays")
@@ -105,6 +107,19 @@ func (r *service) reload(again func() (*setup, error)) {
 		r.logger.Error("configuration not reloaded: the old one stays", "err", err)
 	default:
 		r.logger.Info("reloaded")
+	}
+}
+
+// status says in one line what serves, and whether with the configuration that the file has.
+func (r *service) status() string {
+	serving := "Serving " + join(r.setup.parts(), ", ")
+	switch {
+	case errors.Is(r.stale, errReported):
+		return "Configuration not reloaded: it has errors, see the log. " + serving + " with the old one"
+	case r.stale != nil:
+		return "Configuration not reloaded: " + strings.ReplaceAll(r.stale.Error(), "\n", "; ") + ". " + serving + " with the old one"
+	default:
+		return serving
 	}
 }
 

@@ -180,8 +180,14 @@ endpoint "credsock" "second" {
 	if !issuedWith(before) {
 		t.Error("a reload that failed has changed the secret of one endpoint")
 	}
+	if got := running.status(); !strings.Contains(got, "not reloaded: endpoint credsock \"second\": listen on") || strings.Contains(got, "\n") {
+		t.Errorf("the status is %q", got)
+	}
 	running.reload(func() (*setup, error) { return with(after, "second") })
 	if !issuedWith(after) {
 		t.Error("the reload that followed has not changed the secret")
+	}
+	if got, want := running.status(), `Serving endpoint credsock "first", endpoint credsock "second"`; got != want {
+		t.Errorf("the status is %q, want %q", got, want)
 	}
 }
