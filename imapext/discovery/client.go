@@ -17,11 +17,9 @@ import (
 	"github.com/mailturn/mailturn/imapext/metadata"
 )
 
-// Bounds on what a server may send.
-const (
-	maxResponse  = 256 << 10 // bytes of one response, literals included
-	maxResponses = 1000      // before a command has ended
-)
+// maxAnswer bounds what a server may send in answer to one command, and as its greeting: all responses with their
+// literals, in bytes, after decompression.
+const maxAnswer = 256 << 10
 
 // The entries of core's two requests (RFC 5464 section 4.2): the first one of a process, and each one after that.
 var (
@@ -38,7 +36,8 @@ func FirstEntries() []string { return append([]string(nil), firstEntries...) }
 // RefreshEntries returns the entries that core asks for when a credential runs out.
 func RefreshEntries() []string { return append([]string(nil), refreshEntries...) }
 
-// StatusError is a command that the server ended with NO or BAD, or a greeting of BYE.
+// StatusError is a command that the server ended with NO or BAD, or a BYE in place of its greeting or in the midst of a
+// command, after which there is no session.
 type StatusError struct {
 	Command string // without its arguments
 	Status  string // NO, BAD or BYE
@@ -73,7 +72,7 @@ type Client struct {
 func NewClient(ctx context.Context, conn net.Conn) (*Client, error) {
 	c := &Client{conn: conn, r: bufio.NewReader(conn), w: conn}
 	defer c.watch(ctx)()
-	line, err := c.readResponse()
+	line, err := c.readResponse(maxAnswer)
 	if err != nil {
 		return nil, c.explain(ctx, "greeting", err)
 	}
@@ -138,7 +137,8 @@ func (c *Client) StartTLS(ctx context.Context, config *tls.Config) (tls.Connecti
 }
 
 // Capabilities returns what the server lists (RFC 9051 section 6.1.1): as the greeting or an OK had it, else it asks.
-// The list is parsed as core does, ErrUnparsable: IMAP4rev1 in it, single spaces.
+// The list is parsed as core does: ErrUnparsable if IMAP4rev1 is not in it, or not everything is separated by one space.
+// Core looks after login only, and what it would not read before that does it no harm: the session can go on.
 func (c *Client) Capabilities(ctx context.Context) ([]string, error) {
 	if c.capability != nil {
 		return c.capability, nil
@@ -146,16 +146,15 @@ func (c *Client) Capabilities(ctx context.Context) ([]string, error) {
 	if c.greetCaps != nil {
 		return c.greetCaps, nil
 	}
+	unparsable := errors.New("the server lists none")
 	err := c.command(ctx, "CAPABILITY", "", func(response []byte) error {
-		if len(response) < 13 || !strings.EqualFold(string(response[:13]), "* CAPABILITY ") {
-			return nil
+		if len(response) >= 13 && strings.EqualFold(string(response[:13]), "* CAPABILITY ") {
+			c.capability, unparsable = parseCapabilities(strings.TrimRight(string(response[13:]), " \r\n"))
 		}
-		list, err := parseCapabilities(strings.TrimRight(string(response[13:]), " \r\n"))
-		c.capability = list
-		return err
+		return nil
 	})
 	if err == nil && c.capability == nil {
-		err = errors.New("CAPABILITY: the server lists none")
+		err = fmt.Errorf("CAPABILITY: %w", unparsable)
 	}
 	return c.capability, err
 }
@@ -189,8 +188,8 @@ func (c *Client) Compress(ctx context.Context) error {
 }
 
 // GetMetadata asks for the server's entries (RFC 5464 section 4.2), always as a list, and returns those that were told
-// for the empty mailbox, in their order. A *StatusError leaves the session usable: core falls back and goes on. With
-// ErrUnparsable core would be gone.
+// for the empty mailbox, in their order. A *StatusError other than BYE leaves the session usable: core falls back and goes
+// on. With ErrUnparsable core would be gone.
 func (c *Client) GetMetadata(ctx context.Context, names []string) ([]metadata.Entry, error) {
 	var entries []metadata.Entry
 	err := c.command(ctx, "GETMETADATA", ` "" (`+strings.Join(names, " ")+")", func(response []byte) error {
@@ -230,11 +229,12 @@ func (c *Client) command(ctx context.Context, name, arguments string, handle fun
 	if err != nil {
 		return c.explain(ctx, name, err)
 	}
-	for range maxResponses {
-		response, err := c.readResponse()
+	for left := maxAnswer; ; {
+		response, err := c.readResponse(left)
 		if err != nil {
 			return c.explain(ctx, name, err)
 		}
+		left -= len(response)
 		line := string(response)
 		switch rest, tagged := strings.CutPrefix(line, tag+" "); {
 		case tagged:
@@ -256,18 +256,19 @@ func (c *Client) command(ctx context.Context, name, arguments string, handle fun
 			if err := handle(response); err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
-		default:
-			return fmt.Errorf("%s: unexpected %.80q", name, line)
+		default: // not shown, because it may be the rest of a value whose literal was announced too short
+			return fmt.Errorf("%s: %w: a line that is neither untagged nor of this command", name, ErrUnparsable)
 		}
 	}
-	return fmt.Errorf("%s: more than %d responses", name, maxResponses)
 }
 
-// readResponse returns the next response with its literals and line end.
-func (c *Client) readResponse() ([]byte, error) {
+var errTooMuch = fmt.Errorf("the server sends more than %d bytes", maxAnswer)
+
+// readResponse returns the next response, of at most limit bytes, with its literals and line end.
+func (c *Client) readResponse(limit int) ([]byte, error) {
 	var response []byte
 	for {
-		line, err := c.readLine(maxResponse - len(response))
+		line, err := c.readLine(limit - len(response))
 		if err != nil {
 			return nil, err
 		}
@@ -276,8 +277,8 @@ func (c *Client) readResponse() ([]byte, error) {
 		if !ok {
 			return response, nil
 		}
-		if size > maxResponse-len(response) {
-			return nil, fmt.Errorf("a response of more than %d bytes", maxResponse)
+		if size > limit-len(response) {
+			return nil, errTooMuch
 		}
 		start := len(response)
 		response = append(response, make([]byte, size)...)
@@ -294,7 +295,7 @@ func (c *Client) readLine(limit int) ([]byte, error) {
 		line = append(line, part...)
 		switch {
 		case len(line) > limit:
-			return nil, fmt.Errorf("a response of more than %d bytes", maxResponse)
+			return nil, errTooMuch
 		case err == nil:
 			return line, nil
 		case !errors.Is(err, bufio.ErrBufferFull):

@@ -89,13 +89,13 @@ func TestDiscover(t *testing.T) {
 		{"a list with two spaces in the OK is asked for again", []string{greeting, login, "S: TAG OK [CAPABILITY IMAP4rev1  METADATA] in", "C: CAPABILITY", "S: * CAPABILITY IMAP4rev1", "S: TAG OK"}, "", ErrNoCapability, nil},
 		{"metadata only before login", []string{"S: * OK [CAPABILITY IMAP4rev1 METADATA] ready", login, "S: TAG OK [CAPABILITY IMAP4rev1] in"}, "", ErrNoCapability, nil},
 		{"compressed", append([]string{greeting, login, "S: TAG OK [CAPABILITY IMAP4rev1 METADATA COMPRESS=DEFLATE] in", "C: COMPRESS DEFLATE", "S: TAG OK", "COMPRESS", first, `S: * METADATA "" (/shared/vendor/deltachat/turn "h:3478:5:pw")`, "S: TAG OK"}, bye...), "h", nil, nil},
-		{"refused", append([]string{greeting, login, in, first, "S: TAG NO not today"}, bye...), "", ErrNoEntry, nil},
+		{"refused", []string{greeting, login, in, first, "S: TAG NO not today"}, "", ErrNoEntry, nil},
 		{"no entry", append([]string{greeting, login, in, first, "S: TAG OK"}, bye...), "", ErrNoEntry, nil},
 		{"another mailbox's entry", append([]string{greeting, login, in, first, `S: * METADATA "INBOX" (/shared/vendor/deltachat/turn "h:3478:5:pw")`, "S: TAG OK"}, bye...), "", ErrNoEntry, nil},
 		{"bad value", append([]string{greeting, login, in, first, `S: * METADATA "" (/shared/vendor/deltachat/turn "h:3478:alice:pw")`, "S: TAG OK"}, bye...), "", ErrBadValue, nil},
 		{"unparsable", []string{greeting, login, in, first, `S: * METADATA "" ()`}, "", nil, ErrUnparsable},
-		{"no IMAP4rev1", []string{greeting, login, "S: TAG OK in", "C: CAPABILITY", "S: * CAPABILITY IMAP4rev2"}, "", nil, ErrUnparsable},
-		{"two spaces", []string{greeting, login, "S: TAG OK in", "C: CAPABILITY", "S: * CAPABILITY IMAP4rev1  METADATA"}, "", nil, ErrUnparsable},
+		{"no IMAP4rev1", []string{greeting, login, "S: TAG OK in", "C: CAPABILITY", "S: * CAPABILITY IMAP4rev2", "S: TAG OK"}, "", nil, ErrUnparsable},
+		{"two spaces", []string{greeting, login, "S: TAG OK in", "C: CAPABILITY", "S: * CAPABILITY IMAP4rev1  METADATA", "S: TAG OK"}, "", nil, ErrUnparsable},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			options := Options{Host: "mail.example.org", Port: 143, Security: Plain, Username: "alice", Password: `a"b\c`, Dialer: plain{script(t, tt.script...)}}
@@ -119,6 +119,7 @@ func TestDiscoverStatusError(t *testing.T) {
 		{"wrong password", []string{"S: * OK ready", `C: LOGIN "alice" "pw"`, "S: TAG NO authentication failed"}, "LOGIN"},
 		{"no welcome", []string{"S: * BYE too many"}, "greeting"},
 		{"thrown out", []string{"S: * OK ready", `C: LOGIN "alice" "pw"`, "S: * BYE shutting down"}, "LOGIN"},
+		{"thrown out later", []string{"S: * OK ready", `C: LOGIN "alice" "pw"`, "S: TAG OK [CAPABILITY IMAP4rev1 METADATA] in", first, "S: * BYE shutting down"}, "GETMETADATA"},
 		{"compression refused", []string{"S: * OK ready", `C: LOGIN "alice" "pw"`, "S: TAG OK [CAPABILITY IMAP4rev1 METADATA COMPRESS=DEFLATE] in", "C: COMPRESS DEFLATE", "S: TAG NO"}, "COMPRESS"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -130,6 +131,33 @@ func TestDiscoverStatusError(t *testing.T) {
 				t.Errorf("the password is in %v", err)
 			}
 		})
+	}
+}
+
+// TestCapabilitiesBeforeLogin are those that core could not read, and does not look at.
+func TestCapabilitiesBeforeLogin(t *testing.T) {
+	c, err := NewClient(t.Context(), script(t, "S: * OK ready", "C: CAPABILITY", "S: * CAPABILITY STARTTLS", "S: TAG OK",
+		`C: LOGIN "alice" "pw"`, "S: TAG OK [CAPABILITY IMAP4rev1 METADATA] in"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if list, err := c.Capabilities(t.Context()); !errors.Is(err, ErrUnparsable) {
+		t.Errorf("before login: got %q, %v", list, err)
+	}
+	if list, err := c.Login(t.Context(), "alice", "pw"); err != nil || !Has(list, "METADATA") {
+		t.Errorf("after login: got %q, %v", list, err)
+	}
+}
+
+// TestNoValueInAnError has a literal that is longer than it says.
+func TestNoValueInAnError(t *testing.T) {
+	c, err := NewClient(t.Context(), script(t, "S: * OK ready", `C: GETMETADATA "" (/shared/vendor/deltachat/turn /shared/vendor/deltachat/appversions)`,
+		"S: * METADATA \"\" (/shared/vendor/deltachat/turn {1}", "S: h)", "S: :3478:5:hunter2)"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.GetMetadata(t.Context(), RefreshEntries()); !errors.Is(err, ErrUnparsable) || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -159,7 +187,11 @@ func TestBounds(t *testing.T) {
 		{"many responses", func(w io.Writer) error {
 			_, err := io.WriteString(w, strings.Repeat("* 1 EXISTS\r\n", 100))
 			return err
-		}, "responses"},
+		}, "bytes"},
+		{"many values", func(w io.Writer) error {
+			_, err := fmt.Fprintf(w, "* METADATA \"\" (/shared/comment {100000}\r\n%0100000d)\r\n", 0)
+			return err
+		}, "bytes"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			conn, server := net.Pipe()

@@ -86,7 +86,9 @@ func Discover(ctx context.Context, o Options) (Decision, error) {
 		}
 	}
 	entries, err := c.GetMetadata(ctx, firstEntries)
-	if _, refused := errors.AsType[*StatusError](err); err != nil && !refused {
+	if status, ok := errors.AsType[*StatusError](err); ok && status.Status != "BYE" {
+		return FallBack(fmt.Errorf("%w: %w", ErrNoEntry, err), now()), nil
+	} else if err != nil {
 		return Decision{}, err
 	}
 	_ = c.Logout(ctx) // core never says goodbye, and the answer is here
