@@ -238,7 +238,7 @@ func FuzzClient(f *testing.F) {
 			server.Close()
 		}()
 		d, err := Discover(t.Context(), Options{Security: Plain, Username: "u", Password: "p", Dialer: plain{conn}})
-		if err == nil && len(d.Servers) == 0 {
+		if err == nil && len(d.Servers()) == 0 {
 			t.Error("neither servers nor an error")
 		}
 	})

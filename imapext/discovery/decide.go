@@ -27,8 +27,15 @@ type Decision struct {
 	Fallback bool
 	// Reason says why there is a fall-back: ErrNoCapability, ErrNoEntry, or ErrBadValue with the cause; nil without one.
 	Reason  error
-	Servers []Server
 	Expires time.Time // of the credential, or of the fall-back
+}
+
+// Servers returns whom core would use for a call: the value's server, or those of the fall-back.
+func (d Decision) Servers() []Server {
+	if d.Fallback {
+		return FallbackServers()
+	}
+	return []Server{d.Value.Server()}
 }
 
 // Decide takes the value out of the entries that the server sent, as core does: names are compared byte for byte, and of
@@ -50,10 +57,10 @@ func Decide(entries []metadata.Entry, now time.Time) Decision {
 	if found == nil {
 		return FallBack(reason, now)
 	}
-	return Decision{Value: *found, Servers: []Server{found.Server()}, Expires: time.Unix(found.Expires, 0)}
+	return Decision{Value: *found, Expires: time.Unix(found.Expires, 0)}
 }
 
 // FallBack returns the decision for a server that cannot be asked or has nothing usable to say.
 func FallBack(reason error, now time.Time) Decision {
-	return Decision{Fallback: true, Reason: reason, Servers: FallbackServers(), Expires: now.Add(FallbackPeriod)}
+	return Decision{Fallback: true, Reason: reason, Expires: now.Add(FallbackPeriod)}
 }

@@ -56,7 +56,7 @@ func ExampleDiscover() {
 	if decision.Fallback {
 		fmt.Println("public servers until", decision.Expires, "because", decision.Reason)
 	}
-	servers, _ := discovery.Resolve(ctx, names{"turn.example.org": netip.MustParseAddr("203.0.113.7")}, decision.Servers)
+	servers, _ := discovery.Resolve(ctx, names{"turn.example.org": netip.MustParseAddr("203.0.113.7")}, decision.Servers())
 	fmt.Printf("%s\n", discovery.AppendJSON(nil, servers))
 	// Output: [{"urls":["turn:203.0.113.7:3478"],"username":"1758650868","credential":"8Dqkyyu11MVESBqjbIylmB06rv8="}]
 }

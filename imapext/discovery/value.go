@@ -74,6 +74,9 @@ func (v Value) String() string {
 // GoString returns what String does, so that %#v does not print the password.
 func (v Value) GoString() string { return v.String() }
 
+// MarshalText returns what String does, so that neither JSON nor a handler of log/slog writes the password.
+func (v Value) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
+
 // RefreshBefore is how long before its expiry a credential is asked for again, whenever core goes through its inbox.
 const RefreshBefore = 12 * time.Hour
 

@@ -1,8 +1,11 @@
 package discovery
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"math"
 	"strings"
 	"testing"
@@ -92,6 +95,16 @@ func TestValueHidesItsPassword(t *testing.T) {
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
 		if got := fmt.Sprintf(verb, v); strings.Contains(got, "hunter2") {
 			t.Errorf("%s prints %s", verb, got)
+		}
+	}
+	for name, handler := range map[string]func(w io.Writer) slog.Handler{
+		"JSON": func(w io.Writer) slog.Handler { return slog.NewJSONHandler(w, nil) },
+		"text": func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, nil) },
+	} {
+		var log bytes.Buffer
+		slog.New(handler(&log)).Info("found", "value", v, "decision", Decision{Value: v})
+		if strings.Contains(log.String(), "hunter2") || !strings.Contains(log.String(), "[redacted]") {
+			t.Errorf("a log in %s has %s", name, &log)
 		}
 	}
 }
