@@ -19,15 +19,15 @@ const (
 )
 
 var columns = []column{
-	{"login ms", "%.2f", false},
-	{"login CPU ms", "%.2f", true},
-	{"NOOP CPU us", "%.0f", true},
-	{metadataCPU, "%.0f", true},
-	{"GETMETADATA us", "%.0f", false},
-	{"FETCH MB/s", "%.0f", false},
-	{fetchCPU, "%.0f", true},
-	{idleHeld, "%.0f", false},
-	{idleMemory, "%.1f", true},
+	{name: "login ms", format: "%.2f"},
+	{name: "login CPU ms", format: "%.2f", ratio: true},
+	{name: "NOOP CPU us", format: "%.0f", ratio: true},
+	{name: metadataCPU, format: "%.0f", ratio: true},
+	{name: "GETMETADATA us", format: "%.0f"},
+	{name: "FETCH MB/s", format: "%.0f"},
+	{name: fetchCPU, format: "%.0f", ratio: true},
+	{name: idleHeld, format: "%.0f"},
+	{name: idleMemory, format: "%.1f", ratio: true},
 }
 
 // A goal is what mailturn is to reach in a column.

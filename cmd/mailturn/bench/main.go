@@ -7,6 +7,10 @@
 //
 //	go run ./cmd/mailturn/bench turn
 //
+// The second has them relay packets too: "voice" is 100 calls of 50 packets a second each way, "video" 20 calls of 300 packets a second
+// each way in bursts of ten, and "full" 200 calls that each have one packet under way each way, on a server that may use one
+// processor only.
+//
 // It needs Linux and Debian's packages dovecot-imapd, nginx-light, libnginx-mod-stream and libnginx-mod-mail, or coturn, and runs
 // everything on loopback. Figures are medians of runs that take turns. CPU time is that of the proxy's processes alone, or
 // of all of Dovecot's where it stands without a proxy. Memory is what the proxy's processes have resident, without the

@@ -12,6 +12,7 @@ type column struct {
 	name   string
 	format string
 	ratio  bool // to the same of the reference
+	spread bool // of the ratio: it is taken run by run
 }
 
 // A table is the report: a line for each column, with the medians of all servers side by side.
@@ -53,7 +54,9 @@ func (t *table) print(w io.Writer, title string) {
 				continue
 			}
 			fmt.Fprintf(out, c.format, figure)
-			if c.ratio && beside > 0 && name != t.reference {
+			if ratios := t.ratios(c.name, name); c.spread && len(ratios) > 0 && name != t.reference {
+				fmt.Fprintf(out, " (x %.2f, %.2f to %.2f)", median(ratios), slices.Min(ratios), slices.Max(ratios))
+			} else if c.ratio && beside > 0 && name != t.reference {
 				fmt.Fprintf(out, " (x %.2f)", figure/beside)
 			}
 			fmt.Fprint(out, "\t")
@@ -68,6 +71,17 @@ func (t *table) print(w io.Writer, title string) {
 func (t *table) figure(column, name string) (figure float64, ok bool) {
 	figures := t.results[column][name]
 	return median(figures), len(figures) > 0
+}
+
+// ratios compares a server's runs with those that the reference has had at about the same time. A busy machine slows down both.
+func (t *table) ratios(column, name string) (ratios []float64) {
+	beside := t.results[column][t.reference]
+	for i, figure := range t.results[column][name] {
+		if i < len(beside) && beside[i] > 0 {
+			ratios = append(ratios, figure/beside[i])
+		}
+	}
+	return ratios
 }
 
 func median(figures []float64) float64 {

@@ -25,6 +25,10 @@ type turnOptions struct {
 	idle    int
 	settle  time.Duration
 	only    string
+	beside  string
+
+	relay     time.Duration
+	workloads string
 
 	permission bool
 }
@@ -52,10 +56,13 @@ func turnMain(ctx context.Context, args []string) error {
 	flags.IntVar(&o.runs, "runs", 5, "runs of each measurement")
 	flags.IntVar(&o.clients, "clients", 2000, "clients that allocate and let go in a run; 0 leaves this out")
 	flags.IntVar(&o.workers, "workers", 32, "clients that do so at a time")
+	flags.DurationVar(&o.relay, "relay", 3*time.Second, "how long packets are relayed in a run; 0 leaves this out")
+	flags.StringVar(&o.workloads, "workloads", strings.Join(workloadNames(), ","), "a comma-separated list of what is relayed")
 	flags.IntVar(&o.idle, "idle", 10000, "idle allocations, at most 15000; 0 leaves this out")
 	flags.BoolVar(&o.permission, "permission", false, "give each idle allocation a permission")
 	flags.DurationVar(&o.settle, "settle", 150*time.Second, "how long they are left alone before memory is counted: Go collects its garbage after two minutes")
 	flags.StringVar(&o.only, "only", "", "a comma-separated list of servers: "+strings.Join(turnServerNames(), ", "))
+	flags.StringVar(&o.beside, "beside", "", "another `mailturn`, such as one built before a change, to be measured too")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -80,11 +87,19 @@ func turnMain(ctx context.Context, args []string) error {
 		wanted := strings.Split(o.only, ",")
 		kinds = slices.DeleteFunc(kinds, func(k turnServer) bool { return !slices.Contains(wanted, k.name) })
 	}
+	if o.beside != "" {
+		kinds = append(kinds, mailturnServer("beside", "127.0.0.4", o.beside))
+	}
 	for _, k := range kinds {
 		b.table.names = append(b.table.names, k.name)
 	}
 	if o.clients > 0 {
-		if err := b.measureRates(ctx, kinds); err != nil {
+		if err := b.inTurn(ctx, "allocations", kinds, func(s *runningTurn, discard bool) error { return b.rates(ctx, s, discard) }); err != nil {
+			return err
+		}
+	}
+	if o.relay > 0 {
+		if err := b.measureRelay(ctx, kinds); err != nil {
 			return err
 		}
 	}
@@ -98,37 +113,10 @@ func turnMain(ctx context.Context, args []string) error {
 }
 
 var turnColumns = []column{
-	{"allocations/s", "%.0f", true},
-	{"CPU us/allocation", "%.0f", true},
-	{"CPU us/cycle", "%.0f", true},
-	{"KiB/idle allocation", "%.2f", true},
-}
-
-func (b *turnBench) measureRates(ctx context.Context, kinds []turnServer) (err error) {
-	var running []*runningTurn
-	defer func() {
-		for _, s := range running {
-			err = errors.Join(err, s.stop())
-		}
-	}()
-	for _, k := range kinds {
-		s, err := k.start(ctx, b.dir)
-		if err != nil {
-			return err
-		}
-		running = append(running, s)
-	}
-	for i := range b.options.runs + 1 {
-		fmt.Fprintf(os.Stderr, "\rallocations, run %d of %d ", i, b.options.runs)
-		for j := range running {
-			s := running[(i+j)%len(running)]
-			if err := b.rates(ctx, s, i == 0); err != nil { // the first run warms up
-				return fmt.Errorf("%s: %w\n%s", s.name, err, s.log())
-			}
-		}
-	}
-	fmt.Fprintln(os.Stderr)
-	return nil
+	{name: "allocations/s", format: "%.0f", ratio: true},
+	{name: "CPU us/allocation", format: "%.0f", ratio: true},
+	{name: "CPU us/cycle", format: "%.0f", ratio: true},
+	{name: "KiB/idle allocation", format: "%.2f", ratio: true},
 }
 
 // rates has clients that the server has never seen allocate, and then let go.
@@ -223,19 +211,30 @@ func (b *turnBench) measureMemory(ctx context.Context, kinds []turnServer) (err 
 	return nil
 }
 
-// connect opens sockets, each in another network than the one before, because a server may limit what one network asks, and
-// with another address than any before, because coturn may take one that comes again for the client that it was.
+// nextClient returns an address in another network than the one before, because a server may limit what one network asks,
+// and that no client had before, because coturn may take one that comes again for the client that it was.
+func (b *turnBench) nextClient() netip.Addr {
+	addr := netip.AddrFrom4([4]byte{127, 1 + byte(b.connected/50000), byte(b.connected % 200), 1 + byte(b.connected/200%250)})
+	b.connected++
+	return addr
+}
+
+// client returns a client on conn, which is connected to a server.
+func (b *turnBench) client(conn net.Conn) *turnclient.Client {
+	return turnclient.New(turnclient.Config{Conn: conn, Username: b.credential.Username, Password: b.credential.Password})
+}
+
+// connect opens sockets.
 func (b *turnBench) connect(ctx context.Context, server netip.AddrPort, n int) ([]*turnclient.Client, error) {
 	clients := make([]*turnclient.Client, 0, n)
 	for range n {
-		dialer := net.Dialer{LocalAddr: &net.UDPAddr{IP: net.IPv4(127, 1+byte(b.connected/50000), byte(b.connected%200), 1+byte(b.connected/200%250))}}
-		b.connected++
+		dialer := net.Dialer{LocalAddr: net.UDPAddrFromAddrPort(netip.AddrPortFrom(b.nextClient(), 0))}
 		conn, err := dialer.DialContext(ctx, "udp4", server.String())
 		if err != nil {
 			closeAll(clients)
 			return nil, err
 		}
-		clients = append(clients, turnclient.New(turnclient.Config{Conn: conn, Username: b.credential.Username, Password: b.credential.Password}))
+		clients = append(clients, b.client(conn))
 	}
 	return clients, nil
 }

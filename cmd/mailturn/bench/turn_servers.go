@@ -29,6 +29,7 @@ const (
 type turnServer struct {
 	name string
 	host string // an address of loopback of its own, so that its relay ports are
+	cpu  *int   // the only one that it may use; nil is any
 	// command is what serves on addr. dir is for its files.
 	command func(dir string, addr netip.AddrPort) ([]string, error)
 }
@@ -55,23 +56,27 @@ func turnServers(ctx context.Context, dir string) ([]turnServer, error) {
 	}
 	names := turnServerNames()
 	return []turnServer{
-		{names[0], "127.0.0.1", func(dir string, addr netip.AddrPort) ([]string, error) {
-			file := filepath.Join(dir, "mailturn.conf")
-			return []string{binary, "run", "--state-dir", filepath.Join(dir, "state"), "--config", file},
-				os.WriteFile(file, fmt.Appendf(nil, mailturnTURN, addr, turnRealm, turnSecret, addr.Addr()), 0o600)
-		}},
-		{names[1], "127.0.0.2", func(dir string, addr netip.AddrPort) ([]string, error) {
+		mailturnServer(names[0], "127.0.0.1", binary),
+		{name: names[1], host: "127.0.0.2", command: func(dir string, addr netip.AddrPort) ([]string, error) {
 			return []string{
 				"turnserver", "-n", "--listening-ip", addr.Addr().String(), "--listening-port", fmt.Sprint(addr.Port()),
 				"--relay-ip", addr.Addr().String(), "--realm", turnRealm, "--use-auth-secret", "--static-auth-secret", turnSecret,
-				"--no-tcp", "--no-tls", "--no-dtls", "--no-cli", "--userdb", filepath.Join(dir, "turndb"),
+				"--allow-loopback-peers", "--no-tcp", "--no-tls", "--no-dtls", "--no-cli", "--userdb", filepath.Join(dir, "turndb"),
 				"--pidfile", filepath.Join(dir, "turnserver.pid"), "--log-file", "/dev/null", "--no-stdout-log",
 			}, nil
 		}},
-		{names[2], "127.0.0.3", func(_ string, addr netip.AddrPort) ([]string, error) {
+		{name: names[2], host: "127.0.0.3", command: func(_ string, addr netip.AddrPort) ([]string, error) {
 			return []string{self, "pion", addr.String()}, nil
 		}},
 	}, nil
+}
+
+func mailturnServer(name, host, binary string) turnServer {
+	return turnServer{name: name, host: host, command: func(dir string, addr netip.AddrPort) ([]string, error) {
+		file := filepath.Join(dir, name+".conf")
+		return []string{binary, "run", "--state-dir", filepath.Join(dir, name+".state"), "--config", file},
+			os.WriteFile(file, fmt.Appendf(nil, mailturnTURN, addr, turnRealm, turnSecret, addr.Addr()), 0o600)
+	}}
 }
 
 const mailturnTURN = `
@@ -83,6 +88,9 @@ endpoint "turn" "turn" {
   relay_ip      = "%v"
   total_quota   = 0
   drain_timeout = "0s"
+  peers {
+    allow = ["127.0.0.0/8"]
+  }
 }
 `
 
@@ -96,6 +104,9 @@ func (k turnServer) start(ctx context.Context, dir string) (*runningTurn, error)
 	command, err := k.command(dir, addr)
 	if err != nil {
 		return nil, err
+	}
+	if k.cpu != nil {
+		command = append([]string{"taskset", "-c", fmt.Sprint(*k.cpu)}, command...)
 	}
 	s := &runningTurn{name: k.name, addr: addr, logFile: filepath.Join(dir, k.name+".log")}
 	if _, err := exec.LookPath(command[0]); err != nil {
