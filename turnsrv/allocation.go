@@ -70,45 +70,52 @@ func (f *front) newAllocation(from client) *allocation {
 func (a *allocation) permission(addr netip.Addr, now time.Time) *permission {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
+	return a.permissionLocked(addr, now)
+}
+
+func (a *allocation) permissionLocked(addr netip.Addr, now time.Time) *permission {
 	if p := a.permissions[addr]; p != nil && now.Before(p.expires) {
 		return p
 	}
 	return nil
 }
 
-// bound returns the peer that number is bound to.
-func (a *allocation) bound(number stun.ChannelNumber, now time.Time) (netip.AddrPort, bool) {
+// bound returns the peer that number is bound to, and the permission that it has, or nil.
+func (a *allocation) bound(number stun.ChannelNumber, now time.Time) (peer netip.AddrPort, p *permission, ok bool) {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	b, ok := a.channels[number]
-	return b.peer, ok && now.Before(b.expires)
+	if !ok || !now.Before(b.expires) {
+		return netip.AddrPort{}, nil, false
+	}
+	return b.peer, a.permissionLocked(b.peer.Addr(), now), true
 }
 
-// channelOf returns the number that peer is bound to.
-func (a *allocation) channelOf(peer netip.AddrPort, now time.Time) (stun.ChannelNumber, bool) {
+// channelOf returns the number that peer is bound to, and the permission that it has, or nil.
+func (a *allocation) channelOf(peer netip.AddrPort, now time.Time) (number stun.ChannelNumber, p *permission, bound bool) {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	number, ok := a.numbers[peer]
-	return number, ok && now.Before(a.channels[number].expires)
+	if number, bound = a.numbers[peer]; bound {
+		bound = now.Before(a.channels[number].expires)
+	}
+	return number, a.permissionLocked(peer.Addr(), now), bound
 }
 
-// admit reports whether size bytes from a peer may pass to the client, and counts them: a datagram passes only from an address
-// with a permission.
-func (a *allocation) admit(peer netip.AddrPort, size int, now time.Time) bool {
-	p := a.permission(peer.Addr(), now)
-	if p == nil {
-		a.front.server.counters.drop(DropNoPermission)
-		return false
+// sendOn sends what the client has for a peer, if p, the permission that this one has, lets it. It is for the goroutine of the
+// front.
+func (a *allocation) sendOn(data []byte, peer netip.AddrPort, p *permission, dontFragment bool, now time.Time) {
+	s := a.front.server
+	switch {
+	case p == nil:
+		s.counters.drop(DropNoPermission)
+	case !p.mayGo(len(data), s.config.SilentPeerBytes, now):
+		s.counters.drop(DropSilentPeer)
+	case !s.bandwidth(&a.bandwidths.toPeer, &s.total.toPeer, len(data), now):
+		s.counters.drop(DropBandwidth)
+	default:
+		a.relay.DontFragment(dontFragment)
+		a.relay.Send(data, peer)
 	}
-	if !p.heard.Load() { // looked at first: what nobody writes to stays in the cache of every processor
-		p.heard.Store(true)
-	}
-	if s := a.front.server; !s.bandwidth(&a.bandwidths.toClient, &s.total.toClient, size, now) {
-		return false
-	}
-	a.toClient.add(size)
-	a.front.server.counters.toClient.add(size)
-	return true
 }
 
 // maxIndicated is the longest datagram that fits a Data indication, in bytes: with its padding, an IPv6 address and two
@@ -119,15 +126,25 @@ const maxIndicated = 65500
 // sending the other way, and tells pion nothing.
 func (a *allocation) Deliver(peer netip.AddrPort, data []byte) {
 	now := time.Now()
-	number, bound := a.channelOf(peer, now)
-	if !bound && len(data) > maxIndicated {
-		a.front.server.counters.drop(DropOversize)
-		return
-	}
-	if !a.admit(peer, len(data), now) {
-		return
-	}
+	number, p, bound := a.channelOf(peer, now)
 	s := a.front.server
+	if p == nil {
+		s.counters.drop(DropNoPermission)
+		return
+	}
+	if !p.heard.Load() { // looked at first: what nobody writes to stays in the cache of every processor
+		p.heard.Store(true)
+	}
+	if !bound && len(data) > maxIndicated {
+		s.counters.drop(DropOversize)
+		return
+	}
+	if !s.bandwidth(&a.bandwidths.toClient, &s.total.toClient, len(data), now) {
+		s.counters.drop(DropBandwidth)
+		return
+	}
+	a.toClient.add(len(data))
+	s.counters.toClient.add(len(data))
 	b := s.builders.Get().(*stun.Builder)
 	defer s.builders.Put(b)
 	if bound {

@@ -41,7 +41,8 @@ func (f *front) authenticate(r *request, a *allocation, now time.Time) (grant cr
 	}
 	grant, key := f.verify(r, a)
 	if key == nil && !f.server.guesses.mayRefuse(r, now) {
-		return grant, f.drop(DropGuess), false
+		f.server.counters.drop(DropGuess)
+		return grant, nil, false
 	}
 	expired := !grant.Expires.IsZero() && !now.Before(grant.Expires)
 	if key == nil || expired {

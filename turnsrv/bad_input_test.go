@@ -26,22 +26,22 @@ func TestBadInputSizes(t *testing.T) {
 			if size > 0 {
 				in[0] = byte(first)
 			}
-			if answer, data := b.take(in, s.from, now); answer != nil || data != nil {
-				t.Errorf("%x draws %x and %x", in, answer, data)
+			if answer := b.take(in, s.from, now); answer != nil || b.relayed() != 0 {
+				t.Errorf("%x draws %x, and %d packets", in, answer, b.relayed())
 			}
 		}
 	}
 	// Cut anywhere, and with a length that lies.
 	for size := range whole {
-		if answer, data := b.take(slices.Clip(whole[:size:size]), s.from, now); answer != nil || data != nil {
-			t.Errorf("the first %d bytes draw %x and %x", size, answer, data)
+		if answer := b.take(slices.Clip(whole[:size:size]), s.from, now); answer != nil || b.relayed() != 0 {
+			t.Errorf("the first %d bytes draw %x, and %d packets", size, answer, b.relayed())
 		}
 	}
 	for _, length := range []uint16{0, 1, 4, uint16(len(whole)), 0xFFFC, 0xFFFF} {
 		in := bytes.Clone(whole)
 		in[2], in[3] = byte(length>>8), byte(length)
-		if answer, data := b.take(in, s.from, now); answer != nil || data != nil {
-			t.Errorf("a length of %d draws %x and %x", length, answer, data)
+		if answer := b.take(in, s.from, now); answer != nil || b.relayed() != 0 {
+			t.Errorf("a length of %d draws %x, and %d packets", length, answer, b.relayed())
 		}
 	}
 }
@@ -77,8 +77,8 @@ func TestBadInputPeerAtTheEnd(t *testing.T) {
 					t.Fatalf("the message has %d bytes, want %d", len(in), size)
 				}
 				sent++
-				if answer, data := b.take(in, s.from, now); answer != nil || data != nil {
-					t.Errorf("%x draws %x and %x", in, answer, data)
+				if answer := b.take(in, s.from, now); answer != nil || b.relayed() != 0 {
+					t.Errorf("%x draws %x, and %d packets", in, answer, b.relayed())
 				}
 			}
 		}
@@ -95,8 +95,8 @@ func TestBadInputPeerAtTheEnd(t *testing.T) {
 		}
 		send.XORAddress(stun.AttrXORPeerAddress, good)
 		send.Text(stun.AttrData, "x")
-		if _, data := b.take(send.Bytes(), s.from, now); (data != nil) != (bad == nil) {
-			t.Errorf("%x draws %x", send.Bytes(), data)
+		if got, want := b.relays(send.Bytes(), s.from, now), bad == nil; got != want {
+			t.Errorf("%x is relayed: %v, want %v", send.Bytes(), got, want)
 		}
 	}
 	if got := b.server.Counters().Dropped[DropMalformed]; got != sent || sent < 100 {

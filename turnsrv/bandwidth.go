@@ -51,8 +51,7 @@ func refill(bits, bps int64) int64 { return int64(float64(bits) / float64(bps) *
 // direction by itself.
 type bandwidths struct{ toPeer, toClient bandwidth }
 
-// bandwidth reports whether size bytes may pass in the direction that own and all are the buckets of, and counts them as
-// dropped if not.
+// bandwidth reports whether size bytes may pass in the direction that own and all are the buckets of.
 func (s *Server) bandwidth(own, all *bandwidth, size int, now time.Time) bool {
 	each, total := s.maxBPS.Load(), s.totalBPS.Load()
 	if each == 0 && total == 0 {
@@ -60,12 +59,10 @@ func (s *Server) bandwidth(own, all *bandwidth, size int, now time.Time) bool {
 	}
 	at := now.Sub(s.start)
 	if !own.take(size, each, at) {
-		s.counters.drop(DropBandwidth)
 		return false
 	}
 	if !all.take(size, total, at) {
 		own.give(size, each)
-		s.counters.drop(DropBandwidth)
 		return false
 	}
 	return true

@@ -96,7 +96,7 @@ func (a *allocation) bind(number stun.ChannelNumber, peer netip.AddrPort, now ti
 
 // channelGone is permissionGone for a channel.
 func (f *front) channelGone(a *allocation, number stun.ChannelNumber, now time.Time) {
-	if peer, ok := a.bound(number, now); ok {
+	if peer, _, ok := a.bound(number, now); ok {
 		f.order(order{method: stun.MethodChannelBind, allocation: a, peers: []netip.AddrPort{peer}, channel: number})
 		return
 	}

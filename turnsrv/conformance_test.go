@@ -477,7 +477,7 @@ func TestSourceQuota(t *testing.T) {
 		s := newSigner(b, now)
 		s.from = clientAt(addr)
 		s.nonce = b.server.nonces.appendNonce(nil, s.from.tuple, now)
-		answer, _ := b.take(s.message(stun.MethodAllocate, 1, transportUDP), s.from, now)
+		answer := b.take(s.message(stun.MethodAllocate, 1, transportUDP), s.from, now)
 		m, err := stun.Parse(answer)
 		if err != nil {
 			t.Fatal(err)

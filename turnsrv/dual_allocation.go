@@ -39,15 +39,15 @@ func (a *allocation) towards(peer netip.AddrPort) *allocation {
 	return nil
 }
 
-// channel returns the peer that number is bound to, and the relayed address on which it is. Channel numbers are those of the
-// 5-tuple.
-func (a *allocation) channel(number stun.ChannelNumber, now time.Time) (relay *allocation, peer netip.AddrPort) {
+// channel returns the peer that number is bound to with the permission that it has, or nil, and the relayed address on which
+// it is. Channel numbers are those of the 5-tuple.
+func (a *allocation) channel(number stun.ChannelNumber, now time.Time) (relay *allocation, peer netip.AddrPort, p *permission) {
 	for relay := range a.relays() {
-		if peer, ok := relay.bound(number, now); ok {
-			return relay, peer
+		if peer, p, ok := relay.bound(number, now); ok {
+			return relay, peer, p
 		}
 	}
-	return nil, netip.AddrPort{}
+	return nil, netip.AddrPort{}, nil
 }
 
 // current returns a relayed address of the client's, or nil if it has none whose time is not over.

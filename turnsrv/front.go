@@ -50,32 +50,34 @@ func newFront(server *Server, l link) *front {
 	}
 }
 
-// fromClient takes one message of a client: a datagram, or one frame of a stream. It returns an answer for the client, or
-// data that pion has to relay for the allocation a, or neither. Requests that change something are left for pion in
-// f.pion.orders, and answered when they are done. Both results are valid until the next call.
-func (f *front) fromClient(b []byte, from client, now time.Time) (answer, data []byte, a *allocation) {
-	a = f.current(from, now)
+// fromClient takes one message of a client: a datagram, or one frame of a stream. Data it sends on. It returns an answer for
+// the client, if there is one yet, which is valid until the next call: requests that pion has to carry out are left for it in
+// f.pion.orders, and answered when they are done.
+func (f *front) fromClient(b []byte, from client, now time.Time) (answer []byte) {
+	a := f.current(from, now)
 	if len(b) > 0 && stun.IsChannelData(b[0]) {
-		data, a = f.channelData(b, a, now)
-		return nil, data, a
+		f.channelData(b, a, now)
+		return nil
 	}
 	message, err := stun.Parse(b)
 	if err != nil {
-		return f.drop(DropMalformed), nil, nil
+		f.server.counters.drop(DropMalformed)
+		return nil
 	}
 	r := &f.request
 	switch {
 	case message.Class == stun.ClassRequest && slices.Contains(requestMethods[:], message.Method):
 		r.read(message, from)
-		return f.answer(r, a, now), nil, nil
+		return f.answer(r, a, now)
 	case message.Class == stun.ClassIndication && message.Method == stun.MethodSend:
 		r.read(message, from)
-		data, a = f.sendIndication(r, a, now)
-		return nil, data, a
+		f.sendIndication(r, a, now)
 	case message.Class == stun.ClassIndication && message.Method == stun.MethodBinding:
-		return nil, nil, nil // a keep-alive, RFC 8445 section 11
+		// A keep-alive, RFC 8445 section 11.
+	default:
+		f.server.counters.drop(DropUnexpected)
 	}
-	return f.drop(DropUnexpected), nil, nil
+	return nil
 }
 
 // answer handles a request in the order of RFC 8489 section 6.3: authentication, unknown attributes, and what the method
@@ -112,10 +114,4 @@ func (f *front) answer(r *request, a *allocation, now time.Time) []byte {
 	default:
 		return f.channelBind(r, a, now)
 	}
-}
-
-// drop counts a message that goes nowhere. It returns nil, for brevity at its callers.
-func (f *front) drop(reason DropReason) []byte {
-	f.server.counters.drop(reason)
-	return nil
 }

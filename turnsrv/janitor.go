@@ -157,8 +157,13 @@ func (f *front) lookup(handle *net.UDPAddr) *allocation {
 }
 
 // readNotices acts on what pion did of its own accord.
-func (f *front) readNotices(now time.Time) {
-	for _, n := range f.notices.take() {
+func (f *front) readNotices() {
+	list := f.notices.take()
+	if len(list) == 0 {
+		return
+	}
+	now := time.Now()
+	for _, n := range list {
 		a := f.lookup(n.handle)
 		if a == nil || a.ending.Load() {
 			continue

@@ -54,14 +54,13 @@ func startPion(f *front) error {
 	return nil
 }
 
-// ReadFrom gives pion the next thing to do. It is where the front lives: it returns an order, or data that was found in
-// order, and meanwhile answers everything that pion need not know of. It fails once the front is closing and all of its
-// allocations have ended.
+// ReadFrom gives pion the next thing to do. It is where the front lives: it returns an order, and meanwhile relays data and
+// answers everything that pion need not know of. It fails once the front is closing and all of its allocations have ended.
 func (c pionConn) ReadFrom(p []byte) (int, net.Addr, error) {
 	f := c.front
 	f.settle(false) // pion returned without an answer
 	for {
-		f.readNotices(time.Now())
+		f.readNotices()
 		if request, from := f.nextOrder(); request != nil {
 			return copy(p, request), from, nil
 		}
@@ -90,17 +89,13 @@ func (c pionConn) ReadFrom(p []byte) (int, net.Addr, error) {
 			f.close()
 			continue
 		}
-		answer, data, a := f.fromClient(p[:n], from, time.Now())
-		if answer != nil {
+		if answer := f.fromClient(p[:n], from, time.Now()); answer != nil {
 			f.link.send(answer, from, control)
-		}
-		if data != nil {
-			return copy(p, data), &a.handle, nil
 		}
 	}
 }
 
-// WriteTo takes what pion sends to a client, which is responses to orders only: data from peers does not pass through pion.
+// WriteTo takes what pion sends to a client, which is responses to orders only: data does not pass through pion.
 func (c pionConn) WriteTo(b []byte, addr net.Addr) (int, error) {
 	c.answered(b)
 	return len(b), nil
@@ -124,7 +119,7 @@ func (pionConn) SetWriteDeadline(time.Time) error { return nil }
 // Validate implements turn.RelayAddressGenerator.
 func (pionConn) Validate() error { return nil }
 
-// AllocatePacketConn gives pion the relayed address that the front opened for the order in hand. pion sends through it.
+// AllocatePacketConn gives pion the relayed address that the front opened for the order in hand.
 func (c pionConn) AllocatePacketConn(string, int) (net.PacketConn, net.Addr, error) {
 	o := c.pion.current
 	if o == nil || !o.introduce {

@@ -122,7 +122,7 @@ func TestRealmsAreNoAmplifier(t *testing.T) {
 	var request stun.Builder
 	request.Start(stun.MethodAllocate, stun.ClassRequest, stun.TransactionID{1})
 	request.Text(stun.AttrOrigin, "a")
-	answer, _, _ := b.fromClient(bytes.Clone(request.Bytes()), s.from, server.start)
+	answer := b.fromClient(bytes.Clone(request.Bytes()), s.from, server.start)
 	if len(answer) == 0 || len(answer) > request.Len()+maxAmplification {
 		t.Errorf("%d bytes draw %d", request.Len(), len(answer))
 	}

@@ -1,35 +1,23 @@
 package turnsrv
 
-import (
-	"time"
+import "time"
 
-	"github.com/mailturn/mailturn/turnsrv/stun"
-)
-
-// sendIndication handles a Send indication, RFC 8656 section 11.2, and returns what pion gets instead, and for
-// which relayed address. Indications are never answered; what is wrong with one is counted.
-func (f *front) sendIndication(r *request, a *allocation, now time.Time) ([]byte, *allocation) {
-	switch {
-	case a == nil:
-		return f.drop(DropNoAllocation), nil
-	case r.malformedPeer || len(r.peers) == 0 || r.data == nil || len(r.unknown) > 0:
-		return f.drop(DropMalformed), nil
+// sendIndication relays what a Send indication carries, RFC 8656 section 11.2. Indications are never answered; what is wrong
+// with one is counted.
+func (f *front) sendIndication(r *request, a *allocation, now time.Time) {
+	if a == nil {
+		f.server.counters.drop(DropNoAllocation)
+		return
 	}
-	if a = a.towards(r.peers[0]); a == nil {
-		return f.drop(DropNoPermission), nil
+	if r.malformedPeer || len(r.peers) == 0 || r.data == nil || len(r.unknown) > 0 {
+		f.server.counters.drop(DropMalformed)
+		return
 	}
-	p := a.permission(r.peers[0].Addr(), now)
-	switch {
-	case p == nil:
-		return f.drop(DropNoPermission), nil
-	case !p.mayGo(len(r.data), f.server.config.SilentPeerBytes, now):
-		return f.drop(DropSilentPeer), nil
-	case !f.server.bandwidth(&a.bandwidths.toPeer, &f.server.total.toPeer, len(r.data), now):
-		return nil, nil
+	peer := r.peers[0]
+	relay := a.towards(peer)
+	if relay == nil {
+		f.server.counters.drop(DropNoPermission)
+		return
 	}
-	a.relay.DontFragment(r.dontFragment != nil)
-	f.inner.Start(stun.MethodSend, stun.ClassIndication, r.id)
-	f.inner.XORAddress(stun.AttrXORPeerAddress, r.peers[0])
-	f.inner.Attr(stun.AttrData, r.data)
-	return f.inner.Bytes(), a
+	relay.sendOn(r.data, peer, relay.permission(peer.Addr(), now), r.dontFragment != nil, now)
 }

@@ -91,7 +91,7 @@ func TestSourcePrefixes(t *testing.T) {
 // answers returns how many of n copies of message the front answers.
 func (b *bareFront) answers(message []byte, from client, now time.Time, n int) (answered int) {
 	for range n {
-		if answer, _ := b.take(message, from, now); answer != nil {
+		if answer := b.take(message, from, now); answer != nil {
 			answered++
 		}
 	}

@@ -68,11 +68,12 @@ func (c *Conn) WriteTo(p []byte, addr net.Addr) (int, error) {
 		c.owner.Unsent(net.InvalidAddrError("not a UDP address"))
 		return len(p), nil
 	}
-	c.send(p, udp.AddrPort())
+	c.Send(p, udp.AddrPort())
 	return len(p), nil
 }
 
-func (c *Conn) send(p []byte, to netip.AddrPort) {
+// Send sends p to a peer, if the policy lets it. What happened, the owner is told.
+func (c *Conn) Send(p []byte, to netip.AddrPort) {
 	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
 	own, rule, ok := c.allocator.route(to)
 	if !ok {
