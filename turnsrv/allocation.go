@@ -2,6 +2,7 @@ package turnsrv
 
 import (
 	"encoding/binary"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -99,6 +100,19 @@ func (a *allocation) channelOf(peer netip.AddrPort, now time.Time) (number stun.
 		bound = now.Before(a.channels[number].expires)
 	}
 	return number, a.permissionLocked(peer.Addr(), now), bound
+}
+
+// forget drops permissions and channels whose time is over. Until somebody asks for more of them they are only not used.
+func (a *allocation) forget(now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	maps.DeleteFunc(a.permissions, func(_ netip.Addr, p *permission) bool { return !now.Before(p.expires) })
+	for number, b := range a.channels {
+		if !now.Before(b.expires) {
+			delete(a.channels, number)
+			delete(a.numbers, b.peer)
+		}
+	}
 }
 
 // sendOn sends what the client has for a peer, if p, the permission that this one has, lets it. It is for the goroutine of the

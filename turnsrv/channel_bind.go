@@ -25,6 +25,7 @@ func (f *front) channelBind(r *request, a *allocation, now time.Time) []byte {
 		return f.refuse(&r.origin, stun.CodeBadRequest)
 	}
 	for relay := range a.relays() {
+		relay.forget(now)
 		if !relay.mayBind(number, peer) {
 			return f.refuse(&r.origin, stun.CodeBadRequest)
 		}
@@ -42,7 +43,7 @@ func (f *front) channelBind(r *request, a *allocation, now time.Time) []byte {
 	}
 	o := r.origin
 	f.order(order{
-		method: stun.MethodChannelBind, allocation: a, peers: []netip.AddrPort{peer}, channel: number,
+		method: stun.MethodChannelBind, allocation: a, peer: peer, channel: number,
 		done: func(ok bool) []byte {
 			if !ok {
 				return f.refuse(&o, stun.CodeServerError)
@@ -63,8 +64,7 @@ func (f *front) lastChannel() stun.ChannelNumber {
 	return stun.MaxChannel
 }
 
-// mayBind reports whether neither number is bound to another peer nor peer to another number. A binding whose time is
-// over counts until pion has let go of it too, which is a moment later.
+// mayBind reports whether neither number is bound to another peer nor peer to another number.
 func (a *allocation) mayBind(number stun.ChannelNumber, peer netip.AddrPort) bool {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
@@ -92,16 +92,4 @@ func (a *allocation) bind(number stun.ChannelNumber, peer netip.AddrPort, now ti
 	}
 	a.channels[number] = channelBinding{peer: peer, expires: now.Add(channelLifetime)}
 	a.numbers[peer] = number
-}
-
-// channelGone is permissionGone for a channel.
-func (f *front) channelGone(a *allocation, number stun.ChannelNumber, now time.Time) {
-	if peer, _, ok := a.bound(number, now); ok {
-		f.order(order{method: stun.MethodChannelBind, allocation: a, peers: []netip.AddrPort{peer}, channel: number})
-		return
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	delete(a.numbers, a.channels[number].peer)
-	delete(a.channels, number)
 }

@@ -14,9 +14,10 @@
 // them what peers send. What one allocation sends to the relayed address of another one does not go through sockets: the
 // relay.Conn of the sender hands it to the allocation that owns the other, which puts it on the link of its own front.
 //
-// The front reads what clients send, decides every error in the order of the RFCs, and hands pion only requests of its own
-// making, signed with a key that no client knows. What pion answers, the front says to the client in its own words. pion's names for clients are handles: addresses that stand for one allocation and
-// are never used again, so that nothing which pion does late can hit the next allocation of the same 5-tuple.
+// The front reads what clients send, decides every error in the order of the RFCs, keeps their permissions, and hands pion
+// only requests of its own making, signed with a key that no client knows. What pion answers, the front says to the client in
+// its own words. pion's names for clients are handles: addresses that stand for one allocation and are never used again, so
+// that nothing which pion does late can hit the next allocation of the same 5-tuple.
 //
 // Everything that changes state runs on one goroutine per front, pion's read loop: pion asks the front for the next
 // message, the front looks at the clock, at what other goroutines left for it and then at its socket. So an allocation

@@ -136,7 +136,7 @@ func TestPionFailuresAreCounted(t *testing.T) {
 	s := newSigner(b, now)
 	b.take(s.message(stun.MethodAllocate, 1, transportUDP), s.from, now)
 	peer := peerAddr(netip.AddrPortFrom(loopback, 40000))
-	b.fromClient(s.message(stun.MethodCreatePermission, 2, peer), s.from, now)
+	b.fromClient(s.message(stun.MethodChannelBind, 2, channel(0x4000), peer), s.from, now)
 	b.nextOrder()
 	b.settle(false)
 	if len(b.sent) != 1 {
@@ -145,7 +145,7 @@ func TestPionFailuresAreCounted(t *testing.T) {
 	if m, err := stun.Parse(b.sent[0]); err != nil || m.Class != stun.ClassError {
 		t.Errorf("answer %x, %v", b.sent[0], err)
 	}
-	b.take(s.message(stun.MethodCreatePermission, 3, peer), s.from, now)
+	b.take(s.message(stun.MethodChannelBind, 3, channel(0x4000), peer), s.from, now)
 	b.order(order{method: stun.MethodRefresh, allocation: b.allocations[s.from], lifetime: pionLifetime})
 	b.nextOrder()
 	b.settle(false)

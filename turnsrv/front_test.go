@@ -192,7 +192,7 @@ func TestPionIsSilent(t *testing.T) {
 	b.take(s.message(stun.MethodAllocate, 1, transportUDP), s.from, now)
 	for i, nonce := range [][]byte{nil, []byte("nonce")} { // it says nothing when asked for one, and when told of the allocation
 		b.sent, b.pion.nonce = nil, nonce
-		if answer := b.fromClient(s.message(stun.MethodCreatePermission, byte(2+i), peer), s.from, now); answer != nil {
+		if answer := b.fromClient(s.message(stun.MethodChannelBind, byte(2+i), channel(0x4000), peer), s.from, now); answer != nil {
 			t.Fatalf("answered %x before pion", answer)
 		}
 		if request, _ := b.nextOrder(); request == nil || (b.pion.current.method == 0) != (nonce == nil) || b.pion.current.introduce != (nonce != nil) {
@@ -224,19 +224,20 @@ func TestPionIsSilent(t *testing.T) {
 	}
 }
 
-// TestPionLearnsOfAllocationsLate wants the first permission to bring the allocation to pion, and that to be once.
+// TestPionLearnsOfAllocationsLate wants the first channel to bring the allocation to pion, and that to be once.
 func TestPionLearnsOfAllocationsLate(t *testing.T) {
 	b := newBareFront(t)
 	now := time.Unix(1758650868, 0)
 	s := newSigner(b, now)
 	b.take(s.message(stun.MethodAllocate, 1, transportUDP), s.from, now)
+	b.take(s.message(stun.MethodCreatePermission, 2, peerAddr(publicPeer)), s.from, now)
 	if b.pion.next != 0 {
-		t.Errorf("pion got %d requests for an allocation that has no permission", b.pion.next)
+		t.Errorf("pion got %d requests for an allocation that has no channel", b.pion.next)
 	}
 	for id, want := range []uint64{2, 3} {
 		peer := peerAddr(netip.AddrPortFrom(loopback, uint16(40000+id)))
-		if answer := b.take(s.message(stun.MethodCreatePermission, byte(2+id), peer), s.from, now); len(answer) == 0 || answer[0] != 0x01 || answer[1] != 0x08 {
-			t.Fatalf("CreatePermission was answered with %x", answer)
+		if answer := b.take(s.message(stun.MethodChannelBind, byte(3+id), channel(uint16(0x4000+id)), peer), s.from, now); len(answer) == 0 || answer[0] != 0x01 || answer[1] != 0x09 {
+			t.Fatalf("ChannelBind was answered with %x", answer)
 		}
 		if b.pion.next != want {
 			t.Errorf("pion got %d requests, want %d", b.pion.next, want)

@@ -2,7 +2,6 @@ package turnsrv
 
 import (
 	"net"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -107,29 +106,14 @@ func (f *front) setAlarm(t time.Time) {
 	f.link.setAlarm(t)
 }
 
-// notices is what pion's timers and readers leave for the front to look at. They come on goroutines of pion that hold its
-// locks, so they are only put down here. There are never more than pion has permissions and channels.
+// notices names allocations that pion has given up of its own accord. They come on goroutines of pion that hold its locks, so
+// they are only put down here.
 type notices struct {
 	mu   sync.Mutex
-	list []notice
+	list []*net.UDPAddr
 }
 
-type notice struct {
-	handle  *net.UDPAddr
-	kind    noticeKind
-	addr    netip.Addr         // permissionGone
-	channel stun.ChannelNumber // channelGone
-}
-
-type noticeKind uint8
-
-const (
-	allocationGone noticeKind = iota
-	permissionGone
-	channelGone
-)
-
-func (n *notices) take() []notice {
+func (n *notices) take() []*net.UDPAddr {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	list := n.list
@@ -137,14 +121,13 @@ func (n *notices) take() []notice {
 	return list
 }
 
-// notify leaves a notice about an allocation that the front itself has not given up.
-func (f *front) notify(n notice) {
-	a := f.lookup(n.handle)
-	if a == nil || a.ending.Load() {
+// notify leaves a notice about an allocation that the front itself has not given up. It is called by pion.
+func (f *front) notify(handle *net.UDPAddr) {
+	if a := f.lookup(handle); a == nil || a.ending.Load() {
 		return
 	}
 	f.notices.mu.Lock()
-	f.notices.list = append(f.notices.list, n)
+	f.notices.list = append(f.notices.list, handle)
 	f.notices.mu.Unlock()
 	f.link.wake()
 }
@@ -156,26 +139,11 @@ func (f *front) lookup(handle *net.UDPAddr) *allocation {
 	return found
 }
 
-// readNotices acts on what pion did of its own accord.
+// readNotices ends what pion has given up.
 func (f *front) readNotices() {
-	list := f.notices.take()
-	if len(list) == 0 {
-		return
-	}
-	now := time.Now()
-	for _, n := range list {
-		a := f.lookup(n.handle)
-		if a == nil || a.ending.Load() {
-			continue
-		}
-		switch n.kind {
-		case permissionGone:
-			f.permissionGone(a, n.addr, now)
-		case channelGone:
-			f.channelGone(a, n.channel, now)
-		case allocationGone:
-			a.ending.Store(true)
-			f.ended(a, EndedPion, now)
+	for _, handle := range f.notices.take() {
+		if a := f.lookup(handle); a != nil && !a.ending.Swap(true) {
+			f.ended(a, EndedPion, time.Now())
 		}
 	}
 }

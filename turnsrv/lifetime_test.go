@@ -212,8 +212,8 @@ func TestPermissionLifetime(t *testing.T) {
 	})
 }
 
-// A permission that is refreshed in the very moment in which pion's timer takes it away must hold: pion may have let the
-// timer run, answer the refresh, and delete the permission then.
+// A permission or channel that is refreshed in the very moment in which its time is over must hold: pion may have let the timer
+// of a channel run, answer the refresh, and delete the channel then.
 func TestT39PermissionRefreshedAtItsEnd(t *testing.T) {
 	inBubble(t, func(c *Config) { c.NonceLifetime = 24 * time.Hour; c.Lifetime = time.Hour }, func(b *bubble) {
 		c, peer := b.client(), b.listen()
@@ -247,13 +247,14 @@ func TestT39PermissionRefreshedAtItsEnd(t *testing.T) {
 	})
 }
 
-// pion deleting what the front still holds to be live is what the race above comes down to. Here it is made to happen.
+// pion deleting what the front still holds to be live is what the race above comes down to. Here it is made to happen: data
+// goes on, and the next refresh lets pion know of the channel again.
 func TestT39PionForgets(t *testing.T) {
 	inBubble(t, func(c *Config) { c.NonceLifetime = time.Hour; c.Lifetime = time.Hour }, func(b *bubble) {
 		c, peer := b.client(), b.listen()
-		relayed := c.allocate()
+		c.allocate()
 		c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(peer.addr)), 0)
-		// Make the front's clocks of both run longer than pion's timers.
+		// Make the front's clocks run longer than pion's timer.
 		synctest.Wait()
 		var a *allocation
 		for f := range b.server.fronts {
@@ -265,16 +266,12 @@ func TestT39PionForgets(t *testing.T) {
 		a.permissions[peer.addr.Addr()].expires = time.Now().Add(time.Hour)
 		a.channels[0x4000] = channelBinding{peer: peer.addr, expires: time.Now().Add(time.Hour)}
 		a.mu.Unlock()
-		time.Sleep(permissionLifetime + time.Second)
-		synctest.Wait()
-		if !b.reaches(c, peer, relayed) {
-			t.Error("pion did not get the permission again")
-		}
 		time.Sleep(channelLifetime + time.Second)
 		synctest.Wait()
 		if !b.gets(c, peer, channelData(0x4000, "x")) {
-			t.Error("pion did not get the channel again")
+			t.Error("the channel does not work")
 		}
+		c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(peer.addr)), 0)
 	})
 }
 

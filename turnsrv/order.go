@@ -26,8 +26,8 @@ type order struct {
 	method     stun.Method // zero: only ask for a nonce
 	allocation *allocation // nil when method is zero
 	lifetime   time.Duration
-	peers      []netip.AddrPort
-	channel    stun.ChannelNumber
+	peer       netip.AddrPort     // of a ChannelBind request, as is
+	channel    stun.ChannelNumber // this one
 
 	// done is called with pion's verdict on the goroutine of the front, if it is not nil. What it returns is sent to the
 	// client of the allocation.
@@ -84,16 +84,14 @@ func (f *front) nextOrder() (request []byte, from *net.UDPAddr) {
 		b.Uint32(stun.AttrLifetime, seconds(o.lifetime))
 	case stun.MethodChannelBind:
 		b.Uint32(stun.AttrChannelNumber, uint32(o.channel)<<16)
-	}
-	for _, peer := range o.peers {
-		b.XORAddress(stun.AttrXORPeerAddress, peer)
+		b.XORAddress(stun.AttrXORPeerAddress, o.peer)
 	}
 	return f.signed(b), &o.allocation.handle
 }
 
-// carryOutWithoutPion settles the orders up to the first one that pion has to know of. An allocation takes 4 KB of pion's, most
-// of it a map with room for 64 permissions; so pion learns of one when there is a permission or a channel to keep, which for
-// many of the relayed addresses that ICE gathers never comes. Until then there is nothing in pion to refresh or to end.
+// carryOutWithoutPion settles the orders up to the first one that pion has to know of. It learns of an allocation when there is
+// a channel to keep, which for most of the relayed addresses that ICE gathers never comes: see createPermission. Until then
+// there is nothing in pion to refresh or to end.
 func (f *front) carryOutWithoutPion() {
 	c := &f.pion
 	for len(c.orders) > 0 {

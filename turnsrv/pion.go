@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"time"
 
 	"github.com/pion/logging"
@@ -37,14 +36,7 @@ func startPion(f *front) error {
 		EventHandler: turn.EventHandler{
 			// OnPermissionCreated stays nil: pion calls it between making a permission known and giving it a timer.
 			OnAllocationDeleted: func(src, _ net.Addr, _, _, _ string) {
-				f.notify(notice{handle: src.(*net.UDPAddr), kind: allocationGone})
-			},
-			OnPermissionDeleted: func(src, _ net.Addr, _, _, _ string, _ net.Addr, peer net.IP) {
-				addr, _ := netip.AddrFromSlice(peer)
-				f.notify(notice{handle: src.(*net.UDPAddr), kind: permissionGone, addr: addr.Unmap()})
-			},
-			OnChannelDeleted: func(src, _ net.Addr, _, _, _ string, _, _ net.Addr, number uint16) {
-				f.notify(notice{handle: src.(*net.UDPAddr), kind: channelGone, channel: stun.ChannelNumber(number)})
+				f.notify(src.(*net.UDPAddr))
 			},
 		},
 	})
