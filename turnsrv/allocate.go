@@ -91,6 +91,7 @@ func (a *allocateAnswer) worst() *addressError {
 func (f *front) open(r *request, request relay.Request, grant credential.Grant, answer *allocateAnswer, now time.Time) *addressError {
 	source := r.client.tuple.Client.Addr()
 	if reached, ok := f.server.quota.take(grant.Subject, source); !ok {
+		f.server.logQuota(reached, now)
 		return &addressError{request.Family, stun.CodeAllocationQuotaReached, reached}
 	}
 	made := f.newAllocation(r.client)

@@ -49,6 +49,7 @@ type allocation struct {
 	numbers     map[netip.AddrPort]stun.ChannelNumber
 
 	toPeer, toClient traffic
+	dropped          [numDropReasons]atomic.Uint32
 	bandwidths       bandwidths
 }
 
@@ -121,11 +122,11 @@ func (a *allocation) sendOn(data []byte, peer netip.AddrPort, p *permission, don
 	s := a.front.server
 	switch {
 	case p == nil:
-		s.counters.drop(DropNoPermission)
+		a.drop(DropNoPermission, peer, nil)
 	case !p.mayGo(len(data), s.config.SilentPeerBytes, now):
-		s.counters.drop(DropSilentPeer)
+		a.drop(DropSilentPeer, peer, nil)
 	case !s.bandwidth(&a.bandwidths.toPeer, &s.total.toPeer, len(data), now):
-		s.counters.drop(DropBandwidth)
+		a.drop(DropBandwidth, peer, nil)
 	default:
 		a.relay.DontFragment(dontFragment)
 		a.relay.Send(data, peer)
@@ -143,18 +144,18 @@ func (a *allocation) Deliver(peer netip.AddrPort, data []byte) {
 	number, p, bound := a.channelOf(peer, now)
 	s := a.front.server
 	if p == nil {
-		s.counters.drop(DropNoPermission)
+		a.drop(DropPeerNoPermission, peer, nil)
 		return
 	}
 	if !p.heard.Load() { // looked at first: what nobody writes to stays in the cache of every processor
 		p.heard.Store(true)
 	}
 	if !bound && len(data) > maxIndicated {
-		s.counters.drop(DropOversize)
+		a.drop(DropOversize, peer, nil)
 		return
 	}
 	if !s.bandwidth(&a.bandwidths.toClient, &s.total.toClient, len(data), now) {
-		s.counters.drop(DropBandwidth)
+		a.drop(DropBandwidth, peer, nil)
 		return
 	}
 	a.toClient.add(len(data))
@@ -182,9 +183,9 @@ func (a *allocation) Sent(size int) {
 
 // Refused implements relay.Owner.
 func (a *allocation) Refused(peer netip.AddrPort, rule string) {
-	a.front.server.counters.drop(DropRefusedPeer)
+	a.drop(DropRefusedPeer, peer, rule)
 	a.front.server.logRefusedPeer(peer.Addr(), rule, time.Now())
 }
 
 // Unsent implements relay.Owner.
-func (a *allocation) Unsent(error) { a.front.server.counters.drop(DropSend) }
+func (a *allocation) Unsent(err error) { a.drop(DropSend, netip.AddrPort{}, err) }

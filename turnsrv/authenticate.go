@@ -41,7 +41,7 @@ func (f *front) authenticate(r *request, a *allocation, now time.Time) (grant cr
 	}
 	grant, key := f.verify(r, a)
 	if key == nil && !f.server.guesses.mayRefuse(r, now) {
-		f.server.counters.drop(DropGuess)
+		f.drop(DropGuess, r.client, now)
 		return grant, nil, false
 	}
 	expired := !grant.Expires.IsZero() && !now.Before(grant.Expires)

@@ -1,6 +1,7 @@
 package turnsrv
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/stun"
@@ -8,19 +9,19 @@ import (
 
 // channelData relays ChannelData from a client, RFC 8656 section 12.6. It goes only where both the channel is bound and the
 // peer has a permission, which is the shorter-lived.
-func (f *front) channelData(b []byte, a *allocation, now time.Time) {
+func (f *front) channelData(b []byte, from client, a *allocation, now time.Time) {
 	number, data, err := stun.ParseChannelData(b)
 	if err != nil {
-		f.server.counters.drop(DropMalformed)
+		f.drop(DropMalformed, from, now)
 		return
 	}
 	if a == nil {
-		f.server.counters.drop(DropNoAllocation)
+		f.drop(DropNoAllocation, from, now)
 		return
 	}
 	relay, peer, p := a.channel(number, now)
 	if relay == nil {
-		f.server.counters.drop(DropNoPermission)
+		a.drop(DropNoChannel, netip.AddrPort{}, nil)
 		return
 	}
 	relay.sendOn(data, peer, p, false, now)

@@ -582,7 +582,7 @@ func TestDataBothWays(t *testing.T) {
 	}
 	c.write(channelData(0x4002, "not bound"))
 	c.silent()
-	if got := server.Counters().Dropped; got[DropMalformed] != 3 || got[DropNoPermission] != 2 {
+	if got := server.Counters().Dropped; got[DropMalformed] != 3 || got[DropNoPermission] != 1 || got[DropNoChannel] != 1 {
 		t.Errorf("dropped %v", got)
 	}
 }

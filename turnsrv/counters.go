@@ -12,35 +12,6 @@ type Traffic struct {
 	Bytes   uint64
 }
 
-// DropReason says why a packet went nowhere.
-type DropReason uint8
-
-// Reasons, in the order of a packet's way.
-const (
-	DropMalformed       DropReason = iota // neither STUN nor ChannelData, or with a length or FINGERPRINT that is wrong
-	DropUnexpected                        // a method or class that a TURN server does not take
-	DropUnauthenticated                   // a request without credentials, beyond the rate of its network
-	DropGuess                             // a request with wrong credentials, after too many from its address
-	DropNoAllocation                      // data from a client that has none
-	DropNoPermission                      // data to or from a peer without a permission, or on a channel that is not bound
-	DropSilentPeer                        // data to a peer that never answers, beyond what such a one gets
-	DropBandwidth                         // data beyond what an allocation, or all of them, may relay
-	DropRefusedPeer                       // data to a peer that the policy refuses
-	DropOversize                          // does not fit: from a peer a Data indication, from a DTLS client the buffer
-	DropQueue                             // data for a stream client that does not read
-	DropSend                              // the socket did not take it
-	DropDTLS                              // belongs to no DTLS association, or none would send it, or there are too many of them
-	numDropReasons
-)
-
-// String returns the reason as a metric's label.
-func (r DropReason) String() string {
-	return [...]string{
-		"malformed", "unexpected", "unauthenticated", "guess", "no_allocation", "no_permission", "silent_peer", "bandwidth",
-		"refused_peer", "oversize", "queue", "send", "dtls",
-	}[r]
-}
-
 // ErrorResponse is one kind of error response.
 type ErrorResponse struct {
 	Method stun.Method

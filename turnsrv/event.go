@@ -2,7 +2,9 @@ package turnsrv
 
 import (
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/stun"
@@ -96,6 +98,8 @@ type Event struct {
 	End      EndReason      // AllocationEnded
 	ToPeer   Traffic        // AllocationEnded
 	ToClient Traffic        // AllocationEnded
+	// Dropped counts what was not relayed, by reason, for AllocationEnded. Reasons without any are not there.
+	Dropped map[DropReason]uint32
 }
 
 // LogValue is for lines at debug: it holds the client's address and user name.
@@ -120,6 +124,9 @@ func (e Event) LogValue() slog.Value {
 		attrs = append(attrs, slog.String("reason", e.End.String()),
 			slog.Uint64("to_peer_bytes", e.ToPeer.Bytes), slog.Uint64("to_peer_packets", e.ToPeer.Packets),
 			slog.Uint64("to_client_bytes", e.ToClient.Bytes), slog.Uint64("to_client_packets", e.ToClient.Packets))
+		for _, reason := range slices.Sorted(maps.Keys(e.Dropped)) {
+			attrs = append(attrs, slog.Uint64("dropped_"+reason.String(), uint64(e.Dropped[reason])))
+		}
 	}
 	return slog.GroupValue(attrs...)
 }

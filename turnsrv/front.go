@@ -56,12 +56,12 @@ func newFront(server *Server, l link) *front {
 func (f *front) fromClient(b []byte, from client, now time.Time) (answer []byte) {
 	a := f.current(from, now)
 	if len(b) > 0 && stun.IsChannelData(b[0]) {
-		f.channelData(b, a, now)
+		f.channelData(b, from, a, now)
 		return nil
 	}
 	message, err := stun.Parse(b)
 	if err != nil {
-		f.server.counters.drop(DropMalformed)
+		f.drop(DropMalformed, from, now)
 		return nil
 	}
 	r := &f.request
@@ -75,7 +75,7 @@ func (f *front) fromClient(b []byte, from client, now time.Time) (answer []byte)
 	case message.Class == stun.ClassIndication && message.Method == stun.MethodBinding:
 		// A keep-alive, RFC 8445 section 11.
 	default:
-		f.server.counters.drop(DropUnexpected)
+		f.drop(DropUnexpected, from, now)
 	}
 	return nil
 }

@@ -67,7 +67,7 @@ func (f *front) ended(a *allocation, reason EndReason, now time.Time) {
 	f.server.quota.give(a.subject, a.client.tuple.Client.Addr())
 	f.server.emit(Event{
 		Kind: AllocationEnded, Time: now, Tuple: a.client.tuple, Username: a.username, Subject: a.subject, Relayed: a.relay.Relayed(),
-		End: reason, ToPeer: a.toPeer.snapshot(), ToClient: a.toClient.snapshot(),
+		End: reason, ToPeer: a.toPeer.snapshot(), ToClient: a.toClient.snapshot(), Dropped: a.drops(),
 	})
 }
 

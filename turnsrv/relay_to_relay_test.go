@@ -145,7 +145,7 @@ func TestRelayToRelayPermissions(t *testing.T) {
 	alice.want(alice.request(stun.MethodCreatePermission, peerAddr(fromBob)), 0)
 	send("too early")
 	alice.silent()
-	if got := server.Counters(); got.Dropped[DropNoPermission] != 1 || got.ToClient.Packets != 0 {
+	if got := server.Counters(); got.Dropped[DropPeerNoPermission] != 1 || got.ToClient.Packets != 0 {
 		t.Errorf("counters %+v, want one packet without a permission", got)
 	}
 	bob.want(bob.request(stun.MethodCreatePermission, peerAddr(fromAlice)), 0)

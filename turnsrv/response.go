@@ -69,4 +69,7 @@ func (f *front) startError(o *origin, code stun.ErrorCode, reason string) {
 	f.out.Start(o.method, stun.ClassError, o.id)
 	f.out.ErrorCode(code, reason)
 	f.server.counters.respond(o.method, code)
+	if o.key != nil {
+		f.server.logRefusal(o, code)
+	}
 }

@@ -6,17 +6,17 @@ import "time"
 // with one is counted.
 func (f *front) sendIndication(r *request, a *allocation, now time.Time) {
 	if a == nil {
-		f.server.counters.drop(DropNoAllocation)
+		f.drop(DropNoAllocation, r.client, now)
 		return
 	}
 	if r.malformedPeer || len(r.peers) == 0 || r.data == nil || len(r.unknown) > 0 {
-		f.server.counters.drop(DropMalformed)
+		f.drop(DropMalformed, r.client, now)
 		return
 	}
 	peer := r.peers[0]
 	relay := a.towards(peer)
 	if relay == nil {
-		f.server.counters.drop(DropNoPermission)
+		a.drop(DropNoPermission, peer, nil)
 		return
 	}
 	relay.sendOn(r.data, peer, relay.permission(peer.Addr(), now), r.dontFragment != nil, now)

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net"
 	"net/netip"
@@ -218,6 +219,28 @@ func (s *Server) Counters() Counters {
 	c := s.counters.snapshot()
 	c.Allocations = s.quota.count()
 	return c
+}
+
+// logRefusal shows one refused request a minute of each method and code, at debug. Allocate requests have events.
+func (s *Server) logRefusal(o *origin, code stun.ErrorCode) {
+	if o.method == stun.MethodAllocate || !s.config.Logger.Enabled(context.Background(), slog.LevelDebug) {
+		return
+	}
+	if skipped, due := s.samples.next(fmt.Sprint(o.method, int(code)), time.Now()); due {
+		s.config.Logger.Debug("request refused", "method", o.method.String(), "code", int(code),
+			"client", o.client.tuple.Client.String(), "username", o.username, "skipped", skipped)
+	}
+}
+
+// logQuota tells the operator that clients are refused because of a quota. That of the server is one to act on.
+func (s *Server) logQuota(reached RefusalReason, now time.Time) {
+	level := slog.LevelInfo
+	if reached == RefusedTotalQuota {
+		level = slog.LevelWarn
+	}
+	if skipped, due := s.samples.next(reached.String(), now); due {
+		s.config.Logger.Log(context.Background(), level, "allocation refused by a quota", "reason", reached.String(), "skipped", skipped)
+	}
 }
 
 // logRefusedPeer tells the operator, now and then, that a rule refuses peers that clients want.

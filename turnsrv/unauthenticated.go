@@ -19,7 +19,7 @@ func (f *front) mayAnswer(r *request, now time.Time) bool {
 		f.unauthenticated = newSourceLimit(time.Second/time.Duration(rate), 2*rate, now)
 	}
 	if !f.unauthenticated.take(sourceNetwork(r.client.tuple.Client.Addr()), now) {
-		f.server.counters.drop(DropUnauthenticated)
+		f.drop(DropUnauthenticated, r.client, now)
 		return false
 	}
 	return true

@@ -1,0 +1,106 @@
+package turnsrv
+
+import (
+	"log/slog"
+	"maps"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/stun"
+)
+
+// TestDropsAreExplained loses packets of a call in every way that there is, many times, and wants the log at debug to say once
+// which packet of whom went nowhere and why, and at the end of the call how many.
+func TestDropsAreExplained(t *testing.T) {
+	var log syncBuffer
+	debug := func(c *Config) {
+		c.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		c.SilentPeerBytes = 1000
+	}
+	inBubble(t, debug, func(b *bubble) {
+		c, peer, stranger := b.client(), b.listen(), b.listen()
+		far, err := b.net.bind(netip.MustParseAddrPort("127.0.0.2:4000"))
+		if err != nil {
+			b.Fatal(err)
+		}
+		for range 3 {
+			c.write(channelData(0x4000, "too early"))
+			c.silent()
+		}
+		relayed := c.allocate()
+		for range 3 {
+			c.write(channelData(0x4000, "not bound"))
+			c.silent()
+			b.send(c, peer)
+			if _, err := stranger.WriteToUDPAddrPort([]byte("hello"), relayed); err != nil {
+				b.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		c.want(c.request(stun.MethodCreatePermission, peerAddr(far.addr)), 0)
+		for range 3 {
+			c.write(c.message(stun.MethodSend, stun.ClassIndication, peerAddr(far.addr), attr(stun.AttrData, make([]byte, 1001)...)))
+			c.silent()
+		}
+		c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(netip.MustParseAddrPort("10.0.0.1:4000"))), 403)
+		c.want(c.request(stun.MethodRefresh, lifetime(0)), 0)
+		c.want(c.request(stun.MethodRefresh), 437)
+		synctest.Wait()
+
+		client := c.conn.LocalAddr().String()
+		call := " client=" + client + " username=" + c.credential.Username + " relay=" + relayed.String()
+		for _, want := range []string{
+			`msg="message dropped" reason=no_allocation client=` + client + " transport=UDP skipped=0",
+			`msg="packet dropped" reason=no_channel` + call + "\n",
+			`msg="packet dropped" reason=no_permission` + call + " peer=" + peer.addr.String(),
+			`msg="packet dropped" reason=peer_no_permission` + call + " peer=" + stranger.addr.String(),
+			`msg="packet dropped" reason=silent_peer` + call + " peer=" + far.addr.String(),
+			`msg="request refused" method=ChannelBind code=403 client=` + client,
+			`msg="request refused" method=Refresh code=437 client=` + client,
+			"allocation.dropped_no_channel=3 allocation.dropped_no_permission=3 allocation.dropped_peer_no_permission=3 allocation.dropped_silent_peer=3",
+		} {
+			if got := strings.Count(log.String(), want); got != 1 {
+				t.Errorf("%d lines, want 1: %s", got, want)
+			}
+		}
+		want := map[DropReason]uint32{DropNoChannel: 3, DropNoPermission: 3, DropPeerNoPermission: 3, DropSilentPeer: 3}
+		if got := b.events[len(b.events)-1].Dropped; !maps.Equal(got, want) {
+			t.Errorf("dropped %v, want %v", got, want)
+		}
+		if t.Failed() {
+			t.Log(log.String())
+		}
+	})
+}
+
+// TestQuotasAreExplained wants an operator who does not look at debug to see that a quota refuses clients, now and then.
+func TestQuotasAreExplained(t *testing.T) {
+	for reason, quotas := range map[string]Quotas{
+		"level=WARN msg=\"allocation refused by a quota\" reason=total_quota":  {MaxAllocations: 1},
+		"level=INFO msg=\"allocation refused by a quota\" reason=user_quota":   {MaxAllocationsPerUser: 1},
+		"level=INFO msg=\"allocation refused by a quota\" reason=source_quota": {MaxAllocationsPerSource: 1},
+	} {
+		var log syncBuffer
+		limited := func(c *Config) {
+			c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+			c.Quotas = quotas
+		}
+		inBubble(t, limited, func(b *bubble) {
+			b.client().allocate()
+			c := b.client()
+			for range 3 {
+				c.want(c.request(stun.MethodAllocate, transportUDP), 486)
+			}
+			time.Sleep(samplePeriod)
+			c.want(c.request(stun.MethodAllocate, transportUDP), 486)
+			for _, skipped := range []string{" skipped=0", " skipped=2"} {
+				if got := strings.Count(log.String(), reason+skipped); got != 1 {
+					t.Errorf("%d lines, want 1: %s%s\n%s", got, reason, skipped, log.String())
+				}
+			}
+		})
+	}
+}
