@@ -120,30 +120,15 @@ func (c *Config) decodeListen(v config.Value[[]listen.Addr]) (diags hcl.Diagnost
 		c.ListenRanges = []hcl.Range{c.Range}
 		return nil
 	}
-	if v.V != nil && len(v.V) == 0 {
-		return hcl.Diagnostics{config.WithHint(config.Errorf(v.Range, "No listening address", "The list is empty: nobody could connect."),
-			"leave listen out for http://127.0.0.1:8080")}
-	}
-	first := make(map[string]listen.Addr)
-	for i, addr := range v.V {
-		if addr.Scheme != "http" && addr.Scheme != "https" {
-			diags = append(diags, config.WithHint(config.Errorf(v.At(i), "Scheme is not one of HTTP's",
-				"%s has the scheme %q: want https, or http.", addr, addr.Scheme), "write https://"+addr.HostPort()))
-			continue
-		}
-		if other, twice := first[addr.HostPort()]; twice && addr.Port != 0 {
-			diags = append(diags, config.WithHint(config.Errorf(v.At(i), "Listening address is there twice",
-				"%s and %s are the same socket.", other, addr), "remove one of them, or give it another port"))
-			continue
-		}
+	c.Listen, c.ListenRanges, diags = listen.Schemes{
+		Protocol: "HTTP", Names: []string{"https", "http"}, Meaning: "https, or http", Default: "http://127.0.0.1:8080",
+	}.Decode(v)
+	for i, addr := range c.Listen {
 		if addr.Scheme == "http" && !isLoopback(addr.Host) {
-			diags = append(diags, config.WithHint(config.Warnf(v.At(i), "Credentials travel in the clear",
+			diags = append(diags, config.WithHint(config.Warnf(c.ListenRanges[i], "Credentials travel in the clear",
 				"%s has no TLS and is not on loopback: whoever is on the way reads API keys and credentials.", addr),
 				"write https://"+addr.HostPort()+", or listen on an address that only your proxy reaches"))
 		}
-		first[addr.HostPort()] = addr
-		c.Listen = append(c.Listen, addr)
-		c.ListenRanges = append(c.ListenRanges, v.At(i))
 	}
 	return diags
 }

@@ -147,27 +147,10 @@ func (c *Config) decodeListen(v config.Value[[]listen.Addr]) (diags hcl.Diagnost
 		c.ListenRanges = []hcl.Range{c.Range, c.Range}
 		return nil
 	}
-	if v.V != nil && len(v.V) == 0 {
-		return hcl.Diagnostics{config.WithHint(config.Errorf(v.Range, "No listening address", "The list is empty: nobody could connect."),
-			"leave listen out for tls://0.0.0.0:993 and tcp://0.0.0.0:143")}
-	}
-	first := make(map[string]int)
-	for i, addr := range v.V {
-		if addr.Scheme != "tls" && addr.Scheme != "tcp" {
-			diags = append(diags, config.WithHint(config.Errorf(v.At(i), "Scheme is not one of IMAP's",
-				"%s has the scheme %q: want tls (TLS from the first byte) or tcp (STARTTLS).", addr, addr.Scheme),
-				"write tls://"+addr.HostPort()+" or tcp://"+addr.HostPort()))
-			continue
-		}
-		if j, twice := first[addr.HostPort()]; twice && addr.Port != 0 {
-			diags = append(diags, config.WithHint(config.Errorf(v.At(i), "Listening address is there twice",
-				"%s and %s are the same socket.", c.Listen[j], addr), "remove one of them, or give it another port"))
-			continue
-		}
-		first[addr.HostPort()] = len(c.Listen)
-		c.Listen = append(c.Listen, addr)
-		c.ListenRanges = append(c.ListenRanges, v.At(i))
-	}
+	c.Listen, c.ListenRanges, diags = listen.Schemes{
+		Protocol: "IMAP", Names: []string{"tls", "tcp"}, Meaning: "tls (TLS from the first byte) or tcp (STARTTLS)",
+		Default: "tls://0.0.0.0:993 and tcp://0.0.0.0:143",
+	}.Decode(v)
 	return diags
 }
 

@@ -79,7 +79,7 @@ func (e *Endpoint) bind() error {
 		}
 		s, err := e.openSocket(address, config, plain)
 		if err != nil {
-			return listen.Error(address, e.config.Range, err)
+			return listen.Error(address, e.config.ListenRanges[i], err)
 		}
 		e.sockets = append(e.sockets, s)
 	}

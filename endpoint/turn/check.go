@@ -41,35 +41,19 @@ func (c *Config) NeedsCertificate() bool { return len(c.TLS) == 0 && c.listensEn
 func (c *Config) listensEncrypted() bool { return len(c.Ports("tls", "dtls")) > 0 }
 
 // decodeListen takes the listening addresses, or the defaults.
-func (c *Config) decodeListen(v config.Value[[]listen.Addr]) hcl.Diagnostics {
-	c.ListenSet, c.ListenRange = v.Set, v.Range
+func (c *Config) decodeListen(v config.Value[[]listen.Addr]) (diags hcl.Diagnostics) {
+	c.ListenSet = v.Set
 	if !v.Set {
-		c.ListenRange = c.Range
-		c.Listen = []listen.Addr{{Scheme: "udp", Port: DefaultPort}, {Scheme: "tcp", Port: DefaultPort}}
+		c.listenOn(DefaultPort, "udp", "tcp")
 		if len(c.TLS) > 0 {
-			c.Listen = append(c.Listen, listen.Addr{Scheme: "tls", Port: DefaultTLSPort}, listen.Addr{Scheme: "dtls", Port: DefaultTLSPort})
+			c.listenOn(DefaultTLSPort, "tls", "dtls")
 		}
 		return nil
 	}
-	var diags hcl.Diagnostics
-	seen := make(map[listen.Addr]bool)
-	for _, a := range v.V {
-		switch a.Scheme {
-		case "udp", "dtls", "tcp", "tls":
-		default:
-			diags = append(diags, config.Errorf(v.Range, "Unknown scheme", "A TURN endpoint cannot listen on %q: want udp://, dtls://, tcp:// or tls://.", a))
-			continue
-		}
-		if seen[a] {
-			diags = append(diags, config.Errorf(v.Range, "Address listed twice", "%s stands in the list more than once.", a))
-			continue
-		}
-		seen[a] = true
-		c.Listen = append(c.Listen, a)
-	}
-	if v.V != nil && len(v.V) == 0 { // nil: it could not be decoded, which has been said
-		diags = append(diags, config.Errorf(v.Range, "Nothing to listen on", "The list is empty: leave listen out for the default addresses."))
-	}
+	c.Listen, c.ListenRanges, diags = listen.Schemes{
+		Protocol: "TURN", Names: []string{"udp", "tcp", "tls", "dtls"}, Meaning: "udp, tcp, tls or dtls", Share: true,
+		Default: "port 3478 and, with a certificate, 5349",
+	}.Decode(v)
 	if c.NeedsCertificate() && !diags.HasErrors() {
 		diags = append(diags, config.WithHint(config.Warnf(v.Range, "No certificate",
 			"Neither this endpoint nor the file has a tls block: a self-signed certificate is used, which clients of TURN over TLS or DTLS refuse."),
@@ -84,13 +68,17 @@ func (c *Config) ListenAlso(port uint16) {
 	if c.ListenSet || port == 0 {
 		return
 	}
-	schemes := []string{"udp", "tcp"}
+	c.listenOn(port, "udp", "tcp")
 	if len(c.TLS) > 0 {
-		schemes = append(schemes, "tls", "dtls")
+		c.listenOn(port, "tls", "dtls")
 	}
+}
+
+// listenOn adds a port of every address of the machine, where it is not there yet.
+func (c *Config) listenOn(port uint16, schemes ...string) {
 	for _, scheme := range schemes {
 		if a := (listen.Addr{Scheme: scheme, Port: port}); !slices.Contains(c.Listen, a) {
-			c.Listen = append(c.Listen, a)
+			c.Listen, c.ListenRanges = append(c.Listen, a), append(c.ListenRanges, c.Range)
 		}
 	}
 }

@@ -79,9 +79,10 @@ type Config struct {
 
 	// Listen holds addresses with the schemes udp, dtls, tcp and tls.
 	Listen []listen.Addr
+	// ListenRanges are the place of each address, or that of the block's header.
+	ListenRanges []hcl.Range
 	// ListenSet is false when the addresses are the defaults, to which ports that an IMAP endpoint advertises are added.
-	ListenSet   bool
-	ListenRange hcl.Range
+	ListenSet bool
 	// ProxyProtocol are the networks of proxies whose streams begin with a PROXY header.
 	ProxyProtocol listen.Networks
 	// TLS are the certificates, the first for clients that name none. Empty stands for a self-signed one, which the

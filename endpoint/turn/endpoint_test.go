@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/hcl/v2"
+
 	"github.com/mailturn/mailturn/framework/listen"
 	"github.com/mailturn/mailturn/turnsrv"
 	"github.com/mailturn/mailturn/turnsrv/credential"
@@ -20,7 +22,7 @@ import (
 
 func loopback(listens ...listen.Addr) Config {
 	return Config{
-		Name: "turn", Listen: listens, Realm: "example.org",
+		Name: "turn", Listen: listens, ListenRanges: make([]hcl.Range, len(listens)), Realm: "example.org",
 		Secrets: []credential.Secret{credential.NewSecret([]byte("correct horse battery staple"))},
 		MinPort: defaultMinPort, MaxPort: defaultMaxPort,
 	}
@@ -34,12 +36,14 @@ func TestStartNamesThePortInUse(t *testing.T) {
 			defer taken()
 			free := listen.Addr{Scheme: "udp", Host: "127.0.0.1"}
 			busy := listen.Addr{Scheme: scheme, Host: "127.0.0.1", Port: port}
-			e, err := New(loopback(free, busy), slog.New(slog.DiscardHandler))
+			c := loopback(free, busy)
+			c.ListenRanges[1] = hcl.Range{Filename: "maddy.conf", Start: hcl.Pos{Line: 7}}
+			e, err := New(c, slog.New(slog.DiscardHandler))
 			if err != nil {
 				t.Fatal(err)
 			}
 			err = e.Start(t.Context())
-			if err == nil || !strings.Contains(err.Error(), busy.String()) || !strings.Contains(err.Error(), "in use") {
+			if err == nil || !strings.Contains(err.Error(), busy.String()+" (maddy.conf:7)") || !strings.Contains(err.Error(), "in use") {
 				t.Errorf("got %v, want an error that names %v", err, busy)
 			}
 			if len(e.sockets) != 0 {

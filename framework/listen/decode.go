@@ -1,0 +1,45 @@
+package listen
+
+import (
+	"slices"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/mailturn/mailturn/framework/config"
+)
+
+// Schemes are those with which a kind of endpoint listens.
+type Schemes struct {
+	Protocol string   // whose they are, such as "IMAP"
+	Names    []string // in lower case; the first one is proposed to whoever writes another
+	Meaning  string   // what there is to choose from, in words
+	// Share is true where two schemes can have one socket between them, because what arrives tells which one it is.
+	Share   bool
+	Default string // what is listened on when the configuration says nothing, in words
+}
+
+// Decode takes the attribute listen of an endpoint, and wants each socket to be there once. ranges has the place of each
+// address.
+func (s Schemes) Decode(v config.Value[[]Addr]) (addrs []Addr, ranges []hcl.Range, diags hcl.Diagnostics) {
+	if v.V != nil && len(v.V) == 0 { // nil: it could not be decoded, which has been said
+		return nil, nil, hcl.Diagnostics{config.WithHint(config.Errorf(v.Range, "No listening address", "The list is empty: nobody could connect."),
+			"leave listen out for "+s.Default)}
+	}
+	for i, addr := range v.V {
+		if !slices.Contains(s.Names, addr.Scheme) {
+			diags = append(diags, config.WithHint(config.Errorf(v.At(i), "Scheme is not one of "+s.Protocol+"'s",
+				"%s has the scheme %q: want %s.", addr, addr.Scheme, s.Meaning), "write "+s.Names[0]+"://"+addr.HostPort()))
+			continue
+		}
+		taken := slices.IndexFunc(addrs, func(other Addr) bool {
+			return addr.Port != 0 && addr.HostPort() == other.HostPort() && (!s.Share || addr.Scheme == other.Scheme)
+		})
+		if taken >= 0 {
+			diags = append(diags, config.WithHint(config.Errorf(v.At(i), "Listening address is there twice",
+				"%s and %s are the same socket.", addrs[taken], addr), "remove one of them, or give it another port"))
+			continue
+		}
+		addrs, ranges = append(addrs, addr), append(ranges, v.At(i))
+	}
+	return addrs, ranges, diags
+}
