@@ -155,16 +155,7 @@ func (c *Config) decodeListen(v config.Value[[]listen.Addr]) (diags hcl.Diagnost
 }
 
 func (c *Config) decodeTLS(blocks []config.TLS, defaults []certs.Pair) (diags hcl.Diagnostics) {
-	for _, block := range blocks {
-		pair, blockDiags := certs.Decode(block)
-		diags = append(diags, blockDiags...)
-		if !blockDiags.HasErrors() {
-			c.TLS = append(c.TLS, pair)
-		}
-	}
-	if len(blocks) == 0 {
-		c.TLS = defaults
-	}
+	c.TLS, diags = certs.DecodeAll(blocks, defaults)
 	if len(c.TLS) == 0 && !diags.HasErrors() {
 		diags = append(diags, config.WithHint(config.Warnf(c.Range, "No certificate",
 			"Neither this endpoint nor the file has a tls block: a self-signed certificate is used, which mail clients refuse."),

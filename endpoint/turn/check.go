@@ -10,7 +10,6 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 
-	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/listen"
 	"github.com/mailturn/mailturn/turnsrv"
@@ -20,20 +19,6 @@ import (
 // own realm is kept shorter, because it is part of every unauthenticated answer, which must not be much larger than the
 // request.
 const maxRealm = 127
-
-// decodeTLS takes the certificates of the block, or those of the top level.
-func (c *Config) decodeTLS(blocks []config.TLS, defaults []certs.Pair) hcl.Diagnostics {
-	var diags hcl.Diagnostics
-	for _, block := range blocks {
-		pair, blockDiags := certs.Decode(block)
-		diags = append(diags, blockDiags...)
-		c.TLS = append(c.TLS, pair)
-	}
-	if len(blocks) == 0 {
-		c.TLS = defaults
-	}
-	return diags
-}
 
 // NeedsCertificate reports whether the endpoint listens with TLS or DTLS and has no certificate.
 func (c *Config) NeedsCertificate() bool { return len(c.TLS) == 0 && c.listensEncrypted() }

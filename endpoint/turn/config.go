@@ -160,7 +160,8 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 		MaxLifetime: s.MaxLifetime.V, NonceLifetime: s.NonceLife.V, Software: s.Software.V,
 		ExpiredGrace: s.ExpiredGrace.V, DrainTimeout: s.DrainTimeout.V,
 	}
-	diags = append(diags, c.decodeTLS(s.TLS, defaults.TLS)...)
+	pairs, tlsDiags := certs.DecodeAll(s.TLS, defaults.TLS)
+	c.TLS, diags = pairs, append(diags, tlsDiags...)
 	diags = append(diags, c.decodeListen(s.Listen)...)
 	diags = append(diags, c.decodePorts(s.RelayPorts)...)
 	if s.Realm.Set || !diags.HasErrors() { // else a misspelt realm would be said to be empty too

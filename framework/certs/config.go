@@ -9,6 +9,18 @@ import (
 	"github.com/mailturn/mailturn/framework/config"
 )
 
+// DecodeAll returns the files of an endpoint's tls blocks, or the defaults if it has none.
+func DecodeAll(blocks []config.TLS, defaults []Pair) (pairs []Pair, diags hcl.Diagnostics) {
+	if len(blocks) == 0 {
+		return defaults, nil
+	}
+	for _, block := range blocks {
+		pair, blockDiags := Decode(block)
+		pairs, diags = append(pairs, pair), append(diags, blockDiags...)
+	}
+	return pairs, diags
+}
+
 // Decode checks a tls block and returns its files. That they are missing, unreadable or do not belong together is an
 // error; that the certificate has expired or is about to is a warning.
 func Decode(block config.TLS) (Pair, hcl.Diagnostics) {
