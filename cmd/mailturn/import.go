@@ -50,7 +50,7 @@ The result holds the secrets and passwords of the file. To keep it:
 			}
 			for _, remark := range imported.Remarks {
 				if remark.Missing {
-					fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s: %s\n", args[0], remark.Directive.Place(), remark.Reason)
+					fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s: %s\n", args[0], remark.Place(), remark.Reason)
 				}
 			}
 

@@ -44,20 +44,24 @@ func (i *Import) Write(w io.Writer) error {
 				fmt.Fprintf(&b, "\n# %s:\n", title)
 				title = ""
 			}
-			fmt.Fprintf(&b, "#   %s: %s\n", r.Directive.Place(), r.Reason)
+			fmt.Fprintf(&b, "#   %s: %s\n", r.Place(), r.Reason)
 		}
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-// Place names the directive in messages, without its value: by its line, and by its name if it is one. What is no name
-// may be a part of a secret.
-func (d Directive) Place() string {
-	if d.Name == "" || len(d.Name) > 60 || strings.Trim(d.Name, nameCharacters) != "" {
-		return fmt.Sprintf("line %d", d.Line)
+// Place names what the remark is about, without values: by the lines, and by the name if it is one. What is no name may be a
+// part of a secret.
+func (r Remark) Place() string {
+	place, name := fmt.Sprintf("line %d", r.Directive.Line), r.Directive.Name
+	if r.LastLine > r.Directive.Line {
+		place = fmt.Sprintf("lines %d-%d", r.Directive.Line, r.LastLine)
 	}
-	return fmt.Sprintf("line %d, %s", d.Line, d.Name)
+	if name == "" || len(name) > 60 || strings.Trim(name, nameCharacters) != "" {
+		return place
+	}
+	return place + ", " + name
 }
 
 const nameCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"

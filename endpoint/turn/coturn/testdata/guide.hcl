@@ -45,9 +45,7 @@ endpoint "http" "metrics" {
 #   line 18, no-tlsv1_1: TLS 1.2 and 1.3 with the ciphers that Go considers safe
 #   line 19, no-loopback-peers: loopback peers are refused by default
 #   line 20, no-multicast-peers: multicast peers are always refused
-#   line 21, denied-peer-ip: refused by default
-#   line 22, denied-peer-ip: refused by default
-#   line 23, denied-peer-ip: refused by default
+#   lines 21-23, denied-peer-ip: refused by default
 #   line 28, total-quota: line 41 has it again, which counts
 #   line 32, log-file: the log goes to standard error, from where systemd takes it: see log
 #   line 33, simple-log: the log goes to standard error, from where systemd takes it: see log

@@ -1,0 +1,26 @@
+endpoint "turn" "turn" {
+  listen         = ["udp://*:3478", "tls://*:5349", "dtls://*:5349"]
+  realm          = "jitsi.example.com"
+  secret         = "qwertyuiopasdfghjkl"
+  relay_ports    = "49152-65535"
+  default_family = "client"
+
+  tls {
+    cert = "/etc/coturn/cert.pem"
+    key  = "/etc/coturn/key.pem"
+  }
+}
+
+# What needs no line here:
+#   line 5, server-name: it is for OAuth (RFC 7635), which is not offered
+#   line 7, relay-ip: mailturn finds the address by itself
+#   line 10, no-multicast-peers: multicast peers are always refused
+#   line 11, no-cli: there is no console
+#   line 12, no-loopback-peers: loopback peers are refused by default
+#   line 13, no-tcp-relay: TCP relays (RFC 6062) are never made
+#   line 17, no-tlsv1: TLS 1.2 and 1.3 with the ciphers that Go considers safe
+#   line 18, no-tlsv1_1: TLS 1.2 and 1.3 with the ciphers that Go considers safe
+#   line 19, cipher-list: TLS 1.2 and 1.3 with the ciphers that Go considers safe
+#   line 20, dh2066: TLS 1.2 and 1.3 with the ciphers that Go considers safe
+#   lines 21-42, denied-peer-ip: refused by default
+#   line 43, syslog: the log goes to standard error, from where systemd takes it: see log
