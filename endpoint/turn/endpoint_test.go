@@ -56,6 +56,21 @@ func TestStartNamesThePortInUse(t *testing.T) {
 	}
 }
 
+// TestStartWithoutTheAddressToBind wants a mistake in relay_bind to be an error at the start, and not a 508 for every client.
+func TestStartWithoutTheAddressToBind(t *testing.T) {
+	c := loopback(listen.Addr{Scheme: "udp", Host: "127.0.0.1"})
+	c.RelayIP = []netip.Addr{netip.MustParseAddr("203.0.113.9")}
+	c.RelayBind = c.RelayIP
+	e, err := New(c, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "relay_bind") || !strings.Contains(err.Error(), "does not have the address") {
+		t.Errorf("got %v, want an error that says what relay_bind has to be", err)
+		e.Shutdown(t.Context())
+	}
+}
+
 // take binds a port of loopback.
 func take(t *testing.T, scheme string) (release func() error, port uint16) {
 	t.Helper()

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/mailturn/mailturn/framework/listen"
 	"github.com/mailturn/mailturn/turnsrv/peer"
 	"github.com/mailturn/mailturn/turnsrv/relay"
 )
@@ -31,9 +32,23 @@ func relayAddresses(c Config) ([]relay.Address, error) {
 	}
 	var addresses []relay.Address
 	for _, address := range advertised {
-		addresses = append(addresses, relay.Address{Bind: bindFor(address, c.RelayBind, local), Advertise: address})
+		bind := bindFor(address, c.RelayBind, local)
+		if err := tryBind(bind); err != nil {
+			at := listen.Addr{Scheme: "udp", Host: bind.String()}
+			return nil, fmt.Errorf("relay_bind for relay_ip %v: %w", address, listen.Error(at, c.Range, err))
+		}
+		addresses = append(addresses, relay.Address{Bind: bind, Advertise: address})
 	}
 	return addresses, nil
+}
+
+// tryBind returns why relay sockets could not be bound to addr, of which else every client would learn, and not the operator.
+func tryBind(addr netip.Addr) error {
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, 0)))
+	if err != nil {
+		return err
+	}
+	return conn.Close()
 }
 
 // bindFor returns the configured address of the same family, else the advertised one if it is this machine's, as it is
