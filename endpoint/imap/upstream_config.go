@@ -158,7 +158,7 @@ func parseUpstreamAddress(rng hcl.Range, text string) (UpstreamAddress, *hcl.Dia
 	case "tcp", "tls", "starttls":
 		var addr listen.Addr
 		if err := addr.UnmarshalText([]byte(text)); err != nil {
-			return UpstreamAddress{}, config.Errorf(rng, "Upstream address cannot be read", "%v.", err)
+			return UpstreamAddress{}, config.Errorf(rng, "Upstream address cannot be read", "%q: %v.", text, err)
 		}
 		switch {
 		case addr.Port == 0:

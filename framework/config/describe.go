@@ -29,7 +29,7 @@ func describe(t reflect.Type) kind {
 	case reflect.TypeFor[netip.Addr]():
 		return kind{"IP address", "IP addresses", "an IP address", `"198.51.100.7"`}
 	case reflect.TypeFor[netip.Prefix]():
-		return kind{"IP prefix", "IP prefixes", "an IP prefix", `"198.51.100.0/24"`}
+		return kind{"IP prefix", "IP prefixes", "an IP prefix", `"198.51.100.0/24", or "198.51.100.7/32" for one address`}
 	case reflect.TypeFor[netip.AddrPort]():
 		return kind{"IP address with port", "IP addresses with ports", "an IP address with a port", `"198.51.100.7:3478"`}
 	}

@@ -52,6 +52,10 @@ func (e namesExtra) UnwrapDiagnosticExtra() any { return e.wrapped }
 
 func concerningNames(diags hcl.Diagnostics) hcl.Diagnostics {
 	for _, diag := range diags {
+		_, hinted := hcl.DiagnosticExtra[hintExtra](diag)
+		if strings.HasPrefix(diag.Summary, "Unsupported ") && !hinted && !strings.Contains(diag.Detail, "Did you mean") {
+			WithHint(diag, "mailturn reference prints what belongs into which block")
+		}
 		diag.Extra = namesExtra{wrapped: diag.Extra}
 	}
 	return diags

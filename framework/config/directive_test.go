@@ -110,6 +110,7 @@ func TestImportedPlaces(t *testing.T) {
 	want := `maddy.conf:1:1: Unsupported directive: A directive named "realm" is not expected here.
     1 | realm …
       | ^^^^^
+  hint: mailturn reference prints what belongs into which block
 conf/more:1:7: Not a number: share is "much"; a number is accepted.
     1 | share much
       |       ^^^^

@@ -22,7 +22,7 @@ func parseHCL(filename string, src []byte) (hcl.Body, hcl.Diagnostics) {
 	}
 	file, diags := hclsyntax.ParseConfig(src, filename, hcl.InitialPos)
 	if diags.HasErrors() {
-		return nil, diags
+		return nil, explainSyntax(diags)
 	}
 	body := file.Body.(*hclsyntax.Body)
 	if diags := checkNumbers(body); diags.HasErrors() {
@@ -35,6 +35,21 @@ func parseHCL(filename string, src []byte) (hcl.Body, hcl.Diagnostics) {
 		}
 	}
 	return body, diags
+}
+
+// explainSyntax says in an operator's words what the most common slips are. HCL reads what follows a quotation mark that is
+// not closed as text, and finds something wrong with each line of it.
+func explainSyntax(diags hcl.Diagnostics) hcl.Diagnostics {
+	for i, diag := range diags {
+		switch diag.Summary {
+		case "Invalid multi-line string":
+			return append(diags[:i:i], Errorf(*diag.Subject, "Quotation mark is not closed",
+				"One is missing on this line, or there is one too many."))
+		case "Invalid number literal":
+			WithHint(diag, `put an address in quotation marks: "198.51.100.7"`)
+		}
+	}
+	return diags
 }
 
 // checkExtent refuses a text that is nested too deeply or has too long an expression.

@@ -3,6 +3,7 @@ package listen
 
 import (
 	"encoding"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -24,25 +25,25 @@ var _ encoding.TextUnmarshaler = (*Addr)(nil)
 
 // UnmarshalText parses SCHEME://HOST:PORT. HOST may be an IPv4 address, an IPv6 address in brackets, a host name, or
 // empty or "*", which stand for every address of the machine, IPv4 and IPv6. PORT is 0 to 65535; with 0 the system chooses a free port,
-// which is of use to tests. The error shows the text and what would be accepted.
+// which is of use to tests. The error says what would be accepted, and does not repeat the text.
 func (a *Addr) UnmarshalText(text []byte) error {
 	scheme, rest, found := strings.Cut(string(text), "://")
 	if !found || scheme == "" {
-		return fmt.Errorf("%q has no scheme: want SCHEME://HOST:PORT, such as tcp://0.0.0.0:%s", text, portOf(string(text)))
+		return fmt.Errorf("it has no scheme: want SCHEME://HOST:PORT, such as tcp://0.0.0.0:%s", portOf(string(text)))
 	}
 	host, port, err := net.SplitHostPort(rest)
-	if err != nil {
-		return fmt.Errorf("%q: %v: want SCHEME://HOST:PORT, an IPv6 address in brackets", text, err)
+	if addrErr, ok := errors.AsType[*net.AddrError](err); ok {
+		return fmt.Errorf("%s: want SCHEME://HOST:PORT, an IPv6 address in brackets", addrErr.Err)
 	}
 	number, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
-		return fmt.Errorf("%q: port %q: want a number from 1 to 65535", text, port)
+		return fmt.Errorf("port %q: want a number from 1 to 65535", port)
 	}
 	if host == "*" {
 		host = ""
 	}
 	if strings.ContainsAny(host, "/?# ") {
-		return fmt.Errorf("%q: host %q: want an IP address or a host name", text, host)
+		return fmt.Errorf("host %q: want an IP address or a host name", host)
 	}
 	*a = Addr{strings.ToLower(scheme), host, uint16(number)}
 	return nil
