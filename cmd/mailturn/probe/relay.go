@@ -253,6 +253,10 @@ func (r *run) direct(ctx context.Context, a *attempt, caller *endpoint, from tur
 		a.directSkipped = fmt.Sprintf("the relayed address is of another family than this machine's, %v", mine)
 		return
 	}
+	if mine == from.Relayed.Addr() { // no firewall is in between, and a relay refuses its own address but for relayed ones
+		a.directSkipped = fmt.Sprintf("this is the relay's own machine, %v: probe from outside to see it", mine)
+		return
+	}
 	permitting, cancel := context.WithTimeout(ctx, r.Depth.patience())
 	defer cancel()
 	if err := caller.CreatePermission(permitting, mine); turnclient.Code(err) == stun.CodeForbidden {
