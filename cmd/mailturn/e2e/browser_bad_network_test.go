@@ -16,7 +16,6 @@ const linkIPv4 = "10.75.0.9"
 // TestBrowsersOnBadNetwork is a call over a link that loses, delays and reorders, and takes no packet over 1,200 bytes in
 // one piece. The call stays up, and what is lost is lost on the link: every packet that reaches the relay leaves it.
 func TestBrowsersOnBadNetwork(t *testing.T) {
-	t.Parallel()
 	n := newCallNetwork(t)
 	certs := newCertificates(t)
 	s := n.startRelay(t, configureNetwork(t, certs.block(), ""))

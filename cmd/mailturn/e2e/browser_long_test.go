@@ -45,7 +45,6 @@ func (s *server) waitForCount(t *testing.T, text string, n int) {
 // TestBrowsersLongCall is a call that outlives the lifetimes of its allocations and of its credentials, a reload that
 // changes the secret, and the address of one of the two.
 func TestBrowsersLongCall(t *testing.T) {
-	t.Parallel()
 	n := newCallNetwork(t)
 	certs := newCertificates(t)
 	config := configureNetwork(t, certs.block(), `max_lifetime = "20s"`)

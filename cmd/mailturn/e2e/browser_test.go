@@ -289,7 +289,6 @@ const (
 
 // TestBrowsersRefused wants no relay, and so nothing to connect over, from each of the things that must not work.
 func TestBrowsersRefused(t *testing.T) {
-	t.Parallel()
 	n := newCallNetwork(t)
 	certs := newCertificates(t)
 	s := n.startRelay(t, configureNetwork(t, certs.block(), ""))

@@ -113,9 +113,14 @@ func TestExampleConfiguration(t *testing.T) {
 	p := ports{imap: 11143, imaps: 11993, turn: 13478, turns: 15349}
 	alice, _ := discover(t, p, stateDir, "alice@localhost", "wonderland")
 	for _, transport := range transports {
-		options := append([]string{"-y", "-n", "5", "-m", "2"}, transport.options...)
-		result := uclient(t, alice, transport.port(p), options...)
-		result.wantAll(t, result.sent)
+		t.Run(transport.name, func(t *testing.T) {
+			t.Parallel()
+			result := uclient(t, alice, transport.port(p), append([]string{"-y", "-n", "5", "-m", "2"}, transport.options...)...)
+			if result.sent == 0 {
+				t.Fatalf("nothing was sent:\n%s", result.output)
+			}
+			result.wantAll(t, result.sent)
+		})
 	}
 }
 

@@ -92,7 +92,7 @@ func peakMemory(t *testing.T, p *proxy) int {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
-		t.Skip("needs Linux")
+		lacks(t, "needs Linux's /proc: %v", err)
 	}
 	for line := range strings.Lines(string(status)) {
 		if fields := strings.Fields(line); fields[0] == "VmHWM:" {

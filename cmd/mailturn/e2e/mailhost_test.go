@@ -49,18 +49,6 @@ const publicServers = "turn.delta.chat nine.testrun.org"
 // hosts counts the mailHosts, so that each can have its own addresses.
 var hosts atomic.Int64
 
-// needRoot skips a test that needs root, and fails it when MAILTURN_E2E is set.
-func needRoot(t *testing.T, what string) {
-	t.Helper()
-	if os.Getuid() == 0 {
-		return
-	}
-	if os.Getenv("MAILTURN_E2E") != "" {
-		t.Fatalf("%s needs root", what)
-	}
-	t.Skipf("%s needs root", what)
-}
-
 // newMailHost starts everything but mailturn. Edits change Dovecot's options, for which the machine has its address by then.
 func newMailHost(t *testing.T, edits ...func(*mailHost, *dovecot.Options)) *mailHost {
 	t.Helper()

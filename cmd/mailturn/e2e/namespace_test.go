@@ -39,6 +39,7 @@ func newNetwork(t *testing.T) network {
 	t.Helper()
 	ip := peer(t, "ip", "iproute2")
 	needRoot(t, "a network namespace")
+	needIPv6(t)
 	serial := networks.Add(1)
 	name := fmt.Sprintf("mt%d-%d", os.Getpid(), serial)
 	n := network{namespace(name + "s"), namespace(name + "c")}

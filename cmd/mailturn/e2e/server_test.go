@@ -4,16 +4,21 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/mailturn/mailturn/cmd/mailturn/e2e/daemon"
 )
 
 // startLimit is how long the server may take to listen, and stopLimit how long to end after an interrupt.
@@ -29,6 +34,12 @@ func TestMain(m *testing.M) {
 }
 
 func build(m *testing.M) int {
+	// What may run in parallel here mostly waits for the clocks of other programs. Browsers, which do not, have no others
+	// beside them.
+	flag.Parse()
+	if parallel := flag.Lookup("test.parallel"); parallel.Value.String() == parallel.DefValue {
+		_ = parallel.Value.Set(strconv.Itoa(2 * runtime.GOMAXPROCS(0)))
+	}
 	dir, err := os.MkdirTemp("", "mailturn-e2e")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -52,14 +63,37 @@ func build(m *testing.M) int {
 func peer(t *testing.T, program, debianPackage string) string {
 	t.Helper()
 	path, err := exec.LookPath(program)
-	if err == nil {
-		return path
+	if err != nil {
+		lacks(t, "%s is not installed: apt-get install %s", program, debianPackage)
 	}
+	return path
+}
+
+// lacks skips a test for what is not there, and fails it when MAILTURN_E2E is set.
+func lacks(t *testing.T, format string, args ...any) {
+	t.Helper()
 	if os.Getenv("MAILTURN_E2E") != "" {
-		t.Fatalf("%s is not installed: apt-get install %s", program, debianPackage)
+		t.Fatalf(format, args...)
 	}
-	t.Skipf("%s is not installed: apt-get install %s", program, debianPackage)
-	return ""
+	t.Skipf(format, args...)
+}
+
+// needRoot is for tests that need root.
+func needRoot(t *testing.T, what string) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		lacks(t, "%s needs root", what)
+	}
+}
+
+// needIPv6 is for tests that use it, which some containers do not have.
+func needIPv6(t *testing.T) {
+	t.Helper()
+	conn, err := net.ListenPacket("udp6", "[::1]:0")
+	if err != nil {
+		lacks(t, "IPv6 is not there: %v", err)
+	}
+	conn.Close()
 }
 
 // server is a running mailturn.
@@ -194,29 +228,14 @@ type ports struct {
 	imap, imaps, turn, turns int
 }
 
-// freePorts asks the system for ports that are free for TCP and UDP. Nothing reserves them until the server binds them.
-func freePorts(t *testing.T) ports {
+// freePorts returns ports that are free for TCP and UDP.
+func freePorts(t *testing.T) (p ports) {
 	t.Helper()
-	var p ports
-	var held []io.Closer
 	for _, port := range []*int{&p.imap, &p.imaps, &p.turn, &p.turns} {
-		for *port == 0 {
-			tcp, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			held = append(held, tcp)
-			number := tcp.Addr().(*net.TCPAddr).Port
-			udp, err := net.ListenPacket("udp", fmt.Sprintf("127.0.0.1:%d", number))
-			if err != nil {
-				continue
-			}
-			held = append(held, udp)
-			*port = number
+		var err error
+		if *port, err = daemon.FreePort("127.0.0.1"); err != nil {
+			t.Fatal(err)
 		}
-	}
-	for _, c := range held {
-		c.Close()
 	}
 	return p
 }

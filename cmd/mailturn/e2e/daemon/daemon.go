@@ -7,9 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -78,14 +81,36 @@ func (d *Daemon) Stop() error {
 	}
 }
 
-// FreeAddr returns a TCP address of the host that was free a moment ago, for servers that cannot say which one they got.
-func FreeAddr(host string) (string, error) {
-	listener, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
-	if err != nil {
-		return "", err
+// The ports that FreePort gives are below those that the system gives to whoever asks for any: from 32768 on where nobody
+// has changed net.ipv4.ip_local_port_range. One of those could be taken between here and the server's start.
+const firstPort, portCount = 20000, 12768
+
+// given counts the ports that this process has looked at.
+var given atomic.Uint32
+
+// FreePort returns a port of the host that is free for TCP and UDP, for servers that cannot say which one they got. Each
+// call returns another one, and processes begin at different ones.
+func FreePort(host string) (int, error) {
+	for range portCount {
+		port := firstPort + int((uint32(os.Getpid())*97+given.Add(1))%portCount)
+		addr := net.JoinHostPort(host, strconv.Itoa(port))
+		tcp, err := net.Listen("tcp", addr)
+		if err != nil {
+			continue
+		}
+		tcp.Close()
+		if udp, err := net.ListenPacket("udp", addr); err == nil {
+			udp.Close()
+			return port, nil
+		}
 	}
-	defer listener.Close()
-	return listener.Addr().String(), nil
+	return 0, fmt.Errorf("no port of %s is free from %d to %d", host, firstPort, firstPort+portCount-1)
+}
+
+// FreeAddr returns the host with a port from FreePort.
+func FreeAddr(host string) (string, error) {
+	port, err := FreePort(host)
+	return net.JoinHostPort(host, strconv.Itoa(port)), err
 }
 
 // logBuffer keeps what is written to it, and closes seen when that contains ready.
