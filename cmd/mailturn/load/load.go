@@ -43,8 +43,8 @@ const (
 
 // Config is a load.
 type Config struct {
-	// Connect makes a connected client, which gets onData.
-	Connect func(ctx context.Context, onData func(turnclient.Data)) (*turnclient.Client, error)
+	// Connect makes a connected client.
+	Connect func(ctx context.Context) (*turnclient.Client, error)
 	// Allocations is how many there are, an even number: every other one sends.
 	Allocations int
 	PPS         int // packets a second of each sender
@@ -189,15 +189,22 @@ func newPair(ctx context.Context, c Config, start time.Time) (*pair, error) {
 	defer cancel()
 	p := &pair{}
 	var err error
-	p.called, err = c.Connect(ctx, func(d turnclient.Data) {
+	if p.called, err = c.Connect(ctx); err == nil {
+		p.caller, err = c.Connect(ctx)
+	}
+	if err == nil {
+		err = p.bind(ctx)
+	}
+	if err != nil {
+		p.close()
+		return nil, err
+	}
+	p.called.Handle(func(d turnclient.Data) {
 		if d.Channel == stun.MinChannel && p.called.SendChannel(stun.MinChannel, d.Payload) != nil {
 			p.errors.Add(1)
 		}
 	})
-	if err != nil {
-		return nil, err
-	}
-	p.caller, err = c.Connect(ctx, func(d turnclient.Data) {
+	p.caller.Handle(func(d turnclient.Data) {
 		if d.Channel != stun.MinChannel || len(d.Payload) != c.Size {
 			return
 		}
@@ -207,13 +214,6 @@ func newPair(ctx context.Context, c Config, start time.Time) (*pair, error) {
 		p.rtt.Record(rtt)
 		p.mu.Unlock()
 	})
-	if err == nil {
-		err = p.bind(ctx)
-	}
-	if err != nil {
-		p.close()
-		return nil, err
-	}
 	return p, nil
 }
 

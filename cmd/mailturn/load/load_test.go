@@ -44,13 +44,13 @@ func startServer(t *testing.T, allowed int) string {
 	return packets.LocalAddr().String()
 }
 
-func connectTo(address string) func(context.Context, func(turnclient.Data)) (*turnclient.Client, error) {
-	return func(_ context.Context, onData func(turnclient.Data)) (*turnclient.Client, error) {
+func connectTo(address string) func(context.Context) (*turnclient.Client, error) {
+	return func(context.Context) (*turnclient.Client, error) {
 		conn, err := net.Dial("udp", address)
 		if err != nil {
 			return nil, err
 		}
-		return turnclient.New(turnclient.Config{Conn: conn, Username: "alice", Password: "wonderland", OnData: onData}), nil
+		return turnclient.New(turnclient.Config{Conn: conn, Username: "alice", Password: "wonderland"}), nil
 	}
 }
 

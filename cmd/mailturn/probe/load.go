@@ -75,13 +75,9 @@ func Load(ctx context.Context, o Options, l LoadOptions) (*LoadReport, *Report, 
 	}
 	server := netip.AddrPortFrom(addr, r.value.Port)
 	config := l.config()
-	config.Connect = func(ctx context.Context, onData func(turnclient.Data)) (*turnclient.Client, error) {
-		e, _, err := r.connect(ctx, &attempt{addr: server, Relay: Relay{Transport: r.primary()}}, r.value.Username, r.value.Password)
-		if err != nil {
-			return nil, err
-		}
-		e.handle(onData)
-		return e.Client, nil
+	config.Connect = func(ctx context.Context) (*turnclient.Client, error) {
+		c, _, err := r.connect(ctx, &attempt{addr: server, Relay: Relay{Transport: r.primary()}}, r.value.Username, r.value.Password)
+		return c, err
 	}
 	r.Progress(fmt.Sprintf("making %d allocations", l.Allocations))
 	result, err := load.Run(ctx, config)

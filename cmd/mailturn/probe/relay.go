@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -40,14 +39,6 @@ type attempt struct {
 	// directSkipped says why there is no Direct, if there is an allocation.
 	directSkipped string
 }
-
-// endpoint is a client whose handler of data can be set later.
-type endpoint struct {
-	*turnclient.Client
-	onData atomic.Pointer[func(turnclient.Data)]
-}
-
-func (e *endpoint) handle(f func(turnclient.Data)) { e.onData.Store(&f) }
 
 // relays tries every address over every transport at a time, and then what the relay has to refuse.
 func (r *run) relays(ctx context.Context) {
@@ -105,7 +96,7 @@ func (r *run) addresses() []netip.Addr {
 func (r *run) primary() Transport { return r.transports[0] }
 
 // connect makes a client for the attempt. stage is where it ended with an error.
-func (r *run) connect(ctx context.Context, a *attempt, username, password string) (e *endpoint, stage string, err error) {
+func (r *run) connect(ctx context.Context, a *attempt, username, password string) (e *turnclient.Client, stage string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, r.Depth.patience())
 	defer cancel()
 	network := "tcp"
@@ -136,17 +127,11 @@ func (r *run) connect(ctx context.Context, a *attempt, username, password string
 		}
 		conn = secure
 	}
-	e = &endpoint{}
-	e.handle(func(turnclient.Data) {})
-	e.Client = turnclient.New(turnclient.Config{
-		Conn: conn, Stream: a.Transport != UDP, Username: username, Password: password,
-		OnData: func(d turnclient.Data) { (*e.onData.Load())(d) },
-	})
-	return e, "", nil
+	return turnclient.New(turnclient.Config{Conn: conn, Stream: a.Transport != UDP, Username: username, Password: password}), "", nil
 }
 
 // allocate makes a client with an allocation, for which finish has to be called.
-func (r *run) allocate(ctx context.Context, a *attempt, username, password string) (e *endpoint, allocation turnclient.Allocation, stage string, err error) {
+func (r *run) allocate(ctx context.Context, a *attempt, username, password string) (e *turnclient.Client, allocation turnclient.Allocation, stage string, err error) {
 	connected, stage, err := r.connect(ctx, a, username, password)
 	if err != nil {
 		return nil, allocation, stage, err
@@ -189,7 +174,7 @@ func (r *run) allocate(ctx context.Context, a *attempt, username, password strin
 }
 
 // finish ends an allocation, so that it does not count against a quota until it expires.
-func (r *run) finish(e *endpoint) {
+func (r *run) finish(e *turnclient.Client) {
 	ctx, cancel := context.WithTimeout(context.Background(), r.Depth.patience())
 	defer cancel()
 	_, _ = e.Refresh(ctx, 0)
@@ -222,7 +207,7 @@ func (r *run) try(ctx context.Context, a *attempt) {
 }
 
 // relayToRelay binds a channel at either end and has the called one send back what comes.
-func (r *run) relayToRelay(ctx context.Context, caller, called *endpoint, from, to netip.AddrPort) (*Echo, error) {
+func (r *run) relayToRelay(ctx context.Context, caller, called *turnclient.Client, from, to netip.AddrPort) (*Echo, error) {
 	binding, cancel := context.WithTimeout(ctx, r.Depth.patience())
 	defer cancel()
 	if err := caller.ChannelBind(binding, stun.MinChannel, to); err != nil {
@@ -232,12 +217,12 @@ func (r *run) relayToRelay(ctx context.Context, caller, called *endpoint, from, 
 		return nil, err
 	}
 	e := newEcho(r.Depth.packets())
-	called.handle(func(d turnclient.Data) {
+	called.Handle(func(d turnclient.Data) {
 		if d.Channel == stun.MinChannel {
 			_ = called.SendChannel(stun.MinChannel, d.Payload)
 		}
 	})
-	caller.handle(func(d turnclient.Data) {
+	caller.Handle(func(d turnclient.Data) {
 		if d.Channel == stun.MinChannel {
 			e.received(d.Payload)
 		}
@@ -247,7 +232,7 @@ func (r *run) relayToRelay(ctx context.Context, caller, called *endpoint, from, 
 
 // direct sends to the relayed address from a socket of this machine, as a caller does who is on another server or behind
 // no NAT, and has the relay send it back to where it came from.
-func (r *run) direct(ctx context.Context, a *attempt, caller *endpoint, from turnclient.Allocation) {
+func (r *run) direct(ctx context.Context, a *attempt, caller *turnclient.Client, from turnclient.Allocation) {
 	mine := from.Mapped.Addr().Unmap()
 	if mine.Is4() != from.Relayed.Addr().Is4() {
 		a.directSkipped = fmt.Sprintf("the relayed address is of another family than this machine's, %v", mine)
@@ -285,7 +270,7 @@ func (r *run) direct(ctx context.Context, a *attempt, caller *endpoint, from tur
 			e.received(buf[:n]) // nothing after an ICMP error
 		}
 	})
-	caller.handle(func(d turnclient.Data) {
+	caller.Handle(func(d turnclient.Data) {
 		if d.Peer.IsValid() {
 			_ = caller.Send(d.Peer, d.Payload)
 		}
@@ -294,7 +279,7 @@ func (r *run) direct(ctx context.Context, a *attempt, caller *endpoint, from tur
 		_, _ = socket.Write(payload) // an ICMP error of the packet before is not the end
 		return nil
 	})
-	caller.handle(func(turnclient.Data) {})
+	caller.Handle(func(turnclient.Data) {})
 }
 
 // networkReason writes the errors of connections for people.

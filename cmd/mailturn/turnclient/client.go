@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -26,6 +27,9 @@ import (
 // the context's to say.
 const firstRTO = 500 * time.Millisecond
 
+// writeTimeout is how long a server may leave a stream unread. It ends the stream, in the midst of a message.
+const writeTimeout = 5 * time.Second
+
 // maxMessage bounds a message that is read. Nothing that this client asks for is longer.
 const maxMessage = 4096
 
@@ -36,8 +40,6 @@ type Config struct {
 	// Stream says that Conn is TCP or TLS and messages are cut from it (RFC 8656 section 12.5).
 	Stream             bool
 	Username, Password string
-	// OnData gets what peers sent, on the goroutine that reads, and must not block. data is valid during the call only.
-	OnData func(d Data)
 }
 
 // Data is one datagram of a peer.
@@ -52,7 +54,7 @@ type Data struct {
 type Client struct {
 	conn   net.Conn
 	stream bool
-	onData func(Data)
+	onData atomic.Pointer[func(Data)]
 
 	username, password string
 	realm, nonce       string
@@ -100,12 +102,16 @@ var ErrIntegrity = errors.New("the answer has no MESSAGE-INTEGRITY, or a wrong o
 // New starts a client. Close ends it.
 func New(c Config) *Client {
 	client := &Client{
-		conn: c.Conn, stream: c.Stream, onData: c.OnData, username: c.Username, password: c.Password,
+		conn: c.Conn, stream: c.Stream, username: c.Username, password: c.Password,
 		waiting: make(map[stun.TransactionID]chan<- []byte), done: make(chan struct{}),
 	}
 	go client.read()
 	return client
 }
+
+// Handle has f called with what peers send from here on, in place of the function before; until the first call nobody gets
+// it. f runs on the goroutine that reads, and must not wait for what that reads. The payload is valid during the call only.
+func (c *Client) Handle(f func(Data)) { c.onData.Store(&f) }
 
 // Close closes the connection and waits for the reader. It does not end the allocation: see Refresh.
 func (c *Client) Close() error {
@@ -182,9 +188,10 @@ func (c *Client) fail(err error) {
 }
 
 func (c *Client) dispatch(b []byte) {
+	onData := c.onData.Load()
 	if len(b) > 0 && stun.IsChannelData(b[0]) {
-		if number, data, err := stun.ParseChannelData(b); err == nil && c.onData != nil {
-			c.onData(Data{Channel: number, Payload: data})
+		if number, data, err := stun.ParseChannelData(b); err == nil && onData != nil {
+			(*onData)(Data{Channel: number, Payload: data})
 		}
 		return
 	}
@@ -192,7 +199,8 @@ func (c *Client) dispatch(b []byte) {
 	if err != nil {
 		return
 	}
-	if m.Class == stun.ClassIndication && m.Method == stun.MethodData && c.onData != nil {
+	switch {
+	case m.Class == stun.ClassIndication && m.Method == stun.MethodData && onData != nil:
 		var d Data
 		for t, value := range m.Attributes() {
 			switch t {
@@ -202,15 +210,15 @@ func (c *Client) dispatch(b []byte) {
 				d.Payload = value
 			}
 		}
-		c.onData(d)
-		return
-	}
-	c.mu.Lock()
-	wait := c.waiting[m.TransactionID]
-	delete(c.waiting, m.TransactionID)
-	c.mu.Unlock()
-	if wait != nil {
-		wait <- append([]byte(nil), b...) // one place, one answer: the entry is gone
+		(*onData)(d)
+	case m.Class == stun.ClassSuccess || m.Class == stun.ClassError: // and not the request, which an echo server sends back
+		c.mu.Lock()
+		wait := c.waiting[m.TransactionID]
+		delete(c.waiting, m.TransactionID)
+		c.mu.Unlock()
+		if wait != nil {
+			wait <- append([]byte(nil), b...) // one place, one answer: the entry is gone
+		}
 	}
 }
 
@@ -289,6 +297,13 @@ func (c *Client) transact(ctx context.Context, method stun.Method, add func(b *s
 func (c *Client) write(b []byte) error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
+	return c.writeLocked(b)
+}
+
+func (c *Client) writeLocked(b []byte) error {
+	if c.stream {
+		_ = c.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+	}
 	_, err := c.conn.Write(b)
 	return err
 }

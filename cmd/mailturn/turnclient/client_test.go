@@ -1,11 +1,15 @@
 package turnclient
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
+	"os"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/stun"
@@ -86,11 +90,11 @@ func TestTwoClients(t *testing.T) {
 			received := make(chan Data, 10)
 			config := Config{Username: "alice", Password: "wonderland"}
 			caller := dial(t, network, address, config)
-			config.OnData = func(d Data) {
+			called := dial(t, network, address, config)
+			called.Handle(func(d Data) {
 				d.Payload = append([]byte(nil), d.Payload...)
 				received <- d
-			}
-			called := dial(t, network, address, config)
+			})
 			if binding, err := caller.Bind(ctx); err != nil || binding.Mapped != caller.LocalAddr() {
 				t.Errorf("got the binding %+v, %v", binding, err)
 			}
@@ -205,6 +209,81 @@ func TestRefusedDatagram(t *testing.T) {
 	}
 }
 
+// TestEchoServer is one that sends everything back, which is no answer.
+func TestEchoServer(t *testing.T) {
+	echo, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer echo.Close()
+	go func() {
+		buf := make([]byte, maxMessage)
+		for {
+			n, from, err := echo.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			echo.WriteTo(buf[:n], from)
+		}
+	}()
+	c := dial(t, "udp", echo.LocalAddr().String(), Config{})
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := c.Challenge(ctx); !errors.Is(err, ErrNoAnswer) {
+		t.Errorf("got %v, want no answer", err)
+	}
+}
+
+// TestServerThatDoesNotRead has a stream's buffers full, after which nothing may wait for ever.
+func TestServerThatDoesNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := net.Pipe()
+		defer server.Close()
+		c := New(Config{Conn: client, Stream: true})
+		defer c.Close()
+		if err := c.SendChannel(stun.MinChannel, []byte("x")); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("got %v, want a time-out", err)
+		}
+	})
+}
+
+// FuzzStream is a server that sends anything over TCP: what is read of a message is bounded, and the end is reached.
+func FuzzStream(f *testing.F) {
+	var b stun.Builder
+	b.Start(stun.MethodBinding, stun.ClassSuccess, stun.TransactionID{1})
+	b.Text(stun.AttrRealm, "example.org")
+	f.Add(append([]byte(nil), b.Bytes()...))
+	b.ChannelData(stun.MinChannel, []byte("x"))
+	f.Add(append([]byte(nil), b.Bytes()...))
+	f.Add([]byte("\x01\x01\xff\xfc"))
+	f.Fuzz(func(t *testing.T, sent []byte) {
+		in := bytes.NewReader(sent)
+		c := &Client{conn: stream{in}, stream: true, waiting: make(map[stun.TransactionID]chan<- []byte)}
+		buf := make([]byte, maxMessage)
+		for before := in.Len(); ; before = in.Len() {
+			message, err := c.next(buf)
+			if err != nil {
+				return
+			}
+			if len(message) == 0 || before-in.Len() != len(message) {
+				t.Fatalf("a message of %d bytes out of %d", len(message), before-in.Len())
+			}
+			c.dispatch(message)
+		}
+	})
+}
+
+// stream is a connection that can only be read.
+type stream struct{ *bytes.Reader }
+
+func (stream) Write([]byte) (int, error)        { return 0, io.ErrClosedPipe }
+func (stream) Close() error                     { return nil }
+func (stream) LocalAddr() net.Addr              { return nil }
+func (stream) RemoteAddr() net.Addr             { return nil }
+func (stream) SetDeadline(time.Time) error      { return nil }
+func (stream) SetReadDeadline(time.Time) error  { return nil }
+func (stream) SetWriteDeadline(time.Time) error { return nil }
+
 // FuzzDispatch feeds what a server may send.
 func FuzzDispatch(f *testing.F) {
 	var b stun.Builder
@@ -215,11 +294,12 @@ func FuzzDispatch(f *testing.F) {
 	b.ChannelData(stun.MinChannel, []byte("x"))
 	f.Add(append([]byte(nil), b.Bytes()...))
 	f.Fuzz(func(t *testing.T, message []byte) {
-		c := &Client{waiting: make(map[stun.TransactionID]chan<- []byte), onData: func(d Data) {
+		c := &Client{waiting: make(map[stun.TransactionID]chan<- []byte)}
+		c.Handle(func(d Data) {
 			if len(d.Payload) > len(message) {
 				t.Errorf("%d bytes out of %d", len(d.Payload), len(message))
 			}
-		}}
+		})
 		c.dispatch(message)
 		if m, err := stun.Parse(message); err == nil {
 			a := answer{message: m, raw: message}

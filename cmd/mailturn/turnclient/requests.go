@@ -144,8 +144,7 @@ func (c *Client) SendChannel(number stun.ChannelNumber, payload []byte) error {
 	if !c.stream {
 		b = b[:stun.ChannelDataHeaderLen+len(payload)]
 	}
-	_, err := c.conn.Write(b)
-	return err
+	return c.writeLocked(b)
 }
 
 // Send sends to a peer in a Send indication (RFC 8656 section 11.1).
@@ -157,6 +156,5 @@ func (c *Client) Send(peer netip.AddrPort, payload []byte) error {
 	c.out.Start(stun.MethodSend, stun.ClassIndication, id)
 	c.out.XORAddress(stun.AttrXORPeerAddress, peer)
 	c.out.Attr(stun.AttrData, payload)
-	_, err := c.conn.Write(c.out.Bytes())
-	return err
+	return c.writeLocked(c.out.Bytes())
 }

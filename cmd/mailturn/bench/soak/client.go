@@ -158,18 +158,18 @@ func (p *person) connect() error {
 	p.client = turnclient.New(turnclient.Config{
 		Conn: watched{conn, p.ended}, Stream: network == "tcp4",
 		Username: p.server.credential.Username, Password: p.server.credential.Password,
-		OnData: func(d turnclient.Data) {
-			if d.Channel == 0 {
-				// The system may give a port of a client that has left to the relay, which then gets what the server still
-				// says to that client, such as DTLS's close_notify. It comes from no peer of a channel.
-				p.counts.strange.Add(1)
-				return
-			}
-			select {
-			case p.back <- bytes.Clone(d.Payload):
-			default: // more than was sent: talk finds out
-			}
-		},
+	})
+	p.client.Handle(func(d turnclient.Data) {
+		if d.Channel == 0 {
+			// The system may give a port of a client that has left to the relay, which then gets what the server still
+			// says to that client, such as DTLS's close_notify. It comes from no peer of a channel.
+			p.counts.strange.Add(1)
+			return
+		}
+		select {
+		case p.back <- bytes.Clone(d.Payload):
+		default: // more than was sent: talk finds out
+		}
 	})
 	return nil
 }
