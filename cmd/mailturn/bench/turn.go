@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -62,7 +63,7 @@ func turnMain(ctx context.Context, args []string) error {
 	flags.BoolVar(&o.permission, "permission", false, "give each idle allocation a permission")
 	flags.DurationVar(&o.settle, "settle", 150*time.Second, "how long they are left alone before memory is counted: Go collects its garbage after two minutes")
 	flags.StringVar(&o.only, "only", "", "a comma-separated list of servers: "+strings.Join(turnServerNames(), ", "))
-	flags.StringVar(&o.beside, "beside", "", "another `mailturn`, such as one built before a change, to be measured too")
+	flags.StringVar(&o.beside, "beside", "", "a comma-separated list of other `programs` mailturn, such as one built before a change, to be measured too")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -87,8 +88,8 @@ func turnMain(ctx context.Context, args []string) error {
 		wanted := strings.Split(o.only, ",")
 		kinds = slices.DeleteFunc(kinds, func(k turnServer) bool { return !slices.Contains(wanted, k.name) })
 	}
-	if o.beside != "" {
-		kinds = append(kinds, mailturnServer("beside", "127.0.0.4", o.beside))
+	for i, binary := range strings.FieldsFunc(o.beside, func(r rune) bool { return r == ',' }) {
+		kinds = append(kinds, mailturnServer(filepath.Base(binary), fmt.Sprintf("127.0.0.%d", 4+i), binary))
 	}
 	for _, k := range kinds {
 		b.table.names = append(b.table.names, k.name)

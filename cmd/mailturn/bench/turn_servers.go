@@ -75,7 +75,7 @@ func mailturnServer(name, host, binary string) turnServer {
 	return turnServer{name: name, host: host, command: func(dir string, addr netip.AddrPort) ([]string, error) {
 		file := filepath.Join(dir, name+".conf")
 		return []string{binary, "run", "--state-dir", filepath.Join(dir, name+".state"), "--config", file},
-			os.WriteFile(file, fmt.Appendf(nil, mailturnTURN, addr, turnRealm, turnSecret, addr.Addr()), 0o600)
+			os.WriteFile(file, fmt.Appendf(nil, mailturnTURN, addr, turnRealm, turnSecret, addr.Addr(), addr.Addr()), 0o600)
 	}}
 }
 
@@ -86,6 +86,7 @@ endpoint "turn" "turn" {
   realm         = %q
   secret        = %q
   relay_ip      = "%v"
+  relay_bind    = "%v"
   total_quota   = 0
   drain_timeout = "0s"
   peers {
