@@ -2,7 +2,6 @@ package imapext
 
 import (
 	"bytes"
-	"math"
 	"strings"
 )
 
@@ -10,9 +9,6 @@ import (
 type capabilities struct {
 	// metadata says whether the backend has METADATA or METADATA-SERVER, by the last list after login.
 	metadata metadataSupport
-	// nonSync is the size from which on the backend does not take non-synchronising literals, by the last list:
-	// RFC 7888 section 4 for LITERAL+, section 5 for LITERAL-, which IMAP4rev2 includes (RFC 9051 section 4.3).
-	nonSync uint64
 	// known says that there was a list, or none to be had, and id that the last one had ID (RFC 2971).
 	known, id bool
 }
@@ -30,7 +26,6 @@ func (f *Filter) noteCapabilities(words [][]byte) {
 	if f.loggedIn {
 		f.capabilities.metadata = metadataAbsent
 	}
-	f.capabilities.nonSync = 0
 	f.capabilities.known, f.capabilities.id = true, false
 	for _, word := range words {
 		switch strings.ToUpper(string(word)) {
@@ -40,10 +35,6 @@ func (f *Filter) noteCapabilities(words [][]byte) {
 			}
 		case "ID":
 			f.capabilities.id = true
-		case "LITERAL+":
-			f.capabilities.nonSync = math.MaxUint64
-		case "LITERAL-", "IMAP4REV2":
-			f.capabilities.nonSync = max(f.capabilities.nonSync, 4096+1)
 		}
 	}
 }

@@ -14,7 +14,7 @@ func FuzzChunks(f *testing.F) {
 			f.Fatal(err)
 		}
 		choice := byte(0)
-		for bit, set := range []bool{!options.TLS, options.StartTLS, options.AllowPlaintextLogin, options.SyncLiterals, options.Entries == nil, options.Compress, options.Identify != nil} {
+		for bit, set := range []bool{!options.TLS, options.StartTLS, options.AllowPlaintextLogin, options.Entries == nil, options.Compress, options.Identify != nil} {
 			if set {
 				choice |= 1 << bit
 			}
@@ -44,14 +44,13 @@ func FuzzChunks(f *testing.F) {
 			TLS:                 data[0]&1 == 0,
 			StartTLS:            data[0]&2 != 0,
 			AllowPlaintextLogin: data[0]&4 != 0,
-			SyncLiterals:        data[0]&8 != 0,
-			Compress:            data[0]&32 != 0,
-			CountMessages:       data[0]&128 != 0,
+			Compress:            data[0]&16 != 0,
+			CountMessages:       data[0]&64 != 0,
 		}
-		if data[0]&64 != 0 {
+		if data[0]&32 != 0 {
 			options.Identify = []IDField{{"x-originating-ip", "192.0.2.1"}}
 		}
-		if data[0]&16 != 0 {
+		if data[0]&8 != 0 {
 			options.Entries = nil
 		}
 		packets := bytes.Split(data[1:], []byte{0xFE})

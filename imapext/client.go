@@ -32,7 +32,7 @@ type clientStream struct {
 	held  int // bytes of the line's tail that were read before and are not passed
 
 	literal   uint64 // what is left of the literal
-	unasked   bool   // the literal is a non-synchronising one that the backend is asked for nevertheless
+	unasked   bool   // the literal is a non-synchronising one, which the client sends whatever the backend says
 	collected []byte // of a command that is read whole: its arguments
 	answer    string // to a command that is discarded: the response, complete; empty if it has been given
 	account   accountReader
@@ -208,7 +208,7 @@ func (f *Filter) readCommandRest(p []byte) (n int, event Event) {
 				return 0, f.close("Line end inside a command")
 			}
 			if tail != "" && (ends || len(c.line.tail()) <= len(tail)) {
-				n = f.passTail(p, n, i, tail, ends && f.asksForLiteral())
+				n = f.passTail(p, n, i, tail, ends && c.line.literal() == nonSynchronising)
 			}
 		}
 		if !ends {
@@ -230,24 +230,11 @@ func (f *Filter) readCommandRest(p []byte) (n int, event Event) {
 	return len(p), Continue
 }
 
-// asksForLiteral reports whether the literal that the line announces is a non-synchronising one of which it is not certain
-// that the backend reads it if it refuses the command: it is announced as a synchronising one then.
-func (f *Filter) asksForLiteral() bool {
-	line := &f.client.line
-	return line.literal() == nonSynchronising &&
-		(f.options.SyncLiterals || !line.atStart || line.size >= f.capabilities.nonSync || !f.readsLiterals())
-}
-
-// readsLiterals reports whether backends read the literals of the present command also where they refuse it. All of those
-// with LITERAL+ should (RFC 7888 section 4), whatever the command. But Dovecot 2.3 leaves literals in the stream, and runs
-// their contents as commands, if it does not know the command in the present state, or has all the arguments that it
-// wants. APPEND it reads to the end, and that is where another round trip would be felt.
-func (f *Filter) readsLiterals() bool {
-	return f.loggedIn && f.client.name == "APPEND"
-}
-
 // passTail passes the line's tail, which is at the end of p[:i] as far as it is not held from the reads before, and p[n:i] in
-// front of it. With drop, which is for tails with "+", that goes nowhere. It returns how far p has been passed.
+// front of it. With drop, which is for tails with "+", that goes nowhere: no backend is sent a literal that it has not asked
+// for. Those with LITERAL+ should read the literals of commands that they refuse (RFC 7888 section 4). But Dovecot 2.3 leaves
+// them in the stream, and runs their contents as commands, even behind an APPEND whose date it cannot read. It returns how far
+// p has been passed.
 func (f *Filter) passTail(p []byte, n, i int, tail string, drop bool) int {
 	c := &f.client
 	held := c.held
@@ -284,24 +271,20 @@ func (f *Filter) keepLine(b []byte) {
 // endLine takes the end of a command's line, which ends the command unless it announces a literal.
 func (f *Filter) endLine() Event {
 	c := &f.client
-	line, ask := c.line, f.asksForLiteral()
+	line := c.line
 	c.line = commandLine{}
 	kind := line.literal()
 	if kind == noLiteral {
 		return f.endCommand()
 	}
 	c.literal = line.size
-	c.unasked = false
+	c.unasked = kind == nonSynchronising
 	c.state = commandLiteral
 	c.account.literal()
 	switch c.mode {
 	case pass:
-		if kind == nonSynchronising && !ask {
-			break
-		}
 		c.state = literalAnnounced
-		c.unasked = ask
-		f.plus.await(c.tag, ask)
+		f.plus.await(c.tag, c.unasked)
 		if !f.outstanding.has([]byte(c.tag)) {
 			f.plus.state = plusRefused
 		}
@@ -310,11 +293,11 @@ func (f *Filter) endLine() Event {
 			c.discard("BAD Literal not expected")
 		} else if c.literal > uint64(maxCommand-len(c.collected)) {
 			c.discard("BAD Command too long")
-		} else if kind == synchronising {
+		} else if !c.unasked {
 			f.respond([]byte("+ Ready for literal data\r\n"))
 		}
 	}
-	if c.mode == discard && kind == synchronising {
+	if c.mode == discard && !c.unasked {
 		// Refused by the tagged response (RFC 9051 section 4.3).
 		return f.endCommand()
 	}

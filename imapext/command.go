@@ -87,12 +87,10 @@ const (
 // (RFC 9051 section 4.3, RFC 7888, literal8 of RFC 3516). It keeps nothing of what passes. A line ends at LF.
 type commandLine struct {
 	previous byte // the byte before
-	tilde    bool // it is a "~" that begins an argument, as literal8 does
 	quoted   bool // inside a quoted string
 	escaped  bool // behind a backslash in it
 	bareCR   bool // a CR was not followed by LF
 	marker   markerState
-	atStart  bool   // the marker stands where an argument begins
 	overflow bool   // the size does not fit 63 bits
 	size     uint64 // of the literal
 	plus     int    // bytes since the marker's "+", which included; 0 if there is none
@@ -128,17 +126,13 @@ func (l *commandLine) next(c byte) bool {
 		l.previous = c
 		return false
 	}
-	starts := l.previous == ' ' || l.previous == '('
-	tilde := l.tilde
-	l.tilde = c == '~' && starts
 	switch {
-	case c == '"' && starts:
+	case c == '"' && (l.previous == ' ' || l.previous == '('):
 		l.quoted = true
 		l.endMarker()
 	case c == '{':
 		l.endMarker()
 		l.marker = markerOpen
-		l.atStart = starts || tilde
 	case l.marker == noMarker:
 	case c >= '0' && c <= '9' && (l.marker == markerOpen || l.marker == markerDigits):
 		l.marker = markerDigits
@@ -163,7 +157,7 @@ func (l *commandLine) next(c byte) bool {
 }
 
 // tail returns the end of the line, as far as it has been read, that a backend must not see before what comes behind it: the end
-// of an announcement, in which a "+" may have to go, and a CR. Servers answer to as little as these: Dovecot 2.3 sends
+// of an announcement, from which a "+" has to go, and a CR. Servers answer to as little as these: Dovecot 2.3 sends
 // its continuation request at the "}", and runs a command without arguments at the CR.
 func (l *commandLine) tail() string {
 	switch {
@@ -181,7 +175,7 @@ func (l *commandLine) tail() string {
 }
 
 func (l *commandLine) endMarker() {
-	l.marker, l.atStart, l.overflow, l.size, l.plus = noMarker, false, false, 0, 0
+	l.marker, l.overflow, l.size, l.plus = noMarker, false, 0, 0
 }
 
 func (l *commandLine) addDigit(digit uint64) {

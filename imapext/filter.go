@@ -59,9 +59,8 @@
 //   - before a command whose tag an unanswered command bears, so that a tagged response has one reading only;
 //   - with 1024 commands unanswered.
 //
-// The same agreement makes a literal that the client did not synchronise a synchronised one towards the backend unless
-// the backend is known to take it (LITERAL+, LITERAL-, RFC 7888) and the command is APPEND: a backend that refuses the
-// command may read the literal's bytes as commands. And it ends the session at a bare CR and at a line end inside a quoted
+// The same agreement makes a literal that the client did not synchronise (LITERAL+, RFC 7888) a synchronised one towards the
+// backend: one that refuses the command may read the literal's bytes as commands. And it ends the session at a bare CR and at a line end inside a quoted
 // string, which no client sends and servers read differently.
 package imapext
 
@@ -118,10 +117,6 @@ type Options struct {
 	// AllowPlaintextLogin lets clients log in on a plain connection. Without it LOGINDISABLED is announced there, and LOGIN
 	// and AUTHENTICATE get NO [PRIVACYREQUIRED] without reaching the backend.
 	AllowPlaintextLogin bool
-	// SyncLiterals makes every literal of the client a synchronising one towards the backend, also where the backend
-	// announces LITERAL+ or LITERAL-. It is for backends that leave the non-synchronising literal of a command that they refuse
-	// in the stream, and so run its contents as commands: github.com/emersion/go-imap/v2/imapserver does.
-	SyncLiterals bool
 	// CountMessages keeps count of the messages in the selected mailbox, for RepeatExists.
 	CountMessages bool
 	// Gave, if it is not nil, is called with the entries of ours in each response to GETMETADATA, when that is queued for

@@ -237,7 +237,7 @@ func TestNoCopy(t *testing.T) {
 	if err := f.WriteClient(io.Discard); err != nil {
 		t.Fatal(err)
 	}
-	client := []byte("a NOOP\r\nb APPEND Sent {3+}\r\nabc\r\nc FETCH 1 (FLAGS)\r\n")
+	client := []byte("a NOOP\r\nb STORE 1 +FLAGS (\\Seen)\r\nc FETCH 1 (FLAGS)\r\n")
 	if n, _ := f.FromClient(client); n != len(client) {
 		t.Fatalf("FromClient = %d", n)
 	}

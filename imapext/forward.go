@@ -1,19 +1,19 @@
 package imapext
 
-// forwardCommand sends the backend a command that was read whole. Each literal in it is sent as a synchronising one when
-// the backend has granted it, unless the backend is known to take it at once; the client sees none of this.
+// forwardCommand sends the backend a command that was read whole. Each literal in it is sent as a synchronising one, when the
+// backend has granted it; the client sees none of this.
 func (f *Filter) forwardCommand(command []byte) Event {
 	c := &f.client
 	c.collected = nil
 	c.state = forward
-	c.parts = f.splitLiterals(command)
+	c.parts = splitLiterals(command)
 	f.outstanding.add(c.tag)
 	f.plus = continuation{state: plusGranted, tag: c.tag}
 	return Continue
 }
 
-// splitLiterals cuts command behind each announcement of a literal that the backend has to be asked for.
-func (f *Filter) splitLiterals(command []byte) [][]byte {
+// splitLiterals cuts command behind each announcement of a literal, and makes that a synchronising one.
+func splitLiterals(command []byte) [][]byte {
 	var parts [][]byte
 	var line commandLine
 	start := 0
@@ -25,19 +25,15 @@ func (f *Filter) splitLiterals(command []byte) [][]byte {
 		ended := line
 		line = commandLine{}
 		switch ended.literal() {
+		case noLiteral:
+			continue
 		case nonSynchronising:
-			if ended.size < f.capabilities.nonSync && !f.options.SyncLiterals {
-				i += int(ended.size)
-				continue
-			}
 			parts = append(parts, append(command[start:i-plus:i-plus], command[i-plus+1:i+1]...))
-			start = i + 1
-			i += int(ended.size)
 		case synchronising:
 			parts = append(parts, command[start:i+1])
-			start = i + 1
-			i += int(ended.size)
 		}
+		start = i + 1
+		i += int(ended.size)
 	}
 	return append(parts, command[start:])
 }

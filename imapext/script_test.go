@@ -130,8 +130,6 @@ func (s script) options() (Options, error) {
 				options.Compress = true
 			case "allow-plaintext-login":
 				options.AllowPlaintextLogin = true
-			case "sync-literals":
-				options.SyncLiterals = true
 			case "count-messages":
 				options.CountMessages = true
 			case "no-entries":

@@ -93,11 +93,11 @@ func (r randomSession) command(i int) (packets, answers []string) {
 	case 0:
 		size := r.IntN(300)
 		return []string{
-			fmt.Sprintf("%s APPEND {5+}\r\nDr\r\nt (\\Seen) {%d}%s", tag, size, r.end()), r.octets(size) + r.end(),
-		}, []string{"+ go" + r.end(), ok}
+			fmt.Sprintf("%s APPEND {5}%s", tag, r.end()), fmt.Sprintf("Dr\r\nt (\\Seen) {%d}%s", size, r.end()), r.octets(size) + r.end(),
+		}, []string{"+ go" + r.end(), "+ " + r.end(), ok}
 	case 1:
 		size := r.IntN(300)
-		return []string{fmt.Sprintf("%s APPEND x ~{%d+}%s%s%s", tag, size, r.end(), r.octets(size), r.end())}, []string{ok}
+		return []string{fmt.Sprintf("%s APPEND x ~{%d}%s", tag, size, r.end()), r.octets(size) + r.end()}, []string{"+ go" + r.end(), ok}
 	case 2:
 		return []string{tag + " IDLE" + r.end(), "DONE" + r.end()}, []string{"+ idling\r\n* 3 EXISTS\r\n", ok}
 	case 3:

@@ -12,8 +12,6 @@ type backend interface {
 	dial(ctx context.Context, from origin) (backendConn, error)
 	// String is what logs call it.
 	String() string
-	// syncLiterals is imapext.Options.SyncLiterals.
-	syncLiterals() bool
 	// close ends what is left of the backend, after the last session has ended.
 	close()
 }

@@ -194,6 +194,7 @@ func TestCompressContent(t *testing.T) {
 			switch {
 			case strings.HasPrefix(rest, "APPEND"):
 				clear(stored)
+				fmt.Fprint(w.conn, "+ go\r\n")
 				io.ReadFull(w.r, stored)
 				w.readLine()
 				fmt.Fprintf(w.conn, "%s OK %x\r\n", tag, sha256.Sum256(stored))
@@ -287,6 +288,7 @@ func TestCompressBomb(t *testing.T) {
 	e := startUpstream(t, listener, *upstreamAt("tcp", listener), func(w *wire) {
 		fmt.Fprint(w.conn, "* PREAUTH [CAPABILITY IMAP4rev1 LITERAL+] ready\r\n")
 		w.readLine()
+		fmt.Fprint(w.conn, "+ go\r\n")
 		n, _ := io.CopyN(io.Discard, w.r, size)
 		w.readLine()
 		fmt.Fprintf(w.conn, "a OK %d\r\n", n)

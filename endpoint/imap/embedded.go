@@ -78,9 +78,6 @@ func (e *embedded) dial(_ context.Context, from origin) (backendConn, error) {
 
 func (e *embedded) String() string { return "embedded" }
 
-// syncLiterals: go-imap leaves the literal of a command that it refuses in the stream.
-func (e *embedded) syncLiterals() bool { return true }
-
 // close ends the connections that are left and waits for their goroutines.
 func (e *embedded) close() {
 	e.stop.Do(func() { close(e.stopping) })

@@ -21,8 +21,8 @@ const maxCommandText = 48 * 1024
 // reads on in the command before it refuses it (imapwire.Decoder.AString tries an atom next), while the client waits for
 // the answer and sends nothing. The line end that it is given here makes it finish the command with BAD.
 //
-// The last rests on go-imap handling one command at a time, and on imapext.Options.SyncLiterals: nothing of the client's
-// comes behind a literal's announcement until there is an answer to it. Reads come from one goroutine.
+// The last rests on go-imap handling one command at a time, and on imapext: nothing of the client's comes behind a literal's
+// announcement until there is an answer to it. Reads come from one goroutine.
 type serverConn struct {
 	net.Conn
 	r         *bufio.Reader

@@ -132,7 +132,6 @@ func (s *session) join(backend backendConn) {
 		Identify:            identify,
 		Compress:            g.config.Compress,
 		AllowPlaintextLogin: g.config.InsecureAuth || s.origin.local(),
-		SyncLiterals:        g.backend.syncLiterals(),
 	}
 	if g.config.TURN.WakeIdle.V {
 		options.CountMessages, options.Gave = true, s.gave

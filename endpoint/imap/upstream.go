@@ -185,6 +185,4 @@ func (u *upstream) String() string {
 	return strings.Join(addresses, " ")
 }
 
-func (u *upstream) syncLiterals() bool { return false }
-
 func (u *upstream) close() {}

@@ -301,9 +301,8 @@ func (b scriptBackend) dial(context.Context, origin) (backendConn, error) {
 	return ours, nil
 }
 
-func (scriptBackend) String() string     { return "script" }
-func (scriptBackend) syncLiterals() bool { return false }
-func (scriptBackend) close()             {}
+func (scriptBackend) String() string { return "script" }
+func (scriptBackend) close()         {}
 
 // TestUpstreamStalls: a server that announces a literal and does not send it holds the session until the idle time-out, and not
 // longer. The client is in the middle of the literal and can be told nothing.

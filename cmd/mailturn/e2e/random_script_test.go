@@ -17,8 +17,7 @@ type scriptWriter struct {
 	// ordered keeps commands that change something, wait, or have literals out of pipelines: Dovecot answers what is sent
 	// together with them in an order that depends on what comes in one packet.
 	ordered bool
-	// sync makes the literals of all commands but APPEND synchronising ones: mailturn does so towards Dovecot, which runs
-	// some of the others as commands.
+	// sync makes all literals synchronising ones: mailturn does so towards Dovecot, which runs some of the others as commands.
 	sync bool
 
 	tags     int
@@ -120,13 +119,12 @@ func message(r *rand.Rand, n int) string {
 
 // literal adds text as a literal of a random form to the parts of a command, of which the last goes on in front of it.
 func (w *scriptWriter) literal(r *rand.Rand, parts []string, prefix, text string) []string {
-	sync := w.sync && !strings.HasPrefix(parts[0], "APPEND ")
 	last := len(parts) - 1
 	end := "\r\n"
 	if r.IntN(6) == 0 {
 		end = "\n"
 	}
-	if r.IntN(2) == 0 && !sync {
+	if r.IntN(2) == 0 && !w.sync {
 		parts[last] += fmt.Sprintf("%s{%d+}%s%s", prefix, len(text), end, text)
 		return parts
 	}

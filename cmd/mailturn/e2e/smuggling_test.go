@@ -24,11 +24,15 @@ type smuggling struct {
 	want []string // mailboxes afterwards, besides INBOX
 	// ends says that mailturn ends the session there: readers differ in what the text means.
 	ends bool
+	// metadata says that Dovecot has METADATA.
+	metadata bool
 }
 
-// beginnings are those of commands, right and wrong, each of which is made an attempt with a literal behind it.
+// beginnings are those of commands, right and wrong, each of which is made an attempt with a literal behind it. There is no
+// APPEND INBOX NONSENSE: Dovecot neither asks for its literal nor refuses it.
 var beginnings = []string{
-	"APPEND", "APPEND INBOX", "APPEND INBOX (", "APPEND INBOX x", "APPEND Nowhere () x", "APPEND INBOX {0+}\r\n", "APPEND INBOX CATENATE (TEXT",
+	"APPEND", "APPEND INBOX", "APPEND INBOX {0+}\r\n", "APPEND INBOX CATENATE (TEXT",
+	`APPEND INBOX "no date"`, "APPEND INBOX {1+}\r\nx (x) \"no date\"", "APPEND INBOX CATENATE (NONSENSE", "APPEND INBOX CATENATE (TEXT {1+}\r\nx",
 	"COPY", "COPY 1 INBOX", "CREATE honest", "DELETE Nowhere", "EXAMINE INBOX", "FETCH 1", "LIST x x", "LIST (NONSENSE)", "LSUB x x",
 	"LOGIN", "LOGIN x x", "MOVE 1 INBOX", "RENAME x y", "SEARCH NONSENSE", "SELECT INBOX", "SELECT INBOX (NONSENSE", "STATUS INBOX", "STATUS INBOX (x)",
 	"STORE 1 FLAGS", "SUBSCRIBE INBOX", "UNSUBSCRIBE INBOX", "UID", "UID FETCH 1", "UID NONSENSE", "SORT", "THREAD", "ID", "ID NIL", "CHECK",
@@ -43,6 +47,8 @@ var smugglings = []smuggling{
 	{name: "second literal of a wrong command", text: literalOf(literalOf("a LIST ", "x"), hidden) + "\r\nb CREATE honest\r\n", want: []string{"honest"}},
 	{name: "literal of GETMETADATA", text: literalOf(`a GETMETADATA "" `, hidden) + "\r\nb CREATE honest\r\n", want: []string{"honest"}},
 	{name: "literal of SETMETADATA that is refused", text: literalOf(`a SETMETADATA "" (/shared/comment `, hidden) + ")\r\nb CREATE honest\r\n", want: []string{"honest"}},
+	{name: "literal of SETMETADATA for no mailbox", metadata: true,
+		text: literalOf("a SETMETADATA Nowhere (/private/comment ", hidden) + ")\r\nb CREATE honest\r\n", want: []string{"honest"}},
 	{name: "literal of GETMETADATA beyond what is read whole", text: literalOf(`a GETMETADATA "" `, strings.Repeat(hidden, 5000)) + "\r\nb CREATE honest\r\n", want: []string{"honest"}},
 	{name: "literal of APPEND to no mailbox", text: literalOf("a APPEND Nowhere ", hidden) + "\r\nb CREATE honest\r\n", want: []string{"honest"}},
 	{name: "literal of APPEND that holds responses",
@@ -82,8 +88,8 @@ func mailboxes(t *testing.T, d *dovecot.Server, user string) (names []string) {
 
 // TestSmuggling sends each attempt to Dovecot through mailturn, at once and in pieces.
 func TestSmuggling(t *testing.T) {
-	d := startDovecot(t, dovecot.Options{})
-	p := startProxy(t, d.Addr)
+	plain, withMetadata := startDovecot(t, dovecot.Options{}), startDovecot(t, dovecot.Options{AttributeDict: "file:%h/attributes"})
+	proxies := map[*dovecot.Server]*proxy{plain: startProxy(t, plain.Addr), withMetadata: startProxy(t, withMetadata.Addr)}
 	attempts := smugglings
 	for _, begin := range beginnings {
 		attempts = append(attempts, smuggling{name: "literal behind " + begin, text: literalOf("a "+begin, hidden) + "\r\nb CREATE honest\r\n", want: []string{"honest"}})
@@ -91,6 +97,11 @@ func TestSmuggling(t *testing.T) {
 	for _, tt := range attempts {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+			d := plain
+			if tt.metadata {
+				d = withMetadata
+			}
+			p := proxies[d]
 			for _, size := range []int{1 << 20, 7, 1} {
 				if size == 1 && len(tt.text) > 10_000 {
 					continue
