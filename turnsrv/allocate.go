@@ -95,7 +95,9 @@ func (f *front) open(r *request, request relay.Request, grant credential.Grant, 
 		return &addressError{request.Family, stun.CodeAllocationQuotaReached, reached}
 	}
 	made := f.newAllocation(r.client)
-	request.Owner = made
+	made.username, made.subject, made.key, made.credentialExpires = r.origin.username, grant.Subject, r.key, grant.Expires
+	made.made = r.id
+	request.Owner = made // it may hear of packets before Allocate returns
 	conn, token, err := f.server.config.Relay.Allocate(request)
 	if err != nil {
 		f.server.quota.give(grant.Subject, source)
@@ -108,18 +110,17 @@ func (f *front) open(r *request, request relay.Request, grant credential.Grant, 
 		f.server.logRelayError(err, now)
 		return &addressError{request.Family, stun.CodeInsufficientCapacity, RefusedNoPort}
 	}
+	made.mu.Lock()
 	made.relay = conn
+	made.mu.Unlock()
 	made.family = stun.IPv6
 	if conn.Relayed().Addr().Is4() {
 		made.family = stun.IPv4
 	}
-	made.username, made.subject, made.key, made.credentialExpires = r.origin.username, grant.Subject, r.key, grant.Expires
-	made.made = r.id
 	if token != (relay.Token{}) {
 		answer.token = token
 	}
 	made.expires = now.Add(answer.lifetime)
-	made.pionExpires = now.Add(pionLifetime)
 	f.enter(made, now)
 	answer.made = append(answer.made, made)
 	f.server.emit(Event{

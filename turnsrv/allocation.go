@@ -19,7 +19,7 @@ import (
 type allocation struct {
 	front  *front
 	client client
-	relay  *relay.Conn
+	relay  *relay.Conn // written before there is a permission; who may come earlier has to hold mu
 	dual   *allocation // the other relayed address of the 5-tuple, or nil; owned by the goroutine of the front
 
 	// handle is pion's name for the client: an address that no other allocation of this process has, had or will have.

@@ -60,8 +60,13 @@ func (a *allocation) drop(reason DropReason, peer netip.AddrPort, cause any) {
 	if a.dropped[reason].Add(1) > 1 {
 		return
 	}
-	attrs := []any{"reason", reason.String(), "client", a.client.tuple.Client.String(), "username", a.username,
-		"relay", a.relay.Relayed().String()}
+	attrs := []any{"reason", reason.String(), "client", a.client.tuple.Client.String(), "username", a.username}
+	a.mu.RLock()
+	relay := a.relay
+	a.mu.RUnlock()
+	if relay != nil {
+		attrs = append(attrs, "relay", relay.Relayed().String())
+	}
 	if peer.IsValid() {
 		attrs = append(attrs, "peer", peer.String())
 	}

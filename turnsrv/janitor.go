@@ -54,7 +54,7 @@ func (f *front) ended(a *allocation, reason EndReason, now time.Time) {
 	f.byHandle.Delete(&a.handle)
 	other := a.dual
 	if other != nil {
-		other.dual, a.dual = nil, nil
+		other.dual = nil // a keeps its own: somebody may be on the way from one half to the other
 	}
 	switch {
 	case f.allocations[a.client] != a:
@@ -93,7 +93,7 @@ func (f *front) janitor(now time.Time) {
 			switch {
 			case !now.Before(a.expires):
 				f.end(a, EndedExpired, nil)
-			case a.pionExpires.Sub(now) < pionRenewal:
+			case a.known && a.pionExpires.Sub(now) < pionRenewal:
 				f.order(order{method: stun.MethodRefresh, allocation: a, lifetime: pionLifetime})
 				a.pionExpires = now.Add(pionLifetime)
 			}

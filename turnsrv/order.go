@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/stun"
@@ -47,14 +48,21 @@ type conversation struct {
 	control net.UDPAddr // pion's name for the front itself
 }
 
-// order has pion carry out o after what was ordered before.
-func (f *front) order(o order) { f.pion.orders = append(f.pion.orders, o) }
+// order has pion carry out o after what was ordered before. It learns of an allocation when there is a channel to keep, which
+// for most of the relayed addresses that ICE gathers never comes: see createPermission. Until then there is nothing in pion to
+// end.
+func (f *front) order(o order) {
+	if o.method == stun.MethodRefresh && !o.allocation.known {
+		f.finishOrder(o, true)
+		return
+	}
+	f.pion.orders = append(f.pion.orders, o)
+}
 
 // nextOrder returns the request for the next order and the address that it comes from in pion's eyes, or nil if there is
 // none. The first one, and one after pion has forgotten its nonce, asks for a nonce.
 func (f *front) nextOrder() (request []byte, from *net.UDPAddr) {
 	c := &f.pion
-	f.carryOutWithoutPion()
 	if len(c.orders) == 0 {
 		return nil, nil
 	}
@@ -87,21 +95,6 @@ func (f *front) nextOrder() (request []byte, from *net.UDPAddr) {
 		b.XORAddress(stun.AttrXORPeerAddress, o.peer)
 	}
 	return f.signed(b), &o.allocation.handle
-}
-
-// carryOutWithoutPion settles the orders up to the first one that pion has to know of. It learns of an allocation when there is
-// a channel to keep, which for most of the relayed addresses that ICE gathers never comes: see createPermission. Until then
-// there is nothing in pion to refresh or to end.
-func (f *front) carryOutWithoutPion() {
-	c := &f.pion
-	for len(c.orders) > 0 {
-		o := c.orders[0]
-		if o.allocation.known || o.method != stun.MethodRefresh {
-			return
-		}
-		c.current, c.orders = &o, c.orders[1:]
-		f.settle(true)
-	}
 }
 
 // signed returns the request in b, signed for pion.
@@ -152,16 +145,19 @@ func (f *front) answered(response []byte) {
 
 // introduced has pion carry out the current order, o, now that it knows the allocation.
 func (f *front) introduced(o order) {
-	o.allocation.known, o.retried = true, false
-	f.pion.current = nil
-	f.pion.orders = append([]order{o}, f.pion.orders...)
+	o.allocation.known, o.allocation.pionExpires, o.retried = true, time.Now().Add(pionLifetime), false
+	f.again(o)
 }
 
 // retry has pion carry out the current order, o, once more.
 func (f *front) retry(o order) {
 	o.retried = true
+	f.again(o)
+}
+
+func (f *front) again(o order) {
 	f.pion.current = nil
-	f.pion.orders = append([]order{o}, f.pion.orders...)
+	f.pion.orders = slices.Insert(f.pion.orders, 0, o)
 }
 
 func nonceOf(m *stun.Message) []byte {
@@ -183,30 +179,25 @@ func (f *front) settle(ok bool) {
 	if !ok {
 		f.server.counters.pionFailures.Add(1)
 		f.server.config.Logger.Error("pion refused a request of the front", "method", o.method.String())
-		if o.method == 0 {
-			// Without a nonce nothing can be ordered: do not ask for ever.
-			f.abandonOrders()
-			return
-		}
 	}
+	if o.method != 0 {
+		f.finishOrder(*o, ok)
+		return
+	}
+	// Without a nonce nothing can be ordered: do not ask for ever.
+	orders := f.pion.orders
+	f.pion.orders = nil
+	for _, o := range orders {
+		f.finishOrder(o, false)
+	}
+}
+
+// finishOrder tells whoever has ordered o of the verdict, and the client if there is an answer.
+func (f *front) finishOrder(o order, ok bool) {
 	if o.done == nil {
 		return
 	}
 	if answer := o.done(ok); answer != nil {
 		f.link.send(answer, o.allocation.client, control)
-	}
-}
-
-// abandonOrders fails everything that is still to be ordered.
-func (f *front) abandonOrders() {
-	orders := f.pion.orders
-	f.pion.orders = nil
-	for _, o := range orders {
-		if o.done == nil {
-			continue
-		}
-		if answer := o.done(false); answer != nil {
-			f.link.send(answer, o.allocation.client, control)
-		}
 	}
 }

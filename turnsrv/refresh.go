@@ -33,27 +33,15 @@ func (f *front) refresh(r *request, a *allocation, now time.Time) []byte {
 		f.end(relays[last], EndedByClient, func() []byte { return f.refreshed(&o, 0) })
 		return nil
 	}
-	lifetime, failed := f.clampLifetime(r.lifetime), false
-	for i, relay := range relays {
-		f.order(order{method: stun.MethodRefresh, allocation: relay, lifetime: pionLifetime, done: func(ok bool) []byte {
-			if ok {
-				relay.expires, relay.pionExpires = now.Add(lifetime), now.Add(pionLifetime)
-				f.server.emit(Event{
-					Kind: AllocationRefreshed, Time: now, Tuple: o.client.tuple, Username: relay.username, Subject: relay.subject,
-					Relayed: relay.relay.Relayed(), Lifetime: lifetime,
-				})
-			}
-			failed = failed || !ok
-			switch {
-			case i < last:
-				return nil
-			case failed:
-				return f.refuse(&o, stun.CodeServerError)
-			}
-			return f.refreshed(&o, lifetime)
-		}})
+	lifetime := f.clampLifetime(r.lifetime)
+	for _, relay := range relays {
+		relay.expires = now.Add(lifetime) // the janitor sees to pion's timer
+		f.server.emit(Event{
+			Kind: AllocationRefreshed, Time: now, Tuple: o.client.tuple, Username: relay.username, Subject: relay.subject,
+			Relayed: relay.relay.Relayed(), Lifetime: lifetime,
+		})
 	}
-	return nil
+	return f.refreshed(&o, lifetime)
 }
 
 func (f *front) refreshed(o *origin, lifetime time.Duration) []byte {
