@@ -135,17 +135,19 @@ func (c *Client) ChannelBind(ctx context.Context, number stun.ChannelNumber, pee
 	return err
 }
 
-// SendChannel sends to the peer of a channel. Over UDP there is no padding (RFC 8656 section 12.5).
+// SendChannel sends to the peer of a channel.
 func (c *Client) SendChannel(number stun.ChannelNumber, payload []byte) error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	c.out.ChannelData(number, payload)
 	b := c.out.Bytes()
-	if !c.stream {
-		b = b[:stun.ChannelDataHeaderLen+len(payload)]
+	if c.stream { // which has it padded to four bytes (RFC 8656 section 12.5)
+		b = append(b, padding[:-len(b)&3]...)
 	}
 	return c.writeLocked(b)
 }
+
+var padding [3]byte
 
 // Send sends to a peer in a Send indication (RFC 8656 section 11.1).
 func (c *Client) Send(peer netip.AddrPort, payload []byte) error {
