@@ -6,8 +6,6 @@ import (
 	"net/netip"
 	"os"
 	"time"
-
-	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
 // datagramLink reaches clients over one UDP socket.
@@ -76,22 +74,11 @@ func (l *datagramLink) setAlarm(t time.Time) { _ = l.socket.SetReadDeadline(t) }
 // deadline again, so that no call is lost between the two.
 func (l *datagramLink) wake() { _ = l.socket.SetReadDeadline(time.Unix(1, 0)) }
 
-// send implements link. It answers from the address that the client has sent to, and ChannelData goes without the
-// padding that pion adds, RFC 8656 section 12.5.
+// send implements link. It answers from the address that the client has sent to.
 func (l *datagramLink) send(b []byte, to client, _ priority) {
-	if err := l.socket.writePacket(unpadded(b), to.tuple.Client, to.tuple.Server.Addr()); err != nil {
+	if err := l.socket.writePacket(b, to.tuple.Client, to.tuple.Server.Addr()); err != nil {
 		l.counters.drop(DropSend)
 	}
-}
-
-// unpadded returns a message without what follows the declared length of ChannelData.
-func unpadded(b []byte) []byte {
-	if stun.IsChannelData(b[0]) {
-		if _, data, err := stun.ParseChannelData(b); err == nil {
-			return b[:stun.ChannelDataHeaderLen+len(data)]
-		}
-	}
-	return b
 }
 
 func (l *datagramLink) allocated(client, bool) {}

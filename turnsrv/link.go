@@ -14,7 +14,7 @@ type link interface {
 	setAlarm(t time.Time)
 	// wake has receive return now. Safe for concurrent use.
 	wake()
-	// send gives b, a whole message, to a client. It does not block and does not keep b. Safe for concurrent use.
+	// send gives b, a whole message without padding, to a client. It does not block and does not keep b. Safe for concurrent use.
 	send(b []byte, to client, p priority)
 	// allocated tells that the client has an allocation now, or no longer. Called by the goroutine that calls receive.
 	allocated(c client, has bool)

@@ -37,7 +37,7 @@ func patience() time.Duration {
 //
 // What is not here cannot be seen by a client. T02 is mended in the version of pion/stun that go.mod asks for, T37 and T38
 // are about what pion makes of its hooks, T43 is about one that it lacks, T33 and T34 are about speed. T03 needs a timer to
-// fire within microseconds, and gets a hook that takes a millisecond. T44 is what pion does right.
+// fire within microseconds, and gets a hook that takes a millisecond of the bubble's clock. T44 is what pion does right.
 func TestRowsFailOnPlainPion(t *testing.T) {
 	if onPlainPion() {
 		t.Fatal("this is the control")

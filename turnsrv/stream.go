@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	"github.com/pion/dtls/v3"
+
+	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
 const (
@@ -164,6 +167,9 @@ func (s *stream) enqueue(b []byte, p priority) {
 		return
 	}
 	s.queue = append(s.queue, b...)
+	for len(s.queue)%4 != 0 { // ChannelData, RFC 8656 section 12.5
+		s.queue = append(s.queue, 0)
+	}
 	select {
 	case s.ready <- struct{}{}:
 	default:
@@ -216,8 +222,8 @@ func (s *stream) write() {
 				n = frameLen(rest)
 			}
 			message := rest[:n]
-			if s.tuple.Transport == DTLS {
-				message = unpadded(message)
+			if s.tuple.Transport == DTLS && stun.IsChannelData(message[0]) {
+				message = message[:stun.ChannelDataHeaderLen+int(binary.BigEndian.Uint16(message[2:]))]
 			}
 			_ = s.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 			if _, err := s.conn.Write(message); err != nil {

@@ -307,7 +307,7 @@ func TestNewestMediaIsDropped(t *testing.T) {
 			want = append(want, numbered(n)...)
 		}
 	}
-	answer := []byte("an answer")
+	answer := []byte("answered")
 	s.enqueue(answer, control)
 	if want = append(want, answer...); !bytes.Equal(s.queue, want) {
 		t.Errorf("the queue has %d bytes, want the first %d messages and the answer, %d bytes", len(s.queue), fits, len(want))

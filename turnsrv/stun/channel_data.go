@@ -40,13 +40,10 @@ func ParseChannelData(b []byte) (number ChannelNumber, data []byte, err error) {
 	return ChannelNumber(binary.BigEndian.Uint16(b)), b[ChannelDataHeaderLen : ChannelDataHeaderLen+length], nil
 }
 
-// ChannelData makes the message ChannelData in place of a STUN message, padded to a multiple of four bytes as streams
-// have it (RFC 8656 section 12.5). data has at most 65535 bytes.
+// ChannelData makes the message ChannelData in place of a STUN message, without the padding that streams want (RFC 8656
+// section 12.5). data has at most 65535 bytes.
 func (b *Builder) ChannelData(number ChannelNumber, data []byte) {
 	b.buf = binary.BigEndian.AppendUint16(b.buf[:0], uint16(number))
 	b.buf = binary.BigEndian.AppendUint16(b.buf, uint16(len(data)))
 	b.buf = append(b.buf, data...)
-	for len(b.buf)%4 != 0 {
-		b.buf = append(b.buf, 0)
-	}
 }
