@@ -12,6 +12,10 @@ import (
 // so that TCP slows its client down.
 const maxFrames = 256
 
+// maxUnallocated is how many connections without an allocation a listener has. Nobody has been authenticated there, and over TLS
+// each takes some 30 KB; an honest one needs its place for a few round trips.
+const maxUnallocated = 2048
+
 // smallFrame is the size of the buffers that are kept for frames: more than nearly every frame is.
 const smallFrame = 2048
 
@@ -28,10 +32,11 @@ type streamLink struct {
 	cancel context.CancelFunc
 	pool   sync.Pool // of *[]byte, smallFrame long
 
-	mu      sync.Mutex
-	streams map[*stream]struct{}
-	closed  bool
-	serving sync.WaitGroup
+	mu          sync.Mutex // guards what follows, except serving
+	streams     map[*stream]struct{}
+	unallocated map[*stream]struct{} // those of them without an allocation
+	closed      bool
+	serving     sync.WaitGroup
 }
 
 // frame is one message of a stream. Without a buffer it says that the stream is at its end.
@@ -45,8 +50,8 @@ func newStreamLink(maxStreams int, c *counters) *streamLink {
 	l := &streamLink{
 		counters: c, max: maxStreams,
 		frames: make(chan frame, maxFrames), woken: make(chan struct{}, 1), timer: time.NewTimer(0),
-		streams: make(map[*stream]struct{}),
-		pool:    sync.Pool{New: func() any { b := make([]byte, smallFrame); return &b }},
+		streams: make(map[*stream]struct{}), unallocated: make(map[*stream]struct{}),
+		pool: sync.Pool{New: func() any { b := make([]byte, smallFrame); return &b }},
 	}
 	l.timer.Stop()
 	l.ctx, l.cancel = context.WithCancel(context.Background())
@@ -80,17 +85,19 @@ func (l *streamLink) accept(listener net.Listener, failed func(error)) error {
 	}
 }
 
-// start serves conn on goroutines of its own. When there are too many, one that has no allocation has to go.
+// start serves conn on goroutines of its own. When there are too many, one that has no allocation has to go. Which one is left
+// to chance, as in sshd's MaxStartups: of those that somebody opens by the thousand to keep others out nearly all are idle.
 func (l *streamLink) start(conn net.Conn) {
 	s := newStream(l, conn)
 	l.mu.Lock()
-	if l.closed || len(l.streams) >= l.max && !l.evictLocked() {
+	full := len(l.streams) >= l.max || len(l.unallocated) >= maxUnallocated
+	if l.closed || full && !l.evictLocked() {
 		l.mu.Unlock()
 		l.counters.streamsRefused.Add(1)
 		_ = conn.Close()
 		return
 	}
-	l.streams[s] = struct{}{}
+	l.streams[s], l.unallocated[s] = struct{}{}, struct{}{}
 	l.serving.Add(1)
 	l.mu.Unlock()
 	l.counters.streams.Add(1)
@@ -99,24 +106,25 @@ func (l *streamLink) start(conn net.Conn) {
 		s.serve()
 		l.counters.streams.Add(-1)
 		l.mu.Lock()
-		delete(l.streams, s)
+		l.forgetLocked(s)
 		l.mu.Unlock()
 	}()
 }
 
-// evictLocked gives up some connection without an allocation, and reports whether there was one. Which one is left to chance,
-// as in sshd's MaxStartups: of those that somebody opens by the thousand to keep others out nearly all are idle, and an
-// honest one needs its place for two round trips until it has an allocation.
+// evictLocked gives up some connection without an allocation, and reports whether there was one.
 func (l *streamLink) evictLocked() bool {
-	for s := range l.streams { // in a random order
-		if !s.has.Load() {
-			s.giveUp()
-			delete(l.streams, s)
-			l.counters.streamsRefused.Add(1)
-			return true
-		}
+	for s := range l.unallocated { // in a random order
+		s.giveUp()
+		l.forgetLocked(s)
+		l.counters.streamsRefused.Add(1)
+		return true
 	}
 	return false
+}
+
+func (l *streamLink) forgetLocked(s *stream) {
+	delete(l.streams, s)
+	delete(l.unallocated, s)
 }
 
 // deliver gives f to the front and reports whether the link still takes frames.
@@ -178,7 +186,16 @@ func (l *streamLink) wake() {
 
 func (l *streamLink) send(b []byte, to client, p priority) { to.stream.enqueue(b, p) }
 
-func (l *streamLink) allocated(c client, has bool) { c.stream.allocated(has) }
+func (l *streamLink) allocated(c client, has bool) {
+	c.stream.allocated(has)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, live := l.streams[c.stream]; live && !has {
+		l.unallocated[c.stream] = struct{}{}
+	} else {
+		delete(l.unallocated, c.stream)
+	}
+}
 
 // close ends all connections and waits for their goroutines. The front must have left: frames are no longer taken.
 func (l *streamLink) close() {

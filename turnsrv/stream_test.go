@@ -398,6 +398,31 @@ func TestMaxStreams(t *testing.T) {
 	}
 }
 
+// TestMaxUnallocated opens more connections than may be without an allocation: the others are closed long before MaxStreams.
+func TestMaxUnallocated(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		connect := func() *rawClient {
+			conn, err := b.stream.dial()
+			if err != nil {
+				b.Fatal(err)
+			}
+			return newRawClient(b, conn, true)
+		}
+		kept, ended := connect(), connect()
+		kept.allocate()
+		ended.allocate()
+		ended.want(ended.request(stun.MethodRefresh, lifetime(0)), 0)
+		for range maxUnallocated + 99 {
+			connect()
+		}
+		synctest.Wait()
+		if got := b.server.Counters(); got.Streams != 1+maxUnallocated || got.StreamsRefused != 100 {
+			t.Errorf("%d connections, %d refused, want %d and 100", got.Streams, got.StreamsRefused, 1+maxUnallocated)
+		}
+		kept.want(kept.request(stun.MethodRefresh), 0)
+	})
+}
+
 // TestGivenUpIsForGood ends a connection while its client has a request on the way: no allocation that this makes lets the
 // connection live on, of which nobody would hear any more.
 func TestGivenUpIsForGood(t *testing.T) {
