@@ -5,7 +5,6 @@ package turn
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -21,7 +20,7 @@ import (
 
 // Endpoint is a TURN endpoint. Its methods are not safe for concurrent use, except Counters.
 type Endpoint struct {
-	config Config
+	config Config // Reload replaces it under policyMu
 	logger *slog.Logger
 	certs  *certs.Store // nil without TLS
 
@@ -32,12 +31,16 @@ type Endpoint struct {
 	sockets   []socket
 	serving   sync.WaitGroup
 	refusals  log.Limit // of lines about proxies without a header
+
+	localAddrs    func() ([]netip.Addr, error) // of this machine
+	policyMu      sync.Mutex                   // held while the policy is replaced
+	stopFollowing context.CancelFunc           // see followAddresses
 }
 
 // New makes an endpoint of a decoded configuration, which has to have secrets, and certificates if it listens with TLS. It
 // reads the certificates and opens no socket.
 func New(c Config, logger *slog.Logger) (*Endpoint, error) {
-	e := &Endpoint{config: c, logger: logger, secrets: new(secrets)}
+	e := &Endpoint{config: c, logger: logger, secrets: new(secrets), localAddrs: peer.LocalAddrs}
 	verifier, err := newVerifier(c)
 	if err != nil {
 		return nil, err
@@ -59,7 +62,7 @@ func (e *Endpoint) Start(context.Context) error {
 	if err != nil {
 		return err
 	}
-	policy, err := peerPolicy(e.config, addresses)
+	policy, err := e.peerPolicy(e.config, addresses)
 	if err != nil {
 		return err
 	}
@@ -86,6 +89,9 @@ func (e *Endpoint) Start(context.Context) error {
 			}
 		})
 	}
+	ctx, cancel := context.WithCancel(context.Background())
+	e.stopFollowing = cancel
+	e.serving.Go(func() { e.followAddresses(ctx) })
 	return nil
 }
 
@@ -109,18 +115,6 @@ func (e *Endpoint) serverConfig(allocator *relay.Allocator) turnsrv.Config {
 		Software:            c.Software,
 		Logger:              e.logger,
 	}
-}
-
-// peerPolicy says which peers may be reached.
-func peerPolicy(c Config, addresses []relay.Address) (*peer.Policy, error) {
-	own, err := peer.LocalAddrs()
-	if err != nil {
-		return nil, fmt.Errorf("list this machine's addresses: %w", err)
-	}
-	for _, address := range addresses {
-		own = append(own, address.Advertise)
-	}
-	return peer.New(peer.Rules{Allow: c.PeersAllow, Deny: c.PeersDeny, Own: own}), nil
 }
 
 // announce tells the operator where relayed addresses are, and what may be wrong with them.
@@ -169,6 +163,7 @@ func (e *Endpoint) Shutdown(ctx context.Context) error {
 		e.logger.Info("calls cut at the end of the drain", "duration", time.Since(start).Round(time.Millisecond))
 		err = nil
 	}
+	e.stopFollowing()
 	e.serving.Wait()
 	return errors.Join(err, e.allocator.Close())
 }

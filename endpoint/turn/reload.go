@@ -76,7 +76,9 @@ func (e *Endpoint) Reload(c Config) error {
 	if names := e.NeedsRestart(c); len(names) > 0 {
 		return fmt.Errorf("a change of %s needs a new start", strings.Join(names, ", "))
 	}
-	policy, err := peerPolicy(c, e.addresses)
+	e.policyMu.Lock()
+	defer e.policyMu.Unlock()
+	policy, err := e.peerPolicy(c, e.addresses)
 	if err != nil {
 		return err
 	}

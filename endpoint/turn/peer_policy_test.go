@@ -1,0 +1,45 @@
+package turn
+
+import (
+	"log/slog"
+	"net/netip"
+	"sync/atomic"
+	"testing"
+
+	"github.com/mailturn/mailturn/framework/listen"
+	"github.com/mailturn/mailturn/turnsrv/peer"
+)
+
+// TestAddressesOfTheMachineChange gives the machine an address after the start, as router advertisements, DHCP and fail-over
+// do: peers there are refused from then on, on running allocations too, and again when it is gone they are not.
+func TestAddressesOfTheMachineChange(t *testing.T) {
+	e, err := New(loopback(listen.Addr{Scheme: "udp", Host: "127.0.0.1"}), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	late := netip.MustParseAddrPort("8.8.4.4:5000")
+	var has atomic.Bool
+	e.localAddrs = func() ([]netip.Addr, error) {
+		addrs, err := peer.LocalAddrs()
+		if has.Load() {
+			addrs = append(addrs, late.Addr())
+		}
+		return addrs, err
+	}
+	if err := e.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer e.Shutdown(t.Context())
+	for _, own := range []bool{false, true, false} {
+		has.Store(own)
+		if err := e.updatePolicy(); err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := e.allocator.MayPermit(late.Addr()); ok == own {
+			t.Errorf("address of this machine: %v, permission given: %v", own, ok)
+		}
+		if rule, ok := e.allocator.MayReach(late); ok == own {
+			t.Errorf("address of this machine: %v, data passes: %v %s", own, ok, rule)
+		}
+	}
+}
