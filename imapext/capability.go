@@ -146,6 +146,11 @@ func lineEnd(line []byte) []byte {
 	return line[len(line)-1:]
 }
 
+// withoutLineEnd returns line, which is complete, without its line end.
+func withoutLineEnd(line []byte) []byte {
+	return line[:len(line)-len(lineEnd(line))]
+}
+
 func equalFold(word []byte, name string) bool {
 	return len(word) == len(name) && strings.EqualFold(string(word), name)
 }

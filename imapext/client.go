@@ -1,7 +1,6 @@
 package imapext
 
 import (
-	"bytes"
 	"fmt"
 	"strings"
 )
@@ -95,7 +94,7 @@ func (f *Filter) stepClient(p []byte) (n int, event Event) {
 	case exchange:
 		return f.awaitExchange()
 	case exchangeLine:
-		return f.readExchangeLine(p), Continue
+		return f.readExchangeLine(p)
 	case decide:
 		return 0, f.decideCommand()
 	case forward:
@@ -204,7 +203,7 @@ func (f *Filter) readCommandRest(p []byte) (n int, event Event) {
 		tail := c.line.tail()
 		ends := c.line.next(b)
 		if c.mode == pass {
-			if c.line.bareCR || ends && c.line.quoted {
+			if c.line.disputed(ends) {
 				return 0, f.close("Line end inside a command")
 			}
 			if tail != "" && (ends || len(c.line.tail()) <= len(tail)) {
@@ -385,17 +384,20 @@ func (f *Filter) awaitExchange() (n int, event Event) {
 }
 
 // readExchangeLine reads on in a line that continues AUTHENTICATE or IDLE. It may be of any length, and announces no literal.
-func (f *Filter) readExchangeLine(p []byte) int {
+func (f *Filter) readExchangeLine(p []byte) (n int, event Event) {
 	c := &f.client
-	n := bytes.IndexByte(p, '\n') + 1
-	if n == 0 {
-		n = len(p)
-	} else {
-		c.state = exchange
+	for n < len(p) && c.state == exchangeLine {
+		if c.line.next(p[n]) {
+			c.line = commandLine{}
+			c.state = exchange
+		} else if c.line.bareCR {
+			return 0, f.close("Line end inside a command")
+		}
+		n++
 	}
 	f.toBackend.add(p[:n])
 	c.account.feed(p[:n])
-	return n
+	return n, Continue
 }
 
 // decideCommand decides on a command that has been read whole.

@@ -104,6 +104,7 @@ const (
 	markerDigits
 	markerPlus
 	markerClosed
+	markerSpaced // spaces stand behind it
 )
 
 // next takes the line's next byte and reports whether it ends the line.
@@ -149,6 +150,9 @@ func (l *commandLine) next(c byte) bool {
 		if l.plus > 0 {
 			l.plus++
 		}
+	case c == ' ' && l.marker >= markerClosed && l.previous != '\r':
+		l.marker, l.plus = markerSpaced, 0
+	case c == '\r' && l.marker == markerSpaced:
 	default:
 		l.endMarker()
 	}
@@ -184,6 +188,13 @@ func (l *commandLine) addDigit(digit uint64) {
 		return
 	}
 	l.size = l.size*10 + digit
+}
+
+// disputed reports whether servers differ in where the line ends, given whether its LF has been read, or in whether it
+// announces a literal: some take a CR for a line end, read a quoted string across one, or forgive a space behind an announcement,
+// as imapserver of go-imap does. No client sends such lines.
+func (l *commandLine) disputed(ended bool) bool {
+	return l.bareCR || ended && (l.quoted || l.marker == markerSpaced)
 }
 
 // literal tells what the line that has ended announces.

@@ -11,14 +11,15 @@ import (
 // unsolicited METADATA responses, of which we send none.
 func (f *Filter) decideEnable() Event {
 	c := &f.client
-	words := strings.Fields(string(c.collected))
 	var enabled string
-	rest := words[:0:0]
-	for _, word := range words {
-		switch strings.ToUpper(word) {
-		case "METADATA", "METADATA-SERVER":
-			enabled += " " + strings.ToUpper(word)
-		default:
+	var rest []string
+	for word := range strings.SplitSeq(string(withoutLineEnd(c.collected)), " ") {
+		switch upper := strings.ToUpper(word); {
+		case strings.ContainsFunc(word, func(r rune) bool { return r > 0x7F || !isAtomChar(byte(r)) }):
+			return f.answerStatus("BAD syntax error in arguments of ENABLE")
+		case upper == "METADATA", upper == "METADATA-SERVER":
+			enabled += " " + upper
+		case word != "":
 			rest = append(rest, word)
 		}
 	}

@@ -60,8 +60,8 @@
 //   - with 1024 commands unanswered.
 //
 // The same agreement makes a literal that the client did not synchronise (LITERAL+, RFC 7888) a synchronised one towards the
-// backend: one that refuses the command may read the literal's bytes as commands. And it ends the session at a bare CR and at a line end inside a quoted
-// string, which no client sends and servers read differently.
+// backend: one that refuses the command may read the literal's bytes as commands. And it ends the session at a bare CR, at a
+// line end inside a quoted string and at a space behind an announcement, which no client sends and servers read differently.
 package imapext
 
 import (

@@ -100,7 +100,7 @@ var errIDSyntax = errors.New("syntax error in arguments of ID")
 // whether there are others. It takes more than the grammar of RFC 2971 has, atoms and any number of spaces, but nothing that
 // could be read in two ways.
 func parseID(arguments []byte) (kept [][]byte, dropped bool, err error) {
-	b := bytes.Trim(arguments, " \r\n")
+	b := bytes.Trim(withoutLineEnd(arguments), " ")
 	if equalFold(b, "NIL") {
 		return nil, false, nil
 	}

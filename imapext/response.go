@@ -118,7 +118,7 @@ func (t *lineTail) bytes() []byte {
 // announcedLiteral returns the size of the literal that line announces, which ends in a line end: {n}, with "+" tolerated.
 // A size that does not fit 64 bits is endless: what follows passes, and nothing in it is taken for a response.
 func announcedLiteral(line []byte) (size uint64, ok bool) {
-	line = line[:len(line)-len(lineEnd(line))]
+	line = withoutLineEnd(line)
 	n := len(line) - 1
 	if n < 0 || line[n] != '}' {
 		return 0, false

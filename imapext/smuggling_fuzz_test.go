@@ -21,7 +21,11 @@ type modelBackend struct {
 	// anywhere makes it take an announcement at a line's end for one also where no argument begins.
 	anywhere bool
 	// spans makes it read a quoted string across line ends, as imapserver does.
-	spans      bool
+	spans bool
+	// trims makes it take an announcement with spaces behind it for one, as imapserver does.
+	trims bool
+	// returns makes it take a CR alone for a line end.
+	returns    bool
 	loginFails bool
 
 	tag, name string // of the command in which a literal has been granted, or of AUTHENTICATE or IDLE
@@ -56,6 +60,8 @@ func (m *modelBackend) lineEnd() int {
 	for i, c := range m.unread {
 		switch {
 		case c == '\n' && !(quoted && m.spans):
+			return i
+		case m.returns && c == '\r' && i+1 < len(m.unread) && m.unread[i+1] != '\n':
 			return i
 		case escaped:
 			escaped = false
@@ -105,6 +111,9 @@ func (m *modelBackend) line(line string) string {
 
 // announced returns the literal that line announces. Literals beyond what a test sends are refused by never being granted.
 func (m *modelBackend) announced(line string) (size int, sync, ok bool) {
+	if m.trims {
+		line = strings.TrimRight(line, " ")
+	}
 	open := strings.LastIndexByte(line, '{')
 	if open < 1 || !strings.HasSuffix(line, "}") {
 		return 0, false, false
@@ -144,8 +153,12 @@ func FuzzSmuggling(f *testing.F) {
 		"a SETMETADATA {0}\r\n (/private/x {3+}\r\nabc)\r\nb X ~{1+}\r\nx (\"{1}\\\"\" {2}\r\nxx\r\n",
 		"a  GETMETADATA\r\n+ GETMETADATA\r\n\r\n a GETMETADATA\r\na+ STARTTLS\r\n",
 		"a LOGIN {1+}\r\nx {1}\r\nb GETMETADATA\r\n",
+		"a FOO {10} \r\nb FOO {14}\r\n\r\nc STARTTLS\r\n",
+		"a FOO {11} \r\nb FOO {14+} \r\n\r\nc STARTTLS\r\n",
+		"a IDLE\r\n\xfeDONE\rb STARTTLS\r\nc AUTHENTICATE PLAIN\r\n\xfe*\rd STARTTLS\r\n",
+		"a ENABLE X\rb STARTTLS\r\nc ID NIL\rd STARTTLS\r\ne ID \rf STARTTLS\rNIL\r\n",
 	} {
-		for _, flags := range []byte{0, 1, 2, 4, 8, 15, 23, 39} {
+		for _, flags := range []byte{0, 1, 2, 4, 8, 15, 23, 39, 64, 128, 160} {
 			f.Add(flags, []byte(seed), uint64(flags))
 		}
 	}
@@ -155,6 +168,8 @@ func FuzzSmuggling(f *testing.F) {
 			anywhere:   flags&2 != 0,
 			spans:      flags&4 != 0,
 			loginFails: flags&8 != 0,
+			trims:      flags&64 != 0,
+			returns:    flags&128 != 0,
 		}
 		greeting := "* OK [CAPABILITY IMAP4rev1 LITERAL+] hi\r\n"
 		options := Options{Entries: testEntries, TLS: flags&16 == 0}
