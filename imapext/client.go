@@ -11,6 +11,9 @@ const (
 	// maxSwallowed bounds a non-synchronising literal of a command that is refused here. Its client sends it all the
 	// same; beyond this, a BYE is the better answer, which RFC 7888 section 4 allows.
 	maxSwallowed = 1 << 20
+	// maxAnswers bounds what is answered here before it is written. Commands of two bytes have answers of thirty, and
+	// those of sixty may have all annotations for an answer.
+	maxAnswers = 16 << 10
 )
 
 // clientStream is how far the client's stream has been read.
@@ -67,7 +70,15 @@ const (
 func (f *Filter) FromClient(p []byte) (n int, event Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.answers = 0
 	for n < len(p) || f.client.state == decide || f.client.state == forward || f.identifying {
+		switch {
+		case len(f.inserts) >= maxAnswers:
+			f.waiting = true
+			return n, Wait
+		case f.answers >= maxAnswers && n < len(p):
+			return n, Continue
+		}
 		used, event := f.stepClient(p[n:])
 		n += used
 		if event == StartTLS {
@@ -435,6 +446,7 @@ func (f *Filter) answerStatus(format string, args ...any) Event {
 
 // respond sends the client a response of our own, as soon as no other is passing.
 func (f *Filter) respond(response []byte) {
+	f.answers += len(response)
 	if f.backend.passing() {
 		f.inserts = append(f.inserts, response...)
 		return

@@ -44,16 +44,20 @@ func pumpClient(f *imapext.Filter, client, backend net.Conn, gone <-chan struct{
 			if err := f.WriteClient(client); err != nil {
 				return err
 			}
-			if event == imapext.Continue {
-				break
-			}
-			if event != imapext.Wait {
+			switch event {
+			case imapext.Continue:
+			case imapext.Wait:
+				select {
+				case <-f.Resume():
+				case <-gone:
+					return errDone
+				}
+				continue
+			default:
 				return errDone // StartTLS is not offered here
 			}
-			select {
-			case <-f.Resume():
-			case <-gone:
-				return errDone
+			if len(p) == 0 {
+				break
 			}
 		}
 	}

@@ -21,7 +21,9 @@
 //				<-f.Resume()            // or: the backend is gone
 //				continue                // with what is left of p, even if that is nothing
 //			}
-//			break                       // Continue, StartTLS, Compress, Close: see Event
+//			if event != imapext.Continue || len(p) == 0 {
+//				break                   // see Event
+//			}
 //		}
 //	}
 //
@@ -57,7 +59,7 @@
 //     answered: so GETMETADATA in the same packet as LOGIN sees the login's outcome;
 //   - at the end of STARTTLS and of COMPRESS, until every command before it is answered and no response is passing;
 //   - before a command whose tag an unanswered command bears, so that a tagged response has one reading only;
-//   - with 1024 commands unanswered.
+//   - with 1024 commands unanswered, or 16 KiB of answers of the Filter's own behind a response that is passing.
 //
 // The same agreement makes a literal that the client did not synchronise (LITERAL+, RFC 7888) a synchronised one towards the
 // backend: one that refuses the command may read the literal's bytes as commands. And it ends the session at a bare CR, at a
@@ -67,7 +69,6 @@ package imapext
 import (
 	"bytes"
 	"io"
-	"net"
 	"net/netip"
 	"sync"
 
@@ -128,7 +129,8 @@ type Options struct {
 type Event int
 
 const (
-	// Continue asks for more bytes from the client.
+	// Continue asks to write out both queues, and to call FromClient again with the bytes that it did not consume, else with
+	// more from the client.
 	Continue Event = iota
 	// Wait asks to write out both queues, to wait for Resume, and to call FromClient again with the bytes that it did
 	// not consume, even if there are none.
@@ -179,7 +181,8 @@ type Filter struct {
 
 	ended    bool // Bye has been called: only what is passing then is still passed
 	toClient segments
-	inserts  []byte // our own responses, until the response that is passing ends
+	answers  int    // bytes of our own responses since FromClient was called
+	inserts  []byte // of these, what has to wait until the response that is passing ends
 	gated    bool   // from the OK to STARTTLS or COMPRESS until the caller has done it: what the backend says is kept in stash
 	stash    []byte // at most maxStash
 }
@@ -267,7 +270,7 @@ func (f *Filter) WriteClient(w io.Writer) error {
 }
 
 // segments is a queue of bytes to be written. A segment may alias the buffer of the caller.
-type segments net.Buffers
+type segments [][]byte
 
 // add appends b, extending the last segment where b follows it in memory.
 func (s *segments) add(b []byte) {
@@ -294,18 +297,20 @@ func (s *segments) take() segments {
 const maxJoined = 4 << 10
 
 func (s segments) writeTo(w io.Writer) error {
-	if len(s) == 0 {
-		return nil
+	for len(s) > 0 {
+		n, size := 1, len(s[0])
+		for n < len(s) && size+len(s[n]) <= maxJoined {
+			size += len(s[n])
+			n++
+		}
+		b := s[0]
+		if n > 1 {
+			b = bytes.Join(s[:n], nil)
+		}
+		if _, err := w.Write(b); err != nil {
+			return err
+		}
+		s = s[n:]
 	}
-	size := 0
-	for _, segment := range s {
-		size += len(segment)
-	}
-	if len(s) > 1 && size <= maxJoined {
-		_, err := w.Write(bytes.Join(s, nil))
-		return err
-	}
-	buffers := net.Buffers(s)
-	_, err := buffers.WriteTo(w)
-	return err
+	return nil
 }

@@ -2,6 +2,7 @@ package imapext_test
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -93,6 +94,50 @@ func TestOutstanding(t *testing.T) {
 	<-f.Resume()
 	if more, event := f.FromClient(commands[n:]); more != command || event != imapext.Wait {
 		t.Errorf("FromClient = %d, %v, want one command and Wait", more, event)
+	}
+}
+
+// TestManyAnswers checks that commands which are answered here do not pile up answers before they are written, and that many
+// short answers make few writes.
+func TestManyAnswers(t *testing.T) {
+	const bound = 16<<10 + 200 // and the answers before and behind
+	f := imapext.New(imapext.Options{TLS: true})
+	p := bytes.Repeat([]byte("\n"), 64<<10)
+	if err := f.FromBackend([]byte("* PREAUTH hi\r\n* 1 FETCH (BODY[] {5}\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	n, event := f.FromClient(p)
+	if event != imapext.Wait || n >= len(p) {
+		t.Fatalf("FromClient = %d, %v while a response is passing, want Wait", n, event)
+	}
+	p = p[n:]
+	if err := f.FromBackend([]byte("12345)\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	<-f.Resume()
+	size, writes := 0, 0
+	for event = imapext.Wait; ; n, event = f.FromClient(p) {
+		var written recorder
+		if err := f.WriteClient(&written); err != nil {
+			t.Fatal(err)
+		}
+		queued := 0
+		for _, b := range written {
+			queued += len(b)
+		}
+		if queued > bound {
+			t.Errorf("%d bytes queued, want %d at most", queued, bound)
+		}
+		size += queued
+		writes += len(written)
+		if event == imapext.Continue {
+			if p = p[n:]; len(p) == 0 {
+				break
+			}
+		}
+	}
+	if want := 64 << 10 * len("* BAD Empty command line\r\n"); size < want || writes > size/2048 {
+		t.Errorf("%d bytes in %d writes, want %d in few", size, writes, want)
 	}
 }
 

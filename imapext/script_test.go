@@ -264,7 +264,7 @@ func (w *wire) feed(chunks [][]byte) error {
 		switch event {
 		case Continue:
 			if n != len(chunk) {
-				return fmt.Errorf("Continue with %d of %d bytes consumed", n, len(chunk))
+				return w.feed(append([][]byte{chunk[n:]}, chunks[i+1:]...))
 			}
 		case Wait:
 			w.waiting = true

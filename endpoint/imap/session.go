@@ -352,7 +352,9 @@ func (s *session) fromClient(p []byte) bool {
 			s.client.lingeringClose()
 			return false
 		default:
-			return true
+			if len(p) == 0 {
+				return true
+			}
 		}
 	}
 }
