@@ -151,7 +151,7 @@ func (f *Inflater) readBlockHeader(p *progress) bool {
 		f.step = storedHeader
 		f.take(f.nbits % 8) // to the next byte boundary
 	case 1:
-		f.fixedCodes()
+		f.literals, f.distances = fixedLiterals, fixedDistances
 		f.step = symbol
 	case 2:
 		f.step = dynamicHeader
@@ -185,8 +185,11 @@ func (f *Inflater) copyStored(p *progress) bool {
 	return true
 }
 
-// fixedCodes makes the codes of RFC 1951 section 3.2.6.
-func (f *Inflater) fixedCodes() {
+// The codes of blocks with fixed ones (RFC 1951 section 3.2.6). Making them anew would be the most work that a client could ask
+// for with one byte.
+var fixedLiterals, fixedDistances = fixedCodes()
+
+func fixedCodes() (literals literalCode, distances distanceCode) {
 	var lengths [288]uint8
 	for i := range lengths {
 		switch {
@@ -200,11 +203,12 @@ func (f *Inflater) fixedCodes() {
 			lengths[i] = 8
 		}
 	}
-	f.literals.counts.make(f.literals.symbols[:], lengths[:])
+	literals.counts.make(literals.symbols[:], lengths[:])
 	for i := range 32 {
 		lengths[i] = 5
 	}
-	f.distances.counts.make(f.distances.symbols[:], lengths[:32])
+	distances.counts.make(distances.symbols[:], lengths[:32])
+	return literals, distances
 }
 
 func (f *Inflater) readDynamicHeader(p *progress) bool {

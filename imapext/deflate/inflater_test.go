@@ -265,3 +265,28 @@ func BenchmarkInflate(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkEmptyBlocks inflates blocks that hold nothing, the most work that a byte can ask for.
+func BenchmarkEmptyBlocks(b *testing.B) {
+	// A fixed block: header 0 (not final), type 01, end of block 0000000; ten bits, so five bytes hold four.
+	var bits []byte
+	for range 4 {
+		bits = append(bits, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0)
+	}
+	five := make([]byte, 5)
+	for i, bit := range bits {
+		five[i/8] |= bit << (i % 8)
+	}
+	var src []byte
+	for range 4096 / 5 {
+		src = append(src, five...)
+	}
+	b.SetBytes(int64(len(src)))
+	dst := make([]byte, 100)
+	for b.Loop() {
+		var f Inflater
+		if n, used, err := f.Inflate(dst, src); n != 0 || used != len(src) || err != nil {
+			b.Fatal(n, used, err)
+		}
+	}
+}
