@@ -2,6 +2,7 @@ package dict
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/mailturn/mailturn/endpoint/issuer"
 	"github.com/mailturn/mailturn/framework/config"
+	"github.com/mailturn/mailturn/framework/log"
 	"github.com/mailturn/mailturn/framework/socket"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
@@ -291,6 +293,33 @@ func TestHostile(t *testing.T) {
 	}
 	d.send(turn)
 	d.want("Oturn.example.org:3478:")
+}
+
+// TestLogIsBounded wants neither clients of another version nor a next server that is down to fill the disk, one line for
+// each connection.
+func TestLogIsBounded(t *testing.T) {
+	c := testConfig(t)
+	c.MaxConnections = 100
+	c.Next = c.Socket.Path + ".next"
+	var lines bytes.Buffer
+	e, err := New(c, slog.New(slog.NewTextHandler(&lines, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		dial(t, c.Socket.Path, "H2\t2\t0\t\tmetadata").wantEnd()
+		dial(t, c.Socket.Path, "GET / HTTP/1.1").wantEnd()
+		dial(t, c.Socket.Path, hello, token).want("Fthe next dict server")
+	}
+	if err := e.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if n := strings.Count(lines.String(), "\n"); n == 0 || n > log.LinesPerMinute {
+		t.Errorf("%d lines, want some and at most %d:\n%s", n, log.LinesPerMinute, &lines)
+	}
 }
 
 func TestMaxConnections(t *testing.T) {

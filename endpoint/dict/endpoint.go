@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/mailturn/mailturn/endpoint/dict/dictproto"
 	"github.com/mailturn/mailturn/framework/listen"
+	"github.com/mailturn/mailturn/framework/log"
 	"github.com/mailturn/mailturn/framework/socket"
 )
 
@@ -25,11 +27,9 @@ type Endpoint struct {
 	mu       sync.Mutex
 	draining bool
 	sessions map[*session]struct{}
-	refused  time.Time // when a connection over the limit was last logged
-}
 
-// refusedInterval is how often it is logged that connections are over the limit.
-const refusedInterval = time.Minute
+	lines log.Limit // of what each connection could have a line about
+}
 
 // New prepares an endpoint, whose configuration has to have a secret. It makes no socket.
 func New(config Config, logger *slog.Logger) (*Endpoint, error) {
@@ -68,6 +68,7 @@ func (e *Endpoint) serve(listener *socket.Listener) {
 func (e *Endpoint) admit(conn net.Conn) {
 	s := &session{endpoint: e, client: conn, reader: newLineReader(conn, dictproto.MaxLine)}
 	if !e.enter(s) {
+		e.lines.Log(e.logger, slog.LevelWarn, "connection refused: there are too many")
 		conn.Close()
 		return
 	}
@@ -76,7 +77,7 @@ func (e *Endpoint) admit(conn net.Conn) {
 		defer conn.Close()
 		defer func() {
 			if p := recover(); p != nil {
-				e.logger.Error("panic", "err", fmt.Errorf("%v", p))
+				e.logger.Error("panic in a dict session", "err", p, "stack", string(debug.Stack()))
 			}
 		}()
 		s.run()
@@ -86,12 +87,7 @@ func (e *Endpoint) admit(conn net.Conn) {
 func (e *Endpoint) enter(s *session) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	limit := e.present.Load().MaxConnections
-	if e.draining || len(e.sessions) >= limit {
-		if now := time.Now(); !e.draining && now.Sub(e.refused) > refusedInterval {
-			e.refused = now
-			e.logger.Warn("too many connections", "max_connections", limit)
-		}
+	if len(e.sessions) >= e.present.Load().MaxConnections {
 		return false
 	}
 	e.sessions[s] = struct{}{}

@@ -3,6 +3,7 @@ package dict
 import (
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"sync/atomic"
@@ -66,10 +67,10 @@ func (s *session) run() {
 			}
 			err = s.act(action)
 		case errors.Is(err, dictproto.ErrVersion):
-			s.endpoint.logger.Error("client not served", "err", err)
+			s.endpoint.lines.Log(s.endpoint.logger, slog.LevelError, "client not served", "err", err)
 			return
 		case !ended(err):
-			s.endpoint.logger.Warn("client does not speak the dict protocol", "err", err)
+			s.endpoint.lines.Log(s.endpoint.logger, slog.LevelWarn, "client does not speak the dict protocol", "err", err)
 			return
 		}
 		if err != nil {
@@ -119,7 +120,7 @@ func (s *session) act(a dictproto.Action) error {
 		failed, ok = errors.AsType[*errNext](err)
 	}
 	if ok {
-		s.endpoint.logger.Warn("next dict server", "backend", s.path, "err", failed.err)
+		s.endpoint.lines.Log(s.endpoint.logger, slog.LevelWarn, "next dict server", "backend", s.path, "err", failed.err)
 		reply := a.Unreached
 		if failed.reached {
 			reply = a.Lost

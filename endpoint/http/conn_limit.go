@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/mailturn/mailturn/framework/log"
 )
@@ -76,7 +75,7 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 		conn, err := l.Listener.Accept()
 		if err != nil {
 			if !errors.Is(err, net.ErrClosed) {
-				l.limit.warn("accepting a connection", "listen", l.Addr().String(), "err", err)
+				l.limit.lines.Log(l.limit.logger, slog.LevelWarn, "accepting a connection", "listen", l.Addr().String(), "err", err)
 			}
 			return nil, err // net/http waits and tries again
 		}
@@ -85,15 +84,8 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 		if ok {
 			return &limitedConn{Conn: conn, leave: func() { l.limit.leave(source) }}, nil
 		}
-		l.limit.warn("connection refused: there are too many", "client", client)
+		l.limit.lines.Log(l.limit.logger, slog.LevelWarn, "connection refused: there are too many", "client", client)
 		conn.Close()
-	}
-}
-
-// warn tells the operator, not of each one when there are many.
-func (c *connLimit) warn(message string, args ...any) {
-	if allowed, suppressed := c.lines.Allow(time.Now()); allowed {
-		c.logger.Warn(message, append(args, "suppressed", suppressed)...)
 	}
 }
 

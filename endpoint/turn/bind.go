@@ -3,10 +3,10 @@ package turn
 import (
 	"crypto/tls"
 	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/mailturn/mailturn/framework/listen"
 	"github.com/mailturn/mailturn/turnsrv"
@@ -109,9 +109,7 @@ func (e *Endpoint) openSocket(address listen.Addr, config *tls.Config, plain boo
 
 // proxyRefused tells the operator of a connection from a proxy that has not begun with a header: it may be set up without.
 func (e *Endpoint) proxyRefused(proxy netip.Addr, err error) {
-	if allowed, suppressed := e.refusals.Allow(time.Now()); allowed {
-		e.logger.Warn("connection from a proxy refused", "client", proxy, "err", err, "suppressed", suppressed)
-	}
+	e.refusals.Log(e.logger, slog.LevelWarn, "connection from a proxy refused", "client", proxy, "err", err)
 }
 
 // family returns "4" or "6" for an address that stands for every one of its family while those of the other family are

@@ -1,6 +1,8 @@
 package log
 
 import (
+	"context"
+	"log/slog"
 	"sync"
 	"time"
 )
@@ -31,4 +33,11 @@ func (l *Limit) Allow(now time.Time) (allowed bool, suppressed int) {
 	l.count++
 	suppressed, l.suppressed = l.suppressed, 0
 	return true, suppressed
+}
+
+// Log writes a line if one more may be written, which tells as "suppressed" how many were not since the last one that was.
+func (l *Limit) Log(logger *slog.Logger, level slog.Level, message string, args ...any) {
+	if allowed, suppressed := l.Allow(time.Now()); allowed {
+		logger.Log(context.Background(), level, message, append(args, "suppressed", suppressed)...)
+	}
 }
