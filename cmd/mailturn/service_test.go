@@ -1,14 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/sha1"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -80,6 +83,9 @@ endpoint "http" "http" {
 	for _, problem := range problems {
 		t.Errorf("%s: %s", problem.Metric, problem.Text)
 	}
+	if err := checkDocumented(running, s.process.Metrics); err != nil {
+		t.Error(err)
+	}
 	names := metricNames(t, s.process.Metrics)
 	for _, want := range []string{
 		"mailturn_config_reload_success_timestamp_seconds",
@@ -101,6 +107,50 @@ endpoint "http" "http" {
 			t.Errorf("no metric %s among\n%s", want, strings.Join(names, "\n"))
 		}
 	}
+}
+
+// checkDocumented compares docs/operating.md with what can be scraped: the names of the metrics, and the reasons.
+func checkDocumented(running *service, gatherer prometheus.Gatherer) error {
+	text, err := os.ReadFile("../../docs/operating.md")
+	if err != nil {
+		return err
+	}
+	described := make(chan *prometheus.Desc, 100)
+	running.reloaded.Describe(described)
+	for _, endpoint := range running.running {
+		if measured, ok := endpoint.(interface{ Collector() prometheus.Collector }); ok {
+			measured.Collector().Describe(described)
+		}
+	}
+	close(described)
+	var errs []error
+	there := make(map[string]bool)
+	for desc := range described {
+		name := regexp.MustCompile(`mailturn_[a-z_]+`).FindString(desc.String())
+		there[name] = true
+		if !bytes.Contains(text, []byte("| `"+name+"` |")) {
+			errs = append(errs, fmt.Errorf("docs/operating.md has no row for %s", name))
+		}
+	}
+	for _, name := range regexp.MustCompile(`mailturn_[a-z_]+`).FindAll(text, -1) {
+		if !there[string(name)] {
+			errs = append(errs, fmt.Errorf("docs/operating.md has %s, which does not exist", name))
+		}
+	}
+	families, err := gatherer.Gather()
+	if err != nil {
+		return err
+	}
+	for _, family := range families {
+		for _, metric := range family.GetMetric() {
+			for _, label := range metric.GetLabel() {
+				if label.GetName() == "reason" && !bytes.Contains(text, []byte("`"+label.GetValue()+"`")) {
+					errs = append(errs, fmt.Errorf("docs/operating.md does not explain %s with the reason %s", family.GetName(), label.GetValue()))
+				}
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // metricNames returns what is gathered as Prometheus writes it, without values.
