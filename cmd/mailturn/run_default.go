@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/hcl/v2/hclwrite"
@@ -87,6 +88,10 @@ func demoPassword(stateDir string) (string, error) {
 func printChecks(w io.Writer, s *setup, password string) {
 	server, relay := s.imaps[0], s.relays[0]
 	issued := server.TURN.Issue(time.Now())
+	program, err := os.Executable() // under "go run" nobody would find it by its name
+	if err != nil {
+		program = "mailturn"
+	}
 	fmt.Fprintf(w, `mailturn serves on loopback, for a try. Its relay reaches loopback addresses, because it listens
 on loopback only; with a configuration of yours it does not, unless you allow it.
 
@@ -94,6 +99,10 @@ on loopback only; with a configuration of yours it does not, unless you allow it
   IMAP      %[3]s
   TURN      %[4]s
   state     %[5]s
+
+Go the way of a mail client, from the login to packets through the relay and back:
+
+  '%[13]s' probe --ca '%[6]s' --password-file '%[5]s/demo.password' imaps://%[14]s@localhost:%[15]d
 
 Ask for the relay as a mail client does (openssl):
 
@@ -109,5 +118,5 @@ Stop with Ctrl-C.
 `, demoUser, password, join(server.Listen, " "), join(relay.Listen, " "), s.stateDir,
 		server.TLS[0].Cert, server.Listen[0].HostPort(),
 		issued.Username, issued.Password, server.TURN.Port.V, server.TURN.Server.V,
-		server.TURN.TLSPort.V)
+		server.TURN.TLSPort.V, program, strings.Replace(demoUser, "@", "%40", 1), server.Listen[0].Port)
 }

@@ -53,6 +53,10 @@ func TestEmbeddedDefault(t *testing.T) {
 			t.Errorf("the server does not say that its relay reaches loopback:\n%s", s.stderr)
 		}
 
+		if verdict := paste(t, printed(t, output, "'"+binary+"' probe ")); !strings.HasPrefix(verdict, "OK  A call would connect.") {
+			t.Errorf("the printed probe says\n%s", verdict)
+		}
+
 		transcript := paste(t, printed(t, output, "printf "))
 		parseValue(t, metadata(t, transcript, "/shared/vendor/deltachat/turn"))
 		parseValue(t, metadata(t, transcript, "/shared/vendor/deltachat/turns"))
