@@ -23,7 +23,7 @@ does. The exit status is 1 if it has errors.
 
 The result holds the secrets and passwords of the file. To keep it:
 
-  (umask 077; mailturn import /etc/turnserver.conf > /etc/mailturn/maddy.conf)`,
+  mailturn import /etc/turnserver.conf | install -m 0640 -g mailturn /dev/stdin /etc/mailturn/maddy.conf`,
 		Args: cobra.ExactArgs(1),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			f, err := os.Open(args[0])
