@@ -66,10 +66,14 @@ call would connect, 1 if not or if the relay is open to strangers, 2 if called w
 			if err == nil {
 				err = flags.check(cmd, target)
 			}
-			if err != nil {
-				return err // of usage
+			options := probe.Options{Target: target, Username: flags.username, Depth: flags.depth()}
+			if err == nil {
+				err = flags.read(cmd, &options)
 			}
-			return action(func(cmd *cobra.Command, _ []string) error { return runProbe(cmd, target, flags) })(cmd, args)
+			if err != nil {
+				return err // of usage: whoever watches a server by the exit status shall not take a file that is missing for its fault
+			}
+			return action(func(cmd *cobra.Command, _ []string) error { return runProbe(cmd, options, flags) })(cmd, args)
 		},
 	}
 	cmd.Flags().StringVar(&flags.username, "username", "", "`name` at a turn: target")
@@ -119,17 +123,17 @@ func (f *probeFlags) loadOptions() probe.LoadOptions {
 	return probe.LoadOptions{Allocations: f.load, PPS: f.pps, Size: f.size, Duration: f.duration, AnyTarget: f.mine}
 }
 
-func runProbe(cmd *cobra.Command, target probe.Target, flags probeFlags) error {
-	options := probe.Options{Target: target, Username: flags.username}
+func (f *probeFlags) depth() probe.Depth {
 	switch {
-	case flags.quick:
-		options.Depth = probe.Quick
-	case flags.thorough:
-		options.Depth = probe.Thorough
+	case f.quick:
+		return probe.Quick
+	case f.thorough:
+		return probe.Thorough
 	}
-	if err := flags.read(cmd, &options); err != nil {
-		return err
-	}
+	return probe.Normal
+}
+
+func runProbe(cmd *cobra.Command, options probe.Options, flags probeFlags) error {
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
 	defer stop()
 	var status progress

@@ -22,6 +22,7 @@ import (
 	"github.com/mailturn/mailturn/cmd/mailturn/e2e/dovecot"
 	"github.com/mailturn/mailturn/cmd/mailturn/probe"
 	"github.com/mailturn/mailturn/framework/certs"
+	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
 // probeLimit is how long one probe may take on a loaded machine.
@@ -128,6 +129,7 @@ var siteNames = map[string][]string{
 	"mail.test":  {serverIPv4},
 	"other.test": {serverIPv4},
 	"turn.test":  {serverIPv4, serverIPv6},
+	"six.test":   {serverIPv6},
 }
 
 // startSite runs the server with further lines in its two endpoints and at the top.
@@ -200,6 +202,21 @@ func TestProbeSite(t *testing.T) {
 	t.Run("line", func(t *testing.T) {
 		c := minted("turn.test")
 		wantVerdict(t, s.probe(t, fmt.Sprintf("turn.test:3478:%s:%s", c.username, c.password)), "", probe.OK, "A call would connect.")
+	})
+	t.Run("IPv6 alone", func(t *testing.T) {
+		c := minted("six.test")
+		r := s.probe(t, fmt.Sprintf("six.test:3478:%s:%s", c.username, c.password))
+		wantVerdict(t, r, "turn.ipv4", probe.Warning, "the relay has no IPv4 address")
+	})
+	t.Run("name in the user name", func(t *testing.T) {
+		username := minted("turn.test").username + ":alice"
+		r := s.probe(t, "--quick", fmt.Sprintf("turn.test:3478:%s:%s", username, mint(username)))
+		wantVerdict(t, r, "turn.credential", probe.Failure, "clients split the value at the first three colons")
+	})
+	t.Run("answers from another address", func(t *testing.T) {
+		s.server.do(t, func() { answerFromElsewhere(t, serverIPv4+":4000") })
+		r := s.probe(t, "--quick", "--secret-file", secretFile, "turn:turn.test:4000")
+		wantVerdict(t, r, "turn.udp", probe.Failure, "198.51.100.1:4000 UDP answers, but the answer comes from 198.51.100.1:")
 	})
 	t.Run("load", func(t *testing.T) {
 		args := append([]string{"probe", "--json", "--load", "10", "--pps", "50", "--duration", "1s", "--secret-file", secretFile, "turn:turn.test"}, s.args...)
@@ -292,6 +309,38 @@ endpoint "imap" "imap" {
 		s.server.firewall(t, "udp dport 53 drop")
 		wantVerdict(t, s.probe(t, "--quick", aliceAtSite), "imap.dns", probe.Failure, "no DNS server answered in time")
 	})
+}
+
+// answerFromElsewhere serves Binding requests at an address and answers from another one.
+func answerFromElsewhere(t *testing.T, addr string) {
+	asked, err := net.ListenPacket("udp", addr)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	answers, err := net.ListenPacket("udp", serverIPv4+":0")
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	t.Cleanup(func() { asked.Close(); answers.Close() })
+	go func() {
+		buf := make([]byte, 1500)
+		for {
+			n, from, err := asked.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			m, err := stun.Parse(buf[:n])
+			if err != nil {
+				continue
+			}
+			var b stun.Builder
+			b.Start(m.Method, stun.ClassSuccess, m.TransactionID)
+			b.XORAddress(stun.AttrXORMappedAddress, from.(*net.UDPAddr).AddrPort())
+			answers.WriteTo(b.Bytes(), from)
+		}
+	}()
 }
 
 // compact takes the white space out of JSON.
@@ -447,8 +496,8 @@ func TestProbeDovecot(t *testing.T) {
 	}
 }
 
-// TestProbeUnparsable probes servers whose answers core cannot parse, so that its users get no mail.
-func TestProbeUnparsable(t *testing.T) {
+// TestProbeAnswers probes servers whose answers core cannot parse, so that its users get no mail, or cannot use.
+func TestProbeAnswers(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	pair, _, err := certs.SelfSigned(dir, []string{"localhost"}, time.Now())
@@ -466,6 +515,8 @@ func TestProbeUnparsable(t *testing.T) {
 		{"another entry", "IMAP4rev1 METADATA", `* METADATA "" (/shared/turn "h:1:5:pw")`, "imap.metadata", "users get no mail"},
 		{"empty list", "IMAP4rev1 METADATA", `* METADATA "" ()`, "imap.metadata", "users get no mail"},
 		{"mailbox as an atom", "IMAP4rev1 METADATA", `* METADATA INBOX (/shared/comment "x")`, "imap.metadata", "users get no mail"},
+		{"refusal", "IMAP4rev1 METADATA", "b NO later", "imap.metadata", "the server answers GETMETADATA with NO later, so clients will use the public server"},
+		{"end of the session", "IMAP4rev1 METADATA", "* BYE for today", "imap.metadata", "the IMAP session broke off: GETMETADATA: the server answered BYE for today"},
 		{"no IMAP4rev1", "IMAP4rev2 METADATA", "", "imap.capabilities", "users get no mail"},
 		{"compression that is not there", "IMAP4rev1 METADATA COMPRESS=DEFLATE", "", "imap.compress", "core cannot use it at all"},
 	} {
@@ -483,7 +534,7 @@ func TestProbeUnparsable(t *testing.T) {
 	}
 }
 
-// serveIMAP is a server that takes any login and answers GETMETADATA with one line.
+// serveIMAP is a server that takes any login and answers GETMETADATA with one line, in which b is the command's tag.
 func serveIMAP(listener net.Listener, capabilities, answer string) {
 	for {
 		conn, err := listener.Accept()
@@ -499,7 +550,7 @@ func serveIMAP(listener net.Listener, capabilities, answer string) {
 				case "CAPABILITY":
 					fmt.Fprintf(conn, "* CAPABILITY %s\r\n%s OK\r\n", capabilities, tag)
 				case "GETMETADATA":
-					fmt.Fprintf(conn, "%s\r\n%s OK\r\n", answer, tag)
+					fmt.Fprintf(conn, "%s\r\n%s OK\r\n", strings.Replace(answer, "b ", tag+" ", 1), tag)
 				case "LOGIN":
 					fmt.Fprintf(conn, "%s OK in\r\n", tag)
 				default:

@@ -68,7 +68,7 @@ func tlsProblem(err error, c *Certificate, host string, now time.Time) (summary,
 	var wrongName x509.HostnameError
 	switch {
 	case c == nil:
-		return fmt.Sprintf("there is no TLS at %s: %v.", host, err), "See that the port speaks TLS from the first byte, and that it is the right port."
+		return fmt.Sprintf("there is no TLS at %s: %s.", host, plainly(err)), "See that the port speaks TLS from the first byte, and that it is the right port."
 	case errors.As(err, &wrongName):
 		return fmt.Sprintf("the certificate is not for %s, but for %s.", host, strings.Join(c.Names, ", ")),
 			fmt.Sprintf("Get a certificate for %s, or let clients connect to a name that is in it.", host)
@@ -98,9 +98,9 @@ func tlsSummary(c *Certificate, now time.Time) (status Status, summary, action s
 	return OK, summary + ".", ""
 }
 
-// dial connects over TCP to the addresses in turn.
+// dial connects over TCP to the addresses in turn, a bounded number of them.
 func (r *run) dial(ctx context.Context, addrs []netip.Addr, port uint16) (conn net.Conn, took time.Duration, err error) {
-	for _, addr := range addrs {
+	for _, addr := range addrs[:min(len(addrs), maxAddresses)] {
 		var dialer net.Dialer
 		attempt, cancel := context.WithTimeout(ctx, r.Depth.patience())
 		start := time.Now()

@@ -83,8 +83,11 @@ func dnsAction(host string, err error) string {
 }
 
 func quoted(host string) string {
-	if host == "" {
+	switch {
+	case host == "":
 		return "An empty host name"
+	case len(host) > 255: // no name in DNS is longer
+		return host[:64] + "…"
 	}
 	return host
 }

@@ -34,8 +34,8 @@ func (r *run) askIMAP(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, 6*r.Depth.patience())
 	defer cancel()
 	before, err := c.Capabilities(ctx)
-	if err != nil {
-		return r.imapFailed("imap.capabilities", err)
+	if status, refused := errors.AsType[*discovery.StatusError](err); err != nil && !errors.Is(err, discovery.ErrUnparsable) && (!refused || status.Status == "BYE") {
+		return r.imapFailed("imap.capabilities", err) // the others are not core's concern, which looks after login
 	}
 	after, err := c.Login(ctx, t.Username, r.Password)
 	report.IMAP.CapabilitiesBefore, report.IMAP.CapabilitiesAfter = before, after
@@ -149,7 +149,8 @@ func (r *run) getMetadata(ctx context.Context, c *discovery.Client) bool {
 	entries, err := c.GetMetadata(ctx, discovery.FirstEntries())
 	if status, refused := errors.AsType[*discovery.StatusError](err); refused && status.Status != "BYE" {
 		report.Fallback = true
-		return report.add("imap.metadata", "", Failure, fmt.Sprintf("the server answers GETMETADATA with %s %s, so clients will use the public server turn.delta.chat for 7 days.", status.Status, printable(status.Text)), fallbackAction)
+		return report.add("imap.metadata", "", Failure, fmt.Sprintf("the server answers GETMETADATA with %s %s, so clients will use the public server turn.delta.chat for 7 days.", status.Status, printable(status.Text)),
+			"See the server's log, and what its METADATA is kept in: it offers METADATA, and has to answer for "+discovery.TURNEntry+".")
 	}
 	if err != nil {
 		return r.imapFailed("imap.metadata", err)
@@ -178,8 +179,12 @@ func (r *run) getMetadata(ctx context.Context, c *discovery.Client) bool {
 func (r *run) takeTURNS(entries []metadata.Entry) {
 	for _, entry := range entries {
 		value, err := discovery.ParseValue(entry.Value.Octets())
-		if entry.Name == discovery.TURNSEntry && err == nil {
-			r.tlsHost, r.tlsPort = value.Hostname, value.Port
+		switch {
+		case entry.Name != discovery.TURNSEntry || err != nil:
+		case value.Hostname != r.value.Hostname:
+			r.report.add("turn.tls", value.Hostname, Skipped, fmt.Sprintf("%s names another host, %s, which was not tried.", discovery.TURNSEntry, value.Hostname), "")
+		default:
+			r.tlsPort = value.Port
 		}
 	}
 }
@@ -190,7 +195,7 @@ func (r *run) imapFailed(id string, err error) bool {
 		return r.report.add(id, "", Failure, fmt.Sprintf("users get no mail: core cannot read the server's answer and drops the connection, each time (%v).", err),
 			"Stop the server from sending that: write the value as a quoted string without 8-bit characters, and no other entries below /shared than comment, admin and vendor.")
 	}
-	return r.report.add(id, r.Target.Host, Failure, fmt.Sprintf("the IMAP session broke off: %v.", err), "See the server's log, and that the port is that of IMAP with the security that the URL says.")
+	return r.report.add(id, r.Target.Host, Failure, fmt.Sprintf("the IMAP session broke off: %s.", plainly(err)), "See the server's log, and that the port is that of IMAP with the security that the URL says.")
 }
 
 // redact takes the passwords out of a response: what stands behind the third colon of a value.

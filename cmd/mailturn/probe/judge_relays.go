@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -32,7 +33,7 @@ func (r *run) judgeRelays(attempts []*attempt) {
 	} else {
 		r.judgeSilence(primary, others)
 	}
-	r.judgeOthers(others)
+	r.judgeOthers(others, slices.ContainsFunc(primary, func(a *attempt) bool { return a.Stage == stageAllocate }))
 	for _, a := range attempts {
 		if a.allocated() {
 			r.judgeAllocation(a)
@@ -78,6 +79,9 @@ func (r *run) judgeSilence(primary, others []*attempt) {
 		r.report.add(id, far.subject(), Failure, fmt.Sprintf("this machine has no route to %v.", far.addr.Addr()), "Probe from a machine with both IPv4 and IPv6.")
 	default:
 		switch {
+		case errors.As(far.err, new(strayError)):
+			r.report.add(id, far.subject(), Failure, fmt.Sprintf("%s answers, but %v, which clients do not take for it.", far.subject(), far.err),
+				"Have the relay listen on each of its addresses by itself (listen in mailturn, listening-ip in coturn), so that it answers from the one that was asked, and see what the server's NAT or routes make of its answers.")
 		case through >= 0:
 			r.report.add(id, far.subject(), Failure, fmt.Sprintf("%s to port %d is blocked (%s), while %s gets through, which clients do not use.", name, port, networkReason(far.err), strings.ToUpper(string(others[through].Transport))),
 				fmt.Sprintf("Open %s port %d in the server's firewall and at its provider, and see that the relay listens there.", name, port))
@@ -93,26 +97,34 @@ func progress(a *attempt) int {
 	return slices.Index([]string{stageRoute, stageConnect, stageBinding, stageTLS, stageChallenge, stageAllocate, stageRelay}, a.Stage)
 }
 
+// refusesCredential reports whether a code is one of those with which servers refuse a user name or a password: pion answers
+// 400.
+func refusesCredential(code stun.ErrorCode) bool {
+	return code == stun.CodeUnauthenticated || code == stun.CodeBadRequest || code == stun.CodeWrongCredentials || code == stun.CodeForbidden
+}
+
 // judgeRefusal says why an Allocate request with credentials was refused.
 func (r *run) judgeRefusal(a *attempt) {
 	left := r.value.Left(r.Now())
-	code := stun.ErrorCode(a.Code)
-	switch code {
-	case stun.CodeUnauthenticated, stun.CodeBadRequest, stun.CodeWrongCredentials, stun.CodeForbidden: // pion answers 400 to a wrong password
+	switch code := stun.ErrorCode(a.Code); {
+	case refusesCredential(code):
 		switch {
 		case r.Target.Kind == TURN && r.Secret.IsZero():
 			r.report.add("turn.credential", a.subject(), Failure, fmt.Sprintf("the relay refuses the user name or the password (%v).", a.err), "Check both, and that the user is of the realm "+a.Realm+".")
 		case r.Target.Kind == TURN:
 			r.report.add("turn.credential", a.subject(), Failure, fmt.Sprintf("the relay refuses what the secret makes (%v): it has another secret.", a.err), "Compare the secret file with the relay's secret (static-auth-secret in coturn): a line break at the end counts.")
+		case strings.Contains(r.value.Password, ":"):
+			r.report.add("turn.credential", a.subject(), Failure, fmt.Sprintf("the relay refuses the credential (%v), whose password has a colon: clients split the value at the first three colons, and what comes then is the password.", a.err),
+				"Issue credentials whose user name is the expiry alone: EXPIRY:NAME cannot be one here.")
 		case left <= 0:
 			r.report.add("turn.credential", a.subject(), Failure, fmt.Sprintf("the relay refuses the credential, which has expired (%v).", a.err), "Set the clocks by NTP.")
 		default:
 			r.report.add("turn.credential", a.subject(), Failure, fmt.Sprintf("the relay refuses a credential that is good for %s (%v): it was made with another secret, or the relay's clock is as much ahead.", short(left), a.err),
 				"Give the IMAP side and the relay the same secret (secret and turn_secret in mailturn, static-auth-secret in coturn), then compare their clocks.")
 		}
-	case stun.CodeAllocationQuotaReached:
+	case code == stun.CodeAllocationQuotaReached:
 		r.report.add("turn.credential", a.subject(), Failure, "the quota of allocations is used up (486).", "Raise the quota, or wait until old allocations expire.")
-	case stun.CodeInsufficientCapacity:
+	case code == stun.CodeInsufficientCapacity:
 		r.report.add("turn.credential", a.subject(), Failure, "the relay has no capacity (508).", "See the range of its relay ports, and the limit of open files.")
 	default:
 		r.report.add("turn.credential", a.subject(), Failure, fmt.Sprintf("the relay does not allocate: %v.", a.err), "See the relay's log.")
@@ -121,11 +133,13 @@ func (r *run) judgeRefusal(a *attempt) {
 
 // judgeFamilies compares the addresses of the transport that decides, of which one works.
 func (r *run) judgeFamilies(primary []*attempt) {
-	six := false
+	four, six := false, false
 	for _, a := range primary {
 		id, family := "turn.ipv4", "IPv4"
 		if a.addr.Addr().Is6() {
 			id, family, six = "turn.ipv6", "IPv6", true
+		} else {
+			four = true
 		}
 		switch {
 		case a.allocated():
@@ -136,13 +150,16 @@ func (r *run) judgeFamilies(primary []*attempt) {
 				fmt.Sprintf("Let the relay listen on %v and open its port, or take the address out of DNS.", a.addr.Addr()))
 		}
 	}
-	if !six {
+	switch {
+	case !four:
+		r.report.add("turn.ipv4", r.value.Hostname, Warning, "the relay has no IPv4 address: clients in networks without IPv6 have no relay.", "Give it an IPv4 address, and the name an A record.")
+	case !six:
 		r.report.add("turn.ipv6", r.value.Hostname, Note, "the relay has no IPv6 address; clients in IPv6-only networks reach it through their provider's NAT64, if at all.", "")
 	}
 }
 
-// judgeOthers adds what clients do not use today.
-func (r *run) judgeOthers(others []*attempt) {
+// judgeOthers adds what clients do not use today. refused says that the transport that decides was refused an allocation.
+func (r *run) judgeOthers(others []*attempt, refused bool) {
 	for _, a := range others {
 		id := turnID(a.Transport)
 		switch {
@@ -150,15 +167,11 @@ func (r *run) judgeOthers(others []*attempt) {
 			r.report.add(id, a.subject(), OK, fmt.Sprintf("%s allocates in %s.", a.subject(), ms(a.AllocateMS)), "")
 		case a.Stage == stageRoute:
 		case a.Stage == stageTLS:
-			host := r.tlsHost
-			if host == "" {
-				host = r.value.Hostname
-			}
-			summary, action := tlsProblem(a.err, a.TLS, host, r.Now())
+			summary, action := tlsProblem(a.err, a.TLS, r.value.Hostname, r.Now())
 			r.report.add(id, a.subject(), Warning, summary, action)
-		case a.Stage == stageAllocate: // said of UDP already
+		case a.Stage == stageAllocate && refused: // said of the other transport already
 		default:
-			r.report.add(id, a.subject(), Note, fmt.Sprintf("%s does not answer (%s). Delta Chat does not use it today.", a.subject(), networkReason(a.err)), "")
+			r.report.add(id, a.subject(), Note, fmt.Sprintf("%s does not allocate (%s). Delta Chat does not use it today.", a.subject(), networkReason(a.err)), "")
 		}
 	}
 }

@@ -63,16 +63,17 @@ type run struct {
 	transports []Transport
 	// tlsPort is where TLS is tried, from the entry for it; 0 for nowhere.
 	tlsPort uint16
-	// tlsHost is the name in the certificate there.
-	tlsHost string
 }
 
 func newRun(o Options) *run {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.Progress == nil {
-		o.Progress = func(string) {}
+	show := o.Progress
+	o.Progress = func(what string) {
+		if show != nil {
+			show(printable(what)) // the relay's name is what a server says
+		}
 	}
 	return &run{Options: o, report: &Report{SchemaVersion: SchemaVersion, Target: o.Target.String(), Started: o.Now().UTC()}}
 }

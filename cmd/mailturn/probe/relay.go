@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -16,8 +17,13 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// maxAddresses bounds how many addresses of a name are tried.
-const maxAddresses = 8
+const (
+	// maxAddresses bounds how many addresses of a name are tried.
+	maxAddresses = 8
+	// maxAttempts is how many attempts are made at a time. Each has two allocations, and relays limit those of one user: 12
+	// is what Synapse's documentation has coturn allow.
+	maxAttempts = 6
+)
 
 // Stages of an attempt, as Relay.Stage has them.
 const (
@@ -40,7 +46,7 @@ type attempt struct {
 	directSkipped string
 }
 
-// relays tries every address over every transport at a time, and then what the relay has to refuse.
+// relays tries every address over every transport, and then what the relay has to refuse.
 func (r *run) relays(ctx context.Context) {
 	var attempts []*attempt
 	for _, addr := range r.addresses() {
@@ -56,9 +62,14 @@ func (r *run) relays(ctx context.Context) {
 	}
 	r.Progress(fmt.Sprintf("relaying by %d ways", len(attempts)))
 	var tries sync.WaitGroup
+	slots := make(chan struct{}, maxAttempts)
 	for _, a := range attempts {
 		a.Address = a.addr.String()
-		tries.Go(func() { r.try(ctx, a) })
+		slots <- struct{}{}
+		tries.Go(func() {
+			r.try(ctx, a)
+			<-slots
+		})
 	}
 	tries.Wait()
 	var best *attempt
@@ -115,11 +126,7 @@ func (r *run) connect(ctx context.Context, a *attempt, username, password string
 		a.ConnectMS = milliseconds(time.Since(start))
 	}
 	if a.Transport == TLS {
-		name := r.tlsHost
-		if name == "" {
-			name = r.value.Hostname
-		}
-		secure, certificate, err := r.handshake(ctx, conn, &tls.Config{ServerName: name})
+		secure, certificate, err := r.handshake(ctx, conn, &tls.Config{ServerName: r.value.Hostname})
 		a.TLS = certificate
 		if err != nil {
 			conn.Close()
@@ -187,6 +194,11 @@ func (r *run) try(ctx context.Context, a *attempt) {
 	if err != nil {
 		a.Stage, a.err = stage, err
 		a.anonymous = errors.Is(err, turnclient.ErrNoChallenge)
+		if a.Transport == UDP && stage == stageBinding && errors.Is(err, turnclient.ErrNoAnswer) {
+			if from := r.answersFrom(ctx, a.addr); from.IsValid() {
+				a.err = strayError{from}
+			}
+		}
 		return
 	}
 	defer r.finish(caller)
@@ -203,6 +215,42 @@ func (r *run) try(ctx context.Context, a *attempt) {
 		a.Stage, a.err = stageRelay, err
 	} else if a.RelayToRelay.Received == 0 {
 		a.Stage = stageRelay
+	}
+}
+
+// strayError is an answer that came from another address than the one that was asked.
+type strayError struct{ from netip.AddrPort }
+
+func (e strayError) Error() string { return fmt.Sprintf("the answer comes from %v", e.from) }
+
+// answersFrom asks a server that does not answer once more, from a socket that takes what comes from anywhere, and returns
+// where the answer came from if that is another address.
+func (r *run) answersFrom(ctx context.Context, server netip.AddrPort) (from netip.AddrPort) {
+	conn, err := net.ListenUDP("udp", nil)
+	if err != nil {
+		return from
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(ctx, r.Depth.patience()/4)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })()
+	var id stun.TransactionID
+	_, _ = rand.Read(id[:]) // never fails
+	var b stun.Builder
+	b.Start(stun.MethodBinding, stun.ClassRequest, id)
+	for range 2 { // one may be lost
+		_, _ = conn.WriteToUDPAddrPort(b.Bytes(), server)
+	}
+	buf := make([]byte, 1500)
+	for {
+		n, addr, err := conn.ReadFromUDPAddrPort(buf)
+		if err != nil {
+			return from
+		}
+		addr = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
+		if m, err := stun.Parse(buf[:n]); err == nil && m.TransactionID == id && m.Class == stun.ClassSuccess && addr != server {
+			return addr
+		}
 	}
 }
 
@@ -280,6 +328,11 @@ func (r *run) direct(ctx context.Context, a *attempt, caller *turnclient.Client,
 		return nil
 	})
 	caller.Handle(func(turnclient.Data) {})
+}
+
+// plainly writes an error for people who do not know what a context is.
+func plainly(err error) string {
+	return strings.Replace(err.Error(), context.DeadlineExceeded.Error(), "no answer in time", 1)
 }
 
 // networkReason writes the errors of connections for people.

@@ -5,12 +5,20 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
+	"net"
+	"net/netip"
 	"os"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pion/logging"
+	"github.com/pion/turn/v4"
+
+	"github.com/mailturn/mailturn/cmd/mailturn/turnclient"
+	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -205,6 +213,81 @@ func TestRedact(t *testing.T) {
 		if got := redact([]byte(in)); got != want {
 			t.Errorf("redact(%q) = %q, want %q", in, got, want)
 		}
+	}
+}
+
+// TestProgressIsPrintable has a server whose relay's name would write to the terminal.
+func TestProgressIsPrintable(t *testing.T) {
+	var shown string
+	newRun(Options{Progress: func(what string) { shown = what }}).Progress("looking up \x1b]0;x\ah")
+	if shown != `looking up \x1b]0;x\ah` {
+		t.Errorf("got %q", shown)
+	}
+	newRun(Options{}).Progress("nobody looks")
+}
+
+// TestJudgeRelays has a relay that allocates over UDP and refuses the same credential over TCP.
+func TestJudgeRelays(t *testing.T) {
+	r := newRun(Options{})
+	r.transports = []Transport{UDP, TCP}
+	addr := netip.MustParseAddrPort("203.0.113.7:3478")
+	echoed := &Echo{Sent: 20, Received: 20}
+	r.judgeRelays([]*attempt{
+		{addr: addr, Relay: Relay{Transport: UDP, RelayedAddr: "203.0.113.7:50000", RelayToRelay: echoed, Direct: echoed}},
+		{addr: addr, Relay: Relay{Transport: TCP, Stage: stageAllocate, Code: 486}, err: &turnclient.Error{Method: stun.MethodAllocate, Code: 486}},
+	})
+	if r.report.Verdict = r.report.judge(); r.report.Verdict.Status != OK {
+		t.Errorf("got the verdict %+v", r.report.Verdict)
+	}
+	if !slices.ContainsFunc(r.report.Checks, func(c Check) bool {
+		return c.ID == "turn.tcp" && c.Status == Note && strings.Contains(c.Summary, "486")
+	}) {
+		t.Errorf("nothing is said of TCP in %+v", r.report.Checks)
+	}
+}
+
+// deaf is a socket that never gets a CreatePermission request.
+type deaf struct{ net.PacketConn }
+
+func (d deaf) ReadFrom(b []byte) (n int, from net.Addr, err error) {
+	for {
+		n, from, err = d.PacketConn.ReadFrom(b)
+		if m, parseErr := stun.Parse(b[:n]); err != nil || parseErr != nil || m.Method != stun.MethodCreatePermission {
+			return n, from, err
+		}
+	}
+}
+
+// TestUnansweredIsNotRefused has a relay that says nothing about forbidden peers.
+func TestUnansweredIsNotRefused(t *testing.T) {
+	packets, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := turn.NewServer(turn.ServerConfig{
+		Realm:         "example.org",
+		LoggerFactory: &logging.DefaultLoggerFactory{},
+		AuthHandler: func(username, realm string, _ net.Addr) ([]byte, bool) {
+			return turn.GenerateAuthKey(username, realm, "wonderland"), true
+		},
+		PacketConnConfigs: []turn.PacketConnConfig{{PacketConn: deaf{packets}, RelayAddressGenerator: &turn.RelayAddressGeneratorStatic{RelayAddress: net.IPv4(127, 0, 0, 1), Address: "127.0.0.1"}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	r := newRun(Options{})
+	r.value.Username, r.value.Password = "alice", "wonderland"
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	r.forbiddenPeers(ctx, &attempt{addr: netip.MustParseAddrPort(packets.LocalAddr().String()), Relay: Relay{Transport: UDP}})
+	for _, c := range r.report.Checks {
+		if c.Status != Skipped || !strings.Contains(c.Summary, "no answer") {
+			t.Errorf("got %+v", c)
+		}
+	}
+	if len(r.report.Checks) == 0 {
+		t.Error("nothing was said")
 	}
 }
 

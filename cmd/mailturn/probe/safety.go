@@ -50,8 +50,12 @@ func (r *run) forbiddenPeers(ctx context.Context, a *attempt) {
 		ctx, cancel := context.WithTimeout(ctx, r.Depth.patience())
 		err := e.CreatePermission(ctx, peer.addr)
 		cancel()
-		if err == nil {
+		switch {
+		case err == nil:
 			reached[peer.id] = append(reached[peer.id], fmt.Sprintf("%v (%s)", peer.addr, peer.what))
+		case turnclient.Code(err) == 0:
+			r.report.add("safety.loopback", a.subject(), Skipped, fmt.Sprintf("Whether the relay refuses %v as a peer was not seen: %v.", peer.addr, err), "")
+			return
 		}
 	}
 	server := a.addr.Addr().Unmap()
@@ -83,7 +87,7 @@ func (r *run) badCredentials(ctx context.Context, a *attempt) {
 		if err == nil {
 			r.finish(e)
 		}
-		return turnclient.Code(err) != 0, err
+		return refusesCredential(turnclient.Code(err)), err
 	}
 	switch ok, err := refused(r.value.Username, r.value.Password+"x"); {
 	case ok:
