@@ -100,8 +100,7 @@ endpoint "dict" "orphan" {
 		if tls := parseValue(t, answer[turnsEntry]); tls.port != fmt.Sprint(p.turns) {
 			t.Errorf("got %+v, want port %d", tls, p.turns)
 		}
-		result := uclient(t, c, p.turn, "-y", "-m", "2", "-n", "5")
-		result.wantAll(t, max(result.sent, 1))
+		uclient(t, c, p.turn, "-y", "-m", "2", "-n", "5").wantAllBack(t)
 		s.waitFor(t, s.stderr, "allocation.account="+user+" ") // the relay knows whose call it was
 		if err := d.Stop(); err != nil {
 			t.Error(err)

@@ -92,10 +92,6 @@ func TestFamilies(t *testing.T) {
 	}
 	t.Run("between two clients", func(t *testing.T) {
 		t.Parallel()
-		result := uclient(t, minted("::1"), p.turn, "-y", "-x", "-n", "10", "-m", "2")
-		if result.sent == 0 {
-			t.Fatalf("nothing was sent:\n%s", result.output)
-		}
-		result.wantAll(t, result.sent)
+		uclient(t, minted("::1"), p.turn, "-y", "-x", "-n", "10", "-m", "2").wantAllBack(t)
 	})
 }

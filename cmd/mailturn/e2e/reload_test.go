@@ -45,6 +45,9 @@ func TestReloadRotatesTheSecret(t *testing.T) {
 	go func() { running <- call(t, before, "-n", "200") }()
 	s.waitFor(t, s.stderr, `msg="allocation made"`)
 	rewrite(t, s, path, strconv.Quote(secret), "["+strconv.Quote(newSecret)+", "+strconv.Quote(secret)+"]", "msg=reloaded")
+	if len(running) > 0 {
+		t.Error("the call had ended before the reload")
+	}
 	(<-running).wantAll(t, 200)
 
 	after, _ := discover(t, p, stateDir, "alice@example.org", "wonderland")
@@ -68,8 +71,7 @@ func TestReloadKeepsTheOldConfiguration(t *testing.T) {
 	if c.password != mint(c.username) {
 		t.Error("a reload that failed changed the secret")
 	}
-	result := uclient(t, c, p.turn, "-y", "-n", "3", "-m", "2")
-	result.wantAll(t, result.sent)
+	uclient(t, c, p.turn, "-y", "-n", "3", "-m", "2").wantAllBack(t)
 }
 
 // TestReloadChangesTheLogLevel asks for more of the log, as somebody does who looks for a fault, and for something unknown.

@@ -23,8 +23,8 @@ import (
 
 // startLimit is how long the server may take to listen, and stopLimit how long to end after an interrupt.
 const (
-	startLimit = 20 * time.Second
-	stopLimit  = 20 * time.Second
+	startLimit = time.Minute
+	stopLimit  = time.Minute
 )
 
 var binary string // built by TestMain

@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	startLimit = 20 * time.Second
-	stopLimit  = 10 * time.Second
+	startLimit = time.Minute
+	stopLimit  = 20 * time.Second
 )
 
 // Daemon is a running server.
