@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/mailturn/mailturn/endpoint/issuer"
 	"github.com/mailturn/mailturn/framework/config"
+	"github.com/mailturn/mailturn/framework/module/moduletest"
 	"github.com/mailturn/mailturn/framework/socket"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
@@ -29,36 +29,14 @@ var (
 
 func testConfig(t testing.TB) Config {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "credsock")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
 	return Config{
 		Name:   "credsock",
-		Socket: socket.Config{Path: filepath.Join(dir, "turn.socket"), Mode: 0o600, UID: -1, GID: -1},
+		Socket: socket.Config{Path: filepath.Join(moduletest.SocketDir(t), "turn.socket"), Mode: 0o600, UID: -1, GID: -1},
 		Issuer: issuer.Config{
 			Secrets: config.Value[[]credential.Secret]{V: []credential.Secret{secretA}},
 			TTL:     config.Value[time.Duration]{V: 120 * time.Hour},
 		},
 	}
-}
-
-func start(t testing.TB, c Config) *Endpoint {
-	t.Helper()
-	e, err := New(c, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := e.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := e.Shutdown(t.Context()); err != nil {
-			t.Error(err)
-		}
-	})
-	return e
 }
 
 // ask does what chatmail's metadata daemon does: it connects and reads a line, within 5 seconds.
@@ -93,7 +71,7 @@ func ask(path string, secret credential.Secret) error {
 
 func TestCredential(t *testing.T) {
 	c := testConfig(t)
-	start(t, c)
+	moduletest.Start(t, New, c)
 	if err := ask(c.Socket.Path, secretA); err != nil {
 		t.Error(err)
 	}
@@ -101,7 +79,7 @@ func TestCredential(t *testing.T) {
 
 func TestThousandReaders(t *testing.T) {
 	c := testConfig(t)
-	start(t, c)
+	moduletest.Start(t, New, c)
 	// Connected first, all of them, so that they are there at once.
 	var asking sync.WaitGroup
 	begin := make(chan struct{})
@@ -120,7 +98,7 @@ func TestThousandReaders(t *testing.T) {
 // TestVanishingReaders connects and goes away, or stays and reads nothing, or talks; others are served all the same.
 func TestVanishingReaders(t *testing.T) {
 	c := testConfig(t)
-	start(t, c)
+	moduletest.Start(t, New, c)
 	for i := range 300 {
 		conn, err := net.Dial("unix", c.Socket.Path)
 		if err != nil {
@@ -143,7 +121,7 @@ func TestVanishingReaders(t *testing.T) {
 
 func TestReload(t *testing.T) {
 	c := testConfig(t)
-	e := start(t, c)
+	e := moduletest.Start(t, New, c)
 	changed := c
 	changed.Issuer.Secrets.V = []credential.Secret{secretB, secretA}
 	changed.Socket.Mode = 0o660
@@ -186,13 +164,7 @@ func TestReload(t *testing.T) {
 
 func TestShutdownRemovesSocket(t *testing.T) {
 	c := testConfig(t)
-	e, err := New(c, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := e.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	e := moduletest.Start(t, New, c)
 	if err := e.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -222,7 +194,7 @@ func TestDecode(t *testing.T) {
 
 func BenchmarkCredential(b *testing.B) {
 	c := testConfig(b)
-	start(b, c)
+	moduletest.Start(b, New, c)
 	for b.Loop() {
 		if err := ask(c.Socket.Path, secretA); err != nil {
 			b.Fatal(err)

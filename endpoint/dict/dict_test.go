@@ -19,6 +19,7 @@ import (
 	"github.com/mailturn/mailturn/endpoint/issuer"
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/log"
+	"github.com/mailturn/mailturn/framework/module/moduletest"
 	"github.com/mailturn/mailturn/framework/socket"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
@@ -32,14 +33,9 @@ const (
 
 func testConfig(t testing.TB) Config {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "dict")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
 	return Config{
 		Name:           "dict",
-		Socket:         socket.Config{Path: filepath.Join(dir, "dict.socket"), Mode: 0o600, UID: -1, GID: -1},
+		Socket:         socket.Config{Path: filepath.Join(moduletest.SocketDir(t), "dict.socket"), Mode: 0o600, UID: -1, GID: -1},
 		MaxConnections: 10,
 		TURN: issuer.Config{
 			Server:  config.Value[string]{V: "turn.example.org"},
@@ -49,19 +45,6 @@ func testConfig(t testing.TB) Config {
 			TTL:     config.Value[time.Duration]{V: 120 * time.Hour},
 		},
 	}
-}
-
-func start(t testing.TB, c Config) *Endpoint {
-	t.Helper()
-	e, err := New(c, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := e.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { e.Shutdown(context.Background()) })
-	return e
 }
 
 // client is one of the endpoint's.
@@ -195,7 +178,7 @@ func TestNext(t *testing.T) {
 	c := testConfig(t)
 	c.Next = c.Socket.Path + ".next"
 	n := startNext(t, c.Next, store)
-	start(t, c)
+	moduletest.Start(t, New, c)
 	d := dial(t, c.Socket.Path, hello, turn, token)
 	d.want("Oturn.example.org:3478:", "Oof the next server\n")
 	// All at once, as a client may.
@@ -217,7 +200,7 @@ func TestUserHasOneOfSeveralRelays(t *testing.T) {
 		relay.Server.V = fmt.Sprintf("turn%d.example.org", i)
 		c.TURN.Relays = append(c.TURN.Relays, issuer.WeightedRelay{Config: relay, Weight: 1})
 	}
-	start(t, c)
+	moduletest.Start(t, New, c)
 	client := dial(t, c.Socket.Path, hello)
 	for i := range 20 {
 		user := fmt.Sprintf("user%d@example.org", i)
@@ -229,7 +212,7 @@ func TestUserHasOneOfSeveralRelays(t *testing.T) {
 func TestNextDown(t *testing.T) {
 	c := testConfig(t)
 	c.Next = c.Socket.Path + ".next"
-	start(t, c)
+	moduletest.Start(t, New, c)
 	d := dial(t, c.Socket.Path, hello, turn, token, "B1\talice", "S1\tpriv/x/y\tz", "C1", "I9\t0\tpriv/x/\talice", turn)
 	d.want("Oturn.example.org:3478:", "Fthe next dict server", "F1\tthe next dict server", "Fthe next dict server", "Oturn.example.org:3478:")
 
@@ -261,7 +244,7 @@ func TestNextBreaks(t *testing.T) {
 	c.Next = c.Socket.Path + ".next"
 	answers := map[string]string{"C1": "close", "I9\t0\tpriv/x/\talice": "Opriv/x/y\tz\n" + strings.Repeat("x", maxAnswerLine+5000), token: "\n", "Lpriv/x/long\talice": strings.Repeat("x", maxAnswerLine+2) + "\n"}
 	startNext(t, c.Next, func(line string) string { return answers[line] })
-	start(t, c)
+	moduletest.Start(t, New, c)
 	d := dial(t, c.Socket.Path, hello, "B1\talice", "C1")
 	d.want("W1\tthe next dict server went away\n")
 	d.send("I9\t0\tpriv/x/\talice")
@@ -272,7 +255,7 @@ func TestNextBreaks(t *testing.T) {
 
 func TestHostile(t *testing.T) {
 	c := testConfig(t)
-	start(t, c)
+	moduletest.Start(t, New, c)
 	key := strings.Repeat("x", 64*1024-len("L\talice"))
 	d := dial(t, c.Socket.Path, hello, "L"+key+"\talice")
 	d.want("N\n")
@@ -324,7 +307,7 @@ func TestLogIsBounded(t *testing.T) {
 
 func TestMaxConnections(t *testing.T) {
 	c := testConfig(t)
-	start(t, c)
+	moduletest.Start(t, New, c)
 	var held []*client
 	for range c.MaxConnections {
 		d := dial(t, c.Socket.Path, hello, turn)
@@ -349,7 +332,7 @@ func TestMaxConnections(t *testing.T) {
 
 func TestReload(t *testing.T) {
 	c := testConfig(t)
-	e := start(t, c)
+	e := moduletest.Start(t, New, c)
 	d := dial(t, c.Socket.Path, hello, turn)
 	d.want("Oturn.example.org:3478:")
 	changed := c
@@ -397,7 +380,7 @@ func TestShutdown(t *testing.T) {
 		}
 		return "" // never
 	})
-	e := start(t, c)
+	e := moduletest.Start(t, New, c)
 	idle := dial(t, c.Socket.Path, hello, turn)
 	idle.want("Oturn.example.org:3478:")
 	waiting := dial(t, c.Socket.Path, hello, token)
@@ -436,7 +419,7 @@ func TestShutdownWaits(t *testing.T) {
 		}
 		return store(line)
 	})
-	e := start(t, c)
+	e := moduletest.Start(t, New, c)
 	idle := dial(t, c.Socket.Path, hello, turn)
 	idle.want("Oturn.example.org:3478:")
 	waiting := dial(t, c.Socket.Path, hello, token)
@@ -481,7 +464,7 @@ func TestLineReader(t *testing.T) {
 
 func BenchmarkLookup(b *testing.B) {
 	c := testConfig(b)
-	start(b, c)
+	moduletest.Start(b, New, c)
 	d := dial(b, c.Socket.Path, hello)
 	b.ReportAllocs()
 	for b.Loop() {

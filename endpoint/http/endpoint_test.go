@@ -1,7 +1,6 @@
 package http
 
 import (
-	"context"
 	"io"
 	"log/slog"
 	"net"
@@ -19,6 +18,7 @@ import (
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/listen"
 	"github.com/mailturn/mailturn/framework/metrics"
+	"github.com/mailturn/mailturn/framework/module/moduletest"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
@@ -54,25 +54,18 @@ func testConfig() Config {
 func start(t *testing.T, c Config, prepare ...func(*Endpoint)) (e *Endpoint, address string) {
 	t.Helper()
 	registry := metrics.NewRegistry()
-	e, err := New(c, Process{Ready: func() bool { return true }, Metrics: registry}, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	registry.MustRegister(e.Collector())
-	e.handler.now = func() time.Time { return testNow }
-	for _, f := range prepare {
-		f(e)
-	}
-	if err := e.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		if err := e.Shutdown(ctx); err != nil {
-			t.Error(err)
+	e = moduletest.Start(t, func(c Config, logger *slog.Logger) (*Endpoint, error) {
+		e, err := New(c, Process{Ready: func() bool { return true }, Metrics: registry}, logger)
+		if err != nil {
+			return nil, err
 		}
-	})
+		registry.MustRegister(e.Collector())
+		e.handler.now = func() time.Time { return testNow }
+		for _, f := range prepare {
+			f(e)
+		}
+		return e, nil
+	}, c)
 	return e, e.Addrs()[0].String()
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/listen"
+	"github.com/mailturn/mailturn/framework/module/moduletest"
 )
 
 // encryptedOn is loopback with a certificate of the test.
@@ -38,7 +39,7 @@ func TestSharedSockets(t *testing.T) {
 		for scheme := range strings.FieldsSeq(tt.schemes) {
 			listens = append(listens, listen.Addr{Scheme: scheme, Host: "127.0.0.1"})
 		}
-		e := started(t, encryptedOn(t, listens...))
+		e := moduletest.Start(t, New, encryptedOn(t, listens...))
 		var got []string
 		for _, s := range e.sockets {
 			switch streams := s.streams.(type) {
@@ -69,7 +70,7 @@ func TestSharedSockets(t *testing.T) {
 
 // TestCertificateOverDTLS wants DTLS to show the certificate of the store, on the port of UDP.
 func TestCertificateOverDTLS(t *testing.T) {
-	e := started(t, encryptedOn(t, listen.Addr{Scheme: "udp", Host: "127.0.0.1"}, listen.Addr{Scheme: "dtls", Host: "127.0.0.1"}))
+	e := moduletest.Start(t, New, encryptedOn(t, listen.Addr{Scheme: "udp", Host: "127.0.0.1"}, listen.Addr{Scheme: "dtls", Host: "127.0.0.1"}))
 	client, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

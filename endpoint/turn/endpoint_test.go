@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/mailturn/mailturn/framework/listen"
+	"github.com/mailturn/mailturn/framework/module/moduletest"
 	"github.com/mailturn/mailturn/turnsrv"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 	"github.com/mailturn/mailturn/turnsrv/peer"
@@ -197,7 +198,7 @@ func TestCounters(t *testing.T) {
 	if _, ok := e.Counters(); ok {
 		t.Error("there are counters before Start")
 	}
-	e = started(t, c)
+	e = moduletest.Start(t, New, c)
 	conn, err := net.Dial("udp", e.sockets[0].packets.LocalAddr().String())
 	if err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"github.com/pion/turn/v4"
 
 	"github.com/mailturn/mailturn/framework/listen"
+	"github.com/mailturn/mailturn/framework/module/moduletest"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
@@ -72,7 +73,7 @@ func behindProxy(t *testing.T, schemes ...string) *Endpoint {
 	c := encryptedOn(t, listens...)
 	c.ProxyProtocol = listen.Networks{netip.MustParsePrefix("127.0.0.5/32")}
 	c.Quotas.MaxAllocationsPerSource = 1
-	return started(t, c)
+	return moduletest.Start(t, New, c)
 }
 
 // TestProxyProtocol: behind a trusted proxy the address in the header is the client's, with and without TLS, also where one

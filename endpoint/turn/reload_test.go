@@ -1,7 +1,6 @@
 package turn
 
 import (
-	"context"
 	"log/slog"
 	"net/netip"
 	"reflect"
@@ -12,31 +11,14 @@ import (
 
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/listen"
+	"github.com/mailturn/mailturn/framework/module/moduletest"
 	"github.com/mailturn/mailturn/turnsrv"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
-// started returns a running endpoint on a free port of loopback.
-func started(t *testing.T, c Config) *Endpoint {
-	t.Helper()
-	e, err := New(c, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := e.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := e.Shutdown(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
-	return e
-}
-
 func TestReloadRotatesTheSecret(t *testing.T) {
 	c := loopback(listen.Addr{Scheme: "udp", Host: "127.0.0.1"})
-	e := started(t, c)
+	e := moduletest.Start(t, New, c)
 	rotated := c
 	rotated.Secrets = append([]credential.Secret{credential.NewSecret([]byte("battery staple correct horse"))}, c.Secrets...)
 	if err := e.Reload(rotated); err != nil {
@@ -54,7 +36,7 @@ func TestReloadRotatesTheSecret(t *testing.T) {
 
 func TestReloadReplacesPeers(t *testing.T) {
 	c := loopback(listen.Addr{Scheme: "udp", Host: "127.0.0.1"})
-	e := started(t, c)
+	e := moduletest.Start(t, New, c)
 	private := netip.MustParseAddr("10.1.2.3")
 	if _, ok := e.allocator.MayPermit(private); ok {
 		t.Fatal("a private peer is permitted by default")
@@ -70,7 +52,7 @@ func TestReloadReplacesPeers(t *testing.T) {
 
 func TestReloadNamesWhatNeedsANewStart(t *testing.T) {
 	c := loopback(listen.Addr{Scheme: "udp", Host: "127.0.0.1"})
-	e := started(t, c)
+	e := moduletest.Start(t, New, c)
 	changed := c
 	changed.Realm, changed.MinPort = "example.com", c.MinPort+1
 	changed.PeersAllow = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/listen"
+	"github.com/mailturn/mailturn/framework/module/moduletest"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
@@ -69,7 +70,7 @@ func TestUsersAreReloaded(t *testing.T) {
 		return string(credential.LongTermKey(name, "example.org", password))
 	}
 	write("bob:bob's password\ncarol:ha1:00112233445566778899AABBCCDDEEFF\n")
-	e := started(t, decode())
+	e := moduletest.Start(t, New, decode())
 	check := func(want map[string]string) {
 		t.Helper()
 		for name, key := range want {

@@ -17,17 +17,13 @@ import (
 
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/listen"
+	"github.com/mailturn/mailturn/framework/module/moduletest"
 )
 
 // testConfig is a socket in a directory of the test.
 func testConfig(t *testing.T) Config {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "socket") // shorter than the test's own directory, of which the system may not take the name
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return Config{Path: filepath.Join(dir, "s"), Mode: 0o600, UID: -1, GID: -1}
+	return Config{Path: filepath.Join(moduletest.SocketDir(t), "s"), Mode: 0o600, UID: -1, GID: -1}
 }
 
 // serve listens and says hello to whoever comes, until the listener is closed.
