@@ -74,9 +74,7 @@ func DecodeCredential(s CredentialSchema) (c Config, diags hcl.Diagnostics) {
 	if !s.TurnTTL.Set {
 		c.TTL.V = defaultTTL
 	}
-	if s.TurnSecret.Set {
-		diags = append(diags, checkSecrets(s.TurnSecret)...)
-	}
+	diags = append(diags, CheckSecrets(s.TurnSecret)...)
 	if c.TTL.V < time.Second {
 		diags = append(diags, config.Errorf(c.TTL.Range, "Credentials would expire at once", "turn_ttl is %v: want more than 12h, such as 120h.", c.TTL.V))
 	}
@@ -174,10 +172,11 @@ func checkPort(name string, v config.Value[int]) (config.Value[uint16], *hcl.Dia
 	return port, nil
 }
 
-func checkSecrets(v config.Value[[]credential.Secret]) (diags hcl.Diagnostics) {
+// CheckSecrets refuses secrets with which the relay would be open to everybody, and warns of weak ones.
+func CheckSecrets(v config.Value[[]credential.Secret]) (diags hcl.Diagnostics) {
 	const hint = "make one with: openssl rand -base64 32"
-	if len(v.V) == 0 {
-		return nil // it could not be decoded, which has been said
+	if v.V != nil && len(v.V) == 0 { // nil: it is not set, or could not be decoded, which has been said
+		return hcl.Diagnostics{config.WithHint(config.Errorf(v.Range, "No secret", "The list is empty."), "leave the attribute out for its default")}
 	}
 	for i, secret := range v.V {
 		for _, weakness := range credential.Assess(secret) {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 
+	"github.com/mailturn/mailturn/endpoint/issuer"
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/listen"
@@ -167,7 +168,7 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 	if s.Realm.Set || !diags.HasErrors() { // else a misspelt realm would be said to be empty too
 		diags = append(diags, checkRealm(s.Realm)...)
 	}
-	diags = append(diags, checkSecrets(s.Secret)...)
+	diags = append(diags, issuer.CheckSecrets(s.Secret)...)
 	users, userDiags := decodeUsers(c.Realm, s.Users, s.UsersFile)
 	c.Users, diags = users, append(diags, userDiags...)
 	diags = append(diags, c.decodeUserRealms(s.UserRealms)...)

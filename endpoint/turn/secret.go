@@ -9,37 +9,11 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/hashicorp/hcl/v2"
-
-	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
 // secretLen is the length of a generated secret in random bytes; base64 makes 44 characters of them.
 const secretLen = 32
-
-// checkSecrets refuses secrets with which the relay would be open to everybody, and warns of weak ones.
-func checkSecrets(v config.Value[[]credential.Secret]) hcl.Diagnostics {
-	if !v.Set {
-		return nil
-	}
-	var diags hcl.Diagnostics
-	if v.V != nil && len(v.V) == 0 { // nil: it could not be decoded, which has been said
-		diags = append(diags, config.WithHint(config.Errorf(v.Range, "No secret", "The list is empty."),
-			"leave secret out, and one is generated and kept in state_dir."))
-	}
-	for _, secret := range v.V {
-		for _, weakness := range credential.Assess(secret) {
-			diag := config.Warnf
-			if weakness.Fatal {
-				diag = config.Errorf
-			}
-			diags = append(diags, config.WithHint(diag(v.Range, "Secret is not safe", "%s.", weakness.Reason),
-				"make one with: openssl rand -base64 32"))
-		}
-	}
-	return diags
-}
 
 // StoredSecret returns the secret that is kept in the state directory dir, as the file turn.secret with mode 0600. When
 // there is none yet it makes one, and created is true. dir is made if it does not exist, with mode 0700.
