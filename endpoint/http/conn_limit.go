@@ -82,21 +82,22 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 		client := peerAddr(conn.RemoteAddr().String())
 		source, ok := l.limit.enter(client)
 		if ok {
-			return &limitedConn{Conn: conn, leave: func() { l.limit.leave(source) }}, nil
+			return &limitedConn{TCPConn: conn.(*net.TCPConn), leave: func() { l.limit.leave(source) }}, nil
 		}
 		l.limit.lines.Log(l.limit.logger, slog.LevelWarn, "connection refused: there are too many", "client", client)
 		conn.Close()
 	}
 }
 
-// limitedConn leaves the count when it is closed for the first time.
+// limitedConn leaves the count when it is closed for the first time. net/http makes use of what else a TCP connection can:
+// it closes the writing half first, for a client to have the whole answer to a request that was not read to its end.
 type limitedConn struct {
-	net.Conn
+	*net.TCPConn
 	once  sync.Once
 	leave func()
 }
 
 func (c *limitedConn) Close() error {
 	c.once.Do(c.leave)
-	return c.Conn.Close()
+	return c.TCPConn.Close()
 }

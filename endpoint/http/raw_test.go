@@ -160,6 +160,10 @@ func TestBounds(t *testing.T) {
 		_, address := start(t, testConfig(), short)
 		wantClosed(t, address, "POST /turn HTTP/1.1\r\nHost: x\r\nContent-Type: "+form+"\r\nContent-Length: 100\r\n\r\nkey=")
 	})
+	t.Run("body that is not read", func(t *testing.T) {
+		_, address := start(t, testConfig())
+		wantClosed(t, address, "POST /turn HTTP/1.1\r\nHost: x\r\nContent-Length: 999999\r\n\r\n"+strings.Repeat("x", 100_000))
+	})
 	t.Run("silence between requests", func(t *testing.T) {
 		_, address := start(t, testConfig(), func(e *Endpoint) { e.server.IdleTimeout = 50 * time.Millisecond })
 		wantClosed(t, address, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
