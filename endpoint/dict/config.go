@@ -3,8 +3,6 @@
 package dict
 
 import (
-	"path/filepath"
-
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/mailturn/mailturn/endpoint/issuer"
@@ -56,9 +54,6 @@ func (c *Config) decodeNext(v config.Value[string]) hcl.Diagnostics {
 		return nil
 	}
 	c.Next = config.Path(v)
-	if absolute, err := filepath.Abs(c.Next); err == nil && v.V != "" {
-		c.Next = absolute
-	}
 	switch c.Next {
 	case "":
 		return hcl.Diagnostics{config.Errorf(v.Range, "Path of the next server is empty", "Leave next out when there is none.")}

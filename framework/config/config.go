@@ -32,13 +32,17 @@ func (v Value[T]) At(i int) hcl.Range {
 	return v.Elems[i]
 }
 
-// Path returns the file or folder that v names. A relative path starts in the folder of the configuration file that it
-// stands in, as that of the function file does, whatever the working directory. Empty stays empty.
+// Path returns the absolute path of the file or folder that v names. A relative one starts in the folder of the configuration
+// file that it stands in, as that of the function file does, whatever the working directory. Empty stays empty.
 func Path(v Value[string]) string {
 	if v.V == "" || filepath.IsAbs(v.V) {
 		return v.V
 	}
-	return filepath.Join(filepath.Dir(v.Range.Filename), v.V)
+	path := filepath.Join(filepath.Dir(v.Range.Filename), v.V)
+	if absolute, err := filepath.Abs(path); err == nil { // a reload may find another working directory
+		return absolute
+	}
+	return path
 }
 
 // Block is embedded in a struct that decodes a block and records the place of its header.

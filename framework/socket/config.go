@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os/user"
-	"path/filepath"
 	"strconv"
 	"syscall"
 
@@ -50,14 +49,9 @@ func Decode(s Attributes, block hcl.Range) (c Config, diags hcl.Diagnostics) {
 			`add path = "/run/mailturn/NAME.socket"`))
 	case s.Path.V == "":
 		diags = append(diags, config.Errorf(s.Path.Range, "Path of the socket is empty", "Want the name of a file that is to be made."))
-	default:
-		if absolute, err := filepath.Abs(c.Path); err == nil { // a reload may find another working directory
-			c.Path = absolute
-		}
-		if len(c.Path) > maxPath {
-			diags = append(diags, config.WithHint(config.Errorf(s.Path.Range, "Path of the socket is too long",
-				"%s has %d bytes: the system takes %d.", c.Path, len(c.Path), maxPath), "choose a directory nearer to the root, such as /run/mailturn"))
-		}
+	case len(c.Path) > maxPath:
+		diags = append(diags, config.WithHint(config.Errorf(s.Path.Range, "Path of the socket is too long",
+			"%s has %d bytes: the system takes %d.", c.Path, len(c.Path), maxPath), "choose a directory nearer to the root, such as /run/mailturn"))
 	}
 	if s.Mode.Set {
 		bits, err := strconv.ParseUint(s.Mode.V, 8, 32)
