@@ -77,9 +77,6 @@ func (h *handler) serveCredential(present *settings, w http.ResponseWriter, r *h
 	}
 	relay, now := present.turn.For(cmp.Or(q.username, client.String())), h.now()
 	issued := relay.IssueFor(q.username, now)
-	if q.username == "" {
-		issued = relay.IssueTo("", now)
-	}
 	ttl := int64(issued.Expires.Sub(now) / time.Second)
 	if r.URL.Path == icePath {
 		servers := []iceServer{{relay.URIs(), issued.Username, issued.Password}}

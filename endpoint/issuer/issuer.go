@@ -44,8 +44,11 @@ func (c Config) IssueTo(account string, now time.Time) credential.Credential {
 	return c.Accounts.Issue(issuer, account, now)
 }
 
-// IssueFor returns a credential as Issue does, with user in its name: see credential.Issuer.
+// IssueFor returns a credential as Issue does, with user in its name unless that is empty: see credential.Issuer.
 func (c Config) IssueFor(user string, now time.Time) credential.Credential {
+	if user == "" {
+		return c.Issue(now)
+	}
 	return credential.Issuer{Secret: c.Secrets.V[0], TTL: c.TTL.V}.IssueFor(user, now)
 }
 
