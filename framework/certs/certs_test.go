@@ -15,6 +15,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/mailturn/mailturn/framework/config"
 )
 
 // selfSigned makes a pair for names in a new directory, valid from an hour before now.
@@ -295,6 +297,20 @@ func TestReloadIsAllOrNothing(t *testing.T) {
 	}
 	if leaf, err := presented(t, store.Config(), "one.example.org"); err != nil || leaf.DNSNames[0] != "one.example.org" {
 		t.Errorf("presented %v, %v, want the old certificate", leaf, err)
+	}
+}
+
+// TestDecodeWarns of what works and is no good.
+func TestDecodeWarns(t *testing.T) {
+	pair := selfSigned(t, time.Now().Add(-selfSignedLifetime+time.Hour))
+	if err := os.Chmod(pair.Key, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	block := config.TLS{Cert: config.Value[string]{V: pair.Cert, Set: true}, Key: config.Value[string]{V: pair.Key, Set: true}}
+	got, diags := Decode(block)
+	if got != pair || diags.HasErrors() || len(diags) != 2 ||
+		diags[0].Summary != "Everybody on this machine can read the private key" || diags[1].Summary != "Certificate needs to be renewed" {
+		t.Errorf("got %v, %v", got, diags)
 	}
 }
 

@@ -2,6 +2,7 @@ package certs
 
 import (
 	"errors"
+	"os"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
@@ -22,8 +23,8 @@ func DecodeAll(blocks []config.TLS, defaults []Pair) (pairs []Pair, diags hcl.Di
 }
 
 // Decode checks a tls block and returns its files. That they are missing, unreadable or do not belong together is an
-// error; that the certificate has expired or is about to is a warning.
-func Decode(block config.TLS) (Pair, hcl.Diagnostics) {
+// error; that everybody can read the key, and that the certificate has expired or is about to, are warnings.
+func Decode(block config.TLS) (pair Pair, diags hcl.Diagnostics) {
 	for _, attribute := range []struct {
 		name  string
 		value config.Value[string]
@@ -38,7 +39,7 @@ func Decode(block config.TLS) (Pair, hcl.Diagnostics) {
 				"add "+attribute.name+` = "/path/to/file.pem"`)}
 		}
 	}
-	pair := Pair{Cert: config.Path(block.Cert), Key: config.Path(block.Key)}
+	pair = Pair{Cert: config.Path(block.Cert), Key: config.Path(block.Key)}
 	certificate, err := ReadPair(pair)
 	if certErr, ok := errors.AsType[*Error](err); ok {
 		rng := block.Cert.Range
@@ -51,9 +52,13 @@ func Decode(block config.TLS) (Pair, hcl.Diagnostics) {
 		}
 		return Pair{}, hcl.Diagnostics{diag}
 	}
-	if phrase := Expiry(certificate.Leaf, time.Now(), ExpirySoon); phrase != "" {
-		return pair, hcl.Diagnostics{config.WithHint(config.Warnf(block.Cert.Range, "Certificate needs to be renewed",
-			"%s %s.", pair.Cert, phrase), "renew it; the files are read again when they change")}
+	if info, err := os.Stat(pair.Key); err == nil && info.Mode().Perm()&0o004 != 0 {
+		diags = append(diags, config.WithHint(config.Warnf(block.Key.Range, "Everybody on this machine can read the private key",
+			"%s has mode %#o.", pair.Key, info.Mode().Perm()), "chmod o= "+pair.Key))
 	}
-	return pair, nil
+	if phrase := Expiry(certificate.Leaf, time.Now(), ExpirySoon); phrase != "" {
+		diags = append(diags, config.WithHint(config.Warnf(block.Cert.Range, "Certificate needs to be renewed",
+			"%s %s.", pair.Cert, phrase), "renew it; the files are read again when they change"))
+	}
+	return pair, diags
 }
