@@ -218,7 +218,7 @@ func (x *expander) importNamed(d *directive) []*directive {
 		return nil // an unknown macro, which is reported
 	}
 	name := x.environment(expanded[0], arg.rng)
-	if !x.spend(1, arg.rng) {
+	if !x.spend(len(d.name.text)+len(name), arg.rng) { // also one that brings nothing takes its time
 		return nil
 	}
 	if snippet, ok := x.snippets[name]; ok {
