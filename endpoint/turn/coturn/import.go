@@ -209,7 +209,7 @@ var translations = map[string]func(*Import, Directive) error{
 		return nil
 	},
 	"prometheus-path": func(i *Import, d Directive) error { return i.fixed(d, "/metrics", "Prometheus") },
-	"allowed-peer-ip": func(i *Import, d Directive) error { return addRange(&i.allowed, d.Value) },
+	"allowed-peer-ip": (*Import).allowPeers,
 	"denied-peer-ip":  (*Import).denyPeers,
 	"verbose":         (*Import).takeVerbose,
 	"Verbose":         (*Import).takeVerbose,
@@ -238,11 +238,12 @@ func (i *Import) without(scheme string, d Directive, off bool) error {
 // number takes over a number within bounds, of which the last one counts. coturn reads no further than its digits, and
 // guides have a comment behind some: user-quota=12 # 4 streams per video call.
 func (i *Import) number(field *Directive, d Directive, low, high int64) error {
-	d.Value, _, _ = strings.Cut(d.Value, "#")
-	d.Value = strings.TrimSpace(d.Value)
-	if n, err := strconv.ParseInt(d.Value, 10, 64); err != nil || n < low || n > high {
+	text, _, _ := strings.Cut(d.Value, "#")
+	n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
+	if err != nil || n < low || n > high {
 		return fmt.Errorf("want a number from %d to %d", low, high)
 	}
+	d.Value = strconv.FormatInt(n, 10) // without a sign, which ports may not have
 	i.set(field, d)
 	return nil
 }
@@ -331,6 +332,27 @@ func addRange(set *netipx.IPSetBuilder, text string) error {
 		return errors.New("the range ends before it begins")
 	}
 	set.AddRange(r)
+	return nil
+}
+
+// mapped are IPv4 addresses in the form of IPv6 ones (RFC 4291 section 2.5.5.2), in which no peer is reached.
+var mapped = netip.MustParsePrefix("::ffff:0:0/96")
+
+// allowPeers takes over a network that peers may be in.
+func (i *Import) allowPeers(d Directive) error {
+	var set netipx.IPSetBuilder
+	if err := addRange(&set, d.Value); err != nil {
+		return err
+	}
+	set.RemovePrefix(mapped)
+	network, err := set.IPSet()
+	switch {
+	case err != nil:
+		return err
+	case len(network.Ranges()) == 0:
+		return errors.New("an IPv4 address in the form of an IPv6 one is never relayed to: allow the IPv4 address itself")
+	}
+	i.allowed.AddSet(network)
 	return nil
 }
 

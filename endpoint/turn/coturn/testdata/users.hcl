@@ -22,6 +22,7 @@ endpoint "turn" "turn" {
 #   line 14, user: the password is empty
 #   line 17, stale-nonce: a nonce that is good for ever: mailturn has nonce_lifetime, 10 minutes by default
 #   line 19, permission-lifetime: it is always 300 (RFC 8656 section 9)
+#   line 22, allowed-peer-ip: an IPv4 address in the form of an IPv6 one is never relayed to: allow the IPv4 address itself
 
 # What needs no line here:
 #   line 9, lt-cred-mech: as mailturn does anyway
