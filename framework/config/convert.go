@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/big"
+	"net/netip"
 	"reflect"
 	"time"
 
@@ -235,6 +236,9 @@ func (c *conversion) unmarshal(dst encoding.TextUnmarshaler, val cty.Value, t re
 		return c.mismatch(val, t, rng)
 	}
 	err := dst.UnmarshalText([]byte(s))
+	if prefix, ok := dst.(*netip.Prefix); ok && prefix.Addr().Is4In6() { // addresses are held against it in their own form
+		return c.mismatch(val, t, rng)
+	}
 	switch {
 	case err == nil:
 		return true
