@@ -15,7 +15,7 @@ func newCheckConfigCommand() *cobra.Command {
 		Short: "Check a configuration file and print what is wrong or doubtful in it",
 		Long: `check-config reads a configuration file as run does, opens no socket and makes no file.
 Errors and warnings go to standard error. The exit status is 1 if there are errors.`,
-		Args: cobra.ExactArgs(1),
+		Args: oneArgument("FILE"),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			s, err := load(args[0], "", cmd.ErrOrStderr())
 			if err != nil {

@@ -30,7 +30,7 @@ the first HTTP endpoint that has API keys, or the dict endpoint, or else the TUR
 With --user the user name is EXPIRY:USER, the form of the TURN REST API, which the relay accepts
 too. Delta Chat could not parse it, so no IMAP values are printed then. Where there are several
 relays, the one of that user is printed.`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			s, err := loadOrDefault(configFile, stateDir, cmd.ErrOrStderr())
 			if err != nil {
@@ -59,11 +59,13 @@ relays, the one of that user is printed.`,
 	return cmd
 }
 
-// loadOrDefault reads a configuration file, or the embedded default if filename is empty.
+// loadOrDefault reads a configuration file, or the embedded default if filename is empty. It says so then, lest somebody takes
+// its secret for that of the server that runs.
 func loadOrDefault(filename, stateDir string, stderr io.Writer) (*setup, error) {
 	if filename != "" {
 		return load(filename, stateDir, stderr)
 	}
+	fmt.Fprintln(stderr, "mailturn: without --config this is about the embedded default, on loopback.")
 	stateDir = cmp.Or(stateDir, defaultStateDir())
 	if stateDir == "" {
 		return nil, errNoStateDir

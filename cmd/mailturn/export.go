@@ -28,8 +28,14 @@ func newExportCommand() *cobra.Command {
 		Long: `export prints the lines that the configuration of another program needs, made from that of
 mailturn. Those for synapse, livekit and coturn hold the shared secret, and that for env a
 password: that is what they are for. They go to standard output and nowhere else.`,
-		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error { return errors.New("the neighbour is missing") },
+		Args: cobra.NoArgs, // an unknown neighbour is an unknown command to it
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var names []string
+			for _, neighbour := range cmd.Commands() {
+				names = append(names, neighbour.Name())
+			}
+			return fmt.Errorf("NEIGHBOUR is missing: want one of %s", strings.Join(names, ", "))
+		},
 	}
 	cmd.PersistentFlags().StringVar(&configFile, "config", "", "configuration `file` (default: the embedded default)")
 	cmd.PersistentFlags().StringVar(&stateDir, "state-dir", "", "`directory` of the generated secret (default: state_dir of the configuration)")
@@ -49,7 +55,7 @@ password: that is what they are for. They go to standard output and nowhere else
 		cmd.AddCommand(&cobra.Command{
 			Use:   neighbour.name,
 			Short: neighbour.what,
-			Args:  cobra.NoArgs,
+			Args:  noArguments,
 			RunE: action(func(cmd *cobra.Command, _ []string) error {
 				s, err := loadOrDefault(configFile, stateDir, cmd.ErrOrStderr())
 				if err != nil {

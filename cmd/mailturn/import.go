@@ -24,7 +24,7 @@ does. The exit status is 1 if it has errors.
 The result holds the secrets and passwords of the file. To keep it:
 
   mailturn import /etc/turnserver.conf | install -m 0640 -g mailturn /dev/stdin /etc/mailturn/maddy.conf`,
-		Args: cobra.ExactArgs(1),
+		Args: oneArgument("TURNSERVER.CONF"),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			f, err := os.Open(args[0])
 			if err != nil {

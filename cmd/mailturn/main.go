@@ -62,6 +62,26 @@ func action(run func(cmd *cobra.Command, args []string) error) func(*cobra.Comma
 	}
 }
 
+// noArguments and oneArgument are cobra's NoArgs and ExactArgs(1), in words that say what is wanted.
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("%s takes no arguments, and got %q", cmd.Name(), args[0])
+	}
+	return nil
+}
+
+func oneArgument(name string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) == 0:
+			return fmt.Errorf("%s is missing", name)
+		case len(args) > 1:
+			return fmt.Errorf("%s takes one %s, and got %q too", cmd.Name(), name, args[1])
+		}
+		return nil
+	}
+}
+
 func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "mailturn",
@@ -71,6 +91,8 @@ server and tells its clients of a TURN relay (RFC 5464 METADATA), and it is that
 (RFC 8656), with credentials that both compute from one secret.
 
 To try it on this machine:      mailturn run
+To serve:                       mailturn run --config /etc/mailturn/maddy.conf
+To see whether calls connect:   mailturn probe imaps://USER@HOST
 To see what can be configured:  mailturn reference`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,

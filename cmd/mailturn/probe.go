@@ -60,7 +60,7 @@ and tries what a relay must refuse. TARGET is one of
 
 The password comes from --password-file, from ` + passwordVariable + `, or from a prompt. Exit status: 0 if a
 call would connect, 1 if not or if the relay is open to strangers, 2 if called wrongly.`,
-		Args: cobra.ExactArgs(1),
+		Args: oneArgument("TARGET"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			target, err := probe.ParseTarget(args[0])
 			if err == nil {

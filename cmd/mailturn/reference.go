@@ -15,7 +15,7 @@ func newReferenceCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "reference",
 		Short: "Print every attribute of the configuration with type, default and meaning",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			return config.Reference(cmd.OutOrStdout(),
 				config.Section{Doc: "The top level of the file.", Target: config.File{}},

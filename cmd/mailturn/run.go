@@ -24,14 +24,19 @@ func newRunCommand() *cobra.Command {
 	var configFile, stateDir string
 	cmd := &cobra.Command{
 		Use:   "run",
-		Short: "Serve",
+		Short: "Serve what a configuration says, or on loopback for a try",
 		Long: `run serves until it is interrupted (SIGINT, SIGTERM). It then refuses new calls and lets
 running ones go on for drain_timeout; a second interrupt ends it at once. SIGHUP reads the
 configuration again: one with errors changes nothing, and running sessions and calls go on.
 
 Without --config it serves on loopback only, on ports that need no root, with a self-signed
 certificate, a generated secret and one demo account, and prints how to check it.`,
-		Args: cobra.NoArgs,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 && configFile == "" {
+				return fmt.Errorf("run takes its configuration as --config %s", args[0])
+			}
+			return noArguments(cmd, args)
+		},
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			if configFile == "" {
 				return runDefault(cmd.Context(), stateDir, cmd.OutOrStdout(), cmd.ErrOrStderr())

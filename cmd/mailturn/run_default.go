@@ -76,7 +76,7 @@ func demoPassword(stateDir string) (string, error) {
 	}
 	password := rand.Text()
 	if err := os.MkdirAll(stateDir, 0o700); err != nil {
-		return "", fmt.Errorf("keep the demo account's password: %w", err)
+		return "", fmt.Errorf("keep the demo account's password: %w: choose another directory with --state-dir", err)
 	}
 	if err := os.WriteFile(path, []byte(password), 0o600); err != nil {
 		return "", fmt.Errorf("keep the demo account's password: %w", err)
