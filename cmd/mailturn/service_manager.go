@@ -6,8 +6,6 @@ import (
 	"net"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // serviceManager is systemd, or whoever else started the process with the variable NOTIFY_SOCKET (sd_notify(3)). It is told
@@ -24,9 +22,7 @@ func (m serviceManager) ready(status string) { m.tell("READY=1", "STATUS="+statu
 // reloading says that the configuration is being read again; ready says when that is over. A unit of Type=notify-reload,
 // which came with systemd 253, needs the time to know its own SIGHUP in it.
 func (m serviceManager) reloading() {
-	var now unix.Timespec
-	unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) // cannot fail for this clock
-	m.tell("RELOADING=1", fmt.Sprintf("MONOTONIC_USEC=%d", now.Nano()/1000))
+	m.tell("RELOADING=1", fmt.Sprintf("MONOTONIC_USEC=%d", monotonic().Microseconds()))
 }
 
 // stopping says that the process is ending and may take as long as within, even if TimeoutStopSec= of the unit is shorter.
