@@ -7,9 +7,11 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -115,6 +117,7 @@ func checkDocumented(t *testing.T, running *service, gatherer prometheus.Gathere
 	}
 	described := make(chan *prometheus.Desc, 100)
 	running.reloaded.Describe(described)
+	buildInfo().Describe(described)
 	for _, endpoint := range running.running {
 		if measured, ok := endpoint.(interface{ Collector() prometheus.Collector }); ok {
 			measured.Collector().Describe(described)
@@ -138,6 +141,40 @@ func checkDocumented(t *testing.T, running *service, gatherer prometheus.Gathere
 		reason := regexp.MustCompile(`reason="([a-z_]+)"`).FindStringSubmatch(name)
 		if reason != nil && !bytes.Contains(text, []byte("`"+reason[1]+"`")) {
 			t.Errorf("docs/operating.md does not explain %s", name)
+		}
+	}
+}
+
+// TestDocumentedLogLines wants what docs/operating.md tells people to look for in the log to be what somebody logs.
+func TestDocumentedLogLines(t *testing.T) {
+	text, err := os.ReadFile("../../docs/operating.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sources []byte
+	err = filepath.WalkDir("../..", func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && (entry.Name() == "node_modules" || entry.Name() == ".git"):
+			return filepath.SkipDir
+		case !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go"):
+			return nil
+		}
+		source, err := os.ReadFile(path)
+		sources = append(sources, source...)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	messages := regexp.MustCompile(`msg="([^"]+)"`).FindAllSubmatch(text, -1)
+	if len(messages) == 0 {
+		t.Error("none found")
+	}
+	for _, message := range messages {
+		if !bytes.Contains(sources, append(append([]byte{'"'}, message[1]...), '"')) {
+			t.Errorf("docs/operating.md tells of the log line %q, which nobody writes", message[1])
 		}
 	}
 }

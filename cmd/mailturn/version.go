@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"runtime/debug"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 )
 
@@ -30,4 +31,18 @@ changes since, and (devel) if the build did not know, as "go run" does not.`,
 			return nil
 		}),
 	}
+}
+
+// buildInfo is a metric that is 1 and has the version as a label, to be joined with others.
+func buildInfo() prometheus.Gauge {
+	version := "(devel)"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		version = info.Main.Version
+	}
+	gauge := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "mailturn_build_info", Help: "1, with the version that mailturn version prints.",
+		ConstLabels: prometheus.Labels{"version": version},
+	})
+	gauge.Set(1)
+	return gauge
 }
