@@ -89,7 +89,7 @@ func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again
 	if ready != nil {
 		ready()
 	}
-	logger.Info("ready")
+	logger.Info("ready", "version", buildInfo().Main.Version)
 	manager.ready(running.status())
 	var saver memory.Saver
 	looks := time.NewTicker(memory.Interval)

@@ -44,7 +44,7 @@ func newService(s *setup, logger *slog.Logger, level *slog.LevelVar) (*service, 
 		}),
 	}
 	registry := metrics.NewRegistry()
-	registry.MustRegister(r.reloaded, buildInfo())
+	registry.MustRegister(r.reloaded, versionMetric())
 	s.process = http.Process{Ready: r.ready.Load, Metrics: registry}
 	s.share(&r.accounts)
 	for _, p := range s.parts() {

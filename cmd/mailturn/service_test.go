@@ -117,7 +117,7 @@ func checkDocumented(t *testing.T, running *service, gatherer prometheus.Gathere
 	}
 	described := make(chan *prometheus.Desc, 100)
 	running.reloaded.Describe(described)
-	buildInfo().Describe(described)
+	versionMetric().Describe(described)
 	for _, endpoint := range running.running {
 		if measured, ok := endpoint.(interface{ Collector() prometheus.Collector }); ok {
 			measured.Collector().Describe(described)

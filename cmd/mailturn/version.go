@@ -17,10 +17,7 @@ func newVersionCommand() *cobra.Command {
 changes since, and (devel) if the build did not know, as "go run" does not.`,
 		Args: noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
-			info, ok := debug.ReadBuildInfo()
-			if !ok {
-				return fmt.Errorf("the program was built without module support and does not know its version")
-			}
+			info := buildInfo()
 			fmt.Fprintf(cmd.OutOrStdout(), "mailturn %s\n%s %s/%s\n", info.Main.Version, info.GoVersion, runtime.GOOS, runtime.GOARCH)
 			for _, dep := range info.Deps {
 				switch dep.Path {
@@ -33,15 +30,19 @@ changes since, and (devel) if the build did not know, as "go run" does not.`,
 	}
 }
 
-// buildInfo is a metric that is 1 and has the version as a label, to be joined with others.
-func buildInfo() prometheus.Gauge {
-	version := "(devel)"
+// buildInfo is what the build has written into the program.
+func buildInfo() *debug.BuildInfo {
 	if info, ok := debug.ReadBuildInfo(); ok {
-		version = info.Main.Version
+		return info
 	}
+	return &debug.BuildInfo{GoVersion: runtime.Version(), Main: debug.Module{Version: "(devel)"}} // by something else than the go command
+}
+
+// versionMetric is 1 and has the version as a label, to be joined with other metrics.
+func versionMetric() prometheus.Gauge {
 	gauge := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "mailturn_build_info", Help: "1, with the version that mailturn version prints.",
-		ConstLabels: prometheus.Labels{"version": version},
+		ConstLabels: prometheus.Labels{"version": buildInfo().Main.Version},
 	})
 	gauge.Set(1)
 	return gauge
