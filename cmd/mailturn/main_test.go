@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"flag"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -51,6 +52,34 @@ func TestReadmeNamesEveryCommand(t *testing.T) {
 		if !regexp.MustCompile(`mailturn ` + command.Name() + `\b`).Match(readme) {
 			t.Errorf("README.md does not mention mailturn %s", command.Name())
 		}
+	}
+}
+
+// TestDocumentedCommandLines wants the commands and flags that people are told to type to exist.
+func TestDocumentedCommandLines(t *testing.T) {
+	files, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, name := range append(files, "../../README.md", "../../maddy.conf.example", "../../dist/mailturn.service") {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range regexp.MustCompile("\\bmailturn ([a-z-]+ [^`|\n]*--[^`|\n]*)").FindAllStringSubmatch(string(text), -1) {
+			cmd, args, err := newRootCommand().Find(strings.Fields(strings.NewReplacer("[", "", "]", "").Replace(line[1])))
+			if err == nil {
+				err = cmd.ParseFlags(args)
+			}
+			if err != nil {
+				t.Errorf("%s: %s: %v", name, line[0], err)
+			}
+			found++
+		}
+	}
+	if found < 10 {
+		t.Errorf("found %d command lines with flags", found)
 	}
 }
 
