@@ -136,6 +136,7 @@ func (f *probeFlags) depth() probe.Depth {
 func runProbe(cmd *cobra.Command, options probe.Options, flags probeFlags) error {
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second interrupt does not wait for allocations to be given back
 	var status progress
 	if terminal(cmd.ErrOrStderr()) {
 		status.w = cmd.ErrOrStderr()

@@ -373,10 +373,17 @@ func wantCheck(t *testing.T, r *probe.Report, id string, status probe.Status) {
 // TestProbeConfigurations probes servers that are wrongly configured.
 func TestProbeConfigurations(t *testing.T) {
 	t.Parallel()
-	expired := t.TempDir()
-	if _, _, err := certs.SelfSigned(expired, []string{"mail.test"}, time.Now().AddDate(-3, 0, 0)); err != nil {
-		t.Fatal(err)
+	// pair makes a certificate that is its own authority, and the tls block for it.
+	pair := func(name string, made time.Time) (ca, block string) {
+		pair, _, err := certs.SelfSigned(t.TempDir(), []string{name}, made)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pair.Cert, fmt.Sprintf("tls {\n  cert = %q\n  key = %q\n}", pair.Cert, pair.Key)
 	}
+	mailCA, mail := pair("mail.test", time.Now())
+	expiredCA, expired := pair("mail.test", time.Now().AddDate(-3, 0, 0))
+	_, other := pair("other.test", time.Now())
 	for _, tt := range []struct {
 		name            string
 		turn, imap, top string
@@ -393,11 +400,13 @@ func TestProbeConfigurations(t *testing.T) {
 			check: "turn.relayed_address", status: probe.Failure, text: "the relay gives out 198.51.100.9, but its address is 198.51.100.1"},
 		{name: "short TTL", turn: publicRelay, imap: `turn_ttl = "6h"`,
 			check: "value.ttl", status: probe.Warning, text: "credentials are good for "},
+		{name: "certificate of another name for TURN over TLS alone", turn: publicRelay + "\n" + other, top: mail, args: []string{"--ca", mailCA},
+			check: "turn.tls", status: probe.Warning, text: "for TURN over TLS, at 198.51.100.1:5349, the certificate is not for turn.test, but for other.test"},
 		{name: "TURN off", turn: publicRelay, imap: `turn_enable = false
   entries = { "/shared/comment" = "x" }`,
 			check: "imap.metadata", status: probe.Failure, text: "turn.delta.chat for 7 days"},
-		{name: "expired certificate", turn: publicRelay, top: fmt.Sprintf("tls {\n  cert = %q\n  key = %q\n}", expired+"/selfsigned.crt", expired+"/selfsigned.key"),
-			args: []string{"--ca", expired + "/selfsigned.crt"}, check: "imap.tls", status: probe.Failure, text: "the certificate of mail.test expired"},
+		{name: "expired certificate", turn: publicRelay, top: expired, args: []string{"--ca", expiredCA},
+			check: "imap.tls", status: probe.Failure, text: "the certificate of mail.test expired"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

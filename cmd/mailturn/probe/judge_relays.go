@@ -168,7 +168,7 @@ func (r *run) judgeOthers(others []*attempt, refused bool) {
 		case a.Stage == stageRoute:
 		case a.Stage == stageTLS:
 			summary, action := tlsProblem(a.err, a.TLS, r.value.Hostname, r.Now())
-			r.report.add(id, a.subject(), Warning, summary, action)
+			r.report.add(id, a.subject(), Warning, fmt.Sprintf("for TURN over TLS, at %v, %s", a.addr, summary), action)
 		case a.Stage == stageAllocate && refused: // said of the other transport already
 		default:
 			r.report.add(id, a.subject(), Note, fmt.Sprintf("%s does not allocate (%s). Delta Chat does not use it today.", a.subject(), networkReason(a.err)), "")
