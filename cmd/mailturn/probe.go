@@ -188,6 +188,8 @@ func (f *probeFlags) runLoad(ctx context.Context, cmd *cobra.Command, options pr
 	result, report, err := probe.Load(ctx, options, l)
 	status.clear()
 	switch {
+	case err != nil && ctx.Err() != nil:
+		return f.interrupted()
 	case err != nil:
 		return err
 	case report != nil: // no relay was found

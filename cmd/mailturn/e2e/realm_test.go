@@ -25,7 +25,7 @@ func roundTrip(t *testing.T, conn net.Conn, setters ...stun.Setter) *stun.Messag
 	if _, err := conn.Write(request.Raw); err != nil {
 		t.Fatal(err)
 	}
-	conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	conn.SetReadDeadline(time.Now().Add(stepLimit))
 	buf := make([]byte, 1500)
 	n, err := conn.Read(buf)
 	if err != nil {

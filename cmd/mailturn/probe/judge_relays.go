@@ -150,10 +150,11 @@ func (r *run) judgeFamilies(primary []*attempt) {
 				fmt.Sprintf("Let the relay listen on %v and open its port, or take the address out of DNS.", a.addr.Addr()))
 		}
 	}
-	switch {
-	case !four:
+	_, err := netip.ParseAddr(r.value.Hostname)
+	switch named := err != nil; {
+	case !four && named:
 		r.report.add("turn.ipv4", r.value.Hostname, Warning, "the relay has no IPv4 address: clients in networks without IPv6 have no relay.", "Give it an IPv4 address, and the name an A record.")
-	case !six:
+	case four && !six:
 		r.report.add("turn.ipv6", r.value.Hostname, Note, "the relay has no IPv6 address; clients in IPv6-only networks reach it through their provider's NAT64, if at all.", "")
 	}
 }
@@ -221,7 +222,7 @@ func (r *run) judgeEcho(a *attempt) {
 		r.report.add("turn.relay_to_relay", a.subject(), Failure, fmt.Sprintf("no call from relay to relay: %v.", a.err), "See the relay's log.")
 	case e.Received == 0:
 		r.report.add("turn.relay_to_relay", a.subject(), Failure, fmt.Sprintf("none of %d packets came through from one relayed address of this server to another.", e.Sent),
-			"See that the server can send to its own public address, which NATs without hairpinning forbid, and that its firewall lets the relay ports in.")
+			"See that the server can send to its own public address, which NATs without hairpinning forbid, that its firewall lets the relay ports in, and that nothing on the way drops ChannelData, which begins with a byte from 0x40 to 0x4F.")
 	default:
 		r.judgeLoss("turn.relay_to_relay", a, e, "from relay to relay and back")
 	}
