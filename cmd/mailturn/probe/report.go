@@ -131,11 +131,11 @@ type Relay struct {
 	// address, as a caller on another server sees the relay.
 	RelayToRelay *Echo `json:"relay_to_relay,omitempty"`
 	Direct       *Echo `json:"direct,omitempty"`
-	// Stage is where it ended, empty if all went well: connect, tls, binding, challenge, allocate, relay.
+	// Stage is where it ended, empty if all went well: route, connect, tls, binding, challenge, allocate, relay.
 	Stage string `json:"stage,omitempty"`
 	Error string `json:"error,omitempty"`
 	Code  int    `json:"error_code,omitempty"` // of the error response
-	// UnauthenticatedBytes are the sizes of a request without credentials and of the answer to it.
+	// RequestBytes and ResponseBytes are the sizes of a request without credentials and of the answer to it.
 	RequestBytes  int `json:"unauthenticated_request_bytes,omitempty"`
 	ResponseBytes int `json:"unauthenticated_response_bytes,omitempty"`
 }
