@@ -133,13 +133,10 @@ func (r *run) judgeRefusal(a *attempt) {
 
 // judgeFamilies compares the addresses of the transport that decides, of which one works.
 func (r *run) judgeFamilies(primary []*attempt) {
-	four, six := false, false
 	for _, a := range primary {
 		id, family := "turn.ipv4", "IPv4"
 		if a.addr.Addr().Is6() {
-			id, family, six = "turn.ipv6", "IPv6", true
-		} else {
-			four = true
+			id, family = "turn.ipv6", "IPv6"
 		}
 		switch {
 		case a.allocated():
@@ -152,9 +149,9 @@ func (r *run) judgeFamilies(primary []*attempt) {
 	}
 	_, err := netip.ParseAddr(r.value.Hostname)
 	switch named := err != nil; {
-	case !four && named:
+	case named && !slices.ContainsFunc(r.addrs, netip.Addr.Is4):
 		r.report.add("turn.ipv4", r.value.Hostname, Warning, "the relay has no IPv4 address: clients in networks without IPv6 have no relay.", "Give it an IPv4 address, and the name an A record.")
-	case four && !six:
+	case !slices.ContainsFunc(r.addrs, netip.Addr.Is6):
 		r.report.add("turn.ipv6", r.value.Hostname, Note, "the relay has no IPv6 address; clients in IPv6-only networks reach it through their provider's NAT64, if at all.", "")
 	}
 }

@@ -60,6 +60,9 @@ func (r *run) relays(ctx context.Context) {
 			attempts = append(attempts, &attempt{addr: netip.AddrPortFrom(addr, r.tlsPort), Relay: Relay{Transport: TLS}})
 		}
 	}
+	if n := len(r.addrs); n > maxAddresses {
+		r.report.add("turn.dns", r.value.Hostname, Note, fmt.Sprintf("of %d addresses %d are tried.", n, maxAddresses), "")
+	}
 	r.Progress(fmt.Sprintf("relaying by %d ways", len(attempts)))
 	var tries sync.WaitGroup
 	slots := make(chan struct{}, maxAttempts)

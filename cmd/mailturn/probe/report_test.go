@@ -231,6 +231,7 @@ func TestJudgeRelays(t *testing.T) {
 	r := newRun(Options{})
 	r.transports = []Transport{UDP, TCP}
 	addr := netip.MustParseAddrPort("203.0.113.7:3478")
+	r.addrs = []netip.Addr{addr.Addr()}
 	echoed := &Echo{Sent: 20, Received: 20}
 	r.judgeRelays([]*attempt{
 		{addr: addr, Relay: Relay{Transport: UDP, RelayedAddr: "203.0.113.7:50000", RelayToRelay: echoed, Direct: echoed}},
@@ -243,6 +244,25 @@ func TestJudgeRelays(t *testing.T) {
 		return c.ID == "turn.tcp" && c.Status == Note && strings.Contains(c.Summary, "486")
 	}) {
 		t.Errorf("nothing is said of TCP in %+v", r.report.Checks)
+	}
+}
+
+// TestFamiliesInDNS has a name with more addresses than are tried, of which the last is of IPv6, and one without IPv4.
+func TestFamiliesInDNS(t *testing.T) {
+	r := newRun(Options{})
+	r.value.Hostname = "turn.example.org"
+	for i := range maxAddresses {
+		r.addrs = append(r.addrs, netip.AddrFrom4([4]byte{203, 0, 113, byte(i)}))
+	}
+	r.addrs = append(r.addrs, netip.MustParseAddr("2001:db8::1"))
+	r.judgeFamilies(nil)
+	if len(r.report.Checks) != 0 {
+		t.Errorf("both families: got %+v", r.report.Checks)
+	}
+	r.addrs = r.addrs[maxAddresses:]
+	r.judgeFamilies(nil)
+	if len(r.report.Checks) != 1 || r.report.Checks[0].ID != "turn.ipv4" || r.report.Checks[0].Status != Warning {
+		t.Errorf("IPv6 alone: got %+v", r.report.Checks)
 	}
 }
 
