@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	// maxAddresses bounds how many addresses of a name are tried.
+	// maxAddresses bounds how many addresses of a name are tried, half of them of each family.
 	maxAddresses = 8
 	// maxAttempts is how many attempts are made at a time. Each has two allocations, and relays limit those of one user: 12
 	// is what Synapse's documentation has coturn allow.
@@ -60,8 +60,8 @@ func (r *run) relays(ctx context.Context) {
 			attempts = append(attempts, &attempt{addr: netip.AddrPortFrom(addr, r.tlsPort), Relay: Relay{Transport: TLS}})
 		}
 	}
-	if n := len(r.addrs); n > maxAddresses {
-		r.report.add("turn.dns", r.value.Hostname, Note, fmt.Sprintf("of %d addresses %d are tried.", n, maxAddresses), "")
+	if n := len(r.addresses()); n < len(r.addrs) {
+		r.report.add("turn.dns", r.value.Hostname, Note, fmt.Sprintf("of %d addresses %d are tried.", len(r.addrs), n), "")
 	}
 	r.Progress(fmt.Sprintf("relaying by %d ways", len(attempts)))
 	var tries sync.WaitGroup
@@ -92,16 +92,17 @@ func (r *run) relays(ctx context.Context) {
 	}
 }
 
-// addresses are those that are tried: all, or with Quick one of each family.
-func (r *run) addresses() []netip.Addr {
-	var addrs []netip.Addr
-	families := make(map[bool]bool)
+// addresses are those that are tried: all within bounds, or with Quick one of each family.
+func (r *run) addresses() (addrs []netip.Addr) {
+	ofFamily := maxAddresses / 2
+	if r.Depth == Quick {
+		ofFamily = 1
+	}
+	tried := make(map[bool]int)
 	for _, addr := range r.addrs {
-		if r.Depth == Quick && families[addr.Is4()] || len(addrs) == maxAddresses {
-			continue
+		if tried[addr.Is4()]++; tried[addr.Is4()] <= ofFamily {
+			addrs = append(addrs, addr)
 		}
-		families[addr.Is4()] = true
-		addrs = append(addrs, addr)
 	}
 	return addrs
 }

@@ -247,14 +247,19 @@ func TestJudgeRelays(t *testing.T) {
 	}
 }
 
-// TestFamiliesInDNS has a name with more addresses than are tried, of which the last is of IPv6, and one without IPv4.
+// TestFamiliesInDNS has a name with more addresses than are tried, of which the last is of IPv6 and is tried all the same,
+// and one without IPv4.
 func TestFamiliesInDNS(t *testing.T) {
 	r := newRun(Options{})
 	r.value.Hostname = "turn.example.org"
 	for i := range maxAddresses {
 		r.addrs = append(r.addrs, netip.AddrFrom4([4]byte{203, 0, 113, byte(i)}))
 	}
-	r.addrs = append(r.addrs, netip.MustParseAddr("2001:db8::1"))
+	six := netip.MustParseAddr("2001:db8::1")
+	r.addrs = append(r.addrs, six)
+	if tried := r.addresses(); !slices.Contains(tried, six) || len(tried) > maxAddresses {
+		t.Errorf("%v are tried", tried)
+	}
 	r.judgeFamilies(nil)
 	if len(r.report.Checks) != 0 {
 		t.Errorf("both families: got %+v", r.report.Checks)
