@@ -297,6 +297,11 @@ endpoint "imap" "imap" {
 		r := s.probe(t, aliceAtSite)
 		wantVerdict(t, r, "turn.direct", probe.Warning, "packets were lost from outside to the relay and back")
 	})
+	t.Run("ChannelData dropped", func(t *testing.T) {
+		s.server.firewall(t, "udp dport 3478 @th,64,8 0x40 drop")
+		r := s.probe(t, aliceAtSite)
+		wantVerdict(t, r, "turn.relay_to_relay", probe.Failure, "though it allocates and they do over TCP: ChannelData is dropped")
+	})
 	t.Run("AAAA that does not answer", func(t *testing.T) {
 		s.server.firewall(t, "ip6 daddr 2001:db8::1 udp dport 3478 drop")
 		r := s.probe(t, aliceAtSite)

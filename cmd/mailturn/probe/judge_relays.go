@@ -218,8 +218,15 @@ func (r *run) judgeEcho(a *attempt) {
 	case e == nil:
 		r.report.add("turn.relay_to_relay", a.subject(), Failure, fmt.Sprintf("no call from relay to relay: %v.", a.err), "See the relay's log.")
 	case e.Received == 0:
+		through := slices.IndexFunc(r.report.Relays, func(o Relay) bool { return o.RelayToRelay != nil && o.RelayToRelay.Received > 0 })
+		if through >= 0 { // so it is not for the way from relayed address to relayed address
+			r.report.add("turn.relay_to_relay", a.subject(), Failure, fmt.Sprintf("none of %d packets came through on channels of %s, though it allocates and they do over %s: ChannelData is dropped between here and the relay.",
+				e.Sent, a.subject(), strings.ToUpper(string(r.report.Relays[through].Transport))),
+				"Probe from another network, and see what stands before the relay: a firewall or a load balancer that knows STUN and not TURN drops messages that begin with a byte from 0x40 to 0x4F.")
+			return
+		}
 		r.report.add("turn.relay_to_relay", a.subject(), Failure, fmt.Sprintf("none of %d packets came through from one relayed address of this server to another.", e.Sent),
-			"See that the server can send to its own public address, which NATs without hairpinning forbid, that its firewall lets the relay ports in, and that nothing on the way drops ChannelData, which begins with a byte from 0x40 to 0x4F.")
+			"See that the server can send to its own public address, which NATs without hairpinning forbid, and that its firewall lets the relay ports in.")
 	default:
 		r.judgeLoss("turn.relay_to_relay", a, e, "from relay to relay and back")
 	}
