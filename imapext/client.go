@@ -35,10 +35,9 @@ type clientStream struct {
 
 	literal   uint64 // what is left of the literal
 	unasked   bool   // the literal is a non-synchronising one, which the client sends whatever the backend says
-	collected []byte // of a command that is read whole: its arguments
+	collected []byte // of a command that is read whole: its arguments; of one that is forwarded, what is left of it
 	answer    string // to a command that is discarded: the response, complete; empty if it has been given
 	account   accountReader
-	parts     [][]byte // of a command that is forwarded, to be sent each when the backend has granted the literal before it
 }
 
 type clientState byte

@@ -1,41 +1,15 @@
 package imapext
 
-// forwardCommand sends the backend a command that was read whole. Each literal in it is sent as a synchronising one, when the
-// backend has granted it; the client sees none of this.
+// forwardCommand sends the backend a command that was read whole, which is the Filter's from now on. Each literal in it is sent
+// as a synchronising one, when the backend has granted it; the client sees none of this.
 func (f *Filter) forwardCommand(command []byte) Event {
 	c := &f.client
-	c.collected = nil
+	c.collected = command
+	c.literal = 0
 	c.state = forward
-	c.parts = splitLiterals(command)
 	f.outstanding.add(c.tag)
 	f.plus = continuation{state: plusGranted, tag: c.tag}
 	return Continue
-}
-
-// splitLiterals cuts command behind each announcement of a literal, and makes that a synchronising one.
-func splitLiterals(command []byte) [][]byte {
-	var parts [][]byte
-	var line commandLine
-	start := 0
-	for i := 0; i < len(command); i++ {
-		plus := line.plus
-		if !line.next(command[i]) {
-			continue
-		}
-		ended := line
-		line = commandLine{}
-		switch ended.literal() {
-		case noLiteral:
-			continue
-		case nonSynchronising:
-			parts = append(parts, append(command[start:i-plus:i-plus], command[i-plus+1:i+1]...))
-		case synchronising:
-			parts = append(parts, command[start:i+1])
-		}
-		start = i + 1
-		i += int(ended.size)
-	}
-	return append(parts, command[start:])
 }
 
 // forwardParts sends the next part of a command that is forwarded.
@@ -45,16 +19,35 @@ func (f *Filter) forwardParts() Event {
 	case plusAwaited:
 		return Wait
 	case plusRefused:
-		c.parts = nil
+		c.collected = nil
 	case plusGranted:
-		f.toBackend.add(c.parts[0])
-		c.parts = c.parts[1:]
-		if len(c.parts) > 0 {
+		part, literal := c.nextPart()
+		f.toBackend.add(part)
+		if literal {
 			f.plus.await(c.tag, true)
 			return Continue
 		}
 	}
-	c.parts = nil
 	c.state = commandBegin
 	return Continue
+}
+
+// nextPart cuts the next part off a command that is forwarded: the contents of the literal that the backend has granted, and
+// what follows, to the end or to the announcement of the next literal, which it makes a synchronising one.
+func (c *clientStream) nextPart() (part []byte, literal bool) {
+	var line commandLine
+	for i := int(c.literal); i < len(c.collected); i++ {
+		plus := i - line.plus // where the "+" is, if there is one
+		if !line.next(c.collected[i]) || line.literal() == noLiteral {
+			continue
+		}
+		part, c.collected = c.collected[:i+1], c.collected[i+1:]
+		c.literal = line.size
+		if line.literal() == nonSynchronising {
+			part = append(part[:plus], part[plus+1:]...)
+		}
+		return part, true
+	}
+	part, c.collected = c.collected, nil
+	return part, false
 }
