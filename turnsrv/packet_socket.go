@@ -21,8 +21,8 @@ type packetSocket interface {
 // newPacketSocket returns conn as a packetSocket: by the fastest way that it offers, and with the local address of each
 // packet if it is a socket of the system's that is bound to more than one.
 func newPacketSocket(conn net.PacketConn) (packetSocket, error) {
-	if udp, ok := conn.(*net.UDPConn); ok && addrPortOf(udp.LocalAddr()).Addr().IsUnspecified() {
-		return newWildcardSocket(udp)
+	if udp, ok := conn.(*net.UDPConn); ok {
+		return newSystemSocket(udp)
 	}
 	if udp, ok := conn.(udpSocket); ok {
 		return boundSocket{udp}, nil

@@ -8,8 +8,11 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mailturn/mailturn/turnsrv/internal/udp"
 )
 
 // maxEvents is how many sockets a poller reads from before it asks the system again.
@@ -56,7 +59,7 @@ func (s *sockets) close() error {
 	return errors.Join(errs...)
 }
 
-// poller reads many sockets on one goroutine, into one buffer. Its epoll instance is itself watched by Go's poller, so that the
+// poller reads many sockets on one goroutine, into one inbox. Its epoll instance is itself watched by Go's poller, so that the
 // goroutine waits without a thread of its own.
 type poller struct {
 	epoll  *os.File
@@ -115,42 +118,38 @@ func (p *poller) socket(fd int32) *polledSocket {
 	return p.sockets[fd]
 }
 
-// read takes one datagram of every socket that has some, over and over, so that none keeps the others waiting.
+// read reads until the poller is closed.
 func (p *poller) read() {
-	buf := make([]byte, maxDatagram)
+	inbox := udp.NewInbox()
 	events := make([]unix.EpollEvent, maxEvents)
-	for {
-		n, err := p.wait(events)
-		if err != nil {
-			return
-		}
-		for _, event := range events[:n] {
-			s := p.socket(event.Fd)
-			if s == nil {
-				continue
-			}
-			if err := s.receive(buf); err != nil {
-				// The system has no memory, or something of which nothing is known. It must not take a core.
-				time.Sleep(time.Millisecond)
-			}
-		}
+	round := func(epoll uintptr) (done bool) { return p.round(int(epoll), events, inbox) }
+	for p.raw.Read(round) == nil { // which waits after a round that leaves nothing
 	}
 }
 
-// wait waits until there are events, or the poller is closed.
-func (p *poller) wait(events []unix.EpollEvent) (n int, err error) {
-	closed := p.raw.Read(func(epoll uintptr) bool {
-		for {
-			n, err = unix.EpollWait(int(epoll), events, 0)
-			if err != unix.EINTR {
-				return n != 0
-			}
-		}
-	})
-	if closed != nil {
-		return 0, closed
+// round takes a batch of every socket that has some, so that none keeps the others waiting, and reports whether there may be more.
+// Whatever comes after that wakes the goroutine that waits: Go's poller is told of each datagram.
+func (p *poller) round(epoll int, events []unix.EpollEvent, inbox *udp.Inbox) (more bool) {
+	// Without a timeout it does not wait, so that the scheduler need not know of it: see package udp.
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epoll), uintptr(unsafe.Pointer(unsafe.SliceData(events))),
+		uintptr(len(events)), 0, 0, 0)
+	if errno != 0 {
+		return errno == unix.EINTR
 	}
-	return n, err
+	more = int(n) == len(events)
+	for _, event := range events[:n] {
+		s := p.socket(event.Fd)
+		if s == nil {
+			continue
+		}
+		again, err := s.receive(inbox)
+		if err != nil {
+			// The system has no memory, or something of which nothing is known. It must not take a core.
+			time.Sleep(time.Millisecond)
+		}
+		more = more || again
+	}
+	return more
 }
 
 func (p *poller) close() error {

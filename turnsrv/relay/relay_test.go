@@ -2,6 +2,7 @@ package relay
 
 import (
 	"errors"
+	mathrand "math/rand/v2"
 	"net"
 	"net/netip"
 	"runtime"
@@ -258,6 +259,48 @@ func TestCloseEndsReaders(t *testing.T) {
 	}
 	if _, _, err := a.Allocate(Request{Family: stun.IPv4, Owner: o}); runtime.GOOS == "linux" && !errors.Is(err, ErrClosed) {
 		t.Errorf("Allocate after Close: %v", err)
+	}
+}
+
+// TestCloseEndsBusyReaders: whoever floods a relayed address does not keep the server from ending.
+func TestCloseEndsBusyReaders(t *testing.T) {
+	a := newAllocator(t, Config{})
+	c, _ := allocate(t, a, Request{Owner: new(countingOwner)})
+	far, _ := listen(t)
+	stop := make(chan struct{})
+	var flood sync.WaitGroup
+	defer flood.Wait()
+	defer close(stop)
+	for range 2 {
+		flood.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					_, _ = far.WriteToUDPAddrPort([]byte("x"), c.Relayed())
+				}
+			}
+		})
+	}
+	for c.owner.(*countingOwner).heard.Load() < 10000 {
+		runtime.Gosched()
+	}
+	if err := a.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// countingOwner counts what it hears, slowly, so that there is always more.
+type countingOwner struct {
+	owner
+	heard atomic.Int64
+}
+
+func (o *countingOwner) Deliver(netip.AddrPort, []byte) {
+	o.heard.Add(1)
+	for range 1000 {
+		_ = mathrand.Int()
 	}
 }
 

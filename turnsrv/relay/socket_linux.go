@@ -6,12 +6,13 @@ import (
 	"net/netip"
 	"os"
 	"sync"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mailturn/mailturn/turnsrv/internal/udp"
 )
 
-// polledSocket is a socket that shares its reader, and the reader's buffer, with others: an allocation that nothing comes for
+// polledSocket is a socket that shares its reader, and the reader's inbox, with others: an allocation that nothing comes for
 // costs a descriptor and these few bytes. Go's own poller does not know of it.
 type polledSocket struct {
 	sockets *sockets
@@ -60,68 +61,32 @@ func (s *polledSocket) start(o Owner) error {
 	return p.add(s)
 }
 
-// receive reads one datagram, if there is one, and gives it to the owner. The lock is held meanwhile, so that the owner hears
-// nothing after close.
-func (s *polledSocket) receive(buf []byte) error {
+// receive gives the owner what has come, up to a batch, and reports whether there may be more. The lock is held meanwhile, so
+// that the owner hears nothing after close.
+func (s *polledSocket) receive(inbox *udp.Inbox) (more bool, err error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if s.fd < 0 {
-		return nil
+		return false, nil
 	}
-	var from unix.RawSockaddrInet6 // the longer one
-	length := uint32(unsafe.Sizeof(from))
-	n, _, errno := unix.Syscall6(unix.SYS_RECVFROM, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(len(buf)),
-		0, uintptr(unsafe.Pointer(&from)), uintptr(unsafe.Pointer(&length)))
-	switch {
-	case errno == unix.EAGAIN:
-		return nil
-	case errno != 0:
-		return errno
+	n, err := inbox.Receive(s.fd)
+	if err == unix.EAGAIN {
+		return false, nil
 	}
-	s.owner.Deliver(addrPort(&from), buf[:n])
-	return nil
-}
-
-// addrPort returns the address that the system has put down, of whichever family.
-func addrPort(sa *unix.RawSockaddrInet6) netip.AddrPort {
-	if sa.Family == unix.AF_INET {
-		sa4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(sa))
-		return netip.AddrPortFrom(netip.AddrFrom4(sa4.Addr), networkOrder(sa4.Port))
+	for i := range n {
+		data, from, _ := inbox.Datagram(i)
+		s.owner.Deliver(from, data)
 	}
-	return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), networkOrder(sa.Port))
-}
-
-// networkOrder turns a port of the system's into one of ours, and back.
-func networkOrder(port uint16) uint16 {
-	b := (*[2]byte)(unsafe.Pointer(&port))
-	return uint16(b[0])<<8 | uint16(b[1])
+	return n == udp.Batch || err != nil, err
 }
 
 func (s *polledSocket) send(b []byte, to netip.AddrPort) error {
-	var sa unix.RawSockaddrInet6
-	length := unsafe.Sizeof(sa)
-	if s.ipv4 {
-		if !to.Addr().Is4() {
-			return unix.EAFNOSUPPORT
-		}
-		*(*unix.RawSockaddrInet4)(unsafe.Pointer(&sa)) = unix.RawSockaddrInet4{
-			Family: unix.AF_INET, Port: networkOrder(to.Port()), Addr: to.Addr().As4(),
-		}
-		length = unsafe.Sizeof(unix.RawSockaddrInet4{})
-	} else {
-		sa = unix.RawSockaddrInet6{Family: unix.AF_INET6, Port: networkOrder(to.Port()), Addr: to.Addr().As16()}
-	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if s.fd < 0 {
 		return net.ErrClosed
 	}
-	_, _, errno := unix.Syscall6(unix.SYS_SENDTO, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)),
-		0, uintptr(unsafe.Pointer(&sa)), length)
-	if errno != 0 {
-		return errno
-	}
-	return nil
+	return udp.Send(s.fd, s.ipv4, b, to, netip.Addr{})
 }
 
 func (s *polledSocket) dontFragment(not bool) error {

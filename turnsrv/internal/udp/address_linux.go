@@ -1,0 +1,97 @@
+package udp
+
+import (
+	"net/netip"
+	"strconv"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// addrPort returns the address that the system has put down, of whichever family.
+func addrPort(sa *unix.RawSockaddrInet6) netip.AddrPort {
+	if sa.Family == unix.AF_INET {
+		sa4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(sa))
+		return netip.AddrPortFrom(netip.AddrFrom4(sa4.Addr), networkOrder(sa4.Port))
+	}
+	addr := netip.AddrFrom16(sa.Addr).Unmap()
+	if sa.Scope_id != 0 {
+		addr = addr.WithZone(strconv.FormatUint(uint64(sa.Scope_id), 10))
+	}
+	return netip.AddrPortFrom(addr, networkOrder(sa.Port))
+}
+
+// putAddrPort puts an address down as the system wants it for a socket of IPv4 or IPv6, and returns its length.
+func putAddrPort(sa *unix.RawSockaddrInet6, ipv4 bool, to netip.AddrPort) (length uintptr, err error) {
+	if !ipv4 {
+		*sa = unix.RawSockaddrInet6{Family: unix.AF_INET6, Port: networkOrder(to.Port()), Addr: to.Addr().As16()}
+		if zone := to.Addr().Zone(); zone != "" {
+			scope, err := strconv.ParseUint(zone, 10, 32)
+			if err != nil {
+				return 0, unix.EINVAL
+			}
+			sa.Scope_id = uint32(scope)
+		}
+		return unsafe.Sizeof(*sa), nil
+	}
+	if !to.Addr().Is4() {
+		return 0, unix.EAFNOSUPPORT
+	}
+	sa4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(sa))
+	*sa4 = unix.RawSockaddrInet4{Family: unix.AF_INET, Port: networkOrder(to.Port()), Addr: to.Addr().As4()}
+	return unsafe.Sizeof(*sa4), nil
+}
+
+// networkOrder turns a port of the system's into one of ours, and back.
+func networkOrder(port uint16) uint16 {
+	b := (*[2]byte)(unsafe.Pointer(&port))
+	return uint16(b[0])<<8 | uint16(b[1])
+}
+
+// TellLocal has a socket tell where each datagram was sent to, ip(7) and ipv6(7). A socket of IPv6 does so for datagrams of
+// IPv4 too, whose addresses it maps.
+func TellLocal(fd int, ipv4 bool) error {
+	if ipv4 {
+		return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
+	}
+	return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
+}
+
+// control is the one control message that comes and goes with a datagram, with the padding that CMSG_SPACE wants. That of IPv4
+// is shorter.
+type control struct {
+	header unix.Cmsghdr
+	info   unix.Inet6Pktinfo
+	_      [4]byte
+}
+
+func (c *control) info4() *unix.Inet4Pktinfo { return (*unix.Inet4Pktinfo)(unsafe.Pointer(&c.info)) }
+
+const controlHeaderLen = int(unsafe.Offsetof(control{}.info))
+
+// local returns the address in a control message of so many bytes, or the zero Addr if there is none.
+func (c *control) local(length int) netip.Addr {
+	switch {
+	case length >= controlHeaderLen+unix.SizeofInet4Pktinfo && c.header.Level == unix.IPPROTO_IP && c.header.Type == unix.IP_PKTINFO:
+		return netip.AddrFrom4(c.info4().Spec_dst)
+	case length >= controlHeaderLen+unix.SizeofInet6Pktinfo && c.header.Level == unix.IPPROTO_IPV6 && c.header.Type == unix.IPV6_PKTINFO:
+		return netip.AddrFrom16(c.info.Addr).Unmap()
+	}
+	return netip.Addr{}
+}
+
+// put makes the control message that has a datagram leave from local, and returns its length with padding. The interface is left
+// to the routes: a packet need not leave by the one that its answer came in by. A link-local address needs its interface,
+// which is in the zone of the address that the datagram goes to.
+func (c *control) put(ipv4 bool, local netip.Addr) int {
+	if ipv4 {
+		c.header.Level, c.header.Type = unix.IPPROTO_IP, unix.IP_PKTINFO
+		c.header.SetLen(controlHeaderLen + unix.SizeofInet4Pktinfo)
+		c.info4().Spec_dst = local.As4()
+		return unix.CmsgSpace(unix.SizeofInet4Pktinfo)
+	}
+	c.header.Level, c.header.Type = unix.IPPROTO_IPV6, unix.IPV6_PKTINFO
+	c.header.SetLen(controlHeaderLen + unix.SizeofInet6Pktinfo)
+	c.info.Addr = local.As16()
+	return unix.CmsgSpace(unix.SizeofInet6Pktinfo)
+}
