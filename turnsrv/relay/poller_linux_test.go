@@ -1,6 +1,11 @@
 package relay
 
-import "testing"
+import (
+	"runtime"
+	"testing"
+
+	"github.com/mailturn/mailturn/turnsrv/stun"
+)
 
 func TestPollersForgetWhatIsClosed(t *testing.T) {
 	a := newAllocator(t, Config{})
@@ -18,5 +23,24 @@ func TestPollersForgetWhatIsClosed(t *testing.T) {
 	}
 	if known != 1 {
 		t.Errorf("the pollers know %d sockets, want 1", known)
+	}
+}
+
+// TestNothingIsHeldWithoutAnAddress: when an address cannot be watched, neither its port nor the one reserved with it stays taken.
+func TestNothingIsHeldWithoutAnAddress(t *testing.T) {
+	a := newAllocator(t, Config{})
+	for range runtime.GOMAXPROCS(0) {
+		allocate(t, a, Request{})
+	}
+	for _, p := range a.sockets.pollers {
+		_ = p.epoll.Close()
+	}
+	f := a.families[stun.IPv4]
+	before := len(f.used)
+	if _, _, err := a.Allocate(Request{Family: stun.IPv4, EvenPort: true, ReserveNext: true, Owner: &owner{}}); err == nil {
+		t.Fatal("an address was allocated that nobody reads")
+	}
+	if len(a.reserved) != 0 || len(f.used) != before {
+		t.Errorf("%d reservations and %d more ports are held", len(a.reserved), len(f.used)-before)
 	}
 }
