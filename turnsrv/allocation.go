@@ -128,8 +128,7 @@ func (a *allocation) sendOn(data []byte, peer netip.AddrPort, p *permission, don
 	case !s.bandwidth(&a.bandwidths.toPeer, &s.total.toPeer, len(data), now):
 		a.drop(DropBandwidth, peer, nil)
 	default:
-		a.relay.DontFragment(dontFragment)
-		a.relay.Send(data, peer)
+		a.relay.Send(data, peer, dontFragment)
 	}
 }
 

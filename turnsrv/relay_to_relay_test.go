@@ -196,13 +196,12 @@ func BenchmarkRelayToRelay(b *testing.B) {
 		made = append(made, a)
 	}
 	made[1].bind(0x4000, made[0].relay.Relayed(), now)
-	to := net.UDPAddrFromAddrPort(made[1].relay.Relayed())
 	payload := make([]byte, 1200)
 	front.discard = true
 	b.SetBytes(int64(len(payload)))
 	b.ReportAllocs()
 	for b.Loop() {
-		_, _ = made[0].relay.WriteTo(payload, to)
+		made[0].relay.Send(payload, made[1].relay.Relayed(), false)
 	}
 	if front.server.Counters().ToClient.Packets == 0 {
 		b.Fatal("nothing came")

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"runtime"
@@ -22,8 +23,8 @@ type Owner interface {
 	Unsent(err error)
 }
 
-// Conn is a relayed transport address as pion wants it: a net.PacketConn towards peers. It is for sending only. What peers
-// send, its Owner is given.
+// Conn is a relayed transport address. What peers send, its Owner is given. It is a net.PacketConn because pion wants one, for
+// nothing but to close it.
 type Conn struct {
 	allocator *Allocator
 	family    *family
@@ -32,7 +33,7 @@ type Conn struct {
 	owner     Owner
 	reserved  Token // for the port above, or zero
 
-	dontFragment, fragmentsNot bool // wanted and set, owned by the goroutine that calls WriteTo
+	fragmentsNot bool // set at the socket; owned by who calls Send
 
 	closeOnce sync.Once
 }
@@ -61,19 +62,12 @@ func (*Conn) ReadFrom([]byte) (int, net.Addr, error) {
 	return 0, nil, net.ErrClosed
 }
 
-// WriteTo sends p to a peer, if the policy lets it. It reports success in any case; what happened, the owner knows.
-func (c *Conn) WriteTo(p []byte, addr net.Addr) (int, error) {
-	udp, ok := addr.(*net.UDPAddr)
-	if !ok {
-		c.owner.Unsent(net.InvalidAddrError("not a UDP address"))
-		return len(p), nil
-	}
-	c.Send(p, udp.AddrPort())
-	return len(p), nil
-}
+// WriteTo is not called: what clients send does not pass through pion.
+func (*Conn) WriteTo([]byte, net.Addr) (int, error) { return 0, errors.ErrUnsupported }
 
-// Send sends p to a peer, if the policy lets it. What happened, the owner is told.
-func (c *Conn) Send(p []byte, to netip.AddrPort) {
+// Send sends p to a peer, if the policy lets it. What happened, the owner is told. dontFragment says that routers may not fragment
+// it, RFC 8656 section 11.2. Calls must not overlap.
+func (c *Conn) Send(p []byte, to netip.AddrPort, dontFragment bool) {
 	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
 	own, rule, ok := c.allocator.route(to)
 	if !ok {
@@ -85,12 +79,12 @@ func (c *Conn) Send(p []byte, to netip.AddrPort) {
 		c.owner.Sent(len(p))
 		return
 	}
-	if c.dontFragment != c.fragmentsNot {
-		if err := c.socket.dontFragment(c.dontFragment); err != nil {
+	if dontFragment != c.fragmentsNot {
+		if err := c.socket.dontFragment(dontFragment); err != nil {
 			c.owner.Unsent(err)
 			return
 		}
-		c.fragmentsNot = c.dontFragment
+		c.fragmentsNot = dontFragment
 	}
 	if err := c.socket.send(p, to); err != nil {
 		c.owner.Unsent(err)
@@ -98,10 +92,6 @@ func (c *Conn) Send(p []byte, to netip.AddrPort) {
 	}
 	c.owner.Sent(len(p))
 }
-
-// DontFragment says whether the datagrams that WriteTo sends from now on may be fragmented, RFC 8656 section 11.2. It
-// must be called on the goroutine that calls WriteTo.
-func (c *Conn) DontFragment(not bool) { c.dontFragment = not }
 
 // Close closes the socket and frees its port; the readers call nothing of the Owner any more. It always returns nil, and may
 // be called more than once: pion stops closing its allocations at the first error.

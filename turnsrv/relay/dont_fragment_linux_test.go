@@ -10,10 +10,7 @@ func TestT27DontFragment(t *testing.T) {
 	c, _ := allocate(t, newAllocator(t, Config{}), Request{Owner: o})
 	far, farAddr := listen(t)
 	for _, not := range []bool{true, false, true} {
-		c.DontFragment(not)
-		if _, err := c.WriteTo([]byte("x"), farAddr); err != nil {
-			t.Fatal(err)
-		}
+		c.Send([]byte("x"), farAddr.AddrPort(), not)
 		read(t, far)
 		if got := pathDiscovery(t, c.socket); got != not {
 			t.Errorf("DF is %v, want %v", got, not)

@@ -136,9 +136,8 @@ func TestRelaysBothWays(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer far.Close()
-				if _, err := c.WriteTo([]byte("to peer"), far.LocalAddr()); err != nil {
-					t.Fatal(err)
-				}
+				farAddr := far.LocalAddr().(*net.UDPAddr).AddrPort()
+				c.Send([]byte("to peer"), farAddr, false)
 				data, from := read(t, far)
 				if data != "to peer" || from.(*net.UDPAddr).AddrPort() != c.Relayed() {
 					t.Errorf("peer got %q from %v, want it from %v", data, from, c.Relayed())
@@ -155,7 +154,7 @@ func TestRelaysBothWays(t *testing.T) {
 					t.Errorf("owner was told of %d and %d packets, and of one from %q", o.sent, o.unsent, o.got[0])
 				}
 				// What no datagram can hold.
-				_, _ = c.WriteTo(make([]byte, 65536), far.LocalAddr())
+				c.Send(make([]byte, 65536), farAddr, false)
 				if o.unsent != 1 {
 					t.Errorf("owner was told of %d packets that were not taken, want 1", o.unsent)
 				}
@@ -306,7 +305,8 @@ func (o *countingOwner) Deliver(netip.AddrPort, []byte) {
 
 func TestT38CloseIsIdempotentAndFreesThePort(t *testing.T) {
 	a := newAllocator(t, Config{})
-	first, _ := allocate(t, a, Request{})
+	o := &owner{}
+	first, _ := allocate(t, a, Request{Owner: o})
 	port := first.Relayed().Port()
 	for range 2 {
 		if err := first.Close(); err != nil {
@@ -318,8 +318,8 @@ func TestT38CloseIsIdempotentAndFreesThePort(t *testing.T) {
 		t.Fatal("the port is not free")
 	}
 	f.release(port)
-	if _, err := first.WriteTo([]byte("x"), &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40000}); err != nil {
-		t.Errorf("WriteTo after Close = %v, want no error", err)
+	if first.Send([]byte("x"), netip.MustParseAddrPort("127.0.0.1:40000"), false); o.unsent != 1 {
+		t.Errorf("of what is sent after Close %d packets are said not to have been", o.unsent)
 	}
 }
 
@@ -327,9 +327,7 @@ func TestPolicyIsAskedAtEachSend(t *testing.T) {
 	o := &owner{}
 	c, _ := allocate(t, newAllocator(t, Config{}), Request{Owner: o})
 	for _, to := range []string{"10.0.0.1:40000", "127.0.0.1:53", "169.254.169.254:80", "[::ffff:10.0.0.1]:40000"} {
-		if _, err := c.WriteTo([]byte("x"), net.UDPAddrFromAddrPort(netip.MustParseAddrPort(to))); err != nil {
-			t.Fatal(err)
-		}
+		c.Send([]byte("x"), netip.MustParseAddrPort(to), false)
 	}
 	if len(o.refused) != 4 || o.sent != 0 {
 		t.Errorf("refused %q, sent %d", o.refused, o.sent)
@@ -367,9 +365,7 @@ func TestTwoCallersBehindNAT(t *testing.T) {
 			if rule, ok := a.MayReach(bob.Relayed()); !ok {
 				t.Errorf("a relayed address cannot be reached: %s", rule)
 			}
-			if _, err := alice.WriteTo([]byte("hello bob"), net.UDPAddrFromAddrPort(bob.Relayed())); err != nil {
-				t.Fatal(err)
-			}
+			alice.Send([]byte("hello bob"), bob.Relayed(), false)
 			if got, want := ob.got, []string{alice.Relayed().String() + " hello bob"}; !slices.Equal(got, want) || oa.sent != 1 {
 				t.Errorf("bob got %q, want %q; alice has sent %d", got, want, oa.sent)
 			}
