@@ -155,6 +155,15 @@ func openSide() (*side, error) {
 // reuseAddr lets a socket share its port with a generator's.
 func reuseAddr(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) }
 
+// enter has the generator be the parties of calls.
+func (g *generator) enter(calls []call) {
+	g.calls = calls
+	for i := range calls {
+		g.byAddr[toPeer][calls[i].peer.As4()] = i
+		g.byAddr[toClient][calls[i].client.As4()] = i
+	}
+}
+
 func (g *generator) clientPort() uint16 { return g.sides[toClient].port }
 func (g *generator) peerPort() uint16   { return g.sides[toPeer].port }
 
@@ -168,10 +177,6 @@ func (g *generator) close() {
 
 // run generates the workload for a time, and returns when everything has come or is lost.
 func (g *generator) run(ctx context.Context, d time.Duration) (result relayed, err error) {
-	for i := range g.calls {
-		g.byAddr[toPeer][g.calls[i].peer.As4()] = i
-		g.byAddr[toClient][g.calls[i].client.As4()] = i
-	}
 	g.begin = time.Now()
 	if g.workload.pps == 0 {
 		result.sent, err = g.fill(ctx, d)

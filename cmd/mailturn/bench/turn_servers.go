@@ -188,11 +188,24 @@ func pionMain(args []string) error {
 	if len(args) != 1 {
 		return errors.New("want the address to serve on")
 	}
-	conn, err := net.ListenPacket("udp4", args[0])
+	server, _, err := servePion(args[0])
 	if err != nil {
 		return err
 	}
-	host := conn.LocalAddr().(*net.UDPAddr).IP
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	<-ctx.Done()
+	return server.Close()
+}
+
+// servePion starts the server at an address, whose port may be 0, and returns the one that it has got.
+func servePion(listen string) (*turn.Server, netip.AddrPort, error) {
+	conn, err := net.ListenPacket("udp4", listen)
+	if err != nil {
+		return nil, netip.AddrPort{}, err
+	}
+	addr := conn.LocalAddr().(*net.UDPAddr).AddrPort()
+	host := net.IP(addr.Addr().AsSlice())
 	logs := logging.NewDefaultLoggerFactory()
 	logs.DefaultLogLevel = logging.LogLevelDisabled
 	server, err := turn.NewServer(turn.ServerConfig{
@@ -207,11 +220,5 @@ func pionMain(args []string) error {
 			},
 		}},
 	})
-	if err != nil {
-		return err
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	<-ctx.Done()
-	return server.Close()
+	return server, addr, err
 }

@@ -113,9 +113,11 @@ func (b *turnBench) relay(ctx context.Context, w workload, s *runningTurn, disca
 		return err
 	}
 	defer g.close()
-	if g.calls, err = b.call(ctx, w, s.addr, g); err != nil {
+	calls, err := b.call(ctx, w, s.addr, g)
+	if err != nil {
 		return err
 	}
+	g.enter(calls)
 	var result relayed
 	begin := time.Now()
 	used, err := cpu(s.process, func() (err error) {
