@@ -116,7 +116,7 @@ func (c *rawClient) silent() {
 func (c *rawClient) closed() {
 	c.t.Helper()
 	if b, err := c.tryRead(patience()); b != nil || errors.Is(err, os.ErrDeadlineExceeded) {
-		c.t.Errorf("got %x, %v, want the connection closed", b, err)
+		c.t.Fatalf("got %x, %v, want the connection closed", b, err) // the control waits for each one that is not
 	}
 }
 
