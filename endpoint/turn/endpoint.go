@@ -32,15 +32,15 @@ type Endpoint struct {
 	serving   sync.WaitGroup
 	refusals  log.Limit // of lines about proxies without a header
 
-	localAddrs    func() ([]netip.Addr, error) // of this machine
-	policyMu      sync.Mutex                   // held while the policy is replaced
-	stopFollowing context.CancelFunc           // see followAddresses
+	localPrefixes func() ([]netip.Prefix, error) // of this machine
+	policyMu      sync.Mutex                     // held while the policy is replaced
+	stopFollowing context.CancelFunc             // see followAddresses
 }
 
 // New makes an endpoint of a decoded configuration, which has to have secrets, and certificates if it listens with TLS. It
 // reads the certificates and opens no socket.
 func New(c Config, logger *slog.Logger) (*Endpoint, error) {
-	e := &Endpoint{config: c, logger: logger, secrets: new(secrets), localAddrs: peer.LocalAddrs}
+	e := &Endpoint{config: c, logger: logger, secrets: new(secrets), localPrefixes: peer.LocalPrefixes}
 	verifier, err := newVerifier(c)
 	if err != nil {
 		return nil, err

@@ -13,14 +13,15 @@ const addressPeriod = 10 * time.Second
 
 // peerPolicy says which peers may be reached.
 func (e *Endpoint) peerPolicy(c Config, addresses []relay.Address) (*peer.Policy, error) {
-	own, err := e.localAddrs()
+	local, err := e.localPrefixes()
 	if err != nil {
 		return nil, err
 	}
+	rules := peer.Rules{Allow: c.PeersAllow, Deny: c.PeersDeny, Local: local}
 	for _, address := range addresses {
-		own = append(own, address.Advertise)
+		rules.Own = append(rules.Own, address.Advertise)
 	}
-	return peer.New(peer.Rules{Allow: c.PeersAllow, Deny: c.PeersDeny, Own: own}), nil
+	return peer.New(rules), nil
 }
 
 // followAddresses keeps the addresses of this machine out of reach that it did not have at the start: one that router

@@ -19,12 +19,12 @@ func TestAddressesOfTheMachineChange(t *testing.T) {
 	}
 	late := netip.MustParseAddrPort("8.8.4.4:5000")
 	var has atomic.Bool
-	e.localAddrs = func() ([]netip.Addr, error) {
-		addrs, err := peer.LocalAddrs()
+	e.localPrefixes = func() ([]netip.Prefix, error) {
+		local, err := peer.LocalPrefixes()
 		if has.Load() {
-			addrs = append(addrs, late.Addr())
+			local = append(local, netip.PrefixFrom(late.Addr(), 32))
 		}
-		return addrs, err
+		return local, err
 	}
 	if err := e.Start(t.Context()); err != nil {
 		t.Fatal(err)

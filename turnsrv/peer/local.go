@@ -6,33 +6,36 @@ import (
 	"net/netip"
 )
 
-// LocalAddrs returns the addresses that are this machine's as they are now, for Rules.Own: those of its interfaces, and the
-// anycast address of the routers of each subnet, which is that of a machine that forwards.
+// LocalAddrs returns the addresses of this machine's interfaces as they are now.
 func LocalAddrs() ([]netip.Addr, error) {
 	interfaces, err := net.InterfaceAddrs()
 	if err != nil {
 		return nil, fmt.Errorf("list the addresses of this machine: %w", err)
 	}
-	return localAddrs(interfaces), nil
-}
-
-func localAddrs(interfaces []net.Addr) (addrs []netip.Addr) {
+	var addrs []netip.Addr
 	for _, i := range interfaces {
-		network, ok := i.(*net.IPNet)
-		if !ok {
-			continue
-		}
-		addr, ok := netip.AddrFromSlice(network.IP)
-		if !ok {
-			continue
-		}
-		addr = addr.Unmap()
-		addrs = append(addrs, addr)
-		// RFC 4291 section 2.6.1; RFC 6164 has links of two addresses without. Where IPv6 is forwarded, Linux takes what is sent to
-		// it for its own, and nothing lists it among the addresses of an interface.
-		if bits, _ := network.Mask.Size(); addr.Is6() && bits < 127 {
-			addrs = append(addrs, netip.PrefixFrom(addr, bits).Masked().Addr())
+		if network, ok := i.(*net.IPNet); ok {
+			if addr, ok := netip.AddrFromSlice(network.IP); ok {
+				addrs = append(addrs, addr.Unmap())
+			}
 		}
 	}
-	return addrs
+	return addrs, nil
+}
+
+// LocalPrefixes returns what this machine sends to itself, as it is now, for Rules.Local: the addresses of its interfaces, and on
+// Linux whatever else it is told to take for its own.
+func LocalPrefixes() ([]netip.Prefix, error) {
+	addrs, err := LocalAddrs()
+	if err != nil {
+		return nil, err
+	}
+	prefixes, err := localRoutes()
+	if err != nil {
+		return nil, fmt.Errorf("list what this machine takes for its own: %w", err)
+	}
+	for _, addr := range addrs {
+		prefixes = append(prefixes, netip.PrefixFrom(addr, addr.BitLen()))
+	}
+	return prefixes, nil
 }

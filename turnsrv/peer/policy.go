@@ -12,18 +12,21 @@ import (
 
 // Rules are what a Policy is made from. The zero value refuses the addresses of DefaultDeny and nothing else.
 type Rules struct {
-	// Allow opens addresses that DefaultDeny or Own would refuse.
+	// Allow opens addresses that DefaultDeny, Own or Local would refuse.
 	Allow []netip.Prefix
 	// Deny refuses addresses whatever else is said about them.
 	Deny []netip.Prefix
-	// Own holds the addresses of this machine and those that its relays advertise.
+	// Own holds the addresses that the relays of this machine advertise, and others that are its own.
 	Own []netip.Addr
+	// Local holds what this machine sends to itself, as LocalPrefixes has it.
+	Local []netip.Prefix
 }
 
 // Policy says whether a peer may be reached. It is immutable and safe for concurrent use.
 type Policy struct {
 	allow, deny, byDefault families
 	own                    map[netip.Addr]struct{}
+	local                  families
 }
 
 // families keeps prefixes apart by the family of their addresses: an IPv4 address need not be held against IPv6 ones.
@@ -66,6 +69,15 @@ func New(rules Rules) *Policy {
 	for _, addr := range rules.Own {
 		p.own[addr.Unmap().WithZone("")] = struct{}{}
 	}
+	var subnets []netip.Prefix
+	for _, prefix := range rules.Local {
+		if prefix.IsSingleIP() {
+			p.own[prefix.Addr()] = struct{}{}
+		} else {
+			subnets = append(subnets, prefix)
+		}
+	}
+	p.local = newFamilies(subnets)
 	return p
 }
 
@@ -120,7 +132,11 @@ func (p *Policy) checkForm(addr netip.Addr) (rule string, ok bool) {
 	if prefix, denied := p.byDefault.find(addr); denied {
 		return "default " + prefix.String(), false
 	}
-	if _, own := p.own[addr]; own {
+	_, own := p.own[addr]
+	if !own {
+		_, own = p.local.find(addr)
+	}
+	if own {
 		return "address of this server", false
 	}
 	return "", true

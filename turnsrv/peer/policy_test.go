@@ -102,19 +102,22 @@ func TestReflectorPorts(t *testing.T) {
 	}
 }
 
-func TestLocalAddrs(t *testing.T) {
-	addrs, err := LocalAddrs()
+func TestLocalPrefixesAreRefused(t *testing.T) {
+	local, err := LocalPrefixes()
 	if err != nil {
 		t.Fatal(err)
 	}
-	policy := New(Rules{Own: addrs, Allow: prefixes("1.2.3.4/32")})
-	for _, addr := range addrs {
-		if _, ok := policy.CheckAddr(addr); ok {
-			t.Errorf("%v, an address of this machine, is permitted", addr)
+	local = append(local, prefixes("8.8.4.0/24", "2606:4700::99/128")...)
+	policy := New(Rules{Local: local, Allow: prefixes("8.8.4.128/25")})
+	for _, prefix := range local {
+		if _, ok := policy.CheckAddr(prefix.Addr()); ok {
+			t.Errorf("%v, an address of this machine, is permitted", prefix.Addr())
 		}
 	}
-	if len(addrs) == 0 {
-		t.Error("this machine has no addresses")
+	for addr, want := range map[string]bool{"8.8.4.5": false, "8.8.4.200": true, "8.8.5.5": true, "2606:4700::99": false, "2606:4700::9a": true} {
+		if rule, ok := policy.CheckAddr(netip.MustParseAddr(addr)); ok != want {
+			t.Errorf("%s: %v %s, want %v", addr, ok, rule, want)
+		}
 	}
 }
 
