@@ -1,6 +1,7 @@
 package turnsrv
 
 import (
+	"maps"
 	"sync"
 	"time"
 )
@@ -21,14 +22,21 @@ type sample struct {
 	skipped int
 }
 
-// next reports whether a line for key is due, and how many were left out since the last one. When there are more keys
-// than it remembers, it forgets all of them.
+// next reports whether a line for key is due, and how many were left out since the last one. Keys beyond those that it
+// remembers share one line.
 func (s *sampler) next(key string, now time.Time) (skipped int, due bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k := s.keys[key]
+	if k == nil && len(s.keys) >= maxSampleKeys {
+		maps.DeleteFunc(s.keys, func(_ string, k *sample) bool { return now.Sub(k.last) >= samplePeriod })
+		if len(s.keys) >= maxSampleKeys {
+			key = ""
+			k = s.keys[key]
+		}
+	}
 	if k == nil {
-		if s.keys == nil || len(s.keys) >= maxSampleKeys {
+		if s.keys == nil {
 			s.keys = make(map[string]*sample)
 		}
 		s.keys[key] = &sample{last: now}
