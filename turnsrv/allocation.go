@@ -157,8 +157,6 @@ func (a *allocation) Deliver(peer netip.AddrPort, data []byte) {
 		a.drop(DropBandwidth, peer, nil)
 		return
 	}
-	a.toClient.add(len(data))
-	s.counters.toClient.add(len(data))
 	b := s.builders.Get().(*stun.Builder)
 	defer s.builders.Put(b)
 	if bound {
@@ -171,7 +169,12 @@ func (a *allocation) Deliver(peer netip.AddrPort, data []byte) {
 		b.XORAddress(stun.AttrXORPeerAddress, peer)
 		b.Attr(stun.AttrData, data)
 	}
-	a.front.link.send(b.Bytes(), a.client, media)
+	if err := a.front.link.send(b.Bytes(), a.client, media); err != nil {
+		a.drop(dropReason(err), peer, err)
+		return
+	}
+	a.toClient.add(len(data))
+	s.counters.toClient.add(len(data))
 }
 
 // Sent implements relay.Owner.

@@ -75,10 +75,8 @@ func (l *datagramLink) setAlarm(t time.Time) { _ = l.socket.SetReadDeadline(t) }
 func (l *datagramLink) wake() { _ = l.socket.SetReadDeadline(time.Unix(1, 0)) }
 
 // send implements link. It answers from the address that the client has sent to.
-func (l *datagramLink) send(b []byte, to client, _ priority) {
-	if err := l.socket.writePacket(b, to.tuple.Client, to.tuple.Server.Addr()); err != nil {
-		l.counters.drop(DropSend)
-	}
+func (l *datagramLink) send(b []byte, to client, _ priority) error {
+	return l.socket.writePacket(b, to.tuple.Client, to.tuple.Server.Addr())
 }
 
 func (l *datagramLink) allocated(client, bool) {}

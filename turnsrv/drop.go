@@ -38,7 +38,15 @@ func (r DropReason) String() string {
 	}[r]
 }
 
-// drop counts a message of a client that has no allocation, or is none. At debug it shows one a minute of each kind.
+// dropReason returns why a link did not send.
+func dropReason(err error) DropReason {
+	if err == errQueue {
+		return DropQueue
+	}
+	return DropSend
+}
+
+// drop counts a message of a client that has no allocation, or is none, and an answer that does not leave. At debug it shows one a minute of each kind.
 func (f *front) drop(reason DropReason, from client, now time.Time) {
 	s := f.server
 	s.counters.drop(reason)

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -102,5 +103,22 @@ func TestQuotasAreExplained(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestWhatDoesNotLeaveIsNotRelayed has a client's socket and its queue refuse a packet of a peer: it is counted once, as dropped.
+func TestWhatDoesNotLeaveIsNotRelayed(t *testing.T) {
+	for refusal, reason := range map[error]DropReason{syscall.EPERM: DropSend, errQueue: DropQueue} {
+		b := newBareFront(t)
+		now := time.Now()
+		s := newSigner(b, now)
+		b.take(s.message(stun.MethodAllocate, 1, transportUDP), s.from, now)
+		peer := netip.AddrPortFrom(loopback, 40000)
+		b.take(s.message(stun.MethodCreatePermission, 2, peerAddr(peer)), s.from, now)
+		b.refuse = refusal
+		b.allocations[s.from].Deliver(peer, []byte("hello"))
+		if got := b.server.Counters(); got.ToClient.Packets != 0 || got.Dropped[reason] != 1 {
+			t.Errorf("%v: %d packets relayed, %d counted as dropped", refusal, got.ToClient.Packets, got.Dropped[reason])
+		}
 	}
 }

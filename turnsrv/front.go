@@ -80,6 +80,13 @@ func (f *front) fromClient(b []byte, from client, now time.Time) (answer []byte)
 	return nil
 }
 
+// reply sends an answer to a client.
+func (f *front) reply(answer []byte, to client, now time.Time) {
+	if err := f.link.send(answer, to, control); err != nil {
+		f.drop(dropReason(err), to, now)
+	}
+}
+
 // answer handles a request in the order of RFC 8489 section 6.3: authentication, unknown attributes, and what the method
 // asks. The answer is nil when pion has to do something first.
 func (f *front) answer(r *request, a *allocation, now time.Time) []byte {

@@ -16,16 +16,18 @@ type bareFront struct {
 	*front
 	sent    [][]byte // to clients: answers of orders that are done, and data
 	discard bool     // keep none of them
+	refuse  error    // of send, for all of them
 }
 
 func (b *bareFront) receive([]byte) (int, client, error) { panic("nothing to receive") }
 func (b *bareFront) setAlarm(time.Time)                  {}
 func (b *bareFront) wake()                               {}
 func (b *bareFront) allocated(client, bool)              {}
-func (b *bareFront) send(answer []byte, _ client, _ priority) {
+func (b *bareFront) send(answer []byte, _ client, _ priority) error {
 	if !b.discard {
 		b.sent = append(b.sent, bytes.Clone(answer))
 	}
+	return b.refuse
 }
 
 func newBareFront(t testing.TB) *bareFront {

@@ -14,8 +14,9 @@ type link interface {
 	setAlarm(t time.Time)
 	// wake has receive return now. Safe for concurrent use.
 	wake()
-	// send gives b, a whole message without padding, to a client. It does not block and does not keep b. Safe for concurrent use.
-	send(b []byte, to client, p priority)
+	// send gives b, a whole message without padding, to a client. It does not block and does not keep b. The error is
+	// errQueue when a client over a stream does not read, else the system's. Safe for concurrent use.
+	send(b []byte, to client, p priority) error
 	// allocated tells that the client has an allocation now, or no longer. Called by the goroutine that calls receive.
 	allocated(c client, has bool)
 }
@@ -31,4 +32,5 @@ const (
 var (
 	errAlarm = errors.New("alarm")
 	errGone  = errors.New("client is gone")
+	errQueue = errors.New("too much waits for the client")
 )

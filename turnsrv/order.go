@@ -198,6 +198,6 @@ func (f *front) finishOrder(o order, ok bool) {
 		return
 	}
 	if answer := o.done(ok); answer != nil {
-		f.link.send(answer, o.allocation.client, control)
+		f.reply(answer, o.allocation.client, time.Now())
 	}
 }

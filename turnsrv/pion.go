@@ -81,8 +81,9 @@ func (c pionConn) ReadFrom(p []byte) (int, net.Addr, error) {
 			f.close()
 			continue
 		}
-		if answer := f.fromClient(p[:n], from, time.Now()); answer != nil {
-			f.link.send(answer, from, control)
+		now := time.Now()
+		if answer := f.fromClient(p[:n], from, now); answer != nil {
+			f.reply(answer, from, now)
 		}
 	}
 }

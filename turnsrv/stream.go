@@ -153,18 +153,17 @@ func (s *stream) readMessages() {
 
 // enqueue has b written after what waits already. It does not block: a client that does not read loses the newest media,
 // and its connection when not even answers find room.
-func (s *stream) enqueue(b []byte, p priority) {
+func (s *stream) enqueue(b []byte, p priority) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.shut:
-		return
+		return errGone
 	case p == media && len(s.queue)+len(b) > maxMediaQueue:
-		s.link.counters.drop(DropQueue)
-		return
+		return errQueue
 	case len(s.queue)+len(b) > maxControlQueue:
 		s.giveUpLocked()
-		return
+		return errQueue
 	}
 	s.queue = append(s.queue, b...)
 	for len(s.queue)%4 != 0 { // ChannelData, RFC 8656 section 12.5
@@ -174,6 +173,7 @@ func (s *stream) enqueue(b []byte, p priority) {
 	case s.ready <- struct{}{}:
 	default:
 	}
+	return nil
 }
 
 // giveUp has both goroutines leave, without the good-bye of TLS that Close would wait for.

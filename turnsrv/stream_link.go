@@ -184,7 +184,7 @@ func (l *streamLink) wake() {
 	}
 }
 
-func (l *streamLink) send(b []byte, to client, p priority) { to.stream.enqueue(b, p) }
+func (l *streamLink) send(b []byte, to client, p priority) error { return to.stream.enqueue(b, p) }
 
 func (l *streamLink) allocated(c client, has bool) {
 	c.stream.allocated(has)
