@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -38,6 +39,7 @@ type Endpoint struct {
 	// unidentified is for sessions whose upstream does not take ClientAddressID.
 	unidentified log.Limit
 	rejecting    chan struct{} // a slot for each connection over a limit that is being told so
+	credentials  atomic.Uint64 // responses with one, for the metrics
 
 	mu              sync.Mutex
 	present         *generation // written by the goroutine of the exported methods only, which may read it without mu

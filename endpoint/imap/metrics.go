@@ -6,7 +6,9 @@ import "github.com/prometheus/client_golang/prometheus"
 var (
 	connectionsDesc = prometheus.NewDesc("mailturn_imap_connections",
 		"Live connections, those included that are still in the handshake.", nil, nil)
-	sessionsDesc = prometheus.NewDesc("mailturn_imap_sessions", "Live sessions.", nil, nil)
+	sessionsDesc    = prometheus.NewDesc("mailturn_imap_sessions", "Live sessions.", nil, nil)
+	credentialsDesc = prometheus.NewDesc("mailturn_imap_credentials_total",
+		"Responses to GETMETADATA that gave a client a TURN credential.", nil, nil)
 )
 
 type collector struct{ endpoint *Endpoint }
@@ -18,6 +20,7 @@ func (e *Endpoint) Collector() prometheus.Collector { return collector{e} }
 func (collector) Describe(descs chan<- *prometheus.Desc) {
 	descs <- connectionsDesc
 	descs <- sessionsDesc
+	descs <- credentialsDesc
 }
 
 // Collect implements prometheus.Collector.
@@ -27,4 +30,5 @@ func (c collector) Collect(metrics chan<- prometheus.Metric) {
 	c.endpoint.mu.Unlock()
 	metrics <- prometheus.MustNewConstMetric(connectionsDesc, prometheus.GaugeValue, float64(connections))
 	metrics <- prometheus.MustNewConstMetric(sessionsDesc, prometheus.GaugeValue, float64(sessions))
+	metrics <- prometheus.MustNewConstMetric(credentialsDesc, prometheus.CounterValue, float64(c.endpoint.credentials.Load()))
 }

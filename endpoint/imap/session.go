@@ -124,7 +124,7 @@ func (s *session) join(backend backendConn) {
 		identify = s.origin.identification(id)
 	}
 	s.identifies = identify != nil
-	options := imapext.Options{
+	s.filter = imapext.New(imapext.Options{
 		Entries:             &e.entries,
 		Remote:              s.origin.client,
 		TLS:                 s.implicitTLS,
@@ -132,11 +132,9 @@ func (s *session) join(backend backendConn) {
 		Identify:            identify,
 		Compress:            g.config.Compress,
 		AllowPlaintextLogin: g.config.InsecureAuth || s.origin.local(),
-	}
-	if g.config.TURN.WakeIdle.V {
-		options.CountMessages, options.Gave = true, s.gave
-	}
-	s.filter = imapext.New(options)
+		CountMessages:       g.config.TURN.WakeIdle.V,
+		Gave:                s.gave,
+	})
 	s.logger.Debug("session begins", "backend", g.backend.String())
 }
 

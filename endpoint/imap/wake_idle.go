@@ -29,7 +29,7 @@ type refreshTimer struct {
 	ended bool
 }
 
-// gave is told by the filter of the entries that the client got, if turn_wake_idle is on.
+// gave is told by the filter of the entries that the client got.
 func (s *session) gave(entries []metadata.Entry) {
 	i := slices.IndexFunc(entries, func(e metadata.Entry) bool {
 		return (e.Name == TURNEntry || e.Name == TURNSEntry) && !e.Value.IsNIL()
@@ -37,8 +37,16 @@ func (s *session) gave(entries []metadata.Entry) {
 	if i < 0 {
 		return
 	}
+	s.endpoint.credentials.Add(1)
+	if s.generation.config.TURN.WakeIdle.V {
+		s.wakeWhenDue(entries[i].Value.Octets())
+	}
+}
+
+// wakeWhenDue sets the timer for the credential that was given.
+func (s *session) wakeWhenDue(credential string) {
 	now := time.Now()
-	value, err := discovery.ParseValue(entries[i].Value.Octets())
+	value, err := discovery.ParseValue(credential)
 	if err != nil || value.NeedsRefresh(now) {
 		return // one that is due already would be asked for without end
 	}
