@@ -5,16 +5,13 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"errors"
-	"io"
 	"log/slog"
-	"os"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/mailturn/mailturn/imapext"
-	"github.com/mailturn/mailturn/imapext/deflate"
 )
 
 const (
@@ -250,135 +247,6 @@ func (s *session) backendUnavailable(err error) {
 	s.client.sayBye("[UNAVAILABLE] Mail server cannot be reached: try again later")
 }
 
-// passClient passes on what has come from the client. It returns false when the session is over, and both connections are
-// done with.
-func (s *session) passClient() (more bool) {
-	defer recoverPanic(s.logger)
-	if s.identifies {
-		s.identifies = false
-		if !s.identify() {
-			return false
-		}
-	}
-	defer s.clientBuffer.release()
-	for n := 0; ; {
-		buf := s.clientBuffer.next(n)
-		var err error
-		n, err = s.client.Read(buf)
-		if n > 0 {
-			s.signOfLife()
-			if s.unheard && isTLSRecord(buf[:n]) {
-				s.logger.Debug("TLS on a plain port before STARTTLS")
-				s.client.sayBye("TLS starts on this port with the command STARTTLS")
-				return false
-			}
-			s.unheard = false
-			if !s.fromClient(buf[:n]) {
-				return false
-			}
-		}
-		switch {
-		case err == nil:
-		case errors.Is(err, errNothingYet):
-			return true
-		case errors.Is(err, os.ErrDeadlineExceeded): // wake
-			if s.ended() {
-				return false
-			}
-		case errors.Is(err, io.EOF):
-			s.clientHalfClosed()
-			return false
-		case errors.Is(err, deflate.ErrCorrupt):
-			s.logger.Debug("client's compressed data", "err", err)
-			s.bye("Compressed data cannot be read")
-			return false
-		default:
-			s.logger.Debug("client's connection broke", "err", err)
-			return false
-		}
-	}
-}
-
-// identify lets the filter tell the backend of the client before that says anything. It returns false when the session has
-// ended.
-func (s *session) identify() bool {
-	if !s.fromClient(nil) {
-		return false
-	}
-	if !s.filter.Identified() {
-		if allowed, suppressed := s.endpoint.unidentified.Allow(time.Now()); allowed {
-			s.logger.Warn("backend does not announce ID and is not told the client's address",
-				"backend", s.generation.backend.String(), "suppressed", suppressed)
-		}
-	}
-	return true
-}
-
-// isTLSRecord reports whether b, a client's first bytes, begins a TLS handshake (RFC 8446 section 5.1) and so is no IMAP.
-func isTLSRecord(b []byte) bool {
-	return len(b) >= 2 && b[0] == 22 && b[1] == 3
-}
-
-// fromClient passes p through the filter. It returns false when the session has ended.
-func (s *session) fromClient(p []byte) bool {
-	for {
-		n, event := s.filter.FromClient(p)
-		p = p[n:]
-		if err := s.filter.WriteBackend(backendWriter{s.backend, s.endpoint.writeTimeout}); err != nil {
-			s.logger.Debug("backend does not take more", "err", err)
-			s.lastWords()
-			return false
-		}
-		if err := s.filter.WriteClient(s.client); err != nil {
-			s.logger.Debug("client does not take more", "err", err)
-			return false
-		}
-		switch event {
-		case imapext.Wait:
-			select {
-			case <-s.filter.Resume():
-			case <-s.woken:
-				if s.ended() {
-					return false
-				}
-			}
-		case imapext.StartTLS:
-			return s.startTLS()
-		case imapext.Compress:
-			return s.compress(p)
-		case imapext.Close:
-			s.client.lingeringClose()
-			return false
-		default:
-			if len(p) == 0 {
-				return true
-			}
-		}
-	}
-}
-
-// startTLS does the handshake that STARTTLS asks for (RFC 9051 section 6.2.1).
-func (s *session) startTLS() bool {
-	s.conn.endPatience()
-	defer s.conn.beginPatience()
-	tlsConn, err := s.endpoint.handshake(&s.arrival, handshakeTimeout)
-	if err != nil {
-		s.logger.Debug("TLS handshake after STARTTLS", "err", err)
-		return false
-	}
-	s.client.replace(tlsConn)
-	s.filter.StartedTLS()
-	return s.filter.WriteClient(s.client) == nil
-}
-
-// compress begins what COMPRESS asks for. begun is what the client has sent behind it.
-func (s *session) compress(begun []byte) bool {
-	s.client.replace(newCompressedConn(*s.client.present.Load(), begun))
-	s.filter.Compressed()
-	s.logger.Debug("stream is compressed")
-	return s.filter.WriteClient(s.client) == nil
-}
-
 // lastWords gives a backend that takes no more the chance to have said why.
 func (s *session) lastWords() {
 	s.backend.SetReadDeadline(time.Now().Add(lingerTimeout))
@@ -398,43 +266,6 @@ func (s *session) clientHalfClosed() {
 			if s.ended() {
 				return
 			}
-		}
-	}
-}
-
-// passBackend passes on what has come from the backend. It returns false when nothing more comes, or the session is over.
-func (s *session) passBackend() (more bool) {
-	defer recoverPanic(s.logger)
-	defer s.backendBuffer.release()
-	for n := 0; ; {
-		buf := s.backendBuffer.next(n)
-		var err error
-		n, err = s.backend.Read(buf)
-		if n > 0 {
-			s.greeted = true
-			if err := s.filter.FromBackend(buf[:n]); err != nil {
-				s.logger.Warn("backend does not wait for the client", "err", err)
-				return false
-			}
-			s.noteLogin() // before the client knows, and connects again
-			if err := s.filter.WriteClient(s.client); err != nil {
-				s.logger.Debug("client does not take more", "err", err)
-				return false
-			}
-			s.signOfLife()
-			if s.draining.Load() {
-				s.wake()
-			}
-		}
-		switch {
-		case err == nil:
-		case errors.Is(err, errNothingYet):
-			return true
-		case errors.Is(err, io.EOF):
-			return false
-		default:
-			s.logger.Debug("backend's connection broke", "err", err)
-			return false
 		}
 	}
 }
