@@ -214,7 +214,7 @@ func (f *Filter) readCommandRest(p []byte) (n int, event Event) {
 		ends := c.line.next(b)
 		if c.mode == pass {
 			if c.line.disputed(ends) {
-				return 0, f.close("Line end inside a command")
+				return 0, f.close("Malformed command line")
 			}
 			if tail != "" && (ends || len(c.line.tail()) <= len(tail)) {
 				n = f.passTail(p, n, i, tail, ends && c.line.literal() == nonSynchronising)
@@ -401,7 +401,7 @@ func (f *Filter) readExchangeLine(p []byte) (n int, event Event) {
 			c.line = commandLine{}
 			c.state = exchange
 		} else if c.line.bareCR {
-			return 0, f.close("Line end inside a command")
+			return 0, f.close("Malformed command line")
 		}
 		n++
 	}

@@ -90,6 +90,7 @@ type commandLine struct {
 	quoted   bool // inside a quoted string
 	escaped  bool // behind a backslash in it
 	bareCR   bool // a CR was not followed by LF
+	inside   bool // there is a marker elsewhere than at the end
 	marker   markerState
 	overflow bool   // the size does not fit 63 bits
 	size     uint64 // of the literal
@@ -104,7 +105,6 @@ const (
 	markerDigits
 	markerPlus
 	markerClosed
-	markerSpaced // spaces stand behind it
 )
 
 // next takes the line's next byte and reports whether it ends the line.
@@ -126,6 +126,9 @@ func (l *commandLine) next(c byte) bool {
 		}
 		l.previous = c
 		return false
+	}
+	if l.marker == markerClosed && c != '\r' {
+		l.inside = true
 	}
 	switch {
 	case c == '"' && (l.previous == ' ' || l.previous == '('):
@@ -150,9 +153,6 @@ func (l *commandLine) next(c byte) bool {
 		if l.plus > 0 {
 			l.plus++
 		}
-	case c == ' ' && l.marker >= markerClosed && l.previous != '\r':
-		l.marker, l.plus = markerSpaced, 0
-	case c == '\r' && l.marker == markerSpaced:
 	default:
 		l.endMarker()
 	}
@@ -191,10 +191,11 @@ func (l *commandLine) addDigit(digit uint64) {
 }
 
 // disputed reports whether servers differ in where the line ends, given whether its LF has been read, or in whether it
-// announces a literal: some take a CR for a line end, read a quoted string across one, or forgive a space behind an announcement,
-// as imapserver of go-imap does. No client sends such lines.
+// announces a literal. Some take a CR for a line end, or read a quoted string across one. Dovecot 2.3 asks for the literal of an
+// announcement elsewhere than at the line's end before it finds that wrong, and imapserver of go-imap forgives spaces behind one:
+// either way the "+" would be taken for the grant of another literal. No client sends such lines.
 func (l *commandLine) disputed(ended bool) bool {
-	return l.bareCR || ended && (l.quoted || l.marker == markerSpaced)
+	return l.bareCR || l.inside || ended && l.quoted
 }
 
 // literal tells what the line that has ended announces.

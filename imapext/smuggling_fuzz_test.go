@@ -3,6 +3,7 @@ package imapext
 import (
 	"bytes"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,8 +23,9 @@ type modelBackend struct {
 	anywhere bool
 	// spans makes it read a quoted string across line ends, as imapserver does.
 	spans bool
-	// trims makes it take an announcement with spaces behind it for one, as imapserver does.
-	trims bool
+	// sloppy makes it take an announcement with spaces behind it for one, as imapserver does, and ask for the literal of one
+	// within a line before it refuses that, as Dovecot does.
+	sloppy bool
 	// returns makes it take a CR alone for a line end.
 	returns    bool
 	loginFails bool
@@ -92,6 +94,10 @@ func (m *modelBackend) line(line string) string {
 	}
 	size, sync, ok := m.announced(line)
 	switch {
+	case m.sloppy && announcementWithin.MatchString(line):
+		tag := m.tag
+		m.tag = ""
+		return "+ go\r\n" + tag + " BAD no\r\n"
 	case ok && m.refuses:
 		tag := m.tag
 		m.tag = ""
@@ -109,9 +115,12 @@ func (m *modelBackend) line(line string) string {
 	return m.finish()
 }
 
+// announcementWithin matches lines without quoted strings.
+var announcementWithin = regexp.MustCompile(`^[^"]*\{[0-9]+\} *[^" ]+[^"]*$`)
+
 // announced returns the literal that line announces. Literals beyond what a test sends are refused by never being granted.
 func (m *modelBackend) announced(line string) (size int, sync, ok bool) {
-	if m.trims {
+	if m.sloppy {
 		line = strings.TrimRight(line, " ")
 	}
 	open := strings.LastIndexByte(line, '{')
@@ -155,6 +164,7 @@ func FuzzSmuggling(f *testing.F) {
 		"a LOGIN {1+}\r\nx {1}\r\nb GETMETADATA\r\n",
 		"a FOO {10} \r\nb FOO {14}\r\n\r\nc STARTTLS\r\n",
 		"a FOO {11} \r\nb FOO {14+} \r\n\r\nc STARTTLS\r\n",
+		"a FOO {3} {12}\r\nc STARTTLS\r\nb NOOP\r\n",
 		"a IDLE\r\n\xfeDONE\rb STARTTLS\r\nc AUTHENTICATE PLAIN\r\n\xfe*\rd STARTTLS\r\n",
 		"a ENABLE X\rb STARTTLS\r\nc ID NIL\rd STARTTLS\r\ne ID \rf STARTTLS\rNIL\r\n",
 	} {
@@ -168,7 +178,7 @@ func FuzzSmuggling(f *testing.F) {
 			anywhere:   flags&2 != 0,
 			spans:      flags&4 != 0,
 			loginFails: flags&8 != 0,
-			trims:      flags&64 != 0,
+			sloppy:     flags&64 != 0,
 			returns:    flags&128 != 0,
 		}
 		greeting := "* OK [CAPABILITY IMAP4rev1 LITERAL+] hi\r\n"

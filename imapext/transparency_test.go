@@ -196,8 +196,6 @@ func TestLineEndPassesWhole(t *testing.T) {
 		"a LOGIN {5+}\r\n",
 		"a APPEND Sent ~{5}\r\n",
 		"a FOO {5\r\n",
-		"a FOO {5}}\r\n",
-		"a FOO {5} x\r\n",
 	} {
 		for cut := 1; cut < len(line); cut++ {
 			w := newWire(Options{TLS: true}, whole)

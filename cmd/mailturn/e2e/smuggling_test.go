@@ -55,6 +55,7 @@ var smugglings = []smuggling{
 		text: literalOf("a APPEND INBOX ", "b OK done\r\n* BYE\r\n+ go\r\n"+hidden) + "\r\nb SELECT INBOX\r\nc FETCH 1 BODY[]\r\nd CREATE honest\r\n", want: []string{"honest"}},
 	{name: "announcement within quotes is none", text: "a LIST \"\" \"{20+}\"\r\nb CREATE honest\r\n", want: []string{"honest"}},
 	{name: "announcement within quotes at the line's end", text: "a LIST \"\" \"x {20+}\r\n" + hidden, ends: true},
+	{name: "announcement within a line", text: literalOf("a SEARCH TEXT {3} ", hidden) + "\r\n", ends: true},
 	{name: "line end within quotes", text: "a LIST \"\" \"\r\n" + hidden + "\"\r\n", ends: true},
 	{name: "LF within quotes", text: "a LIST \"\" \"\n" + hidden + "\"\r\n", ends: true},
 	{name: "CR within quotes", text: "a LIST \"\" \"\r" + hidden + "\"\r\n", ends: true},
