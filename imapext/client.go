@@ -213,7 +213,7 @@ func (f *Filter) readCommandRest(p []byte) (n int, event Event) {
 		tail := c.line.tail()
 		ends := c.line.next(b)
 		if c.mode == pass {
-			if c.line.disputed(ends) {
+			if c.line.disputed(ends) || ends && c.exchanges() && c.line.literal() != noLiteral {
 				return 0, f.close("Malformed command line")
 			}
 			if tail != "" && (ends || len(c.line.tail()) <= len(tail)) {
@@ -355,13 +355,19 @@ func (f *Filter) readLiteral(p []byte) int {
 	return n
 }
 
+// exchanges reports whether the command's line may be continued by others, for which the backend asks by "+". There is no
+// literal in that line, whose "+" could be taken for the other: Dovecot 2.3 does not look at what follows IDLE.
+func (c *clientStream) exchanges() bool {
+	return c.name == "AUTHENTICATE" || c.name == "IDLE"
+}
+
 // endCommand takes the end of a command.
 func (f *Filter) endCommand() Event {
 	c := &f.client
 	c.state = commandBegin
 	switch c.mode {
 	case pass:
-		if c.name == "AUTHENTICATE" || c.name == "IDLE" {
+		if c.exchanges() {
 			c.state = exchange
 			f.plus.await(c.tag, false)
 		}

@@ -63,7 +63,8 @@
 //
 // The same agreement makes a literal that the client did not synchronise (LITERAL+, RFC 7888) a synchronised one towards the
 // backend: one that refuses the command may read the literal's bytes as commands. And it ends the session at a bare CR, at a
-// line end inside a quoted string and at an announcement within a line, which no client sends and servers read differently.
+// line end inside a quoted string, and at an announcement within a line or behind IDLE or AUTHENTICATE, which no client sends and
+// servers read differently.
 package imapext
 
 import (

@@ -36,7 +36,7 @@ var beginnings = []string{
 	"COPY", "COPY 1 INBOX", "CREATE honest", "DELETE Nowhere", "EXAMINE INBOX", "FETCH 1", "LIST x x", "LIST (NONSENSE)", "LSUB x x",
 	"LOGIN", "LOGIN x x", "MOVE 1 INBOX", "RENAME x y", "SEARCH NONSENSE", "SELECT INBOX", "SELECT INBOX (NONSENSE", "STATUS INBOX", "STATUS INBOX (x)",
 	"STORE 1 FLAGS", "SUBSCRIBE INBOX", "UNSUBSCRIBE INBOX", "UID", "UID FETCH 1", "UID NONSENSE", "SORT", "THREAD", "ID", "ID NIL", "CHECK",
-	"CLOSE", "EXPUNGE", "NAMESPACE", "UNSELECT", "CAPABILITY", "STARTTLS", "COMPRESS DEFLATE", "ENABLE CONDSTORE", "NOTIFY NONE", "AUTHENTICATE PLAIN",
+	"CLOSE", "EXPUNGE", "NAMESPACE", "UNSELECT", "CAPABILITY", "STARTTLS", "COMPRESS DEFLATE", "ENABLE CONDSTORE", "NOTIFY NONE",
 }
 
 // smugglings are attempts to have Dovecot run a command that mailturn takes for data, or to have mailturn take data for a
@@ -63,6 +63,8 @@ var smugglings = []smuggling{
 	{name: "CR behind an announcement", text: "a LIST \"\" {2+}\r" + hidden, ends: true},
 	{name: "size that does not fit 64 bits", text: "a LIST \"\" {18446744073709551617+}\r\n" + hidden, ends: true},
 	{name: "line of IDLE that looks like an announcement", text: "a IDLE\r\nDONE {20+}\r\nb CREATE honest\r\n", want: []string{"honest"}},
+	{name: "literal of IDLE", text: "a IDLE {2}\r\n\r\n" + hidden, ends: true},
+	{name: "literal of AUTHENTICATE", text: literalOf("a AUTHENTICATE PLAIN", hidden) + "\r\n", ends: true},
 	{name: "literal8 of an unknown command", text: strings.Replace(literalOf("a NONSENSE ", hidden), "{", "~{", 1) + "\r\nb CREATE honest\r\n", want: []string{"honest"}},
 }
 
