@@ -108,7 +108,8 @@ func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again
 	stop() // a second interrupt ends the process as the system does
 	drain := running.setup.drainTimeout()
 	logger.Info("draining", "drain_timeout", drain)
-	manager.stopping(fmt.Sprintf("Refusing new calls, and letting running ones go on for up to %v", drain), drain+3*drainReserve)
+	manager.stopping(fmt.Sprintf("Refusing new calls, and letting running ones go on for up to %v", drain),
+		drain+3*drainReserve) // of which shutdown may take two
 	if err := running.shutdown(drain); err != nil {
 		return err
 	}
