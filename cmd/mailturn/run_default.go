@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/hcl/v2/hclwrite"
@@ -45,7 +46,11 @@ func runDefault(ctx context.Context, stateDir string, stdout, stderr io.Writer) 
 	if err != nil {
 		return err
 	}
-	return s.serve(ctx, stderr, func() { printChecks(stdout, s, password) }, nil)
+	err = s.serve(ctx, stderr, func() { printChecks(stdout, s, password) }, nil)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%w; or try --config maddy.conf.example, which has other ports", err)
+	}
+	return err
 }
 
 // decodeDefault decodes the embedded default with its state in stateDir.

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -107,6 +108,19 @@ func TestClosedTerminal(t *testing.T) {
 		}
 	case <-time.After(stopLimit):
 		t.Errorf("mailturn still ran %v after SIGHUP", stopLimit)
+	}
+}
+
+// TestDefaultPortsTaken wants somebody who has a relay already to be told how to try this one beside it.
+func TestDefaultPortsTaken(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:3478")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	out, err := exec.Command(binary, "run", "--state-dir", t.TempDir()).CombinedOutput()
+	if err == nil || !bytes.Contains(out, []byte("tcp://127.0.0.1:3478")) || !bytes.Contains(out, []byte("or try --config maddy.conf.example")) {
+		t.Errorf("got %v:\n%s", err, out)
 	}
 }
 
