@@ -116,11 +116,10 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *server {
 	t.Helper()
 	s := &server{cmd: cmd, stdout: &lines{}, stderr: &lines{}}
 	s.cmd.Stdout, s.cmd.Stderr = s.stdout, s.stderr
-	if err := s.cmd.Start(); err != nil {
+	var err error
+	if s.exited, err = daemon.Run(s.cmd); err != nil {
 		t.Fatal(err)
 	}
-	s.exited = make(chan error, 1)
-	go func() { s.exited <- s.cmd.Wait() }()
 	t.Cleanup(func() {
 		if s.cmd.ProcessState == nil {
 			s.stop(t)

@@ -21,6 +21,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/mailturn/mailturn/cmd/mailturn/e2e/daemon"
 )
 
 //go:embed page.html
@@ -102,19 +104,19 @@ func Start(ctx context.Context, o Options) (*Browser, error) {
 	b.cmd.Stdout, b.cmd.Stderr = (*consoleWriter)(b), (*consoleWriter)(b)
 	b.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that Close ends its children as well
 	b.cmd.WaitDelay = 5 * time.Second
-	if err := b.cmd.Start(); err != nil {
+	exited, err := daemon.Run(b.cmd)
+	if err != nil {
 		b.server.Close()
 		b.done.Wait()
 		return nil, err
 	}
 	b.done.Go(func() {
-		b.cmd.Wait()
+		<-exited
 		close(b.ended)
 	})
 
 	ctx, cancel := context.WithTimeout(ctx, readyLimit)
 	defer cancel()
-	var err error
 	select {
 	case <-b.ready:
 		return b, nil

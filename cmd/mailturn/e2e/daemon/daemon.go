@@ -39,16 +39,16 @@ func Start(ctx context.Context, cmd *exec.Cmd, ready string) (*Daemon, error) {
 	}
 	cmd.SysProcAttr.Setsid = true
 	cmd.WaitDelay = stopLimit // for a child that outlives it and keeps its output open
-	if err := cmd.Start(); err != nil {
+	exited, err := Run(cmd)
+	if err != nil {
 		return nil, err
 	}
 	go func() {
-		cmd.Wait()
+		<-exited
 		close(d.exited)
 	}()
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
-	var err error
 	select {
 	case <-d.log.seen:
 		return d, nil
