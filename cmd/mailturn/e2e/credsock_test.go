@@ -25,6 +25,7 @@ func configureDoor(t *testing.T, config, door string) {
 // TestCredsock asks with Python, as chatmail's metadata daemon does, for what a TURN client then uses: over a socket that
 // was there already, left by a process that had ended, while a second mailturn would like to have it.
 func TestCredsock(t *testing.T) {
+	t.Parallel()
 	python := peer(t, "python3", "python3")
 	dir, err := os.MkdirTemp("", "credsock")
 	if err != nil {

@@ -21,6 +21,7 @@ const (
 // TestDict runs Dovecot with mailturn as its dictionary: TURN from mailturn, the comment from Dovecot's own settings, the
 // rest from the next dictionary. Then Dovecot is started anew, and another one has a next dictionary that is down.
 func TestDict(t *testing.T) {
+	t.Parallel()
 	peer(t, "dovecot", "dovecot-imapd")
 	next, nextPath := startDict(t, theirs)
 	dir, err := os.MkdirTemp("", "door")

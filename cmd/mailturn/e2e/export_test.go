@@ -29,6 +29,7 @@ func export(t *testing.T, neighbour, config string) (path, text string) {
 // TestExportCoturn runs coturn with the file that is exported for it: it has to take our credentials, in our realm, and to
 // relay on our ports.
 func TestExportCoturn(t *testing.T) {
+	t.Parallel()
 	p := freePorts(t)
 	path, text := export(t, "coturn", configure(t, p, allowLoopback, ""))
 	coturn := startCoturn(t, exec.Command, "-c", path)

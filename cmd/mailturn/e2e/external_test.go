@@ -15,6 +15,7 @@ const coturnSecret = "a secret of coturn's, of 32 bytes"
 // TestExternalRelays lets a server without a TURN endpoint issue for two relays that it is not, coturn and another mailturn,
 // over IMAP and over HTTP. Each account has a relay at both doors alike, where its credential works.
 func TestExternalRelays(t *testing.T) {
+	t.Parallel()
 	coturn, other, p := freePorts(t).turn, freePorts(t), freePorts(t)
 	startCoturn(t, exec.Command, "-n", "--listening-ip=127.0.0.1", "--listening-port="+strconv.Itoa(coturn),
 		"--relay-ip=127.0.0.1", "--use-auth-secret", "--static-auth-secret="+coturnSecret, "--realm=example.org", "--allow-loopback-peers",

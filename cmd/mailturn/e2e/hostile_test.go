@@ -24,6 +24,7 @@ const maxResident = 400 << 20
 // TestHostileInput throws what strangers throw at every port, and wants the server to go on serving others in bounded
 // memory.
 func TestHostileInput(t *testing.T) {
+	t.Parallel()
 	stateDir, p := t.TempDir(), freePorts(t)
 	s := start(t, stateDir, "--config", configure(t, p, allowLoopback, ""))
 	imaps := func(t *testing.T) net.Conn {

@@ -99,6 +99,7 @@ func restCredential(t *testing.T, client *http.Client, url, user string) credent
 
 // TestCredentialOverHTTP relays media under a credential of the TURN REST API, and reads of it in the metrics.
 func TestCredentialOverHTTP(t *testing.T) {
+	t.Parallel()
 	p, more := freePorts(t), freePorts(t)
 	s, client, url := startHTTP(t, p, more.turn, `"1s"`)
 	got := restCredential(t, client, url, "alice")
@@ -124,6 +125,7 @@ func TestCredentialOverHTTP(t *testing.T) {
 // TestReadinessWhileDraining holds a call while the server is asked to stop: load balancers learn of it at once, the call
 // goes on, and its end is the server's.
 func TestReadinessWhileDraining(t *testing.T) {
+	t.Parallel()
 	p, more := freePorts(t), freePorts(t)
 	s, client, url := startHTTP(t, p, more.turn, `"10m"`)
 	if status, body := ask(t, client, url+"/readyz"); status != http.StatusOK {

@@ -47,6 +47,7 @@ func minted(host string) credential {
 
 // TestFamilies relays between clients and peers of either family, over every transport.
 func TestFamilies(t *testing.T) {
+	t.Parallel()
 	needIPv6(t)
 	p := freePorts(t)
 	start(t, t.TempDir(), "--config", configureBoth(t, p))

@@ -100,6 +100,7 @@ func TestRealm(t *testing.T) {
 // TestUserRealm has coturn's client name the realm by its ORIGIN, and come without one: then it is told of the endpoint's
 // realm, which is good enough for everybody whose password the server knows.
 func TestUserRealm(t *testing.T) {
+	t.Parallel()
 	p := freePorts(t)
 	ha1 := fmt.Sprintf("ha1:%x", md5.Sum([]byte("carol:example.net:the password of carol")))
 	start(t, t.TempDir(), "--config", configure(t, p, fmt.Sprintf(`max_guesses = 0

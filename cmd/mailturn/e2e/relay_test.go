@@ -139,6 +139,7 @@ var transports = []struct {
 
 // TestRelayToPeer sends the media of two users, each with the credential that IMAP gave it, through the relay to a peer.
 func TestRelayToPeer(t *testing.T) {
+	t.Parallel()
 	stateDir, p := t.TempDir(), freePorts(t)
 	s := start(t, stateDir, "--config", configure(t, p, allowLoopback, ""))
 	alice, _ := discover(t, p, stateDir, "alice@example.org", "wonderland")
@@ -176,6 +177,7 @@ func TestRelayToPeer(t *testing.T) {
 // TestRelayBetweenTwoClients is a call of two users of one server: each sends to the relayed address of the other. Nothing
 // in the configuration permits loopback.
 func TestRelayBetweenTwoClients(t *testing.T) {
+	t.Parallel()
 	stateDir, p := t.TempDir(), freePorts(t)
 	start(t, stateDir, "--config", configure(t, p, "", ""))
 	alice, _ := discover(t, p, stateDir, "alice@example.org", "wonderland")
@@ -195,6 +197,7 @@ func TestRelayBetweenTwoClients(t *testing.T) {
 
 // TestClientModes runs coturn's client in the modes that the other tests leave out, towards a peer.
 func TestClientModes(t *testing.T) {
+	t.Parallel()
 	stateDir, p := t.TempDir(), freePorts(t)
 	s := start(t, stateDir, "--config", configure(t, p, allowLoopback, ""))
 	c := minted("127.0.0.1")
@@ -235,6 +238,7 @@ func TestClientModes(t *testing.T) {
 }
 
 func TestRelayRefuses(t *testing.T) {
+	t.Parallel()
 	stateDir, p := t.TempDir(), freePorts(t)
 	// coturn's client asks 31 times before it takes a wrong password for wrong, and six of them would soon be met by silence.
 	start(t, stateDir, "--config", configure(t, p, "max_guesses = 0", ""))
@@ -285,6 +289,7 @@ func mint(username string) string {
 // TestOnePortEveryTransport prefers TLS, so that both metadata values carry one port, and uses it over every transport: a
 // client that knows only the first value sends UDP there.
 func TestOnePortEveryTransport(t *testing.T) {
+	t.Parallel()
 	stateDir, p := t.TempDir(), freePorts(t)
 	p.turns = p.turn
 	start(t, stateDir, "--config", configure(t, p, "", "turn_prefer_tls = true"))

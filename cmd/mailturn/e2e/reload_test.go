@@ -31,6 +31,7 @@ func rewrite(t *testing.T, s *server, path, old, changed, outcome string) {
 
 // TestReloadRotatesTheSecret puts a new secret before the old one while a call is running.
 func TestReloadRotatesTheSecret(t *testing.T) {
+	t.Parallel()
 	const newSecret = "the secret of the following week"
 	stateDir, p := t.TempDir(), freePorts(t)
 	path := configure(t, p, allowLoopback, "")
@@ -61,6 +62,7 @@ func TestReloadRotatesTheSecret(t *testing.T) {
 // TestReloadKeepsTheOldConfiguration wants a configuration with an error, and one that would need a new start, to change
 // nothing.
 func TestReloadKeepsTheOldConfiguration(t *testing.T) {
+	t.Parallel()
 	stateDir, p := t.TempDir(), freePorts(t)
 	path := configure(t, p, "", "")
 	s := start(t, stateDir, "--config", path)

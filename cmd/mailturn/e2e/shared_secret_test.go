@@ -13,6 +13,7 @@ import (
 // TestUsersOfTheSharedSecret allocates as the users of programs that share the secret and mint for themselves, each by the
 // algorithm that it documents.
 func TestUsersOfTheSharedSecret(t *testing.T) {
+	t.Parallel()
 	stateDir, p := t.TempDir(), freePorts(t)
 	start(t, stateDir, "--config", configure(t, p, allowLoopback, ""))
 	hmacSHA1 := func(username string) string {
