@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/binary"
 	"net/netip"
+	"os"
 	"syscall"
 	"testing"
 	"time"
@@ -13,6 +14,10 @@ import (
 
 // TestRelayIsMeasured has a server of pion's in this process relay a little of each kind of load.
 func TestRelayIsMeasured(t *testing.T) {
+	// A server is a process group, and that of go test has other processes, which end at any time.
+	if err := syscall.Setpgid(0, 0); err != nil && syscall.Getpgrp() != os.Getpid() {
+		t.Fatal(err)
+	}
 	pion, addr, err := servePion("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

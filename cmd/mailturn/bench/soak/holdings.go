@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // holdings are what the process holds.
@@ -35,6 +36,18 @@ func take() (h holdings) {
 		h.resident = uint64(pages * os.Getpagesize())
 	}
 	return h
+}
+
+// settled counts when a server that has been started has all of its goroutines, which start one another.
+func settled() holdings {
+	for before := take(); ; {
+		time.Sleep(500 * time.Millisecond)
+		h := take()
+		if h.goroutines == before.goroutines && h.descriptors == before.descriptors {
+			return h
+		}
+		before = h
+	}
 }
 
 // readers is how many readers the relay has, which come with the first allocation and stay: a goroutine and a descriptor each.

@@ -44,7 +44,7 @@ func soak(ctx context.Context, o options, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	serving := take()
+	serving := settled()
 	dropped, err := udpDrops()
 	if err != nil {
 		return err
