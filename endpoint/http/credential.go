@@ -125,8 +125,8 @@ func readQuery(w http.ResponseWriter, r *http.Request) (q query, p *problem) {
 	return q, nil
 }
 
-// parameter returns the only value of a parameter, or nothing if there is none. One that is there twice is refused: a
-// proxy in front that looks at it may look at the other one.
+// parameter returns the value of a parameter, or nothing if there is none. Janus sends each one in the URL and in the body,
+// so equal values are one. Different values are refused: a proxy that checks one of them may not check the one used here.
 func parameter(form url.Values, name string, maxLen int) (string, error) {
 	values := form[name]
 	if len(values) == 0 {
@@ -134,8 +134,8 @@ func parameter(form url.Values, name string, maxLen int) (string, error) {
 	}
 	value := values[0]
 	switch {
-	case len(values) > 1:
-		return "", fmt.Errorf("parameter %s: it is there %d times", name, len(values))
+	case slices.ContainsFunc(values, func(other string) bool { return other != value }):
+		return "", fmt.Errorf("parameter %s is given more than once, with different values", name)
 	case len(value) > maxLen:
 		return "", fmt.Errorf("parameter %s: %d bytes are accepted, it has %d", name, maxLen, len(value))
 	case !utf8.ValidString(value) || strings.ContainsFunc(value, unicode.IsControl):

@@ -106,6 +106,13 @@ func TestRequests(t *testing.T) {
 	_, address := start(t, testConfig())
 	key := []string{"Authorization", "Bearer " + testKey}
 	long := strings.Repeat("x", maxUsername+1)
+	janus := func(path string) string {
+		query := "service=turn&api=" + testKey + "&key=" + testKey + "&username=alice"
+		if path == "" {
+			return query
+		}
+		return path + "?" + query
+	}
 	for _, tt := range []struct {
 		name, method, path, body string
 		header                   []string
@@ -121,6 +128,9 @@ func TestRequests(t *testing.T) {
 		{"form with charset", "POST", "/turn", "username=alice&key=" + testKey, []string{"Content-Type", form + "; charset=utf-8"}, 200, restAlice},
 		{"POST without body", "POST", "/turn?username=alice", "", key, 200, restAlice},
 		{"user in the URL, key in the form", "POST", "/turn?username=alice", "key=" + testKey, []string{"Content-Type", form}, 200, restAlice},
+		{"Janus: each parameter in the URL and in the form", "POST", janus("/turn"), janus(""), []string{"Content-Type", form}, 200, restAlice},
+		{"Janus by GET", "GET", janus("/turn"), "", nil, 200, restAlice},
+		{"Janus, ICE", "POST", janus("/ice"), janus(""), []string{"Content-Type", form}, 200, iceAlice},
 		{"ICE", "GET", "/ice?username=alice", "", key, 200, iceAlice},
 		{"ICE, the header only", "HEAD", "/ice?username=alice", "", key, 200, ``},
 		{"alive", "GET", "/healthz", "", nil, 200, `{"status":"ok"}`},
@@ -133,8 +143,10 @@ func TestRequests(t *testing.T) {
 		{"beginning of the key", "GET", "/ice?key=" + testKey[:31], "", nil, 401, "API key"},
 		{"wrong key in the header, right one in the URL", "GET", "/turn?key=" + testKey, "", []string{"Authorization", "Bearer x"}, 401, "API key"},
 		{"another scheme", "GET", "/turn", "", []string{"Authorization", "Basic " + testKey}, 401, "API key"},
-		{"two keys", "GET", "/turn?key=" + testKey + "&key=" + testKey, "", nil, 400, "parameter key: it is there 2 times"},
-		{"two users, one in the form", "POST", "/turn?username=alice", "username=bob&key=" + testKey, []string{"Content-Type", form}, 400, "parameter username: it is there 2 times"},
+		{"two keys", "GET", "/turn?key=" + testKey + "&key=another+key+of+some+length", "", nil, 400, "parameter key is given more than once, with different values"},
+		{"two users, one in the form", "POST", "/turn?username=alice", "username=bob&key=" + testKey, []string{"Content-Type", form}, 400, "parameter username is given more than once"},
+		{"two users, the second the same in the form", "POST", "/turn?username=alice&username=bob", "username=alice&key=" + testKey, []string{"Content-Type", form}, 400, "parameter username is given more than once"},
+		{"two services", "POST", "/turn?service=turn", "service=&key=" + testKey, []string{"Content-Type", form}, 400, "parameter service is given more than once"},
 		{"another service", "GET", "/turn?service=stun&key=" + testKey, "", nil, 400, "parameter service: want turn"},
 		{"long user", "GET", "/turn?username=" + long, "", key, 400, "256 bytes are accepted, it has 257"},
 		{"user with line feed", "GET", "/turn?username=a%0Ab", "", key, 400, "control characters"},
