@@ -55,8 +55,9 @@ type allocation struct {
 
 // channelBinding binds a channel number to a peer until it expires, RFC 8656 section 12.
 type channelBinding struct {
-	peer    netip.AddrPort
-	expires time.Time
+	peer       netip.AddrPort
+	permission *permission // of the peer's address, which may expire first: see reachable
+	expires    time.Time
 }
 
 // newAllocation returns an allocation with a handle of its own and everything else left to the caller.
@@ -68,55 +69,55 @@ func (f *front) newAllocation(from client) *allocation {
 	return a
 }
 
-// permission returns the permission that addr has, RFC 8656 section 9, or nil.
-func (a *allocation) permission(addr netip.Addr, now time.Time) *permission {
+// reachable returns what is known of the address of peer if the client may send to peer and hear from it, and nil otherwise:
+// there is a permission for the address (RFC 8656 section 9), or a channel is bound to peer itself. number is that channel's,
+// if bound is true.
+//
+// ChannelBind installs a permission of 5 minutes and a channel of 10. Clients such as aioice bind again before the channel
+// expires and send no CreatePermission in between. RFC 8656 section 12.6 asks for no permission from client to peer, so the
+// channel vouches for its own peer address; other ports of the host end with the permission.
+func (a *allocation) reachable(peer netip.AddrPort, now time.Time) (p *permission, number stun.ChannelNumber, bound bool) {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	return a.permissionLocked(addr, now)
-}
-
-func (a *allocation) permissionLocked(addr netip.Addr, now time.Time) *permission {
-	if p := a.permissions[addr]; p != nil && now.Before(p.expires) {
-		return p
+	if number, bound = a.numbers[peer]; bound {
+		if b := a.channels[number]; now.Before(b.expires) {
+			return b.permission, number, true
+		}
 	}
-	return nil
+	if p = a.permissions[peer.Addr()]; p != nil && now.Before(p.expires) {
+		return p, 0, false
+	}
+	return nil, 0, false
 }
 
-// bound returns the peer that number is bound to, and the permission that it has, or nil.
-func (a *allocation) bound(number stun.ChannelNumber, now time.Time) (peer netip.AddrPort, p *permission, ok bool) {
+// bound returns the peer that number is bound to and what is known of its address, which is nil if there is no such channel.
+func (a *allocation) bound(number stun.ChannelNumber, now time.Time) (peer netip.AddrPort, p *permission) {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	b, ok := a.channels[number]
 	if !ok || !now.Before(b.expires) {
-		return netip.AddrPort{}, nil, false
+		return netip.AddrPort{}, nil
 	}
-	return b.peer, a.permissionLocked(b.peer.Addr(), now), true
+	return b.peer, b.permission
 }
 
-// channelOf returns the number that peer is bound to, and the permission that it has, or nil.
-func (a *allocation) channelOf(peer netip.AddrPort, now time.Time) (number stun.ChannelNumber, p *permission, bound bool) {
-	a.mu.RLock()
-	defer a.mu.RUnlock()
-	if number, bound = a.numbers[peer]; bound {
-		bound = now.Before(a.channels[number].expires)
-	}
-	return number, a.permissionLocked(peer.Addr(), now), bound
-}
-
-// forget drops permissions and channels whose time is over. Until somebody asks for more of them they are only not used.
+// forget drops permissions and channels that have expired. Until a request asks for more of them they are merely not used.
 func (a *allocation) forget(now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	maps.DeleteFunc(a.permissions, func(_ netip.Addr, p *permission) bool { return !now.Before(p.expires) })
 	for number, b := range a.channels {
 		if !now.Before(b.expires) {
 			delete(a.channels, number)
 			delete(a.numbers, b.peer)
+			b.permission.channels--
 		}
 	}
+	maps.DeleteFunc(a.permissions, func(_ netip.Addr, p *permission) bool {
+		return !now.Before(p.expires) && p.channels == 0
+	})
 }
 
-// sendOn sends what the client has for a peer, if p, the permission that this one has, lets it. It is for the goroutine of the
+// sendOn sends what the client has for a peer, if p, what reachable returns for it, lets it. It is for the goroutine of the
 // front.
 func (a *allocation) sendOn(data []byte, peer netip.AddrPort, p *permission, dontFragment bool, now time.Time) {
 	s := a.front.server
@@ -140,7 +141,7 @@ const maxIndicated = 65500
 // sending the other way, and tells pion nothing.
 func (a *allocation) Deliver(peer netip.AddrPort, data []byte) {
 	now := time.Now()
-	number, p, bound := a.channelOf(peer, now)
+	p, number, bound := a.reachable(peer, now)
 	s := a.front.server
 	if p == nil {
 		a.drop(DropPeerNoPermission, peer, nil)

@@ -49,7 +49,6 @@ func (f *front) channelBind(r *request, a *allocation, now time.Time) []byte {
 				return f.refuse(&o, stun.CodeServerError)
 			}
 			a.bind(number, peer, now)
-			a.permit(peer.Addr(), now)
 			f.succeed(&o)
 			return f.finish(&o)
 		},
@@ -82,14 +81,18 @@ func (a *allocation) roomForChannel(number stun.ChannelNumber, limit int) bool {
 	return has || len(a.channels) < limit
 }
 
-// bind makes or refreshes a binding.
+// bind makes or refreshes a binding, and the permission for its peer's address with it.
 func (a *allocation) bind(number stun.ChannelNumber, peer netip.AddrPort, now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	p := a.permitLocked(peer.Addr(), now)
 	if a.channels == nil {
 		a.channels = make(map[stun.ChannelNumber]channelBinding)
 		a.numbers = make(map[netip.AddrPort]stun.ChannelNumber)
 	}
-	a.channels[number] = channelBinding{peer: peer, expires: now.Add(channelLifetime)}
+	if _, again := a.channels[number]; !again {
+		p.channels++
+	}
+	a.channels[number] = channelBinding{peer: peer, permission: p, expires: now.Add(channelLifetime)}
 	a.numbers[peer] = number
 }

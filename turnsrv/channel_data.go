@@ -7,8 +7,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// channelData relays ChannelData from a client, RFC 8656 section 12.6. It goes only where both the channel is bound and the
-// peer has a permission, which is the shorter-lived.
+// channelData relays ChannelData from a client, RFC 8656 section 12.6, for as long as the channel is bound.
 func (f *front) channelData(b []byte, from client, a *allocation, now time.Time) {
 	number, data, err := stun.ParseChannelData(b)
 	if err != nil {

@@ -43,7 +43,7 @@ func (a *allocation) towards(peer netip.AddrPort) *allocation {
 // it is. Channel numbers are those of the 5-tuple.
 func (a *allocation) channel(number stun.ChannelNumber, now time.Time) (relay *allocation, peer netip.AddrPort, p *permission) {
 	for relay := range a.relays() {
-		if peer, p, ok := relay.bound(number, now); ok {
+		if peer, p := relay.bound(number, now); p != nil {
 			return relay, peer, p
 		}
 	}

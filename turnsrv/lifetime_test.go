@@ -263,8 +263,9 @@ func TestT39PionForgets(t *testing.T) {
 			}
 		}
 		a.mu.Lock()
-		a.permissions[peer.addr.Addr()].expires = time.Now().Add(time.Hour)
-		a.channels[0x4000] = channelBinding{peer: peer.addr, expires: time.Now().Add(time.Hour)}
+		binding := a.channels[0x4000]
+		binding.expires = time.Now().Add(time.Hour)
+		a.channels[0x4000] = binding
 		a.mu.Unlock()
 		time.Sleep(channelLifetime + time.Second)
 		synctest.Wait()
@@ -298,19 +299,62 @@ func TestChannelLifetime(t *testing.T) {
 	})
 }
 
-// A channel lives longer than the permission that came with it, and relays nothing without one.
-func TestT30ChannelNeedsPermission(t *testing.T) {
-	inBubble(t, func(c *Config) { c.NonceLifetime = time.Hour; c.Lifetime = time.Hour }, func(b *bubble) {
-		c, peer := b.client(), b.listen()
-		relayed := c.allocate()
-		c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(peer.addr)), 0)
-		time.Sleep(permissionLifetime + time.Second)
-		if b.gets(c, peer, channelData(0x4000, "x")) || b.reaches(c, peer, relayed) {
-			t.Error("the channel relays without a permission")
+// A channel relays to and from its own peer address for as long as it lives, with no CreatePermission beside it: aioice binds
+// again every 500 s and sends none. Other ports of the host end with the permission that came with the binding.
+func TestT30ChannelOutlivesPermission(t *testing.T) {
+	inBubble(t, func(c *Config) { c.NonceLifetime = 2 * time.Hour; c.Lifetime = time.Hour }, func(b *bubble) {
+		c, peer, other := b.client(), b.listen(), b.listen()
+		relayed := c.allocate(lifetime(3599)) // pion takes an hour for a mistake
+		works := func(when string) {
+			t.Helper()
+			if !b.gets(c, peer, channelData(0x4000, "x")) {
+				t.Errorf("%s, nothing reaches the peer through the channel", when)
+			}
+			if !b.reaches(c, peer, relayed) {
+				t.Errorf("%s, the peer does not reach the client", when)
+			}
 		}
-		c.want(c.request(stun.MethodCreatePermission, peerAddr(peer.addr)), 0)
-		if !b.gets(c, peer, channelData(0x4000, "x")) {
-			t.Error("the channel does not work with a permission again")
+		c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(peer.addr)), 0)
+		works("at first")
+		if !b.reaches(c, other, relayed) || !b.send(c, other) {
+			t.Error("another port of the peer's host is cut off before the permission ends")
+		}
+		for round := range 3 {
+			bound := time.Now()
+			time.Sleep(permissionLifetime)
+			works("when the permission has ended")
+			if b.reaches(c, other, relayed) || b.send(c, other) {
+				t.Error("another port of the peer's host outlives the permission")
+			}
+			time.Sleep(500*time.Second - time.Since(bound))
+			works("after 500 s")
+			c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(peer.addr)), 0)
+			if !b.reaches(c, other, relayed) || !b.send(c, other) {
+				t.Errorf("round %d: the binding has not renewed the permission", round)
+			}
+		}
+		time.Sleep(channelLifetime - time.Millisecond)
+		works("just before the channel ends")
+		time.Sleep(time.Millisecond)
+		synctest.Wait()
+		if b.gets(c, peer, channelData(0x4000, "x")) || b.reaches(c, peer, relayed) {
+			t.Error("the channel relays after its end")
+		}
+	})
+}
+
+// A Send indication reaches the peer that a channel is bound to as ChannelData does, and another one not.
+func TestSendIndicationToBoundPeer(t *testing.T) {
+	inBubble(t, func(c *Config) { c.NonceLifetime = time.Hour; c.Lifetime = time.Hour }, func(b *bubble) {
+		c, peer, other := b.client(), b.listen(), b.listen()
+		c.allocate()
+		c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(peer.addr)), 0)
+		time.Sleep(permissionLifetime)
+		if !b.send(c, peer) {
+			t.Error("the bound peer is cut off when the permission ends")
+		}
+		if b.send(c, other) {
+			t.Error("another port of the peer's host outlives the permission")
 		}
 	})
 }

@@ -47,6 +47,10 @@ func (f *front) createPermission(r *request, a *allocation, now time.Time) []byt
 func (a *allocation) permit(addr netip.Addr, now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.permitLocked(addr, now)
+}
+
+func (a *allocation) permitLocked(addr netip.Addr, now time.Time) *permission {
 	p := a.permissions[addr]
 	if p == nil {
 		p = new(permission)
@@ -55,6 +59,7 @@ func (a *allocation) permit(addr netip.Addr, now time.Time) {
 		a.permissions[addr] = p
 	}
 	p.expires = now.Add(permissionLifetime)
+	return p
 }
 
 // roomForPermissions reports whether all of peers that are of the family can have one.

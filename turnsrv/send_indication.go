@@ -19,5 +19,6 @@ func (f *front) sendIndication(r *request, a *allocation, now time.Time) {
 		a.drop(DropNoPermission, peer, nil)
 		return
 	}
-	relay.sendOn(r.data, peer, relay.permission(peer.Addr(), now), r.dontFragment != nil, now)
+	p, _, _ := relay.reachable(peer, now)
+	relay.sendOn(r.data, peer, p, r.dontFragment != nil, now)
 }

@@ -15,8 +15,9 @@ const silentPeriod = 10 * time.Second
 // relay's part left out, is 28 kB in ten seconds even if all of them go to one address. Media follows an answer to a check, and
 // consent (RFC 7675) keeps the answers coming when the peer sends no media of its own.
 type permission struct {
-	expires time.Time   // guarded by allocation.mu
-	heard   atomic.Bool // something came from the peer
+	expires  time.Time   // guarded by allocation.mu
+	channels int         // bound to ports of the address, which outlive expires; guarded by allocation.mu
+	heard    atomic.Bool // something came from the peer
 
 	// Owned by the goroutine of the front.
 	since time.Time // the period began
