@@ -107,7 +107,10 @@ func TestCredentialForms(t *testing.T) {
 	server := startServer(t, config)
 	stamp := testCredential().Username
 	for _, secret := range secrets {
-		for _, user := range []string{stamp, stamp + ":@alice:example.org", "alice:" + stamp} {
+		for _, user := range []string{
+			stamp, stamp + ":@alice:example.org", "alice:" + stamp,
+			stamp + ".42", stamp + "-john", "+" + stamp, // as coturn takes them
+		} {
 			c := dial(t, "udp", server.udp)
 			c.use(credential.Credential{Username: user, Password: credential.Password(secret, user)})
 			c.allocate()

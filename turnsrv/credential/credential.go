@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Credential is one user name with its password. Its password stays out of formats and log lines.
@@ -43,7 +45,7 @@ type Issuer struct {
 // seconds since the Unix epoch and nothing else, because Delta Chat parses it as an integer.
 func (i Issuer) Issue(now time.Time) Credential { return i.IssueFor("", now) }
 
-// IssueFor returns a credential as Issue does, with ":" and user behind the expiry in its user name, unless user is empty.
+// IssueFor returns a credential as Issue does, with ":" and user after the expiry in its user name, unless user is empty.
 // That is the form of the TURN REST API (draft-uberti-behave-turn-rest-00 section 2.2); Delta Chat cannot parse it.
 func (i Issuer) IssueFor(user string, now time.Time) Credential {
 	second := now.Add(i.TTL).Unix()
@@ -91,27 +93,58 @@ const lastSecond = 253402300799
 // ParseExpiry splits a time-limited user name into its expiry and the user that it names.
 //
 // Three forms are in use: "expiry", "expiry:user" and "user:expiry", where expiry is a decimal number of seconds since
-// the Unix epoch, of digits only, and user may itself contain colons (Synapse has 1758650868:@alice:example.org). A name
-// with a number at both ends reads as "expiry:user", as coturn reads it. The error is ErrNoExpiry.
+// the Unix epoch and user may itself contain colons (Synapse has 1758650868:@alice:example.org). A name with a number at
+// both ends reads as "expiry:user", as coturn reads it.
+//
+// An expiry that ends the name may be followed by more, and preceded by a plus sign and white space, because coturn reads
+// it with atol: issuers write time stamps with a fraction (1758650868.42) or another separator (1758650868-john). The user
+// is then what follows the separator, unless that is a fraction. The error is ErrNoExpiry.
 func ParseExpiry(username string) (expires time.Time, user string, err error) {
-	if head, rest, _ := strings.Cut(username, ":"); isNumber(head) {
+	head, rest, colon := strings.Cut(username, ":")
+	if isNumber(head) {
 		expires, err = parseSeconds(head)
 		return expires, rest, err
 	}
-	if i := strings.LastIndexByte(username, ':'); i >= 0 && isNumber(username[i+1:]) {
-		expires, err = parseSeconds(username[i+1:])
-		return expires, username[:i], err
+	if !colon {
+		return parseLoose(username)
 	}
-	return time.Time{}, "", ErrNoExpiry
+	// The issuer wrote what follows the last colon. What precedes it may be of the user's own choice.
+	i := strings.LastIndexByte(username, ':')
+	expires, _, err = parseLoose(username[i+1:])
+	if err != nil {
+		return time.Time{}, "", err
+	}
+	return expires, username[:i], nil
+}
+
+// parseLoose reads the number at the beginning of s as atol does, and what follows it as a user.
+func parseLoose(s string) (expires time.Time, user string, err error) {
+	s = strings.TrimPrefix(strings.TrimLeft(s, " \t\n\v\f\r"), "+")
+	digits, rest := cutNumber(s)
+	if expires, err = parseSeconds(digits); err != nil {
+		return expires, "", err
+	}
+	if fraction, ok := strings.CutPrefix(rest, "."); ok {
+		if _, after := cutNumber(fraction); after != fraction {
+			rest = after
+		}
+	}
+	first, size := utf8.DecodeRuneInString(rest)
+	if !unicode.IsLetter(first) && !unicode.IsDigit(first) {
+		rest = rest[size:] // the separator
+	}
+	return expires, rest, nil
+}
+
+// cutNumber splits s after the digits that it begins with.
+func cutNumber(s string) (digits, rest string) {
+	rest = strings.TrimLeft(s, "0123456789")
+	return s[:len(s)-len(rest)], rest
 }
 
 func isNumber(s string) bool {
-	for i := range len(s) {
-		if s[i] < '0' || s[i] > '9' {
-			return false
-		}
-	}
-	return s != ""
+	digits, rest := cutNumber(s)
+	return digits != "" && rest == ""
 }
 
 func parseSeconds(digits string) (time.Time, error) {

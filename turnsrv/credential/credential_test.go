@@ -62,11 +62,32 @@ func TestParseExpiry(t *testing.T) {
 		{username: "253402300800", wantErr: true},
 		{username: "9223372036854775808", wantErr: true},
 		{username: "99999999999999999999999999", wantErr: true},
+		// As coturn's atol reads them.
+		{username: "+1758650868", unix: 1758650868},
+		{username: " \t1758650868", unix: 1758650868},
+		{username: "1758650868.42", unix: 1758650868},
+		{username: "1758650868.-1", unix: 1758650868, user: "-1"},
+		{username: "1758650868.", unix: 1758650868},
+		{username: "1758650868.42-john", unix: 1758650868, user: "john"},
+		{username: "1758650868-john", unix: 1758650868, user: "john"},
+		{username: "1758650868.john", unix: 1758650868, user: "john"},
+		{username: "1758650868john", unix: 1758650868, user: "john"},
+		{username: "1758650868\xff", unix: 1758650868},
+		{username: "1758650868\x00", unix: 1758650868},
+		{username: "alice:1758650868.42", unix: 1758650868, user: "alice"},
+		{username: "alice:+1758650868", unix: 1758650868, user: "alice"},
+		// A user who calls itself by a number does not choose the expiry.
+		{username: "9999999999x:1758650868", unix: 1758650868, user: "9999999999x"},
+		{username: "a:9999999999x:1758650868.42", unix: 1758650868, user: "a:9999999999x"},
+		{username: "1758650868.42:john", wantErr: true}, // coturn reads john
+		{username: "+1758650868:john", wantErr: true},
+		{username: "99999999999999999999999999.5", wantErr: true},
 		{username: "-1", wantErr: true},
-		{username: "+1758650868", wantErr: true},
-		{username: " 1758650868", wantErr: true},
-		{username: "1758650868\x00", wantErr: true},
-		{username: "0x10", wantErr: true},
+		{username: "++1", wantErr: true},
+		{username: "+-1", wantErr: true},
+		{username: "+", wantErr: true},
+		{username: "+ 1", wantErr: true},
+		{username: "0x10", unix: 0, user: "x10"},
 		{username: "alice", wantErr: true},
 		{username: "alice:bob", wantErr: true},
 		{username: ":", wantErr: true},
@@ -170,7 +191,7 @@ func TestAssess(t *testing.T) {
 }
 
 func FuzzParseExpiry(f *testing.F) {
-	for _, seed := range []string{"1758650868", "1758650868:a:b", "a:b:1758650868", ":", "9223372036854775808"} {
+	for _, seed := range []string{"1758650868", "1758650868:a:b", "a:b:1758650868", ":", "9223372036854775808", "1758650868.42", "+1758650868", "1758650868-john", "a:1758650868.42", " 1-:2"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, username string) {

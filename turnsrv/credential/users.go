@@ -24,7 +24,7 @@ type user struct {
 // Errors of Users.Add.
 var (
 	ErrUsername     = errors.New("the user name is empty, longer than 508 bytes, or holds a control character") // RFC 8489 section 14.3
-	ErrExpiringName = errors.New("the user name begins or ends with a number as issued ones do, and would be taken for one that expires")
+	ErrExpiringName = errors.New("the user name begins or ends with a number of ten digits, as issued ones do, and could hide one of those: add a letter to the number")
 	ErrUserTwice    = errors.New("the user is there twice")
 	ErrPassword     = errors.New("the password is empty")
 	ErrKey          = errors.New("ha1: is not followed by 32 hexadecimal digits")
@@ -40,7 +40,7 @@ func (u *Users) Add(username, realm, password string) error {
 	case password == "":
 		return ErrPassword
 	}
-	if _, _, err := ParseExpiry(username); err == nil {
+	if namesSecond(username) {
 		return ErrExpiringName
 	}
 	if slices.ContainsFunc(u.byName[username], func(other user) bool { return other.realm == realm }) {
@@ -61,6 +61,20 @@ func (u *Users) Add(username, realm, password string) error {
 	}
 	u.byName[username] = append(u.byName[username], added)
 	return nil
+}
+
+// namesSecond reports whether an issuer may write username: with an expiry from 2001 on, which has ten digits until the year
+// 2286. A static user of that name would be looked up in the place of the issued one. Shorter numbers are names of people
+// too, such as the extensions of a telephone system.
+func namesSecond(username string) bool {
+	head, _, _ := strings.Cut(username, ":")
+	tail := username[strings.LastIndexByte(username, ':')+1:]
+	for _, part := range [...]string{head, tail} {
+		if isNumber(part) && len(strings.TrimLeft(part, "0")) == 10 {
+			return true
+		}
+	}
+	return false
 }
 
 // keys returns the keys with which a user of the name may sign in realm, that of the realm's own user first.

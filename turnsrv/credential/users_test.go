@@ -47,6 +47,7 @@ func TestUsersRefuse(t *testing.T) {
 		{"1758650868", "secret", ErrExpiringName},
 		{"1758650868:alice", "secret", ErrExpiringName},
 		{"alice:1758650868", "secret", ErrExpiringName},
+		{"0001758650868", "secret", ErrExpiringName},
 		{"bob", "secret", ErrUserTwice},
 		{"alice", "ha1:", ErrKey},
 		{"alice", "ha1:00112233445566778899aabbccddeef", ErrKey},
@@ -60,6 +61,21 @@ func TestUsersRefuse(t *testing.T) {
 		}
 		if err := users.Add(tt.name, "example.org", tt.password); !errors.Is(err, tt.want) || len(users.byName) != 1 {
 			t.Errorf("%q with %q: %v and %d users, want %v", tt.name, tt.password, err, len(users.byName), tt.want)
+		}
+	}
+}
+
+// TestUsersWithNumbers wants names that are numbers, which are common in telephony and which no issuer writes.
+func TestUsersWithNumbers(t *testing.T) {
+	for _, name := range []string{"1001", "0", "999999999", "12345678901", "1001:alice", "alice:1001", "alice-1758650868", "+1758650868"} {
+		var users Users
+		if err := users.Add(name, "example.org", "secret"); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		v := Verifier{Users: users, Secrets: []Secret{NewSecret([]byte("shared"))}}
+		want := LongTermKey(name, "example.org", "secret")
+		if grant, ok := v.Lookup(name, "example.org"); !ok || !grant.Expires.IsZero() || len(grant.Keys) != 1 || !bytes.Equal(grant.Keys[0], want) {
+			t.Errorf("%s is granted %v, %v, want the static user", name, grant, ok)
 		}
 	}
 }

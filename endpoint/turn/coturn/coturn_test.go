@@ -56,6 +56,14 @@ func TestImport(t *testing.T) {
 	}
 }
 
+// TestImportNumericUser wants the extension of a telephone system to stay a user.
+func TestImportNumericUser(t *testing.T) {
+	c := decode(t, translate(t, "lt-cred-mech\nuser=1001:correct horse battery\nrealm=example.org\n"))
+	if got := string(c.Users["1001"].Bytes()); got != "correct horse battery" || len(c.Users) != 1 {
+		t.Errorf("1001 has the password %q, and there are %d users", got, len(c.Users))
+	}
+}
+
 // translate returns what is made of a file of /etc/coturn.
 func translate(t testing.TB, text string) string {
 	t.Helper()
