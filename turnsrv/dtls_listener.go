@@ -111,8 +111,8 @@ func (l *dtlsListener) Close() error {
 	return nil
 }
 
-// take gives a packet to the session that it belongs to, and makes one for the first packet of a client. It does not block
-// and does not keep b.
+// take gives a packet to the session that it belongs to, and makes one for the first packet of a client. It does not block,
+// does not keep b, and overwrites it.
 func (l *dtlsListener) take(b []byte, tuple FiveTuple) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -130,7 +130,10 @@ func (l *dtlsListener) take(b []byte, tuple FiveTuple) {
 	case s.state == dtlsDone && len(b) > dtlsRecordHeaderLen && b[3] == 0 && b[4] == 0:
 		s = s.next
 	}
-	if s == nil || !s.admitLocked(b) {
+	if s != nil {
+		b = s.admitLocked(b)
+	}
+	if s == nil || len(b) == 0 {
 		l.counters.drop(DropDTLS)
 		return
 	}

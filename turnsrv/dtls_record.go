@@ -11,7 +11,9 @@ const (
 // Content types of a record, RFC 5246 section 6.2.1.
 const (
 	dtlsChangeCipherSpec = 20
+	dtlsAlert            = 21
 	dtlsHandshake        = 22
+	dtlsApplicationData  = 23
 )
 
 // Handshake messages, RFC 5246 section 7.4 and RFC 6347 section 4.3.2.
@@ -63,20 +65,46 @@ func isFirstHello(b []byte) bool {
 	return [2]byte(sequence) == [2]byte{} && [3]byte(offset) == [3]byte{}
 }
 
-// harmless reports whether every record of a datagram is one that a client may send once its handshake is done: an
-// encrypted one, which proves itself, or a retransmission of the last plain ones. Everything else is sent by somebody who
-// would like the session to end, and RFC 6347 section 4.1.2.7 has it dropped without a word; pion/dtls v3.1.15 takes plain
-// application data and plain unknown content for the end of the session. plain is the length of the plain records.
-func harmless(b []byte) (plain int, ok bool) {
+// admissible reports whether pion/dtls may see the record, of a client whose address is proven. done says that the handshake is.
+//
+// Anybody can send a record in a client's name. RFC 6347 section 4.1.2.7 has an invalid one dropped without a word, but
+// pion/dtls v3.1.15 ends the session at a ChangeCipherSpec that is malformed or claims an epoch of its own (it decrypts no
+// such record), at plain application data and at unknown content. Plain alerts are those of a client that gives up its
+// handshake. An encrypted handshake record proves itself, but after the handshake there is no use for one: a client that has
+// missed the server's Finished repeats its ClientKeyExchange too, which is plain, and pion/dtls would keep two megabytes of
+// fragments of a message that never ends.
+func (r dtlsRecord) admissible(done bool) bool {
+	switch r.contentType {
+	case dtlsChangeCipherSpec:
+		return r.epoch == 0 && len(r.fragment) == 1 && r.fragment[0] == 1
+	case dtlsHandshake:
+		return r.epoch == 0 || !done
+	case dtlsAlert:
+		return r.epoch > 0 || !done
+	case dtlsApplicationData:
+		return r.epoch > 0
+	default:
+		return false
+	}
+}
+
+// admissibleRecords moves the records of a datagram that are admissible to its front and returns them. What follows the last
+// whole record is dropped. plain is the length of those that are not encrypted.
+func admissibleRecords(b []byte, done bool) (admitted []byte, plain int) {
+	admitted = b[:0]
 	for len(b) > 0 {
 		r, rest, whole := cutRecord(b)
-		if !whole || r.epoch == 0 && r.contentType != dtlsHandshake && r.contentType != dtlsChangeCipherSpec {
-			return 0, false
+		if !whole {
+			break
 		}
-		if r.epoch == 0 {
-			plain += len(b) - len(rest)
+		if r.admissible(done) {
+			record := b[:len(b)-len(rest)]
+			admitted = append(admitted, record...)
+			if r.epoch == 0 {
+				plain += len(record)
+			}
 		}
 		b = rest
 	}
-	return plain, true
+	return admitted, plain
 }

@@ -37,25 +37,26 @@ func newDTLSSession(l *dtlsListener, tuple FiveTuple) *dtlsSession {
 	return s
 }
 
-// admitLocked reports whether pion/dtls may see a packet, which until the client's address is proven is a ClientHello only.
-func (s *dtlsSession) admitLocked(b []byte) bool {
-	plain := len(b)
-	switch s.state {
-	case dtlsUnproven:
+// admitLocked returns what pion/dtls may see of a packet, which until the client's address is proven is a ClientHello only. It
+// overwrites b.
+func (s *dtlsSession) admitLocked(b []byte) []byte {
+	counted := len(b)
+	if s.state == dtlsUnproven {
 		if r, rest, ok := cutRecord(b); !ok || len(rest) > 0 || r.handshakeType() != dtlsClientHello {
-			return false
+			return nil
 		}
-	case dtlsDone:
-		var ok bool
-		if plain, ok = harmless(b); !ok {
-			return false
+	} else {
+		done := s.state == dtlsDone
+		var plain int
+		if b, plain = admissibleRecords(b, done); done {
+			counted = plain
 		}
 	}
-	if s.plain+plain > maxPlain {
-		return false
+	if s.plain+counted > maxPlain {
+		return nil
 	}
-	s.plain += plain
-	return true
+	s.plain += counted
+	return b
 }
 
 // ReadFrom implements net.PacketConn.

@@ -406,7 +406,7 @@ func TestDTLSStrangersEndNothing(t *testing.T) {
 	finished := record(dtlsHandshake, 0, make([]byte, 50)...)
 	for name, b := range map[string][]byte{
 		"plain application data":       record(23, 0, 'x'),
-		"behind a handshake record":    append(bytes.Clone(finished), record(23, 0, 'x')...),
+		"after a handshake record":     append(bytes.Clone(finished), record(23, 0, 'x')...),
 		"plain alert":                  record(21, 0, 2, 40),
 		"plain close_notify":           record(21, 0, 1, 0),
 		"unknown content":              record(60, 0, 'x'),
@@ -415,6 +415,14 @@ func TestDTLSStrangersEndNothing(t *testing.T) {
 		"future epoch":                 record(23, 2, make([]byte, 40)...),
 		"plain Finished":               record(dtlsHandshake, 0, append([]byte{20, 0, 0, 12, 0, 9, 0, 0, 0, 0, 0, 12}, make([]byte, 12)...)...),
 		"ChangeCipherSpec":             record(dtlsChangeCipherSpec, 0, 1),
+		"malformed ChangeCipherSpec":   record(dtlsChangeCipherSpec, 0, 2),
+		"longer ChangeCipherSpec":      record(dtlsChangeCipherSpec, 0, 1, 1),
+		"empty ChangeCipherSpec":       record(dtlsChangeCipherSpec, 0),
+		"ChangeCipherSpec of epoch 1":  record(dtlsChangeCipherSpec, 1, 2),
+		"of a length like encrypted":   record(dtlsChangeCipherSpec, 1, make([]byte, 40)...),
+		"after application data":       append(record(23, 1, make([]byte, 40)...), record(dtlsChangeCipherSpec, 0, 2)...),
+		"connection ID":                record(25, 1, make([]byte, 40)...),
+		"heartbeat":                    record(24, 1, make([]byte, 40)...),
 		"first ClientHello":            firstHello(t),
 		"half a record":                record(23, 1, make([]byte, 40)...)[:20],
 		"handshake message without it": record(dtlsHandshake, 0),
@@ -460,35 +468,110 @@ func TestDTLSClientBeginsAnew(t *testing.T) {
 	}
 }
 
+// TestDTLSRecordsAdmitted has what pion/dtls may see of a client whose address is proven.
+func TestDTLSRecordsAdmitted(t *testing.T) {
+	tests := []struct {
+		name          string
+		contentType   byte
+		epoch         uint16
+		fragment      string
+		before, after bool // the end of the handshake
+	}{
+		{"ChangeCipherSpec", dtlsChangeCipherSpec, 0, "\x01", true, true},
+		{"ChangeCipherSpec with another body", dtlsChangeCipherSpec, 0, "\x02", false, false},
+		{"ChangeCipherSpec without a body", dtlsChangeCipherSpec, 0, "", false, false},
+		{"ChangeCipherSpec of two bytes", dtlsChangeCipherSpec, 0, "\x01\x01", false, false},
+		{"encrypted ChangeCipherSpec", dtlsChangeCipherSpec, 1, "\x01", false, false},
+		{"plain alert", dtlsAlert, 0, "\x02\x28", true, false},
+		{"encrypted alert", dtlsAlert, 1, "sealed", true, true},
+		{"plain handshake", dtlsHandshake, 0, "message", true, true},
+		{"encrypted handshake", dtlsHandshake, 1, "sealed", true, false},
+		{"plain application data", dtlsApplicationData, 0, "x", false, false},
+		{"application data", dtlsApplicationData, 1, "sealed", true, true},
+		{"heartbeat", 24, 1, "sealed", false, false},
+		{"connection ID", 25, 1, "sealed", false, false},
+	}
+	for _, tt := range tests {
+		r := dtlsRecord{contentType: tt.contentType, epoch: tt.epoch, fragment: []byte(tt.fragment)}
+		if before, after := r.admissible(false), r.admissible(true); before != tt.before || after != tt.after {
+			t.Errorf("%s: admitted before the end of the handshake %v, after it %v; want %v, %v", tt.name, before, after, tt.before, tt.after)
+		}
+	}
+}
+
+// lossy is a client's socket that loses the first datagram in which the server encrypts, which has its Finished.
+type lossy struct {
+	net.PacketConn
+	lost bool
+}
+
+func (l *lossy) ReadFrom(b []byte) (int, net.Addr, error) {
+	for {
+		n, from, err := l.PacketConn.ReadFrom(b)
+		if err == nil && !l.lost {
+			for rest := b[:n]; ; {
+				r, after, ok := cutRecord(rest)
+				if !ok {
+					break
+				}
+				l.lost = l.lost || r.epoch > 0
+				rest = after
+			}
+			if l.lost {
+				continue
+			}
+		}
+		return n, from, err
+	}
+}
+
+// TestDTLSFinishedIsLost wants a handshake to end although the server's last flight was lost when the server took the handshake
+// for done: the client repeats its own, RFC 6347 section 4.2.4.
+func TestDTLSFinishedIsLost(t *testing.T) {
+	_, addr := startDTLS(t, testConfig(t), "127.0.0.1", true)
+	socket := &lossy{PacketConn: clientSocket(t)}
+	conn, err := handshake(t, socket, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !socket.lost {
+		t.Fatal("nothing was lost")
+	}
+	newRawClient(t, conn, false).allocate()
+}
+
 func FuzzDTLSRecords(f *testing.F) {
 	f.Add(firstHello(f))
 	f.Add([]byte{22, 0xFE, 0xFD, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0})
 	f.Add([]byte{23, 0xFE, 0xFD, 0, 1, 0, 0, 0, 0, 0, 1, 0, 2, 1, 2, 20, 0xFE, 0xFD, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 1})
+	f.Add([]byte{20, 0xFE, 0xFD, 0, 1, 0, 0, 0, 0, 0, 1, 0, 1, 2, 22, 0xFE, 0xFD, 0, 1, 0, 0, 0, 0, 0, 1, 0, 1, 1, 21, 0xFE})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		first := isFirstHello(b)
-		plain, ok := harmless(b)
-		total := 0
-		for rest := b; ; {
-			r, after, whole := cutRecord(rest)
-			if !whole {
-				if ok && len(rest) > 0 {
-					t.Errorf("%d bytes that are no record are harmless", len(rest))
-				}
-				break
-			}
-			if len(rest)-len(after) != dtlsRecordHeaderLen+len(r.fragment) {
-				t.Errorf("a record of %d bytes holds %d", len(rest)-len(after), len(r.fragment))
-			}
-			if r.epoch == 0 {
-				total += len(rest) - len(after)
-			}
-			rest = after
-		}
-		if ok && total != plain {
-			t.Errorf("%d plain bytes, want %d", plain, total)
-		}
-		if first && (len(b) < dtlsRecordHeaderLen+dtlsHandshakeHeaderLen || b[0] != dtlsHandshake) {
+		if isFirstHello(b) && (len(b) < dtlsRecordHeaderLen+dtlsHandshakeHeaderLen || b[0] != dtlsHandshake) {
 			t.Errorf("%x is a first ClientHello", b)
+		}
+		for _, done := range []bool{false, true} {
+			var want []byte
+			wantPlain := 0
+			for rest := b; ; {
+				r, after, whole := cutRecord(rest)
+				if !whole {
+					break
+				}
+				if len(rest)-len(after) != dtlsRecordHeaderLen+len(r.fragment) {
+					t.Errorf("a record of %d bytes holds %d", len(rest)-len(after), len(r.fragment))
+				}
+				if r.admissible(done) {
+					want = append(want, rest[:len(rest)-len(after)]...)
+					if r.epoch == 0 {
+						wantPlain += len(rest) - len(after)
+					}
+				}
+				rest = after
+			}
+			got, plain := admissibleRecords(bytes.Clone(b), done)
+			if !bytes.Equal(got, want) || plain != wantPlain {
+				t.Errorf("of %x, %x with %d plain bytes is left, want %x with %d", b, got, plain, want, wantPlain)
+			}
 		}
 	})
 }
