@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/hcl/v2/hclwrite"
 	"github.com/zclconf/go-cty/cty"
 
+	"github.com/mailturn/mailturn/framework/bounded"
 	"github.com/mailturn/mailturn/framework/config"
 )
 
@@ -72,7 +73,7 @@ func decodeDefault(stateDir string, stderr io.Writer) (*setup, error) {
 // demoPassword returns the password of the demo account, which is kept in the state directory.
 func demoPassword(stateDir string) (string, error) {
 	path := filepath.Join(stateDir, "demo.password")
-	text, err := os.ReadFile(path)
+	text, _, err := bounded.ReadFile(path, bounded.MaxFile)
 	if err == nil {
 		return string(text), nil
 	}

@@ -1,12 +1,12 @@
 package imap
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"maps"
 	"net/netip"
 	"net/url"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/mailturn/mailturn/endpoint/issuer"
+	"github.com/mailturn/mailturn/framework/bounded"
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/listen"
@@ -218,7 +219,7 @@ func (c *Config) decodeUsers(s *EmbeddedSchema) (diags hcl.Diagnostics) {
 
 func readUsersFile(v config.Value[string]) (users map[string]string, diags hcl.Diagnostics) {
 	path := config.Path(v)
-	f, err := os.Open(path)
+	text, mode, err := bounded.ReadFile(path, bounded.MaxUsersFile)
 	if err != nil {
 		diag := config.Errorf(v.Range, "Users file cannot be read", "%v.", err)
 		if errors.Is(err, fs.ErrPermission) {
@@ -226,12 +227,11 @@ func readUsersFile(v config.Value[string]) (users map[string]string, diags hcl.D
 		}
 		return nil, hcl.Diagnostics{diag}
 	}
-	defer f.Close()
-	if info, err := f.Stat(); err == nil && info.Mode().Perm()&0o004 != 0 {
+	if mode.Perm()&0o004 != 0 {
 		diags = append(diags, config.WithHint(config.Warnf(v.Range, "Everybody on this machine can read the users file",
-			"%s has mode %#o.", path, info.Mode().Perm()), "chmod o-r "+path))
+			"%s has mode %#o.", path, mode.Perm()), "chmod o-r "+path))
 	}
-	if users, err = readUsers(f); err != nil {
+	if users, err = readUsers(bytes.NewReader(text)); err != nil {
 		diags = append(diags, config.Errorf(v.Range, "Users file cannot be used", "%s: %v.", path, err))
 	}
 	return users, diags

@@ -8,10 +8,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/mailturn/mailturn/framework/bounded"
 )
 
 // failureMemory is how long a server that could not be used is tried after the others.
@@ -61,7 +62,7 @@ func newUpstream(c Upstream, logger *slog.Logger) (*upstream, error) {
 
 // readRoots reads the certificates that sign the upstream's.
 func readRoots(file string) (*x509.CertPool, error) {
-	text, err := os.ReadFile(file)
+	text, _, err := bounded.ReadFile(file, bounded.MaxFile)
 	if err != nil {
 		return nil, err
 	}

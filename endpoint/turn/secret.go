@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/mailturn/mailturn/framework/bounded"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
@@ -19,7 +20,7 @@ const secretLen = 32
 // there is none yet it makes one, and created is true. dir is made if it does not exist, with mode 0700.
 func StoredSecret(dir string) (secret credential.Secret, created bool, err error) {
 	path := filepath.Join(dir, "turn.secret")
-	text, err := os.ReadFile(path)
+	text, _, err := bounded.ReadFile(path, bounded.MaxFile)
 	switch {
 	case err == nil:
 		secret = credential.NewSecret(text)

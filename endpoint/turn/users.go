@@ -2,16 +2,17 @@ package turn
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 
+	"github.com/mailturn/mailturn/framework/bounded"
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
@@ -66,16 +67,15 @@ func addUsers(to map[string]credential.Secret, realm string, users map[string]st
 
 func readUsersFile(v config.Value[string]) (users map[string]string, diags hcl.Diagnostics) {
 	path := config.Path(v)
-	f, err := os.Open(path)
+	text, mode, err := bounded.ReadFile(path, bounded.MaxUsersFile)
 	if err != nil {
 		return nil, hcl.Diagnostics{config.Errorf(v.Range, "Users file cannot be read", "%v.", err)}
 	}
-	defer f.Close()
-	if info, err := f.Stat(); err == nil && info.Mode().Perm()&0o004 != 0 {
+	if mode.Perm()&0o004 != 0 {
 		diags = append(diags, config.WithHint(config.Warnf(v.Range, "Everybody on this machine can read the users file",
-			"%s has mode %#o.", path, info.Mode().Perm()), "chmod o-r "+path))
+			"%s has mode %#o.", path, mode.Perm()), "chmod o-r "+path))
 	}
-	if users, err = readUsers(f); err != nil {
+	if users, err = readUsers(bytes.NewReader(text)); err != nil {
 		diags = append(diags, config.Errorf(v.Range, "Users file cannot be used", "%s: %v.", path, err))
 	}
 	return users, diags

@@ -8,9 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"strings"
 	"time"
+
+	"github.com/mailturn/mailturn/framework/bounded"
 )
 
 // A Pair names the PEM files of one certificate chain and of its private key.
@@ -46,14 +47,26 @@ func reason(err error) string {
 
 // ReadPair reads and checks the two files. Errors are of type *Error. An expired certificate is not an error: see Expiry.
 func ReadPair(pair Pair) (*tls.Certificate, error) {
-	certPEM, err := os.ReadFile(pair.Cert)
+	certPEM, keyPEM, err := pair.readFiles()
 	if err != nil {
-		return nil, &Error{pair.Cert, err, openHint(err)}
+		return nil, err
 	}
-	keyPEM, err := os.ReadFile(pair.Key)
-	if err != nil {
-		return nil, &Error{pair.Key, err, openHint(err)}
+	return pair.parse(certPEM, keyPEM)
+}
+
+// readFiles returns the contents of the two files. Errors are of type *Error.
+func (pair Pair) readFiles() (certPEM, keyPEM []byte, err error) {
+	if certPEM, _, err = bounded.ReadFile(pair.Cert, bounded.MaxFile); err != nil {
+		return nil, nil, &Error{pair.Cert, err, openHint(err)}
 	}
+	if keyPEM, _, err = bounded.ReadFile(pair.Key, bounded.MaxFile); err != nil {
+		return nil, nil, &Error{pair.Key, err, openHint(err)}
+	}
+	return certPEM, keyPEM, nil
+}
+
+// parse checks the contents of the two files. Errors are of type *Error.
+func (pair Pair) parse(certPEM, keyPEM []byte) (*tls.Certificate, error) {
 	certificate, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {
 		file, hint := pair.Cert, "it must hold the certificate in PEM form, followed by its intermediates"
@@ -74,6 +87,8 @@ func openHint(err error) string {
 		return "check the path; a relative one starts in the folder of the configuration file"
 	case errors.Is(err, fs.ErrPermission):
 		return "let the user that runs mailturn read it, for example through a group"
+	case errors.Is(err, bounded.ErrNotRegular):
+		return "name the file itself"
 	default:
 		return ""
 	}

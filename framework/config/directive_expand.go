@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
+
+	"github.com/mailturn/mailturn/framework/bounded"
 )
 
 const (
@@ -228,9 +230,9 @@ func (x *expander) importNamed(d *directive) []*directive {
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(filepath.Dir(arg.rng.Filename), path)
 	}
-	src, _, err := readRegular(path)
+	src, _, err := bounded.ReadFile(path, bounded.MaxFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		if withSuffix, _, err2 := readRegular(path + ".conf"); !errors.Is(err2, fs.ErrNotExist) {
+		if withSuffix, _, err2 := bounded.ReadFile(path+".conf", bounded.MaxFile); !errors.Is(err2, fs.ErrNotExist) {
 			path, src, err = path+".conf", withSuffix, err2
 		}
 	}

@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,12 +11,9 @@ import (
 
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/function"
+
+	"github.com/mailturn/mailturn/framework/bounded"
 )
-
-// maxFileSize bounds every file that is read: a configuration file, an imported one, and the argument of file().
-const maxFileSize = 1 << 20
-
-var errFileTooLarge = fmt.Errorf("it is larger than %d bytes", maxFileSize)
 
 // functions returns what expressions can call. Paths are relative to dir.
 func functions(dir string) map[string]function.Function {
@@ -70,7 +66,7 @@ func fileFunction(dir string) function.Function {
 			if !filepath.IsAbs(path) {
 				path = filepath.Join(dir, path)
 			}
-			text, mode, err := readRegular(path)
+			text, mode, err := bounded.ReadFile(path, bounded.MaxFile)
 			if err != nil {
 				return cty.NilVal, &callError{summary: "File cannot be read", detail: fmt.Sprintf("%s: %v.", path, reason(err))}
 			}
@@ -101,32 +97,6 @@ func textValue(s, from string) (cty.Value, error) {
 		}
 	}
 	return value, nil
-}
-
-// readRegular reads a regular file of at most maxFileSize bytes. Others, such as devices and pipes, may have no end.
-func readRegular(path string) ([]byte, fs.FileMode, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, 0, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, 0, errors.New("it is not a regular file")
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, 0, err
-	}
-	defer f.Close()
-	b, err := readBounded(f)
-	return b, info.Mode(), err
-}
-
-func readBounded(r io.Reader) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(r, maxFileSize+1))
-	if err == nil && len(b) > maxFileSize {
-		err = errFileTooLarge
-	}
-	return b, err
 }
 
 // reason returns err without the operation and path that package os puts in front.

@@ -2,22 +2,18 @@ package config
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"reflect"
 
 	"github.com/hashicorp/hcl/v2"
+
+	"github.com/mailturn/mailturn/framework/bounded"
 )
 
 // Load reads and parses the configuration file of that name. The File is never nil, so that its WriteDiagnostics can
 // print what is wrong.
 func Load(filename string) (*File, hcl.Diagnostics) {
-	f, err := os.Open(filename)
-	if err != nil {
-		return newFile(filename), hcl.Diagnostics{unreadable(filename, err)}
-	}
-	defer f.Close()
-	src, err := readBounded(f)
+	src, _, err := bounded.ReadFile(filename, bounded.MaxFile)
 	if err != nil {
 		return newFile(filename), hcl.Diagnostics{unreadable(filename, err)}
 	}
@@ -38,8 +34,8 @@ func newFile(name string) *File {
 // Whether src is HCL or directives is told from the text: see DetectSyntax.
 func Parse(filename string, src []byte) (*File, hcl.Diagnostics) {
 	f := newFile(filename)
-	if len(src) > maxFileSize {
-		return f, hcl.Diagnostics{unreadable(filename, errFileTooLarge)}
+	if len(src) > bounded.MaxFile {
+		return f, hcl.Diagnostics{unreadable(filename, bounded.TooLarge(bounded.MaxFile))}
 	}
 	f.sources.text[filename] = src
 	f.Syntax = DetectSyntax(src)

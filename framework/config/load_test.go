@@ -13,6 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/hashicorp/hcl/v2"
+
+	"github.com/mailturn/mailturn/framework/bounded"
 )
 
 // values compares what was decoded, not where it stood.
@@ -126,12 +128,12 @@ func TestWhole(t *testing.T) {
 func TestLoadUnreadable(t *testing.T) {
 	folder := t.TempDir()
 	large := filepath.Join(folder, "large.conf")
-	if err := os.WriteFile(large, make([]byte, maxFileSize+1), 0o600); err != nil {
+	if err := os.WriteFile(large, make([]byte, bounded.MaxFile+1), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	tests := []struct{ name, want string }{
 		{filepath.Join(folder, "none.conf"), "no such file or directory"},
-		{folder, "is a directory"},
+		{folder, "it is not a regular file but a directory"},
 		{large, "it is larger than 1048576 bytes"},
 	}
 	for _, test := range tests {
@@ -161,7 +163,7 @@ func TestBounds(t *testing.T) {
 		{"macros in words", doubling("$(x%d) = a$(x%d)$(x%d)\n") + "hostname $(x40)\n", "Expands to too much"},
 		{"snippets", doubling("(x%d) {\nimport x%d\nimport x%d\n}\n") + "import x40\n", "Imported too deeply"},
 		{"snippets, wide", widening() + "import x5\n", "Expands to too much"},
-		{"large", strings.Repeat("#", maxFileSize+1), "Configuration cannot be read"},
+		{"large", strings.Repeat("#", bounded.MaxFile+1), "Configuration cannot be read"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
