@@ -48,8 +48,9 @@ type Endpoint struct {
 	handler handler
 	server  *http.Server
 
-	listeners []net.Listener // in the order of the configuration
-	serving   sync.WaitGroup
+	listeners     []net.Listener // in the order of the configuration
+	serving       sync.WaitGroup
+	stopFollowing context.CancelFunc // of the certificates
 }
 
 // New prepares an endpoint: it reads the certificates and binds nothing.
@@ -113,6 +114,11 @@ func (e *Endpoint) Start(ctx context.Context) error {
 			}
 		})
 	}
+	following, cancel := context.WithCancel(context.Background())
+	e.stopFollowing = cancel
+	if e.certs != nil {
+		e.serving.Go(func() { e.certs.Follow(following) })
+	}
 	return nil
 }
 
@@ -161,6 +167,7 @@ func (e *Endpoint) Shutdown(ctx context.Context) error {
 	if err != nil {
 		err = errors.Join(fmt.Errorf("close HTTP connections: %w", err), e.server.Close())
 	}
+	e.stopFollowing()
 	e.serving.Wait()
 	return err
 }

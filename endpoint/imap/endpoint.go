@@ -84,6 +84,7 @@ func (e *Endpoint) Start(ctx context.Context) error {
 	e.entries.set(&e.present.config)
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.listeners = listeners
+	e.follow(e.present)
 	e.accept(listeners)
 	return nil
 }
@@ -154,6 +155,7 @@ func (e *Endpoint) Addrs() []net.Addr {
 func (e *Endpoint) Shutdown(ctx context.Context) error {
 	closeListeners(e.listeners)
 	e.accepting.Wait()
+	e.present.stopFollowing()
 	for _, s := range e.beginDrain() {
 		s.drain()
 	}

@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"log/slog"
@@ -13,8 +14,11 @@ import (
 // A generation is what one configuration makes. A connection keeps the one that it has begun with.
 type generation struct {
 	config    Config
+	certs     *certs.Store
 	tlsConfig *tls.Config
 	backend   backend // from openBackend on
+
+	stopFollowing context.CancelFunc // of the certificates, from follow on
 
 	connections sync.WaitGroup // that have begun with it; counted up under Endpoint.mu, while it is the present one
 }
@@ -31,7 +35,14 @@ func newGeneration(config Config, logger *slog.Logger) (*generation, error) {
 	tlsConfig := store.Config("imap") // the ALPN protocol ID; clients without ALPN are accepted
 	// Small records at first are for clients that begin to draw while a page comes. Mail clients do not.
 	tlsConfig.DynamicRecordSizingDisabled = true
-	return &generation{config: config, tlsConfig: tlsConfig}, nil
+	return &generation{config: config, certs: store, tlsConfig: tlsConfig}, nil
+}
+
+// follow watches the files of the generation's certificates until g.stopFollowing is called.
+func (e *Endpoint) follow(g *generation) {
+	ctx, cancel := context.WithCancel(context.Background())
+	g.stopFollowing = cancel
+	e.serving.Go(func() { g.certs.Follow(ctx) })
 }
 
 // openBackend makes the way to the IMAP server. The embedded one takes over the mailboxes of the previous one, if not nil.
@@ -89,6 +100,8 @@ func (e *Endpoint) Reload(config Config) error {
 	}
 	e.listeners = listeners
 	e.accept(opened)
+	e.follow(next)
+	previous.stopFollowing()
 	e.serving.Go(func() {
 		previous.connections.Wait()
 		previous.backend.close()

@@ -34,7 +34,7 @@ type Endpoint struct {
 
 	localPrefixes func() ([]netip.Prefix, error) // of this machine
 	policyMu      sync.Mutex                     // held while the policy is replaced
-	stopFollowing context.CancelFunc             // see followAddresses
+	stopFollowing context.CancelFunc             // of followAddresses and of the certificates
 }
 
 // New makes an endpoint of a decoded configuration, which has to have secrets, and certificates if it listens with TLS. It
@@ -92,6 +92,9 @@ func (e *Endpoint) Start(context.Context) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	e.stopFollowing = cancel
 	e.serving.Go(func() { e.followAddresses(ctx) })
+	if e.certs != nil {
+		e.serving.Go(func() { e.certs.Follow(ctx) })
+	}
 	return nil
 }
 

@@ -2,6 +2,7 @@ package certs
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/tls"
@@ -228,8 +229,10 @@ func TestReload(t *testing.T) {
 			t.Fatal(err)
 		}
 		config := store.Config()
+		follow(t, store)
 		expect := func(when, want string) {
 			t.Helper()
+			synctest.Wait() // for a look that is due now
 			leaf, err := presented(t, config, "")
 			if err != nil {
 				t.Fatalf("%s: %v", when, err)
@@ -250,15 +253,15 @@ func TestReload(t *testing.T) {
 
 		replace("new.example.org")
 		expect("right after the change", "old.example.org")
-		time.Sleep(statInterval)
+		time.Sleep(lookInterval)
 		expect("at the next look", "new.example.org")
 
 		if err := os.WriteFile(pair.Key, []byte("half a ke"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(statInterval)
+		time.Sleep(lookInterval)
 		expect("with a broken key", "new.example.org")
-		time.Sleep(statInterval)
+		time.Sleep(lookInterval)
 		expect("with the same broken key", "new.example.org")
 		if got := strings.Count(logged.String(), "not reloaded"); got != 1 {
 			t.Errorf("broken pair logged %d times, want once:\n%s", got, &logged)
@@ -272,6 +275,79 @@ func TestReload(t *testing.T) {
 			t.Errorf("Reload: %v", err)
 		}
 		expect("after Reload", "mended.example.org")
+	})
+}
+
+// follow lets a store look at its files until the test ends, which is in a bubble of synctest.
+func follow(t *testing.T, store *Store) {
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		store.Follow(ctx)
+		close(done)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+}
+
+// overwrite puts contents into the file at path without changing its inode or its modification time, as
+// cp --preserve=timestamps does.
+func overwrite(t *testing.T, path string, contents []byte) {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, contents, info.Mode()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(path, info.ModTime(), info.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestReloadWithoutClients changes files in a way that neither their time nor their size shows, and has nobody connect.
+func TestReloadWithoutClients(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var logged bytes.Buffer
+		pair := selfSigned(t, time.Now(), "one.example.org")
+		store, err := Load([]Pair{pair}, slog.New(slog.NewTextHandler(&logged, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		follow(t, store)
+		size := func(file string) int64 {
+			info, err := os.Stat(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return info.Size()
+		}
+		var next Pair
+		for next = selfSigned(t, time.Now(), "two.example.org"); size(next.Cert) != size(pair.Cert); { // signatures vary in length
+			next = selfSigned(t, time.Now(), "two.example.org")
+		}
+		for from, to := range map[string]string{next.Cert: pair.Cert, next.Key: pair.Key} {
+			contents, err := os.ReadFile(from)
+			if err != nil {
+				t.Fatal(err)
+			}
+			overwrite(t, to, contents)
+		}
+		time.Sleep(lookInterval)
+		synctest.Wait()
+		if !strings.Contains(logged.String(), "certificate reloaded") {
+			t.Errorf("not reloaded:\n%s", &logged)
+		}
+		leaf, err := presented(t, store.Config(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if leaf.DNSNames[0] != "two.example.org" {
+			t.Errorf("presented %s, want two.example.org", leaf.DNSNames[0])
+		}
 	})
 }
 
@@ -325,17 +401,15 @@ func TestExpiryWarning(t *testing.T) {
 		if logged.Len() != 0 {
 			t.Errorf("warned too early: %s", &logged)
 		}
-		time.Sleep(25 * time.Hour)
-		for range 3 {
-			if _, err := presented(t, store.Config(), ""); err != nil {
-				t.Fatal(err)
-			}
-			time.Sleep(time.Minute)
-		}
+		follow(t, store)
+		time.Sleep(25*time.Hour + time.Minute)
+		synctest.Wait()
 		if got := strings.Count(logged.String(), "expires on"); got != 1 || !strings.Contains(logged.String(), pair.Cert) {
 			t.Errorf("warned %d times, want once with the file:\n%s", got, &logged)
 		}
+		logged.Reset()
 		time.Sleep(30 * 24 * time.Hour)
+		synctest.Wait()
 		if err := store.Reload(); err != nil {
 			t.Errorf("an expired certificate is an error: %v", err)
 		}

@@ -1,17 +1,20 @@
 package certs
 
 import (
+	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"log/slog"
-	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 const (
-	// statInterval is the least time between two looks at the files, which handshakes pay for.
-	statInterval = 5 * time.Second
+	// lookInterval is the time between two looks at the files. A look reads them: time stamps and sizes miss a file that
+	// was replaced by one of the same length with its time kept, and a directory that was mounted over.
+	lookInterval = 5 * time.Second
 	// ExpirySoon is how long before its end a certificate is warned about. Renewal by ACME clients happens 30 days
 	// before the end, so at 14 days it has failed for a while.
 	ExpirySoon = 14 * 24 * time.Hour
@@ -19,41 +22,29 @@ const (
 	expiryInterval = 24 * time.Hour
 )
 
-// A Store holds certificates and answers TLS handshakes with them. When a file changes, the next handshake at least
-// statInterval after the last look reads the pair again; a new pair that cannot be used is logged and the old one stays
-// in use. All methods are safe for concurrent use.
+// A Store holds certificates and answers TLS handshakes with them. Handshakes read no files: Follow does, and puts in use
+// what has changed. All methods are safe for concurrent use.
 type Store struct {
 	logger *slog.Logger
+	pairs  []Pair // fixed
+	inUse  atomic.Pointer[[]*tls.Certificate]
 
-	mu         sync.Mutex
-	entries    []entry // fixed length; guarded by mu
-	nextStat   time.Time
+	mu         sync.Mutex // held while the files are read
+	files      []files    // of each pair
 	nextExpiry time.Time
 }
 
-type entry struct {
-	pair        Pair
-	certificate *tls.Certificate
-	seen        stamp // of the files when they were last read, whether or not they could be used
+// files is what the last look has seen of one pair.
+type files struct {
+	sum     digest
+	err     error  // why these contents cannot be used
+	problem string // the last line logged, "" when all is well
 }
 
-// A stamp changes when one of a pair's files does. Size and time together notice the rename that renewal tools do even
-// when the new file carries an old time.
-type stamp struct {
-	certTime, keyTime time.Time
-	certSize, keySize int64
-}
+// A digest tells the contents of a pair's files apart from others.
+type digest struct{ cert, key [sha256.Size]byte }
 
-func stampOf(pair Pair) stamp {
-	var s stamp
-	if info, err := os.Stat(pair.Cert); err == nil {
-		s.certTime, s.certSize = info.ModTime(), info.Size()
-	}
-	if info, err := os.Stat(pair.Key); err == nil {
-		s.keyTime, s.keySize = info.ModTime(), info.Size()
-	}
-	return s
-}
+func digestOf(cert, key []byte) digest { return digest{sha256.Sum256(cert), sha256.Sum256(key)} }
 
 // Load reads the pairs, of which there must be at least one; the first is presented to clients that ask for a name that
 // no certificate has. The error joins one *Error for each pair that cannot be used.
@@ -61,26 +52,31 @@ func Load(pairs []Pair, logger *slog.Logger) (*Store, error) {
 	if len(pairs) == 0 {
 		return nil, errors.New("no certificate given")
 	}
-	entries, err := read(pairs)
+	s := &Store{logger: logger, pairs: pairs}
+	certificates, seen, err := s.read()
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now()
-	s := &Store{logger: logger, entries: entries, nextStat: now.Add(statInterval)}
-	s.warnExpiryLocked(now)
+	s.inUse.Store(&certificates)
+	s.files = seen
+	s.warnExpiryLocked(time.Now())
 	return s, nil
 }
 
 // read reads all of the pairs, or returns why some cannot be used.
-func read(pairs []Pair) (entries []entry, err error) {
+func (s *Store) read() (certificates []*tls.Certificate, seen []files, err error) {
 	var errs []error
-	for _, pair := range pairs {
-		seen := stampOf(pair)
-		certificate, err := ReadPair(pair)
+	for _, pair := range s.pairs {
+		certPEM, keyPEM, err := pair.readFiles()
+		var certificate *tls.Certificate
+		if err == nil {
+			certificate, err = pair.parse(certPEM, keyPEM)
+		}
 		errs = append(errs, err)
-		entries = append(entries, entry{pair, certificate, seen})
+		certificates = append(certificates, certificate)
+		seen = append(seen, files{sum: digestOf(certPEM, keyPEM)})
 	}
-	return entries, errors.Join(errs...)
+	return certificates, seen, errors.Join(errs...)
 }
 
 // Config returns a server configuration that presents the store's certificates: TLS 1.2 or newer, session tickets on.
@@ -95,32 +91,73 @@ func (s *Store) Config(alpn ...string) *tls.Config {
 }
 
 func (s *Store) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	certificates := *s.inUse.Load()
+	for _, certificate := range certificates {
+		if hello.SupportsCertificate(certificate) == nil {
+			return certificate, nil
+		}
+	}
+	return certificates[0], nil
+}
+
+// Follow looks at the files every few seconds until ctx is done, and puts in use what has changed. A pair that cannot be
+// read or used is logged once and tried again at each look; its old certificate stays in use meanwhile. Follow also warns
+// of certificates that expire.
+func (s *Store) Follow(ctx context.Context) {
+	ticker := time.NewTicker(lookInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			s.look()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *Store) look() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if now := time.Now(); !now.Before(s.nextStat) {
-		s.nextStat = now.Add(statInterval)
-		for i := range s.entries {
-			e := &s.entries[i]
-			seen := stampOf(e.pair)
-			if seen == e.seen {
-				continue
-			}
-			e.seen = seen // also of a broken pair: it is looked at again when it changes again
-			certificate, err := ReadPair(e.pair)
-			if err != nil {
-				s.logger.Error("certificate not reloaded, the old one stays in use", "err", err)
-				continue
-			}
-			s.replaceLocked(i, entry{e.pair, certificate, seen})
-		}
-		s.warnExpiryLocked(now)
+	for i := range s.pairs {
+		s.lookAtLocked(i)
 	}
-	for i := range s.entries {
-		if hello.SupportsCertificate(s.entries[i].certificate) == nil {
-			return s.entries[i].certificate, nil
+	s.warnExpiryLocked(time.Now())
+}
+
+// lookAtLocked reads the files of pair i, and replaces its certificate if they hold another one that can be used.
+func (s *Store) lookAtLocked(i int) {
+	pair, f := s.pairs[i], &s.files[i]
+	certPEM, keyPEM, err := pair.readFiles()
+	replaced := false
+	if err == nil {
+		if sum := digestOf(certPEM, keyPEM); sum != f.sum {
+			var certificate *tls.Certificate
+			certificate, f.err = pair.parse(certPEM, keyPEM)
+			f.sum = sum
+			if replaced = f.err == nil; replaced {
+				certificates := append([]*tls.Certificate(nil), *s.inUse.Load()...)
+				certificates[i] = certificate
+				s.inUse.Store(&certificates)
+				s.replacedLocked(i)
+			}
 		}
+		err = f.err
 	}
-	return s.entries[0].certificate, nil
+	problem := ""
+	if err != nil {
+		problem = err.Error()
+	}
+	if problem == f.problem {
+		return
+	}
+	f.problem = problem
+	switch {
+	case err != nil:
+		s.logger.Error("certificate not reloaded, the old one stays in use", "err", err)
+	case !replaced:
+		s.logger.Info("certificate can be read again, and has not changed", "file", pair.Cert)
+	}
 }
 
 // Reload reads every pair again, changed or not. If some cannot be used, all certificates stay, and the error joins one
@@ -128,25 +165,24 @@ func (s *Store) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error
 func (s *Store) Reload() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var pairs []Pair
-	for _, e := range s.entries {
-		pairs = append(pairs, e.pair)
-	}
-	entries, err := read(pairs)
+	certificates, seen, err := s.read()
 	if err != nil {
 		return err
 	}
-	for i, e := range entries {
-		s.replaceLocked(i, e)
+	s.inUse.Store(&certificates)
+	s.files = seen
+	for i := range s.pairs {
+		s.replacedLocked(i)
 	}
 	s.warnExpiryLocked(time.Now())
 	return nil
 }
 
-func (s *Store) replaceLocked(i int, e entry) {
-	s.entries[i] = e
+// replacedLocked logs that the certificate of pair i is another one.
+func (s *Store) replacedLocked(i int) {
 	s.nextExpiry = time.Time{}
-	s.logger.Info("certificate reloaded", "file", e.pair.Cert, "expires", e.certificate.Leaf.NotAfter)
+	leaf := (*s.inUse.Load())[i].Leaf
+	s.logger.Info("certificate reloaded", "file", s.pairs[i].Cert, "expires", leaf.NotAfter)
 }
 
 func (s *Store) warnExpiryLocked(now time.Time) {
@@ -154,9 +190,9 @@ func (s *Store) warnExpiryLocked(now time.Time) {
 		return
 	}
 	s.nextExpiry = now.Add(expiryInterval)
-	for _, e := range s.entries {
-		if phrase := Expiry(e.certificate.Leaf, now, ExpirySoon); phrase != "" {
-			s.logger.Warn("certificate "+phrase, "file", e.pair.Cert)
+	for i, certificate := range *s.inUse.Load() {
+		if phrase := Expiry(certificate.Leaf, now, ExpirySoon); phrase != "" {
+			s.logger.Warn("certificate "+phrase, "file", s.pairs[i].Cert)
 		}
 	}
 }
