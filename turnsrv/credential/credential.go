@@ -96,9 +96,9 @@ const lastSecond = 253402300799
 // the Unix epoch and user may itself contain colons (Synapse has 1758650868:@alice:example.org). A name with a number at
 // both ends reads as "expiry:user", as coturn reads it.
 //
-// An expiry that ends the name may be followed by more, and preceded by a plus sign and white space, because coturn reads
-// it with atol: issuers write time stamps with a fraction (1758650868.42) or another separator (1758650868-john). The user
-// is then what follows the separator, unless that is a fraction. The error is ErrNoExpiry.
+// An expiry that ends the name may be preceded by a plus sign and followed by more, because coturn reads it with atol:
+// issuers write time stamps with a fraction (1758650868.42) or another separator (1758650868-john). The user is then what
+// follows the fraction and the separator. The error is ErrNoExpiry.
 func ParseExpiry(username string) (expires time.Time, user string, err error) {
 	head, rest, colon := strings.Cut(username, ":")
 	if isNumber(head) {
@@ -119,10 +119,9 @@ func ParseExpiry(username string) (expires time.Time, user string, err error) {
 
 // parseLoose reads the number at the beginning of s as atol does, and what follows it as a user.
 func parseLoose(s string) (expires time.Time, user string, err error) {
-	s = strings.TrimPrefix(strings.TrimLeft(s, " \t\n\v\f\r"), "+")
-	digits, rest := cutNumber(s)
-	if expires, err = parseSeconds(digits); err != nil {
-		return expires, "", err
+	digits, rest := cutNumber(strings.TrimPrefix(s, "+"))
+	if expires, err = parseSeconds(digits); err != nil || strings.ContainsFunc(rest, unicode.IsControl) {
+		return time.Time{}, "", ErrNoExpiry
 	}
 	if fraction, ok := strings.CutPrefix(rest, "."); ok {
 		if _, after := cutNumber(fraction); after != fraction {
