@@ -47,9 +47,12 @@ func (f *front) allocate(r *request, a *allocation, grant credential.Grant, now 
 	if r.additionalFamily != nil {
 		families = []stun.Family{stun.IPv4, stun.IPv6}
 	}
-	answer := allocateAnswer{origin: r.origin, lifetime: f.clampLifetime(r.lifetime)}
+	answer := allocateAnswer{
+		origin: r.origin, lifetime: f.clampLifetime(r.lifetime),
+		holder: &holder{username: r.origin.username, realm: string(r.realm), subject: r.subject, key: r.key, expires: grant.Expires},
+	}
 	for _, request.Family = range families {
-		if failure := f.open(r, request, grant, &answer, now); failure != nil {
+		if failure := f.open(r, request, &answer, now); failure != nil {
 			answer.failures = append(answer.failures, failure)
 		}
 	}
@@ -63,6 +66,7 @@ func (f *front) allocate(r *request, a *allocation, grant credential.Grant, now 
 // allocateAnswer collects what the answer to an Allocate request says.
 type allocateAnswer struct {
 	origin   origin
+	holder   *holder
 	lifetime time.Duration
 	token    relay.Token
 	made     []*allocation   // of one family or both
@@ -88,19 +92,18 @@ func (a *allocateAnswer) worst() *addressError {
 }
 
 // open makes an allocation with a relayed address, or says why there is none. pion learns of it from its first order.
-func (f *front) open(r *request, request relay.Request, grant credential.Grant, answer *allocateAnswer, now time.Time) *addressError {
+func (f *front) open(r *request, request relay.Request, answer *allocateAnswer, now time.Time) *addressError {
 	source := r.client.tuple.Client.Addr()
-	if reached, ok := f.server.quota.take(grant.Subject, source); !ok {
+	if reached, ok := f.server.quota.take(r.subject, source); !ok {
 		f.server.logQuota(reached, now)
 		return &addressError{request.Family, stun.CodeAllocationQuotaReached, reached}
 	}
 	made := f.newAllocation(r.client)
-	made.username, made.subject, made.key, made.credentialExpires = r.origin.username, grant.Subject, r.key, grant.Expires
-	made.made = r.id
+	made.holder, made.made = answer.holder, r.id
 	request.Owner = made // it may hear of packets before Allocate returns
 	conn, token, err := f.server.config.Relay.Allocate(request)
 	if err != nil {
-		f.server.quota.give(grant.Subject, source)
+		f.server.quota.give(r.subject, source)
 		switch {
 		case errors.Is(err, relay.ErrFamily):
 			return &addressError{request.Family, stun.CodeAddressFamilyNotSupported, RefusedFamily}

@@ -26,11 +26,8 @@ type allocation struct {
 	handle   net.UDPAddr
 	handleIP [16]byte
 
-	username          string
-	subject           string
-	key               []byte
-	credentialExpires time.Time // zero: never
-	family            stun.Family
+	*holder // of both halves
+	family  stun.Family
 
 	// made and response are the transaction that made the allocation and its answer, for when it is sent again.
 	made     stun.TransactionID

@@ -11,8 +11,8 @@ import (
 const maxUsernameLen = 508
 
 // authenticate verifies a request by the long-term credential mechanism, RFC 8489 section 9.2.4. a is the allocation of
-// the client's 5-tuple, or nil. If ok is true, the key, username and subject of r.origin are set. Otherwise the request is refused with
-// answer, or with nothing if answer is nil.
+// the client's 5-tuple, or nil. If ok is true, the key, username and subject of r.origin are set. Otherwise the request is
+// refused with answer, or with nothing if answer is nil.
 //
 // The nonce is looked at before the password, against the order of the section: a request that was not provoked by an
 // answer of ours to that very address then costs one short MAC, and guesses at a password only count from a real address.
@@ -33,57 +33,66 @@ func (f *front) authenticate(r *request, a *allocation, now time.Time) (grant cr
 	if !f.server.nonces.valid(r.nonce, r.client.tuple, now) {
 		// Who can sign is answered whatever the rate: a flood in the name of a network must not end the calls there.
 		if !f.mayAnswer(r, now) {
-			if _, key := f.verify(r, a); key == nil {
+			if _, key := f.verify(r, a, now); key.Value == nil {
 				return grant, nil, false
 			}
 		}
 		return grant, f.challenge(r, stun.CodeStaleNonce, now), false
 	}
-	grant, key := f.verify(r, a)
-	if key == nil && !f.server.guesses.mayRefuse(r, now) {
+	grant, key := f.verify(r, a, now)
+	if key.Value == nil && !f.server.guesses.mayRefuse(r, now) {
 		f.drop(DropGuess, r.client, now)
 		return grant, nil, false
 	}
-	expired := !grant.Expires.IsZero() && !now.Before(grant.Expires)
-	if key == nil || expired {
+	reason, ok := judge(grant, key, now)
+	if !ok {
 		if r.method == stun.MethodAllocate && len(r.username) <= maxUsernameLen {
-			reason := RefusedCredentials
-			if key != nil {
-				reason = RefusedExpired
-			}
-			r.origin.username, r.origin.subject = string(r.username), grant.Subject
+			r.origin.username, r.origin.subject = string(r.username), key.Subject
 			f.emitRefused(&r.origin, stun.CodeUnauthenticated, reason, now)
+		}
+		if reason == RefusedFarExpiry {
+			f.server.logFarExpiry(grant.Expires, now)
 		}
 		return grant, f.challenge(r, stun.CodeUnauthenticated, now), false
 	}
-	r.origin.key, r.origin.username, r.origin.subject = key, string(r.username), grant.Subject
+	r.origin.key, r.origin.username, r.origin.subject = key.Value, string(r.username), key.Subject
 	return grant, nil, true
 }
 
-// verify returns the key that r was signed with, or nil if there is none. The credential may have expired.
-func (f *front) verify(r *request, a *allocation) (credential.Grant, []byte) {
-	if len(r.username) > maxUsernameLen || !f.server.isRealm(r.realm) {
-		return credential.Grant{}, nil
+// judge reports whether the credential with key, which verified a request unless its value is nil, is good now, and why not.
+func judge(grant credential.Grant, key credential.Key, now time.Time) (reason RefusalReason, ok bool) {
+	switch {
+	case key.Value == nil:
+		return RefusedCredentials, false
+	case !grant.Expires.IsZero() && !now.Before(grant.Expires):
+		return RefusedExpired, false
+	case now.Before(grant.NotBefore):
+		return RefusedFarExpiry, false
 	}
-	// An allocation goes on with the credential that it began with, even when its secret was rotated away or its time is
-	// over, but not for ever.
+	return 0, true
+}
+
+// verify returns the key that r was signed with, or one without a value if there is none. The credential may have expired, or
+// expire too late.
+func (f *front) verify(r *request, a *allocation, now time.Time) (grant credential.Grant, key credential.Key) {
+	if len(r.username) > maxUsernameLen || !f.server.isRealm(r.realm) {
+		return grant, key
+	}
+	// An allocation goes on with the credential that it began with, even when that is not granted any more or its time is
+	// over, but not forever.
 	if a != nil && a.username == string(r.username) && r.message.VerifyIntegrity(a.key) {
-		grant := credential.Grant{Expires: a.credentialExpires, Subject: a.subject}
-		if !grant.Expires.IsZero() {
-			grant.Expires = grant.Expires.Add(f.server.config.ExpiredGrace)
-		}
-		return grant, a.key
+		return credential.Grant{Expires: a.holder.goodUntil(&f.server.config, now)}, credential.Key{Value: a.key, Subject: a.subject}
 	}
 	grant, ok := f.server.config.Authenticator.Lookup(string(r.username), string(r.realm))
 	if !ok {
 		// As much work as for a known name, so that the time of the answer does not tell which names there are.
 		r.message.VerifyIntegrity(f.server.decoy[:])
-		return credential.Grant{}, nil
+		return credential.Grant{}, key
 	}
 	for _, key := range grant.Keys {
-		if r.message.VerifyIntegrity(key) {
+		if r.message.VerifyIntegrity(key.Value) {
 			return grant, key
 		}
 	}
-	return credential.Grant{}, nil
+	return credential.Grant{}, key
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // Authenticator looks up who may use the server. credential.Verifier is one. Lookup is called for every request that
-// does not belong to an allocation of the same user, from several goroutines; it must not block.
+// is signed, from several goroutines; it must not block.
 type Authenticator interface {
 	// Lookup returns the keys that username has in realm, and false for a name that is not known.
 	Lookup(username, realm string) (credential.Grant, bool)
@@ -54,8 +54,8 @@ type Config struct {
 	MaxLifetime time.Duration
 	// NonceLifetime is how long a nonce is accepted. Zero is DefaultNonceLifetime.
 	NonceLifetime time.Duration
-	// ExpiredGrace is how long after the expiry of its credential a running allocation may still be refreshed. Zero is
-	// DefaultExpiredGrace, negative is none.
+	// ExpiredGrace is how long a running allocation may still be refreshed after its credential has expired, or is not
+	// granted by the Authenticator any more. Zero is DefaultExpiredGrace, negative is none.
 	ExpiredGrace time.Duration
 
 	// Quotas can be replaced later, by Server.SetQuotas.

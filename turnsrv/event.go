@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/mailturn/mailturn/turnsrv/credential"
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
@@ -43,6 +44,7 @@ type RefusalReason uint8
 const (
 	RefusedCredentials RefusalReason = iota // 401: unknown user, wrong password or realm
 	RefusedExpired                          // 401: the credential was good once
+	RefusedFarExpiry                        // 401: the credential expires too far ahead
 	RefusedTupleInUse                       // 437: the 5-tuple has an allocation
 	RefusedTransport                        // 400 and 442: not UDP between relay and peer
 	RefusedAttributes                       // 400 and 420: malformed, contradictory or unknown ones
@@ -59,7 +61,7 @@ const (
 // String returns the reason as a metric's label.
 func (r RefusalReason) String() string {
 	return [...]string{
-		"credentials", "expired", "tuple_in_use", "transport", "attributes", "family", "draining", "total_quota", "user_quota",
+		"credentials", "expired", "far_expiry", "tuple_in_use", "transport", "attributes", "family", "draining", "total_quota", "user_quota",
 		"source_quota", "reservation_token", "no_port",
 	}[r]
 }
@@ -89,8 +91,9 @@ type Event struct {
 	Tuple FiveTuple
 	// Username is what the client says that it is. With RefusedCredentials nobody knows whether it is true.
 	Username string
-	Subject  string         // of the credential, as quotas count it: see credential.Grant. Empty with RefusedCredentials
-	Relayed  netip.AddrPort // zero for AllocationRefused
+	// Subject is who has the credential, as quotas count it. It is zero with RefusedCredentials.
+	Subject credential.Subject
+	Relayed netip.AddrPort // zero for AllocationRefused
 
 	Lifetime time.Duration  // AllocationMade, AllocationRefreshed
 	Code     stun.ErrorCode // AllocationRefused
@@ -109,8 +112,11 @@ func (e Event) LogValue() slog.Value {
 		slog.String("transport", e.Tuple.Transport.String()),
 		slog.String("username", e.Username),
 	}
-	if e.Subject != "" && e.Subject != e.Username {
-		attrs = append(attrs, slog.String("account", e.Subject))
+	if e.Subject.Name != "" && e.Subject.Name != e.Username {
+		attrs = append(attrs, slog.String("account", e.Subject.Name))
+	}
+	if e.Subject.Realm != "" {
+		attrs = append(attrs, slog.String("realm", e.Subject.Realm))
 	}
 	if e.Relayed.IsValid() {
 		attrs = append(attrs, slog.String("relay", e.Relayed.String()))

@@ -48,6 +48,7 @@ func TestRefusalsAreEvents(t *testing.T) {
 		Addresses: []relay.Address{address4}, MinPort: 62000, MaxPort: 62000, Listen: newMemNet().listen,
 	})
 	config.ExpiredGrace = -1
+	config.Authenticator = credential.Verifier{Secrets: []credential.Secret{credential.NewSecret([]byte(testSecret))}, MaxLifetime: 24 * time.Hour}
 	server := startServer(t, config)
 	good := testCredential()
 	secret := credential.NewSecret([]byte(testSecret))
@@ -66,6 +67,7 @@ func TestRefusalsAreEvents(t *testing.T) {
 		{RefusedCredentials, 401, none, credential.Credential{Username: good.Username, Password: "wrong"}, []set{transportUDP}},
 		{RefusedCredentials, 401, none, credential.Credential{Username: "alice", Password: "wrong"}, []set{transportUDP}},
 		{RefusedExpired, 401, none, credential.Issuer{Secret: secret, TTL: -time.Second}.Issue(time.Now()), []set{transportUDP}},
+		{RefusedFarExpiry, 401, none, credential.Issuer{Secret: secret, TTL: 25 * time.Hour}.Issue(time.Now()), []set{transportUDP}},
 		{RefusedTransport, 400, none, good, nil},
 		{RefusedTransport, 442, none, good, []set{attr32(stun.AttrRequestedTransport, 6<<24)}},
 		{RefusedAttributes, 400, none, good, []set{transportUDP, attr(stun.AttrEvenPort)}},
@@ -89,7 +91,7 @@ func TestRefusalsAreEvents(t *testing.T) {
 			c.want(c.request(stun.MethodAllocate, test.sets...), test.code)
 			got := events.take()
 			if len(got) != 1 || got[0].Kind != AllocationRefused || got[0].Refusal != test.reason || got[0].Code != test.code ||
-				got[0].Username != test.cred.Username || (got[0].Subject == "") != (test.reason == RefusedCredentials) || got[0].Tuple.Client != addrPortOf(c.conn.LocalAddr()) {
+				got[0].Username != test.cred.Username || (got[0].Subject == credential.Subject{}) != (test.reason == RefusedCredentials) || got[0].Tuple.Client != addrPortOf(c.conn.LocalAddr()) {
 				t.Errorf("events %+v", got)
 			}
 			after := server.Counters()
@@ -182,9 +184,9 @@ func TestEventsOfALife(t *testing.T) {
 	once := Traffic{Packets: 1, Bytes: 10}
 	name := c.credential.Username
 	want := []Event{
-		{Kind: AllocationMade, Tuple: tuple, Username: name, Subject: "alice@example.org", Relayed: relayed, Lifetime: 10 * time.Minute},
-		{Kind: AllocationRefreshed, Tuple: tuple, Username: name, Subject: "alice@example.org", Relayed: relayed, Lifetime: 777 * time.Second},
-		{Kind: AllocationEnded, Tuple: tuple, Username: name, Subject: "alice@example.org", Relayed: relayed, End: EndedByClient, ToPeer: once, ToClient: once},
+		{Kind: AllocationMade, Tuple: tuple, Username: name, Subject: credential.Subject{Name: "alice@example.org"}, Relayed: relayed, Lifetime: 10 * time.Minute},
+		{Kind: AllocationRefreshed, Tuple: tuple, Username: name, Subject: credential.Subject{Name: "alice@example.org"}, Relayed: relayed, Lifetime: 777 * time.Second},
+		{Kind: AllocationEnded, Tuple: tuple, Username: name, Subject: credential.Subject{Name: "alice@example.org"}, Relayed: relayed, End: EndedByClient, ToPeer: once, ToClient: once},
 	}
 	got := events.take()
 	for i := range got {

@@ -106,11 +106,12 @@ func (f *front) answer(r *request, a *allocation, now time.Time) []byte {
 	if r.method == stun.MethodAllocate {
 		return f.allocate(r, a, grant, now)
 	}
-	// RFC 8656 section 5: only the 5-tuple and the user that made the allocation may use it.
+	// RFC 8656 section 5: only the 5-tuple and the user that made the allocation may use it. Users of two realms may have one
+	// name.
 	if a == nil {
 		return f.refuse(&r.origin, stun.CodeAllocationMismatch)
 	}
-	if a.username != r.origin.username {
+	if a.username != r.origin.username || a.subject.Realm != r.origin.subject.Realm {
 		return f.refuse(&r.origin, stun.CodeWrongCredentials)
 	}
 	switch r.method {

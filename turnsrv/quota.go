@@ -3,13 +3,15 @@ package turnsrv
 import (
 	"net/netip"
 	"sync"
+
+	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
 // Quotas bound what clients may have. Zero is no limit, in each field.
 type Quotas struct {
 	// MaxAllocations bounds the allocations of the server, beyond it a request draws 486.
 	MaxAllocations int
-	// MaxAllocationsPerUser bounds those of one credential.Grant.Subject.
+	// MaxAllocationsPerUser bounds those of one credential.Subject.
 	MaxAllocationsPerUser int
 	// MaxAllocationsPerSource bounds those of one IPv4 address or IPv6 /64, behind which there may be many users.
 	MaxAllocationsPerSource int
@@ -26,13 +28,13 @@ type quota struct {
 	mu        sync.Mutex // guards what follows
 	max       Quotas
 	total     int
-	bySubject map[string]int
+	bySubject map[credential.Subject]int
 	bySource  map[netip.Prefix]int
 	empty     []chan struct{} // closed when total falls to 0
 }
 
 func newQuota(max Quotas) *quota {
-	return &quota{max: max, bySubject: make(map[string]int), bySource: make(map[netip.Prefix]int)}
+	return &quota{max: max, bySubject: make(map[credential.Subject]int), bySource: make(map[netip.Prefix]int)}
 }
 
 // limit replaces the limits. What is there already stays.
@@ -43,7 +45,7 @@ func (q *quota) limit(max Quotas) {
 }
 
 // take counts one more allocation for subject at client and returns which quota has no room for it, if there is one.
-func (q *quota) take(subject string, client netip.Addr) (reached RefusalReason, ok bool) {
+func (q *quota) take(subject credential.Subject, client netip.Addr) (reached RefusalReason, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	source := sourceHost(client)
@@ -62,7 +64,7 @@ func (q *quota) take(subject string, client netip.Addr) (reached RefusalReason, 
 }
 
 // give undoes one take.
-func (q *quota) give(subject string, client netip.Addr) {
+func (q *quota) give(subject credential.Subject, client netip.Addr) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.total--

@@ -22,6 +22,8 @@ func realmsConfig(t *testing.T) Config {
 		{"alice", testRealm, "secret of alice"},
 		{"bob", "example.net", "secret of bob"},
 		{"carol", "example.net", "ha1:00112233445566778899aabbccddeeff"},
+		{"dave", testRealm, "secret of the one"},
+		{"dave", "example.net", "secret of the other"},
 	} {
 		if err := users.Add(user[0], user[1], user[2]); err != nil {
 			t.Fatal(err)
@@ -106,6 +108,33 @@ func TestUsersOfBothRealms(t *testing.T) {
 			t.Errorf("%s in %s is answered with another key", test.username, test.realm)
 		}
 	}
+}
+
+// TestUsersOfOneName wants two users to have a quota each, and none to use the allocation of the other, because they are of
+// two realms. Over UDP both sign in the server's.
+func TestUsersOfOneName(t *testing.T) {
+	config := realmsConfig(t)
+	config.MaxAllocationsPerUser = 1
+	server := startServer(t, config)
+	dave := func(password string) *rawClient {
+		c := dial(t, "udp", server.udp)
+		c.use(credential.Credential{Username: "dave", Password: password})
+		return c
+	}
+	one, other := dave("secret of the one"), dave("secret of the other")
+	one.allocate()
+	other.allocate()
+	for _, password := range []string{"secret of the one", "secret of the other"} {
+		c := dave(password)
+		c.want(c.request(stun.MethodAllocate, transportUDP), 486)
+	}
+	one.use(other.credential)
+	one.want(one.request(stun.MethodCreatePermission, peerAddr(publicPeer)), 441)
+	one.want(one.request(stun.MethodRefresh, lifetime(0)), 441)
+	one.use(credential.Credential{Username: "dave", Password: "secret of the one"})
+	one.want(one.request(stun.MethodRefresh, lifetime(0)), 0)
+	c := dave("secret of the one")
+	c.allocate()
 }
 
 // TestRealmsAreNoAmplifier wants a short ORIGIN not to draw more than a request without one.

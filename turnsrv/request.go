@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/mailturn/mailturn/turnsrv/credential"
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
@@ -20,10 +21,10 @@ type origin struct {
 	method      stun.Method
 	id          stun.TransactionID
 	fingerprint bool
-	size        int    // of the request in bytes
-	key         []byte // what the request was signed with; nil until it was verified
-	username    string // of the key
-	subject     string // of username: see credential.Grant
+	size        int                // of the request in bytes
+	key         []byte             // what the request was signed with; nil until it was verified
+	username    string             // of the key
+	subject     credential.Subject // who has the key
 }
 
 // request is one message of a client with its attributes sorted out. Where an attribute occurs twice the first counts,

@@ -243,6 +243,13 @@ func (s *Server) logQuota(reached RefusalReason, now time.Time) {
 	}
 }
 
+// logFarExpiry tells the operator of a credential that somebody has issued for too long.
+func (s *Server) logFarExpiry(expires, now time.Time) {
+	if skipped, due := s.samples.next(RefusedFarExpiry.String(), now); due {
+		s.config.Logger.Warn("credential refused: it expires too far ahead", "expires", expires, "skipped", skipped)
+	}
+}
+
 // logRefusedPeer tells the operator, now and then, that a rule refuses peers that clients want.
 func (s *Server) logRefusedPeer(peer netip.Addr, rule string, now time.Time) {
 	if skipped, due := s.samples.next(rule, now); due {

@@ -203,7 +203,7 @@ func (s *setup) relay() *issuer.Relay {
 	return &issuer.Relay{
 		Name: first.Name, Range: first.Range, Hostname: s.hostname,
 		UDPPorts: first.Ports("udp"), TLSPorts: first.Ports("tls"),
-		Secrets: first.Secrets, SecretRange: first.SecretRange,
+		Secrets: first.Secrets, SecretRange: first.SecretRange, MaxLifetime: first.MaxCredentialLifetime,
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/hcl/v2"
 
@@ -26,6 +27,8 @@ type Relay struct {
 	Secrets []credential.Secret
 	// SecretRange is where they stand, or the zero Range.
 	SecretRange hcl.Range
+	// MaxLifetime is how long it lets credentials be good for at most, 0 for no limit.
+	MaxLifetime time.Duration
 }
 
 func (r *Relay) place() string {
@@ -155,6 +158,15 @@ func (c *Config) checkPreferTLS(relay *Relay, where string) hcl.Diagnostics {
 
 // LinkSecrets is Link for a door that does not say where the relay is.
 func (c *Config) LinkSecrets(relay *Relay, block hcl.Range) hcl.Diagnostics {
+	if relay != nil && relay.MaxLifetime > 0 && c.TTL.V > relay.MaxLifetime {
+		rng := block
+		if c.TTL.Set {
+			rng = c.TTL.Range
+		}
+		return hcl.Diagnostics{config.WithHint(config.Errorf(rng, "Relay does not accept this lifetime",
+			"Credentials would be good for %v, and be refused: %s accepts %v at most.", c.TTL.V, relay.place(), relay.MaxLifetime),
+			"shorten turn_ttl, or raise max_credential_lifetime in the TURN endpoint")}
+	}
 	switch {
 	case relay == nil && !c.Secrets.Set:
 		return hcl.Diagnostics{config.WithHint(config.Errorf(block, "Secret of the relay is missing",

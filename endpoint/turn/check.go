@@ -197,6 +197,16 @@ func checkLifetimes(maximum, nonce config.Value[time.Duration]) hcl.Diagnostics 
 	return diags
 }
 
+// checkCredentialLifetime wants credentials to end.
+func checkCredentialLifetime(v config.Value[time.Duration]) hcl.Diagnostics {
+	if v.V == 0 {
+		return hcl.Diagnostics{config.WithHint(config.Warnf(v.Range, "Credentials may be good forever",
+			"With no limit, a credential that somebody has issued until the year 9999 is good until then for whoever steals it."),
+			"remove max_credential_lifetime for its default, 366 days")}
+	}
+	return nil
+}
+
 // checkSoftware wants fewer than 128 characters, RFC 8489 section 14.14.
 func checkSoftware(v config.Value[string]) hcl.Diagnostics {
 	if len(v.V) > 127 {

@@ -21,6 +21,9 @@ const (
 	DefaultTLSPort = 5349
 )
 
+// defaultMaxCredentialLifetime lets in what issuers write that give out credentials for a year.
+const defaultMaxCredentialLifetime = 366 * 24 * time.Hour
+
 // The ephemeral ports, RFC 8656 section 7.2.
 const (
 	defaultMinPort = 49152
@@ -29,31 +32,32 @@ const (
 
 // Schema is the body of an endpoint "turn" block. Its tags are the manual that `mailturn reference` prints.
 type Schema struct {
-	Listen       config.Value[[]listen.Addr]       `hcl:"listen" default:"udp and tcp on 3478, tls and dtls on 5349 when there is a certificate, and the port that an IMAP endpoint advertises" doc:"Listening addresses: udp://HOST:PORT, dtls://HOST:PORT, tcp://HOST:PORT or tls://HOST:PORT. udp:// and dtls:// with the same address share one socket, and so do tcp:// and tls://."`
-	Proxies      config.Value[[]netip.Prefix]      `hcl:"proxy_protocol" doc:"Networks of proxies whose TCP connections (plain or TLS) begin with a header of the PROXY protocol, version 1 or 2. The address in it is the client's, for quotas, limits and XOR-MAPPED-ADDRESS; a connection from there without one is closed. From anywhere else no header is accepted."`
-	TLS          []config.TLS                      `hcl:"tls,block" doc:"Certificates. With several, the client's server name chooses; the first is for clients that name none. Without one: the certificate of the top level, else a self-signed one where tls:// or dtls:// is listened on."`
-	Realm        config.Value[string]              `hcl:"realm" default:"hostname" doc:"Realm of the long-term credentials (RFC 8489 section 9.2). Issued credentials are good in it and in each user_realm."`
-	Secret       config.Value[[]credential.Secret] `hcl:"secret" secret:"true" default:"generated, kept in state_dir" doc:"Shared secret from which passwords are computed: a string, file(PATH), env(NAME), or a list of them. The first one issues, all are accepted."`
-	Users        config.Value[map[string]string]   `hcl:"users" secret:"true" doc:"Static users besides those with issued credentials, name = password. The password is plain text, or ha1: and the key in hexadecimal digits: MD5(NAME:REALM:PASSWORD), as turnadmin -k prints it."`
-	UsersFile    config.Value[string]              `hcl:"users_file" type:"file" doc:"The same in a file, one NAME:PASSWORD or NAME:ha1:KEY a line. It is read again at a reload."`
-	UserRealms   []UserRealmSchema                 `hcl:"user_realm,block" doc:"Static users of another realm than the endpoint's. A client is told of the other realm when it calls the server by one of its names: the server name of TLS, or the host in the ORIGIN attribute, which turnutils_uclient -o sends and coturn heeds. Every other client is told of the endpoint's realm, as all are that come over UDP from a browser: nobody knows who it is yet. Users whose password is known are let in under either realm, so that this needs no care; those with ha1: keys only under their own."`
-	RelayIP      config.Value[[]netip.Addr]        `hcl:"relay_ip" default:"the address listened on, else the one that routes to the internet" doc:"Public IP address of the relay, as peers see it; a list may hold one IPv4 and one IPv6 address."`
-	RelayBind    config.Value[[]netip.Addr]        `hcl:"relay_bind" default:"relay_ip when it is an address of this machine, else all addresses" doc:"Address that relay sockets are bound to, when it is another one than relay_ip: a server behind NAT."`
-	RelayPorts   config.Value[string]              `hcl:"relay_ports" default:"49152-65535" doc:"Range of UDP ports for relayed transport addresses, MIN-MAX."`
-	Family       config.Value[string]              `hcl:"default_family" default:"prefer-ipv4" doc:"Family of the relayed address for clients that ask for none (REQUESTED-ADDRESS-FAMILY), as browsers do. \"prefer-ipv4\": IPv4 as RFC 8656 section 7.2 says, but IPv6 on a relay that has only that. \"ipv4\": the RFC to the letter, 440 on such a relay. \"client\": the family over which the client came, where the relay has it; clients of networks with IPv6 alone then reach no IPv4 peers."`
-	UserQuota    config.Value[int]                 `hcl:"user_quota" default:"0" doc:"Allocations that one user may have at a time, where one with addresses of both families counts for two; 0 is no limit. The user is the account to which an imap or dict endpoint of this file has issued the credential, else the name behind the time stamp, else the whole user name. Beyond it: 486 Allocation Quota Reached."`
-	SourceQuota  config.Value[int]                 `hcl:"source_quota" default:"0" doc:"Allocations that one address (IPv6: /64) may have at a time, with all users behind it; 0 is no limit. Beyond it: 486 Allocation Quota Reached."`
-	TotalQuota   config.Value[int]                 `hcl:"total_quota" default:"10000" doc:"Allocations that the server has at a time. Beyond it: 486 Allocation Quota Reached."`
-	MaxBPS       config.Value[int64]               `hcl:"max_bps" default:"0" doc:"Bits a second (coturn's max-bps: bytes) that one allocation relays in each direction, with a second's worth at once; 0 is no limit. Packets beyond it are dropped."`
-	TotalBPS     config.Value[int64]               `hcl:"total_bps" default:"0" doc:"Bits a second (coturn's bps-capacity: bytes) that all allocations together relay in each direction; 0 is no limit. Packets beyond it are dropped."`
-	UnauthRate   config.Value[int]                 `hcl:"unauthenticated_rate" default:"500" doc:"UDP requests a second without valid credentials (Binding requests too) that are answered to one network (IPv4 /24, IPv6 /48) on one socket, with twice as many at once; 0 is no limit. Beyond it: no answer, so that the server is of no use for flooding somebody else."`
-	MaxGuesses   config.Value[int]                 `hcl:"max_guesses" default:"100" doc:"Wrong passwords from one address that are answered at once, and then one a second; 0 is no limit. Beyond it: no answer, for up to 5 minutes. Right ones are always served."`
-	MaxLifetime  config.Value[time.Duration]       `hcl:"max_lifetime" default:"1h" doc:"Longest lifetime that a client can ask for without refreshing its allocation (RFC 8656 section 7.2). Below 10m it is also that of clients that ask for none."`
-	NonceLife    config.Value[time.Duration]       `hcl:"nonce_lifetime" default:"10m" doc:"How long a nonce is accepted (RFC 8489 section 9.2), as coturn's stale-nonce. Clients renew it of their own accord."`
-	Software     config.Value[string]              `hcl:"software" default:"none" doc:"Text of the SOFTWARE attribute in answers to authenticated requests. By default there is none: it helps those who look for versions with a known fault."`
-	ExpiredGrace config.Value[time.Duration]       `hcl:"expired_grace" default:"24h" doc:"How long after its credential has expired a running call may go on refreshing its allocation."`
-	DrainTimeout config.Value[time.Duration]       `hcl:"drain_timeout" default:"10s" doc:"How long running calls may go on after the server was asked to stop. New allocations are refused meanwhile."`
-	Peers        *PeersSchema                      `hcl:"peers,block" doc:"Where the relay may send to."`
+	Listen        config.Value[[]listen.Addr]       `hcl:"listen" default:"udp and tcp on 3478, tls and dtls on 5349 when there is a certificate, and the port that an IMAP endpoint advertises" doc:"Listening addresses: udp://HOST:PORT, dtls://HOST:PORT, tcp://HOST:PORT or tls://HOST:PORT. udp:// and dtls:// with the same address share one socket, and so do tcp:// and tls://."`
+	Proxies       config.Value[[]netip.Prefix]      `hcl:"proxy_protocol" doc:"Networks of proxies whose TCP connections (plain or TLS) begin with a header of the PROXY protocol, version 1 or 2. The address in it is the client's, for quotas, limits and XOR-MAPPED-ADDRESS; a connection from there without one is closed. From anywhere else no header is accepted."`
+	TLS           []config.TLS                      `hcl:"tls,block" doc:"Certificates. With several, the client's server name chooses; the first is for clients that name none. Without one: the certificate of the top level, else a self-signed one where tls:// or dtls:// is listened on."`
+	Realm         config.Value[string]              `hcl:"realm" default:"hostname" doc:"Realm of the long-term credentials (RFC 8489 section 9.2). Issued credentials are good in it and in each user_realm."`
+	Secret        config.Value[[]credential.Secret] `hcl:"secret" secret:"true" default:"generated, kept in state_dir" doc:"Shared secret from which passwords are computed: a string, file(PATH), env(NAME), or a list of them. The first one issues, all are accepted."`
+	Users         config.Value[map[string]string]   `hcl:"users" secret:"true" doc:"Static users besides those with issued credentials, name = password. The password is plain text, or ha1: and the key in hexadecimal digits: MD5(NAME:REALM:PASSWORD), as turnadmin -k prints it."`
+	UsersFile     config.Value[string]              `hcl:"users_file" type:"file" doc:"The same in a file, one NAME:PASSWORD or NAME:ha1:KEY a line. It is read again at a reload."`
+	UserRealms    []UserRealmSchema                 `hcl:"user_realm,block" doc:"Static users of another realm than the endpoint's. A client is told of the other realm when it calls the server by one of its names: the server name of TLS, or the host in the ORIGIN attribute, which turnutils_uclient -o sends and coturn heeds. Every other client is told of the endpoint's realm, as all are that come over UDP from a browser: nobody knows who it is yet. Users whose password is known are let in under either realm, so that this needs no care; those with ha1: keys only under their own."`
+	RelayIP       config.Value[[]netip.Addr]        `hcl:"relay_ip" default:"the address listened on, else the one that routes to the internet" doc:"Public IP address of the relay, as peers see it; a list may hold one IPv4 and one IPv6 address."`
+	RelayBind     config.Value[[]netip.Addr]        `hcl:"relay_bind" default:"relay_ip when it is an address of this machine, else all addresses" doc:"Address that relay sockets are bound to, when it is another one than relay_ip: a server behind NAT."`
+	RelayPorts    config.Value[string]              `hcl:"relay_ports" default:"49152-65535" doc:"Range of UDP ports for relayed transport addresses, MIN-MAX."`
+	Family        config.Value[string]              `hcl:"default_family" default:"prefer-ipv4" doc:"Family of the relayed address for clients that ask for none (REQUESTED-ADDRESS-FAMILY), as browsers do. \"prefer-ipv4\": IPv4 as RFC 8656 section 7.2 says, but IPv6 on a relay that has only that. \"ipv4\": the RFC to the letter, 440 on such a relay. \"client\": the family over which the client came, where the relay has it; clients of networks with IPv6 alone then reach no IPv4 peers."`
+	UserQuota     config.Value[int]                 `hcl:"user_quota" default:"0" doc:"Allocations that one user may have at a time, where one with addresses of both families counts for two; 0 is no limit. The user is the account to which an imap or dict endpoint of this file has issued the credential, else the name behind the time stamp, else the whole user name. Beyond it: 486 Allocation Quota Reached."`
+	SourceQuota   config.Value[int]                 `hcl:"source_quota" default:"0" doc:"Allocations that one address (IPv6: /64) may have at a time, with all users behind it; 0 is no limit. Beyond it: 486 Allocation Quota Reached."`
+	TotalQuota    config.Value[int]                 `hcl:"total_quota" default:"10000" doc:"Allocations that the server has at a time. Beyond it: 486 Allocation Quota Reached."`
+	MaxBPS        config.Value[int64]               `hcl:"max_bps" default:"0" doc:"Bits a second (coturn's max-bps: bytes) that one allocation relays in each direction, with a second's worth at once; 0 is no limit. Packets beyond it are dropped."`
+	TotalBPS      config.Value[int64]               `hcl:"total_bps" default:"0" doc:"Bits a second (coturn's bps-capacity: bytes) that all allocations together relay in each direction; 0 is no limit. Packets beyond it are dropped."`
+	UnauthRate    config.Value[int]                 `hcl:"unauthenticated_rate" default:"500" doc:"UDP requests a second without valid credentials (Binding requests too) that are answered to one network (IPv4 /24, IPv6 /48) on one socket, with twice as many at once; 0 is no limit. Beyond it: no answer, so that the server is of no use for flooding somebody else."`
+	MaxGuesses    config.Value[int]                 `hcl:"max_guesses" default:"100" doc:"Wrong passwords from one address that are answered at once, and then one a second; 0 is no limit. Beyond it: no answer, for up to 5 minutes. Right ones are always served."`
+	MaxLifetime   config.Value[time.Duration]       `hcl:"max_lifetime" default:"1h" doc:"Longest lifetime that a client can ask for without refreshing its allocation (RFC 8656 section 7.2). Below 10m it is also that of clients that ask for none."`
+	NonceLife     config.Value[time.Duration]       `hcl:"nonce_lifetime" default:"10m" doc:"How long a nonce is accepted (RFC 8489 section 9.2), as coturn's stale-nonce. Clients renew it of their own accord."`
+	Software      config.Value[string]              `hcl:"software" default:"none" doc:"Text of the SOFTWARE attribute in answers to authenticated requests. By default there is none: it helps those who look for versions with a known fault."`
+	ExpiredGrace  config.Value[time.Duration]       `hcl:"expired_grace" default:"24h" doc:"How long a running call may go on refreshing its allocation after its credential has expired, or its static user or secret is not in the configuration any more."`
+	MaxCredential config.Value[time.Duration]       `hcl:"max_credential_lifetime" default:"8784h" doc:"How far ahead the expiry of an issued credential may lie, 366 days by default; 0 is no limit. One that expires later is refused, since whoever steals it could use the relay forever."`
+	DrainTimeout  config.Value[time.Duration]       `hcl:"drain_timeout" default:"10s" doc:"How long running calls may go on after the server was asked to stop. New allocations are refused meanwhile."`
+	Peers         *PeersSchema                      `hcl:"peers,block" doc:"Where the relay may send to."`
 }
 
 // PeersSchema is the body of the peers block.
@@ -121,6 +125,8 @@ type Config struct {
 	// SilentPeerBytes is a limit, 0 is none.
 	SilentPeerBytes            int
 	ExpiredGrace, DrainTimeout time.Duration
+	// MaxCredentialLifetime is a limit, 0 is none.
+	MaxCredentialLifetime time.Duration
 	// MaxLifetime and NonceLifetime are turnsrv's defaults if zero.
 	MaxLifetime, NonceLifetime time.Duration
 	Software                   string
@@ -135,16 +141,17 @@ type Defaults struct {
 // Decode checks the block and returns its plain values. It opens no socket; it reads the certificates and the users file.
 func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostics) {
 	s := Schema{
-		RelayPorts:   config.Value[string]{V: strconv.Itoa(defaultMinPort) + "-" + strconv.Itoa(defaultMaxPort)},
-		Family:       config.Value[string]{V: "prefer-ipv4"},
-		TotalQuota:   config.Value[int]{V: 10000},
-		UnauthRate:   config.Value[int]{V: turnsrv.DefaultUnauthenticatedRate},
-		MaxGuesses:   config.Value[int]{V: turnsrv.DefaultMaxGuesses},
-		MaxLifetime:  config.Value[time.Duration]{V: turnsrv.DefaultMaxLifetime},
-		NonceLife:    config.Value[time.Duration]{V: turnsrv.DefaultNonceLifetime},
-		ExpiredGrace: config.Value[time.Duration]{V: 24 * time.Hour},
-		DrainTimeout: config.Value[time.Duration]{V: 10 * time.Second},
-		Realm:        config.Value[string]{V: defaults.Hostname, Range: endpoint.Range},
+		RelayPorts:    config.Value[string]{V: strconv.Itoa(defaultMinPort) + "-" + strconv.Itoa(defaultMaxPort)},
+		Family:        config.Value[string]{V: "prefer-ipv4"},
+		TotalQuota:    config.Value[int]{V: 10000},
+		UnauthRate:    config.Value[int]{V: turnsrv.DefaultUnauthenticatedRate},
+		MaxGuesses:    config.Value[int]{V: turnsrv.DefaultMaxGuesses},
+		MaxLifetime:   config.Value[time.Duration]{V: turnsrv.DefaultMaxLifetime},
+		NonceLife:     config.Value[time.Duration]{V: turnsrv.DefaultNonceLifetime},
+		ExpiredGrace:  config.Value[time.Duration]{V: 24 * time.Hour},
+		MaxCredential: config.Value[time.Duration]{V: defaultMaxCredentialLifetime},
+		DrainTimeout:  config.Value[time.Duration]{V: 10 * time.Second},
+		Realm:         config.Value[string]{V: defaults.Hostname, Range: endpoint.Range},
 	}
 	diags := endpoint.Decode(&s)
 	c := Config{
@@ -159,7 +166,7 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 		SilentPeerBytes:     turnsrv.DefaultSilentPeerBytes,
 		UnauthenticatedRate: s.UnauthRate.V, MaxGuesses: s.MaxGuesses.V,
 		MaxLifetime: s.MaxLifetime.V, NonceLifetime: s.NonceLife.V, Software: s.Software.V,
-		ExpiredGrace: s.ExpiredGrace.V, DrainTimeout: s.DrainTimeout.V,
+		ExpiredGrace: s.ExpiredGrace.V, MaxCredentialLifetime: s.MaxCredential.V, DrainTimeout: s.DrainTimeout.V,
 	}
 	pairs, tlsDiags := certs.DecodeAll(s.TLS, defaults.TLS)
 	c.TLS, diags = pairs, append(diags, tlsDiags...)
@@ -173,6 +180,7 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 	c.Users, diags = users, append(diags, userDiags...)
 	diags = append(diags, c.decodeUserRealms(s.UserRealms)...)
 	diags = append(diags, checkLifetimes(s.MaxLifetime, s.NonceLife)...)
+	diags = append(diags, checkCredentialLifetime(s.MaxCredential)...)
 	diags = append(diags, checkSoftware(s.Software)...)
 	proxies, proxyDiags := listen.DecodeProxies(s.Proxies)
 	c.ProxyProtocol, diags = proxies, append(diags, proxyDiags...)

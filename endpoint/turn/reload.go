@@ -28,7 +28,7 @@ func newVerifier(c Config) (*credential.Verifier, error) {
 			}
 		}
 	}
-	return &credential.Verifier{Secrets: c.Secrets, Users: users, Accounts: c.Accounts}, nil
+	return &credential.Verifier{Secrets: c.Secrets, Users: users, Accounts: c.Accounts, MaxLifetime: c.MaxCredentialLifetime}, nil
 }
 
 // Lookup implements turnsrv.Authenticator.
@@ -67,8 +67,9 @@ func (e *Endpoint) NeedsRestart(c Config) []string {
 	return names
 }
 
-// Reload applies a new configuration to the running endpoint: secrets, users, peers, quotas, drain_timeout, and what has
-// changed in the certificate files. Running calls go on, with the credentials that they began with. It fails, and changes
+// Reload applies a new configuration to the running endpoint: secrets, users, max_credential_lifetime, peers, quotas,
+// drain_timeout, and what has changed in the certificate files. Running calls go on, for expired_grace if their credentials
+// are not accepted any more. It fails, and changes
 // nothing, if NeedsRestart names something, or if a certificate cannot be used.
 //
 // It must not be called before Start, or concurrently with other methods.

@@ -28,9 +28,23 @@ func TestReloadRotatesTheSecret(t *testing.T) {
 		issued := credential.Issuer{Secret: secret, TTL: time.Hour}.Issue(time.Now())
 		grant, ok := e.secrets.Lookup(issued.Username, c.Realm)
 		want := credential.LongTermKey(issued.Username, c.Realm, issued.Password)
-		if !ok || !slices.ContainsFunc(grant.Keys, func(key []byte) bool { return slices.Equal(key, want) }) {
+		if !ok || !slices.ContainsFunc(grant.Keys, func(key credential.Key) bool { return slices.Equal(key.Value, want) }) {
 			t.Error("a secret of the list is not accepted after the reload")
 		}
+	}
+}
+
+// TestReloadBoundsLifetimes wants a bound that a reload sets to hold for the next request.
+func TestReloadBoundsLifetimes(t *testing.T) {
+	c := loopback(listen.Addr{Scheme: "udp", Host: "127.0.0.1"})
+	e := moduletest.Start(t, New, c)
+	c.MaxCredentialLifetime = time.Hour
+	if err := e.Reload(c); err != nil {
+		t.Fatal(err)
+	}
+	issued := credential.Issuer{Secret: c.Secrets[0], TTL: 2 * time.Hour}.Issue(time.Now())
+	if grant, ok := e.secrets.Lookup(issued.Username, c.Realm); !ok || !grant.NotBefore.Equal(issued.Expires.Add(-time.Hour)) {
+		t.Errorf("a credential that is good for 2h is granted not before %v, %v", grant.NotBefore, ok)
 	}
 }
 
@@ -83,6 +97,7 @@ endpoint "turn" "turn" {
   max_lifetime         = "2h"
   nonce_lifetime       = "8m"
   expired_grace        = "9m"
+  max_credential_lifetime = "11m"
   software             = "mailturn"
   peers {
     silent_bytes = 10
@@ -112,6 +127,9 @@ endpoint "turn" "turn" {
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	if got := e.secrets.verifier.Load().MaxLifetime; got != 11*time.Minute {
+		t.Errorf("credentials may be good for %v, want 11m", got)
 	}
 	if c.DefaultFamily == 0 {
 		t.Error("default_family was not decoded")

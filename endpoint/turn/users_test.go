@@ -79,7 +79,7 @@ func TestUsersAreReloaded(t *testing.T) {
 			case key == "" && ok:
 				t.Errorf("%s is still known", name)
 			case key == "":
-			case !ok || len(grant.Keys) != 1 || string(grant.Keys[0]) != key || !grant.Expires.IsZero() || grant.Subject != name:
+			case !ok || len(grant.Keys) != 1 || string(grant.Keys[0].Value) != key || !grant.Expires.IsZero() || grant.Keys[0].Subject.Name != name:
 				t.Errorf("%s: %v, %v", name, grant, ok)
 			}
 		}

@@ -39,11 +39,11 @@ func TestAccountsAreToldApart(t *testing.T) {
 		}
 		// The verifier is told, and only for names without a user in them.
 		verifier := Verifier{Secrets: []Secret{accountsSecret}, Accounts: &a}
-		if grant, ok := verifier.Lookup(username, "example.org"); !ok || grant.Subject != account {
-			t.Errorf("%s is granted to %q, %v, want %q", username, grant.Subject, ok, account)
+		if grant, ok := verifier.Lookup(username, "example.org"); !ok || grant.Keys[0].Subject != (Subject{Name: account}) {
+			t.Errorf("%s is granted to %v, %v, want %q", username, grant.Keys[0].Subject, ok, account)
 		}
-		if grant, ok := verifier.Lookup(username+":bob", "example.org"); !ok || grant.Subject != "bob" {
-			t.Errorf("%s:bob is granted to %q, %v", username, grant.Subject, ok)
+		if grant, ok := verifier.Lookup(username+":bob", "example.org"); !ok || grant.Keys[0].Subject != (Subject{Name: "bob"}) {
+			t.Errorf("%s:bob is granted to %v, %v", username, grant.Keys[0].Subject, ok)
 		}
 	}
 	for _, username := range []string{"1", "", "alice", "user0@example.org"} {

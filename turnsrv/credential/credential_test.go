@@ -112,23 +112,33 @@ func TestParseExpiry(t *testing.T) {
 func TestVerifierAcceptsEverySecret(t *testing.T) {
 	verifier := Verifier{Secrets: []Secret{NewSecret([]byte("new")), {}, NewSecret([]byte("old"))}}
 	grant, ok := verifier.Lookup("alice:1758650868", "example.org")
-	if !ok || len(grant.Keys) != 2 || grant.Subject != "alice" || grant.Expires.Unix() != 1758650868 {
-		t.Fatalf("Lookup = %d keys, subject %q, expires %v, %v", len(grant.Keys), grant.Subject, grant.Expires, ok)
+	if !ok || len(grant.Keys) != 2 || grant.Keys[0].Subject != (Subject{Name: "alice"}) || grant.Expires.Unix() != 1758650868 {
+		t.Fatalf("Lookup = %d keys, subject %v, expires %v, %v", len(grant.Keys), grant.Keys[0].Subject, grant.Expires, ok)
 	}
 	for i, secret := range []string{"new", "old"} {
 		want := LongTermKey("alice:1758650868", "example.org", Password(NewSecret([]byte(secret)), "alice:1758650868"))
-		if !bytes.Equal(grant.Keys[i], want) {
+		if !bytes.Equal(grant.Keys[i].Value, want) {
 			t.Errorf("key %d is not the one of secret %q", i, secret)
 		}
 	}
-	if grant, ok := verifier.Lookup("1758650868", "example.org"); !ok || grant.Subject != "1758650868" {
-		t.Errorf("a bare time stamp has subject %q, %v", grant.Subject, ok)
+	if grant, ok := verifier.Lookup("1758650868", "example.org"); !ok || grant.Keys[0].Subject != (Subject{Name: "1758650868", Anonymous: true}) {
+		t.Errorf("a bare time stamp has subject %v, %v", grant.Keys[0].Subject, ok)
 	}
 	if _, ok := verifier.Lookup("alice", "example.org"); ok {
 		t.Error("a name without time stamp has a grant")
 	}
 	if _, ok := (Verifier{Secrets: []Secret{{}}}).Lookup("1758650868", "example.org"); ok {
 		t.Error("an empty secret gives a grant")
+	}
+}
+
+// TestVerifierBoundsLifetimes wants it to be known when an expiry comes within the bound.
+func TestVerifierBoundsLifetimes(t *testing.T) {
+	for bound, want := range map[time.Duration]time.Time{0: {}, time.Hour: time.Unix(1758650868-3600, 0).UTC()} {
+		grant, ok := Verifier{Secrets: []Secret{NewSecret([]byte("shared"))}, MaxLifetime: bound}.Lookup("1758650868", "example.org")
+		if !ok || !grant.NotBefore.Equal(want) {
+			t.Errorf("with a bound of %v: not before %v, %v, want %v", bound, grant.NotBefore, ok, want)
+		}
 	}
 }
 

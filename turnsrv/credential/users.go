@@ -78,12 +78,12 @@ func namesSecond(username string) bool {
 }
 
 // keys returns the keys with which a user of the name may sign in realm, that of the realm's own user first.
-func (u *Users) keys(username, realm string) (keys [][]byte) {
+func (u *Users) keys(username, realm string) (keys []Key) {
 	for _, user := range u.byName[username] {
-		key := user.key.Bytes()
+		key := Key{user.key.Bytes(), Subject{Name: username, Realm: user.realm}}
 		switch {
 		case user.key.IsZero():
-			key = LongTermKey(username, realm, string(user.password.Bytes()))
+			key.Value = LongTermKey(username, realm, string(user.password.Bytes()))
 		case user.realm != realm:
 			continue
 		}

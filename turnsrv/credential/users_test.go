@@ -23,14 +23,14 @@ func TestUsers(t *testing.T) {
 		"bob":   {0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xAA, 0xBB, 0xCC, 0xDD, 0xEE, 0xFF},
 	} {
 		grant, ok := v.Lookup(name, "example.org")
-		if !ok || len(grant.Keys) != 1 || !bytes.Equal(grant.Keys[0], want) || !grant.Expires.IsZero() || grant.Subject != name {
+		if !ok || len(grant.Keys) != 1 || !bytes.Equal(grant.Keys[0].Value, want) || !grant.Expires.IsZero() || grant.Keys[0].Subject != (Subject{Name: name, Realm: "example.org"}) {
 			t.Errorf("%s: %v, %v", name, grant, ok)
 		}
 	}
 	if _, ok := v.Lookup("carol", "example.org"); ok {
 		t.Error("a user who is not there is known")
 	}
-	if grant, ok := v.Lookup("1758650868:alice", "example.org"); !ok || grant.Expires.IsZero() || bytes.Equal(grant.Keys[0], key) {
+	if grant, ok := v.Lookup("1758650868:alice", "example.org"); !ok || grant.Expires.IsZero() || bytes.Equal(grant.Keys[0].Value, key) {
 		t.Error("an issued name is taken for the static user in it")
 	}
 }
@@ -74,7 +74,7 @@ func TestUsersWithNumbers(t *testing.T) {
 		}
 		v := Verifier{Users: users, Secrets: []Secret{NewSecret([]byte("shared"))}}
 		want := LongTermKey(name, "example.org", "secret")
-		if grant, ok := v.Lookup(name, "example.org"); !ok || !grant.Expires.IsZero() || len(grant.Keys) != 1 || !bytes.Equal(grant.Keys[0], want) {
+		if grant, ok := v.Lookup(name, "example.org"); !ok || !grant.Expires.IsZero() || len(grant.Keys) != 1 || !bytes.Equal(grant.Keys[0].Value, want) {
 			t.Errorf("%s is granted %v, %v, want the static user", name, grant, ok)
 		}
 	}
@@ -99,26 +99,31 @@ func TestUsersOfSeveralRealms(t *testing.T) {
 	}
 	v := Verifier{Users: users, Secrets: []Secret{NewSecret([]byte("shared"))}}
 	given, _ := hex.DecodeString(key)
+	of := func(name, realm string, key []byte) Key { return Key{key, Subject{Name: name, Realm: realm}} }
 	for _, tt := range []struct {
 		name, realm string
-		want        [][]byte
+		want        []Key
 	}{
-		{"alice", "example.org", [][]byte{LongTermKey("alice", "example.org", "secret of alice")}},
-		{"alice", "example.net", [][]byte{LongTermKey("alice", "example.net", "secret of alice")}},
-		{"bob", "example.org", [][]byte{LongTermKey("bob", "example.org", "secret of bob")}},
-		{"carol", "example.net", [][]byte{given}},
+		{"alice", "example.org", []Key{of("alice", "example.org", LongTermKey("alice", "example.org", "secret of alice"))}},
+		{"alice", "example.net", []Key{of("alice", "example.org", LongTermKey("alice", "example.net", "secret of alice"))}},
+		{"bob", "example.org", []Key{of("bob", "example.net", LongTermKey("bob", "example.org", "secret of bob"))}},
+		{"carol", "example.net", []Key{of("carol", "example.net", given)}},
 		{"carol", "example.org", nil},
-		{"dave", "example.org", [][]byte{
-			LongTermKey("dave", "example.org", "secret of the one"), LongTermKey("dave", "example.org", "secret of the other"),
+		{"dave", "example.org", []Key{
+			of("dave", "example.org", LongTermKey("dave", "example.org", "secret of the one")),
+			of("dave", "example.net", LongTermKey("dave", "example.org", "secret of the other")),
 		}},
-		{"dave", "example.net", [][]byte{
-			LongTermKey("dave", "example.net", "secret of the other"), LongTermKey("dave", "example.net", "secret of the one"),
+		{"dave", "example.net", []Key{
+			of("dave", "example.net", LongTermKey("dave", "example.net", "secret of the other")),
+			of("dave", "example.org", LongTermKey("dave", "example.net", "secret of the one")),
 		}},
-		{"erin", "example.net", [][]byte{given, LongTermKey("erin", "example.net", "secret of erin")}},
+		{"erin", "example.net", []Key{
+			of("erin", "example.net", given), of("erin", "example.org", LongTermKey("erin", "example.net", "secret of erin")),
+		}},
 	} {
 		grant, ok := v.Lookup(tt.name, tt.realm)
 		if !reflect.DeepEqual(grant.Keys, tt.want) || ok != (tt.want != nil) {
-			t.Errorf("%s in %s: %x, %v, want %x", tt.name, tt.realm, grant.Keys, ok, tt.want)
+			t.Errorf("%s in %s: %v, %v, want %v", tt.name, tt.realm, grant.Keys, ok, tt.want)
 		}
 	}
 }

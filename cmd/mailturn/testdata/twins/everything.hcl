@@ -36,6 +36,7 @@ endpoint "turn" "turn" {
   nonce_lifetime = 300
   software = "a relay"
   expired_grace = "12h"
+  max_credential_lifetime = "720h"
   drain_timeout = 30
   unauthenticated_rate = 50
   max_guesses = 0

@@ -1,0 +1,92 @@
+package turnsrv
+
+import (
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/credential"
+	"github.com/mailturn/mailturn/turnsrv/stun"
+)
+
+// replaceable is an Authenticator like that of an endpoint whose configuration is reloaded.
+type replaceable struct {
+	atomic.Pointer[credential.Verifier]
+}
+
+func (r *replaceable) Lookup(username, realm string) (credential.Grant, bool) {
+	return r.Load().Lookup(username, realm)
+}
+
+// verifier knows the static user alice with a password, unless that is empty, and a secret.
+func verifier(t *testing.T, password, secret string) *credential.Verifier {
+	t.Helper()
+	v := &credential.Verifier{Secrets: []credential.Secret{credential.NewSecret([]byte(secret))}, MaxLifetime: 48 * time.Hour}
+	if password != "" {
+		if err := v.Users.Add("alice", testRealm, password); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return v
+}
+
+// TestWithdrawnCredentialEndsInACall wants the grace of running calls to begin when their credential is not granted any
+// more, for whichever reason, and to end.
+func TestWithdrawnCredentialEndsInACall(t *testing.T) {
+	const password = "secret of alice"
+	alice := credential.Credential{Username: "alice", Password: password}
+	issue := func(ttl time.Duration) credential.Credential {
+		return credential.Issuer{Secret: credential.NewSecret([]byte(testSecret)), TTL: ttl}.Issue(time.Now())
+	}
+	for _, tt := range []struct {
+		name       string
+		credential func() credential.Credential
+		after      func() *credential.Verifier
+		grace      time.Duration // in which refreshes succeed; 0 is all of it
+	}{
+		{"user deleted", func() credential.Credential { return alice }, func() *credential.Verifier { return verifier(t, "", testSecret) }, 0},
+		{"password changed", func() credential.Credential { return alice }, func() *credential.Verifier { return verifier(t, "another one", testSecret) }, 0},
+		{"secret rotated out", func() credential.Credential { return issue(47 * time.Hour) }, func() *credential.Verifier { return verifier(t, password, "another secret") }, 0},
+		{"secret rotated out, expired before", func() credential.Credential { return issue(time.Minute) }, func() *credential.Verifier { return verifier(t, password, "another secret") }, DefaultExpiredGrace - 10*time.Minute},
+		{"bound lowered", func() credential.Credential { return issue(47 * time.Hour) }, func() *credential.Verifier {
+			v := verifier(t, password, testSecret)
+			v.MaxLifetime = time.Hour
+			return v
+		}, DefaultExpiredGrace},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			users := new(replaceable)
+			users.Store(verifier(t, password, testSecret))
+			change := func(c *Config) { c.NonceLifetime, c.Authenticator = 72*time.Hour, users }
+			inBubble(t, change, func(b *bubble) {
+				c := b.client()
+				c.use(tt.credential())
+				c.allocate()
+				refreshFor := func(d time.Duration) {
+					t.Helper()
+					for start := time.Now(); time.Since(start) < d; {
+						time.Sleep(5 * time.Minute)
+						c.want(c.request(stun.MethodRefresh), 0)
+					}
+				}
+				refreshFor(10 * time.Minute)
+
+				users.Store(tt.after())
+				newcomer := b.client()
+				newcomer.use(c.credential)
+				newcomer.want(newcomer.request(stun.MethodAllocate, transportUDP), 401)
+				if tt.grace == 0 {
+					refreshFor(time.Hour)
+					users.Store(verifier(t, password, testSecret)) // a mistake that is mended
+					refreshFor(30 * time.Hour)
+					users.Store(tt.after())
+					tt.grace = DefaultExpiredGrace
+				}
+				refreshFor(tt.grace)
+				time.Sleep(5 * time.Minute)
+				c.want(c.request(stun.MethodRefresh), 401)
+				c.want(c.request(stun.MethodCreatePermission, peerAddr(publicPeer)), 401)
+			})
+		})
+	}
+}
