@@ -122,6 +122,9 @@ func exportSynapse(w io.Writer, s *setup) error {
 	return nil
 }
 
+// maxLiveKitTTL is where LiveKit cuts off how long a credential is good for.
+const maxLiveKitTTL = 24 * time.Hour
+
 func exportLiveKit(w io.Writer, s *setup) error {
 	relays, err := s.advertised()
 	if err != nil {
@@ -137,7 +140,7 @@ func exportLiveKit(w io.Writer, s *setup) error {
 				continue
 			}
 			fmt.Fprintf(w, "    - host: %s\n      port: %d\n      protocol: %s\n      secret: %s\n      ttl: %d # seconds\n",
-				quoted(relay.Server.V), server.port, server.protocol, quoted(string(relay.Secrets.V[0].Bytes())), int(relay.TTL.V.Seconds()))
+				quoted(relay.Server.V), server.port, server.protocol, quoted(string(relay.Secrets.V[0].Bytes())), int(min(relay.TTL.V, maxLiveKitTTL).Seconds()))
 		}
 	}
 	return nil

@@ -19,7 +19,7 @@ func newImportCommand() *cobra.Command {
 		Long: `import reads coturn's turnserver.conf and prints what it says as a configuration of mailturn.
 Every directive is translated, or listed in a comment with the reason why not; what coturn did
 and mailturn will not goes to standard error too. Then the result is checked as check-config
-does. The exit status is 1 if it has errors.
+does. The exit status is 1 if it has errors, or a value of the file could not be translated.
 
 The result holds the secrets and passwords of the file. To keep it:
 
@@ -48,9 +48,14 @@ The result holds the secrets and passwords of the file. To keep it:
 			if _, err := cmd.OutOrStdout().Write(text.Bytes()); err != nil {
 				return err
 			}
+			wrong := false
 			for _, remark := range imported.Remarks {
-				if remark.Missing {
-					fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s: %s\n", args[0], remark.Place(), remark.Reason)
+				prefix := ""
+				if remark.Kind == coturn.Wrong {
+					prefix, wrong = "error: ", true
+				}
+				if remark.Kind != coturn.Needless {
+					fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s: %s%s\n", args[0], remark.Place(), prefix, remark.Reason)
 				}
 			}
 
@@ -62,7 +67,7 @@ The result holds the secrets and passwords of the file. To keep it:
 			if err := file.WriteDiagnostics(cmd.ErrOrStderr(), diags); err != nil {
 				return err
 			}
-			if diags.HasErrors() {
+			if wrong || diags.HasErrors() {
 				return errReported
 			}
 			return nil

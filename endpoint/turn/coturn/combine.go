@@ -2,6 +2,7 @@ package coturn
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -26,7 +27,7 @@ func (i *Import) finishMetrics() {
 	if i.prometheus.Name == "" {
 		for _, d := range []Directive{i.prometheusPort, i.prometheusAddress} {
 			if d.Name != "" {
-				i.needless(d, "prometheus is off")
+				i.remark(Needless, d, "prometheus is off")
 			}
 		}
 		return
@@ -35,7 +36,7 @@ func (i *Import) finishMetrics() {
 	if addr, err := netip.ParseAddr(i.prometheusAddress.Value); err == nil {
 		host = addr
 	} else {
-		i.missing(i.prometheus, "anybody could ask for the metrics, and here only this machine may: see listen and metrics_from of the endpoint")
+		i.remark(Missing, i.prometheus, "anybody could ask for the metrics, and here only this machine may: see listen and metrics_from of the endpoint")
 	}
 	i.metrics = "http://" + bracketed(host) + ":" + cmp.Or(i.prometheusPort.Value, "9641")
 }
@@ -74,87 +75,97 @@ func (i *Import) encrypted() bool { return i.cert.Value != "" && i.key.Value != 
 
 func (i *Import) finishListen() {
 	if i.cert.Value != "" && i.key.Value == "" {
-		i.missing(i.cert, "there is no pkey beside it")
+		i.remark(Missing, i.cert, "there is no pkey beside it")
 	}
 	if i.key.Value != "" && i.cert.Value == "" {
-		i.missing(i.key, "there is no cert beside it")
+		i.remark(Missing, i.key, "there is no cert beside it")
 	}
 	hosts := []string{"*"}
 	if len(i.listenIPs) > 0 {
 		hosts = nil
-		for _, addr := range i.listenIPs {
-			hosts = append(hosts, bracketed(addr))
+		for _, m := range i.listenIPs {
+			hosts = append(hosts, bracketed(m.public))
+		}
+	}
+	if _, said := i.off["dtls"]; !said {
+		i.off["dtls"] = true
+		if i.encrypted() {
+			i.remark(Doubtful, i.cert, fmt.Sprintf("coturn 4.17 has DTLS only with the directive dtls, and older ones unless it says no-dtls: if clients use it, add %q to listen",
+				"dtls://"+hosts[0]+":"+i.tlsPort.Value))
 		}
 	}
 	for _, s := range []struct {
-		scheme string
-		port   Directive
-		there  bool
+		scheme  string
+		port    Directive
+		present bool
 	}{
 		{"udp", i.port, true}, {"tcp", i.port, true}, {"tls", i.tlsPort, i.encrypted()}, {"dtls", i.tlsPort, i.encrypted()},
 	} {
 		for _, host := range hosts {
-			if s.there && !i.off[s.scheme] {
+			if s.present && !i.off[s.scheme] {
 				i.listen = append(i.listen, s.scheme+"://"+host+":"+s.port.Value)
 			}
 		}
 	}
 	for _, d := range i.switches {
 		if strings.HasSuffix(d.Name, "tls") && !i.encrypted() {
-			i.needless(d, "there is no certificate")
+			i.remark(Needless, d, "there is no certificate")
 		}
 	}
 	if i.tlsPort.Name != "" && !i.encrypted() {
-		i.missing(i.tlsPort, "there is no certificate, and coturn does not listen there either")
+		i.remark(Missing, i.tlsPort, "there is no certificate, and coturn does not listen there either")
 	}
 }
 
-// finishRelay finds the addresses of the relay, one of each family.
+// finishRelay finds the addresses of the relay, one of each family, and where it binds. coturn relays from each relay-ip, or
+// else from each listening-ip, or else from every address of the machine; external-ip is what clients are told instead.
 func (i *Import) finishRelay() {
 	const surplus = "mailturn relays from one address of each family: run another mailturn for this one"
 	has := func(list []netip.Addr, family netip.Addr) bool {
 		return slices.ContainsFunc(list, func(a netip.Addr) bool { return a.Is4() == family.Is4() })
 	}
+	var private []netip.Addr // where coturn binds, as far as external-ip says so
 	for _, m := range i.external {
 		if has(i.relayIP, m.public) {
-			i.missing(m.Directive, surplus)
+			i.remark(Missing, m.Directive, surplus)
 			continue
 		}
 		i.relayIP = append(i.relayIP, m.public)
-		if m.private.IsValid() && m.private != m.public {
-			i.relayBind = append(i.relayBind, m.private)
+		if m.private.IsValid() {
+			private = append(private, m.private)
 		}
+	}
+	bound := i.relayIPs
+	if len(bound) == 0 && len(i.external) > 0 { // else mailturn finds the addresses that it listens on by itself
+		bound = slices.DeleteFunc(slices.Clone(i.listenIPs), func(m mapping) bool { return m.public.IsUnspecified() || m.public.IsLoopback() })
 	}
 	external := slices.Clone(i.relayIP)
-	for _, m := range i.relayIPs {
+	for _, m := range bound {
 		switch addr := m.public; {
-		case slices.Contains(i.relayIP, addr) || slices.Contains(i.relayBind, addr):
+		case slices.Contains(i.relayIP, addr) || slices.Contains(private, addr):
 		case !has(i.relayIP, addr):
 			i.relayIP = append(i.relayIP, addr) // guides put the public address here, and mailturn binds it where it can
-		case has(external, addr) && !has(i.relayBind, addr):
-			i.relayBind = append(i.relayBind, addr)
+		case has(external, addr) && !has(private, addr):
+			private = append(private, addr)
 		default:
-			i.missing(m.Directive, surplus)
+			i.remark(Missing, m.Directive, surplus)
 		}
 	}
+	if len(bound) == 0 && len(i.relayIP) == 1 && len(private) == 1 {
+		other := "IPv6"
+		if i.relayIP[0].Is6() {
+			other = "IPv4"
+		}
+		i.remark(Doubtful, i.external[0].Directive, "coturn relays from "+other+" addresses of the machine too: if it has a public one, add it to relay_ip")
+	}
+	i.relayBind = slices.DeleteFunc(private, func(addr netip.Addr) bool { return slices.Contains(i.relayIP, addr) })
 }
 
 // finishCredentials takes the secrets, or else the users: coturn looks at one of the two.
 func (i *Import) finishCredentials() {
-	for _, d := range i.secrets {
-		if d.Value == "" {
-			i.missing(d, "it is empty: anybody could make credentials")
-			continue
-		}
-		if !plain(d.Value) {
-			i.missing(d, notPlain)
-			continue
-		}
-		i.secretTexts = append(i.secretTexts, d.Value)
-	}
-	shared := len(i.secrets) > 0 || i.authSecret.Name != ""
-	if shared && len(i.secrets) == 0 {
-		i.missing(i.authSecret, "the secrets are in coturn's database: put them into secret")
+	if i.authSecret.Name != "" && !i.shared {
+		i.shared = true
+		i.remark(Missing, i.authSecret, "the secrets are in coturn's database: put them into secret")
 	}
 	var valid credential.Users
 	i.passwords = make(map[string]string)
@@ -163,12 +174,12 @@ func (i *Import) finishCredentials() {
 		if key, hashed := strings.CutPrefix(password, "0x"); hashed {
 			password = "ha1:" + key
 		}
-		if shared {
-			i.missing(d, "beside a shared secret coturn does not look at its users, and mailturn would: add them to users if they are to get in")
-		} else if !plain(d.Value) {
-			i.missing(d, notPlain)
+		if i.shared {
+			i.remark(Missing, d, "beside a shared secret coturn does not look at its users, and mailturn would: add them to users if they are to get in")
+		} else if err := i.text(d); err != nil {
+			i.remark(Wrong, d, err.Error())
 		} else if err := valid.Add(name, i.realm.Value, password); err != nil {
-			i.missing(d, err.Error())
+			i.remark(Wrong, d, err.Error())
 		} else {
 			i.userNames = append(i.userNames, name)
 			i.passwords[name] = password

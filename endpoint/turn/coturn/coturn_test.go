@@ -192,6 +192,11 @@ func TestRoundTrip(t *testing.T) {
 			c.TLS = nil
 			c.Listen = []listen.Addr{{Scheme: "udp", Host: "0.0.0.0", Port: 3478}, {Scheme: "udp", Host: "::", Port: 3478}}
 		}},
+		{"both families, and no address of this machine", func(c *turn.Config) {
+			c.RelayIP = append(c.RelayIP, netip.MustParseAddr("2001:db8::7"))
+		}},
+		{"without DTLS", func(c *turn.Config) { c.Listen = c.Listen[:3] }},
+		{"a secret that begins like a value", func(c *turn.Config) { c.Secrets = secret(`= "quoted" `, `"`, " ", "=abc;") }},
 		{"users", func(c *turn.Config) {
 			c.Secrets = nil
 			c.Users = map[string]credential.Secret{
@@ -262,22 +267,15 @@ func TestExportRefusesNoIPv4(t *testing.T) {
 }
 
 func TestExportRefusals(t *testing.T) {
+	secret := func(text string) credential.Secret { return credential.NewSecret([]byte(text)) }
 	for _, tt := range []struct {
 		change func(*turn.Config)
 		want   string
 	}{
-		{func(c *turn.Config) {
-			c.Secrets = []credential.Secret{credential.NewSecret([]byte("hush hush\nrealm=x"))}
-		}, "a secret begins or ends with"},
-		{func(c *turn.Config) {
-			c.Secrets = []credential.Secret{credential.NewSecret([]byte(`"hush hush`))}
-		}, "a secret begins or ends with"},
-		{func(c *turn.Config) {
-			c.Users = map[string]credential.Secret{"a:b": credential.NewSecret([]byte("hush hush"))}
-		}, "the first colon"},
-		{func(c *turn.Config) {
-			c.Users = map[string]credential.Secret{"a": credential.NewSecret([]byte("hush hush "))}
-		}, "the password of user a"},
+		{func(c *turn.Config) { c.Secrets = []credential.Secret{secret("hush hush\nrealm=x")} }, "a secret has a line break"},
+		{func(c *turn.Config) { c.Secrets = []credential.Secret{secret(strings.Repeat("hush", 400))} }, "more than 1000 bytes"},
+		{func(c *turn.Config) { c.Users = map[string]credential.Secret{"a:b": secret("hush hush")} }, "the first colon"},
+		{func(c *turn.Config) { c.Users = map[string]credential.Secret{"a": secret("hush\rhush")} }, "the password of user a has a line break"},
 	} {
 		c := turn.Config{Realm: "example.org"}
 		tt.change(&c)
@@ -290,10 +288,12 @@ func TestExportRefusals(t *testing.T) {
 }
 
 func TestParse(t *testing.T) {
-	const text = "\ufeff# a comment\n\n  realm=example.org\nrealm example.com\nrealm = example.net  \r\nno-udp\nuser=\"alice:wonder land\"\n\tuser\tbob:builder=#1\nstatic-auth-secret=a=b\nlt-cred-mech=\n"
+	const text = "\ufeff# a comment\n\n  realm=example.org\nrealm example.com\nrealm = example.net  \r\nno-udp\nuser=\"alice:wonder land\"\n\tuser\tbob:builder=#1\nstatic-auth-secret=a=b\nlt-cred-mech=\n" +
+		"static-auth-secret== a\nstatic-auth-secret=\"= a \"\n"
 	want := []Directive{
 		{3, "realm", "example.org"}, {4, "realm", "example.com"}, {5, "realm", "example.net"}, {6, "no-udp", ""},
 		{7, "user", "alice:wonder land"}, {8, "user", "bob:builder=#1"}, {9, "static-auth-secret", "a=b"}, {10, "lt-cred-mech", ""},
+		{11, "static-auth-secret", "a"}, {12, "static-auth-secret", "= a "},
 	}
 	got, err := Parse(strings.NewReader(text))
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
@@ -306,17 +306,6 @@ func TestParse(t *testing.T) {
 	} {
 		if _, err := Parse(strings.NewReader(text)); err == nil {
 			t.Errorf("%s: no error", name)
-		}
-	}
-}
-
-func TestEnabled(t *testing.T) {
-	for value, want := range map[string]bool{
-		"": true, "1": true, "yes": true, "true": true, "on": true, "On": true, "t": true,
-		"0": false, "no": false, "No": false, "false": false, "off": false, "OFF": false, "f": false,
-	} {
-		if got := (Directive{Value: value}).enabled(); got != want {
-			t.Errorf("%q: got %v", value, got)
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package coturn
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -117,6 +116,9 @@ func (e *exporter) listen(c turn.Config) {
 			e.text.WriteString("no-" + scheme + "\n")
 		}
 	}
+	if on["dtls"] {
+		e.text.WriteString("dtls\n") // from 4.17 on there is none without it; older ones warn that they do not know it
+	}
 }
 
 func (e *exporter) credentials(c turn.Config) error {
@@ -148,34 +150,60 @@ func (e *exporter) credentials(c turn.Config) error {
 	return nil
 }
 
+// maxValue bounds a value in bytes: coturn reads lines of 1,023 bytes, and takes the rest for another directive.
+const maxValue = 1000
+
 // secret writes a value that is not to be in an error.
 func (e *exporter) secret(name, value, what string) error {
-	if strings.TrimSpace(value) != value || strings.ContainsAny(value, "\r\n") || strings.HasPrefix(value, `"`) {
-		return errors.New(what + " begins or ends with a blank or a quotation mark, or has a line break in it: coturn cannot read it from a file")
+	if strings.ContainsAny(value, "\r\n\x00") || len(value) > maxValue {
+		return fmt.Errorf("%s has a line break or a NUL in it, or more than %d bytes: coturn cannot read it from a file", what, maxValue)
+	}
+	if strings.TrimSpace(value) != value || strings.TrimLeft(value, separators+`"`) != value {
+		value = `"` + value + `"` // coturn takes the outer quotation marks off, and leaves everything between them alone
 	}
 	e.line(name, value)
 	return nil
 }
 
+// relay writes the addresses of the relay. coturn relays from each relay-ip, or else from each address that it listens on, and
+// tells clients what external-ip says of it. Its form without a slash is for a relay of one family: coturn 4.6 and 4.17 tell
+// clients of the other one that address too.
 func (e *exporter) relay(c turn.Config) {
 	for _, public := range c.RelayIP {
-		var private netip.Addr
-		for _, bind := range c.RelayBind {
-			if bind.Is4() == public.Is4() && bind != public {
-				private = bind
-			}
+		private := relayedFrom(c, public)
+		switch {
+		case private.IsValid() && private != public:
+			e.line("external-ip", public.String()+"/"+private.String())
+		case private.IsValid() || len(c.RelayIP) > 1:
+			e.line("external-ip", public.String()+"/"+public.String())
+		default:
+			e.line("external-ip", public.String())
 		}
 		if private.IsValid() {
-			e.line("external-ip", public.String()+"/"+private.String())
 			e.line("relay-ip", private.String())
-		} else if len(c.RelayIP) == 1 {
-			e.line("external-ip", public.String())
-		} else { // coturn takes the form without a slash once
-			e.line("external-ip", public.String()+"/"+public.String())
 		}
 	}
 	e.line("min-port", fmt.Sprint(c.MinPort))
 	e.line("max-port", fmt.Sprint(c.MaxPort))
+}
+
+// relayedFrom returns the address of the machine that relay sockets of the family of public are bound to, the zero Addr if
+// the configuration does not tell. Where there is a relay-ip, coturn has no relay of a family without one.
+func relayedFrom(c turn.Config, public netip.Addr) netip.Addr {
+	for _, bind := range c.RelayBind {
+		if bind.Is4() == public.Is4() {
+			return bind
+		}
+	}
+	for _, a := range c.Listen {
+		if addr, err := netip.ParseAddr(a.Host); err == nil && addr.Is4() == public.Is4() && !addr.IsUnspecified() && !addr.IsLoopback() {
+			return addr
+		}
+	}
+	if len(c.RelayBind) > 0 {
+		return public
+	}
+	return netip.Addr{}
 }
 
 // ipv4Inside are the IPv4-compatible addresses (RFC 4291 section 2.5.5.1). coturn takes a range of them, as one of mapped

@@ -14,6 +14,9 @@ const (
 	maxLines = 10000
 )
 
+// separators are the characters between a name and its value: any number of them, in any order.
+const separators = " =\t"
+
 // A Directive is one line of turnserver.conf.
 type Directive struct {
 	Line  int // from 1
@@ -21,9 +24,8 @@ type Directive struct {
 	Value string // empty for none
 }
 
-// Parse reads the directives as coturn does: one a line, its name up to the first blank or "=", the value what follows,
-// perhaps in double quotes. Lines that begin with # are comments. Where there are blanks around "=", coturn takes the "="
-// for a part of the value; here it is taken for what was meant.
+// Parse reads the directives as coturn does: one a line, its name up to the first blank or "=", the value what follows all
+// blanks and "=", perhaps in double quotes. Lines that begin with # are comments. The error says what is too large.
 func Parse(r io.Reader) ([]Directive, error) {
 	limited := &io.LimitedReader{R: r, N: maxSize + 1}
 	scanner := bufio.NewScanner(limited)
@@ -38,11 +40,8 @@ func Parse(r io.Reader) ([]Directive, error) {
 			return nil, fmt.Errorf("more than %d directives", maxLines)
 		}
 		d := Directive{Line: number, Name: line}
-		if i := strings.IndexAny(line, " =\t"); i >= 0 {
-			d.Name, d.Value = line[:i], strings.TrimLeft(line[i+1:], " \t")
-			if line[i] != '=' {
-				d.Value = strings.TrimLeft(strings.TrimPrefix(d.Value, "="), " \t")
-			}
+		if i := strings.IndexAny(line, separators); i >= 0 {
+			d.Name, d.Value = line[:i], strings.TrimLeft(line[i:], separators)
 		}
 		if strings.HasPrefix(d.Value, `"`) {
 			d.Value = strings.TrimSuffix(d.Value[1:], `"`)
@@ -53,13 +52,4 @@ func Parse(r io.Reader) ([]Directive, error) {
 		return nil, fmt.Errorf("more than %d bytes", maxSize)
 	}
 	return directives, scanner.Err()
-}
-
-// enabled is how coturn reads the value of a directive that is on or off. Without a value it is on.
-func (d Directive) enabled() bool {
-	switch strings.ToLower(d.Value) {
-	case "off":
-		return false
-	}
-	return d.Value == "" || !strings.ContainsRune("0nNfF", rune(d.Value[0]))
 }

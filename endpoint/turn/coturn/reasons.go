@@ -5,17 +5,19 @@ type reason struct {
 	text string
 	// needless: mailturn does without it what coturn does with it, or it has nothing to do here.
 	needless bool
-	// flag: it is on or off, and when it is off, off says why there is nothing to do.
+	// flag: it is on or off, and when it is off there is nothing to do.
 	flag bool
-	off  string
 }
+
+// off is the remark on a directive that the file turns off.
+const off = "off, as by default"
 
 func needless(text string) reason { return reason{text: text, needless: true} }
 func missing(text string) reason  { return reason{text: text} }
 
 // switched is a directive that would be missed when it is on.
 func switched(text string) reason {
-	return reason{text: text, flag: true, off: "off, as by default"}
+	return reason{text: text, flag: true}
 }
 
 const (
@@ -29,6 +31,7 @@ const (
 	console      = "there is no console and no web page to administrate: the configuration is reloaded on SIGHUP"
 	process      = "mailturn stays in the foreground under the user that starts it; the service manager does the rest"
 	multiplexing = "every call has relay sockets of its own"
+	anonymous    = "nobody is served without credentials"
 	limited      = "always limited: see unauthenticated_rate and max_guesses"
 )
 
@@ -107,7 +110,7 @@ var reasons = map[string]reason{
 	"alt-tls-listening-port":            missing(behaviour),
 	"aux-server":                        missing("add the address to listen"),
 	"tcp-proxy-port":                    missing("the PROXY protocol is taken on the ordinary ports from the networks in proxy_protocol, and refused from all others"),
-	"no-auth":                           switched("nobody is served without credentials"),
+	"no-auth":                           switched(anonymous),
 	"no-udp-relay":                      switched("UDP is what mailturn relays"),
 	"userdb":                            missing(inDatabase),
 	"db":                                missing(inDatabase),

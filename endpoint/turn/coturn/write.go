@@ -29,15 +29,17 @@ func (i *Import) Write(w io.Writer) error {
 	var b strings.Builder
 	b.Write(file.Bytes())
 	for _, group := range []struct {
-		missing bool
-		title   string
+		kind  Kind
+		title string
 	}{
-		{true, "What coturn did and this does not"},
-		{false, "What needs no line here"},
+		{Wrong, "What cannot be translated: set it here, or mend it there and import again"},
+		{Missing, "What coturn did and this does not"},
+		{Doubtful, "What is worth a look"},
+		{Needless, "What needs no line here"},
 	} {
 		title := group.title
 		for _, r := range i.Remarks {
-			if r.Missing != group.missing {
+			if r.Kind != group.kind {
 				continue
 			}
 			if title != "" {

@@ -26,10 +26,10 @@ endpoint "turn" "turn" {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, exported)
 	}
-	const secret, days = `a "secret": with all that YAML might mind #`, 5 * 24 * 60 * 60
+	const secret, day = `a "secret": with all that YAML might mind #`, 24 * 60 * 60
 	want := []config.TURNServer{
-		{Host: "turn.example.org", Port: 3478, Protocol: "udp", Secret: secret, TTL: days},
-		{Host: "turn.example.org", Port: 3478, Protocol: "tcp", Secret: secret, TTL: days},
+		{Host: "turn.example.org", Port: 3478, Protocol: "udp", Secret: secret, TTL: day},
+		{Host: "turn.example.org", Port: 3478, Protocol: "tcp", Secret: secret, TTL: day},
 	}
 	if !slices.Equal(conf.RTC.TURNServers, want) {
 		t.Errorf("got %+v, want %+v", conf.RTC.TURNServers, want)

@@ -3,7 +3,7 @@ log {
 }
 
 endpoint "turn" "turn" {
-  listen         = ["udp://*:3478", "tcp://*:3478", "tls://*:5349", "dtls://*:5349"]
+  listen         = ["udp://*:3478", "tcp://*:3478", "tls://*:5349"]
   realm          = "turn.example.org"
   secret         = ["correct horse \"battery\" $${staple}", "the one before, until its credentials expire"]
   relay_ip       = "198.51.100.7"
@@ -34,10 +34,14 @@ endpoint "http" "metrics" {
 #   line 37, prometheus: anybody could ask for the metrics, and here only this machine may: see listen and metrics_from of the endpoint
 #   line 38, mobility: mobility (RFC 8016) is not offered
 #   line 40, user: beside a shared secret coturn does not look at its users, and mailturn would: add them to users if they are to get in
-#   line 42, listening-port: want a number from 1 to 65535
 #   line 43, frobnicate: coturn has no such directive, as far as is known here
 
+# What is worth a look:
+#   line 14, cert: coturn 4.17 has DTLS only with the directive dtls, and older ones unless it says no-dtls: if clients use it, add "dtls://*:5349" to listen
+#   line 42, listening-port: the number is 3478: what follows it is left out, as coturn does before 4.13
+
 # What needs no line here:
+#   line 2, listening-port: line 42 has it again, which counts
 #   line 4, fingerprint: FINGERPRINT is used where RFC 8489 has it
 #   line 5, lt-cred-mech: as mailturn does anyway
 #   line 16, cipher-list: TLS 1.2 and 1.3 with the ciphers that Go considers safe

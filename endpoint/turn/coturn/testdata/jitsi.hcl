@@ -1,5 +1,5 @@
 endpoint "turn" "turn" {
-  listen         = ["udp://*:3478", "tls://*:5349", "dtls://*:5349"]
+  listen         = ["udp://*:3478", "tls://*:5349"]
   realm          = "jitsi.example.com"
   secret         = "qwertyuiopasdfghjkl"
   relay_ports    = "49152-65535"
@@ -10,6 +10,9 @@ endpoint "turn" "turn" {
     key  = "/etc/coturn/key.pem"
   }
 }
+
+# What is worth a look:
+#   line 8, cert: coturn 4.17 has DTLS only with the directive dtls, and older ones unless it says no-dtls: if clients use it, add "dtls://*:5349" to listen
 
 # What needs no line here:
 #   line 5, server-name: it is for OAuth (RFC 7635), which is not offered

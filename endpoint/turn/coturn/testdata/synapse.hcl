@@ -1,5 +1,5 @@
 endpoint "turn" "turn" {
-  listen      = ["udp://*:3478", "tcp://*:3478", "tls://*:5349", "dtls://*:5349"]
+  listen      = ["udp://*:3478", "tcp://*:3478", "tls://*:5349"]
   realm       = "turn.myserver.org"
   secret      = "the secret that homeserver.yaml has too"
   relay_ip    = ["203.0.113.10", "2001:db8::10"]
@@ -16,6 +16,9 @@ endpoint "turn" "turn" {
     allow = "10.0.0.1/32"
   }
 }
+
+# What is worth a look:
+#   line 34, cert: coturn 4.17 has DTLS only with the directive dtls, and older ones unless it says no-dtls: if clients use it, add "dtls://*:5349" to listen
 
 # What needs no line here:
 #   line 6, no-tcp-relay: TCP relays (RFC 6062) are never made

@@ -15,12 +15,14 @@ endpoint "turn" "turn" {
   }
 }
 
+# What cannot be translated: set it here, or mend it there and import again:
+#   line 13, user: the user name begins or ends with a number of ten digits, as issued ones do, and could hide one of those: add a letter to the number
+#   line 14, user: the password is empty
+
 # What coturn did and this does not:
 #   line 5, relay-ip: mailturn relays from one address of each family: run another mailturn for this one
 #   line 7, tls-listening-port: there is no certificate, and coturn does not listen there either
-#   line 13, user: the user name begins or ends with a number of ten digits, as issued ones do, and could hide one of those: add a letter to the number
-#   line 14, user: the password is empty
-#   line 17, stale-nonce: a nonce that is good for ever: mailturn has nonce_lifetime, 10 minutes by default
+#   line 17, stale-nonce: a nonce that never expires: mailturn has nonce_lifetime, 10 minutes by default
 #   line 19, permission-lifetime: it is always 300 (RFC 8656 section 9)
 #   line 22, allowed-peer-ip: an IPv4 address in the form of an IPv6 one is never relayed to: allow the IPv4 address itself
 

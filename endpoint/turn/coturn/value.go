@@ -1,0 +1,109 @@
+package coturn
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"go4.org/netipx"
+	"golang.org/x/text/unicode/norm"
+)
+
+// on returns the value of a directive that is on or off. Without a value it is on. coturn looks at the first character, or
+// at the whole word; the error is for values with which it does not start.
+func (d Directive) on() (bool, error) {
+	const yes, no = "yYtT123456789", "nNfF0"
+	switch v := d.Value; {
+	case v == "" || strings.ContainsRune(yes, rune(v[0])) || slices.Contains([]string{"on", "On", "ON"}, v):
+		return true, nil
+	case strings.ContainsRune(no, rune(v[0])) || slices.Contains([]string{"off", "Off", "OFF"}, v):
+		return false, nil
+	}
+	return false, errors.New("want on or off")
+}
+
+// integer returns the number that the value begins with, and whether anything but a comment follows it. coturn reads no
+// further than the digits, and guides have lines such as user-quota=12 # 4 streams per video call.
+func (d Directive) integer() (n int64, tail, ok bool) {
+	text, _, _ := strings.Cut(d.Value, "#")
+	text = strings.TrimSpace(text)
+	end := 0
+	for i, r := range text {
+		if sign := i == 0 && (r == '-' || r == '+'); !sign && (r < '0' || r > '9') {
+			break
+		}
+		end = i + 1
+	}
+	n, err := strconv.ParseInt(text[:end], 10, 64)
+	return n, end < len(text), err == nil
+}
+
+// number takes over a number within bounds, of which the last one counts.
+func (i *Import) number(field *Directive, d Directive, low, high int64) error {
+	n, tail, ok := d.integer()
+	if !ok || n < low || n > high {
+		return fmt.Errorf("want a number from %d to %d", low, high)
+	}
+	if tail {
+		i.remark(Doubtful, d, fmt.Sprintf("the number is %d: what follows it is left out, as coturn does before 4.13", n))
+	}
+	d.Value = strconv.FormatInt(n, 10)
+	i.set(field, d)
+	return nil
+}
+
+// text takes over a value in which coturn keeps every character, and so does mailturn.
+func (i *Import) text(d Directive) error {
+	if !plain(d.Value) {
+		return errors.New("it is not UTF-8 in Unicode's normal form C, which the configuration keeps as it is")
+	}
+	if strings.HasSuffix(d.Value, ";") {
+		i.remark(Doubtful, d, "coturn takes the semicolon at its end for a part of it, and so does mailturn")
+	}
+	return nil
+}
+
+// plain reports whether HCL keeps the text as it is.
+func plain(text string) bool {
+	return utf8.ValidString(text) && norm.NFC.IsNormalString(text)
+}
+
+// address reads an IP address, in brackets or not. An IPv4 address in the form of an IPv6 one becomes an IPv4 address.
+func address(text string) (netip.Addr, error) {
+	addr, err := netip.ParseAddr(strings.Trim(text, "[]"))
+	if err != nil || addr.Zone() != "" {
+		return netip.Addr{}, errors.New("not an IP address")
+	}
+	return addr.Unmap(), nil
+}
+
+// mapped are IPv4 addresses in the form of IPv6 ones (RFC 4291 section 2.5.5.2), in which no peer is reached.
+var mapped = netip.MustParsePrefix("::ffff:0:0/96")
+
+// network reads an address, a range FIRST-LAST or a prefix.
+func network(text string) (*netipx.IPSet, error) {
+	var set netipx.IPSetBuilder
+	if prefix, err := netip.ParsePrefix(text); err == nil {
+		set.AddPrefix(prefix)
+		return set.IPSet()
+	}
+	first, last, isRange := strings.Cut(text, "-")
+	if !isRange {
+		last = first
+	}
+	low, errLow := netip.ParseAddr(first)
+	high, errHigh := netip.ParseAddr(last)
+	if errLow != nil || errHigh != nil || low.Zone()+high.Zone() != "" {
+		return nil, errors.New("not an IP address, nor a range of two")
+	}
+	r := netipx.IPRangeFrom(low, high)
+	if !r.IsValid() {
+		return nil, errors.New("the range ends before it begins")
+	}
+	set.AddRange(r)
+	return set.IPSet()
+}
