@@ -87,7 +87,7 @@ func (c *conversion) report(diags hcl.Diagnostics, expr hcl.Expression) {
 	for _, diag := range diags {
 		if own, ok := explainCall(diag); ok {
 			diag = own
-		} else if c.secret {
+		} else if _, ok := hcl.DiagnosticExtra[valuelessExtra](diag); c.secret && !ok {
 			rng := expr.Range()
 			diag = &hcl.Diagnostic{
 				Severity: diag.Severity, Summary: diag.Summary, Subject: &rng,

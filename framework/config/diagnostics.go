@@ -50,6 +50,14 @@ type namesExtra struct{ wrapped any }
 
 func (e namesExtra) UnwrapDiagnosticExtra() any { return e.wrapped }
 
+// valuelessExtra is the Extra of a diagnostic of ours that holds no value, so that it can be shown of a secret too.
+type valuelessExtra struct{}
+
+func withoutValues(diag *hcl.Diagnostic) *hcl.Diagnostic {
+	diag.Extra = valuelessExtra{}
+	return diag
+}
+
 func concerningNames(diags hcl.Diagnostics) hcl.Diagnostics {
 	for _, diag := range diags {
 		_, hinted := hcl.DiagnosticExtra[hintExtra](diag)
@@ -76,6 +84,7 @@ const maxWritten = 100
 func (f *File) WriteDiagnostics(w io.Writer, diags hcl.Diagnostics) error {
 	diags = slices.Clone(diags)
 	slices.SortStableFunc(diags, f.compare)
+	diags = slices.Compact(diags) // one that concerns many values may be there for each of them
 	out := bufio.NewWriter(w)
 	for i, diag := range diags {
 		if i == maxWritten {

@@ -104,13 +104,23 @@ func (x *expander) directive(d *directive) *directive {
 	e := *d
 	e.args = nil
 	x.spend(len(d.name.text)+1, d.name.rng)
+	x.checkText(d.name)
 	for _, arg := range d.args {
 		for _, text := range x.argument(arg) {
-			e.args = append(e.args, word{text: x.environment(text, arg.rng), quoted: arg.quoted, rng: arg.rng})
+			expanded := word{text: x.environment(text, arg.rng), quoted: arg.quoted, rng: arg.rng}
+			x.checkText(expanded)
+			e.args = append(e.args, expanded)
 		}
 	}
 	e.block = x.all(d.block, false)
 	return &e
+}
+
+// checkText refuses a word that would become another one as a value.
+func (x *expander) checkText(w word) {
+	if CheckText(w.text) != nil {
+		x.diags = append(x.diags, notPlain(w.rng, "This word"))
+	}
 }
 
 var (

@@ -7,8 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"unicode/utf8"
 
+	"github.com/hashicorp/hcl/v2"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/function"
 
@@ -85,18 +85,13 @@ type openFile struct {
 	mode fs.FileMode
 }
 
-// textValue returns s as a value, unless that would change it: HCL keeps strings in Unicode's normal form C, and a secret
-// of other bytes would silently become another secret.
+// textValue returns s, which comes from there, as a value if it passes CheckText.
 func textValue(s, from string) (cty.Value, error) {
-	value := cty.StringVal(s)
-	if !utf8.ValidString(s) || value.AsString() != s {
-		return cty.NilVal, &callError{
-			summary: "Not plain text",
-			detail:  from + " does not hold UTF-8 text in Unicode's normal form C.",
-			hint:    "write random bytes as base64 or hexadecimal",
-		}
+	if CheckText(s) != nil {
+		diag := notPlain(hcl.Range{}, from)
+		return cty.NilVal, &callError{summary: diag.Summary, detail: diag.Detail, hint: notPlainHint}
 	}
-	return value, nil
+	return cty.StringVal(s), nil
 }
 
 // reason returns err without the operation and path that package os puts in front.

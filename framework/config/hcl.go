@@ -16,8 +16,8 @@ const (
 )
 
 // parseHCL parses src. The body is nil if that is not possible. An endpoint without a name gets its kind for a name.
-func parseHCL(filename string, src []byte) (hcl.Body, hcl.Diagnostics) {
-	if diag := checkExtent(filename, src); diag != nil {
+func parseHCL(filename string, src []byte, s *sources) (hcl.Body, hcl.Diagnostics) {
+	if diag := checkTokens(filename, src, s); diag != nil {
 		return nil, hcl.Diagnostics{diag}
 	}
 	file, diags := hclsyntax.ParseConfig(src, filename, hcl.InitialPos)
@@ -26,6 +26,9 @@ func parseHCL(filename string, src []byte) (hcl.Body, hcl.Diagnostics) {
 	}
 	body := file.Body.(*hclsyntax.Body)
 	if diags := checkNumbers(body); diags.HasErrors() {
+		return nil, diags
+	}
+	if diags := meter(body, &budget{left: maxEvaluated}); diags.HasErrors() {
 		return nil, diags
 	}
 	for _, block := range body.Blocks {
@@ -52,8 +55,8 @@ func explainSyntax(diags hcl.Diagnostics) hcl.Diagnostics {
 	return diags
 }
 
-// checkExtent refuses a text that is nested too deeply or has too long an expression.
-func checkExtent(filename string, src []byte) *hcl.Diagnostic {
+// checkTokens refuses a text that is nested too deeply, has too long an expression, or does not pass CheckText.
+func checkTokens(filename string, src []byte, s *sources) *hcl.Diagnostic {
 	tokens, _ := hclsyntax.LexConfig(src, filename, hcl.InitialPos)
 	type level struct {
 		tokens int
@@ -61,6 +64,10 @@ func checkExtent(filename string, src []byte) *hcl.Diagnostic {
 	}
 	levels := []level{{lines: true}}
 	for _, token := range tokens {
+		if diag := checkToken(token); diag != nil {
+			s.secrets = append(s.secrets, token.Range) // what it is for is not known
+			return diag
+		}
 		top := &levels[len(levels)-1]
 		switch token.Type {
 		case hclsyntax.TokenOBrace, hclsyntax.TokenOBrack, hclsyntax.TokenOParen,

@@ -45,7 +45,7 @@ func Parse(filename string, src []byte) (*File, hcl.Diagnostics) {
 	if f.Syntax == Directives {
 		body, diags = parseDirectives(filename, src, f.sources)
 	} else {
-		body, diags = parseHCL(filename, src)
+		body, diags = parseHCL(filename, src, f.sources)
 	}
 	if body == nil { // what a broken text seems to leave out would only add to the errors
 		for _, diag := range diags {
