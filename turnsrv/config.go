@@ -66,8 +66,8 @@ type Config struct {
 	// MaxChannels bounds the channels of one allocation, beyond it a request draws 508. Zero is DefaultMaxChannels.
 	MaxChannels int
 	// MaxStreams bounds the TCP and TLS connections of one listener, and the DTLS associations of one socket. For one beyond
-	// it, or beyond 2048 without an allocation, one without is closed; if all have one, the new one is. Zero is
-	// DefaultMaxStreams.
+	// it, or beyond 4096 without an allocation, one without is closed: the oldest of the source network (IPv4 /24, IPv6 /48)
+	// that has most of them. If all have one, the new one is closed. Zero is DefaultMaxStreams.
 	MaxStreams int
 
 	// UnauthenticatedRate is how many UDP requests a second are answered that nobody vouches for: Binding, and what draws

@@ -3,6 +3,8 @@ package turnsrv
 import (
 	"crypto/tls"
 	"net"
+	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -10,11 +12,14 @@ import (
 )
 
 const (
-	// maxHandshakes bounds the DTLS handshakes of one socket that are not done.
+	// maxHandshakes bounds the DTLS handshakes of one socket that are not done: those of clients whose address is unproven, and
+	// as many again of clients whose address is proven.
 	maxHandshakes = 512
 	// maxHellos bounds the handshakes that one socket begins in a second. Each costs 50 µs until its cookie is sent
 	// (BenchmarkDTLSFirstHello, mid-2026), which makes a tenth of a core.
 	maxHellos = 2000
+	// maxNetworkHellos is the share of that which one source network may take, with as many at once.
+	maxNetworkHellos = maxHellos / 4
 	// maxPlain is how many bytes one client may have sent before its handshake is done, and in plain text after that. An
 	// honest handshake without a client's certificate takes two kilobytes with retransmissions. pion/dtls v3.1.15 would
 	// keep two megabytes of fragments.
@@ -29,9 +34,12 @@ const (
 //	no association ─ first ClientHello ─▶ unproven ─ cookie came back ─▶ proven ─ Finished ─▶ done
 //
 // pion/dtls sends the HelloVerifyRequest of RFC 6347 section 4.2.1, with a cookie that comes back from real addresses only,
-// but keeps state meanwhile, and offers no way to check a cookie before. So their number is bounded: with more, the oldest one
-// that is unproven has to go. A flood from spoofed addresses then costs what maxHandshakes and maxHellos allow, and of the
-// clients beside it those get through whose first packet is not lost to maxHellos and who answer within a quarter of a second.
+// but keeps state meanwhile, and offers no way to check a cookie before. So their number is bounded, apart for those who are
+// proven and those who are not. An unproven address may be anybody's, so that its network says nothing: with too many, the
+// oldest one has to go. A flood from spoofed addresses then costs what maxHandshakes and maxHellos allow, and of the clients
+// beside it those get through whose first packet is not lost to maxHellos and who answer within a quarter of a second. Of the
+// proven ones the oldest of the network that has most has to go, so that whoever leaves handshakes unfinished by the hundred
+// displaces his own.
 type dtlsListener struct {
 	socket   packetSocket
 	local    net.Addr
@@ -42,11 +50,13 @@ type dtlsListener struct {
 	closeOnce sync.Once
 	closed    chan struct{}
 
-	mu         sync.Mutex // guards what follows, and the state of all sessions
-	sessions   map[FiveTuple]*dtlsSession
-	handshakes []*dtlsSession // that are not done, the oldest first
-	second     int64          // in Unix time, to which hellos belongs
-	hellos     int
+	mu            sync.Mutex // guards what follows, and the state of all sessions
+	sessions      map[FiveTuple]*dtlsSession
+	unproven      []*dtlsSession      // the oldest first
+	proven        crowd[*dtlsSession] // whose handshake is not done
+	second        int64               // in Unix time, to which hellos belongs
+	hellos        int
+	networkHellos *sourceLimit // nil before the first one
 }
 
 // newDTLSListener returns a listener on the packets of socket, which stays its owner's. Of config it uses Certificates and
@@ -69,7 +79,7 @@ func newDTLSListener(socket packetSocket, local net.Addr, config *tls.Config, lo
 	}
 	return &dtlsListener{
 		socket: socket, local: local, options: options, counters: c,
-		accepted: make(chan net.Conn, maxHandshakes), closed: make(chan struct{}),
+		accepted: make(chan net.Conn, 2*maxHandshakes), closed: make(chan struct{}),
 		sessions: make(map[FiveTuple]*dtlsSession),
 	}
 }
@@ -143,10 +153,13 @@ func (l *dtlsListener) take(b []byte, tuple FiveTuple) {
 }
 
 // beginLocked makes a session beside the old one of the same client, if there is one. It returns nil when there are too many
-// handshakes in this second, or of clients that are real.
+// handshakes in this second.
 func (l *dtlsListener) beginLocked(tuple FiveTuple, old *dtlsSession) *dtlsSession {
-	if !l.mayBeginLocked(time.Now()) || len(l.handshakes) >= maxHandshakes && !l.evictLocked() {
+	if !l.mayBeginLocked(tuple.Client.Addr(), time.Now()) {
 		return nil
+	}
+	if len(l.unproven) >= maxHandshakes {
+		l.unproven[0].endLocked()
 	}
 	s := newDTLSSession(l, tuple)
 	conn, err := dtls.ServerWithOptions(s, net.UDPAddrFromAddrPort(tuple.Client), l.options...)
@@ -158,7 +171,7 @@ func (l *dtlsListener) beginLocked(tuple FiveTuple, old *dtlsSession) *dtlsSessi
 	default:
 		return nil
 	}
-	l.handshakes = append(l.handshakes, s)
+	l.unproven = append(l.unproven, s)
 	if old == nil {
 		l.sessions[tuple] = s
 	} else {
@@ -167,8 +180,15 @@ func (l *dtlsListener) beginLocked(tuple FiveTuple, old *dtlsSession) *dtlsSessi
 	return s
 }
 
-// mayBeginLocked counts one more handshake and reports whether there were not too many in this second.
-func (l *dtlsListener) mayBeginLocked(now time.Time) bool {
+// mayBeginLocked counts one more handshake of a client at addr and reports whether there were not too many in this second, of
+// its network or of all.
+func (l *dtlsListener) mayBeginLocked(addr netip.Addr, now time.Time) bool {
+	if l.networkHellos == nil {
+		l.networkHellos = newSourceLimit(time.Second/maxNetworkHellos, maxNetworkHellos, now)
+	}
+	if !l.networkHellos.take(sourceNetwork(addr), now) {
+		return false
+	}
 	if second := now.Unix(); second != l.second {
 		l.second, l.hellos = second, 0
 	}
@@ -176,13 +196,22 @@ func (l *dtlsListener) mayBeginLocked(now time.Time) bool {
 	return l.hellos <= maxHellos
 }
 
-// evictLocked ends the oldest handshake that is unproven, and reports whether there was one.
-func (l *dtlsListener) evictLocked() bool {
-	for _, s := range l.handshakes {
-		if s.state == dtlsUnproven {
-			s.endLocked()
-			return true
-		}
+// provenLocked has s count as one whose address is real, and makes room for it.
+func (l *dtlsListener) provenLocked(s *dtlsSession) {
+	l.finishedLocked(s)
+	if l.proven.len() >= maxHandshakes {
+		victim, _ := l.proven.first()
+		victim.endLocked()
 	}
-	return false
+	l.proven.add(s, s.tuple.Client.Addr())
+}
+
+// finishedLocked takes s out of the handshakes.
+func (l *dtlsListener) finishedLocked(s *dtlsSession) {
+	if l.proven.remove(s) {
+		return
+	}
+	if i := slices.Index(l.unproven, s); i >= 0 {
+		l.unproven = slices.Delete(l.unproven, i, i+1)
+	}
 }

@@ -2,7 +2,6 @@ package turnsrv
 
 import (
 	"net"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -27,6 +26,7 @@ type dtlsSession struct {
 
 	// Guarded by the listener's mu.
 	state          dtlsState
+	ended          bool         // pion/dtls may still be sending
 	plain          int          // bytes that count towards maxPlain
 	next, previous *dtlsSession // of the same client: the new handshake beside the old session
 }
@@ -92,8 +92,9 @@ func (s *dtlsSession) sends(b []byte) {
 			s.state = dtlsDone
 			s.done.Store(true)
 			l.finishedLocked(s)
-		case s.state == dtlsUnproven && r.handshakeType() != 0 && r.handshakeType() != dtlsHelloVerifyRequest:
+		case !s.ended && s.state == dtlsUnproven && r.handshakeType() != 0 && r.handshakeType() != dtlsHelloVerifyRequest:
 			s.state = dtlsProven
+			l.provenLocked(s)
 			s.replaceLocked()
 		}
 		rest = after
@@ -111,16 +112,10 @@ func (s *dtlsSession) replaceLocked() {
 	_ = old.packets.Close()
 }
 
-// finishedLocked takes a session out of the handshakes.
-func (l *dtlsListener) finishedLocked(s *dtlsSession) {
-	if i := slices.Index(l.handshakes, s); i >= 0 {
-		l.handshakes = slices.Delete(l.handshakes, i, i+1)
-	}
-}
-
 // endLocked has the listener forget the session, and its next read fail.
 func (s *dtlsSession) endLocked() {
 	l := s.listener
+	s.ended = true
 	l.finishedLocked(s)
 	switch {
 	case l.sessions[s.tuple] == s && s.next != nil:

@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -245,48 +244,6 @@ func firstHello(t testing.TB) []byte {
 	return buf[:n]
 }
 
-// TestDTLSHelloDrawsLittle wants a packet from an address that may be anybody's to draw less than itself, and nothing at
-// all where it is no first ClientHello.
-func TestDTLSHelloDrawsLittle(t *testing.T) {
-	server, addr := startDTLS(t, testConfig(t), "127.0.0.1", true)
-	hello := firstHello(t)
-	c := dial(t, "udp", addr)
-	c.write(hello)
-	answer := c.read()
-	r, rest, ok := cutRecord(answer)
-	if !ok || len(rest) > 0 || r.handshakeType() != dtlsHelloVerifyRequest || len(answer) >= len(hello) {
-		t.Errorf("%d bytes drew %x", len(hello), answer)
-	}
-	change := func(at int, value byte) []byte {
-		b := bytes.Clone(hello)
-		b[at] = value
-		return b
-	}
-	junk := map[string][]byte{
-		"one byte": {22}, "a header": hello[:13], "half of it": hello[:len(hello)/2], "application data": change(0, 23),
-		"alert": change(0, 21), "epoch 1": change(4, 1), "ServerHello": change(13, 2), "second ClientHello": change(18, 1),
-		"fragment": change(21, 1), "record too long": change(11, 0xFF),
-	}
-	for name, b := range junk {
-		c := dial(t, "udp", addr)
-		c.write(b)
-		t.Run(name, func(*testing.T) { c.silent() })
-	}
-	if got := server.Counters().Dropped[DropDTLS]; got != uint64(len(junk)) {
-		t.Errorf("%d packets dropped, want %d", got, len(junk))
-	}
-	// What an unproven client may send is bounded, and is ClientHellos only.
-	c.write(change(0, 23))
-	c.silent()
-	for range 2 * maxPlain / len(hello) {
-		c.write(hello)
-	}
-	dial(t, "udp", addr).silent() // the server has seen all of it
-	if got := server.Counters().Dropped[DropDTLS]; got < uint64(len(junk)+1+maxPlain/len(hello)) {
-		t.Errorf("%d packets dropped", got)
-	}
-}
-
 // TestDTLSHandshakeThatNeverEnds wants nothing to be left of a client that sends one packet, when its time is over.
 func TestDTLSHandshakeThatNeverEnds(t *testing.T) {
 	hello, certificate := firstHello(t), testCertificate(t)
@@ -326,64 +283,6 @@ func TestDTLSHandshakeThatNeverEnds(t *testing.T) {
 			t.Errorf("%d associations are left", n)
 		}
 	})
-}
-
-// TestDTLSFlood fills the list of handshakes from one address each, as a spoofer would, and wants a real client to get in.
-func TestDTLSFlood(t *testing.T) {
-	conn := clientSocket(t)
-	socket, err := newPacketSocket(conn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config := &tls.Config{Certificates: []tls.Certificate{testCertificate(t)}}
-	l := newDTLSListener(socket, conn.LocalAddr(), config, pionLogger{}, &counters{})
-	hello := firstHello(t)
-	begin := func(i int) FiveTuple {
-		tuple := FiveTuple{Client: netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), uint16(i)), Transport: DTLS}
-		l.take(hello, tuple)
-		select {
-		case <-l.accepted:
-		default:
-		}
-		return tuple
-	}
-	first := begin(1)
-	for i := range 3 * maxHandshakes {
-		begin(i + 2)
-	}
-	if len(l.sessions) != maxHandshakes || len(l.handshakes) != maxHandshakes || l.sessions[first] != nil {
-		t.Fatalf("%d sessions, %d handshakes, want %d and the newest", len(l.sessions), len(l.handshakes), maxHandshakes)
-	}
-	// Those whose address is proven do not have to go. Nobody else gets in then.
-	for _, s := range l.handshakes {
-		s.state = dtlsProven
-	}
-	kept := slices.Clone(l.handshakes)
-	tuple := begin(60000)
-	if l.sessions[tuple] != nil || !slices.Equal(l.handshakes, kept) {
-		t.Error("a stranger displaced a handshake of a real client")
-	}
-	for _, s := range kept {
-		_ = s.Close()
-		_ = s.Close()
-	}
-	if len(l.sessions) != 0 || len(l.handshakes) != 0 {
-		t.Errorf("%d sessions, %d handshakes are left", len(l.sessions), len(l.handshakes))
-	}
-}
-
-func TestDTLSHelloRate(t *testing.T) {
-	l := &dtlsListener{}
-	now := time.Unix(1758650868, 0)
-	begun := 0
-	for range 3 * maxHellos {
-		if l.mayBeginLocked(now) {
-			begun++
-		}
-	}
-	if begun != maxHellos || l.mayBeginLocked(now.Add(time.Second-1)) || !l.mayBeginLocked(now.Add(time.Second)) {
-		t.Errorf("%d handshakes in one second, want %d, and more in the next", begun, maxHellos)
-	}
 }
 
 // TestDTLSStrangersEndNothing sends, from the client's own address, what anybody could send in its name.

@@ -95,7 +95,11 @@ func (s *stream) handshake() error {
 		return nil
 	}
 	// A proxy in front of the server has said only now who its client is.
-	s.tuple.Client, s.tuple.Server = addrPortOf(s.conn.RemoteAddr()), addrPortOf(s.conn.LocalAddr())
+	if client := addrPortOf(s.conn.RemoteAddr()); client != s.tuple.Client {
+		s.tuple.Client = client
+		s.link.moved(s)
+	}
+	s.tuple.Server = addrPortOf(s.conn.LocalAddr())
 	if either, ok := s.conn.(interface{ Encrypted() bool }); !ok || either.Encrypted() {
 		s.tuple.Transport = TLS
 		if encrypted, ok := s.conn.(interface{ ConnectionState() tls.ConnectionState }); ok {

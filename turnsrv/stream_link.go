@@ -12,9 +12,10 @@ import (
 // so that TCP slows its client down.
 const maxFrames = 256
 
-// maxUnallocated is how many connections without an allocation a listener has. Nobody has been authenticated there, and over TLS
-// each takes some 30 KB; an honest one needs its place for a few round trips.
-const maxUnallocated = 2048
+// maxUnallocated is how many connections without an allocation a listener has. Nobody has been authenticated there. An honest
+// one needs its place for a few round trips, a third of a second across an ocean, so that it gets through beside 10,000 new ones
+// a second even if all of them come from its own network. One takes some 8 KB, over TLS some 30.
+const maxUnallocated = 4096
 
 // smallFrame is the size of the buffers that are kept for frames: more than nearly every frame is.
 const smallFrame = 2048
@@ -34,7 +35,7 @@ type streamLink struct {
 
 	mu          sync.Mutex // guards what follows, except serving
 	streams     map[*stream]struct{}
-	unallocated map[*stream]struct{} // those of them without an allocation
+	unallocated crowd[*stream] // those of them without an allocation
 	closed      bool
 	serving     sync.WaitGroup
 }
@@ -50,8 +51,8 @@ func newStreamLink(maxStreams int, c *counters) *streamLink {
 	l := &streamLink{
 		counters: c, max: maxStreams,
 		frames: make(chan frame, maxFrames), woken: make(chan struct{}, 1), timer: time.NewTimer(0),
-		streams: make(map[*stream]struct{}), unallocated: make(map[*stream]struct{}),
-		pool: sync.Pool{New: func() any { b := make([]byte, smallFrame); return &b }},
+		streams: make(map[*stream]struct{}),
+		pool:    sync.Pool{New: func() any { b := make([]byte, smallFrame); return &b }},
 	}
 	l.timer.Stop()
 	l.ctx, l.cancel = context.WithCancel(context.Background())
@@ -85,19 +86,20 @@ func (l *streamLink) accept(listener net.Listener, failed func(error)) error {
 	}
 }
 
-// start serves conn on goroutines of its own. When there are too many, one that has no allocation has to go. Which one is left
-// to chance, as in sshd's MaxStartups: of those that somebody opens by the thousand to keep others out nearly all are idle.
+// start serves conn on goroutines of its own. When there are too many, one that has no allocation has to go: the oldest of the
+// source network that has most of them, so that whoever opens them by the thousand to keep others out displaces his own.
 func (l *streamLink) start(conn net.Conn) {
 	s := newStream(l, conn)
 	l.mu.Lock()
-	full := len(l.streams) >= l.max || len(l.unallocated) >= maxUnallocated
+	full := len(l.streams) >= l.max || l.unallocated.len() >= maxUnallocated
 	if l.closed || full && !l.evictLocked() {
 		l.mu.Unlock()
 		l.counters.streamsRefused.Add(1)
 		_ = conn.Close()
 		return
 	}
-	l.streams[s], l.unallocated[s] = struct{}{}, struct{}{}
+	l.streams[s] = struct{}{}
+	l.unallocated.add(s, s.tuple.Client.Addr())
 	l.serving.Add(1)
 	l.mu.Unlock()
 	l.counters.streams.Add(1)
@@ -111,20 +113,29 @@ func (l *streamLink) start(conn net.Conn) {
 	}()
 }
 
-// evictLocked gives up some connection without an allocation, and reports whether there was one.
+// evictLocked gives up a connection without an allocation, and reports whether there was one.
 func (l *streamLink) evictLocked() bool {
-	for s := range l.unallocated { // in a random order
+	s, ok := l.unallocated.first()
+	if ok {
 		s.giveUp()
 		l.forgetLocked(s)
 		l.counters.streamsRefused.Add(1)
-		return true
 	}
-	return false
+	return ok
 }
 
 func (l *streamLink) forgetLocked(s *stream) {
 	delete(l.streams, s)
-	delete(l.unallocated, s)
+	l.unallocated.remove(s)
+}
+
+// moved has s, which has no allocation yet, count for the address that its client turned out to have.
+func (l *streamLink) moved(s *stream) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.unallocated.remove(s) {
+		l.unallocated.add(s, s.tuple.Client.Addr())
+	}
 }
 
 // deliver gives f to the front and reports whether the link still takes frames.
@@ -190,10 +201,9 @@ func (l *streamLink) allocated(c client, has bool) {
 	c.stream.allocated(has)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.unallocated.remove(c.stream)
 	if _, live := l.streams[c.stream]; live && !has {
-		l.unallocated[c.stream] = struct{}{}
-	} else {
-		delete(l.unallocated, c.stream)
+		l.unallocated.add(c.stream, c.tuple.Client.Addr())
 	}
 }
 
