@@ -303,8 +303,6 @@ func TestParse(t *testing.T) {
 		"too long":  strings.Repeat("x", maxSize+1),
 		"too large": strings.Repeat(strings.Repeat("#", 99)+"\n", maxSize/100+1),
 		"too many":  strings.Repeat("a\n", maxLines+1),
-		// Written into a configuration, it would become the composed letter, and another secret.
-		"decomposed": "static-auth-secret=cafe\u0301",
 	} {
 		if _, err := Parse(strings.NewReader(text)); err == nil {
 			t.Errorf("%s: no error", name)

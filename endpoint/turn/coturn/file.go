@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-
-	"github.com/mailturn/mailturn/framework/config"
 )
 
 // maxSize bounds a configuration file in bytes, and maxLines its directives.
@@ -37,9 +35,6 @@ func Parse(r io.Reader) ([]Directive, error) {
 		line := strings.TrimSpace(strings.TrimPrefix(scanner.Text(), "\ufeff"))
 		if line == "" || line[0] == '#' {
 			continue
-		}
-		if err := config.CheckText(line); err != nil {
-			return nil, fmt.Errorf("line %d: %w, and would become another text in a configuration of mailturn", number, err)
 		}
 		if len(directives) == maxLines {
 			return nil, fmt.Errorf("more than %d directives", maxLines)

@@ -7,10 +7,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"go4.org/netipx"
-	"golang.org/x/text/unicode/norm"
+
+	"github.com/mailturn/mailturn/framework/config"
 )
 
 // on returns the value of a directive that is on or off. Without a value it is on. coturn looks at the first character, or
@@ -58,18 +58,13 @@ func (i *Import) number(field *Directive, d Directive, low, high int64) error {
 
 // text takes over a value in which coturn keeps every character, and so does mailturn.
 func (i *Import) text(d Directive) error {
-	if !plain(d.Value) {
-		return errors.New("it is not UTF-8 in Unicode's normal form C, which the configuration keeps as it is")
+	if err := config.CheckText(d.Value); err != nil {
+		return err
 	}
 	if strings.HasSuffix(d.Value, ";") {
 		i.remark(Doubtful, d, "coturn takes the semicolon at its end for a part of it, and so does mailturn")
 	}
 	return nil
-}
-
-// plain reports whether HCL keeps the text as it is.
-func plain(text string) bool {
-	return utf8.ValidString(text) && norm.NFC.IsNormalString(text)
 }
 
 // address reads an IP address, in brackets or not. An IPv4 address in the form of an IPv6 one becomes an IPv4 address.

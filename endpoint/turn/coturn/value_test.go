@@ -86,7 +86,7 @@ func TestWrongValues(t *testing.T) {
 		"listening-ip=198.51.100.7;", "listening-ip=eth0", "relay-ip=198.51.100.0/24", "external-ip=198.51.100.7;",
 		"external-ip=198.51.100.7/10.0.0.7/10.0.0.8", "external-ip=198.51.100.7/fd00::7", "external-ip=",
 		"denied-peer-ip=10.0.0.0-9.0.0.0", "denied-peer-ip=10.0.0.0-10.0.0.9;", "allowed-peer-ip=fd00::1-10.0.0.1", "denied-peer-ip=",
-		"allocation-default-address-family=ipv5", "prometheus-address=localhost", "static-auth-secret=", "static-auth-secret=\xff",
+		"allocation-default-address-family=ipv5", "prometheus-address=localhost", "static-auth-secret=", "static-auth-secret=\xff", "static-auth-secret=cafe\u0301",
 		"realm=\xff", "user=alice", "cert=\xff",
 	} {
 		name, _, _ := strings.Cut(line, "=")
