@@ -31,6 +31,7 @@ type clientStream struct {
 	tag   string
 	name  string // in upper case
 	line  commandLine
+	text  int // bytes of the command that have been read, besides its literals
 	held  int // bytes of the line's tail that were read before and are not passed
 
 	literal   uint64 // what is left of the literal
@@ -139,6 +140,7 @@ func (f *Filter) beginCommand(p []byte) (n int, event Event) {
 	c.head = nil
 	c.state = commandRest
 	c.line = commandLine{}
+	c.text = 0
 	c.tag = string(head.tag)
 	c.name = strings.ToUpper(string(head.name))
 	if head.refusal != "" {
@@ -153,6 +155,7 @@ func (f *Filter) beginCommand(p []byte) (n int, event Event) {
 	}
 	f.beginKnownCommand()
 	n = head.size - len(held)
+	c.text = head.size
 	if c.mode == pass {
 		f.outstanding.add(c.tag)
 		f.messages.command(c.tag, c.name)
@@ -213,6 +216,9 @@ func (f *Filter) readCommandRest(p []byte) (n int, event Event) {
 		tail := c.line.tail()
 		ends := c.line.next(b)
 		if c.mode == pass {
+			if c.text++; c.text > f.maxText() {
+				return 0, f.close("Command line too long")
+			}
 			if c.line.disputed(ends) || ends && c.exchanges() && c.line.literal() != noLiteral {
 				return 0, f.close("Malformed command line")
 			}
@@ -237,6 +243,14 @@ func (f *Filter) readCommandRest(p []byte) (n int, event Event) {
 	}
 	f.keepLine(p[n : len(p)-held])
 	return len(p), Continue
+}
+
+// maxText bounds the text of a command that passes.
+func (f *Filter) maxText() int {
+	if f.loggedIn {
+		return maxCommandText
+	}
+	return maxLoginLine
 }
 
 // passTail passes the line's tail, which is at the end of p[:i] as far as it is not held from the reads before, and p[n:i] in
@@ -396,17 +410,22 @@ func (f *Filter) awaitExchange() (n int, event Event) {
 	}
 	f.plus.await(c.tag, false)
 	c.state = exchangeLine
+	c.text = 0
 	return 0, Continue
 }
 
-// readExchangeLine reads on in a line that continues AUTHENTICATE or IDLE. It may be of any length, and announces no literal.
+// readExchangeLine reads on in a line that continues AUTHENTICATE or IDLE. There is no literal in it: Cyrus reads the one
+// that is announced after DONE, and others do not.
 func (f *Filter) readExchangeLine(p []byte) (n int, event Event) {
 	c := &f.client
 	for n < len(p) && c.state == exchangeLine {
+		if c.text++; c.text > maxLoginLine {
+			return 0, f.close("Line too long")
+		}
 		if c.line.next(p[n]) {
 			c.line = commandLine{}
 			c.state = exchange
-		} else if c.line.bareCR {
+		} else if c.line.bareCR || p[n] == '{' {
 			return 0, f.close("Malformed command line")
 		}
 		n++

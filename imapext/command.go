@@ -3,9 +3,21 @@ package imapext
 import "math"
 
 // Bounds of a command's beginning. Longer ones are refused: no client counts that far, and no command has such a name.
+// Dovecot answers a tag of 128 bytes without the tag before login.
 const (
-	maxTag         = 128
+	maxTag         = 100
 	maxCommandName = 64
+)
+
+// Bounds of what a command has besides its literals. A longer line ends the session, because servers differ in what they
+// make of it: some take the rest for the next line.
+const (
+	// maxCommandText is what Dovecot reads by default (imap_max_line_length).
+	maxCommandText = 64 << 10
+	// maxLoginLine bounds each line of a command before login, and each line that continues AUTHENTICATE or IDLE. It is the
+	// length that RFC 4954 section 4 asks of SASL exchanges in SMTP; IMAP has no figure. Dovecot reads 8,192 bytes, and Cyrus
+	// 21,847, after which it takes the rest of the line for commands.
+	maxLoginLine = 12288
 )
 
 // commandHead is the beginning of a command: tag SP name (RFC 9051 section 2.2.1). Both alias the bytes it was read from.
@@ -22,7 +34,7 @@ type commandHead struct {
 // does not know for a tag may be one to another, and the command behind it would run without the Filter having seen it.
 func readCommandHead(b []byte) (head commandHead, ok bool) {
 	n := 0
-	for n < len(b) && isTagChar(b[n]) {
+	for n < len(b) && isHeadChar(b[n]) {
 		n++
 	}
 	switch {
@@ -40,7 +52,7 @@ func readCommandHead(b []byte) (head commandHead, ok bool) {
 	head.tag = b[:n]
 	start := n + 1
 	n = start
-	for n < len(b) && isAtomChar(b[n]) {
+	for n < len(b) && isHeadChar(b[n]) {
 		n++
 	}
 	head.name = b[start:n]
@@ -65,9 +77,10 @@ func isAtomChar(c byte) bool {
 	return c > ' ' && c < 0x7F
 }
 
-// isTagChar reports whether c may stand in a tag: any ASTRING-CHAR except "+" (RFC 9051 section 9).
-func isTagChar(c byte) bool {
-	return (isAtomChar(c) || c == ']') && c != '+'
+// isHeadChar reports whether c may stand in a tag or a command's name. RFC 9051 section 9 has more characters. But Dovecot
+// answers a tag with "]" in it untagged, Courier splits tags at "[", "]", "}" and "~", and no client uses these.
+func isHeadChar(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '-' || c == '_'
 }
 
 func isLineEnd(c byte) bool {

@@ -62,9 +62,10 @@
 //   - with 1024 commands unanswered, or 16 KiB of answers of the Filter's own behind a response that is passing.
 //
 // The same agreement makes a literal that the client did not synchronise (LITERAL+, RFC 7888) a synchronised one towards the
-// backend: one that refuses the command may read the literal's bytes as commands. And it ends the session at a bare CR, at a
-// line end inside a quoted string, and at an announcement within a line or behind IDLE or AUTHENTICATE, which no client sends and
-// servers read differently.
+// backend: one that refuses the command may read the literal's bytes as commands. And it ends the session at what servers read
+// differently and no client sends: a bare CR, a line end inside a quoted string, an announcement within a line or in one
+// that begins or continues IDLE or AUTHENTICATE, and lines longer than servers read. Tags and names of commands that servers
+// split, or answer untagged, are refused.
 package imapext
 
 import (

@@ -21,10 +21,16 @@ type modelBackend struct {
 	refuses bool
 	// anywhere makes it take an announcement at a line's end for one also where no argument begins.
 	anywhere bool
+	// cuts makes it take what follows the first 21,847 bytes of a line that continues AUTHENTICATE for a command, as Cyrus
+	// does.
+	cuts bool
+	// splits makes it begin a command within a tag, as Courier does.
+	splits bool
 	// spans makes it read a quoted string across line ends, as imapserver does.
 	spans bool
-	// sloppy makes it take an announcement with spaces behind it for one, as imapserver does, and ask for the literal of one
-	// within a line before it refuses that, as Dovecot does.
+	// sloppy makes it take an announcement with spaces after it for one, as imapserver does, ask for the literal of one
+	// within a line before it refuses that, as Dovecot does, and read the literal of a line that continues IDLE or
+	// AUTHENTICATE, as Cyrus does after DONE.
 	sloppy bool
 	// returns makes it take a CR alone for a line end.
 	returns    bool
@@ -47,15 +53,20 @@ func (m *modelBackend) read(b []byte) (answers []byte) {
 				return answers
 			}
 		}
-		end := m.lineEnd()
-		if end < 0 {
+		var line string
+		if end := m.lineEnd(); m.cuts && m.exchange && (end > cyrusLine || end < 0 && len(m.unread) > cyrusLine) {
+			line, m.unread = string(m.unread[:cyrusLine]), m.unread[cyrusLine:]
+		} else if end < 0 {
 			return answers
+		} else {
+			line, m.unread = string(m.unread[:end]), m.unread[end+1:]
 		}
-		line := string(m.unread[:end])
-		m.unread = m.unread[end+1:]
 		answers = append(answers, m.line(strings.TrimSuffix(line, "\r"))...)
 	}
 }
+
+// cyrusLine is how much Cyrus 3.6 reads of a line that continues AUTHENTICATE.
+const cyrusLine = 21847
 
 func (m *modelBackend) lineEnd() int {
 	quoted, escaped := false, false
@@ -81,7 +92,13 @@ func (m *modelBackend) lineEnd() int {
 func (m *modelBackend) line(line string) string {
 	if m.exchange {
 		m.exchange = false
+		if _, digits, ok := strings.Cut(strings.TrimSuffix(line, "+}"), "{"); ok && m.sloppy {
+			m.literal, _ = strconv.Atoi(digits)
+		}
 		return m.finish()
+	}
+	if _, rest, ok := strings.Cut(line, "]"); ok && m.tag == "" && m.splits && !strings.ContainsAny(line[:len(line)-len(rest)], " ") {
+		line = "x " + rest
 	}
 	if m.tag == "" {
 		words := strings.Split(line, " ")
@@ -167,12 +184,16 @@ func FuzzSmuggling(f *testing.F) {
 		"a FOO {3} {12}\r\nc STARTTLS\r\nb NOOP\r\n",
 		"a IDLE\r\n\xfeDONE\rb STARTTLS\r\nc AUTHENTICATE PLAIN\r\n\xfe*\rd STARTTLS\r\n",
 		"a ENABLE X\rb STARTTLS\r\nc ID NIL\rd STARTTLS\r\ne ID \rf STARTTLS\rNIL\r\n",
+		"a AUTHENTICATE PLAIN\r\n\xfe" + strings.Repeat("A", cyrusLine) + "b STARTTLS\r\n",
+		"a IDLE\r\n\xfeDONE {8+}\r\nb NOOP\r\n\xfec STARTTLS\r\n",
+		"a]STARTTLS NOOP\r\n",
+		"a IDLE\r\n\xfeDONE {13+}\r\nb APPEND {14}\r\nc STARTTLS\r\n\r\nd NOOP\r\n",
 	} {
-		for _, flags := range []byte{0, 1, 2, 4, 8, 15, 23, 39, 64, 128, 160} {
+		for _, flags := range []uint16{0, 1, 2, 4, 8, 15, 23, 39, 64, 128, 160, 256, 512} {
 			f.Add(flags, []byte(seed), uint64(flags))
 		}
 	}
-	f.Fuzz(func(t *testing.T, flags byte, client []byte, seed uint64) {
+	f.Fuzz(func(t *testing.T, flags uint16, client []byte, seed uint64) {
 		backend := &modelBackend{
 			refuses:    flags&1 != 0,
 			anywhere:   flags&2 != 0,
@@ -180,6 +201,8 @@ func FuzzSmuggling(f *testing.F) {
 			loginFails: flags&8 != 0,
 			sloppy:     flags&64 != 0,
 			returns:    flags&128 != 0,
+			cuts:       flags&256 != 0,
+			splits:     flags&512 != 0,
 		}
 		greeting := "* OK [CAPABILITY IMAP4rev1 LITERAL+] hi\r\n"
 		options := Options{Entries: testEntries, TLS: flags&16 == 0}
