@@ -48,20 +48,20 @@ func (s *backendStream) passing() bool {
 func (f *Filter) FromBackend(p []byte) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.gated {
-		if len(f.stash)+len(p) > maxStash {
-			return ErrStash
-		}
-		f.stash = append(f.stash, p...)
-		return nil
+	if !f.gated {
+		p = f.fromBackend(p)
 	}
-	f.fromBackend(p)
+	if len(f.stash)+len(p) > maxStash {
+		return ErrStash
+	}
+	f.stash = append(f.stash, p...)
 	return nil
 }
 
-func (f *Filter) fromBackend(p []byte) {
+// fromBackend consumes p, and returns what of it has to be kept until the client's stream has changed.
+func (f *Filter) fromBackend(p []byte) (rest []byte) {
 	s := &f.backend
-	for len(p) > 0 && (!f.ended || s.passing()) {
+	for len(p) > 0 && !f.gated && (!f.ended || s.passing()) {
 		switch s.state {
 		case betweenResponses:
 			p = f.beginResponse(p)
@@ -103,6 +103,10 @@ func (f *Filter) fromBackend(p []byte) {
 		}
 	}
 	f.progress = false
+	if !f.gated {
+		return nil
+	}
+	return p
 }
 
 // beginResponse finds out what response begins with what is held and p, and returns what it leaves of p.
@@ -164,9 +168,17 @@ func (f *Filter) passLine(b []byte) {
 	}
 	s.state = betweenResponses
 	s.hidden = false
-	f.progress = true
 	f.toClient.add(f.inserts)
 	f.inserts = nil
+	f.endResponse()
+}
+
+// endResponse takes note of a response's end.
+func (f *Filter) endResponse() {
+	f.progress = true
+	if f.uncompress { // the OK to UNAUTHENTICATE is the last that is compressed
+		f.gated = true
+	}
 }
 
 // holdLine takes the next bytes of a response that is handled whole, and returns what it leaves of p.
@@ -201,7 +213,7 @@ func (f *Filter) holdLine(p []byte) []byte {
 	s.state = betweenResponses
 	f.handleResponse(s.kind, response)
 	f.greeted = true
-	f.progress = true
+	f.endResponse()
 	return p[end:]
 }
 
@@ -316,6 +328,7 @@ func (f *Filter) answered(line []byte) (ok bool, done pending) {
 	case pendingUnauthenticate:
 		if ok {
 			f.setLoggedIn(false, "")
+			f.uncompress, f.compressed = f.compressed, false
 		}
 	}
 	return ok, done

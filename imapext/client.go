@@ -71,8 +71,16 @@ func (f *Filter) FromClient(p []byte) (n int, event Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.answers = 0
-	for n < len(p) || f.client.state == decide || f.client.state == forward || f.identifying {
+	for n < len(p) || f.goesOn() {
 		switch {
+		case f.uncompress && f.gated && n < len(p): // compressed after the end of compression
+			return n, f.close("Compression has ended")
+		case f.uncompress && f.gated:
+			f.uncompress = false
+			return n, Uncompress
+		case f.uncompress:
+			f.waiting = true
+			return n, Wait
 		case len(f.inserts) >= maxAnswers:
 			f.waiting = true
 			return n, Wait
@@ -90,6 +98,14 @@ func (f *Filter) FromClient(p []byte) (n int, event Event) {
 		}
 	}
 	return n, Continue
+}
+
+// goesOn reports whether FromClient has something to do without bytes of the client's. That is so after UNAUTHENTICATE
+// too, with compression: only when that is answered, it is clear how to read the client's next bytes.
+func (f *Filter) goesOn() bool {
+	c := &f.client
+	return c.state == decide || c.state == forward || f.identifying || f.uncompress ||
+		f.compressed && f.pending.kind == pendingUnauthenticate && c.state == commandBegin
 }
 
 func (f *Filter) stepClient(p []byte) (n int, event Event) {

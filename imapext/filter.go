@@ -145,6 +145,10 @@ const (
 	// stream be inflated, and then to call Compressed and WriteClient. The bytes that FromClient did not consume are the first of
 	// the compressed stream (RFC 4978 section 3): inflated, they go to FromClient next.
 	Compress
+	// Uncompress asks to write out both queues, to make the writer that is handed to WriteClient and the client's stream those
+	// of before Compress, and then to call Uncompressed and WriteClient. UNAUTHENTICATE has ended compression (RFC 8437
+	// section 4.1), and what follows the flush of its line is not compressed.
+	Uncompress
 	// Close asks to write out the client's queue, which ends in a BYE unless a response is passing, and to close both sides.
 	Close
 )
@@ -164,7 +168,8 @@ type Filter struct {
 
 	session    Session
 	loggedIn   bool
-	compressed bool // from COMPRESS's OK on
+	compressed bool // from COMPRESS's OK to UNAUTHENTICATE's
+	uncompress bool // from that OK's beginning, until FromClient has returned Uncompress
 	// identifying: the backend may still have to be told what Options.Identify says. identified: it has been.
 	identifying, identified bool
 	waiting                 bool // FromClient has returned Wait
@@ -185,7 +190,7 @@ type Filter struct {
 	toClient segments
 	answers  int    // bytes of our own responses since FromClient was called
 	inserts  []byte // of these, what has to wait until the response that is passing ends
-	gated    bool   // from the OK to STARTTLS or COMPRESS until the caller has done it: what the backend says is kept in stash
+	gated    bool   // from the OK to STARTTLS, COMPRESS or UNAUTHENTICATE until the caller has done it: what the backend says is kept in stash
 	stash    []byte // at most maxStash
 }
 
@@ -239,6 +244,14 @@ func (f *Filter) StartedTLS() {
 // Compressed tells the Filter that what Compress asked for is done. What the backend said meanwhile is queued for
 // WriteClient.
 func (f *Filter) Compressed() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.openGate()
+}
+
+// Uncompressed tells the Filter that what Uncompress asked for is done. What the backend said meanwhile is queued for
+// WriteClient.
+func (f *Filter) Uncompressed() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.openGate()

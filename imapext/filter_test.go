@@ -223,6 +223,44 @@ func TestCompress(t *testing.T) {
 	}
 }
 
+// TestUncompress checks that the OK to UNAUTHENTICATE is the last that the client is told before Uncompressed, however long
+// it is, and that the client is not read before.
+func TestUncompress(t *testing.T) {
+	for _, text := range []string{"out", strings.Repeat("x", 20000)} {
+		f := imapext.New(imapext.Options{TLS: true, Compress: true})
+		var client strings.Builder
+		fromClient := func(s string, wantN int, want imapext.Event) {
+			t.Helper()
+			if n, event := f.FromClient([]byte(s)); n != wantN || event != want {
+				t.Fatalf("FromClient(%q) = %d, %v, want %d, %v", s, n, event, wantN, want)
+			}
+		}
+		fromBackend := func(s, want string) {
+			t.Helper()
+			if err := f.FromBackend([]byte(s)); err != nil {
+				t.Fatal(err)
+			}
+			client.Reset()
+			if err := f.WriteClient(&client); err != nil || client.String() != want {
+				t.Fatalf("client got %q, %v, want %q", client.String(), err, want)
+			}
+		}
+		fromBackend("* PREAUTH hi\r\n", "* PREAUTH hi\r\n")
+		fromClient("a COMPRESS DEFLATE\r\n", 20, imapext.Compress)
+		f.Compressed()
+		fromBackend("* 1 EXISTS\r\n", "a OK DEFLATE active\r\n* 1 EXISTS\r\n")
+		fromClient("b UNAUTHENTICATE\r\n", 18, imapext.Wait)
+		fromClient("c NOOP\r\n", 0, imapext.Wait)
+		fromBackend("b OK "+text+"\r\n* OK more\r\n", "b OK "+text+"\r\n")
+		<-f.Resume()
+		fromClient("", 0, imapext.Uncompress)
+		fromBackend("* OK yet more\r\n", "")
+		f.Uncompressed()
+		fromBackend("* OK still more\r\n", "* OK more\r\n* OK yet more\r\n* OK still more\r\n")
+		fromClient("d NOOP\r\n", 8, imapext.Continue)
+	}
+}
+
 // TestIdentify checks that the backend is told of a client that says nothing.
 func TestIdentify(t *testing.T) {
 	f := imapext.New(imapext.Options{TLS: true, Identify: []imapext.IDField{{Name: "x-originating-ip", Value: "192.0.2.1"}}})

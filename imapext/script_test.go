@@ -276,6 +276,9 @@ func (w *wire) feed(chunks [][]byte) error {
 		case StartTLS:
 			w.filter.StartedTLS()
 			return w.flush()
+		case Uncompress:
+			w.filter.Uncompressed()
+			return w.flush()
 		case Compress:
 			w.filter.Compressed()
 			if err := w.flush(); err != nil {

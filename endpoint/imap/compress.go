@@ -25,7 +25,11 @@ type compressedConn struct {
 // newCompressedConn returns conn with both directions compressed from now on. begun is what has been read of the client's
 // compressed stream; it is not kept.
 func newCompressedConn(conn net.Conn, begun []byte) *compressedConn {
-	return &compressedConn{Conn: conn, unread: bytes.Clone(begun)}
+	unread := bytes.Clone(begun)
+	if before, ok := conn.(*uncompressedConn); ok {
+		conn, unread = before.Conn, append(unread, before.rest()...)
+	}
+	return &compressedConn{Conn: conn, unread: unread}
 }
 
 // Read inflates into p no more than fits, however much the stream would make. When reading fails for a deadline, or because
@@ -40,14 +44,86 @@ func (c *compressedConn) Read(p []byte) (int, error) {
 		case err != nil || len(p) == 0:
 			return 0, err
 		}
-		buf := c.buffer.next(c.read)
-		n, err = c.Conn.Read(buf)
-		c.read, c.unread = n, buf[:n]
-		if n == 0 && err != nil {
-			c.buffer.release()
+		if err := c.readMore(); err != nil {
 			return 0, err
 		}
 	}
+}
+
+// An uncompressedConn is the client's connection after UNAUTHENTICATE has ended compression.
+type uncompressedConn struct {
+	net.Conn
+	// before is what the connection was, while something of the compressed stream may be left to read: the end of the flush
+	// by which the client has sent UNAUTHENTICATE.
+	before *compressedConn
+}
+
+// rest returns what has been read of the client's stream, and not returned by Read.
+func (c *uncompressedConn) rest() []byte {
+	if c.before == nil {
+		return nil
+	}
+	return c.before.unread
+}
+
+func newUncompressedConn(before *compressedConn) *uncompressedConn {
+	return &uncompressedConn{before.Conn, before}
+}
+
+func (c *uncompressedConn) Read(p []byte) (int, error) {
+	if c.before != nil {
+		if err := c.before.readFlush(); err != nil {
+			return 0, err
+		}
+		if n := copy(p, c.before.unread); n > 0 {
+			c.before.unread = c.before.unread[n:]
+			return n, nil
+		}
+		c.before.buffer.release()
+		c.before = nil
+	}
+	return c.Conn.Read(p)
+}
+
+// CloseWrite ends the connection's writing side.
+func (c *uncompressedConn) CloseWrite() error {
+	conn, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return conn.CloseWrite()
+}
+
+// readFlush reads to where the client has flushed its stream, or ended it. What is in unread then is no longer compressed.
+func (c *compressedConn) readFlush() error {
+	for !c.inflater.Flushed() {
+		n, used, err := c.inflater.Inflate(make([]byte, 1), c.unread)
+		c.unread = c.unread[used:]
+		switch {
+		case n > 0:
+			return deflate.ErrCorrupt // commands in a stream that has ended
+		case err != nil:
+			return err
+		case c.inflater.Flushed():
+			continue
+		}
+		if err := c.readMore(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readMore reads what has come of the compressed stream, when all that has been read is inflated.
+func (c *compressedConn) readMore() error {
+	buf := c.buffer.next(c.read)
+	n, err := c.Conn.Read(buf)
+	c.read, c.unread = n, buf[:n]
+	if n == 0 && err != nil {
+		c.buffer.release()
+		return err
+	}
+	return nil
 }
 
 // deflateSize is how much is compressed at once.

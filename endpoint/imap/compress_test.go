@@ -253,6 +253,52 @@ func TestCompressHalfClose(t *testing.T) {
 	}
 }
 
+// TestUnauthenticateEndsCompression: the OK to UNAUTHENTICATE is the last that is compressed, and the command the last of the
+// client's (RFC 8437 section 4.1), over TLS too. The next login may compress again.
+func TestUnauthenticateEndsCompression(t *testing.T) {
+	listener := listenTCP(t)
+	e := startUpstream(t, listener, *upstreamAt("tcp", listener), func(w *wire) {
+		fmt.Fprint(w.conn, "* OK [CAPABILITY IMAP4rev1 UNAUTHENTICATE] ready\r\n")
+		for range 9 {
+			tag, command, _ := strings.Cut(w.readLine(), " ")
+			if strings.HasPrefix(command, "CAPABILITY") {
+				fmt.Fprint(w.conn, "* CAPABILITY IMAP4rev1\r\n")
+			}
+			fmt.Fprintf(w.conn, "%s OK [CAPABILITY IMAP4rev1] done\r\n", tag)
+		}
+	})
+	for name, dial := range map[string]func() *wire{
+		"plain": func() *wire { return newWire(t, dialTCP(t, e, 1)) },
+		"TLS":   func() *wire { return newWire(t, tls.Client(dialTCP(t, e, 0), clientTLS(t, e))) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := dial()
+			w.expect(`\* OK`)
+			for _, pipelined := range []bool{false, true} {
+				w.send("a LOGIN alice wonderland\r\n")
+				w.expect(`a OK .*COMPRESS=DEFLATE`)
+				compressed := w.compress()
+				compressed.send("b UNAUTHENTICATE\r\n")
+				if pipelined {
+					w.send("c CAPABILITY\r\n")
+				}
+				compressed.expect(`b OK`)
+				if !pipelined {
+					w.send("c CAPABILITY\r\n")
+				}
+				w.expect(`\* CAPABILITY IMAP4rev1`)
+				w.expect(`c OK`)
+			}
+			w.send("d LOGIN bob builder\r\n")
+			w.expect(`d OK .*COMPRESS=DEFLATE`)
+			w = w.compress()
+			w.send("e UNAUTHENTICATE\r\nf NOOP\r\n")
+			w.expect(`e OK`)
+			w.expect(`\* BYE Compression has ended`)
+		})
+	}
+}
+
 // TestCompressCorrupt: data that is no DEFLATE stream ends the session.
 func TestCompressCorrupt(t *testing.T) {
 	e := start(t, testConfig(t))

@@ -106,6 +106,8 @@ func (s *session) fromClient(p []byte) bool {
 			return s.startTLS()
 		case imapext.Compress:
 			return s.compress(p)
+		case imapext.Uncompress:
+			return s.uncompress()
 		case imapext.Close:
 			s.client.lingeringClose()
 			return false
@@ -136,6 +138,16 @@ func (s *session) compress(begun []byte) bool {
 	s.client.replace(newCompressedConn(*s.client.present.Load(), begun))
 	s.filter.Compressed()
 	s.logger.Debug("stream is compressed")
+	return s.filter.WriteClient(s.client) == nil
+}
+
+// uncompress ends what compress has begun: UNAUTHENTICATE ends it (RFC 8437 section 4.1).
+func (s *session) uncompress() bool {
+	if conn, ok := (*s.client.present.Load()).(*compressedConn); ok {
+		s.client.replace(newUncompressedConn(conn))
+	}
+	s.filter.Uncompressed()
+	s.logger.Debug("stream is no longer compressed")
 	return s.filter.WriteClient(s.client) == nil
 }
 

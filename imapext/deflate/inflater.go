@@ -32,7 +32,9 @@ var codeLengthOrder = [...]uint8{16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3,
 type Inflater struct {
 	step  inflateStep
 	final bool // the present block is the last
-	err   error
+	// flushed: a block without content, which flushing makes (Z_SYNC_FLUSH), has been read and nothing after it.
+	flushed bool
+	err     error
 
 	// What has been read and not used: nbits bits, the first in the lowest place.
 	bits  uint64
@@ -65,8 +67,9 @@ const (
 	match
 )
 
-// Inflate decompresses src into dst until one of them is used up, and returns how many bytes of each it has used. It never
-// needs a byte beyond the last one of a symbol, so that all of what was compressed comes out, however it was flushed.
+// Inflate decompresses src into dst until one of them is used up, or Flushed reports true and there is something in dst, and
+// returns how many bytes of each it has used. It never needs a byte beyond the last one of a symbol, so that all of what was
+// compressed comes out, however it was flushed.
 //
 // If src goes on after the stream's end, or the end is all that was left, err is io.EOF; if it is no DEFLATE stream,
 // ErrCorrupt. Both are final, and come together with the bytes in front of them.
@@ -75,10 +78,16 @@ func (f *Inflater) Inflate(dst, src []byte) (ndst, nsrc int, err error) {
 		return 0, 0, f.err
 	}
 	p := &progress{dst: dst, src: src}
-	for f.err == nil && f.advance(p) {
+	for f.err == nil && !(f.flushed && p.ndst > 0) && f.advance(p) {
 	}
 	f.window.write(dst[:p.ndst])
 	return p.ndst, p.nsrc, f.err
+}
+
+// Flushed reports whether the bytes used so far end where the compressing side has flushed its stream, or has ended it: at a
+// byte boundary, after which something else than the stream may follow.
+func (f *Inflater) Flushed() bool {
+	return f.flushed || f.final && f.step == blockHeader
 }
 
 // progress is how far a call of Inflate has got.
@@ -145,6 +154,7 @@ func (f *Inflater) readBlockHeader(p *progress) bool {
 	if !f.need(p, 3) {
 		return false
 	}
+	f.flushed = false
 	f.final = f.take(1) == 1
 	switch f.take(2) {
 	case 0:
@@ -170,6 +180,10 @@ func (f *Inflater) readStoredHeader(p *progress) bool {
 		return f.corrupt()
 	}
 	f.step = storedBytes
+	if f.stored == 0 {
+		f.step = blockHeader
+		f.flushed = true
+	}
 	return true
 }
 
