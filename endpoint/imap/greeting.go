@@ -73,7 +73,13 @@ func splitUntagged(line []byte) (status, text string) {
 	return strings.ToUpper(status), text
 }
 
-// readLine reads up to the first line end, and returns the line with it and what was read behind it. ahead is what has been
+// isPreauth reports whether the greeting says that the client is logged in (RFC 9051 section 7.1.4).
+func isPreauth(greeting []byte) bool {
+	status, _ := splitUntagged(greeting)
+	return status == "PREAUTH"
+}
+
+// readLine reads up to the first line end, and returns the line with it and what was read after it. ahead is what has been
 // read before.
 func readLine(r io.Reader, ahead []byte) (line, rest []byte, err error) {
 	buf := make([]byte, 512)
@@ -102,7 +108,7 @@ func readLine(r io.Reader, ahead []byte) (line, rest []byte, err error) {
 // It fails if the server has let somebody in before TLS (PREAUTH), and if something follows the answer to STARTTLS: both are
 // what an attacker on the line would do to be heard inside TLS.
 func startUpstreamTLS(ctx context.Context, conn *patientConn, config *tls.Config, greeting, ahead []byte) (*greetedConn, error) {
-	if status, _ := splitUntagged(greeting); status == "PREAUTH" {
+	if isPreauth(greeting) {
 		return nil, errors.New("greeted with PREAUTH, after which there is no STARTTLS")
 	}
 	if _, err := io.WriteString(conn, "mailturn STARTTLS\r\n"); err != nil {

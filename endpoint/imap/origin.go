@@ -1,12 +1,14 @@
 package imap
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
 
 	"github.com/pires/go-proxyproto"
+	"github.com/pires/go-proxyproto/tlvparse"
 
 	"github.com/mailturn/mailturn/framework/listen"
 )
@@ -15,7 +17,8 @@ import (
 // proxy says.
 type origin struct {
 	client, server netip.AddrPort
-	proxied        bool // there was a PROXY header
+	proxied        bool   // there was a PROXY header
+	tls            uint16 // version of TLS between the client and mailturn, such as tls.VersionTLS13; 0 without TLS
 }
 
 // originOf is the origin of a connection without a header.
@@ -37,7 +40,8 @@ func addrPort(addr net.Addr) netip.AddrPort {
 // elsewhere.
 func (o origin) local() bool { return !o.proxied && o.client.Addr().IsLoopback() }
 
-// proxyHeader returns the PROXY header that tells the origin to a server; nil if none is wanted.
+// proxyHeader returns the PROXY header that tells the origin to a server; nil if none is wanted. Version 2 says whether the
+// client uses TLS, which version 1 cannot.
 func (o origin) proxyHeader(how ClientAddress) ([]byte, error) {
 	var version byte
 	switch how {
@@ -49,11 +53,34 @@ func (o origin) proxyHeader(how ClientAddress) ([]byte, error) {
 		return nil, nil
 	}
 	header := proxyproto.HeaderProxyFromAddrs(version, net.TCPAddrFromAddrPort(o.client), net.TCPAddrFromAddrPort(o.server))
+	if version == 2 && o.tls != 0 && !header.Command.IsLocal() {
+		extension, err := sslTLV(o.tls)
+		if err != nil {
+			return nil, err
+		}
+		if err := header.SetTLVs([]proxyproto.TLV{extension}); err != nil {
+			return nil, err
+		}
+	}
 	b, err := header.Format()
 	if err != nil {
 		return nil, fmt.Errorf("PROXY header for %v: %w", o.client, err)
 	}
 	return b, nil
+}
+
+// sslTLV says that the client uses TLS of this version (PROXY protocol section 2.2.6). Verify would be 0 if the client had
+// proved who it is by a certificate.
+func sslTLV(version uint16) (proxyproto.TLV, error) {
+	name := "TLSv1.2"
+	if version == tls.VersionTLS13 {
+		name = "TLSv1.3"
+	}
+	return tlvparse.PP2SSL{
+		Client: tlvparse.PP2_BITFIELD_CLIENT_SSL,
+		Verify: 1,
+		TLV:    []proxyproto.TLV{{Type: proxyproto.PP2_SUBTYPE_SSL_VERSION, Value: []byte(name)}},
+	}.Marshal()
 }
 
 // readProxyHeader reads a PROXY header from r, and returns the origin that it says. One that says none leaves the addresses of o.

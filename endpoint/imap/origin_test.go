@@ -2,6 +2,7 @@ package imap
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"net/netip"
@@ -28,8 +29,8 @@ const (
 
 // TestReadProxyHeader: a header makes the connection one from elsewhere, and may leave the addresses as they are.
 func TestReadProxyHeader(t *testing.T) {
-	named := origin{netip.MustParseAddrPort("127.0.0.1:4711"), netip.MustParseAddrPort("198.51.100.1:993"), true}
-	unnamed := origin{tcpOrigin.client, tcpOrigin.server, true}
+	named := origin{client: netip.MustParseAddrPort("127.0.0.1:4711"), server: netip.MustParseAddrPort("198.51.100.1:993"), proxied: true}
+	unnamed := origin{client: tcpOrigin.client, server: tcpOrigin.server, proxied: true}
 	for header, want := range map[string]origin{
 		"PROXY TCP4 127.0.0.1 198.51.100.1 4711 993\r\n": named, "PROXY UNKNOWN\r\n": unnamed,
 	} {
@@ -60,6 +61,29 @@ func TestProxyHeader(t *testing.T) {
 			if err != nil || string(got) != want {
 				t.Errorf("%q, %s: got %q and %v, want %q", tt.client, how, got, err, want)
 			}
+		}
+	}
+}
+
+// TestProxyHeaderTLS: version 2 says which version of TLS the client uses, and that it has no certificate. Without an address of
+// the client there is nothing to add to.
+func TestProxyHeaderTLS(t *testing.T) {
+	const tlv13, tlv12 = "\x20\x00\x0f\x01\x00\x00\x00\x01\x21\x00\x07TLSv1.3", "\x20\x00\x0f\x01\x00\x00\x00\x01\x21\x00\x07TLSv1.2"
+	o := origin{client: netip.MustParseAddrPort("192.0.2.7:4711"), server: netip.MustParseAddrPort("198.51.100.1:993"), tls: tls.VersionTLS13}
+	older, unknown := o, origin{tls: tls.VersionTLS13}
+	older.tls = tls.VersionTLS12
+	for _, tt := range []struct {
+		origin origin
+		how    ClientAddress
+		want   string
+	}{
+		{o, ClientAddressProxy2, v2(0x21, 0x11, v2IPv4+tlv13)},
+		{older, ClientAddressProxy2, v2(0x21, 0x11, v2IPv4+tlv12)},
+		{unknown, ClientAddressProxy2, v2(0x20, 0x00, "")},
+		{o, ClientAddressProxy, "PROXY TCP4 192.0.2.7 198.51.100.1 4711 993\r\n"},
+	} {
+		if got, err := tt.origin.proxyHeader(tt.how); err != nil || string(got) != tt.want {
+			t.Errorf("%+v, %s: got %q and %v, want %q", tt.origin, tt.how, got, err, tt.want)
 		}
 	}
 }

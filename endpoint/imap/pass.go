@@ -119,20 +119,6 @@ func (s *session) fromClient(p []byte) bool {
 	}
 }
 
-// startTLS does the handshake that STARTTLS asks for (RFC 9051 section 6.2.1).
-func (s *session) startTLS() bool {
-	s.conn.endPatience()
-	defer s.conn.beginPatience()
-	tlsConn, err := s.endpoint.handshake(&s.arrival, handshakeTimeout)
-	if err != nil {
-		s.logger.Debug("TLS handshake after STARTTLS", "err", err)
-		return false
-	}
-	s.client.replace(tlsConn)
-	s.filter.StartedTLS()
-	return s.filter.WriteClient(s.client) == nil
-}
-
 // compress begins what COMPRESS asks for. begun is what the client has sent behind it.
 func (s *session) compress(begun []byte) bool {
 	s.client.replace(newCompressedConn(*s.client.present.Load(), begun))

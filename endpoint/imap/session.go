@@ -49,8 +49,8 @@ type session struct {
 
 	timer *time.Timer   // from the beginning to the login, then from each sign of life
 	woken chan struct{} // holds a token when wake was called
-	// stopDialing ends the wait for a backend, and does nothing later.
-	stopDialing context.CancelFunc
+	// stopDialing ends the present or the last wait for a backend; nil before the first.
+	stopDialing atomic.Pointer[context.CancelFunc]
 	// keepOpen ends the watch for the end of Endpoint.ctx, which closes both connections.
 	keepOpen func() bool
 
@@ -70,15 +70,12 @@ type session struct {
 //
 // It needs a deep stack, for TLS and dialling, so two fresh goroutines go on.
 func (e *Endpoint) begin(a *arrival) (began bool) {
-	ctx, stopDialing := context.WithCancel(e.ctx)
 	s := &session{
-		endpoint:    e,
-		arrival:     *a,
-		logger:      e.logger.With("client", a.origin.client.String()),
-		client:      newClientConn(a.conn, e.writeTimeout),
-		woken:       make(chan struct{}, 1),
-		stopDialing: stopDialing,
-		backendDone: make(chan struct{}),
+		endpoint: e,
+		arrival:  *a,
+		logger:   e.logger.With("client", a.origin.client.String()),
+		client:   newClientConn(a.conn, e.writeTimeout),
+		woken:    make(chan struct{}, 1),
 	}
 	defer func() {
 		if !began {
@@ -92,47 +89,76 @@ func (e *Endpoint) begin(a *arrival) (began bool) {
 	if a.implicitTLS && !s.startImplicitTLS() {
 		return false
 	}
-	backend, err := a.generation.backend.dial(ctx, a.origin)
+	backend, err := s.dial()
 	if err != nil {
 		s.backendUnavailable(err)
 		return false
 	}
+	s.unheard = !a.implicitTLS
+	s.filter = s.newFilter(s.identification())
+	s.conn.beginPatience()
 	s.join(backend)
-	s.backendReader.Go(s.backendSide)
+	s.logger.Debug("session begins", "backend", s.generation.backend.String())
 	e.serving.Go(s.clientSide)
 	return true
 }
 
-// join puts the filter between the client and its backend.
+// dial connects to the backend. wake ends the wait for it.
+func (s *session) dial() (backendConn, error) {
+	ctx, stop := context.WithCancel(s.endpoint.ctx)
+	defer stop()
+	s.stopDialing.Store(&stop)
+	if s.timedOut.Load() || s.draining.Load() {
+		return nil, context.Canceled // whoever says so may have done it too early for stop
+	}
+	return s.generation.backend.dial(ctx, s.origin)
+}
+
+// identification returns what the backend is to be told of the client by ID; nil if it is told nothing so.
+func (s *session) identification() []imapext.IDField {
+	upstream := s.generation.config.Upstream
+	if upstream == nil || upstream.ClientAddress != ClientAddressID {
+		return nil
+	}
+	id := rand.Text()
+	s.logger = s.logger.With("session", id)
+	s.identifies = true
+	return s.origin.identification(id)
+}
+
+// newFilter returns the filter between the client, as it is connected now, and a backend that is told identify by ID.
+func (s *session) newFilter(identify []imapext.IDField) *imapext.Filter {
+	config := s.generation.config
+	return imapext.New(imapext.Options{
+		Entries:             &s.endpoint.entries,
+		Remote:              s.origin.client,
+		TLS:                 s.origin.tls != 0,
+		StartTLS:            true,
+		Identify:            identify,
+		Compress:            config.Compress,
+		AllowPlaintextLogin: config.InsecureAuth || s.origin.local(),
+		CountMessages:       config.TURN.WakeIdle.V,
+		Gave:                s.gave,
+	})
+}
+
+// join begins to read the backend, through s.filter. From here on the session's goroutines block on the two connections and on
+// nothing else for long.
 func (s *session) join(backend backendConn) {
-	e, g := s.endpoint, s.generation
 	s.backend = backend
-	s.unheard = !s.implicitTLS
-	s.conn.beginPatience()
-	// From here on the goroutines block on the two connections and on nothing else for long.
-	s.keepOpen = context.AfterFunc(e.ctx, func() {
+	s.backendDone = make(chan struct{})
+	s.keepOpen = context.AfterFunc(s.endpoint.ctx, func() {
 		s.conn.Close()
 		backend.Close()
 	})
-	var identify []imapext.IDField
-	if upstream := g.config.Upstream; upstream != nil && upstream.ClientAddress == ClientAddressID {
-		id := rand.Text()
-		s.logger = s.logger.With("session", id)
-		identify = s.origin.identification(id)
-	}
-	s.identifies = identify != nil
-	s.filter = imapext.New(imapext.Options{
-		Entries:             &e.entries,
-		Remote:              s.origin.client,
-		TLS:                 s.implicitTLS,
-		StartTLS:            true,
-		Identify:            identify,
-		Compress:            g.config.Compress,
-		AllowPlaintextLogin: g.config.InsecureAuth || s.origin.local(),
-		CountMessages:       g.config.TURN.WakeIdle.V,
-		Gave:                s.gave,
-	})
-	s.logger.Debug("session begins", "backend", g.backend.String())
+	s.backendReader.Go(s.backendSide)
+}
+
+// part ends what join has begun. Nothing reads the backend when it returns.
+func (s *session) part() {
+	s.backend.Close()
+	s.backendReader.Wait()
+	s.keepOpen()
 }
 
 // clientSide is the client's goroutine.
@@ -172,9 +198,7 @@ func (s *session) awaitBackend() {
 
 // end ends a session that has begun.
 func (s *session) end() {
-	s.backend.Close()
-	s.backendReader.Wait()
-	s.keepOpen()
+	s.part()
 	s.leave()
 	s.endpoint.leave(&s.arrival)
 	s.conn.Close()
@@ -191,6 +215,7 @@ func (s *session) startImplicitTLS() bool {
 		return false
 	}
 	s.client.replace(tlsConn)
+	s.origin.tls = tlsConn.ConnectionState().Version
 	return true
 }
 
@@ -214,7 +239,6 @@ func (e *Endpoint) enlist(s *session) bool {
 
 // leave takes the session out of the counts of sessions.
 func (s *session) leave() {
-	s.stopDialing()
 	if s.timer != nil {
 		s.timer.Stop()
 	}
@@ -300,7 +324,9 @@ func (s *session) drain() {
 
 // wake interrupts the client's goroutine wherever it waits: for a backend, for the client or for the filter.
 func (s *session) wake() {
-	s.stopDialing()
+	if stop := s.stopDialing.Load(); stop != nil {
+		(*stop)()
+	}
 	select {
 	case s.woken <- struct{}{}:
 	default:

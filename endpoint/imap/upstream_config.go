@@ -22,7 +22,7 @@ type UpstreamSchema struct {
 	CAFile         config.Value[string]        `hcl:"tls_ca" type:"file" default:"the system's" doc:"Certificates in PEM that may have signed the server's, for tls:// and starttls://."`
 	ServerName     config.Value[string]        `hcl:"tls_server_name" default:"the host of address" doc:"Name that the server's certificate must have, for tls:// and starttls://."`
 	ConnectTimeout config.Value[time.Duration] `hcl:"connect_timeout" default:"10s" doc:"How long one address may take to greet: connection, TLS and the first line of the server together."`
-	ClientAddress  config.Value[string]        `hcl:"client_address" default:"none" doc:"How the server is told where a client comes from, so that it logs, limits and bans by that. proxy or proxy2: by the PROXY protocol, version 1 or 2, which the server has to expect from here (Dovecot: haproxy = yes at the listener, and haproxy_trusted_networks). id: by the fields x-originating-ip and others of the command ID, which the server has to believe (Dovecot: login_trusted_networks). none: it sees the address of mailturn."`
+	ClientAddress  config.Value[string]        `hcl:"client_address" default:"none" doc:"How the server is told where a client comes from. Without it all clients share one address there: while somebody guesses passwords, everybody's login is delayed. id: by the fields x-originating-ip and others of the command ID, which the server has to believe (Dovecot: login_trusted_networks). proxy2: by the PROXY protocol, version 2, which also says whether the client uses TLS, and which the server has to expect from here (Dovecot: haproxy = yes at the listener, and haproxy_trusted_networks). proxy: by its version 1, which cannot say that, so a server that takes passwords over TLS alone takes none. none: it sees the address of mailturn."`
 }
 
 // Upstream says how to reach the IMAP server that is already there.
@@ -103,7 +103,11 @@ func (c *Config) decodeUpstream(s *UpstreamSchema) (diags hcl.Diagnostics) {
 	}
 	if s.ClientAddress.Set {
 		switch u.ClientAddress = ClientAddress(s.ClientAddress.V); u.ClientAddress {
-		case ClientAddressNone, ClientAddressProxy, ClientAddressProxy2, ClientAddressID:
+		case ClientAddressNone, ClientAddressProxy2, ClientAddressID:
+		case ClientAddressProxy:
+			diags = append(diags, config.WithHint(config.Warnf(s.ClientAddress.Range, "Server is not told of TLS",
+				"Version 1 of the PROXY protocol cannot say that a client uses TLS: Dovecot as it is installed then refuses every password."),
+				`set client_address = "proxy2"; Dovecot reads both versions`))
 		default:
 			diags = append(diags, config.Errorf(s.ClientAddress.Range, "Unknown way to tell the client's address",
 				"client_address is %q: want none, proxy, proxy2 or id.", s.ClientAddress.V))

@@ -1,0 +1,51 @@
+package imap
+
+import (
+	"errors"
+	"io"
+)
+
+// startTLS does the handshake that STARTTLS asks for (RFC 9051 section 6.2.1). It returns false when the session has ended.
+func (s *session) startTLS() bool {
+	s.conn.endPatience()
+	defer s.conn.beginPatience()
+	tlsConn, err := s.endpoint.handshake(&s.arrival, handshakeTimeout)
+	if err != nil {
+		s.logger.Debug("TLS handshake after STARTTLS", "err", err)
+		return false
+	}
+	s.client.replace(tlsConn)
+	s.origin.tls = tlsConn.ConnectionState().Version
+	if upstream := s.generation.config.Upstream; upstream != nil && upstream.ClientAddress == ClientAddressProxy2 {
+		return s.redial()
+	}
+	s.filter.StartedTLS()
+	return s.filter.WriteClient(s.client) == nil
+}
+
+// redial connects to the backend once more after STARTTLS. The PROXY header, which comes first on a connection, has told the
+// server of a client without TLS, from whom it may take no password. The client has not logged in, so it has no state there
+// to lose; it does not see the second greeting. It returns false when the session has ended.
+func (s *session) redial() bool {
+	s.part()
+	backend, err := s.dial()
+	if err != nil {
+		s.backendUnavailable(err)
+		return false
+	}
+	s.filter = s.newFilter(nil)
+	greeting, rest, err := readLine(backend, nil)
+	if err == nil && isPreauth(greeting) {
+		err = errors.New("greeted with PREAUTH after STARTTLS, which the client does not expect")
+	}
+	if err != nil {
+		backend.Close()
+		s.backendUnavailable(err)
+		return false
+	}
+	s.filter.FromBackend(greeting)
+	s.filter.WriteClient(io.Discard)
+	s.filter.FromBackend(rest)
+	s.join(backend)
+	return s.filter.WriteClient(s.client) == nil
+}
