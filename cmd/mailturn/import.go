@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -13,7 +14,8 @@ import (
 )
 
 func newImportCommand() *cobra.Command {
-	return &cobra.Command{
+	var output importOutput
+	cmd := &cobra.Command{
 		Use:   "import TURNSERVER.CONF",
 		Short: "Translate a configuration of coturn into one of mailturn",
 		Long: `import reads coturn's turnserver.conf and prints what it says as a configuration of mailturn.
@@ -21,56 +23,95 @@ Every directive is translated, or listed in a comment with the reason why not; w
 and mailturn will not goes to standard error too. Then the result is checked as check-config
 does. The exit status is 1 if it has errors, or a value of the file could not be translated.
 
-The result holds the secrets and passwords of the file. To keep it:
+With --output the result goes to a file instead, which is written only if there are no errors,
+whole or not at all. It holds the secrets and passwords of coturn's file: its mode is 0640, and
+its group mailturn unless --group says otherwise. If the file exists, --merge adds to it what it
+lacks, and --overwrite replaces it. Either keeps the old one beside it, as FILE.bak.
 
-  mailturn import /etc/turnserver.conf | install -m 0640 -g mailturn /dev/stdin /etc/mailturn/maddy.conf`,
+  mailturn import --output /etc/mailturn/maddy.conf /etc/turnserver.conf`,
 		Args: oneArgument("TURNSERVER.CONF"),
-		RunE: action(func(cmd *cobra.Command, args []string) error {
-			f, err := os.Open(args[0])
-			if err != nil {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := output.checkUsage(); err != nil {
 				return err
 			}
-			defer f.Close()
-			directives, err := coturn.Parse(f)
-			if err != nil {
-				return fmt.Errorf("%s: %w", args[0], err)
-			}
-			dir, err := filepath.Abs(filepath.Dir(args[0]))
-			if err != nil {
-				return err
-			}
-			imported := coturn.Translate(directives, dir)
-			var text bytes.Buffer
-			fmt.Fprintf(&text, "# From coturn's %s by mailturn import.\n\n", filepath.Base(args[0]))
-			if err := imported.Write(&text); err != nil {
-				return err
-			}
-			if _, err := cmd.OutOrStdout().Write(text.Bytes()); err != nil {
-				return err
-			}
-			wrong := false
-			for _, remark := range imported.Remarks {
-				prefix := ""
-				if remark.Kind == coturn.Wrong {
-					prefix, wrong = "error: ", true
-				}
-				if remark.Kind != coturn.Needless {
-					fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s: %s%s\n", args[0], remark.Place(), prefix, remark.Reason)
-				}
-			}
-
-			file, diags := config.Parse("the result", text.Bytes())
-			if !diags.HasErrors() {
-				_, decodeDiags := decode(file, "")
-				diags = append(diags, decodeDiags...)
-			}
-			if err := file.WriteDiagnostics(cmd.ErrOrStderr(), diags); err != nil {
-				return err
-			}
-			if wrong || diags.HasErrors() {
-				return errReported
-			}
-			return nil
-		}),
+			return action(func(cmd *cobra.Command, args []string) error {
+				return importCoturn(args[0], output, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			})(cmd, args)
+		},
 	}
+	cmd.Flags().StringVarP(&output.path, "output", "o", "", "`file` to write instead of printing the result")
+	cmd.Flags().BoolVar(&output.merge, "merge", false, "add to the file what it lacks, if it exists")
+	cmd.Flags().BoolVar(&output.overwrite, "overwrite", false, "replace the file, if it exists")
+	cmd.Flags().StringVar(&output.group, "group", "", "`name` of the group that may read the file (default: that of the existing file, else mailturn)")
+	return cmd
+}
+
+// importCoturn translates the file at path.
+func importCoturn(path string, output importOutput, stdout, stderr io.Writer) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	directives, err := coturn.Parse(f)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	dir, err := filepath.Abs(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	imported := coturn.Translate(directives, dir)
+	header := fmt.Sprintf("# From coturn's %s by mailturn import.\n", filepath.Base(path))
+
+	if output.path != "" {
+		if err := output.open(f); err != nil {
+			return err
+		}
+		text, kept, err := output.compose(imported, header)
+		if err != nil {
+			return err
+		}
+		if err := reportImport(path, imported, output.path, text, stderr); err != nil {
+			fmt.Fprintf(stderr, "mailturn: %s is not written, because of the errors above. Without --output the result is printed all the same.\n", output.path)
+			return err
+		}
+		return output.write(text, kept, stdout, stderr)
+	}
+	var text bytes.Buffer
+	text.WriteString(header + "\n")
+	if err := imported.Write(&text); err != nil {
+		return err
+	}
+	if _, err := stdout.Write(text.Bytes()); err != nil {
+		return err
+	}
+	return reportImport(path, imported, "the result", text.Bytes(), stderr)
+}
+
+// reportImport writes what to know about the translation of the file at path to stderr, and what is wrong with the result, a
+// configuration of that name. The error is errReported if there is anything wrong.
+func reportImport(path string, imported *coturn.Import, name string, result []byte, stderr io.Writer) error {
+	wrong := false
+	for _, remark := range imported.Remarks {
+		prefix := ""
+		if remark.Kind == coturn.Wrong {
+			prefix, wrong = "error: ", true
+		}
+		if remark.Kind != coturn.Needless {
+			fmt.Fprintf(stderr, "%s: %s: %s%s\n", path, remark.Place(), prefix, remark.Reason)
+		}
+	}
+	file, diags := config.Parse(name, result)
+	if !diags.HasErrors() {
+		_, decodeDiags := decode(file, "")
+		diags = append(diags, decodeDiags...)
+	}
+	if err := file.WriteDiagnostics(stderr, diags); err != nil {
+		return err
+	}
+	if wrong || diags.HasErrors() {
+		return errReported
+	}
+	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/mailturn/mailturn/framework/atomicfile"
 	"github.com/mailturn/mailturn/framework/bounded"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
@@ -38,32 +39,11 @@ func StoredSecret(dir string) (secret credential.Secret, created bool, err error
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return credential.Secret{}, false, fmt.Errorf("keep a generated secret: %w", err)
 	}
-	switch err := writeNew(path, text); {
+	switch err := atomicfile.Create(path, text, atomicfile.Private); {
 	case errors.Is(err, fs.ErrExist): // another process was faster
 		return StoredSecret(dir)
 	case err != nil:
 		return credential.Secret{}, false, fmt.Errorf("keep a generated secret: %w", err)
 	}
 	return credential.NewSecret(text), true, nil
-}
-
-// writeNew makes the file at path, readable by its owner alone. Whoever looks sees it whole or not at all, and an existing
-// file is left as it is: fs.ErrExist.
-func writeNew(path string, text []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".turn.secret.*") // with mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		err = os.Link(f.Name(), path)
-	}
-	return err
 }

@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/mailturn/mailturn/framework/atomicfile"
 )
 
 const (
@@ -108,29 +110,8 @@ func commonName(dnsNames []string) string {
 	return ""
 }
 
-// writeFile replaces the file at path by one PEM block, so that a reader sees the old file or the new one, never a part.
-func writeFile(path string, mode os.FileMode, blockType string, der []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // with mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(f.Name())
-		}
-	}()
-	err = pem.Encode(f, &pem.Block{Type: blockType, Bytes: der})
-	if err == nil {
-		err = f.Chmod(mode)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	return err
+// writeFile replaces the file at path by one PEM block.
+func writeFile(path string, mode os.FileMode, blockType string, der []byte) error {
+	text := pem.EncodeToMemory(&pem.Block{Type: blockType, Bytes: der})
+	return atomicfile.Replace(path, text, atomicfile.Attributes{Mode: mode, UID: -1, GID: -1})
 }

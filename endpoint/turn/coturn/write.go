@@ -1,6 +1,7 @@
 package coturn
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net/netip"
@@ -15,19 +16,105 @@ import (
 // file that was read.
 func (i *Import) Write(w io.Writer) error {
 	file := hclwrite.NewEmptyFile()
-	body := file.Body()
-	if i.verbose {
-		body.AppendNewBlock("log", nil).Body().SetAttributeValue("level", cty.StringVal("debug"))
-		body.AppendNewline()
-	}
-	i.endpoint(body.AppendNewBlock("endpoint", []string{"turn", "turn"}).Body())
-	if i.metrics != "" {
-		body.AppendNewline()
-		body.AppendNewBlock("endpoint", []string{"http", "metrics"}).Body().SetAttributeValue("listen", cty.StringVal(i.metrics))
-	}
+	i.AddTo(file)
+	_, err := io.WriteString(w, string(file.Bytes())+i.Comments())
+	return err
+}
 
+// AddTo adds to file what it lacks: the endpoint "turn" or attributes and blocks of the first one, the log, and an endpoint
+// for metrics if it has no endpoint "http". What it has stays as it is; kept names what of that is not as in coturn.
+func (i *Import) AddTo(file *hclwrite.File) (kept []string) {
+	a := adder{body: file.Body()}
+	if i.verbose {
+		log := a.block("log")
+		log.set("level", cty.StringVal("debug"))
+		kept = append(kept, log.kept...)
+	}
+	endpoint := a.block("endpoint", "turn", "turn")
+	i.endpoint(&endpoint)
+	kept = append(kept, endpoint.kept...)
+	if i.metrics != "" && a.find("endpoint", "http") != nil {
+		kept = append(kept, `endpoint "http"`)
+	} else if i.metrics != "" {
+		metrics := a.block("endpoint", "http", "metrics")
+		metrics.set("listen", cty.StringVal(i.metrics))
+	}
+	return kept
+}
+
+// An adder adds to a body what it lacks.
+type adder struct {
+	body *hclwrite.Body
+	name string   // of the block and those around it, for people
+	kept []string // what was present, and another value
+}
+
+// find returns the first block of a type, and for an endpoint of a kind, nil if there is none.
+func (a *adder) find(blockType string, labels ...string) *hclwrite.Block {
+	for _, block := range a.body.Blocks() {
+		if block.Type() == blockType && (len(labels) == 0 || len(block.Labels()) > 0 && block.Labels()[0] == labels[0]) {
+			return block
+		}
+	}
+	return nil
+}
+
+// block returns the block of a type, which is appended if there is none.
+func (a *adder) block(blockType string, labels ...string) adder {
+	block := a.find(blockType, labels...)
+	if block == nil {
+		if len(a.body.Attributes())+len(a.body.Blocks()) > 0 {
+			a.body.AppendNewline()
+		}
+		block = a.body.AppendNewBlock(blockType, labels)
+	} else if len(block.Body().BuildTokens(nil)) == 0 {
+		block.Body().AppendNewline() // a block {} is on one line
+	}
+	return adder{body: block.Body(), name: strings.TrimPrefix(a.name+" "+blockType, " ")}
+}
+
+// set gives an attribute a value, unless it has one.
+func (a *adder) set(name string, value cty.Value) {
+	if a.body.GetAttribute(name) != nil {
+		a.compare(name, value)
+		return
+	}
+	a.body.SetAttributeValue(name, value)
+}
+
+// setPair gives two attributes that belong together their values, unless one has a value already. The zero Value is none.
+func (a *adder) setPair(first string, firstValue cty.Value, second string, secondValue cty.Value) {
+	present := a.body.GetAttribute(first) != nil || a.body.GetAttribute(second) != nil
+	for _, pair := range []struct {
+		name  string
+		value cty.Value
+	}{{first, firstValue}, {second, secondValue}} {
+		switch {
+		case pair.value == cty.NilVal:
+		case present:
+			a.compare(pair.name, pair.value)
+		default:
+			a.set(pair.name, pair.value)
+		}
+	}
+}
+
+// compare remembers an attribute that is not as in coturn.
+func (a *adder) compare(name string, value cty.Value) {
+	text := ""
+	if attribute := a.body.GetAttribute(name); attribute != nil {
+		text = trimmed(attribute.Expr().BuildTokens(nil))
+	}
+	if text != trimmed(hclwrite.TokensForValue(value)) {
+		a.kept = append(a.kept, strings.TrimPrefix(a.name+" ", "endpoint ")+name)
+	}
+}
+
+func trimmed(tokens hclwrite.Tokens) string { return string(bytes.TrimSpace(tokens.Bytes())) }
+
+// Comments returns the remarks as comments of a configuration.
+func (i *Import) Comments() string {
 	var b strings.Builder
-	b.Write(file.Bytes())
 	for _, group := range []struct {
 		kind  Kind
 		title string
@@ -49,8 +136,7 @@ func (i *Import) Write(w io.Writer) error {
 			fmt.Fprintf(&b, "#   %s: %s\n", r.Place(), r.Reason)
 		}
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return b.String()
 }
 
 // Place names what the remark is about, without values: by the lines, and by the name if it is one. What is no name may be a
@@ -68,37 +154,38 @@ func (r Remark) Place() string {
 
 const nameCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
 
-func (i *Import) endpoint(body *hclwrite.Body) {
-	set := func(name string, value cty.Value) { body.SetAttributeValue(name, value) }
+// endpoint adds what belongs into the endpoint "turn".
+func (i *Import) endpoint(a *adder) {
 	number := func(name string, d Directive, factor int64) {
 		if d.Name != "" {
 			n, _ := strconv.ParseInt(d.Value, 10, 64) // it was checked when it was taken over
-			set(name, cty.NumberIntVal(n*factor))
+			a.set(name, cty.NumberIntVal(n*factor))
 		}
 	}
-	set("listen", texts(i.listen))
+	a.set("listen", texts(i.listen))
 	if i.realm.Value != "" {
-		set("realm", cty.StringVal(i.realm.Value))
+		a.set("realm", cty.StringVal(i.realm.Value))
 	}
 	if len(i.secretTexts) > 0 {
-		set("secret", texts(i.secretTexts))
+		a.set("secret", texts(i.secretTexts))
 	}
 	if len(i.passwords) > 0 {
 		users := make(map[string]cty.Value)
 		for _, name := range i.userNames {
 			users[name] = cty.StringVal(i.passwords[name])
 		}
-		set("users", cty.ObjectVal(users))
+		a.set("users", cty.ObjectVal(users))
 	}
 	if len(i.relayIP) > 0 {
-		set("relay_ip", texts(strs(i.relayIP)))
+		bind := cty.NilVal
+		if len(i.relayBind) > 0 {
+			bind = texts(strs(i.relayBind))
+		}
+		a.setPair("relay_ip", texts(strs(i.relayIP)), "relay_bind", bind)
 	}
-	if len(i.relayBind) > 0 {
-		set("relay_bind", texts(strs(i.relayBind)))
-	}
-	set("relay_ports", cty.StringVal(i.minPort.Value+"-"+i.maxPort.Value))
+	a.set("relay_ports", cty.StringVal(i.minPort.Value+"-"+i.maxPort.Value))
 	if i.family != "" {
-		set("default_family", cty.StringVal(i.family))
+		a.set("default_family", cty.StringVal(i.family))
 	}
 	number("user_quota", i.userQuota, 1)
 	number("total_quota", i.totalQuota, 1)
@@ -107,22 +194,21 @@ func (i *Import) endpoint(body *hclwrite.Body) {
 	number("nonce_lifetime", i.nonceLifetime, 1)
 	number("max_lifetime", i.maxLifetime, 1)
 	if i.encrypted() {
-		body.AppendNewline()
-		tls := body.AppendNewBlock("tls", nil).Body()
-		tls.SetAttributeValue("cert", cty.StringVal(i.file(i.cert)))
-		tls.SetAttributeValue("key", cty.StringVal(i.file(i.key)))
+		tls := a.block("tls")
+		tls.setPair("cert", cty.StringVal(i.file(i.cert)), "key", cty.StringVal(i.file(i.key)))
+		a.kept = append(a.kept, tls.kept...)
 	}
 	if len(i.allow)+len(i.deny) > 0 {
-		body.AppendNewline()
-		peers := body.AppendNewBlock("peers", nil).Body()
+		peers := a.block("peers")
 		for _, list := range []struct {
 			name     string
 			prefixes []netip.Prefix
 		}{{"allow", i.allow}, {"deny", i.deny}} {
 			if len(list.prefixes) > 0 {
-				peers.SetAttributeValue(list.name, texts(strs(list.prefixes)))
+				peers.set(list.name, texts(strs(list.prefixes)))
 			}
 		}
+		a.kept = append(a.kept, peers.kept...)
 	}
 }
 

@@ -1,0 +1,63 @@
+// Package atomicfile writes files that whoever looks sees whole or not at all, even if the machine fails meanwhile.
+package atomicfile
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// Attributes are those that a file gets before it has its name.
+type Attributes struct {
+	Mode     fs.FileMode // permission bits
+	UID, GID int         // -1 for those of the process
+}
+
+// Private are the attributes of a file that nobody else may read.
+var Private = Attributes{Mode: 0o600, UID: -1, GID: -1}
+
+// Owned are the attributes of the existing file that info is about, with no more permissions than mode has.
+func Owned(info fs.FileInfo, mode fs.FileMode) Attributes {
+	a := Attributes{Mode: info.Mode().Perm() & mode, UID: -1, GID: -1}
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		a.UID, a.GID = int(stat.Uid), int(stat.Gid)
+	}
+	return a
+}
+
+// Create makes the file at path. If there is one already, it stays as it is, and the error is fs.ErrExist.
+func Create(path string, data []byte, a Attributes) error {
+	return write(path, data, a, func(temporary string) error { return os.Link(temporary, path) })
+}
+
+// Replace makes the file at path, in the place of the one that may be there.
+func Replace(path string, data []byte, a Attributes) error {
+	return write(path, data, a, func(temporary string) error { return os.Rename(temporary, path) })
+}
+
+// write lets name give its name to a temporary file in the folder of path.
+func write(path string, data []byte, a Attributes, name func(temporary string) error) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // with mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // without effect after a rename
+	_, err = f.Write(data)
+	if err == nil && (a.UID >= 0 || a.GID >= 0) {
+		err = f.Chown(a.UID, a.GID)
+	}
+	if err == nil {
+		err = f.Chmod(a.Mode)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = name(f.Name())
+	}
+	return err
+}
