@@ -117,8 +117,11 @@ func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again
 	return nil
 }
 
-// prepareAndSay prepares the setup and logs what was made.
+// prepareAndSay prepares the setup and fits it to the limits of the process, and logs what was made or changed.
 func (s *setup) prepareAndSay(logger *slog.Logger) error {
+	if limit, ok := openFilesLimit(); ok {
+		s.fitDescriptors(limit, logger)
+	}
 	made, err := s.prepare(time.Now())
 	if err == nil && len(made) > 0 {
 		logger.Info("made what the configuration leaves out", "made", strings.Join(made, ", "), "state_dir", s.stateDir)

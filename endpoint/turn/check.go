@@ -79,6 +79,19 @@ func (c *Config) Ports(schemes ...string) []uint16 {
 	return ports
 }
 
+// StreamSockets returns how many sockets the endpoint listens on for TCP and TLS connections.
+func (c *Config) StreamSockets() int {
+	n := 0
+	for i, address := range c.Listen {
+		network, _ := carrier(address.Scheme)
+		shares := func(other listen.Addr) bool { return sharesSocket(address, other) }
+		if network == "tcp" && !slices.ContainsFunc(c.Listen[:i], shares) {
+			n++
+		}
+	}
+	return n
+}
+
 // CheckPorts finds UDP listening ports inside the range of the relay's ports: a relayed transport address there would
 // collide with the endpoint's own socket. Call it when no more ports are added.
 func (c *Config) CheckPorts() hcl.Diagnostics {

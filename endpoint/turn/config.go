@@ -120,6 +120,9 @@ type Config struct {
 	PeersAllow, PeersDeny []netip.Prefix
 
 	Quotas turnsrv.Quotas
+	// MaxStreams bounds the connections of each listener. The file does not say it; the caller may put a lower value than
+	// turnsrv's default here, which zero is.
+	MaxStreams int
 	// UnauthenticatedRate and MaxGuesses are limits, 0 is none.
 	UnauthenticatedRate, MaxGuesses int
 	// SilentPeerBytes is a limit, 0 is none.

@@ -112,6 +112,7 @@ func (e *Endpoint) serverConfig(allocator *relay.Allocator) turnsrv.Config {
 		NonceLifetime:       c.NonceLifetime,
 		ExpiredGrace:        limit(c.ExpiredGrace),
 		Quotas:              c.Quotas,
+		MaxStreams:          c.MaxStreams,
 		UnauthenticatedRate: limit(c.UnauthenticatedRate),
 		MaxGuesses:          limit(c.MaxGuesses),
 		SilentPeerBytes:     limit(c.SilentPeerBytes),

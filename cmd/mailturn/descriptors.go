@@ -1,0 +1,73 @@
+package main
+
+import (
+	"log/slog"
+
+	"github.com/mailturn/mailturn/turnsrv"
+)
+
+// descriptorReserve is what the process opens besides what the limits of the configuration bound: listeners, the log, files
+// that are read, and what the runtime needs.
+const descriptorReserve = 64
+
+// descriptorUse is a limit of the configuration and how many descriptors it lets be open.
+type descriptorUse struct {
+	endpoint, name string
+	limit          *int // in the configuration, where zero may stand for something else
+	value          int  // what it comes to
+	each           int  // descriptors that one takes
+}
+
+// descriptorUses returns what in the configuration bounds how many descriptors are open.
+func (s *setup) descriptorUses() []descriptorUse {
+	var uses []descriptorUse
+	for i := range s.relays {
+		c := &s.relays[i]
+		allocations := c.Quotas.MaxAllocations
+		if allocations == 0 {
+			allocations = 2 * (int(c.MaxPort) - int(c.MinPort) + 1) // one at each port, of both families
+		}
+		uses = append(uses, descriptorUse{c.Name, "total_quota", &c.Quotas.MaxAllocations, allocations, 1})
+		if sockets := c.StreamSockets(); sockets > 0 {
+			uses = append(uses, descriptorUse{c.Name, "connections of each listener", &c.MaxStreams, turnsrv.DefaultMaxStreams, sockets})
+		}
+	}
+	for i := range s.imaps {
+		each := 2 // one to the client, one to the server behind
+		if s.imaps[i].Upstream == nil {
+			each = 1
+		}
+		uses = append(uses, descriptorUse{s.imaps[i].Name, "max_connections", &s.imaps[i].MaxConnections, s.imaps[i].MaxConnections, each})
+	}
+	for i := range s.dicts {
+		each := 2
+		if s.dicts[i].Next == "" {
+			each = 1
+		}
+		uses = append(uses, descriptorUse{s.dicts[i].Name, "max_connections", &s.dicts[i].MaxConnections, s.dicts[i].MaxConnections, each})
+	}
+	for i := range s.http {
+		uses = append(uses, descriptorUse{s.http[i].Name, "max_connections", &s.http[i].MaxConnections, s.http[i].MaxConnections, 1})
+	}
+	return uses
+}
+
+// fitDescriptors lowers the limits of the configuration in proportion, so that all of them together need no more descriptors
+// than the process may open, and warns if it has to. Otherwise strangers who open idle connections would leave none for calls.
+func (s *setup) fitDescriptors(allowed int, logger *slog.Logger) {
+	uses := s.descriptorUses()
+	wanted := descriptorReserve
+	for _, use := range uses {
+		wanted += use.value * use.each
+	}
+	if wanted <= allowed {
+		return
+	}
+	logger.Warn("the limit on open files is too low for the configured limits, which are lowered: raise LimitNOFILE of the unit, or ulimit -n",
+		"limit", allowed, "wanted", wanted)
+	share := max(0, float64(allowed-descriptorReserve)) / float64(wanted-descriptorReserve)
+	for _, use := range uses {
+		*use.limit = max(1, int(float64(use.value)*share))
+		logger.Info("limit lowered", "endpoint", use.endpoint, "name", use.name, "from", use.value, "to", *use.limit)
+	}
+}

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/mailturn/mailturn/framework/config"
+)
+
+// manyEndpoints has one endpoint of each kind whose connections take descriptors.
+const manyEndpoints = `
+hostname = "mail.example.org"
+endpoint "turn" "relay" {
+  listen      = ["udp://127.0.0.1:3478", "tcp://127.0.0.1:3478", "tls://127.0.0.1:3478", "tcp://127.0.0.1:3479"]
+  relay_ip    = "127.0.0.1"
+  relay_ports = "50000-50499"
+  total_quota = 0
+}
+endpoint "imap" "mail" {
+  listen = ["tls://127.0.0.1:993"]
+  upstream {
+    address = "tcp://127.0.0.1:143"
+  }
+}
+endpoint "dict" "dict" {
+  path = "/run/mailturn/dict"
+}
+endpoint "http" "http" {
+  listen = ["http://127.0.0.1:8080"]
+}
+`
+
+func decodeText(t *testing.T, text string) *setup {
+	t.Helper()
+	file, diags := config.Parse("maddy.conf", []byte(text))
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	s, diags := decode(file, t.TempDir())
+	if diags.HasErrors() {
+		t.Fatal(diags.Errs())
+	}
+	return s
+}
+
+func TestLimitsFitTheDescriptors(t *testing.T) {
+	var out bytes.Buffer
+	logger := slog.New(slog.NewTextHandler(&out, nil))
+	const wanted = descriptorReserve + 2*500 + 2*10000 + 2*10000 + 10000 + 1000
+
+	s := decodeText(t, manyEndpoints)
+	s.fitDescriptors(wanted, logger)
+	if relay := s.relays[0]; relay.Quotas.MaxAllocations != 0 || relay.MaxStreams != 0 || s.imaps[0].MaxConnections != 10000 || out.Len() > 0 {
+		t.Errorf("there is enough for all, and yet: %+v, %q", relay.Quotas, out.String())
+	}
+
+	s.fitDescriptors(1024, logger)
+	relay := &s.relays[0]
+	open := relay.Quotas.MaxAllocations + 2*relay.MaxStreams + 2*s.imaps[0].MaxConnections + s.dicts[0].MaxConnections + s.http[0].MaxConnections
+	if open > 1024-descriptorReserve || open < 1024-descriptorReserve-20 {
+		t.Errorf("%d descriptors may be open, want nearly all of %d", open, 1024-descriptorReserve)
+	}
+	if relay.MaxStreams == 0 || s.imaps[0].MaxConnections == 0 || relay.Quotas.MaxAllocations == 0 {
+		t.Errorf("a limit of 0 means something else: %d, %d, %d", relay.MaxStreams, s.imaps[0].MaxConnections, relay.Quotas.MaxAllocations)
+	}
+	if got := out.String(); strings.Count(got, "level=WARN") != 1 || !strings.Contains(got, "limit=1024 wanted=52064") ||
+		!strings.Contains(got, `endpoint=mail name=max_connections from=10000 to=184`) {
+		t.Errorf("logged:\n%s", got)
+	}
+
+	// Nearly nothing is a limit too: nobody may be let in without one.
+	s.fitDescriptors(3, logger)
+	if relay.MaxStreams != 1 || s.imaps[0].MaxConnections != 1 || relay.Quotas.MaxAllocations != 1 {
+		t.Errorf("with 3 descriptors: %d, %d, %d", relay.MaxStreams, s.imaps[0].MaxConnections, relay.Quotas.MaxAllocations)
+	}
+}
