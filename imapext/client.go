@@ -233,7 +233,7 @@ func (f *Filter) readCommandRest(p []byte) (n int, event Event) {
 		ends := c.line.next(b)
 		if c.mode == pass {
 			if c.text++; c.text > f.maxText() {
-				return 0, f.close("Command line too long")
+				return 0, f.close("Command is too long")
 			}
 			if c.line.disputed(ends) || ends && c.exchanges() && c.line.literal() != noLiteral {
 				return 0, f.close("Malformed command line")
@@ -436,7 +436,7 @@ func (f *Filter) readExchangeLine(p []byte) (n int, event Event) {
 	c := &f.client
 	for n < len(p) && c.state == exchangeLine {
 		if c.text++; c.text > maxLoginLine {
-			return 0, f.close("Line too long")
+			return 0, f.close("Line is too long")
 		}
 		if c.line.next(p[n]) {
 			c.line = commandLine{}
