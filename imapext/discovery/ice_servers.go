@@ -7,43 +7,30 @@ import (
 	"unicode/utf8"
 )
 
-// Server is a STUN or TURN server whose name has not been resolved.
+// Server is a TURN server whose name has not been resolved.
 type Server struct {
-	Hostname string
-	Port     uint16
-	// Username and Credential are nil for a STUN server.
-	Username   *string
-	Credential *string
-}
-
-// Scheme returns "turn", or "stun" for a server without credential (RFC 7065, RFC 7064).
-func (s Server) Scheme() string {
-	if s.Credential == nil {
-		return "stun"
-	}
-	return "turn"
+	Hostname   string
+	Port       uint16
+	Username   string
+	Credential string
 }
 
 // Server returns the server that the value names.
 func (v Value) Server() Server {
-	return Server{Hostname: v.Hostname, Port: v.Port, Username: &v.Username, Credential: &v.Password}
+	return Server{Hostname: v.Hostname, Port: v.Port, Username: v.Username, Credential: v.Password}
 }
 
-// FallbackServers returns what core uses where it knows no TURN server: a public STUN server and a public TURN server
-// with a password that is compiled into every client.
+// FallbackServers returns what core uses where it knows no TURN server: a public one, whose password is compiled into every
+// client. Core up to 2.61 named a public STUN server, nine.testrun.org, before it.
 func FallbackServers() []Server {
-	username, credential := "public", "o4tR7yG4rG2slhXqRUf9zgmHz"
-	return []Server{
-		{Hostname: "nine.testrun.org", Port: 3478},
-		{Hostname: "turn.delta.chat", Port: 3478, Username: &username, Credential: &credential},
-	}
+	return []Server{{Hostname: "turn.delta.chat", Port: 3478, Username: "public", Credential: "o4tR7yG4rG2slhXqRUf9zgmHz"}}
 }
 
 // ICEServer is an RTCIceServer (W3C WebRTC section 4.2.4).
 type ICEServer struct {
 	URLs       []string
-	Username   *string // nil for a STUN server
-	Credential *string // likewise
+	Username   string
+	Credential string
 }
 
 // A Resolver looks up the addresses of a host as a system's resolver does: *net.Resolver is one. network is "ip".
@@ -51,8 +38,8 @@ type Resolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
-// Resolve looks up the servers as core does: every address becomes the URL turn:ADDRESS:PORT, or stun:, without a
-// transport, which WebRTC takes for UDP. A server that does not resolve is left out, and failed tells why.
+// Resolve looks up the servers as core does: every address becomes the URL turn:ADDRESS:PORT without a transport, which
+// WebRTC takes for UDP. A server that does not resolve is left out, and failed tells why.
 func Resolve(ctx context.Context, resolver Resolver, servers []Server) (resolved []ICEServer, failed []error) {
 	resolved = []ICEServer{}
 	for _, s := range servers {
@@ -61,12 +48,12 @@ func Resolve(ctx context.Context, resolver Resolver, servers []Server) (resolved
 			err = errNoAddress
 		}
 		if err != nil {
-			failed = append(failed, fmt.Errorf("resolve %s server %q: %w", s.Scheme(), s.Hostname, err))
+			failed = append(failed, fmt.Errorf("resolve TURN server %q: %w", s.Hostname, err))
 			continue
 		}
 		ice := ICEServer{Username: s.Username, Credential: s.Credential}
 		for _, addr := range addrs {
-			ice.URLs = append(ice.URLs, s.Scheme()+":"+netip.AddrPortFrom(addr.Unmap(), s.Port).String())
+			ice.URLs = append(ice.URLs, "turn:"+netip.AddrPortFrom(addr.Unmap(), s.Port).String())
 		}
 		resolved = append(resolved, ice)
 	}
@@ -74,7 +61,7 @@ func Resolve(ctx context.Context, resolver Resolver, servers []Server) (resolved
 }
 
 // AppendJSON appends servers to b, byte for byte as core's serde_json writes them: compact, the members in the order urls,
-// username, credential, null where there is none.
+// username, credential.
 func AppendJSON(b []byte, servers []ICEServer) []byte {
 	b = append(b, '[')
 	for i, s := range servers {
@@ -89,19 +76,12 @@ func AppendJSON(b []byte, servers []ICEServer) []byte {
 			b = appendJSONString(b, url)
 		}
 		b = append(b, `],"username":`...)
-		b = appendJSONStringOrNull(b, s.Username)
+		b = appendJSONString(b, s.Username)
 		b = append(b, `,"credential":`...)
-		b = appendJSONStringOrNull(b, s.Credential)
+		b = appendJSONString(b, s.Credential)
 		b = append(b, '}')
 	}
 	return append(b, ']')
-}
-
-func appendJSONStringOrNull(b []byte, s *string) []byte {
-	if s == nil {
-		return append(b, "null"...)
-	}
-	return appendJSONString(b, *s)
 }
 
 // appendJSONString escapes what RFC 8259 section 7 wants escaped and nothing more, where encoding/json also escapes

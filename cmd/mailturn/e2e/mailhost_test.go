@@ -39,12 +39,12 @@ const (
 	// plainName is another one.
 	plainName = "mail.example.org"
 	turnName  = "turn.example.org"
-	// nowhere is an address without a route: those of chatmail's public servers are it. RFC 5737.
+	// nowhere is an address without a route (RFC 5737), and the one of publicServer.
 	nowhere = "192.0.2.1"
 )
 
-// publicServers are whom Delta Chat asks when its mail server names no relay.
-const publicServers = "turn.delta.chat nine.testrun.org"
+// publicServer is the relay that Delta Chat uses when its mail server names none.
+const publicServer = "turn.delta.chat"
 
 // hosts counts the mailHosts, so that each can have its own addresses.
 var hosts atomic.Int64
@@ -109,7 +109,7 @@ func (m *mailHost) connectClients(t *testing.T) {
 		os.Remove(filepath.Dir(etc)) // unless there are others
 	})
 	for name, text := range map[string]string{
-		"hosts":         fmt.Sprintf("127.0.0.1 localhost\n%s %s %s %s\n%s %s\n", m.addr, mailName, plainName, turnName, nowhere, publicServers),
+		"hosts":         fmt.Sprintf("127.0.0.1 localhost\n%s %s %s %s\n%s %s\n", m.addr, mailName, plainName, turnName, nowhere, publicServer),
 		"resolv.conf":   "nameserver " + nowhere + "\n",
 		"nsswitch.conf": "hosts: files\n",
 	} {

@@ -72,6 +72,12 @@ func (a *Account) AddTransport(ctx context.Context, t Transport) error {
 	return a.call(ctx, nil, "add_or_update_transport", t)
 }
 
+// StopIO ends fetching and sending until StartIO, as without a network.
+func (a *Account) StopIO(ctx context.Context) error { return a.call(ctx, nil, "stop_io") }
+
+// StartIO begins to fetch and send again.
+func (a *Account) StartIO(ctx context.Context) error { return a.call(ctx, nil, "start_io") }
+
 // SetConfig sets one of core's settings.
 func (a *Account) SetConfig(ctx context.Context, key, value string) error {
 	return a.call(ctx, nil, "set_config", key, value)
