@@ -59,7 +59,8 @@ and tries what a relay must refuse. TARGET is one of
   HOST:PORT:EXPIRY:PASSWORD            a metadata line as clients get it
 
 The password comes from --password-file, from ` + passwordVariable + `, or from a prompt. Exit status: 0 if a
-call would connect, 1 if not or if the relay is open to strangers, 2 if called wrongly.`,
+call would connect, 1 if not or if the relay is open to strangers, 2 if called wrongly. With --load
+it is 1 if nothing came back.`,
 		Args: oneArgument("TARGET"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			target, err := probe.ParseTarget(args[0])
@@ -194,12 +195,24 @@ func (f *probeFlags) runLoad(ctx context.Context, cmd *cobra.Command, options pr
 		return err
 	case report != nil: // no relay was found
 		return errors.Join(f.print(cmd.OutOrStdout(), report), errReported)
-	case f.json:
-		encoder := json.NewEncoder(cmd.OutOrStdout())
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(result)
 	}
-	return result.WriteText(cmd.OutOrStdout())
+	if err := f.printLoad(cmd.OutOrStdout(), result); err != nil {
+		return err
+	}
+	if result.Received == 0 {
+		return errReported
+	}
+	return nil
+}
+
+// printLoad writes the result of a load.
+func (f *probeFlags) printLoad(w io.Writer, result *probe.LoadReport) error {
+	if !f.json {
+		return result.WriteText(w)
+	}
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(result)
 }
 
 // print writes one report.

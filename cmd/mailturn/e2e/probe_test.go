@@ -191,11 +191,6 @@ func TestProbeSite(t *testing.T) {
 		wantVerdict(t, r, "", probe.OK, "A call would connect.")
 		wantCheck(t, r, "safety.expired", probe.OK)
 	})
-	t.Run("from the relay's own machine", func(t *testing.T) {
-		r := runProbe(t, s.server, "", append([]string{"--quick", "--secret-file", secretFile, "turn:turn.test"}, s.args...)...)
-		wantVerdict(t, r, "", probe.OK, "A call would connect.")
-		wantCheck(t, r, "turn.direct", probe.Skipped)
-	})
 	t.Run("TURN over TLS has no certificate for that name", func(t *testing.T) {
 		wantVerdict(t, s.probe(t, "--secret-file", secretFile, "turns:other.test"), "turn.tls", probe.Failure, "the certificate is not for other.test, but for mail.test")
 	})

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -39,6 +40,7 @@ func (r *run) judgeRelays(attempts []*attempt) {
 			r.judgeAllocation(a)
 		}
 	}
+	r.judgeUntested(attempts)
 	for _, a := range attempts {
 		if a.ResponseBytes > maxAnswer {
 			r.report.add("turn.answer_size", a.subject(), Warning, fmt.Sprintf("a stranger's request of %d bytes is answered with %d.", a.RequestBytes, a.ResponseBytes),
@@ -108,7 +110,10 @@ func (r *run) judgeRefusal(a *attempt) {
 	left := r.value.Left(r.Now())
 	switch code := stun.ErrorCode(a.Code); {
 	case refusesCredential(code):
-		switch {
+		expiry, password := r.credentialForm()
+		switch form := cmp.Or(expiry, password); {
+		case form != "":
+			r.report.add(formID, a.subject(), Failure, fmt.Sprintf("the relay refuses the credential (%v): %s.", a.err, form), formAction)
 		case r.Target.Kind == TURN && r.Secret.IsZero():
 			r.report.add("turn.credential", a.subject(), Failure, fmt.Sprintf("the relay refuses the user name or the password (%v).", a.err), "Check both, and that the user is of the realm "+a.Realm+".")
 		case r.Target.Kind == TURN:
@@ -142,6 +147,7 @@ func (r *run) judgeFamilies(primary []*attempt) {
 		case a.allocated():
 		case a.Stage == stageRoute:
 			r.report.add(id, a.subject(), Skipped, fmt.Sprintf("%v is not tried: this machine has no %s.", a.addr.Addr(), family), "")
+			r.report.notTested(fmt.Sprintf("%v (this machine has no %s)", a.addr.Addr(), family))
 		default:
 			r.report.add(id, a.subject(), Warning, fmt.Sprintf("%s does not allocate (%s), though it is in DNS: clients wait for it, and those with %s alone have no relay.", a.subject(), networkReason(a.err), family),
 				fmt.Sprintf("Let the relay listen on %v and open its port, or take the address out of DNS.", a.addr.Addr()))
@@ -198,10 +204,11 @@ func (r *run) judgeAllocation(a *attempt) {
 		r.report.add("turn.direct", a.subject(), Failure, fmt.Sprintf("nothing that is sent to the relayed address %v arrives: the range of relay ports is closed, and calls with users of other servers fail.", relayed),
 			"Open the relay's UDP ports, 49152-65535 unless relay_ports (min-port and max-port in coturn) says otherwise, in the server's firewall and at its provider.")
 	case a.Direct == nil:
-		r.report.add("turn.direct", a.subject(), Skipped, "Whether the relay ports are open was not seen: "+a.directSkipped+".", "")
+		r.report.add("turn.direct", a.subject(), Skipped, "Whether the relay's ports are open was not tested: "+a.directSkipped+".", "")
 	default:
 		r.judgeLoss("turn.direct", a, a.Direct, "from outside to the relay and back")
 	}
+	r.judgePacketSize(a)
 }
 
 // reachable reports whether an address can be one of the internet, as far as its form tells.
@@ -250,9 +257,14 @@ func (e *Echo) String() string {
 	return fmt.Sprintf("%d of %d packets, %s", e.Received, e.Sent, ms(e.MedianMS))
 }
 
+// ms writes a time in milliseconds.
 func ms(v float64) string {
-	if v < 10 {
+	switch {
+	case v < 0.05:
+		return "<0.1 ms"
+	case v < 10:
 		return fmt.Sprintf("%.1f ms", v)
+	default:
+		return fmt.Sprintf("%.0f ms", v)
 	}
-	return fmt.Sprintf("%.0f ms", v)
 }

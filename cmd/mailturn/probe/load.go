@@ -44,7 +44,7 @@ type LoadReport struct {
 	SentPPS       float64   `json:"sent_pps"`
 	ReceivedPPS   float64   `json:"received_pps"`
 	ReceivedBPS   float64   `json:"received_bits_per_second"`
-	RTT           RTT       `json:"rtt"`
+	RTT           *RTT      `json:"rtt,omitempty"` // nil when nothing came back
 }
 
 // RTT are percentiles of the way to the other end and back, through the relay twice.
@@ -85,14 +85,14 @@ func Load(ctx context.Context, o Options, l LoadOptions) (*LoadReport, *Report, 
 		return nil, nil, err
 	}
 	seconds := result.Elapsed.Seconds()
-	return &LoadReport{
+	report := &LoadReport{
 		SchemaVersion: SchemaVersion, Target: o.Target.String(), Address: server.String(), Transport: r.primary(),
 		Allocations: result.Allocations, SetupMS: milliseconds(result.Setup), ElapsedMS: milliseconds(result.Elapsed), PacketBytes: result.Size,
 		Sent: result.Sent, Received: result.Received, SendErrors: result.SendErrors, Loss: result.Loss(),
 		SentPPS: float64(result.Sent) / seconds, ReceivedPPS: float64(result.Received) / seconds, ReceivedBPS: result.BitsPerSecond(),
-		RTT: RTT{
-			milliseconds(result.RTT.Percentile(50)), milliseconds(result.RTT.Percentile(90)),
-			milliseconds(result.RTT.Percentile(99)), milliseconds(result.RTT.Max()),
-		},
-	}, nil, nil
+	}
+	if rtt := &result.RTT; rtt.Count() > 0 {
+		report.RTT = &RTT{milliseconds(rtt.Percentile(50)), milliseconds(rtt.Percentile(90)), milliseconds(rtt.Percentile(99)), milliseconds(rtt.Max())}
+	}
+	return report, nil, nil
 }

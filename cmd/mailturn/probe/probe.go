@@ -85,6 +85,7 @@ func Run(ctx context.Context, o Options) *Report {
 	if r.discover(ctx) {
 		r.relays(ctx)
 	}
+	r.judgeForm()
 	r.report.DurationMS = milliseconds(time.Since(start))
 	r.report.Verdict = r.report.judge()
 	return r.report

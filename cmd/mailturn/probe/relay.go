@@ -44,6 +44,8 @@ type attempt struct {
 	anonymous bool
 	// directSkipped says why there is no Direct, if there is an allocation.
 	directSkipped string
+	// whole has datagrams to the relay sent in one packet each.
+	whole bool
 }
 
 // relays tries every address over every transport, and then what the relay has to refuse.
@@ -54,7 +56,7 @@ func (r *run) relays(ctx context.Context) {
 			if r.Depth == Quick && transport != r.primary() {
 				continue
 			}
-			attempts = append(attempts, &attempt{addr: netip.AddrPortFrom(addr, r.value.Port), Relay: Relay{Transport: transport}})
+			attempts = append(attempts, &attempt{addr: netip.AddrPortFrom(addr, r.value.Port), Relay: Relay{Transport: transport}, whole: transport == UDP})
 		}
 		if r.tlsPort != 0 && r.Depth != Quick {
 			attempts = append(attempts, &attempt{addr: netip.AddrPortFrom(addr, r.tlsPort), Relay: Relay{Transport: TLS}})
@@ -62,6 +64,7 @@ func (r *run) relays(ctx context.Context) {
 	}
 	if n := len(r.addresses()); n < len(r.addrs) {
 		r.report.add("turn.dns", r.value.Hostname, Note, fmt.Sprintf("of %d addresses %d are tried.", len(r.addrs), n), "")
+		r.report.notTested(fmt.Sprintf("%d of the %d addresses of %s", len(r.addrs)-n, len(r.addrs), r.value.Hostname))
 	}
 	r.Progress(fmt.Sprintf("relaying by %d ways", len(attempts)))
 	var tries sync.WaitGroup
@@ -125,6 +128,9 @@ func (r *run) connect(ctx context.Context, a *attempt, username, password string
 		return nil, stageRoute, err
 	} else if err != nil {
 		return nil, stageConnect, err
+	}
+	if a.whole {
+		_ = dontFragment(conn) // without it, the MTU of the path may look larger than it is
 	}
 	if a.Transport != UDP && a.ConnectMS == 0 {
 		a.ConnectMS = milliseconds(time.Since(start))
@@ -215,10 +221,13 @@ func (r *run) try(ctx context.Context, a *attempt) {
 		return
 	}
 	defer r.finish(called)
-	if a.RelayToRelay, err = r.relayToRelay(ctx, caller, called, from.Relayed, to.Relayed); err != nil {
+	if a.RelayToRelay, err = r.relayToRelay(ctx, a, caller, called, from.Relayed, to.Relayed); err != nil {
 		a.Stage, a.err = stageRelay, err
 	} else if a.RelayToRelay.Received == 0 {
 		a.Stage = stageRelay
+	}
+	if a.Transport == UDP && a.RelayToRelay != nil && a.RelayToRelay.LargestBytes > 0 {
+		a.PathMTU = ipBytes(a.addr.Addr().Unmap(), a.RelayToRelay.LargestBytes)
 	}
 }
 
@@ -258,8 +267,9 @@ func (r *run) answersFrom(ctx context.Context, server netip.AddrPort) (from neti
 	}
 }
 
-// relayToRelay binds a channel at either end and has the called one send back what comes.
-func (r *run) relayToRelay(ctx context.Context, caller, called *turnclient.Client, from, to netip.AddrPort) (*Echo, error) {
+// relayToRelay binds a channel at either end and has the called one send back what comes. Over UDP it then looks how large
+// packets may be; over a stream they are no packets between here and the relay.
+func (r *run) relayToRelay(ctx context.Context, a *attempt, caller, called *turnclient.Client, from, to netip.AddrPort) (*Echo, error) {
 	binding, cancel := context.WithTimeout(ctx, r.Depth.patience())
 	defer cancel()
 	if err := caller.ChannelBind(binding, stun.MinChannel, to); err != nil {
@@ -279,59 +289,18 @@ func (r *run) relayToRelay(ctx context.Context, caller, called *turnclient.Clien
 			e.received(d.Payload)
 		}
 	})
-	return e.run(ctx, r.Depth.patience()/2, func(payload []byte) error { return caller.SendChannel(stun.MinChannel, payload) }), nil
-}
-
-// direct sends to the relayed address from a socket of this machine, as a caller does who is on another server or behind
-// no NAT, and has the relay send it back to where it came from.
-func (r *run) direct(ctx context.Context, a *attempt, caller *turnclient.Client, from turnclient.Allocation) {
-	mine := from.Mapped.Addr().Unmap()
-	if mine.Is4() != from.Relayed.Addr().Is4() {
-		a.directSkipped = fmt.Sprintf("the relayed address is of another family than this machine's, %v", mine)
-		return
-	}
-	if mine == from.Relayed.Addr() { // no firewall is in between, and a relay refuses its own address but for relayed ones
-		a.directSkipped = fmt.Sprintf("this is the relay's own machine, %v: probe from outside to see it", mine)
-		return
-	}
-	permitting, cancel := context.WithTimeout(ctx, r.Depth.patience())
-	defer cancel()
-	if err := caller.CreatePermission(permitting, mine); turnclient.Code(err) == stun.CodeForbidden {
-		a.directSkipped = fmt.Sprintf("the relay refuses peers at this machine's address, %v, as it should if that is not a public one: probe from outside to see whether its ports are open", mine)
-		return
-	} else if err != nil {
-		a.directSkipped = fmt.Sprintf("a permission for this machine's address failed: %v", err)
-		return
-	}
-	socket, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(from.Relayed))
-	if err != nil {
-		a.directSkipped = err.Error()
-		return
-	}
-	e := newEcho(min(r.Depth.packets(), 20))
-	var reading sync.WaitGroup
-	defer reading.Wait()
-	defer socket.Close()
-	reading.Go(func() {
-		buf := make([]byte, 2*echoSize)
-		for {
-			n, err := socket.Read(buf)
-			if errors.Is(err, net.ErrClosed) {
-				return
+	send := func(payload []byte) error { return caller.SendChannel(stun.MinChannel, payload) }
+	result := e.run(ctx, r.Depth.patience()/2, send)
+	if a.Transport == UDP && result.Received > 0 {
+		search := newSizeSearch()
+		caller.Handle(func(d turnclient.Data) {
+			if d.Channel == stun.MinChannel {
+				search.received(d.Payload)
 			}
-			e.received(buf[:n]) // nothing after an ICMP error
-		}
-	})
-	caller.Handle(func(d turnclient.Data) {
-		if d.Peer.IsValid() {
-			_ = caller.Send(d.Peer, d.Payload)
-		}
-	})
-	a.Direct = e.run(ctx, r.Depth.patience()/2, func(payload []byte) error {
-		_, _ = socket.Write(payload) // an ICMP error of the packet before is not the end
-		return nil
-	})
-	caller.Handle(func(turnclient.Data) {})
+		})
+		result.LargestBytes = search.run(ctx, r.Depth.sizeCopies(), r.Depth.sizePatience(result), send)
+	}
+	return result, nil
 }
 
 // plainly writes an error for people who do not know what a context is.

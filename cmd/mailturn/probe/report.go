@@ -36,6 +36,9 @@ type Report struct {
 	// Fallback says that core would use its public fall-back servers.
 	Fallback bool    `json:"fallback"`
 	Relays   []Relay `json:"relays,omitempty"`
+
+	// insideOnly says that nothing was sent from outside to an address of the relay that is meant for it.
+	insideOnly bool
 }
 
 // Verdict is the answer to the question.
@@ -45,6 +48,8 @@ type Verdict struct {
 	Text         string `json:"text"`
 	// Action is what to do next; empty when nothing is to be done.
 	Action string `json:"action,omitempty"`
+	// NotTested is what Text is silent about: what could not be tested, and why.
+	NotTested []string `json:"not_tested,omitempty"`
 }
 
 // Check is one finding.
@@ -131,6 +136,9 @@ type Relay struct {
 	// address, as a caller on another server sees the relay.
 	RelayToRelay *Echo `json:"relay_to_relay,omitempty"`
 	Direct       *Echo `json:"direct,omitempty"`
+	// PathMTU is the largest IP packet in bytes that gets through between here and the relay both ways; over UDP alone. No
+	// larger ones than for a payload of 1400 bytes are tried.
+	PathMTU int `json:"path_mtu,omitempty"`
 	// Stage is where it ended, empty if all went well: route, connect, tls, binding, challenge, allocate, relay.
 	Stage string `json:"stage,omitempty"`
 	Error string `json:"error,omitempty"`
@@ -142,11 +150,13 @@ type Relay struct {
 
 // Echo counts packets that went to a peer and came back.
 type Echo struct {
-	Sent     int     `json:"sent"`
-	Received int     `json:"received"`
-	MinMS    float64 `json:"rtt_min_ms"`
-	MedianMS float64 `json:"rtt_median_ms"`
-	MaxMS    float64 `json:"rtt_max_ms"`
+	Sent     int `json:"sent"`
+	Received int `json:"received"`
+	// The times are 0 where nothing came back, and so are LargestBytes where no other size than that of voice was tried.
+	MinMS        float64 `json:"rtt_min_ms,omitempty"`
+	MedianMS     float64 `json:"rtt_median_ms,omitempty"`
+	MaxMS        float64 `json:"rtt_max_ms,omitempty"`
+	LargestBytes int     `json:"largest_bytes,omitempty"` // the largest payload, of up to 1400 bytes, that came back
 }
 
 func milliseconds(d time.Duration) float64 {
@@ -162,8 +172,8 @@ func (r *Report) add(id, subject string, status Status, summary, action string) 
 // order is that of the checks in a report, and of failures by how much they explain: the first one is the verdict.
 var order = []string{
 	"imap.dns", "imap.connect", "imap.tls", "imap.login", "imap.capabilities", "imap.compress", "imap.metadata",
-	"value.parse", "value.host", "value.port", "value.expiry", "value.ttl",
-	"turn.dns", "turn.udp", "turn.credential", "turn.relayed_address", "turn.relay_to_relay", "turn.direct", "turn.ipv4", "turn.ipv6",
+	"value.parse", "value.host", "value.port", "value.form", "value.expiry", "value.ttl",
+	"turn.dns", "turn.udp", "turn.credential", "turn.relayed_address", "turn.relay_to_relay", "turn.direct", "turn.packet_size", "turn.ipv4", "turn.ipv6",
 	"turn.tcp", "turn.tls", "turn.ports", "turn.answer_size",
 	"safety.anonymous", "safety.loopback", "safety.private", "safety.password", "safety.expired",
 }

@@ -40,6 +40,9 @@ func TestEveryMemberIsDocumented(t *testing.T) {
 				return
 			}
 			for i := range typ.NumField() {
+				if !typ.Field(i).IsExported() {
+					continue
+				}
 				name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
 				if name == "" || !strings.Contains(document, "`"+name+"`") {
 					t.Errorf("docs/probe.md does not describe %s.%s as `%s`", typ.Name(), typ.Field(i).Name, name)
@@ -156,7 +159,7 @@ func TestReportIsJSON(t *testing.T) {
 }
 
 func TestWriteLoad(t *testing.T) {
-	r := LoadReport{Target: "turn:192.0.2.1", Address: "192.0.2.1:3478", Transport: UDP, Allocations: 20, Sent: 1000, Received: 990, Loss: 0.01, PacketBytes: 160, ElapsedMS: 10000, SentPPS: 100, ReceivedPPS: 99, ReceivedBPS: 126720, RTT: RTT{1, 2, 30, 400}}
+	r := LoadReport{Target: "turn:192.0.2.1", Address: "192.0.2.1:3478", Transport: UDP, Allocations: 20, Sent: 1000, Received: 990, Loss: 0.01, PacketBytes: 160, ElapsedMS: 10000, SentPPS: 100, ReceivedPPS: 99, ReceivedBPS: 126720, RTT: &RTT{1, 2, 30, 400}}
 	var got bytes.Buffer
 	if err := r.WriteText(&got); err != nil {
 		t.Fatal(err)

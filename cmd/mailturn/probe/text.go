@@ -83,15 +83,19 @@ func (r *Report) WriteText(w io.Writer, colour, all bool) error {
 
 // WriteText writes the result of a load for people.
 func (r *LoadReport) WriteText(w io.Writer) error {
+	roundTrip := "unknown: nothing came back"
+	if r.RTT != nil {
+		roundTrip = fmt.Sprintf("%s in the middle, 90 %% within %s, 99 %% within %s, at most %s", ms(r.RTT.P50), ms(r.RTT.P90), ms(r.RTT.P99), ms(r.RTT.Max))
+	}
 	_, err := fmt.Fprintf(w, `%s at %s over %s
 
 allocations  %d, made in %s
 sent         %d packets of %d bytes in %s: %.0f a second
 came back    %d: %.0f a second, %.1f Mbit/s
 lost         %.3f %%
-round trip   %s in the middle, 90 %% within %s, 99 %% within %s, at most %s
+round trip   %s
 `, r.Target, r.Address, strings.ToUpper(string(r.Transport)), r.Allocations, ms(r.SetupMS), r.Sent, r.PacketBytes, ms(r.ElapsedMS), r.SentPPS,
-		r.Received, r.ReceivedPPS, r.ReceivedBPS/1e6, 100*r.Loss, ms(r.RTT.P50), ms(r.RTT.P90), ms(r.RTT.P99), ms(r.RTT.Max))
+		r.Received, r.ReceivedPPS, r.ReceivedBPS/1e6, 100*r.Loss, roundTrip)
 	return err
 }
 

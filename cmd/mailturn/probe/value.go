@@ -53,7 +53,10 @@ func (r *run) checkValue() {
 	if strings.HasPrefix(v.Hostname, "[") {
 		report.add("value.host", v.Hostname, Failure, "the host stands in brackets, which clients look up as a name: they have no relay then, and no fall-back.", "Take the brackets away.")
 	}
+	expiry, _ := r.credentialForm()
 	switch {
+	case left <= 0 && expiry != "":
+		report.add(formID, v.Username, Failure, fmt.Sprintf("the credential expired %s ago: %s.", short(left), expiry), formAction)
 	case left <= 0:
 		action := "Ask the server for a new line."
 		if r.Target.Kind == IMAP {

@@ -3,13 +3,24 @@ package probe
 import (
 	"cmp"
 	"slices"
+	"strings"
 )
 
-// judge sorts the checks and says what they come to.
+// judge sorts the checks and says what they come to. What was not tested is part of the answer, unless that is no.
 func (r *Report) judge() Verdict {
 	slices.SortStableFunc(r.Checks, func(a, b Check) int {
 		return cmp.Compare(slices.Index(order, a.ID), slices.Index(order, b.ID))
 	})
+	v := r.answer()
+	v.NotTested = r.Verdict.NotTested
+	if v.CallConnects && len(v.NotTested) > 0 {
+		v.Text += " Not tested: " + strings.Join(v.NotTested, "; ") + "."
+	}
+	return v
+}
+
+// answer is the verdict of the checks, which are sorted.
+func (r *Report) answer() Verdict {
 	worst := func(wanted func(c Check) bool) *Check {
 		for i := range r.Checks {
 			if wanted(r.Checks[i]) {
@@ -19,13 +30,17 @@ func (r *Report) judge() Verdict {
 		return nil
 	}
 	if c := worst(func(c Check) bool { return c.Status == Failure && !unsafe[c.ID] }); c != nil {
-		return Verdict{Failure, false, "A call would not connect: " + c.Summary, c.Action}
+		return Verdict{Status: Failure, Text: "A call would not connect: " + c.Summary, Action: c.Action}
 	}
 	if c := worst(func(c Check) bool { return c.Status == Failure }); c != nil {
-		return Verdict{Failure, true, "A call would connect, but the relay is not safe: " + c.Summary, c.Action}
+		return Verdict{Status: Failure, CallConnects: true, Text: "A call would connect, but the relay is not safe: " + c.Summary, Action: c.Action}
 	}
 	if c := worst(func(c Check) bool { return c.Status == Warning }); c != nil {
-		return Verdict{Warning, true, "A call would connect, but: " + c.Summary, c.Action}
+		return Verdict{Status: Warning, CallConnects: true, Text: "A call would connect, but: " + c.Summary, Action: c.Action}
+	}
+	if r.insideOnly {
+		return Verdict{Status: Warning, CallConnects: true, Text: "A call between two users of this server would connect.",
+			Action: "Probe from a machine outside the relay's network: only from there is its firewall in the way."}
 	}
 	return Verdict{Status: OK, CallConnects: true, Text: "A call would connect."}
 }
