@@ -140,6 +140,7 @@ func TestExampleConfiguration(t *testing.T) {
 
 // TestSecondInterruptEndsAtOnce wants a drain that lasts too long to end on a second Ctrl-C.
 func TestSecondInterruptEndsAtOnce(t *testing.T) {
+	uclient := peer(t, "turnutils_uclient", "coturn")
 	stateDir, p := t.TempDir(), freePorts(t)
 	path := configure(t, p, "", "")
 	text, err := os.ReadFile(path)
@@ -154,7 +155,7 @@ func TestSecondInterruptEndsAtOnce(t *testing.T) {
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), uclientLimit)
 		defer cancel()
-		exec.CommandContext(ctx, "turnutils_uclient", "-y", "-n", "1000", "-m", "2", "-u", alice.username, "-w", alice.password, "-p", alice.port, alice.host).Run()
+		exec.CommandContext(ctx, uclient, "-y", "-n", "1000", "-m", "2", "-u", alice.username, "-w", alice.password, "-p", alice.port, alice.host).Run()
 	}()
 	s.waitFor(t, s.stderr, `msg="allocation made"`)
 	s.cmd.Process.Signal(os.Interrupt)

@@ -28,6 +28,9 @@ type totals struct {
 var totalLine = regexp.MustCompile(`start_mclient: tot_send_msgs=(\d+), tot_recv_msgs=(\d+)\n`)
 
 // uclient runs coturn's TURN client with a credential against the port of the server.
+//
+// A test that goes on after a subtest has called it, or calls it on another goroutine, has to look for the client itself: it
+// would not be skipped with that.
 func uclient(t *testing.T, c credential, port int, options ...string) totals {
 	t.Helper()
 	program := peer(t, "turnutils_uclient", "coturn")
@@ -140,6 +143,7 @@ var transports = []struct {
 // TestRelayToPeer sends the media of two users, each with the credential that IMAP gave it, through the relay to a peer.
 func TestRelayToPeer(t *testing.T) {
 	t.Parallel()
+	peer(t, "turnutils_uclient", "coturn")
 	stateDir, p := t.TempDir(), freePorts(t)
 	s := start(t, stateDir, "--config", configure(t, p, allowLoopback, ""))
 	alice, _ := discover(t, p, stateDir, "alice@example.org", "wonderland")

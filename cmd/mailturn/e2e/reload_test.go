@@ -32,6 +32,7 @@ func rewrite(t *testing.T, s *server, path, old, changed, outcome string) {
 // TestReloadRotatesTheSecret puts a new secret before the old one while a call is running.
 func TestReloadRotatesTheSecret(t *testing.T) {
 	t.Parallel()
+	peer(t, "turnutils_uclient", "coturn")
 	const newSecret = "the secret of the following week"
 	stateDir, p := t.TempDir(), freePorts(t)
 	path := configure(t, p, allowLoopback, "")
