@@ -84,7 +84,9 @@ func loadOrDefault(filename, stateDir string, stderr io.Writer) (*setup, error) 
 func writeCredential(w io.Writer, advertised issuer.Config, issued credential.Credential, named bool) {
 	if !named {
 		turn, turns := advertised.Values(issued)
-		fmt.Fprintf(w, "%-35s %s\n", imap.TURNEntry, turn)
+		if turn != "" {
+			fmt.Fprintf(w, "%-35s %s\n", imap.TURNEntry, turn)
+		}
 		if turns != "" {
 			fmt.Fprintf(w, "%-35s %s\n", imap.TURNSEntry, turns)
 		}

@@ -132,15 +132,9 @@ func exportLiveKit(w io.Writer, s *setup) error {
 	}
 	fmt.Fprint(w, "rtc:\n  turn_servers:\n")
 	for _, relay := range relays {
-		for _, server := range []struct {
-			protocol string
-			port     uint16
-		}{{"udp", relay.PlainPort()}, {"tcp", relay.PlainPort()}, {"tls", relay.TLSPort.V}} {
-			if server.port == 0 {
-				continue
-			}
+		for _, server := range relay.Servers() {
 			fmt.Fprintf(w, "    - host: %s\n      port: %d\n      protocol: %s\n      secret: %s\n      ttl: %d # seconds\n",
-				quoted(relay.Server.V), server.port, server.protocol, quoted(string(relay.Secrets.V[0].Bytes())), int(min(relay.TTL.V, maxLiveKitTTL).Seconds()))
+				quoted(relay.Server.V), server.Port, server.Transport, quoted(string(relay.Secrets.V[0].Bytes())), int(min(relay.TTL.V, maxLiveKitTTL).Seconds()))
 		}
 	}
 	return nil

@@ -202,7 +202,7 @@ func (s *setup) relay() *issuer.Relay {
 	first := &s.relays[0]
 	return &issuer.Relay{
 		Name: first.Name, Range: first.Range, Hostname: s.hostname,
-		UDPPorts: first.Ports("udp"), TLSPorts: first.Ports("tls"),
+		UDPPorts: first.Ports("udp"), TCPPorts: first.Ports("tcp"), TLSPorts: first.Ports("tls"),
 		Secrets: first.Secrets, SecretRange: first.SecretRange, MaxLifetime: first.MaxCredentialLifetime,
 	}
 }

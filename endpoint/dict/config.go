@@ -66,4 +66,7 @@ func (c *Config) decodeNext(v config.Value[string]) hcl.Diagnostics {
 
 // LinkTURN fills in what the block leaves out from the TURN endpoint of the same file, nil if there is none: see
 // issuer.Config.Link.
-func (c *Config) LinkTURN(relay *issuer.Relay) hcl.Diagnostics { return c.TURN.Link(relay, c.Range) }
+func (c *Config) LinkTURN(relay *issuer.Relay) hcl.Diagnostics {
+	diags := c.TURN.Link(relay, c.Range)
+	return append(diags, c.TURN.CheckUDP(c.Range)...)
+}

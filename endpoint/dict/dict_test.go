@@ -40,6 +40,7 @@ func testConfig(t testing.TB) Config {
 		TURN: issuer.Config{
 			Server:  config.Value[string]{V: "turn.example.org"},
 			Port:    config.Value[uint16]{V: 3478},
+			UDPPort: 3478, TCPPort: 3478,
 			TLSPort: config.Value[uint16]{V: 5349},
 			Secrets: config.Value[[]credential.Secret]{V: []credential.Secret{credential.NewSecret([]byte("test-secret"))}},
 			TTL:     config.Value[time.Duration]{V: 120 * time.Hour},

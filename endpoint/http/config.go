@@ -169,7 +169,7 @@ func (c *Config) checkAccess(s *Schema) (diags hcl.Diagnostics) {
 			"%s wants no API key: whoever reaches it can use the relay.", path), "set user_quota, source_quota and max_bps in the TURN endpoint"))
 	}
 	if turn := s.Schema; !s.APIKeys.Set && !s.Open.Set &&
-		(turn.TurnServer.Set || turn.TurnPort.Set || turn.TurnsPort.Set || turn.TurnSecret.Set || turn.TurnTTL.Set || turn.TurnPreferTLS.Set) {
+		(turn.TurnServer.Set || turn.TurnPort.Set || turn.Transports.Set || turn.TurnsPort.Set || turn.TurnSecret.Set || turn.TurnTTL.Set || turn.TurnPreferTLS.Set) {
 		diags = append(diags, config.WithHint(config.Warnf(c.Range, "Nobody gets credentials",
 			"The block says which credentials to issue, and has no API key: %s and %s are not served.", turnPath, icePath),
 			`add api_keys = file("/etc/mailturn/api.key"), made with: openssl rand -hex 32`))

@@ -42,6 +42,7 @@ func testConfig() Config {
 		TURN: issuer.Config{
 			Server:  config.Value[string]{V: "turn.example.org"},
 			Port:    config.Value[uint16]{V: 3478},
+			UDPPort: 3478, TCPPort: 3478,
 			TLSPort: config.Value[uint16]{V: 5349},
 			Secrets: config.Value[[]credential.Secret]{V: []credential.Secret{credential.NewSecret([]byte(testSecret))}},
 			TTL:     config.Value[time.Duration]{V: 24 * time.Hour},

@@ -38,9 +38,9 @@ func (e *liveEntries) Entries(s imapext.Session) []metadata.Entry {
 	return e.present.Load().issue(s, time.Now())
 }
 
-// issue returns the annotations, with a credential issued now to the session's account. A relay without TLS leaves
-// /shared/vendor/deltachat/turns without a value, and ours all the same: the backend's value could only be one that a user has
-// written there. When TURN is disabled, both entries are the backend's own affair.
+// issue returns the annotations, with a credential issued now to the session's account. What the relay does not serve, TURN
+// over UDP or over TLS, leaves its entry without a value, and ours all the same: the backend's value could only be one that a
+// user has written there. When TURN is disabled, both entries are the backend's own affair.
 func (e *serverEntries) issue(s imapext.Session, now time.Time) []metadata.Entry {
 	if !e.turn.Enable.V {
 		return e.configured
@@ -48,11 +48,15 @@ func (e *serverEntries) issue(s imapext.Session, now time.Time) []metadata.Entry
 	// Where the name of the account cannot be seen, its client's address has to do for choosing among several relays.
 	relay := e.turn.For(cmp.Or(s.Account, s.Remote.Addr().String()))
 	turn, turns := relay.Values(relay.IssueTo(s.Account, now))
-	turnsValue := metadata.NIL
-	if turns != "" {
-		turnsValue = metadata.String(turns)
-	}
 	return append(slices.Clip(e.configured),
-		metadata.Entry{Name: TURNEntry, Value: metadata.String(turn)},
-		metadata.Entry{Name: TURNSEntry, Value: turnsValue})
+		metadata.Entry{Name: TURNEntry, Value: valueOf(turn)},
+		metadata.Entry{Name: TURNSEntry, Value: valueOf(turns)})
+}
+
+// valueOf returns text as a value, and none for no text.
+func valueOf(text string) metadata.Value {
+	if text == "" {
+		return metadata.NIL
+	}
+	return metadata.String(text)
 }

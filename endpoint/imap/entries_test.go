@@ -19,7 +19,7 @@ func TestAccountHasOneOfSeveralRelays(t *testing.T) {
 	turn := TURN{Enable: config.Value[bool]{V: true}}
 	for i := range 3 {
 		turn.Relays = append(turn.Relays, issuer.WeightedRelay{Weight: 1, Config: issuer.Config{
-			Server: config.Value[string]{V: fmt.Sprintf("turn%d.example.org", i)}, Port: config.Value[uint16]{V: 3478}, TLSPort: config.Value[uint16]{V: 5349},
+			Server: config.Value[string]{V: fmt.Sprintf("turn%d.example.org", i)}, UDPPort: 3478, TLSPort: config.Value[uint16]{V: 5349},
 			Secrets: config.Value[[]credential.Secret]{V: []credential.Secret{credential.NewSecret([]byte("test-secret"))}},
 			TTL:     config.Value[time.Duration]{V: time.Hour},
 		}})

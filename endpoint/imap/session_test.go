@@ -100,7 +100,8 @@ func TestTURNEntries(t *testing.T) {
 		turn, turns string // host:port, empty for none
 	}{
 		{"both", func(*TURN) {}, "turn.example.org:3478", "turn.example.org:5349"},
-		{"TLS preferred", func(c *TURN) { c.PreferTLS.V = true }, "turn.example.org:5349", "turn.example.org:5349"},
+		{"TLS preferred", func(c *TURN) { c.PreferTLS.V, c.UDPPort = true, 5349 }, "turn.example.org:5349", "turn.example.org:5349"},
+		{"relay without UDP", func(c *TURN) { c.UDPPort = 0 }, "", "turn.example.org:5349"},
 		{"relay without TLS", func(c *TURN) { c.TLSPort.V = 0 }, "turn.example.org:3478", ""},
 		{"disabled", func(c *TURN) { c.Enable.V = false }, "", ""},
 	} {

@@ -46,7 +46,8 @@ func (c *Config) LinkTURN(relay *issuer.Relay) hcl.Diagnostics {
 	if t.Enable.Set {
 		place = t.Enable.Range
 	}
-	return t.Link(relay, place)
+	diags := t.Link(relay, place)
+	return append(diags, t.CheckUDP(place)...)
 }
 
 // unusedTURN warns of settings that have no effect because nothing is advertised.
@@ -60,6 +61,7 @@ func (c *Config) unusedTURN() (diags hcl.Diagnostics) {
 		rng  hcl.Range
 	}{
 		{"turn_port", c.TURN.Port.Set, c.TURN.Port.Range},
+		{"turn_transports", c.TURN.Transports.Set, c.TURN.Transports.Range},
 		{"turns_port", c.TURN.TLSPort.Set, c.TURN.TLSPort.Range},
 		{"turn_secret", c.TURN.Secrets.Set, c.TURN.Secrets.Range},
 		{"turn_ttl", c.TURN.TTL.Set, c.TURN.TTL.Range},

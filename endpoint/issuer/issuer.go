@@ -14,12 +14,17 @@ import (
 // Config is how a door issues credentials, and what it tells clients of the relay. Set says whether the file has the
 // value, Range where. Decode makes one, and Link fills in what the file leaves out.
 type Config struct {
-	Server    config.Value[string] // a name or an IPv4 address
-	Port      config.Value[uint16] // of plain TURN
-	TLSPort   config.Value[uint16] // after Link 0 for a relay without TLS
-	Secrets   config.Value[[]credential.Secret]
-	TTL       config.Value[time.Duration]
-	PreferTLS config.Value[bool] // both entries carry TLSPort
+	Server     config.Value[string]   // a name or an IPv4 address
+	Port       config.Value[uint16]   // of plain TURN
+	Transports config.Value[[]string] // of plain TURN, "udp" and "tcp", if Set
+	TLSPort    config.Value[uint16]   // after Link 0 for a relay without TLS
+	Secrets    config.Value[[]credential.Secret]
+	TTL        config.Value[time.Duration]
+	PreferTLS  config.Value[bool] // plain TURN is on TLSPort too
+
+	// UDPPort and TCPPort are the ports of plain TURN that clients are told, 0 for a relay that does not serve the transport.
+	// Link sets them.
+	UDPPort, TCPPort uint16
 
 	// Relays are the relays of the relay blocks. When there are some, an account has one of them, see For, and of the
 	// fields above TTL alone counts.
@@ -52,33 +57,46 @@ func (c Config) IssueFor(user string, now time.Time) credential.Credential {
 	return credential.Issuer{Secret: c.Secrets.V[0], TTL: c.TTL.V}.IssueFor(user, now)
 }
 
-// Values returns what Delta Chat reads of the relay with this credential: host:port:user:password, for plain TURN and for
-// TURN over TLS. The second is empty for a relay without TLS.
+// Values returns what Delta Chat reads of the relay with this credential: host:port:user:password, for TURN over UDP and for
+// TURN over TLS. What the relay does not serve is empty.
 func (c Config) Values(issued credential.Credential) (turn, turns string) {
 	value := func(port uint16) string {
 		return c.Server.V + ":" + strconv.Itoa(int(port)) + ":" + issued.Username + ":" + issued.Password
 	}
-	turn = value(c.PlainPort())
+	if c.UDPPort != 0 {
+		turn = value(c.UDPPort)
+	}
 	if c.TLSPort.V != 0 {
 		turns = value(c.TLSPort.V)
 	}
 	return turn, turns
 }
 
-// URIs returns the TURN URIs of the relay (RFC 7065 section 3.1): UDP, TCP and, where there is TLS, TLS over TCP.
-func (c Config) URIs() []string {
-	plain := net.JoinHostPort(c.Server.V, strconv.Itoa(int(c.PlainPort())))
-	uris := []string{"turn:" + plain + "?transport=udp", "turn:" + plain + "?transport=tcp"}
-	if c.TLSPort.V != 0 {
-		uris = append(uris, "turns:"+net.JoinHostPort(c.Server.V, strconv.Itoa(int(c.TLSPort.V)))+"?transport=tcp")
-	}
-	return uris
+// A Server is one way to reach the relay.
+type Server struct {
+	Transport string // "udp", "tcp", or "tls" over TCP
+	Port      uint16
 }
 
-// PlainPort is the port that clients of plain TURN are told.
-func (c Config) PlainPort() uint16 {
-	if c.PreferTLS.V {
-		return c.TLSPort.V
+// Servers returns the ways to reach the relay that clients are told of, the preferred one first. DTLS is not among them: no
+// browser, and no program that this one exports for, speaks TURN over it.
+func (c Config) Servers() (servers []Server) {
+	for _, server := range []Server{{"udp", c.UDPPort}, {"tcp", c.TCPPort}, {"tls", c.TLSPort.V}} {
+		if server.Port != 0 {
+			servers = append(servers, server)
+		}
 	}
-	return c.Port.V
+	return servers
+}
+
+// URIs returns the TURN URIs of Servers (RFC 7065 section 3.1).
+func (c Config) URIs() (uris []string) {
+	for _, server := range c.Servers() {
+		scheme, transport := "turn", server.Transport
+		if transport == "tls" {
+			scheme, transport = "turns", "tcp"
+		}
+		uris = append(uris, scheme+":"+net.JoinHostPort(c.Server.V, strconv.Itoa(int(server.Port)))+"?transport="+transport)
+	}
+	return uris
 }

@@ -32,7 +32,7 @@ func testRelay() *Relay {
 		Name:     "turn",
 		Range:    hcl.Range{Filename: "maddy.conf", Start: hcl.Pos{Line: 30, Column: 1}, End: hcl.Pos{Line: 30, Column: 20}},
 		Hostname: "mail.example.org",
-		UDPPorts: []uint16{3478, 443}, TLSPorts: []uint16{5349, 443},
+		UDPPorts: []uint16{3478, 443}, TCPPorts: []uint16{3478, 443}, TLSPorts: []uint16{5349, 443},
 		Secrets:     secrets(secretA, secretB),
 		SecretRange: hcl.Range{Filename: "maddy.conf", Start: hcl.Pos{Line: 33, Column: 12}, End: hcl.Pos{Line: 33, Column: 20}},
 	}
@@ -84,8 +84,23 @@ func TestLink(t *testing.T) {
 		{"port without listener", `
   turn_port = 3479`, func(*Relay) {}, "", []string{
 			`2 error Nothing listens on the advertised port; UDP port 3479, and endpoint turn "turn" at maddy.conf:30 listens on UDP port 3478, 443.`}},
-		{"relay without UDP", ``, func(r *Relay) { r.UDPPorts = nil }, "", []string{
-			`30 error Nothing listens on the advertised port; listens on no UDP port`}},
+		{"relay of TCP and TLS", ``, func(r *Relay) { r.UDPPorts = nil },
+			" mail.example.org:5349 " + secretA, nil},
+		{"relay of DTLS alone", ``, func(r *Relay) { r.UDPPorts, r.TCPPorts, r.TLSPorts = nil, nil, nil }, "", []string{
+			`30 error Nothing listens on a port that clients use; endpoint turn "turn" at maddy.conf:30 has neither`}},
+		{"UDP of a relay that has none", `
+  turn_transports = ["udp"]`, func(r *Relay) { r.UDPPorts = nil }, "", []string{
+			`2 error Nothing listens on the advertised port; UDP port 3478, and endpoint turn "turn" at maddy.conf:30 listens on no UDP port`}},
+		{"TCP of a relay that has none", `
+  turn_transports = ["tcp", "udp"]`, func(r *Relay) { r.TCPPorts = nil }, "", []string{
+			`2 error Nothing listens on the advertised port; TCP port 3478, and endpoint turn "turn" at maddy.conf:30 listens on no TCP port`}},
+		{"port of UDP, and TCP asked for", `
+  turn_transports = ["udp", "tcp"]
+  turn_port = 3478`, func(r *Relay) { r.TCPPorts = []uint16{443} }, "", []string{
+			`3 error Nothing listens on the advertised port; TCP port 3478, and endpoint turn "turn" at maddy.conf:30 listens on TCP port 443`}},
+		{"port without listener, relay without UDP", `
+  turn_port = 5349`, func(r *Relay) { r.UDPPorts = nil }, "", []string{
+			`2 error Nothing listens on the advertised port; TCP port 5349`}},
 		{"TLS port without listener", `
   turns_port = 5350`, func(*Relay) {}, "", []string{
 			`2 error Nothing listens on the advertised TLS port; TLS port 5350, and endpoint turn "turn" at maddy.conf:30 listens on TLS port 5349, 443.`}},
@@ -212,24 +227,52 @@ func TestCheckRefresh(t *testing.T) {
 	}
 }
 
+// TestURIs wants clients to be told of what listens, and of nothing else.
 func TestURIs(t *testing.T) {
-	c, block := decode(t, "\n  turn_server = \"turn.example.org\"\n  turn_secret = \""+secretA+`"`)
-	if diags := c.Link(nil, block); diags.HasErrors() {
-		t.Fatal(diags)
-	}
+	const external = "\n  turn_server = \"turn.example.org\"\n  turn_secret = \"" + secretA + "\"\n"
+	none := []uint16(nil)
 	for _, tt := range []struct {
-		change func(*Config)
-		want   string
+		name, attributes string
+		relay            *Relay
+		want             string
 	}{
-		{func(*Config) {}, "turn:turn.example.org:3478?transport=udp turn:turn.example.org:3478?transport=tcp turns:turn.example.org:5349?transport=tcp"},
-		{func(c *Config) { c.PreferTLS.V = true }, "turn:turn.example.org:5349?transport=udp turn:turn.example.org:5349?transport=tcp turns:turn.example.org:5349?transport=tcp"},
-		{func(c *Config) { c.TLSPort.V = 0 }, "turn:turn.example.org:3478?transport=udp turn:turn.example.org:3478?transport=tcp"},
+		{"external", external, nil, "turn:turn.example.org:3478?transport=udp turn:turn.example.org:3478?transport=tcp turns:turn.example.org:5349?transport=tcp"},
+		{"external, TLS preferred", external + "turn_prefer_tls = true", nil, "turn:turn.example.org:5349?transport=udp turn:turn.example.org:5349?transport=tcp turns:turn.example.org:5349?transport=tcp"},
+		{"external without TLS", external + "turns_port = 0", nil, "turn:turn.example.org:3478?transport=udp turn:turn.example.org:3478?transport=tcp"},
+		{"external, UDP alone", external + "turns_port = 0\nturn_transports = [\"udp\"]", nil, "turn:turn.example.org:3478?transport=udp"},
+		{"external, TCP and TLS", external + "turn_port = 443\nturn_transports = \"tcp\"", nil, "turn:turn.example.org:443?transport=tcp turns:turn.example.org:5349?transport=tcp"},
+		{"all", "", testRelay(), "turn:mail.example.org:3478?transport=udp turn:mail.example.org:3478?transport=tcp turns:mail.example.org:5349?transport=tcp"},
+		{"all, and TLS preferred", "\nturn_prefer_tls = true", testRelay(), "turn:mail.example.org:443?transport=udp turn:mail.example.org:443?transport=tcp turns:mail.example.org:443?transport=tcp"},
+		{"UDP alone", "", &Relay{UDPPorts: []uint16{3478}, TCPPorts: none}, "turn:mail.example.org:3478?transport=udp"},
+		{"TCP alone", "", &Relay{TCPPorts: []uint16{3479}}, "turn:mail.example.org:3479?transport=tcp"},
+		{"TLS alone", "", &Relay{TLSPorts: []uint16{443}}, "turns:mail.example.org:443?transport=tcp"},
+		{"TCP and TLS", "", &Relay{TCPPorts: []uint16{3478}, TLSPorts: []uint16{443}}, "turn:mail.example.org:3478?transport=tcp turns:mail.example.org:443?transport=tcp"},
+		{"TCP and TLS, and TLS preferred", "\nturn_prefer_tls = true", &Relay{TCPPorts: []uint16{3478, 443}, TLSPorts: []uint16{443}}, "turn:mail.example.org:443?transport=tcp turns:mail.example.org:443?transport=tcp"},
+		{"TCP on another port", "", &Relay{UDPPorts: []uint16{3478}, TCPPorts: []uint16{443}}, "turn:mail.example.org:3478?transport=udp turn:mail.example.org:443?transport=tcp"},
+		{"TCP on the same port among others", "", &Relay{UDPPorts: []uint16{3478}, TCPPorts: []uint16{443, 3478}}, "turn:mail.example.org:3478?transport=udp turn:mail.example.org:3478?transport=tcp"},
+		{"one of several ports", "\nturn_port = 443", testRelay(), "turn:mail.example.org:443?transport=udp turn:mail.example.org:443?transport=tcp turns:mail.example.org:5349?transport=tcp"},
+		{"of all UDP alone", "\nturn_transports = [\"udp\"]\nturns_port = 0", testRelay(), "turn:mail.example.org:3478?transport=udp"},
+		{"of all TCP alone", "\nturn_transports = [\"tcp\"]\nturns_port = 0", testRelay(), "turn:mail.example.org:3478?transport=tcp"},
 	} {
-		changed := c
-		tt.change(&changed)
-		if got := strings.Join(changed.URIs(), " "); got != tt.want {
-			t.Errorf("got %s, want %s", got, tt.want)
-		}
+		t.Run(tt.name, func(t *testing.T) {
+			c, block := decode(t, tt.attributes)
+			if tt.relay != nil {
+				tt.relay.Secrets = secrets(secretA)
+			}
+			if diags := c.Link(tt.relay, block); len(diags) > 0 {
+				t.Fatal(diags)
+			}
+			if got := strings.Join(c.URIs(), " "); got != tt.want {
+				t.Errorf("got %s, want %s", got, tt.want)
+			}
+			usable := strings.Contains(tt.want, "transport=udp")
+			if diags := c.CheckUDP(block); (len(diags) == 0) != usable || diags.HasErrors() {
+				t.Errorf("warnings for Delta Chat: %v", diags)
+			}
+			if turn, _ := c.Values(credential.Credential{}); (turn != "") != usable {
+				t.Errorf("Delta Chat is told %q", turn)
+			}
+		})
 	}
 }
 

@@ -33,6 +33,7 @@ func (c *Config) decodeRelays(s Schema, hostname string) (diags hcl.Diagnostics)
 	}{
 		{"turn_server", s.TurnServer.Set, s.TurnServer.Range},
 		{"turn_port", s.TurnPort.Set, s.TurnPort.Range},
+		{"turn_transports", s.Transports.Set, s.Transports.Range},
 		{"turns_port", s.TurnsPort.Set, s.TurnsPort.Range},
 		{"turn_secret", s.TurnSecret.Set, s.TurnSecret.Range},
 	} {
@@ -52,7 +53,8 @@ func (c *Config) decodeRelays(s Schema, hostname string) (diags hcl.Diagnostics)
 		}
 		total += block.Weight.V
 		relay, relayDiags := Decode(Schema{
-			TurnServer: block.TurnServer, TurnPort: block.TurnPort, TurnsPort: block.TurnsPort, TurnPreferTLS: s.TurnPreferTLS,
+			TurnServer: block.TurnServer, TurnPort: block.TurnPort, Transports: block.Transports, TurnsPort: block.TurnsPort,
+			TurnPreferTLS:    s.TurnPreferTLS,
 			CredentialSchema: CredentialSchema{TurnSecret: block.TurnSecret},
 		}, hostname)
 		diags = append(diags, relayDiags...)

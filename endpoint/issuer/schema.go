@@ -29,13 +29,14 @@ type CredentialSchema struct {
 
 // Schema are the attributes of a door that also says where the relay is. The door's own schema embeds it.
 type Schema struct {
-	TurnServer config.Value[string] `hcl:"turn_server" default:"hostname" doc:"Host in the answer: a name, which may have several addresses, or an IPv4 address. An IPv6 address is refused, because clients split the answer at its first colon."`
-	TurnPort   config.Value[int]    `hcl:"turn_port" default:"the TURN endpoint's UDP port, else 3478" doc:"Port of plain TURN, as in /shared/vendor/deltachat/turn."`
-	TurnsPort  config.Value[int]    `hcl:"turns_port" default:"the TURN endpoint's TLS port, else 5349" doc:"Port of TURN over TLS, as in /shared/vendor/deltachat/turns. 0 for a relay without TLS."`
+	TurnServer config.Value[string]   `hcl:"turn_server" default:"hostname" doc:"Host in the answer: a name, which may have several addresses, or an IPv4 address. An IPv6 address is refused, because clients split the answer at its first colon."`
+	TurnPort   config.Value[int]      `hcl:"turn_port" default:"the TURN endpoint's UDP port, else 3478" doc:"Port of plain TURN, as in /shared/vendor/deltachat/turn."`
+	Transports config.Value[[]string] `hcl:"turn_transports" default:"those on which the TURN endpoint listens; \"udp\" and \"tcp\" for a relay elsewhere" doc:"Transports of plain TURN that clients are told: \"udp\", \"tcp\" or both. Delta Chat uses UDP alone."`
+	TurnsPort  config.Value[int]      `hcl:"turns_port" default:"the TURN endpoint's TLS port, else 5349" doc:"Port of TURN over TLS, as in /shared/vendor/deltachat/turns. 0 for a relay without TLS."`
 	CredentialSchema
 	TurnPreferTLS config.Value[bool] `hcl:"turn_prefer_tls" default:"false" doc:"Put the TLS port into both answers, for networks that let only that port through. The relay must answer plain TURN on it as well."`
 
-	Relays []RelaySchema `hcl:"relay,block" doc:"One of several relays, in the place of turn_server, turn_port, turns_port and turn_secret. Each account is told of one, always the same: by a hash of its name, so that a relay that is added takes its share of the accounts from each of the others, and no account moves between those."`
+	Relays []RelaySchema `hcl:"relay,block" doc:"One of several relays, in the place of turn_server, turn_port, turn_transports, turns_port and turn_secret. Each account is told of one, always the same: by a hash of its name, so that a relay that is added takes its share of the accounts from each of the others, and no account moves between those."`
 }
 
 // RelaySchema is the body of a relay block.
@@ -43,6 +44,7 @@ type RelaySchema struct {
 	config.Block
 	TurnServer config.Value[string]              `hcl:"turn_server" default:"hostname, for the TURN endpoint of this file" doc:"As above, for this relay."`
 	TurnPort   config.Value[int]                 `hcl:"turn_port" default:"3478, or the TURN endpoint's UDP port" doc:"As above."`
+	Transports config.Value[[]string]            `hcl:"turn_transports" default:"\"udp\" and \"tcp\", or those of the TURN endpoint" doc:"As above."`
 	TurnsPort  config.Value[int]                 `hcl:"turns_port" default:"5349, or the TURN endpoint's TLS port" doc:"As above."`
 	TurnSecret config.Value[[]credential.Secret] `hcl:"turn_secret" secret:"true" doc:"As above. With a secret the block stands for a relay that is not in this file, be it mailturn or another server; without one, for the TURN endpoint of this file."`
 	Weight     config.Value[int]                 `hcl:"weight" default:"1" doc:"Share of the accounts, in proportion to the other weights. 0 for none, before the relay is taken away."`
@@ -52,7 +54,8 @@ type RelaySchema struct {
 // turn_server, empty if the file has none.
 func Decode(s Schema, hostname string) (Config, hcl.Diagnostics) {
 	c, diags := DecodeCredential(s.CredentialSchema)
-	c.Server, c.PreferTLS = s.TurnServer, s.TurnPreferTLS
+	c.Server, c.PreferTLS, c.Transports = s.TurnServer, s.TurnPreferTLS, s.Transports
+	diags = append(diags, checkTransports(s.Transports)...)
 	if !s.TurnServer.Set {
 		c.Server.V = hostname
 	} else if diag := checkServer(s.TurnServer); diag != nil {
@@ -128,6 +131,20 @@ func checkServer(v config.Value[string]) *hcl.Diagnostic {
 			"write an internationalised name in its xn-- form")
 	}
 	return nil
+}
+
+// checkTransports wants transports of plain TURN.
+func checkTransports(v config.Value[[]string]) (diags hcl.Diagnostics) {
+	if v.V != nil && len(v.V) == 0 { // nil: it is not set, or could not be decoded, which has been said
+		return hcl.Diagnostics{config.WithHint(config.Errorf(v.Range, "No transport", "The list is empty."), "leave the attribute out for its default")}
+	}
+	for i, transport := range v.V {
+		if transport != "udp" && transport != "tcp" {
+			diags = append(diags, config.WithHint(config.Errorf(v.At(i), "Not a transport of plain TURN",
+				`%q: want "udp", "tcp" or both.`, transport), "turns_port is about TLS"))
+		}
+	}
+	return diags
 }
 
 func isHostname(host string) bool {

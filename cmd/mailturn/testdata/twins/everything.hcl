@@ -98,6 +98,7 @@ endpoint "dict" "dovecot" {
   max_connections = 500
   turn_server     = "turn.example.org"
   turn_port       = 3478
+  turn_transports = ["udp", "tcp"]
   turns_port      = 5349
   turn_secret     = "correct horse battery staple"
   turn_ttl        = 432000
@@ -128,6 +129,7 @@ endpoint "http" "two relays" {
   relay {
     turn_server = "coturn.${local.domain}"
     turn_port   = 443
+    turn_transports = ["udp"]
     turns_port  = 0
     turn_secret = "another correct horse battery"
     weight      = 3
