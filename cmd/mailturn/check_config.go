@@ -36,6 +36,7 @@ func load(filename, stateDir string, stderr io.Writer) (*setup, error) {
 		decoded, decodeDiags := decode(file, stateDir)
 		s, diags = decoded, append(diags, decodeDiags...)
 	}
+	file.Misplaced(diags, sections()...)
 	if err := file.WriteDiagnostics(stderr, diags); err != nil {
 		return nil, err
 	}

@@ -17,14 +17,19 @@ func newReferenceCommand() *cobra.Command {
 		Short: "Print every attribute of the configuration with type, default and meaning",
 		Args:  noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
-			return config.Reference(cmd.OutOrStdout(),
-				config.Section{Doc: "The top level of the file.", Target: config.File{}},
-				config.Section{Header: `endpoint "imap" NAME`, Doc: "IMAP in front of a mail server, or with one of its own.", Target: imap.Schema{}},
-				config.Section{Header: `endpoint "turn" NAME`, Doc: "The relay for calls.", Target: turn.Schema{}},
-				config.Section{Header: `endpoint "credsock" NAME`, Doc: "A Unix socket that gives a user name and a password to whoever connects, in the place of chatmail-turn's.", Target: credsock.Schema{}},
-				config.Section{Header: `endpoint "dict" NAME`, Doc: "A dictionary for Dovecot's METADATA, which answers the entries of Delta Chat.", Target: dict.Schema{}},
-				config.Section{Header: `endpoint "http" NAME`, Doc: "Credentials over the TURN REST API (/turn) and as ICE servers (/ice), Prometheus metrics (/metrics), and the state of the process (/healthz: it runs; /readyz: every endpoint serves, and none is asked to stop).", Target: http.Schema{}},
-			)
+			return config.Reference(cmd.OutOrStdout(), sections()...)
 		}),
+	}
+}
+
+// sections are all parts of a configuration file.
+func sections() []config.Section {
+	return []config.Section{
+		{Doc: "The top level of the file.", Target: config.File{}},
+		{Header: `endpoint "imap" NAME`, Doc: "IMAP in front of a mail server, or with one of its own.", Target: imap.Schema{}},
+		{Header: `endpoint "turn" NAME`, Doc: "The relay for calls.", Target: turn.Schema{}},
+		{Header: `endpoint "credsock" NAME`, Doc: "A Unix socket that gives a user name and a password to whoever connects, in the place of chatmail-turn's.", Target: credsock.Schema{}},
+		{Header: `endpoint "dict" NAME`, Doc: "A dictionary for Dovecot's METADATA, which answers the entries of Delta Chat.", Target: dict.Schema{}},
+		{Header: `endpoint "http" NAME`, Doc: "Credentials over the TURN REST API (/turn) and as ICE servers (/ice), Prometheus metrics (/metrics), and the state of the process (/healthz: it runs; /readyz: every endpoint serves, and none is asked to stop).", Target: http.Schema{}},
 	}
 }
