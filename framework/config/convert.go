@@ -7,6 +7,8 @@ import (
 	"math/big"
 	"net/netip"
 	"reflect"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
@@ -267,7 +269,7 @@ func (c *conversion) duration(dst reflect.Value, val cty.Value, rng hcl.Range) b
 		dst.SetInt(nanoseconds)
 		return true
 	}
-	d, err := time.ParseDuration(text(val))
+	d, err := parseDuration(text(val))
 	switch {
 	case err != nil:
 		return c.mismatch(val, t, rng)
@@ -277,6 +279,24 @@ func (c *conversion) duration(dst reflect.Value, val cty.Value, rng hcl.Range) b
 	}
 	dst.SetInt(int64(d))
 	return true
+}
+
+// parseDuration is time.ParseDuration with whole days of 24 hours besides, before all other units: "5d", "1d12h".
+func parseDuration(s string) (time.Duration, error) {
+	days, rest, found := strings.Cut(s, "d")
+	if !found {
+		return time.ParseDuration(s)
+	}
+	n, err := strconv.ParseUint(days, 10, 16)
+	d := time.Duration(n) * 24 * time.Hour
+	if err != nil || rest == "" {
+		return d, err
+	}
+	more, err := time.ParseDuration(rest)
+	if strings.ContainsAny(rest, "+-") || d+more < 0 {
+		return 0, strconv.ErrRange
+	}
+	return d + more, err
 }
 
 // mismatch reports that val cannot be held by the type t, and returns false.

@@ -22,8 +22,8 @@ import (
 // The tag secret:"true" keeps an attribute's value out of every diagnostic. Reference reads the tags doc, default and type.
 //
 // A number and a string are taken for each other where that loses nothing. A bool may also be the string yes, no, on, off,
-// true, false, 1 or 0. A duration is a number of seconds, or a string as time.ParseDuration has it, and never negative. A
-// list may be one single value.
+// true, false, 1 or 0. A duration is a number of seconds, or a string as time.ParseDuration has it, which may begin with a
+// number of days ("1d12h"), and never negative. A list may be one single value.
 //
 // Diagnostics point at the value, in a list at the element. Callers that have an Endpoint use its Decode.
 //

@@ -157,6 +157,8 @@ func TestDuration(t *testing.T) {
 		`9223372036`: "2562047h47m16s", `9223372037`: "Duration is too long", `1e300`: "Duration is too long",
 		`"3000000h"`: "Not a duration", `-1`: "Duration is negative", `"-1s"`: "Duration is negative", `"1 day"`: "Not a duration",
 		`""`: "Not a duration", `true`: "Not a duration",
+		`"5d"`: "120h0m0s", `"1d12h"`: "36h0m0s", `"0d"`: "0s", `"d"`: "Not a duration", `"-1d"`: "Not a duration", `"1d-1h"`: "Not a duration",
+		`"1d+1h"`: "Not a duration", `"1h1d"`: "Not a duration", `"1d1d"`: "Not a duration", `"70000d"`: "Not a duration", `"60000d2000000h"`: "Not a duration",
 	}
 	for expr, want := range tests {
 		var target testEndpoint

@@ -25,7 +25,7 @@ func (k kind) accepted() string {
 func describe(t reflect.Type) kind {
 	switch t {
 	case reflect.TypeFor[time.Duration]():
-		return kind{"duration", "durations", "a duration", `86400 (seconds) or "24h"`}
+		return kind{"duration", "durations", "a duration", `86400 (seconds), "24h" or "5d"`}
 	case reflect.TypeFor[netip.Addr]():
 		return kind{"IP address", "IP addresses", "an IP address", `"198.51.100.7"`}
 	case reflect.TypeFor[netip.Prefix]():

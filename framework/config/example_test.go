@@ -55,7 +55,7 @@ endpoint "turn" "calls" {
 	//     4 |   secret       = env("NO_SUCH_VARIABLE")
 	//       |                  ^^^^^^^^^^^^^^^^^^^^^^^
 	//   hint: set it, or give a default: env("NO_SUCH_VARIABLE", "…")
-	// maddy.conf:5:18: Not a duration: max_lifetime is "1 hour"; a duration such as 86400 (seconds) or "24h" is accepted.
+	// maddy.conf:5:18: Not a duration: max_lifetime is "1 hour"; a duration such as 86400 (seconds), "24h" or "5d" is accepted.
 	//     5 |   max_lifetime = "1 hour"
 	//       |                  ^^^^^^^^
 	// maddy.conf:6:3: Unsupported block type: Blocks of type "usr" are not expected here. Did you mean "user"?

@@ -1,7 +1,9 @@
 package config
 
 import (
+	"bytes"
 	"math/big"
+	"regexp"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
@@ -22,7 +24,7 @@ func parseHCL(filename string, src []byte, s *sources) (hcl.Body, hcl.Diagnostic
 	}
 	file, diags := hclsyntax.ParseConfig(src, filename, hcl.InitialPos)
 	if diags.HasErrors() {
-		return nil, explainSyntax(diags)
+		return nil, explainSyntax(diags, src)
 	}
 	body := file.Body.(*hclsyntax.Body)
 	if diags := checkNumbers(body); diags.HasErrors() {
@@ -42,7 +44,7 @@ func parseHCL(filename string, src []byte, s *sources) (hcl.Body, hcl.Diagnostic
 
 // explainSyntax says in an operator's words what the most common slips are. HCL reads what follows a quotation mark that is
 // not closed as text, and finds something wrong with each line of it.
-func explainSyntax(diags hcl.Diagnostics) hcl.Diagnostics {
+func explainSyntax(diags hcl.Diagnostics, src []byte) hcl.Diagnostics {
 	for i, diag := range diags {
 		switch diag.Summary {
 		case "Invalid multi-line string":
@@ -50,9 +52,25 @@ func explainSyntax(diags hcl.Diagnostics) hcl.Diagnostics {
 				"One is missing on this line, or there is one too many."))
 		case "Invalid number literal":
 			WithHint(diag, `put an address in quotation marks: "198.51.100.7"`)
+		case "Missing newline after argument":
+			if isDuration(src, diag.Subject.Start.Byte) {
+				return append(diags[:i:i], WithHint(Errorf(*diag.Subject, "Duration is not in quotation marks",
+					"A number with a unit needs them; without them, a number of seconds is accepted."), `write "24h" or "5d"`))
+			}
 		}
 	}
 	return diags
+}
+
+var (
+	numberAtEnd = regexp.MustCompile(`=[ \t]*[0-9.]+$`)
+	unitAtStart = regexp.MustCompile(`^(?:d|h|m|s|ms|us|µs|ns)(?:[0-9]|\s|$)`)
+)
+
+// isDuration reports whether a unit of time begins at an offset of src, right after the number of an attribute.
+func isDuration(src []byte, offset int) bool {
+	line := src[bytes.LastIndexByte(src[:offset], '\n')+1 : offset]
+	return numberAtEnd.Match(line) && unitAtStart.Match(src[offset:])
 }
 
 // checkTokens refuses a text that is nested too deeply, has too long an expression, or does not pass CheckText.
