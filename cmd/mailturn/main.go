@@ -97,7 +97,9 @@ To see what can be configured:  mailturn reference`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		DisableAutoGenTag: true,
+		Version:           buildInfo().Main.Version,
 	}
+	root.SetVersionTemplate(versionText())
 	root.AddCommand(
 		newRunCommand(),
 		newCheckConfigCommand(),

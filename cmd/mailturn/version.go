@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
@@ -17,17 +18,24 @@ func newVersionCommand() *cobra.Command {
 changes since, and (devel) if the build did not know, as "go run" does not.`,
 		Args: noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
-			info := buildInfo()
-			fmt.Fprintf(cmd.OutOrStdout(), "mailturn %s\n%s %s/%s\n", info.Main.Version, info.GoVersion, runtime.GOOS, runtime.GOARCH)
-			for _, dep := range info.Deps {
-				switch dep.Path {
-				case "github.com/pion/turn/v4", "github.com/pion/stun/v3", "github.com/emersion/go-imap/v2":
-					fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", dep.Path, dep.Version)
-				}
-			}
-			return nil
+			_, err := fmt.Fprint(cmd.OutOrStdout(), versionText())
+			return err
 		}),
 	}
+}
+
+// versionText is what the command and the flag --version print.
+func versionText() string {
+	var b strings.Builder
+	info := buildInfo()
+	fmt.Fprintf(&b, "mailturn %s\n%s %s/%s\n", info.Main.Version, info.GoVersion, runtime.GOOS, runtime.GOARCH)
+	for _, dep := range info.Deps {
+		switch dep.Path {
+		case "github.com/pion/turn/v4", "github.com/pion/stun/v3", "github.com/emersion/go-imap/v2":
+			fmt.Fprintf(&b, "%s %s\n", dep.Path, dep.Version)
+		}
+	}
+	return b.String()
 }
 
 // buildInfo is what the build has written into the program.
