@@ -170,6 +170,13 @@ func (s *setup) link() hcl.Diagnostics {
 			for _, port := range advertised.LocalPorts() {
 				s.relays[0].ListenAlso(port)
 			}
+			var udp uint16
+			if ports := s.relays[0].Ports("udp"); len(ports) > 0 {
+				udp = ports[0]
+			}
+			for _, port := range advertised.PreferredPorts(udp) {
+				s.relays[0].ListenTLS(port)
+			}
 		}
 	}
 	relay := s.relay()

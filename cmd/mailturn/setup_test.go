@@ -67,7 +67,7 @@ func TestSyntaxesMeanTheSame(t *testing.T) {
 		cmp.Comparer(func(a, b credential.Secret) bool { return bytes.Equal(a.Bytes(), b.Bytes()) }),
 		cmp.Exporter(func(reflect.Type) bool { return true }),
 	}
-	for _, name := range []string{"madmail", "everything"} {
+	for _, name := range []string{"madmail", "installed", "everything"} {
 		t.Run(name, func(t *testing.T) {
 			directives, syntax := decodeTwin(t, dir, name+".conf")
 			if syntax != config.Directives {

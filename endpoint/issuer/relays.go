@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"math"
@@ -103,6 +104,23 @@ func (c *Config) LocalPorts() (ports []uint16) {
 	for _, r := range c.Relays {
 		if !r.Secrets.Set {
 			ports = append(ports, r.Port.V, r.TLSPort.V)
+		}
+	}
+	return ports
+}
+
+// PreferredPorts returns the ports of the TURN endpoint of the same file that clients are told for everything, none if TLS is
+// not preferred. udp is the first UDP port of that endpoint, 0 if it has none. It is for the time before Link.
+func (c *Config) PreferredPorts(udp uint16) (ports []uint16) {
+	if !c.PreferTLS.V {
+		return nil
+	}
+	if len(c.Relays) == 0 {
+		return []uint16{cmp.Or(c.TLSPort.V, c.Port.V, udp)}
+	}
+	for _, r := range c.Relays {
+		if !r.Secrets.Set {
+			ports = append(ports, cmp.Or(r.TLSPort.V, r.Port.V, udp))
 		}
 	}
 	return ports

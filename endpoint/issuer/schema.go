@@ -34,7 +34,7 @@ type Schema struct {
 	Transports config.Value[[]string] `hcl:"turn_transports" default:"those on which the TURN endpoint listens; \"udp\" and \"tcp\" for a relay elsewhere" doc:"Transports of plain TURN that clients are told: \"udp\", \"tcp\" or both. Delta Chat uses UDP alone."`
 	TurnsPort  config.Value[int]      `hcl:"turns_port" default:"the TURN endpoint's TLS port, else 5349" doc:"Port of TURN over TLS, as in /shared/vendor/deltachat/turns. 0 for a relay without TLS."`
 	CredentialSchema
-	TurnPreferTLS config.Value[bool] `hcl:"turn_prefer_tls" default:"false" doc:"Put the TLS port into both answers, for networks that let only that port through. The relay must answer plain TURN on it as well."`
+	TurnPreferTLS config.Value[bool] `hcl:"turn_prefer_tls" default:"false" doc:"Put the TLS port into both answers, for networks that let only that port through. The relay must answer plain TURN on it as well. A TURN endpoint of the same file that has a certificate and no tls:// address opens it on the UDP port that clients are told."`
 
 	Relays []RelaySchema `hcl:"relay,block" doc:"One of several relays, in the place of turn_server, turn_port, turn_transports, turns_port and turn_secret. Each account is told of one, always the same: by a hash of its name, so that a relay that is added takes its share of the accounts from each of the others, and no account moves between those."`
 }

@@ -59,6 +59,20 @@ func (c *Config) ListenAlso(port uint16) {
 	}
 }
 
+// ListenTLS adds TLS on a UDP port, at the same addresses, for clients that are told of nothing else. It does nothing when
+// there is an address with TLS already, or no certificate for one.
+func (c *Config) ListenTLS(port uint16) {
+	if len(c.TLS) == 0 || len(c.Ports("tls")) > 0 {
+		return
+	}
+	for i, a := range slices.Clone(c.Listen) {
+		if a.Scheme == "udp" && a.Port == port {
+			a.Scheme = "tls"
+			c.Listen, c.ListenRanges = append(c.Listen, a), append(c.ListenRanges, c.ListenRanges[i])
+		}
+	}
+}
+
 // listenOn adds a port of every address of the machine, where it is not there yet.
 func (c *Config) listenOn(port uint16, schemes ...string) {
 	for _, scheme := range schemes {

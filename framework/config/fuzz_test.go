@@ -74,6 +74,8 @@ func FuzzLexDirectives(f *testing.F) {
 // FuzzParse reads whatever it is given as a configuration: neither reading it nor printing what is wrong with it panics.
 func FuzzParse(f *testing.F) {
 	addFixtures(f)
+	f.Add([]byte("imap {\n iroh_relay_url http://a\n entries {\n  /shared/comment b\n }\n proxy_protocol c {\n  trust d e\n }\n auth f\n upstream {\n }\n}\n" +
+		"turn {\n relay_port_min 1\n relay_port_max 0\n debug\n}\n"))
 	f.Fuzz(func(t *testing.T, src []byte) {
 		file, diags := Parse("testdata/valid/fuzz.conf", src)
 		_, more := decodeEndpoints(file)

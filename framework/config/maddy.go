@@ -17,11 +17,15 @@ func translate(directives []*directive) ([]*directive, hcl.Diagnostics) {
 	var t translation
 	var top []*directive
 	for _, d := range directives {
+		name := d.name.text
+		if remark, ok := topRemarks[name]; ok && !(name == "log" && d.hasBlock) {
+			t.ignore(d, remark)
+			continue
+		}
 		if diag := foreign(d); diag != nil {
 			t.diags = append(t.diags, diag)
 			continue
 		}
-		name := d.name.text
 		kind, isEndpoint := strings.CutPrefix(name, "endpoint.")
 		switch {
 		case isEndpoint:
@@ -46,6 +50,26 @@ func translate(directives []*directive) ([]*directive, hcl.Diagnostics) {
 
 type translation struct{ diags hcl.Diagnostics }
 
+const (
+	logging  = "what is logged is set by a block at the top of the file: log { … } with the directives level and format"
+	keyPairs = "the certificate is given by the directives cert and key, and renewed by whoever writes these files"
+)
+
+// topRemarks are the directives at the top of maddy's and Madmail's files that have no effect here, and why.
+var topRemarks = map[string]string{
+	"debug":       logging,
+	"log":         logging,
+	"runtime_dir": "mailturn has no directory of that kind",
+	"libexec_dir": "mailturn starts no helpers",
+	"tls_mode":    keyPairs,
+	"acme_email":  keyPairs,
+}
+
+// ignore remarks on a directive that has no effect.
+func (t *translation) ignore(d *directive, why string) {
+	t.diags = append(t.diags, WithHint(Warnf(d.name.rng, "Directive has no effect", "%s is maddy's own; mailturn ignores it.", d.name.text), why))
+}
+
 // endpoint makes an endpoint block of d. Its arguments are addresses and, after `endpoint.KIND`, first a name.
 func (t *translation) endpoint(d *directive, kind word) *directive {
 	name := kind
@@ -63,7 +87,7 @@ func (t *translation) endpoint(d *directive, kind word) *directive {
 			return nil
 		}
 	}
-	block := t.inside(d.block)
+	block := t.inside(kind.text, d.block)
 	if len(listen.args) > 0 {
 		listen.name = word{text: "listen", rng: listen.args[0].rng}
 		listen.end = listen.args[len(listen.args)-1].rng
@@ -77,25 +101,15 @@ func (t *translation) endpoint(d *directive, kind word) *directive {
 // labelled completes an endpoint that is written with the labels of HCL.
 func (t *translation) labelled(d *directive) *directive {
 	e := *d
+	kind := ""
+	if len(d.args) > 0 {
+		kind = d.args[0].text
+	}
 	if len(d.args) == 1 {
 		e.args = []word{d.args[0], d.args[0]}
 	}
-	e.block = t.inside(d.block)
+	e.block = t.inside(kind, d.block)
 	return &e
-}
-
-// inside translates the certificates of an endpoint's block.
-func (t *translation) inside(block []*directive) []*directive {
-	var translated []*directive
-	for _, d := range block {
-		if d.name.text == "tls" {
-			if d = t.tls(d); d == nil {
-				continue
-			}
-		}
-		translated = append(translated, d)
-	}
-	return translated
 }
 
 func (t *translation) tls(d *directive) *directive {
@@ -130,9 +144,9 @@ func foreign(d *directive) *hcl.Diagnostic {
 	const (
 		relay    = "take it out, and leave the transport of mail to maddy"
 		mailbox  = "take it out, and let the IMAP endpoint name the server that has the accounts: upstream { … }"
+		metrics  = `take it out: metrics are at /metrics of an endpoint "http"`
+		web      = "take it out, and leave registration and the web to Madmail"
 		maddysOf = "take it out: it is about maddy's own process"
-		logging  = "what is logged is set by a block: log { … } with the directives level and format"
-		keyPairs = "the certificate is given by the directives cert and key, and renewed by whoever writes these files"
 	)
 	module, _, _ := strings.Cut(d.name.text, ".")
 	var hint string
@@ -144,14 +158,13 @@ func foreign(d *directive) *hcl.Diagnostic {
 	case "storage", "auth", "table", "auth_map", "auth_map_normalize", "storage_map", "storage_map_normalize",
 		"auth_normalize", "imap_filter", "dovecot_sasld", "sasl_login", "local_authdb", "local_mailboxes":
 		hint = mailbox
-	case "runtime_dir", "libexec_dir", "openmetrics", "tls_client":
+	case "chatmail":
+		hint = web
+	case "openmetrics":
+		hint = metrics
+	case "tls_client":
 		hint = maddysOf
 	case "debug", "io_debug", "io_errors":
-		hint = logging
-	case "log":
-		if d.hasBlock {
-			return nil
-		}
 		hint = logging
 	case "loader", "protocols", "ciphers", "curves":
 		hint = keyPairs
