@@ -504,7 +504,7 @@ func TestSourceQuota(t *testing.T) {
 		}
 	}
 	for _, a := range b.allocations {
-		b.ended(a, EndedServer, now)
+		b.end(a, EndedServer, nil)
 	}
 	if got := allocate("192.0.2.1:3"); got != 0 {
 		t.Errorf("Allocate is answered %d when the others have ended", got)

@@ -29,7 +29,7 @@ func (f *front) enter(a *allocation, now time.Time) {
 
 // end has pion end a. What follows is done when pion has: the answer, if any, goes to the client.
 func (f *front) end(a *allocation, reason EndReason, answer func() []byte) {
-	if a.ending.Swap(true) {
+	if !f.letGo(a) {
 		return
 	}
 	f.order(order{method: stun.MethodRefresh, allocation: a, lifetime: 0, done: func(bool) []byte {
@@ -39,6 +39,16 @@ func (f *front) end(a *allocation, reason EndReason, answer func() []byte) {
 		}
 		return answer()
 	}})
+}
+
+// letGo marks a as ending and reports whether it was not yet. The quota has room again from now on, not only when pion is done: a
+// client may allocate again with the request that shows that the time of its allocation is over.
+func (f *front) letGo(a *allocation) bool {
+	if a.ending.Swap(true) {
+		return false
+	}
+	f.server.quota.give(a.subject, a.client.tuple.Client.Addr())
+	return true
 }
 
 // endAll has pion end the whole allocation that a is of.
@@ -64,7 +74,6 @@ func (f *front) ended(a *allocation, reason EndReason, now time.Time) {
 		delete(f.allocations, a.client)
 		f.link.allocated(a.client, false)
 	}
-	f.server.quota.give(a.subject, a.client.tuple.Client.Addr())
 	f.server.emit(Event{
 		Kind: AllocationEnded, Time: now, Tuple: a.client.tuple, Username: a.username, Subject: a.subject, Relayed: a.relay.Relayed(),
 		End: reason, ToPeer: a.toPeer.snapshot(), ToClient: a.toClient.snapshot(), Dropped: a.drops(),
@@ -142,7 +151,7 @@ func (f *front) lookup(handle *net.UDPAddr) *allocation {
 // readNotices ends what pion has given up.
 func (f *front) readNotices() {
 	for _, handle := range f.notices.take() {
-		if a := f.lookup(handle); a != nil && !a.ending.Swap(true) {
+		if a := f.lookup(handle); a != nil && f.letGo(a) {
 			f.ended(a, EndedPion, time.Now())
 		}
 	}

@@ -359,6 +359,33 @@ func TestSendIndicationToBoundPeer(t *testing.T) {
 	})
 }
 
+// A client that allocates again in the moment in which its allocation expires, before the janitor has come by, gets a new one
+// although its quota has no room for two. pion, which knows of the old one when a channel was bound, has yet to let it go.
+func TestAllocateAgainAtExpiry(t *testing.T) {
+	for _, bind := range []bool{false, true} {
+		inBubble(t, func(c *Config) { c.NonceLifetime = time.Hour; c.MaxAllocationsPerSource = 2 }, func(b *bubble) {
+			b.client().allocate(lifetime(3000)) // the janitor's beat is that of the first allocation
+			time.Sleep(janitorPeriod / 2)
+			c, peer := b.client(), b.listen()
+			old := c.allocate()
+			if bind {
+				c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(peer.addr)), 0)
+			}
+			time.Sleep(DefaultLifetime)
+			again := c.relayed(c.want(c.request(stun.MethodAllocate, transportUDP), 0))
+			if again == old {
+				t.Errorf("bound %v: the new allocation has the address of the old one, %v", bind, old)
+			}
+			time.Sleep(2 * janitorPeriod)
+			synctest.Wait()
+			c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(peer.addr)), 0)
+			if !b.gets(c, peer, channelData(0x4000, "x")) || !b.reaches(c, peer, again) {
+				t.Errorf("bound %v: the new allocation does not work", bind)
+			}
+		})
+	}
+}
+
 // Expiry must not cut a call.
 func TestCredentialExpiresInACall(t *testing.T) {
 	inBubble(t, func(c *Config) { c.NonceLifetime = 48 * time.Hour }, func(b *bubble) {

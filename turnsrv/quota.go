@@ -23,7 +23,7 @@ type Quotas struct {
 	MaxTotalBPS int64
 }
 
-// quota counts allocations, from before they are made until after they are ended. Safe for concurrent use.
+// quota counts allocations, from before they are made until it is decided that they end. Safe for concurrent use.
 type quota struct {
 	mu        sync.Mutex // guards what follows
 	max       Quotas
