@@ -12,7 +12,8 @@ import (
 
 // Rules are what a Policy is made from. The zero value refuses the addresses of DefaultDeny and nothing else.
 type Rules struct {
-	// Allow opens addresses that DefaultDeny, Own or Local would refuse.
+	// Allow opens addresses that DefaultDeny would refuse. A prefix opens what Own and Local would refuse only if all of it is
+	// this machine's, such as 127.0.0.0/8 or a single address: a network that this machine is in does not open this machine.
 	Allow []netip.Prefix
 	// Deny refuses addresses whatever else is said about them.
 	Deny []netip.Prefix
@@ -27,6 +28,16 @@ type Policy struct {
 	allow, deny, byDefault families
 	own                    map[netip.Addr]struct{}
 	local                  families
+	allowOwn               families // those of allow that open own and local
+}
+
+var loopbacks = prefixes("127.0.0.0/8", "::1/128")
+
+// meansThisMachine reports whether all of an allowed prefix is this machine's, so that it was written for that: one address, or
+// a part of the loopback addresses or of what this machine sends to itself.
+func meansThisMachine(allowed netip.Prefix, local []netip.Prefix) bool {
+	within := func(p netip.Prefix) bool { return p.Bits() <= allowed.Bits() && p.Contains(allowed.Addr()) }
+	return allowed.IsSingleIP() || slices.ContainsFunc(loopbacks, within) || slices.ContainsFunc(local, within)
 }
 
 // families keeps prefixes apart by the family of their addresses: an IPv4 address need not be held against IPv6 ones.
@@ -66,6 +77,9 @@ func New(rules Rules) *Policy {
 		byDefault: newFamilies(defaultDeny),
 		own:       make(map[netip.Addr]struct{}, len(rules.Own)),
 	}
+	p.allowOwn = newFamilies(slices.DeleteFunc(slices.Clone(rules.Allow), func(allowed netip.Prefix) bool {
+		return !meansThisMachine(allowed, rules.Local)
+	}))
 	for _, addr := range rules.Own {
 		p.own[addr.Unmap().WithZone("")] = struct{}{}
 	}
@@ -126,18 +140,24 @@ func (p *Policy) checkForm(addr netip.Addr) (rule string, ok bool) {
 	if prefix, denied := p.deny.find(addr); denied {
 		return "denied " + prefix.String(), false
 	}
-	if _, allowed := p.allow.find(addr); allowed {
+	if _, allowed := p.allowOwn.find(addr); allowed {
 		return "", true
 	}
-	if prefix, denied := p.byDefault.find(addr); denied {
+	_, allowed := p.allow.find(addr)
+	if prefix, denied := p.byDefault.find(addr); denied && !allowed {
 		return "default " + prefix.String(), false
 	}
-	_, own := p.own[addr]
-	if !own {
-		_, own = p.local.find(addr)
-	}
-	if own {
+	if p.isOwn(addr) {
 		return "address of this server", false
 	}
 	return "", true
+}
+
+// isOwn reports whether addr is one that this machine takes for its own.
+func (p *Policy) isOwn(addr netip.Addr) bool {
+	if _, own := p.own[addr]; own {
+		return true
+	}
+	_, own := p.local.find(addr)
+	return own
 }

@@ -121,6 +121,56 @@ func TestLocalPrefixesAreRefused(t *testing.T) {
 	}
 }
 
+// TestAllowedNetworkDoesNotOpenThisMachine has the operator open the network that the server is in, so that calls reach phones
+// there. Services of the server itself stay closed, as those do that listen on loopback alone.
+func TestAllowedNetworkDoesNotOpenThisMachine(t *testing.T) {
+	local := prefixes("127.0.0.0/8", "::1/128", "192.168.1.5/32", "fd00:1::5/128")
+	own := []netip.Addr{netip.MustParseAddr("8.8.4.4")}
+	tests := []struct {
+		name            string
+		allow           []netip.Prefix
+		refused, opened []string
+	}{
+		{
+			"networks", prefixes("192.168.1.0/24", "fd00:1::/64", "8.8.4.0/24"),
+			[]string{"192.168.1.5", "fd00:1::5", "8.8.4.4", "127.0.0.1", "::1", "192.168.2.1"},
+			[]string{"192.168.1.6", "fd00:1::6", "8.8.4.5"},
+		},
+		{
+			"everything", prefixes("0.0.0.0/0", "::/0"),
+			[]string{"192.168.1.5", "fd00:1::5", "8.8.4.4", "127.0.0.1", "::1"},
+			[]string{"192.168.1.6", "10.0.0.1", "fd00:1::6", "224.0.0.1"},
+		},
+		{
+			"single addresses", prefixes("192.168.1.0/24", "192.168.1.5/32", "fd00:1::5/128", "8.8.4.4/32", "127.0.0.9/32"),
+			[]string{"127.0.0.1", "::1", "fd00:1::6"},
+			[]string{"192.168.1.5", "192.168.1.6", "fd00:1::5", "8.8.4.4", "127.0.0.9"},
+		},
+		{
+			"loopback", prefixes("127.0.0.0/16", "::1/128"),
+			[]string{"127.1.0.1", "192.168.1.5"},
+			[]string{"127.0.0.1", "127.0.200.1", "::1"},
+		},
+	}
+	for _, tt := range tests {
+		policy := New(Rules{Allow: tt.allow, Own: own, Local: local})
+		for _, addr := range tt.refused {
+			if rule, ok := policy.CheckAddr(netip.MustParseAddr(addr)); ok || rule == "" {
+				t.Errorf("%s allowed: %s is permitted", tt.name, addr)
+			}
+		}
+		for _, addr := range tt.opened {
+			if rule, ok := policy.CheckAddr(netip.MustParseAddr(addr)); !ok {
+				t.Errorf("%s allowed: %s is refused by %q", tt.name, addr, rule)
+			}
+		}
+	}
+	denied := New(Rules{Allow: prefixes("192.168.1.5/32"), Deny: prefixes("192.168.1.0/24"), Local: local})
+	if _, ok := denied.CheckAddr(netip.MustParseAddr("192.168.1.5")); ok {
+		t.Error("an address that is denied was opened")
+	}
+}
+
 func FuzzCheck(f *testing.F) {
 	for _, s := range []string{"10.0.0.1", "::ffff:10.0.0.1", "2002:a00:1::", "2001:0:a00:1::", "64:ff9b::a00:1", "2606::5efe:a00:1"} {
 		f.Add(netip.MustParseAddr(s).AsSlice())
