@@ -33,6 +33,7 @@ type Endpoint struct {
 	refusals  log.Limit // of lines about proxies without a header
 
 	localPrefixes func() ([]netip.Prefix, error) // of this machine
+	watchLocal    func() (localWatch, error)     // tells when they change
 	policyMu      sync.Mutex                     // held while the policy is replaced
 	stopFollowing context.CancelFunc             // of followAddresses and of the certificates
 }
@@ -41,6 +42,7 @@ type Endpoint struct {
 // reads the certificates and opens no socket.
 func New(c Config, logger *slog.Logger) (*Endpoint, error) {
 	e := &Endpoint{config: c, logger: logger, secrets: new(secrets), localPrefixes: peer.LocalPrefixes}
+	e.watchLocal = func() (localWatch, error) { return peer.WatchLocal() }
 	verifier, err := newVerifier(c)
 	if err != nil {
 		return nil, err
@@ -91,7 +93,14 @@ func (e *Endpoint) Start(context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	e.stopFollowing = cancel
-	e.serving.Go(func() { e.followAddresses(ctx) })
+	watch, err := e.watchLocal()
+	if err != nil {
+		if !errors.Is(err, errors.ErrUnsupported) {
+			e.logger.Warn("new addresses of this machine are noticed late", "err", err)
+		}
+		watch = nil
+	}
+	e.serving.Go(func() { e.followAddresses(ctx, watch) })
 	if e.certs != nil {
 		e.serving.Go(func() { e.certs.Follow(ctx) })
 	}

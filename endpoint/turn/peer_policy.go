@@ -2,14 +2,22 @@ package turn
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/peer"
 	"github.com/mailturn/mailturn/turnsrv/relay"
 )
 
-// addressPeriod is how often the endpoint looks which addresses this machine has.
+// addressPeriod is how often the endpoint looks which addresses this machine has where the system does not tell of changes, and
+// how soon after it could not look.
 const addressPeriod = 10 * time.Second
+
+// localWatch tells of changes, as peer.LocalWatch does.
+type localWatch interface {
+	Next() error
+	Close() error
+}
 
 // peerPolicy says which peers may be reached.
 func (e *Endpoint) peerPolicy(c Config, addresses []relay.Address) (*peer.Policy, error) {
@@ -26,23 +34,46 @@ func (e *Endpoint) peerPolicy(c Config, addresses []relay.Address) (*peer.Policy
 
 // followAddresses keeps the addresses of this machine out of reach that it did not have at the start: one that router
 // advertisements or DHCP bring late, or one that moves here from another machine. Packets to them come from this machine, which
-// its firewall lets pass.
-func (e *Endpoint) followAddresses(ctx context.Context) {
-	ticker := time.NewTicker(addressPeriod)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ticker.C:
-			if err := e.updatePolicy(); err != nil {
-				e.logger.Warn("cannot see whether this machine has new addresses", "err", err)
+// its firewall lets pass. watch is nil where the system does not tell of changes.
+func (e *Endpoint) followAddresses(ctx context.Context, watch localWatch) {
+	changed := make(chan struct{})
+	if watch != nil {
+		var watching sync.WaitGroup
+		watching.Go(func() {
+			defer close(changed)
+			for watch.Next() == nil {
+				select {
+				case changed <- struct{}{}:
+				case <-ctx.Done():
+					return
+				}
 			}
+		})
+		defer watching.Wait()
+		defer watch.Close()
+	}
+	for again := time.After(0); ; { // something may have changed since the start
+		select {
+		case _, told := <-changed:
+			if !told {
+				changed, watch = nil, nil
+			}
+		case <-again:
 		case <-ctx.Done():
 			return
+		}
+		again = nil
+		err := e.updatePolicy()
+		if err != nil {
+			e.logger.Warn("cannot see whether this machine has new addresses", "err", err)
+		}
+		if err != nil || watch == nil {
+			again = time.After(addressPeriod)
 		}
 	}
 }
 
-// updatePolicy makes the policy anew, with the addresses that the machine has now.
+// updatePolicy makes a policy of the addresses that the machine has now.
 func (e *Endpoint) updatePolicy() error {
 	e.policyMu.Lock()
 	defer e.policyMu.Unlock()
