@@ -16,6 +16,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv"
 	"github.com/mailturn/mailturn/turnsrv/peer"
 	"github.com/mailturn/mailturn/turnsrv/relay"
+	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
 // Endpoint is a TURN endpoint. Its methods are not safe for concurrent use, except Counters.
@@ -34,14 +35,16 @@ type Endpoint struct {
 
 	localPrefixes func() ([]netip.Prefix, error) // of this machine
 	watchLocal    func() (localWatch, error)     // tells when they change
-	policyMu      sync.Mutex                     // held while the policy is replaced
-	stopFollowing context.CancelFunc             // of followAddresses and of the certificates
+	lookupNAT64   func(context.Context) ([]netip.Addr, error)
+	policyMu      sync.Mutex         // held while the policy is replaced
+	nat64         []netip.Prefix     // of this network; guarded by policyMu
+	stopFollowing context.CancelFunc // of followAddresses and of the certificates
 }
 
 // New makes an endpoint of a decoded configuration, which has to have secrets, and certificates if it listens with TLS. It
 // reads the certificates and opens no socket.
 func New(c Config, logger *slog.Logger) (*Endpoint, error) {
-	e := &Endpoint{config: c, logger: logger, secrets: new(secrets), localPrefixes: peer.LocalPrefixes}
+	e := &Endpoint{config: c, logger: logger, secrets: new(secrets), localPrefixes: peer.LocalPrefixes, lookupNAT64: lookupNAT64}
 	e.watchLocal = func() (localWatch, error) { return peer.WatchLocal() }
 	verifier, err := newVerifier(c)
 	if err != nil {
@@ -101,6 +104,9 @@ func (e *Endpoint) Start(context.Context) error {
 		watch = nil
 	}
 	e.serving.Go(func() { e.followAddresses(ctx, watch) })
+	if allocator.Has(stun.IPv6) {
+		e.serving.Go(func() { e.followNAT64(ctx) })
+	}
 	if e.certs != nil {
 		e.serving.Go(func() { e.certs.Follow(ctx) })
 	}

@@ -21,6 +21,9 @@ type Rules struct {
 	Own []netip.Addr
 	// Local holds what this machine sends to itself, as LocalPrefixes has it.
 	Local []netip.Prefix
+	// NAT64 holds the prefixes of NAT64s that this machine's network has, as NAT64Prefixes finds them, besides the well-known
+	// ones. They are refused as those are.
+	NAT64 []netip.Prefix
 }
 
 // Policy says whether a peer may be reached. It is immutable and safe for concurrent use.
@@ -29,6 +32,7 @@ type Policy struct {
 	own                    map[netip.Addr]struct{}
 	local                  families
 	allowOwn               families // those of allow that open own and local
+	nat64                  []netip.Prefix
 }
 
 var loopbacks = prefixes("127.0.0.0/8", "::1/128")
@@ -74,7 +78,8 @@ func New(rules Rules) *Policy {
 	p := &Policy{
 		allow:     newFamilies(rules.Allow),
 		deny:      newFamilies(rules.Deny),
-		byDefault: newFamilies(defaultDeny),
+		byDefault: newFamilies(slices.Concat(defaultDeny, rules.NAT64)),
+		nat64:     slices.Clone(rules.NAT64),
 		own:       make(map[netip.Addr]struct{}, len(rules.Own)),
 	}
 	p.allowOwn = newFamilies(slices.DeleteFunc(slices.Clone(rules.Allow), func(allowed netip.Prefix) bool {
@@ -106,7 +111,7 @@ func (p *Policy) CheckAddr(addr netip.Addr) (rule string, ok bool) {
 	if rule, ok := p.checkForm(addr); !ok {
 		return rule, false
 	}
-	for inner := range translated(addr) {
+	for inner := range p.translated(addr) {
 		if rule, ok := p.checkForm(inner); !ok {
 			return "inside a translated address: " + rule, false
 		}
@@ -128,7 +133,7 @@ func (p *Policy) Denied(addr netip.Addr) (rule string, denied bool) {
 	if prefix, ok := p.deny.find(addr); ok {
 		return "denied " + prefix.String(), true
 	}
-	for inner := range translated(addr) {
+	for inner := range p.translated(addr) {
 		if prefix, ok := p.deny.find(inner); ok {
 			return "inside a translated address: denied " + prefix.String(), true
 		}

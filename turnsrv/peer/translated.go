@@ -17,11 +17,17 @@ var (
 
 // translated yields the IPv4 addresses that an IPv6 address stands for somewhere behind a translator or a tunnel:
 // IPv4-compatible and -mapped (RFC 4291 section 2.5.5), IPv4-translated (RFC 2765), NAT64 (RFC 6052 section 2.2 and
-// RFC 8215), 6to4 (RFC 3056), both ends of Teredo (RFC 4380 section 4) and ISATAP (RFC 5214 section 6.1).
-func translated(addr netip.Addr) iter.Seq[netip.Addr] {
+// RFC 8215, and under the prefixes of this network), 6to4 (RFC 3056), both ends of Teredo (RFC 4380 section 4) and ISATAP (RFC
+// 5214 section 6.1).
+func (p *Policy) translated(addr netip.Addr) iter.Seq[netip.Addr] {
 	return func(yield func(netip.Addr) bool) {
 		if addr.Is4() || addr.IsUnspecified() || addr.IsLoopback() { // ::1 lies among the compatible ones and is none
 			return
+		}
+		for _, prefix := range p.nat64 {
+			if prefix.Contains(addr) && !yield(embeddedIPv4(addr, prefix.Bits())) {
+				return
+			}
 		}
 		b := addr.As16()
 		last := netip.AddrFrom4([4]byte(b[12:16]))
