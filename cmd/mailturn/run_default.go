@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -90,14 +91,25 @@ func demoPassword(stateDir string) (string, error) {
 	return password, nil
 }
 
+// goRun matches the files that "go run" builds: for one run, or in the build cache.
+var goRun = regexp.MustCompile(`[/\\](go-build[0-9]*|[0-9a-f]{64}-d)[/\\]`)
+
+// program is what to type in a shell for this program, whose file is executable. What "go run" has built is gone by the time
+// that somebody pastes it, and has "go run" build it again.
+func program(executable string, err error) string {
+	switch {
+	case err != nil:
+		return "mailturn"
+	case goRun.MatchString(executable):
+		return "go run " + buildInfo().Path
+	}
+	return "'" + executable + "'"
+}
+
 // printChecks prints commands that show the two halves at work, ready to be pasted into a shell.
 func printChecks(w io.Writer, s *setup, password string) {
 	server, relay := s.imaps[0], s.relays[0]
 	issued := server.TURN.Issue(time.Now())
-	program, err := os.Executable() // under "go run" nobody would find it by its name
-	if err != nil {
-		program = "mailturn"
-	}
 	fmt.Fprintf(w, `mailturn serves on loopback, for a try. Its relay reaches loopback addresses, because it listens
 on loopback only; with a configuration of yours it does not, unless you allow it.
 
@@ -108,15 +120,16 @@ on loopback only; with a configuration of yours it does not, unless you allow it
 
 Go the way of a mail client, from the login to packets through the relay and back:
 
-  '%[13]s' probe --ca '%[6]s' --password-file '%[5]s/demo.password' imaps://%[14]s@localhost:%[15]d
+  %[13]s probe --ca '%[6]s' --password-file '%[5]s/demo.password' imaps://%[14]s@localhost:%[15]d
 
 Ask for the relay as a mail client does (openssl):
 
   printf 'a LOGIN %[1]s %[2]s\nb GETMETADATA "" (/shared/vendor/deltachat/turn /shared/vendor/deltachat/turns)\nc LOGOUT\n' | \
     openssl s_client -quiet -crlf -verify_return_error -CAfile '%[6]s' -connect %[7]s
 
-Send packets through the relay, from one client to another (coturn's turnutils_uclient; with -t over TCP, with
--t -S and port %[12]d over TLS):
+Send packets through the relay, from one client to another (turnutils_uclient of coturn, whose package also
+starts a TURN server, unless "systemctl mask coturn" comes first; with -t over TCP, with -t -S and port %[12]d
+over TLS):
 
   turnutils_uclient -y -m 2 -n 20 -u %[8]s -w '%[9]s' -p %[10]d %[11]s
 
@@ -124,5 +137,5 @@ Stop with Ctrl-C.
 `, demoUser, password, join(server.Listen, " "), join(relay.Listen, " "), s.stateDir,
 		server.TLS[0].Cert, server.Listen[0].HostPort(),
 		issued.Username, issued.Password, server.TURN.Port.V, server.TURN.Server.V,
-		server.TURN.TLSPort.V, program, strings.Replace(demoUser, "@", "%40", 1), server.Listen[0].Port)
+		server.TURN.TLSPort.V, program(os.Executable()), strings.Replace(demoUser, "@", "%40", 1), server.Listen[0].Port)
 }

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"regexp"
+	"testing"
+)
+
+// TestProgram prints commands for a shell that find this program when they are pasted.
+func TestProgram(t *testing.T) {
+	const rerun = "go run github.com/mailturn/mailturn/cmd/mailturn"
+	for _, tt := range []struct {
+		executable string
+		err        error
+		want       string
+	}{
+		{"/usr/local/bin/mailturn", nil, "'/usr/local/bin/mailturn'"},
+		{"/home/alice/go-builds/mailturn", nil, "'/home/alice/go-builds/mailturn'"},
+		{"/tmp/go-build211565035/b001/exe/mailturn", nil, rerun},
+		{"/home/alice/.cache/go-build/e4/e4b9dd0de82ff073f3905456ed8e8ceea40aaa3ea0aa6f96c88ce9cc6563691d-d/mailturn", nil, rerun},
+		{"/var/cache/go/e4/e4b9dd0de82ff073f3905456ed8e8ceea40aaa3ea0aa6f96c88ce9cc6563691d-d/mailturn", nil, rerun},
+		{"", errors.New("unknown"), "mailturn"},
+	} {
+		if got := program(tt.executable, tt.err); got != tt.want {
+			t.Errorf("program(%q) = %q, want %q", tt.executable, got, tt.want)
+		}
+	}
+}
+
+// TestDemoLeavesDovecotItsPort wants the embedded default to run beside a Dovecot that was set up as the README says.
+func TestDemoLeavesDovecotItsPort(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ports := regexp.MustCompile(`(?m)^ +port = ([1-9][0-9]*)$`).FindAllSubmatch(readme, -1)
+	if len(ports) == 0 {
+		t.Error("the README names no port for Dovecot")
+	}
+	for _, port := range ports {
+		if bytes.Contains(defaultConfig, append([]byte(":"), append(port[1], '"')...)) {
+			t.Errorf("the embedded default listens on port %s, as Dovecot does", port[1])
+		}
+	}
+}
