@@ -32,8 +32,12 @@ func (r *run) judgeUntested(attempts []*attempt) {
 			continue
 		}
 		known[relayed(a)] = true // one reason is enough
+		if relayed(a).IsLoopback() {
+			r.report.notTested(fmt.Sprintf("callers on other machines, who cannot reach %v", relayed(a)))
+			continue
+		}
 		r.report.notTested(fmt.Sprintf("whether the relay's ports at %v are open to the outside (%s)", relayed(a), a.directSkipped))
-		r.report.insideOnly = r.report.insideOnly || !relayed(a).IsLoopback() // which nobody outside is meant to reach
+		r.report.insideOnly = true
 	}
 	if r.Depth == Quick {
 		var left []string

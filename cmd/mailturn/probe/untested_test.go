@@ -48,7 +48,7 @@ func TestVerdictNamesWhatWasNotTested(t *testing.T) {
 			"A call between two users of this server would connect. Not tested: whether the relay's ports at 203.0.113.7 are open to the outside (this is the relay's own machine)."},
 		{"own machine over both families", Normal, []*attempt{skipped(goodAttempt()), overSix("203.0.113.7:50001")}, Warning,
 			"Not tested: whether the relay's ports at 203.0.113.7 are open to the outside (this is the relay's own machine)."},
-		{"loopback", Normal, []*attempt{loopback()}, OK, good + " Not tested: whether the relay's ports at 127.0.0.1 are open to the outside"},
+		{"loopback", Normal, []*attempt{loopback()}, OK, good + " Not tested: callers on other machines, who cannot reach 127.0.0.1."},
 		{"no IPv6 here", Normal, []*attempt{goodAttempt(), {addr: six, Relay: Relay{Transport: UDP, Stage: stageRoute}}}, OK, good + " Not tested: 2001:db8::1 (this machine has no IPv6)."},
 		{"quick", Quick, []*attempt{goodAttempt()}, OK, good + " Not tested: TCP, TLS, what a relay must refuse (--quick)."},
 	} {
