@@ -32,17 +32,25 @@ const (
 	process      = "mailturn stays in the foreground under the user that starts it; the service manager does the rest"
 	multiplexing = "every call has relay sockets of its own"
 	anonymous    = "nobody is served without credentials"
-	limited      = "always limited: see unauthenticated_rate and max_guesses"
+	limited      = "limited by default: see unauthenticated_rate and max_guesses"
+	stateless    = "nonces are always stateless, under a key that is made at the start"
+	batches      = "mailturn batches by itself where it pays"
+	software     = "SOFTWARE is left out by default: see software"
+	commandLine  = "it is for the command line"
+	classic      = "clients of RFC 3489, whose requests have no magic cookie, are not served"
+	mappedToo    = "Binding responses have XOR-MAPPED-ADDRESS and no MAPPED-ADDRESS, and clients of RFC 3489 are not served"
+	noHTTP       = "HTTP on a TURN port has no answer"
+	bindings     = "Binding requests are answered without credentials, at a limited rate: see unauthenticated_rate"
 )
 
 // reasons are the directives that translations does not have, by their names in every coturn from 4.5 to 4.17.
 var reasons = map[string]reason{
 	"no-loopback-peers":                 needless("loopback peers are refused by default"),
-	"no-multicast-peers":                needless("multicast peers are always refused"),
-	"fingerprint":                       needless("FINGERPRINT is used where RFC 8489 has it"),
-	"no-software-attribute":             needless("SOFTWARE is left out by default: see software"),
-	"prod":                              needless("SOFTWARE is left out by default: see software"),
-	"software-attribute":                needless("SOFTWARE is left out by default: see software"),
+	"no-multicast-peers":                needless("multicast peers are refused by default"),
+	"fingerprint":                       needless("a response has FINGERPRINT if its request has one"),
+	"no-software-attribute":             needless(software),
+	"prod":                              needless(software),
+	"software-attribute":                needless(software),
 	"no-tcp-relay":                      needless("TCP relays (RFC 6062) are never made"),
 	"no-cli":                            needless("there is no console"),
 	"no-rfc5780":                        needless("NAT behaviour discovery (RFC 5780) is not offered"),
@@ -52,8 +60,8 @@ var reasons = map[string]reason{
 	"max-allocate-timeout":              needless("requests that are not authenticated keep no state"),
 	"unauthorized-ratelimit":            needless(limited),
 	"unauthorized-ratelimit-rps":        needless(limited),
-	"stateless-nonce":                   needless("nonces are always stateless"),
-	"stateless-nonce-secret":            needless("nonces are always stateless, under a key that is made at the start"),
+	"stateless-nonce":                   needless(stateless),
+	"stateless-nonce-secret":            needless(stateless),
 	"no-auth-pings":                     needless(inDatabase),
 	"no-dynamic-ip-list":                needless(inDatabase),
 	"no-dynamic-realms":                 needless(inDatabase),
@@ -61,11 +69,11 @@ var reasons = map[string]reason{
 	"no-tlsv1_1":                        needless(ciphers),
 	"no-sslv2":                          needless(ciphers),
 	"no-sslv3":                          needless(ciphers),
-	"include-reason-string":             needless("error responses have the reason phrase of RFC 8656"),
-	"udp-recvmmsg":                      needless("mailturn batches by itself where it pays"),
-	"udp-recvmmsg-log":                  needless("mailturn batches by itself where it pays"),
-	"udp-gso":                           needless("mailturn batches by itself where it pays"),
-	"sock-buf-size":                     needless("the buffers of sockets are those of the system: see net.core.rmem_default"),
+	"include-reason-string":             needless("error responses have a reason phrase, unless it would make the answer to a stranger too large"),
+	"udp-recvmmsg":                      needless(batches),
+	"udp-recvmmsg-log":                  needless(batches),
+	"udp-gso":                           needless(batches),
+	"sock-buf-size":                     needless("mailturn asks for a receive buffer of 4 MiB for each UDP port that it listens on: see net.core.rmem_max"),
 	"relay-threads":                     needless(threads),
 	"cpus":                              needless(threads),
 	"ne":                                needless(threads),
@@ -75,8 +83,8 @@ var reasons = map[string]reason{
 	"proc-user":                         needless(process),
 	"proc-group":                        needless(process),
 	"do-not-use-config-file":            needless(process),
-	"version":                           needless("it is for the command line"),
-	"help":                              needless("it is for the command line"),
+	"version":                           needless(commandLine),
+	"help":                              needless(commandLine),
 	"log-file":                          needless(logs),
 	"no-stdout-log":                     needless(logs),
 	"syslog":                            needless(logs),
@@ -95,15 +103,15 @@ var reasons = map[string]reason{
 	"secret-key-file":                   needless("it decrypts the password of a database"),
 	"cli-max-output-sessions":           needless(console),
 	"web-admin-listen-on-workers":       needless(console),
-	"stun-backward-compatibility":       switched("clients of RFC 3489 are not served"),
-	"rfc3489-compatibility":             switched("clients of RFC 3489 are not served"),
-	"rfc5766-channel-numbers":           switched("channel numbers from 0x5000 on are refused (RFC 8656 section 12)"),
+	"stun-backward-compatibility":       switched(mappedToo),
+	"rfc3489-compatibility":             switched(classic),
+	"rfc5766-channel-numbers":           needless("channel numbers up to 0x7FFF are accepted"),
 	"multiplex-peer":                    switched(multiplexing),
 	"multiplex-peer-port":               missing(multiplexing),
 	"multiplex-peer-max-peers":          missing(multiplexing),
 	"drain-min-allocations":             missing("draining ends when all calls have ended, or after drain_timeout"),
-	"respond-http-unsupported":          switched("HTTP on a TURN port has no answer"),
-	"acme-redirect":                     missing("HTTP on a TURN port has no answer: let the web server do it"),
+	"respond-http-unsupported":          switched(noHTTP),
+	"acme-redirect":                     missing(noHTTP + ": let the web server do it"),
 	"listening-device":                  missing(byAddress),
 	"relay-device":                      missing(byAddress),
 	"alt-listening-port":                missing(behaviour),
@@ -119,14 +127,18 @@ var reasons = map[string]reason{
 	"mysql-userdb":                      missing(inDatabase),
 	"mongo-userdb":                      missing(inDatabase),
 	"redis-userdb":                      missing(inDatabase),
+	"prometheus-tls":                    switched("https:// in listen of the endpoint \"http\" serves metrics over TLS"),
+	"prometheus-cert":                   missing("https:// in listen of the endpoint \"http\" serves metrics over TLS"),
+	"prometheus-key":                    missing("https:// in listen of the endpoint \"http\" serves metrics over TLS"),
+	"udp-sendmmsg-log":                  needless(batches),
 	"redis-statsdb":                     missing("events do not go to Redis; metrics are at /metrics of an endpoint \"http\""),
 	"prometheus-username-labels":        switched("metrics have no user names in them"),
 	"server-name":                       needless("it is for OAuth (RFC 7635), which is not offered"),
 	"oauth":                             switched("OAuth (RFC 7635) is not offered"),
-	"check-origin-consistency":          switched("ORIGIN is not looked at"),
-	"secure-stun":                       switched("Binding requests are answered without credentials, at a limited rate: see unauthenticated_rate"),
-	"stun-only":                         switched("mailturn is there to relay"),
-	"no-stun":                           switched("Binding requests are answered, at a limited rate: see unauthenticated_rate"),
+	"check-origin-consistency":          switched("ORIGIN chooses the realm, see user_realm, and may change between the requests of a client"),
+	"secure-stun":                       switched(bindings),
+	"stun-only":                         switched("mailturn always relays"),
+	"no-stun":                           switched(bindings),
 	"mobility":                          switched("mobility (RFC 8016) is not offered"),
 	"server-relay":                      switched("permissions are always checked (RFC 8656 section 9)"),
 	"raw-public-keys":                   switched("raw public keys (RFC 7250) are not offered"),
@@ -147,6 +159,6 @@ var reasons = map[string]reason{
 	"web-admin":                         switched(console),
 	"web-admin-ip":                      missing(console),
 	"web-admin-port":                    missing(console),
-	"no-stun-backward-compatibility":    needless("clients of RFC 3489 are not served"),
+	"no-stun-backward-compatibility":    needless(mappedToo),
 	"response-origin-only-with-rfc5780": needless("RESPONSE-ORIGIN is not sent"),
 }

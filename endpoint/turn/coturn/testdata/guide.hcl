@@ -42,13 +42,13 @@ endpoint "http" "metrics" {
 
 # What needs no line here:
 #   line 2, listening-port: line 42 has it again, which counts
-#   line 4, fingerprint: FINGERPRINT is used where RFC 8489 has it
+#   line 4, fingerprint: a response has FINGERPRINT if its request has one
 #   line 5, lt-cred-mech: as mailturn does anyway
 #   line 16, cipher-list: TLS 1.2 and 1.3 with the ciphers that Go considers safe
 #   line 17, no-tlsv1: TLS 1.2 and 1.3 with the ciphers that Go considers safe
 #   line 18, no-tlsv1_1: TLS 1.2 and 1.3 with the ciphers that Go considers safe
 #   line 19, no-loopback-peers: loopback peers are refused by default
-#   line 20, no-multicast-peers: multicast peers are always refused
+#   line 20, no-multicast-peers: multicast peers are refused by default
 #   lines 21-23, denied-peer-ip: refused by default
 #   line 28, total-quota: line 41 has it again, which counts
 #   line 32, log-file: the log goes to standard error, from where systemd takes it: see log

@@ -17,7 +17,7 @@ endpoint "turn" "turn" {
 # What needs no line here:
 #   line 5, server-name: it is for OAuth (RFC 7635), which is not offered
 #   line 7, relay-ip: mailturn finds the address by itself
-#   line 10, no-multicast-peers: multicast peers are always refused
+#   line 10, no-multicast-peers: multicast peers are refused by default
 #   line 11, no-cli: there is no console
 #   line 12, no-loopback-peers: loopback peers are refused by default
 #   line 13, no-tcp-relay: TCP relays (RFC 6062) are never made

@@ -23,5 +23,5 @@ endpoint "turn" "turn" {
 # What needs no line here:
 #   line 6, no-tcp-relay: TCP relays (RFC 6062) are never made
 #   lines 9-11, denied-peer-ip: refused by default
-#   line 14, no-multicast-peers: multicast peers are always refused
+#   line 14, no-multicast-peers: multicast peers are refused by default
 #   lines 15-25, denied-peer-ip: refused by default
