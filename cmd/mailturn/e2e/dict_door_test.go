@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mailturn/mailturn/cmd/mailturn/e2e/chroot"
 	"github.com/mailturn/mailturn/cmd/mailturn/e2e/dovecot"
 )
 
@@ -19,10 +20,11 @@ const (
 )
 
 // TestDict runs Dovecot with mailturn as its dictionary: TURN from mailturn, the comment from Dovecot's own settings, the
-// rest from the next dictionary. Then Dovecot is started anew, and another one has a next dictionary that is down.
-func TestDict(t *testing.T) {
+// rest from the next dictionary. Then another Dovecot asks the same dictionary, and one has a next dictionary that is down.
+func TestDict(t *testing.T) { eachDovecot(t, testDict) }
+
+func testDict(t *testing.T, _ string, root *chroot.Root) {
 	t.Parallel()
-	peer(t, "dovecot", "dovecot-imapd")
 	next, nextPath := startDict(t, theirs)
 	dir, err := os.MkdirTemp("", "door")
 	if err != nil {
@@ -50,7 +52,7 @@ endpoint "dict" "orphan" {
 }
 `, path, nextPath, orphan, filepath.Join(dir, "nowhere")))
 	s := start(t, t.TempDir(), "--config", config)
-	options := dovecot.Options{AttributeDict: "proxy:" + path + ":metadata", ServerComment: "calls work here"}
+	options := dovecot.Options{Root: root, AttributeDict: "proxy:" + path + ":metadata", ServerComment: "calls work here"}
 
 	// First with fresh accounts, then with another Dovecot at the same dictionary.
 	for range 2 {
@@ -122,8 +124,6 @@ endpoint "dict" "orphan" {
 	if n := strings.Count(text, " NO "); n != 2 {
 		t.Errorf("%d commands failed, want the two for the next dictionary: %q", n, text)
 	}
-	if !strings.Contains(d.Log(), "the next dict server does not answer") {
-		t.Errorf("Dovecot's log does not say why:\n%s", d.Log())
-	}
+	waitForLog(t, d, "the next dict server does not answer")
 	s.waitFor(t, s.stderr, "next dict server")
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,7 +17,9 @@ import (
 // startDovecot runs a Dovecot until the test ends.
 func startDovecot(t *testing.T, options dovecot.Options) *dovecot.Server {
 	t.Helper()
-	peer(t, "dovecot", "dovecot-imapd")
+	if options.Root == nil {
+		peer(t, "dovecot", "dovecot-imapd")
+	}
 	s, err := dovecot.Start(t.Context(), options)
 	if err != nil {
 		t.Fatal(err)
@@ -32,6 +35,16 @@ func startDovecot(t *testing.T, options dovecot.Options) *dovecot.Server {
 	return s
 }
 
+// waitForLog waits until Dovecot, which writes its log when it has answered, has written the text.
+func waitForLog(t *testing.T, d *dovecot.Server, text string) {
+	t.Helper()
+	for deadline := time.Now().Add(startLimit); !strings.Contains(d.Log(), text); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("Dovecot's log has no %q:\n%s", text, d.Log())
+		}
+	}
+}
+
 // proxy is a mailturn in front of an IMAP server.
 type proxy struct {
 	*server
@@ -44,7 +57,10 @@ type proxy struct {
 const comment = "in front of Dovecot"
 
 // startProxy runs mailturn in front of the IMAP server at address. Clients are told a TURN server that does not exist.
-func startProxy(t *testing.T, address string) *proxy {
+func startProxy(t *testing.T, address string) *proxy { return startProxyWith(t, address, "none") }
+
+// startProxyWith is startProxy with a value of client_address.
+func startProxyWith(t *testing.T, address, clientAddress string) *proxy {
 	t.Helper()
 	p := freePorts(t)
 	stateDir, path := t.TempDir(), filepath.Join(t.TempDir(), "maddy.conf")
@@ -61,10 +77,11 @@ endpoint "imap" "imap" {
     "/shared/comment" = %q
   }
   upstream {
-    address = "tcp://%s"
+    address        = "tcp://%s"
+    client_address = %q
   }
 }
-`, p.imaps, p.imap, secret, comment, address)
+`, p.imaps, p.imap, secret, comment, address, clientAddress)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

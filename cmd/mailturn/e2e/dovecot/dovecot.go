@@ -1,5 +1,5 @@
-// Package dovecot runs Debian's Dovecot in a directory of its own and without privileges: it is the IMAP server behind
-// the proxies that are tested and measured.
+// Package dovecot runs Debian's Dovecot, 2.3 or 2.4, in a directory of its own and without privileges: it is the IMAP server
+// behind the proxies that are tested and measured.
 package dovecot
 
 import (
@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/mailturn/mailturn/cmd/mailturn/e2e/chroot"
 	"github.com/mailturn/mailturn/cmd/mailturn/e2e/daemon"
 )
 
@@ -28,10 +29,19 @@ const started = "starting up for imap"
 
 // Options are what differs from one server to another. The zero value has no METADATA.
 type Options struct {
-	// AttributeDict is mail_attribute_dict, where METADATA values are kept. Empty leaves METADATA off.
+	// Root is where another release's Dovecot is installed; nil for this machine's.
+	Root *chroot.Root
+	// AttributeDict is where METADATA values are kept, as mail_attribute_dict of Dovecot 2.3 has it: for 2.4 it is
+	// proxy:PATH:NAME. Empty leaves METADATA off.
 	AttributeDict string
-	// ServerComment is mail_server_comment, the value of /shared/comment where there is METADATA.
+	// ServerComment is mail_server_comment, the value of /shared/comment where there is METADATA. It may be empty.
 	ServerComment string
+	// SSL is the setting ssl: "yes", as Dovecot is installed, or "required". All that is about logins is then as it is
+	// installed: passwords are taken over TLS alone, and an address from which wrong ones come is answered late. Empty is no
+	// TLS, with logins for everybody at once.
+	SSL string
+	// Listener are settings of the listener for IMAP, and Settings those of the whole server, as in Dovecot's configuration.
+	Listener, Settings string
 	// SASL lets a mail server ask for logins over TCP, at Server.SASLAddr.
 	SASL bool
 	// AnyDomain makes user@example.org, user@example.net and user the same user.
@@ -49,17 +59,16 @@ type Server struct {
 	// SASLAddr is the host and port of Dovecot's authentication protocol, on loopback. It is empty without Options.SASL.
 	SASLAddr string
 
-	dir     string
-	account *user.User
-	daemon  *daemon.Daemon
+	dir        string
+	root       *chroot.Root
+	version    string // 2.3 or 2.4
+	account    *user.User
+	credential *syscall.Credential // nil if it is ours
+	daemon     *daemon.Daemon
 }
 
 // Start runs Dovecot until Stop. ctx bounds only the start.
 func Start(ctx context.Context, options Options) (_ *Server, err error) {
-	program, err := exec.LookPath("dovecot")
-	if err != nil {
-		return nil, err
-	}
 	account, credential, err := runAs()
 	if err != nil {
 		return nil, err
@@ -74,7 +83,10 @@ func Start(ctx context.Context, options Options) (_ *Server, err error) {
 			os.RemoveAll(dir)
 		}
 	}()
-	s := &Server{dir: dir, account: account}
+	s := &Server{dir: dir, root: options.Root, account: account, credential: credential}
+	if s.version, err = s.findVersion(); err != nil {
+		return nil, err
+	}
 	if s.Addr, err = daemon.FreeAddr("127.0.0.1"); err != nil {
 		return nil, err
 	}
@@ -83,15 +95,48 @@ func Start(ctx context.Context, options Options) (_ *Server, err error) {
 			return nil, err
 		}
 	}
-	if err := s.configure(credential, options); err != nil {
+	if err := s.configure(options); err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(program, "-F", "-c", s.path("dovecot.conf"))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: credential}
+	cmd, err := s.command("dovecot", "-F", "-c", s.path("dovecot.conf"))
+	if err != nil {
+		return nil, err
+	}
 	if s.daemon, err = daemon.Start(ctx, cmd, started); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+// command returns a command for a program of this Dovecot, in the root where it is installed.
+func (s *Server) command(program string, args ...string) (*exec.Cmd, error) {
+	if s.root != nil {
+		return s.root.Command(s.account, program, args...)
+	}
+	path, err := exec.LookPath(program)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(path, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.credential}
+	return cmd, nil
+}
+
+// findVersion asks the program for its version, of which "2.4" is enough.
+func (s *Server) findVersion() (string, error) {
+	cmd, err := s.command("dovecot", "--version")
+	if err != nil {
+		return "", err
+	}
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("dovecot --version: %w", err)
+	}
+	fields := strings.SplitN(string(out), ".", 3)
+	if len(fields) < 3 {
+		return "", fmt.Errorf("dovecot --version says %q", out)
+	}
+	return fields[0] + "." + fields[1], nil
 }
 
 // runAs returns the account that Dovecot is to run as, and the credential to get there, nil if it is ours. Dovecot refuses
@@ -115,109 +160,6 @@ func runAs() (*user.User, *syscall.Credential, error) {
 	}
 	return account, &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
 }
-
-// configure writes the configuration, and gives the directory to the user that Dovecot runs as.
-func (s *Server) configure(credential *syscall.Credential, options Options) error {
-	group, err := user.LookupGroupId(s.account.Gid)
-	if err != nil {
-		return err
-	}
-	metadata := ""
-	if options.AttributeDict != "" {
-		metadata = fmt.Sprintf("mail_attribute_dict = %s\nmail_server_comment = %s\nprotocol imap {\n  imap_metadata = yes\n}\n",
-			options.AttributeDict, options.ServerComment)
-	}
-	sasl := ""
-	if s.SASLAddr != "" {
-		sasl = fmt.Sprintf("service auth {\n  inet_listener {\n    address = 127.0.0.1\n    port = %s\n  }\n}\n", port(s.SASLAddr))
-	}
-	usernames := "%Lu"
-	if options.AnyDomain {
-		usernames = "%Ln"
-	}
-	served := "1" // and then a process ends
-	if options.ClientsPerProcess > 1 {
-		served = "0"
-	}
-	text := strings.NewReplacer(
-		"DIR", s.dir, "USERNAMES", usernames, "USER", s.account.Username, "GROUP", group.Name, "PORT", port(s.Addr), "PASSWORD", Password,
-		"CLIENTS", strconv.Itoa(max(options.ClientsPerProcess, 1)), "SERVED", served, "LISTEN", strings.TrimSpace("127.0.0.1 "+options.Host),
-	).Replace(configuration) + metadata + sasl
-	if err := os.WriteFile(s.path("dovecot.conf"), []byte(text), 0o600); err != nil {
-		return err
-	}
-	for _, name := range []string{"run", "mail"} {
-		if err := os.Mkdir(s.path(name), 0o755); err != nil {
-			return err
-		}
-	}
-	if credential == nil {
-		return nil
-	}
-	for _, name := range []string{"", "dovecot.conf", "run", "mail"} {
-		if err := os.Chown(s.path(name), int(credential.Uid), int(credential.Gid)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// configuration is that of a server of one user: what a distribution's needs root for, other users and chroot(2), is taken
-// out. A login that fails is answered at once, and no number of them bans an address.
-const configuration = `
-base_dir = DIR/run
-state_dir = DIR/run
-log_path = /dev/stderr
-protocols = imap
-listen = LISTEN
-ssl = no
-disable_plaintext_auth = no
-auth_mechanisms = plain login
-auth_failure_delay = 0
-auth_username_format = USERNAMES
-default_internal_user = USER
-default_internal_group = GROUP
-default_login_user = USER
-first_valid_uid = 1
-first_valid_gid = 1
-mail_location = maildir:~/Maildir
-mail_fsync = never
-mail_max_userip_connections = 0
-imap_capability = +XCHATMAIL XDELTAPUSH
-default_client_limit = 16384
-default_vsz_limit = 1G
-passdb {
-  driver = static
-  args = password=PASSWORD
-}
-userdb {
-  driver = static
-  args = uid=USER gid=GROUP home=DIR/mail/%u
-}
-namespace inbox {
-  inbox = yes
-}
-service anvil {
-  chroot =
-  unix_listener anvil-auth-penalty {
-    mode = 0
-  }
-}
-service imap-login {
-  chroot =
-  service_count = 0
-  inet_listener imap {
-    port = PORT
-  }
-  inet_listener imaps {
-    port = 0
-  }
-}
-service imap {
-  client_limit = CLIENTS
-  service_count = SERVED
-}
-`
 
 // port returns the port of an address that daemon.FreeAddr gave.
 func port(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:] }
