@@ -16,15 +16,9 @@ var errNoRelayAddress = errors.New("no address for relay_ip: this machine has no
 
 // relayAddresses pairs each address that peers see with the one that sockets are bound to.
 func relayAddresses(c Config) ([]relay.Address, error) {
-	advertised := c.RelayIP
-	if len(advertised) == 0 {
-		advertised = listenedOn(c)
-	}
-	if len(advertised) == 0 {
-		advertised = routed()
-	}
-	if len(advertised) == 0 {
-		return nil, errNoRelayAddress
+	advertised, err := advertised(c)
+	if err != nil {
+		return nil, err
 	}
 	local, err := peer.LocalAddrs()
 	if err != nil {
@@ -38,6 +32,28 @@ func relayAddresses(c Config) ([]relay.Address, error) {
 			return nil, fmt.Errorf("relay_bind for relay_ip %v: %w", address, listen.Error(at, c.Range, err))
 		}
 		addresses = append(addresses, relay.Address{Bind: bind, Advertise: address})
+	}
+	return addresses, nil
+}
+
+// advertised returns the addresses that peers see, which it finds by itself if the configuration has none.
+func advertised(c Config) ([]netip.Addr, error) {
+	if len(c.RelayIP) > 0 {
+		return c.RelayIP, nil
+	}
+	if addresses := listenedOn(c); len(addresses) > 0 {
+		return addresses, nil
+	}
+	all, err := interfaceAddresses()
+	if err != nil {
+		return nil, fmt.Errorf("list this machine's addresses: %w", err)
+	}
+	addresses := routed()
+	for i, addr := range addresses {
+		addresses[i] = lasting(addr, all)
+	}
+	if len(addresses) == 0 {
+		return nil, errNoRelayAddress
 	}
 	return addresses, nil
 }
