@@ -40,7 +40,7 @@ type Schema struct {
 	Users         config.Value[map[string]string]   `hcl:"users" secret:"true" doc:"Static users besides those with issued credentials, name = password. The password is plain text, or ha1: and the key in hexadecimal digits: MD5(NAME:REALM:PASSWORD), as turnadmin -k prints it."`
 	UsersFile     config.Value[string]              `hcl:"users_file" type:"file" doc:"The same in a file, one NAME:PASSWORD or NAME:ha1:KEY a line. It is read again at a reload."`
 	UserRealms    []UserRealmSchema                 `hcl:"user_realm,block" doc:"Static users of another realm than the endpoint's. A client is told of the other realm when it calls the server by one of its names: the server name of TLS, or the host in the ORIGIN attribute, which turnutils_uclient -o sends and coturn heeds. Every other client is told of the endpoint's realm, as all are that come over UDP from a browser: nobody knows who it is yet. Users whose password is known are let in under either realm, so that this needs no care; those with ha1: keys only under their own."`
-	RelayIP       config.Value[[]netip.Addr]        `hcl:"relay_ip" default:"the address listened on, else the one that routes to the internet" doc:"Public IP address of the relay, as peers see it; a list may hold one IPv4 and one IPv6 address."`
+	RelayIP       config.Value[[]netip.Addr]        `hcl:"relay_ip" default:"the address listened on, else the one that routes to the internet; never a temporary one of IPv6 while there is another" doc:"Public IP address of the relay, as peers see it; a list may hold one IPv4 and one IPv6 address."`
 	RelayBind     config.Value[[]netip.Addr]        `hcl:"relay_bind" default:"relay_ip when it is an address of this machine, else all addresses" doc:"Address that relay sockets are bound to, when it is another one than relay_ip: a server behind NAT."`
 	RelayPorts    config.Value[string]              `hcl:"relay_ports" default:"49152-65535" doc:"Range of UDP ports for relayed transport addresses, MIN-MAX."`
 	Family        config.Value[string]              `hcl:"default_family" default:"prefer-ipv4" doc:"Family of the relayed address for clients that ask for none (REQUESTED-ADDRESS-FAMILY), as browsers do. \"prefer-ipv4\": IPv4 as RFC 8656 section 7.2 says, but IPv6 on a relay that has only that. \"ipv4\": the RFC to the letter, 440 on such a relay. \"client\": the family over which the client came, where the relay has it; clients of networks with IPv6 alone then reach no IPv4 peers."`
@@ -187,7 +187,11 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 	diags = append(diags, checkSoftware(s.Software)...)
 	proxies, proxyDiags := listen.DecodeProxies(s.Proxies)
 	c.ProxyProtocol, diags = proxies, append(diags, proxyDiags...)
-	diags = append(diags, checkRelayAddrs(s.RelayIP, "relay_ip")...)
+	relayIPDiags := checkRelayAddrs(s.RelayIP, "relay_ip")
+	if !relayIPDiags.HasErrors() {
+		relayIPDiags = c.checkReach(s.RelayIP)
+	}
+	diags = append(diags, relayIPDiags...)
 	diags = append(diags, checkRelayAddrs(s.RelayBind, "relay_bind")...)
 	diags = append(diags, c.decodeDefaultFamily(s.Family)...)
 	diags = append(diags, checkNotNegative(s.UserQuota, "user_quota")...)
@@ -203,6 +207,7 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 			c.SilentPeerBytes = s.Peers.Silent.V
 			diags = append(diags, checkNotNegative(s.Peers.Silent, "silent_bytes")...)
 		}
+		diags = append(diags, c.checkPeers(s.Peers)...)
 	}
 	return c, diags
 }

@@ -141,12 +141,12 @@ func (e *Endpoint) announce(addresses []relay.Address, policy *peer.Policy) {
 	for _, address := range addresses {
 		e.logger.Info("relay", "relay_ip", address.Advertise, "relay_bind", address.Bind,
 			"min_port", e.config.MinPort, "max_port", e.config.MaxPort, "realm", e.config.Realm)
-		if address.Advertise.IsPrivate() {
-			e.logger.Warn("peers on the internet cannot reach the relay: set relay_ip to the public address", "relay_ip", address.Advertise)
+		if problem := e.config.addressProblem(address.Advertise); problem != "" {
+			e.logger.Warn("relay_ip is "+problem+": set it to a lasting public address", "relay_ip", address.Advertise)
 		}
 	}
-	if _, ok := policy.CheckAddr(netip.AddrFrom4([4]byte{127, 0, 0, 1})); ok {
-		e.logger.Warn("the relay reaches loopback addresses of this machine, because peers allows them")
+	if reachesLoopback(policy) && !e.config.onLoopback() {
+		e.logger.Warn("users of the relay reach services of this machine: peers allows loopback addresses")
 	}
 }
 

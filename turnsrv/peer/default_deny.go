@@ -5,52 +5,89 @@ import (
 	"slices"
 )
 
-// defaultDeny: what the IANA special-purpose registries do not call globally reachable, multicast, and everything that
+// A Special is a range of addresses that the internet does not reach, or not as what it seems to be.
+type Special struct {
+	Prefix netip.Prefix
+	What   string // one of its addresses in a few words: "a private address"
+	RFC    string // what says so: "RFC 1918"
+	// Local ranges are used within one host, site or provider. The others belong to nobody, or are routed to somebody else.
+	Local bool
+}
+
+// specials: what the IANA special-purpose registries do not call globally reachable, multicast, and everything that
 // hides an IPv4 address, because what is behind a translator next to the relay is not the relay's to offer.
-var defaultDeny = prefixes(
-	"0.0.0.0/8",       // this network, RFC 791
-	"10.0.0.0/8",      // private, RFC 1918
-	"100.64.0.0/10",   // carrier-grade NAT, RFC 6598
-	"127.0.0.0/8",     // loopback
-	"169.254.0.0/16",  // link-local and cloud metadata, RFC 3927
-	"172.16.0.0/12",   // private
-	"192.0.0.0/24",    // protocol assignments, RFC 6890
-	"192.0.2.0/24",    // documentation, RFC 5737
-	"192.31.196.0/24", // AS112, RFC 7535
-	"192.52.193.0/24", // AMT, RFC 7450
-	"192.88.99.0/24",  // 6to4 relay anycast, RFC 7526
-	"192.168.0.0/16",  // private
-	"192.175.48.0/24", // AS112, RFC 7534
-	"198.18.0.0/15",   // benchmarking, RFC 2544
-	"198.51.100.0/24", // documentation
-	"203.0.113.0/24",  // documentation
-	"224.0.0.0/4",     // multicast
-	"240.0.0.0/4",     // reserved, and broadcast
+var specials = []Special{
+	special("0.0.0.0/8", "an address of this network", "RFC 791"),
+	local("10.0.0.0/8", "a private address", "RFC 1918"),
+	local("100.64.0.0/10", "an address behind a carrier's NAT", "RFC 6598"),
+	local("127.0.0.0/8", "a loopback address", "RFC 6890"),
+	local("169.254.0.0/16", "a link-local address", "RFC 3927"), // and cloud metadata
+	local("172.16.0.0/12", "a private address", "RFC 1918"),
+	special("192.0.0.0/24", "an address for protocol assignments", "RFC 6890"),
+	special("192.0.2.0/24", "a documentation address", "RFC 5737"),
+	special("192.31.196.0/24", "an AS112 address", "RFC 7535"),
+	special("192.52.193.0/24", "an AMT address", "RFC 7450"),
+	special("192.88.99.0/24", "a 6to4 relay address", "RFC 7526"),
+	local("192.168.0.0/16", "a private address", "RFC 1918"),
+	special("192.175.48.0/24", "an AS112 address", "RFC 7534"),
+	special("198.18.0.0/15", "a benchmarking address", "RFC 2544"),
+	special("198.51.100.0/24", "a documentation address", "RFC 5737"),
+	special("203.0.113.0/24", "a documentation address", "RFC 5737"),
+	special("224.0.0.0/4", "a multicast address", "RFC 5771"),
+	special("240.0.0.0/4", "a reserved address", "RFC 1112"), // and broadcast
 
-	"::/96",             // unspecified, loopback, IPv4-compatible
-	"::ffff:0:0/96",     // IPv4-mapped
-	"::ffff:0:0:0/96",   // IPv4-translated
-	"64:ff9b::/96",      // NAT64, RFC 6052
-	"64:ff9b:1::/48",    // NAT64, RFC 8215
-	"100::/64",          // discard, RFC 6666
-	"100:0:0:1::/64",    // dummy, RFC 9780
-	"2001::/23",         // protocol assignments, Teredo, ORCHID
-	"2001:db8::/32",     // documentation
-	"2002::/16",         // 6to4
-	"2620:4f:8000::/48", // AS112
-	"3fff::/20",         // documentation, RFC 9637
-	"5f00::/16",         // segment routing, RFC 9602
-	"fc00::/7",          // unique local, RFC 4193
-	"fe80::/10",         // link-local
-	"fec0::/10",         // site-local, RFC 3879
-	"ff00::/8",          // multicast
-)
+	local("::1/128", "a loopback address", "RFC 6890"),
+	special("::/96", "an unspecified or IPv4-compatible address", "RFC 4291"),
+	special("::ffff:0:0/96", "an IPv4-mapped address", "RFC 4291"),
+	special("::ffff:0:0:0/96", "an IPv4-translated address", "RFC 2765"),
+	special("64:ff9b::/96", "a NAT64 address", "RFC 6052"),
+	special("64:ff9b:1::/48", "a NAT64 address", "RFC 8215"),
+	special("100::/64", "a discard address", "RFC 6666"),
+	special("100:0:0:1::/64", "a dummy address", "RFC 9780"),
+	special("2001::/23", "an address for protocol assignments", "RFC 2928"), // Teredo and ORCHID among them
+	special("2001:db8::/32", "a documentation address", "RFC 3849"),
+	special("2002::/16", "a 6to4 address", "RFC 3056"),
+	special("2620:4f:8000::/48", "an AS112 address", "RFC 7534"),
+	special("3fff::/20", "a documentation address", "RFC 9637"),
+	special("5f00::/16", "a segment routing address", "RFC 9602"),
+	local("fc00::/7", "a unique local address", "RFC 4193"),
+	local("fe80::/10", "a link-local address", "RFC 4291"),
+	local("fec0::/10", "a site-local address", "RFC 3879"),
+	special("ff00::/8", "a multicast address", "RFC 4291"),
+}
 
-// reflectorPorts are those of UDP services that answer more than they were asked, or answer each other for ever.
+func special(prefix, what, rfc string) Special {
+	return Special{Prefix: netip.MustParsePrefix(prefix), What: what, RFC: rfc}
+}
+
+func local(prefix, what, rfc string) Special {
+	return Special{Prefix: netip.MustParsePrefix(prefix), What: what, RFC: rfc, Local: true}
+}
+
+// String returns what an address is, with the RFC.
+func (s Special) String() string { return s.What + " (" + s.RFC + ")" }
+
+// SpecialPurpose returns what is special about addr, and false for an address of the internet. It tells whether others can
+// reach a relay at addr, as far as the form of an address tells that.
+func SpecialPurpose(addr netip.Addr) (Special, bool) {
+	i := slices.IndexFunc(specials, func(s Special) bool { return s.Prefix.Contains(addr.WithZone("")) })
+	if i < 0 {
+		return Special{}, false
+	}
+	return specials[i], true
+}
+
+// reflectorPorts are those of UDP services that answer more than they were asked, or answer each other without end.
 var reflectorPorts = []uint16{0, 7, 19, 53, 69, 111, 123, 137, 138, 139, 161, 389, 1900, 5353, 11211}
 
 // DefaultDeny returns the prefixes that are refused unless Rules.Allow opens them.
-func DefaultDeny() []netip.Prefix { return slices.Clone(defaultDeny) }
+func DefaultDeny() []netip.Prefix {
+	prefixes := make([]netip.Prefix, len(specials))
+	for i, s := range specials {
+		prefixes[i] = s.Prefix
+	}
+	return prefixes
+}
 
 func prefixes(list ...string) []netip.Prefix {
 	parsed := make([]netip.Prefix, len(list))

@@ -78,7 +78,7 @@ func New(rules Rules) *Policy {
 	p := &Policy{
 		allow:     newFamilies(rules.Allow),
 		deny:      newFamilies(rules.Deny),
-		byDefault: newFamilies(slices.Concat(defaultDeny, rules.NAT64)),
+		byDefault: newFamilies(slices.Concat(DefaultDeny(), rules.NAT64)),
 		nat64:     slices.Clone(rules.NAT64),
 		own:       make(map[netip.Addr]struct{}, len(rules.Own)),
 	}

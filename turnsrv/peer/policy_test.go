@@ -210,3 +210,32 @@ func BenchmarkCheckIPv6(b *testing.B) {
 		policy.Check(addr)
 	}
 }
+
+func TestSpecialPurpose(t *testing.T) {
+	tests := []struct {
+		addr, what string // empty: of the internet
+		local      bool
+	}{
+		{"10.1.2.3", "a private address (RFC 1918)", true},
+		{"100.64.0.1", "an address behind a carrier's NAT (RFC 6598)", true},
+		{"127.0.0.1", "a loopback address (RFC 6890)", true},
+		{"::1", "a loopback address (RFC 6890)", true},
+		{"169.254.1.1", "a link-local address (RFC 3927)", true},
+		{"fe80::1%eth0", "a link-local address (RFC 4291)", true},
+		{"fd00::1", "a unique local address (RFC 4193)", true},
+		{"192.0.0.8", "an address for protocol assignments (RFC 6890)", false},
+		{"198.18.0.1", "a benchmarking address (RFC 2544)", false},
+		{"203.0.113.7", "a documentation address (RFC 5737)", false},
+		{"240.0.0.1", "a reserved address (RFC 1112)", false},
+		{"2002::1", "a 6to4 address (RFC 3056)", false},
+		{"192.175.48.1", "an AS112 address (RFC 7534)", false}, // routed on the internet
+		{"8.8.8.8", "", false},
+		{"2a00::1", "", false},
+	}
+	for _, test := range tests {
+		special, ok := SpecialPurpose(netip.MustParseAddr(test.addr))
+		if ok != (test.what != "") || ok && special.String() != test.what || special.Local != test.local {
+			t.Errorf("%s: %+v, %v", test.addr, special, ok)
+		}
+	}
+}

@@ -25,7 +25,7 @@ func directUntested(mine, relayed netip.Addr) string {
 		return fmt.Sprintf("the relayed address is of another family than this machine's, %v", mine)
 	case mine == relayed, err == nil && slices.ContainsFunc(local, func(a net.Addr) bool { return isAddr(a, relayed) }):
 		return "this is the relay's own machine"
-	case !reachable(mine) && reachable(relayed):
+	case isLocal(mine) && !isLocal(relayed):
 		return fmt.Sprintf("this machine has a private address, %v, for the relay", mine)
 	}
 	return ""

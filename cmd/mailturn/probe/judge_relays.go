@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mailturn/mailturn/turnsrv/peer"
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
@@ -184,11 +185,13 @@ func (r *run) judgeOthers(others []*attempt, refused bool) {
 func (r *run) judgeAllocation(a *attempt) {
 	relayed, _ := netip.ParseAddrPort(a.RelayedAddr)
 	server, address := a.addr.Addr().Unmap(), relayed.Addr().Unmap()
+	what, special := peer.SpecialPurpose(address)
+	where, _ := peer.SpecialPurpose(server)
 	blocked := a.Direct != nil && a.Direct.Received == 0
 	const action = "Set relay_ip to the address that the internet sees (external-ip in coturn); behind a NAT, relay_bind is the machine's own."
 	switch {
-	case !reachable(address) && reachable(server):
-		r.report.add("turn.relayed_address", a.subject(), Failure, fmt.Sprintf("the relay gives out %v, a private address, where callers elsewhere cannot send to.", address), action)
+	case special && !isLocal(server) && what.What != where.What:
+		r.report.add("turn.relayed_address", a.subject(), Failure, fmt.Sprintf("the relay gives out %v, %s, where callers elsewhere cannot send to.", address, what), action)
 		return
 	case address != server && address.Is4() == server.Is4() && blocked:
 		r.report.add("turn.relayed_address", a.subject(), Failure, fmt.Sprintf("the relay gives out %v, but its address is %v, and what is sent to the former does not arrive.", address, server), action)
@@ -211,9 +214,10 @@ func (r *run) judgeAllocation(a *attempt) {
 	r.judgePacketSize(a)
 }
 
-// reachable reports whether an address can be one of the internet, as far as its form tells.
-func reachable(addr netip.Addr) bool {
-	return addr.IsGlobalUnicast() && !addr.IsPrivate() && !netip.MustParsePrefix("100.64.0.0/10").Contains(addr)
+// isLocal reports whether an address is one that is used within a host, a site or a provider only.
+func isLocal(addr netip.Addr) bool {
+	special, ok := peer.SpecialPurpose(addr)
+	return ok && special.Local
 }
 
 // judgeEcho looks at what went from one allocation to another.

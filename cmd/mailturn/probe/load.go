@@ -16,7 +16,7 @@ type LoadOptions struct {
 	Allocations, PPS, Size int
 	Duration               time.Duration
 	Progress               func(sent, received int64)
-	// AnyTarget allows relays that are on neither loopback nor a private network.
+	// AnyTarget allows relays at addresses that are not local: see peer.Special.
 	AnyTarget bool
 }
 
@@ -56,7 +56,7 @@ type RTT struct {
 }
 
 // ErrNotYours is returned for a target on the internet without LoadOptions.AnyTarget.
-var ErrNotYours = errors.New("a load is only put on loopback and private addresses, or with --i-own-this-server on your own server")
+var ErrNotYours = errors.New("a load is only put on loopback, private and other local addresses, or with --i-own-this-server on your own server")
 
 // Load finds the relay as Run does, without examining it, and puts a load on its first address over the transport that
 // clients use. When there is no relay to be found the error is nil and the report tells why.
@@ -70,7 +70,7 @@ func Load(ctx context.Context, o Options, l LoadOptions) (*LoadReport, *Report, 
 		return nil, r.report, nil
 	}
 	addr := r.addrs[0]
-	if !addr.IsLoopback() && !addr.IsPrivate() && !addr.IsLinkLocalUnicast() && !l.AnyTarget {
+	if !isLocal(addr.Unmap()) && !l.AnyTarget {
 		return nil, nil, fmt.Errorf("%v: %w", addr, ErrNotYours)
 	}
 	server := netip.AddrPortFrom(addr, r.value.Port)

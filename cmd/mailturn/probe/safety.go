@@ -71,7 +71,7 @@ func (r *run) forbiddenPeers(ctx context.Context, a *attempt) {
 	switch peers := reached["safety.private"]; {
 	case peers == nil:
 		r.report.add("safety.private", a.subject(), OK, "The relay refuses private and link-local peers.", "")
-	case !reachable(server):
+	case isLocal(server):
 		r.report.add("safety.private", a.subject(), Skipped, "The relay is in a private network itself, and so are its peers.", "")
 	default:
 		r.report.add("safety.private", a.subject(), Warning, fmt.Sprintf("every user can reach the relay's private networks: it relays to %s.", strings.Join(peers, ", ")),
