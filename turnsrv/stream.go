@@ -23,10 +23,6 @@ const (
 	handshakeTimeout = 10 * time.Second
 	// unallocatedTimeout is how long a connection may live without an allocation, whatever it sends.
 	unallocatedTimeout = 30 * time.Second
-	// writeTimeout is how long a client may take to read maxWrite bytes.
-	writeTimeout = 20 * time.Second
-	// maxWrite is how much is written at once, so that a client that is only slow is not taken for one that does not read.
-	maxWrite = 16 << 10
 	// maxMediaQueue is how many bytes wait for a client before media is dropped: half a second at 4 Mbit/s.
 	maxMediaQueue = 256 << 10
 	// maxControlQueue is how many wait before the connection is given up, because answers would be lost.
@@ -204,6 +200,9 @@ func (s *stream) readUntil(t time.Time) {
 // write empties the queue: over TCP what waits in few writes, over TLS each message in a record of its own,
 // because there are clients (coturn's) that look at the first message of a record only. Over DTLS a record is a datagram, and
 // ChannelData needs no padding, RFC 8656 section 12.5.
+//
+// A write has no deadline: a phone may have no network for a while, and the call goes on when it has. What waits meanwhile is
+// bounded, and the reader ends the connection of a client that does not come back, with or after its allocation.
 func (s *stream) write() {
 	var spare []byte
 	for {
@@ -221,7 +220,7 @@ func (s *stream) write() {
 			continue
 		}
 		for rest := batch; len(rest) > 0; {
-			n := min(len(rest), maxWrite)
+			n := len(rest)
 			if s.tuple.Transport != TCP {
 				n = frameLen(rest)
 			}
@@ -229,7 +228,6 @@ func (s *stream) write() {
 			if s.tuple.Transport == DTLS && stun.IsChannelData(message[0]) {
 				message = message[:stun.ChannelDataHeaderLen+int(binary.BigEndian.Uint16(message[2:]))]
 			}
-			_ = s.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 			if _, err := s.conn.Write(message); err != nil {
 				s.giveUp() // the reader leaves, and closes
 				<-s.gone

@@ -283,11 +283,16 @@ func TestT09SlowReaderBlocksNobody(t *testing.T) {
 		}
 		newRawClient(b, other, true).unsigned(stun.MethodBinding)
 		b.client().allocate()
-		// In the end the write deadline takes the connection, and the allocation with it.
-		time.Sleep(writeTimeout + time.Second)
+		// It is not given up before its allocation is.
+		time.Sleep(DefaultLifetime - time.Second)
 		synctest.Wait()
-		if n := b.server.Allocations(); n != 1 {
-			t.Errorf("%d allocations, want that of the other client", n)
+		if n := b.server.Allocations(); n != 2 {
+			t.Errorf("%d allocations, want those of both clients", n)
+		}
+		time.Sleep(janitorPeriod + unallocatedTimeout + 2*time.Second)
+		synctest.Wait()
+		if n := b.server.Counters().Streams; n != 0 {
+			t.Errorf("%d connections outlive their allocations", n)
 		}
 	})
 }
@@ -450,9 +455,9 @@ func TestSlowReaderIsServed(t *testing.T) {
 			}
 			written := make(chan struct{})
 			go func() { defer close(written); s.write() }()
-			buf := make([]byte, maxWrite/2)
+			buf := make([]byte, 8<<10)
 			for got := 0; got < queued; {
-				time.Sleep(writeTimeout / 3)
+				time.Sleep(25 * time.Second)
 				n, err := near.Read(buf)
 				if err != nil {
 					t.Fatalf("%v: %v after %d bytes of %d", transport, err, got, queued)
