@@ -14,11 +14,10 @@ import (
 )
 
 const (
-	// idleTimeout ends connections on which nothing is asked. Dovecot then makes another one.
+	// idleTimeout ends connections on which nothing is asked, and those of somebody who does not read. Dovecot then makes
+	// another one.
 	idleTimeout = 10 * time.Minute
-	// writeTimeout bounds one write to somebody who does not read.
-	writeTimeout = 10 * time.Second
-	// nextTimeout bounds the wait for the next server: Dovecot waits for 30 seconds.
+	// nextTimeout bounds the wait for each line of the next server: Dovecot waits for 30 seconds.
 	nextTimeout = 25 * time.Second
 	dialTimeout = 5 * time.Second
 	// maxAnswerLine bounds a line of the next server, for which the protocol has no limit.
@@ -101,7 +100,7 @@ func (s *session) write(reply []byte) error {
 	if len(reply) == 0 {
 		return nil
 	}
-	s.client.SetWriteDeadline(time.Now().Add(writeTimeout))
+	s.client.SetWriteDeadline(time.Now().Add(idleTimeout))
 	_, err := s.client.Write(reply)
 	return err
 }
@@ -154,6 +153,7 @@ func (s *session) forward(a dictproto.Action) error {
 	}
 	begun := false
 	for {
+		conn.SetDeadline(time.Now().Add(nextTimeout))
 		line, err := s.nextReader.next()
 		if err != nil {
 			return fail(err, true, begun)
