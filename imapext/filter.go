@@ -161,8 +161,10 @@ type Filter struct {
 
 	toBackend segments // owned by the goroutine of FromClient and WriteBackend
 
-	writing  sync.Mutex // held while writing to the client; taken before mu
-	writeErr error      // guarded by writing: what WriteClient has failed with
+	// writing holds a token while something is being written to the client, for as long as a slow client takes. It is taken
+	// before mu.
+	writing  chan struct{}
+	writeErr error // guarded by writing: what WriteClient has failed with
 
 	mu sync.Mutex // guards all that follows; FromClient and FromBackend hold it, but not while they call Entries
 
@@ -199,6 +201,7 @@ func New(options Options) *Filter {
 	return &Filter{
 		options: options,
 		resume:  make(chan struct{}, 1),
+		writing: make(chan struct{}, 1),
 		session: Session{Remote: options.Remote, TLS: options.TLS},
 
 		identifying: len(options.Identify) > 0,
@@ -273,8 +276,8 @@ func (f *Filter) WriteBackend(w io.Writer) error {
 // client's present connection on each Write where STARTTLS or COMPRESS may replace it. When WriteClient returns nil, everything queued
 // before the call has been written. After an error it fails for good.
 func (f *Filter) WriteClient(w io.Writer) error {
-	f.writing.Lock()
-	defer f.writing.Unlock()
+	f.writing <- struct{}{}
+	defer func() { <-f.writing }()
 	f.mu.Lock()
 	out := f.toClient.take()
 	f.mu.Unlock()

@@ -20,6 +20,8 @@ type backend interface {
 type backendConn interface {
 	halfCloser
 	await(limit time.Duration) (quiet bool)
+	// unsent returns how many of the bytes written the other end has not taken, 0 where that is not known.
+	unsent() int
 }
 
 // A halfCloser is a connection that can be half closed.

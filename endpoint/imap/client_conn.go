@@ -1,16 +1,19 @@
 package imap
 
 import (
+	"errors"
 	"io"
 	"net"
+	"os"
 	"sync/atomic"
 	"time"
 )
 
 const (
-	// defaultWriteTimeout bounds one write to either side: who does not read ends the session.
-	defaultWriteTimeout = time.Minute
-	// lingerTimeout and lingerBytes bound lingeringClose.
+	// byeTimeout bounds the last words to a client.
+	byeTimeout = 5 * time.Second
+	// lingerTimeout is how long lingeringClose waits for a client that has received everything. lingerBytes is how much it
+	// reads.
 	lingerTimeout = time.Second
 	lingerBytes   = 64 * 1024
 )
@@ -18,13 +21,13 @@ const (
 // A clientConn is the client's connection, which TLS and compression replace. One goroutine reads it and replaces it; the filter lets one
 // write at a time.
 type clientConn struct {
-	raw          *patientConn
-	present      atomic.Pointer[net.Conn] // raw, or TLS on it, or compression on either
-	writeTimeout time.Duration
+	raw     *patientConn
+	present atomic.Pointer[net.Conn] // raw, or TLS on it, or compression on either
+	writing atomic.Bool
 }
 
-func newClientConn(raw *patientConn, writeTimeout time.Duration) *clientConn {
-	c := &clientConn{raw: raw, writeTimeout: writeTimeout}
+func newClientConn(raw *patientConn) *clientConn {
+	c := &clientConn{raw: raw}
 	c.replace(raw)
 	return c
 }
@@ -33,46 +36,51 @@ func (c *clientConn) replace(conn net.Conn) { c.present.Store(&conn) }
 
 func (c *clientConn) Read(p []byte) (int, error) { return (*c.present.Load()).Read(p) }
 
-// Write writes within writeTimeout.
+// Write has no deadline of its own: see session.timeOut.
 func (c *clientConn) Write(p []byte) (int, error) {
-	c.raw.SetWriteDeadline(time.Now().Add(c.writeTimeout))
+	c.writing.Store(true)
+	defer c.writing.Store(false)
 	return (*c.present.Load()).Write(p)
 }
 
 // lingeringClose closes the connection after the last words to the client: first the writing side, then, when the client
-// has closed its own, or after a moment, the rest. Closing at once while there are unread bytes makes TCP reset the
-// connection, and the client may lose what was said.
-func (c *clientConn) lingeringClose() {
+// has closed its own side or has had time to, the rest. Closing while there are unread bytes makes TCP reset the connection,
+// and the client loses what it has not received yet, which may be the end of a large message. So lingeringClose waits for as
+// long as the client keeps receiving, with pauses shorter than stall; if stall is 0, it waits for a moment only.
+func (c *clientConn) lingeringClose(stall time.Duration) {
 	defer c.raw.Close()
 	closer, ok := (*c.present.Load()).(interface{ CloseWrite() error })
 	if !ok || closer.CloseWrite() != nil {
 		return
 	}
-	c.raw.SetReadDeadline(time.Now().Add(lingerTimeout))
-	io.CopyN(io.Discard, c.raw.Conn, lingerBytes)
+	waiting, progressed := c.raw.unsent(), time.Now()
+	for {
+		c.raw.SetReadDeadline(time.Now().Add(lingerTimeout))
+		_, err := io.CopyN(io.Discard, c.raw.Conn, lingerBytes)
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return
+		}
+		if left := c.raw.unsent(); left != waiting {
+			waiting, progressed = left, time.Now()
+		}
+		if waiting == 0 || time.Since(progressed) >= stall {
+			return
+		}
+	}
 }
 
 // sayBye writes an untagged BYE (RFC 9051 section 7.1.5) to a client that has been told nothing else, and closes.
 func (c *clientConn) sayBye(text string) {
+	c.raw.SetWriteDeadline(time.Now().Add(byeTimeout))
 	if _, err := io.WriteString(c, "* BYE "+text+"\r\n"); err != nil {
 		return
 	}
-	c.lingeringClose()
+	c.lingeringClose(0)
 }
 
 // sayByeAtOnce is sayBye without waiting for the client to close: its bytes fit what TCP takes at once.
 func (c *clientConn) sayByeAtOnce(text string) {
+	c.raw.SetWriteDeadline(time.Now().Add(byeTimeout))
 	io.WriteString(c, "* BYE "+text+"\r\n")
 	c.raw.Close()
-}
-
-// A backendWriter writes to the backend within timeout.
-type backendWriter struct {
-	conn    net.Conn
-	timeout time.Duration
-}
-
-func (w backendWriter) Write(p []byte) (int, error) {
-	w.conn.SetWriteDeadline(time.Now().Add(w.timeout))
-	return w.conn.Write(p)
 }

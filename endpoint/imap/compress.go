@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"sync"
-	"time"
 
 	"github.com/mailturn/mailturn/imapext/deflate"
 )
@@ -154,7 +153,6 @@ func (c *compressedConn) CloseWrite() error {
 	if !ok {
 		return errors.ErrUnsupported
 	}
-	c.SetWriteDeadline(time.Now().Add(lingerTimeout))
 	if _, err := c.Conn.Write([]byte{0x03, 0x00}); err != nil {
 		return err
 	}

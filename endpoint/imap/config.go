@@ -64,7 +64,7 @@ type Schema struct {
 	MaxUnauthenticated        config.Value[int]           `hcl:"max_unauthenticated" default:"100" doc:"Connections at a time from one address (IPv6: one /64 network) that have not logged in. Beyond it a client is sent BYE."`
 	MaxUnauthenticatedNetwork config.Value[int]           `hcl:"max_unauthenticated_network" default:"10 x max_unauthenticated" doc:"The same for one network (IPv4: /24, IPv6: /48)."`
 	LoginTimeout              config.Value[time.Duration] `hcl:"login_timeout" default:"60s" doc:"How long a connection may take to log in, the TLS handshake included."`
-	IdleTimeout               config.Value[time.Duration] `hcl:"idle_timeout" default:"31m" doc:"How long a connection may be silent after login, in IDLE too. At least 30 minutes (RFC 9051 section 5.4)."`
+	IdleTimeout               config.Value[time.Duration] `hcl:"idle_timeout" default:"31m" doc:"How long a connection may go without progress after login, in IDLE too: neither side sends anything, and neither takes anything of what is being sent to it. At least 30 minutes (RFC 9051 section 5.4)."`
 }
 
 // EmbeddedSchema is the body of the embedded block.

@@ -24,10 +24,9 @@ import (
 
 // An Endpoint serves IMAP clients. Its exported methods are for one goroutine.
 type Endpoint struct {
-	logger       *slog.Logger
-	entries      liveEntries
-	writeTimeout time.Duration
-	quietAfter   time.Duration
+	logger     *slog.Logger
+	entries    liveEntries
+	quietAfter time.Duration
 
 	listeners []*listener    // in the order of the configuration
 	accepting sync.WaitGroup // the accept loops
@@ -62,7 +61,6 @@ func New(config Config, logger *slog.Logger) (*Endpoint, error) {
 	return &Endpoint{
 		logger:          logger,
 		present:         first,
-		writeTimeout:    defaultWriteTimeout,
 		quietAfter:      defaultQuietAfter,
 		rejecting:       make(chan struct{}, maxRejecting),
 		sessions:        make(map[*session]struct{}),
@@ -106,7 +104,7 @@ func (e *Endpoint) bind(ctx context.Context, config *Config) (listeners, opened 
 			listeners = append(listeners, e.listeners[k])
 			continue
 		}
-		socket, err := new(net.ListenConfig).Listen(ctx, "tcp", addr.HostPort())
+		socket, err := (&net.ListenConfig{KeepAliveConfig: keepAlive}).Listen(ctx, "tcp", addr.HostPort())
 		if err != nil {
 			closeListeners(opened)
 			if errors.Is(err, syscall.EADDRINUSE) && slices.ContainsFunc(e.listeners, func(l *listener) bool { return l.addr.Port == addr.Port }) {

@@ -33,6 +33,8 @@ type greetedConn struct {
 
 func (c *greetedConn) await(limit time.Duration) bool { return c.raw.await(limit) }
 
+func (c *greetedConn) unsent() int { return c.raw.unsent() }
+
 func (c *greetedConn) Read(p []byte) (int, error) {
 	if len(c.ahead) == 0 {
 		return c.halfCloser.Read(p)

@@ -11,8 +11,12 @@ import (
 	"github.com/mailturn/mailturn/framework/listen"
 )
 
-// rejectTimeout bounds the TLS handshake with a client that is told to come back later, and the telling.
+// rejectTimeout bounds the TLS handshake with a client that is told to come back later.
 const rejectTimeout = 5 * time.Second
+
+// keepAlive finds out which hosts have vanished. Go's own would give up on one that has no network for two and a half minutes,
+// as a phone in a tunnel has, and would wake the radio of each phone in IDLE every 15 seconds.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: stallTimeout, Interval: time.Minute, Count: 9}
 
 // Networks that a limit counts as one, in bits: one IPv6 customer has a /64 at least, and a site a /48.
 const (
@@ -122,7 +126,7 @@ func (e *Endpoint) headerMissing(a *arrival, err error) {
 		e.logger.Warn("connection from a proxy refused", "client", a.origin.client.String(), "err", err, "suppressed", suppressed)
 	}
 	if !a.implicitTLS {
-		newClientConn(a.conn, rejectTimeout).sayBye("Proxy has to send a PROXY protocol header first")
+		newClientConn(a.conn).sayBye("Proxy has to send a PROXY protocol header first")
 	}
 }
 
@@ -173,7 +177,7 @@ func (e *Endpoint) turnAway(a *arrival, text string) {
 	if allowed, suppressed := e.outage.Allow(time.Now()); allowed {
 		e.logger.Warn("connection refused", "client", a.origin.client.String(), "err", text, "suppressed", suppressed)
 	}
-	client := newClientConn(a.conn, rejectTimeout)
+	client := newClientConn(a.conn)
 	select {
 	case e.rejecting <- struct{}{}:
 		defer func() { <-e.rejecting }()

@@ -84,9 +84,10 @@ func (s *session) fromClient(p []byte) bool {
 	for {
 		n, event := s.filter.FromClient(p)
 		p = p[n:]
-		if err := s.filter.WriteBackend(backendWriter{s.backend, s.endpoint.writeTimeout}); err != nil {
+		if err := s.filter.WriteBackend(s.backend); err != nil {
 			s.logger.Debug("backend does not take more", "err", err)
-			s.lastWords()
+			<-s.backendDone // which may have said why
+			s.backendEnded()
 			return false
 		}
 		if err := s.filter.WriteClient(s.client); err != nil {
@@ -109,7 +110,7 @@ func (s *session) fromClient(p []byte) bool {
 		case imapext.Uncompress:
 			return s.uncompress()
 		case imapext.Close:
-			s.client.lingeringClose()
+			s.client.lingeringClose(stallTimeout)
 			return false
 		default:
 			if len(p) == 0 {

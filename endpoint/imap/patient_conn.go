@@ -135,6 +135,9 @@ func (c *patientConn) SetReadDeadline(t time.Time) error {
 	return c.Conn.SetReadDeadline(t)
 }
 
+// unsent returns how many bytes the other end's system has not acknowledged, 0 where that is not known.
+func (c *patientConn) unsent() int { return unsent(c.Conn) }
+
 // CloseWrite closes the writing side.
 func (c *patientConn) CloseWrite() error {
 	if conn, ok := c.Conn.(interface{ CloseWrite() error }); ok {

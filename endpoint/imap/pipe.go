@@ -36,6 +36,8 @@ func (c *pipeBackendConn) await(time.Duration) (quiet bool) {
 	return false
 }
 
+func (c *pipeBackendConn) unsent() int { return 0 }
+
 func (c *pipeBackendConn) Read(p []byte) (int, error) {
 	if !c.awaited {
 		return 0, errNothingYet

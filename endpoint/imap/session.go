@@ -22,6 +22,10 @@ const (
 	// once, and the change would cost more than passing it on.
 	defaultQuietAfter = 5 * time.Second
 
+	// stallTimeout is how long a connection on which bytes are waiting may be without taking any of them. It is Dovecot's
+	// time-out for clients that do not read.
+	stallTimeout = 5 * time.Minute
+
 	byeShutdown = "[UNAVAILABLE] Server is shutting down"
 )
 
@@ -47,14 +51,18 @@ type session struct {
 	// Each of the two belongs to the goroutine that reads into it.
 	clientBuffer, backendBuffer readBuffer
 
-	timer *time.Timer   // from the beginning to the login, then from each sign of life
-	woken chan struct{} // holds a token when wake was called
+	timer *time.Timer // from the beginning to the login, then from each sign of life
+	// unsent is what was waiting for the two ends when the timer fired last.
+	unsent int
+	woken  chan struct{} // holds a token when wake was called
 	// stopDialing ends the present or the last wait for a backend; nil before the first.
 	stopDialing atomic.Pointer[context.CancelFunc]
 	// keepOpen ends the watch for the end of Endpoint.ctx, which closes both connections.
 	keepOpen func() bool
 
 	refresh refreshTimer
+
+	mu sync.Mutex // guards backend and timer when they are set, and when the timer's goroutine reads them
 
 	timedOut atomic.Bool
 	draining atomic.Bool
@@ -74,7 +82,7 @@ func (e *Endpoint) begin(a *arrival) (began bool) {
 		endpoint: e,
 		arrival:  *a,
 		logger:   e.logger.With("client", a.origin.client.String()),
-		client:   newClientConn(a.conn, e.writeTimeout),
+		client:   newClientConn(a.conn),
 		woken:    make(chan struct{}, 1),
 	}
 	defer func() {
@@ -85,7 +93,9 @@ func (e *Endpoint) begin(a *arrival) (began bool) {
 	if !e.enlist(s) {
 		return false // Shutdown came first
 	}
+	s.mu.Lock()
 	s.timer = time.AfterFunc(a.generation.config.LoginTimeout, s.timeOut)
+	s.mu.Unlock()
 	if a.implicitTLS && !s.startImplicitTLS() {
 		return false
 	}
@@ -145,12 +155,11 @@ func (s *session) newFilter(identify []imapext.IDField) *imapext.Filter {
 // join begins to read the backend, through s.filter. From here on the session's goroutines block on the two connections and on
 // nothing else for long.
 func (s *session) join(backend backendConn) {
+	s.mu.Lock()
 	s.backend = backend
+	s.mu.Unlock()
 	s.backendDone = make(chan struct{})
-	s.keepOpen = context.AfterFunc(s.endpoint.ctx, func() {
-		s.conn.Close()
-		backend.Close()
-	})
+	s.keepOpen = context.AfterFunc(s.endpoint.ctx, s.cut)
 	s.backendReader.Go(s.backendSide)
 }
 
@@ -271,13 +280,6 @@ func (s *session) backendUnavailable(err error) {
 	s.client.sayBye("[UNAVAILABLE] Mail server cannot be reached: try again later")
 }
 
-// lastWords gives a backend that takes no more the chance to have said why.
-func (s *session) lastWords() {
-	s.backend.SetReadDeadline(time.Now().Add(lingerTimeout))
-	<-s.backendDone
-	s.backendEnded()
-}
-
 // clientHalfClosed passes a half close on: the backend may have answers left for the client.
 func (s *session) clientHalfClosed() {
 	s.backend.CloseWrite()
@@ -305,15 +307,49 @@ func (s *session) noteLogin() {
 
 // signOfLife puts the idle time-out off. Before login nothing does: the time to log in is limited as a whole.
 func (s *session) signOfLife() {
-	if s.loggedIn.Load() {
+	if s.loggedIn.Load() && !s.timedOut.Load() {
 		s.timer.Reset(s.generation.config.IdleTimeout)
 	}
 }
 
-// timeOut is called by the timer.
+// timeOut is called by the timer, which is all that bounds a write: a read or a completed write is a sign of life, and a
+// client may take its time over a large message, as may a mail server whose disk is busy. While bytes wait that one end or
+// the other keeps taking, the session goes on. One that does not end by itself then is cut off.
 func (s *session) timeOut() {
-	s.timedOut.Store(true)
-	s.wake()
+	s.mu.Lock()
+	timer := s.timer
+	s.mu.Unlock()
+	switch {
+	case s.timedOut.Load():
+		s.cut()
+	case s.loggedIn.Load() && s.takes():
+		timer.Reset(stallTimeout)
+	default:
+		s.timedOut.Store(true)
+		timer.Reset(byeTimeout)
+		s.wake()
+	}
+}
+
+// takes reports whether bytes are waiting for the client or the backend, and fewer or others than at the last call.
+func (s *session) takes() bool {
+	before := s.unsent
+	s.mu.Lock()
+	backend := s.backend
+	s.mu.Unlock()
+	s.unsent = s.client.raw.unsent() + backend.unsent()
+	return s.unsent != 0 && s.unsent != before
+}
+
+// cut closes both connections. It is safe for concurrent use.
+func (s *session) cut() {
+	s.conn.Close()
+	s.mu.Lock()
+	backend := s.backend
+	s.mu.Unlock()
+	if backend != nil {
+		backend.Close()
+	}
 }
 
 // drain asks the session to end as soon as the client waits for nothing.
@@ -353,6 +389,8 @@ func (s *session) ended() bool {
 		s.wakeIdle()
 	}
 	switch {
+	case s.timedOut.Load() && s.client.writing.Load(): // so the client cannot be told
+		s.cut()
 	case s.timedOut.Load() && s.loggedIn.Load():
 		s.bye("Autologout; idle for too long")
 	case s.timedOut.Load():
@@ -369,7 +407,7 @@ func (s *session) ended() bool {
 func (s *session) bye(text string) {
 	s.filter.Bye(text)
 	if s.filter.WriteClient(s.client) == nil {
-		s.client.lingeringClose()
+		s.client.lingeringClose(stallTimeout)
 	}
 }
 
@@ -379,5 +417,5 @@ func (s *session) backendEnded() {
 		s.backendUnavailable(errors.New("connection closed before the greeting"))
 		return
 	}
-	s.client.lingeringClose()
+	s.client.lingeringClose(stallTimeout)
 }

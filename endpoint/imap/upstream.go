@@ -134,7 +134,7 @@ func (u *upstream) connect(ctx context.Context, server *upstreamServer, from ori
 	if server.address.Scheme == "unix" {
 		network = "unix"
 	}
-	conn, err := new(net.Dialer).DialContext(ctx, network, server.address.Address)
+	conn, err := (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext(ctx, network, server.address.Address)
 	if err != nil {
 		return nil, err
 	}
