@@ -42,6 +42,8 @@ func (c *compressedConn) Read(p []byte) (int, error) {
 			return n, nil // err comes again
 		case err != nil || len(p) == 0:
 			return 0, err
+		case len(c.unread) > 0: // after a flush
+			continue
 		}
 		if err := c.readMore(); err != nil {
 			return 0, err

@@ -267,12 +267,12 @@ func TestUnauthenticateEndsCompression(t *testing.T) {
 			fmt.Fprintf(w.conn, "%s OK [CAPABILITY IMAP4rev1] done\r\n", tag)
 		}
 	})
-	for name, dial := range map[string]func() *wire{
-		"plain": func() *wire { return newWire(t, dialTCP(t, e, 1)) },
-		"TLS":   func() *wire { return newWire(t, tls.Client(dialTCP(t, e, 0), clientTLS(t, e))) },
+	for name, dial := range map[string]func(t *testing.T) *wire{
+		"plain": func(t *testing.T) *wire { return newWire(t, dialTCP(t, e, 1)) },
+		"TLS":   func(t *testing.T) *wire { return newWire(t, tls.Client(dialTCP(t, e, 0), clientTLS(t, e))) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := dial()
+			w := dial(t)
 			w.expect(`\* OK`)
 			for _, pipelined := range []bool{false, true} {
 				w.send("a LOGIN alice wonderland\r\n")

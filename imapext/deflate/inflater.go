@@ -67,8 +67,8 @@ const (
 	match
 )
 
-// Inflate decompresses src into dst until one of them is used up, or Flushed reports true and there is something in dst, and
-// returns how many bytes of each it has used. It never needs a byte beyond the last one of a symbol, so that all of what was
+// Inflate decompresses src into dst until one of them is used up or src has reached the end of a flush, and returns how many
+// bytes of each it has used. It never needs a byte beyond the last one of a symbol, so that all of what was
 // compressed comes out, however it was flushed.
 //
 // If src goes on after the stream's end, or the end is all that was left, err is io.EOF; if it is no DEFLATE stream,
@@ -78,7 +78,7 @@ func (f *Inflater) Inflate(dst, src []byte) (ndst, nsrc int, err error) {
 		return 0, 0, f.err
 	}
 	p := &progress{dst: dst, src: src}
-	for f.err == nil && !(f.flushed && p.ndst > 0) && f.advance(p) {
+	for f.err == nil && f.advance(p) && !f.flushed {
 	}
 	f.window.write(dst[:p.ndst])
 	return p.ndst, p.nsrc, f.err
@@ -182,7 +182,7 @@ func (f *Inflater) readStoredHeader(p *progress) bool {
 	f.step = storedBytes
 	if f.stored == 0 {
 		f.step = blockHeader
-		f.flushed = true
+		f.flushed = !f.final
 	}
 	return true
 }

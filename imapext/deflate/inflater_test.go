@@ -54,6 +54,45 @@ func samples() map[string][][]byte {
 	}
 }
 
+// TestFlushed checks that an Inflater reads no further than to the end of a flush, or of the stream, however it is cut: what
+// follows may be no DEFLATE stream.
+func TestFlushed(t *testing.T) {
+	const text, after = "a UNAUTHENTICATE\r\n", "b LOGIN alice secret\r\n"
+	for name, end := range map[string]func(*flate.Writer) error{"flush": (*flate.Writer).Flush, "end": (*flate.Writer).Close} {
+		t.Run(name, func(t *testing.T) {
+			for level := flate.HuffmanOnly; level <= flate.BestCompression; level++ {
+				var stream bytes.Buffer
+				w, err := flate.NewWriter(&stream, level)
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.Write([]byte(text))
+				if err := end(w); err != nil {
+					t.Fatal(err)
+				}
+				size := stream.Len()
+				stream.WriteString(after)
+				for cut := 1; cut <= stream.Len(); cut++ {
+					var f Inflater
+					var out []byte
+					dst := make([]byte, 100)
+					read, rest := 0, stream.Bytes()
+					for len(rest) > 0 && !f.Flushed() {
+						n, used, err := f.Inflate(dst, rest[:min(cut, len(rest))])
+						if err != nil && err != io.EOF {
+							t.Fatal(err)
+						}
+						out, read, rest = append(out, dst[:n]...), read+used, rest[used:]
+					}
+					if read != size || string(out) != text {
+						t.Fatalf("level %d, %d bytes at a time: read %d bytes to %q, want %d", level, cut, read, out, size)
+					}
+				}
+			}
+		})
+	}
+}
+
 // TestInflate checks that what another implementation has flushed comes out at once, however the stream is cut.
 func TestInflate(t *testing.T) {
 	for name, messages := range samples() {
