@@ -183,6 +183,7 @@ func (r *run) takeTURNS(entries []metadata.Entry) {
 		case entry.Name != discovery.TURNSEntry || err != nil:
 		case value.Hostname != r.value.Hostname:
 			r.report.add("turn.tls", value.Hostname, Skipped, fmt.Sprintf("%s names another host, %s, which was not tried.", discovery.TURNSEntry, value.Hostname), "")
+			r.report.notTested(fmt.Sprintf("TURN over TLS at %s, another host", value.Hostname))
 		default:
 			r.tlsPort = value.Port
 		}

@@ -42,6 +42,7 @@ func (r *run) forbiddenPeers(ctx context.Context, a *attempt) {
 	e, _, _, err := r.allocate(ctx, again, r.value.Username, r.value.Password)
 	if err != nil {
 		r.report.add("safety.loopback", a.subject(), Skipped, fmt.Sprintf("Forbidden peers were not tried: %v.", err), "")
+		r.report.notTested(fmt.Sprintf("which peers the relay refuses (%v)", err))
 		return
 	}
 	defer r.finish(e)
@@ -55,6 +56,7 @@ func (r *run) forbiddenPeers(ctx context.Context, a *attempt) {
 			reached[peer.id] = append(reached[peer.id], fmt.Sprintf("%v (%s)", peer.addr, peer.what))
 		case turnclient.Code(err) == 0:
 			r.report.add("safety.loopback", a.subject(), Skipped, fmt.Sprintf("Whether the relay refuses %v as a peer was not seen: %v.", peer.addr, err), "")
+			r.report.notTested(fmt.Sprintf("whether the relay refuses %v as a peer (%v)", peer.addr, err))
 			return
 		}
 	}
@@ -96,6 +98,7 @@ func (r *run) badCredentials(ctx context.Context, a *attempt) {
 		r.report.add("safety.password", a.subject(), Failure, "the relay takes any password.", "Turn authentication on.")
 	default:
 		r.report.add("safety.password", a.subject(), Skipped, fmt.Sprintf("A wrong password was not tried: %v.", err), "")
+		r.report.notTested(fmt.Sprintf("whether the relay refuses a wrong password (%v)", err))
 	}
 	if r.Secret.IsZero() {
 		r.report.add("safety.expired", a.subject(), Skipped, "An expired credential was not tried: that takes the secret (--secret-file).", "")
@@ -109,5 +112,6 @@ func (r *run) badCredentials(ctx context.Context, a *attempt) {
 		r.report.add("safety.expired", a.subject(), Warning, "the relay takes a credential that has expired: one that leaks is good for ever.", "Use a relay that looks at the expiry.")
 	default:
 		r.report.add("safety.expired", a.subject(), Skipped, fmt.Sprintf("An expired credential was not tried: %v.", err), "")
+		r.report.notTested(fmt.Sprintf("whether the relay refuses an expired credential (%v)", err))
 	}
 }
