@@ -12,9 +12,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/hashicorp/hcl/v2"
-	"github.com/hashicorp/hcl/v2/hclwrite"
-
 	"github.com/mailturn/mailturn/endpoint/turn/coturn"
 	"github.com/mailturn/mailturn/framework/atomicfile"
 	"github.com/mailturn/mailturn/framework/bounded"
@@ -82,12 +79,11 @@ func (o *importOutput) compose(imported *coturn.Import, header string) (text []b
 	if config.DetectSyntax(o.old) == config.Directives {
 		return nil, nil, fmt.Errorf("%s is written in maddy's directives, to which nothing can be added: print the result without --output, and add it by hand", o.path)
 	}
-	file, diags := hclwrite.ParseConfig(o.old, o.path, hcl.InitialPos)
+	added, kept, diags := imported.AddTo(o.old, o.path)
 	if diags.HasErrors() {
 		return nil, nil, fmt.Errorf("%s has errors: see mailturn check-config %s", o.path, o.path)
 	}
-	kept = imported.AddTo(file)
-	text = append(bytes.TrimRight(file.Bytes(), "\n"), "\n\n"+header+imported.Comments()...)
+	text = append(bytes.TrimRight(added, "\n"), "\n\n"+header+imported.Comments()...)
 	return text, kept, nil
 }
 

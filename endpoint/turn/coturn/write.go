@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclwrite"
 	"github.com/zclconf/go-cty/cty"
 )
@@ -16,14 +17,25 @@ import (
 // file that was read.
 func (i *Import) Write(w io.Writer) error {
 	file := hclwrite.NewEmptyFile()
-	i.AddTo(file)
+	i.addTo(file)
 	_, err := io.WriteString(w, string(file.Bytes())+i.Comments())
 	return err
 }
 
-// AddTo adds to file what it lacks: the endpoint "turn" or attributes and blocks of the first one, the log, and an endpoint
-// for metrics if it has no endpoint "http". What it has stays as it is; kept names what of that is not as in coturn.
-func (i *Import) AddTo(file *hclwrite.File) (kept []string) {
+// AddTo returns the configuration of that name with what it lacks: the endpoint "turn" or attributes and blocks of the first
+// one, the log, and an endpoint for metrics if it has no endpoint "http". What it has stays as it is; kept names what of that
+// is not as in coturn. The diagnostics are about a configuration that cannot be read.
+func (i *Import) AddTo(configuration []byte, name string) (text []byte, kept []string, diags hcl.Diagnostics) {
+	whole := append(bytes.TrimRight(configuration, "\n"), '\n') // else what is added begins on its last line
+	file, diags := hclwrite.ParseConfig(whole, name, hcl.InitialPos)
+	if diags.HasErrors() {
+		return nil, nil, diags
+	}
+	kept = i.addTo(file)
+	return file.Bytes(), kept, nil
+}
+
+func (i *Import) addTo(file *hclwrite.File) (kept []string) {
 	a := adder{body: file.Body()}
 	if i.verbose {
 		log := a.block("log")
