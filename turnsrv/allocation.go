@@ -38,7 +38,8 @@ type allocation struct {
 	pionExpires time.Time
 	known       bool // to pion
 
-	ending atomic.Bool // the front has decided to end it; pion's callbacks read this too
+	silence silence
+	ending  atomic.Bool // the front has decided to end it; pion's callbacks read this too
 
 	mu          sync.RWMutex // guards what follows, which the relay's reader needs
 	permissions map[netip.Addr]*permission
@@ -64,6 +65,14 @@ func (f *front) newAllocation(from client) *allocation {
 	binary.BigEndian.PutUint64(a.handleIP[8:], f.server.handles.Add(1))
 	a.handle = net.UDPAddr{IP: a.handleIP[:], Port: 1}
 	return a
+}
+
+// hear notes that something has come from the client, for either half of a dual allocation.
+func (a *allocation) hear(now time.Time) {
+	a.silence.hear(now)
+	if a.dual != nil {
+		a.dual.silence.hear(now)
+	}
 }
 
 // reachable returns what is known of the address of peer if the client may send to peer and hear from it, and nil otherwise:
@@ -149,6 +158,10 @@ func (a *allocation) Deliver(peer netip.AddrPort, data []byte) {
 	}
 	if !bound && len(data) > maxIndicated {
 		a.drop(DropOversize, peer, nil)
+		return
+	}
+	if a.silence.leaveOut(a.front.link.full, now) {
+		a.drop(DropSend, peer, errSilentClient)
 		return
 	}
 	if !s.bandwidth(&a.bandwidths.toClient, &s.total.toClient, len(data), now) {

@@ -10,7 +10,7 @@ import (
 
 // datagramLink reaches clients over one UDP socket.
 type datagramLink struct {
-	socket   packetSocket
+	socket   *sharedSocket
 	server   netip.AddrPort // that the socket is bound to
 	counters *counters
 	failures int // of receive in a row
@@ -25,7 +25,7 @@ func newDatagramLink(conn net.PacketConn, counters *counters) (*datagramLink, er
 	if err != nil {
 		return nil, err
 	}
-	return &datagramLink{socket: socket, server: addrPortOf(conn.LocalAddr()), counters: counters}, nil
+	return &datagramLink{socket: &sharedSocket{packetSocket: socket}, server: addrPortOf(conn.LocalAddr()), counters: counters}, nil
 }
 
 // receive implements link. A socket error that is not the end of the socket is none of the clients' business: ICMP
@@ -78,6 +78,8 @@ func (l *datagramLink) wake() { _ = l.socket.SetReadDeadline(time.Unix(1, 0)) }
 func (l *datagramLink) send(b []byte, to client, _ priority) error {
 	return l.socket.writePacket(b, to.tuple.Client, to.tuple.Server.Addr())
 }
+
+func (l *datagramLink) full(now time.Time) bool { return l.socket.full(now) }
 
 func (l *datagramLink) allocated(client, bool) {}
 

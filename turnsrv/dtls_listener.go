@@ -41,7 +41,7 @@ const (
 // proven ones the oldest of the network that has most has to go, so that whoever leaves handshakes unfinished by the hundred
 // displaces his own.
 type dtlsListener struct {
-	socket   packetSocket
+	socket   *sharedSocket
 	local    net.Addr
 	options  []dtls.ServerOption
 	counters *counters
@@ -61,7 +61,7 @@ type dtlsListener struct {
 
 // newDTLSListener returns a listener on the packets of socket, which stays its owner's. Of config it uses Certificates and
 // GetCertificate, and NextProtos: a client that offers only other protocols is refused, one that offers none is not.
-func newDTLSListener(socket packetSocket, local net.Addr, config *tls.Config, logger pionLogger, c *counters) *dtlsListener {
+func newDTLSListener(socket *sharedSocket, local net.Addr, config *tls.Config, logger pionLogger, c *counters) *dtlsListener {
 	options := []dtls.ServerOption{
 		dtls.WithGetCertificate(func(hello *dtls.ClientHelloInfo) (*tls.Certificate, error) {
 			return certificateFor(config, hello.ServerName)
@@ -147,6 +147,7 @@ func (l *dtlsListener) take(b []byte, tuple FiveTuple) {
 		l.counters.drop(DropDTLS)
 		return
 	}
+	s.silence.hear(time.Now())
 	if _, err := s.packets.Write(b, nil); err != nil {
 		l.counters.drop(DropQueue)
 	}

@@ -23,6 +23,7 @@ type dtlsSession struct {
 	tuple    FiveTuple
 	packets  *packetio.Buffer
 	done     atomic.Bool // state is dtlsDone; spares a lock for each packet
+	silence  silence
 
 	// Guarded by the listener's mu.
 	state          dtlsState
@@ -69,6 +70,9 @@ func (s *dtlsSession) ReadFrom(p []byte) (int, net.Addr, error) {
 func (s *dtlsSession) WriteTo(b []byte, _ net.Addr) (int, error) {
 	if !s.done.Load() {
 		s.sends(b)
+	} else if s.silence.leaveOut(s.listener.socket.full, time.Now()) {
+		s.listener.counters.drop(DropSend)
+		return len(b), nil
 	}
 	if err := s.listener.socket.writePacket(b, s.tuple.Client, s.tuple.Server.Addr()); err != nil {
 		s.listener.counters.drop(DropSend)

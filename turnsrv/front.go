@@ -55,6 +55,9 @@ func newFront(server *Server, l link) *front {
 // f.pion.orders, and answered when they are done.
 func (f *front) fromClient(b []byte, from client, now time.Time) (answer []byte) {
 	a := f.current(from, now)
+	if a != nil {
+		a.hear(now)
+	}
 	if len(b) > 0 && stun.IsChannelData(b[0]) {
 		f.channelData(b, from, a, now)
 		return nil

@@ -23,6 +23,7 @@ func (b *bareFront) receive([]byte) (int, client, error) { panic("nothing to rec
 func (b *bareFront) setAlarm(time.Time)                  {}
 func (b *bareFront) wake()                               {}
 func (b *bareFront) allocated(client, bool)              {}
+func (b *bareFront) full(time.Time) bool                 { return false }
 func (b *bareFront) send(answer []byte, _ client, _ priority) error {
 	if !b.discard {
 		b.sent = append(b.sent, bytes.Clone(answer))

@@ -16,6 +16,7 @@ const janitorPeriod = time.Second
 // allocation. One that is ending is not the client's any more: the request that a is for may be what showed that its time
 // is over.
 func (f *front) enter(a *allocation, now time.Time) {
+	a.hear(now)
 	if first := f.allocations[a.client]; first != nil && !first.ending.Load() {
 		first.dual, a.dual = a, first
 		return

@@ -17,6 +17,8 @@ type link interface {
 	// send gives b, a whole message without padding, to a client. It does not block and does not keep b. The error is
 	// errQueue when a client over a stream does not read, else the system's. Safe for concurrent use.
 	send(b []byte, to client, p priority) error
+	// full reports whether the system lately had no room for what was sent to any of the clients. Safe for concurrent use.
+	full(now time.Time) bool
 	// allocated tells that the client has an allocation now, or no longer. Called by the goroutine that calls receive.
 	allocated(c client, has bool)
 }

@@ -197,6 +197,9 @@ func (l *streamLink) wake() {
 
 func (l *streamLink) send(b []byte, to client, p priority) error { return to.stream.enqueue(b, p) }
 
+// full implements link: connections have queues of their own, and the sessions of DTLS look after their socket.
+func (l *streamLink) full(time.Time) bool { return false }
+
 func (l *streamLink) allocated(c client, has bool) {
 	c.stream.allocated(has)
 	l.mu.Lock()

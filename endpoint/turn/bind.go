@@ -135,12 +135,17 @@ func (e *Endpoint) family(address listen.Addr) string {
 // busy machine may not come to read it. The system grants what net.core.rmem_max allows.
 const receiveBuffer = 4 << 20
 
+// sendBuffer is asked for on the same sockets, in bytes: more than what hosts of the server's own network that have vanished take
+// up, 208 KiB each, which is all that Linux gives by default. The system grants what net.core.wmem_max allows.
+const sendBuffer = 1 << 20
+
 func listenUDP(network, hostPort string) (net.PacketConn, error) {
 	conn, err := net.ListenPacket(network, hostPort)
 	if err != nil {
 		return nil, err
 	}
-	if err := conn.(*net.UDPConn).SetReadBuffer(receiveBuffer); err != nil {
+	udp := conn.(*net.UDPConn)
+	if err := errors.Join(udp.SetReadBuffer(receiveBuffer), udp.SetWriteBuffer(sendBuffer)); err != nil {
 		conn.Close()
 		return nil, err
 	}
