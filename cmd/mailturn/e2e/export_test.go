@@ -33,8 +33,10 @@ func TestExportCoturn(t *testing.T) {
 	p := freePorts(t)
 	path, text := export(t, "coturn", configure(t, p, allowLoopback, ""))
 	coturn := startCoturn(t, exec.Command, "-c", path)
+	// Before 4.17 coturn has DTLS without the directive, which it does not know.
+	complaints := strings.ReplaceAll(coturn.Log(), "Bad configuration format: dtls", "")
 	for _, complaint := range []string{"Bad configuration", "CONFIG ERROR", "Wrong address", "unrecognized option"} {
-		if strings.Contains(coturn.Log(), complaint) {
+		if strings.Contains(complaints, complaint) {
 			t.Errorf("coturn does not like its file: %s\n%s", complaint, text)
 		}
 	}
