@@ -37,6 +37,7 @@ type allocation struct {
 	expires     time.Time
 	pionExpires time.Time
 	known       bool // to pion
+	silent      silentSpending
 
 	silence silence
 	ending  atomic.Bool // the front has decided to end it; pion's callbacks read this too
@@ -130,7 +131,7 @@ func (a *allocation) sendOn(data []byte, peer netip.AddrPort, p *permission, don
 	switch {
 	case p == nil:
 		a.drop(DropNoPermission, peer, nil)
-	case !p.mayGo(len(data), s.config.SilentPeerBytes, now):
+	case !a.mayGo(p, peer.Addr(), len(data), now):
 		a.drop(DropSilentPeer, peer, nil)
 	case !s.bandwidth(&a.bandwidths.toPeer, &s.total.toPeer, len(data), now):
 		a.drop(DropBandwidth, peer, nil)

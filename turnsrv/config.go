@@ -84,7 +84,9 @@ type Config struct {
 	MaxGuesses int
 
 	// SilentPeerBytes is how many bytes of payload an allocation sends in ten seconds to a peer address from which nothing
-	// has come. Zero is DefaultSilentPeerBytes, negative is no limit.
+	// has come. To all such addresses together it sends 8 times as many. All allocations together send 4 times as many to one
+	// such address (IPv6: /64), and 16 times as many to those of one network (IPv4 /24, IPv6 /48). Zero is
+	// DefaultSilentPeerBytes, negative is no limit.
 	SilentPeerBytes int
 
 	// DefaultFamily is the family of relayed addresses for requests that name none.

@@ -24,14 +24,15 @@ var ErrServerClosed = errors.New("turnsrv: server closed")
 //
 //	New ─▶ ServePacket, ServeStream … ─▶ Shutdown: no new allocations, running calls go on ─▶ Close: everything ends
 type Server struct {
-	config   Config
-	nonces   *nonces
-	quota    *quota
-	guesses  guesses
-	pionKey  [32]byte
-	decoy    [16]byte // a key that nobody has
-	handles  atomic.Uint64
-	draining atomic.Bool
+	config      Config
+	nonces      *nonces
+	quota       *quota
+	guesses     guesses
+	silentPeers silentPeers
+	pionKey     [32]byte
+	decoy       [16]byte // a key that nobody has
+	handles     atomic.Uint64
+	draining    atomic.Bool
 
 	start            time.Time    // the zero of bandwidths
 	maxBPS, totalBPS atomic.Int64 // of Quotas
@@ -54,13 +55,14 @@ func New(config Config) (*Server, error) {
 		return nil, fmt.Errorf("turnsrv: %w", err)
 	}
 	s := &Server{
-		config:   config,
-		nonces:   newNonces(config.NonceLifetime),
-		quota:    newQuota(config.Quotas),
-		start:    time.Now(),
-		guesses:  guesses{burst: config.MaxGuesses},
-		builders: sync.Pool{New: func() any { return new(stun.Builder) }},
-		fronts:   make(map[*front]func()),
+		config:      config,
+		nonces:      newNonces(config.NonceLifetime),
+		quota:       newQuota(config.Quotas),
+		start:       time.Now(),
+		guesses:     guesses{burst: config.MaxGuesses},
+		silentPeers: silentPeers{budget: config.SilentPeerBytes},
+		builders:    sync.Pool{New: func() any { return new(stun.Builder) }},
+		fronts:      make(map[*front]func()),
 	}
 	_, _ = rand.Read(s.pionKey[:]) // never fails
 	_, _ = rand.Read(s.decoy[:])

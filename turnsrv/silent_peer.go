@@ -1,6 +1,8 @@
 package turnsrv
 
 import (
+	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -19,23 +21,66 @@ type permission struct {
 	channels int         // bound to ports of the address, which outlive expires; guarded by allocation.mu
 	heard    atomic.Bool // something came from the peer
 
-	// Owned by the goroutine of the front.
-	since time.Time // the period began
-	spent int       // bytes of payload in it
+	silent silentSpending // owned by the goroutine of the front
 }
 
-// mayGo reports whether size bytes may go to the peer, and counts them if it has never answered. budget is that of one
-// silentPeriod; negative is no limit.
-func (p *permission) mayGo(size, budget int, now time.Time) bool {
-	if budget < 0 || p.heard.Load() {
-		return true
+// What goes to silent peers besides, in budgets of one peer address of one allocation. Somebody with many allocations, or many
+// addresses in one network, would have the budget as often.
+const (
+	silentOfAllocation = 8  // from one allocation to all of them
+	silentOfHost       = 4  // from all allocations to one address, or one /64 of IPv6
+	silentOfNetwork    = 16 // from all allocations to one network, as sourceNetwork has it
+)
+
+// silentSpending is what went to peers that have not answered, in the period that began at since.
+type silentSpending struct {
+	since time.Time
+	spent int // bytes of payload
+}
+
+// spend counts size bytes and reports true if no more than budget went in the period with them, and counts nothing otherwise.
+func (s *silentSpending) spend(size, budget int, now time.Time) bool {
+	if passed := now.Sub(s.since); passed >= silentPeriod || passed < 0 {
+		*s = silentSpending{since: now}
 	}
-	if passed := now.Sub(p.since); passed >= silentPeriod || passed < 0 {
-		p.since, p.spent = now, 0
-	}
-	if p.spent+size > budget {
+	if s.spent+size > budget {
 		return false
 	}
-	p.spent += size
+	s.spent += size
 	return true
+}
+
+// silentPeers is what goes to silent peers from all allocations of a server together. Safe for concurrent use.
+type silentPeers struct {
+	budget int // of one peer address of one allocation; negative is no limit
+
+	mu              sync.Mutex   // guards what follows
+	hosts, networks *sourceLimit // a token is a byte; nil before the first one
+}
+
+// spend counts size bytes that are to go to addr and reports true if they may.
+func (s *silentPeers) spend(addr netip.Addr, size int, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.hosts == nil {
+		s.hosts = newSilentLimit(silentOfHost*s.budget, now)
+		s.networks = newSilentLimit(silentOfNetwork*s.budget, now)
+	}
+	return s.hosts.spend(sourceHost(addr), size, now) && s.networks.spend(sourceNetwork(addr), size, now)
+}
+
+// newSilentLimit returns a limit of so many bytes in a silentPeriod.
+func newSilentLimit(bytes int, now time.Time) *sourceLimit {
+	return newSourceLimit(max(silentPeriod/time.Duration(max(bytes, 1)), 1), bytes, now)
+}
+
+// mayGo reports whether size bytes may go to peer, of which p is known, and counts them if it has never answered. It is for the
+// goroutine of the front.
+func (a *allocation) mayGo(p *permission, peer netip.Addr, size int, now time.Time) bool {
+	all := &a.front.server.silentPeers
+	if all.budget < 0 || p.heard.Load() {
+		return true
+	}
+	return p.silent.spend(size, all.budget, now) && a.silent.spend(size, silentOfAllocation*all.budget, now) &&
+		all.spend(peer, size, now)
 }

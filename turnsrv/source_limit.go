@@ -41,12 +41,15 @@ func newSourceLimit(every time.Duration, burst int, now time.Time) *sourceLimit 
 }
 
 // take asks for a token for source and reports whether there was one.
-func (l *sourceLimit) take(source netip.Prefix, now time.Time) bool {
+func (l *sourceLimit) take(source netip.Prefix, now time.Time) bool { return l.spend(source, 1, now) }
+
+// spend asks for n tokens for source and reports whether there were so many. It takes all of them or none.
+func (l *sourceLimit) spend(source netip.Prefix, n int, now time.Time) bool {
 	at := now.Sub(l.start)
 	b := l.bucket(source)
 	// A clock that was set back must not leave anybody without tokens for longer than the emptiest bucket does.
 	b.full = min(max(b.full, at), at+l.burst+l.debt)
-	after := b.full + l.every
+	after := b.full + l.every*time.Duration(n)
 	if after > at+l.burst {
 		if l.debt > 0 {
 			b.full = min(after, at+l.burst+l.debt)

@@ -64,7 +64,7 @@ type Schema struct {
 type PeersSchema struct {
 	config.Block
 	Allow  config.Value[[]netip.Prefix] `hcl:"allow" doc:"Networks to relay to although they are refused by default (private, loopback, link-local and other special addresses, and what a NAT64 of this network translates). Addresses of this machine in them stay refused, with the services that listen there, unless one is named alone (192.168.1.5/32) or the network is a part of 127.0.0.0/8."`
-	Silent config.Value[int]            `hcl:"silent_bytes" default:"65536" doc:"Bytes that a call may send in 10 seconds to a peer address from which nothing has come; 0 is no limit. Calls begin with checks that are answered, and need far less until then."`
+	Silent config.Value[int]            `hcl:"silent_bytes" default:"65536" doc:"Bytes that a call may send in 10 seconds to a peer address from which nothing has come; 0 is no limit. To all such addresses together a call may send 8 times as much, and all calls together 4 times as much to one of them (IPv6: one /64) and 16 times as much to one network (IPv4 /24, IPv6 /48). Calls begin with checks that are answered, and need far less until then."`
 	Deny   config.Value[[]netip.Prefix] `hcl:"deny" doc:"Networks never to relay to. A network that is in both lists is refused."`
 }
 
