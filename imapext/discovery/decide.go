@@ -30,7 +30,8 @@ type Decision struct {
 	Expires time.Time // of the credential, or of the fall-back
 }
 
-// Servers returns whom core would use for a call: the value's server, or those of the fall-back.
+// Servers returns whom core would use for a call: the value's server, or those of the fall-back. For an account with several
+// mailboxes core 2.58 and later take the servers of each, sorted and without repetitions.
 func (d Decision) Servers() []Server {
 	if d.Fallback {
 		return FallbackServers()
