@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/mailturn/mailturn/endpoint/issuer"
 	"github.com/mailturn/mailturn/endpoint/turn/coturn"
@@ -39,20 +40,26 @@ password: that is what they are for. They go to standard output and nowhere else
 	}
 	cmd.PersistentFlags().StringVar(&configFile, "config", "", "configuration `file` (default: the embedded default)")
 	cmd.PersistentFlags().StringVar(&stateDir, "state-dir", "", "`directory` of the generated secret (default: state_dir of the configuration)")
+	var dovecotVersion string
+	dovecotFlags := func(flags *pflag.FlagSet) {
+		flags.StringVar(&dovecotVersion, "dovecot-version", "", "2.3 or 2.4 (default: that of the installed Dovecot)")
+	}
 	for _, neighbour := range []struct {
 		name, what string
 		write      func(io.Writer, *setup) error
+		flags      func(*pflag.FlagSet) // nil if it has none of its own
 	}{
-		{"synapse", "homeserver.yaml of Matrix Synapse", exportSynapse},
-		{"livekit", "config.yaml of LiveKit", exportLiveKit},
-		{"coturn", "turnserver.conf, for coturn in the place of the TURN endpoint", exportCoturn},
-		{"dovecot", "Dovecot 2.3, which asks the dict endpoint", exportDovecot},
-		{"chatmail", "chatmail.ini of a chatmail relay, which asks the credsock endpoint", exportChatmail},
-		{"env", "MATRIX_TURN_SERVERS, for programs that take a fixed user from the environment", exportEnv},
-		{"nftables", "nftables: open the ports in use", exportNftables},
-		{"ufw", "ufw: open the ports in use", exportUFW},
+		{"synapse", "homeserver.yaml of Matrix Synapse", exportSynapse, nil},
+		{"livekit", "config.yaml of LiveKit", exportLiveKit, nil},
+		{"coturn", "turnserver.conf, for coturn in the place of the TURN endpoint", exportCoturn, nil},
+		{"dovecot", "Dovecot 2.3 or 2.4: what the imap endpoint is in front of, or what asks the dict endpoint",
+			func(w io.Writer, s *setup) error { return exportDovecot(w, s, dovecotVersion) }, dovecotFlags},
+		{"chatmail", "chatmail.ini of a chatmail relay, which asks the credsock endpoint", exportChatmail, nil},
+		{"env", "MATRIX_TURN_SERVERS, for programs that take a fixed user from the environment", exportEnv, nil},
+		{"nftables", "nftables: open the ports in use", exportNftables, nil},
+		{"ufw", "ufw: open the ports in use", exportUFW, nil},
 	} {
-		cmd.AddCommand(&cobra.Command{
+		export := &cobra.Command{
 			Use:   neighbour.name,
 			Short: neighbour.what,
 			Args:  noArguments,
@@ -71,7 +78,11 @@ password: that is what they are for. They go to standard output and nowhere else
 				_, err = text.WriteTo(cmd.OutOrStdout())
 				return err
 			}),
-		})
+		}
+		if neighbour.flags != nil {
+			neighbour.flags(export.Flags())
+		}
+		cmd.AddCommand(export)
 	}
 	return cmd
 }
@@ -148,14 +159,6 @@ func exportCoturn(w io.Writer, s *setup) error {
 		return errNoRelay
 	}
 	return coturn.Export(w, s.relays[0])
-}
-
-func exportDovecot(w io.Writer, s *setup) error {
-	if len(s.dicts) == 0 {
-		return errors.New(`this configuration has no endpoint "dict", which Dovecot would ask: add one, or put endpoint "imap" in front of Dovecot`)
-	}
-	fmt.Fprintf(w, "mail_attribute_dict = proxy:%s:metadata\nprotocol imap {\n  imap_metadata = yes\n}\n", s.dicts[0].Socket.Path)
-	return nil
 }
 
 func exportChatmail(w io.Writer, s *setup) error {

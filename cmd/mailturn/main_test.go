@@ -111,3 +111,43 @@ func TestExitStatus(t *testing.T) {
 		})
 	}
 }
+
+// TestDocumentedDovecot wants the lines for Dovecot in the README to be those that are exported.
+func TestDocumentedDovecot(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := filepath.Join(t.TempDir(), "maddy.conf")
+	for _, tt := range []struct{ name, indent, version, config string }{
+		{"in front", "       ", "2.4", `endpoint "imap" "imap" {
+  turn_enable = false
+  upstream {
+    address        = "tcp://127.0.0.1:1143"
+    client_address = "id"
+  }
+}`},
+		{"dictionary of 2.3", "    ", "2.3", dictConfig},
+		{"dictionary of 2.4", "    ", "2.4", dictConfig},
+	} {
+		if err := os.WriteFile(config, []byte(tt.config), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var stdout, stderr bytes.Buffer
+		if status := execute([]string{"export", "dovecot", "--dovecot-version", tt.version, "--config", config, "--state-dir", t.TempDir()},
+			strings.NewReader(""), &stdout, &stderr); status != 0 {
+			t.Fatalf("%s: %s", tt.name, &stderr)
+		}
+		lines := "\n" + regexp.MustCompile(`(?m)^`).ReplaceAllString(strings.TrimSpace(stdout.String()), tt.indent) + "\n\n"
+		if !bytes.Contains(readme, []byte(lines)) {
+			t.Errorf("%s: README.md does not have%s", tt.name, lines)
+		}
+	}
+}
+
+// dictConfig is what the README tells of the endpoint "dict".
+const dictConfig = `endpoint "dict" "dovecot" {
+  path        = "/run/mailturn/dict.socket"
+  turn_server = "turn.example.org"
+  turn_secret = "correct horse battery staple"
+}`

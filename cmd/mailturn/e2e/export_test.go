@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/mailturn/mailturn/cmd/mailturn/e2e/chroot"
 )
 
 // export runs mailturn export and writes what it prints to a file.
@@ -48,21 +50,67 @@ func TestExportCoturn(t *testing.T) {
 	}
 }
 
-// TestExportDovecot has Dovecot's own parser read the lines.
+// TestExportDovecot has Dovecot's own parser read the lines for the version that is installed where they are exported.
 func TestExportDovecot(t *testing.T) {
-	doveconf := peer(t, "doveconf", "dovecot-core")
-	config := configure(t, freePorts(t), "", "")
-	configureDoor(t, config, "endpoint \"dict\" \"dovecot\" {\n  path = \"/run/mailturn/dict.socket\"\n  turn_server = \"127.0.0.1\"\n}\n")
-	path, _ := export(t, "dovecot", config)
-	output, err := exec.Command(doveconf, "-n", "-c", path).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, output)
-	}
-	for _, want := range []string{"mail_attribute_dict = proxy:/run/mailturn/dict.socket:metadata", "imap_metadata = yes"} {
-		if !strings.Contains(string(output), want) {
-			t.Errorf("Dovecot does not read %q:\n%s", want, output)
+	eachDovecot(t, func(t *testing.T, version string, root *chroot.Root) {
+		command := func(program string, args ...string) *exec.Cmd {
+			if root == nil {
+				return exec.Command(program, args...)
+			}
+			cmd, err := root.Command(nil, program, args...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return cmd
 		}
-	}
+		for clientAddress, setting := range map[string]string{"id": "login_trusted_networks", "proxy2": "haproxy_trusted_networks"} {
+			config := filepath.Join(t.TempDir(), "maddy.conf")
+			text := fmt.Sprintf(`
+endpoint "imap" "imap" {
+  listen = "tls://127.0.0.1:993"
+  upstream {
+    address        = "tcp://127.0.0.1:1143"
+    client_address = %q
+  }
+  turn_server = "127.0.0.1"
+  turn_secret = %q
+}
+endpoint "dict" "dovecot" {
+  path        = "/run/mailturn/dict.socket"
+  turn_server = "127.0.0.1"
+  turn_secret = %q
+}
+`, clientAddress, secret, secret)
+			if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			lines, err := command(binary, "export", "dovecot", "--config", config, "--state-dir", t.TempDir()).Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			wants := []string{setting + " = 127.0.0.1", "port = 1143", "imap_metadata = yes"}
+			head := ""
+			if version == "2.4" {
+				head = "dovecot_config_version = 2.4.0\ndovecot_storage_version = 2.4.0\n"
+				wants = append(wants, "listen = 127.0.0.1", "socket_path = /run/mailturn/dict.socket")
+			} else {
+				wants = append(wants, "address = 127.0.0.1", "mail_attribute_dict = proxy:/run/mailturn/dict.socket:metadata")
+			}
+			path := filepath.Join(t.TempDir(), "dovecot.conf")
+			if err := os.WriteFile(path, []byte(head+string(lines)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			output, err := command("doveconf", "-n", "-c", path).CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v\n%s\n%s", err, output, lines)
+			}
+			for _, want := range wants {
+				if !strings.Contains(string(output), want) {
+					t.Errorf("Dovecot does not read %q:\n%s", want, output)
+				}
+			}
+		}
+	})
 }
 
 // TestExportNftables has nft check the rules, in a network of its own where that is allowed.
