@@ -25,7 +25,7 @@ func newReferenceCommand() *cobra.Command {
 // sections are all parts of a configuration file.
 func sections() []config.Section {
 	return []config.Section{
-		{Doc: "The top level of the file.", Target: config.File{}},
+		{Doc: `The top level of the file. A duration is a number of seconds, or text such as "90s", "24h" or "5d".`, Target: config.File{}},
 		{Header: `endpoint "imap" NAME`, Doc: "IMAP in front of a mail server, or with one of its own.", Target: imap.Schema{}},
 		{Header: `endpoint "turn" NAME`, Doc: "The relay for calls.", Target: turn.Schema{}},
 		{Header: `endpoint "credsock" NAME`, Doc: "A Unix socket that gives a user name and a password to whoever connects, in the place of chatmail-turn's.", Target: credsock.Schema{}},
