@@ -64,7 +64,7 @@ func Export(w io.Writer, c turn.Config) error {
 		e.comment("proxy_protocol: coturn takes it on a port of its own, see tcp-proxy-port")
 	}
 	e.peers(c)
-	e.text.WriteString("fingerprint\nno-multicast-peers\nno-software-attribute\nno-tcp-relay\nno-cli\n")
+	e.text.WriteString("fingerprint\nno-software-attribute\nno-tcp-relay\nno-cli\n")
 	_, err := io.WriteString(w, e.text.String())
 	return err
 }
@@ -206,16 +206,15 @@ func relayedFrom(c turn.Config, public netip.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-// ipv4Inside are the IPv4-compatible addresses (RFC 4291 section 2.5.5.1). coturn takes a range of them, as one of mapped
-// addresses, for the IPv4 addresses inside: it would refuse every peer ("denied in the range: ::-::ffff:ffff", 4.6.1). It
-// refuses :: and ::1 anyway.
+// ipv4Inside are the IPv4-compatible addresses (RFC 4291 section 2.5.5.1). A range that begins at :: contains every IPv4
+// address for coturn ("denied in the range: ::-::ffff:ffff", 4.6.1). It refuses :: and ::1 anyway.
 var ipv4Inside = netip.MustParsePrefix("::/96")
 
 // peers writes the networks that are refused, ours by default too, and those that are allowed all the same.
 func (e *exporter) peers(c turn.Config) {
 	var denied, allowed netipx.IPSetBuilder
 	for _, prefix := range peer.DefaultDeny() {
-		if !ipv4Inside.Contains(prefix.Addr()) && !prefix.Addr().Is4In6() {
+		if !prefix.Addr().Is4In6() {
 			denied.AddPrefix(prefix)
 		}
 	}
@@ -227,14 +226,25 @@ func (e *exporter) peers(c turn.Config) {
 		denied.AddPrefix(prefix)
 		allowed.RemovePrefix(prefix)
 	}
+	denied.RemovePrefix(ipv4Inside)
 	reaches := func(addr netip.Addr) bool {
 		return slices.ContainsFunc(c.PeersAllow, func(p netip.Prefix) bool { return p.Contains(addr) })
 	}
-	if v4, v6 := reaches(netip.AddrFrom4([4]byte{127, 0, 0, 1})), reaches(netip.IPv6Loopback()); v4 || v6 {
+	if !slices.ContainsFunc(c.PeersAllow, func(p netip.Prefix) bool {
+		return p.Overlaps(netip.MustParsePrefix("224.0.0.0/4")) || p.Overlaps(netip.MustParsePrefix("ff00::/8"))
+	}) {
+		e.text.WriteString("no-multicast-peers\n") // it would win over allowed-peer-ip
+	}
+	v4, v6 := reaches(netip.AddrFrom4([4]byte{127, 0, 0, 1})), reaches(netip.IPv6Loopback())
+	if v4 || v6 {
 		e.text.WriteString("allow-loopback-peers\n") // of both families
 		if !v6 {
 			denied.Add(netip.IPv6Loopback())
 		}
+	}
+	allowed.RemovePrefix(ipv4Inside)
+	if v6 {
+		allowed.Add(netip.IPv6Loopback())
 	}
 	for _, list := range []struct {
 		name string
@@ -242,11 +252,26 @@ func (e *exporter) peers(c turn.Config) {
 	}{{"allowed-peer-ip", &allowed}, {"denied-peer-ip", &denied}} {
 		set, _ := list.set.IPSet() // every prefix is valid
 		for _, r := range set.Ranges() {
-			if r.From() == r.To() {
-				e.line(list.name, r.From().String())
-			} else {
-				e.line(list.name, r.From().String()+"-"+r.To().String())
-			}
+			e.ranges(list.name, r)
+		}
+	}
+}
+
+// ranges writes a range of addresses. coturn 4.6 compares IPv6 addresses byte by byte, so that a range that is no prefix lacks
+// some of its addresses.
+func (e *exporter) ranges(name string, r netipx.IPRange) {
+	parts := []netipx.IPRange{r}
+	if r.From().Is6() {
+		parts = nil
+		for _, prefix := range r.Prefixes() {
+			parts = append(parts, netipx.RangeOfPrefix(prefix))
+		}
+	}
+	for _, part := range parts {
+		if part.From() == part.To() {
+			e.line(name, part.From().String())
+		} else {
+			e.line(name, part.From().String()+"-"+part.To().String())
 		}
 	}
 }
