@@ -1,42 +1,86 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 
+	"github.com/hashicorp/hcl/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/mailturn/mailturn/framework/config"
 )
 
 func newCheckConfigCommand() *cobra.Command {
-	return &cobra.Command{
+	var userName string
+	var strict bool
+	cmd := &cobra.Command{
 		Use:   "check-config FILE",
 		Short: "Check a configuration file and print what is wrong or doubtful in it",
-		Long: `check-config reads a configuration file as run does, opens no socket and makes no file.
-Errors and warnings go to standard error. The exit status is 1 if there are errors.`,
+		Long: `check-config reads a configuration file as run does; it binds no port and makes no file.
+Errors and warnings go to standard error. Beyond what run checks, it warns of
+
+  - files that the user whom mailturn runs as cannot read, if root calls it,
+  - a hostname or a turn_server that DNS does not know, or with addresses that others cannot reach,
+  - a certificate without the names that clients are told,
+  - a relay without relay_ip whose own address others cannot reach.
+
+Where everything listens on loopback, for a try, only the first applies.
+
+Exit status:
+  0  mailturn would start; there may be warnings
+  1  there are errors
+  2  the command line is wrong
+  3  there are warnings, and --strict was given`,
 		Args: oneArgument("FILE"),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
-			s, err := load(args[0], "", cmd.ErrOrStderr())
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s: good: %s.\n", args[0], join(s.parts(), ", "))
-			return nil
+			return checkConfig(cmd.Context(), args[0], userName, strict, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		}),
 	}
+	cmd.Flags().StringVar(&userName, "user", "", "`name` of the user whom mailturn runs as (default: that of mailturn.service, if root calls)")
+	cmd.Flags().BoolVar(&strict, "strict", false, "exit with status 3 if there are warnings")
+	return cmd
+}
+
+// checkConfig is the command check-config.
+func checkConfig(ctx context.Context, filename, userName string, strict bool, stdout, stderr io.Writer) error {
+	account, err := accountOf(ctx, userName)
+	if err != nil {
+		return err
+	}
+	file, s, diags := read(filename, "")
+	if !diags.HasErrors() {
+		x := examination{file: file, setup: s, lookup: lookUp}
+		diags = append(diags, x.examine(ctx)...)
+	}
+	if account != nil {
+		more, err := account.findsWrong(filename, s, diags)
+		if err != nil {
+			return err
+		}
+		diags = append(diags, more...)
+	}
+	if err := file.WriteDiagnostics(stderr, diags); err != nil {
+		return err
+	}
+	switch {
+	case diags.HasErrors():
+		return errReported
+	case len(diags) == 0:
+		fmt.Fprintf(stdout, "%s: good: %s.\n", filename, join(s.parts(), ", "))
+		return nil
+	}
+	fmt.Fprintf(stdout, "%s: good, with warnings (%d): %s.\n", filename, len(diags), join(s.parts(), ", "))
+	if strict {
+		return errWarned
+	}
+	return nil
 }
 
 // load reads a configuration file and writes its diagnostics to stderr. The error is errReported if there are any that
 // are errors.
 func load(filename, stateDir string, stderr io.Writer) (*setup, error) {
-	file, diags := config.Load(filename)
-	var s *setup
-	if !diags.HasErrors() {
-		decoded, decodeDiags := decode(file, stateDir)
-		s, diags = decoded, append(diags, decodeDiags...)
-	}
-	file.Misplaced(diags, sections()...)
+	file, s, diags := read(filename, stateDir)
 	if err := file.WriteDiagnostics(stderr, diags); err != nil {
 		return nil, err
 	}
@@ -44,4 +88,15 @@ func load(filename, stateDir string, stderr io.Writer) (*setup, error) {
 		return nil, errReported
 	}
 	return s, nil
+}
+
+// read reads and decodes a configuration file. The setup is nil if the file cannot be parsed.
+func read(filename, stateDir string) (file *config.File, s *setup, diags hcl.Diagnostics) {
+	file, diags = config.Load(filename)
+	if !diags.HasErrors() {
+		decoded, decodeDiags := decode(file, stateDir)
+		s, diags = decoded, append(diags, decodeDiags...)
+	}
+	file.Misplaced(diags, sections()...)
+	return file, s, diags
 }

@@ -12,15 +12,17 @@ import (
 
 // Exit statuses.
 const (
-	exitFailure = 1
-	exitUsage   = 2
+	exitFailure  = 1
+	exitUsage    = 2
+	exitWarnings = 3 // of check-config --strict
 )
 
 func main() {
 	os.Exit(execute(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// execute runs one command line and returns the exit status: 0, 1 when the command failed, 2 when it was called wrongly.
+// execute runs one command line and returns the exit status: 0, 1 when the command failed, 2 when it was called wrongly, 3
+// when check-config --strict has warned.
 func execute(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := newRootCommand()
 	root.SetArgs(args)
@@ -33,6 +35,8 @@ func execute(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return 0
 	case errors.Is(err, errReported):
 		return exitFailure
+	case errors.Is(err, errWarned):
+		return exitWarnings
 	}
 	fmt.Fprintf(stderr, "mailturn: %v\n", err)
 	if failed, ok := errors.AsType[commandError](err); ok && failed.err != nil {
@@ -44,6 +48,9 @@ func execute(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 
 // errReported ends a command that has already written what went wrong to standard error.
 var errReported = errors.New("already reported")
+
+// errWarned ends a command that has written warnings to standard error, and was asked to take them for a failure.
+var errWarned = errors.New("there are warnings")
 
 // commandError is an error of a command that was called rightly. Every other error is one of usage: cobra gives its own
 // no type that they could be told by.

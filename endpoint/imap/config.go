@@ -137,6 +137,11 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 	c.ProxyProtocol, diags = proxies, append(diags, proxyDiags...)
 	diags = append(diags, c.decodeBackend(s.Upstream, s.Embedded)...)
 	diags = append(diags, c.decodeEntries(s.Entries)...)
+	var users config.Value[map[string]string]
+	if s.Embedded != nil {
+		users = s.Embedded.Users
+	}
+	diags = append(diags, c.checkDemo(users, s.Entries)...)
 	diags = append(diags, c.decodeTURN(&s, defaults.Hostname)...)
 	diags = append(diags, checkLimits(&s)...)
 	return c, diags

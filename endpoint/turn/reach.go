@@ -2,7 +2,6 @@ package turn
 
 import (
 	"net/netip"
-	"slices"
 
 	"github.com/hashicorp/hcl/v2"
 
@@ -12,12 +11,7 @@ import (
 )
 
 // onLoopback reports whether only programs of this machine reach the endpoint.
-func (c *Config) onLoopback() bool {
-	return !slices.ContainsFunc(c.Listen, func(l listen.Addr) bool {
-		addr, err := netip.ParseAddr(l.Host)
-		return l.Host != "localhost" && (err != nil || !addr.IsLoopback())
-	})
-}
+func (c *Config) onLoopback() bool { return listen.OnLoopback(c.Listen) }
 
 // addressProblem says in a few words why a relayed address is no good: peers elsewhere cannot reach it, or not for long. It
 // is empty for a good one, and for loopback where everything is on loopback.
@@ -83,6 +77,6 @@ func (c *Config) checkPeers(s *PeersSchema) hcl.Diagnostics {
 		return nil
 	}
 	return hcl.Diagnostics{config.WithHint(config.Warnf(s.Allow.Range, "Peers may be services of this machine",
-		"allow opens loopback addresses, and others than programs of this machine reach the relay: its users reach what listens there and trusts it."),
+		"allow opens loopback addresses to every user of the relay, and services of this machine may trust whoever comes from there."),
 		"take loopback addresses out of allow")}
 }

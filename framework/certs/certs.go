@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"time"
 
@@ -107,4 +108,13 @@ func Expiry(leaf *x509.Certificate, now time.Time, soon time.Duration) string {
 	default:
 		return ""
 	}
+}
+
+// Names returns the DNS names and the addresses that a certificate is for.
+func Names(leaf *x509.Certificate) []string {
+	names := slices.Clone(leaf.DNSNames)
+	for _, ip := range leaf.IPAddresses {
+		names = append(names, ip.String())
+	}
+	return names
 }

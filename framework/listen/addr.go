@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -73,4 +74,15 @@ func (a Addr) Unspecified() bool {
 	}
 	ip, err := netip.ParseAddr(a.Host)
 	return err == nil && ip.IsUnspecified()
+}
+
+// Loopback reports whether only programs of this machine reach the address.
+func (a Addr) Loopback() bool {
+	ip, err := netip.ParseAddr(a.Host)
+	return err == nil && ip.IsLoopback() || strings.EqualFold(a.Host, "localhost")
+}
+
+// OnLoopback reports whether only programs of this machine reach what listens on addrs, of which there must be one.
+func OnLoopback(addrs []Addr) bool {
+	return len(addrs) > 0 && !slices.ContainsFunc(addrs, func(a Addr) bool { return !a.Loopback() })
 }

@@ -1,0 +1,230 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/mailturn/mailturn/endpoint/issuer"
+	"github.com/mailturn/mailturn/framework/certs"
+	"github.com/mailturn/mailturn/framework/config"
+	"github.com/mailturn/mailturn/framework/listen"
+	"github.com/mailturn/mailturn/framework/resolver"
+	"github.com/mailturn/mailturn/turnsrv/peer"
+)
+
+// lookUpTimeout bounds all look-ups of check-config together. A reload waits for them.
+const lookUpTimeout = 3 * time.Second
+
+// examination compares a configuration without errors with what is outside the file: DNS, certificates, the machine.
+type examination struct {
+	file   *config.File
+	setup  *setup
+	lookup func(ctx context.Context, host string) ([]netip.Addr, error)
+}
+
+// lookUp asks DNS alone for the addresses of a host: what /etc/hosts says, clients elsewhere do not know.
+func lookUp(ctx context.Context, host string) ([]netip.Addr, error) {
+	system, err := resolver.System()
+	if err != nil {
+		return nil, err
+	}
+	system.Hosts = nil
+	answer, err := system.Lookup(ctx, host)
+	return answer.Addrs(), err
+}
+
+// examine returns warnings. What is served on loopback alone, for a try, has nothing to do with the world.
+func (x *examination) examine(ctx context.Context) (diags hcl.Diagnostics) {
+	for i := range x.setup.relays {
+		diags = append(diags, x.setup.relays[i].CheckDetected()...)
+	}
+	if x.onLoopback() {
+		return diags
+	}
+	names := x.namesInUse()
+	diags = append(diags, x.checkNames(ctx, names)...)
+	return append(diags, x.checkCertificates()...)
+}
+
+func (x *examination) onLoopback() bool {
+	var all []listen.Addr
+	for _, relay := range x.setup.relays {
+		all = append(all, relay.Listen...)
+	}
+	for _, server := range x.setup.imaps {
+		all = append(all, server.Listen...)
+	}
+	for _, server := range x.setup.http {
+		all = append(all, server.Listen...)
+	}
+	return listen.OnLoopback(all)
+}
+
+// A nameInUse is a host that clients are told, or call the server by.
+type nameInUse struct {
+	attribute, host string
+	rng             hcl.Range
+}
+
+// namesInUse returns each host once, where the file first names it.
+func (x *examination) namesInUse() (names []nameInUse) {
+	add := func(attribute string, v config.Value[string]) {
+		if v.Set && v.V != "" && !slices.ContainsFunc(names, func(n nameInUse) bool { return n.host == v.V }) {
+			names = append(names, nameInUse{attribute, v.V, v.Range})
+		}
+	}
+	add("hostname", x.file.Hostname)
+	for _, advertised := range x.advertised() {
+		add("turn_server", advertised.Server)
+	}
+	return names
+}
+
+// advertised returns what clients are told of each relay.
+func (x *examination) advertised() (all []*issuer.Config) {
+	for _, c := range x.setup.issuers() {
+		if len(c.Relays) == 0 {
+			all = append(all, c)
+		}
+		for i := range c.Relays {
+			all = append(all, &c.Relays[i].Config)
+		}
+	}
+	return all
+}
+
+// checkNames looks up all names at once.
+func (x *examination) checkNames(ctx context.Context, names []nameInUse) hcl.Diagnostics {
+	ctx, cancel := context.WithTimeout(ctx, lookUpTimeout)
+	defer cancel()
+	found := make([]*hcl.Diagnostic, len(names))
+	var looking sync.WaitGroup
+	for i, name := range names {
+		looking.Go(func() { found[i] = x.checkName(ctx, name) })
+	}
+	looking.Wait()
+	return slices.DeleteFunc(found, func(d *hcl.Diagnostic) bool { return d == nil })
+}
+
+func (x *examination) checkName(ctx context.Context, name nameInUse) *hcl.Diagnostic {
+	if addr, err := netip.ParseAddr(name.host); err == nil {
+		return unreachable(name, []netip.Addr{addr}, "is")
+	}
+	if host := strings.ToLower(strings.TrimSuffix(name.host, ".")); host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return config.WithHint(config.Warnf(name.rng, "Name means another machine to each client",
+			"%s is %s, which is each client's own machine (RFC 6761 section 6.3).", name.attribute, name.host), "name this server as clients elsewhere do")
+	}
+	addrs, err := x.lookup(ctx, name.host)
+	switch {
+	case err == nil:
+		return unreachable(name, addrs, "has")
+	case errors.Is(err, resolver.ErrNXDOMAIN) || errors.Is(err, resolver.ErrNoData):
+		return config.WithHint(config.Warnf(name.rng, "Name is not in DNS", "%s is %s: %v.", name.attribute, name.host, err),
+			"add A and AAAA records with the addresses of the server")
+	default:
+		return config.Warnf(name.rng, "Name was not looked up", "%s is %s: %v.", name.attribute, name.host, err)
+	}
+}
+
+// unreachable warns if none of the addresses of a name is of the internet.
+func unreachable(name nameInUse, addrs []netip.Addr, verb string) *hcl.Diagnostic {
+	var all []string
+	for _, addr := range addrs {
+		special, ok := peer.SpecialPurpose(addr.Unmap())
+		if !ok {
+			return nil
+		}
+		all = append(all, fmt.Sprintf("%v, %v", addr, special))
+	}
+	if verb == "has" {
+		return config.WithHint(config.Warnf(name.rng, "Server cannot be reached by its name", "%s is %s, of which DNS has no other address than %s.",
+			name.attribute, name.host, strings.Join(all, ", and ")), "let the A and AAAA records have the public addresses")
+	}
+	return config.WithHint(config.Warnf(name.rng, "Server cannot be reached by its address", "%s is %s.", name.attribute, all[0]), "name the public address")
+}
+
+// checkCertificates warns of names that clients use over TLS and that no certificate of the endpoint has.
+func (x *examination) checkCertificates() (diags hcl.Diagnostics) {
+	hostname := nameInUse{"hostname", x.file.Hostname.V, x.file.Hostname.Range}
+	for i := range x.setup.relays {
+		relay := &x.setup.relays[i]
+		if len(relay.Ports("tls", "dtls")) == 0 {
+			continue
+		}
+		names := []nameInUse{}
+		for _, realm := range relay.UserRealms {
+			for _, name := range realm.Names {
+				names = append(names, nameInUse{"a name of user_realm", name, relay.Range})
+			}
+		}
+		if i == 0 {
+			names = append(names, x.toldOfTLS(hostname)...)
+		} else {
+			names = append(names, hostname)
+		}
+		diags = append(diags, lacking(names, relay.TLS)...)
+	}
+	for _, server := range x.setup.imaps {
+		diags = append(diags, lacking([]nameInUse{hostname}, server.TLS)...)
+	}
+	slices.SortStableFunc(diags, func(a, b *hcl.Diagnostic) int { return strings.Compare(a.Detail, b.Detail) })
+	return slices.CompactFunc(diags, func(a, b *hcl.Diagnostic) bool { return a.Detail == b.Detail })
+}
+
+// toldOfTLS returns the hosts at which clients are told to use TURN over TLS to the relay of the file: the hostname if there
+// is nobody to tell them another one.
+func (x *examination) toldOfTLS(hostname nameInUse) (names []nameInUse) {
+	told := false
+	for _, c := range x.setup.issuers() {
+		if len(c.Relays) > 0 || c.Server.V == "" {
+			continue // which of them is the relay of the file is not known
+		}
+		told = true
+		if c.TLSPort.V != 0 && c.Server.Set {
+			names = append(names, nameInUse{"turn_server", c.Server.V, c.Server.Range})
+		} else if c.TLSPort.V != 0 {
+			names = append(names, hostname)
+		}
+	}
+	if !told {
+		names = append(names, hostname)
+	}
+	return names
+}
+
+// lacking warns of names for which there is no certificate among pairs. Without pairs a self-signed one is made, which has
+// been said.
+func lacking(names []nameInUse, pairs []certs.Pair) (diags hcl.Diagnostics) {
+	if len(pairs) == 0 {
+		return nil
+	}
+	for _, name := range names {
+		if name.host == "" {
+			continue
+		}
+		var others, files []string
+		found := false
+		for _, pair := range pairs {
+			certificate, err := certs.ReadPair(pair)
+			if err != nil {
+				return nil // it has changed since it was read
+			}
+			found = found || certificate.Leaf.VerifyHostname(name.host) == nil
+			files = append(files, pair.Cert)
+			others = append(others, certs.Names(certificate.Leaf)...)
+		}
+		if !found {
+			diags = append(diags, config.WithHint(config.Warnf(name.rng, "Certificate lacks a name", "%s is %s, and %s is for %s: clients refuse it.",
+				name.attribute, name.host, strings.Join(files, " or "), strings.Join(others, ", ")), "get a certificate that has the name too"))
+		}
+	}
+	return diags
+}
