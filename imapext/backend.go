@@ -21,7 +21,8 @@ type backendStream struct {
 	held      []byte // of the response, what has been read and not passed
 	tail      lineTail
 	remaining uint64 // of the literal
-	hidden    bool   // the response that passes is not for the client
+	metadata  *metadata.ResponseFilter
+	hidden    bool // the response that passes is not for the client
 	// capability is an untagged CAPABILITY response, or an untagged status response with that code, that waits for the
 	// response behind it to tell which state of the connection it describes, and whether it is for the client.
 	capability []byte
@@ -35,12 +36,20 @@ const (
 	holdingLiteral
 	passingLine
 	passingLiteral
+	filteringMetadata // a METADATA response passes, without the entries that are ours
 )
 
 // passing reports whether the client has got the beginning of a response and not its end, so that nothing can be
 // inserted.
 func (s *backendStream) passing() bool {
-	return (s.state == passingLine || s.state == passingLiteral) && !s.hidden
+	switch s.state {
+	case passingLine, passingLiteral:
+		return !s.hidden
+	case filteringMetadata:
+		return s.metadata.Begun()
+	default:
+		return false
+	}
 }
 
 // FromBackend consumes p, bytes from the backend. What it appends to the client's queue may alias p. Its only error is
@@ -93,6 +102,8 @@ func (f *Filter) fromBackend(p []byte) (rest []byte) {
 				s.state = passingLine
 				s.tail = lineTail{}
 			}
+		case filteringMetadata:
+			p = f.filterMetadata(p)
 		}
 	}
 	if f.waiting && f.progress {
@@ -135,10 +146,16 @@ func (f *Filter) beginResponse(p []byte) []byte {
 	}
 	f.releaseCapability(nil)
 	f.greeted = true // by something that is no greeting; the client will see
-	s.state = passingLine
-	s.tail = lineTail{}
 	held := s.held
 	s.held = nil
+	if kind == responseMetadata {
+		s.metadata = f.newMetadataFilter()
+		s.state = filteringMetadata
+		f.filterMetadata(held)
+		return p
+	}
+	s.state = passingLine
+	s.tail = lineTail{}
 	f.passLine(held)
 	return p
 }
@@ -166,15 +183,15 @@ func (f *Filter) passLine(b []byte) {
 		}
 		return
 	}
-	s.state = betweenResponses
-	s.hidden = false
-	f.toClient.add(f.inserts)
-	f.inserts = nil
 	f.endResponse()
 }
 
 // endResponse takes note of a response's end.
 func (f *Filter) endResponse() {
+	f.backend.state = betweenResponses
+	f.backend.hidden = false
+	f.toClient.add(f.inserts)
+	f.inserts = nil
 	f.progress = true
 	if f.uncompress { // the OK to UNAUTHENTICATE is the last that is compressed
 		f.gated = true
@@ -280,9 +297,6 @@ func (f *Filter) handleResponse(kind responseKind, response []byte) {
 	case responseEnabled:
 		f.releaseCapability(nil)
 		f.toClient.add(f.addEnabled(response))
-	case responseMetadata:
-		f.releaseCapability(nil)
-		f.handleMetadata(response)
 	}
 }
 
@@ -394,29 +408,41 @@ func (f *Filter) releaseCapability(done *pending) {
 	}
 }
 
-// handleMetadata takes the entries that are ours out of a METADATA response for the server: what the backend has under these
-// names, any of its users may have put there.
-func (f *Filter) handleMetadata(line []byte) {
-	response, err := metadata.ParseResponse(line)
-	if err != nil || response.Mailbox != "" {
-		f.toClient.add(line)
-		return
-	}
+// newMetadataFilter returns what takes the entries that are ours out of a METADATA response for the server: what the backend
+// has under these names, any of its users may have put there.
+func (f *Filter) newMetadataFilter() *metadata.ResponseFilter {
 	owned := f.pending.owned
 	if f.pending.kind != pendingGet {
 		owned = f.entries()
 	}
-	drop := func(name string) bool {
+	return metadata.NewResponseFilter(func(name string) bool {
 		_, ok := findEntry(owned, name)
 		return ok
-	}
-	for _, name := range response.Names {
-		if drop(name) {
-			f.toClient.add(response.AppendWithout(nil, drop))
-			return
+	})
+}
+
+// filterMetadata takes the next bytes of a METADATA response and returns what it leaves of p.
+func (f *Filter) filterMetadata(p []byte) []byte {
+	s := &f.backend
+	for len(p) > 0 {
+		begun := s.metadata.Begun()
+		n, out, state := s.metadata.Next(p)
+		p = p[n:]
+		f.toClient.add(out)
+		switch state {
+		case metadata.Filtered:
+			s.metadata = nil
+			f.endResponse()
+			return p
+		case metadata.Unfiltered:
+			s.metadata = nil
+			s.state = passingLine
+			s.tail = lineTail{}
+			if !begun {
+				s.tail.add(out)
+			}
+			return p
 		}
 	}
-	if len(response.Names) > 0 {
-		f.toClient.add(line)
-	}
+	return p
 }

@@ -5,11 +5,9 @@ import (
 	"math"
 )
 
-// Bounds of the backend's responses that the Filter reads whole. Longer ones pass as they are.
-const (
-	maxStatusLine = 16 << 10 // status, CAPABILITY and ENABLED responses and continuation requests
-	maxMetadata   = 64 << 10 // METADATA responses, literals included
-)
+// maxStatusLine bounds the backend's responses that the Filter reads whole: status, CAPABILITY and ENABLED responses and
+// continuation requests. Longer ones pass as they are.
+const maxStatusLine = 16 << 10
 
 // responseKind is what a response is by its beginning (RFC 9051 section 7).
 type responseKind byte
@@ -22,17 +20,15 @@ const (
 	responseTagged                           // tag OK, NO or BAD
 	responseCapability                       // * CAPABILITY
 	responseEnabled                          // * ENABLED
-	responseMetadata                         // * METADATA, with literals
+	responseMetadata                         // * METADATA, with literals; passes without what is ours
 	responseID                               // * ID, which becomes responseData
 )
 
 // limit returns how many bytes of a response of this kind are read to be handled whole, 0 if it passes.
 func (k responseKind) limit() int {
 	switch k {
-	case responseData, responseText:
+	case responseData, responseText, responseMetadata:
 		return 0
-	case responseMetadata:
-		return maxMetadata
 	default:
 		return maxStatusLine
 	}

@@ -34,8 +34,6 @@ type Response struct {
 	Values bool
 	// Names are the entries' names in lower case.
 	Names []string
-
-	raw []string // of each entry, the bytes it came in: name, or name and value
 }
 
 // ParseResponse parses response, which begins with "* METADATA " in any case and ends with the line end, literals inside.
@@ -55,14 +53,12 @@ func ParseResponse(response []byte) (Response, error) {
 		if len(r.Names) > 0 {
 			d.expect(' ')
 		}
-		rest := d.b
 		name := d.astring()
 		if r.Values {
 			d.expect(' ')
 			d.nstring()
 		}
 		r.Names = append(r.Names, strings.ToLower(name))
-		r.raw = append(r.raw, string(rest[:len(rest)-len(d.b)]))
 		if !r.Values && d.peek() != ' ' {
 			break
 		}
@@ -72,33 +68,4 @@ func ParseResponse(response []byte) (Response, error) {
 		return Response{}, d.err
 	}
 	return r, nil
-}
-
-// AppendWithout appends the response without the entries that drop names, the others in the bytes that they came in. It
-// appends nothing if no entry is left.
-func (r Response) AppendWithout(b []byte, drop func(name string) bool) []byte {
-	start := len(b)
-	b = append(b, "* METADATA "...)
-	b = AppendString(b, r.Mailbox)
-	separator := " "
-	if r.Values {
-		separator = " ("
-	}
-	kept := false
-	for i, name := range r.Names {
-		if drop(name) {
-			continue
-		}
-		b = append(b, separator...)
-		b = append(b, r.raw[i]...)
-		separator = " "
-		kept = true
-	}
-	if !kept {
-		return b[:start]
-	}
-	if r.Values {
-		b = append(b, ')')
-	}
-	return append(b, "\r\n"...)
 }
