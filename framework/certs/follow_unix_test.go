@@ -3,7 +3,6 @@
 package certs
 
 import (
-	"bytes"
 	"log/slog"
 	"os"
 	"strings"
@@ -16,7 +15,7 @@ import (
 // TestReloadTriesAgain changes a certificate while the process has no descriptor left to read it with.
 func TestReloadTriesAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var logged bytes.Buffer
+		var logged logBuffer
 		pair, next := selfSigned(t, time.Now(), "old.example.org"), selfSigned(t, time.Now(), "new.example.org")
 		store, err := Load([]Pair{pair}, slog.New(slog.NewTextHandler(&logged, nil)))
 		if err != nil {
