@@ -1,12 +1,14 @@
 package turn
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
+	"syscall"
 
 	"github.com/mailturn/mailturn/framework/listen"
 	"github.com/mailturn/mailturn/turnsrv"
@@ -60,7 +62,7 @@ func sharesSocket(a, b listen.Addr) bool {
 }
 
 // bind opens the sockets for all addresses.
-func (e *Endpoint) bind() error {
+func (e *Endpoint) bind(ctx context.Context) error {
 	for i, address := range e.config.Listen {
 		shares := func(other listen.Addr) bool { return sharesSocket(address, other) }
 		if slices.ContainsFunc(e.config.Listen[:i], shares) {
@@ -77,7 +79,7 @@ func (e *Endpoint) bind() error {
 		if encrypted {
 			config = e.certs.Config(alpn)
 		}
-		s, err := e.openSocket(address, config, plain)
+		s, err := e.openSocket(ctx, address, config, plain)
 		if err != nil {
 			return listen.Error(address, e.config.ListenRanges[i], err)
 		}
@@ -90,7 +92,7 @@ func (e *Endpoint) bind() error {
 }
 
 // openSocket binds one socket, for clients that encrypt if there is a config, and for those that do not if plain is true.
-func (e *Endpoint) openSocket(address listen.Addr, config *tls.Config, plain bool) (s socket, err error) {
+func (e *Endpoint) openSocket(ctx context.Context, address listen.Addr, config *tls.Config, plain bool) (s socket, err error) {
 	network, _ := carrier(address.Scheme)
 	network += e.family(address)
 	if address.Scheme == "udp" || address.Scheme == "dtls" {
@@ -98,7 +100,7 @@ func (e *Endpoint) openSocket(address listen.Addr, config *tls.Config, plain boo
 		s.packets, err = listenUDP(network, address.HostPort())
 		return s, err
 	}
-	if s.streams, err = net.Listen(network, address.HostPort()); err != nil {
+	if s.streams, err = listenTCP(ctx, network, address.HostPort()); err != nil {
 		return s, err
 	}
 	if proxies := e.config.ProxyProtocol; config != nil || len(proxies) > 0 {
@@ -138,6 +140,32 @@ const receiveBuffer = 4 << 20
 // sendBuffer is asked for on the same sockets, in bytes: more than what hosts of the server's own network that have vanished take
 // up, 208 KiB each, which is all that Linux gives by default. The system grants what net.core.wmem_max allows.
 const sendBuffer = 1 << 20
+
+// maxUnsent is how many bytes the system takes for a TCP connection beyond what is on its way, so that a client that reads little
+// holds some hundred kilobytes there, and not the four megabytes that net.ipv4.tcp_wmem lets a connection have. Media that waits
+// for so long is of no use.
+const maxUnsent = 128 << 10
+
+// tcpListener has its connections hold little for clients that do not read. They do not inherit that from a listener of
+// Multipath TCP, as package net makes them.
+type tcpListener struct{ net.Listener }
+
+// Accept implements net.Listener.
+func (l tcpListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if raw, ok := conn.(syscall.Conn); err == nil && ok {
+		limitUnsent(raw)
+	}
+	return conn, err
+}
+
+func listenTCP(ctx context.Context, network, hostPort string) (net.Listener, error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, network, hostPort)
+	if err != nil {
+		return nil, err
+	}
+	return tcpListener{listener}, nil
+}
 
 func listenUDP(network, hostPort string) (net.PacketConn, error) {
 	conn, err := net.ListenPacket(network, hostPort)

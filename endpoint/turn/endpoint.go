@@ -62,7 +62,7 @@ func New(c Config, logger *slog.Logger) (*Endpoint, error) {
 }
 
 // Start binds the sockets and serves on them until Shutdown.
-func (e *Endpoint) Start(context.Context) error {
+func (e *Endpoint) Start(ctx context.Context) error {
 	addresses, err := relayAddresses(e.config)
 	if err != nil {
 		return err
@@ -82,7 +82,7 @@ func (e *Endpoint) Start(context.Context) error {
 	if err != nil {
 		return errors.Join(err, allocator.Close())
 	}
-	if err := e.bind(); err != nil {
+	if err := e.bind(ctx); err != nil {
 		return errors.Join(err, e.closeSockets(), server.Close(), allocator.Close())
 	}
 	e.allocator, e.addresses = allocator, addresses
@@ -94,7 +94,7 @@ func (e *Endpoint) Start(context.Context) error {
 			}
 		})
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	following, cancel := context.WithCancel(context.Background())
 	e.stopFollowing = cancel
 	watch, err := e.watchLocal()
 	if err != nil {
@@ -103,12 +103,12 @@ func (e *Endpoint) Start(context.Context) error {
 		}
 		watch = nil
 	}
-	e.serving.Go(func() { e.followAddresses(ctx, watch) })
+	e.serving.Go(func() { e.followAddresses(following, watch) })
 	if allocator.Has(stun.IPv6) {
-		e.serving.Go(func() { e.followNAT64(ctx) })
+		e.serving.Go(func() { e.followNAT64(following) })
 	}
 	if e.certs != nil {
-		e.serving.Go(func() { e.certs.Follow(ctx) })
+		e.serving.Go(func() { e.certs.Follow(following) })
 	}
 	return nil
 }
