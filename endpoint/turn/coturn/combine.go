@@ -167,6 +167,17 @@ func (i *Import) finishCredentials() {
 		i.shared = true
 		i.remark(Missing, i.authSecret, "the secrets are in coturn's database: put them into secret")
 	}
+	switch known := i.shared || len(i.users) > 0; {
+	case i.longTerm.Name == "" && !known:
+		i.remark(Missing, Directive{Name: "lt-cred-mech"}, "it is missing, as are users and secrets, so coturn serves everybody; mailturn serves nobody without credentials")
+	case i.longTerm.Name == "":
+	case !i.longTermOn && !known:
+		i.remark(Missing, i.longTerm, anonymous)
+	case !known:
+		i.remark(Missing, i.longTerm, "the users are in coturn's database: put them into users")
+	default:
+		i.remark(Needless, i.longTerm, "as mailturn does anyway")
+	}
 	var valid credential.Users
 	i.passwords = make(map[string]string)
 	for _, d := range i.users {

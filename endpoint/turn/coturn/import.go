@@ -39,6 +39,8 @@ type Import struct {
 	off                                  map[string]bool // by scheme, of those that the file speaks of
 	switches                             []Directive     // that turned one on or off
 	realm                                Directive
+	longTerm                             Directive
+	longTermOn                           bool
 	authSecret                           Directive
 	shared                               bool // there is a static-auth-secret, good or not
 	users                                []Directive

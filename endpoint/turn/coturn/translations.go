@@ -29,14 +29,8 @@ var translations = map[string]translation{
 	"no-dtls":            onOff(func(i *Import, d Directive, on bool) { i.without("dtls", d, on) }),
 	"dtls":               onOff(func(i *Import, d Directive, on bool) { i.without("dtls", d, !on) }),
 	"realm":              setText(func(i *Import) *Directive { return &i.realm }),
-	"lt-cred-mech": onOff(func(i *Import, d Directive, on bool) {
-		if on {
-			i.remark(Needless, d, "as mailturn does anyway")
-		} else {
-			i.remark(Missing, d, anonymous)
-		}
-	}),
-	"use-auth-secret": func(i *Import, d Directive) error { i.authSecret = d; return nil },
+	"lt-cred-mech":       (*Import).takeLongTerm,
+	"use-auth-secret":    func(i *Import, d Directive) error { i.authSecret = d; return nil },
 	"static-auth-secret": func(i *Import, d Directive) error {
 		i.shared = true
 		if d.Value == "" {
@@ -137,6 +131,12 @@ func setText(field func(*Import) *Directive) translation {
 		}
 		return err
 	}
+}
+
+func (i *Import) takeLongTerm(d Directive) (err error) {
+	i.longTerm = d
+	i.longTermOn, err = d.on()
+	return err
 }
 
 func (i *Import) takeVerbose(d Directive, on bool) {

@@ -1,6 +1,7 @@
 package coturn
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -90,7 +91,7 @@ func TestWrongValues(t *testing.T) {
 		"realm=\xff", "user=alice", "cert=\xff",
 	} {
 		name, _, _ := strings.Cut(line, "=")
-		if _, i := imported(t, line+"\n"); len(i.kinds(name)) != 1 || i.kinds(name)[0] != Wrong {
+		if _, i := imported(t, line+"\n"); !slices.Contains(i.kinds(name), Wrong) {
 			t.Errorf("%q: remarks of kinds %v, want one that it is wrong", line, i.kinds(name))
 		}
 	}
@@ -121,6 +122,23 @@ func TestOn(t *testing.T) {
 	} {
 		if got, err := (Directive{Value: value}).on(); got != want || err != nil {
 			t.Errorf("%q: got %v, %v", value, got, err)
+		}
+	}
+}
+
+// TestWhoIsServed wants to be told where coturn's users or secrets do not come along, or anybody could come.
+func TestWhoIsServed(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                                 "#   lt-cred-mech: it is missing",
+		"lt-cred-mech=0\n":                 "line 1, lt-cred-mech: nobody is served without credentials",
+		"lt-cred-mech\n":                   "line 1, lt-cred-mech: the users are in coturn's database",
+		"use-auth-secret\n":                "line 1, use-auth-secret: the secrets are in coturn's database",
+		"realm=r\nuser=alice:wonderland\n": "",
+		"static-auth-secret=correct horse battery staple\n": "",
+	} {
+		got, i := imported(t, text)
+		if !strings.Contains(got, want) || want == "" && len(i.Remarks) > 0 {
+			t.Errorf("%q: no %s in\n%s", text, want, got)
 		}
 	}
 }

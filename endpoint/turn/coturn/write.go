@@ -155,6 +155,9 @@ func (i *Import) Comments() string {
 // part of a secret.
 func (r Remark) Place() string {
 	place, name := fmt.Sprintf("line %d", r.Directive.Line), r.Directive.Name
+	if r.Directive.Line == 0 { // the file lacks it
+		return name
+	}
 	if r.LastLine > r.Directive.Line {
 		place = fmt.Sprintf("lines %d-%d", r.Directive.Line, r.LastLine)
 	}
