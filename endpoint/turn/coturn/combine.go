@@ -158,6 +158,13 @@ func (i *Import) finishRelay() {
 		}
 		i.remark(Doubtful, i.external[0].Directive, "coturn relays from "+other+" addresses of the machine too: if it has a public one, add it to relay_ip")
 	}
+	if i.wantsIPv6.Name != "" {
+		if len(i.relayIP) > 0 && !has(i.relayIP, netip.IPv4Unspecified()) {
+			i.remark(Needless, i.wantsIPv6, "as mailturn does where the relay has IPv6 alone")
+		} else {
+			i.remark(Missing, i.wantsIPv6, "clients that ask for no family get an IPv4 address where there is one (RFC 8656 section 7.2), or one of their own family: see default_family")
+		}
+	}
 	i.relayBind = slices.DeleteFunc(private, func(addr netip.Addr) bool { return slices.Contains(i.relayIP, addr) })
 }
 

@@ -195,6 +195,7 @@ func TestRoundTrip(t *testing.T) {
 		{"both families, and no address of this machine", func(c *turn.Config) {
 			c.RelayIP = append(c.RelayIP, netip.MustParseAddr("2001:db8::7"))
 		}},
+		{"IPv6 alone", func(c *turn.Config) { c.RelayIP = []netip.Addr{netip.MustParseAddr("2001:db8::7")} }},
 		{"without DTLS", func(c *turn.Config) { c.Listen = c.Listen[:3] }},
 		{"a secret that begins like a value", func(c *turn.Config) { c.Secrets = secret(`= "quoted" `, `"`, " ", "=abc;") }},
 		{"users", func(c *turn.Config) {

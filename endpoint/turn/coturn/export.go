@@ -27,10 +27,13 @@ func Export(w io.Writer, c turn.Config) error {
 		return err
 	}
 	e.relay(c)
-	if c.DefaultFamily == turnsrv.ClientFamily {
+	switch {
+	case c.DefaultFamily == turnsrv.ClientFamily:
 		e.line("allocation-default-address-family", "keep")
-	} else if c.DefaultFamily == turnsrv.OnlyIPv4 {
+	case c.DefaultFamily == turnsrv.OnlyIPv4:
 		e.line("allocation-default-address-family", "ipv4")
+	case len(c.RelayIP) > 0 && !slices.ContainsFunc(c.RelayIP, netip.Addr.Is4):
+		e.line("allocation-default-address-family", "ipv6") // else browsers get 440
 	}
 	for _, limit := range []struct {
 		name  string

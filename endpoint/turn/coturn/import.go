@@ -53,6 +53,7 @@ type Import struct {
 	prometheus, prometheusPort           Directive
 	prometheusAddress                    Directive
 	family                               string
+	wantsIPv6                            Directive // the default family is IPv6
 	allowLoopback, verbose               bool
 	allowed, denied                      netipx.IPSetBuilder
 

@@ -28,6 +28,9 @@ func TestImportRelay(t *testing.T) {
 		{"every address of the machine, IPv6", "external-ip=2001:db8::5/fd00::5\nlistening-ip=::\n", `"2001:db8::5"`, `"fd00::5"`, "IPv4 addresses of the machine too"},
 		{"two of a family", "listening-ip=10.0.0.7\nlistening-ip=10.0.0.8\nexternal-ip=198.51.100.7/10.0.0.7\n", `"198.51.100.7"`, `"10.0.0.7"`,
 			"line 2, listening-ip: mailturn relays from one address of each family"},
+		{"IPv6 by default, and alone", "allocation-default-address-family=ipv6\nrelay-ip=2001:db8::5\n", `"2001:db8::5"`, "", "where the relay has IPv6 alone"},
+		{"IPv6 by default, beside IPv4", "allocation-default-address-family=ipv6\nrelay-ip=2001:db8::5\nrelay-ip=198.51.100.7\n",
+			`["2001:db8::5", "198.51.100.7"]`, "", "get an IPv4 address where there is one"},
 		{"no external-ip", "listening-ip=198.51.100.7\nlistening-ip=2001:db8::5\n", "", "", ""}, // which mailturn finds by itself
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -97,5 +100,22 @@ func TestExportRelay(t *testing.T) {
 				t.Errorf("got  %s\nwant %s", text, tt.want)
 			}
 		})
+	}
+}
+
+// TestExportDefaultFamily wants clients that ask for no family, as browsers do, to get what the relay has.
+func TestExportDefaultFamily(t *testing.T) {
+	for relay, want := range map[string]bool{"2001:db8::5": true, "198.51.100.7": false, "": false} {
+		c := turn.Config{Realm: "example.org"}
+		if relay != "" {
+			c.RelayIP = []netip.Addr{netip.MustParseAddr(relay)}
+		}
+		var b bytes.Buffer
+		if err := Export(&b, c); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(b.String(), "allocation-default-address-family=ipv6\n"); got != want {
+			t.Errorf("relay_ip %q: IPv6 by default is %v, want %v", relay, got, want)
+		}
 	}
 }

@@ -79,7 +79,7 @@ var translations = map[string]translation{
 		case "ipv4", "keep":
 			i.family = map[string]string{"ipv4": "ipv4", "keep": "client"}[d.Value]
 		case "ipv6":
-			i.remark(Missing, d, "clients that ask for no family get an IPv4 address where there is one (RFC 8656 section 7.2), or one of their own family: see default_family")
+			i.wantsIPv6 = d
 		default:
 			return errors.New("want ipv4, ipv6 or keep")
 		}
