@@ -51,6 +51,7 @@ func (f *front) allocate(r *request, a *allocation, grant credential.Grant, now 
 		origin: r.origin, lifetime: f.clampLifetime(r.lifetime),
 		holder: &holder{username: r.origin.username, realm: string(r.realm), subject: r.subject, key: r.key, expires: grant.Expires},
 	}
+	answer.holder.active.Store(int64(now.Sub(f.server.start)))
 	for _, request.Family = range families {
 		if failure := f.open(r, request, &answer, now); failure != nil {
 			answer.failures = append(answer.failures, failure)
@@ -93,17 +94,20 @@ func (a *allocateAnswer) worst() *addressError {
 
 // open makes an allocation with a relayed address, or says why there is none. pion learns of it from its first order.
 func (f *front) open(r *request, request relay.Request, answer *allocateAnswer, now time.Time) *addressError {
-	source := r.client.tuple.Client.Addr()
-	if reached, ok := f.server.quota.take(r.subject, source); !ok {
+	made := f.newAllocation(r.client)
+	made.holder, made.made = answer.holder, r.id
+	idle, reached, ok := f.server.quota.take(made, now.Sub(f.server.start))
+	if !ok {
 		f.server.logQuota(reached, now)
 		return &addressError{request.Family, stun.CodeAllocationQuotaReached, reached}
 	}
-	made := f.newAllocation(r.client)
-	made.holder, made.made = answer.holder, r.id
+	if idle != nil {
+		idle.front.supersede(idle, f)
+	}
 	request.Owner = made // it may hear of packets before Allocate returns
 	conn, token, err := f.server.config.Relay.Allocate(request)
 	if err != nil {
-		f.server.quota.give(r.subject, source)
+		f.server.quota.give(made)
 		switch {
 		case errors.Is(err, relay.ErrFamily):
 			return &addressError{request.Family, stun.CodeAddressFamilyNotSupported, RefusedFamily}

@@ -40,6 +40,7 @@ type allocation struct {
 	silent      silentSpending
 
 	silence silence
+	place   int         // in the holding; guarded by quota.mu
 	ending  atomic.Bool // the front has decided to end it; pion's callbacks read this too
 
 	mu          sync.RWMutex // guards what follows, which the relay's reader needs

@@ -96,6 +96,11 @@ func TestQuotasAreExplained(t *testing.T) {
 				c.want(c.request(stun.MethodAllocate, transportUDP), 486)
 			}
 			time.Sleep(samplePeriod)
+			if quotas.MaxAllocationsPerUser > 0 {
+				another := b.client()
+				another.use(c.credential)
+				another.allocate() // in the place of the first one, which has been silent
+			}
 			c.want(c.request(stun.MethodAllocate, transportUDP), 486)
 			for _, skipped := range []string{" skipped=0", " skipped=2"} {
 				if got := strings.Count(log.String(), reason+skipped); got != 1 {

@@ -51,8 +51,8 @@ const (
 	RefusedFamily                           // 440: there is no relay address of it
 	RefusedDraining                         // 508: Shutdown was called
 	RefusedTotalQuota                       // 486
-	RefusedUserQuota                        // 486
 	RefusedSourceQuota                      // 486
+	RefusedUserQuota                        // 486
 	RefusedToken                            // 508: the reservation token is unknown or expired
 	RefusedNoPort                           // 508: no port is free, or the system has no more sockets
 	numRefusalReasons
@@ -61,8 +61,8 @@ const (
 // String returns the reason as a metric's label.
 func (r RefusalReason) String() string {
 	return [...]string{
-		"credentials", "expired", "far_expiry", "tuple_in_use", "transport", "attributes", "family", "draining", "total_quota", "user_quota",
-		"source_quota", "reservation_token", "no_port",
+		"credentials", "expired", "far_expiry", "tuple_in_use", "transport", "attributes", "family", "draining", "total_quota", "source_quota",
+		"user_quota", "reservation_token", "no_port",
 	}[r]
 }
 
@@ -74,6 +74,7 @@ const (
 	EndedByClient   EndReason = iota // a Refresh request with lifetime 0
 	EndedExpired                     // nobody refreshed it
 	EndedConnection                  // the TCP or TLS connection, or the DTLS association, has ended
+	EndedSuperseded                  // it was idle, and its user had as many as MaxAllocationsPerUser and wanted another one
 	EndedServer                      // Server.Close was called, or the listening socket failed
 	EndedPion                        // pion gave it up, which is a fault of ours
 	numEndReasons
@@ -81,7 +82,7 @@ const (
 
 // String returns the reason as a metric's label.
 func (r EndReason) String() string {
-	return [...]string{"client", "expired", "connection_closed", "server_closed", "pion"}[r]
+	return [...]string{"client", "expired", "connection_closed", "superseded", "server_closed", "pion"}[r]
 }
 
 // Event is something that happened to an allocation.

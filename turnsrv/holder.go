@@ -3,19 +3,23 @@ package turnsrv
 import (
 	"bytes"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
-// holder is who made an allocation, and the credential with which it goes on. It belongs to the goroutine of the front, and
-// only withdrawn changes.
+// holder is who made an allocation, and the credential with which it goes on. It belongs to the goroutine of the front, except
+// active.
 type holder struct {
 	username, realm string // for which the key is
 	subject         credential.Subject
 	key             []byte
 	expires         time.Time // of the credential; zero: never
 	withdrawn       time.Time // when the credential was seen not to be granted any more; zero while it is
+
+	relayed uint64       // packets, when the janitor looked last
+	active  atomic.Int64 // when it saw that there were more, or the allocation was made: nanoseconds after Server.start
 }
 
 // goodUntil returns the moment from which the credential is not accepted any more for the allocation that began with it:

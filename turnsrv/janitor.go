@@ -48,7 +48,7 @@ func (f *front) letGo(a *allocation) bool {
 	if a.ending.Swap(true) {
 		return false
 	}
-	f.server.quota.give(a.subject, a.client.tuple.Client.Addr())
+	f.server.quota.give(a)
 	return true
 }
 
@@ -96,10 +96,12 @@ func (f *front) onAlarm(now time.Time) {
 	}
 }
 
-// janitor ends what has expired and keeps pion's timers from running off.
+// janitor ends what has expired, keeps pion's timers from running off, and sees who relays.
 func (f *front) janitor(now time.Time) {
 	for _, one := range f.allocations {
+		relayed := uint64(0)
 		for a := range one.relays() {
+			relayed += a.toPeer.packets.Load() + a.toClient.packets.Load()
 			switch {
 			case !now.Before(a.expires):
 				f.end(a, EndedExpired, nil)
@@ -107,6 +109,10 @@ func (f *front) janitor(now time.Time) {
 				f.order(order{method: stun.MethodRefresh, allocation: a, lifetime: pionLifetime})
 				a.pionExpires = now.Add(pionLifetime)
 			}
+		}
+		if relayed != one.holder.relayed {
+			one.holder.relayed = relayed
+			one.active.Store(int64(now.Sub(f.server.start)))
 		}
 	}
 }
@@ -116,19 +122,20 @@ func (f *front) setAlarm(t time.Time) {
 	f.link.setAlarm(t)
 }
 
-// notices names allocations that pion has given up of its own accord. They come on goroutines of pion that hold its locks, so
-// they are only put down here.
+// notices are of allocations that others than the front have decided about. They come on goroutines that hold locks of pion, or
+// are those of other fronts, so they are only put down here.
 type notices struct {
-	mu   sync.Mutex
-	list []*net.UDPAddr
+	mu         sync.Mutex
+	givenUp    []*net.UDPAddr // by pion, of its own accord
+	superseded []*allocation  // by new ones of their users
 }
 
-func (n *notices) take() []*net.UDPAddr {
+func (n *notices) take() (givenUp []*net.UDPAddr, superseded []*allocation) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	list := n.list
-	n.list = nil
-	return list
+	givenUp, superseded = n.givenUp, n.superseded
+	n.givenUp, n.superseded = nil, nil
+	return givenUp, superseded
 }
 
 // notify leaves a notice about an allocation that the front itself has not given up. It is called by pion.
@@ -137,7 +144,20 @@ func (f *front) notify(handle *net.UDPAddr) {
 		return
 	}
 	f.notices.mu.Lock()
-	f.notices.list = append(f.notices.list, handle)
+	f.notices.givenUp = append(f.notices.givenUp, handle)
+	f.notices.mu.Unlock()
+	f.link.wake()
+}
+
+// supersede ends a, an allocation of f, whose place another one has taken. It is for the goroutine of by, which may be another
+// front.
+func (f *front) supersede(a *allocation, by *front) {
+	if f == by {
+		f.endAll(a, EndedSuperseded)
+		return
+	}
+	f.notices.mu.Lock()
+	f.notices.superseded = append(f.notices.superseded, a)
 	f.notices.mu.Unlock()
 	f.link.wake()
 }
@@ -149,9 +169,15 @@ func (f *front) lookup(handle *net.UDPAddr) *allocation {
 	return found
 }
 
-// readNotices ends what pion has given up.
+// readNotices ends what pion has given up, and what was superseded.
 func (f *front) readNotices() {
-	for _, handle := range f.notices.take() {
+	givenUp, superseded := f.notices.take()
+	for _, a := range superseded {
+		if !a.ending.Load() { // else its other half may go on
+			f.endAll(a, EndedSuperseded)
+		}
+	}
+	for _, handle := range givenUp {
 		if a := f.lookup(handle); a != nil && f.letGo(a) {
 			f.ended(a, EndedPion, time.Now())
 		}

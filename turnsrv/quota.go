@@ -3,6 +3,7 @@ package turnsrv
 import (
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
@@ -11,7 +12,11 @@ import (
 type Quotas struct {
 	// MaxAllocations bounds the allocations of the server, beyond it a request draws 486.
 	MaxAllocations int
-	// MaxAllocationsPerUser bounds those of one credential.Subject.
+	// MaxAllocationsPerUser bounds those of one credential.Subject. One more takes the place of the one that has been
+	// idle longest, if that has relayed nothing for a minute, and else draws 486.
+	//
+	// An anonymous subject may be several people: the bound is then that of each source address (IPv6: /64) with its
+	// credential, and all of them together have ten times as many.
 	MaxAllocationsPerUser int
 	// MaxAllocationsPerSource bounds those of one IPv4 address or IPv6 /64, behind which there may be many users.
 	MaxAllocationsPerSource int
@@ -23,18 +28,45 @@ type Quotas struct {
 	MaxTotalBPS int64
 }
 
+const (
+	// idleAfter is for how long an allocation has relayed nothing before it gives way to another one of its user. Media
+	// pauses for less: consent is asked for every 5 s or so and lost after 30 (RFC 7675 section 5.1), and agents check
+	// pairs in reserve every 25 s.
+	idleAfter = time.Minute
+	// maxAnonymous is how many sources may use up the quota of a user with one credential that is nobody's in particular.
+	maxAnonymous = 10
+)
+
 // quota counts allocations, from before they are made until it is decided that they end. Safe for concurrent use.
 type quota struct {
-	mu        sync.Mutex // guards what follows
+	mu        sync.Mutex // guards what follows, and allocation.place
 	max       Quotas
 	total     int
-	bySubject map[credential.Subject]int
+	byShare   map[share]*holding
+	anonymous map[credential.Subject]int
 	bySource  map[netip.Prefix]int
 	empty     []chan struct{} // closed when total falls to 0
 }
 
+// share is what MaxAllocationsPerUser bounds.
+type share struct {
+	subject credential.Subject
+	source  netip.Prefix // of an anonymous subject, else zero
+}
+
+// holding is what a share has.
+type holding struct {
+	allocations []*allocation // in no order
+	noneIdle    time.Duration // after Server.start; until then none of them has been idle for long
+}
+
+// gaveWay is the place of an allocation that is in no holding any more.
+const gaveWay = -1
+
 func newQuota(max Quotas) *quota {
-	return &quota{max: max, bySubject: make(map[credential.Subject]int), bySource: make(map[netip.Prefix]int)}
+	return &quota{
+		max: max, byShare: make(map[share]*holding), anonymous: make(map[credential.Subject]int), bySource: make(map[netip.Prefix]int),
+	}
 }
 
 // limit replaces the limits. What is there already stays.
@@ -44,38 +76,106 @@ func (q *quota) limit(max Quotas) {
 	q.max = max
 }
 
-// take counts one more allocation for subject at client and returns which quota has no room for it, if there is one.
-func (q *quota) take(subject credential.Subject, client netip.Addr) (reached RefusalReason, ok bool) {
+// take counts a, at the time now after Server.start, or returns which quota has no room for it. If idle is not nil, a has
+// taken its place, and the caller has to end it.
+func (q *quota) take(a *allocation, now time.Duration) (idle *allocation, reached RefusalReason, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	source := sourceHost(client)
+	source, held := sourceHost(a.client.tuple.Client.Addr()), q.byShare[shareOf(a)]
+	perUser := q.max.MaxAllocationsPerUser
 	switch {
 	case q.max.MaxAllocations > 0 && q.total >= q.max.MaxAllocations:
-		return RefusedTotalQuota, false
-	case q.max.MaxAllocationsPerUser > 0 && q.bySubject[subject] >= q.max.MaxAllocationsPerUser:
-		return RefusedUserQuota, false
+		return nil, RefusedTotalQuota, false
 	case q.max.MaxAllocationsPerSource > 0 && q.bySource[source] >= q.max.MaxAllocationsPerSource:
-		return RefusedSourceQuota, false
+		return nil, RefusedSourceQuota, false
+	case perUser > 0 && held != nil && len(held.allocations) >= perUser:
+		if idle = held.idle(now); idle == nil {
+			return nil, RefusedUserQuota, false
+		}
+		q.release(idle)
+	case perUser > 0 && q.anonymous[a.subject] >= maxAnonymous*perUser:
+		return nil, RefusedUserQuota, false
 	}
 	q.total++
-	q.bySubject[subject]++
 	q.bySource[source]++
-	return 0, true
+	q.hold(a)
+	return idle, 0, true
 }
 
 // give undoes one take.
-func (q *quota) give(subject credential.Subject, client netip.Addr) {
+func (q *quota) give(a *allocation) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.total--
-	decrement(q.bySubject, subject)
-	decrement(q.bySource, sourceHost(client))
+	decrement(q.bySource, sourceHost(a.client.tuple.Client.Addr()))
+	if a.place != gaveWay {
+		q.release(a)
+	}
 	if q.total == 0 {
 		for _, waiting := range q.empty {
 			close(waiting)
 		}
 		q.empty = nil
 	}
+}
+
+// shareOf returns the share that a counts for.
+func shareOf(a *allocation) share {
+	if a.subject.Anonymous {
+		return share{a.subject, sourceHost(a.client.tuple.Client.Addr())}
+	}
+	return share{subject: a.subject}
+}
+
+// hold puts a into its holding. It is called with the lock held.
+func (q *quota) hold(a *allocation) {
+	share := shareOf(a)
+	held := q.byShare[share]
+	if held == nil {
+		held = new(holding)
+		q.byShare[share] = held
+	}
+	a.place = len(held.allocations)
+	held.allocations = append(held.allocations, a)
+	if a.subject.Anonymous {
+		q.anonymous[a.subject]++
+	}
+}
+
+// release takes a out of its holding. It is called with the lock held.
+func (q *quota) release(a *allocation) {
+	share := shareOf(a)
+	held := q.byShare[share]
+	last := len(held.allocations) - 1
+	moved := held.allocations[last]
+	held.allocations[a.place], moved.place = moved, a.place
+	held.allocations[last], held.allocations = nil, held.allocations[:last]
+	a.place = gaveWay
+	if last == 0 {
+		delete(q.byShare, share)
+	}
+	if a.subject.Anonymous {
+		decrement(q.anonymous, a.subject)
+	}
+}
+
+// idle returns the allocation that has been idle longest, or nil if that is not long. It looks at all of them only when
+// one can be: whoever asks in vain, and often, costs little.
+func (h *holding) idle(now time.Duration) *allocation {
+	if now < h.noneIdle {
+		return nil
+	}
+	longest := h.allocations[0]
+	for _, a := range h.allocations[1:] {
+		if a.active.Load() < longest.active.Load() {
+			longest = a
+		}
+	}
+	h.noneIdle = time.Duration(longest.active.Load()) + idleAfter
+	if now < h.noneIdle {
+		return nil
+	}
+	return longest
 }
 
 // decrement keeps no zeros, so that the map is as large as what it counts.

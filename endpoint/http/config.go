@@ -166,7 +166,7 @@ func (c *Config) checkAccess(s *Schema) (diags hcl.Diagnostics) {
 			continue
 		}
 		diags = append(diags, config.WithHint(config.Warnf(s.Open.At(i), "Everybody gets credentials",
-			"%s wants no API key: whoever reaches it can use the relay.", path), "set user_quota, source_quota and max_bps in the TURN endpoint"))
+			"%s wants no API key: whoever reaches it can use the relay.", path), "set source_quota and max_bps in the TURN endpoint"))
 	}
 	if turn := s.Schema; !s.APIKeys.Set && !s.Open.Set &&
 		(turn.TurnServer.Set || turn.TurnPort.Set || turn.Transports.Set || turn.TurnsPort.Set || turn.TurnSecret.Set || turn.TurnTTL.Set || turn.TurnPreferTLS.Set) {

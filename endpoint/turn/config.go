@@ -21,6 +21,10 @@ const (
 	DefaultTLSPort = 5349
 )
 
+// defaultUserQuota is generous for a person: two devices, each with three networks of both families, and with three URIs of
+// which each makes an allocation, have 36. It is small for a thief, who gets a 250th of total_quota.
+const defaultUserQuota = 40
+
 // defaultMaxCredentialLifetime lets in what issuers write that give out credentials for a year.
 const defaultMaxCredentialLifetime = 366 * 24 * time.Hour
 
@@ -44,7 +48,7 @@ type Schema struct {
 	RelayBind     config.Value[[]netip.Addr]        `hcl:"relay_bind" default:"relay_ip when it is an address of this machine, else all addresses" doc:"Address that relay sockets are bound to, when it is another one than relay_ip: a server behind NAT."`
 	RelayPorts    config.Value[string]              `hcl:"relay_ports" default:"49152-65535" doc:"Range of UDP ports for relayed transport addresses, MIN-MAX."`
 	Family        config.Value[string]              `hcl:"default_family" default:"prefer-ipv4" doc:"Family of the relayed address for clients that ask for none (REQUESTED-ADDRESS-FAMILY), as browsers do. \"prefer-ipv4\": IPv4 as RFC 8656 section 7.2 says, but IPv6 on a relay that has only that. \"ipv4\": the RFC to the letter, 440 on such a relay. \"client\": the family over which the client came, where the relay has it; clients of networks with IPv6 alone then reach no IPv4 peers."`
-	UserQuota     config.Value[int]                 `hcl:"user_quota" default:"0" doc:"Allocations that one user may have at a time, where one with addresses of both families counts for two; 0 is no limit. The user is the account to which an imap or dict endpoint of this file has issued the credential, else the name behind the time stamp, else the whole user name. Beyond it: 486 Allocation Quota Reached."`
+	UserQuota     config.Value[int]                 `hcl:"user_quota" default:"40" doc:"Allocations that one user may have at a time, where one with addresses of both families counts for two; 0 is no limit. 40 are enough for a person with several devices, each of which asks for an address on every network that it is in and over each transport. The user is a static one of a realm, or the account to which an endpoint of this file has issued the credential, or the name in the user name, besides the time stamp. At the limit, another one takes the place of the one that has been silent longest, if that has relayed nothing for a minute; else: 486 Allocation Quota Reached. A credential that names nobody and was issued elsewhere may be that of several people: each address (IPv6: /64) has this many with it, and all addresses together ten times as many."`
 	SourceQuota   config.Value[int]                 `hcl:"source_quota" default:"0" doc:"Allocations that one address (IPv6: /64) may have at a time, with all users behind it; 0 is no limit. Beyond it: 486 Allocation Quota Reached."`
 	TotalQuota    config.Value[int]                 `hcl:"total_quota" default:"10000" doc:"Allocations that the server has at a time. Beyond it: 486 Allocation Quota Reached."`
 	MaxBPS        config.Value[int64]               `hcl:"max_bps" default:"0" doc:"Bits a second (coturn's max-bps: bytes) that one allocation relays in each direction, with a second's worth at once; 0 is no limit. Packets beyond it are dropped."`
@@ -146,6 +150,7 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 	s := Schema{
 		RelayPorts:    config.Value[string]{V: strconv.Itoa(defaultMinPort) + "-" + strconv.Itoa(defaultMaxPort)},
 		Family:        config.Value[string]{V: "prefer-ipv4"},
+		UserQuota:     config.Value[int]{V: defaultUserQuota},
 		TotalQuota:    config.Value[int]{V: 10000},
 		UnauthRate:    config.Value[int]{V: turnsrv.DefaultUnauthenticatedRate},
 		MaxGuesses:    config.Value[int]{V: turnsrv.DefaultMaxGuesses},

@@ -80,6 +80,18 @@ func TestReloadNamesWhatNeedsANewStart(t *testing.T) {
 	}
 }
 
+// TestDefaultQuotas wants no credential to take the whole relay when the operator says nothing.
+func TestDefaultQuotas(t *testing.T) {
+	file, diags := config.Parse("maddy.conf", []byte("endpoint \"turn\" \"turn\" {\n  secret = \"correct horse battery staple\"\n}\n"))
+	c, more := Decode(file.Endpoints[0], Defaults{Hostname: "example.org"})
+	if diags = append(diags, more...); diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	if want := (turnsrv.Quotas{MaxAllocations: 10000, MaxAllocationsPerUser: 40}); c.Quotas != want {
+		t.Errorf("got %+v, want %+v", c.Quotas, want)
+	}
+}
+
 // TestEveryAttributeReachesTheServer would have noticed an attribute that is decoded and then forgotten.
 func TestEveryAttributeReachesTheServer(t *testing.T) {
 	body := `

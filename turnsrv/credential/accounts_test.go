@@ -103,18 +103,82 @@ func TestUnknownAccounts(t *testing.T) {
 	if unknown.Username == alice.Username {
 		t.Errorf("%v is alice's name", unknown)
 	}
-	if account, ok := a.Account(unknown.Username); ok {
-		t.Errorf("%v is said to be of %q", unknown, account)
+	if account, ok := a.Account(unknown.Username); !ok || account != unknown.Username {
+		t.Errorf("%v is said to be of %q, %v, want it to be known by its own name", unknown, account, ok)
 	}
 	if account, ok := a.Account(alice.Username); !ok || account != "alice@example.org" {
 		t.Errorf("alice is %q, %v", account, ok)
 	}
-	if long := a.Issue(fiveDays, strings.Repeat("x", 256), collision); long != unknown {
-		t.Errorf("%v for a name of 256 bytes, want %v", long, unknown)
+	if long := a.Issue(fiveDays, strings.Repeat("x", 256), collision); long.Username == unknown.Username {
+		t.Errorf("%v for a name of 256 bytes, which somebody has", long)
+	} else if account, ok := a.Account(long.Username); !ok || account != long.Username {
+		t.Errorf("%v for a name of 256 bytes is of %q, %v", long, account, ok)
 	}
 	later := collision.Add(time.Second)
-	if unknown := a.Issue(fiveDays, "", later); unknown != fiveDays.Issue(later) {
-		t.Errorf("%v where nobody is in the way, want %v", unknown, fiveDays.Issue(later))
+	if unknown, want := a.Issue(fiveDays, "", later), fiveDays.Issue(later); want.Expires.Sub(unknown.Expires) > time.Second {
+		t.Errorf("%v where nobody is in the way, want %v", unknown, want)
+	}
+}
+
+// TestUnknownAccountsAreToldApart wants each request in the same second to get a user name that nobody else has, and those of
+// accounts to be remembered whatever comes of them.
+func TestUnknownAccountsAreToldApart(t *testing.T) {
+	var a Accounts
+	now := time.Unix(1758650868, 0)
+	alice := a.Issue(fiveDays, "alice@example.org", now)
+	issued := map[string]bool{alice.Username: true}
+	const n = 15000 // of the 21600 even seconds in the window
+	for range n {
+		c := a.Issue(fiveDays, "", now)
+		if issued[c.Username] {
+			t.Fatalf("%v is issued twice", c)
+		}
+		issued[c.Username] = true
+		if left := c.Expires.Sub(now); left > fiveDays.TTL || left <= fiveDays.ShortestTTL() {
+			t.Fatalf("%v is good for %v", c, left)
+		}
+	}
+	verifier := Verifier{Secrets: []Secret{accountsSecret}, Accounts: &a}
+	for username := range issued {
+		want := Subject{Name: username}
+		if username == alice.Username {
+			want.Name = "alice@example.org"
+		}
+		if grant, ok := verifier.Lookup(username, "example.org"); !ok || grant.Keys[0].Subject != want {
+			t.Fatalf("%s is granted to %v, %v, want %v", username, grant.Keys[0].Subject, ok, want)
+		}
+	}
+	if grant, ok := verifier.Lookup("+"+alice.Username, "example.org"); !ok || !grant.Keys[0].Subject.Anonymous {
+		t.Errorf("a name that was not issued here is granted to %v, %v", grant.Keys[0].Subject, ok)
+	}
+
+	year := Issuer{Secret: accountsSecret, TTL: 365 * 24 * time.Hour}
+	for range 2*maxIssued + 1000 {
+		a.Issue(year, "", now)
+	}
+	if young, old := len(a.unknown.young.accounts), len(a.unknown.old.accounts); young > maxIssued || old > maxIssued {
+		t.Errorf("%d and %d names are remembered", young, old)
+	}
+	if account, ok := a.Account(alice.Username); !ok || account != "alice@example.org" {
+		t.Errorf("alice is %q, %v when many have asked who are not known", account, ok)
+	}
+
+	// However many have asked, an account has a second of its own.
+	for i := range 1000 {
+		account := fmt.Sprint("user", i)
+		c := a.Issue(year, account, now)
+		if got, ok := a.Account(c.Username); !ok || got != account {
+			t.Fatalf("%v is of %q, %v, want %q", c, got, ok, account)
+		}
+	}
+
+	// When there are no seconds left, the last one is shared, and is nobody's.
+	var full Accounts
+	brief := Issuer{Secret: accountsSecret, TTL: 10 * time.Second} // a window of one second
+	full.Issue(brief, "", now)
+	shared := full.Issue(brief, "", now)
+	if account, ok := full.Account(shared.Username); ok {
+		t.Errorf("a shared name is said to be of %q", account)
 	}
 }
 
@@ -166,7 +230,7 @@ func TestAccountsAreForgotten(t *testing.T) {
 	for i := range n {
 		names = append(names, a.Issue(year, fmt.Sprint("user", i), now).Username)
 	}
-	if young, old := len(a.young.accounts), len(a.old.accounts); young > maxIssued || old > maxIssued {
+	if young, old := len(a.known.young.accounts), len(a.known.old.accounts); young > maxIssued || old > maxIssued {
 		t.Errorf("%d and %d names are remembered", young, old)
 	}
 	if account, ok := a.Account(names[0]); ok {
@@ -182,7 +246,7 @@ func TestAccountsAreForgotten(t *testing.T) {
 		now = now.Add(year.TTL)
 		a.Issue(year, "alice", now)
 	}
-	if young, old := len(a.young.accounts), len(a.old.accounts); young+old > 4 {
+	if young, old := len(a.known.young.accounts), len(a.known.old.accounts); young+old > 4 {
 		t.Errorf("%d and %d names are remembered when all others have expired", young, old)
 	}
 }

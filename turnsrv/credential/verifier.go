@@ -27,7 +27,7 @@ type Subject struct {
 	Name string
 	// Realm is that of a static user, and empty for issued credentials, which are good in every realm.
 	Realm string
-	// Anonymous is true if nobody knows to how many the credential was issued: whoever asks an issuer in one second may get
+	// Anonymous is true if nobody knows to how many the credential was issued: all who ask an issuer in one second may get
 	// the same one.
 	Anonymous bool
 }

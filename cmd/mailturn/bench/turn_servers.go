@@ -87,6 +87,7 @@ endpoint "turn" "turn" {
   secret        = %q
   relay_ip      = "%v"
   relay_bind    = "%v"
+  user_quota    = 0
   total_quota   = 0
   drain_timeout = "0s"
   peers {

@@ -28,6 +28,7 @@ endpoint "turn" "turn" {
   secret        = %[2]q
   relay_ip      = ["127.0.0.1", "::1"]
   drain_timeout = "1s"
+  user_quota    = 0
   peers {
     allow = ["127.0.0.0/8", "::1/128"]
   }

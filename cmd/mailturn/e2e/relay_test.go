@@ -145,7 +145,7 @@ func TestRelayToPeer(t *testing.T) {
 	t.Parallel()
 	peer(t, "turnutils_uclient", "coturn")
 	stateDir, p := t.TempDir(), freePorts(t)
-	s := start(t, stateDir, "--config", configure(t, p, allowLoopback, ""))
+	s := start(t, stateDir, "--config", configure(t, p, allowLoopback+manyAllocations, ""))
 	alice, _ := discover(t, p, stateDir, "alice@example.org", "wonderland")
 	bob, _ := discover(t, p, stateDir, "bob@example.org", "builder")
 	users := []struct {
@@ -183,7 +183,7 @@ func TestRelayToPeer(t *testing.T) {
 func TestRelayBetweenTwoClients(t *testing.T) {
 	t.Parallel()
 	stateDir, p := t.TempDir(), freePorts(t)
-	start(t, stateDir, "--config", configure(t, p, "", ""))
+	start(t, stateDir, "--config", configure(t, p, manyAllocations, ""))
 	alice, _ := discover(t, p, stateDir, "alice@example.org", "wonderland")
 	for _, tt := range transports {
 		for _, mode := range []struct {
@@ -203,7 +203,7 @@ func TestRelayBetweenTwoClients(t *testing.T) {
 func TestClientModes(t *testing.T) {
 	t.Parallel()
 	stateDir, p := t.TempDir(), freePorts(t)
-	s := start(t, stateDir, "--config", configure(t, p, allowLoopback, ""))
+	s := start(t, stateDir, "--config", configure(t, p, allowLoopback+manyAllocations, ""))
 	c := minted("127.0.0.1")
 	for _, tt := range []struct {
 		name    string

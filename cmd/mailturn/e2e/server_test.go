@@ -281,6 +281,9 @@ endpoint "imap" "imap" {
 	return path
 }
 
+// manyAllocations is for tests in which one credential has more allocations at a time than a person.
+const manyAllocations = "\n  user_quota = 0\n"
+
 const allowLoopback = `peers {
     allow = ["127.0.0.0/8"]
   }`

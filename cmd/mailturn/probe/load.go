@@ -1,14 +1,18 @@
 package probe
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/mailturn/mailturn/cmd/mailturn/load"
 	"github.com/mailturn/mailturn/cmd/mailturn/turnclient"
+	"github.com/mailturn/mailturn/turnsrv/credential"
+	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
 // LoadOptions are the load that Load puts on a relay, as load.Config has it.
@@ -75,12 +79,22 @@ func Load(ctx context.Context, o Options, l LoadOptions) (*LoadReport, *Report, 
 	}
 	server := netip.AddrPortFrom(addr, r.value.Port)
 	config := l.config()
+	var users atomic.Uint64
 	config.Connect = func(ctx context.Context) (*turnclient.Client, error) {
-		c, _, err := r.connect(ctx, &attempt{addr: server, Relay: Relay{Transport: r.primary()}}, r.value.Username, r.value.Password)
+		username, password := r.value.Username, r.value.Password
+		if !o.Secret.IsZero() { // a user for each allocation, because relays have quotas for each
+			user := fmt.Sprintf("%s-%d", cmp.Or(o.Username, "load"), users.Add(1))
+			issued := credential.Issuer{Secret: o.Secret, TTL: secretTTL}.IssueFor(user, r.Now())
+			username, password = issued.Username, issued.Password
+		}
+		c, _, err := r.connect(ctx, &attempt{addr: server, Relay: Relay{Transport: r.primary()}}, username, password)
 		return c, err
 	}
 	r.Progress(fmt.Sprintf("making %d allocations", l.Allocations))
 	result, err := load.Run(ctx, config)
+	if turnclient.Code(err) == stun.CodeAllocationQuotaReached && o.Secret.IsZero() {
+		err = fmt.Errorf("%w: ask for fewer allocations, raise the relay's quota for one user, or give its secret, with which each allocation has a user of its own", err)
+	}
 	if err != nil {
 		return nil, nil, err
 	}

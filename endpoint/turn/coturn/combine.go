@@ -199,6 +199,9 @@ func (i *Import) finishCredentials() {
 		} else if err := valid.Add(name, i.realm.Value, password); err != nil {
 			i.remark(Wrong, d, err.Error())
 		} else {
+			if len(i.userNames) == 0 && i.userQuota.Name == "" {
+				i.remark(Missing, d, "a user has any number of allocations, and here 40 at a time: set user_quota to more, or to 0, if many people share one")
+			}
 			i.userNames = append(i.userNames, name)
 			i.passwords[name] = password
 		}

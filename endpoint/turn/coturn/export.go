@@ -46,7 +46,7 @@ func Export(w io.Writer, c turn.Config) error {
 		{"stale-nonce", int64(c.NonceLifetime / time.Second)},
 		{"max-allocate-lifetime", int64(c.MaxLifetime / time.Second)},
 	} {
-		if limit.value > 0 {
+		if limit.value > 0 || limit.name == "user-quota" { // 0 is no limit, and import takes no directive for the default
 			e.line(limit.name, fmt.Sprint(limit.value))
 		}
 	}

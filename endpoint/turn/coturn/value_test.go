@@ -110,7 +110,7 @@ func TestSemicolons(t *testing.T) {
 			t.Errorf("%s: remarks of kinds %v", name, kinds)
 		}
 	}
-	if _, i := imported(t, "realm=r\nuser=alice:wonderland;\n"); len(i.kinds("user")) != 1 {
+	if _, i := imported(t, "realm=r\nuser-quota=12\nuser=alice:wonderland;\n"); len(i.kinds("user")) != 1 {
 		t.Errorf("a password: %v", i.Remarks)
 	}
 }

@@ -22,6 +22,7 @@ endpoint "turn" "turn" {
 # What coturn did and this does not:
 #   line 5, relay-ip: mailturn relays from one address of each family: run another mailturn for this one
 #   line 7, tls-listening-port: there is no certificate, and coturn does not listen there either
+#   line 11, user: a user has any number of allocations, and here 40 at a time: set user_quota to more, or to 0, if many people share one
 #   line 17, stale-nonce: a nonce that never expires: mailturn has nonce_lifetime, 10 minutes by default
 #   line 19, permission-lifetime: it is always 300 (RFC 8656 section 9)
 #   line 22, allowed-peer-ip: an IPv4 address in the form of an IPv6 one is never relayed to: allow the IPv4 address itself
