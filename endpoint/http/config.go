@@ -30,11 +30,11 @@ const maxRate = 60_000_000
 type Schema struct {
 	Listen         config.Value[[]listen.Addr]  `hcl:"listen" default:"http://127.0.0.1:8080" doc:"Listening addresses: https://HOST:PORT, or http://HOST:PORT behind a proxy that has the TLS."`
 	TLS            []config.TLS                 `hcl:"tls,block" doc:"Certificates for https://. With several, the client's server name chooses; the first is for clients that name none. Without one: the certificate of the top level, else that of the TURN endpoint, else a self-signed one."`
-	TrustedProxies config.Value[[]netip.Prefix] `hcl:"trusted_proxies" doc:"Networks of reverse proxies in front. A request from there is from the client that X-Forwarded-For names, for limits, metrics_from and the log; from anywhere else that header is ignored."`
+	TrustedProxies config.Value[[]netip.Prefix] `hcl:"trusted_proxies" doc:"Networks of reverse proxies in front. A request from there is from the client that X-Forwarded-For names, for limits, metrics_from and the log; from anywhere else that header is ignored. Name a proxy on this machine too, such as 127.0.0.1/32: otherwise all of its clients share one rate, and the log says so once."`
 
 	APIKeys      config.Value[[]credential.Secret] `hcl:"api_keys" secret:"true" doc:"Keys of which a request for credentials has to carry one, as Authorization: Bearer KEY or as the parameter key: a string, file(PATH), env(NAME), or a list of them. Without keys, and with nothing in open, /turn and /ice are not served."`
 	Open         config.Value[[]string]            `hcl:"open" default:"none" doc:"Which of \"/turn\" and \"/ice\" give credentials to everybody, without a key. Whoever reaches them can use the relay, up to its quotas."`
-	MetricsFrom  config.Value[[]netip.Prefix]      `hcl:"metrics_from" default:"127.0.0.0/8 and ::1/128" doc:"Networks from which /metrics is answered, without a key. /healthz and /readyz tell nothing and are answered to everybody."`
+	MetricsFrom  config.Value[[]netip.Prefix]      `hcl:"metrics_from" default:"127.0.0.0/8 and ::1/128" doc:"Networks from which /metrics is answered, without a key. Never to a request that came through a proxy which trusted_proxies lacks, as far as that shows: by X-Forwarded-For, Forwarded, Via and the like, or HTTP/1.0, which nginx speaks by default. /healthz and /readyz tell nothing and are answered to everybody."`
 	AllowOrigins config.Value[[]string]            `hcl:"allow_origins" default:"none" doc:"Origins of web pages whose scripts may read credentials (CORS), such as \"https://app.example.org\"; \"*\" for all."`
 
 	Rate           config.Value[int] `hcl:"rate" default:"600" doc:"Requests a minute for credentials from one address (IPv6: /64), with as many at once, whether or not they are granted; 0 is no limit. Beyond it: 429 Too Many Requests."`
@@ -94,6 +94,7 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 	c.TrustedProxies, diags = proxies, append(diags, proxyDiags...)
 	diags = append(diags, c.checkAccess(&s)...)
 	diags = append(diags, checkOrigins(s.AllowOrigins)...)
+	diags = append(diags, c.checkProxy()...)
 	if s.Rate.V < 0 || s.Rate.V > maxRate {
 		diags = append(diags, config.Errorf(s.Rate.Range, "Rate is out of range", "rate is %d: want 0 to %d.", s.Rate.V, maxRate))
 	}
@@ -175,6 +176,18 @@ func (c *Config) checkAccess(s *Schema) (diags hcl.Diagnostics) {
 			`add api_keys = file("/etc/mailturn/api.key"), made with: openssl rand -hex 32`))
 	}
 	return diags
+}
+
+// checkProxy warns of an endpoint for web pages that only this machine reaches and that trusts no proxy: their browsers must
+// come through one.
+func (c *Config) checkProxy() hcl.Diagnostics {
+	remote := func(a listen.Addr) bool { return !isLoopback(a.Host) }
+	if len(c.Open)+len(c.AllowOrigins) == 0 || len(c.TrustedProxies) > 0 || len(c.Listen) == 0 || slices.ContainsFunc(c.Listen, remote) {
+		return nil
+	}
+	return hcl.Diagnostics{config.WithHint(config.Warnf(c.ListenRanges[0], "Proxy is not trusted",
+		"Web pages reach loopback only through a proxy on this machine, and without trusted_proxies all of its clients share one rate."),
+		`add trusted_proxies = ["127.0.0.1/32", "::1/128"]`)}
 }
 
 // checkOrigins wants origins as browsers send them (RFC 6454 section 6.2).

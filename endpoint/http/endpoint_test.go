@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -270,6 +271,38 @@ func TestMetrics(t *testing.T) {
 	}
 	if got := through("127.0.0.1"); got != 200 {
 		t.Errorf("for a client that may, through a proxy: got status %d, want 200", got)
+	}
+}
+
+// TestMetricsThroughAStrangeProxy wants nobody to read the metrics through a proxy on this machine that the operator has not
+// named: its clients all come from loopback.
+func TestMetricsThroughAStrangeProxy(t *testing.T) {
+	_, address := start(t, testConfig())
+	for _, header := range [][]string{
+		{"X-Forwarded-For", "198.51.100.7"}, {"X-Forwarded-For", "127.0.0.1"}, {"X-Forwarded-For", ""},
+		{"Forwarded", "for=198.51.100.7"}, {"Via", "1.1 vegur"}, {"X-Real-IP", "198.51.100.7"}, {"X-Forwarded-Proto", "https"},
+		{"X-Forwarded-Host", "turn.example.org"}, {"X-Forwarded-Server", "turn.example.org"},
+	} {
+		response, body := get(t, address, "GET", "/metrics", "", header...)
+		if response.StatusCode != 403 || !strings.Contains(body, "trusted_proxies") {
+			t.Errorf("with %s: %s: got status %d, want 403 that names trusted_proxies: %s", header[0], header[1], response.StatusCode, body)
+		}
+		if response, _ := get(t, address, "GET", "/turn?key="+testKey, "", header...); response.StatusCode != 200 {
+			t.Errorf("with %s: got status %d for credentials, want 200", header[0], response.StatusCode)
+		}
+	}
+	for version, want := range map[string]int{"1.0": 403, "1.1": 200} { // nginx's proxy_http_version, and everybody else's
+		statuses, all := exchange(t, address, "GET /metrics HTTP/"+version+"\r\nHost: "+address+"\r\n\r\n")
+		if !slices.Equal(statuses, []int{want}) {
+			t.Errorf("HTTP/%s: got %v, want %d: %s", version, statuses, want, all)
+		}
+	}
+
+	c := testConfig()
+	c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
+	_, address = start(t, c)
+	if response, body := get(t, address, "GET", "/metrics", "", "X-Forwarded-For", "127.0.0.3", "Via", "1.1 vegur"); response.StatusCode != 200 {
+		t.Errorf("through a trusted proxy: got status %d, want 200: %s", response.StatusCode, body)
 	}
 }
 

@@ -32,7 +32,7 @@ type handler struct {
 	now      func() time.Time
 }
 
-// settings are what one configuration makes. They are not changed once they are in force.
+// settings are what one configuration makes. They are not changed once they are in force, except proxyNoticed.
 type settings struct {
 	issues         bool
 	turn           issuer.Config
@@ -43,6 +43,8 @@ type settings struct {
 	origins        []string
 	rate           *rateLimit
 	maxConnections int
+
+	proxyNoticed atomic.Bool // the operator has been told of a proxy that is not trusted
 }
 
 func newSettings(c Config) *settings {
@@ -63,6 +65,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}()
 	counted := &statusWriter{ResponseWriter: w, status: http.StatusOK}
 	present := h.settings.Load()
+	h.noticeProxy(present, r)
 	// Answers are for the one who asks, and say what type they have.
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -73,6 +76,17 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	h.requests.count(r.URL.Path, counted.status)
 	h.logger.Debug("request", "client", present.client(r), "method", r.Method, "path", r.URL.Path, "status", counted.status)
+}
+
+// noticeProxy tells the operator once of a proxy that trusted_proxies lacks. A client on the internet may send the headers too:
+// nobody should be asked to trust that.
+func (h *handler) noticeProxy(present *settings, r *http.Request) {
+	sign := present.strangeProxy(r)
+	if sign == "" || !isNear(peerAddr(r.RemoteAddr)) || present.proxyNoticed.Swap(true) {
+		return
+	}
+	h.logger.Warn("requests come through a proxy that is not trusted: all of its clients share one rate, and get no metrics; add its address to trusted_proxies",
+		"proxy", peerAddr(r.RemoteAddr), "sign", sign)
 }
 
 // checkFraming refuses requests about whose end a proxy in front could be of another opinion than this server (RFC 9112
@@ -102,6 +116,8 @@ func (h *handler) route(present *settings, w http.ResponseWriter, r *http.Reques
 		h.serveCredential(present, w, r)
 	case path == metricsPath:
 		switch {
+		case present.strangeProxy(r) != "":
+			(&problem{http.StatusForbidden, "metrics are not for clients of a proxy that is not trusted: see trusted_proxies in the configuration"}).write(w)
 		case !present.metricsFrom.Contains(present.client(r)):
 			(&problem{http.StatusForbidden, "metrics are not for your address: see metrics_from in the configuration"}).write(w)
 		case allowMethods(w, r, "GET, HEAD"):

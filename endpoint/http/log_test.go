@@ -4,6 +4,8 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -86,4 +88,35 @@ func TestFailureToAcceptIsLogged(t *testing.T) {
 		t.Errorf("got %v, want what net/http tries again on", err)
 	}
 	lines.want(t, "level=WARN", "too many open files")
+}
+
+// TestStrangeProxyIsLogged wants the operator to be told once of a proxy that is not trusted, and not to be asked to trust
+// whoever on the internet sends the headers of one.
+func TestStrangeProxyIsLogged(t *testing.T) {
+	for _, tt := range []struct {
+		remote, header string
+		proto          int // HTTP/1.x
+		trusted        string
+		want           bool
+	}{
+		{"127.0.0.1:1", "X-Forwarded-For", 1, "10.0.0.0/8", true},
+		{"[::1]:1", "Via", 1, "10.0.0.0/8", true},
+		{"192.168.1.5:1", "Forwarded", 1, "10.0.0.0/8", true},
+		{"127.0.0.1:1", "Accept", 0, "10.0.0.0/8", true},
+		{"127.0.0.1:1", "Accept", 1, "10.0.0.0/8", false},
+		{"127.0.0.1:1", "X-Forwarded-For", 1, "127.0.0.1/32", false},
+		{"127.0.0.1:1", "X-Forwarded-For", 0, "127.0.0.1/32", false},
+		{"198.51.100.7:1", "X-Forwarded-For", 1, "10.0.0.0/8", false},
+	} {
+		lines, logger := newLogged()
+		h := &handler{logger: logger}
+		present := newSettings(Config{TrustedProxies: []netip.Prefix{netip.MustParsePrefix(tt.trusted)}})
+		r := &http.Request{RemoteAddr: tt.remote, Proto: "HTTP/1.0", ProtoMajor: 1, ProtoMinor: tt.proto, Header: http.Header{tt.header: {"x"}}}
+		for range 3 {
+			h.noticeProxy(present, r)
+		}
+		if got := len(lines); got != map[bool]int{true: 1}[tt.want] {
+			t.Errorf("%+v: %d lines", tt, got)
+		}
+	}
 }

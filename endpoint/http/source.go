@@ -24,6 +24,34 @@ func sourceOf(addr netip.Addr) netip.Prefix {
 	return source
 }
 
+// forwarding are the headers with which proxies say that a request is not their own: Forwarded is RFC 7239's, Via RFC 9110's.
+var forwarding = [...]string{
+	"Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Server", "X-Real-Ip",
+}
+
+// strangeProxy returns what shows that a request comes through a proxy which is not trusted, so that it is not from the address
+// of its connection, or nothing. nginx sends none of the headers unless it is told to, but then it speaks HTTP/1.0, which no
+// monitoring does.
+func (s *settings) strangeProxy(r *http.Request) (sign string) {
+	if s.proxies.Contains(peerAddr(r.RemoteAddr)) {
+		return ""
+	}
+	for _, name := range forwarding {
+		if r.Header[name] != nil {
+			return name
+		}
+	}
+	if !r.ProtoAtLeast(1, 1) {
+		return r.Proto
+	}
+	return ""
+}
+
+// isNear reports whether addr may be a proxy of the operator's.
+func isNear(addr netip.Addr) bool {
+	return addr.IsLoopback() || addr.IsPrivate() || addr.IsLinkLocalUnicast()
+}
+
 // maxForwarded bounds how many proxies in a row are looked through.
 const maxForwarded = 16
 
