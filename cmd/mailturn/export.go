@@ -54,7 +54,7 @@ password: that is what they are for. They go to standard output and nowhere else
 		{"coturn", "turnserver.conf, for coturn in the place of the TURN endpoint", exportCoturn, nil},
 		{"dovecot", "Dovecot 2.3 or 2.4: what the imap endpoint is in front of, or what asks the dict endpoint",
 			func(w io.Writer, s *setup) error { return exportDovecot(w, s, dovecotVersion) }, dovecotFlags},
-		{"chatmail", "chatmail.ini of a chatmail relay, which asks the credsock endpoint", exportChatmail, nil},
+		{"chatmail", "a chatmail relay, which asks the credsock or the dict endpoint: commands for a root shell on it", exportChatmail, nil},
 		{"env", "MATRIX_TURN_SERVERS, for programs that take a fixed user from the environment", exportEnv, nil},
 		{"nftables", "nftables: open the ports in use", exportNftables, nil},
 		{"ufw", "ufw: open the ports in use", exportUFW, nil},
@@ -159,14 +159,6 @@ func exportCoturn(w io.Writer, s *setup) error {
 		return errNoRelay
 	}
 	return coturn.Export(w, s.relays[0])
-}
-
-func exportChatmail(w io.Writer, s *setup) error {
-	if len(s.sockets) == 0 {
-		return errors.New(`this configuration has no endpoint "credsock", which chatmail's metadata daemon would ask: add one`)
-	}
-	fmt.Fprintf(w, "turn_socket_path = %s\n", s.sockets[0].Socket.Path)
-	return nil
 }
 
 func exportEnv(w io.Writer, s *setup) error {

@@ -25,7 +25,7 @@ var errDovecotVersion = errors.New("which Dovecot it is for is not known: add --
 func dovecotSyntaxOf(version string) (dovecotSyntax, error) {
 	fields := strings.FieldsFunc(version, func(r rune) bool { return r < '0' || r > '9' })
 	if len(fields) < 2 || fields[0] != "2" {
-		return dovecotSyntax{}, fmt.Errorf("Dovecot %q is unknown: want 2.3 or 2.4", version)
+		return dovecotSyntax{}, fmt.Errorf("unknown version %q of Dovecot: want 2.3 or 2.4", version)
 	}
 	switch fields[1] {
 	case "3":
@@ -33,7 +33,7 @@ func dovecotSyntaxOf(version string) (dovecotSyntax, error) {
 	case "4":
 		return dovecotSyntax{"listen", "mail_attribute {\n  dict proxy {\n    name = metadata\n    socket_path = %s\n  }\n}"}, nil
 	default:
-		return dovecotSyntax{}, fmt.Errorf("Dovecot %q is unknown: want 2.3 or 2.4", version)
+		return dovecotSyntax{}, fmt.Errorf("unknown version %q of Dovecot: want 2.3 or 2.4", version)
 	}
 }
 

@@ -74,7 +74,7 @@ func (s *Server) configuration(options Options) (string, error) {
 			return "", err
 		}
 	default:
-		return "", fmt.Errorf("Dovecot %s is not known here", s.version)
+		return "", fmt.Errorf("unknown version %s of Dovecot", s.version)
 	}
 	if options.ServerComment != "" {
 		metadata += "mail_server_comment = " + options.ServerComment + "\n"
