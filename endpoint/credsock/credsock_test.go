@@ -77,6 +77,31 @@ func TestCredential(t *testing.T) {
 	}
 }
 
+// TestEachReaderHasItsOwn wants no two readers to get one credential, however fast they come, and the relay of this process to
+// count each by itself.
+func TestEachReaderHasItsOwn(t *testing.T) {
+	c := testConfig(t)
+	c.Issuer.Accounts = new(credential.Accounts)
+	moduletest.Start(t, New, c)
+	seen := make(map[string]bool)
+	for range 100 {
+		conn, err := net.Dial("unix", c.Socket.Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		line, err := io.ReadAll(conn)
+		conn.Close()
+		username, _, _ := strings.Cut(string(line), ":")
+		if err != nil || seen[username] {
+			t.Fatalf("%q was given out before, or %v", line, err)
+		}
+		seen[username] = true
+		if account, ok := c.Issuer.Accounts.Account(username); !ok || account != username {
+			t.Errorf("%s is of %q, %v, want it to be nobody else's", username, account, ok)
+		}
+	}
+}
+
 func TestThousandReaders(t *testing.T) {
 	c := testConfig(t)
 	moduletest.Start(t, New, c)

@@ -1,6 +1,7 @@
 package http
 
 import (
+	"encoding/json"
 	"io"
 	"log/slog"
 	"net"
@@ -208,6 +209,22 @@ func TestOpen(t *testing.T) {
 		if response, body := get(t, address, "GET", path, ""); response.StatusCode != want {
 			t.Errorf("%s: got status %d, want %d: %s", path, response.StatusCode, want, body)
 		}
+	}
+}
+
+// TestEachRequestHasItsOwn wants requests without a user name, as web pages send them, not to share one quota.
+func TestEachRequestHasItsOwn(t *testing.T) {
+	c := testConfig()
+	c.TURN.Accounts = new(credential.Accounts)
+	_, address := start(t, c)
+	seen := make(map[string]bool)
+	for range 20 {
+		_, body := get(t, address, "GET", "/turn?key="+testKey, "")
+		var issued restResponse
+		if err := json.Unmarshal([]byte(body), &issued); err != nil || seen[issued.Username] {
+			t.Fatalf("%s was given out before, or %v", body, err)
+		}
+		seen[issued.Username] = true
 	}
 }
 

@@ -129,11 +129,11 @@ func TestOn(t *testing.T) {
 // TestWhoIsServed wants to be told where coturn's users or secrets do not come along, or anybody could come.
 func TestWhoIsServed(t *testing.T) {
 	for text, want := range map[string]string{
-		"":                                 "#   lt-cred-mech: it is missing",
-		"lt-cred-mech=0\n":                 "line 1, lt-cred-mech: nobody is served without credentials",
-		"lt-cred-mech\n":                   "line 1, lt-cred-mech: the users are in coturn's database",
-		"use-auth-secret\n":                "line 1, use-auth-secret: the secrets are in coturn's database",
-		"realm=r\nuser=alice:wonderland\n": "",
+		"":                  "#   lt-cred-mech: it is missing",
+		"lt-cred-mech=0\n":  "line 1, lt-cred-mech: nobody is served without credentials",
+		"lt-cred-mech\n":    "line 1, lt-cred-mech: the users are in coturn's database",
+		"use-auth-secret\n": "line 1, use-auth-secret: the secrets are in coturn's database",
+		"realm=r\nuser=alice:wonderland\nuser-quota=12\n":   "",
 		"static-auth-secret=correct horse battery staple\n": "",
 	} {
 		got, i := imported(t, text)
