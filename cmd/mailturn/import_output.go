@@ -70,11 +70,11 @@ func (o *importOutput) open(source *os.File) error {
 
 // compose returns what the file is to hold, and the names of what it has and keeps although coturn's file says otherwise.
 func (o *importOutput) compose(imported *coturn.Import, header string) (text []byte, kept []string, err error) {
-	var comments bytes.Buffer
 	if o.existing == nil || o.overwrite {
-		comments.WriteString(header + "\n")
-		err := imported.Write(&comments)
-		return comments.Bytes(), nil, err
+		var result bytes.Buffer
+		result.WriteString(header + "\n")
+		err := imported.Write(&result)
+		return result.Bytes(), nil, err
 	}
 	if config.DetectSyntax(o.old) == config.Directives {
 		return nil, nil, fmt.Errorf("%s is written in maddy's directives, to which nothing can be added: print the result without --output, and add it by hand", o.path)

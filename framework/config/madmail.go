@@ -63,7 +63,7 @@ func (d *directive) renamed(name string) *directive {
 	return &e
 }
 
-// remarked reports whether d is a directive of maddy's that is left out, with a remark or an error.
+// remarked reports whether d is a directive of maddy's that is left out, with a remark. block is where it stands.
 func (t *translation) remarked(kind string, d *directive, block []*directive) bool {
 	name := d.name.text
 	why := ""
