@@ -9,7 +9,7 @@ import (
 const (
 	// maxEvaluated bounds what the expressions of a file yield, in bytes and all together. Ten lines that each join the
 	// one before with itself make a thousand times the first, and so does a for inside a for.
-	maxEvaluated = 16 << 20
+	maxEvaluated = 4 << 20
 	// valueOverhead is what a value takes besides its text.
 	valueOverhead = 64
 )
