@@ -320,7 +320,7 @@ func TestImaplib(t *testing.T) {
 
 // TestGoIMAP is a session of go-imap's own client.
 func TestGoIMAP(t *testing.T) {
-	d, _ := startMetadataDovecot(t)
+	d, _ := startMetadataDovecot(t, nil)
 	p := startProxy(t, d.Addr)
 	_, message := writeMessage(t)
 	for name, dial := range map[string]func(options *imapclient.Options) (*imapclient.Client, error){

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mailturn/mailturn/cmd/mailturn/e2e/chroot"
 	"github.com/mailturn/mailturn/cmd/mailturn/e2e/dovecot"
 )
 
@@ -245,8 +246,10 @@ var features = []struct {
 
 // TestDirectAndProxied runs the same sessions with Dovecot directly and through mailturn in front of it, in every way that
 // a client connects, and compares what came back byte for byte.
-func TestDirectAndProxied(t *testing.T) {
-	d := startDovecot(t, dovecot.Options{})
+func TestDirectAndProxied(t *testing.T) { eachDovecot(t, testDirectAndProxied) }
+
+func testDirectAndProxied(t *testing.T, _ string, root *chroot.Root) {
+	d := startDovecot(t, dovecot.Options{Root: root})
 	p := startProxy(t, d.Addr)
 	ways := []struct {
 		name string
@@ -286,8 +289,10 @@ func TestDirectAndProxied(t *testing.T) {
 
 // TestUpstreamBytes runs sessions with everything pipelined, which Dovecot answers in another order each time: what the client gets
 // is compared with what Dovecot said in the same session, and what Dovecot got with what the client said.
-func TestUpstreamBytes(t *testing.T) {
-	d := startDovecot(t, dovecot.Options{})
+func TestUpstreamBytes(t *testing.T) { eachDovecot(t, testUpstreamBytes) }
+
+func testUpstreamBytes(t *testing.T, _ string, root *chroot.Root) {
+	d := startDovecot(t, dovecot.Options{Root: root})
 	for _, way := range []struct {
 		name string
 		dial func(p *proxy) dialer

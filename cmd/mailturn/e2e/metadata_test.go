@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mailturn/mailturn/cmd/mailturn/e2e/chroot"
 	"github.com/mailturn/mailturn/cmd/mailturn/e2e/dovecot"
 )
 
@@ -21,16 +22,18 @@ var theirs = map[string]string{
 }
 
 // startMetadataDovecot runs Dovecot with METADATA as a chatmail relay has it.
-func startMetadataDovecot(t *testing.T) (*dovecot.Server, *dict) {
+func startMetadataDovecot(t *testing.T, root *chroot.Root) (*dovecot.Server, *dict) {
 	t.Helper()
 	d, path := startDict(t, theirs)
-	return startDovecot(t, dovecot.Options{AttributeDict: "proxy:" + path + ":metadata"}), d
+	return startDovecot(t, dovecot.Options{Root: root, AttributeDict: "proxy:" + path + ":metadata"}), d
 }
 
 // TestMetadataOfDovecot runs sessions with METADATA that are none of mailturn's affair, with Dovecot directly and through
 // mailturn.
-func TestMetadataOfDovecot(t *testing.T) {
-	d, values := startMetadataDovecot(t)
+func TestMetadataOfDovecot(t *testing.T) { eachDovecot(t, testMetadataOfDovecot) }
+
+func testMetadataOfDovecot(t *testing.T, _ string, root *chroot.Root) {
+	d, values := startMetadataDovecot(t, root)
 	p := startProxy(t, d.Addr)
 	write := loggedIn(func(w *scriptWriter) {
 		w.command(`GETMETADATA "" (/shared/vendor/deltachat/irohrelay /shared/vendor/deltachat/maxsmtprecipients /shared/vendor/deltachat/nothing)`)
@@ -74,7 +77,9 @@ var ours = regexp.MustCompile(`^turn\.example\.org:3478:\d+:[A-Za-z0-9+/]{27}=$`
 
 // TestMetadataAdded wants mailturn's entries to be there, whether Dovecot has METADATA or not, and one answer to commands
 // that ask for entries of both.
-func TestMetadataAdded(t *testing.T) {
+func TestMetadataAdded(t *testing.T) { eachDovecot(t, testMetadataAdded) }
+
+func testMetadataAdded(t *testing.T, _ string, root *chroot.Root) {
 	// As Delta Chat core asks.
 	const get = `GETMETADATA "" (/shared/comment /shared/admin /shared/vendor/deltachat/irohrelay /shared/vendor/deltachat/turn /shared/vendor/deltachat/maxsmtprecipients)`
 	write := func(user string) script {
@@ -94,8 +99,8 @@ func TestMetadataAdded(t *testing.T) {
 		start func(t *testing.T) *dovecot.Server
 		iroh  string
 	}{
-		{"METADATA off", func(t *testing.T) *dovecot.Server { return startDovecot(t, dovecot.Options{}) }, ""},
-		{"METADATA on", func(t *testing.T) *dovecot.Server { d, _ := startMetadataDovecot(t); return d }, "https://iroh.example.org"},
+		{"METADATA off", func(t *testing.T) *dovecot.Server { return startDovecot(t, dovecot.Options{Root: root}) }, ""},
+		{"METADATA on", func(t *testing.T) *dovecot.Server { d, _ := startMetadataDovecot(t, root); return d }, "https://iroh.example.org"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

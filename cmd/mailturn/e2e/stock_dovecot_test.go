@@ -97,10 +97,18 @@ func testStockDovecot(t *testing.T, version string, root *chroot.Root) {
 				p := startProxyWith(t, d.Addr, how)
 				refused := how == "proxy" && (version == "2.3" || ssl == "required")
 				for _, starttls := range []bool{false, true} {
-					answer, err := p.loginFrom(from, starttls, "alice", dovecot.Password)
+					c, err := p.dialFrom(from, starttls)
+					if err != nil {
+						t.Fatal(err)
+					}
+					answer, err := c.command("l LOGIN alice " + dovecot.Password)
 					if err != nil || strings.HasPrefix(answer, "l OK") == refused {
 						t.Errorf("STARTTLS %v: LOGIN is answered %q, %v; refused: want %v", starttls, answer, err, refused)
 					}
+					if answer, err := c.command(`m GETMETADATA "" ` + turnEntry); err != nil || strings.HasPrefix(answer, "m OK") == refused {
+						t.Errorf("STARTTLS %v: GETMETADATA is answered %q, %v; refused: want %v", starttls, answer, err, refused)
+					}
+					c.conn.Close()
 				}
 				switch {
 				case refused:
