@@ -343,3 +343,20 @@ func FuzzImport(f *testing.F) {
 		}
 	})
 }
+
+// FuzzExportSecret wants every secret that is exported to be read as it was.
+func FuzzExportSecret(f *testing.F) {
+	for _, seed := range []string{"correct horse", "= a", `"quoted"`, " ", "a\u00a0", "\va", "#;", "\ufeffa", "a\\"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, secret string) {
+		var e exporter
+		if err := e.secret("static-auth-secret", secret, "a secret"); err != nil {
+			return
+		}
+		directives, err := Parse(strings.NewReader(e.text.String()))
+		if want := []Directive{{1, "static-auth-secret", secret}}; err != nil || !slices.Equal(directives, want) {
+			t.Errorf("%q is read as %v, %v", e.text.String(), directives, err)
+		}
+	})
+}

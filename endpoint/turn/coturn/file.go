@@ -17,6 +17,10 @@ const (
 // separators are the characters between a name and its value: any number of them, in any order.
 const separators = " =\t"
 
+// blanks are the characters of C's isspace, which coturn strips from the ends of a line. Others, such as a no-break space,
+// belong to the value.
+const blanks = " \t\n\v\f\r"
+
 // A Directive is one line of turnserver.conf.
 type Directive struct {
 	Line  int // from 1
@@ -32,7 +36,11 @@ func Parse(r io.Reader) ([]Directive, error) {
 	scanner.Buffer(nil, maxSize+1)
 	var directives []Directive
 	for number := 1; scanner.Scan(); number++ {
-		line := strings.TrimSpace(strings.TrimPrefix(scanner.Text(), "\ufeff"))
+		line := scanner.Text()
+		if number == 1 {
+			line = strings.TrimPrefix(line, "\ufeff")
+		}
+		line = strings.Trim(line, blanks)
 		if line == "" || line[0] == '#' {
 			continue
 		}
