@@ -15,18 +15,21 @@ import (
 
 	"github.com/mailturn/mailturn/framework/log"
 	"github.com/mailturn/mailturn/framework/memory"
+	"github.com/mailturn/mailturn/framework/systemd"
 )
 
-// drainReserve is what the endpoints get on top of the longest drain_timeout to end what has not ended by itself.
-const drainReserve = 5 * time.Second
+// stopReserve is what relays get on top of the longest drain_timeout, and then each other kind of endpoint, to end what has
+// not ended by itself.
+const stopReserve = 5 * time.Second
 
 func newRunCommand() *cobra.Command {
 	var configFile, stateDir string
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Serve what a configuration says, or on loopback for a try",
-		Long: `run serves until it is interrupted (SIGINT, SIGTERM). It then refuses new calls and lets
-running ones go on for drain_timeout; a second interrupt ends it at once. SIGHUP reads the
+		Long: `run serves until it is interrupted (SIGINT, SIGTERM). It then ends the calls, or, if
+drain_timeout is set, refuses new ones and lets running ones go on for so long. Mail is served
+until the last call has ended. A second interrupt ends the process at once. SIGHUP reads the
 configuration again: one with errors changes nothing, and running sessions and calls go on.
 
 Without --config it serves on loopback only, on ports that need no root, with a self-signed
@@ -64,11 +67,11 @@ func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again
 	if err != nil {
 		return err
 	}
-	manager := serviceManager{os.Getenv("NOTIFY_SOCKET"), logger}
+	manager := serviceManager{systemd.Manager{Socket: os.Getenv("NOTIFY_SOCKET")}, logger}
 	if err := s.prepareAndSay(logger); err != nil {
 		return err
 	}
-	running, err := newService(s, logger, &level)
+	running, err := newService(s, systemd.Inherit(manager.Manager, logger), logger, &level)
 	if err != nil {
 		return err
 	}
@@ -107,9 +110,10 @@ func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again
 	}
 	stop() // a second interrupt ends the process as the system does
 	drain := running.setup.drainTimeout()
-	logger.Info("draining", "drain_timeout", drain)
-	manager.stopping(fmt.Sprintf("Refusing new calls, and letting running ones go on for up to %v", drain),
-		drain+3*drainReserve) // of which shutdown may take two
+	if drain > 0 {
+		logger.Info("draining", "drain_timeout", drain)
+	}
+	manager.stopping(stoppingStatus(drain), drain+4*stopReserve) // of which shutdown may take three
 	if err := running.shutdown(drain); err != nil {
 		return err
 	}
@@ -127,6 +131,13 @@ func (s *setup) prepareAndSay(logger *slog.Logger) error {
 		logger.Info("made what the configuration leaves out", "made", strings.Join(made, ", "), "state_dir", s.stateDir)
 	}
 	return err
+}
+
+func stoppingStatus(drain time.Duration) string {
+	if drain == 0 {
+		return "Stopping"
+	}
+	return fmt.Sprintf("Refusing new calls, and letting running ones go on for up to %v", drain)
 }
 
 func (s *setup) drainTimeout() time.Duration {

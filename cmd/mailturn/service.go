@@ -12,21 +12,26 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mailturn/mailturn/endpoint/http"
+	"github.com/mailturn/mailturn/endpoint/turn"
 	"github.com/mailturn/mailturn/framework/metrics"
 	"github.com/mailturn/mailturn/framework/module"
+	"github.com/mailturn/mailturn/framework/systemd"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
 // service is a setup that runs. It belongs to the goroutine of serve.
 type service struct {
-	logger  *slog.Logger
-	level   *slog.LevelVar // of logger
-	setup   *setup
+	logger *slog.Logger
+	level  *slog.LevelVar // of logger
+	setup  *setup
+	// calls are the relays. They start first and stop first: while they let calls end, everything else goes on.
+	calls   module.Group
 	group   module.Group
 	running map[string]module.Endpoint // by the String of its part
 	stale   error                      // why the last reload has changed nothing; nil if it has, or there was none
 
 	accounts credential.Accounts // outlives reloads: credentials do
+	sockets  *systemd.Listeners
 
 	// watch are the HTTP endpoints. They start last and stop last, so that load balancers see the others drain.
 	watch    module.Group
@@ -35,9 +40,9 @@ type service struct {
 }
 
 // newService builds the endpoints. A reload sets level, which is the logger's.
-func newService(s *setup, logger *slog.Logger, level *slog.LevelVar) (*service, error) {
+func newService(s *setup, sockets *systemd.Listeners, logger *slog.Logger, level *slog.LevelVar) (*service, error) {
 	r := &service{
-		logger: logger, level: level, setup: s, running: make(map[string]module.Endpoint),
+		logger: logger, level: level, setup: s, sockets: sockets, running: make(map[string]module.Endpoint),
 		reloaded: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "mailturn_config_reload_success_timestamp_seconds",
 			Help: "When the configuration in force was loaded, in seconds since the Unix epoch.",
@@ -46,7 +51,7 @@ func newService(s *setup, logger *slog.Logger, level *slog.LevelVar) (*service, 
 	registry := metrics.NewRegistry()
 	registry.MustRegister(r.reloaded, versionMetric())
 	s.process = http.Process{Ready: r.ready.Load, Metrics: registry}
-	s.share(&r.accounts)
+	s.share(&r.accounts, r.sockets)
 	for _, p := range s.parts() {
 		endpoint, err := p.build(logger)
 		if err != nil {
@@ -56,9 +61,12 @@ func newService(s *setup, logger *slog.Logger, level *slog.LevelVar) (*service, 
 		if measured, ok := endpoint.(interface{ Collector() prometheus.Collector }); ok {
 			metrics.ForEndpoint(registry, p.endpointName()).MustRegister(measured.Collector())
 		}
-		if _, ok := endpoint.(*http.Endpoint); ok {
+		switch endpoint.(type) {
+		case *turn.Endpoint:
+			r.calls.Add(p.String(), endpoint)
+		case *http.Endpoint:
 			r.watch.Add(p.String(), endpoint)
-		} else {
+		default:
 			r.group.Add(p.String(), endpoint)
 		}
 	}
@@ -67,13 +75,17 @@ func newService(s *setup, logger *slog.Logger, level *slog.LevelVar) (*service, 
 
 // start starts the endpoints. When one fails, none is left running.
 func (r *service) start(ctx context.Context) error {
-	if err := r.group.Start(ctx); err != nil {
+	if err := r.calls.Start(ctx); err != nil {
 		return err
 	}
+	if err := r.group.Start(ctx); err != nil {
+		return errors.Join(err, r.calls.Shutdown(ctx))
+	}
+	r.sockets.ForgetUnused()
 	r.ready.Store(true)
 	r.reloaded.SetToCurrentTime()
 	if err := r.watch.Start(ctx); err != nil {
-		return errors.Join(err, r.group.Shutdown(ctx))
+		return errors.Join(err, r.group.Shutdown(ctx), r.calls.Shutdown(ctx))
 	}
 	return nil
 }
@@ -81,12 +93,16 @@ func (r *service) start(ctx context.Context) error {
 // shutdown stops what start has started, for at most drain and the time that endpoints need to end what has not ended then.
 func (r *service) shutdown(drain time.Duration) error {
 	r.ready.Store(false)
-	ctx, cancel := context.WithTimeout(context.Background(), drain+drainReserve)
-	defer cancel()
-	err := r.group.Shutdown(ctx)
-	watchCtx, cancelWatch := context.WithTimeout(context.Background(), drainReserve)
-	defer cancelWatch()
-	return errors.Join(err, r.watch.Shutdown(watchCtx))
+	within := func(limit time.Duration, shutdown func(context.Context) error) error {
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		defer cancel()
+		return shutdown(ctx)
+	}
+	return errors.Join(
+		within(drain+stopReserve, r.calls.Shutdown),
+		within(stopReserve, r.group.Shutdown),
+		within(stopReserve, r.watch.Shutdown),
+	)
 }
 
 // reload reads the configuration again and applies it. One that does not load, or that changes what needs a new start,
@@ -129,7 +145,7 @@ func (r *service) apply(s *setup) error {
 	if err := r.needsRestart(s); err != nil {
 		return err
 	}
-	s.share(&r.accounts)
+	s.share(&r.accounts, r.sockets)
 	changed := make(map[string]bool)
 	for _, p := range s.parts() {
 		if err := p.reload(r.running[p.String()]); err != nil {

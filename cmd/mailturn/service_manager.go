@@ -3,16 +3,15 @@ package main
 import (
 	"fmt"
 	"log/slog"
-	"net"
-	"strings"
 	"time"
+
+	"github.com/mailturn/mailturn/framework/systemd"
 )
 
-// serviceManager is systemd, or whoever else started the process with the variable NOTIFY_SOCKET (sd_notify(3)). It is told
-// what the process is doing, so that "systemctl start" returns when the endpoints listen and "systemctl status" says what
-// serves. With an empty socket nobody is told.
+// serviceManager is told what the process is doing, so that "systemctl start" returns when the endpoints listen and "systemctl
+// status" says what serves.
 type serviceManager struct {
-	socket string
+	systemd.Manager
 	logger *slog.Logger
 }
 
@@ -32,15 +31,7 @@ func (m serviceManager) stopping(status string, within time.Duration) {
 
 // tell sends assignments in one datagram. A manager that cannot be reached is no reason not to serve.
 func (m serviceManager) tell(assignments ...string) {
-	if m.socket == "" {
-		return
-	}
-	conn, err := net.Dial("unixgram", m.socket) // net takes an @ in front for the abstract namespace, as systemd means it
-	if err == nil {
-		_, err = conn.Write([]byte(strings.Join(assignments, "\n")))
-		conn.Close()
-	}
-	if err != nil {
+	if err := m.Notify(assignments...); err != nil {
 		m.logger.Warn("telling the service manager", "err", err)
 	}
 }

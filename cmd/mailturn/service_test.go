@@ -55,7 +55,7 @@ endpoint "http" "http" {
 	if _, err := s.prepare(time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	running, err := newService(s, slog.New(slog.DiscardHandler), new(slog.LevelVar))
+	running, err := newService(s, nil, slog.New(slog.DiscardHandler), new(slog.LevelVar))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +228,7 @@ endpoint "credsock" "second" {
 		return s, nil
 	}
 	s, _ := with(before, "second")
-	running, err := newService(s, slog.New(slog.DiscardHandler), new(slog.LevelVar))
+	running, err := newService(s, nil, slog.New(slog.DiscardHandler), new(slog.LevelVar))
 	if err != nil {
 		t.Fatal(err)
 	}

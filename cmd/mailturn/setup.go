@@ -22,6 +22,7 @@ import (
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/log"
+	"github.com/mailturn/mailturn/framework/systemd"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
@@ -237,8 +238,11 @@ func (s *setup) firstAdvertised() (*issuer.Config, error) {
 	return &c, nil
 }
 
-// share lets the relay for which the others issue credentials know to whom.
-func (s *setup) share(accounts *credential.Accounts) {
+// share lets the relay for which the others issue credentials know to whom, and has sockets open the listeners of IMAP.
+func (s *setup) share(accounts *credential.Accounts, sockets *systemd.Listeners) {
+	for i := range s.imaps {
+		s.imaps[i].Sockets = sockets
+	}
 	for _, c := range s.issuers() {
 		c.Accounts = accounts
 	}

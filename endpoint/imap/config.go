@@ -20,6 +20,7 @@ import (
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/listen"
+	"github.com/mailturn/mailturn/framework/systemd"
 	"github.com/mailturn/mailturn/imapext/metadata"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
@@ -81,6 +82,8 @@ type Config struct {
 
 	Listen       []listen.Addr // of the schemes tls and tcp
 	ListenRanges []hcl.Range   // the place of each, or of the block's header
+	// Sockets opens them; nil for sockets of this process alone.
+	Sockets *systemd.Listeners
 	// TLS are the certificates, the first for clients that name none. Empty stands for a self-signed one, which the
 	// caller puts here before New.
 	TLS           []certs.Pair

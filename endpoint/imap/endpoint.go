@@ -76,7 +76,7 @@ func (e *Endpoint) Start(ctx context.Context) error {
 		return err
 	}
 	if err := e.present.openBackend(nil, e.logger); err != nil {
-		closeListeners(listeners)
+		e.closeForGood(listeners)
 		return err
 	}
 	e.entries.set(&e.present.config)
@@ -104,9 +104,9 @@ func (e *Endpoint) bind(ctx context.Context, config *Config) (listeners, opened 
 			listeners = append(listeners, e.listeners[k])
 			continue
 		}
-		socket, err := (&net.ListenConfig{KeepAliveConfig: keepAlive}).Listen(ctx, "tcp", addr.HostPort())
+		socket, err := config.Sockets.Listen(ctx, addr.HostPort())
 		if err != nil {
-			closeListeners(opened)
+			e.closeForGood(opened)
 			if errors.Is(err, syscall.EADDRINUSE) && slices.ContainsFunc(e.listeners, func(l *listener) bool { return l.addr.Port == addr.Port }) {
 				return nil, nil, fmt.Errorf("listen on %v: this endpoint has the port, on other addresses, until the change is made: restart instead", addr)
 			}
@@ -132,8 +132,17 @@ func (c *Config) listenRange(i int) hcl.Range {
 	return c.ListenRanges[i]
 }
 
+// closeListeners stops accepting. What the service manager keeps, if it does, is for the next process.
 func closeListeners(listeners []*listener) {
 	for _, l := range listeners {
+		l.Close()
+	}
+}
+
+// closeForGood closes listeners that the next process does not get either.
+func (e *Endpoint) closeForGood(listeners []*listener) {
+	for _, l := range listeners {
+		e.present.config.Sockets.Forget(l.addr.HostPort())
 		l.Close()
 	}
 }
@@ -147,7 +156,7 @@ func (e *Endpoint) Addrs() []net.Addr {
 	return addrs
 }
 
-// Shutdown stops accepting, says BYE to each client as soon as it waits for nothing, and when ctx is done closes the
+// Shutdown stops accepting, without closing the sockets that Config.Sockets keeps for the next process, says BYE to each client as soon as it waits for nothing, and when ctx is done closes the
 // connections that are left. It returns when every goroutine of the endpoint has ended; the error is ctx's if
 // connections had to be closed, else nil.
 func (e *Endpoint) Shutdown(ctx context.Context) error {

@@ -43,6 +43,9 @@ type arrival struct {
 
 // admit serves conn, or turns it away when there are too many.
 func (e *Endpoint) admit(conn net.Conn, l *listener) {
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		tcp.SetKeepAliveConfig(keepAlive)
+	}
 	a, refusal := e.enter(conn, l)
 	e.serving.Go(func() {
 		began := false

@@ -81,7 +81,7 @@ func (e *Endpoint) Reload(config Config) error {
 	}
 	previous := e.present
 	if err := next.openBackend(previous.backend, e.logger); err != nil {
-		closeListeners(opened)
+		e.closeForGood(opened)
 		return err
 	}
 
@@ -95,7 +95,7 @@ func (e *Endpoint) Reload(config Config) error {
 	for _, l := range e.listeners {
 		if !slices.Contains(listeners, l) {
 			e.logger.Info("no longer listening", "listen", l.addr.Scheme+"://"+l.Addr().String())
-			l.Close()
+			e.closeForGood([]*listener{l})
 		}
 	}
 	e.listeners = listeners

@@ -60,7 +60,7 @@ type Schema struct {
 	Software      config.Value[string]              `hcl:"software" default:"none" doc:"Text of the SOFTWARE attribute in answers to authenticated requests. By default there is none: it helps those who look for versions with a known fault."`
 	ExpiredGrace  config.Value[time.Duration]       `hcl:"expired_grace" default:"24h" doc:"How long a running call may go on refreshing its allocation after its credential has expired, or its static user or secret is not in the configuration any more."`
 	MaxCredential config.Value[time.Duration]       `hcl:"max_credential_lifetime" default:"8784h" doc:"How far ahead the expiry of an issued credential may lie, 366 days by default; 0 is no limit. One that expires later is refused, since whoever steals it could use the relay forever."`
-	DrainTimeout  config.Value[time.Duration]       `hcl:"drain_timeout" default:"10s" doc:"How long running calls may go on after the server was asked to stop. New allocations are refused meanwhile."`
+	DrainTimeout  config.Value[time.Duration]       `hcl:"drain_timeout" default:"0s" doc:"How long running calls may go on after the server was asked to stop. New allocations are refused meanwhile; mail is served. By default, calls end at once."`
 	Peers         *PeersSchema                      `hcl:"peers,block" doc:"Where the relay may send to."`
 }
 
@@ -158,7 +158,6 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 		NonceLife:     config.Value[time.Duration]{V: turnsrv.DefaultNonceLifetime},
 		ExpiredGrace:  config.Value[time.Duration]{V: 24 * time.Hour},
 		MaxCredential: config.Value[time.Duration]{V: defaultMaxCredentialLifetime},
-		DrainTimeout:  config.Value[time.Duration]{V: 10 * time.Second},
 		Realm:         config.Value[string]{V: defaults.Hostname, Range: endpoint.Range},
 	}
 	diags := endpoint.Decode(&s)

@@ -119,6 +119,14 @@ func start(t *testing.T, stateDir string, args ...string) *server {
 func startCommand(t *testing.T, cmd *exec.Cmd) *server {
 	t.Helper()
 	s := &server{cmd: cmd, stdout: &lines{}, stderr: &lines{}}
+	s.run(t)
+	s.waitFor(t, s.stderr, "msg=ready")
+	return s
+}
+
+// run starts the process, which the end of the test stops.
+func (s *server) run(t *testing.T) {
+	t.Helper()
 	s.cmd.Stdout, s.cmd.Stderr = s.stdout, s.stderr
 	var err error
 	if s.exited, err = daemon.Run(s.cmd); err != nil {
@@ -132,8 +140,6 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *server {
 			t.Logf("mailturn's log:\n%s", s.stderr)
 		}
 	})
-	s.waitFor(t, s.stderr, "msg=ready")
-	return s
 }
 
 // waitFor waits until the server has written a line with the text to out, and returns that line.

@@ -1,0 +1,149 @@
+package systemd
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+// firstDescriptor is that of the first socket that the manager hands over, SD_LISTEN_FDS_START.
+const firstDescriptor = 3
+
+// maxName is how long the name of a descriptor may be, FDNAME_MAX.
+const maxName = 255
+
+// Listeners opens listening TCP sockets that outlive the process. The manager keeps a duplicate of each in its descriptor
+// store, FileDescriptorStoreMax= of the unit, and hands it to the next process. Meanwhile the port is open: connections wait
+// in the socket's queue until that process accepts them, and none is refused.
+//
+// Without a manager, or with one that keeps no descriptors, the sockets are ordinary ones. So are those of a nil *Listeners.
+// The methods are safe for concurrent use.
+type Listeners struct {
+	manager Manager
+	logger  *slog.Logger
+
+	mu        sync.Mutex
+	inherited map[string]*os.File // by the name under which it was stored; from the process before, and not taken yet
+}
+
+// Inherit takes the sockets that the process before has left with the manager. It is called once, because it takes the
+// variables that name them out of the environment.
+func Inherit(m Manager, logger *slog.Logger) *Listeners {
+	l := &Listeners{manager: m, logger: logger, inherited: make(map[string]*os.File)}
+	pid, count, names := os.Getenv("LISTEN_PID"), os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_FDNAMES")
+	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
+		os.Unsetenv(name)
+	}
+	if n, err := strconv.Atoi(count); err == nil && pid == strconv.Itoa(os.Getpid()) {
+		l.take(n, strings.Split(names, ":"))
+	}
+	return l
+}
+
+// take takes n descriptors with their names.
+func (l *Listeners) take(n int, names []string) {
+	for i := range n {
+		fd := firstDescriptor + i
+		syscall.CloseOnExec(fd)
+		if i >= len(names) || l.inherited[names[i]] != nil || !strings.HasPrefix(names[i], namePrefix) {
+			l.logger.Warn("unknown descriptor from the service manager closed", "descriptor", fd)
+			syscall.Close(fd)
+			continue
+		}
+		l.inherited[names[i]] = os.NewFile(uintptr(fd), names[i])
+	}
+}
+
+// namePrefix begins the names of our sockets in the store.
+const namePrefix = "listen-"
+
+// nameOf is the name of the socket for HOST:PORT in the store, in which no colon may be; empty if it cannot be kept.
+func nameOf(hostPort string) string {
+	name := namePrefix + strings.ReplaceAll(hostPort, ":", "_")
+	invalid := strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r > '~' })
+	if _, port, err := net.SplitHostPort(hostPort); err != nil || port == "0" || len(name) > maxName || invalid {
+		return ""
+	}
+	return name
+}
+
+// Listen returns the socket that the process before has bound to HOST:PORT, or else binds one and leaves it with the manager.
+// Close closes it in this process alone: see Forget.
+func (l *Listeners) Listen(ctx context.Context, hostPort string) (net.Listener, error) {
+	if l == nil {
+		return new(net.ListenConfig).Listen(ctx, "tcp", hostPort)
+	}
+	name := nameOf(hostPort)
+	if listener := l.inherit(name); listener != nil {
+		return listener, nil
+	}
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", hostPort)
+	if err != nil || name == "" {
+		return listener, err
+	}
+	if err := l.manager.notifyOf(listener.(*net.TCPListener), "FDSTORE=1", "FDNAME="+name); err != nil {
+		l.logger.Warn("leaving a socket with the service manager", "listen", hostPort, "err", err)
+	}
+	return listener, nil
+}
+
+// inherit returns the socket of the process before, or nil.
+func (l *Listeners) inherit(name string) net.Listener {
+	l.mu.Lock()
+	file := l.inherited[name]
+	delete(l.inherited, name)
+	l.mu.Unlock()
+	if file == nil {
+		return nil
+	}
+	defer file.Close()
+	listener, err := net.FileListener(file)
+	if err == nil {
+		if _, ok := listener.(*net.TCPListener); ok {
+			return listener
+		}
+		listener.Close()
+		err = errors.New("it is not a TCP socket")
+	}
+	l.logger.Warn("socket from the service manager not used", "descriptor", name, "err", err)
+	l.remove(name)
+	return nil
+}
+
+// Forget has the manager close its duplicate of the socket for HOST:PORT, so that the port is closed when it is closed here.
+func (l *Listeners) Forget(hostPort string) {
+	if l == nil {
+		return
+	}
+	if name := nameOf(hostPort); name != "" {
+		l.remove(name)
+	}
+}
+
+// ForgetUnused closes what the process before has listened on and this one does not. It is called when all listeners are
+// open.
+func (l *Listeners) ForgetUnused() {
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	unused := l.inherited
+	l.inherited = nil
+	l.mu.Unlock()
+	for name, file := range unused {
+		l.remove(name)
+		file.Close()
+	}
+}
+
+func (l *Listeners) remove(name string) {
+	if err := l.manager.Notify("FDSTOREREMOVE=1", "FDNAME="+name); err != nil {
+		l.logger.Warn("taking a socket back from the service manager", "descriptor", name, "err", err)
+	}
+}
