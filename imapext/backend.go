@@ -131,6 +131,9 @@ func (f *Filter) beginResponse(p []byte) []byte {
 	if kind == responseMetadata && (!f.loggedIn || f.options.Entries == nil) {
 		kind = responseData
 	}
+	if kind == responseMailbox && f.pending.kind != pendingMailbox {
+		kind = responseData
+	}
 	if kind == responseData && f.options.CountMessages && !f.messages.response(s.beginning(p)) {
 		s.held = append(s.held, p...)
 		return nil
@@ -297,6 +300,11 @@ func (f *Filter) handleResponse(kind responseKind, response []byte) {
 	case responseEnabled:
 		f.releaseCapability(nil)
 		f.toClient.add(f.addEnabled(response))
+	case responseMailbox:
+		f.releaseCapability(nil)
+		if !f.pending.answersStatus(response) {
+			f.toClient.add(response)
+		}
 	}
 }
 
@@ -377,8 +385,13 @@ func (f *Filter) complete(done pending, ok bool) (hide bool) {
 		}
 		f.capabilities.known = true
 		return true
-	case pendingIdentify:
+	case pendingIdentify, pendingRefused:
 		return true
+	case pendingMailbox:
+		if ok {
+			f.toClient.add(done.answer)
+		}
+		return ok
 	case pendingGet:
 		f.toClient.add(metadata.AppendResponse(nil, "", done.ours))
 		f.gave(done.ours)

@@ -37,6 +37,7 @@ type clientStream struct {
 	literal   uint64 // what is left of the literal
 	unasked   bool   // the literal is a non-synchronising one, which the client sends whatever the backend says
 	collected []byte // of a command that is read whole: its arguments; of one that is forwarded, what is left of it
+	set       setCommand
 	answer    string // to a command that is discarded: the response, complete; empty if it has been given
 	account   accountReader
 }
@@ -157,6 +158,7 @@ func (f *Filter) beginCommand(p []byte) (n int, event Event) {
 	c.state = commandRest
 	c.line = commandLine{}
 	c.text = 0
+	c.set = setCommand{}
 	c.tag = string(head.tag)
 	c.name = strings.ToUpper(string(head.name))
 	if head.refusal != "" {
@@ -300,10 +302,10 @@ func (f *Filter) keepLine(b []byte) {
 		c.account.feed(b)
 	case collect:
 		if len(c.collected)+len(b) > maxCommand {
-			c.discard("BAD Command too long")
+			f.refuse("BAD Command too long")
 			return
 		}
-		c.collected = append(c.collected, b...)
+		c.collect(b)
 	}
 }
 
@@ -328,19 +330,31 @@ func (f *Filter) endLine() Event {
 			f.plus.state = plusRefused
 		}
 	case collect:
+		if f.streamsLiteral() {
+			return Continue
+		}
 		if c.name == "STARTTLS" || c.name == "COMPRESS" || c.name == "ENABLE" {
 			c.discard("BAD Literal not expected")
 		} else if c.literal > uint64(maxCommand-len(c.collected)) {
-			c.discard("BAD Command too long")
+			f.refuse("BAD Command too long")
 		} else if !c.unasked {
 			f.respond([]byte("+ Ready for literal data\r\n"))
 		}
 	}
-	if c.mode == discard && !c.unasked {
-		// Refused by the tagged response (RFC 9051 section 4.3).
-		return f.endCommand()
+	if c.mode == discard {
+		return f.discardLiteral()
 	}
-	if c.mode == discard && c.answer != "" && c.literal > maxSwallowed {
+	return Continue
+}
+
+// discardLiteral settles what becomes of a literal that is announced in a command which is refused here.
+func (f *Filter) discardLiteral() Event {
+	c := &f.client
+	c.state = commandLiteral
+	switch {
+	case !c.unasked: // refused by the tagged response (RFC 9051 section 4.3)
+		return f.endCommand()
+	case c.answer != "" && c.literal > maxSwallowed:
 		return f.close("Literal too large")
 	}
 	return Continue
@@ -375,12 +389,16 @@ func (f *Filter) readLiteral(p []byte) int {
 	case pass:
 		f.toBackend.add(p[:n])
 		c.account.feed(p[:n])
+		if c.set.streams {
+			c.set.reader.Read(p[:n])
+		}
 	case collect:
-		c.collected = append(c.collected, p[:n]...)
+		c.collect(p[:n])
 	}
 	if c.literal -= uint64(n); c.literal == 0 {
 		c.account.literalEnd()
 		c.state = commandRest
+		c.endStreamedLiteral()
 	}
 	return n
 }

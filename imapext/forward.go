@@ -3,11 +3,16 @@ package imapext
 // forwardCommand sends the backend a command that was read whole, which is the Filter's from now on. Each literal in it is sent
 // as a synchronising one, when the backend has granted it; the client sees none of this.
 func (f *Filter) forwardCommand(command []byte) Event {
+	f.outstanding.add(f.client.tag)
+	return f.forward(command)
+}
+
+// forward sends the backend a part of a command.
+func (f *Filter) forward(part []byte) Event {
 	c := &f.client
-	c.collected = command
+	c.collected = part
 	c.literal = 0
 	c.state = forward
-	f.outstanding.add(c.tag)
 	f.plus = continuation{state: plusGranted, tag: c.tag}
 	return Continue
 }
@@ -20,10 +25,23 @@ func (f *Filter) forwardParts() Event {
 		return Wait
 	case plusRefused:
 		c.collected = nil
+		if c.set.streams && c.unasked { // the client sends the literal that was to pass all the same
+			c.mode = discard
+			c.answer = ""
+			c.literal = c.set.size
+			c.state = commandLiteral
+			return Continue
+		}
 	case plusGranted:
 		part, literal := c.nextPart()
 		f.toBackend.add(part)
-		if literal {
+		switch {
+		case literal && len(c.collected) == 0 && c.set.streams:
+			f.plus.await(c.tag, c.unasked)
+			c.mode = pass
+			c.state = literalAnnounced
+			return Continue
+		case literal:
 			f.plus.await(c.tag, true)
 			return Continue
 		}

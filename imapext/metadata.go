@@ -48,7 +48,10 @@ func (f *Filter) decideGet() Event {
 		return f.forwardCommand(fmt.Appendf(nil, "%s %s%s", c.tag, c.name, c.collected))
 	}
 	ours, longest := answerGet(get, owned, !backend)
-	if backend {
+	switch {
+	case !backend && get.Mailbox != "":
+		return f.askMailbox(get.Mailbox, ours)
+	case backend:
 		rest := get
 		rest.Names = nil
 		for _, name := range get.Names {
@@ -69,6 +72,28 @@ func (f *Filter) decideGet() Event {
 		response = append(metadata.AppendLongEntries(response, longest), ' ')
 	}
 	return f.answerCommand(append(response, "GETMETADATA completed\r\n"...))
+}
+
+// askMailbox answers GETMETADATA for a mailbox of a backend without METADATA, which has no entries, if there is such a mailbox.
+// Whether there is, the backend says to STATUS, which is the least that can be asked about one. Its refusal is the answer
+// otherwise.
+func (f *Filter) askMailbox(mailbox string, entries []metadata.Entry) Event {
+	c := &f.client
+	answer := metadata.AppendResponse(nil, mailbox, entries)
+	answer = fmt.Appendf(answer, "%s OK GETMETADATA completed\r\n", c.tag)
+	f.pending = pending{kind: pendingMailbox, tag: c.tag, mailbox: mailbox, answer: answer}
+	command := metadata.AppendString(fmt.Appendf(nil, "%s STATUS ", c.tag), mailbox)
+	return f.forwardCommand(append(command, " (UIDVALIDITY)\r\n"...))
+}
+
+// answersStatus reports whether response is the one to the STATUS command of askMailbox. There may be others, unasked for or
+// to commands of the client's.
+func (p *pending) answersStatus(response []byte) bool {
+	mailbox := response[len("* STATUS "):]
+	name, size := idArgument(mailbox)
+	attributes := bytes.Fields(mailbox[size:])
+	return (name == p.mailbox || strings.EqualFold(name, "INBOX") && strings.EqualFold(p.mailbox, "INBOX")) &&
+		len(attributes) == 2 && equalFold(attributes[0], "(UIDVALIDITY") && bytes.HasSuffix(attributes[1], []byte(")"))
 }
 
 // answerGet returns what owned has for get, and the size of the largest value that MAXSIZE keeps out. With all, the names
@@ -139,34 +164,4 @@ func addLongEntries(line []byte, tag string, longest uint64) []byte {
 	}
 	rewritten := metadata.AppendLongEntries(fmt.Appendf(nil, "%s OK ", tag), longest)
 	return append(rewritten, text...)
-}
-
-// decideSet answers SETMETADATA (RFC 5464 section 4.3), or forwards it. It is done whole or not at all, so an entry of ours
-// in it, which nobody may set, refuses the whole.
-func (f *Filter) decideSet() Event {
-	c := &f.client
-	set, err := metadata.ParseSet(c.collected)
-	if err != nil {
-		return f.answerStatus("BAD %v", err)
-	}
-	if f.capabilities.metadata == metadataUnknown {
-		return f.askCapabilities()
-	}
-	if set.Mailbox == "" {
-		owned := f.entries()
-		for _, entry := range set.Entries {
-			if _, ok := findEntry(owned, entry.Name); ok {
-				return f.answerStatus("NO [NOPERM] Entry is read-only")
-			}
-		}
-	}
-	if f.capabilities.metadata == metadataPresent {
-		return f.forwardCommand(fmt.Appendf(nil, "%s %s%s", c.tag, c.name, c.collected))
-	}
-	for _, entry := range set.Entries {
-		if strings.HasPrefix(entry.Name, "/private/") {
-			return f.answerStatus("NO [METADATA NOPRIVATE] Private annotations are not supported")
-		}
-	}
-	return f.answerStatus("NO [NOPERM] Annotations are read-only")
 }

@@ -48,6 +48,9 @@ type pending struct {
 	// Of pendingEnable: the words that were taken out, each with a space before it. Empty once they have been added to
 	// the backend's ENABLED response.
 	enabled string
+	// Of pendingMailbox: our answer if there is such a mailbox, and its name.
+	answer  []byte
+	mailbox string
 }
 
 type pendingKind byte
@@ -61,6 +64,8 @@ const (
 	pendingEnable       // ENABLE, forwarded without METADATA
 	pendingCapabilities // CAPABILITY of our own, its answers for us alone
 	pendingIdentify     // ID of our own, likewise
+	pendingRefused      // SETMETADATA, whose end was kept from the backend: the client has our answer
+	pendingMailbox      // GETMETADATA for a mailbox, forwarded as STATUS: whether there is one
 )
 
 // changesState reports whether the pending command may end in another state of the connection (RFC 9051 section 3), so

@@ -22,6 +22,7 @@ const (
 	responseEnabled                          // * ENABLED
 	responseMetadata                         // * METADATA, with literals; passes without what is ours
 	responseID                               // * ID, which becomes responseData
+	responseMailbox                          // * STATUS, likewise unless we have asked for it; with literals
 )
 
 // limit returns how many bytes of a response of this kind are read to be handled whole, 0 if it passes.
@@ -37,7 +38,7 @@ func (k responseKind) limit() int {
 // hasLiterals reports whether a line of such a response may announce a literal. Those of free text cannot, whatever they
 // end in.
 func (k responseKind) hasLiterals() bool {
-	return k == responseData || k == responseMetadata
+	return k == responseData || k == responseMetadata || k == responseMailbox
 }
 
 // maxResponseWord is more than the length of any word that the second one of a response is compared to.
@@ -85,6 +86,8 @@ func readResponseKind(b []byte) (responseKind, bool) {
 		return responseMetadata, true
 	case equalFold(word, "ID"):
 		return responseID, true
+	case equalFold(word, "STATUS"):
+		return responseMailbox, true
 	}
 	return responseData, true
 }

@@ -187,9 +187,10 @@ func FuzzSmuggling(f *testing.F) {
 		"a AUTHENTICATE PLAIN\r\n\xfe" + strings.Repeat("A", cyrusLine) + "b STARTTLS\r\n",
 		"a IDLE\r\n\xfeDONE {8+}\r\nb NOOP\r\n\xfec STARTTLS\r\n",
 		"a]STARTTLS NOOP\r\n",
+		"a SETMETADATA \"\" (/private/x {50000+}\r\n" + strings.Repeat("b STARTTLS\r\n\r\n\r\n\r\n", 2778)[:50000] + " /shared/comment {12+}\r\nb STARTTLS\r\n)\r\nc NOOP\r\n",
 		"a IDLE\r\n\xfeDONE {13+}\r\nb APPEND {14}\r\nc STARTTLS\r\n\r\nd NOOP\r\n",
 	} {
-		for _, flags := range []uint16{0, 1, 2, 4, 8, 15, 23, 39, 64, 128, 160, 256, 512} {
+		for _, flags := range []uint16{0, 1, 2, 4, 8, 15, 23, 39, 64, 128, 160, 256, 512, 1024, 1025, 1028} {
 			f.Add(flags, []byte(seed), uint64(flags))
 		}
 	}
@@ -205,6 +206,9 @@ func FuzzSmuggling(f *testing.F) {
 			splits:     flags&512 != 0,
 		}
 		greeting := "* OK [CAPABILITY IMAP4rev1 LITERAL+] hi\r\n"
+		if flags&1024 != 0 {
+			greeting = "* PREAUTH [CAPABILITY IMAP4rev1 LITERAL+ METADATA] hi\r\n"
+		}
 		options := Options{Entries: testEntries, TLS: flags&16 == 0}
 		if flags&32 != 0 {
 			greeting = strings.Replace(greeting, "OK", "PREAUTH", 1)
@@ -224,8 +228,11 @@ func FuzzSmuggling(f *testing.F) {
 				}
 			}
 		}
-		forbidden := []string{"STARTTLS", "COMPRESS", "GETMETADATA", "SETMETADATA"}
-		if !options.TLS && flags&32 == 0 {
+		forbidden := []string{"STARTTLS", "COMPRESS"}
+		if flags&1024 == 0 {
+			forbidden = append(forbidden, "GETMETADATA", "SETMETADATA")
+		}
+		if !options.TLS && flags&(32|1024) == 0 {
 			forbidden = append(forbidden, "LOGIN", "AUTHENTICATE")
 		}
 		for _, command := range backend.commands {

@@ -47,6 +47,14 @@ func (d *decoder) expect(c byte) {
 	}
 }
 
+// spaces consumes one space, and those that follow it: the grammar has one, and servers take more.
+func (d *decoder) spaces() {
+	d.expect(' ')
+	d.skipSpaces()
+}
+
+func (d *decoder) skipSpaces() { d.b = bytes.TrimLeft(d.b, " ") }
+
 // crlf consumes the end of the command or response, before which trailing spaces are forgiven: clients are known to send one.
 func (d *decoder) crlf() {
 	if d.err != nil {

@@ -64,8 +64,8 @@ func CheckName(name string) error {
 	return nil
 }
 
-// CheckPrefix checks name as CheckName does, but lets it be a place above entries, such as /shared or /shared/vendor: a
-// GETMETADATA with DEPTH may ask for what is below (RFC 5464 section 4.2.2).
+// CheckPrefix checks name as CheckName does, but lets it be a place above entries, such as /shared or /shared/vendor/example.
+// A GETMETADATA with DEPTH may ask for what is below (RFC 5464 section 4.2.2), and servers take such names without it too.
 func CheckPrefix(name string) error {
 	for i := range len(name) {
 		if c := name[i]; c < ' ' || c >= 0x7F || c == '*' || c == '%' {

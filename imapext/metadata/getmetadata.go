@@ -25,18 +25,15 @@ func ParseGet(args []byte) (Get, error) {
 	var g Get
 	var depth bool
 	options := func() {
-		for first := true; d.err == nil && !d.special(')'); first = false {
-			if !first {
-				d.expect(' ')
-			}
+		d.list(func() {
 			switch name := strings.ToUpper(d.atom()); {
 			case d.err != nil:
 			case name == "MAXSIZE" && g.MaxSize == nil:
-				d.expect(' ')
+				d.spaces()
 				g.MaxSize = new(uint32)
 				*g.MaxSize = d.number()
 			case name == "DEPTH" && !depth:
-				d.expect(' ')
+				d.spaces()
 				depth = true
 				g.Depth = d.depth()
 			case name == "MAXSIZE" || name == "DEPTH":
@@ -44,22 +41,22 @@ func ParseGet(args []byte) (Get, error) {
 			default:
 				d.fail("unknown option")
 			}
-		}
+		})
 	}
-	d.expect(' ')
+	d.spaces()
 	if d.special('(') {
 		options()
-		d.expect(' ')
+		d.spaces()
 	}
 	g.Mailbox = d.astring()
-	d.expect(' ')
+	d.spaces()
 	switch {
 	case !d.special('('):
 		g.Names = []string{d.astring()}
 	case isOption(d.peek()):
 		g.OptionsLast = true
 		options()
-		d.expect(' ')
+		d.spaces()
 		if d.special('(') {
 			g.Names = d.names()
 		} else {
@@ -94,15 +91,21 @@ func (d *decoder) depth() Depth {
 	return DepthZero
 }
 
+// list reads a list whose opening parenthesis has been consumed. item reads one of its items.
+func (d *decoder) list(item func()) {
+	d.skipSpaces()
+	for d.err == nil && !d.special(')') {
+		item()
+		if d.peek() != ')' {
+			d.spaces()
+		}
+	}
+}
+
 // names returns the list whose opening parenthesis has been consumed.
 func (d *decoder) names() []string {
 	var names []string
-	for first := true; d.err == nil && !d.special(')'); first = false {
-		if !first {
-			d.expect(' ')
-		}
-		names = append(names, d.astring())
-	}
+	d.list(func() { names = append(names, d.astring()) })
 	return names
 }
 
@@ -111,11 +114,7 @@ func (g *Get) normalise() error {
 	seen := make(map[string]struct{}, len(g.Names))
 	names := g.Names[:0]
 	for _, name := range g.Names {
-		check := CheckName
-		if g.Depth != DepthZero {
-			check = CheckPrefix
-		}
-		if err := check(name); err != nil {
+		if err := CheckPrefix(name); err != nil {
 			return err
 		}
 		name = strings.ToLower(name)

@@ -2,6 +2,8 @@ package metadata
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -91,6 +93,10 @@ var getTests = []struct {
 		want: Get{MaxSize: number(5), Depth: DepthOne, Names: []string{"/shared/a"}, OptionsLast: true}},
 	{args: ` () "" ()`},
 	{args: ` "" /shared/a  `, want: Get{Names: []string{"/shared/a"}}},
+	// What Dovecot takes besides.
+	{args: `  ""  ( /shared/a  /shared/b )`, want: Get{Names: []string{"/shared/a", "/shared/b"}}},
+	{args: ` ( MAXSIZE  1 ) "" /shared`, want: Get{MaxSize: number(1), Names: []string{"/shared"}}},
+	{args: ` "" /private/vendor/x`, want: Get{Names: []string{"/private/vendor/x"}}},
 
 	{args: ``, err: true},
 	{args: ` `, err: true},
@@ -99,8 +105,6 @@ var getTests = []struct {
 	{args: ` "" `, err: true},
 	{args: ` "" (/shared/a`, err: true},
 	{args: ` "" (/shared/a /shared/b) x`, err: true},
-	{args: ` "" (/shared/a  /shared/b)`, err: true},
-	{args: ` "" ( /shared/b)`, err: true},
 	{args: ` "" /shared/a /shared/b`, err: true},
 	{args: ` "" ((/shared/a))`, err: true},
 	{args: ` "" (MAXSIZE) /shared/a`, err: true},
@@ -111,8 +115,6 @@ var getTests = []struct {
 	{args: ` (DEPTH 2) "" /shared/a`, err: true},
 	{args: ` (DEPTH "1") "" /shared/a`, err: true},
 	{args: ` (NOPE 1) "" /shared/a`, err: true},
-	{args: ` (MAXSIZE 1 ) "" /shared/a`, err: true},
-	{args: ` "" /shared`, err: true},
 	{args: ` "" "/shared/a`, err: true},
 	{args: ` "" "/shared/\a"`, err: true},
 	{args: " \"\" {10}\r\n/shared/a", err: true},
@@ -158,33 +160,40 @@ func FuzzGet(f *testing.F) {
 	})
 }
 
-func TestParseSet(t *testing.T) {
-	tests := []struct {
-		args string
-		want Set
-		err  bool
+func TestSetReader(t *testing.T) {
+	const long = 100000
+	for _, tt := range []struct {
+		args    string
+		names   []string
+		mailbox bool
+		invalid bool
 	}{
-		{args: ` "" (/Shared/comment "text")`, want: Set{Entries: []Entry{{"/shared/comment", String("text")}}}},
-		{args: ` INBOX (/private/comment NIL /private/x nil /private/y "" /private/z {2+}` + "\r\n\r\n)",
-			want: Set{Mailbox: "INBOX", Entries: []Entry{
-				{"/private/comment", NIL}, {"/private/x", NIL}, {"/private/y", String("")}, {"/private/z", String("\r\n")},
-			}}},
-		{args: " \"\" (/private/x ~{2}\r\n\x00\xff)", want: Set{Entries: []Entry{{"/private/x", String("\x00\xff")}}}},
-		{args: ` "" ()`, err: true},
-		{args: ` "" /shared/comment "text"`, err: true},
-		{args: ` "" (/shared/comment)`, err: true},
-		{args: ` "" (/shared/comment text)`, err: true},
-		{args: ` "" (/shared/comment "text" /shared/x)`, err: true},
-		{args: ` "" (/shared/comment "text"`, err: true},
-		{args: ` "" (/other/comment "text")`, err: true},
-		{args: ` "" (/shared/vendor/x "text")`, err: true},
-	}
-	for _, test := range tests {
-		got, err := ParseSet([]byte(test.args + "\r\n"))
-		if (err != nil) != test.err {
-			t.Errorf("ParseSet(%q): error %v", test.args, err)
-		} else if diff := cmp.Diff(test.want, got, cmp.AllowUnexported(Value{})); diff != "" {
-			t.Errorf("ParseSet(%q): %s", test.args, diff)
+		{args: ` "" (/Shared/comment "text")`, names: []string{"/shared/comment"}},
+		{args: ` "" (/a NIL /b nil /c "" /d {2+}` + "\r\n\r\n)", names: []string{"/a", "/b", "/c", "/d"}},
+		{args: " {0}\r\n ({2}\r\n/a ~{2}\r\n\x00\xff)", names: []string{"/a"}},
+		{args: fmt.Sprintf(" \"\" (/a {%d}\r\n%s /b \"%[2]s\" %[2]s {4}\r\n\r\n\r\n /c NIL)", long, strings.Repeat("x", long)),
+			names: []string{"/a", "/b", "/c"}},
+		{args: `  ""  ( /a  "1" "/b""2"/c atom ) `, names: []string{"/a", "/b", "/c"}},
+		{args: `""("/a\"b" "/c" /d "\\")`, names: []string{`/a"b`, "/d"}},
+		{args: ` "" ()`},
+		{args: " INBOX (/a NIL)", names: []string{"/a"}, mailbox: true},
+		{args: " {5}\r\nINBOX anything (", mailbox: true, invalid: true},
+		{args: ` "" /a "text"`, invalid: true},
+		{args: ` "" (/a)`, names: []string{"/a"}, invalid: true},
+		{args: ` "" (/a "1"`, names: []string{"/a"}, invalid: true},
+		{args: ` "" (/a ("1"))`, names: []string{"/a"}, invalid: true},
+		{args: ` "" (/a "1" (/b "2"))`, names: []string{"/a"}, invalid: true},
+		{args: ` "" (/a "1") (/b "2")`, names: []string{"/a"}, invalid: true},
+		{args: ` "" (/a "1")x`, names: []string{"/a"}, invalid: true},
+	} {
+		for _, size := range []int{1 << 20, 1, 2, 7} {
+			var r SetReader
+			for piece := range slices.Chunk([]byte(tt.args+"\r\n"), size) {
+				r.Read(piece)
+			}
+			if !slices.Equal(r.Names, tt.names) || r.Server() == tt.mailbox || r.Valid() == tt.invalid {
+				t.Errorf("%.100q, %d bytes at a time: names %q, server %t, valid %t", tt.args, size, r.Names, r.Server(), r.Valid())
+			}
 		}
 	}
 }

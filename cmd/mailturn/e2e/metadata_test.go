@@ -75,6 +75,47 @@ func testMetadataOfDovecot(t *testing.T, _ string, root *chroot.Root) {
 // ours is the value of /shared/vendor/deltachat/turn that mailturn answers.
 var ours = regexp.MustCompile(`^turn\.example\.org:3478:\d+:[A-Za-z0-9+/]{27}=$`)
 
+// TestMetadataOfAnySize runs sessions with values of any size, and in forms that Dovecot takes beyond the grammar, with Dovecot
+// directly and through mailturn.
+func TestMetadataOfAnySize(t *testing.T) {
+	d := startDovecot(t, dovecot.Options{AttributeDict: "file:%h/attributes"})
+	p := startProxy(t, d.Addr)
+	write := loggedIn(func(w *scriptWriter) {
+		for _, size := range []int{1000, 65000, 66000, 1000000} {
+			value := strings.Repeat("x", size)
+			w.command(fmt.Sprintf(`SETMETADATA "" (/private/vendor/example/a {%d+}`+"\r\n%s)", size, value))
+			w.command(fmt.Sprintf(`SETMETADATA "" (/private/vendor/example/b {%d+}`+"\r\n%s /private/vendor/example/c {%[1]d+}\r\n%[2]s)", size, value))
+			w.command(`GETMETADATA "" (/private/vendor/example/a /private/vendor/example/b /private/vendor/example/c)`)
+		}
+		w.command("SETMETADATA Nowhere (/private/x {100000}\r\n", strings.Repeat("x", 100000)+")")
+		w.command(`SETMETADATA "" (/shared NIL)`)
+		w.command(`SETMETADATA "" ( /private/vendor/foo  "x" ) `)
+		w.command(`SETMETADATA  ""  ("/private/x""y"/private/z "z")`)
+		w.command(`SETMETADATA "" (/private/y atom)`)
+		w.command(`SETMETADATA "" ()`)
+		w.command(`GETMETADATA  ( MAXSIZE  100 )  ""  ( /private/vendor/foo  /private/x /private/y /private/z /shared ) `)
+		w.command(`GETMETADATA Nowhere /private/x`)
+	})
+	want := direct(d).record(t, write)
+	if diff := difference(want, direct(d).through(p.dialTLS).record(t, write)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestMetadataIsSetAsAWhole sets entries of mailturn's after a value of which Dovecot has a part already: nothing is stored.
+func TestMetadataIsSetAsAWhole(t *testing.T) {
+	d := startDovecot(t, dovecot.Options{AttributeDict: "file:%h/attributes"})
+	value := strings.Repeat("x", 100000)
+	got := direct(d).through(startProxy(t, d.Addr).dialTLS).record(t, loggedIn(func(w *scriptWriter) {
+		w.command(fmt.Sprintf(`SETMETADATA "" (/private/x {%d+}`+"\r\n%s /shared/vendor/deltachat/turn {6+}\r\nb NOOP)", len(value), value))
+		w.command(`GETMETADATA "" (/private/x)`)
+	}))
+	want := []string{"t002 NO [NOPERM] Entry is read-only\r\n", "* METADATA \"\" (/private/x NIL)\r\n"}
+	if diff := difference(want, got[2:4]); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // TestMetadataAdded wants mailturn's entries to be there, whether Dovecot has METADATA or not, and one answer to commands
 // that ask for entries of both.
 func TestMetadataAdded(t *testing.T) { eachDovecot(t, testMetadataAdded) }

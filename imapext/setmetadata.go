@@ -1,0 +1,127 @@
+package imapext
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/mailturn/mailturn/imapext/metadata"
+)
+
+// maxHeldValues is how much of a SETMETADATA command is held, with the literal that comes. It leaves room for the lines
+// within maxCommand.
+const maxHeldValues = 48 << 10
+
+// setCommand is how far a SETMETADATA command has been read (RFC 5464 section 4.3). Most are read whole. Those with large
+// values go to the backend in parts: as soon as a value does not fit in what is held, what precedes it is decided on and
+// forwarded, and the value passes.
+type setCommand struct {
+	reader metadata.SetReader
+	begun  bool // a part has gone to the backend
+	// streams: what is decided on, and then forwarded, ends in the announcement of a literal of size bytes, which passes.
+	streams bool
+	size    uint64
+}
+
+// collect takes bytes of a command that is read whole.
+func (c *clientStream) collect(b []byte) {
+	c.collected = append(c.collected, b...)
+	if c.name == "SETMETADATA" {
+		c.set.reader.Read(b)
+	}
+}
+
+// streamsLiteral reports whether the literal that is announced is to pass, after what precedes it: it is a value of a
+// SETMETADATA command that is too large to be held.
+func (f *Filter) streamsLiteral() bool {
+	c := &f.client
+	reader := &c.set.reader
+	if c.name != "SETMETADATA" || !reader.InValue() && reader.Server() && reader.Valid() || uint64(len(c.collected))+c.literal <= maxHeldValues {
+		return false
+	}
+	c.set.streams, c.set.size = true, c.literal
+	c.state = decide
+	return true
+}
+
+// endStreamedLiteral makes the rest of the command be read, and decided on, as its beginning was.
+func (c *clientStream) endStreamedLiteral() {
+	if !c.set.streams || c.mode != pass {
+		return
+	}
+	c.mode = collect
+	c.set.streams = false
+}
+
+// decideSet answers SETMETADATA, or forwards what of it has been read. It is done whole or not at all, so an entry of ours in
+// it, which nobody may set, refuses the whole.
+func (f *Filter) decideSet() Event {
+	c := &f.client
+	if f.capabilities.metadata == metadataUnknown && !c.set.begun {
+		return f.askCapabilities()
+	}
+	reader := &c.set.reader
+	names := reader.Names
+	reader.Names = nil
+	if refusal := f.refusesSet(names); refusal != "" {
+		f.refuse("%s", refusal)
+		if c.set.streams {
+			return f.discardLiteral()
+		}
+		return f.endCommand()
+	}
+	if !c.set.begun {
+		f.outstanding.add(c.tag)
+		c.collected = fmt.Appendf(nil, "%s %s%s", c.tag, c.name, c.collected)
+		c.set.begun = true
+	}
+	return f.forward(c.collected)
+}
+
+// refusesSet returns why a SETMETADATA command with names is refused, empty if it is not.
+func (f *Filter) refusesSet(names []string) string {
+	reader := &f.client.set.reader
+	absent := f.capabilities.metadata != metadataPresent
+	if !reader.Valid() && (absent || reader.Server()) {
+		return "BAD syntax error in arguments"
+	}
+	if f.client.set.begun && !f.outstanding.has([]byte(f.client.tag)) {
+		return "BAD The command has been answered" // by the backend, and so this is not
+	}
+	var owned []metadata.Entry
+	if reader.Server() {
+		owned = f.entries()
+	}
+	private := false
+	for _, name := range names {
+		if _, ok := findEntry(owned, name); ok {
+			return "NO [NOPERM] Entry is read-only"
+		}
+		if err := metadata.CheckPrefix(name); err != nil && absent {
+			return "BAD " + err.Error()
+		}
+		private = private || strings.HasPrefix(name, "/private/")
+	}
+	switch {
+	case absent && private:
+		return "NO [METADATA NOPRIVATE] Private annotations are not supported"
+	case absent:
+		return "NO [NOPERM] Annotations are read-only"
+	}
+	return ""
+}
+
+// refuse refuses a command that is read whole. If a part of it has gone to the backend, the backend gets a line end in the
+// place of the rest: it refuses a list that lacks its end, and so does none of it.
+func (f *Filter) refuse(format string, args ...any) {
+	c := &f.client
+	c.discard(format, args...)
+	if c.name != "SETMETADATA" || !c.set.begun {
+		return
+	}
+	f.toBackend.add([]byte("\r\n"))
+	if f.outstanding.has([]byte(c.tag)) {
+		f.pending = pending{kind: pendingRefused, tag: c.tag}
+	} else {
+		c.answer = "" // the backend has given it
+	}
+}
