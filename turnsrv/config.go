@@ -55,7 +55,8 @@ type Config struct {
 	// NonceLifetime is how long a nonce is accepted. Zero is DefaultNonceLifetime.
 	NonceLifetime time.Duration
 	// ExpiredGrace is how long a running allocation may still be refreshed after its credential has expired, or is not
-	// granted by the Authenticator any more. Zero is DefaultExpiredGrace, negative is none.
+	// granted by the Authenticator any more. Zero is DefaultExpiredGrace, negative is none. Server.SetExpiredGrace replaces
+	// it.
 	ExpiredGrace time.Duration
 
 	// Quotas can be replaced later, by Server.SetQuotas.
@@ -125,16 +126,12 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.Lifetime, DefaultLifetime)
 	setDefault(&c.MaxLifetime, DefaultMaxLifetime)
 	setDefault(&c.NonceLifetime, DefaultNonceLifetime)
-	setDefault(&c.ExpiredGrace, DefaultExpiredGrace)
 	setDefault(&c.MaxPermissions, DefaultMaxPermissions)
 	setDefault(&c.MaxChannels, DefaultMaxChannels)
 	setDefault(&c.MaxStreams, DefaultMaxStreams)
 	setDefault(&c.UnauthenticatedRate, DefaultUnauthenticatedRate)
 	setDefault(&c.MaxGuesses, DefaultMaxGuesses)
 	setDefault(&c.SilentPeerBytes, DefaultSilentPeerBytes)
-	if c.ExpiredGrace < 0 {
-		c.ExpiredGrace = 0
-	}
 	if c.MaxBPS < 0 || c.MaxTotalBPS < 0 {
 		return c, errors.New("bandwidth is negative")
 	}

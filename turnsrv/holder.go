@@ -23,11 +23,11 @@ type holder struct {
 }
 
 // goodUntil returns the moment from which the credential is not accepted any more for the allocation that began with it:
-// Config.ExpiredGrace after it has expired or was withdrawn, whichever was first. It is withdrawn when its static user, or
+// grace after it has expired or was withdrawn, whichever was first. It is withdrawn when its static user, or
 // the secret under which it was issued, is gone, which shows at the next request: a client has to send one in each
 // lifetime. The zero time is never.
-func (h *holder) goodUntil(config *Config, now time.Time) time.Time {
-	grant, _ := config.Authenticator.Lookup(h.username, h.realm)
+func (h *holder) goodUntil(authenticator Authenticator, grace time.Duration, now time.Time) time.Time {
+	grant, _ := authenticator.Lookup(h.username, h.realm)
 	granted := slices.ContainsFunc(grant.Keys, func(key credential.Key) bool { return bytes.Equal(key.Value, h.key) })
 	switch {
 	case granted && !now.Before(grant.NotBefore):
@@ -42,5 +42,5 @@ func (h *holder) goodUntil(config *Config, now time.Time) time.Time {
 	if end.IsZero() {
 		return end
 	}
-	return end.Add(config.ExpiredGrace)
+	return end.Add(grace)
 }

@@ -30,6 +30,27 @@ func verifier(t *testing.T, password, secret string) *credential.Verifier {
 	return v
 }
 
+// TestGraceIsReplaced wants an operator who has lost a secret to be able to end what goes on with it.
+func TestGraceIsReplaced(t *testing.T) {
+	users := new(replaceable)
+	users.Store(verifier(t, "secret of alice", testSecret))
+	inBubble(t, func(c *Config) { c.NonceLifetime, c.Authenticator = time.Hour, users }, func(b *bubble) {
+		good, withdrawn := b.client(), b.client()
+		good.use(credential.Credential{Username: "alice", Password: "secret of alice"})
+		good.allocate()
+		withdrawn.allocate()
+		users.Store(verifier(t, "secret of alice", "another secret"))
+		withdrawn.want(withdrawn.request(stun.MethodRefresh), 0)
+		b.server.SetExpiredGrace(-1)
+		withdrawn.want(withdrawn.request(stun.MethodRefresh), 401)
+		good.want(good.request(stun.MethodRefresh), 0)
+		b.server.SetExpiredGrace(time.Minute)
+		withdrawn.want(withdrawn.request(stun.MethodRefresh), 0)
+		time.Sleep(time.Minute)
+		withdrawn.want(withdrawn.request(stun.MethodRefresh), 401)
+	})
+}
+
 // TestWithdrawnCredentialEndsInACall wants the grace of running calls to begin when their credential is not granted any
 // more, for whichever reason, and to end.
 func TestWithdrawnCredentialEndsInACall(t *testing.T) {

@@ -37,6 +37,7 @@ type Server struct {
 	start            time.Time    // the zero of bandwidths
 	maxBPS, totalBPS atomic.Int64 // of Quotas
 	total            bandwidths
+	expiredGrace     atomic.Int64 // of Config, a time.Duration
 
 	counters counters
 	samples  sampler
@@ -67,6 +68,7 @@ func New(config Config) (*Server, error) {
 	_, _ = rand.Read(s.pionKey[:]) // never fails
 	_, _ = rand.Read(s.decoy[:])
 	s.SetQuotas(config.Quotas)
+	s.SetExpiredGrace(config.ExpiredGrace)
 	return s, nil
 }
 
@@ -210,6 +212,12 @@ func (s *Server) SetQuotas(q Quotas) {
 	s.quota.limit(q)
 	s.maxBPS.Store(q.MaxBPS)
 	s.totalBPS.Store(q.MaxTotalBPS)
+}
+
+// SetExpiredGrace replaces that of the Config, for running calls too.
+func (s *Server) SetExpiredGrace(grace time.Duration) {
+	setDefault(&grace, DefaultExpiredGrace)
+	s.expiredGrace.Store(int64(max(grace, 0)))
 }
 
 // Allocations returns the number of live allocations.

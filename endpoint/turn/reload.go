@@ -49,7 +49,6 @@ func (e *Endpoint) NeedsRestart(c Config) []string {
 		"relay_bind":     !slices.Equal(e.config.RelayBind, c.RelayBind),
 		"relay_ports":    e.config.MinPort != c.MinPort || e.config.MaxPort != c.MaxPort,
 		"proxy_protocol": !slices.Equal(e.config.ProxyProtocol, c.ProxyProtocol),
-		"expired_grace":  e.config.ExpiredGrace != c.ExpiredGrace,
 
 		"peers.silent_bytes":   e.config.SilentPeerBytes != c.SilentPeerBytes,
 		"default_family":       e.config.DefaultFamily != c.DefaultFamily,
@@ -67,10 +66,10 @@ func (e *Endpoint) NeedsRestart(c Config) []string {
 	return names
 }
 
-// Reload applies a new configuration to the running endpoint: secrets, users, max_credential_lifetime, peers, quotas,
-// drain_timeout, and what has changed in the certificate files. Running calls go on, for expired_grace if their credentials
-// are not accepted any more. It fails, and changes
-// nothing, if NeedsRestart names something, or if a certificate cannot be used.
+// Reload applies a new configuration to the running endpoint: secrets, users, max_credential_lifetime, expired_grace, peers,
+// quotas, drain_timeout, and what has changed in the certificate files. Running calls go on, but only for expired_grace if
+// their credentials are not accepted any more. It fails, and changes nothing, if NeedsRestart names something, or if a
+// certificate cannot be used.
 //
 // It must not be called before Start, or concurrently with other methods.
 func (e *Endpoint) Reload(c Config) error {
@@ -95,6 +94,7 @@ func (e *Endpoint) Reload(c Config) error {
 	e.secrets.verifier.Store(verifier)
 	e.allocator.SetPeers(policy)
 	e.server.Load().SetQuotas(c.Quotas)
+	e.server.Load().SetExpiredGrace(limit(c.ExpiredGrace))
 	e.config = c
 	return nil
 }
