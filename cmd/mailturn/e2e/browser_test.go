@@ -18,6 +18,7 @@ import (
 	"github.com/emersion/go-imap/v2/imapclient"
 
 	"github.com/mailturn/mailturn/cmd/mailturn/e2e/browser"
+	"github.com/mailturn/mailturn/cmd/mailturn/e2e/interop"
 )
 
 // callLimit is how long a browser may take for one step of a call.
@@ -274,7 +275,10 @@ func TestBrowsers(t *testing.T) {
 					r.wantRelayed(t, u.kind, w.protocol)
 					r.wantNoLoss(t, u.kind)
 					r.wantAgreement(t, s, u.kind)
-					record(t, client{u.name(), u.version, overMetadata, w.transport, w.family}, r.figures())
+					interop.Record(t, interop.Cell{
+						Kind: interop.Client, Name: u.name(), Version: u.version, How: overMetadata,
+						Transport: w.transport, Family: w.family, Figures: r.figures(), Control: refusedBrowsers,
+					})
 				}
 			})
 		}
@@ -286,6 +290,9 @@ const (
 	framesWanted       = 100
 	audioPacketsWanted = 250
 )
+
+// refusedBrowsers is what TestBrowsersRefused sees fail, in docs/interop.md.
+const refusedBrowsers = "wrong secret; no relay; self-signed certificate; certificate of another name"
 
 // TestBrowsersRefused wants no relay, and so nothing to connect over, from each of the things that must not work.
 func TestBrowsersRefused(t *testing.T) {

@@ -16,10 +16,14 @@ import (
 	"github.com/mailturn/mailturn/cmd/mailturn/e2e/browser"
 	"github.com/mailturn/mailturn/cmd/mailturn/e2e/deltachat"
 	"github.com/mailturn/mailturn/cmd/mailturn/e2e/dovecot"
+	"github.com/mailturn/mailturn/cmd/mailturn/e2e/interop"
 )
 
 // overCore is the way of discovery in which Delta Chat core asked over IMAP, and gave the browser its ice_servers.
 const overCore = "IMAP METADATA, by Delta Chat core"
+
+// refusedDeltaChat is what TestDeltaChat and TestDeltaChatWithoutTURN see fail, in docs/interop.md.
+const refusedDeltaChat = "a secret that is gone; no relay in METADATA"
 
 // TestDeltaChatMedia makes video calls as Delta Chat's app does: core tells the browser which relays there are, and
 // carries the browser's offer to the other side, and its answer back, in encrypted mail. What the browsers count and what
@@ -45,11 +49,11 @@ func TestDeltaChatDoors(t *testing.T) {
 		// configure returns the endpoint of mailturn at a path, and the path of the dictionary that Dovecot asks.
 		configure func(t *testing.T, m *mailHost, path string) (endpoint, dictionary string)
 	}{
-		{"dict", "dict behind Dovecot", func(t *testing.T, m *mailHost, path string) (string, string) {
+		{"dict", "dict, for Dovecot", func(t *testing.T, m *mailHost, path string) (string, string) {
 			return fmt.Sprintf("endpoint \"dict\" \"dovecot\" {\n  path = %q\n  mode = \"0666\"\n  turn_server = %q\n}\n", path, turnName), path
 		}},
 		// As a chatmail relay has it: its own daemon is the dictionary, and reads one line from the socket for each value.
-		{"credsock", "credsock behind chatmail's dictionary", func(t *testing.T, m *mailHost, path string) (string, string) {
+		{"credsock", "credsock, for chatmail's dictionary", func(t *testing.T, m *mailHost, path string) (string, string) {
 			d, dictionary := startDict(t, nil)
 			d.credential = func() (string, error) {
 				line, err := readCredential(path)
@@ -165,7 +169,10 @@ func (v videoUsers) call(t *testing.T, his participant, transport string, length
 		r.wantRelayed(t, u.kind, strings.ToLower(transport))
 		r.wantNoLoss(t, u.kind)
 		r.wantAgreement(t, v.host.server, u.kind)
-		record(t, client{u.name(), u.version, fmt.Sprintf("%s (%s)", discovery, v.core), transport, "IPv4"}, r.figures())
+		interop.Record(t, interop.Cell{
+			Kind: interop.Client, Name: u.name(), Version: u.version, How: fmt.Sprintf("%s (%s)", discovery, v.core),
+			Transport: transport, Family: "IPv4", Figures: r.figures(), Control: refusedDeltaChat,
+		})
 	}
 	before := v.bob.Core().Now()
 	v.alice.do(t, func(ctx context.Context) error { return v.alice.EndCall(ctx, placed) })

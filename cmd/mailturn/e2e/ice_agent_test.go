@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mailturn/mailturn/cmd/mailturn/e2e/interop"
 )
 
 // agentLimit is how long two agents may take for a connection.
@@ -91,10 +93,12 @@ var iceAgents = []struct {
 	imports, debianPackages string
 	version                 []string // command that prints it
 	transports              []string
+	refused                 string // what TestICEAgentsRefused sees fail, in docs/interop.md
 }{
 	{
 		"aioice", "aioice_agent.py", "import aioice", "python3-aioice",
 		[]string{systemPython, "-c", "import aioice; print(aioice.__version__)"}, []string{"UDP", "TCP", "TLS"},
+		"wrong secret; unknown CA; certificate of another name",
 	},
 	{
 		// Its TLS is not TLS, but what Google's relays once took for it.
@@ -102,6 +106,7 @@ var iceAgents = []struct {
 		"import gi; gi.require_version('Gst', '1.0'); gi.require_version('Nice', '0.1'); from gi.repository import Gst; Gst.init(None); Gst.parse_launch('nicesrc ! rtpopusdepay ! opusdec ! opusenc ! nicesink')",
 		"python3-gi gir1.2-gstreamer-1.0 gir1.2-nice-0.1 gstreamer1.0-tools gstreamer1.0-nice gstreamer1.0-plugins-good gstreamer1.0-plugins-base",
 		[]string{"sh", "-c", "gst-inspect-1.0 nicesrc | grep Version"}, []string{"UDP", "TCP"},
+		"wrong secret",
 	},
 }
 
@@ -149,7 +154,10 @@ func TestICEAgents(t *testing.T) {
 							}
 						}
 					}
-					record(t, client{kind.name, programVersion(t, kind.version[0], kind.version[1:]...), overMetadata, transport, family}, "0 packets lost")
+					interop.Record(t, interop.Cell{
+						Kind: interop.Client, Name: kind.name, Version: programVersion(t, kind.version[0], kind.version[1:]...), How: overMetadata,
+						Transport: transport, Family: family, Figures: "0 packets lost", Control: kind.refused,
+					})
 				})
 			}
 		}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mailturn/mailturn/cmd/mailturn/e2e/interop"
 )
 
 // configureBoth writes a configuration of a relay with an address of each family of loopback, which listens on both.
@@ -75,7 +77,10 @@ func TestFamilies(t *testing.T) {
 					t.Errorf("the peer got %d datagrams, want %d", got, clients*messages)
 				}
 				family := map[bool]string{true: "IPv6", false: "IPv4"}[strings.Contains(tt.server, ":")]
-				record(t, client{"coturn's turnutils_uclient", version, bySharedSecret, transport.name, family}, "")
+				interop.Record(t, interop.Cell{
+					Kind: interop.Client, Name: "coturn's turnutils_uclient", Version: version, How: bySharedSecret,
+					Transport: transport.name, Family: family, Control: refusedUclient,
+				})
 			})
 		}
 	}

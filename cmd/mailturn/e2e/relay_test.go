@@ -241,6 +241,9 @@ func TestClientModes(t *testing.T) {
 	})
 }
 
+// refusedUclient is what TestRelayRefuses sees fail, in docs/interop.md.
+const refusedUclient = "wrong password; expired credential; user name that was not issued; loopback peer; private peer"
+
 func TestRelayRefuses(t *testing.T) {
 	t.Parallel()
 	stateDir, p := t.TempDir(), freePorts(t)

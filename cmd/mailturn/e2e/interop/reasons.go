@@ -1,0 +1,49 @@
+package interop
+
+import "strings"
+
+// reason says why clients have no cell in some columns. An empty field of it matches everything.
+type reason struct {
+	name, how string // Cell.Name and Cell.How, whose versions do not count
+	column    string // "TLS", "IPv6" or "TLS, IPv6"
+	text      string
+}
+
+// Ways in which Delta Chat core gets a credential.
+const (
+	overCore     = "IMAP METADATA, by Delta Chat core"
+	overDict     = "dict, for Dovecot, by Delta Chat core"
+	overCredsock = "credsock, for chatmail's dictionary, by Delta Chat core"
+)
+
+// reasons are for the cells that no test fills. The first one that matches counts.
+var reasons = []reason{
+	{name: "Chromium", column: "DTLS", text: "has no TURN over DTLS"},
+	{name: "Firefox ESR", column: "DTLS", text: "has no TURN over DTLS"},
+	{name: "aioice", column: "DTLS", text: "has no TURN over DTLS"},
+	{name: "libnice in GStreamer", column: "DTLS", text: "has no TURN over DTLS"},
+	{name: "libnice in GStreamer", column: "TLS", text: "has no TURN over TLS"},
+	{how: overCore, column: "TLS", text: "core names no relay over TLS"},
+	{how: overCore, column: "IPv6", text: "the mail host of this test has IPv4 alone"},
+	{how: overDict, column: "IPv4", text: "as over IMAP METADATA"},
+	{how: overDict, column: "IPv6", text: "as over IMAP METADATA"},
+	{how: overCredsock, column: "IPv4", text: "as over IMAP METADATA"},
+	{how: overCredsock, column: "IPv6", text: "as over IMAP METADATA"},
+}
+
+// untried is what a cell says that has no reason to be empty.
+const untried = "not tried"
+
+// reasonFor returns what an empty cell in a column says. c is another cell of its row.
+func reasonFor(c Cell, column string) string {
+	if c.Kind != Client {
+		return ""
+	}
+	for _, r := range reasons {
+		if (r.name == "" || r.name == c.Name) && (r.how == "" || r.how == withoutVersions(c.How)) &&
+			(r.column == "" || strings.Contains(", "+column+",", ", "+r.column+",")) {
+			return r.text
+		}
+	}
+	return untried
+}
