@@ -54,11 +54,7 @@ func checkConfig(ctx context.Context, filename, userName string, strict bool, st
 		diags = append(diags, x.examine(ctx)...)
 	}
 	if account != nil {
-		more, err := account.findsWrong(filename, s, diags)
-		if err != nil {
-			return err
-		}
-		diags = append(diags, more...)
+		diags = append(diags, account.findsWrong(filename, s, diags)...)
 	}
 	if err := file.WriteDiagnostics(stderr, diags); err != nil {
 		return err

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
+
+	"github.com/mailturn/mailturn/framework/config"
 )
 
 // unitName is the unit of dist/, and unitUser whom it names.
@@ -105,11 +107,14 @@ func loadUnit(ctx context.Context) (u unit) {
 }
 
 // findsWrong reads the configuration again as a, and returns as warnings what only a sees: diags is what root has found.
-func (a *account) findsWrong(filename string, s *setup, diags hcl.Diagnostics) (found hcl.Diagnostics, err error) {
-	err = a.do(func() {
+func (a *account) findsWrong(filename string, s *setup, diags hcl.Diagnostics) (found hcl.Diagnostics) {
+	err := a.do(func() {
 		_, _, again := read(filename, "")
 		found = append(again, a.checkState(s)...)
 	})
+	if err != nil {
+		return hcl.Diagnostics{config.Warnf(hcl.Range{}, "Files were not checked for the user", "Whether %s may read them: %v.", a.name, err)}
+	}
 	found = slices.DeleteFunc(found, func(d *hcl.Diagnostic) bool {
 		return slices.ContainsFunc(diags, func(known *hcl.Diagnostic) bool {
 			return known.Summary == d.Summary && known.Detail == d.Detail
@@ -119,5 +124,5 @@ func (a *account) findsWrong(filename string, s *setup, diags hcl.Diagnostics) (
 		d.Severity = hcl.DiagWarning
 		d.Detail = fmt.Sprintf("For the user %s: %s", a.name, d.Detail)
 	}
-	return found, err
+	return found
 }
