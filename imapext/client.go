@@ -6,14 +6,9 @@ import (
 )
 
 const (
-	// maxCommand bounds a command that the Filter reads whole, literals included.
-	maxCommand = 64 << 10
 	// maxSwallowed bounds a non-synchronising literal of a command that is refused here. Its client sends it all the
 	// same; beyond this, a BYE is the better answer, which RFC 7888 section 4 allows.
 	maxSwallowed = 1 << 20
-	// maxAnswers bounds what is answered here before it is written. Commands of two bytes have answers of thirty, and
-	// those of sixty may have all annotations for an answer.
-	maxAnswers = 16 << 10
 )
 
 // clientStream is how far the client's stream has been read.
@@ -82,10 +77,10 @@ func (f *Filter) FromClient(p []byte) (n int, event Event) {
 		case f.uncompress:
 			f.waiting = true
 			return n, Wait
-		case len(f.inserts) >= maxAnswers:
+		case len(f.inserts) >= f.bounds().answers:
 			f.waiting = true
 			return n, Wait
-		case f.answers >= maxAnswers && n < len(p):
+		case f.answers >= f.bounds().answers && n < len(p):
 			return n, Continue
 		}
 		used, event := f.stepClient(p[n:])
@@ -150,7 +145,7 @@ func (f *Filter) beginCommand(p []byte) (n int, event Event) {
 		c.head = append(c.head, p...)
 		return len(p), Continue
 	}
-	if f.outstanding.has(head.tag) || f.outstanding.full() {
+	if f.outstanding.has(head.tag) || len(f.outstanding.tags) >= f.bounds().outstanding {
 		return 0, Wait
 	}
 	held := c.head
@@ -301,7 +296,7 @@ func (f *Filter) keepLine(b []byte) {
 		f.toBackend.add(b)
 		c.account.feed(b)
 	case collect:
-		if len(c.collected)+len(b) > maxCommand {
+		if len(c.collected)+len(b) > f.bounds().command {
 			f.refuse("BAD Command too long")
 			return
 		}
@@ -335,7 +330,7 @@ func (f *Filter) endLine() Event {
 		}
 		if c.name == "STARTTLS" || c.name == "COMPRESS" || c.name == "ENABLE" {
 			c.discard("BAD Literal not expected")
-		} else if c.literal > uint64(maxCommand-len(c.collected)) {
+		} else if c.literal > uint64(f.bounds().command-len(c.collected)) {
 			f.refuse("BAD Command too long")
 		} else if !c.unasked {
 			f.respond([]byte("+ Ready for literal data\r\n"))

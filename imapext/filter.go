@@ -59,7 +59,8 @@
 //     answered: so GETMETADATA in the same packet as LOGIN sees the login's outcome;
 //   - at the end of STARTTLS and of COMPRESS, until every command before it is answered and no response is passing;
 //   - before a command whose tag an unanswered command bears, so that a tagged response has one reading only;
-//   - with 1024 commands unanswered, or 16 KiB of answers of the Filter's own behind a response that is passing.
+//   - with 1024 commands unanswered, or 16 KiB of answers of the Filter's own waiting for the end of a response; before login
+//     with 16 and 4 KiB.
 //
 // The same agreement makes a literal that the client did not synchronise (LITERAL+, RFC 7888) a synchronised one towards the
 // backend: one that refuses the command may read the literal's bytes as commands. And it ends the session at what servers read

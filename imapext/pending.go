@@ -2,9 +2,6 @@ package imapext
 
 import "github.com/mailturn/mailturn/imapext/metadata"
 
-// maxOutstanding bounds the commands that the backend has not answered yet. More wait with the client.
-const maxOutstanding = 1024
-
 // outstandingTags are the tags of the commands that are with the backend. A tag is in it once: a command whose tag is taken
 // waits, so that a tagged response belongs to one command.
 type outstandingTags struct {
@@ -30,10 +27,6 @@ func (o *outstandingTags) remove(tag []byte) {
 	if o.grew && len(o.tags) == 0 {
 		*o = outstandingTags{}
 	}
-}
-
-func (o *outstandingTags) full() bool {
-	return len(o.tags) >= maxOutstanding
 }
 
 // pending is the one command whose answer the Filter has to see before it lets the client's next command through.

@@ -8,7 +8,7 @@ import (
 )
 
 // maxHeldValues is how much of a SETMETADATA command is held, with the literal that comes. It leaves room for the lines
-// within maxCommand.
+// within bounds.command.
 const maxHeldValues = 48 << 10
 
 // setCommand is how far a SETMETADATA command has been read (RFC 5464 section 4.3). Most are read whole. Those with large

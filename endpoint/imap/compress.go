@@ -117,7 +117,7 @@ func (c *compressedConn) readFlush() error {
 
 // readMore reads what has come of the compressed stream, when all that has been read is inflated.
 func (c *compressedConn) readMore() error {
-	buf := c.buffer.next(c.read)
+	buf := c.buffer.next(c.read, true)
 	n, err := c.Conn.Read(buf)
 	c.read, c.unread = n, buf[:n]
 	if n == 0 && err != nil {

@@ -22,7 +22,7 @@ func (s *session) passClient() (more bool) {
 	}
 	defer s.clientBuffer.release()
 	for n := 0; ; {
-		buf := s.clientBuffer.next(n)
+		buf := s.clientBuffer.next(n, s.loggedIn.Load())
 		var err error
 		n, err = s.client.Read(buf)
 		if n > 0 {
@@ -143,7 +143,7 @@ func (s *session) passBackend() (more bool) {
 	defer recoverPanic(s.logger)
 	defer s.backendBuffer.release()
 	for n := 0; ; {
-		buf := s.backendBuffer.next(n)
+		buf := s.backendBuffer.next(n, s.loggedIn.Load())
 		var err error
 		n, err = s.backend.Read(buf)
 		if n > 0 {

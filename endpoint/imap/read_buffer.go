@@ -28,10 +28,11 @@ func newBuffer(size int) *[]byte {
 	return &b
 }
 
-// next returns the buffer for the next read, given that the last one read n bytes, of which nothing is needed any more.
-func (r *readBuffer) next(n int) []byte {
+// next returns the buffer for the next read, given that the last one read n bytes, of which nothing is needed any more. It is a
+// small one if large is false, as before login, when what a buffer holds may wait for long on behalf of a stranger.
+func (r *readBuffer) next(n int, large bool) []byte {
 	if n > 0 {
-		r.busy = n >= smallBufferSize
+		r.busy = large && n >= smallBufferSize
 	}
 	pool, size := &smallBuffers, smallBufferSize
 	if r.busy {

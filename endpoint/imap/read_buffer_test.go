@@ -9,24 +9,26 @@ func TestReadBuffer(t *testing.T) {
 	const wait = 0 // for what a read brings that finds nothing
 	const small, large = smallBufferSize, bufferSize
 	for _, tt := range []struct {
-		name  string
-		reads []int
-		want  []int // the size of the buffer for the first read, and of that for the read behind each
+		name     string
+		stranger bool
+		reads    []int
+		want     []int // the size of the buffer for the first read, and of that for the read behind each
 	}{
-		{"commands", []int{30, 200, small - 1}, []int{small, small, small, small}},
-		{"a lot", []int{small, large, small}, []int{small, large, large, large}},
-		{"quiet again", []int{small, large, small - 1}, []int{small, large, large, small}},
-		{"much, with pauses", []int{small, wait, large, wait}, []int{small, large, large, large, large}},
-		{"pauses", []int{wait, wait}, []int{small, small, small}},
+		{"commands", false, []int{30, 200, small - 1}, []int{small, small, small, small}},
+		{"a lot", false, []int{small, large, small}, []int{small, large, large, large}},
+		{"quiet again", false, []int{small, large, small - 1}, []int{small, large, large, small}},
+		{"much, with pauses", false, []int{small, wait, large, wait}, []int{small, large, large, large, large}},
+		{"much of a stranger", true, []int{small, small}, []int{small, small, small}},
+		{"pauses", false, []int{wait, wait}, []int{small, small, small}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var b readBuffer
-			got := []int{len(b.next(0))}
+			got := []int{len(b.next(0, !tt.stranger))}
 			for _, n := range tt.reads {
 				if n == wait {
 					b.release()
 				}
-				got = append(got, len(b.next(n)))
+				got = append(got, len(b.next(n, !tt.stranger)))
 			}
 			if !slices.Equal(got, tt.want) {
 				t.Errorf("got buffers of %d bytes, want %d", got, tt.want)
