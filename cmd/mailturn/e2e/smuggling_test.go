@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mailturn/mailturn/cmd/mailturn/e2e/chroot"
 	"github.com/mailturn/mailturn/cmd/mailturn/e2e/dovecot"
 )
 
@@ -93,12 +94,19 @@ func mailboxes(t *testing.T, d *dovecot.Server, user string) (names []string) {
 }
 
 // TestSmuggling sends each attempt to Dovecot through mailturn, at once and in pieces.
-func TestSmuggling(t *testing.T) {
-	plain, withMetadata := startDovecot(t, dovecot.Options{}), startDovecot(t, dovecot.Options{AttributeDict: "file:%h/attributes"})
+func TestSmuggling(t *testing.T) { eachDovecot(t, testSmuggling) }
+
+func testSmuggling(t *testing.T, version string, root *chroot.Root) {
+	plain := startDovecot(t, dovecot.Options{Root: root})
+	withMetadata := startDovecot(t, dovecot.Options{Root: root, AttributeDict: "file:%h/attributes"})
 	proxies := map[*dovecot.Server]*proxy{plain: startProxy(t, plain.Addr), withMetadata: startProxy(t, withMetadata.Addr)}
 	attempts := smugglings
 	for _, begin := range beginnings {
-		attempts = append(attempts, smuggling{name: "literal behind " + begin, text: literalOf("a "+begin, hidden) + "\r\nb CREATE honest\r\n", want: []string{"honest"}})
+		attempt := smuggling{name: "literal behind " + begin, text: literalOf("a "+begin, hidden) + "\r\nb CREATE honest\r\n", want: []string{"honest"}}
+		if version == "2.4" && strings.HasPrefix(begin, "APPEND INBOX CATENATE (") && begin != "APPEND INBOX CATENATE (TEXT" {
+			attempt.want = nil // Dovecot 2.4.1 swallows the line after the literal that it has refused, whoever sends it
+		}
+		attempts = append(attempts, attempt)
 	}
 	for _, tt := range attempts {
 		t.Run(tt.name, func(t *testing.T) {

@@ -186,15 +186,19 @@ userdb static {
 	return text + "ssl = SSL\nssl_server_cert_file = DIR/tls.crt\nssl_server_key_file = DIR/tls.key\n"
 }
 
-// attributeDict24 says mail_attribute_dict = proxy:PATH:NAME as Dovecot 2.4 has it. Other dictionaries are not used with it here.
+// attributeDict24 says mail_attribute_dict = proxy:PATH:NAME or file:PATH as Dovecot 2.4 has it.
 func attributeDict24(dict string) (string, error) {
-	if dict == "" {
-		return "", nil
-	}
 	fields := strings.Split(dict, ":")
-	if len(fields) != 3 || fields[0] != "proxy" {
-		return "", fmt.Errorf("dictionary %q: want proxy:PATH:NAME for Dovecot 2.4", dict)
+	var settings string
+	switch {
+	case dict == "":
+		return "", nil
+	case fields[0] == "proxy" && len(fields) == 3:
+		settings = "dict proxy {\n    name = " + fields[2] + "\n    socket_path = " + fields[1]
+	case fields[0] == "file" && len(fields) == 2:
+		settings = "dict file {\n    path = " + strings.ReplaceAll(fields[1], "%h", "%{home}")
+	default:
+		return "", fmt.Errorf("dictionary %q: want proxy:PATH:NAME or file:PATH for Dovecot 2.4", dict)
 	}
-	return fmt.Sprintf("mail_attribute {\n  dict proxy {\n    name = %s\n    socket_path = %s\n  }\n}\nprotocol imap {\n  imap_metadata = yes\n}\n",
-		fields[2], fields[1]), nil
+	return "mail_attribute {\n  " + settings + "\n  }\n}\nprotocol imap {\n  imap_metadata = yes\n}\n", nil
 }

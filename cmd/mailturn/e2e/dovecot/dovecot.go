@@ -31,8 +31,8 @@ const started = "starting up for imap"
 type Options struct {
 	// Root is where another release's Dovecot is installed; nil for this machine's.
 	Root *chroot.Root
-	// AttributeDict is where METADATA values are kept, as mail_attribute_dict of Dovecot 2.3 has it: for 2.4 it is
-	// proxy:PATH:NAME. Empty leaves METADATA off.
+	// AttributeDict is where METADATA values are kept, as mail_attribute_dict of Dovecot 2.3 has it: proxy:PATH:NAME or
+	// file:PATH. Empty leaves METADATA off.
 	AttributeDict string
 	// ServerComment is mail_server_comment, the value of /shared/comment where there is METADATA. It may be empty.
 	ServerComment string
