@@ -82,20 +82,25 @@ func (x *examination) namesInUse() (names []nameInUse) {
 		}
 	}
 	add("hostname", x.file.Hostname)
-	for _, advertised := range x.advertised() {
-		add("turn_server", advertised.Server)
+	for _, told := range x.advertised() {
+		add("turn_server", told.Server)
 	}
 	return names
 }
 
-// advertised returns what clients are told of each relay.
-func (x *examination) advertised() (all []*issuer.Config) {
+// advertisement is what clients are told of one relay.
+type advertisement struct {
+	*issuer.Config
+	inBlock bool // one of several, in a relay block
+}
+
+func (x *examination) advertised() (all []advertisement) {
 	for _, c := range x.setup.issuers() {
 		if len(c.Relays) == 0 {
-			all = append(all, c)
+			all = append(all, advertisement{c, false})
 		}
 		for i := range c.Relays {
-			all = append(all, &c.Relays[i].Config)
+			all = append(all, advertisement{&c.Relays[i].Config, true})
 		}
 	}
 	return all
@@ -183,9 +188,9 @@ func (x *examination) checkCertificates() (diags hcl.Diagnostics) {
 // is nobody to tell them another one.
 func (x *examination) toldOfTLS(hostname nameInUse) (names []nameInUse) {
 	told := false
-	for _, c := range x.setup.issuers() {
-		if len(c.Relays) > 0 || c.Server.V == "" {
-			continue // which of them is the relay of the file is not known
+	for _, c := range x.advertised() {
+		if c.Server.V == "" || c.inBlock && c.Secrets.Set { // a block with a secret is about a relay elsewhere
+			continue
 		}
 		told = true
 		if c.TLSPort.V != 0 && c.Server.Set {

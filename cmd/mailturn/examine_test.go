@@ -64,6 +64,11 @@ func TestExamine(t *testing.T) {
 			[]string{"Name is not in DNS: turn_server is gone.test"}},
 		{"certificate without turn_server", "hostname = \"mail.test\"\n" + tls + turn + imap + "turn_server = \"turn.test\"\n}\n", []string{
 			"Certificate lacks a name: turn_server is turn.test, and " + pair.Cert + " is for mail.test, realm.test, localhost"}},
+		{"certificate without one of several relays", "hostname = \"mail.test\"\n" + tls + turn + imap +
+			"relay {\n turn_server = \"turn.test\"\n}\nrelay {\n turn_server = \"mail.test\"\n turn_port = 3479\n turn_secret = \"another horse battery staple\"\n}\n}\n", []string{
+			"Certificate lacks a name: turn_server is turn.test"}},
+		{"relays elsewhere", "hostname = \"mail.test\"\n" + tls + imap +
+			"relay {\n turn_server = \"turn.test\"\n turn_secret = \"another horse battery staple\"\n}\n}\n", nil},
 		{"certificate without hostname", "hostname = \"turn.test\"\n" + tls + turn + imap + "}\n", []string{"Certificate lacks a name: hostname is turn.test"}},
 		{"names of realms", "hostname = \"mail.test\"\n" + tls + "endpoint \"turn\" \"turn\" {\n" + relay +
 			"user_realm \"realm.test\" {\n users = { \"alice\" = \"a long password\" }\n}\nuser_realm \"other.test\" {\n users = { \"alice\" = \"a long password\" }\n}\n}\n", []string{
