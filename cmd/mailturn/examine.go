@@ -51,7 +51,20 @@ func (x *examination) examine(ctx context.Context) (diags hcl.Diagnostics) {
 	}
 	names := x.namesInUse()
 	diags = append(diags, x.checkNames(ctx, names)...)
+	diags = append(diags, x.checkClientAddresses()...)
 	return append(diags, x.checkCertificates()...)
+}
+
+// checkClientAddresses warns of IMAP servers that are not told who their clients are.
+func (x *examination) checkClientAddresses() (diags hcl.Diagnostics) {
+	for _, server := range x.setup.imaps {
+		if server.Upstream != nil && !server.Upstream.Undecided.Empty() {
+			diags = append(diags, config.WithHint(config.Warnf(server.Upstream.Undecided, "All clients share one address",
+				"The IMAP server sees each client at the address of mailturn: while one guesses passwords, it delays or bans all of them."),
+				`set client_address = "id", and in Dovecot what "mailturn export dovecot" prints; "none" leaves it so`))
+		}
+	}
+	return diags
 }
 
 func (x *examination) onLoopback() bool {

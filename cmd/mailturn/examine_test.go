@@ -41,7 +41,7 @@ func TestExamine(t *testing.T) {
 	tls := fmt.Sprintf("tls {\n cert = %q\n key = %q\n}\n", pair.Cert, pair.Key)
 	const (
 		relay    = "relay_ip = \"8.8.8.8\"\n secret = \"correct horse battery staple\"\n"
-		upstream = "upstream {\n address = \"tcp://127.0.0.1:1143\"\n}\n"
+		upstream = "upstream {\n address = \"tcp://127.0.0.1:1143\"\n client_address = \"id\"\n}\n"
 		turn     = "endpoint \"turn\" \"turn\" {\n" + relay + "}\n"
 		imap     = "endpoint \"imap\" \"imap\" {\n" + upstream
 	)
@@ -50,6 +50,9 @@ func TestExamine(t *testing.T) {
 		want       []string // warnings, in the order of the file
 	}{
 		{"good", "hostname = \"mail.test\"\n" + tls + turn + imap + "}\n", nil},
+		{"clients at one address", "hostname = \"mail.test\"\n" + tls + turn + "endpoint \"imap\" \"imap\" {\nupstream {\n address = \"tcp://127.0.0.1:1143\"\n}\n}\n",
+			[]string{"All clients share one address: The IMAP server sees each client at the address of mailturn"}},
+		{"clients at one address, on purpose", "hostname = \"mail.test\"\n" + tls + turn + "endpoint \"imap\" \"imap\" {\nupstream {\n address = \"tcp://127.0.0.1:1143\"\n client_address = \"none\"\n}\n}\n", nil},
 		{"not in DNS", "hostname = \"gone.test\"\n" + turn, []string{"Name is not in DNS: hostname is gone.test"}},
 		{"no answer", "hostname = \"slow.test\"\n" + turn, []string{"Name was not looked up: hostname is slow.test"}},
 		{"private", "hostname = \"lan.test\"\n" + turn, []string{

@@ -32,6 +32,8 @@ type Upstream struct {
 	ServerName     string            // empty for the host of each address
 	ConnectTimeout time.Duration     // for each address, up to the greeting
 	ClientAddress  ClientAddress
+	// Undecided is the place of the block if client_address is left out, and zero if it is set, be it to none.
+	Undecided hcl.Range
 }
 
 // An UpstreamAddress is where the server listens.
@@ -101,7 +103,9 @@ func (c *Config) decodeUpstream(s *UpstreamSchema) (diags hcl.Diagnostics) {
 		diags = append(diags, config.WithHint(config.Warnf(rng, "Connecting may take all the time that a client has to log in",
 			"%d x connect_timeout is %v, and login_timeout is %v.", len(u.Addresses), all, c.LoginTimeout), "shorten connect_timeout"))
 	}
-	if s.ClientAddress.Set {
+	if !s.ClientAddress.Set {
+		u.Undecided = s.Range
+	} else {
 		switch u.ClientAddress = ClientAddress(s.ClientAddress.V); u.ClientAddress {
 		case ClientAddressNone, ClientAddressProxy2, ClientAddressID:
 		case ClientAddressProxy:
