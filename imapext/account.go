@@ -123,6 +123,9 @@ func (a *accountReader) add(c byte) {
 
 // addBase64 takes a byte of the line with PLAIN's message, authzid NUL authcid NUL passwd (RFC 4616 section 2), and stops at
 // the second NUL. Up to two octets of the password share a quantum with it; they are wiped.
+//
+// The name is the authentication identity, whose password the server has checked. The authorization identity may be any name:
+// there are servers, such as Courier, that take no notice of it.
 func (a *accountReader) addBase64(c byte) {
 	if isLineEnd(c) || c == ' ' || c == '=' && a.digits == 0 {
 		return
@@ -139,12 +142,13 @@ func (a *accountReader) addBase64(c byte) {
 		return
 	}
 	for _, octet := range octets[:n] {
-		if octet != 0 {
-			a.add(octet)
-		} else if a.identity || len(a.name) > 0 {
+		switch {
+		case octet == 0 && a.identity:
 			a.state = accountNone
-		} else {
+		case octet == 0:
 			a.identity = true
+		case a.identity:
+			a.add(octet)
 		}
 		if a.state == accountNone {
 			break

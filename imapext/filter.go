@@ -91,9 +91,9 @@ type Entries interface {
 
 // Session is what the Filter knows about the client.
 type Session struct {
-	// Account is the name the client logged in as, as far as it can be seen: the user of LOGIN, the authorization
-	// identity of AUTHENTICATE PLAIN or else its authentication identity. Empty before login, with other mechanisms, and if
-	// longer than 255 bytes. It is what the client wrote; the backend may know the account by another name.
+	// Account is the name the client logged in as, as far as it can be seen: the user of LOGIN, or the authentication identity
+	// of AUTHENTICATE PLAIN. Empty before login, with other mechanisms, and if longer than 255 bytes. It is what the client
+	// wrote; the backend may know the account by another name.
 	Account string
 	// Remote is the client's address.
 	Remote netip.AddrPort

@@ -2,6 +2,7 @@ package imapext
 
 import (
 	"bytes"
+	"encoding/base64"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -148,7 +149,9 @@ func TestAccount(t *testing.T) {
 		{"plain", []string{"a AUTHENTICATE PLAIN AGFsaWNlAHNlY3JldA==\r\n"}, "alice"},
 		{"plain without initial response", []string{"a AUTHENTICATE PLAIN\r\n", "AGFsaWNlAHNlY3JldA==\n"}, "alice"},
 		{"plain with empty initial response", []string{"a AUTHENTICATE PLAIN =\r\n", "AGFsaWNlAHNlY3JldA==\r\n"}, "alice"},
-		{"authorization identity", []string{"a AUTHENTICATE plain Ym9iAGFsaWNlAHNlY3JldA==\r\n"}, "bob"},
+		{"authorization identity", []string{"a AUTHENTICATE plain Ym9iAGFsaWNlAHNlY3JldA==\r\n"}, "alice"},
+		{"authorization identity of 300 bytes", []string{"a AUTHENTICATE plain " +
+			base64.StdEncoding.EncodeToString([]byte(strings.Repeat("b", 300)+"\x00alice\x00secret")) + "\r\n"}, "alice"},
 		{"not base64", []string{"a AUTHENTICATE PLAIN AG!saWNlAHNlY3JldA==\r\n"}, ""},
 		{"other mechanism", []string{"a AUTHENTICATE PLAINER AGFsaWNlAHNlY3JldA==\r\n"}, ""},
 	}

@@ -141,6 +141,11 @@ func decode(file *config.File, stateDir string) (*setup, hcl.Diagnostics) {
 				"%q is no endpoint of mailturn: want one of turn, imap, credsock, dict, http.", endpoint.Kind))
 		}
 	}
+	names, namesDiags := issuer.DecodeAccountNames(file.Accounts)
+	diags = append(diags, namesDiags...)
+	for _, c := range s.issuers() {
+		c.Names = names
+	}
 	if len(file.Endpoints) == 0 && !diags.HasErrors() {
 		diags = append(diags, config.WithHint(config.Errorf(hcl.Range{Filename: file.Name}, "No endpoint", "The file configures nothing that could run."),
 			`add an endpoint "imap" and an endpoint "turn", as maddy.conf.example has them`))

@@ -33,6 +33,8 @@ type Config struct {
 	// Accounts remembers for the relay of this process to whom credentials are issued. The caller puts it here; with nil
 	// nobody is remembered.
 	Accounts *credential.Accounts
+	// Names says which names are those of one account. The caller puts it here.
+	Names AccountNames
 }
 
 // Issue returns a credential made now under the first secret, of which there must be one, for somebody who is not known. Its
@@ -46,15 +48,16 @@ func (c Config) IssueTo(account string, now time.Time) credential.Credential {
 	if c.Accounts == nil {
 		return issuer.Issue(now)
 	}
-	return c.Accounts.Issue(issuer, account, now)
+	return c.Accounts.Issue(issuer, c.Names.Account(account), now)
 }
 
-// IssueFor returns a credential as Issue does, with user in its name unless that is empty: see credential.Issuer.
+// IssueFor returns a credential as Issue does, with the account of user in its name unless that is empty: see
+// credential.Issuer.
 func (c Config) IssueFor(user string, now time.Time) credential.Credential {
 	if user == "" {
 		return c.Issue(now)
 	}
-	return credential.Issuer{Secret: c.Secrets.V[0], TTL: c.TTL.V}.IssueFor(user, now)
+	return credential.Issuer{Secret: c.Secrets.V[0], TTL: c.TTL.V}.IssueFor(c.Names.Account(user), now)
 }
 
 // Values returns what Delta Chat reads of the relay with this credential: host:port:user:password, for TURN over UDP and for

@@ -155,6 +155,7 @@ func (c Config) For(account string) Config {
 	if len(c.Relays) == 0 {
 		return c
 	}
+	account = c.Names.Account(account)
 	best, highest := 0, math.Inf(-1)
 	for i, r := range c.Relays {
 		if score := r.score(account); score > highest {
@@ -162,7 +163,7 @@ func (c Config) For(account string) Config {
 		}
 	}
 	relay := c.Relays[best].Config
-	relay.Accounts = c.Accounts
+	relay.Accounts, relay.Names = c.Accounts, c.Names
 	return relay
 }
 

@@ -62,6 +62,13 @@ type Log struct {
 	Format Value[string] `hcl:"format" default:"text" doc:"text, or json with one object a line."`
 }
 
+// Accounts is the block that says which login names are those of one account, for limits and for the choice of a relay.
+type Accounts struct {
+	Block
+	Delimiter Value[string] `hcl:"delimiter" default:"+" doc:"What begins the part of a login name that the mail server ignores: alice+x@example.org is the account alice@example.org. Empty if it gives each such name an account of its own."`
+	Domain    Value[string] `hcl:"domain" doc:"The domain of login names without one, if the mail server adds one: with example.org, alice is the account alice@example.org. Without it, they are accounts of their own."`
+}
+
 // File is a parsed configuration file.
 type File struct {
 	Name   string
@@ -71,6 +78,7 @@ type File struct {
 	StateDir Value[string] `hcl:"state_dir" type:"directory" default:"$STATE_DIRECTORY, else /var/lib/mailturn for root, else ~/.local/state/mailturn" doc:"Where the generated secret and the self-signed certificate are kept."`
 	TLS      *TLS          `hcl:"tls,block" doc:"Certificate of every endpoint that has none of its own."`
 	Log      *Log          `hcl:"log,block" doc:"What is logged, and how."`
+	Accounts *Accounts     `hcl:"accounts,block" doc:"Which login names are those of one account. Limits for an account count all of them together. Case and surrounding white space never make a difference."`
 
 	Endpoints []Endpoint // in the order of the file
 

@@ -97,6 +97,20 @@ func ExampleReference() {
 	//           text, or json with one object a line.
 	// }
 	//
+	// accounts {
+	//   Which login names are those of one account. Limits for an account count all of
+	//   them together. Case and surrounding white space never make a difference.
+	//
+	//   delimiter  string, default +
+	//              What begins the part of a login name that the mail server ignores:
+	//              alice+x@example.org is the account alice@example.org. Empty if it
+	//              gives each such name an account of its own.
+	//   domain     string
+	//              The domain of login names without one, if the mail server adds one:
+	//              with example.org, alice is the account alice@example.org. Without
+	//              it, they are accounts of their own.
+	// }
+	//
 	// endpoint "turn" "NAME" {
 	//   A TURN server.
 	//

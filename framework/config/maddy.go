@@ -37,8 +37,8 @@ func translate(directives []*directive) ([]*directive, hcl.Diagnostics) {
 			d = t.labelled(d)
 		case name == "tls":
 			d = t.tls(d)
-		case name == "hostname" || name == "state_dir" || name == "log":
-		case d.hasBlock && suggestion(name, []string{"hostname", "state_dir", "tls", "log", "endpoint"}) == "":
+		case name == "hostname" || name == "state_dir" || name == "log" || name == "accounts":
+		case d.hasBlock && suggestion(name, []string{"hostname", "state_dir", "tls", "log", "accounts", "endpoint"}) == "":
 			d = t.endpoint(d, d.name)
 		}
 		if d != nil {

@@ -15,6 +15,11 @@ log {
   format = "json"
 }
 
+accounts {
+  delimiter = "-"
+  domain    = local.domain
+}
+
 endpoint "turn" "turn" {
   listen        = ["udp://198.51.100.7:3478", "tcp://198.51.100.7:3478", "tls://198.51.100.7:5349"]
   realm         = local.domain
