@@ -30,6 +30,6 @@ func sections() []config.Section {
 		{Header: `endpoint "turn" NAME`, Doc: "The relay for calls.", Target: turn.Schema{}},
 		{Header: `endpoint "credsock" NAME`, Doc: "A Unix socket that gives a user name and a password to whoever connects, in the place of chatmail-turn's.", Target: credsock.Schema{}},
 		{Header: `endpoint "dict" NAME`, Doc: "A dictionary for Dovecot's METADATA, which answers the entries of Delta Chat.", Target: dict.Schema{}},
-		{Header: `endpoint "http" NAME`, Doc: "Credentials over the TURN REST API (/turn) and as ICE servers (/ice), Prometheus metrics (/metrics), and the state of the process (/healthz: it runs; /readyz: every endpoint serves, and none is asked to stop).", Target: http.Schema{}},
+		{Header: `endpoint "http" NAME`, Doc: "Credentials over the TURN REST API (/turn) and as ICE servers (/ice), Prometheus metrics (/metrics), and the state of the process (/healthz: it runs; /readyz: every endpoint can serve, and none is asked to stop).", Target: http.Schema{}},
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -27,16 +29,18 @@ type service struct {
 	// calls are the relays. They start first and stop first: while they let calls end, everything else goes on.
 	calls   module.Group
 	group   module.Group
-	running map[string]module.Endpoint // by the String of its part
+	running map[string]module.Endpoint // by the String of its part; read-only after newService
 	stale   error                      // why the last reload has changed nothing; nil if it has, or there was none
 
 	accounts credential.Accounts // outlives reloads: credentials do
 	sockets  *systemd.Listeners
 
 	// watch are the HTTP endpoints. They start last and stop last, so that load balancers see the others drain.
-	watch    module.Group
-	ready    atomic.Bool // read by the HTTP endpoints
-	reloaded prometheus.Gauge
+	watch module.Group
+	ready atomic.Bool // read by the HTTP endpoints
+	// unhealthy is what health has found last.
+	unhealthy atomic.Bool
+	reloaded  prometheus.Gauge
 }
 
 // newService builds the endpoints. A reload sets level, which is the logger's.
@@ -50,7 +54,7 @@ func newService(s *setup, sockets *systemd.Listeners, logger *slog.Logger, level
 	}
 	registry := metrics.NewRegistry()
 	registry.MustRegister(r.reloaded, versionMetric())
-	s.process = http.Process{Ready: r.ready.Load, Metrics: registry}
+	s.process = http.Process{Ready: r.ready.Load, Health: r.health, Metrics: registry}
 	s.share(&r.accounts, r.sockets)
 	for _, p := range s.parts() {
 		endpoint, err := p.build(logger)
@@ -103,6 +107,27 @@ func (r *service) shutdown(drain time.Duration) error {
 		within(stopReserve, r.group.Shutdown),
 		within(stopReserve, r.watch.Shutdown),
 	)
+}
+
+// health returns what keeps endpoints from serving, and logs it when that begins and when it is over. It is safe for concurrent
+// use.
+func (r *service) health() error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(r.running)) {
+		if checker, ok := r.running[name].(module.HealthChecker); ok {
+			if err := checker.Health(); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", name, err))
+			}
+		}
+	}
+	err := errors.Join(errs...)
+	switch was := r.unhealthy.Swap(err != nil); {
+	case err != nil && !was:
+		r.logger.Warn("not ready", "err", err)
+	case err == nil && was:
+		r.logger.Info("ready again")
+	}
+	return err
 }
 
 // reload reads the configuration again and applies it. One that does not load, or that changes what needs a new start,

@@ -267,3 +267,49 @@ endpoint "credsock" "second" {
 		t.Errorf("the status is %q, want %q", got, want)
 	}
 }
+
+// TestHealthOfTheService wants the name of the endpoint that cannot serve in the log, once, and its recovery.
+func TestHealthOfTheService(t *testing.T) {
+	server, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Close()
+	file, diags := config.Parse("maddy.conf", fmt.Appendf(nil, `
+hostname = "localhost"
+endpoint "imap" "imap" {
+  listen      = ["tcp://127.0.0.1:0"]
+  turn_enable = false
+  upstream {
+    address = "tcp://%s"
+  }
+}
+`, server.Addr()))
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	s, diags := decode(file, t.TempDir())
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	if _, err := s.prepare(time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	var logged bytes.Buffer
+	running, err := newService(s, nil, slog.New(slog.NewTextHandler(&logged, nil)), new(slog.LevelVar))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := running.start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer running.shutdown(0)
+	for range 2 {
+		if err := s.process.Health(); err == nil || !strings.Contains(err.Error(), `endpoint imap "imap": backend cannot be reached`) {
+			t.Errorf("got %v", err)
+		}
+	}
+	if n := strings.Count(logged.String(), "msg=\"not ready\""); n != 1 {
+		t.Errorf("the log says so %d times:\n%s", n, &logged)
+	}
+}

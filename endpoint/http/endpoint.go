@@ -36,6 +36,9 @@ const (
 type Process struct {
 	// Ready reports whether every endpoint has been started and none is asked to stop. It is called concurrently.
 	Ready func() bool
+	// Health returns what keeps endpoints that run from serving, or nil. It is called concurrently, for each request to
+	// /readyz.
+	Health func() error
 	// Metrics is what /metrics shows.
 	Metrics prometheus.Gatherer
 }
@@ -68,6 +71,7 @@ func New(c Config, process Process, logger *slog.Logger) (*Endpoint, error) {
 	}
 	e.handler = handler{
 		ready:    process.Ready,
+		health:   process.Health,
 		metrics:  metrics.Handler(process.Metrics, logger),
 		logger:   logger,
 		now:      time.Now,

@@ -2,6 +2,7 @@ package http
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -58,7 +59,7 @@ func start(t *testing.T, c Config, prepare ...func(*Endpoint)) (e *Endpoint, add
 	t.Helper()
 	registry := metrics.NewRegistry()
 	e = moduletest.Start(t, func(c Config, logger *slog.Logger) (*Endpoint, error) {
-		e, err := New(c, Process{Ready: func() bool { return true }, Metrics: registry}, logger)
+		e, err := New(c, Process{Ready: func() bool { return true }, Health: func() error { return nil }, Metrics: registry}, logger)
 		if err != nil {
 			return nil, err
 		}
@@ -245,6 +246,17 @@ func TestNotReady(t *testing.T) {
 	_, address := start(t, testConfig(), func(e *Endpoint) { e.handler.ready = func() bool { return false } })
 	for path, want := range map[string]int{"/readyz": 503, "/turn?key=" + testKey: 503, "/healthz": 200} {
 		if response, body := get(t, address, "GET", path, ""); response.StatusCode != want {
+			t.Errorf("%s: got status %d, want %d: %s", path, response.StatusCode, want, body)
+		}
+	}
+}
+
+// TestUnhealthy wants no readiness from a server of which something cannot serve, and credentials all the same: the relay may
+// be what can. Strangers are not told what it is.
+func TestUnhealthy(t *testing.T) {
+	_, address := start(t, testConfig(), func(e *Endpoint) { e.handler.health = func() error { return errors.New("a secret reason") } })
+	for path, want := range map[string]int{"/readyz": 503, "/turn?key=" + testKey: 200, "/healthz": 200} {
+		if response, body := get(t, address, "GET", path, ""); response.StatusCode != want || strings.Contains(body, "reason") {
 			t.Errorf("%s: got status %d, want %d: %s", path, response.StatusCode, want, body)
 		}
 	}

@@ -25,7 +25,7 @@ endpoint "http" "http" {
 	if diags := c.TURN.Link(nil, c.Range); diags.HasErrors() {
 		log.Fatal(diags)
 	}
-	process := Process{Ready: func() bool { return true }, Metrics: metrics.NewRegistry()}
+	process := Process{Ready: func() bool { return true }, Health: func() error { return nil }, Metrics: metrics.NewRegistry()}
 	endpoint, err := New(c, process, slog.New(slog.DiscardHandler))
 	if err != nil {
 		log.Fatal(err)

@@ -26,6 +26,7 @@ const (
 type handler struct {
 	settings atomic.Pointer[settings] // of the configuration in force
 	ready    func() bool
+	health   func() error
 	metrics  http.Handler
 	requests *requestCounter
 	logger   *slog.Logger
@@ -132,6 +133,8 @@ func (h *handler) route(present *settings, w http.ResponseWriter, r *http.Reques
 		case !allowMethods(w, r, "GET, HEAD"):
 		case !h.ready():
 			notReady.write(w)
+		case h.health() != nil:
+			unhealthy.write(w)
 		default:
 			writeJSON(w, http.StatusOK, "application/json", health{"ok"})
 		}

@@ -14,6 +14,8 @@ type problem struct {
 var (
 	tooLarge = &problem{http.StatusRequestEntityTooLarge, "a form of this service has a few hundred bytes"}
 	notReady = &problem{http.StatusServiceUnavailable, "the server is starting or stopping"}
+	// unhealthy tells strangers no more.
+	unhealthy = &problem{http.StatusServiceUnavailable, "the server cannot serve: its log says why"}
 )
 
 // write answers with the problem.

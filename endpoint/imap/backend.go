@@ -10,6 +10,8 @@ import (
 type backend interface {
 	// dial opens a connection for a client, within ctx. The error is a *byeError if the backend refuses the client.
 	dial(ctx context.Context, from origin) (backendConn, error)
+	// health returns why nobody can be connected at the moment, as far as is known.
+	health() error
 	// String is what logs call it.
 	String() string
 	// close ends what is left of the backend, after the last session has ended.

@@ -76,6 +76,8 @@ func (e *embedded) dial(_ context.Context, from origin) (backendConn, error) {
 	return ours, nil
 }
 
+func (e *embedded) health() error { return nil }
+
 func (e *embedded) String() string { return "embedded" }
 
 // close ends the connections that are left and waits for their goroutines.

@@ -156,6 +156,17 @@ func (e *Endpoint) Addrs() []net.Addr {
 	return addrs
 }
 
+// Health returns why no client can be connected to the IMAP server, or nil. It is safe for concurrent use.
+func (e *Endpoint) Health() error {
+	e.mu.Lock()
+	backend := e.present.backend
+	e.mu.Unlock()
+	if err := backend.health(); err != nil {
+		return fmt.Errorf("backend cannot be reached: %w", err)
+	}
+	return nil
+}
+
 // Shutdown stops accepting, without closing the sockets that Config.Sockets keeps for the next process, says BYE to each client as soon as it waits for nothing, and when ctx is done closes the
 // connections that are left. It returns when every goroutine of the endpoint has ended; the error is ctx's if
 // connections had to be closed, else nil.

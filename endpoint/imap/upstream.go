@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -18,6 +19,9 @@ import (
 // failureMemory is how long a server that could not be used is tried after the others.
 const failureMemory = 30 * time.Second
 
+// healthMemory is how long health believes the last attempt to connect. Attempts of its own show in the log of the mail server.
+const healthMemory = 30 * time.Second
+
 // An upstream is the IMAP server that is already there, reached at one or several addresses.
 type upstream struct {
 	logger         *slog.Logger
@@ -25,7 +29,11 @@ type upstream struct {
 	connectTimeout time.Duration
 	clientAddress  ClientAddress
 
-	mu sync.Mutex // guards failed of each server
+	checking sync.Mutex // held by health; taken before mu
+
+	mu       sync.Mutex // guards what follows, and failed of each server
+	lastDial time.Time  // when the last attempt to connect a client, or of health, ended
+	dialErr  error      // how
 }
 
 // An upstreamServer is one address of the server.
@@ -76,6 +84,45 @@ func readRoots(file string) (*x509.CertPool, error) {
 // dial connects to the first server that greets. The connection's first bytes are the greeting. The error is a *byeError if
 // a server greets with BYE: that is about the client, and no other server is asked to let it in nevertheless.
 func (u *upstream) dial(ctx context.Context, from origin) (backendConn, error) {
+	conn, err := u.dialServers(ctx, from)
+	if _, refused := errors.AsType[*byeError](err); refused || err == nil {
+		u.noteDial(nil)
+	} else if ctx.Err() == nil {
+		u.noteDial(err)
+	}
+	return conn, err
+}
+
+func (u *upstream) noteDial(err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.lastDial, u.dialErr = time.Now(), err
+}
+
+// health returns how the last attempt to connect has ended, if that was lately, or else tries one as if for a client on this
+// machine.
+func (u *upstream) health() error {
+	u.checking.Lock()
+	defer u.checking.Unlock()
+	u.mu.Lock()
+	last, err := u.lastDial, u.dialErr
+	u.mu.Unlock()
+	if !last.IsZero() && time.Since(last) < healthMemory {
+		return err
+	}
+	ourselves := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), defaultPort)
+	conn, err := u.dial(context.Background(), origin{client: ourselves, server: ourselves})
+	if err != nil {
+		if _, refused := errors.AsType[*byeError](err); refused {
+			return nil // it is there
+		}
+		return err
+	}
+	conn.Close()
+	return nil
+}
+
+func (u *upstream) dialServers(ctx context.Context, from origin) (backendConn, error) {
 	var failures []string
 	for _, server := range u.order(time.Now()) {
 		conn, err := u.connect(ctx, server, from)

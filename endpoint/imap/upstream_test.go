@@ -301,6 +301,7 @@ func (b scriptBackend) dial(context.Context, origin) (backendConn, error) {
 	return ours, nil
 }
 
+func (scriptBackend) health() error  { return nil }
 func (scriptBackend) String() string { return "script" }
 func (scriptBackend) close()         {}
 

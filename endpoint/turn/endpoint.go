@@ -19,7 +19,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// Endpoint is a TURN endpoint. Its methods are not safe for concurrent use, except Counters.
+// Endpoint is a TURN endpoint. Its methods are not safe for concurrent use, except Counters and Health.
 type Endpoint struct {
 	config Config // Reload replaces it under policyMu
 	logger *slog.Logger
@@ -36,15 +36,17 @@ type Endpoint struct {
 	localPrefixes func() ([]netip.Prefix, error) // of this machine
 	watchLocal    func() (localWatch, error)     // tells when they change
 	lookupNAT64   func(context.Context) ([]netip.Addr, error)
-	policyMu      sync.Mutex         // held while the policy is replaced
-	nat64         []netip.Prefix     // of this network; guarded by policyMu
-	stopFollowing context.CancelFunc // of followAddresses and of the certificates
+	tryBind       func(netip.Addr) error
+	policyMu      sync.Mutex          // held while the policy is replaced
+	nat64         []netip.Prefix      // of this network; guarded by policyMu
+	missing       map[netip.Addr]bool // relay_ip of each address that the machine has lost; guarded by policyMu
+	stopFollowing context.CancelFunc  // of followAddresses and of the certificates
 }
 
 // New makes an endpoint of a decoded configuration, which has to have secrets, and certificates if it listens with TLS. It
 // reads the certificates and opens no socket.
 func New(c Config, logger *slog.Logger) (*Endpoint, error) {
-	e := &Endpoint{config: c, logger: logger, secrets: new(secrets), localPrefixes: peer.LocalPrefixes, lookupNAT64: lookupNAT64}
+	e := &Endpoint{config: c, logger: logger, secrets: new(secrets), localPrefixes: peer.LocalPrefixes, lookupNAT64: lookupNAT64, tryBind: tryBind}
 	e.watchLocal = func() (localWatch, error) { return peer.WatchLocal() }
 	verifier, err := newVerifier(c)
 	if err != nil {

@@ -63,6 +63,7 @@ func (e *Endpoint) followAddresses(ctx context.Context, watch localWatch) {
 			return
 		}
 		again = nil
+		e.noteAddresses()
 		err := e.updatePolicy()
 		if err != nil {
 			e.logger.Warn("cannot see whether this machine has new addresses", "err", err)

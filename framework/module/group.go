@@ -18,6 +18,12 @@ type Endpoint interface {
 	Shutdown(ctx context.Context) error
 }
 
+// A HealthChecker is an endpoint that may be unable to serve although it runs, because something that it needs is gone. Health
+// returns why; nil if all is well. It is called between Start and Shutdown, from any goroutine.
+type HealthChecker interface {
+	Health() error
+}
+
 // Group starts endpoints in the order in which they were added and shuts them down together.
 // The zero value is an empty group. It is not safe for concurrent use.
 type Group struct {

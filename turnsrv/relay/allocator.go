@@ -210,7 +210,7 @@ func (a *Allocator) bind(f *family, request Request) (socket, next socket, port 
 		// Another program has the port, or may not be given it. Anything else, such as a want of descriptors, will not
 		// be better at the next port.
 		if err != nil && !errors.Is(err, syscall.EADDRINUSE) && !errors.Is(err, syscall.EACCES) {
-			return nil, nil, 0, fmt.Errorf("bind relay port %d: %w", candidate, err)
+			return nil, nil, 0, fmt.Errorf("bind relay address %v: %w", netip.AddrPortFrom(f.Bind, candidate), err)
 		}
 	}
 	return nil, nil, 0, ErrNoPort

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -320,6 +321,15 @@ func TestT38CloseIsIdempotentAndFreesThePort(t *testing.T) {
 	f.release(port)
 	if first.Send([]byte("x"), netip.MustParseAddrPort("127.0.0.1:40000"), false); o.unsent != 1 {
 		t.Errorf("of what is sent after Close %d packets are said not to have been", o.unsent)
+	}
+}
+
+// TestLostAddressIsNamed allocates at an address that this machine does not have.
+func TestLostAddressIsNamed(t *testing.T) {
+	lost := netip.MustParseAddr("192.0.2.1") // of documentation
+	a := newAllocator(t, Config{Addresses: []Address{{Bind: lost, Advertise: lost}}})
+	if _, _, err := a.Allocate(Request{Family: stun.IPv4, Owner: new(owner)}); err == nil || !strings.Contains(err.Error(), "bind relay address 192.0.2.1:") {
+		t.Errorf("got %v, want the address", err)
 	}
 }
 
