@@ -96,11 +96,12 @@ func (f *Filter) FromClient(p []byte) (n int, event Event) {
 	return n, Continue
 }
 
-// goesOn reports whether FromClient has something to do without bytes of the client's. That is so after UNAUTHENTICATE
-// too, with compression: only when that is answered, it is clear how to read the client's next bytes.
+// goesOn reports whether FromClient has something to do, or to wait for, without bytes of the client's. It waits after the
+// announcement of a literal, so that the wait can be bounded, and after UNAUTHENTICATE with compression: only when that is
+// answered, it is clear how to read the client's next bytes.
 func (f *Filter) goesOn() bool {
 	c := &f.client
-	return c.state == decide || c.state == forward || f.identifying || f.uncompress ||
+	return c.state == decide || c.state == forward || c.state == literalAnnounced || f.identifying || f.uncompress ||
 		f.compressed && f.pending.kind == pendingUnauthenticate && c.state == commandBegin
 }
 
@@ -374,6 +375,15 @@ func (f *Filter) awaitLiteral() (n int, event Event) {
 		return 0, Wait
 	}
 	return 0, Continue
+}
+
+// AwaitsContinuation reports whether FromClient has returned Wait for the backend to ask for what the client sends next, a
+// literal or a line of AUTHENTICATE or IDLE, or to refuse it. Some backends do neither: Dovecot 2.3 does not if an APPEND has
+// something else than flags or a date before the literal. That wait should be bounded.
+func (f *Filter) AwaitsContinuation() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.waiting && f.plus.state == plusAwaited
 }
 
 // readLiteral reads on in a literal.

@@ -136,7 +136,7 @@ const (
 	// more from the client.
 	Continue Event = iota
 	// Wait asks to write out both queues, to wait for Resume, and to call FromClient again with the bytes that it did
-	// not consume, even if there are none.
+	// not consume, even if there are none. See AwaitsContinuation.
 	Wait
 	// StartTLS asks to write out both queues, to do the TLS handshake with the client, to make the writer that is handed to
 	// WriteClient write to the TLS connection, and then to call StartedTLS and WriteClient. What the client sent in the

@@ -81,9 +81,13 @@ func isTLSRecord(b []byte) bool {
 
 // fromClient passes p through the filter. It returns false when the session has ended.
 func (s *session) fromClient(p []byte) bool {
+	var stalled <-chan time.Time // from when the backend was to ask for a literal
 	for {
 		n, event := s.filter.FromClient(p)
 		p = p[n:]
+		if n > 0 || !s.filter.AwaitsContinuation() {
+			stalled = nil
+		}
 		if err := s.filter.WriteBackend(s.backend); err != nil {
 			s.logger.Debug("backend does not take more", "err", err)
 			<-s.backendDone // which may have said why
@@ -96,7 +100,14 @@ func (s *session) fromClient(p []byte) bool {
 		}
 		switch event {
 		case imapext.Wait:
+			if stalled == nil && s.filter.AwaitsContinuation() {
+				stalled = time.After(stallTimeout)
+			}
 			select {
+			case <-stalled:
+				s.logger.Debug("backend neither asks for a literal nor refuses it")
+				s.bye("[UNAVAILABLE] Mail server does not take the command")
+				return false
 			case <-s.filter.Resume():
 			case <-s.woken:
 				if s.ended() {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -304,6 +305,47 @@ func (b scriptBackend) dial(context.Context, origin) (backendConn, error) {
 func (scriptBackend) health() error  { return nil }
 func (scriptBackend) String() string { return "script" }
 func (scriptBackend) close()         {}
+
+// TestUpstreamDoesNotTakeTheCommand: a server that neither asks for what the client sends next nor refuses it ends the session
+// after stallTimeout, with a BYE, whatever else it says meanwhile. So does Dovecot 2.3 to the first of these.
+func TestUpstreamDoesNotTakeTheCommand(t *testing.T) {
+	for _, command := range []string{
+		"a APPEND INBOX NONSENSE {5+}\r\nhello\r\nb NOOP\r\n",
+		"a APPEND INBOX NONSENSE {5}\r\n",
+		"a SETMETADATA \"\" (/private/x {5+}\r\nhello)\r\n",
+		"a SETMETADATA \"\" (/private/x {100000}\r\n",
+		"a IDLE\r\nDONE\r\n",
+	} {
+		t.Run(command[:len("a SETMETADATA")], func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e := startPipes(t, testConfig(t))
+				e.present.backend.close()
+				e.present.backend = scriptBackend{t, func(w *wire) {
+					fmt.Fprint(w.conn, "* PREAUTH [CAPABILITY IMAP4rev1 METADATA] ready\r\n")
+					w.readLine()
+					for i := range 60 {
+						time.Sleep(time.Minute)
+						if _, err := fmt.Fprintf(w.conn, "* %d EXISTS\r\n", i); err != nil {
+							return
+						}
+					}
+				}}
+				w := dialPipe(t, e, netip.MustParseAddrPort("127.0.0.1:1"), false)
+				w.expect(`\* PREAUTH`)
+				begin := time.Now()
+				w.send("%s", command)
+				all, err := io.ReadAll(w.r)
+				if took := time.Since(begin); took != stallTimeout || err != nil {
+					t.Errorf("the session ended after %v (%v), want %v", took, err, stallTimeout)
+				}
+				if !strings.HasSuffix(string(all), "* BYE [UNAVAILABLE] Mail server does not take the command\r\n") {
+					t.Errorf("got %q, want BYE", all)
+				}
+				time.Sleep(2 * time.Minute) // until the server notices
+			})
+		})
+	}
+}
 
 // TestUpstreamStalls: a server that announces a literal and does not send it holds the session until the idle time-out, and not
 // longer. The client is in the middle of the literal and can be told nothing.
