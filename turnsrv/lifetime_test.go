@@ -495,6 +495,21 @@ func TestShutdownLetsCallsEnd(t *testing.T) {
 	})
 }
 
+// TestShutdownWithoutCalls cuts nothing short, however little time it has.
+func TestShutdownWithoutCalls(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 20 {
+		server, err := New(testConfig(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := server.Shutdown(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestShutdownCutShort(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		c := b.client()

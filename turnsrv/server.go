@@ -185,10 +185,15 @@ func (s *Server) end(f *front, err error) error {
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
 	var cut error
+	empty := s.quota.whenEmpty()
 	select {
-	case <-s.quota.whenEmpty():
+	case <-empty:
 	case <-ctx.Done():
-		cut = ctx.Err()
+		select {
+		case <-empty: // no call is left, and ctx is done as well
+		default:
+			cut = ctx.Err()
+		}
 	}
 	return errors.Join(cut, s.Close())
 }
