@@ -55,7 +55,7 @@
 //   - before the greeting, and until the backend has taken what Options.Identify says;
 //   - behind a synchronising literal's announcement, until "+" or the command's tagged response (RFC 9051 section 4.3);
 //   - behind AUTHENTICATE and each of its lines, and behind IDLE, until "+" or the tagged response;
-//   - behind LOGIN, AUTHENTICATE, UNAUTHENTICATE, IDLE, and a forwarded GETMETADATA, SETMETADATA or ENABLE, until it is
+//   - after LOGIN, AUTHENTICATE, UNAUTHENTICATE, IDLE, and a GETMETADATA or ENABLE that is not forwarded as it is, until it is
 //     answered: so GETMETADATA in the same packet as LOGIN sees the login's outcome;
 //   - at the end of STARTTLS and of COMPRESS, until every command before it is answered and no response is passing;
 //   - before a command whose tag an unanswered command bears, so that a tagged response has one reading only;

@@ -198,6 +198,33 @@ func TestSetReader(t *testing.T) {
 	}
 }
 
+// FuzzSetReader checks that it makes no difference how the arguments are cut, that none is both complete and wrong, and that it
+// finds the names of what AppendResponse writes, whose entries are in the form of SETMETADATA's.
+func FuzzSetReader(f *testing.F) {
+	f.Add(" \"\" (/a {3+}\r\n1)2 \"/B\" NIL)\r\n", "/shared/c", "4")
+	f.Add(" {0}\r\n({2000}\r\n/a", "a b", "\r\n")
+	f.Fuzz(func(t *testing.T, args, name, value string) {
+		var whole, cut SetReader
+		whole.Read([]byte(args))
+		for i := range len(args) {
+			cut.Read([]byte(args[i : i+1]))
+		}
+		if !slices.Equal(whole.Names, cut.Names) || whole.Server() != cut.Server() || whole.Valid() != cut.Valid() || whole.InValue() != cut.InValue() {
+			t.Fatalf("%q is read as %q, and cut as %q", args, whole.Names, cut.Names)
+		}
+		written := AppendResponse(nil, "", []Entry{{name, String(value)}, {"/shared/x", NIL}})
+		var r SetReader
+		r.Read(written[len("* METADATA"):])
+		want := []string{strings.ToLower(name), "/shared/x"}
+		if len(name) > maxText {
+			want = want[1:]
+		}
+		if !slices.Equal(r.Names, want) || !r.Server() || !r.Valid() {
+			t.Fatalf("%q is read as %q, valid %t", written, r.Names, r.Valid())
+		}
+	})
+}
+
 func TestAppendResponse(t *testing.T) {
 	tests := []struct {
 		mailbox string
