@@ -209,6 +209,8 @@ var ways = []way{
 	{"TCP", "IPv4", "tcp", func(turn, _ credential) string { return "turn:" + relayIPv4 + ":" + turn.port + "?transport=tcp" }},
 	{"TLS", "IPv4", "tls", func(_, turns credential) string { return "turns:" + turns.host + ":" + turns.port + "?transport=tcp" }},
 	{"UDP", "IPv6", "udp", func(turn, _ credential) string { return "turn:[" + relayIPv6 + "]:" + turn.port }},
+	{"TCP", "IPv6", "tcp", func(turn, _ credential) string { return "turn:[" + relayIPv6 + "]:" + turn.port + "?transport=tcp" }},
+	{"TLS", "IPv6", "tls", func(_, turns credential) string { return "turns:" + relayName6 + ":" + turns.port + "?transport=tcp" }},
 }
 
 func (w way) iceServers(turn, turns credential) []iceServer {
@@ -359,7 +361,7 @@ func TestBrowsersRefused(t *testing.T) {
 		for _, u := range []participant{chromium, firefox} {
 			for _, w := range ways {
 				if sdp := gather(t, u, w.url(good, goodTLS), good); !strings.Contains(sdp, "typ relay") {
-					t.Errorf("%s got no relayed candidate over %s:\n%s", u.kind, w.transport, sdp)
+					t.Errorf("%s got no relayed candidate over %s and %s:\n%s", u.kind, w.transport, w.family, sdp)
 				}
 			}
 		}
