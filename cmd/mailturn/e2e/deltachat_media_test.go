@@ -19,9 +19,6 @@ import (
 	"github.com/mailturn/mailturn/cmd/mailturn/e2e/interop"
 )
 
-// overCore is the way of discovery in which Delta Chat core asked over IMAP, and gave the browser its ice_servers.
-const overCore = "IMAP METADATA, by Delta Chat core"
-
 // refusedDeltaChat is what TestDeltaChat and TestDeltaChatWithoutTURN see fail, in docs/interop.md.
 const refusedDeltaChat = "a secret that is gone; no relay in METADATA"
 
@@ -31,15 +28,28 @@ const refusedDeltaChat = "a secret that is gone; no relay in METADATA"
 func TestDeltaChatMedia(t *testing.T) {
 	m := newMailHost(t)
 	m.serve(t, mailName, "", "")
-	v := newVideoUsers(t, m)
+	v := newVideoUsers(t, m.newDeltaChat(t, "alice"), m.newDeltaChat(t, "bob"))
 	for _, callee := range []browser.Kind{browser.Chromium, browser.Firefox} {
 		his := startBrowser(t, callee, m.clients, "")
 		for transport, length := range map[string]int{"UDP": 6, "TCP": 3} { // times five seconds
 			t.Run(fmt.Sprintf("%s to %s over %s", v.hers.kind, callee, transport), func(t *testing.T) {
-				v.call(t, his, transport, length, overCore)
+				v.call(t, his, transport, length, overMetadata)
 			})
 		}
 	}
+}
+
+// TestOldDeltaChat is a video call of somebody whose Delta Chat is old with somebody whose Delta Chat is new.
+func TestOldDeltaChat(t *testing.T) {
+	m := newMailHost(t)
+	m.serve(t, mailName, "", "")
+	v := newVideoUsers(t, m.newOldDeltaChat(t, "alice"), m.newDeltaChat(t, "bob"), anyCertificate)
+	v.call(t, startBrowser(t, browser.Chromium, m.clients, ""), "UDP", 3, overMetadata)
+}
+
+// anyCertificate is for an old Delta Chat, which knows the public authorities alone.
+func anyCertificate(transport *deltachat.Transport) {
+	transport.CertificateChecks = deltachat.AcceptInvalid
 }
 
 // TestDeltaChatDoors is a video call of people whose Delta Chat talks to Dovecot itself, which asks mailturn for METADATA.
@@ -78,12 +88,12 @@ func TestDeltaChatDoors(t *testing.T) {
 				o.Host, o.AttributeDict = m.addr, "proxy:"+dictionary+":metadata"
 			})
 			m.serveDoor(t, endpoint)
-			v := newVideoUsers(t, m, func(transport *deltachat.Transport) {
+			v := newVideoUsers(t, m.newDeltaChat(t, "alice"), m.newDeltaChat(t, "bob"), func(transport *deltachat.Transport) {
 				_, port, _ := net.SplitHostPort(m.dovecot.Addr)
 				transport.IMAPServer, transport.IMAPSecurity = m.addr, deltachat.Plain
 				transport.IMAPPort, _ = strconv.Atoi(port)
 			})
-			v.call(t, startBrowser(t, browser.Chromium, m.clients, ""), "UDP", 3, door.discovery+", by Delta Chat core")
+			v.call(t, startBrowser(t, browser.Chromium, m.clients, ""), "UDP", 3, door.discovery)
 		})
 	}
 }
@@ -127,17 +137,17 @@ type videoUsers struct {
 	alice, bob *user
 	withBob    uint32
 	hers       participant
-	core       string // version
 }
 
-func newVideoUsers(t *testing.T, m *mailHost, edits ...func(*deltachat.Transport)) videoUsers {
+// newVideoUsers gives two people their mailboxes, makes them known to each other, and starts her browser.
+func newVideoUsers(t *testing.T, alice, bob *user, edits ...func(*deltachat.Transport)) videoUsers {
 	t.Helper()
 	// Firefox has no address of its own to offer without a default route, and then does not look for relays either.
+	m := alice.host
 	if out, err := exec.Command("ip", "-n", string(m.clients), "route", "add", "default", "via", m.addr).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	v := videoUsers{host: m, alice: m.newDeltaChat(t, "alice"), bob: m.newDeltaChat(t, "bob")}
-	v.core = programVersion(t, mustFind(t), "--version")
+	v := videoUsers{host: m, alice: alice, bob: bob}
 	v.alice.configure(t, edits...)
 	v.bob.configure(t, edits...)
 	v.withBob, _ = befriend(t, v.alice, v.bob)
@@ -153,6 +163,7 @@ func (v videoUsers) call(t *testing.T, his participant, transport string, length
 	his.do(t, nil, "open", v.bob.browserServers(t, transport))
 	placed, incoming := signal(t, v.alice, v.bob, v.withBob, v.hers, his)
 	both := []participant{v.hers, his}
+	cores := []string{v.alice.core, v.bob.core}
 	for _, u := range both {
 		u.do(t, nil, "connected")
 	}
@@ -162,7 +173,7 @@ func (v videoUsers) call(t *testing.T, his participant, transport string, length
 	for _, u := range both {
 		u.do(t, nil, "mute")
 	}
-	for _, u := range both {
+	for i, u := range both {
 		u.do(t, nil, "settled")
 		r := u.report(t)
 		u.do(t, nil, "close")
@@ -170,23 +181,13 @@ func (v videoUsers) call(t *testing.T, his participant, transport string, length
 		r.wantNoLoss(t, u.kind)
 		r.wantAgreement(t, v.host.server, u.kind)
 		interop.Record(t, interop.Cell{
-			Kind: interop.Client, Name: u.name(), Version: u.version, How: fmt.Sprintf("%s (%s)", discovery, v.core),
+			Kind: interop.Client, Name: u.name(), Version: u.version, How: discovery + ", by " + cores[i],
 			Transport: transport, Family: "IPv4", Figures: r.figures(), Control: refusedDeltaChat,
 		})
 	}
 	before := v.bob.Core().Now()
 	v.alice.do(t, func(ctx context.Context) error { return v.alice.EndCall(ctx, placed) })
 	v.bob.wait(t, before, "the end of the call", about("CallEnded", incoming))
-}
-
-// mustFind returns the path of Delta Chat core, which newDeltaChat has found before.
-func mustFind(t *testing.T) string {
-	t.Helper()
-	program, err := deltachat.Find("deltachat")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return program
 }
 
 // browserServers returns what core hands to WebRTC, as it is, or with TCP put in the place of UDP, which core does not know of.

@@ -62,4 +62,13 @@ func TestDeltaChatWithoutTURN(t *testing.T) {
 		t.Errorf("got the ICE servers %+v, want the public one", servers)
 	}
 	alice.wantSameJSON(t, discovery.FallbackServers())
+
+	// Where an old one looks without a relay of its mail server is nothing that the hosts file of this test names.
+	bob := m.newOldDeltaChat(t, "bob")
+	bob.configure(t, anyCertificate)
+	for _, server := range bob.iceServers(t) {
+		if len(server.URLs) > 0 {
+			t.Errorf("an old Delta Chat got the ICE server %+v, want none that it can reach", server)
+		}
+	}
 }

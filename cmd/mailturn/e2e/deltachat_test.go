@@ -29,6 +29,7 @@ type user struct {
 	*deltachat.Account
 	host *mailHost
 	name string
+	core string // its name and version, in docs/interop.md
 }
 
 // newDeltaChat starts Delta Chat without a mailbox.
@@ -36,8 +37,24 @@ func (m *mailHost) newDeltaChat(t *testing.T, name string) *user {
 	t.Helper()
 	program, err := deltachat.Find("deltachat")
 	if err != nil {
-		lacks(t, "%v: run npm ci in cmd/mailturn/e2e/deltachat", err)
+		lacks(t, "%v, and not in PATH: run npm ci in cmd/mailturn/e2e/deltachat", err)
 	}
+	return m.startDeltaChat(t, name, program, "Delta Chat core")
+}
+
+// newOldDeltaChat is newDeltaChat with the oldest release of the core that npm has and that makes calls.
+func (m *mailHost) newOldDeltaChat(t *testing.T, name string) *user {
+	t.Helper()
+	program, err := deltachat.Installed(filepath.Join("deltachat", "oldest"))
+	if err != nil {
+		lacks(t, "%v: run npm ci in cmd/mailturn/e2e/deltachat/oldest", err)
+	}
+	return m.startDeltaChat(t, name, program, "an old Delta Chat core")
+}
+
+// startDeltaChat is newDeltaChat with the core of a path, which docs/interop.md calls by kind.
+func (m *mailHost) startDeltaChat(t *testing.T, name, program, kind string) *user {
+	t.Helper()
 	core, err := deltachat.Start(m.clients.command(program), filepath.Join(t.TempDir(), "accounts"))
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +67,7 @@ func (m *mailHost) newDeltaChat(t *testing.T, name string) *user {
 			t.Logf("log of %s's Delta Chat:\n%s", name, core.Log())
 		}
 	})
-	u := &user{host: m, name: name}
+	u := &user{host: m, name: name, core: fmt.Sprintf("%s (%s)", kind, programVersion(t, program, "--version"))}
 	u.do(t, func(ctx context.Context) (err error) {
 		u.Account, err = core.AddAccount(ctx)
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 )
 
 // Account is a profile of core: somebody with a key and mailboxes.
@@ -113,7 +114,11 @@ func (a *Account) Text(ctx context.Context, msgID uint32) (string, error) {
 
 // PlaceCall rings the one whom the account has the chat with. info is for the other app: an SDP offer in practice.
 func (a *Account) PlaceCall(ctx context.Context, chatID uint32, info string) (msgID uint32, err error) {
-	return get[uint32](ctx, a, "place_outgoing_call", chatID, info, false)
+	msgID, err = get[uint32](ctx, a, "place_outgoing_call", chatID, info, false) // without video
+	if err != nil && strings.Contains(err.Error(), "takes an array of 3 arguments") {
+		return get[uint32](ctx, a, "place_outgoing_call", chatID, info) // as 2.33.0 has it
+	}
+	return msgID, err
 }
 
 // AcceptCall answers a call that rings. info is for the other app: an SDP answer in practice.

@@ -1,6 +1,6 @@
 // Package deltachat drives Delta Chat core, which is what the Delta Chat apps share, through its JSON-RPC server.
 //
-// The server is installed by "npm ci" in the package's directory.
+// The server is installed by "npm ci" in the package's directory, and an older one by the same in its directory oldest.
 package deltachat
 
 import (
@@ -31,12 +31,17 @@ func Find(dir string) (string, error) {
 	if path, err := exec.LookPath(program); err == nil {
 		return path, nil
 	}
+	return Installed(dir)
+}
+
+// Installed returns the path of the JSON-RPC server that npm has put below dir.
+func Installed(dir string) (string, error) {
 	matches, err := filepath.Glob(filepath.Join(dir, "node_modules", "@deltachat", "stdio-rpc-server-*", program))
 	if err != nil {
 		return "", err
 	}
 	if len(matches) != 1 {
-		return "", fmt.Errorf("%s is neither in PATH nor in %s", program, filepath.Join(dir, "node_modules"))
+		return "", fmt.Errorf("%s is not in %s", program, filepath.Join(dir, "node_modules"))
 	}
 	return filepath.Abs(matches[0])
 }
@@ -203,18 +208,16 @@ func (e *Event) UnmarshalJSON(data []byte) error {
 // pollEvents keeps what happens, until core ends.
 func (c *Core) pollEvents() {
 	for {
-		var batch []struct {
+		var next struct {
 			ContextID uint32 `json:"contextId"`
 			Event     Event  `json:"event"`
 		}
-		if err := c.Call(context.Background(), &batch, "get_next_event_batch"); err != nil {
+		if err := c.Call(context.Background(), &next, "get_next_event"); err != nil { // 2.33.0 has no batches
 			return
 		}
+		next.Event.account, next.Event.time = next.ContextID, time.Now()
 		c.mu.Lock()
-		for _, e := range batch {
-			e.Event.account, e.Event.time = e.ContextID, time.Now()
-			c.events = append(c.events, e.Event)
-		}
+		c.events = append(c.events, next.Event)
 		close(c.changed)
 		c.changed = make(chan struct{})
 		c.mu.Unlock()

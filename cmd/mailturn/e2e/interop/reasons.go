@@ -13,6 +13,7 @@ type reason struct {
 const (
 	overCore     = "IMAP METADATA, by Delta Chat core"
 	overDict     = "dict, for Dovecot, by Delta Chat core"
+	overOldCore  = "IMAP METADATA, by an old Delta Chat core"
 	overCredsock = "credsock, for chatmail's dictionary, by Delta Chat core"
 )
 
@@ -25,6 +26,7 @@ var reasons = []reason{
 	{name: "libnice in GStreamer", column: "TLS", text: "has no TURN over TLS"},
 	{how: overCore, column: "TLS", text: "core names no relay over TLS"},
 	{how: overCore, column: "IPv6", text: "the mail host of this test has IPv4 alone"},
+	{how: overOldCore, text: "as with a new core"},
 	{how: overDict, column: "IPv4", text: "as over IMAP METADATA"},
 	{how: overDict, column: "IPv6", text: "as over IMAP METADATA"},
 	{how: overCredsock, column: "IPv4", text: "as over IMAP METADATA"},
