@@ -72,3 +72,8 @@ func newCertificates(t *testing.T) certificates {
 func (c certificates) block() string {
 	return fmt.Sprintf("tls {\n  cert = %q\n  key  = %q\n}\n", c.cert, c.key)
 }
+
+// environment makes programs in Python and Node trust the CA.
+func (c certificates) environment() []string {
+	return []string{"SSL_CERT_FILE=" + c.ca, "NODE_EXTRA_CA_CERTS=" + c.ca}
+}
