@@ -50,47 +50,20 @@ endpoint "http" "http%[1]d" {
 	}
 	s := start(t, t.TempDir(), "--config", path)
 
-	dir := t.TempDir()
-	nginx := filepath.Join(dir, "nginx.conf")
-	if err := os.WriteFile(nginx, fmt.Appendf(nil, `
-daemon off;
-master_process off;
-pid %[1]s/pid;
-error_log stderr notice;
-events {}
-http {
-  access_log off;
-  client_body_temp_path %[1]s/body;
-  proxy_temp_path %[1]s/proxy;
-  fastcgi_temp_path %[1]s/fastcgi;
-  uwsgi_temp_path %[1]s/uwsgi;
-  scgi_temp_path %[1]s/scgi;
-  server {
-    listen 127.0.0.1:%[2]d;
-    location /bare/ { proxy_pass http://127.0.0.1:%[3]d/; }
-    location /told/ {
-      proxy_pass http://127.0.0.1:%[3]d/;
-      proxy_http_version 1.1;
-      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-    }
-    location /trusted/ {
-      proxy_pass http://127.0.0.1:%[4]d/;
-      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-    }
+	startNginx(t, fmt.Sprintf(`server {
+  listen 127.0.0.1:%[1]d;
+  location /bare/ { proxy_pass http://127.0.0.1:%[2]d/; }
+  location /told/ {
+    proxy_pass http://127.0.0.1:%[2]d/;
+    proxy_http_version 1.1;
+    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+  }
+  location /trusted/ {
+    proxy_pass http://127.0.0.1:%[3]d/;
+    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
   }
 }
-`, dir, front, strange, trusting), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	d, err := daemon.Start(t.Context(), exec.Command("nginx", "-e", "stderr", "-c", nginx), "getrlimit")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := d.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+`, front, strange, trusting))
 
 	client := plainClient(t)
 	get := func(port int, path string, forwarded string) (status int) {
@@ -132,4 +105,37 @@ http {
 		}
 	}
 	s.waitFor(t, s.stderr, "requests come through a proxy that is not trusted")
+}
+
+// startNginx runs nginx, with servers for HTTP, until the test ends.
+func startNginx(t *testing.T, servers string) {
+	t.Helper()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "nginx.conf")
+	if err := os.WriteFile(path, fmt.Appendf(nil, `
+daemon off;
+master_process off;
+pid %[1]s/pid;
+error_log stderr notice;
+events {}
+http {
+  access_log off;
+  client_body_temp_path %[1]s/body;
+  proxy_temp_path %[1]s/proxy;
+  fastcgi_temp_path %[1]s/fastcgi;
+  uwsgi_temp_path %[1]s/uwsgi;
+  scgi_temp_path %[1]s/scgi;
+%[2]s}
+`, dir, servers), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d, err := daemon.Start(t.Context(), exec.Command(peer(t, "nginx", "nginx-light"), "-e", "stderr", "-c", path), "getrlimit")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -43,7 +43,7 @@ They are IMAP servers that mailturn is in front of, or answers for.
 
 ## Recipes
 
-They are taken from this project's documentation and run as they stand, with other addresses and paths.
+They are taken from this project's documentation and run as they stand, with other addresses and paths, unless they say otherwise.
 
 | recipe | what was done | result | UDP, IPv4 | what must fail |
 | --- | --- | --- | --- | --- |
