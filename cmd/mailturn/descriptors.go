@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"log/slog"
 
 	"github.com/mailturn/mailturn/turnsrv"
@@ -29,7 +30,7 @@ func (s *setup) descriptorUses() []descriptorUse {
 		}
 		uses = append(uses, descriptorUse{c.Name, "total_quota", &c.Quotas.MaxAllocations, allocations, 1})
 		if sockets := c.StreamSockets(); sockets > 0 {
-			uses = append(uses, descriptorUse{c.Name, "connections of each listener", &c.MaxStreams, turnsrv.DefaultMaxStreams, sockets})
+			uses = append(uses, descriptorUse{c.Name, "connections of each listener", &c.MaxStreams, cmp.Or(c.MaxStreams, turnsrv.DefaultMaxStreams), sockets})
 		}
 	}
 	for i := range s.imaps {

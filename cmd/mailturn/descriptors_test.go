@@ -70,6 +70,12 @@ func TestLimitsFitTheDescriptors(t *testing.T) {
 		t.Errorf("logged:\n%s", got)
 	}
 
+	out.Reset()
+	s.fitDescriptors(1024, logger)
+	if out.Len() > 0 {
+		t.Errorf("limits that fit are lowered again:\n%s", out.String())
+	}
+
 	// Nearly nothing is a limit too: nobody may be let in without one.
 	s.fitDescriptors(3, logger)
 	if relay.MaxStreams != 1 || s.imaps[0].MaxConnections != 1 || relay.Quotas.MaxAllocations != 1 {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -47,6 +48,9 @@ func runDefault(ctx context.Context, stateDir string, stdout, stderr io.Writer) 
 	s, err := decodeDefault(stateDir, stderr)
 	if err != nil {
 		return err
+	}
+	if limit, ok := openFilesLimit(); ok {
+		s.fitDescriptors(limit, slog.New(slog.DiscardHandler)) // nobody configured the limits, so nobody is told
 	}
 	err = s.serve(ctx, stderr, func() { printChecks(stdout, s, password) }, nil)
 	if errors.Is(err, syscall.EADDRINUSE) {
