@@ -199,48 +199,6 @@ func TestRelayBetweenTwoClients(t *testing.T) {
 	}
 }
 
-// TestClientModes runs coturn's client in the modes that the other tests leave out, towards a peer.
-func TestClientModes(t *testing.T) {
-	t.Parallel()
-	stateDir, p := t.TempDir(), freePorts(t)
-	s := start(t, stateDir, "--config", configure(t, p, allowLoopback+manyAllocations, ""))
-	c := minted("127.0.0.1")
-	for _, tt := range []struct {
-		name    string
-		clients int
-		options []string
-	}{
-		{"DONT-FRAGMENT", 2, []string{"-g"}},
-		{"DONT-FRAGMENT in indications", 2, []string{"-g", "-s"}},
-		{"padded channel data", 2, []string{"-D", "-l", "101"}},
-		{"extra requests", 2, []string{"-G"}},
-		{"without RTCP", 2, []string{"-c"}},
-		{"indications", 2, []string{"-s"}},
-		{"indications over TCP", 2, []string{"-t", "-s", "-l", "1400"}},
-		{"padding over TCP", 2, []string{"-t", "-l", "101"}},
-		{"many clients", 20, nil},
-		{"many clients over TCP", 20, []string{"-t"}},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			const messages = 10
-			port, count := echoPeer(t)
-			options := append([]string{"-e", "127.0.0.1", "-r", strconv.Itoa(port), "-X", "-n", strconv.Itoa(messages), "-m", strconv.Itoa(tt.clients)}, tt.options...)
-			uclient(t, c, p.turn, options...).wantAll(t, tt.clients*messages)
-			if got := count(); got != tt.clients*messages {
-				t.Errorf("the peer got %d datagrams, want %d", got, tt.clients*messages)
-			}
-		})
-	}
-	t.Run("random disconnects", func(t *testing.T) {
-		t.Parallel()
-		// The client drops connections in the middle of everything; the server ends what hung on them and goes on.
-		port, _ := echoPeer(t)
-		uclient(t, c, p.turn, "-t", "-B", "-e", "127.0.0.1", "-r", strconv.Itoa(port), "-X", "-n", "10", "-m", "5")
-		s.waitFor(t, s.stderr, "allocation.reason=connection_closed")
-	})
-}
-
 // refusedUclient is what TestRelayRefuses sees fail, in docs/interop.md.
 const refusedUclient = "wrong password; expired credential; user name that was not issued; loopback peer; private peer"
 

@@ -31,6 +31,7 @@ var reasons = []reason{
 	{name: "@roamhq/wrtc", column: "DTLS", text: "has no TURN over DTLS"},
 	{name: "libnice in GStreamer", column: "DTLS", text: "has no TURN over DTLS"},
 	{name: "libnice in GStreamer", column: "TLS", text: "has no TURN over TLS"},
+	{name: "coturn's turnutils_uclient", how: "shared secret, in other modes", text: "as over UDP and TCP with IPv4"},
 	{how: overCore, column: "TLS", text: "core names no relay over TLS"},
 	{how: overCore, column: "IPv6", text: "the mail host of this test has IPv4 alone"},
 	{how: overOldCore, text: "as with a new core"},
