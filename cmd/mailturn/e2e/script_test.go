@@ -167,8 +167,10 @@ func readResponse(r *bufio.Reader) (string, error) {
 }
 
 var (
-	// took is how long Dovecot says that a command took.
-	took = regexp.MustCompile(` \(\d+\.\d{3}( \+ \d+\.\d{3})* secs\)`)
+	// took is how long Dovecot, or Cyrus, says that a command took.
+	took = regexp.MustCompile(` \((\d+ msgs in )?\d+\.\d{3}( \+ \d+\.\d{3})* secs?( \d+ calls)?\)`)
+	// sessionID and mailboxID are Cyrus's names for them.
+	sessionID, mailboxID = regexp.MustCompile(`SESSIONID=<[^>]*>`), regexp.MustCompile(`MAILBOXID \([^)]*\)`)
 	// uidValidity and errorTime are seconds of the clock, in Dovecot.
 	uidValidity = regexp.MustCompile(`(UIDVALIDITY|APPENDUID|COPYUID) \d+`)
 	errorTime   = regexp.MustCompile(`\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\]`)
@@ -186,6 +188,8 @@ func normalise(response string) string {
 	}
 	if freeText.MatchString(response) {
 		response = took.ReplaceAllString(response, " (SECONDS)")
+		response = sessionID.ReplaceAllString(response, "SESSIONID=<>")
+		response = mailboxID.ReplaceAllString(response, "MAILBOXID ()")
 		response = errorTime.ReplaceAllString(response, "[TIME]")
 	}
 	if freeText.MatchString(response) || strings.HasPrefix(response, "* STATUS ") {

@@ -63,6 +63,11 @@ func (c *mailClient) command(line string) (string, error) {
 		return "", err
 	}
 	tag, _, _ := strings.Cut(line, " ")
+	return c.answer(tag)
+}
+
+// answer reads up to the tagged answer, or the BYE in its place.
+func (c *mailClient) answer(tag string) (string, error) {
 	for {
 		answer, err := c.r.ReadString('\n')
 		if err != nil || strings.HasPrefix(answer, tag+" ") || strings.HasPrefix(answer, "* BYE") {

@@ -128,10 +128,12 @@ type wrongness func() func(p []byte) []byte
 var wrongProxies = []struct {
 	name  string
 	wrong wrongness
+	// dovecot says that the fault is in what Dovecot alone says.
+	dovecot bool
 }{
 	{"rewrites capabilities by text", func() func([]byte) []byte {
 		return func(p []byte) []byte { return bytes.ReplaceAll(p, []byte(" AUTH=PLAIN"), nil) }
-	}},
+	}, true},
 	{"injects at a read's boundary", func() func([]byte) []byte {
 		injected := false
 		return func(p []byte) []byte {
@@ -141,7 +143,7 @@ var wrongProxies = []struct {
 			injected = true
 			return append(slices.Clone(p), "* METADATA \"\" (/shared/comment \"x\")\r\n"...)
 		}
-	}},
+	}, false},
 	{"drops a byte", func() func([]byte) []byte {
 		passed := 0
 		return func(p []byte) []byte {
@@ -150,7 +152,7 @@ var wrongProxies = []struct {
 			}
 			return p[:len(p)-1]
 		}
-	}},
+	}, false},
 	{"flips a bit in a literal", func() func([]byte) []byte {
 		flipped := false
 		return func(p []byte) []byte {
@@ -162,10 +164,10 @@ var wrongProxies = []struct {
 			p[i+2] ^= 1
 			return p
 		}
-	}},
+	}, false},
 	{"edits a literal", func() func([]byte) []byte {
 		return func(p []byte) []byte { return bytes.ReplaceAll(p, []byte("example.org>"), []byte("example.com>")) }
-	}},
+	}, false},
 	{"swallows a continuation request", func() func([]byte) []byte {
 		swallowed := false
 		return func(p []byte) []byte {
@@ -175,11 +177,11 @@ var wrongProxies = []struct {
 			}
 			return p
 		}
-	}},
+	}, true},
 	{"says too little of the capabilities", func() func([]byte) []byte {
 		return func(p []byte) []byte { return bytes.Replace(p, []byte(" XCHATMAIL"), nil, 1) }
-	}},
+	}, true},
 	{"changes the case of a response", func() func([]byte) []byte {
 		return func(p []byte) []byte { return []byte(strings.Replace(string(p), " OK ", " Ok ", 1)) }
-	}},
+	}, false},
 }

@@ -9,16 +9,16 @@ import (
 	"path/filepath"
 )
 
-// base holds a directory for each release, which .ci/debian makes.
+// base holds a directory for each root, which .ci/debian makes.
 const base = "/var/cache/mailturn-e2e"
 
 // A Root is the root directory of a Debian release.
 type Root struct{ dir string }
 
-// Open returns the root of a release, such as "trixie". The error says how to make it where it is missing, or what else is:
-// entering it needs root, and the program unshare.
-func Open(release string) (*Root, error) {
-	dir := filepath.Join(base, release)
+// Open returns a root by its name: a release such as "trixie", or a copy with further packages such as "bookworm-cyrus". The error
+// says how to make it where it is missing, or what else is: entering it needs root, and the program unshare.
+func Open(name string) (*Root, error) {
+	dir := filepath.Join(base, name)
 	if _, err := os.Stat(filepath.Join(dir, "etc/debian_version")); err != nil {
 		return nil, fmt.Errorf("%s has no Debian: run .ci/debian as root, which makes it", dir)
 	}
