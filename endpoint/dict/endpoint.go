@@ -3,7 +3,6 @@ package dict
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"runtime/debug"
@@ -132,7 +131,7 @@ func (e *Endpoint) Reload(config Config) error {
 }
 
 // Shutdown removes the socket and lets requests that are being answered have their answer, until ctx is done; then it cuts
-// them off. Dovecot asks again elsewhere, or tells its client. The error is ctx's if something was cut off.
+// them off. Dovecot asks again elsewhere, or tells its client.
 func (e *Endpoint) Shutdown(ctx context.Context) error {
 	err := e.listener.Close()
 	e.mu.Lock()
@@ -159,7 +158,7 @@ func (e *Endpoint) Shutdown(ctx context.Context) error {
 	e.mu.Unlock()
 	<-done
 	if n > 0 {
-		err = errors.Join(err, fmt.Errorf("cut off %d dict connections: %w", n, context.Cause(ctx)))
+		e.logger.Info("connections cut off by the shutdown", "connections", n)
 	}
 	return err
 }

@@ -168,8 +168,9 @@ func (e *Endpoint) Reload(c Config) error {
 // returns when every goroutine of the endpoint has ended.
 func (e *Endpoint) Shutdown(ctx context.Context) error {
 	err := e.server.Shutdown(ctx)
-	if err != nil {
-		err = errors.Join(fmt.Errorf("close HTTP connections: %w", err), e.server.Close())
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		e.logger.Info("connections cut off by the shutdown")
+		err = e.server.Close()
 	}
 	e.stopFollowing()
 	e.serving.Wait()

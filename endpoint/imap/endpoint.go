@@ -167,9 +167,9 @@ func (e *Endpoint) Health() error {
 	return nil
 }
 
-// Shutdown stops accepting, without closing the sockets that Config.Sockets keeps for the next process, says BYE to each client as soon as it waits for nothing, and when ctx is done closes the
-// connections that are left. It returns when every goroutine of the endpoint has ended; the error is ctx's if
-// connections had to be closed, else nil.
+// Shutdown stops accepting, without closing the sockets that Config.Sockets keeps for the next process, says BYE to each client
+// as soon as it waits for nothing, and when ctx is done closes the connections that are left. It returns nil when every
+// goroutine of the endpoint has ended.
 func (e *Endpoint) Shutdown(ctx context.Context) error {
 	closeListeners(e.listeners)
 	e.accepting.Wait()
@@ -182,16 +182,15 @@ func (e *Endpoint) Shutdown(ctx context.Context) error {
 		e.serving.Wait()
 		close(done)
 	}()
-	var err error
 	select {
 	case <-done:
 	case <-ctx.Done():
-		err = e.closeSessions(ctx)
+		e.closeSessions()
 		<-done
 	}
 	e.cancel()
 	e.present.backend.close()
-	return err
+	return nil
 }
 
 // beginDrain lets no further session begin and returns those there are.
@@ -202,15 +201,13 @@ func (e *Endpoint) beginDrain() []*session {
 	return slices.Collect(maps.Keys(e.sessions))
 }
 
-// closeSessions cuts off what is left; it returns ctx's error if there was something.
-func (e *Endpoint) closeSessions(ctx context.Context) error {
+// closeSessions closes the connections that are left.
+func (e *Endpoint) closeSessions() {
 	e.mu.Lock()
 	n := len(e.sessions)
 	e.mu.Unlock()
 	e.cancel()
-	if n == 0 {
-		return nil
+	if n > 0 {
+		e.logger.Info("connections cut off by the shutdown", "connections", n)
 	}
-	e.logger.Warn("connections cut off by shutdown", "connections", n)
-	return fmt.Errorf("close %d IMAP connections: %w", n, context.Cause(ctx))
 }

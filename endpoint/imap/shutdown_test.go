@@ -2,7 +2,6 @@ package imap
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -61,7 +60,8 @@ func TestShutdown(t *testing.T) {
 	})
 }
 
-// TestShutdownDeadline: what is not done in time is cut off, wherever it hangs.
+// TestShutdownDeadline wants what is not done in time to be cut off, wherever it hangs. That is no failure of the process, which
+// service managers would report.
 func TestShutdownDeadline(t *testing.T) {
 	silent := listenTCP(t)
 	config := testConfig(t)
@@ -83,8 +83,8 @@ func TestShutdownDeadline(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if err := e.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Shutdown: got %v, want the deadline", err)
+	if err := e.Shutdown(ctx); err != nil {
+		t.Errorf("Shutdown: %v", err)
 	}
 	inLiteral.expectEnd()
 	inHandshake.expectEnd()

@@ -12,7 +12,8 @@ import (
 //
 // Start binds every socket and returns once all of them listen; serving goes on in goroutines of the endpoint.
 // When it returns an error, nothing of the endpoint is left running. Shutdown stops accepting, lets what is busy
-// finish until ctx is done, then ends the rest, and returns when every goroutine of the endpoint has ended.
+// finish until ctx is done, then ends the rest, and returns when every goroutine of the endpoint has ended. To have ended
+// something is no error: whoever asked knew the time.
 type Endpoint interface {
 	Start(ctx context.Context) error
 	Shutdown(ctx context.Context) error
