@@ -18,7 +18,8 @@ import (
 const secretLen = 32
 
 // StoredSecret returns the secret that is kept in the state directory dir, as the file turn.secret with mode 0600. When
-// there is none yet it makes one, and created is true. dir is made if it does not exist, with mode 0700.
+// there is none yet it makes one, and created is true. dir is made if it does not exist, with mode 0700. A secret that root
+// makes, by a command before the first start, belongs to the owner of dir, who has to read it.
 func StoredSecret(dir string) (secret credential.Secret, created bool, err error) {
 	path := filepath.Join(dir, "turn.secret")
 	text, _, err := bounded.ReadFile(path, bounded.MaxFile)
@@ -39,7 +40,15 @@ func StoredSecret(dir string) (secret credential.Secret, created bool, err error
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return credential.Secret{}, false, fmt.Errorf("keep a generated secret: %w", err)
 	}
-	switch err := atomicfile.Create(path, text, atomicfile.Private); {
+	attributes := atomicfile.Private
+	if os.Geteuid() == 0 {
+		info, err := os.Stat(dir)
+		if err != nil {
+			return credential.Secret{}, false, fmt.Errorf("keep a generated secret: %w", err)
+		}
+		attributes = atomicfile.Owned(info, atomicfile.Private.Mode)
+	}
+	switch err := atomicfile.Create(path, text, attributes); {
 	case errors.Is(err, fs.ErrExist): // another process was faster
 		return StoredSecret(dir)
 	case err != nil:

@@ -17,7 +17,7 @@ type Attributes struct {
 // Private are the attributes of a file that nobody else may read.
 var Private = Attributes{Mode: 0o600, UID: -1, GID: -1}
 
-// Owned are the attributes of the existing file that info is about, with no more permissions than mode has.
+// Owned are the attributes of the existing file or folder that info is about, with no more permissions than mode has.
 func Owned(info fs.FileInfo, mode fs.FileMode) Attributes {
 	a := Attributes{Mode: info.Mode().Perm() & mode, UID: -1, GID: -1}
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
