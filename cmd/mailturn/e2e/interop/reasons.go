@@ -29,6 +29,7 @@ var reasons = []reason{
 	{name: "werift", column: "DTLS", text: "has no TURN over DTLS"},
 	{name: "@roamhq/wrtc", column: "TLS", text: "trusts only the authorities compiled into it, not that of this test"},
 	{name: "@roamhq/wrtc", column: "DTLS", text: "has no TURN over DTLS"},
+	{name: "LiveKit's Go SDK", column: "DTLS", text: "LiveKit names no relay over DTLS"},
 	{name: "libnice in GStreamer", column: "DTLS", text: "has no TURN over DTLS"},
 	{name: "libnice in GStreamer", column: "TLS", text: "has no TURN over TLS"},
 	{name: "coturn's turnutils_uclient", how: "shared secret, in other modes", text: "as over UDP and TCP with IPv4"},

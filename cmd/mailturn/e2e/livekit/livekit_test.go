@@ -169,25 +169,23 @@ type report struct {
 	Connections   []selected `json:"connections"` // of both participants
 }
 
-// TestRelayedRoom lets two participants of a LiveKit room see each other through the relay alone, under the credentials that
-// LiveKit mints for rtc.turn_servers with mailturn's secret.
-func TestRelayedRoom(t *testing.T) {
-	chromium := peer(t, "chromium", "chromium")
-	if direct := "/usr/lib/chromium/chromium"; isFile(direct) { // Debian's is a script, which needs a desktop's settings
-		chromium = direct
-	}
-	client := "page/node_modules/livekit-client/dist/livekit-client.umd.js"
-	if !isFile(client) {
-		if os.Getenv("MAILTURN_E2E") != "" {
-			t.Fatalf("%s is not there: npm ci --prefix page", client)
-		}
-		t.Skipf("%s is not there: npm ci --prefix page", client)
-	}
-	for _, protocol := range []string{"udp", "tcp"} {
-		t.Run(protocol, func(t *testing.T) {
-			ports := freePorts(t, 4)
-			turnPort, httpPort, livekitPort, mediaPort := ports[0], ports[1], ports[2], ports[3]
-			mailturn := start(t, filepath.Join(dir, "mailturn"), "run", "--state-dir", t.TempDir(), "--config", write(t, "maddy.conf", fmt.Sprintf(`
+// participantsName is the username of an allocation that LiveKit mints for a participant.
+var participantsName = regexp.MustCompile(`allocation\.username=\d+:PA_\w+`)
+
+// servers are a LiveKit with mailturn for its relay.
+type servers struct {
+	mailturn *output
+	httpPort int    // of mailturn
+	url      string // of LiveKit
+}
+
+// startServers runs both until the test ends. LiveKit mints credentials with secret, for the relay over protocol.
+func startServers(t *testing.T, protocol, secret string) (s servers) {
+	t.Helper()
+	ports := freePorts(t, 4)
+	turnPort, livekitPort, mediaPort := ports[0], ports[2], ports[3]
+	s.httpPort = ports[1]
+	s.mailturn = start(t, filepath.Join(dir, "mailturn"), "run", "--state-dir", t.TempDir(), "--config", write(t, "maddy.conf", fmt.Sprintf(`
 log {
   level = "debug"
 }
@@ -203,9 +201,9 @@ endpoint "turn" "turn" {
 endpoint "http" "http" {
   listen = "http://127.0.0.1:%d"
 }
-`, turnPort, turnPort, turnSecret, httpPort)))
-			waitUntilServing(t, fmt.Sprintf("http://127.0.0.1:%d/readyz", httpPort))
-			start(t, filepath.Join(dir, "livekit"), write(t, "livekit.yaml", fmt.Sprintf(`
+`, turnPort, turnPort, turnSecret, s.httpPort)))
+	waitUntilServing(t, fmt.Sprintf("http://127.0.0.1:%d/readyz", s.httpPort))
+	start(t, filepath.Join(dir, "livekit"), write(t, "livekit.yaml", fmt.Sprintf(`
 port: %d
 bind_addresses: [127.0.0.1]
 keys:
@@ -223,10 +221,30 @@ rtc:
       port: %d
       protocol: %s
       secret: %s
-`, livekitPort, apiKey, apiSecret, mediaPort, turnPort, protocol, turnSecret)))
-			waitUntilServing(t, fmt.Sprintf("http://127.0.0.1:%d/", livekitPort))
+`, livekitPort, apiKey, apiSecret, mediaPort, turnPort, protocol, secret)))
+	waitUntilServing(t, fmt.Sprintf("http://127.0.0.1:%d/", livekitPort))
+	s.url = fmt.Sprintf("ws://127.0.0.1:%d", livekitPort)
+	return s
+}
 
-			got := meet(t, chromium, fmt.Sprintf("ws://127.0.0.1:%d", livekitPort))
+// TestRelayedRoom lets two participants of a LiveKit room see each other through the relay alone, under the credentials that
+// LiveKit mints for rtc.turn_servers with mailturn's secret.
+func TestRelayedRoom(t *testing.T) {
+	chromium := peer(t, "chromium", "chromium")
+	if direct := "/usr/lib/chromium/chromium"; isFile(direct) { // Debian's is a script, which needs a desktop's settings
+		chromium = direct
+	}
+	client := "page/node_modules/livekit-client/dist/livekit-client.umd.js"
+	if !isFile(client) {
+		if os.Getenv("MAILTURN_E2E") != "" {
+			t.Fatalf("%s is not there: npm ci --prefix page", client)
+		}
+		t.Skipf("%s is not there: npm ci --prefix page", client)
+	}
+	for _, protocol := range []string{"udp", "tcp"} {
+		t.Run(protocol, func(t *testing.T) {
+			s := startServers(t, protocol, turnSecret)
+			got := meet(t, chromium, s.url)
 			if len(got.Connections) < 2 {
 				t.Errorf("%d connections, want one of each participant", len(got.Connections))
 			}
@@ -240,13 +258,13 @@ rtc:
 			if got.FramesDecoded < frames {
 				t.Errorf("%d frames arrived, want %d", got.FramesDecoded, frames)
 			}
-			toPeer, toClient := relayed(t, httpPort, "to_peer"), relayed(t, httpPort, "to_client")
+			toPeer, toClient := relayed(t, s.httpPort, "to_peer"), relayed(t, s.httpPort, "to_client")
 			t.Logf("%d frames; sent %d and received %d bytes; mailturn relayed %d and %d", got.FramesDecoded, sent, received, toPeer, toClient)
 			const tenths = 9 // a busy machine loses packets between the browser and the relay
 			if toPeer < sent*tenths/10 || toClient < received*tenths/10 || received == 0 {
 				t.Errorf("mailturn relayed %d and %d bytes, and the browser sent %d and received %d", toPeer, toClient, sent, received)
 			}
-			if !regexp.MustCompile(`allocation\.username=\d+:PA_\w+`).MatchString(mailturn.String()) {
+			if !participantsName.MatchString(s.mailturn.String()) {
 				t.Error("no allocation of a participant's name in the log")
 			}
 		})
