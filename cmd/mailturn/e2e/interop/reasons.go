@@ -30,6 +30,9 @@ var reasons = []reason{
 	{name: "@roamhq/wrtc", column: "TLS", text: "trusts only the authorities compiled into it, not that of this test"},
 	{name: "@roamhq/wrtc", column: "DTLS", text: "has no TURN over DTLS"},
 	{name: "LiveKit's Go SDK", column: "DTLS", text: "LiveKit names no relay over DTLS"},
+	{name: "LiveKit's Go SDK", text: "as pion/webrtc, which it uses"},
+	{name: "LiveKit's client in Chromium", column: "DTLS", text: "LiveKit names no relay over DTLS"},
+	{name: "LiveKit's client in Chromium", text: "as Chromium without LiveKit"},
 	{name: "libnice in GStreamer", column: "DTLS", text: "has no TURN over DTLS"},
 	{name: "libnice in GStreamer", column: "TLS", text: "has no TURN over TLS"},
 	{name: "coturn's turnutils_uclient", how: "shared secret, in other modes", text: "as over UDP and TCP with IPv4"},
@@ -42,7 +45,7 @@ var reasons = []reason{
 	{how: overCredsock, column: "IPv6", text: "as over IMAP METADATA"},
 }
 
-// untried is what a cell says that has no reason to be empty.
+// untried is what a cell says that has no reason to be empty. TestDocument does not let it into docs/interop.md.
 const untried = "not tried"
 
 // reasonFor returns what an empty cell in a column says. c is another cell of its row.

@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/livekit/protocol/auth"
+
+	"github.com/mailturn/mailturn/cmd/mailturn/e2e/interop"
 )
 
 const (
@@ -227,10 +229,10 @@ rtc:
 	return s
 }
 
-// TestRelayedRoom lets two participants of a LiveKit room see each other through the relay alone, under the credentials that
-// LiveKit mints for rtc.turn_servers with mailturn's secret.
-func TestRelayedRoom(t *testing.T) {
-	chromium := peer(t, "chromium", "chromium")
+// browser returns the path of Chromium. It wants LiveKit's client for its page to be there.
+func browser(t *testing.T) (chromium string) {
+	t.Helper()
+	chromium = peer(t, "chromium", "chromium")
 	if direct := "/usr/lib/chromium/chromium"; isFile(direct) { // Debian's is a script, which needs a desktop's settings
 		chromium = direct
 	}
@@ -241,10 +243,20 @@ func TestRelayedRoom(t *testing.T) {
 		}
 		t.Skipf("%s is not there: npm ci --prefix page", client)
 	}
+	return chromium
+}
+
+// TestRelayedRoom lets two participants of a LiveKit room see each other through the relay alone, under the credentials that
+// LiveKit mints for rtc.turn_servers with mailturn's secret.
+func TestRelayedRoom(t *testing.T) {
+	chromium := browser(t)
 	for _, protocol := range []string{"udp", "tcp"} {
 		t.Run(protocol, func(t *testing.T) {
 			s := startServers(t, protocol, turnSecret)
 			got := meet(t, chromium, s.url)
+			if got.Error != "" {
+				t.Fatalf("the page says: %s", got.Error)
+			}
 			if len(got.Connections) < 2 {
 				t.Errorf("%d connections, want one of each participant", len(got.Connections))
 			}
@@ -267,8 +279,40 @@ func TestRelayedRoom(t *testing.T) {
 			if !participantsName.MatchString(s.mailturn.String()) {
 				t.Error("no allocation of a participant's name in the log")
 			}
+			interop.Record(t, interop.Cell{
+				Kind: interop.Client, Name: "LiveKit's client in Chromium", Version: clientVersion(t), Transport: strings.ToUpper(protocol), Family: "IPv4",
+				How:     fmt.Sprintf("shared secret, by LiveKit (%s)", moduleVersion(t, "github.com/livekit/livekit-server")),
+				Figures: fmt.Sprintf("%d frames", got.FramesDecoded), Control: "another secret",
+			})
 		})
 	}
+}
+
+// TestOtherSecret is the control of TestRelayedRoom: LiveKit mints with a secret that is not mailturn's.
+func TestOtherSecret(t *testing.T) {
+	s := startServers(t, "udp", "another secret")
+	if got := meet(t, browser(t), s.url); !strings.Contains(got.Error, "could not establish") {
+		t.Errorf("got %+v, want no connection", got)
+	}
+	if strings.Contains(s.mailturn.String(), "allocation made") {
+		t.Error("there was an allocation")
+	}
+}
+
+// clientVersion is that of the client that npm has installed for the page.
+func clientVersion(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("page/node_modules/livekit-client/package.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var installed struct {
+		Version string `json:"version"`
+	}
+	if err := json.Unmarshal(text, &installed); err != nil {
+		t.Fatal(err)
+	}
+	return installed.Version
 }
 
 func isFile(path string) bool {
@@ -287,7 +331,7 @@ func token(t *testing.T, identity string) string {
 	return text
 }
 
-// meet opens the page in a browser, lets both participants join, and returns its report.
+// meet opens the page in a browser, lets both participants join, and returns its report, which may be an error.
 func meet(t *testing.T, chromium, url string) report {
 	t.Helper()
 	reports := make(chan report, 1)
@@ -322,9 +366,6 @@ func meet(t *testing.T, chromium, url string) report {
 	defer cancel()
 	select {
 	case got := <-reports:
-		if got.Error != "" {
-			t.Fatalf("the page says: %s", got.Error)
-		}
 		return got
 	case <-ctx.Done():
 		t.Fatalf("no report from the page in %v", callLimit)
