@@ -63,6 +63,9 @@ func TestDocumentedCommandLines(t *testing.T) {
 	}
 	found := 0
 	for _, name := range append(files, "../../README.md", "../../maddy.conf.example", "../../dist/mailturn.service") {
+		if filepath.Base(name) == "interop.md" {
+			continue // which is written by tests of these commands
+		}
 		text, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
