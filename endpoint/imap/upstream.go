@@ -114,7 +114,7 @@ func (u *upstream) health() error {
 	conn, err := u.dial(context.Background(), origin{client: ourselves, server: ourselves})
 	if err != nil {
 		if _, refused := errors.AsType[*byeError](err); refused {
-			return nil // it is there
+			return nil // the server answers
 		}
 		return err
 	}

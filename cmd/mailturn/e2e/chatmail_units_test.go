@@ -16,7 +16,7 @@ import (
 )
 
 // What matters here of the units of a chatmail relay, version 1.12 (github.com/chatmail/relay, cmdeploy/src/cmdeploy/service), and
-// of what its Dovecot is configured with. cmdeploy writes these files anew each time it runs.
+// of what its Dovecot is configured with. cmdeploy writes these files each time it runs.
 const (
 	chatmailTurnserver = "[Service]\nRestart=always\nExecStart=/bin/true\nRuntimeDirectory=chatmail-turn\nUser=vmail\n"
 	chatmailMetadata   = "[Service]\nRestart=always\nExecStart=/bin/true\nRuntimeDirectory=chatmail-metadata\nUser=vmail\nUMask=0077\n"

@@ -105,9 +105,9 @@ func startRelay(t *testing.T) relay {
 	if conn, err := net.ListenPacket("udp6", "[::1]:0"); err == nil {
 		conn.Close()
 	} else if os.Getenv("MAILTURN_E2E") != "" {
-		t.Fatalf("IPv6 is not there: %v", err)
+		t.Fatalf("IPv6 is not available: %v", err)
 	} else {
-		t.Skipf("IPv6 is not there: %v", err)
+		t.Skipf("IPv6 is not available: %v", err)
 	}
 	var ports [3]int
 	for i := range ports {
