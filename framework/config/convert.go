@@ -14,6 +14,8 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
+
+	"github.com/mailturn/mailturn/framework/config/internal/diagnostic"
 )
 
 // conversion turns the expression of one attribute into a Go value.
@@ -25,16 +27,22 @@ type conversion struct {
 	elems  []hcl.Range
 }
 
+// untyped is an expression whose value depends on what it is for, such as the words after the name of a directive. HCL asks
+// expressions by methods of the same kind what else they can be: see hcl.ExprList.
+type untyped interface {
+	// ExprFor returns the expression to evaluate for a value of type t, or nil if nothing is there that could be one.
+	ExprFor(t reflect.Type) hcl.Expression
+}
+
 // expr sets dst to the value of expr. It returns false, with a diagnostic, when expr has no value that dst can hold.
 func (c *conversion) expr(dst reflect.Value, expr hcl.Expression) bool {
-	if args, ok := expr.(*arguments); ok {
-		if args.bare() && dst.Kind() != reflect.Bool {
+	if words, ok := expr.(untyped); ok {
+		typed := words.ExprFor(dst.Type())
+		if typed == nil {
 			c.errorf(expr.Range(), "Value is missing", "%s is expected after %s.", describe(dst.Type()).accepted(), c.name)
 			return false
 		}
-		if dst.Type() == reflect.TypeFor[time.Duration]() {
-			expr = args.joined()
-		}
+		expr = typed
 	}
 	if isScalar(dst.Type()) {
 		val, ok := c.evaluate(expr)
@@ -89,7 +97,7 @@ func (c *conversion) report(diags hcl.Diagnostics, expr hcl.Expression) {
 	for _, diag := range diags {
 		if own, ok := explainCall(diag); ok {
 			diag = own
-		} else if _, ok := hcl.DiagnosticExtra[valuelessExtra](diag); c.secret && !ok {
+		} else if c.secret && !diagnostic.IsValueless(diag) {
 			rng := expr.Range()
 			diag = &hcl.Diagnostic{
 				Severity: diag.Severity, Summary: diag.Summary, Subject: &rng,
@@ -148,7 +156,7 @@ func (c *conversion) stringMap(dst reflect.Value, expr hcl.Expression) bool {
 				if c.secret {
 					key = "this key"
 				}
-				c.diags = append(c.diags, redefined("Key", key, pair.Key.Range(), first))
+				c.diags = append(c.diags, diagnostic.Redefined("Key", key, pair.Key.Range(), first))
 				ok = false
 				continue
 			}
@@ -421,13 +429,4 @@ func explainCall(diag *hcl.Diagnostic) (*hcl.Diagnostic, bool) {
 		own = WithHint(own, failed.hint)
 	}
 	return own, true
-}
-
-// redefined reports that name stands at again although it stood at first already.
-func redefined(what, name string, again, first hcl.Range) *hcl.Diagnostic {
-	return Errorf(again, what+" is repeated", "%s was already given at %s; it is given once.", name, place(first))
-}
-
-func place(rng hcl.Range) string {
-	return fmt.Sprintf("%s:%d:%d", rng.Filename, rng.Start.Line, rng.Start.Column)
 }

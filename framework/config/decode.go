@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
+
+	"github.com/mailturn/mailturn/framework/config/internal/diagnostic"
 )
 
 // Decode decodes body into target, a pointer to a struct with these fields:
@@ -82,7 +84,7 @@ func (d *decoder) blocks(f field, blocks hcl.Blocks, field reflect.Value) {
 	}
 	for i, block := range blocks {
 		if i > 0 {
-			d.diags = append(d.diags, redefined("Block", f.name, block.DefRange, blocks[0].DefRange))
+			d.diags = append(d.diags, diagnostic.Redefined("Block", f.name, block.DefRange, blocks[0].DefRange))
 			continue
 		}
 		if field.IsNil() {

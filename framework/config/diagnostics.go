@@ -9,62 +9,32 @@ import (
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
+
+	"github.com/mailturn/mailturn/framework/config/internal/diagnostic"
 )
 
 // Errorf returns an error about the text at rng: summary names the problem; the detail, made from format and args, gives
 // the value seen and what would be accepted. With the zero Range it is about the file as a whole.
 func Errorf(rng hcl.Range, summary, format string, args ...any) *hcl.Diagnostic {
-	return diagnostic(hcl.DiagError, rng, summary, fmt.Sprintf(format, args...))
+	return diagnostic.Errorf(rng, summary, format, args...)
 }
 
 // Warnf is Errorf for something that works and may not be meant.
 func Warnf(rng hcl.Range, summary, format string, args ...any) *hcl.Diagnostic {
-	return diagnostic(hcl.DiagWarning, rng, summary, fmt.Sprintf(format, args...))
-}
-
-func diagnostic(severity hcl.DiagnosticSeverity, rng hcl.Range, summary, detail string) *hcl.Diagnostic {
-	diag := &hcl.Diagnostic{Severity: severity, Summary: summary, Detail: detail}
-	if rng != (hcl.Range{}) {
-		diag.Subject = &rng
-	}
-	return diag
+	return diagnostic.Warnf(rng, summary, format, args...)
 }
 
 // WithHint adds to d what to do about it, and returns d.
-func WithHint(d *hcl.Diagnostic, hint string) *hcl.Diagnostic {
-	d.Extra = hintExtra{hint: hint, wrapped: d.Extra}
-	return d
-}
+func WithHint(d *hcl.Diagnostic, hint string) *hcl.Diagnostic { return diagnostic.WithHint(d, hint) }
 
-// hintExtra is the Extra of a diagnostic that has a hint.
-type hintExtra struct {
-	hint    string
-	wrapped any
-}
-
-func (e hintExtra) UnwrapDiagnosticExtra() any { return e.wrapped }
-
-// namesExtra is the Extra of a diagnostic that is about a name. The rest of its line is not shown: the value of a
-// misspelt secret is not known to be one.
-type namesExtra struct{ wrapped any }
-
-func (e namesExtra) UnwrapDiagnosticExtra() any { return e.wrapped }
-
-// valuelessExtra is the Extra of a diagnostic of ours that holds no value, so that it can be shown of a secret too.
-type valuelessExtra struct{}
-
-func withoutValues(diag *hcl.Diagnostic) *hcl.Diagnostic {
-	diag.Extra = valuelessExtra{}
-	return diag
-}
-
+// concerningNames marks what a body says about the names in it, and adds where to look for those that it does not know.
 func concerningNames(diags hcl.Diagnostics) hcl.Diagnostics {
 	for _, diag := range diags {
-		_, hinted := hcl.DiagnosticExtra[hintExtra](diag)
+		_, hinted := diagnostic.Hint(diag)
 		if strings.HasPrefix(diag.Summary, "Unsupported ") && !hinted && !strings.Contains(diag.Detail, "Did you mean") {
-			WithHint(diag, "mailturn reference prints what belongs into which block")
+			WithHint(diag, "mailturn reference prints which block each name belongs in")
 		}
-		diag.Extra = namesExtra{wrapped: diag.Extra}
+		diagnostic.AboutName(diag)
 	}
 	return diags
 }
@@ -139,14 +109,13 @@ func (f *File) write(w *bufio.Writer, diag *hcl.Diagnostic) {
 		w.WriteString(": " + printable(diag.Detail))
 	}
 	w.WriteString("\n")
-	_, names := hcl.DiagnosticExtra[namesExtra](diag)
-	if text, marks, ok := f.sources.quote(rng, names); ok {
+	if text, marks, ok := f.sources.quote(rng, diagnostic.IsAboutName(diag)); ok {
 		number := fmt.Sprint(rng.Start.Line)
 		fmt.Fprintf(w, "%5s | %s\n", number, text)
 		fmt.Fprintf(w, "%*s | %s\n", max(5, len(number)), "", marks)
 	}
-	if extra, ok := hcl.DiagnosticExtra[hintExtra](diag); ok {
-		w.WriteString("  hint: " + printable(extra.hint) + "\n")
+	if hint, ok := diagnostic.Hint(diag); ok {
+		w.WriteString("  hint: " + printable(hint) + "\n")
 	}
 }
 

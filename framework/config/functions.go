@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"github.com/zclconf/go-cty/cty/function"
 
 	"github.com/mailturn/mailturn/framework/bounded"
+	"github.com/mailturn/mailturn/framework/config/internal/diagnostic"
 )
 
 // functions returns what expressions can call. Paths are relative to dir.
@@ -68,7 +68,7 @@ func fileFunction(dir string) function.Function {
 			}
 			text, mode, err := bounded.ReadFile(path, bounded.MaxFile)
 			if err != nil {
-				return cty.NilVal, &callError{summary: "File cannot be read", detail: fmt.Sprintf("%s: %v.", path, reason(err))}
+				return cty.NilVal, &callError{summary: "File cannot be read", detail: fmt.Sprintf("%s: %v.", path, diagnostic.Reason(err))}
 			}
 			value, err := textValue(strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r"), path)
 			if err == nil && mode.Perm()&0o006 != 0 {
@@ -88,16 +88,9 @@ type openFile struct {
 // textValue returns s, which comes from there, as a value if it passes CheckText.
 func textValue(s, from string) (cty.Value, error) {
 	if CheckText(s) != nil {
-		diag := notPlain(hcl.Range{}, from)
-		return cty.NilVal, &callError{summary: diag.Summary, detail: diag.Detail, hint: notPlainHint}
+		diag := diagnostic.NotPlain(hcl.Range{}, from)
+		hint, _ := diagnostic.Hint(diag)
+		return cty.NilVal, &callError{summary: diag.Summary, detail: diag.Detail, hint: hint}
 	}
 	return cty.StringVal(s), nil
-}
-
-// reason returns err without the operation and path that package os puts in front.
-func reason(err error) error {
-	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
-		return pathErr.Err
-	}
-	return err
 }

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,54 +20,6 @@ func addFixtures(f *testing.F) {
 		}
 		f.Add(src)
 	}
-}
-
-// FuzzLexDirectives checks that the words follow each other in the source, and that a word that is printed by the rules
-// of the syntax is read back as the same word.
-func FuzzLexDirectives(f *testing.F) {
-	addFixtures(f)
-	for _, test := range lexTests {
-		f.Add([]byte(test.src))
-	}
-	f.Fuzz(func(t *testing.T, src []byte) {
-		words, diags := lexDirectives("x", src)
-		if diags.HasErrors() {
-			return
-		}
-		if len(words) == 0 || !words[len(words)-1].lineEnd() {
-			t.Fatal("the last word is not a line end")
-		}
-		at := 0
-		printed := bytes.NewBufferString("\ufeff") // else a second byte order mark would become the first
-		for i, w := range words {
-			if w.rng.Start.Byte < at || w.rng.End.Byte < w.rng.Start.Byte || w.rng.End.Byte > len(src) {
-				t.Fatalf("%q is at %+v, after byte %d", w.text, w.rng, at)
-			}
-			at = w.rng.End.Byte
-			text := string(src[w.rng.Start.Byte:w.rng.End.Byte])
-			if !w.quoted && strings.ReplaceAll(text, "\r", "") != w.text {
-				t.Fatalf("%q is at %q", w.text, text)
-			}
-			switch {
-			case !w.lineEnd():
-				printed.WriteString(text + " ")
-			case i > 0 && words[i-1].is(`\`):
-				printed.WriteString("\\\n\n") // the backslash is a word, so another one continues its line
-			default:
-				printed.WriteByte('\n')
-			}
-		}
-		again, _ := lexDirectives("x", printed.Bytes())
-		again = again[:len(again)-1] // one more line end than was printed
-		if len(again) != len(words) {
-			t.Fatalf("%d words, then %d", len(words), len(again))
-		}
-		for i, w := range words {
-			if again[i].text != w.text || again[i].quoted != w.quoted {
-				t.Fatalf("%q, then %q", w.text, again[i].text)
-			}
-		}
-	})
 }
 
 // FuzzParse reads whatever it is given as a configuration: neither reading it nor printing what is wrong with it panics.

@@ -8,6 +8,8 @@ import (
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/mailturn/mailturn/framework/bounded"
+	"github.com/mailturn/mailturn/framework/config/directive"
+	"github.com/mailturn/mailturn/framework/config/internal/diagnostic"
 )
 
 // Load reads and parses the configuration file of that name. The File is never nil, so that its WriteDiagnostics can
@@ -21,7 +23,7 @@ func Load(filename string) (*File, hcl.Diagnostics) {
 }
 
 func unreadable(filename string, err error) *hcl.Diagnostic {
-	return Errorf(hcl.Range{Filename: filename}, "Configuration cannot be read", "%v.", reason(err))
+	return Errorf(hcl.Range{Filename: filename}, "Configuration cannot be read", "%v.", diagnostic.Reason(err))
 }
 
 func newFile(name string) *File {
@@ -43,7 +45,7 @@ func Parse(filename string, src []byte) (*File, hcl.Diagnostics) {
 	var body hcl.Body
 	var diags hcl.Diagnostics
 	if f.Syntax == Directives {
-		body, diags = parseDirectives(filename, src, f.sources)
+		body, f.sources.text, diags = directive.Parse(filename, src)
 	} else {
 		body, diags = parseHCL(filename, src, f.sources)
 	}
@@ -90,7 +92,7 @@ func (f *File) decode(body hcl.Body) hcl.Diagnostics {
 		}
 		id := [2]string{e.Kind, e.Name}
 		if first, again := places[id]; again {
-			diags = append(diags, WithHint(redefined("Endpoint", e.Kind+" "+e.Name, e.NameRange, first),
+			diags = append(diags, WithHint(diagnostic.Redefined("Endpoint", e.Kind+" "+e.Name, e.NameRange, first),
 				"give each endpoint of a kind a name of its own"))
 			continue
 		}

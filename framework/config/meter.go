@@ -4,6 +4,8 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
+
+	"github.com/mailturn/mailturn/framework/config/internal/diagnostic"
 )
 
 const (
@@ -23,7 +25,7 @@ type budget struct {
 // spend takes the size of val off the budget, and reports whether that was there.
 func (b *budget) spend(val cty.Value, rng hcl.Range) bool {
 	if b.exceeded == nil && !b.take(val) {
-		b.exceeded = withoutValues(Errorf(rng, "Expands to too much", "From here on, what the expressions of the file yield is more than %d bytes.", maxEvaluated))
+		b.exceeded = diagnostic.Valueless(Errorf(rng, "Expands to too much", "From here on, what the expressions of the file yield is more than %d bytes.", maxEvaluated))
 	}
 	return b.exceeded == nil
 }

@@ -49,8 +49,8 @@ func TestTextStaysItself(t *testing.T) {
 				diags = append(diags, more...)
 			}
 			out := written(t, f, diags)
-			if len(diags) != 1 || diags[0].Summary != notPlainSummary {
-				t.Errorf("got %d diagnostics, want one that says %q:\n%s", len(diags), notPlainSummary, out)
+			if len(diags) != 1 || diags[0].Summary != "Not plain text" {
+				t.Errorf("got %d diagnostics, want one that says %q:\n%s", len(diags), "Not plain text", out)
 			}
 			if strings.Contains(out, "cafe") && name != "label" {
 				t.Errorf("the secret is shown:\n%s", out)

@@ -8,6 +8,8 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/zclconf/go-cty/cty"
+
+	"github.com/mailturn/mailturn/framework/config/internal/diagnostic"
 )
 
 // mark is attached to a value to tell something about it wherever expressions carry it.
@@ -44,7 +46,7 @@ func define(ctx *hcl.EvalContext, s *sources, attrs hcl.Attributes, locals hcl.B
 		v.diags = append(v.diags, diags...)
 		for name, attr := range attrs {
 			if first, again := places[name]; again {
-				v.diags = append(v.diags, redefined("Local", name, attr.NameRange, first))
+				v.diags = append(v.diags, diagnostic.Redefined("Local", name, attr.NameRange, first))
 				continue
 			}
 			places[name] = attr.NameRange

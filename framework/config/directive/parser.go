@@ -1,7 +1,9 @@
-package config
+package directive
 
 import (
 	"github.com/hashicorp/hcl/v2"
+
+	"github.com/mailturn/mailturn/framework/config/internal/diagnostic"
 )
 
 // maxBlocks bounds how deep blocks of directives are nested, as maddy does.
@@ -24,24 +26,24 @@ func (d *directive) header() hcl.Range {
 	return hcl.RangeBetween(d.name.rng, d.args[len(d.args)-1].rng)
 }
 
-// parseDirectiveWords reads the statements of one file. It goes on after an error to find others, and then the statements
+// parse reads the statements of one file. It goes on after an error to find others, and then the statements
 // are not to be used.
-func parseDirectiveWords(words []word) ([]*directive, hcl.Diagnostics) {
-	p := directiveParser{words: words}
+func parse(words []word) ([]*directive, hcl.Diagnostics) {
+	p := parser{words: words}
 	directives := p.block(nil)
 	return directives, p.diags
 }
 
-type directiveParser struct {
+type parser struct {
 	words []word // a line end is the last
 	depth int
 	ended bool // with open blocks, which was reported
 	diags hcl.Diagnostics
 }
 
-func (p *directiveParser) done() bool { return len(p.words) == 0 }
+func (p *parser) done() bool { return len(p.words) == 0 }
 
-func (p *directiveParser) take() word {
+func (p *parser) take() word {
 	w := p.words[0]
 	p.words = p.words[1:]
 	return w
@@ -49,7 +51,7 @@ func (p *directiveParser) take() word {
 
 // block reads statements up to the brace that closes the block of opener, and keeps its place in opener.end. Without an
 // opener it reads to the end of the file.
-func (p *directiveParser) block(opener *directive) []*directive {
+func (p *parser) block(opener *directive) []*directive {
 	var directives []*directive
 	for !p.done() {
 		switch w := p.words[0]; {
@@ -77,7 +79,7 @@ func (p *directiveParser) block(opener *directive) []*directive {
 	return directives
 }
 
-func (p *directiveParser) directive() *directive {
+func (p *parser) directive() *directive {
 	name := p.take()
 	d := &directive{name: name, end: name.rng}
 	for !p.done() {
@@ -107,19 +109,19 @@ func (p *directiveParser) directive() *directive {
 }
 
 // endOfLine checks that nothing but a closing brace follows a brace on its line.
-func (p *directiveParser) endOfLine(brace string) {
+func (p *parser) endOfLine(brace string) {
 	if p.done() || p.words[0].lineEnd() || p.words[0].is("}") {
 		return
 	}
 	p.errorf(p.words[0].rng, "Text after a brace", "%s is the last of its line; what follows it begins on a line of its own.", brace)
 }
 
-func (p *directiveParser) skipLine() {
+func (p *parser) skipLine() {
 	for !p.done() && !p.words[0].lineEnd() {
 		p.take()
 	}
 }
 
-func (p *directiveParser) errorf(rng hcl.Range, summary, format string, args ...any) {
-	p.diags = append(p.diags, Errorf(rng, summary, format, args...))
+func (p *parser) errorf(rng hcl.Range, summary, format string, args ...any) {
+	p.diags = append(p.diags, diagnostic.Errorf(rng, summary, format, args...))
 }

@@ -1,8 +1,10 @@
-package config
+package directive
 
 import (
 	"cmp"
 	"slices"
+
+	"github.com/mailturn/mailturn/framework/config/internal/diagnostic"
 )
 
 // irohEntry is the annotation that clients read the iroh relay from.
@@ -39,7 +41,7 @@ func (t *translation) inside(kind string, block []*directive) []*directive {
 				bound = &high
 			}
 			if *bound != nil {
-				t.diags = append(t.diags, redefined("Directive", name, d.name.rng, (*bound).name.rng))
+				t.diags = append(t.diags, diagnostic.Redefined("Directive", name, d.name.rng, (*bound).name.rng))
 			}
 			*bound, d = d, nil
 		}
@@ -102,7 +104,7 @@ func (t *translation) proxyProtocol(d *directive) *directive {
 	e.hasBlock, e.block, e.args = false, nil, slices.Clone(d.args)
 	for _, inner := range d.block {
 		if inner.name.text != "trust" {
-			t.diags = append(t.diags, WithHint(Errorf(inner.name.rng, "Unsupported directive",
+			t.diags = append(t.diags, diagnostic.WithHint(diagnostic.Errorf(inner.name.rng, "Unsupported directive",
 				"%s in proxy_protocol is maddy's.", inner.name.text), "in mailturn TLS is part of the addresses: tls://…"))
 			continue
 		}

@@ -1,4 +1,4 @@
-package config
+package directive
 
 import (
 	"strings"
@@ -6,6 +6,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/hashicorp/hcl/v2"
+
+	"github.com/mailturn/mailturn/framework/config/internal/diagnostic"
 )
 
 // word is one token of the directive syntax.
@@ -21,14 +23,14 @@ func (w word) is(s string) bool { return !w.quoted && w.text == s }
 // lineEnd reports whether w ends a line. It is the one word without text that is not quoted.
 func (w word) lineEnd() bool { return w.is("") }
 
-// lexDirectives splits src into words and line ends; the last one is a line end. It reads as maddy does:
+// lex splits src into words and line ends; the last one is a line end. It reads as maddy does:
 //
 //   - words are separated by white space, and a carriage return is skipped;
 //   - a word that begins with a quotation mark ends at the next, over line breaks if need be; \" in it is a quotation mark,
 //     and no other escape exists;
 //   - # begins a comment, also inside a word, which gets a warning;
 //   - a backslash that is the last word of its line continues the line on the next.
-func lexDirectives(filename string, src []byte) ([]word, hcl.Diagnostics) {
+func lex(filename string, src []byte) ([]word, hcl.Diagnostics) {
 	l := lexer{src: string(src), pos: hcl.InitialPos, filename: filename}
 	if bom := "\ufeff"; strings.HasPrefix(l.src, bom) {
 		l.pos.Byte += len(bom)
@@ -75,7 +77,7 @@ func (l *lexer) read() rune {
 	if r == utf8.RuneError && size == 1 {
 		end := l.pos
 		end.Byte, end.Column = end.Byte+1, end.Column+1
-		l.diags = append(l.diags, Errorf(hcl.Range{Filename: l.filename, Start: l.pos, End: end},
+		l.diags = append(l.diags, diagnostic.Errorf(hcl.Range{Filename: l.filename, Start: l.pos, End: end},
 			"Not UTF-8", "Byte 0x%02x does not begin a character of UTF-8.", l.src[l.pos.Byte]))
 		l.pos.Byte = len(l.src) // the rest is likely of another encoding, too
 		return ' '
@@ -133,7 +135,7 @@ func (l *lexer) quoted(start hcl.Pos) {
 		}
 	}
 	if !l.diags.HasErrors() { // of a byte that is not UTF-8, where reading ends
-		l.diags = append(l.diags, Errorf(hcl.Range{Filename: l.filename, Start: start, End: start},
+		l.diags = append(l.diags, diagnostic.Errorf(hcl.Range{Filename: l.filename, Start: start, End: start},
 			"Quotation mark is not closed", "The text that begins here goes on to the end of the file."))
 	}
 }
@@ -152,8 +154,8 @@ func (l *lexer) bare() {
 	l.words = append(l.words, word{text: text.String(), rng: l.from(start)})
 	if comment := l.pos; l.pos.Byte < len(l.src) && l.peek() == '#' {
 		l.comment()
-		l.diags = append(l.diags, WithHint(
-			Warnf(l.from(comment), "Comment inside a word", "# begins a comment here, so the word ends before it."),
+		l.diags = append(l.diags, diagnostic.WithHint(
+			diagnostic.Warnf(l.from(comment), "Comment inside a word", "# begins a comment here, so the word ends before it."),
 			"put the word in quotation marks if # belongs to it"))
 	}
 }

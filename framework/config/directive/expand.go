@@ -1,4 +1,4 @@
-package config
+package directive
 
 import (
 	"errors"
@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/mailturn/mailturn/framework/bounded"
+	"github.com/mailturn/mailturn/framework/config/internal/diagnostic"
 )
 
 const (
@@ -22,7 +23,7 @@ const (
 
 // expander replaces what the directive syntax can abbreviate: macros, snippets, imports and environment variables.
 type expander struct {
-	sources  *sources
+	texts    map[string][]byte // of the files that were read, by the name that ranges have
 	macros   map[string]macro
 	snippets map[string]*directive
 	imports  []string // being expanded: the outermost first
@@ -35,27 +36,28 @@ type macro struct {
 	rng    hcl.Range
 }
 
-// expandDirectives parses src and expands it. Files that it imports are added to s.
-func expandDirectives(filename string, src []byte, s *sources) ([]*directive, hcl.Diagnostics) {
+// expand parses src and expands it. texts are the files that it read.
+func expand(filename string, src []byte) (directives []*directive, texts map[string][]byte, diags hcl.Diagnostics) {
 	x := expander{
-		sources: s, macros: make(map[string]macro), snippets: make(map[string]*directive),
+		texts: make(map[string][]byte), macros: make(map[string]macro), snippets: make(map[string]*directive),
 		imports: []string{"file " + filepath.Clean(filename)},
 	}
-	return x.file(filename, src), x.diags
+	directives = x.file(filename, src)
+	return directives, x.texts, x.diags
 }
 
 // file parses and expands one file. A snippet can be used before its definition, a macro only after it.
 func (x *expander) file(filename string, src []byte) []*directive {
-	x.sources.text[filename] = src
+	x.texts[filename] = src
 	if !x.spend(len(src), hcl.Range{Filename: filename}) {
 		return nil
 	}
-	words, diags := lexDirectives(filename, src)
+	words, diags := lex(filename, src)
 	x.diags = append(x.diags, diags...)
 	if diags.HasErrors() {
 		return nil
 	}
-	directives, diags := parseDirectiveWords(words)
+	directives, diags := parse(words)
 	x.diags = append(x.diags, diags...)
 	if diags.HasErrors() {
 		return nil
@@ -118,8 +120,8 @@ func (x *expander) directive(d *directive) *directive {
 
 // checkText refuses a word that would become another one as a value.
 func (x *expander) checkText(w word) {
-	if CheckText(w.text) != nil {
-		x.diags = append(x.diags, notPlain(w.rng, "This word"))
+	if diagnostic.CheckText(w.text) != nil {
+		x.diags = append(x.diags, diagnostic.NotPlain(w.rng, "This word"))
 	}
 }
 
@@ -136,7 +138,7 @@ func (x *expander) defineMacro(d *directive) {
 		return
 	}
 	if first, again := x.macros[name[1]]; again {
-		x.aboutName(redefined("Macro", d.name.text, d.name.rng, first.rng))
+		x.aboutName(diagnostic.Redefined("Macro", d.name.text, d.name.rng, first.rng))
 		return
 	}
 	m := macro{rng: d.name.rng}
@@ -188,7 +190,7 @@ func (x *expander) environment(text string, rng hcl.Range) string {
 		name := environmental.FindStringSubmatch(use)[1]
 		value, set := os.LookupEnv(name)
 		if !set {
-			x.diags = append(x.diags, Warnf(rng, "Environment variable is not set",
+			x.diags = append(x.diags, diagnostic.Warnf(rng, "Environment variable is not set",
 				"%s is not in the environment of this process; it is taken to be empty.", name))
 		}
 		x.spend(len(value), rng)
@@ -212,7 +214,7 @@ func (x *expander) defineSnippet(name string, d *directive) {
 	case !d.hasBlock || len(d.args) > 0:
 		x.errorf(d.name.rng, "Snippet is not defined right", "A snippet is defined by a block such as: (name) { … }")
 	case again:
-		x.aboutName(redefined("Snippet", name, d.name.rng, first.name.rng))
+		x.aboutName(diagnostic.Redefined("Snippet", name, d.name.rng, first.name.rng))
 	default:
 		x.snippets[name] = d
 	}
@@ -247,7 +249,7 @@ func (x *expander) importNamed(d *directive) []*directive {
 		}
 	}
 	if err != nil {
-		x.errorf(arg.rng, "Cannot be imported", "There is no snippet %q, and the file %s cannot be read: %v.", name, path, reason(err))
+		x.errorf(arg.rng, "Cannot be imported", "There is no snippet %q, and the file %s cannot be read: %v.", name, path, diagnostic.Reason(err))
 		return nil
 	}
 	return x.within("file "+path, arg.rng, func() []*directive { return x.file(path, src) })
@@ -279,10 +281,10 @@ func (x *expander) spend(n int, rng hcl.Range) bool {
 }
 
 func (x *expander) errorf(rng hcl.Range, summary, format string, args ...any) {
-	x.diags = append(x.diags, Errorf(rng, summary, format, args...))
+	x.diags = append(x.diags, diagnostic.Errorf(rng, summary, format, args...))
 }
 
 // aboutName adds a diagnostic that concerns a definition's name. Its values may be secrets by another name.
-func (x *expander) aboutName(diag *hcl.Diagnostic) {
-	x.diags = append(x.diags, concerningNames(hcl.Diagnostics{diag})...)
+func (x *expander) aboutName(d *hcl.Diagnostic) {
+	x.diags = append(x.diags, diagnostic.AboutName(d))
 }

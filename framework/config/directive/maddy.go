@@ -1,9 +1,11 @@
-package config
+package directive
 
 import (
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
+
+	"github.com/mailturn/mailturn/framework/config/internal/diagnostic"
 )
 
 // translate turns maddy's way to write an endpoint and a certificate at the top level into the schema's:
@@ -67,7 +69,7 @@ var topRemarks = map[string]string{
 
 // ignore remarks on a directive that has no effect.
 func (t *translation) ignore(d *directive, why string) {
-	t.diags = append(t.diags, WithHint(Warnf(d.name.rng, "Directive has no effect", "%s is maddy's own; mailturn ignores it.", d.name.text), why))
+	t.diags = append(t.diags, diagnostic.WithHint(diagnostic.Warnf(d.name.rng, "Directive has no effect", "%s is maddy's own; mailturn ignores it.", d.name.text), why))
 }
 
 // endpoint makes an endpoint block of d. Its arguments are addresses and, after `endpoint.KIND`, first a name.
@@ -81,8 +83,8 @@ func (t *translation) endpoint(d *directive, kind word) *directive {
 		case i == 0 && kind.rng != d.name.rng:
 			name = arg
 		default:
-			t.diags = append(t.diags, WithHint(
-				Errorf(arg.rng, "Not an address", "%q is not an address to listen on, such as tls://0.0.0.0:993.", arg.text),
+			t.diags = append(t.diags, diagnostic.WithHint(
+				diagnostic.Errorf(arg.rng, "Not an address", "%q is not an address to listen on, such as tls://0.0.0.0:993.", arg.text),
 				"an endpoint has a name of its own in the form: endpoint."+kind.text+" NAME { … }"))
 			return nil
 		}
@@ -125,14 +127,14 @@ func (t *translation) tls(d *directive) *directive {
 			block: append([]*directive{attribute("cert", d.args[1]), attribute("key", d.args[2])}, d.block...),
 		}
 	}
-	diag := Errorf(d.header(), "Certificate is not given right",
+	diag := diagnostic.Errorf(d.header(), "Certificate is not given right",
 		"Of maddy's forms of tls two are accepted: `tls file CERT KEY`, and `tls { … }` with the directives cert and key.")
 	if len(d.args) > 0 {
 		switch d.args[0].text {
 		case "off":
-			diag = WithHint(diag, "leave tls out, and tls:// out of the addresses")
+			diag = diagnostic.WithHint(diag, "leave tls out, and tls:// out of the addresses")
 		case "self_signed":
-			diag = WithHint(diag, "leave tls out: an IMAP endpoint without a certificate makes one")
+			diag = diagnostic.WithHint(diag, "leave tls out: an IMAP endpoint without a certificate makes one")
 		}
 	}
 	t.diags = append(t.diags, diag)
@@ -171,6 +173,6 @@ func foreign(d *directive) *hcl.Diagnostic {
 	default:
 		return nil
 	}
-	return WithHint(Errorf(d.name.rng, "Directive of maddy",
+	return diagnostic.WithHint(diagnostic.Errorf(d.name.rng, "Directive of maddy",
 		"%s belongs to a part of maddy that mailturn is not.", d.name.text), hint)
 }

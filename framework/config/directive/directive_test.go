@@ -1,14 +1,15 @@
-package config
+package directive
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/hcl/v2"
+	"github.com/zclconf/go-cty/cty"
 )
 
 // lexTests are the facts about maddy's syntax. In want, quoted words are in quotation marks, and ; is a line end.
@@ -37,9 +38,9 @@ var lexTests = []struct{ name, src, want string }{
 	{"braces", "a { b } {env:X}", "a { b } {env:X} ;"},
 }
 
-func TestLexDirectives(t *testing.T) {
+func TestLex(t *testing.T) {
 	for _, test := range lexTests {
-		words, diags := lexDirectives("x", []byte(test.src))
+		words, diags := lex("x", []byte(test.src))
 		if diags.HasErrors() {
 			t.Errorf("%s: %v", test.name, diags)
 		}
@@ -61,7 +62,7 @@ func TestLexDirectives(t *testing.T) {
 }
 
 func TestLexRanges(t *testing.T) {
-	words, _ := lexDirectives("x", []byte("\ufeffa \"ü\n ü\" b\n"))
+	words, _ := lex("x", []byte("\ufeffa \"ü\n ü\" b\n"))
 	var got []string
 	for _, w := range words {
 		got = append(got, fmt.Sprintf("%q %v", w.text, w.rng))
@@ -80,63 +81,16 @@ func TestLexErrors(t *testing.T) {
 		{"a \"b\xff\"", "x:1,5-6 Not UTF-8"},
 	}
 	for _, test := range tests {
-		_, diags := lexDirectives("x", []byte(test.src))
+		_, diags := lex("x", []byte(test.src))
 		if len(diags) != 1 || fmt.Sprintf("%v %s", diags[0].Subject, diags[0].Summary) != test.want {
 			t.Errorf("%q: got %v, want %s", test.src, diags, test.want)
 		}
 	}
 }
 
-// TestImportedPlaces checks that a diagnostic names the imported file, and that its line is the one that is quoted.
-func TestImportedPlaces(t *testing.T) {
-	t.Chdir(t.TempDir())
-	for name, text := range map[string]string{
-		"maddy.conf":       "realm main\nendpoint.turn turn {\n  import conf/turn\n}\nimport conf/macros.conf\nhostname $(host)\n",
-		"conf/turn.conf":   "realm example.org\nquota\tmany\nimport more\n",
-		"conf/more":        "share much\n",
-		"conf/macros.conf": "$(host) = mail.example.org\n",
-	} {
-		if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	f, _, diags := readEndpoints("maddy.conf")
-	if f.Hostname.V != "mail.example.org" {
-		t.Errorf("hostname %q", f.Hostname.V)
-	}
-	want := `maddy.conf:1:1: Unsupported directive: A directive named "realm" is not expected here.
-    1 | realm …
-      | ^^^^^
-  hint: mailturn reference prints what belongs into which block
-conf/more:1:7: Not a number: share is "much"; a number is accepted.
-    1 | share much
-      |       ^^^^
-conf/turn.conf:2:7: Not a whole number: quota is "many"; a whole number is accepted.
-    2 | quota    many
-      |          ^^^^
-`
-	if diff := cmp.Diff(want, written(t, f, diags)); diff != "" {
-		t.Errorf("-want +got\n%s", diff)
-	}
-}
-
-func TestTooManyErrors(t *testing.T) {
-	src := strings.Repeat("state_dir {env:MAILTURN_TEST_UNSET}\n", maxReported+2) + "hostname example.org\n"
-	f, diags := Parse("maddy.conf", []byte(src))
-	if !diags.HasErrors() {
-		t.Error("a file that is not read to its end loads without an error")
-	}
-	if out := written(t, f, diags); !strings.HasSuffix(out, "maddy.conf: 2 more errors and warnings are not shown\n") {
-		t.Errorf("got %s", out[len(out)-200:])
-	}
-}
-
-// TestDirectiveBody checks the parts of hcl.Body that decoding does not use.
-func TestDirectiveBody(t *testing.T) {
-	body, diags := parseDirectives("x", []byte("hostname a\nlog {\n}\nrealm b\n"), newFile("x").sources)
+// TestBody checks the parts of hcl.Body that decoding does not use.
+func TestBody(t *testing.T) {
+	body, _, diags := Parse("x", []byte("hostname a\nlog {\n}\nrealm b\n"))
 	if len(diags) > 0 {
 		t.Fatal(diags)
 	}
@@ -156,5 +110,42 @@ func TestDirectiveBody(t *testing.T) {
 	}
 	if val, _ := attrs["realm"].Expr.Value(nil); val.AsString() != "b" {
 		t.Errorf("value %#v", val)
+	}
+}
+
+// TestExprFor checks what the same words are for attributes of different types.
+func TestExprFor(t *testing.T) {
+	body, _, diags := Parse("x", []byte("hostname\nstate_dir 1h 30m\ntls {\n}\n"))
+	if len(diags) > 0 {
+		t.Fatal(diags)
+	}
+	content, _, _ := body.PartialContent(&hcl.BodySchema{Attributes: []hcl.AttributeSchema{{Name: "hostname"}, {Name: "state_dir"}, {Name: "tls"}}})
+	tests := []struct {
+		attribute string
+		typ       reflect.Type
+		want      cty.Value // or NilVal for no value
+	}{
+		{"hostname", reflect.TypeFor[bool](), cty.True},
+		{"hostname", reflect.TypeFor[string](), cty.NilVal},
+		{"hostname", reflect.TypeFor[[]string](), cty.NilVal},
+		{"state_dir", reflect.TypeFor[time.Duration](), cty.StringVal("1h30m")},
+		{"state_dir", reflect.TypeFor[[]string](), cty.TupleVal([]cty.Value{cty.StringVal("1h"), cty.StringVal("30m")})},
+		{"tls", reflect.TypeFor[map[string]string](), cty.EmptyObjectVal},
+	}
+	for _, test := range tests {
+		expr := content.Attributes[test.attribute].Expr.(interface {
+			ExprFor(reflect.Type) hcl.Expression
+		}).ExprFor(test.typ)
+		got := cty.NilVal
+		if expr != nil {
+			got, _ = expr.Value(nil)
+		}
+		if got == cty.NilVal || test.want == cty.NilVal {
+			if got != test.want {
+				t.Errorf("%s for %v: got %#v, want %#v", test.attribute, test.typ, got, test.want)
+			}
+		} else if !got.RawEquals(test.want) {
+			t.Errorf("%s for %v: got %#v, want %#v", test.attribute, test.typ, got, test.want)
+		}
 	}
 }
