@@ -1,0 +1,168 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/mailturn/mailturn/cmd/mailturn/e2e/party"
+	"github.com/pion/webrtc/v4"
+)
+
+// end is one end of a call, with one connection at a time.
+type end struct {
+	size, rate int // of messages: bytes, and how many a second
+	peer       *webrtc.PeerConnection
+	channel    *webrtc.DataChannel
+	selected   atomic.Pointer[webrtc.ICECandidate] // local candidate in use
+	counter    counter
+}
+
+// highWater is how many bytes may wait in the data channel. As long as there are more, because nothing comes through, no more
+// are sent, like a call that drops what is too old by now.
+const highWater = 64 << 10
+
+// use has the connection use the servers: the present one if it restarts, or else a new one.
+func (e *end) use(servers []party.Server, restart bool) error {
+	configuration := webrtc.Configuration{ICETransportPolicy: webrtc.ICETransportPolicyRelay}
+	for _, s := range servers {
+		configuration.ICEServers = append(configuration.ICEServers, webrtc.ICEServer{URLs: s.URLs, Username: s.Username, Credential: s.Credential})
+	}
+	if restart {
+		if e.peer == nil {
+			return errors.New("there is no connection to restart")
+		}
+		return e.peer.SetConfiguration(configuration)
+	}
+	if err := e.close(); err != nil {
+		return err
+	}
+	var err error
+	if e.peer, err = webrtc.NewPeerConnection(configuration); err != nil {
+		return err
+	}
+	e.peer.OnConnectionStateChange(func(state webrtc.PeerConnectionState) {
+		fmt.Fprintln(os.Stderr, time.Now().Format(time.TimeOnly), "connection", state)
+	})
+	e.selected.Store(nil)
+	// GetSelectedCandidatePair is not safe while the connection starts.
+	e.peer.SCTP().Transport().ICETransport().OnSelectedCandidatePairChange(func(pair *webrtc.ICECandidatePair) {
+		e.selected.Store(pair.Local)
+	})
+	e.channel, err = e.peer.CreateDataChannel("party", &webrtc.DataChannelInit{
+		Negotiated: new(true), ID: new(uint16(0)), Ordered: new(false), MaxRetransmits: new(uint16(0)),
+	})
+	if err != nil {
+		return err
+	}
+	channel := e.channel
+	channel.OnMessage(func(message webrtc.DataChannelMessage) {
+		if echo := e.counter.received(string(message.Data)); echo != "" {
+			channel.SendText(echo)
+		}
+	})
+	channel.OnOpen(func() { go e.send(channel) })
+	return nil
+}
+
+// send sends messages until the channel is closed.
+func (e *end) send(channel *webrtc.DataChannel) {
+	e.counter.opened()
+	pace := time.NewTicker(time.Second / time.Duration(e.rate))
+	defer pace.Stop()
+	for range pace.C {
+		if channel.ReadyState() != webrtc.DataChannelStateOpen {
+			return
+		}
+		if channel.BufferedAmount() > highWater {
+			continue
+		}
+		if err := channel.SendText(e.counter.message(e.size)); err == nil {
+			e.counter.sent()
+		}
+	}
+}
+
+func (e *end) offer(servers []party.Server, restart bool) (sdp string, err error) {
+	if err := e.use(servers, restart); err != nil {
+		return "", err
+	}
+	offer, err := e.peer.CreateOffer(&webrtc.OfferOptions{ICERestart: restart})
+	if err != nil {
+		return "", err
+	}
+	return e.describe(offer)
+}
+
+func (e *end) answer(servers []party.Server, restart bool, offer string) (sdp string, err error) {
+	if err := e.use(servers, restart); err != nil {
+		return "", err
+	}
+	if err := e.peer.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: offer}); err != nil {
+		return "", err
+	}
+	answer, err := e.peer.CreateAnswer(nil)
+	if err != nil {
+		return "", err
+	}
+	return e.describe(answer)
+}
+
+// describe returns the party's own description with all of its candidates.
+func (e *end) describe(description webrtc.SessionDescription) (sdp string, err error) {
+	complete := webrtc.GatheringCompletePromise(e.peer)
+	if err := e.peer.SetLocalDescription(description); err != nil {
+		return "", err
+	}
+	<-complete
+	sdp = e.peer.LocalDescription().SDP
+	if !strings.Contains(sdp, "a=candidate:") {
+		return "", errors.New("no candidate")
+	}
+	return sdp, nil
+}
+
+func (e *end) accept(answer string) error {
+	return e.peer.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: answer})
+}
+
+func (e *end) state() (party.State, error) {
+	if e.peer == nil {
+		return party.State{}, errors.New("there is no connection")
+	}
+	relay, current := e.relay()
+	return party.State{
+		Connection: e.peer.ConnectionState().String(), Channel: e.channel.ReadyState().String(), Relay: relay, Current: current,
+	}, nil
+}
+
+// relay returns the address of the local candidate in use, and whether that is of the newest description.
+func (e *end) relay() (address string, current bool) {
+	local := e.selected.Load()
+	if local == nil {
+		return "", false
+	}
+	current = strings.Contains(e.peer.LocalDescription().SDP, fmt.Sprintf(" %s %d typ relay", local.Address, local.Port))
+	return net.JoinHostPort(local.Address, strconv.Itoa(int(local.Port))), current
+}
+
+func (e *end) counted() party.Counts {
+	counts := e.counter.take()
+	if e.peer != nil {
+		counts.Relay, _ = e.relay()
+	}
+	return counts
+}
+
+// close ends the connection, if there is one.
+func (e *end) close() error {
+	if e.peer == nil {
+		return nil
+	}
+	return e.peer.GracefulClose()
+}
