@@ -49,15 +49,18 @@ func (f *front) allocate(r *request, a *allocation, grant credential.Grant, now 
 	}
 	answer := allocateAnswer{
 		origin: r.origin, lifetime: f.clampLifetime(r.lifetime),
-		holder: &holder{username: r.origin.username, realm: string(r.realm), subject: r.subject, key: r.key, expires: grant.Expires},
+		allocation: &allocation{
+			front: f, client: r.client, made: r.id, username: r.origin.username, realm: string(r.realm), subject: r.subject,
+			key: r.key, expires: grant.Expires,
+		},
 	}
-	answer.holder.active.Store(int64(now.Sub(f.server.start)))
+	answer.allocation.active.Store(int64(now.Sub(f.server.start)))
 	for _, request.Family = range families {
-		if failure := f.open(r, request, &answer, now); failure != nil {
+		if failure := f.open(request, &answer, now); failure != nil {
 			answer.failures = append(answer.failures, failure)
 		}
 	}
-	if len(answer.made) == 0 {
+	if len(answer.allocation.addresses) == 0 {
 		failure := answer.worst()
 		return f.refuseAllocate(r, failure.code, failure.reason, now)
 	}
@@ -66,12 +69,11 @@ func (f *front) allocate(r *request, a *allocation, grant credential.Grant, now 
 
 // allocateAnswer collects what the answer to an Allocate request says.
 type allocateAnswer struct {
-	origin   origin
-	holder   *holder
-	lifetime time.Duration
-	token    relay.Token
-	made     []*allocation   // of one family or both
-	failures []*addressError // of those that are missing
+	origin     origin
+	allocation *allocation
+	lifetime   time.Duration
+	token      relay.Token
+	failures   []*addressError // of the relayed addresses that are missing
 }
 
 // addressError says why there is no relayed address of a family.
@@ -81,7 +83,7 @@ type addressError struct {
 	reason RefusalReason
 }
 
-// worst returns the failure that is the answer's when nothing was made: one that time may mend goes before 440, after
+// worst returns the failure that is the answer's when there is no relayed address: one that time may mend goes before 440, after
 // which a client would not ask again.
 func (a *allocateAnswer) worst() *addressError {
 	for _, failure := range a.failures {
@@ -92,22 +94,21 @@ func (a *allocateAnswer) worst() *addressError {
 	return a.failures[0]
 }
 
-// open makes an allocation with a relayed address, or says why there is none. pion learns of it from its first order.
-func (f *front) open(r *request, request relay.Request, answer *allocateAnswer, now time.Time) *addressError {
-	made := f.newAllocation(r.client)
-	made.holder, made.made = answer.holder, r.id
-	idle, reached, ok := f.server.quota.take(made, now.Sub(f.server.start))
+// open gives the allocation a relayed address, or says why there is none.
+func (f *front) open(request relay.Request, answer *allocateAnswer, now time.Time) *addressError {
+	a := answer.allocation
+	address := &relayedAddress{allocation: a, family: request.Family, expires: now.Add(answer.lifetime)}
+	idle, reached, ok := f.server.quota.take(address, now.Sub(f.server.start))
 	if !ok {
 		f.server.logQuota(reached, now)
 		return &addressError{request.Family, stun.CodeAllocationQuotaReached, reached}
 	}
 	if idle != nil {
-		idle.front.supersede(idle, f)
+		idle.allocation.front.supersede(idle.allocation, f, now)
 	}
-	request.Owner = made // it may hear of packets before Allocate returns
 	conn, token, err := f.server.config.Relay.Allocate(request)
 	if err != nil {
-		f.server.quota.give(made)
+		f.server.quota.give(address)
 		switch {
 		case errors.Is(err, relay.ErrFamily):
 			return &addressError{request.Family, stun.CodeAddressFamilyNotSupported, RefusedFamily}
@@ -117,24 +118,40 @@ func (f *front) open(r *request, request relay.Request, answer *allocateAnswer, 
 		f.server.logRelayError(err, now)
 		return &addressError{request.Family, stun.CodeInsufficientCapacity, RefusedNoPort}
 	}
-	made.mu.Lock()
-	made.relay = conn
-	made.mu.Unlock()
-	made.family = stun.IPv6
-	if conn.Relayed().Addr().Is4() {
-		made.family = stun.IPv4
+	address.conn = conn
+	if request.Token != nil { // of whichever family the address was reserved in
+		address.family = stun.FamilyOf(conn.Relayed().Addr())
+	}
+	if err := conn.Start(address); err != nil {
+		conn.Close()
+		f.server.quota.give(address)
+		f.server.logRelayError(err, now)
+		return &addressError{request.Family, stun.CodeInsufficientCapacity, RefusedNoPort}
 	}
 	if token != (relay.Token{}) {
 		answer.token = token
 	}
-	made.expires = now.Add(answer.lifetime)
-	f.enter(made, now)
-	answer.made = append(answer.made, made)
+	f.enter(address, now)
 	f.server.emit(Event{
-		Kind: AllocationMade, Time: now, Tuple: made.client.tuple, Username: made.username, Subject: made.subject,
-		Relayed: made.relay.Relayed(), Lifetime: answer.lifetime,
+		Kind: AllocationMade, Time: now, Tuple: a.client.tuple, Username: a.username, Subject: a.subject,
+		Relayed: conn.Relayed(), Lifetime: answer.lifetime,
 	})
 	return nil
+}
+
+// enter adds a relayed address to its allocation, and the allocation, if it is the first one, to those of the front.
+func (f *front) enter(address *relayedAddress, now time.Time) {
+	a := address.allocation
+	a.addresses = append(a.addresses, address)
+	if len(a.addresses) > 1 {
+		return
+	}
+	a.silence.hear(now)
+	f.allocations[a.client] = a
+	f.link.allocated(a.client, true)
+	if f.alarm.IsZero() {
+		f.setAlarm(now.Add(janitorPeriod))
+	}
 }
 
 // answerAllocate builds the answer, RFC 8656 section 7.2.
@@ -143,8 +160,8 @@ func (f *front) answerAllocate(answer *allocateAnswer, now time.Time) []byte {
 		f.emitRefused(&answer.origin, failure.code, failure.reason, now)
 	}
 	b := f.succeed(&answer.origin)
-	for _, made := range answer.made {
-		b.XORAddress(stun.AttrXORRelayedAddress, made.relay.Relayed())
+	for _, address := range answer.allocation.addresses {
+		b.XORAddress(stun.AttrXORRelayedAddress, address.conn.Relayed())
 	}
 	b.Uint32(stun.AttrLifetime, seconds(answer.lifetime))
 	if answer.token != (relay.Token{}) {
@@ -158,11 +175,8 @@ func (f *front) answerAllocate(answer *allocateAnswer, now time.Time) []byte {
 		}
 		b.AddressErrorCode(failure.family, code)
 	}
-	response := bytes.Clone(f.finish(&answer.origin))
-	for _, made := range answer.made {
-		made.response = response
-	}
-	return response
+	answer.allocation.response = bytes.Clone(f.finish(&answer.origin))
+	return answer.allocation.response
 }
 
 // relayRequest reads what the address has to be like, and the error that the combination draws, if it does.

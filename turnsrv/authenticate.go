@@ -81,7 +81,7 @@ func (f *front) verify(r *request, a *allocation, now time.Time) (grant credenti
 	// An allocation goes on with the credential that it began with, even when that is not granted any more or its time is
 	// over, but not forever.
 	if a != nil && a.username == string(r.username) && r.message.VerifyIntegrity(a.key) {
-		end := a.holder.goodUntil(f.server.config.Authenticator, time.Duration(f.server.expiredGrace.Load()), now)
+		end := a.goodUntil(f.server.config.Authenticator, time.Duration(f.server.expiredGrace.Load()), now)
 		return credential.Grant{Expires: end}, credential.Key{Value: a.key, Subject: a.subject}
 	}
 	grant, ok := f.server.config.Authenticator.Lookup(string(r.username), string(r.realm))

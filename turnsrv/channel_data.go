@@ -18,10 +18,15 @@ func (f *front) channelData(b []byte, from client, a *allocation, now time.Time)
 		f.drop(DropNoAllocation, from, now)
 		return
 	}
-	relay, peer, p := a.channel(number, now)
-	if relay == nil {
-		a.drop(DropNoChannel, netip.AddrPort{}, nil)
+	c := a.peers.bound(number, now)
+	if c == nil {
+		a.addresses[0].drop(DropNoChannel, netip.AddrPort{}, nil)
 		return
 	}
-	relay.sendOn(data, peer, p, false, now)
+	address := a.towards(c.peer)
+	if address == nil { // the relayed address of this family has ended
+		a.addresses[0].drop(DropNoChannel, c.peer, nil)
+		return
+	}
+	address.send(data, c.peer, c.permission, false, now)
 }

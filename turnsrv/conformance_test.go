@@ -503,9 +503,7 @@ func TestSourceQuota(t *testing.T) {
 			t.Errorf("Allocate from %s is answered %d, want %d", tt.addr, got, tt.want)
 		}
 	}
-	for _, a := range b.allocations {
-		b.end(a, EndedServer, nil)
-	}
+	b.endAll()
 	if got := allocate("192.0.2.1:3"); got != 0 {
 		t.Errorf("Allocate is answered %d when the others have ended", got)
 	}
@@ -696,7 +694,7 @@ func (b *syncBuffer) String() string {
 	return b.b.String()
 }
 
-// TestT07WholeOrNotAtAll sends datagrams of more than pion's 1600 bytes from a peer.
+// TestT07WholeOrNotAtAll sends datagrams of more than the 1600 bytes that pion reads from a peer.
 func TestT07WholeOrNotAtAll(t *testing.T) {
 	c, _ := udpClient(t, testConfig(t))
 	relayed := c.allocate()

@@ -37,8 +37,6 @@ type Counters struct {
 	Dropped  map[DropReason]uint64
 
 	Errors map[ErrorResponse]uint64
-	// PionFailures counts what the front had pion do and pion did not. It should stay 0.
-	PionFailures uint64
 }
 
 // counters are the live ones. Each counter is added to by several goroutines.
@@ -53,7 +51,6 @@ type counters struct {
 	toClient        traffic
 	dropped         [numDropReasons]atomic.Uint64
 	errors          [len(requestMethods)][len(errorCodes)]atomic.Uint64
-	pionFailures    atomic.Uint64
 }
 
 // requestMethods are the requests that the front takes, and errorCodes those that it may answer with.
@@ -110,7 +107,6 @@ func (c *counters) snapshot() Counters {
 		ToClient:               c.toClient.snapshot(),
 		Dropped:                load[DropReason](c.dropped[:]),
 		Errors:                 make(map[ErrorResponse]uint64),
-		PionFailures:           c.pionFailures.Load(),
 	}
 	for i := range c.live {
 		s.AllocationsByTransport[Transport(i)] = int(c.live[i].Load())

@@ -62,19 +62,14 @@ func (f *front) drop(reason DropReason, from client, now time.Time) {
 // drop counts a packet between the client and peer, whose address may be unknown. At debug it shows the first one of each
 // reason, and the end of the allocation tells how many there were: who asks why nothing arrives finds it beside the call, and
 // the log does not grow with the packets. cause, if it is not nil, is an error, or the rule that refuses peer.
-func (a *allocation) drop(reason DropReason, peer netip.AddrPort, cause any) {
+func (r *relayedAddress) drop(reason DropReason, peer netip.AddrPort, cause any) {
+	a := r.allocation
 	s := a.front.server
 	s.counters.drop(reason)
-	if a.dropped[reason].Add(1) > 1 {
+	if r.dropped[reason].Add(1) > 1 {
 		return
 	}
-	attrs := []any{"reason", reason.String(), "client", a.client.tuple.Client.String(), "username", a.username}
-	a.mu.RLock()
-	relay := a.relay
-	a.mu.RUnlock()
-	if relay != nil {
-		attrs = append(attrs, "relay", relay.Relayed().String())
-	}
+	attrs := []any{"reason", reason.String(), "client", a.client.tuple.Client.String(), "username", a.username, "relay", r.conn.Relayed().String()}
 	if peer.IsValid() {
 		attrs = append(attrs, "peer", peer.String())
 	}
@@ -85,10 +80,10 @@ func (a *allocation) drop(reason DropReason, peer netip.AddrPort, cause any) {
 }
 
 // drops returns how many packets were dropped for each reason that there was, or nil if there was none.
-func (a *allocation) drops() map[DropReason]uint32 {
+func (r *relayedAddress) drops() map[DropReason]uint32 {
 	var drops map[DropReason]uint32
-	for reason := range a.dropped {
-		if n := a.dropped[reason].Load(); n > 0 {
+	for reason := range r.dropped {
+		if n := r.dropped[reason].Load(); n > 0 {
 			if drops == nil {
 				drops = make(map[DropReason]uint32)
 			}

@@ -121,7 +121,7 @@ func TestWhatDoesNotLeaveIsNotRelayed(t *testing.T) {
 		peer := netip.AddrPortFrom(loopback, 40000)
 		b.take(s.message(stun.MethodCreatePermission, 2, peerAddr(peer)), s.from, now)
 		b.refuse = refusal
-		b.allocations[s.from].Deliver(peer, []byte("hello"))
+		b.allocations[s.from].addresses[0].Deliver(peer, []byte("hello"))
 		if got := b.server.Counters(); got.ToClient.Packets != 0 || got.Dropped[reason] != 1 {
 			t.Errorf("%v: %d packets relayed, %d counted as dropped", refusal, got.ToClient.Packets, got.Dropped[reason])
 		}

@@ -60,7 +60,7 @@ func idleListener(t *testing.T) (l *dtlsListener, begin func(addr netip.AddrPort
 		t.Fatal(err)
 	}
 	config := &tls.Config{Certificates: []tls.Certificate{testCertificate(t)}}
-	l = newDTLSListener(&sharedSocket{packetSocket: socket}, conn.LocalAddr(), config, pionLogger{}, &counters{})
+	l = newDTLSListener(&sharedSocket{packetSocket: socket}, conn.LocalAddr(), config, dtlsLogger{}, &counters{})
 	hello := firstHello(t)
 	t.Cleanup(func() {
 		for _, s := range l.sessions {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pion/dtls/v3"
+	"github.com/pion/logging"
 )
 
 const (
@@ -61,7 +62,7 @@ type dtlsListener struct {
 
 // newDTLSListener returns a listener on the packets of socket, which stays its owner's. Of config it uses Certificates and
 // GetCertificate, and NextProtos: a client that offers only other protocols is refused, one that offers none is not.
-func newDTLSListener(socket *sharedSocket, local net.Addr, config *tls.Config, logger pionLogger, c *counters) *dtlsListener {
+func newDTLSListener(socket *sharedSocket, local net.Addr, config *tls.Config, logger logging.LoggerFactory, c *counters) *dtlsListener {
 	options := []dtls.ServerOption{
 		dtls.WithGetCertificate(func(hello *dtls.ClientHelloInfo) (*tls.Certificate, error) {
 			return certificateFor(config, hello.ServerName)

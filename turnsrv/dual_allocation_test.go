@@ -308,8 +308,8 @@ func TestT24AllocationAfterExpiry(t *testing.T) {
 	})
 }
 
-// TestT24LifetimeBeyondPions wants both halves to live longer than pion lets them.
-func TestT24LifetimeBeyondPions(t *testing.T) {
+// TestT24LifetimeOfADay wants both relayed addresses to have the lifetime that was granted.
+func TestT24LifetimeOfADay(t *testing.T) {
 	inDualBubble(t, func(b *bubble) {
 		c := b.client()
 		c.use(credential.Credential{Username: "alice", Password: "wonderland"})

@@ -76,13 +76,12 @@ const (
 	EndedConnection                  // the TCP or TLS connection, or the DTLS association, has ended
 	EndedSuperseded                  // it was idle, and its user had as many as MaxAllocationsPerUser and wanted another one
 	EndedServer                      // Server.Close was called, or the listening socket failed
-	EndedPion                        // pion gave it up, which is a fault of ours
 	numEndReasons
 )
 
 // String returns the reason as a metric's label.
 func (r EndReason) String() string {
-	return [...]string{"client", "expired", "connection_closed", "superseded", "server_closed", "pion"}[r]
+	return [...]string{"client", "expired", "connection_closed", "superseded", "server_closed"}[r]
 }
 
 // Event is something that happened to an allocation.

@@ -131,31 +131,6 @@ func TestHalfARefusalIsAnEvent(t *testing.T) {
 	}
 }
 
-// TestPionFailuresAreCounted has pion fail at what a client asked for, and at a Refresh that no client asked for.
-func TestPionFailuresAreCounted(t *testing.T) {
-	b := newBareFront(t)
-	now := time.Unix(1758650868, 0)
-	s := newSigner(b, now)
-	b.take(s.message(stun.MethodAllocate, 1, transportUDP), s.from, now)
-	peer := peerAddr(netip.AddrPortFrom(loopback, 40000))
-	b.fromClient(s.message(stun.MethodChannelBind, 2, channel(0x4000), peer), s.from, now)
-	b.nextOrder()
-	b.settle(false)
-	if len(b.sent) != 1 {
-		t.Fatalf("%d answers, want 1", len(b.sent))
-	}
-	if m, err := stun.Parse(b.sent[0]); err != nil || m.Class != stun.ClassError {
-		t.Errorf("answer %x, %v", b.sent[0], err)
-	}
-	b.take(s.message(stun.MethodChannelBind, 3, channel(0x4000), peer), s.from, now)
-	b.order(order{method: stun.MethodRefresh, allocation: b.allocations[s.from], lifetime: pionLifetime})
-	b.nextOrder()
-	b.settle(false)
-	if n := b.server.Counters().PionFailures; n != 2 {
-		t.Errorf("%d failures were counted, want 2", n)
-	}
-}
-
 // TestEventsOfALife walks an allocation from its beginning to its end.
 func TestEventsOfALife(t *testing.T) {
 	var events recorder

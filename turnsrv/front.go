@@ -1,9 +1,9 @@
 package turnsrv
 
 import (
-	"net"
+	"errors"
 	"slices"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/stun"
@@ -16,47 +16,82 @@ type client struct {
 	stream *stream // nil over UDP
 }
 
-// front stands before pion for the clients of one link. Its fields belong to the goroutine of pion's read loop, except
-// where a comment says otherwise.
+// front serves the clients of one link. Its fields belong to the goroutine of run, except where a comment says otherwise.
 type front struct {
 	server *Server
 	link   link
-	local  net.UDPAddr // what pion takes for the server's address; it never changes
 
-	allocations map[client]*allocation // either half of a dual one
-	request     request                // scratch
-	out, inner  stun.Builder           // scratch: answers to clients, messages to pion
-	pion        conversation
-	alarm       time.Time // when the janitor comes; zero while there is nothing to watch
+	allocations map[client]*allocation
+	request     request      // scratch
+	out         stun.Builder // scratch: answers to clients
+	alarm       time.Time    // when the janitor comes; zero while there is nothing to watch
 
 	unauthenticated *sourceLimit // of answers to requests that nobody vouches for; nil before the first one
 
-	byHandle  sync.Map      // *net.UDPAddr to *allocation; read by every goroutine of pion
-	notices   notices       // filled by every goroutine of pion
-	closing   chan struct{} // closed, once, by whoever wants the front to end
-	closeOnce sync.Once
-	done      chan struct{} // closed when the read loop has left
-	failure   error         // of the link, readable once done is closed
+	superseded superseded  // filled by other fronts
+	closing    atomic.Bool // set by whoever wants the front to end
 }
 
 func newFront(server *Server, l link) *front {
 	return &front{
 		server:      server,
 		link:        l,
-		local:       net.UDPAddr{IP: net.IPv6loopback, Port: 1},
 		allocations: make(map[client]*allocation),
-		closing:     make(chan struct{}),
-		done:        make(chan struct{}),
 	}
 }
 
+// maxMessageLen is more than the longest message, which is one of STUN's with 65532 bytes of attributes.
+const maxMessageLen = stun.HeaderLen + 65536
+
+// run serves the clients until the link fails, whose error it returns, or close is called. When it returns, all allocations have
+// ended.
+func (f *front) run() error {
+	buf := make([]byte, maxMessageLen)
+	for {
+		f.endSuperseded(time.Now())
+		if f.closing.Load() {
+			f.endAll()
+			return nil
+		}
+		n, from, err := f.link.receive(buf)
+		now := time.Now()
+		switch {
+		case errors.Is(err, errAlarm):
+			f.onAlarm(now)
+		case errors.Is(err, errGone):
+			if a := f.allocations[from]; a != nil {
+				f.end(a.addresses, EndedConnection, now)
+			}
+		case err != nil:
+			f.endAll()
+			return err
+		default:
+			if answer := f.fromClient(buf[:n], from, now); answer != nil {
+				f.reply(answer, from, now)
+			}
+		}
+	}
+}
+
+func (f *front) endAll() {
+	now := time.Now()
+	for _, a := range f.allocations {
+		f.end(a.addresses, EndedServer, now)
+	}
+}
+
+// close asks run to return. Safe for concurrent use.
+func (f *front) close() {
+	f.closing.Store(true)
+	f.link.wake()
+}
+
 // fromClient takes one message of a client: a datagram, or one frame of a stream. Data it sends on. It returns an answer for
-// the client, if there is one yet, which is valid until the next call: requests that pion has to carry out are left for it in
-// f.pion.orders, and answered when they are done.
+// the client, if there is one, which is valid until the next call.
 func (f *front) fromClient(b []byte, from client, now time.Time) (answer []byte) {
 	a := f.current(from, now)
 	if a != nil {
-		a.hear(now)
+		a.silence.hear(now)
 	}
 	if len(b) > 0 && stun.IsChannelData(b[0]) {
 		f.channelData(b, from, a, now)
@@ -91,7 +126,7 @@ func (f *front) reply(answer []byte, to client, now time.Time) {
 }
 
 // answer handles a request in the order of RFC 8489 section 6.3: authentication, unknown attributes, and what the method
-// asks. The answer is nil when pion has to do something first.
+// asks.
 func (f *front) answer(r *request, a *allocation, now time.Time) []byte {
 	if r.method == stun.MethodBinding {
 		if !f.mayAnswer(r, now) {

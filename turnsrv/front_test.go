@@ -11,10 +11,10 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// bareFront is a front without a link and without pion: whatever it orders is carried out at once.
+// bareFront is a front without a link.
 type bareFront struct {
 	*front
-	sent    [][]byte // to clients: answers of orders that are done, and data
+	sent    [][]byte // data to clients
 	discard bool     // keep none of them
 	refuse  error    // of send, for all of them
 }
@@ -41,26 +41,13 @@ func newBareFront(t testing.TB) *bareFront {
 	}
 	b := &bareFront{}
 	b.front = newFront(server, b)
-	b.pion.nonce = []byte("nonce")
 	return b
 }
 
-// take gives the front one message and carries out what it orders. It returns the answer, if any.
+// take gives the front one message. It returns the answer, if any.
 func (b *bareFront) take(message []byte, from client, now time.Time) (answer []byte) {
 	b.sent = nil
-	answer = b.fromClient(message, from, now)
-	for request, _ := b.nextOrder(); request != nil; request, _ = b.nextOrder() {
-		if o := *b.pion.current; o.introduce {
-			b.byHandle.Store(&o.allocation.handle, o.allocation)
-			b.introduced(o)
-		} else {
-			b.settle(true)
-		}
-	}
-	if answer == nil && len(b.sent) > 0 {
-		answer = b.sent[len(b.sent)-1]
-	}
-	return answer
+	return b.fromClient(message, from, now)
 }
 
 // relays reports whether data that a client sends goes on to a peer.
@@ -185,108 +172,6 @@ func FuzzFromClient(f *testing.F) {
 	})
 }
 
-// Without an answer of pion's, clients get one all the same and no order is left behind.
-func TestPionIsSilent(t *testing.T) {
-	b := newBareFront(t)
-	b.pion.nonce = nil
-	now := time.Unix(1758650868, 0)
-	s := newSigner(b, now)
-	peer := peerAddr(netip.MustParseAddrPort("127.0.0.1:40000"))
-	b.take(s.message(stun.MethodAllocate, 1, transportUDP), s.from, now)
-	for i, nonce := range [][]byte{nil, []byte("nonce")} { // it says nothing when asked for one, and when told of the allocation
-		b.sent, b.pion.nonce = nil, nonce
-		if answer := b.fromClient(s.message(stun.MethodChannelBind, byte(2+i), channel(0x4000), peer), s.from, now); answer != nil {
-			t.Fatalf("answered %x before pion", answer)
-		}
-		if request, _ := b.nextOrder(); request == nil || (b.pion.current.method == 0) != (nonce == nil) || b.pion.current.introduce != (nonce != nil) {
-			t.Fatalf("the front does not ask for a nonce first, and then for an allocation: %+v", b.pion.current)
-		}
-		b.settle(false)
-		if len(b.sent) != 1 {
-			t.Fatalf("%d answers, want 1", len(b.sent))
-		}
-		m, err := stun.Parse(b.sent[0])
-		if err != nil || m.Class != stun.ClassError || !m.VerifyIntegrity(s.key) {
-			t.Errorf("answer %x, %v", b.sent[0], err)
-		}
-		if request, _ := b.nextOrder(); request != nil {
-			t.Error("an order is left")
-		}
-	}
-	if n := b.server.Counters().PionFailures; n != 2 {
-		t.Errorf("%d failures were counted, want 2", n)
-	}
-	// What pion was not told of, it cannot end or refresh.
-	for id, seconds := range []uint32{600, 0} {
-		if answer := b.take(s.message(stun.MethodRefresh, byte(4+id), lifetime(seconds)), s.from, now); len(answer) == 0 || answer[0] != 0x01 || answer[1] != 0x04 {
-			t.Errorf("Refresh with lifetime %d was answered with %x", seconds, answer)
-		}
-	}
-	if b.server.Allocations() != 0 || b.pion.next != 2 {
-		t.Errorf("%d allocations are left after %d requests to pion", b.server.Allocations(), b.pion.next)
-	}
-}
-
-// TestPionLearnsOfAllocationsLate wants the first channel to bring the allocation to pion, and that to be once.
-func TestPionLearnsOfAllocationsLate(t *testing.T) {
-	b := newBareFront(t)
-	now := time.Unix(1758650868, 0)
-	s := newSigner(b, now)
-	b.take(s.message(stun.MethodAllocate, 1, transportUDP), s.from, now)
-	b.take(s.message(stun.MethodCreatePermission, 2, peerAddr(publicPeer)), s.from, now)
-	if b.pion.next != 0 {
-		t.Errorf("pion got %d requests for an allocation that has no channel", b.pion.next)
-	}
-	for id, want := range []uint64{2, 3} {
-		peer := peerAddr(netip.AddrPortFrom(loopback, uint16(40000+id)))
-		if answer := b.take(s.message(stun.MethodChannelBind, byte(3+id), channel(uint16(0x4000+id)), peer), s.from, now); len(answer) == 0 || answer[0] != 0x01 || answer[1] != 0x09 {
-			t.Fatalf("ChannelBind was answered with %x", answer)
-		}
-		if b.pion.next != want {
-			t.Errorf("pion got %d requests, want %d", b.pion.next, want)
-		}
-	}
-}
-
-// TestT39ChannelBindIsRetried has pion refuse a binding as it does when its timer fires between two of its look-ups.
-func TestT39ChannelBindIsRetried(t *testing.T) {
-	b := newBareFront(t)
-	now := time.Unix(1758650868, 0)
-	s := newSigner(b, now)
-	b.take(s.message(stun.MethodAllocate, 1, transportUDP), s.from, now)
-	for refusals, want := range []stun.Class{stun.ClassSuccess, stun.ClassSuccess, stun.ClassError} {
-		b.sent = nil
-		bind := s.message(stun.MethodChannelBind, byte(2+refusals), channel(0x4000), peerAddr(netip.MustParseAddrPort("127.0.0.1:40000")))
-		if answer := b.fromClient(bind, s.from, now); answer != nil {
-			t.Fatalf("answered %x before pion", answer)
-		}
-		for i := 0; ; i++ {
-			request, _ := b.nextOrder()
-			if request == nil {
-				break
-			}
-			m, err := stun.Parse(request)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var verdict stun.Builder
-			if i < refusals {
-				verdict.Start(m.Method, stun.ClassError, m.TransactionID)
-				verdict.ErrorCode(stun.CodeBadRequest, "")
-			} else {
-				verdict.Start(m.Method, stun.ClassSuccess, m.TransactionID)
-			}
-			b.answered(verdict.Bytes())
-		}
-		if len(b.sent) != 1 {
-			t.Fatalf("%d refusals: %d answers, want 1", refusals, len(b.sent))
-		}
-		if m, err := stun.Parse(b.sent[0]); err != nil || m.Class != want {
-			t.Errorf("%d refusals: %x, %v, want class %d", refusals, b.sent[0], err, want)
-		}
-	}
-}
-
 func BenchmarkNonce(b *testing.B) {
 	n := newNonces(time.Hour)
 	tuple := FiveTuple{Client: netip.MustParseAddrPort("192.0.2.9:5000")}
@@ -336,7 +221,7 @@ func BenchmarkChallenge(b *testing.B) {
 	}
 }
 
-// BenchmarkAllocate is an allocation and its end through the front, on sockets in memory and without pion's part.
+// BenchmarkAllocate is an allocation and its end through the front, on sockets in memory.
 func BenchmarkAllocate(b *testing.B) {
 	front := newBareFront(b)
 	now := time.Unix(1758650868, 0)

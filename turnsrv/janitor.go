@@ -1,88 +1,59 @@
 package turnsrv
 
 import (
-	"net"
+	"slices"
 	"sync"
 	"time"
-
-	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// janitorPeriod is how often the front looks for allocations whose time is over. They stop working on time in any case:
+// janitorPeriod is how often the front looks for relayed addresses whose time is over. They stop working on time in any case:
 // fromClient looks at the clock itself.
 const janitorPeriod = time.Second
 
-// enter makes a known to everything that looks for it. If its client has a relayed address, a is the second one of a dual
-// allocation. One that is ending is not the client's any more: the request that a is for may be what showed that its time
-// is over.
-func (f *front) enter(a *allocation, now time.Time) {
-	a.hear(now)
-	if first := f.allocations[a.client]; first != nil && !first.ending.Load() {
-		first.dual, a.dual = a, first
-		return
+// current returns the client's allocation, or nil if it has none whose time is not over.
+func (f *front) current(from client, now time.Time) *allocation {
+	a := f.allocations[from]
+	if a == nil {
+		return nil
 	}
-	f.allocations[a.client] = a
-	f.link.allocated(a.client, true)
-	if f.alarm.IsZero() {
-		f.setAlarm(now.Add(janitorPeriod))
+	f.expire(a, now)
+	if len(a.addresses) == 0 {
+		return nil
 	}
+	return a
 }
 
-// end has pion end a. What follows is done when pion has: the answer, if any, goes to the client.
-func (f *front) end(a *allocation, reason EndReason, answer func() []byte) {
-	if !f.letGo(a) {
-		return
-	}
-	f.order(order{method: stun.MethodRefresh, allocation: a, lifetime: 0, done: func(bool) []byte {
-		f.ended(a, reason, time.Now())
-		if answer == nil {
-			return nil
+// expire ends the relayed addresses of a whose time is over.
+func (f *front) expire(a *allocation, now time.Time) {
+	for _, address := range a.addresses {
+		if !now.Before(address.expires) {
+			f.end([]*relayedAddress{address}, EndedExpired, now)
 		}
-		return answer()
-	}})
-}
-
-// letGo marks a as ending and reports whether it was not yet. The quota has room again from now on, not only when pion is done: a
-// client may allocate again with the request that shows that the time of its allocation is over.
-func (f *front) letGo(a *allocation) bool {
-	if a.ending.Swap(true) {
-		return false
-	}
-	f.server.quota.give(a)
-	return true
-}
-
-// endAll has pion end the whole allocation that a is of.
-func (f *front) endAll(a *allocation, reason EndReason) {
-	for relay := range a.relays() {
-		f.end(relay, reason, nil)
 	}
 }
 
-// ended forgets a, which pion has let go of.
-func (f *front) ended(a *allocation, reason EndReason, now time.Time) {
-	_ = a.relay.Close() // pion has done so, unless it failed
-	f.byHandle.Delete(&a.handle)
-	other := a.dual
-	if other != nil {
-		other.dual = nil // a keeps its own: somebody may be on the way from one half to the other
+// end ends relayed addresses of one allocation, and the allocation with the last of them.
+func (f *front) end(addresses []*relayedAddress, reason EndReason, now time.Time) {
+	for _, address := range slices.Clone(addresses) {
+		a := address.allocation
+		address.ended = true
+		f.server.quota.give(address)
+		address.conn.Close()
+		a.addresses = slices.DeleteFunc(slices.Clone(a.addresses), func(other *relayedAddress) bool { return other == address })
+		a.peers.forget(address.family)
+		if len(a.addresses) == 0 {
+			delete(f.allocations, a.client)
+			f.link.allocated(a.client, false)
+		}
+		f.server.emit(Event{
+			Kind: AllocationEnded, Time: now, Tuple: a.client.tuple, Username: a.username, Subject: a.subject,
+			Relayed: address.conn.Relayed(), End: reason,
+			ToPeer: address.toPeer.snapshot(), ToClient: address.toClient.snapshot(), Dropped: address.drops(),
+		})
 	}
-	switch {
-	case f.allocations[a.client] != a:
-	case other != nil:
-		f.allocations[a.client] = other
-	default:
-		delete(f.allocations, a.client)
-		f.link.allocated(a.client, false)
-	}
-	f.server.emit(Event{
-		Kind: AllocationEnded, Time: now, Tuple: a.client.tuple, Username: a.username, Subject: a.subject, Relayed: a.relay.Relayed(),
-		End: reason, ToPeer: a.toPeer.snapshot(), ToClient: a.toClient.snapshot(), Dropped: a.drops(),
-	})
 }
 
-// onAlarm has the janitor come if it is time, and sets the next alarm: somebody may have woken the link for something
-// else.
+// onAlarm has the janitor come if it is time, and sets the next alarm: the link may have been woken for something else.
 func (f *front) onAlarm(now time.Time) {
 	if f.alarm.IsZero() || now.Before(f.alarm) {
 		f.link.setAlarm(f.alarm)
@@ -96,24 +67,18 @@ func (f *front) onAlarm(now time.Time) {
 	}
 }
 
-// janitor ends what has expired, keeps pion's timers from running off, and sees who relays.
+// janitor ends what has expired, and notes who relays.
 func (f *front) janitor(now time.Time) {
-	for _, one := range f.allocations {
+	for _, a := range f.allocations {
 		relayed := uint64(0)
-		for a := range one.relays() {
-			relayed += a.toPeer.packets.Load() + a.toClient.packets.Load()
-			switch {
-			case !now.Before(a.expires):
-				f.end(a, EndedExpired, nil)
-			case a.known && a.pionExpires.Sub(now) < pionRenewal:
-				f.order(order{method: stun.MethodRefresh, allocation: a, lifetime: pionLifetime})
-				a.pionExpires = now.Add(pionLifetime)
-			}
+		for _, address := range a.addresses {
+			relayed += address.toPeer.packets.Load() + address.toClient.packets.Load()
 		}
-		if relayed != one.holder.relayed {
-			one.holder.relayed = relayed
-			one.active.Store(int64(now.Sub(f.server.start)))
+		if relayed != a.relayed {
+			a.relayed = relayed
+			a.active.Store(int64(now.Sub(f.server.start)))
 		}
+		f.expire(a, now)
 	}
 }
 
@@ -122,64 +87,40 @@ func (f *front) setAlarm(t time.Time) {
 	f.link.setAlarm(t)
 }
 
-// notices are of allocations that others than the front have decided about. They come on goroutines that hold locks of pion, or
-// are those of other fronts, so they are only put down here.
-type notices struct {
-	mu         sync.Mutex
-	givenUp    []*net.UDPAddr // by pion, of its own accord
-	superseded []*allocation  // by new ones of their users
+// superseded are allocations whose place others have taken, on the goroutines of other fronts. Safe for concurrent use.
+type superseded struct {
+	mu          sync.Mutex
+	allocations []*allocation
 }
 
-func (n *notices) take() (givenUp []*net.UDPAddr, superseded []*allocation) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	givenUp, superseded = n.givenUp, n.superseded
-	n.givenUp, n.superseded = nil, nil
-	return givenUp, superseded
+func (s *superseded) add(a *allocation) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.allocations = append(s.allocations, a)
 }
 
-// notify leaves a notice about an allocation that the front itself has not given up. It is called by pion.
-func (f *front) notify(handle *net.UDPAddr) {
-	if a := f.lookup(handle); a == nil || a.ending.Load() {
-		return
-	}
-	f.notices.mu.Lock()
-	f.notices.givenUp = append(f.notices.givenUp, handle)
-	f.notices.mu.Unlock()
-	f.link.wake()
+func (s *superseded) take() []*allocation {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	taken := s.allocations
+	s.allocations = nil
+	return taken
 }
 
 // supersede ends a, an allocation of f, whose place another one has taken. It is for the goroutine of by, which may be another
 // front.
-func (f *front) supersede(a *allocation, by *front) {
+func (f *front) supersede(a *allocation, by *front, now time.Time) {
 	if f == by {
-		f.endAll(a, EndedSuperseded)
+		f.end(a.addresses, EndedSuperseded, now)
 		return
 	}
-	f.notices.mu.Lock()
-	f.notices.superseded = append(f.notices.superseded, a)
-	f.notices.mu.Unlock()
+	f.superseded.add(a)
 	f.link.wake()
 }
 
-// lookup returns the allocation that pion calls handle, or nil. Safe for concurrent use.
-func (f *front) lookup(handle *net.UDPAddr) *allocation {
-	a, _ := f.byHandle.Load(handle)
-	found, _ := a.(*allocation)
-	return found
-}
-
-// readNotices ends what pion has given up, and what was superseded.
-func (f *front) readNotices() {
-	givenUp, superseded := f.notices.take()
-	for _, a := range superseded {
-		if !a.ending.Load() { // else its other half may go on
-			f.endAll(a, EndedSuperseded)
-		}
-	}
-	for _, handle := range givenUp {
-		if a := f.lookup(handle); a != nil && f.letGo(a) {
-			f.ended(a, EndedPion, time.Now())
-		}
+// endSuperseded ends the allocations whose place was taken from other fronts.
+func (f *front) endSuperseded(now time.Time) {
+	for _, a := range f.superseded.take() {
+		f.end(a.addresses, EndedSuperseded, now)
 	}
 }

@@ -134,10 +134,9 @@ func TestT39AllocationExpires(t *testing.T) {
 			t.Error("the expired allocation still holds its port")
 		}
 		for f := range b.server.fronts {
-			f.byHandle.Range(func(handle, _ any) bool {
-				t.Errorf("the front remembers %v", handle)
-				return true
-			})
+			if len(f.allocations) != 0 {
+				t.Errorf("the front remembers %v", f.allocations)
+			}
 		}
 		if last := b.events[len(b.events)-1]; last.Kind != AllocationEnded || last.End != EndedExpired || last.ToPeer.Packets != 1 {
 			t.Errorf("last event %+v", last)
@@ -167,8 +166,8 @@ func TestRefreshExtends(t *testing.T) {
 	})
 }
 
-// An allocation with a lifetime of a day must survive pion's hour: pion's timer and pion's nonce both run off meanwhile.
-func TestLifetimeBeyondPions(t *testing.T) {
+// An allocation may have a lifetime of a day, in which its nonce expires.
+func TestLifetimeOfADay(t *testing.T) {
 	inBubble(t, func(c *Config) { c.MaxLifetime = 24 * time.Hour }, func(b *bubble) {
 		c, peer := b.client(), b.listen()
 		c.use(credential.Issuer{Secret: credential.NewSecret([]byte(testSecret)), TTL: 48 * time.Hour}.Issue(time.Now()))
@@ -212,8 +211,7 @@ func TestPermissionLifetime(t *testing.T) {
 	})
 }
 
-// A permission or channel that is refreshed in the very moment in which its time is over must hold: pion may have let the timer
-// of a channel run, answer the refresh, and delete the channel then.
+// A permission or channel that is refreshed in the very moment in which its time is over must hold.
 func TestT39PermissionRefreshedAtItsEnd(t *testing.T) {
 	inBubble(t, func(c *Config) { c.NonceLifetime = 24 * time.Hour; c.Lifetime = time.Hour }, func(b *bubble) {
 		c, peer := b.client(), b.listen()
@@ -247,35 +245,6 @@ func TestT39PermissionRefreshedAtItsEnd(t *testing.T) {
 	})
 }
 
-// pion deleting what the front still holds to be live is what the race above comes down to. Here it is made to happen: data
-// goes on, and the next refresh lets pion know of the channel again.
-func TestT39PionForgets(t *testing.T) {
-	inBubble(t, func(c *Config) { c.NonceLifetime = time.Hour; c.Lifetime = time.Hour }, func(b *bubble) {
-		c, peer := b.client(), b.listen()
-		c.allocate()
-		c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(peer.addr)), 0)
-		// Make the front's clocks run longer than pion's timer.
-		synctest.Wait()
-		var a *allocation
-		for f := range b.server.fronts {
-			for _, found := range f.allocations {
-				a = found
-			}
-		}
-		a.mu.Lock()
-		binding := a.channels[0x4000]
-		binding.expires = time.Now().Add(time.Hour)
-		a.channels[0x4000] = binding
-		a.mu.Unlock()
-		time.Sleep(channelLifetime + time.Second)
-		synctest.Wait()
-		if !b.gets(c, peer, channelData(0x4000, "x")) {
-			t.Error("the channel does not work")
-		}
-		c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(peer.addr)), 0)
-	})
-}
-
 func TestChannelLifetime(t *testing.T) {
 	inBubble(t, func(c *Config) { c.NonceLifetime = time.Hour; c.Lifetime = time.Hour }, func(b *bubble) {
 		c, peer, other := b.client(), b.listen(), b.listen()
@@ -304,7 +273,7 @@ func TestChannelLifetime(t *testing.T) {
 func TestT30ChannelOutlivesPermission(t *testing.T) {
 	inBubble(t, func(c *Config) { c.NonceLifetime = 2 * time.Hour; c.Lifetime = time.Hour }, func(b *bubble) {
 		c, peer, other := b.client(), b.listen(), b.listen()
-		relayed := c.allocate(lifetime(3599)) // pion takes an hour for a mistake
+		relayed := c.allocate(lifetime(3599))
 		works := func(when string) {
 			t.Helper()
 			if !b.gets(c, peer, channelData(0x4000, "x")) {
@@ -360,7 +329,7 @@ func TestSendIndicationToBoundPeer(t *testing.T) {
 }
 
 // A client that allocates again in the moment in which its allocation expires, before the janitor has come by, gets a new one
-// although its quota has no room for two. pion, which knows of the old one when a channel was bound, has yet to let it go.
+// although its quota has no room for two.
 func TestAllocateAgainAtExpiry(t *testing.T) {
 	for _, bind := range []bool{false, true} {
 		inBubble(t, func(c *Config) { c.NonceLifetime = time.Hour; c.MaxAllocationsPerSource = 2 }, func(b *bubble) {

@@ -184,7 +184,7 @@ type plainLogger struct{ config Config }
 func (l plainLogger) NewLogger(string) logging.LeveledLogger { return plainLeveled{config: l.config} }
 
 type plainLeveled struct {
-	pionLogger
+	dtlsLogger
 	config Config
 }
 

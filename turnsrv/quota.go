@@ -37,9 +37,9 @@ const (
 	maxAnonymous = 10
 )
 
-// quota counts allocations, from before they are made until it is decided that they end. Safe for concurrent use.
+// quota counts relayed addresses, from before they are opened until they are closed. Safe for concurrent use.
 type quota struct {
-	mu        sync.Mutex // guards what follows, and allocation.place
+	mu        sync.Mutex // guards what follows, and relayedAddress.place
 	max       Quotas
 	total     int
 	byShare   map[share]*holding
@@ -56,11 +56,11 @@ type share struct {
 
 // holding is what a share has.
 type holding struct {
-	allocations []*allocation // in no order
-	noneIdle    time.Duration // after Server.start; until then none of them has been idle for long
+	addresses []*relayedAddress // in no order
+	noneIdle  time.Duration     // after Server.start; until then none of them has been idle for long
 }
 
-// gaveWay is the place of an allocation that is in no holding any more.
+// gaveWay is the place of a relayed address that is in no holding any more.
 const gaveWay = -1
 
 func newQuota(max Quotas) *quota {
@@ -76,11 +76,12 @@ func (q *quota) limit(max Quotas) {
 	q.max = max
 }
 
-// take counts a, at the time now after Server.start, or returns which quota has no room for it. If idle is not nil, a has
-// taken its place, and the caller has to end it.
-func (q *quota) take(a *allocation, now time.Duration) (idle *allocation, reached RefusalReason, ok bool) {
+// take counts r, at the time now after Server.start, or returns which quota has no room for it. If idle is not nil, r has
+// taken its place, and the caller has to end its allocation.
+func (q *quota) take(r *relayedAddress, now time.Duration) (idle *relayedAddress, reached RefusalReason, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	a := r.allocation
 	source, held := sourceHost(a.client.tuple.Client.Addr()), q.byShare[shareOf(a)]
 	perUser := q.max.MaxAllocationsPerUser
 	switch {
@@ -88,7 +89,7 @@ func (q *quota) take(a *allocation, now time.Duration) (idle *allocation, reache
 		return nil, RefusedTotalQuota, false
 	case q.max.MaxAllocationsPerSource > 0 && q.bySource[source] >= q.max.MaxAllocationsPerSource:
 		return nil, RefusedSourceQuota, false
-	case perUser > 0 && held != nil && len(held.allocations) >= perUser:
+	case perUser > 0 && held != nil && len(held.addresses) >= perUser:
 		if idle = held.idle(now); idle == nil {
 			return nil, RefusedUserQuota, false
 		}
@@ -98,18 +99,18 @@ func (q *quota) take(a *allocation, now time.Duration) (idle *allocation, reache
 	}
 	q.total++
 	q.bySource[source]++
-	q.hold(a)
+	q.hold(r)
 	return idle, 0, true
 }
 
 // give undoes one take.
-func (q *quota) give(a *allocation) {
+func (q *quota) give(r *relayedAddress) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.total--
-	decrement(q.bySource, sourceHost(a.client.tuple.Client.Addr()))
-	if a.place != gaveWay {
-		q.release(a)
+	decrement(q.bySource, sourceHost(r.allocation.client.tuple.Client.Addr()))
+	if r.place != gaveWay {
+		q.release(r)
 	}
 	if q.total == 0 {
 		for _, waiting := range q.empty {
@@ -127,51 +128,51 @@ func shareOf(a *allocation) share {
 	return share{subject: a.subject}
 }
 
-// hold puts a into its holding. It is called with the lock held.
-func (q *quota) hold(a *allocation) {
-	share := shareOf(a)
+// hold puts r into its holding. It is called with the lock held.
+func (q *quota) hold(r *relayedAddress) {
+	subject, share := r.allocation.subject, shareOf(r.allocation)
 	held := q.byShare[share]
 	if held == nil {
 		held = new(holding)
 		q.byShare[share] = held
 	}
-	a.place = len(held.allocations)
-	held.allocations = append(held.allocations, a)
-	if a.subject.Anonymous {
-		q.anonymous[a.subject]++
+	r.place = len(held.addresses)
+	held.addresses = append(held.addresses, r)
+	if subject.Anonymous {
+		q.anonymous[subject]++
 	}
 }
 
-// release takes a out of its holding. It is called with the lock held.
-func (q *quota) release(a *allocation) {
-	share := shareOf(a)
+// release takes r out of its holding. It is called with the lock held.
+func (q *quota) release(r *relayedAddress) {
+	subject, share := r.allocation.subject, shareOf(r.allocation)
 	held := q.byShare[share]
-	last := len(held.allocations) - 1
-	moved := held.allocations[last]
-	held.allocations[a.place], moved.place = moved, a.place
-	held.allocations[last], held.allocations = nil, held.allocations[:last]
-	a.place = gaveWay
+	last := len(held.addresses) - 1
+	moved := held.addresses[last]
+	held.addresses[r.place], moved.place = moved, r.place
+	held.addresses[last], held.addresses = nil, held.addresses[:last]
+	r.place = gaveWay
 	if last == 0 {
 		delete(q.byShare, share)
 	}
-	if a.subject.Anonymous {
-		decrement(q.anonymous, a.subject)
+	if subject.Anonymous {
+		decrement(q.anonymous, subject)
 	}
 }
 
-// idle returns the allocation that has been idle longest, or nil if that is not long. It looks at all of them only when
+// idle returns the relayed address of the allocation that has been idle longest, or nil if that is not long. It looks at all of them only when
 // one can be: whoever asks in vain, and often, costs little.
-func (h *holding) idle(now time.Duration) *allocation {
+func (h *holding) idle(now time.Duration) *relayedAddress {
 	if now < h.noneIdle {
 		return nil
 	}
-	longest := h.allocations[0]
-	for _, a := range h.allocations[1:] {
-		if a.active.Load() < longest.active.Load() {
-			longest = a
+	longest := h.addresses[0]
+	for _, r := range h.addresses[1:] {
+		if r.allocation.active.Load() < longest.allocation.active.Load() {
+			longest = r
 		}
 	}
-	h.noneIdle = time.Duration(longest.active.Load()) + idleAfter
+	h.noneIdle = time.Duration(longest.allocation.active.Load()) + idleAfter
 	if now < h.noneIdle {
 		return nil
 	}

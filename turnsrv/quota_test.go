@@ -76,7 +76,7 @@ func TestSilentAllocationGivesWay(t *testing.T) {
 	})
 }
 
-// TestSilentHalfOfACall wants a dual allocation to stay as a whole when one of its halves relays.
+// TestSilentHalfOfACall wants a dual allocation to stay as a whole when one of its relayed addresses relays.
 func TestSilentHalfOfACall(t *testing.T) {
 	b := newBareFront(t)
 	b.server.SetQuotas(Quotas{MaxAllocationsPerUser: 2})
@@ -85,8 +85,7 @@ func TestSilentHalfOfACall(t *testing.T) {
 	if code := codeOf(t, b.take(s.message(stun.MethodAllocate, 1, transportUDP, attr32(stun.AttrAdditionalAddressFamily, 2<<24)), s.from, now)); code != 0 {
 		t.Fatalf("a dual allocation is answered %d", code)
 	}
-	half := b.allocations[s.from]
-	half.toClient.add(1)
+	b.allocations[s.from].addresses[0].toClient.add(1)
 	now = now.Add(idleAfter - time.Second)
 	b.janitor(now)
 	other := newSigner(b, now)
@@ -144,20 +143,20 @@ func TestQuotaKeepsBooks(t *testing.T) {
 	q := newQuota(Quotas{MaxAllocationsPerUser: 5})
 	random := rand.New(rand.NewPCG(1, 2))
 	subjects := []credential.Subject{{Name: "alice"}, {Name: "alice", Realm: "example.org"}, {Name: "1758650868", Anonymous: true}}
-	there := make(map[*allocation]bool)
+	there := make(map[*relayedAddress]bool)
 	silenced := 0
 	for step := range 20000 {
 		now := time.Duration(step) * time.Second
 		if random.IntN(3) > 0 {
 			from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(random.IntN(15))}), 1)
-			a := &allocation{client: client{tuple: FiveTuple{Client: from}}, holder: &holder{subject: subjects[random.IntN(len(subjects))]}}
-			a.active.Store(int64(now))
+			a := &relayedAddress{allocation: &allocation{client: client{tuple: FiveTuple{Client: from}}, subject: subjects[random.IntN(len(subjects))]}}
+			a.allocation.active.Store(int64(now))
 			silent, _, ok := q.take(a, now)
 			if ok {
 				there[a] = true
 			}
 			if silent != nil {
-				if silenced++; now-time.Duration(silent.active.Load()) < idleAfter {
+				if silenced++; now-time.Duration(silent.allocation.active.Load()) < idleAfter {
 					t.Fatal("an allocation gives way that was not silent for long")
 				}
 				q.give(silent)
@@ -173,8 +172,8 @@ func TestQuotaKeepsBooks(t *testing.T) {
 		want := make(map[share]int)
 		anonymous := 0
 		for a := range there {
-			want[shareOf(a)]++
-			if a.subject.Anonymous {
+			want[shareOf(a.allocation)]++
+			if a.allocation.subject.Anonymous {
 				anonymous++
 			}
 		}
@@ -182,7 +181,7 @@ func TestQuotaKeepsBooks(t *testing.T) {
 			t.Fatalf("total %d, %d shares, %d anonymous, want %d, %d and %d", q.total, len(q.byShare), q.anonymous[subjects[2]], len(there), len(want), anonymous)
 		}
 		for share, n := range want {
-			if got := len(q.byShare[share].allocations); got != n || n > 5 {
+			if got := len(q.byShare[share].addresses); got != n || n > 5 {
 				t.Fatalf("%v has %d, want %d", share, got, n)
 			}
 		}

@@ -181,27 +181,27 @@ func TestRelayToRelayPermissions(t *testing.T) {
 	}
 }
 
-// BenchmarkRelayToRelay is one packet from an allocation to another one, without sockets and without pion's part.
+// BenchmarkRelayToRelay is one packet from an allocation to another one, without sockets.
 func BenchmarkRelayToRelay(b *testing.B) {
 	front := newBareFront(b)
 	now := time.Now()
-	var made []*allocation
+	var made []*relayedAddress
 	for _, addr := range []string{"192.0.2.9:5000", "192.0.2.10:5000"} {
 		s := newSigner(front, now)
 		s.from = clientAt(addr)
 		s.nonce = front.server.nonces.appendNonce(nil, s.from.tuple, now)
 		front.take(s.message(stun.MethodAllocate, 1, transportUDP), s.from, now)
 		a := front.allocations[s.from]
-		a.permit(loopback, now)
-		made = append(made, a)
+		a.peers.permit(loopback, true, now)
+		made = append(made, a.addresses[0])
 	}
-	made[1].bind(0x4000, made[0].relay.Relayed(), now)
+	made[1].allocation.peers.bind(0x4000, made[0].conn.Relayed(), true, now)
 	payload := make([]byte, 1200)
 	front.discard = true
 	b.SetBytes(int64(len(payload)))
 	b.ReportAllocs()
 	for b.Loop() {
-		made[0].relay.Send(payload, made[1].relay.Relayed(), false)
+		made[0].conn.Send(payload, made[1].conn.Relayed(), false)
 	}
 	if front.server.Counters().ToClient.Packets == 0 {
 		b.Fatal("nothing came")

@@ -14,11 +14,11 @@ func (f *front) sendIndication(r *request, a *allocation, now time.Time) {
 		return
 	}
 	peer := r.peers[0]
-	relay := a.towards(peer)
-	if relay == nil {
-		a.drop(DropNoPermission, peer, nil)
+	address := a.towards(peer)
+	if address == nil {
+		a.addresses[0].drop(DropNoPermission, peer, nil)
 		return
 	}
-	p, _, _ := relay.reachable(peer, now)
-	relay.sendOn(r.data, peer, p, r.dontFragment != nil, now)
+	p, _, _ := a.peers.reachable(peer, now)
+	address.send(r.data, peer, p, r.dontFragment != nil, now)
 }

@@ -29,9 +29,7 @@ type Server struct {
 	quota       *quota
 	guesses     guesses
 	silentPeers silentPeers
-	pionKey     [32]byte
 	decoy       [16]byte // a key that nobody has
-	handles     atomic.Uint64
 	draining    atomic.Bool
 
 	start            time.Time    // the zero of bandwidths
@@ -65,8 +63,7 @@ func New(config Config) (*Server, error) {
 		builders:    sync.Pool{New: func() any { return new(stun.Builder) }},
 		fronts:      make(map[*front]func()),
 	}
-	_, _ = rand.Read(s.pionKey[:]) // never fails
-	_, _ = rand.Read(s.decoy[:])
+	_, _ = rand.Read(s.decoy[:]) // never fails
 	s.SetQuotas(config.Quotas)
 	s.SetExpiredGrace(config.ExpiredGrace)
 	return s, nil
@@ -97,7 +94,7 @@ func (s *Server) ServeDTLS(conn net.PacketConn, config *tls.Config, plain bool) 
 		_ = conn.Close()
 		return fmt.Errorf("turnsrv: %w", err)
 	}
-	listener := newDTLSListener(l.socket, conn.LocalAddr(), config, pionLogger{s.config.Logger}, &s.counters)
+	listener := newDTLSListener(l.socket, conn.LocalAddr(), config, dtlsLogger{s.config.Logger}, &s.counters)
 	l.dtls, l.encrypted = listener, !plain
 	var associations sync.WaitGroup
 	associations.Go(func() { _ = s.ServeStream(listener) })
@@ -115,11 +112,7 @@ func (s *Server) servePacket(conn net.PacketConn, l *datagramLink) error {
 		return err
 	}
 	defer s.served.Done()
-	err := startPion(f)
-	if err == nil {
-		<-f.done
-		err = f.failure
-	}
+	err := f.run()
 	_ = conn.Close()
 	return s.end(f, err)
 }
@@ -141,18 +134,17 @@ func (s *Server) ServeStream(listener net.Listener) error {
 		return err
 	}
 	defer s.served.Done()
-	err := startPion(f)
-	if err == nil {
-		err = l.accept(listener, func(err error) {
-			if skipped, due := s.samples.next("accept", time.Now()); due {
-				s.config.Logger.Warn("cannot accept connections for now",
-					"listen", listener.Addr().String(), "err", err, "skipped", skipped)
-			}
-		})
-		f.close()
-		<-f.done
-		l.close()
-	}
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = f.run() })
+	err := l.accept(listener, func(err error) {
+		if skipped, due := s.samples.next("accept", time.Now()); due {
+			s.config.Logger.Warn("cannot accept connections for now",
+				"listen", listener.Addr().String(), "err", err, "skipped", skipped)
+		}
+	})
+	f.close()
+	serving.Wait()
+	l.close()
 	_ = listener.Close()
 	return s.end(f, err)
 }

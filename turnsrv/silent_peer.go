@@ -3,26 +3,16 @@ package turnsrv
 import (
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
 // silentPeriod is the time for which Config.SilentPeerBytes is a budget.
 const silentPeriod = 10 * time.Second
 
-// permission is one peer address that may send to the client, RFC 8656 section 9, and what went to it while it did not.
-//
 // A relay lends its address, and a peer that never answers has not asked for what comes to it. An agent's connectivity
 // checks before the first answer are paced, RFC 8445 section 14: one each 50 ms, of some 140 bytes with UDP's and the
 // relay's part left out, is 28 kB in ten seconds even if all of them go to one address. Media follows an answer to a check, and
 // consent (RFC 7675) keeps the answers coming when the peer sends no media of its own.
-type permission struct {
-	expires  time.Time   // guarded by allocation.mu
-	channels int         // bound to ports of the address, which outlive expires; guarded by allocation.mu
-	heard    atomic.Bool // something came from the peer
-
-	silent silentSpending // owned by the goroutine of the front
-}
 
 // What goes to silent peers besides, in budgets of one peer address of one allocation. Somebody with many allocations, or many
 // addresses in one network, would have the budget as often.

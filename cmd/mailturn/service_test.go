@@ -95,7 +95,6 @@ endpoint "http" "http" {
 		`mailturn_turn_allocations_ended_total{endpoint="one",reason="expired"}`,
 		`mailturn_turn_allocations_refreshed_total{endpoint="one"}`,
 		`mailturn_turn_allocations_refused_total{endpoint="one",reason="user_quota"}`,
-		`mailturn_turn_pion_failures_total{endpoint="one"}`,
 		`mailturn_turn_allocations_made_total{endpoint="one"}`,
 		`mailturn_turn_dropped_packets_total{endpoint="one",reason="malformed"}`,
 		`mailturn_turn_relayed_bytes_total{direction="to_client",endpoint="one"}`,

@@ -28,8 +28,6 @@ var (
 		"Packets that went nowhere, by reason.", []string{"reason"}, nil)
 	errorsDesc = prometheus.NewDesc("mailturn_turn_error_responses_total",
 		"STUN error responses sent, by method and error code.", []string{"method", "code"}, nil)
-	pionFailuresDesc = prometheus.NewDesc("mailturn_turn_pion_failures_total",
-		"What the front had pion do and pion did not. It should stay 0.", nil, nil)
 )
 
 // collector reads the counters of the server at each scrape.
@@ -42,7 +40,6 @@ func (e *Endpoint) Collector() prometheus.Collector { return collector{e} }
 func (collector) Describe(descs chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
 		allocationsDesc, streamsDesc, streamsRefusedDesc, madeDesc, refreshedDesc, refusedDesc, endedDesc, relayedDesc, packetsDesc, droppedDesc, errorsDesc,
-		pionFailuresDesc,
 	} {
 		descs <- desc
 	}
@@ -83,5 +80,4 @@ func (c collector) Collect(metrics chan<- prometheus.Metric) {
 	for response, n := range counted.Errors {
 		counter(errorsDesc, n, response.Method.String(), strconv.Itoa(int(response.Code)))
 	}
-	counter(pionFailuresDesc, counted.PionFailures)
 }

@@ -69,8 +69,6 @@ type Request struct {
 	EvenPort, ReserveNext bool
 	// Token claims a port that was held, if it is not nil.
 	Token *Token
-	// Owner is told what happens at the address. Required.
-	Owner Owner
 }
 
 // Allocator opens relayed addresses. It is safe for concurrent use.
@@ -154,11 +152,14 @@ func New(config Config) (*Allocator, error) {
 // Has reports whether the relay has an address of the family.
 func (a *Allocator) Has(id stun.Family) bool { return a.families[id] != nil }
 
-// Allocate opens a relayed address. The second result names the port above it, if Request.ReserveNext asked for that.
+// Allocate opens a relayed address, to which Start has to be applied. The second result names the port above it, if Request.ReserveNext asked for that.
 // The error is one of those above, or one of the system's, which is to be taken as ErrNoPort.
 func (a *Allocator) Allocate(request Request) (*Conn, Token, error) {
+	if a.isClosed() {
+		return nil, Token{}, ErrClosed
+	}
 	if request.Token != nil {
-		conn, err := a.claim(*request.Token, request.Owner)
+		conn, err := a.claim(*request.Token)
 		return conn, Token{}, err
 	}
 	f := a.families[request.Family]
@@ -176,8 +177,13 @@ func (a *Allocator) Allocate(request Request) (*Conn, Token, error) {
 			return nil, Token{}, errors.Join(err, socket.close())
 		}
 	}
-	conn, err := a.newConn(f, port, socket, request.Owner, token)
-	return conn, token, err
+	return &Conn{allocator: a, family: f, port: port, socket: socket, reserved: token}, token, nil
+}
+
+func (a *Allocator) isClosed() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.closed
 }
 
 // bind tries ports in a random order. With ReserveNext it binds the port above too, or none.
@@ -279,13 +285,13 @@ func (r *reservation) drop() {
 	r.family.release(r.port)
 }
 
-func (a *Allocator) claim(token Token, owner Owner) (*Conn, error) {
+func (a *Allocator) claim(token Token) (*Conn, error) {
 	held := a.unreserve(token)
 	if held == nil {
 		return nil, ErrToken
 	}
 	held.timer.Stop()
-	return a.newConn(held.family, held.port, held.socket, owner, Token{})
+	return &Conn{allocator: a, family: held.family, port: held.port, socket: held.socket}, nil
 }
 
 // SetPeers replaces the policy, for what is sent from now on on running allocations too.

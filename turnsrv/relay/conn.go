@@ -1,12 +1,9 @@
 package relay
 
 import (
-	"errors"
 	"net"
 	"net/netip"
-	"runtime"
 	"sync"
-	"time"
 )
 
 // Owner is told what happens at a relayed address. Its methods must not block, and must not close the address.
@@ -23,14 +20,13 @@ type Owner interface {
 	Unsent(err error)
 }
 
-// Conn is a relayed transport address. What peers send, its Owner is given. It is a net.PacketConn because pion wants one, for
-// nothing but to close it.
+// Conn is a relayed transport address. From Start on, its Owner is given what peers send.
 type Conn struct {
 	allocator *Allocator
 	family    *family
 	port      uint16
 	socket    socket
-	owner     Owner
+	owner     Owner // set by Start
 	reserved  Token // for the port above, or zero
 
 	fragmentsNot bool // set at the socket; owned by who calls Send
@@ -38,15 +34,12 @@ type Conn struct {
 	closeOnce sync.Once
 }
 
-// newConn makes the owner hear what comes to socket.
-func (a *Allocator) newConn(f *family, port uint16, socket socket, owner Owner, reserved Token) (*Conn, error) {
-	c := &Conn{allocator: a, family: f, port: port, socket: socket, owner: owner, reserved: reserved}
-	f.open(port, c)
-	if err := socket.start(owner); err != nil {
-		_ = c.Close()
-		return nil, err
-	}
-	return c, nil
+// Start has owner told, from now on, of what comes to the address. It is called once, before any Send. After an error the address
+// has to be closed.
+func (c *Conn) Start(owner Owner) error {
+	c.owner = owner
+	c.family.open(c.port, c)
+	return c.socket.start(owner)
 }
 
 // Relayed returns the relayed transport address, as it is advertised.
@@ -54,16 +47,6 @@ func (c *Conn) Relayed() netip.AddrPort { return netip.AddrPortFrom(c.family.Adv
 
 // LocalAddr returns the address that the socket is bound to.
 func (c *Conn) LocalAddr() net.Addr { return c.socket.localAddr() }
-
-// ReadFrom ends the goroutine that calls it, which is the one that pion starts for each allocation: it has nothing to do, and
-// would keep a stack and a buffer for as long as the allocation lives. pion would take an error for the end of the allocation.
-func (*Conn) ReadFrom([]byte) (int, net.Addr, error) {
-	runtime.Goexit()
-	return 0, nil, net.ErrClosed
-}
-
-// WriteTo is not called: what clients send does not pass through pion.
-func (*Conn) WriteTo([]byte, net.Addr) (int, error) { return 0, errors.ErrUnsupported }
 
 // Send sends p to a peer, if the policy lets it. What happened, the owner is told. dontFragment says that routers may not fragment
 // it, RFC 8656 section 11.2. Calls must not overlap.
@@ -93,9 +76,9 @@ func (c *Conn) Send(p []byte, to netip.AddrPort, dontFragment bool) {
 	c.owner.Sent(len(p))
 }
 
-// Close closes the socket and frees its port; the readers call nothing of the Owner any more. It always returns nil, and may
-// be called more than once: pion stops closing its allocations at the first error.
-func (c *Conn) Close() error {
+// Close closes the socket and frees its port. When it returns, the readers call nothing of the Owner any more. It may be called
+// more than once.
+func (c *Conn) Close() {
 	c.closeOnce.Do(func() {
 		// First the table, so that no other allocation takes the port for a relayed address that is no longer one.
 		c.family.open(c.port, nil)
@@ -105,14 +88,4 @@ func (c *Conn) Close() error {
 			c.allocator.dropReservation(c.reserved)
 		}
 	})
-	return nil
 }
-
-// SetDeadline, SetReadDeadline and SetWriteDeadline complete net.PacketConn. Nothing here waits.
-func (*Conn) SetDeadline(time.Time) error { return nil }
-
-// SetReadDeadline does nothing.
-func (*Conn) SetReadDeadline(time.Time) error { return nil }
-
-// SetWriteDeadline does nothing.
-func (*Conn) SetWriteDeadline(time.Time) error { return nil }

@@ -7,7 +7,7 @@ import (
 
 func TestT27DontFragment(t *testing.T) {
 	o := &owner{}
-	c, _ := allocate(t, newAllocator(t, Config{}), Request{Owner: o})
+	c, _ := allocate(t, newAllocator(t, Config{}), Request{}, o)
 	far, farAddr := listen(t)
 	for _, not := range []bool{true, false, true} {
 		c.Send([]byte("x"), farAddr.AddrPort(), not)

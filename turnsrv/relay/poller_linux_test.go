@@ -10,10 +10,10 @@ import (
 func TestPollersForgetWhatIsClosed(t *testing.T) {
 	a := newAllocator(t, Config{})
 	for range 10 {
-		c, _ := allocate(t, a, Request{})
-		_ = c.Close()
+		c, _ := allocate(t, a, Request{}, nil)
+		c.Close()
 	}
-	open, _ := allocate(t, a, Request{})
+	open, _ := allocate(t, a, Request{}, nil)
 	known := 0
 	for _, p := range a.sockets.pollers {
 		known += len(p.sockets)
@@ -30,16 +30,21 @@ func TestPollersForgetWhatIsClosed(t *testing.T) {
 func TestNothingIsHeldWithoutAnAddress(t *testing.T) {
 	a := newAllocator(t, Config{})
 	for range runtime.GOMAXPROCS(0) {
-		allocate(t, a, Request{})
+		allocate(t, a, Request{}, nil)
 	}
 	for _, p := range a.sockets.pollers {
 		_ = p.epoll.Close()
 	}
 	f := a.families[stun.IPv4]
 	before := len(f.used)
-	if _, _, err := a.Allocate(Request{Family: stun.IPv4, EvenPort: true, ReserveNext: true, Owner: &owner{}}); err == nil {
-		t.Fatal("an address was allocated that nobody reads")
+	c, _, err := a.Allocate(Request{Family: stun.IPv4, EvenPort: true, ReserveNext: true})
+	if err != nil {
+		t.Fatal(err)
 	}
+	if err := c.Start(new(owner)); err == nil {
+		t.Fatal("an address was started that nobody reads")
+	}
+	c.Close()
 	if len(a.reserved) != 0 || len(f.used) != before {
 		t.Errorf("%d reservations and %d more ports are held", len(a.reserved), len(f.used)-before)
 	}

@@ -68,19 +68,23 @@ func newAllocator(t testing.TB, config Config) *Allocator {
 	return a
 }
 
-func allocate(t testing.TB, a *Allocator, request Request) (*Conn, Token) {
+// allocate opens a relayed address of owner, or of one that nobody asks if owner is nil.
+func allocate(t testing.TB, a *Allocator, request Request, o Owner) (*Conn, Token) {
 	t.Helper()
 	if request.Family == 0 {
 		request.Family = stun.IPv4
 	}
-	if request.Owner == nil {
-		request.Owner = &owner{}
+	if o == nil {
+		o = &owner{}
 	}
 	c, token, err := a.Allocate(request)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = c.Close() })
+	t.Cleanup(c.Close)
+	if err := c.Start(o); err != nil {
+		t.Fatal(err)
+	}
 	return c, token
 }
 
@@ -90,7 +94,7 @@ func listen(t testing.TB) (*net.UDPConn, *net.UDPAddr) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = c.Close() })
+	t.Cleanup(func() { c.Close() })
 	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +132,7 @@ func TestRelaysBothWays(t *testing.T) {
 					Peers:     peer.New(peer.Rules{Allow: []netip.Prefix{netip.PrefixFrom(own, own.BitLen())}}), Listen: listener,
 				})
 				o := &owner{heard: make(chan string, 1)}
-				c, _ := allocate(t, a, Request{Family: family, Owner: o})
+				c, _ := allocate(t, a, Request{Family: family}, o)
 				if bound := c.LocalAddr().(*net.UDPAddr).AddrPort(); bound != netip.AddrPortFrom(host, c.Relayed().Port()) {
 					t.Errorf("the socket is bound to %v", bound)
 				}
@@ -177,18 +181,22 @@ func TestNothingIsHeardAfterClose(t *testing.T) {
 				working.Go(func() {
 					for range 200 {
 						o := &strictOwner{t: t, heard: &heard}
-						c, _, err := a.Allocate(Request{Family: stun.IPv4, Owner: o})
+						c, _, err := a.Allocate(Request{Family: stun.IPv4})
 						if err != nil {
 							t.Error(err)
 							return
 						}
 						o.port.Store(int32(c.Relayed().Port()))
+						if err := c.Start(o); err != nil {
+							t.Error(err)
+							return
+						}
 						for range 10 {
 							if _, err := far.WriteToUDPAddrPort([]byte(strconv.Itoa(int(c.Relayed().Port()))), c.Relayed()); err != nil {
 								t.Error(err)
 							}
 						}
-						_ = c.Close()
+						c.Close()
 						o.closed.Store(true)
 					}
 				})
@@ -221,22 +229,13 @@ func (o *strictOwner) Deliver(_ netip.AddrPort, data []byte) {
 	}
 }
 
-// TestReadersAreShared: an address costs no goroutine, nor does pion's attempt to read from it.
+// TestReadersAreShared: an address costs no goroutine.
 func TestReadersAreShared(t *testing.T) {
 	a := newAllocator(t, Config{})
-	allocate(t, a, Request{})
+	allocate(t, a, Request{}, nil)
 	before := runtime.NumGoroutine()
 	for range 100 {
-		c, _ := allocate(t, a, Request{})
-		left := make(chan bool, 1)
-		go func() {
-			defer func() { left <- true }()
-			_, _, _ = c.ReadFrom(nil)
-			left <- false
-		}()
-		if !<-left {
-			t.Fatal("ReadFrom returned")
-		}
+		allocate(t, a, Request{}, nil)
 	}
 	if grown := runtime.NumGoroutine() - before; runtime.GOOS == "linux" && grown > runtime.GOMAXPROCS(0) {
 		t.Errorf("100 addresses cost %d goroutines", grown)
@@ -246,7 +245,7 @@ func TestReadersAreShared(t *testing.T) {
 func TestCloseEndsReaders(t *testing.T) {
 	a := newAllocator(t, Config{})
 	o := &owner{heard: make(chan string, 1)}
-	c, _ := allocate(t, a, Request{Owner: o})
+	c, _ := allocate(t, a, Request{}, o)
 	far, _ := listen(t)
 	if _, err := far.WriteToUDPAddrPort([]byte("x"), c.Relayed()); err != nil {
 		t.Fatal(err)
@@ -257,7 +256,7 @@ func TestCloseEndsReaders(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, _, err := a.Allocate(Request{Family: stun.IPv4, Owner: o}); runtime.GOOS == "linux" && !errors.Is(err, ErrClosed) {
+	if _, _, err := a.Allocate(Request{Family: stun.IPv4}); runtime.GOOS == "linux" && !errors.Is(err, ErrClosed) {
 		t.Errorf("Allocate after Close: %v", err)
 	}
 }
@@ -265,7 +264,7 @@ func TestCloseEndsReaders(t *testing.T) {
 // TestCloseEndsBusyReaders: whoever floods a relayed address does not keep the server from ending.
 func TestCloseEndsBusyReaders(t *testing.T) {
 	a := newAllocator(t, Config{})
-	c, _ := allocate(t, a, Request{Owner: new(countingOwner)})
+	c, _ := allocate(t, a, Request{}, new(countingOwner))
 	far, _ := listen(t)
 	stop := make(chan struct{})
 	var flood sync.WaitGroup
@@ -307,12 +306,10 @@ func (o *countingOwner) Deliver(netip.AddrPort, []byte) {
 func TestT38CloseIsIdempotentAndFreesThePort(t *testing.T) {
 	a := newAllocator(t, Config{})
 	o := &owner{}
-	first, _ := allocate(t, a, Request{Owner: o})
+	first, _ := allocate(t, a, Request{}, o)
 	port := first.Relayed().Port()
 	for range 2 {
-		if err := first.Close(); err != nil {
-			t.Fatal(err)
-		}
+		first.Close()
 	}
 	f := a.families[stun.IPv4]
 	if !f.take(port) {
@@ -328,14 +325,14 @@ func TestT38CloseIsIdempotentAndFreesThePort(t *testing.T) {
 func TestLostAddressIsNamed(t *testing.T) {
 	lost := netip.MustParseAddr("192.0.2.1") // of documentation
 	a := newAllocator(t, Config{Addresses: []Address{{Bind: lost, Advertise: lost}}})
-	if _, _, err := a.Allocate(Request{Family: stun.IPv4, Owner: new(owner)}); err == nil || !strings.Contains(err.Error(), "bind relay address 192.0.2.1:") {
+	if _, _, err := a.Allocate(Request{Family: stun.IPv4}); err == nil || !strings.Contains(err.Error(), "bind relay address 192.0.2.1:") {
 		t.Errorf("got %v, want the address", err)
 	}
 }
 
 func TestPolicyIsAskedAtEachSend(t *testing.T) {
 	o := &owner{}
-	c, _ := allocate(t, newAllocator(t, Config{}), Request{Owner: o})
+	c, _ := allocate(t, newAllocator(t, Config{}), Request{}, o)
 	for _, to := range []string{"10.0.0.1:40000", "127.0.0.1:53", "169.254.169.254:80", "[::ffff:10.0.0.1]:40000"} {
 		c.Send([]byte("x"), netip.MustParseAddrPort(to), false)
 	}
@@ -367,8 +364,8 @@ func TestTwoCallersBehindNAT(t *testing.T) {
 				Listen:    listenWithoutWriting,
 			})
 			oa, ob := &owner{}, &owner{}
-			alice, _ := allocate(t, a, Request{Owner: oa})
-			bob, _ := allocate(t, a, Request{Owner: ob})
+			alice, _ := allocate(t, a, Request{}, oa)
+			bob, _ := allocate(t, a, Request{}, ob)
 			if _, ok := a.MayPermit(public); !ok {
 				t.Error("no permission for the relay's own address")
 			}
@@ -389,7 +386,7 @@ func TestTwoCallersBehindNAT(t *testing.T) {
 					t.Errorf("%v may be reached", to)
 				}
 			}
-			_ = bob.Close()
+			bob.Close()
 			if _, ok := a.MayReach(bob.Relayed()); ok {
 				t.Error("a relayed address may be reached after its end")
 			}
@@ -399,7 +396,7 @@ func TestTwoCallersBehindNAT(t *testing.T) {
 
 func TestOperatorsDenyBeatsOwnRelayedAddress(t *testing.T) {
 	a := newAllocator(t, Config{Peers: peer.New(peer.Rules{Deny: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})})
-	c, _ := allocate(t, a, Request{})
+	c, _ := allocate(t, a, Request{}, nil)
 	if _, ok := a.MayReach(c.Relayed()); ok {
 		t.Error("a denied address may be reached")
 	}
@@ -410,11 +407,11 @@ func TestOperatorsDenyBeatsOwnRelayedAddress(t *testing.T) {
 
 func TestT26EvenPort(t *testing.T) {
 	a := newAllocator(t, Config{})
-	c, token := allocate(t, a, Request{EvenPort: true})
+	c, token := allocate(t, a, Request{EvenPort: true}, nil)
 	if c.Relayed().Port()%2 != 0 || token != (Token{}) {
 		t.Errorf("port %d, token %x", c.Relayed().Port(), token)
 	}
-	c, token = allocate(t, a, Request{EvenPort: true, ReserveNext: true})
+	c, token = allocate(t, a, Request{EvenPort: true, ReserveNext: true}, nil)
 	if c.Relayed().Port()%2 != 0 || token == (Token{}) {
 		t.Fatalf("port %d, token %x", c.Relayed().Port(), token)
 	}
@@ -426,11 +423,11 @@ func TestT26EvenPort(t *testing.T) {
 	if a.families[stun.IPv4].conn(next.Port()) != nil {
 		t.Error("the reserved port counts as a relayed address")
 	}
-	held, _ := allocate(t, a, Request{Token: &token})
+	held, _ := allocate(t, a, Request{Token: &token}, nil)
 	if held.Relayed() != next {
 		t.Errorf("the token gave %v, want %v", held.Relayed(), next)
 	}
-	if _, _, err := a.Allocate(Request{Token: &token, Owner: &owner{}}); !errors.Is(err, ErrToken) {
+	if _, _, err := a.Allocate(Request{Token: &token}); !errors.Is(err, ErrToken) {
 		t.Errorf("the token a second time: %v, want ErrToken", err)
 	}
 }
@@ -438,10 +435,10 @@ func TestT26EvenPort(t *testing.T) {
 func TestT26ReservationEndsAfter30Seconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAllocator(t, Config{Listen: listenToNobody})
-		_, token := allocate(t, a, Request{EvenPort: true, ReserveNext: true})
+		_, token := allocate(t, a, Request{EvenPort: true, ReserveNext: true}, nil)
 		time.Sleep(ReservationLifetime)
 		synctest.Wait()
-		if _, _, err := a.Allocate(Request{Token: &token, Owner: &owner{}}); !errors.Is(err, ErrToken) {
+		if _, _, err := a.Allocate(Request{Token: &token}); !errors.Is(err, ErrToken) {
 			t.Errorf("the token after its time: %v, want ErrToken", err)
 		}
 		if n := len(a.families[stun.IPv4].used); n != 1 {
@@ -473,9 +470,9 @@ func TestPortsRunOut(t *testing.T) {
 	var first uint16
 	probe := newAllocator(t, Config{MinPort: 61000, MaxPort: 65535}) // above what the system gives out by itself
 	for first == 0 {
-		c, _ := allocate(t, probe, Request{EvenPort: true})
+		c, _ := allocate(t, probe, Request{EvenPort: true}, nil)
 		port := c.Relayed().Port()
-		_ = c.Close()
+		c.Close()
 		if port <= DefaultMaxPort-3 && canBind(port, port+1, port+2, port+3) {
 			first = port
 		}
@@ -483,16 +480,16 @@ func TestPortsRunOut(t *testing.T) {
 	a := newAllocator(t, Config{MinPort: first, MaxPort: first + 3})
 	seen := map[uint16]bool{}
 	for range 2 {
-		c, _ := allocate(t, a, Request{EvenPort: true, ReserveNext: true})
+		c, _ := allocate(t, a, Request{EvenPort: true, ReserveNext: true}, nil)
 		seen[c.Relayed().Port()] = true
 	}
 	if !seen[first] || !seen[first+2] {
 		t.Errorf("even ports %v, want %d and %d", seen, first, first+2)
 	}
-	if _, _, err := a.Allocate(Request{Family: stun.IPv4, Owner: &owner{}}); !errors.Is(err, ErrNoPort) {
+	if _, _, err := a.Allocate(Request{Family: stun.IPv4}); !errors.Is(err, ErrNoPort) {
 		t.Errorf("a fifth port: %v, want ErrNoPort", err)
 	}
-	if _, _, err := a.Allocate(Request{Family: stun.IPv4, EvenPort: true, ReserveNext: true, Owner: &owner{}}); !errors.Is(err, ErrNoPort) {
+	if _, _, err := a.Allocate(Request{Family: stun.IPv4, EvenPort: true, ReserveNext: true}); !errors.Is(err, ErrNoPort) {
 		t.Errorf("a pair when there is none: %v, want ErrNoPort", err)
 	}
 	if err := a.Close(); err != nil {
@@ -509,7 +506,7 @@ func canBind(ports ...uint16) bool {
 		if err != nil {
 			return false
 		}
-		_ = c.Close()
+		c.Close()
 	}
 	return true
 }
@@ -519,10 +516,10 @@ func TestFamilies(t *testing.T) {
 	if a.Has(stun.IPv4) || !a.Has(stun.IPv6) {
 		t.Error("an IPv6 relay has the wrong families")
 	}
-	if _, _, err := a.Allocate(Request{Family: stun.IPv4, Owner: &owner{}}); !errors.Is(err, ErrFamily) {
+	if _, _, err := a.Allocate(Request{Family: stun.IPv4}); !errors.Is(err, ErrFamily) {
 		t.Errorf("Allocate = %v, want ErrFamily", err)
 	}
-	c, _ := allocate(t, a, Request{Family: stun.IPv6})
+	c, _ := allocate(t, a, Request{Family: stun.IPv6}, nil)
 	if !c.Relayed().Addr().Is6() {
 		t.Errorf("relayed address %v", c.Relayed())
 	}
@@ -567,10 +564,13 @@ func BenchmarkAllocate(b *testing.B) {
 	a := newAllocator(b, Config{})
 	b.ReportAllocs()
 	for b.Loop() {
-		c, _, err := a.Allocate(Request{Family: stun.IPv4, Owner: &owner{}})
+		c, _, err := a.Allocate(Request{Family: stun.IPv4})
 		if err != nil {
 			b.Fatal(err)
 		}
-		_ = c.Close()
+		if err := c.Start(new(owner)); err != nil {
+			b.Fatal(err)
+		}
+		c.Close()
 	}
 }

@@ -1,5 +1,7 @@
 package stun
 
+import "net/netip"
+
 // AttrType is the type of an attribute. Types below 0x8000 must be understood by whoever reads them.
 type AttrType uint16
 
@@ -49,3 +51,11 @@ const (
 	IPv4 Family = 0x01
 	IPv6 Family = 0x02
 )
+
+// FamilyOf returns the family of an address. An IPv4-mapped address is of IPv6.
+func FamilyOf(addr netip.Addr) Family {
+	if addr.Is4() {
+		return IPv4
+	}
+	return IPv6
+}
