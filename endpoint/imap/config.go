@@ -45,7 +45,7 @@ const maxEntryValueLen = 64 * 1024
 
 // Schema is the body of an endpoint "imap" block. Its tags are the manual that `mailturn reference` prints.
 type Schema struct {
-	Listen        config.Value[[]listen.Addr]  `hcl:"listen" default:"tls://0.0.0.0:993 and tcp://0.0.0.0:143" doc:"Listening addresses: tls://HOST:PORT for TLS from the first byte, tcp://HOST:PORT for plain connections, which are offered STARTTLS."`
+	Listen        config.Value[[]listen.Addr]  `hcl:"listen" default:"tls://0.0.0.0:993 tcp://0.0.0.0:143" doc:"Listening addresses: tls://HOST:PORT for TLS from the first byte, tcp://HOST:PORT for plain connections, which are offered STARTTLS."`
 	TLS           []config.TLS                 `hcl:"tls,block" doc:"Certificates. With several, the client's server name chooses; the first is for clients that name none. Without one: the certificate of the top level, else that of the TURN endpoint, else a self-signed one."`
 	ProxyProtocol config.Value[[]netip.Prefix] `hcl:"proxy_protocol" doc:"Networks of proxies whose connections begin with a header of the PROXY protocol, version 1 or 2. The address in it is the client's, for limits and logs; a connection from there without one is closed. From anywhere else no header is accepted."`
 	InsecureAuth  config.Value[bool]           `hcl:"insecure_auth" default:"false" doc:"Let clients log in without TLS. Otherwise a plain connection says LOGINDISABLED until STARTTLS. Connections from loopback may always log in, unless they came through a proxy."`
@@ -57,13 +57,13 @@ type Schema struct {
 
 	Entries config.Value[map[string]string] `hcl:"entries" doc:"Further server annotations (RFC 5464) that are answered here, name = value, such as \"/shared/comment\" and \"/shared/admin\". Clients can read and not change them."`
 
-	TurnEnable config.Value[bool] `hcl:"turn_enable" default:"true when a TURN endpoint or turn_server is configured" doc:"Answer /shared/vendor/deltachat/turn and /shared/vendor/deltachat/turns. The other entries do not depend on it."`
+	TurnEnable config.Value[bool] `hcl:"turn_enable" otherwise:"true when a TURN endpoint or turn_server is configured" doc:"Answer /shared/vendor/deltachat/turn and /shared/vendor/deltachat/turns. The other entries do not depend on it."`
 	issuer.Schema
 	TurnWakeIdle config.Value[bool] `hcl:"turn_wake_idle" default:"false" doc:"Wake a client in IDLE when the credential that it was given has 12 hours left, by telling it once more how many messages it has: Delta Chat then asks for another one. Otherwise a phone that gets no mail for days calls with one that has expired."`
 
 	MaxConnections            config.Value[int]           `hcl:"max_connections" default:"10000" doc:"Connections at a time. Beyond it a client is sent BYE."`
 	MaxUnauthenticated        config.Value[int]           `hcl:"max_unauthenticated" default:"100" doc:"Connections at a time from one address (IPv6: one /64 network) that have not logged in. Beyond it a client is sent BYE."`
-	MaxUnauthenticatedNetwork config.Value[int]           `hcl:"max_unauthenticated_network" default:"10 x max_unauthenticated" doc:"The same for one network (IPv4: /24, IPv6: /48)."`
+	MaxUnauthenticatedNetwork config.Value[int]           `hcl:"max_unauthenticated_network" otherwise:"10 x max_unauthenticated" doc:"The same for one network (IPv4: /24, IPv6: /48)."`
 	LoginTimeout              config.Value[time.Duration] `hcl:"login_timeout" default:"60s" doc:"How long a connection may take to log in, the TLS handshake included."`
 	IdleTimeout               config.Value[time.Duration] `hcl:"idle_timeout" default:"31m" doc:"How long a connection may go without progress after login, in IDLE too: neither side sends anything, and neither takes anything of what is being sent to it. At least 30 minutes (RFC 9051 section 5.4)."`
 }

@@ -19,8 +19,8 @@ const defaultConnectTimeout = 10 * time.Second
 type UpstreamSchema struct {
 	config.Block
 	Address        config.Value[[]string]      `hcl:"address" doc:"Where the server listens: tcp://HOST:PORT, tls://HOST:PORT for TLS from the first byte, starttls://HOST:PORT for TLS by the command STARTTLS, or unix:///PATH. Of a list, the first address that answers is used; one that did not is asked last for 30 seconds. Plain tcp:// is for this machine or a network that you trust."`
-	CAFile         config.Value[string]        `hcl:"tls_ca" type:"file" default:"the system's" doc:"Certificates in PEM that may have signed the server's, for tls:// and starttls://."`
-	ServerName     config.Value[string]        `hcl:"tls_server_name" default:"the host of address" doc:"Name that the server's certificate must have, for tls:// and starttls://."`
+	CAFile         config.Value[string]        `hcl:"tls_ca" type:"file" otherwise:"the system's" doc:"Certificates in PEM that may have signed the server's, for tls:// and starttls://."`
+	ServerName     config.Value[string]        `hcl:"tls_server_name" otherwise:"the host of address" doc:"Name that the server's certificate must have, for tls:// and starttls://."`
 	ConnectTimeout config.Value[time.Duration] `hcl:"connect_timeout" default:"10s" doc:"How long one address may take to greet: connection, TLS and the first line of the server together."`
 	ClientAddress  config.Value[string]        `hcl:"client_address" default:"none" doc:"How the server is told where a client comes from. Without it all clients share one address there: while somebody guesses passwords, everybody's login is delayed. id: by the fields x-originating-ip and others of the command ID, which the server has to believe (Dovecot: login_trusted_networks). proxy2: by the PROXY protocol, version 2, which also says whether the client uses TLS, and which the server has to expect from here (Dovecot: haproxy = yes at the listener, and haproxy_trusted_networks). proxy: by its version 1, which cannot say that, so a server that takes passwords over TLS alone takes none. none: it sees the address of mailturn."`
 }

@@ -23,16 +23,16 @@ const (
 // CredentialSchema are the attributes of a door that gives out user names and passwords alone. The door's own schema
 // embeds it.
 type CredentialSchema struct {
-	TurnSecret config.Value[[]credential.Secret] `hcl:"turn_secret" secret:"true" default:"the TURN endpoint's" doc:"Secret shared with the relay, from which passwords are computed: a string, file(PATH), env(NAME), or a list of them, of which the first one issues."`
+	TurnSecret config.Value[[]credential.Secret] `hcl:"turn_secret" secret:"true" otherwise:"the TURN endpoint's" doc:"Secret shared with the relay, from which passwords are computed: a string, file(PATH), env(NAME), or a list of them, of which the first one issues."`
 	TurnTTL    config.Value[time.Duration]       `hcl:"turn_ttl" default:"120h" doc:"How long an issued credential is good for, or up to a tenth less: accounts are told apart by the second in which their credentials expire. Delta Chat asks for a new one when fewer than 12 hours are left, and a phone that gets no mail does not ask, so let it be days."`
 }
 
 // Schema are the attributes of a door that also says where the relay is. The door's own schema embeds it.
 type Schema struct {
-	TurnServer config.Value[string]   `hcl:"turn_server" default:"hostname" doc:"Host in the answer: a name, which may have several addresses, or an IPv4 address. An IPv6 address is refused, because clients split the answer at its first colon."`
-	TurnPort   config.Value[int]      `hcl:"turn_port" default:"the TURN endpoint's UDP port, else 3478" doc:"Port of plain TURN, as in /shared/vendor/deltachat/turn."`
-	Transports config.Value[[]string] `hcl:"turn_transports" default:"those on which the TURN endpoint listens; \"udp\" and \"tcp\" for a relay elsewhere" doc:"Transports of plain TURN that clients are told: \"udp\", \"tcp\" or both. Delta Chat uses UDP alone."`
-	TurnsPort  config.Value[int]      `hcl:"turns_port" default:"the TURN endpoint's TLS port, else 5349" doc:"Port of TURN over TLS, as in /shared/vendor/deltachat/turns. 0 for a relay without TLS."`
+	TurnServer config.Value[string]   `hcl:"turn_server" otherwise:"hostname" doc:"Host in the answer: a name, which may have several addresses, or an IPv4 address. An IPv6 address is refused, because clients split the answer at its first colon."`
+	TurnPort   config.Value[int]      `hcl:"turn_port" otherwise:"the TURN endpoint's UDP port, else 3478" doc:"Port of plain TURN, as in /shared/vendor/deltachat/turn."`
+	Transports config.Value[[]string] `hcl:"turn_transports" otherwise:"those on which the TURN endpoint listens; \"udp\" and \"tcp\" for a relay elsewhere" doc:"Transports of plain TURN that clients are told: \"udp\", \"tcp\" or both. Delta Chat uses UDP alone."`
+	TurnsPort  config.Value[int]      `hcl:"turns_port" otherwise:"the TURN endpoint's TLS port, else 5349" doc:"Port of TURN over TLS, as in /shared/vendor/deltachat/turns. 0 for a relay without TLS."`
 	CredentialSchema
 	TurnPreferTLS config.Value[bool] `hcl:"turn_prefer_tls" default:"false" doc:"Put the TLS port into both answers, for networks that let only that port through. The relay must answer plain TURN on it as well. A TURN endpoint of the same file that has a certificate and no tls:// address opens it on the UDP port that clients are told."`
 
@@ -42,10 +42,10 @@ type Schema struct {
 // RelaySchema is the body of a relay block.
 type RelaySchema struct {
 	config.Block
-	TurnServer config.Value[string]              `hcl:"turn_server" default:"hostname, for the TURN endpoint of this file" doc:"As above, for this relay."`
-	TurnPort   config.Value[int]                 `hcl:"turn_port" default:"3478, or the TURN endpoint's UDP port" doc:"As above."`
-	Transports config.Value[[]string]            `hcl:"turn_transports" default:"\"udp\" and \"tcp\", or those of the TURN endpoint" doc:"As above."`
-	TurnsPort  config.Value[int]                 `hcl:"turns_port" default:"5349, or the TURN endpoint's TLS port" doc:"As above."`
+	TurnServer config.Value[string]              `hcl:"turn_server" otherwise:"hostname, for the TURN endpoint of this file" doc:"As above, for this relay."`
+	TurnPort   config.Value[int]                 `hcl:"turn_port" otherwise:"3478, or the TURN endpoint's UDP port" doc:"As above."`
+	Transports config.Value[[]string]            `hcl:"turn_transports" otherwise:"\"udp\" and \"tcp\", or those of the TURN endpoint" doc:"As above."`
+	TurnsPort  config.Value[int]                 `hcl:"turns_port" otherwise:"5349, or the TURN endpoint's TLS port" doc:"As above."`
 	TurnSecret config.Value[[]credential.Secret] `hcl:"turn_secret" secret:"true" doc:"As above. With a secret the block stands for a relay that is not in this file, be it mailturn or another server; without one, for the TURN endpoint of this file."`
 	Weight     config.Value[int]                 `hcl:"weight" default:"1" doc:"Share of the accounts, in proportion to the other weights. 0 for none, before the relay is taken away."`
 }

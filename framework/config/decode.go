@@ -3,8 +3,6 @@ package config
 import (
 	"fmt"
 	"reflect"
-	"slices"
-	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 
@@ -14,14 +12,24 @@ import (
 // Decode decodes body into target, a pointer to a struct with these fields:
 //
 //	Value[T]      `hcl:"name"`        an attribute; all are optional, a kind checks what it requires
+//	T             `hcl:"name"`        an attribute of whose place in the file nothing is said after its decoding
+//	S             `hcl:"name,block"`  a block that may appear once; without one S has its defaults
 //	*S            `hcl:"name,block"`  a block that may appear once; nil stays nil without one, a preset S is decoded into
 //	[]S           `hcl:"name,block"`  a block that may be repeated
 //	Value[string] `hcl:"name,label"`  a label of the block that the struct stands for, in the order of the fields
 //	Block                             embedded: the place of the block's header
 //	S                                 embedded: its fields are the struct's own, for what several kinds have in common
 //
-// Fields without the hcl tag are left alone, and so is V of an attribute that is not set: a preset V is the default.
-// The tag secret:"true" keeps an attribute's value out of every diagnostic. Reference reads the tags doc, default and type.
+// Fields without the hcl tag are left alone. Further tags say the rest about an attribute:
+//
+//	default:"…"        its value when the file does not set it; of a list, the elements with a space between them
+//	otherwise:"…"      the same in words, where the program finds the value
+//	min:"…", max:"…"   the bounds of a number or a duration, both included
+//	reload:"restart"   a change requires a restart: see NeedsRestart
+//	secret:"true"      its value is kept out of every diagnostic
+//	doc:"…", type:"…"  what it means, and what it holds where the Go type does not say it: see Reference
+//
+// Without a default tag, V of an attribute that is not set is left alone, and so may be preset.
 //
 // A number and a string are taken for each other where that loses nothing. A bool may also be the string yes, no, on, off,
 // true, false, 1 or 0. A duration is a number of seconds, or a string as time.ParseDuration has it, which may begin with a
@@ -63,16 +71,44 @@ func (d *decoder) content(content *hcl.BodyContent, target reflect.Value) {
 		field := target.FieldByIndex(f.index)
 		switch f.role {
 		case attributeField:
-			if attr, ok := content.Attributes[f.name]; ok {
-				field.Addr().Interface().(attribute).decode(d, f, attr.Expr)
-			}
+			d.attribute(f, content.Attributes[f.name], field)
 		case blockField:
 			d.blocks(f, content.Blocks.OfType(f.name), field)
 		}
 	}
 }
 
-// blocks decodes the blocks of one type into field, a pointer to a struct or a slice of structs.
+// attribute decodes attr, nil if the body has none of that name, into field.
+func (d *decoder) attribute(f field, attr *hcl.Attribute, field reflect.Value) {
+	value := field
+	if f.placed {
+		value = field.FieldByName("V")
+	}
+	if f.defaultsTo != "" {
+		value.Set(f.literal(f.defaultsTo))
+	}
+	if attr == nil {
+		return
+	}
+	c := conversion{ctx: d.ctx, name: f.name, secret: f.secret}
+	decoded := reflect.New(f.typ).Elem()
+	if c.expr(decoded, attr.Expr) && c.within(f, decoded, attr.Expr.Range()) {
+		value.Set(decoded)
+		if f.placed {
+			field.FieldByName("Elems").Set(reflect.ValueOf(c.elems))
+		}
+	}
+	if f.placed {
+		field.FieldByName("Set").SetBool(true)
+		field.FieldByName("Range").Set(reflect.ValueOf(attr.Expr.Range()))
+	}
+	if f.secret {
+		d.secrets = append(d.secrets, attr.Expr.Range())
+	}
+	d.diags = append(d.diags, c.diags...)
+}
+
+// blocks decodes the blocks of one type into field, which is a struct, a pointer to one, or a slice of them.
 func (d *decoder) blocks(f field, blocks hcl.Blocks, field reflect.Value) {
 	if f.repeated {
 		for _, block := range blocks {
@@ -81,6 +117,10 @@ func (d *decoder) blocks(f field, blocks hcl.Blocks, field reflect.Value) {
 			field.Set(reflect.Append(field, elem))
 		}
 		return
+	}
+	if field.Kind() == reflect.Struct {
+		d.content(new(hcl.BodyContent), field) // the defaults
+		field = field.Addr()
 	}
 	for i, block := range blocks {
 		if i > 0 {
@@ -108,113 +148,4 @@ func (d *decoder) block(block *hcl.Block, target reflect.Value) {
 		}
 	}
 	d.body(block.Body, target)
-}
-
-// attribute is what *Value[T] is to the decoder, whatever T.
-type attribute interface {
-	decode(d *decoder, f field, expr hcl.Expression)
-	valueType() reflect.Type
-}
-
-func (v *Value[T]) decode(d *decoder, f field, expr hcl.Expression) {
-	c := conversion{ctx: d.ctx, name: f.name, secret: f.secret}
-	var decoded T
-	if c.expr(reflect.ValueOf(&decoded).Elem(), expr) {
-		v.V, v.Elems = decoded, c.elems
-	}
-	v.Set, v.Range = true, expr.Range()
-	if f.secret {
-		d.secrets = append(d.secrets, v.Range)
-	}
-	d.diags = append(d.diags, c.diags...)
-}
-
-func (v *Value[T]) valueType() reflect.Type { return reflect.TypeFor[T]() }
-
-type fieldRole int
-
-const (
-	attributeField fieldRole = iota
-	blockField
-	labelField
-	placeField // the embedded Block
-)
-
-// field is what the tags of a struct field say.
-type field struct {
-	index      []int // as reflect.Value.FieldByIndex has it
-	role       fieldRole
-	name       string
-	secret     bool
-	typ        reflect.Type // of the attribute's value, or of the block's struct
-	repeated   bool         // a block that may stand several times
-	typeWords  string       // overrides what Reference derives from typ
-	defaultsTo string
-	doc        string
-}
-
-func fieldsOf(t reflect.Type) []field {
-	var fields []field
-	for i := range t.NumField() {
-		sf := t.Field(i)
-		if sf.Anonymous && sf.Type == reflect.TypeFor[Block]() {
-			fields = append(fields, field{index: sf.Index, role: placeField})
-			continue
-		}
-		tag, ok := sf.Tag.Lookup("hcl")
-		if sf.Anonymous && !ok && sf.Type.Kind() == reflect.Struct {
-			for _, f := range fieldsOf(sf.Type) {
-				f.index = slices.Concat(sf.Index, f.index)
-				fields = append(fields, f)
-			}
-			continue
-		}
-		if !ok {
-			continue
-		}
-		name, role, _ := strings.Cut(tag, ",")
-		f := field{
-			index: sf.Index, name: name, typ: sf.Type,
-			secret:     sf.Tag.Get("secret") == "true",
-			typeWords:  sf.Tag.Get("type"),
-			defaultsTo: sf.Tag.Get("default"),
-			doc:        sf.Tag.Get("doc"),
-		}
-		switch {
-		case role == "" && reflect.PointerTo(sf.Type).Implements(reflect.TypeFor[attribute]()):
-			f.role = attributeField
-			f.typ = reflect.Zero(reflect.PointerTo(sf.Type)).Interface().(attribute).valueType()
-		case role == "block" && (sf.Type.Kind() == reflect.Pointer || sf.Type.Kind() == reflect.Slice) &&
-			sf.Type.Elem().Kind() == reflect.Struct:
-			f.role = blockField
-			f.typ = sf.Type.Elem()
-			f.repeated = sf.Type.Kind() == reflect.Slice
-		case role == "label" && sf.Type == reflect.TypeFor[Value[string]]():
-			f.role = labelField
-		default:
-			panic(fmt.Sprintf("config: %v.%s cannot be decoded as `hcl:%q`", t, sf.Name, tag))
-		}
-		fields = append(fields, f)
-	}
-	return fields
-}
-
-// schemaOf returns the names that a body decoded into t may hold, in the order of the fields.
-func schemaOf(t reflect.Type) *hcl.BodySchema {
-	schema := new(hcl.BodySchema)
-	for _, f := range fieldsOf(t) {
-		switch f.role {
-		case attributeField:
-			schema.Attributes = append(schema.Attributes, hcl.AttributeSchema{Name: f.name})
-		case blockField:
-			header := hcl.BlockHeaderSchema{Type: f.name}
-			for _, inner := range fieldsOf(f.typ) {
-				if inner.role == labelField {
-					header.LabelNames = append(header.LabelNames, inner.name)
-				}
-			}
-			schema.Blocks = append(schema.Blocks, header)
-		}
-	}
-	return schema
 }

@@ -196,8 +196,14 @@ func TestInteger(t *testing.T) {
 func TestTargets(t *testing.T) {
 	targets := map[string]any{
 		"not a pointer": testEndpoint{},
-		"plain field": &struct {
-			Realm string `hcl:"realm"`
+		"plain field of a type that cannot be decoded": &struct {
+			Realm *string `hcl:"realm"`
+		}{},
+		"default of another type": &struct {
+			Realm int `hcl:"realm" default:"example.org"`
+		}{},
+		"bounds of a string": &struct {
+			Realm string `hcl:"realm" min:"1"`
 		}{},
 		"unknown role": &struct {
 			Realm Value[string] `hcl:"realm,optional"`

@@ -9,8 +9,8 @@ import (
 
 // turn is what the kind of an endpoint declares.
 type turn struct {
-	Listen config.Value[[]string]      `hcl:"listen" default:"udp://0.0.0.0:3478, tcp://0.0.0.0:3478" doc:"Addresses to listen on."`
-	Realm  config.Value[string]        `hcl:"realm" default:"hostname" doc:"Realm of the long-term credentials (RFC 8489 section 9.2). Clients show it to nobody, but they compute their keys with it."`
+	Listen config.Value[[]string]      `hcl:"listen" default:"udp://0.0.0.0:3478 tcp://0.0.0.0:3478" doc:"Addresses to listen on."`
+	Realm  config.Value[string]        `hcl:"realm" otherwise:"hostname" doc:"Realm of the long-term credentials (RFC 8489 section 9.2). Clients show it to nobody, but they compute their keys with it."`
 	Secret config.Value[[]string]      `hcl:"secret" secret:"true" type:"secret or list of secrets" doc:"The first issues credentials, all are accepted."`
 	TTL    config.Value[time.Duration] `hcl:"max_lifetime" default:"1h"`
 	TLS    *config.TLS                 `hcl:"tls,block" doc:"Certificate of tls:// addresses."`
@@ -36,7 +36,7 @@ endpoint "turn" "calls" {
 `
 	file, diags := config.Parse("maddy.conf", []byte(text))
 	for _, endpoint := range file.Endpoints {
-		target := turn{TTL: config.Value[time.Duration]{V: time.Hour}}
+		var target turn
 		diags = append(diags, endpoint.Decode(&target)...)
 		if len(target.Realm.V) < 20 {
 			diags = append(diags, config.WithHint(
@@ -114,7 +114,8 @@ func ExampleReference() {
 	// endpoint "turn" "NAME" {
 	//   A TURN server.
 	//
-	//   listen        list of strings, default udp://0.0.0.0:3478, tcp://0.0.0.0:3478
+	//   listen        list of strings, default udp://0.0.0.0:3478 and
+	//                 tcp://0.0.0.0:3478
 	//                 Addresses to listen on.
 	//   realm         string, default hostname
 	//                 Realm of the long-term credentials (RFC 8489 section 9.2).

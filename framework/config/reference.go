@@ -2,6 +2,7 @@ package config
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
 	"reflect"
@@ -19,9 +20,11 @@ type Section struct {
 
 // Reference prints every attribute of sections with its type, default and meaning, from the tags of their fields:
 //
-//	doc:"…"      what the attribute or block means
-//	default:"…"  the value that is taken when it is not set
-//	type:"…"     what it holds, when the Go type does not say it
+//	doc:"…"                    what the attribute or block means
+//	default:"…", otherwise:"…" the value when it is not set
+//	min:"…", max:"…"           the bounds of its value
+//	reload:"restart"           a change requires a restart
+//	type:"…"                   what it holds, where the Go type does not say it
 //
 // The text is at most 80 columns wide, unless a name or a default is longer.
 func Reference(w io.Writer, sections ...Section) error {
@@ -78,12 +81,15 @@ func (r reference) fields(t reflect.Type) {
 			if words == "" {
 				words = describe(f.typ).word
 			}
-			if f.defaultsTo != "" {
-				words += ", default " + f.defaultsTo
+			if bounds := f.bounds(); bounds != "" {
+				words += ", " + bounds
+			}
+			if text := f.defaultText(); text != "" {
+				words += ", default " + text
 			}
 			r.hanging(fmt.Sprintf("%-*s", column, f.name), words)
-			if f.doc != "" {
-				r.hanging(strings.Repeat(" ", column), f.doc)
+			if doc := f.docText(); doc != "" {
+				r.hanging(strings.Repeat(" ", column), doc)
 			}
 		}
 	}
@@ -95,7 +101,7 @@ func (r reference) fields(t reflect.Type) {
 					header += fmt.Sprintf(" %q", strings.ToUpper(inner.name))
 				}
 			}
-			doc := f.doc
+			doc := f.docText()
 			if f.repeated {
 				doc += " Can be repeated."
 			}
@@ -105,6 +111,21 @@ func (r reference) fields(t reflect.Type) {
 	}
 }
 
+// defaultText is the value of an attribute that is not set, in words.
+func (f field) defaultText() string {
+	if f.defaultsTo != "" && f.typ.Kind() == reflect.Slice {
+		return strings.Join(strings.Fields(f.defaultsTo), " and ")
+	}
+	return cmp.Or(f.defaultsTo, f.otherwise)
+}
+
+func (f field) docText() string {
+	if f.restart {
+		return strings.TrimSpace(f.doc + " A change requires a restart.")
+	}
+	return f.doc
+}
+
 func (r reference) paragraph(text string) {
 	if text != "" {
 		r.hanging("", text)
@@ -112,7 +133,7 @@ func (r reference) paragraph(text string) {
 	}
 }
 
-// hanging prints text behind first, and its further lines below its beginning.
+// hanging prints text after first, and its further lines below its beginning.
 func (r reference) hanging(first, text string) {
 	width := max(30, referenceWidth-len(r.indent)-len(first))
 	for line := range strings.SplitSeq(wordwrap.WrapString(text, uint(width)), "\n") {

@@ -25,8 +25,8 @@ const maxPath = len(syscall.RawSockaddrUnix{}.Path) - 1
 type Attributes struct {
 	Path  config.Value[string] `hcl:"path" type:"file" doc:"The Unix stream socket to listen on. Its directory must exist. A socket that was left there by a process that has ended is replaced; anything else there is an error."`
 	Mode  config.Value[string] `hcl:"mode" default:"0660" doc:"Permissions of the socket, in octal digits. To connect, a program needs the right to write."`
-	Owner config.Value[string] `hcl:"owner" default:"the user that runs mailturn" doc:"Owner of the socket, a name or a number. Only root can give it to another user."`
-	Group config.Value[string] `hcl:"group" default:"the group that runs mailturn" doc:"Group of the socket, a name or a number. The user that runs mailturn has to be in it, or be root."`
+	Owner config.Value[string] `hcl:"owner" otherwise:"the user that runs mailturn" doc:"Owner of the socket, a name or a number. Only root can give it to another user."`
+	Group config.Value[string] `hcl:"group" otherwise:"the group that runs mailturn" doc:"Group of the socket, a name or a number. The user that runs mailturn has to be in it, or be root."`
 }
 
 // Config is where a socket is and who may connect to it.

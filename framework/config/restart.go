@@ -1,0 +1,75 @@
+package config
+
+import (
+	"reflect"
+)
+
+// NeedsRestart returns the names of the attributes and blocks with the tag reload:"restart" in which two configurations differ:
+// "realm", and "peers.silent_bytes" for one in a block.
+//
+// schema is the struct that a body is decoded into. running and next are the same struct, or one that holds its values: a
+// tagged field, and the block around it, has a field of the same Go name there. Of two Values, V is compared.
+func NeedsRestart(schema, running, next any) []string {
+	return restarts(reflect.TypeOf(schema), reflect.ValueOf(running), reflect.ValueOf(next))
+}
+
+func restarts(schema reflect.Type, running, next reflect.Value) (names []string) {
+	for _, f := range fieldsOf(schema) {
+		switch {
+		case f.restart:
+			if !same(running.FieldByName(f.goName), next.FieldByName(f.goName)) {
+				names = append(names, f.name)
+			}
+		case f.role == blockField && hasRestart(f.typ):
+			names = append(names, f.restartsOfBlocks(running.FieldByName(f.goName), next.FieldByName(f.goName))...)
+		}
+	}
+	return names
+}
+
+// restartsOfBlocks compares what was decoded from the blocks of one type. Repeated ones are named as a whole.
+func (f field) restartsOfBlocks(running, next reflect.Value) (names []string) {
+	if running.Kind() == reflect.Pointer {
+		switch {
+		case running.IsNil() && next.IsNil():
+			return nil
+		case running.IsNil() || next.IsNil():
+			return []string{f.name}
+		}
+		running, next = running.Elem(), next.Elem()
+	}
+	if !f.repeated {
+		for _, name := range restarts(f.typ, running, next) {
+			names = append(names, f.name+"."+name)
+		}
+		return names
+	}
+	differ := running.Len() != next.Len()
+	for i := 0; !differ && i < running.Len(); i++ {
+		differ = len(restarts(f.typ, running.Index(i), next.Index(i))) > 0
+	}
+	if differ {
+		names = append(names, f.name)
+	}
+	return names
+}
+
+func hasRestart(t reflect.Type) bool {
+	for _, f := range fieldsOf(t) {
+		if f.restart || f.role == blockField && hasRestart(f.typ) {
+			return true
+		}
+	}
+	return false
+}
+
+// same reports whether two values are the same in a configuration, where a list that is empty is as good as none.
+func same(a, b reflect.Value) bool {
+	if a.Type().Implements(reflect.TypeFor[valued]()) {
+		a, b = a.FieldByName("V"), b.FieldByName("V")
+	}
+	if (a.Kind() == reflect.Slice || a.Kind() == reflect.Map) && a.Len() == 0 && b.Len() == 0 {
+		return true
+	}
+	return reflect.DeepEqual(a.Interface(), b.Interface())
+}
