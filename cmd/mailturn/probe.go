@@ -21,18 +21,22 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
-// passwordVariable is the environment variable that holds the password for probe.
-const passwordVariable = "MAILTURN_PASSWORD"
+// Environment variables of probe: the password, or an OAuth 2.0 access token in its place.
+const (
+	passwordVariable = "MAILTURN_PASSWORD"
+	tokenVariable    = "MAILTURN_TOKEN"
+)
 
 // maxSecretFile bounds the files that hold one line.
 const maxSecretFile = 64 << 10
 
 // probeFlags are the flags of the command.
 type probeFlags struct {
-	username, passwordFile, secretFile string
-	dns, ca                            string
-	json, quick, thorough, verbose     bool
-	repeat                             time.Duration
+	username, secretFile           string
+	passwordFile, tokenFile        string
+	dns, ca                        string
+	json, quick, thorough, verbose bool
+	repeat                         time.Duration
 
 	load      int // allocations; 0 for no load
 	pps, size int
@@ -58,9 +62,10 @@ and tries what a relay must refuse. TARGET is one of
   turns:HOST[:PORT]                    a relay over TLS
   HOST:PORT:EXPIRY:PASSWORD            a metadata line as clients get it
 
-The password comes from --password-file, from ` + passwordVariable + `, or from a prompt. Exit status: 0 if a
-call would connect, 1 if not or if the relay is open to strangers, 2 if called wrongly. With --load
-it is 1 if nothing came back.`,
+The password comes from --password-file, from ` + passwordVariable + `, or from a prompt. For IMAP, an
+OAuth 2.0 access token can take its place: --token-file, or ` + tokenVariable + `. Exit status: 0 if a call
+would connect, 1 if not or if strangers can use the relay, 2 for a usage error. With --load it is 1
+if nothing came back.`,
 		Args: oneArgument("TARGET"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			target, err := probe.ParseTarget(args[0])
@@ -78,7 +83,8 @@ it is 1 if nothing came back.`,
 		},
 	}
 	cmd.Flags().StringVar(&flags.username, "username", "", "`name` at a turn: target")
-	cmd.Flags().StringVar(&flags.passwordFile, "password-file", "", "`file` with the password, a line break at its end left out")
+	cmd.Flags().StringVar(&flags.passwordFile, "password-file", "", "`file` with the password; a line break at its end is ignored")
+	cmd.Flags().StringVar(&flags.tokenFile, "token-file", "", "`file` with an OAuth 2.0 access token for an imap: or imaps: target, in place of a password")
 	cmd.Flags().StringVar(&flags.secretFile, "secret-file", "", "`file` with the relay's secret, to issue a credential for a turn: target")
 	cmd.Flags().StringVar(&flags.dns, "dns", "", "DNS server to ask, `ADDRESS[:PORT]`, in place of the system's configuration and the hosts file")
 	cmd.Flags().StringVar(&flags.ca, "ca", "", "PEM `file` of authorities to trust in place of the system's")
@@ -94,7 +100,7 @@ it is 1 if nothing came back.`,
 	cmd.Flags().BoolVar(&flags.mine, "i-own-this-server", false, "load a relay that is not on loopback or in a private network")
 	cmd.MarkFlagsMutuallyExclusive("quick", "thorough", "load")
 	cmd.MarkFlagsMutuallyExclusive("repeat", "load")
-	cmd.MarkFlagsMutuallyExclusive("secret-file", "password-file")
+	cmd.MarkFlagsMutuallyExclusive("secret-file", "password-file", "token-file")
 	return cmd
 }
 
@@ -103,6 +109,8 @@ func (f *probeFlags) check(cmd *cobra.Command, target probe.Target) error {
 	switch {
 	case target.Kind != probe.TURN && (f.username != "" || f.secretFile != ""):
 		return errors.New("--username and --secret-file are for turn: and turns: targets")
+	case target.Kind != probe.IMAP && f.tokenFile != "":
+		return errors.New("--token-file is for imap: and imaps: targets")
 	case target.Kind == probe.TURN && f.username == "" && f.secretFile == "":
 		return errors.New("a turn: target needs --secret-file, or --username with a password")
 	case target.Kind == probe.Line && f.passwordFile != "":
@@ -260,8 +268,24 @@ func (f *probeFlags) read(cmd *cobra.Command, options *probe.Options) (err error
 	if options.Target.Kind == probe.Line {
 		return nil
 	}
+	if options.Target.Kind == probe.IMAP {
+		if options.Token, err = f.token(); err != nil || options.Token != "" {
+			return err
+		}
+	}
 	options.Password, err = f.password(cmd, options.Target)
 	return err
+}
+
+// token returns the access token, empty if a password is to be used.
+func (f *probeFlags) token() (string, error) {
+	switch {
+	case f.tokenFile != "":
+		return readLine(f.tokenFile)
+	case f.passwordFile != "":
+		return "", nil
+	}
+	return os.Getenv(tokenVariable), nil
 }
 
 func (f *probeFlags) password(cmd *cobra.Command, target probe.Target) (string, error) {

@@ -54,7 +54,7 @@ func (s *session) wakeWhenDue(credential string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.left = wakes
-	r.resetLocked(time.Unix(value.Expires, 0).Sub(now)-discovery.RefreshBefore+wakeMargin, s)
+	r.resetLocked(value.Left(now)-discovery.RefreshBefore+wakeMargin, s)
 }
 
 func (r *refreshTimer) resetLocked(after time.Duration, s *session) {

@@ -36,10 +36,10 @@ func FirstEntries() []string { return append([]string(nil), firstEntries...) }
 // RefreshEntries returns the entries that core asks for when a credential runs out.
 func RefreshEntries() []string { return append([]string(nil), refreshEntries...) }
 
-// StatusError is a command that the server ended with NO or BAD, or a BYE in place of its greeting or in the midst of a
-// command, after which there is no session.
+// StatusError is the server's NO or BAD to a command, or its BYE in place of the greeting or of the end of a command. After BYE
+// the session is over.
 type StatusError struct {
-	Command string // without its arguments
+	Command string // without its arguments, but with the mechanism of AUTHENTICATE
 	Status  string // NO, BAD or BYE
 	Text    string // what the server said, for people
 }
@@ -65,6 +65,8 @@ type Client struct {
 	greeting   string
 	greetCaps  []string // of the greeting, if it had any
 	capability []string // as last told
+	// capabilityErr is how the server was asked in vain before login. It is not asked again.
+	capabilityErr error
 }
 
 // NewClient reads the greeting of a connection. TLS, if it is implicit, has been begun by the caller. The client owns conn
@@ -125,28 +127,34 @@ func (c *Client) StartTLS(ctx context.Context, config *tls.Config) (tls.Connecti
 		return tls.ConnectionState{}, err
 	}
 	if c.r.Buffered() > 0 {
-		return tls.ConnectionState{}, errors.New("STARTTLS: the server went on in the clear behind its OK")
+		return tls.ConnectionState{}, errors.New("STARTTLS: the server went on in the clear after its OK")
 	}
 	conn := tls.Client(c.conn, config)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return conn.ConnectionState(), fmt.Errorf("TLS handshake: %w", err)
 	}
-	c.conn, c.w, c.greetCaps, c.capability = conn, conn, nil, nil
+	c.conn, c.w = conn, conn
+	c.greetCaps, c.capability, c.capabilityErr = nil, nil, nil
 	c.r.Reset(conn)
 	return conn.ConnectionState(), nil
 }
 
-// Capabilities returns what the server lists (RFC 9051 section 6.1.1): as the greeting or an OK had it, else it asks.
-// The list is parsed as core does: ErrUnparsable if IMAP4rev1 is not in it, or not everything is separated by one space.
-// Core looks after login only, and what it would not read before that does it no harm: the session can go on.
+// errNoList is the cause of an error of Capabilities.
+var errNoList = errors.New("the server lists none")
+
+// Capabilities returns what the server lists (RFC 9051 section 6.1.1): from the greeting or an OK, or from the command
+// CAPABILITY if it was in neither. The list is parsed as core does: ErrUnparsable if IMAP4rev1 is not in it, or not everything
+// is separated by one space. Core looks at it after login only, so the session can go on after that error before login.
 func (c *Client) Capabilities(ctx context.Context) ([]string, error) {
-	if c.capability != nil {
+	switch {
+	case c.capability != nil:
 		return c.capability, nil
-	}
-	if c.greetCaps != nil {
+	case c.greetCaps != nil:
 		return c.greetCaps, nil
+	case c.capabilityErr != nil:
+		return nil, c.capabilityErr
 	}
-	unparsable := errors.New("the server lists none")
+	unparsable := errNoList
 	err := c.command(ctx, "CAPABILITY", "", func(response []byte) error {
 		if len(response) >= 13 && strings.EqualFold(string(response[:13]), "* CAPABILITY ") {
 			c.capability, unparsable = parseCapabilities(strings.TrimRight(string(response[13:]), " \r\n"))
@@ -156,21 +164,8 @@ func (c *Client) Capabilities(ctx context.Context) ([]string, error) {
 	if err == nil && c.capability == nil {
 		err = fmt.Errorf("CAPABILITY: %w", unparsable)
 	}
+	c.capabilityErr = err
 	return c.capability, err
-}
-
-// Login logs in as core does (RFC 9051 section 6.2.3) and returns what the server lists afterwards: from the tagged OK,
-// and only if there is nothing, from the command.
-func (c *Client) Login(ctx context.Context, username, password string) ([]string, error) {
-	quote := strings.NewReplacer(`\`, `\\`, `"`, `\"`)
-	if strings.ContainsAny(username+password, "\r\n\x00") {
-		return nil, errors.New("LOGIN: the user name or the password holds a line break or NUL")
-	}
-	c.greetCaps, c.capability = nil, nil
-	if err := c.simple(ctx, "LOGIN", ` "`+quote.Replace(username)+`" "`+quote.Replace(password)+`"`); err != nil {
-		return nil, err
-	}
-	return c.Capabilities(ctx)
 }
 
 // Compress begins DEFLATE in both directions (RFC 4978), as core does wherever it is offered.
@@ -214,19 +209,24 @@ func (c *Client) Logout(ctx context.Context) error {
 }
 
 func (c *Client) simple(ctx context.Context, name, arguments string) error {
-	return c.command(ctx, name, arguments, func([]byte) error { return nil })
+	return c.command(ctx, name, arguments, ignore)
 }
 
-// command sends a command and hands the untagged responses to handle until the tagged one comes.
-func (c *Client) command(ctx context.Context, name, arguments string, handle func(response []byte) error) error {
+// ignore is for commands whose untagged responses say nothing of interest.
+func ignore([]byte) error { return nil }
+
+// command sends a command that the server asks no more data for. See exchange.
+func (c *Client) command(ctx context.Context, name, arguments string, untagged func(response []byte) error) error {
+	return c.exchange(ctx, name, arguments, untagged, nil)
+}
+
+// exchange sends a command and passes each untagged response to untagged until the tagged one comes. If the server asks for
+// more (RFC 9051 section 7.6), it is sent the line that respond returns, without line end, for the text of the request.
+func (c *Client) exchange(ctx context.Context, name, arguments string, untagged func(response []byte) error, respond func(text string) (string, error)) error {
 	defer c.watch(ctx)()
 	c.serial++
 	tag := fmt.Sprintf("A%04d", c.serial)
-	_, err := io.WriteString(c.w, tag+" "+name+arguments+"\r\n")
-	if err == nil && c.flush != nil {
-		err = c.flush()
-	}
-	if err != nil {
+	if err := c.writeLine(tag + " " + name + arguments); err != nil {
 		return c.explain(ctx, name, err)
 	}
 	for left := maxAnswer; ; {
@@ -253,13 +253,29 @@ func (c *Client) command(ctx context.Context, name, arguments string, handle fun
 			if status, text := statusOf(line[2:]); status == "BYE" && name != "LOGOUT" {
 				return &StatusError{name, status, text}
 			}
-			if err := handle(response); err != nil {
+			if err := untagged(response); err != nil {
 				return fmt.Errorf("%s: %w", name, err)
+			}
+		case strings.HasPrefix(line, "+") && respond != nil:
+			next, err := respond(strings.Trim(line[1:], " \r\n"))
+			if err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			if err := c.writeLine(next); err != nil {
+				return c.explain(ctx, name, err)
 			}
 		default: // not shown, because it may be the rest of a value whose literal was announced too short
 			return fmt.Errorf("%s: %w: a line that is neither untagged nor of this command", name, ErrUnparsable)
 		}
 	}
+}
+
+func (c *Client) writeLine(line string) error {
+	_, err := io.WriteString(c.w, line+"\r\n")
+	if err == nil && c.flush != nil {
+		err = c.flush()
+	}
+	return err
 }
 
 var errTooMuch = fmt.Errorf("the server sends more than %d bytes", maxAnswer)

@@ -13,8 +13,9 @@ import (
 	"time"
 )
 
-// script is a server that plays one side of a conversation: lines with "C: " have to come, with "S: " are sent. The word
-// TAG stands for the tag of the command before. "COMPRESS" alone switches both directions to DEFLATE.
+// script is a server that plays its part of a conversation: it expects the lines with "C: ", which are commands without their
+// tags, and "R: ", which continue a command, and sends those with "S: ". The word TAG stands for the tag of the last command.
+// "COMPRESS" alone switches both directions to DEFLATE.
 func script(t *testing.T, lines ...string) net.Conn {
 	t.Helper()
 	client, server := net.Pipe()
@@ -47,6 +48,10 @@ func play(conn net.Conn, lines []string) error {
 			if rest != text {
 				return fmt.Errorf("got the command %q, want %q", rest, text)
 			}
+		case "R":
+			if got, err := r.ReadString('\n'); err != nil || got != text+"\r\n" {
+				return fmt.Errorf("got the line %q, %v, want %q", got, err, text)
+			}
 		case "S":
 			if _, err := io.WriteString(w, strings.ReplaceAll(text, "TAG", tag)+"\r\n"); err != nil {
 				return err
@@ -67,7 +72,7 @@ type plain struct{ conn net.Conn }
 
 func (p plain) DialContext(context.Context, string, string) (net.Conn, error) { return p.conn, nil }
 
-// first is core's first request, byte for byte behind the tag.
+// first is core's first request, byte for byte after the tag.
 const first = `C: GETMETADATA "" (/shared/comment /shared/admin /shared/vendor/deltachat/irohrelay /shared/vendor/deltachat/turn /shared/vendor/deltachat/maxsmtprecipients /shared/vendor/deltachat/appversions)`
 
 func TestDiscover(t *testing.T) {
@@ -78,8 +83,8 @@ func TestDiscover(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		script []string
-		host   string // of the value; empty for a fall-back
-		reason error  // of the fall-back
+		host   string // of the value; empty for a fallback
+		reason error  // of the fallback
 		err    error
 	}{
 		{"good", append([]string{greeting, login, in, first, `S: * METADATA "" (/shared/vendor/deltachat/turn "h:3478:1758650868:pw")`, "S: TAG OK"}, bye...), "h", nil, nil},
@@ -98,13 +103,13 @@ func TestDiscover(t *testing.T) {
 		{"two spaces", []string{greeting, login, "S: TAG OK in", "C: CAPABILITY", "S: * CAPABILITY IMAP4rev1  METADATA", "S: TAG OK"}, "", nil, ErrUnparsable},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			options := Options{Host: "mail.example.org", Port: 143, Security: Plain, Username: "alice", Password: `a"b\c`, Dialer: plain{script(t, tt.script...)}}
+			options := Options{Host: "mail.example.org", Port: 143, Security: Plain, Credentials: Credentials{Username: "alice", Password: `a"b\c`}, Dialer: plain{script(t, tt.script...)}}
 			d, err := Discover(t.Context(), options)
 			if !errors.Is(err, tt.err) || (err != nil) != (tt.err != nil) {
 				t.Fatalf("got the error %v, want %v", err, tt.err)
 			}
 			if err == nil && (d.Value.Hostname != tt.host || d.Fallback != (tt.host == "") || !errors.Is(d.Reason, tt.reason)) {
-				t.Errorf("got host %q, fall-back %v because %v", d.Value.Hostname, d.Fallback, d.Reason)
+				t.Errorf("got host %q, fallback %v because %v", d.Value.Hostname, d.Fallback, d.Reason)
 			}
 		})
 	}
@@ -116,14 +121,14 @@ func TestDiscoverStatusError(t *testing.T) {
 		script  []string
 		command string
 	}{
-		{"wrong password", []string{"S: * OK ready", `C: LOGIN "alice" "pw"`, "S: TAG NO authentication failed"}, "LOGIN"},
+		{"wrong password", []string{"S: * OK ready", "C: CAPABILITY", "S: * CAPABILITY IMAP4rev1 AUTH=PLAIN", "S: TAG OK", `C: LOGIN "alice" "pw"`, "S: TAG NO authentication failed"}, "LOGIN"},
 		{"no welcome", []string{"S: * BYE too many"}, "greeting"},
-		{"thrown out", []string{"S: * OK ready", `C: LOGIN "alice" "pw"`, "S: * BYE shutting down"}, "LOGIN"},
-		{"thrown out later", []string{"S: * OK ready", `C: LOGIN "alice" "pw"`, "S: TAG OK [CAPABILITY IMAP4rev1 METADATA] in", first, "S: * BYE shutting down"}, "GETMETADATA"},
-		{"compression refused", []string{"S: * OK ready", `C: LOGIN "alice" "pw"`, "S: TAG OK [CAPABILITY IMAP4rev1 METADATA COMPRESS=DEFLATE] in", "C: COMPRESS DEFLATE", "S: TAG NO"}, "COMPRESS"},
+		{"thrown out", []string{"S: * OK ready", "C: CAPABILITY", "S: * CAPABILITY IMAP4rev1 AUTH=PLAIN", "S: TAG OK", `C: LOGIN "alice" "pw"`, "S: * BYE shutting down"}, "LOGIN"},
+		{"thrown out later", []string{"S: * OK ready", "C: CAPABILITY", "S: * CAPABILITY IMAP4rev1 AUTH=PLAIN", "S: TAG OK", `C: LOGIN "alice" "pw"`, "S: TAG OK [CAPABILITY IMAP4rev1 METADATA] in", first, "S: * BYE shutting down"}, "GETMETADATA"},
+		{"compression refused", []string{"S: * OK ready", "C: CAPABILITY", "S: * CAPABILITY IMAP4rev1 AUTH=PLAIN", "S: TAG OK", `C: LOGIN "alice" "pw"`, "S: TAG OK [CAPABILITY IMAP4rev1 METADATA COMPRESS=DEFLATE] in", "C: COMPRESS DEFLATE", "S: TAG NO"}, "COMPRESS"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := Discover(t.Context(), Options{Security: Plain, Username: "alice", Password: "pw", Dialer: plain{script(t, tt.script...)}})
+			_, err := Discover(t.Context(), Options{Security: Plain, Credentials: Credentials{Username: "alice", Password: "pw"}, Dialer: plain{script(t, tt.script...)}})
 			if status, ok := errors.AsType[*StatusError](err); !ok || status.Command != tt.command {
 				t.Errorf("got %v, want a status of %s", err, tt.command)
 			}
@@ -144,7 +149,7 @@ func TestCapabilitiesBeforeLogin(t *testing.T) {
 	if list, err := c.Capabilities(t.Context()); !errors.Is(err, ErrUnparsable) {
 		t.Errorf("before login: got %q, %v", list, err)
 	}
-	if list, err := c.Login(t.Context(), "alice", "pw"); err != nil || !Has(list, "METADATA") {
+	if list, err := c.LogIn(t.Context(), Credentials{Username: "alice", Password: "pw"}); err != nil || !Has(list, "METADATA") {
 		t.Errorf("after login: got %q, %v", list, err)
 	}
 }
@@ -237,7 +242,7 @@ func FuzzClient(f *testing.F) {
 			server.Write(sent)
 			server.Close()
 		}()
-		d, err := Discover(t.Context(), Options{Security: Plain, Username: "u", Password: "p", Dialer: plain{conn}})
+		d, err := Discover(t.Context(), Options{Security: Plain, Credentials: Credentials{Username: "u", Password: "p"}, Dialer: plain{conn}})
 		if err == nil && len(d.Servers()) == 0 {
 			t.Error("neither servers nor an error")
 		}

@@ -8,11 +8,11 @@ import (
 	"github.com/mailturn/mailturn/imapext/metadata"
 )
 
-// FallbackPeriod is how long core keeps to the fall-back servers before it asks again, in memory: a restart of the app
-// asks at once.
+// FallbackPeriod is how long core uses FallbackServers before it asks again. It remembers this in memory only, so it asks at once
+// after a restart of the app.
 const FallbackPeriod = 7 * 24 * time.Hour
 
-// Reasons of a fall-back.
+// Reasons for a fallback.
 var (
 	ErrNoCapability = errors.New("the server does not list METADATA after login")
 	ErrNoEntry      = errors.New("the server has no value for " + TURNEntry)
@@ -22,16 +22,15 @@ var (
 
 // Decision is what core works with after it has asked.
 type Decision struct {
-	// Value is the value that is used; meaningless with a Fallback.
-	Value    Value
-	Fallback bool
-	// Reason says why there is a fall-back: ErrNoCapability, ErrNoEntry, or ErrBadValue with the cause; nil without one.
+	Value    Value // zero with Fallback
+	Fallback bool  // core uses FallbackServers
+	// Reason says why there is a fallback: ErrNoCapability, ErrNoEntry, or ErrBadValue with its cause. It is nil without one.
 	Reason  error
-	Expires time.Time // of the credential, or of the fall-back
+	Expires time.Time // of the credential, or of the fallback
 }
 
-// Servers returns whom core would use for a call: the value's server, or those of the fall-back. For an account with several
-// mailboxes core 2.58 and later take the servers of each, sorted and without repetitions.
+// Servers returns the servers that core would use for a call: the value's server, or FallbackServers. For an account with several
+// mailboxes core 2.58 and later uses the servers of each, sorted and without duplicates.
 func (d Decision) Servers() []Server {
 	if d.Fallback {
 		return FallbackServers()
@@ -39,8 +38,8 @@ func (d Decision) Servers() []Server {
 	return []Server{d.Value.Server()}
 }
 
-// Decide takes the value out of the entries that the server sent, as core does: names are compared byte for byte, and of
-// several values the last one that parses counts.
+// Decide picks the value from the entries that the server sent, as core does: it compares names byte for byte, and of several
+// values it uses the last one that parses.
 func Decide(entries []metadata.Entry, now time.Time) Decision {
 	reason := ErrNoEntry
 	var found *Value
@@ -56,12 +55,12 @@ func Decide(entries []metadata.Entry, now time.Time) Decision {
 		found = &value
 	}
 	if found == nil {
-		return FallBack(reason, now)
+		return fallback(reason, now)
 	}
-	return Decision{Value: *found, Expires: time.Unix(found.Expires, 0)}
+	return Decision{Value: *found, Expires: found.Expires}
 }
 
-// FallBack returns the decision for a server that cannot be asked or has nothing usable to say.
-func FallBack(reason error, now time.Time) Decision {
+// fallback returns the decision for a server that has no usable value.
+func fallback(reason error, now time.Time) Decision {
 	return Decision{Fallback: true, Reason: reason, Expires: now.Add(FallbackPeriod)}
 }

@@ -19,24 +19,23 @@ type Security int
 const (
 	ImplicitTLS Security = iota // RFC 8314 section 3.2
 	StartTLS                    // RFC 9051 section 6.2.1
-	Plain                       // for loopback
+	Plain                       // no TLS: for loopback, because the credentials are sent in the clear
 )
 
 // Options are what Discover needs to know.
 type Options struct {
-	Host string
-	Port uint16
-	// Security is ImplicitTLS by default.
-	Security Security
-	// TLS is nil for the system's roots and Host as the server's name.
-	TLS                *tls.Config
-	Username, Password string
-	// Dialer is nil for the system's.
-	Dialer interface {
-		DialContext(ctx context.Context, network, address string) (net.Conn, error)
-	}
-	// Now is the clock; nil is time.Now.
-	Now func() time.Time
+	Host        string
+	Port        uint16
+	Security    Security    // ImplicitTLS by default
+	TLS         *tls.Config // nil for the system's roots and Host as the server's name
+	Credentials Credentials
+	Dialer      Dialer           // nil for a net.Dialer
+	Now         func() time.Time // the clock; nil for time.Now
+}
+
+// A Dialer connects to address, HOST:PORT, over network, which is "tcp": *net.Dialer is one.
+type Dialer interface {
+	DialContext(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // TLSConfig returns config, or an empty one, for a connection to host and port as core makes it: ALPN "imap" under
@@ -56,8 +55,8 @@ func TLSConfig(config *tls.Config, host string, port uint16, security Security) 
 }
 
 // Discover asks the server once and returns what core would work with. An error means that core would get no mail either:
-// no connection, no login, ErrUnparsable. ctx bounds the whole; without a deadline of its own it ends after a minute, as
-// core's reads do.
+// no connection, no login, ErrUnparsable. ctx limits the whole exchange; without a deadline, the limit is one minute, as for
+// each of core's reads.
 func Discover(ctx context.Context, o Options) (Decision, error) {
 	if _, bounded := ctx.Deadline(); !bounded {
 		var cancel context.CancelFunc
@@ -73,12 +72,12 @@ func Discover(ctx context.Context, o Options) (Decision, error) {
 		return Decision{}, err
 	}
 	defer c.Close()
-	capabilities, err := c.Login(ctx, o.Username, o.Password)
+	capabilities, err := c.LogIn(ctx, o.Credentials)
 	if err != nil {
 		return Decision{}, err
 	}
 	if !Has(capabilities, "METADATA") {
-		return FallBack(ErrNoCapability, now()), nil
+		return fallback(ErrNoCapability, now()), nil
 	}
 	if Has(capabilities, "COMPRESS=DEFLATE") {
 		if err := c.Compress(ctx); err != nil {
@@ -87,7 +86,7 @@ func Discover(ctx context.Context, o Options) (Decision, error) {
 	}
 	entries, err := c.GetMetadata(ctx, firstEntries)
 	if status, ok := errors.AsType[*StatusError](err); ok && status.Status != "BYE" {
-		return FallBack(fmt.Errorf("%w: %w", ErrNoEntry, err), now()), nil
+		return fallback(fmt.Errorf("%w: %w", ErrNoEntry, err), now()), nil
 	} else if err != nil {
 		return Decision{}, err
 	}

@@ -1,7 +1,8 @@
-// Package discovery is the client's half: it asks an IMAP server for the TURN relay of its users as Delta Chat core does,
-// reads the answer as strictly as core reads it, and turns it into the ICE servers that core hands to WebRTC. What core
-// refuses is refused here, and where core falls back to public servers, so does this package.
+// Package discovery is the client's side: it asks an IMAP server for the TURN relay of its users as Delta Chat core does, reads
+// the answer as strictly as core does, and turns it into the ICE servers that core passes to WebRTC. It refuses what core
+// refuses, and falls back to public servers where core does.
 //
-// The order is core's: connect, LOGIN, COMPRESS if it is offered, GETMETADATA, then Decide and Resolve. Discover walks
-// it in one call; whoever wants to see each step, as mailturn probe does, uses Client.
+// The order is core's: connect, log in, COMPRESS if it is offered, GETMETADATA, then Decide and Resolve. Discover does the
+// part that talks to the server in one call. Client does each step of it, for programs such as mailturn probe that report on
+// them.
 package discovery

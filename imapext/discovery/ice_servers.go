@@ -3,6 +3,7 @@ package discovery
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"unicode/utf8"
 )
@@ -20,8 +21,8 @@ func (v Value) Server() Server {
 	return Server{Hostname: v.Hostname, Port: v.Port, Username: v.Username, Credential: v.Password}
 }
 
-// FallbackServers returns what core uses where it knows no TURN server: a public one, whose password is compiled into every
-// client. Core up to 2.61 named a public STUN server, nine.testrun.org, before it.
+// FallbackServers returns what core uses if it knows no TURN server: a public one, whose password is compiled into every client.
+// Before it, core up to 2.61 listed a public STUN server, nine.testrun.org.
 func FallbackServers() []Server {
 	return []Server{{Hostname: "turn.delta.chat", Port: 3478, Username: "public", Credential: "o4tR7yG4rG2slhXqRUf9zgmHz"}}
 }
@@ -33,14 +34,18 @@ type ICEServer struct {
 	Credential string
 }
 
-// A Resolver looks up the addresses of a host as a system's resolver does: *net.Resolver is one. network is "ip".
+// A Resolver looks up the addresses of a host: *net.Resolver is one. network is "ip".
 type Resolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
-// Resolve looks up the servers as core does: every address becomes the URL turn:ADDRESS:PORT without a transport, which
-// WebRTC takes for UDP. A server that does not resolve is left out, and failed tells why.
+// Resolve looks up the servers as core does: every address becomes the URL turn:ADDRESS:PORT without a transport, which WebRTC
+// takes to mean UDP. It leaves out servers that do not resolve, and returns the reasons in failed. A nil resolver stands for
+// net.DefaultResolver.
 func Resolve(ctx context.Context, resolver Resolver, servers []Server) (resolved []ICEServer, failed []error) {
+	if resolver == nil {
+		resolver = net.DefaultResolver
+	}
 	resolved = []ICEServer{}
 	for _, s := range servers {
 		addrs, err := resolver.LookupNetIP(ctx, "ip", s.Hostname)

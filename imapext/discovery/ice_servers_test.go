@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 	"unicode/utf8"
 
@@ -30,6 +31,14 @@ var someHosts = hosts{
 	"turn.delta.chat": {netip.MustParseAddr("203.0.113.10")},
 }
 
+// TestResolveByDefault passes no resolver.
+func TestResolveByDefault(t *testing.T) {
+	servers, failed := Resolve(t.Context(), nil, []Server{{Hostname: "192.0.2.1", Port: 3478}})
+	if len(servers) != 1 || len(failed) != 0 || !slices.Equal(servers[0].URLs, []string{"turn:192.0.2.1:3478"}) {
+		t.Errorf("got %v, %v", servers, failed)
+	}
+}
+
 func TestResolve(t *testing.T) {
 	for _, tt := range []struct {
 		name, value string
@@ -39,7 +48,7 @@ func TestResolve(t *testing.T) {
 		{"two families", "example.com:3478:1758650868:8Dq/+=", `[{"urls":["turn:203.0.113.7:3478","turn:[2001:db8::7]:3478"],"username":"1758650868","credential":"8Dq/+="}]`, 0},
 		{"mapped", "mapped:1:5:pw", `[{"urls":["turn:203.0.113.8:1"],"username":"5","credential":"pw"}]`, 0},
 		{"zeros are kept", "mapped:1:0005:pw", `[{"urls":["turn:203.0.113.8:1"],"username":"0005","credential":"pw"}]`, 0},
-		{"bracketed IPv4 resolves to nothing, without a fall-back", "[1.2.3.4]:3478:5:pw", `[]`, 1},
+		{"bracketed IPv4 resolves to nothing, without a fallback", "[1.2.3.4]:3478:5:pw", `[]`, 1},
 		{"no address", "empty:3478:5:pw", `[]`, 1},
 		{"characters that HTML would escape", "mapped:1:5:<&>\u2028", `[{"urls":["turn:203.0.113.8:1"],"username":"5","credential":"<&>` + "\u2028" + `"}]`, 0},
 		{"escapes", "mapped:1:5:\"\\\b\f\n\r\t\v\x00\x7f", `[{"urls":["turn:203.0.113.8:1"],"username":"5","credential":"\"\\\b\f\n\r\t\u000b\u0000` + "\x7f" + `"}]`, 0},

@@ -152,10 +152,10 @@ func TestDecide(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			d := Decide(tt.entries, now)
 			if d.Fallback != (tt.reason != nil) || !errors.Is(d.Reason, tt.reason) || d.Value.Hostname != tt.host {
-				t.Errorf("got host %q, fall-back %v because %v", d.Value.Hostname, d.Fallback, d.Reason)
+				t.Errorf("got host %q, fallback %v because %v", d.Value.Hostname, d.Fallback, d.Reason)
 			}
 			if d.Fallback && (!d.Expires.Equal(now.Add(7*24*time.Hour)) || len(d.Servers()) != 1) {
-				t.Errorf("the fall-back ends at %v with %d servers", d.Expires, len(d.Servers()))
+				t.Errorf("the fallback ends at %v with %d servers", d.Expires, len(d.Servers()))
 			}
 		})
 	}

@@ -3,7 +3,6 @@ package discovery
 import (
 	"errors"
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -15,28 +14,31 @@ const (
 	TURNSEntry = "/shared/vendor/deltachat/turns"
 )
 
-// Value is the value of the entry TURNEntry, taken apart. Its password stays out of formats and log lines.
+// Value is a parsed value of the entry TURNEntry. It prints without its password.
 type Value struct {
-	Hostname string // as it stands there, brackets included; it is looked up like that
+	Hostname string // as written, brackets included: it is looked up like that
 	Port     uint16
-	// Username is the expiry as it was written, leading zeros and sign included: the password belongs to these bytes.
+	// Username is the expiry as written, with leading zeros and sign: the password belongs to these bytes.
 	Username string
 	Password string
-	Expires  int64 // seconds since the Unix epoch
+	// Expires is in UTC. Beyond 2^62 seconds from the Unix epoch, which only a mistake can be, it is at that distance.
+	Expires time.Time
 }
 
-// Errors of ParseValue, in the order in which the parts are looked at.
+// farthest is how far from the Unix epoch Value.Expires can be, in seconds. Times of more than 2^63 less 62e9 compare wrongly.
+const farthest = 1 << 62
+
+// Errors of ParseValue, in the order of the parts.
 var (
-	ErrHostname  = errors.New("no colon behind the host name")
-	ErrPort      = errors.New("the port is not a number from 0 to 65535 with a colon behind it")
-	ErrTimestamp = errors.New("the third part is not a 64-bit number with a colon behind it, as an expiry has to be")
+	ErrHostname  = errors.New("there is no colon after the host name")
+	ErrPort      = errors.New("the port is not a number from 0 to 65535 followed by a colon")
+	ErrTimestamp = errors.New("the expiry is not a 64-bit number followed by a colon")
 )
 
-// ParseValue splits host:port:timestamp:password at the first three colons, as Delta Chat core does. The host is not
-// looked at, nor is the password, which may hold colons. The numbers are read as Rust reads them: a leading plus sign is
-// accepted, and for the timestamp a minus sign.
+// ParseValue splits host:port:expiry:password at the first three colons, as Delta Chat core does. It checks neither the host
+// nor the password, which may contain colons. It reads numbers as Rust does: a leading plus sign is accepted, and for the expiry
+// a minus sign.
 func ParseValue(value string) (Value, error) {
-	var v Value
 	host, rest, found := strings.Cut(value, ":")
 	if !found {
 		return Value{}, ErrHostname
@@ -47,24 +49,19 @@ func ParseValue(value string) (Value, error) {
 		return Value{}, ErrPort
 	}
 	timestamp, password, found := strings.Cut(rest, ":")
-	v.Expires, err = strconv.ParseInt(timestamp, 10, 64)
+	expires, err := strconv.ParseInt(timestamp, 10, 64)
 	if !found || err != nil {
 		return Value{}, ErrTimestamp
 	}
-	v.Hostname, v.Port, v.Username, v.Password = host, uint16(number), timestamp, password
-	return v, nil
+	return Value{
+		Hostname: host, Port: uint16(number), Username: timestamp, Password: password,
+		Expires: time.Unix(max(-farthest, min(expires, farthest)), 0).UTC(),
+	}, nil
 }
 
-// Left returns how long the credential is still good at a time; negative when it has expired. What a Duration
-// cannot hold, 292 years and more, is cut to the longest one.
-func (v Value) Left(now time.Time) time.Duration {
-	const longest = int64(1<<63-1) / int64(time.Second)
-	seconds := v.Expires - now.Unix()
-	if v.Expires > math.MaxInt64/2 || v.Expires < math.MinInt64/2 { // so far off that now could make it overflow
-		seconds = v.Expires
-	}
-	return time.Duration(max(-longest, min(seconds, longest))) * time.Second
-}
+// Left returns how long the credential is still valid at now; negative if it has expired. What a Duration cannot hold, 292
+// years and more, is cut to the longest or shortest one.
+func (v Value) Left(now time.Time) time.Duration { return v.Expires.Sub(now) }
 
 // String returns the value without its password.
 func (v Value) String() string {
@@ -77,8 +74,8 @@ func (v Value) GoString() string { return v.String() }
 // MarshalText returns what String does, so that neither JSON nor a handler of log/slog writes the password.
 func (v Value) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
 
-// RefreshBefore is how long before its expiry a credential is asked for again, whenever core goes through its inbox.
+// RefreshBefore is how long before the expiry core asks for another credential, whenever it goes through its inbox.
 const RefreshBefore = 12 * time.Hour
 
-// NeedsRefresh reports whether core would ask again at a time.
+// NeedsRefresh reports whether core would ask again at now.
 func (v Value) NeedsRefresh(now time.Time) bool { return v.Left(now) <= RefreshBefore }

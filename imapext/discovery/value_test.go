@@ -12,37 +12,40 @@ import (
 	"time"
 )
 
+func unix(seconds int64) time.Time { return time.Unix(seconds, 0).UTC() }
+
 // values are the rows of what Delta Chat core accepts and refuses.
 var values = []struct {
 	name, value string
 	want        Value
 	err         error
 }{
-	{"good", "example.com:3478:1758650868:8Dqkyyu11MVESBqjbIylmB06rv8=", Value{"example.com", 3478, "1758650868", "8Dqkyyu11MVESBqjbIylmB06rv8=", 1758650868}, nil},
+	{"good", "example.com:3478:1758650868:8Dqkyyu11MVESBqjbIylmB06rv8=", Value{"example.com", 3478, "1758650868", "8Dqkyyu11MVESBqjbIylmB06rv8=", unix(1758650868)}, nil},
 	{"IPv6 literal", "[2001:db8::1]:3478:1758650868:pw", Value{}, ErrPort},
 	{"bare IPv6 literal", "2001:db8::1:3478:1758650868:pw", Value{}, ErrPort},
-	{"bracketed IPv4", "[1.2.3.4]:3478:1758650868:pw", Value{"[1.2.3.4]", 3478, "1758650868", "pw", 1758650868}, nil},
+	{"bracketed IPv4", "[1.2.3.4]:3478:1758650868:pw", Value{"[1.2.3.4]", 3478, "1758650868", "pw", unix(1758650868)}, nil},
 	{"user name without a number", "h:3478:alice:pw", Value{}, ErrTimestamp},
-	{"expiry and user", "h:3478:1758650868:alice:pw", Value{"h", 3478, "1758650868", "alice:pw", 1758650868}, nil},
+	{"expiry and user", "h:3478:1758650868:alice:pw", Value{"h", 3478, "1758650868", "alice:pw", unix(1758650868)}, nil},
 	{"user and expiry", "h:3478:alice:1758650868:pw", Value{}, ErrTimestamp},
-	{"leading zeros", "h:3478:0001758650868:pw", Value{"h", 3478, "0001758650868", "pw", 1758650868}, nil},
-	{"negative timestamp", "h:3478:-5:pw", Value{"h", 3478, "-5", "pw", -5}, nil},
-	{"signs", "h:+3478:+5:pw", Value{"h", 3478, "+5", "pw", 5}, nil},
-	{"largest numbers", "h:65535:9223372036854775807:pw", Value{"h", 65535, "9223372036854775807", "pw", math.MaxInt64}, nil},
+	{"leading zeros", "h:3478:0001758650868:pw", Value{"h", 3478, "0001758650868", "pw", unix(1758650868)}, nil},
+	{"negative timestamp", "h:3478:-5:pw", Value{"h", 3478, "-5", "pw", unix(-5)}, nil},
+	{"signs", "h:+3478:+5:pw", Value{"h", 3478, "+5", "pw", unix(5)}, nil},
+	{"largest numbers", "h:65535:9223372036854775807:pw", Value{"h", 65535, "9223372036854775807", "pw", unix(farthest)}, nil},
 	{"port beyond 16 bits", "h:65536:5:pw", Value{}, ErrPort},
 	{"negative port", "h:-1:5:pw", Value{}, ErrPort},
+	{"smallest number", "h:1:-9223372036854775808:pw", Value{"h", 1, "-9223372036854775808", "pw", unix(-farthest)}, nil},
 	{"two signs", "h:++1:5:pw", Value{}, ErrPort},
 	{"port with a space", "h: 3478:5:pw", Value{}, ErrPort},
 	{"port with an underscore", "h:34_78:5:pw", Value{}, ErrPort},
 	{"timestamp beyond 64 bits", "h:3478:9223372036854775808:pw", Value{}, ErrTimestamp},
 	{"fraction", "h:3478:5.5:pw", Value{}, ErrTimestamp},
-	{"no host", ":3478:5:pw", Value{"", 3478, "5", "pw", 5}, nil},
-	{"no password", "h:3478:5:", Value{"h", 3478, "5", "", 5}, nil},
+	{"no host", ":3478:5:pw", Value{"", 3478, "5", "pw", unix(5)}, nil},
+	{"no password", "h:3478:5:", Value{"h", 3478, "5", "", unix(5)}, nil},
 	{"no third colon", "h:3478:5", Value{}, ErrTimestamp},
 	{"no second colon", "h:3478", Value{}, ErrPort},
 	{"no colon", "h", Value{}, ErrHostname},
 	{"empty", "", Value{}, ErrHostname},
-	{"line break in the password", "h:3478:5:pw\n", Value{"h", 3478, "5", "pw\n", 5}, nil},
+	{"line break in the password", "h:3478:5:pw\n", Value{"h", 3478, "5", "pw\n", unix(5)}, nil},
 }
 
 func TestParseValue(t *testing.T) {
@@ -71,8 +74,8 @@ func FuzzParseValue(f *testing.F) {
 			t.Errorf("%q parses as %q %d %q, and that as %q %d %q, %v", value, v.Hostname, v.Port, v.Username, again.Hostname, again.Port, again.Username, err)
 		}
 		for _, now := range []time.Time{{}, time.Unix(0, 0), time.Unix(math.MaxInt32, 0)} {
-			if left := v.Left(now); v.Expires > now.Unix() != (left > 0) {
-				t.Errorf("%v left at %v until %d", left, now, v.Expires)
+			if left := v.Left(now); v.Expires.After(now) != (left > 0) {
+				t.Errorf("%v left at %v until %v", left, now, v.Expires)
 			}
 		}
 	})
@@ -84,7 +87,7 @@ func TestNeedsRefresh(t *testing.T) {
 		left time.Duration
 		want bool
 	}{{12*time.Hour + time.Second, false}, {12 * time.Hour, true}, {-time.Hour, true}} {
-		if got := (Value{Expires: now.Add(tt.left).Unix()}).NeedsRefresh(now); got != tt.want {
+		if got := (Value{Expires: now.Add(tt.left)}).NeedsRefresh(now); got != tt.want {
 			t.Errorf("%v before the expiry: got %v, want %v", tt.left, got, tt.want)
 		}
 	}

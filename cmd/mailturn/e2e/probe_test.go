@@ -450,7 +450,7 @@ func TestProbeDovecot(t *testing.T) {
 		r := runProbe(t, "", dovecot.Password, target(d.Addr))
 		wantVerdict(t, r, "imap.capabilities", probe.Failure, "does not offer METADATA after login, so clients will use the public server turn.delta.chat for 7 days")
 		if !r.Fallback {
-			t.Error("the report does not say that there is a fall-back")
+			t.Error("the report does not say that there is a fallback")
 		}
 	})
 	t.Run("behind mailturn", func(t *testing.T) {
@@ -495,7 +495,7 @@ func TestProbeDovecot(t *testing.T) {
 		{"dict with a static user", fmt.Sprintf("127.0.0.1:%d:alice:pw", p.turn), "value.parse", probe.Failure, "not a 64-bit number"},
 		{"dict with an expired value", "127.0.0.1:3478:1758650868:pw", "value.expiry", probe.Failure, "the credential expired"},
 		{"dict with a port that WebRTC refuses", "127.0.0.1:999:99999999999:pw", "value.port", probe.Failure, "WebRTC refuses TURN servers on port 999"},
-		{"dict with brackets", "[127.0.0.1]:3478:99999999999:pw", "value.host", probe.Failure, "no fall-back"},
+		{"dict with brackets", "[127.0.0.1]:3478:99999999999:pw", "value.host", probe.Failure, "no fallback"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, path := startDict(t, map[string]string{serverEntry + "vendor/deltachat/turn": tt.value})

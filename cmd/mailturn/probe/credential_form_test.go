@@ -53,7 +53,7 @@ func TestFormBeforeSecret(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				r.value = discovery.Value{Username: tt.username, Password: tt.password, Expires: expires}
+				r.value = discovery.Value{Username: tt.username, Password: tt.password, Expires: time.Unix(expires, 0)}
 				r.judgeRelays([]*attempt{refusal()})
 				r.judgeForm()
 				v := r.report.judge()
@@ -107,7 +107,7 @@ func TestGoodForms(t *testing.T) {
 // TestDurationForExpiry has a value whose third part is how long the credential is good.
 func TestDurationForExpiry(t *testing.T) {
 	r := newRun(Options{})
-	r.value = discovery.Value{Hostname: "h", Port: 1, Username: "86400", Password: goodPassword, Expires: 86400}
+	r.value = discovery.Value{Hostname: "h", Port: 1, Username: "86400", Password: goodPassword, Expires: time.Unix(86400, 0)}
 	r.checkValue()
 	r.judgeForm()
 	if v := r.report.judge(); v.Status != Failure || !strings.Contains(v.Text, "the expiry is a duration") {

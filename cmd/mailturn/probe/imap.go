@@ -37,15 +37,10 @@ func (r *run) askIMAP(ctx context.Context) bool {
 	if status, refused := errors.AsType[*discovery.StatusError](err); err != nil && !errors.Is(err, discovery.ErrUnparsable) && (!refused || status.Status == "BYE") {
 		return r.imapFailed("imap.capabilities", err) // the others are not core's concern, which looks after login
 	}
-	after, err := c.Login(ctx, t.Username, r.Password)
-	report.IMAP.CapabilitiesBefore, report.IMAP.CapabilitiesAfter = before, after
-	if status, refused := errors.AsType[*discovery.StatusError](err); refused {
-		return report.add("imap.login", t.Username, Failure, fmt.Sprintf("the server refuses the login of %s: %s %s.", t.Username, status.Status, printable(status.Text)),
-			"Check the user name, with its domain if the server wants it, and the password.")
-	} else if err != nil {
-		return r.imapFailed("imap.capabilities", err)
+	after, ok := r.logIn(ctx, c, before)
+	if !ok {
+		return false
 	}
-	report.add("imap.login", t.Username, OK, "Logged in as "+t.Username+".", "")
 	if !discovery.Has(after, "METADATA") {
 		report.Fallback = true
 		return report.add("imap.capabilities", "", Failure,
@@ -59,6 +54,48 @@ func (r *run) askIMAP(ctx context.Context) bool {
 		report.IMAP.Compressed = true
 	}
 	return r.getMetadata(ctx, c)
+}
+
+// logIn logs in and returns the capabilities after login.
+func (r *run) logIn(ctx context.Context, c *discovery.Client, offered []string) (capabilities []string, ok bool) {
+	t, report := r.Target, r.report
+	report.IMAP.CapabilitiesBefore = offered
+	credentials := discovery.Credentials{Username: t.Username, Password: r.Password, Token: r.Token}
+	mechanism, err := credentials.Mechanism(offered)
+	if err == nil {
+		report.IMAP.Mechanism = mechanism
+		capabilities, err = c.LogIn(ctx, credentials)
+	}
+	status, refused := errors.AsType[*discovery.StatusError](err)
+	missing, lacks := errors.AsType[*discovery.MechanismError](err)
+	switch {
+	case lacks && r.Token != "":
+		return nil, report.add("imap.login", t.Username, Failure, fmt.Sprintf("%s does not let anybody log in with a token: %v.", t.Host, missing),
+			"Enable OAUTHBEARER or XOAUTH2 on the server, or probe with a password.")
+	case lacks:
+		return nil, report.add("imap.login", t.Username, Failure, fmt.Sprintf("%s disables LOGIN, and %s.", t.Host, strings.TrimPrefix(missing.Error(), "the server ")),
+			"Let the server accept LOGIN over TLS, which Delta Chat uses; or probe with a token, --token-file.")
+	case refused:
+		credential := "password"
+		if r.Token != "" {
+			credential = "token, which may have expired or lack the scope for IMAP"
+		}
+		return nil, report.add("imap.login", t.Username, Failure, fmt.Sprintf("the server refuses the login of %s by %s: %s %s.", t.Username, mechanism, status.Status, printable(status.Text)),
+			"Check the user name, with its domain if the server wants it, and the "+credential+".")
+	case err != nil:
+		return nil, r.imapFailed("imap.capabilities", err)
+	}
+	report.IMAP.CapabilitiesAfter = capabilities
+	switch mechanism {
+	case "LOGIN":
+		report.add("imap.login", t.Username, OK, "Logged in as "+t.Username+".", "")
+	case "PLAIN": // the rest can be examined all the same
+		report.add("imap.login", t.Username, Failure,
+			"users get no mail: the server disables LOGIN, and Delta Chat has no other way to log in with a password.", "Let the server accept LOGIN over TLS.")
+	default:
+		report.add("imap.login", t.Username, OK, fmt.Sprintf("Logged in as %s with a token, by %s.", t.Username, mechanism), "")
+	}
+	return capabilities, true
 }
 
 // connectIMAP connects, with TLS as the target has it, and reads the greeting.
@@ -166,7 +203,7 @@ func (r *run) getMetadata(ctx context.Context, c *discovery.Client) bool {
 	}
 	report.add("imap.metadata", "", OK, "GETMETADATA has a value, as core reads it.", "")
 	r.value, r.transports = decision.Value, []Transport{UDP, TCP}
-	report.IMAP.ExpiresUnix = r.value.Expires
+	report.IMAP.ExpiresUnix = r.value.Expires.Unix()
 	more, err := c.GetMetadata(ctx, []string{discovery.TURNSEntry})
 	if err == nil {
 		r.takeTURNS(more)

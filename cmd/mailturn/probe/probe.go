@@ -39,6 +39,8 @@ type Options struct {
 	Roots *x509.CertPool
 	// Password is of the IMAP account, or of Username at the TURN server.
 	Password string
+	// Token, if not empty, is an OAuth 2.0 access token for the IMAP account, to log in with in place of Password.
+	Token    string
 	Username string
 	// Secret, if not zero, is the secret of the TURN REST API: credentials are issued from it, an expired one as well.
 	Secret credential.Secret

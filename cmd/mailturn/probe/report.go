@@ -33,7 +33,7 @@ type Report struct {
 	IMAP          *Session  `json:"imap,omitempty"`
 	// ICEServers are those that core would hand to WebRTC, the password taken out.
 	ICEServers json.RawMessage `json:"ice_servers,omitempty"`
-	// Fallback says that core would use its public fall-back servers.
+	// Fallback says that core would use its public fallback servers.
 	Fallback bool    `json:"fallback"`
 	Relays   []Relay `json:"relays,omitempty"`
 
@@ -100,6 +100,7 @@ type Session struct {
 	Greeting           string       `json:"greeting,omitempty"`
 	CapabilitiesBefore []string     `json:"capabilities_before_login,omitempty"`
 	CapabilitiesAfter  []string     `json:"capabilities_after_login,omitempty"`
+	Mechanism          string       `json:"mechanism,omitempty"` // LOGIN, or the SASL mechanism of AUTHENTICATE
 	Compressed         bool         `json:"compressed"`
 	// Metadata is what the server answered, the passwords taken out.
 	Metadata    []string `json:"metadata,omitempty"`

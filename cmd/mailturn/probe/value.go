@@ -51,7 +51,7 @@ func (r *run) checkValue() {
 	left := v.Left(r.Now())
 	report.add("value.parse", "", OK, fmt.Sprintf("%s, as core reads it.", v), "")
 	if strings.HasPrefix(v.Hostname, "[") {
-		report.add("value.host", v.Hostname, Failure, "the host stands in brackets, which clients look up as a name: they have no relay then, and no fall-back.", "Take the brackets away.")
+		report.add("value.host", v.Hostname, Failure, "the host stands in brackets, which clients look up as a name: they have no relay then, and no fallback.", "Take the brackets away.")
 	}
 	expiry, _ := r.credentialForm()
 	switch {
@@ -63,7 +63,7 @@ func (r *run) checkValue() {
 			action = "Set the clock of the server that issues it, and of this machine, by NTP; see that nothing keeps old values."
 		}
 		report.add("value.expiry", v.Username, Failure, fmt.Sprintf("the credential expired %s ago by this machine's clock (%s), on %s.",
-			short(left), r.Now().UTC().Format(time.RFC3339), time.Unix(v.Expires, 0).UTC().Format(time.RFC3339)), action)
+			short(left), r.Now().UTC().Format(time.RFC3339), v.Expires.Format(time.RFC3339)), action)
 	case v.NeedsRefresh(r.Now()) && r.Target.Kind == IMAP:
 		report.add("value.ttl", v.Username, Warning, fmt.Sprintf("credentials are good for %s, and clients ask again whenever fewer than 12 h are left: on every turn of their inbox loop.", short(left)),
 			"Raise the TTL to some days: turn_ttl in mailturn.")

@@ -188,7 +188,7 @@ func (r relay) discover(t *testing.T, user [2]string, transport, family string) 
 		t.Fatal(err)
 	}
 	defer client.Close()
-	if _, err := client.Login(t.Context(), user[0], user[1]); err != nil {
+	if _, err := client.LogIn(t.Context(), discovery.Credentials{Username: user[0], Password: user[1]}); err != nil {
 		t.Fatal(err)
 	}
 	entries, err := client.GetMetadata(t.Context(), []string{entry})
