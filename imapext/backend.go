@@ -56,7 +56,7 @@ func (s *backendStream) passing() bool {
 // ErrStash; the session then has to be closed.
 func (f *Filter) FromBackend(p []byte) error {
 	f.mu.Lock()
-	defer f.mu.Unlock()
+	defer f.unlock()
 	if !f.gated {
 		p = f.fromBackend(p)
 	}

@@ -39,6 +39,16 @@ func (f *Filter) noteCapabilities(words [][]byte) {
 	}
 }
 
+// askCapabilities asks the backend, under a tag of our own, for capabilities that it has not announced yet. No command of the
+// client's passes until the backend has answered, so any tag that is not in use now is ours.
+func (f *Filter) askCapabilities() Event {
+	tag := f.ownTag()
+	f.pending = pending{kind: pendingCapabilities, tag: tag}
+	f.outstanding.add(tag)
+	f.toBackend.add([]byte(tag + " CAPABILITY\r\n"))
+	return Wait
+}
+
 // appendCapabilities appends the backend's list words as the client is to see it, one space before each entry:
 //
 //   - STARTTLS, LOGINDISABLED and COMPRESS speak of a connection that ends here, so the backend's go, and ours come;

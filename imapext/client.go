@@ -65,7 +65,7 @@ const (
 // soon as it can, and not only when the client says something.
 func (f *Filter) FromClient(p []byte) (n int, event Event) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
+	defer f.unlock()
 	f.answers = 0
 	for n < len(p) || f.goesOn() {
 		switch {

@@ -46,23 +46,3 @@ func (f *Filter) addEnabled(line []byte) []byte {
 	f.pending.enabled = ""
 	return append(rewritten, lineEnd(line)...)
 }
-
-// askCapabilities asks the backend for its capabilities under a tag of our own, if it has announced none since the login, or
-// at all.
-// No command of the client's passes until it has answered, so that any tag which is not in use now is ours.
-func (f *Filter) askCapabilities() Event {
-	tag := f.ownTag()
-	f.pending = pending{kind: pendingCapabilities, tag: tag}
-	f.outstanding.add(tag)
-	f.toBackend.add([]byte(tag + " CAPABILITY\r\n"))
-	return Wait
-}
-
-// ownTag returns a tag for a command of ours that no unanswered command of the client's has.
-func (f *Filter) ownTag() string {
-	tag := "mailturn"
-	for f.outstanding.has([]byte(tag)) {
-		tag += "."
-	}
-	return tag
-}

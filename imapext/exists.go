@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"strconv"
-
-	"github.com/mailturn/mailturn/imapext/metadata"
 )
 
 // maxNumber is the length of the largest number (RFC 9051 section 9).
@@ -104,11 +102,4 @@ func (f *Filter) RepeatExists() bool {
 // idling reports whether the client is in IDLE and the backend owes it nothing else.
 func (f *Filter) idling() bool {
 	return !f.gated && f.client.state == exchange && f.pending.kind == pendingIdle && f.plus.state == plusGranted && len(f.outstanding.tags) == 1
-}
-
-// gave tells Options.Gave of our entries that a response to GETMETADATA has.
-func (f *Filter) gave(entries []metadata.Entry) {
-	if f.options.Gave != nil && len(entries) > 0 {
-		f.options.Gave(entries)
-	}
 }

@@ -46,6 +46,13 @@
 // that does not read therefore stops its own session and nothing else. A response of the Filter's own enters the
 // client's stream at once if the backend is between two responses, else right behind the response that is passing.
 //
+// # Callbacks
+//
+// Options.Entries and Options.Gave follow one rule: the Filter calls them without holding a lock, on the goroutine that called
+// FromClient, FromBackend or one of the methods that end a change of the client's connection (StartedTLS and the like). Both
+// directions may call at the same time. A callback may call the Filter, except for those methods and WriteBackend, and should
+// not block: the direction that has called it waits.
+//
 // # Where the client's stream stops
 //
 // Whenever the meaning of the client's next byte, or the right treatment of its next command, depends on something that the
@@ -84,8 +91,8 @@ type Entries interface {
 	// by metadata.CheckName, for example "/shared/vendor/deltachat/turn". An entry without a value (metadata.NIL) is
 	// owned all the same: the backend is not asked for it. Values may not contain NUL.
 	//
-	// It is called for each GETMETADATA and SETMETADATA and each METADATA response of the backend, after login, from
-	// either of the Filter's goroutines, with no lock held. The slice is not changed or kept.
+	// It is called for each GETMETADATA and SETMETADATA and each METADATA response of the backend, after login: see
+	// Callbacks. The slice is not changed, nor kept after the command.
 	Entries(s Session) []metadata.Entry
 }
 
@@ -123,8 +130,8 @@ type Options struct {
 	AllowPlaintextLogin bool
 	// CountMessages keeps count of the messages in the selected mailbox, for RepeatExists.
 	CountMessages bool
-	// Gave, if it is not nil, is called with the entries of ours in each response to GETMETADATA, when that is queued for
-	// WriteClient. It is called from either of the Filter's goroutines, under its mutex: it may not call the Filter.
+	// Gave, if not nil, is called after a response to GETMETADATA has been queued for WriteClient, with our entries in it: see
+	// Callbacks.
 	Gave func([]metadata.Entry)
 }
 
@@ -167,7 +174,7 @@ type Filter struct {
 	writing  chan struct{}
 	writeErr error // guarded by writing: what WriteClient has failed with
 
-	mu sync.Mutex // guards all that follows; FromClient and FromBackend hold it, but not while they call Entries
+	mu sync.Mutex // guards all that follows; never held during a callback
 
 	session    Session
 	loggedIn   bool
@@ -191,10 +198,11 @@ type Filter struct {
 
 	ended    bool // Bye has been called: only what is passing then is still passed
 	toClient segments
-	answers  int    // bytes of our own responses since FromClient was called
-	inserts  []byte // of these, what has to wait until the response that is passing ends
-	gated    bool   // from the OK to STARTTLS, COMPRESS or UNAUTHENTICATE until the caller has done it: what the backend says is kept in stash
-	stash    []byte // at most maxStash
+	answers  int                // bytes of our own responses since FromClient was called
+	inserts  []byte             // of these, what has to wait until the response that is passing ends
+	gated    bool               // from the OK to STARTTLS, COMPRESS or UNAUTHENTICATE until the caller has done it: what the backend says is kept in stash
+	stash    []byte             // at most maxStash
+	given    [][]metadata.Entry // what Options.Gave is to be told
 }
 
 // New returns the Filter of one connection.
@@ -240,7 +248,7 @@ func (f *Filter) Resume() <-chan struct{} {
 // now on is encrypted. What the backend said meanwhile is queued for WriteClient.
 func (f *Filter) StartedTLS() {
 	f.mu.Lock()
-	defer f.mu.Unlock()
+	defer f.unlock()
 	f.session.TLS = true
 	f.openGate()
 }
@@ -249,7 +257,7 @@ func (f *Filter) StartedTLS() {
 // WriteClient.
 func (f *Filter) Compressed() {
 	f.mu.Lock()
-	defer f.mu.Unlock()
+	defer f.unlock()
 	f.openGate()
 }
 
@@ -257,7 +265,7 @@ func (f *Filter) Compressed() {
 // WriteClient.
 func (f *Filter) Uncompressed() {
 	f.mu.Lock()
-	defer f.mu.Unlock()
+	defer f.unlock()
 	f.openGate()
 }
 

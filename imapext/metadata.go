@@ -9,13 +9,30 @@ import (
 	"github.com/mailturn/mailturn/imapext/metadata"
 )
 
-// entries asks for our entries. The mutex is released meanwhile: state that belongs to the direction which calls stays as it
-// is.
+// entries calls Options.Entries, with the mutex released: meanwhile the other direction may change everything but the state of
+// the direction that calls.
 func (f *Filter) entries() []metadata.Entry {
 	session := f.session
 	f.mu.Unlock()
 	defer f.mu.Lock()
 	return f.options.Entries.Entries(session)
+}
+
+// gave notes our entries in a response to GETMETADATA that is queued, for unlock.
+func (f *Filter) gave(entries []metadata.Entry) {
+	if f.options.Gave != nil && len(entries) > 0 {
+		f.given = append(f.given, entries)
+	}
+}
+
+// unlock releases the mutex, and then tells Options.Gave what was queued meanwhile.
+func (f *Filter) unlock() {
+	given := f.given
+	f.given = nil
+	f.mu.Unlock()
+	for _, entries := range given {
+		f.options.Gave(entries)
+	}
 }
 
 func findEntry(entries []metadata.Entry, name string) (metadata.Entry, bool) {

@@ -29,6 +29,15 @@ func (o *outstandingTags) remove(tag []byte) {
 	}
 }
 
+// ownTag returns a tag for a command of our own: one that no unanswered command of the client's has.
+func (f *Filter) ownTag() string {
+	tag := "mailturn"
+	for f.outstanding.has([]byte(tag)) {
+		tag += "."
+	}
+	return tag
+}
+
 // pending is the one command whose answer the Filter has to see before it lets the client's next command through.
 type pending struct {
 	kind pendingKind
