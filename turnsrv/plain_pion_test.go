@@ -3,10 +3,11 @@ package turnsrv
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
-	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,12 +15,17 @@ import (
 	"github.com/pion/logging"
 	"github.com/pion/turn/v4"
 
+	"github.com/mailturn/mailturn/turnsrv/pionturn"
 	"github.com/mailturn/mailturn/turnsrv/relay"
 )
 
-// plainPionVar, if it is set in the environment, has the tests of this package talk to a server of pion's without a front.
-// It holds how long to wait for an answer.
+// plainPionVar, if it is set in the environment, has the tests of this package talk to pion's server in place of this package's,
+// as package pionturn runs it. It holds how long to wait for an answer.
 const plainPionVar = "TURNSRV_PLAIN_PION"
+
+// barePionVar, if it is set too, has pion do by itself, as its documentation has it, what package pionturn does around it: look up
+// users, read from sockets, open relayed addresses, and log.
+const barePionVar = "TURNSRV_BARE_PION"
 
 func onPlainPion() bool { return os.Getenv(plainPionVar) != "" }
 
@@ -31,9 +37,10 @@ func patience() time.Duration {
 	return 5 * time.Second
 }
 
-// TestRowsFailOnPlainPion is the control of the tests that are named after a fault of pion's (T01 and so on): each must fail
-// on pion alone and say what the fault is. Some kill pion or have it spin, so that each runs in a process of its
-// own.
+// TestRowsFailOnPlainPion is the control of the tests that are named after a fault of pion's (T01 and so on): each must fail on
+// pion and say what the fault is. Package pionturn mends some of the faults; those must show on bare pion, and the test
+// must pass with the package. The others are what pionturn.UnmetRows lists. Some kill pion or have it spin, so that each runs in a
+// process of its own.
 //
 // What is not here cannot be seen by a client. T02 is mended in the version of pion/stun that go.mod asks for, T37 and T38
 // are about what pion makes of its hooks, T43 is about one that it lacks, T33 and T34 are about speed. T03 needs a timer to
@@ -42,96 +49,135 @@ func TestRowsFailOnPlainPion(t *testing.T) {
 	if onPlainPion() {
 		t.Fatal("this is the control")
 	}
-	rows := []struct{ test, want string }{
-		{"TestT01FramingDoesNotWrap", "want the connection closed"},
-		{"TestT03ExpiryRacesWithCreatePermission", "nil pointer dereference"},
-		{"TestT04AcceptErrorsEndNothing", "deadlock"},
-		{"TestT05SocketErrorsEndNothing", "no message"},
-		{"TestT06ChannelDataOverStream", "no message"},
-		{"TestT07WholeOrNotAtAll", "cut to 1600"},
-		{"TestT08ByteByByte", "of stack"},
-		{"TestT09OtherProtocolsAreClosed", "want the connection closed"},
-		{"TestT09UnallocatedConnectionsEnd", "want it closed"},
-		{"TestT10CloseEndsConnections", "want the connection closed"},
-		{"TestT11DTLSIsUnpadded", "no message"},
-		{"TestT12Unauthenticated", "answered 400"},
-		{"TestT13ErrorsAreComplete", "without an integrity"},
-		{"TestT14UnknownAttributes", "Allocate answered 0"},
-		{"TestT15WhatFollowsIntegrity", "0 allocations"},
-		{"TestT16FingerprintIsVerified", "the server answered"},
-		{"TestT17NoAllocation", "no message"},
-		{"TestT18AnotherUser", "answered 0"},
-		{"TestT19AnotherRealm", "answered 0"},
-		{"TestT20CreatePermissionIsAtomic", "ERROR-CODE"},
-		{"TestT21DeniedChannel", "ChannelBind answered 401"},
-		{"TestT22PeerOfOtherFamily", "answered 0"},
-		{"TestT23RequestedAddressFamily", "Allocate answered 0"},
-		{"TestT24AdditionalAddressFamily", "Allocate answered 0"},
-		{"TestT25RequestedTransport", "answered"},
-		{"TestT26EvenPort", "want 508"},
-		{"TestT27DontFragment", "answered 420"},
-		{"TestT28Lifetime", "answered 508"},
-		{"TestT29ChannelNumbers", "ChannelBind answered 0"},
-		{"TestT30ChannelOutlivesPermission", ""},
-		{"TestT31Limits", "answered 0"},
-		{"TestT32Nonce", "answered 0"},
-		{"TestT35AnswersFromTheAddressAsked", "no message"},
-		{"TestT36JunkIsNotLogged", "lines"},
-		{"TestT39PermissionRefreshedAtItsEnd", "does not work"},
-		{"TestT44RetransmittedAllocate", ""},
+	const mended, right = true, ""
+	rows := []struct {
+		test, want string
+		mended     bool // by package pionturn
+	}{
+		{"TestT01FramingDoesNotWrap", "want the connection closed", mended},
+		{"TestT03ExpiryRacesWithCreatePermission", "nil pointer dereference", false},
+		{"TestT04AcceptErrorsEndNothing", "deadlock", mended},
+		{"TestT05SocketErrorsEndNothing", "no message", mended},
+		{"TestT06ChannelDataOverStream", "no message", false},
+		{"TestT07WholeOrNotAtAll", "cut to 1600", mended},
+		{"TestT08ByteByByte", "of stack", mended},
+		{"TestT09OtherProtocolsAreClosed", "want the connection closed", mended},
+		{"TestT09UnallocatedConnectionsEnd", "want it closed", mended},
+		{"TestT10CloseEndsConnections", "want the connection closed", mended},
+		{"TestT11DTLSIsUnpadded", "no message", false},
+		{"TestT12Unauthenticated", "answered 400", false},
+		{"TestT13ErrorsAreComplete", "without an integrity", false},
+		{"TestT14UnknownAttributes", "Allocate answered 0", false},
+		{"TestT15WhatFollowsIntegrity", "0 allocations", false},
+		{"TestT16FingerprintIsVerified", "the server answered", false},
+		{"TestT17NoAllocation", "no message", false},
+		{"TestT18AnotherUser", "answered 0", false},
+		{"TestT19AnotherRealm", "answered 400", false},
+		{"TestT20CreatePermissionIsAtomic", "ERROR-CODE", false},
+		{"TestT21DeniedChannel", "ChannelBind answered 401", false},
+		{"TestT22PeerOfOtherFamily", "answered 0", false},
+		{"TestT23RequestedAddressFamily", "Allocate answered 0", false},
+		{"TestT24AdditionalAddressFamily", "Allocate answered 0", false},
+		{"TestT25RequestedTransport", "answered", false},
+		{"TestT26EvenPort", "want 508", false},
+		{"TestT27DontFragment", "answered 420", false},
+		{"TestT28Lifetime", "answered 508", false},
+		{"TestT29ChannelNumbers", "ChannelBind answered 0", false},
+		{"TestT30ChannelOutlivesPermission", right, false},
+		{"TestT31Limits", "answered 0", false},
+		{"TestT32Nonce", "answered 0", false},
+		{"TestT35AnswersFromTheAddressAsked", "no message", false},
+		{"TestT36JunkIsNotLogged", "lines", mended},
+		{"TestT39PermissionRefreshedAtItsEnd", "does not work", false},
+		{"TestT44RetransmittedAllocate", right, false},
 	}
-	type outcome struct {
-		output string
-		err    error
+	var unmet []string
+	for _, row := range rows {
+		if id := row.test[len("Test"):len("TestT00")]; row.want != right && !row.mended && !slices.Contains(unmet, id) {
+			unmet = append(unmet, id)
+		}
 	}
-	outcomes := make([]chan outcome, len(rows))
+	if got := pionturn.UnmetRows(); !slices.Equal(got, unmet) {
+		t.Errorf("pionturn.UnmetRows is %v, want %v", got, unmet)
+	}
+	var runs []*controlRun
+	for _, row := range rows {
+		if row.mended {
+			runs = append(runs, &controlRun{test: row.test, want: row.want, bare: true}, &controlRun{test: row.test, want: right})
+		} else {
+			runs = append(runs, &controlRun{test: row.test, want: row.want})
+		}
+	}
 	atOnce := make(chan struct{}, 8) // most of them wait for an answer that does not come
-	for i, row := range rows {
-		outcomes[i] = make(chan outcome, 1)
+	for _, run := range runs {
+		run.done = make(chan struct{})
 		go func() {
+			defer close(run.done)
 			atOnce <- struct{}{}
 			defer func() { <-atOnce }()
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-			defer cancel()
-			cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^"+row.test+"$", "-test.count=1", "-test.timeout=1m")
-			wait := 2 * time.Second
-			if row.want == "" {
-				wait = 30 * time.Second
-			}
-			cmd.Env = append(os.Environ(), plainPionVar+"="+wait.String())
-			output, err := cmd.CombinedOutput()
-			outcomes[i] <- outcome{string(output), err}
+			run.do(t)
 		}()
 	}
-	for i, row := range rows {
-		t.Run(row.test, func(t *testing.T) {
-			switch got := <-outcomes[i]; {
-			case row.want == "" && got.err != nil:
-				t.Errorf("pion does this right, and yet the test fails: %v\n%.2000s", got.err, got.output)
-			case row.want != "" && got.err == nil:
-				t.Errorf("the test passes on plain pion: it cannot fail\n%.2000s", got.output)
-			case !strings.Contains(got.output, row.want):
-				t.Errorf("the test fails on plain pion, but does not say %q\n%.2000s", row.want, got.output)
-			case strings.Contains(got.output, "no tests to run"):
+	for _, run := range runs {
+		name := run.test
+		if run.bare {
+			name += " on bare pion"
+		}
+		t.Run(name, func(t *testing.T) {
+			switch <-run.done; {
+			case run.want == right && run.err != nil:
+				t.Errorf("this is right, and yet the test fails: %v\n%.2000s", run.err, run.output)
+			case run.want != right && run.err == nil:
+				t.Errorf("the test passes on plain pion: it cannot fail\n%.2000s", run.output)
+			case !strings.Contains(run.output, run.want):
+				t.Errorf("the test fails on plain pion, but does not say %q\n%.2000s", run.want, run.output)
+			case strings.Contains(run.output, "no tests to run"):
 				t.Error("there is no such test")
 			}
 		})
 	}
 }
 
-// plainPion serves with pion alone, as its documentation has it, and with the hooks that it has for what config says.
+// controlRun is a test that runs on plain pion, in a process of its own.
+type controlRun struct {
+	test, want string
+	bare       bool
+
+	done   chan struct{}
+	output string
+	err    error
+}
+
+func (r *controlRun) do(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^"+r.test+"$", "-test.count=1", "-test.timeout=1m")
+	wait := 2 * time.Second
+	if r.want == "" {
+		wait = 30 * time.Second
+	}
+	cmd.Env = append(os.Environ(), plainPionVar+"="+wait.String())
+	if r.bare {
+		cmd.Env = append(cmd.Env, barePionVar+"=1")
+	}
+	output, err := cmd.CombinedOutput()
+	r.output, r.err = string(output), err
+}
+
+// plainPion serves with pion, as package pionturn runs it. listen opens the relayed addresses of bare pion.
 func plainPion(t testing.TB, config Config, listen func(port int) (net.PacketConn, error), packets []net.PacketConn, listeners []net.Listener) *turn.Server {
 	t.Helper()
-	generator := plainGenerator{listen}
-	permitted := func(_ net.Addr, peer net.IP) bool {
-		addr, _ := netip.AddrFromSlice(peer)
-		_, ok := config.Relay.MayPermit(addr.Unmap())
-		return ok
+	engine, err := pionturn.New(pionturn.Config{
+		Realm: config.Realm, Authenticator: config.Authenticator, Relay: config.Relay, ExpiredGrace: config.ExpiredGrace, Logger: config.Logger,
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
-	logger := plainLogger{config}
-	pion := turn.ServerConfig{
-		Realm: config.Realm, LoggerFactory: logger,
-		AuthHandler: turn.LongTermTURNRESTAuthHandler(testSecret, logger.NewLogger("auth")),
+	bare := os.Getenv(barePionVar) != ""
+	pion := engine.ServerConfig()
+	if bare {
+		logger := plainLogger{config}
+		pion.LoggerFactory, pion.AuthHandler = logger, turn.LongTermTURNRESTAuthHandler(testSecret, logger.NewLogger("auth"))
 	}
 	if strings.HasPrefix(t.Name(), "TestT03") {
 		pion.EventHandler.OnPermissionCreated = func(net.Addr, net.Addr, string, string, string, net.Addr, net.IP) {
@@ -139,14 +185,18 @@ func plainPion(t testing.TB, config Config, listen func(port int) (net.PacketCon
 		}
 	}
 	for _, conn := range packets {
-		pion.PacketConnConfigs = append(pion.PacketConnConfigs, turn.PacketConnConfig{
-			PacketConn: conn, RelayAddressGenerator: generator, PermissionHandler: permitted,
-		})
+		c := engine.PacketConnConfig(conn)
+		if bare {
+			c.PacketConn, c.RelayAddressGenerator = conn, plainGenerator{listen}
+		}
+		pion.PacketConnConfigs = append(pion.PacketConnConfigs, c)
 	}
 	for _, listener := range listeners {
-		pion.ListenerConfigs = append(pion.ListenerConfigs, turn.ListenerConfig{
-			Listener: listener, RelayAddressGenerator: generator, PermissionHandler: permitted,
-		})
+		c := engine.ListenerConfig(listener)
+		if bare {
+			c.Listener, c.RelayAddressGenerator = listener, plainGenerator{listen}
+		}
+		pion.ListenerConfigs = append(pion.ListenerConfigs, c)
 	}
 	server, err := turn.NewServer(pion)
 	if err != nil {
@@ -181,10 +231,12 @@ func listenLoopback(port int) (net.PacketConn, error) {
 // plainLogger takes what pion says by default to the log of config: errors.
 type plainLogger struct{ config Config }
 
-func (l plainLogger) NewLogger(string) logging.LeveledLogger { return plainLeveled{config: l.config} }
+func (l plainLogger) NewLogger(scope string) logging.LeveledLogger {
+	return plainLeveled{logging.NewDefaultLeveledLoggerForScope(scope, logging.LogLevelDisabled, io.Discard), l.config}
+}
 
 type plainLeveled struct {
-	dtlsLogger
+	logging.LeveledLogger
 	config Config
 }
 
@@ -194,8 +246,6 @@ func (l plainLeveled) Errorf(m string, a ...any) {
 		l.config.Logger.Error(fmt.Sprintf(m, a...))
 	}
 }
-func (plainLeveled) Warn(string)          {}
-func (plainLeveled) Warnf(string, ...any) {}
 
 // addressedListener gives the pipes of a pipeListener the addresses of TCP connections, without which pion takes all of
 // them for one client.

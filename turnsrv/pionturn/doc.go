@@ -1,0 +1,17 @@
+// Package pionturn runs the TURN server of github.com/pion/turn/v4, unmodified, with the parts of this project that fit it:
+//
+//   - credentials of package credential, with their expiry, several secrets and static users (AuthHandler);
+//   - a policy of peers of package peer, asked for each permission and again for each packet (PermissionHandler, and the
+//     sockets of relayed addresses);
+//   - relayed addresses of package relay: an address to bind and another one to advertise, and a range of ports
+//     (RelayAddressGenerator);
+//   - quotas of allocations per user, per source address and in total (QuotaHandler);
+//   - a framing of TCP and TLS connections that survives what strangers send, with limits on connections and time.
+//
+// A program that needs nothing else of pion calls New, and ServePacket or ServeStream for each socket. One that has a
+// turn.ServerConfig of its own starts from Server.ServerConfig and adds Server.PacketConnConfig and Server.ListenerConfig.
+//
+// What pion does with a message that it was given remains pion's. UnmetRows names the rows of this project's conformance table
+// that do not hold for it. One of them is a panic (T03), so a program that must not end with its TURN server runs this
+// package in a process of its own, as mailturn does.
+package pionturn

@@ -1,0 +1,205 @@
+package pionturn
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/relay"
+)
+
+const (
+	// maxDatagram is what pion reads from a relayed address at a time, in bytes. It would cut a longer datagram.
+	maxDatagram = 1600
+	// maxWaiting is how many datagrams wait for pion at one relayed address: a burst of a few video frames.
+	maxWaiting = 128
+)
+
+// generator is a turn.RelayAddressGenerator.
+type generator struct{ server *Server }
+
+// Validate implements turn.RelayAddressGenerator.
+func (generator) Validate() error { return nil }
+
+// AllocatePacketConn implements turn.RelayAddressGenerator. The network is not that which pion asks for, which is always udp4,
+// but that which the relay has. pion asks for a port only if that was even and free a moment ago (RFC 8656 section 18.6);
+// another even one is as good.
+func (g generator) AllocatePacketConn(_ string, port int) (net.PacketConn, net.Addr, error) {
+	conn, _, err := g.server.config.Relay.Allocate(relay.Request{Family: g.server.family, EvenPort: port != 0})
+	if err != nil {
+		g.server.log.seldom("cannot open a relayed address", "err", err)
+		return nil, nil, err
+	}
+	r := &relayed{server: g.server, conn: conn, ready: make(chan struct{}, 1), closed: make(chan struct{})}
+	if err := conn.Start(r); err != nil {
+		conn.Close()
+		return nil, nil, err
+	}
+	if !g.server.open(r) {
+		_ = r.Close()
+		return nil, nil, ErrServerClosed
+	}
+	return r, net.UDPAddrFromAddrPort(conn.Relayed()), nil
+}
+
+// AllocateConn implements turn.RelayAddressGenerator. RFC 6062 is not offered.
+func (generator) AllocateConn(string, int) (net.Conn, net.Addr, error) {
+	return nil, nil, errors.ErrUnsupported
+}
+
+// mayPermit is a turn.PermissionHandler, RFC 8656 section 10.2.
+func (s *Server) mayPermit(_ net.Addr, peer net.IP) bool {
+	addr, _ := netip.AddrFromSlice(peer)
+	rule, ok := s.config.Relay.MayPermit(addr.Unmap())
+	if !ok {
+		s.log.seldom("peer refused", "peer", addr.Unmap().String(), "rule", rule)
+	}
+	return ok
+}
+
+// open registers r, unless the server is closed.
+func (s *Server) open(r *relayed) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.relayed[r] = struct{}{}
+	}
+	return !s.closed
+}
+
+// errRefusedPeer is returned for a packet to a peer that the policy refuses. The rule is in the log, now and then.
+var errRefusedPeer = errors.New("peer refused")
+
+// relayed is a relayed transport address as pion sees it. It implements relay.Owner.
+type relayed struct {
+	server *Server
+	conn   *relay.Conn
+	unsent error // of the last Send; owned by pion's goroutine that sends, of which an allocation has one
+
+	peer netip.AddrPort // of which addr is; owned by pion's goroutine that reads
+	addr *net.UDPAddr
+
+	mu      sync.Mutex // guards what follows
+	waiting []datagram
+
+	ready  chan struct{} // holds one token when something may be waiting
+	closed chan struct{}
+	once   sync.Once
+}
+
+// datagram is what a peer has sent.
+type datagram struct {
+	peer netip.AddrPort
+	data *[maxDatagram]byte
+	n    int
+}
+
+// Deliver implements relay.Owner. A datagram that pion would cut is dropped, and so is one for which there is no room.
+func (r *relayed) Deliver(peer netip.AddrPort, data []byte) {
+	if len(data) > maxDatagram {
+		return
+	}
+	buf := r.server.buffer.Get().(*[maxDatagram]byte)
+	d := datagram{peer, buf, copy(buf[:], data)}
+	r.mu.Lock()
+	room := len(r.waiting) < maxWaiting
+	if room {
+		r.waiting = append(r.waiting, d)
+	}
+	r.mu.Unlock()
+	if !room {
+		r.server.buffer.Put(buf)
+		return
+	}
+	select {
+	case r.ready <- struct{}{}:
+	default:
+	}
+}
+
+// next returns the datagram that has waited longest, and false if there is none.
+func (r *relayed) next() (d datagram, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.waiting) == 0 {
+		return datagram{}, false
+	}
+	d = r.waiting[0]
+	if r.waiting = r.waiting[1:]; len(r.waiting) == 0 {
+		r.waiting = nil
+	}
+	return d, true
+}
+
+// ReadFrom implements net.PacketConn.
+func (r *relayed) ReadFrom(p []byte) (int, net.Addr, error) {
+	for {
+		if d, ok := r.next(); ok {
+			n := copy(p, d.data[:d.n])
+			r.server.buffer.Put(d.data)
+			if n < d.n {
+				continue
+			}
+			if r.addr == nil || r.peer != d.peer {
+				r.peer, r.addr = d.peer, net.UDPAddrFromAddrPort(d.peer)
+			}
+			return n, r.addr, nil
+		}
+		select {
+		case <-r.ready:
+		case <-r.closed:
+			return 0, nil, net.ErrClosed
+		}
+	}
+}
+
+// WriteTo implements net.PacketConn. It asks the policy again: a permission is for an address, and a policy for ports too; and
+// a policy may have changed since the permission was given.
+func (r *relayed) WriteTo(p []byte, to net.Addr) (int, error) {
+	r.unsent = nil
+	r.conn.Send(p, addrPort(to), false)
+	if r.unsent != nil {
+		return 0, r.unsent
+	}
+	return len(p), nil
+}
+
+// Sent implements relay.Owner.
+func (r *relayed) Sent(int) {}
+
+// Refused implements relay.Owner.
+func (r *relayed) Refused(peer netip.AddrPort, rule string) {
+	r.unsent = fmt.Errorf("%w: %s", errRefusedPeer, rule)
+	r.server.log.seldom("peer refused", "peer", peer.String(), "rule", rule)
+}
+
+// Unsent implements relay.Owner.
+func (r *relayed) Unsent(err error) { r.unsent = err }
+
+// Close implements net.PacketConn. It always returns nil and may be called more than once: pion stops closing its allocations at
+// the first error.
+func (r *relayed) Close() error {
+	r.once.Do(func() {
+		r.conn.Close()
+		close(r.closed)
+		r.server.mu.Lock()
+		defer r.server.mu.Unlock()
+		delete(r.server.relayed, r)
+	})
+	return nil
+}
+
+// LocalAddr returns the address that the socket is bound to.
+func (r *relayed) LocalAddr() net.Addr { return r.conn.LocalAddr() }
+
+// SetDeadline does nothing: pion sets none at relayed addresses.
+func (*relayed) SetDeadline(time.Time) error { return nil }
+
+// SetReadDeadline does nothing.
+func (*relayed) SetReadDeadline(time.Time) error { return nil }
+
+// SetWriteDeadline does nothing.
+func (*relayed) SetWriteDeadline(time.Time) error { return nil }
