@@ -17,9 +17,18 @@ const (
 func programVersion(t *testing.T, program string, args ...string) string {
 	t.Helper()
 	out, err := exec.Command(program, args...).CombinedOutput()
-	v := regexp.MustCompile(`\d+(\.\d+)+(esr)?`).FindString(string(out))
+	if err != nil && len(out) == 0 {
+		t.Fatalf("%s %s: %v", program, strings.Join(args, " "), err)
+	}
+	return versionIn(t, string(out))
+}
+
+// versionIn returns the first version in a text.
+func versionIn(t *testing.T, text string) string {
+	t.Helper()
+	v := regexp.MustCompile(`\d+(\.\d+)+(esr)?`).FindString(text)
 	if v == "" {
-		t.Fatalf("no version in what %s %s says (%v): %s", program, strings.Join(args, " "), err, out)
+		t.Fatalf("no version in %q", text)
 	}
 	return v
 }

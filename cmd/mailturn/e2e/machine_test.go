@@ -1,90 +1,121 @@
 package e2e
 
 import (
+	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
+
+	"github.com/mailturn/mailturn/cmd/mailturn/e2e/daemon"
 )
 
-// A machine is a Debian on which somebody follows the documentation: the programs are this machine's, and /etc, /usr/local/bin,
-// /var/lib, /run and the network its own. sudo runs the command, and systemctl does nothing.
-type machine struct{ dir string }
+// A machine is a Debian on which somebody follows the documentation: a container with systemd, a file system of its own that
+// starts from a copy of .ci/debian's, and no network but loopback. In /src are the files that one installs from.
+type machine struct {
+	leader string // process ID of the container's init
+}
 
-// inMachine runs the command in the directory that mailturn was built in.
-const inMachine = `
-dir=$1; shift
-mount --make-rprivate /
-mount --bind "$dir/etc" /etc
-mount --bind "$dir/bin" /usr/local/bin
-mount --bind "$dir/lib" /var/lib
-mount -t tmpfs tmpfs /run
-ip link set lo up
-export PATH="$dir/commands:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-cd "$dir/source"
-"$@"
-exit 0 # the command is not process 1, which systemd's programs take for the boot of a machine`
+// inControlGroup moves itself to a control group of its own ($0), in each hierarchy that systemd uses, and becomes the command. Two
+// containers would share the groups that systemd-nspawn makes otherwise.
+const inControlGroup = `
+for hierarchy in ` + controlGroups + `; do
+  [ -w "$hierarchy/cgroup.procs" ] || continue
+  mkdir "$hierarchy/$0"
+  echo $$ >"$hierarchy/$0/cgroup.procs"
+done
+exec "$@"`
 
-// newMachine returns one with a copy of /etc.
+// controlGroups is where the hierarchies are, of which a system has one, or the last two.
+const controlGroups = "/sys/fs/cgroup /sys/fs/cgroup/systemd /sys/fs/cgroup/unified"
+
+var machines atomic.Int32
+
+// newMachine boots one, which is turned off when the test ends.
 func newMachine(t *testing.T) machine {
 	t.Helper()
-	peer(t, "ip", "iproute2")
-	needRoot(t, "a machine of its own")
-	dir, err := os.MkdirTemp("", "machine") // not the test's own directory, which is for root alone
+	nspawn := peer(t, "systemd-nspawn", "systemd-container")
+	root := openRoot(t, "bookworm-systemd")
+	repository, err := filepath.Abs("../../..")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	m := machine{dir}
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command("cp", "-a", "/etc", dir).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	for _, name := range []string{"bin", "lib", "source", "commands"} {
-		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	root, err := filepath.Abs("../../..")
-	if err != nil {
-		t.Fatal(err)
-	}
+	name := fmt.Sprintf("mailturn-e2e-%d-%d", os.Getpid(), machines.Add(1))
+	args := []string{"-ec", inControlGroup, name, nspawn, "--quiet", "--directory=" + root.Dir(), "--volatile=overlay", "--machine=" + name, "--hostname=localhost",
+		"--register=no", "--keep-unit", "--private-network", "--link-journal=no", "--settings=no", "--console=pipe", "--notify-ready=yes",
+		"--bind-ro=" + binary + ":/src/mailturn"}
 	for _, name := range []string{"maddy.conf.example", "dist"} {
-		if err := os.Symlink(filepath.Join(root, name), filepath.Join(dir, "source", name)); err != nil {
-			t.Fatal(err)
-		}
+		args = append(args, "--bind-ro="+filepath.Join(repository, name)+":/src/"+name)
 	}
-	if err := os.Symlink(binary, filepath.Join(dir, "source/mailturn")); err != nil {
+	cmd := exec.Command("sh", append(args, "--boot", "--", "--unit=basic.target")...)
+	manager := listenAsManager(t, cmd)
+	var console lines
+	cmd.Stdout, cmd.Stderr = &console, &console
+	exited, err := daemon.Run(cmd)
+	if err != nil {
 		t.Fatal(err)
 	}
-	m.write(t, "commands/sudo", "#!/bin/sh\nexec \"$@\"\n")
-	m.write(t, "commands/systemctl", "#!/bin/sh\n")
-	for _, name := range []string{"sudo", "systemctl"} {
-		if err := os.Chmod(filepath.Join(dir, "commands", name), 0o755); err != nil {
-			t.Fatal(err)
+	var m machine
+	t.Cleanup(func() {
+		if leader, err := strconv.Atoi(m.leader); err == nil {
+			syscall.Kill(leader, syscall.SIGKILL) // which ends every process of the container, and then systemd-nspawn
+		} else {
+			cmd.Process.Kill()
 		}
+		<-exited
+		removeControlGroups(name)
+		os.Remove(filepath.Join("/run/systemd/nspawn/propagate", name))
+		if t.Failed() {
+			t.Logf("the console of %s:\n%s", name, &console)
+		}
+	})
+	for ready := false; !ready; {
+		said := manager.next(t)
+		if leader := said["X_NSPAWN_LEADER_PID"]; leader != "" {
+			m.leader = leader
+		}
+		ready = said["READY"] == "1"
 	}
 	return m
 }
 
-// write makes a file, in etc, bin, lib, source or commands.
-func (m machine) write(t *testing.T, name, text string) {
-	t.Helper()
-	path := filepath.Join(m.dir, name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
+// removeControlGroups removes those of a name, of which no process is left.
+func removeControlGroups(name string) {
+	for hierarchy := range strings.FieldsSeq(controlGroups) {
+		var groups []string
+		filepath.WalkDir(filepath.Join(hierarchy, name), func(path string, entry fs.DirEntry, err error) error {
+			if err == nil && entry.IsDir() {
+				groups = append(groups, path)
+			}
+			return nil
+		})
+		for _, group := range slices.Backward(groups) {
+			os.Remove(group)
+		}
 	}
 }
 
-// command runs a shell script there. It ends with the first line that fails, and so does what it has started.
+// write makes a file.
+func (m machine) write(t *testing.T, name, text string) {
+	t.Helper()
+	cmd := m.command(`install -D -m 0644 /dev/stdin "` + name + `"`)
+	cmd.Stdin = strings.NewReader(text)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", name, err, out)
+	}
+}
+
+// command runs a shell script as root, in /src. The script ends with the first line that fails.
 func (m machine) command(script string) *exec.Cmd {
-	return exec.Command("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-ec", inMachine, "sh", m.dir, "bash", "-euc", script)
+	cmd := exec.Command("nsenter", "--all", "--target="+m.leader, "bash", "-euo", "pipefail", "-c", "cd /src\n"+script)
+	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8"}
+	return cmd
 }
 
 // run wants the script to succeed, and returns what it writes.
@@ -92,16 +123,24 @@ func (m machine) run(t *testing.T, script string) string {
 	t.Helper()
 	out, err := m.command(script).CombinedOutput()
 	if err != nil {
-		t.Fatalf("%v\n%s\nfrom\n%s", err, out, script)
+		t.Fatalf("%v\n%s\nfrom\n%s\nThe journal:\n%s", err, out, script, m.journal())
 	}
 	return string(out)
 }
 
-// fails wants the script to fail and to say why.
+// fails wants the script to fail, and it or the journal from then on to say why.
 func (m machine) fails(t *testing.T, script, reason string) {
 	t.Helper()
+	before := len(m.journal())
 	out, err := m.command(script).CombinedOutput()
-	if err == nil || !strings.Contains(string(out), reason) {
-		t.Errorf("got %v, want a failure for %q\n%s\nfrom\n%s", err, reason, out, script)
+	journal := m.journal()
+	if err == nil || !strings.Contains(string(out)+journal[min(before, len(journal)):], reason) {
+		t.Errorf("got %v, want a failure for %q\n%s\nfrom\n%s\nThe journal:\n%s", err, reason, out, script, journal)
 	}
+}
+
+// journal returns what mailturn and systemd have logged of it.
+func (m machine) journal() string {
+	out, _ := m.command("journalctl --no-pager --unit=mailturn").CombinedOutput()
+	return string(out)
 }

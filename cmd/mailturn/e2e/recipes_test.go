@@ -23,7 +23,7 @@ type claim struct {
 // claims has every block of the documents that is not output, in their order.
 var claims = []claim{
 	{"README.md", "Try it", "go run ./cmd/mailturn run", commandsExist},
-	{"README.md", "Install it", "CGO_ENABLED=0 go build", dryBuild},
+	{"README.md", "Install it", "CGO_ENABLED=0 go build", buildOne},
 	{"README.md", "Install it", "sudo useradd", install},
 	{"README.md", "Install it", "sudo systemctl enable", startInstalled},
 	{"README.md", "Put it in front of Dovecot", "sudo mailturn check-config", checkInstalled},
@@ -40,7 +40,7 @@ var claims = []claim{
 	{"README.md", "Test it", "go test", commandsExist},
 	{"README.md", "Test it", "go run ./cmd/mailturn/bench/soak", commandsExist},
 	{"docs/interop.md", "What works with mailturn", ".ci/matrix", commandsExist},
-	{"docs/operating.md", "Files, users, sockets", "[Service]", dropIn},
+	{"docs/operating.md", "Files, users, sockets", "[Service]", socketForGroup},
 	{"docs/operating.md", "Is the configuration right?", "sudo mailturn check-config", checkInstalled},
 	{"docs/operating.md", "Certificates", "#!/bin/sh", certbotHook},
 	{"docs/operating.md", "Certificates", "RENEWED_LINEAGE=", certbotHook},

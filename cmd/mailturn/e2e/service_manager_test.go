@@ -17,7 +17,8 @@ type notifySocket struct{ conn *net.UnixConn }
 
 func listenAsManager(t *testing.T, cmd *exec.Cmd) notifySocket {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "notify")
+	dir, _ := socketDir(t)
+	path := filepath.Join(dir, "notify")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path})
 	if err != nil {
 		t.Fatal(err)

@@ -31,6 +31,9 @@ func Open(name string) (*Root, error) {
 	return &Root{dir}, nil
 }
 
+// Dir returns the root's path.
+func (r *Root) Dir() string { return r.dir }
+
 // enter makes the directory for temporary files of this machine ($1) that of the root ($0) in a mount namespace of its own, and
 // becomes the command in the root, as the user and group of $2.
 const enter = `mount --bind "$1" "$0$1" && mount -t proc proc "$0/proc" && root=$0 as=$2 && shift 2 && exec chroot --userspec="$as" "$root" "$@"`
