@@ -31,6 +31,9 @@ var pageHTML []byte
 //go:embed peer.js
 var peerJS []byte
 
+//go:embed party.mjs
+var partyJS []byte
+
 //go:embed calls.js
 var callsJS []byte
 
@@ -143,7 +146,7 @@ func (b *Browser) Console() string {
 	return b.console.String()
 }
 
-// Call calls a method of the object peer in peer.js and waits for what it resolves to, which is decoded into value unless
+// Call calls a method of the object peer in peer.js, or with the prefix party. one of party.mjs, and waits for what it resolves to, which is decoded into value unless
 // that is nil. The error is what the method threw, or that of ctx, or says that the browser ended.
 func (b *Browser) Call(ctx context.Context, value any, method string, args ...any) error {
 	answer := make(chan result, 1)
@@ -194,6 +197,7 @@ func (b *Browser) handler() http.Handler {
 	}
 	file("GET /{$}", "text/html", pageHTML)
 	file("GET /peer.js", "text/javascript", peerJS)
+	file("GET /party.mjs", "text/javascript", partyJS)
 	file("GET /calls.js", "text/javascript", callsJS)
 
 	var once sync.Once

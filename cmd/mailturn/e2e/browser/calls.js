@@ -1,5 +1,8 @@
-// Fetches one call after another from the test, and posts what each returned. Calls run beside each other.
-"use strict";
+// Fetches one call after another from the test, and posts what each returned. Calls run beside each other. A method is one of peer,
+// or "party." and one of party.mjs.
+import { makeParty } from "./party.mjs";
+
+const party = makeParty(RTCPeerConnection, (text) => console.error(text));
 
 async function post(path, value) {
   await fetch(path, { method: "POST", body: JSON.stringify(value ?? null) });
@@ -17,7 +20,8 @@ addEventListener("unhandledrejection", (event) => console.error(event.reason));
 
 async function run({ id, method, args }) {
   try {
-    await post("/result", { id, value: (await peer[method](...args)) ?? null });
+    const [object, name] = method.startsWith("party.") ? [party, method.slice("party.".length)] : [peer, method];
+    await post("/result", { id, value: (await object[name](...args)) ?? null });
   } catch (error) {
     await post("/result", { id, error: `${error.name}: ${error.message}` });
   }

@@ -81,6 +81,9 @@ func (p *program) read(output io.Reader) {
 
 // Call sends a call and waits for its answer, and drops the late answers to calls whose ctx ended.
 func (p *program) Call(ctx context.Context, value any, method string, args ...any) error {
+	if args == nil {
+		args = []any{}
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.sequence++
