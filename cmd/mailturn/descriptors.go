@@ -24,11 +24,11 @@ func (s *setup) descriptorUses() []descriptorUse {
 	var uses []descriptorUse
 	for i := range s.relays {
 		c := &s.relays[i]
-		allocations := c.Quotas.MaxAllocations
+		allocations := c.TotalQuota
 		if allocations == 0 {
-			allocations = 2 * (int(c.MaxPort) - int(c.MinPort) + 1) // one at each port, of both families
+			allocations = 2 * (int(c.RelayPorts.V.Max) - int(c.RelayPorts.V.Min) + 1) // one at each port, of both families
 		}
-		uses = append(uses, descriptorUse{c.Name, "total_quota", &c.Quotas.MaxAllocations, allocations, 1})
+		uses = append(uses, descriptorUse{c.Name, "total_quota", &c.TotalQuota, allocations, 1})
 		if sockets := c.StreamSockets(); sockets > 0 {
 			uses = append(uses, descriptorUse{c.Name, "connections of each listener", &c.MaxStreams, cmp.Or(c.MaxStreams, turnsrv.DefaultMaxStreams), sockets})
 		}

@@ -52,18 +52,18 @@ func TestLimitsFitTheDescriptors(t *testing.T) {
 
 	s := decodeText(t, manyEndpoints)
 	s.fitDescriptors(wanted, logger)
-	if relay := s.relays[0]; relay.Quotas.MaxAllocations != 0 || relay.MaxStreams != 0 || s.imaps[0].MaxConnections != 10000 || out.Len() > 0 {
-		t.Errorf("there is enough for all, and yet: %+v, %q", relay.Quotas, out.String())
+	if relay := s.relays[0]; relay.TotalQuota != 0 || relay.MaxStreams != 0 || s.imaps[0].MaxConnections != 10000 || out.Len() > 0 {
+		t.Errorf("there is enough for all, and yet: %+v, %q", relay.TotalQuota, out.String())
 	}
 
 	s.fitDescriptors(1024, logger)
 	relay := &s.relays[0]
-	open := relay.Quotas.MaxAllocations + 2*relay.MaxStreams + 2*s.imaps[0].MaxConnections + s.dicts[0].MaxConnections + s.http[0].MaxConnections
+	open := relay.TotalQuota + 2*relay.MaxStreams + 2*s.imaps[0].MaxConnections + s.dicts[0].MaxConnections + s.http[0].MaxConnections
 	if open > 1024-descriptorReserve || open < 1024-descriptorReserve-20 {
 		t.Errorf("%d descriptors may be open, want nearly all of %d", open, 1024-descriptorReserve)
 	}
-	if relay.MaxStreams == 0 || s.imaps[0].MaxConnections == 0 || relay.Quotas.MaxAllocations == 0 {
-		t.Errorf("a limit of 0 means something else: %d, %d, %d", relay.MaxStreams, s.imaps[0].MaxConnections, relay.Quotas.MaxAllocations)
+	if relay.MaxStreams == 0 || s.imaps[0].MaxConnections == 0 || relay.TotalQuota == 0 {
+		t.Errorf("a limit of 0 means something else: %d, %d, %d", relay.MaxStreams, s.imaps[0].MaxConnections, relay.TotalQuota)
 	}
 	if got := out.String(); strings.Count(got, "level=WARN") != 1 || !strings.Contains(got, "limit=1024 wanted=52064") ||
 		!strings.Contains(got, `endpoint=mail name=max_connections from=10000 to=184`) {
@@ -78,7 +78,7 @@ func TestLimitsFitTheDescriptors(t *testing.T) {
 
 	// Nearly nothing is a limit too: nobody may be let in without one.
 	s.fitDescriptors(3, logger)
-	if relay.MaxStreams != 1 || s.imaps[0].MaxConnections != 1 || relay.Quotas.MaxAllocations != 1 {
-		t.Errorf("with 3 descriptors: %d, %d, %d", relay.MaxStreams, s.imaps[0].MaxConnections, relay.Quotas.MaxAllocations)
+	if relay.MaxStreams != 1 || s.imaps[0].MaxConnections != 1 || relay.TotalQuota != 1 {
+		t.Errorf("with 3 descriptors: %d, %d, %d", relay.MaxStreams, s.imaps[0].MaxConnections, relay.TotalQuota)
 	}
 }

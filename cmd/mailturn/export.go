@@ -230,7 +230,7 @@ func (s *setup) openPorts() (udp, tcp []string) {
 	}
 	udp, tcp = text(numbers["udp"]), text(numbers["tcp"])
 	for _, relay := range s.relays {
-		udp = append(udp, fmt.Sprintf("%d-%d", relay.MinPort, relay.MaxPort))
+		udp = append(udp, relay.RelayPorts.V.String())
 	}
 	return udp, tcp
 }

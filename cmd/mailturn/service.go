@@ -57,13 +57,13 @@ func newService(s *setup, sockets *systemd.Listeners, logger *slog.Logger, level
 	s.process = http.Process{Ready: r.ready.Load, Health: r.health, Metrics: registry}
 	s.share(&r.accounts, r.sockets)
 	for _, p := range s.parts() {
-		endpoint, err := p.build(logger)
+		endpoint, err := p.Build(logger)
 		if err != nil {
 			return nil, fmt.Errorf("%v: %w", p, err)
 		}
 		r.running[p.String()] = endpoint
 		if measured, ok := endpoint.(interface{ Collector() prometheus.Collector }); ok {
-			metrics.ForEndpoint(registry, p.endpointName()).MustRegister(measured.Collector())
+			metrics.ForEndpoint(registry, p.Name()).MustRegister(measured.Collector())
 		}
 		switch endpoint.(type) {
 		case *turn.Endpoint:
@@ -130,7 +130,7 @@ func (r *service) health() error {
 	return err
 }
 
-// reload reads the configuration again and applies it. One that does not load, or that changes what needs a new start,
+// reload reads the configuration again and applies it. One that does not load, or that changes what requires a restart,
 // changes nothing.
 func (r *service) reload(again func() (*setup, error)) {
 	s, err := again()
@@ -164,58 +164,21 @@ func (r *service) status() string {
 	}
 }
 
-// apply changes the endpoints in the order of their parts. When one cannot take its new configuration, those before it get
-// their old one back, so that all go on as they were.
+// apply gives the endpoints the configuration s. On an error all go on as they were.
 func (r *service) apply(s *setup) error {
-	if err := r.needsRestart(s); err != nil {
+	var err error
+	if s.logAs != r.setup.logAs {
+		err = errors.New("a change of log.format requires a restart")
+	}
+	if err := errors.Join(err, module.NeedsRestart(r.setup.parts(), s.parts())); err != nil {
 		return err
 	}
 	s.share(&r.accounts, r.sockets)
-	changed := make(map[string]bool)
-	for _, p := range s.parts() {
-		if err := p.reload(r.running[p.String()]); err != nil {
-			return errors.Join(fmt.Errorf("%v: %w", p, err), r.restore(changed))
-		}
-		changed[p.String()] = true
+	if err := module.Reload(r.running, s.parts()); err != nil {
+		return err
 	}
 	r.setup = s
 	r.level.Set(s.logLevel)
 	r.reloaded.SetToCurrentTime()
 	return nil
-}
-
-// restore gives the parts that were changed the configuration in force.
-func (r *service) restore(changed map[string]bool) error {
-	var errs []error
-	for _, p := range r.setup.parts() {
-		if changed[p.String()] {
-			if err := p.reload(r.running[p.String()]); err != nil {
-				errs = append(errs, fmt.Errorf("%v: the old configuration cannot be had back, start anew: %w", p, err))
-			}
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// needsRestart returns an error that names what in s only a new start can bring.
-func (r *service) needsRestart(s *setup) error {
-	var errs []error
-	if s.logAs != r.setup.logAs {
-		errs = append(errs, errors.New("a change of log.format needs a new start"))
-	}
-	kept := make(map[string]bool)
-	for _, p := range s.parts() {
-		kept[p.String()] = true
-		if endpoint, ok := r.running[p.String()]; !ok {
-			errs = append(errs, fmt.Errorf("%v is new and needs a new start", p))
-		} else if names := p.needsRestart(endpoint); len(names) > 0 {
-			errs = append(errs, fmt.Errorf("%v: a change of %s needs a new start", p, strings.Join(names, ", ")))
-		}
-	}
-	for _, p := range r.setup.parts() {
-		if !kept[p.String()] {
-			errs = append(errs, fmt.Errorf("%v is gone, which needs a new start", p))
-		}
-	}
-	return errors.Join(errs...)
 }

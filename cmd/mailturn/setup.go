@@ -22,6 +22,7 @@ import (
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/log"
+	"github.com/mailturn/mailturn/framework/module"
 	"github.com/mailturn/mailturn/framework/systemd"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
@@ -44,25 +45,25 @@ type setup struct {
 
 // parts returns the endpoints, a relay before those who issue credentials for it: nobody may be told of a relay that is not
 // there yet, nor be given a credential under a secret that it does not accept yet.
-func (s *setup) parts() []part {
-	var parts []part
+func (s *setup) parts() []module.Part {
+	var parts []module.Part
 	for _, c := range s.relays {
-		parts = append(parts, partOf[turn.Config, *turn.Endpoint]{"turn", c.Name, c, turn.New})
+		parts = append(parts, module.NewPart("turn", c.Name, turn.Schema{}, c, turn.New))
 	}
 	for _, c := range s.imaps {
-		parts = append(parts, partOf[imap.Config, *imap.Endpoint]{"imap", c.Name, c, imap.New})
+		parts = append(parts, module.NewPart("imap", c.Name, imap.Schema{}, c, imap.New))
 	}
 	for _, c := range s.sockets {
-		parts = append(parts, partOf[credsock.Config, *credsock.Endpoint]{"credsock", c.Name, c, credsock.New})
+		parts = append(parts, module.NewPart("credsock", c.Name, credsock.Schema{}, c, credsock.New))
 	}
 	for _, c := range s.dicts {
-		parts = append(parts, partOf[dict.Config, *dict.Endpoint]{"dict", c.Name, c, dict.New})
+		parts = append(parts, module.NewPart("dict", c.Name, dict.Schema{}, c, dict.New))
 	}
 	for _, c := range s.http {
 		construct := func(c http.Config, logger *slog.Logger) (*http.Endpoint, error) {
 			return http.New(c, s.process, logger)
 		}
-		parts = append(parts, partOf[http.Config, *http.Endpoint]{"http", c.Name, c, construct})
+		parts = append(parts, module.NewPart("http", c.Name, http.Schema{}, c, construct))
 	}
 	return parts
 }
@@ -216,7 +217,7 @@ func (s *setup) relay() *issuer.Relay {
 	return &issuer.Relay{
 		Name: first.Name, Range: first.Range, Hostname: s.hostname,
 		UDPPorts: first.Ports("udp"), TCPPorts: first.Ports("tcp"), TLSPorts: first.Ports("tls"),
-		Secrets: first.Secrets, SecretRange: first.SecretRange, MaxLifetime: first.MaxCredentialLifetime,
+		Secrets: first.Secrets, SecretRange: first.SecretRange, MaxLifetime: first.MaxCredentialLifetime.V,
 	}
 }
 

@@ -150,9 +150,7 @@ func TestReload(t *testing.T) {
 	changed := c
 	changed.Issuer.Secrets.V = []credential.Secret{secretB, secretA}
 	changed.Socket.Mode = 0o660
-	if err := e.Reload(changed); err != nil {
-		t.Fatal(err)
-	}
+	moduletest.Reload(t, e, changed)
 	if err := ask(c.Socket.Path, secretB); err != nil {
 		t.Error(err)
 	}
@@ -162,9 +160,7 @@ func TestReload(t *testing.T) {
 
 	moved := changed
 	moved.Socket.Path += "2"
-	if err := e.Reload(moved); err != nil {
-		t.Fatal(err)
-	}
+	moduletest.Reload(t, e, moved)
 	if err := ask(moved.Socket.Path, secretB); err != nil {
 		t.Error(err)
 	}
@@ -178,7 +174,7 @@ func TestReload(t *testing.T) {
 	} {
 		bad := moved
 		spoil(&bad)
-		if err := e.Reload(bad); err == nil {
+		if _, err := e.Prepare(bad); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 		if err := ask(moved.Socket.Path, secretB); err != nil {

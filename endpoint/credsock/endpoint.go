@@ -2,7 +2,6 @@ package credsock
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/mailturn/mailturn/endpoint/issuer"
 	"github.com/mailturn/mailturn/framework/listen"
+	"github.com/mailturn/mailturn/framework/module"
 	"github.com/mailturn/mailturn/framework/socket"
 )
 
@@ -33,19 +33,12 @@ type Endpoint struct {
 
 // New prepares an endpoint, whose configuration has to have a secret. It makes no socket.
 func New(config Config, logger *slog.Logger) (*Endpoint, error) {
-	if err := check(config); err != nil {
+	if err := config.Issuer.CheckSecret(); err != nil {
 		return nil, err
 	}
 	e := &Endpoint{logger: logger, socket: config.Socket}
 	e.issuer.Store(&config.Issuer)
 	return e, nil
-}
-
-func check(config Config) error {
-	if len(config.Issuer.Secrets.V) == 0 {
-		return errors.New("no secret to issue TURN credentials with")
-	}
-	return nil
 }
 
 // Start makes the socket and serves on it until Shutdown.
@@ -76,21 +69,22 @@ func (e *Endpoint) answer(conn net.Conn) {
 	e.logger.Debug("credential issued", "username", issued.Username)
 }
 
-// Reload puts another configuration in force, between Start and Shutdown. On an error all stays as it was.
-func (e *Endpoint) Reload(config Config) error {
-	if err := check(config); err != nil {
-		return err
+// Prepare implements module.Reloader. A new socket is made at once and answered from Commit on.
+func (e *Endpoint) Prepare(config Config) (module.Change, error) {
+	if err := config.Issuer.CheckSecret(); err != nil {
+		return module.Change{}, err
 	}
-	listener, err := e.listener.Reload(context.Background(), config.Socket)
+	listener, undo, err := e.listener.Prepare(context.Background(), config.Socket)
 	if err != nil {
-		return err
+		return module.Change{}, err
 	}
-	e.issuer.Store(&config.Issuer)
-	if listener != e.listener {
-		e.listener.Close()
-		e.serve(listener)
-	}
-	return nil
+	return module.Change{Discard: undo, Commit: func() {
+		e.issuer.Store(&config.Issuer)
+		if listener != e.listener {
+			e.listener.Close()
+			e.serve(listener)
+		}
+	}}, nil
 }
 
 // Shutdown removes the socket. What has been accepted is answered at once, so there is nothing to wait for.

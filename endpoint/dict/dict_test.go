@@ -339,17 +339,13 @@ func TestReload(t *testing.T) {
 	changed := c
 	changed.TURN.Server.V = "turn2.example.org"
 	changed.TURN.TLSPort.V = 0
-	if err := e.Reload(changed); err != nil {
-		t.Fatal(err)
-	}
+	moduletest.Reload(t, e, changed)
 	d.send(turn, "L"+server+"vendor/deltachat/turns\talice")
 	d.want("Oturn2.example.org:3478:", "N\n")
 
 	moved := changed
 	moved.Socket.Path += "2"
-	if err := e.Reload(moved); err != nil {
-		t.Fatal(err)
-	}
+	moduletest.Reload(t, e, moved)
 	dial(t, moved.Socket.Path, hello, turn).want("Oturn2.example.org:3478:")
 	d.send(turn)
 	d.want("Oturn2.example.org:3478:")
@@ -359,12 +355,12 @@ func TestReload(t *testing.T) {
 
 	bad := moved
 	bad.Socket.Path = "/nowhere/dict.socket"
-	if err := e.Reload(bad); err == nil {
+	if _, err := e.Prepare(bad); err == nil {
 		t.Error("no error")
 	}
 	bad = moved
 	bad.TURN.Secrets.V = nil
-	if err := e.Reload(bad); err == nil {
+	if _, err := e.Prepare(bad); err == nil {
 		t.Error("no error")
 	}
 	dial(t, moved.Socket.Path, hello, turn).want("Oturn2.example.org:3478:")

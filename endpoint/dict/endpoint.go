@@ -2,7 +2,6 @@ package dict
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net"
 	"runtime/debug"
@@ -13,6 +12,7 @@ import (
 	"github.com/mailturn/mailturn/endpoint/dict/dictproto"
 	"github.com/mailturn/mailturn/framework/listen"
 	"github.com/mailturn/mailturn/framework/log"
+	"github.com/mailturn/mailturn/framework/module"
 	"github.com/mailturn/mailturn/framework/socket"
 )
 
@@ -32,19 +32,12 @@ type Endpoint struct {
 
 // New prepares an endpoint, whose configuration has to have a secret. It makes no socket.
 func New(config Config, logger *slog.Logger) (*Endpoint, error) {
-	if err := check(config); err != nil {
+	if err := config.TURN.CheckSecret(); err != nil {
 		return nil, err
 	}
 	e := &Endpoint{logger: logger, sessions: make(map[*session]struct{})}
 	e.present.Store(&config)
 	return e, nil
-}
-
-func check(config Config) error {
-	if !config.TURN.CanIssue() {
-		return errors.New("no secret to issue TURN credentials with")
-	}
-	return nil
 }
 
 // Start makes the socket and serves on it until Shutdown. The next server need not run yet.
@@ -112,22 +105,23 @@ const (
 	turnsEntry = "vendor/deltachat/turns"
 )
 
-// Reload puts another configuration in force, between Start and Shutdown. On an error all stays as it was. Credentials
-// change for all at once; a connection that is there keeps its next server.
-func (e *Endpoint) Reload(config Config) error {
-	if err := check(config); err != nil {
-		return err
+// Prepare implements module.Reloader. A new socket is made at once and answered from Commit on. Then credentials change for all
+// connections; those that exist keep their next server.
+func (e *Endpoint) Prepare(config Config) (module.Change, error) {
+	if err := config.TURN.CheckSecret(); err != nil {
+		return module.Change{}, err
 	}
-	listener, err := e.listener.Reload(context.Background(), config.Socket)
+	listener, undo, err := e.listener.Prepare(context.Background(), config.Socket)
 	if err != nil {
-		return err
+		return module.Change{}, err
 	}
-	e.present.Store(&config)
-	if listener != e.listener {
-		e.listener.Close()
-		e.serve(listener)
-	}
-	return nil
+	return module.Change{Discard: undo, Commit: func() {
+		e.present.Store(&config)
+		if listener != e.listener {
+			e.listener.Close()
+			e.serve(listener)
+		}
+	}}, nil
 }
 
 // Shutdown removes the socket and lets requests that are being answered have their answer, until ctx is done; then it cuts

@@ -28,8 +28,8 @@ const maxRate = 60_000_000
 
 // Schema is the body of an endpoint "http" block. Its tags are the manual that `mailturn reference` prints.
 type Schema struct {
-	Listen         config.Value[[]listen.Addr]  `hcl:"listen" default:"http://127.0.0.1:8080" doc:"Listening addresses: https://HOST:PORT, or http://HOST:PORT behind a proxy that has the TLS."`
-	TLS            []config.TLS                 `hcl:"tls,block" doc:"Certificates for https://. With several, the client's server name chooses; the first is for clients that name none. Without one: the certificate of the top level, else that of the TURN endpoint, else a self-signed one."`
+	Listen         config.Value[[]listen.Addr]  `hcl:"listen" default:"http://127.0.0.1:8080" reload:"restart" doc:"Listening addresses: https://HOST:PORT, or http://HOST:PORT behind a proxy that has the TLS."`
+	TLS            []config.TLS                 `hcl:"tls,block" reload:"restart" doc:"Certificates for https://. With several, the client's server name chooses; the first is for clients that name none. Without one: the certificate of the top level, else that of the TURN endpoint, else a self-signed one."`
 	TrustedProxies config.Value[[]netip.Prefix] `hcl:"trusted_proxies" doc:"Networks of reverse proxies in front. A request from there is from the client that X-Forwarded-For names, for limits, metrics_from and the log; from anywhere else that header is ignored. Name a proxy on this machine too, such as 127.0.0.1/32: otherwise all of its clients share one rate, and the log says so once."`
 
 	APIKeys      config.Value[[]credential.Secret] `hcl:"api_keys" secret:"true" doc:"Keys of which a request for credentials has to carry one, as Authorization: Bearer KEY or as the parameter key: a string, file(PATH), env(NAME), or a list of them. Without keys, and with nothing in open, /turn and /ice are not served."`

@@ -6,12 +6,9 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -20,6 +17,7 @@ import (
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/listen"
 	"github.com/mailturn/mailturn/framework/metrics"
+	"github.com/mailturn/mailturn/framework/module"
 )
 
 // Bounds of one connection. A request and its answer are a few hundred bytes, so that a client which needs longer is one
@@ -58,8 +56,8 @@ type Endpoint struct {
 
 // New prepares an endpoint: it reads the certificates and binds nothing.
 func New(c Config, process Process, logger *slog.Logger) (*Endpoint, error) {
-	if c.Issues() && !c.TURN.CanIssue() {
-		return nil, errors.New("no secret to issue TURN credentials with")
+	if err := c.checkSecret(); err != nil {
+		return nil, err
 	}
 	e := &Endpoint{logger: logger, config: c}
 	if c.NeedsCertificate() || len(c.TLS) > 0 {
@@ -135,33 +133,28 @@ func (e *Endpoint) Addrs() []net.Addr {
 	return addrs
 }
 
-// NeedsRestart returns the names of the attributes that differ between the running configuration and c and that Reload
-// cannot change.
-func (e *Endpoint) NeedsRestart(c Config) []string {
-	var names []string
-	if !slices.Equal(e.config.Listen, c.Listen) {
-		names = append(names, "listen")
+// checkSecret returns an error if credentials are to be issued and there is no secret for them.
+func (c *Config) checkSecret() error {
+	if !c.Issues() {
+		return nil
 	}
-	if !slices.Equal(e.config.TLS, c.TLS) {
-		names = append(names, "tls")
-	}
-	return names
+	return c.TURN.CheckSecret()
 }
 
-// Reload puts another configuration in force for the requests from then on, and reads the certificate files again. It
-// fails, and changes nothing, if NeedsRestart names something, or if a certificate cannot be used.
-func (e *Endpoint) Reload(c Config) error {
-	if names := e.NeedsRestart(c); len(names) > 0 {
-		return fmt.Errorf("a change of %s needs a new start", strings.Join(names, ", "))
+// Prepare implements module.Reloader. It reads the certificate files again; requests have the new configuration from Commit on.
+func (e *Endpoint) Prepare(c Config) (module.Change, error) {
+	if err := c.checkSecret(); err != nil {
+		return module.Change{}, err
 	}
-	if e.certs != nil {
-		if err := e.certs.Reload(); err != nil {
-			return fmt.Errorf("the certificate in use stays: %w", err)
-		}
+	useCertificates, err := e.certs.Prepare()
+	if err != nil {
+		return module.Change{}, err
 	}
-	e.handler.settings.Store(newSettings(c))
-	e.config = c
-	return nil
+	return module.Change{Commit: func() {
+		useCertificates()
+		e.handler.settings.Store(newSettings(c))
+		e.config = c
+	}}, nil
 }
 
 // Shutdown stops accepting, lets requests that are being answered finish until ctx is done, and then cuts them off. It

@@ -3,12 +3,12 @@ package imap
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"log/slog"
 	"slices"
 	"sync"
 
 	"github.com/mailturn/mailturn/framework/certs"
+	"github.com/mailturn/mailturn/framework/module"
 )
 
 // A generation is what one configuration makes. A connection keeps the one that it has begun with.
@@ -29,8 +29,10 @@ func newGeneration(config Config, logger *slog.Logger) (*generation, error) {
 	if err != nil {
 		return nil, err
 	}
-	if config.TURN.Enable.V && !config.TURN.CanIssue() {
-		return nil, errors.New("no secret to issue TURN credentials with")
+	if config.TURN.Enable.V {
+		if err := config.TURN.CheckSecret(); err != nil {
+			return nil, err
+		}
 	}
 	tlsConfig := store.Config("imap") // the ALPN protocol ID; clients without ALPN are accepted
 	// Small records at first are for clients that begin to draw while a page comes. Mail clients do not.
@@ -63,28 +65,37 @@ func (g *generation) openBackend(previous backend, logger *slog.Logger) (err err
 	return err
 }
 
-// Reload puts another configuration in force, between Start and Shutdown. It reads the files and binds the sockets that
-// the new one needs before it touches anything; on an error all stays as it was, and the error says why.
+// Prepare implements module.Reloader. It reads the files and binds the sockets that the new configuration needs.
 //
-// Connections that come from then on have the new configuration; those there are keep theirs, and its IMAP server, until
-// they end. Sockets on addresses that are in both stay open and drop no connection. Annotations, with what TURN
-// credentials are made of, change for all at once, so the relay has to accept a new secret before Reload is called.
-// Certificates are read again even if their names are the same, and the embedded server's mailboxes stay with their users.
-func (e *Endpoint) Reload(config Config) error {
+// Connections accepted after Commit have the new configuration; earlier ones keep theirs, and its IMAP server, until they
+// end. Sockets on addresses that are in both stay open and drop no connection. Annotations, and what TURN credentials are made
+// of, change for all at once, so the relay has to accept a new secret before Commit. Certificates are read again even if their
+// names are the same, and the embedded server's mailboxes stay with their users.
+func (e *Endpoint) Prepare(config Config) (module.Change, error) {
 	next, err := newGeneration(config, e.logger)
 	if err != nil {
-		return err
+		return module.Change{}, err
 	}
 	listeners, opened, err := e.bind(e.ctx, &next.config)
 	if err != nil {
-		return err
+		return module.Change{}, err
 	}
-	previous := e.present
-	if err := next.openBackend(previous.backend, e.logger); err != nil {
+	if err := next.openBackend(e.present.backend, e.logger); err != nil {
 		e.closeForGood(opened)
-		return err
+		return module.Change{}, err
 	}
+	return module.Change{
+		Commit: func() { e.replace(next, listeners, opened) },
+		Discard: func() {
+			next.backend.close()
+			e.closeForGood(opened)
+		},
+	}, nil
+}
 
+// replace puts the generation next in force, with listeners of which opened are new.
+func (e *Endpoint) replace(next *generation, listeners, opened []*listener) {
+	previous := e.present
 	e.entries.set(&next.config)
 	e.mu.Lock()
 	e.present = next
@@ -106,5 +117,4 @@ func (e *Endpoint) Reload(config Config) error {
 		previous.connections.Wait()
 		previous.backend.close()
 	})
-	return nil
 }

@@ -12,16 +12,10 @@ import (
 
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/listen"
+	"github.com/mailturn/mailturn/framework/module/moduletest"
 	"github.com/mailturn/mailturn/imapext/metadata"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
-
-func reload(t *testing.T, e *Endpoint, config Config) {
-	t.Helper()
-	if err := e.Reload(config); err != nil {
-		t.Fatal(err)
-	}
-}
 
 // TestReloadSessions: running sessions keep their configuration and their server, new ones get the new one, and what is
 // advertised is new for both.
@@ -61,7 +55,7 @@ func TestReloadSessions(t *testing.T) {
 	changed.Entries = []metadata.Entry{{Name: "/shared/comment", Value: metadata.String("another test")}}
 	changed.TURN.Server.V = "turn2.example.org"
 	changed.TURN.Secrets.V = []credential.Secret{credential.NewSecret([]byte("another secret"))}
-	reload(t, e, changed)
+	moduletest.Reload(t, e, changed)
 
 	fresh := newWire(t, dialTCP(t, e, 1))
 	fresh.expect(`\* PREAUTH new`)
@@ -98,7 +92,7 @@ func TestReloadListeners(t *testing.T) {
 
 	changed := config
 	changed.Listen = []listen.Addr{addr("tcp", comes), addr("tls", stays), addr("tls", turns)}
-	reload(t, e, changed)
+	moduletest.Reload(t, e, changed)
 	if e.listeners[1].Listener != socket {
 		t.Error("the socket that stays was opened again")
 	}
@@ -123,7 +117,7 @@ func TestReloadListeners(t *testing.T) {
 	w.send("a CAPABILITY\r\n")
 	w.expect(`\* BYE TLS is needed`) // where it was plain before
 
-	reload(t, e, config) // and back
+	moduletest.Reload(t, e, config) // and back
 	if conn, err = dialPort(turns); err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +159,7 @@ func TestReloadFails(t *testing.T) {
 			free.Close()
 			changed.Listen = append(slices.Clone(config.Listen), listen.Addr{Scheme: "tcp", Host: "127.0.0.1", Port: uint16(free.Addr().(*net.TCPAddr).Port)})
 			tt.change(&changed)
-			if err := e.Reload(changed); err == nil || !strings.Contains(err.Error(), tt.want) {
+			if _, err := e.Prepare(changed); err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Fatalf("got %v, want an error with %q", err, tt.want)
 			}
 			if e.present != before || !slices.Equal(addrs, e.Addrs()) {
@@ -183,6 +177,36 @@ func TestReloadFails(t *testing.T) {
 	}
 }
 
+// TestDiscard: a configuration that was prepared and given up leaves nothing behind, and everything as it was.
+func TestDiscard(t *testing.T) {
+	config := testConfig(t)
+	e := start(t, config)
+	before := e.present
+	free := listenTCP(t)
+	addr := free.Addr().String()
+	free.Close()
+	changed := config
+	changed.Entries = nil
+	changed.Listen = append(slices.Clone(config.Listen), listen.Addr{Scheme: "tcp", Host: "127.0.0.1", Port: uint16(free.Addr().(*net.TCPAddr).Port)})
+	change, err := e.Prepare(changed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	change.Discard()
+	if conn, err := net.Dial("tcp", addr); err == nil {
+		conn.Close()
+		t.Error("the new socket is left open")
+	}
+	if e.present != before {
+		t.Error("the configuration has changed")
+	}
+	w := dialTLS(t, e)
+	w.login()
+	w.send("a GETMETADATA \"\" /shared/comment\r\n")
+	w.expect(`\* METADATA "" \(/shared/comment "a test"\)`)
+	moduletest.Reload(t, e, changed)
+}
+
 // TestReloadOverlap: an address cannot replace one that overlaps it while that is bound, and the error says what to do.
 func TestReloadOverlap(t *testing.T) {
 	listener := listenTCP(t)
@@ -193,7 +217,7 @@ func TestReloadOverlap(t *testing.T) {
 	e := start(t, config)
 	changed := config
 	changed.Listen = []listen.Addr{{Scheme: "tcp", Host: "0.0.0.0", Port: port}}
-	if err := e.Reload(changed); err == nil || !strings.Contains(err.Error(), "restart instead") {
+	if _, err := e.Prepare(changed); err == nil || !strings.Contains(err.Error(), "restart instead") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -212,7 +236,7 @@ func TestReloadEmbedded(t *testing.T) {
 		"alice": credential.NewSecret([]byte("looking-glass")),
 		"carol": credential.NewSecret([]byte("singer")),
 	}
-	reload(t, e, changed)
+	moduletest.Reload(t, e, changed)
 	w := dialPlain(t, e)
 	w.send("a LOGIN bob builder\r\n")
 	w.expect(`a NO`)
@@ -253,7 +277,7 @@ func TestReloadCertificate(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	reload(t, e, config)
+	moduletest.Reload(t, e, config)
 	dialTLS(t, e) // trusts the new one
 	if err := tlsHandshake(t, e, oldTLS); err == nil {
 		t.Error("the old certificate is still presented")
@@ -311,7 +335,7 @@ func TestReloadUnderLoad(t *testing.T) {
 		})
 	}
 	for i := range 30 {
-		reload(t, e, []Config{other, config}[i%2])
+		moduletest.Reload(t, e, []Config{other, config}[i%2])
 	}
 	close(done)
 	clients.Wait()

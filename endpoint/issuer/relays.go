@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"math"
 	"net"
 	"strconv"
@@ -136,14 +137,17 @@ func (c *Config) SetSecrets(secrets []credential.Secret) {
 	}
 }
 
-// CanIssue reports whether there is a secret for every relay.
-func (c Config) CanIssue() bool {
+// CheckSecret returns an error unless there is a secret for every relay.
+func (c Config) CheckSecret() error {
 	for _, r := range c.Relays {
-		if !r.CanIssue() {
-			return false
+		if err := r.CheckSecret(); err != nil {
+			return err
 		}
 	}
-	return len(c.Relays) > 0 || len(c.Secrets.V) > 0
+	if len(c.Relays) == 0 && len(c.Secrets.V) == 0 {
+		return errors.New("no secret to issue TURN credentials with")
+	}
+	return nil
 }
 
 // For returns what is issued to an account: c itself or, with several relays, that of one of them.

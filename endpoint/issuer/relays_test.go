@@ -170,11 +170,11 @@ func TestSetSecrets(t *testing.T) {
 	if diags := c.Link(relay, block); len(diags) > 0 {
 		t.Fatal(diags)
 	}
-	if c.CanIssue() {
+	if c.CheckSecret() == nil {
 		t.Error("can issue without a secret")
 	}
 	c.SetSecrets(secrets(secretA))
-	if !c.CanIssue() {
+	if c.CheckSecret() != nil {
 		t.Error("cannot issue with a secret")
 	}
 	for i, want := range []string{secretB, secretA} {

@@ -1,10 +1,8 @@
 package turn
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -110,53 +108,17 @@ func (c *Config) StreamSockets() int {
 // collide with the endpoint's own socket. Call it when no more ports are added.
 func (c *Config) CheckPorts() hcl.Diagnostics {
 	var diags hcl.Diagnostics
+	relay, rng := c.RelayPorts.V, c.RelayPorts.Range
+	if !c.RelayPorts.Set {
+		rng = c.Range
+	}
 	for _, port := range c.Ports("udp", "dtls") {
-		if c.MinPort <= port && port <= c.MaxPort {
-			diags = append(diags, config.WithHint(
-				config.Errorf(c.PortsRange, "Relay ports contain a listening port", "UDP port %d, on which this endpoint listens, lies inside relay_ports %d-%d.", port, c.MinPort, c.MaxPort),
-				"choose a range without it; the default is "+fmt.Sprintf("%d-%d.", defaultMinPort, defaultMaxPort)))
+		if relay.Min <= port && port <= relay.Max {
+			diags = append(diags, config.WithHint(config.Errorf(rng, "Relay ports contain a listening port",
+				"UDP port %d, on which this endpoint listens, lies inside relay_ports %v.", port, relay), "choose a range without it"))
 		}
 	}
 	return diags
-}
-
-// decodePorts reads MIN-MAX.
-func (c *Config) decodePorts(v config.Value[string]) hcl.Diagnostics {
-	c.PortsRange = v.Range
-	if !v.Set {
-		c.PortsRange = c.Range
-	}
-	first, last, found := strings.Cut(v.V, "-")
-	low, errLow := strconv.ParseUint(strings.TrimSpace(first), 10, 16)
-	high, errHigh := strconv.ParseUint(strings.TrimSpace(last), 10, 16)
-	switch {
-	case !found || errLow != nil || errHigh != nil:
-		return hcl.Diagnostics{config.Errorf(v.Range, "Not a port range", "relay_ports is %q: want MIN-MAX, such as \"49152-65535\".", v.V)}
-	case low > high:
-		return hcl.Diagnostics{config.WithHint(
-			config.Errorf(v.Range, "Port range is empty", "relay_ports starts at %d, above its end %d.", low, high), "swap the two numbers.")}
-	case low < 1024:
-		return hcl.Diagnostics{config.WithHint(
-			config.Errorf(v.Range, "Port range too low", "relay_ports starts at %d, among the ports of well-known services: want 1024 or above.", low),
-			"RFC 8656 section 7.2 asks for 49152-65535.")}
-	}
-	c.MinPort, c.MaxPort = uint16(low), uint16(high)
-	return nil
-}
-
-// decodeDefaultFamily takes one of three words.
-func (c *Config) decodeDefaultFamily(v config.Value[string]) hcl.Diagnostics {
-	switch v.V {
-	case "prefer-ipv4":
-		c.DefaultFamily = turnsrv.PreferIPv4
-	case "ipv4":
-		c.DefaultFamily = turnsrv.OnlyIPv4
-	case "client":
-		c.DefaultFamily = turnsrv.ClientFamily
-	default:
-		return hcl.Diagnostics{config.Errorf(v.Range, "Unknown family", "default_family is %q: want \"prefer-ipv4\", \"ipv4\" or \"client\".", v.V)}
-	}
-	return nil
 }
 
 func checkRealm(v config.Value[string]) hcl.Diagnostics {
@@ -196,20 +158,10 @@ func checkRelayAddrs(v config.Value[[]netip.Addr], name string) hcl.Diagnostics 
 	return diags
 }
 
-func checkNotNegative[T int | int64](v config.Value[T], name string) hcl.Diagnostics {
-	if v.V < 0 {
-		return hcl.Diagnostics{config.Errorf(v.Range, "Negative number", "%s is %d: want 0 or more.", name, v.V)}
-	}
-	return nil
-}
-
 // checkLifetimes wants lifetimes with which calls work and are forgotten.
 func checkLifetimes(maximum, nonce config.Value[time.Duration]) hcl.Diagnostics {
 	var diags hcl.Diagnostics
-	switch d := maximum.V; {
-	case d < 10*time.Second || d > 24*time.Hour:
-		diags = append(diags, config.Errorf(maximum.Range, "Lifetime out of range", "max_lifetime is %v: want between 10s and 24h.", d))
-	case d < turnsrv.DefaultLifetime:
+	if d := maximum.V; d < turnsrv.DefaultLifetime {
 		diags = append(diags, config.Warnf(maximum.Range, "Lifetime is short",
 			"max_lifetime is %v, and so is the lifetime for clients that ask for none: RFC 8656 section 3.2 recommends 10m. Clients refresh more often.", d))
 	}

@@ -2,7 +2,6 @@ package turn
 
 import (
 	"net/netip"
-	"strconv"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
@@ -11,7 +10,6 @@ import (
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/listen"
-	"github.com/mailturn/mailturn/turnsrv"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
@@ -21,62 +19,58 @@ const (
 	DefaultTLSPort = 5349
 )
 
-// defaultUserQuota is generous for a person: two devices, each with three networks of both families, and with three URIs of
-// which each makes an allocation, have 36. It is small for a thief, who gets a 250th of total_quota.
-const defaultUserQuota = 40
-
-// defaultMaxCredentialLifetime lets in what issuers write that give out credentials for a year.
-const defaultMaxCredentialLifetime = 366 * 24 * time.Hour
-
-// The ephemeral ports, RFC 8656 section 7.2.
-const (
-	defaultMinPort = 49152
-	defaultMaxPort = 65535
-)
-
 // Schema is the body of an endpoint "turn" block. Its tags are the manual that `mailturn reference` prints.
 type Schema struct {
-	Listen        config.Value[[]listen.Addr]       `hcl:"listen" otherwise:"udp and tcp on 3478, tls and dtls on 5349 when there is a certificate, and the port that an IMAP endpoint advertises" doc:"Listening addresses: udp://HOST:PORT, dtls://HOST:PORT, tcp://HOST:PORT or tls://HOST:PORT. udp:// and dtls:// with the same address share one socket, and so do tcp:// and tls://."`
-	Proxies       config.Value[[]netip.Prefix]      `hcl:"proxy_protocol" doc:"Networks of proxies whose TCP connections (plain or TLS) begin with a header of the PROXY protocol, version 1 or 2. The address in it is the client's, for quotas, limits and XOR-MAPPED-ADDRESS; a connection from there without one is closed. From anywhere else no header is accepted."`
-	TLS           []config.TLS                      `hcl:"tls,block" doc:"Certificates. With several, the client's server name chooses; the first is for clients that name none. Without one: the certificate of the top level, else a self-signed one where tls:// or dtls:// is listened on."`
-	Realm         config.Value[string]              `hcl:"realm" otherwise:"hostname" doc:"Realm of the long-term credentials (RFC 8489 section 9.2). Issued credentials are good in it and in each user_realm."`
+	Listen        config.Value[[]listen.Addr]       `hcl:"listen" otherwise:"udp and tcp on 3478, tls and dtls on 5349 when there is a certificate, and the port that an IMAP endpoint advertises" reload:"restart" doc:"Listening addresses: udp://HOST:PORT, dtls://HOST:PORT, tcp://HOST:PORT or tls://HOST:PORT. udp:// and dtls:// with the same address share one socket, and so do tcp:// and tls://."`
+	ProxyProtocol config.Value[[]netip.Prefix]      `hcl:"proxy_protocol" reload:"restart" doc:"Networks of proxies whose TCP connections (plain or TLS) begin with a header of the PROXY protocol, version 1 or 2. The address in it is the client's, for quotas, limits and XOR-MAPPED-ADDRESS; a connection from there without one is closed. From anywhere else no header is accepted."`
+	TLS           []config.TLS                      `hcl:"tls,block" reload:"restart" doc:"Certificates. With several, the client's server name chooses; the first is for clients that name none. Without one: the certificate of the top level, else a self-signed one where tls:// or dtls:// is listened on."`
+	Realm         config.Value[string]              `hcl:"realm" otherwise:"hostname" reload:"restart" doc:"Realm of the long-term credentials (RFC 8489 section 9.2). Issued credentials are good in it and in each user_realm."`
 	Secret        config.Value[[]credential.Secret] `hcl:"secret" secret:"true" otherwise:"generated, kept in state_dir" doc:"Shared secret from which passwords are computed: a string, file(PATH), env(NAME), or a list of them. The first one issues, all are accepted."`
 	Users         config.Value[map[string]string]   `hcl:"users" secret:"true" doc:"Static users besides those with issued credentials, name = password. The password is plain text, or ha1: and the key in hexadecimal digits: MD5(NAME:REALM:PASSWORD), as turnadmin -k prints it."`
 	UsersFile     config.Value[string]              `hcl:"users_file" type:"file" doc:"The same in a file, one NAME:PASSWORD or NAME:ha1:KEY a line. It is read again at a reload."`
 	UserRealms    []UserRealmSchema                 `hcl:"user_realm,block" doc:"Static users of another realm than the endpoint's. A client is told of the other realm when it calls the server by one of its names: the server name of TLS, or the host in the ORIGIN attribute, which turnutils_uclient -o sends and coturn heeds. Every other client is told of the endpoint's realm, as all are that come over UDP from a browser: nobody knows who it is yet. Users whose password is known are let in under either realm, so that this needs no care; those with ha1: keys only under their own."`
-	RelayIP       config.Value[[]netip.Addr]        `hcl:"relay_ip" otherwise:"the address listened on, else the one that routes to the internet; never a temporary one of IPv6 while there is another" doc:"Public IP address of the relay, as peers see it; a list may hold one IPv4 and one IPv6 address."`
-	RelayBind     config.Value[[]netip.Addr]        `hcl:"relay_bind" otherwise:"relay_ip when it is an address of this machine, else all addresses" doc:"Address that relay sockets are bound to, when it is another one than relay_ip: a server behind NAT."`
-	RelayPorts    config.Value[string]              `hcl:"relay_ports" default:"49152-65535" doc:"Range of UDP ports for relayed transport addresses, MIN-MAX."`
-	Family        config.Value[string]              `hcl:"default_family" default:"prefer-ipv4" doc:"Family of the relayed address for clients that ask for none (REQUESTED-ADDRESS-FAMILY), as browsers do. \"prefer-ipv4\": IPv4 as RFC 8656 section 7.2 says, but IPv6 on a relay that has only that. \"ipv4\": the RFC to the letter, 440 on such a relay. \"client\": the family over which the client came, where the relay has it; clients of networks with IPv6 alone then reach no IPv4 peers."`
-	UserQuota     config.Value[int]                 `hcl:"user_quota" default:"40" doc:"Allocations that one user may have at a time, where one with addresses of both families counts for two; 0 is no limit. 40 are enough for a person with several devices, each of which asks for an address on every network that it is in and over each transport. The user is a static user of a realm, the account to which an endpoint of this file issued the credential, or else the name beside the time stamp in the user name. At the limit, a new allocation takes the place of the one that has been silent longest, if that has relayed nothing for a minute; otherwise it draws 486 Allocation Quota Reached. A credential without a name that was issued elsewhere may belong to several people: each address (IPv6: /64) may have this many with it, and all addresses together ten times as many."`
-	SourceQuota   config.Value[int]                 `hcl:"source_quota" default:"0" doc:"Allocations that one address (IPv6: /64) may have at a time, with all users behind it; 0 is no limit. Beyond it: 486 Allocation Quota Reached."`
-	TotalQuota    config.Value[int]                 `hcl:"total_quota" default:"10000" doc:"Allocations that the server has at a time. Beyond it: 486 Allocation Quota Reached."`
-	MaxBPS        config.Value[int64]               `hcl:"max_bps" default:"0" doc:"Bits a second (coturn's max-bps: bytes) that one allocation relays in each direction, with a second's worth at once; 0 is no limit. Packets beyond it are dropped."`
-	TotalBPS      config.Value[int64]               `hcl:"total_bps" default:"0" doc:"Bits a second (coturn's bps-capacity: bytes) that all allocations together relay in each direction; 0 is no limit. Packets beyond it are dropped."`
-	UnauthRate    config.Value[int]                 `hcl:"unauthenticated_rate" default:"500" doc:"UDP requests a second without valid credentials (Binding requests too) that are answered to one network (IPv4 /24, IPv6 /48) on one socket, with twice as many at once; 0 is no limit. Beyond it: no answer, so that the server is of no use for flooding somebody else."`
-	MaxGuesses    config.Value[int]                 `hcl:"max_guesses" default:"100" doc:"Wrong passwords from one address that are answered at once, and then one a second; 0 is no limit. Beyond it: no answer, for up to 5 minutes. Right ones are always served."`
-	MaxLifetime   config.Value[time.Duration]       `hcl:"max_lifetime" default:"1h" doc:"Longest lifetime that a client can ask for without refreshing its allocation (RFC 8656 section 7.2). Below 10m it is also that of clients that ask for none."`
-	NonceLife     config.Value[time.Duration]       `hcl:"nonce_lifetime" default:"10m" doc:"How long a nonce is accepted (RFC 8489 section 9.2), as coturn's stale-nonce. Clients renew it of their own accord."`
-	Software      config.Value[string]              `hcl:"software" otherwise:"none" doc:"Text of the SOFTWARE attribute in answers to authenticated requests. By default there is none: it helps those who look for versions with a known fault."`
-	ExpiredGrace  config.Value[time.Duration]       `hcl:"expired_grace" default:"24h" doc:"How long a running call may go on refreshing its allocation after its credential has expired, or its static user or secret is not in the configuration any more."`
-	MaxCredential config.Value[time.Duration]       `hcl:"max_credential_lifetime" default:"8784h" doc:"How far ahead the expiry of an issued credential may lie, 366 days by default; 0 is no limit. One that expires later is refused, since whoever steals it could use the relay forever."`
-	DrainTimeout  config.Value[time.Duration]       `hcl:"drain_timeout" default:"0s" doc:"How long running calls may go on after the server was asked to stop. New allocations are refused meanwhile; mail is served. By default, calls end at once."`
-	Peers         *PeersSchema                      `hcl:"peers,block" doc:"Where the relay may send to."`
+	RelayIP       config.Value[[]netip.Addr]        `hcl:"relay_ip" otherwise:"the address listened on, else the one that routes to the internet; never a temporary one of IPv6 while there is another" reload:"restart" doc:"Public IP address of the relay, as peers see it; a list may hold one IPv4 and one IPv6 address."`
+	RelayBind     config.Value[[]netip.Addr]        `hcl:"relay_bind" otherwise:"relay_ip when it is an address of this machine, else all addresses" reload:"restart" doc:"Address that relay sockets are bound to, when it is another one than relay_ip: a server behind NAT."`
+	Settings
+}
+
+// Settings are the attributes that need nothing but their declaration here, and the place where they are used.
+type Settings struct {
+	RelayPorts    config.Value[PortRange] `hcl:"relay_ports" default:"49152-65535" reload:"restart" doc:"Range of UDP ports for relayed transport addresses, MIN-MAX."`
+	DefaultFamily Family                  `hcl:"default_family" default:"prefer-ipv4" reload:"restart" doc:"Family of the relayed address for clients that ask for none (REQUESTED-ADDRESS-FAMILY), as browsers do. \"prefer-ipv4\": IPv4 as RFC 8656 section 7.2 says, but IPv6 on a relay that has only that. \"ipv4\": the RFC to the letter, 440 on such a relay. \"client\": the family over which the client came, where the relay has it; clients of networks with IPv6 alone then reach no IPv4 peers."`
+
+	// The default is generous for a person: two devices, each with three networks of both families, and with three URIs of
+	// which each makes an allocation, have 36. It is small for a thief, who gets a 250th of total_quota.
+	UserQuota   int   `hcl:"user_quota" default:"40" min:"0" doc:"Allocations that one user may have at a time, where one with addresses of both families counts for two; 0 is no limit. 40 are enough for a person with several devices, each of which asks for an address on every network that it is in and over each transport. The user is a static user of a realm, the account to which an endpoint of this file issued the credential, or else the name beside the time stamp in the user name. At the limit, a new allocation takes the place of the one that has been silent longest, if that has relayed nothing for a minute; otherwise it draws 486 Allocation Quota Reached. A credential without a name that was issued elsewhere may belong to several people: each address (IPv6: /64) may have this many with it, and all addresses together ten times as many."`
+	SourceQuota int   `hcl:"source_quota" default:"0" min:"0" doc:"Allocations that one address (IPv6: /64) may have at a time, with all users behind it; 0 is no limit. Beyond it: 486 Allocation Quota Reached."`
+	TotalQuota  int   `hcl:"total_quota" default:"10000" min:"0" doc:"Allocations that the server has at a time. Beyond it: 486 Allocation Quota Reached."`
+	MaxBPS      int64 `hcl:"max_bps" default:"0" min:"0" doc:"Bits a second (coturn's max-bps: bytes) that one allocation relays in each direction, with a second's worth at once; 0 is no limit. Packets beyond it are dropped."`
+	TotalBPS    int64 `hcl:"total_bps" default:"0" min:"0" doc:"Bits a second (coturn's bps-capacity: bytes) that all allocations together relay in each direction; 0 is no limit. Packets beyond it are dropped."`
+
+	UnauthenticatedRate   int                         `hcl:"unauthenticated_rate" default:"500" min:"0" reload:"restart" doc:"UDP requests a second without valid credentials (Binding requests too) that are answered to one network (IPv4 /24, IPv6 /48) on one socket, with twice as many at once; 0 is no limit. Beyond it: no answer, so that the server is of no use for flooding somebody else."`
+	MaxGuesses            int                         `hcl:"max_guesses" default:"100" min:"0" reload:"restart" doc:"Wrong passwords from one address that are answered at once, and then one a second; 0 is no limit. Beyond it: no answer, for up to 5 minutes. Right ones are always served."`
+	MaxLifetime           config.Value[time.Duration] `hcl:"max_lifetime" default:"1h" min:"10s" max:"24h" reload:"restart" doc:"Longest lifetime that a client can ask for without refreshing its allocation (RFC 8656 section 7.2). Below 10m it is also that of clients that ask for none."`
+	NonceLifetime         config.Value[time.Duration] `hcl:"nonce_lifetime" default:"10m" reload:"restart" doc:"How long a nonce is accepted (RFC 8489 section 9.2), as coturn's stale-nonce. Clients renew it of their own accord."`
+	Software              config.Value[string]        `hcl:"software" otherwise:"none" reload:"restart" doc:"Text of the SOFTWARE attribute in answers to authenticated requests. By default there is none: it helps those who look for versions with a known fault."`
+	ExpiredGrace          time.Duration               `hcl:"expired_grace" default:"24h" doc:"How long a running call may go on refreshing its allocation after its credential has expired, or its static user or secret is not in the configuration any more."`
+	MaxCredentialLifetime config.Value[time.Duration] `hcl:"max_credential_lifetime" default:"8784h" doc:"How far ahead the expiry of an issued credential may lie, 366 days by default; 0 is no limit. One that expires later is refused, since whoever steals it could use the relay forever."`
+	DrainTimeout          time.Duration               `hcl:"drain_timeout" default:"0s" doc:"How long running calls may go on after the server was asked to stop. New allocations are refused meanwhile; mail is served. By default, calls end at once."`
+	Peers                 PeersSchema                 `hcl:"peers,block" doc:"Where the relay may send to."`
 }
 
 // PeersSchema is the body of the peers block.
 type PeersSchema struct {
 	config.Block
-	Allow  config.Value[[]netip.Prefix] `hcl:"allow" doc:"Networks to relay to although they are refused by default (private, loopback, link-local and other special addresses, and what a NAT64 of this network translates). Addresses of this machine in them stay refused, with the services that listen there, unless one is named alone (192.168.1.5/32) or the network is a part of 127.0.0.0/8."`
-	Silent config.Value[int]            `hcl:"silent_bytes" default:"65536" doc:"Bytes that a call may send in 10 seconds to a peer address from which nothing has come; 0 is no limit. To all such addresses together a call may send 8 times as much, and all calls together 4 times as much to one of them (IPv6: one /64) and 16 times as much to one network (IPv4 /24, IPv6 /48). Calls begin with checks that are answered, and need far less until then."`
-	Deny   config.Value[[]netip.Prefix] `hcl:"deny" doc:"Networks never to relay to. A network that is in both lists is refused."`
+	Allow       config.Value[[]netip.Prefix] `hcl:"allow" doc:"Networks to relay to although they are refused by default (private, loopback, link-local and other special addresses, and what a NAT64 of this network translates). Addresses of this machine in them stay refused, with the services that listen there, unless one is named alone (192.168.1.5/32) or the network is a part of 127.0.0.0/8."`
+	SilentBytes int                          `hcl:"silent_bytes" default:"65536" min:"0" reload:"restart" doc:"Bytes that a call may send in 10 seconds to a peer address from which nothing has come; 0 is no limit. To all such addresses together a call may send 8 times as much, and all calls together 4 times as much to one of them (IPv6: one /64) and 16 times as much to one network (IPv4 /24, IPv6 /48). Calls begin with checks that are answered, and need far less until then."`
+	Deny        []netip.Prefix               `hcl:"deny" doc:"Networks never to relay to. A network that is in both lists is refused."`
 }
 
 // UserRealmSchema is the body of a user_realm block.
 type UserRealmSchema struct {
 	config.Block
-	Realm     config.Value[string]            `hcl:"realm,label"`
-	Names     config.Value[[]string]          `hcl:"names" otherwise:"the realm itself" doc:"Names under which clients of this realm call the server, such as turn.example.net."`
+	Realm     config.Value[string]            `hcl:"realm,label" reload:"restart"`
+	Names     config.Value[[]string]          `hcl:"names" otherwise:"the realm itself" reload:"restart" doc:"Names under which clients of this realm call the server, such as turn.example.net."`
 	Users     config.Value[map[string]string] `hcl:"users" secret:"true" doc:"Users of the realm, name = password, as in the endpoint."`
 	UsersFile config.Value[string]            `hcl:"users_file" type:"file" doc:"The same in a file."`
 }
@@ -115,28 +109,11 @@ type Config struct {
 
 	RelayIP   []netip.Addr
 	RelayBind []netip.Addr
-	// DefaultFamily is for clients that ask for no family.
-	DefaultFamily turnsrv.DefaultFamily
-	// MinPort to MaxPort are the relay's UDP ports, both included.
-	MinPort, MaxPort uint16
-	PortsRange       hcl.Range
 
-	PeersAllow, PeersDeny []netip.Prefix
-
-	Quotas turnsrv.Quotas
+	Settings
 	// MaxStreams bounds the connections of each listener. The file does not say it; the caller may put a lower value than
 	// turnsrv's default here, which zero is.
 	MaxStreams int
-	// UnauthenticatedRate and MaxGuesses are limits, 0 is none.
-	UnauthenticatedRate, MaxGuesses int
-	// SilentPeerBytes is a limit, 0 is none.
-	SilentPeerBytes            int
-	ExpiredGrace, DrainTimeout time.Duration
-	// MaxCredentialLifetime is a limit, 0 is none.
-	MaxCredentialLifetime time.Duration
-	// MaxLifetime and NonceLifetime are turnsrv's defaults if zero.
-	MaxLifetime, NonceLifetime time.Duration
-	Software                   string
 }
 
 // Defaults are the values of the top level that stand in for what an endpoint leaves out.
@@ -147,38 +124,18 @@ type Defaults struct {
 
 // Decode checks the block and returns its plain values. It opens no socket; it reads the certificates and the users file.
 func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostics) {
-	s := Schema{
-		RelayPorts:    config.Value[string]{V: strconv.Itoa(defaultMinPort) + "-" + strconv.Itoa(defaultMaxPort)},
-		Family:        config.Value[string]{V: "prefer-ipv4"},
-		UserQuota:     config.Value[int]{V: defaultUserQuota},
-		TotalQuota:    config.Value[int]{V: 10000},
-		UnauthRate:    config.Value[int]{V: turnsrv.DefaultUnauthenticatedRate},
-		MaxGuesses:    config.Value[int]{V: turnsrv.DefaultMaxGuesses},
-		MaxLifetime:   config.Value[time.Duration]{V: turnsrv.DefaultMaxLifetime},
-		NonceLife:     config.Value[time.Duration]{V: turnsrv.DefaultNonceLifetime},
-		ExpiredGrace:  config.Value[time.Duration]{V: 24 * time.Hour},
-		MaxCredential: config.Value[time.Duration]{V: defaultMaxCredentialLifetime},
-		Realm:         config.Value[string]{V: defaults.Hostname, Range: endpoint.Range},
-	}
+	s := Schema{Realm: config.Value[string]{V: defaults.Hostname, Range: endpoint.Range}}
 	diags := endpoint.Decode(&s)
 	c := Config{
 		Name: endpoint.Name, Range: endpoint.Range,
 		Realm: s.Realm.V, RealmRange: s.Realm.Range,
 		Secrets: s.Secret.V, SecretRange: s.Secret.Range,
 		RelayIP: s.RelayIP.V, RelayBind: s.RelayBind.V,
-		Quotas: turnsrv.Quotas{
-			MaxAllocations: s.TotalQuota.V, MaxAllocationsPerUser: s.UserQuota.V, MaxAllocationsPerSource: s.SourceQuota.V,
-			MaxBPS: s.MaxBPS.V, MaxTotalBPS: s.TotalBPS.V,
-		},
-		SilentPeerBytes:     turnsrv.DefaultSilentPeerBytes,
-		UnauthenticatedRate: s.UnauthRate.V, MaxGuesses: s.MaxGuesses.V,
-		MaxLifetime: s.MaxLifetime.V, NonceLifetime: s.NonceLife.V, Software: s.Software.V,
-		ExpiredGrace: s.ExpiredGrace.V, MaxCredentialLifetime: s.MaxCredential.V, DrainTimeout: s.DrainTimeout.V,
+		Settings: s.Settings,
 	}
 	pairs, tlsDiags := certs.DecodeAll(s.TLS, defaults.TLS)
 	c.TLS, diags = pairs, append(diags, tlsDiags...)
 	diags = append(diags, c.decodeListen(s.Listen)...)
-	diags = append(diags, c.decodePorts(s.RelayPorts)...)
 	if s.Realm.Set || !diags.HasErrors() { // else a misspelt realm would be said to be empty too
 		diags = append(diags, checkRealm(s.Realm)...)
 	}
@@ -186,10 +143,10 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 	users, userDiags := decodeUsers(c.Realm, s.Users, s.UsersFile)
 	c.Users, diags = users, append(diags, userDiags...)
 	diags = append(diags, c.decodeUserRealms(s.UserRealms)...)
-	diags = append(diags, checkLifetimes(s.MaxLifetime, s.NonceLife)...)
-	diags = append(diags, checkCredentialLifetime(s.MaxCredential)...)
+	diags = append(diags, checkLifetimes(s.MaxLifetime, s.NonceLifetime)...)
+	diags = append(diags, checkCredentialLifetime(s.MaxCredentialLifetime)...)
 	diags = append(diags, checkSoftware(s.Software)...)
-	proxies, proxyDiags := listen.DecodeProxies(s.Proxies)
+	proxies, proxyDiags := listen.DecodeProxies(s.ProxyProtocol)
 	c.ProxyProtocol, diags = proxies, append(diags, proxyDiags...)
 	relayIPDiags := checkRelayAddrs(s.RelayIP, "relay_ip")
 	if !relayIPDiags.HasErrors() {
@@ -197,21 +154,5 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 	}
 	diags = append(diags, relayIPDiags...)
 	diags = append(diags, checkRelayAddrs(s.RelayBind, "relay_bind")...)
-	diags = append(diags, c.decodeDefaultFamily(s.Family)...)
-	diags = append(diags, checkNotNegative(s.UserQuota, "user_quota")...)
-	diags = append(diags, checkNotNegative(s.SourceQuota, "source_quota")...)
-	diags = append(diags, checkNotNegative(s.TotalQuota, "total_quota")...)
-	diags = append(diags, checkNotNegative(s.MaxBPS, "max_bps")...)
-	diags = append(diags, checkNotNegative(s.TotalBPS, "total_bps")...)
-	diags = append(diags, checkNotNegative(s.UnauthRate, "unauthenticated_rate")...)
-	diags = append(diags, checkNotNegative(s.MaxGuesses, "max_guesses")...)
-	if s.Peers != nil {
-		c.PeersAllow, c.PeersDeny = s.Peers.Allow.V, s.Peers.Deny.V
-		if s.Peers.Silent.Set {
-			c.SilentPeerBytes = s.Peers.Silent.V
-			diags = append(diags, checkNotNegative(s.Peers.Silent, "silent_bytes")...)
-		}
-		diags = append(diags, c.checkPeers(s.Peers)...)
-	}
-	return c, diags
+	return c, append(diags, c.checkPeers()...)
 }

@@ -75,7 +75,7 @@ func (e *Endpoint) Start(ctx context.Context) error {
 	}
 	e.announce(addresses, policy)
 	allocator, err := relay.New(relay.Config{
-		Addresses: addresses, MinPort: e.config.MinPort, MaxPort: e.config.MaxPort, Peers: policy,
+		Addresses: addresses, MinPort: e.config.RelayPorts.V.Min, MaxPort: e.config.RelayPorts.V.Max, Peers: policy,
 	})
 	if err != nil {
 		return err
@@ -123,18 +123,26 @@ func (e *Endpoint) serverConfig(allocator *relay.Allocator) turnsrv.Config {
 		Realms:              c.realms(),
 		Authenticator:       e.secrets,
 		Relay:               allocator,
-		DefaultFamily:       c.DefaultFamily,
-		Lifetime:            min(turnsrv.DefaultLifetime, c.MaxLifetime),
-		MaxLifetime:         c.MaxLifetime,
-		NonceLifetime:       c.NonceLifetime,
+		DefaultFamily:       turnsrv.DefaultFamily(c.DefaultFamily),
+		Lifetime:            min(turnsrv.DefaultLifetime, c.MaxLifetime.V),
+		MaxLifetime:         c.MaxLifetime.V,
+		NonceLifetime:       c.NonceLifetime.V,
 		ExpiredGrace:        limit(c.ExpiredGrace),
-		Quotas:              c.Quotas,
+		Quotas:              c.quotas(),
 		MaxStreams:          c.MaxStreams,
 		UnauthenticatedRate: limit(c.UnauthenticatedRate),
 		MaxGuesses:          limit(c.MaxGuesses),
-		SilentPeerBytes:     limit(c.SilentPeerBytes),
-		Software:            c.Software,
+		SilentPeerBytes:     limit(c.Peers.SilentBytes),
+		Software:            c.Software.V,
 		Logger:              e.logger,
+	}
+}
+
+// quotas are those of all allocations, which a reload can change.
+func (c *Config) quotas() turnsrv.Quotas {
+	return turnsrv.Quotas{
+		MaxAllocations: c.TotalQuota, MaxAllocationsPerUser: c.UserQuota, MaxAllocationsPerSource: c.SourceQuota,
+		MaxBPS: c.MaxBPS, MaxTotalBPS: c.TotalBPS,
 	}
 }
 
@@ -142,7 +150,7 @@ func (e *Endpoint) serverConfig(allocator *relay.Allocator) turnsrv.Config {
 func (e *Endpoint) announce(addresses []relay.Address, policy *peer.Policy) {
 	for _, address := range addresses {
 		e.logger.Info("relay", "relay_ip", address.Advertise, "relay_bind", address.Bind,
-			"min_port", e.config.MinPort, "max_port", e.config.MaxPort, "realm", e.config.Realm)
+			"min_port", e.config.RelayPorts.V.Min, "max_port", e.config.RelayPorts.V.Max, "realm", e.config.Realm)
 		if problem := e.config.addressProblem(address.Advertise); problem != "" {
 			e.logger.Warn("relay_ip is "+problem+": set it to a lasting public address", "relay_ip", address.Advertise)
 		}

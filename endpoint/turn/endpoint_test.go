@@ -13,6 +13,7 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 
+	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/listen"
 	"github.com/mailturn/mailturn/framework/module/moduletest"
 	"github.com/mailturn/mailturn/turnsrv"
@@ -24,8 +25,8 @@ import (
 func loopback(listens ...listen.Addr) Config {
 	return Config{
 		Name: "turn", Listen: listens, ListenRanges: make([]hcl.Range, len(listens)), Realm: "example.org",
-		Secrets: []credential.Secret{credential.NewSecret([]byte("correct horse battery staple"))},
-		MinPort: defaultMinPort, MaxPort: defaultMaxPort,
+		Secrets:  []credential.Secret{credential.NewSecret([]byte("correct horse battery staple"))},
+		Settings: Settings{RelayPorts: config.Value[PortRange]{V: PortRange{49152, 65535}}},
 	}
 }
 

@@ -25,7 +25,7 @@ func (e *Endpoint) peerPolicy(c Config, addresses []relay.Address) (*peer.Policy
 	if err != nil {
 		return nil, err
 	}
-	rules := peer.Rules{Allow: c.PeersAllow, Deny: c.PeersDeny, Local: local, NAT64: e.nat64}
+	rules := peer.Rules{Allow: c.Peers.Allow.V, Deny: c.Peers.Deny, Local: local, NAT64: e.nat64}
 	for _, address := range addresses {
 		rules.Own = append(rules.Own, address.Advertise)
 	}

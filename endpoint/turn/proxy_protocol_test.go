@@ -72,7 +72,7 @@ func behindProxy(t *testing.T, schemes ...string) *Endpoint {
 	}
 	c := encryptedOn(t, listens...)
 	c.ProxyProtocol = listen.Networks{netip.MustParsePrefix("127.0.0.5/32")}
-	c.Quotas.MaxAllocationsPerSource = 1
+	c.SourceQuota = 1
 	return moduletest.Start(t, New, c)
 }
 

@@ -70,13 +70,13 @@ func reachesLoopback(policy *peer.Policy) bool {
 }
 
 // checkPeers warns of loopback in peers, which the configuration for a try has.
-func (c *Config) checkPeers(s *PeersSchema) hcl.Diagnostics {
+func (c *Config) checkPeers() hcl.Diagnostics {
 	loopback := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
-	policy := peer.New(peer.Rules{Allow: c.PeersAllow, Deny: c.PeersDeny, Local: loopback})
+	policy := peer.New(peer.Rules{Allow: c.Peers.Allow.V, Deny: c.Peers.Deny, Local: loopback})
 	if c.onLoopback() || !reachesLoopback(policy) {
 		return nil
 	}
-	return hcl.Diagnostics{config.WithHint(config.Warnf(s.Allow.Range, "Peers may be services of this machine",
+	return hcl.Diagnostics{config.WithHint(config.Warnf(c.Peers.Allow.Range, "Peers may be services of this machine",
 		"allow opens loopback addresses to every user of the relay, and services of this machine may trust whoever comes from there."),
 		"take loopback addresses out of allow")}
 }

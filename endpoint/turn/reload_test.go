@@ -21,9 +21,7 @@ func TestReloadRotatesTheSecret(t *testing.T) {
 	e := moduletest.Start(t, New, c)
 	rotated := c
 	rotated.Secrets = append([]credential.Secret{credential.NewSecret([]byte("battery staple correct horse"))}, c.Secrets...)
-	if err := e.Reload(rotated); err != nil {
-		t.Fatal(err)
-	}
+	moduletest.Reload(t, e, rotated)
 	for _, secret := range rotated.Secrets {
 		issued := credential.Issuer{Secret: secret, TTL: time.Hour}.Issue(time.Now())
 		grant, ok := e.secrets.Lookup(issued.Username, c.Realm)
@@ -38,10 +36,8 @@ func TestReloadRotatesTheSecret(t *testing.T) {
 func TestReloadBoundsLifetimes(t *testing.T) {
 	c := loopback(listen.Addr{Scheme: "udp", Host: "127.0.0.1"})
 	e := moduletest.Start(t, New, c)
-	c.MaxCredentialLifetime = time.Hour
-	if err := e.Reload(c); err != nil {
-		t.Fatal(err)
-	}
+	c.MaxCredentialLifetime.V = time.Hour
+	moduletest.Reload(t, e, c)
 	issued := credential.Issuer{Secret: c.Secrets[0], TTL: 2 * time.Hour}.Issue(time.Now())
 	if grant, ok := e.secrets.Lookup(issued.Username, c.Realm); !ok || !grant.NotBefore.Equal(issued.Expires.Add(-time.Hour)) {
 		t.Errorf("a credential that is good for 2h is granted not before %v, %v", grant.NotBefore, ok)
@@ -55,28 +51,23 @@ func TestReloadReplacesPeers(t *testing.T) {
 	if _, ok := e.allocator.MayPermit(private); ok {
 		t.Fatal("a private peer is permitted by default")
 	}
-	c.PeersAllow = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
-	if err := e.Reload(c); err != nil {
-		t.Fatal(err)
-	}
+	c.Peers.Allow.V = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	moduletest.Reload(t, e, c)
 	if rule, ok := e.allocator.MayPermit(private); !ok {
 		t.Errorf("an allowed peer is refused after the reload: %s", rule)
 	}
 }
 
-func TestReloadNamesWhatNeedsANewStart(t *testing.T) {
+func TestNeedsRestart(t *testing.T) {
 	c := loopback(listen.Addr{Scheme: "udp", Host: "127.0.0.1"})
-	e := moduletest.Start(t, New, c)
 	changed := c
-	changed.Realm, changed.MinPort = "example.com", c.MinPort+1
-	changed.PeersAllow = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
-	changed.ProxyProtocol = changed.PeersAllow
+	changed.Realm, changed.RelayPorts.V.Min = "example.com", c.RelayPorts.V.Min+1
+	changed.Secrets, changed.TotalQuota, changed.Peers.Allow.V = nil, 7, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	changed.ProxyProtocol = changed.Peers.Allow.V
 	changed.UserRealms = []UserRealm{{Realm: "example.net", Names: []string{"example.net"}}}
-	if err := e.Reload(changed); err == nil || !strings.Contains(err.Error(), "proxy_protocol, realm, relay_ports, user_realm") {
-		t.Errorf("got %v, want an error that names proxy_protocol, realm, relay_ports and user_realm", err)
-	}
-	if _, ok := e.allocator.MayPermit(netip.MustParseAddr("10.1.2.3")); ok {
-		t.Error("a reload that failed changed the peers")
+	names := config.NeedsRestart(Schema{}, c, changed)
+	if got := strings.Join(names, ", "); got != "proxy_protocol, realm, user_realm, relay_ports" {
+		t.Errorf("got %q, want proxy_protocol, realm, user_realm and relay_ports", got)
 	}
 }
 
@@ -87,8 +78,8 @@ func TestDefaultQuotas(t *testing.T) {
 	if diags = append(diags, more...); diags.HasErrors() {
 		t.Fatal(diags)
 	}
-	if want := (turnsrv.Quotas{MaxAllocations: 10000, MaxAllocationsPerUser: 40}); c.Quotas != want {
-		t.Errorf("got %+v, want %+v", c.Quotas, want)
+	if want := (turnsrv.Quotas{MaxAllocations: 10000, MaxAllocationsPerUser: 40}); c.quotas() != want {
+		t.Errorf("got %+v, want %+v", c.quotas(), want)
 	}
 }
 
@@ -131,7 +122,7 @@ endpoint "turn" "turn" {
 	}
 	got := e.serverConfig(nil)
 	want := turnsrv.Config{
-		Realm: "example.org", Realms: map[string]string{"turn.example.net": "example.net", "example.net": "example.net"}, Authenticator: got.Authenticator, DefaultFamily: c.DefaultFamily,
+		Realm: "example.org", Realms: map[string]string{"turn.example.net": "example.net", "example.net": "example.net"}, Authenticator: got.Authenticator, DefaultFamily: turnsrv.ClientFamily,
 		Quotas:              turnsrv.Quotas{MaxAllocations: 3, MaxAllocationsPerUser: 1, MaxAllocationsPerSource: 2, MaxBPS: 4000, MaxTotalBPS: 5000},
 		UnauthenticatedRate: 6, MaxGuesses: 7, SilentPeerBytes: 10,
 		Lifetime: 10 * time.Minute, MaxLifetime: 2 * time.Hour, NonceLifetime: 8 * time.Minute, ExpiredGrace: 9 * time.Minute,
@@ -142,8 +133,5 @@ endpoint "turn" "turn" {
 	}
 	if got := e.secrets.verifier.Load().MaxLifetime; got != 11*time.Minute {
 		t.Errorf("credentials may be good for %v, want 11m", got)
-	}
-	if c.DefaultFamily == 0 {
-		t.Error("default_family was not decoded")
 	}
 }

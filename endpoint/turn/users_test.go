@@ -89,9 +89,7 @@ func TestUsersAreReloaded(t *testing.T) {
 		"carol": "\x00\x11\x22\x33\x44\x55\x66\x77\x88\x99\xAA\xBB\xCC\xDD\xEE\xFF", "dave": "",
 	})
 	write("dave:dave's password\n")
-	if err := e.Reload(decode()); err != nil {
-		t.Fatal(err)
-	}
+	moduletest.Reload(t, e, decode())
 	check(map[string]string{
 		"alice": key("alice", "alice's password"), "bob": "", "carol": "", "dave": key("dave", "dave's password"),
 	})

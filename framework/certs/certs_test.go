@@ -267,15 +267,17 @@ func TestReload(t *testing.T) {
 		if got := strings.Count(logged.String(), "not reloaded"); got != 1 {
 			t.Errorf("broken pair logged %d times, want once:\n%s", got, &logged)
 		}
-		if err := store.Reload(); err == nil || !strings.Contains(err.Error(), pair.Key) {
-			t.Errorf("Reload of a broken pair: error %v, want one that names %s", err, pair.Key)
+		if _, err := store.Prepare(); err == nil || !strings.Contains(err.Error(), pair.Key) {
+			t.Errorf("Prepare with a broken pair: error %v, want one that names %s", err, pair.Key)
 		}
 
 		replace("mended.example.org")
-		if err := store.Reload(); err != nil {
-			t.Errorf("Reload: %v", err)
+		commit, err := store.Prepare()
+		if err != nil {
+			t.Fatalf("Prepare: %v", err)
 		}
-		expect("after Reload", "mended.example.org")
+		commit()
+		expect("after Prepare", "mended.example.org")
 	})
 }
 
@@ -387,7 +389,7 @@ func TestReloadIsAllOrNothing(t *testing.T) {
 	if err := os.Remove(broken.Key); err != nil {
 		t.Fatal(err)
 	}
-	if err := store.Reload(); err == nil || !strings.Contains(err.Error(), broken.Key) {
+	if _, err := store.Prepare(); err == nil || !strings.Contains(err.Error(), broken.Key) {
 		t.Errorf("got %v, want an error that names %s", err, broken.Key)
 	}
 	if leaf, err := presented(t, store.Config(), "one.example.org"); err != nil || leaf.DNSNames[0] != "one.example.org" {
@@ -428,9 +430,11 @@ func TestExpiryWarning(t *testing.T) {
 		}
 		time.Sleep(30 * 24 * time.Hour)
 		synctest.Wait()
-		if err := store.Reload(); err != nil {
-			t.Errorf("an expired certificate is an error: %v", err)
+		commit, err := store.Prepare()
+		if err != nil {
+			t.Fatalf("an expired certificate is an error: %v", err)
 		}
+		commit()
 		if !strings.Contains(logged.String(), "expired on") {
 			t.Errorf("no warning about the expired certificate:\n%s", &logged)
 		}

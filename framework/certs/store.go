@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -160,22 +161,26 @@ func (s *Store) lookAtLocked(i int) {
 	}
 }
 
-// Reload reads every pair again, changed or not. If some cannot be used, all certificates stay, and the error joins one
-// *Error for each of those pairs.
-func (s *Store) Reload() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// Prepare reads every pair again, changed or not, and returns a function that puts them in use. If some cannot be used, the error
+// joins one *Error for each of those pairs. A nil Store has none to read.
+func (s *Store) Prepare() (commit func(), err error) {
+	if s == nil {
+		return func() {}, nil
+	}
 	certificates, seen, err := s.read()
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("the certificate in use stays: %w", err)
 	}
-	s.inUse.Store(&certificates)
-	s.files = seen
-	for i := range s.pairs {
-		s.replacedLocked(i)
-	}
-	s.warnExpiryLocked(time.Now())
-	return nil
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.inUse.Store(&certificates)
+		s.files = seen
+		for i := range s.pairs {
+			s.replacedLocked(i)
+		}
+		s.warnExpiryLocked(time.Now())
+	}, nil
 }
 
 // replacedLocked logs that the certificate of pair i is another one.

@@ -79,7 +79,7 @@ func (c *conversion) within(f field, v reflect.Value, rng hcl.Range) bool {
 	if (f.min == "" || compare(v, f.literal(f.min)) >= 0) && (f.max == "" || compare(v, f.literal(f.max)) <= 0) {
 		return true
 	}
-	c.errorf(rng, "Out of range", "%s is %v; %s is accepted.", f.name, v, f.bounds())
+	c.errorf(rng, "Out of range", "%s is %v: want %s.", f.name, v, f.bounds())
 	return false
 }
 

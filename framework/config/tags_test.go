@@ -65,10 +65,10 @@ func TestBoundsOfValues(t *testing.T) {
 	f, diags := decodeText(t, "plain = 10\nplaced = 0.5\nshare = 2\nalways {\n  rate = -1\n}\noptional {\n  rate = 0\n}", &target)
 	got := written(t, f, diags)
 	for _, want := range []string{
-		":2:9: Out of range: plain is 10; 1 to 9 is accepted.",
-		":3:10: Out of range: placed is 500ms; 1s or more is accepted.",
-		":4:9: Out of range: share is 2; 1 or less is accepted.",
-		":6:10: Out of range: rate is -1; 0 or more is accepted.",
+		":2:9: Out of range: plain is 10: want 1 to 9.",
+		":3:10: Out of range: placed is 500ms: want 1s or more.",
+		":4:9: Out of range: share is 2: want 1 or less.",
+		":6:10: Out of range: rate is -1: want 0 or more.",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in:\n%s", want, got)

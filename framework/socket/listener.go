@@ -100,17 +100,26 @@ func permit(c Config) error {
 	return dir.Chmod(name, c.Mode)
 }
 
-// Reload returns a listener for c: l itself with the permissions that c has or, if c names another path or somebody has
-// removed the socket, a new one. On an error, which is as Listen's, l stays as it was.
-func (l *Listener) Reload(ctx context.Context, c Config) (*Listener, error) {
+// Prepare returns a listener for c: l itself with the permissions that c has or, if c names another path or somebody has
+// removed the socket, a new one beside l. undo takes back either. An error is as Listen's, and leaves l as it was.
+func (l *Listener) Prepare(ctx context.Context, c Config) (next *Listener, undo func(), err error) {
 	if c.Path != l.config.Path || !l.inPlace() {
-		return Listen(ctx, c)
+		if next, err = Listen(ctx, c); err != nil {
+			return nil, nil, err
+		}
+		return next, func() { next.Close() }, nil
+	}
+	previous := l.config
+	undo = func() {
+		permit(previous)
+		l.config = previous
 	}
 	if err := permit(c); err != nil {
-		return nil, failure("change the permissions of", c, err)
+		undo()
+		return nil, nil, failure("change the permissions of", c, err)
 	}
 	l.config = c
-	return l, nil
+	return l, undo, nil
 }
 
 // inPlace reports whether what is at the path is the socket that l has made.

@@ -134,11 +134,14 @@ func TestPermissions(t *testing.T) {
 	}
 	check(0o660)
 	c.Mode = 0o600
-	if same, err := l.Reload(t.Context(), c); err != nil || same != l {
+	same, undo, err := l.Prepare(t.Context(), c)
+	if err != nil || same != l {
 		t.Fatalf("got %v, %v, want the listener that there is", same, err)
 	}
 	check(0o600)
 	wantHello(t, c.Path)
+	undo()
+	check(0o660)
 }
 
 // TestNobodyConnectsTooEarly wants nobody else to be let in between bind and the change of owner and mode.
@@ -180,14 +183,14 @@ func TestSymbolicLinkIsNotFollowed(t *testing.T) {
 	}
 }
 
-// TestReloadMakesTheSocketAgain after somebody has emptied the directory.
-func TestReloadMakesTheSocketAgain(t *testing.T) {
+// TestPrepareMakesTheSocketAgain after somebody has emptied the directory.
+func TestPrepareMakesTheSocketAgain(t *testing.T) {
 	c := testConfig(t)
 	l := serve(t, c)
 	if err := os.Remove(c.Path); err != nil {
 		t.Fatal(err)
 	}
-	again, err := l.Reload(t.Context(), c)
+	again, _, err := l.Prepare(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -60,7 +60,7 @@ func TestReloadRotatesTheSecret(t *testing.T) {
 	call(t, before, "-n", "3").wantAll(t, 3)
 }
 
-// TestReloadKeepsTheOldConfiguration wants a configuration with an error, and one that would need a new start, to change
+// TestReloadKeepsTheOldConfiguration wants a configuration with an error, and one that would require a restart, to change
 // nothing.
 func TestReloadKeepsTheOldConfiguration(t *testing.T) {
 	t.Parallel()
@@ -69,7 +69,7 @@ func TestReloadKeepsTheOldConfiguration(t *testing.T) {
 	s := start(t, stateDir, "--config", path)
 	rewrite(t, s, path, "realm ", "relm ", "it has errors")
 	rewrite(t, s, path, "relm ", "realm ", "msg=reloaded")
-	rewrite(t, s, path, strconv.Quote("example.org"), strconv.Quote("example.net"), "a change of realm needs a new start")
+	rewrite(t, s, path, strconv.Quote("example.org"), strconv.Quote("example.net"), "a change of realm requires a restart")
 	c, _ := discover(t, p, stateDir, "alice@example.org", "wonderland")
 	if c.password != mint(c.username) {
 		t.Error("a reload that failed changed the secret")

@@ -86,7 +86,7 @@ func TestServiceManagerIsTold(t *testing.T) {
 	for _, reload := range []struct{ old, changed, outcome, status string }{
 		{"realm ", "relm ", "it has errors", "Configuration not reloaded: it has errors, see the log. " + serving + " with the old one"},
 		{"relm ", "realm ", "msg=reloaded", serving},
-		{`"example.org"`, `"example.net"`, "needs a new start", `Configuration not reloaded: endpoint turn "turn": a change of realm needs a new start. ` + serving + " with the old one"},
+		{`"example.org"`, `"example.net"`, "requires a restart", `Configuration not reloaded: endpoint turn "turn": a change of realm requires a restart. ` + serving + " with the old one"},
 	} {
 		rewrite(t, s, path, reload.old, reload.changed, reload.outcome)
 		if said := manager.want(t, "RELOADING", ""); len(said["MONOTONIC_USEC"]) < 4 {

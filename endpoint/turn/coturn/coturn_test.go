@@ -170,9 +170,12 @@ func TestRoundTrip(t *testing.T) {
 			Realm:   "example.org",
 			Secrets: secret(`correct "horse" ${battery} staple=#`, "battery staple correct horse"),
 			RelayIP: []netip.Addr{netip.MustParseAddr("198.51.100.7")},
-			MinPort: 49152, MaxPort: 65535,
-			Quotas:        turnsrv.Quotas{MaxAllocations: 10000},
-			NonceLifetime: 10 * time.Minute, MaxLifetime: time.Hour,
+			Settings: turn.Settings{
+				RelayPorts:    config.Value[turn.PortRange]{V: turn.PortRange{Min: 49152, Max: 65535}},
+				TotalQuota:    10000,
+				NonceLifetime: config.Value[time.Duration]{V: 10 * time.Minute},
+				MaxLifetime:   config.Value[time.Duration]{V: time.Hour},
+			},
 		}
 	}
 	for _, tt := range []struct {
@@ -186,7 +189,7 @@ func TestRoundTrip(t *testing.T) {
 		}},
 		{"one address, other ports", func(c *turn.Config) {
 			c.Listen = []listen.Addr{{Scheme: "udp", Host: "198.51.100.7", Port: 443}, {Scheme: "tls", Host: "198.51.100.7", Port: 444}}
-			c.MinPort, c.MaxPort = 50000, 50999
+			c.RelayPorts.V = turn.PortRange{Min: 50000, Max: 50999}
 		}},
 		{"plain only, IPv6 too", func(c *turn.Config) {
 			c.TLS = nil
@@ -206,14 +209,14 @@ func TestRoundTrip(t *testing.T) {
 			}
 		}},
 		{"limits", func(c *turn.Config) {
-			c.Quotas = turnsrv.Quotas{MaxAllocations: 7, MaxAllocationsPerUser: 3, MaxBPS: 8000, MaxTotalBPS: 80000}
-			c.NonceLifetime, c.MaxLifetime = 5*time.Minute, 30*time.Minute
-			c.DefaultFamily = turnsrv.ClientFamily
+			c.TotalQuota, c.UserQuota, c.MaxBPS, c.TotalBPS = 7, 3, 8000, 80000
+			c.NonceLifetime.V, c.MaxLifetime.V = 5*time.Minute, 30*time.Minute
+			c.DefaultFamily = turn.Family(turnsrv.ClientFamily)
 		}},
 		{"peers", func(c *turn.Config) {
-			c.DefaultFamily = turnsrv.OnlyIPv4
-			c.PeersAllow = []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("127.0.0.0/8")}
-			c.PeersDeny = []netip.Prefix{netip.MustParsePrefix("9.9.0.0/16"), netip.MustParsePrefix("2606::/16")}
+			c.DefaultFamily = turn.Family(turnsrv.OnlyIPv4)
+			c.Peers.Allow.V = []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("127.0.0.0/8")}
+			c.Peers.Deny = []netip.Prefix{netip.MustParsePrefix("9.9.0.0/16"), netip.MustParsePrefix("2606::/16")}
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -245,8 +248,8 @@ func flat(c turn.Config) (list []string) {
 	for name, password := range c.Users {
 		list = append(list, "user "+name+" "+string(password.Bytes()))
 	}
-	list = append(list, fmt.Sprint("relay ", c.RelayIP, c.RelayBind, c.MinPort, c.MaxPort, c.DefaultFamily), "realm "+c.Realm,
-		fmt.Sprint("peers ", c.PeersAllow, c.PeersDeny), fmt.Sprintf("limits %+v %v %v", c.Quotas, c.NonceLifetime, c.MaxLifetime))
+	list = append(list, fmt.Sprint("relay ", c.RelayIP, c.RelayBind, c.RelayPorts.V, c.DefaultFamily), "realm "+c.Realm,
+		fmt.Sprint("peers ", c.Peers.Allow.V, c.Peers.Deny), fmt.Sprint("limits ", c.TotalQuota, c.UserQuota, c.SourceQuota, c.MaxBPS, c.TotalBPS, c.NonceLifetime.V, c.MaxLifetime.V))
 	slices.Sort(list)
 	return list
 }

@@ -28,9 +28,9 @@ func Export(w io.Writer, c turn.Config) error {
 	}
 	e.relay(c)
 	switch {
-	case c.DefaultFamily == turnsrv.ClientFamily:
+	case c.DefaultFamily == turn.Family(turnsrv.ClientFamily):
 		e.line("allocation-default-address-family", "keep")
-	case c.DefaultFamily == turnsrv.OnlyIPv4:
+	case c.DefaultFamily == turn.Family(turnsrv.OnlyIPv4):
 		e.line("allocation-default-address-family", "ipv4")
 	case len(c.RelayIP) > 0 && !slices.ContainsFunc(c.RelayIP, netip.Addr.Is4):
 		e.line("allocation-default-address-family", "ipv6") // else browsers get 440
@@ -39,18 +39,18 @@ func Export(w io.Writer, c turn.Config) error {
 		name  string
 		value int64
 	}{
-		{"user-quota", int64(c.Quotas.MaxAllocationsPerUser)},
-		{"total-quota", int64(c.Quotas.MaxAllocations)},
-		{"max-bps", (c.Quotas.MaxBPS + 7) / 8}, // coturn counts bytes
-		{"bps-capacity", (c.Quotas.MaxTotalBPS + 7) / 8},
-		{"stale-nonce", int64(c.NonceLifetime / time.Second)},
-		{"max-allocate-lifetime", int64(c.MaxLifetime / time.Second)},
+		{"user-quota", int64(c.UserQuota)},
+		{"total-quota", int64(c.TotalQuota)},
+		{"max-bps", (c.MaxBPS + 7) / 8}, // coturn counts bytes
+		{"bps-capacity", (c.TotalBPS + 7) / 8},
+		{"stale-nonce", int64(c.NonceLifetime.V / time.Second)},
+		{"max-allocate-lifetime", int64(c.MaxLifetime.V / time.Second)},
 	} {
 		if limit.value > 0 || limit.name == "user-quota" { // 0 is no limit, and import takes no directive for the default
 			e.line(limit.name, fmt.Sprint(limit.value))
 		}
 	}
-	if c.Quotas.MaxAllocationsPerSource > 0 {
+	if c.SourceQuota > 0 {
 		e.comment("source_quota: coturn has no quota for an address")
 	}
 	if len(c.TLS) > 0 {
@@ -186,8 +186,8 @@ func (e *exporter) relay(c turn.Config) {
 			e.line("relay-ip", private.String())
 		}
 	}
-	e.line("min-port", fmt.Sprint(c.MinPort))
-	e.line("max-port", fmt.Sprint(c.MaxPort))
+	e.line("min-port", fmt.Sprint(c.RelayPorts.V.Min))
+	e.line("max-port", fmt.Sprint(c.RelayPorts.V.Max))
 }
 
 // relayedFrom returns the address of the machine that relay sockets of the family of public are bound to, the zero Addr if
@@ -221,19 +221,19 @@ func (e *exporter) peers(c turn.Config) {
 			denied.AddPrefix(prefix)
 		}
 	}
-	for _, prefix := range c.PeersAllow {
+	for _, prefix := range c.Peers.Allow.V {
 		denied.RemovePrefix(prefix)
 		allowed.AddPrefix(prefix)
 	}
-	for _, prefix := range c.PeersDeny { // wins over allow here, and not in coturn
+	for _, prefix := range c.Peers.Deny { // wins over allow here, and not in coturn
 		denied.AddPrefix(prefix)
 		allowed.RemovePrefix(prefix)
 	}
 	denied.RemovePrefix(ipv4Inside)
 	reaches := func(addr netip.Addr) bool {
-		return slices.ContainsFunc(c.PeersAllow, func(p netip.Prefix) bool { return p.Contains(addr) })
+		return slices.ContainsFunc(c.Peers.Allow.V, func(p netip.Prefix) bool { return p.Contains(addr) })
 	}
-	if !slices.ContainsFunc(c.PeersAllow, func(p netip.Prefix) bool {
+	if !slices.ContainsFunc(c.Peers.Allow.V, func(p netip.Prefix) bool {
 		return p.Overlaps(netip.MustParsePrefix("224.0.0.0/4")) || p.Overlaps(netip.MustParsePrefix("ff00::/8"))
 	}) {
 		e.text.WriteString("no-multicast-peers\n") // it would win over allowed-peer-ip

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/mailturn/mailturn/endpoint/turn"
+	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/turnsrv/peer"
 )
 
@@ -31,7 +32,9 @@ func TestExportPeers(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var b bytes.Buffer
-			if err := Export(&b, turn.Config{Realm: "example.org", PeersAllow: tt.allow, PeersDeny: tt.deny}); err != nil {
+			if err := Export(&b, turn.Config{Realm: "example.org", Settings: turn.Settings{
+				Peers: turn.PeersSchema{Allow: config.Value[[]netip.Prefix]{V: tt.allow}, Deny: tt.deny},
+			}}); err != nil {
 				t.Fatal(err)
 			}
 			policy := peer.New(peer.Rules{Allow: tt.allow, Deny: tt.deny})

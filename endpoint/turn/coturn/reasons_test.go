@@ -31,7 +31,7 @@ const (
 // behaviours are the reasons that say what mailturn does, each with a test of that.
 var behaviours = map[string]func(*testing.T){
 	"loopback peers are refused by default": func(t *testing.T) {
-		c := allocated(t, runRelay(t, func(c *turn.Config) { c.PeersAllow = nil }))
+		c := allocated(t, runRelay(t, func(c *turn.Config) { c.Peers.Allow.V = nil }))
 		c.want(403, stun.MethodCreatePermission, peerAddr("127.0.0.2:9"))
 	},
 	"multicast peers are refused by default": func(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/mailturn/mailturn/endpoint/turn"
 	"github.com/mailturn/mailturn/framework/certs"
+	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/listen"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 	"github.com/mailturn/mailturn/turnsrv/stun"
@@ -70,11 +71,15 @@ func runRelay(t *testing.T, change func(*turn.Config)) *relayUnderTest {
 		r := &relayUnderTest{port: freePort(t), log: new(lockedBuffer)}
 		c := turn.Config{
 			Name: "turn", Realm: "example.org",
-			Users:   map[string]credential.Secret{"alice": credential.NewSecret([]byte("wonderland"))},
-			Secrets: []credential.Secret{credential.NewSecret([]byte("correct horse battery staple"))},
-			RelayIP: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, MinPort: 49152, MaxPort: 65535,
-			TLS:        []certs.Pair{{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}},
-			PeersAllow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, ListenRanges: make([]hcl.Range, 3),
+			Users:        map[string]credential.Secret{"alice": credential.NewSecret([]byte("wonderland"))},
+			Secrets:      []credential.Secret{credential.NewSecret([]byte("correct horse battery staple"))},
+			RelayIP:      []netip.Addr{netip.MustParseAddr("127.0.0.1")},
+			TLS:          []certs.Pair{{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}},
+			ListenRanges: make([]hcl.Range, 3),
+			Settings: turn.Settings{
+				RelayPorts: config.Value[turn.PortRange]{V: turn.PortRange{Min: 49152, Max: 65535}},
+				Peers:      turn.PeersSchema{Allow: config.Value[[]netip.Prefix]{V: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}},
+			},
 			Listen: []listen.Addr{{Scheme: "udp", Host: "127.0.0.1", Port: r.port}, {Scheme: "tcp", Host: "127.0.0.1", Port: r.port}, {Scheme: "tls", Host: "127.0.0.1", Port: r.port + 1}},
 		}
 		if change != nil {

@@ -47,3 +47,13 @@ func SocketDir(t testing.TB) string {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	return dir
 }
+
+// Reload gives a running endpoint another configuration, which it has to take.
+func Reload[C any](t testing.TB, e module.Reloader[C], c C) {
+	t.Helper()
+	change, err := e.Prepare(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	change.Commit()
+}

@@ -1,0 +1,37 @@
+package turn
+
+import (
+	"testing"
+
+	"github.com/mailturn/mailturn/framework/config"
+	"github.com/mailturn/mailturn/framework/config/configtest"
+	"github.com/mailturn/mailturn/turnsrv"
+)
+
+// decodeBody decodes the body of an endpoint, to which it adds what is required.
+func decodeBody(t *testing.T, body string) any {
+	t.Helper()
+	file, diags := config.Parse("maddy.conf", []byte("endpoint \"turn\" \"turn\" {\nsecret = \"correct horse battery staple\"\n"+body+"\n}\n"))
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	c, diags := Decode(file.Endpoints[0], Defaults{Hostname: "example.org"})
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	return c
+}
+
+func TestDocumentedDefaults(t *testing.T) {
+	configtest.Defaults(t, Schema{}, decodeBody)
+}
+
+// TestDefaultsAreTurnsrvs wants an endpoint without attributes to be what package turnsrv is by itself.
+func TestDefaultsAreTurnsrvs(t *testing.T) {
+	c := decodeBody(t, "").(Config)
+	if c.UnauthenticatedRate != turnsrv.DefaultUnauthenticatedRate || c.MaxGuesses != turnsrv.DefaultMaxGuesses ||
+		c.Peers.SilentBytes != turnsrv.DefaultSilentPeerBytes || c.MaxLifetime.V != turnsrv.DefaultMaxLifetime ||
+		c.NonceLifetime.V != turnsrv.DefaultNonceLifetime || c.ExpiredGrace != turnsrv.DefaultExpiredGrace {
+		t.Errorf("got %+v", c.Settings)
+	}
+}

@@ -1,0 +1,75 @@
+package configtest
+
+import (
+	"fmt"
+	"net/netip"
+	"reflect"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/hashicorp/hcl/v2"
+)
+
+// Defaults wants the default that schema documents for an attribute to be the one in force: a body that sets the attribute to
+// it decodes to the same configuration as one that does not.
+//
+// schema is the struct of a body. decode returns the configuration that a body, in HCL, makes; it fails the test if it makes
+// none. Attributes in blocks are not looked at.
+func Defaults(t *testing.T, schema any, decode func(t *testing.T, body string) any) {
+	t.Helper()
+	want := decode(t, "")
+	for name, text := range literals(reflect.TypeOf(schema)) {
+		t.Run(name, func(t *testing.T) {
+			got := decode(t, name+" = "+text)
+			if diff := cmp.Diff(want, got, sameConfiguration); diff != "" {
+				t.Errorf("the default of %s is documented as %s; -without it +with it:\n%s", name, text, diff)
+			}
+		})
+	}
+}
+
+// sameConfiguration compares what configurations say, and not where or whether the file says it.
+var sameConfiguration = cmp.Options{
+	cmp.Exporter(func(reflect.Type) bool { return true }),
+	cmpopts.EquateEmpty(),
+	cmpopts.IgnoreTypes(hcl.Range{}, []hcl.Range{}),
+	cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}),
+	cmp.FilterPath(func(p cmp.Path) bool { return strings.HasSuffix(p.Last().String(), "Set") }, cmp.Ignore()),
+}
+
+// literals returns the documented defaults of the attributes of a struct, as HCL.
+func literals(t reflect.Type) map[string]string {
+	found := make(map[string]string)
+	for field := range t.Fields() {
+		name, tagged := field.Tag.Lookup("hcl")
+		text, ok := field.Tag.Lookup("default")
+		switch {
+		case field.Anonymous && !tagged && field.Type.Kind() == reflect.Struct:
+			for name, text := range literals(field.Type) {
+				found[name] = text
+			}
+		case tagged && ok && isList(field.Type):
+			var elems []string
+			for word := range strings.FieldsSeq(text) {
+				elems = append(elems, strconv.Quote(word))
+			}
+			found[name] = fmt.Sprintf("[%s]", strings.Join(elems, ", "))
+		case tagged && ok:
+			found[name] = strconv.Quote(text)
+		}
+	}
+	return found
+}
+
+// isList reports whether an attribute of the Go type t, plain or a config.Value, is a list.
+func isList(t reflect.Type) bool {
+	if t.Kind() == reflect.Struct {
+		if value, ok := t.FieldByName("V"); ok {
+			t = value.Type
+		}
+	}
+	return t.Kind() == reflect.Slice
+}
