@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -42,27 +43,31 @@ func repository(t *testing.T) string {
 	return strings.TrimSuffix(dir, "/cmd/mailturn")
 }
 
-// TestReadmeNamesEveryCommand keeps the README's list of commands true.
-func TestReadmeNamesEveryCommand(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
+// TestEveryCommandIsDocumented keeps the list of commands true.
+func TestEveryCommandIsDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../docs/commands.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, command := range newRootCommand().Commands() {
-		if !regexp.MustCompile(`mailturn ` + command.Name() + `\b`).Match(readme) {
-			t.Errorf("README.md does not mention mailturn %s", command.Name())
+		if !regexp.MustCompile("`mailturn " + command.Name() + `\b`).Match(text) {
+			t.Errorf("docs/commands.md does not mention mailturn %s", command.Name())
 		}
 	}
 }
 
 // TestDocumentedCommandLines wants the commands and flags that people are told to type to exist.
 func TestDocumentedCommandLines(t *testing.T) {
-	files, err := filepath.Glob("../../docs/*.md")
+	pages, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	others, err := filepath.Glob("../../*.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	found := 0
-	for _, name := range append(files, "../../README.md", "../../maddy.conf.example", "../../dist/mailturn.service") {
+	for _, name := range slices.Concat(pages, others, []string{"../../maddy.conf.example", "../../dist/mailturn.service"}) {
 		if filepath.Base(name) == "interop.md" {
 			continue // which is written by tests of these commands
 		}
@@ -115,23 +120,19 @@ func TestExitStatus(t *testing.T) {
 	}
 }
 
-// TestDocumentedDovecot wants the lines for Dovecot in the README to be those that are exported.
+// TestDocumentedDovecot wants the documented lines for Dovecot to be those that are exported.
 func TestDocumentedDovecot(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	config := filepath.Join(t.TempDir(), "maddy.conf")
-	for _, tt := range []struct{ name, indent, version, config string }{
-		{"in front", "       ", "2.4", `endpoint "imap" "imap" {
+	for _, tt := range []struct{ name, document, indent, version, config string }{
+		{"in front", "imap.md", "       ", "2.4", `endpoint "imap" "imap" {
   turn_enable = false
   upstream {
     address        = "tcp://127.0.0.1:1143"
     client_address = "id"
   }
 }`},
-		{"dictionary of 2.3", "    ", "2.3", dictConfig},
-		{"dictionary of 2.4", "    ", "2.4", dictConfig},
+		{"dictionary of 2.3", "credentials.md", "    ", "2.3", dictConfig},
+		{"dictionary of 2.4", "credentials.md", "    ", "2.4", dictConfig},
 	} {
 		if err := os.WriteFile(config, []byte(tt.config), 0o600); err != nil {
 			t.Fatal(err)
@@ -142,13 +143,17 @@ func TestDocumentedDovecot(t *testing.T) {
 			t.Fatalf("%s: %s", tt.name, &stderr)
 		}
 		lines := "\n" + regexp.MustCompile(`(?m)^`).ReplaceAllString(strings.TrimSpace(stdout.String()), tt.indent) + "\n\n"
-		if !bytes.Contains(readme, []byte(lines)) {
-			t.Errorf("%s: README.md does not have%s", tt.name, lines)
+		text, err := os.ReadFile(filepath.Join("../../docs", tt.document))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Contains(text, []byte(lines)) {
+			t.Errorf("%s: docs/%s does not have%s", tt.name, tt.document, lines)
 		}
 	}
 }
 
-// dictConfig is what the README tells of the endpoint "dict".
+// dictConfig has the documented endpoint "dict".
 const dictConfig = `endpoint "dict" "dovecot" {
   path        = "/run/mailturn/dict.socket"
   turn_server = "turn.example.org"

@@ -29,15 +29,15 @@ func TestProgram(t *testing.T) {
 	}
 }
 
-// TestDemoLeavesDovecotItsPort wants the embedded default to run beside a Dovecot that was set up as the README says.
+// TestDemoLeavesDovecotItsPort wants the embedded default to run beside a Dovecot that was set up as documented.
 func TestDemoLeavesDovecotItsPort(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
+	page, err := os.ReadFile("../../docs/imap.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	ports := regexp.MustCompile(`(?m)^ +port = ([1-9][0-9]*)$`).FindAllSubmatch(readme, -1)
+	ports := regexp.MustCompile(`(?m)^ +port = ([1-9][0-9]*)$`).FindAllSubmatch(page, -1)
 	if len(ports) == 0 {
-		t.Error("the README names no port for Dovecot")
+		t.Error("docs/imap.md names no port for Dovecot")
 	}
 	for _, port := range ports {
 		if bytes.Contains(defaultConfig, append([]byte(":"), append(port[1], '"')...)) {

@@ -74,11 +74,9 @@ func (u participant) name() string {
 
 func startBrowser(t *testing.T, kind browser.Kind, ns namespace, ca string) participant {
 	t.Helper()
-	program := peer(t, string(kind), string(kind))
-	if kind == browser.Chromium { // Debian's is a script, which complains in a namespace
-		if direct := "/usr/lib/chromium/chromium"; executable(direct) {
-			program = direct
-		}
+	program, err := kind.Program()
+	if err != nil {
+		lacks(t, "%v: apt-get install %s", err, kind)
 	}
 	b, err := browser.Start(t.Context(), browser.Options{
 		Kind: kind, Program: program, Dir: t.TempDir(), CA: ca, Certutil: peer(t, "certutil", "libnss3-tools"),
@@ -94,11 +92,6 @@ func startBrowser(t *testing.T, kind browser.Kind, ns namespace, ca string) part
 		}
 	})
 	return participant{b, kind, programVersion(t, program, "--version")}
-}
-
-func executable(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.Mode()&0o111 != 0
 }
 
 // do calls a method of peer.js, which has to succeed.

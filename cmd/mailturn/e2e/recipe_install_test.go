@@ -37,11 +37,11 @@ const (
 	startUnit = "systemctl start mailturn\n"
 )
 
-// installed returns a machine on which the README's commands for the installation have been run.
+// installed returns a machine on which the documented commands for the installation have been run.
 func installed(t *testing.T, d documents) machine {
 	t.Helper()
 	m := newMachine(t)
-	m.run(t, d.find(t, "README.md", "Install it", "sudo useradd").Text)
+	m.run(t, d.find(t, "docs/install.md", "Install from source", "sudo useradd").Text)
 	return m
 }
 

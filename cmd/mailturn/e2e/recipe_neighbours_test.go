@@ -126,13 +126,13 @@ func credsockDoor(t *testing.T, _ documents, b recipe.Block) {
 	worked(t, b, "mailturn alone", `endpoint "credsock": asked as chatmail's metadata daemon does`, "without path")
 }
 
-// startDictDoor runs the README's endpoint for Dovecot, and returns its socket.
+// startDictDoor runs the documented endpoint for Dovecot, and returns its socket.
 func startDictDoor(t *testing.T, d documents) (path string) {
 	t.Helper()
 	dir, group := socketDir(t)
 	path = filepath.Join(dir, "dict.socket")
 	config := configure(t, freePorts(t), "", "")
-	b := d.find(t, "README.md", "Other doors to the same relay", `endpoint "dict"`)
+	b := d.find(t, "docs/credentials.md", "Dovecot without a proxy", `endpoint "dict"`)
 	configureDoor(t, config, replaced(t, b, "/run/mailturn/dict.socket", path, `"vmail"`, strconv.Quote(group)))
 	start(t, t.TempDir(), "--config", config)
 	return path

@@ -11,7 +11,7 @@ import (
 // its socket to the daemons' group.
 func chatmailRelay(t *testing.T, d documents, b recipe.Block) {
 	turn := "hostname = \"localhost\"\nendpoint \"turn\" \"turn\" {\n  relay_ip = \"127.0.0.1\"\n}\n"
-	m := configured(t, d, turn+d.find(t, "README.md", b.Heading, `endpoint "credsock"`).Text)
+	m := configured(t, d, turn+d.find(t, "docs/credentials.md", b.Heading, `endpoint "credsock"`).Text)
 	m.write(t, "/etc/systemd/system/turnserver.service", strings.Replace(chatmailTurnserver, "/bin/true", "/bin/sleep infinity", 1))
 	m.run(t, "useradd --system vmail\nsystemctl daemon-reload\nsystemctl start turnserver\nsystemctl is-active turnserver")
 	m.run(t, b.Text+"systemctl restart mailturn turnserver\n! systemctl is-active turnserver")
@@ -33,7 +33,7 @@ const (
 
 // socketForGroup adds the drop-in as the text says, and wants mailturn to give its socket to the group.
 func socketForGroup(t *testing.T, d documents, b recipe.Block) {
-	credsock := d.find(t, "README.md", "Other doors to the same relay", `endpoint "credsock"`).Text
+	credsock := d.find(t, "docs/credentials.md", "A chatmail relay", `endpoint "credsock"`).Text
 	m := configured(t, d, "hostname = \"localhost\"\nendpoint \"turn\" \"turn\" {\n  relay_ip = \"127.0.0.1\"\n}\n"+credsock)
 	m.write(t, edit, "#!/bin/sh\ncp "+typed+" \"$1\"\n")
 	m.write(t, typed, b.Text)

@@ -22,23 +22,27 @@ type claim struct {
 
 // claims has every block of the documents that is not output, in their order.
 var claims = []claim{
+	{"CONTRIBUTING.md", "Build and test", "go build", commandsExist},
+	{"CONTRIBUTING.md", "Build and test", ".ci/run", commandsExist},
+	{"CONTRIBUTING.md", "Build and test", "go run ./cmd/mailturn/bench/soak", commandsExist},
+	{"CONTRIBUTING.md", "See a test fail", "git show", commandsExist},
 	{"README.md", "Try it", "go run ./cmd/mailturn run", commandsExist},
-	{"README.md", "Install it", "CGO_ENABLED=0 go build", buildOne},
-	{"README.md", "Install it", "sudo useradd", install},
-	{"README.md", "Install it", "sudo systemctl enable", startInstalled},
-	{"README.md", "Put it in front of Dovecot", "sudo mailturn check-config", checkInstalled},
-	{"README.md", "Put it in front of Dovecot", "sudo mailturn export dovecot", moveDovecot},
-	{"README.md", "Put it in front of Dovecot", "login_trusted_networks", frontOfDovecot},
-	{"README.md", "Other doors to the same relay", `endpoint "credsock"`, credsockDoor},
-	{"README.md", "Other doors to the same relay", "sudo mailturn export chatmail", chatmailRelay},
-	{"README.md", "Other doors to the same relay", `endpoint "dict"`, dictDoor},
-	{"README.md", "Other doors to the same relay", "mail_attribute {", dovecotDict("2.4")},
-	{"README.md", "Other doors to the same relay", "mail_attribute_dict", dovecotDict("2.3")},
-	{"README.md", "Other doors to the same relay", "curl", webClients},
-	{"README.md", "Other doors to the same relay", "relay {", otherRelays},
-	{"README.md", "Move in from coturn", "sudo mailturn import", moveInFromCoturn},
-	{"README.md", "Test it", "go test", commandsExist},
-	{"README.md", "Test it", "go run ./cmd/mailturn/bench/soak", commandsExist},
+	{"docs/coturn.md", "Import coturn's configuration", "sudo mailturn import", moveInFromCoturn},
+	{"docs/coturn.md", "Run both for a while", `endpoint "turn"`, besideCoturn},
+	{"docs/credentials.md", "A chatmail relay", `endpoint "credsock"`, credsockDoor},
+	{"docs/credentials.md", "A chatmail relay", "sudo mailturn export chatmail", chatmailRelay},
+	{"docs/credentials.md", "Dovecot without a proxy", `endpoint "dict"`, dictDoor},
+	{"docs/credentials.md", "Dovecot without a proxy", "mail_attribute {", dovecotDict("2.4")},
+	{"docs/credentials.md", "Dovecot without a proxy", "mail_attribute_dict", dovecotDict("2.3")},
+	{"docs/credentials.md", "Web clients", "curl", webClients},
+	{"docs/credentials.md", "Several relays", "relay {", otherRelays},
+	{"docs/demo.md", "The demo", "go run ./cmd/mailturn run", commandsExist},
+	{"docs/imap.md", "Put mailturn in front of Dovecot", "sudo mailturn check-config", checkInstalled},
+	{"docs/imap.md", "Put mailturn in front of Dovecot", "sudo mailturn export dovecot", moveDovecot},
+	{"docs/imap.md", "Put mailturn in front of Dovecot", "login_trusted_networks", frontOfDovecot},
+	{"docs/install.md", "Install from source", "CGO_ENABLED=0 go build", buildOne},
+	{"docs/install.md", "Install from source", "sudo useradd", install},
+	{"docs/install.md", "Start it", "sudo systemctl enable", startInstalled},
 	{"docs/interop.md", "What works with mailturn", ".ci/matrix", commandsExist},
 	{"docs/operating.md", "Files, users, sockets", "[Service]", socketForGroup},
 	{"docs/operating.md", "Is the configuration right?", "sudo mailturn check-config", checkInstalled},
@@ -54,23 +58,31 @@ var claims = []claim{
 	{"docs/operating.md", "What to watch", "up{", prometheusAlerts},
 	{"docs/operating.md", "Calls do not connect", "mailturn probe imaps:", commandsExist},
 	{"docs/operating.md", "Calls do not connect", "mailturn probe --secret-file", commandsExist},
-	{"docs/operating.md", "Beside coturn, and after it", `endpoint "turn"`, besideCoturn},
 	{"docs/speed.md", "The IMAP proxy", "go run ./cmd/mailturn/bench", commandsExist},
 	{"docs/speed.md", "The relay", "go run ./cmd/mailturn/bench turn", commandsExist},
+}
+
+// documentPaths returns the paths of all documents, relative to this package.
+func documentPaths(t *testing.T) (paths []string) {
+	t.Helper()
+	for _, pattern := range []string{"../../../*.md", "../../../docs/*.md"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil || len(found) == 0 {
+			t.Fatalf("no documents %s: %v", pattern, err)
+		}
+		paths = append(paths, found...)
+	}
+	return paths
 }
 
 // documents are the blocks of each document, by its name.
 type documents map[string][]recipe.Block
 
-// readDocuments reads what people are told to copy from.
+// readDocuments reads the documents that people copy from.
 func readDocuments(t *testing.T) documents {
 	t.Helper()
-	names, err := filepath.Glob("../../../docs/*.md")
-	if err != nil || len(names) == 0 {
-		t.Fatalf("no documents: %v", err)
-	}
 	d := make(documents)
-	for _, path := range append(names, "../../../README.md") {
+	for _, path := range documentPaths(t) {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)

@@ -15,7 +15,7 @@ import (
 )
 
 // fallbackAction is what to do when clients do not get a value.
-const fallbackAction = "Put mailturn in front of this server, or let the server answer GETMETADATA for " + discovery.TURNEntry + " (README.md)."
+const fallbackAction = "Put mailturn in front of this server, or let the server answer GETMETADATA for " + discovery.TURNEntry + " (docs/imap.md)."
 
 // askIMAP goes through the conversation that core has, and reports whether it ended with a value.
 func (r *run) askIMAP(ctx context.Context) bool {

@@ -17,12 +17,23 @@ const (
 	Firefox  Kind = "firefox-esr"
 )
 
-// firefoxPreferences are user.js. The first part makes fake devices and lets pages use them, the second keeps Firefox from
+// Program returns the path of the browser's executable. Debian's chromium is a script, which complains in a network namespace, so
+// this is the program that it runs.
+func (k Kind) Program() (string, error) {
+	const direct = "/usr/lib/chromium/chromium"
+	if info, err := os.Stat(direct); k == Chromium && err == nil && info.Mode()&0o111 != 0 {
+		return direct, nil
+	}
+	return exec.LookPath(string(k))
+}
+
+// firefoxPreferences are user.js. The first part makes fake devices and lets pages use them and relays on loopback, the second keeps Firefox from
 // putting pages of its own before the test's and from suspending that one, and the third from calling home.
 const firefoxPreferences = `
 user_pref("media.navigator.streams.fake", true);
 user_pref("media.navigator.permission.disabled", true);
 user_pref("media.autoplay.default", 0);
+user_pref("media.peerconnection.ice.loopback", true);
 
 user_pref("browser.aboutwelcome.enabled", false);
 user_pref("browser.preonboarding.enabled", false);

@@ -6,7 +6,7 @@ import (
 	"github.com/mailturn/mailturn/cmd/mailturn/e2e/browser"
 )
 
-// In makes a party in the page of a browser, which Close then closes as well.
+// In makes a party in the page of a browser, which is closed with it, or on an error.
 func In(ctx context.Context, b *browser.Browser, size, rate int) (*Party, error) {
 	party := &Party{caller: b, prefix: "party."}
 	party.close = func() error {
@@ -15,5 +15,9 @@ func In(ctx context.Context, b *browser.Browser, size, rate int) (*Party, error)
 		defer cancel()
 		return party.call(ctx, nil, "close")
 	}
-	return party, party.begin(ctx, size, rate)
+	if err := party.begin(ctx, size, rate); err != nil {
+		b.Close()
+		return nil, err
+	}
+	return party, nil
 }

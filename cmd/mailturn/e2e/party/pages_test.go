@@ -13,7 +13,7 @@ import (
 
 func TestPages(t *testing.T) {
 	r := partytest.StartRelay(t)
-	for _, kind := range []browser.Kind{browser.Chromium} {
+	for _, kind := range []browser.Kind{browser.Chromium, browser.Firefox} {
 		t.Run(string(kind), func(t *testing.T) {
 			caller, callee := page(t, kind), page(t, kind)
 			for _, transport := range []string{"udp", "tcp"} {
@@ -25,7 +25,7 @@ func TestPages(t *testing.T) {
 
 func page(t *testing.T, kind browser.Kind) *party.Party {
 	t.Helper()
-	program, err := exec.LookPath(string(kind))
+	program, err := kind.Program()
 	if err != nil {
 		lacks(t, "%v: apt-get install %s", err, kind)
 	}
