@@ -1,10 +1,7 @@
 package main
 
 import (
-	"cmp"
 	"log/slog"
-
-	"github.com/mailturn/mailturn/turnsrv"
 )
 
 // descriptorReserve is what the process opens besides what the limits of the configuration bound: listeners, the log, files
@@ -30,7 +27,7 @@ func (s *setup) descriptorUses() []descriptorUse {
 		}
 		uses = append(uses, descriptorUse{c.Name, "total_quota", &c.TotalQuota, allocations, 1})
 		if sockets := c.StreamSockets(); sockets > 0 {
-			uses = append(uses, descriptorUse{c.Name, "connections of each listener", &c.MaxStreams, cmp.Or(c.MaxStreams, turnsrv.DefaultMaxStreams), sockets})
+			uses = append(uses, descriptorUse{c.Name, "max_connections", &c.MaxStreams, c.MaxStreams, sockets})
 		}
 	}
 	for i := range s.imaps {

@@ -52,7 +52,7 @@ func TestLimitsFitTheDescriptors(t *testing.T) {
 
 	s := decodeText(t, manyEndpoints)
 	s.fitDescriptors(wanted, logger)
-	if relay := s.relays[0]; relay.TotalQuota != 0 || relay.MaxStreams != 0 || s.imaps[0].MaxConnections != 10000 || out.Len() > 0 {
+	if relay := s.relays[0]; relay.TotalQuota != 0 || relay.MaxStreams != 10000 || s.imaps[0].MaxConnections != 10000 || out.Len() > 0 {
 		t.Errorf("there is enough for all, and yet: %+v, %q", relay.TotalQuota, out.String())
 	}
 

@@ -47,6 +47,11 @@ type Settings struct {
 	MaxBPS      int64 `hcl:"max_bps" default:"0" min:"0" doc:"Bits a second (coturn's max-bps: bytes) that one allocation relays in each direction, with a second's worth at once; 0 is no limit. Packets beyond it are dropped."`
 	TotalBPS    int64 `hcl:"total_bps" default:"0" min:"0" doc:"Bits a second (coturn's bps-capacity: bytes) that all allocations together relay in each direction; 0 is no limit. Packets beyond it are dropped."`
 
+	MaxConnections int  `hcl:"max_connections" default:"10000" min:"1" reload:"restart" doc:"TCP and TLS connections that each listening address has at a time, and DTLS associations of each socket. For one more, the oldest one without an allocation is closed, of the network (IPv4 /24, IPv6 /48) that has most of them."`
+	MaxPermissions int  `hcl:"max_permissions" default:"1024" min:"1" reload:"restart" doc:"Peer addresses that one allocation may send to at a time. Beyond it: 508 Insufficient Capacity."`
+	MaxChannels    int  `hcl:"max_channels" default:"4096" min:"1" reload:"restart" doc:"Channels that one allocation may have at a time. Beyond it: 508 Insufficient Capacity."`
+	StrictChannels bool `hcl:"strict_channels" default:"false" reload:"restart" doc:"Refuse channel numbers above 0x4FFF, where RFC 8656 section 12 ends the range. Clients that follow RFC 5766 use numbers up to 0x7FFF."`
+
 	UnauthenticatedRate   int                         `hcl:"unauthenticated_rate" default:"500" min:"0" reload:"restart" doc:"UDP requests a second without valid credentials (Binding requests too) that are answered to one network (IPv4 /24, IPv6 /48) on one socket, with twice as many at once; 0 is no limit. Beyond it: no answer, so that the server is of no use for flooding somebody else."`
 	MaxGuesses            int                         `hcl:"max_guesses" default:"100" min:"0" reload:"restart" doc:"Wrong passwords from one address that are answered at once, and then one a second; 0 is no limit. Beyond it: no answer, for up to 5 minutes. Right ones are always served."`
 	MaxLifetime           config.Value[time.Duration] `hcl:"max_lifetime" default:"1h" min:"10s" max:"24h" reload:"restart" doc:"Longest lifetime that a client can ask for without refreshing its allocation (RFC 8656 section 7.2). Below 10m it is also that of clients that ask for none."`
@@ -111,8 +116,7 @@ type Config struct {
 	RelayBind []netip.Addr
 
 	Settings
-	// MaxStreams bounds the connections of each listener. The file does not say it; the caller may put a lower value than
-	// turnsrv's default here, which zero is.
+	// MaxStreams is max_connections, which the caller may lower to what the process can open. A reload does not change it.
 	MaxStreams int
 }
 
@@ -131,7 +135,7 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 		Realm: s.Realm.V, RealmRange: s.Realm.Range,
 		Secrets: s.Secret.V, SecretRange: s.Secret.Range,
 		RelayIP: s.RelayIP.V, RelayBind: s.RelayBind.V,
-		Settings: s.Settings,
+		Settings: s.Settings, MaxStreams: s.MaxConnections,
 	}
 	pairs, tlsDiags := certs.DecodeAll(s.TLS, defaults.TLS)
 	c.TLS, diags = pairs, append(diags, tlsDiags...)

@@ -4,7 +4,7 @@ import (
 	"testing"
 
 	"github.com/mailturn/mailturn/framework/config"
-	"github.com/mailturn/mailturn/framework/config/configtest"
+	"github.com/mailturn/mailturn/framework/module/moduletest"
 	"github.com/mailturn/mailturn/turnsrv"
 )
 
@@ -23,13 +23,14 @@ func decodeBody(t *testing.T, body string) any {
 }
 
 func TestDocumentedDefaults(t *testing.T) {
-	configtest.Defaults(t, Schema{}, decodeBody)
+	moduletest.Defaults(t, Schema{}, decodeBody)
 }
 
 // TestDefaultsAreTurnsrvs wants an endpoint without attributes to be what package turnsrv is by itself.
 func TestDefaultsAreTurnsrvs(t *testing.T) {
 	c := decodeBody(t, "").(Config)
 	if c.UnauthenticatedRate != turnsrv.DefaultUnauthenticatedRate || c.MaxGuesses != turnsrv.DefaultMaxGuesses ||
+		c.MaxConnections != turnsrv.DefaultMaxStreams || c.MaxPermissions != turnsrv.DefaultMaxPermissions || c.MaxChannels != turnsrv.DefaultMaxChannels ||
 		c.Peers.SilentBytes != turnsrv.DefaultSilentPeerBytes || c.MaxLifetime.V != turnsrv.DefaultMaxLifetime ||
 		c.NonceLifetime.V != turnsrv.DefaultNonceLifetime || c.ExpiredGrace != turnsrv.DefaultExpiredGrace {
 		t.Errorf("got %+v", c.Settings)

@@ -97,6 +97,10 @@ endpoint "turn" "turn" {
   total_bps            = 5000
   unauthenticated_rate = 6
   max_guesses          = 7
+  max_connections      = 12
+  max_permissions      = 13
+  max_channels         = 14
+  strict_channels      = true
   max_lifetime         = "2h"
   nonce_lifetime       = "8m"
   expired_grace        = "9m"
@@ -124,7 +128,7 @@ endpoint "turn" "turn" {
 	want := turnsrv.Config{
 		Realm: "example.org", Realms: map[string]string{"turn.example.net": "example.net", "example.net": "example.net"}, Authenticator: got.Authenticator, DefaultFamily: turnsrv.ClientFamily,
 		Quotas:              turnsrv.Quotas{MaxAllocations: 3, MaxAllocationsPerUser: 1, MaxAllocationsPerSource: 2, MaxBPS: 4000, MaxTotalBPS: 5000},
-		UnauthenticatedRate: 6, MaxGuesses: 7, SilentPeerBytes: 10,
+		UnauthenticatedRate: 6, MaxGuesses: 7, MaxStreams: 12, MaxPermissions: 13, MaxChannels: 14, StrictChannels: true, SilentPeerBytes: 10,
 		Lifetime: 10 * time.Minute, MaxLifetime: 2 * time.Hour, NonceLifetime: 8 * time.Minute, ExpiredGrace: 9 * time.Minute,
 		Software: "mailturn", Logger: got.Logger,
 	}

@@ -1,4 +1,4 @@
-// Package moduletest runs endpoints in tests.
+// Package moduletest runs endpoints in tests, and checks their schemas.
 package moduletest
 
 import (

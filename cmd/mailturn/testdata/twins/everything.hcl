@@ -45,6 +45,10 @@ endpoint "turn" "turn" {
   drain_timeout = 30
   unauthenticated_rate = 50
   max_guesses = 0
+  max_connections = 500
+  max_permissions = 64
+  max_channels = 32
+  strict_channels = true
 
   peers {
     allow = ["10.1.0.0/16", "fd00::/8"]

@@ -1,4 +1,4 @@
-package configtest
+package moduletest
 
 import (
 	"fmt"
@@ -11,16 +11,24 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/hashicorp/hcl/v2"
+
+	"github.com/mailturn/mailturn/framework/config"
 )
 
 // Defaults wants the default that schema documents for an attribute to be the one in force: a body that sets the attribute to
-// it decodes to the same configuration as one that does not.
+// it decodes to the same configuration as one that does not, and where the configuration has the attribute under its Go name,
+// that is its value there.
 //
 // schema is the struct of a body. decode returns the configuration that a body, in HCL, makes; it fails the test if it makes
-// none. Attributes in blocks are not looked at.
+// none.
 func Defaults(t *testing.T, schema any, decode func(t *testing.T, body string) any) {
 	t.Helper()
 	want := decode(t, "")
+	documented := reflect.New(reflect.TypeOf(schema))
+	if diags := config.Decode(hcl.EmptyBody(), nil, documented.Interface()); diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	inForce(t, documented.Elem(), reflect.ValueOf(want))
 	for name, text := range literals(reflect.TypeOf(schema)) {
 		t.Run(name, func(t *testing.T) {
 			got := decode(t, name+" = "+text)
@@ -28,6 +36,32 @@ func Defaults(t *testing.T, schema any, decode func(t *testing.T, body string) a
 				t.Errorf("the default of %s is documented as %s; -without it +with it:\n%s", name, text, diff)
 			}
 		})
+	}
+}
+
+// inForce compares the attributes of a schema that was decoded from nothing with those that configuration has too.
+func inForce(t *testing.T, documented, configuration reflect.Value) {
+	t.Helper()
+	for field, want := range documented.Fields() {
+		name, isAttribute := field.Tag.Lookup("hcl")
+		if field.Anonymous && !isAttribute {
+			if want.Kind() == reflect.Struct {
+				inForce(t, want, configuration)
+			}
+			continue
+		}
+		got := configuration.FieldByName(field.Name)
+		if !isAttribute || !got.IsValid() {
+			continue
+		}
+		switch _, ok := field.Tag.Lookup("default"); {
+		case ok && got.Type() == want.Type():
+			if diff := cmp.Diff(want.Interface(), got.Interface(), sameConfiguration); diff != "" {
+				t.Errorf("%s: -documented +in force\n%s", name, diff)
+			}
+		case want.Kind() == reflect.Struct && got.Type() == want.Type() && strings.HasSuffix(name, ",block"):
+			inForce(t, want, got)
+		}
 	}
 }
 
