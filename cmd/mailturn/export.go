@@ -27,8 +27,9 @@ func newExportCommand() *cobra.Command {
 		Use:   "export NEIGHBOUR",
 		Short: "Print what a neighbour's configuration needs for this relay",
 		Long: `export prints the lines that the configuration of another program needs, made from that of
-mailturn. Those for synapse, livekit and coturn hold the shared secret, and that for env a
-password: that is what they are for. They go to standard output and nowhere else.`,
+mailturn. Those for synapse, livekit, prosody, ejabberd, nextcloud and coturn hold the shared
+secret, and that for env a password: that is what they are for. They go to standard output and
+nowhere else.`,
 		Args: cobra.NoArgs, // an unknown neighbour is an unknown command to it
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var names []string
@@ -51,6 +52,9 @@ password: that is what they are for. They go to standard output and nowhere else
 	}{
 		{"synapse", "homeserver.yaml of Matrix Synapse", exportSynapse, nil},
 		{"livekit", "config.yaml of LiveKit", exportLiveKit, nil},
+		{"prosody", "prosody.cfg.lua, also that of Jitsi Meet", exportProsody, nil},
+		{"ejabberd", "ejabberd.yml", exportEjabberd, nil},
+		{"nextcloud", "Nextcloud Talk: commands that add the relay", exportNextcloud, nil},
 		{"coturn", "turnserver.conf, for coturn in the place of the TURN endpoint", exportCoturn, nil},
 		{"dovecot", "Dovecot 2.3 or 2.4: what the imap endpoint is in front of, or what asks the dict endpoint",
 			func(w io.Writer, s *setup) error { return exportDovecot(w, s, dovecotVersion) }, dovecotFlags},
@@ -96,6 +100,9 @@ func quoted(s string) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
+// shellQuoted is a string as a POSIX shell has it.
+func shellQuoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
 // advertised are the relays of which clients are told, one or several.
 func (s *setup) advertised() ([]issuer.Config, error) {
 	first, err := s.firstAdvertised()
@@ -112,22 +119,32 @@ func (s *setup) advertised() ([]issuer.Config, error) {
 	return relays, nil
 }
 
+// advertisedWithOneSecret is advertised for a neighbour that takes one secret for all relays, and returns that.
+func (s *setup) advertisedWithOneSecret(neighbour string) (relays []issuer.Config, secret string, err error) {
+	if relays, err = s.advertised(); err != nil {
+		return nil, "", err
+	}
+	first := relays[0].Secrets.V[0].Bytes()
+	for _, relay := range relays[1:] {
+		if !bytes.Equal(relay.Secrets.V[0].Bytes(), first) {
+			return nil, "", fmt.Errorf("%s takes one secret for all relays, and %s and %s have different ones", neighbour, relays[0].Server.V, relay.Server.V)
+		}
+	}
+	return relays, string(first), nil
+}
+
 func exportSynapse(w io.Writer, s *setup) error {
-	relays, err := s.advertised()
+	relays, secret, err := s.advertisedWithOneSecret("Synapse")
 	if err != nil {
 		return err
 	}
-	secret := relays[0].Secrets.V[0].Bytes()
 	fmt.Fprintln(w, "turn_uris:")
 	for _, relay := range relays {
-		if !bytes.Equal(relay.Secrets.V[0].Bytes(), secret) {
-			return fmt.Errorf("one secret for all relays is what Synapse takes, and %s and %s have different ones", relays[0].Server.V, relay.Server.V)
-		}
 		for _, uri := range relay.URIs() {
 			fmt.Fprintf(w, "  - %s\n", quoted(uri))
 		}
 	}
-	fmt.Fprintf(w, "turn_shared_secret: %s\n", quoted(string(secret)))
+	fmt.Fprintf(w, "turn_shared_secret: %s\n", quoted(secret))
 	fmt.Fprintf(w, "turn_user_lifetime: %d # milliseconds\n", relays[0].TTL.V.Milliseconds())
 	fmt.Fprintln(w, "turn_allow_guests: false # true lets users without an account relay too")
 	return nil
@@ -185,7 +202,7 @@ func exportEnv(w io.Writer, s *setup) error {
 		if err := encoder.Encode([]iceServer{{URLs: relays[i].URIs(), Username: name, Credential: password}}); err != nil {
 			return err
 		}
-		fmt.Fprintf(w, "MATRIX_TURN_SERVERS='%s'\n", strings.ReplaceAll(strings.TrimSpace(b.String()), "'", `'\''`))
+		fmt.Fprintf(w, "MATRIX_TURN_SERVERS=%s\n", shellQuoted(strings.TrimSpace(b.String())))
 		return nil
 	}
 	return errors.New(`endpoint "turn" has no user with a plain-text password, and an issued credential would expire: add users = { "NAME" = "PASSWORD" }`)
