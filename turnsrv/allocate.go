@@ -55,6 +55,7 @@ func (f *front) allocate(r *request, a *allocation, grant credential.Grant, now 
 		},
 	}
 	answer.allocation.active.Store(int64(now.Sub(f.server.start)))
+	answer.allocation.beginShares(f.server, now)
 	for _, request.Family = range families {
 		if failure := f.open(request, &answer, now); failure != nil {
 			answer.failures = append(answer.failures, failure)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/credential"
+	"github.com/mailturn/mailturn/turnsrv/limit"
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
@@ -30,11 +31,14 @@ type allocation struct {
 	made     stun.TransactionID
 	response []byte
 
-	silence    silence        // safe for concurrent use
-	silent     silentSpending // to peers that have not answered
-	bandwidths bandwidths     // safe for concurrent use
+	silence  silence              // safe for concurrent use
+	silent   silentSpending       // to peers that have not answered
+	rates    [numDirections]rates // safe for concurrent use
+	account  *holding             // set by the quota
+	requests limit.Rate           // signed ones
 
 	relayed uint64       // packets, when the janitor last looked
+	counted bool         // among Server.active
 	active  atomic.Int64 // when the janitor last saw more of them, or the allocation was made: nanoseconds after Server.start
 }
 

@@ -193,3 +193,84 @@ func TestAttackClockJumps(t *testing.T) {
 		t.Errorf("%d allocations are left", n)
 	}
 }
+
+// TestAttackRequests has one credential ask for the same channel as fast as it can. Beyond a rate it gets no answer, and the
+// allocation goes on.
+func TestAttackRequests(t *testing.T) {
+	b := newBareFront(t)
+	now := time.Unix(1758650868, 0)
+	s := newSigner(b, now)
+	b.take(s.message(stun.MethodAllocate, 1, transportUDP), s.from, now)
+	bind := s.message(stun.MethodChannelBind, 2, channel(0x4000), peerAddr(netip.AddrPortFrom(loopback, 40000)))
+	if got := b.answers(bind, s.from, now, 12000); got != maxRequests {
+		t.Errorf("%d of 12000 requests are answered at once, want %d", got, maxRequests)
+	}
+	if got := b.answers(bind, s.from, now.Add(time.Second), 12000); got != maxRequestRate {
+		t.Errorf("%d of 12000 requests are answered a second later, want %d", got, maxRequestRate)
+	}
+	if got := b.server.Counters().Dropped[DropRequestRate]; got != 2*12000-maxRequests-maxRequestRate {
+		t.Errorf("%d requests are counted as dropped", got)
+	}
+	if !b.relays(channelData(0x4000, "x"), s.from, now.Add(time.Second)) {
+		t.Error("the channel relays nothing")
+	}
+}
+
+// TestAttackAllTables wants the tables of all allocations together to be bounded, and each allocation to have its own few entries
+// in spite of that.
+func TestAttackAllTables(t *testing.T) {
+	b := newBareFront(t)
+	now := time.Unix(1758650868, 0)
+	s := newSigner(b, now)
+	b.take(s.message(stun.MethodAllocate, 1, transportUDP), s.from, now)
+	permit := func(i int) stun.ErrorCode {
+		peer := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 1, byte(i >> 8), byte(i)}), 40000)
+		return codeOf(t, b.take(s.message(stun.MethodCreatePermission, 2, peerAddr(peer)), s.from, now))
+	}
+	for i := range ownEntries + 1 {
+		if code := permit(i); code != 0 {
+			t.Fatalf("permission %d is answered %d", i+1, code)
+		}
+	}
+	if got := b.server.entries.Load(); got != 1 {
+		t.Errorf("%d entries are counted beyond those that each allocation has, want 1", got)
+	}
+	b.server.entries.Store(maxEntries)
+	if code := permit(ownEntries + 1); code != 508 {
+		t.Errorf("one more is answered %d when the server is full, want 508", code)
+	}
+	other := newSigner(b, now)
+	other.from = clientAt("192.0.2.10:5000")
+	other.nonce = b.server.nonces.appendNonce(nil, other.from.tuple, now)
+	b.take(other.message(stun.MethodAllocate, 1, transportUDP), other.from, now)
+	bind := other.message(stun.MethodChannelBind, 2, channel(0x4000), peerAddr(netip.AddrPortFrom(loopback, 40000)))
+	if code := codeOf(t, b.take(bind, other.from, now)); code != 0 {
+		t.Errorf("another allocation's first channel is answered %d", code)
+	}
+	b.endAll()
+	if got := b.server.entries.Load(); got != maxEntries-1 {
+		t.Errorf("%d entries are left after all allocations have ended", got-maxEntries+1)
+	}
+}
+
+// TestExpiredEntriesMakeRoom fills a table, and wants it to take new entries when the old ones have expired.
+func TestExpiredEntriesMakeRoom(t *testing.T) {
+	b := newBareFront(t)
+	b.server.SetQuotas(Quotas{MaxPermissions: 2, MaxChannels: 2})
+	now := time.Unix(1758650868, 0)
+	s := newSigner(b, now)
+	b.take(s.message(stun.MethodAllocate, 1, transportUDP, lifetime(3600)), s.from, now)
+	bind := func(number int, at time.Time) stun.ErrorCode {
+		s.nonce = b.server.nonces.appendNonce(nil, s.from.tuple, at)
+		peer := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 1, 0, byte(number)}), 40000)
+		return codeOf(t, b.take(s.message(stun.MethodChannelBind, 2, channel(0x4000+uint16(number)), peerAddr(peer)), s.from, at))
+	}
+	for number, want := range []stun.ErrorCode{0, 0, 508} {
+		if code := bind(number, now); code != want {
+			t.Errorf("channel %d is answered %d, want %d", number, code, want)
+		}
+	}
+	if code := bind(2, now.Add(channelLifetime)); code != 0 {
+		t.Errorf("a channel is answered %d when the others have expired", code)
+	}
+}

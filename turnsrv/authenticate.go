@@ -1,10 +1,18 @@
 package turnsrv
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/credential"
 	"github.com/mailturn/mailturn/turnsrv/stun"
+)
+
+// What one allocation may ask for: signed requests a second, and as many at once. An agent that checks a hundred candidates asks
+// for a hundred permissions and channels in its first seconds. Beyond it there is no answer, so that the client asks again.
+const (
+	maxRequestRate = 64
+	maxRequests    = 512
 )
 
 // maxUsernameLen is the most that RFC 8489 section 14.3 allows.
@@ -31,13 +39,11 @@ func (f *front) authenticate(r *request, a *allocation, now time.Time) (grant cr
 		return grant, f.refuse(&r.origin, stun.CodeBadRequest), false
 	}
 	if !f.server.nonces.valid(r.nonce, r.client.tuple, now) {
-		// Who can sign is answered whatever the rate: a flood in the name of a network must not end the calls there.
-		if !f.mayAnswer(r, now) {
-			if _, key := f.verify(r, a, now); key.Value == nil {
-				return grant, nil, false
-			}
-		}
-		return grant, f.challenge(r, stun.CodeStaleNonce, now), false
+		return grant, f.renewNonce(r, a, now), false
+	}
+	if a != nil && !a.requests.Take(1, maxRequestRate, maxRequests, now.Sub(f.server.start)) {
+		a.addresses[0].drop(DropRequestRate, netip.AddrPort{}, nil)
+		return grant, nil, false
 	}
 	grant, key := f.verify(r, a, now)
 	if key.Value == nil && !f.server.guesses.mayRefuse(r, now) {
@@ -57,6 +63,23 @@ func (f *front) authenticate(r *request, a *allocation, now time.Time) (grant cr
 	}
 	r.origin.key, r.origin.username, r.origin.subject = key.Value, string(r.username), key.Subject
 	return grant, nil, true
+}
+
+// renewNonce answers a signed request with a stale nonce, or returns nil if the request is not worth an answer. The user of the
+// allocation gets a signed answer, as RFC 8489 section 9.2.4 allows: clients that ignore what is not signed, such as werift, would
+// not learn of the new nonce, and lose the allocation.
+func (f *front) renewNonce(r *request, a *allocation, now time.Time) []byte {
+	if a != nil && a.username == string(r.username) && r.message.VerifyIntegrity(a.key) {
+		r.origin.key = a.key
+		return f.challenge(r, stun.CodeStaleNonce, now)
+	}
+	// Who can sign is answered whatever the rate: a flood in the name of a network must not end the calls there.
+	if !f.mayAnswer(r, now) {
+		if _, key := f.verify(r, a, now); key.Value == nil {
+			return nil
+		}
+	}
+	return f.challenge(r, stun.CodeStaleNonce, now)
 }
 
 // judge reports whether the credential with key, which verified a request unless its value is nil, is good now, and why not.

@@ -32,6 +32,7 @@ func (f *front) channelBind(r *request, a *allocation, now time.Time) []byte {
 		return f.refuse(&r.origin, stun.CodeInsufficientCapacity)
 	}
 	a.peers.bind(number, peer, relay.Owns(peer.Addr()), now)
+	f.count(a)
 	f.succeed(&r.origin)
 	return f.finish(&r.origin)
 }

@@ -23,9 +23,13 @@ const (
 	DefaultMaxLifetime    = time.Hour        // RFC 8656 section 7.2
 	DefaultNonceLifetime  = 10 * time.Minute // RFC 8656 section 5 asks for an hour or less
 	DefaultExpiredGrace   = 24 * time.Hour
-	DefaultMaxPermissions = 1024
-	DefaultMaxChannels    = 4096
+	DefaultMaxPermissions = 128
+	DefaultMaxChannels    = 128
 	DefaultMaxStreams     = 10000
+
+	// Rates that endpoints set unless they are told otherwise; in Quotas, zero is no limit.
+	DefaultMaxPPS        = 20000
+	DefaultMaxPPSPerUser = 40000
 
 	DefaultUnauthenticatedRate = 500
 	DefaultMaxGuesses          = 100
@@ -61,11 +65,6 @@ type Config struct {
 
 	// Quotas can be replaced later, by Server.SetQuotas.
 	Quotas
-	// MaxPermissions bounds the permissions of one allocation, beyond it a request draws 508. Zero is
-	// DefaultMaxPermissions.
-	MaxPermissions int
-	// MaxChannels bounds the channels of one allocation, beyond it a request draws 508. Zero is DefaultMaxChannels.
-	MaxChannels int
 	// MaxStreams bounds the TCP and TLS connections of one listener, and the DTLS associations of one socket. For one beyond
 	// it, or beyond 4096 without an allocation, one without is closed: the oldest of the source network (IPv4 /24, IPv6 /48)
 	// that has most of them. If all have one, the new one is closed. Zero is DefaultMaxStreams.
@@ -77,7 +76,11 @@ type Config struct {
 	//
 	// The default is meant to be out of reach of the phones behind a NAT. A call begins with one or two such requests and
 	// then sends one in ten seconds at most, so that it is enough for 200 calls that begin in each second, or for 5000 that
-	// go on. As a reflector the server gives a network 36 kB a second at most, for the 14 kB that it takes to ask for them.
+	// go on. As a reflector the server gives a network 36 kB a second, for
+	// the 14 kB that it takes to ask for them.
+	//
+	// Each host (IPv6: /64) is answered 4 times a second outside of this rate, so that a neighbour who uses it up keeps nobody
+	// from a first answer; all hosts of a network together are answered as often again as the rate says.
 	UnauthenticatedRate int
 	// MaxGuesses is how many failed integrity checks of one source address (IPv6: /64) are answered at once. One more is
 	// answered each second, unless it goes on in spite of the silence, which then becomes longer, up to five minutes. What
@@ -126,14 +129,12 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.Lifetime, DefaultLifetime)
 	setDefault(&c.MaxLifetime, DefaultMaxLifetime)
 	setDefault(&c.NonceLifetime, DefaultNonceLifetime)
-	setDefault(&c.MaxPermissions, DefaultMaxPermissions)
-	setDefault(&c.MaxChannels, DefaultMaxChannels)
 	setDefault(&c.MaxStreams, DefaultMaxStreams)
 	setDefault(&c.UnauthenticatedRate, DefaultUnauthenticatedRate)
 	setDefault(&c.MaxGuesses, DefaultMaxGuesses)
 	setDefault(&c.SilentPeerBytes, DefaultSilentPeerBytes)
-	if c.MaxBPS < 0 || c.MaxTotalBPS < 0 {
-		return c, errors.New("bandwidth is negative")
+	if c.MaxBPS < 0 || c.MaxTotalBPS < 0 || c.MaxPPS < 0 || c.MaxPPSPerUser < 0 {
+		return c, errors.New("rate is negative")
 	}
 	if c.MaxLifetime < c.Lifetime {
 		return c, errors.New("maximum lifetime is below the default lifetime")

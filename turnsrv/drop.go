@@ -16,12 +16,13 @@ const (
 	DropUnexpected                         // a method or class that a TURN server does not take
 	DropUnauthenticated                    // a request without credentials, beyond the rate of its network
 	DropGuess                              // a request with wrong credentials, after too many from its address
+	DropRequestRate                        // a request for an allocation that has had too many of late
 	DropNoAllocation                       // data from a client that has none
 	DropNoChannel                          // data from a client on a channel that is not bound
 	DropNoPermission                       // data from a client to a peer without a permission
 	DropPeerNoPermission                   // data from a peer that has none
 	DropSilentPeer                         // data to a peer that never answers, beyond what such a one gets
-	DropBandwidth                          // data beyond what an allocation, or all of them, may relay
+	DropBandwidth                          // data beyond what an allocation, its user, or all of them may relay
 	DropRefusedPeer                        // data to a peer that the policy refuses
 	DropOversize                           // does not fit: from a peer a Data indication, from a DTLS client the buffer
 	DropQueue                              // data for a stream client that does not read
@@ -33,7 +34,7 @@ const (
 // String returns the reason as a metric's label.
 func (r DropReason) String() string {
 	return [...]string{
-		"malformed", "unexpected", "unauthenticated", "guess", "no_allocation", "no_channel", "no_permission", "peer_no_permission",
+		"malformed", "unexpected", "unauthenticated", "guess", "request_rate", "no_allocation", "no_channel", "no_permission", "peer_no_permission",
 		"silent_peer", "bandwidth", "refused_peer", "oversize", "queue", "send", "dtls",
 	}[r]
 }
@@ -53,7 +54,7 @@ func (f *front) drop(reason DropReason, from client, now time.Time) {
 	if !s.config.Logger.Enabled(context.Background(), slog.LevelDebug) {
 		return
 	}
-	if skipped, due := s.samples.next(reason.String(), now); due {
+	if skipped, due := s.samples.Next(reason.String(), now); due {
 		s.config.Logger.Debug("message dropped", "reason", reason.String(), "client", from.tuple.Client.String(),
 			"transport", from.tuple.Transport.String(), "skipped", skipped)
 	}

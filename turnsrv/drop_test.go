@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/mailturn/mailturn/turnsrv/limit"
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
@@ -95,7 +96,7 @@ func TestQuotasAreExplained(t *testing.T) {
 			for range 3 {
 				c.want(c.request(stun.MethodAllocate, transportUDP), 486)
 			}
-			time.Sleep(samplePeriod)
+			time.Sleep(limit.SamplePeriod)
 			if quotas.MaxAllocationsPerUser > 0 {
 				another := b.client()
 				another.use(c.credential)

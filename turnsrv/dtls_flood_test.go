@@ -67,8 +67,8 @@ func idleListener(t *testing.T) (l *dtlsListener, begin func(addr netip.AddrPort
 			_ = s.Close()
 			_ = s.Close()
 		}
-		if len(l.sessions) != 0 || len(l.unproven) != 0 || l.proven.len() != 0 {
-			t.Errorf("%d sessions, %d unproven and %d proven handshakes are left", len(l.sessions), len(l.unproven), l.proven.len())
+		if len(l.sessions) != 0 || len(l.unproven) != 0 || l.proven.Len() != 0 {
+			t.Errorf("%d sessions, %d unproven and %d proven handshakes are left", len(l.sessions), len(l.unproven), l.proven.Len())
 		}
 	})
 	return l, func(addr netip.AddrPort) *dtlsSession {
@@ -114,8 +114,8 @@ func TestDTLSFlood(t *testing.T) {
 	late := begin(at(0, 3))
 	_ = late.Close()
 	late.sends(serverHello)
-	if l.proven.len() != 1 {
-		t.Errorf("%d handshakes of real clients, want 1", l.proven.len())
+	if l.proven.Len() != 1 {
+		t.Errorf("%d handshakes of real clients, want 1", l.proven.Len())
 	}
 }
 
@@ -157,8 +157,8 @@ func TestDTLSStalledHandshakes(t *testing.T) {
 			t.Fatal("the newest handshake was displaced, and not the oldest")
 		}
 	}
-	if !stalled[0].ended || l.proven.len() != maxHandshakes {
-		t.Errorf("%d handshakes, the oldest one displaced: %v", l.proven.len(), stalled[0].ended)
+	if !stalled[0].ended || l.proven.Len() != maxHandshakes {
+		t.Errorf("%d handshakes, the oldest one displaced: %v", l.proven.Len(), stalled[0].ended)
 	}
 	for _, s := range honest {
 		if s.ended || l.sessions[s.tuple] != s {

@@ -10,6 +10,8 @@ import (
 
 	"github.com/pion/dtls/v3"
 	"github.com/pion/logging"
+
+	"github.com/mailturn/mailturn/turnsrv/limit"
 )
 
 const (
@@ -53,11 +55,11 @@ type dtlsListener struct {
 
 	mu            sync.Mutex // guards what follows, and the state of all sessions
 	sessions      map[FiveTuple]*dtlsSession
-	unproven      []*dtlsSession      // the oldest first
-	proven        crowd[*dtlsSession] // whose handshake is not done
-	second        int64               // in Unix time, to which hellos belongs
+	unproven      []*dtlsSession            // the oldest first
+	proven        limit.Crowd[*dtlsSession] // whose handshake is not done
+	second        int64                     // in Unix time, to which hellos belongs
 	hellos        int
-	networkHellos *sourceLimit // nil before the first one
+	networkHellos *limit.Sources // nil before the first one
 }
 
 // newDTLSListener returns a listener on the packets of socket, which stays its owner's. Of config it uses Certificates and
@@ -186,9 +188,9 @@ func (l *dtlsListener) beginLocked(tuple FiveTuple, old *dtlsSession) *dtlsSessi
 // its network or of all.
 func (l *dtlsListener) mayBeginLocked(addr netip.Addr, now time.Time) bool {
 	if l.networkHellos == nil {
-		l.networkHellos = newSourceLimit(time.Second/maxNetworkHellos, maxNetworkHellos, now)
+		l.networkHellos = limit.NewSources(time.Second/maxNetworkHellos, maxNetworkHellos, now)
 	}
-	if !l.networkHellos.take(sourceNetwork(addr), now) {
+	if !l.networkHellos.Take(limit.Network(addr), 1, now) {
 		return false
 	}
 	if second := now.Unix(); second != l.second {
@@ -201,16 +203,16 @@ func (l *dtlsListener) mayBeginLocked(addr netip.Addr, now time.Time) bool {
 // provenLocked has s count as one whose address is real, and makes room for it.
 func (l *dtlsListener) provenLocked(s *dtlsSession) {
 	l.finishedLocked(s)
-	if l.proven.len() >= maxHandshakes {
-		victim, _ := l.proven.first()
+	if l.proven.Len() >= maxHandshakes {
+		victim, _ := l.proven.First()
 		victim.endLocked()
 	}
-	l.proven.add(s, s.tuple.Client.Addr())
+	l.proven.Add(s, s.tuple.Client.Addr())
 }
 
 // finishedLocked takes s out of the handshakes.
 func (l *dtlsListener) finishedLocked(s *dtlsSession) {
-	if l.proven.remove(s) {
+	if l.proven.Remove(s) {
 		return
 	}
 	if i := slices.Index(l.unproven, s); i >= 0 {

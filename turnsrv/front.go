@@ -26,7 +26,7 @@ type front struct {
 	out         stun.Builder // scratch: answers to clients
 	alarm       time.Time    // when the janitor comes; zero while there is nothing to watch
 
-	unauthenticated *sourceLimit // of answers to requests that nobody vouches for; nil before the first one
+	strangers strangers
 
 	superseded superseded  // filled by other fronts
 	closing    atomic.Bool // set by whoever wants the front to end

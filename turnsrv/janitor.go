@@ -10,6 +10,12 @@ import (
 // fromClient looks at the clock itself.
 const janitorPeriod = time.Second
 
+// What the janitor ends at a time, and how long it pauses when there is more.
+const (
+	janitorLimit = 64
+	janitorPause = 10 * time.Millisecond
+)
+
 // current returns the client's allocation, or nil if it has none whose time is not over.
 func (f *front) current(from client, now time.Time) *allocation {
 	a := f.allocations[from]
@@ -41,8 +47,10 @@ func (f *front) end(addresses []*relayedAddress, reason EndReason, now time.Time
 		address.conn.Close()
 		a.addresses = slices.DeleteFunc(slices.Clone(a.addresses), func(other *relayedAddress) bool { return other == address })
 		a.peers.forget(address.family)
+		f.count(a)
 		if len(a.addresses) == 0 {
 			delete(f.allocations, a.client)
+			f.setActive(a, false)
 			f.link.allocated(a.client, false)
 		}
 		f.server.emit(Event{
@@ -59,27 +67,49 @@ func (f *front) onAlarm(now time.Time) {
 		f.link.setAlarm(f.alarm)
 		return
 	}
-	f.janitor(now)
-	if len(f.allocations) == 0 {
+	switch more := f.janitor(now); {
+	case more:
+		f.setAlarm(now.Add(janitorPause))
+	case len(f.allocations) == 0:
 		f.setAlarm(time.Time{})
-	} else {
+	default:
 		f.setAlarm(now.Add(janitorPeriod))
 	}
 }
 
-// janitor ends what has expired, and notes who relays.
-func (f *front) janitor(now time.Time) {
+// janitor ends what has expired, and notes who relays. It reports whether there is more to end: many that expire together must not
+// keep the packets of others waiting.
+func (f *front) janitor(now time.Time) (more bool) {
+	ended := 0
 	for _, a := range f.allocations {
 		relayed := uint64(0)
 		for _, address := range a.addresses {
 			relayed += address.toPeer.packets.Load() + address.toClient.packets.Load()
 		}
+		f.setActive(a, relayed != a.relayed)
 		if relayed != a.relayed {
 			a.relayed = relayed
 			a.active.Store(int64(now.Sub(f.server.start)))
 		}
-		f.expire(a, now)
+		before := len(a.addresses)
+		if f.expire(a, now); len(a.addresses) < before {
+			if ended++; ended == janitorLimit {
+				return true
+			}
+		}
 	}
+	return false
+}
+
+// setActive has the server know whether an allocation relays.
+func (f *front) setActive(a *allocation, active bool) {
+	switch {
+	case active && !a.counted:
+		f.server.active.Add(1)
+	case !active && a.counted:
+		f.server.active.Add(-1)
+	}
+	a.counted = active
 }
 
 func (f *front) setAlarm(t time.Time) {

@@ -177,7 +177,9 @@ func TestLifetimeOfADay(t *testing.T) {
 			t.Fatalf("lifetime %v", a.lifetime())
 		}
 		time.Sleep(23 * time.Hour)
-		c.want(c.request(stun.MethodCreatePermission, peerAddr(peer.addr)), 438)
+		if a := c.want(c.request(stun.MethodCreatePermission, peerAddr(peer.addr)), 438); !a.HasIntegrity() {
+			t.Error("a stale nonce of an allocation is answered without integrity, which werift ignores")
+		}
 		c.want(c.request(stun.MethodCreatePermission, peerAddr(peer.addr)), 0)
 		if !b.reaches(c, peer, relayed) || !b.send(c, peer) {
 			t.Error("the allocation does not work after 23 hours")

@@ -26,6 +26,7 @@ type peers struct {
 	numbers     map[netip.AddrPort]*channelBinding
 
 	sweepAt time.Time // not before
+	counted int       // of the server's entries
 }
 
 // permission is one peer address that may send to the client, RFC 8656 section 9, and what went to it before it answered.
@@ -73,6 +74,9 @@ func (p *peers) bound(number stun.ChannelNumber, now time.Time) *channelBinding 
 	}
 	return nil
 }
+
+// len returns how many permissions and channels there are, expired ones included.
+func (p *peers) len() int { return len(p.permissions) + len(p.channels) }
 
 // mayBind reports whether neither number is bound to another peer nor peer to another number.
 func (p *peers) mayBind(number stun.ChannelNumber, peer netip.AddrPort, now time.Time) bool {
@@ -148,22 +152,6 @@ func (p *peers) forget(family stun.Family) {
 			delete(p.permissions, addr)
 		}
 	}
-}
-
-// hasRoom reports whether there is room for so many more entries. If there is not, it first removes what has expired.
-func (p *peers) hasRoom(permissions, maxPermissions, channels, maxChannels int, now time.Time) bool {
-	fits := func() bool {
-		return len(p.permissions)+permissions <= maxPermissions && len(p.channels)+channels <= maxChannels
-	}
-	if fits() {
-		return true
-	}
-	if now.Before(p.sweepAt) {
-		return false
-	}
-	p.sweepAt = now.Add(sweepPeriod)
-	p.sweep(now)
-	return fits()
 }
 
 // sweep removes the permissions and channels that have expired.

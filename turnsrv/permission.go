@@ -31,14 +31,14 @@ func (f *front) createPermission(r *request, a *allocation, now time.Time) []byt
 	for _, peer := range r.peers {
 		a.peers.permit(peer.Addr(), relay.Owns(peer.Addr()), now)
 	}
+	f.count(a)
 	f.succeed(&r.origin)
 	return f.finish(&r.origin)
 }
 
 // hasRoom reports whether the allocation has room for permissions for the addresses of all of wanted, and for so many more channels.
 func (f *front) hasRoom(a *allocation, wanted []netip.AddrPort, channels int, now time.Time) bool {
-	config := &f.server.config
-	if a.peers.hasRoom(len(wanted), config.MaxPermissions, channels, config.MaxChannels, now) {
+	if f.fits(a, len(wanted), channels, now) {
 		return true
 	}
 	missing := make(map[netip.Addr]bool, len(wanted))
@@ -47,5 +47,38 @@ func (f *front) hasRoom(a *allocation, wanted []netip.AddrPort, channels int, no
 			missing[peer.Addr()] = true
 		}
 	}
-	return a.peers.hasRoom(len(missing), config.MaxPermissions, channels, config.MaxChannels, now)
+	return f.fits(a, len(missing), channels, now)
+}
+
+// What all allocations of a server have of permissions and channels together, some 150 bytes each, does not keep anybody from the
+// first few: ownEntries of each allocation are not counted.
+const (
+	maxEntries = 1 << 18
+	ownEntries = 32
+)
+
+// fits reports whether there is room for so many more permissions and channels. If there is not, it first removes what has expired.
+func (f *front) fits(a *allocation, permissions, channels int, now time.Time) bool {
+	most := f.server.limits.Load()
+	fits := func() bool {
+		wanted := permissions + channels
+		return len(a.peers.permissions)+permissions <= most.MaxPermissions && len(a.peers.channels)+channels <= most.MaxChannels &&
+			(a.peers.len()+wanted <= ownEntries || f.server.entries.Load()+int64(wanted) <= maxEntries)
+	}
+	if fits() {
+		return true
+	}
+	if !now.Before(a.peers.sweepAt) {
+		a.peers.sweepAt = now.Add(sweepPeriod)
+		a.peers.sweep(now)
+		f.count(a)
+	}
+	return fits()
+}
+
+// count has the server know how many permissions and channels an allocation has beyond its own.
+func (f *front) count(a *allocation) {
+	beyond := max(a.peers.len()-ownEntries, 0)
+	f.server.entries.Add(int64(beyond - a.peers.counted))
+	a.peers.counted = beyond
 }

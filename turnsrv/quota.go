@@ -6,9 +6,11 @@ import (
 	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/credential"
+
+	"github.com/mailturn/mailturn/turnsrv/limit"
 )
 
-// Quotas bound what clients may have. Zero is no limit, in each field.
+// Quotas bound what clients may have. Zero is no limit, unless a field says otherwise.
 type Quotas struct {
 	// MaxAllocations bounds the allocations of the server, beyond it a request draws 486.
 	MaxAllocations int
@@ -21,11 +23,19 @@ type Quotas struct {
 	// MaxAllocationsPerSource bounds those of one IPv4 address or IPv6 /64, behind which there may be many users.
 	MaxAllocationsPerSource int
 
-	// MaxBPS bounds what one allocation relays in each direction, in bits of payload a second. Packets beyond it are
-	// dropped. A second's worth may come at once.
+	// MaxBPS bounds what one allocation relays in each direction, in bits a second with the headers of IP and UDP. Packets
+	// beyond it are dropped. A second's worth may come at once.
 	MaxBPS int64
-	// MaxTotalBPS bounds what all allocations relay together, in the same way.
+	// MaxTotalBPS bounds what all allocations relay together, in the same way. An allocation that takes no more than an equal
+	// part of it is not slowed down by others that take more.
 	MaxTotalBPS int64
+	// MaxPPS bounds the packets a second that one allocation relays in each direction, and MaxPPSPerUser those of all
+	// allocations of one user (or of one address with an anonymous credential). A second's worth may come at once.
+	MaxPPS, MaxPPSPerUser int64
+
+	// MaxPermissions and MaxChannels bound the permissions and channels of one allocation, beyond which a request draws 508. Zero
+	// is DefaultMaxPermissions and DefaultMaxChannels.
+	MaxPermissions, MaxChannels int
 }
 
 const (
@@ -56,6 +66,8 @@ type share struct {
 
 // holding is what a share has.
 type holding struct {
+	packets [numDirections]limit.Rate // safe for concurrent use
+
 	addresses []*relayedAddress // in no order
 	noneIdle  time.Duration     // after Server.start; until then none of them has been idle for long
 }
@@ -82,7 +94,7 @@ func (q *quota) take(r *relayedAddress, now time.Duration) (idle *relayedAddress
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	a := r.allocation
-	source, held := sourceHost(a.client.tuple.Client.Addr()), q.byShare[shareOf(a)]
+	source, held := limit.Host(a.client.tuple.Client.Addr()), q.byShare[shareOf(a)]
 	perUser := q.max.MaxAllocationsPerUser
 	switch {
 	case q.max.MaxAllocations > 0 && q.total >= q.max.MaxAllocations:
@@ -108,7 +120,7 @@ func (q *quota) give(r *relayedAddress) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.total--
-	decrement(q.bySource, sourceHost(r.allocation.client.tuple.Client.Addr()))
+	decrement(q.bySource, limit.Host(r.allocation.client.tuple.Client.Addr()))
 	if r.place != gaveWay {
 		q.release(r)
 	}
@@ -123,7 +135,7 @@ func (q *quota) give(r *relayedAddress) {
 // shareOf returns the share that a counts for.
 func shareOf(a *allocation) share {
 	if a.subject.Anonymous {
-		return share{a.subject, sourceHost(a.client.tuple.Client.Addr())}
+		return share{a.subject, limit.Host(a.client.tuple.Client.Addr())}
 	}
 	return share{subject: a.subject}
 }
@@ -136,7 +148,7 @@ func (q *quota) hold(r *relayedAddress) {
 		held = new(holding)
 		q.byShare[share] = held
 	}
-	r.place = len(held.addresses)
+	r.place, r.allocation.account = len(held.addresses), held
 	held.addresses = append(held.addresses, r)
 	if subject.Anonymous {
 		q.anonymous[subject]++

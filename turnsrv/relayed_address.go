@@ -29,13 +29,12 @@ type relayedAddress struct {
 // goroutine of the front.
 func (r *relayedAddress) send(data []byte, peer netip.AddrPort, p *permission, dontFragment bool, now time.Time) {
 	a := r.allocation
-	s := a.front.server
 	switch {
 	case p == nil:
 		r.drop(DropNoPermission, peer, nil)
-	case !a.mayGo(p, peer.Addr(), len(data), now):
+	case !a.mayGo(p, peer.Addr(), cost(len(data), peer.Addr()), now):
 		r.drop(DropSilentPeer, peer, nil)
-	case !s.bandwidth(&a.bandwidths.toPeer, &s.total.toPeer, len(data), now):
+	case !a.mayRelay(toPeer, len(data), peer.Addr(), now):
 		r.drop(DropBandwidth, peer, nil)
 	default:
 		r.conn.Send(data, peer, dontFragment)
@@ -68,7 +67,7 @@ func (r *relayedAddress) Deliver(peer netip.AddrPort, data []byte) {
 		r.drop(DropSend, peer, errSilentClient)
 		return
 	}
-	if !s.bandwidth(&a.bandwidths.toClient, &s.total.toClient, len(data), now) {
+	if !a.mayRelay(toClient, len(data), peer.Addr(), now) {
 		r.drop(DropBandwidth, peer, nil)
 		return
 	}

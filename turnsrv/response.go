@@ -46,18 +46,17 @@ func (f *front) refuseUnknown(r *request, now time.Time) []byte {
 	return f.finish(&r.origin)
 }
 
-// challenge builds a 401 or 438 with the realm and a nonce, RFC 8489 section 9.2.4. The reason phrase is for people who
+// challenge builds a 401 or 438 with the realm and a nonce, RFC 8489 section 9.2.4, signed if r.origin has a key. The reason phrase is for people who
 // read traces: it goes when the answer would be too big for what was asked.
 func (f *front) challenge(r *request, code stun.ErrorCode, now time.Time) []byte {
-	unsigned, o := r.origin, &r.origin
-	unsigned.key = nil
+	o := &r.origin
 	for _, reason := range [...]string{code.Reason(), ""} {
 		f.out.Start(o.method, stun.ClassError, o.id)
 		f.out.ErrorCode(code, reason)
 		f.out.Text(stun.AttrRealm, f.server.realm(r))
 		var nonce [32]byte
 		f.out.Attr(stun.AttrNonce, f.server.nonces.appendNonce(nonce[:0], o.client.tuple, now))
-		if f.finish(&unsigned); f.out.Len() <= o.size+maxAmplification {
+		if f.finish(o); o.key != nil || f.out.Len() <= o.size+maxAmplification {
 			break
 		}
 	}

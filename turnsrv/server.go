@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mailturn/mailturn/turnsrv/limit"
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
@@ -32,13 +33,15 @@ type Server struct {
 	decoy       [16]byte // a key that nobody has
 	draining    atomic.Bool
 
-	start            time.Time    // the zero of bandwidths
-	maxBPS, totalBPS atomic.Int64 // of Quotas
-	total            bandwidths
-	expiredGrace     atomic.Int64 // of Config, a time.Duration
+	start        time.Time              // the zero of rates
+	limits       atomic.Pointer[Quotas] // those that are not the quota's
+	throttles    [numDirections]throttle
+	active       atomic.Int64 // allocations that relay, as the janitors last saw
+	entries      atomic.Int64 // permissions and channels beyond what each allocation may have
+	expiredGrace atomic.Int64 // of Config, a time.Duration
 
 	counters counters
-	samples  sampler
+	samples  limit.Sampler
 	builders sync.Pool // of *stun.Builder, for what one allocation delivers to another
 
 	mu     sync.Mutex // guards what follows
@@ -64,6 +67,9 @@ func New(config Config) (*Server, error) {
 		fronts:      make(map[*front]func()),
 	}
 	_, _ = rand.Read(s.decoy[:]) // never fails
+	for d := range s.throttles {
+		s.throttles[d].active = &s.active
+	}
 	s.SetQuotas(config.Quotas)
 	s.SetExpiredGrace(config.ExpiredGrace)
 	return s, nil
@@ -137,7 +143,7 @@ func (s *Server) ServeStream(listener net.Listener) error {
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = f.run() })
 	err := l.accept(listener, func(err error) {
-		if skipped, due := s.samples.next("accept", time.Now()); due {
+		if skipped, due := s.samples.Next("accept", time.Now()); due {
 			s.config.Logger.Warn("cannot accept connections for now",
 				"listen", listener.Addr().String(), "err", err, "skipped", skipped)
 		}
@@ -204,11 +210,12 @@ func (s *Server) Close() error {
 	return nil
 }
 
-// SetQuotas replaces the Quotas of the Config. Allocations that are there already stay, with the new bandwidth.
+// SetQuotas replaces the Quotas of the Config. Allocations that are there already stay, with the new limits.
 func (s *Server) SetQuotas(q Quotas) {
 	s.quota.limit(q)
-	s.maxBPS.Store(q.MaxBPS)
-	s.totalBPS.Store(q.MaxTotalBPS)
+	setDefault(&q.MaxPermissions, DefaultMaxPermissions)
+	setDefault(&q.MaxChannels, DefaultMaxChannels)
+	s.limits.Store(&q)
 }
 
 // SetExpiredGrace replaces that of the Config, for running calls too.
@@ -233,7 +240,7 @@ func (s *Server) logRefusal(o *origin, code stun.ErrorCode) {
 	if o.method == stun.MethodAllocate || !s.config.Logger.Enabled(context.Background(), slog.LevelDebug) {
 		return
 	}
-	if skipped, due := s.samples.next(fmt.Sprint(o.method, int(code)), time.Now()); due {
+	if skipped, due := s.samples.Next(fmt.Sprint(o.method, int(code)), time.Now()); due {
 		s.config.Logger.Debug("request refused", "method", o.method.String(), "code", int(code),
 			"client", o.client.tuple.Client.String(), "username", o.username, "skipped", skipped)
 	}
@@ -245,28 +252,28 @@ func (s *Server) logQuota(reached RefusalReason, now time.Time) {
 	if reached == RefusedTotalQuota {
 		level = slog.LevelWarn
 	}
-	if skipped, due := s.samples.next(reached.String(), now); due {
+	if skipped, due := s.samples.Next(reached.String(), now); due {
 		s.config.Logger.Log(context.Background(), level, "allocation refused by a quota", "reason", reached.String(), "skipped", skipped)
 	}
 }
 
 // logFarExpiry tells the operator of a credential that somebody has issued for too long.
 func (s *Server) logFarExpiry(expires, now time.Time) {
-	if skipped, due := s.samples.next(RefusedFarExpiry.String(), now); due {
+	if skipped, due := s.samples.Next(RefusedFarExpiry.String(), now); due {
 		s.config.Logger.Warn("credential refused: it expires too far ahead", "expires", expires, "skipped", skipped)
 	}
 }
 
 // logRefusedPeer tells the operator, now and then, that a rule refuses peers that clients want.
 func (s *Server) logRefusedPeer(peer netip.Addr, rule string, now time.Time) {
-	if skipped, due := s.samples.next(rule, now); due {
+	if skipped, due := s.samples.Next(rule, now); due {
 		s.config.Logger.Info("peer refused", "peer", peer.String(), "rule", rule, "skipped", skipped)
 	}
 }
 
 // logRelayError tells the operator that relayed addresses cannot be opened.
 func (s *Server) logRelayError(err error, now time.Time) {
-	if skipped, due := s.samples.next("relay", now); due {
+	if skipped, due := s.samples.Next("relay", now); due {
 		s.config.Logger.Warn("cannot open a relayed address", "err", err, "skipped", skipped)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/limit"
 )
 
 // silentPeriod is the time for which Config.SilentPeerBytes is a budget.
@@ -11,7 +13,7 @@ const silentPeriod = 10 * time.Second
 
 // A relay lends its address, and a peer that never answers has not asked for what comes to it. An agent's connectivity
 // checks before the first answer are paced, RFC 8445 section 14: one each 50 ms, of some 140 bytes with UDP's and the
-// relay's part left out, is 28 kB in ten seconds even if all of them go to one address. Media follows an answer to a check, and
+// relay's part left out, is 34 kB with headers in ten seconds even if all of them go to one address. Media follows an answer to a check, and
 // consent (RFC 7675) keeps the answers coming when the peer sends no media of its own.
 
 // What goes to silent peers besides, in budgets of one peer address of one allocation. Somebody with many allocations, or many
@@ -25,7 +27,7 @@ const (
 // silentSpending is what went to peers that have not answered, in the period that began at since.
 type silentSpending struct {
 	since time.Time
-	spent int // bytes of payload
+	spent int // bytes, headers of IP and UDP included
 }
 
 // spend counts size bytes and reports true if no more than budget went in the period with them, and counts nothing otherwise.
@@ -44,8 +46,8 @@ func (s *silentSpending) spend(size, budget int, now time.Time) bool {
 type silentPeers struct {
 	budget int // of one peer address of one allocation; negative is no limit
 
-	mu              sync.Mutex   // guards what follows
-	hosts, networks *sourceLimit // a token is a byte; nil before the first one
+	mu              sync.Mutex     // guards what follows
+	hosts, networks *limit.Sources // a token is a byte; nil before the first one
 }
 
 // spend counts size bytes that are to go to addr and reports true if they may.
@@ -56,12 +58,12 @@ func (s *silentPeers) spend(addr netip.Addr, size int, now time.Time) bool {
 		s.hosts = newSilentLimit(silentOfHost*s.budget, now)
 		s.networks = newSilentLimit(silentOfNetwork*s.budget, now)
 	}
-	return s.hosts.spend(sourceHost(addr), size, now) && s.networks.spend(sourceNetwork(addr), size, now)
+	return s.hosts.Take(limit.Host(addr), size, now) && s.networks.Take(limit.Network(addr), size, now)
 }
 
 // newSilentLimit returns a limit of so many bytes in a silentPeriod.
-func newSilentLimit(bytes int, now time.Time) *sourceLimit {
-	return newSourceLimit(max(silentPeriod/time.Duration(max(bytes, 1)), 1), bytes, now)
+func newSilentLimit(bytes int, now time.Time) *limit.Sources {
+	return limit.NewSources(max(silentPeriod/time.Duration(max(bytes, 1)), 1), bytes, now)
 }
 
 // mayGo reports whether size bytes may go to peer, of which p is known, and counts them if it has never answered. It is for the

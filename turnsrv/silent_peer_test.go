@@ -3,6 +3,7 @@ package turnsrv
 import (
 	"net/netip"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/stun"
@@ -36,8 +37,8 @@ func TestSilentPeerGetsLittle(t *testing.T) {
 			return got
 		}
 		for period := range 2 {
-			if got := passed(200); got != 64 {
-				t.Errorf("period %d: %d packets of 1 kB go to both ports of an address that never answers, want 64", period, got)
+			if got := passed(200); got != 62 {
+				t.Errorf("period %d: %d packets of 1 kB go to both ports of an address that never answers, want 62", period, got)
 			}
 			time.Sleep(silentPeriod - time.Millisecond)
 			if got := passed(2); got != 0 {
@@ -50,8 +51,8 @@ func TestSilentPeerGetsLittle(t *testing.T) {
 			}
 			time.Sleep(time.Millisecond)
 		}
-		if got := b.server.Counters().Dropped[DropSilentPeer]; got != 2*(200-64+4) {
-			t.Errorf("%d counted as dropped, want %d", got, 2*(200-64+4))
+		if got := b.server.Counters().Dropped[DropSilentPeer]; got != 2*(200-62+4) {
+			t.Errorf("%d counted as dropped, want %d", got, 2*(200-62+4))
 		}
 		passed(200)
 		if !b.reaches(c, peer, relayed) {
@@ -140,4 +141,24 @@ func TestSilentPeersDoNotMultiply(t *testing.T) {
 			t.Errorf("%s: nothing passes in the next period", tt.name)
 		}
 	}
+}
+
+// TestEmptyPacketsToSilentPeers wants datagrams without payload to count: they cost the peer their headers.
+func TestEmptyPacketsToSilentPeers(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		peer, err := b.net.bind(netip.MustParseAddrPort("127.0.0.2:4000"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := b.client()
+		c.allocate()
+		c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(peer.addr)), 0)
+		for range DefaultSilentPeerBytes/headersIPv4 + 100 {
+			c.write(channelData(0x4000, ""))
+			synctest.Wait()
+		}
+		if got, want := b.server.Counters().ToPeer.Packets, uint64(DefaultSilentPeerBytes/headersIPv4); got != want {
+			t.Errorf("%d empty packets go to an address that never answers, want %d", got, want)
+		}
+	})
 }

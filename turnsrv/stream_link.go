@@ -6,6 +6,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/limit"
 )
 
 // maxFrames is how many frames of all connections wait for the front. A reader whose frame finds no room waits itself,
@@ -35,7 +37,7 @@ type streamLink struct {
 
 	mu          sync.Mutex // guards what follows, except serving
 	streams     map[*stream]struct{}
-	unallocated crowd[*stream] // those of them without an allocation
+	unallocated limit.Crowd[*stream] // those of them without an allocation
 	closed      bool
 	serving     sync.WaitGroup
 }
@@ -91,7 +93,7 @@ func (l *streamLink) accept(listener net.Listener, failed func(error)) error {
 func (l *streamLink) start(conn net.Conn) {
 	s := newStream(l, conn)
 	l.mu.Lock()
-	full := len(l.streams) >= l.max || l.unallocated.len() >= maxUnallocated
+	full := len(l.streams) >= l.max || l.unallocated.Len() >= maxUnallocated
 	if l.closed || full && !l.evictLocked() {
 		l.mu.Unlock()
 		l.counters.streamsRefused.Add(1)
@@ -99,7 +101,7 @@ func (l *streamLink) start(conn net.Conn) {
 		return
 	}
 	l.streams[s] = struct{}{}
-	l.unallocated.add(s, s.tuple.Client.Addr())
+	l.unallocated.Add(s, s.tuple.Client.Addr())
 	l.serving.Add(1)
 	l.mu.Unlock()
 	l.counters.streams.Add(1)
@@ -115,7 +117,7 @@ func (l *streamLink) start(conn net.Conn) {
 
 // evictLocked gives up a connection without an allocation, and reports whether there was one.
 func (l *streamLink) evictLocked() bool {
-	s, ok := l.unallocated.first()
+	s, ok := l.unallocated.First()
 	if ok {
 		s.giveUp()
 		l.forgetLocked(s)
@@ -126,15 +128,15 @@ func (l *streamLink) evictLocked() bool {
 
 func (l *streamLink) forgetLocked(s *stream) {
 	delete(l.streams, s)
-	l.unallocated.remove(s)
+	l.unallocated.Remove(s)
 }
 
 // moved has s, which has no allocation yet, count for the address that its client turned out to have.
 func (l *streamLink) moved(s *stream) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.unallocated.remove(s) {
-		l.unallocated.add(s, s.tuple.Client.Addr())
+	if l.unallocated.Remove(s) {
+		l.unallocated.Add(s, s.tuple.Client.Addr())
 	}
 }
 
@@ -204,9 +206,9 @@ func (l *streamLink) allocated(c client, has bool) {
 	c.stream.allocated(has)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.unallocated.remove(c.stream)
+	l.unallocated.Remove(c.stream)
 	if _, live := l.streams[c.stream]; live && !has {
-		l.unallocated.add(c.stream, c.tuple.Client.Addr())
+		l.unallocated.Add(c.stream, c.tuple.Client.Addr())
 	}
 }
 

@@ -61,15 +61,15 @@ func TestDisplacedByTheAddressOfTheHeader(t *testing.T) {
 		conn := &headedConn{addressedConn{far, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1)}}, net.IPv4(198, 51, byte(i/2), 1)}
 		s := newStream(l, conn)
 		l.streams[s] = struct{}{}
-		l.unallocated.add(s, s.tuple.Client.Addr())
+		l.unallocated.Add(s, s.tuple.Client.Addr())
 		if err := s.handshake(); err != nil {
 			t.Fatal(err)
 		}
 		streams = append(streams, s)
 	}
 	l.forgetLocked(streams[0]) // one in each network
-	l.unallocated.add(streams[0], netip.MustParseAddr("198.51.1.9"))
-	if s, _ := l.unallocated.first(); s != streams[2] {
+	l.unallocated.Add(streams[0], netip.MustParseAddr("198.51.1.9"))
+	if s, _ := l.unallocated.First(); s != streams[2] {
 		t.Errorf("%v has to go, want the older one of 198.51.1.0/24", s.tuple.Client)
 	}
 }

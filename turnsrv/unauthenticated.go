@@ -1,24 +1,50 @@
 package turnsrv
 
 import (
+	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/limit"
 )
 
-// mayAnswer reports whether r, of which nobody knows that it comes from where it says, may be answered, and counts it as
-// answered if so. Over UDP anybody can write any source address on a request, and the answer is larger than the request:
-// beyond a rate for each network there is none. A client of that network asks again, RFC 8489 section 6.2.1.
+// strangers limits the answers to requests that nobody vouches for, on one socket. Over UDP anybody can write any source address
+// on a request, and the answer is larger than the request: beyond a rate for each network there is none. A client of that network
+// asks again, RFC 8489 section 6.2.1.
 //
-// A stream has shown its address by being there.
+// A neighbour who uses up the rate of the network must not keep others there from their first answers. So each host has a few of
+// its own, which are counted apart, up to as many again for the network: the sender's addresses may be invented.
+type strangers struct {
+	networks *limit.Sources // nil before the first one
+	hosts    *limit.Sources
+	reserved *limit.Sources // of networks, for what hosts lets through
+}
+
+// What one host is answered outside of its network's rate.
+const (
+	hostAnswers = 4 // a second
+	hostBurst   = 8
+)
+
+// take counts an answer to addr and reports whether it may be sent. rate is that of a network.
+func (s *strangers) take(addr netip.Addr, rate int, now time.Time) bool {
+	if s.networks == nil {
+		every := time.Second / time.Duration(rate)
+		s.networks, s.reserved = limit.NewSources(every, 2*rate, now), limit.NewSources(every, 2*rate, now)
+		s.hosts = limit.NewSources(time.Second/hostAnswers, hostBurst, now)
+	}
+	network := limit.Network(addr)
+	return s.hosts.Take(limit.Host(addr), 1, now) && s.reserved.Take(network, 1, now) || s.networks.Take(network, 1, now)
+}
+
+// mayAnswer reports whether r, of which nobody knows that it comes from where it says, may be answered, and counts it as
+// answered if so. A stream has shown its address by being there.
 func (f *front) mayAnswer(r *request, now time.Time) bool {
 	rate := f.server.config.UnauthenticatedRate
 	if rate < 0 || r.client.stream != nil {
 		return true
 	}
-	if f.unauthenticated == nil {
-		f.unauthenticated = newSourceLimit(time.Second/time.Duration(rate), 2*rate, now)
-	}
-	if !f.unauthenticated.take(sourceNetwork(r.client.tuple.Client.Addr()), now) {
+	if !f.strangers.take(r.client.tuple.Client.Addr(), rate, now) {
 		f.drop(DropUnauthenticated, r.client, now)
 		return false
 	}
@@ -34,8 +60,8 @@ func (f *front) mayAnswer(r *request, now time.Time) bool {
 type guesses struct {
 	burst int // that are answered at once; negative is all
 
-	mu    sync.Mutex   // guards what follows
-	limit *sourceLimit // nil until there is a first one
+	mu    sync.Mutex     // guards what follows
+	limit *limit.Sources // nil until there is a first one
 }
 
 const (
@@ -53,8 +79,8 @@ func (g *guesses) mayRefuse(r *request, now time.Time) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.limit == nil {
-		g.limit = newSourceLimit(guessRecovery, g.burst, now)
-		g.limit.debt = maxSilence
+		g.limit = limit.NewSources(guessRecovery, g.burst, now)
+		g.limit.Debt = maxSilence
 	}
-	return g.limit.take(sourceHost(r.client.tuple.Client.Addr()), now)
+	return g.limit.Take(limit.Host(r.client.tuple.Client.Addr()), 1, now)
 }

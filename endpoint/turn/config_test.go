@@ -31,6 +31,7 @@ func TestDefaultsAreTurnsrvs(t *testing.T) {
 	c := decodeBody(t, "").(Config)
 	if c.UnauthenticatedRate != turnsrv.DefaultUnauthenticatedRate || c.MaxGuesses != turnsrv.DefaultMaxGuesses ||
 		c.MaxConnections != turnsrv.DefaultMaxStreams || c.MaxPermissions != turnsrv.DefaultMaxPermissions || c.MaxChannels != turnsrv.DefaultMaxChannels ||
+		c.MaxPPS != turnsrv.DefaultMaxPPS || c.UserPPS != turnsrv.DefaultMaxPPSPerUser ||
 		c.Peers.SilentBytes != turnsrv.DefaultSilentPeerBytes || c.MaxLifetime.V != turnsrv.DefaultMaxLifetime ||
 		c.NonceLifetime.V != turnsrv.DefaultNonceLifetime || c.ExpiredGrace != turnsrv.DefaultExpiredGrace {
 		t.Errorf("got %+v", c.Settings)

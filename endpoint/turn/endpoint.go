@@ -130,8 +130,6 @@ func (e *Endpoint) serverConfig(allocator *relay.Allocator) turnsrv.Config {
 		ExpiredGrace:        limit(c.ExpiredGrace),
 		Quotas:              c.quotas(),
 		MaxStreams:          c.MaxStreams,
-		MaxPermissions:      c.MaxPermissions,
-		MaxChannels:         c.MaxChannels,
 		StrictChannels:      c.StrictChannels,
 		UnauthenticatedRate: limit(c.UnauthenticatedRate),
 		MaxGuesses:          limit(c.MaxGuesses),
@@ -145,7 +143,8 @@ func (e *Endpoint) serverConfig(allocator *relay.Allocator) turnsrv.Config {
 func (c *Config) quotas() turnsrv.Quotas {
 	return turnsrv.Quotas{
 		MaxAllocations: c.TotalQuota, MaxAllocationsPerUser: c.UserQuota, MaxAllocationsPerSource: c.SourceQuota,
-		MaxBPS: c.MaxBPS, MaxTotalBPS: c.TotalBPS,
+		MaxBPS: c.MaxBPS, MaxTotalBPS: c.TotalBPS, MaxPPS: c.MaxPPS, MaxPPSPerUser: c.UserPPS,
+		MaxPermissions: c.MaxPermissions, MaxChannels: c.MaxChannels,
 	}
 }
 

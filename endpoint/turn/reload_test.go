@@ -78,7 +78,9 @@ func TestDefaultQuotas(t *testing.T) {
 	if diags = append(diags, more...); diags.HasErrors() {
 		t.Fatal(diags)
 	}
-	if want := (turnsrv.Quotas{MaxAllocations: 10000, MaxAllocationsPerUser: 40}); c.quotas() != want {
+	if want := (turnsrv.Quotas{
+		MaxAllocations: 10000, MaxAllocationsPerUser: 40, MaxPPS: 20000, MaxPPSPerUser: 40000, MaxPermissions: 128, MaxChannels: 128,
+	}); c.quotas() != want {
 		t.Errorf("got %+v, want %+v", c.quotas(), want)
 	}
 }
@@ -95,6 +97,8 @@ endpoint "turn" "turn" {
   total_quota          = 3
   max_bps              = 4000
   total_bps            = 5000
+  max_pps              = 21
+  user_pps             = 22
   unauthenticated_rate = 6
   max_guesses          = 7
   max_connections      = 12
@@ -127,8 +131,8 @@ endpoint "turn" "turn" {
 	got := e.serverConfig(nil)
 	want := turnsrv.Config{
 		Realm: "example.org", Realms: map[string]string{"turn.example.net": "example.net", "example.net": "example.net"}, Authenticator: got.Authenticator, DefaultFamily: turnsrv.ClientFamily,
-		Quotas:              turnsrv.Quotas{MaxAllocations: 3, MaxAllocationsPerUser: 1, MaxAllocationsPerSource: 2, MaxBPS: 4000, MaxTotalBPS: 5000},
-		UnauthenticatedRate: 6, MaxGuesses: 7, MaxStreams: 12, MaxPermissions: 13, MaxChannels: 14, StrictChannels: true, SilentPeerBytes: 10,
+		Quotas:              turnsrv.Quotas{MaxAllocations: 3, MaxAllocationsPerUser: 1, MaxAllocationsPerSource: 2, MaxBPS: 4000, MaxTotalBPS: 5000, MaxPPS: 21, MaxPPSPerUser: 22, MaxPermissions: 13, MaxChannels: 14},
+		UnauthenticatedRate: 6, MaxGuesses: 7, MaxStreams: 12, StrictChannels: true, SilentPeerBytes: 10,
 		Lifetime: 10 * time.Minute, MaxLifetime: 2 * time.Hour, NonceLifetime: 8 * time.Minute, ExpiredGrace: 9 * time.Minute,
 		Software: "mailturn", Logger: got.Logger,
 	}

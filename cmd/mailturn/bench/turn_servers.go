@@ -89,6 +89,8 @@ endpoint "turn" "turn" {
   relay_bind    = "%v"
   user_quota    = 0
   total_quota   = 0
+  max_pps       = 0
+  user_pps      = 0
   drain_timeout = "0s"
   peers {
     allow = ["127.0.0.0/8"]

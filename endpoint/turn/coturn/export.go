@@ -53,6 +53,12 @@ func Export(w io.Writer, c turn.Config) error {
 	if c.SourceQuota > 0 {
 		e.comment("source_quota: coturn has no quota for an address")
 	}
+	if c.MaxPPS != turnsrv.DefaultMaxPPS || c.UserPPS != turnsrv.DefaultMaxPPSPerUser {
+		e.comment("max_pps, user_pps: coturn does not count packets")
+	}
+	if c.MaxPermissions != turnsrv.DefaultMaxPermissions || c.MaxChannels != turnsrv.DefaultMaxChannels {
+		e.comment("max_permissions, max_channels: coturn does not bound them")
+	}
 	if len(c.TLS) > 0 {
 		e.line("cert", c.TLS[0].Cert)
 		e.line("pkey", c.TLS[0].Key)

@@ -1,16 +1,16 @@
-package turnsrv
+package limit
 
 import (
 	"container/list"
 	"net/netip"
 )
 
-// crowd holds members that have a place although nobody has authenticated them, by the source network they come from. When
-// there are too many, first is the one to give up: the oldest of the network that has the most. So whoever floods a server
+// Crowd holds members that have a place although nobody has authenticated them, by the source network they come from. When
+// there are too many, First is the one to give up: the oldest of the network that has the most. So whoever floods a server
 // displaces himself, and others only within his own network, where the oldest has had the most time to get on.
 //
 // Each operation takes constant time. The zero value is empty. It has no lock.
-type crowd[M comparable] struct {
+type Crowd[M comparable] struct {
 	places   map[M]crowdPlace
 	networks map[netip.Prefix]*crowdNetwork
 	bySize   []*list.List // of *crowdNetwork; the list at n has those of n+1 members. The last one is not empty
@@ -28,13 +28,13 @@ type crowdPlace struct {
 	member  *list.Element
 }
 
-// add makes m, which comes from addr and is no member yet, the newest member.
-func (c *crowd[M]) add(m M, addr netip.Addr) {
+// Add makes m, which comes from addr and is no member yet, the newest member.
+func (c *Crowd[M]) Add(m M, addr netip.Addr) {
 	if c.places == nil {
 		c.places = make(map[M]crowdPlace)
 		c.networks = make(map[netip.Prefix]*crowdNetwork)
 	}
-	prefix := sourceNetwork(addr)
+	prefix := Network(addr)
 	n := c.networks[prefix]
 	if n == nil {
 		n = &crowdNetwork{prefix: prefix}
@@ -45,8 +45,8 @@ func (c *crowd[M]) add(m M, addr netip.Addr) {
 	c.list(n)
 }
 
-// remove takes m out and reports whether it was a member.
-func (c *crowd[M]) remove(m M) bool {
+// Remove takes m out and reports whether it was a member.
+func (c *Crowd[M]) Remove(m M) bool {
 	place, ok := c.places[m]
 	if !ok {
 		return false
@@ -59,9 +59,9 @@ func (c *crowd[M]) remove(m M) bool {
 	return true
 }
 
-// first returns the oldest member of the largest network, and of several equally large ones of that which has been so for the
+// First returns the oldest member of the largest network, and of several equally large ones of that which has been so for the
 // longest. It reports false if there is no member.
-func (c *crowd[M]) first() (m M, ok bool) {
+func (c *Crowd[M]) First() (m M, ok bool) {
 	if len(c.bySize) == 0 {
 		return m, false
 	}
@@ -69,10 +69,11 @@ func (c *crowd[M]) first() (m M, ok bool) {
 	return largest.members.Front().Value.(M), true
 }
 
-func (c *crowd[M]) len() int { return len(c.places) }
+// Len returns the number of members.
+func (c *Crowd[M]) Len() int { return len(c.places) }
 
 // list puts n where its size belongs, or forgets it if it is empty.
-func (c *crowd[M]) list(n *crowdNetwork) {
+func (c *Crowd[M]) list(n *crowdNetwork) {
 	size := n.members.Len()
 	if size == 0 {
 		delete(c.networks, n.prefix)
@@ -88,7 +89,7 @@ func (c *crowd[M]) list(n *crowdNetwork) {
 }
 
 // unlist takes n out of the list of its size, until list is called.
-func (c *crowd[M]) unlist(n *crowdNetwork) {
+func (c *Crowd[M]) unlist(n *crowdNetwork) {
 	if size := n.members.Len(); size > 0 {
 		c.bySize[size-1].Remove(n.place)
 	}

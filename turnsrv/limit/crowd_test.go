@@ -1,4 +1,4 @@
-package turnsrv
+package limit
 
 import (
 	"fmt"
@@ -9,8 +9,8 @@ import (
 )
 
 func TestCrowdGivesUpTheLargestNetworksOldest(t *testing.T) {
-	var c crowd[string]
-	if m, ok := c.first(); ok {
+	var c Crowd[string]
+	if m, ok := c.First(); ok {
 		t.Fatalf("an empty crowd gives up %q", m)
 	}
 	for _, member := range []string{"192.0.2.1 a", "198.51.100.1 b", "192.0.2.200 c", "203.0.113.1 d", "192.0.2.1 e", "198.51.100.9 f"} {
@@ -18,14 +18,14 @@ func TestCrowdGivesUpTheLargestNetworksOldest(t *testing.T) {
 		if _, err := fmt.Sscan(member, &addr, &name); err != nil {
 			t.Fatal(err)
 		}
-		c.add(name, netip.MustParseAddr(addr))
+		c.Add(name, netip.MustParseAddr(addr))
 	}
 	// Three in 192.0.2.0/24, two in 198.51.100.0/24, one in 203.0.113.0/24. Of networks that are equally large, the one that has
 	// been so for the longest goes first.
 	var got []string
 	for range 6 {
-		m, ok := c.first()
-		if !ok || !c.remove(m) || c.remove(m) {
+		m, ok := c.First()
+		if !ok || !c.Remove(m) || c.Remove(m) {
 			t.Fatalf("after %v: %q, %v", got, m, ok)
 		}
 		got = append(got, m)
@@ -33,28 +33,28 @@ func TestCrowdGivesUpTheLargestNetworksOldest(t *testing.T) {
 	if want := []string{"a", "b", "c", "d", "f", "e"}; !slices.Equal(got, want) {
 		t.Errorf("given up in the order %v, want %v", got, want)
 	}
-	if c.len() != 0 || len(c.networks) != 0 || len(c.bySize) != 0 {
-		t.Errorf("an empty crowd holds %d members, %d networks, %d sizes", c.len(), len(c.networks), len(c.bySize))
+	if c.Len() != 0 || len(c.networks) != 0 || len(c.bySize) != 0 {
+		t.Errorf("an empty crowd holds %d members, %d networks, %d sizes", c.Len(), len(c.networks), len(c.bySize))
 	}
 }
 
 // TestCrowdAgainstCounting compares a crowd under random use with counting by hand.
 func TestCrowdAgainstCounting(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
-	var c crowd[int]
+	var c Crowd[int]
 	network := make(map[int]byte)
 	var order []int // the oldest first
 	for i := range 20000 {
 		if random.IntN(100) < 52 && len(order) < 300 {
 			network[i] = byte(min(random.IntN(12), random.IntN(12)))
-			c.add(i, netip.AddrFrom4([4]byte{10, 0, network[i], byte(i)}))
+			c.Add(i, netip.AddrFrom4([4]byte{10, 0, network[i], byte(i)}))
 			order = append(order, i)
 		} else if len(order) > 0 {
-			m, ok := c.first()
+			m, ok := c.First()
 			if random.IntN(2) == 0 {
 				m = order[random.IntN(len(order))]
 			}
-			if !ok || !c.remove(m) {
+			if !ok || !c.Remove(m) {
 				t.Fatalf("step %d: %d, %v", i, m, ok)
 			}
 			order = slices.DeleteFunc(order, func(o int) bool { return o == m })
@@ -63,9 +63,9 @@ func TestCrowdAgainstCounting(t *testing.T) {
 		for _, m := range order {
 			sizes[network[m]]++
 		}
-		m, ok := c.first()
-		if ok != (len(order) > 0) || c.len() != len(order) {
-			t.Fatalf("step %d: %d members, first %v, want %d", i, c.len(), ok, len(order))
+		m, ok := c.First()
+		if ok != (len(order) > 0) || c.Len() != len(order) {
+			t.Fatalf("step %d: %d members, first %v, want %d", i, c.Len(), ok, len(order))
 		}
 		if !ok {
 			continue

@@ -1,7 +1,6 @@
 package turnsrv
 
 import (
-	"encoding/binary"
 	"net/netip"
 	"testing"
 	"time"
@@ -9,84 +8,6 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/credential"
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
-
-func takes(l *sourceLimit, source netip.Prefix, now time.Time, n int) (taken int) {
-	for range n {
-		if l.take(source, now) {
-			taken++
-		}
-	}
-	return taken
-}
-
-func TestSourceLimitRate(t *testing.T) {
-	start := time.Unix(1758650868, 0)
-	l := newSourceLimit(100*time.Millisecond, 20, start)
-	one := sourceNetwork(netip.MustParseAddr("192.0.2.1"))
-	other := sourceNetwork(netip.MustParseAddr("192.0.3.1"))
-	if got := takes(l, one, start, 100); got != 20 {
-		t.Errorf("%d at once, want 20", got)
-	}
-	if got := takes(l, other, start, 5); got != 5 {
-		t.Errorf("another source gets %d, want 5", got)
-	}
-	// What is refused costs nothing: one a tenth of a second comes back under any load.
-	got := 0
-	for i := range 100 {
-		got += takes(l, one, start.Add(time.Duration(i)*10*time.Millisecond), 10)
-	}
-	if got != 9 {
-		t.Errorf("%d in the next 990 ms, want 9", got)
-	}
-	if got := takes(l, one, start.Add(time.Hour), 100); got != 20 {
-		t.Errorf("%d at once after an hour, want 20", got)
-	}
-	// The clock goes back by two hours.
-	if got := takes(l, one, start.Add(-time.Hour), 100); got != 0 {
-		t.Errorf("%d after the clock went back, want 0", got)
-	}
-	if got := takes(l, one, start.Add(-time.Hour+2*time.Second), 100); got != 20 {
-		t.Errorf("%d two seconds later, want 20", got)
-	}
-}
-
-// A source that is being limited stays so, and a new one gets its own bucket, while a flood from a million others goes on.
-func TestSourceLimitUnderFlood(t *testing.T) {
-	now := time.Unix(1758650868, 0)
-	l := newSourceLimit(time.Second, 10, now)
-	victim := netip.MustParsePrefix("203.0.113.0/24")
-	takes(l, victim, now, 10)
-	got := 0
-	for i := range uint32(1 << 20) {
-		var raw [4]byte
-		binary.BigEndian.PutUint32(raw[:], i<<8)
-		if !l.take(netip.PrefixFrom(netip.AddrFrom4(raw), 24), now) {
-			t.Fatalf("new source %d has no token", i)
-		}
-		got += takes(l, victim, now, 1)
-	}
-	if got != 0 {
-		t.Errorf("the flood got %d more answers for the victim, want none", got)
-	}
-}
-
-func TestSourcePrefixes(t *testing.T) {
-	for _, tt := range []struct {
-		addr, network, host string
-	}{
-		{"192.0.2.77", "192.0.2.0/24", "192.0.2.77/32"},
-		{"2001:db8:1:2:3:4:5:6", "2001:db8:1::/48", "2001:db8:1:2::/64"},
-		{"fe80::1%eth0", "fe80::/48", "fe80::/64"},
-	} {
-		addr := netip.MustParseAddr(tt.addr)
-		if got := sourceNetwork(addr).String(); got != tt.network {
-			t.Errorf("network of %s is %s, want %s", addr, got, tt.network)
-		}
-		if got := sourceHost(addr).String(); got != tt.host {
-			t.Errorf("host of %s is %s, want %s", addr, got, tt.host)
-		}
-	}
-}
 
 // answers returns how many of n copies of message the front answers.
 func (b *bareFront) answers(message []byte, from client, now time.Time, n int) (answered int) {
@@ -133,20 +54,25 @@ func TestUnauthenticatedAnswersAreLimited(t *testing.T) {
 			b := newBareFront(t)
 			b.server.config.UnauthenticatedRate = 10
 			from := clientAt("198.51.100.1:5000")
-			if got := b.answers(tt.message(b, from), from, now, 100); got != 20 {
-				t.Errorf("%d answers at once, want 20", got)
+			if got := b.answers(tt.message(b, from), from, now, 100); got != 20+hostBurst {
+				t.Errorf("%d answers at once, want %d", got, 20+hostBurst)
 			}
-			if got := b.answers(tt.message(b, from), clientAt("198.51.100.254:1"), now, 1); got != 0 {
-				t.Error("another address of the same network is answered")
+			// Neighbours get their first answers all the same, until they have had as many as the network.
+			neighbours := 0
+			for host := range 250 {
+				neighbours += b.answers(tt.message(b, from), client{tuple: FiveTuple{Client: netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(2 + host)}), 1)}}, now, 1)
 			}
-			if got := b.server.Counters().Dropped[DropUnauthenticated]; got != 81 {
-				t.Errorf("%d requests counted as dropped, want 81", got)
+			if neighbours != 20-hostBurst {
+				t.Errorf("%d neighbours are answered, want %d", neighbours, 20-hostBurst)
+			}
+			if got, want := b.server.Counters().Dropped[DropUnauthenticated], uint64(100+250-2*20); got != want {
+				t.Errorf("%d requests counted as dropped, want %d", got, want)
 			}
 			if got := b.answers(tt.message(b, from), clientAt("198.51.101.1:5000"), now, 1); got != 1 {
 				t.Error("another network is not answered")
 			}
-			if got := b.answers(tt.message(b, from), from, now.Add(time.Second), 100); got != 10 {
-				t.Errorf("%d answers a second later, want 10", got)
+			if got := b.answers(tt.message(b, from), from, now.Add(time.Second), 100); got != 10+hostAnswers {
+				t.Errorf("%d answers a second later, want %d", got, 10+hostAnswers)
 			}
 			over := client{tuple: from.tuple, stream: &stream{}}
 			if got := b.answers(tt.message(b, from), over, now, 100); got != 100 {
@@ -165,8 +91,8 @@ func TestSignedRequestsAreNotLimited(t *testing.T) {
 	s := newSigner(b, now)
 	var flood stun.Builder
 	flood.Start(stun.MethodBinding, stun.ClassRequest, stun.TransactionID{1})
-	if got := b.answers(flood.Bytes(), s.from, now, 10); got != 2 {
-		t.Fatalf("%d answers, want 2", got)
+	if got := b.answers(flood.Bytes(), s.from, now, 10); got != 2*2 {
+		t.Fatalf("%d answers, want 4", got)
 	}
 	for range 10 {
 		if got := b.answers(s.message(stun.MethodAllocate, 1, transportUDP), s.from, now, 1); got != 1 {
