@@ -92,9 +92,7 @@ func (s *setup) issuers() []*issuer.Config {
 func decode(file *config.File, stateDir string) (*setup, hcl.Diagnostics) {
 	s := &setup{hostname: file.Hostname.V, stateDir: cmp.Or(stateDir, config.Path(file.StateDir), defaultStateDir())}
 	var diags hcl.Diagnostics
-	if file.Log != nil {
-		diags = s.decodeLog(*file.Log)
-	}
+	diags = append(diags, s.decodeLog(file.Log)...)
 	var certificates []certs.Pair
 	if file.TLS != nil {
 		pair, tlsDiags := certs.Decode(*file.TLS)
@@ -237,7 +235,7 @@ func (s *setup) firstAdvertised() (*issuer.Config, error) {
 	if relay == nil {
 		return nil, errors.New("no endpoint of this configuration advertises a relay, and none is one: see turn_enable, turn_server and api_keys")
 	}
-	c, _ := issuer.Decode(issuer.Schema{}, s.hostname) // there is nothing in it that could be wrong
+	c, _ := issuer.Decode(config.Defaults[issuer.Schema](), s.hostname) // there is nothing in it that could be wrong
 	if diags := c.Link(relay, relay.Range); diags.HasErrors() {
 		return nil, fmt.Errorf("%s: %s", diags[0].Summary, diags[0].Detail)
 	}

@@ -10,14 +10,17 @@ import (
 	"github.com/mailturn/mailturn/framework/socket"
 )
 
-const defaultMaxConnections = 10000
-
 // Schema is the body of an endpoint "dict" block. Its tags are the manual that `mailturn reference` prints.
 type Schema struct {
 	socket.Attributes
-	Next           config.Value[string] `hcl:"next" type:"file" doc:"Unix socket of the dict server that has all other keys: Dovecot's own, or chatmail's metadata daemon. Without one other keys have no value, and cannot be set."`
-	MaxConnections config.Value[int]    `hcl:"max_connections" default:"10000" doc:"Connections at a time; each may have one to the next server. Dovecot makes one for each IMAP session that looks something up, and closes it soon. Beyond it a connection is closed at once."`
+	Next config.Value[string] `hcl:"next" type:"file" doc:"Unix socket of the dict server that has all other keys: Dovecot's own, or chatmail's metadata daemon. Without one other keys have no value, and cannot be set."`
+	Settings
 	issuer.Schema
+}
+
+// Settings are the attributes that need nothing but their declaration here, and the place where they are used.
+type Settings struct {
+	MaxConnections int `hcl:"max_connections" default:"10000" min:"1" doc:"Connections at a time; each may have one to the next server. Dovecot makes one for each IMAP session that looks something up, and closes it soon. Beyond it a connection is closed at once."`
 }
 
 // Config is what an endpoint "dict" block says, as plain values.
@@ -26,24 +29,21 @@ type Config struct {
 	Range  hcl.Range // of the block's header
 	Socket socket.Config
 	// Next is the path of the next server's socket, empty for none.
-	Next           string
-	MaxConnections int
-	TURN           issuer.Config
+	Next string
+	Settings
+	TURN issuer.Config
 }
 
 // Decode checks the block and returns its plain values. hostname is that of the file, or empty. LinkTURN has to be called
 // next.
 func Decode(endpoint config.Endpoint, hostname string) (Config, hcl.Diagnostics) {
-	s := Schema{MaxConnections: config.Value[int]{V: defaultMaxConnections}}
+	var s Schema
 	diags := endpoint.Decode(&s)
-	c := Config{Name: endpoint.Name, Range: endpoint.Range, MaxConnections: s.MaxConnections.V}
+	c := Config{Name: endpoint.Name, Range: endpoint.Range, Settings: s.Settings}
 	var more hcl.Diagnostics
 	c.Socket, more = socket.Decode(s.Attributes, endpoint.Range)
 	diags = append(diags, more...)
 	diags = append(diags, c.decodeNext(s.Next)...)
-	if s.MaxConnections.V < 1 {
-		diags = append(diags, config.Errorf(s.MaxConnections.Range, "Limit lets nobody in", "max_connections is %d: want 1 or more.", s.MaxConnections.V))
-	}
 	c.TURN, more = issuer.Decode(s.Schema, hostname)
 	diags = append(diags, more...)
 	return c, append(diags, c.TURN.CheckRefresh()...)

@@ -34,9 +34,9 @@ const (
 func testConfig(t testing.TB) Config {
 	t.Helper()
 	return Config{
-		Name:           "dict",
-		Socket:         socket.Config{Path: filepath.Join(moduletest.SocketDir(t), "dict.socket"), Mode: 0o600, UID: -1, GID: -1},
-		MaxConnections: 10,
+		Name:     "dict",
+		Socket:   socket.Config{Path: filepath.Join(moduletest.SocketDir(t), "dict.socket"), Mode: 0o600, UID: -1, GID: -1},
+		Settings: Settings{MaxConnections: 10},
 		TURN: issuer.Config{
 			Server:  config.Value[string]{V: "turn.example.org"},
 			Port:    config.Value[uint16]{V: 3478},

@@ -16,16 +16,6 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
-// Defaults of the limits.
-const (
-	defaultPort           = 8080 // on loopback
-	defaultRate           = 600  // requests a minute
-	defaultMaxConnections = 1000
-)
-
-// maxRate keeps the time between two tokens above the resolution of clocks.
-const maxRate = 60_000_000
-
 // Schema is the body of an endpoint "http" block. Its tags are the manual that `mailturn reference` prints.
 type Schema struct {
 	Listen         config.Value[[]listen.Addr]  `hcl:"listen" default:"http://127.0.0.1:8080" reload:"restart" doc:"Listening addresses: https://HOST:PORT, or http://HOST:PORT behind a proxy that has the TLS."`
@@ -34,13 +24,19 @@ type Schema struct {
 
 	APIKeys      config.Value[[]credential.Secret] `hcl:"api_keys" secret:"true" doc:"Keys of which a request for credentials has to carry one, as Authorization: Bearer KEY or as the parameter key: a string, file(PATH), env(NAME), or a list of them. Without keys, and with nothing in open, /turn and /ice are not served."`
 	Open         config.Value[[]string]            `hcl:"open" otherwise:"none" doc:"Which of \"/turn\" and \"/ice\" give credentials to everybody, without a key. Whoever reaches them can use the relay, up to its quotas."`
-	MetricsFrom  config.Value[[]netip.Prefix]      `hcl:"metrics_from" default:"127.0.0.0/8 ::1/128" doc:"Networks from which /metrics is answered, without a key. Never to a request that came through a proxy which trusted_proxies lacks, as far as that shows: by X-Forwarded-For, Forwarded, Via and the like, or HTTP/1.0, which nginx speaks by default. /healthz and /readyz tell nothing and are answered to everybody."`
 	AllowOrigins config.Value[[]string]            `hcl:"allow_origins" otherwise:"none" doc:"Origins of web pages whose scripts may read credentials (CORS), such as \"https://app.example.org\"; \"*\" for all."`
 
-	Rate           config.Value[int] `hcl:"rate" default:"600" doc:"Requests a minute for credentials from one address (IPv6: /64), with as many at once, whether or not they are granted; 0 is no limit. Beyond it: 429 Too Many Requests."`
-	MaxConnections config.Value[int] `hcl:"max_connections" default:"1000" doc:"Connections at a time, of which one address (IPv6: /64) may have 100 unless it is a trusted proxy's. One more is closed at once."`
+	Settings
 
 	issuer.Schema
+}
+
+// Settings are the attributes that need nothing but their declaration here, and the place where they are used.
+type Settings struct {
+	MetricsFrom listen.Networks `hcl:"metrics_from" default:"127.0.0.0/8 ::1/128" doc:"Networks from which /metrics is answered, without a key. Never to a request that came through a proxy which trusted_proxies lacks, as far as that shows: by X-Forwarded-For, Forwarded, Via and the like, or HTTP/1.0, which nginx speaks by default. /healthz and /readyz tell nothing and are answered to everybody."`
+	// The maximum keeps the time between two tokens above the resolution of clocks.
+	Rate           int `hcl:"rate" default:"600" min:"0" max:"60000000" doc:"Requests a minute for credentials from one address (IPv6: /64), with as many at once, whether or not they are granted; 0 is no limit. Beyond it: 429 Too Many Requests."`
+	MaxConnections int `hcl:"max_connections" default:"1000" min:"1" doc:"Connections at a time, of which one address (IPv6: /64) may have 100 unless it is a trusted proxy's. One more is closed at once."`
 }
 
 // Config is what an endpoint "http" block says, as plain values.
@@ -57,11 +53,8 @@ type Config struct {
 
 	APIKeys      []credential.Secret
 	Open         []string // paths that give credentials without a key
-	MetricsFrom  listen.Networks
 	AllowOrigins []string // in the form in which browsers send them, or "*"
-
-	Rate           int // requests a minute, 0 for no limit
-	MaxConnections int
+	Settings
 
 	TURN issuer.Config // if Issues
 }
@@ -75,18 +68,11 @@ type Defaults struct {
 // Decode checks the block and returns its plain values. It opens no socket; it reads the certificates. What the block
 // leaves out about the relay is filled in by Config.TURN.Link, which has to be called next if Config.Issues.
 func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostics) {
-	s := Schema{
-		MetricsFrom: config.Value[[]netip.Prefix]{V: []netip.Prefix{
-			netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"),
-		}},
-		Rate:           config.Value[int]{V: defaultRate},
-		MaxConnections: config.Value[int]{V: defaultMaxConnections},
-	}
+	var s Schema
 	diags := endpoint.Decode(&s)
 	c := Config{
 		Name: endpoint.Name, Range: endpoint.Range,
-		APIKeys: s.APIKeys.V, Open: s.Open.V, MetricsFrom: s.MetricsFrom.V, AllowOrigins: s.AllowOrigins.V,
-		Rate: s.Rate.V, MaxConnections: s.MaxConnections.V,
+		APIKeys: s.APIKeys.V, Open: s.Open.V, AllowOrigins: s.AllowOrigins.V, Settings: s.Settings,
 	}
 	diags = append(diags, c.decodeListen(s.Listen)...)
 	diags = append(diags, c.decodeTLS(s.TLS, defaults.TLS)...)
@@ -95,12 +81,6 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 	diags = append(diags, c.checkAccess(&s)...)
 	diags = append(diags, checkOrigins(s.AllowOrigins)...)
 	diags = append(diags, c.checkProxy()...)
-	if s.Rate.V < 0 || s.Rate.V > maxRate {
-		diags = append(diags, config.Errorf(s.Rate.Range, "Rate is out of range", "rate is %d: want 0 to %d.", s.Rate.V, maxRate))
-	}
-	if s.MaxConnections.V < 1 {
-		diags = append(diags, config.Errorf(s.MaxConnections.Range, "Nobody could connect", "max_connections is %d: want 1 or more.", s.MaxConnections.V))
-	}
 	turn, turnDiags := issuer.Decode(s.Schema, defaults.Hostname)
 	c.TURN = turn
 	return c, append(diags, turnDiags...)
@@ -116,14 +96,9 @@ func (c *Config) NeedsCertificate() bool {
 func (c *Config) Issues() bool { return len(c.APIKeys) > 0 || len(c.Open) > 0 }
 
 func (c *Config) decodeListen(v config.Value[[]listen.Addr]) (diags hcl.Diagnostics) {
-	if !v.Set {
-		c.Listen = []listen.Addr{{Scheme: "http", Host: "127.0.0.1", Port: defaultPort}}
-		c.ListenRanges = []hcl.Range{c.Range}
-		return nil
-	}
 	c.Listen, c.ListenRanges, diags = listen.Schemes{
-		Protocol: "HTTP", Names: []string{"https", "http"}, Meaning: "https, or http", Default: "http://127.0.0.1:8080",
-	}.Decode(v)
+		Protocol: "HTTP", Names: []string{"https", "http"}, Meaning: "https, or http",
+	}.Decode(v, c.Range)
 	for i, addr := range c.Listen {
 		if addr.Scheme == "http" && !isLoopback(addr.Host) {
 			diags = append(diags, config.WithHint(config.Warnf(c.ListenRanges[i], "Credentials travel in the clear",

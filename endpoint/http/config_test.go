@@ -7,6 +7,7 @@ import (
 
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/config/configtest"
+	"github.com/mailturn/mailturn/framework/module/moduletest"
 )
 
 // TestInvalid decodes the files of testdata/invalid, which say themselves what is wrong with them.
@@ -54,4 +55,18 @@ func TestDefaults(t *testing.T) {
 	if c.Rate == 0 || c.MaxConnections == 0 {
 		t.Errorf("has no limits: %+v", c)
 	}
+}
+
+func TestDocumentedDefaults(t *testing.T) {
+	moduletest.Defaults[Schema](t, func(t *testing.T, body string) any {
+		file, diags := config.Parse("maddy.conf", []byte("endpoint \"http\" {\n"+body+"\n}\n"))
+		if diags.HasErrors() {
+			t.Fatal(diags)
+		}
+		c, diags := Decode(file.Endpoints[0], Defaults{})
+		if diags.HasErrors() {
+			t.Fatal(diags)
+		}
+		return c
+	})
 }

@@ -41,7 +41,6 @@ func testConfig() Config {
 		Listen:       []listen.Addr{{Scheme: "http", Host: "127.0.0.1"}},
 		ListenRanges: make([]hcl.Range, 1),
 		APIKeys:      []credential.Secret{credential.NewSecret([]byte("another key of some length")), credential.NewSecret([]byte(testKey))},
-		MetricsFrom:  []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 		TURN: issuer.Config{
 			Server:  config.Value[string]{V: "turn.example.org"},
 			Port:    config.Value[uint16]{V: 3478},
@@ -50,7 +49,7 @@ func testConfig() Config {
 			Secrets: config.Value[[]credential.Secret]{V: []credential.Secret{credential.NewSecret([]byte(testSecret))}},
 			TTL:     config.Value[time.Duration]{V: 24 * time.Hour},
 		},
-		MaxConnections: 100,
+		Settings: Settings{MetricsFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, MaxConnections: 100},
 	}
 }
 

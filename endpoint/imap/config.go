@@ -158,8 +158,7 @@ func (c *Config) decodeListen(v config.Value[[]listen.Addr]) (diags hcl.Diagnost
 	}
 	c.Listen, c.ListenRanges, diags = listen.Schemes{
 		Protocol: "IMAP", Names: []string{"tls", "tcp"}, Meaning: "tls (TLS from the first byte) or tcp (STARTTLS)",
-		Default: "tls://0.0.0.0:993 and tcp://0.0.0.0:143",
-	}.Decode(v)
+	}.Decode(v, c.Range)
 	return diags
 }
 

@@ -20,9 +20,6 @@ type AccountNames struct {
 	Domain string
 }
 
-// DefaultDelimiter is the delimiter of nearly all mail servers.
-const DefaultDelimiter = "+"
-
 // Account returns the account's name of all those that a client may log in with. It is empty for the empty name, and for no
 // other.
 func (n AccountNames) Account(name string) string {
@@ -47,16 +44,9 @@ func (n AccountNames) Account(name string) string {
 	}
 }
 
-// DecodeAccountNames checks the block accounts, which is nil for the defaults.
-func DecodeAccountNames(s *config.Accounts) (n AccountNames, diags hcl.Diagnostics) {
-	n.Delimiter = DefaultDelimiter
-	if s == nil {
-		return n, nil
-	}
-	if s.Delimiter.Set {
-		n.Delimiter = s.Delimiter.V
-	}
-	if strings.ContainsAny(n.Delimiter, "@ \t") {
+// DecodeAccountNames checks the block accounts.
+func DecodeAccountNames(s config.Accounts) (n AccountNames, diags hcl.Diagnostics) {
+	if n.Delimiter = s.Delimiter.V; strings.ContainsAny(n.Delimiter, "@ \t") {
 		diags = append(diags, config.Errorf(s.Delimiter.Range, "Not a delimiter",
 			"delimiter is %q: want one or more characters, such as +, without @ and spaces.", n.Delimiter))
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 func TestAccountNames(t *testing.T) {
-	usual := AccountNames{Delimiter: DefaultDelimiter, Domain: "Example.org"}
+	usual := AccountNames{Delimiter: "+", Domain: "Example.org"}
 	for _, tt := range []struct {
 		names      AccountNames
 		name, want string
@@ -48,7 +48,7 @@ func TestOneAccountWhateverTheName(t *testing.T) {
 		Secrets:  config.Value[[]credential.Secret]{V: []credential.Secret{credential.NewSecret([]byte("test-secret"))}},
 		TTL:      config.Value[time.Duration]{V: time.Hour},
 		Accounts: new(credential.Accounts),
-		Names:    AccountNames{Delimiter: DefaultDelimiter, Domain: "example.org"},
+		Names:    AccountNames{Delimiter: "+", Domain: "example.org"},
 	}
 	now := time.Unix(1_800_000_000, 0)
 	for _, name := range []string{"alice@example.org", "ALICE", "alice+x@example.org", "alice@example.org  "} {

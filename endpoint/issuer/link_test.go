@@ -203,7 +203,9 @@ func TestLinkSecrets(t *testing.T) {
 		{"none", nil, nil, "Secret of the relay is missing"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c, _ := DecodeCredential(CredentialSchema{TurnSecret: config.Value[[]credential.Secret]{V: tt.secrets, Set: tt.secrets != nil}})
+			schema := config.Defaults[CredentialSchema]()
+			schema.TurnSecret = config.Value[[]credential.Secret]{V: tt.secrets, Set: tt.secrets != nil}
+			c, _ := DecodeCredential(schema)
 			if c.TTL.V != 120*time.Hour {
 				t.Errorf("credentials live for %v", c.TTL.V)
 			}

@@ -47,17 +47,13 @@ func (c *Config) decodeRelays(s Schema, hostname string) (diags hcl.Diagnostics)
 	}
 	total := 0
 	for _, block := range s.Relays {
-		if !block.Weight.Set {
-			block.Weight.V = 1
-		}
-		if block.Weight.V < 0 || block.Weight.V > maxWeight {
-			diags = append(diags, config.Errorf(block.Weight.Range, "Weight is out of range", "weight is %d: want 0 to %d.", block.Weight.V, maxWeight))
-		}
-		total += block.Weight.V
+		total += block.Weight
+		issuing := config.Defaults[CredentialSchema]()
+		issuing.TurnSecret = block.TurnSecret
 		relay, relayDiags := Decode(Schema{
 			TurnServer: block.TurnServer, TurnPort: block.TurnPort, Transports: block.Transports, TurnsPort: block.TurnsPort,
 			TurnPreferTLS:    s.TurnPreferTLS,
-			CredentialSchema: CredentialSchema{TurnSecret: block.TurnSecret},
+			CredentialSchema: issuing,
 		}, hostname)
 		diags = append(diags, relayDiags...)
 		if relay.Secrets.Set && !relay.Server.Set {
@@ -65,16 +61,13 @@ func (c *Config) decodeRelays(s Schema, hostname string) (diags hcl.Diagnostics)
 				"The block has a secret, so that it stands for a relay elsewhere."), `add turn_server = "turn.example.org", or remove turn_secret`))
 		}
 		relay.TTL = c.TTL
-		c.Relays = append(c.Relays, WeightedRelay{relay, block.Weight.V, block.Range})
+		c.Relays = append(c.Relays, WeightedRelay{relay, block.Weight, block.Range})
 	}
 	if total == 0 && !diags.HasErrors() {
 		diags = append(diags, config.Errorf(s.Relays[0].Range, "No relay has a share", "The weights of all relay blocks are 0."))
 	}
 	return diags
 }
-
-// maxWeight keeps the sum of weights and the arithmetic on them exact.
-const maxWeight = 1000
 
 // linkRelays links each relay that has a secret of its own as one that is not in the file, and the others with relay, the
 // file's TURN endpoint.

@@ -205,7 +205,7 @@ endpoint "door" "blocks" {
   relay {
     turn_server = "2001:db8::1" # ERROR: Server is an IPv6 address
     turn_secret = "north" # ERROR: Secret is no secret
-    weight      = 1001 # ERROR: Weight is out of range
+    weight      = 1001 # ERROR: Out of range: weight is 1001: want 0 to 1000
   }
   relay { # ERROR: Name of the TURN server is missing
     turn_secret = "` + secretA + `"

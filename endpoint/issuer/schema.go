@@ -11,14 +11,14 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
-// Defaults of what clients are told: the ports of RFC 8656 section 3.1, and chatmail's lifetime.
+// Ports that clients are told of a relay elsewhere, RFC 8656 section 3.1.
 const (
 	defaultPort    = 3478
 	defaultTLSPort = 5349
-	defaultTTL     = 5 * 24 * time.Hour
-	// refreshBefore is how much validity a credential has left when Delta Chat asks for another one.
-	refreshBefore = 12 * time.Hour
 )
+
+// refreshBefore is how much validity a credential has left when Delta Chat asks for another one.
+const refreshBefore = 12 * time.Hour
 
 // CredentialSchema are the attributes of a door that gives out user names and passwords alone. The door's own schema
 // embeds it.
@@ -30,9 +30,9 @@ type CredentialSchema struct {
 // Schema are the attributes of a door that also says where the relay is. The door's own schema embeds it.
 type Schema struct {
 	TurnServer config.Value[string]   `hcl:"turn_server" otherwise:"hostname" doc:"Host in the answer: a name, which may have several addresses, or an IPv4 address. An IPv6 address is refused, because clients split the answer at its first colon."`
-	TurnPort   config.Value[int]      `hcl:"turn_port" otherwise:"the TURN endpoint's UDP port, else 3478" doc:"Port of plain TURN, as in /shared/vendor/deltachat/turn."`
+	TurnPort   config.Value[int]      `hcl:"turn_port" min:"1" max:"65535" otherwise:"the TURN endpoint's UDP port, else 3478" doc:"Port of plain TURN, as in /shared/vendor/deltachat/turn."`
 	Transports config.Value[[]string] `hcl:"turn_transports" otherwise:"those on which the TURN endpoint listens; \"udp\" and \"tcp\" for a relay elsewhere" doc:"Transports of plain TURN that clients are told: \"udp\", \"tcp\" or both. Delta Chat uses UDP alone."`
-	TurnsPort  config.Value[int]      `hcl:"turns_port" otherwise:"the TURN endpoint's TLS port, else 5349" doc:"Port of TURN over TLS, as in /shared/vendor/deltachat/turns. 0 for a relay without TLS."`
+	TurnsPort  config.Value[int]      `hcl:"turns_port" min:"0" max:"65535" otherwise:"the TURN endpoint's TLS port, else 5349" doc:"Port of TURN over TLS, as in /shared/vendor/deltachat/turns. 0 for a relay without TLS."`
 	CredentialSchema
 	TurnPreferTLS config.Value[bool] `hcl:"turn_prefer_tls" default:"false" doc:"Put the TLS port into both answers, for networks that let only that port through. The relay must answer plain TURN on it as well. A TURN endpoint of the same file that has a certificate and no tls:// address opens it on the UDP port that clients are told."`
 
@@ -43,11 +43,11 @@ type Schema struct {
 type RelaySchema struct {
 	config.Block
 	TurnServer config.Value[string]              `hcl:"turn_server" otherwise:"hostname, for the TURN endpoint of this file" doc:"As above, for this relay."`
-	TurnPort   config.Value[int]                 `hcl:"turn_port" otherwise:"3478, or the TURN endpoint's UDP port" doc:"As above."`
+	TurnPort   config.Value[int]                 `hcl:"turn_port" min:"1" max:"65535" otherwise:"3478, or the TURN endpoint's UDP port" doc:"As above."`
 	Transports config.Value[[]string]            `hcl:"turn_transports" otherwise:"\"udp\" and \"tcp\", or those of the TURN endpoint" doc:"As above."`
-	TurnsPort  config.Value[int]                 `hcl:"turns_port" otherwise:"5349, or the TURN endpoint's TLS port" doc:"As above."`
+	TurnsPort  config.Value[int]                 `hcl:"turns_port" min:"0" max:"65535" otherwise:"5349, or the TURN endpoint's TLS port" doc:"As above."`
 	TurnSecret config.Value[[]credential.Secret] `hcl:"turn_secret" secret:"true" doc:"As above. With a secret the block stands for a relay that is not in this file, be it mailturn or another server; without one, for the TURN endpoint of this file."`
-	Weight     config.Value[int]                 `hcl:"weight" default:"1" doc:"Share of the accounts, in proportion to the other weights. 0 for none, before the relay is taken away."`
+	Weight     int                               `hcl:"weight" default:"1" min:"0" max:"1000" doc:"Share of the accounts, in proportion to the other weights. 0 for none, before the relay is taken away."`
 }
 
 // Decode checks what can be checked without the TURN endpoint. Link has to be called next. hostname is the default of
@@ -65,7 +65,7 @@ func Decode(s Schema, hostname string) (Config, hcl.Diagnostics) {
 	if c.Port, diag = checkPort("turn_port", s.TurnPort); diag != nil {
 		diags = append(diags, diag)
 	}
-	if c.TLSPort, diag = checkTLSPort(s.TurnsPort); diag != nil {
+	if c.TLSPort, diag = checkPort("turns_port", s.TurnsPort); diag != nil {
 		diags = append(diags, diag)
 	}
 	return c, append(diags, c.decodeRelays(s, hostname)...)
@@ -74,9 +74,6 @@ func Decode(s Schema, hostname string) (Config, hcl.Diagnostics) {
 // DecodeCredential is Decode for a door that does not say where the relay is. LinkSecrets has to be called next.
 func DecodeCredential(s CredentialSchema) (c Config, diags hcl.Diagnostics) {
 	c.Secrets, c.TTL = s.TurnSecret, s.TurnTTL
-	if !s.TurnTTL.Set {
-		c.TTL.V = defaultTTL
-	}
 	diags = append(diags, CheckSecrets(s.TurnSecret)...)
 	if c.TTL.V < time.Second {
 		diags = append(diags, config.Errorf(c.TTL.Range, "Credentials would expire at once", "turn_ttl is %v: want more than 12h, such as 120h.", c.TTL.V))
@@ -165,23 +162,10 @@ func isHostname(host string) bool {
 	return true
 }
 
-func checkTLSPort(v config.Value[int]) (config.Value[uint16], *hcl.Diagnostic) {
-	if v.Set && v.V == 0 {
-		return config.Value[uint16]{Set: true, Range: v.Range}, nil
-	}
-	return checkPort("turns_port", v)
-}
-
+// checkPort warns of a port that is of no use. 0 stands for no port.
 func checkPort(name string, v config.Value[int]) (config.Value[uint16], *hcl.Diagnostic) {
-	port := config.Value[uint16]{Set: v.Set, Range: v.Range}
-	switch {
-	case !v.Set:
-		return port, nil
-	case v.V < 1 || v.V > 65535:
-		return port, config.Errorf(v.Range, "Port is out of range", "%s is %d: want 1 to 65535.", name, v.V)
-	}
-	port.V = uint16(v.V)
-	if v.V < 1024 && v.V != 53 && v.V != 80 && v.V != 443 {
+	port := config.Value[uint16]{V: uint16(v.V), Set: v.Set, Range: v.Range}
+	if v.V > 0 && v.V < 1024 && v.V != 53 && v.V != 80 && v.V != 443 {
 		return port, config.WithHint(config.Warnf(v.Range, "Clients do not use this port",
 			"%s is %d: libwebrtc, which places the calls, uses the ports 53, 80, 443 and those from 1024 on.", name, v.V),
 			"use 3478, 5349 or 443")

@@ -35,8 +35,7 @@ func (c *Config) decodeListen(v config.Value[[]listen.Addr]) (diags hcl.Diagnost
 	}
 	c.Listen, c.ListenRanges, diags = listen.Schemes{
 		Protocol: "TURN", Names: []string{"udp", "tcp", "tls", "dtls"}, Meaning: "udp, tcp, tls or dtls", Share: true,
-		Default: "port 3478 and, with a certificate, 5349",
-	}.Decode(v)
+	}.Decode(v, c.Range)
 	if c.NeedsCertificate() && !diags.HasErrors() {
 		diags = append(diags, config.WithHint(config.Warnf(v.Range, "No certificate",
 			"Neither this endpoint nor the file has a tls block: a self-signed certificate is used, which clients of TURN over TLS or DTLS refuse."),

@@ -23,7 +23,7 @@ func decodeBody(t *testing.T, body string) any {
 }
 
 func TestDocumentedDefaults(t *testing.T) {
-	moduletest.Defaults(t, Schema{}, decodeBody)
+	moduletest.Defaults[Schema](t, decodeBody)
 }
 
 // TestDefaultsAreTurnsrvs wants an endpoint without attributes to be what package turnsrv is by itself.

@@ -77,8 +77,8 @@ type File struct {
 	Hostname Value[string] `hcl:"hostname" doc:"Public name of this server: the default of realm, turn_server and the names in a self-signed certificate."`
 	StateDir Value[string] `hcl:"state_dir" type:"directory" otherwise:"$STATE_DIRECTORY, else /var/lib/mailturn for root, else ~/.local/state/mailturn" doc:"Where the generated secret and the self-signed certificate are kept."`
 	TLS      *TLS          `hcl:"tls,block" doc:"Certificate of every endpoint that has none of its own."`
-	Log      *Log          `hcl:"log,block" doc:"What is logged, and how."`
-	Accounts *Accounts     `hcl:"accounts,block" doc:"Which login names are those of one account. Limits for an account count all of them together. Case and surrounding white space never make a difference."`
+	Log      Log           `hcl:"log,block" doc:"What is logged, and how."`
+	Accounts Accounts      `hcl:"accounts,block" doc:"Which login names are those of one account. Limits for an account count all of them together. Case and surrounding white space never make a difference."`
 
 	Endpoints []Endpoint // in the order of the file
 

@@ -43,6 +43,13 @@ func Decode(body hcl.Body, ctx *hcl.EvalContext, target any) hcl.Diagnostics {
 	return d.decode(body, target)
 }
 
+// Defaults returns a T, a struct as Decode has it, with the defaults of its tags.
+func Defaults[T any]() T {
+	var target T
+	Decode(hcl.EmptyBody(), nil, &target) // a default that is wrong panics
+	return target
+}
+
 // decoder decodes one body and the bodies inside it.
 type decoder struct {
 	ctx     *hcl.EvalContext

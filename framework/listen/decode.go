@@ -14,16 +14,18 @@ type Schemes struct {
 	Names    []string // in lower case; the first one is proposed to whoever writes another
 	Meaning  string   // what there is to choose from, in words
 	// Share is true where two schemes can have one socket between them, because what arrives tells which one it is.
-	Share   bool
-	Default string // what is listened on when the configuration says nothing, in words
+	Share bool
 }
 
-// Decode takes the attribute listen of an endpoint, and wants each socket to be there once. ranges has the place of each
-// address.
-func (s Schemes) Decode(v config.Value[[]Addr]) (addrs []Addr, ranges []hcl.Range, diags hcl.Diagnostics) {
+// Decode takes the attribute listen of an endpoint, and wants each socket to be named once. ranges has the place of each
+// address: that of block, which is the endpoint's, for defaults.
+func (s Schemes) Decode(v config.Value[[]Addr], block hcl.Range) (addrs []Addr, ranges []hcl.Range, diags hcl.Diagnostics) {
 	if v.V != nil && len(v.V) == 0 { // nil: it could not be decoded, which has been said
 		return nil, nil, hcl.Diagnostics{config.WithHint(config.Errorf(v.Range, "No listening address", "The list is empty: nobody could connect."),
-			"leave listen out for "+s.Default)}
+			"leave listen out for its default")}
+	}
+	if !v.Set {
+		v.Range = block
 	}
 	for i, addr := range v.V {
 		if !slices.Contains(s.Names, addr.Scheme) {

@@ -16,8 +16,6 @@ import (
 	"github.com/mailturn/mailturn/framework/config"
 )
 
-const defaultMode fs.FileMode = 0o660
-
 // maxPath is how many bytes the system takes for the name of a socket; 107 on Linux.
 const maxPath = len(syscall.RawSockaddrUnix{}.Path) - 1
 
@@ -42,7 +40,7 @@ type Config struct {
 
 // Decode checks what can be checked without touching the socket. block is the place of the endpoint.
 func Decode(s Attributes, block hcl.Range) (c Config, diags hcl.Diagnostics) {
-	c = Config{Path: config.Path(s.Path), Mode: defaultMode, UID: -1, GID: -1, Range: s.Path.Range}
+	c = Config{Path: config.Path(s.Path), UID: -1, GID: -1, Range: s.Path.Range}
 	switch {
 	case !s.Path.Set:
 		diags = append(diags, config.WithHint(config.Errorf(block, "Path of the socket is missing", "The endpoint has to be told where to listen."),
@@ -53,19 +51,17 @@ func Decode(s Attributes, block hcl.Range) (c Config, diags hcl.Diagnostics) {
 		diags = append(diags, config.WithHint(config.Errorf(s.Path.Range, "Path of the socket is too long",
 			"%s has %d bytes: the system takes %d.", c.Path, len(c.Path), maxPath), "choose a directory nearer to the root, such as /run/mailturn"))
 	}
-	if s.Mode.Set {
-		bits, err := strconv.ParseUint(s.Mode.V, 8, 32)
-		switch {
-		case err != nil || bits > 0o777:
-			diags = append(diags, config.Errorf(s.Mode.Range, "Not permissions of a file", "mode is %q: want octal digits up to 0777, such as 0660.", s.Mode.V))
-		case bits&0o222 == 0:
-			diags = append(diags, config.Errorf(s.Mode.Range, "Nobody could connect", "mode is %q: to connect, a program needs the right to write, such as 0660 gives.", s.Mode.V))
-		case bits&0o002 != 0:
-			diags = append(diags, config.WithHint(config.Warnf(s.Mode.Range, "Everybody on this machine can connect",
-				"mode is %q: every local user can have credentials of the relay.", s.Mode.V), "let the programs that connect share a group, and set group and mode 0660"))
-		}
-		c.Mode = fs.FileMode(bits) & fs.ModePerm
+	bits, err := strconv.ParseUint(s.Mode.V, 8, 32)
+	switch {
+	case err != nil || bits > 0o777:
+		diags = append(diags, config.Errorf(s.Mode.Range, "Not permissions of a file", "mode is %q: want octal digits up to 0777, such as 0660.", s.Mode.V))
+	case bits&0o222 == 0:
+		diags = append(diags, config.Errorf(s.Mode.Range, "Nobody could connect", "mode is %q: to connect, a program needs the right to write, such as 0660 gives.", s.Mode.V))
+	case bits&0o002 != 0:
+		diags = append(diags, config.WithHint(config.Warnf(s.Mode.Range, "Everybody on this machine can connect",
+			"mode is %q: every local user can have credentials of the relay.", s.Mode.V), "let the programs that connect share a group, and set group and mode 0660"))
 	}
+	c.Mode = fs.FileMode(bits) & fs.ModePerm
 	var diag *hcl.Diagnostic
 	if c.UID, diag = lookup(s.Owner, "user", userID); diag != nil {
 		diags = append(diags, diag)

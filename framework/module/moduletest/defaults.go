@@ -15,21 +15,18 @@ import (
 	"github.com/mailturn/mailturn/framework/config"
 )
 
-// Defaults wants the default that schema documents for an attribute to be the one in force: a body that sets the attribute to
+// Defaults wants the default that a schema documents for an attribute to be the one in force: a body that sets the attribute to
 // it decodes to the same configuration as one that does not, and where the configuration has the attribute under its Go name,
 // that is its value there.
 //
-// schema is the struct of a body. decode returns the configuration that a body, in HCL, makes; it fails the test if it makes
+// S is the struct of a body. decode returns the configuration that a body, in HCL, makes; it fails the test if it makes
 // none.
-func Defaults(t *testing.T, schema any, decode func(t *testing.T, body string) any) {
+func Defaults[S any](t *testing.T, decode func(t *testing.T, body string) any) {
 	t.Helper()
 	want := decode(t, "")
-	documented := reflect.New(reflect.TypeOf(schema))
-	if diags := config.Decode(hcl.EmptyBody(), nil, documented.Interface()); diags.HasErrors() {
-		t.Fatal(diags)
-	}
-	inForce(t, documented.Elem(), reflect.ValueOf(want))
-	for name, text := range literals(reflect.TypeOf(schema)) {
+	documented := config.Defaults[S]()
+	inForce(t, reflect.ValueOf(documented), reflect.ValueOf(want))
+	for name, text := range literals(reflect.TypeFor[S]()) {
 		t.Run(name, func(t *testing.T) {
 			got := decode(t, name+" = "+text)
 			if diff := cmp.Diff(want, got, sameConfiguration); diff != "" {
