@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/mailturn/mailturn/endpoint/imap"
+	"github.com/mailturn/mailturn/endpoint/imap/upstream"
 )
 
 // A dovecotSyntax is how a version of Dovecot has what differs between them.
@@ -78,7 +79,7 @@ type dovecotListener struct {
 	host          netip.Addr
 	port          string
 	tls           bool // from the first byte
-	clientAddress imap.ClientAddress
+	clientAddress upstream.ClientAddress
 }
 
 // dovecotBehind returns the listener that the first endpoint "imap" with an upstream connects to.
@@ -107,9 +108,9 @@ func (l dovecotListener) write(w io.Writer, syntax dovecotSyntax) {
 		used, unused, settings = "imaps", "imap", "    ssl = yes\n"
 	}
 	switch l.clientAddress {
-	case imap.ClientAddressID:
+	case upstream.ClientAddressID:
 		fmt.Fprintf(w, "login_trusted_networks = %s\n", l.host)
-	case imap.ClientAddressProxy, imap.ClientAddressProxy2:
+	case upstream.ClientAddressProxy, upstream.ClientAddressProxy2:
 		fmt.Fprintf(w, "haproxy_trusted_networks = %s\n", l.host)
 		settings += "    haproxy = yes\n"
 	}

@@ -12,6 +12,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/mailturn/mailturn/endpoint/imap/origin"
+	"github.com/mailturn/mailturn/endpoint/imap/upstream"
 )
 
 // TestClientAddress: the server learns the client's address before TLS and before anything else.
@@ -21,15 +24,15 @@ func TestClientAddress(t *testing.T) {
 		conn := tls.Server(bufferedConn{w.conn, w}, &tls.Config{Certificates: []tls.Certificate{certificate}})
 		return &wire{w.t, conn, newReader(conn)}
 	}
-	for _, how := range []ClientAddress{ClientAddressProxy, ClientAddressProxy2} {
+	for _, how := range []upstream.ClientAddress{upstream.ClientAddressProxy, upstream.ClientAddressProxy2} {
 		for _, scheme := range []string{"tcp", "tls", "starttls"} {
 			t.Run(scheme+" "+string(how), func(t *testing.T) {
 				listener := listenTCP(t)
-				upstream := upstreamAt(scheme, listener)
-				upstream.CAFile, upstream.ServerName, upstream.ClientAddress = pair.Cert, "imap.example.org", how
-				seen := make(chan origin, 1)
-				e := startUpstream(t, listener, *upstream, func(w *wire) {
-					o, err := origin{}.readProxyHeader(w.r)
+				server := upstreamAt(scheme, listener)
+				server.CAFile, server.ServerName, server.ClientAddress = pair.Cert, "imap.example.org", how
+				seen := make(chan origin.Origin, 1)
+				e := startUpstream(t, listener, *server, func(w *wire) {
+					o, err := origin.Origin{}.ReadProxyHeader(w.r)
 					if err != nil {
 						t.Error(err)
 					}
@@ -50,10 +53,10 @@ func TestClientAddress(t *testing.T) {
 				conn := dialTCP(t, e, 1)
 				w := newWire(t, conn)
 				w.expect(`\* OK .*upstream`)
-				want := origin{
-					client:  netip.MustParseAddrPort(conn.LocalAddr().String()),
-					server:  netip.MustParseAddrPort(conn.RemoteAddr().String()),
-					proxied: true,
+				want := origin.Origin{
+					Client:  netip.MustParseAddrPort(conn.LocalAddr().String()),
+					Server:  netip.MustParseAddrPort(conn.RemoteAddr().String()),
+					Proxied: true,
 				}
 				if got := <-seen; got != want {
 					t.Errorf("server was told %+v, want %+v", got, want)
@@ -78,11 +81,11 @@ func TestClientAddressID(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			listener := listenTCP(t)
-			upstream := upstreamAt("tcp", listener)
-			upstream.ClientAddress = ClientAddressID
+			server := upstreamAt("tcp", listener)
+			server.ClientAddress = upstream.ClientAddressID
 			lines := make(chan string, 10)
 			config := testConfig(t)
-			config.Upstream = upstream
+			config.Upstream = server
 			serveScript(t, listener, func(w *wire) {
 				fmt.Fprint(w.conn, tt.greeting)
 				for _, answer := range tt.answers {
@@ -151,6 +154,16 @@ type bufferedConn struct {
 
 func (c bufferedConn) Read(p []byte) (int, error) { return c.w.r.Read(p) }
 
+// v2 returns the header of the PROXY protocol, version 2, for an origin.
+func v2(t *testing.T, o origin.Origin) string {
+	t.Helper()
+	header, err := o.ProxyHeader(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(header)
+}
+
 // TestProxyProtocol: the address in the header of a trusted proxy is the client's, for limits, for the server behind and for
 // what is allowed without TLS.
 func TestProxyProtocol(t *testing.T) {
@@ -165,7 +178,7 @@ func TestProxyProtocol(t *testing.T) {
 	config.ProxyProtocol = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	config.MaxUnauthenticated = 1
 	config.Upstream = upstreamAt("tcp", upstreamListener)
-	config.Upstream.ClientAddress = ClientAddressProxy
+	config.Upstream.ClientAddress = upstream.ClientAddressProxy
 	e := start(t, config)
 	through := func(i int, header string) *wire {
 		conn := dialTCP(t, e, i)
@@ -189,7 +202,7 @@ func TestProxyProtocol(t *testing.T) {
 		second.expect(`\* BYE \[LIMIT\] Too many connections from your address`)
 		second.expectEnd()
 	}
-	other := through(1, v2(0x21, 0x21, v2IPv6))
+	other := through(1, v2(t, origin.Origin{Client: netip.MustParseAddrPort("[2001:db8::7]:4711"), Server: netip.MustParseAddrPort("[2001:db8::1]:993")}))
 	if greeting := other.expect(`\* OK `); !strings.Contains(greeting, "LOGINDISABLED") {
 		t.Errorf("greeting without TLS is %q, want LOGINDISABLED", greeting)
 	}
@@ -198,7 +211,7 @@ func TestProxyProtocol(t *testing.T) {
 	}
 
 	// Who claims to be on this machine, or says nothing, is not.
-	for _, header := range []string{"PROXY TCP4 127.0.0.1 127.0.0.1 4711 143\r\n", "PROXY UNKNOWN\r\n", v2(0x20, 0, "")} {
+	for _, header := range []string{"PROXY TCP4 127.0.0.1 127.0.0.1 4711 143\r\n", "PROXY UNKNOWN\r\n", v2(t, origin.Origin{})} {
 		claimed := through(1, header)
 		if greeting := claimed.expect(`\* OK `); !strings.Contains(greeting, "LOGINDISABLED") {
 			t.Errorf("%q: greeting is %q, want LOGINDISABLED", header, greeting)

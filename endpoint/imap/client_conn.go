@@ -7,6 +7,8 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"github.com/mailturn/mailturn/endpoint/imap/patient"
 )
 
 const (
@@ -21,12 +23,12 @@ const (
 // A clientConn is the client's connection, which TLS and compression replace. One goroutine reads it and replaces it; the filter lets one
 // write at a time.
 type clientConn struct {
-	raw     *patientConn
+	raw     *patient.Conn
 	present atomic.Pointer[net.Conn] // raw, or TLS on it, or compression on either
 	writing atomic.Bool
 }
 
-func newClientConn(raw *patientConn) *clientConn {
+func newClientConn(raw *patient.Conn) *clientConn {
 	c := &clientConn{raw: raw}
 	c.replace(raw)
 	return c
@@ -53,14 +55,14 @@ func (c *clientConn) lingeringClose(stall time.Duration) {
 	if !ok || closer.CloseWrite() != nil {
 		return
 	}
-	waiting, progressed := c.raw.unsent(), time.Now()
+	waiting, progressed := c.raw.Unsent(), time.Now()
 	for {
 		c.raw.SetReadDeadline(time.Now().Add(lingerTimeout))
 		_, err := io.CopyN(io.Discard, c.raw.Conn, lingerBytes)
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return
 		}
-		if left := c.raw.unsent(); left != waiting {
+		if left := c.raw.Unsent(); left != waiting {
 			waiting, progressed = left, time.Now()
 		}
 		if waiting == 0 || time.Since(progressed) >= stall {

@@ -6,7 +6,7 @@ import (
 	"net"
 	"sync"
 
-	"github.com/mailturn/mailturn/imapext/deflate"
+	"github.com/mailturn/mailturn/endpoint/imap/deflate"
 )
 
 // A compressedConn is the client's connection after COMPRESS (RFC 4978), raw or over TLS. One goroutine reads it, and one at

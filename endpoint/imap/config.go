@@ -1,28 +1,24 @@
 package imap
 
 import (
-	"bytes"
-	"errors"
-	"io/fs"
 	"maps"
 	"net/netip"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/hashicorp/hcl/v2"
 
+	"github.com/mailturn/mailturn/endpoint/imap/embedded"
+	"github.com/mailturn/mailturn/endpoint/imap/upstream"
 	"github.com/mailturn/mailturn/endpoint/issuer"
-	"github.com/mailturn/mailturn/framework/bounded"
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/listen"
 	"github.com/mailturn/mailturn/framework/systemd"
 	"github.com/mailturn/mailturn/imapext/metadata"
-	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
 // Ports of IMAP: over TLS from the start, and with STARTTLS (RFC 8314 section 3.2, RFC 9051 section 2.1).
@@ -52,8 +48,8 @@ type Schema struct {
 
 	Compress config.Value[bool] `hcl:"compress" default:"true" doc:"Offer COMPRESS=DEFLATE (RFC 4978) after login, whether or not the IMAP server has it. Clients on a phone transfer less; this end compresses and inflates, which costs CPU time."`
 
-	Upstream *UpstreamSchema `hcl:"upstream,block" doc:"The IMAP server that is already there. Everything but METADATA passes between it and the clients as it is."`
-	Embedded *EmbeddedSchema `hcl:"embedded,block" doc:"An IMAP server in this process instead, with mailboxes in memory that are gone when it ends: to try things out, or for clients that need nothing but METADATA."`
+	Upstream *upstream.Schema `hcl:"upstream,block" doc:"The IMAP server that is already there. Everything but METADATA passes between it and the clients as it is."`
+	Embedded *embedded.Schema `hcl:"embedded,block" doc:"An IMAP server in this process instead, with mailboxes in memory that are gone when it ends: to try things out, or for clients that need nothing but METADATA."`
 
 	Entries config.Value[map[string]string] `hcl:"entries" doc:"Further server annotations (RFC 5464) that are answered here, name = value, such as \"/shared/comment\" and \"/shared/admin\". Clients can read and not change them."`
 
@@ -66,13 +62,6 @@ type Schema struct {
 	MaxUnauthenticatedNetwork config.Value[int]           `hcl:"max_unauthenticated_network" otherwise:"10 x max_unauthenticated" doc:"The same for one network (IPv4: /24, IPv6: /48)."`
 	LoginTimeout              config.Value[time.Duration] `hcl:"login_timeout" default:"60s" doc:"How long a connection may take to log in, the TLS handshake included."`
 	IdleTimeout               config.Value[time.Duration] `hcl:"idle_timeout" default:"31m" doc:"How long a connection may go without progress after login, in IDLE too: neither side sends anything, and neither takes anything of what is being sent to it. At least 30 minutes (RFC 9051 section 5.4)."`
-}
-
-// EmbeddedSchema is the body of the embedded block.
-type EmbeddedSchema struct {
-	config.Block
-	Users     config.Value[map[string]string] `hcl:"users" secret:"true" doc:"Who may log in, name = password. The password is a bcrypt hash ($2b$...), an argon2id hash ($argon2id$...), or plain text for a try."`
-	UsersFile config.Value[string]            `hcl:"users_file" type:"file" doc:"The same in a file, one NAME:PASSWORD a line, as htpasswd -B writes it. Lines that begin with # are skipped."`
 }
 
 // Config is what an endpoint "imap" block says, as plain values.
@@ -91,8 +80,8 @@ type Config struct {
 	InsecureAuth  bool
 	Compress      bool // offer COMPRESS=DEFLATE
 
-	Upstream *Upstream                    // nil for the embedded server
-	Users    map[string]credential.Secret // of the embedded server, by name: see parsePassword
+	Upstream *upstream.Config // nil for the embedded server
+	Users    embedded.Users   // of the embedded server
 
 	Entries []metadata.Entry // sorted by name
 	TURN    TURN
@@ -138,7 +127,7 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 	diags = append(diags, c.decodeTLS(s.TLS, defaults.TLS)...)
 	proxies, proxyDiags := listen.DecodeProxies(s.ProxyProtocol)
 	c.ProxyProtocol, diags = proxies, append(diags, proxyDiags...)
-	diags = append(diags, c.decodeBackend(s.Upstream, s.Embedded)...)
+	diags = append(diags, c.decodeBackend(&s)...)
 	diags = append(diags, c.decodeEntries(s.Entries)...)
 	var users config.Value[map[string]string]
 	if s.Embedded != nil {
@@ -170,78 +159,6 @@ func (c *Config) decodeTLS(blocks []config.TLS, defaults []certs.Pair) (diags hc
 			"add tls { cert = ..., key = ... }"))
 	}
 	return diags
-}
-
-func (c *Config) decodeBackend(upstream *UpstreamSchema, embedded *EmbeddedSchema) (diags hcl.Diagnostics) {
-	switch {
-	case upstream != nil && embedded != nil:
-		return hcl.Diagnostics{config.WithHint(config.Errorf(embedded.Range, "Two IMAP servers behind one endpoint",
-			"The upstream block at %s names another one: clients can be served from one of them.", place(upstream.Range)),
-			"remove one of the two blocks")}
-	case upstream != nil:
-		return c.decodeUpstream(upstream)
-	case embedded != nil:
-		diags = c.decodeUsers(embedded)
-	}
-	if len(c.Users) == 0 && !diags.HasErrors() {
-		rng := c.Range
-		if embedded != nil {
-			rng = embedded.Range
-		}
-		diags = append(diags, config.WithHint(config.Warnf(rng, "Nobody can log in",
-			"The embedded IMAP server has no users."),
-			`add embedded { users = { "NAME" = "PASSWORD" } }, or upstream { address = "tcp://127.0.0.1:1143" } for the IMAP server that you have`))
-	}
-	return diags
-}
-
-func (c *Config) decodeUsers(s *EmbeddedSchema) (diags hcl.Diagnostics) {
-	c.Users = make(map[string]credential.Secret)
-	for _, name := range slices.Sorted(maps.Keys(s.Users.V)) {
-		if err := checkUsername(name); err != nil {
-			diags = append(diags, config.Errorf(s.Users.Range, "User name cannot be used", "%v.", sentence(err)))
-			continue
-		}
-		if _, err := parsePassword(s.Users.V[name]); err != nil {
-			diags = append(diags, config.WithHint(config.Errorf(s.Users.Range, "Password cannot be used", "User %q: %v.", name, err),
-				"htpasswd -nB NAME makes a bcrypt hash"))
-			continue
-		}
-		c.Users[name] = credential.NewSecret([]byte(s.Users.V[name]))
-	}
-	if !s.UsersFile.Set {
-		return diags
-	}
-	fromFile, fileDiags := readUsersFile(s.UsersFile)
-	diags = append(diags, fileDiags...)
-	for _, name := range slices.Sorted(maps.Keys(fromFile)) {
-		if _, twice := c.Users[name]; twice {
-			diags = append(diags, config.WithHint(config.Errorf(s.UsersFile.Range, "User is there twice",
-				"%q is in users at %s, and in the file %s.", name, place(s.Users.Range), s.UsersFile.V), "remove one of them"))
-		}
-		c.Users[name] = credential.NewSecret([]byte(fromFile[name]))
-	}
-	return diags
-}
-
-func readUsersFile(v config.Value[string]) (users map[string]string, diags hcl.Diagnostics) {
-	path := config.Path(v)
-	text, mode, err := bounded.ReadFile(path, bounded.MaxUsersFile)
-	if err != nil {
-		diag := config.Errorf(v.Range, "Users file cannot be read", "%v.", err)
-		if errors.Is(err, fs.ErrPermission) {
-			config.WithHint(diag, "let the user that runs mailturn read it")
-		}
-		return nil, hcl.Diagnostics{diag}
-	}
-	if mode.Perm()&0o004 != 0 {
-		diags = append(diags, config.WithHint(config.Warnf(v.Range, "Everybody on this machine can read the users file",
-			"%s has mode %#o.", path, mode.Perm()), "chmod o-r "+path))
-	}
-	if users, err = readUsers(bytes.NewReader(text)); err != nil {
-		diags = append(diags, config.Errorf(v.Range, "Users file cannot be used", "%s: %v.", path, err))
-	}
-	return users, diags
 }
 
 func (c *Config) decodeEntries(v config.Value[map[string]string]) (diags hcl.Diagnostics) {
@@ -326,15 +243,4 @@ func checkLimits(s *Schema) (diags hcl.Diagnostics) {
 			"idle_timeout is %v: want 30m or more (RFC 9051 section 5.4); clients renew IDLE every 29 minutes.", s.IdleTimeout.V))
 	}
 	return diags
-}
-
-// place is how a diagnostic names another place in the files.
-func place(rng hcl.Range) string {
-	return rng.Filename + ":" + strconv.Itoa(rng.Start.Line)
-}
-
-// sentence is the text of err with a capital at its beginning.
-func sentence(err error) string {
-	text := err.Error()
-	return strings.ToUpper(text[:1]) + text[1:]
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/hcl/v2"
 
+	"github.com/mailturn/mailturn/endpoint/imap/upstream"
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/imapext/metadata"
@@ -158,7 +159,7 @@ func checkPrinted(t *testing.T, file *config.File, diags hcl.Diagnostics) {
 var equal = cmp.Options{
 	cmp.FilterPath(func(p cmp.Path) bool {
 		name := p.Last().String()
-		return name == ".Range" || name == ".Elems" || name == ".ListenRanges"
+		return name == ".Range" || name == ".Elems" || name == ".ListenRanges" || name == ".AddressRanges"
 	}, cmp.Ignore()),
 	cmp.Comparer(func(a, b credential.Secret) bool { return bytes.Equal(a.Bytes(), b.Bytes()) }),
 	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
@@ -183,13 +184,13 @@ func TestTwins(t *testing.T) {
 		len(c.Listen) != 2 || c.TURN.TTL.V != 24*time.Hour || !c.TURN.Enable.V || c.TURN.Port.V != 443 || len(c.TURN.Secrets.V) != 2 {
 		t.Errorf("got %+v", c)
 	}
-	wantUpstream := Upstream{
-		Addresses:      []UpstreamAddress{{"tcp", "127.0.0.1:1143"}, {"starttls", "imap2.example.com:143"}, {"unix", "/run/dovecot/imap"}},
+	wantUpstream := upstream.Config{
+		Addresses:      []upstream.Address{{Scheme: "tcp", Address: "127.0.0.1:1143"}, {Scheme: "starttls", Address: "imap2.example.com:143"}, {Scheme: "unix", Address: "/run/dovecot/imap"}},
 		ServerName:     "imap.example.com",
 		ConnectTimeout: 5 * time.Second,
-		ClientAddress:  ClientAddressProxy2,
+		ClientAddress:  upstream.ClientAddressProxy2,
 	}
-	if diff := cmp.Diff(wantUpstream, *c.Upstream); diff != "" {
+	if diff := cmp.Diff(wantUpstream, *c.Upstream, equal); diff != "" {
 		t.Errorf("upstream (-want +got):\n%s", diff)
 	}
 	if got := fmt.Sprint(c.ProxyProtocol); got != "[10.0.0.0/8 2001:db8::5/128]" || c.MaxUnauthenticatedNetwork != 60 {

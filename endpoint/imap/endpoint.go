@@ -161,7 +161,7 @@ func (e *Endpoint) Health() error {
 	e.mu.Lock()
 	backend := e.present.backend
 	e.mu.Unlock()
-	if err := backend.health(); err != nil {
+	if err := backend.Health(); err != nil {
 		return fmt.Errorf("backend cannot be reached: %w", err)
 	}
 	return nil
@@ -189,7 +189,7 @@ func (e *Endpoint) Shutdown(ctx context.Context) error {
 		<-done
 	}
 	e.cancel()
-	e.present.backend.close()
+	e.present.backend.Close()
 	return nil
 }
 

@@ -1,58 +1,15 @@
 package imap
 
 import (
-	"bytes"
-	"context"
-	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"path/filepath"
-	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
-)
 
-func TestOrder(t *testing.T) {
-	var logged bytes.Buffer
-	u, err := newUpstream(Upstream{Addresses: []UpstreamAddress{{"tcp", "a:1"}, {"tcp", "b:1"}, {"tcp", "c:1"}}},
-		slog.New(slog.NewTextHandler(&logged, nil)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	synctest.Test(t, func(t *testing.T) {
-		expect := func(when, want string) {
-			t.Helper()
-			var got []string
-			for _, server := range u.order(time.Now()) {
-				got = append(got, server.address.Address[:1])
-			}
-			if strings.Join(got, "") != want {
-				t.Errorf("%s: tried in the order %q, want %s", when, got, want)
-			}
-		}
-		expect("at first", "abc")
-		u.note(u.servers[0], true)
-		expect("a failed", "bca")
-		u.note(u.servers[1], true)
-		expect("b failed too", "cab")
-		time.Sleep(failureMemory - time.Second)
-		u.note(u.servers[1], true)
-		expect("b failed again", "cab")
-		time.Sleep(time.Second)
-		expect("a is forgiven", "acb")
-		u.note(u.servers[1], false)
-		expect("b answered", "abc")
-	})
-	if got := strings.Count(logged.String(), "backend failed"); got != 2 {
-		t.Errorf("failures are logged %d times, want once for each of the two:\n%s", got, &logged)
-	}
-	if got := strings.Count(logged.String(), "answers again"); got != 1 {
-		t.Errorf("a recovery is logged %d times, want once:\n%s", got, &logged)
-	}
-}
+	"github.com/mailturn/mailturn/endpoint/imap/upstream"
+)
 
 // serveScript runs the script for each connection to listener, and counts them.
 func serveScript(t *testing.T, listener net.Listener, s script) *atomic.Int32 {
@@ -84,7 +41,7 @@ func TestFailover(t *testing.T) {
 	spareCount := serveScript(t, spare, loginScript)
 	config := testConfig(t)
 	config.Upstream = upstreamAt("tcp", web, mute, good, spare)
-	config.Upstream.Addresses = append([]UpstreamAddress{{"unix", filepath.Join(t.TempDir(), "nobody")}}, config.Upstream.Addresses...)
+	config.Upstream.Addresses = append([]upstream.Address{{Scheme: "unix", Address: filepath.Join(t.TempDir(), "nobody")}}, config.Upstream.Addresses...)
 	config.Upstream.ConnectTimeout = time.Second
 	e := start(t, config)
 	for range 3 {
@@ -150,20 +107,4 @@ func TestDialGivenUp(t *testing.T) {
 	}
 	w.expect(`\* BYE \[UNAVAILABLE\] Server is shutting down`)
 	w.expectEnd()
-
-	u, err := newUpstream(*config.Upstream, testLogger(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	go func() {
-		<-accepted
-		cancel()
-	}()
-	if _, err := u.dial(ctx, origin{}); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v, want the context's error", err)
-	}
-	if !u.servers[0].failed.IsZero() {
-		t.Error("the server counts as failed")
-	}
 }

@@ -8,15 +8,13 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/mailturn/mailturn/endpoint/imap/origin"
+	"github.com/mailturn/mailturn/endpoint/imap/patient"
 	"github.com/mailturn/mailturn/framework/listen"
 )
 
 // rejectTimeout bounds the TLS handshake with a client that is told to come back later.
 const rejectTimeout = 5 * time.Second
-
-// keepAlive finds out which hosts have vanished. Go's own would give up on one that has no network for two and a half minutes,
-// as a phone in a tunnel has, and would wake the radio of each phone in IDLE every 15 seconds.
-var keepAlive = net.KeepAliveConfig{Enable: true, Idle: stallTimeout, Interval: time.Minute, Count: 9}
 
 // Networks that a limit counts as one, in bits: one IPv6 customer has a /64 at least, and a site a /48.
 const (
@@ -32,8 +30,8 @@ type listener struct {
 
 // An arrival is a connection that was accepted.
 type arrival struct {
-	conn        *patientConn
-	origin      origin
+	conn        *patient.Conn
+	origin      origin.Origin
 	implicitTLS bool
 	// generation is the one that was in force when the connection came.
 	generation *generation
@@ -44,7 +42,7 @@ type arrival struct {
 // admit serves conn, or turns it away when there are too many.
 func (e *Endpoint) admit(conn net.Conn, l *listener) {
 	if tcp, ok := conn.(*net.TCPConn); ok {
-		tcp.SetKeepAliveConfig(keepAlive)
+		tcp.SetKeepAliveConfig(patient.KeepAlive())
 	}
 	a, refusal := e.enter(conn, l)
 	e.serving.Go(func() {
@@ -68,8 +66,8 @@ func (e *Endpoint) admit(conn net.Conn, l *listener) {
 func (e *Endpoint) enter(conn net.Conn, l *listener) (a arrival, refusal string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	a = arrival{conn: newPatientConn(conn), origin: originOf(conn), implicitTLS: l.addr.Scheme == "tls", generation: e.present}
-	a.awaitsHeader = e.present.config.ProxyProtocol.Contains(a.origin.client.Addr())
+	a = arrival{conn: patient.New(conn), origin: origin.Of(conn), implicitTLS: l.addr.Scheme == "tls", generation: e.present}
+	a.awaitsHeader = e.present.config.ProxyProtocol.Contains(a.origin.Client.Addr())
 	switch {
 	case e.draining:
 		return a, byeShutdown
@@ -114,7 +112,7 @@ func (a *arrival) readHeader(timeout time.Duration) (err error) {
 	}
 	a.conn.SetReadDeadline(time.Now().Add(timeout))
 	defer a.conn.SetReadDeadline(time.Time{})
-	a.origin, err = a.origin.readProxyHeader(a.conn)
+	a.origin, err = a.origin.ReadProxyHeader(a.conn)
 	a.awaitsHeader = false
 	return err
 }
@@ -126,7 +124,7 @@ func (e *Endpoint) headerMissing(a *arrival, err error) {
 		return
 	}
 	if allowed, suppressed := e.outage.Allow(time.Now()); allowed {
-		e.logger.Warn("connection from a proxy refused", "client", a.origin.client.String(), "err", err, "suppressed", suppressed)
+		e.logger.Warn("connection from a proxy refused", "client", a.origin.Client.String(), "err", err, "suppressed", suppressed)
 	}
 	if !a.implicitTLS {
 		newClientConn(a.conn).sayBye("Proxy has to send a PROXY protocol header first")
@@ -148,7 +146,7 @@ func limitedNetworks(addr netip.Addr) (address, network netip.Prefix) {
 // enterUnauthenticated counts a connection that has not logged in, or returns why it cannot be served.
 func (e *Endpoint) enterUnauthenticated(a *arrival) (refusal string) {
 	limits := a.generation.config
-	address, network := limitedNetworks(a.origin.client.Addr())
+	address, network := limitedNetworks(a.origin.Client.Addr())
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	switch {
@@ -163,8 +161,8 @@ func (e *Endpoint) enterUnauthenticated(a *arrival) (refusal string) {
 }
 
 // leaveUnauthenticated counts a connection less among those that have not logged in.
-func (e *Endpoint) leaveUnauthenticated(o origin) {
-	address, network := limitedNetworks(o.client.Addr())
+func (e *Endpoint) leaveUnauthenticated(o origin.Origin) {
+	address, network := limitedNetworks(o.Client.Addr())
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, counted := range []netip.Prefix{address, network} {
@@ -178,7 +176,7 @@ func (e *Endpoint) leaveUnauthenticated(o origin) {
 // costs more than what it is refused for.
 func (e *Endpoint) turnAway(a *arrival, text string) {
 	if allowed, suppressed := e.outage.Allow(time.Now()); allowed {
-		e.logger.Warn("connection refused", "client", a.origin.client.String(), "err", text, "suppressed", suppressed)
+		e.logger.Warn("connection refused", "client", a.origin.Client.String(), "err", text, "suppressed", suppressed)
 	}
 	client := newClientConn(a.conn)
 	select {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 
+	"github.com/mailturn/mailturn/endpoint/imap/upstream"
 	"github.com/mailturn/mailturn/framework/listen"
 )
 
@@ -124,10 +125,6 @@ func TestLimitedNetworks(t *testing.T) {
 			t.Errorf("%s: got %v and %v, want %s and %s", tt.addr, address, network, tt.address, tt.network)
 		}
 	}
-	mapped := &net.TCPAddr{IP: net.ParseIP("::ffff:192.0.2.7"), Port: 5}
-	if got := addrPort(mapped).String(); got != "192.0.2.7:5" {
-		t.Errorf("mapped address is %s", got)
-	}
 }
 
 func TestStartErrors(t *testing.T) {
@@ -151,7 +148,7 @@ func TestStartErrors(t *testing.T) {
 		}
 	}
 	config = testConfig(t)
-	config.Upstream = &Upstream{Addresses: []UpstreamAddress{{"tls", "127.0.0.1:993"}}, CAFile: "testdata/absent.pem"}
+	config.Upstream = &upstream.Config{Addresses: []upstream.Address{{Scheme: "tls", Address: "127.0.0.1:993"}}, CAFile: "testdata/absent.pem"}
 	if e, err = New(config, testLogger(t)); err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ func TestSessionMemory(t *testing.T) {
 			60000, 60000, 0, bufferSize, bufferSize, 0)
 		speak := make(chan struct{})
 		e := startPipes(t, testConfig(t))
-		e.present.backend.close()
+		e.present.backend.Close()
 		e.present.backend = scriptBackend{t, func(w *wire) {
 			fmt.Fprint(w.conn, "* PREAUTH [CAPABILITY IMAP4rev1 METADATA] ready\r\n")
 			io.CopyN(io.Discard, w.conn, int64(commandsLen)) // but not the last one

@@ -6,8 +6,9 @@ import (
 	"os"
 	"time"
 
+	"github.com/mailturn/mailturn/endpoint/imap/deflate"
+	"github.com/mailturn/mailturn/endpoint/imap/patient"
 	"github.com/mailturn/mailturn/imapext"
-	"github.com/mailturn/mailturn/imapext/deflate"
 )
 
 // passClient passes on what has come from the client. It returns false when the session is over, and both connections are
@@ -39,7 +40,7 @@ func (s *session) passClient() (more bool) {
 		}
 		switch {
 		case err == nil:
-		case errors.Is(err, errNothingYet):
+		case errors.Is(err, patient.ErrNothingYet):
 			return true
 		case errors.Is(err, os.ErrDeadlineExceeded): // wake
 			if s.ended() {
@@ -101,7 +102,7 @@ func (s *session) fromClient(p []byte) bool {
 		switch event {
 		case imapext.Wait:
 			if stalled == nil && s.filter.AwaitsContinuation() {
-				stalled = time.After(stallTimeout)
+				stalled = time.After(patient.StallTimeout)
 			}
 			select {
 			case <-stalled:
@@ -121,7 +122,7 @@ func (s *session) fromClient(p []byte) bool {
 		case imapext.Uncompress:
 			return s.uncompress()
 		case imapext.Close:
-			s.client.lingeringClose(stallTimeout)
+			s.client.lingeringClose(patient.StallTimeout)
 			return false
 		default:
 			if len(p) == 0 {
@@ -175,7 +176,7 @@ func (s *session) passBackend() (more bool) {
 		}
 		switch {
 		case err == nil:
-		case errors.Is(err, errNothingYet):
+		case errors.Is(err, patient.ErrNothingYet):
 			return true
 		case errors.Is(err, io.EOF):
 			return false

@@ -11,24 +11,28 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/mailturn/mailturn/endpoint/imap/backend"
+	"github.com/mailturn/mailturn/endpoint/imap/origin"
+	"github.com/mailturn/mailturn/endpoint/imap/patient"
+	"github.com/mailturn/mailturn/endpoint/imap/pipe"
 )
 
 // A deadlineBackend is a server over a pipe that has deadlines, as a socket has.
 type deadlineBackend struct{ scriptBackend }
 
-func (b deadlineBackend) dial(context.Context, origin) (backendConn, error) {
+func (b deadlineBackend) Dial(context.Context, origin.Origin) (backend.Conn, error) {
 	ours, theirs := net.Pipe()
 	go func() {
 		defer theirs.Close()
 		b.s(&wire{b.t, theirs, newReader(theirs)})
 	}()
-	raw := newPatientConn(ours)
-	return &greetedConn{halfCloser: raw, raw: raw}, nil
+	return patient.New(ours), nil
 }
 
 // replaceBackend has an endpoint of a bubble use the script as its server.
 func replaceBackend(t *testing.T, e *Endpoint, s script) {
-	e.present.backend.close()
+	e.present.backend.Close()
 	e.present.backend = deadlineBackend{scriptBackend{t, s}}
 }
 
@@ -174,8 +178,8 @@ func (e *Endpoint) sessionCount() int {
 // TestTakes: bytes that wait in the system's buffers are progress for as long as the other end takes them.
 func TestTakes(t *testing.T) {
 	ours, theirs := tcpPair(t)
-	backend, _ := newPipe(pipeAddr{})
-	raw := newPatientConn(ours)
+	backend, _ := pipe.New(&net.TCPAddr{})
+	raw := patient.New(ours)
 	s := &session{client: newClientConn(raw), backend: backend}
 	if s.takes() {
 		t.Error("nothing waits, and something is taken")
@@ -184,15 +188,15 @@ func TestTakes(t *testing.T) {
 	for err := error(nil); err == nil; { // until no buffer has room
 		_, err = ours.Write(make([]byte, 64<<10))
 	}
-	if raw.unsent() == 0 {
+	if raw.Unsent() == 0 {
 		t.Skip("this system does not tell how much the other end has taken")
 	}
 	for s.takes() { // until the last segments have been acknowledged
 		time.Sleep(50 * time.Millisecond)
 	}
-	before := raw.unsent()
+	before := raw.Unsent()
 	theirs.SetReadDeadline(time.Now().Add(10 * time.Second))
-	for raw.unsent() == before { // what is read may have to be much before TCP says so
+	for raw.Unsent() == before { // what is read may have to be much before TCP says so
 		if _, err := io.CopyN(io.Discard, theirs, 64<<10); err != nil {
 			t.Fatal(err)
 		}

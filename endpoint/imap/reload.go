@@ -7,6 +7,9 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/mailturn/mailturn/endpoint/imap/backend"
+	"github.com/mailturn/mailturn/endpoint/imap/embedded"
+	"github.com/mailturn/mailturn/endpoint/imap/upstream"
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/module"
 )
@@ -16,7 +19,7 @@ type generation struct {
 	config    Config
 	certs     *certs.Store
 	tlsConfig *tls.Config
-	backend   backend // from openBackend on
+	backend   backend.Server // from openBackend on
 
 	stopFollowing context.CancelFunc // of the certificates, from follow on
 
@@ -48,20 +51,13 @@ func (e *Endpoint) follow(g *generation) {
 }
 
 // openBackend makes the way to the IMAP server. The embedded one takes over the mailboxes of the previous one, if not nil.
-func (g *generation) openBackend(previous backend, logger *slog.Logger) (err error) {
+func (g *generation) openBackend(previous backend.Server, logger *slog.Logger) (err error) {
 	if g.config.Upstream != nil {
-		g.backend, err = newUpstream(*g.config.Upstream, logger)
+		g.backend, err = upstream.New(*g.config.Upstream, logger)
 		return err
 	}
-	users := make(map[string]string, len(g.config.Users))
-	for name, secret := range g.config.Users {
-		users[name] = string(secret.Bytes())
-	}
-	var existing map[string]*account
-	if previous, ok := previous.(*embedded); ok {
-		existing = previous.accounts
-	}
-	g.backend, err = newEmbedded(users, existing, logger)
+	before, _ := previous.(*embedded.Server)
+	g.backend, err = embedded.New(g.config.Users, before, logger)
 	return err
 }
 
@@ -115,6 +111,6 @@ func (e *Endpoint) replace(next *generation, listeners, opened []*listener) {
 	previous.stopFollowing()
 	e.serving.Go(func() {
 		previous.connections.Wait()
-		previous.backend.close()
+		previous.backend.Close()
 	})
 }

@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -10,6 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mailturn/mailturn/endpoint/imap/origin"
+	"github.com/mailturn/mailturn/endpoint/imap/patient"
+	"github.com/mailturn/mailturn/endpoint/imap/upstream"
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/listen"
 	"github.com/mailturn/mailturn/framework/module/moduletest"
@@ -142,7 +146,7 @@ func TestReloadFails(t *testing.T) {
 			c.Listen = append(slices.Clone(c.Listen), listen.Addr{Scheme: "tcp", Host: "127.0.0.1", Port: takenPort})
 		}, "another program has this port"},
 		{"authorities of the server", func(c *Config) {
-			c.Upstream = &Upstream{Addresses: []UpstreamAddress{{"tls", "127.0.0.1:993"}}, CAFile: "absent.pem"}
+			c.Upstream = &upstream.Config{Addresses: []upstream.Address{{Scheme: "tls", Address: "127.0.0.1:993"}}, CAFile: "absent.pem"}
 		}, "absent.pem"},
 		{"password", func(c *Config) {
 			c.Users = map[string]credential.Secret{"alice": credential.NewSecret([]byte("$6$not$known"))}
@@ -222,14 +226,26 @@ func TestReloadOverlap(t *testing.T) {
 	}
 }
 
-// TestReloadEmbedded: mailboxes stay with their users, who come and go.
+// TestReloadEmbedded checks that mailboxes stay with their users, and that the server ends after its last session.
 func TestReloadEmbedded(t *testing.T) {
 	config := testConfig(t)
 	e := start(t, config)
 	alice := dialPlain(t, e)
 	alice.login()
-	alice.appendMessage("INBOX", "Subject: kept\r\n\r\n")
-	old := e.present.backend.(*embedded)
+	alice.send("append APPEND INBOX {17+}\r\nSubject: kept\r\n\r\n\r\n")
+	alice.until("append")
+	witness, err := e.present.backend.Dial(t.Context(), origin.Origin{}) // ends when the server does
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for err := error(patient.ErrNothingYet); errors.Is(err, patient.ErrNothingYet) || err == nil; {
+			witness.Await(0)
+			_, err = witness.Read(make([]byte, 512))
+		}
+	}()
 
 	changed := config
 	changed.Users = map[string]credential.Secret{
@@ -251,13 +267,13 @@ func TestReloadEmbedded(t *testing.T) {
 	alice.send("a NOOP\r\n")
 	alice.expect(`a OK`)
 	select {
-	case <-old.stopping:
+	case <-stopped:
 		t.Error("the server of a running session was stopped")
 	default:
 	}
 	alice.conn.Close()
 	select {
-	case <-old.stopping:
+	case <-stopped:
 	case <-time.After(10 * time.Second):
 		t.Error("the server that nobody uses any more runs on")
 	}

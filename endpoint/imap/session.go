@@ -11,6 +11,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mailturn/mailturn/endpoint/imap/backend"
+	"github.com/mailturn/mailturn/endpoint/imap/patient"
+	"github.com/mailturn/mailturn/endpoint/imap/upstream"
 	"github.com/mailturn/mailturn/imapext"
 )
 
@@ -21,10 +24,6 @@ const (
 	// defaultQuietAfter is how long a side is silent before another goroutine waits for it. Often enough the next command comes at
 	// once, and the change would cost more than passing it on.
 	defaultQuietAfter = 5 * time.Second
-
-	// stallTimeout is how long a connection on which bytes are waiting may be without taking any of them. It is Dovecot's
-	// time-out for clients that do not read.
-	stallTimeout = 5 * time.Minute
 
 	byeShutdown = "[UNAVAILABLE] Server is shutting down"
 )
@@ -40,7 +39,7 @@ type session struct {
 	arrival
 	logger  *slog.Logger
 	client  *clientConn
-	backend backendConn
+	backend backend.Conn
 	filter  *imapext.Filter
 	// identifies: the filter is to tell the backend of the client before anything else.
 	identifies bool
@@ -81,7 +80,7 @@ func (e *Endpoint) begin(a *arrival) (began bool) {
 	s := &session{
 		endpoint: e,
 		arrival:  *a,
-		logger:   e.logger.With("client", a.origin.client.String()),
+		logger:   e.logger.With("client", a.origin.Client.String()),
 		client:   newClientConn(a.conn),
 		woken:    make(chan struct{}, 1),
 	}
@@ -106,7 +105,7 @@ func (e *Endpoint) begin(a *arrival) (began bool) {
 	}
 	s.unheard = !a.implicitTLS
 	s.filter = s.newFilter(s.identification())
-	s.conn.beginPatience()
+	s.conn.BeginPatience()
 	s.join(backend)
 	s.logger.Debug("session begins", "backend", s.generation.backend.String())
 	e.serving.Go(s.clientSide)
@@ -114,26 +113,26 @@ func (e *Endpoint) begin(a *arrival) (began bool) {
 }
 
 // dial connects to the backend. wake ends the wait for it.
-func (s *session) dial() (backendConn, error) {
+func (s *session) dial() (backend.Conn, error) {
 	ctx, stop := context.WithCancel(s.endpoint.ctx)
 	defer stop()
 	s.stopDialing.Store(&stop)
 	if s.timedOut.Load() || s.draining.Load() {
 		return nil, context.Canceled // whoever says so may have done it too early for stop
 	}
-	return s.generation.backend.dial(ctx, s.origin)
+	return s.generation.backend.Dial(ctx, s.origin)
 }
 
 // identification returns what the backend is to be told of the client by ID; nil if it is told nothing so.
 func (s *session) identification() []imapext.IDField {
-	upstream := s.generation.config.Upstream
-	if upstream == nil || upstream.ClientAddress != ClientAddressID {
+	server := s.generation.config.Upstream
+	if server == nil || server.ClientAddress != upstream.ClientAddressID {
 		return nil
 	}
 	id := rand.Text()
 	s.logger = s.logger.With("session", id)
 	s.identifies = true
-	return s.origin.identification(id)
+	return s.origin.Identification(id)
 }
 
 // newFilter returns the filter between the client, as it is connected now, and a backend that is told identify by ID.
@@ -141,12 +140,12 @@ func (s *session) newFilter(identify []imapext.IDField) *imapext.Filter {
 	config := s.generation.config
 	return imapext.New(imapext.Options{
 		Entries:             &s.endpoint.entries,
-		Remote:              s.origin.client,
-		TLS:                 s.origin.tls != 0,
+		Remote:              s.origin.Client,
+		TLS:                 s.origin.TLS != 0,
 		StartTLS:            true,
 		Identify:            identify,
 		Compress:            config.Compress,
-		AllowPlaintextLogin: config.InsecureAuth || s.origin.local(),
+		AllowPlaintextLogin: config.InsecureAuth || s.origin.Local(),
 		CountMessages:       config.TURN.WakeIdle.V,
 		Gave:                s.gave,
 	})
@@ -154,7 +153,7 @@ func (s *session) newFilter(identify []imapext.IDField) *imapext.Filter {
 
 // join begins to read the backend, through s.filter. From here on the session's goroutines block on the two connections and on
 // nothing else for long.
-func (s *session) join(backend backendConn) {
+func (s *session) join(backend backend.Conn) {
 	s.mu.Lock()
 	s.backend = backend
 	s.mu.Unlock()
@@ -173,7 +172,7 @@ func (s *session) part() {
 // clientSide is the client's goroutine.
 func (s *session) clientSide() {
 	for s.passClient() {
-		if quiet := s.conn.await(s.endpoint.quietAfter); quiet {
+		if quiet := s.conn.Await(s.endpoint.quietAfter); quiet {
 			s.endpoint.serving.Go(s.awaitClient)
 			return
 		}
@@ -182,7 +181,7 @@ func (s *session) clientSide() {
 }
 
 func (s *session) awaitClient() {
-	s.conn.await(0)
+	s.conn.Await(0)
 	s.clientSide()
 }
 
@@ -190,7 +189,7 @@ func (s *session) awaitClient() {
 // goroutine may be writing to it, and it may be waiting to be read.
 func (s *session) backendSide() {
 	for s.passBackend() {
-		if quiet := s.backend.await(s.endpoint.quietAfter); quiet {
+		if quiet := s.backend.Await(s.endpoint.quietAfter); quiet {
 			s.backendReader.Go(s.awaitBackend)
 			return
 		}
@@ -201,7 +200,7 @@ func (s *session) backendSide() {
 }
 
 func (s *session) awaitBackend() {
-	s.backend.await(0)
+	s.backend.Await(0)
 	s.backendSide()
 }
 
@@ -224,7 +223,7 @@ func (s *session) startImplicitTLS() bool {
 		return false
 	}
 	s.client.replace(tlsConn)
-	s.origin.tls = tlsConn.ConnectionState().Version
+	s.origin.TLS = tlsConn.ConnectionState().Version
 	return true
 }
 
@@ -263,8 +262,8 @@ func (s *session) leave() {
 
 // backendUnavailable ends a session that got no backend, with the backend's own words if it had some.
 func (s *session) backendUnavailable(err error) {
-	if bye, ok := errors.AsType[*byeError](err); ok {
-		s.client.sayBye(bye.text)
+	if bye, ok := errors.AsType[*backend.ByeError](err); ok {
+		s.client.sayBye(bye.Text)
 		return
 	}
 	if s.draining.Load() {
@@ -323,7 +322,7 @@ func (s *session) timeOut() {
 	case s.timedOut.Load():
 		s.cut()
 	case s.loggedIn.Load() && s.takes():
-		timer.Reset(stallTimeout)
+		timer.Reset(patient.StallTimeout)
 	default:
 		s.timedOut.Store(true)
 		timer.Reset(byeTimeout)
@@ -337,7 +336,7 @@ func (s *session) takes() bool {
 	s.mu.Lock()
 	backend := s.backend
 	s.mu.Unlock()
-	s.unsent = s.client.raw.unsent() + backend.unsent()
+	s.unsent = s.client.raw.Unsent() + backend.Unsent()
 	return s.unsent != 0 && s.unsent != before
 }
 
@@ -407,7 +406,7 @@ func (s *session) ended() bool {
 func (s *session) bye(text string) {
 	s.filter.Bye(text)
 	if s.filter.WriteClient(s.client) == nil {
-		s.client.lingeringClose(stallTimeout)
+		s.client.lingeringClose(patient.StallTimeout)
 	}
 }
 
@@ -417,5 +416,5 @@ func (s *session) backendEnded() {
 		s.backendUnavailable(errors.New("connection closed before the greeting"))
 		return
 	}
-	s.client.lingeringClose(stallTimeout)
+	s.client.lingeringClose(patient.StallTimeout)
 }

@@ -313,8 +313,8 @@ func TestLoginRefused(t *testing.T) {
 			w.send("%s %s\r\n", tag, command)
 			line := w.expect(tag + ` NO \[AUTHENTICATIONFAILED\] `)
 			texts[strings.TrimPrefix(line, tag)] = true
-			if took := time.Since(begin); took != loginFailureDelay {
-				t.Errorf("%s was answered after %v, want %v", command, took, loginFailureDelay)
+			if took := time.Since(begin); took != 2*time.Second {
+				t.Errorf("%s was answered after %v, want %v", command, took, 2*time.Second)
 			}
 			if !strings.Contains(strings.ToLower(line[strings.IndexByte(line, ']'):]), "authentication") {
 				t.Errorf("%q has not the word authentication", line)
@@ -537,7 +537,7 @@ func TestRefusedLiteral(t *testing.T) {
 	}
 	w := dialTLS(t, e)
 	w.login()
-	content := payload + strings.Repeat("0", maxMessageSize)
+	content := payload + strings.Repeat("0", 16<<20)
 	w.send("a APPEND INBOX {%d+}\r\n%s\r\nb LIST \"\" *\r\n", len(content), content)
 	w.expect(`a NO \[TOOBIG\]`)
 	if lines := w.until("b"); len(lines) != 2 {

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/mailturn/mailturn/endpoint/imap/upstream"
 )
 
 var loopback = netip.MustParseAddrPort("127.0.0.1:4711")
@@ -105,7 +107,7 @@ func TestShutdownUpstream(t *testing.T) {
 	server := listenTCP(t)
 	config := testConfig(t)
 	config.Upstream = upstreamAt("tcp", server)
-	config.Upstream.ClientAddress = ClientAddressProxy
+	config.Upstream.ClientAddress = upstream.ClientAddressProxy
 	asked, finish := make(chan struct{}), make(chan struct{})
 	e := startUpstream(t, server, *config.Upstream, func(w *wire) {
 		w.readLine() // PROXY

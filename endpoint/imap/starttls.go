@@ -3,20 +3,22 @@ package imap
 import (
 	"errors"
 	"io"
+
+	"github.com/mailturn/mailturn/endpoint/imap/upstream"
 )
 
 // startTLS does the handshake that STARTTLS asks for (RFC 9051 section 6.2.1). It returns false when the session has ended.
 func (s *session) startTLS() bool {
-	s.conn.endPatience()
-	defer s.conn.beginPatience()
+	s.conn.EndPatience()
+	defer s.conn.BeginPatience()
 	tlsConn, err := s.endpoint.handshake(&s.arrival, handshakeTimeout)
 	if err != nil {
 		s.logger.Debug("TLS handshake after STARTTLS", "err", err)
 		return false
 	}
 	s.client.replace(tlsConn)
-	s.origin.tls = tlsConn.ConnectionState().Version
-	if upstream := s.generation.config.Upstream; upstream != nil && upstream.ClientAddress == ClientAddressProxy2 {
+	s.origin.TLS = tlsConn.ConnectionState().Version
+	if server := s.generation.config.Upstream; server != nil && server.ClientAddress == upstream.ClientAddressProxy2 {
 		return s.redial()
 	}
 	s.filter.StartedTLS()
@@ -34,8 +36,8 @@ func (s *session) redial() bool {
 		return false
 	}
 	s.filter = s.newFilter(nil)
-	greeting, rest, err := readLine(backend, nil)
-	if err == nil && isPreauth(greeting) {
+	greeting, rest, err := upstream.ReadGreeting(backend)
+	if err == nil && upstream.IsPreauth(greeting) {
 		err = errors.New("greeted with PREAUTH after STARTTLS, which the client does not expect")
 	}
 	if err != nil {

@@ -10,6 +10,8 @@ import (
 
 	"github.com/pires/go-proxyproto"
 	"github.com/pires/go-proxyproto/tlvparse"
+
+	"github.com/mailturn/mailturn/endpoint/imap/upstream"
 )
 
 // toldTLS reads the PROXY header and returns which version of TLS it says that the client uses; empty for none.
@@ -57,7 +59,7 @@ func redialConfig(t *testing.T, scripts ...script) Config {
 	})
 	config := testConfig(t)
 	config.Upstream = upstreamAt("tcp", listener)
-	config.Upstream.ClientAddress = ClientAddressProxy2
+	config.Upstream.ClientAddress = upstream.ClientAddressProxy2
 	return config
 }
 

@@ -3,6 +3,8 @@ package imap
 import (
 	"crypto/tls"
 	"sync"
+
+	"github.com/mailturn/mailturn/endpoint/imap/patient"
 )
 
 // recordSize is what a TLS record holds at most (RFC 8446 section 5.1).
@@ -15,8 +17,8 @@ type tlsConn struct {
 	records *recordConn
 }
 
-func newTLSConn(raw *patientConn, config *tls.Config) *tlsConn {
-	records := &recordConn{patientConn: raw}
+func newTLSConn(raw *patient.Conn, config *tls.Config) *tlsConn {
+	records := &recordConn{Conn: raw}
 	return &tlsConn{tls.Server(records, config), records}
 }
 
@@ -34,7 +36,7 @@ func (c *tlsConn) Write(p []byte) (int, error) {
 
 // A recordConn is where crypto/tls writes its records.
 type recordConn struct {
-	*patientConn
+	*patient.Conn
 
 	// mu guards gathered, and the order of what is written. The goroutine that reads may write too: what TLS answers by
 	// itself, such as an alert.
@@ -61,14 +63,14 @@ func (c *recordConn) Write(p []byte) (int, error) {
 		*c.gathered = append(*c.gathered, p...)
 		return len(p), nil
 	}
-	return c.patientConn.Write(p)
+	return c.Conn.Write(p)
 }
 
 // flush writes what has been gathered.
 func (c *recordConn) flush() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	_, err := c.patientConn.Write(*c.gathered)
+	_, err := c.Conn.Write(*c.gathered)
 	*c.gathered = (*c.gathered)[:0]
 	gatherBuffers.Put(c.gathered)
 	c.gathered = nil

@@ -8,7 +8,28 @@ import (
 	"net"
 	"slices"
 	"testing"
+
+	"github.com/mailturn/mailturn/endpoint/imap/patient"
 )
+
+// tcpPair returns the two ends of a TCP connection.
+func tcpPair(t *testing.T) (ours, theirs net.Conn) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	if theirs, err = net.Dial("tcp", listener.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { theirs.Close() })
+	if ours, err = listener.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ours.Close() })
+	return ours, theirs
+}
 
 // A countingConn notes what each write had, and fails when there have been enough.
 type countingConn struct {
@@ -30,7 +51,7 @@ func TestTLSConnWrites(t *testing.T) {
 	certificate, _ := testCertificate(t)
 	ours, theirs := tcpPair(t)
 	counting := &countingConn{Conn: ours}
-	server := newTLSConn(newPatientConn(counting), &tls.Config{Certificates: []tls.Certificate{certificate}, DynamicRecordSizingDisabled: true})
+	server := newTLSConn(patient.New(counting), &tls.Config{Certificates: []tls.Certificate{certificate}, DynamicRecordSizingDisabled: true})
 	client := tls.Client(theirs, &tls.Config{InsecureSkipVerify: true})
 	handshake := make(chan error, 1)
 	go func() { handshake <- client.Handshake() }()
@@ -73,7 +94,7 @@ func TestTLSConnWrites(t *testing.T) {
 func TestRecordConnOrder(t *testing.T) {
 	ours, theirs := tcpPair(t)
 	counting := &countingConn{Conn: ours}
-	c := &recordConn{patientConn: newPatientConn(counting)}
+	c := &recordConn{Conn: patient.New(counting)}
 	go io.Copy(io.Discard, theirs)
 	c.gather()
 	io.WriteString(c, "record ")

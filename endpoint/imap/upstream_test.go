@@ -13,6 +13,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/mailturn/mailturn/endpoint/imap/backend"
+	"github.com/mailturn/mailturn/endpoint/imap/origin"
+	"github.com/mailturn/mailturn/endpoint/imap/patient"
+	"github.com/mailturn/mailturn/endpoint/imap/pipe"
+	"github.com/mailturn/mailturn/endpoint/imap/upstream"
 	"github.com/mailturn/mailturn/framework/certs"
 )
 
@@ -20,19 +25,19 @@ import (
 type script func(w *wire)
 
 // startUpstream runs the script for each connection to listener, and an endpoint in front of it.
-func startUpstream(t *testing.T, listener net.Listener, upstream Upstream, s script) *Endpoint {
+func startUpstream(t *testing.T, listener net.Listener, server upstream.Config, s script) *Endpoint {
 	t.Helper()
 	serveScript(t, listener, s)
 	config := testConfig(t)
-	config.Upstream = &upstream
+	config.Upstream = &server
 	return start(t, config)
 }
 
 // upstreamAt is the configuration for the server behind listener.
-func upstreamAt(scheme string, listeners ...net.Listener) *Upstream {
-	u := &Upstream{ConnectTimeout: defaultConnectTimeout}
+func upstreamAt(scheme string, listeners ...net.Listener) *upstream.Config {
+	u := &upstream.Config{ConnectTimeout: 10 * time.Second}
 	for _, listener := range listeners {
-		u.Addresses = append(u.Addresses, UpstreamAddress{scheme, listener.Addr().String()})
+		u.Addresses = append(u.Addresses, upstream.Address{Scheme: scheme, Address: listener.Addr().String()})
 	}
 	return u
 }
@@ -154,9 +159,9 @@ func TestUpstreamResumption(t *testing.T) {
 func TestUpstreamBroken(t *testing.T) {
 	t.Run("nobody listens", func(t *testing.T) {
 		config := testConfig(t)
-		config.Upstream = &Upstream{
-			Addresses:      []UpstreamAddress{{"unix", filepath.Join(t.TempDir(), "nobody")}},
-			ConnectTimeout: defaultConnectTimeout,
+		config.Upstream = &upstream.Config{
+			Addresses:      []upstream.Address{{Scheme: "unix", Address: filepath.Join(t.TempDir(), "nobody")}},
+			ConnectTimeout: 10 * time.Second,
 		}
 		e := start(t, config)
 		for _, w := range []*wire{newWire(t, dialTCP(t, e, 1)), newWire(t, tls.Client(dialTCP(t, e, 0), clientTLS(t, e)))} {
@@ -293,8 +298,8 @@ type scriptBackend struct {
 	s script
 }
 
-func (b scriptBackend) dial(context.Context, origin) (backendConn, error) {
-	ours, theirs := newPipe(pipeAddr{})
+func (b scriptBackend) Dial(context.Context, origin.Origin) (backend.Conn, error) {
+	ours, theirs := pipe.New(&net.TCPAddr{})
 	go func() {
 		defer theirs.Close()
 		b.s(&wire{b.t, theirs, newReader(theirs)})
@@ -302,12 +307,12 @@ func (b scriptBackend) dial(context.Context, origin) (backendConn, error) {
 	return ours, nil
 }
 
-func (scriptBackend) health() error  { return nil }
+func (scriptBackend) Health() error  { return nil }
 func (scriptBackend) String() string { return "script" }
-func (scriptBackend) close()         {}
+func (scriptBackend) Close()         {}
 
 // TestUpstreamDoesNotTakeTheCommand: a server that neither asks for what the client sends next nor refuses it ends the session
-// after stallTimeout, with a BYE, whatever else it says meanwhile. So does Dovecot 2.3 to the first of these.
+// after patient.StallTimeout, with a BYE, whatever else it says meanwhile. So does Dovecot 2.3 to the first of these.
 func TestUpstreamDoesNotTakeTheCommand(t *testing.T) {
 	for _, command := range []string{
 		"a APPEND INBOX NONSENSE {5+}\r\nhello\r\nb NOOP\r\n",
@@ -319,7 +324,7 @@ func TestUpstreamDoesNotTakeTheCommand(t *testing.T) {
 		t.Run(command[:len("a SETMETADATA")], func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				e := startPipes(t, testConfig(t))
-				e.present.backend.close()
+				e.present.backend.Close()
 				e.present.backend = scriptBackend{t, func(w *wire) {
 					fmt.Fprint(w.conn, "* PREAUTH [CAPABILITY IMAP4rev1 METADATA] ready\r\n")
 					w.readLine()
@@ -335,8 +340,8 @@ func TestUpstreamDoesNotTakeTheCommand(t *testing.T) {
 				begin := time.Now()
 				w.send("%s", command)
 				all, err := io.ReadAll(w.r)
-				if took := time.Since(begin); took != stallTimeout || err != nil {
-					t.Errorf("the session ended after %v (%v), want %v", took, err, stallTimeout)
+				if took := time.Since(begin); took != patient.StallTimeout || err != nil {
+					t.Errorf("the session ended after %v (%v), want %v", took, err, patient.StallTimeout)
 				}
 				if !strings.HasSuffix(string(all), "* BYE [UNAVAILABLE] Mail server does not take the command\r\n") {
 					t.Errorf("got %q, want BYE", all)
@@ -352,7 +357,7 @@ func TestUpstreamDoesNotTakeTheCommand(t *testing.T) {
 func TestUpstreamStalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := startPipes(t, testConfig(t))
-		e.present.backend.close()
+		e.present.backend.Close()
 		e.present.backend = scriptBackend{t, func(w *wire) {
 			fmt.Fprint(w.conn, "* PREAUTH ready\r\n")
 			w.readLine()

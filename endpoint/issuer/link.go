@@ -3,7 +3,6 @@ package issuer
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
@@ -31,12 +30,7 @@ type Relay struct {
 }
 
 func (r *Relay) place() string {
-	return fmt.Sprintf("endpoint turn %q at %s", r.Name, place(r.Range))
-}
-
-// place is how a diagnostic names another place in the files.
-func place(rng hcl.Range) string {
-	return rng.Filename + ":" + strconv.Itoa(rng.Start.Line)
+	return fmt.Sprintf("endpoint turn %q at %s", r.Name, config.Place(r.Range))
 }
 
 // Link fills in what the block leaves out from the TURN endpoint of the same file, nil if there is none, and says where
@@ -94,7 +88,7 @@ func (c *Config) LinkSecrets(relay *Relay, block hcl.Range) hcl.Diagnostics {
 	}
 	where := relay.place()
 	if relay.SecretRange != (hcl.Range{}) {
-		where += ", secret at " + place(relay.SecretRange)
+		where += ", secret at " + config.Place(relay.SecretRange)
 	}
 	return hcl.Diagnostics{config.WithHint(config.Errorf(c.Secrets.At(0), "Relay does not accept this secret",
 		"Credentials would be issued under another secret than the relay's (%s), and be refused.", where),

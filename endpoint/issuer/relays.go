@@ -41,7 +41,7 @@ func (c *Config) decodeRelays(s Schema, hostname string) (diags hcl.Diagnostics)
 	} {
 		if single.set {
 			diags = append(diags, config.WithHint(config.Errorf(single.rng, "Relay is said in two places",
-				"%s is for one relay, and there are relay blocks from %s on.", single.name, place(s.Relays[0].Range)),
+				"%s is for one relay, and there are relay blocks from %s on.", single.name, config.Place(s.Relays[0].Range)),
 				"move "+single.name+" into the relay block that it is for"))
 		}
 	}
@@ -82,7 +82,7 @@ func (c *Config) linkRelays(relay *Relay) (diags hcl.Diagnostics) {
 		diags = append(diags, r.Link(endpoint, r.Range)...)
 		if first, twice := places[r.identity()]; twice {
 			diags = append(diags, config.Errorf(r.Range, "Relay is there twice",
-				"%s is the relay of the block at %s too.", r.identity(), place(first)))
+				"%s is the relay of the block at %s too.", r.identity(), config.Place(first)))
 		}
 		places[r.identity()] = r.Range
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -26,6 +27,9 @@ func Warnf(rng hcl.Range, summary, format string, args ...any) *hcl.Diagnostic {
 
 // WithHint adds to d what to do about it, and returns d.
 func WithHint(d *hcl.Diagnostic, hint string) *hcl.Diagnostic { return diagnostic.WithHint(d, hint) }
+
+// Place returns how a diagnostic names another place in the files: FILE:LINE.
+func Place(rng hcl.Range) string { return rng.Filename + ":" + strconv.Itoa(rng.Start.Line) }
 
 // concerningNames marks what a body says about the names in it, and adds where to look for those that it does not know.
 func concerningNames(diags hcl.Diagnostics) hcl.Diagnostics {

@@ -1,0 +1,43 @@
+// Package backend is what a session needs of the IMAP server behind the filter.
+package backend
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/mailturn/mailturn/endpoint/imap/origin"
+)
+
+// A Server is an IMAP server: one that is already there, or the embedded one. Its methods are safe for concurrent use.
+type Server interface {
+	// Dial opens a connection for a client, within ctx. The error is a *ByeError if the server refuses the client.
+	Dial(ctx context.Context, from origin.Origin) (Conn, error)
+	// Health returns why nobody can be connected at the moment, as far as is known.
+	Health() error
+	// String returns what logs call the server.
+	String() string
+	// Close ends what is left, after the last session has ended.
+	Close()
+}
+
+// A Conn is a connection that can be half closed, and waited for without a buffer: see patient.Conn.
+type Conn interface {
+	HalfCloser
+	// Await waits until there may be something to read. It returns quiet if limit passes first, unless that is 0.
+	Await(limit time.Duration) (quiet bool)
+	// Unsent returns how many of the bytes written the other end has not taken, 0 where that is not known.
+	Unsent() int
+}
+
+// A HalfCloser is a connection that can be half closed.
+type HalfCloser interface {
+	net.Conn
+	CloseWrite() error
+}
+
+// A ByeError is the greeting BYE, by which a server refuses a client (RFC 9051 section 7.1.5).
+type ByeError struct{ Text string } // what follows "* BYE "
+
+func (e *ByeError) Error() string { return fmt.Sprintf("greeted with BYE %q", e.Text) }

@@ -1,0 +1,82 @@
+package embedded
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/mailturn/mailturn/framework/bounded"
+	"github.com/mailturn/mailturn/framework/config"
+	"github.com/mailturn/mailturn/turnsrv/credential"
+)
+
+// Schema is the body of the embedded block.
+type Schema struct {
+	config.Block
+	Users     config.Value[map[string]string] `hcl:"users" secret:"true" doc:"Who may log in, name = password. The password is a bcrypt hash ($2b$...), an argon2id hash ($argon2id$...), or plain text for a try."`
+	UsersFile config.Value[string]            `hcl:"users_file" type:"file" doc:"The same in a file, one NAME:PASSWORD a line, as htpasswd -B writes it. Lines that begin with # are skipped."`
+}
+
+// Users are those who may log in: the password of each, by name. See parsePassword for its forms.
+type Users map[string]credential.Secret
+
+// Decode checks the block and returns its users. It reads the users file.
+func Decode(s *Schema) (users Users, diags hcl.Diagnostics) {
+	users = make(Users)
+	for _, name := range slices.Sorted(maps.Keys(s.Users.V)) {
+		if err := checkUsername(name); err != nil {
+			diags = append(diags, config.Errorf(s.Users.Range, "User name cannot be used", "%v.", sentence(err)))
+			continue
+		}
+		if _, err := parsePassword(s.Users.V[name]); err != nil {
+			diags = append(diags, config.WithHint(config.Errorf(s.Users.Range, "Password cannot be used", "User %q: %v.", name, err),
+				"htpasswd -nB NAME makes a bcrypt hash"))
+			continue
+		}
+		users[name] = credential.NewSecret([]byte(s.Users.V[name]))
+	}
+	if !s.UsersFile.Set {
+		return users, diags
+	}
+	fromFile, fileDiags := readUsersFile(s.UsersFile)
+	diags = append(diags, fileDiags...)
+	for _, name := range slices.Sorted(maps.Keys(fromFile)) {
+		if _, twice := users[name]; twice {
+			diags = append(diags, config.WithHint(config.Errorf(s.UsersFile.Range, "User is there twice",
+				"%q is in users at %s, and in the file %s.", name, config.Place(s.Users.Range), s.UsersFile.V), "remove one of them"))
+		}
+		users[name] = credential.NewSecret([]byte(fromFile[name]))
+	}
+	return users, diags
+}
+
+func readUsersFile(v config.Value[string]) (users map[string]string, diags hcl.Diagnostics) {
+	path := config.Path(v)
+	text, mode, err := bounded.ReadFile(path, bounded.MaxUsersFile)
+	if err != nil {
+		diag := config.Errorf(v.Range, "Users file cannot be read", "%v.", err)
+		if errors.Is(err, fs.ErrPermission) {
+			config.WithHint(diag, "let the user that runs mailturn read it")
+		}
+		return nil, hcl.Diagnostics{diag}
+	}
+	if mode.Perm()&0o004 != 0 {
+		diags = append(diags, config.WithHint(config.Warnf(v.Range, "Everybody on this machine can read the users file",
+			"%s has mode %#o.", path, mode.Perm()), "chmod o-r "+path))
+	}
+	if users, err = readUsers(bytes.NewReader(text)); err != nil {
+		diags = append(diags, config.Errorf(v.Range, "Users file cannot be used", "%s: %v.", path, err))
+	}
+	return users, diags
+}
+
+// sentence returns the text of err with a capital at its beginning.
+func sentence(err error) string {
+	text := err.Error()
+	return strings.ToUpper(text[:1]) + text[1:]
+}

@@ -1,0 +1,84 @@
+package embedded
+
+import (
+	"hash/maphash"
+	"maps"
+	"runtime"
+	"slices"
+	"time"
+)
+
+const (
+	// loginFailureDelay is when a failed login is answered, counted from its beginning. Guessing gets slow, and how
+	// long the verification took cannot be seen from outside.
+	loginFailureDelay = 2 * time.Second
+	// verifyWait is how long a login waits for its turn when all slots for verifications are taken.
+	verifyWait = 10 * time.Second
+)
+
+type loginResult int
+
+const (
+	loginOK loginResult = iota
+	loginRefused
+	loginBusy // not decided: too many verifications at once
+)
+
+// A passwordChecker verifies logins. It is safe for concurrent use.
+type passwordChecker struct {
+	users map[string]password // read-only
+	// decoys are the same passwords in a fixed order: an unknown user is checked against one of them, so that it takes
+	// as long as somebody's wrong password.
+	decoys []password
+	seed   maphash.Seed
+	// slots bounds the hashes computed at once, because each is made to be expensive in time and memory.
+	slots chan struct{}
+}
+
+func newPasswordChecker(users map[string]password) *passwordChecker {
+	c := &passwordChecker{users: users, seed: maphash.MakeSeed(), slots: make(chan struct{}, max(2, runtime.GOMAXPROCS(0)))}
+	for _, name := range slices.Sorted(maps.Keys(users)) {
+		c.decoys = append(c.decoys, users[name])
+	}
+	return c
+}
+
+// check verifies a login. It answers a failed one loginFailureDelay after it was called, or when stop is closed.
+func (c *passwordChecker) check(username, candidate string, stop <-chan struct{}) loginResult {
+	delay := time.NewTimer(loginFailureDelay)
+	defer delay.Stop()
+	result := c.verify(username, candidate, stop)
+	if result != loginOK {
+		select {
+		case <-delay.C:
+		case <-stop:
+		}
+	}
+	return result
+}
+
+func (c *passwordChecker) verify(username, candidate string, stop <-chan struct{}) loginResult {
+	p, known := c.users[username]
+	if !known {
+		if len(c.decoys) == 0 {
+			return loginRefused
+		}
+		p = c.decoys[maphash.String(c.seed, username)%uint64(len(c.decoys))]
+	}
+	if p.hashed {
+		wait := time.NewTimer(verifyWait)
+		defer wait.Stop()
+		select {
+		case c.slots <- struct{}{}:
+			defer func() { <-c.slots }()
+		case <-wait.C:
+			return loginBusy
+		case <-stop:
+			return loginBusy
+		}
+	}
+	if p.verify(candidate) && known {
+		return loginOK
+	}
+	return loginRefused
+}

@@ -1,0 +1,124 @@
+// Package embedded is an IMAP server in this process, with mailboxes in memory: go-imap's, within bounds.
+package embedded
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+	"github.com/emersion/go-imap/v2/imapserver"
+
+	"github.com/mailturn/mailturn/endpoint/imap/backend"
+	"github.com/mailturn/mailturn/endpoint/imap/origin"
+	"github.com/mailturn/mailturn/endpoint/imap/pipe"
+	"github.com/mailturn/mailturn/framework/log"
+)
+
+// A Server is go-imap's server with mailboxes in memory, reached over pipes inside the process.
+type Server struct {
+	logger   *slog.Logger
+	checker  *passwordChecker
+	accounts map[string]*account // read-only
+	refusals log.Limit
+
+	listener *pipe.Listener
+	server   *imapserver.Server
+	serving  sync.WaitGroup // the accept loop
+	sessions sync.WaitGroup // every mailSession until its Close
+	stopping chan struct{}  // closed by Close
+	stop     sync.Once
+}
+
+// New starts the embedded server. Users who have an account on previous, if that is not nil, keep it. Close has to be called.
+func New(users Users, previous *Server, logger *slog.Logger) (*Server, error) {
+	passwords := make(map[string]password, len(users))
+	accounts := make(map[string]*account, len(users))
+	for name, secret := range users {
+		p, err := parsePassword(string(secret.Bytes()))
+		if err != nil {
+			return nil, fmt.Errorf("user %q: %w", name, err)
+		}
+		passwords[name] = p
+		if previous != nil {
+			accounts[name] = previous.accounts[name]
+		}
+		if accounts[name] == nil {
+			accounts[name] = newAccount(name)
+		}
+	}
+	e := &Server{
+		logger:   logger,
+		checker:  newPasswordChecker(passwords),
+		accounts: accounts,
+		listener: pipe.NewListener(),
+		stopping: make(chan struct{}),
+	}
+	e.server = imapserver.New(&imapserver.Options{
+		NewSession: func(conn *imapserver.Conn) (imapserver.Session, *imapserver.GreetingData, error) {
+			return &mailSession{server: e, conn: conn}, nil, nil
+		},
+		Caps:         imap.CapSet{imap.CapIMAP4rev1: {}, imap.CapIMAP4rev2: {}},
+		Logger:       serverLogger{logger},
+		InsecureAuth: true, // whether TLS comes first is decided where the client's connection is
+	})
+	e.serving.Go(func() { e.server.Serve(e.listener) })
+	<-e.listener.Accepting() // go-imap's Close must not be called while Serve begins
+	return e, nil
+}
+
+// Dial opens a connection for a client. The error is net.ErrClosed after Close.
+func (e *Server) Dial(_ context.Context, from origin.Origin) (backend.Conn, error) {
+	ours, theirs := pipe.New(net.TCPAddrFromAddrPort(from.Client))
+	e.sessions.Add(1) // its Done is in mailSession.Close, which go-imap calls for every connection that it has accepted
+	if err := e.listener.Offer(newServerConn(theirs)); err != nil {
+		e.sessions.Done()
+		return nil, err
+	}
+	return ours, nil
+}
+
+// Health returns nil: the server is always there.
+func (e *Server) Health() error { return nil }
+
+// String returns "embedded".
+func (e *Server) String() string { return "embedded" }
+
+// Close ends the connections that are left and waits for their goroutines.
+func (e *Server) Close() {
+	e.stop.Do(func() { close(e.stopping) })
+	e.server.Close()
+	e.serving.Wait()
+	e.sessions.Wait()
+}
+
+// loginRefused logs a wrong password, and never which.
+func (e *Server) loginRefused(client, username string) {
+	if allowed, suppressed := e.refusals.Allow(time.Now()); allowed {
+		e.logger.Warn("login refused", "client", client, "username", clip(username, maxUsernameLen), "suppressed", suppressed)
+	}
+}
+
+// clip shortens s to n bytes.
+func clip(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n], "") + "..."
+}
+
+// serverLogger is what go-imap's server logs to. It reports what clients do wrong, which is for debugging, and its own
+// panics, which somebody has to look at.
+type serverLogger struct{ logger *slog.Logger }
+
+func (l serverLogger) Printf(format string, args ...any) {
+	level := slog.LevelDebug
+	if strings.HasPrefix(format, "panic") {
+		level = slog.LevelError
+	}
+	l.logger.Log(context.Background(), level, "embedded IMAP server", "err", fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,35 @@
+//go:build unix
+
+package patient
+
+import (
+	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+const canReadAtOnce = true
+
+// readAtOnce reads a descriptor that does not block, and returns ErrNothingYet if it would have to.
+func readAtOnce(fd uintptr, p []byte) (int, error) {
+	for {
+		n, err := unix.Read(int(fd), p)
+		switch {
+		case err == nil:
+			return n, nil
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EAGAIN):
+			return 0, ErrNothingYet
+		default:
+			return 0, os.NewSyscallError("read", err)
+		}
+	}
+}
+
+// readable reports whether readAtOnce would return something else than ErrNothingYet.
+func readable(fd uintptr) bool {
+	fds := [...]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	n, err := unix.Poll(fds[:], 0)
+	return n > 0 || err != nil
+}

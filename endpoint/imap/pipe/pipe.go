@@ -1,0 +1,72 @@
+// Package pipe has connections inside the process, which can be half closed.
+package pipe
+
+import (
+	"io"
+	"net"
+	"time"
+
+	"github.com/mailturn/mailturn/endpoint/imap/patient"
+)
+
+// A Conn is one end of an in-process connection that, unlike net.Pipe, can be closed in one direction. It has no
+// buffer: a Write returns when the other end has read all of it. It has no deadlines either; the session in front of it
+// closes it.
+type Conn struct {
+	*io.PipeReader
+	w      *io.PipeWriter
+	remote net.Addr
+}
+
+// A ClientConn is the client's end as a backend.Conn.
+type ClientConn struct {
+	*Conn
+	awaited bool // and nothing read since
+}
+
+// New returns the two ends of a connection. clientAddr is what the second, the server's, names as its peer.
+func New(clientAddr net.Addr) (client *ClientConn, server *Conn) {
+	toServerReader, toServer := io.Pipe()
+	toClientReader, toClient := io.Pipe()
+	return &ClientConn{Conn: &Conn{toClientReader, toServer, addr{}}}, &Conn{toServerReader, toClient, clientAddr}
+}
+
+// Await waits for a write of the other end, of which it takes nothing, or for its end. It has no limit.
+func (c *ClientConn) Await(time.Duration) (quiet bool) {
+	c.awaited = true
+	c.Conn.Read(nil)
+	return false
+}
+
+// Unsent returns 0: a write returns when all of it has been read.
+func (c *ClientConn) Unsent() int { return 0 }
+
+func (c *ClientConn) Read(p []byte) (int, error) {
+	if !c.awaited {
+		return 0, patient.ErrNothingYet
+	}
+	c.awaited = false
+	return c.Conn.Read(p)
+}
+
+func (c *Conn) Write(p []byte) (int, error) { return c.w.Write(p) }
+
+// CloseWrite lets the other end read io.EOF after what was written.
+func (c *Conn) CloseWrite() error { return c.w.Close() }
+
+// Close ends both directions: the other end reads io.EOF, and its writes fail.
+func (c *Conn) Close() error {
+	c.w.Close()
+	return c.PipeReader.Close()
+}
+
+func (c *Conn) LocalAddr() net.Addr              { return addr{} }
+func (c *Conn) RemoteAddr() net.Addr             { return c.remote }
+func (c *Conn) SetDeadline(time.Time) error      { return nil }
+func (c *Conn) SetReadDeadline(time.Time) error  { return nil }
+func (c *Conn) SetWriteDeadline(time.Time) error { return nil }
+
+type addr struct{}
+
+func (addr) Network() string { return "pipe" }
+func (addr) String() string  { return "embedded" }

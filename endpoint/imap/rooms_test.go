@@ -1,0 +1,44 @@
+package imap
+
+import (
+	"go/build"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestImports holds the rooms of this endpoint to one direction of imports: each one may import those after it that it names, and
+// the filter, which others embed, nothing of ours but its own parts.
+func TestImports(t *testing.T) {
+	const ours = "github.com/mailturn/mailturn/"
+	for dir, allowed := range map[string][]string{
+		"upstream": {"backend", "origin", "patient"},
+		"embedded": {"backend", "origin", "pipe"},
+		"backend":  {"origin"},
+		"pipe":     {"patient"},
+		"origin":   {},
+		"patient":  {},
+		"deflate":  {},
+	} {
+		p, err := build.ImportDir(dir, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range p.Imports {
+			if room, here := strings.CutPrefix(path, ours+"endpoint/"); here && !slices.Contains(allowed, strings.TrimPrefix(room, "imap/")) {
+				t.Errorf("endpoint/imap/%s imports endpoint/%s", dir, room)
+			}
+		}
+	}
+	for _, dir := range []string{"imapext", "imapext/metadata", "imapext/discovery"} {
+		p, err := build.ImportDir("../../"+dir, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range p.Imports {
+			if strings.HasPrefix(path, ours) && !strings.HasPrefix(path, ours+"imapext/") {
+				t.Errorf("%s imports %s", dir, path)
+			}
+		}
+	}
+}

@@ -1,8 +1,0 @@
-//go:build !linux
-
-package imap
-
-import "net"
-
-// unsent returns how many bytes conn has taken to send and its other end has not acknowledged, where that can be told.
-func unsent(net.Conn) int { return 0 }

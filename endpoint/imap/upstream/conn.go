@@ -1,0 +1,31 @@
+package upstream
+
+import (
+	"time"
+
+	"github.com/mailturn/mailturn/endpoint/imap/backend"
+	"github.com/mailturn/mailturn/endpoint/imap/patient"
+)
+
+// A greetedConn is a connection to a server whose greeting has been read, and is read from it once more. One goroutine
+// reads.
+type greetedConn struct {
+	backend.HalfCloser
+	raw   *patient.Conn // below TLS, if there is TLS
+	ahead []byte        // what has been read, and not from here
+}
+
+func (c *greetedConn) Await(limit time.Duration) bool { return c.raw.Await(limit) }
+
+func (c *greetedConn) Unsent() int { return c.raw.Unsent() }
+
+func (c *greetedConn) Read(p []byte) (int, error) {
+	if len(c.ahead) == 0 {
+		return c.HalfCloser.Read(p)
+	}
+	n := copy(p, c.ahead)
+	if c.ahead = c.ahead[n:]; len(c.ahead) == 0 {
+		c.ahead = nil
+	}
+	return n, nil
+}
