@@ -83,7 +83,7 @@ func (e *Endpoint) Prepare(config Config) (module.Change, error) {
 	return module.Change{
 		Commit: func() { e.replace(next, listeners, opened) },
 		Discard: func() {
-			next.backend.close()
+			next.backend.Close()
 			e.closeForGood(opened)
 		},
 	}, nil
