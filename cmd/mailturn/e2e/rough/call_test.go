@@ -26,10 +26,9 @@ type end struct {
 	home   *home
 	routes []route
 	agent  *party.Party
-	relay  string // its relayed address
+	closed bool
 
 	sent, received int // while nothing was done to the call
-	disturbed      int // messages that came while something was done to it
 	trips          []float64
 	gap            time.Duration // longest between two arrivals while nothing was done to the call
 }
@@ -43,6 +42,17 @@ type call struct {
 	connections int           // new connections in place of an old one
 	died        int           // times that no message came although nothing was done to the call
 	notes       []string
+}
+
+// close ends the party, once.
+func (e *end) close(t *testing.T) {
+	if e.closed {
+		return
+	}
+	e.closed = true
+	if err := e.agent.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 // connect connects the ends, each with a credential that it fetches now.
@@ -85,8 +95,6 @@ func (c *call) flows(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("%s counts: %w", e.kind, err)
 			}
-			e.disturbed += n.Received
-			e.relay = n.Relay
 			came[i] = came[i] || n.Received > 0
 		}
 		select {
@@ -165,9 +173,11 @@ func (c *call) count(t *testing.T) bool {
 // disregard drops what has been counted, since something was done to the call meanwhile.
 func (c *call) disregard(t *testing.T) {
 	for _, e := range c.ends {
-		if n, err := e.agent.Counts(t.Context()); err == nil {
-			e.disturbed += n.Received
+		ctx, cancel := context.WithTimeout(t.Context(), connectLimit)
+		if _, err := e.agent.Counts(ctx); err != nil {
+			t.Errorf("%s: %v", c, err)
 		}
+		cancel()
 	}
 }
 

@@ -43,13 +43,25 @@ func (h *home) blockUDP(t *testing.T) {
 `)
 }
 
-const smallMTU = 1280 // the least there is with IPv6, RFC 8200 section 5
+const (
+	smallMTU    = 1280 // the least there is with IPv6, RFC 8200 section 5
+	largePacket = 1200 // bytes; packets with one of the large messages have more
+)
 
-// shrink gives the link between client and router a small MTU.
+// shrink gives the link between client and router a small MTU. Packets that nearly have it are counted by "large".
 func (h *home) shrink(t *testing.T) {
 	t.Helper()
 	ip(t, "-n", string(h.router), "link", "set", "lan", "mtu", fmt.Sprint(smallMTU))
 	ip(t, "-n", string(h.client), "link", "set", "eth0", "mtu", fmt.Sprint(smallMTU))
+	h.router.nft(t, fmt.Sprintf(`table inet packets {
+  counter large {
+  }
+  chain forward {
+    type filter hook forward priority 0
+    meta length > %d counter name large
+  }
+}
+`, largePacket))
 }
 
 // fits sends an IPv4 packet of so many bytes, which is not to be fragmented, from the client to the relay.

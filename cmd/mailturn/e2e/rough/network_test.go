@@ -124,7 +124,10 @@ func (n *network) newHome(t *testing.T, ipv4 bool) *home {
 func (h *home) wan(host int) string { return fmt.Sprintf("203.0.113.%d", 8*h.number+host) }
 
 // address is the outside address of the router, which the relay sees.
-func (h *home) address() string { return h.wan(2 + h.outside) }
+func (h *home) address() string { return h.addresses()[h.outside] }
+
+// addresses are the two that the router has in turn.
+func (h *home) addresses() [2]string { return [2]string{h.wan(2), h.wan(3)} }
 
 // roam gives the router another outside address, as a provider does, and as it is for a phone that changes networks. The kernel
 // forgets what was translated to the old one.

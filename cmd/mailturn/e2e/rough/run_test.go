@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -184,9 +185,7 @@ func (r *run) finish(t *testing.T) {
 	r.relay.running().last = r.relay.metrics(t)
 	for _, c := range r.calls {
 		for _, e := range c.ends {
-			if err := e.agent.Close(); err != nil {
-				t.Error(err)
-			}
+			e.close(t)
 		}
 	}
 	r.leaks(t)
@@ -216,11 +215,11 @@ func (p *process) more(name string) float64 { return p.after[name] - p.idle[name
 // control is something that must fail, and what happened.
 type control struct{ what, happened string }
 
-// fails wants an error, and keeps it for the table.
-func (r *run) fails(t *testing.T, what string, err error) {
+// fails wants an error that says this, and keeps it for the table.
+func (r *run) fails(t *testing.T, what string, err error, says string) {
 	t.Helper()
-	if err == nil {
-		t.Errorf("%s: no error", what)
+	if err == nil || !strings.Contains(err.Error(), says) {
+		t.Errorf("%s: the error is %v, want one that says %q", what, err, says)
 		return
 	}
 	r.controls = append(r.controls, control{what, err.Error()})
@@ -234,7 +233,7 @@ func (r *run) expiry(t *testing.T) {
 		time.Sleep(left)
 	}
 	r.fails(t, fmt.Sprintf("an allocation with a credential of %v ago, which was good for %v", time.Since(r.issued).Round(time.Second), r.ttl),
-		h.allocate(t.Context(), udp, r.first))
+		h.allocate(t.Context(), udp, r.first), "error 401")
 	fresh, err := h.credential(t.Context(), udp)
 	if err == nil {
 		err = h.allocate(t.Context(), udp, fresh)
