@@ -16,16 +16,16 @@ func newCheckConfigCommand() *cobra.Command {
 	var strict bool
 	cmd := &cobra.Command{
 		Use:   "check-config FILE",
-		Short: "Check a configuration file and print what is wrong or doubtful in it",
+		Short: "Check a configuration file and print errors and warnings",
 		Long: `check-config reads a configuration file as run does; it binds no port and makes no file.
 Errors and warnings go to standard error. Beyond what run checks, it warns of
 
-  - files that the user whom mailturn runs as cannot read, if root calls it,
-  - a hostname or a turn_server that DNS does not know, or with addresses that others cannot reach,
-  - a certificate without the names that clients are told,
-  - a relay without relay_ip whose own address others cannot reach.
+  - files that the user mailturn runs as cannot read (only when called by root),
+  - a hostname or turn_server that is not in DNS, or has no address that others can reach,
+  - a certificate that lacks a name clients are told,
+  - a relay without relay_ip whose detected address others cannot reach.
 
-Where everything listens on loopback, for a try, only the first applies.
+If everything listens on loopback, only the first applies.
 
 Exit status:
   0  mailturn would start; there may be warnings
@@ -37,7 +37,7 @@ Exit status:
 			return checkConfig(cmd.Context(), args[0], userName, strict, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		}),
 	}
-	cmd.Flags().StringVar(&userName, "user", "", "`name` of the user whom mailturn runs as (default: that of mailturn.service, if root calls)")
+	cmd.Flags().StringVar(&userName, "user", "", "`name` of the user mailturn runs as (default, when called by root: that of mailturn.service)")
 	cmd.Flags().BoolVar(&strict, "strict", false, "exit with status 3 if there are warnings")
 	return cmd
 }
@@ -63,10 +63,10 @@ func checkConfig(ctx context.Context, filename, userName string, strict bool, st
 	case diags.HasErrors():
 		return errReported
 	case len(diags) == 0:
-		fmt.Fprintf(stdout, "%s: good: %s.\n", filename, join(s.parts(), ", "))
+		fmt.Fprintf(stdout, "%s: OK: %s.\n", filename, join(s.parts(), ", "))
 		return nil
 	}
-	fmt.Fprintf(stdout, "%s: good, with warnings (%d): %s.\n", filename, len(diags), join(s.parts(), ", "))
+	fmt.Fprintf(stdout, "%s: OK, with warnings (%d): %s.\n", filename, len(diags), join(s.parts(), ", "))
 	if strict {
 		return errWarned
 	}

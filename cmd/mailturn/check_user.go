@@ -52,13 +52,13 @@ func accountOf(ctx context.Context, name string) (*account, error) {
 	}
 	a := &account{name: name}
 	if a.uid, err = strconv.Atoi(u.Uid); err != nil {
-		return nil, fmt.Errorf("user %s has no number", name)
+		return nil, fmt.Errorf("user %s has no numeric ID", name)
 	}
 	switch {
 	case a.uid == os.Geteuid():
 		return nil, nil
 	case os.Geteuid() != 0:
-		return nil, fmt.Errorf("only root can see what %s may read: use sudo, or leave --user out", name)
+		return nil, fmt.Errorf("only root can check what %s may read: use sudo, or omit --user", name)
 	}
 	ids, err := u.GroupIds()
 	if err != nil {
@@ -113,7 +113,7 @@ func (a *account) findsWrong(filename string, s *setup, diags hcl.Diagnostics) (
 		found = append(again, a.checkState(s)...)
 	})
 	if err != nil {
-		return hcl.Diagnostics{config.Warnf(hcl.Range{}, "Files were not checked for the user", "Whether %s may read them: %v.", a.name, err)}
+		return hcl.Diagnostics{config.Warnf(hcl.Range{}, "Access to files was not checked", "Whether %s may read them: %v.", a.name, err)}
 	}
 	found = slices.DeleteFunc(found, func(d *hcl.Diagnostic) bool {
 		return slices.ContainsFunc(diags, func(known *hcl.Diagnostic) bool {

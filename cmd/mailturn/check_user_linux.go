@@ -38,12 +38,12 @@ func (a *account) checkState(s *setup) (diags hcl.Diagnostics) {
 	case errors.Is(err, fs.ErrNotExist): // systemd makes it
 		return nil
 	case err != nil:
-		return hcl.Diagnostics{config.WithHint(config.Warnf(hcl.Range{}, "Directory of the state cannot be used", "%s: %v.", s.stateDir, err),
+		return hcl.Diagnostics{config.WithHint(config.Warnf(hcl.Range{}, "State directory cannot be used", "%s: %v.", s.stateDir, err),
 			"chown -R "+a.name+": "+s.stateDir)}
 	}
 	for _, name := range []string{"turn.secret", "selfsigned.crt", "selfsigned.key"} {
 		if _, _, err := bounded.ReadFile(filepath.Join(s.stateDir, name), bounded.MaxFile); errors.Is(err, fs.ErrPermission) {
-			diags = append(diags, config.WithHint(config.Warnf(hcl.Range{}, "File of the state cannot be read", "%v.", err),
+			diags = append(diags, config.WithHint(config.Warnf(hcl.Range{}, "State file cannot be read", "%v.", err),
 				"chown -R "+a.name+": "+s.stateDir))
 		}
 	}

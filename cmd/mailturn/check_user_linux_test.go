@@ -81,7 +81,7 @@ endpoint "turn" "turn" {
 		":4:10: warning: Certificate cannot be used: For the user nobody: " + pair.Cert + ": permission denied",
 		":10:12: warning: File cannot be read: For the user nobody: " + secret + ": permission denied",
 		":11:16: warning: Users file cannot be read: For the user nobody: open " + users + ": permission denied",
-		": warning: Directory of the state cannot be used: For the user nobody: " + state + ": permission denied",
+		": warning: State directory cannot be used: For the user nobody: " + state + ": permission denied",
 	} {
 		if !strings.Contains(stderr, want) {
 			t.Errorf("nothing says %q in\n%s", want, stderr)

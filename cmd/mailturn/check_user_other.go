@@ -10,7 +10,7 @@ import (
 
 // do is for Linux alone.
 func (a *account) do(func()) error {
-	return errors.New("this is seen on Linux only; call check-config as that user")
+	return errors.New("this works on Linux only; run check-config as that user")
 }
 
 func (a *account) checkState(*setup) hcl.Diagnostics { return nil }

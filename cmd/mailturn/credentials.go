@@ -54,7 +54,7 @@ relays, the one of that user is printed.`,
 	}
 	cmd.Flags().StringVar(&configFile, "config", "", "configuration `file` (default: the embedded default)")
 	cmd.Flags().StringVar(&stateDir, "state-dir", "", "`directory` of the generated secret (default: state_dir of the configuration)")
-	cmd.Flags().StringVar(&user, "user", "", "`name` to put behind the expiry in the user name")
+	cmd.Flags().StringVar(&user, "user", "", "`name` to put after the expiry in the user name")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print an iceServers array")
 	return cmd
 }
@@ -65,7 +65,7 @@ func loadOrDefault(filename, stateDir string, stderr io.Writer) (*setup, error) 
 	if filename != "" {
 		return load(filename, stateDir, stderr)
 	}
-	fmt.Fprintln(stderr, "mailturn: without --config this is about the embedded default, on loopback.")
+	fmt.Fprintln(stderr, "mailturn: no --config given, using the embedded default on loopback.")
 	stateDir = cmp.Or(stateDir, defaultStateDir())
 	if stateDir == "" {
 		return nil, errNoStateDir

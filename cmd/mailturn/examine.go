@@ -60,8 +60,8 @@ func (x *examination) checkClientAddresses() (diags hcl.Diagnostics) {
 	for _, server := range x.setup.imaps {
 		if server.Upstream != nil && !server.Upstream.Undecided.Empty() {
 			diags = append(diags, config.WithHint(config.Warnf(server.Upstream.Undecided, "All clients share one address",
-				"The IMAP server sees each client at the address of mailturn: while one guesses passwords, it delays or bans all of them."),
-				`set client_address = "id", and in Dovecot what "mailturn export dovecot" prints; "none" leaves it so`))
+				"The IMAP server sees all clients at mailturn's address: while one guesses passwords, it delays or bans all of them."),
+				`set client_address = "id" and add what "mailturn export dovecot" prints to Dovecot; "none" keeps it as it is`))
 		}
 	}
 	return diags
@@ -137,8 +137,8 @@ func (x *examination) checkName(ctx context.Context, name nameInUse) *hcl.Diagno
 		return unreachable(name, []netip.Addr{addr}, "is")
 	}
 	if host := strings.ToLower(strings.TrimSuffix(name.host, ".")); host == "localhost" || strings.HasSuffix(host, ".localhost") {
-		return config.WithHint(config.Warnf(name.rng, "Name means another machine to each client",
-			"%s is %s, which is each client's own machine (RFC 6761 section 6.3).", name.attribute, name.host), "name this server as clients elsewhere do")
+		return config.WithHint(config.Warnf(name.rng, "Name resolves to each client's own machine",
+			"%s is %s, which is each client's own machine (RFC 6761 section 6.3).", name.attribute, name.host), "use the name by which clients elsewhere reach this server")
 	}
 	addrs, err := x.lookup(ctx, name.host)
 	switch {
@@ -163,10 +163,10 @@ func unreachable(name nameInUse, addrs []netip.Addr, verb string) *hcl.Diagnosti
 		all = append(all, fmt.Sprintf("%v, %v", addr, special))
 	}
 	if verb == "has" {
-		return config.WithHint(config.Warnf(name.rng, "Server cannot be reached by its name", "%s is %s, of which DNS has no other address than %s.",
-			name.attribute, name.host, strings.Join(all, ", and ")), "let the A and AAAA records have the public addresses")
+		return config.WithHint(config.Warnf(name.rng, "Server cannot be reached by its name", "%s is %s, for which DNS has only %s.",
+			name.attribute, name.host, strings.Join(all, ", and ")), "put the public addresses into the A and AAAA records")
 	}
-	return config.WithHint(config.Warnf(name.rng, "Server cannot be reached by its address", "%s is %s.", name.attribute, all[0]), "name the public address")
+	return config.WithHint(config.Warnf(name.rng, "Server cannot be reached by its address", "%s is %s.", name.attribute, all[0]), "use the public address")
 }
 
 // checkCertificates warns of names that clients use over TLS and that no certificate of the endpoint has.
@@ -241,7 +241,7 @@ func lacking(names []nameInUse, pairs []certs.Pair) (diags hcl.Diagnostics) {
 		}
 		if !found {
 			diags = append(diags, config.WithHint(config.Warnf(name.rng, "Certificate lacks a name", "%s is %s, and %s is for %s: clients refuse it.",
-				name.attribute, name.host, strings.Join(files, " or "), strings.Join(others, ", ")), "get a certificate that has the name too"))
+				name.attribute, name.host, strings.Join(files, " or "), strings.Join(others, ", ")), "get a certificate that includes the name"))
 		}
 	}
 	return diags

@@ -51,14 +51,14 @@ func TestExamine(t *testing.T) {
 	}{
 		{"good", "hostname = \"mail.test\"\n" + tls + turn + imap + "}\n", nil},
 		{"clients at one address", "hostname = \"mail.test\"\n" + tls + turn + "endpoint \"imap\" \"imap\" {\nupstream {\n address = \"tcp://127.0.0.1:1143\"\n}\n}\n",
-			[]string{"All clients share one address: The IMAP server sees each client at the address of mailturn"}},
+			[]string{"All clients share one address: The IMAP server sees all clients at mailturn's address"}},
 		{"clients at one address, on purpose", "hostname = \"mail.test\"\n" + tls + turn + "endpoint \"imap\" \"imap\" {\nupstream {\n address = \"tcp://127.0.0.1:1143\"\n client_address = \"none\"\n}\n}\n", nil},
 		{"not in DNS", "hostname = \"gone.test\"\n" + turn, []string{"Name is not in DNS: hostname is gone.test"}},
 		{"no answer", "hostname = \"slow.test\"\n" + turn, []string{"Name was not looked up: hostname is slow.test"}},
 		{"private", "hostname = \"lan.test\"\n" + turn, []string{
-			"Server cannot be reached by its name: hostname is lan.test, of which DNS has no other address than 10.0.0.7, a private address (RFC 1918), and fd00::7, a unique local address"}},
+			"Server cannot be reached by its name: hostname is lan.test, for which DNS has only 10.0.0.7, a private address (RFC 1918), and fd00::7, a unique local address"}},
 		{"behind a carrier", "hostname = \"carrier.test\"\n" + turn, []string{"Server cannot be reached by its name"}},
-		{"localhost", "hostname = \"localhost\"\n" + turn, []string{"Name means another machine to each client: hostname is localhost"}},
+		{"localhost", "hostname = \"localhost\"\n" + turn, []string{"Name resolves to each client's own machine: hostname is localhost"}},
 		{"turn_server", "hostname = \"mail.test\"\n" + tls + turn + imap + "turn_server = \"gone.test\"\nturns_port = 0\n}\n", []string{"Name is not in DNS: turn_server is gone.test"}},
 		{"address of a turn_server", "hostname = \"mail.test\"\n" + tls + turn + imap + "turn_server = \"192.168.0.7\"\nturns_port = 0\n}\n", []string{
 			"Server cannot be reached by its address: turn_server is 192.168.0.7, a private address"}},
@@ -131,9 +131,9 @@ func TestCheckConfigStatus(t *testing.T) {
 		status         int
 		stdout, stderr string
 	}{
-		{[]string{good}, 0, ": good: endpoint", ""},
-		{[]string{"--strict", good}, 0, ": good: endpoint", ""},
-		{[]string{doubtful}, 0, ": good, with warnings (1): endpoint", "warning: Certificate needs to be renewed: " + expired.Cert + " expired on"},
+		{[]string{good}, 0, ": OK: endpoint", ""},
+		{[]string{"--strict", good}, 0, ": OK: endpoint", ""},
+		{[]string{doubtful}, 0, ": OK, with warnings (1): endpoint", "warning: Certificate needs to be renewed: " + expired.Cert + " expired on"},
 		{[]string{"--strict", doubtful}, exitWarnings, "with warnings (1)", "expired on"},
 		{[]string{"--strict", wrong}, exitFailure, "", "relm"},
 		{[]string{"--user", "nobody-of-that-name", good}, exitFailure, "", "nobody-of-that-name"},

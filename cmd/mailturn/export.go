@@ -25,11 +25,10 @@ func newExportCommand() *cobra.Command {
 	var configFile, stateDir string
 	cmd := &cobra.Command{
 		Use:   "export NEIGHBOUR",
-		Short: "Print what a neighbour's configuration needs for this relay",
+		Short: "Print the configuration that another program needs for this relay",
 		Long: `export prints the lines that the configuration of another program needs, made from that of
-mailturn. Those for synapse, livekit, prosody, ejabberd, nextcloud and coturn hold the shared
-secret, and that for env a password: that is what they are for. They go to standard output and
-nowhere else.`,
+mailturn. Those for synapse, livekit, prosody, ejabberd, nextcloud and coturn contain the shared
+secret, and those for env a password. They go to standard output and nowhere else.`,
 		Args: cobra.NoArgs, // an unknown neighbour is an unknown command to it
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var names []string
@@ -55,7 +54,7 @@ nowhere else.`,
 		{"prosody", "prosody.cfg.lua, also that of Jitsi Meet", exportProsody, nil},
 		{"ejabberd", "ejabberd.yml", exportEjabberd, nil},
 		{"nextcloud", "Nextcloud Talk: commands that add the relay", exportNextcloud, nil},
-		{"coturn", "turnserver.conf, for coturn in the place of the TURN endpoint", exportCoturn, nil},
+		{"coturn", "turnserver.conf, for coturn instead of the TURN endpoint", exportCoturn, nil},
 		{"dovecot", "Dovecot 2.3 or 2.4: what the imap endpoint is in front of, or what asks the dict endpoint",
 			func(w io.Writer, s *setup) error { return exportDovecot(w, s, dovecotVersion) }, dovecotFlags},
 		{"chatmail", "a chatmail relay, which asks the credsock or the dict endpoint: commands for a root shell on it", exportChatmail, nil},
@@ -254,7 +253,7 @@ func (s *setup) openPorts() (udp, tcp []string) {
 
 func exportNftables(w io.Writer, s *setup) error {
 	udp, tcp := s.openPorts()
-	fmt.Fprint(w, "# Adds to the chain of Debian's /etc/nftables.conf. Rules of yours that drop have to come behind these.\ntable inet filter {\n  chain input {\n")
+	fmt.Fprint(w, "# Adds to the chain of Debian's /etc/nftables.conf. Your own rules that drop packets must come after these.\ntable inet filter {\n  chain input {\n")
 	if len(udp) > 0 {
 		fmt.Fprintf(w, "    udp dport { %s } accept\n", strings.Join(udp, ", "))
 	}

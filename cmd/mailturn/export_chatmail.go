@@ -20,7 +20,7 @@ const chatmailPort = 3478
 func exportChatmail(w io.Writer, s *setup) error {
 	for _, server := range s.imaps {
 		if i := slices.IndexFunc(server.Listen, isMailPort); i >= 0 {
-			return fmt.Errorf(`endpoint "imap" listens on %s: cmdeploy wants Dovecot on ports 143 and 993, and aborts otherwise. Remove the endpoint: chatmail asks a credsock or dict endpoint`, server.Listen[i])
+			return fmt.Errorf(`endpoint "imap" listens on %s: cmdeploy requires Dovecot on ports 143 and 993 and aborts otherwise. Remove the endpoint: chatmail uses a credsock or dict endpoint`, server.Listen[i])
 		}
 	}
 	io.WriteString(w, "set -e\n")

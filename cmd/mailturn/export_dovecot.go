@@ -20,7 +20,7 @@ type dovecotSyntax struct {
 	attribute string // the dictionary of METADATA; its verb is the path of a socket
 }
 
-var errDovecotVersion = errors.New("which Dovecot it is for is not known: add --dovecot-version 2.3 or --dovecot-version 2.4")
+var errDovecotVersion = errors.New("cannot tell which version of Dovecot this is for: add --dovecot-version 2.3 or --dovecot-version 2.4")
 
 // dovecotSyntaxOf returns the syntax of a version such as 2.4 or 2.4.1-4.
 func dovecotSyntaxOf(version string) (dovecotSyntax, error) {

@@ -18,15 +18,15 @@ func newImportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import TURNSERVER.CONF",
 		Short: "Translate a configuration of coturn into one of mailturn",
-		Long: `import reads coturn's turnserver.conf and prints what it says as a configuration of mailturn.
-Every directive is translated, or listed in a comment with the reason why not; what coturn did
-and mailturn will not goes to standard error too. Then the result is checked as check-config
-does. The exit status is 1 if it has errors, or a value of the file could not be translated.
+		Long: `import reads coturn's turnserver.conf and prints the same as a configuration of mailturn. Every
+directive is either translated or listed in a comment with the reason why not; what coturn did
+and mailturn will not do also goes to standard error. The result is then checked as by
+check-config. The exit status is 1 if it has errors or if a value could not be translated.
 
-With --output the result goes to a file instead, which is written only if there are no errors,
-whole or not at all. It holds the secrets and passwords of coturn's file: its mode is 0640, and
-its group mailturn unless --group says otherwise. If the file exists, --merge adds to it what it
-lacks, and --overwrite replaces it. Either keeps the old one beside it, as FILE.bak.
+With --output the result goes to a file instead, which is replaced atomically and only if there
+are no errors. The file contains the secrets and passwords of coturn's file: its mode is 0640,
+and its group is mailturn unless --group says otherwise. If the file exists, --merge adds what
+it lacks, and --overwrite replaces it. Both keep the old file as FILE.bak.
 
   mailturn import --output /etc/mailturn/maddy.conf /etc/turnserver.conf`,
 		Args: oneArgument("TURNSERVER.CONF"),
@@ -40,8 +40,8 @@ lacks, and --overwrite replaces it. Either keeps the old one beside it, as FILE.
 		},
 	}
 	cmd.Flags().StringVarP(&output.path, "output", "o", "", "`file` to write instead of printing the result")
-	cmd.Flags().BoolVar(&output.merge, "merge", false, "add to the file what it lacks, if it exists")
-	cmd.Flags().BoolVar(&output.overwrite, "overwrite", false, "replace the file, if it exists")
+	cmd.Flags().BoolVar(&output.merge, "merge", false, "if the file exists, add what it lacks")
+	cmd.Flags().BoolVar(&output.overwrite, "overwrite", false, "if the file exists, replace it")
 	cmd.Flags().StringVar(&output.group, "group", "", "`name` of the group that may read the file (default: that of the existing file, else mailturn)")
 	return cmd
 }
@@ -73,7 +73,7 @@ func importCoturn(path string, output importOutput, stdout, stderr io.Writer) er
 			return err
 		}
 		if err := reportImport(path, imported, output.path, text, stderr); err != nil {
-			fmt.Fprintf(stderr, "mailturn: %s is not written, because of the errors above. Without --output the result is printed all the same.\n", output.path)
+			fmt.Fprintf(stderr, "mailturn: %s was not written because of the errors above. Without --output, the result is printed anyway.\n", output.path)
 			return err
 		}
 		return output.write(text, kept, stdout, stderr)

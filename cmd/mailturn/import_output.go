@@ -40,7 +40,7 @@ func (o *importOutput) checkUsage() error {
 	case o.merge && o.overwrite:
 		return errors.New("--merge adds to the file and --overwrite replaces it: give one of them")
 	case o.path == "" && (o.merge || o.overwrite || o.group != ""):
-		return errors.New("--merge, --overwrite and --group are about the file that --output names")
+		return errors.New("--merge, --overwrite and --group require --output")
 	}
 	return nil
 }
@@ -58,10 +58,10 @@ func (o *importOutput) open(source *os.File) error {
 		return err
 	}
 	if sourceInfo, err := source.Stat(); err == nil && os.SameFile(info, sourceInfo) {
-		return fmt.Errorf("%s is the file that is imported: name another one with --output", o.path)
+		return fmt.Errorf("%s is the file being imported: choose another --output", o.path)
 	}
 	if !o.merge && !o.overwrite {
-		return fmt.Errorf("%s exists: --merge adds to it what it lacks, --overwrite replaces it, and either keeps the old one beside it", o.path)
+		return fmt.Errorf("%s exists: --merge adds what it lacks, --overwrite replaces it; both keep the old file as a backup", o.path)
 	}
 	o.existing = info
 	o.old, _, err = bounded.ReadFile(o.path, bounded.MaxFile)
@@ -77,7 +77,7 @@ func (o *importOutput) compose(imported *coturn.Import, header string) (text []b
 		return result.Bytes(), nil, err
 	}
 	if config.DetectSyntax(o.old) == config.Directives {
-		return nil, nil, fmt.Errorf("%s is written in maddy's directives, to which nothing can be added: print the result without --output, and add it by hand", o.path)
+		return nil, nil, fmt.Errorf("%s uses maddy's directives, which cannot be merged into: print the result without --output, and add it by hand", o.path)
 	}
 	added, kept, diags := imported.AddTo(o.old, o.path)
 	if diags.HasErrors() {
@@ -116,10 +116,10 @@ func (o *importOutput) write(text []byte, kept []string, stdout, stderr io.Write
 		fmt.Fprintf(stdout, "%s: written. The old one is %s.\n", o.path, backup)
 	}
 	if len(kept) > 0 {
-		fmt.Fprintf(stderr, "%s: was set already and stays, though coturn has it differently: %s.\n", o.path, strings.Join(kept, ", "))
+		fmt.Fprintf(stderr, "%s: already set and left alone, although coturn's value differs: %s.\n", o.path, strings.Join(kept, ", "))
 	}
 	if attributes.GID < 0 && os.Geteuid() == 0 {
-		fmt.Fprintf(stderr, "%s: this machine has no group %s: let the user who runs mailturn read the file, for example with chgrp.\n", o.path, importGroup)
+		fmt.Fprintf(stderr, "%s: this machine has no group %s: make the file readable by the user that runs mailturn, for example with chgrp.\n", o.path, importGroup)
 	}
 	return nil
 }

@@ -72,7 +72,7 @@ func action(run func(cmd *cobra.Command, args []string) error) func(*cobra.Comma
 // noArguments and oneArgument are cobra's NoArgs and ExactArgs(1), in words that say what is wanted.
 func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return fmt.Errorf("%s takes no arguments, and got %q", cmd.Name(), args[0])
+		return fmt.Errorf("%s takes no arguments, got %q", cmd.Name(), args[0])
 	}
 	return nil
 }
@@ -83,7 +83,7 @@ func oneArgument(name string) cobra.PositionalArgs {
 		case len(args) == 0:
 			return fmt.Errorf("%s is missing", name)
 		case len(args) > 1:
-			return fmt.Errorf("%s takes one %s, and got %q too", cmd.Name(), name, args[1])
+			return fmt.Errorf("%s takes one %s, also got %q", cmd.Name(), name, args[1])
 		}
 		return nil
 	}
@@ -93,14 +93,14 @@ func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "mailturn",
 		Short: "TURN for the users of a mail server",
-		Long: `mailturn lets the calls of a mail server's users connect. It stands in front of an IMAP
-server and tells its clients of a TURN relay (RFC 5464 METADATA), and it is that relay
-(RFC 8656), with credentials that both compute from one secret.
+		Long: `mailturn lets the calls of a mail server's users connect. In front of an IMAP server, it tells
+clients about a TURN relay (RFC 5464 METADATA), and it is that relay (RFC 8656). Both halves
+derive credentials from one secret.
 
-To try it on this machine:      mailturn run
-To serve:                       mailturn run --config /etc/mailturn/maddy.conf
-To see whether calls connect:   mailturn probe imaps://USER@HOST
-To see what can be configured:  mailturn reference`,
+Try it on this machine:        mailturn run
+Serve:                         mailturn run --config /etc/mailturn/maddy.conf
+Check whether calls connect:   mailturn probe imaps://USER@HOST
+List all attributes:           mailturn reference`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		DisableAutoGenTag: true,

@@ -52,7 +52,7 @@ func newProbeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "probe TARGET",
 		Short: "Tell whether a call would connect, and if not, why",
-		Long: `probe goes the way of a client: it resolves the names, asks the IMAP server for the relay as
+		Long: `probe does what a client does: it resolves the names, asks the IMAP server for the relay as
 Delta Chat does, reads the answer as it does, relays through every address over UDP, TCP and TLS,
 and tries what a relay must refuse. TARGET is one of
 
@@ -86,18 +86,18 @@ if nothing came back.`,
 	cmd.Flags().StringVar(&flags.passwordFile, "password-file", "", "`file` with the password; a line break at its end is ignored")
 	cmd.Flags().StringVar(&flags.tokenFile, "token-file", "", "`file` with an OAuth 2.0 access token for an imap: or imaps: target, in place of a password")
 	cmd.Flags().StringVar(&flags.secretFile, "secret-file", "", "`file` with the relay's secret, to issue a credential for a turn: target")
-	cmd.Flags().StringVar(&flags.dns, "dns", "", "DNS server to ask, `ADDRESS[:PORT]`, in place of the system's configuration and the hosts file")
-	cmd.Flags().StringVar(&flags.ca, "ca", "", "PEM `file` of authorities to trust in place of the system's")
+	cmd.Flags().StringVar(&flags.dns, "dns", "", "DNS server to ask, `ADDRESS[:PORT]`, instead of the system's configuration and the hosts file")
+	cmd.Flags().StringVar(&flags.ca, "ca", "", "PEM `file` of authorities to trust instead of the system's")
 	cmd.Flags().BoolVar(&flags.json, "json", false, "print the report as JSON (docs/probe.md)")
-	cmd.Flags().BoolVar(&flags.quick, "quick", false, "UDP only, a few packets, no attempts at what must be refused")
-	cmd.Flags().BoolVar(&flags.thorough, "thorough", false, "ten times the packets, and patience for slow links")
-	cmd.Flags().BoolVarP(&flags.verbose, "verbose", "v", false, "show also what is only worth a note and what was skipped")
+	cmd.Flags().BoolVar(&flags.quick, "quick", false, "UDP only, few packets, nothing that a relay must refuse")
+	cmd.Flags().BoolVar(&flags.thorough, "thorough", false, "ten times the packets, and longer time-outs for slow links")
+	cmd.Flags().BoolVarP(&flags.verbose, "verbose", "v", false, "also show notes and skipped checks")
 	cmd.Flags().DurationVar(&flags.repeat, "repeat", 0, "probe again at this `interval` until interrupted")
-	cmd.Flags().IntVar(&flags.load, "load", 0, "load the relay with so many `allocations`, every other one of which sends, and do not examine it")
-	cmd.Flags().IntVar(&flags.pps, "pps", 50, "packets a second of each sender")
+	cmd.Flags().IntVar(&flags.load, "load", 0, "load the relay with this number of `allocations`, half of which send, instead of examining it")
+	cmd.Flags().IntVar(&flags.pps, "pps", 50, "packets per second from each sender")
 	cmd.Flags().IntVar(&flags.size, "size", 160, "`bytes` of each packet")
 	cmd.Flags().DurationVar(&flags.duration, "duration", 10*time.Second, "how long to send")
-	cmd.Flags().BoolVar(&flags.mine, "i-own-this-server", false, "load a relay that is not on loopback or in a private network")
+	cmd.Flags().BoolVar(&flags.mine, "i-own-this-server", false, "allow a load on a relay that is neither on loopback nor in a private network")
 	cmd.MarkFlagsMutuallyExclusive("quick", "thorough", "load")
 	cmd.MarkFlagsMutuallyExclusive("repeat", "load")
 	cmd.MarkFlagsMutuallyExclusive("secret-file", "password-file", "token-file")
@@ -114,7 +114,7 @@ func (f *probeFlags) check(cmd *cobra.Command, target probe.Target) error {
 	case target.Kind == probe.TURN && f.username == "" && f.secretFile == "":
 		return errors.New("a turn: target needs --secret-file, or --username with a password")
 	case target.Kind == probe.Line && f.passwordFile != "":
-		return errors.New("a metadata line holds its password: --password-file is for other targets")
+		return errors.New("a metadata line contains its password: --password-file is for other targets")
 	case f.repeat < 0:
 		return errors.New("--repeat is negative")
 	case f.load != 0:
@@ -122,7 +122,7 @@ func (f *probeFlags) check(cmd *cobra.Command, target probe.Target) error {
 	}
 	for _, name := range loadFlags {
 		if cmd.Flags().Changed(name) {
-			return fmt.Errorf("--%s goes with --load", name)
+			return fmt.Errorf("--%s requires --load", name)
 		}
 	}
 	return nil
@@ -254,7 +254,7 @@ func (f *probeFlags) read(cmd *cobra.Command, options *probe.Options) (err error
 		}
 		options.Roots = x509.NewCertPool()
 		if !options.Roots.AppendCertsFromPEM(pem) {
-			return fmt.Errorf("%s: no certificate in PEM form in it", f.ca)
+			return fmt.Errorf("%s contains no certificate in PEM form", f.ca)
 		}
 	}
 	if f.secretFile != "" {
@@ -297,7 +297,7 @@ func (f *probeFlags) password(cmd *cobra.Command, target probe.Target) (string, 
 	}
 	stdin, ok := cmd.InOrStdin().(*os.File)
 	if !ok || !term.IsTerminal(int(stdin.Fd())) {
-		return "", fmt.Errorf("no password: use --password-file or %s, there is no terminal to ask at", passwordVariable)
+		return "", fmt.Errorf("no password: use --password-file or %s (there is no terminal to prompt on)", passwordVariable)
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "Password for %s: ", target)
 	password, err := term.ReadPassword(int(stdin.Fd()))

@@ -14,7 +14,7 @@ import (
 func newReferenceCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "reference",
-		Short: "Print every attribute of the configuration with type, default and meaning",
+		Short: "Print every configuration attribute with its type, default and meaning",
 		Args:  noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			return config.Reference(cmd.OutOrStdout(), sections()...)
@@ -25,11 +25,11 @@ func newReferenceCommand() *cobra.Command {
 // sections are all parts of a configuration file.
 func sections() []config.Section {
 	return []config.Section{
-		{Doc: `The top level of the file. A duration is a number of seconds, or text such as "90s", "24h" or "5d".`, Target: config.File{}},
-		{Header: `endpoint "imap" NAME`, Doc: "IMAP in front of a mail server, or with one of its own.", Target: imap.Schema{}},
+		{Doc: `The top level of the file. A duration is a number of seconds or a string such as "90s", "24h" or "5d".`, Target: config.File{}},
+		{Header: `endpoint "imap" NAME`, Doc: "IMAP in front of an existing mail server, or with an embedded one.", Target: imap.Schema{}},
 		{Header: `endpoint "turn" NAME`, Doc: "The relay for calls.", Target: turn.Schema{}},
-		{Header: `endpoint "credsock" NAME`, Doc: "A Unix socket that gives a user name and a password to whoever connects, in the place of chatmail-turn's.", Target: credsock.Schema{}},
-		{Header: `endpoint "dict" NAME`, Doc: "A dictionary for Dovecot's METADATA, which answers the entries of Delta Chat.", Target: dict.Schema{}},
-		{Header: `endpoint "http" NAME`, Doc: "Credentials over the TURN REST API (/turn) and as ICE servers (/ice), Prometheus metrics (/metrics), and the state of the process (/healthz: it runs; /readyz: every endpoint can serve, and none is asked to stop).", Target: http.Schema{}},
+		{Header: `endpoint "credsock" NAME`, Doc: "A Unix socket that gives a user name and a password to whoever connects, as chatmail-turn's does.", Target: credsock.Schema{}},
+		{Header: `endpoint "dict" NAME`, Doc: "A dictionary for Dovecot's METADATA, which answers Delta Chat's entries.", Target: dict.Schema{}},
+		{Header: `endpoint "http" NAME`, Doc: "Credentials over the TURN REST API (/turn) and as ICE servers (/ice), Prometheus metrics (/metrics), and health checks (/healthz: the process runs; /readyz: every endpoint can serve, and the process is not stopping).", Target: http.Schema{}},
 	}
 }

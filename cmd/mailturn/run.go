@@ -26,17 +26,18 @@ func newRunCommand() *cobra.Command {
 	var configFile, stateDir string
 	cmd := &cobra.Command{
 		Use:   "run",
-		Short: "Serve what a configuration says, or on loopback for a try",
-		Long: `run serves until it is interrupted (SIGINT, SIGTERM). It then ends the calls, or, if
-drain_timeout is set, refuses new ones and lets running ones go on for so long. Mail is served
-until the last call has ended. A second interrupt ends the process at once. SIGHUP reads the
-configuration again: one with errors changes nothing, and running sessions and calls go on.
+		Short: "Serve a configuration, or a demo on loopback",
+		Long: `run serves until it is interrupted (SIGINT, SIGTERM). It then ends all calls or, if
+drain_timeout is set, refuses new calls and lets running ones go on for up to that time. Mail
+is served until the last call has ended. A second interrupt ends the process at once. SIGHUP
+reloads the configuration: running sessions and calls go on, and a configuration with errors
+changes nothing.
 
-Without --config it serves on loopback only, on ports that need no root, with a self-signed
+Without --config it serves on loopback only, on unprivileged ports, with a self-signed
 certificate, a generated secret and one demo account, and prints how to check it.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 && configFile == "" {
-				return fmt.Errorf("run takes its configuration as --config %s", args[0])
+				return fmt.Errorf("run takes no arguments: use --config %s", args[0])
 			}
 			return noArguments(cmd, args)
 		},
@@ -128,7 +129,7 @@ func (s *setup) prepareAndSay(logger *slog.Logger) error {
 	}
 	made, err := s.prepare(time.Now())
 	if err == nil && len(made) > 0 {
-		logger.Info("made what the configuration leaves out", "made", strings.Join(made, ", "), "state_dir", s.stateDir)
+		logger.Info("generated what the configuration omits", "made", strings.Join(made, ", "), "state_dir", s.stateDir)
 	}
 	return err
 }
@@ -137,7 +138,7 @@ func stoppingStatus(drain time.Duration) string {
 	if drain == 0 {
 		return "Stopping"
 	}
-	return fmt.Sprintf("Refusing new calls, and letting running ones go on for up to %v", drain)
+	return fmt.Sprintf("Draining: refusing new calls, running ones may go on for up to %v", drain)
 }
 
 func (s *setup) drainTimeout() time.Duration {

@@ -54,7 +54,7 @@ func runDefault(ctx context.Context, stateDir string, stdout, stderr io.Writer) 
 	}
 	err = s.serve(ctx, stderr, func() { printChecks(stdout, s, password) }, nil)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("%w; or try --config maddy.conf.example, which has other ports", err)
+		return fmt.Errorf("%w; or try --config maddy.conf.example, which uses other ports", err)
 	}
 	return err
 }
@@ -87,10 +87,10 @@ func demoPassword(stateDir string) (string, error) {
 	}
 	password := rand.Text()
 	if err := os.MkdirAll(stateDir, 0o700); err != nil {
-		return "", fmt.Errorf("keep the demo account's password: %w: choose another directory with --state-dir", err)
+		return "", fmt.Errorf("store the demo account's password: %w: choose another directory with --state-dir", err)
 	}
 	if err := os.WriteFile(path, []byte(password), 0o600); err != nil {
-		return "", fmt.Errorf("keep the demo account's password: %w", err)
+		return "", fmt.Errorf("store the demo account's password: %w", err)
 	}
 	return password, nil
 }
@@ -114,15 +114,15 @@ func program(executable string, err error) string {
 func printChecks(w io.Writer, s *setup, password string) {
 	server, relay := s.imaps[0], s.relays[0]
 	issued := server.TURN.Issue(time.Now())
-	fmt.Fprintf(w, `mailturn serves on loopback, for a try. Its relay reaches loopback addresses, because it listens
-on loopback only; with a configuration of yours it does not, unless you allow it.
+	fmt.Fprintf(w, `mailturn is serving a demo on loopback. The relay accepts loopback peers only because it listens on
+loopback only; with your own configuration it refuses them unless you allow them.
 
   account   %[1]s, password %[2]s
   IMAP      %[3]s
   TURN      %[4]s
   state     %[5]s
 
-Go the way of a mail client, from the login to packets through the relay and back:
+Do what a mail client does, from the login to packets through the relay and back:
 
   %[13]s probe --ca '%[6]s' --password-file '%[5]s/demo.password' imaps://%[14]s@localhost:%[15]d
 
@@ -131,9 +131,9 @@ Ask for the relay as a mail client does (openssl):
   printf 'a LOGIN %[1]s %[2]s\nb GETMETADATA "" (/shared/vendor/deltachat/turn /shared/vendor/deltachat/turns)\nc LOGOUT\n' | \
     openssl s_client -quiet -crlf -verify_return_error -CAfile '%[6]s' -connect %[7]s
 
-Send packets through the relay, from one client to another (turnutils_uclient of coturn, whose package also
-starts a TURN server, unless "systemctl mask coturn" comes first; with -t over TCP, with -t -S and port %[12]d
-over TLS):
+Send packets through the relay from one client to another (turnutils_uclient, from coturn, whose package
+also starts a TURN server unless you run "systemctl mask coturn" first; add -t for TCP, -t -S and port
+%[12]d for TLS):
 
   turnutils_uclient -y -m 2 -n 20 -u %[8]s -w '%[9]s' -p %[10]d %[11]s
 

@@ -143,9 +143,9 @@ func (r *service) reload(again func() (*setup, error)) {
 	r.stale = err
 	switch {
 	case errors.Is(err, errReported):
-		r.logger.Error("configuration not reloaded: it has errors, the old one stays")
+		r.logger.Error("configuration not reloaded: it has errors, the old one stays in force")
 	case err != nil:
-		r.logger.Error("configuration not reloaded: the old one stays", "err", err)
+		r.logger.Error("configuration not reloaded: the old one stays in force", "err", err)
 	default:
 		r.logger.Info("reloaded")
 	}

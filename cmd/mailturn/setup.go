@@ -137,7 +137,7 @@ func decode(file *config.File, stateDir string) (*setup, hcl.Diagnostics) {
 		case "turn":
 		default:
 			diags = append(diags, config.Errorf(endpoint.KindRange, "Unknown kind of endpoint",
-				"%q is no endpoint of mailturn: want one of turn, imap, credsock, dict, http.", endpoint.Kind))
+				"mailturn has no endpoint %q: want turn, imap, credsock, dict or http.", endpoint.Kind))
 		}
 	}
 	names, namesDiags := issuer.DecodeAccountNames(file.Accounts)
@@ -146,7 +146,7 @@ func decode(file *config.File, stateDir string) (*setup, hcl.Diagnostics) {
 		c.Names = names
 	}
 	if len(file.Endpoints) == 0 && !diags.HasErrors() {
-		diags = append(diags, config.WithHint(config.Errorf(hcl.Range{Filename: file.Name}, "No endpoint", "The file configures nothing that could run."),
+		diags = append(diags, config.WithHint(config.Errorf(hcl.Range{Filename: file.Name}, "No endpoint", "The file configures no endpoint."),
 			`add an endpoint "imap" and an endpoint "turn", as maddy.conf.example has them`))
 	}
 	if diags.HasErrors() {
@@ -159,11 +159,11 @@ func decode(file *config.File, stateDir string) (*setup, hcl.Diagnostics) {
 func (s *setup) decodeLog(c config.Log) (diags hcl.Diagnostics) {
 	var err error
 	if s.logLevel, err = log.Level(c.Level.V); err != nil {
-		diags = append(diags, config.Errorf(c.Level.Range, "Unknown level of the log", "%v.", err))
+		diags = append(diags, config.Errorf(c.Level.Range, "Unknown log level", "%v.", err))
 	}
 	s.logAs = c.Format.V
 	if _, err := log.New(io.Discard, s.logLevel, s.logAs); err != nil {
-		diags = append(diags, config.Errorf(c.Format.Range, "Unknown format of the log", "%v.", err))
+		diags = append(diags, config.Errorf(c.Format.Range, "Unknown log format", "%v.", err))
 	}
 	return diags
 }
@@ -233,7 +233,7 @@ func (s *setup) firstAdvertised() (*issuer.Config, error) {
 	}
 	relay := s.relay()
 	if relay == nil {
-		return nil, errors.New("no endpoint of this configuration advertises a relay, and none is one: see turn_enable, turn_server and api_keys")
+		return nil, errors.New("this configuration has no relay, and no endpoint that advertises one: see turn_enable, turn_server and api_keys")
 	}
 	c, _ := issuer.Decode(config.Defaults[issuer.Schema](), s.hostname) // there is nothing in it that could be wrong
 	if diags := c.Link(relay, relay.Range); diags.HasErrors() {
@@ -329,7 +329,7 @@ func (s *setup) selfSigned(now time.Time) (pair certs.Pair, created bool, err er
 	return certs.SelfSigned(s.stateDir, names, now)
 }
 
-var errNoStateDir = errors.New("no directory to keep a generated secret or certificate in: give --state-dir, or state_dir in the configuration")
+var errNoStateDir = errors.New("no directory for the generated secret and certificate: use --state-dir, or set state_dir in the configuration")
 
 // defaultStateDir is where a service of the system keeps its state, or a user's programs theirs; empty if there is no such
 // place.

@@ -13,9 +13,9 @@ import (
 func newVersionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
-		Short: "Print the version of the program and of what it is built on",
-		Long: `version prints the tag, or the commit, that the program was built from, with "+dirty" if there were
-changes since, and (devel) if the build did not know, as "go run" does not.`,
+		Short: "Print the version",
+		Long: `version prints the tag or commit that the program was built from, with "+dirty" if there were
+uncommitted changes, or (devel) if the build does not know it, as with "go run".`,
 		Args: noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			_, err := fmt.Fprint(cmd.OutOrStdout(), versionText())

@@ -53,8 +53,8 @@ func TestEmbeddedDefault(t *testing.T) {
 		if strings.Contains(s.stderr.String(), "level=WARN") {
 			t.Errorf("the server warns of what nobody has configured:\n%s", s.stderr)
 		}
-		if !strings.Contains(output, "Its relay reaches loopback addresses") {
-			t.Errorf("the server does not say that its relay reaches loopback:\n%s", output)
+		if !strings.Contains(output, "The relay accepts loopback peers only because") {
+			t.Errorf("the server does not say why its relay accepts loopback peers:\n%s", output)
 		}
 
 		if verdict := paste(t, printed(t, output, "'"+binary+"' probe ")); !strings.HasPrefix(verdict, "OK  A call would connect.") {

@@ -259,7 +259,7 @@ endpoint "imap" "imap" {
 		}
 		startCommand(t, s.server.command(binary, "run", "--state-dir", s.stateDir, "--config", path))
 		r := s.probe(t, "imaps://alice%40example.org@mail.test:994")
-		wantVerdict(t, r, "turn.credential", probe.Failure, "it was made with another secret, or the relay's clock is as much ahead")
+		wantVerdict(t, r, "turn.credential", probe.Failure, "it was made with another secret, or the relay's clock is that far ahead")
 	})
 	t.Run("TLS name mismatch", func(t *testing.T) {
 		wantVerdict(t, s.probe(t, "imaps://alice%40example.org@other.test"), "imap.tls", probe.Failure, "the certificate is not for other.test, but for mail.test")
@@ -270,7 +270,7 @@ endpoint "imap" "imap" {
 	t.Run("UDP blocked and TCP open", func(t *testing.T) {
 		s.server.firewall(t, "udp dport 3478 drop")
 		r := s.probe(t, aliceAtSite)
-		wantVerdict(t, r, "turn.udp", probe.Failure, "UDP to port 3478 is blocked (no answer), while TCP gets through")
+		wantVerdict(t, r, "turn.udp", probe.Failure, "UDP to port 3478 is blocked (no answer); TCP gets through")
 		wantCheck(t, r, "turn.tcp", probe.OK)
 	})
 	t.Run("UDP rejected", func(t *testing.T) {
@@ -284,7 +284,7 @@ endpoint "imap" "imap" {
 	t.Run("relay range blocked", func(t *testing.T) {
 		s.server.firewall(t, `iifname "eth0" udp dport 49152-65535 drop`)
 		r := s.probe(t, aliceAtSite)
-		wantVerdict(t, r, "turn.direct", probe.Failure, "the range of relay ports is closed")
+		wantVerdict(t, r, "turn.direct", probe.Failure, "the relay ports are closed")
 		wantCheck(t, r, "turn.relay_to_relay", probe.OK)
 	})
 	t.Run("packets lost", func(t *testing.T) {
@@ -295,12 +295,12 @@ endpoint "imap" "imap" {
 	t.Run("ChannelData dropped", func(t *testing.T) {
 		s.server.firewall(t, "udp dport 3478 @th,64,8 0x40 drop")
 		r := s.probe(t, aliceAtSite)
-		wantVerdict(t, r, "turn.relay_to_relay", probe.Failure, "though it allocates and they do over TCP: ChannelData is dropped")
+		wantVerdict(t, r, "turn.relay_to_relay", probe.Failure, "although it allocates and packets get through over TCP: ChannelData is dropped")
 	})
 	t.Run("AAAA that does not answer", func(t *testing.T) {
 		s.server.firewall(t, "ip6 daddr 2001:db8::1 udp dport 3478 drop")
 		r := s.probe(t, aliceAtSite)
-		wantVerdict(t, r, "turn.ipv6", probe.Warning, "[2001:db8::1]:3478 UDP does not allocate (no answer), though it is in DNS")
+		wantVerdict(t, r, "turn.ipv6", probe.Warning, "[2001:db8::1]:3478 UDP does not allocate (no answer), although it is in DNS")
 		if !r.Verdict.CallConnects {
 			t.Error("the call would connect over IPv4")
 		}
@@ -399,7 +399,7 @@ func TestProbeConfigurations(t *testing.T) {
   relay_bind = "198.51.100.1"`, otherIPv4),
 			check: "turn.relayed_address", status: probe.Failure, text: "the relay gives out 198.51.100.9, but its address is 198.51.100.1"},
 		{name: "short TTL", turn: publicRelay, imap: `turn_ttl = "6h"`,
-			check: "value.ttl", status: probe.Warning, text: "credentials are good for "},
+			check: "value.ttl", status: probe.Warning, text: "credentials are valid for "},
 		{name: "certificate of another name for TURN over TLS alone", turn: publicRelay + "\n" + other, top: mail, args: []string{"--ca", mailCA},
 			check: "turn.tls", status: probe.Warning, text: "for TURN over TLS, at 198.51.100.1:5349, the certificate is not for turn.test, but for other.test"},
 		{name: "TURN off", turn: publicRelay, imap: `turn_enable = false
@@ -491,7 +491,7 @@ func TestProbeDovecot(t *testing.T) {
 		text               string
 	}{
 		{"dict", fmt.Sprintf("127.0.0.1:%d:%s:%s", p.turn, lasting, mint(lasting)), "", probe.OK, "A call would connect."},
-		{"dict with an hour", fmt.Sprintf("127.0.0.1:%d:%s:%s", p.turn, c.username, c.password), "value.ttl", probe.Warning, "credentials are good for 59m"},
+		{"dict with an hour", fmt.Sprintf("127.0.0.1:%d:%s:%s", p.turn, c.username, c.password), "value.ttl", probe.Warning, "credentials are valid for 59m"},
 		{"dict with a static user", fmt.Sprintf("127.0.0.1:%d:alice:pw", p.turn), "value.parse", probe.Failure, "not a 64-bit number"},
 		{"dict with an expired value", "127.0.0.1:3478:1758650868:pw", "value.expiry", probe.Failure, "the credential expired"},
 		{"dict with a port that WebRTC refuses", "127.0.0.1:999:99999999999:pw", "value.port", probe.Failure, "WebRTC refuses TURN servers on port 999"},
@@ -527,7 +527,7 @@ func TestProbeAnswers(t *testing.T) {
 		{"refusal", "IMAP4rev1 METADATA", "b NO later", "imap.metadata", "the server answers GETMETADATA with NO later, so clients will use the public server"},
 		{"end of the session", "IMAP4rev1 METADATA", "* BYE for today", "imap.metadata", "the IMAP session broke off: GETMETADATA: the server answered BYE for today"},
 		{"no IMAP4rev1", "IMAP4rev2 METADATA", "", "imap.capabilities", "users get no mail"},
-		{"compression that is not there", "IMAP4rev1 METADATA COMPRESS=DEFLATE", "", "imap.compress", "core cannot use it at all"},
+		{"compression that is not there", "IMAP4rev1 METADATA COMPRESS=DEFLATE", "", "imap.compress", "core cannot use the server at all"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{*certificate}})
@@ -590,7 +590,7 @@ func TestProbeCoturn(t *testing.T) {
 		text     string
 	}{
 		{"good", denied, "", "", probe.OK, "A call would connect."},
-		{"relay range blocked for the relay itself", denied, `iifname "lo" udp dport 49152-65535 drop`, "turn.relay_to_relay", probe.Failure, "came through from one relayed address of this server to another"},
+		{"relay range blocked for the relay itself", denied, `iifname "lo" udp dport 49152-65535 drop`, "turn.relay_to_relay", probe.Failure, "got through from one relayed address of this server to another"},
 		{"default", nil, "", "safety.private", probe.Warning, "every user can reach the relay's private networks"},
 		{"open to loopback", []string{"--allow-loopback-peers"}, "", "safety.loopback", probe.Failure, "it relays to 127.0.0.1 (loopback)"},
 	} {

@@ -47,7 +47,7 @@ type Config struct {
 	Connect func(ctx context.Context) (*turnclient.Client, error)
 	// Allocations is how many there are, an even number: every other one sends.
 	Allocations int
-	PPS         int // packets a second of each sender
+	PPS         int // packets per second from each sender
 	Size        int // bytes of each packet, without any header
 	Duration    time.Duration
 	// Progress, if not nil, is called every second while packets are sent.

@@ -68,18 +68,18 @@ func tlsProblem(err error, c *Certificate, host string, now time.Time) (summary,
 	var wrongName x509.HostnameError
 	switch {
 	case c == nil:
-		return fmt.Sprintf("there is no TLS at %s: %s.", host, plainly(err)), "See that the port speaks TLS from the first byte, and that it is the right port."
+		return fmt.Sprintf("there is no TLS at %s: %s.", host, plainly(err)), "Check that this is the right port, and that the server expects TLS from the first byte on it."
 	case errors.As(err, &wrongName):
 		return fmt.Sprintf("the certificate is not for %s, but for %s.", host, strings.Join(c.Names, ", ")),
-			fmt.Sprintf("Get a certificate for %s, or let clients connect to a name that is in it.", host)
+			fmt.Sprintf("Get a certificate for %s, or use a name that the certificate has.", host)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && now.After(c.NotAfter):
 		return fmt.Sprintf("the certificate of %s expired %s ago, on %s.", host, short(now.Sub(c.NotAfter)), c.NotAfter.UTC().Format(time.DateOnly)),
-			"Renew it, reload the server, and see why that did not happen by itself."
+			"Renew it, reload the server, and find out why that did not happen automatically."
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return fmt.Sprintf("the certificate of %s is good from %s only.", host, c.NotBefore.UTC().Format(time.RFC3339)),
+		return fmt.Sprintf("the certificate of %s is not valid before %s.", host, c.NotBefore.UTC().Format(time.RFC3339)),
 			"Compare the clocks of this machine and of the one that the certificate was made on."
 	case errors.As(err, &unknown) && c.Chain == 1 && c.Subject != c.Issuer:
-		return fmt.Sprintf("the certificate of %s comes without its intermediates.", host), "Serve the full chain (fullchain.pem, not cert.pem)."
+		return fmt.Sprintf("%s does not send the intermediate certificates.", host), "Serve the full chain (fullchain.pem, not cert.pem)."
 	case errors.As(err, &unknown):
 		return fmt.Sprintf("the certificate of %s is from an authority that is not trusted here (%s).", host, c.Issuer),
 			"Get one from a public authority; or, if clients trust that one, name its file with --ca."
@@ -91,9 +91,9 @@ func tlsProblem(err error, c *Certificate, host string, now time.Time) (summary,
 // tlsSummary describes a good certificate, and warns of one that ends soon.
 func tlsSummary(c *Certificate, now time.Time) (status Status, summary, action string) {
 	left := c.NotAfter.Sub(now)
-	summary = fmt.Sprintf("%s, certificate for %s good for %s", c.Version, strings.Join(c.Names, ", "), short(left))
+	summary = fmt.Sprintf("%s, certificate for %s valid for %s", c.Version, strings.Join(c.Names, ", "), short(left))
 	if left < certificateSoon {
-		return Warning, "the certificate ends in " + short(left) + ".", "See why it was not renewed."
+		return Warning, "the certificate ends in " + short(left) + ".", "Find out why it was not renewed."
 	}
 	return OK, summary + ".", ""
 }

@@ -23,17 +23,17 @@ func passwordForm(password string) (problem string) {
 	_, notHex := hex.DecodeString(trimmed)
 	switch {
 	case notHex == nil && (len(trimmed) == 40 || len(trimmed) == 64):
-		return fmt.Sprintf("the password is an HMAC in %d hexadecimal digits, where relays compute base64", len(trimmed))
+		return fmt.Sprintf("the password is %d hexadecimal digits, but relays expect base64", len(trimmed))
 	case err != nil || len(sum) != 20 && len(sum) != 32:
 		return ""
 	case trimmed != password:
-		return "the password has white space at its beginning or end"
+		return "the password begins or ends with white space"
 	case strings.ContainsAny(password, "-_"):
-		return "the password is in the URL-safe alphabet of base64, with - and _ in place of + and /"
+		return "the password uses the URL-safe alphabet of base64, with - and _ instead of + and /"
 	case len(sum) == 32:
-		return "the password has the length of HMAC-SHA256, where relays compute HMAC-SHA1"
+		return "the password has the length of HMAC-SHA256, but relays compute HMAC-SHA1"
 	case len(password) != 28:
-		return fmt.Sprintf("the password has %d characters, where base64 of HMAC-SHA1 has 28, the last of them the padding =", len(password))
+		return fmt.Sprintf("the password has %d characters, but base64 of HMAC-SHA1 has 28, the last of which is the padding =", len(password))
 	}
 	return ""
 }
@@ -45,11 +45,11 @@ func expiryForm(expires int64, now time.Time) (problem string) {
 		perUnit int64
 	}{{"milliseconds", 1e3}, {"microseconds", 1e6}, {"nanoseconds", 1e9}} {
 		if t := time.Unix(expires/unit.perUnit, 0); t.After(now.Add(-farExpiry)) && t.Before(now.Add(farExpiry)) {
-			return "the expiry is in " + unit.name + ", where clients and relays read seconds"
+			return "the expiry is in " + unit.name + ", but clients and relays read seconds"
 		}
 	}
 	if expires >= 0 && expires < int64(farExpiry/time.Second) {
-		return "the expiry is a duration, where clients and relays read seconds since 1970"
+		return "the expiry is a duration, but clients and relays read seconds since 1970"
 	}
 	return ""
 }
@@ -78,7 +78,7 @@ func (r *run) judgeForm() {
 	switch {
 	case slices.ContainsFunc(r.report.Checks, func(c Check) bool { return c.ID == formID }):
 	case expiry != "" && taken:
-		r.report.add(formID, r.value.Username, Warning, expiry+", so the credential is good forever; the relay accepts it.", formAction)
+		r.report.add(formID, r.value.Username, Warning, expiry+", so the credential is valid forever; the relay accepts it.", formAction)
 	case expiry != "":
 		r.report.add(formID, r.value.Username, Warning, expiry+".", formAction)
 	case password != "" && !taken:

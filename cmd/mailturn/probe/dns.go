@@ -38,12 +38,12 @@ func (r *run) lookUp(ctx context.Context, id, host string) []netip.Addr {
 			parts = append(parts, "no "+f.record)
 		default:
 			r.report.add(id, host, Warning, fmt.Sprintf("%s has addresses, but its %s could not be looked up: %v.", host, f.record, cause(f.Err)),
-				"Clients wait for that answer each time: mend the name's DNS servers.")
+				"Clients wait for that answer each time: fix the name's DNS servers.")
 		}
 	}
 	summary := host + ": " + strings.Join(parts, "; ")
 	if chain := answer.IPv4.Chain; len(chain) > 0 {
-		summary += fmt.Sprintf("; by way of %s", chain[len(chain)-1].To)
+		summary += fmt.Sprintf("; via %s", chain[len(chain)-1].To)
 	}
 	if answer.Source == resolver.FromHosts {
 		summary += "; from the hosts file of this machine"
@@ -70,15 +70,15 @@ func dnsAction(host string, err error) string {
 	case errors.Is(err, resolver.ErrNXDOMAIN), errors.Is(err, resolver.ErrNoData):
 		return "Add an A record, and an AAAA record if the machine has IPv6, for " + host + "."
 	case errors.Is(err, resolver.ErrName) && strings.HasPrefix(host, "["):
-		return "Take the brackets away: clients look up what stands there, and that is no name."
+		return "Remove the brackets: clients look the whole up as a name, which does not exist."
 	case errors.Is(err, resolver.ErrName):
 		return "Write a host name or an IPv4 address there."
 	case errors.Is(err, resolver.ErrServerFailure):
-		return "Look into the name's DNS servers, and into DNSSEC if the zone is signed: SERVFAIL is what a broken signature looks like."
+		return "Check the name's DNS servers, and DNSSEC if the zone is signed: a broken signature causes SERVFAIL."
 	case errors.Is(err, resolver.ErrLoop):
 		return "Point the CNAME at a name with an address."
 	default:
-		return "See whether this machine's DNS works at all, or ask another server with --dns."
+		return "Check whether DNS works at all on this machine, or ask another server with --dns."
 	}
 }
 

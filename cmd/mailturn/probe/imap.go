@@ -48,8 +48,8 @@ func (r *run) askIMAP(ctx context.Context) bool {
 	}
 	if discovery.Has(after, "COMPRESS=DEFLATE") {
 		if err := c.Compress(ctx); err != nil {
-			return report.add("imap.compress", "", Failure, fmt.Sprintf("the server offers COMPRESS=DEFLATE and does not do it (%v): core cannot use it at all.", err),
-				"Take COMPRESS=DEFLATE out of the capabilities.")
+			return report.add("imap.compress", "", Failure, fmt.Sprintf("the server offers COMPRESS=DEFLATE, but compression fails (%v): core cannot use the server at all.", err),
+				"Remove COMPRESS=DEFLATE from the capabilities.")
 		}
 		report.IMAP.Compressed = true
 	}
@@ -105,8 +105,8 @@ func (r *run) connectIMAP(ctx context.Context, addrs []netip.Addr) (*discovery.C
 	r.Progress("connecting to " + hostPort)
 	conn, took, err := r.dial(ctx, addrs, t.Port)
 	if err != nil {
-		return nil, report.add("imap.connect", hostPort, Failure, fmt.Sprintf("no connection to %s: %s.", hostPort, networkReason(err)),
-			"See that the IMAP server runs and listens on that port, and that the firewall lets TCP through.")
+		return nil, report.add("imap.connect", hostPort, Failure, fmt.Sprintf("cannot connect to %s: %s.", hostPort, networkReason(err)),
+			"Check that the IMAP server is running and listening on that port, and that the firewall lets TCP through.")
 	}
 	report.IMAP = &Session{Address: conn.RemoteAddr().String(), ConnectMS: milliseconds(took)}
 	ctx, cancel := context.WithTimeout(ctx, 2*r.Depth.patience())
@@ -126,7 +126,7 @@ func (r *run) connectIMAP(ctx context.Context, addrs []netip.Addr) (*discovery.C
 		return nil, r.imapFailed("imap.connect", err)
 	}
 	report.IMAP.Greeting = printable(c.Greeting())
-	report.add("imap.connect", hostPort, OK, fmt.Sprintf("%s answers, after %s.", report.IMAP.Address, ms(report.IMAP.ConnectMS)), "")
+	report.add("imap.connect", hostPort, OK, fmt.Sprintf("%s answers in %s.", report.IMAP.Address, ms(report.IMAP.ConnectMS)), "")
 	if t.Security != discovery.StartTLS {
 		return c, true
 	}
@@ -141,12 +141,12 @@ func (r *run) connectIMAP(ctx context.Context, addrs []netip.Addr) (*discovery.C
 	if status, refused := errors.AsType[*discovery.StatusError](err); refused {
 		loopback := netip.MustParseAddrPort(report.IMAP.Address).Addr().Unmap().IsLoopback()
 		if loopback {
-			report.add("imap.tls", t.Host, Note, "No TLS; it is this machine.", "")
+			report.add("imap.tls", t.Host, Note, "No TLS; the server is on this machine.", "")
 			return c, true
 		}
 		c.Close()
-		return nil, report.add("imap.tls", t.Host, Failure, fmt.Sprintf("the server does not do STARTTLS (%s), and the password is not sent in the clear.", printable(status.Text)),
-			"Give the server a certificate, or use the port of IMAP over TLS: imaps://.")
+		return nil, report.add("imap.tls", t.Host, Failure, fmt.Sprintf("the server does not support STARTTLS (%s), and probe does not send the password in the clear.", printable(status.Text)),
+			"Give the server a certificate, or use IMAP over TLS: imaps://.")
 	} else if err != nil {
 		c.Close()
 		return nil, r.imapFailed("imap.tls", err)
@@ -187,7 +187,7 @@ func (r *run) getMetadata(ctx context.Context, c *discovery.Client) bool {
 	if status, refused := errors.AsType[*discovery.StatusError](err); refused && status.Status != "BYE" {
 		report.Fallback = true
 		return report.add("imap.metadata", "", Failure, fmt.Sprintf("the server answers GETMETADATA with %s %s, so clients will use the public server turn.delta.chat for 7 days.", status.Status, printable(status.Text)),
-			"See the server's log, and what its METADATA is kept in: it offers METADATA, and has to answer for "+discovery.TURNEntry+".")
+			"Check the server's log and its METADATA storage: it offers METADATA, so it has to answer for "+discovery.TURNEntry+".")
 	}
 	if err != nil {
 		return r.imapFailed("imap.metadata", err)
@@ -230,10 +230,10 @@ func (r *run) takeTURNS(entries []metadata.Entry) {
 // imapFailed adds a failure with which core gets no further, and so no mail.
 func (r *run) imapFailed(id string, err error) bool {
 	if errors.Is(err, discovery.ErrUnparsable) {
-		return r.report.add(id, "", Failure, fmt.Sprintf("users get no mail: core cannot read the server's answer and drops the connection, each time (%v).", err),
-			"Stop the server from sending that: write the value as a quoted string without 8-bit characters, and no other entries below /shared than comment, admin and vendor.")
+		return r.report.add(id, "", Failure, fmt.Sprintf("users get no mail: core cannot parse the server's answer and drops the connection each time (%v).", err),
+			"Make the server send the value as a quoted string without 8-bit characters, and no entries below /shared other than comment, admin and vendor.")
 	}
-	return r.report.add(id, r.Target.Host, Failure, fmt.Sprintf("the IMAP session broke off: %s.", plainly(err)), "See the server's log, and that the port is that of IMAP with the security that the URL says.")
+	return r.report.add(id, r.Target.Host, Failure, fmt.Sprintf("the IMAP session broke off: %s.", plainly(err)), "Check the server's log, and that the port speaks IMAP with the security that the URL says.")
 }
 
 // redact takes the passwords out of a response: what stands behind the third colon of a value.

@@ -25,7 +25,7 @@ func (r *run) judgeRelays(attempts []*attempt) {
 	others := slices.DeleteFunc(slices.Clone(attempts), func(a *attempt) bool { return a.Transport == r.primary() })
 	for _, a := range attempts {
 		if a.anonymous {
-			r.report.add("safety.anonymous", a.subject(), Failure, "anybody gets an allocation, without a user name.", "Turn authentication on: lt-cred-mech and use-auth-secret in coturn.")
+			r.report.add("safety.anonymous", a.subject(), Failure, "anybody gets an allocation, without credentials.", "Enable authentication: lt-cred-mech and use-auth-secret in coturn.")
 			return
 		}
 	}
@@ -45,7 +45,7 @@ func (r *run) judgeRelays(attempts []*attempt) {
 	for _, a := range attempts {
 		if a.ResponseBytes > maxAnswer {
 			r.report.add("turn.answer_size", a.subject(), Warning, fmt.Sprintf("a stranger's request of %d bytes is answered with %d.", a.RequestBytes, a.ResponseBytes),
-				"Shorten the realm, and turn off the SOFTWARE attribute (no-software-attribute in coturn): such a server is used to flood others.")
+				"Shorten the realm and disable the SOFTWARE attribute (no-software-attribute in coturn): otherwise the server can be used to flood others.")
 			break
 		}
 	}
@@ -77,20 +77,20 @@ func (r *run) judgeSilence(primary, others []*attempt) {
 		summary, action := tlsProblem(far.err, far.TLS, r.value.Hostname, r.Now())
 		r.report.add("turn.tls", far.subject(), Failure, summary, action)
 	case stageChallenge:
-		r.report.add(id, far.subject(), Failure, fmt.Sprintf("%s answers Binding requests and not Allocate: %v.", far.subject(), far.err), "See that this is a TURN server and not one for STUN alone.")
+		r.report.add(id, far.subject(), Failure, fmt.Sprintf("%s answers Binding requests but not Allocate requests: %v.", far.subject(), far.err), "Check that this is a TURN server, not a server for STUN alone.")
 	case stageRoute:
 		r.report.add(id, far.subject(), Failure, fmt.Sprintf("this machine has no route to %v.", far.addr.Addr()), "Probe from a machine with both IPv4 and IPv6.")
 	default:
 		switch {
 		case errors.As(far.err, new(strayError)):
-			r.report.add(id, far.subject(), Failure, fmt.Sprintf("%s answers, but %v, which clients do not take for it.", far.subject(), far.err),
-				"Have the relay listen on each of its addresses by itself (listen in mailturn, listening-ip in coturn), so that it answers from the one that was asked, and see what the server's NAT or routes make of its answers.")
+			r.report.add(id, far.subject(), Failure, fmt.Sprintf("%s answers, but %v, and clients ignore such an answer.", far.subject(), far.err),
+				"Make the relay listen on each of its addresses separately (listen in mailturn, listening-ip in coturn), so that it answers from the address that was asked, and check what NAT or routing does to its answers.")
 		case through >= 0:
-			r.report.add(id, far.subject(), Failure, fmt.Sprintf("%s to port %d is blocked (%s), while %s gets through, which clients do not use.", name, port, networkReason(far.err), strings.ToUpper(string(others[through].Transport))),
-				fmt.Sprintf("Open %s port %d in the server's firewall and at its provider, and see that the relay listens there.", name, port))
+			r.report.add(id, far.subject(), Failure, fmt.Sprintf("%s to port %d is blocked (%s); %s gets through, but clients do not use it.", name, port, networkReason(far.err), strings.ToUpper(string(others[through].Transport))),
+				fmt.Sprintf("Open %s port %d in the server's firewall and at its provider, and check that the relay listens there.", name, port))
 		default:
 			r.report.add(id, far.subject(), Failure, fmt.Sprintf("no relay at %s: %s.", far.subject(), networkReason(far.err)),
-				fmt.Sprintf("See that the relay runs and listens on port %d, that this is its address, and that the firewall lets %s through.", port, name))
+				fmt.Sprintf("Check that the relay is running and listening on port %d, that this is its address, and that the firewall lets %s through.", port, name))
 		}
 	}
 }
@@ -116,24 +116,24 @@ func (r *run) judgeRefusal(a *attempt) {
 		case form != "":
 			r.report.add(formID, a.subject(), Failure, fmt.Sprintf("the relay refuses the credential (%v): %s.", a.err, form), formAction)
 		case r.Target.Kind == TURN && r.Secret.IsZero():
-			r.report.add("turn.credential", a.subject(), Failure, fmt.Sprintf("the relay refuses the user name or the password (%v).", a.err), "Check both, and that the user is of the realm "+a.Realm+".")
+			r.report.add("turn.credential", a.subject(), Failure, fmt.Sprintf("the relay refuses the user name or the password (%v).", a.err), "Check both, and that the user belongs to the realm "+a.Realm+".")
 		case r.Target.Kind == TURN:
-			r.report.add("turn.credential", a.subject(), Failure, fmt.Sprintf("the relay refuses what the secret makes (%v): it has another secret.", a.err), "Compare the secret file with the relay's secret (static-auth-secret in coturn): a line break at the end counts.")
+			r.report.add("turn.credential", a.subject(), Failure, fmt.Sprintf("the relay refuses a credential made with the secret (%v): it uses another secret.", a.err), "Compare the secret file with the relay's secret (static-auth-secret in coturn): a line break at the end counts.")
 		case strings.Contains(r.value.Password, ":"):
-			r.report.add("turn.credential", a.subject(), Failure, fmt.Sprintf("the relay refuses the credential (%v), whose password has a colon: clients split the value at the first three colons, and what comes then is the password.", a.err),
+			r.report.add("turn.credential", a.subject(), Failure, fmt.Sprintf("the relay refuses the credential (%v), whose password has a colon: clients split the value at the first three colons, and take the rest as the password.", a.err),
 				"Issue credentials whose user name is the expiry alone: EXPIRY:NAME cannot be one here.")
 		case left <= 0:
 			r.report.add("turn.credential", a.subject(), Failure, fmt.Sprintf("the relay refuses the credential, which has expired (%v).", a.err), "Set the clocks by NTP.")
 		default:
-			r.report.add("turn.credential", a.subject(), Failure, fmt.Sprintf("the relay refuses a credential that is good for %s (%v): it was made with another secret, or the relay's clock is as much ahead.", short(left), a.err),
+			r.report.add("turn.credential", a.subject(), Failure, fmt.Sprintf("the relay refuses a credential that is valid for %s (%v): it was made with another secret, or the relay's clock is that far ahead.", short(left), a.err),
 				"Give the IMAP side and the relay the same secret (secret and turn_secret in mailturn, static-auth-secret in coturn), then compare their clocks.")
 		}
 	case code == stun.CodeAllocationQuotaReached:
-		r.report.add("turn.credential", a.subject(), Failure, "the quota of allocations is used up (486).", "Raise the quota, or wait until old allocations expire.")
+		r.report.add("turn.credential", a.subject(), Failure, "the allocation quota is used up (486).", "Raise the quota, or wait until old allocations expire.")
 	case code == stun.CodeInsufficientCapacity:
-		r.report.add("turn.credential", a.subject(), Failure, "the relay has no capacity (508).", "See the range of its relay ports, and the limit of open files.")
+		r.report.add("turn.credential", a.subject(), Failure, "the relay is out of capacity (508).", "Check the range of relay ports and the limit on open files.")
 	default:
-		r.report.add("turn.credential", a.subject(), Failure, fmt.Sprintf("the relay does not allocate: %v.", a.err), "See the relay's log.")
+		r.report.add("turn.credential", a.subject(), Failure, fmt.Sprintf("the relay does not allocate: %v.", a.err), "Check the relay's log.")
 	}
 }
 
@@ -147,11 +147,11 @@ func (r *run) judgeFamilies(primary []*attempt) {
 		switch {
 		case a.allocated():
 		case a.Stage == stageRoute:
-			r.report.add(id, a.subject(), Skipped, fmt.Sprintf("%v is not tried: this machine has no %s.", a.addr.Addr(), family), "")
+			r.report.add(id, a.subject(), Skipped, fmt.Sprintf("%v was not tried: this machine has no %s.", a.addr.Addr(), family), "")
 			r.report.notTested(fmt.Sprintf("%v (this machine has no %s)", a.addr.Addr(), family))
 		default:
-			r.report.add(id, a.subject(), Warning, fmt.Sprintf("%s does not allocate (%s), though it is in DNS: clients wait for it, and those with %s alone have no relay.", a.subject(), networkReason(a.err), family),
-				fmt.Sprintf("Let the relay listen on %v and open its port, or take the address out of DNS.", a.addr.Addr()))
+			r.report.add(id, a.subject(), Warning, fmt.Sprintf("%s does not allocate (%s), although it is in DNS: clients wait for it, and those with only %s have no relay.", a.subject(), networkReason(a.err), family),
+				fmt.Sprintf("Make the relay listen on %v and open its port, or remove the address from DNS.", a.addr.Addr()))
 		}
 	}
 	_, err := netip.ParseAddr(r.value.Hostname)
@@ -191,10 +191,10 @@ func (r *run) judgeAllocation(a *attempt) {
 	const action = "Set relay_ip to the address that the internet sees (external-ip in coturn); behind a NAT, relay_bind is the machine's own."
 	switch {
 	case special && !isLocal(server) && what.What != where.What:
-		r.report.add("turn.relayed_address", a.subject(), Failure, fmt.Sprintf("the relay gives out %v, %s, where callers elsewhere cannot send to.", address, what), action)
+		r.report.add("turn.relayed_address", a.subject(), Failure, fmt.Sprintf("the relay gives out %v, %s, which callers elsewhere cannot reach.", address, what), action)
 		return
 	case address != server && address.Is4() == server.Is4() && blocked:
-		r.report.add("turn.relayed_address", a.subject(), Failure, fmt.Sprintf("the relay gives out %v, but its address is %v, and what is sent to the former does not arrive.", address, server), action)
+		r.report.add("turn.relayed_address", a.subject(), Failure, fmt.Sprintf("the relay gives out %v, but its address is %v, and packets to the former do not arrive.", address, server), action)
 		return
 	case address != server && address.Is4() == server.Is4() && a.Direct == nil:
 		r.report.add("turn.relayed_address", a.subject(), Warning, fmt.Sprintf("the relay gives out %v, but its address is %v.", address, server), action)
@@ -204,7 +204,7 @@ func (r *run) judgeAllocation(a *attempt) {
 	r.judgeEcho(a)
 	switch {
 	case blocked:
-		r.report.add("turn.direct", a.subject(), Failure, fmt.Sprintf("nothing that is sent to the relayed address %v arrives: the range of relay ports is closed, and calls with users of other servers fail.", relayed),
+		r.report.add("turn.direct", a.subject(), Failure, fmt.Sprintf("no packet to the relayed address %v arrives: the relay ports are closed, and calls with users of other servers fail.", relayed),
 			"Open the relay's UDP ports, 49152-65535 unless relay_ports (min-port and max-port in coturn) says otherwise, in the server's firewall and at its provider.")
 	case a.Direct == nil:
 		r.report.add("turn.direct", a.subject(), Skipped, "Whether the relay's ports are open was not tested: "+a.directSkipped+".", "")
@@ -227,17 +227,17 @@ func (r *run) judgeEcho(a *attempt) {
 		r.report.add("turn.relay_to_relay", a.subject(), Failure, "the relay refuses its own relayed addresses as peers (403): two users of this server cannot call each other.",
 			"Allow the relay's own address as a peer.")
 	case e == nil:
-		r.report.add("turn.relay_to_relay", a.subject(), Failure, fmt.Sprintf("no call from relay to relay: %v.", a.err), "See the relay's log.")
+		r.report.add("turn.relay_to_relay", a.subject(), Failure, fmt.Sprintf("no packets from relay to relay: %v.", a.err), "Check the relay's log.")
 	case e.Received == 0:
 		through := slices.IndexFunc(r.report.Relays, func(o Relay) bool { return o.RelayToRelay != nil && o.RelayToRelay.Received > 0 })
 		if through >= 0 { // so it is not for the way from relayed address to relayed address
-			r.report.add("turn.relay_to_relay", a.subject(), Failure, fmt.Sprintf("none of %d packets came through on channels of %s, though it allocates and they do over %s: ChannelData is dropped between here and the relay.",
+			r.report.add("turn.relay_to_relay", a.subject(), Failure, fmt.Sprintf("none of %d packets got through on channels of %s, although it allocates and packets get through over %s: ChannelData is dropped between here and the relay.",
 				e.Sent, a.subject(), strings.ToUpper(string(r.report.Relays[through].Transport))),
-				"Probe from another network, and see what stands before the relay: a firewall or a load balancer that knows STUN and not TURN drops messages that begin with a byte from 0x40 to 0x4F.")
+				"Probe from another network, and check what is in front of the relay: a firewall or load balancer that knows STUN but not TURN drops messages whose first byte is 0x40 to 0x4F.")
 			return
 		}
-		r.report.add("turn.relay_to_relay", a.subject(), Failure, fmt.Sprintf("none of %d packets came through from one relayed address of this server to another.", e.Sent),
-			"See that the server can send to its own public address, which NATs without hairpinning forbid, and that its firewall lets the relay ports in.")
+		r.report.add("turn.relay_to_relay", a.subject(), Failure, fmt.Sprintf("none of %d packets got through from one relayed address of this server to another.", e.Sent),
+			"Check that the server can send to its own public address, which fails behind a NAT without hairpinning, and that its firewall allows the relay ports.")
 	default:
 		r.judgeLoss("turn.relay_to_relay", a, e, "from relay to relay and back")
 	}
@@ -247,7 +247,7 @@ func (r *run) judgeEcho(a *attempt) {
 func (r *run) judgeLoss(id string, a *attempt, e *Echo, way string) {
 	if lost := e.Sent - e.Received; float64(lost) > goodLoss*float64(e.Sent) {
 		r.report.add(id, a.subject(), Warning, fmt.Sprintf("%d of %d packets were lost %s, over %s.", lost, e.Sent, way, a.subject()),
-			"Probe again with --thorough, and from another network: voice suffers from 2 % on. Then see the server's load and its limits of bandwidth.")
+			"Probe again with --thorough, and from another network: voice suffers from 2 % on. Then check the server's load and its bandwidth limits.")
 		return
 	}
 	r.report.add(id, a.subject(), OK, capital(way)+": "+e.String()+".", "")

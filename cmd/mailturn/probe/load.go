@@ -60,7 +60,7 @@ type RTT struct {
 }
 
 // ErrNotYours is returned for a target on the internet without LoadOptions.AnyTarget.
-var ErrNotYours = errors.New("a load is only put on loopback, private and other local addresses, or with --i-own-this-server on your own server")
+var ErrNotYours = errors.New("only loopback, private and other local addresses are loaded; for your own server elsewhere, add --i-own-this-server")
 
 // Load finds the relay as Run does, without examining it, and puts a load on its first address over the transport that
 // clients use. When there is no relay to be found the error is nil and the report tells why.
@@ -93,7 +93,7 @@ func Load(ctx context.Context, o Options, l LoadOptions) (*LoadReport, *Report, 
 	r.Progress(fmt.Sprintf("making %d allocations", l.Allocations))
 	result, err := load.Run(ctx, config)
 	if turnclient.Code(err) == stun.CodeAllocationQuotaReached && o.Secret.IsZero() {
-		err = fmt.Errorf("%w: ask for fewer allocations, raise the relay's quota for one user, or give its secret, with which each allocation has a user of its own", err)
+		err = fmt.Errorf("%w: ask for fewer allocations, raise the relay's quota for one user, or give its secret, with which each allocation gets its own user", err)
 	}
 	if err != nil {
 		return nil, nil, err

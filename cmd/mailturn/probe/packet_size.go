@@ -141,7 +141,7 @@ func ipBytes(to netip.Addr, payload int) int {
 }
 
 // packetSizeAction is what to do where large packets get lost.
-const packetSizeAction = "Look for a firewall that drops large UDP packets, and for a tunnel or a PPPoE line with a smaller MTU where ICMP is blocked. Probe from another network to see on whose side it is."
+const packetSizeAction = "Look for a firewall that drops large UDP packets, and for a tunnel or PPPoE line with a smaller MTU where ICMP is blocked. Probe from another network to find out on which side it is."
 
 // judgePacketSize says how large packets may be through an allocation.
 func (r *run) judgePacketSize(a *attempt) {

@@ -63,10 +63,10 @@ func (r *run) relays(ctx context.Context) {
 		}
 	}
 	if n := len(r.addresses()); n < len(r.addrs) {
-		r.report.add("turn.dns", r.value.Hostname, Note, fmt.Sprintf("of %d addresses %d are tried.", len(r.addrs), n), "")
+		r.report.add("turn.dns", r.value.Hostname, Note, fmt.Sprintf("%[2]d of %[1]d addresses were tried.", len(r.addrs), n), "")
 		r.report.notTested(fmt.Sprintf("%d of the %d addresses of %s", len(r.addrs)-n, len(r.addrs), r.value.Hostname))
 	}
-	r.Progress(fmt.Sprintf("relaying by %d ways", len(attempts)))
+	r.Progress(fmt.Sprintf("relaying over %d paths", len(attempts)))
 	var tries sync.WaitGroup
 	slots := make(chan struct{}, maxAttempts)
 	for _, a := range attempts {

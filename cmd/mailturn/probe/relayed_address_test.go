@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestRelayedAddressOfNobody has relays that give out addresses of every kind that callers elsewhere cannot send to.
+// TestRelayedAddressOfNobody has relays that give out addresses of every kind that callers elsewhere cannot reach.
 func TestRelayedAddressOfNobody(t *testing.T) {
 	const public, local, lan = "8.8.8.8", "127.0.0.1", "10.0.0.1"
 	for _, tt := range []struct {

@@ -96,9 +96,9 @@ func badReport() *Report {
 	r := &Report{SchemaVersion: 1, Target: "imaps://alice%40example.org@mail.example.org", DurationMS: 5123.4}
 	r.add("turn.dns", "turn.example.org", OK, "turn.example.org: A 203.0.113.7 (TTL 5m); no AAAA.", "")
 	r.add("turn.direct", "203.0.113.7:3478 UDP", Skipped, "Whether the relay ports are open was not seen.", "")
-	r.add("turn.udp", "203.0.113.7:3478 UDP", Failure, "UDP to port 3478 is blocked (no answer), while TCP gets through, which clients do not use.", "Open UDP port 3478 in the server's firewall and at its provider, and see that the relay listens there.")
+	r.add("turn.udp", "203.0.113.7:3478 UDP", Failure, "UDP to port 3478 is blocked (no answer), while TCP gets through, which clients do not use.", "Open UDP port 3478 in the server's firewall and at its provider, and check that the relay listens there.")
 	r.add("turn.relay_to_relay", "203.0.113.7:3478 TCP", OK, "Relay to relay: 20 of 20 packets, 12 ms.", "")
-	r.add("imap.tls", "mail.example.org", Warning, "the certificate ends in 3d 2h.", "See why it was not renewed.")
+	r.add("imap.tls", "mail.example.org", Warning, "the certificate ends in 3d 2h.", "Find out why it was not renewed.")
 	r.add("turn.ipv6", "turn.example.org", Note, "the relay has no IPv6 address.", "")
 	r.IMAP = &Session{Metadata: []string{`* METADATA "" (/shared/vendor/deltachat/turn "turn.example.org:3478:5:[redacted]")`}}
 	r.ICEServers = json.RawMessage(`[{"urls":["turn:203.0.113.7:3478"],"username":"5","credential":"[redacted]"}]`)
@@ -164,7 +164,7 @@ func TestWriteLoad(t *testing.T) {
 	if err := r.WriteText(&got); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"192.0.2.1:3478 over UDP", "1000 packets of 160 bytes", "990: 99 a second, 0.1 Mbit/s", "1.000 %", "1.0 ms in the middle, 90 % within 2.0 ms, 99 % within 30 ms, at most 400 ms"} {
+	for _, want := range []string{"192.0.2.1:3478 over UDP", "1000 packets of 160 bytes", "990: 99 a second, 0.1 Mbit/s", "1.000 %", "median 1.0 ms, 90 % within 2.0 ms, 99 % within 30 ms, at most 400 ms"} {
 		if !strings.Contains(got.String(), want) {
 			t.Errorf("%q is not in:\n%s", want, &got)
 		}

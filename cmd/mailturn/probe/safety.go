@@ -55,7 +55,7 @@ func (r *run) forbiddenPeers(ctx context.Context, a *attempt) {
 		case err == nil:
 			reached[peer.id] = append(reached[peer.id], fmt.Sprintf("%v (%s)", peer.addr, peer.what))
 		case turnclient.Code(err) == 0:
-			r.report.add("safety.loopback", a.subject(), Skipped, fmt.Sprintf("Whether the relay refuses %v as a peer was not seen: %v.", peer.addr, err), "")
+			r.report.add("safety.loopback", a.subject(), Skipped, fmt.Sprintf("Whether the relay refuses %v as a peer is unknown: %v.", peer.addr, err), "")
 			r.report.notTested(fmt.Sprintf("whether the relay refuses %v as a peer (%v)", peer.addr, err))
 			return
 		}
@@ -68,7 +68,7 @@ func (r *run) forbiddenPeers(ctx context.Context, a *attempt) {
 		r.report.add("safety.loopback", a.subject(), Skipped, "The relay is on loopback itself, and so are its peers.", "")
 	default:
 		r.report.add("safety.loopback", a.subject(), Failure, fmt.Sprintf("every user can reach the services of the relay's own machine: it relays to %s.", strings.Join(peers, ", ")),
-			"Deny those peers: take allow-loopback-peers out of coturn's configuration, or loopback out of allow in mailturn's peers.")
+			"Deny those peers: remove allow-loopback-peers from coturn's configuration, or loopback from allow in mailturn's peers.")
 	}
 	switch peers := reached["safety.private"]; {
 	case peers == nil:
@@ -95,13 +95,13 @@ func (r *run) badCredentials(ctx context.Context, a *attempt) {
 	case ok:
 		r.report.add("safety.password", a.subject(), OK, "The relay refuses a wrong password.", "")
 	case err == nil:
-		r.report.add("safety.password", a.subject(), Failure, "the relay takes any password.", "Turn authentication on.")
+		r.report.add("safety.password", a.subject(), Failure, "the relay accepts any password.", "Enable authentication.")
 	default:
 		r.report.add("safety.password", a.subject(), Skipped, fmt.Sprintf("A wrong password was not tried: %v.", err), "")
 		r.report.notTested(fmt.Sprintf("whether the relay refuses a wrong password (%v)", err))
 	}
 	if r.Secret.IsZero() {
-		r.report.add("safety.expired", a.subject(), Skipped, "An expired credential was not tried: that takes the secret (--secret-file).", "")
+		r.report.add("safety.expired", a.subject(), Skipped, "An expired credential was not tried: that requires the secret (--secret-file).", "")
 		return
 	}
 	expired := credential.Issuer{Secret: r.Secret, TTL: -time.Hour}.IssueFor(r.Username, r.Now())
@@ -109,7 +109,7 @@ func (r *run) badCredentials(ctx context.Context, a *attempt) {
 	case ok:
 		r.report.add("safety.expired", a.subject(), OK, "The relay refuses an expired credential.", "")
 	case err == nil:
-		r.report.add("safety.expired", a.subject(), Warning, "the relay takes a credential that has expired: one that leaks is good for ever.", "Use a relay that looks at the expiry.")
+		r.report.add("safety.expired", a.subject(), Warning, "the relay accepts an expired credential: one that leaks is valid forever.", "Use a relay that checks the expiry.")
 	default:
 		r.report.add("safety.expired", a.subject(), Skipped, fmt.Sprintf("An expired credential was not tried: %v.", err), "")
 		r.report.notTested(fmt.Sprintf("whether the relay refuses an expired credential (%v)", err))

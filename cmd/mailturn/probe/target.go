@@ -66,7 +66,7 @@ func ParseTarget(s string) (Target, error) {
 		return turnTarget(strings.ToLower(scheme), rest)
 	}
 	if strings.Count(s, ":") < 2 {
-		return Target{}, fmt.Errorf("%q is no target: want imaps://USER@HOST, turn:HOST:PORT, or a metadata line HOST:PORT:EXPIRY:PASSWORD", s)
+		return Target{}, fmt.Errorf("%q is not a target: want imaps://USER@HOST, turn:HOST:PORT, or a metadata line HOST:PORT:EXPIRY:PASSWORD", s)
 	}
 	return lineTarget(s), nil
 }

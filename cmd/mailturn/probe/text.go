@@ -85,7 +85,7 @@ func (r *Report) WriteText(w io.Writer, colour, all bool) error {
 func (r *LoadReport) WriteText(w io.Writer) error {
 	roundTrip := "unknown: nothing came back"
 	if r.RTT != nil {
-		roundTrip = fmt.Sprintf("%s in the middle, 90 %% within %s, 99 %% within %s, at most %s", ms(r.RTT.P50), ms(r.RTT.P90), ms(r.RTT.P99), ms(r.RTT.Max))
+		roundTrip = fmt.Sprintf("median %s, 90 %% within %s, 99 %% within %s, at most %s", ms(r.RTT.P50), ms(r.RTT.P90), ms(r.RTT.P99), ms(r.RTT.Max))
 	}
 	_, err := fmt.Fprintf(w, `%s at %s over %s
 

@@ -51,7 +51,7 @@ func (r *run) checkValue() {
 	left := v.Left(r.Now())
 	report.add("value.parse", "", OK, fmt.Sprintf("%s, as core reads it.", v), "")
 	if strings.HasPrefix(v.Hostname, "[") {
-		report.add("value.host", v.Hostname, Failure, "the host stands in brackets, which clients look up as a name: they have no relay then, and no fallback.", "Take the brackets away.")
+		report.add("value.host", v.Hostname, Failure, "the host is in brackets, which clients look up as a name: they then have no relay, and no fallback.", "Remove the brackets.")
 	}
 	expiry, _ := r.credentialForm()
 	switch {
@@ -60,15 +60,15 @@ func (r *run) checkValue() {
 	case left <= 0:
 		action := "Ask the server for a new line."
 		if r.Target.Kind == IMAP {
-			action = "Set the clock of the server that issues it, and of this machine, by NTP; see that nothing keeps old values."
+			action = "Synchronize the clocks of the issuing server and of this machine by NTP, and check that nothing caches old values."
 		}
 		report.add("value.expiry", v.Username, Failure, fmt.Sprintf("the credential expired %s ago by this machine's clock (%s), on %s.",
 			short(left), r.Now().UTC().Format(time.RFC3339), v.Expires.Format(time.RFC3339)), action)
 	case v.NeedsRefresh(r.Now()) && r.Target.Kind == IMAP:
-		report.add("value.ttl", v.Username, Warning, fmt.Sprintf("credentials are good for %s, and clients ask again whenever fewer than 12 h are left: on every turn of their inbox loop.", short(left)),
-			"Raise the TTL to some days: turn_ttl in mailturn.")
+		report.add("value.ttl", v.Username, Warning, fmt.Sprintf("credentials are valid for %s, and clients ask again whenever fewer than 12 h are left: each time their inbox loop runs.", short(left)),
+			"Raise the TTL to several days: turn_ttl in mailturn.")
 	default:
-		report.add("value.expiry", v.Username, OK, "The credential is good for "+short(left)+".", "")
+		report.add("value.expiry", v.Username, OK, "The credential is valid for "+short(left)+".", "")
 	}
 }
 
@@ -78,10 +78,10 @@ func (r *run) checkPort() bool {
 	switch {
 	case port != 53 && port != 80 && port != 443 && port < 1024:
 		return r.report.add("value.port", fmt.Sprint(port), Failure, fmt.Sprintf("WebRTC refuses TURN servers on port %d: below 1024 it allows 53, 80 and 443 only.", port),
-			"Let the relay listen on 3478 too, or on 443, and advertise that.")
+			"Make the relay also listen on 3478 or 443, and advertise that port.")
 	case port >= 49152:
-		return r.report.add("turn.ports", fmt.Sprint(port), Note, fmt.Sprintf("port %d lies in the range that relays use for relayed addresses, 49152-65535, unless theirs is another.", port),
-			"Move the listening port, or see that the relay's range leaves it out.")
+		return r.report.add("turn.ports", fmt.Sprint(port), Note, fmt.Sprintf("port %d is in the default range of relayed addresses, 49152-65535.", port),
+			"Choose another listening port, or exclude it from the relay's range.")
 	}
 	return true
 }

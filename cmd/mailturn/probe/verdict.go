@@ -40,7 +40,7 @@ func (r *Report) answer() Verdict {
 	}
 	if r.insideOnly {
 		return Verdict{Status: Warning, CallConnects: true, Text: "A call between two users of this server would connect.",
-			Action: "Probe from a machine outside the relay's network: only from there is its firewall in the way."}
+			Action: "Probe from a machine outside the relay's network: only that tests its firewall."}
 	}
 	return Verdict{Status: OK, CallConnects: true, Text: "A call would connect."}
 }
