@@ -40,7 +40,7 @@ func (f *front) allocate(r *request, a *allocation, grant credential.Grant, now 
 		}
 		return f.refuseAllocate(r, code, reason, now)
 	}
-	if f.server.draining.Load() {
+	if f.shared.draining.Load() {
 		return f.refuseAllocate(r, stun.CodeInsufficientCapacity, RefusedDraining, now)
 	}
 	families := []stun.Family{request.Family}
@@ -54,8 +54,8 @@ func (f *front) allocate(r *request, a *allocation, grant credential.Grant, now 
 			key: r.key, expires: grant.Expires,
 		},
 	}
-	answer.allocation.active.Store(int64(now.Sub(f.server.start)))
-	answer.allocation.beginShares(f.server, now)
+	answer.allocation.active.Store(int64(now.Sub(f.shared.start)))
+	answer.allocation.beginShares(f.shared, now)
 	for _, request.Family = range families {
 		if failure := f.open(request, &answer, now); failure != nil {
 			answer.failures = append(answer.failures, failure)
@@ -99,24 +99,24 @@ func (a *allocateAnswer) worst() *addressError {
 func (f *front) open(request relay.Request, answer *allocateAnswer, now time.Time) *addressError {
 	a := answer.allocation
 	address := &relayedAddress{allocation: a, family: request.Family, expires: now.Add(answer.lifetime)}
-	idle, reached, ok := f.server.quota.take(address, now.Sub(f.server.start))
+	idle, reached, ok := f.shared.quota.take(address, now.Sub(f.shared.start))
 	if !ok {
-		f.server.logQuota(reached, now)
+		f.shared.logQuota(reached, now)
 		return &addressError{request.Family, stun.CodeAllocationQuotaReached, reached}
 	}
 	if idle != nil {
 		idle.allocation.front.supersede(idle.allocation, f, now)
 	}
-	conn, token, err := f.server.config.Relay.Allocate(request)
+	conn, token, err := f.shared.config.Relay.Allocate(request)
 	if err != nil {
-		f.server.quota.give(address)
+		f.shared.quota.give(address)
 		switch {
 		case errors.Is(err, relay.ErrFamily):
 			return &addressError{request.Family, stun.CodeAddressFamilyNotSupported, RefusedFamily}
 		case errors.Is(err, relay.ErrToken):
 			return &addressError{request.Family, stun.CodeInsufficientCapacity, RefusedToken}
 		}
-		f.server.logRelayError(err, now)
+		f.shared.logRelayError(err, now)
 		return &addressError{request.Family, stun.CodeInsufficientCapacity, RefusedNoPort}
 	}
 	address.conn = conn
@@ -125,15 +125,15 @@ func (f *front) open(request relay.Request, answer *allocateAnswer, now time.Tim
 	}
 	if err := conn.Start(address); err != nil {
 		conn.Close()
-		f.server.quota.give(address)
-		f.server.logRelayError(err, now)
+		f.shared.quota.give(address)
+		f.shared.logRelayError(err, now)
 		return &addressError{request.Family, stun.CodeInsufficientCapacity, RefusedNoPort}
 	}
 	if token != (relay.Token{}) {
 		answer.token = token
 	}
 	f.enter(address, now)
-	f.server.emit(Event{
+	f.shared.emit(Event{
 		Kind: AllocationMade, Time: now, Tuple: a.client.tuple, Username: a.username, Subject: a.subject,
 		Relayed: conn.Relayed(), Lifetime: answer.lifetime,
 	})
@@ -182,7 +182,7 @@ func (f *front) answerAllocate(answer *allocateAnswer, now time.Time) []byte {
 
 // relayRequest reads what the address has to be like, and the error that the combination draws, if it does.
 func (f *front) relayRequest(r *request) (request relay.Request, code stun.ErrorCode) {
-	config := &f.server.config
+	config := &f.shared.config
 	request.Family = config.DefaultFamily.choose(r.client.tuple.Client.Addr(), config.Relay.Has)
 	if r.reservationToken != nil {
 		if len(r.reservationToken) != len(relay.Token{}) || r.evenPort != nil || r.requestedFamily != nil || r.additionalFamily != nil {
@@ -228,7 +228,7 @@ func (f *front) refuseAllocate(r *request, code stun.ErrorCode, reason RefusalRe
 // the maximum, RFC 8656 section 7.2.
 func (f *front) clampLifetime(attribute []byte) time.Duration {
 	wanted, _ := uint32Attribute(attribute)
-	config := &f.server.config
+	config := &f.shared.config
 	return min(max(time.Duration(wanted)*time.Second, config.Lifetime), config.MaxLifetime)
 }
 

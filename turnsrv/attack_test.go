@@ -58,7 +58,7 @@ func attackedFront(t *testing.T) (b *bareFront, s *signer, now time.Time) {
 	t.Helper()
 	own4, own6 := netip.MustParseAddr("8.8.4.4"), netip.MustParseAddr("2606:4700::99")
 	b = newBareFront(t)
-	b.server.config.Relay = testRelay(t, relay.Config{
+	b.shared.config.Relay = testRelay(t, relay.Config{
 		Listen:    newMemNet().listen,
 		Addresses: []relay.Address{{Bind: loopback, Advertise: own4}, {Bind: loopback6, Advertise: own6}},
 		Peers:     peer.New(peer.Rules{Own: []netip.Addr{own4, own6}}),
@@ -101,7 +101,7 @@ func TestAttackOwnAddress(t *testing.T) {
 			t.Errorf("ChannelBind for %v is answered %d, want 403", to, codeOf(t, answer))
 		}
 		// The socket asks once more, for each datagram.
-		if rule, ok := b.server.config.Relay.MayReach(to); ok || rule == "" {
+		if rule, ok := b.shared.config.Relay.MayReach(to); ok || rule == "" {
 			t.Errorf("data may go to %v", to)
 		}
 	}
@@ -112,7 +112,7 @@ func TestAttackDescriptors(t *testing.T) {
 	for _, err := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.EADDRNOTAVAIL} {
 		opened := 0
 		b := newBareFront(t)
-		b.server.config.Relay = testRelay(t, relay.Config{Listen: func(string, netip.AddrPort) (relay.Socket, error) {
+		b.shared.config.Relay = testRelay(t, relay.Config{Listen: func(string, netip.AddrPort) (relay.Socket, error) {
 			opened++
 			return nil, fmt.Errorf("socket: %w", err)
 		}})
@@ -171,13 +171,13 @@ func TestAttackClockJumps(t *testing.T) {
 	if code := request(2, back); code != 438 {
 		t.Errorf("a nonce from the future is answered %d, want 438", code)
 	}
-	s.nonce = b.server.nonces.appendNonce(nil, s.from.tuple, back)
+	s.nonce = b.shared.nonces.appendNonce(nil, s.from.tuple, back)
 	if code := request(3, back); code != 0 {
 		t.Errorf("a Refresh an hour before is answered %d", code)
 	}
 	// The allocation now ends ten minutes after the clock that was set back, and not after the one before.
 	again := back.Add(10 * time.Minute)
-	s.nonce = b.server.nonces.appendNonce(nil, s.from.tuple, again)
+	s.nonce = b.shared.nonces.appendNonce(nil, s.from.tuple, again)
 	if code := request(4, again); code != 437 {
 		t.Errorf("a Refresh at its end is answered %d, want 437", code)
 	}
@@ -185,7 +185,7 @@ func TestAttackClockJumps(t *testing.T) {
 	if code := request(5, forth); code != 438 {
 		t.Errorf("a nonce of the last century is answered %d, want 438", code)
 	}
-	s.nonce = b.server.nonces.appendNonce(nil, s.from.tuple, forth)
+	s.nonce = b.shared.nonces.appendNonce(nil, s.from.tuple, forth)
 	if code := request(6, forth); code != 401 {
 		t.Errorf("a credential that has expired meanwhile is answered %d, want 401", code)
 	}
@@ -232,23 +232,23 @@ func TestAttackAllTables(t *testing.T) {
 			t.Fatalf("permission %d is answered %d", i+1, code)
 		}
 	}
-	if got := b.server.entries.Load(); got != 1 {
+	if got := b.shared.entries.Load(); got != 1 {
 		t.Errorf("%d entries are counted beyond those that each allocation has, want 1", got)
 	}
-	b.server.entries.Store(maxEntries)
+	b.shared.entries.Store(maxEntries)
 	if code := permit(ownEntries + 1); code != 508 {
 		t.Errorf("one more is answered %d when the server is full, want 508", code)
 	}
 	other := newSigner(b, now)
 	other.from = clientAt("192.0.2.10:5000")
-	other.nonce = b.server.nonces.appendNonce(nil, other.from.tuple, now)
+	other.nonce = b.shared.nonces.appendNonce(nil, other.from.tuple, now)
 	b.take(other.message(stun.MethodAllocate, 1, transportUDP), other.from, now)
 	bind := other.message(stun.MethodChannelBind, 2, channel(0x4000), peerAddr(netip.AddrPortFrom(loopback, 40000)))
 	if code := codeOf(t, b.take(bind, other.from, now)); code != 0 {
 		t.Errorf("another allocation's first channel is answered %d", code)
 	}
-	b.endAll()
-	if got := b.server.entries.Load(); got != maxEntries-1 {
+	b.end(now)
+	if got := b.shared.entries.Load(); got != maxEntries-1 {
 		t.Errorf("%d entries are left after all allocations have ended", got-maxEntries+1)
 	}
 }
@@ -261,7 +261,7 @@ func TestExpiredEntriesMakeRoom(t *testing.T) {
 	s := newSigner(b, now)
 	b.take(s.message(stun.MethodAllocate, 1, transportUDP, lifetime(3600)), s.from, now)
 	bind := func(number int, at time.Time) stun.ErrorCode {
-		s.nonce = b.server.nonces.appendNonce(nil, s.from.tuple, at)
+		s.nonce = b.shared.nonces.appendNonce(nil, s.from.tuple, at)
 		peer := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 1, 0, byte(number)}), 40000)
 		return codeOf(t, b.take(s.message(stun.MethodChannelBind, 2, channel(0x4000+uint16(number)), peerAddr(peer)), s.from, at))
 	}

@@ -38,15 +38,15 @@ func (f *front) authenticate(r *request, a *allocation, now time.Time) (grant cr
 		}
 		return grant, f.refuse(&r.origin, stun.CodeBadRequest), false
 	}
-	if !f.server.nonces.valid(r.nonce, r.client.tuple, now) {
+	if !f.shared.nonces.valid(r.nonce, r.client.tuple, now) {
 		return grant, f.renewNonce(r, a, now), false
 	}
-	if a != nil && !a.requests.Take(1, maxRequestRate, maxRequests, now.Sub(f.server.start)) {
+	if a != nil && !a.requests.Take(1, maxRequestRate, maxRequests, now.Sub(f.shared.start)) {
 		a.addresses[0].drop(DropRequestRate, netip.AddrPort{}, nil)
 		return grant, nil, false
 	}
 	grant, key := f.verify(r, a, now)
-	if key.Value == nil && !f.server.guesses.mayRefuse(r, now) {
+	if key.Value == nil && !f.shared.guesses.mayRefuse(r, now) {
 		f.drop(DropGuess, r.client, now)
 		return grant, nil, false
 	}
@@ -57,7 +57,7 @@ func (f *front) authenticate(r *request, a *allocation, now time.Time) (grant cr
 			f.emitRefused(&r.origin, stun.CodeUnauthenticated, reason, now)
 		}
 		if reason == RefusedFarExpiry {
-			f.server.logFarExpiry(grant.Expires, now)
+			f.shared.logFarExpiry(grant.Expires, now)
 		}
 		return grant, f.challenge(r, stun.CodeUnauthenticated, now), false
 	}
@@ -98,19 +98,19 @@ func judge(grant credential.Grant, key credential.Key, now time.Time) (reason Re
 // verify returns the key that r was signed with, or one without a value if there is none. The credential may have expired, or
 // expire too late.
 func (f *front) verify(r *request, a *allocation, now time.Time) (grant credential.Grant, key credential.Key) {
-	if len(r.username) > maxUsernameLen || !f.server.isRealm(r.realm) {
+	if len(r.username) > maxUsernameLen || !f.shared.isRealm(r.realm) {
 		return grant, key
 	}
 	// An allocation goes on with the credential that it began with, even when that is not granted any more or its time is
 	// over, but not forever.
 	if a != nil && a.username == string(r.username) && r.message.VerifyIntegrity(a.key) {
-		end := a.goodUntil(f.server.config.Authenticator, time.Duration(f.server.expiredGrace.Load()), now)
+		end := a.goodUntil(f.shared.config.Authenticator, time.Duration(f.shared.expiredGrace.Load()), now)
 		return credential.Grant{Expires: end}, credential.Key{Value: a.key, Subject: a.subject}
 	}
-	grant, ok := f.server.config.Authenticator.Lookup(string(r.username), string(r.realm))
+	grant, ok := f.shared.config.Authenticator.Lookup(string(r.username), string(r.realm))
 	if !ok {
 		// As much work as for a known name, so that the time of the answer does not tell which names there are.
-		r.message.VerifyIntegrity(f.server.decoy[:])
+		r.message.VerifyIntegrity(f.shared.decoy[:])
 		return credential.Grant{}, key
 	}
 	for _, key := range grant.Keys {

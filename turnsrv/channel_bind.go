@@ -23,9 +23,9 @@ func (f *front) channelBind(r *request, a *allocation, now time.Time) []byte {
 	if a.towards(peer) == nil {
 		return f.refuse(&r.origin, stun.CodePeerAddressFamilyMismatch)
 	}
-	relay := f.server.config.Relay
+	relay := f.shared.config.Relay
 	if rule, ok := relay.MayReach(peer); !ok {
-		f.server.logRefusedPeer(peer.Addr(), rule, now)
+		f.shared.logRefusedPeer(peer.Addr(), rule, now)
 		return f.refuse(&r.origin, stun.CodeForbidden)
 	}
 	if a.peers.bound(number, now) == nil && !f.hasRoom(a, r.peers[:1], 1, now) {
@@ -38,7 +38,7 @@ func (f *front) channelBind(r *request, a *allocation, now time.Time) []byte {
 }
 
 func (f *front) lastChannel() stun.ChannelNumber {
-	if f.server.config.StrictChannels {
+	if f.shared.config.StrictChannels {
 		return lastChannelOf8656
 	}
 	return stun.MaxChannel

@@ -129,6 +129,7 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.Lifetime, DefaultLifetime)
 	setDefault(&c.MaxLifetime, DefaultMaxLifetime)
 	setDefault(&c.NonceLifetime, DefaultNonceLifetime)
+	setDefault(&c.ExpiredGrace, DefaultExpiredGrace)
 	setDefault(&c.MaxStreams, DefaultMaxStreams)
 	setDefault(&c.UnauthenticatedRate, DefaultUnauthenticatedRate)
 	setDefault(&c.MaxGuesses, DefaultMaxGuesses)

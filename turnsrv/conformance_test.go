@@ -479,7 +479,7 @@ func TestSourceQuota(t *testing.T) {
 	allocate := func(addr string) (code stun.ErrorCode) {
 		s := newSigner(b, now)
 		s.from = clientAt(addr)
-		s.nonce = b.server.nonces.appendNonce(nil, s.from.tuple, now)
+		s.nonce = b.shared.nonces.appendNonce(nil, s.from.tuple, now)
 		answer := b.take(s.message(stun.MethodAllocate, 1, transportUDP), s.from, now)
 		m, err := stun.Parse(answer)
 		if err != nil {
@@ -503,7 +503,7 @@ func TestSourceQuota(t *testing.T) {
 			t.Errorf("Allocate from %s is answered %d, want %d", tt.addr, got, tt.want)
 		}
 	}
-	b.endAll()
+	b.end(now)
 	if got := allocate("192.0.2.1:3"); got != 0 {
 		t.Errorf("Allocate is answered %d when the others have ended", got)
 	}

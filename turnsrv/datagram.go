@@ -5,8 +5,12 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"time"
 )
+
+// maxMessageLen is more than the longest message, which is one of STUN's with 65532 bytes of attributes.
+const maxMessageLen = 20 + 65536
 
 // datagramLink reaches clients over one UDP socket.
 type datagramLink struct {
@@ -17,6 +21,7 @@ type datagramLink struct {
 
 	dtls      *dtlsListener // gets the packets of DTLS; nil for a socket without
 	encrypted bool          // DTLS is all that there is
+	closing   atomic.Bool
 }
 
 // newDatagramLink returns a link over conn, which is a *net.UDPConn or something like it that uses UDP addresses.
@@ -28,7 +33,32 @@ func newDatagramLink(conn net.PacketConn, counters *counters) (*datagramLink, er
 	return &datagramLink{socket: &sharedSocket{packetSocket: socket}, server: addrPortOf(conn.LocalAddr()), counters: counters}, nil
 }
 
-// receive implements link. A socket error that is not the end of the socket is none of the clients' business: ICMP
+// serve hands what arrives to h until close is called, or the socket fails, whose error it returns.
+func (l *datagramLink) serve(h handler) error {
+	defer func() { h.end(time.Now()) }()
+	buf := make([]byte, maxMessageLen)
+	for !l.closing.Load() {
+		n, from, err := l.receive(buf)
+		now := time.Now()
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			h.tick(now)
+		case err != nil:
+			return err
+		default:
+			h.handle(buf[:n], from, now)
+		}
+	}
+	return nil
+}
+
+// close has serve return. Safe for concurrent use.
+func (l *datagramLink) close() {
+	l.closing.Store(true)
+	l.wake()
+}
+
+// receive reads the next packet that is for the handler. A socket error that is not the end of the socket is none of the clients' business: ICMP
 // answers, a full buffer and what else the system reports concern one packet.
 func (l *datagramLink) receive(p []byte) (int, client, error) {
 	for {
@@ -56,9 +86,7 @@ func (l *datagramLink) receive(p []byte) (int, client, error) {
 				continue
 			}
 			return n, client{tuple: tuple}, nil
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			return 0, client{}, errAlarm
-		case errors.Is(err, net.ErrClosed):
+		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, net.ErrClosed):
 			return 0, client{}, err
 		}
 		l.counters.drop(DropMalformed)
@@ -70,8 +98,8 @@ func (l *datagramLink) receive(p []byte) (int, client, error) {
 
 func (l *datagramLink) setAlarm(t time.Time) { _ = l.socket.SetReadDeadline(t) }
 
-// wake lets a deadline pass. The front looks at everything that it could have been woken for after it has set its own
-// deadline again, so that no call is lost between the two.
+// wake lets a deadline pass. Whoever sets another one looks after that at everything that it could have been woken for, so that
+// no call is lost between the two.
 func (l *datagramLink) wake() { _ = l.socket.SetReadDeadline(time.Unix(1, 0)) }
 
 // send implements link. It answers from the address that the client has sent to.

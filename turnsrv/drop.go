@@ -49,7 +49,7 @@ func dropReason(err error) DropReason {
 
 // drop counts a message of a client that has no allocation, or is none, and an answer that does not leave. At debug it shows one a minute of each kind.
 func (f *front) drop(reason DropReason, from client, now time.Time) {
-	s := f.server
+	s := f.shared
 	s.counters.drop(reason)
 	if !s.config.Logger.Enabled(context.Background(), slog.LevelDebug) {
 		return
@@ -65,7 +65,7 @@ func (f *front) drop(reason DropReason, from client, now time.Time) {
 // the log does not grow with the packets. cause, if it is not nil, is an error, or the rule that refuses peer.
 func (r *relayedAddress) drop(reason DropReason, peer netip.AddrPort, cause any) {
 	a := r.allocation
-	s := a.front.server
+	s := a.front.shared
 	s.counters.drop(reason)
 	if r.dropped[reason].Add(1) > 1 {
 		return

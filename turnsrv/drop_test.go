@@ -122,7 +122,7 @@ func TestWhatDoesNotLeaveIsNotRelayed(t *testing.T) {
 		peer := netip.AddrPortFrom(loopback, 40000)
 		b.take(s.message(stun.MethodCreatePermission, 2, peerAddr(peer)), s.from, now)
 		b.refuse = refusal
-		b.allocations[s.from].addresses[0].Deliver(peer, []byte("hello"))
+		b.allocations[s.from].addresses[0].Deliver(peer, []byte("hello"), now)
 		if got := b.server.Counters(); got.ToClient.Packets != 0 || got.Dropped[reason] != 1 {
 			t.Errorf("%v: %d packets relayed, %d counted as dropped", refusal, got.ToClient.Packets, got.Dropped[reason])
 		}

@@ -492,7 +492,7 @@ func BenchmarkDTLSFirstHello(b *testing.B) {
 	}
 	socket := sink{sent: make(chan struct{}, 2*maxHandshakes)}
 	config := &tls.Config{Certificates: []tls.Certificate{testCertificate(b)}}
-	l := newDTLSListener(&sharedSocket{packetSocket: socket}, &net.UDPAddr{}, config, dtlsLogger{server.config.Logger}, &server.counters)
+	l := newDTLSListener(&sharedSocket{packetSocket: socket}, &net.UDPAddr{}, config, dtlsLogger{server.shared.config.Logger}, &server.shared.counters)
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = server.ServeStream(l) })
 	b.Cleanup(func() {

@@ -138,7 +138,7 @@ func (e Event) LogValue() slog.Value {
 }
 
 // emit counts an event and tells of it.
-func (s *Server) emit(e Event) {
+func (s *shared) emit(e Event) {
 	switch c := &s.counters; e.Kind {
 	case AllocationMade:
 		c.made.Add(1)
@@ -159,7 +159,7 @@ func (s *Server) emit(e Event) {
 
 // emitRefused tells of an Allocate request that was refused, or of the half of a dual allocation that was.
 func (f *front) emitRefused(o *origin, code stun.ErrorCode, reason RefusalReason, now time.Time) {
-	f.server.emit(Event{
+	f.shared.emit(Event{
 		Kind: AllocationRefused, Time: now, Tuple: o.client.tuple, Username: o.username, Subject: o.subject,
 		Code: code, Refusal: reason,
 	})

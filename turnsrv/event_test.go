@@ -111,7 +111,7 @@ func TestRefusalsAreEvents(t *testing.T) {
 	if got := events.take(); len(got) != 1 || got[0].Refusal != RefusedTupleInUse {
 		t.Errorf("events %+v", got)
 	}
-	server.draining.Store(true)
+	server.shared.draining.Store(true)
 	c := dial(t, "udp", server.udp)
 	c.want(c.request(stun.MethodAllocate, transportUDP), 508)
 	if got := events.take(); len(got) != 1 || got[0].Refusal != RefusedDraining {

@@ -1,9 +1,7 @@
 package turnsrv
 
 import (
-	"errors"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/stun"
@@ -13,12 +11,13 @@ import (
 // back from the same address before its old connection is known to be dead.
 type client struct {
 	tuple  FiveTuple
-	stream *stream // nil over UDP
+	stream connection // nil over UDP
 }
 
-// front serves the clients of one link. Its fields belong to the goroutine of run, except where a comment says otherwise.
+// front serves the clients of one link. Its fields belong to the goroutine that serves the
+// link, except where a comment says otherwise.
 type front struct {
-	server *Server
+	shared *shared
 	link   link
 
 	allocations map[client]*allocation
@@ -28,62 +27,42 @@ type front struct {
 
 	strangers strangers
 
-	superseded superseded  // filled by other fronts
-	closing    atomic.Bool // set by whoever wants the front to end
+	superseded superseded // filled by other fronts
 }
 
-func newFront(server *Server, l link) *front {
+func newFront(shared *shared, l link) *front {
 	return &front{
-		server:      server,
+		shared:      shared,
 		link:        l,
 		allocations: make(map[client]*allocation),
 	}
 }
 
-// maxMessageLen is more than the longest message, which is one of STUN's with 65532 bytes of attributes.
-const maxMessageLen = stun.HeaderLen + 65536
-
-// run serves the clients until the link fails, whose error it returns, or close is called. When it returns, all allocations have
-// ended.
-func (f *front) run() error {
-	buf := make([]byte, maxMessageLen)
-	for {
-		f.endSuperseded(time.Now())
-		if f.closing.Load() {
-			f.endAll()
-			return nil
-		}
-		n, from, err := f.link.receive(buf)
-		now := time.Now()
-		switch {
-		case errors.Is(err, errAlarm):
-			f.onAlarm(now)
-		case errors.Is(err, errGone):
-			if a := f.allocations[from]; a != nil {
-				f.end(a.addresses, EndedConnection, now)
-			}
-		case err != nil:
-			f.endAll()
-			return err
-		default:
-			if answer := f.fromClient(buf[:n], from, now); answer != nil {
-				f.reply(answer, from, now)
-			}
-		}
+// handle takes one message of a client: a datagram, or one frame of a stream.
+func (f *front) handle(b []byte, from client, now time.Time) {
+	if answer := f.fromClient(b, from, now); answer != nil {
+		f.reply(answer, from, now)
 	}
 }
 
-func (f *front) endAll() {
-	now := time.Now()
+// gone ends the allocation of a client whose connection has ended.
+func (f *front) gone(from client, now time.Time) {
+	if a := f.allocations[from]; a != nil {
+		f.endAddresses(a.addresses, EndedConnection, now)
+	}
+}
+
+// tick has the janitor come if it is time, and ends the allocations whose place was taken from other fronts.
+func (f *front) tick(now time.Time) {
+	f.onAlarm(now)
+	f.endSuperseded(now)
+}
+
+// end ends all allocations.
+func (f *front) end(now time.Time) {
 	for _, a := range f.allocations {
-		f.end(a.addresses, EndedServer, now)
+		f.endAddresses(a.addresses, EndedServer, now)
 	}
-}
-
-// close asks run to return. Safe for concurrent use.
-func (f *front) close() {
-	f.closing.Store(true)
-	f.link.wake()
 }
 
 // fromClient takes one message of a client: a datagram, or one frame of a stream. Data it sends on. It returns an answer for
@@ -105,10 +84,10 @@ func (f *front) fromClient(b []byte, from client, now time.Time) (answer []byte)
 	r := &f.request
 	switch {
 	case message.Class == stun.ClassRequest && slices.Contains(requestMethods[:], message.Method):
-		r.read(message, from)
+		r.read(message, from, now)
 		return f.answer(r, a, now)
 	case message.Class == stun.ClassIndication && message.Method == stun.MethodSend:
-		r.read(message, from)
+		r.read(message, from, now)
 		f.sendIndication(r, a, now)
 	case message.Class == stun.ClassIndication && message.Method == stun.MethodBinding:
 		// A keep-alive, RFC 8445 section 11.

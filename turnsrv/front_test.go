@@ -15,16 +15,16 @@ import (
 // bareFront is a front without a link.
 type bareFront struct {
 	*front
+	server  *Server
 	sent    [][]byte // data to clients
 	discard bool     // keep none of them
 	refuse  error    // of send, for all of them
 }
 
-func (b *bareFront) receive([]byte) (int, client, error) { panic("nothing to receive") }
-func (b *bareFront) setAlarm(time.Time)                  {}
-func (b *bareFront) wake()                               {}
-func (b *bareFront) allocated(client, bool)              {}
-func (b *bareFront) full(time.Time) bool                 { return false }
+func (b *bareFront) setAlarm(time.Time)     {}
+func (b *bareFront) wake()                  {}
+func (b *bareFront) allocated(client, bool) {}
+func (b *bareFront) full(time.Time) bool    { return false }
 func (b *bareFront) send(answer []byte, _ client, _ priority) error {
 	if !b.discard {
 		b.sent = append(b.sent, bytes.Clone(answer))
@@ -40,9 +40,9 @@ func newBareFront(t testing.TB) *bareFront {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server.start = time.Unix(0, 0) // before any time that tests make up
-	b := &bareFront{}
-	b.front = newFront(server, b)
+	server.shared.start = time.Unix(0, 0) // before any time that tests make up
+	b := &bareFront{server: server}
+	b.front = newFront(server.shared, b)
 	return b
 }
 
@@ -60,7 +60,7 @@ func (b *bareFront) relays(message []byte, from client, now time.Time) bool {
 }
 
 // relayed returns how many packets went to peers.
-func (b *bareFront) relayed() uint64 { return b.server.counters.toPeer.packets.Load() }
+func (b *bareFront) relayed() uint64 { return b.shared.counters.toPeer.packets.Load() }
 
 // signer signs messages for a bareFront.
 type signer struct {
@@ -74,7 +74,7 @@ func newSigner(b *bareFront, now time.Time) *signer {
 	s := &signer{from: client{tuple: FiveTuple{Client: netip.MustParseAddrPort("192.0.2.9:5000")}}}
 	s.cred = credential.Issuer{Secret: credential.NewSecret([]byte(testSecret)), TTL: time.Hour}.Issue(now)
 	s.key = credential.LongTermKey(s.cred.Username, testRealm, s.cred.Password)
-	s.nonce = b.server.nonces.appendNonce(nil, s.from.tuple, now)
+	s.nonce = b.shared.nonces.appendNonce(nil, s.from.tuple, now)
 	return s
 }
 
@@ -122,7 +122,7 @@ func FuzzFromClient(f *testing.F) {
 	f.Add([]byte{0x40, 0x00, 0xFF, 0xFC, 1, 2, 3, 4, 5})
 
 	b := newBareFront(f)
-	b.server.config.Realms = map[string]string{"example.net": "example.net"}
+	b.shared.config.Realms = map[string]string{"example.net": "example.net"}
 	now := time.Unix(1758650868, 0)
 	s := newSigner(b, now)
 	f.Fuzz(func(t *testing.T, raw []byte) {
@@ -202,7 +202,7 @@ func BenchmarkVerify(b *testing.B) {
 	r := &front.request
 	b.ReportAllocs()
 	for b.Loop() {
-		r.read(m, s.from)
+		r.read(m, s.from, now)
 		if _, _, ok := front.authenticate(r, nil, now); !ok {
 			b.Fatal("refused")
 		}

@@ -33,17 +33,17 @@ func (f *front) current(from client, now time.Time) *allocation {
 func (f *front) expire(a *allocation, now time.Time) {
 	for _, address := range a.addresses {
 		if !now.Before(address.expires) {
-			f.end([]*relayedAddress{address}, EndedExpired, now)
+			f.endAddresses([]*relayedAddress{address}, EndedExpired, now)
 		}
 	}
 }
 
-// end ends relayed addresses of one allocation, and the allocation with the last of them.
-func (f *front) end(addresses []*relayedAddress, reason EndReason, now time.Time) {
+// endAddresses ends relayed addresses of one allocation, and the allocation with the last of them.
+func (f *front) endAddresses(addresses []*relayedAddress, reason EndReason, now time.Time) {
 	for _, address := range slices.Clone(addresses) {
 		a := address.allocation
 		address.ended = true
-		f.server.quota.give(address)
+		f.shared.quota.give(address)
 		address.conn.Close()
 		a.addresses = slices.DeleteFunc(slices.Clone(a.addresses), func(other *relayedAddress) bool { return other == address })
 		a.peers.forget(address.family)
@@ -53,7 +53,7 @@ func (f *front) end(addresses []*relayedAddress, reason EndReason, now time.Time
 			f.setActive(a, false)
 			f.link.allocated(a.client, false)
 		}
-		f.server.emit(Event{
+		f.shared.emit(Event{
 			Kind: AllocationEnded, Time: now, Tuple: a.client.tuple, Username: a.username, Subject: a.subject,
 			Relayed: address.conn.Relayed(), End: reason,
 			ToPeer: address.toPeer.snapshot(), ToClient: address.toClient.snapshot(), Dropped: address.drops(),
@@ -89,7 +89,7 @@ func (f *front) janitor(now time.Time) (more bool) {
 		f.setActive(a, relayed != a.relayed)
 		if relayed != a.relayed {
 			a.relayed = relayed
-			a.active.Store(int64(now.Sub(f.server.start)))
+			a.active.Store(int64(now.Sub(f.shared.start)))
 		}
 		before := len(a.addresses)
 		if f.expire(a, now); len(a.addresses) < before {
@@ -105,9 +105,9 @@ func (f *front) janitor(now time.Time) (more bool) {
 func (f *front) setActive(a *allocation, active bool) {
 	switch {
 	case active && !a.counted:
-		f.server.active.Add(1)
+		f.shared.active.Add(1)
 	case !active && a.counted:
-		f.server.active.Add(-1)
+		f.shared.active.Add(-1)
 	}
 	a.counted = active
 }
@@ -141,7 +141,7 @@ func (s *superseded) take() []*allocation {
 // front.
 func (f *front) supersede(a *allocation, by *front, now time.Time) {
 	if f == by {
-		f.end(a.addresses, EndedSuperseded, now)
+		f.endAddresses(a.addresses, EndedSuperseded, now)
 		return
 	}
 	f.superseded.add(a)
@@ -151,6 +151,6 @@ func (f *front) supersede(a *allocation, by *front, now time.Time) {
 // endSuperseded ends the allocations whose place was taken from other fronts.
 func (f *front) endSuperseded(now time.Time) {
 	for _, a := range f.superseded.take() {
-		f.end(a.addresses, EndedSuperseded, now)
+		f.endAddresses(a.addresses, EndedSuperseded, now)
 	}
 }

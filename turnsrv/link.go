@@ -7,20 +7,29 @@ import (
 
 // link is how a front reaches its clients: a UDP socket, or all connections of a stream listener.
 type link interface {
-	// receive reads the next message of a client into p. Its errors: errAlarm when the alarm is due or somebody called
-	// wake, errGone when the client is gone for good, anything else when the link is at its end. Called by one goroutine.
-	receive(p []byte) (int, client, error)
-	// setAlarm has receive return at t, or never if t is zero. Called by the goroutine that calls receive.
+	// setAlarm has the handler's tick called at t, or never if t is zero. Called by the goroutine of the handler.
 	setAlarm(t time.Time)
-	// wake has receive return now. Safe for concurrent use.
+	// wake has tick called now. Safe for concurrent use.
 	wake()
 	// send gives b, a whole message without padding, to a client. It does not block and does not keep b. The error is
 	// errQueue when a client over a stream does not read, else the system's. Safe for concurrent use.
 	send(b []byte, to client, p priority) error
 	// full reports whether the system lately had no room for what was sent to any of the clients. Safe for concurrent use.
 	full(now time.Time) bool
-	// allocated tells that the client has an allocation now, or no longer. Called by the goroutine that calls receive.
+	// allocated says whether the client has an allocation from now on. Called by the goroutine of the handler.
 	allocated(c client, has bool)
+}
+
+// handler takes what arrives at a link. All calls come from the goroutine that serves the link.
+type handler interface {
+	// handle takes a message of a client, a datagram or one frame of a stream. It is valid during the call.
+	handle(b []byte, from client, now time.Time)
+	// gone says that the connection of a client has ended.
+	gone(from client, now time.Time)
+	// tick is called when the alarm is due or the link was woken.
+	tick(now time.Time)
+	// end is called once, after everything else.
+	end(now time.Time)
 }
 
 // priority says what may be dropped.
@@ -31,8 +40,10 @@ const (
 	media   priority = false // data of a peer: late is as bad as never
 )
 
-var (
-	errAlarm = errors.New("alarm")
-	errGone  = errors.New("client is gone")
-	errQueue = errors.New("too much waits for the client")
-)
+var errQueue = errors.New("too much waits for the client")
+
+// connection is what a front knows of a client's connection.
+type connection interface {
+	// name is the server name that the client gave in TLS, in lower case, or empty.
+	name() string
+}

@@ -18,10 +18,10 @@ func (f *front) createPermission(r *request, a *allocation, now time.Time) []byt
 			return f.refuse(&r.origin, stun.CodePeerAddressFamilyMismatch)
 		}
 	}
-	relay := f.server.config.Relay
+	relay := f.shared.config.Relay
 	for _, peer := range r.peers {
 		if rule, ok := relay.MayPermit(peer.Addr()); !ok {
-			f.server.logRefusedPeer(peer.Addr(), rule, now)
+			f.shared.logRefusedPeer(peer.Addr(), rule, now)
 			return f.refuse(&r.origin, stun.CodeForbidden)
 		}
 	}
@@ -59,11 +59,11 @@ const (
 
 // fits reports whether there is room for so many more permissions and channels. If there is not, it first removes what has expired.
 func (f *front) fits(a *allocation, permissions, channels int, now time.Time) bool {
-	most := f.server.limits.Load()
+	most := f.shared.limits.Load()
 	fits := func() bool {
 		wanted := permissions + channels
 		return len(a.peers.permissions)+permissions <= most.MaxPermissions && len(a.peers.channels)+channels <= most.MaxChannels &&
-			(a.peers.len()+wanted <= ownEntries || f.server.entries.Load()+int64(wanted) <= maxEntries)
+			(a.peers.len()+wanted <= ownEntries || f.shared.entries.Load()+int64(wanted) <= maxEntries)
 	}
 	if fits() {
 		return true
@@ -79,6 +79,6 @@ func (f *front) fits(a *allocation, permissions, channels int, now time.Time) bo
 // count has the server know how many permissions and channels an allocation has beyond its own.
 func (f *front) count(a *allocation) {
 	beyond := max(a.peers.len()-ownEntries, 0)
-	f.server.entries.Add(int64(beyond - a.peers.counted))
+	f.shared.entries.Add(int64(beyond - a.peers.counted))
 	a.peers.counted = beyond
 }

@@ -80,7 +80,7 @@ func TestSilentAllocationGivesWay(t *testing.T) {
 func TestSilentHalfOfACall(t *testing.T) {
 	b := newBareFront(t)
 	b.server.SetQuotas(Quotas{MaxAllocationsPerUser: 2})
-	now := b.server.start
+	now := b.shared.start
 	s := newSigner(b, now)
 	if code := codeOf(t, b.take(s.message(stun.MethodAllocate, 1, transportUDP, attr32(stun.AttrAdditionalAddressFamily, 2<<24)), s.from, now)); code != 0 {
 		t.Fatalf("a dual allocation is answered %d", code)
@@ -90,7 +90,7 @@ func TestSilentHalfOfACall(t *testing.T) {
 	b.janitor(now)
 	other := newSigner(b, now)
 	other.from = clientAt("192.0.2.9:5001")
-	other.nonce = b.server.nonces.appendNonce(nil, other.from.tuple, now)
+	other.nonce = b.shared.nonces.appendNonce(nil, other.from.tuple, now)
 	other.use(s.cred)
 	if code := codeOf(t, b.take(other.message(stun.MethodAllocate, 1, transportUDP), other.from, now.Add(2*time.Second))); code != 486 {
 		t.Errorf("while one half relays, one more is answered %d, want 486", code)
@@ -108,11 +108,11 @@ func TestSilentHalfOfACall(t *testing.T) {
 func TestQuotaOfAnonymousCredentials(t *testing.T) {
 	b := newBareFront(t)
 	b.server.SetQuotas(Quotas{MaxAllocationsPerUser: 2})
-	now := b.server.start
+	now := b.shared.start
 	allocate := func(from netip.AddrPort) stun.ErrorCode {
 		s := newSigner(b, now)
 		s.from = client{tuple: FiveTuple{Client: from}}
-		s.nonce = b.server.nonces.appendNonce(nil, s.from.tuple, now)
+		s.nonce = b.shared.nonces.appendNonce(nil, s.from.tuple, now)
 		return codeOf(t, b.take(s.message(stun.MethodAllocate, 1, transportUDP), s.from, now))
 	}
 	for _, tt := range []struct {

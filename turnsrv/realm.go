@@ -7,7 +7,7 @@ const maxRealmLen = 127
 
 // realm returns the realm that the client who sent r is told of, RFC 8489 section 9.2.1: that of the first ORIGIN which
 // stands for one, or of the name that it has given in TLS.
-func (s *Server) realm(r *request) string {
+func (s *shared) realm(r *request) string {
 	if len(s.config.Realms) == 0 {
 		return s.config.Realm
 	}
@@ -17,7 +17,7 @@ func (s *Server) realm(r *request) string {
 		}
 	}
 	if stream := r.client.stream; stream != nil {
-		if realm, ok := s.config.Realms[stream.serverName]; ok {
+		if realm, ok := s.config.Realms[stream.name()]; ok {
 			return realm
 		}
 	}
@@ -25,7 +25,7 @@ func (s *Server) realm(r *request) string {
 }
 
 // isRealm reports whether a client may have been told of realm.
-func (s *Server) isRealm(realm []byte) bool {
+func (s *shared) isRealm(realm []byte) bool {
 	if string(realm) == s.config.Realm {
 		return true
 	}

@@ -146,12 +146,12 @@ func TestRealmsAreNoAmplifier(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := &bareFront{}
-	b.front = newFront(server, b)
+	b.front = newFront(server.shared, b)
 	s := signer{from: client{tuple: FiveTuple{Client: netip.MustParseAddrPort("192.0.2.9:5000")}}}
 	var request stun.Builder
 	request.Start(stun.MethodAllocate, stun.ClassRequest, stun.TransactionID{1})
 	request.Text(stun.AttrOrigin, "a")
-	answer := b.fromClient(bytes.Clone(request.Bytes()), s.from, server.start)
+	answer := b.fromClient(bytes.Clone(request.Bytes()), s.from, server.shared.start)
 	if len(answer) == 0 || len(answer) > request.Len()+maxAmplification {
 		t.Errorf("%d bytes draw %d", request.Len(), len(answer))
 	}

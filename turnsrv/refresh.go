@@ -27,12 +27,12 @@ func (f *front) refresh(r *request, a *allocation, now time.Time) []byte {
 	}
 	var lifetime time.Duration
 	if ok && wanted == 0 {
-		f.end(addresses, EndedByClient, now)
+		f.endAddresses(addresses, EndedByClient, now)
 	} else {
 		lifetime = f.clampLifetime(r.lifetime)
 		for _, address := range addresses {
 			address.expires = now.Add(lifetime)
-			f.server.emit(Event{
+			f.shared.emit(Event{
 				Kind: AllocationRefreshed, Time: now, Tuple: r.client.tuple, Username: a.username, Subject: a.subject,
 				Relayed: address.conn.Relayed(), Lifetime: lifetime,
 			})

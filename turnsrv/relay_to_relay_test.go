@@ -189,7 +189,7 @@ func BenchmarkRelayToRelay(b *testing.B) {
 	for _, addr := range []string{"192.0.2.9:5000", "192.0.2.10:5000"} {
 		s := newSigner(front, now)
 		s.from = clientAt(addr)
-		s.nonce = front.server.nonces.appendNonce(nil, s.from.tuple, now)
+		s.nonce = front.shared.nonces.appendNonce(nil, s.from.tuple, now)
 		front.take(s.message(stun.MethodAllocate, 1, transportUDP), s.from, now)
 		a := front.allocations[s.from]
 		a.peers.permit(loopback, true, now)
@@ -201,7 +201,7 @@ func BenchmarkRelayToRelay(b *testing.B) {
 	b.SetBytes(int64(len(payload)))
 	b.ReportAllocs()
 	for b.Loop() {
-		made[0].conn.Send(payload, made[1].conn.Relayed(), false)
+		made[0].conn.Send(payload, made[1].conn.Relayed(), false, time.Now())
 	}
 	if front.server.Counters().ToClient.Packets == 0 {
 		b.Fatal("nothing came")

@@ -37,7 +37,7 @@ func (r *relayedAddress) send(data []byte, peer netip.AddrPort, p *permission, d
 	case !a.mayRelay(toPeer, len(data), peer.Addr(), now):
 		r.drop(DropBandwidth, peer, nil)
 	default:
-		r.conn.Send(data, peer, dontFragment)
+		r.conn.Send(data, peer, dontFragment, now)
 	}
 }
 
@@ -47,10 +47,9 @@ const maxIndicated = 65500
 
 // Deliver implements relay.Owner, RFC 8656 sections 11.3 and 12.7. It takes no lock that the goroutine of the front holds while
 // it sends the other way.
-func (r *relayedAddress) Deliver(peer netip.AddrPort, data []byte) {
-	now := time.Now()
+func (r *relayedAddress) Deliver(peer netip.AddrPort, data []byte, now time.Time) {
 	a := r.allocation
-	s := a.front.server
+	s := a.front.shared
 	p, number, bound := a.peers.reachable(peer, now)
 	if p == nil {
 		r.drop(DropPeerNoPermission, peer, nil)
@@ -94,13 +93,13 @@ func (r *relayedAddress) Deliver(peer netip.AddrPort, data []byte) {
 // Sent implements relay.Owner.
 func (r *relayedAddress) Sent(size int) {
 	r.toPeer.add(size)
-	r.allocation.front.server.counters.toPeer.add(size)
+	r.allocation.front.shared.counters.toPeer.add(size)
 }
 
 // Refused implements relay.Owner.
-func (r *relayedAddress) Refused(peer netip.AddrPort, rule string) {
+func (r *relayedAddress) Refused(peer netip.AddrPort, rule string, now time.Time) {
 	r.drop(DropRefusedPeer, peer, rule)
-	r.allocation.front.server.logRefusedPeer(peer.Addr(), rule, time.Now())
+	r.allocation.front.shared.logRefusedPeer(peer.Addr(), rule, now)
 }
 
 // Unsent implements relay.Owner.

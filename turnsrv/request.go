@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/credential"
 	"github.com/mailturn/mailturn/turnsrv/stun"
@@ -21,7 +22,8 @@ type origin struct {
 	method      stun.Method
 	id          stun.TransactionID
 	fingerprint bool
-	size        int                // of the request in bytes
+	size        int // of the request in bytes
+	received    time.Time
 	key         []byte             // what the request was signed with; nil until it was verified
 	username    string             // of the key
 	subject     credential.Subject // who has the key
@@ -50,10 +52,10 @@ type request struct {
 }
 
 // read sorts out the attributes of m. It keeps the memory of the last request.
-func (r *request) read(m stun.Message, from client) {
+func (r *request) read(m stun.Message, from client, now time.Time) {
 	*r = request{
 		origin: origin{
-			client: from, method: m.Method, id: m.TransactionID, fingerprint: m.HasFingerprint, size: m.Len(),
+			client: from, method: m.Method, id: m.TransactionID, fingerprint: m.HasFingerprint, size: m.Len(), received: now,
 		},
 		message:    m,
 		peers:      r.peers[:0],

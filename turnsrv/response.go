@@ -19,7 +19,7 @@ func (f *front) succeed(o *origin) *stun.Builder {
 // finish signs the response that was begun, under the key of its request, and returns it. It is valid until the next one.
 func (f *front) finish(o *origin) []byte {
 	if o.key != nil {
-		if software := f.server.config.Software; software != "" {
+		if software := f.shared.config.Software; software != "" {
 			f.out.Text(stun.AttrSoftware, software)
 		}
 		f.out.MessageIntegrity(o.key)
@@ -53,22 +53,22 @@ func (f *front) challenge(r *request, code stun.ErrorCode, now time.Time) []byte
 	for _, reason := range [...]string{code.Reason(), ""} {
 		f.out.Start(o.method, stun.ClassError, o.id)
 		f.out.ErrorCode(code, reason)
-		f.out.Text(stun.AttrRealm, f.server.realm(r))
+		f.out.Text(stun.AttrRealm, f.shared.realm(r))
 		var nonce [32]byte
-		f.out.Attr(stun.AttrNonce, f.server.nonces.appendNonce(nonce[:0], o.client.tuple, now))
+		f.out.Attr(stun.AttrNonce, f.shared.nonces.appendNonce(nonce[:0], o.client.tuple, now))
 		if f.finish(o); o.key != nil || f.out.Len() <= o.size+maxAmplification {
 			break
 		}
 	}
-	f.server.counters.respond(o.method, code)
+	f.shared.counters.respond(o.method, code)
 	return f.out.Bytes()
 }
 
 func (f *front) startError(o *origin, code stun.ErrorCode, reason string) {
 	f.out.Start(o.method, stun.ClassError, o.id)
 	f.out.ErrorCode(code, reason)
-	f.server.counters.respond(o.method, code)
+	f.shared.counters.respond(o.method, code)
 	if o.key != nil {
-		f.server.logRefusal(o, code)
+		f.shared.logRefusal(o, code, o.received)
 	}
 }

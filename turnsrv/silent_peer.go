@@ -69,7 +69,7 @@ func newSilentLimit(bytes int, now time.Time) *limit.Sources {
 // mayGo reports whether size bytes may go to peer, of which p is known, and counts them if it has never answered. It is for the
 // goroutine of the front.
 func (a *allocation) mayGo(p *permission, peer netip.Addr, size int, now time.Time) bool {
-	all := &a.front.server.silentPeers
+	all := &a.front.shared.silentPeers
 	if all.budget < 0 || p.heard.Load() {
 		return true
 	}

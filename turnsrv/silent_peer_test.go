@@ -97,7 +97,7 @@ var victim = netip.MustParseAddr("192.0.2.1")
 
 // silentServer returns a function that makes allocations of one server.
 func silentServer(budget int) func() *allocation {
-	f := &front{server: &Server{silentPeers: silentPeers{budget: budget}}}
+	f := &front{shared: &shared{silentPeers: silentPeers{budget: budget}}}
 	return func() *allocation { return &allocation{front: f} }
 }
 

@@ -158,7 +158,7 @@ func (s *stream) enqueue(b []byte, p priority) error {
 	defer s.mu.Unlock()
 	switch {
 	case s.shut:
-		return errGone
+		return net.ErrClosed
 	case p == media && len(s.queue)+len(b) > maxMediaQueue:
 		return errQueue
 	case len(s.queue)+len(b) > maxControlQueue:
@@ -250,6 +250,9 @@ func (s *stream) allocated(has bool) {
 		s.readUntil(time.Now().Add(unallocatedTimeout))
 	}
 }
+
+// name implements connection.
+func (s *stream) name() string { return s.serverName }
 
 func newStream(l *streamLink, conn net.Conn) *stream {
 	transport := TCP // until the handshake shows that it is TLS

@@ -10,7 +10,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/limit"
 )
 
-// maxFrames is how many frames of all connections wait for the front. A reader whose frame finds no room waits itself,
+// maxFrames is how many frames of all connections wait for the handler. A reader whose frame finds no room waits itself,
 // so that TCP slows its client down.
 const maxFrames = 256
 
@@ -165,21 +165,41 @@ func (l *streamLink) recycle(b *[]byte) {
 	}
 }
 
-// receive implements link.
-func (l *streamLink) receive(p []byte) (int, client, error) {
-	select {
-	case f := <-l.frames:
-		from := client{tuple: f.from.tuple, stream: f.from}
-		if f.buf == nil {
-			return 0, from, errGone
+// serve serves the connections of listener and hands what arrives to h, until close is called or the listener fails, whose error
+// it returns. failed is told of errors of Accept that pass.
+func (l *streamLink) serve(listener net.Listener, h handler, failed func(error)) (err error) {
+	var accepting sync.WaitGroup
+	accepting.Go(func() {
+		err = l.accept(listener, failed)
+		l.close()
+	})
+	l.handleFrames(h)
+	h.end(time.Now())
+	_ = listener.Close()
+	accepting.Wait()
+	l.endStreams()
+	return err
+}
+
+// handleFrames hands frames to h until the link is closed.
+func (l *streamLink) handleFrames(h handler) {
+	for {
+		select {
+		case f := <-l.frames:
+			from := client{tuple: f.from.tuple, stream: f.from}
+			if f.buf == nil {
+				h.gone(from, time.Now())
+				continue
+			}
+			h.handle((*f.buf)[:f.n], from, time.Now())
+			l.recycle(f.buf)
+		case <-l.timer.C:
+			h.tick(time.Now())
+		case <-l.woken:
+			h.tick(time.Now())
+		case <-l.ctx.Done():
+			return
 		}
-		n := copy(p, (*f.buf)[:f.n])
-		l.recycle(f.buf)
-		return n, from, nil
-	case <-l.timer.C:
-		return 0, client{}, errAlarm
-	case <-l.woken:
-		return 0, client{}, errAlarm
 	}
 }
 
@@ -197,30 +217,35 @@ func (l *streamLink) wake() {
 	}
 }
 
-func (l *streamLink) send(b []byte, to client, p priority) error { return to.stream.enqueue(b, p) }
+func (l *streamLink) send(b []byte, to client, p priority) error {
+	return to.stream.(*stream).enqueue(b, p)
+}
 
 // full implements link: connections have queues of their own, and the sessions of DTLS look after their socket.
 func (l *streamLink) full(time.Time) bool { return false }
 
 func (l *streamLink) allocated(c client, has bool) {
-	c.stream.allocated(has)
+	s := c.stream.(*stream)
+	s.allocated(has)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.unallocated.Remove(c.stream)
-	if _, live := l.streams[c.stream]; live && !has {
-		l.unallocated.Add(c.stream, c.tuple.Client.Addr())
+	l.unallocated.Remove(s)
+	if _, live := l.streams[s]; live && !has {
+		l.unallocated.Add(s, c.tuple.Client.Addr())
 	}
 }
 
-// close ends all connections and waits for their goroutines. The front must have left: frames are no longer taken.
-func (l *streamLink) close() {
+// close has serve return. Safe for concurrent use.
+func (l *streamLink) close() { l.cancel() }
+
+// endStreams ends all connections and waits for their goroutines. Frames are no longer taken.
+func (l *streamLink) endStreams() {
 	l.mu.Lock()
 	l.closed = true
 	for s := range l.streams {
 		s.giveUp()
 	}
 	l.mu.Unlock()
-	l.cancel()
 	l.serving.Wait()
 	l.timer.Stop()
 }

@@ -22,8 +22,8 @@ func TestNoDelay(t *testing.T) {
 	server.mu.Lock()
 	defer server.mu.Unlock()
 	looked := 0
-	for f := range server.fronts {
-		l, ok := f.link.(*streamLink)
+	for served := range server.links {
+		l, ok := served.(*streamLink)
 		if !ok {
 			continue
 		}

@@ -67,7 +67,7 @@ func (t *throttle) take(bits, perSecond int64, share *limit.Rate, now time.Durat
 
 // mayRelay reports whether a packet of payload bytes, to or from peer, is within the limits. Safe for concurrent use.
 func (a *allocation) mayRelay(d direction, payload int, peer netip.Addr, now time.Time) bool {
-	s := a.front.server
+	s := a.front.shared
 	most := s.limits.Load()
 	if most.unlimited() {
 		return true
@@ -92,7 +92,7 @@ func (q *Quotas) unlimited() bool {
 }
 
 // beginShares has a new allocation without a share of its own until time has passed: it would be given what others have taken.
-func (a *allocation) beginShares(s *Server, now time.Time) {
+func (a *allocation) beginShares(s *shared, now time.Time) {
 	if total := s.limits.Load().MaxTotalBPS; total > 0 {
 		for d := range a.rates {
 			a.rates[d].share.Charge(burst(total), total, burst(total), now.Sub(s.start))

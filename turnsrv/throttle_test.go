@@ -76,13 +76,13 @@ func TestBandwidthOfAllocationsAndServer(t *testing.T) {
 func TestTotalIsShared(t *testing.T) {
 	const calls, voice, flood, payload = 20, 50, 20000, 160 // voice and flood are packets a second
 	bits := int64(cost(payload, loopback)) * 8
-	server := &Server{start: time.Unix(0, 0)}
+	server := &shared{start: time.Unix(0, 0)}
 	for d := range server.throttles {
 		server.throttles[d].active = &server.active
 	}
 	server.limits.Store(&Quotas{MaxTotalBPS: 2 * calls * voice * bits})
 	server.active.Store(calls + 1)
-	f := &front{server: server}
+	f := &front{shared: server}
 	allocate := func() *allocation { return &allocation{front: f, account: new(holding)} }
 	flooder := allocate()
 	var callers [calls]*allocation
@@ -117,11 +117,11 @@ func TestTotalIsShared(t *testing.T) {
 func TestPacketsHaveABudget(t *testing.T) {
 	now := time.Unix(100, 0)
 	passed := func(quotas Quotas, allocations, payload int) (n int) {
-		server := &Server{start: time.Unix(0, 0)}
+		server := &shared{start: time.Unix(0, 0)}
 		server.limits.Store(&quotas)
 		account := new(holding)
 		for range allocations {
-			a := &allocation{front: &front{server: server}, account: account}
+			a := &allocation{front: &front{shared: server}, account: account}
 			for range 10000 {
 				if a.mayRelay(toClient, payload, loopback, now) {
 					n++

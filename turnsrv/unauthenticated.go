@@ -40,7 +40,7 @@ func (s *strangers) take(addr netip.Addr, rate int, now time.Time) bool {
 // mayAnswer reports whether r, of which nobody knows that it comes from where it says, may be answered, and counts it as
 // answered if so. A stream has shown its address by being there.
 func (f *front) mayAnswer(r *request, now time.Time) bool {
-	rate := f.server.config.UnauthenticatedRate
+	rate := f.shared.config.UnauthenticatedRate
 	if rate < 0 || r.client.stream != nil {
 		return true
 	}

@@ -52,7 +52,7 @@ func TestUnauthenticatedAnswersAreLimited(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b := newBareFront(t)
-			b.server.config.UnauthenticatedRate = 10
+			b.shared.config.UnauthenticatedRate = 10
 			from := clientAt("198.51.100.1:5000")
 			if got := b.answers(tt.message(b, from), from, now, 100); got != 20+hostBurst {
 				t.Errorf("%d answers at once, want %d", got, 20+hostBurst)
@@ -86,7 +86,7 @@ func TestUnauthenticatedAnswersAreLimited(t *testing.T) {
 // old, and with a credential that has expired.
 func TestSignedRequestsAreNotLimited(t *testing.T) {
 	b := newBareFront(t)
-	b.server.config.UnauthenticatedRate = 1
+	b.shared.config.UnauthenticatedRate = 1
 	now := time.Unix(1758650868, 0)
 	s := newSigner(b, now)
 	var flood stun.Builder
@@ -125,12 +125,12 @@ func TestGuessesAreSilenced(t *testing.T) {
 	}
 	neighbour := clientAt("192.0.2.9:6000")
 	good.from = neighbour
-	good.nonce = b.server.nonces.appendNonce(nil, neighbour.tuple, now)
+	good.nonce = b.shared.nonces.appendNonce(nil, neighbour.tuple, now)
 	if got := b.answers(good.message(stun.MethodAllocate, 1, transportUDP), neighbour, now, 1); got != 1 {
 		t.Error("a neighbour with a good credential gets no answer")
 	}
 	elsewhere := clientAt("192.0.2.10:6000")
-	bad.from, bad.nonce = elsewhere, b.server.nonces.appendNonce(nil, elsewhere.tuple, now)
+	bad.from, bad.nonce = elsewhere, b.shared.nonces.appendNonce(nil, elsewhere.tuple, now)
 	if got := b.answers(bad.message(stun.MethodAllocate, 1, transportUDP), elsewhere, now, 1); got != 1 {
 		t.Error("the next address is silenced too")
 	}

@@ -98,7 +98,7 @@ type datagram struct {
 }
 
 // Deliver implements relay.Owner. A datagram that pion would cut is dropped, and so is one for which there is no room.
-func (r *relayed) Deliver(peer netip.AddrPort, data []byte) {
+func (r *relayed) Deliver(peer netip.AddrPort, data []byte, _ time.Time) {
 	if len(data) > maxDatagram {
 		return
 	}
@@ -160,7 +160,7 @@ func (r *relayed) ReadFrom(p []byte) (int, net.Addr, error) {
 // a policy may have changed since the permission was given.
 func (r *relayed) WriteTo(p []byte, to net.Addr) (int, error) {
 	r.unsent = nil
-	r.conn.Send(p, addrPort(to), false)
+	r.conn.Send(p, addrPort(to), false, time.Now())
 	if r.unsent != nil {
 		return 0, r.unsent
 	}
@@ -171,7 +171,7 @@ func (r *relayed) WriteTo(p []byte, to net.Addr) (int, error) {
 func (r *relayed) Sent(int) {}
 
 // Refused implements relay.Owner.
-func (r *relayed) Refused(peer netip.AddrPort, rule string) {
+func (r *relayed) Refused(peer netip.AddrPort, rule string, _ time.Time) {
 	r.unsent = fmt.Errorf("%w: %s", errRefusedPeer, rule)
 	r.server.log.seldom("peer refused", "peer", peer.String(), "rule", rule)
 }

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 )
 
 // Owner is told what happens at a relayed address. Its methods must not block, and must not close the address.
@@ -11,11 +12,11 @@ type Owner interface {
 	// Deliver is given a datagram that a peer has sent to the address, or another relayed address of the same allocator. It
 	// is called on the goroutine of a reader that many addresses share, or on the one that writes at that other address;
 	// from the latter it may come when this one has just been closed. data is valid during the call.
-	Deliver(peer netip.AddrPort, data []byte)
+	Deliver(peer netip.AddrPort, data []byte, now time.Time)
 	// Sent is told of a datagram of size bytes that went to a peer.
 	Sent(size int)
 	// Refused is told of one that did not because rule forbids its peer.
-	Refused(peer netip.AddrPort, rule string)
+	Refused(peer netip.AddrPort, rule string, now time.Time)
 	// Unsent is told of one that the system did not take.
 	Unsent(err error)
 }
@@ -50,15 +51,15 @@ func (c *Conn) LocalAddr() net.Addr { return c.socket.localAddr() }
 
 // Send sends p to a peer, if the policy lets it. What happened, the owner is told. dontFragment says that routers may not fragment
 // it, RFC 8656 section 11.2. Calls must not overlap.
-func (c *Conn) Send(p []byte, to netip.AddrPort, dontFragment bool) {
+func (c *Conn) Send(p []byte, to netip.AddrPort, dontFragment bool, now time.Time) {
 	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
 	own, rule, ok := c.allocator.route(to)
 	if !ok {
-		c.owner.Refused(to, rule)
+		c.owner.Refused(to, rule, now)
 		return
 	}
 	if own != nil {
-		own.owner.Deliver(c.Relayed(), p)
+		own.owner.Deliver(c.Relayed(), p, now)
 		c.owner.Sent(len(p))
 		return
 	}

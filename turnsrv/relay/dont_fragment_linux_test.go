@@ -3,6 +3,7 @@ package relay
 import (
 	"syscall"
 	"testing"
+	"time"
 )
 
 func TestT27DontFragment(t *testing.T) {
@@ -10,7 +11,7 @@ func TestT27DontFragment(t *testing.T) {
 	c, _ := allocate(t, newAllocator(t, Config{}), Request{}, o)
 	far, farAddr := listen(t)
 	for _, not := range []bool{true, false, true} {
-		c.Send([]byte("x"), farAddr.AddrPort(), not)
+		c.Send([]byte("x"), farAddr.AddrPort(), not, time.Now())
 		read(t, far)
 		if got := pathDiscovery(t, c.socket); got != not {
 			t.Errorf("DF is %v, want %v", got, not)

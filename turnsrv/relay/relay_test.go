@@ -34,7 +34,7 @@ type owner struct {
 
 func (o *owner) Sent(int)     { o.mu.Lock(); defer o.mu.Unlock(); o.sent++ }
 func (o *owner) Unsent(error) { o.mu.Lock(); defer o.mu.Unlock(); o.unsent++ }
-func (o *owner) Deliver(peer netip.AddrPort, data []byte) {
+func (o *owner) Deliver(peer netip.AddrPort, data []byte, _ time.Time) {
 	o.mu.Lock()
 	o.got = append(o.got, peer.String()+" "+string(data))
 	o.mu.Unlock()
@@ -42,7 +42,7 @@ func (o *owner) Deliver(peer netip.AddrPort, data []byte) {
 		o.heard <- string(data)
 	}
 }
-func (o *owner) Refused(_ netip.AddrPort, rule string) {
+func (o *owner) Refused(_ netip.AddrPort, rule string, _ time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.refused = append(o.refused, rule)
@@ -142,7 +142,7 @@ func TestRelaysBothWays(t *testing.T) {
 				}
 				defer far.Close()
 				farAddr := far.LocalAddr().(*net.UDPAddr).AddrPort()
-				c.Send([]byte("to peer"), farAddr, false)
+				c.Send([]byte("to peer"), farAddr, false, time.Now())
 				data, from := read(t, far)
 				if data != "to peer" || from.(*net.UDPAddr).AddrPort() != c.Relayed() {
 					t.Errorf("peer got %q from %v, want it from %v", data, from, c.Relayed())
@@ -159,7 +159,7 @@ func TestRelaysBothWays(t *testing.T) {
 					t.Errorf("owner was told of %d and %d packets, and of one from %q", o.sent, o.unsent, o.got[0])
 				}
 				// What no datagram can hold.
-				c.Send(make([]byte, 65536), farAddr, false)
+				c.Send(make([]byte, 65536), farAddr, false, time.Now())
 				if o.unsent != 1 {
 					t.Errorf("owner was told of %d packets that were not taken, want 1", o.unsent)
 				}
@@ -218,7 +218,7 @@ type strictOwner struct {
 	closed atomic.Bool
 }
 
-func (o *strictOwner) Deliver(_ netip.AddrPort, data []byte) {
+func (o *strictOwner) Deliver(_ netip.AddrPort, data []byte, _ time.Time) {
 	o.heard.Add(1)
 	if got := strconv.Itoa(int(o.port.Load())); got != string(data) {
 		o.t.Errorf("the owner of port %s heard what was sent to %s", got, data)
@@ -296,7 +296,7 @@ type countingOwner struct {
 	heard atomic.Int64
 }
 
-func (o *countingOwner) Deliver(netip.AddrPort, []byte) {
+func (o *countingOwner) Deliver(netip.AddrPort, []byte, time.Time) {
 	o.heard.Add(1)
 	for range 1000 {
 		_ = mathrand.Int()
@@ -316,7 +316,7 @@ func TestT38CloseIsIdempotentAndFreesThePort(t *testing.T) {
 		t.Fatal("the port is not free")
 	}
 	f.release(port)
-	if first.Send([]byte("x"), netip.MustParseAddrPort("127.0.0.1:40000"), false); o.unsent != 1 {
+	if first.Send([]byte("x"), netip.MustParseAddrPort("127.0.0.1:40000"), false, time.Now()); o.unsent != 1 {
 		t.Errorf("of what is sent after Close %d packets are said not to have been", o.unsent)
 	}
 }
@@ -334,7 +334,7 @@ func TestPolicyIsAskedAtEachSend(t *testing.T) {
 	o := &owner{}
 	c, _ := allocate(t, newAllocator(t, Config{}), Request{}, o)
 	for _, to := range []string{"10.0.0.1:40000", "127.0.0.1:53", "169.254.169.254:80", "[::ffff:10.0.0.1]:40000"} {
-		c.Send([]byte("x"), netip.MustParseAddrPort(to), false)
+		c.Send([]byte("x"), netip.MustParseAddrPort(to), false, time.Now())
 	}
 	if len(o.refused) != 4 || o.sent != 0 {
 		t.Errorf("refused %q, sent %d", o.refused, o.sent)
@@ -372,7 +372,7 @@ func TestTwoCallersBehindNAT(t *testing.T) {
 			if rule, ok := a.MayReach(bob.Relayed()); !ok {
 				t.Errorf("a relayed address cannot be reached: %s", rule)
 			}
-			alice.Send([]byte("hello bob"), bob.Relayed(), false)
+			alice.Send([]byte("hello bob"), bob.Relayed(), false, time.Now())
 			if got, want := ob.got, []string{alice.Relayed().String() + " hello bob"}; !slices.Equal(got, want) || oa.sent != 1 {
 				t.Errorf("bob got %q, want %q; alice has sent %d", got, want, oa.sent)
 			}

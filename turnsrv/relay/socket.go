@@ -58,7 +58,7 @@ func (s *goroutineSocket) read(o Owner) {
 			continue
 		}
 		backoff = 0
-		o.Deliver(netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), buf[:n])
+		o.Deliver(netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), buf[:n], time.Now())
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -73,9 +74,10 @@ func (s *polledSocket) receive(inbox *udp.Inbox) (more bool, err error) {
 	if err == unix.EAGAIN {
 		return false, nil
 	}
+	now := time.Now()
 	for i := range n {
 		data, from, _ := inbox.Datagram(i)
-		s.owner.Deliver(from, data)
+		s.owner.Deliver(from, data, now)
 	}
 	return n == udp.Batch || err != nil, err
 }
