@@ -13,13 +13,13 @@ import (
 )
 
 // startXMPP starts a server with what is exported for it.
-type startXMPP func(ctx context.Context, root *chroot.Root, exported string) (*xmpp.Server, error)
+type startXMPP func(ctx context.Context, root *chroot.Root, exported string) (*chroot.Server, error)
 
 // TestXMPPServers gives XMPP servers what is exported for them, asks them for a relay as their users do, and relays with what they
 // answer.
 func TestXMPPServers(t *testing.T) {
 	prosody := func(forGuests bool) startXMPP {
-		return func(ctx context.Context, root *chroot.Root, exported string) (*xmpp.Server, error) {
+		return func(ctx context.Context, root *chroot.Root, exported string) (*chroot.Server, error) {
 			return xmpp.StartProsody(ctx, root, exported, forGuests)
 		}
 	}

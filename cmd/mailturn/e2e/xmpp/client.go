@@ -10,6 +10,8 @@ import (
 	"io"
 	"net"
 	"time"
+
+	"github.com/mailturn/mailturn/cmd/mailturn/e2e/chroot"
 )
 
 // askLimit is how long Services may take in all.
@@ -29,7 +31,7 @@ type Service struct {
 
 // Services logs in to a server for domain, and asks which services there are. Without a password it does so as a guest, by SASL
 // ANONYMOUS. The connection is not encrypted.
-func Services(ctx context.Context, s *Server, password string) ([]Service, error) {
+func Services(ctx context.Context, s *chroot.Server, password string) ([]Service, error) {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", s.Addr)

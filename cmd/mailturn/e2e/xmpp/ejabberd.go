@@ -35,7 +35,7 @@ exec setpriv --reuid=ejabberd --regid=ejabberd --init-groups erl -noinput -mnesi
 
 // StartEjabberd runs ejabberd in root, where it is installed, until Stop. The lines take the place of "mod_stun_disco: {}", and all
 // listeners are those of the test. ctx bounds only the start.
-func StartEjabberd(ctx context.Context, root *chroot.Root, lines string) (*Server, error) {
+func StartEjabberd(ctx context.Context, root *chroot.Root, lines string) (*chroot.Server, error) {
 	return start(ctx, root, program{
 		config: "/etc/ejabberd/ejabberd.yml",
 		edit: func(text string) (string, error) {

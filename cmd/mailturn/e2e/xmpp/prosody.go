@@ -36,7 +36,7 @@ exec setpriv --reuid=prosody --regid=prosody --clear-groups prosody -F
 
 // StartProsody runs Prosody in root, where it is installed, until Stop. It has mod_external_services, and the settings above its
 // first VirtualHost. With forGuests it has no user, and whoever asks is a guest. ctx bounds only the start.
-func StartProsody(ctx context.Context, root *chroot.Root, settings string, forGuests bool) (*Server, error) {
+func StartProsody(ctx context.Context, root *chroot.Root, settings string, forGuests bool) (*chroot.Server, error) {
 	register := registerInProsody
 	if forGuests {
 		register, settings = "", guests+settings
