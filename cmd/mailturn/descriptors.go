@@ -2,6 +2,8 @@ package main
 
 import (
 	"log/slog"
+
+	"github.com/mailturn/mailturn/endpoint/turn"
 )
 
 // descriptorReserve is what the process opens besides what the limits of the configuration bound: listeners, the log, files
@@ -16,18 +18,25 @@ type descriptorUse struct {
 	each           int  // descriptors that one takes
 }
 
-// descriptorUses returns what in the configuration bounds how many descriptors are open.
+// relayDescriptors returns what bounds how many descriptors a relay has open.
+func relayDescriptors(c *turn.Config) []descriptorUse {
+	allocations := c.TotalQuota
+	if allocations == 0 {
+		allocations = 2 * (int(c.RelayPorts.V.Max) - int(c.RelayPorts.V.Min) + 1) // one at each port, of both families
+	}
+	uses := []descriptorUse{{c.Name, "total_quota", &c.TotalQuota, allocations, 1}}
+	if sockets := c.StreamSockets(); sockets > 0 {
+		uses = append(uses, descriptorUse{c.Name, "max_connections", &c.MaxStreams, c.MaxStreams, sockets})
+	}
+	return uses
+}
+
+// descriptorUses returns what in the configuration bounds how many descriptors this process has open.
 func (s *setup) descriptorUses() []descriptorUse {
 	var uses []descriptorUse
 	for i := range s.relays {
-		c := &s.relays[i]
-		allocations := c.TotalQuota
-		if allocations == 0 {
-			allocations = 2 * (int(c.RelayPorts.V.Max) - int(c.RelayPorts.V.Min) + 1) // one at each port, of both families
-		}
-		uses = append(uses, descriptorUse{c.Name, "total_quota", &c.TotalQuota, allocations, 1})
-		if sockets := c.StreamSockets(); sockets > 0 {
-			uses = append(uses, descriptorUse{c.Name, "max_connections", &c.MaxStreams, c.MaxStreams, sockets})
+		if s.relays[i].Engine != turn.Pion {
+			uses = append(uses, relayDescriptors(&s.relays[i])...)
 		}
 	}
 	for i := range s.imaps {
@@ -50,10 +59,20 @@ func (s *setup) descriptorUses() []descriptorUse {
 	return uses
 }
 
-// fitDescriptors lowers the limits of the configuration in proportion, so that all of them together need no more descriptors
-// than the process may open, and warns if it has to. Otherwise strangers who open idle connections would leave none for calls.
+// fitDescriptors lowers the limits of the configuration so that this process, and each one that it starts for a relay, needs no more
+// descriptors than a process may open.
 func (s *setup) fitDescriptors(allowed int, logger *slog.Logger) {
-	uses := s.descriptorUses()
+	fit(s.descriptorUses(), allowed, logger)
+	for i := range s.relays {
+		if s.relays[i].Engine == turn.Pion {
+			fit(relayDescriptors(&s.relays[i]), allowed, logger)
+		}
+	}
+}
+
+// fit lowers the limits of one process in proportion, and warns if it has to. Otherwise strangers who open idle connections would
+// leave no descriptors for calls.
+func fit(uses []descriptorUse, allowed int, logger *slog.Logger) {
 	wanted := descriptorReserve
 	for _, use := range uses {
 		wanted += use.value * use.each

@@ -116,6 +116,7 @@ List all attributes:           mailturn reference`,
 		newExportCommand(),
 		newImportCommand(),
 		newVersionCommand(),
+		newTurnEngineCommand(),
 	)
 	return root
 }

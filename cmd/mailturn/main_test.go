@@ -50,7 +50,7 @@ func TestEveryCommandIsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, command := range newRootCommand().Commands() {
-		if !regexp.MustCompile("`mailturn " + command.Name() + `\b`).Match(text) {
+		if !command.Hidden && !regexp.MustCompile("`mailturn "+command.Name()+`\b`).Match(text) {
 			t.Errorf("docs/commands.md does not mention mailturn %s", command.Name())
 		}
 	}

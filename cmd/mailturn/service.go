@@ -15,6 +15,7 @@ import (
 
 	"github.com/mailturn/mailturn/endpoint/http"
 	"github.com/mailturn/mailturn/endpoint/turn"
+	"github.com/mailturn/mailturn/endpoint/turn/pion"
 	"github.com/mailturn/mailturn/framework/metrics"
 	"github.com/mailturn/mailturn/framework/module"
 	"github.com/mailturn/mailturn/framework/systemd"
@@ -66,7 +67,7 @@ func newService(s *setup, sockets *systemd.Listeners, logger *slog.Logger, level
 			metrics.ForEndpoint(registry, p.Name()).MustRegister(measured.Collector())
 		}
 		switch endpoint.(type) {
-		case *turn.Endpoint:
+		case *turn.Endpoint, *pion.Endpoint:
 			r.calls.Add(p.String(), endpoint)
 		case *http.Endpoint:
 			r.watch.Add(p.String(), endpoint)

@@ -37,6 +37,12 @@ endpoint "turn" "two" {
   realm    = "example.org"
   relay_ip = "127.0.0.1"
 }
+endpoint "turn" "three" {
+  engine   = "pion"
+  listen   = ["udp://127.0.0.1:0"]
+  realm    = "example.org"
+  relay_ip = "127.0.0.1"
+}
 endpoint "imap" "imap" {
   listen      = ["tls://127.0.0.1:0"]
   turn_enable = false
@@ -100,6 +106,8 @@ endpoint "http" "http" {
 		`mailturn_turn_relayed_bytes_total{direction="to_client",endpoint="one"}`,
 		`mailturn_turn_relayed_packets_total{direction="to_peer",endpoint="two"}`,
 		`mailturn_turn_streams{endpoint="one"}`,
+		`mailturn_turn_engine_up{endpoint="three"}`,
+		`mailturn_turn_engine_restarts_total{endpoint="three"}`,
 	} {
 		if !slices.Contains(names, want) {
 			t.Errorf("no metric %s among\n%s", want, strings.Join(names, "\n"))

@@ -48,7 +48,7 @@ type setup struct {
 func (s *setup) parts() []module.Part {
 	var parts []module.Part
 	for _, c := range s.relays {
-		parts = append(parts, module.NewPart("turn", c.Name, turn.Schema{}, c, turn.New))
+		parts = append(parts, module.NewPart("turn", c.Name, turn.Schema{}, c, newRelay))
 	}
 	for _, c := range s.imaps {
 		parts = append(parts, module.NewPart("imap", c.Name, imap.Schema{}, c, imap.New))

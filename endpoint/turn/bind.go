@@ -8,41 +8,14 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/mailturn/mailturn/framework/listen"
-	"github.com/mailturn/mailturn/turnsrv"
 )
 
 // alpn is the protocol of TURN over TLS and DTLS, RFC 7443 section 6. Clients that send no ALPN are served too.
 const alpn = "stun.turn"
-
-// socket is one bound socket: packets is set for UDP and DTLS, streams for TCP and TLS.
-type socket struct {
-	packets net.PacketConn
-	dtls    *tls.Config // nil without DTLS
-	plain   bool        // UDP without DTLS too
-	streams net.Listener
-}
-
-// serve has server serve the socket.
-func (s socket) serve(server *turnsrv.Server) error {
-	switch {
-	case s.streams != nil:
-		return server.ServeStream(s.streams)
-	case s.dtls != nil:
-		return server.ServeDTLS(s.packets, s.dtls, s.plain)
-	default:
-		return server.ServePacket(s.packets)
-	}
-}
-
-func (s socket) Close() error {
-	if s.packets != nil {
-		return s.packets.Close()
-	}
-	return s.streams.Close()
-}
 
 // carrier returns the protocol under a scheme, and whether the scheme is the encrypted one of the two that it may carry.
 func carrier(scheme string) (network string, encrypted bool) {
@@ -61,52 +34,87 @@ func sharesSocket(a, b listen.Addr) bool {
 	return networkA == networkB && a.Host == b.Host && a.Port == b.Port
 }
 
-// bind opens the sockets for all addresses.
-func (e *Endpoint) bind(ctx context.Context) error {
-	for i, address := range e.config.Listen {
-		shares := func(other listen.Addr) bool { return sharesSocket(address, other) }
-		if slices.ContainsFunc(e.config.Listen[:i], shares) {
-			continue
-		}
-		var plain, encrypted bool
-		for _, other := range e.config.Listen {
-			if shares(other) {
-				_, isEncrypted := carrier(other.Scheme)
-				plain, encrypted = plain || !isEncrypted, encrypted || isEncrypted
-			}
-		}
-		var config *tls.Config
-		if encrypted {
-			config = e.certs.Config(alpn)
-		}
-		s, err := e.openSocket(ctx, address, config, plain)
-		if err != nil {
-			return listen.Error(address, e.config.ListenRanges[i], err)
-		}
-		e.sockets = append(e.sockets, s)
-	}
-	for _, address := range e.config.Listen {
-		e.logger.Info("listening", "listen", address)
-	}
-	return nil
+// Socket is a listening socket of an endpoint, of which one of Packets and Streams is set.
+type Socket struct {
+	Address          listen.Addr    // the first one that it is for
+	Packets          net.PacketConn // for udp and dtls
+	Streams          net.Listener   // for tcp and tls
+	plain, encrypted bool           // clients of which kind it is for
 }
 
-// openSocket binds one socket, for clients that encrypt if there is a config, and for those that do not if plain is true.
-func (e *Endpoint) openSocket(ctx context.Context, address listen.Addr, config *tls.Config, plain bool) (s socket, err error) {
-	network, _ := carrier(address.Scheme)
-	network += e.family(address)
-	if address.Scheme == "udp" || address.Scheme == "dtls" {
-		s.dtls, s.plain = config, plain
-		s.packets, err = listenUDP(network, address.HostPort())
-		return s, err
+// Close closes the socket.
+func (s Socket) Close() error {
+	if s.Packets != nil {
+		return s.Packets.Close()
 	}
-	if s.streams, err = listenTCP(ctx, network, address.HostPort()); err != nil {
-		return s, err
+	return s.Streams.Close()
+}
+
+// sockets returns the sockets that the endpoint needs, which are not open yet.
+func (c *Config) sockets() (sockets []Socket) {
+	for i, address := range c.Listen {
+		shares := func(other listen.Addr) bool { return sharesSocket(address, other) }
+		if slices.ContainsFunc(c.Listen[:i], shares) {
+			continue
+		}
+		s := Socket{Address: address}
+		for _, other := range c.Listen {
+			if shares(other) {
+				_, encrypted := carrier(other.Scheme)
+				s.plain, s.encrypted = s.plain || !encrypted, s.encrypted || encrypted
+			}
+		}
+		sockets = append(sockets, s)
 	}
-	if proxies := e.config.ProxyProtocol; config != nil || len(proxies) > 0 {
-		s.streams = &streamListener{Listener: s.streams, config: config, plain: plain, proxies: proxies, refused: e.proxyRefused}
+	return sockets
+}
+
+// Open binds the sockets for all addresses of c. An endpoint that does not get them by NewOn binds its own.
+func Open(ctx context.Context, c Config) ([]Socket, error) {
+	sockets := c.sockets()
+	for i := range sockets {
+		s := &sockets[i]
+		network, _ := carrier(s.Address.Scheme)
+		network += c.family(s.Address)
+		var err error
+		if strings.HasPrefix(network, "udp") {
+			s.Packets, err = listenUDP(network, s.Address.HostPort())
+		} else {
+			s.Streams, err = listenTCP(ctx, network, s.Address.HostPort())
+		}
+		if err != nil {
+			err = listen.Error(s.Address, c.ListenRanges[slices.Index(c.Listen, s.Address)], err)
+			return nil, errors.Join(err, closeAll(sockets[:i]))
+		}
 	}
-	return s, nil
+	return sockets, nil
+}
+
+func closeAll(sockets []Socket) error {
+	var errs []error
+	for _, s := range sockets {
+		errs = append(errs, s.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// serve returns what has the engine serve a socket until that is closed.
+func (e *Endpoint) serve(engine Engine, s Socket) func() error {
+	var config *tls.Config
+	if s.encrypted {
+		config = e.certs.Config(alpn)
+	}
+	switch {
+	case s.Packets != nil && s.encrypted:
+		return func() error { return engine.(dtlsServer).ServeDTLS(s.Packets, config, s.plain) }
+	case s.Packets != nil:
+		return func() error { return engine.ServePacket(s.Packets) }
+	}
+	streams := s.Streams
+	if proxies := e.config.ProxyProtocol; s.encrypted || len(proxies) > 0 {
+		streams = &streamListener{Listener: streams, config: config, plain: s.plain, proxies: proxies, refused: e.proxyRefused}
+	}
+	return func() error { return engine.ServeStream(streams) }
 }
 
 // proxyRefused tells the operator of a connection from a proxy that has not begun with a header: it may be set up without.
@@ -117,7 +125,7 @@ func (e *Endpoint) proxyRefused(proxy netip.Addr, err error) {
 // family returns "4" or "6" for an address that stands for every one of its family while those of the other family are
 // listened on at the same port by an address of their own, and "" otherwise. net.Listen takes both 0.0.0.0 and :: for all
 // addresses of both families, so that the second of the two would find its port taken.
-func (e *Endpoint) family(address listen.Addr) string {
+func (c *Config) family(address listen.Addr) string {
 	own, twin := "4", address
 	switch address.Host {
 	case "0.0.0.0":
@@ -127,7 +135,7 @@ func (e *Endpoint) family(address listen.Addr) string {
 	default:
 		return ""
 	}
-	if address.Port == 0 || !slices.ContainsFunc(e.config.Listen, func(a listen.Addr) bool { return sharesSocket(a, twin) }) {
+	if address.Port == 0 || !slices.ContainsFunc(c.Listen, func(a listen.Addr) bool { return sharesSocket(a, twin) }) {
 		return ""
 	}
 	return own
@@ -178,13 +186,4 @@ func listenUDP(network, hostPort string) (net.PacketConn, error) {
 		return nil, err
 	}
 	return conn, nil
-}
-
-func (e *Endpoint) closeSockets() error {
-	var errs []error
-	for _, s := range e.sockets {
-		errs = append(errs, s.Close())
-	}
-	e.sockets = nil
-	return errors.Join(errs...)
 }

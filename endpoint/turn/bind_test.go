@@ -42,24 +42,17 @@ func TestSharedSockets(t *testing.T) {
 		e := moduletest.Start(t, New, encryptedOn(t, listens...))
 		var got []string
 		for _, s := range e.sockets {
-			switch streams := s.streams.(type) {
-			case nil:
-				switch {
-				case s.dtls == nil:
-					got = append(got, "udp")
-				case s.plain:
-					got = append(got, "udp+dtls")
-				default:
-					got = append(got, "dtls")
-				}
-			case *streamListener:
-				if streams.plain {
-					got = append(got, "tcp+tls")
-				} else {
-					got = append(got, "tls")
-				}
+			network, encrypted := "udp", "dtls"
+			if s.Streams != nil {
+				network, encrypted = "tcp", "tls"
+			}
+			switch {
+			case s.plain && s.encrypted:
+				got = append(got, network+"+"+encrypted)
+			case s.encrypted:
+				got = append(got, encrypted)
 			default:
-				got = append(got, "tcp")
+				got = append(got, network)
 			}
 		}
 		if strings.Join(got, " ") != tt.want {
@@ -76,7 +69,7 @@ func TestCertificateOverDTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	conn, err := dtls.ClientWithOptions(client, e.sockets[0].packets.LocalAddr(),
+	conn, err := dtls.ClientWithOptions(client, e.sockets[0].Packets.LocalAddr(),
 		dtls.WithServerName("turn.example.org"), dtls.WithInsecureSkipVerify(true), dtls.WithSupportedProtocols(alpn))
 	if err != nil {
 		t.Fatal(err)

@@ -73,6 +73,9 @@ func (c *Config) ListenTLS(port uint16) {
 // listenOn adds a port of every address of the machine, where it is not there yet.
 func (c *Config) listenOn(port uint16, schemes ...string) {
 	for _, scheme := range schemes {
+		if scheme == "dtls" && c.Engine == Pion {
+			continue
+		}
 		if a := (listen.Addr{Scheme: scheme, Port: port}); !slices.Contains(c.Listen, a) {
 			c.Listen, c.ListenRanges = append(c.Listen, a), append(c.ListenRanges, c.Range)
 		}
@@ -91,12 +94,9 @@ func (c *Config) Ports(schemes ...string) []uint16 {
 }
 
 // StreamSockets returns how many sockets the endpoint listens on for TCP and TLS connections.
-func (c *Config) StreamSockets() int {
-	n := 0
-	for i, address := range c.Listen {
-		network, _ := carrier(address.Scheme)
-		shares := func(other listen.Addr) bool { return sharesSocket(address, other) }
-		if network == "tcp" && !slices.ContainsFunc(c.Listen[:i], shares) {
+func (c *Config) StreamSockets() (n int) {
+	for _, s := range c.sockets() {
+		if network, _ := carrier(s.Address.Scheme); network == "tcp" {
 			n++
 		}
 	}

@@ -22,6 +22,7 @@ const (
 // Schema is the body of an endpoint "turn" block. Its tags are the manual that `mailturn reference` prints.
 type Schema struct {
 	Listen        config.Value[[]listen.Addr]       `hcl:"listen" otherwise:"udp and tcp on 3478, tls and dtls on 5349 when there is a certificate, and the port that an IMAP endpoint advertises" reload:"restart" doc:"Listening addresses: udp://HOST:PORT, dtls://HOST:PORT, tcp://HOST:PORT or tls://HOST:PORT. udp:// and dtls:// with the same address share one socket, and so do tcp:// and tls://."`
+	Engine        EngineName                        `hcl:"engine" default:"mailturn" reload:"restart" doc:"Which TURN server serves the endpoint. \"mailturn\" is that of this project. \"pion\" is pion/turn v4 as it is, with the same credentials, peers, relayed addresses and quotas of allocations, in a process of its own: for comparing the two when a client fails. It follows less of the RFCs, which the log says at its start, and has fewer limits: an attribute that it cannot honor is an error. It serves no DTLS, no new allocation takes the place of an idle one, and a reload that changes the endpoint ends its calls."`
 	ProxyProtocol config.Value[[]netip.Prefix]      `hcl:"proxy_protocol" reload:"restart" doc:"Networks of proxies whose TCP connections (plain or TLS) begin with a header of the PROXY protocol, version 1 or 2. The address in it is the client's, for quotas, limits and XOR-MAPPED-ADDRESS; a connection from there without one is closed. From anywhere else no header is accepted."`
 	TLS           []config.TLS                      `hcl:"tls,block" reload:"restart" doc:"Certificates. With several, the client's server name chooses; the first is for clients that name none. Without one: the certificate of the top level, else a self-signed one where tls:// or dtls:// is listened on."`
 	Realm         config.Value[string]              `hcl:"realm" otherwise:"hostname" reload:"restart" doc:"Realm of the long-term credentials (RFC 8489 section 9.2). Issued credentials are good in it and in each user_realm."`
@@ -87,6 +88,9 @@ type Config struct {
 	Name  string
 	Range hcl.Range
 
+	// Engine is what serves the endpoint. New makes that of Mailturn; for Pion see package endpoint/turn/pion.
+	Engine EngineName
+
 	// Listen holds addresses with the schemes udp, dtls, tcp and tls.
 	Listen []listen.Addr
 	// ListenRanges are the place of each address, or that of the block's header.
@@ -133,7 +137,7 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 	s := Schema{Realm: config.Value[string]{V: defaults.Hostname, Range: endpoint.Range}}
 	diags := endpoint.Decode(&s)
 	c := Config{
-		Name: endpoint.Name, Range: endpoint.Range,
+		Name: endpoint.Name, Range: endpoint.Range, Engine: s.Engine,
 		Realm: s.Realm.V, RealmRange: s.Realm.Range,
 		Secrets: s.Secret.V, SecretRange: s.Secret.Range,
 		RelayIP: s.RelayIP.V, RelayBind: s.RelayBind.V,
@@ -160,5 +164,8 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 	}
 	diags = append(diags, relayIPDiags...)
 	diags = append(diags, checkRelayAddrs(s.RelayBind, "relay_bind")...)
+	if c.Engine == Pion {
+		diags = append(diags, checkPion(endpoint, s)...)
+	}
 	return c, append(diags, c.checkPeers()...)
 }

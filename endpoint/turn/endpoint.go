@@ -26,12 +26,15 @@ type Endpoint struct {
 	certs  *certs.Store // nil without TLS
 
 	secrets   *secrets
-	server    atomic.Pointer[turnsrv.Server] // nil before Start
+	newEngine func(turnsrv.Config) (Engine, error)
+	engine    Engine                         // nil before Start
+	server    atomic.Pointer[turnsrv.Server] // the engine, if it is one; nil before Start
 	allocator *relay.Allocator
 	addresses []relay.Address
-	sockets   []socket
+	sockets   []Socket
 	serving   sync.WaitGroup
-	refusals  log.Limit // of lines about proxies without a header
+	stopped   atomic.Bool // Shutdown was called
+	refusals  log.Limit   // of lines about proxies without a header
 
 	localPrefixes func() ([]netip.Prefix, error) // of this machine
 	watchLocal    func() (localWatch, error)     // tells when they change
@@ -46,7 +49,12 @@ type Endpoint struct {
 // New makes an endpoint of a decoded configuration, which has to have secrets, and certificates if it listens with TLS. It
 // reads the certificates and opens no socket.
 func New(c Config, logger *slog.Logger) (*Endpoint, error) {
-	e := &Endpoint{config: c, logger: logger, secrets: new(secrets), localPrefixes: peer.LocalPrefixes, lookupNAT64: lookupNAT64, tryBind: tryBind}
+	return NewOn(c, nil, newServer, logger)
+}
+
+// NewOn is New with another engine, and with sockets that are open already, unless they are nil.
+func NewOn(c Config, sockets []Socket, engine func(turnsrv.Config) (Engine, error), logger *slog.Logger) (*Endpoint, error) {
+	e := &Endpoint{config: c, logger: logger, newEngine: engine, sockets: sockets, secrets: new(secrets), localPrefixes: peer.LocalPrefixes, lookupNAT64: lookupNAT64, tryBind: tryBind}
 	e.watchLocal = func() (localWatch, error) { return peer.WatchLocal() }
 	verifier, err := newVerifier(c)
 	if err != nil {
@@ -80,18 +88,26 @@ func (e *Endpoint) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	server, err := turnsrv.New(e.serverConfig(allocator))
+	engine, err := e.newEngine(e.serverConfig(allocator))
 	if err != nil {
 		return errors.Join(err, allocator.Close())
 	}
-	if err := e.bind(ctx); err != nil {
-		return errors.Join(err, e.closeSockets(), server.Close(), allocator.Close())
+	if e.sockets == nil {
+		if e.sockets, err = Open(ctx, e.config); err != nil {
+			return errors.Join(err, engine.Close(), allocator.Close())
+		}
 	}
-	e.allocator, e.addresses = allocator, addresses
-	e.server.Store(server)
+	for _, address := range e.config.Listen {
+		e.logger.Info("listening", "listen", address.String())
+	}
+	e.allocator, e.addresses, e.engine = allocator, addresses, engine
+	if server, ok := engine.(*turnsrv.Server); ok {
+		e.server.Store(server)
+	}
 	for _, s := range e.sockets {
+		serve := e.serve(engine, s)
 		e.serving.Go(func() {
-			if err := s.serve(server); err != nil && !errors.Is(err, turnsrv.ErrServerClosed) {
+			if err := serve(); err != nil && !e.stopped.Load() {
 				e.logger.Error("listener ended", "err", err)
 			}
 		})
@@ -182,14 +198,19 @@ func limit[T int | time.Duration](v T) T {
 // Shutdown refuses new allocations, lets running calls go on for the configured drain_timeout or until ctx is done, and
 // then ends them.
 func (e *Endpoint) Shutdown(ctx context.Context) error {
-	server := e.server.Load()
-	if server == nil {
+	if e.engine == nil {
 		return nil
 	}
+	e.stopped.Store(true)
 	ctx, cancel := context.WithTimeout(ctx, e.config.DrainTimeout)
 	defer cancel()
 	start := time.Now()
-	err := server.Shutdown(ctx)
+	var err error
+	if draining, ok := e.engine.(drainer); ok {
+		err = draining.Shutdown(ctx)
+	} else {
+		err = e.engine.Close()
+	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		e.logger.Info("calls cut at the end of the drain", "duration", time.Since(start).Round(time.Millisecond))
 		err = nil

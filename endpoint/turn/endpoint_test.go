@@ -114,8 +114,8 @@ func TestFamilyOfListeningAddress(t *testing.T) {
 		{"one address", addr("udp", "127.0.0.1", 3478), []listen.Addr{v6}, ""},
 		{"every address", addr("udp", "", 3478), []listen.Addr{v4}, ""},
 	} {
-		e := Endpoint{config: loopback(append(tt.others, tt.address)...)}
-		if got := e.family(tt.address); got != tt.want {
+		c := loopback(append(tt.others, tt.address)...)
+		if got := c.family(tt.address); got != tt.want {
 			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
 		}
 	}
@@ -200,7 +200,7 @@ func TestCounters(t *testing.T) {
 		t.Error("there are counters before Start")
 	}
 	e = moduletest.Start(t, New, c)
-	conn, err := net.Dial("udp", e.sockets[0].packets.LocalAddr().String())
+	conn, err := net.Dial("udp", e.sockets[0].Packets.LocalAddr().String())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,7 @@ func streamClient(t *testing.T, e *Endpoint, from, header string, encrypted bool
 		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
 	}
 	issued := credential.Issuer{Secret: e.config.Secrets[0], TTL: time.Hour}.Issue(time.Now())
-	addr := e.sockets[0].streams.Addr().String()
+	addr := e.sockets[0].Streams.Addr().String()
 	client, err := turn.NewClient(&turn.ClientConfig{
 		STUNServerAddr: addr, TURNServerAddr: addr, Conn: turn.NewSTUNConn(conn),
 		Username: issued.Username, Password: issued.Password, RTO: 10 * time.Second,
@@ -55,7 +55,7 @@ func streamClient(t *testing.T, e *Endpoint, from, header string, encrypted bool
 func streamTo(t *testing.T, e *Endpoint, from string) net.Conn {
 	t.Helper()
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 10 * time.Second}
-	conn, err := dialer.DialContext(t.Context(), "tcp4", e.sockets[0].streams.Addr().String())
+	conn, err := dialer.DialContext(t.Context(), "tcp4", e.sockets[0].Streams.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,8 +36,18 @@ func relayAddresses(c Config) ([]relay.Address, error) {
 	return addresses, nil
 }
 
-// advertised returns the addresses that peers see, which it finds by itself if the configuration has none.
+// advertised returns the addresses that peers see, which it finds by itself if the configuration has none. pion has one, of IPv4 if
+// there is one.
 func advertised(c Config) ([]netip.Addr, error) {
+	addresses, err := allAdvertised(c)
+	if c.Engine == Pion && len(addresses) > 1 {
+		first := max(0, slices.IndexFunc(addresses, netip.Addr.Is4))
+		addresses = addresses[first : first+1]
+	}
+	return addresses, err
+}
+
+func allAdvertised(c Config) ([]netip.Addr, error) {
 	if len(c.RelayIP) > 0 {
 		return c.RelayIP, nil
 	}

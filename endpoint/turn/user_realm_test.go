@@ -23,7 +23,7 @@ func TestRealmByServerName(t *testing.T) {
 			Realm: "example.net", Names: []string{"turn.example.net"},
 			Users: map[string]credential.Secret{"alice": credential.NewSecret([]byte("the password of alice"))},
 		}}
-		address := moduletest.Start(t, New, c).sockets[0].streams.Addr().String()
+		address := moduletest.Start(t, New, c).sockets[0].Streams.Addr().String()
 		for name, want := range map[string]string{"turn.example.net": "example.net", "turn.example.org": "example.org", "": "example.org"} {
 			conn, err := tls.Dial("tcp", address, &tls.Config{ServerName: name, InsecureSkipVerify: true})
 			if err != nil {

@@ -1,0 +1,37 @@
+package pion
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// collector reads what the endpoint knows of its engine at each scrape.
+type collector struct {
+	endpoint *Endpoint
+	up       *prometheus.Desc
+	restarts *prometheus.Desc
+}
+
+// Collector returns the metrics of the endpoint. It is safe for concurrent use.
+func (e *Endpoint) Collector() prometheus.Collector {
+	return collector{
+		e,
+		prometheus.NewDesc("mailturn_turn_engine_up", `1 while the process of engine = "pion" serves, else 0.`, nil, nil),
+		prometheus.NewDesc("mailturn_turn_engine_restarts_total", `Times that the process of engine = "pion" was started again.`, nil, nil),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c collector) Describe(descs chan<- *prometheus.Desc) {
+	descs <- c.up
+	descs <- c.restarts
+}
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(metrics chan<- prometheus.Metric) {
+	up := 0.0
+	if c.endpoint.up.Load() {
+		up = 1
+	}
+	metrics <- prometheus.MustNewConstMetric(c.up, prometheus.GaugeValue, up)
+	metrics <- prometheus.MustNewConstMetric(c.restarts, prometheus.CounterValue, float64(c.endpoint.restarts.Load()))
+}
