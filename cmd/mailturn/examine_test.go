@@ -133,7 +133,7 @@ func TestCheckConfigStatus(t *testing.T) {
 	}{
 		{[]string{good}, 0, ": OK: endpoint", ""},
 		{[]string{"--strict", good}, 0, ": OK: endpoint", ""},
-		{[]string{doubtful}, 0, ": OK, with warnings (1): endpoint", "warning: Certificate needs to be renewed: " + expired.Cert + " expired on"},
+		{[]string{doubtful}, 0, ": OK, with warnings (1): endpoint", "warning: Certificate must be renewed: " + expired.Cert + " expired on"},
 		{[]string{"--strict", doubtful}, exitWarnings, "with warnings (1)", "expired on"},
 		{[]string{"--strict", wrong}, exitFailure, "", "relm"},
 		{[]string{"--user", "nobody-of-that-name", good}, exitFailure, "", "nobody-of-that-name"},

@@ -437,7 +437,7 @@ func TestStartFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = e.Start(t.Context())
-	if err == nil || !strings.Contains(err.Error(), "another program has this port") || !strings.Contains(err.Error(), "maddy.conf") {
+	if err == nil || !strings.Contains(err.Error(), "another program uses this port") || !strings.Contains(err.Error(), "maddy.conf") {
 		t.Errorf("got error %v, want one that names the place and says that the port is taken", err)
 	}
 	if len(e.Addrs()) != 0 {

@@ -144,7 +144,7 @@ func TestReloadFails(t *testing.T) {
 		{"secret", func(c *Config) { c.TURN.Secrets.V = nil }, "no secret"},
 		{"port in use", func(c *Config) {
 			c.Listen = append(slices.Clone(c.Listen), listen.Addr{Scheme: "tcp", Host: "127.0.0.1", Port: takenPort})
-		}, "another program has this port"},
+		}, "another program uses this port"},
 		{"authorities of the server", func(c *Config) {
 			c.Upstream = &upstream.Config{Addresses: []upstream.Address{{Scheme: "tls", Address: "127.0.0.1:993"}}, CAFile: "absent.pem"}
 		}, "absent.pem"},

@@ -18,7 +18,7 @@ const MaxFile = 1 << 20
 const MaxUsersFile = 32 << 20
 
 // ErrNotRegular is the error for a directory, a pipe, a socket or a device.
-var ErrNotRegular = errors.New("it is not a regular file")
+var ErrNotRegular = errors.New("not a regular file")
 
 // ReadFile returns the contents and the mode of the regular file that path leads to. The error is an *fs.PathError; its
 // cause is ErrNotRegular for anything but a regular file, and says so if there are more than limit bytes.

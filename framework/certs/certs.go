@@ -85,11 +85,11 @@ func (pair Pair) parse(certPEM, keyPEM []byte) (*tls.Certificate, error) {
 func openHint(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return "check the path; a relative one starts in the folder of the configuration file"
+		return "check the path; relative paths start at the directory of the configuration file"
 	case errors.Is(err, fs.ErrPermission):
-		return "let the user that runs mailturn read it, for example through a group"
+		return "make it readable by the user that runs mailturn, for example through its group"
 	case errors.Is(err, bounded.ErrNotRegular):
-		return "name the file itself"
+		return "give the path of a file"
 	default:
 		return ""
 	}

@@ -406,7 +406,7 @@ func TestDecodeWarns(t *testing.T) {
 	block := config.TLS{Cert: config.Value[string]{V: pair.Cert, Set: true}, Key: config.Value[string]{V: pair.Key, Set: true}}
 	got, diags := Decode(block)
 	if got != pair || diags.HasErrors() || len(diags) != 2 ||
-		diags[0].Summary != "Everybody on this machine can read the private key" || diags[1].Summary != "Certificate needs to be renewed" {
+		diags[0].Summary != "Private key is readable by everybody" || diags[1].Summary != "Certificate must be renewed" {
 		t.Errorf("got %v, %v", got, diags)
 	}
 }

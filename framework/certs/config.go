@@ -35,7 +35,7 @@ func Decode(block config.TLS) (pair Pair, diags hcl.Diagnostics) {
 				rng = attribute.value.Range
 			}
 			return Pair{}, hcl.Diagnostics{config.WithHint(config.Errorf(rng, "Certificate is incomplete",
-				"The block does not say which file %s is: it needs both cert and key.", attribute.name),
+				"The block lacks %s: it requires both cert and key.", attribute.name),
 				"add "+attribute.name+` = "/path/to/file.pem"`)}
 		}
 	}
@@ -53,12 +53,12 @@ func Decode(block config.TLS) (pair Pair, diags hcl.Diagnostics) {
 		return Pair{}, hcl.Diagnostics{diag}
 	}
 	if info, err := os.Stat(pair.Key); err == nil && info.Mode().Perm()&0o004 != 0 {
-		diags = append(diags, config.WithHint(config.Warnf(block.Key.Range, "Everybody on this machine can read the private key",
+		diags = append(diags, config.WithHint(config.Warnf(block.Key.Range, "Private key is readable by everybody",
 			"%s has mode %#o.", pair.Key, info.Mode().Perm()), "chmod o= "+pair.Key))
 	}
 	if phrase := Expiry(certificate.Leaf, time.Now(), ExpirySoon); phrase != "" {
-		diags = append(diags, config.WithHint(config.Warnf(block.Cert.Range, "Certificate needs to be renewed",
-			"%s %s.", pair.Cert, phrase), "renew it; the files are read again when they change"))
+		diags = append(diags, config.WithHint(config.Warnf(block.Cert.Range, "Certificate must be renewed",
+			"%s %s.", pair.Cert, phrase), "renew it; changed files are read automatically"))
 	}
 	return pair, diags
 }

@@ -157,7 +157,7 @@ func (s *Store) lookAtLocked(i int) {
 	case err != nil:
 		s.logger.Error("certificate not reloaded, the old one stays in use", "err", err)
 	case !replaced:
-		s.logger.Info("certificate can be read again, and has not changed", "file", pair.Cert)
+		s.logger.Info("certificate readable again, unchanged", "file", pair.Cert)
 	}
 }
 

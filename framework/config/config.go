@@ -58,15 +58,15 @@ type TLS struct {
 // Log is the block that says what is logged, and how. The logger checks the values.
 type Log struct {
 	Block
-	Level  Value[string] `hcl:"level" default:"info" doc:"The least severe level that is logged: debug, info, warn or error."`
-	Format Value[string] `hcl:"format" default:"text" doc:"text, or json with one object a line."`
+	Level  Value[string] `hcl:"level" default:"info" doc:"Minimum level of log lines: debug, info, warn or error."`
+	Format Value[string] `hcl:"format" default:"text" doc:"text, or json with one object per line."`
 }
 
 // Accounts is the block that says which login names are those of one account, for limits and for the choice of a relay.
 type Accounts struct {
 	Block
-	Delimiter Value[string] `hcl:"delimiter" default:"+" doc:"What begins the part of a login name that the mail server ignores: alice+x@example.org is the account alice@example.org. Empty if it gives each such name an account of its own."`
-	Domain    Value[string] `hcl:"domain" doc:"The domain of login names without one, if the mail server adds one: with example.org, alice is the account alice@example.org. Without it, they are accounts of their own."`
+	Delimiter Value[string] `hcl:"delimiter" default:"+" doc:"Separator before the part of a login name that the mail server ignores: with +, alice+x@example.org is the account alice@example.org. Empty if each such name is a separate account."`
+	Domain    Value[string] `hcl:"domain" doc:"Domain that the mail server adds to login names without one: with example.org, alice is the account alice@example.org. If unset, such names are separate accounts."`
 }
 
 // File is a parsed configuration file.
@@ -74,11 +74,11 @@ type File struct {
 	Name   string
 	Syntax Syntax
 
-	Hostname Value[string] `hcl:"hostname" doc:"Public name of this server: the default of realm, turn_server and the names in a self-signed certificate."`
-	StateDir Value[string] `hcl:"state_dir" type:"directory" otherwise:"$STATE_DIRECTORY, else /var/lib/mailturn for root, else ~/.local/state/mailturn" doc:"Where the generated secret and the self-signed certificate are kept."`
-	TLS      *TLS          `hcl:"tls,block" doc:"Certificate of every endpoint that has none of its own."`
-	Log      Log           `hcl:"log,block" doc:"What is logged, and how."`
-	Accounts Accounts      `hcl:"accounts,block" doc:"Which login names are those of one account. Limits for an account count all of them together. Case and surrounding white space never make a difference."`
+	Hostname Value[string] `hcl:"hostname" doc:"Public name of this server. Default for realm, turn_server and the names in a self-signed certificate."`
+	StateDir Value[string] `hcl:"state_dir" type:"directory" otherwise:"$STATE_DIRECTORY, else /var/lib/mailturn for root, else ~/.local/state/mailturn" doc:"Directory for the generated secret and the self-signed certificate."`
+	TLS      *TLS          `hcl:"tls,block" doc:"Certificate for every endpoint without its own."`
+	Log      Log           `hcl:"log,block" doc:"Logging."`
+	Accounts Accounts      `hcl:"accounts,block" doc:"Which login names belong to the same account. Limits per account count them together. Case and surrounding white space are always ignored."`
 
 	Endpoints []Endpoint // in the order of the file
 

@@ -75,16 +75,16 @@ func (c *conversion) evaluate(expr hcl.Expression) (cty.Value, bool) {
 	for mark := range marks {
 		if file, ok := mark.(openFile); ok && c.secret {
 			c.diags = append(c.diags, WithHint(
-				Warnf(expr.Range(), "Secret file is open to everyone",
-					"Every user of this machine can read or change %s (mode %04o), from which %s comes.", file.path, file.mode, c.name),
+				Warnf(expr.Range(), "Secret file is readable by everybody",
+					"Every user of this machine can read or change %s (mode %04o), which contains %s.", file.path, file.mode, c.name),
 				"chmod o= "+file.path))
 		}
 	}
 	switch {
 	case !val.IsWhollyKnown():
-		c.errorf(expr.Range(), "Value is not known", "%s depends on something that has no value while the file is read.", c.name)
+		c.errorf(expr.Range(), "Value is unknown", "%s depends on something that has no value when the file is read.", c.name)
 	case val.IsNull():
-		c.errorf(expr.Range(), "Value is null", "%s is null; leave it out to have its default.", c.name)
+		c.errorf(expr.Range(), "Value is null", "%s is null; omit it to use the default.", c.name)
 	default:
 		return val, true
 	}
@@ -196,14 +196,14 @@ func isScalar(t reflect.Type) bool {
 // scalar sets dst, whose type isScalar, to val.
 func (c *conversion) scalar(dst reflect.Value, val cty.Value, rng hcl.Range) bool {
 	if val.IsNull() {
-		c.errorf(rng, "Value is null", "A part of %s is null; leave it out.", c.name)
+		c.errorf(rng, "Value is null", "An element of %s is null; remove it.", c.name)
 		return false
 	}
 	if !val.Type().IsPrimitiveType() {
 		return c.mismatch(val, dst.Type(), rng)
 	}
 	if c.secret && val.Type() == cty.Number {
-		c.errorf(rng, "Secret is not in quotes", "%s is a number, which does not keep leading zeros; a string is accepted.", c.name)
+		c.errorf(rng, "Secret is not quoted", "%s is a number, which loses leading zeros; use a string in quotes.", c.name)
 		return false
 	}
 	if u, ok := dst.Addr().Interface().(encoding.TextUnmarshaler); ok {
@@ -255,7 +255,7 @@ func (c *conversion) unmarshal(dst encoding.TextUnmarshaler, val cty.Value, t re
 	case kind.example != "":
 		return c.mismatch(val, t, rng)
 	case c.secret:
-		c.errorf(rng, "Value is not accepted", "%s cannot be used; its value is not shown.", c.name)
+		c.errorf(rng, "Value is not accepted", "%s is not valid; its value is not shown.", c.name)
 	default:
 		c.errorf(rng, "Value is not accepted", "%s is %s: %v.", c.name, show(val), err)
 	}
@@ -399,12 +399,12 @@ func unknownVariables(expr hcl.Expression, ctx *hcl.EvalContext) hcl.Diagnostics
 		case known:
 		case name == "hostname" || name == "state_dir":
 			diags = append(diags, WithHint(
-				Errorf(rng, "Variable has no value", "%s is the attribute of that name at the top level, which this file does not set.", name),
+				Errorf(rng, "Variable has no value", "%s refers to the top-level attribute of that name, which this file does not set.", name),
 				fmt.Sprintf(`add a line such as: %s = "…"`, name)))
 		default:
 			diags = append(diags, WithHint(
 				Errorf(rng, "Unknown variable", "There is no variable named %q.", name),
-				"put text in quotation marks; hostname, state_dir and local.NAME are the variables"))
+				"put text in quotation marks; the variables are hostname, state_dir and local.NAME"))
 		}
 	}
 	return diags

@@ -275,7 +275,7 @@ func TestContexts(t *testing.T) {
 		ctx        *hcl.EvalContext
 	}{
 		{"none", "Variables not allowed", nil},
-		{"unknown value", "Value is not known", &hcl.EvalContext{Variables: map[string]cty.Value{"name": cty.UnknownVal(cty.String)}}},
+		{"unknown value", "Value is unknown", &hcl.EvalContext{Variables: map[string]cty.Value{"name": cty.UnknownVal(cty.String)}}},
 		{"other variables", "Unknown variable", &hcl.EvalContext{Variables: map[string]cty.Value{"other": cty.StringVal("x")}}},
 		{"parent", "", parent.NewChild()},
 	}
@@ -297,8 +297,8 @@ func TestLocals(t *testing.T) {
 		{"hostname = local[\"a\"]\nlocals {\n  a = 1\n}\n", "1"},
 		{"hostname = local[\"a${1}\"]\nlocals {\n  a1 = 1\n}\n", "1"},
 		{"hostname = local.a[local.i]\nlocals {\n  a = [\"x\", \"y\"]\n  i = 1\n}\n", "y"},
-		{"hostname = local.a\nlocals {\n  a = local[\"b${1}\"]\n  b1 = 1\n}\n", "Definition refers to itself"},
-		{"hostname = hostname\n", "Definition refers to itself"},
+		{"hostname = local.a\nlocals {\n  a = local[\"b${1}\"]\n  b1 = 1\n}\n", "Circular definition"},
+		{"hostname = hostname\n", "Circular definition"},
 		{"hostname = local.a\nlocals {\n  a = state_dir\n}\nstate_dir = local.b\n", "Unsupported attribute"},
 		{"hostname = local.a\nlocals {\n  a = state_dir\n}\n", "Variable has no value"},
 		{"hostname = \"x\"\nlocals {\n  a = 1\n  b {\n  }\n}\n", "Unexpected \"b\" block"},

@@ -36,7 +36,7 @@ func concerningNames(diags hcl.Diagnostics) hcl.Diagnostics {
 	for _, diag := range diags {
 		_, hinted := diagnostic.Hint(diag)
 		if strings.HasPrefix(diag.Summary, "Unsupported ") && !hinted && !strings.Contains(diag.Detail, "Did you mean") {
-			WithHint(diag, "mailturn reference prints which block each name belongs in")
+			WithHint(diag, "mailturn reference shows which block each name belongs to")
 		}
 		diagnostic.AboutName(diag)
 	}

@@ -73,14 +73,14 @@ func ExampleReference() {
 	// At the top level of the file:
 	//
 	// hostname   string
-	//            Public name of this server: the default of realm, turn_server and the
+	//            Public name of this server. Default for realm, turn_server and the
 	//            names in a self-signed certificate.
 	// state_dir  directory, default $STATE_DIRECTORY, else /var/lib/mailturn for root,
 	//            else ~/.local/state/mailturn
-	//            Where the generated secret and the self-signed certificate are kept.
+	//            Directory for the generated secret and the self-signed certificate.
 	//
 	// tls {
-	//   Certificate of every endpoint that has none of its own.
+	//   Certificate for every endpoint without its own.
 	//
 	//   cert  file
 	//         Certificate chain in PEM, the server's own certificate first.
@@ -89,26 +89,26 @@ func ExampleReference() {
 	// }
 	//
 	// log {
-	//   What is logged, and how.
+	//   Logging.
 	//
 	//   level   string, default info
-	//           The least severe level that is logged: debug, info, warn or error.
+	//           Minimum level of log lines: debug, info, warn or error.
 	//   format  string, default text
-	//           text, or json with one object a line.
+	//           text, or json with one object per line.
 	// }
 	//
 	// accounts {
-	//   Which login names are those of one account. Limits for an account count all of
-	//   them together. Case and surrounding white space never make a difference.
+	//   Which login names belong to the same account. Limits per account count them
+	//   together. Case and surrounding white space are always ignored.
 	//
 	//   delimiter  string, default +
-	//              What begins the part of a login name that the mail server ignores:
-	//              alice+x@example.org is the account alice@example.org. Empty if it
-	//              gives each such name an account of its own.
+	//              Separator before the part of a login name that the mail server
+	//              ignores: with +, alice+x@example.org is the account
+	//              alice@example.org. Empty if each such name is a separate account.
 	//   domain     string
-	//              The domain of login names without one, if the mail server adds one:
-	//              with example.org, alice is the account alice@example.org. Without
-	//              it, they are accounts of their own.
+	//              Domain that the mail server adds to login names without one: with
+	//              example.org, alice is the account alice@example.org. If unset, such
+	//              names are separate accounts.
 	// }
 	//
 	// endpoint "turn" "NAME" {

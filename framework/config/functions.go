@@ -40,7 +40,7 @@ func envFunction() function.Function {
 			switch {
 			case len(args) > 2:
 				return cty.NilVal, &callError{
-					summary: "Too many arguments", detail: "env takes the name of a variable and, if wanted, one default.",
+					summary: "Too many arguments", detail: "env takes the name of a variable and, optionally, a default.",
 				}
 			case !set && len(args) == 2:
 				return args[1], nil

@@ -49,13 +49,13 @@ func explainSyntax(diags hcl.Diagnostics, src []byte) hcl.Diagnostics {
 		switch diag.Summary {
 		case "Invalid multi-line string":
 			return append(diags[:i:i], Errorf(*diag.Subject, "Quotation mark is not closed",
-				"One is missing on this line, or there is one too many."))
+				"This line has one too few or one too many."))
 		case "Invalid number literal":
 			WithHint(diag, `put an address in quotation marks: "198.51.100.7"`)
 		case "Missing newline after argument":
 			if isDuration(src, diag.Subject.Start.Byte) {
-				return append(diags[:i:i], WithHint(Errorf(*diag.Subject, "Duration is not in quotation marks",
-					"A number with a unit needs them; without them, a number of seconds is accepted."), `write "24h" or "5d"`))
+				return append(diags[:i:i], WithHint(Errorf(*diag.Subject, "Duration is not quoted",
+					"A number with a unit must be in quotation marks; a bare number is a number of seconds."), `write "24h" or "5d"`))
 			}
 		}
 	}
@@ -110,7 +110,7 @@ func checkTokens(filename string, src []byte, s *sources) *hcl.Diagnostic {
 			return Errorf(token.Range, "Nested too deeply", "Brackets are nested more than %d levels deep.", maxNesting)
 		}
 		if top.tokens > maxExpression {
-			return Errorf(token.Range, "Expression is too long", "An expression has more than %d operators and operands.", maxExpression)
+			return Errorf(token.Range, "Expression is too long", "The expression has more than %d operators and operands.", maxExpression)
 		}
 	}
 	return nil

@@ -32,7 +32,7 @@ func TestImportedPlaces(t *testing.T) {
 	want := `maddy.conf:1:1: Unsupported directive: A directive named "realm" is not expected here.
     1 | realm …
       | ^^^^^
-  hint: mailturn reference prints which block each name belongs in
+  hint: mailturn reference shows which block each name belongs to
 conf/more:1:7: Not a number: share is "much"; a number is accepted.
     1 | share much
       |       ^^^^

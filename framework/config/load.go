@@ -93,7 +93,7 @@ func (f *File) decode(body hcl.Body) hcl.Diagnostics {
 		id := [2]string{e.Kind, e.Name}
 		if first, again := places[id]; again {
 			diags = append(diags, WithHint(diagnostic.Redefined("Endpoint", e.Kind+" "+e.Name, e.NameRange, first),
-				"give each endpoint of a kind a name of its own"))
+				"give each endpoint of a kind its own name"))
 			continue
 		}
 		places[id] = e.NameRange

@@ -133,7 +133,7 @@ func TestLoadUnreadable(t *testing.T) {
 	}
 	tests := []struct{ name, want string }{
 		{filepath.Join(folder, "none.conf"), "no such file or directory"},
-		{folder, "it is not a regular file but a directory"},
+		{folder, "not a regular file but a directory"},
 		{large, "it is larger than 1048576 bytes"},
 	}
 	for _, test := range tests {
@@ -159,10 +159,10 @@ func TestBounds(t *testing.T) {
 		{"conditions", "x = \"" + strings.Repeat("%{if true}", 1<<14) + "\"\n", "Expression is too long"},
 		{"number", "hostname = 1e999999999\n", "Number is too large"},
 		{"directive blocks", "imap a {\n" + strings.Repeat("x y {\n", 1<<14), "Nested too deeply"},
-		{"macros", doubling("$(x%d) = $(x%d) $(x%d)\n") + "hostname $(x40)\n", "Expands to too much"},
-		{"macros in words", doubling("$(x%d) = a$(x%d)$(x%d)\n") + "hostname $(x40)\n", "Expands to too much"},
-		{"snippets", doubling("(x%d) {\nimport x%d\nimport x%d\n}\n") + "import x40\n", "Imported too deeply"},
-		{"snippets, wide", widening() + "import x5\n", "Expands to too much"},
+		{"macros", doubling("$(x%d) = $(x%d) $(x%d)\n") + "hostname $(x40)\n", "Configuration too large after expansion"},
+		{"macros in words", doubling("$(x%d) = a$(x%d)$(x%d)\n") + "hostname $(x40)\n", "Configuration too large after expansion"},
+		{"snippets", doubling("(x%d) {\nimport x%d\nimport x%d\n}\n") + "import x40\n", "Imports nested too deeply"},
+		{"snippets, wide", widening() + "import x5\n", "Configuration too large after expansion"},
 		{"large", strings.Repeat("#", bounded.MaxFile+1), "Configuration cannot be read"},
 	}
 	for _, test := range tests {
@@ -243,8 +243,8 @@ func TestSecretFileOpenToEveryone(t *testing.T) {
 		}
 	}
 	tests := []struct{ attribute, want string }{
-		{`secret = file("open")`, "Secret file is open to everyone"},
-		{`secret = ["another", local.open]`, "Secret file is open to everyone"},
+		{`secret = file("open")`, "Secret file is readable by everybody"},
+		{`secret = ["another", local.open]`, "Secret file is readable by everybody"},
 		{`secret = file("closed")`, ""},
 		{`realm = file("open")`, ""},
 	}

@@ -25,7 +25,7 @@ type budget struct {
 // spend takes the size of val off the budget, and reports whether that was there.
 func (b *budget) spend(val cty.Value, rng hcl.Range) bool {
 	if b.exceeded == nil && !b.take(val) {
-		b.exceeded = diagnostic.Valueless(Errorf(rng, "Expands to too much", "From here on, what the expressions of the file yield is more than %d bytes.", maxEvaluated))
+		b.exceeded = diagnostic.Valueless(Errorf(rng, "Configuration too large after expansion", "From here on, the expressions of the file produce more than %d bytes.", maxEvaluated))
 	}
 	return b.exceeded == nil
 }

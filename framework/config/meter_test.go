@@ -42,7 +42,7 @@ func TestExpressionsAreBounded(t *testing.T) {
 			f, diags := Parse("maddy.conf", []byte(text))
 			_, more := decodeEndpoints(f)
 			out := written(t, f, append(diags, more...))
-			if got := strings.Count(out, "Expands to too much"); got != 1 {
+			if got := strings.Count(out, "Configuration too large after expansion"); got != 1 {
 				t.Errorf("said %d times, want once:\n%.2000s", got, out)
 			}
 		})

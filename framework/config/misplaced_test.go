@@ -29,7 +29,7 @@ func TestMisplaced(t *testing.T) {
 		{Header: `endpoint "turn" NAME`, Target: misplacedTURN{}},
 		{Header: `endpoint "imap" NAME`, Target: &misplacedIMAP{}},
 	}
-	const general = "mailturn reference prints which block each name belongs in"
+	const general = "mailturn reference shows which block each name belongs to"
 	for _, tt := range []struct{ name, text, want string }{
 		{"attribute of an endpoint", `drain_timeout = "5s"`, `hint: drain_timeout belongs in endpoint "turn" NAME`},
 		{"attribute of two endpoints", `listen = "x"`, `hint: listen belongs in endpoint "turn" NAME or in endpoint "imap" NAME`},

@@ -40,5 +40,5 @@ func combines(val cty.Value) bool {
 }
 
 func combining(rng hcl.Range) *hcl.Diagnostic {
-	return WithHint(diagnostic.Valueless(Errorf(rng, diagnostic.NotPlainSummary, "This part of a text begins with a character that combines with the one before it.")), diagnostic.NotPlainHint)
+	return WithHint(diagnostic.Valueless(Errorf(rng, diagnostic.NotPlainSummary, "This part of the text begins with a combining character.")), diagnostic.NotPlainHint)
 }

@@ -74,7 +74,7 @@ func (v *variables) compute(name string) {
 	for _, traversal := range expr.Variables() {
 		for _, other := range v.referred(traversal) {
 			if v.active[other] {
-				v.diags = append(v.diags, Errorf(traversal.SourceRange(), "Definition refers to itself",
+				v.diags = append(v.diags, Errorf(traversal.SourceRange(), "Circular definition",
 					"%s is needed to compute %s.", name, other))
 				v.values[name] = failed
 				return

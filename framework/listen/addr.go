@@ -30,7 +30,7 @@ var _ encoding.TextUnmarshaler = (*Addr)(nil)
 func (a *Addr) UnmarshalText(text []byte) error {
 	scheme, rest, found := strings.Cut(string(text), "://")
 	if !found || scheme == "" {
-		return fmt.Errorf("it has no scheme: want SCHEME://HOST:PORT, such as tcp://0.0.0.0:%s", portOf(string(text)))
+		return fmt.Errorf("no scheme: want SCHEME://HOST:PORT, such as tcp://0.0.0.0:%s", portOf(string(text)))
 	}
 	host, port, err := net.SplitHostPort(rest)
 	if addrErr, ok := errors.AsType[*net.AddrError](err); ok {

@@ -21,8 +21,8 @@ type Schemes struct {
 // address: that of block, which is the endpoint's, for defaults.
 func (s Schemes) Decode(v config.Value[[]Addr], block hcl.Range) (addrs []Addr, ranges []hcl.Range, diags hcl.Diagnostics) {
 	if v.V != nil && len(v.V) == 0 { // nil: it could not be decoded, which has been said
-		return nil, nil, hcl.Diagnostics{config.WithHint(config.Errorf(v.Range, "No listening address", "The list is empty: nobody could connect."),
-			"leave listen out for its default")}
+		return nil, nil, hcl.Diagnostics{config.WithHint(config.Errorf(v.Range, "No listening address", "The list is empty, so nobody could connect."),
+			"omit listen for its default")}
 	}
 	if !v.Set {
 		v.Range = block
@@ -37,7 +37,7 @@ func (s Schemes) Decode(v config.Value[[]Addr], block hcl.Range) (addrs []Addr, 
 			return addr.Port != 0 && addr.HostPort() == other.HostPort() && (!s.Share || addr.Scheme == other.Scheme)
 		})
 		if taken >= 0 {
-			diags = append(diags, config.WithHint(config.Errorf(v.At(i), "Listening address is there twice",
+			diags = append(diags, config.WithHint(config.Errorf(v.At(i), "Duplicate listening address",
 				"%s and %s are the same socket.", addrs[taken], addr), "remove one of them, or give it another port"))
 			continue
 		}

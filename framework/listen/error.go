@@ -25,11 +25,11 @@ func Error(addr Addr, place hcl.Range, err error) error {
 func advice(err error) string {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return ": another program has this port: stop it, or choose another port"
+		return ": another program uses this port: stop it, or choose another port"
 	case errors.Is(err, syscall.EACCES):
-		return ": ports below 1024 need root or the capability CAP_NET_BIND_SERVICE"
+		return ": ports below 1024 require root or CAP_NET_BIND_SERVICE"
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return ": this machine does not have the address: use one of its own, or 0.0.0.0 for all"
+		return ": this machine does not have the address: use one that it has, or 0.0.0.0 for all"
 	default:
 		return ""
 	}

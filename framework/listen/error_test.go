@@ -22,8 +22,8 @@ func TestError(t *testing.T) {
 		err   error
 		want  string
 	}{
-		{"in use", place, bind(syscall.EADDRINUSE), "listen on tcp://0.0.0.0:143 (maddy.conf:4): bind: address already in use: another program has this port"},
-		{"not allowed", place, bind(syscall.EACCES), "listen on tcp://0.0.0.0:143 (maddy.conf:4): bind: permission denied: ports below 1024 need root"},
+		{"in use", place, bind(syscall.EADDRINUSE), "listen on tcp://0.0.0.0:143 (maddy.conf:4): bind: address already in use: another program uses this port"},
+		{"not allowed", place, bind(syscall.EACCES), "listen on tcp://0.0.0.0:143 (maddy.conf:4): bind: permission denied: ports below 1024 require root"},
 		{"not here", place, bind(syscall.EADDRNOTAVAIL), "listen on tcp://0.0.0.0:143 (maddy.conf:4): bind: cannot assign requested address: this machine does not have"},
 		{"no place", hcl.Range{}, bind(syscall.EMFILE), "listen on tcp://0.0.0.0:143: bind: too many open files"},
 	} {

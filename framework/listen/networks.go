@@ -22,9 +22,9 @@ func (n Networks) Contains(addr netip.Addr) bool {
 func DecodeProxies(v config.Value[[]netip.Prefix]) (proxies Networks, diags hcl.Diagnostics) {
 	for i, network := range v.V {
 		if network.Bits() == 0 {
-			diags = append(diags, config.WithHint(config.Errorf(v.At(i), "Everybody would be a proxy",
-				"%v holds every address: any client could claim to be another one.", network),
-				"name the addresses of your proxies, such as 10.0.0.5/32"))
+			diags = append(diags, config.WithHint(config.Errorf(v.At(i), "Every client would be a trusted proxy",
+				"%v contains every address: any client could claim another address.", network),
+				"list the addresses of your proxies, such as 10.0.0.5/32"))
 			continue
 		}
 		proxies = append(proxies, network)

@@ -54,7 +54,7 @@ func addrPort(addr *net.TCPAddr) netip.AddrPort {
 }
 
 // ErrNoProxyHeader is returned for a connection that begins with something else.
-var ErrNoProxyHeader = errors.New("no PROXY header, which a connection from this network has to begin with")
+var ErrNoProxyHeader = errors.New("no PROXY header, with which connections from this network must begin")
 
 // cutProxyHeader reads the bytes of a header, whose end only its contents tell. A version 1 header costs a read for each of its
 // last bytes, and leaves nothing that would have to be kept in front of the connection.
@@ -102,7 +102,7 @@ func cutProxyV2(r io.Reader, header []byte) ([]byte, error) {
 	}
 	length := int(binary.BigEndian.Uint16(header[proxyV2-2:]))
 	if length > maxProxyV2 {
-		return nil, fmt.Errorf("PROXY header of %d bytes: %d are accepted", proxyV2+length, proxyV2+maxProxyV2)
+		return nil, fmt.Errorf("PROXY header of %d bytes: at most %d are accepted", proxyV2+length, proxyV2+maxProxyV2)
 	}
 	whole := append(make([]byte, 0, proxyV2+length), header...)[:proxyV2+length]
 	if _, err := io.ReadFull(r, whole[proxyV2:]); err != nil {

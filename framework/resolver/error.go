@@ -11,12 +11,12 @@ import (
 // What an Error can be, for errors.Is.
 var (
 	ErrNXDOMAIN      = errors.New("the name does not exist (NXDOMAIN)")
-	ErrNoData        = errors.New("the name has no such address")
+	ErrNoData        = errors.New("the name has no address of this kind")
 	ErrServerFailure = errors.New("the DNS server failed (SERVFAIL)")
 	ErrRefused       = errors.New("the DNS server refused to answer (REFUSED)")
 	ErrTimeout       = errors.New("no DNS server answered in time")
 	ErrUnreachable   = errors.New("no DNS server could be asked")
-	ErrLoop          = errors.New("the CNAMEs go in a circle, or there are too many")
+	ErrLoop          = errors.New("the CNAMEs form a loop, or there are too many")
 	ErrName          = errors.New("not a host name")
 	ErrNoServer      = errors.New("no DNS server is configured")
 )

@@ -41,7 +41,7 @@ func fromFiles(resolv, hosts string) (*Resolver, error) {
 		for _, server := range configuration.Servers {
 			addr, err := netip.ParseAddr(server)
 			if err != nil {
-				return nil, fmt.Errorf("%s: nameserver %q is not an address", resolv, server)
+				return nil, fmt.Errorf("%s: name server %q is not an address", resolv, server)
 			}
 			r.Servers = append(r.Servers, netip.AddrPortFrom(addr, 53))
 		}
@@ -72,7 +72,7 @@ func At(server string) (*Resolver, error) {
 	}
 	addrPort, err := netip.ParseAddrPort(server)
 	if err != nil {
-		return nil, fmt.Errorf("DNS server %q is not an address, nor ADDRESS:PORT", server)
+		return nil, fmt.Errorf("DNS server %q is neither ADDRESS nor ADDRESS:PORT", server)
 	}
 	return &Resolver{Servers: []netip.AddrPort{addrPort}}, nil
 }

@@ -21,10 +21,10 @@ const maxPath = len(syscall.RawSockaddrUnix{}.Path) - 1
 
 // Attributes are those of an endpoint that listens on a Unix socket. The endpoint's own schema embeds it.
 type Attributes struct {
-	Path  config.Value[string] `hcl:"path" type:"file" doc:"The Unix stream socket to listen on. Its directory must exist. A socket that was left there by a process that has ended is replaced; anything else there is an error."`
-	Mode  config.Value[string] `hcl:"mode" default:"0660" doc:"Permissions of the socket, in octal digits. To connect, a program needs the right to write."`
-	Owner config.Value[string] `hcl:"owner" otherwise:"the user that runs mailturn" doc:"Owner of the socket, a name or a number. Only root can give it to another user."`
-	Group config.Value[string] `hcl:"group" otherwise:"the group that runs mailturn" doc:"Group of the socket, a name or a number. The user that runs mailturn has to be in it, or be root."`
+	Path  config.Value[string] `hcl:"path" type:"file" doc:"Unix stream socket to listen on. Its directory must exist. A stale socket is replaced; any other existing file is an error."`
+	Mode  config.Value[string] `hcl:"mode" default:"0660" doc:"Permissions of the socket, in octal. Connecting requires write permission."`
+	Owner config.Value[string] `hcl:"owner" otherwise:"the user that runs mailturn" doc:"Owner of the socket, a name or a numeric ID. Only root can set another user."`
+	Group config.Value[string] `hcl:"group" otherwise:"the group that runs mailturn" doc:"Group of the socket, a name or a numeric ID. The user that runs mailturn must be a member, or root."`
 }
 
 // Config is where a socket is and who may connect to it.
@@ -43,23 +43,23 @@ func Decode(s Attributes, block hcl.Range) (c Config, diags hcl.Diagnostics) {
 	c = Config{Path: config.Path(s.Path), UID: -1, GID: -1, Range: s.Path.Range}
 	switch {
 	case !s.Path.Set:
-		diags = append(diags, config.WithHint(config.Errorf(block, "Path of the socket is missing", "The endpoint has to be told where to listen."),
+		diags = append(diags, config.WithHint(config.Errorf(block, "Socket path is missing", "The endpoint does not know where to listen."),
 			`add path = "/run/mailturn/NAME.socket"`))
 	case s.Path.V == "":
-		diags = append(diags, config.Errorf(s.Path.Range, "Path of the socket is empty", "Want the name of a file that is to be made."))
+		diags = append(diags, config.Errorf(s.Path.Range, "Socket path is empty", "path must name a file, which is created."))
 	case len(c.Path) > maxPath:
-		diags = append(diags, config.WithHint(config.Errorf(s.Path.Range, "Path of the socket is too long",
-			"%s has %d bytes: the system takes %d.", c.Path, len(c.Path), maxPath), "choose a directory nearer to the root, such as /run/mailturn"))
+		diags = append(diags, config.WithHint(config.Errorf(s.Path.Range, "Socket path is too long",
+			"%s has %d bytes; the system allows %d.", c.Path, len(c.Path), maxPath), "choose a directory with a shorter path, such as /run/mailturn"))
 	}
 	bits, err := strconv.ParseUint(s.Mode.V, 8, 32)
 	switch {
 	case err != nil || bits > 0o777:
-		diags = append(diags, config.Errorf(s.Mode.Range, "Not permissions of a file", "mode is %q: want octal digits up to 0777, such as 0660.", s.Mode.V))
+		diags = append(diags, config.Errorf(s.Mode.Range, "Not a file mode", "mode is %q: want octal digits up to 0777, such as 0660.", s.Mode.V))
 	case bits&0o222 == 0:
-		diags = append(diags, config.Errorf(s.Mode.Range, "Nobody could connect", "mode is %q: to connect, a program needs the right to write, such as 0660 gives.", s.Mode.V))
+		diags = append(diags, config.Errorf(s.Mode.Range, "Nobody could connect", "mode is %q: connecting requires write permission, as in 0660.", s.Mode.V))
 	case bits&0o002 != 0:
 		diags = append(diags, config.WithHint(config.Warnf(s.Mode.Range, "Everybody on this machine can connect",
-			"mode is %q: every local user can have credentials of the relay.", s.Mode.V), "let the programs that connect share a group, and set group and mode 0660"))
+			"mode is %q: every local user can get credentials.", s.Mode.V), "give the programs that connect a common group, and set group and mode 0660"))
 	}
 	c.Mode = fs.FileMode(bits) & fs.ModePerm
 	var diag *hcl.Diagnostic
@@ -96,7 +96,7 @@ func unknown(err error) error {
 	var noUser user.UnknownUserError
 	var noGroup user.UnknownGroupError
 	if errors.As(err, &noUser) || errors.As(err, &noGroup) {
-		return fmt.Errorf("this machine does not know the name")
+		return fmt.Errorf("unknown name on this machine")
 	}
 	return nil
 }

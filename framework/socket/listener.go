@@ -65,7 +65,7 @@ func removeStale(ctx context.Context, path string) error {
 	case err != nil:
 		return err
 	case info.Mode().Type() != fs.ModeSocket:
-		return errors.New("something that is no socket is there: remove it, or choose another path")
+		return errors.New("a file that is not a socket exists there: remove it, or choose another path")
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
@@ -73,9 +73,9 @@ func removeStale(ctx context.Context, path string) error {
 	switch {
 	case err == nil:
 		conn.Close()
-		return errors.New("another process serves there: stop it, or choose another path")
+		return errors.New("another process is listening there: stop it, or choose another path")
 	case !errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("a socket is there that may be in use: %w", bare(err))
+		return fmt.Errorf("a socket exists there and may be in use: %w", bare(err))
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -94,7 +94,7 @@ func permit(c Config) error {
 	name := filepath.Base(c.Path)
 	if c.UID >= 0 || c.GID >= 0 {
 		if err := dir.Lchown(name, c.UID, c.GID); err != nil {
-			return fmt.Errorf("change its owner: %w: only root gives a file to another user, or to a group that it is not in", bare(err))
+			return fmt.Errorf("change its owner: %w: only root can give a file to another user, or to a group that the owner is not in", bare(err))
 		}
 	}
 	return dir.Chmod(name, c.Mode)
@@ -144,9 +144,9 @@ func failure(doing string, c Config, err error) error {
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		advice = ": make the directory, for the user that runs mailturn to write to"
+		advice = ": create the directory, writable by the user that runs mailturn"
 	case errors.Is(err, syscall.EACCES):
-		advice = ": the user that runs mailturn has to be able to write to the directory"
+		advice = ": the directory must be writable by the user that runs mailturn"
 	}
 	return fmt.Errorf("%s %s%s: %w%s", doing, c.Path, place, bare(err), advice)
 }

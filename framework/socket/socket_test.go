@@ -90,7 +90,7 @@ func TestLiveSocketStays(t *testing.T) {
 	if l, err := Listen(t.Context(), c); err == nil {
 		l.Close()
 		t.Fatal("the socket of another was taken")
-	} else if !strings.Contains(err.Error(), "another process serves there") || !strings.Contains(err.Error(), c.Path) {
+	} else if !strings.Contains(err.Error(), "another process is listening there") || !strings.Contains(err.Error(), c.Path) {
 		t.Error(err)
 	}
 	wantHello(t, c.Path)
@@ -101,7 +101,7 @@ func TestFileStays(t *testing.T) {
 	if err := os.WriteFile(c.Path, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Listen(t.Context(), c); err == nil || !strings.Contains(err.Error(), "no socket") {
+	if _, err := Listen(t.Context(), c); err == nil || !strings.Contains(err.Error(), "not a socket") {
 		t.Error(err)
 	}
 	if text, _ := os.ReadFile(c.Path); string(text) != "precious" {
@@ -178,7 +178,7 @@ func TestSymbolicLinkIsNotFollowed(t *testing.T) {
 	if info, err := os.Stat(elsewhere); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the file elsewhere has %v, %v", info.Mode(), err)
 	}
-	if _, err := Listen(t.Context(), c); err == nil || !strings.Contains(err.Error(), "no socket") {
+	if _, err := Listen(t.Context(), c); err == nil || !strings.Contains(err.Error(), "not a socket") {
 		t.Errorf("got %v, want the link to be left alone", err)
 	}
 }
@@ -215,8 +215,8 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		err  error
 		want string
 	}{
-		{err, "listen on " + absent.Path + " (maddy.conf:7): bind: no such file or directory: make the directory, "},
-		{failure("listen on", foreign, cause), "listen on " + foreign.Path + ": permission denied: the user that runs mailturn has to be able to write"},
+		{err, "listen on " + absent.Path + " (maddy.conf:7): bind: no such file or directory: create the directory, "},
+		{failure("listen on", foreign, cause), "listen on " + foreign.Path + ": permission denied: the directory must be writable"},
 	} {
 		if tt.err == nil || !strings.HasPrefix(tt.err.Error(), tt.want) {
 			t.Errorf("got  %v\nwant %s…", tt.err, tt.want)
@@ -237,19 +237,19 @@ mode = 0600`, ""},
 mode = "0660"
 owner = "root"
 group = 0`, ""},
-		{``, "Path of the socket is missing"},
-		{`path = ""`, "Path of the socket is empty"},
-		{`path = "` + long + `"`, "has 201 bytes: the system takes"},
+		{``, "Socket path is missing"},
+		{`path = ""`, "Socket path is empty"},
+		{`path = "` + long + `"`, "has 201 bytes; the system allows"},
 		{`path = "/run/x"
 mode = "rw"`, `mode is "rw": want octal digits`},
 		{`path = "/run/x"
-mode = 1777`, "Not permissions of a file"},
+mode = 1777`, "Not a file mode"},
 		{`path = "/run/x"
 mode = 0440`, "Nobody could connect"},
 		{`path = "/run/x"
 mode = 0666`, "Everybody on this machine can connect"},
 		{`path = "/run/x"
-owner = "no-such-user"`, `"no-such-user": this machine does not know the name`},
+owner = "no-such-user"`, `"no-such-user": unknown name on this machine`},
 		{`path = "/run/x"
 group = "no-such-group"`, "Unknown group"},
 	} {

@@ -46,7 +46,7 @@ func TestCredsock(t *testing.T) {
 		t.Fatal(err)
 	}
 	if output, err := exec.Command(binary, "run", "--state-dir", t.TempDir(), "--config", another).CombinedOutput(); err == nil ||
-		!strings.Contains(string(output), "another process serves there") {
+		!strings.Contains(string(output), "another process is listening there") {
 		t.Errorf("a second mailturn on the socket: %v\n%s", err, output)
 	}
 

@@ -61,7 +61,7 @@ func readUsersFile(v config.Value[string]) (users map[string]string, diags hcl.D
 	if err != nil {
 		diag := config.Errorf(v.Range, "Users file cannot be read", "%v.", err)
 		if errors.Is(err, fs.ErrPermission) {
-			config.WithHint(diag, "let the user that runs mailturn read it")
+			config.WithHint(diag, "make it readable by the user that runs mailturn")
 		}
 		return nil, hcl.Diagnostics{diag}
 	}

@@ -60,7 +60,7 @@ func (b *body) split(schema *hcl.BodySchema) (*hcl.BodyContent, []*directive, hc
 	}
 	for _, attr := range schema.Attributes {
 		if attr.Required && content.Attributes[attr.Name] == nil {
-			diags = append(diags, diagnostic.Errorf(b.missing, "Directive is missing", "%s is required here.", attr.Name))
+			diags = append(diags, diagnostic.Errorf(b.missing, "Directive is missing", "%s is required.", attr.Name))
 		}
 	}
 	return content, rest, diags
@@ -91,9 +91,9 @@ func addAttribute(attrs hcl.Attributes, d *directive) hcl.Diagnostics {
 func (d *directive) asBlock(header hcl.BlockHeaderSchema) (*hcl.Block, *hcl.Diagnostic) {
 	switch {
 	case !d.hasBlock:
-		return nil, diagnostic.Errorf(d.header(), "Block is missing", "%s takes a block: a { at the end of the line, and a line with } below.", header.Type)
+		return nil, diagnostic.Errorf(d.header(), "Block is missing", "%s takes a block: a { at the end of the line, and a } on a later line.", header.Type)
 	case len(d.args) < len(header.LabelNames):
-		return nil, diagnostic.Errorf(d.header(), "Name is missing", "After %s come %d words: %s.",
+		return nil, diagnostic.Errorf(d.header(), "Name is missing", "%s takes %d words: %s.",
 			header.Type, len(header.LabelNames), strings.Join(header.LabelNames, ", "))
 	case len(d.args) > len(header.LabelNames):
 		return nil, diagnostic.Errorf(d.args[len(header.LabelNames)].rng, "Unexpected argument",
@@ -126,8 +126,8 @@ func unexpected(d *directive, schema *hcl.BodySchema, present hcl.Attributes) *h
 	}
 	if strings.ContainsAny(d.name.text, " \t\r\n") {
 		// Not shown: what a quotation mark too many or too few has swallowed may be a secret.
-		return diagnostic.WithHint(diagnostic.Errorf(d.name.rng, "Unsupported directive", "A name with white space in it is not expected here."),
-			"look for a quotation mark that is missing, here or above")
+		return diagnostic.WithHint(diagnostic.Errorf(d.name.rng, "Unsupported directive", "A name cannot contain white space."),
+			"look for a missing quotation mark, here or above")
 	}
 	detail := fmt.Sprintf("A directive named %q is not expected here.", d.name.text)
 	if similar := suggestion(d.name.text, names); similar != "" {

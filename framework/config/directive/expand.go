@@ -79,7 +79,7 @@ func (x *expander) all(directives []*directive, top bool) []*directive {
 	for _, d := range directives {
 		if x.expanded <= maxExpanded && len(x.diags) > maxReported {
 			x.expanded = maxExpanded + 1
-			x.errorf(d.name.rng, "Too many errors", "There are more than %d errors and warnings before this line, so it is not read.", maxReported)
+			x.errorf(d.name.rng, "Too many errors", "There are more than %d errors and warnings before this line; the rest is not read.", maxReported)
 		}
 		if x.expanded > maxExpanded {
 			break
@@ -94,7 +94,7 @@ func (x *expander) all(directives []*directive, top bool) []*directive {
 		case !d.name.quoted && d.name.text == "import":
 			expanded = append(expanded, x.importNamed(d)...)
 		case len(d.args) > 0 && d.args[0].is("="):
-			x.errorf(d.args[0].rng, "Unexpected =", "Between the name of a directive and its arguments there is no =.")
+			x.errorf(d.args[0].rng, "Unexpected =", "There is no = between the name of a directive and its arguments.")
 		default:
 			expanded = append(expanded, x.directive(d))
 		}
@@ -134,7 +134,7 @@ var (
 func (x *expander) defineMacro(d *directive) {
 	name := macroAlone.FindStringSubmatch(d.name.text)
 	if name == nil || len(d.args) < 2 || !d.args[0].is("=") || d.hasBlock {
-		x.errorf(d.name.rng, "Macro is not defined right", "A macro is defined by a line such as: $(name) = value")
+		x.errorf(d.name.rng, "Malformed macro definition", "A macro definition is a line such as: $(name) = value")
 		return
 	}
 	if first, again := x.macros[name[1]]; again {
@@ -164,7 +164,7 @@ func (x *expander) argument(arg word) []string {
 		values := x.macro(use[2:len(use)-1], arg.rng).values
 		switch {
 		case len(values) > 1:
-			x.errorf(arg.rng, "Macro has several values", "Inside a word a macro stands for one value, and this one has %d.", len(values))
+			x.errorf(arg.rng, "Macro has several values", "Inside a word, a macro must have one value; this one has %d.", len(values))
 		case len(values) == 1 && x.spend(len(values[0]), arg.rng):
 			return values[0]
 		}
@@ -191,7 +191,7 @@ func (x *expander) environment(text string, rng hcl.Range) string {
 		value, set := os.LookupEnv(name)
 		if !set {
 			x.diags = append(x.diags, diagnostic.Warnf(rng, "Environment variable is not set",
-				"%s is not in the environment of this process; it is taken to be empty.", name))
+				"%s is not in the environment of this process; an empty value is used.", name))
 		}
 		x.spend(len(value), rng)
 		return value
@@ -212,7 +212,7 @@ func snippetName(d *directive) (string, bool) {
 func (x *expander) defineSnippet(name string, d *directive) {
 	switch first, again := x.snippets[name]; {
 	case !d.hasBlock || len(d.args) > 0:
-		x.errorf(d.name.rng, "Snippet is not defined right", "A snippet is defined by a block such as: (name) { … }")
+		x.errorf(d.name.rng, "Malformed snippet definition", "A snippet definition is a block such as: (name) { … }")
 	case again:
 		x.aboutName(diagnostic.Redefined("Snippet", name, d.name.rng, first.name.rng))
 	default:
@@ -223,7 +223,7 @@ func (x *expander) defineSnippet(name string, d *directive) {
 // importNamed returns the directives of the snippet or else the file that d imports.
 func (x *expander) importNamed(d *directive) []*directive {
 	if len(d.args) != 1 || d.hasBlock {
-		x.errorf(d.header(), "Import needs one name", "import takes the name of a snippet or the path of a file, and no block.")
+		x.errorf(d.header(), "Import requires one name", "import takes the name of a snippet or the path of a file, and no block.")
 		return nil
 	}
 	arg := d.args[0]
@@ -249,7 +249,7 @@ func (x *expander) importNamed(d *directive) []*directive {
 		}
 	}
 	if err != nil {
-		x.errorf(arg.rng, "Cannot be imported", "There is no snippet %q, and the file %s cannot be read: %v.", name, path, diagnostic.Reason(err))
+		x.errorf(arg.rng, "Import not found", "There is no snippet %q, and the file %s cannot be read: %v.", name, path, diagnostic.Reason(err))
 		return nil
 	}
 	return x.within("file "+path, arg.rng, func() []*directive { return x.file(path, src) })
@@ -259,10 +259,10 @@ func (x *expander) importNamed(d *directive) []*directive {
 func (x *expander) within(name string, rng hcl.Range, expand func() []*directive) []*directive {
 	switch {
 	case slices.Contains(x.imports, name):
-		x.errorf(rng, "Import of itself", "The %s imports itself: %s.", name, strings.Join(append(x.imports, name), " imports "))
+		x.errorf(rng, "Circular import", "The %s imports itself: %s.", name, strings.Join(append(x.imports, name), " imports "))
 		return nil
 	case len(x.imports) == maxImports:
-		x.errorf(rng, "Imported too deeply", "Imports are nested more than %d levels deep.", maxImports)
+		x.errorf(rng, "Imports nested too deeply", "Imports are nested more than %d levels deep.", maxImports)
 		return nil
 	}
 	x.imports = append(x.imports, name)
@@ -275,7 +275,7 @@ func (x *expander) spend(n int, rng hcl.Range) bool {
 	within := x.expanded <= maxExpanded
 	x.expanded += n
 	if within && x.expanded > maxExpanded {
-		x.errorf(rng, "Expands to too much", "With its macros and imports the file has more than %d bytes.", maxExpanded)
+		x.errorf(rng, "Configuration too large after expansion", "With macros and imports expanded, the file has more than %d bytes.", maxExpanded)
 	}
 	return x.expanded <= maxExpanded
 }

@@ -78,7 +78,7 @@ func (l *lexer) read() rune {
 		end := l.pos
 		end.Byte, end.Column = end.Byte+1, end.Column+1
 		l.diags = append(l.diags, diagnostic.Errorf(hcl.Range{Filename: l.filename, Start: l.pos, End: end},
-			"Not UTF-8", "Byte 0x%02x does not begin a character of UTF-8.", l.src[l.pos.Byte]))
+			"Not UTF-8", "Byte 0x%02x does not start a UTF-8 character.", l.src[l.pos.Byte]))
 		l.pos.Byte = len(l.src) // the rest is likely of another encoding, too
 		return ' '
 	}
@@ -136,7 +136,7 @@ func (l *lexer) quoted(start hcl.Pos) {
 	}
 	if !l.diags.HasErrors() { // of a byte that is not UTF-8, where reading ends
 		l.diags = append(l.diags, diagnostic.Errorf(hcl.Range{Filename: l.filename, Start: start, End: start},
-			"Quotation mark is not closed", "The text that begins here goes on to the end of the file."))
+			"Quotation mark is not closed", "The text that begins here extends to the end of the file."))
 	}
 }
 
@@ -155,7 +155,7 @@ func (l *lexer) bare() {
 	if comment := l.pos; l.pos.Byte < len(l.src) && l.peek() == '#' {
 		l.comment()
 		l.diags = append(l.diags, diagnostic.WithHint(
-			diagnostic.Warnf(l.from(comment), "Comment inside a word", "# begins a comment here, so the word ends before it."),
-			"put the word in quotation marks if # belongs to it"))
+			diagnostic.Warnf(l.from(comment), "Comment inside a word", "# starts a comment here, so the word ends before it."),
+			"put the word in quotation marks if # is part of it"))
 	}
 }

@@ -53,8 +53,8 @@ func translate(directives []*directive) ([]*directive, hcl.Diagnostics) {
 type translation struct{ diags hcl.Diagnostics }
 
 const (
-	logging  = "what is logged is set by a block at the top of the file: log { … } with the directives level and format"
-	keyPairs = "the certificate is given by the directives cert and key, and renewed by whoever writes these files"
+	logging  = "logging is configured by a block at the top level: log { … } with the directives level and format"
+	keyPairs = "the certificate is set by the directives cert and key, and renewed by the program that writes these files"
 )
 
 // topRemarks are the directives at the top of maddy's and Madmail's files that have no effect here, and why.
@@ -69,7 +69,7 @@ var topRemarks = map[string]string{
 
 // ignore remarks on a directive that has no effect.
 func (t *translation) ignore(d *directive, why string) {
-	t.diags = append(t.diags, diagnostic.WithHint(diagnostic.Warnf(d.name.rng, "Directive has no effect", "%s is maddy's own; mailturn ignores it.", d.name.text), why))
+	t.diags = append(t.diags, diagnostic.WithHint(diagnostic.Warnf(d.name.rng, "Directive has no effect", "%s is for maddy; mailturn ignores it.", d.name.text), why))
 }
 
 // endpoint makes an endpoint block of d. Its arguments are addresses and, after `endpoint.KIND`, first a name.
@@ -85,7 +85,7 @@ func (t *translation) endpoint(d *directive, kind word) *directive {
 		default:
 			t.diags = append(t.diags, diagnostic.WithHint(
 				diagnostic.Errorf(arg.rng, "Not an address", "%q is not an address to listen on, such as tls://0.0.0.0:993.", arg.text),
-				"an endpoint has a name of its own in the form: endpoint."+kind.text+" NAME { … }"))
+				"an endpoint with a name has the form: endpoint."+kind.text+" NAME { … }"))
 			return nil
 		}
 	}
@@ -127,14 +127,14 @@ func (t *translation) tls(d *directive) *directive {
 			block: append([]*directive{attribute("cert", d.args[1]), attribute("key", d.args[2])}, d.block...),
 		}
 	}
-	diag := diagnostic.Errorf(d.header(), "Certificate is not given right",
-		"Of maddy's forms of tls two are accepted: `tls file CERT KEY`, and `tls { … }` with the directives cert and key.")
+	diag := diagnostic.Errorf(d.header(), "Malformed tls directive",
+		"Two of maddy's forms of tls are accepted: `tls file CERT KEY`, and `tls { … }` with the directives cert and key.")
 	if len(d.args) > 0 {
 		switch d.args[0].text {
 		case "off":
-			diag = diagnostic.WithHint(diag, "leave tls out, and tls:// out of the addresses")
+			diag = diagnostic.WithHint(diag, "remove tls, and tls:// from the addresses")
 		case "self_signed":
-			diag = diagnostic.WithHint(diag, "leave tls out: an IMAP endpoint without a certificate makes one")
+			diag = diagnostic.WithHint(diag, "remove tls: an IMAP endpoint without a certificate generates one")
 		}
 	}
 	t.diags = append(t.diags, diag)
@@ -144,11 +144,11 @@ func (t *translation) tls(d *directive) *directive {
 // foreign returns the error for a directive that belongs to a part of maddy that mailturn is not, or nil.
 func foreign(d *directive) *hcl.Diagnostic {
 	const (
-		relay    = "take it out, and leave the transport of mail to maddy"
-		mailbox  = "take it out, and let the IMAP endpoint name the server that has the accounts: upstream { … }"
-		metrics  = `take it out: metrics are at /metrics of an endpoint "http"`
-		web      = "take it out, and leave registration and the web to Madmail"
-		maddysOf = "take it out: it is about maddy's own process"
+		relay    = "remove it, and leave mail transport to maddy"
+		mailbox  = "remove it, and name the server with the accounts in the IMAP endpoint: upstream { … }"
+		metrics  = `remove it: metrics are at /metrics of an endpoint "http"`
+		web      = "remove it, and leave registration and the web to Madmail"
+		maddysOf = "remove it: it is about maddy's own process"
 	)
 	module, _, _ := strings.Cut(d.name.text, ".")
 	var hint string
@@ -174,5 +174,5 @@ func foreign(d *directive) *hcl.Diagnostic {
 		return nil
 	}
 	return diagnostic.WithHint(diagnostic.Errorf(d.name.rng, "Directive of maddy",
-		"%s belongs to a part of maddy that mailturn is not.", d.name.text), hint)
+		"%s configures a part of maddy that mailturn does not have.", d.name.text), hint)
 }

@@ -79,7 +79,7 @@ func (t *translation) remarked(kind string, d *directive, block []*directive) bo
 	case name == "io_debug" || name == "io_errors":
 		why = logging
 	case name == "sasl_login":
-		why = "the mail server says how clients log in"
+		why = "the mail server decides how clients log in"
 	case name == "xchatmail":
 		why = "the mail server offers XCHATMAIL, and mailturn passes it on"
 	case slices.Contains(accounts, name):
@@ -87,7 +87,7 @@ func (t *translation) remarked(kind string, d *directive, block []*directive) bo
 		if !ours {
 			return false // an error, which tells what to do
 		}
-		why = "the accounts and the mail are those of the server that upstream or embedded names"
+		why = "accounts and mail are those of the server in upstream or embedded"
 	default:
 		return false
 	}

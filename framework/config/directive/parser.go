@@ -64,9 +64,9 @@ func (p *parser) block(opener *directive) []*directive {
 				p.endOfLine("}")
 				return directives
 			}
-			p.errorf(w.rng, "Brace closes nothing", "There is no open block here.")
+			p.errorf(w.rng, "Unmatched closing brace", "No block is open here.")
 		case w.is("{"):
-			p.errorf(w.rng, "Brace has no directive", "{ stands at the end of the line of the directive whose block it opens.")
+			p.errorf(w.rng, "Opening brace without a directive", "{ belongs at the end of the line of the directive whose block it opens.")
 			p.skipLine()
 		default:
 			directives = append(directives, p.directive())
@@ -113,7 +113,7 @@ func (p *parser) endOfLine(brace string) {
 	if p.done() || p.words[0].lineEnd() || p.words[0].is("}") {
 		return
 	}
-	p.errorf(p.words[0].rng, "Text after a brace", "%s is the last of its line; what follows it begins on a line of its own.", brace)
+	p.errorf(p.words[0].rng, "Text after a brace", "%s must be the last on its line; what follows starts on a new line.", brace)
 }
 
 func (p *parser) skipLine() {

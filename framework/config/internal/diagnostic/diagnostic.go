@@ -30,7 +30,7 @@ func newDiagnostic(severity hcl.DiagnosticSeverity, rng hcl.Range, summary, deta
 
 // Redefined reports that name, which is a what, is given at again although it was already given at first.
 func Redefined(what, name string, again, first hcl.Range) *hcl.Diagnostic {
-	return Errorf(again, what+" is repeated", "%s was already given at %s:%d:%d; it is given once.",
+	return Errorf(again, what+" is repeated", "%s was already set at %s:%d:%d; it can be set only once.",
 		name, first.Filename, first.Start.Line, first.Start.Column)
 }
 

@@ -17,15 +17,15 @@ func CheckText(s string) error {
 	return nil
 }
 
-var errNotPlain = errors.New("it is not UTF-8 text in Unicode's normal form C")
+var errNotPlain = errors.New("not UTF-8 text in Unicode normalization form C")
 
 // What is said about text that does not pass CheckText.
 const (
 	NotPlainSummary = "Not plain text"
-	NotPlainHint    = "write random bytes as base64 or hexadecimal, and accented letters as one character each"
+	NotPlainHint    = "write random bytes as base64 or hexadecimal, and each accented letter as one character"
 )
 
 // NotPlain reports that what, which stands at rng, does not pass CheckText.
 func NotPlain(rng hcl.Range, what string) *hcl.Diagnostic {
-	return WithHint(Errorf(rng, NotPlainSummary, "%s is not UTF-8 text in Unicode's normal form C.", what), NotPlainHint)
+	return WithHint(Errorf(rng, NotPlainSummary, "%s is not UTF-8 text in Unicode normalization form C.", what), NotPlainHint)
 }
