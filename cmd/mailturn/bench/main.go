@@ -3,7 +3,7 @@
 //
 //	go run ./cmd/mailturn/bench
 //
-// and what TURN allocations cost, beside coturn and a plain server of pion's:
+// and what TURN allocations cost, beside coturn and pion's server:
 //
 //	go run ./cmd/mailturn/bench turn
 //

@@ -13,9 +13,11 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/pion/logging"
 	"github.com/pion/turn/v4"
 
+	"github.com/mailturn/mailturn/turnsrv/credential"
+	"github.com/mailturn/mailturn/turnsrv/peer"
+	"github.com/mailturn/mailturn/turnsrv/pionturn"
 	"github.com/mailturn/mailturn/turnsrv/relay"
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
@@ -186,7 +188,7 @@ func memory(s *server) (int, error) {
 	return resident(pids)
 }
 
-// pionMain is the command "bench pion ADDRESS": pion/turn as its documentation has it, and nothing else.
+// pionMain is the command "bench pion ADDRESS": pion/turn with the credentials of package pionturn, and as fast as it can be.
 func pionMain(args []string) error {
 	if len(args) != 1 {
 		return errors.New("want the address to serve on")
@@ -201,27 +203,34 @@ func pionMain(args []string) error {
 	return server.Close()
 }
 
-// servePion starts the server at an address, whose port may be 0, and returns the one that it has got.
+// servePion starts the server at an address, whose port may be 0, and returns the one that it has got. Relayed addresses are pion's
+// own: those of package pionturn look at each packet twice.
 func servePion(listen string) (*turn.Server, netip.AddrPort, error) {
 	conn, err := net.ListenPacket("udp4", listen)
 	if err != nil {
 		return nil, netip.AddrPort{}, err
 	}
 	addr := conn.LocalAddr().(*net.UDPAddr).AddrPort()
-	host := net.IP(addr.Addr().AsSlice())
-	logs := logging.NewDefaultLoggerFactory()
-	logs.DefaultLogLevel = logging.LogLevelDisabled
-	server, err := turn.NewServer(turn.ServerConfig{
-		Realm:         turnRealm,
-		LoggerFactory: logs,
-		AuthHandler:   turn.LongTermTURNRESTAuthHandler(turnSecret, logs.NewLogger("auth")),
-		PacketConnConfigs: []turn.PacketConnConfig{{
-			PacketConn: conn,
-			RelayAddressGenerator: &turn.RelayAddressGeneratorPortRange{
-				RelayAddress: host, Address: host.String(), MinPort: relay.DefaultMinPort, MaxPort: relay.DefaultMaxPort,
-				MaxRetries: 128, // of 16384 ports, 10000 are taken
-			},
-		}},
+	relays, err := relay.New(relay.Config{
+		Addresses: []relay.Address{{Bind: addr.Addr(), Advertise: addr.Addr()}},
+		Peers:     peer.New(peer.Rules{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}),
 	})
+	if err != nil {
+		return nil, netip.AddrPort{}, err
+	}
+	engine, err := pionturn.New(pionturn.Config{
+		Realm: turnRealm, Relay: relays,
+		Authenticator: credential.Verifier{Secrets: []credential.Secret{credential.NewSecret([]byte(turnSecret))}},
+	})
+	if err != nil {
+		return nil, netip.AddrPort{}, err
+	}
+	config, packets := engine.ServerConfig(), engine.PacketConnConfig(conn)
+	packets.RelayAddressGenerator = &turn.RelayAddressGeneratorPortRange{
+		RelayAddress: net.IP(addr.Addr().AsSlice()), Address: addr.Addr().String(), MinPort: relay.DefaultMinPort, MaxPort: relay.DefaultMaxPort,
+		MaxRetries: 128, // of 16384 ports, 10000 are taken
+	}
+	config.PacketConnConfigs = []turn.PacketConnConfig{packets}
+	server, err := turn.NewServer(config)
 	return server, addr, err
 }

@@ -7,40 +7,19 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pion/logging"
-	"github.com/pion/turn/v4"
-
 	"github.com/mailturn/mailturn/cmd/mailturn/turnclient"
+	"github.com/mailturn/mailturn/turnsrv/pionturn"
+	"github.com/mailturn/mailturn/turnsrv/pionturn/pionturntest"
 )
 
-// startServer runs pion's own server on loopback, which lets so many allocations be made.
+// startServer runs pion's server on loopback, which lets so many allocations be made.
 func startServer(t *testing.T, allowed int) string {
 	t.Helper()
 	packets, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	made := make(chan struct{}, allowed)
-	server, err := turn.NewServer(turn.ServerConfig{
-		Realm: "example.org", LoggerFactory: &logging.DefaultLoggerFactory{},
-		AuthHandler: func(username, realm string, _ net.Addr) ([]byte, bool) {
-			return turn.GenerateAuthKey(username, realm, "wonderland"), true
-		},
-		QuotaHandler: func(string, string, net.Addr) bool {
-			select {
-			case made <- struct{}{}:
-				return true
-			default:
-				return false
-			}
-		},
-		PacketConnConfigs: []turn.PacketConnConfig{{PacketConn: packets, RelayAddressGenerator: &turn.RelayAddressGeneratorStatic{
-			RelayAddress: net.IPv4(127, 0, 0, 1), Address: "127.0.0.1"}}},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { server.Close() })
+	go pionturntest.New(t, pionturn.Quotas{MaxAllocations: allowed}).ServePacket(packets)
 	return packets.LocalAddr().String()
 }
 

@@ -14,10 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pion/logging"
-	"github.com/pion/turn/v4"
-
 	"github.com/mailturn/mailturn/cmd/mailturn/turnclient"
+	"github.com/mailturn/mailturn/turnsrv/pionturn"
+	"github.com/mailturn/mailturn/turnsrv/pionturn/pionturntest"
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
@@ -292,20 +291,9 @@ func TestUnansweredIsNotRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := turn.NewServer(turn.ServerConfig{
-		Realm:         "example.org",
-		LoggerFactory: &logging.DefaultLoggerFactory{},
-		AuthHandler: func(username, realm string, _ net.Addr) ([]byte, bool) {
-			return turn.GenerateAuthKey(username, realm, "wonderland"), true
-		},
-		PacketConnConfigs: []turn.PacketConnConfig{{PacketConn: deaf{packets}, RelayAddressGenerator: &turn.RelayAddressGeneratorStatic{RelayAddress: net.IPv4(127, 0, 0, 1), Address: "127.0.0.1"}}},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Close()
+	go pionturntest.New(t, pionturn.Quotas{}).ServePacket(deaf{packets})
 	r := newRun(Options{})
-	r.value.Username, r.value.Password = "alice", "wonderland"
+	r.value.Username, r.value.Password = pionturntest.Username, pionturntest.Password
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	r.forbiddenPeers(ctx, &attempt{addr: netip.MustParseAddrPort(packets.LocalAddr().String()), Relay: Relay{Transport: UDP}})

@@ -12,15 +12,15 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/mailturn/mailturn/turnsrv/pionturn"
+	"github.com/mailturn/mailturn/turnsrv/pionturn/pionturntest"
 	"github.com/mailturn/mailturn/turnsrv/stun"
-	"github.com/pion/logging"
-	"github.com/pion/turn/v4"
 )
 
 // patience bounds what ought to happen at once.
 const patience = 20 * time.Second
 
-// startServer runs pion's own server on loopback, over UDP and TCP on ports of its own.
+// startServer runs pion's server on loopback, over UDP and TCP on ports of its own.
 func startServer(t *testing.T) (udp, tcp string) {
 	t.Helper()
 	packets, err := net.ListenPacket("udp4", "127.0.0.1:0")
@@ -31,19 +31,9 @@ func startServer(t *testing.T) (udp, tcp string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	relays := &turn.RelayAddressGeneratorStatic{RelayAddress: net.IPv4(127, 0, 0, 1), Address: "127.0.0.1"}
-	server, err := turn.NewServer(turn.ServerConfig{
-		Realm: "example.org", LoggerFactory: &logging.DefaultLoggerFactory{},
-		AuthHandler: func(username, realm string, _ net.Addr) ([]byte, bool) {
-			return turn.GenerateAuthKey(username, realm, "wonderland"), username == "alice"
-		},
-		PacketConnConfigs: []turn.PacketConnConfig{{PacketConn: packets, RelayAddressGenerator: relays}},
-		ListenerConfigs:   []turn.ListenerConfig{{Listener: listener, RelayAddressGenerator: relays}},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { server.Close() })
+	server := pionturntest.New(t, pionturn.Quotas{})
+	go server.ServePacket(packets)
+	go server.ServeStream(listener)
 	return packets.LocalAddr().String(), listener.Addr().String()
 }
 
