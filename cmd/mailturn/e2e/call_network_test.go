@@ -88,17 +88,17 @@ func newCallNetwork(t *testing.T) callNetwork {
 		run("-n", string(user), "-6", "route", "add", "default", "via", net6+"1")
 	}
 	for _, user := range []namespace{n.alice, n.bob} {
-		user.waitForCarrier(t)
+		user.waitForCarrier(t, "uplink")
 	}
 	return n
 }
 
-// waitForCarrier waits until the kernel has noticed that both ends of the user's link are up, which takes up to a second.
+// waitForCarrier waits until the kernel has noticed that both ends of a link are up, which takes up to a second.
 // Its IPv6 address cannot be bound before.
-func (ns namespace) waitForCarrier(t *testing.T) {
+func (ns namespace) waitForCarrier(t *testing.T, link string) {
 	t.Helper()
 	for deadline := time.Now().Add(startLimit); ; time.Sleep(20 * time.Millisecond) {
-		out, err := exec.Command("ip", "-n", string(ns), "link", "show", "uplink").CombinedOutput()
+		out, err := exec.Command("ip", "-n", string(ns), "link", "show", link).CombinedOutput()
 		if err != nil {
 			t.Fatalf("ip link show: %v: %s", err, out)
 		}

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/mailturn/mailturn/cmd/mailturn/e2e/chroot"
+	"github.com/mailturn/mailturn/cmd/mailturn/e2e/door"
 	"github.com/mailturn/mailturn/cmd/mailturn/e2e/interop"
-	"github.com/mailturn/mailturn/cmd/mailturn/e2e/xmpp"
 )
 
 // startXMPP starts a server with what is exported for it.
@@ -20,7 +20,7 @@ type startXMPP func(ctx context.Context, root *chroot.Root, exported string) (*c
 func TestXMPPServers(t *testing.T) {
 	prosody := func(forGuests bool) startXMPP {
 		return func(ctx context.Context, root *chroot.Root, exported string) (*chroot.Server, error) {
-			return xmpp.StartProsody(ctx, root, exported, forGuests)
+			return door.StartProsody(ctx, root, exported, forGuests)
 		}
 	}
 	for _, tt := range []struct {
@@ -28,12 +28,12 @@ func TestXMPPServers(t *testing.T) {
 		password              string // empty for a guest
 		start                 startXMPP
 	}{
-		{"Prosody of Debian 12", "bookworm-doors", "prosody", xmpp.Password, prosody(false)},
-		{"Prosody of Debian 13", "trixie-prosody", "prosody", xmpp.Password, prosody(false)},
+		{"Prosody of Debian 12", "bookworm-doors", "prosody", door.Password, prosody(false)},
+		{"Prosody of Debian 13", "trixie-prosody", "prosody", door.Password, prosody(false)},
 		// How Jitsi Meet runs it: its doc/debian/jitsi-meet-prosody/prosody.cfg.lua-jvb.example has guests, and these settings, where
 		// jitsi-anonymous is a module of its own. Its clients ask as here: modules/xmpp/strophe.jingle.js of lib-jitsi-meet.
 		{"Prosody of Debian 12, set up as by Jitsi Meet", "bookworm-doors", "prosody", "", prosody(true)},
-		{"ejabberd of Debian 12", "bookworm-doors", "ejabberd", xmpp.Password, xmpp.StartEjabberd},
+		{"ejabberd of Debian 12", "bookworm-doors", "ejabberd", door.Password, door.StartEjabberd},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -41,14 +41,14 @@ func TestXMPPServers(t *testing.T) {
 			config := configure(t, p, allowLoopback, "turn_ttl = \"2h\"")
 			relay := start(t, t.TempDir(), "--config", config)
 			_, exported := export(t, tt.neighbour, config)
-			ask := func(lines string) []xmpp.Service {
+			ask := func(lines string) []door.Service {
 				t.Helper()
 				s, err := tt.start(t.Context(), root, lines)
 				if err != nil {
 					t.Fatal(err)
 				}
 				stopAfter(t, s)
-				services, err := xmpp.Services(t.Context(), s, tt.password)
+				services, err := door.Services(t.Context(), s, tt.password)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -79,9 +79,9 @@ func TestXMPPServers(t *testing.T) {
 }
 
 // relays returns the services that relay, by type and transport, of which it wants UDP, TCP and TLS, and one of STUN beside them.
-func relays(t *testing.T, services []xmpp.Service) map[string]xmpp.Service {
+func relays(t *testing.T, services []door.Service) map[string]door.Service {
 	t.Helper()
-	found := make(map[string]xmpp.Service)
+	found := make(map[string]door.Service)
 	for _, s := range services {
 		found[s.Type+" over "+s.Transport] = s
 	}
@@ -93,7 +93,7 @@ func relays(t *testing.T, services []xmpp.Service) map[string]xmpp.Service {
 }
 
 // expiry returns when a service's credential says that it ends.
-func expiry(t *testing.T, s xmpp.Service) time.Time {
+func expiry(t *testing.T, s door.Service) time.Time {
 	t.Helper()
 	text, _, _ := strings.Cut(s.Username, ":")
 	seconds, err := strconv.ParseInt(text, 10, 64)
@@ -104,7 +104,7 @@ func expiry(t *testing.T, s xmpp.Service) time.Time {
 }
 
 // allocates relays with what a service says, or wants that to fail.
-func allocates(t *testing.T, over string, s xmpp.Service, good bool) {
+func allocates(t *testing.T, over string, s door.Service, good bool) {
 	t.Helper()
 	options, ok := map[string][]string{"turn over udp": nil, "turn over tcp": {"-t"}, "turns over tcp": {"-t", "-S"}}[over]
 	if !ok {

@@ -35,6 +35,7 @@ var claims = []claim{
 	{"docs/credentials.md", "Dovecot without a proxy", "mail_attribute {", dovecotDict("2.4")},
 	{"docs/credentials.md", "Dovecot without a proxy", "mail_attribute_dict", dovecotDict("2.3")},
 	{"docs/credentials.md", "Web clients", "curl", webClients},
+	{"docs/credentials.md", "Janus", "turn_rest_api =", janusAsks},
 	{"docs/credentials.md", "Several relays", "relay {", otherRelays},
 	{"docs/demo.md", "The demo", "go run ./cmd/mailturn run", commandsExist},
 	{"docs/imap.md", "Put mailturn in front of Dovecot", "sudo mailturn check-config", checkInstalled},

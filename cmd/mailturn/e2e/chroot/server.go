@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -22,18 +23,20 @@ type Program struct {
 	// at the first command that fails.
 	Script string
 	Ready  string // what it writes once it is configured
+	// Namespace is the network that it runs in, as ip-netns(8) names it, where it listens as it likes. Empty is this process's.
+	Namespace string
 }
 
 // A Server is a server that runs in a root.
 type Server struct {
-	// Addr is the host and port that it listens on, on loopback.
+	// Addr is the host and port that it listens on, on loopback, unless it runs in another network.
 	Addr string
 
 	dir    string
 	daemon *daemon.Daemon
 }
 
-// Serve runs a program until Stop, and returns once it listens. ctx bounds only the start.
+// Serve runs a program until Stop, and returns once it listens; in another network, once it says that it is ready. ctx bounds only the start.
 func (r *Root) Serve(ctx context.Context, p Program) (_ *Server, err error) {
 	dir, err := os.MkdirTemp("", p.Name) // short, since paths of Unix sockets end at 107 bytes
 	if err != nil {
@@ -70,8 +73,14 @@ func (r *Root) Serve(ctx context.Context, p Program) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if p.Namespace != "" {
+		cmd = exec.Command("ip", append([]string{"netns", "exec", p.Namespace}, cmd.Args...)...)
+	}
 	if s.daemon, err = daemon.Start(ctx, cmd, p.Ready); err != nil {
 		return nil, err
+	}
+	if p.Namespace != "" {
+		return s, nil
 	}
 	if err := s.daemon.Listening(ctx, s.Addr); err != nil {
 		return nil, err

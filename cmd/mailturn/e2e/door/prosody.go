@@ -1,4 +1,4 @@
-package xmpp
+package door
 
 import (
 	"context"
@@ -28,6 +28,7 @@ const (
 	registerInProsody = "prosodyctl register " + User + " " + Domain + " " + Password + "\n"
 
 	runProsody = `
+mkdir data
 chown prosody:prosody data
 REGISTER
 exec setpriv --reuid=prosody --regid=prosody --clear-groups prosody -F
@@ -41,17 +42,9 @@ func StartProsody(ctx context.Context, root *chroot.Root, settings string, forGu
 	if forGuests {
 		register, settings = "", guests+settings
 	}
-	return start(ctx, root, program{
-		config: "/etc/prosody/prosody.cfg.lua",
-		edit: func(text string) (string, error) {
-			const host = "\nVirtualHost \"" + Domain + "\"\n"
-			text, err := replaceOnce(text, host, prosodyOfTest+settings+host)
-			if err != nil {
-				return "", err
-			}
-			return replaceOnce(text, "\nmodules_enabled = {\n", "\nmodules_enabled = {\n\"external_services\";\n")
-		},
-		run:   strings.Replace(runProsody, "REGISTER", register, 1),
-		ready: "Activated service 'c2s'",
-	})
+	const host = "\nVirtualHost \"" + Domain + "\"\n"
+	return start(ctx, root, map[string]edit{"/etc/prosody/prosody.cfg.lua": replaceOnce(
+		"\nmodules_enabled = {\n", "\nmodules_enabled = {\n\"external_services\";\n",
+		host, prosodyOfTest+settings+host,
+	)}, chroot.Program{Name: "prosody", Script: strings.Replace(runProsody, "REGISTER", register, 1), Ready: "Activated service 'c2s'"})
 }

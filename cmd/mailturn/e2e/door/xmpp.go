@@ -1,4 +1,4 @@
-package xmpp
+package door
 
 import (
 	"bufio"
@@ -14,7 +14,14 @@ import (
 	"github.com/mailturn/mailturn/cmd/mailturn/e2e/chroot"
 )
 
-// askLimit is how long Services may take in all.
+// Every XMPP server here has this domain, and one user with this name and password.
+const (
+	Domain   = "localhost"
+	User     = "alice"
+	Password = "wonderland"
+)
+
+// askLimit is how long a user waits, in all.
 const askLimit = 30 * time.Second
 
 // A Service is what a server tells its users of a relay (XEP-0215 section 3.1).
@@ -29,7 +36,7 @@ type Service struct {
 	Restricted string `xml:"restricted,attr"`
 }
 
-// Services logs in to a server for domain, and asks which services there are. Without a password it does so as a guest, by SASL
+// Services logs in to an XMPP server and asks which services there are. Without a password it does so as a guest, by SASL
 // ANONYMOUS. The connection is not encrypted.
 func Services(ctx context.Context, s *chroot.Server, password string) ([]Service, error) {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)

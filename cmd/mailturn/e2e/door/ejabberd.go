@@ -1,4 +1,4 @@
-package xmpp
+package door
 
 import (
 	"context"
@@ -26,7 +26,8 @@ var listenSection = regexp.MustCompile(`(?m)^listen:\n(?:[ #].*\n|\n)+`)
 // runEjabberd runs Erlang as ejabberdctl does, but without a name, which would take a port and the daemon epmd, and as a process that
 // a signal reaches.
 const runEjabberd = `
-chown ejabberd:ejabberd data config
+mkdir data
+chown ejabberd:ejabberd data ejabberd.yml
 libraries=$(sed -n "s/^ERL_LIBS='\(.*\)'/\1/p" /usr/sbin/ejabberdctl)
 export ERL_LIBS=$libraries ERL_INETRC=/etc/ejabberd/inetrc EJABBERD_CONFIG_PATH=/etc/ejabberd/ejabberd.yml EJABBERD_LOG_PATH=DIR/data/log HOME=DIR/data
 exec setpriv --reuid=ejabberd --regid=ejabberd --init-groups erl -noinput -mnesia dir '"DIR/data"' -s ejabberd \
@@ -36,15 +37,11 @@ exec setpriv --reuid=ejabberd --regid=ejabberd --init-groups erl -noinput -mnesi
 // StartEjabberd runs ejabberd in root, where it is installed, until Stop. The lines take the place of "mod_stun_disco: {}", and all
 // listeners are those of the test. ctx bounds only the start.
 func StartEjabberd(ctx context.Context, root *chroot.Root, lines string) (*chroot.Server, error) {
-	return start(ctx, root, program{
-		config: "/etc/ejabberd/ejabberd.yml",
-		edit: func(text string) (string, error) {
-			if len(listenSection.FindAllString(text, -1)) != 1 {
-				return "", errors.New("the installed configuration has no section listen")
-			}
-			return replaceOnce(listenSection.ReplaceAllLiteralString(text, ejabberdListen), "  mod_stun_disco: {}\n", lines)
-		},
-		run:   runEjabberd,
-		ready: "registered: ok",
-	})
+	return start(ctx, root, map[string]edit{"/etc/ejabberd/ejabberd.yml": func(text string) (string, error) {
+		listen := listenSection.FindString(text)
+		if listen == "" {
+			return "", errors.New("no section listen")
+		}
+		return replaceOnce(listen, ejabberdListen, "  mod_stun_disco: {}\n", lines)(text)
+	}}, chroot.Program{Name: "ejabberd", Script: runEjabberd, Ready: "registered: ok"})
 }
