@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/mailturn/mailturn/imapext/internal/stream"
 	"github.com/mailturn/mailturn/imapext/metadata"
 )
 
@@ -21,7 +22,7 @@ type backendStream struct {
 	held      []byte // of the response, what has been read and not passed
 	tail      lineTail
 	remaining uint64 // of the literal
-	metadata  *metadata.ResponseFilter
+	metadata  *stream.ResponseFilter
 	hidden    bool // the response that passes is not for the client
 	// capability is an untagged CAPABILITY response, or an untagged status response with that code, that waits for the
 	// response behind it to tell which state of the connection it describes, and whether it is for the client.
@@ -423,12 +424,12 @@ func (f *Filter) releaseCapability(done *pending) {
 
 // newMetadataFilter returns what takes the entries that are ours out of a METADATA response for the server: what the backend
 // has under these names, any of its users may have put there.
-func (f *Filter) newMetadataFilter() *metadata.ResponseFilter {
+func (f *Filter) newMetadataFilter() *stream.ResponseFilter {
 	owned := f.pending.owned
 	if f.pending.kind != pendingGet {
 		owned = f.entries()
 	}
-	return metadata.NewResponseFilter(func(name string) bool {
+	return stream.NewResponseFilter(func(name string) bool {
 		_, ok := findEntry(owned, name)
 		return ok
 	})
@@ -443,11 +444,11 @@ func (f *Filter) filterMetadata(p []byte) []byte {
 		p = p[n:]
 		f.toClient.add(out)
 		switch state {
-		case metadata.Filtered:
+		case stream.Filtered:
 			s.metadata = nil
 			f.endResponse()
 			return p
-		case metadata.Unfiltered:
+		case stream.Unfiltered:
 			s.metadata = nil
 			s.state = passingLine
 			s.tail = lineTail{}

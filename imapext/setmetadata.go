@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/mailturn/mailturn/imapext/internal/stream"
 	"github.com/mailturn/mailturn/imapext/metadata"
 )
 
@@ -15,7 +16,7 @@ const maxHeldValues = 48 << 10
 // values go to the backend in parts: as soon as a value does not fit in what is held, what precedes it is decided on and
 // forwarded, and the value passes.
 type setCommand struct {
-	reader metadata.SetReader
+	reader stream.SetReader
 	begun  bool // a part has gone to the backend
 	// streams: what is decided on, and then forwarded, ends in the announcement of a literal of size bytes, which passes.
 	streams bool

@@ -46,7 +46,7 @@ func addUsers(to map[string]credential.Secret, realm string, users map[string]st
 		password := users[name]
 		err := new(credential.Users).Add(name, realm, password)
 		if _, twice := to[name]; twice {
-			err = credential.ErrUserTwice
+			err = credential.ErrDuplicate
 		}
 		if err != nil {
 			diags = append(diags, config.Errorf(rng, "User cannot be used", "User %q: %v.", name, err))
@@ -97,7 +97,7 @@ func readUsers(r io.Reader) (map[string]string, error) {
 			return nil, fmt.Errorf("line %d has no colon: want NAME:PASSWORD or NAME:ha1:KEY", line)
 		}
 		if _, twice := users[name]; twice {
-			return nil, fmt.Errorf("line %d: %w: %q", line, credential.ErrUserTwice, name)
+			return nil, fmt.Errorf("line %d: %w: %q", line, credential.ErrDuplicate, name)
 		}
 		if users[name] = password; len(users) > maxUsers {
 			return nil, fmt.Errorf("line %d: more than %d users", line, maxUsers)

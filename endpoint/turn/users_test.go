@@ -27,7 +27,7 @@ func TestReadUsers(t *testing.T) {
 		{"colons in the password", "alice:a:b:c\nbob:ha1:0123\n", map[string]string{"alice": "a:b:c", "bob": "ha1:0123"}, ""},
 		{"no line end", "alice:secret", map[string]string{"alice": "secret"}, ""},
 		{"no colon", "alice:secret\nsecret-alone", nil, "line 2 has no colon"},
-		{"twice", "alice:one-secret\nalice:secret", nil, "line 2: the user is there twice"},
+		{"twice", "alice:one-secret\nalice:secret", nil, "line 2: duplicate user"},
 		{"long line", "alice:" + long, nil, "longer than"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -21,20 +21,13 @@ import (
 // literals, in bytes, after decompression.
 const maxAnswer = 256 << 10
 
-// The entries of core's two requests (RFC 5464 section 4.2): the first one of a process, and each one after that.
-var (
-	firstEntries = []string{
+// Entries returns the entries that core asks for by its first GETMETADATA after it has started (RFC 5464 section 4.2), in its order.
+func Entries() []string {
+	return []string{
 		"/shared/comment", "/shared/admin", "/shared/vendor/deltachat/irohrelay", TURNEntry,
 		"/shared/vendor/deltachat/maxsmtprecipients", "/shared/vendor/deltachat/appversions",
 	}
-	refreshEntries = []string{TURNEntry, "/shared/vendor/deltachat/appversions"}
-)
-
-// FirstEntries returns the entries that core asks for when it has just started.
-func FirstEntries() []string { return append([]string(nil), firstEntries...) }
-
-// RefreshEntries returns the entries that core asks for when a credential runs out.
-func RefreshEntries() []string { return append([]string(nil), refreshEntries...) }
+}
 
 // StatusError is the server's NO or BAD to a command, or its BYE in place of the greeting or of the end of a command. After BYE
 // the session is over.

@@ -8,9 +8,9 @@ import (
 	"github.com/mailturn/mailturn/imapext/metadata"
 )
 
-// FallbackPeriod is how long core uses FallbackServers before it asks again. It remembers this in memory only, so it asks at once
+// fallbackPeriod is how long core uses FallbackServers before it asks again. It remembers this in memory only, so it asks at once
 // after a restart of the app.
-const FallbackPeriod = 7 * 24 * time.Hour
+const fallbackPeriod = 7 * 24 * time.Hour
 
 // Reasons for a fallback.
 var (
@@ -62,5 +62,5 @@ func Decide(entries []metadata.Entry, now time.Time) Decision {
 
 // fallback returns the decision for a server that has no usable value.
 func fallback(reason error, now time.Time) Decision {
-	return Decision{Fallback: true, Reason: reason, Expires: now.Add(FallbackPeriod)}
+	return Decision{Fallback: true, Reason: reason, Expires: now.Add(fallbackPeriod)}
 }

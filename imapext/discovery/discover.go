@@ -84,7 +84,7 @@ func Discover(ctx context.Context, o Options) (Decision, error) {
 			return Decision{}, err
 		}
 	}
-	entries, err := c.GetMetadata(ctx, firstEntries)
+	entries, err := c.GetMetadata(ctx, Entries())
 	if status, ok := errors.AsType[*StatusError](err); ok && status.Status != "BYE" {
 		return fallback(fmt.Errorf("%w: %w", ErrNoEntry, err), now()), nil
 	} else if err != nil {

@@ -41,10 +41,10 @@ func (v Value) Octets() string {
 
 // Errors of CheckName, for the text of a tagged BAD.
 var (
-	ErrNameRoot      = errors.New("entry name does not begin with /private/ or /shared/")
-	ErrNameComponent = errors.New("entry name has an empty component")
-	ErrNameCharacter = errors.New("entry name has a forbidden character")
-	ErrNameVendor    = errors.New("vendor entry name has fewer than four components")
+	errNameRoot      = errors.New("entry name does not begin with /private/ or /shared/")
+	errNameComponent = errors.New("entry name has an empty component")
+	errNameCharacter = errors.New("entry name has a forbidden character")
+	errNameVendor    = errors.New("vendor entry name has fewer than four components")
 )
 
 // CheckName checks that name can be the name of an entry (RFC 5464 section 3.2): it begins with /private or /shared and
@@ -56,10 +56,10 @@ func CheckName(name string) error {
 	}
 	components := strings.Split(strings.ToLower(name), "/")[1:]
 	if len(components) < 2 {
-		return ErrNameRoot
+		return errNameRoot
 	}
 	if components[1] == "vendor" && len(components) < 4 {
-		return ErrNameVendor
+		return errNameVendor
 	}
 	return nil
 }
@@ -69,15 +69,15 @@ func CheckName(name string) error {
 func CheckPrefix(name string) error {
 	for i := range len(name) {
 		if c := name[i]; c < ' ' || c >= 0x7F || c == '*' || c == '%' {
-			return ErrNameCharacter
+			return errNameCharacter
 		}
 	}
 	if strings.Contains(name, "//") || strings.HasSuffix(name, "/") {
-		return ErrNameComponent
+		return errNameComponent
 	}
 	root, _, _ := strings.Cut(strings.TrimPrefix(name, "/"), "/")
 	if !strings.HasPrefix(name, "/") || !strings.EqualFold(root, "private") && !strings.EqualFold(root, "shared") {
-		return ErrNameRoot
+		return errNameRoot
 	}
 	return nil
 }

@@ -26,46 +26,37 @@ func AppendResponse(b []byte, mailbox string, entries []Entry) []byte {
 	return append(b, ")\r\n"...)
 }
 
-// Response is a METADATA response of a backend (RFC 5464 section 4.4).
-type Response struct {
-	Mailbox string
-	// Values says that the response tells entries and their values (section 4.4.1), and not only the names of entries
-	// that have changed (section 4.4.2).
-	Values bool
-	// Names are the entries' names in lower case.
-	Names []string
-}
-
-// ParseResponse parses response, which begins with "* METADATA " in any case and ends with the line end, literals inside.
-func ParseResponse(response []byte) (Response, error) {
+// ParseResponse parses a METADATA response (RFC 5464 section 4.4), which begins with "* METADATA " in any case and ends with the
+// line end, literals inside. The names are as they were written. Entries of a response that only says which have changed (section
+// 4.4.2) have no values.
+func ParseResponse(response []byte) (mailbox string, entries []Entry, err error) {
 	d := decoder{b: response}
-	var r Response
 	d.expect('*')
 	d.expect(' ')
 	if word := d.atom(); d.err == nil && !strings.EqualFold(word, "METADATA") {
 		d.fail("%w: expected METADATA", errSyntax)
 	}
 	d.expect(' ')
-	r.Mailbox = d.astring()
+	mailbox = d.astring()
 	d.expect(' ')
-	r.Values = d.special('(')
-	for d.err == nil && !(r.Values && d.special(')')) {
-		if len(r.Names) > 0 {
+	values := d.special('(')
+	for d.err == nil && !(values && d.special(')')) {
+		if len(entries) > 0 {
 			d.expect(' ')
 		}
-		name := d.astring()
-		if r.Values {
+		entry := Entry{Name: d.astring()}
+		if values {
 			d.expect(' ')
-			d.nstring()
+			entry.Value = d.nstring()
 		}
-		r.Names = append(r.Names, strings.ToLower(name))
-		if !r.Values && d.peek() != ' ' {
+		entries = append(entries, entry)
+		if !values && d.peek() != ' ' {
 			break
 		}
 	}
 	d.crlf()
 	if d.err != nil {
-		return Response{}, d.err
+		return "", nil, d.err
 	}
-	return r, nil
+	return mailbox, entries, nil
 }

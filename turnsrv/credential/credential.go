@@ -84,13 +84,13 @@ func LongTermKey(username, realm, password string) []byte {
 	return h.Sum(nil)
 }
 
-// ErrNoExpiry is returned for a user name without a usable time stamp.
-var ErrNoExpiry = errors.New("user name carries no expiry time")
+// errNoExpiry is returned for a user name without a usable time stamp.
+var errNoExpiry = errors.New("user name carries no expiry time")
 
 // lastSecond is the end of the year 9999. Later time stamps are refused before arithmetic on them can overflow.
 const lastSecond = 253402300799
 
-// ParseExpiry splits a time-limited user name into its expiry and the user that it names.
+// parseExpiry splits a time-limited user name into its expiry and the user that it names.
 //
 // Three forms are in use: "expiry", "expiry:user" and "user:expiry", where expiry is a decimal number of seconds since
 // the Unix epoch and user may itself contain colons (Synapse has 1758650868:@alice:example.org). A name with a number at
@@ -98,8 +98,8 @@ const lastSecond = 253402300799
 //
 // An expiry that ends the name may be preceded by a plus sign and followed by more, because coturn reads it with atol:
 // issuers write time stamps with a fraction (1758650868.42) or another separator (1758650868-john). The user is then what
-// follows the fraction and the separator. The error is ErrNoExpiry.
-func ParseExpiry(username string) (expires time.Time, user string, err error) {
+// follows the fraction and the separator. The error is errNoExpiry.
+func parseExpiry(username string) (expires time.Time, user string, err error) {
 	head, rest, colon := strings.Cut(username, ":")
 	if isNumber(head) {
 		expires, err = parseSeconds(head)
@@ -121,7 +121,7 @@ func ParseExpiry(username string) (expires time.Time, user string, err error) {
 func parseLoose(s string) (expires time.Time, user string, err error) {
 	digits, rest := cutNumber(strings.TrimPrefix(s, "+"))
 	if expires, err = parseSeconds(digits); err != nil || strings.ContainsFunc(rest, unicode.IsControl) {
-		return time.Time{}, "", ErrNoExpiry
+		return time.Time{}, "", errNoExpiry
 	}
 	if fraction, ok := strings.CutPrefix(rest, "."); ok {
 		if _, after := cutNumber(fraction); after != fraction {
@@ -149,7 +149,7 @@ func isNumber(s string) bool {
 func parseSeconds(digits string) (time.Time, error) {
 	seconds, err := strconv.ParseInt(digits, 10, 64)
 	if err != nil || seconds > lastSecond {
-		return time.Time{}, ErrNoExpiry
+		return time.Time{}, errNoExpiry
 	}
 	return time.Unix(seconds, 0).UTC(), nil
 }

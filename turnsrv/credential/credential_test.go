@@ -96,15 +96,15 @@ func TestParseExpiry(t *testing.T) {
 		{username: "", wantErr: true},
 	}
 	for _, test := range tests {
-		expires, user, err := ParseExpiry(test.username)
+		expires, user, err := parseExpiry(test.username)
 		if test.wantErr {
-			if !errors.Is(err, ErrNoExpiry) {
-				t.Errorf("ParseExpiry(%q) = %v, %q, %v, want ErrNoExpiry", test.username, expires, user, err)
+			if !errors.Is(err, errNoExpiry) {
+				t.Errorf("parseExpiry(%q) = %v, %q, %v, want errNoExpiry", test.username, expires, user, err)
 			}
 			continue
 		}
 		if err != nil || expires.Unix() != test.unix || user != test.user {
-			t.Errorf("ParseExpiry(%q) = %d, %q, %v, want %d, %q", test.username, expires.Unix(), user, err, test.unix, test.user)
+			t.Errorf("parseExpiry(%q) = %d, %q, %v, want %d, %q", test.username, expires.Unix(), user, err, test.unix, test.user)
 		}
 	}
 }
@@ -207,12 +207,12 @@ func FuzzParseExpiry(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, username string) {
-		expires, user, err := ParseExpiry(username)
+		expires, user, err := parseExpiry(username)
 		if err != nil {
 			return
 		}
 		// Whatever was read must read the same when it is written in the form that has no second reading.
-		again, sameUser, err := ParseExpiry(fmt.Sprintf("%d:%s", expires.Unix(), user))
+		again, sameUser, err := parseExpiry(fmt.Sprintf("%d:%s", expires.Unix(), user))
 		if err != nil || !again.Equal(expires) || sameUser != user {
 			t.Errorf("%q gave %v, %q; written again it gave %v, %q, %v", username, expires, user, again, sameUser, err)
 		}
@@ -234,13 +234,6 @@ func BenchmarkLookup(b *testing.B) {
 	for b.Loop() {
 		verifier.Lookup("1758650868", "example.org")
 	}
-}
-
-func ExampleIssuer_Issue() {
-	issuer := Issuer{Secret: NewSecret([]byte("test-secret")), TTL: 5 * 24 * time.Hour}
-	c := issuer.Issue(time.Unix(1758218868, 0))
-	fmt.Println(c.Username, c.Password)
-	// Output: 1758650868 nkfvRIGUcx0N/jq/StNLPajpLZE=
 }
 
 func TestIssueForNamesTheUser(t *testing.T) {

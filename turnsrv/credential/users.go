@@ -21,14 +21,16 @@ type user struct {
 	key      Secret // in place of the password; good for realm alone
 }
 
-// Errors of Users.Add.
+// ErrDuplicate is the error of Users.Add for a user who is in the realm already.
+var ErrDuplicate = errors.New("duplicate user")
+
+// Other errors of Users.Add.
 var (
-	ErrUsername     = errors.New("the user name is empty, longer than 508 bytes, or holds a control character") // RFC 8489 section 14.3
-	ErrExpiringName = errors.New("the user name begins or ends with a number of ten digits, as issued ones do, and could hide one of those: add a letter to the number")
-	ErrUserTwice    = errors.New("the user is there twice")
-	ErrPassword     = errors.New("the password is empty")
-	ErrKey          = errors.New("ha1: is not followed by 32 hexadecimal digits")
-	ErrCoturnKey    = errors.New("the password looks like a key as coturn writes it: write ha1: in place of 0x")
+	errUsername     = errors.New("the user name is empty, longer than 508 bytes, or contains a control character") // RFC 8489 section 14.3
+	errExpiringName = errors.New("the user name begins or ends with a number of ten digits, as issued user names do, and could take the place of one: add a letter to the number")
+	errPassword     = errors.New("the password is empty")
+	errKey          = errors.New("ha1: is not followed by 32 hexadecimal digits")
+	errCoturnKey    = errors.New("the password looks like a key as coturn writes it: write ha1: in place of 0x")
 )
 
 // Add adds a user of realm. password is plain text, or "ha1:" and the user's key in hexadecimal digits:
@@ -36,25 +38,25 @@ var (
 func (u *Users) Add(username, realm, password string) error {
 	switch {
 	case username == "" || len(username) > 508 || strings.ContainsFunc(username, func(r rune) bool { return r < ' ' || r == 0x7F }):
-		return ErrUsername
+		return errUsername
 	case password == "":
-		return ErrPassword
+		return errPassword
 	}
 	if namesSecond(username) {
-		return ErrExpiringName
+		return errExpiringName
 	}
 	if slices.ContainsFunc(u.byName[username], func(other user) bool { return other.realm == realm }) {
-		return ErrUserTwice
+		return ErrDuplicate
 	}
 	added := user{realm: realm, password: NewSecret([]byte(password))}
 	if digits, marked := strings.CutPrefix(password, keyPrefix); marked {
 		key, err := hex.DecodeString(digits)
 		if err != nil || len(key) != 16 {
-			return ErrKey
+			return errKey
 		}
 		added = user{realm: realm, key: NewSecret(key)}
 	} else if digits, marked := strings.CutPrefix(password, "0x"); marked && len(digits) == 32 {
-		return ErrCoturnKey
+		return errCoturnKey
 	}
 	if u.byName == nil {
 		u.byName = make(map[string][]user)

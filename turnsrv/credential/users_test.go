@@ -40,20 +40,20 @@ func TestUsersRefuse(t *testing.T) {
 		name, password string
 		want           error
 	}{
-		{"", "secret", ErrUsername},
-		{"a\x00b", "secret", ErrUsername},
-		{strings.Repeat("a", 509), "secret", ErrUsername},
-		{"alice", "", ErrPassword},
-		{"1758650868", "secret", ErrExpiringName},
-		{"1758650868:alice", "secret", ErrExpiringName},
-		{"alice:1758650868", "secret", ErrExpiringName},
-		{"0001758650868", "secret", ErrExpiringName},
-		{"bob", "secret", ErrUserTwice},
-		{"alice", "ha1:", ErrKey},
-		{"alice", "ha1:00112233445566778899aabbccddeef", ErrKey},
-		{"alice", "ha1:00112233445566778899aabbccddeeff00", ErrKey},
-		{"alice", "ha1:secret secret secret secret secret", ErrKey},
-		{"alice", "0x00112233445566778899aabbccddeeff", ErrCoturnKey},
+		{"", "secret", errUsername},
+		{"a\x00b", "secret", errUsername},
+		{strings.Repeat("a", 509), "secret", errUsername},
+		{"alice", "", errPassword},
+		{"1758650868", "secret", errExpiringName},
+		{"1758650868:alice", "secret", errExpiringName},
+		{"alice:1758650868", "secret", errExpiringName},
+		{"0001758650868", "secret", errExpiringName},
+		{"bob", "secret", ErrDuplicate},
+		{"alice", "ha1:", errKey},
+		{"alice", "ha1:00112233445566778899aabbccddeef", errKey},
+		{"alice", "ha1:00112233445566778899aabbccddeeff00", errKey},
+		{"alice", "ha1:secret secret secret secret secret", errKey},
+		{"alice", "0x00112233445566778899aabbccddeeff", errCoturnKey},
 	} {
 		var users Users
 		if err := users.Add("bob", "example.org", "secret"); err != nil {

@@ -50,7 +50,7 @@ func (v Verifier) Lookup(username, realm string) (Grant, bool) {
 	if keys := v.Users.keys(username, realm); len(keys) > 0 {
 		return Grant{Keys: keys}, true
 	}
-	expires, user, err := ParseExpiry(username)
+	expires, user, err := parseExpiry(username)
 	if err != nil {
 		return Grant{}, false
 	}

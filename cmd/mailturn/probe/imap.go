@@ -183,7 +183,7 @@ func (r *run) getMetadata(ctx context.Context, c *discovery.Client) bool {
 	r.Progress("asking " + r.Target.Host + " for its relay")
 	report := r.report
 	c.Raw = func(response []byte) { report.IMAP.Metadata = append(report.IMAP.Metadata, redact(response)) }
-	entries, err := c.GetMetadata(ctx, discovery.FirstEntries())
+	entries, err := c.GetMetadata(ctx, discovery.Entries())
 	if status, refused := errors.AsType[*discovery.StatusError](err); refused && status.Status != "BYE" {
 		report.Fallback = true
 		return report.add("imap.metadata", "", Failure, fmt.Sprintf("the server answers GETMETADATA with %s %s, so clients will use the public server turn.delta.chat for 7 days.", status.Status, printable(status.Text)),

@@ -16,7 +16,7 @@ endpoint "turn" "turn" {
 }
 
 # What cannot be translated: set it here, or mend it there and import again:
-#   line 13, user: the user name begins or ends with a number of ten digits, as issued ones do, and could hide one of those: add a letter to the number
+#   line 13, user: the user name begins or ends with a number of ten digits, as issued user names do, and could take the place of one: add a letter to the number
 #   line 14, user: the password is empty
 
 # What coturn did and this does not:

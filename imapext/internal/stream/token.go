@@ -1,4 +1,5 @@
-package metadata
+// Package stream reads METADATA's long elements (RFC 5464) as they pass, in pieces of any size and without keeping their values.
+package stream
 
 // A token follows one atom, string or NIL byte by byte (RFC 9051 section 9), which may be a literal of any size. Of its text
 // it keeps the first maxText bytes.
