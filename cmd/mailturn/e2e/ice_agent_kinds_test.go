@@ -8,20 +8,18 @@ import (
 	"testing"
 )
 
-// agentKind is an implementation of ICE, with a script of testdata that is one end of a connection.
+// agentKind is an implementation of ICE.
 type agentKind struct {
-	name                string // of the implementation
-	interpreter, script string
-	args                []string                  // of the script, before those that all scripts have
-	need                func(t *testing.T)        // skips a test without the implementation
-	version             func(t *testing.T) string // of the implementation
-	transports          []string                  // to the relay
-	names               bool                      // takes no IPv6 address, only a name
-	mayLose             int                       // packets or messages
-	leaves              bool                      // does not end its allocation
-	dies                bool                      // when its allocation is refused; others go on without a candidate
-	complaints          complaints
-	refused             string // what TestICEAgentsRefused sees fail, in docs/interop.md
+	name       string // of the implementation
+	program    agentProgram
+	need       func(t *testing.T)        // skips a test without the implementation
+	version    func(t *testing.T) string // of the implementation
+	transports []string                  // to the relay
+	names      bool                      // takes no IPv6 address, only a name
+	mayLose    int                       // packets or messages
+	leaves     bool                      // does not end its allocation
+	complaints complaints
+	refused    string // what TestICEAgentsRefused sees fail, in docs/interop.md
 }
 
 // complaints are what an agent writes about a wrong secret and an untrusted certificate, if anything.
@@ -33,17 +31,17 @@ const refusedWithTLS = "wrong secret; unknown CA; certificate of another name"
 
 var agentKinds = []agentKind{
 	{
-		name: "aioice", interpreter: systemPython, script: "aioice_agent.py", need: pythonModule("import aioice", "python3-aioice"),
+		name: "aioice", program: agentScript{name: "aioice_agent.py", dies: true}, need: pythonModule("import aioice", "python3-aioice"),
 		version: pythonVersion("aioice"), transports: []string{"UDP", "TCP", "TLS"},
-		dies: true, complaints: complaints{"401", "CERTIFICATE_VERIFY_FAILED"}, refused: refusedWithTLS,
+		complaints: complaints{"401", "CERTIFICATE_VERIFY_FAILED"}, refused: refusedWithTLS,
 	},
 	{
-		name: "aiortc", interpreter: systemPython, script: "aiortc_agent.py", need: pythonModule("import aiortc", "python3-aiortc"),
+		name: "aiortc", program: partyProgram{systemPython, "testdata/aiortc_party.py"}, need: pythonModule("import aiortc", "python3-aiortc"),
 		version: pythonVersion("aiortc"), transports: []string{"UDP", "TCP", "TLS"}, names: true, mayLose: 2,
-		dies: true, complaints: complaints{"401", "CERTIFICATE_VERIFY_FAILED"}, refused: refusedWithTLS,
+		complaints: complaints{"401", "CERTIFICATE_VERIFY_FAILED"}, refused: refusedWithTLS,
 	},
 	{
-		name: "libnice in GStreamer", interpreter: systemPython, script: "libnice_agent.py",
+		name: "libnice in GStreamer", program: agentScript{name: "libnice_agent.py"},
 		need: pythonModule(
 			"import gi; gi.require_version('Gst', '1.0'); gi.require_version('Nice', '0.1'); from gi.repository import Gst; Gst.init(None); Gst.parse_launch('nicesrc ! rtpopusdepay ! opusdec ! opusenc ! nicesink')",
 			"python3-gi gir1.2-gstreamer-1.0 gir1.2-nice-0.1 gstreamer1.0-tools gstreamer1.0-nice gstreamer1.0-plugins-good gstreamer1.0-plugins-base",
@@ -56,14 +54,14 @@ var agentKinds = []agentKind{
 	},
 	{
 		// It drops unsigned answers to signed requests, so it never sees a 401 for a wrong secret.
-		name: "werift", interpreter: "node", script: dataChannelAgent, args: []string{"werift"}, need: nodePackage("werift"),
+		name: "werift", program: nodeParty("werift"), need: nodePackage("werift"),
 		version: nodeVersion("werift"), transports: []string{"UDP", "TCP", "TLS"}, mayLose: 2, leaves: true, refused: refusedWithTLS,
 	},
 	{
 		// Over TLS it trusts the authorities that are compiled into it, and no others.
-		name: "@roamhq/wrtc", interpreter: "node", script: dataChannelAgent, args: []string{"@roamhq/wrtc"}, need: nodePackage("@roamhq/wrtc"),
+		name: "@roamhq/wrtc", program: nodeParty("@roamhq/wrtc"), need: nodePackage("@roamhq/wrtc"),
 		version: nodeVersion("@roamhq/wrtc"), transports: []string{"UDP", "TCP"}, mayLose: 2,
-		complaints: complaints{secret: "candidate error 401"}, refused: "wrong secret",
+		complaints: complaints{secret: ": 401 "}, refused: "wrong secret",
 	},
 }
 
@@ -87,11 +85,15 @@ func pythonVersion(module string) func(t *testing.T) string {
 	}
 }
 
-// dataChannelAgent is a script beside the packages of npm that it uses.
-const dataChannelAgent = "datachannel/agent.mjs"
+// dataChannel is the directory of the packages of npm, and of the script that uses them.
+const dataChannel = "testdata/datachannel"
+
+func nodeParty(name string) partyProgram {
+	return partyProgram{"node", filepath.Join(dataChannel, "party.mjs"), name}
+}
 
 func nodePackageFile(name string) string {
-	return filepath.Join("testdata", filepath.Dir(dataChannelAgent), "node_modules", filepath.FromSlash(name), "package.json")
+	return filepath.Join(dataChannel, "node_modules", filepath.FromSlash(name), "package.json")
 }
 
 // nodePackage is pythonModule for a package of npm.
@@ -100,7 +102,7 @@ func nodePackage(name string) func(t *testing.T) {
 		t.Helper()
 		peer(t, "node", "nodejs")
 		if _, err := os.Stat(nodePackageFile(name)); err != nil {
-			lacks(t, "%v: run npm ci in cmd/mailturn/e2e/testdata/%s", err, filepath.Dir(dataChannelAgent))
+			lacks(t, "%v: run npm ci in cmd/mailturn/e2e/%s", err, dataChannel)
 		}
 	}
 }

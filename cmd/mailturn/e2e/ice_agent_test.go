@@ -1,15 +1,8 @@
 package e2e
 
 import (
-	"bufio"
-	"encoding/json"
 	"fmt"
-	"io"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -21,58 +14,21 @@ import (
 // agentLimit is how long two agents may take for a connection.
 const agentLimit = 60 * time.Second
 
-// agent is a script of testdata that is one end of an ICE connection, and talks in lines of JSON.
-type agent struct {
-	cmd    *exec.Cmd
-	input  io.WriteCloser
-	output *bufio.Reader
-	stderr *lines
+// agentServer is the relay that an agent is to use.
+type agentServer struct {
+	host, port, transport, username, password string
 }
 
-func startAgent(t *testing.T, ns namespace, kind agentKind, env []string, args ...string) *agent {
-	t.Helper()
-	path, err := filepath.Abs(filepath.Join("testdata", kind.script))
-	if err != nil {
-		t.Fatal(err)
-	}
-	args = slices.Concat([]string{path}, kind.args, args)
-	a := &agent{cmd: ns.command(kind.interpreter, args...), stderr: &lines{}}
-	a.cmd.Env = append(os.Environ(), env...)
-	a.cmd.Stderr = a.stderr
-	if a.input, err = a.cmd.StdinPipe(); err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := a.cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.output = bufio.NewReader(stdout)
-	if err := a.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	limit := time.AfterFunc(agentLimit, func() { a.cmd.Process.Kill() })
-	t.Cleanup(func() {
-		limit.Stop()
-		a.cmd.Process.Kill()
-		a.cmd.Wait()
-		if t.Failed() {
-			t.Logf("%s wrote:\n%s", kind.name, a.stderr)
-		}
-	})
-	return a
+// agentProgram is how an implementation of ICE is run.
+type agentProgram interface {
+	// connect connects two agents, each of which sends at least count packets or messages to the other. They have ended afterwards.
+	connect(t *testing.T, namespaces []namespace, env []string, servers []agentServer, count int) []connected
+	// describe has one agent describe itself, and returns the description, which is empty if an agent without candidates
+	// makes none, and what the agent wrote besides.
+	describe(t *testing.T, ns namespace, env []string, server agentServer) (sdp, wrote string)
 }
 
-// line reads one line.
-func (a *agent) line(t *testing.T) string {
-	t.Helper()
-	line, err := a.output.ReadString('\n')
-	if err != nil {
-		t.Fatalf("%v: no line within %v (%v):\n%s", a.cmd.Args[4:], agentLimit, err, a.stderr)
-	}
-	return line
-}
-
-// connected is what an agent writes at the end.
+// connected is what came of a connection for one of its agents.
 type connected struct {
 	Relay     string  `json:"relay"`    // its relayed address
 	Type      string  `json:"type"`     // of its candidate
@@ -121,8 +77,9 @@ func TestICEAgents(t *testing.T) {
 					t.Run(kind.name+" over "+transport+" and "+family, func(t *testing.T) {
 						t.Parallel()
 						kind.need(t)
-						var agents []*agent
-						for i, ns := range []namespace{n.alice, n.bob} {
+						namespaces := []namespace{n.alice, n.bob}
+						var servers []agentServer
+						for i, ns := range namespaces {
 							turn, turns := ns.discover(t, certs, []string{"alice@example.org", "bob@example.org"}[i], []string{"wonderland", "builder"}[i])
 							host, port := map[string]string{"IPv4": relayIPv4, "IPv6": relayIPv6}[family], turn.port
 							if transport == "TLS" || kind.names { // TLS by the name, for the certificate
@@ -131,28 +88,17 @@ func TestICEAgents(t *testing.T) {
 							if transport == "TLS" {
 								port = turns.port
 							}
-							agents = append(agents, startAgent(t, ns, kind, certs.environment(),
-								[]string{"controlling", "controlled"}[i], host, port, strings.ToLower(transport), turn.username, turn.password, strconv.Itoa(count)))
+							servers = append(servers, agentServer{host, port, strings.ToLower(transport), turn.username, turn.password})
 						}
-						io.WriteString(agents[1].input, agents[0].line(t))
-						io.WriteString(agents[0].input, agents[1].line(t))
-						var results []connected
-						for _, a := range agents {
-							var c connected
-							if err := json.Unmarshal([]byte(a.line(t)), &c); err != nil {
-								t.Fatal(err)
-							}
-							results = append(results, c)
+						results := kind.program.connect(t, namespaces, certs.environment(), servers, count)
+						for _, c := range results {
 							// A busy machine may lose a message of a data channel, which are not retransmitted.
 							if c.Type != "relay" || c.Received+c.Lost < count || c.Lost > kind.mayLose {
 								t.Errorf("got %+v, want %d packets over a relayed candidate and none lost", c, count)
 							}
-						}
-						for i, a := range agents {
-							a.input.Close()
 							if !kind.leaves {
-								s.waitFor(t, s.stderr, "allocation.relay="+results[i].Relay+" allocation.reason=client")
-								results[i].wantRelayed(t, s, count)
+								s.waitFor(t, s.stderr, "allocation.relay="+c.Relay+" allocation.reason=client")
+								c.wantRelayed(t, s, count)
 							}
 						}
 						cell := interop.Cell{
@@ -209,18 +155,12 @@ func TestICEAgentsRefused(t *testing.T) {
 				}
 				t.Run(tt.name, func(t *testing.T) {
 					t.Parallel()
-					a := startAgent(t, n.alice, kind, tt.env, "controlling", tt.host, tt.port, tt.transport, good.username, tt.password, "1")
-					line, err := a.output.ReadString('\n')
-					a.input.Close()
-					if err == nil && strings.Contains(line, "typ relay") {
-						t.Errorf("the agent has a candidate: %s", line)
+					sdp, wrote := kind.program.describe(t, n.alice, tt.env, agentServer{tt.host, tt.port, tt.transport, good.username, tt.password})
+					if strings.Contains(sdp, "typ relay") {
+						t.Errorf("the agent has a candidate: %s", sdp)
 					}
-					if !kind.dies && !strings.Contains(line, "a=ice-ufrag") {
-						t.Errorf("the agent did not describe itself (%v): %s", err, line)
-					}
-					a.cmd.Wait()
-					if !strings.Contains(a.stderr.String(), tt.complaint) {
-						t.Errorf("the agent did not say %q:\n%s", tt.complaint, a.stderr)
+					if !strings.Contains(wrote, tt.complaint) {
+						t.Errorf("the agent did not say %q:\n%s", tt.complaint, wrote)
 					}
 				})
 			}

@@ -12,6 +12,8 @@ const statsOf = (stats, type) => [...stats.values()].filter((s) => s.type === ty
 export function makeParty(RTCPeerConnection, log = console.error) {
   let size, interval; // of messages: bytes, and the milliseconds between two
   let pc, channel, timer;
+  let complaints; // about relays, since the last description
+  let refusing; // URLs of the relays that refused an allocation since then
 
   let next = 0; // number of the next message
   let asked; // when messages left whose echoes are to come, by number
@@ -75,7 +77,12 @@ export function makeParty(RTCPeerConnection, log = console.error) {
     pc = new RTCPeerConnection(configuration(servers));
     const connection = pc;
     pc.onconnectionstatechange = () => log(`connection ${connection.connectionState}`);
-    pc.onicecandidateerror = ({ url, errorCode, errorText }) => log(`${url}: ${errorCode} ${errorText}`);
+    pc.onicecandidateerror = ({ url, errorCode, errorText }) => {
+      complaints.push(`${url}: ${errorCode} ${errorText}`);
+      if (errorCode < 701) { // those from 701 on are of an interface that does not reach the relay, such as loopback
+        refusing.add(url);
+      }
+    };
     channel = pc.createDataChannel("party", { negotiated: true, id: 0, ordered: false, maxRetransmits: 0 });
     channel.onmessage = take;
     channel.onopen = () => {
@@ -89,18 +96,21 @@ export function makeParty(RTCPeerConnection, log = console.error) {
   // so this waits for the event.
   async function describe(description, servers) {
     let complete = false;
+    complaints = [];
+    refusing = new Set();
     pc.onicecandidate = ({ candidate }) => (complete ||= !candidate);
     pc.setConfiguration(configuration(servers)); // for the candidates to come, and not for those that there are
     await pc.setLocalDescription(description);
     const relayed = () => pc.localDescription.sdp.includes(" typ relay ");
-    while (!complete && !relayed()) {
+    const { iceServers } = configuration(servers);
+    while (!complete && !relayed() && refusing.size < iceServers.length) {
       await sleep(10);
     }
     for (let waited = 0; !complete && waited < patience; waited += 10) {
       await sleep(10);
     }
     if (!relayed()) {
-      throw new Error("no candidate");
+      throw new Error(`no candidate: ${complaints.join("; ")}`);
     }
     return pc.localDescription.sdp;
   }
@@ -157,6 +167,9 @@ export function makeParty(RTCPeerConnection, log = console.error) {
       const taken = { ...counts, relay, roundTrip: roundTrips[Math.floor(roundTrips.length / 2)] };
       reset();
       return taken;
+    },
+    quiet() {
+      clearInterval(timer);
     },
     close,
   };

@@ -33,6 +33,16 @@ type Counts struct {
 	Relay string `json:"relay"`
 }
 
+// Add adds what was counted next.
+func (c *Counts) Add(next Counts) {
+	c.Sent, c.Received, c.Bytes = c.Sent+next.Sent, c.Received+next.Received, c.Bytes+next.Bytes
+	c.LongestGap = max(c.LongestGap, next.LongestGap)
+	if next.RoundTrip != 0 {
+		c.RoundTrip = next.RoundTrip
+	}
+	c.Relay = next.Relay
+}
+
 // State is what a party says of its connection.
 type State struct {
 	// Connection is RTCPeerConnection.connectionState, and Channel RTCDataChannel.readyState.
@@ -96,16 +106,16 @@ func (p *Party) Connected(ctx context.Context) error {
 		s, err := p.State(ctx)
 		switch {
 		case err != nil && ctx.Err() != nil:
-			return fmt.Errorf("not connected but %+v: %w", last, ctx.Err())
+			return fmt.Errorf("not connected but %+v: %w", last, err)
 		case err != nil:
 			return err
-		case s.Connection == "connected" && s.Channel == "open" && s.Current:
+		case s.Channel == "open" && s.Current: // werift sometimes calls such a connection failed
 			return nil
 		}
 		last = s
 		select {
 		case <-ctx.Done():
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(100 * time.Millisecond):
 		}
 	}
 }
@@ -115,6 +125,9 @@ func (p *Party) Counts(ctx context.Context) (Counts, error) {
 	var c Counts
 	return c, p.call(ctx, &c, "counts")
 }
+
+// Quiet stops the party's messages until its next connection, so that those under way can arrive.
+func (p *Party) Quiet(ctx context.Context) error { return p.call(ctx, nil, "quiet") }
 
 // Close ends the connection and what the party is made of.
 func (p *Party) Close() error { return p.close() }

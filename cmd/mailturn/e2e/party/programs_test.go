@@ -31,7 +31,7 @@ var programs = []program{
 		check: []string{"node", "--print", "require('@roamhq/wrtc')"}, install: npm,
 	},
 	{
-		// Its ICE restart of 0.25.2 allocates a relayed address and makes no checks from there.
+		// The ICE restart of 0.25.2 allocates a relayed address, and makes no checks from there once DTLS is connected.
 		name: "werift", command: []string{"node", datachannel + "/party.mjs", "werift"},
 		check: []string{"node", "--print", "require('werift')"}, install: npm,
 	},
@@ -45,6 +45,7 @@ func TestPrograms(t *testing.T) {
 	r := partytest.StartRelay(t)
 	for _, p := range programs {
 		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
 			caller, callee := p.start(t), p.start(t)
 			for _, transport := range []string{"udp", "tcp"} {
 				t.Run(transport, func(t *testing.T) {

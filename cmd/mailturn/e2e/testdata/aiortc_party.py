@@ -128,9 +128,12 @@ class Party:
         self.reset()
         return counts
 
+    def quiet(self):
+        self.sender.cancel()
+
     async def close(self):
         if self.connection:
-            self.sender.cancel()
+            self.quiet()
             await self.connection.close()
 
 
@@ -145,8 +148,7 @@ async def main():
             value = getattr(party, request["method"])(*request["args"])
             answer["value"] = await value if asyncio.iscoroutine(value) else value
         except Exception as error:
-            traceback.print_exc()
-            answer["error"] = f"{type(error).__name__}: {error}"
+            answer["error"] = "".join(traceback.format_exception(error))
         print(json.dumps(answer), flush=True)
     await party.close()
 

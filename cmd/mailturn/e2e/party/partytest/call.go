@@ -86,12 +86,11 @@ func arrive(ctx context.Context, t *testing.T, step string, p *party.Party) (sum
 		if err != nil {
 			t.Fatalf("%s: %v, after %+v", step, err, sum)
 		}
-		sum.Sent, sum.Received, sum.Bytes = sum.Sent+c.Sent, sum.Received+c.Received, sum.Bytes+c.Bytes
-		sum.LongestGap, sum.RoundTrip, sum.Relay = max(sum.LongestGap, c.LongestGap), max(sum.RoundTrip, c.RoundTrip), c.Relay
+		sum.Add(c)
 		select {
 		case <-ctx.Done():
 			t.Fatalf("%s: only %+v in %v", step, sum, limit)
-		case <-time.After(20 * time.Millisecond):
+		case <-time.After(100 * time.Millisecond):
 		}
 	}
 	if sum.Sent < wanted/2 || sum.Bytes != sum.Received*Size || sum.LongestGap <= 0 {

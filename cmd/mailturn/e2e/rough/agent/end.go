@@ -20,6 +20,7 @@ type end struct {
 	peer       *webrtc.PeerConnection
 	channel    *webrtc.DataChannel
 	selected   atomic.Pointer[webrtc.ICECandidate] // local candidate in use
+	quiet      atomic.Bool                         // sends no messages
 	counter    counter
 }
 
@@ -49,6 +50,7 @@ func (e *end) use(servers []party.Server, restart bool) error {
 	e.peer.OnConnectionStateChange(func(state webrtc.PeerConnectionState) {
 		fmt.Fprintln(os.Stderr, time.Now().Format(time.TimeOnly), "connection", state)
 	})
+	e.quiet.Store(false)
 	e.selected.Store(nil)
 	// GetSelectedCandidatePair is not safe while the connection starts.
 	e.peer.SCTP().Transport().ICETransport().OnSelectedCandidatePairChange(func(pair *webrtc.ICECandidatePair) {
@@ -79,7 +81,7 @@ func (e *end) send(channel *webrtc.DataChannel) {
 		if channel.ReadyState() != webrtc.DataChannelStateOpen {
 			return
 		}
-		if channel.BufferedAmount() > highWater {
+		if e.quiet.Load() || channel.BufferedAmount() > highWater {
 			continue
 		}
 		if err := channel.SendText(e.counter.message(e.size)); err == nil {

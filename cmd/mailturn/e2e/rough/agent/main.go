@@ -70,6 +70,9 @@ func (e *end) do(r request) (any, error) {
 			return nil, err
 		}
 		return nil, e.accept(text)
+	case "quiet":
+		e.quiet.Store(true)
+		return nil, nil
 	case "state":
 		return e.state()
 	case "counts":
