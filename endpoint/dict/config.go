@@ -13,14 +13,14 @@ import (
 // Schema is the body of an endpoint "dict" block. Its tags are the manual that `mailturn reference` prints.
 type Schema struct {
 	socket.Attributes
-	Next config.Value[string] `hcl:"next" type:"file" doc:"Unix socket of the dict server that has all other keys: Dovecot's own, or chatmail's metadata daemon. Without one other keys have no value, and cannot be set."`
+	Next config.Value[string] `hcl:"next" type:"file" doc:"Unix socket of the dict server for all other keys: Dovecot's own, or chatmail's metadata daemon. Without it, other keys have no value and cannot be set."`
 	Settings
 	issuer.Schema
 }
 
 // Settings are the attributes that need nothing but their declaration here, and the place where they are used.
 type Settings struct {
-	MaxConnections int `hcl:"max_connections" default:"10000" min:"1" doc:"Connections at a time; each may have one to the next server. Dovecot makes one for each IMAP session that looks something up, and closes it soon. Beyond it a connection is closed at once."`
+	MaxConnections int `hcl:"max_connections" default:"10000" min:"1" doc:"Maximum number of connections; each may have one to the next server. Dovecot opens one for each IMAP session that looks something up, and closes it soon. Further connections are closed at once."`
 }
 
 // Config is what an endpoint "dict" block says, as plain values.
@@ -56,10 +56,10 @@ func (c *Config) decodeNext(v config.Value[string]) hcl.Diagnostics {
 	c.Next = config.Path(v)
 	switch c.Next {
 	case "":
-		return hcl.Diagnostics{config.Errorf(v.Range, "Path of the next server is empty", "Leave next out when there is none.")}
+		return hcl.Diagnostics{config.Errorf(v.Range, "Path of the next server is empty", "Omit next if there is none.")}
 	case c.Socket.Path:
-		return hcl.Diagnostics{config.WithHint(config.Errorf(v.Range, "Endpoint would ask itself",
-			"next is %s, on which this endpoint listens.", c.Next), "name the socket of the server that Dovecot has asked until now")}
+		return hcl.Diagnostics{config.WithHint(config.Errorf(v.Range, "Endpoint would query itself",
+			"next is %s, the socket that this endpoint listens on.", c.Next), "set next to the socket of the server that Dovecot has used until now")}
 	}
 	return nil
 }

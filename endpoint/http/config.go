@@ -18,12 +18,12 @@ import (
 
 // Schema is the body of an endpoint "http" block. Its tags are the manual that `mailturn reference` prints.
 type Schema struct {
-	Listen         config.Value[[]listen.Addr]  `hcl:"listen" default:"http://127.0.0.1:8080" reload:"restart" doc:"Listening addresses: https://HOST:PORT, or http://HOST:PORT behind a proxy that has the TLS."`
-	TLS            []config.TLS                 `hcl:"tls,block" reload:"restart" doc:"Certificates for https://. With several, the client's server name chooses; the first is for clients that name none. Without one: the certificate of the top level, else that of the TURN endpoint, else a self-signed one."`
-	TrustedProxies config.Value[[]netip.Prefix] `hcl:"trusted_proxies" doc:"Networks of reverse proxies in front. A request from there is from the client that X-Forwarded-For names, for limits, metrics_from and the log; from anywhere else that header is ignored. Name a proxy on this machine too, such as 127.0.0.1/32: otherwise all of its clients share one rate, and the log says so once."`
+	Listen         config.Value[[]listen.Addr]  `hcl:"listen" default:"http://127.0.0.1:8080" reload:"restart" doc:"Listening addresses: https://HOST:PORT, or http://HOST:PORT behind a proxy that terminates TLS."`
+	TLS            []config.TLS                 `hcl:"tls,block" reload:"restart" doc:"Certificates for https://. With several, the client's server name chooses; the first is for clients that send none. Default: the top-level certificate, else that of the TURN endpoint, else a self-signed one."`
+	TrustedProxies config.Value[[]netip.Prefix] `hcl:"trusted_proxies" doc:"Networks of reverse proxies. For requests from there, limits, metrics_from and the log use the client address in X-Forwarded-For; from anywhere else, that header is ignored. Include a proxy on this machine, such as 127.0.0.1/32: otherwise all of its clients share one rate, and the log says so once."`
 
-	APIKeys      config.Value[[]credential.Secret] `hcl:"api_keys" secret:"true" doc:"Keys of which a request for credentials has to carry one, as Authorization: Bearer KEY or as the parameter key: a string, file(PATH), env(NAME), or a list of them. Without keys, and with nothing in open, /turn and /ice are not served."`
-	Open         config.Value[[]string]            `hcl:"open" otherwise:"none" doc:"Which of \"/turn\" and \"/ice\" give credentials to everybody, without a key. Whoever reaches them can use the relay, up to its quotas."`
+	APIKeys      config.Value[[]credential.Secret] `hcl:"api_keys" secret:"true" doc:"API keys: a string, file(PATH), env(NAME), or a list of them. A request for credentials must carry one, as Authorization: Bearer KEY or in the parameter key. Without keys, and with nothing in open, /turn and /ice are not served."`
+	Open         config.Value[[]string]            `hcl:"open" otherwise:"none" doc:"Which of \"/turn\" and \"/ice\" require no key. Anyone who can reach them can use the relay, up to its quotas."`
 	AllowOrigins config.Value[[]string]            `hcl:"allow_origins" otherwise:"none" doc:"Origins of web pages whose scripts may read credentials (CORS), such as \"https://app.example.org\"; \"*\" for all."`
 
 	Settings
@@ -33,10 +33,10 @@ type Schema struct {
 
 // Settings are the attributes that need nothing but their declaration here, and the place where they are used.
 type Settings struct {
-	MetricsFrom listen.Networks `hcl:"metrics_from" default:"127.0.0.0/8 ::1/128" doc:"Networks from which /metrics is answered, without a key. Never to a request that came through a proxy which trusted_proxies lacks, as far as that shows: by X-Forwarded-For, Forwarded, Via and the like, or HTTP/1.0, which nginx speaks by default. /healthz and /readyz tell nothing and are answered to everybody."`
+	MetricsFrom listen.Networks `hcl:"metrics_from" default:"127.0.0.0/8 ::1/128" doc:"Networks that may read /metrics, without a key. Requests that visibly came through a proxy missing from trusted_proxies are refused: those with X-Forwarded-For, Forwarded, Via or the like, and those over HTTP/1.0, which nginx uses by default. /healthz and /readyz reveal nothing and are open to everybody."`
 	// The maximum keeps the time between two tokens above the resolution of clocks.
-	Rate           int `hcl:"rate" default:"600" min:"0" max:"60000000" doc:"Requests a minute for credentials from one address (IPv6: /64), with as many at once, whether or not they are granted; 0 is no limit. Beyond it: 429 Too Many Requests."`
-	MaxConnections int `hcl:"max_connections" default:"1000" min:"1" doc:"Connections at a time, of which one address (IPv6: /64) may have 100 unless it is a trusted proxy's. One more is closed at once."`
+	Rate           int `hcl:"rate" default:"600" min:"0" max:"60000000" doc:"Requests for credentials per minute from one address (IPv6: /64), granted or not, all of which may come at once; 0 is no limit. Beyond it: 429 Too Many Requests."`
+	MaxConnections int `hcl:"max_connections" default:"1000" min:"1" doc:"Maximum number of connections, of which one address (IPv6: /64) may have 100 unless it is a trusted proxy. Further ones are closed at once."`
 }
 
 // Config is what an endpoint "http" block says, as plain values.
@@ -102,8 +102,8 @@ func (c *Config) decodeListen(v config.Value[[]listen.Addr]) (diags hcl.Diagnost
 	for i, addr := range c.Listen {
 		if addr.Scheme == "http" && !isLoopback(addr.Host) {
 			diags = append(diags, config.WithHint(config.Warnf(c.ListenRanges[i], "Credentials travel in the clear",
-				"%s has no TLS and is not on loopback: whoever is on the way reads API keys and credentials.", addr),
-				"write https://"+addr.HostPort()+", or listen on an address that only your proxy reaches"))
+				"%s has no TLS and is not on loopback: anyone on the path can read API keys and credentials.", addr),
+				"use https://"+addr.HostPort()+", or listen on an address that only your proxy reaches"))
 		}
 	}
 	return diags
@@ -137,17 +137,17 @@ func (c *Config) checkAccess(s *Schema) (diags hcl.Diagnostics) {
 	}
 	for i, path := range s.Open.V {
 		if path != turnPath && path != icePath {
-			diags = append(diags, config.WithHint(config.Errorf(s.Open.At(i), "Not a path that wants a key",
-				"%q: open holds %s, %s or both.", path, turnPath, icePath), "see metrics_from for /metrics; /healthz and /readyz want no key"))
+			diags = append(diags, config.WithHint(config.Errorf(s.Open.At(i), "Not a path that requires a key",
+				"%q: open may contain %s, %s or both.", path, turnPath, icePath), "see metrics_from for /metrics; /healthz and /readyz require no key"))
 			continue
 		}
 		diags = append(diags, config.WithHint(config.Warnf(s.Open.At(i), "Everybody gets credentials",
-			"%s wants no API key: whoever reaches it can use the relay.", path), "set source_quota and max_bps in the TURN endpoint"))
+			"%s requires no API key: anyone who can reach it can use the relay.", path), "set source_quota and max_bps in the TURN endpoint"))
 	}
 	if turn := s.Schema; !s.APIKeys.Set && !s.Open.Set &&
 		(turn.TurnServer.Set || turn.TurnPort.Set || turn.Transports.Set || turn.TurnsPort.Set || turn.TurnSecret.Set || turn.TurnTTL.Set || turn.TurnPreferTLS.Set) {
 		diags = append(diags, config.WithHint(config.Warnf(c.Range, "Nobody gets credentials",
-			"The block says which credentials to issue, and has no API key: %s and %s are not served.", turnPath, icePath),
+			"The block configures credentials but no API key: %s and %s are not served.", turnPath, icePath),
 			`add api_keys = file("/etc/mailturn/api.key"), made with: openssl rand -hex 32`))
 	}
 	return diags
@@ -176,7 +176,7 @@ func checkOrigins(v config.Value[[]string]) (diags hcl.Diagnostics) {
 		case err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "":
 			diags = append(diags, config.Errorf(v.At(i), "Not an origin", `%q: want "https://HOST", "https://HOST:PORT" or "*".`, origin))
 		case origin != canonicalOrigin(u):
-			diags = append(diags, config.WithHint(config.Errorf(v.At(i), "Origin is not as browsers send it",
+			diags = append(diags, config.WithHint(config.Errorf(v.At(i), "Origin is not in the form that browsers send",
 				"%q: it would match no request.", origin), "write "+canonicalOrigin(u)))
 		}
 	}

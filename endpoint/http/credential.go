@@ -69,7 +69,7 @@ func (h *handler) serveCredential(present *settings, w http.ResponseWriter, r *h
 		return
 	case !slices.Contains(present.open, r.URL.Path) && !present.keys.accept(q.key):
 		w.Header().Set("WWW-Authenticate", "Bearer")
-		(&problem{http.StatusUnauthorized, "want an API key that is accepted here, as Authorization: Bearer KEY or as the parameter key"}).write(w)
+		(&problem{http.StatusUnauthorized, "a valid API key is required, as Authorization: Bearer KEY or in the parameter key"}).write(w)
 		return
 	case !h.ready():
 		notReady.write(w)
@@ -104,7 +104,7 @@ func readQuery(w http.ResponseWriter, r *http.Request) (q query, p *problem) {
 		if _, large := errors.AsType[*http.MaxBytesError](err); large {
 			return q, tooLarge
 		}
-		return q, &problem{http.StatusBadRequest, "the parameters cannot be read"}
+		return q, &problem{http.StatusBadRequest, "the parameters are malformed"}
 	}
 	service, err := parameter(r.Form, "service", maxUsername)
 	if err == nil && service != "" && service != "turn" {
@@ -137,7 +137,7 @@ func parameter(form url.Values, name string, maxLen int) (string, error) {
 	case slices.ContainsFunc(values, func(other string) bool { return other != value }):
 		return "", fmt.Errorf("parameter %s is given more than once, with different values", name)
 	case len(value) > maxLen:
-		return "", fmt.Errorf("parameter %s: %d bytes are accepted, it has %d", name, maxLen, len(value))
+		return "", fmt.Errorf("parameter %s: at most %d bytes are accepted, got %d", name, maxLen, len(value))
 	case !utf8.ValidString(value) || strings.ContainsFunc(value, unicode.IsControl):
 		return "", fmt.Errorf("parameter %s: want UTF-8 text without control characters", name)
 	}

@@ -86,7 +86,7 @@ func (h *handler) noticeProxy(present *settings, r *http.Request) {
 	if sign == "" || !isNear(peerAddr(r.RemoteAddr)) || present.proxyNoticed.Swap(true) {
 		return
 	}
-	h.logger.Warn("requests come through a proxy that is not trusted: all of its clients share one rate, and get no metrics; add its address to trusted_proxies",
+	h.logger.Warn("requests come through an untrusted proxy: all of its clients share one rate and get no metrics; add its address to trusted_proxies",
 		"proxy", peerAddr(r.RemoteAddr), "sign", sign)
 }
 
@@ -118,9 +118,9 @@ func (h *handler) route(present *settings, w http.ResponseWriter, r *http.Reques
 	case path == metricsPath:
 		switch {
 		case present.strangeProxy(r) != "":
-			(&problem{http.StatusForbidden, "metrics are not for clients of a proxy that is not trusted: see trusted_proxies in the configuration"}).write(w)
+			(&problem{http.StatusForbidden, "metrics are not available through an untrusted proxy: see trusted_proxies in the configuration"}).write(w)
 		case !present.metricsFrom.Contains(present.client(r)):
-			(&problem{http.StatusForbidden, "metrics are not for your address: see metrics_from in the configuration"}).write(w)
+			(&problem{http.StatusForbidden, "metrics are not available to your address: see metrics_from in the configuration"}).write(w)
 		case allowMethods(w, r, "GET, HEAD"):
 			h.metrics.ServeHTTP(w, r)
 		}

@@ -18,7 +18,7 @@ func (c *Config) decodeBackend(s *Schema) (diags hcl.Diagnostics) {
 	switch {
 	case s.Upstream != nil && s.Embedded != nil:
 		return hcl.Diagnostics{config.WithHint(config.Errorf(s.Embedded.Range, "Two IMAP servers behind one endpoint",
-			"The upstream block at %s names another one: clients can be served from one of them.", config.Place(s.Upstream.Range)),
+			"The upstream block at %s configures another one; clients can be served from only one.", config.Place(s.Upstream.Range)),
 			"remove one of the two blocks")}
 	case s.Upstream != nil:
 		c.Upstream, diags = upstream.Decode(s.Upstream)
@@ -51,7 +51,7 @@ func (c *Config) checkUpstream(s *upstream.Schema) (diags hcl.Diagnostics) {
 		if s.ConnectTimeout.Set {
 			rng = s.ConnectTimeout.Range
 		}
-		diags = append(diags, config.WithHint(config.Warnf(rng, "Connecting may take all the time that a client has to log in",
+		diags = append(diags, config.WithHint(config.Warnf(rng, "Connecting may take longer than a client has to log in",
 			"%d x connect_timeout is %v, and login_timeout is %v.", len(c.Upstream.Addresses), all, c.LoginTimeout), "shorten connect_timeout"))
 	}
 	return diags
@@ -62,8 +62,8 @@ func (c *Config) checkLoop(rng hcl.Range, address upstream.Address) (diags hcl.D
 	for i, addr := range c.Listen {
 		if address.Scheme != "unix" && isSelf(addr, address.Address) {
 			diags = append(diags, config.WithHint(config.Errorf(rng, "Upstream is this endpoint itself",
-				"%s is what the endpoint listens on (%s at %s): it would connect to itself for ever.", address, addr, config.Place(c.ListenRanges[i])),
-				"move the IMAP server to another port, such as 1143 on 127.0.0.1, and name that"))
+				"%s is what the endpoint listens on (%s at %s): it would connect to itself endlessly.", address, addr, config.Place(c.ListenRanges[i])),
+				"move the IMAP server to another port, such as 1143 on 127.0.0.1, and set that"))
 		}
 	}
 	return diags

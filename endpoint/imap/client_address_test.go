@@ -224,7 +224,7 @@ func TestProxyProtocol(t *testing.T) {
 	}
 
 	missing := through(1, "a LOGIN alice wonderland\r\n")
-	missing.expect(`\* BYE Proxy has to send a PROXY protocol header first`)
+	missing.expect(`\* BYE PROXY protocol header required`)
 	missing.expectEnd()
 	silent := newWire(t, dialTCP(t, e, 0))
 	silent.conn.(*net.TCPConn).CloseWrite() // a health check
@@ -267,7 +267,7 @@ func TestProxyProtocolTrust(t *testing.T) {
 			begin := time.Now()
 			w := dialPipe(t, e, netip.MustParseAddrPort("10.0.0.5:4711"), false)
 			w.send("%s", slow)
-			w.expect(`\* BYE Proxy has to send`)
+			w.expect(`\* BYE PROXY protocol header required`)
 			if took := time.Since(begin); took != handshakeTimeout {
 				t.Errorf("%q: ended after %v, want %v", slow, took, handshakeTimeout)
 			}

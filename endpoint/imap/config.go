@@ -42,26 +42,26 @@ const maxEntryValueLen = 64 * 1024
 // Schema is the body of an endpoint "imap" block. Its tags are the manual that `mailturn reference` prints.
 type Schema struct {
 	Listen        config.Value[[]listen.Addr]  `hcl:"listen" default:"tls://0.0.0.0:993 tcp://0.0.0.0:143" doc:"Listening addresses: tls://HOST:PORT for TLS from the first byte, tcp://HOST:PORT for plain connections, which are offered STARTTLS."`
-	TLS           []config.TLS                 `hcl:"tls,block" doc:"Certificates. With several, the client's server name chooses; the first is for clients that name none. Without one: the certificate of the top level, else that of the TURN endpoint, else a self-signed one."`
-	ProxyProtocol config.Value[[]netip.Prefix] `hcl:"proxy_protocol" doc:"Networks of proxies whose connections begin with a header of the PROXY protocol, version 1 or 2. The address in it is the client's, for limits and logs; a connection from there without one is closed. From anywhere else no header is accepted."`
-	InsecureAuth  config.Value[bool]           `hcl:"insecure_auth" default:"false" doc:"Let clients log in without TLS. Otherwise a plain connection says LOGINDISABLED until STARTTLS. Connections from loopback may always log in, unless they came through a proxy."`
+	TLS           []config.TLS                 `hcl:"tls,block" doc:"Certificates. With several, the client's server name chooses; the first is for clients that send none. Default: the top-level certificate, else that of the TURN endpoint, else a self-signed one."`
+	ProxyProtocol config.Value[[]netip.Prefix] `hcl:"proxy_protocol" doc:"Networks of proxies whose connections begin with a PROXY protocol header, version 1 or 2. Limits and logs use the client address in it; connections from there without a header are closed. From anywhere else, no header is accepted."`
+	InsecureAuth  config.Value[bool]           `hcl:"insecure_auth" default:"false" doc:"Allow login without TLS. Otherwise a plain connection announces LOGINDISABLED until STARTTLS. Connections from loopback may always log in unless they came through a proxy."`
 
-	Compress config.Value[bool] `hcl:"compress" default:"true" doc:"Offer COMPRESS=DEFLATE (RFC 4978) after login, whether or not the IMAP server has it. Clients on a phone transfer less; this end compresses and inflates, which costs CPU time."`
+	Compress config.Value[bool] `hcl:"compress" default:"true" doc:"Offer COMPRESS=DEFLATE (RFC 4978) after login, whether or not the IMAP server does. Clients transfer less; mailturn compresses and decompresses, which costs CPU time."`
 
-	Upstream *upstream.Schema `hcl:"upstream,block" doc:"The IMAP server that is already there. Everything but METADATA passes between it and the clients as it is."`
-	Embedded *embedded.Schema `hcl:"embedded,block" doc:"An IMAP server in this process instead, with mailboxes in memory that are gone when it ends: to try things out, or for clients that need nothing but METADATA."`
+	Upstream *upstream.Schema `hcl:"upstream,block" doc:"The existing IMAP server. Everything except METADATA passes between it and the clients unchanged."`
+	Embedded *embedded.Schema `hcl:"embedded,block" doc:"An IMAP server inside mailturn instead, with mailboxes in memory only: for trying things out, or for clients that need nothing but METADATA."`
 
-	Entries config.Value[map[string]string] `hcl:"entries" doc:"Further server annotations (RFC 5464) that are answered here, name = value, such as \"/shared/comment\" and \"/shared/admin\". Clients can read and not change them."`
+	Entries config.Value[map[string]string] `hcl:"entries" doc:"Further server annotations (RFC 5464), name = value, such as \"/shared/comment\" and \"/shared/admin\". Clients can read them but not change them."`
 
-	TurnEnable config.Value[bool] `hcl:"turn_enable" otherwise:"true when a TURN endpoint or turn_server is configured" doc:"Answer /shared/vendor/deltachat/turn and /shared/vendor/deltachat/turns. The other entries do not depend on it."`
+	TurnEnable config.Value[bool] `hcl:"turn_enable" otherwise:"true when a TURN endpoint or turn_server is configured" doc:"Answer /shared/vendor/deltachat/turn and /shared/vendor/deltachat/turns. This does not affect other entries."`
 	issuer.Schema
-	TurnWakeIdle config.Value[bool] `hcl:"turn_wake_idle" default:"false" doc:"Wake a client in IDLE when the credential that it was given has 12 hours left, by telling it once more how many messages it has: Delta Chat then asks for another one. Otherwise a phone that gets no mail for days calls with one that has expired."`
+	TurnWakeIdle config.Value[bool] `hcl:"turn_wake_idle" default:"false" doc:"Wake a client in IDLE when its credential has 12 hours left, by repeating its number of messages: Delta Chat then asks for a new one. Otherwise a phone that gets no mail for days calls with an expired credential."`
 
-	MaxConnections            config.Value[int]           `hcl:"max_connections" default:"10000" doc:"Connections at a time. Beyond it a client is sent BYE."`
-	MaxUnauthenticated        config.Value[int]           `hcl:"max_unauthenticated" default:"100" doc:"Connections at a time from one address (IPv6: one /64 network) that have not logged in. Beyond it a client is sent BYE."`
+	MaxConnections            config.Value[int]           `hcl:"max_connections" default:"10000" doc:"Maximum number of connections. Further clients are sent BYE."`
+	MaxUnauthenticated        config.Value[int]           `hcl:"max_unauthenticated" default:"100" doc:"Maximum number of connections from one address (IPv6: /64) that have not logged in. Further clients are sent BYE."`
 	MaxUnauthenticatedNetwork config.Value[int]           `hcl:"max_unauthenticated_network" otherwise:"10 x max_unauthenticated" doc:"The same for one network (IPv4: /24, IPv6: /48)."`
-	LoginTimeout              config.Value[time.Duration] `hcl:"login_timeout" default:"60s" doc:"How long a connection may take to log in, the TLS handshake included."`
-	IdleTimeout               config.Value[time.Duration] `hcl:"idle_timeout" default:"31m" doc:"How long a connection may go without progress after login, in IDLE too: neither side sends anything, and neither takes anything of what is being sent to it. At least 30 minutes (RFC 9051 section 5.4)."`
+	LoginTimeout              config.Value[time.Duration] `hcl:"login_timeout" default:"60s" doc:"How long a connection may take to log in, including the TLS handshake."`
+	IdleTimeout               config.Value[time.Duration] `hcl:"idle_timeout" default:"31m" doc:"How long a logged-in connection may go without progress, even in IDLE: neither side sends anything or accepts any of what is being sent to it. At least 30 minutes (RFC 9051 section 5.4)."`
 }
 
 // Config is what an endpoint "imap" block says, as plain values.
@@ -172,7 +172,7 @@ func (c *Config) decodeEntries(v config.Value[map[string]string]) (diags hcl.Dia
 			}
 		}
 		if other, twice := seen[lower]; twice {
-			diags = append(diags, config.Errorf(v.Range, "Entry is there twice",
+			diags = append(diags, config.Errorf(v.Range, "Duplicate entry",
 				"%q and %q are the same: case does not matter in entry names (RFC 5464 section 3.2).", other, name))
 			continue
 		}
@@ -192,22 +192,22 @@ func checkEntry(rng hcl.Range, name, value string) *hcl.Diagnostic {
 	switch {
 	case strings.HasPrefix(lower, "/private/"):
 		return config.WithHint(config.Errorf(rng, "Entry is private",
-			"%q would belong to one user, and what stands here is for all.", name), "begin the name with /shared/")
+			"%q would belong to one user, but entries here are for all users.", name), "begin the name with /shared/")
 	case lower == TURNEntry || lower == TURNSEntry:
-		return config.WithHint(config.Errorf(rng, "Entry is made from the turn_ attributes",
-			"%q cannot be set here: its value is a credential that expires.", name), "use turn_server, turn_port and turn_secret")
+		return config.WithHint(config.Errorf(rng, "Entry is set by the turn_ attributes",
+			"%q cannot be set here: its value is an expiring credential.", name), "use turn_server, turn_port and turn_secret")
 	case len(value) > maxEntryValueLen:
 		return config.Errorf(rng, "Entry value is too long", "%q has %d bytes: want %d or fewer.", name, len(value), maxEntryValueLen)
 	case strings.ContainsRune(value, 0):
-		return config.Errorf(rng, "Entry value holds a NUL byte", "%q: IMAP has no way to send it.", name)
+		return config.Errorf(rng, "Entry value contains a NUL byte", "%q: IMAP has no way to send it.", name)
 	case !utf8.ValidString(value):
-		return config.Errorf(rng, "Entry value is not UTF-8", "%q: Delta Chat ends on such a value.", name)
+		return config.Errorf(rng, "Entry value is not UTF-8", "%q: Delta Chat drops the connection at such a value.", name)
 	case lower == "/shared/admin" && !isURI(value):
 		return config.WithHint(config.Warnf(rng, "Contact of the server is not a URI",
-			"%q is %q, and RFC 5464 section 6.2.1.2 wants a URI.", name, value), "write mailto:"+strings.TrimSpace(value))
+			"%q is %q, but RFC 5464 section 6.2.1.2 requires a URI.", name, value), "write mailto:"+strings.TrimSpace(value))
 	case !strings.HasPrefix(lower, "/shared/vendor/") && lower != "/shared/comment" && lower != "/shared/admin":
 		return config.WithHint(config.Warnf(rng, "Entry is unknown to Delta Chat",
-			"%q: a client that asks for it gets an answer that it cannot read, and ends the session.", name),
+			"%q: Delta Chat cannot parse the answer, and ends the session.", name),
 			"use /shared/comment, /shared/admin, or a name below /shared/vendor/")
 	}
 	return nil
@@ -228,18 +228,18 @@ func checkLimits(s *Schema) (diags hcl.Diagnostics) {
 		{"max_unauthenticated_network", s.MaxUnauthenticatedNetwork},
 	} {
 		if limit.value.Set && limit.value.V < 1 {
-			diags = append(diags, config.Errorf(limit.value.Range, "Limit lets nobody in", "%s is %d: want 1 or more.", limit.name, limit.value.V))
+			diags = append(diags, config.Errorf(limit.value.Range, "Limit excludes everybody", "%s is %d: want 1 or more.", limit.name, limit.value.V))
 		}
 	}
 	if address, network := s.MaxUnauthenticated, s.MaxUnauthenticatedNetwork; network.Set && network.V >= 1 && network.V < address.V {
-		diags = append(diags, config.Warnf(network.Range, "Limit of a network is below that of an address",
-			"max_unauthenticated_network is %d and max_unauthenticated %d, which is never reached.", network.V, address.V))
+		diags = append(diags, config.Warnf(network.Range, "Network limit is below the address limit",
+			"max_unauthenticated_network is %d, so max_unauthenticated, %d, is never reached.", network.V, address.V))
 	}
 	if s.LoginTimeout.V < time.Second {
-		diags = append(diags, config.Errorf(s.LoginTimeout.Range, "Time to log in is too short", "login_timeout is %v: want 1s or more.", s.LoginTimeout.V))
+		diags = append(diags, config.Errorf(s.LoginTimeout.Range, "Login timeout is too short", "login_timeout is %v: want 1s or more.", s.LoginTimeout.V))
 	}
 	if s.IdleTimeout.V < minIdleTimeout {
-		diags = append(diags, config.Errorf(s.IdleTimeout.Range, "Idle time-out is too short",
+		diags = append(diags, config.Errorf(s.IdleTimeout.Range, "Idle timeout is too short",
 			"idle_timeout is %v: want 30m or more (RFC 9051 section 5.4); clients renew IDLE every 29 minutes.", s.IdleTimeout.V))
 	}
 	return diags

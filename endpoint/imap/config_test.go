@@ -101,9 +101,9 @@ func TestUsersFile(t *testing.T) {
 		detail     string
 	}{
 		{"good", "alice:wonderland\n", 0o600, nil, ""},
-		{"open to everybody", "alice:wonderland\n", 0o644, []string{"Everybody on this machine can read the users file"}, "0644"},
-		{"broken", "alice:wonderland\nbob\n", 0o600, []string{"Users file cannot be used"}, "line 2 has no colon"},
-		{"twice", "bob:wonderland\n", 0o600, []string{"User is there twice"}, `"bob" is in users at maddy.conf:3`},
+		{"open to everybody", "alice:wonderland\n", 0o644, []string{"Users file is readable by everybody"}, "0644"},
+		{"broken", "alice:wonderland\nbob\n", 0o600, []string{"Invalid users file"}, "line 2 has no colon"},
+		{"twice", "bob:wonderland\n", 0o600, []string{"Duplicate user"}, `"bob" is in users at maddy.conf:3`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "users")

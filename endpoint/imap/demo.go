@@ -29,13 +29,13 @@ func (c *Config) checkDemo(users, entries config.Value[map[string]string]) (diag
 	for _, name := range slices.Sorted(maps.Keys(entries.V)) {
 		if value := entries.V[name]; strings.Contains(value, demoComment) || demoDomain.MatchString(value) {
 			diags = append(diags, config.WithHint(config.Warnf(entries.Range, "Entry is from the example", "Clients would be shown %q as %q.", value, name),
-				"write what is true of this server, or leave the entry out"))
+				"set it for this server, or remove the entry"))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(users.V)) {
 		if demoPasswords[name] != "" && users.V[name] == demoPasswords[name] {
 			diags = append(diags, config.WithHint(config.Warnf(users.Range, "Account is from the example", "Everybody knows the password of %q.", name),
-				"take the account out, or give it another password"))
+				"remove the account, or change its password"))
 		}
 	}
 	return diags

@@ -108,7 +108,7 @@ func (e *Endpoint) bind(ctx context.Context, config *Config) (listeners, opened 
 		if err != nil {
 			e.closeForGood(opened)
 			if errors.Is(err, syscall.EADDRINUSE) && slices.ContainsFunc(e.listeners, func(l *listener) bool { return l.addr.Port == addr.Port }) {
-				return nil, nil, fmt.Errorf("listen on %v: this endpoint has the port, on other addresses, until the change is made: restart instead", addr)
+				return nil, nil, fmt.Errorf("listen on %v: this endpoint uses the port on other addresses until the change is made: restart instead", addr)
 			}
 			return nil, nil, listen.Error(addr, config.listenRange(i), err)
 		}

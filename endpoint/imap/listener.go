@@ -127,7 +127,7 @@ func (e *Endpoint) headerMissing(a *arrival, err error) {
 		e.logger.Warn("connection from a proxy refused", "client", a.origin.Client.String(), "err", err, "suppressed", suppressed)
 	}
 	if !a.implicitTLS {
-		newClientConn(a.conn).sayBye("Proxy has to send a PROXY protocol header first")
+		newClientConn(a.conn).sayBye("PROXY protocol header required")
 	}
 }
 

@@ -30,7 +30,7 @@ func (s *session) passClient() (more bool) {
 			s.signOfLife()
 			if s.unheard && isTLSRecord(buf[:n]) {
 				s.logger.Debug("TLS on a plain port before STARTTLS")
-				s.client.sayBye("TLS starts on this port with the command STARTTLS")
+				s.client.sayBye("On this port, TLS starts with the command STARTTLS")
 				return false
 			}
 			s.unheard = false

@@ -119,7 +119,7 @@ func TestReloadListeners(t *testing.T) {
 	}
 	w := newWire(t, conn)
 	w.send("a CAPABILITY\r\n")
-	w.expect(`\* BYE TLS is needed`) // where it was plain before
+	w.expect(`\* BYE This port requires TLS`) // where it was plain before
 
 	moduletest.Reload(t, e, config) // and back
 	if conn, err = dialPort(turns); err != nil {

@@ -218,7 +218,7 @@ func (s *session) startImplicitTLS() bool {
 	if err != nil {
 		s.logger.Debug("TLS handshake", "err", err)
 		if header, ok := errors.AsType[tls.RecordHeaderError](err); ok && header.Conn != nil { // it does not speak TLS
-			s.client.sayBye("TLS is needed on this port from the first byte")
+			s.client.sayBye("This port requires TLS from the first byte")
 		}
 		return false
 	}
@@ -391,7 +391,7 @@ func (s *session) ended() bool {
 	case s.timedOut.Load() && s.client.writing.Load(): // so the client cannot be told
 		s.cut()
 	case s.timedOut.Load() && s.loggedIn.Load():
-		s.bye("Autologout; idle for too long")
+		s.bye("Autologout; idle too long")
 	case s.timedOut.Load():
 		s.bye("Autologout; too slow to log in")
 	case s.draining.Load() && s.filter.Quiet():

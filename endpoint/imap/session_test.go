@@ -549,12 +549,12 @@ func TestWrongProtocolOnPort(t *testing.T) {
 	e := start(t, testConfig(t))
 	w := newWire(t, dialTCP(t, e, 0))
 	w.send("a CAPABILITY\r\n")
-	w.expect(`\* BYE TLS is needed`)
+	w.expect(`\* BYE This port requires TLS`)
 	w.expectEnd()
 
 	w = dialPlain(t, e)
 	w.conn.Write([]byte{22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3})
-	w.expect(`\* BYE TLS starts on this port with the command STARTTLS`)
+	w.expect(`\* BYE On this port, TLS starts with the command STARTTLS`)
 	w.expectEnd()
 
 	w = newWire(t, dialTCP(t, e, 0))

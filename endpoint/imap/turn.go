@@ -27,9 +27,9 @@ func (t *TURN) checkWakeIdle() hcl.Diagnostics {
 	if !t.WakeIdle.V || !t.ShortLived() {
 		return nil
 	}
-	return hcl.Diagnostics{config.WithHint(config.Errorf(t.WakeIdle.Range, "Clients would be woken all the time",
-		"turn_ttl is %v, and for some accounts a tenth less; a credential is due to be replaced when 12h or less are left.", t.TTL.V),
-		"use days, 120h is the default; or remove turn_wake_idle")}
+	return hcl.Diagnostics{config.WithHint(config.Errorf(t.WakeIdle.Range, "Clients would be woken constantly",
+		"turn_ttl is %v, and for some accounts a tenth less; credentials are replaced when 12h or less are left.", t.TTL.V),
+		"use several days (the default is 120h), or remove turn_wake_idle")}
 }
 
 // LinkTURN decides whether clients are told of a relay, and fills in what the block leaves out from the TURN endpoint of

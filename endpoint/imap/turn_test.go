@@ -30,7 +30,7 @@ func TestLinkTURN(t *testing.T) {
   turn_secret = "0123456789abcdef0123456789abcdef"`, nil, "turn.example.org:3478::", ""},
 		{"external relay on the host itself", `turn_enable = "yes"
   turn_secret = "0123456789abcdef0123456789abcdef"`, nil, "mail.example.org:3478::", ""},
-		{"switched on without a relay", `turn_enable = true`, nil, "", "2 Secret of the relay is missing"},
+		{"switched on without a relay", `turn_enable = true`, nil, "", "2 Relay secret is missing"},
 		{"port of no relay", `turn_port = 3479`, nil, "", "2 Attribute has no effect"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

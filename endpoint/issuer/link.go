@@ -50,8 +50,8 @@ func (c *Config) Link(relay *Relay, block hcl.Range) (diags hcl.Diagnostics) {
 	}
 	diags = append(diags, c.LinkSecrets(relay, block)...)
 	if c.Server.V == "" && !c.Server.Set {
-		diags = append(diags, config.WithHint(config.Errorf(block, "Name of the TURN server is missing",
-			"Clients have to be told a host, and the file has no hostname."), `add turn_server = "turn.example.org"`))
+		diags = append(diags, config.WithHint(config.Errorf(block, "TURN server name is missing",
+			"Clients must be told a host, but the file sets no hostname."), `add turn_server = "turn.example.org"`))
 	}
 	return diags
 }
@@ -64,13 +64,13 @@ func (c *Config) LinkSecrets(relay *Relay, block hcl.Range) hcl.Diagnostics {
 			rng = c.TTL.Range
 		}
 		return hcl.Diagnostics{config.WithHint(config.Errorf(rng, "Relay does not accept this lifetime",
-			"Credentials would be good for %v, and be refused: %s accepts %v at most.", c.TTL.V, relay.place(), relay.MaxLifetime),
+			"Credentials would be valid for %v and therefore refused: %s accepts at most %v.", c.TTL.V, relay.place(), relay.MaxLifetime),
 			"shorten turn_ttl, or raise max_credential_lifetime in the TURN endpoint")}
 	}
 	switch {
 	case relay == nil && !c.Secrets.Set:
-		return hcl.Diagnostics{config.WithHint(config.Errorf(block, "Secret of the relay is missing",
-			"There is no TURN endpoint in this file, so the relay is another one, and its passwords are computed from a secret shared with it."),
+		return hcl.Diagnostics{config.WithHint(config.Errorf(block, "Relay secret is missing",
+			"This file has no TURN endpoint, so the relay is elsewhere, and passwords are derived from a secret shared with it."),
 			`add turn_secret = file("/etc/mailturn/turn.secret"), the same as coturn's static-auth-secret; or add an endpoint "turn"`)}
 	case relay == nil:
 		return nil
@@ -91,6 +91,6 @@ func (c *Config) LinkSecrets(relay *Relay, block hcl.Range) hcl.Diagnostics {
 		where += ", secret at " + config.Place(relay.SecretRange)
 	}
 	return hcl.Diagnostics{config.WithHint(config.Errorf(c.Secrets.At(0), "Relay does not accept this secret",
-		"Credentials would be issued under another secret than the relay's (%s), and be refused.", where),
-		"remove turn_secret: that of the TURN endpoint is used")}
+		"Credentials would be issued with a different secret than the relay's (%s), and refused.", where),
+		"remove turn_secret: the TURN endpoint's is used")}
 }

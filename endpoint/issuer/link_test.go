@@ -87,7 +87,7 @@ func TestLink(t *testing.T) {
 		{"relay of TCP and TLS", ``, func(r *Relay) { r.UDPPorts = nil },
 			" mail.example.org:5349 " + secretA, nil},
 		{"relay of DTLS alone", ``, func(r *Relay) { r.UDPPorts, r.TCPPorts, r.TLSPorts = nil, nil, nil }, "", []string{
-			`30 error Nothing listens on a port that clients use; endpoint turn "turn" at maddy.conf:30 has neither`}},
+			`30 error Nothing listens on a port that clients use; endpoint turn "turn" at maddy.conf:30 has no udp://`}},
 		{"UDP of a relay that has none", `
   turn_transports = ["udp"]`, func(r *Relay) { r.UDPPorts = nil }, "", []string{
 			`2 error Nothing listens on the advertised port; UDP port 3478, and endpoint turn "turn" at maddy.conf:30 listens on no UDP port`}},
@@ -109,7 +109,7 @@ func TestLink(t *testing.T) {
 			`2 error Nothing listens on the advertised TLS port; listens on no TLS port`}},
 		{"TLS preferred, relay without", `
   turn_prefer_tls = true`, func(r *Relay) { r.TLSPorts = nil }, "", []string{
-			`2 error TLS is preferred and not there; The endpoint turn "turn" at maddy.conf:30 has no TLS`}},
+			`2 error TLS is preferred but not available; The endpoint turn "turn" at maddy.conf:30 has no TLS`}},
 		{"TLS preferred on a port of TLS only", `
   turn_prefer_tls = true
   turns_port = 5349`, func(*Relay) {}, "", []string{
@@ -119,7 +119,7 @@ func TestLink(t *testing.T) {
 			`2 error Preferred port does not answer plain TURN; listens on UDP port 3478.`}},
 		{"external relay without secret", `
   turn_server = "turn.example.com"`, nil, "", []string{
-			`2 error Secret of the relay is missing; There is no TURN endpoint in this file`}},
+			`2 error Relay secret is missing; This file has no TURN endpoint`}},
 		{"TLS preferred on a port without listener", `
   turn_prefer_tls = true
   turns_port = 5350`, func(*Relay) {}, "", []string{
@@ -200,7 +200,7 @@ func TestLinkSecrets(t *testing.T) {
 		{"its own, the relay's second", secrets(secretB), testRelay(), secretB},
 		{"its own, of an external relay", secrets("of its own"), nil, "of its own"},
 		{"another than the relay's", secrets("of its own"), testRelay(), "Relay does not accept this secret"},
-		{"none", nil, nil, "Secret of the relay is missing"},
+		{"none", nil, nil, "Relay secret is missing"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			schema := config.Defaults[CredentialSchema]()

@@ -19,8 +19,8 @@ func (c *Config) linkExternal() hcl.Diagnostics {
 		c.TLSPort.V = defaultTLSPort
 	}
 	if c.PreferTLS.V && c.TLSPort.V == 0 {
-		return hcl.Diagnostics{config.WithHint(config.Errorf(c.TLSPort.Range, "TLS is preferred and not there",
-			"turns_port is 0, which stands for a relay without TLS."), "name the port, or remove turn_prefer_tls")}
+		return hcl.Diagnostics{config.WithHint(config.Errorf(c.TLSPort.Range, "TLS is preferred but not available",
+			"turns_port is 0, which means a relay without TLS."), "set the port, or remove turn_prefer_tls")}
 	}
 	for transport, port := range map[string]*uint16{"udp": &c.UDPPort, "tcp": &c.TCPPort} {
 		if !c.Transports.Set || slices.Contains(c.Transports.V, transport) {
@@ -42,8 +42,8 @@ func (c *Config) CheckUDP(block hcl.Range) (diags hcl.Diagnostics) {
 	if c.Transports.Set {
 		block = c.Transports.Range
 	}
-	return hcl.Diagnostics{config.WithHint(config.Warnf(block, "Relay is of no use to Delta Chat",
-		"Clients are told of no UDP port of %s, and Delta Chat uses TURN over UDP alone.", c.Server.V),
+	return hcl.Diagnostics{config.WithHint(config.Warnf(block, "Delta Chat cannot use the relay",
+		"Clients are told no UDP port of %s, but Delta Chat uses TURN over UDP only.", c.Server.V),
 		"let the TURN endpoint listen on udp://0.0.0.0:3478")}
 }
 
@@ -71,7 +71,7 @@ func (c *Config) linkRelay(relay *Relay) hcl.Diagnostics {
 	diags = append(c.linkUDPPort(relay), c.linkTCPPort(relay)...)
 	if len(c.Servers()) == 0 && len(diags) == 0 {
 		diags = append(diags, config.WithHint(config.Errorf(relay.Range, "Nothing listens on a port that clients use",
-			"The %s has neither udp:// nor tcp:// nor tls:// among its addresses.", relay.place()),
+			"The %s has no udp://, tcp:// or tls:// address.", relay.place()),
 			fmt.Sprintf("add udp://0.0.0.0:%d to them", defaultPort)))
 	}
 	return diags
@@ -88,7 +88,7 @@ func (c *Config) linkUDPPort(relay *Relay) hcl.Diagnostics {
 		return nil
 	case c.PreferTLS.V:
 		return hcl.Diagnostics{config.WithHint(config.Errorf(c.PreferTLS.Range, "Preferred port does not answer plain TURN",
-			"Both entries would carry port %d, which clients that know only the plain entry use over UDP; %s listens on %s.",
+			"Both entries would contain port %d, which clients that know only the plain entry use over UDP; %s listens on %s.",
 			c.UDPPort, relay.place(), portList("UDP", relay.UDPPorts)),
 			fmt.Sprintf("add udp://0.0.0.0:%d to the addresses of the TURN endpoint, or remove turn_prefer_tls", c.UDPPort))}
 	}
@@ -153,7 +153,7 @@ func (c *Config) linkTLSPort(relay *Relay) {
 func (c *Config) checkTLSPort(relay *Relay) hcl.Diagnostics {
 	switch {
 	case c.PreferTLS.V && len(relay.TLSPorts) == 0:
-		return hcl.Diagnostics{config.WithHint(config.Errorf(c.PreferTLS.Range, "TLS is preferred and not there",
+		return hcl.Diagnostics{config.WithHint(config.Errorf(c.PreferTLS.Range, "TLS is preferred but not available",
 			"The %s has no TLS: no tls:// address, or no certificate for it.", relay.place()),
 			"give the TURN endpoint a tls block and a tls:// address, or remove turn_prefer_tls")}
 	case c.TLSPort.V != 0 && !slices.Contains(relay.TLSPorts, c.TLSPort.V):

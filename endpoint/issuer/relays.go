@@ -40,8 +40,8 @@ func (c *Config) decodeRelays(s Schema, hostname string) (diags hcl.Diagnostics)
 		{"turn_secret", s.TurnSecret.Set, s.TurnSecret.Range},
 	} {
 		if single.set {
-			diags = append(diags, config.WithHint(config.Errorf(single.rng, "Relay is said in two places",
-				"%s is for one relay, and there are relay blocks from %s on.", single.name, config.Place(s.Relays[0].Range)),
+			diags = append(diags, config.WithHint(config.Errorf(single.rng, "Relay is configured in two places",
+				"%s is for a single relay, but there are relay blocks, from %s on.", single.name, config.Place(s.Relays[0].Range)),
 				"move "+single.name+" into the relay block that it is for"))
 		}
 	}
@@ -57,8 +57,8 @@ func (c *Config) decodeRelays(s Schema, hostname string) (diags hcl.Diagnostics)
 		}, hostname)
 		diags = append(diags, relayDiags...)
 		if relay.Secrets.Set && !relay.Server.Set {
-			diags = append(diags, config.WithHint(config.Errorf(block.Range, "Name of the TURN server is missing",
-				"The block has a secret, so that it stands for a relay elsewhere."), `add turn_server = "turn.example.org", or remove turn_secret`))
+			diags = append(diags, config.WithHint(config.Errorf(block.Range, "TURN server name is missing",
+				"The block has a secret, so it is for a relay elsewhere."), `add turn_server = "turn.example.org", or remove turn_secret`))
 		}
 		relay.TTL = c.TTL
 		c.Relays = append(c.Relays, WeightedRelay{relay, block.Weight, block.Range})
@@ -81,8 +81,8 @@ func (c *Config) linkRelays(relay *Relay) (diags hcl.Diagnostics) {
 		}
 		diags = append(diags, r.Link(endpoint, r.Range)...)
 		if first, twice := places[r.identity()]; twice {
-			diags = append(diags, config.Errorf(r.Range, "Relay is there twice",
-				"%s is the relay of the block at %s too.", r.identity(), config.Place(first)))
+			diags = append(diags, config.Errorf(r.Range, "Duplicate relay",
+				"%s is also the relay of the block at %s.", r.identity(), config.Place(first)))
 		}
 		places[r.identity()] = r.Range
 	}

@@ -193,8 +193,8 @@ func TestLocalPorts(t *testing.T) {
 
 func TestRelayMistakes(t *testing.T) {
 	text := []byte(`endpoint "door" "two places" {
-  turn_server = "turn.example.org" # ERROR: Relay is said in two places: turn_server is for one relay
-  turn_secret = "` + secretA + `" # ERROR: Relay is said in two places: turn_secret is for one relay
+  turn_server = "turn.example.org" # ERROR: Relay is configured in two places: turn_server is for a single relay
+  turn_secret = "` + secretA + `" # ERROR: Relay is configured in two places: turn_secret is for a single relay
   relay {
     turn_server = "a.example.org"
     turn_secret = "` + secretA + `"
@@ -204,21 +204,21 @@ endpoint "door" "blocks" {
   turn_prefer_tls = true
   relay {
     turn_server = "2001:db8::1" # ERROR: Server is an IPv6 address
-    turn_secret = "north" # ERROR: Secret is no secret
+    turn_secret = "north" # ERROR: Secret is not secret
     weight      = 1001 # ERROR: Out of range: weight is 1001: want 0 to 1000
   }
-  relay { # ERROR: Name of the TURN server is missing
+  relay { # ERROR: TURN server name is missing
     turn_secret = "` + secretA + `"
   }
   relay {
     turn_server = "b.example.org"
     turn_secret = "` + secretA + `"
-    turns_port  = 0 # ERROR: TLS is preferred and not there
+    turns_port  = 0 # ERROR: TLS is preferred but not available
   }
   relay {
-    turn_server = "c.example.org" # ERROR: Secret of the relay is missing
+    turn_server = "c.example.org" # ERROR: Relay secret is missing
   }
-  relay { # ERROR: Relay is there twice: b.example.org:3478
+  relay { # ERROR: Duplicate relay: b.example.org:3478
     turn_server = "b.example.org"
     turn_secret = "` + secretB + `"
   }

@@ -23,20 +23,20 @@ const refreshBefore = 12 * time.Hour
 // CredentialSchema are the attributes of a door that gives out user names and passwords alone. The door's own schema
 // embeds it.
 type CredentialSchema struct {
-	TurnSecret config.Value[[]credential.Secret] `hcl:"turn_secret" secret:"true" otherwise:"the TURN endpoint's" doc:"Secret shared with the relay, from which passwords are computed: a string, file(PATH), env(NAME), or a list of them, of which the first one issues."`
-	TurnTTL    config.Value[time.Duration]       `hcl:"turn_ttl" default:"120h" doc:"How long an issued credential is good for, or up to a tenth less: accounts are told apart by the second in which their credentials expire. Delta Chat asks for a new one when fewer than 12 hours are left, and a phone that gets no mail does not ask, so let it be days."`
+	TurnSecret config.Value[[]credential.Secret] `hcl:"turn_secret" secret:"true" otherwise:"the TURN endpoint's" doc:"Secret shared with the relay, from which passwords are derived: a string, file(PATH), env(NAME), or a list of them; the first one issues."`
+	TurnTTL    config.Value[time.Duration]       `hcl:"turn_ttl" default:"120h" doc:"How long a credential is valid, or up to a tenth less: accounts are told apart by the second in which their credentials expire. Delta Chat asks for a new one when fewer than 12 hours are left, but a phone that gets no mail does not ask, so use several days."`
 }
 
 // Schema are the attributes of a door that also says where the relay is. The door's own schema embeds it.
 type Schema struct {
 	TurnServer config.Value[string]   `hcl:"turn_server" otherwise:"hostname" doc:"Host in the answer: a name, which may have several addresses, or an IPv4 address. An IPv6 address is refused, because clients split the answer at its first colon."`
 	TurnPort   config.Value[int]      `hcl:"turn_port" min:"1" max:"65535" otherwise:"the TURN endpoint's UDP port, else 3478" doc:"Port of plain TURN, as in /shared/vendor/deltachat/turn."`
-	Transports config.Value[[]string] `hcl:"turn_transports" otherwise:"those on which the TURN endpoint listens; \"udp\" and \"tcp\" for a relay elsewhere" doc:"Transports of plain TURN that clients are told: \"udp\", \"tcp\" or both. Delta Chat uses UDP alone."`
+	Transports config.Value[[]string] `hcl:"turn_transports" otherwise:"those on which the TURN endpoint listens; \"udp\" and \"tcp\" for a relay elsewhere" doc:"Transports of plain TURN that clients are told: \"udp\", \"tcp\" or both. Delta Chat uses only UDP."`
 	TurnsPort  config.Value[int]      `hcl:"turns_port" min:"0" max:"65535" otherwise:"the TURN endpoint's TLS port, else 5349" doc:"Port of TURN over TLS, as in /shared/vendor/deltachat/turns. 0 for a relay without TLS."`
 	CredentialSchema
-	TurnPreferTLS config.Value[bool] `hcl:"turn_prefer_tls" default:"false" doc:"Put the TLS port into both answers, for networks that let only that port through. The relay must answer plain TURN on it as well. A TURN endpoint of the same file that has a certificate and no tls:// address opens it on the UDP port that clients are told."`
+	TurnPreferTLS config.Value[bool] `hcl:"turn_prefer_tls" default:"false" doc:"Put the TLS port into both answers, for networks that allow only that port. The relay must also answer plain TURN on it. A TURN endpoint in the same file that has a certificate but no tls:// address listens for TLS on the UDP port that clients are told."`
 
-	Relays []RelaySchema `hcl:"relay,block" doc:"One of several relays, in the place of turn_server, turn_port, turn_transports, turns_port and turn_secret. Each account is told of one, always the same: by a hash of its name, so that a relay that is added takes its share of the accounts from each of the others, and no account moves between those."`
+	Relays []RelaySchema `hcl:"relay,block" doc:"One of several relays, instead of turn_server, turn_port, turn_transports, turns_port and turn_secret. Each account is always told the same one, chosen by a hash of its name: a new relay takes its share of accounts from all others, and no other account moves."`
 }
 
 // RelaySchema is the body of a relay block.
@@ -46,8 +46,8 @@ type RelaySchema struct {
 	TurnPort   config.Value[int]                 `hcl:"turn_port" min:"1" max:"65535" otherwise:"3478, or the TURN endpoint's UDP port" doc:"As above."`
 	Transports config.Value[[]string]            `hcl:"turn_transports" otherwise:"\"udp\" and \"tcp\", or those of the TURN endpoint" doc:"As above."`
 	TurnsPort  config.Value[int]                 `hcl:"turns_port" min:"0" max:"65535" otherwise:"5349, or the TURN endpoint's TLS port" doc:"As above."`
-	TurnSecret config.Value[[]credential.Secret] `hcl:"turn_secret" secret:"true" doc:"As above. With a secret the block stands for a relay that is not in this file, be it mailturn or another server; without one, for the TURN endpoint of this file."`
-	Weight     int                               `hcl:"weight" default:"1" min:"0" max:"1000" doc:"Share of the accounts, in proportion to the other weights. 0 for none, before the relay is taken away."`
+	TurnSecret config.Value[[]credential.Secret] `hcl:"turn_secret" secret:"true" doc:"As above. With a secret, the block is for a relay outside this file, mailturn or another server; without one, for the TURN endpoint of this file."`
+	Weight     int                               `hcl:"weight" default:"1" min:"0" max:"1000" doc:"Share of the accounts, relative to the other weights; 0 before you remove the relay."`
 }
 
 // Decode checks what can be checked without the TURN endpoint. Link has to be called next. hostname is the default of
@@ -92,8 +92,8 @@ func (c *Config) CheckRefresh() hcl.Diagnostics {
 		return nil
 	}
 	return hcl.Diagnostics{config.WithHint(config.Warnf(c.TTL.Range, "Credentials are short-lived",
-		"turn_ttl is %v, and for some accounts a tenth less: Delta Chat asks for a new one when 12h or less are left, so it would ask on every turn of its loop, and a quiet phone would call with an expired one.", c.TTL.V),
-		"use days: 120h is the default")}
+		"turn_ttl is %v, and for some accounts a tenth less: Delta Chat asks for a new one when 12h or less are left, so it would ask each time its loop runs, and a quiet phone would call with an expired one.", c.TTL.V),
+		"use several days; the default is 120h")}
 }
 
 // checkServer returns why clients could not use the host, or nil.
@@ -103,11 +103,11 @@ func checkServer(v config.Value[string]) *hcl.Diagnostic {
 		switch {
 		case addr.Is6():
 			return config.WithHint(config.Errorf(v.Range, "Server is an IPv6 address",
-				"%q: clients split host:port:user:password at the first colon and could not read the answer.", host),
+				"%q: clients split host:port:user:password at the first colon, and could not parse the answer.", host),
 				"use a name that has an AAAA record")
 		case strings.ContainsAny(host, "[]"):
 			return config.WithHint(config.Errorf(v.Range, "Server is in brackets",
-				"%q: clients look it up as a name, and find nothing.", host), "write "+addr.String())
+				"%q: clients would look it up as a name and find nothing.", host), "write "+addr.String())
 		}
 		return nil
 	}
@@ -116,16 +116,16 @@ func checkServer(v config.Value[string]) *hcl.Diagnostic {
 		return config.Errorf(v.Range, "Server is empty", "Want a host name or an IPv4 address.")
 	case strings.Contains(host, "://"):
 		return config.WithHint(config.Errorf(v.Range, "Server is a URL", "%q: want a host name or an IPv4 address.", host),
-			"write the host alone")
+			"use the host alone")
 	case strings.Contains(host, ":"):
 		return config.WithHint(config.Errorf(v.Range, "Server has a colon in it",
-			"%q: want a host name or an IPv4 address, without a port.", host), "put the port into turn_port")
+			"%q: want a host name or an IPv4 address, without a port.", host), "set the port with turn_port")
 	case strings.TrimRight(host, "0123456789.") == "":
 		return config.Errorf(v.Range, "Server is neither a name nor an IPv4 address", "%q: want four numbers from 0 to 255, or a host name.", host)
 	case !isHostname(host):
-		return config.WithHint(config.Errorf(v.Range, "Server is no host name",
+		return config.WithHint(config.Errorf(v.Range, "Server is not a host name",
 			"%q: want letters, digits and hyphens between dots (RFC 1123 section 2.1).", host),
-			"write an internationalised name in its xn-- form")
+			"write an internationalized name in its xn-- form")
 	}
 	return nil
 }
@@ -133,12 +133,12 @@ func checkServer(v config.Value[string]) *hcl.Diagnostic {
 // checkTransports wants transports of plain TURN.
 func checkTransports(v config.Value[[]string]) (diags hcl.Diagnostics) {
 	if v.V != nil && len(v.V) == 0 { // nil: it is not set, or could not be decoded, which has been said
-		return hcl.Diagnostics{config.WithHint(config.Errorf(v.Range, "No transport", "The list is empty."), "leave the attribute out for its default")}
+		return hcl.Diagnostics{config.WithHint(config.Errorf(v.Range, "No transport", "The list is empty."), "omit the attribute to use its default")}
 	}
 	for i, transport := range v.V {
 		if transport != "udp" && transport != "tcp" {
 			diags = append(diags, config.WithHint(config.Errorf(v.At(i), "Not a transport of plain TURN",
-				`%q: want "udp", "tcp" or both.`, transport), "turns_port is about TLS"))
+				`%q: want "udp", "tcp" or both.`, transport), "turns_port is for TLS"))
 		}
 	}
 	return diags
@@ -167,7 +167,7 @@ func checkPort(name string, v config.Value[int]) (config.Value[uint16], *hcl.Dia
 	port := config.Value[uint16]{V: uint16(v.V), Set: v.Set, Range: v.Range}
 	if v.V > 0 && v.V < 1024 && v.V != 53 && v.V != 80 && v.V != 443 {
 		return port, config.WithHint(config.Warnf(v.Range, "Clients do not use this port",
-			"%s is %d: libwebrtc, which places the calls, uses the ports 53, 80, 443 and those from 1024 on.", name, v.V),
+			"%s is %d: libwebrtc, which clients use for calls, allows the ports 53, 80, 443, and 1024 and above.", name, v.V),
 			"use 3478, 5349 or 443")
 	}
 	return port, nil
@@ -177,13 +177,13 @@ func checkPort(name string, v config.Value[int]) (config.Value[uint16], *hcl.Dia
 func CheckSecrets(v config.Value[[]credential.Secret]) (diags hcl.Diagnostics) {
 	const hint = "make one with: openssl rand -base64 32"
 	if v.V != nil && len(v.V) == 0 { // nil: it is not set, or could not be decoded, which has been said
-		return hcl.Diagnostics{config.WithHint(config.Errorf(v.Range, "No secret", "The list is empty."), "leave the attribute out for its default")}
+		return hcl.Diagnostics{config.WithHint(config.Errorf(v.Range, "No secret", "The list is empty."), "omit the attribute to use its default")}
 	}
 	for i, secret := range v.V {
 		for _, weakness := range credential.Assess(secret) {
 			diag := config.Warnf(v.At(i), "Secret is weak", "%s.", weakness.Reason)
 			if weakness.Fatal {
-				diag = config.Errorf(v.At(i), "Secret is no secret", "%s.", weakness.Reason)
+				diag = config.Errorf(v.At(i), "Secret is not secret", "%s.", weakness.Reason)
 			}
 			diags = append(diags, config.WithHint(diag, hint))
 		}

@@ -114,7 +114,7 @@ func (c *Config) CheckPorts() hcl.Diagnostics {
 	for _, port := range c.Ports("udp", "dtls") {
 		if relay.Min <= port && port <= relay.Max {
 			diags = append(diags, config.WithHint(config.Errorf(rng, "Relay ports contain a listening port",
-				"UDP port %d, on which this endpoint listens, lies inside relay_ports %v.", port, relay), "choose a range without it"))
+				"UDP port %d, on which this endpoint listens, lies inside relay_ports %v.", port, relay), "choose a range that excludes it"))
 		}
 	}
 	return diags
@@ -124,12 +124,12 @@ func checkRealm(v config.Value[string]) hcl.Diagnostics {
 	rng := v.Range
 	switch {
 	case v.V == "":
-		return hcl.Diagnostics{config.WithHint(config.Errorf(rng, "Realm is empty", "Clients compute their key from the realm, so there must be one."),
+		return hcl.Diagnostics{config.WithHint(config.Errorf(rng, "Realm is empty", "Clients derive their key from the realm, so it is required."),
 			"set realm to your domain, or set hostname at the top of the file.")}
 	case len(v.V) > maxRealm:
-		return hcl.Diagnostics{config.Errorf(rng, "Realm is too long", "It has %d bytes, at most %d are accepted: your domain is enough.", len(v.V), maxRealm)}
+		return hcl.Diagnostics{config.Errorf(rng, "Realm is too long", "It has %d bytes, at most %d are accepted; your domain is enough.", len(v.V), maxRealm)}
 	case strings.ContainsFunc(v.V, func(r rune) bool { return r < ' ' || r == '"' || r == '\\' || r == 0x7f }):
-		return hcl.Diagnostics{config.Errorf(rng, "Realm has a special character", "%q holds a control character, a quote or a backslash (RFC 8489 section 14.9).", v.V)}
+		return hcl.Diagnostics{config.Errorf(rng, "Invalid character in realm", "%q contains a control character, a quotation mark or a backslash (RFC 8489 section 14.9).", v.V)}
 	}
 	return nil
 }
@@ -141,10 +141,10 @@ func checkRelayAddrs(v config.Value[[]netip.Addr], name string) hcl.Diagnostics 
 	for _, a := range v.V {
 		switch {
 		case a.IsUnspecified() && name == "relay_ip":
-			diags = append(diags, config.WithHint(config.Errorf(v.Range, "Not an address of a relay", "relay_ip %s stands for every address; peers need one that they can send to.", a),
-				"name the public address of this machine, or leave relay_ip out."))
+			diags = append(diags, config.WithHint(config.Errorf(v.Range, "Not a relay address", "relay_ip %s means every address; peers need one that they can send to.", a),
+				"set the public address of this machine, or omit relay_ip."))
 		case a.IsMulticast() || a.Zone() != "" || a.Is4In6():
-			diags = append(diags, config.Errorf(v.Range, "Not an address of a relay", "%s %s: want a plain unicast IPv4 or IPv6 address.", name, a))
+			diags = append(diags, config.Errorf(v.Range, "Not a relay address", "%s %s: want a plain unicast IPv4 or IPv6 address.", name, a))
 		case a.Is4():
 			v4++
 		default:
@@ -152,7 +152,7 @@ func checkRelayAddrs(v config.Value[[]netip.Addr], name string) hcl.Diagnostics 
 		}
 	}
 	if v4 > 1 || v6 > 1 {
-		diags = append(diags, config.Errorf(v.Range, "Too many addresses", "%s may hold one IPv4 and one IPv6 address, it holds %d and %d.", name, v4, v6))
+		diags = append(diags, config.Errorf(v.Range, "Too many addresses", "%s may contain one IPv4 and one IPv6 address; it contains %d and %d.", name, v4, v6))
 	}
 	return diags
 }
@@ -169,8 +169,8 @@ func checkLifetimes(maximum, nonce config.Value[time.Duration]) hcl.Diagnostics 
 		diags = append(diags, config.Errorf(nonce.Range, "Nonce expires too soon",
 			"nonce_lifetime is %v: a client on a slow link would never have a valid one; want 10s or more.", d))
 	case d > time.Hour:
-		diags = append(diags, config.Warnf(nonce.Range, "Nonce lives long",
-			"nonce_lifetime is %v: RFC 8656 section 5 asks for a new one every hour at least.", d))
+		diags = append(diags, config.Warnf(nonce.Range, "Nonce lifetime is long",
+			"nonce_lifetime is %v: RFC 8656 section 5 asks for a new one at least every hour.", d))
 	}
 	return diags
 }
@@ -178,8 +178,8 @@ func checkLifetimes(maximum, nonce config.Value[time.Duration]) hcl.Diagnostics 
 // checkCredentialLifetime wants credentials to end.
 func checkCredentialLifetime(v config.Value[time.Duration]) hcl.Diagnostics {
 	if v.V == 0 {
-		return hcl.Diagnostics{config.WithHint(config.Warnf(v.Range, "Credentials may be good forever",
-			"With no limit, a credential that somebody has issued until the year 9999 is good until then for whoever steals it."),
+		return hcl.Diagnostics{config.WithHint(config.Warnf(v.Range, "Credentials may be valid forever",
+			"Without a limit, whoever steals a credential that expires in the year 9999 can use it until then."),
 			"remove max_credential_lifetime for its default, 366 days")}
 	}
 	return nil

@@ -117,7 +117,7 @@ func (e *Endpoint) Start(ctx context.Context) error {
 	watch, err := e.watchLocal()
 	if err != nil {
 		if !errors.Is(err, errors.ErrUnsupported) {
-			e.logger.Warn("new addresses of this machine are noticed late", "err", err)
+			e.logger.Warn("new addresses of this machine will be noticed late", "err", err)
 		}
 		watch = nil
 	}
@@ -170,11 +170,11 @@ func (e *Endpoint) announce(addresses []relay.Address, policy *peer.Policy) {
 		e.logger.Info("relay", "relay_ip", address.Advertise, "relay_bind", address.Bind,
 			"min_port", e.config.RelayPorts.V.Min, "max_port", e.config.RelayPorts.V.Max, "realm", e.config.Realm)
 		if problem := e.config.addressProblem(address.Advertise); problem != "" {
-			e.logger.Warn("relay_ip is "+problem+": set it to a lasting public address", "relay_ip", address.Advertise)
+			e.logger.Warn("relay_ip is "+problem+": set it to a permanent public address", "relay_ip", address.Advertise)
 		}
 	}
 	if reachesLoopback(policy) && !e.config.onLoopback() {
-		e.logger.Warn("users of the relay reach services of this machine: peers allows loopback addresses")
+		e.logger.Warn("users of the relay can reach services on this machine: peers allows loopback addresses")
 	}
 }
 

@@ -19,9 +19,9 @@ func (r *PortRange) UnmarshalText(text []byte) error {
 	case !found || errLow != nil || errHigh != nil:
 		return errors.New(`want MIN-MAX, such as "49152-65535"`)
 	case low > high:
-		return errors.New("the range starts above its end: swap the two numbers")
+		return errors.New("the start of the range is above its end: swap the two numbers")
 	case low < 1024:
-		return errors.New("the range starts among the ports of well-known services: want 1024 or more")
+		return errors.New("the range includes ports of well-known services: want 1024 or more")
 	}
 	r.Min, r.Max = uint16(low), uint16(high)
 	return nil

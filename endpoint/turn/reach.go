@@ -28,7 +28,7 @@ func (c *Config) addressProblem(advertised netip.Addr) string {
 	return ""
 }
 
-const relayIPHint = "name the lasting public address; behind a NAT, relay_bind is the machine's own"
+const relayIPHint = "set the permanent public address; behind a NAT, relay_bind is the machine's own"
 
 // checkReach warns of addresses in relay_ip that are no good.
 func (c *Config) checkReach(v config.Value[[]netip.Addr]) (diags hcl.Diagnostics) {
@@ -77,6 +77,6 @@ func (c *Config) checkPeers() hcl.Diagnostics {
 		return nil
 	}
 	return hcl.Diagnostics{config.WithHint(config.Warnf(c.Peers.Allow.Range, "Peers may be services of this machine",
-		"allow opens loopback addresses to every user of the relay, and services of this machine may trust whoever comes from there."),
-		"take loopback addresses out of allow")}
+		"allow opens loopback addresses to every user of the relay, and services on this machine may trust connections from there."),
+		"remove loopback addresses from allow")}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/relay"
 )
 
-var errNoRelayAddress = errors.New("no address for relay_ip: this machine has no route to the internet; set relay_ip")
+var errNoRelayAddress = errors.New("cannot determine relay_ip: this machine has no route to the internet; set relay_ip")
 
 // relayAddresses pairs each address that peers see with the one that sockets are bound to.
 func relayAddresses(c Config) ([]relay.Address, error) {

@@ -27,7 +27,7 @@ func StoredSecret(dir string) (secret credential.Secret, created bool, err error
 	case err == nil:
 		secret = credential.NewSecret(text)
 		for _, weakness := range credential.Assess(secret) {
-			return credential.Secret{}, false, fmt.Errorf("%s: %s: remove the file and a new one is made", path, weakness.Reason)
+			return credential.Secret{}, false, fmt.Errorf("%s: %s: remove the file to generate a new one", path, weakness.Reason)
 		}
 		return secret, false, nil
 	case !errors.Is(err, fs.ErrNotExist):
@@ -38,13 +38,13 @@ func StoredSecret(dir string) (secret credential.Secret, created bool, err error
 	rand.Read(random) // never fails, crypto/rand
 	text = base64.StdEncoding.AppendEncode(nil, random)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return credential.Secret{}, false, fmt.Errorf("keep a generated secret: %w", err)
+		return credential.Secret{}, false, fmt.Errorf("store the generated secret: %w", err)
 	}
 	attributes := atomicfile.Private
 	if os.Geteuid() == 0 {
 		info, err := os.Stat(dir)
 		if err != nil {
-			return credential.Secret{}, false, fmt.Errorf("keep a generated secret: %w", err)
+			return credential.Secret{}, false, fmt.Errorf("store the generated secret: %w", err)
 		}
 		attributes = atomicfile.Owned(info, atomicfile.Private.Mode)
 	}
@@ -52,7 +52,7 @@ func StoredSecret(dir string) (secret credential.Secret, created bool, err error
 	case errors.Is(err, fs.ErrExist): // another process was faster
 		return StoredSecret(dir)
 	case err != nil:
-		return credential.Secret{}, false, fmt.Errorf("keep a generated secret: %w", err)
+		return credential.Secret{}, false, fmt.Errorf("store the generated secret: %w", err)
 	}
 	return credential.NewSecret(text), true, nil
 }

@@ -27,8 +27,8 @@ func (c *Config) decodeUserRealms(schemas []UserRealmSchema) (diags hcl.Diagnost
 			diags = append(diags, diag...)
 			continue
 		case realms[realm.Realm]:
-			diags = append(diags, config.WithHint(config.Errorf(s.Realm.Range, "Realm is there twice", "There is a realm %q already.", realm.Realm),
-				"put the users of one realm into one block; those of the endpoint's realm belong into the endpoint"))
+			diags = append(diags, config.WithHint(config.Errorf(s.Realm.Range, "Duplicate realm", "There is already a realm %q.", realm.Realm),
+				"put the users of a realm into one block, and those of the endpoint's realm into the endpoint"))
 			continue
 		}
 		realms[realm.Realm] = true
@@ -44,9 +44,9 @@ func (c *Config) decodeUserRealms(schemas []UserRealmSchema) (diags hcl.Diagnost
 			}
 			switch {
 			case name == "" && s.Names.Set || strings.ContainsAny(name, ":/ "):
-				diags = append(diags, config.Errorf(rng, "Not a name of a server", "%q: want a host name alone, such as turn.example.net.", name))
+				diags = append(diags, config.Errorf(rng, "Not a server name", "%q: want only a host name, such as turn.example.net.", name))
 			case names[name]:
-				diags = append(diags, config.Errorf(rng, "Name stands for two realms", "%q is a name of another user_realm too.", name))
+				diags = append(diags, config.Errorf(rng, "Name belongs to two realms", "%q is also a name of another user_realm.", name))
 			}
 			names[name] = true
 		}

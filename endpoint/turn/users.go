@@ -49,7 +49,7 @@ func addUsers(to map[string]credential.Secret, realm string, users map[string]st
 			err = credential.ErrDuplicate
 		}
 		if err != nil {
-			diags = append(diags, config.Errorf(rng, "User cannot be used", "User %q: %v.", name, err))
+			diags = append(diags, config.Errorf(rng, "Invalid user", "User %q: %v.", name, err))
 			continue
 		}
 		if len(password) < shortPassword {
@@ -59,7 +59,7 @@ func addUsers(to map[string]credential.Secret, realm string, users map[string]st
 	}
 	if short > 0 {
 		diags = append(diags, config.WithHint(config.Warnf(rng, "Password is short",
-			"%d of the users have passwords of fewer than %d bytes, which can be guessed from one request that was seen.", short, shortPassword),
+			"%d of the users have passwords of fewer than %d bytes, which can be guessed from a single intercepted request.", short, shortPassword),
 			"make one with: openssl rand -base64 18"))
 	}
 	return diags
@@ -72,11 +72,11 @@ func readUsersFile(v config.Value[string]) (users map[string]string, diags hcl.D
 		return nil, hcl.Diagnostics{config.Errorf(v.Range, "Users file cannot be read", "%v.", err)}
 	}
 	if mode.Perm()&0o004 != 0 {
-		diags = append(diags, config.WithHint(config.Warnf(v.Range, "Everybody on this machine can read the users file",
+		diags = append(diags, config.WithHint(config.Warnf(v.Range, "Users file is readable by everybody",
 			"%s has mode %#o.", path, mode.Perm()), "chmod o-r "+path))
 	}
 	if users, err = readUsers(bytes.NewReader(text)); err != nil {
-		diags = append(diags, config.Errorf(v.Range, "Users file cannot be used", "%s: %v.", path, err))
+		diags = append(diags, config.Errorf(v.Range, "Invalid users file", "%s: %v.", path, err))
 	}
 	return users, diags
 }

@@ -108,7 +108,7 @@ func TestUserInBothPlaces(t *testing.T) {
 	for _, diag := range diags {
 		got = append(got, diag.Summary)
 	}
-	if diff := cmp.Diff([]string{"Everybody on this machine can read the users file", "User cannot be used"}, got); diff != "" {
+	if diff := cmp.Diff([]string{"Users file is readable by everybody", "Invalid user"}, got); diff != "" {
 		t.Error(diff)
 	}
 }

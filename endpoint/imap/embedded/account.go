@@ -93,7 +93,7 @@ func (a *account) reserve(size int64) error {
 	usedSize, count := a.usageLocked()
 	switch {
 	case usedSize+size > maxAccountSize:
-		return refusal(imap.ResponseCodeOverQuota, "The account is full: %d of %d bytes are used", usedSize, maxAccountSize)
+		return refusal(imap.ResponseCodeOverQuota, "The account is full: %d of %d bytes used", usedSize, maxAccountSize)
 	case count+1 > maxMessages:
 		return refusal(imap.ResponseCodeOverQuota, "The account is full: it has %d messages", count)
 	}

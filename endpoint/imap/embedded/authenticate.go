@@ -20,7 +20,7 @@ func (s *mailSession) Authenticate(mechanism string) (sasl.Server, error) {
 	}
 	return saslServer{sasl.NewPlainServer(func(identity, username, password string) error {
 		if identity != "" && identity != username {
-			return refusal(imap.ResponseCodeAuthorizationFailed, "You can log in as yourself only")
+			return refusal(imap.ResponseCodeAuthorizationFailed, "You can only log in as yourself")
 		}
 		return s.Login(username, password)
 	})}, nil

@@ -18,8 +18,8 @@ import (
 // Schema is the body of the embedded block.
 type Schema struct {
 	config.Block
-	Users     config.Value[map[string]string] `hcl:"users" secret:"true" doc:"Who may log in, name = password. The password is a bcrypt hash ($2b$...), an argon2id hash ($argon2id$...), or plain text for a try."`
-	UsersFile config.Value[string]            `hcl:"users_file" type:"file" doc:"The same in a file, one NAME:PASSWORD a line, as htpasswd -B writes it. Lines that begin with # are skipped."`
+	Users     config.Value[map[string]string] `hcl:"users" secret:"true" doc:"Who may log in, name = password. The password is a bcrypt hash ($2b$...), an argon2id hash ($argon2id$...), or plain text for testing."`
+	UsersFile config.Value[string]            `hcl:"users_file" type:"file" doc:"The same in a file, one NAME:PASSWORD per line, as htpasswd -B writes it. Lines that begin with # are ignored."`
 }
 
 // Users are those who may log in: the password of each, by name. See parsePassword for its forms.
@@ -30,11 +30,11 @@ func Decode(s *Schema) (users Users, diags hcl.Diagnostics) {
 	users = make(Users)
 	for _, name := range slices.Sorted(maps.Keys(s.Users.V)) {
 		if err := checkUsername(name); err != nil {
-			diags = append(diags, config.Errorf(s.Users.Range, "User name cannot be used", "%v.", sentence(err)))
+			diags = append(diags, config.Errorf(s.Users.Range, "Invalid user name", "%v.", sentence(err)))
 			continue
 		}
 		if _, err := parsePassword(s.Users.V[name]); err != nil {
-			diags = append(diags, config.WithHint(config.Errorf(s.Users.Range, "Password cannot be used", "User %q: %v.", name, err),
+			diags = append(diags, config.WithHint(config.Errorf(s.Users.Range, "Invalid password", "User %q: %v.", name, err),
 				"htpasswd -nB NAME makes a bcrypt hash"))
 			continue
 		}
@@ -47,8 +47,8 @@ func Decode(s *Schema) (users Users, diags hcl.Diagnostics) {
 	diags = append(diags, fileDiags...)
 	for _, name := range slices.Sorted(maps.Keys(fromFile)) {
 		if _, twice := users[name]; twice {
-			diags = append(diags, config.WithHint(config.Errorf(s.UsersFile.Range, "User is there twice",
-				"%q is in users at %s, and in the file %s.", name, config.Place(s.Users.Range), s.UsersFile.V), "remove one of them"))
+			diags = append(diags, config.WithHint(config.Errorf(s.UsersFile.Range, "Duplicate user",
+				"%q is in users at %s and in the file %s.", name, config.Place(s.Users.Range), s.UsersFile.V), "remove one of them"))
 		}
 		users[name] = credential.NewSecret([]byte(fromFile[name]))
 	}
@@ -66,11 +66,11 @@ func readUsersFile(v config.Value[string]) (users map[string]string, diags hcl.D
 		return nil, hcl.Diagnostics{diag}
 	}
 	if mode.Perm()&0o004 != 0 {
-		diags = append(diags, config.WithHint(config.Warnf(v.Range, "Everybody on this machine can read the users file",
+		diags = append(diags, config.WithHint(config.Warnf(v.Range, "Users file is readable by everybody",
 			"%s has mode %#o.", path, mode.Perm()), "chmod o-r "+path))
 	}
 	if users, err = readUsers(bytes.NewReader(text)); err != nil {
-		diags = append(diags, config.Errorf(v.Range, "Users file cannot be used", "%s: %v.", path, err))
+		diags = append(diags, config.Errorf(v.Range, "Invalid users file", "%s: %v.", path, err))
 	}
 	return users, diags
 }

@@ -36,9 +36,9 @@ func parsePassword(text string) (password, error) {
 	case strings.HasPrefix(text, "$argon2id$"):
 		return parseArgon2id(text)
 	case strings.HasPrefix(text, "$"):
-		return password{}, errors.New("the password begins with $ but is no hash that is known here: want bcrypt ($2b$...) or argon2id ($argon2id$...)")
+		return password{}, errors.New("the password begins with $ but is not a known hash: want bcrypt ($2b$...) or argon2id ($argon2id$...)")
 	case strings.HasPrefix(text, "{") && strings.Contains(text, "}"):
-		return password{}, errors.New("the password has a scheme in braces, as Dovecot writes it: want the part behind it, bcrypt ($2b$...) or argon2id ($argon2id$...)")
+		return password{}, errors.New("the password has a scheme in braces, as Dovecot writes it: want only the part after it, bcrypt ($2b$...) or argon2id ($argon2id$...)")
 	}
 	digest := sha256.Sum256([]byte(text))
 	return password{verify: func(candidate string) bool {

@@ -72,8 +72,8 @@ func TestPasswordErrors(t *testing.T) {
 		{strings.Replace(argon, "v=19", "v=16", 1), "version"},
 		{argon[:len(argon)-40], "bytes: want 16 to 64"},
 		{"$argon2id$", "damaged"},
-		{"$argon2i$v=19$m=64,t=1,p=1$c29tZXNhbHQ$AAAA", "no hash that is known"},
-		{"$6$salt$hash", "no hash that is known"},
+		{"$argon2i$v=19$m=64,t=1,p=1$c29tZXNhbHQ$AAAA", "not a known hash"},
+		{"$6$salt$hash", "not a known hash"},
 		{"{SHA512-CRYPT}$6$salt$hash", "braces"},
 	} {
 		_, err := parsePassword(tt.text)

@@ -45,7 +45,7 @@ func (s *mailSession) Login(username, candidate string) error {
 		// other answer to a login may have it.
 		return refusal(imap.ResponseCodeAuthenticationFailed, "Authentication failed: wrong user name or password")
 	case loginBusy:
-		s.server.logger.Warn("login put off, too many at once", "client", remote)
+		s.server.logger.Warn("login deferred, too many at once", "client", remote)
 		return refusal(imap.ResponseCodeUnavailable, "Too many logins at once: try again")
 	}
 	a := s.server.accounts[username]

@@ -13,7 +13,7 @@ const (
 	maxUsers        = 10000
 	maxUsernameLen  = 255
 	maxUserLineLen  = 4096
-	usersFileFormat = "one user a line, NAME:PASSWORD, where PASSWORD is a bcrypt or argon2id hash, or plain text"
+	usersFileFormat = "one user per line, NAME:PASSWORD, where PASSWORD is a bcrypt or argon2id hash, or plain text"
 )
 
 // readUsers reads a users file: one NAME:PASSWORD a line, as htpasswd -B writes it; empty lines and lines that begin
@@ -41,11 +41,11 @@ func readUsers(r io.Reader) (map[string]string, error) {
 			return nil, fmt.Errorf("line %d: user %q: %w", line, name, err)
 		}
 		if _, twice := users[name]; twice {
-			return nil, fmt.Errorf("line %d: user %q is there twice", line, name)
+			return nil, fmt.Errorf("line %d: duplicate user %q", line, name)
 		}
 		users[name] = secret
 		if len(users) > maxUsers {
-			return nil, fmt.Errorf("line %d: more than %d users: the embedded server is not made for that many", line, maxUsers)
+			return nil, fmt.Errorf("line %d: more than %d users: the embedded server is not designed for that many", line, maxUsers)
 		}
 	}
 	if err := scanner.Err(); errors.Is(err, bufio.ErrTooLong) {

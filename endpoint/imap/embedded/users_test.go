@@ -22,7 +22,7 @@ func TestReadUsers(t *testing.T) {
 		{"empty name", "\n:secret\n", nil, "line 2: the user name is empty"},
 		{"empty password", "alice:\n", nil, "line 1: user \"alice\": the password is empty"},
 		{"unknown hash", "alice:$6$abc$def\n", nil, "line 1: user \"alice\""},
-		{"twice", "alice:a\nalice:b\n", nil, "line 2: user \"alice\" is there twice"},
+		{"twice", "alice:a\nalice:b\n", nil, "line 2: duplicate user \"alice\""},
 		{"long name", strings.Repeat("a", 256) + ":x\n", nil, "256 bytes"},
 		{"long line", "alice:x\nbob:" + strings.Repeat("x", maxUserLineLen) + "\n", nil, "line 2 is longer than 4096 bytes"},
 		{"NUL", "al\x00ice:x\n", nil, "control character"},

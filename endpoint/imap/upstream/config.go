@@ -15,11 +15,11 @@ const defaultConnectTimeout = 10 * time.Second
 // Schema is the body of the upstream block.
 type Schema struct {
 	config.Block
-	Address        config.Value[[]string]      `hcl:"address" doc:"Where the server listens: tcp://HOST:PORT, tls://HOST:PORT for TLS from the first byte, starttls://HOST:PORT for TLS by the command STARTTLS, or unix:///PATH. Of a list, the first address that answers is used; one that did not is asked last for 30 seconds. Plain tcp:// is for this machine or a network that you trust."`
-	CAFile         config.Value[string]        `hcl:"tls_ca" type:"file" otherwise:"the system's" doc:"Certificates in PEM that may have signed the server's, for tls:// and starttls://."`
-	ServerName     config.Value[string]        `hcl:"tls_server_name" otherwise:"the host of address" doc:"Name that the server's certificate must have, for tls:// and starttls://."`
-	ConnectTimeout config.Value[time.Duration] `hcl:"connect_timeout" default:"10s" doc:"How long one address may take to greet: connection, TLS and the first line of the server together."`
-	ClientAddress  config.Value[string]        `hcl:"client_address" default:"none" doc:"How the server is told where a client comes from. Without it all clients share one address there: while somebody guesses passwords, everybody's login is delayed. id: by the fields x-originating-ip and others of the command ID, which the server has to believe (Dovecot: login_trusted_networks). proxy2: by the PROXY protocol, version 2, which also says whether the client uses TLS, and which the server has to expect from here (Dovecot: haproxy = yes at the listener, and haproxy_trusted_networks). proxy: by its version 1, which cannot say that, so a server that takes passwords over TLS alone takes none. none: it sees the address of mailturn."`
+	Address        config.Value[[]string]      `hcl:"address" doc:"Address of the server: tcp://HOST:PORT, tls://HOST:PORT for TLS from the first byte, starttls://HOST:PORT for STARTTLS, or unix:///PATH. With a list, the first address that answers is used; one that did not answer is tried last for 30 seconds. Use plain tcp:// on this machine or in a trusted network only."`
+	CAFile         config.Value[string]        `hcl:"tls_ca" type:"file" otherwise:"the system's" doc:"CA certificates in PEM form for tls:// and starttls://."`
+	ServerName     config.Value[string]        `hcl:"tls_server_name" otherwise:"the host of address" doc:"Name that the server's certificate must contain, for tls:// and starttls://."`
+	ConnectTimeout config.Value[time.Duration] `hcl:"connect_timeout" default:"10s" doc:"How long one address may take for connection, TLS and greeting together."`
+	ClientAddress  config.Value[string]        `hcl:"client_address" default:"none" doc:"How the server learns the client's address. Otherwise all clients share one address there, and while somebody guesses passwords, everybody's login is delayed. id: by the ID command, with x-originating-ip and other fields, which the server must trust (Dovecot: login_trusted_networks). proxy2: by the PROXY protocol, version 2, which also says whether the client uses TLS; the server must expect it (Dovecot: haproxy = yes in the listener, and haproxy_trusted_networks). proxy: version 1, which cannot say so; a server that accepts passwords over TLS only then accepts none. none: the server sees mailturn's address."`
 }
 
 // Config says how to reach the IMAP server that is already there.
@@ -78,7 +78,7 @@ func Decode(s *Schema) (c *Config, diags hcl.Diagnostics) {
 			rng = s.Address.Range
 		}
 		return nil, hcl.Diagnostics{config.WithHint(config.Errorf(rng, "Address is missing",
-			"An upstream needs the address of the IMAP server."), `add address = "tcp://127.0.0.1:1143"`)}
+			"upstream requires the address of the IMAP server."), `add address = "tcp://127.0.0.1:1143"`)}
 	}
 	c = &Config{ConnectTimeout: defaultConnectTimeout, ClientAddress: ClientAddressNone}
 	seen := make(map[Address]bool)
@@ -90,8 +90,8 @@ func Decode(s *Schema) (c *Config, diags hcl.Diagnostics) {
 			diags = append(diags, diag)
 			continue
 		case seen[address]:
-			diags = append(diags, config.WithHint(config.Errorf(s.Address.At(i), "Upstream address is there twice",
-				"%s would be tried again after it has failed.", address), "remove one of them"))
+			diags = append(diags, config.WithHint(config.Errorf(s.Address.At(i), "Duplicate upstream address",
+				"%s would be tried again after it failed.", address), "remove one of them"))
 			continue
 		}
 		seen[address] = true
@@ -103,7 +103,7 @@ func Decode(s *Schema) (c *Config, diags hcl.Diagnostics) {
 	if s.ConnectTimeout.Set {
 		c.ConnectTimeout = s.ConnectTimeout.V
 		if c.ConnectTimeout < time.Second {
-			diags = append(diags, config.Errorf(s.ConnectTimeout.Range, "Time to connect is too short",
+			diags = append(diags, config.Errorf(s.ConnectTimeout.Range, "Connect timeout is too short",
 				"connect_timeout is %v: want 1s or more.", c.ConnectTimeout))
 		}
 	}
@@ -113,11 +113,11 @@ func Decode(s *Schema) (c *Config, diags hcl.Diagnostics) {
 		switch c.ClientAddress = ClientAddress(s.ClientAddress.V); c.ClientAddress {
 		case ClientAddressNone, ClientAddressProxy2, ClientAddressID:
 		case ClientAddressProxy:
-			diags = append(diags, config.WithHint(config.Warnf(s.ClientAddress.Range, "Server is not told of TLS",
-				"Version 1 of the PROXY protocol cannot say that a client uses TLS: Dovecot as it is installed then refuses every password."),
+			diags = append(diags, config.WithHint(config.Warnf(s.ClientAddress.Range, "Server does not learn about TLS",
+				"Version 1 of the PROXY protocol cannot say that a client uses TLS: by default, Dovecot then refuses every password."),
 				`set client_address = "proxy2"; Dovecot reads both versions`))
 		default:
-			diags = append(diags, config.Errorf(s.ClientAddress.Range, "Unknown way to tell the client's address",
+			diags = append(diags, config.Errorf(s.ClientAddress.Range, "Unknown value of client_address",
 				"client_address is %q: want none, proxy, proxy2 or id.", s.ClientAddress.V))
 		}
 	}
@@ -129,7 +129,7 @@ func (c *Config) decodeTLS(s *Schema, encrypted bool) (diags hcl.Diagnostics) {
 	if !encrypted {
 		for _, v := range []config.Value[string]{s.CAFile, s.ServerName} {
 			if v.Set {
-				diags = append(diags, config.Warnf(v.Range, "Attribute has no effect", "It is about TLS, and no address of the server has the scheme tls or starttls."))
+				diags = append(diags, config.Warnf(v.Range, "Attribute has no effect", "It is for TLS, but no address of the server has the scheme tls or starttls."))
 			}
 		}
 		return diags
@@ -137,8 +137,8 @@ func (c *Config) decodeTLS(s *Schema, encrypted bool) (diags hcl.Diagnostics) {
 	c.ServerName = s.ServerName.V
 	if c.CAFile = config.Path(s.CAFile); c.CAFile != "" {
 		if _, err := readRoots(c.CAFile); err != nil {
-			diags = append(diags, config.WithHint(config.Errorf(s.CAFile.Range, "File of certificates cannot be used", "%v.", err),
-				"it must hold certificates in PEM form; leave tls_ca out for those of the system"))
+			diags = append(diags, config.WithHint(config.Errorf(s.CAFile.Range, "Invalid certificate file", "%v.", err),
+				"it must contain certificates in PEM form; omit tls_ca to use the system's"))
 		}
 	}
 	return diags
@@ -151,7 +151,7 @@ func parseAddress(rng hcl.Range, text string) (Address, *hcl.Diagnostic) {
 	case "unix":
 		if !strings.HasPrefix(rest, "/") {
 			return Address{}, config.WithHint(config.Errorf(rng, "Upstream address has no path", "%q: "+accepted+".", text),
-				"a path begins with a slash, so there are three of them: unix:///run/dovecot/imap")
+				"a path begins with a slash, so there are three: unix:///run/dovecot/imap")
 		}
 		return Address{scheme, rest}, nil
 	case "tcp", "tls", "starttls":
@@ -163,8 +163,8 @@ func parseAddress(rng hcl.Range, text string) (Address, *hcl.Diagnostic) {
 		case addr.Port == 0:
 			return Address{}, config.Errorf(rng, "Upstream address has no port", "%q has port 0: want 1 to 65535.", text)
 		case addr.Unspecified():
-			return Address{}, config.WithHint(config.Errorf(rng, "Upstream address names no host", "%q stands for every address: "+accepted+".", text),
-				"for this machine, write 127.0.0.1")
+			return Address{}, config.WithHint(config.Errorf(rng, "Upstream address names no host", "%q means every address: "+accepted+".", text),
+				"for this machine, use 127.0.0.1")
 		}
 		return Address{addr.Scheme, addr.HostPort()}, nil
 	default:
