@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/mailturn/mailturn/cmd/mailturn/e2e/interop"
 )
 
 // configureDoor adds an endpoint to a configuration.
@@ -59,5 +61,9 @@ func TestCredsock(t *testing.T) {
 	if want := mint(username); password != want {
 		t.Fatalf("got %q, want the password %s", lines[0], want)
 	}
-	uclient(t, credential{host: "127.0.0.1", port: fmt.Sprint(p.turn), username: username, password: password}, p.turn, "-y", "-m", "2", "-n", "5").wantAllBack(t)
+	relays(t, credential{host: "127.0.0.1", port: fmt.Sprint(p.turn), username: username, password: password}, p.turn)
+	interop.Record(t, interop.Cell{
+		Kind: interop.Door, Name: "chatmail's metadata daemon", Version: chatmailVersion, Control: "wrong password",
+		How: "asks the credsock endpoint as its source does", Figures: fmt.Sprintf("%d at once", len(lines)),
+	})
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/mailturn/mailturn/cmd/mailturn/e2e/chroot"
 	"github.com/mailturn/mailturn/cmd/mailturn/e2e/dovecot"
+	"github.com/mailturn/mailturn/cmd/mailturn/e2e/interop"
 )
 
 // The entries of Delta Chat.
@@ -23,7 +24,7 @@ const (
 // rest from the next dictionary. Then another Dovecot asks the same dictionary, and one has a next dictionary that is down.
 func TestDict(t *testing.T) { eachDovecot(t, testDict) }
 
-func testDict(t *testing.T, _ string, root *chroot.Root) {
+func testDict(t *testing.T, version string, root *chroot.Root) {
 	t.Parallel()
 	next, nextPath := startDict(t, theirs)
 	dir, err := os.MkdirTemp("", "door")
@@ -103,7 +104,7 @@ endpoint "dict" "orphan" {
 		if tls := parseValue(t, answer[turnsEntry]); tls.port != fmt.Sprint(p.turns) {
 			t.Errorf("got %+v, want port %d", tls, p.turns)
 		}
-		uclient(t, c, p.turn, "-y", "-m", "2", "-n", "5").wantAllBack(t)
+		relays(t, c, p.turn)
 		s.waitFor(t, s.stderr, "allocation.account="+user+" ") // the relay knows whose call it was
 		if err := d.Stop(); err != nil {
 			t.Error(err)
@@ -126,4 +127,9 @@ endpoint "dict" "orphan" {
 	}
 	waitForLog(t, d, "the next dict server does not answer")
 	s.waitFor(t, s.stderr, "next dict server")
+	interop.Record(t, interop.Cell{
+		Kind: interop.Door, Name: "Dovecot's dictionary client", Version: packageVersion(t, root, "dovecot-imapd"),
+		How:     "the dict endpoint, in Dovecot of Debian " + map[string]string{"2.3": "12", "2.4": "13"}[version] + ": GETMETADATA, SETMETADATA, and a next dictionary",
+		Control: "a user who sets the relay; the next dictionary down; wrong password",
+	})
 }

@@ -55,7 +55,7 @@ func TestXMPPServers(t *testing.T) {
 				return services
 			}
 
-			for over, service := range relays(t, ask(exported)) {
+			for over, service := range relaying(t, ask(exported)) {
 				if left := time.Until(expiry(t, service)).Round(time.Minute); left != 2*time.Hour {
 					t.Errorf("%s: %s is good for %v, want two hours", over, service.Username, left)
 				}
@@ -65,9 +65,9 @@ func TestXMPPServers(t *testing.T) {
 
 			// Under another secret, and under ours after its time.
 			const plain = "turn over udp"
-			allocates(t, plain, relays(t, ask(strings.ReplaceAll(exported, secret, "another secret, which is not ours")))[plain], false)
+			allocates(t, plain, relaying(t, ask(strings.ReplaceAll(exported, secret, "another secret, which is not ours")))[plain], false)
 			brief := strings.NewReplacer("ttl = 7200", "ttl = 1", "lifetime: 7200", "lifetime: 1").Replace(exported)
-			expired := relays(t, ask(brief))[plain]
+			expired := relaying(t, ask(brief))[plain]
 			<-time.After(time.Until(expiry(t, expired)))
 			allocates(t, plain, expired, false)
 			interop.Record(t, interop.Cell{
@@ -78,8 +78,8 @@ func TestXMPPServers(t *testing.T) {
 	}
 }
 
-// relays returns the services that relay, by type and transport, of which it wants UDP, TCP and TLS, and one of STUN beside them.
-func relays(t *testing.T, services []door.Service) map[string]door.Service {
+// relaying returns the services that relay, by type and transport, of which it wants UDP, TCP and TLS, and one of STUN beside them.
+func relaying(t *testing.T, services []door.Service) map[string]door.Service {
 	t.Helper()
 	found := make(map[string]door.Service)
 	for _, s := range services {

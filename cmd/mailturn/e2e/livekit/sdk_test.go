@@ -131,6 +131,10 @@ func TestRelayedSDK(t *testing.T) {
 				t.Error("no allocation of a participant's name in the log")
 			}
 			interop.Record(t, interop.Cell{
+				Kind: interop.Door, Name: "LiveKit", Version: moduleVersion(t, "github.com/livekit/livekit-server"),
+				How: "the relay's secret in rtc.turn_servers: its clients relay under credentials that it issues", Control: "another secret",
+			})
+			interop.Record(t, interop.Cell{
 				Kind: interop.Client, Name: "LiveKit's Go SDK", Version: lksdk.Version, Transport: strings.ToUpper(protocol), Family: "IPv4",
 				How:     fmt.Sprintf("shared secret, by LiveKit (%s), with tokens as lk-jwt-service makes them", moduleVersion(t, "github.com/livekit/livekit-server")),
 				Figures: fmt.Sprintf("%d of %d packets lost, round trip %.1f ms", lost, audioPackets, 1000*trip.Seconds()),
