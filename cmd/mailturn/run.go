@@ -64,7 +64,7 @@ certificate, a generated secret and one demo account, and prints how to check it
 func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again func() (*setup, error)) error {
 	var level slog.LevelVar
 	level.Set(s.logLevel)
-	logger, err := log.New(forJournal(stderr), &level, s.logAs)
+	logger, err := log.New(forJournal(stderr), &level, s.log.Format.V)
 	if err != nil {
 		return err
 	}

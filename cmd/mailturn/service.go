@@ -16,6 +16,7 @@ import (
 	"github.com/mailturn/mailturn/endpoint/http"
 	"github.com/mailturn/mailturn/endpoint/turn"
 	"github.com/mailturn/mailturn/endpoint/turn/pion"
+	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/metrics"
 	"github.com/mailturn/mailturn/framework/module"
 	"github.com/mailturn/mailturn/framework/systemd"
@@ -167,11 +168,11 @@ func (r *service) status() string {
 
 // apply gives the endpoints the configuration s. On an error all go on as they were.
 func (r *service) apply(s *setup) error {
-	var err error
-	if s.logAs != r.setup.logAs {
-		err = errors.New("a change of log.format requires a restart")
+	var errs []error
+	for _, name := range config.NeedsRestart(config.Log{}, r.setup.log, s.log) {
+		errs = append(errs, fmt.Errorf("a change of log.%s requires a restart", name))
 	}
-	if err := errors.Join(err, module.NeedsRestart(r.setup.parts(), s.parts())); err != nil {
+	if err := errors.Join(errors.Join(errs...), module.NeedsRestart(r.setup.parts(), s.parts())); err != nil {
 		return err
 	}
 	s.share(&r.accounts, r.sockets)

@@ -31,8 +31,8 @@ import (
 type setup struct {
 	hostname string
 	stateDir string // empty when nobody says where
-	logLevel slog.Level
-	logAs    string // the format
+	log      config.Log
+	logLevel slog.Level // log.Level
 	relays   []turn.Config
 	imaps    []imap.Config
 	sockets  []credsock.Config
@@ -155,14 +155,14 @@ func decode(file *config.File, stateDir string) (*setup, hcl.Diagnostics) {
 	return s, append(diags, s.link()...)
 }
 
-// decodeLog takes over what is logged, and how.
+// decodeLog takes what is logged, and how.
 func (s *setup) decodeLog(c config.Log) (diags hcl.Diagnostics) {
+	s.log = c
 	var err error
 	if s.logLevel, err = log.Level(c.Level.V); err != nil {
 		diags = append(diags, config.Errorf(c.Level.Range, "Unknown log level", "%v.", err))
 	}
-	s.logAs = c.Format.V
-	if _, err := log.New(io.Discard, s.logLevel, s.logAs); err != nil {
+	if _, err := log.New(io.Discard, s.logLevel, c.Format.V); err != nil {
 		diags = append(diags, config.Errorf(c.Format.Range, "Unknown log format", "%v.", err))
 	}
 	return diags
@@ -235,7 +235,7 @@ func (s *setup) firstAdvertised() (*issuer.Config, error) {
 	if relay == nil {
 		return nil, errors.New("this configuration has no relay, and no endpoint that advertises one: see turn_enable, turn_server and api_keys")
 	}
-	c, _ := issuer.Decode(config.Defaults[issuer.Schema](), s.hostname) // there is nothing in it that could be wrong
+	c, _ := issuer.Decode(config.Endpoint{Body: hcl.EmptyBody()}, config.Defaults[issuer.Schema](), s.hostname) // there is nothing in it that could be wrong
 	if diags := c.Link(relay, relay.Range); diags.HasErrors() {
 		return nil, fmt.Errorf("%s: %s", diags[0].Summary, diags[0].Detail)
 	}

@@ -44,7 +44,7 @@ func Decode(endpoint config.Endpoint, hostname string) (Config, hcl.Diagnostics)
 	c.Socket, more = socket.Decode(s.Attributes, endpoint.Range)
 	diags = append(diags, more...)
 	diags = append(diags, c.decodeNext(s.Next)...)
-	c.TURN, more = issuer.Decode(s.Schema, hostname)
+	c.TURN, more = issuer.Decode(endpoint, s.Schema, hostname)
 	diags = append(diags, more...)
 	return c, append(diags, c.TURN.CheckRefresh()...)
 }

@@ -74,6 +74,8 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 		Name: endpoint.Name, Range: endpoint.Range,
 		APIKeys: s.APIKeys.V, Open: s.Open.V, AllowOrigins: s.AllowOrigins.V, Settings: s.Settings,
 	}
+	turn, turnDiags := issuer.Decode(endpoint, s.Schema, defaults.Hostname)
+	c.TURN, diags = turn, append(diags, turnDiags...)
 	diags = append(diags, c.decodeListen(s.Listen)...)
 	diags = append(diags, c.decodeTLS(s.TLS, defaults.TLS)...)
 	proxies, proxyDiags := listen.DecodeProxies(s.TrustedProxies)
@@ -81,9 +83,7 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 	diags = append(diags, c.checkAccess(&s)...)
 	diags = append(diags, checkOrigins(s.AllowOrigins)...)
 	diags = append(diags, c.checkProxy()...)
-	turn, turnDiags := issuer.Decode(s.Schema, defaults.Hostname)
-	c.TURN = turn
-	return c, append(diags, turnDiags...)
+	return c, diags
 }
 
 // NeedsCertificate reports whether the endpoint listens with TLS and has no certificate.
@@ -144,8 +144,7 @@ func (c *Config) checkAccess(s *Schema) (diags hcl.Diagnostics) {
 		diags = append(diags, config.WithHint(config.Warnf(s.Open.At(i), "Everybody gets credentials",
 			"%s requires no API key: anyone who can reach it can use the relay.", path), "set source_quota and max_bps in the TURN endpoint"))
 	}
-	if turn := s.Schema; !s.APIKeys.Set && !s.Open.Set &&
-		(turn.TurnServer.Set || turn.TurnPort.Set || turn.Transports.Set || turn.TurnsPort.Set || turn.TurnSecret.Set || turn.TurnTTL.Set || turn.TurnPreferTLS.Set) {
+	if !s.APIKeys.Set && !s.Open.Set && len(c.TURN.Given) > 0 {
 		diags = append(diags, config.WithHint(config.Warnf(c.Range, "Nobody gets credentials",
 			"The block configures credentials but no API key: %s and %s are not served.", turnPath, icePath),
 			`add api_keys = file("/etc/mailturn/api.key"), made with: openssl rand -hex 32`))

@@ -21,32 +21,21 @@ import (
 	"github.com/mailturn/mailturn/imapext/metadata"
 )
 
-// Ports of IMAP: over TLS from the start, and with STARTTLS (RFC 8314 section 3.2, RFC 9051 section 2.1).
-const (
-	defaultTLSPort = 993
-	defaultPort    = 143
-)
+// networkFactor is the default of max_unauthenticated_network, in max_unauthenticated.
+const networkFactor = 10
 
-// Defaults of the limits. minIdleTimeout is RFC 9051 section 5.4's.
-const (
-	defaultMaxConnections     = 10000
-	defaultMaxUnauthenticated = 100
-	defaultNetworkFactor      = 10 // max_unauthenticated_network, in max_unauthenticated
-	defaultLoginTimeout       = time.Minute
-	defaultIdleTimeout        = 31 * time.Minute
-	minIdleTimeout            = 30 * time.Minute
-)
+// minIdleTimeout is RFC 9051 section 5.4's.
+const minIdleTimeout = 30 * time.Minute
 
 const maxEntryValueLen = 64 * 1024
 
 // Schema is the body of an endpoint "imap" block. Its tags are the manual that `mailturn reference` prints.
 type Schema struct {
+	// The ports are those of IMAP over TLS from the start, and with STARTTLS (RFC 8314 section 3.2, RFC 9051 section 2.1).
 	Listen        config.Value[[]listen.Addr]  `hcl:"listen" default:"tls://0.0.0.0:993 tcp://0.0.0.0:143" doc:"Listening addresses: tls://HOST:PORT for TLS from the first byte, tcp://HOST:PORT for plain connections, which are offered STARTTLS."`
 	TLS           []config.TLS                 `hcl:"tls,block" doc:"Certificates. With several, the client's server name chooses; the first is for clients that send none. Default: the top-level certificate, else that of the TURN endpoint, else a self-signed one."`
 	ProxyProtocol config.Value[[]netip.Prefix] `hcl:"proxy_protocol" doc:"Networks of proxies whose connections begin with a PROXY protocol header, version 1 or 2. Limits and logs use the client address in it; connections from there without a header are closed. From anywhere else, no header is accepted."`
-	InsecureAuth  config.Value[bool]           `hcl:"insecure_auth" default:"false" doc:"Allow login without TLS. Otherwise a plain connection announces LOGINDISABLED until STARTTLS. Connections from loopback may always log in unless they came through a proxy."`
-
-	Compress config.Value[bool] `hcl:"compress" default:"true" doc:"Offer COMPRESS=DEFLATE (RFC 4978) after login, whether or not the IMAP server does. Clients transfer less; mailturn compresses and decompresses, which costs CPU time."`
+	Access
 
 	Upstream *upstream.Schema `hcl:"upstream,block" doc:"The existing IMAP server. Everything except METADATA passes between it and the clients unchanged."`
 	Embedded *embedded.Schema `hcl:"embedded,block" doc:"An IMAP server inside mailturn instead, with mailboxes in memory only: for trying things out, or for clients that need nothing but METADATA."`
@@ -57,10 +46,21 @@ type Schema struct {
 	issuer.Schema
 	TurnWakeIdle config.Value[bool] `hcl:"turn_wake_idle" default:"false" doc:"Wake a client in IDLE when its credential has 12 hours left, by repeating its number of messages: Delta Chat then asks for a new one. Otherwise a phone that gets no mail for days calls with an expired credential."`
 
-	MaxConnections            config.Value[int]           `hcl:"max_connections" default:"10000" doc:"Maximum number of connections. Further clients are sent BYE."`
-	MaxUnauthenticated        config.Value[int]           `hcl:"max_unauthenticated" default:"100" doc:"Maximum number of connections from one address (IPv6: /64) that have not logged in. Further clients are sent BYE."`
-	MaxUnauthenticatedNetwork config.Value[int]           `hcl:"max_unauthenticated_network" otherwise:"10 x max_unauthenticated" doc:"The same for one network (IPv4: /24, IPv6: /48)."`
-	LoginTimeout              config.Value[time.Duration] `hcl:"login_timeout" default:"60s" doc:"How long a connection may take to log in, including the TLS handshake."`
+	Limits
+}
+
+// Access and Limits are the attributes that need nothing but their declaration here, and the place where they are used.
+type Access struct {
+	InsecureAuth bool `hcl:"insecure_auth" default:"false" doc:"Allow login without TLS. Otherwise a plain connection announces LOGINDISABLED until STARTTLS. Connections from loopback may always log in unless they came through a proxy."`
+	Compress     bool `hcl:"compress" default:"true" doc:"Offer COMPRESS=DEFLATE (RFC 4978) after login, whether or not the IMAP server does. Clients transfer less; mailturn compresses and decompresses, which costs CPU time."`
+}
+
+// Limits bound what clients may take.
+type Limits struct {
+	MaxConnections            int                         `hcl:"max_connections" default:"10000" min:"1" doc:"Maximum number of connections. Further clients are sent BYE."`
+	MaxUnauthenticated        int                         `hcl:"max_unauthenticated" default:"100" min:"1" doc:"Maximum number of connections from one address (IPv6: /64) that have not logged in. Further clients are sent BYE."`
+	MaxUnauthenticatedNetwork config.Value[int]           `hcl:"max_unauthenticated_network" otherwise:"10 x max_unauthenticated" min:"1" doc:"The same for one network (IPv4: /24, IPv6: /48)."`
+	LoginTimeout              time.Duration               `hcl:"login_timeout" default:"60s" min:"1s" doc:"How long a connection may take to log in, including the TLS handshake."`
 	IdleTimeout               config.Value[time.Duration] `hcl:"idle_timeout" default:"31m" doc:"How long a logged-in connection may go without progress, even in IDLE: neither side sends anything or accepts any of what is being sent to it. At least 30 minutes (RFC 9051 section 5.4)."`
 }
 
@@ -77,8 +77,7 @@ type Config struct {
 	// caller puts here before New.
 	TLS           []certs.Pair
 	ProxyProtocol listen.Networks // networks of proxies whose connections begin with a PROXY header
-	InsecureAuth  bool
-	Compress      bool // offer COMPRESS=DEFLATE
+	Access
 
 	Upstream *upstream.Config // nil for the embedded server
 	Users    embedded.Users   // of the embedded server
@@ -86,11 +85,7 @@ type Config struct {
 	Entries []metadata.Entry // sorted by name
 	TURN    TURN
 
-	MaxConnections            int
-	MaxUnauthenticated        int // for each address
-	MaxUnauthenticatedNetwork int // for each network of addresses
-	LoginTimeout              time.Duration
-	IdleTimeout               time.Duration
+	Limits
 }
 
 // Defaults are the values of the file that stand in for what an endpoint leaves out.
@@ -102,27 +97,12 @@ type Defaults struct {
 // Decode checks the block and returns its plain values. It opens no socket; it reads the certificates and the users file.
 // The TURN settings that the block leaves out are filled in by LinkTURN, which has to be called next.
 func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostics) {
-	s := Schema{
-		Compress:           config.Value[bool]{V: true},
-		MaxConnections:     config.Value[int]{V: defaultMaxConnections},
-		MaxUnauthenticated: config.Value[int]{V: defaultMaxUnauthenticated},
-		LoginTimeout:       config.Value[time.Duration]{V: defaultLoginTimeout},
-		IdleTimeout:        config.Value[time.Duration]{V: defaultIdleTimeout},
-	}
+	var s Schema
 	diags := endpoint.Decode(&s)
 	if !s.MaxUnauthenticatedNetwork.Set {
-		s.MaxUnauthenticatedNetwork.V = defaultNetworkFactor * s.MaxUnauthenticated.V
+		s.MaxUnauthenticatedNetwork.V = networkFactor * s.MaxUnauthenticated
 	}
-	c := Config{
-		Name: endpoint.Name, Range: endpoint.Range,
-		InsecureAuth:              s.InsecureAuth.V,
-		Compress:                  s.Compress.V,
-		MaxConnections:            s.MaxConnections.V,
-		MaxUnauthenticated:        s.MaxUnauthenticated.V,
-		MaxUnauthenticatedNetwork: s.MaxUnauthenticatedNetwork.V,
-		LoginTimeout:              s.LoginTimeout.V,
-		IdleTimeout:               s.IdleTimeout.V,
-	}
+	c := Config{Name: endpoint.Name, Range: endpoint.Range, Access: s.Access, Limits: s.Limits}
 	diags = append(diags, c.decodeListen(s.Listen)...)
 	diags = append(diags, c.decodeTLS(s.TLS, defaults.TLS)...)
 	proxies, proxyDiags := listen.DecodeProxies(s.ProxyProtocol)
@@ -134,17 +114,12 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 		users = s.Embedded.Users
 	}
 	diags = append(diags, c.checkDemo(users, s.Entries)...)
-	diags = append(diags, c.decodeTURN(&s, defaults.Hostname)...)
-	diags = append(diags, checkLimits(&s)...)
+	diags = append(diags, c.decodeTURN(endpoint, &s, defaults.Hostname)...)
+	diags = append(diags, s.checkLimits()...)
 	return c, diags
 }
 
 func (c *Config) decodeListen(v config.Value[[]listen.Addr]) (diags hcl.Diagnostics) {
-	if !v.Set {
-		c.Listen = []listen.Addr{{Scheme: "tls", Host: "0.0.0.0", Port: defaultTLSPort}, {Scheme: "tcp", Host: "0.0.0.0", Port: defaultPort}}
-		c.ListenRanges = []hcl.Range{c.Range, c.Range}
-		return nil
-	}
 	c.Listen, c.ListenRanges, diags = listen.Schemes{
 		Protocol: "IMAP", Names: []string{"tls", "tcp"}, Meaning: "tls (TLS from the first byte) or tcp (STARTTLS)",
 	}.Decode(v, c.Range)
@@ -218,29 +193,14 @@ func isURI(s string) bool {
 	return err == nil && u.Scheme != "" && len(s) > len(u.Scheme)+1
 }
 
-func checkLimits(s *Schema) (diags hcl.Diagnostics) {
-	for _, limit := range []struct {
-		name  string
-		value config.Value[int]
-	}{
-		{"max_connections", s.MaxConnections},
-		{"max_unauthenticated", s.MaxUnauthenticated},
-		{"max_unauthenticated_network", s.MaxUnauthenticatedNetwork},
-	} {
-		if limit.value.Set && limit.value.V < 1 {
-			diags = append(diags, config.Errorf(limit.value.Range, "Limit excludes everybody", "%s is %d: want 1 or more.", limit.name, limit.value.V))
-		}
-	}
-	if address, network := s.MaxUnauthenticated, s.MaxUnauthenticatedNetwork; network.Set && network.V >= 1 && network.V < address.V {
+func (l *Limits) checkLimits() (diags hcl.Diagnostics) {
+	if network := l.MaxUnauthenticatedNetwork; network.Set && network.V >= 1 && network.V < l.MaxUnauthenticated {
 		diags = append(diags, config.Warnf(network.Range, "Network limit is below the address limit",
-			"max_unauthenticated_network is %d, so max_unauthenticated, %d, is never reached.", network.V, address.V))
+			"max_unauthenticated_network is %d, so max_unauthenticated, %d, is never reached.", network.V, l.MaxUnauthenticated))
 	}
-	if s.LoginTimeout.V < time.Second {
-		diags = append(diags, config.Errorf(s.LoginTimeout.Range, "Login timeout is too short", "login_timeout is %v: want 1s or more.", s.LoginTimeout.V))
-	}
-	if s.IdleTimeout.V < minIdleTimeout {
-		diags = append(diags, config.Errorf(s.IdleTimeout.Range, "Idle timeout is too short",
-			"idle_timeout is %v: want 30m or more (RFC 9051 section 5.4); clients renew IDLE every 29 minutes.", s.IdleTimeout.V))
+	if l.IdleTimeout.V < minIdleTimeout {
+		diags = append(diags, config.Errorf(l.IdleTimeout.Range, "Idle timeout is too short",
+			"idle_timeout is %v: want 30m or more (RFC 9051 section 5.4); clients renew IDLE every 29 minutes.", l.IdleTimeout.V))
 	}
 	return diags
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/mailturn/mailturn/endpoint/imap/upstream"
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/config"
+	"github.com/mailturn/mailturn/framework/module/moduletest"
 	"github.com/mailturn/mailturn/imapext/metadata"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
@@ -193,8 +194,8 @@ func TestTwins(t *testing.T) {
 	if diff := cmp.Diff(wantUpstream, *c.Upstream, equal); diff != "" {
 		t.Errorf("upstream (-want +got):\n%s", diff)
 	}
-	if got := fmt.Sprint(c.ProxyProtocol); got != "[10.0.0.0/8 2001:db8::5/128]" || c.MaxUnauthenticatedNetwork != 60 {
-		t.Errorf("proxies are %s, limit of a network %d", got, c.MaxUnauthenticatedNetwork)
+	if got := fmt.Sprint(c.ProxyProtocol); got != "[10.0.0.0/8 2001:db8::5/128]" || c.MaxUnauthenticatedNetwork.V != 60 {
+		t.Errorf("proxies are %s, limit of a network %d", got, c.MaxUnauthenticatedNetwork.V)
 	}
 	if c := fromHCL[1]; len(c.Users) != 2 || c.Upstream != nil || c.TURN.Enable.V {
 		t.Errorf("got %+v", c)
@@ -220,10 +221,30 @@ func TestDefaults(t *testing.T) {
 	if got := fmt.Sprint(c.Listen); got != "[tls://0.0.0.0:993 tcp://0.0.0.0:143]" {
 		t.Errorf("listens on %s", got)
 	}
-	if c.MaxConnections != 10000 || c.MaxUnauthenticated != 100 || c.MaxUnauthenticatedNetwork != 1000 || c.LoginTimeout != time.Minute || c.IdleTimeout != 31*time.Minute || c.InsecureAuth {
+	if c.MaxConnections != 10000 || c.MaxUnauthenticated != 100 || c.MaxUnauthenticatedNetwork.V != 1000 || c.LoginTimeout != time.Minute || c.IdleTimeout.V != 31*time.Minute || c.InsecureAuth {
 		t.Errorf("limits: %+v", c)
 	}
 	if diags := c.LinkTURN(nil); len(diags) != 0 || c.TURN.Enable.V {
 		t.Errorf("without a relay: %v, %+v", diags, c.TURN)
 	}
+}
+
+func TestDocumentedDefaults(t *testing.T) {
+	decode := func(before, after string) func(t *testing.T, body string) any {
+		return func(t *testing.T, body string) any {
+			file, diags := config.Parse("maddy.conf", []byte("endpoint \"imap\" {\n"+before+body+after+"\n}\n"))
+			if diags.HasErrors() {
+				t.Fatal(diags)
+			}
+			c, diags := Decode(file.Endpoints[0], Defaults{})
+			if diags.HasErrors() {
+				t.Fatal(diags)
+			}
+			return c
+		}
+	}
+	moduletest.Defaults[Schema](t, decode("", ""))
+	t.Run("upstream", func(t *testing.T) {
+		moduletest.Defaults[upstream.Schema](t, decode("upstream {\n  address = \"tcp://127.0.0.1:1143\"\n", "\n}"))
+	})
 }

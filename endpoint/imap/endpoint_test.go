@@ -66,12 +66,11 @@ func testConfig(t testing.TB) Config {
 				TTL:     config.Value[time.Duration]{V: 120 * time.Hour},
 			},
 		},
-		Compress:                  true,
-		MaxConnections:            100,
-		MaxUnauthenticated:        100,
-		MaxUnauthenticatedNetwork: 1000,
-		LoginTimeout:              time.Minute,
-		IdleTimeout:               31 * time.Minute,
+		Access: Access{Compress: true},
+		Limits: Limits{
+			MaxConnections: 100, MaxUnauthenticated: 100, MaxUnauthenticatedNetwork: config.Value[int]{V: 1000},
+			LoginTimeout: time.Minute, IdleTimeout: config.Value[time.Duration]{V: 31 * time.Minute},
+		},
 	}
 }
 

@@ -152,7 +152,7 @@ func (e *Endpoint) enterUnauthenticated(a *arrival) (refusal string) {
 	switch {
 	case e.unauthenticated[address] >= limits.MaxUnauthenticated:
 		return "[LIMIT] Too many connections from your address: try again later"
-	case e.unauthenticated[network] >= limits.MaxUnauthenticatedNetwork:
+	case e.unauthenticated[network] >= limits.MaxUnauthenticatedNetwork.V:
 		return "[LIMIT] Too many connections from your network: try again later"
 	}
 	e.unauthenticated[address]++

@@ -53,7 +53,7 @@ func TestNetworkLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		config := testConfig(t)
 		config.MaxUnauthenticated = 2
-		config.MaxUnauthenticatedNetwork = 3
+		config.MaxUnauthenticatedNetwork.V = 3
 		for _, network := range []struct{ near, far string }{
 			{"192.0.2.%d", "192.0.3.%d"},
 			{"2001:db8:1:%d::1", "2001:db8:2:%d::1"},

@@ -307,7 +307,7 @@ func (s *session) noteLogin() {
 // signOfLife puts the idle time-out off. Before login nothing does: the time to log in is limited as a whole.
 func (s *session) signOfLife() {
 	if s.loggedIn.Load() && !s.timedOut.Load() {
-		s.timer.Reset(s.generation.config.IdleTimeout)
+		s.timer.Reset(s.generation.config.IdleTimeout.V)
 	}
 }
 

@@ -1,6 +1,8 @@
 package imap
 
 import (
+	"slices"
+
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/mailturn/mailturn/endpoint/issuer"
@@ -15,8 +17,8 @@ type TURN struct {
 }
 
 // decodeTURN checks what can be checked without the TURN endpoint.
-func (c *Config) decodeTURN(s *Schema, hostname string) hcl.Diagnostics {
-	advertised, diags := issuer.Decode(s.Schema, hostname)
+func (c *Config) decodeTURN(endpoint config.Endpoint, s *Schema, hostname string) hcl.Diagnostics {
+	advertised, diags := issuer.Decode(endpoint, s.Schema, hostname)
 	c.TURN = TURN{s.TurnEnable, advertised, s.TurnWakeIdle}
 	diags = append(diags, c.TURN.checkWakeIdle()...)
 	return append(diags, c.TURN.CheckRefresh()...)
@@ -55,23 +57,13 @@ func (c *Config) unusedTURN() (diags hcl.Diagnostics) {
 	if c.TURN.Enable.Set {
 		return nil // switched off by hand, and to be switched on again with the settings that are there
 	}
-	for _, setting := range []struct {
-		name string
-		set  bool
-		rng  hcl.Range
-	}{
-		{"turn_port", c.TURN.Port.Set, c.TURN.Port.Range},
-		{"turn_transports", c.TURN.Transports.Set, c.TURN.Transports.Range},
-		{"turns_port", c.TURN.TLSPort.Set, c.TURN.TLSPort.Range},
-		{"turn_secret", c.TURN.Secrets.Set, c.TURN.Secrets.Range},
-		{"turn_ttl", c.TURN.TTL.Set, c.TURN.TTL.Range},
-		{"turn_prefer_tls", c.TURN.PreferTLS.Set, c.TURN.PreferTLS.Range},
-		{"turn_wake_idle", c.TURN.WakeIdle.Set, c.TURN.WakeIdle.Range},
-	} {
-		if setting.set {
-			diags = append(diags, config.WithHint(config.Warnf(setting.rng, "Attribute has no effect",
-				"%s is set, but there is neither a TURN endpoint in the file nor a turn_server.", setting.name), "add turn_server"))
-		}
+	given := c.TURN.Given
+	if c.TURN.WakeIdle.Set {
+		given = append(slices.Clone(given), config.Set{Name: "turn_wake_idle", Range: c.TURN.WakeIdle.Range})
+	}
+	for _, attribute := range given {
+		diags = append(diags, config.WithHint(config.Warnf(attribute.Range, "Attribute has no effect",
+			"%s is set, but there is neither a TURN endpoint in the file nor a turn_server.", attribute.Name), "add turn_server"))
 	}
 	return diags
 }

@@ -22,6 +22,9 @@ type Config struct {
 	TTL        config.Value[time.Duration]
 	PreferTLS  config.Value[bool] // plain TURN is on TLSPort too
 
+	// Given are the attributes and blocks of Schema that the file has.
+	Given []config.Set
+
 	// UDPPort and TCPPort are the ports of plain TURN that clients are told, 0 for a relay that does not serve the transport.
 	// Link sets them.
 	UDPPort, TCPPort uint16

@@ -170,7 +170,7 @@ func decode(t *testing.T, attributes string) (c Config, block hcl.Range) {
 	if diags := file.Endpoints[0].Decode(&door); diags.HasErrors() {
 		t.Fatal(diags)
 	}
-	c, diags = Decode(door.Schema, "mail.example.org")
+	c, diags = Decode(file.Endpoints[0], door.Schema, "mail.example.org")
 	if diags.HasErrors() {
 		t.Fatal(diags)
 	}

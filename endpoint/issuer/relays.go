@@ -28,21 +28,14 @@ func (c *Config) decodeRelays(s Schema, hostname string) (diags hcl.Diagnostics)
 	if len(s.Relays) == 0 {
 		return nil
 	}
-	for _, single := range []struct {
-		name string
-		set  bool
-		rng  hcl.Range
-	}{
-		{"turn_server", s.TurnServer.Set, s.TurnServer.Range},
-		{"turn_port", s.TurnPort.Set, s.TurnPort.Range},
-		{"turn_transports", s.Transports.Set, s.Transports.Range},
-		{"turns_port", s.TurnsPort.Set, s.TurnsPort.Range},
-		{"turn_secret", s.TurnSecret.Set, s.TurnSecret.Range},
-	} {
-		if single.set {
-			diags = append(diags, config.WithHint(config.Errorf(single.rng, "Relay is configured in two places",
-				"%s is for a single relay, but there are relay blocks, from %s on.", single.name, config.Place(s.Relays[0].Range)),
-				"move "+single.name+" into the relay block that it is for"))
+	for _, given := range c.Given {
+		switch name, _, inBlock := strings.Cut(given.Name, "."); {
+		case inBlock, name == "relay":
+		case name == "turn_ttl", name == "turn_prefer_tls": // which are for all relays
+		default:
+			diags = append(diags, config.WithHint(config.Errorf(given.Range, "Relay is configured in two places",
+				"%s is for a single relay, but there are relay blocks, from %s on.", name, config.Place(s.Relays[0].Range)),
+				"move "+name+" into the relay block that it is for"))
 		}
 	}
 	total := 0
@@ -50,7 +43,7 @@ func (c *Config) decodeRelays(s Schema, hostname string) (diags hcl.Diagnostics)
 		total += block.Weight
 		issuing := config.Defaults[CredentialSchema]()
 		issuing.TurnSecret = block.TurnSecret
-		relay, relayDiags := Decode(Schema{
+		relay, relayDiags := decodeSingle(Schema{
 			TurnServer: block.TurnServer, TurnPort: block.TurnPort, Transports: block.Transports, TurnsPort: block.TurnsPort,
 			TurnPreferTLS:    s.TurnPreferTLS,
 			CredentialSchema: issuing,

@@ -235,7 +235,7 @@ endpoint "door" "nobody" {
 	for _, endpoint := range file.Endpoints {
 		var door struct{ Schema }
 		diags = append(diags, endpoint.Decode(&door)...)
-		c, more := Decode(door.Schema, "mail.example.org")
+		c, more := Decode(endpoint, door.Schema, "mail.example.org")
 		diags = append(append(diags, more...), c.Link(nil, endpoint.Range)...)
 	}
 	configtest.Expect(t, map[string][]byte{"door.conf": text}, diags)

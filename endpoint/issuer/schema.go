@@ -50,9 +50,16 @@ type RelaySchema struct {
 	Weight     int                               `hcl:"weight" default:"1" min:"0" max:"1000" doc:"Share of the accounts, relative to the other weights; 0 before you remove the relay."`
 }
 
-// Decode checks what can be checked without the TURN endpoint. Link has to be called next. hostname is the default of
-// turn_server, empty if the file has none.
-func Decode(s Schema, hostname string) (Config, hcl.Diagnostics) {
+// Decode checks what can be checked without the TURN endpoint. Link has to be called next. s was decoded from door. hostname is
+// the default of turn_server, empty if the file has none.
+func Decode(door config.Endpoint, s Schema, hostname string) (Config, hcl.Diagnostics) {
+	c, diags := decodeSingle(s, hostname)
+	c.Given = door.Set(Schema{})
+	return c, append(diags, c.decodeRelays(s, hostname)...)
+}
+
+// decodeSingle is Decode without relay blocks.
+func decodeSingle(s Schema, hostname string) (Config, hcl.Diagnostics) {
 	c, diags := DecodeCredential(s.CredentialSchema)
 	c.Server, c.PreferTLS, c.Transports = s.TurnServer, s.TurnPreferTLS, s.Transports
 	diags = append(diags, checkTransports(s.Transports)...)
@@ -68,7 +75,7 @@ func Decode(s Schema, hostname string) (Config, hcl.Diagnostics) {
 	if c.TLSPort, diag = checkPort("turns_port", s.TurnsPort); diag != nil {
 		diags = append(diags, diag)
 	}
-	return c, append(diags, c.decodeRelays(s, hostname)...)
+	return c, diags
 }
 
 // DecodeCredential is Decode for a door that does not say where the relay is. LinkSecrets has to be called next.

@@ -59,7 +59,7 @@ type TLS struct {
 type Log struct {
 	Block
 	Level  Value[string] `hcl:"level" default:"info" doc:"Minimum level of log lines: debug, info, warn or error."`
-	Format Value[string] `hcl:"format" default:"text" doc:"text, or json with one object per line."`
+	Format Value[string] `hcl:"format" default:"text" reload:"restart" doc:"text, or json with one object per line."`
 }
 
 // Accounts is the block that says which login names are those of one account, for limits and for the choice of a relay.

@@ -94,7 +94,7 @@ func ExampleReference() {
 	//   level   string, default info
 	//           Minimum level of log lines: debug, info, warn or error.
 	//   format  string, default text
-	//           text, or json with one object per line.
+	//           text, or json with one object per line. A change requires a restart.
 	// }
 	//
 	// accounts {

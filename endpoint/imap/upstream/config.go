@@ -10,15 +10,13 @@ import (
 	"github.com/mailturn/mailturn/framework/listen"
 )
 
-const defaultConnectTimeout = 10 * time.Second
-
 // Schema is the body of the upstream block.
 type Schema struct {
 	config.Block
 	Address        config.Value[[]string]      `hcl:"address" doc:"Address of the server: tcp://HOST:PORT, tls://HOST:PORT for TLS from the first byte, starttls://HOST:PORT for STARTTLS, or unix:///PATH. With a list, the first address that answers is used; one that did not answer is tried last for 30 seconds. Use plain tcp:// on this machine or in a trusted network only."`
 	CAFile         config.Value[string]        `hcl:"tls_ca" type:"file" otherwise:"the system's" doc:"CA certificates in PEM form for tls:// and starttls://."`
 	ServerName     config.Value[string]        `hcl:"tls_server_name" otherwise:"the host of address" doc:"Name that the server's certificate must contain, for tls:// and starttls://."`
-	ConnectTimeout config.Value[time.Duration] `hcl:"connect_timeout" default:"10s" doc:"How long one address may take for connection, TLS and greeting together."`
+	ConnectTimeout config.Value[time.Duration] `hcl:"connect_timeout" default:"10s" min:"1s" doc:"How long one address may take for connection, TLS and greeting together."`
 	ClientAddress  config.Value[string]        `hcl:"client_address" default:"none" doc:"How the server learns the client's address. Otherwise all clients share one address there, and while somebody guesses passwords, everybody's login is delayed. id: by the ID command, with x-originating-ip and other fields, which the server must trust (Dovecot: login_trusted_networks). proxy2: by the PROXY protocol, version 2, which also says whether the client uses TLS; the server must expect it (Dovecot: haproxy = yes in the listener, and haproxy_trusted_networks). proxy: version 1, which cannot say so; a server that accepts passwords over TLS only then accepts none. none: the server sees mailturn's address."`
 }
 
@@ -80,7 +78,7 @@ func Decode(s *Schema) (c *Config, diags hcl.Diagnostics) {
 		return nil, hcl.Diagnostics{config.WithHint(config.Errorf(rng, "Address is missing",
 			"upstream requires the address of the IMAP server."), `add address = "tcp://127.0.0.1:1143"`)}
 	}
-	c = &Config{ConnectTimeout: defaultConnectTimeout, ClientAddress: ClientAddressNone}
+	c = &Config{ConnectTimeout: s.ConnectTimeout.V, ClientAddress: ClientAddress(s.ClientAddress.V)}
 	seen := make(map[Address]bool)
 	encrypted := false
 	for i, text := range s.Address.V {
@@ -100,26 +98,18 @@ func Decode(s *Schema) (c *Config, diags hcl.Diagnostics) {
 		c.AddressRanges = append(c.AddressRanges, s.Address.At(i))
 	}
 	diags = append(diags, c.decodeTLS(s, encrypted || diags.HasErrors())...)
-	if s.ConnectTimeout.Set {
-		c.ConnectTimeout = s.ConnectTimeout.V
-		if c.ConnectTimeout < time.Second {
-			diags = append(diags, config.Errorf(s.ConnectTimeout.Range, "Connect timeout is too short",
-				"connect_timeout is %v: want 1s or more.", c.ConnectTimeout))
-		}
-	}
 	if !s.ClientAddress.Set {
 		c.Undecided = s.Range
-	} else {
-		switch c.ClientAddress = ClientAddress(s.ClientAddress.V); c.ClientAddress {
-		case ClientAddressNone, ClientAddressProxy2, ClientAddressID:
-		case ClientAddressProxy:
-			diags = append(diags, config.WithHint(config.Warnf(s.ClientAddress.Range, "Server does not learn about TLS",
-				"Version 1 of the PROXY protocol cannot say that a client uses TLS: by default, Dovecot then refuses every password."),
-				`set client_address = "proxy2"; Dovecot reads both versions`))
-		default:
-			diags = append(diags, config.Errorf(s.ClientAddress.Range, "Unknown value of client_address",
-				"client_address is %q: want none, proxy, proxy2 or id.", s.ClientAddress.V))
-		}
+	}
+	switch c.ClientAddress {
+	case ClientAddressNone, ClientAddressProxy2, ClientAddressID:
+	case ClientAddressProxy:
+		diags = append(diags, config.WithHint(config.Warnf(s.ClientAddress.Range, "Server does not learn about TLS",
+			"Version 1 of the PROXY protocol cannot say that a client uses TLS: by default, Dovecot then refuses every password."),
+			`set client_address = "proxy2"; Dovecot reads both versions`))
+	default:
+		diags = append(diags, config.Errorf(s.ClientAddress.Range, "Unknown value of client_address",
+			"client_address is %q: want none, proxy, proxy2 or id.", s.ClientAddress.V))
 	}
 	return c, diags
 }

@@ -66,7 +66,7 @@ func inForce(t *testing.T, documented, configuration reflect.Value) {
 var sameConfiguration = cmp.Options{
 	cmp.Exporter(func(reflect.Type) bool { return true }),
 	cmpopts.EquateEmpty(),
-	cmpopts.IgnoreTypes(hcl.Range{}, []hcl.Range{}),
+	cmpopts.IgnoreTypes(hcl.Range{}, []hcl.Range{}, []config.Set{}),
 	cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}),
 	cmp.FilterPath(func(p cmp.Path) bool { return strings.HasSuffix(p.Last().String(), "Set") }, cmp.Ignore()),
 }
