@@ -146,8 +146,9 @@ func (b *Browser) Console() string {
 	return b.console.String()
 }
 
-// Call calls a method of the object peer in peer.js, or with the prefix party. one of party.mjs, and waits for what it resolves to, which is decoded into value unless
-// that is nil. The error is what the method threw, or that of ctx, or says that the browser ended.
+// Call calls a method of the object peer in peer.js, or of party.mjs if it starts with "party.", and waits for what it resolves
+// to, which is decoded into value unless that is nil. The error is what the method threw, or that of ctx, or says that the
+// browser has ended.
 func (b *Browser) Call(ctx context.Context, value any, method string, args ...any) error {
 	answer := make(chan result, 1)
 	b.mu.Lock()

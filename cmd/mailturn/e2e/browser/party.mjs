@@ -1,7 +1,7 @@
-// One end of a call that lasts, made of any RTCPeerConnection. Package party says what its methods do.
+// One end of a long call, for any implementation of RTCPeerConnection. Package party documents the methods.
 
-const echoes = 50; // of so many messages, one is echoed
-const highWater = 64 << 10; // bytes that may wait in the data channel; with more, none are sent, since nothing comes through
+const echoes = 50; // one message in so many is echoed
+const highWater = 64 << 10; // bytes waiting in the data channel at which no more messages are sent, since nothing gets through
 const patience = 1000; // milliseconds to wait for further candidates
 
 const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
@@ -16,7 +16,7 @@ export function makeParty(RTCPeerConnection, log = console.error) {
   let refusing; // URLs of the relays that refused an allocation since then
 
   let next = 0; // number of the next message
-  let asked; // when messages left whose echoes are to come, by number
+  let asked; // when the messages left whose echoes are still due, by number
   let last; // when the last message came, or when the first channel opened
   let counts, roundTrips; // since they were taken last
 
@@ -92,14 +92,14 @@ export function makeParty(RTCPeerConnection, log = console.error) {
     };
   }
 
-  // Sets the local description and returns it with its candidates. The gathering state is still that of before an ICE restart,
-  // so this waits for the event.
+  // Sets the local description and returns it with its candidates. After an ICE restart, the gathering state is at first still
+  // that of the previous gathering, so this waits for the event.
   async function describe(description, servers) {
     let complete = false;
     complaints = [];
     refusing = new Set();
     pc.onicecandidate = ({ candidate }) => (complete ||= !candidate);
-    pc.setConfiguration(configuration(servers)); // for the candidates to come, and not for those that there are
+    pc.setConfiguration(configuration(servers)); // for the candidates to be gathered now
     await pc.setLocalDescription(description);
     const relayed = () => pc.localDescription.sdp.includes(" typ relay ");
     const { iceServers } = configuration(servers);

@@ -1,7 +1,7 @@
-// Package party runs the ends of calls that last: implementations of WebRTC in programs of their own, and in browsers.
+// Package party runs the ends of long calls: implementations of WebRTC, in programs of their own and in browsers.
 //
-// Each has the same methods, whatever it is made of. A program is sent a call as a line of JSON, which it answers with one; a
-// page of package browser fetches it.
+// They all have the same methods. A program reads each call of a method as a line of JSON, and answers with another; a page of
+// package browser fetches it.
 package party
 
 import (
@@ -21,19 +21,19 @@ type Server struct {
 
 // Counts is what a party has counted since it was asked last.
 type Counts struct {
-	// Sent is how many messages the data channel took, and Received how many came, with Bytes.
+	// Sent counts the messages that the data channel accepted, and Received those that arrived, with Bytes in all.
 	Sent     int `json:"sent"`
 	Received int `json:"received"`
 	Bytes    int `json:"bytes"`
-	// LongestGap is the longest time without an arrival, in milliseconds, up to now.
+	// LongestGap is the longest time without an arrival, in milliseconds. It includes the time since the last one.
 	LongestGap float64 `json:"longestGap"`
-	// RoundTrip is the median of the echoes of each 50th message, in milliseconds, or 0 without any.
+	// RoundTrip is the median round trip of every 50th message, in milliseconds, or 0 if none has been echoed.
 	RoundTrip float64 `json:"roundTrip"`
 	// Relay is the address of the local candidate in use.
 	Relay string `json:"relay"`
 }
 
-// Add adds what was counted next.
+// Add adds later counts to c.
 func (c *Counts) Add(next Counts) {
 	c.Sent, c.Received, c.Bytes = c.Sent+next.Sent, c.Received+next.Received, c.Bytes+next.Bytes
 	c.LongestGap = max(c.LongestGap, next.LongestGap)
@@ -50,11 +50,11 @@ type State struct {
 	Channel    string `json:"channel"`
 	// Relay is the address of the local candidate in use, or empty.
 	Relay string `json:"relay"`
-	// Current says that this candidate is of the newest local description. Up to then, an ICE restart has not had effect.
+	// Current says whether that candidate is in the newest local description. It is false until an ICE restart has taken effect.
 	Current bool `json:"current"`
 }
 
-// caller calls a method of what a party is made of. Its errors are those of the method.
+// caller calls the methods of a program or a page.
 type caller interface {
 	Call(ctx context.Context, value any, method string, args ...any) error
 }
@@ -63,7 +63,7 @@ type caller interface {
 // even rate, over a channel that is unordered and retransmits nothing, and counts those of the other end.
 type Party struct {
 	caller caller
-	prefix string // of the names of its methods
+	prefix string // of method names
 	close  func() error
 }
 
@@ -129,7 +129,7 @@ func (p *Party) Counts(ctx context.Context) (Counts, error) {
 // Quiet stops the party's messages until its next connection, so that those under way can arrive.
 func (p *Party) Quiet(ctx context.Context) error { return p.call(ctx, nil, "quiet") }
 
-// Close ends the connection and what the party is made of.
+// Close ends the connection, and then the program or the browser.
 func (p *Party) Close() error { return p.close() }
 
 // request is a call on its way to a program.

@@ -11,8 +11,8 @@ import aioice
 from aiortc import RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCSessionDescription
 from aiortc import rtcicetransport
 
-ECHOES = 50  # of so many messages, one is echoed
-HIGH_WATER = 64 << 10  # bytes that may wait in the data channel; with more, none are sent, since nothing comes through
+ECHOES = 50  # one message in so many is echoed
+HIGH_WATER = 64 << 10  # bytes waiting in the data channel at which no more messages are sent, since nothing gets through
 
 
 def log(text):
@@ -30,7 +30,7 @@ class Party:
     def __init__(self):
         self.connection = self.channel = self.sender = None
         self.next = 0  # number of the next message
-        self.asked = {}  # when messages left whose echoes are to come, by number
+        self.asked = {}  # when the messages left whose echoes are still due, by number
         self.last = None  # when the last message came, or when the first channel opened
         self.reset()
 

@@ -21,7 +21,7 @@ type counter struct {
 	roundTrips []time.Duration
 }
 
-// echoes is that each so many messages one is echoed.
+// One message in every echoes is echoed.
 const echoes = 50
 
 // opened says that a channel is open.

@@ -24,8 +24,8 @@ type end struct {
 	counter    counter
 }
 
-// highWater is how many bytes may wait in the data channel. As long as there are more, because nothing comes through, no more
-// are sent, like a call that drops what is too old by now.
+// highWater is how many bytes may wait in the data channel. While more are waiting, because nothing gets through, no messages are
+// sent: a call would drop them too, since they would arrive too late.
 const highWater = 64 << 10
 
 // use has the connection use the servers: the present one if it restarts, or else a new one.
