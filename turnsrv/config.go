@@ -7,15 +7,11 @@ import (
 	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/credential"
+	"github.com/mailturn/mailturn/turnsrv/event"
+	"github.com/mailturn/mailturn/turnsrv/internal/session"
+	"github.com/mailturn/mailturn/turnsrv/limit"
 	"github.com/mailturn/mailturn/turnsrv/relay"
 )
-
-// Authenticator looks up who may use the server. credential.Verifier is one. Lookup is called for every request that
-// is signed, from several goroutines; it must not block.
-type Authenticator interface {
-	// Lookup returns the keys that username has in realm, and false for a name that is not known.
-	Lookup(username, realm string) (credential.Grant, bool)
-}
 
 // Defaults of Config.
 const (
@@ -47,7 +43,7 @@ type Config struct {
 	// Authenticator should know users of any realm in that one, as credential.Verifier does.
 	Realms map[string]string
 	// Authenticator says who may use the server.
-	Authenticator Authenticator
+	Authenticator credential.Authenticator
 	// Relay opens relayed transport addresses, and says which peers they may reach. The server closes the addresses that
 	// it had opened, not the allocator.
 	Relay *relay.Allocator
@@ -64,7 +60,7 @@ type Config struct {
 	ExpiredGrace time.Duration
 
 	// Quotas can be replaced later, by Server.SetQuotas.
-	Quotas
+	limit.Quotas
 	// MaxStreams bounds the TCP and TLS connections of one listener, and the DTLS associations of one socket. For one beyond
 	// it, or beyond 4096 without an allocation, one without is closed: the oldest of the source network (IPv4 /24, IPv6 /48)
 	// that has most of them. If all have one, the new one is closed. Zero is DefaultMaxStreams.
@@ -94,7 +90,7 @@ type Config struct {
 	SilentPeerBytes int
 
 	// DefaultFamily is the family of relayed addresses for requests that name none.
-	DefaultFamily DefaultFamily
+	DefaultFamily relay.DefaultFamily
 	// StrictChannels refuses channel numbers above 0x4FFF, where RFC 8656 section 12 ends the range. Clients that follow
 	// RFC 5766 take numbers up to 0x7FFF.
 	StrictChannels bool
@@ -103,7 +99,7 @@ type Config struct {
 
 	// OnEvent, if set, is called when an allocation is made, refused, refreshed or ended. It is called from several
 	// goroutines and must not block.
-	OnEvent func(Event)
+	OnEvent func(event.Event)
 	// Logger receives what an operator should know; user names appear at debug only, keys and passwords never. Nil
 	// discards.
 	Logger *slog.Logger
@@ -114,7 +110,7 @@ func (c Config) withDefaults() (Config, error) {
 	switch {
 	case c.Realm == "":
 		return c, errors.New("realm is empty")
-	case len(c.Realm) > maxRealmLen:
+	case len(c.Realm) > session.MaxRealmLen:
 		return c, errors.New("realm is longer than 127 bytes")
 	case c.Authenticator == nil:
 		return c, errors.New("no authenticator")
@@ -122,7 +118,7 @@ func (c Config) withDefaults() (Config, error) {
 		return c, errors.New("no relay")
 	}
 	for name, realm := range c.Realms {
-		if realm == "" || len(realm) > maxRealmLen {
+		if realm == "" || len(realm) > session.MaxRealmLen {
 			return c, fmt.Errorf("realm of %q is empty or longer than 127 bytes", name)
 		}
 	}
@@ -131,6 +127,7 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.NonceLifetime, DefaultNonceLifetime)
 	setDefault(&c.ExpiredGrace, DefaultExpiredGrace)
 	setDefault(&c.MaxStreams, DefaultMaxStreams)
+	c.Quotas = quotasWithDefaults(c.Quotas)
 	setDefault(&c.UnauthenticatedRate, DefaultUnauthenticatedRate)
 	setDefault(&c.MaxGuesses, DefaultMaxGuesses)
 	setDefault(&c.SilentPeerBytes, DefaultSilentPeerBytes)
@@ -144,6 +141,23 @@ func (c Config) withDefaults() (Config, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return c, nil
+}
+
+// quotasWithDefaults fills in the limits that nobody may be without.
+func quotasWithDefaults(q limit.Quotas) limit.Quotas {
+	setDefault(&q.MaxPermissions, DefaultMaxPermissions)
+	setDefault(&q.MaxChannels, DefaultMaxChannels)
+	return q
+}
+
+// session returns what the protocol has to know of c, in which there are no defaults any more.
+func (c *Config) session() session.Config {
+	return session.Config{
+		Realm: c.Realm, Realms: c.Realms, Authenticator: c.Authenticator, Relay: c.Relay,
+		Lifetime: c.Lifetime, MaxLifetime: c.MaxLifetime, NonceLifetime: c.NonceLifetime, ExpiredGrace: c.ExpiredGrace,
+		Quotas: c.Quotas, UnauthenticatedRate: c.UnauthenticatedRate, MaxGuesses: c.MaxGuesses, SilentPeerBytes: c.SilentPeerBytes,
+		DefaultFamily: c.DefaultFamily, StrictChannels: c.StrictChannels, Software: c.Software, OnEvent: c.OnEvent, Logger: c.Logger,
+	}
 }
 
 func setDefault[T comparable](value *T, fallback T) {

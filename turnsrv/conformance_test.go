@@ -13,14 +13,13 @@ import (
 	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/credential"
+	"github.com/mailturn/mailturn/turnsrv/event"
+	"github.com/mailturn/mailturn/turnsrv/internal/session"
+	"github.com/mailturn/mailturn/turnsrv/internal/turntest"
+	"github.com/mailturn/mailturn/turnsrv/internal/udp"
 	"github.com/mailturn/mailturn/turnsrv/peer"
 	"github.com/mailturn/mailturn/turnsrv/relay"
 	"github.com/mailturn/mailturn/turnsrv/stun"
-)
-
-var (
-	lifetime   = func(s uint32) set { return attr32(stun.AttrLifetime, s) }
-	publicPeer = netip.MustParseAddrPort("1.1.1.1:40000")
 )
 
 // udpClient starts a server and connects to it.
@@ -42,12 +41,12 @@ func TestT02EmptyPeerAddress(t *testing.T) {
 			if length > 1 {
 				value[1] = family
 			}
-			c.write(c.message(stun.MethodSend, stun.ClassIndication, attr(stun.AttrXORPeerAddress, value...), attr(stun.AttrData, 'x')))
+			c.write(c.message(stun.MethodSend, stun.ClassIndication, turntest.Attr(stun.AttrXORPeerAddress, value...), turntest.Attr(stun.AttrData, 'x')))
 			c.silent()
-			c.write(c.message(stun.MethodSend, stun.ClassIndication, attr(stun.AttrData, 'x'), attr(stun.AttrXORPeerAddress, value...)))
+			c.write(c.message(stun.MethodSend, stun.ClassIndication, turntest.Attr(stun.AttrData, 'x'), turntest.Attr(stun.AttrXORPeerAddress, value...)))
 			c.silent()
-			c.want(c.request(stun.MethodCreatePermission, attr(stun.AttrXORPeerAddress, value...)), 400)
-			c.want(c.request(stun.MethodChannelBind, channel(0x4000), attr(stun.AttrXORPeerAddress, value...)), 400)
+			c.want(c.request(stun.MethodCreatePermission, turntest.Attr(stun.AttrXORPeerAddress, value...)), 400)
+			c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.Attr(stun.AttrXORPeerAddress, value...)), 400)
 		}
 	}
 }
@@ -56,8 +55,8 @@ func TestT12Unauthenticated(t *testing.T) {
 	config := testConfig(t)
 	config.ExpiredGrace = -1
 	c, server := udpClient(t, config)
-	good := testCredential()
-	c.want(c.unsigned(stun.MethodAllocate, transportUDP), 401)
+	good := turntest.TestCredential()
+	c.want(c.unsigned(stun.MethodAllocate, turntest.TransportUDP), 401)
 	tests := []struct {
 		name string
 		cred credential.Credential
@@ -66,8 +65,8 @@ func TestT12Unauthenticated(t *testing.T) {
 		{"user without time stamp", credential.Credential{Username: "alice", Password: "x"}},
 		{"empty user", credential.Credential{}},
 		{"secret unknown", credential.Issuer{Secret: credential.NewSecret([]byte("other")), TTL: time.Hour}.Issue(time.Now())},
-		{"expired", credential.Issuer{Secret: credential.NewSecret([]byte(testSecret)), TTL: -time.Second}.Issue(time.Now())},
-		{"time stamp 0", credential.Credential{Username: "0", Password: credential.Password(credential.NewSecret([]byte(testSecret)), "0")}},
+		{"expired", credential.Issuer{Secret: credential.NewSecret([]byte(turntest.TestSecret)), TTL: -time.Second}.Issue(time.Now())},
+		{"time stamp 0", credential.Credential{Username: "0", Password: credential.Password(credential.NewSecret([]byte(turntest.TestSecret)), "0")}},
 		{"time stamp 2^63", credential.Credential{Username: "9223372036854775808", Password: "x"}},
 		{"user of 1480 bytes", credential.Credential{Username: strings.Repeat("1", 1480), Password: "x"}},
 		{"NUL", credential.Credential{Username: good.Username + "\x00", Password: good.Password}},
@@ -75,18 +74,18 @@ func TestT12Unauthenticated(t *testing.T) {
 	}
 	for _, test := range tests {
 		c.use(test.cred)
-		if a := c.want(c.request(stun.MethodAllocate, transportUDP), 401); a.code != 401 {
+		if a := c.want(c.request(stun.MethodAllocate, turntest.TransportUDP), 401); a.code != 401 {
 			t.Errorf("%s: %d", test.name, a.code)
 		}
 	}
 	c.use(good)
 	c.realm = "example.com"
 	c.key = credential.LongTermKey(good.Username, c.realm, good.Password)
-	c.want(c.request(stun.MethodAllocate, transportUDP), 401) // T19
+	c.want(c.request(stun.MethodAllocate, turntest.TransportUDP), 401) // T19
 	if n := server.Allocations(); n != 0 {
 		t.Errorf("%d allocations were made", n)
 	}
-	c.realm = testRealm
+	c.realm = turntest.TestRealm
 	c.use(good)
 	c.allocate()
 }
@@ -97,15 +96,15 @@ func TestT19AnotherRealm(t *testing.T) {
 	c.realm = "example.com" // while the key is that of our realm
 	c.want(c.request(stun.MethodRefresh), 401)
 	c.use(c.credential) // with the key of the other one
-	c.want(c.request(stun.MethodAllocate, transportUDP), 401)
+	c.want(c.request(stun.MethodAllocate, turntest.TransportUDP), 401)
 }
 
 func TestCredentialForms(t *testing.T) {
 	config := testConfig(t)
-	secrets := []credential.Secret{credential.NewSecret([]byte("the new one")), credential.NewSecret([]byte(testSecret))}
+	secrets := []credential.Secret{credential.NewSecret([]byte("the new one")), credential.NewSecret([]byte(turntest.TestSecret))}
 	config.Authenticator = credential.Verifier{Secrets: secrets}
 	server := startServer(t, config)
-	stamp := testCredential().Username
+	stamp := turntest.TestCredential().Username
 	for _, secret := range secrets {
 		for _, user := range []string{
 			stamp, stamp + ":@alice:example.org", "alice:" + stamp,
@@ -123,7 +122,7 @@ func TestT13ErrorsAreComplete(t *testing.T) {
 	c.challenge()
 	// want looks at integrity and reason. FINGERPRINT comes back when it was sent.
 	fingerprint := func(b *stun.Builder) { b.Fingerprint() }
-	for _, sets := range [][]set{{c.sign}, {c.sign, fingerprint}} {
+	for _, sets := range [][]turntest.Set{{c.sign}, {c.sign, fingerprint}} {
 		c.write(c.message(stun.MethodAllocate, stun.ClassRequest, sets...)) // without REQUESTED-TRANSPORT
 		if a := c.want(c.answer(stun.MethodAllocate), 400); a.HasFingerprint != (len(sets) == 2) {
 			t.Errorf("FINGERPRINT %v to a request with %d", a.HasFingerprint, len(sets)-1)
@@ -135,10 +134,10 @@ func TestMissingCredentialAttributes(t *testing.T) {
 	c, _ := udpClient(t, testConfig(t))
 	c.want(c.unsigned(stun.MethodAllocate), 401)
 	username := func(b *stun.Builder) { b.Text(stun.AttrUsername, c.credential.Username) }
-	realm := func(b *stun.Builder) { b.Text(stun.AttrRealm, testRealm) }
+	realm := func(b *stun.Builder) { b.Text(stun.AttrRealm, turntest.TestRealm) }
 	nonce := func(b *stun.Builder) { b.Text(stun.AttrNonce, "nonce") }
 	integrity := func(b *stun.Builder) { b.MessageIntegrity(c.key) }
-	for _, sets := range [][]set{{integrity}, {username, realm, integrity}, {username, nonce, integrity}, {realm, nonce, integrity}} {
+	for _, sets := range [][]turntest.Set{{integrity}, {username, realm, integrity}, {username, nonce, integrity}, {realm, nonce, integrity}} {
 		if a := c.unsigned(stun.MethodAllocate, sets...); a.code != 400 || a.HasIntegrity() || a.attrs[stun.AttrNonce] != nil {
 			t.Errorf("answered %d, integrity %v, nonce %q", a.code, a.HasIntegrity(), a.attrs[stun.AttrNonce])
 		}
@@ -147,19 +146,19 @@ func TestMissingCredentialAttributes(t *testing.T) {
 
 func TestT14UnknownAttributes(t *testing.T) {
 	c, _ := udpClient(t, testConfig(t))
-	a := c.want(c.request(stun.MethodAllocate, transportUDP, attr(0x7F01, 1), attr(0x7F02), attr(0x7F01, 2), attr(0x8FFF, 3)), 420)
+	a := c.want(c.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Attr(0x7F01, 1), turntest.Attr(0x7F02), turntest.Attr(0x7F01, 2), turntest.Attr(0x8FFF, 3)), 420)
 	if got := a.attrs[stun.AttrUnknownAttributes]; !bytes.Equal(got, []byte{0x7F, 0x01, 0x7F, 0x02}) {
 		t.Errorf("UNKNOWN-ATTRIBUTES = %x", got)
 	}
-	if a := c.unsigned(stun.MethodBinding, attr(0x7F01)); a.code != 420 {
+	if a := c.unsigned(stun.MethodBinding, turntest.Attr(0x7F01)); a.code != 420 {
 		t.Errorf("Binding answered %d, want 420", a.code)
 	}
 	// The list is bounded, whatever is sent.
-	many := make([]set, 300)
+	many := make([]turntest.Set, 300)
 	for i := range many {
-		many[i] = attr(stun.AttrType(0x7000 + i))
+		many[i] = turntest.Attr(stun.AttrType(0x7000 + i))
 	}
-	if a := c.unsigned(stun.MethodBinding, many...); len(a.attrs[stun.AttrUnknownAttributes]) != 2*maxUnknown {
+	if a := c.unsigned(stun.MethodBinding, many...); len(a.attrs[stun.AttrUnknownAttributes]) != 2*session.MaxUnknown {
 		t.Errorf("UNKNOWN-ATTRIBUTES has %d bytes", len(a.attrs[stun.AttrUnknownAttributes]))
 	}
 }
@@ -167,7 +166,7 @@ func TestT14UnknownAttributes(t *testing.T) {
 func TestT15WhatFollowsIntegrity(t *testing.T) {
 	c, server := udpClient(t, testConfig(t))
 	c.allocate()
-	c.write(c.message(stun.MethodRefresh, stun.ClassRequest, c.sign, lifetime(0)))
+	c.write(c.message(stun.MethodRefresh, stun.ClassRequest, c.sign, turntest.Lifetime(0)))
 	if a := c.want(c.answer(stun.MethodRefresh), 0); a.lifetime() != DefaultLifetime || server.Allocations() != 1 {
 		t.Errorf("a LIFETIME behind the integrity gave %v, %d allocations", a.lifetime(), server.Allocations())
 	}
@@ -189,26 +188,26 @@ func TestT16FingerprintIsVerified(t *testing.T) {
 func TestT17NoAllocation(t *testing.T) {
 	c, _ := udpClient(t, testConfig(t))
 	c.want(c.request(stun.MethodRefresh), 437)
-	c.want(c.request(stun.MethodRefresh, lifetime(0)), 437)
-	c.want(c.request(stun.MethodCreatePermission, peerAddr(publicPeer)), 437)
-	c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(publicPeer)), 437)
+	c.want(c.request(stun.MethodRefresh, turntest.Lifetime(0)), 437)
+	c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(turntest.PublicPeer)), 437)
+	c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(turntest.PublicPeer)), 437)
 	c.allocate()
-	c.want(c.request(stun.MethodAllocate, transportUDP), 437)
-	if a := c.want(c.request(stun.MethodRefresh, lifetime(0)), 0); a.lifetime() != 0 {
+	c.want(c.request(stun.MethodAllocate, turntest.TransportUDP), 437)
+	if a := c.want(c.request(stun.MethodRefresh, turntest.Lifetime(0)), 0); a.lifetime() != 0 {
 		t.Errorf("Refresh with lifetime 0 answered %v", a.lifetime())
 	}
-	c.want(c.request(stun.MethodRefresh, lifetime(0)), 437)
+	c.want(c.request(stun.MethodRefresh, turntest.Lifetime(0)), 437)
 }
 
 func TestT18AnotherUser(t *testing.T) {
 	c, server := udpClient(t, testConfig(t))
 	c.allocate()
-	user := testCredential().Username + ":mallory"
-	c.use(credential.Credential{Username: user, Password: credential.Password(credential.NewSecret([]byte(testSecret)), user)})
-	c.want(c.request(stun.MethodRefresh, lifetime(0)), 441)
-	c.want(c.request(stun.MethodCreatePermission, peerAddr(publicPeer)), 441)
-	c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(publicPeer)), 441)
-	c.want(c.request(stun.MethodAllocate, transportUDP), 437)
+	user := turntest.TestCredential().Username + ":mallory"
+	c.use(credential.Credential{Username: user, Password: credential.Password(credential.NewSecret([]byte(turntest.TestSecret)), user)})
+	c.want(c.request(stun.MethodRefresh, turntest.Lifetime(0)), 441)
+	c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(turntest.PublicPeer)), 441)
+	c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(turntest.PublicPeer)), 441)
+	c.want(c.request(stun.MethodAllocate, turntest.TransportUDP), 437)
 	if server.Allocations() != 1 {
 		t.Error("another user ended the allocation")
 	}
@@ -219,18 +218,18 @@ func TestT20CreatePermissionIsAtomic(t *testing.T) {
 	c.allocate()
 	c.want(c.request(stun.MethodCreatePermission), 400)
 	// 125 peers, one of them refused, at either end.
-	peers := make([]set, 125)
+	peers := make([]turntest.Set, 125)
 	for i := range peers {
-		peers[i] = peerAddr(netip.AddrPortFrom(netip.AddrFrom4([4]byte{1, 1, 1, byte(i)}), 40000))
+		peers[i] = turntest.PeerAddr(netip.AddrPortFrom(netip.AddrFrom4([4]byte{1, 1, 1, byte(i)}), 40000))
 	}
 	for _, at := range []int{0, 62, 124} {
-		denied := append([]set(nil), peers...)
-		denied[at] = peerAddr(netip.MustParseAddrPort("10.0.0.1:40000"))
+		denied := append([]turntest.Set(nil), peers...)
+		denied[at] = turntest.PeerAddr(netip.MustParseAddrPort("10.0.0.1:40000"))
 		c.want(c.request(stun.MethodCreatePermission, denied...), 403)
 	}
-	c.write(c.message(stun.MethodSend, stun.ClassIndication, peerAddr(publicPeer), attr(stun.AttrData, 'x')))
+	c.write(c.message(stun.MethodSend, stun.ClassIndication, turntest.PeerAddr(turntest.PublicPeer), turntest.Attr(stun.AttrData, 'x')))
 	c.silent()
-	if got := server.Counters().Dropped[DropNoPermission]; got != 1 {
+	if got := server.Counters().Dropped[event.DropNoPermission]; got != 1 {
 		t.Errorf("%d packets found no permission, want 1", got)
 	}
 	c.want(c.request(stun.MethodCreatePermission, peers...), 0)
@@ -240,7 +239,7 @@ func TestT21DeniedChannel(t *testing.T) {
 	c, _ := udpClient(t, testConfig(t))
 	c.allocate()
 	for _, denied := range []string{"10.0.0.1:40000", "169.254.169.254:80", "1.1.1.1:53", "1.1.1.1:11211"} {
-		c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(netip.MustParseAddrPort(denied))), 403)
+		c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(netip.MustParseAddrPort(denied))), 403)
 	}
 }
 
@@ -248,62 +247,62 @@ func TestT22PeerOfOtherFamily(t *testing.T) {
 	c, _ := udpClient(t, testConfig(t))
 	c.allocate()
 	for _, other := range []string{"[2606:4700::2]:40000", "[::ffff:1.1.1.1]:40000"} {
-		c.want(c.request(stun.MethodCreatePermission, peerAddr(publicPeer), peerAddr(netip.MustParseAddrPort(other))), 443)
-		c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(netip.MustParseAddrPort(other))), 443)
+		c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(turntest.PublicPeer), turntest.PeerAddr(netip.MustParseAddrPort(other))), 443)
+		c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(netip.MustParseAddrPort(other))), 443)
 	}
-	c.want(c.request(stun.MethodRefresh, attr(stun.AttrRequestedAddressFamily, 2, 0, 0, 0)), 443)
-	c.want(c.request(stun.MethodRefresh, attr(stun.AttrRequestedAddressFamily, 1, 0, 0, 0)), 0)
+	c.want(c.request(stun.MethodRefresh, turntest.Attr(stun.AttrRequestedAddressFamily, 2, 0, 0, 0)), 443)
+	c.want(c.request(stun.MethodRefresh, turntest.Attr(stun.AttrRequestedAddressFamily, 1, 0, 0, 0)), 0)
 }
 
 func TestT23RequestedAddressFamily(t *testing.T) {
 	c, _ := udpClient(t, testConfig(t))
-	family := func(f byte) set { return attr(stun.AttrRequestedAddressFamily, f, 0, 0, 0) }
-	c.want(c.request(stun.MethodAllocate, transportUDP, family(2)), 440)
-	c.want(c.request(stun.MethodAllocate, transportUDP, family(3)), 440)
-	c.want(c.request(stun.MethodAllocate, transportUDP, attr(stun.AttrRequestedAddressFamily, 1)), 400)
+	family := func(f byte) turntest.Set { return turntest.Attr(stun.AttrRequestedAddressFamily, f, 0, 0, 0) }
+	c.want(c.request(stun.MethodAllocate, turntest.TransportUDP, family(2)), 440)
+	c.want(c.request(stun.MethodAllocate, turntest.TransportUDP, family(3)), 440)
+	c.want(c.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Attr(stun.AttrRequestedAddressFamily, 1)), 400)
 	c.allocate(family(1))
 
 	config := testConfig(t)
-	config.Relay = testRelay(t, relay.Config{
-		Addresses: []relay.Address{{Bind: loopback, Advertise: loopback}, {Bind: netip.IPv6Loopback(), Advertise: netip.IPv6Loopback()}},
+	config.Relay = turntest.TestRelay(t, relay.Config{
+		Addresses: []relay.Address{{Bind: turntest.Loopback, Advertise: turntest.Loopback}, {Bind: netip.IPv6Loopback(), Advertise: netip.IPv6Loopback()}},
 		Peers:     peer.New(peer.Rules{Allow: []netip.Prefix{netip.MustParsePrefix("::1/128")}}),
 	})
 	c, _ = udpClient(t, config)
 	if relayed := c.allocate(family(2)); !relayed.Addr().Is6() {
 		t.Errorf("relayed address %v", relayed)
 	}
-	c.want(c.request(stun.MethodCreatePermission, peerAddr(publicPeer)), 443)
-	c.want(c.request(stun.MethodCreatePermission, peerAddr(netip.MustParseAddrPort("[::ffff:127.0.0.1]:40000"))), 443)
-	c.want(c.request(stun.MethodCreatePermission, peerAddr(netip.MustParseAddrPort("[::1]:40000"))), 0)
+	c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(turntest.PublicPeer)), 443)
+	c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(netip.MustParseAddrPort("[::ffff:127.0.0.1]:40000"))), 443)
+	c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(netip.MustParseAddrPort("[::1]:40000"))), 0)
 }
 
 func TestT25RequestedTransport(t *testing.T) {
 	c, _ := udpClient(t, testConfig(t))
-	c.want(c.request(stun.MethodAllocate, attr32(stun.AttrRequestedTransport, 6<<24)), 442)
+	c.want(c.request(stun.MethodAllocate, turntest.Attr32(stun.AttrRequestedTransport, 6<<24)), 442)
 	c.want(c.request(stun.MethodAllocate), 400)
-	c.want(c.request(stun.MethodAllocate, attr(stun.AttrRequestedTransport, 17)), 400)
+	c.want(c.request(stun.MethodAllocate, turntest.Attr(stun.AttrRequestedTransport, 17)), 400)
 	c.allocate()
 }
 
 func TestT26EvenPort(t *testing.T) {
 	c, server := udpClient(t, testConfig(t))
-	a := c.want(c.request(stun.MethodAllocate, transportUDP, attr(stun.AttrEvenPort, 0x80)), 0)
+	a := c.want(c.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Attr(stun.AttrEvenPort, 0x80)), 0)
 	token := a.attrs[stun.AttrReservationToken]
 	relayed := c.relayed(a)
 	if relayed.Port()%2 != 0 || len(token) != 8 {
 		t.Fatalf("relayed %v, token %x", relayed, token)
 	}
 	second := dial(t, "udp", server.udp)
-	second.want(second.request(stun.MethodAllocate, transportUDP, attr(stun.AttrReservationToken, token...), attr(stun.AttrEvenPort, 0)), 400)
-	second.want(second.request(stun.MethodAllocate, transportUDP, attr(stun.AttrReservationToken, token[:7]...)), 400)
-	second.want(second.request(stun.MethodAllocate, transportUDP, attr(stun.AttrReservationToken, 1, 2, 3, 4, 5, 6, 7, 8)), 508)
-	if next := second.allocate(attr(stun.AttrReservationToken, token...)); next.Port() != relayed.Port()+1 {
+	second.want(second.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Attr(stun.AttrReservationToken, token...), turntest.Attr(stun.AttrEvenPort, 0)), 400)
+	second.want(second.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Attr(stun.AttrReservationToken, token[:7]...)), 400)
+	second.want(second.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Attr(stun.AttrReservationToken, 1, 2, 3, 4, 5, 6, 7, 8)), 508)
+	if next := second.allocate(turntest.Attr(stun.AttrReservationToken, token...)); next.Port() != relayed.Port()+1 {
 		t.Errorf("the token gave %v beside %v", next, relayed)
 	}
 	third := dial(t, "udp", server.udp)
-	third.want(third.request(stun.MethodAllocate, transportUDP, attr(stun.AttrReservationToken, token...)), 508)
-	third.want(third.request(stun.MethodAllocate, transportUDP, attr(stun.AttrEvenPort)), 400)
-	a = third.want(third.request(stun.MethodAllocate, transportUDP, attr(stun.AttrEvenPort, 0)), 0)
+	third.want(third.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Attr(stun.AttrReservationToken, token...)), 508)
+	third.want(third.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Attr(stun.AttrEvenPort)), 400)
+	a = third.want(third.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Attr(stun.AttrEvenPort, 0)), 0)
 	if third.relayed(a).Port()%2 != 0 || a.attrs[stun.AttrReservationToken] != nil {
 		t.Errorf("EVEN-PORT without R gave %v, token %x", third.relayed(a), a.attrs[stun.AttrReservationToken])
 	}
@@ -314,16 +313,16 @@ func TestT26EvenPort(t *testing.T) {
 func TestT26ReservationEndsWithItsAllocation(t *testing.T) {
 	config := testConfig(t)
 	config.Quotas.MaxAllocationsPerUser = 1
-	network := newMemNet()
-	config.Relay = testRelay(t, relay.Config{Listen: network.listen, Addresses: []relay.Address{address4}, MinPort: 61000, MaxPort: 61003})
+	network := turntest.NewMemNet()
+	config.Relay = turntest.TestRelay(t, relay.Config{Listen: network.Listen, Addresses: []relay.Address{turntest.Address4}, MinPort: 61000, MaxPort: 61003})
 	c, _ := udpClient(t, config)
 	for range 10 {
-		c.allocate(attr(stun.AttrEvenPort, 0x80))
-		c.want(c.request(stun.MethodRefresh, lifetime(0)), 0)
+		c.allocate(turntest.Attr(stun.AttrEvenPort, 0x80))
+		c.want(c.request(stun.MethodRefresh, turntest.Lifetime(0)), 0)
 	}
-	network.mu.Lock()
-	defer network.mu.Unlock()
-	if n := len(network.conns); n != 0 {
+	network.Mu.Lock()
+	defer network.Mu.Unlock()
+	if n := len(network.Conns); n != 0 {
 		t.Errorf("%d ports are held without an allocation", n)
 	}
 }
@@ -333,20 +332,20 @@ func TestT28Lifetime(t *testing.T) {
 	config.MaxLifetime = 30 * time.Minute
 	server := startServer(t, config)
 	tests := []struct {
-		sets            []set
+		sets            []turntest.Set
 		want, refreshed time.Duration
 	}{
 		{nil, 10 * time.Minute, 10 * time.Minute},
-		{[]set{lifetime(0)}, 10 * time.Minute, 0}, // which ends it
-		{[]set{lifetime(1)}, 10 * time.Minute, 10 * time.Minute},
-		{[]set{lifetime(599)}, 10 * time.Minute, 10 * time.Minute},
-		{[]set{lifetime(777)}, 777 * time.Second, 777 * time.Second},
-		{[]set{lifetime(3600)}, 30 * time.Minute, 30 * time.Minute},
-		{[]set{lifetime(0xFFFFFFFF)}, 30 * time.Minute, 30 * time.Minute},
+		{[]turntest.Set{turntest.Lifetime(0)}, 10 * time.Minute, 0}, // which ends it
+		{[]turntest.Set{turntest.Lifetime(1)}, 10 * time.Minute, 10 * time.Minute},
+		{[]turntest.Set{turntest.Lifetime(599)}, 10 * time.Minute, 10 * time.Minute},
+		{[]turntest.Set{turntest.Lifetime(777)}, 777 * time.Second, 777 * time.Second},
+		{[]turntest.Set{turntest.Lifetime(3600)}, 30 * time.Minute, 30 * time.Minute},
+		{[]turntest.Set{turntest.Lifetime(0xFFFFFFFF)}, 30 * time.Minute, 30 * time.Minute},
 	}
 	for _, test := range tests {
 		c := dial(t, "udp", server.udp)
-		a := c.want(c.request(stun.MethodAllocate, append([]set{transportUDP}, test.sets...)...), 0)
+		a := c.want(c.request(stun.MethodAllocate, append([]turntest.Set{turntest.TransportUDP}, test.sets...)...), 0)
 		if a.lifetime() != test.want {
 			t.Errorf("Allocate gave %v, want %v", a.lifetime(), test.want)
 		}
@@ -361,26 +360,26 @@ func TestT29ChannelNumbers(t *testing.T) {
 	c, _ := udpClient(t, testConfig(t))
 	c.allocate()
 	for _, number := range []uint16{0, 1, 0x3FFF, 0x8000, 0xFFFF} {
-		c.want(c.request(stun.MethodChannelBind, channel(number), peerAddr(publicPeer)), 400)
+		c.want(c.request(stun.MethodChannelBind, turntest.Channel(number), turntest.PeerAddr(turntest.PublicPeer)), 400)
 	}
-	c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(netip.AddrPortFrom(publicPeer.Addr(), 0))), 400)
-	c.want(c.request(stun.MethodChannelBind, channel(0x4000)), 400)
-	c.want(c.request(stun.MethodChannelBind, peerAddr(publicPeer)), 400)
-	c.want(c.request(stun.MethodChannelBind, attr(stun.AttrChannelNumber, 0x40, 0), peerAddr(publicPeer)), 400)
+	c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(netip.AddrPortFrom(turntest.PublicPeer.Addr(), 0))), 400)
+	c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000)), 400)
+	c.want(c.request(stun.MethodChannelBind, turntest.PeerAddr(turntest.PublicPeer)), 400)
+	c.want(c.request(stun.MethodChannelBind, turntest.Attr(stun.AttrChannelNumber, 0x40, 0), turntest.PeerAddr(turntest.PublicPeer)), 400)
 	// Debian 12's turnutils_uclient takes numbers up to 0x7FFF.
-	c.want(c.request(stun.MethodChannelBind, channel(0x7FFF), peerAddr(publicPeer)), 0)
-	c.want(c.request(stun.MethodChannelBind, channel(0x7FFF), peerAddr(publicPeer)), 0)
-	other := netip.AddrPortFrom(publicPeer.Addr(), 40001)
-	c.want(c.request(stun.MethodChannelBind, channel(0x7FFF), peerAddr(other)), 400)
-	c.want(c.request(stun.MethodChannelBind, channel(0x7FFE), peerAddr(publicPeer)), 400)
-	c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(other)), 0)
+	c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x7FFF), turntest.PeerAddr(turntest.PublicPeer)), 0)
+	c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x7FFF), turntest.PeerAddr(turntest.PublicPeer)), 0)
+	other := netip.AddrPortFrom(turntest.PublicPeer.Addr(), 40001)
+	c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x7FFF), turntest.PeerAddr(other)), 400)
+	c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x7FFE), turntest.PeerAddr(turntest.PublicPeer)), 400)
+	c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(other)), 0)
 
 	config := testConfig(t)
 	config.StrictChannels = true
 	c, _ = udpClient(t, config)
 	c.allocate()
-	c.want(c.request(stun.MethodChannelBind, channel(0x5000), peerAddr(publicPeer)), 400)
-	c.want(c.request(stun.MethodChannelBind, channel(0x4FFF), peerAddr(publicPeer)), 0)
+	c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x5000), turntest.PeerAddr(turntest.PublicPeer)), 400)
+	c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4FFF), turntest.PeerAddr(turntest.PublicPeer)), 0)
 }
 
 func TestT31Limits(t *testing.T) {
@@ -388,16 +387,18 @@ func TestT31Limits(t *testing.T) {
 	config.MaxPermissions, config.MaxChannels = 3, 2
 	c, _ := udpClient(t, config)
 	c.allocate()
-	addr := func(i byte) set { return peerAddr(netip.AddrPortFrom(netip.AddrFrom4([4]byte{1, 1, 1, i}), 40000)) }
+	addr := func(i byte) turntest.Set {
+		return turntest.PeerAddr(netip.AddrPortFrom(netip.AddrFrom4([4]byte{1, 1, 1, i}), 40000))
+	}
 	c.want(c.request(stun.MethodCreatePermission, addr(1), addr(2), addr(3), addr(4)), 508)
 	c.want(c.request(stun.MethodCreatePermission, addr(1), addr(2), addr(2), addr(2)), 0)
-	c.want(c.request(stun.MethodChannelBind, channel(0x4000), addr(3)), 0)
+	c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), addr(3)), 0)
 	c.want(c.request(stun.MethodCreatePermission, addr(4)), 508)
-	c.want(c.request(stun.MethodChannelBind, channel(0x4001), addr(4)), 508)
-	c.want(c.request(stun.MethodChannelBind, channel(0x4001), addr(1)), 0)
-	c.want(c.request(stun.MethodChannelBind, channel(0x4002), addr(2)), 508)
+	c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4001), addr(4)), 508)
+	c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4001), addr(1)), 0)
+	c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4002), addr(2)), 508)
 	c.want(c.request(stun.MethodCreatePermission, addr(3), addr(1)), 0) // those that are there may be refreshed
-	c.want(c.request(stun.MethodChannelBind, channel(0x4000), addr(3)), 0)
+	c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), addr(3)), 0)
 }
 
 func TestT32Nonce(t *testing.T) {
@@ -412,12 +413,12 @@ func TestT32Nonce(t *testing.T) {
 		{}, good[:15], append(bytes.Clone(good), 'x'), bytes.Repeat([]byte("x"), 65), bytes.Repeat([]byte("x"), 1480), flipped,
 	} {
 		c.nonce = bad
-		c.want(c.request(stun.MethodAllocate, transportUDP), 438)
+		c.want(c.request(stun.MethodAllocate, turntest.TransportUDP), 438)
 	}
 	// A nonce is worth nothing at another address.
 	other := dial(t, "udp", server.udp)
 	other.nonce = good
-	other.want(other.request(stun.MethodAllocate, transportUDP), 438)
+	other.want(other.request(stun.MethodAllocate, turntest.TransportUDP), 438)
 	c.nonce = good
 	c.want(c.request(stun.MethodRefresh), 437)
 }
@@ -427,14 +428,14 @@ func TestUnauthenticatedAnswersAreSmall(t *testing.T) {
 	config.Realm = strings.Repeat("r", 20)
 	c, _ := udpClient(t, config)
 	for _, method := range []stun.Method{stun.MethodAllocate, stun.MethodRefresh, stun.MethodCreatePermission, stun.MethodChannelBind} {
-		if a := c.unsigned(method, transportUDP); len(a.raw) > 72 {
+		if a := c.unsigned(method, turntest.TransportUDP); len(a.raw) > 72 {
 			t.Errorf("28 bytes of %v draw %d", method, len(a.raw))
 		}
 	}
 	if a := c.unsigned(stun.MethodBinding); len(a.raw) > 72 {
 		t.Errorf("a Binding request draws %d bytes", len(a.raw))
 	}
-	if a := c.unsigned(stun.MethodAllocate, transportUDP, attr(stun.AttrSoftware, make([]byte, 60)...)); string(a.attrs[stun.AttrErrorCode][4:]) != "Unauthenticated" {
+	if a := c.unsigned(stun.MethodAllocate, turntest.TransportUDP, turntest.Attr(stun.AttrSoftware, make([]byte, 60)...)); string(a.attrs[stun.AttrErrorCode][4:]) != "Unauthenticated" {
 		t.Errorf("there was room for a reason, but it is %q", a.attrs[stun.AttrErrorCode][4:])
 	}
 }
@@ -445,82 +446,45 @@ func TestT37Quota(t *testing.T) {
 	server := startServer(t, config)
 	user := func(name string) *rawClient {
 		c := dial(t, "udp", server.udp)
-		username := testCredential().Username + ":" + name
-		c.use(credential.Credential{Username: username, Password: credential.Password(credential.NewSecret([]byte(testSecret)), username)})
+		username := turntest.TestCredential().Username + ":" + name
+		c.use(credential.Credential{Username: username, Password: credential.Password(credential.NewSecret([]byte(turntest.TestSecret)), username)})
 		return c
 	}
 	alice := user("alice")
 	alice.allocate()
 	user("alice").allocate()
 	third := user("alice")
-	third.want(third.request(stun.MethodAllocate, transportUDP), 486)
+	third.want(third.request(stun.MethodAllocate, turntest.TransportUDP), 486)
 	user("bob").allocate()
 	carol := user("carol")
-	carol.want(carol.request(stun.MethodAllocate, transportUDP), 486)
-	alice.want(alice.request(stun.MethodRefresh, lifetime(0)), 0)
+	carol.want(carol.request(stun.MethodAllocate, turntest.TransportUDP), 486)
+	alice.want(alice.request(stun.MethodRefresh, turntest.Lifetime(0)), 0)
 	carol.allocate()
 	// A request that fails after the quota was asked gives its place back.
 	alice.want(alice.request(stun.MethodRefresh), 437)
 	dave := user("dave")
 	for range 5 {
-		dave.want(dave.request(stun.MethodAllocate, transportUDP, attr(stun.AttrReservationToken, 1, 2, 3, 4, 5, 6, 7, 8)), 486)
+		dave.want(dave.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Attr(stun.AttrReservationToken, 1, 2, 3, 4, 5, 6, 7, 8)), 486)
 	}
-	carol.want(carol.request(stun.MethodRefresh, lifetime(0)), 0)
+	carol.want(carol.request(stun.MethodRefresh, turntest.Lifetime(0)), 0)
 	for range 5 {
-		dave.want(dave.request(stun.MethodAllocate, transportUDP, attr(stun.AttrReservationToken, 1, 2, 3, 4, 5, 6, 7, 8)), 508)
+		dave.want(dave.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Attr(stun.AttrReservationToken, 1, 2, 3, 4, 5, 6, 7, 8)), 508)
 	}
 	dave.allocate()
 }
 
-func TestSourceQuota(t *testing.T) {
-	b := newBareFront(t)
-	b.server.SetQuotas(Quotas{MaxAllocationsPerSource: 2})
-	now := time.Unix(1758650868, 0)
-	allocate := func(addr string) (code stun.ErrorCode) {
-		s := newSigner(b, now)
-		s.from = clientAt(addr)
-		s.nonce = b.shared.nonces.appendNonce(nil, s.from.tuple, now)
-		answer := b.take(s.message(stun.MethodAllocate, 1, transportUDP), s.from, now)
-		m, err := stun.Parse(answer)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for typ, value := range m.Attributes() {
-			if typ == stun.AttrErrorCode {
-				code = stun.ErrorCode(int(value[2])*100 + int(value[3]))
-			}
-		}
-		return code
-	}
-	for _, tt := range []struct {
-		addr string
-		want stun.ErrorCode
-	}{
-		{"192.0.2.1:1", 0}, {"192.0.2.1:2", 0}, {"192.0.2.1:3", 486}, {"192.0.2.2:1", 0},
-		{"[2001:db8::1]:1", 0}, {"[2001:db8::2]:1", 0}, {"[2001:db8::3]:1", 486}, {"[2001:db8:0:1::1]:1", 0},
-	} {
-		if got := allocate(tt.addr); got != tt.want {
-			t.Errorf("Allocate from %s is answered %d, want %d", tt.addr, got, tt.want)
-		}
-	}
-	b.end(now)
-	if got := allocate("192.0.2.1:3"); got != 0 {
-		t.Errorf("Allocate is answered %d when the others have ended", got)
-	}
-}
-
 func TestT43Software(t *testing.T) {
 	c, _ := udpClient(t, testConfig(t))
-	if a := c.want(c.request(stun.MethodAllocate, transportUDP), 0); a.attrs[stun.AttrSoftware] != nil {
+	if a := c.want(c.request(stun.MethodAllocate, turntest.TransportUDP), 0); a.attrs[stun.AttrSoftware] != nil {
 		t.Errorf("SOFTWARE is %q by default", a.attrs[stun.AttrSoftware])
 	}
 	config := testConfig(t)
 	config.Software = "mailturn"
 	c, _ = udpClient(t, config)
-	if a := c.unsigned(stun.MethodAllocate, transportUDP); a.attrs[stun.AttrSoftware] != nil {
+	if a := c.unsigned(stun.MethodAllocate, turntest.TransportUDP); a.attrs[stun.AttrSoftware] != nil {
 		t.Error("SOFTWARE in an unauthenticated answer")
 	}
-	if a := c.want(c.request(stun.MethodAllocate, transportUDP), 0); string(a.attrs[stun.AttrSoftware]) != "mailturn" {
+	if a := c.want(c.request(stun.MethodAllocate, turntest.TransportUDP), 0); string(a.attrs[stun.AttrSoftware]) != "mailturn" {
 		t.Errorf("SOFTWARE is %q", a.attrs[stun.AttrSoftware])
 	}
 }
@@ -528,7 +492,7 @@ func TestT43Software(t *testing.T) {
 func TestT44RetransmittedAllocate(t *testing.T) {
 	c, server := udpClient(t, testConfig(t))
 	c.challenge()
-	request := c.message(stun.MethodAllocate, stun.ClassRequest, transportUDP, c.sign)
+	request := c.message(stun.MethodAllocate, stun.ClassRequest, turntest.TransportUDP, c.sign)
 	c.write(request)
 	first := c.want(c.answer(stun.MethodAllocate), 0)
 	c.write(request)
@@ -543,11 +507,11 @@ func TestT44RetransmittedAllocate(t *testing.T) {
 func TestDataBothWays(t *testing.T) {
 	c, server := udpClient(t, testConfig(t))
 	c.allocate()
-	far := addrPortOf(echo(t))
-	data := func(s string) set { return attr(stun.AttrData, []byte(s)...) }
-	c.want(c.request(stun.MethodCreatePermission, peerAddr(far)), 0)
+	far := udp.AddrPortOf(echo(t))
+	data := func(s string) turntest.Set { return turntest.Attr(stun.AttrData, []byte(s)...) }
+	c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(far)), 0)
 	for _, payload := range []string{"", "x", "hello", strings.Repeat("y", 1200)} {
-		c.write(c.message(stun.MethodSend, stun.ClassIndication, peerAddr(far), data(payload)))
+		c.write(c.message(stun.MethodSend, stun.ClassIndication, turntest.PeerAddr(far), data(payload)))
 		m := c.parse(c.read())
 		if m.Method != stun.MethodData || m.Class != stun.ClassIndication {
 			t.Fatalf("got %v class %d", m.Method, m.Class)
@@ -565,9 +529,9 @@ func TestDataBothWays(t *testing.T) {
 			}
 		}
 	}
-	c.want(c.request(stun.MethodChannelBind, channel(0x4001), peerAddr(far)), 0)
+	c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4001), turntest.PeerAddr(far)), 0)
 	for _, payload := range []string{"", "x", "hello", strings.Repeat("y", 1200)} {
-		c.write(channelData(0x4001, payload))
+		c.write(turntest.ChannelData(0x4001, payload))
 		// T11: no padding over datagrams.
 		want := append(binary.BigEndian.AppendUint16([]byte{0x40, 0x01}, uint16(len(payload))), payload...)
 		if got := c.read(); !bytes.Equal(got, want) {
@@ -575,15 +539,15 @@ func TestDataBothWays(t *testing.T) {
 		}
 	}
 	// Send indications with what must be understood and is not, or without what is needed, go nowhere.
-	for _, sets := range [][]set{
-		{peerAddr(far)}, {data("x")}, {peerAddr(far), data("x"), attr(0x7F01)}, {peerAddr(publicPeer), data("x")},
+	for _, sets := range [][]turntest.Set{
+		{turntest.PeerAddr(far)}, {data("x")}, {turntest.PeerAddr(far), data("x"), turntest.Attr(0x7F01)}, {turntest.PeerAddr(turntest.PublicPeer), data("x")},
 	} {
 		c.write(c.message(stun.MethodSend, stun.ClassIndication, sets...))
 		c.silent()
 	}
-	c.write(channelData(0x4002, "not bound"))
+	c.write(turntest.ChannelData(0x4002, "not bound"))
 	c.silent()
-	if got := server.Counters().Dropped; got[DropMalformed] != 3 || got[DropNoPermission] != 1 || got[DropNoChannel] != 1 {
+	if got := server.Counters().Dropped; got[event.DropMalformed] != 3 || got[event.DropNoPermission] != 1 || got[event.DropNoChannel] != 1 {
 		t.Errorf("dropped %v", got)
 	}
 }
@@ -591,13 +555,13 @@ func TestDataBothWays(t *testing.T) {
 func TestT27DontFragment(t *testing.T) {
 	c, _ := udpClient(t, testConfig(t))
 	if !relay.CanDontFragment {
-		c.want(c.request(stun.MethodAllocate, transportUDP, attr(stun.AttrDontFragment)), 420)
+		c.want(c.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Attr(stun.AttrDontFragment)), 420)
 		return
 	}
-	c.allocate(attr(stun.AttrDontFragment))
-	far := addrPortOf(echo(t))
-	c.want(c.request(stun.MethodCreatePermission, peerAddr(far)), 0)
-	c.write(c.message(stun.MethodSend, stun.ClassIndication, attr(stun.AttrDontFragment), peerAddr(far), attr(stun.AttrData, 'x')))
+	c.allocate(turntest.Attr(stun.AttrDontFragment))
+	far := udp.AddrPortOf(echo(t))
+	c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(far)), 0)
+	c.write(c.message(stun.MethodSend, stun.ClassIndication, turntest.Attr(stun.AttrDontFragment), turntest.PeerAddr(far), turntest.Attr(stun.AttrData, 'x')))
 	if m := c.parse(c.read()); m.Method != stun.MethodData {
 		t.Errorf("got %v back", m.Method)
 	}
@@ -606,9 +570,9 @@ func TestT27DontFragment(t *testing.T) {
 func TestTwoCallersOnOneServer(t *testing.T) {
 	config := testConfig(t)
 	public := netip.MustParseAddr("203.0.113.7") // of a NAT: on no interface, and refused by default
-	config.Relay = testRelay(t, relay.Config{
-		Addresses: []relay.Address{{Bind: loopback, Advertise: public}},
-		Peers:     peer.New(peer.Rules{Own: []netip.Addr{loopback, public}}),
+	config.Relay = turntest.TestRelay(t, relay.Config{
+		Addresses: []relay.Address{{Bind: turntest.Loopback, Advertise: public}},
+		Peers:     peer.New(peer.Rules{Own: []netip.Addr{turntest.Loopback, public}}),
 	})
 	server := startServer(t, config)
 	alice, bob := dial(t, "udp", server.udp), dial(t, "tcp", server.tcp)
@@ -616,22 +580,22 @@ func TestTwoCallersOnOneServer(t *testing.T) {
 	if fromAlice.Addr() != public {
 		t.Fatalf("relayed address %v", fromAlice)
 	}
-	alice.want(alice.request(stun.MethodCreatePermission, peerAddr(fromBob)), 0)
-	bob.want(bob.request(stun.MethodChannelBind, channel(0x4000), peerAddr(fromAlice)), 0)
-	alice.write(alice.message(stun.MethodSend, stun.ClassIndication, peerAddr(fromBob), attr(stun.AttrData, []byte("hello bob")...)))
-	if got, want := bob.read(), channelData(0x4000, "hello bob"); !bytes.Equal(got, want) {
+	alice.want(alice.request(stun.MethodCreatePermission, turntest.PeerAddr(fromBob)), 0)
+	bob.want(bob.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(fromAlice)), 0)
+	alice.write(alice.message(stun.MethodSend, stun.ClassIndication, turntest.PeerAddr(fromBob), turntest.Attr(stun.AttrData, []byte("hello bob")...)))
+	if got, want := bob.read(), turntest.ChannelData(0x4000, "hello bob"); !bytes.Equal(got, want) {
 		t.Errorf("bob got %q, want %q", got, want)
 	}
-	bob.write(channelData(0x4000, "hello alice"))
+	bob.write(turntest.ChannelData(0x4000, "hello alice"))
 	if m := alice.parse(alice.read()); m.Method != stun.MethodData {
 		t.Errorf("alice got %v", m.Method)
 	}
 	// A port of the same address that is no relayed address cannot be bound, and a packet to it goes nowhere.
 	closed := netip.AddrPortFrom(public, server.udp.Port())
-	alice.want(alice.request(stun.MethodChannelBind, channel(0x4000), peerAddr(closed)), 403)
-	alice.write(alice.message(stun.MethodSend, stun.ClassIndication, peerAddr(closed), attr(stun.AttrData, 'x')))
+	alice.want(alice.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(closed)), 403)
+	alice.write(alice.message(stun.MethodSend, stun.ClassIndication, turntest.PeerAddr(closed), turntest.Attr(stun.AttrData, 'x')))
 	alice.silent()
-	if got := server.Counters().Dropped[DropRefusedPeer]; got != 1 {
+	if got := server.Counters().Dropped[event.DropRefusedPeer]; got != 1 {
 		t.Errorf("%d packets to refused peers, want 1", got)
 	}
 }
@@ -654,7 +618,7 @@ func TestJunkIsDropped(t *testing.T) {
 	c.silent()
 	c.write(c.message(stun.MethodBinding, stun.ClassIndication)) // a keep-alive, not counted
 	c.silent()
-	if got := server.Counters().Dropped; got[DropMalformed] != uint64(len(junk)) || got[DropUnexpected] != 4 {
+	if got := server.Counters().Dropped; got[event.DropMalformed] != uint64(len(junk)) || got[event.DropUnexpected] != 4 {
 		t.Errorf("dropped %v", got)
 	}
 }
@@ -669,7 +633,7 @@ func TestT36JunkIsNotLogged(t *testing.T) {
 	for i := range 50 {
 		c.write(bytes.Repeat([]byte{byte(i)}, 30))
 		c.use(credential.Credential{Username: fmt.Sprintf("mallory%d", i), Password: "x"})
-		c.request(stun.MethodAllocate, transportUDP)
+		c.request(stun.MethodAllocate, turntest.TransportUDP)
 	}
 	if lines := strings.Count(log.String(), "\n"); lines > 0 {
 		t.Errorf("%d lines in the log: %.200s", lines, log.String())
@@ -703,7 +667,7 @@ func TestT07WholeOrNotAtAll(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = peer.Close() })
-	c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(addrPortOf(peer.LocalAddr()))), 0)
+	c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(udp.AddrPortOf(peer.LocalAddr()))), 0)
 	for _, size := range []int{1599, 1601, 9000, 65000, 1} {
 		if _, err := peer.WriteToUDPAddrPort(make([]byte, size), relayed); err != nil {
 			t.Fatal(err)

@@ -3,14 +3,10 @@ package turnsrv
 import (
 	"sync/atomic"
 
+	"github.com/mailturn/mailturn/turnsrv/event"
+	"github.com/mailturn/mailturn/turnsrv/internal/count"
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
-
-// Traffic counts what was relayed in one direction: packets, and bytes of what peers send and receive, without headers.
-type Traffic struct {
-	Packets uint64
-	Bytes   uint64
-}
 
 // ErrorResponse is one kind of error response.
 type ErrorResponse struct {
@@ -22,98 +18,44 @@ type ErrorResponse struct {
 // Maps hold every value of their keys' types, but Errors only what has happened. Each relayed address of a dual allocation
 // counts as an allocation.
 type Counters struct {
-	Allocations            int               // live
-	AllocationsByTransport map[Transport]int // live
-	Streams                int               // live TCP and TLS connections, and DTLS associations
-	StreamsRefused         uint64            // those that were closed because there were Config.MaxStreams
+	Allocations            int                     // live
+	AllocationsByTransport map[event.Transport]int // live
+	Streams                int                     // live TCP and TLS connections, and DTLS associations
+	StreamsRefused         uint64                  // those that were closed because there were Config.MaxStreams
 
 	AllocationsMade      uint64
 	AllocationsRefreshed uint64
-	AllocationsRefused   map[RefusalReason]uint64
-	AllocationsEnded     map[EndReason]uint64
+	AllocationsRefused   map[event.RefusalReason]uint64
+	AllocationsEnded     map[event.EndReason]uint64
 
-	ToPeer   Traffic
-	ToClient Traffic
-	Dropped  map[DropReason]uint64
+	ToPeer   event.Traffic
+	ToClient event.Traffic
+	Dropped  map[event.DropReason]uint64
 
 	Errors map[ErrorResponse]uint64
 }
 
-// counters are the live ones. Each counter is added to by several goroutines.
-type counters struct {
-	streams         atomic.Int64
-	streamsRefused  atomic.Uint64
-	live            [numTransports]atomic.Int64
-	made, refreshed atomic.Uint64
-	refused         [numRefusalReasons]atomic.Uint64
-	ended           [numEndReasons]atomic.Uint64
-	toPeer          traffic
-	toClient        traffic
-	dropped         [numDropReasons]atomic.Uint64
-	errors          [len(requestMethods)][len(errorCodes)]atomic.Uint64
-}
-
-// requestMethods are the requests that the front takes, and errorCodes those that it may answer with.
-var (
-	requestMethods = [...]stun.Method{
-		stun.MethodBinding, stun.MethodAllocate, stun.MethodRefresh, stun.MethodCreatePermission, stun.MethodChannelBind,
-	}
-	errorCodes = [...]stun.ErrorCode{
-		stun.CodeBadRequest, stun.CodeUnauthenticated, stun.CodeForbidden, stun.CodeUnknownAttribute, stun.CodeAllocationMismatch,
-		stun.CodeStaleNonce, stun.CodeAddressFamilyNotSupported, stun.CodeWrongCredentials,
-		stun.CodeUnsupportedTransportProtocol, stun.CodePeerAddressFamilyMismatch, stun.CodeAllocationQuotaReached,
-		stun.CodeServerError, stun.CodeInsufficientCapacity,
-	}
-)
-
-type traffic struct {
-	packets, bytes atomic.Uint64
-}
-
-func (t *traffic) add(bytes int) {
-	t.packets.Add(1)
-	t.bytes.Add(uint64(bytes))
-}
-
-func (t *traffic) snapshot() Traffic {
-	return Traffic{Packets: t.packets.Load(), Bytes: t.bytes.Load()}
-}
-
-func (c *counters) drop(r DropReason) { c.dropped[r].Add(1) }
-
-// respond counts an error response.
-func (c *counters) respond(method stun.Method, code stun.ErrorCode) {
-	for i, m := range requestMethods {
-		for j, e := range errorCodes {
-			if m == method && e == code {
-				c.errors[i][j].Add(1)
-				return
-			}
-		}
-	}
-}
-
 // snapshot returns everything but Allocations.
-func (c *counters) snapshot() Counters {
+func snapshot(c *count.Counters) Counters {
 	s := Counters{
-		AllocationsByTransport: make(map[Transport]int, numTransports),
-		Streams:                int(c.streams.Load()),
-		StreamsRefused:         c.streamsRefused.Load(),
-		AllocationsMade:        c.made.Load(),
-		AllocationsRefreshed:   c.refreshed.Load(),
-		AllocationsRefused:     load[RefusalReason](c.refused[:]),
-		AllocationsEnded:       load[EndReason](c.ended[:]),
-		ToPeer:                 c.toPeer.snapshot(),
-		ToClient:               c.toClient.snapshot(),
-		Dropped:                load[DropReason](c.dropped[:]),
+		AllocationsByTransport: make(map[event.Transport]int, event.NumTransports),
+		Streams:                int(c.Streams.Load()),
+		StreamsRefused:         c.StreamsRefused.Load(),
+		AllocationsMade:        c.Made.Load(),
+		AllocationsRefreshed:   c.Refreshed.Load(),
+		AllocationsRefused:     load[event.RefusalReason](c.Refused[:]),
+		AllocationsEnded:       load[event.EndReason](c.Ended[:]),
+		ToPeer:                 c.ToPeer.Snapshot(),
+		ToClient:               c.ToClient.Snapshot(),
+		Dropped:                load[event.DropReason](c.Dropped[:]),
 		Errors:                 make(map[ErrorResponse]uint64),
 	}
-	for i := range c.live {
-		s.AllocationsByTransport[Transport(i)] = int(c.live[i].Load())
+	for i := range c.Live {
+		s.AllocationsByTransport[event.Transport(i)] = int(c.Live[i].Load())
 	}
-	for i, method := range requestMethods {
-		for j, code := range errorCodes {
-			if n := c.errors[i][j].Load(); n > 0 {
+	for i, method := range count.RequestMethods {
+		for j, code := range count.ErrorCodes {
+			if n := c.Errors[i][j].Load(); n > 0 {
 				s.Errors[ErrorResponse{method, code}] = n
 			}
 		}

@@ -5,11 +5,12 @@ import (
 	"maps"
 	"net/netip"
 	"strings"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/mailturn/mailturn/turnsrv/event"
+	"github.com/mailturn/mailturn/turnsrv/internal/turntest"
 	"github.com/mailturn/mailturn/turnsrv/limit"
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
@@ -24,17 +25,17 @@ func TestDropsAreExplained(t *testing.T) {
 	}
 	inBubble(t, debug, func(b *bubble) {
 		c, peer, stranger := b.client(), b.listen(), b.listen()
-		far, err := b.net.bind(netip.MustParseAddrPort("127.0.0.2:4000"))
+		far, err := b.net.Bind(netip.MustParseAddrPort("127.0.0.2:4000"))
 		if err != nil {
 			b.Fatal(err)
 		}
 		for range 3 {
-			c.write(channelData(0x4000, "too early"))
+			c.write(turntest.ChannelData(0x4000, "too early"))
 			c.silent()
 		}
 		relayed := c.allocate()
 		for range 3 {
-			c.write(channelData(0x4000, "not bound"))
+			c.write(turntest.ChannelData(0x4000, "not bound"))
 			c.silent()
 			b.send(c, peer)
 			if _, err := stranger.WriteToUDPAddrPort([]byte("hello"), relayed); err != nil {
@@ -42,13 +43,13 @@ func TestDropsAreExplained(t *testing.T) {
 			}
 			synctest.Wait()
 		}
-		c.want(c.request(stun.MethodCreatePermission, peerAddr(far.addr)), 0)
+		c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(far.Addr)), 0)
 		for range 3 {
-			c.write(c.message(stun.MethodSend, stun.ClassIndication, peerAddr(far.addr), attr(stun.AttrData, make([]byte, 1001)...)))
+			c.write(c.message(stun.MethodSend, stun.ClassIndication, turntest.PeerAddr(far.Addr), turntest.Attr(stun.AttrData, make([]byte, 1001)...)))
 			c.silent()
 		}
-		c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(netip.MustParseAddrPort("10.0.0.1:4000"))), 403)
-		c.want(c.request(stun.MethodRefresh, lifetime(0)), 0)
+		c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(netip.MustParseAddrPort("10.0.0.1:4000"))), 403)
+		c.want(c.request(stun.MethodRefresh, turntest.Lifetime(0)), 0)
 		c.want(c.request(stun.MethodRefresh), 437)
 		synctest.Wait()
 
@@ -57,9 +58,9 @@ func TestDropsAreExplained(t *testing.T) {
 		for _, want := range []string{
 			`msg="message dropped" reason=no_allocation client=` + client + " transport=UDP skipped=0",
 			`msg="packet dropped" reason=no_channel` + call + "\n",
-			`msg="packet dropped" reason=no_permission` + call + " peer=" + peer.addr.String(),
-			`msg="packet dropped" reason=peer_no_permission` + call + " peer=" + stranger.addr.String(),
-			`msg="packet dropped" reason=silent_peer` + call + " peer=" + far.addr.String(),
+			`msg="packet dropped" reason=no_permission` + call + " peer=" + peer.Addr.String(),
+			`msg="packet dropped" reason=peer_no_permission` + call + " peer=" + stranger.Addr.String(),
+			`msg="packet dropped" reason=silent_peer` + call + " peer=" + far.Addr.String(),
 			`msg="request refused" method=ChannelBind code=403 client=` + client,
 			`msg="request refused" method=Refresh code=437 client=` + client,
 			"allocation.dropped_no_channel=3 allocation.dropped_no_permission=3 allocation.dropped_peer_no_permission=3 allocation.dropped_silent_peer=3",
@@ -68,7 +69,7 @@ func TestDropsAreExplained(t *testing.T) {
 				t.Errorf("%d lines, want 1: %s", got, want)
 			}
 		}
-		want := map[DropReason]uint32{DropNoChannel: 3, DropNoPermission: 3, DropPeerNoPermission: 3, DropSilentPeer: 3}
+		want := map[event.DropReason]uint32{event.DropNoChannel: 3, event.DropNoPermission: 3, event.DropPeerNoPermission: 3, event.DropSilentPeer: 3}
 		if got := b.events[len(b.events)-1].Dropped; !maps.Equal(got, want) {
 			t.Errorf("dropped %v, want %v", got, want)
 		}
@@ -80,7 +81,7 @@ func TestDropsAreExplained(t *testing.T) {
 
 // TestQuotasAreExplained wants an operator who does not look at debug to see that a quota refuses clients, now and then.
 func TestQuotasAreExplained(t *testing.T) {
-	for reason, quotas := range map[string]Quotas{
+	for reason, quotas := range map[string]limit.Quotas{
 		"level=WARN msg=\"allocation refused by a quota\" reason=total_quota":  {MaxAllocations: 1},
 		"level=INFO msg=\"allocation refused by a quota\" reason=user_quota":   {MaxAllocationsPerUser: 1},
 		"level=INFO msg=\"allocation refused by a quota\" reason=source_quota": {MaxAllocationsPerSource: 1},
@@ -94,7 +95,7 @@ func TestQuotasAreExplained(t *testing.T) {
 			b.client().allocate()
 			c := b.client()
 			for range 3 {
-				c.want(c.request(stun.MethodAllocate, transportUDP), 486)
+				c.want(c.request(stun.MethodAllocate, turntest.TransportUDP), 486)
 			}
 			time.Sleep(limit.SamplePeriod)
 			if quotas.MaxAllocationsPerUser > 0 {
@@ -102,29 +103,12 @@ func TestQuotasAreExplained(t *testing.T) {
 				another.use(c.credential)
 				another.allocate() // in the place of the first one, which has been silent
 			}
-			c.want(c.request(stun.MethodAllocate, transportUDP), 486)
+			c.want(c.request(stun.MethodAllocate, turntest.TransportUDP), 486)
 			for _, skipped := range []string{" skipped=0", " skipped=2"} {
 				if got := strings.Count(log.String(), reason+skipped); got != 1 {
 					t.Errorf("%d lines, want 1: %s%s\n%s", got, reason, skipped, log.String())
 				}
 			}
 		})
-	}
-}
-
-// TestWhatDoesNotLeaveIsNotRelayed has a client's socket and its queue refuse a packet of a peer: it is counted once, as dropped.
-func TestWhatDoesNotLeaveIsNotRelayed(t *testing.T) {
-	for refusal, reason := range map[error]DropReason{syscall.EPERM: DropSend, errQueue: DropQueue} {
-		b := newBareFront(t)
-		now := time.Now()
-		s := newSigner(b, now)
-		b.take(s.message(stun.MethodAllocate, 1, transportUDP), s.from, now)
-		peer := netip.AddrPortFrom(loopback, 40000)
-		b.take(s.message(stun.MethodCreatePermission, 2, peerAddr(peer)), s.from, now)
-		b.refuse = refusal
-		b.allocations[s.from].addresses[0].Deliver(peer, []byte("hello"), now)
-		if got := b.server.Counters(); got.ToClient.Packets != 0 || got.Dropped[reason] != 1 {
-			t.Errorf("%v: %d packets relayed, %d counted as dropped", refusal, got.ToClient.Packets, got.Dropped[reason])
-		}
 	}
 }

@@ -13,10 +13,13 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/pion/dtls/v3"
-
+	"github.com/mailturn/mailturn/turnsrv/event"
+	"github.com/mailturn/mailturn/turnsrv/internal/link"
+	"github.com/mailturn/mailturn/turnsrv/internal/turntest"
+	"github.com/mailturn/mailturn/turnsrv/internal/udp"
 	"github.com/mailturn/mailturn/turnsrv/relay"
 	"github.com/mailturn/mailturn/turnsrv/stun"
+	"github.com/pion/dtls/v3"
 )
 
 // startDTLS serves DTLS on host, and plain UDP too if plain is true.
@@ -33,17 +36,17 @@ func startDTLS(t testing.TB, config Config, host string, plain bool) (*Server, n
 	if onPlainPion() {
 		addr := conn.LocalAddr().(*net.UDPAddr)
 		_ = conn.Close()
-		listener, err := dtls.ListenWithOptions("udp", addr, dtls.WithCertificates(testCertificate(t)))
+		listener, err := dtls.ListenWithOptions("udp", addr, dtls.WithCertificates(turntest.TestCertificate(t)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		plain := plainPion(t, config, listenLoopback, nil, []net.Listener{listener})
 		t.Cleanup(func() { _ = plain.Close() })
-		return server, addrPortOf(addr)
+		return server, udp.AddrPortOf(addr)
 	}
 	var serving sync.WaitGroup
 	serving.Go(func() {
-		config := &tls.Config{Certificates: []tls.Certificate{testCertificate(t)}, NextProtos: []string{"stun.turn"}}
+		config := &tls.Config{Certificates: []tls.Certificate{turntest.TestCertificate(t)}, NextProtos: []string{"stun.turn"}}
 		if err := server.ServeDTLS(conn, config, plain); err != ErrServerClosed {
 			t.Errorf("ServeDTLS = %v, want ErrServerClosed", err)
 		}
@@ -60,18 +63,7 @@ func startDTLS(t testing.TB, config Config, host string, plain bool) (*Server, n
 			t.Errorf("%d associations are left after Close", n)
 		}
 	})
-	return server, addrPortOf(conn.LocalAddr())
-}
-
-// clientSocket is a socket on loopback for a client.
-func clientSocket(t testing.TB) *net.UDPConn {
-	t.Helper()
-	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	return conn
+	return server, udp.AddrPortOf(conn.LocalAddr())
 }
 
 // handshake makes an association over socket.
@@ -89,7 +81,7 @@ func handshake(t testing.TB, socket net.PacketConn, to netip.AddrPort, options .
 // dialDTLS connects over DTLS.
 func dialDTLS(t testing.TB, to netip.AddrPort, options ...dtls.ClientOption) *rawClient {
 	t.Helper()
-	conn, err := handshake(t, clientSocket(t), to, options...)
+	conn, err := handshake(t, turntest.ClientSocket(t), to, options...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,8 +91,8 @@ func dialDTLS(t testing.TB, to netip.AddrPort, options ...dtls.ClientOption) *ra
 func TestT11DTLSIsUnpadded(t *testing.T) {
 	config := testConfig(t)
 	var mu sync.Mutex
-	var tuple FiveTuple
-	config.OnEvent = func(e Event) {
+	var tuple event.FiveTuple
+	config.OnEvent = func(e event.Event) {
 		mu.Lock()
 		defer mu.Unlock()
 		tuple = e.Tuple
@@ -109,45 +101,45 @@ func TestT11DTLSIsUnpadded(t *testing.T) {
 	c := dialDTLS(t, addr)
 	c.allocate()
 	mu.Lock()
-	if want := (FiveTuple{Client: addrPortOf(c.conn.LocalAddr()), Server: addr, Transport: DTLS}); tuple != want {
+	if want := (event.FiveTuple{Client: udp.AddrPortOf(c.conn.LocalAddr()), Server: addr, Transport: event.DTLS}); tuple != want {
 		t.Errorf("the 5-tuple is %+v, want %+v", tuple, want)
 	}
 	mu.Unlock()
-	peer := addrPortOf(echo(t))
-	c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(peer)), 0)
+	peer := udp.AddrPortOf(echo(t))
+	c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(peer)), 0)
 	// A message is a datagram, and ChannelData has no padding, neither way.
 	for _, data := range []string{"", "1", "12", "123", "1234", "12345", strings.Repeat("x", 1200)} {
-		message := channelData(0x4000, data)[:stun.ChannelDataHeaderLen+len(data)]
+		message := turntest.ChannelData(0x4000, data)[:stun.ChannelDataHeaderLen+len(data)]
 		c.write(message)
 		if got := c.read(); !bytes.Equal(got, message) {
 			t.Errorf("%q came back for %q", got, message)
 		}
-		c.write(channelData(0x4000, data)) // padding that is there does no harm
+		c.write(turntest.ChannelData(0x4000, data)) // padding that is there does no harm
 		if got := c.read(); !bytes.Equal(got, message) {
 			t.Errorf("%q came back for %q with padding", got, message)
 		}
 	}
-	c.write(c.message(stun.MethodSend, stun.ClassIndication, peerAddr(peer), attr(stun.AttrData, 'x')))
-	if got := c.read(); !bytes.Equal(got, channelData(0x4000, "x")[:5]) {
+	c.write(c.message(stun.MethodSend, stun.ClassIndication, turntest.PeerAddr(peer), turntest.Attr(stun.AttrData, 'x')))
+	if got := c.read(); !bytes.Equal(got, turntest.ChannelData(0x4000, "x")[:5]) {
 		t.Errorf("%q came back for an indication", got)
 	}
 	// More than the buffer holds is dropped as a whole, and the next message is not.
-	c.write(make([]byte, keepBuffer+1))
+	c.write(make([]byte, link.KeepBuffer+1))
 	c.silent()
 	// Beside it the same port speaks to those who do not encrypt.
 	plain := dial(t, "udp", addr)
 	plain.allocate()
-	c.want(c.request(stun.MethodRefresh, lifetime(0)), 0)
+	c.want(c.request(stun.MethodRefresh, turntest.Lifetime(0)), 0)
 	if n := server.Allocations(); n != 1 {
 		t.Errorf("%d allocations, want that of the plain client", n)
 	}
 }
 
 func TestDTLSEndsWithItsClient(t *testing.T) {
-	ended := make(chan Event, 8)
+	ended := make(chan event.Event, 8)
 	config := testConfig(t)
-	config.OnEvent = func(e Event) {
-		if e.Kind == AllocationEnded {
+	config.OnEvent = func(e event.Event) {
+		if e.Kind == event.AllocationEnded {
 			ended <- e
 		}
 	}
@@ -159,7 +151,7 @@ func TestDTLSEndsWithItsClient(t *testing.T) {
 	}
 	select {
 	case e := <-ended:
-		if e.End != EndedConnection {
+		if e.End != event.EndedConnection {
 			t.Errorf("the allocation ended because %s", e.End)
 		}
 	case <-time.After(5 * time.Second):
@@ -175,7 +167,7 @@ func TestDTLSOnly(t *testing.T) {
 	if b, err := plain.tryRead(10 * time.Millisecond); err == nil {
 		t.Errorf("a plain request drew %x", b)
 	}
-	if got := server.Counters().Dropped[DropUnexpected]; got != 1 {
+	if got := server.Counters().Dropped[event.DropUnexpected]; got != 1 {
 		t.Errorf("%d unexpected packets, want 1", got)
 	}
 }
@@ -190,7 +182,7 @@ func TestDTLSProtocols(t *testing.T) {
 		if test.offered != nil {
 			options = append(options, dtls.WithSupportedProtocols(test.offered...))
 		}
-		conn, err := handshake(t, clientSocket(t), addr, options...)
+		conn, err := handshake(t, turntest.ClientSocket(t), addr, options...)
 		if (err == nil) != test.ok {
 			t.Errorf("ALPN %q: %v", test.offered, err)
 		}
@@ -220,44 +212,20 @@ type fixed struct{ *net.UDPConn }
 
 func (c fixed) WriteTo(b []byte, _ net.Addr) (int, error) { return c.Write(b) }
 
-// firstHello returns the first packet of a client.
-func firstHello(t testing.TB) []byte {
-	t.Helper()
-	server := clientSocket(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	conn, err := dtls.ClientWithOptions(clientSocket(t), server.LocalAddr(), dtls.WithInsecureSkipVerify(true))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var client sync.WaitGroup
-	client.Go(func() { _ = conn.HandshakeContext(ctx) })
-	defer func() {
-		cancel()
-		client.Wait()
-		_ = conn.Close()
-	}()
-	buf := make([]byte, 2000)
-	n, _, err := server.ReadFrom(buf)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return buf[:n]
-}
-
 // TestDTLSHandshakeThatNeverEnds wants nothing to be left of a client that sends one packet, when its time is over.
 func TestDTLSHandshakeThatNeverEnds(t *testing.T) {
-	hello, certificate := firstHello(t), testCertificate(t)
+	hello, certificate := turntest.FirstHello(t), turntest.TestCertificate(t)
 	synctest.Test(t, func(t *testing.T) {
-		network := newMemNet()
+		network := turntest.NewMemNet()
 		config := testConfig(t)
-		config.Relay = testRelay(t, relay.Config{Listen: network.listen})
+		config.Relay = turntest.TestRelay(t, relay.Config{Listen: network.Listen})
 		server, err := New(config)
 		if err != nil {
 			t.Fatal(err)
 		}
-		var ends [2]*memConn
+		var ends [2]*turntest.MemConn
 		for i := range ends {
-			if ends[i], err = network.bind(netip.AddrPortFrom(loopback, 0)); err != nil {
+			if ends[i], err = network.Bind(netip.AddrPortFrom(turntest.Loopback, 0)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -267,14 +235,14 @@ func TestDTLSHandshakeThatNeverEnds(t *testing.T) {
 		})
 		defer serving.Wait()
 		defer server.Close()
-		if _, err := ends[1].WriteToUDPAddrPort(hello, ends[0].addr); err != nil {
+		if _, err := ends[1].WriteToUDPAddrPort(hello, ends[0].Addr); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(handshakeTimeout - time.Millisecond)
+		time.Sleep(link.HandshakeTimeout - time.Millisecond)
 		if n := server.Counters().Streams; n != 1 {
 			t.Errorf("%d associations before the end of the handshake's time, want 1", n)
 		}
-		if n := len(ends[1].in); n != 1 {
+		if n := len(ends[1].In); n != 1 {
 			t.Errorf("one packet drew %d", n)
 		}
 		time.Sleep(2 * time.Millisecond)
@@ -288,7 +256,7 @@ func TestDTLSHandshakeThatNeverEnds(t *testing.T) {
 // TestDTLSStrangersEndNothing sends, from the client's own address, what anybody could send in its name.
 func TestDTLSStrangersEndNothing(t *testing.T) {
 	_, addr := startDTLS(t, testConfig(t), "127.0.0.1", true)
-	socket := clientSocket(t)
+	socket := turntest.ClientSocket(t)
 	conn, err := handshake(t, socket, addr)
 	if err != nil {
 		t.Fatal(err)
@@ -302,7 +270,7 @@ func TestDTLSStrangersEndNothing(t *testing.T) {
 		b = binary.BigEndian.AppendUint16(b, uint16(len(fragment)))
 		return append(b, fragment...)
 	}
-	finished := record(dtlsHandshake, 0, make([]byte, 50)...)
+	finished := record(link.DTLSHandshake, 0, make([]byte, 50)...)
 	for name, b := range map[string][]byte{
 		"plain application data":       record(23, 0, 'x'),
 		"after a handshake record":     append(bytes.Clone(finished), record(23, 0, 'x')...),
@@ -312,19 +280,19 @@ func TestDTLSStrangersEndNothing(t *testing.T) {
 		"forged application data":      record(23, 1, make([]byte, 40)...),
 		"forged alert":                 record(21, 1, make([]byte, 40)...),
 		"future epoch":                 record(23, 2, make([]byte, 40)...),
-		"plain Finished":               record(dtlsHandshake, 0, append([]byte{20, 0, 0, 12, 0, 9, 0, 0, 0, 0, 0, 12}, make([]byte, 12)...)...),
-		"ChangeCipherSpec":             record(dtlsChangeCipherSpec, 0, 1),
-		"malformed ChangeCipherSpec":   record(dtlsChangeCipherSpec, 0, 2),
-		"longer ChangeCipherSpec":      record(dtlsChangeCipherSpec, 0, 1, 1),
-		"empty ChangeCipherSpec":       record(dtlsChangeCipherSpec, 0),
-		"ChangeCipherSpec of epoch 1":  record(dtlsChangeCipherSpec, 1, 2),
-		"of a length like encrypted":   record(dtlsChangeCipherSpec, 1, make([]byte, 40)...),
-		"after application data":       append(record(23, 1, make([]byte, 40)...), record(dtlsChangeCipherSpec, 0, 2)...),
+		"plain Finished":               record(link.DTLSHandshake, 0, append([]byte{20, 0, 0, 12, 0, 9, 0, 0, 0, 0, 0, 12}, make([]byte, 12)...)...),
+		"ChangeCipherSpec":             record(link.DTLSChangeCipherSpec, 0, 1),
+		"malformed ChangeCipherSpec":   record(link.DTLSChangeCipherSpec, 0, 2),
+		"longer ChangeCipherSpec":      record(link.DTLSChangeCipherSpec, 0, 1, 1),
+		"empty ChangeCipherSpec":       record(link.DTLSChangeCipherSpec, 0),
+		"ChangeCipherSpec of epoch 1":  record(link.DTLSChangeCipherSpec, 1, 2),
+		"of a length like encrypted":   record(link.DTLSChangeCipherSpec, 1, make([]byte, 40)...),
+		"after application data":       append(record(23, 1, make([]byte, 40)...), record(link.DTLSChangeCipherSpec, 0, 2)...),
 		"connection ID":                record(25, 1, make([]byte, 40)...),
 		"heartbeat":                    record(24, 1, make([]byte, 40)...),
-		"first ClientHello":            firstHello(t),
+		"first ClientHello":            turntest.FirstHello(t),
 		"half a record":                record(23, 1, make([]byte, 40)...)[:20],
-		"handshake message without it": record(dtlsHandshake, 0),
+		"handshake message without it": record(link.DTLSHandshake, 0),
 	} {
 		for range 3 {
 			if _, err := socket.WriteToUDPAddrPort(b, addr); err != nil {
@@ -342,7 +310,7 @@ func TestDTLSStrangersEndNothing(t *testing.T) {
 // TestDTLSClientBeginsAnew wants a client that lost its state, but not its port, to get a new session in place of the old.
 func TestDTLSClientBeginsAnew(t *testing.T) {
 	server, addr := startDTLS(t, testConfig(t), "127.0.0.1", true)
-	first := clientSocket(t)
+	first := turntest.ClientSocket(t)
 	conn, err := handshake(t, first, addr)
 	if err != nil {
 		t.Fatal(err)
@@ -367,37 +335,6 @@ func TestDTLSClientBeginsAnew(t *testing.T) {
 	}
 }
 
-// TestDTLSRecordsAdmitted has what pion/dtls may see of a client whose address is proven.
-func TestDTLSRecordsAdmitted(t *testing.T) {
-	tests := []struct {
-		name          string
-		contentType   byte
-		epoch         uint16
-		fragment      string
-		before, after bool // the end of the handshake
-	}{
-		{"ChangeCipherSpec", dtlsChangeCipherSpec, 0, "\x01", true, true},
-		{"ChangeCipherSpec with another body", dtlsChangeCipherSpec, 0, "\x02", false, false},
-		{"ChangeCipherSpec without a body", dtlsChangeCipherSpec, 0, "", false, false},
-		{"ChangeCipherSpec of two bytes", dtlsChangeCipherSpec, 0, "\x01\x01", false, false},
-		{"encrypted ChangeCipherSpec", dtlsChangeCipherSpec, 1, "\x01", false, false},
-		{"plain alert", dtlsAlert, 0, "\x02\x28", true, false},
-		{"encrypted alert", dtlsAlert, 1, "sealed", true, true},
-		{"plain handshake", dtlsHandshake, 0, "message", true, true},
-		{"encrypted handshake", dtlsHandshake, 1, "sealed", true, false},
-		{"plain application data", dtlsApplicationData, 0, "x", false, false},
-		{"application data", dtlsApplicationData, 1, "sealed", true, true},
-		{"heartbeat", 24, 1, "sealed", false, false},
-		{"connection ID", 25, 1, "sealed", false, false},
-	}
-	for _, tt := range tests {
-		r := dtlsRecord{contentType: tt.contentType, epoch: tt.epoch, fragment: []byte(tt.fragment)}
-		if before, after := r.admissible(false), r.admissible(true); before != tt.before || after != tt.after {
-			t.Errorf("%s: admitted before the end of the handshake %v, after it %v; want %v, %v", tt.name, before, after, tt.before, tt.after)
-		}
-	}
-}
-
 // lossy is a client's socket that loses the first datagram in which the server encrypts, which has its Finished.
 type lossy struct {
 	net.PacketConn
@@ -409,11 +346,11 @@ func (l *lossy) ReadFrom(b []byte) (int, net.Addr, error) {
 		n, from, err := l.PacketConn.ReadFrom(b)
 		if err == nil && !l.lost {
 			for rest := b[:n]; ; {
-				r, after, ok := cutRecord(rest)
+				r, after, ok := link.CutRecord(rest)
 				if !ok {
 					break
 				}
-				l.lost = l.lost || r.epoch > 0
+				l.lost = l.lost || r.Epoch > 0
 				rest = after
 			}
 			if l.lost {
@@ -428,7 +365,7 @@ func (l *lossy) ReadFrom(b []byte) (int, net.Addr, error) {
 // for done: the client repeats its own, RFC 6347 section 4.2.4.
 func TestDTLSFinishedIsLost(t *testing.T) {
 	_, addr := startDTLS(t, testConfig(t), "127.0.0.1", true)
-	socket := &lossy{PacketConn: clientSocket(t)}
+	socket := &lossy{PacketConn: turntest.ClientSocket(t)}
 	conn, err := handshake(t, socket, addr)
 	if err != nil {
 		t.Fatal(err)
@@ -439,82 +376,11 @@ func TestDTLSFinishedIsLost(t *testing.T) {
 	newRawClient(t, conn, false).allocate()
 }
 
-func FuzzDTLSRecords(f *testing.F) {
-	f.Add(firstHello(f))
-	f.Add([]byte{22, 0xFE, 0xFD, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0})
-	f.Add([]byte{23, 0xFE, 0xFD, 0, 1, 0, 0, 0, 0, 0, 1, 0, 2, 1, 2, 20, 0xFE, 0xFD, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 1})
-	f.Add([]byte{20, 0xFE, 0xFD, 0, 1, 0, 0, 0, 0, 0, 1, 0, 1, 2, 22, 0xFE, 0xFD, 0, 1, 0, 0, 0, 0, 0, 1, 0, 1, 1, 21, 0xFE})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if isFirstHello(b) && (len(b) < dtlsRecordHeaderLen+dtlsHandshakeHeaderLen || b[0] != dtlsHandshake) {
-			t.Errorf("%x is a first ClientHello", b)
-		}
-		for _, done := range []bool{false, true} {
-			var want []byte
-			wantPlain := 0
-			for rest := b; ; {
-				r, after, whole := cutRecord(rest)
-				if !whole {
-					break
-				}
-				if len(rest)-len(after) != dtlsRecordHeaderLen+len(r.fragment) {
-					t.Errorf("a record of %d bytes holds %d", len(rest)-len(after), len(r.fragment))
-				}
-				if r.admissible(done) {
-					want = append(want, rest[:len(rest)-len(after)]...)
-					if r.epoch == 0 {
-						wantPlain += len(rest) - len(after)
-					}
-				}
-				rest = after
-			}
-			got, plain := admissibleRecords(bytes.Clone(b), done)
-			if !bytes.Equal(got, want) || plain != wantPlain {
-				t.Errorf("of %x, %x with %d plain bytes is left, want %x with %d", b, got, plain, want, wantPlain)
-			}
-		}
-	})
-}
-
-// sink is a socket that only tells that something was sent.
-type sink struct {
-	packetSocket
-	sent chan struct{}
-}
-
-func (s sink) writePacket([]byte, netip.AddrPort, netip.Addr) error { s.sent <- struct{}{}; return nil }
-
-// BenchmarkDTLSFirstHello is what a packet costs that anybody may send: a handshake that is begun and answered with a cookie,
-// and another one that has to go for it.
-func BenchmarkDTLSFirstHello(b *testing.B) {
-	server, err := New(testConfig(b))
-	if err != nil {
-		b.Fatal(err)
-	}
-	socket := sink{sent: make(chan struct{}, 2*maxHandshakes)}
-	config := &tls.Config{Certificates: []tls.Certificate{testCertificate(b)}}
-	l := newDTLSListener(&sharedSocket{packetSocket: socket}, &net.UDPAddr{}, config, dtlsLogger{server.shared.config.Logger}, &server.shared.counters)
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = server.ServeStream(l) })
-	b.Cleanup(func() {
-		_ = server.Close()
-		serving.Wait()
-	})
-	hello := firstHello(b)
-	b.ReportAllocs()
-	for n := uint32(0); b.Loop(); n++ {
-		l.hellos = 0
-		// Each from a network of its own, as spoofed ones would be: one network may begin few handshakes in a second.
-		from := netip.AddrFrom4([4]byte{byte(n >> 16), byte(n >> 8), byte(n), 1})
-		l.take(hello, FiveTuple{Client: netip.AddrPortFrom(from, uint16(n>>24)+1), Transport: DTLS})
-		<-socket.sent
-	}
-}
-
 func BenchmarkDTLSHandshake(b *testing.B) {
 	_, addr := startDTLS(b, testConfig(b), "127.0.0.1", true)
 	b.ReportAllocs()
 	for b.Loop() {
-		conn, err := handshake(b, clientSocket(b), addr)
+		conn, err := handshake(b, turntest.ClientSocket(b), addr)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -9,11 +9,13 @@ import (
 	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/credential"
+	"github.com/mailturn/mailturn/turnsrv/event"
+	"github.com/mailturn/mailturn/turnsrv/internal/session"
+	"github.com/mailturn/mailturn/turnsrv/internal/turntest"
+	"github.com/mailturn/mailturn/turnsrv/internal/udp"
 	"github.com/mailturn/mailturn/turnsrv/relay"
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
-
-var additional = attr(stun.AttrAdditionalAddressFamily, byte(stun.IPv6), 0, 0, 0)
 
 // relayedAll returns all relayed addresses of an answer.
 func (c *rawClient) relayedAll(a *answer) (addrs []netip.AddrPort) {
@@ -31,18 +33,18 @@ func (c *rawClient) relayedAll(a *answer) (addrs []netip.AddrPort) {
 }
 
 func TestT24AdditionalAddressFamily(t *testing.T) {
-	c, _ := udpClient(t, familiesConfig(t, address4, address6))
-	for _, sets := range [][]set{
-		{attr(stun.AttrAdditionalAddressFamily, byte(stun.IPv4), 0, 0, 0)},
-		{attr(stun.AttrAdditionalAddressFamily, 3, 0, 0, 0)},
-		{attr(stun.AttrAdditionalAddressFamily, byte(stun.IPv6))},
-		{additional, family(stun.IPv4)},
-		{additional, attr(stun.AttrEvenPort, 0x80)},
-		{additional, attr(stun.AttrReservationToken, 1, 2, 3, 4, 5, 6, 7, 8)},
+	c, _ := udpClient(t, familiesConfig(t, turntest.Address4, turntest.Address6))
+	for _, sets := range [][]turntest.Set{
+		{turntest.Attr(stun.AttrAdditionalAddressFamily, byte(stun.IPv4), 0, 0, 0)},
+		{turntest.Attr(stun.AttrAdditionalAddressFamily, 3, 0, 0, 0)},
+		{turntest.Attr(stun.AttrAdditionalAddressFamily, byte(stun.IPv6))},
+		{turntest.Additional, family(stun.IPv4)},
+		{turntest.Additional, turntest.Attr(stun.AttrEvenPort, 0x80)},
+		{turntest.Additional, turntest.Attr(stun.AttrReservationToken, 1, 2, 3, 4, 5, 6, 7, 8)},
 	} {
-		c.want(c.request(stun.MethodAllocate, append(sets, transportUDP)...), 400)
+		c.want(c.request(stun.MethodAllocate, append(sets, turntest.TransportUDP)...), 400)
 	}
-	a := c.want(c.request(stun.MethodAllocate, transportUDP, additional, attr(stun.AttrEvenPort, 0)), 0)
+	a := c.want(c.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Additional, turntest.Attr(stun.AttrEvenPort, 0)), 0)
 	addrs := c.relayedAll(a)
 	if len(addrs) != 2 || !addrs[0].Addr().Is4() || !addrs[1].Addr().Is6() || addrs[0].Port()%2+addrs[1].Port()%2 != 0 {
 		t.Errorf("relayed addresses %v, want an even port of each family", addrs)
@@ -54,13 +56,13 @@ func TestT24AdditionalAddressFamily(t *testing.T) {
 
 // TestT24CoturnsNumber wants the attribute of turnutils_uclient -Z to be heard, and others of its number not to be.
 func TestT24CoturnsNumber(t *testing.T) {
-	server := startServer(t, familiesConfig(t, address4, address6))
+	server := startServer(t, familiesConfig(t, turntest.Address4, turntest.Address6))
 	for _, test := range []struct {
 		value []byte
 		want  int
 	}{{[]byte{2, 0, 0, 0}, 2}, {[]byte{1, 0, 0, 0}, 1}, {[]byte("host.example"), 1}} {
 		c := dial(t, "udp", server.udp)
-		a := c.want(c.request(stun.MethodAllocate, transportUDP, attr(stun.AttrCoturnAdditionalAddressFamily, test.value...)), 0)
+		a := c.want(c.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Attr(stun.AttrCoturnAdditionalAddressFamily, test.value...)), 0)
 		if got := c.relayedAll(a); len(got) != test.want {
 			t.Errorf("%q gave %v, want %d relayed addresses", test.value, got, test.want)
 		}
@@ -69,7 +71,7 @@ func TestT24CoturnsNumber(t *testing.T) {
 
 // TestT24OneFamily wants what there is, and to be told why there is no more.
 func TestT24OneFamily(t *testing.T) {
-	full := familiesConfig(t, address4, address6)
+	full := familiesConfig(t, turntest.Address4, turntest.Address6)
 	full.Quotas.MaxAllocationsPerUser = 1
 	for _, test := range []struct {
 		name   string
@@ -77,13 +79,13 @@ func TestT24OneFamily(t *testing.T) {
 		is4    bool
 		want   []byte // ADDRESS-ERROR-CODE, without the reason
 	}{
-		{"IPv4 relay", familiesConfig(t, address4), true, []byte{byte(stun.IPv6), 0, 4, 40}},
-		{"IPv6 relay", familiesConfig(t, address6), false, []byte{byte(stun.IPv4), 0, 4, 40}},
+		{"IPv4 relay", familiesConfig(t, turntest.Address4), true, []byte{byte(stun.IPv6), 0, 4, 40}},
+		{"IPv6 relay", familiesConfig(t, turntest.Address6), false, []byte{byte(stun.IPv4), 0, 4, 40}},
 		{"quota", full, true, []byte{byte(stun.IPv6), 0, 5, 8}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c, server := udpClient(t, test.config)
-			a := c.want(c.request(stun.MethodAllocate, transportUDP, additional), 0)
+			a := c.want(c.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Additional), 0)
 			addrs := c.relayedAll(a)
 			if len(addrs) != 1 || addrs[0].Addr().Is4() != test.is4 {
 				t.Errorf("relayed addresses %v", addrs)
@@ -91,30 +93,30 @@ func TestT24OneFamily(t *testing.T) {
 			if got := a.attrs[stun.AttrAddressErrorCode]; !bytes.HasPrefix(got, test.want) {
 				t.Errorf("ADDRESS-ERROR-CODE = %x, want %x", got, test.want)
 			}
-			c.want(c.request(stun.MethodRefresh, lifetime(0)), 0)
+			c.want(c.request(stun.MethodRefresh, turntest.Lifetime(0)), 0)
 			if n := server.Allocations(); n != 0 {
 				t.Errorf("%d allocations are left", n)
 			}
 		})
 	}
-	none := familiesConfig(t, address4, address6)
+	none := familiesConfig(t, turntest.Address4, turntest.Address6)
 	none.Quotas.MaxAllocations = 1
 	server := startServer(t, none)
 	dial(t, "udp", server.udp).allocate()
 	c := dial(t, "udp", server.udp)
-	c.want(c.request(stun.MethodAllocate, transportUDP, additional), 486)
+	c.want(c.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Additional), 486)
 }
 
 func TestT24BothFamiliesRelay(t *testing.T) {
-	server := startServer(t, familiesConfig(t, address4, address6))
+	server := startServer(t, familiesConfig(t, turntest.Address4, turntest.Address6))
 	for name, to := range map[string]netip.AddrPort{"udp": server.udp, "tcp": server.tcp} {
 		t.Run(name, func(t *testing.T) {
-			peer4, peer6 := addrPortOf(echo(t)), addrPortOf(echoOn(t, loopback6))
-			other4, other6 := addrPortOf(echo(t)), addrPortOf(echoOn(t, loopback6))
+			peer4, peer6 := udp.AddrPortOf(echo(t)), udp.AddrPortOf(echoOn(t, turntest.Loopback6))
+			other4, other6 := udp.AddrPortOf(echo(t)), udp.AddrPortOf(echoOn(t, turntest.Loopback6))
 			c := dial(t, name, to)
-			c.want(c.request(stun.MethodAllocate, transportUDP, additional), 0)
+			c.want(c.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Additional), 0)
 			indication := func(peer netip.AddrPort) []byte {
-				return c.message(stun.MethodSend, stun.ClassIndication, peerAddr(peer), attr(stun.AttrData, 'x'))
+				return c.message(stun.MethodSend, stun.ClassIndication, turntest.PeerAddr(peer), turntest.Attr(stun.AttrData, 'x'))
 			}
 			for _, peer := range []netip.AddrPort{peer4, peer6} {
 				c.write(indication(peer)) // no permission yet
@@ -122,12 +124,12 @@ func TestT24BothFamiliesRelay(t *testing.T) {
 			}
 
 			// One request for peers of both families, all or nothing.
-			refused := peerAddr(netip.MustParseAddrPort("[fe80::1]:40000"))
-			c.want(c.request(stun.MethodCreatePermission, peerAddr(peer4), refused), 403)
+			refused := turntest.PeerAddr(netip.MustParseAddrPort("[fe80::1]:40000"))
+			c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(peer4), refused), 403)
 			c.write(indication(peer4))
 			c.silent()
-			c.want(c.request(stun.MethodCreatePermission, peerAddr(netip.MustParseAddrPort("[::ffff:127.0.0.1]:40000"))), 443)
-			c.want(c.request(stun.MethodCreatePermission, peerAddr(peer4), peerAddr(peer6)), 0)
+			c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(netip.MustParseAddrPort("[::ffff:127.0.0.1]:40000"))), 443)
+			c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(peer4), turntest.PeerAddr(peer6)), 0)
 			for _, peer := range []netip.AddrPort{peer4, peer6} {
 				c.write(indication(peer))
 				if m := c.parse(c.read()); m.Method != stun.MethodData {
@@ -136,32 +138,32 @@ func TestT24BothFamiliesRelay(t *testing.T) {
 			}
 
 			// The numbers of channels are those of the 5-tuple, whatever the family of the peer.
-			c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(peer4)), 0)
-			c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(peer6)), 400)
-			c.want(c.request(stun.MethodChannelBind, channel(0x4001), peerAddr(peer6)), 0)
-			c.want(c.request(stun.MethodChannelBind, channel(0x4001), peerAddr(other4)), 400)
-			c.want(c.request(stun.MethodChannelBind, channel(0x4002), peerAddr(peer6)), 400)
+			c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(peer4)), 0)
+			c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(peer6)), 400)
+			c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4001), turntest.PeerAddr(peer6)), 0)
+			c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4001), turntest.PeerAddr(other4)), 400)
+			c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4002), turntest.PeerAddr(peer6)), 400)
 			for _, number := range []uint16{0x4000, 0x4001} {
-				c.write(channelData(number, "0123456789ab"))
-				if got, want := c.read(), channelData(number, "0123456789ab"); !bytes.Equal(got, want) {
+				c.write(turntest.ChannelData(number, "0123456789ab"))
+				if got, want := c.read(), turntest.ChannelData(number, "0123456789ab"); !bytes.Equal(got, want) {
 					t.Errorf("got %q, want %q", got, want)
 				}
 			}
 
 			// The half of one family ends by itself.
-			c.want(c.request(stun.MethodRefresh, family(stun.IPv4), lifetime(0)), 0)
+			c.want(c.request(stun.MethodRefresh, family(stun.IPv4), turntest.Lifetime(0)), 0)
 			c.want(c.request(stun.MethodRefresh, family(stun.IPv4)), 443)
-			c.want(c.request(stun.MethodCreatePermission, peerAddr(other4)), 443)
-			c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(peer4)), 443)
-			c.write(channelData(0x4000, "gone"))
+			c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(other4)), 443)
+			c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(peer4)), 443)
+			c.write(turntest.ChannelData(0x4000, "gone"))
 			c.silent()
-			c.write(channelData(0x4001, "0123456789ab"))
-			if got, want := c.read(), channelData(0x4001, "0123456789ab"); !bytes.Equal(got, want) {
+			c.write(turntest.ChannelData(0x4001, "0123456789ab"))
+			if got, want := c.read(), turntest.ChannelData(0x4001, "0123456789ab"); !bytes.Equal(got, want) {
 				t.Errorf("got %q, want %q", got, want)
 			}
-			c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(other6)), 0)
-			c.want(c.request(stun.MethodAllocate, transportUDP), 437)
-			c.want(c.request(stun.MethodRefresh, lifetime(0)), 0)
+			c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(other6)), 0)
+			c.want(c.request(stun.MethodAllocate, turntest.TransportUDP), 437)
+			c.want(c.request(stun.MethodRefresh, turntest.Lifetime(0)), 0)
 			c.want(c.request(stun.MethodRefresh), 437)
 			c.allocate()
 		})
@@ -169,9 +171,9 @@ func TestT24BothFamiliesRelay(t *testing.T) {
 }
 
 func TestT24WholeAllocation(t *testing.T) {
-	c, server := udpClient(t, familiesConfig(t, address4, address6))
+	c, server := udpClient(t, familiesConfig(t, turntest.Address4, turntest.Address6))
 	c.challenge()
-	request := c.message(stun.MethodAllocate, stun.ClassRequest, transportUDP, additional, c.sign)
+	request := c.message(stun.MethodAllocate, stun.ClassRequest, turntest.TransportUDP, turntest.Additional, c.sign)
 	c.write(request)
 	first := bytes.Clone(c.answer(stun.MethodAllocate).raw)
 	c.write(request) // T44
@@ -181,15 +183,15 @@ func TestT24WholeAllocation(t *testing.T) {
 	if n := server.Allocations(); n != 2 {
 		t.Errorf("%d relayed addresses, want 2", n)
 	}
-	if a := c.want(c.request(stun.MethodRefresh, lifetime(777)), 0); a.lifetime() != 777*time.Second {
+	if a := c.want(c.request(stun.MethodRefresh, turntest.Lifetime(777)), 0); a.lifetime() != 777*time.Second {
 		t.Errorf("refreshed for %v", a.lifetime())
 	}
-	if a := c.want(c.request(stun.MethodRefresh, lifetime(0)), 0); a.lifetime() != 0 || server.Allocations() != 0 {
+	if a := c.want(c.request(stun.MethodRefresh, turntest.Lifetime(0)), 0); a.lifetime() != 0 || server.Allocations() != 0 {
 		t.Errorf("%d relayed addresses are left", server.Allocations())
 	}
 	// A connection takes both with it.
 	over := dial(t, "tcp", server.tcp)
-	over.want(over.request(stun.MethodAllocate, transportUDP, additional), 0)
+	over.want(over.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Additional), 0)
 	_ = over.conn.Close()
 	for deadline := time.Now().Add(5 * time.Second); server.Allocations() != 0; c.silent() {
 		if time.Now().After(deadline) {
@@ -203,11 +205,11 @@ func inDualBubble(t *testing.T, f func(b *bubble)) {
 	inBubble(t, func(config *Config) {
 		config.NonceLifetime, config.MaxLifetime = 48*time.Hour, 24*time.Hour
 		var users credential.Users
-		if err := users.Add("alice", testRealm, "wonderland"); err != nil {
+		if err := users.Add("alice", turntest.TestRealm, "wonderland"); err != nil {
 			t.Fatal(err)
 		}
 		config.Authenticator = credential.Verifier{Users: users}
-		config.Relay = testRelay(t, relay.Config{Listen: newMemNet().listen, Addresses: []relay.Address{address4, address6}})
+		config.Relay = turntest.TestRelay(t, relay.Config{Listen: turntest.NewMemNet().Listen, Addresses: []relay.Address{turntest.Address4, turntest.Address6}})
 	}, f)
 }
 
@@ -216,13 +218,13 @@ func inDualBubble(t *testing.T, f func(b *bubble)) {
 func TestT24HalvesExpireApart(t *testing.T) {
 	inDualBubble(t, func(b *bubble) {
 		overStream := func() *rawClient {
-			conn, err := b.stream.dial()
+			conn, err := b.stream.Dial()
 			if err != nil {
 				b.Fatal(err)
 			}
 			return newRawClient(b, conn, true)
 		}
-		peers := map[stun.Family]netip.AddrPort{stun.IPv4: publicPeer, stun.IPv6: netip.MustParseAddrPort("[2606:4700::1]:40000")}
+		peers := map[stun.Family]netip.AddrPort{stun.IPv4: turntest.PublicPeer, stun.IPv6: netip.MustParseAddrPort("[2606:4700::1]:40000")}
 		var want []string
 		for _, test := range []struct {
 			connect        func() *rawClient
@@ -237,24 +239,24 @@ func TestT24HalvesExpireApart(t *testing.T) {
 		} {
 			c := test.connect()
 			c.use(credential.Credential{Username: "alice", Password: "wonderland"})
-			c.want(c.request(stun.MethodAllocate, transportUDP, additional), 0)
-			time.Sleep(janitorPeriod / 2) // so that the janitor does not come when the half expires
+			c.want(c.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Additional), 0)
+			time.Sleep(session.JanitorPeriod / 2) // so that the janitor does not come when the half expires
 			c.want(c.request(stun.MethodRefresh, family(test.expire)), 0)
-			c.want(c.request(stun.MethodRefresh, family(test.longer), lifetime(1800)), 0)
+			c.want(c.request(stun.MethodRefresh, family(test.longer), turntest.Lifetime(1800)), 0)
 			if test.asks {
 				time.Sleep(10*time.Minute - time.Millisecond)
-				c.want(c.request(stun.MethodCreatePermission, peerAddr(peers[test.expire])), 0)
+				c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(peers[test.expire])), 0)
 				time.Sleep(time.Millisecond)
-				c.want(c.request(stun.MethodCreatePermission, peerAddr(peers[test.expire])), 443)
+				c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(peers[test.expire])), 443)
 			} else {
-				time.Sleep(10*time.Minute + janitorPeriod)
+				time.Sleep(10*time.Minute + session.JanitorPeriod)
 			}
 			synctest.Wait()
 			if n := b.server.Allocations(); n != 1 {
 				b.Errorf("%d relayed addresses, want the one that was refreshed", n)
 			}
-			c.want(c.request(stun.MethodCreatePermission, peerAddr(peers[test.longer])), 0)
-			time.Sleep(30*time.Minute + janitorPeriod)
+			c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(peers[test.longer])), 0)
+			time.Sleep(30*time.Minute + session.JanitorPeriod)
 			synctest.Wait()
 			if n := b.server.Allocations(); n != 0 {
 				b.Errorf("%d relayed addresses outlive their time", n)
@@ -266,7 +268,7 @@ func TestT24HalvesExpireApart(t *testing.T) {
 		}
 		var ended []string
 		for _, e := range b.events {
-			if e.Kind == AllocationEnded {
+			if e.Kind == event.AllocationEnded {
 				ended = append(ended, e.End.String()+" "+e.Relayed.Addr().String())
 			}
 		}
@@ -279,27 +281,27 @@ func TestT24HalvesExpireApart(t *testing.T) {
 // TestT24AllocationAfterExpiry allocates anew on the 5-tuple of an allocation that has just expired, before the janitor has
 // come by: the request itself is what ends the old one. Nothing of it may get hold of the new one.
 func TestT24AllocationAfterExpiry(t *testing.T) {
-	both, one := []set{additional}, []set{}
+	both, one := []turntest.Set{turntest.Additional}, []turntest.Set{}
 	inDualBubble(t, func(b *bubble) {
 		for _, test := range []struct {
-			old, new []set
+			old, new []turntest.Set
 			want     int
 		}{{both, one, 1}, {one, both, 2}, {both, both, 2}, {one, one, 1}} {
 			c := b.client()
 			c.use(credential.Credential{Username: "alice", Password: "wonderland"})
-			c.want(c.request(stun.MethodAllocate, append(test.old, transportUDP)...), 0)
-			time.Sleep(janitorPeriod / 2) // so that the janitor does not come when it expires
+			c.want(c.request(stun.MethodAllocate, append(test.old, turntest.TransportUDP)...), 0)
+			time.Sleep(session.JanitorPeriod / 2) // so that the janitor does not come when it expires
 			c.want(c.request(stun.MethodRefresh), 0)
 			time.Sleep(DefaultLifetime)
-			if a := c.want(c.request(stun.MethodAllocate, append(test.new, transportUDP)...), 0); len(c.relayedAll(a)) != test.want {
+			if a := c.want(c.request(stun.MethodAllocate, append(test.new, turntest.TransportUDP)...), 0); len(c.relayedAll(a)) != test.want {
 				b.Errorf("relayed addresses %v, want %d", c.relayedAll(a), test.want)
 			}
 			synctest.Wait()
 			if n := b.server.Allocations(); n != test.want {
 				b.Errorf("%d allocations, want those %d that are new", n, test.want)
 			}
-			c.want(c.request(stun.MethodCreatePermission, peerAddr(publicPeer)), 0)
-			time.Sleep(DefaultLifetime + janitorPeriod)
+			c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(turntest.PublicPeer)), 0)
+			time.Sleep(DefaultLifetime + session.JanitorPeriod)
 			synctest.Wait()
 			if n := b.server.Allocations(); n != 0 {
 				b.Fatalf("%d allocations live for ever", n)
@@ -313,7 +315,7 @@ func TestT24LifetimeOfADay(t *testing.T) {
 	inDualBubble(t, func(b *bubble) {
 		c := b.client()
 		c.use(credential.Credential{Username: "alice", Password: "wonderland"})
-		c.want(c.request(stun.MethodAllocate, transportUDP, additional, lifetime(86400)), 0)
+		c.want(c.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Additional, turntest.Lifetime(86400)), 0)
 		time.Sleep(23 * time.Hour)
 		for _, half := range []stun.Family{stun.IPv4, stun.IPv6} {
 			c.want(c.request(stun.MethodRefresh, family(half)), 0)
@@ -323,11 +325,11 @@ func TestT24LifetimeOfADay(t *testing.T) {
 
 // TestT24TimeMayMend wants the error that the client may try again after, not the one that says never.
 func TestT24TimeMayMend(t *testing.T) {
-	config := familiesConfig(t, address4)
-	config.Relay = testRelay(t, relay.Config{Addresses: []relay.Address{address4}, MinPort: 61000, MaxPort: 61000, Listen: newMemNet().listen})
+	config := familiesConfig(t, turntest.Address4)
+	config.Relay = turntest.TestRelay(t, relay.Config{Addresses: []relay.Address{turntest.Address4}, MinPort: 61000, MaxPort: 61000, Listen: turntest.NewMemNet().Listen})
 	server := startServer(t, config)
 	dial(t, "udp", server.udp).allocate()
 	c := dial(t, "udp", server.udp)
-	c.want(c.request(stun.MethodAllocate, transportUDP, family(stun.IPv6)), 440)
-	c.want(c.request(stun.MethodAllocate, transportUDP, additional), 508)
+	c.want(c.request(stun.MethodAllocate, turntest.TransportUDP, family(stun.IPv6)), 440)
+	c.want(c.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Additional), 508)
 }

@@ -12,8 +12,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-
 	"github.com/mailturn/mailturn/turnsrv/credential"
+	"github.com/mailturn/mailturn/turnsrv/event"
+	"github.com/mailturn/mailturn/turnsrv/internal/count"
+	"github.com/mailturn/mailturn/turnsrv/internal/turntest"
+	"github.com/mailturn/mailturn/turnsrv/internal/udp"
+	"github.com/mailturn/mailturn/turnsrv/limit"
 	"github.com/mailturn/mailturn/turnsrv/relay"
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
@@ -21,17 +25,17 @@ import (
 // recorder keeps the events of a server. Answers are sent after their events, so that whoever has the answer finds them.
 type recorder struct {
 	mu     sync.Mutex
-	events []Event
+	events []event.Event
 }
 
-func (r *recorder) record(e Event) {
+func (r *recorder) record(e event.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.events = append(r.events, e)
 }
 
 // take returns what has happened since the last take.
-func (r *recorder) take() []Event {
+func (r *recorder) take() []event.Event {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	events := r.events
@@ -42,43 +46,43 @@ func (r *recorder) take() []Event {
 // TestRefusalsAreEvents has an Allocate request refused for each reason that a client can bring about.
 func TestRefusalsAreEvents(t *testing.T) {
 	var events recorder
-	config := familiesConfig(t, address4)
+	config := familiesConfig(t, turntest.Address4)
 	config.OnEvent = events.record
-	config.Relay = testRelay(t, relay.Config{
-		Addresses: []relay.Address{address4}, MinPort: 62000, MaxPort: 62000, Listen: newMemNet().listen,
+	config.Relay = turntest.TestRelay(t, relay.Config{
+		Addresses: []relay.Address{turntest.Address4}, MinPort: 62000, MaxPort: 62000, Listen: turntest.NewMemNet().Listen,
 	})
 	config.ExpiredGrace = -1
-	config.Authenticator = credential.Verifier{Secrets: []credential.Secret{credential.NewSecret([]byte(testSecret))}, MaxLifetime: 24 * time.Hour}
+	config.Authenticator = credential.Verifier{Secrets: []credential.Secret{credential.NewSecret([]byte(turntest.TestSecret))}, MaxLifetime: 24 * time.Hour}
 	server := startServer(t, config)
-	good := testCredential()
-	secret := credential.NewSecret([]byte(testSecret))
-	none := Quotas{}
+	good := turntest.TestCredential()
+	secret := credential.NewSecret([]byte(turntest.TestSecret))
+	none := limit.Quotas{}
 
 	holder := dial(t, "udp", server.udp)
 	holder.allocate() // which takes the only port
 	events.take()
 	for _, test := range []struct {
-		reason RefusalReason
+		reason event.RefusalReason
 		code   stun.ErrorCode
-		quotas Quotas
+		quotas limit.Quotas
 		cred   credential.Credential
-		sets   []set
+		sets   []turntest.Set
 	}{
-		{RefusedCredentials, 401, none, credential.Credential{Username: good.Username, Password: "wrong"}, []set{transportUDP}},
-		{RefusedCredentials, 401, none, credential.Credential{Username: "alice", Password: "wrong"}, []set{transportUDP}},
-		{RefusedExpired, 401, none, credential.Issuer{Secret: secret, TTL: -time.Second}.Issue(time.Now()), []set{transportUDP}},
-		{RefusedFarExpiry, 401, none, credential.Issuer{Secret: secret, TTL: 25 * time.Hour}.Issue(time.Now()), []set{transportUDP}},
-		{RefusedTransport, 400, none, good, nil},
-		{RefusedTransport, 442, none, good, []set{attr32(stun.AttrRequestedTransport, 6<<24)}},
-		{RefusedAttributes, 400, none, good, []set{transportUDP, attr(stun.AttrEvenPort)}},
-		{RefusedAttributes, 420, none, good, []set{transportUDP, attr(0x7F01)}},
-		{RefusedFamily, 440, none, good, []set{transportUDP, family(stun.IPv6)}},
-		{RefusedFamily, 440, none, good, []set{transportUDP, family(3)}},
-		{RefusedTotalQuota, 486, Quotas{MaxAllocations: 1}, good, []set{transportUDP}},
-		{RefusedUserQuota, 486, Quotas{MaxAllocationsPerUser: 1}, good, []set{transportUDP}},
-		{RefusedSourceQuota, 486, Quotas{MaxAllocationsPerSource: 1}, good, []set{transportUDP}},
-		{RefusedToken, 508, none, good, []set{transportUDP, attr(stun.AttrReservationToken, 1, 2, 3, 4, 5, 6, 7, 8)}},
-		{RefusedNoPort, 508, none, good, []set{transportUDP}},
+		{event.RefusedCredentials, 401, none, credential.Credential{Username: good.Username, Password: "wrong"}, []turntest.Set{turntest.TransportUDP}},
+		{event.RefusedCredentials, 401, none, credential.Credential{Username: "alice", Password: "wrong"}, []turntest.Set{turntest.TransportUDP}},
+		{event.RefusedExpired, 401, none, credential.Issuer{Secret: secret, TTL: -time.Second}.Issue(time.Now()), []turntest.Set{turntest.TransportUDP}},
+		{event.RefusedFarExpiry, 401, none, credential.Issuer{Secret: secret, TTL: 25 * time.Hour}.Issue(time.Now()), []turntest.Set{turntest.TransportUDP}},
+		{event.RefusedTransport, 400, none, good, nil},
+		{event.RefusedTransport, 442, none, good, []turntest.Set{turntest.Attr32(stun.AttrRequestedTransport, 6<<24)}},
+		{event.RefusedAttributes, 400, none, good, []turntest.Set{turntest.TransportUDP, turntest.Attr(stun.AttrEvenPort)}},
+		{event.RefusedAttributes, 420, none, good, []turntest.Set{turntest.TransportUDP, turntest.Attr(0x7F01)}},
+		{event.RefusedFamily, 440, none, good, []turntest.Set{turntest.TransportUDP, family(stun.IPv6)}},
+		{event.RefusedFamily, 440, none, good, []turntest.Set{turntest.TransportUDP, family(3)}},
+		{event.RefusedTotalQuota, 486, limit.Quotas{MaxAllocations: 1}, good, []turntest.Set{turntest.TransportUDP}},
+		{event.RefusedUserQuota, 486, limit.Quotas{MaxAllocationsPerUser: 1}, good, []turntest.Set{turntest.TransportUDP}},
+		{event.RefusedSourceQuota, 486, limit.Quotas{MaxAllocationsPerSource: 1}, good, []turntest.Set{turntest.TransportUDP}},
+		{event.RefusedToken, 508, none, good, []turntest.Set{turntest.TransportUDP, turntest.Attr(stun.AttrReservationToken, 1, 2, 3, 4, 5, 6, 7, 8)}},
+		{event.RefusedNoPort, 508, none, good, []turntest.Set{turntest.TransportUDP}},
 	} {
 		t.Run(test.reason.String(), func(t *testing.T) {
 			before := server.Counters()
@@ -90,8 +94,8 @@ func TestRefusalsAreEvents(t *testing.T) {
 			c.use(test.cred)
 			c.want(c.request(stun.MethodAllocate, test.sets...), test.code)
 			got := events.take()
-			if len(got) != 1 || got[0].Kind != AllocationRefused || got[0].Refusal != test.reason || got[0].Code != test.code ||
-				got[0].Username != test.cred.Username || (got[0].Subject == credential.Subject{}) != (test.reason == RefusedCredentials) || got[0].Tuple.Client != addrPortOf(c.conn.LocalAddr()) {
+			if len(got) != 1 || got[0].Kind != event.AllocationRefused || got[0].Refusal != test.reason || got[0].Code != test.code ||
+				got[0].Username != test.cred.Username || (got[0].Subject == credential.Subject{}) != (test.reason == event.RefusedCredentials) || got[0].Tuple.Client != udp.AddrPortOf(c.conn.LocalAddr()) {
 				t.Errorf("events %+v", got)
 			}
 			after := server.Counters()
@@ -107,14 +111,14 @@ func TestRefusalsAreEvents(t *testing.T) {
 		})
 	}
 	server.SetQuotas(none)
-	holder.want(holder.request(stun.MethodAllocate, transportUDP), 437)
-	if got := events.take(); len(got) != 1 || got[0].Refusal != RefusedTupleInUse {
+	holder.want(holder.request(stun.MethodAllocate, turntest.TransportUDP), 437)
+	if got := events.take(); len(got) != 1 || got[0].Refusal != event.RefusedTupleInUse {
 		t.Errorf("events %+v", got)
 	}
-	server.shared.draining.Store(true)
+	server.shared.Draining.Store(true)
 	c := dial(t, "udp", server.udp)
-	c.want(c.request(stun.MethodAllocate, transportUDP), 508)
-	if got := events.take(); len(got) != 1 || got[0].Refusal != RefusedDraining {
+	c.want(c.request(stun.MethodAllocate, turntest.TransportUDP), 508)
+	if got := events.take(); len(got) != 1 || got[0].Refusal != event.RefusedDraining {
 		t.Errorf("events %+v", got)
 	}
 }
@@ -122,11 +126,11 @@ func TestRefusalsAreEvents(t *testing.T) {
 // TestHalfARefusalIsAnEvent wants the family that is missing from a dual allocation to be told of.
 func TestHalfARefusalIsAnEvent(t *testing.T) {
 	var events recorder
-	config := familiesConfig(t, address4)
+	config := familiesConfig(t, turntest.Address4)
 	config.OnEvent = events.record
 	c, _ := udpClient(t, config)
-	c.want(c.request(stun.MethodAllocate, transportUDP, additional), 0)
-	if got := events.take(); len(got) != 2 || got[0].Kind != AllocationMade || got[1].Refusal != RefusedFamily || got[1].Code != 440 {
+	c.want(c.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Additional), 0)
+	if got := events.take(); len(got) != 2 || got[0].Kind != event.AllocationMade || got[1].Refusal != event.RefusedFamily || got[1].Code != 440 {
 		t.Errorf("events %+v", got)
 	}
 }
@@ -139,29 +143,29 @@ func TestEventsOfALife(t *testing.T) {
 	config.OnEvent = events.record
 	config.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var accounts credential.Accounts
-	secret := credential.NewSecret([]byte(testSecret))
+	secret := credential.NewSecret([]byte(turntest.TestSecret))
 	config.Authenticator = credential.Verifier{Secrets: []credential.Secret{secret}, Accounts: &accounts}
 	server := startServer(t, config)
 	c := dial(t, "tcp", server.tcp)
 	c.use(accounts.Issue(credential.Issuer{Secret: secret, TTL: time.Hour}, "alice@example.org", time.Now()))
 	relayed := c.allocate()
-	far := addrPortOf(echo(t))
-	c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(far)), 0)
-	c.write(channelData(0x4000, "0123456789"))
+	far := udp.AddrPortOf(echo(t))
+	c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(far)), 0)
+	c.write(turntest.ChannelData(0x4000, "0123456789"))
 	c.read()
-	if got := server.Counters(); got.Allocations != 1 || got.AllocationsByTransport[TCP] != 1 || got.AllocationsByTransport[UDP] != 0 {
+	if got := server.Counters(); got.Allocations != 1 || got.AllocationsByTransport[event.TCP] != 1 || got.AllocationsByTransport[event.UDP] != 0 {
 		t.Errorf("live: %d, %v", got.Allocations, got.AllocationsByTransport)
 	}
-	c.want(c.request(stun.MethodRefresh, lifetime(777)), 0)
-	c.want(c.request(stun.MethodRefresh, lifetime(0)), 0)
+	c.want(c.request(stun.MethodRefresh, turntest.Lifetime(777)), 0)
+	c.want(c.request(stun.MethodRefresh, turntest.Lifetime(0)), 0)
 
-	tuple := FiveTuple{Client: addrPortOf(c.conn.LocalAddr()), Server: server.tcp, Transport: TCP}
-	once := Traffic{Packets: 1, Bytes: 10}
+	tuple := event.FiveTuple{Client: udp.AddrPortOf(c.conn.LocalAddr()), Server: server.tcp, Transport: event.TCP}
+	once := event.Traffic{Packets: 1, Bytes: 10}
 	name := c.credential.Username
-	want := []Event{
-		{Kind: AllocationMade, Tuple: tuple, Username: name, Subject: credential.Subject{Name: "alice@example.org"}, Relayed: relayed, Lifetime: 10 * time.Minute},
-		{Kind: AllocationRefreshed, Tuple: tuple, Username: name, Subject: credential.Subject{Name: "alice@example.org"}, Relayed: relayed, Lifetime: 777 * time.Second},
-		{Kind: AllocationEnded, Tuple: tuple, Username: name, Subject: credential.Subject{Name: "alice@example.org"}, Relayed: relayed, End: EndedByClient, ToPeer: once, ToClient: once},
+	want := []event.Event{
+		{Kind: event.AllocationMade, Tuple: tuple, Username: name, Subject: credential.Subject{Name: "alice@example.org"}, Relayed: relayed, Lifetime: 10 * time.Minute},
+		{Kind: event.AllocationRefreshed, Tuple: tuple, Username: name, Subject: credential.Subject{Name: "alice@example.org"}, Relayed: relayed, Lifetime: 777 * time.Second},
+		{Kind: event.AllocationEnded, Tuple: tuple, Username: name, Subject: credential.Subject{Name: "alice@example.org"}, Relayed: relayed, End: event.EndedByClient, ToPeer: once, ToClient: once},
 	}
 	got := events.take()
 	for i := range got {
@@ -175,8 +179,8 @@ func TestEventsOfALife(t *testing.T) {
 		t.Error(diff)
 	}
 	counted := server.Counters()
-	if counted.AllocationsMade != 1 || counted.AllocationsRefreshed != 1 || counted.AllocationsEnded[EndedByClient] != 1 ||
-		counted.AllocationsByTransport[TCP] != 0 || counted.ToPeer != once || counted.ToClient != once {
+	if counted.AllocationsMade != 1 || counted.AllocationsRefreshed != 1 || counted.AllocationsEnded[event.EndedByClient] != 1 ||
+		counted.AllocationsByTransport[event.TCP] != 0 || counted.ToPeer != once || counted.ToClient != once {
 		t.Errorf("counters %+v", counted)
 	}
 	if err := server.Close(); err != nil { // nobody writes to the log any more
@@ -209,13 +213,13 @@ func TestCountersAreComplete(t *testing.T) {
 			t.Errorf("labels %q, want %d", names, n)
 		}
 	}
-	labels(names(maps.Keys(c.Dropped)), int(numDropReasons))
-	labels(names(maps.Keys(c.AllocationsRefused)), int(numRefusalReasons))
-	labels(names(maps.Keys(c.AllocationsEnded)), int(numEndReasons))
-	labels(names(maps.Keys(c.AllocationsByTransport)), int(numTransports))
+	labels(names(maps.Keys(c.Dropped)), int(event.NumDropReasons))
+	labels(names(maps.Keys(c.AllocationsRefused)), int(event.NumRefusalReasons))
+	labels(names(maps.Keys(c.AllocationsEnded)), int(event.NumEndReasons))
+	labels(names(maps.Keys(c.AllocationsByTransport)), int(event.NumTransports))
 	// Every code that can be answered is one that is counted.
 	for code := range stun.ErrorCode(700) {
-		if counted := slices.Contains(errorCodes[:], code); counted != (code.Reason() != "") {
+		if counted := slices.Contains(count.ErrorCodes[:], code); counted != (code.Reason() != "") {
 			t.Errorf("%d is counted: %v", code, counted)
 		}
 	}

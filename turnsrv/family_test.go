@@ -7,26 +7,22 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/mailturn/mailturn/turnsrv/internal/turntest"
+	"github.com/mailturn/mailturn/turnsrv/internal/udp"
 	"github.com/mailturn/mailturn/turnsrv/peer"
 	"github.com/mailturn/mailturn/turnsrv/relay"
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-var (
-	loopback6 = netip.IPv6Loopback()
-	address4  = relay.Address{Bind: loopback, Advertise: loopback}
-	address6  = relay.Address{Bind: loopback6, Advertise: loopback6}
-)
-
-func family(f stun.Family) set {
-	return attr(stun.AttrRequestedAddressFamily, byte(f), 0, 0, 0)
+func family(f stun.Family) turntest.Set {
+	return turntest.Attr(stun.AttrRequestedAddressFamily, byte(f), 0, 0, 0)
 }
 
 // familiesConfig is testConfig with these relay addresses, and peers on loopback of both families.
 func familiesConfig(t testing.TB, addresses ...relay.Address) Config {
 	t.Helper()
 	config := testConfig(t)
-	config.Relay = testRelay(t, relay.Config{
+	config.Relay = turntest.TestRelay(t, relay.Config{
 		Addresses: addresses,
 		Peers: peer.New(peer.Rules{Allow: []netip.Prefix{
 			netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"),
@@ -38,31 +34,31 @@ func familiesConfig(t testing.TB, addresses ...relay.Address) Config {
 // TestT23Families allocates with every family named, from clients of either, on relays of one or both.
 func TestT23Families(t *testing.T) {
 	var (
-		only4 = []relay.Address{address4}
-		only6 = []relay.Address{address6}
-		both  = []relay.Address{address4, address6}
+		only4 = []relay.Address{turntest.Address4}
+		only6 = []relay.Address{turntest.Address6}
+		both  = []relay.Address{turntest.Address4, turntest.Address6}
 	)
 	const none = 440
 	tests := []struct {
 		name   string
 		relay  []relay.Address
-		policy DefaultFamily
+		policy relay.DefaultFamily
 		client netip.Addr
 		// What a request gets that names no family, IPv4, IPv6: a family or 440.
 		unnamed, v4, v6 int
 	}{
-		{"IPv4 client, IPv4 relay", only4, PreferIPv4, loopback, 4, 4, none},
-		{"IPv4 client, IPv6 relay", only6, PreferIPv4, loopback, 6, none, 6},
-		{"IPv4 client, both", both, PreferIPv4, loopback, 4, 4, 6},
-		{"IPv6 client, IPv4 relay", only4, PreferIPv4, loopback6, 4, 4, none},
-		{"IPv6 client, IPv6 relay", only6, PreferIPv4, loopback6, 6, none, 6},
-		{"IPv6 client, both", both, PreferIPv4, loopback6, 4, 4, 6},
-		{"IPv6 client, IPv6 relay, RFC 8656 to the letter", only6, OnlyIPv4, loopback6, none, none, 6},
-		{"IPv6 client, both, RFC 8656 to the letter", both, OnlyIPv4, loopback6, 4, 4, 6},
-		{"IPv4 client, both, its own family", both, ClientFamily, loopback, 4, 4, 6},
-		{"IPv4 client, IPv6 relay, its own family", only6, ClientFamily, loopback, 6, none, 6},
-		{"IPv6 client, both, its own family", both, ClientFamily, loopback6, 6, 4, 6},
-		{"IPv6 client, IPv4 relay, its own family", only4, ClientFamily, loopback6, 4, 4, none},
+		{"IPv4 client, IPv4 relay", only4, relay.PreferIPv4, turntest.Loopback, 4, 4, none},
+		{"IPv4 client, IPv6 relay", only6, relay.PreferIPv4, turntest.Loopback, 6, none, 6},
+		{"IPv4 client, both", both, relay.PreferIPv4, turntest.Loopback, 4, 4, 6},
+		{"IPv6 client, IPv4 relay", only4, relay.PreferIPv4, turntest.Loopback6, 4, 4, none},
+		{"IPv6 client, IPv6 relay", only6, relay.PreferIPv4, turntest.Loopback6, 6, none, 6},
+		{"IPv6 client, both", both, relay.PreferIPv4, turntest.Loopback6, 4, 4, 6},
+		{"IPv6 client, IPv6 relay, RFC 8656 to the letter", only6, relay.OnlyIPv4, turntest.Loopback6, none, none, 6},
+		{"IPv6 client, both, RFC 8656 to the letter", both, relay.OnlyIPv4, turntest.Loopback6, 4, 4, 6},
+		{"IPv4 client, both, its own family", both, relay.ClientFamily, turntest.Loopback, 4, 4, 6},
+		{"IPv4 client, IPv6 relay, its own family", only6, relay.ClientFamily, turntest.Loopback, 6, none, 6},
+		{"IPv6 client, both, its own family", both, relay.ClientFamily, turntest.Loopback6, 6, 4, 6},
+		{"IPv6 client, IPv4 relay, its own family", only4, relay.ClientFamily, turntest.Loopback6, 4, 4, none},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -70,13 +66,13 @@ func TestT23Families(t *testing.T) {
 			config.DefaultFamily = test.policy
 			server := startServerOn(t, config, test.client)
 			for _, request := range []struct {
-				sets []set
+				sets []turntest.Set
 				want int
 			}{
-				{nil, test.unnamed}, {[]set{family(stun.IPv4)}, test.v4}, {[]set{family(stun.IPv6)}, test.v6},
+				{nil, test.unnamed}, {[]turntest.Set{family(stun.IPv4)}, test.v4}, {[]turntest.Set{family(stun.IPv6)}, test.v6},
 			} {
 				c := dial(t, "udp", server.udp)
-				a := c.request(stun.MethodAllocate, append([]set{transportUDP}, request.sets...)...)
+				a := c.request(stun.MethodAllocate, append([]turntest.Set{turntest.TransportUDP}, request.sets...)...)
 				if request.want == none {
 					c.want(a, none)
 					continue
@@ -88,7 +84,7 @@ func TestT23Families(t *testing.T) {
 					t.Errorf("relayed address %v, want IPv%d", relayed, request.want)
 				}
 				mapped, err := stun.ParseXORAddress(a.attrs[stun.AttrXORMappedAddress], a.TransactionID)
-				if want := addrPortOf(c.conn.LocalAddr()); err != nil || mapped != want {
+				if want := udp.AddrPortOf(c.conn.LocalAddr()); err != nil || mapped != want {
 					t.Errorf("mapped address %v, %v, want %v", mapped, err, want)
 				}
 			}
@@ -98,10 +94,10 @@ func TestT23Families(t *testing.T) {
 
 // TestFamiliesBothWays sends data between clients and peers of all families, over every transport.
 func TestFamiliesBothWays(t *testing.T) {
-	for _, addr := range []netip.Addr{loopback, loopback6} {
-		server := startServerOn(t, familiesConfig(t, address4, address6), addr)
+	for _, addr := range []netip.Addr{turntest.Loopback, turntest.Loopback6} {
+		server := startServerOn(t, familiesConfig(t, turntest.Address4, turntest.Address6), addr)
 		for name, to := range map[string]netip.AddrPort{"udp": server.udp, "tcp": server.tcp} {
-			for _, peer := range []netip.AddrPort{addrPortOf(echo(t)), addrPortOf(echoOn(t, loopback6))} {
+			for _, peer := range []netip.AddrPort{udp.AddrPortOf(echo(t)), udp.AddrPortOf(echoOn(t, turntest.Loopback6))} {
 				t.Run(addr.String()+" "+name+" to "+peer.Addr().String(), func(t *testing.T) {
 					c := dial(t, name, to)
 					named, other := stun.IPv4, stun.IPv6
@@ -109,21 +105,21 @@ func TestFamiliesBothWays(t *testing.T) {
 						named, other = other, named
 					}
 					c.allocate(family(named))
-					c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(peer)), 0)
+					c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(peer)), 0)
 					c.want(c.request(stun.MethodRefresh, family(named)), 0)
 					c.want(c.request(stun.MethodRefresh, family(other)), 443)
-					c.write(channelData(0x4000, "0123456789ab"))
-					if got, want := c.read(), channelData(0x4000, "0123456789ab"); !bytes.Equal(got, want) {
+					c.write(turntest.ChannelData(0x4000, "0123456789ab"))
+					if got, want := c.read(), turntest.ChannelData(0x4000, "0123456789ab"); !bytes.Equal(got, want) {
 						t.Errorf("got %q, want %q", got, want)
 					}
 				})
 			}
 			t.Run(addr.String()+" "+name+" indications", func(t *testing.T) {
-				peer := addrPortOf(echoOn(t, loopback6))
+				peer := udp.AddrPortOf(echoOn(t, turntest.Loopback6))
 				c := dial(t, name, to)
 				c.allocate(family(stun.IPv6))
-				c.want(c.request(stun.MethodCreatePermission, peerAddr(peer)), 0)
-				c.write(c.message(stun.MethodSend, stun.ClassIndication, peerAddr(peer), attr(stun.AttrData, 'x', 'y')))
+				c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(peer)), 0)
+				c.write(c.message(stun.MethodSend, stun.ClassIndication, turntest.PeerAddr(peer), turntest.Attr(stun.AttrData, 'x', 'y')))
 				m := c.parse(c.read())
 				for typ, value := range m.Attributes() {
 					if typ == stun.AttrXORPeerAddress {
@@ -162,11 +158,11 @@ func TestMappedSources(t *testing.T) {
 		serving.Wait()
 	})
 	for network, addr := range map[string]net.Addr{"udp": packets.LocalAddr(), "tcp": streams.Addr()} {
-		for _, host := range []netip.Addr{loopback, loopback6} {
-			c := dial(t, network, netip.AddrPortFrom(host, addrPortOf(addr).Port()))
+		for _, host := range []netip.Addr{turntest.Loopback, turntest.Loopback6} {
+			c := dial(t, network, netip.AddrPortFrom(host, udp.AddrPortOf(addr).Port()))
 			a := c.unsigned(stun.MethodBinding)
 			mapped, err := stun.ParseXORAddress(a.attrs[stun.AttrXORMappedAddress], a.TransactionID)
-			if want := addrPortOf(c.conn.LocalAddr()); err != nil || mapped != want || mapped.Addr() != host {
+			if want := udp.AddrPortOf(c.conn.LocalAddr()); err != nil || mapped != want || mapped.Addr() != host {
 				t.Errorf("%s: mapped address %v, %v, want %v", network, mapped, err, want)
 			}
 			c.allocate()

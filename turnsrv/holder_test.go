@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/credential"
+	"github.com/mailturn/mailturn/turnsrv/internal/turntest"
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
@@ -23,7 +24,7 @@ func verifier(t *testing.T, password, secret string) *credential.Verifier {
 	t.Helper()
 	v := &credential.Verifier{Secrets: []credential.Secret{credential.NewSecret([]byte(secret))}, MaxLifetime: 48 * time.Hour}
 	if password != "" {
-		if err := v.Users.Add("alice", testRealm, password); err != nil {
+		if err := v.Users.Add("alice", turntest.TestRealm, password); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -33,7 +34,7 @@ func verifier(t *testing.T, password, secret string) *credential.Verifier {
 // TestGraceIsReplaced wants an operator who has lost a secret to be able to end what goes on with it.
 func TestGraceIsReplaced(t *testing.T) {
 	users := new(replaceable)
-	users.Store(verifier(t, "secret of alice", testSecret))
+	users.Store(verifier(t, "secret of alice", turntest.TestSecret))
 	inBubble(t, func(c *Config) { c.NonceLifetime, c.Authenticator = time.Hour, users }, func(b *bubble) {
 		good, withdrawn := b.client(), b.client()
 		good.use(credential.Credential{Username: "alice", Password: "secret of alice"})
@@ -57,7 +58,7 @@ func TestWithdrawnCredentialEndsInACall(t *testing.T) {
 	const password = "secret of alice"
 	alice := credential.Credential{Username: "alice", Password: password}
 	issue := func(ttl time.Duration) credential.Credential {
-		return credential.Issuer{Secret: credential.NewSecret([]byte(testSecret)), TTL: ttl}.Issue(time.Now())
+		return credential.Issuer{Secret: credential.NewSecret([]byte(turntest.TestSecret)), TTL: ttl}.Issue(time.Now())
 	}
 	for _, tt := range []struct {
 		name       string
@@ -65,19 +66,19 @@ func TestWithdrawnCredentialEndsInACall(t *testing.T) {
 		after      func() *credential.Verifier
 		grace      time.Duration // in which refreshes succeed; 0 is all of it
 	}{
-		{"user deleted", func() credential.Credential { return alice }, func() *credential.Verifier { return verifier(t, "", testSecret) }, 0},
-		{"password changed", func() credential.Credential { return alice }, func() *credential.Verifier { return verifier(t, "another one", testSecret) }, 0},
+		{"user deleted", func() credential.Credential { return alice }, func() *credential.Verifier { return verifier(t, "", turntest.TestSecret) }, 0},
+		{"password changed", func() credential.Credential { return alice }, func() *credential.Verifier { return verifier(t, "another one", turntest.TestSecret) }, 0},
 		{"secret rotated out", func() credential.Credential { return issue(47 * time.Hour) }, func() *credential.Verifier { return verifier(t, password, "another secret") }, 0},
 		{"secret rotated out, expired before", func() credential.Credential { return issue(time.Minute) }, func() *credential.Verifier { return verifier(t, password, "another secret") }, DefaultExpiredGrace - 10*time.Minute},
 		{"bound lowered", func() credential.Credential { return issue(47 * time.Hour) }, func() *credential.Verifier {
-			v := verifier(t, password, testSecret)
+			v := verifier(t, password, turntest.TestSecret)
 			v.MaxLifetime = time.Hour
 			return v
 		}, DefaultExpiredGrace},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			users := new(replaceable)
-			users.Store(verifier(t, password, testSecret))
+			users.Store(verifier(t, password, turntest.TestSecret))
 			change := func(c *Config) { c.NonceLifetime, c.Authenticator = 72*time.Hour, users }
 			inBubble(t, change, func(b *bubble) {
 				c := b.client()
@@ -95,10 +96,10 @@ func TestWithdrawnCredentialEndsInACall(t *testing.T) {
 				users.Store(tt.after())
 				newcomer := b.client()
 				newcomer.use(c.credential)
-				newcomer.want(newcomer.request(stun.MethodAllocate, transportUDP), 401)
+				newcomer.want(newcomer.request(stun.MethodAllocate, turntest.TransportUDP), 401)
 				if tt.grace == 0 {
 					refreshFor(time.Hour)
-					users.Store(verifier(t, password, testSecret)) // a mistake that is mended
+					users.Store(verifier(t, password, turntest.TestSecret)) // a mistake that is mended
 					refreshFor(30 * time.Hour)
 					users.Store(tt.after())
 					tt.grace = DefaultExpiredGrace
@@ -106,7 +107,7 @@ func TestWithdrawnCredentialEndsInACall(t *testing.T) {
 				refreshFor(tt.grace)
 				time.Sleep(5 * time.Minute)
 				c.want(c.request(stun.MethodRefresh), 401)
-				c.want(c.request(stun.MethodCreatePermission, peerAddr(publicPeer)), 401)
+				c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(turntest.PublicPeer)), 401)
 			})
 		})
 	}

@@ -14,6 +14,9 @@ import (
 	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/credential"
+	"github.com/mailturn/mailturn/turnsrv/event"
+	"github.com/mailturn/mailturn/turnsrv/internal/session"
+	"github.com/mailturn/mailturn/turnsrv/internal/turntest"
 	"github.com/mailturn/mailturn/turnsrv/relay"
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
@@ -22,20 +25,20 @@ import (
 type bubble struct {
 	*testing.T
 	server *Server
-	net    *memNet
-	socket *memConn
-	stream *pipeListener
-	events []Event // read after synctest.Wait
+	net    *turntest.MemNet
+	socket *turntest.MemConn
+	stream *turntest.PipeListener
+	events []event.Event // read after synctest.Wait
 }
 
 // inBubble runs f with a server whose clock is the bubble's.
 func inBubble(t *testing.T, change func(*Config), f func(b *bubble)) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &bubble{T: t, net: newMemNet(), stream: newPipeListener()}
+		b := &bubble{T: t, net: turntest.NewMemNet(), stream: turntest.NewPipeListener()}
 		config := testConfig(t)
-		config.Relay = testRelay(t, relay.Config{Listen: b.net.listen})
+		config.Relay = turntest.TestRelay(t, relay.Config{Listen: b.net.Listen})
 		var mu sync.Mutex
-		config.OnEvent = func(e Event) { mu.Lock(); defer mu.Unlock(); b.events = append(b.events, e) }
+		config.OnEvent = func(e event.Event) { mu.Lock(); defer mu.Unlock(); b.events = append(b.events, e) }
 		if change != nil {
 			change(&config)
 		}
@@ -46,8 +49,10 @@ func inBubble(t *testing.T, change func(*Config), f func(b *bubble)) {
 		b.server = server
 		b.socket = b.listen()
 		if onPlainPion() {
-			listen := func(port int) (net.PacketConn, error) { return b.net.bind(netip.AddrPortFrom(loopback, uint16(port))) }
-			plain := plainPion(t, config, listen, []net.PacketConn{b.socket}, []net.Listener{addressedListener{b.stream, new(int)}})
+			listen := func(port int) (net.PacketConn, error) {
+				return b.net.Bind(netip.AddrPortFrom(turntest.Loopback, uint16(port)))
+			}
+			plain := plainPion(t, config, listen, []net.PacketConn{b.socket}, []net.Listener{turntest.AddressedListener{PipeListener: b.stream, Next: new(int)}})
 			defer func() { _ = plain.Close() }()
 			f(b)
 			return
@@ -68,9 +73,9 @@ func inBubble(t *testing.T, change func(*Config), f func(b *bubble)) {
 	})
 }
 
-func (b *bubble) listen() *memConn {
+func (b *bubble) listen() *turntest.MemConn {
 	b.Helper()
-	c, err := b.net.bind(netip.AddrPortFrom(loopback, 0))
+	c, err := b.net.Bind(netip.AddrPortFrom(turntest.Loopback, 0))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -78,11 +83,11 @@ func (b *bubble) listen() *memConn {
 }
 
 func (b *bubble) client() *rawClient {
-	return newRawClient(b, connected{b.listen(), b.socket.addr}, false)
+	return newRawClient(b, turntest.Connected{MemConn: b.listen(), To: b.socket.Addr}, false)
 }
 
 // reaches reports whether a datagram from peer comes to the client.
-func (b *bubble) reaches(c *rawClient, peer *memConn, relayed netip.AddrPort) bool {
+func (b *bubble) reaches(c *rawClient, peer *turntest.MemConn, relayed netip.AddrPort) bool {
 	b.Helper()
 	if _, err := peer.WriteToUDPAddrPort([]byte("ping"), relayed); err != nil {
 		b.Fatal(err)
@@ -92,34 +97,34 @@ func (b *bubble) reaches(c *rawClient, peer *memConn, relayed netip.AddrPort) bo
 }
 
 // gets reports whether what the client sends comes to peer.
-func (b *bubble) gets(c *rawClient, peer *memConn, message []byte) bool {
+func (b *bubble) gets(c *rawClient, peer *turntest.MemConn, message []byte) bool {
 	b.Helper()
 	c.write(message)
 	synctest.Wait()
 	select {
-	case <-peer.in:
+	case <-peer.In:
 		return true
 	default:
 		return false
 	}
 }
 
-func (b *bubble) send(c *rawClient, peer *memConn) bool {
+func (b *bubble) send(c *rawClient, peer *turntest.MemConn) bool {
 	b.Helper()
-	return b.gets(c, peer, c.message(stun.MethodSend, stun.ClassIndication, peerAddr(peer.addr), attr(stun.AttrData, 'x')))
+	return b.gets(c, peer, c.message(stun.MethodSend, stun.ClassIndication, turntest.PeerAddr(peer.Addr), turntest.Attr(stun.AttrData, 'x')))
 }
 
 func TestT39AllocationExpires(t *testing.T) {
 	inBubble(t, func(c *Config) { c.NonceLifetime = time.Hour }, func(b *bubble) {
 		// The janitor's beat is that of the first allocation: it must not be what ends the second one on time.
 		b.client().allocate()
-		time.Sleep(janitorPeriod / 2)
+		time.Sleep(session.JanitorPeriod / 2)
 		c, peer := b.client(), b.listen()
 		relayed := c.allocate()
-		c.want(c.request(stun.MethodCreatePermission, peerAddr(peer.addr)), 0)
+		c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(peer.Addr)), 0)
 		start := time.Now()
 		time.Sleep(DefaultLifetime - time.Millisecond)
-		c.want(c.request(stun.MethodCreatePermission, peerAddr(peer.addr)), 0)
+		c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(peer.Addr)), 0)
 		if !b.send(c, peer) {
 			t.Error("the allocation does not work in its last millisecond")
 		}
@@ -128,12 +133,12 @@ func TestT39AllocationExpires(t *testing.T) {
 			t.Error("the allocation works after its lifetime")
 		}
 		c.want(c.request(stun.MethodRefresh), 437)
-		time.Sleep(janitorPeriod)
+		time.Sleep(session.JanitorPeriod)
 		synctest.Wait()
-		if b.server.Allocations() != 0 || b.net.conns[relayed] != nil {
+		if b.server.Allocations() != 0 || b.net.Conns[relayed] != nil {
 			t.Error("the expired allocation still holds its port")
 		}
-		if last := b.events[len(b.events)-1]; last.Kind != AllocationEnded || last.End != EndedExpired || last.ToPeer.Packets != 1 {
+		if last := b.events[len(b.events)-1]; last.Kind != event.AllocationEnded || last.End != event.EndedExpired || last.ToPeer.Packets != 1 {
 			t.Errorf("last event %+v", last)
 		}
 		c.allocate()
@@ -153,7 +158,7 @@ func TestRefreshExtends(t *testing.T) {
 		if b.server.Allocations() != 1 {
 			t.Error("the allocation is gone")
 		}
-		time.Sleep(DefaultLifetime + janitorPeriod)
+		time.Sleep(DefaultLifetime + session.JanitorPeriod)
 		synctest.Wait()
 		if b.server.Allocations() != 0 {
 			t.Error("the allocation outlives its last refresh")
@@ -165,17 +170,17 @@ func TestRefreshExtends(t *testing.T) {
 func TestLifetimeOfADay(t *testing.T) {
 	inBubble(t, func(c *Config) { c.MaxLifetime = 24 * time.Hour }, func(b *bubble) {
 		c, peer := b.client(), b.listen()
-		c.use(credential.Issuer{Secret: credential.NewSecret([]byte(testSecret)), TTL: 48 * time.Hour}.Issue(time.Now()))
-		a := c.want(c.request(stun.MethodAllocate, transportUDP, lifetime(86400)), 0)
+		c.use(credential.Issuer{Secret: credential.NewSecret([]byte(turntest.TestSecret)), TTL: 48 * time.Hour}.Issue(time.Now()))
+		a := c.want(c.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Lifetime(86400)), 0)
 		relayed := c.relayed(a)
 		if a.lifetime() != 24*time.Hour {
 			t.Fatalf("lifetime %v", a.lifetime())
 		}
 		time.Sleep(23 * time.Hour)
-		if a := c.want(c.request(stun.MethodCreatePermission, peerAddr(peer.addr)), 438); !a.HasIntegrity() {
+		if a := c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(peer.Addr)), 438); !a.HasIntegrity() {
 			t.Error("a stale nonce of an allocation is answered without integrity, which werift ignores")
 		}
-		c.want(c.request(stun.MethodCreatePermission, peerAddr(peer.addr)), 0)
+		c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(peer.Addr)), 0)
 		if !b.reaches(c, peer, relayed) || !b.send(c, peer) {
 			t.Error("the allocation does not work after 23 hours")
 		}
@@ -189,15 +194,15 @@ func TestPermissionLifetime(t *testing.T) {
 		if b.reaches(c, peer, relayed) || b.send(c, peer) {
 			t.Error("data passes without a permission")
 		}
-		c.want(c.request(stun.MethodCreatePermission, peerAddr(peer.addr)), 0)
+		c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(peer.Addr)), 0)
 		for range 3 {
 			time.Sleep(4 * time.Minute)
 			if !b.reaches(c, peer, relayed) || !b.send(c, peer) {
 				t.Error("data does not pass with a permission of four minutes")
 			}
-			c.want(c.request(stun.MethodCreatePermission, peerAddr(peer.addr)), 0)
+			c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(peer.Addr)), 0)
 		}
-		time.Sleep(permissionLifetime - 2*time.Millisecond)
+		time.Sleep(session.PermissionLifetime - 2*time.Millisecond)
 		if !b.reaches(c, peer, relayed) || !b.send(c, peer) {
 			t.Error("the permission does not last five minutes")
 		}
@@ -212,8 +217,8 @@ func TestPermissionLifetime(t *testing.T) {
 func TestT39PermissionRefreshedAtItsEnd(t *testing.T) {
 	inBubble(t, func(c *Config) { c.NonceLifetime = 24 * time.Hour; c.Lifetime = time.Hour }, func(b *bubble) {
 		c, peer := b.client(), b.listen()
-		relayed := c.allocate(lifetime(3599))
-		refresh := func(method stun.Method, sets ...set) {
+		relayed := c.allocate(turntest.Lifetime(3599))
+		refresh := func(method stun.Method, sets ...turntest.Set) {
 			a := c.request(method, sets...)
 			if a.code == stun.CodeStaleNonce {
 				a = c.request(method, sets...)
@@ -222,22 +227,22 @@ func TestT39PermissionRefreshedAtItsEnd(t *testing.T) {
 				t.Fatalf("%v does not work: answered %d", method, a.code)
 			}
 		}
-		refresh(stun.MethodCreatePermission, peerAddr(peer.addr))
-		refresh(stun.MethodChannelBind, channel(0x4000), peerAddr(peer.addr))
+		refresh(stun.MethodCreatePermission, turntest.PeerAddr(peer.Addr))
+		refresh(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(peer.Addr))
 		for i := range 50 {
 			// The timer fires in the same instant of the bubble, before or after the request.
-			wait := permissionLifetime
+			wait := session.PermissionLifetime
 			if i%2 == 1 {
-				wait = channelLifetime
+				wait = session.ChannelLifetime
 			}
 			time.Sleep(wait)
-			refresh(stun.MethodChannelBind, channel(0x4000), peerAddr(peer.addr))
-			refresh(stun.MethodCreatePermission, peerAddr(peer.addr))
+			refresh(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(peer.Addr))
+			refresh(stun.MethodCreatePermission, turntest.PeerAddr(peer.Addr))
 			synctest.Wait()
-			if !b.reaches(c, peer, relayed) || !b.send(c, peer) || !b.gets(c, peer, channelData(0x4000, "x")) {
+			if !b.reaches(c, peer, relayed) || !b.send(c, peer) || !b.gets(c, peer, turntest.ChannelData(0x4000, "x")) {
 				t.Fatalf("round %d: what was just refreshed does not work", i)
 			}
-			refresh(stun.MethodRefresh, lifetime(3599))
+			refresh(stun.MethodRefresh, turntest.Lifetime(3599))
 		}
 	})
 }
@@ -246,20 +251,20 @@ func TestChannelLifetime(t *testing.T) {
 	inBubble(t, func(c *Config) { c.NonceLifetime = time.Hour; c.Lifetime = time.Hour }, func(b *bubble) {
 		c, peer, other := b.client(), b.listen(), b.listen()
 		relayed := c.allocate()
-		c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(peer.addr)), 0)
-		if !b.gets(c, peer, channelData(0x4000, "x")) || !b.reaches(c, peer, relayed) {
+		c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(peer.Addr)), 0)
+		if !b.gets(c, peer, turntest.ChannelData(0x4000, "x")) || !b.reaches(c, peer, relayed) {
 			t.Error("the channel does not work")
 		}
-		time.Sleep(channelLifetime)
+		time.Sleep(session.ChannelLifetime)
 		synctest.Wait()
-		c.want(c.request(stun.MethodCreatePermission, peerAddr(peer.addr)), 0)
-		if b.gets(c, peer, channelData(0x4000, "x")) {
+		c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(peer.Addr)), 0)
+		if b.gets(c, peer, turntest.ChannelData(0x4000, "x")) {
 			t.Error("the channel lasts longer than ten minutes")
 		}
 		// Number and peer are free again, for others.
-		c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(other.addr)), 0)
-		c.want(c.request(stun.MethodChannelBind, channel(0x4001), peerAddr(peer.addr)), 0)
-		if !b.gets(c, other, channelData(0x4000, "x")) || !b.gets(c, peer, channelData(0x4001, "x")) {
+		c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(other.Addr)), 0)
+		c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4001), turntest.PeerAddr(peer.Addr)), 0)
+		if !b.gets(c, other, turntest.ChannelData(0x4000, "x")) || !b.gets(c, peer, turntest.ChannelData(0x4001, "x")) {
 			t.Error("the channels do not work")
 		}
 	})
@@ -270,40 +275,40 @@ func TestChannelLifetime(t *testing.T) {
 func TestT30ChannelOutlivesPermission(t *testing.T) {
 	inBubble(t, func(c *Config) { c.NonceLifetime = 2 * time.Hour; c.Lifetime = time.Hour }, func(b *bubble) {
 		c, peer, other := b.client(), b.listen(), b.listen()
-		relayed := c.allocate(lifetime(3599))
+		relayed := c.allocate(turntest.Lifetime(3599))
 		works := func(when string) {
 			t.Helper()
-			if !b.gets(c, peer, channelData(0x4000, "x")) {
+			if !b.gets(c, peer, turntest.ChannelData(0x4000, "x")) {
 				t.Errorf("%s, nothing reaches the peer through the channel", when)
 			}
 			if !b.reaches(c, peer, relayed) {
 				t.Errorf("%s, the peer does not reach the client", when)
 			}
 		}
-		c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(peer.addr)), 0)
+		c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(peer.Addr)), 0)
 		works("at first")
 		if !b.reaches(c, other, relayed) || !b.send(c, other) {
 			t.Error("another port of the peer's host is cut off before the permission ends")
 		}
 		for round := range 3 {
 			bound := time.Now()
-			time.Sleep(permissionLifetime)
+			time.Sleep(session.PermissionLifetime)
 			works("when the permission has ended")
 			if b.reaches(c, other, relayed) || b.send(c, other) {
 				t.Error("another port of the peer's host outlives the permission")
 			}
 			time.Sleep(500*time.Second - time.Since(bound))
 			works("after 500 s")
-			c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(peer.addr)), 0)
+			c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(peer.Addr)), 0)
 			if !b.reaches(c, other, relayed) || !b.send(c, other) {
 				t.Errorf("round %d: the binding has not renewed the permission", round)
 			}
 		}
-		time.Sleep(channelLifetime - time.Millisecond)
+		time.Sleep(session.ChannelLifetime - time.Millisecond)
 		works("just before the channel ends")
 		time.Sleep(time.Millisecond)
 		synctest.Wait()
-		if b.gets(c, peer, channelData(0x4000, "x")) || b.reaches(c, peer, relayed) {
+		if b.gets(c, peer, turntest.ChannelData(0x4000, "x")) || b.reaches(c, peer, relayed) {
 			t.Error("the channel relays after its end")
 		}
 	})
@@ -314,8 +319,8 @@ func TestSendIndicationToBoundPeer(t *testing.T) {
 	inBubble(t, func(c *Config) { c.NonceLifetime = time.Hour; c.Lifetime = time.Hour }, func(b *bubble) {
 		c, peer, other := b.client(), b.listen(), b.listen()
 		c.allocate()
-		c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(peer.addr)), 0)
-		time.Sleep(permissionLifetime)
+		c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(peer.Addr)), 0)
+		time.Sleep(session.PermissionLifetime)
 		if !b.send(c, peer) {
 			t.Error("the bound peer is cut off when the permission ends")
 		}
@@ -330,22 +335,22 @@ func TestSendIndicationToBoundPeer(t *testing.T) {
 func TestAllocateAgainAtExpiry(t *testing.T) {
 	for _, bind := range []bool{false, true} {
 		inBubble(t, func(c *Config) { c.NonceLifetime = time.Hour; c.MaxAllocationsPerSource = 2 }, func(b *bubble) {
-			b.client().allocate(lifetime(3000)) // the janitor's beat is that of the first allocation
-			time.Sleep(janitorPeriod / 2)
+			b.client().allocate(turntest.Lifetime(3000)) // the janitor's beat is that of the first allocation
+			time.Sleep(session.JanitorPeriod / 2)
 			c, peer := b.client(), b.listen()
 			old := c.allocate()
 			if bind {
-				c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(peer.addr)), 0)
+				c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(peer.Addr)), 0)
 			}
 			time.Sleep(DefaultLifetime)
-			again := c.relayed(c.want(c.request(stun.MethodAllocate, transportUDP), 0))
+			again := c.relayed(c.want(c.request(stun.MethodAllocate, turntest.TransportUDP), 0))
 			if again == old {
 				t.Errorf("bound %v: the new allocation has the address of the old one, %v", bind, old)
 			}
-			time.Sleep(2 * janitorPeriod)
+			time.Sleep(2 * session.JanitorPeriod)
 			synctest.Wait()
-			c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(peer.addr)), 0)
-			if !b.gets(c, peer, channelData(0x4000, "x")) || !b.reaches(c, peer, again) {
+			c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(peer.Addr)), 0)
+			if !b.gets(c, peer, turntest.ChannelData(0x4000, "x")) || !b.reaches(c, peer, again) {
 				t.Errorf("bound %v: the new allocation does not work", bind)
 			}
 		})
@@ -356,18 +361,18 @@ func TestAllocateAgainAtExpiry(t *testing.T) {
 func TestCredentialExpiresInACall(t *testing.T) {
 	inBubble(t, func(c *Config) { c.NonceLifetime = 48 * time.Hour }, func(b *bubble) {
 		c, peer := b.client(), b.listen()
-		c.use(credential.Issuer{Secret: credential.NewSecret([]byte(testSecret)), TTL: 86 * time.Second}.Issue(time.Now()))
+		c.use(credential.Issuer{Secret: credential.NewSecret([]byte(turntest.TestSecret)), TTL: 86 * time.Second}.Issue(time.Now()))
 		c.allocate()
 		start := time.Now()
 		for time.Since(start) < DefaultExpiredGrace {
 			time.Sleep(5 * time.Minute)
 			c.want(c.request(stun.MethodRefresh), 0)
-			c.want(c.request(stun.MethodCreatePermission, peerAddr(peer.addr)), 0)
-			c.want(c.request(stun.MethodChannelBind, channel(0x4000), peerAddr(peer.addr)), 0)
+			c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(peer.Addr)), 0)
+			c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(peer.Addr)), 0)
 		}
 		second := b.client()
 		second.use(c.credential)
-		second.want(second.request(stun.MethodAllocate, transportUDP), 401)
+		second.want(second.request(stun.MethodAllocate, turntest.TransportUDP), 401)
 		time.Sleep(86 * time.Second)
 		c.want(c.request(stun.MethodRefresh), 401) // now the grace is over too
 	})
@@ -383,12 +388,12 @@ func TestT03ExpiryRacesWithCreatePermission(t *testing.T) {
 			time.Sleep(DefaultLifetime - 5*time.Millisecond + time.Duration(i)*time.Millisecond)
 			for j := range 100 {
 				peer := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 1, byte(i), byte(j)}), 40000)
-				if a := c.request(stun.MethodCreatePermission, peerAddr(peer)); a.code != 0 && a.code != 437 {
+				if a := c.request(stun.MethodCreatePermission, turntest.PeerAddr(peer)); a.code != 0 && a.code != 437 {
 					t.Fatalf("CreatePermission answered %d", a.code)
 				}
 				time.Sleep(time.Millisecond / 10)
 			}
-			time.Sleep(janitorPeriod)
+			time.Sleep(session.JanitorPeriod)
 		}
 		synctest.Wait()
 		if n := b.server.Allocations(); n != 0 {
@@ -401,7 +406,7 @@ func TestT05SocketErrorsEndNothing(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		c := b.client()
 		c.allocate()
-		b.socket.fail(syscall.ECONNREFUSED, syscall.ENOBUFS, syscall.EHOSTUNREACH, fmt.Errorf("whatever: %w", syscall.EPERM))
+		b.socket.Fail(syscall.ECONNREFUSED, syscall.ENOBUFS, syscall.EHOSTUNREACH, fmt.Errorf("whatever: %w", syscall.EPERM))
 		time.Sleep(time.Second)
 		c.want(c.request(stun.MethodRefresh), 0)
 	})
@@ -409,24 +414,24 @@ func TestT05SocketErrorsEndNothing(t *testing.T) {
 
 func TestSocketClosedByItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		network := newMemNet()
+		network := turntest.NewMemNet()
 		config := testConfig(t)
-		config.Relay = testRelay(t, relay.Config{Listen: network.listen})
+		config.Relay = turntest.TestRelay(t, relay.Config{Listen: network.Listen})
 		server, err := New(config)
 		if err != nil {
 			t.Fatal(err)
 		}
-		socket, err := network.bind(netip.AddrPortFrom(loopback, 0))
+		socket, err := network.Bind(netip.AddrPortFrom(turntest.Loopback, 0))
 		if err != nil {
 			t.Fatal(err)
 		}
 		served := make(chan error, 1)
 		go func() { served <- server.ServePacket(socket) }()
-		near, err := network.bind(netip.AddrPortFrom(loopback, 0))
+		near, err := network.Bind(netip.AddrPortFrom(turntest.Loopback, 0))
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := newRawClient(t, connected{near, socket.addr}, false)
+		c := newRawClient(t, turntest.Connected{MemConn: near, To: socket.Addr}, false)
 		c.allocate()
 		_ = socket.Close()
 		if err := <-served; err == nil || errors.Is(err, ErrServerClosed) {
@@ -452,9 +457,9 @@ func TestShutdownLetsCallsEnd(t *testing.T) {
 		go func() { done <- b.server.Shutdown(b.Context()) }()
 		synctest.Wait()
 		second := b.client()
-		second.want(second.request(stun.MethodAllocate, transportUDP), 508)
+		second.want(second.request(stun.MethodAllocate, turntest.TransportUDP), 508)
 		c.want(c.request(stun.MethodRefresh), 0)
-		c.want(c.request(stun.MethodRefresh, lifetime(0)), 0)
+		c.want(c.request(stun.MethodRefresh, turntest.Lifetime(0)), 0)
 		if err := <-done; err != nil {
 			t.Errorf("Shutdown = %v", err)
 		}

@@ -12,11 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pion/logging"
-	"github.com/pion/turn/v4"
-
+	"github.com/mailturn/mailturn/turnsrv/internal/turntest"
 	"github.com/mailturn/mailturn/turnsrv/pionturn"
 	"github.com/mailturn/mailturn/turnsrv/relay"
+	"github.com/pion/logging"
+	"github.com/pion/turn/v4"
 )
 
 // plainPionVar, if it is set in the environment, has the tests of this package talk to pion's server in place of this package's,
@@ -177,7 +177,7 @@ func plainPion(t testing.TB, config Config, listen func(port int) (net.PacketCon
 	pion := engine.ServerConfig()
 	if bare {
 		logger := plainLogger{config}
-		pion.LoggerFactory, pion.AuthHandler = logger, turn.LongTermTURNRESTAuthHandler(testSecret, logger.NewLogger("auth"))
+		pion.LoggerFactory, pion.AuthHandler = logger, turn.LongTermTURNRESTAuthHandler(turntest.TestSecret, logger.NewLogger("auth"))
 	}
 	if strings.HasPrefix(t.Name(), "TestT03") {
 		pion.EventHandler.OnPermissionCreated = func(net.Addr, net.Addr, string, string, string, net.Addr, net.IP) {
@@ -245,30 +245,4 @@ func (l plainLeveled) Errorf(m string, a ...any) {
 	if l.config.Logger != nil {
 		l.config.Logger.Error(fmt.Sprintf(m, a...))
 	}
-}
-
-// addressedListener gives the pipes of a pipeListener the addresses of TCP connections, without which pion takes all of
-// them for one client.
-type addressedListener struct {
-	*pipeListener
-	next *int
-}
-
-func (l addressedListener) Accept() (net.Conn, error) {
-	conn, err := l.pipeListener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	*l.next++
-	return addressedConn{conn, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 10000 + *l.next}}, nil
-}
-
-type addressedConn struct {
-	net.Conn
-	addr net.Addr
-}
-
-func (c addressedConn) RemoteAddr() net.Addr { return c.addr }
-func (c addressedConn) LocalAddr() net.Addr {
-	return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 3478}
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/credential"
+	"github.com/mailturn/mailturn/turnsrv/internal/link"
+	"github.com/mailturn/mailturn/turnsrv/internal/turntest"
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
@@ -41,8 +43,8 @@ func dial(t testing.TB, network string, server netip.AddrPort) *rawClient {
 
 func newRawClient(t testing.TB, conn net.Conn, stream bool) *rawClient {
 	t.Cleanup(func() { _ = conn.Close() })
-	c := &rawClient{t: t, conn: conn, stream: stream, realm: testRealm}
-	c.use(testCredential())
+	c := &rawClient{t: t, conn: conn, stream: stream, realm: turntest.TestRealm}
+	c.use(turntest.TestCredential())
 	return c
 }
 
@@ -80,7 +82,7 @@ func (c *rawClient) tryRead(timeout time.Duration) ([]byte, error) {
 	for {
 		if c.stream {
 			if len(c.pending) >= 4 {
-				if n := frameLen(c.pending); len(c.pending) >= n {
+				if n := link.FrameLen(c.pending); len(c.pending) >= n {
 					frame := c.pending[:n]
 					c.pending = c.pending[n:]
 					return frame, nil
@@ -120,29 +122,8 @@ func (c *rawClient) closed() {
 	}
 }
 
-// set adds attributes to a message.
-type set func(b *stun.Builder)
-
-func attr(t stun.AttrType, value ...byte) set {
-	return func(b *stun.Builder) { b.Attr(t, value) }
-}
-
-func attr32(t stun.AttrType, value uint32) set {
-	return func(b *stun.Builder) { b.Uint32(t, value) }
-}
-
-func peerAddr(addr netip.AddrPort) set {
-	return func(b *stun.Builder) { b.XORAddress(stun.AttrXORPeerAddress, addr) }
-}
-
-func channel(number uint16) set {
-	return attr32(stun.AttrChannelNumber, uint32(number)<<16)
-}
-
-var transportUDP = attr32(stun.AttrRequestedTransport, 17<<24)
-
 // message builds a message without credentials.
-func (c *rawClient) message(method stun.Method, class stun.Class, sets ...set) []byte {
+func (c *rawClient) message(method stun.Method, class stun.Class, sets ...turntest.Set) []byte {
 	c.serial++
 	var b stun.Builder
 	b.Start(method, class, stun.TransactionID{c.serial})
@@ -163,19 +144,19 @@ func (c *rawClient) sign(b *stun.Builder) {
 // challenge asks for a nonce, keeps it for the next requests and returns it.
 func (c *rawClient) challenge() []byte {
 	c.t.Helper()
-	c.nonce = bytes.Clone(c.unsigned(stun.MethodAllocate, transportUDP).attrs[stun.AttrNonce])
+	c.nonce = bytes.Clone(c.unsigned(stun.MethodAllocate, turntest.TransportUDP).attrs[stun.AttrNonce])
 	return c.nonce
 }
 
 // unsigned sends a request without credentials and returns the answer.
-func (c *rawClient) unsigned(method stun.Method, sets ...set) *answer {
+func (c *rawClient) unsigned(method stun.Method, sets ...turntest.Set) *answer {
 	c.t.Helper()
 	c.write(c.message(method, stun.ClassRequest, sets...))
 	return c.answer(method)
 }
 
 // request sends a signed request, with a nonce that it asks for first if there is none.
-func (c *rawClient) request(method stun.Method, sets ...set) *answer {
+func (c *rawClient) request(method stun.Method, sets ...turntest.Set) *answer {
 	c.t.Helper()
 	if c.nonce == nil {
 		c.challenge()
@@ -242,7 +223,7 @@ func (c *rawClient) want(a *answer, code stun.ErrorCode) *answer {
 		if code == stun.CodeStaleNonce && signed { // the user of an allocation learns of the nonce from a signed answer
 			signed = !a.VerifyIntegrity(c.key)
 		}
-		if string(a.attrs[stun.AttrRealm]) != testRealm || len(a.attrs[stun.AttrNonce]) == 0 || signed {
+		if string(a.attrs[stun.AttrRealm]) != turntest.TestRealm || len(a.attrs[stun.AttrNonce]) == 0 || signed {
 			c.t.Errorf("%d with realm %q, nonce %q, integrity %v", code, a.attrs[stun.AttrRealm], a.attrs[stun.AttrNonce], a.HasIntegrity())
 		}
 	default:
@@ -257,9 +238,9 @@ func (c *rawClient) want(a *answer, code stun.ErrorCode) *answer {
 }
 
 // allocate makes an allocation and returns its relayed address.
-func (c *rawClient) allocate(sets ...set) netip.AddrPort {
+func (c *rawClient) allocate(sets ...turntest.Set) netip.AddrPort {
 	c.t.Helper()
-	a := c.want(c.request(stun.MethodAllocate, append([]set{transportUDP}, sets...)...), 0)
+	a := c.want(c.request(stun.MethodAllocate, append([]turntest.Set{turntest.TransportUDP}, sets...)...), 0)
 	return c.relayed(a)
 }
 
@@ -278,15 +259,4 @@ func (a *answer) lifetime() time.Duration {
 		return -1
 	}
 	return time.Duration(binary.BigEndian.Uint32(value)) * time.Second
-}
-
-// channelData builds ChannelData, padded.
-func channelData(number uint16, data string) []byte {
-	b := binary.BigEndian.AppendUint16(nil, number)
-	b = binary.BigEndian.AppendUint16(b, uint16(len(data)))
-	b = append(b, data...)
-	for len(b)%4 != 0 {
-		b = append(b, 0)
-	}
-	return b
 }

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mailturn/mailturn/turnsrv/event"
+	"github.com/mailturn/mailturn/turnsrv/internal/turntest"
 	"github.com/mailturn/mailturn/turnsrv/peer"
 	"github.com/mailturn/mailturn/turnsrv/relay"
 	"github.com/mailturn/mailturn/turnsrv/stun"
@@ -18,9 +20,9 @@ import (
 // natRelay is a relay behind a NAT, whose sockets take nothing to send.
 func natRelay(t testing.TB) *relay.Allocator {
 	public := netip.MustParseAddr("203.0.113.7")
-	return testRelay(t, relay.Config{
-		Addresses: []relay.Address{{Bind: loopback, Advertise: public}},
-		Peers:     peer.New(peer.Rules{Own: []netip.Addr{loopback, public}}),
+	return turntest.TestRelay(t, relay.Config{
+		Addresses: []relay.Address{{Bind: turntest.Loopback, Advertise: public}},
+		Peers:     peer.New(peer.Rules{Own: []netip.Addr{turntest.Loopback, public}}),
 		Listen: func(network string, addr netip.AddrPort) (relay.Socket, error) {
 			socket, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(addr))
 			return unwritable{socket}, err
@@ -43,8 +45,8 @@ type caller struct {
 // call makes an allocation for each of two clients and binds a channel to the other one's.
 func call(a, b *rawClient) (near, far caller) {
 	near, far = caller{a, a.allocate()}, caller{b, b.allocate()}
-	a.want(a.request(stun.MethodChannelBind, channel(0x4000), peerAddr(far.relayed)), 0)
-	b.want(b.request(stun.MethodChannelBind, channel(0x4001), peerAddr(near.relayed)), 0)
+	a.want(a.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(far.relayed)), 0)
+	b.want(b.request(stun.MethodChannelBind, turntest.Channel(0x4001), turntest.PeerAddr(near.relayed)), 0)
 	return near, far
 }
 
@@ -80,7 +82,7 @@ func TestRelayToRelayAtFullSpeed(t *testing.T) {
 						}
 						payload := make([]byte, 4+n%1000)
 						binary.BigEndian.PutUint32(payload, n)
-						if _, err := c.conn.Write(channelData(number, string(payload))); err != nil {
+						if _, err := c.conn.Write(turntest.ChannelData(number, string(payload))); err != nil {
 							t.Error(err)
 							return
 						}
@@ -114,11 +116,11 @@ func TestRelayToRelayAtFullSpeed(t *testing.T) {
 			others := client("tcp") // whose requests the flood does not push out of a full buffer
 			for range 20 {
 				others.allocate()
-				others.want(others.request(stun.MethodCreatePermission, peerAddr(near.relayed)), 0)
+				others.want(others.request(stun.MethodCreatePermission, turntest.PeerAddr(near.relayed)), 0)
 				for range 10 {
-					others.write(others.message(stun.MethodSend, stun.ClassIndication, peerAddr(near.relayed), attr(stun.AttrData, 'x')))
+					others.write(others.message(stun.MethodSend, stun.ClassIndication, turntest.PeerAddr(near.relayed), turntest.Attr(stun.AttrData, 'x')))
 				}
-				others.want(others.request(stun.MethodRefresh, lifetime(0)), 0)
+				others.want(others.request(stun.MethodRefresh, turntest.Lifetime(0)), 0)
 			}
 			all.Wait()
 			if err := server.Close(); err != nil {
@@ -140,15 +142,15 @@ func TestRelayToRelayPermissions(t *testing.T) {
 	alice, bob := dial(t, "udp", server.udp), dial(t, "tcp", server.tcp)
 	fromAlice, fromBob := alice.allocate(), bob.allocate()
 	send := func(text string) {
-		alice.write(alice.message(stun.MethodSend, stun.ClassIndication, peerAddr(fromBob), attr(stun.AttrData, []byte(text)...)))
+		alice.write(alice.message(stun.MethodSend, stun.ClassIndication, turntest.PeerAddr(fromBob), turntest.Attr(stun.AttrData, []byte(text)...)))
 	}
-	alice.want(alice.request(stun.MethodCreatePermission, peerAddr(fromBob)), 0)
+	alice.want(alice.request(stun.MethodCreatePermission, turntest.PeerAddr(fromBob)), 0)
 	send("too early")
 	alice.silent()
-	if got := server.Counters(); got.Dropped[DropPeerNoPermission] != 1 || got.ToClient.Packets != 0 {
+	if got := server.Counters(); got.Dropped[event.DropPeerNoPermission] != 1 || got.ToClient.Packets != 0 {
 		t.Errorf("counters %+v, want one packet without a permission", got)
 	}
-	bob.want(bob.request(stun.MethodCreatePermission, peerAddr(fromAlice)), 0)
+	bob.want(bob.request(stun.MethodCreatePermission, turntest.PeerAddr(fromAlice)), 0)
 	for _, text := range []string{"", "x", "hello bob"} {
 		send(text)
 		m := bob.parse(bob.read())
@@ -162,48 +164,21 @@ func TestRelayToRelayPermissions(t *testing.T) {
 			t.Errorf("bob got %v %d with %q from %v, want %q from %v", m.Method, m.Class, attrs[stun.AttrData], from, text, fromAlice)
 		}
 	}
-	bob.want(bob.request(stun.MethodChannelBind, channel(0x4000), peerAddr(fromAlice)), 0)
+	bob.want(bob.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(fromAlice)), 0)
 	send("hello")
-	if got, want := bob.read(), channelData(0x4000, "hello"); string(got) != string(want) {
+	if got, want := bob.read(), turntest.ChannelData(0x4000, "hello"); string(got) != string(want) {
 		t.Errorf("bob got %q, want %q", got, want)
 	}
 	// What no datagram can hold comes over a stream and goes nowhere.
-	bob.write(channelData(0x4000, string(make([]byte, 65535))))
+	bob.write(turntest.ChannelData(0x4000, string(make([]byte, 65535))))
 	bob.want(bob.request(stun.MethodRefresh), 0)
-	if got := server.Counters().Dropped[DropOversize]; got != 1 {
+	if got := server.Counters().Dropped[event.DropOversize]; got != 1 {
 		t.Errorf("%d dropped for their size, want 1", got)
 	}
 	// To oneself, over one's own relayed address.
-	alice.want(alice.request(stun.MethodChannelBind, channel(0x4000), peerAddr(fromAlice)), 0)
-	alice.write(channelData(0x4000, "hello me"))
-	if got, want := alice.read(), channelData(0x4000, "hello me")[:12]; string(got) != string(want) {
+	alice.want(alice.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(fromAlice)), 0)
+	alice.write(turntest.ChannelData(0x4000, "hello me"))
+	if got, want := alice.read(), turntest.ChannelData(0x4000, "hello me")[:12]; string(got) != string(want) {
 		t.Errorf("alice got %q, want %q", got, want)
-	}
-}
-
-// BenchmarkRelayToRelay is one packet from an allocation to another one, without sockets.
-func BenchmarkRelayToRelay(b *testing.B) {
-	front := newBareFront(b)
-	now := time.Now()
-	var made []*relayedAddress
-	for _, addr := range []string{"192.0.2.9:5000", "192.0.2.10:5000"} {
-		s := newSigner(front, now)
-		s.from = clientAt(addr)
-		s.nonce = front.shared.nonces.appendNonce(nil, s.from.tuple, now)
-		front.take(s.message(stun.MethodAllocate, 1, transportUDP), s.from, now)
-		a := front.allocations[s.from]
-		a.peers.permit(loopback, true, now)
-		made = append(made, a.addresses[0])
-	}
-	made[1].allocation.peers.bind(0x4000, made[0].conn.Relayed(), true, now)
-	payload := make([]byte, 1200)
-	front.discard = true
-	b.SetBytes(int64(len(payload)))
-	b.ReportAllocs()
-	for b.Loop() {
-		made[0].conn.Send(payload, made[1].conn.Relayed(), false, time.Now())
-	}
-	if front.server.Counters().ToClient.Packets == 0 {
-		b.Fatal("nothing came")
 	}
 }

@@ -5,10 +5,15 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net"
 	"sync"
 	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/internal/link"
+	"github.com/mailturn/mailturn/turnsrv/internal/session"
+	"github.com/mailturn/mailturn/turnsrv/limit"
 )
 
 // ErrServerClosed is returned by ServePacket and ServeStream after Close.
@@ -18,7 +23,9 @@ var ErrServerClosed = errors.New("turnsrv: server closed")
 //
 //	New ─▶ ServePacket, ServeStream … ─▶ Shutdown: no new allocations, running calls go on ─▶ Close: everything ends
 type Server struct {
-	shared *shared
+	shared     *session.Shared
+	logger     *slog.Logger
+	maxStreams int
 
 	mu     sync.Mutex // guards what follows
 	closed bool
@@ -28,8 +35,8 @@ type Server struct {
 
 // servedLink is a link that a Serve method serves.
 type servedLink interface {
-	// close has serve return. Safe for concurrent use.
-	close()
+	// Close has serve return. Safe for concurrent use.
+	Close()
 }
 
 // New returns a Server that does nothing yet.
@@ -38,7 +45,9 @@ func New(config Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("turnsrv: %w", err)
 	}
-	return &Server{shared: newShared(config), links: make(map[servedLink]struct{})}, nil
+	return &Server{
+		shared: session.NewShared(config.session()), logger: config.Logger, maxStreams: config.MaxStreams, links: make(map[servedLink]struct{}),
+	}, nil
 }
 
 // ServePacket serves the clients of a UDP socket until Close, or until the socket is closed. It owns conn and closes it.
@@ -49,7 +58,7 @@ func New(config Config) (*Server, error) {
 // Several sockets of one address, as SO_REUSEPORT gives them, are served by one call each: the system has to bring a
 // client always to the same socket, as Linux does.
 func (s *Server) ServePacket(conn net.PacketConn) error {
-	l, err := newDatagramLink(conn, &s.shared.counters)
+	l, err := link.NewDatagram(conn, s.shared.Counters)
 	if err != nil {
 		_ = conn.Close()
 		return fmt.Errorf("turnsrv: %w", err)
@@ -61,13 +70,11 @@ func (s *Server) ServePacket(conn net.PacketConn) error {
 // told apart by the first byte of a packet, RFC 7983. Of config it uses Certificates, GetCertificate and NextProtos; a
 // client that offers no protocol of NextProtos but others is refused, one that offers none is not. DTLS is version 1.2.
 func (s *Server) ServeDTLS(conn net.PacketConn, config *tls.Config, plain bool) error {
-	l, err := newDatagramLink(conn, &s.shared.counters)
+	l, listener, err := link.NewDTLS(conn, config, plain, s.logger, s.shared.Counters)
 	if err != nil {
 		_ = conn.Close()
 		return fmt.Errorf("turnsrv: %w", err)
 	}
-	listener := newDTLSListener(l.socket, conn.LocalAddr(), config, dtlsLogger{s.shared.config.Logger}, &s.shared.counters)
-	l.dtls, l.encrypted = listener, !plain
 	var associations sync.WaitGroup
 	associations.Go(func() { _ = s.ServeStream(listener) })
 	err = s.servePacket(conn, l)
@@ -77,13 +84,13 @@ func (s *Server) ServeDTLS(conn net.PacketConn, config *tls.Config, plain bool) 
 }
 
 // servePacket serves conn, on which l is.
-func (s *Server) servePacket(conn net.PacketConn, l *datagramLink) error {
+func (s *Server) servePacket(conn net.PacketConn, l *link.Datagram) error {
 	defer func() { _ = conn.Close() }()
 	if err := s.begin(l); err != nil {
 		return err
 	}
 	defer s.served.Done()
-	return s.end(l, l.serve(newFront(s.shared, l)))
+	return s.end(l, l.Serve(session.New(s.shared, l)))
 }
 
 // ServeStream serves the clients of a TCP listener, or of one made by tls.NewListener, until Close, or until the listener
@@ -93,13 +100,13 @@ func (s *Server) servePacket(conn net.PacketConn, l *datagramLink) error {
 // it. It returns ErrServerClosed after Close.
 func (s *Server) ServeStream(listener net.Listener) error {
 	defer func() { _ = listener.Close() }()
-	l := newStreamLink(s.shared.config.MaxStreams, &s.shared.counters)
+	l := link.NewStreams(s.maxStreams, s.shared.Counters)
 	if err := s.begin(l); err != nil {
 		return err
 	}
 	defer s.served.Done()
-	return s.end(l, l.serve(listener, newFront(s.shared, l), func(err error) {
-		s.shared.logAccept(listener.Addr(), err, time.Now())
+	return s.end(l, l.Serve(listener, session.New(s.shared, l), func(err error) {
+		s.shared.LogAccept(listener.Addr(), err, time.Now())
 	}))
 }
 
@@ -129,9 +136,8 @@ func (s *Server) end(l servedLink, err error) error {
 // Shutdown refuses new allocations with 508 and waits until the running ones have ended, or ctx is done. Then it calls
 // Close. It returns the context's error if that cut calls short.
 func (s *Server) Shutdown(ctx context.Context) error {
-	s.shared.draining.Store(true)
+	empty := s.shared.Drain()
 	var cut error
-	empty := s.shared.quota.whenEmpty()
 	select {
 	case <-empty:
 	case <-ctx.Done():
@@ -151,28 +157,28 @@ func (s *Server) Close() error {
 	links := maps.Clone(s.links)
 	s.mu.Unlock()
 	for l := range links {
-		l.close()
+		l.Close()
 	}
 	s.served.Wait()
 	return nil
 }
 
 // SetQuotas replaces the Quotas of the Config. Allocations that are there already stay, with the new limits.
-func (s *Server) SetQuotas(q Quotas) { s.shared.setQuotas(q) }
+func (s *Server) SetQuotas(q limit.Quotas) { s.shared.SetQuotas(quotasWithDefaults(q)) }
 
 // SetExpiredGrace replaces that of the Config, for running calls too.
 func (s *Server) SetExpiredGrace(grace time.Duration) {
 	setDefault(&grace, DefaultExpiredGrace)
-	s.shared.setExpiredGrace(grace)
+	s.shared.SetExpiredGrace(grace)
 }
 
 // Allocations returns the number of live allocations.
-func (s *Server) Allocations() int { return s.shared.quota.count() }
+func (s *Server) Allocations() int { return s.shared.Allocations() }
 
 // Counters returns what the server has done so far. It takes no lock that a packet waits for: it may be called as
 // often as one likes.
 func (s *Server) Counters() Counters {
-	c := s.shared.counters.snapshot()
+	c := snapshot(s.shared.Counters)
 	c.Allocations = s.Allocations()
 	return c
 }

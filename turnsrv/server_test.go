@@ -8,50 +8,23 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mailturn/mailturn/turnsrv/credential"
+	"github.com/mailturn/mailturn/turnsrv/event"
+	"github.com/mailturn/mailturn/turnsrv/internal/turntest"
+	"github.com/mailturn/mailturn/turnsrv/internal/udp"
+	"github.com/mailturn/mailturn/turnsrv/relay"
 	"github.com/pion/logging"
 	"github.com/pion/turn/v4"
-
-	"github.com/mailturn/mailturn/turnsrv/credential"
-	"github.com/mailturn/mailturn/turnsrv/peer"
-	"github.com/mailturn/mailturn/turnsrv/relay"
 )
-
-const (
-	testRealm  = "example.org"
-	testSecret = "a secret of the tests"
-)
-
-var loopback = netip.MustParseAddr("127.0.0.1")
 
 // testConfig returns a configuration for loopback that permits loopback peers.
 func testConfig(t testing.TB) Config {
 	t.Helper()
 	return Config{
-		Realm:         testRealm,
-		Authenticator: credential.Verifier{Secrets: []credential.Secret{credential.NewSecret([]byte(testSecret))}},
-		Relay:         testRelay(t, relay.Config{}),
+		Realm:         turntest.TestRealm,
+		Authenticator: credential.Verifier{Secrets: []credential.Secret{credential.NewSecret([]byte(turntest.TestSecret))}},
+		Relay:         turntest.TestRelay(t, relay.Config{}),
 	}
-}
-
-func testRelay(t testing.TB, config relay.Config) *relay.Allocator {
-	t.Helper()
-	if config.Addresses == nil {
-		config.Addresses = []relay.Address{{Bind: loopback, Advertise: loopback}}
-	}
-	if config.Peers == nil {
-		config.Peers = peer.New(peer.Rules{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
-	}
-	a, err := relay.New(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = a.Close() })
-	return a
-}
-
-// testCredential returns a credential that lives for an hour.
-func testCredential() credential.Credential {
-	return credential.Issuer{Secret: credential.NewSecret([]byte(testSecret)), TTL: time.Hour}.Issue(time.Now())
 }
 
 // testServer is a server on loopback with a socket of each kind.
@@ -77,7 +50,7 @@ func (s *testServer) Allocations() int {
 
 func startServer(t testing.TB, config Config) *testServer {
 	t.Helper()
-	return startServerOn(t, config, loopback)
+	return startServerOn(t, config, turntest.Loopback)
 }
 
 // startServerOn is startServer for another loopback address.
@@ -88,7 +61,7 @@ func startServerOn(t testing.TB, config Config, addr netip.Addr) *testServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	udp, err := net.ListenPacket("udp", listen)
+	datagrams, err := net.ListenPacket("udp", listen)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,15 +73,15 @@ func startServerOn(t testing.TB, config Config, addr netip.Addr) *testServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	secure := tls.NewListener(inner, &tls.Config{Certificates: []tls.Certificate{testCertificate(t)}})
-	s := &testServer{Server: server, udp: addrPortOf(udp.LocalAddr()), tcp: addrPortOf(plain.Addr()), tls: addrPortOf(inner.Addr())}
+	secure := tls.NewListener(inner, &tls.Config{Certificates: []tls.Certificate{turntest.TestCertificate(t)}})
+	s := &testServer{Server: server, udp: udp.AddrPortOf(datagrams.LocalAddr()), tcp: udp.AddrPortOf(plain.Addr()), tls: udp.AddrPortOf(inner.Addr())}
 	if onPlainPion() {
-		s.plain = plainPion(t, config, listenLoopback, []net.PacketConn{udp}, []net.Listener{plain, secure})
+		s.plain = plainPion(t, config, listenLoopback, []net.PacketConn{datagrams}, []net.Listener{plain, secure})
 		return s
 	}
 	var serving sync.WaitGroup
 	for _, serve := range []func() error{
-		func() error { return server.ServePacket(udp) },
+		func() error { return server.ServePacket(datagrams) },
 		func() error { return server.ServeStream(plain) },
 		func() error { return server.ServeStream(secure) },
 	} {
@@ -134,21 +107,21 @@ func startServerOn(t testing.TB, config Config, addr netip.Addr) *testServer {
 }
 
 // pionClient connects pion's client over transport.
-func (s *testServer) pionClient(t testing.TB, transport Transport, c credential.Credential) *turn.Client {
+func (s *testServer) pionClient(t testing.TB, transport event.Transport, c credential.Credential) *turn.Client {
 	t.Helper()
 	var conn net.PacketConn
 	var err error
 	to := s.udp
 	switch transport {
-	case UDP:
+	case event.UDP:
 		conn, err = net.ListenPacket("udp4", "127.0.0.1:0")
-	case TCP:
+	case event.TCP:
 		to = s.tcp
 		var stream net.Conn
 		if stream, err = net.Dial("tcp4", to.String()); err == nil {
 			conn = turn.NewSTUNConn(stream)
 		}
-	case TLS:
+	case event.TLS:
 		to = s.tls
 		var stream net.Conn
 		if stream, err = tls.Dial("tcp4", to.String(), &tls.Config{InsecureSkipVerify: true}); err == nil {
@@ -160,7 +133,7 @@ func (s *testServer) pionClient(t testing.TB, transport Transport, c credential.
 	}
 	client, err := turn.NewClient(&turn.ClientConfig{
 		STUNServerAddr: to.String(), TURNServerAddr: to.String(), Conn: conn,
-		Username: c.Username, Password: c.Password, Realm: testRealm, LoggerFactory: logging.NewDefaultLoggerFactory(),
+		Username: c.Username, Password: c.Password, Realm: turntest.TestRealm, LoggerFactory: logging.NewDefaultLoggerFactory(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -178,7 +151,7 @@ func (s *testServer) pionClient(t testing.TB, transport Transport, c credential.
 // echo is a peer that sends everything back.
 func echo(t testing.TB) net.Addr {
 	t.Helper()
-	return echoOn(t, loopback)
+	return echoOn(t, turntest.Loopback)
 }
 
 // echoOn is echo for another loopback address.
@@ -207,10 +180,10 @@ func echoOn(t testing.TB, addr netip.Addr) net.Addr {
 }
 
 func TestRelayThroughPionsClient(t *testing.T) {
-	for _, transport := range []Transport{UDP, TCP, TLS} {
+	for _, transport := range []event.Transport{event.UDP, event.TCP, event.TLS} {
 		t.Run(transport.String(), func(t *testing.T) {
 			server := startServer(t, testConfig(t))
-			client := server.pionClient(t, transport, testCredential())
+			client := server.pionClient(t, transport, turntest.TestCredential())
 			relayed, err := client.Allocate()
 			if err != nil {
 				t.Fatal(err)
@@ -253,12 +226,12 @@ func TestRelayThroughPionsClient(t *testing.T) {
 
 func TestPionsClientBinding(t *testing.T) {
 	server := startServer(t, testConfig(t))
-	client := server.pionClient(t, UDP, testCredential())
+	client := server.pionClient(t, event.UDP, turntest.TestCredential())
 	mapped, err := client.SendBindingRequest()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if addr := addrPortOf(mapped); addr.Addr() != loopback || addr.Port() == 0 {
+	if addr := udp.AddrPortOf(mapped); addr.Addr() != turntest.Loopback || addr.Port() == 0 {
 		t.Errorf("mapped address %v", mapped)
 	}
 }

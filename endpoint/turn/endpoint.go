@@ -14,6 +14,7 @@ import (
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/log"
 	"github.com/mailturn/mailturn/turnsrv"
+	"github.com/mailturn/mailturn/turnsrv/limit"
 	"github.com/mailturn/mailturn/turnsrv/peer"
 	"github.com/mailturn/mailturn/turnsrv/relay"
 	"github.com/mailturn/mailturn/turnsrv/stun"
@@ -139,25 +140,25 @@ func (e *Endpoint) serverConfig(allocator *relay.Allocator) turnsrv.Config {
 		Realms:              c.realms(),
 		Authenticator:       e.secrets,
 		Relay:               allocator,
-		DefaultFamily:       turnsrv.DefaultFamily(c.DefaultFamily),
+		DefaultFamily:       relay.DefaultFamily(c.DefaultFamily),
 		Lifetime:            min(turnsrv.DefaultLifetime, c.MaxLifetime.V),
 		MaxLifetime:         c.MaxLifetime.V,
 		NonceLifetime:       c.NonceLifetime.V,
-		ExpiredGrace:        limit(c.ExpiredGrace),
+		ExpiredGrace:        orNone(c.ExpiredGrace),
 		Quotas:              c.quotas(),
 		MaxStreams:          c.MaxStreams,
 		StrictChannels:      c.StrictChannels,
-		UnauthenticatedRate: limit(c.UnauthenticatedRate),
-		MaxGuesses:          limit(c.MaxGuesses),
-		SilentPeerBytes:     limit(c.Peers.SilentBytes),
+		UnauthenticatedRate: orNone(c.UnauthenticatedRate),
+		MaxGuesses:          orNone(c.MaxGuesses),
+		SilentPeerBytes:     orNone(c.Peers.SilentBytes),
 		Software:            c.Software.V,
 		Logger:              e.logger,
 	}
 }
 
 // quotas are those of all allocations, which a reload can change.
-func (c *Config) quotas() turnsrv.Quotas {
-	return turnsrv.Quotas{
+func (c *Config) quotas() limit.Quotas {
+	return limit.Quotas{
 		MaxAllocations: c.TotalQuota, MaxAllocationsPerUser: c.UserQuota, MaxAllocationsPerSource: c.SourceQuota,
 		MaxBPS: c.MaxBPS, MaxTotalBPS: c.TotalBPS, MaxPPS: c.MaxPPS, MaxPPSPerUser: c.UserPPS,
 		MaxPermissions: c.MaxPermissions, MaxChannels: c.MaxChannels,
@@ -187,8 +188,8 @@ func (e *Endpoint) Counters() (turnsrv.Counters, bool) {
 	return server.Counters(), true
 }
 
-// limit is a configured value as turnsrv has it, where zero stands for the default and less for none.
-func limit[T int | time.Duration](v T) T {
+// orNone is a configured value as turnsrv has it, where zero stands for the default and less for none.
+func orNone[T int | time.Duration](v T) T {
 	if v == 0 {
 		return -1
 	}

@@ -3,21 +3,21 @@ package turn
 import (
 	"errors"
 
-	"github.com/mailturn/mailturn/turnsrv"
+	"github.com/mailturn/mailturn/turnsrv/relay"
 )
 
 // Family is the value of default_family.
-type Family turnsrv.DefaultFamily
+type Family relay.DefaultFamily
 
 // UnmarshalText accepts one of three words.
 func (f *Family) UnmarshalText(text []byte) error {
 	switch string(text) {
 	case "prefer-ipv4":
-		*f = Family(turnsrv.PreferIPv4)
+		*f = Family(relay.PreferIPv4)
 	case "ipv4":
-		*f = Family(turnsrv.OnlyIPv4)
+		*f = Family(relay.OnlyIPv4)
 	case "client":
-		*f = Family(turnsrv.ClientFamily)
+		*f = Family(relay.ClientFamily)
 	default:
 		return errors.New(`want "prefer-ipv4", "ipv4" or "client"`)
 	}

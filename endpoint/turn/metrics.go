@@ -6,7 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/mailturn/mailturn/turnsrv"
+	"github.com/mailturn/mailturn/turnsrv/event"
 )
 
 // Descriptions of the metrics of a TURN endpoint.
@@ -70,7 +70,7 @@ func (c collector) Collect(metrics chan<- prometheus.Metric) {
 	for reason, n := range counted.AllocationsEnded {
 		counter(endedDesc, n, reason.String())
 	}
-	for direction, traffic := range map[string]turnsrv.Traffic{"to_peer": counted.ToPeer, "to_client": counted.ToClient} {
+	for direction, traffic := range map[string]event.Traffic{"to_peer": counted.ToPeer, "to_client": counted.ToClient} {
 		counter(relayedDesc, traffic.Bytes, direction)
 		counter(packetsDesc, traffic.Packets, direction)
 	}

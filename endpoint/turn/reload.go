@@ -5,7 +5,6 @@ import (
 	"sync/atomic"
 
 	"github.com/mailturn/mailturn/framework/module"
-	"github.com/mailturn/mailturn/turnsrv"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
@@ -14,7 +13,7 @@ type secrets struct {
 	verifier atomic.Pointer[credential.Verifier]
 }
 
-var _ turnsrv.Authenticator = (*secrets)(nil)
+var _ credential.Authenticator = (*secrets)(nil)
 
 // newVerifier takes the secrets and users of c.
 func newVerifier(c Config) (*credential.Verifier, error) {
@@ -29,7 +28,7 @@ func newVerifier(c Config) (*credential.Verifier, error) {
 	return &credential.Verifier{Secrets: c.Secrets, Users: users, Accounts: c.Accounts, MaxLifetime: c.MaxCredentialLifetime.V}, nil
 }
 
-// Lookup implements turnsrv.Authenticator.
+// Lookup implements credential.Authenticator.
 func (s *secrets) Lookup(username, realm string) (credential.Grant, bool) {
 	return s.verifier.Load().Lookup(username, realm)
 }
@@ -61,7 +60,7 @@ func (e *Endpoint) Prepare(c Config) (module.Change, error) {
 		e.allocator.SetPeers(policy)
 		e.secrets.verifier.Store(verifier)
 		e.server.Load().SetQuotas(c.quotas())
-		e.server.Load().SetExpiredGrace(limit(c.ExpiredGrace))
+		e.server.Load().SetExpiredGrace(orNone(c.ExpiredGrace))
 		useCertificates()
 	}}, nil
 }

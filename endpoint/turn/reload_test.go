@@ -14,6 +14,8 @@ import (
 	"github.com/mailturn/mailturn/framework/module/moduletest"
 	"github.com/mailturn/mailturn/turnsrv"
 	"github.com/mailturn/mailturn/turnsrv/credential"
+	"github.com/mailturn/mailturn/turnsrv/limit"
+	"github.com/mailturn/mailturn/turnsrv/relay"
 )
 
 func TestReloadRotatesTheSecret(t *testing.T) {
@@ -78,7 +80,7 @@ func TestDefaultQuotas(t *testing.T) {
 	if diags = append(diags, more...); diags.HasErrors() {
 		t.Fatal(diags)
 	}
-	if want := (turnsrv.Quotas{
+	if want := (limit.Quotas{
 		MaxAllocations: 10000, MaxAllocationsPerUser: 40, MaxPPS: 20000, MaxPPSPerUser: 40000, MaxPermissions: 128, MaxChannels: 128,
 	}); c.quotas() != want {
 		t.Errorf("got %+v, want %+v", c.quotas(), want)
@@ -130,8 +132,8 @@ endpoint "turn" "turn" {
 	}
 	got := e.serverConfig(nil)
 	want := turnsrv.Config{
-		Realm: "example.org", Realms: map[string]string{"turn.example.net": "example.net", "example.net": "example.net"}, Authenticator: got.Authenticator, DefaultFamily: turnsrv.ClientFamily,
-		Quotas:              turnsrv.Quotas{MaxAllocations: 3, MaxAllocationsPerUser: 1, MaxAllocationsPerSource: 2, MaxBPS: 4000, MaxTotalBPS: 5000, MaxPPS: 21, MaxPPSPerUser: 22, MaxPermissions: 13, MaxChannels: 14},
+		Realm: "example.org", Realms: map[string]string{"turn.example.net": "example.net", "example.net": "example.net"}, Authenticator: got.Authenticator, DefaultFamily: relay.ClientFamily,
+		Quotas:              limit.Quotas{MaxAllocations: 3, MaxAllocationsPerUser: 1, MaxAllocationsPerSource: 2, MaxBPS: 4000, MaxTotalBPS: 5000, MaxPPS: 21, MaxPPSPerUser: 22, MaxPermissions: 13, MaxChannels: 14},
 		UnauthenticatedRate: 6, MaxGuesses: 7, MaxStreams: 12, StrictChannels: true, SilentPeerBytes: 10,
 		Lifetime: 10 * time.Minute, MaxLifetime: 2 * time.Hour, NonceLifetime: 8 * time.Minute, ExpiredGrace: 9 * time.Minute,
 		Software: "mailturn", Logger: got.Logger,

@@ -19,8 +19,8 @@ import (
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/listen"
-	"github.com/mailturn/mailturn/turnsrv"
 	"github.com/mailturn/mailturn/turnsrv/credential"
+	"github.com/mailturn/mailturn/turnsrv/relay"
 )
 
 var update = flag.Bool("update", false, "write what is made of the files in testdata")
@@ -211,10 +211,10 @@ func TestRoundTrip(t *testing.T) {
 		{"limits", func(c *turn.Config) {
 			c.TotalQuota, c.UserQuota, c.MaxBPS, c.TotalBPS = 7, 3, 8000, 80000
 			c.NonceLifetime.V, c.MaxLifetime.V = 5*time.Minute, 30*time.Minute
-			c.DefaultFamily = turn.Family(turnsrv.ClientFamily)
+			c.DefaultFamily = turn.Family(relay.ClientFamily)
 		}},
 		{"peers", func(c *turn.Config) {
-			c.DefaultFamily = turn.Family(turnsrv.OnlyIPv4)
+			c.DefaultFamily = turn.Family(relay.OnlyIPv4)
 			c.Peers.Allow.V = []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("127.0.0.0/8")}
 			c.Peers.Deny = []netip.Prefix{netip.MustParsePrefix("9.9.0.0/16"), netip.MustParsePrefix("2606::/16")}
 		}},

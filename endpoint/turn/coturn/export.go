@@ -15,6 +15,7 @@ import (
 	"github.com/mailturn/mailturn/framework/listen"
 	"github.com/mailturn/mailturn/turnsrv"
 	"github.com/mailturn/mailturn/turnsrv/peer"
+	"github.com/mailturn/mailturn/turnsrv/relay"
 )
 
 // Export writes turnserver.conf for a relay that does what a TURN endpoint of ours does, as far as coturn can: what it
@@ -28,9 +29,9 @@ func Export(w io.Writer, c turn.Config) error {
 	}
 	e.relay(c)
 	switch {
-	case c.DefaultFamily == turn.Family(turnsrv.ClientFamily):
+	case c.DefaultFamily == turn.Family(relay.ClientFamily):
 		e.line("allocation-default-address-family", "keep")
-	case c.DefaultFamily == turn.Family(turnsrv.OnlyIPv4):
+	case c.DefaultFamily == turn.Family(relay.OnlyIPv4):
 		e.line("allocation-default-address-family", "ipv4")
 	case len(c.RelayIP) > 0 && !slices.ContainsFunc(c.RelayIP, netip.Addr.Is4):
 		e.line("allocation-default-address-family", "ipv6") // else browsers get 440

@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mailturn/mailturn/endpoint/turn"
-	"github.com/mailturn/mailturn/turnsrv"
+	"github.com/mailturn/mailturn/turnsrv/event"
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
@@ -63,7 +63,7 @@ var behaviours = map[string]func(*testing.T){
 		r := runRelay(t, nil)
 		r.log.Reset()
 		dial(t, r, "udp").silent([]byte("x"))
-		if counted, _ := r.endpoint.Counters(); counted.Dropped[turnsrv.DropMalformed] == 0 {
+		if counted, _ := r.endpoint.Counters(); counted.Dropped[event.DropMalformed] == 0 {
 			t.Errorf("not counted: %v", counted.Dropped)
 		}
 		if logged := r.log.String(); logged != "" {
@@ -92,7 +92,7 @@ var behaviours = map[string]func(*testing.T){
 		stream := dial(t, c.relay, "tcp") // whose source has shown its address: it is answered, and time passes
 		for range 1000 {
 			stream.exchange(stream.message(stun.MethodBinding))
-			if counted, _ := c.relay.endpoint.Counters(); counted.Dropped[turnsrv.DropUnauthenticated] > 0 {
+			if counted, _ := c.relay.endpoint.Counters(); counted.Dropped[event.DropUnauthenticated] > 0 {
 				return
 			}
 		}

@@ -17,7 +17,7 @@ import (
 	"github.com/pion/dtls/v3"
 
 	"github.com/mailturn/mailturn/cmd/mailturn/turnclient"
-	"github.com/mailturn/mailturn/turnsrv"
+	"github.com/mailturn/mailturn/turnsrv/event"
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
@@ -54,7 +54,7 @@ type crowd struct {
 type person struct {
 	*crowd
 	random    *rand.Rand
-	transport turnsrv.Transport
+	transport event.Transport
 	conn      net.Conn           // what the transport is made over
 	ended     chan struct{}      // closed when the client can read no more
 	client    *turnclient.Client // nil when it has left without a word
@@ -69,7 +69,7 @@ type person struct {
 // live has clients come one after the other until ctx is done.
 func (c *crowd) live(ctx context.Context, random *rand.Rand) error {
 	for ctx.Err() == nil {
-		p := &person{crowd: c, random: random, transport: turnsrv.Transport(random.IntN(4)), back: make(chan []byte, maxBurst)}
+		p := &person{crowd: c, random: random, transport: event.Transport(random.IntN(4)), back: make(chan []byte, maxBurst)}
 		if err := p.life(ctx); err != nil && ctx.Err() == nil {
 			return fmt.Errorf("client over %v: %w", p.transport, err)
 		}
@@ -96,7 +96,7 @@ func (p *person) life(ctx context.Context) error {
 		allocation, err := p.client.Allocate(ctx)
 		p.relayed, p.fresh = allocation.Relayed, time.Now()
 		return err
-	}); turnclient.Code(err) == stun.CodeAllocationMismatch && p.transport == turnsrv.UDP {
+	}); turnclient.Code(err) == stun.CodeAllocationMismatch && p.transport == event.UDP {
 		return nil // somebody left this port without a word, and the server remembers
 	} else if err != nil {
 		return err
@@ -127,9 +127,9 @@ func (p *person) life(ctx context.Context) error {
 func (p *person) connect() error {
 	network, addr := "udp4", p.server.udp
 	switch p.transport {
-	case turnsrv.TCP:
+	case event.TCP:
 		network, addr = "tcp4", p.server.tcp
-	case turnsrv.TLS:
+	case event.TLS:
 		network, addr = "tcp4", p.server.tls
 	}
 	var err error
@@ -140,10 +140,10 @@ func (p *person) connect() error {
 	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
 	defer cancel()
 	switch p.transport {
-	case turnsrv.TLS:
+	case event.TLS:
 		tlsConn := tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
 		err, conn = tlsConn.HandshakeContext(ctx), tlsConn
-	case turnsrv.DTLS:
+	case event.DTLS:
 		var dtlsConn *dtls.Conn
 		dtlsConn, err = dtls.ClientWithOptions(connected{p.conn}, p.conn.RemoteAddr(), dtls.WithInsecureSkipVerify(true))
 		if err == nil {
@@ -271,7 +271,7 @@ func (p *person) leave() error {
 		return nil
 	}
 	p.counts.vanished.Add(1)
-	if p.transport == turnsrv.UDP || p.transport == turnsrv.DTLS {
+	if p.transport == event.UDP || p.transport == event.DTLS {
 		return p.conn.Close() // before anything could say good-bye
 	}
 	// The connection stays, and nothing is said on it any more, until the server has had enough.

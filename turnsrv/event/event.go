@@ -1,0 +1,138 @@
+package event
+
+import (
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/credential"
+	"github.com/mailturn/mailturn/turnsrv/stun"
+)
+
+// EventKind tells events apart.
+type EventKind uint8
+
+// What happens to an allocation. Of a dual one each relayed address has events of its own.
+const (
+	AllocationMade EventKind = iota
+	AllocationRefused
+	AllocationRefreshed
+	AllocationEnded
+)
+
+// String returns a name fit for a log line.
+func (k EventKind) String() string {
+	switch k {
+	case AllocationMade:
+		return "allocation made"
+	case AllocationRefused:
+		return "allocation refused"
+	case AllocationRefreshed:
+		return "allocation refreshed"
+	case AllocationEnded:
+		return "allocation ended"
+	}
+	return "event"
+}
+
+// RefusalReason says why an Allocate request that came with credentials was refused.
+type RefusalReason uint8
+
+// Reasons, in the order in which they are looked for.
+const (
+	RefusedCredentials RefusalReason = iota // 401: unknown user, wrong password or realm
+	RefusedExpired                          // 401: the credential was good once
+	RefusedFarExpiry                        // 401: the credential expires too far ahead
+	RefusedTupleInUse                       // 437: the 5-tuple has an allocation
+	RefusedTransport                        // 400 and 442: not UDP between relay and peer
+	RefusedAttributes                       // 400 and 420: malformed, contradictory or unknown ones
+	RefusedFamily                           // 440: there is no relay address of it
+	RefusedDraining                         // 508: Shutdown was called
+	RefusedTotalQuota                       // 486
+	RefusedSourceQuota                      // 486
+	RefusedUserQuota                        // 486
+	RefusedToken                            // 508: the reservation token is unknown or expired
+	RefusedNoPort                           // 508: no port is free, or the system has no more sockets
+	NumRefusalReasons                       // how many there are
+)
+
+// String returns the reason as a metric's label.
+func (r RefusalReason) String() string {
+	return [...]string{
+		"credentials", "expired", "far_expiry", "tuple_in_use", "transport", "attributes", "family", "draining", "total_quota", "source_quota",
+		"user_quota", "reservation_token", "no_port",
+	}[r]
+}
+
+// EndReason says why an allocation ended.
+type EndReason uint8
+
+// Reasons.
+const (
+	EndedByClient   EndReason = iota // a Refresh request with lifetime 0
+	EndedExpired                     // nobody refreshed it
+	EndedConnection                  // the TCP or TLS connection, or the DTLS association, has ended
+	EndedSuperseded                  // it was idle, and its user had as many as MaxAllocationsPerUser and wanted another one
+	EndedServer                      // Server.Close was called, or the listening socket failed
+	NumEndReasons                    // how many there are
+)
+
+// String returns the reason as a metric's label.
+func (r EndReason) String() string {
+	return [...]string{"client", "expired", "connection_closed", "superseded", "server_closed"}[r]
+}
+
+// Event is something that happened to an allocation.
+type Event struct {
+	Kind  EventKind
+	Time  time.Time
+	Tuple FiveTuple
+	// Username is what the client says that it is. With RefusedCredentials nobody knows whether it is true.
+	Username string
+	// Subject is who has the credential, as quotas count it. It is zero with RefusedCredentials.
+	Subject credential.Subject
+	Relayed netip.AddrPort // zero for AllocationRefused
+
+	Lifetime time.Duration  // AllocationMade, AllocationRefreshed
+	Code     stun.ErrorCode // AllocationRefused
+	Refusal  RefusalReason  // AllocationRefused
+	End      EndReason      // AllocationEnded
+	ToPeer   Traffic        // AllocationEnded
+	ToClient Traffic        // AllocationEnded
+	// Dropped counts what was not relayed, by reason, for AllocationEnded. Reasons without any are not there.
+	Dropped map[DropReason]uint32
+}
+
+// LogValue is for lines at debug: it holds the client's address and user name.
+func (e Event) LogValue() slog.Value {
+	attrs := []slog.Attr{
+		slog.String("client", e.Tuple.Client.String()),
+		slog.String("transport", e.Tuple.Transport.String()),
+		slog.String("username", e.Username),
+	}
+	if e.Subject.Name != "" && e.Subject.Name != e.Username {
+		attrs = append(attrs, slog.String("account", e.Subject.Name))
+	}
+	if e.Subject.Realm != "" {
+		attrs = append(attrs, slog.String("realm", e.Subject.Realm))
+	}
+	if e.Relayed.IsValid() {
+		attrs = append(attrs, slog.String("relay", e.Relayed.String()))
+	}
+	switch e.Kind {
+	case AllocationMade, AllocationRefreshed:
+		attrs = append(attrs, slog.Duration("lifetime", e.Lifetime))
+	case AllocationRefused:
+		attrs = append(attrs, slog.Int("code", int(e.Code)), slog.String("reason", e.Refusal.String()))
+	case AllocationEnded:
+		attrs = append(attrs, slog.String("reason", e.End.String()),
+			slog.Uint64("to_peer_bytes", e.ToPeer.Bytes), slog.Uint64("to_peer_packets", e.ToPeer.Packets),
+			slog.Uint64("to_client_bytes", e.ToClient.Bytes), slog.Uint64("to_client_packets", e.ToClient.Packets))
+		for _, reason := range slices.Sorted(maps.Keys(e.Dropped)) {
+			attrs = append(attrs, slog.Uint64("dropped_"+reason.String(), uint64(e.Dropped[reason])))
+		}
+	}
+	return slog.GroupValue(attrs...)
+}

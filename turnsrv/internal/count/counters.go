@@ -1,0 +1,66 @@
+package count
+
+import (
+	"sync/atomic"
+
+	"github.com/mailturn/mailturn/turnsrv/event"
+	"github.com/mailturn/mailturn/turnsrv/stun"
+)
+
+// Counters are the live counters of one server. Each is added to by several goroutines.
+type Counters struct {
+	Streams         atomic.Int64
+	StreamsRefused  atomic.Uint64
+	Live            [event.NumTransports]atomic.Int64
+	Made, Refreshed atomic.Uint64
+	Refused         [event.NumRefusalReasons]atomic.Uint64
+	Ended           [event.NumEndReasons]atomic.Uint64
+	ToPeer          Traffic
+	ToClient        Traffic
+	Dropped         [event.NumDropReasons]atomic.Uint64
+	Errors          [len(RequestMethods)][len(ErrorCodes)]atomic.Uint64
+}
+
+// RequestMethods are the requests that are answered, and ErrorCodes the errors that they may draw.
+var (
+	RequestMethods = [...]stun.Method{
+		stun.MethodBinding, stun.MethodAllocate, stun.MethodRefresh, stun.MethodCreatePermission, stun.MethodChannelBind,
+	}
+	ErrorCodes = [...]stun.ErrorCode{
+		stun.CodeBadRequest, stun.CodeUnauthenticated, stun.CodeForbidden, stun.CodeUnknownAttribute, stun.CodeAllocationMismatch,
+		stun.CodeStaleNonce, stun.CodeAddressFamilyNotSupported, stun.CodeWrongCredentials,
+		stun.CodeUnsupportedTransportProtocol, stun.CodePeerAddressFamilyMismatch, stun.CodeAllocationQuotaReached,
+		stun.CodeServerError, stun.CodeInsufficientCapacity,
+	}
+)
+
+// Traffic counts what is relayed in one direction.
+type Traffic struct {
+	Packets, bytes atomic.Uint64
+}
+
+// Add counts a packet of so many bytes of payload.
+func (t *Traffic) Add(bytes int) {
+	t.Packets.Add(1)
+	t.bytes.Add(uint64(bytes))
+}
+
+// Snapshot returns what was counted so far.
+func (t *Traffic) Snapshot() event.Traffic {
+	return event.Traffic{Packets: t.Packets.Load(), Bytes: t.bytes.Load()}
+}
+
+// Drop counts a packet that went nowhere.
+func (c *Counters) Drop(r event.DropReason) { c.Dropped[r].Add(1) }
+
+// Respond counts an error response.
+func (c *Counters) Respond(method stun.Method, code stun.ErrorCode) {
+	for i, m := range RequestMethods {
+		for j, e := range ErrorCodes {
+			if m == method && e == code {
+				c.Errors[i][j].Add(1)
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,32 @@
+package link
+
+import (
+	"fmt"
+	"log/slog"
+
+	"github.com/pion/logging"
+)
+
+// dtlsLogger passes on what pion/dtls takes for errors, at debug: strangers can cause most of them.
+type dtlsLogger struct{ log *slog.Logger }
+
+// NewLogger implements logging.LoggerFactory.
+func (l dtlsLogger) NewLogger(string) logging.LeveledLogger { return l }
+
+// Trace and the others implement logging.LeveledLogger.
+func (dtlsLogger) Trace(string)          {}
+func (dtlsLogger) Tracef(string, ...any) {}
+func (dtlsLogger) Debug(string)          {}
+func (dtlsLogger) Debugf(string, ...any) {}
+func (dtlsLogger) Info(string)           {}
+func (dtlsLogger) Infof(string, ...any)  {}
+
+// Warn and Error are for someone who looks for a fault.
+func (l dtlsLogger) Warn(m string) { l.log.Debug("DTLS warning", "err", m) }
+func (l dtlsLogger) Warnf(m string, a ...any) {
+	l.log.Debug("DTLS warning", "err", fmt.Sprintf(m, a...))
+}
+func (l dtlsLogger) Error(m string) { l.log.Debug("DTLS error", "err", m) }
+func (l dtlsLogger) Errorf(m string, a ...any) {
+	l.log.Debug("DTLS error", "err", fmt.Sprintf(m, a...))
+}

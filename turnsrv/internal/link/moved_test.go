@@ -1,0 +1,48 @@
+package link
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"testing"
+
+	"github.com/mailturn/mailturn/turnsrv/internal/count"
+	"github.com/mailturn/mailturn/turnsrv/internal/turntest"
+)
+
+// TestDisplacedByTheAddressOfTheHeader has a proxy in front of the server: what counts is the address that it names, which is known
+// after the handshake only.
+func TestDisplacedByTheAddressOfTheHeader(t *testing.T) {
+	l := NewStreams(1000, new(count.Counters))
+	var streams []*stream
+	for i := range 3 {
+		near, far := net.Pipe()
+		defer near.Close()
+		conn := &headedConn{turntest.AddressedConn{Conn: far, Addr: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1)}}, net.IPv4(198, 51, byte(i/2), 1)}
+		s := newStream(l, conn)
+		l.streams[s] = struct{}{}
+		l.unallocated.Add(s, s.tuple.Client.Addr())
+		if err := s.handshake(); err != nil {
+			t.Fatal(err)
+		}
+		streams = append(streams, s)
+	}
+	l.forgetLocked(streams[0]) // one in each network
+	l.unallocated.Add(streams[0], netip.MustParseAddr("198.51.1.9"))
+	if s, _ := l.unallocated.First(); s != streams[2] {
+		t.Errorf("%v has to go, want the older one of 198.51.1.0/24", s.tuple.Client)
+	}
+}
+
+// headedConn tells of another address after its handshake, as a connection from a proxy does.
+type headedConn struct {
+	turntest.AddressedConn
+	header net.IP
+}
+
+func (c *headedConn) HandshakeContext(context.Context) error {
+	c.Addr = &net.TCPAddr{IP: c.header, Port: 4000}
+	return nil
+}
+
+func (*headedConn) Encrypted() bool { return false }

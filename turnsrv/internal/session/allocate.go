@@ -1,0 +1,236 @@
+package session
+
+import (
+	"bytes"
+	"errors"
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/credential"
+	"github.com/mailturn/mailturn/turnsrv/event"
+	"github.com/mailturn/mailturn/turnsrv/relay"
+	"github.com/mailturn/mailturn/turnsrv/stun"
+)
+
+// protocolUDP is the only transport between relay and peer that there is, RFC 8656 section 18.8.
+const protocolUDP = 17
+
+// allocate walks the checks of an Allocate request in the order of RFC 8656 section 7.2. r is authenticated.
+func (s *Session) allocate(r *request, a *allocation, grant credential.Grant, now time.Time) []byte {
+	if a != nil {
+		if a.made == r.id {
+			return a.response
+		}
+		return s.refuseAllocate(r, stun.CodeAllocationMismatch, event.RefusedTupleInUse, now)
+	}
+	transport, ok := uint32Attribute(r.requestedTransport)
+	if !ok {
+		return s.refuseAllocate(r, stun.CodeBadRequest, event.RefusedTransport, now)
+	}
+	if transport>>24 != protocolUDP {
+		return s.refuseAllocate(r, stun.CodeUnsupportedTransportProtocol, event.RefusedTransport, now)
+	}
+	if r.dontFragment != nil && !relay.CanDontFragment {
+		r.unknown = append(r.unknown[:0], stun.AttrDontFragment)
+		return s.refuseUnknown(r, now)
+	}
+	request, code := s.relayRequest(r)
+	if code != 0 {
+		reason := event.RefusedAttributes
+		if code == stun.CodeAddressFamilyNotSupported {
+			reason = event.RefusedFamily
+		}
+		return s.refuseAllocate(r, code, reason, now)
+	}
+	if s.shared.Draining.Load() {
+		return s.refuseAllocate(r, stun.CodeInsufficientCapacity, event.RefusedDraining, now)
+	}
+	families := []stun.Family{request.Family}
+	if r.additionalFamily != nil {
+		families = []stun.Family{stun.IPv4, stun.IPv6}
+	}
+	answer := allocateAnswer{
+		origin: r.origin, lifetime: s.clampLifetime(r.lifetime),
+		allocation: &allocation{
+			session: s, client: r.client, made: r.id, username: r.origin.username, realm: string(r.realm), subject: r.subject,
+			key: r.key, expires: grant.Expires,
+		},
+	}
+	answer.allocation.active.Store(int64(now.Sub(s.shared.start)))
+	answer.allocation.beginShares(s.shared, now)
+	for _, request.Family = range families {
+		if failure := s.open(request, &answer, now); failure != nil {
+			answer.failures = append(answer.failures, failure)
+		}
+	}
+	if len(answer.allocation.addresses) == 0 {
+		failure := answer.worst()
+		return s.refuseAllocate(r, failure.code, failure.reason, now)
+	}
+	return s.answerAllocate(&answer, now)
+}
+
+// allocateAnswer collects what the answer to an Allocate request says.
+type allocateAnswer struct {
+	origin     origin
+	allocation *allocation
+	lifetime   time.Duration
+	token      relay.Token
+	failures   []*addressError // of the relayed addresses that are missing
+}
+
+// addressError says why there is no relayed address of a family.
+type addressError struct {
+	family stun.Family
+	code   stun.ErrorCode
+	reason event.RefusalReason
+}
+
+// worst returns the failure that is the answer's when there is no relayed address: one that time may mend goes before 440, after
+// which a client would not ask again.
+func (a *allocateAnswer) worst() *addressError {
+	for _, failure := range a.failures {
+		if failure.code != stun.CodeAddressFamilyNotSupported {
+			return failure
+		}
+	}
+	return a.failures[0]
+}
+
+// open gives the allocation a relayed address, or says why there is none.
+func (s *Session) open(request relay.Request, answer *allocateAnswer, now time.Time) *addressError {
+	a := answer.allocation
+	address := &relayedAddress{allocation: a, family: request.Family, expires: now.Add(answer.lifetime)}
+	idle, reached, ok := s.shared.quota.take(address, now.Sub(s.shared.start))
+	if !ok {
+		s.shared.logQuota(reached, now)
+		return &addressError{request.Family, stun.CodeAllocationQuotaReached, reached}
+	}
+	if idle != nil {
+		idle.allocation.session.supersede(idle.allocation, s, now)
+	}
+	conn, token, err := s.shared.config.Relay.Allocate(request)
+	if err != nil {
+		s.shared.quota.give(address)
+		switch {
+		case errors.Is(err, relay.ErrFamily):
+			return &addressError{request.Family, stun.CodeAddressFamilyNotSupported, event.RefusedFamily}
+		case errors.Is(err, relay.ErrToken):
+			return &addressError{request.Family, stun.CodeInsufficientCapacity, event.RefusedToken}
+		}
+		s.shared.logRelayError(err, now)
+		return &addressError{request.Family, stun.CodeInsufficientCapacity, event.RefusedNoPort}
+	}
+	address.conn = conn
+	if request.Token != nil { // of whichever family the address was reserved in
+		address.family = stun.FamilyOf(conn.Relayed().Addr())
+	}
+	if err := conn.Start(address); err != nil {
+		conn.Close()
+		s.shared.quota.give(address)
+		s.shared.logRelayError(err, now)
+		return &addressError{request.Family, stun.CodeInsufficientCapacity, event.RefusedNoPort}
+	}
+	if token != (relay.Token{}) {
+		answer.token = token
+	}
+	s.enter(address, now)
+	s.shared.emit(event.Event{
+		Kind: event.AllocationMade, Time: now, Tuple: a.client.Tuple, Username: a.username, Subject: a.subject,
+		Relayed: conn.Relayed(), Lifetime: answer.lifetime,
+	})
+	return nil
+}
+
+// enter adds a relayed address to its allocation, and the allocation, if it is the first one, to those of the session.
+func (s *Session) enter(address *relayedAddress, now time.Time) {
+	a := address.allocation
+	a.addresses = append(a.addresses, address)
+	if len(a.addresses) > 1 {
+		return
+	}
+	a.silence.Hear(now)
+	s.allocations[a.client] = a
+	s.link.Allocated(a.client, true)
+	if s.alarm.IsZero() {
+		s.setAlarm(now.Add(JanitorPeriod))
+	}
+}
+
+// answerAllocate builds the answer, RFC 8656 section 7.2.
+func (s *Session) answerAllocate(answer *allocateAnswer, now time.Time) []byte {
+	for _, failure := range answer.failures {
+		s.emitRefused(&answer.origin, failure.code, failure.reason, now)
+	}
+	b := s.succeed(&answer.origin)
+	for _, address := range answer.allocation.addresses {
+		b.XORAddress(stun.AttrXORRelayedAddress, address.conn.Relayed())
+	}
+	b.Uint32(stun.AttrLifetime, seconds(answer.lifetime))
+	if answer.token != (relay.Token{}) {
+		b.Attr(stun.AttrReservationToken, answer.token[:])
+	}
+	b.XORAddress(stun.AttrXORMappedAddress, answer.origin.client.Tuple.Client)
+	for _, failure := range answer.failures {
+		code := stun.CodeInsufficientCapacity // one of the two that section 7.2 has for this, whatever the reason
+		if failure.code == stun.CodeAddressFamilyNotSupported {
+			code = failure.code
+		}
+		b.AddressErrorCode(failure.family, code)
+	}
+	answer.allocation.response = bytes.Clone(s.finish(&answer.origin))
+	return answer.allocation.response
+}
+
+// relayRequest reads what the address has to be like, and the error that the combination draws, if it does.
+func (s *Session) relayRequest(r *request) (request relay.Request, code stun.ErrorCode) {
+	config := &s.shared.config
+	request.Family = config.DefaultFamily.Choose(r.client.Tuple.Client.Addr(), config.Relay.Has)
+	if r.reservationToken != nil {
+		if len(r.reservationToken) != len(relay.Token{}) || r.evenPort != nil || r.requestedFamily != nil || r.additionalFamily != nil {
+			return request, stun.CodeBadRequest
+		}
+		token := relay.Token(r.reservationToken)
+		request.Token = &token
+	}
+	if r.requestedFamily != nil {
+		family, ok := familyAttribute(r.requestedFamily)
+		if !ok || r.additionalFamily != nil {
+			return request, stun.CodeBadRequest
+		}
+		if family != stun.IPv4 && family != stun.IPv6 {
+			return request, stun.CodeAddressFamilyNotSupported
+		}
+		request.Family = family
+	}
+	if _, ok := uint32Attribute(r.lifetime); !ok && r.lifetime != nil {
+		return request, stun.CodeBadRequest
+	}
+	if r.evenPort != nil {
+		if len(r.evenPort) != 1 {
+			return request, stun.CodeBadRequest
+		}
+		request.EvenPort = true
+		request.ReserveNext = r.evenPort[0]&0x80 != 0
+	}
+	if r.additionalFamily != nil {
+		if family, ok := familyAttribute(r.additionalFamily); !ok || family != stun.IPv6 || request.ReserveNext {
+			return request, stun.CodeBadRequest
+		}
+	}
+	return request, 0
+}
+
+func (s *Session) refuseAllocate(r *request, code stun.ErrorCode, reason event.RefusalReason, now time.Time) []byte {
+	s.emitRefused(&r.origin, code, reason, now)
+	return s.refuse(&r.origin, code)
+}
+
+// clampLifetime returns the lifetime for a LIFETIME attribute, which may be absent: between the default and
+// the maximum, RFC 8656 section 7.2.
+func (s *Session) clampLifetime(attribute []byte) time.Duration {
+	wanted, _ := uint32Attribute(attribute)
+	config := &s.shared.config
+	return min(max(time.Duration(wanted)*time.Second, config.Lifetime), config.MaxLifetime)
+}
+
+func seconds(d time.Duration) uint32 { return uint32(d / time.Second) }

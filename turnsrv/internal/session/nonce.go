@@ -1,0 +1,73 @@
+package session
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/event"
+)
+
+const (
+	nonceMACLen = 8
+	nonceLen    = 4 + nonceMACLen
+)
+
+var nonceEncoding = base64.RawURLEncoding
+
+// nonces makes and checks the nonces of RFC 8489 section 9.2 without keeping them: a nonce is the second in which it was
+// made and a MAC over that and the client's 5-tuple. It is short, because it is most of what an unauthenticated request
+// draws. Safe for concurrent use.
+type nonces struct {
+	key      [32]byte
+	lifetime time.Duration
+}
+
+func newNonces(lifetime time.Duration) *nonces {
+	n := &nonces{lifetime: lifetime}
+	_, _ = rand.Read(n.key[:]) // never fails
+	return n
+}
+
+// appendNonce appends a nonce for tuple, 16 characters, to b.
+func (n *nonces) appendNonce(b []byte, tuple event.FiveTuple, now time.Time) []byte {
+	var raw [nonceLen]byte
+	binary.BigEndian.PutUint32(raw[:4], uint32(now.Unix()))
+	mac := n.mac(raw[:4], tuple)
+	copy(raw[4:], mac[:nonceMACLen])
+	return nonceEncoding.AppendEncode(b, raw[:])
+}
+
+// valid reports whether nonce was made here for tuple and is not too old. One from the future, which a clock that was
+// set back leaves behind, is not valid: the client gets a new one and goes on.
+func (n *nonces) valid(nonce []byte, tuple event.FiveTuple, now time.Time) bool {
+	if len(nonce) != nonceEncoding.EncodedLen(nonceLen) {
+		return false
+	}
+	var raw [nonceLen]byte
+	if _, err := nonceEncoding.Decode(raw[:], nonce); err != nil {
+		return false
+	}
+	mac := n.mac(raw[:4], tuple)
+	if !hmac.Equal(raw[4:], mac[:nonceMACLen]) {
+		return false
+	}
+	age := now.Sub(time.Unix(int64(binary.BigEndian.Uint32(raw[:4])), 0))
+	return age >= 0 && age < n.lifetime
+}
+
+func (n *nonces) mac(stamp []byte, tuple event.FiveTuple) (sum [sha256.Size]byte) {
+	addr := tuple.Client.Addr().As16()
+	var tail [3]byte
+	binary.BigEndian.PutUint16(tail[:], tuple.Client.Port())
+	tail[2] = byte(tuple.Transport)
+	mac := hmac.New(sha256.New, n.key[:])
+	mac.Write(stamp)
+	mac.Write(addr[:])
+	mac.Write(tail[:])
+	mac.Sum(sum[:0])
+	return sum
+}

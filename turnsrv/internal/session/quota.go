@@ -1,0 +1,190 @@
+package session
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/credential"
+	"github.com/mailturn/mailturn/turnsrv/event"
+	"github.com/mailturn/mailturn/turnsrv/limit"
+)
+
+const (
+	// IdleAfter is for how long an allocation has relayed nothing before it gives way to another one of its user. Media
+	// pauses for less: consent is asked for every 5 s or so and lost after 30 (RFC 7675 section 5.1), and agents check
+	// pairs in reserve every 25 s.
+	IdleAfter = time.Minute
+	// maxAnonymous is how many sources may use up the quota of a user with one credential that is nobody's in particular.
+	maxAnonymous = 10
+)
+
+// quota counts relayed addresses, from before they are opened until they are closed. Safe for concurrent use.
+type quota struct {
+	mu        sync.Mutex // guards what follows, and relayedAddress.place
+	max       limit.Quotas
+	total     int
+	byShare   map[share]*holding
+	anonymous map[credential.Subject]int
+	bySource  map[netip.Prefix]int
+	empty     []chan struct{} // closed when total falls to 0
+}
+
+// share is what MaxAllocationsPerUser bounds.
+type share struct {
+	subject credential.Subject
+	source  netip.Prefix // of an anonymous subject, else zero
+}
+
+// holding is what a share has.
+type holding struct {
+	packets [numDirections]limit.Rate // safe for concurrent use
+
+	addresses []*relayedAddress // in no order
+	noneIdle  time.Duration     // after Server.start; until then none of them has been idle for long
+}
+
+// gaveWay is the place of a relayed address that is in no holding any more.
+const gaveWay = -1
+
+func newQuota(max limit.Quotas) *quota {
+	return &quota{
+		max: max, byShare: make(map[share]*holding), anonymous: make(map[credential.Subject]int), bySource: make(map[netip.Prefix]int),
+	}
+}
+
+// limit replaces the limits. What is there already stays.
+func (q *quota) limit(max limit.Quotas) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.max = max
+}
+
+// take counts r, at the time now after Server.start, or returns which quota has no room for it. If idle is not nil, r has
+// taken its place, and the caller has to end its allocation.
+func (q *quota) take(r *relayedAddress, now time.Duration) (idle *relayedAddress, reached event.RefusalReason, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	a := r.allocation
+	source, held := limit.Host(a.client.Tuple.Client.Addr()), q.byShare[shareOf(a)]
+	perUser := q.max.MaxAllocationsPerUser
+	switch {
+	case q.max.MaxAllocations > 0 && q.total >= q.max.MaxAllocations:
+		return nil, event.RefusedTotalQuota, false
+	case q.max.MaxAllocationsPerSource > 0 && q.bySource[source] >= q.max.MaxAllocationsPerSource:
+		return nil, event.RefusedSourceQuota, false
+	case perUser > 0 && held != nil && len(held.addresses) >= perUser:
+		if idle = held.idle(now); idle == nil {
+			return nil, event.RefusedUserQuota, false
+		}
+		q.release(idle)
+	case perUser > 0 && q.anonymous[a.subject] >= maxAnonymous*perUser:
+		return nil, event.RefusedUserQuota, false
+	}
+	q.total++
+	q.bySource[source]++
+	q.hold(r)
+	return idle, 0, true
+}
+
+// give undoes one take.
+func (q *quota) give(r *relayedAddress) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.total--
+	decrement(q.bySource, limit.Host(r.allocation.client.Tuple.Client.Addr()))
+	if r.place != gaveWay {
+		q.release(r)
+	}
+	if q.total == 0 {
+		for _, waiting := range q.empty {
+			close(waiting)
+		}
+		q.empty = nil
+	}
+}
+
+// shareOf returns the share that a counts for.
+func shareOf(a *allocation) share {
+	if a.subject.Anonymous {
+		return share{a.subject, limit.Host(a.client.Tuple.Client.Addr())}
+	}
+	return share{subject: a.subject}
+}
+
+// hold puts r into its holding. It is called with the lock held.
+func (q *quota) hold(r *relayedAddress) {
+	subject, share := r.allocation.subject, shareOf(r.allocation)
+	held := q.byShare[share]
+	if held == nil {
+		held = new(holding)
+		q.byShare[share] = held
+	}
+	r.place, r.allocation.account = len(held.addresses), held
+	held.addresses = append(held.addresses, r)
+	if subject.Anonymous {
+		q.anonymous[subject]++
+	}
+}
+
+// release takes r out of its holding. It is called with the lock held.
+func (q *quota) release(r *relayedAddress) {
+	subject, share := r.allocation.subject, shareOf(r.allocation)
+	held := q.byShare[share]
+	last := len(held.addresses) - 1
+	moved := held.addresses[last]
+	held.addresses[r.place], moved.place = moved, r.place
+	held.addresses[last], held.addresses = nil, held.addresses[:last]
+	r.place = gaveWay
+	if last == 0 {
+		delete(q.byShare, share)
+	}
+	if subject.Anonymous {
+		decrement(q.anonymous, subject)
+	}
+}
+
+// idle returns the relayed address of the allocation that has been idle longest, or nil if that is not long. It looks at all of them only when
+// one can be: whoever asks in vain, and often, costs little.
+func (h *holding) idle(now time.Duration) *relayedAddress {
+	if now < h.noneIdle {
+		return nil
+	}
+	longest := h.addresses[0]
+	for _, r := range h.addresses[1:] {
+		if r.allocation.active.Load() < longest.allocation.active.Load() {
+			longest = r
+		}
+	}
+	h.noneIdle = time.Duration(longest.allocation.active.Load()) + IdleAfter
+	if now < h.noneIdle {
+		return nil
+	}
+	return longest
+}
+
+// decrement keeps no zeros, so that the map is as large as what it counts.
+func decrement[K comparable](counts map[K]int, key K) {
+	if counts[key]--; counts[key] == 0 {
+		delete(counts, key)
+	}
+}
+
+func (q *quota) count() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.total
+}
+
+// whenEmpty returns a channel that is closed when no allocation is left.
+func (q *quota) whenEmpty() <-chan struct{} {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	waiting := make(chan struct{})
+	if q.total == 0 {
+		close(waiting)
+	} else {
+		q.empty = append(q.empty, waiting)
+	}
+	return waiting
+}

@@ -1,0 +1,108 @@
+package session
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/event"
+	"github.com/mailturn/mailturn/turnsrv/internal/count"
+	"github.com/mailturn/mailturn/turnsrv/relay"
+	"github.com/mailturn/mailturn/turnsrv/stun"
+)
+
+// relayedAddress is a relayed transport address of an allocation, RFC 8656 section 3.2. It implements relay.Owner.
+type relayedAddress struct {
+	allocation *allocation
+	conn       *relay.Conn
+	family     stun.Family
+
+	expires time.Time // owned by the goroutine of the session
+	ended   bool      // likewise
+	place   int       // in the holding; guarded by quota.mu
+
+	toPeer, toClient count.Traffic
+	dropped          [event.NumDropReasons]atomic.Uint32
+}
+
+// send sends what the client has for a peer, if p, which is what is known of the peer's address, allows it. It is for the
+// goroutine of the session.
+func (r *relayedAddress) send(data []byte, peer netip.AddrPort, p *permission, dontFragment bool, now time.Time) {
+	a := r.allocation
+	switch {
+	case p == nil:
+		r.drop(event.DropNoPermission, peer, nil)
+	case !a.mayGo(p, peer.Addr(), cost(len(data), peer.Addr()), now):
+		r.drop(event.DropSilentPeer, peer, nil)
+	case !a.mayRelay(toPeer, len(data), peer.Addr(), now):
+		r.drop(event.DropBandwidth, peer, nil)
+	default:
+		r.conn.Send(data, peer, dontFragment, now)
+	}
+}
+
+// maxIndicated is the longest datagram that fits a Data indication, in bytes: with its padding, an IPv6 address and two
+// attribute headers.
+const maxIndicated = 65500
+
+// Deliver implements relay.Owner, RFC 8656 sections 11.3 and 12.7. It takes no lock that the goroutine of the session holds while
+// it sends the other way.
+func (r *relayedAddress) Deliver(peer netip.AddrPort, data []byte, now time.Time) {
+	a := r.allocation
+	s := a.session.shared
+	p, number, bound := a.peers.reachable(peer, now)
+	if p == nil {
+		r.drop(event.DropPeerNoPermission, peer, nil)
+		return
+	}
+	if !p.heard.Load() { // read first: what nobody writes to stays in the cache of every processor
+		p.heard.Store(true)
+	}
+	if !bound && len(data) > maxIndicated {
+		r.drop(event.DropOversize, peer, nil)
+		return
+	}
+	if a.silence.LeaveOut(a.session.link.Full, now) {
+		r.drop(event.DropSend, peer, errSilentClient)
+		return
+	}
+	if !a.mayRelay(toClient, len(data), peer.Addr(), now) {
+		r.drop(event.DropBandwidth, peer, nil)
+		return
+	}
+	b := s.builders.Get().(*stun.Builder)
+	defer s.builders.Put(b)
+	if bound {
+		b.ChannelData(number, data)
+	} else {
+		var id stun.TransactionID // RFC 8489 section 5; nobody answers an indication, so guessing it gains nothing
+		binary.LittleEndian.PutUint64(id[:], rand.Uint64())
+		binary.LittleEndian.PutUint32(id[8:], rand.Uint32())
+		b.Start(stun.MethodData, stun.ClassIndication, id)
+		b.XORAddress(stun.AttrXORPeerAddress, peer)
+		b.Attr(stun.AttrData, data)
+	}
+	if err := a.session.link.Send(b.Bytes(), a.client, Media); err != nil {
+		r.drop(dropReason(err), peer, err)
+		return
+	}
+	r.toClient.Add(len(data))
+	s.Counters.ToClient.Add(len(data))
+}
+
+// Sent implements relay.Owner.
+func (r *relayedAddress) Sent(size int) {
+	r.toPeer.Add(size)
+	r.allocation.session.shared.Counters.ToPeer.Add(size)
+}
+
+// Refused implements relay.Owner.
+func (r *relayedAddress) Refused(peer netip.AddrPort, rule string, now time.Time) {
+	r.drop(event.DropRefusedPeer, peer, rule)
+	r.allocation.session.shared.logRefusedPeer(peer.Addr(), rule, now)
+}
+
+// Unsent implements relay.Owner.
+func (r *relayedAddress) Unsent(err error) { r.drop(event.DropSend, netip.AddrPort{}, err) }

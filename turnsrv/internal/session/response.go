@@ -1,0 +1,75 @@
+package session
+
+import (
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/event"
+	"github.com/mailturn/mailturn/turnsrv/stun"
+)
+
+// maxAmplification is how many bytes more than the request an answer to it may have while nobody has shown that the
+// sender is at that address: 28 bytes, the smallest Allocate request, draw at most 72.
+const maxAmplification = 44
+
+// succeed begins a success response.
+func (s *Session) succeed(o *origin) *stun.Builder {
+	s.out.Start(o.method, stun.ClassSuccess, o.id)
+	return &s.out
+}
+
+// finish signs the response that was begun, under the key of its request, and returns it. It is valid until the next one.
+func (s *Session) finish(o *origin) []byte {
+	if o.key != nil {
+		if software := s.shared.config.Software; software != "" {
+			s.out.Text(stun.AttrSoftware, software)
+		}
+		s.out.MessageIntegrity(o.key)
+	}
+	if o.fingerprint {
+		s.out.Fingerprint()
+	}
+	return s.out.Bytes()
+}
+
+// refuse builds an error response. It is signed if its request was authenticated, RFC 8489 section 9.2.4.
+func (s *Session) refuse(o *origin, code stun.ErrorCode) []byte {
+	s.startError(o, code, code.Reason())
+	return s.finish(o)
+}
+
+// refuseUnknown builds the 420 that names r.unknown as not understood, RFC 8489 section 6.3.1.
+func (s *Session) refuseUnknown(r *request, now time.Time) []byte {
+	if r.method == stun.MethodAllocate {
+		s.emitRefused(&r.origin, stun.CodeUnknownAttribute, event.RefusedAttributes, now)
+	}
+	s.startError(&r.origin, stun.CodeUnknownAttribute, stun.CodeUnknownAttribute.Reason())
+	s.out.UnknownAttributes(r.unknown)
+	return s.finish(&r.origin)
+}
+
+// challenge builds a 401 or 438 with the realm and a nonce, RFC 8489 section 9.2.4, signed if r.origin has a key. The reason phrase is for people who
+// read traces: it goes when the answer would be too big for what was asked.
+func (s *Session) challenge(r *request, code stun.ErrorCode, now time.Time) []byte {
+	o := &r.origin
+	for _, reason := range [...]string{code.Reason(), ""} {
+		s.out.Start(o.method, stun.ClassError, o.id)
+		s.out.ErrorCode(code, reason)
+		s.out.Text(stun.AttrRealm, s.shared.realm(r))
+		var nonce [32]byte
+		s.out.Attr(stun.AttrNonce, s.shared.nonces.appendNonce(nonce[:0], o.client.Tuple, now))
+		if s.finish(o); o.key != nil || s.out.Len() <= o.size+maxAmplification {
+			break
+		}
+	}
+	s.shared.Counters.Respond(o.method, code)
+	return s.out.Bytes()
+}
+
+func (s *Session) startError(o *origin, code stun.ErrorCode, reason string) {
+	s.out.Start(o.method, stun.ClassError, o.id)
+	s.out.ErrorCode(code, reason)
+	s.shared.Counters.Respond(o.method, code)
+	if o.key != nil {
+		s.shared.logRefusal(o, code, o.received)
+	}
+}

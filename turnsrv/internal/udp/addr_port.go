@@ -1,0 +1,18 @@
+package udp
+
+import (
+	"net"
+	"net/netip"
+)
+
+// AddrPortOf returns the address and port of a, or the zero value if it is not of a kind that has them.
+func AddrPortOf(a net.Addr) netip.AddrPort {
+	var addr netip.AddrPort
+	switch a := a.(type) {
+	case *net.UDPAddr:
+		addr = a.AddrPort()
+	case *net.TCPAddr:
+		addr = a.AddrPort()
+	}
+	return netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
+}
