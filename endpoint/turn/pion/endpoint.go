@@ -44,7 +44,7 @@ type Endpoint struct {
 
 	sockets  []*os.File
 	watching sync.WaitGroup
-	changes  chan []byte   // configurations for a new engine
+	changes  chan change
 	stopping chan struct{} // closed by Shutdown
 
 	up       atomic.Bool
@@ -53,7 +53,7 @@ type Endpoint struct {
 
 // New makes an endpoint of a decoded configuration, as turn.New does. command is what starts the engine: it has to call Main.
 func New(c turn.Config, command []string, logger *slog.Logger) (*Endpoint, error) {
-	return &Endpoint{config: c, command: command, logger: logger, changes: make(chan []byte, 1), stopping: make(chan struct{})}, nil
+	return &Endpoint{config: c, command: command, logger: logger, changes: make(chan change), stopping: make(chan struct{})}, nil
 }
 
 // Start binds the sockets and starts the engine. It returns when the engine serves.
@@ -65,7 +65,7 @@ func (e *Endpoint) Start(ctx context.Context) error {
 	if e.sockets, err = open(ctx, e.config); err != nil {
 		return err
 	}
-	p, err := e.launch(configuration)
+	p, err := e.launch(configuration, ctx.Done())
 	if err != nil {
 		return errors.Join(err, e.closeSockets())
 	}
@@ -73,13 +73,13 @@ func (e *Endpoint) Start(ctx context.Context) error {
 	return nil
 }
 
-// launch starts an engine and waits until it serves.
-func (e *Endpoint) launch(configuration []byte) (*process, error) {
+// launch starts an engine and waits until it serves, or stopped is closed.
+func (e *Endpoint) launch(configuration []byte, stopped <-chan struct{}) (*process, error) {
 	p, err := launch(e.command, configuration, e.sockets, e.logger)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.await(e.stopping); err != nil {
+	if err := p.await(stopped); err != nil {
 		p.stop()
 		return nil, err
 	}
@@ -87,11 +87,18 @@ func (e *Endpoint) launch(configuration []byte) (*process, error) {
 	return p, nil
 }
 
+// change is a configuration for a new engine. tried is closed when one was started with it, whether it serves or not.
+type change struct {
+	configuration []byte
+	tried         chan struct{}
+}
+
 // watch starts the engine again when it ends, or when there is another configuration for it, until the endpoint is shut down. p
 // is the engine that runs.
 func (e *Endpoint) watch(p *process, configuration []byte) {
 	wait, started := minWait, time.Now()
 	for {
+		present := change{configuration, make(chan struct{})}
 		select {
 		case <-p.done:
 			e.up.Store(false)
@@ -99,54 +106,64 @@ func (e *Endpoint) watch(p *process, configuration []byte) {
 			if time.Since(started) >= goodRun {
 				wait = minWait
 			}
-		case next := <-e.changes:
+		case present = <-e.changes:
 			e.logger.Info("configuration of the TURN engine has changed; starting it again, which ends its calls")
 			e.up.Store(false)
 			p.stop()
-			configuration, wait = next, 0
+			wait = 0
 		case <-e.stopping:
 			e.up.Store(false)
 			p.stop()
 			return
 		}
-		if p, configuration = e.again(wait, configuration); p == nil {
+		if p, configuration = e.again(wait, present); p == nil {
 			return
 		}
-		wait, started = min(max(2*wait, minWait), maxWait), time.Now()
+		wait, started = longer(wait), time.Now()
 	}
 }
 
-// again starts the engine, the first time after wait, until it serves. It returns the configuration that the engine has, and no
-// process when the endpoint is shut down.
-func (e *Endpoint) again(wait time.Duration, configuration []byte) (*process, []byte) {
+// longer is the wait that follows another one.
+func longer(wait time.Duration) time.Duration { return min(max(2*wait, minWait), maxWait) }
+
+// again starts the engine with a configuration, the first time after wait, until it serves. It returns the configuration that the
+// engine has, and no process when the endpoint is shut down.
+func (e *Endpoint) again(wait time.Duration, c change) (*process, []byte) {
+	tried := false
 	for {
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
-		case configuration = <-e.changes:
+		case c = <-e.changes:
+			tried = false
 		case <-e.stopping:
 			timer.Stop()
 			return nil, nil
 		}
 		timer.Stop()
 		e.restarts.Add(1)
-		p, err := e.launch(configuration)
+		p, err := e.launch(c.configuration, e.stopping)
+		if !tried {
+			close(c.tried)
+			tried = true
+		}
 		if err == nil {
 			e.logger.Info("TURN engine serves again")
-			return p, configuration
+			return p, c.configuration
 		}
 		select {
 		case <-e.stopping:
 			return nil, nil
 		default:
 		}
-		wait = min(max(2*wait, minWait), maxWait)
+		wait = longer(wait)
 		e.logger.Error("TURN engine cannot serve", "err", err, "again_in", wait)
 	}
 }
 
 // Prepare implements module.Reloader. A configuration that is another one for the engine restarts it when it is put in force, which
-// ends the calls; the sockets stay open.
+// ends the calls; the sockets stay open, and what comes meanwhile waits there. Commit returns when the new engine serves, or when it
+// is known that it does not yet: the log and Health tell.
 func (e *Endpoint) Prepare(c turn.Config) (module.Change, error) {
 	next, err := encode(c)
 	if err != nil {
@@ -161,11 +178,9 @@ func (e *Endpoint) Prepare(c turn.Config) (module.Change, error) {
 		if same {
 			return
 		}
-		select {
-		case <-e.changes: // one that the engine has not had yet
-		default:
-		}
-		e.changes <- next
+		wanted := change{next, make(chan struct{})}
+		e.changes <- wanted
+		<-wanted.tried
 	}}, nil
 }
 
