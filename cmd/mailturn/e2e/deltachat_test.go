@@ -250,15 +250,22 @@ func (m *mailHost) wantAccepted(t *testing.T, c credential) {
 // wantRefused wants the relay to refuse a credential, for what it is.
 func (m *mailHost) wantRefused(t *testing.T, c credential) {
 	t.Helper()
-	if err := m.allocate(t, c); err == nil || !strings.Contains(err.Error(), "401") {
-		t.Errorf("allocate as %s: got the error %v, want 401", c.username, err)
+	if err := m.allocate(t, c); err == nil || !strings.Contains(err.Error(), m.engine.refused) {
+		t.Errorf("allocate as %s: got the error %v, want %s", c.username, err, m.engine.refused)
 	}
 }
 
 // TestDeltaChat follows two people from their first log-in to the end of a call.
 func TestDeltaChat(t *testing.T) {
+	for _, e := range engines {
+		t.Run(e.name, func(t *testing.T) { testDeltaChat(t, e) })
+	}
+}
+
+func testDeltaChat(t *testing.T, e engine) {
 	t.Parallel()
 	m := newMailHost(t)
+	m.engine = e
 	m.serve(t, mailName, "", "")
 	begin := time.Now()
 	alice, bob := m.newDeltaChat(t, "alice"), m.newDeltaChat(t, "bob")

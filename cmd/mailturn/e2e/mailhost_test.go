@@ -23,6 +23,7 @@ import (
 // The clients run in a network namespace, from where nothing else can be reached: not Dovecot, and not the Internet.
 type mailHost struct {
 	*server
+	engine   engine // of the relay
 	addr     string // of the machine, as the clients see it
 	clients  namespace
 	stateDir string // of mailturn
@@ -54,7 +55,7 @@ func newMailHost(t *testing.T, edits ...func(*mailHost, *dovecot.Options)) *mail
 	t.Helper()
 	needRoot(t, "a network namespace")
 	peer(t, "postfix", "postfix")
-	m := &mailHost{stateDir: t.TempDir(), config: filepath.Join(t.TempDir(), "maddy.conf")}
+	m := &mailHost{engine: mailturnEngine, stateDir: t.TempDir(), config: filepath.Join(t.TempDir(), "maddy.conf")}
 	m.connectClients(t)
 	options := dovecot.Options{SASL: true, AnyDomain: true}
 	for _, edit := range edits {
@@ -140,8 +141,8 @@ endpoint "turn" "turn" {
   realm         = %[3]q
   secret        = %[4]q
   relay_ip      = %[2]q
-  drain_timeout = "1s"
   %[5]s
+  %[9]s
 }
 endpoint "imap" "imap" {
   listen      = ["tls://%[2]s:993", "tls://%[2]s:9993", "tcp://%[2]s:143"]
@@ -151,7 +152,7 @@ endpoint "imap" "imap" {
   }
   %[8]s
 }
-`, hostname, m.addr, mailDomain, secret, turn, turnName, m.dovecot.Addr, imap)
+`, hostname, m.addr, mailDomain, secret, turn, turnName, m.dovecot.Addr, imap, m.engine.lines)
 	if err := os.WriteFile(m.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

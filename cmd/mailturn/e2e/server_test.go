@@ -249,6 +249,16 @@ const secret = "an end-to-end secret of 32 bytes"
 // configure writes a configuration for loopback; turn and imap are further lines for the two endpoints.
 func configure(t *testing.T, p ports, turn, imap string) (path string) {
 	t.Helper()
+	return configureEngine(t, mailturnEngine, p, turn, imap)
+}
+
+// configureEngine is configure for an engine of the relay.
+func configureEngine(t *testing.T, e engine, p ports, turn, imap string) (path string) {
+	t.Helper()
+	listen := fmt.Sprintf(`"udp://127.0.0.1:%d", "tcp://127.0.0.1:%d", "tls://127.0.0.1:%d"`, p.turn, p.turn, p.turns)
+	if e.dtls {
+		listen += fmt.Sprintf(`, "dtls://127.0.0.1:%d"`, p.turns)
+	}
 	path = filepath.Join(t.TempDir(), "maddy.conf")
 	text := fmt.Sprintf(`
 hostname = "localhost"
@@ -256,12 +266,12 @@ log {
   level = "debug"
 }
 endpoint "turn" "turn" {
-  listen       = ["udp://127.0.0.1:%d", "tcp://127.0.0.1:%d", "tls://127.0.0.1:%d", "dtls://127.0.0.1:%d"]
+  listen       = [%s]
   realm        = "example.org"
   secret       = %q
   relay_ip     = "127.0.0.1"
   relay_ports  = "49152-65535"
-  drain_timeout = "1s"
+  %s
   %s
 }
 endpoint "imap" "imap" {
@@ -275,7 +285,7 @@ endpoint "imap" "imap" {
   }
   %s
 }
-`, p.turn, p.turn, p.turns, p.turns, secret, turn, p.imaps, p.imap, imap)
+`, listen, secret, e.lines, turn, p.imaps, p.imap, imap)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
