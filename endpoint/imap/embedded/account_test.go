@@ -178,6 +178,7 @@ func TestDeafSession(t *testing.T) {
 			}
 		}()
 		for range maxPendingUpdates/500 + 1 {
+			synctest.Wait() // until the others do nothing: the idling session idles, and has been told of the last change
 			busy.expectCommand(`STORE 1:* +FLAGS.SILENT (\Seen)`, "OK")
 		}
 		synctest.Wait()
