@@ -15,7 +15,6 @@ import (
 	"github.com/mailturn/mailturn/endpoint/imap/backend"
 	"github.com/mailturn/mailturn/endpoint/imap/origin"
 	"github.com/mailturn/mailturn/endpoint/imap/patient"
-	"github.com/mailturn/mailturn/endpoint/imap/pipe"
 )
 
 // A deadlineBackend is a server over a pipe that has deadlines, as a socket has.
@@ -173,37 +172,6 @@ func (e *Endpoint) sessionCount() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return len(e.sessions)
-}
-
-// TestTakes: bytes that wait in the system's buffers are progress for as long as the other end takes them.
-func TestTakes(t *testing.T) {
-	ours, theirs := tcpPair(t)
-	backend, _ := pipe.New(&net.TCPAddr{})
-	raw := patient.New(ours)
-	s := &session{client: newClientConn(raw), backend: backend}
-	if s.takes() {
-		t.Error("nothing waits, and something is taken")
-	}
-	ours.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
-	for err := error(nil); err == nil; { // until no buffer has room
-		_, err = ours.Write(make([]byte, 64<<10))
-	}
-	if raw.Unsent() == 0 {
-		t.Skip("this system does not tell how much the other end has taken")
-	}
-	for s.takes() { // until the last segments have been acknowledged
-		time.Sleep(50 * time.Millisecond)
-	}
-	before := raw.Unsent()
-	theirs.SetReadDeadline(time.Now().Add(10 * time.Second))
-	for raw.Unsent() == before { // what is read may have to be much before TCP says so
-		if _, err := io.CopyN(io.Discard, theirs, 64<<10); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if !s.takes() {
-		t.Error("the client reads, and that is not progress")
-	}
 }
 
 // TestEndOfSlowClient: what a server has said before it ended reaches a client that reads later, although the client sends
