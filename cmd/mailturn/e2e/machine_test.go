@@ -47,7 +47,7 @@ func newMachine(t *testing.T) machine {
 		t.Fatal(err)
 	}
 	name := fmt.Sprintf("mailturn-e2e-%d-%d", os.Getpid(), machines.Add(1))
-	args := []string{"-ec", inControlGroup, name, nspawn, "--quiet", "--directory=" + root.Dir(), "--volatile=overlay", "--machine=" + name, "--hostname=localhost",
+	args := []string{"-ec", inControlGroup, name, nspawn, "--quiet", "--directory=" + root.Dir(), "--volatile=overlay", "--machine=" + name,
 		"--register=no", "--keep-unit", "--private-network", "--link-journal=no", "--settings=no", "--console=pipe", "--notify-ready=yes",
 		"--bind-ro=" + binary + ":/src/mailturn"}
 	for _, name := range []string{"maddy.conf.example", "dist"} {
@@ -82,6 +82,7 @@ func newMachine(t *testing.T) machine {
 		}
 		ready = said["READY"] == "1"
 	}
+	m.run(t, "hostname localhost") // a name that sudo can look up
 	return m
 }
 

@@ -122,6 +122,9 @@ endpoint "imap" "imap" {
 %s
 `
 
+// siteText is the configuration with further lines in its two endpoints and at the top.
+func siteText(turn, imap, top string) string { return fmt.Sprintf(siteConfig, secret, turn, imap, top) }
+
 // publicRelay is how relay_ip ought to be.
 const publicRelay = `relay_ip = ["198.51.100.1", "2001:db8::1"]`
 
@@ -138,7 +141,7 @@ func startSite(t *testing.T, turn, imap, top string) *site {
 	s := &site{network: newNetwork(t), stateDir: t.TempDir()}
 	s.nameServer(t, siteNames)
 	path := filepath.Join(t.TempDir(), "maddy.conf")
-	if err := os.WriteFile(path, fmt.Appendf(nil, siteConfig, secret, turn, imap, top), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(siteText(turn, imap, top)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	startCommand(t, s.server.command(binary, "run", "--state-dir", s.stateDir, "--config", path))

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -98,7 +97,7 @@ func buildOne(t *testing.T, _ documents, b recipe.Block) {
 	if text, interpreter := build(replaced(t, b, "CGO_ENABLED=0", "CGO_ENABLED=1", "-trimpath", "")); !interpreter || !bytes.Contains(text, []byte(here)) {
 		t.Error("without CGO_ENABLED=0 and -trimpath the program is the same")
 	}
-	worked(t, b, "Go "+versionIn(t, runtime.Version()), "build of a program that runs, needs no library and names no path", "without CGO_ENABLED=0; without -trimpath")
+	worked(t, b, "Go "+goVersion(t), "build of a program that runs, needs no library and names no path", "without CGO_ENABLED=0; without -trimpath")
 }
 
 // install runs the commands twice, as somebody does who upgrades, and has systemd read the unit.

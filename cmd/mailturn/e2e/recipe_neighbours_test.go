@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"net"
@@ -12,25 +11,12 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/mailturn/mailturn/cmd/mailturn/e2e/chroot"
 	"github.com/mailturn/mailturn/cmd/mailturn/e2e/daemon"
 	"github.com/mailturn/mailturn/cmd/mailturn/e2e/dovecot"
 	"github.com/mailturn/mailturn/cmd/mailturn/e2e/recipe"
 )
-
-// accountsBlock has check-config read the block, and names of accounts in it that do not exist.
-func accountsBlock(t *testing.T, _ documents, b recipe.Block) {
-	const rest = "hostname = \"localhost\"\nendpoint \"turn\" \"turn\" {\n}\n"
-	if said, ok := checkConfig(t, rest+b.Text); !ok {
-		t.Errorf("check-config says\n%s", said)
-	}
-	if said, ok := checkConfig(t, rest+replaced(t, b, "delimiter", "delimeter")); ok {
-		t.Errorf("check-config takes a misspelt attribute:\n%s", said)
-	}
-	worked(t, b, "mailturn alone", "accounts: check-config", "a misspelt attribute")
-}
 
 // frontOfDovecot adds the lines to a Dovecot that is otherwise as it is installed, and logs in through mailturn.
 func frontOfDovecot(t *testing.T, _ documents, b recipe.Block) {
@@ -80,106 +66,6 @@ func dovecotVersion(t *testing.T, root *chroot.Root) string {
 		t.Fatal(err)
 	}
 	return "Dovecot " + programVersion(t, cmd.Path, cmd.Args[1:]...)
-}
-
-// socketDir returns a short directory that others may enter, for a socket, and the group that Dovecot runs in here.
-func socketDir(t *testing.T) (dir, group string) {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "door")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if os.Getuid() == 0 {
-		return dir, "nogroup" // that of nobody
-	}
-	out, err := exec.Command("id", "-gn").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return dir, strings.TrimSpace(string(out))
-}
-
-// credsockDoor asks the socket, as chatmail's metadata daemon does.
-func credsockDoor(t *testing.T, _ documents, b recipe.Block) {
-	dir, group := socketDir(t)
-	path := filepath.Join(dir, "turn.socket")
-	config := configure(t, freePorts(t), "", "")
-	block := replaced(t, b, "/run/mailturn/turn.socket", path, `"vmail"`, strconv.Quote(group))
-	configureDoor(t, config, block)
-	start(t, t.TempDir(), "--config", config)
-	conn, err := net.Dial("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	line, err := bufio.NewReader(conn).ReadString('\n')
-	if name, password, _ := strings.Cut(strings.TrimSpace(line), ":"); err != nil || password != mint(name) {
-		t.Errorf("the socket said %q, %v", line, err)
-	}
-	if said, ok := checkConfig(t, without(t, block, "path")); ok {
-		t.Errorf("check-config takes an endpoint without a path:\n%s", said)
-	}
-	worked(t, b, "mailturn alone", `endpoint "credsock": asked as chatmail's metadata daemon does`, "without path")
-}
-
-// startDictDoor runs the documented endpoint for Dovecot, and returns its socket.
-func startDictDoor(t *testing.T, d documents) (path string) {
-	t.Helper()
-	dir, group := socketDir(t)
-	path = filepath.Join(dir, "dict.socket")
-	config := configure(t, freePorts(t), "", "")
-	b := d.find(t, "docs/credentials.md", "Dovecot without a proxy", `endpoint "dict"`)
-	configureDoor(t, config, replaced(t, b, "/run/mailturn/dict.socket", path, `"vmail"`, strconv.Quote(group)))
-	start(t, t.TempDir(), "--config", config)
-	return path
-}
-
-// dictDoor asks the endpoint in Dovecot's protocol. That Dovecot does so as well, dovecotDict sees.
-func dictDoor(t *testing.T, d documents, b recipe.Block) {
-	conn, err := net.Dial("unix", startDictDoor(t, d))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(startLimit))
-	fmt.Fprintf(conn, "H3\t2\t0\talice\tmetadata\nLshared/0123456789abcdef/vendor/vendor.dovecot/pvt/server/vendor/deltachat/turn\talice\n")
-	if answer, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.Contains(answer, ":") {
-		t.Errorf("the dict said %q, %v", answer, err)
-	}
-	if said, ok := checkConfig(t, without(t, b.Text, "path")); ok {
-		t.Errorf("check-config takes an endpoint without a path:\n%s", said)
-	}
-	worked(t, b, "mailturn alone", `endpoint "dict": asked as Dovecot does`, "without path")
-}
-
-// dovecotDict adds the lines for a version to a Dovecot without anything in front, and asks it for the relay.
-func dovecotDict(version string) func(t *testing.T, d documents, b recipe.Block) {
-	return func(t *testing.T, d documents, b recipe.Block) {
-		path := startDictDoor(t, d)
-		eachDovecot(t, func(t *testing.T, installed string, root *chroot.Root) {
-			if installed != version {
-				return
-			}
-			answer := func(lines string) string {
-				server := startDovecot(t, dovecot.Options{Root: root, Settings: lines})
-				return strings.Join(direct(server).record(t, loggedIn(func(w *scriptWriter) {
-					w.command(`GETMETADATA "" (` + turnEntry + `)`)
-				})), "")
-			}
-			lines := replaced(t, b, "/run/mailturn/dict.socket", path)
-			if got := answer(lines); !strings.Contains(got, turnEntry+" {") {
-				t.Errorf("Dovecot answers %q", got)
-			}
-			if got := answer(without(t, lines, "imap_metadata")); strings.Contains(got, turnEntry+" {") {
-				t.Errorf("without imap_metadata Dovecot answers %q", got)
-			}
-			worked(t, b, dovecotVersion(t, root), "dictionary of Dovecot "+version+": GETMETADATA", "without imap_metadata")
-		})
-	}
 }
 
 // webClients runs the first line, with curl, and the second one in Node.js, where there is no WebRTC: it shows what a browser is
@@ -247,7 +133,7 @@ func otherRelays(t *testing.T, _ documents, b recipe.Block) {
 	if said, ok := checkConfig(t, text(relays)); ok {
 		t.Errorf("check-config takes a secret that is not there:\n%s", said)
 	}
-	worked(t, b, "mailturn alone", "two relays, each told to some users", "without the file of the secret")
+	worked(t, b, mailturnAlone, "two relays, each told to some users", "without the file of the secret")
 }
 
 // besideCoturn runs coturn and mailturn on one machine, and relays with one credential through either.
@@ -309,43 +195,6 @@ func nginxInFront(t *testing.T, _ documents, b recipe.Block) {
 	worked(t, b, version, "nginx in front of the HTTP endpoint: credentials pass, and metrics do not", "another location; metrics")
 }
 
-// countUsers gives the pipeline the log of a relay that has served two users, in the place of the journal.
-func countUsers(t *testing.T, _ documents, b recipe.Block) {
-	p := freePorts(t)
-	s := start(t, t.TempDir(), "--config", configure(t, p, allowLoopback, ""))
-	for _, user := range []string{"alice", "bob"} {
-		c := minted("127.0.0.1")
-		c.username += ":" + user
-		c.password = mint(c.username)
-		uclient(t, c, p.turn, "-y", "-m", "2", "-n", "2").wantAllBack(t)
-	}
-	s.waitFor(t, s.stderr, "allocation ended")
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "journalctl"), []byte("#!/bin/sh\ncat \"$LOG\"\n"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	count := func(log string) string {
-		file := filepath.Join(t.TempDir(), "log")
-		if err := os.WriteFile(file, []byte(log), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		cmd := exec.Command("bash", "-ec", b.Text)
-		cmd.Env = append(os.Environ(), "LOG="+file, "PATH="+dir+":"+os.Getenv("PATH"))
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Errorf("%v\n%s", err, out)
-		}
-		return string(out)
-	}
-	if out := count(s.stderr.String()); !strings.Contains(out, " allocation.account=alice\n") || !strings.Contains(out, " allocation.account=bob\n") {
-		t.Errorf("the users of the last minutes are\n%sof the log\n%s", out, s.stderr)
-	}
-	if out := count(without(t, s.stderr.String(), "allocation made")); out != "" {
-		t.Errorf("the users of a log without allocations are\n%s", out)
-	}
-	worked(t, b, "bash "+programVersion(t, "bash", "--version"), "users counted in the log of a relay", "a log without allocations")
-}
-
 // kernelLimits has sysctl read the file, and the kernel of a network of its own take what belongs to a network.
 func kernelLimits(t *testing.T, _ documents, b recipe.Block) {
 	sysctl := peer(t, "sysctl", "procps")
@@ -392,6 +241,7 @@ tests:
   - {series: 'mailturn_turn_allocations_refused_total{endpoint="turn",reason="credentials"}', values: '0+%[2]dx120'}
   - {series: 'mailturn_turn_allocations_made_total{endpoint="turn"}', values: '0+1x120'}
   - {series: 'process_open_fds', values: '%[3]dx120'}
+  - {series: 'mailturn_turn_engine_up{endpoint="turn"}', values: '%[1]dx120'}
   - {series: 'process_max_fds', values: '100x120'}
   - {series: 'mailturn_turn_pion_failures_total{endpoint="turn"}', values: '0+%[2]dx120'}
   alert_rule_test:
