@@ -35,6 +35,7 @@ type end struct {
 
 // call is one that lasts for the whole run.
 type call struct {
+	relay       *relay
 	row         *row
 	ends        [2]*end
 	interrupted time.Duration // the longest time from an event until messages came at both ends again
@@ -141,8 +142,8 @@ func (c *call) reconnect(t *testing.T, began time.Time, why string) {
 	t.Errorf("%s: not connected again after %s: %v", c, why, errors.Join(failures...))
 }
 
-// count adds up what has happened since the last time, during which nothing was done to the call. It reports whether messages came
-// at both ends.
+// count adds up what has happened since the last time, during which nothing was done to the call. It reports whether messages come
+// at both ends: one has come since the last time, or within gapLimit, since the last time may have been a moment ago.
 func (c *call) count(t *testing.T) bool {
 	var n [2]party.Counts
 	var errs [2]error
@@ -159,15 +160,18 @@ func (c *call) count(t *testing.T) bool {
 		c.note("not counted: %v", err)
 		return false
 	}
+	alive := true
 	for i, e := range c.ends {
+		gap := time.Duration(n[i].LongestGap * float64(time.Millisecond))
+		alive = alive && (n[i].Received > 0 || gap < gapLimit)
 		e.sent += n[i].Sent
 		e.received += n[i].Received
-		e.gap = max(e.gap, time.Duration(n[i].LongestGap*float64(time.Millisecond)))
+		e.gap = max(e.gap, gap)
 		if n[i].RoundTrip > 0 {
 			e.trips = append(e.trips, n[i].RoundTrip)
 		}
 	}
-	return n[0].Received > 0 && n[1].Received > 0
+	return alive
 }
 
 // disregard drops what has been counted, since something was done to the call meanwhile.
@@ -190,7 +194,8 @@ func (c *call) watch(t *testing.T) {
 	c.died++
 	c.note("at %s no messages came", began.UTC().Format("15:04"))
 	if !c.row.mayDie {
-		t.Errorf("%s: no messages come, although nothing was done to it", c)
+		t.Errorf("%s: no messages come, although nothing was done to it; what the relay has said of its clients:\n%s", c,
+			c.relay.last(c.ends[0].home.address(), c.ends[1].home.address()))
 	}
 	c.reconnect(t, began, "it had died")
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -119,12 +120,23 @@ func (r *relay) stop(t *testing.T) {
 // running is the process that runs.
 func (r *relay) running() *process { return &r.runs[len(r.runs)-1] }
 
-// logged reports whether a line of the log has all of these, and in it a client's address that begins with client.
+// last returns the last lines of the running process's log that name one of the clients' addresses.
+func (r *relay) last(clients ...string) string {
+	var about []string
+	for line := range strings.Lines(r.daemon.Log()) {
+		if slices.ContainsFunc(clients, func(client string) bool { return strings.Contains(line, "client="+client+":") }) {
+			about = append(about, line)
+		}
+	}
+	return strings.Join(about[max(0, len(about)-20):], "")
+}
+
+// logged reports whether a line of the log has all of these, and is about the client at an address.
 func (r *relay) logged(client string, texts ...string) bool {
 	log := r.log.String() + r.daemon.Log()
 lines:
 	for line := range strings.Lines(log) {
-		if !strings.Contains(line, "client="+client) {
+		if !strings.Contains(line, "client="+client+":") {
 			continue
 		}
 		for _, text := range texts {

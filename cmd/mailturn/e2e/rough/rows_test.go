@@ -171,7 +171,7 @@ func (c *call) lost(t *testing.T) {
 // setUp makes the homes, the conditions and the parties of all rows.
 func (r *run) setUp(t *testing.T) {
 	for _, row := range rows {
-		c := &call{row: row}
+		c := &call{row: row, relay: r.relay}
 		for i, p := range row.ends {
 			c.ends[i] = &end{kind: p.kind, routes: p.routes, home: r.network.newHome(t, !p.ipv6)}
 		}
