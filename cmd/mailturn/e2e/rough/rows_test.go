@@ -181,7 +181,7 @@ func (r *run) setUp(t *testing.T) {
 		return
 	}
 	var err error
-	if r.first, err = r.plain(t, overUDP...); err != nil {
+	if r.first, err = r.plain(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	r.issued = time.Now()
@@ -201,13 +201,17 @@ func (r *run) setUp(t *testing.T) {
 }
 
 // plain fetches a credential in the relay's own namespace, where no condition is in the way.
-func (r *run) plain(t *testing.T, routes ...route) (party.Server, error) {
-	return (&home{number: 0, client: r.network.relay}).credential(t.Context(), routes...)
+func (r *run) plain(ctx context.Context) (party.Server, error) {
+	return (&home{number: 0, client: r.network.relay}).credential(ctx, overUDP...)
 }
 
 // allocate has a client try to get a relayed address, with a credential that works.
 func (r *run) allocate(h *home, address, transport string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	return h.allocate(ctx, route{address, transport}, r.first)
+	credential, err := r.plain(ctx)
+	if err != nil {
+		return err
+	}
+	return h.allocate(ctx, route{address, transport}, credential)
 }
