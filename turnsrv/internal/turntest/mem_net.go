@@ -202,7 +202,7 @@ func (l *PipeListener) Dial() (net.Conn, error) {
 	}
 }
 
-// AddressedListener gives the pipes of a pipeListener the addresses of TCP connections, without which pion takes all of
+// AddressedListener gives the pipes of a PipeListener the addresses of TCP connections, without which pion takes all of
 // them for one client.
 type AddressedListener struct {
 	*PipeListener
