@@ -19,8 +19,19 @@ const chatmailPort = 3478
 // "dict" to have Dovecot ask it.
 func exportChatmail(w io.Writer, s *setup) error {
 	for _, server := range s.imaps {
-		if i := slices.IndexFunc(server.Listen, isMailPort); i >= 0 {
+		if i := slices.IndexFunc(server.Listen, isCmdeployPort); i >= 0 {
 			return fmt.Errorf(`endpoint "imap" listens on %s: cmdeploy requires Dovecot on ports 143 and 993 and aborts otherwise. Remove the endpoint: chatmail uses a credsock or dict endpoint`, server.Listen[i])
+		}
+	}
+	const another = `endpoint %q listens on %s: cmdeploy requires chatmail's own program on that port and aborts otherwise. Use another port`
+	for _, server := range s.http {
+		if i := slices.IndexFunc(server.Listen, isCmdeployPort); i >= 0 {
+			return fmt.Errorf(another, "http", server.Listen[i])
+		}
+	}
+	for _, relay := range s.relays {
+		if i := slices.IndexFunc(relay.Listen, isCmdeployPort); i >= 0 {
+			return fmt.Errorf(another, "turn", relay.Listen[i])
 		}
 	}
 	io.WriteString(w, "set -e\n")
@@ -34,7 +45,18 @@ func exportChatmail(w io.Writer, s *setup) error {
 	}
 }
 
-func isMailPort(a listen.Addr) bool { return a.Port == 143 || a.Port == 993 }
+// isCmdeployPort reports whether "cmdeploy run" aborts when it finds another program than chatmail's there: on these ports, and over
+// TCP alone (cmdeploy/src/cmdeploy/deployers.py of chatmail/relay 1.12).
+func isCmdeployPort(a listen.Addr) bool {
+	if a.Scheme == "udp" || a.Scheme == "dtls" {
+		return false
+	}
+	switch a.Port {
+	case 25, 53, 80, 143, 402, 443, 465, 587, 993, 3340, 3903, 3904, 8443, 10025, 10026, 10080, 10081, 10082, 10083:
+		return true
+	}
+	return false
+}
 
 // exportChatmailCredsock is for a relay with a name: its metadata daemon puts that before the port, 3478, and the credential.
 func exportChatmailCredsock(w io.Writer, s *setup) error {
