@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/credential"
-	"github.com/mailturn/mailturn/turnsrv/internal/link"
+	"github.com/mailturn/mailturn/turnsrv/internal/framing"
 	"github.com/mailturn/mailturn/turnsrv/internal/turntest"
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
@@ -82,7 +82,7 @@ func (c *rawClient) tryRead(timeout time.Duration) ([]byte, error) {
 	for {
 		if c.stream {
 			if len(c.pending) >= 4 {
-				if n := link.FrameLen(c.pending); len(c.pending) >= n {
+				if n := framing.Len(c.pending); len(c.pending) >= n {
 					frame := c.pending[:n]
 					c.pending = c.pending[n:]
 					return frame, nil

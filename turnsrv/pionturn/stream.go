@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"sync/atomic"
+
+	"github.com/mailturn/mailturn/turnsrv/internal/framing"
 )
 
 // minFrame is how many bytes pion's own framing waits for before it looks at a message. ChannelData may be shorter.
@@ -39,14 +41,14 @@ func (c *stream) Read(p []byte) (int, error) {
 	}
 	c.listener.pion.forget(c.client)
 	for {
-		n, err := nextFrame(c.reader, c.first)
+		n, err := framing.Next(c.reader, c.first)
 		if err != nil {
 			return 0, err
 		}
 		c.first = false
 		if n > len(p) {
 			if !c.has.Load() {
-				return 0, errFraming
+				return 0, framing.Err
 			}
 			if _, err := c.reader.Discard(n); err != nil {
 				return 0, err

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/event"
+	"github.com/mailturn/mailturn/turnsrv/internal/framing"
 	"github.com/mailturn/mailturn/turnsrv/internal/session"
 	"github.com/mailturn/mailturn/turnsrv/internal/udp"
 	"github.com/mailturn/mailturn/turnsrv/stun"
@@ -31,6 +32,9 @@ const (
 	maxControlQueue = MaxMediaQueue + 64<<10
 	// KeepBuffer is the size of the buffers that an idle connection keeps.
 	KeepBuffer = 4 << 10
+	// maxUnallocatedFrame bounds the frames of a connection that has no allocation, in bytes. Nobody has been authenticated
+	// there, and the longest honest request is made of a few attributes of 763 bytes at most.
+	maxUnallocatedFrame = 4096
 )
 
 // stream is one TCP or TLS connection of a client, or a DTLS association, which keeps its messages apart by itself. The
@@ -110,9 +114,9 @@ func (s *stream) handshake() error {
 func (s *stream) read() {
 	r := bufio.NewReaderSize(s.conn, KeepBuffer)
 	for first := true; ; first = false {
-		n, err := nextFrame(r, first)
+		n, err := framing.Next(r, first)
 		if err != nil {
-			if errors.Is(err, errFraming) {
+			if errors.Is(err, framing.Err) {
 				s.link.counters.Drop(event.DropMalformed)
 			}
 			return
@@ -224,7 +228,7 @@ func (s *stream) write() {
 		for rest := batch; len(rest) > 0; {
 			n := len(rest)
 			if s.tuple.Transport != event.TCP {
-				n = FrameLen(rest)
+				n = framing.Len(rest)
 			}
 			message := rest[:n]
 			if s.tuple.Transport == event.DTLS && stun.IsChannelData(message[0]) {

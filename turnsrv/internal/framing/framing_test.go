@@ -1,4 +1,4 @@
-package link
+package framing
 
 import (
 	"bufio"
@@ -21,7 +21,7 @@ func TestEveryFrameLength(t *testing.T) {
 		for want%4 != 0 {
 			want++
 		}
-		n, err := nextFrame(bufio.NewReaderSize(bytes.NewReader(head), 16), false)
+		n, err := Next(bufio.NewReaderSize(bytes.NewReader(head), 16), false)
 		if n != want || err != nil {
 			t.Fatalf("%d bytes of data: a frame of %d, %v, want %d", size, n, err, want)
 		}
@@ -37,7 +37,7 @@ func FuzzFraming(f *testing.F) {
 		r := bufio.NewReaderSize(bytes.NewReader(b), 16)
 		rest := b
 		for first := true; ; first = false {
-			n, err := nextFrame(r, first)
+			n, err := Next(r, first)
 			if err != nil {
 				return
 			}
