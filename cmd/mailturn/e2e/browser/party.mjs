@@ -72,7 +72,8 @@ export function makeParty(RTCPeerConnection, log = console.error) {
     return { iceServers, iceTransportPolicy: "relay" };
   }
 
-  function connect(servers) {
+  // Makes a new connection. The end that offers makes the data channel.
+  function connect(servers, offers) {
     close();
     pc = new RTCPeerConnection(configuration(servers));
     const connection = pc;
@@ -83,13 +84,27 @@ export function makeParty(RTCPeerConnection, log = console.error) {
         refusing.add(url);
       }
     };
-    channel = pc.createDataChannel("party", { negotiated: true, id: 0, ordered: false, maxRetransmits: 0 });
+    channel = undefined;
+    if (offers) {
+      use(pc.createDataChannel("party", { ordered: false, maxRetransmits: 0 }));
+    } else {
+      pc.ondatachannel = (event) => use(event.channel);
+    }
+  }
+
+  function use(made) {
+    channel = made;
     channel.onmessage = take;
-    channel.onopen = () => {
+    const open = () => {
+      channel.onopen = null;
       asked = new Map(); // what the last channel lost stays lost
       last ??= performance.now();
       timer = setInterval(send, interval);
     };
+    channel.onopen = open;
+    if (channel.readyState === "open") {
+      open();
+    }
   }
 
   // Sets the local description and returns it with its candidates. After an ICE restart, the gathering state is at first still
@@ -135,13 +150,13 @@ export function makeParty(RTCPeerConnection, log = console.error) {
     },
     async offer(servers, restart) {
       if (!restart) {
-        connect(servers);
+        connect(servers, true);
       }
       return describe(await pc.createOffer({ iceRestart: restart }), servers);
     },
     async answer(servers, restart, sdp) {
       if (!restart) {
-        connect(servers);
+        connect(servers, false);
       }
       await pc.setRemoteDescription({ type: "offer", sdp });
       return describe(await pc.createAnswer(), servers);
@@ -153,7 +168,7 @@ export function makeParty(RTCPeerConnection, log = console.error) {
       const { address, port } = (await local()) ?? {};
       return {
         connection: pc.connectionState,
-        channel: channel.readyState,
+        channel: channel?.readyState ?? "connecting",
         relay: address && `${address}:${port}`,
         current: pc.localDescription.sdp.includes(` ${address} ${port} typ relay`),
       };

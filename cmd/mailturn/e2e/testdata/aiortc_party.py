@@ -41,12 +41,20 @@ class Party:
     def begin(self, size, rate):
         self.size, self.rate = size, rate
 
-    async def connect(self, servers):
+    async def connect(self, servers, offers):
+        """Makes a new connection. The end that offers makes the data channel."""
         await self.close()
         servers = [RTCIceServer(s["urls"], s["username"], s["credential"]) for s in servers]
         connection = self.connection = RTCPeerConnection(RTCConfiguration(servers))
         connection.on("connectionstatechange", lambda: log(f"connection {connection.connectionState}"))
-        channel = self.channel = connection.createDataChannel("party", negotiated=True, id=0, ordered=False, maxRetransmits=0)
+        self.channel = None
+        if offers:
+            self.use(connection.createDataChannel("party", ordered=False, maxRetransmits=0))
+        else:
+            connection.on("datachannel", self.use)
+
+    def use(self, channel):
+        self.channel = channel
         channel.on("message", lambda text: self.take(channel, text))
         self.sender = asyncio.create_task(self.send(channel))
 
@@ -86,13 +94,13 @@ class Party:
     async def offer(self, servers, restart):
         if restart:
             raise NotImplementedError("aiortc cannot restart ICE")
-        await self.connect(servers)
+        await self.connect(servers, True)
         return await self.describe(await self.connection.createOffer())
 
     async def answer(self, servers, restart, sdp):
         if restart:
             raise NotImplementedError("aiortc cannot restart ICE")
-        await self.connect(servers)
+        await self.connect(servers, False)
         await self.connection.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
         return await self.describe(await self.connection.createAnswer())
 
@@ -115,7 +123,7 @@ class Party:
         local = pair and pair.local_candidate
         return {
             "connection": self.connection.connectionState,
-            "channel": self.channel.readyState,
+            "channel": self.channel.readyState if self.channel else "connecting",
             "relay": f"{local.host}:{local.port}" if local else "",
             "current": bool(local) and f" {local.host} {local.port} typ relay" in self.connection.localDescription.sdp,
         }
@@ -129,7 +137,8 @@ class Party:
         return counts
 
     def quiet(self):
-        self.sender.cancel()
+        if self.sender:
+            self.sender.cancel()
 
     async def close(self):
         if self.connection:

@@ -18,7 +18,7 @@ import (
 type end struct {
 	size, rate int // of messages: bytes, and how many a second
 	peer       *webrtc.PeerConnection
-	channel    *webrtc.DataChannel
+	channel    atomic.Pointer[webrtc.DataChannel]  // nil until the other end has made it
 	selected   atomic.Pointer[webrtc.ICECandidate] // local candidate in use
 	quiet      atomic.Bool                         // sends no messages
 	counter    counter
@@ -28,8 +28,10 @@ type end struct {
 // sent: a call would drop them too, since they would arrive too late.
 const highWater = 64 << 10
 
-// use has the connection use the servers: the present one if it restarts, or else a new one.
-func (e *end) use(servers []party.Server, restart bool) error {
+// use has the connection use the servers: the present one if it restarts, or else a new one. The end that offers makes its data
+// channel. A channel that both ends make ("negotiated") would be ordered and reliable, since pion/datachannel 1.6.3 applies the
+// options only when the other end acknowledges it.
+func (e *end) use(servers []party.Server, restart, offers bool) error {
 	configuration := webrtc.Configuration{ICETransportPolicy: webrtc.ICETransportPolicyRelay}
 	for _, s := range servers {
 		configuration.ICEServers = append(configuration.ICEServers, webrtc.ICEServer{URLs: s.URLs, Username: s.Username, Credential: s.Credential})
@@ -56,20 +58,28 @@ func (e *end) use(servers []party.Server, restart bool) error {
 	e.peer.SCTP().Transport().ICETransport().OnSelectedCandidatePairChange(func(pair *webrtc.ICECandidatePair) {
 		e.selected.Store(pair.Local)
 	})
-	e.channel, err = e.peer.CreateDataChannel("party", &webrtc.DataChannelInit{
-		Negotiated: new(true), ID: new(uint16(0)), Ordered: new(false), MaxRetransmits: new(uint16(0)),
-	})
+	e.channel.Store(nil)
+	if !offers {
+		e.peer.OnDataChannel(e.open)
+		return nil
+	}
+	channel, err := e.peer.CreateDataChannel("party", &webrtc.DataChannelInit{Ordered: new(false), MaxRetransmits: new(uint16(0))})
 	if err != nil {
 		return err
 	}
-	channel := e.channel
+	e.open(channel)
+	return nil
+}
+
+// open makes a data channel the end's.
+func (e *end) open(channel *webrtc.DataChannel) {
+	e.channel.Store(channel)
 	channel.OnMessage(func(message webrtc.DataChannelMessage) {
 		if echo := e.counter.received(string(message.Data)); echo != "" {
 			channel.SendText(echo)
 		}
 	})
 	channel.OnOpen(func() { go e.send(channel) })
-	return nil
 }
 
 // send sends messages until the channel is closed.
@@ -91,7 +101,7 @@ func (e *end) send(channel *webrtc.DataChannel) {
 }
 
 func (e *end) offer(servers []party.Server, restart bool) (sdp string, err error) {
-	if err := e.use(servers, restart); err != nil {
+	if err := e.use(servers, restart, true); err != nil {
 		return "", err
 	}
 	offer, err := e.peer.CreateOffer(&webrtc.OfferOptions{ICERestart: restart})
@@ -102,7 +112,7 @@ func (e *end) offer(servers []party.Server, restart bool) (sdp string, err error
 }
 
 func (e *end) answer(servers []party.Server, restart bool, offer string) (sdp string, err error) {
-	if err := e.use(servers, restart); err != nil {
+	if err := e.use(servers, restart, false); err != nil {
 		return "", err
 	}
 	if err := e.peer.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: offer}); err != nil {
@@ -137,10 +147,12 @@ func (e *end) state() (party.State, error) {
 	if e.peer == nil {
 		return party.State{}, errors.New("there is no connection")
 	}
-	relay, current := e.relay()
-	return party.State{
-		Connection: e.peer.ConnectionState().String(), Channel: e.channel.ReadyState().String(), Relay: relay, Current: current,
-	}, nil
+	state := party.State{Connection: e.peer.ConnectionState().String(), Channel: webrtc.DataChannelStateConnecting.String()}
+	if channel := e.channel.Load(); channel != nil {
+		state.Channel = channel.ReadyState().String()
+	}
+	state.Relay, state.Current = e.relay()
+	return state, nil
 }
 
 // relay returns the address of the local candidate in use, and whether that is of the newest description.
