@@ -33,12 +33,12 @@ func (c *Config) decodeBackend(s *Schema) (diags hcl.Diagnostics) {
 		}
 		diags = append(diags, config.WithHint(config.Warnf(rng, "Nobody can log in",
 			"The embedded IMAP server has no users."),
-			`add embedded { users = { "NAME" = "PASSWORD" } }, or upstream { address = "tcp://127.0.0.1:1143" } for the IMAP server that you have`))
+			`add embedded { users = { "NAME" = "PASSWORD" } }, or upstream { address = "tcp://127.0.0.1:1143" } for an existing IMAP server`))
 	}
 	return diags
 }
 
-// checkUpstream compares the upstream with the rest of the endpoint.
+// checkUpstream checks the upstream against the rest of the endpoint.
 func (c *Config) checkUpstream(s *upstream.Schema) (diags hcl.Diagnostics) {
 	if c.Upstream == nil {
 		return nil
@@ -62,15 +62,14 @@ func (c *Config) checkLoop(rng hcl.Range, address upstream.Address) (diags hcl.D
 	for i, addr := range c.Listen {
 		if address.Scheme != "unix" && isSelf(addr, address.Address) {
 			diags = append(diags, config.WithHint(config.Errorf(rng, "Upstream is this endpoint itself",
-				"%s is what the endpoint listens on (%s at %s): it would connect to itself endlessly.", address, addr, config.Place(c.ListenRanges[i])),
+				"%s reaches this endpoint (%s at %s), which would connect to itself in a loop.", address, addr, config.Place(c.ListenRanges[i])),
 				"move the IMAP server to another port, such as 1143 on 127.0.0.1, and set that"))
 		}
 	}
 	return diags
 }
 
-// isSelf reports whether connecting to target reaches a socket that listens on addr, as far as that can be seen without
-// looking up names.
+// isSelf reports whether connecting to target reaches a socket that listens on addr, as far as that is known without DNS lookups.
 func isSelf(addr listen.Addr, target string) bool {
 	host, port, err := net.SplitHostPort(target)
 	if err != nil || port != strconv.Itoa(int(addr.Port)) {

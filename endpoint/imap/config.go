@@ -88,7 +88,7 @@ type Config struct {
 	Limits
 }
 
-// Defaults are the values of the file that stand in for what an endpoint leaves out.
+// Defaults are values of the file that apply where an endpoint leaves them out.
 type Defaults struct {
 	Hostname string       // empty when the file has none
 	TLS      []certs.Pair // the top level's certificate, else the TURN endpoint's
@@ -130,7 +130,7 @@ func (c *Config) decodeTLS(blocks []config.TLS, defaults []certs.Pair) (diags hc
 	c.TLS, diags = certs.DecodeAll(blocks, defaults)
 	if len(c.TLS) == 0 && !diags.HasErrors() {
 		diags = append(diags, config.WithHint(config.Warnf(c.Range, "No certificate",
-			"Neither this endpoint nor the file has a tls block: a self-signed certificate is used, which mail clients refuse."),
+			"Neither this endpoint nor the top level has a tls block: the certificate is self-signed, and mail clients refuse it."),
 			"add tls { cert = ..., key = ... }"))
 	}
 	return diags
@@ -178,7 +178,7 @@ func checkEntry(rng hcl.Range, name, value string) *hcl.Diagnostic {
 	case !utf8.ValidString(value):
 		return config.Errorf(rng, "Entry value is not UTF-8", "%q: Delta Chat drops the connection at such a value.", name)
 	case lower == "/shared/admin" && !isURI(value):
-		return config.WithHint(config.Warnf(rng, "Contact of the server is not a URI",
+		return config.WithHint(config.Warnf(rng, "Server contact is not a URI",
 			"%q is %q, but RFC 5464 section 6.2.1.2 requires a URI.", name, value), "write mailto:"+strings.TrimSpace(value))
 	case !strings.HasPrefix(lower, "/shared/vendor/") && lower != "/shared/comment" && lower != "/shared/admin":
 		return config.WithHint(config.Warnf(rng, "Entry is unknown to Delta Chat",

@@ -12,23 +12,23 @@ import (
 	"github.com/mailturn/mailturn/framework/listen"
 )
 
-// demoComment is in the comment that maddy.conf.example has for a try.
+// demoComment is part of the comment in maddy.conf.example.
 const demoComment = "tried out on one machine"
 
-// demoPasswords are those of maddy.conf.example, which everybody can read.
+// demoPasswords are the passwords in maddy.conf.example, which everybody can read.
 var demoPasswords = map[string]string{"alice@localhost": "wonderland", "bob@localhost": "builder"}
 
-// demoDomain matches a domain that nobody has: of this machine, or for documentation (RFC 6761, RFC 2606).
+// demoDomain matches domains that nobody owns: of this machine, or for documentation (RFC 6761, RFC 2606).
 var demoDomain = regexp.MustCompile(`(?i)(^|[@/:.\s])(localhost|[\w-]+\.(example|invalid|test)|example\.(com|net|org))($|[/:?\s])`)
 
-// checkDemo warns of what was left from the example, where others than programs of this machine see it.
+// checkDemo warns of leftovers from the example if the endpoint is reachable from other machines.
 func (c *Config) checkDemo(users, entries config.Value[map[string]string]) (diags hcl.Diagnostics) {
 	if listen.OnLoopback(c.Listen) {
 		return nil
 	}
 	for _, name := range slices.Sorted(maps.Keys(entries.V)) {
 		if value := entries.V[name]; strings.Contains(value, demoComment) || demoDomain.MatchString(value) {
-			diags = append(diags, config.WithHint(config.Warnf(entries.Range, "Entry is from the example", "Clients would be shown %q as %q.", value, name),
+			diags = append(diags, config.WithHint(config.Warnf(entries.Range, "Entry is from the example", "Clients would see %q as %q.", value, name),
 				"set it for this server, or remove the entry"))
 		}
 	}

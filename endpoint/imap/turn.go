@@ -9,7 +9,7 @@ import (
 	"github.com/mailturn/mailturn/framework/config"
 )
 
-// TURN is what clients are told of the relay, if they are. LinkTURN fills in what the file leaves out.
+// TURN says what clients are told about the relay. LinkTURN fills in what the file leaves out.
 type TURN struct {
 	Enable config.Value[bool]
 	issuer.Config
@@ -55,7 +55,7 @@ func (c *Config) LinkTURN(relay *issuer.Relay) hcl.Diagnostics {
 // unusedTURN warns of settings that have no effect because nothing is advertised.
 func (c *Config) unusedTURN() (diags hcl.Diagnostics) {
 	if c.TURN.Enable.Set {
-		return nil // switched off by hand, and to be switched on again with the settings that are there
+		return nil // disabled explicitly, and the settings are kept for when it is enabled again
 	}
 	given := c.TURN.Given
 	if c.TURN.WakeIdle.Set {
@@ -63,7 +63,7 @@ func (c *Config) unusedTURN() (diags hcl.Diagnostics) {
 	}
 	for _, attribute := range given {
 		diags = append(diags, config.WithHint(config.Warnf(attribute.Range, "Attribute has no effect",
-			"%s is set, but there is neither a TURN endpoint in the file nor a turn_server.", attribute.Name), "add turn_server"))
+			"%s is set, but the file has neither a TURN endpoint nor a turn_server.", attribute.Name), "add turn_server"))
 	}
 	return diags
 }

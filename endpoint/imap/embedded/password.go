@@ -19,14 +19,14 @@ const (
 	maxArgon2Passes = 64
 )
 
-// A password is what is known about the password of one user: a digest of it, or a hash made by other programs.
+// A password verifies the password of one user against a digest of it, or a hash that another program made.
 type password struct {
 	verify func(candidate string) bool
-	hashed bool // verification takes long on purpose
+	hashed bool // verification is slow on purpose
 }
 
-// parsePassword reads the password of a user as it stands in the configuration: a bcrypt hash ($2a$, $2b$, $2y$), an
-// argon2id hash in PHC form ($argon2id$v=19$...), else plain text. The error never contains the text.
+// parsePassword reads a user's password as written in the configuration: a bcrypt hash ($2a$, $2b$, $2y$), an
+// argon2id hash in PHC form ($argon2id$v=19$...), or plain text. The error never contains the text.
 func parsePassword(text string) (password, error) {
 	switch {
 	case text == "":

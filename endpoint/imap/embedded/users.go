@@ -16,9 +16,9 @@ const (
 	usersFileFormat = "one user per line, NAME:PASSWORD, where PASSWORD is a bcrypt or argon2id hash, or plain text"
 )
 
-// readUsers reads a users file: one NAME:PASSWORD a line, as htpasswd -B writes it; empty lines and lines that begin
-// with # are skipped, and what stands behind the second field of a passwd-like line is not, because a password may hold
-// colons. Errors name the line and never contain the password.
+// readUsers reads a users file: one NAME:PASSWORD per line, as htpasswd -B writes it. It skips empty lines and lines that start
+// with #. Further fields, as in passwd(5), are part of the password, which may contain colons. Errors name the line and never
+// contain the password.
 func readUsers(r io.Reader) (map[string]string, error) {
 	users := make(map[string]string)
 	scanner := bufio.NewScanner(r)
@@ -56,7 +56,7 @@ func readUsers(r io.Reader) (map[string]string, error) {
 	return users, nil
 }
 
-// checkUsername refuses names that nobody can log in with: they are sent in quoted strings (RFC 9051 section 4.3).
+// checkUsername refuses names that nobody can log in with: clients send them in quoted strings (RFC 9051 section 4.3).
 func checkUsername(name string) error {
 	switch {
 	case name == "":
@@ -64,7 +64,7 @@ func checkUsername(name string) error {
 	case len(name) > maxUsernameLen:
 		return fmt.Errorf("the user name has %d bytes: want %d or less", len(name), maxUsernameLen)
 	case strings.ContainsAny(name, "\x00\r\n"):
-		return fmt.Errorf("the user name %q holds a control character", name)
+		return fmt.Errorf("the user name %q contains a control character", name)
 	default:
 		return nil
 	}

@@ -20,7 +20,7 @@ type Schema struct {
 	ClientAddress  config.Value[string]        `hcl:"client_address" default:"none" doc:"How the server learns the client's address. Otherwise all clients share one address there, and while somebody guesses passwords, everybody's login is delayed. id: by the ID command, with x-originating-ip and other fields, which the server must trust (Dovecot: login_trusted_networks). proxy2: by the PROXY protocol, version 2, which also says whether the client uses TLS; the server must expect it (Dovecot: haproxy = yes in the listener, and haproxy_trusted_networks). proxy: version 1, which cannot say so; a server that accepts passwords over TLS only then accepts none. none: the server sees mailturn's address."`
 }
 
-// Config says how to reach the IMAP server that is already there.
+// Config says how to reach the existing IMAP server.
 type Config struct {
 	Addresses      []Address     // tried in this order
 	AddressRanges  []hcl.Range   // the place of each
@@ -28,7 +28,7 @@ type Config struct {
 	ServerName     string        // empty for the host of each address
 	ConnectTimeout time.Duration // for each address, up to the greeting
 	ClientAddress  ClientAddress
-	// Undecided is the place of the block if client_address is left out, and zero if it is set, be it to none.
+	// Undecided is the place of the block if client_address is left out. It is zero if that is set, even to none.
 	Undecided hcl.Range
 }
 
@@ -43,7 +43,7 @@ func (a Address) String() string { return a.Scheme + "://" + a.Address }
 // encrypted reports whether the connection is protected by TLS.
 func (a Address) encrypted() bool { return a.Scheme == "tls" || a.Scheme == "starttls" }
 
-// ClientAddress says how the upstream server learns where a client comes from.
+// ClientAddress says how the server learns a client's address.
 type ClientAddress string
 
 const (
@@ -153,7 +153,7 @@ func parseAddress(rng hcl.Range, text string) (Address, *hcl.Diagnostic) {
 		case addr.Port == 0:
 			return Address{}, config.Errorf(rng, "Upstream address has no port", "%q has port 0: want 1 to 65535.", text)
 		case addr.Unspecified():
-			return Address{}, config.WithHint(config.Errorf(rng, "Upstream address names no host", "%q means every address: "+accepted+".", text),
+			return Address{}, config.WithHint(config.Errorf(rng, "Upstream address has no host", "%q means every address: "+accepted+".", text),
 				"for this machine, use 127.0.0.1")
 		}
 		return Address{addr.Scheme, addr.HostPort()}, nil

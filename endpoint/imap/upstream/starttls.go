@@ -23,7 +23,7 @@ const maxStartTLSLines = 16
 // what an attacker on the line would do to be heard inside TLS.
 func startTLS(ctx context.Context, raw *patient.Conn, config *tls.Config, greeting, ahead []byte) (*greetedConn, error) {
 	if IsPreauth(greeting) {
-		return nil, errors.New("greeted with PREAUTH, after which there is no STARTTLS")
+		return nil, errors.New("greeted with PREAUTH, which rules out STARTTLS")
 	}
 	if _, err := io.WriteString(raw, "mailturn STARTTLS\r\n"); err != nil {
 		return nil, fmt.Errorf("STARTTLS: %w", err)
@@ -33,7 +33,7 @@ func startTLS(ctx context.Context, raw *patient.Conn, config *tls.Config, greeti
 		return nil, fmt.Errorf("STARTTLS: %w", err)
 	}
 	if len(ahead) > 0 {
-		return nil, fmt.Errorf("STARTTLS: %d bytes in the clear behind the answer", len(ahead))
+		return nil, fmt.Errorf("STARTTLS: %d unencrypted bytes after the answer", len(ahead))
 	}
 	tlsConn := tls.Client(raw, config)
 	if err := tlsConn.HandshakeContext(ctx); err != nil {
@@ -62,7 +62,7 @@ func readStartTLSAnswer(r io.Reader, ahead []byte) (rest []byte, err error) {
 			return nil, fmt.Errorf("refused with %.60q", line)
 		}
 	}
-	return nil, fmt.Errorf("not answered in %d lines", maxStartTLSLines)
+	return nil, fmt.Errorf("no answer in %d lines", maxStartTLSLines)
 }
 
 // withoutCapabilities returns the greeting without its response code, if that is CAPABILITY.

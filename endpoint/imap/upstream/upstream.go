@@ -1,4 +1,4 @@
-// Package upstream connects clients to the IMAP server that is already there.
+// Package upstream connects clients to the existing IMAP server.
 package upstream
 
 import (
@@ -26,7 +26,7 @@ const failureMemory = 30 * time.Second
 // healthMemory is how long Health relies on the last attempt to connect. Its own attempts show in the mail server's log.
 const healthMemory = 30 * time.Second
 
-// An Upstream is the IMAP server that is already there, reached at one or several addresses.
+// An Upstream is the existing IMAP server, at one address or several.
 type Upstream struct {
 	logger         *slog.Logger
 	targets        []*target // in the order of the configuration; fixed
@@ -44,7 +44,7 @@ type Upstream struct {
 type target struct {
 	address Address
 	tls     *tls.Config // nil for tcp:// and unix://
-	failed  time.Time   // when it could last not be used; zero if it could
+	failed  time.Time   // when it last failed; zero if it did not
 }
 
 // New prepares the way to the server. It reads the certificates of c.CAFile.
@@ -81,7 +81,7 @@ func readRoots(file string) (*x509.CertPool, error) {
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("%s holds no certificate in PEM form", file)
+		return nil, fmt.Errorf("%s contains no certificate in PEM format", file)
 	}
 	return roots, nil
 }
@@ -172,7 +172,7 @@ func (u *Upstream) note(t *target, failed bool) {
 	switch {
 	case !changed || len(u.targets) == 1:
 	case failed:
-		u.logger.Warn("backend failed, others go first", "backend", t.address.String())
+		u.logger.Warn("backend failed, trying the others first", "backend", t.address.String())
 	default:
 		u.logger.Info("backend answers again", "backend", t.address.String())
 	}
