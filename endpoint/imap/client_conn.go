@@ -12,16 +12,16 @@ import (
 )
 
 const (
-	// byeTimeout bounds the last words to a client.
+	// byeTimeout limits the last words to a client.
 	byeTimeout = 5 * time.Second
-	// lingerTimeout is how long lingeringClose waits for a client that has received everything. lingerBytes is how much it
-	// reads.
+	// lingerTimeout is how long lingeringClose waits for a client that has received everything, and lingerBytes how much it reads
+	// meanwhile.
 	lingerTimeout = time.Second
 	lingerBytes   = 64 * 1024
 )
 
-// A clientConn is the client's connection, which TLS and compression replace. One goroutine reads it and replaces it; the filter lets one
-// write at a time.
+// A clientConn is the client's connection, which TLS and compression replace. One goroutine reads and replaces it; the filter lets
+// one goroutine write at a time.
 type clientConn struct {
 	raw     *patient.Conn
 	present atomic.Pointer[net.Conn] // raw, or TLS on it, or compression on either
@@ -38,17 +38,17 @@ func (c *clientConn) replace(conn net.Conn) { c.present.Store(&conn) }
 
 func (c *clientConn) Read(p []byte) (int, error) { return (*c.present.Load()).Read(p) }
 
-// Write has no deadline of its own: see session.timeOut.
+// Write has no deadline: see session.timeOut.
 func (c *clientConn) Write(p []byte) (int, error) {
 	c.writing.Store(true)
 	defer c.writing.Store(false)
 	return (*c.present.Load()).Write(p)
 }
 
-// lingeringClose closes the connection after the last words to the client: first the writing side, then, when the client
-// has closed its own side or has had time to, the rest. Closing while there are unread bytes makes TCP reset the connection,
-// and the client loses what it has not received yet, which may be the end of a large message. So lingeringClose waits for as
-// long as the client keeps receiving, with pauses shorter than stall; if stall is 0, it waits for a moment only.
+// lingeringClose closes the connection after the last words to the client: first the writing side, then the rest, after the client
+// has closed its side or has had time to. Closing with unread bytes makes TCP reset the connection, and the client loses what it has
+// not received yet, which may be the end of a large message. So lingeringClose waits while the client keeps receiving, with pauses
+// shorter than stall; if stall is 0, it waits only briefly.
 func (c *clientConn) lingeringClose(stall time.Duration) {
 	defer c.raw.Close()
 	closer, ok := (*c.present.Load()).(interface{ CloseWrite() error })
@@ -80,7 +80,7 @@ func (c *clientConn) sayBye(text string) {
 	c.lingeringClose(0)
 }
 
-// sayByeAtOnce is sayBye without waiting for the client to close: its bytes fit what TCP takes at once.
+// sayByeAtOnce is sayBye without waiting for the client to close: the line fits into TCP's send buffer.
 func (c *clientConn) sayByeAtOnce(text string) {
 	c.raw.SetWriteDeadline(time.Now().Add(byeTimeout))
 	io.WriteString(c, "* BYE "+text+"\r\n")

@@ -9,20 +9,20 @@ import (
 	"github.com/mailturn/mailturn/endpoint/imap/deflate"
 )
 
-// A compressedConn is the client's connection after COMPRESS (RFC 4978), raw or over TLS. One goroutine reads it, and one at
-// a time writes.
+// A compressedConn is the client's connection after COMPRESS (RFC 4978), raw or over TLS. One goroutine reads, and one at a time
+// writes.
 type compressedConn struct {
 	net.Conn
 	inflater deflate.Inflater
-	unread   []byte     // has been read and not inflated
+	unread   []byte     // read, but not inflated yet
 	buffer   readBuffer // holds unread
-	read     int        // what the last read put into it
+	read     int        // how much the last read put into it
 
 	deflater deflate.Deflater
 }
 
-// newCompressedConn returns conn with both directions compressed from now on. begun is what has been read of the client's
-// compressed stream; it is not kept.
+// newCompressedConn returns conn with both directions compressed from now on. begun is what has already been read of the client's
+// compressed stream; it is copied.
 func newCompressedConn(conn net.Conn, begun []byte) *compressedConn {
 	unread := bytes.Clone(begun)
 	if before, ok := conn.(*uncompressedConn); ok {
@@ -31,15 +31,16 @@ func newCompressedConn(conn net.Conn, begun []byte) *compressedConn {
 	return &compressedConn{Conn: conn, unread: unread}
 }
 
-// Read inflates into p no more than fits, however much the stream would make. When reading fails for a deadline, or because
-// nothing has come yet, it goes on where it was at the next call. An end of the compressed stream is that of the connection: what follows it is not read.
+// Read inflates into p no more than fits, however much the stream expands. After an error such as a deadline, or because nothing has
+// arrived yet, the next call continues where this one stopped. The end of the compressed stream is the end of the connection: what
+// follows is not read.
 func (c *compressedConn) Read(p []byte) (int, error) {
 	for {
 		n, used, err := c.inflater.Inflate(p, c.unread)
 		c.unread = c.unread[used:]
 		switch {
 		case n > 0:
-			return n, nil // err comes again
+			return n, nil // the next call returns err
 		case err != nil || len(p) == 0:
 			return 0, err
 		case len(c.unread) > 0: // after a flush
@@ -54,12 +55,12 @@ func (c *compressedConn) Read(p []byte) (int, error) {
 // An uncompressedConn is the client's connection after UNAUTHENTICATE has ended compression.
 type uncompressedConn struct {
 	net.Conn
-	// before is what the connection was, while something of the compressed stream may be left to read: the end of the flush
-	// by which the client has sent UNAUTHENTICATE.
+	// before is the compressed connection, while some of its stream may still have to be read: the end of the flush by which the client
+	// sent UNAUTHENTICATE.
 	before *compressedConn
 }
 
-// rest returns what has been read of the client's stream, and not returned by Read.
+// rest returns what has been read of the client's stream but not returned by Read.
 func (c *uncompressedConn) rest() []byte {
 	if c.before == nil {
 		return nil
@@ -86,7 +87,7 @@ func (c *uncompressedConn) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
-// CloseWrite ends the connection's writing side.
+// CloseWrite closes the connection's writing side.
 func (c *uncompressedConn) CloseWrite() error {
 	conn, ok := c.Conn.(interface{ CloseWrite() error })
 	if !ok {
@@ -95,14 +96,14 @@ func (c *uncompressedConn) CloseWrite() error {
 	return conn.CloseWrite()
 }
 
-// readFlush reads to where the client has flushed its stream, or ended it. What is in unread then is no longer compressed.
+// readFlush reads up to where the client flushed or ended its stream. What is in unread after that is no longer compressed.
 func (c *compressedConn) readFlush() error {
 	for !c.inflater.Flushed() {
 		n, used, err := c.inflater.Inflate(make([]byte, 1), c.unread)
 		c.unread = c.unread[used:]
 		switch {
 		case n > 0:
-			return deflate.ErrCorrupt // commands in a stream that has ended
+			return deflate.ErrCorrupt // commands in a stream that should have ended
 		case err != nil:
 			return err
 		case c.inflater.Flushed():
@@ -115,7 +116,7 @@ func (c *compressedConn) readFlush() error {
 	return nil
 }
 
-// readMore reads what has come of the compressed stream, when all that has been read is inflated.
+// readMore reads what has arrived of the compressed stream. All that was read before must have been inflated.
 func (c *compressedConn) readMore() error {
 	buf := c.buffer.next(c.read, true)
 	n, err := c.Conn.Read(buf)
@@ -130,7 +131,7 @@ func (c *compressedConn) readMore() error {
 // deflateSize is how much is compressed at once.
 const deflateSize = 16 * 1024
 
-// outputs are the *bytes.Buffer of compressedConn.Write between their uses.
+// outputs holds the buffers of compressedConn.Write between uses.
 var outputs = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 // Write compresses p and writes it so that the client can read all of it at once.
@@ -149,7 +150,8 @@ func (c *compressedConn) Write(p []byte) (written int, err error) {
 	return written, nil
 }
 
-// CloseWrite ends the compressed stream, by an empty last block (RFC 1951 section 3.2.6), and then the connection's.
+// CloseWrite ends the compressed stream with an empty last block (RFC 1951 section 3.2.6), and then closes the connection's writing
+// side.
 func (c *compressedConn) CloseWrite() error {
 	conn, ok := c.Conn.(interface{ CloseWrite() error })
 	if !ok {

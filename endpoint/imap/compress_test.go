@@ -321,7 +321,7 @@ func TestCompressCorrupt(t *testing.T) {
 				w.expect("x OK")
 				raw.Write([]byte{0x07}) // a block of the type that there is not
 			}
-			w.expect(`\* BYE Compressed data cannot be read`)
+			w.expect(`\* BYE Invalid compressed data`)
 			w.expectLastBlock()
 		})
 	}

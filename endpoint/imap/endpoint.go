@@ -1,5 +1,5 @@
-// Package imap is the IMAP endpoint: it listens, ends TLS, and joins each client to an IMAP server, one that is already
-// there or the embedded one, through the filter that adds METADATA.
+// Package imap is the IMAP endpoint: it listens, terminates TLS, and joins each client to an IMAP server, an existing one or the
+// embedded one, through the filter that adds METADATA.
 package imap
 
 import (
@@ -30,29 +30,28 @@ type Endpoint struct {
 
 	listeners []*listener    // in the order of the configuration
 	accepting sync.WaitGroup // the accept loops
-	serving   sync.WaitGroup // the connections, and the end of generations that were replaced
+	serving   sync.WaitGroup // connections, and the closing of replaced generations
 	ctx       context.Context
 	cancel    context.CancelFunc // ends dialling and handshakes
 
 	outage log.Limit
-	// unidentified is for sessions whose upstream does not take ClientAddressID.
+	// unidentified limits log lines about upstreams that do not support ClientAddressID.
 	unidentified log.Limit
-	rejecting    chan struct{} // a slot for each connection over a limit that is being told so
-	credentials  atomic.Uint64 // responses with one, for the metrics
+	rejecting    chan struct{} // a slot for each connection that is being turned away with a BYE
+	credentials  atomic.Uint64 // responses with a credential, for the metrics
 
 	mu              sync.Mutex
-	present         *generation // written by the goroutine of the exported methods only, which may read it without mu
+	present         *generation // written only by the goroutine of the exported methods, which may read it without mu
 	draining        bool
 	connections     int
 	sessions        map[*session]struct{}
 	unauthenticated map[netip.Prefix]int // by limitedNetworks
 }
 
-// maxRejecting bounds the connections over a limit that are told so at a time, at the cost of a handshake perhaps: see
-// turnAway.
+// maxRejecting bounds the connections that are turned away with a BYE at a time, which may cost a handshake: see turnAway.
 const maxRejecting = 64
 
-// New prepares an endpoint: it reads the certificates and binds nothing.
+// New prepares an endpoint. It reads the certificates and binds no socket.
 func New(config Config, logger *slog.Logger) (*Endpoint, error) {
 	first, err := newGeneration(config, logger)
 	if err != nil {
@@ -68,8 +67,8 @@ func New(config Config, logger *slog.Logger) (*Endpoint, error) {
 	}, nil
 }
 
-// Start binds every listening address and serves on all of them until Shutdown. When one cannot be bound, none stays
-// bound, and the error names the address, its place in the configuration, and what to do.
+// Start binds every listening address and serves on all of them until Shutdown. If one cannot be bound, none stays bound, and the
+// error names the address, its place in the configuration, and what to do.
 func (e *Endpoint) Start(ctx context.Context) error {
 	listeners, _, err := e.bind(ctx, &e.present.config)
 	if err != nil {
@@ -87,7 +86,7 @@ func (e *Endpoint) Start(ctx context.Context) error {
 	return nil
 }
 
-// accept begins to serve on new listeners.
+// accept starts serving on new listeners.
 func (e *Endpoint) accept(opened []*listener) {
 	for _, l := range opened {
 		e.logger.Info("listening", "listen", l.addr.Scheme+"://"+l.Addr().String(), "backend", e.present.backend.String())
@@ -95,8 +94,8 @@ func (e *Endpoint) accept(opened []*listener) {
 	}
 }
 
-// bind returns a listener for each address of the configuration: those that there are for it already, and the ones it has
-// opened. On an error none of these is left open.
+// bind returns a listener for each address of the configuration: existing ones, and those that it opens. After an error it leaves
+// none of the latter open.
 func (e *Endpoint) bind(ctx context.Context, config *Config) (listeners, opened []*listener, err error) {
 	for i, addr := range config.Listen {
 		k := slices.IndexFunc(e.listeners, func(l *listener) bool { return l.serves(addr) && !slices.Contains(listeners, l) })
@@ -118,13 +117,12 @@ func (e *Endpoint) bind(ctx context.Context, config *Config) (listeners, opened 
 	return listeners, opened, nil
 }
 
-// serves reports whether the socket is the one for addr. Of sockets whose port the system has chosen, those with the same
-// scheme are.
+// serves reports whether the socket is the one for addr. If the system chose the port, the scheme has to be the same.
 func (l *listener) serves(addr listen.Addr) bool {
 	return l.addr == addr || l.addr.HostPort() == addr.HostPort() && addr.Port != 0
 }
 
-// listenRange is where the configuration has a listening address, if it has.
+// listenRange returns where the configuration has a listening address, if it does.
 func (c *Config) listenRange(i int) hcl.Range {
 	if i >= len(c.ListenRanges) {
 		return hcl.Range{}
@@ -132,14 +130,14 @@ func (c *Config) listenRange(i int) hcl.Range {
 	return c.ListenRanges[i]
 }
 
-// closeListeners stops accepting. What the service manager keeps, if it does, is for the next process.
+// closeListeners stops accepting. Sockets that the service manager keeps are for the next process.
 func closeListeners(listeners []*listener) {
 	for _, l := range listeners {
 		l.Close()
 	}
 }
 
-// closeForGood closes listeners that the next process does not get either.
+// closeForGood closes listeners that the next process does not get.
 func (e *Endpoint) closeForGood(listeners []*listener) {
 	for _, l := range listeners {
 		e.present.config.Sockets.Forget(l.addr.HostPort())
@@ -147,7 +145,7 @@ func (e *Endpoint) closeForGood(listeners []*listener) {
 	}
 }
 
-// Addrs returns the addresses that are bound, in the order of Config.Listen.
+// Addrs returns the bound addresses, in the order of Config.Listen.
 func (e *Endpoint) Addrs() []net.Addr {
 	addrs := make([]net.Addr, len(e.listeners))
 	for i, l := range e.listeners {
@@ -156,7 +154,7 @@ func (e *Endpoint) Addrs() []net.Addr {
 	return addrs
 }
 
-// Health returns why no client can be connected to the IMAP server, or nil. It is safe for concurrent use.
+// Health returns why clients cannot be connected to the IMAP server, or nil. It is safe for concurrent use.
 func (e *Endpoint) Health() error {
 	e.mu.Lock()
 	backend := e.present.backend
@@ -167,8 +165,8 @@ func (e *Endpoint) Health() error {
 	return nil
 }
 
-// Shutdown stops accepting, without closing the sockets that Config.Sockets keeps for the next process, says BYE to each client
-// as soon as it waits for nothing, and when ctx is done closes the connections that are left. It returns nil when every
+// Shutdown stops accepting, without closing the sockets that Config.Sockets keeps for the next process. It sends BYE to each client
+// as soon as that is not waiting for anything, and closes the remaining connections when ctx is done. It returns nil when every
 // goroutine of the endpoint has ended.
 func (e *Endpoint) Shutdown(ctx context.Context) error {
 	closeListeners(e.listeners)
@@ -193,7 +191,7 @@ func (e *Endpoint) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-// beginDrain lets no further session begin and returns those there are.
+// beginDrain keeps new sessions from starting and returns the running ones.
 func (e *Endpoint) beginDrain() []*session {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -201,7 +199,7 @@ func (e *Endpoint) beginDrain() []*session {
 	return slices.Collect(maps.Keys(e.sessions))
 }
 
-// closeSessions closes the connections that are left.
+// closeSessions closes the remaining connections.
 func (e *Endpoint) closeSessions() {
 	e.mu.Lock()
 	n := len(e.sessions)

@@ -13,33 +13,33 @@ import (
 	"github.com/mailturn/mailturn/framework/listen"
 )
 
-// rejectTimeout bounds the TLS handshake with a client that is told to come back later.
+// rejectTimeout limits the TLS handshake with a client that is turned away.
 const rejectTimeout = 5 * time.Second
 
-// Networks that a limit counts as one, in bits: one IPv6 customer has a /64 at least, and a site a /48.
+// Prefix lengths of what limits count as one address and as one network: an IPv6 customer has at least a /64, a site a /48.
 const (
 	addressBits4, addressBits6 = 32, 64
 	networkBits4, networkBits6 = 24, 48
 )
 
-// A listener is a bound socket. Reload may change the scheme, and nothing else of addr.
+// A listener is a bound socket. Reload may change the scheme of addr, and nothing else of it.
 type listener struct {
 	net.Listener
 	addr listen.Addr // as configured; the scheme is guarded by Endpoint.mu
 }
 
-// An arrival is a connection that was accepted.
+// An arrival is an accepted connection.
 type arrival struct {
 	conn        *patient.Conn
 	origin      origin.Origin
 	implicitTLS bool
-	// generation is the one that was in force when the connection came.
+	// generation is the one that was in force when the connection was accepted.
 	generation *generation
-	// awaitsHeader: it comes from a proxy, whose header is still to be read.
+	// awaitsHeader is true if the connection comes from a proxy whose header has not been read yet.
 	awaitsHeader bool
 }
 
-// admit serves conn, or turns it away when there are too many.
+// admit serves conn, or turns it away if there are too many connections.
 func (e *Endpoint) admit(conn net.Conn, l *listener) {
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		tcp.SetKeepAliveConfig(patient.KeepAlive())
@@ -62,7 +62,7 @@ func (e *Endpoint) admit(conn net.Conn, l *listener) {
 	})
 }
 
-// enter counts a connection, or returns why it cannot be served.
+// enter counts a connection, or returns why it is refused.
 func (e *Endpoint) enter(conn net.Conn, l *listener) (a arrival, refusal string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -79,7 +79,7 @@ func (e *Endpoint) enter(conn net.Conn, l *listener) (a arrival, refusal string)
 	return a, ""
 }
 
-// leave counts a connection less.
+// leave undoes enter.
 func (e *Endpoint) leave(a *arrival) {
 	e.mu.Lock()
 	e.connections--
@@ -87,8 +87,8 @@ func (e *Endpoint) leave(a *arrival) {
 	a.generation.connections.Done()
 }
 
-// receive begins the session of a connection that enter has counted, or returns why it cannot be served after all, now that
-// it is known where it comes from.
+// receive begins the session of a connection that enter has counted, or returns why it is refused after all, now that its origin is
+// known.
 func (e *Endpoint) receive(a *arrival) (began bool, refusal string) {
 	defer func() {
 		if !began {
@@ -105,7 +105,7 @@ func (e *Endpoint) receive(a *arrival) (began bool, refusal string) {
 	return e.begin(a), ""
 }
 
-// readHeader reads the PROXY header, if the connection has to begin with one.
+// readHeader reads the PROXY header, if the connection must start with one.
 func (a *arrival) readHeader(timeout time.Duration) (err error) {
 	if !a.awaitsHeader {
 		return nil
@@ -117,8 +117,8 @@ func (a *arrival) readHeader(timeout time.Duration) (err error) {
 	return err
 }
 
-// headerMissing ends a connection from a proxy that has not begun with a header. One that was closed at once is how a
-// proxy looks whether this server is there.
+// headerMissing ends a connection from a proxy that did not start with a header. A connection that was closed at once is a health
+// check of the proxy.
 func (e *Endpoint) headerMissing(a *arrival, err error) {
 	if errors.Is(err, io.EOF) {
 		return
@@ -131,19 +131,19 @@ func (e *Endpoint) headerMissing(a *arrival, err error) {
 	}
 }
 
-// limitedNetworks are what limits for an address count: the address itself, of which one customer has a /64 in IPv6, and the
-// network around it. Both are the zero Prefix for the invalid address.
+// limitedNetworks returns what limits count addr under: the address itself, or its /64 in IPv6, and the network around it. Both are
+// the zero Prefix for the invalid address.
 func limitedNetworks(addr netip.Addr) (address, network netip.Prefix) {
 	addressBits, networkBits := addressBits4, networkBits4
 	if addr.Is6() {
 		addressBits, networkBits = addressBits6, networkBits6
 	}
-	address, _ = addr.Prefix(addressBits) // fails for the invalid address only
+	address, _ = addr.Prefix(addressBits) // fails only for the invalid address
 	network, _ = addr.Prefix(networkBits)
 	return address, network
 }
 
-// enterUnauthenticated counts a connection that has not logged in, or returns why it cannot be served.
+// enterUnauthenticated counts a connection that has not logged in, or returns why it is refused.
 func (e *Endpoint) enterUnauthenticated(a *arrival) (refusal string) {
 	limits := a.generation.config
 	address, network := limitedNetworks(a.origin.Client.Addr())
@@ -160,7 +160,7 @@ func (e *Endpoint) enterUnauthenticated(a *arrival) (refusal string) {
 	return ""
 }
 
-// leaveUnauthenticated counts a connection less among those that have not logged in.
+// leaveUnauthenticated undoes enterUnauthenticated.
 func (e *Endpoint) leaveUnauthenticated(o origin.Origin) {
 	address, network := limitedNetworks(o.Client.Addr())
 	e.mu.Lock()
@@ -172,8 +172,8 @@ func (e *Endpoint) leaveUnauthenticated(o origin.Origin) {
 	}
 }
 
-// turnAway says BYE. When too many are being told so, a client that would have to be told through TLS is not: its handshake
-// costs more than what it is refused for.
+// turnAway sends BYE. While many clients are being turned away, those that need TLS are closed without a BYE: the handshake would
+// cost more than serving them.
 func (e *Endpoint) turnAway(a *arrival, text string) {
 	if allowed, suppressed := e.outage.Allow(time.Now()); allowed {
 		e.logger.Warn("connection refused", "client", a.origin.Client.String(), "err", text, "suppressed", suppressed)
@@ -201,7 +201,7 @@ func (e *Endpoint) turnAway(a *arrival, text string) {
 	client.sayBye(text)
 }
 
-// handshake does the server's side of TLS on the connection.
+// handshake performs the server's side of TLS on the connection.
 func (e *Endpoint) handshake(a *arrival, timeout time.Duration) (*tlsConn, error) {
 	ctx, cancel := context.WithTimeout(e.ctx, timeout)
 	defer cancel()

@@ -5,15 +5,15 @@ import "github.com/prometheus/client_golang/prometheus"
 // Descriptions of the metrics of an IMAP endpoint.
 var (
 	connectionsDesc = prometheus.NewDesc("mailturn_imap_connections",
-		"Live connections, those included that are still in the handshake.", nil, nil)
+		"Live connections, including those still in the handshake.", nil, nil)
 	sessionsDesc    = prometheus.NewDesc("mailturn_imap_sessions", "Live sessions.", nil, nil)
 	credentialsDesc = prometheus.NewDesc("mailturn_imap_credentials_total",
-		"Responses to GETMETADATA that gave a client a TURN credential.", nil, nil)
+		"Responses to GETMETADATA with a TURN credential.", nil, nil)
 )
 
 type collector struct{ endpoint *Endpoint }
 
-// Collector returns the metrics of the endpoint. It is safe for concurrent use.
+// Collector returns the endpoint's metrics. It is safe for concurrent use.
 func (e *Endpoint) Collector() prometheus.Collector { return collector{e} }
 
 // Describe implements prometheus.Collector.

@@ -16,10 +16,10 @@ func TestMetrics(t *testing.T) {
 		"b GETMETADATA \"\" /shared/comment\r\nc GETMETADATA (DEPTH infinity) \"\" /shared\r\n")
 	w.until("c")
 	const want = `
-# HELP mailturn_imap_connections Live connections, those included that are still in the handshake.
+# HELP mailturn_imap_connections Live connections, including those still in the handshake.
 # TYPE mailturn_imap_connections gauge
 mailturn_imap_connections 1
-# HELP mailturn_imap_credentials_total Responses to GETMETADATA that gave a client a TURN credential.
+# HELP mailturn_imap_credentials_total Responses to GETMETADATA with a TURN credential.
 # TYPE mailturn_imap_credentials_total counter
 mailturn_imap_credentials_total 2
 # HELP mailturn_imap_sessions Live sessions.

@@ -11,8 +11,8 @@ import (
 	"github.com/mailturn/mailturn/imapext"
 )
 
-// passClient passes on what has come from the client. It returns false when the session is over, and both connections are
-// done with.
+// passClient passes on what has arrived from the client. It returns false when the session is over and both connections are done
+// with.
 func (s *session) passClient() (more bool) {
 	defer recoverPanic(s.logger)
 	if s.identifies {
@@ -50,17 +50,17 @@ func (s *session) passClient() (more bool) {
 			s.clientHalfClosed()
 			return false
 		case errors.Is(err, deflate.ErrCorrupt):
-			s.logger.Debug("client's compressed data", "err", err)
-			s.bye("Compressed data cannot be read")
+			s.logger.Debug("inflate from the client", "err", err)
+			s.bye("Invalid compressed data")
 			return false
 		default:
-			s.logger.Debug("client's connection broke", "err", err)
+			s.logger.Debug("read from the client", "err", err)
 			return false
 		}
 	}
 }
 
-// identify lets the filter tell the backend of the client before that says anything. It returns false when the session has
+// identify lets the filter tell the backend about the client before the client says anything. It returns false if the session has
 // ended.
 func (s *session) identify() bool {
 	if !s.fromClient(nil) {
@@ -75,14 +75,14 @@ func (s *session) identify() bool {
 	return true
 }
 
-// isTLSRecord reports whether b, a client's first bytes, begins a TLS handshake (RFC 8446 section 5.1) and so is no IMAP.
+// isTLSRecord reports whether b, a client's first bytes, starts a TLS handshake (RFC 8446 section 5.1) and so is not IMAP.
 func isTLSRecord(b []byte) bool {
 	return len(b) >= 2 && b[0] == 22 && b[1] == 3
 }
 
-// fromClient passes p through the filter. It returns false when the session has ended.
+// fromClient passes p through the filter. It returns false if the session has ended.
 func (s *session) fromClient(p []byte) bool {
-	var stalled <-chan time.Time // from when the backend was to ask for a literal
+	var stalled <-chan time.Time // runs since the backend was to request a literal
 	for {
 		n, event := s.filter.FromClient(p)
 		p = p[n:]
@@ -90,13 +90,13 @@ func (s *session) fromClient(p []byte) bool {
 			stalled = nil
 		}
 		if err := s.filter.WriteBackend(s.backend); err != nil {
-			s.logger.Debug("backend does not take more", "err", err)
+			s.logger.Debug("write to the backend", "err", err)
 			<-s.backendDone // which may have said why
 			s.backendEnded()
 			return false
 		}
 		if err := s.filter.WriteClient(s.client); err != nil {
-			s.logger.Debug("client does not take more", "err", err)
+			s.logger.Debug("write to the client", "err", err)
 			return false
 		}
 		switch event {
@@ -106,8 +106,8 @@ func (s *session) fromClient(p []byte) bool {
 			}
 			select {
 			case <-stalled:
-				s.logger.Debug("backend neither asks for a literal nor refuses it")
-				s.bye("[UNAVAILABLE] Mail server does not take the command")
+				s.logger.Debug("backend neither requests a literal nor refuses it")
+				s.bye("[UNAVAILABLE] Mail server does not accept the command")
 				return false
 			case <-s.filter.Resume():
 			case <-s.woken:
@@ -132,25 +132,25 @@ func (s *session) fromClient(p []byte) bool {
 	}
 }
 
-// compress begins what COMPRESS asks for. begun is what the client has sent behind it.
+// compress starts compression after COMPRESS. begun is what the client has sent after the command.
 func (s *session) compress(begun []byte) bool {
 	s.client.replace(newCompressedConn(*s.client.present.Load(), begun))
 	s.filter.Compressed()
-	s.logger.Debug("stream is compressed")
+	s.logger.Debug("compression started")
 	return s.filter.WriteClient(s.client) == nil
 }
 
-// uncompress ends what compress has begun: UNAUTHENTICATE ends it (RFC 8437 section 4.1).
+// uncompress ends compression after UNAUTHENTICATE (RFC 8437 section 4.1).
 func (s *session) uncompress() bool {
 	if conn, ok := (*s.client.present.Load()).(*compressedConn); ok {
 		s.client.replace(newUncompressedConn(conn))
 	}
 	s.filter.Uncompressed()
-	s.logger.Debug("stream is no longer compressed")
+	s.logger.Debug("compression ended")
 	return s.filter.WriteClient(s.client) == nil
 }
 
-// passBackend passes on what has come from the backend. It returns false when nothing more comes, or the session is over.
+// passBackend passes on what has arrived from the backend. It returns false if nothing more comes, or the session is over.
 func (s *session) passBackend() (more bool) {
 	defer recoverPanic(s.logger)
 	defer s.backendBuffer.release()
@@ -161,12 +161,12 @@ func (s *session) passBackend() (more bool) {
 		if n > 0 {
 			s.greeted = true
 			if err := s.filter.FromBackend(buf[:n]); err != nil {
-				s.logger.Warn("backend does not wait for the client", "err", err)
+				s.logger.Warn("backend sent too much during TLS or COMPRESS", "err", err)
 				return false
 			}
-			s.noteLogin() // before the client knows, and connects again
+			s.noteLogin() // before the client learns of it, and opens another connection
 			if err := s.filter.WriteClient(s.client); err != nil {
-				s.logger.Debug("client does not take more", "err", err)
+				s.logger.Debug("write to the client", "err", err)
 				return false
 			}
 			s.signOfLife()
@@ -181,7 +181,7 @@ func (s *session) passBackend() (more bool) {
 		case errors.Is(err, io.EOF):
 			return false
 		default:
-			s.logger.Debug("backend's connection broke", "err", err)
+			s.logger.Debug("read from the backend", "err", err)
 			return false
 		}
 	}

@@ -3,21 +3,20 @@ package imap
 import "sync"
 
 const (
-	// bufferSize is that of a buffer while much comes. The system's work for each read and write is most of what passing a
-	// large message costs, and hardly more for 64 KiB than for 16.
+	// bufferSize is the size of a buffer while much data arrives. Most of the cost of passing a large message is the system's work for
+	// each read and write, which is hardly more for 64 KiB than for 16.
 	bufferSize = 64 * 1024
-	// smallBufferSize is that of a buffer at first. Nearly all commands and answers fit in.
+	// smallBufferSize is the size of a buffer at first. Nearly all commands and responses fit.
 	smallBufferSize = 4 * 1024
 )
 
-// A readBuffer is what one direction of a session is read into. It is there while something comes, and not while a session
-// waits.
+// A readBuffer is what one direction of a session is read into. It has memory while data arrives, and none while a session waits.
 type readBuffer struct {
 	b    *[]byte
-	busy bool // the last read brought as much as a small buffer holds
+	busy bool // the last read filled a small buffer
 }
 
-// smallBuffers and largeBuffers are those that nobody uses at the moment.
+// smallBuffers and largeBuffers hold the buffers that are not in use.
 var (
 	smallBuffers = sync.Pool{New: func() any { return newBuffer(smallBufferSize) }}
 	largeBuffers = sync.Pool{New: func() any { return newBuffer(bufferSize) }}
@@ -28,8 +27,8 @@ func newBuffer(size int) *[]byte {
 	return &b
 }
 
-// next returns the buffer for the next read, given that the last one read n bytes, of which nothing is needed any more. It is a
-// small one if large is false, as before login, when what a buffer holds may wait for long on behalf of a stranger.
+// next returns the buffer for the next read, given that the last read returned n bytes, which are no longer needed. It is a small
+// one if large is false, as before login, when a stranger can keep a buffer occupied for long.
 func (r *readBuffer) next(n int, large bool) []byte {
 	if n > 0 {
 		r.busy = large && n >= smallBufferSize

@@ -14,7 +14,7 @@ import (
 	"github.com/mailturn/mailturn/framework/module"
 )
 
-// A generation is what one configuration makes. A connection keeps the one that it has begun with.
+// A generation is what one configuration is turned into. A connection keeps the generation that it started with.
 type generation struct {
 	config    Config
 	certs     *certs.Store
@@ -26,7 +26,7 @@ type generation struct {
 	connections sync.WaitGroup // that have begun with it; counted up under Endpoint.mu, while it is the present one
 }
 
-// newGeneration reads the certificates and checks what Decode leaves to the caller.
+// newGeneration reads the certificates, and checks what Decode leaves to the caller.
 func newGeneration(config Config, logger *slog.Logger) (*generation, error) {
 	store, err := certs.Load(config.TLS, logger)
 	if err != nil {
@@ -38,7 +38,7 @@ func newGeneration(config Config, logger *slog.Logger) (*generation, error) {
 		}
 	}
 	tlsConfig := store.Config("imap") // the ALPN protocol ID; clients without ALPN are accepted
-	// Small records at first are for clients that begin to draw while a page comes. Mail clients do not.
+	// Small records at first help clients that start rendering while a page arrives. Mail clients do not.
 	tlsConfig.DynamicRecordSizingDisabled = true
 	return &generation{config: config, certs: store, tlsConfig: tlsConfig}, nil
 }
@@ -50,7 +50,7 @@ func (e *Endpoint) follow(g *generation) {
 	e.serving.Go(func() { g.certs.Follow(ctx) })
 }
 
-// openBackend makes the way to the IMAP server. The embedded one takes over the mailboxes of the previous one, if not nil.
+// openBackend prepares the way to the IMAP server. The embedded server takes over the mailboxes of the previous one, if not nil.
 func (g *generation) openBackend(previous backend.Server, logger *slog.Logger) (err error) {
 	if g.config.Upstream != nil {
 		g.backend, err = upstream.New(*g.config.Upstream, logger)

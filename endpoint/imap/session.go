@@ -18,22 +18,21 @@ import (
 )
 
 const (
-	// handshakeTimeout bounds the TLS handshake with the client.
+	// handshakeTimeout limits the TLS handshake with the client.
 	handshakeTimeout = 20 * time.Second
 
-	// defaultQuietAfter is how long a side is silent before another goroutine waits for it. Often enough the next command comes at
-	// once, and the change would cost more than passing it on.
+	// defaultQuietAfter is how long a side is silent before another goroutine waits for it. Often the next command follows at once,
+	// and the change would cost more than passing the command on.
 	defaultQuietAfter = 5 * time.Second
 
 	byeShutdown = "[UNAVAILABLE] Server is shutting down"
 )
 
-// A session joins one client to its backend. One goroutine reads the client, another one the backend; between them stands
-// the filter. The client's goroutine alone ends the session. Timers, Shutdown and the backend's goroutine do so by waking
-// it.
+// A session joins one client to its backend. One goroutine reads from the client, another one from the backend, with the filter
+// between them. Only the client's goroutine ends the session. Timers, Shutdown and the backend's goroutine do so by waking it.
 //
-// When nothing has come for a while, either one lets a fresh goroutine wait in its place: a goroutine keeps the stack that
-// it has needed to pass things on, and thousands of sessions wait at any time.
+// When nothing has arrived for a while, either goroutine lets a new one wait in its place: a goroutine keeps the stack that it grew
+// while passing data on, and thousands of sessions wait at any time.
 type session struct {
 	endpoint *Endpoint
 	arrival
@@ -41,41 +40,41 @@ type session struct {
 	client  *clientConn
 	backend backend.Conn
 	filter  *imapext.Filter
-	// identifies: the filter is to tell the backend of the client before anything else.
+	// identifies is true until the filter has told the backend about the client, which comes before anything else.
 	identifies bool
-	// unheard: nothing of the client's has been read on a port where TLS does not come first.
+	// unheard is true until something has been read from the client, on a port where TLS does not come first.
 	unheard bool
 	// backendReader is the backend's goroutine.
 	backendReader sync.WaitGroup
-	// Each of the two belongs to the goroutine that reads into it.
+	// Each of these belongs to the goroutine that reads into it.
 	clientBuffer, backendBuffer readBuffer
 
-	timer *time.Timer // from the beginning to the login, then from each sign of life
-	// unsent is what was waiting for the two ends when the timer fired last.
+	timer *time.Timer // runs from the start until login, then from each sign of life
+	// unsent is how many bytes were waiting for the two ends when the timer last fired.
 	unsent int
 	woken  chan struct{} // holds a token when wake was called
-	// stopDialing ends the present or the last wait for a backend; nil before the first.
+	// stopDialing ends the current or last wait for a backend; nil before the first.
 	stopDialing atomic.Pointer[context.CancelFunc]
-	// keepOpen ends the watch for the end of Endpoint.ctx, which closes both connections.
+	// keepOpen stops watching for the end of Endpoint.ctx, which closes both connections.
 	keepOpen func() bool
 
 	refresh refreshTimer
 
-	mu sync.Mutex // guards backend and timer when they are set, and when the timer's goroutine reads them
+	mu sync.Mutex // guards backend and timer while they are set, and while the timer's goroutine reads them
 
 	timedOut atomic.Bool
 	draining atomic.Bool
 	loggedIn atomic.Bool // set by the backend's goroutine
 
-	// backendDone is closed when nothing more comes from the backend; greeted is set before that, when anything did.
+	// backendDone is closed when nothing more comes from the backend; greeted is set before that, if anything came.
 	backendDone chan struct{}
 	greeted     bool
 }
 
-// begin begins the session of a connection that enter and enterUnauthenticated have counted, and returns false if it has
+// begin begins the session of a connection that enter and enterUnauthenticated have counted. It returns false if the session has
 // ended already.
 //
-// It needs a deep stack, for TLS and dialling, so two fresh goroutines go on.
+// It needs a deep stack, for TLS and dialling, so two new goroutines carry on.
 func (e *Endpoint) begin(a *arrival) (began bool) {
 	s := &session{
 		endpoint: e,
@@ -118,12 +117,12 @@ func (s *session) dial() (backend.Conn, error) {
 	defer stop()
 	s.stopDialing.Store(&stop)
 	if s.timedOut.Load() || s.draining.Load() {
-		return nil, context.Canceled // whoever says so may have done it too early for stop
+		return nil, context.Canceled // it may have been set too early to call stop
 	}
 	return s.generation.backend.Dial(ctx, s.origin)
 }
 
-// identification returns what the backend is to be told of the client by ID; nil if it is told nothing so.
+// identification returns what the backend is told about the client by ID, or nil for nothing.
 func (s *session) identification() []imapext.IDField {
 	server := s.generation.config.Upstream
 	if server == nil || server.ClientAddress != upstream.ClientAddressID {
@@ -135,7 +134,7 @@ func (s *session) identification() []imapext.IDField {
 	return s.origin.Identification(id)
 }
 
-// newFilter returns the filter between the client, as it is connected now, and a backend that is told identify by ID.
+// newFilter returns the filter between the client, as it is connected now, and a backend that is sent identify by ID.
 func (s *session) newFilter(identify []imapext.IDField) *imapext.Filter {
 	config := s.generation.config
 	return imapext.New(imapext.Options{
@@ -151,8 +150,8 @@ func (s *session) newFilter(identify []imapext.IDField) *imapext.Filter {
 	})
 }
 
-// join begins to read the backend, through s.filter. From here on the session's goroutines block on the two connections and on
-// nothing else for long.
+// join starts reading from the backend, through s.filter. From here on the session's goroutines block for long only on the two
+// connections.
 func (s *session) join(backend backend.Conn) {
 	s.mu.Lock()
 	s.backend = backend
@@ -162,7 +161,7 @@ func (s *session) join(backend backend.Conn) {
 	s.backendReader.Go(s.backendSide)
 }
 
-// part ends what join has begun. Nothing reads the backend when it returns.
+// part undoes join. Nothing reads from the backend when it returns.
 func (s *session) part() {
 	s.backend.Close()
 	s.backendReader.Wait()
@@ -185,8 +184,8 @@ func (s *session) awaitClient() {
 	s.clientSide()
 }
 
-// backendSide is the backend's goroutine. At the end it closes the backend, because nobody reads it any more: the client's
-// goroutine may be writing to it, and it may be waiting to be read.
+// backendSide is the backend's goroutine. At the end it closes the backend, which nobody reads from any more: otherwise the client's
+// goroutine could be stuck writing to a backend that waits to be read.
 func (s *session) backendSide() {
 	for s.passBackend() {
 		if quiet := s.backend.Await(s.endpoint.quietAfter); quiet {
@@ -227,14 +226,14 @@ func (s *session) startImplicitTLS() bool {
 	return true
 }
 
-// recoverPanic, deferred, keeps a bug of ours from ending the sessions of others.
+// recoverPanic, deferred, keeps a bug in one session from ending the others.
 func recoverPanic(logger *slog.Logger) {
 	if v := recover(); v != nil {
 		logger.Error("panic in an IMAP session", "err", v, "stack", string(debug.Stack()))
 	}
 }
 
-// enlist makes the session known to Shutdown, or returns false when that has begun.
+// enlist makes the session known to Shutdown, or returns false if that has begun.
 func (e *Endpoint) enlist(s *session) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -245,7 +244,7 @@ func (e *Endpoint) enlist(s *session) bool {
 	return true
 }
 
-// leave takes the session out of the counts of sessions.
+// leave removes the session from the counts of sessions.
 func (s *session) leave() {
 	if s.timer != nil {
 		s.timer.Stop()
@@ -260,7 +259,7 @@ func (s *session) leave() {
 	delete(e.sessions, s)
 }
 
-// backendUnavailable ends a session that got no backend, with the backend's own words if it had some.
+// backendUnavailable ends a session that got no backend, with the backend's own BYE if there was one.
 func (s *session) backendUnavailable(err error) {
 	if bye, ok := errors.AsType[*backend.ByeError](err); ok {
 		s.client.sayBye(bye.Text)
@@ -304,16 +303,16 @@ func (s *session) noteLogin() {
 	s.endpoint.leaveUnauthenticated(s.origin)
 }
 
-// signOfLife puts the idle time-out off. Before login nothing does: the time to log in is limited as a whole.
+// signOfLife restarts the idle timeout. Nothing does before login: the time to log in is limited as a whole.
 func (s *session) signOfLife() {
 	if s.loggedIn.Load() && !s.timedOut.Load() {
 		s.timer.Reset(s.generation.config.IdleTimeout.V)
 	}
 }
 
-// timeOut is called by the timer, which is all that bounds a write: a read or a completed write is a sign of life, and a
-// client may take its time over a large message, as may a mail server whose disk is busy. While bytes wait that one end or
-// the other keeps taking, the session goes on. One that does not end by itself then is cut off.
+// timeOut is called by the timer, which is the only limit on a write: a read or a completed write is a sign of life, and a client may
+// take its time over a large message, as may a mail server whose disk is busy. The session goes on while either end keeps taking
+// bytes that wait for it. A session that does not end by itself after that is cut off.
 func (s *session) timeOut() {
 	s.mu.Lock()
 	timer := s.timer
@@ -330,7 +329,7 @@ func (s *session) timeOut() {
 	}
 }
 
-// takes reports whether bytes are waiting for the client or the backend, and fewer or others than at the last call.
+// takes reports whether bytes are waiting for the client or the backend, and how many has changed since the last call.
 func (s *session) takes() bool {
 	before := s.unsent
 	s.mu.Lock()
@@ -351,13 +350,13 @@ func (s *session) cut() {
 	}
 }
 
-// drain asks the session to end as soon as the client waits for nothing.
+// drain asks the session to end as soon as the client is not waiting for anything.
 func (s *session) drain() {
 	s.draining.Store(true)
 	s.wake()
 }
 
-// wake interrupts the client's goroutine wherever it waits: for a backend, for the client or for the filter.
+// wake interrupts the client's goroutine wherever it is waiting: for a backend, the client or the filter.
 func (s *session) wake() {
 	if stop := s.stopDialing.Load(); stop != nil {
 		(*stop)()
@@ -369,9 +368,9 @@ func (s *session) wake() {
 	s.client.raw.SetReadDeadline(time.Unix(1, 0))
 }
 
-// ended looks why the client's goroutine was woken. It returns true when the session is over and the client knows.
+// ended finds out why the client's goroutine was woken. It returns true if the session is over and the client has been told.
 func (s *session) ended() bool {
-	// What wakes it after this line wakes it again.
+	// Whatever wakes the goroutine after this line wakes it again.
 	select {
 	case <-s.woken:
 	default:
@@ -388,7 +387,7 @@ func (s *session) ended() bool {
 		s.wakeIdle()
 	}
 	switch {
-	case s.timedOut.Load() && s.client.writing.Load(): // so the client cannot be told
+	case s.timedOut.Load() && s.client.writing.Load(): // the client cannot be told
 		s.cut()
 	case s.timedOut.Load() && s.loggedIn.Load():
 		s.bye("Autologout; idle too long")
@@ -402,7 +401,7 @@ func (s *session) ended() bool {
 	return true
 }
 
-// bye ends the session with words of ours where the client can take them for what they are: between two responses.
+// bye ends the session with a BYE of our own, sent between two responses, where the client can parse it.
 func (s *session) bye(text string) {
 	s.filter.Bye(text)
 	if s.filter.WriteClient(s.client) == nil {
@@ -410,7 +409,7 @@ func (s *session) bye(text string) {
 	}
 }
 
-// backendEnded ends the session after the backend's last word, which was passed on.
+// backendEnded ends the session after the backend's last bytes have been passed on.
 func (s *session) backendEnded() {
 	if !s.greeted {
 		s.backendUnavailable(errors.New("connection closed before the greeting"))

@@ -7,7 +7,7 @@ import (
 	"github.com/mailturn/mailturn/endpoint/imap/upstream"
 )
 
-// startTLS does the handshake that STARTTLS asks for (RFC 9051 section 6.2.1). It returns false when the session has ended.
+// startTLS performs the handshake after STARTTLS (RFC 9051 section 6.2.1). It returns false if the session has ended.
 func (s *session) startTLS() bool {
 	s.conn.EndPatience()
 	defer s.conn.BeginPatience()
@@ -25,9 +25,9 @@ func (s *session) startTLS() bool {
 	return s.filter.WriteClient(s.client) == nil
 }
 
-// redial connects to the backend once more after STARTTLS. The PROXY header, which comes first on a connection, has told the
-// server of a client without TLS, from whom it may take no password. The client has not logged in, so it has no state there
-// to lose; it does not see the second greeting. It returns false when the session has ended.
+// redial connects to the backend again after STARTTLS. The PROXY header, which comes first on a connection, told the server that the
+// client has no TLS, so the server may refuse its password. The client has not logged in, so it has no state there to lose; it does
+// not see the second greeting. redial returns false if the session has ended.
 func (s *session) redial() bool {
 	s.part()
 	backend, err := s.dial()
@@ -38,7 +38,7 @@ func (s *session) redial() bool {
 	s.filter = s.newFilter(nil)
 	greeting, rest, err := upstream.ReadGreeting(backend)
 	if err == nil && upstream.IsPreauth(greeting) {
-		err = errors.New("greeted with PREAUTH after STARTTLS, which the client does not expect")
+		err = errors.New("greeted with PREAUTH after STARTTLS, which the client cannot be told")
 	}
 	if err != nil {
 		backend.Close()

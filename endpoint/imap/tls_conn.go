@@ -10,8 +10,8 @@ import (
 // recordSize is what a TLS record holds at most (RFC 8446 section 5.1).
 const recordSize = 16 * 1024
 
-// A tlsConn is the client's TLS connection. What is longer than a record goes out in one write, where crypto/tls would make
-// one for each record: most of what passing a large message costs is the system's work for each write.
+// A tlsConn is the client's TLS connection. It sends more than one record in a single write, where crypto/tls would make one for each
+// record: most of the cost of passing a large message is the system's work for each write.
 type tlsConn struct {
 	*tls.Conn
 	records *recordConn
@@ -38,15 +38,15 @@ func (c *tlsConn) Write(p []byte) (int, error) {
 type recordConn struct {
 	*patient.Conn
 
-	// mu guards gathered, and the order of what is written. The goroutine that reads may write too: what TLS answers by
-	// itself, such as an alert.
+	// mu guards gathered, and the order of writes. The goroutine that reads may also write: what TLS sends by itself, such as an
+	// alert.
 	mu       sync.Mutex
-	gathered *[]byte // records that are still to be written; nil unless between gather and flush
+	gathered *[]byte // records to be written; nil except between gather and flush
 }
 
-// gatherBuffers are those of recordConn.gathered between their uses.
+// gatherBuffers holds the buffers of recordConn.gathered between uses.
 var gatherBuffers = sync.Pool{New: func() any {
-	b := make([]byte, 0, bufferSize+bufferSize/64) // records are a little longer than what they hold
+	b := make([]byte, 0, bufferSize+bufferSize/64) // records are slightly longer than their contents
 	return &b
 }}
 
@@ -66,7 +66,7 @@ func (c *recordConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// flush writes what has been gathered.
+// flush writes the gathered records.
 func (c *recordConn) flush() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -343,7 +343,7 @@ func TestUpstreamDoesNotTakeTheCommand(t *testing.T) {
 				if took := time.Since(begin); took != patient.StallTimeout || err != nil {
 					t.Errorf("the session ended after %v (%v), want %v", took, err, patient.StallTimeout)
 				}
-				if !strings.HasSuffix(string(all), "* BYE [UNAVAILABLE] Mail server does not take the command\r\n") {
+				if !strings.HasSuffix(string(all), "* BYE [UNAVAILABLE] Mail server does not accept the command\r\n") {
 					t.Errorf("got %q, want BYE", all)
 				}
 				time.Sleep(2 * time.Minute) // until the server notices

@@ -13,23 +13,23 @@ import (
 const (
 	// wakeMargin is for clients that ask when less than 12 hours are left, and not at 12 hours.
 	wakeMargin = time.Second
-	// wakeAgain is when a client that has not asked is woken again: its clock may be behind. wakes is how often, which is
-	// until the credential has expired.
+	// wakeAgain is when a client that has not asked is woken again: its clock may be slow. wakes is how many times in all, which
+	// lasts until the credential has expired.
 	wakeAgain = time.Hour
 	wakes     = 12
 )
 
-// refreshTimer says when the credential that a session's client was given last is due to be replaced.
+// A refreshTimer fires when the credential that a session's client was given last is due for replacement.
 type refreshTimer struct {
 	due atomic.Bool // set by the timer, for the client's goroutine
 
 	mu    sync.Mutex // guards what follows
 	timer *time.Timer
-	left  int // how often to wake the client yet
+	left  int // how many more times to wake the client
 	ended bool
 }
 
-// gave is told by the filter of the entries that the client got.
+// gave is called by the filter with the entries that the client got.
 func (s *session) gave(entries []metadata.Entry) {
 	i := slices.IndexFunc(entries, func(e metadata.Entry) bool {
 		return (e.Name == TURNEntry || e.Name == TURNSEntry) && !e.Value.IsNIL()
@@ -48,7 +48,7 @@ func (s *session) wakeWhenDue(credential string) {
 	now := time.Now()
 	value, err := discovery.ParseValue(credential)
 	if err != nil || value.NeedsRefresh(now) {
-		return // one that is due already would be asked for without end
+		return // a client would ask again and again for one that is due already
 	}
 	r := &s.refresh
 	r.mu.Lock()
@@ -70,12 +70,12 @@ func (r *refreshTimer) resetLocked(after time.Duration, s *session) {
 	}
 }
 
-// wakeIdle wakes the client if it is in IDLE. One that is not is about to look around anyway.
+// wakeIdle wakes the client if it is in IDLE. A client that is not will look at its credential anyway.
 func (s *session) wakeIdle() {
 	if s.filter.RepeatExists() {
-		s.logger.Debug("client is woken for another credential")
+		s.logger.Debug("waking the client for a new credential")
 		if err := s.filter.WriteClient(s.client); err != nil {
-			s.logger.Debug("client does not take more", "err", err)
+			s.logger.Debug("write to the client", "err", err)
 		}
 	}
 	r := &s.refresh
@@ -86,7 +86,7 @@ func (s *session) wakeIdle() {
 	}
 }
 
-// stop is for the end of the session.
+// stop ends the timer with the session.
 func (r *refreshTimer) stop() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

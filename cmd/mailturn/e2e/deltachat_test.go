@@ -283,7 +283,7 @@ func testDeltaChat(t *testing.T, e engine) {
 				t.Errorf("%s did not ask for COMPRESS", u.name)
 			}
 		}
-		if log := m.stderr.String(); !strings.Contains(log, `msg="stream is compressed"`) {
+		if log := m.stderr.String(); !strings.Contains(log, `msg="compression started"`) {
 			t.Error("mailturn began no compression")
 		}
 	})

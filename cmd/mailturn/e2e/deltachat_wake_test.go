@@ -88,7 +88,7 @@ func TestDeltaChatWakes(t *testing.T) {
 
 	now := u.idle(t)
 	_, now = u.wait(t, now, "IDLE to end", logged("Idle has NewData"))
-	m.waitFor(t, m.stderr, `msg="client is woken for another credential"`)
+	m.waitFor(t, m.stderr, `msg="waking the client for a new credential"`)
 	_, now = u.wait(t, now, "Delta Chat to ask for a credential", asks)
 	u.wait(t, now, "IMAP to be idle", kind("ImapInboxIdle"))
 	u.wantNewer(t, old)

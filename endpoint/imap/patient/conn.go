@@ -21,37 +21,37 @@ func KeepAlive() net.KeepAliveConfig {
 	return net.KeepAliveConfig{Enable: true, Idle: StallTimeout, Interval: time.Minute, Count: 9}
 }
 
-// ErrNothingYet is what reading a Conn returns while nothing has come. It is a net.Error, and temporary, so that
-// crypto/tls goes on where it was at the next read.
+// ErrNothingYet is the error of Conn.Read while nothing has arrived. It is a temporary net.Error, so that crypto/tls continues where
+// it was at the next read.
 var ErrNothingYet net.Error = nothingYet{}
 
 type nothingYet struct{}
 
-func (nothingYet) Error() string   { return "nothing has come yet" }
+func (nothingYet) Error() string   { return "nothing has arrived yet" }
 func (nothingYet) Timeout() bool   { return true }
 func (nothingYet) Temporary() bool { return true }
 
-// A Conn is a connection on which a goroutine waits without a buffer, and below whatever TLS and compression keep on
-// a stack: Await waits, and Read takes what has come. Thousands of sessions wait at any time, and what they hold meanwhile
-// is most of their memory. One goroutine reads and calls Await.
+// A Conn is a connection on which a goroutine waits without a buffer, and without what TLS and compression keep on the stack: Await
+// waits, and Read takes what has arrived. Thousands of sessions wait at any time, and what they hold meanwhile is most of their
+// memory. One goroutine calls Read and Await.
 //
-// It begins as any other connection, on which Read waits, until BeginPatience.
+// Until BeginPatience it is like any other connection, on which Read waits.
 type Conn struct {
 	net.Conn
 	raw  syscall.RawConn // nil before BeginPatience, and for good if the connection has none
 	take func(fd uintptr) bool
 	look func(fd uintptr) bool
 
-	// drained: the last read took less than it could have, so there is nothing more until Await has returned.
+	// drained is true if the last read returned less than fits, so there is nothing more until Await has returned.
 	drained bool
 
-	// Of the call that goes on:
+	// Of the current call:
 	p      []byte
 	n      int
 	err    error
 	looked bool
 
-	// mu guards bounded: there is a read deadline by SetReadDeadline.
+	// mu guards bounded, which is true while there is a read deadline from SetReadDeadline.
 	mu      sync.Mutex
 	bounded bool
 }
@@ -59,8 +59,8 @@ type Conn struct {
 // New returns conn as a Conn.
 func New(conn net.Conn) *Conn { return &Conn{Conn: conn} }
 
-// BeginPatience lets Read return ErrNothingYet from now on. Connections that are none of the system's, such as pipes, go on
-// as before.
+// BeginPatience makes Read return ErrNothingYet from now on. It has no effect on connections that are not the system's, such as
+// pipes.
 func (c *Conn) BeginPatience() {
 	conn, ok := c.Conn.(syscall.Conn)
 	if !ok || !canReadAtOnce {
@@ -75,7 +75,7 @@ func (c *Conn) BeginPatience() {
 		c.n, c.err = readAtOnce(fd, c.p)
 		return true
 	}
-	// The runtime forgets what it knows about the connection when another wait begins, so the first look is needed.
+	// The runtime forgets that the connection is readable when another wait starts, so the first look is needed.
 	c.look = func(fd uintptr) bool {
 		if c.looked {
 			return true
@@ -85,10 +85,10 @@ func (c *Conn) BeginPatience() {
 	}
 }
 
-// EndPatience lets Read wait again.
+// EndPatience makes Read wait again.
 func (c *Conn) EndPatience() { c.raw, c.drained = nil, false }
 
-// Read reads what has come, or returns ErrNothingYet.
+// Read reads what has arrived, or returns ErrNothingYet.
 func (c *Conn) Read(p []byte) (int, error) {
 	if c.raw == nil || len(p) == 0 {
 		return c.Conn.Read(p)
@@ -111,8 +111,8 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return c.n, nil
 }
 
-// Await waits until there may be something to read: data, the end, an error, or that the read deadline has passed. It
-// returns quiet if nothing of this has happened within limit, if that is not 0.
+// Await waits until there may be something for Read to return: data, the end, an error, or a passed read deadline. It returns quiet
+// if none of this happens within limit, unless limit is 0.
 func (c *Conn) Await(limit time.Duration) (quiet bool) {
 	if c.raw == nil {
 		return false
@@ -125,10 +125,10 @@ func (c *Conn) Await(limit time.Duration) (quiet bool) {
 	if limit > 0 && c.boundUnlessBounded(time.Time{}) {
 		return errors.Is(err, os.ErrDeadlineExceeded)
 	}
-	return false // err comes again from Read
+	return false // Read returns err
 }
 
-// boundUnlessBounded sets a deadline of our own, unless there is one by SetReadDeadline, which goes first.
+// boundUnlessBounded sets a deadline, unless there is one from SetReadDeadline, which takes precedence.
 func (c *Conn) boundUnlessBounded(t time.Time) (ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -139,7 +139,7 @@ func (c *Conn) boundUnlessBounded(t time.Time) (ok bool) {
 	return true
 }
 
-// SetReadDeadline bounds Read and Await, from any goroutine.
+// SetReadDeadline limits Read and Await. It is safe for concurrent use.
 func (c *Conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

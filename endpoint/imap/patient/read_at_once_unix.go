@@ -11,7 +11,7 @@ import (
 
 const canReadAtOnce = true
 
-// readAtOnce reads a descriptor that does not block, and returns ErrNothingYet if it would have to.
+// readAtOnce reads from a non-blocking descriptor. It returns ErrNothingYet if it would block.
 func readAtOnce(fd uintptr, p []byte) (int, error) {
 	for {
 		n, err := unix.Read(int(fd), p)
@@ -27,7 +27,7 @@ func readAtOnce(fd uintptr, p []byte) (int, error) {
 	}
 }
 
-// readable reports whether readAtOnce would return something else than ErrNothingYet.
+// readable reports whether readAtOnce would return something other than ErrNothingYet.
 func readable(fd uintptr) bool {
 	fds := [...]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	n, err := unix.Poll(fds[:], 0)

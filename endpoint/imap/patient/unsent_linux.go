@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unsent returns how many bytes conn has taken to send and its other end has not acknowledged, unix(7) and tcp(7); 0 if conn
-// is closed or not one of the system's.
+// unsent returns how many bytes were written to conn that its other end has not acknowledged, see unix(7) and tcp(7); 0 if conn is
+// closed or not one of the system's.
 func unsent(conn net.Conn) (n int) {
 	c, ok := conn.(syscall.Conn)
 	if !ok {

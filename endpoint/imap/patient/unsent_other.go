@@ -4,5 +4,5 @@ package patient
 
 import "net"
 
-// unsent returns how many bytes conn has taken to send and its other end has not acknowledged, where that can be told.
+// unsent returns 0: this is not known on this system.
 func unsent(net.Conn) int { return 0 }

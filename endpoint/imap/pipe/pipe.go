@@ -1,4 +1,4 @@
-// Package pipe has connections inside the process, which can be half closed.
+// Package pipe has connections within the process that can be half closed.
 package pipe
 
 import (
@@ -9,9 +9,8 @@ import (
 	"github.com/mailturn/mailturn/endpoint/imap/patient"
 )
 
-// A Conn is one end of an in-process connection that, unlike net.Pipe, can be closed in one direction. It has no
-// buffer: a Write returns when the other end has read all of it. It has no deadlines either; the session in front of it
-// closes it.
+// A Conn is one end of an in-process connection that, unlike one of net.Pipe, can be closed in one direction. It has no buffer: a
+// Write returns after the other end has read all of it. It has no deadlines either; the session that uses it closes it.
 type Conn struct {
 	*io.PipeReader
 	w      *io.PipeWriter
@@ -21,17 +20,17 @@ type Conn struct {
 // A ClientConn is the client's end as a backend.Conn.
 type ClientConn struct {
 	*Conn
-	awaited bool // and nothing read since
+	awaited bool // Await has returned, and nothing has been read since
 }
 
-// New returns the two ends of a connection. clientAddr is what the second, the server's, names as its peer.
+// New returns the two ends of a connection. clientAddr is the remote address of the server's end.
 func New(clientAddr net.Addr) (client *ClientConn, server *Conn) {
 	toServerReader, toServer := io.Pipe()
 	toClientReader, toClient := io.Pipe()
 	return &ClientConn{Conn: &Conn{toClientReader, toServer, addr{}}}, &Conn{toServerReader, toClient, clientAddr}
 }
 
-// Await waits for a write of the other end, of which it takes nothing, or for its end. It has no limit.
+// Await waits until the other end writes, without taking anything of that, or closes. It ignores the limit.
 func (c *ClientConn) Await(time.Duration) (quiet bool) {
 	c.awaited = true
 	c.Conn.Read(nil)
