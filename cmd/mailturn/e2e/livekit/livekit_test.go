@@ -47,6 +47,11 @@ func buildAndRun(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
+	if err := certify(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	os.Setenv("SSL_CERT_FILE", filepath.Join(dir, "ca.pem")) // which the participants in this process trust
 	for name, source := range map[string]string{"livekit": ".", "mailturn": "../.."} {
 		build := exec.Command("go", "build", "-o", filepath.Join(dir, name), ".")
 		build.Dir = source
@@ -181,29 +186,58 @@ type servers struct {
 	url      string // of LiveKit
 }
 
-// startServers runs both until the test ends. LiveKit mints credentials with secret, for the relay over protocol.
-func startServers(t *testing.T, protocol, secret string) (s servers) {
+// A way is how LiveKit tells participants to reach the relay. host is as in a URL.
+type way struct{ protocol, family, host string }
+
+var ways = []way{
+	{"udp", "IPv4", "127.0.0.1"}, {"tcp", "IPv4", "127.0.0.1"}, {"tls", "IPv4", "127.0.0.1"},
+	{"udp", "IPv6", "[::1]"}, {"tcp", "IPv6", "[::1]"}, {"tls", "IPv6", "[::1]"},
+}
+
+// otherName leads to an address that is not in the certificate.
+var otherName = way{"tls", "IPv4", "127.0.0.2"}
+
+func (w way) String() string { return w.protocol + " " + w.family }
+
+// controls adds what has to fail over TLS alone.
+func (w way) controls(others string) string {
+	if w.protocol == "tls" {
+		return others + "; certificate of another name"
+	}
+	return others
+}
+
+// startServers runs both until the test ends. LiveKit mints credentials with secret, for the relay over this way.
+func startServers(t *testing.T, over way, secret string) (s servers) {
 	t.Helper()
-	ports := freePorts(t, 4)
-	turnPort, livekitPort, mediaPort := ports[0], ports[2], ports[3]
+	ports := freePorts(t, 5)
+	turnPort, livekitPort, mediaPort, turnsPort := ports[0], ports[2], ports[3], ports[4]
+	port := turnPort
+	if over.protocol == "tls" {
+		port = turnsPort
+	}
 	s.httpPort = ports[1]
 	s.mailturn = start(t, filepath.Join(dir, "mailturn"), "run", "--state-dir", t.TempDir(), "--config", write(t, "maddy.conf", fmt.Sprintf(`
 log {
   level = "debug"
 }
+tls {
+  cert = %[1]q
+  key  = %[2]q
+}
 endpoint "turn" "turn" {
-  listen   = ["udp://127.0.0.1:%d", "tcp://127.0.0.1:%d"]
+  listen   = ["udp://%[3]s:%[4]d", "tcp://%[3]s:%[4]d", "tls://%[3]s:%[5]d"]
   realm    = "example.org"
-  secret   = %q
+  secret   = %[6]q
   relay_ip = "127.0.0.1"
   peers {
     allow = ["127.0.0.0/8"]
   }
 }
 endpoint "http" "http" {
-  listen = "http://127.0.0.1:%d"
+  listen = "http://127.0.0.1:%[7]d"
 }
-`, turnPort, turnPort, turnSecret, s.httpPort)))
+`, filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"), over.host, turnPort, turnsPort, turnSecret, s.httpPort)))
 	waitUntilServing(t, fmt.Sprintf("http://127.0.0.1:%d/readyz", s.httpPort))
 	start(t, filepath.Join(dir, "livekit"), write(t, "livekit.yaml", fmt.Sprintf(`
 port: %d
@@ -219,11 +253,11 @@ rtc:
   ips:
     includes: [127.0.0.0/8] # or node_ip may stand for another address of this host
   turn_servers:
-    - host: 127.0.0.1
+    - host: %q
       port: %d
       protocol: %s
       secret: %s
-`, livekitPort, apiKey, apiSecret, mediaPort, turnPort, protocol, secret)))
+`, livekitPort, apiKey, apiSecret, mediaPort, over.host, port, over.protocol, secret)))
 	waitUntilServing(t, fmt.Sprintf("http://127.0.0.1:%d/", livekitPort))
 	s.url = fmt.Sprintf("ws://127.0.0.1:%d", livekitPort)
 	return s
@@ -250,9 +284,9 @@ func browser(t *testing.T) (chromium string) {
 // LiveKit mints for rtc.turn_servers with mailturn's secret.
 func TestRelayedRoom(t *testing.T) {
 	chromium := browser(t)
-	for _, protocol := range []string{"udp", "tcp"} {
-		t.Run(protocol, func(t *testing.T) {
-			s := startServers(t, protocol, turnSecret)
+	for _, over := range ways {
+		t.Run(over.String(), func(t *testing.T) {
+			s := startServers(t, over, turnSecret)
 			got := meet(t, chromium, s.url)
 			if got.Error != "" {
 				t.Fatalf("the page says: %s", got.Error)
@@ -262,8 +296,8 @@ func TestRelayedRoom(t *testing.T) {
 			}
 			var sent, received uint64
 			for _, c := range got.Connections {
-				if c.Type != "relay" || c.Protocol != protocol {
-					t.Errorf("a connection goes over a candidate of type %q and protocol %q, want a relay over %s", c.Type, c.Protocol, protocol)
+				if c.Type != "relay" || c.Protocol != over.protocol {
+					t.Errorf("a connection goes over a candidate of type %q and protocol %q, want a relay over %s", c.Type, c.Protocol, over)
 				}
 				sent, received = sent+c.Sent, received+c.Received
 			}
@@ -280,22 +314,30 @@ func TestRelayedRoom(t *testing.T) {
 				t.Error("no allocation of a participant's name in the log")
 			}
 			interop.Record(t, interop.Cell{
-				Kind: interop.Client, Name: "LiveKit's client in Chromium", Version: clientVersion(t), Transport: strings.ToUpper(protocol), Family: "IPv4",
+				Kind: interop.Client, Name: "LiveKit's client in Chromium", Version: clientVersion(t), Transport: strings.ToUpper(over.protocol), Family: over.family,
 				How:     fmt.Sprintf("shared secret, by LiveKit (%s)", moduleVersion(t, "github.com/livekit/livekit-server")),
-				Figures: fmt.Sprintf("%d frames", got.FramesDecoded), Control: "another secret",
+				Figures: fmt.Sprintf("%d frames", got.FramesDecoded), Control: over.controls("another secret"),
 			})
 		})
 	}
 }
 
-// TestOtherSecret is the control of TestRelayedRoom: LiveKit mints with a secret that is not mailturn's.
-func TestOtherSecret(t *testing.T) {
-	s := startServers(t, "udp", "another secret")
-	if got := meet(t, browser(t), s.url); !strings.Contains(got.Error, "could not establish") {
-		t.Errorf("got %+v, want no connection", got)
-	}
-	if strings.Contains(s.mailturn.String(), "allocation made") {
-		t.Error("there was an allocation")
+// TestRefusedRoom is the control of TestRelayedRoom: LiveKit mints with a secret that is not mailturn's, or names the relay by an
+// address that is not in its certificate.
+func TestRefusedRoom(t *testing.T) {
+	for name, tt := range map[string]struct {
+		over   way
+		secret string
+	}{"another secret": {ways[0], "another secret"}, "certificate of another name": {otherName, turnSecret}} {
+		t.Run(name, func(t *testing.T) {
+			s := startServers(t, tt.over, tt.secret)
+			if got := meet(t, browser(t), s.url); !strings.Contains(got.Error, "could not establish") {
+				t.Errorf("got %+v, want no connection", got)
+			}
+			if strings.Contains(s.mailturn.String(), "allocation made") {
+				t.Error("there was an allocation")
+			}
+		})
 	}
 }
 
@@ -356,7 +398,17 @@ func meet(t *testing.T, chromium, url string) report {
 	defer server.Close()
 
 	home := t.TempDir()
-	start(t, chromium, "--headless", "--disable-gpu", "--no-first-run", "--user-data-dir="+home,
+	database := filepath.Join(home, ".pki/nssdb")
+	if err := os.MkdirAll(database, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	certutil := peer(t, "certutil", "libnss3-tools")
+	for _, args := range [][]string{{"-N", "--empty-password"}, {"-A", "-n", "test CA", "-t", "C,,", "-i", filepath.Join(dir, "ca.pem")}} {
+		if out, err := exec.Command(certutil, append(args, "-d", "sql:"+database)...).CombinedOutput(); err != nil {
+			t.Fatalf("certutil %v: %v\n%s", args, err, out)
+		}
+	}
+	start(t, peer(t, "env", "coreutils"), "HOME="+home, chromium, "--headless", "--disable-gpu", "--no-first-run", "--user-data-dir="+filepath.Join(home, "profile"),
 		"--no-sandbox", "--disable-dev-shm-usage", // for root, and in containers
 		"--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--autoplay-policy=no-user-gesture-required",
 		"--allow-loopback-in-peer-connection", // which is where both servers are

@@ -75,9 +75,12 @@ func (e elementCall) join(t *testing.T, token string, callback lksdk.Participant
 
 // TestRelayedSDK lets two participants with LiveKit's Go SDK hear each other, and exchange data, through the relay alone.
 func TestRelayedSDK(t *testing.T) {
-	for _, protocol := range []string{"udp", "tcp"} {
-		t.Run(protocol, func(t *testing.T) {
-			s := startServers(t, protocol, turnSecret)
+	for _, over := range ways {
+		if over.family == "IPv6" {
+			continue // TestSDKWithoutIPv6 says why
+		}
+		t.Run(over.String(), func(t *testing.T) {
+			s := startServers(t, over, turnSecret)
 			call := newElementCall(t, s.url)
 
 			heard := make(chan uint16, audioPackets)
@@ -135,10 +138,10 @@ func TestRelayedSDK(t *testing.T) {
 				How: "the relay's secret in rtc.turn_servers: its clients relay under credentials that it issues", Control: "another secret",
 			})
 			interop.Record(t, interop.Cell{
-				Kind: interop.Client, Name: "LiveKit's Go SDK", Version: lksdk.Version, Transport: strings.ToUpper(protocol), Family: "IPv4",
+				Kind: interop.Client, Name: "LiveKit's Go SDK", Version: lksdk.Version, Transport: strings.ToUpper(over.protocol), Family: over.family,
 				How:     fmt.Sprintf("shared secret, by LiveKit (%s), with tokens as lk-jwt-service makes them", moduleVersion(t, "github.com/livekit/livekit-server")),
 				Figures: fmt.Sprintf("%d of %d packets lost, round trip %.1f ms", lost, audioPackets, 1000*trip.Seconds()),
-				Control: "wrong secret; token of another secret",
+				Control: over.controls("wrong secret; token of another secret"),
 			})
 		})
 	}
@@ -226,12 +229,15 @@ func onlyRelayed(p *lksdk.LocalParticipant) error {
 	return nil
 }
 
-// TestRefusedSDK wants a participant not to connect when LiveKit has another secret than the relay, nor with a token under
-// another secret than LiveKit's.
+// TestRefusedSDK wants a participant not to connect when LiveKit has another secret than the relay or names it by an address that is
+// not in its certificate, nor with a token under another secret than LiveKit's.
 func TestRefusedSDK(t *testing.T) {
-	for _, protocol := range []string{"udp", "tcp"} {
-		t.Run(protocol, func(t *testing.T) {
-			s := startServers(t, protocol, "a secret that mailturn does not have")
+	for _, over := range ways {
+		if over.family == "IPv6" {
+			continue // where nobody asks
+		}
+		t.Run(over.String(), func(t *testing.T) {
+			s := startServers(t, over, "a secret that mailturn does not have")
 			call := newElementCall(t, s.url)
 			if _, err := call.join(t, call.token(t, "@alice:example.org", "ALICE", apiSecret), lksdk.ParticipantCallback{}); err == nil {
 				t.Error("a participant joined without a relay")
@@ -241,13 +247,33 @@ func TestRefusedSDK(t *testing.T) {
 			}
 		})
 	}
+	t.Run("certificate of another name", func(t *testing.T) {
+		s := startServers(t, otherName, turnSecret)
+		call := newElementCall(t, s.url)
+		if _, err := call.join(t, call.token(t, "@alice:example.org", "ALICE", apiSecret), lksdk.ParticipantCallback{}); err == nil {
+			t.Error("a participant joined over a relay whose certificate names another one")
+		}
+	})
 	t.Run("token", func(t *testing.T) {
-		s := startServers(t, "udp", turnSecret)
+		s := startServers(t, ways[0], turnSecret)
 		call := newElementCall(t, s.url)
 		if _, err := call.join(t, call.token(t, "@alice:example.org", "ALICE", strings.Repeat("another secret", 3)), lksdk.ParticipantCallback{}); err == nil {
 			t.Error("a participant joined with a token of another secret")
 		}
 	})
+}
+
+// TestSDKWithoutIPv6 holds docs/interop.md to the reason that it gives for the cells that are empty: gatherCandidatesRelay in
+// gather.go of pion/ice 4.4.0 leaves out relays over IPv6. Once a participant joins, TestRelayedSDK has to go over IPv6 too.
+func TestSDKWithoutIPv6(t *testing.T) {
+	s := startServers(t, ways[3], turnSecret)
+	call := newElementCall(t, s.url)
+	if _, err := call.join(t, call.token(t, "@alice:example.org", "ALICE", apiSecret), lksdk.ParticipantCallback{}); err == nil {
+		t.Error("a participant joined over IPv6")
+	}
+	if participantsName.MatchString(s.mailturn.String()) {
+		t.Errorf("the relay was asked:\n%s", s.mailturn)
+	}
 }
 
 // moduleVersion returns the version of a module that go.mod names.
