@@ -16,7 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/mailturn/mailturn/cmd/mailturn/probe"
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/probe"
 	"github.com/mailturn/mailturn/framework/resolver"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )

@@ -20,7 +20,7 @@ import (
 	"time"
 
 	"github.com/mailturn/mailturn/cmd/mailturn/e2e/dovecot"
-	"github.com/mailturn/mailturn/cmd/mailturn/probe"
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/probe"
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )

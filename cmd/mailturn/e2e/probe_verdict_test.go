@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mailturn/mailturn/cmd/mailturn/probe"
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/probe"
 )
 
 // TestProbeVerdict probes a good server where what voice needs works, and something else cannot be known or does not work.

@@ -24,7 +24,7 @@ type claim struct {
 var claims = []claim{
 	{"CONTRIBUTING.md", "Build and test", "go build", buildAndTest},
 	{"CONTRIBUTING.md", "Build and test", ".ci/run", runItself},
-	{"CONTRIBUTING.md", "Build and test", "go run ./cmd/mailturn/bench/soak", soakBriefly},
+	{"CONTRIBUTING.md", "Build and test", "go run ./cmd/mailturn/internal/soak/main.go", soakBriefly},
 	{"CONTRIBUTING.md", "See a test fail", "git show", seeATestFail},
 	{"README.md", "Try it", "go run ./cmd/mailturn run", tryIt},
 	{"docs/coturn.md", "Import coturn's configuration", "sudo mailturn import", moveInFromCoturn},
@@ -60,9 +60,9 @@ var claims = []claim{
 	{"docs/operating.md", "What to watch", "up{", prometheusAlerts},
 	{"docs/operating.md", "Calls do not connect", "mailturn probe imaps:", probeAccount},
 	{"docs/operating.md", "Calls do not connect", "mailturn probe --secret-file", probeSecret},
-	{"docs/speed.md", "The IMAP proxy", "go run ./cmd/mailturn/bench", benchBriefly("-runs 1 -logins 5 -trips 100 -fetch 5 -idle 100 -idle-runs 1 -settle 1s",
+	{"docs/speed.md", "The IMAP proxy", "go run ./cmd/mailturn/internal/bench/main.go", benchBriefly("-runs 1 -logins 5 -trips 100 -fetch 5 -idle 100 -idle-runs 1 -settle 1s",
 		"nginx stream", map[string]string{"dovecot": "dovecot-imapd", "nginx": "nginx-light libnginx-mod-stream libnginx-mod-mail"})},
-	{"docs/speed.md", "The relay", "go run ./cmd/mailturn/bench turn", benchBriefly("-runs 1 -clients 50 -relay 100ms -idle 100 -settle 1s",
+	{"docs/speed.md", "The relay", "go run ./cmd/mailturn/internal/bench/main.go turn", benchBriefly("-runs 1 -clients 50 -relay 100ms -idle 100 -settle 1s",
 		"coturn", map[string]string{"turnserver": "coturn"})},
 }
 

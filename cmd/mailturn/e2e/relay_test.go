@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mailturn/mailturn/cmd/mailturn/turnclient"
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/turnclient"
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 

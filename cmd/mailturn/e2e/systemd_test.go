@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/mailturn/mailturn/cmd/mailturn/probe"
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/probe"
 )
 
 // readUnit returns the unit, and the values that it gives each setting.

@@ -1,16 +1,15 @@
-// Command matrix compares docs/interop.md with the cells that end-to-end tests have recorded in a directory, or writes it.
-//
-//	go run ./cmd/mailturn/e2e/matrix [-write | -add] DIRECTORY
+//go:build ignore
+
+// Command matrix is package matrix. It is left out of `go install ./...`, which installs mailturn alone.
 package main
 
 import (
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
-	"github.com/mailturn/mailturn/cmd/mailturn/e2e/interop"
+	"github.com/mailturn/mailturn/cmd/mailturn/e2e/matrix"
 )
 
 func main() {
@@ -26,7 +25,7 @@ func main() {
 		flag.Usage()
 		os.Exit(2)
 	}
-	same, err := run(os.Stdout, *file, flag.Arg(0), *write, *add)
+	same, err := matrix.Run(os.Stdout, *file, flag.Arg(0), *write, *add)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "matrix:", err)
 		os.Exit(2)
@@ -34,46 +33,4 @@ func main() {
 	if !same {
 		os.Exit(1)
 	}
-}
-
-// run writes the file, or compares it and reports whether it has the cells of the directory.
-func run(out io.Writer, file, dir string, write, add bool) (same bool, err error) {
-	cells, err := interop.Read(dir)
-	if err != nil {
-		return false, err
-	}
-	if len(cells) == 0 {
-		return false, fmt.Errorf("no cells in %s: run the tests with MAILTURN_INTEROP set to its absolute path", dir)
-	}
-	if write {
-		return true, os.WriteFile(file, []byte(interop.Render(cells)), 0o644)
-	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return false, err
-	}
-	committed, err := interop.Parse(string(text))
-	if err != nil {
-		return false, fmt.Errorf("%s: %w", file, err)
-	}
-	if add {
-		return true, os.WriteFile(file, []byte(interop.Render(interop.Merge(committed, cells))), 0o644)
-	}
-	d := interop.Compare(committed, cells)
-	for _, line := range d.Versions {
-		fmt.Fprintln(out, "other version (no error):", line)
-	}
-	for _, c := range d.Missing {
-		fmt.Fprintln(out, "missing:", c)
-	}
-	for _, c := range d.New {
-		fmt.Fprintln(out, "new:", c)
-	}
-	for _, line := range d.Controls {
-		fmt.Fprintln(out, "other controls:", line)
-	}
-	if !d.OK() {
-		fmt.Fprintf(out, "%s does not have the cells of this run: .ci/matrix writes it\n", file)
-	}
-	return d.OK(), nil
 }

@@ -1,0 +1,248 @@
+package bench
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"time"
+)
+
+// A bench measures servers in turn.
+type bench struct {
+	options options
+	servers []*server
+	backend *server // Dovecot without a proxy, also where it is not measured
+	roots   *x509.CertPool
+	discard bool
+	table   table
+}
+
+// user is who logs in. Connections of one user share a process of Dovecot's.
+const user = "bench"
+
+func (b *bench) add(column string, s *server, figure float64) {
+	if b.discard {
+		return
+	}
+	b.table.add(column, s.name, figure)
+}
+
+func (b *bench) measure(ctx context.Context) error {
+	if b.options.fetch > 0 {
+		c, err := login(ctx, b.backend, b.roots, user)
+		if err != nil {
+			return err
+		}
+		defer c.conn.Close()
+		if err := c.append(b.options.fetch * 1000 * 1000); err != nil {
+			return err
+		}
+	}
+	for _, m := range []struct {
+		name  string
+		times int // in a run
+		run   func(ctx context.Context, s *server) error
+	}{
+		{"logins", b.options.logins, b.logins},
+		{"round trips", b.options.trips, b.trips},
+		{"fetches", b.options.fetch, b.fetches},
+	} {
+		if m.times == 0 {
+			continue
+		}
+		for i := range b.options.runs + 1 {
+			fmt.Fprintf(os.Stderr, "\r%s, run %d of %d ", m.name, i, b.options.runs)
+			// The first run warms up, and its figures go nowhere.
+			b.discard = i == 0
+			for j := range b.servers {
+				s := b.servers[(i+j)%len(b.servers)]
+				if err := m.run(ctx, s); err != nil {
+					return fmt.Errorf("%s, %s: %w", s.name, m.name, err)
+				}
+			}
+		}
+		fmt.Fprintln(os.Stderr)
+	}
+	return nil
+}
+
+// idles measures the idle connections of every proxy. All of Dovecot's without a proxy share a process here, so that its
+// figure would say nothing.
+func (b *bench) idles(ctx context.Context) error {
+	b.discard = false
+	for _, s := range b.servers {
+		if !s.proxy {
+			continue
+		}
+		if err := b.idle(ctx, s); err != nil {
+			return fmt.Errorf("%s, idle connections: %w", s.name, err)
+		}
+	}
+	return nil
+}
+
+// cpu returns what the server's processes use of CPU time while f runs.
+func cpu(s *server, f func() error) (time.Duration, error) {
+	pids, err := processes(s.group)
+	if err != nil {
+		return 0, err
+	}
+	before := cpuTime(pids)
+	if err := f(); err != nil {
+		return 0, err
+	}
+	return cpuTime(pids) - before, nil
+}
+
+// logins opens connections one after the other, logs in and out.
+func (b *bench) logins(ctx context.Context, s *server) error {
+	n := b.options.logins
+	var took []float64
+	used, err := cpu(s, func() error {
+		for range n {
+			begin := time.Now()
+			c, err := login(ctx, s, b.roots, user)
+			if err != nil {
+				return err
+			}
+			took = append(took, float64(time.Since(begin).Microseconds())/1000)
+			_, err = c.command("LOGOUT")
+			c.conn.Close()
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	b.add("login ms", s, median(took))
+	b.add("login CPU ms", s, used.Seconds()*1000/float64(n))
+	return err
+}
+
+// trips sends commands that are answered at once.
+func (b *bench) trips(ctx context.Context, s *server) error {
+	c, err := login(ctx, s, b.roots, user)
+	if err != nil {
+		return err
+	}
+	defer c.conn.Close()
+	n := b.options.trips
+	for _, command := range []struct{ name, text string }{
+		{"NOOP", "NOOP"},
+		{"GETMETADATA", `GETMETADATA "" /shared/vendor/deltachat/turn`},
+	} {
+		begin := time.Now()
+		used, err := cpu(s, func() error {
+			for range n {
+				if _, err := c.command(command.text); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		b.add(command.name+" CPU us", s, used.Seconds()*1e6/float64(n))
+		b.add(command.name+" us", s, time.Since(begin).Seconds()*1e6/float64(n))
+	}
+	return nil
+}
+
+// fetches fetches the big message.
+func (b *bench) fetches(ctx context.Context, s *server) error {
+	c, err := login(ctx, s, b.roots, user)
+	if err != nil {
+		return err
+	}
+	defer c.conn.Close()
+	if _, err := c.command("EXAMINE INBOX"); err != nil {
+		return err
+	}
+	begin := time.Now()
+	var size int64
+	used, err := cpu(s, func() (err error) {
+		size, err = c.command("FETCH 1 BODY.PEEK[]")
+		return err
+	})
+	megabytes := float64(size) / 1e6
+	b.add("FETCH MB/s", s, megabytes/time.Since(begin).Seconds())
+	b.add(fetchCPU, s, megabytes/used.Seconds())
+	return err
+}
+
+// idle opens connections that are logged in and say nothing.
+func (b *bench) idle(ctx context.Context, s *server) error {
+	before, err := memory(s)
+	if err != nil {
+		return err
+	}
+	clients := make([]*client, b.options.idle)
+	defer inParallel(clients, func(i int) error {
+		if clients[i] != nil {
+			clients[i].conn.Close()
+		}
+		return nil
+	})
+	err = inParallel(clients, func(i int) (err error) {
+		clients[i], err = login(ctx, s, b.roots, user)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	select {
+	case <-time.After(b.options.settle):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	after, err := memory(s)
+	if err != nil {
+		return err
+	}
+	// Nobody was dropped meanwhile.
+	err = inParallel(clients, func(i int) error {
+		_, err := clients[i].command("NOOP")
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	b.add(idleHeld, s, float64(len(clients)))
+	b.add(idleMemory, s, float64(after-before)/float64(len(clients))/1024)
+	return nil
+}
+
+// parallel is how many clients log in at a time.
+const parallel = 16
+
+// inParallel calls f for the index of every client, and returns what failed first.
+func inParallel(clients []*client, f func(i int) error) error {
+	var next atomic.Int64
+	errs := make(chan error, parallel)
+	for range parallel {
+		go func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(clients) {
+					errs <- nil
+					return
+				}
+				if err := f(i); err != nil {
+					next.Store(int64(len(clients)))
+					errs <- fmt.Errorf("connection %d: %w", i, err)
+					return
+				}
+			}
+		}()
+	}
+	var first error
+	for range parallel {
+		if err := <-errs; first == nil {
+			first = err
+		}
+	}
+	return first
+}

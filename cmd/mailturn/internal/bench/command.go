@@ -1,0 +1,147 @@
+// Package bench measures what mailturn costs in front of Dovecot, beside nginx in front of the same Dovecot and Dovecot
+// without a proxy:
+//
+//	go run ./cmd/mailturn/internal/bench/main.go
+//
+// and what TURN allocations cost, beside coturn and pion's server:
+//
+//	go run ./cmd/mailturn/internal/bench/main.go turn
+//
+// The second has them relay packets too: "voice" is 100 calls of 50 packets a second each way, "video" 20 calls of 300 packets a second
+// each way in bursts of ten, and "full" 200 calls that each have one packet under way each way, on a server that may use one
+// processor only.
+//
+// It needs Linux and Debian's packages dovecot-imapd, nginx-light, libnginx-mod-stream and libnginx-mod-mail, or coturn, and runs
+// everything on loopback. Figures are medians of runs that take turns. CPU time is that of the proxy's processes alone, or
+// of all of Dovecot's where it stands without a proxy. Memory is what the proxy's processes have resident, without the
+// kernel's buffers, beyond what they had when they were just started; it is counted after they have had time to give back
+// what they do not need.
+package bench
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+type options struct {
+	key      string
+	idle     int
+	idleRuns int
+	settle   time.Duration
+	runs     int
+	logins   int
+	trips    int
+	fetch    int
+	only     string
+}
+
+// Main is the command with its arguments, the first of which may name what is measured.
+func Main(ctx context.Context, args []string) error {
+	command := ""
+	if len(args) > 0 {
+		command = args[0]
+	}
+	switch command {
+	case "turn":
+		return turnMain(ctx, args[1:])
+	case "pion":
+		return pionMain(args[1:])
+	default:
+		return imapMain(ctx, args)
+	}
+}
+
+// imapMain is the command without a name.
+func imapMain(ctx context.Context, args []string) error {
+	var o options
+	flags := flag.NewFlagSet("bench", flag.ExitOnError)
+	flags.StringVar(&o.key, "key", "ecdsa", "key of the certificate, `ecdsa` (P-256) or rsa (2048 bits)")
+	flags.IntVar(&o.idle, "idle", 5000, "idle connections; 0 leaves this out")
+	flags.IntVar(&o.idleRuns, "idle-runs", 3, "runs with idle connections, each with servers just started")
+	flags.DurationVar(&o.settle, "settle", 30*time.Second, "how long they are left alone before memory is counted")
+	flags.IntVar(&o.runs, "runs", 5, "runs of each other measurement")
+	flags.IntVar(&o.logins, "logins", 100, "logins in a run; 0 leaves this out")
+	flags.IntVar(&o.trips, "trips", 2000, "round trips in a run; 0 leaves this out")
+	flags.IntVar(&o.fetch, "fetch", 100, "size in MB of the message that is fetched; 0 leaves this out")
+	flags.StringVar(&o.only, "only", "", "a comma-separated list of servers: mailturn, nginx stream, nginx mail, Dovecot")
+	flags.Parse(args)
+	return run(ctx, o)
+}
+
+func run(ctx context.Context, o options) (err error) {
+	for _, program := range []string{"dovecot", "nginx"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return err
+		}
+	}
+	dir, err := os.MkdirTemp("", "mailturn-bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	certificate, err := makeCertificate(dir, o.key)
+	if err != nil {
+		return err
+	}
+	binary, err := buildMailturn(ctx, dir)
+	if err != nil {
+		return err
+	}
+	b := bench{options: o, roots: certificate.roots, table: table{columns: columns, reference: nginxStream}}
+	if o.logins+o.trips+o.fetch > 0 {
+		if err := b.withServers(ctx, dir, binary, certificate, b.measure); err != nil {
+			return err
+		}
+	}
+	if o.idle > 0 {
+		for i := range o.idleRuns {
+			fmt.Fprintf(os.Stderr, "%d idle connections, run %d of %d\n", o.idle, i+1, o.idleRuns)
+			if err := b.withServers(ctx, dir, binary, certificate, b.idles); err != nil {
+				return err
+			}
+		}
+	}
+	b.table.print(os.Stdout, o.key)
+	fmt.Println()
+	b.table.printGoals(os.Stdout)
+	return nil
+}
+
+// withServers starts the servers for the time of f.
+func (b *bench) withServers(ctx context.Context, dir, binary string, c certificate, f func(context.Context) error) (err error) {
+	servers, logs, stopAll, err := startServers(ctx, dir, binary, c)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stopAll()) }()
+	b.backend = servers[len(servers)-1]
+	if b.options.only != "" {
+		wanted := strings.Split(b.options.only, ",")
+		servers = slices.DeleteFunc(servers, func(s *server) bool { return !slices.Contains(wanted, s.name) })
+	}
+	b.servers = servers
+	b.table.names = nil
+	for _, s := range servers {
+		b.table.names = append(b.table.names, s.name)
+	}
+	if err := f(ctx); err != nil {
+		return fmt.Errorf("%w\n%s", err, logs())
+	}
+	return nil
+}
+
+// buildMailturn builds the program as it is released.
+func buildMailturn(ctx context.Context, dir string) (string, error) {
+	path := filepath.Join(dir, "mailturn")
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", path, "github.com/mailturn/mailturn/cmd/mailturn")
+	cmd.Stderr = os.Stderr
+	return path, cmd.Run()
+}

@@ -1,0 +1,78 @@
+package bench
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+)
+
+// Names of servers and columns.
+const (
+	mailturn    = "mailturn"
+	nginxStream = "nginx stream"
+	nginxMail   = "nginx mail"
+
+	metadataCPU = "GETMETADATA CPU us"
+	fetchCPU    = "FETCH MB/CPU s"
+	idleHeld    = "idle connections"
+	idleMemory  = "idle KiB"
+)
+
+var columns = []column{
+	{name: "login ms", format: "%.2f"},
+	{name: "login CPU ms", format: "%.2f", ratio: true},
+	{name: "NOOP CPU us", format: "%.0f", ratio: true},
+	{name: metadataCPU, format: "%.0f", ratio: true},
+	{name: "GETMETADATA us", format: "%.0f"},
+	{name: "FETCH MB/s", format: "%.0f"},
+	{name: fetchCPU, format: "%.0f", ratio: true},
+	{name: idleHeld, format: "%.0f"},
+	{name: idleMemory, format: "%.1f", ratio: true},
+}
+
+// A goal is what mailturn is to reach in a column.
+type goal struct {
+	column string
+	beside string // the server that the bound is a multiple of; empty for an absolute one
+	bound  float64
+	least  bool // the bound is the least, not the most
+}
+
+var goals = []goal{
+	{idleMemory, nginxStream, 1.5, false},
+	{idleMemory, nginxMail, 1.5, false},
+	{idleMemory, "", 24, false},
+	{fetchCPU, nginxStream, 0.9, true},
+	{fetchCPU, nginxMail, 0.9, true},
+	{metadataCPU, "", 100, false},
+}
+
+// printGoals prints which goals are reached.
+func (t *table) printGoals(w io.Writer) {
+	out := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(out, "goal\tmailturn\tbeside\tratio\tbound\treached")
+	for _, g := range goals {
+		figure, ok := t.figure(g.column, mailturn)
+		if !ok {
+			continue
+		}
+		beside, ratio, compared := "-", "-", figure
+		if g.beside != "" {
+			other, ok := t.figure(g.column, g.beside)
+			if !ok || other == 0 {
+				continue
+			}
+			compared = figure / other
+			beside, ratio = fmt.Sprintf("%s: %.1f", g.beside, other), fmt.Sprintf("x %.2f", compared)
+		}
+		bound, reached := fmt.Sprintf("at most %g", g.bound), "no"
+		if g.least {
+			bound = fmt.Sprintf("at least %g", g.bound)
+		}
+		if g.least == (compared >= g.bound) {
+			reached = "yes"
+		}
+		fmt.Fprintf(out, "%s\t%.1f\t%s\t%s\t%s\t%s\n", g.column, figure, beside, ratio, bound, reached)
+	}
+	out.Flush()
+}

@@ -1,0 +1,258 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/mailturn/mailturn/cmd/mailturn/e2e/dovecot"
+)
+
+const (
+	startLimit = 20 * time.Second
+	stopLimit  = 20 * time.Second
+)
+
+// A server is what clients are pointed at.
+type server struct {
+	name string
+	addr string // of IMAP over TLS, or of plain IMAP for Dovecot without a proxy
+	tls  bool
+	// group is the process group whose CPU time and memory count.
+	group int
+	proxy bool
+}
+
+// child is a program in a process group of its own.
+type child struct {
+	cmd    *exec.Cmd
+	exited chan error
+}
+
+func startChild(log string, name string, args ...string) (*child, error) {
+	file, err := os.Create(log)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	cmd := exec.Command(name, args...)
+	cmd.Stdout, cmd.Stderr = file, file
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	c := &child{cmd, make(chan error, 1)}
+	go func() {
+		c.exited <- cmd.Wait()
+		close(c.exited) // stop asks again
+	}()
+	return c, nil
+}
+
+// stop ends the program. That it may have to be interrupted with connections open is no error.
+func (c *child) stop() error {
+	c.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-c.exited:
+		return nil
+	case <-time.After(stopLimit):
+		syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL)
+		<-c.exited
+		return fmt.Errorf("%s still ran after %v", c.cmd.Path, stopLimit)
+	}
+}
+
+// awaitListener waits until something accepts connections at addr.
+func awaitListener(ctx context.Context, addr string, exited <-chan error) error {
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	for {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+		if err == nil {
+			return conn.Close()
+		}
+		select {
+		case err := <-exited:
+			return fmt.Errorf("ended at once: %w", err)
+		case <-ctx.Done():
+			return err
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+func freePort() (int, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer listener.Close()
+	return listener.Addr().(*net.TCPAddr).Port, nil
+}
+
+// startServers starts Dovecot, the proxies in front of it, and what nginx asks where to go.
+// logs returns the ends of what they have logged.
+func startServers(ctx context.Context, dir, binary string, c certificate) (servers []*server, logs func() string, stopAll func() error, err error) {
+	var stops []func() error
+	var logFiles []string
+	stopAll = func() error {
+		var errs []error
+		for i := len(stops) - 1; i >= 0; i-- {
+			errs = append(errs, stops[i]())
+		}
+		return errors.Join(errs...)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, stopAll())
+		}
+	}()
+
+	backend, err := dovecot.Start(ctx, dovecot.Options{AttributeDict: "file:%h/attributes", ClientsPerProcess: 8192})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	stops = append(stops, backend.Stop)
+	authURL, err := serveAuth(backend.Addr, &stops)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	for _, proxy := range []struct {
+		name, configuration string
+		command             func(file string) []string
+	}{
+		{mailturn, mailturnConfiguration, func(file string) []string {
+			return []string{binary, "run", "--state-dir", filepath.Join(dir, "state"), "--config", file}
+		}},
+		{nginxStream, nginxStreamConfiguration, nginxCommand},
+		{nginxMail, nginxMailConfiguration, nginxCommand},
+	} {
+		port, err := freePort()
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		file := filepath.Join(dir, proxy.name+".conf")
+		text := os.Expand(proxy.configuration, func(name string) string {
+			return map[string]string{
+				"listen": addr, "backend": backend.Addr, "cert": c.certFile, "key": c.keyFile, "auth": authURL,
+				"pid": file + ".pid", "modules": "/usr/lib/nginx/modules",
+			}[name]
+		})
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			return nil, nil, nil, err
+		}
+		command := proxy.command(file)
+		process, err := startChild(file+".log", command[0], command[1:]...)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		stops = append(stops, process.stop)
+		logFiles = append(logFiles, file+".log")
+		if err := awaitListener(ctx, addr, process.exited); err != nil {
+			log, _ := os.ReadFile(file + ".log")
+			return nil, nil, nil, fmt.Errorf("%s: %w\n%s", proxy.name, err, log)
+		}
+		servers = append(servers, &server{name: proxy.name, addr: addr, tls: true, group: process.cmd.Process.Pid, proxy: true})
+	}
+	logs = func() string {
+		text := end(backend.Log())
+		for _, file := range logFiles {
+			log, _ := os.ReadFile(file)
+			text += end(string(log))
+		}
+		return text
+	}
+	return append(servers, &server{name: "Dovecot", addr: backend.Addr, group: backend.PID()}), logs, stopAll, nil
+}
+
+// end is the end of a log.
+func end(log string) string { return log[max(0, len(log)-2000):] }
+
+// serveAuth tells nginx's mail proxy where every user's server is.
+func serveAuth(backend string, stops *[]func() error) (url string, err error) {
+	host, port, err := net.SplitHostPort(backend)
+	if err != nil {
+		return "", err
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	auth := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Auth-Status", "OK")
+		w.Header().Set("Auth-Server", host)
+		w.Header().Set("Auth-Port", port)
+		io.WriteString(w, "")
+	})}
+	go auth.Serve(listener)
+	*stops = append(*stops, auth.Close)
+	return listener.Addr().String() + "/", nil
+}
+
+func nginxCommand(file string) []string { return []string{"nginx", "-e", "stderr", "-c", file} }
+
+const mailturnConfiguration = `
+hostname = "localhost"
+tls {
+  cert = "${cert}"
+  key  = "${key}"
+}
+endpoint "imap" "imap" {
+  listen      = ["tls://${listen}"]
+  turn_server = "turn.example.org"
+  turn_secret = "a secret of the benchmark, 32 bytes"
+  upstream {
+    address = "tcp://${backend}"
+  }
+}
+`
+
+// One worker of nginx's: it is that which uses CPU time.
+const nginxConfiguration = `
+daemon off;
+user root;
+worker_processes 1;
+worker_rlimit_nofile 20000;
+pid "${pid}";
+error_log stderr crit;
+events {
+  worker_connections 16384;
+}
+`
+
+const nginxStreamConfiguration = `load_module "${modules}/ngx_stream_module.so";` + nginxConfiguration + `
+stream {
+  server {
+    listen ${listen} ssl;
+    ssl_certificate "${cert}";
+    ssl_certificate_key "${key}";
+    ssl_protocols TLSv1.2 TLSv1.3;
+    proxy_pass ${backend};
+    proxy_timeout 1h;
+  }
+}
+`
+
+const nginxMailConfiguration = `load_module "${modules}/ngx_mail_module.so";` + nginxConfiguration + `
+mail {
+  auth_http ${auth};
+  timeout 1h;
+  server {
+    listen ${listen} ssl;
+    protocol imap;
+    ssl_certificate "${cert}";
+    ssl_certificate_key "${key}";
+    ssl_protocols TLSv1.2 TLSv1.3;
+  }
+}
+`

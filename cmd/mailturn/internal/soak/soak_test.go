@@ -1,0 +1,19 @@
+package soak
+
+import (
+	"bytes"
+	"testing"
+	"time"
+)
+
+// TestSoak is the soak of 20 seconds, with allocations so short that those of clients that left without a word end in it too.
+func TestSoak(t *testing.T) {
+	var out bytes.Buffer
+	err := soak(t.Context(), options{
+		duration: 20 * time.Second, pause: 200 * time.Millisecond, lifetime: 10 * time.Second, clients: 50, seed: 1,
+	}, &out)
+	t.Log(out.String())
+	if err != nil {
+		t.Error(err)
+	}
+}
