@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +23,7 @@ type end struct {
 	selected   atomic.Pointer[webrtc.ICECandidate] // local candidate in use
 	quiet      atomic.Bool                         // sends no messages
 	counter    counter
+	sending    sync.Mutex // held while a text is sent
 }
 
 // highWater is how many bytes may wait in the data channel. While more are waiting, because nothing gets through, no messages are
@@ -76,7 +78,7 @@ func (e *end) open(channel *webrtc.DataChannel) {
 	e.channel.Store(channel)
 	channel.OnMessage(func(message webrtc.DataChannelMessage) {
 		if echo := e.counter.received(string(message.Data)); echo != "" {
-			channel.SendText(echo)
+			e.sendText(channel, echo)
 		}
 	})
 	channel.OnOpen(func() { go e.send(channel) })
@@ -94,10 +96,18 @@ func (e *end) send(channel *webrtc.DataChannel) {
 		if e.quiet.Load() || channel.BufferedAmount() > highWater {
 			continue
 		}
-		if err := channel.SendText(e.counter.message(e.size)); err == nil {
+		if err := e.sendText(channel, e.counter.message(e.size)); err == nil {
 			e.counter.sent()
 		}
 	}
+}
+
+// sendText sends one text at a time. Of two that are sent at once, pion/sctp may give the earlier stream sequence number to the one
+// with the later TSN, and aiortc then delivers nothing more.
+func (e *end) sendText(channel *webrtc.DataChannel, text string) error {
+	e.sending.Lock()
+	defer e.sending.Unlock()
+	return channel.SendText(text)
 }
 
 func (e *end) offer(servers []party.Server, restart bool) (sdp string, err error) {
