@@ -72,8 +72,7 @@ type Config struct {
 	//
 	// The default is meant to be out of reach of the phones behind a NAT. A call begins with one or two such requests and
 	// then sends one in ten seconds at most, so that it is enough for 200 calls that begin in each second, or for 5000 that
-	// go on. As a reflector the server gives a network 36 kB a second, for
-	// the 14 kB that it takes to ask for them.
+	// go on. As a reflector the server gives a network 36 kB a second, for the 14 kB that it takes to ask for them.
 	//
 	// Each host (IPv6: /64) is answered 4 times a second outside of this rate, so that a neighbour who uses it up keeps nobody
 	// from a first answer; all hosts of a network together are answered as often again as the rate says.
@@ -83,7 +82,7 @@ type Config struct {
 	// is signed right is served in any case. Zero is DefaultMaxGuesses, negative is no limit.
 	MaxGuesses int
 
-	// SilentPeerBytes is how many bytes of payload an allocation sends in ten seconds to a peer address from which nothing
+	// SilentPeerBytes is how many bytes, with the headers of IP and UDP, an allocation sends in ten seconds to a peer address from which nothing
 	// has come. To all such addresses together it sends 8 times as many. All allocations together send 4 times as many to one
 	// such address (IPv6: /64), and 16 times as many to those of one network (IPv4 /24, IPv6 /48). Zero is
 	// DefaultSilentPeerBytes, negative is no limit.

@@ -115,7 +115,7 @@ func TestRefusalsAreEvents(t *testing.T) {
 	if got := events.take(); len(got) != 1 || got[0].Refusal != event.RefusedTupleInUse {
 		t.Errorf("events %+v", got)
 	}
-	server.shared.Draining.Store(true)
+	server.shared.Drain()
 	c := dial(t, "udp", server.udp)
 	c.want(c.request(stun.MethodAllocate, turntest.TransportUDP), 508)
 	if got := events.take(); len(got) != 1 || got[0].Refusal != event.RefusedDraining {

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/mailturn/mailturn/framework/log"
+	"github.com/mailturn/mailturn/turnsrv/limit"
 )
 
 // maxConnsPerSource is how many connections one address (IPv6: /64) may have at a time, unless it is a trusted proxy's.
@@ -38,7 +39,7 @@ func (c *connLimit) listener(l net.Listener) net.Listener { return &limitedListe
 func (c *connLimit) enter(addr netip.Addr) (source netip.Prefix, ok bool) {
 	present := c.settings.Load()
 	if !present.proxies.Contains(addr) {
-		source = sourceOf(addr)
+		source = limit.Host(addr)
 	} // else the zero Prefix, which stands for all proxies and is not limited
 	c.mu.Lock()
 	defer c.mu.Unlock()

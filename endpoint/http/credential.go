@@ -13,6 +13,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/mailturn/mailturn/turnsrv/limit"
 )
 
 const (
@@ -53,7 +55,7 @@ func (h *handler) serveCredential(present *settings, w http.ResponseWriter, r *h
 		return
 	}
 	client := present.client(r)
-	if wait := present.rate.take(sourceOf(client), h.now()); wait > 0 {
+	if wait := present.rate.take(limit.Host(client), h.now()); wait > 0 {
 		seconds := int64((wait + time.Second - 1) / time.Second)
 		w.Header().Set("Retry-After", strconv.FormatInt(seconds, 10))
 		(&problem{http.StatusTooManyRequests, "too many requests from your address: try again later"}).write(w)

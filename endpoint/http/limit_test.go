@@ -36,30 +36,6 @@ func TestRateLimit(t *testing.T) {
 	}
 }
 
-// TestRateLimitIsBounded floods the table from ever new addresses.
-func TestRateLimitIsBounded(t *testing.T) {
-	limit := newRateLimit(6)
-	source := func(i int) netip.Prefix {
-		return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 32)
-	}
-	for i := range maxSources + 100 {
-		limit.take(source(i), testNow)
-	}
-	if n := len(limit.full); n > maxSources+1 {
-		t.Errorf("the table holds %d sources, want at most %d", n, maxSources+1)
-	}
-	if limit.take(source(maxSources+100), testNow) == 0 {
-		t.Error("a source beyond the table is not limited")
-	}
-	if limit.take(source(0), testNow) != 0 {
-		t.Error("a source in the table is limited by the others")
-	}
-	// A minute later all is forgotten.
-	if limit.take(source(maxSources+100), testNow.Add(time.Minute)) != 0 || len(limit.full) != 1 {
-		t.Errorf("a minute later the table holds %d sources, want 1", len(limit.full))
-	}
-}
-
 func TestRateOfRequests(t *testing.T) {
 	c := testConfig()
 	c.Rate = 2

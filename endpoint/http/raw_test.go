@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/mailturn/mailturn/framework/certs"
+	"github.com/mailturn/mailturn/turnsrv/limit"
 )
 
 func testCertificate(t *testing.T, dir string) ([]certs.Pair, *tls.Config) {
@@ -227,9 +228,9 @@ func TestConnectionLimit(t *testing.T) {
 func TestConnectionLimitOfASource(t *testing.T) {
 	var present atomic.Pointer[settings]
 	present.Store(&settings{maxConnections: 1000, proxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.5/32")}})
-	limit := newConnLimit(&present, slog.New(slog.DiscardHandler))
+	connections := newConnLimit(&present, slog.New(slog.DiscardHandler))
 	enter := func(addr string) bool {
-		_, ok := limit.enter(netip.MustParseAddr(addr))
+		_, ok := connections.enter(netip.MustParseAddr(addr))
 		return ok
 	}
 	for range maxConnsPerSource {
@@ -248,19 +249,19 @@ func TestConnectionLimitOfASource(t *testing.T) {
 			t.Fatal("a trusted proxy is refused")
 		}
 	}
-	limit.leave(sourceOf(netip.MustParseAddr("2001:db8::")))
+	connections.leave(limit.Host(netip.MustParseAddr("2001:db8::")))
 	if !enter("2001:db8::2") {
 		t.Error("refused after one has left")
 	}
 	for range 2 * maxConnsPerSource {
-		limit.leave(netip.Prefix{})
+		connections.leave(netip.Prefix{})
 	}
 	for range maxConnsPerSource {
-		limit.leave(sourceOf(netip.MustParseAddr("2001:db8::")))
+		connections.leave(limit.Host(netip.MustParseAddr("2001:db8::")))
 	}
-	limit.leave(sourceOf(netip.MustParseAddr("2001:db8:0:1::2")))
-	if limit.total != 0 || len(limit.sources) != 0 {
-		t.Errorf("when all have left, %d connections of %v are counted", limit.total, limit.sources)
+	connections.leave(limit.Host(netip.MustParseAddr("2001:db8:0:1::2")))
+	if connections.total != 0 || len(connections.sources) != 0 {
+		t.Errorf("when all have left, %d connections of %v are counted", connections.total, connections.sources)
 	}
 }
 

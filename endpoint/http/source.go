@@ -13,17 +13,6 @@ func peerAddr(hostPort string) netip.Addr {
 	return ap.Addr().Unmap().WithZone("")
 }
 
-// sourceOf is what limits for an address count: the address itself, of which one customer has a /64 in IPv6. It is the zero
-// Prefix for the zero Addr.
-func sourceOf(addr netip.Addr) netip.Prefix {
-	bits := 32
-	if addr.Is6() {
-		bits = 64
-	}
-	source, _ := addr.Prefix(bits) // fails for the zero Addr only
-	return source
-}
-
 // forwarding are the headers with which proxies say that a request is not their own: Forwarded is RFC 7239's, Via RFC 9110's.
 var forwarding = [...]string{
 	"Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Server", "X-Real-Ip",

@@ -45,7 +45,7 @@ type Endpoint struct {
 	draining        bool
 	connections     int
 	sessions        map[*session]struct{}
-	unauthenticated map[netip.Prefix]int // by limitedNetworks
+	unauthenticated map[netip.Prefix]int // by limit.Host and limit.Network
 }
 
 // maxRejecting bounds the connections that are turned away with a BYE at a time, which may cost a handshake: see turnAway.

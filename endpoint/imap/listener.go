@@ -11,16 +11,11 @@ import (
 	"github.com/mailturn/mailturn/endpoint/imap/origin"
 	"github.com/mailturn/mailturn/endpoint/imap/patient"
 	"github.com/mailturn/mailturn/framework/listen"
+	"github.com/mailturn/mailturn/turnsrv/limit"
 )
 
 // rejectTimeout limits the TLS handshake with a client that is turned away.
 const rejectTimeout = 5 * time.Second
-
-// Prefix lengths of what limits count as one address and as one network: an IPv6 customer has at least a /64, a site a /48.
-const (
-	addressBits4, addressBits6 = 32, 64
-	networkBits4, networkBits6 = 24, 48
-)
 
 // A listener is a bound socket. Reload may change the scheme of addr, and nothing else of it.
 type listener struct {
@@ -131,22 +126,10 @@ func (e *Endpoint) headerMissing(a *arrival, err error) {
 	}
 }
 
-// limitedNetworks returns what limits count addr under: the address itself, or its /64 in IPv6, and the network around it. Both are
-// the zero Prefix for the invalid address.
-func limitedNetworks(addr netip.Addr) (address, network netip.Prefix) {
-	addressBits, networkBits := addressBits4, networkBits4
-	if addr.Is6() {
-		addressBits, networkBits = addressBits6, networkBits6
-	}
-	address, _ = addr.Prefix(addressBits) // fails only for the invalid address
-	network, _ = addr.Prefix(networkBits)
-	return address, network
-}
-
 // enterUnauthenticated counts a connection that has not logged in, or returns why it is refused.
 func (e *Endpoint) enterUnauthenticated(a *arrival) (refusal string) {
 	limits := a.generation.config
-	address, network := limitedNetworks(a.origin.Client.Addr())
+	address, network := limit.Host(a.origin.Client.Addr()), limit.Network(a.origin.Client.Addr())
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	switch {
@@ -162,7 +145,7 @@ func (e *Endpoint) enterUnauthenticated(a *arrival) (refusal string) {
 
 // leaveUnauthenticated undoes enterUnauthenticated.
 func (e *Endpoint) leaveUnauthenticated(o origin.Origin) {
-	address, network := limitedNetworks(o.Client.Addr())
+	address, network := limit.Host(o.Client.Addr()), limit.Network(o.Client.Addr())
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, counted := range []netip.Prefix{address, network} {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/mailturn/mailturn/endpoint/imap/upstream"
 	"github.com/mailturn/mailturn/framework/listen"
+	"github.com/mailturn/mailturn/turnsrv/limit"
 )
 
 func TestConnectionLimits(t *testing.T) {
@@ -120,7 +121,7 @@ func TestLimitedNetworks(t *testing.T) {
 		{"192.0.2.7", "192.0.2.7/32", "192.0.2.0/24"},
 		{"2001:db8:1:2:3::4", "2001:db8:1:2::/64", "2001:db8:1::/48"},
 	} {
-		address, network := limitedNetworks(netip.MustParseAddr(tt.addr))
+		address, network := limit.Host(netip.MustParseAddr(tt.addr)), limit.Network(netip.MustParseAddr(tt.addr))
 		if address.String() != tt.address || network.String() != tt.network {
 			t.Errorf("%s: got %v and %v, want %s and %s", tt.addr, address, network, tt.address, tt.network)
 		}

@@ -41,7 +41,7 @@ func (s *Session) allocate(r *request, a *allocation, grant credential.Grant, no
 		}
 		return s.refuseAllocate(r, code, reason, now)
 	}
-	if s.shared.Draining.Load() {
+	if s.shared.draining.Load() {
 		return s.refuseAllocate(r, stun.CodeInsufficientCapacity, event.RefusedDraining, now)
 	}
 	families := []stun.Family{request.Family}

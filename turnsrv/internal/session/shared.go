@@ -25,7 +25,7 @@ type Shared struct {
 	guesses     guesses
 	silentPeers silentPeers
 	decoy       [16]byte // a key that nobody has
-	Draining    atomic.Bool
+	draining    atomic.Bool
 
 	start        time.Time                    // the zero of rates
 	limits       atomic.Pointer[limit.Quotas] // those that are not the quota's
@@ -34,11 +34,13 @@ type Shared struct {
 	entries      atomic.Int64 // permissions and channels beyond what each allocation may have
 	expiredGrace atomic.Int64 // of Config, a time.Duration
 
+	// Counters are added to by sessions and links.
 	Counters *count.Counters
 	samples  limit.Sampler
 	builders sync.Pool // of *stun.Builder, for what one allocation delivers to another
 }
 
+// NewShared returns what the sessions of a server with config share.
 func NewShared(config Config) *Shared {
 	s := &Shared{
 		config:      config,
@@ -70,7 +72,7 @@ func (s *Shared) SetExpiredGrace(grace time.Duration) { s.expiredGrace.Store(int
 
 // Drain has new allocations refused from now on, and returns a channel that is closed when there are none.
 func (s *Shared) Drain() <-chan struct{} {
-	s.Draining.Store(true)
+	s.draining.Store(true)
 	return s.quota.whenEmpty()
 }
 

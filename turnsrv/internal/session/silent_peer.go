@@ -9,19 +9,19 @@ import (
 )
 
 // SilentPeriod is the time for which Config.SilentPeerBytes is a budget.
+//
+// A relay lends its address, and a peer that never answers has not asked for what it gets. An agent's connectivity checks before
+// the first answer are paced, RFC 8445 section 14: one each 50 ms, of 168 bytes or so on the wire, makes 34 kB in ten seconds even
+// if all of them go to one address. Media follows an answer to a check, and consent (RFC 7675) keeps the answers coming when the
+// peer sends no media of its own.
 const SilentPeriod = 10 * time.Second
-
-// A relay lends its address, and a peer that never answers has not asked for what comes to it. An agent's connectivity
-// checks before the first answer are paced, RFC 8445 section 14: one each 50 ms, of some 140 bytes with UDP's and the
-// relay's part left out, is 34 kB with headers in ten seconds even if all of them go to one address. Media follows an answer to a check, and
-// consent (RFC 7675) keeps the answers coming when the peer sends no media of its own.
 
 // What goes to silent peers besides, in budgets of one peer address of one allocation. Somebody with many allocations, or many
 // addresses in one network, would have the budget as often.
 const (
 	silentOfAllocation = 8  // from one allocation to all of them
 	silentOfHost       = 4  // from all allocations to one address, or one /64 of IPv6
-	silentOfNetwork    = 16 // from all allocations to one network, as sourceNetwork has it
+	silentOfNetwork    = 16 // from all allocations to one network, as limit.Network has it
 )
 
 // silentSpending is what went to peers that have not answered, in the period that began at since.
@@ -61,7 +61,7 @@ func (s *silentPeers) spend(addr netip.Addr, size int, now time.Time) bool {
 	return s.hosts.Take(limit.Host(addr), size, now) && s.networks.Take(limit.Network(addr), size, now)
 }
 
-// newSilentLimit returns a limit of so many bytes in a silentPeriod.
+// newSilentLimit returns a limit of so many bytes in a SilentPeriod.
 func newSilentLimit(bytes int, now time.Time) *limit.Sources {
 	return limit.NewSources(max(SilentPeriod/time.Duration(max(bytes, 1)), 1), bytes, now)
 }
