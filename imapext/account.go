@@ -34,7 +34,7 @@ const (
 	accountPlain // in the base64 of PLAIN
 )
 
-// login starts with the byte behind LOGIN, authenticate with the one behind AUTHENTICATE.
+// login starts with the byte after LOGIN, authenticate with the byte after AUTHENTICATE.
 func (a *accountReader) login()        { *a = accountReader{state: accountArgument} }
 func (a *accountReader) authenticate() { *a = accountReader{state: accountMechanism} }
 

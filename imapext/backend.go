@@ -9,39 +9,38 @@ import (
 	"github.com/mailturn/mailturn/imapext/metadata"
 )
 
-// maxStash bounds what the backend may say while TLS or compression begins towards the client.
+// maxStash bounds what the backend may send while TLS or compression starts on the client's connection.
 const maxStash = 64 << 10
 
-// ErrStash says that the backend said more than 64 KiB unasked while TLS or compression began towards the client.
-var ErrStash = errors.New("backend sent too much while the client's connection changed")
+// ErrStash means that the backend sent more than 64 KiB unasked while TLS or compression started on the client's connection.
+var ErrStash = errors.New("backend sent too much while TLS or compression started")
 
 // backendStream is how far the backend's stream has been read.
 type backendStream struct {
 	state     backendState
 	kind      responseKind
-	held      []byte // of the response, what has been read and not passed
+	held      []byte // what has been read of the response but not passed
 	tail      lineTail
 	remaining uint64 // of the literal
 	metadata  *stream.ResponseFilter
-	hidden    bool // the response that passes is not for the client
-	// capability is an untagged CAPABILITY response, or an untagged status response with that code, that waits for the
-	// response behind it to tell which state of the connection it describes, and whether it is for the client.
+	hidden    bool // the response is kept from the client
+	// capability is an untagged CAPABILITY response, or an untagged status response with that code. It waits for the next response,
+	// which tells which state of the connection it describes and whether it is for the client.
 	capability []byte
 }
 
 type backendState byte
 
 const (
-	betweenResponses backendState = iota // or in the beginning of one, which is held
+	betweenResponses backendState = iota // or at the beginning of one, which is held
 	holdingLine                          // of a response that is handled whole
 	holdingLiteral
 	passingLine
 	passingLiteral
-	filteringMetadata // a METADATA response passes, without the entries that are ours
+	filteringMetadata // a METADATA response passes, without our own entries
 )
 
-// passing reports whether the client has got the beginning of a response and not its end, so that nothing can be
-// inserted.
+// passing reports whether the client has received the beginning of a response but not its end, so that nothing can be inserted.
 func (s *backendStream) passing() bool {
 	switch s.state {
 	case passingLine, passingLiteral:
@@ -53,8 +52,8 @@ func (s *backendStream) passing() bool {
 	}
 }
 
-// FromBackend consumes p, bytes from the backend. What it appends to the client's queue may alias p. Its only error is
-// ErrStash; the session then has to be closed.
+// FromBackend consumes p, bytes from the backend. What it appends to the client's queue may alias p. Its only error is ErrStash, after
+// which the session must be closed.
 func (f *Filter) FromBackend(p []byte) error {
 	f.mu.Lock()
 	defer f.unlock()
@@ -68,7 +67,7 @@ func (f *Filter) FromBackend(p []byte) error {
 	return nil
 }
 
-// fromBackend consumes p, and returns what of it has to be kept until the client's stream has changed.
+// fromBackend consumes p and returns the part that has to be kept until the client's connection has changed.
 func (f *Filter) fromBackend(p []byte) (rest []byte) {
 	s := &f.backend
 	for len(p) > 0 && !f.gated && (!f.ended || s.passing()) {
@@ -111,7 +110,7 @@ func (f *Filter) fromBackend(p []byte) (rest []byte) {
 		f.waiting = false
 		select {
 		case f.resume <- struct{}{}:
-		default: // an earlier call's is still there
+		default: // the value of an earlier call is still there
 		}
 	}
 	f.progress = false
@@ -121,7 +120,7 @@ func (f *Filter) fromBackend(p []byte) (rest []byte) {
 	return p
 }
 
-// beginResponse finds out what response begins with what is held and p, and returns what it leaves of p.
+// beginResponse determines the kind of the response that begins with what is held and p, and returns the rest of p.
 func (f *Filter) beginResponse(p []byte) []byte {
 	s := &f.backend
 	kind, ok := readResponseKind(s.beginning(p))
@@ -149,7 +148,7 @@ func (f *Filter) beginResponse(p []byte) []byte {
 		return p
 	}
 	f.releaseCapability(nil)
-	f.greeted = true // by something that is no greeting; the client will see
+	f.greeted = true // by something that is not a greeting; the client will see it
 	held := s.held
 	s.held = nil
 	if kind == responseMetadata {
@@ -171,7 +170,7 @@ func (f *Filter) pass(b []byte) {
 	}
 }
 
-// passLine passes the next bytes of a line, which are all in one line.
+// passLine passes the next bytes of a line.
 func (f *Filter) passLine(b []byte) {
 	s := &f.backend
 	f.pass(b)
@@ -190,19 +189,19 @@ func (f *Filter) passLine(b []byte) {
 	f.endResponse()
 }
 
-// endResponse takes note of a response's end.
+// endResponse handles the end of a response.
 func (f *Filter) endResponse() {
 	f.backend.state = betweenResponses
 	f.backend.hidden = false
 	f.toClient.add(f.inserts)
 	f.inserts = nil
 	f.progress = true
-	if f.uncompress { // the OK to UNAUTHENTICATE is the last that is compressed
+	if f.uncompress { // the OK to UNAUTHENTICATE is the last compressed response
 		f.gated = true
 	}
 }
 
-// holdLine takes the next bytes of a response that is handled whole, and returns what it leaves of p.
+// holdLine takes the next bytes of a response that is handled as a whole, and returns the rest of p.
 func (f *Filter) holdLine(p []byte) []byte {
 	s := &f.backend
 	end := bytes.IndexByte(p, '\n') + 1
@@ -238,7 +237,7 @@ func (f *Filter) holdLine(p []byte) []byte {
 	return p[end:]
 }
 
-// beginning returns enough of the response to tell its kind, given that p goes on with it.
+// beginning returns enough of the response to tell its kind, given that p continues it.
 func (s *backendStream) beginning(p []byte) []byte {
 	if len(s.held) == 0 {
 		return p
@@ -246,8 +245,8 @@ func (s *backendStream) beginning(p []byte) []byte {
 	return append(s.held, p[:min(len(p), maxTag+maxResponseWord+2)]...)
 }
 
-// passLongResponse gives up reading whole the response that is held: it passes, its capabilities or entries as they are.
-// What it says by its status still counts. p goes on with it.
+// passLongResponse stops holding a response that is too long: it passes, with its capabilities or entries unchanged. Its status still
+// counts. p continues it.
 func (f *Filter) passLongResponse(state backendState, p []byte) {
 	s := &f.backend
 	beginning, held := s.beginning(p), s.held
@@ -309,7 +308,7 @@ func (f *Filter) handleResponse(kind responseKind, response []byte) {
 	}
 }
 
-// greeting takes a status response that is not tagged. The first one is the greeting, and only as such can PREAUTH log in.
+// greeting handles an untagged status response. The first one is the greeting, and only there can PREAUTH log in.
 func (f *Filter) greeting(line []byte) {
 	if !f.greeted && len(line) > 2 {
 		word, _, _ := bytes.Cut(line[2:], []byte(" "))
@@ -317,7 +316,7 @@ func (f *Filter) greeting(line []byte) {
 	}
 }
 
-// grant takes a continuation request and reports whether it is to be kept from the client.
+// grant handles a continuation request and reports whether it is kept from the client.
 func (f *Filter) grant() (hide bool) {
 	if f.plus.state != plusAwaited {
 		return false
@@ -326,8 +325,7 @@ func (f *Filter) grant() (hide bool) {
 	return f.plus.hide
 }
 
-// answered takes a tagged response, of which line is the beginning at least, and returns the pending command if it is the
-// answer to that.
+// answered handles a tagged response, of which line is at least the beginning, and returns the pending command if this is its answer.
 func (f *Filter) answered(line []byte) (ok bool, done pending) {
 	tag, rest, _ := bytes.Cut(line, []byte(" "))
 	status, _, _ := bytes.Cut(rest, []byte(" "))
@@ -375,8 +373,7 @@ func (f *Filter) handleTagged(line []byte) {
 	}
 }
 
-// complete says what is to be said before the tagged response to done, and reports whether that is to be kept from
-// the client.
+// complete queues what precedes the tagged response to done, and reports whether that response is kept from the client.
 func (f *Filter) complete(done pending, ok bool) (hide bool) {
 	f.releaseCapability(&done)
 	switch done.kind {
@@ -404,8 +401,8 @@ func (f *Filter) complete(done pending, ok bool) (hide bool) {
 	return false
 }
 
-// releaseCapability lets the response with capabilities go that waits, in front of the response behind it. done is the
-// command that this response completes, if it does.
+// releaseCapability sends the waiting response with capabilities, if there is one, before the next response. done is the command that
+// the next response completes, if any.
 func (f *Filter) releaseCapability(done *pending) {
 	line := f.backend.capability
 	if line == nil {
@@ -422,8 +419,8 @@ func (f *Filter) releaseCapability(done *pending) {
 	}
 }
 
-// newMetadataFilter returns what takes the entries that are ours out of a METADATA response for the server: what the backend
-// has under these names, any of its users may have put there.
+// newMetadataFilter returns a filter that removes our own entries from a METADATA response for the server: any user of the backend may
+// have written what it has under these names.
 func (f *Filter) newMetadataFilter() *stream.ResponseFilter {
 	owned := f.pending.owned
 	if f.pending.kind != pendingGet {
@@ -435,7 +432,7 @@ func (f *Filter) newMetadataFilter() *stream.ResponseFilter {
 	})
 }
 
-// filterMetadata takes the next bytes of a METADATA response and returns what it leaves of p.
+// filterMetadata takes the next bytes of a METADATA response and returns the rest of p.
 func (f *Filter) filterMetadata(p []byte) []byte {
 	s := &f.backend
 	for len(p) > 0 {

@@ -2,8 +2,8 @@ package imapext
 
 import "fmt"
 
-// Quiet reports whether the session can be ended without anybody losing something: the client is between two commands or
-// in IDLE, and the backend has answered every other command and is between two responses.
+// Quiet reports whether the session can be ended without losing anything: the client is between two commands or in IDLE, and the backend
+// has answered every other command and is between two responses.
 func (f *Filter) Quiet() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -15,9 +15,9 @@ func (f *Filter) Quiet() bool {
 	return f.idling() || between && len(f.outstanding.tags) == 0
 }
 
-// Bye queues an untagged BYE (RFC 9051 section 7.1.5) for WriteClient: at once, or right behind the response that is
-// passing. text may begin with a response code. Nothing that the backend says follows it. The session has to be closed then.
-// During a TLS handshake, when the client can read nothing else, it queues nothing.
+// Bye queues an untagged BYE (RFC 9051 section 7.1.5) for WriteClient, at once or directly after the response that is passing. text may
+// begin with a response code. Nothing from the backend follows it, and the session must be closed after that. During a TLS handshake,
+// when the client can read nothing else, Bye queues nothing.
 func (f *Filter) Bye(text string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

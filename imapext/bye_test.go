@@ -62,7 +62,7 @@ func TestBye(t *testing.T) {
 	f.FromBackend([]byte("lo)\r\n* 2 EXISTS\r\n"))
 	f.WriteClient(&toClient)
 	if !bytes.HasSuffix(toClient.Bytes(), []byte("lo)\r\n* BYE [UNAVAILABLE] Shutting down\r\n")) {
-		t.Errorf("no BYE behind the response, or something behind the BYE: %q", &toClient)
+		t.Errorf("no BYE after the response, or something after the BYE: %q", &toClient)
 	}
 	f.FromBackend([]byte("a OK done\r\n"))
 	f.WriteClient(&toClient)

@@ -9,7 +9,7 @@ import (
 type capabilities struct {
 	// metadata says whether the backend has METADATA or METADATA-SERVER, by the last list after login.
 	metadata metadataSupport
-	// known says that there was a list, or none to be had, and id that the last one had ID (RFC 2971).
+	// known is true after a list, or after asking for one in vain; id is true if the last list had ID (RFC 2971).
 	known, id bool
 }
 

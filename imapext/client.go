@@ -41,7 +41,7 @@ type clientState byte
 
 const (
 	commandBegin     clientState = iota
-	commandRest                  // in a line, behind the command's name or a literal
+	commandRest                  // in a line, after the command's name or a literal
 	literalAnnounced             // to the backend, which has not granted it
 	commandLiteral
 	exchange     // the backend decides whether the next line continues the command
@@ -270,7 +270,7 @@ func (f *Filter) maxText() int {
 // passTail passes the line's tail, which is at the end of p[:i] as far as it is not held from the reads before, and p[n:i] in
 // front of it. With drop, which is for tails with "+", that goes nowhere: no backend is sent a literal that it has not asked
 // for. Those with LITERAL+ should read the literals of commands that they refuse (RFC 7888 section 4). But Dovecot 2.3 leaves
-// them in the stream, and runs their contents as commands, even behind an APPEND whose date it cannot read. It returns how far
+// them in the stream, and runs their contents as commands, even after an APPEND whose date it cannot parse. It returns how far
 // p has been passed.
 func (f *Filter) passTail(p []byte, n, i int, tail string, drop bool) int {
 	c := &f.client

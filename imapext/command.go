@@ -31,7 +31,7 @@ type commandHead struct {
 // refusal is set, and tag too where a valid one was seen.
 //
 // Lines that are no commands are refused here because backends differ in what they make of them: a tag that one of them
-// does not know for a tag may be one to another, and the command behind it would run without the Filter having seen it.
+// does not know for a tag may be one to another, and the command after it would run without the Filter having seen it.
 func readCommandHead(b []byte) (head commandHead, ok bool) {
 	n := 0
 	for n < len(b) && isHeadChar(b[n]) {
@@ -101,7 +101,7 @@ const (
 type commandLine struct {
 	previous byte // the byte before
 	quoted   bool // inside a quoted string
-	escaped  bool // behind a backslash in it
+	escaped  bool // after a backslash in it
 	bareCR   bool // a CR was not followed by LF
 	inside   bool // there is a marker elsewhere than at the end
 	marker   markerState
@@ -173,7 +173,7 @@ func (l *commandLine) next(c byte) bool {
 	return false
 }
 
-// tail returns the end of the line, as far as it has been read, that a backend must not see before what comes behind it: the end
+// tail returns the end of the line, as far as it has been read, that a backend must not see before what follows: the end
 // of an announcement, from which a "+" has to go, and a CR. Servers answer to as little as these: Dovecot 2.3 sends
 // its continuation request at the "}", and runs a command without arguments at the CR.
 func (l *commandLine) tail() string {
@@ -205,7 +205,7 @@ func (l *commandLine) addDigit(digit uint64) {
 
 // disputed reports whether servers differ in where the line ends, given whether its LF has been read, or in whether it
 // announces a literal. Some take a CR for a line end, or read a quoted string across one. Dovecot 2.3 asks for the literal of an
-// announcement elsewhere than at the line's end before it finds that wrong, and imapserver of go-imap forgives spaces behind one:
+// announcement elsewhere than at the line's end before it finds that wrong, and imapserver of go-imap accepts spaces after one:
 // either way the "+" would be taken for the grant of another literal. No client sends such lines.
 func (l *commandLine) disputed(ended bool) bool {
 	return l.bareCR || l.inside || ended && l.quoted

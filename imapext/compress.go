@@ -22,7 +22,7 @@ func (f *Filter) decideCompress() Event {
 	case f.compressed:
 		return f.answerStatus("NO [COMPRESSIONACTIVE] DEFLATE is active already")
 	case len(f.outstanding.tags) > 0 || f.backend.passing():
-		// What the backend still has to say belongs before the OK, behind which the client reads compressed data only.
+		// The backend's remaining responses belong before the OK, after which the client reads only compressed data.
 		return Wait
 	}
 	f.answerStatus("OK DEFLATE active")

@@ -1,25 +1,25 @@
 // Package imapext adds the METADATA extension (RFC 5464) to an IMAP connection by filtering its two byte streams.
 //
-// A Filter stands between one client and one backend. It cuts the client's stream into commands and the backend's into
-// responses, literals included, and passes both byte for byte, except where METADATA and the end of TLS ask for a
-// change: capability lists, GETMETADATA, SETMETADATA, ENABLE, STARTTLS, COMPRESS, ID, and logins that need TLS first. It
-// knows neither sockets nor where the values come from, does no I/O of its own and starts no goroutine.
+// A Filter stands between one client and one backend. It splits the client's stream into commands and the backend's into responses,
+// including literals, and passes both byte for byte, except where METADATA or terminating TLS requires a change: capability lists,
+// GETMETADATA, SETMETADATA, ENABLE, STARTTLS, COMPRESS, ID, and logins that need TLS first. It knows nothing about sockets or where the
+// values come from, does no I/O of its own, and starts no goroutines.
 //
 // # Driving a Filter
 //
-// Two goroutines drive it, one for each direction. The client's goroutine, which alone writes to the backend:
+// Two goroutines drive it, one for each direction. The client's goroutine, the only one that writes to the backend:
 //
 //	for {
-//		n, err := client.Read(buf)      // err: half-close the backend, return
+//		n, err := client.Read(buf)      // on err: half-close the backend, return
 //		p := buf[:n]
 //		for {
 //			n, event := f.FromClient(p)
 //			p = p[n:]
 //			f.WriteBackend(backend)     // before buf is used again
-//			f.WriteClient(client)       // what the Filter answered itself
+//			f.WriteClient(client)       // the Filter's own answers
 //			if event == imapext.Wait {
-//				<-f.Resume()            // or: the backend is gone
-//				continue                // with what is left of p, even if that is nothing
+//				<-f.Resume()            // or the backend is gone
+//				continue                // with the rest of p, even if it is empty
 //			}
 //			if event != imapext.Continue || len(p) == 0 {
 //				break                   // see Event
@@ -30,21 +30,21 @@
 // The backend's goroutine:
 //
 //	for {
-//		n, err := backend.Read(buf)     // err: close the client, return
+//		n, err := backend.Read(buf)     // on err: close the client, return
 //		f.FromBackend(buf[:n])
 //		f.WriteClient(client)           // before buf is used again
 //	}
 //
-// The queues hold slices of buf, so passing bytes are not copied, but where a few short pieces make one write; hence both
-// Write methods have to be called before buf is filled again. See the example.
+// The queues hold slices of buf, so bytes that pass are not copied, except when a few short pieces are joined into one write. Both
+// Write methods therefore have to be called before buf is reused. See the example.
 //
 // # Order and locking
 //
-// FromClient and FromBackend decide under the Filter's mutex and append what they decide to queues; the order towards the
-// client is the order of the decisions. Nothing is written under that mutex: WriteClient has a lock of its own, which only
-// writers of the client's side share, and returns when all that was queued before the call is written, by whomever. A client
-// that does not read therefore stops its own session and nothing else. A response of the Filter's own enters the
-// client's stream at once if the backend is between two responses, else right behind the response that is passing.
+// FromClient and FromBackend make decisions under the Filter's mutex and append the results to queues; what the client receives is in
+// the order of the decisions. Nothing is written under that mutex: WriteClient has a lock of its own, shared only by writers to the
+// client, and returns after everything queued before the call has been written, by either goroutine. A client that does not read
+// therefore stops only its own session. A response of the Filter's own enters the client's stream at once if the backend is between two
+// responses, otherwise directly after the response that is passing.
 //
 // # Callbacks
 //
@@ -55,25 +55,25 @@
 //
 // # Where the client's stream stops
 //
-// Whenever the meaning of the client's next byte, or the right treatment of its next command, depends on something that the
-// backend has not said yet, FromClient consumes no further and returns Wait. That is the one rule that keeps the Filter and
-// the backend agreed on where commands begin, whatever a client pipelines:
+// Whenever the meaning of the client's next byte, or how to handle its next command, depends on something that the backend has not
+// said yet, FromClient consumes nothing more and returns Wait. This one rule keeps the Filter and the backend in agreement on where
+// commands begin, whatever a client pipelines. It waits
 //
-//   - before the greeting, and until the backend has taken what Options.Identify says;
-//   - behind a synchronising literal's announcement, until "+" or the command's tagged response (RFC 9051 section 4.3);
-//   - behind AUTHENTICATE and each of its lines, and behind IDLE, until "+" or the tagged response;
-//   - after LOGIN, AUTHENTICATE, UNAUTHENTICATE, IDLE, and a GETMETADATA or ENABLE that is not forwarded as it is, until it is
-//     answered: so GETMETADATA in the same packet as LOGIN sees the login's outcome;
-//   - at the end of STARTTLS and of COMPRESS, until every command before it is answered and no response is passing;
-//   - before a command whose tag an unanswered command bears, so that a tagged response has one reading only;
-//   - with 1024 commands unanswered, or 16 KiB of answers of the Filter's own waiting for the end of a response; before login
-//     with 16 and 4 KiB.
+//   - before the greeting, and until the backend has answered what Options.Identify says;
+//   - after the announcement of a synchronizing literal, until "+" or the command's tagged response (RFC 9051 section 4.3);
+//   - after AUTHENTICATE and each of its lines, and after IDLE, until "+" or the tagged response;
+//   - after LOGIN, AUTHENTICATE, UNAUTHENTICATE, IDLE, and a GETMETADATA or ENABLE that is not forwarded unchanged, until it is
+//     answered, so that GETMETADATA in the same packet as LOGIN sees the result of the login;
+//   - at the end of STARTTLS and COMPRESS, until every earlier command is answered and no response is passing;
+//   - before a command whose tag is that of an unanswered command, so that a tagged response is unambiguous;
+//   - with 1024 unanswered commands, or 16 KiB of the Filter's own answers waiting for the end of a response; before login with 16
+//     commands or 4 KiB.
 //
-// The same agreement makes a literal that the client did not synchronise (LITERAL+, RFC 7888) a synchronised one towards the
-// backend: one that refuses the command may read the literal's bytes as commands. And it ends the session at what servers read
-// differently and no client sends: a bare CR, a line end inside a quoted string, an announcement within a line or in one
-// that begins or continues IDLE or AUTHENTICATE, and lines longer than servers read. Tags and names of commands that servers
-// split, or answer untagged, are refused.
+// For the same reason a non-synchronizing literal of the client's (LITERAL+, RFC 7888) is sent to the backend as a synchronizing one: a
+// backend that refuses the command may read the literal's bytes as commands. The Filter ends the session at what servers interpret
+// differently and no client sends: a bare CR, a line end inside a quoted string, an announcement in the middle of a line or in one that
+// begins or continues IDLE or AUTHENTICATE, and lines longer than servers read. It refuses tags and command names that servers split,
+// or answer without a tag.
 package imapext
 
 import (
@@ -85,94 +85,93 @@ import (
 	"github.com/mailturn/mailturn/imapext/metadata"
 )
 
-// Entries is the source of the server annotations that are ours.
+// Entries is the source of the Filter's own server annotations.
 type Entries interface {
-	// Entries returns every server annotation that is answered here for session s, each name once, in lower case and valid
-	// by metadata.CheckName, for example "/shared/vendor/deltachat/turn". An entry without a value (metadata.NIL) is
-	// owned all the same: the backend is not asked for it. Values may not contain NUL.
+	// Entries returns every server annotation that the Filter answers for session s, each name once, in lower case and valid
+	// according to metadata.CheckName, for example "/shared/vendor/deltachat/turn". The backend is not asked for these, not even if
+	// the value is metadata.NIL. Values must not contain NUL.
 	//
 	// It is called for each GETMETADATA and SETMETADATA and each METADATA response of the backend, after login: see
 	// Callbacks. The slice is not changed, nor kept after the command.
 	Entries(s Session) []metadata.Entry
 }
 
-// Session is what the Filter knows about the client.
+// A Session is what the Filter knows about the client.
 type Session struct {
-	// Account is the name the client logged in as, as far as it can be seen: the user of LOGIN, or the authentication identity
-	// of AUTHENTICATE PLAIN. Empty before login, with other mechanisms, and if longer than 255 bytes. It is what the client
-	// wrote; the backend may know the account by another name.
+	// Account is the name that the client logged in with, if it can be seen: the user of LOGIN, or the authentication identity of
+	// AUTHENTICATE PLAIN. It is empty before login, with other mechanisms, and if longer than 255 bytes. It is what the client wrote;
+	// the backend may know the account by another name.
 	Account string
 	// Remote is the client's address.
 	Remote netip.AddrPort
-	// TLS says whether the client's side is encrypted.
+	// TLS is true if the connection with the client is encrypted.
 	TLS bool
 }
 
-// Options is what a Filter needs to know about its connection. The zero value makes a Filter for a plain connection
-// without STARTTLS, on which nobody can log in, and without METADATA.
+// Options is what a Filter needs to know about its connection. The zero value is for a plain connection without STARTTLS, on which
+// nobody can log in, and without METADATA.
 type Options struct {
-	// Entries is the source of our annotations. If nil, METADATA is the backend's own affair: it is not added to
+	// Entries is the source of the Filter's own annotations. If it is nil, METADATA is left to the backend: it is not added to
 	// capability lists, and its commands pass.
 	Entries Entries
 	// Remote is the client's address, for Session.
 	Remote netip.AddrPort
-	// TLS says that the client's side is encrypted from the start.
+	// TLS says that the connection with the client is encrypted from the start.
 	TLS bool
-	// StartTLS offers STARTTLS while the client's side is plain.
+	// StartTLS offers STARTTLS while the connection with the client is not encrypted.
 	StartTLS bool
-	// Identify is what the backend is told of the client by a command of our own, ID (RFC 2971), before anything of the client's.
-	// If it is empty, or the backend does not announce ID, nothing is. Fields beyond the standard's bounds are left out.
+	// Identify is what the backend is told about the client by an ID command of the Filter's own (RFC 2971), before anything from the
+	// client. It is told nothing if this is empty or the backend does not announce ID. Fields beyond the limits of the RFC are left
+	// out.
 	Identify []IDField
 	// Compress offers COMPRESS=DEFLATE (RFC 4978) after login.
 	Compress bool
-	// AllowPlaintextLogin lets clients log in on a plain connection. Without it LOGINDISABLED is announced there, and LOGIN
-	// and AUTHENTICATE get NO [PRIVACYREQUIRED] without reaching the backend.
+	// AllowPlaintextLogin lets clients log in on an unencrypted connection. Without it, LOGINDISABLED is announced there, and LOGIN and
+	// AUTHENTICATE are answered with NO [PRIVACYREQUIRED] and do not reach the backend.
 	AllowPlaintextLogin bool
-	// CountMessages keeps count of the messages in the selected mailbox, for RepeatExists.
+	// CountMessages makes the Filter keep count of the messages in the selected mailbox, for RepeatExists.
 	CountMessages bool
 	// Gave, if not nil, is called after a response to GETMETADATA has been queued for WriteClient, with our entries in it: see
 	// Callbacks.
 	Gave func([]metadata.Entry)
 }
 
-// Event says what FromClient needs done before it goes on.
+// An Event says what FromClient needs before it can continue.
 type Event int
 
 const (
-	// Continue asks to write out both queues, and to call FromClient again with the bytes that it did not consume, else with
-	// more from the client.
+	// Continue: write both queues, and call FromClient again with the bytes that it did not consume, or with more from the client.
 	Continue Event = iota
-	// Wait asks to write out both queues, to wait for Resume, and to call FromClient again with the bytes that it did
-	// not consume, even if there are none. See AwaitsContinuation.
+	// Wait: write both queues, wait for Resume, and call FromClient again with the bytes that it did not consume, even if there are
+	// none. See AwaitsContinuation.
 	Wait
-	// StartTLS asks to write out both queues, to do the TLS handshake with the client, to make the writer that is handed to
-	// WriteClient write to the TLS connection, and then to call StartedTLS and WriteClient. What the client sent in the
-	// clear behind STARTTLS is consumed and gone (RFC 9051 section 6.2.1).
+	// StartTLS: write both queues, do the TLS handshake with the client, make the writer that is passed to WriteClient write to the TLS
+	// connection, and then call StartedTLS and WriteClient. What the client sent unencrypted after STARTTLS has been discarded (RFC
+	// 9051 section 6.2.1).
 	StartTLS
-	// Compress asks to write out both queues, to make the writer that is handed to WriteClient compress and the client's
-	// stream be inflated, and then to call Compressed and WriteClient. The bytes that FromClient did not consume are the first of
-	// the compressed stream (RFC 4978 section 3): inflated, they go to FromClient next.
+	// Compress: write both queues, make the writer that is passed to WriteClient compress and inflate the client's stream, and then
+	// call Compressed and WriteClient. The bytes that FromClient did not consume are the first of the compressed stream (RFC 4978
+	// section 3): inflate them and pass them to FromClient next.
 	Compress
-	// Uncompress asks to write out both queues, to make the writer that is handed to WriteClient and the client's stream those
-	// of before Compress, and then to call Uncompressed and WriteClient. UNAUTHENTICATE has ended compression (RFC 8437
-	// section 4.1), and what follows the flush of its line is not compressed.
+	// Uncompress: write both queues, restore the writer that is passed to WriteClient and the client's stream to what they were before
+	// Compress, and then call Uncompressed and WriteClient. UNAUTHENTICATE has ended compression (RFC 8437 section 4.1), and what
+	// follows the flush of its line is not compressed.
 	Uncompress
-	// Close asks to write out the client's queue, which ends in a BYE unless a response is passing, and to close both sides.
+	// Close: write the client's queue, which ends with a BYE unless a response is passing, and close both sides.
 	Close
 )
 
-// Filter filters one connection. FromClient and WriteBackend are for one goroutine, FromBackend for another; the other
-// methods are safe for both.
+// A Filter filters one connection. FromClient and WriteBackend are for one goroutine, FromBackend is for another; the other methods are
+// safe for both.
 type Filter struct {
 	options Options
 	resume  chan struct{}
 
 	toBackend segments // owned by the goroutine of FromClient and WriteBackend
 
-	// writing holds a token while something is being written to the client, for as long as a slow client takes. It is taken
-	// before mu.
+	// writing holds a token while something is being written to the client, as long as a slow client takes. It is acquired before mu.
 	writing  chan struct{}
-	writeErr error // guarded by writing: what WriteClient has failed with
+	writeErr error // guarded by writing: the error of WriteClient
 
 	mu sync.Mutex // guards all that follows; never held during a callback
 
@@ -180,10 +179,10 @@ type Filter struct {
 	loggedIn   bool
 	compressed bool // from COMPRESS's OK to UNAUTHENTICATE's
 	uncompress bool // from that OK's beginning, until FromClient has returned Uncompress
-	// identifying: the backend may still have to be told what Options.Identify says. identified: it has been.
+	// identifying is true while the backend may still have to be told what Options.Identify says, identified after it has been.
 	identifying, identified bool
 	waiting                 bool // FromClient has returned Wait
-	progress                bool // something happened that may let it go on
+	progress                bool // something happened that may let it continue
 
 	client  clientStream
 	backend backendStream
@@ -196,7 +195,7 @@ type Filter struct {
 	capabilities capabilities
 	messages     messages
 
-	ended    bool // Bye has been called: only what is passing then is still passed
+	ended    bool // Bye has been called: only the response that was passing then still passes
 	toClient segments
 	answers  int                // bytes of our own responses since FromClient was called
 	inserts  []byte             // of these, what has to wait until the response that is passing ends
@@ -205,7 +204,7 @@ type Filter struct {
 	given    [][]metadata.Entry // what Options.Gave is to be told
 }
 
-// New returns the Filter of one connection.
+// New returns a Filter for one connection.
 func New(options Options) *Filter {
 	return &Filter{
 		options: options,
@@ -238,14 +237,14 @@ func (f *Filter) Identified() bool {
 	return f.identified
 }
 
-// Resume returns the channel on which FromBackend announces that a FromClient which returned Wait may get further. It is the
-// same channel throughout; a value in it may be stale, and FromClient then returns Wait again.
+// Resume returns the channel on which FromBackend announces that a FromClient which returned Wait may make progress. It is always the
+// same channel. A value in it may be stale: FromClient then returns Wait again.
 func (f *Filter) Resume() <-chan struct{} {
 	return f.resume
 }
 
-// StartedTLS tells the Filter that the handshake asked for by StartTLS is done and that whatever WriteClient writes from
-// now on is encrypted. What the backend said meanwhile is queued for WriteClient.
+// StartedTLS tells the Filter that the handshake requested by StartTLS is complete and that whatever WriteClient writes from now on is
+// encrypted. What the backend sent meanwhile is queued for WriteClient.
 func (f *Filter) StartedTLS() {
 	f.mu.Lock()
 	defer f.unlock()
@@ -253,16 +252,14 @@ func (f *Filter) StartedTLS() {
 	f.openGate()
 }
 
-// Compressed tells the Filter that what Compress asked for is done. What the backend said meanwhile is queued for
-// WriteClient.
+// Compressed tells the Filter that what Compress requested is done. What the backend sent meanwhile is queued for WriteClient.
 func (f *Filter) Compressed() {
 	f.mu.Lock()
 	defer f.unlock()
 	f.openGate()
 }
 
-// Uncompressed tells the Filter that what Uncompress asked for is done. What the backend said meanwhile is queued for
-// WriteClient.
+// Uncompressed tells the Filter that what Uncompress requested is done. What the backend sent meanwhile is queued for WriteClient.
 func (f *Filter) Uncompressed() {
 	f.mu.Lock()
 	defer f.unlock()
@@ -281,9 +278,9 @@ func (f *Filter) WriteBackend(w io.Writer) error {
 	return f.toBackend.take().writeTo(w)
 }
 
-// WriteClient writes to w what is queued for the client. Both goroutines pass the same w, one that finds out the
-// client's present connection on each Write where STARTTLS or COMPRESS may replace it. When WriteClient returns nil, everything queued
-// before the call has been written. After an error it fails for good.
+// WriteClient writes to w what is queued for the client. Both goroutines pass the same w. Where STARTTLS or COMPRESS may replace the
+// client's connection, w must look up the current one on each Write. When WriteClient returns nil, everything queued before the call
+// has been written. After an error it always fails.
 func (f *Filter) WriteClient(w io.Writer) error {
 	f.writing <- struct{}{}
 	defer func() { <-f.writing }()
@@ -299,7 +296,7 @@ func (f *Filter) WriteClient(w io.Writer) error {
 // segments is a queue of bytes to be written. A segment may alias the buffer of the caller.
 type segments [][]byte
 
-// add appends b, extending the last segment where b follows it in memory.
+// add appends b, extending the last segment if b follows it in memory.
 func (s *segments) add(b []byte) {
 	if len(b) == 0 {
 		return
@@ -320,7 +317,7 @@ func (s *segments) take() segments {
 	return taken
 }
 
-// maxJoined is how much is copied to be written at once: in one packet, or one TLS record.
+// maxJoined is how much is joined to be written at once, in one packet or one TLS record.
 const maxJoined = 4 << 10
 
 func (s segments) writeTo(w io.Writer) error {

@@ -100,7 +100,7 @@ func TestOutstanding(t *testing.T) {
 // TestManyAnswers checks that commands which are answered here do not pile up answers before they are written, and that many
 // short answers make few writes.
 func TestManyAnswers(t *testing.T) {
-	const bound = 16<<10 + 200 // and the answers before and behind
+	const bound = 16<<10 + 200 // and the answers before and after
 	f := imapext.New(imapext.Options{TLS: true})
 	p := bytes.Repeat([]byte("\n"), 64<<10)
 	if err := f.FromBackend([]byte("* PREAUTH hi\r\n* 1 FETCH (BODY[] {5}\r\n")); err != nil {
@@ -181,7 +181,7 @@ func TestHandshake(t *testing.T) {
 	expect("* BYE [CAPABILITY IMAP4rev1] enough\r\n")
 }
 
-// TestCompress checks that COMPRESS stops the client's stream right behind its line, and that nothing of the backend's
+// TestCompress checks that COMPRESS stops the client's stream directly after its line, and that nothing of the backend's
 // reaches the client between the OK and Compressed.
 func TestCompress(t *testing.T) {
 	f := imapext.New(imapext.Options{TLS: true, Compress: true})

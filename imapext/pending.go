@@ -77,7 +77,7 @@ func (p *pending) changesState() bool {
 }
 
 // continuation is the expectation of a command continuation request, "+" (RFC 9051 section 7.6). One command at most
-// expects one, for nothing of the client's passes behind it.
+// expects one, for nothing from the client passes after it.
 type continuation struct {
 	state plusState
 	tag   string // of the command

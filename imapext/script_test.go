@@ -21,7 +21,7 @@ import (
 //
 // Lines end in CR LF; one that ends in <LF> ends in a bare LF, and one that ends in <> goes on without a line end. <CR>,
 // <NUL>, <8bit> and <x*N> (N times "x") stand for what they say. Lines that follow each other with the same letter are one packet,
-// and whatever a packet brings about has to be what the F and S lines behind it say, and nothing else. "# " begins a comment,
+// and whatever a packet brings about has to be what the F and S lines after it say, and nothing else. "# " begins a comment,
 // "! " a list of options; "= account name" checks the session, "= closed" that the Filter asked to close it,
 // and "= repeats" and "= repeats-nothing" call RepeatExists.
 //

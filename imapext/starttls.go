@@ -12,7 +12,7 @@ func (f *Filter) decideStartTLS() Event {
 	case !f.offersStartTLS():
 		return f.answerStatus("BAD STARTTLS is not available")
 	case len(f.outstanding.tags) > 0 || f.backend.passing():
-		// What the backend still has to say belongs before the OK, behind which the client reads TLS only.
+		// The backend's remaining responses belong before the OK, after which the client reads only TLS.
 		return Wait
 	}
 	f.answerStatus("OK Begin TLS negotiation now")

@@ -17,7 +17,7 @@ import (
 func (c *Config) decodeBackend(s *Schema) (diags hcl.Diagnostics) {
 	switch {
 	case s.Upstream != nil && s.Embedded != nil:
-		return hcl.Diagnostics{config.WithHint(config.Errorf(s.Embedded.Range, "Two IMAP servers behind one endpoint",
+		return hcl.Diagnostics{config.WithHint(config.Errorf(s.Embedded.Range, "Two IMAP servers for one endpoint",
 			"The upstream block at %s configures another one; clients can be served from only one.", config.Place(s.Upstream.Range)),
 			"remove one of the two blocks")}
 	case s.Upstream != nil:

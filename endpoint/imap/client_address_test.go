@@ -164,7 +164,7 @@ func v2(t *testing.T, o origin.Origin) string {
 	return string(header)
 }
 
-// TestProxyProtocol: the address in the header of a trusted proxy is the client's, for limits, for the server behind and for
+// TestProxyProtocol: the address in the header of a trusted proxy is the client's, for limits, for the mail server and for
 // what is allowed without TLS.
 func TestProxyProtocol(t *testing.T) {
 	upstreamListener := listenTCP(t)
@@ -236,7 +236,7 @@ func TestProxyProtocol(t *testing.T) {
 	waitFor(t, e, func() bool { return e.connections == 2 && len(e.unauthenticated) == 4 })
 }
 
-// TestProxyProtocolTurnedAway: who is one too many is told so behind the header, through TLS.
+// TestProxyProtocolTurnedAway checks that a client beyond the limit is told so after the header, through TLS.
 func TestProxyProtocolTurnedAway(t *testing.T) {
 	config := testConfig(t)
 	config.ProxyProtocol = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
@@ -251,7 +251,7 @@ func TestProxyProtocolTurnedAway(t *testing.T) {
 	}
 }
 
-// TestProxyProtocolTrust: a header counts from the networks that are named, and there it is waited for, but not for ever.
+// TestProxyProtocolTrust checks that headers are accepted only from the configured networks, and waited for there, but not forever.
 func TestProxyProtocolTrust(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		config := testConfig(t)

@@ -377,7 +377,7 @@ func TestCompressShutdown(t *testing.T) {
 	busy = busy.compressed()
 	command := deflated("a APPEND INBOX {10+}\r\n0123456789\r\n")
 	raw.Write(command[:len(command)/2])
-	// What is behind a command that is answered has been read with it.
+	// What follows a command that is answered has been read with it.
 	pipelined := dialTLS(t, e)
 	pipelined.login()
 	pipelined.send("compress COMPRESS DEFLATE\r\n%s", append(deflated("a NOOP\r\n"), command[:len(command)/2]...))
@@ -425,7 +425,7 @@ func TestCompressIdleTimeout(t *testing.T) {
 	})
 }
 
-// FuzzCompress sends commands before and behind COMPRESS, all in chunks of random size: the answers are those of a session
+// FuzzCompress sends commands before and after COMPRESS, all in chunks of random size: the answers are those of a session
 // without compression, those to what came before in the clear, the others compressed.
 func FuzzCompress(f *testing.F) {
 	for seed := range uint64(50) {

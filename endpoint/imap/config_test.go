@@ -42,7 +42,7 @@ func decodeFile(t *testing.T, filename string) ([]Config, *config.File, hcl.Diag
 	return configs, file, diags
 }
 
-// TestInvalid walks the fixtures. What is expected stands behind the place that it is about: # ERROR: or # WARNING: and
+// TestInvalid walks the fixtures. What is expected follows the place that it is about: # ERROR: or # WARNING: and
 // the beginning of what is said, or a part of it.
 func TestInvalid(t *testing.T) {
 	expectation := regexp.MustCompile(`# (ERROR|WARNING): (.*?)\s*(?:$|# (?:ERROR|WARNING))`)

@@ -12,7 +12,7 @@ func TestReadBuffer(t *testing.T) {
 		name     string
 		stranger bool
 		reads    []int
-		want     []int // the size of the buffer for the first read, and of that for the read behind each
+		want     []int // the size of the buffer for the first read, and of that for each following read
 	}{
 		{"commands", false, []int{30, 200, small - 1}, []int{small, small, small, small}},
 		{"a lot", false, []int{small, large, small}, []int{small, large, large, large}},

@@ -248,7 +248,7 @@ func newPipeWire(t *testing.T, conn net.Conn) *wire {
 	return w
 }
 
-// TestStartTLSInjection sends commands behind STARTTLS in the clear, as somebody in the middle would: they must not run
+// TestStartTLSInjection sends unencrypted commands after STARTTLS, as an attacker in the middle would: they must not run
 // inside TLS (RFC 9051 section 6.2.1).
 func TestStartTLSInjection(t *testing.T) {
 	e := start(t, testConfig(t))

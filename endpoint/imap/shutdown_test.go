@@ -101,7 +101,7 @@ func TestShutdownDeadline(t *testing.T) {
 	}
 }
 
-// TestShutdownUpstream: with a server behind, an idle session gets BYE at once, one in the middle of a FETCH gets all of it first, and
+// TestShutdownUpstream checks that with an upstream an idle session gets BYE at once, one in the middle of a FETCH gets all of it first, and
 // one whose command is not answered yet the answer.
 func TestShutdownUpstream(t *testing.T) {
 	server := listenTCP(t)

@@ -99,7 +99,7 @@ func TestUpstreamStartTLSRefused(t *testing.T) {
 				fmt.Fprint(w.conn, "* OK wait\r\n")
 			}
 		}},
-		{"response injected behind the answer", pair.Cert, func(w *wire) {
+		{"response injected after the answer", pair.Cert, func(w *wire) {
 			fmt.Fprint(w.conn, "* OK ready\r\n")
 			w.readLine()
 			fmt.Fprint(w.conn, "mailturn OK begin\r\n* OK [CAPABILITY IMAP4rev1 XEVIL] injected\r\n")

@@ -33,7 +33,7 @@ func startUpstream(t *testing.T, listener net.Listener, server upstream.Config, 
 	return start(t, config)
 }
 
-// upstreamAt is the configuration for the server behind listener.
+// upstreamAt returns the configuration for the server at listener.
 func upstreamAt(scheme string, listeners ...net.Listener) *upstream.Config {
 	u := &upstream.Config{ConnectTimeout: 10 * time.Second}
 	for _, listener := range listeners {
@@ -370,7 +370,7 @@ func TestUpstreamStalls(t *testing.T) {
 		w.expect(`\* 1 FETCH`)
 		begin := time.Now()
 		if rest, _ := io.ReadAll(w.r); string(rest) != "half" {
-			t.Errorf("client read %q behind the announcement, want what the server sent and nothing else", rest)
+			t.Errorf("client read %q after the announcement, want what the server sent and nothing else", rest)
 		}
 		if took := time.Since(begin); took != 31*time.Minute {
 			t.Errorf("session ended after %v, want 31m", took)

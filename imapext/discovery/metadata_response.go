@@ -11,8 +11,8 @@ import (
 	"github.com/mailturn/mailturn/imapext/metadata"
 )
 
-// ErrUnparsable is what a response is called that core's parser refuses. Core drops the session then, before it fetches
-// mail, and does so again each time it connects: its user gets no mail.
+// ErrUnparsable is the error for a response that core's parser refuses. Core then drops the session before it fetches mail, each time it
+// connects, so its user gets no mail.
 var ErrUnparsable = errors.New("response that Delta Chat core cannot parse")
 
 // ParseMetadata reads a METADATA response (RFC 5464 section 4.4) as strictly as core does, which is not what the grammar
@@ -41,7 +41,7 @@ func ParseMetadata(response []byte) (mailbox string, entries []metadata.Entry, e
 	p.b = bytes.TrimLeft(p.b, " ")
 	p.word("\r\n")
 	if p.err == nil && len(p.b) > 0 {
-		p.fail("there is more behind the end of the line")
+		p.fail("there is data after the end of the line")
 	}
 	if p.err != nil {
 		return "", nil, fmt.Errorf("%w: %w", ErrUnparsable, p.err)

@@ -57,7 +57,7 @@ var responses = []struct {
 	{name: "two spaces between entries", response: `* METADATA "" (/shared/comment "x"  /shared/admin "x")`, refused: true},
 	{name: "list without end", response: `* METADATA "" (/shared/comment "x"`, refused: true},
 	{name: "string without end", response: `* METADATA "" (/shared/comment "x`, refused: true},
-	{name: "more behind it", response: `* METADATA "" (/shared/comment "x") x`, refused: true},
+	{name: "data after the list", response: `* METADATA "" (/shared/comment "x") x`, refused: true},
 }
 
 func TestParseMetadata(t *testing.T) {

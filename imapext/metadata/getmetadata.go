@@ -9,17 +9,17 @@ import (
 // Get is the GETMETADATA command (RFC 5464 section 4.2).
 type Get struct {
 	Mailbox string   // the server's annotations if empty
-	MaxSize *uint32  // values of more octets are left out (section 4.2.1); nil if not given
+	MaxSize *uint32  // longer values are left out (section 4.2.1), in octets; nil if not given
 	Depth   Depth    // section 4.2.2
 	Names   []string // the entries asked for, in lower case, each once
-	// OptionsLast says that options stood behind the mailbox, as in the RFC's examples, and not before it, where its
-	// grammar and errata 2785 and 2786 have them.
+	// OptionsLast is true if options came after the mailbox, as in the RFC's examples, and not before it, as in its grammar and errata
+	// 2785 and 2786.
 	OptionsLast bool
 }
 
-// ParseGet parses the arguments of GETMETADATA: args begins with the space behind the command's name and ends with the
-// line end, literals inside. Options are accepted on either side of the mailbox, each once. An empty list of entries,
-// which the grammar does not have, asks for nothing. Errors are for the text of a tagged BAD.
+// ParseGet parses the arguments of GETMETADATA: args begins with the space after the command's name and ends with the line end, including
+// literals. It accepts options before or after the mailbox, each once. An empty list of entries, which the grammar does not allow, asks
+// for nothing. The text of an error is suitable for a tagged BAD.
 func ParseGet(args []byte) (Get, error) {
 	d := decoder{b: args}
 	var g Get

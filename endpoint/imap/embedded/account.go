@@ -27,7 +27,7 @@ type account struct {
 	user *imapmemserver.User
 
 	// copying is held through COPY and MOVE, which lock two mailboxes in imapmemserver: two sessions that copy in
-	// opposite directions would wait for each other for ever.
+	// opposite directions would wait for each other forever.
 	copying sync.Mutex
 
 	mu        sync.Mutex

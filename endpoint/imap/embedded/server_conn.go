@@ -21,7 +21,7 @@ const maxCommandText = 48 * 1024
 // reads on in the command before it refuses it (imapwire.Decoder.AString tries an atom next), while the client waits for
 // the answer and sends nothing. The line end that it is given here makes it finish the command with BAD.
 //
-// The last rests on go-imap handling one command at a time, and on imapext: nothing of the client's comes behind a literal's
+// The last rests on go-imap handling one command at a time, and on imapext: nothing from the client comes after a literal's
 // announcement until there is an answer to it. Reads come from one goroutine.
 type serverConn struct {
 	net.Conn
@@ -117,7 +117,7 @@ func announcedLiteral(line []byte) (size int64, ok bool) {
 //
 // It does not fail: when the session has ended, what is said goes nowhere, until Read says so. On an error of a write,
 // imapmemserver leaves a FETCH response open and with it go-imap's lock on the output, for which its goroutine would then
-// wait for ever.
+// wait forever.
 func (c *serverConn) Write(p []byte) (int, error) {
 	if bytes.HasPrefix(p, []byte("+ ")) {
 		c.answered.Store(literalGranted)

@@ -1,4 +1,4 @@
-// Package origin is where a client's connection comes from, how a proxy in front says so, and how a mail server behind is told.
+// Package origin describes where a client's connection comes from, how a proxy in front says so, and how a mail server is told.
 package origin
 
 import (

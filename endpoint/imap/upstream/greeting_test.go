@@ -14,7 +14,7 @@ func TestReadGreeting(t *testing.T) {
 	}{
 		{"OK", "* OK ready\r\n", "* OK ready\r\n", "", ""},
 		{"small letters, bare LF", "* ok ready\n", "* ok ready\n", "", ""},
-		{"more behind it", "* PREAUTH in\r\n* 5 EXISTS\r\n", "* PREAUTH in\r\n", "* 5 EXISTS\r\n", ""},
+		{"data after it", "* PREAUTH in\r\n* 5 EXISTS\r\n", "* PREAUTH in\r\n", "* 5 EXISTS\r\n", ""},
 		{"BYE", "* BYE [UNAVAILABLE] later\r\n", "", "", `greeted with BYE "[UNAVAILABLE] later"`},
 		{"HTTP", "HTTP/1.1 400 Bad Request\r\n\r\n", "", "", `not an IMAP greeting: "HTTP/1.1 400 Bad Request\r\n"`},
 		{"POP3", "+OK ready\r\n", "", "", `not an IMAP greeting: "+OK ready\r\n"`},

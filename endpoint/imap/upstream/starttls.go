@@ -15,12 +15,11 @@ import (
 // maxStartTLSLines bounds the lines until STARTTLS is answered.
 const maxStartTLSLines = 16
 
-// startTLS does STARTTLS with the server before anything of the client's is passed (RFC 9051 section 6.2.1). The
-// connection that it returns begins with the greeting, without the capabilities in it: they were said in the clear and have
-// to be forgotten.
+// startTLS does STARTTLS with the server before anything from the client passes (RFC 9051 section 6.2.1). The connection that it returns
+// begins with the greeting, without its capabilities: they were sent unencrypted and have to be forgotten.
 //
-// It fails if the server has let somebody in before TLS (PREAUTH), and if something follows the answer to STARTTLS: both are
-// what an attacker on the line would do to be heard inside TLS.
+// It fails if the server logs the client in before TLS (PREAUTH), and if anything follows the answer to STARTTLS: both are what an
+// attacker on the path would do to inject data into the encrypted session.
 func startTLS(ctx context.Context, raw *patient.Conn, config *tls.Config, greeting, ahead []byte) (*greetedConn, error) {
 	if IsPreauth(greeting) {
 		return nil, errors.New("greeted with PREAUTH, which rules out STARTTLS")
@@ -42,7 +41,7 @@ func startTLS(ctx context.Context, raw *patient.Conn, config *tls.Config, greeti
 	return &greetedConn{tlsConn, raw, withoutCapabilities(greeting)}, nil
 }
 
-// readStartTLSAnswer reads up to the tagged OK and returns what was read behind it.
+// readStartTLSAnswer reads up to the tagged OK and returns what was read after it.
 func readStartTLSAnswer(r io.Reader, ahead []byte) (rest []byte, err error) {
 	for range maxStartTLSLines {
 		var line []byte

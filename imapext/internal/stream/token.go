@@ -25,7 +25,7 @@ const (
 	tokenDigits  // after one digit at least
 	tokenPlus    // after the "+" of a non-synchronising literal
 	tokenBrace   // after "}"
-	tokenCR      // after the CR behind it
+	tokenCR      // after the CR that follows
 	tokenLiteral // left bytes are to come
 	tokenEnd
 )
