@@ -59,8 +59,8 @@ relays, the one of that user is printed.`,
 	return cmd
 }
 
-// loadOrDefault reads a configuration file, or the embedded default if filename is empty. It says so then, lest somebody takes
-// its secret for that of the server that runs.
+// loadOrDefault reads a configuration file, or the embedded default if filename is empty. It says so then, so that nobody
+// takes its secret for that of the running server.
 func loadOrDefault(filename, stateDir string, stderr io.Writer) (*setup, error) {
 	if filename != "" {
 		return load(filename, stateDir, stderr)

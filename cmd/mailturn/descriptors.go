@@ -40,7 +40,7 @@ func (s *setup) descriptorUses() []descriptorUse {
 		}
 	}
 	for i := range s.imaps {
-		each := 2 // one to the client, one to the server behind
+		each := 2 // one to the client, one to the IMAP server
 		if s.imaps[i].Upstream == nil {
 			each = 1
 		}

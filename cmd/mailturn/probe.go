@@ -180,7 +180,7 @@ func runProbe(cmd *cobra.Command, options probe.Options, flags probeFlags) error
 	}
 }
 
-// interrupted is how a command ends that was interrupted: well if it would have gone on for ever.
+// interrupted returns how an interrupted command ends: without an error if it would have run forever.
 func (f *probeFlags) interrupted() error {
 	if f.repeat > 0 {
 		return nil

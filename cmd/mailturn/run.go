@@ -59,7 +59,7 @@ certificate, a generated secret and one demo account, and prints how to check it
 }
 
 // serve runs the endpoints until ctx is done or the process is interrupted. ready, if not nil, is called when all of them
-// listen. again reads the configuration anew on SIGHUP; where there is no file it is nil, and SIGHUP, which a terminal sends
+// listen. again reads the configuration on SIGHUP; where there is no file it is nil, and SIGHUP, which a terminal sends
 // when it is closed, interrupts too.
 func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again func() (*setup, error)) error {
 	var level slog.LevelVar

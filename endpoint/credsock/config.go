@@ -1,6 +1,6 @@
 // Package credsock gives TURN credentials to whoever connects to a Unix socket, as chatmail-turn does: it writes
-// "user:password" and a line feed, and closes. It takes chatmail-turn's place behind the metadata daemon of a chatmail
-// relay, whose turn_socket_path names the socket.
+// "user:password" and a line feed, and closes. It replaces chatmail-turn for the metadata daemon of a chatmail relay,
+// whose turn_socket_path names the socket.
 package credsock
 
 import (

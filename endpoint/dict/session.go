@@ -114,7 +114,7 @@ func (s *session) act(a dictproto.Action) error {
 	err := s.forward(a)
 	failed, ok := errors.AsType[*errNext](err)
 	if ok && !fresh && !failed.begun && a.Repeatable {
-		// A connection that was there: the next server may have been started anew since it was last used.
+		// An existing connection: the next server may have restarted since it was last used.
 		err = s.forward(a)
 		failed, ok = errors.AsType[*errNext](err)
 	}

@@ -90,9 +90,9 @@ func (h *handler) noticeProxy(present *settings, r *http.Request) {
 		"proxy", peerAddr(r.RemoteAddr), "sign", sign)
 }
 
-// checkFraming refuses requests about whose end a proxy in front could be of another opinion than this server (RFC 9112
-// section 11.2), and closes their connection, so that nothing behind them is taken for a request. No client of this
-// endpoint has need of a body that is not a short form with its length.
+// checkFraming refuses requests that a proxy in front could cut differently from this server (RFC 9112 section 11.2), and closes
+// their connection, so that nothing after them is taken for a request. No client of this endpoint needs a body other than a
+// short form with its length.
 func checkFraming(w http.ResponseWriter, r *http.Request) *problem {
 	if r.ProtoMajor == 1 && r.ProtoMinor == 0 {
 		w.Header().Set("Connection", "close") // net/http ignores a Transfer-Encoding there

@@ -68,7 +68,7 @@ func secretSpans(src []byte) []span {
 	for i := 0; i < len(src); {
 		switch b := src[i]; {
 		case b == '\n':
-			quoted = false // each line starts anew, lest a stray quotation mark hide the rest of the file
+			quoted = false // each line starts afresh: a stray quotation mark must not hide the rest of the file
 			i++
 		case b == '"':
 			quoted = !quoted

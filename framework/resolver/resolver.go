@@ -214,8 +214,8 @@ func loops(chain []CNAME) bool {
 	return false
 }
 
-// collect walks the records of an answer from the name at, in whatever order they stand, and returns the CNAMEs that it
-// came by, behind those of chain, and the addresses at the end.
+// collect walks the records of an answer from the name at, in any order, and returns the CNAMEs that it passed,
+// after those of chain, and the addresses at the end.
 func collect(chain []CNAME, records []dns.RR, at string, qtype uint16) ([]CNAME, []Address) {
 	for range maxChain + 1 {
 		var addresses []Address

@@ -27,7 +27,7 @@ func (a *Answer) Next(line string) (reply []byte, done bool, err error) {
 	if strings.HasPrefix(line, "+") {
 		_, rest, found := strings.Cut(line, "\t")
 		if !found {
-			return nil, false, errors.New("an answer with a name has nothing behind it")
+			return nil, false, errors.New("an answer with a name has no value")
 		}
 		line = rest
 	}

@@ -102,7 +102,7 @@ func (s *Session) Next(line string) (Action, error) {
 	case 'B', 'S', 'U', 'A', 'P', 'T', 'V', 'C', 'D', 'R':
 		id, err := strconv.ParseUint(fields[0], 10, 32)
 		if err != nil {
-			return Action{}, fmt.Errorf("%c: transaction %.20q is no number", command, fields[0])
+			return Action{}, fmt.Errorf("%c: transaction %.20q is not a number", command, fields[0])
 		}
 		return s.transact(command, uint32(id), line, fields)
 	case 'H':
@@ -191,11 +191,11 @@ func (s *Session) iterate(line string, fields []string) (Action, error) {
 	}
 	flags, err := strconv.ParseUint(fields[0], 10, 32)
 	if err != nil {
-		return Action{}, fmt.Errorf("iterate: flags %.20q are no number", fields[0])
+		return Action{}, fmt.Errorf("iterate: flags %.20q are not a number", fields[0])
 	}
 	maximum, err := strconv.ParseUint(fields[1], 10, 64)
 	if err != nil {
-		return Action{}, fmt.Errorf("iterate: maximum of rows %.20q is no number", fields[1])
+		return Action{}, fmt.Errorf("iterate: maximum of rows %.20q is not a number", fields[1])
 	}
 	answer := &Answer{session: s, iterate: true, maximum: maximum, rows: s.rows(fields[2], s.userIn(fields, 3), flags)}
 	if s.HasNext {
@@ -270,7 +270,7 @@ func (s *Session) transact(command byte, id uint32, line string, fields []string
 func (s *Session) beginTransaction(id uint32, line string) (Action, error) {
 	switch {
 	case s.transactions[id] != nil:
-		return Action{}, fmt.Errorf("transaction %d has begun already", id)
+		return Action{}, fmt.Errorf("transaction %d has already begun", id)
 	case len(s.transactions) >= maxTransactions:
 		return Action{}, fmt.Errorf("more than %d transactions", maxTransactions)
 	case s.transactions == nil:
