@@ -36,7 +36,7 @@ func (i *Import) finishMetrics() {
 	if addr, err := netip.ParseAddr(i.prometheusAddress.Value); err == nil {
 		host = addr
 	} else {
-		i.remark(Missing, i.prometheus, "anybody could ask for the metrics, and here only this machine may: see listen and metrics_from of the endpoint")
+		i.remark(Missing, i.prometheus, "anybody could read the metrics; here only this machine may: see listen and metrics_from of the endpoint")
 	}
 	i.metrics = "http://" + bracketed(host) + ":" + cmp.Or(i.prometheusPort.Value, "9641")
 }
@@ -75,10 +75,10 @@ func (i *Import) encrypted() bool { return i.cert.Value != "" && i.key.Value != 
 
 func (i *Import) finishListen() {
 	if i.cert.Value != "" && i.key.Value == "" {
-		i.remark(Missing, i.cert, "there is no pkey beside it")
+		i.remark(Missing, i.cert, "pkey is missing")
 	}
 	if i.key.Value != "" && i.cert.Value == "" {
-		i.remark(Missing, i.key, "there is no cert beside it")
+		i.remark(Missing, i.key, "cert is missing")
 	}
 	hosts := []string{"*"}
 	if len(i.listenIPs) > 0 {
@@ -113,7 +113,7 @@ func (i *Import) finishListen() {
 		}
 	}
 	if i.tlsPort.Name != "" && !i.encrypted() {
-		i.remark(Missing, i.tlsPort, "there is no certificate, and coturn does not listen there either")
+		i.remark(Missing, i.tlsPort, "there is no certificate; coturn does not listen there either")
 	}
 }
 
@@ -160,9 +160,9 @@ func (i *Import) finishRelay() {
 	}
 	if i.wantsIPv6.Name != "" {
 		if len(i.relayIP) > 0 && !has(i.relayIP, netip.IPv4Unspecified()) {
-			i.remark(Needless, i.wantsIPv6, "as mailturn does where the relay has IPv6 alone")
+			i.remark(Needless, i.wantsIPv6, "as mailturn does on an IPv6-only relay")
 		} else {
-			i.remark(Missing, i.wantsIPv6, "clients that ask for no family get an IPv4 address where there is one (RFC 8656 section 7.2), or one of their own family: see default_family")
+			i.remark(Missing, i.wantsIPv6, "clients that request no family get an IPv4 address if there is one (RFC 8656 section 7.2), or one of their own family: see default_family")
 		}
 	}
 	i.relayBind = slices.DeleteFunc(private, func(addr netip.Addr) bool { return slices.Contains(i.relayIP, addr) })
@@ -172,16 +172,16 @@ func (i *Import) finishRelay() {
 func (i *Import) finishCredentials() {
 	if i.authSecret.Name != "" && !i.shared {
 		i.shared = true
-		i.remark(Missing, i.authSecret, "the secrets are in coturn's database: put them into secret")
+		i.remark(Missing, i.authSecret, "the secrets are in coturn's database: copy them to secret")
 	}
 	switch known := i.shared || len(i.users) > 0; {
 	case i.longTerm.Name == "" && !known:
-		i.remark(Missing, Directive{Name: "lt-cred-mech"}, "it is missing, as are users and secrets, so coturn serves everybody; mailturn serves nobody without credentials")
+		i.remark(Missing, Directive{Name: "lt-cred-mech"}, "it is missing, as are users and secrets, so coturn serves everybody; mailturn never serves anybody without credentials")
 	case i.longTerm.Name == "":
 	case !i.longTermOn && !known:
 		i.remark(Missing, i.longTerm, anonymous)
 	case !known:
-		i.remark(Missing, i.longTerm, "the users are in coturn's database: put them into users")
+		i.remark(Missing, i.longTerm, "the users are in coturn's database: copy them to users")
 	default:
 		i.remark(Needless, i.longTerm, "as mailturn does anyway")
 	}
@@ -193,14 +193,14 @@ func (i *Import) finishCredentials() {
 			password = "ha1:" + key
 		}
 		if i.shared {
-			i.remark(Missing, d, "beside a shared secret coturn does not look at its users, and mailturn would: add them to users if they are to get in")
+			i.remark(Missing, d, "with a shared secret, coturn ignores its users, and mailturn would not: add them to users if they should have access")
 		} else if err := i.text(d); err != nil {
 			i.remark(Wrong, d, err.Error())
 		} else if err := valid.Add(name, i.realm.Value, password); err != nil {
 			i.remark(Wrong, d, err.Error())
 		} else {
 			if len(i.userNames) == 0 && i.userQuota.Name == "" {
-				i.remark(Missing, d, "a user has any number of allocations, and here 40 at a time: set user_quota to more, or to 0, if many people share one")
+				i.remark(Missing, d, "coturn does not limit a user's allocations; here 40 at a time is the default: raise user_quota, or set it to 0, if many people share a user")
 			}
 			i.userNames = append(i.userNames, name)
 			i.passwords[name] = password

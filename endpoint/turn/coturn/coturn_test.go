@@ -276,10 +276,10 @@ func TestExportRefusals(t *testing.T) {
 		change func(*turn.Config)
 		want   string
 	}{
-		{func(c *turn.Config) { c.Secrets = []credential.Secret{secret("hush hush\nrealm=x")} }, "a secret has a line break"},
+		{func(c *turn.Config) { c.Secrets = []credential.Secret{secret("hush hush\nrealm=x")} }, "a secret contains a line break"},
 		{func(c *turn.Config) { c.Secrets = []credential.Secret{secret(strings.Repeat("hush", 400))} }, "more than 1000 bytes"},
 		{func(c *turn.Config) { c.Users = map[string]credential.Secret{"a:b": secret("hush hush")} }, "the first colon"},
-		{func(c *turn.Config) { c.Users = map[string]credential.Secret{"a": secret("hush\rhush")} }, "the password of user a has a line break"},
+		{func(c *turn.Config) { c.Users = map[string]credential.Secret{"a": secret("hush\rhush")} }, "the password of user a contains a line break"},
 	} {
 		c := turn.Config{Realm: "example.org"}
 		tt.change(&c)

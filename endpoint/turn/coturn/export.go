@@ -97,7 +97,7 @@ func (e *exporter) listen(c turn.Config) {
 			ports[encrypted] = a.Port
 		}
 		if _, err := netip.ParseAddr(a.Host); err != nil && a.Host != "" {
-			e.comment("listen: coturn wants an address in the place of the name in %v", a)
+			e.comment("listen: coturn requires an address instead of the name in %v", a)
 			continue
 		}
 		if ports[encrypted] != a.Port {
@@ -140,7 +140,7 @@ func (e *exporter) credentials(c turn.Config) error {
 	if len(c.Secrets) > 0 {
 		e.text.WriteString("use-auth-secret\n")
 		if len(c.Users) > 0 {
-			e.comment("users: beside a shared secret coturn does not look at users; %d are left out", len(c.Users))
+			e.comment("users: with a shared secret, coturn ignores users; %d are left out", len(c.Users))
 		}
 		return nil
 	}
@@ -166,7 +166,7 @@ const maxValue = 1000
 // secret writes a value that is not to be in an error.
 func (e *exporter) secret(name, value, what string) error {
 	if strings.ContainsAny(value, "\r\n\x00") || len(value) > maxValue {
-		return fmt.Errorf("%s has a line break or a NUL in it, or more than %d bytes: coturn cannot read it from a file", what, maxValue)
+		return fmt.Errorf("%s contains a line break or a NUL, or has more than %d bytes: coturn cannot read it from a file", what, maxValue)
 	}
 	if strings.TrimSpace(value) != value || strings.TrimLeft(value, separators+`"`) != value {
 		value = `"` + value + `"` // coturn takes the outer quotation marks off, and leaves everything between them alone

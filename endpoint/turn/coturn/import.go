@@ -89,7 +89,7 @@ func Translate(directives []Directive, dir string) *Import {
 				i.remark(Wrong, d, err.Error())
 			}
 		case !other:
-			i.remark(Missing, d, "coturn has no such directive, as far as is known here")
+			i.remark(Missing, d, "unknown directive")
 		default:
 			i.refuse(d, reason)
 		}
@@ -142,7 +142,7 @@ func (i *Import) refuse(d Directive, reason reason) {
 // set takes over a directive of which the last one counts.
 func (i *Import) set(field *Directive, d Directive) {
 	if field.Name != "" {
-		i.remark(Needless, *field, fmt.Sprintf("line %d has it again, which counts", d.Line))
+		i.remark(Needless, *field, fmt.Sprintf("repeated in line %d, which applies", d.Line))
 	}
 	*field = d
 }

@@ -25,21 +25,21 @@ const (
 	behaviour    = "NAT behaviour discovery (RFC 5780) is not offered; calls do not use it"
 	redirection  = "clients are not sent to other servers; give the name of the server several addresses instead"
 	byAddress    = "name the address in listen, relay_ip or relay_bind instead of the device"
-	threads      = "mailturn uses every CPU that it is given"
+	threads      = "mailturn uses all available CPUs"
 	ciphers      = "TLS 1.2 and 1.3 with the ciphers that Go considers safe"
-	logs         = "the log goes to standard error, from where systemd takes it: see log"
-	console      = "there is no console and no web page to administrate: the configuration is reloaded on SIGHUP"
+	logs         = "the log goes to standard error, and from there to systemd's journal: see log"
+	console      = "there is no administration console or web page: the configuration is reloaded on SIGHUP"
 	process      = "mailturn stays in the foreground under the user that starts it; the service manager does the rest"
-	multiplexing = "every call has relay sockets of its own"
+	multiplexing = "every call has its own relay sockets"
 	anonymous    = "nobody is served without credentials"
 	limited      = "limited by default: see unauthenticated_rate and max_guesses"
-	stateless    = "nonces are always stateless, under a key that is made at the start"
-	batches      = "mailturn batches by itself where it pays"
-	software     = "SOFTWARE is left out by default: see software"
+	stateless    = "nonces are always stateless, with a key that is generated at start"
+	batches      = "mailturn batches automatically"
+	software     = "SOFTWARE is omitted by default: see software"
 	commandLine  = "it is for the command line"
 	classic      = "clients of RFC 3489, whose requests have no magic cookie, are not served"
 	mappedToo    = "Binding responses have XOR-MAPPED-ADDRESS and no MAPPED-ADDRESS, and clients of RFC 3489 are not served"
-	noHTTP       = "HTTP on a TURN port has no answer"
+	noHTTP       = "HTTP on a TURN port gets no answer"
 	bindings     = "Binding requests are answered without credentials, at a limited rate: see unauthenticated_rate"
 )
 
@@ -57,7 +57,7 @@ var reasons = map[string]reason{
 	"rfc5780":                           switched(behaviour),
 	"drop-invalid-packets":              needless("packets that are neither STUN nor ChannelData are always dropped"),
 	"drop-invalid-packets-log":          needless("dropped packets are counted, not logged"),
-	"max-allocate-timeout":              needless("requests that are not authenticated keep no state"),
+	"max-allocate-timeout":              needless("unauthenticated requests keep no state"),
 	"unauthorized-ratelimit":            needless(limited),
 	"unauthorized-ratelimit-rps":        needless(limited),
 	"stateless-nonce":                   needless(stateless),
@@ -69,7 +69,7 @@ var reasons = map[string]reason{
 	"no-tlsv1_1":                        needless(ciphers),
 	"no-sslv2":                          needless(ciphers),
 	"no-sslv3":                          needless(ciphers),
-	"include-reason-string":             needless("error responses have a reason phrase, unless it would make the answer to a stranger too large"),
+	"include-reason-string":             needless("error responses have a reason phrase unless it would make the answer to a stranger too large"),
 	"udp-recvmmsg":                      needless(batches),
 	"udp-recvmmsg-log":                  needless(batches),
 	"udp-gso":                           needless(batches),
@@ -117,9 +117,9 @@ var reasons = map[string]reason{
 	"alt-listening-port":                missing(behaviour),
 	"alt-tls-listening-port":            missing(behaviour),
 	"aux-server":                        missing("add the address to listen"),
-	"tcp-proxy-port":                    missing("the PROXY protocol is taken on the ordinary ports from the networks in proxy_protocol, and refused from all others"),
+	"tcp-proxy-port":                    missing("the PROXY protocol is accepted on the ordinary ports, from the networks in proxy_protocol only"),
 	"no-auth":                           switched(anonymous),
-	"no-udp-relay":                      switched("UDP is what mailturn relays"),
+	"no-udp-relay":                      switched("mailturn relays UDP only"),
 	"userdb":                            missing(inDatabase),
 	"db":                                missing(inDatabase),
 	"psql-userdb":                       missing(inDatabase),
@@ -132,7 +132,7 @@ var reasons = map[string]reason{
 	"prometheus-key":                    missing("https:// in listen of the endpoint \"http\" serves metrics over TLS"),
 	"udp-sendmmsg-log":                  needless(batches),
 	"redis-statsdb":                     missing("events do not go to Redis; metrics are at /metrics of an endpoint \"http\""),
-	"prometheus-username-labels":        switched("metrics have no user names in them"),
+	"prometheus-username-labels":        switched("metrics contain no user names"),
 	"server-name":                       needless("it is for OAuth (RFC 7635), which is not offered"),
 	"oauth":                             switched("OAuth (RFC 7635) is not offered"),
 	"check-origin-consistency":          switched("ORIGIN chooses the realm, see user_realm, and may change between the requests of a client"),
@@ -142,8 +142,8 @@ var reasons = map[string]reason{
 	"mobility":                          switched("mobility (RFC 8016) is not offered"),
 	"server-relay":                      switched("permissions are always checked (RFC 8656 section 9)"),
 	"raw-public-keys":                   switched("raw public keys (RFC 7250) are not offered"),
-	"pkey-pwd":                          missing("the key has to be readable without a password"),
-	"CA-file":                           missing("certificates of clients are not looked at"),
+	"pkey-pwd":                          missing("the key must be readable without a password"),
+	"CA-file":                           missing("client certificates are ignored"),
 	"tlsv1":                             switched(ciphers),
 	"tlsv1_1":                           switched(ciphers),
 	"no-tlsv1_2":                        switched(ciphers),
@@ -151,7 +151,7 @@ var reasons = map[string]reason{
 	"tls-alternate-server":              missing(redirection),
 	"udp-alternate-server":              missing(redirection),
 	"tcp-alternate-server":              missing(redirection),
-	"secret-ts-exp-time":                missing("the secret lives in the configuration: list the new one first, and the old one until its credentials have expired"),
+	"secret-ts-exp-time":                missing("secrets are in the configuration: list the new one first, and the old one until its credentials have expired"),
 	"cli":                               switched(console),
 	"cli-ip":                            missing(console),
 	"cli-port":                          missing(console),

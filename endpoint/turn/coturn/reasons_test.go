@@ -70,7 +70,7 @@ var behaviours = map[string]func(*testing.T){
 			t.Errorf("logged %s", logged)
 		}
 	},
-	"requests that are not authenticated keep no state": func(t *testing.T) {
+	"unauthenticated requests keep no state": func(t *testing.T) {
 		r := runRelay(t, nil)
 		c := dial(t, r, "udp")
 		for range 20 {
@@ -110,7 +110,7 @@ var behaviours = map[string]func(*testing.T){
 			t.Errorf("a nonce of another start: got %d, want 438", code(got))
 		}
 	},
-	"error responses have a reason phrase, unless it would make the answer to a stranger too large": func(t *testing.T) {
+	"error responses have a reason phrase unless it would make the answer to a stranger too large": func(t *testing.T) {
 		c := allocated(t, runRelay(t, nil))
 		refused := c.want(437, stun.MethodAllocate, udpRelay)
 		if phrase := c.value(refused, stun.AttrErrorCode)[4:]; string(phrase) != "Allocation Mismatch" {
@@ -158,13 +158,13 @@ var behaviours = map[string]func(*testing.T){
 	"OAuth (RFC 7635) is not offered":                         thirdParty,
 	"it is for OAuth (RFC 7635), which is not offered":        thirdParty,
 	"permissions are always checked (RFC 8656 section 9)":     permissions,
-	"every call has relay sockets of its own":                 ownSockets,
-	"UDP is what mailturn relays":                             func(t *testing.T) { allocated(t, runRelay(t, nil)) },
+	"every call has its own relay sockets":                    ownSockets,
+	"mailturn relays UDP only":                                func(t *testing.T) { allocated(t, runRelay(t, nil)) },
 	"mailturn always relays":                                  func(t *testing.T) { allocated(t, runRelay(t, nil)) },
 	"RESPONSE-ORIGIN is not sent":                             natDiscovery,
-	"certificates of clients are not looked at":               clientCertificate,
+	"client certificates are ignored":                         clientCertificate,
 	"TLS 1.2 and 1.3 with the ciphers that Go considers safe": versions,
-	"metrics have no user names in them":                      noUserNames,
+	"metrics contain no user names":                           noUserNames,
 	redirection: func(t *testing.T) {
 		c := dial(t, runRelay(t, nil), "udp")
 		c.lacks(c.want(0, stun.MethodAllocate, udpRelay), attrAlternateServer)
@@ -177,14 +177,14 @@ var elsewhere = []string{
 	"there is no console", console, commandLine, threads, batches, process, logs, inDatabase, byAddress,
 	"mailturn asks for a receive buffer of 4 MiB for each UDP port that it listens on: see net.core.rmem_max", // endpoint/turn
 	"it decrypts the password of a database",
-	"draining ends when all calls have ended, or after drain_timeout", // turnsrv
-	"add the address to listen",                                       // endpoint/turn
-	"the PROXY protocol is taken on the ordinary ports from the networks in proxy_protocol, and refused from all others", // endpoint/turn
-	"events do not go to Redis; metrics are at /metrics of an endpoint \"http\"",                                         // endpoint/http
-	"https:// in listen of the endpoint \"http\" serves metrics over TLS",                                                // endpoint/http
-	"raw public keys (RFC 7250) are not offered",                                                                         // nor can Go's TLS do so
-	"the key has to be readable without a password",                                                                      // framework/certs
-	"the secret lives in the configuration: list the new one first, and the old one until its credentials have expired",  // turnsrv/credential
+	"draining ends when all calls have ended, or after drain_timeout",                                              // turnsrv
+	"add the address to listen",                                                                                    // endpoint/turn
+	"the PROXY protocol is accepted on the ordinary ports, from the networks in proxy_protocol only",               // endpoint/turn
+	"events do not go to Redis; metrics are at /metrics of an endpoint \"http\"",                                   // endpoint/http
+	"https:// in listen of the endpoint \"http\" serves metrics over TLS",                                          // endpoint/http
+	"raw public keys (RFC 7250) are not offered",                                                                   // nor can Go's TLS do so
+	"the key must be readable without a password",                                                                  // framework/certs
+	"secrets are in the configuration: list the new one first, and the old one until its credentials have expired", // turnsrv/credential
 }
 
 // TestReasons wants what is said of mailturn to people who move to be true.

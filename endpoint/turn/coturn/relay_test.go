@@ -28,9 +28,9 @@ func TestImportRelay(t *testing.T) {
 		{"every address of the machine, IPv6", "external-ip=2001:db8::5/fd00::5\nlistening-ip=::\n", `"2001:db8::5"`, `"fd00::5"`, "IPv4 addresses of the machine too"},
 		{"two of a family", "listening-ip=10.0.0.7\nlistening-ip=10.0.0.8\nexternal-ip=198.51.100.7/10.0.0.7\n", `"198.51.100.7"`, `"10.0.0.7"`,
 			"line 2, listening-ip: mailturn relays from one address of each family"},
-		{"IPv6 by default, and alone", "allocation-default-address-family=ipv6\nrelay-ip=2001:db8::5\n", `"2001:db8::5"`, "", "where the relay has IPv6 alone"},
+		{"IPv6 by default, and alone", "allocation-default-address-family=ipv6\nrelay-ip=2001:db8::5\n", `"2001:db8::5"`, "", "on an IPv6-only relay"},
 		{"IPv6 by default, beside IPv4", "allocation-default-address-family=ipv6\nrelay-ip=2001:db8::5\nrelay-ip=198.51.100.7\n",
-			`["2001:db8::5", "198.51.100.7"]`, "", "get an IPv4 address where there is one"},
+			`["2001:db8::5", "198.51.100.7"]`, "", "get an IPv4 address if there is one"},
 		{"no external-ip", "listening-ip=198.51.100.7\nlistening-ip=2001:db8::5\n", "", "", ""}, // which mailturn finds by itself
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -34,7 +34,7 @@ var translations = map[string]translation{
 	"static-auth-secret": func(i *Import, d Directive) error {
 		i.shared = true
 		if d.Value == "" {
-			return errors.New("it is empty: anybody could make credentials")
+			return errors.New("it is empty: anybody could create credentials")
 		}
 		if err := i.text(d); err != nil {
 			return err
@@ -187,7 +187,7 @@ func (i *Import) relay(d Directive) error {
 	case err != nil:
 		return err
 	case addr.IsUnspecified():
-		i.remark(Needless, d, "mailturn finds the address by itself")
+		i.remark(Needless, d, "mailturn detects the address automatically")
 	default:
 		i.relayIPs = append(i.relayIPs, mapping{Directive: d, public: addr})
 	}
@@ -224,7 +224,7 @@ func (i *Import) allowPeers(d Directive) error {
 		return err
 	}
 	if len(allowed.Ranges()) == 0 {
-		i.remark(Missing, d, "an IPv4 address in the form of an IPv6 one is never relayed to: allow the IPv4 address itself")
+		i.remark(Missing, d, "an IPv4-mapped IPv6 address is never relayed to: allow the IPv4 address itself")
 		return nil
 	}
 	i.allowed.AddSet(allowed)

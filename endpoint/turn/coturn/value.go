@@ -49,7 +49,7 @@ func (i *Import) number(field *Directive, d Directive, low, high int64) error {
 		return fmt.Errorf("want a number from %d to %d", low, high)
 	}
 	if tail {
-		i.remark(Doubtful, d, fmt.Sprintf("the number is %d: what follows it is left out, as coturn does before 4.13", n))
+		i.remark(Doubtful, d, fmt.Sprintf("the number is %d: what follows is ignored, as in coturn before 4.13", n))
 	}
 	d.Value = strconv.FormatInt(n, 10)
 	i.set(field, d)
@@ -62,7 +62,7 @@ func (i *Import) text(d Directive) error {
 		return err
 	}
 	if strings.HasSuffix(d.Value, ";") {
-		i.remark(Doubtful, d, "coturn takes the semicolon at its end for a part of it, and so does mailturn")
+		i.remark(Doubtful, d, "coturn treats the trailing semicolon as part of it, and so does mailturn")
 	}
 	return nil
 }

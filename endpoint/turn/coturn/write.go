@@ -131,8 +131,8 @@ func (i *Import) Comments() string {
 		kind  Kind
 		title string
 	}{
-		{Wrong, "What cannot be translated: set it here, or mend it there and import again"},
-		{Missing, "What coturn did and this does not"},
+		{Wrong, "What cannot be translated: set it here, or fix it there and import again"},
+		{Missing, "What coturn did and mailturn does not"},
 		{Doubtful, "What is worth a look"},
 		{Needless, "What needs no line here"},
 	} {

@@ -8,12 +8,12 @@ import (
 
 const introduction = `# What works with mailturn
 
-Each cell is something that the end-to-end tests have seen a program by others do: "works", with the program's version and
-what the run measured in parentheses. The last column names what has to fail, and does so in a test, such as a wrong secret.
+Each cell is a result of the end-to-end tests with another program: "works", with the program's version and what the run measured
+in parentheses. The last column names what must fail, and does so in a test, such as a wrong secret.
 
     .ci/matrix
 
-runs those tests and writes this file. CI fails when a run has other cells than this file, and only reports other versions.
+runs those tests and writes this file. CI fails if a run has other cells than this file; other versions it only reports.
 `
 
 // section is one table of the document.

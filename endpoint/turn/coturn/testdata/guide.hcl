@@ -30,18 +30,18 @@ endpoint "http" "metrics" {
   listen = "http://127.0.0.1:9641"
 }
 
-# What coturn did and this does not:
-#   line 37, prometheus: anybody could ask for the metrics, and here only this machine may: see listen and metrics_from of the endpoint
+# What coturn did and mailturn does not:
+#   line 37, prometheus: anybody could read the metrics; here only this machine may: see listen and metrics_from of the endpoint
 #   line 38, mobility: mobility (RFC 8016) is not offered
-#   line 40, user: beside a shared secret coturn does not look at its users, and mailturn would: add them to users if they are to get in
-#   line 43, frobnicate: coturn has no such directive, as far as is known here
+#   line 40, user: with a shared secret, coturn ignores its users, and mailturn would not: add them to users if they should have access
+#   line 43, frobnicate: unknown directive
 
 # What is worth a look:
 #   line 14, cert: coturn 4.17 has DTLS only with the directive dtls, and older ones unless it says no-dtls: if clients use it, add "dtls://*:5349" to listen
-#   line 42, listening-port: the number is 3478: what follows it is left out, as coturn does before 4.13
+#   line 42, listening-port: the number is 3478: what follows is ignored, as in coturn before 4.13
 
 # What needs no line here:
-#   line 2, listening-port: line 42 has it again, which counts
+#   line 2, listening-port: repeated in line 42, which applies
 #   line 4, fingerprint: a response has FINGERPRINT if its request has one
 #   line 5, lt-cred-mech: as mailturn does anyway
 #   line 16, cipher-list: TLS 1.2 and 1.3 with the ciphers that Go considers safe
@@ -50,9 +50,9 @@ endpoint "http" "metrics" {
 #   line 19, no-loopback-peers: loopback peers are refused by default
 #   line 20, no-multicast-peers: multicast peers are refused by default
 #   lines 21-23, denied-peer-ip: refused by default
-#   line 28, total-quota: line 41 has it again, which counts
-#   line 32, log-file: the log goes to standard error, from where systemd takes it: see log
-#   line 33, simple-log: the log goes to standard error, from where systemd takes it: see log
-#   line 34, syslog: the log goes to standard error, from where systemd takes it: see log
+#   line 28, total-quota: repeated in line 41, which applies
+#   line 32, log-file: the log goes to standard error, and from there to systemd's journal: see log
+#   line 33, simple-log: the log goes to standard error, and from there to systemd's journal: see log
+#   line 34, syslog: the log goes to standard error, and from there to systemd's journal: see log
 #   line 36, no-cli: there is no console
 #   line 39, oauth: off, as by default

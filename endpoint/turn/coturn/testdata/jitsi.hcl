@@ -16,7 +16,7 @@ endpoint "turn" "turn" {
 
 # What needs no line here:
 #   line 5, server-name: it is for OAuth (RFC 7635), which is not offered
-#   line 7, relay-ip: mailturn finds the address by itself
+#   line 7, relay-ip: mailturn detects the address automatically
 #   line 10, no-multicast-peers: multicast peers are refused by default
 #   line 11, no-cli: there is no console
 #   line 12, no-loopback-peers: loopback peers are refused by default
@@ -26,4 +26,4 @@ endpoint "turn" "turn" {
 #   line 19, cipher-list: TLS 1.2 and 1.3 with the ciphers that Go considers safe
 #   line 20, dh2066: TLS 1.2 and 1.3 with the ciphers that Go considers safe
 #   lines 21-42, denied-peer-ip: refused by default
-#   line 43, syslog: the log goes to standard error, from where systemd takes it: see log
+#   line 43, syslog: the log goes to standard error, and from there to systemd's journal: see log

@@ -15,17 +15,17 @@ endpoint "turn" "turn" {
   }
 }
 
-# What cannot be translated: set it here, or mend it there and import again:
+# What cannot be translated: set it here, or fix it there and import again:
 #   line 13, user: the user name begins or ends with a number of ten digits, as issued user names do, and could take the place of one: add a letter to the number
 #   line 14, user: the password is empty
 
-# What coturn did and this does not:
+# What coturn did and mailturn does not:
 #   line 5, relay-ip: mailturn relays from one address of each family: run another mailturn for this one
-#   line 7, tls-listening-port: there is no certificate, and coturn does not listen there either
-#   line 11, user: a user has any number of allocations, and here 40 at a time: set user_quota to more, or to 0, if many people share one
+#   line 7, tls-listening-port: there is no certificate; coturn does not listen there either
+#   line 11, user: coturn does not limit a user's allocations; here 40 at a time is the default: raise user_quota, or set it to 0, if many people share a user
 #   line 17, stale-nonce: a nonce that never expires: mailturn has nonce_lifetime, 10 minutes by default
 #   line 19, permission-lifetime: it is always 300 (RFC 8656 section 9)
-#   line 22, allowed-peer-ip: an IPv4 address in the form of an IPv6 one is never relayed to: allow the IPv4 address itself
+#   line 22, allowed-peer-ip: an IPv4-mapped IPv6 address is never relayed to: allow the IPv4 address itself
 
 # What needs no line here:
 #   line 9, lt-cred-mech: as mailturn does anyway
