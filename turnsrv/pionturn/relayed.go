@@ -1,10 +1,12 @@
 package pionturn
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"time"
 
@@ -14,7 +16,7 @@ import (
 const (
 	// maxDatagram is what pion reads from a relayed address at a time, in bytes. It would cut a longer datagram.
 	maxDatagram = 1600
-	// maxWaiting is how many datagrams wait for pion at one relayed address: a burst of a few video frames.
+	// maxWaiting is how many datagrams of other relayed addresses wait for pion: a burst of a few video frames.
 	maxWaiting = 128
 )
 
@@ -28,16 +30,13 @@ func (generator) Validate() error { return nil }
 // but that which the relay has. pion asks for a port only if that was even and free a moment ago (RFC 8656 section 18.6);
 // another even one is as good.
 func (g generator) AllocatePacketConn(_ string, port int) (net.PacketConn, net.Addr, error) {
-	conn, _, err := g.server.config.Relay.Allocate(relay.Request{Family: g.server.family, EvenPort: port != 0})
+	conn, _, err := g.server.config.Relay.Allocate(relay.Request{Family: g.server.family, EvenPort: port != 0, Pull: true})
 	if err != nil {
 		g.server.log.seldom("cannot open a relayed address", "err", err)
 		return nil, nil, err
 	}
-	r := &relayed{server: g.server, conn: conn, ready: make(chan struct{}, 1), closed: make(chan struct{})}
-	if err := conn.Start(r); err != nil {
-		conn.Close()
-		return nil, nil, err
-	}
+	r := &relayed{server: g.server, conn: conn}
+	conn.StartPull(r)
 	if !g.server.open(r) {
 		_ = r.Close()
 		return nil, nil, ErrServerClosed
@@ -79,22 +78,21 @@ type relayed struct {
 	conn   *relay.Conn
 	unsent error // of the last Send; owned by pion's goroutine that sends, of which an allocation has one
 
-	peer netip.AddrPort // of which addr is; owned by pion's goroutine that reads
-	addr *net.UDPAddr
+	// What follows is owned by pion's goroutine that reads.
+	peer   netip.AddrPort // of which addr is
+	addr   *net.UDPAddr
+	buffer [maxDatagram + 1]byte // one byte more shows what would be cut
 
 	mu      sync.Mutex // guards what follows
-	waiting []datagram
+	waiting []datagram // of other relayed addresses
 
-	ready  chan struct{} // holds one token when something may be waiting
-	closed chan struct{}
-	once   sync.Once
+	once sync.Once
 }
 
-// datagram is what a peer has sent.
+// datagram is what another relayed address has sent.
 type datagram struct {
 	peer netip.AddrPort
-	data *[maxDatagram]byte
-	n    int
+	data []byte
 }
 
 // Deliver implements relay.Owner. A datagram that pion would cut is dropped, and so is one for which there is no room.
@@ -102,21 +100,14 @@ func (r *relayed) Deliver(peer netip.AddrPort, data []byte, _ time.Time) {
 	if len(data) > maxDatagram {
 		return
 	}
-	buf := r.server.buffer.Get().(*[maxDatagram]byte)
-	d := datagram{peer, buf, copy(buf[:], data)}
 	r.mu.Lock()
 	room := len(r.waiting) < maxWaiting
 	if room {
-		r.waiting = append(r.waiting, d)
+		r.waiting = append(r.waiting, datagram{peer, bytes.Clone(data)})
 	}
 	r.mu.Unlock()
-	if !room {
-		r.server.buffer.Put(buf)
-		return
-	}
-	select {
-	case r.ready <- struct{}{}:
-	default:
+	if room {
+		r.conn.Wake(true)
 	}
 }
 
@@ -125,35 +116,45 @@ func (r *relayed) next() (d datagram, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.waiting) == 0 {
+		r.waiting = nil
 		return datagram{}, false
 	}
-	d = r.waiting[0]
-	if r.waiting = r.waiting[1:]; len(r.waiting) == 0 {
-		r.waiting = nil
-	}
+	d, r.waiting = r.waiting[0], r.waiting[1:]
 	return d, true
 }
 
-// ReadFrom implements net.PacketConn.
+// ReadFrom implements net.PacketConn. An error of the socket does not end the allocation, unless the socket is closed.
 func (r *relayed) ReadFrom(p []byte) (int, net.Addr, error) {
-	for {
+	for wait := time.Duration(0); ; {
 		if d, ok := r.next(); ok {
-			n := copy(p, d.data[:d.n])
-			r.server.buffer.Put(d.data)
-			if n < d.n {
-				continue
+			if n := copy(p, d.data); n == len(d.data) {
+				return n, r.addrOf(d.peer), nil
 			}
-			if r.addr == nil || r.peer != d.peer {
-				r.peer, r.addr = d.peer, net.UDPAddrFromAddrPort(d.peer)
-			}
-			return n, r.addr, nil
+			continue
 		}
-		select {
-		case <-r.ready:
-		case <-r.closed:
-			return 0, nil, net.ErrClosed
+		n, peer, err := r.conn.Receive(r.buffer[:])
+		switch {
+		case err == nil && n <= min(maxDatagram, len(p)):
+			return copy(p, r.buffer[:n]), r.addrOf(peer), nil
+		case err == nil: // too long
+			wait = 0
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			r.conn.Wake(false) // before next looks: what comes later wakes again
+		case errors.Is(err, net.ErrClosed):
+			return 0, nil, err
+		default:
+			wait = nextWait(wait)
+			time.Sleep(wait)
 		}
 	}
+}
+
+// addrOf returns the address of a peer as pion takes it. Most datagrams come from the peer that the last one came from.
+func (r *relayed) addrOf(peer netip.AddrPort) net.Addr {
+	if r.addr == nil || r.peer != peer {
+		r.peer, r.addr = peer, net.UDPAddrFromAddrPort(peer)
+	}
+	return r.addr
 }
 
 // WriteTo implements net.PacketConn. It asks the policy again: a permission is for an address, and a policy for ports too; and
@@ -184,7 +185,6 @@ func (r *relayed) Unsent(err error) { r.unsent = err }
 func (r *relayed) Close() error {
 	r.once.Do(func() {
 		r.conn.Close()
-		close(r.closed)
 		r.server.mu.Lock()
 		defer r.server.mu.Unlock()
 		delete(r.server.relayed, r)

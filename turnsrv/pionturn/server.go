@@ -23,7 +23,6 @@ type Server struct {
 	quota  *quota
 	inHand sync.Map // net.Addr to []byte: the message that pion works on, by the address that pion was given with it
 	log    pionLog
-	buffer sync.Pool // of *[maxDatagram]byte, for what peers send
 
 	mu      sync.Mutex // guards what follows
 	closed  bool
@@ -41,7 +40,6 @@ func New(config Config) (*Server, error) {
 	}
 	s := &Server{
 		config: config, family: stun.IPv4, quota: newQuota(config.Quotas), log: pionLog{logger: config.Logger},
-		buffer:  sync.Pool{New: func() any { return new([maxDatagram]byte) }},
 		sockets: make(map[io.Closer]struct{}), relayed: make(map[*relayed]struct{}), streams: make(map[net.Addr]*stream),
 	}
 	if !config.Relay.Has(stun.IPv4) {

@@ -52,6 +52,55 @@ func testConfig(t testing.TB) Config {
 	}
 }
 
+// TestBetweenTwoClients has two clients of one server call each other, behind a NAT that sends nothing back. Datagrams that come from
+// elsewhere meanwhile must not get lost.
+func TestBetweenTwoClients(t *testing.T) {
+	config := testConfig(t)
+	public := netip.MustParseAddr("203.0.113.7")
+	relays, err := relay.New(relay.Config{
+		Addresses: []relay.Address{{Bind: loopback, Advertise: public}},
+		Peers:     peer.New(peer.Rules{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = relays.Close() })
+	config.Relay = relays
+	server := start(t, config)
+	alice := server.client(t, "UDP", issue(newSecret, time.Hour))
+	bob := server.client(t, "TCP", issue(newSecret, time.Hour))
+	fromAlice, fromBob := allocate(t, alice), allocate(t, bob)
+	if got := addrPort(fromAlice.LocalAddr()).Addr(); got != public {
+		t.Errorf("the relayed address is %v, want %v", got, public)
+	}
+	far, buf := echo(t), make([]byte, 100)
+	if err := bob.CreatePermission(fromAlice.LocalAddr()); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 20 {
+		if _, err := fromBob.WriteTo([]byte("an echo"), far); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fromAlice.WriteTo([]byte("hello bob"), fromBob.LocalAddr()); err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]string{}
+		for range 2 {
+			if err := fromBob.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			n, from, err := fromBob.ReadFrom(buf)
+			if err != nil {
+				t.Fatalf("round %d: %v after %v", i, err, got)
+			}
+			got[string(buf[:n])] = from.String()
+		}
+		if got["an echo"] != far.String() || got["hello bob"] != fromAlice.LocalAddr().String() {
+			t.Fatalf("round %d: bob got %v", i, got)
+		}
+	}
+}
+
 func issue(secret credential.Secret, ttl time.Duration) credential.Credential {
 	return credential.Issuer{Secret: secret, TTL: ttl}.Issue(time.Now())
 }

@@ -69,6 +69,8 @@ type Request struct {
 	EvenPort, ReserveNext bool
 	// Token claims a port that was held, if it is not nil.
 	Token *Token
+	// Pull opens an address for StartPull and Receive, in place of Start.
+	Pull bool
 }
 
 // Allocator opens relayed addresses. It is safe for concurrent use.
@@ -88,6 +90,7 @@ type family struct {
 	Address
 	network string
 	socket  func(network string, addr netip.AddrPort) (socket, error)
+	pulled  func(network string, addr netip.AddrPort) (socket, error) // for Request.Pull
 
 	mu   sync.RWMutex
 	used map[uint16]*Conn // bound here; its value is nil while it is only reserved
@@ -118,15 +121,10 @@ func New(config Config) (*Allocator, error) {
 		families: make(map[stun.Family]*family), reserved: make(map[Token]*reservation),
 	}
 	a.peers.Store(config.Peers)
-	listen := a.sockets.listen
+	listen, pulled := a.sockets.listen, goroutineSockets(listenUDP)
 	if config.Listen != nil {
-		listen = func(network string, addr netip.AddrPort) (socket, error) {
-			s, err := config.Listen(network, addr)
-			if err != nil {
-				return nil, err
-			}
-			return &goroutineSocket{Socket: s, ipv4: addr.Addr().Is4()}, nil
-		}
+		pulled = goroutineSockets(config.Listen)
+		listen = pulled
 	}
 	for _, addr := range config.Addresses {
 		addr.Bind, addr.Advertise = addr.Bind.Unmap(), addr.Advertise.Unmap()
@@ -136,7 +134,7 @@ func New(config Config) (*Allocator, error) {
 		if addr.Advertise.IsUnspecified() {
 			return nil, fmt.Errorf("relay address %v cannot be advertised", addr.Advertise)
 		}
-		f := &family{Address: addr, network: "udp6", used: make(map[uint16]*Conn), socket: listen}
+		f := &family{Address: addr, network: "udp6", used: make(map[uint16]*Conn), socket: listen, pulled: pulled}
 		id := stun.IPv6
 		if addr.Bind.Is4() {
 			id, f.network = stun.IPv4, "udp4"
@@ -200,12 +198,12 @@ func (a *Allocator) bind(f *family, request Request) (socket, next socket, port 
 			f.release(candidate)
 			break
 		}
-		if socket, err = f.listen(candidate); err == nil {
+		if socket, err = f.listen(candidate, request.Pull); err == nil {
 			if !request.ReserveNext {
 				return socket, nil, candidate, nil
 			}
 			if f.take(candidate + 1) {
-				if next, err = f.listen(candidate + 1); err == nil {
+				if next, err = f.listen(candidate+1, request.Pull); err == nil {
 					return socket, next, candidate, nil
 				}
 				f.release(candidate + 1)
@@ -356,8 +354,12 @@ func (a *Allocator) ownFamily(addr netip.Addr) *family {
 	return nil
 }
 
-func (f *family) listen(port uint16) (socket, error) {
-	socket, err := f.socket(f.network, netip.AddrPortFrom(f.Bind, port))
+func (f *family) listen(port uint16, pull bool) (socket, error) {
+	open := f.socket
+	if pull {
+		open = f.pulled
+	}
+	socket, err := open(f.network, netip.AddrPortFrom(f.Bind, port))
 	if err == nil && CanDontFragment && f.Bind.Is4() {
 		// Linux sets the DF bit of its own accord. RFC 8656 section 15 wants it clear unless the client asked for it.
 		if err = socket.dontFragment(false); err != nil {

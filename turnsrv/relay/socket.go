@@ -39,6 +39,22 @@ type goroutineSocket struct {
 	reader sync.WaitGroup
 }
 
+// goroutineSockets returns what opens sockets with listen.
+func goroutineSockets(listen func(string, netip.AddrPort) (Socket, error)) func(string, netip.AddrPort) (socket, error) {
+	return func(network string, addr netip.AddrPort) (socket, error) {
+		s, err := listen(network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return &goroutineSocket{Socket: s, ipv4: addr.Addr().Is4()}, nil
+	}
+}
+
+// listenUDP opens a socket of package net.
+func listenUDP(network string, addr netip.AddrPort) (Socket, error) {
+	return net.ListenUDP(network, net.UDPAddrFromAddrPort(addr))
+}
+
 func (s *goroutineSocket) start(o Owner) error {
 	s.reader.Go(func() { s.read(o) })
 	return nil

@@ -2,20 +2,13 @@
 
 package relay
 
-import (
-	"net"
-	"net/netip"
-)
+import "net/netip"
 
 // sockets opens the sockets of an Allocator.
 type sockets struct{}
 
 func (*sockets) listen(network string, addr netip.AddrPort) (socket, error) {
-	conn, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(addr))
-	if err != nil {
-		return nil, err
-	}
-	return &goroutineSocket{Socket: conn, ipv4: addr.Addr().Is4()}, nil
+	return goroutineSockets(listenUDP)(network, addr)
 }
 
 // close does nothing: each socket has its own reader.

@@ -13,8 +13,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/pion/turn/v4"
-
 	"github.com/mailturn/mailturn/turnsrv/credential"
 	"github.com/mailturn/mailturn/turnsrv/peer"
 	"github.com/mailturn/mailturn/turnsrv/pionturn"
@@ -188,7 +186,7 @@ func memory(s *server) (int, error) {
 	return resident(pids)
 }
 
-// pionMain is the command "bench pion ADDRESS": pion/turn with the credentials of package pionturn, and as fast as it can be.
+// pionMain is the command "bench pion ADDRESS": pion/turn as package pionturn runs it, with no limits.
 func pionMain(args []string) error {
 	if len(args) != 1 {
 		return errors.New("want the address to serve on")
@@ -203,9 +201,8 @@ func pionMain(args []string) error {
 	return server.Close()
 }
 
-// servePion starts the server at an address, whose port may be 0, and returns the one that it has got. Relayed addresses are pion's
-// own: those of package pionturn look at each packet twice.
-func servePion(listen string) (*turn.Server, netip.AddrPort, error) {
+// servePion starts the server at an address, whose port may be 0, and returns the one that it has got.
+func servePion(listen string) (*pionturn.Server, netip.AddrPort, error) {
 	conn, err := net.ListenPacket("udp4", listen)
 	if err != nil {
 		return nil, netip.AddrPort{}, err
@@ -218,19 +215,13 @@ func servePion(listen string) (*turn.Server, netip.AddrPort, error) {
 	if err != nil {
 		return nil, netip.AddrPort{}, err
 	}
-	engine, err := pionturn.New(pionturn.Config{
+	server, err := pionturn.New(pionturn.Config{
 		Realm: turnRealm, Relay: relays,
 		Authenticator: credential.Verifier{Secrets: []credential.Secret{credential.NewSecret([]byte(turnSecret))}},
 	})
 	if err != nil {
 		return nil, netip.AddrPort{}, err
 	}
-	config, packets := engine.ServerConfig(), engine.PacketConnConfig(conn)
-	packets.RelayAddressGenerator = &turn.RelayAddressGeneratorPortRange{
-		RelayAddress: net.IP(addr.Addr().AsSlice()), Address: addr.Addr().String(), MinPort: relay.DefaultMinPort, MaxPort: relay.DefaultMaxPort,
-		MaxRetries: 128, // of 16384 ports, 10000 are taken
-	}
-	config.PacketConnConfigs = []turn.PacketConnConfig{packets}
-	server, err := turn.NewServer(config)
-	return server, addr, err
+	go server.ServePacket(conn) // ends with Close
+	return server, addr, nil
 }

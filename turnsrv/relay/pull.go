@@ -1,0 +1,38 @@
+package relay
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+)
+
+// StartPull is Start for an address that was opened with Request.Pull. What other relayed addresses of the allocator send, owner is
+// given; what comes from elsewhere, Receive returns.
+func (c *Conn) StartPull(owner Owner) {
+	c.owner = owner
+	c.family.open(c.port, c)
+}
+
+// Receive waits for a datagram and reads it into b, cut to its length. It is for an address that was started by StartPull. After
+// Wake it returns os.ErrDeadlineExceeded, and after Close net.ErrClosed, or an error that wraps one of them. Calls must not overlap.
+func (c *Conn) Receive(b []byte) (n int, peer netip.AddrPort, err error) {
+	s, ok := c.socket.(*goroutineSocket)
+	if !ok {
+		return 0, netip.AddrPort{}, errors.ErrUnsupported
+	}
+	n, peer, err = s.ReadFromUDPAddrPort(b)
+	return n, netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port()), err
+}
+
+// Wake has Receive return, now and until it is called with false. Safe for concurrent use.
+func (c *Conn) Wake(now bool) {
+	var deadline time.Time
+	if now {
+		deadline = time.Unix(1, 0)
+	}
+	if s, ok := c.socket.(*goroutineSocket); ok {
+		if timed, ok := s.Socket.(interface{ SetReadDeadline(time.Time) error }); ok {
+			_ = timed.SetReadDeadline(deadline)
+		}
+	}
+}
