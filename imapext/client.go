@@ -60,9 +60,9 @@ const (
 	discard             // with an answer at its end
 )
 
-// FromClient consumes bytes from the client and returns how many, and what is to be done next. It appends to both queues;
-// what it appends to the backend's may alias p. Called without bytes at the beginning, it sends what Options.Identify says as
-// soon as it can, and not only when the client says something.
+// FromClient consumes bytes from the client and returns how many, and what to do next. It appends to both queues; what it appends to the
+// backend's may alias p. If it is called without bytes at the beginning, it sends what Options.Identify says as soon as it can, and not
+// only when the client sends something.
 func (f *Filter) FromClient(p []byte) (n int, event Event) {
 	f.mu.Lock()
 	defer f.unlock()
@@ -377,9 +377,9 @@ func (f *Filter) awaitLiteral() (n int, event Event) {
 	return 0, Continue
 }
 
-// AwaitsContinuation reports whether FromClient has returned Wait for the backend to ask for what the client sends next, a
-// literal or a line of AUTHENTICATE or IDLE, or to refuse it. Some backends do neither: Dovecot 2.3 does not if an APPEND has
-// something else than flags or a date before the literal. That wait should be bounded.
+// AwaitsContinuation reports whether FromClient has returned Wait because the backend has to request what the client sends next, a
+// literal or a line of AUTHENTICATE or IDLE, or to refuse it. Some backends do neither: Dovecot 2.3 does not if an APPEND has something
+// other than flags or a date before the literal. Callers should limit that wait.
 func (f *Filter) AwaitsContinuation() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -472,7 +472,7 @@ func (f *Filter) respond(response []byte) {
 	f.toClient.add(response)
 }
 
-// close ends the session over something after which the backend and the Filter might disagree on where commands begin.
+// close ends the session after something that might make the backend and the Filter disagree on where commands begin.
 func (f *Filter) close(text string) Event {
 	f.respond(fmt.Appendf(nil, "* BYE %s\r\n", text))
 	f.client = clientStream{state: closed}

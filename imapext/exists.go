@@ -86,9 +86,9 @@ func hasWord(b []byte, word string) bool {
 	return len(b) > len(word) && equalFold(b[:len(word)], word) && bytes.IndexByte([]byte(" \r\n"), b[len(word)]) >= 0
 }
 
-// RepeatExists tells a client that is in IDLE once more how many messages there are in the selected mailbox, which is true and
-// nothing new: clients end IDLE over it and look around. It queues that for WriteClient, and reports false if it does not: if
-// the client is not in IDLE, or that number is not certain. Options.CountMessages has to be set.
+// RepeatExists tells a client in IDLE again how many messages are in the selected mailbox, which makes clients end IDLE and look for
+// changes. It queues the response for WriteClient, or returns false if the client is not in IDLE or the number is not certain.
+// Options.CountMessages has to be set.
 func (f *Filter) RepeatExists() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -15,8 +15,8 @@ const (
 	maxIDValue  = 1024
 )
 
-// An IDField is a field of the ID command (RFC 2971 section 3.3): a name of at most 30 octets, a value of at most 1024, both
-// printable ASCII.
+// An IDField is a field of the ID command (RFC 2971 section 3.3): a name of at most 30 octets and a value of at most 1024, both printable
+// ASCII.
 type IDField struct{ Name, Value string }
 
 // appendID appends the ID command with those of fields that keep to the bounds.

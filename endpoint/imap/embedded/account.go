@@ -9,7 +9,7 @@ import (
 	"github.com/emersion/go-imap/v2/imapserver/imapmemserver"
 )
 
-// Bounds of what one account of the embedded server keeps in memory.
+// Limits on what one account of the embedded server keeps in memory.
 const (
 	maxMessageSize     = 16 << 20 // bytes; APPENDLIMIT (RFC 7889)
 	maxAccountSize     = 64 << 20 // bytes, all messages
@@ -18,7 +18,7 @@ const (
 	maxMailboxNameLen  = 255 // bytes
 	maxKeywords        = 64
 	maxKeywordLen      = 64
-	maxPendingUpdates  = 100_000 // of a session that has a mailbox selected and does not ask for news
+	maxPendingUpdates  = 100_000 // of a session that has a mailbox selected and does not ask for updates
 	maxAccountSessions = 100
 )
 
@@ -26,7 +26,7 @@ const (
 type account struct {
 	user *imapmemserver.User
 
-	// copying is held through COPY and MOVE, which lock two mailboxes in imapmemserver: two sessions that copy in
+	// copying is held during COPY and MOVE, which lock two mailboxes in imapmemserver: two sessions that copy in
 	// opposite directions would wait for each other forever.
 	copying sync.Mutex
 
@@ -34,7 +34,7 @@ type account struct {
 	mailboxes map[string]struct{}
 	keywords  map[imap.Flag]struct{}
 	sessions  map[*mailSession]struct{}
-	// arriving are messages that an APPEND in progress will add.
+	// The messages that APPEND commands in progress will add.
 	arrivingSize, arrivingCount int64
 }
 
@@ -72,7 +72,7 @@ func (a *account) leave(s *mailSession) {
 	delete(a.sessions, s)
 }
 
-// usageLocked returns bytes and number of the messages in all mailboxes, and of those arriving.
+// usageLocked returns the size in bytes and the number of the messages in all mailboxes, including those arriving.
 func (a *account) usageLocked() (size, count int64) {
 	size, count = a.arrivingSize, a.arrivingCount
 	for name := range a.mailboxes {
@@ -86,7 +86,7 @@ func (a *account) usageLocked() (size, count int64) {
 	return size, count
 }
 
-// reserve makes room for a message of the given size, which release gives back once the message is stored or refused.
+// reserve reserves room for a message of the given size. release undoes that after the message is stored or refused.
 func (a *account) reserve(size int64) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -119,7 +119,7 @@ func (a *account) roomFor(n int64) error {
 	return nil
 }
 
-// admit notes the keywords among flags, or refuses them all when the account has too many.
+// admit records the keywords among flags, or refuses all of them if the account would have too many.
 func (a *account) admit(flags []imap.Flag) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -181,11 +181,11 @@ func (a *account) rename(oldName, newName string, options *imap.RenameOptions) e
 	return nil
 }
 
-// checkUnusedLocked refuses to take away INBOX, which always exists (RFC 9051 section 5.1), and a mailbox that a session
-// has selected: its messages would stay in memory without being counted.
+// checkUnusedLocked refuses the removal of INBOX, which always exists (RFC 9051 section 5.1), and of a mailbox that a session has
+// selected: its messages would stay in memory without being counted.
 func (a *account) checkUnusedLocked(name string) error {
 	if name == "INBOX" {
-		return refusal(imap.ResponseCodeCannot, "INBOX stays")
+		return refusal(imap.ResponseCodeCannot, "INBOX cannot be deleted or renamed")
 	}
 	for s := range a.sessions {
 		if s.selected == name {
@@ -195,7 +195,7 @@ func (a *account) checkUnusedLocked(name string) error {
 	return nil
 }
 
-// selectMailbox notes which mailbox s has selected, and that it has heard all news of it. An empty name is none.
+// selectMailbox records which mailbox s has selected, and that it knows of all updates to it. An empty name is no mailbox.
 func (a *account) selectMailbox(s *mailSession, name string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -203,7 +203,7 @@ func (a *account) selectMailbox(s *mailSession, name string) {
 	s.heardLocked(true)
 }
 
-// setIdling notes whether s is told of changes as they happen.
+// setIdling records whether s is told of changes as they happen.
 func (a *account) setIdling(s *mailSession, idling bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -211,15 +211,15 @@ func (a *account) setIdling(s *mailSession, idling bool) {
 	s.heardLocked(true)
 }
 
-// polled notes that s has been told of every change, or of those before the first removal (RFC 9051 section 7.5.1).
+// polled records that s has been told of every change, or of those before the first removal (RFC 9051 section 7.5.1).
 func (a *account) polled(s *mailSession, removals bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s.heardLocked(removals)
 }
 
-// changed counts n updates that imapmemserver now keeps for each session that has the mailbox selected, and ends
-// sessions that have let too many pile up.
+// changed counts n updates that imapmemserver now keeps for each session that has the mailbox selected, and ends sessions for which too
+// many have piled up.
 func (a *account) changed(mailbox string, n int64, removal bool) {
 	var deaf []io.Closer
 	a.mu.Lock()
@@ -238,7 +238,7 @@ func (a *account) changed(mailbox string, n int64, removal bool) {
 	}
 }
 
-// trimDelimiter does to a new mailbox's name what imapmemserver does.
+// trimDelimiter trims a new mailbox's name as imapmemserver does.
 func trimDelimiter(name string) string {
 	for len(name) > 0 && name[len(name)-1] == '/' {
 		name = name[:len(name)-1]

@@ -9,10 +9,10 @@ import (
 )
 
 const (
-	// loginFailureDelay is when a failed login is answered, counted from its beginning. Guessing gets slow, and how
-	// long the verification took cannot be seen from outside.
+	// loginFailureDelay is how long after its start a failed login is answered. It slows guessing down, and hides how long the
+	// verification took.
 	loginFailureDelay = 2 * time.Second
-	// verifyWait is how long a login waits for its turn when all slots for verifications are taken.
+	// verifyWait is how long a login waits while all slots for verification are taken.
 	verifyWait = 10 * time.Second
 )
 
@@ -21,17 +21,17 @@ type loginResult int
 const (
 	loginOK loginResult = iota
 	loginRefused
-	loginBusy // not decided: too many verifications at once
+	loginBusy // undecided: too many verifications at once
 )
 
 // A passwordChecker verifies logins. It is safe for concurrent use.
 type passwordChecker struct {
 	users map[string]password // read-only
-	// decoys are the same passwords in a fixed order: an unknown user is checked against one of them, so that it takes
-	// as long as somebody's wrong password.
+	// decoys are the same passwords in a fixed order: an unknown user is checked against one of them, which takes as long as a wrong
+	// password of a known user.
 	decoys []password
 	seed   maphash.Seed
-	// slots bounds the hashes computed at once, because each is made to be expensive in time and memory.
+	// slots limits how many hashes are computed at once, because each is expensive in time and memory by design.
 	slots chan struct{}
 }
 
@@ -43,7 +43,7 @@ func newPasswordChecker(users map[string]password) *passwordChecker {
 	return c
 }
 
-// check verifies a login. It answers a failed one loginFailureDelay after it was called, or when stop is closed.
+// check verifies a login. It returns from a failed one loginFailureDelay after it was called, or when stop is closed.
 func (c *passwordChecker) check(username, candidate string, stop <-chan struct{}) loginResult {
 	delay := time.NewTimer(loginFailureDelay)
 	defer delay.Stop()

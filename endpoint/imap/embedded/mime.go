@@ -19,10 +19,10 @@ const (
 	maxMessageNesting   = 8
 )
 
-var errMIMEStructure = errors.New("message has too many parts, or parts too deep in one another")
+var errMIMEStructure = errors.New("message has too many parts, or they are nested too deeply")
 
-// checkMIME returns errMIMEStructure for a message whose structure is beyond the bounds, and nil for every other one:
-// that a message is broken is none of our business.
+// checkMIME returns errMIMEStructure for a message whose structure exceeds the limits, and nil for every other one, even if it is
+// malformed.
 func checkMIME(raw []byte) error {
 	r := bufio.NewReader(bytes.NewReader(raw))
 	header, _ := textproto.ReadHeader(r)
@@ -34,7 +34,7 @@ func walkMIME(header textproto.Header, body io.Reader, parts *int, multiparts, m
 	if *parts++; *parts > maxParts || multiparts > maxMultipartNesting || messages > maxMessageNesting {
 		return errMIMEStructure
 	}
-	// The media type is found exactly as go-imap finds it; what it cannot parse, it does not descend into.
+	// The media type is determined exactly as go-imap does; it does not descend into what it cannot parse.
 	entity := message.Header{Header: header}
 	mediaType, params, _ := entity.ContentType()
 	primaryType, _, _ := strings.Cut(mediaType, "/")

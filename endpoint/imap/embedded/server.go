@@ -1,4 +1,4 @@
-// Package embedded is an IMAP server in this process, with mailboxes in memory: go-imap's, within bounds.
+// Package embedded is an IMAP server within this process, with mailboxes in memory: go-imap's, with limits.
 package embedded
 
 import (
@@ -64,14 +64,14 @@ func New(users Users, previous *Server, logger *slog.Logger) (*Server, error) {
 		},
 		Caps:         imap.CapSet{imap.CapIMAP4rev1: {}, imap.CapIMAP4rev2: {}},
 		Logger:       serverLogger{logger},
-		InsecureAuth: true, // whether TLS comes first is decided where the client's connection is
+		InsecureAuth: true, // whether TLS is required is decided on the client's connection
 	})
 	e.serving.Go(func() { e.server.Serve(e.listener) })
 	<-e.listener.Accepting() // go-imap's Close must not be called while Serve begins
 	return e, nil
 }
 
-// Dial opens a connection for a client. The error is net.ErrClosed after Close.
+// Dial opens a connection for a client. After Close, the error is net.ErrClosed.
 func (e *Server) Dial(_ context.Context, from origin.Origin) (backend.Conn, error) {
 	ours, theirs := pipe.New(net.TCPAddrFromAddrPort(from.Client))
 	e.sessions.Add(1) // its Done is in mailSession.Close, which go-imap calls for every connection that it has accepted
@@ -96,7 +96,7 @@ func (e *Server) Close() {
 	e.sessions.Wait()
 }
 
-// loginRefused logs a wrong password, and never which.
+// loginRefused logs a wrong password, but never the password itself.
 func (e *Server) loginRefused(client, username string) {
 	if allowed, suppressed := e.refusals.Allow(time.Now()); allowed {
 		e.logger.Warn("login refused", "client", client, "username", clip(username, maxUsernameLen), "suppressed", suppressed)
@@ -111,8 +111,8 @@ func clip(s string, n int) string {
 	return strings.ToValidUTF8(s[:n], "") + "..."
 }
 
-// serverLogger is what go-imap's server logs to. It reports what clients do wrong, which is for debugging, and its own
-// panics, which somebody has to look at.
+// serverLogger is the logger of go-imap's server, which reports errors of clients, for debugging, and its own panics, which somebody
+// has to look at.
 type serverLogger struct{ logger *slog.Logger }
 
 func (l serverLogger) Printf(format string, args ...any) {

@@ -15,11 +15,11 @@ import (
 // command.
 const maxCommandText = 48 * 1024
 
-// A serverConn is the server's end of a pipe as go-imap's server sees it, and keeps three things from it that it does not
-// bear: a command that is too long, which ends the connection; the end of the session in the middle of a response (see
-// Write); and a client that waits after announcing a literal that is too long for a command other than APPEND. There go-imap
-// reads on in the command before it refuses it (imapwire.Decoder.AString tries an atom next), while the client waits for
-// the answer and sends nothing. The line end that it is given here makes it finish the command with BAD.
+// A serverConn is the server's end of a pipe as go-imap's server sees it. It protects the server from three things: a command that is
+// too long, which ends the connection; the end of the session in the middle of a response (see Write); and a client that waits after
+// announcing a literal that is too long for a command other than APPEND. In that case go-imap reads on in the command before it refuses
+// it (imapwire.Decoder.AString tries an atom next), while the client waits for the answer and sends nothing. The line end that it is
+// given here makes it end the command with BAD.
 //
 // The last rests on go-imap handling one command at a time, and on imapext: nothing from the client comes after a literal's
 // announcement until there is an answer to it. Reads come from one goroutine.
@@ -115,7 +115,7 @@ func announcedLiteral(line []byte) (size int64, ok bool) {
 
 // Write notes go-imap's answer to an announcement. It flushes after every line, so an answer begins a write.
 //
-// It does not fail: when the session has ended, what is said goes nowhere, until Read says so. On an error of a write,
+// It does not fail: after the session has ended, its output is discarded until Read returns an error. On an error of a write,
 // imapmemserver leaves a FETCH response open and with it go-imap's lock on the output, for which its goroutine would then
 // wait forever.
 func (c *serverConn) Write(p []byte) (int, error) {

@@ -9,21 +9,21 @@ import (
 	"github.com/emersion/go-imap/v2/imapserver/imapmemserver"
 )
 
-// A mailSession is one session of the embedded server. Its methods are called by one goroutine, go-imap's, except Idle.
+// A mailSession is one session of the embedded server. All its methods except Idle are called by one goroutine of go-imap's.
 type mailSession struct {
 	*imapmemserver.UserSession // nil before login
 	server                     *Server
 	conn                       *imapserver.Conn
 	account                    *account // nil before login
 
-	// Guarded by account.mu; selected is written by this session's goroutine only, which may read it without.
+	// Guarded by account.mu; selected is written only by this session's goroutine, which may read it without the mutex.
 	selected string // mailbox; empty when none is
-	pending  int64  // updates that the session has not been told of, at most
+	pending  int64  // the most updates that the session may not have been told of
 	removals bool   // there may be an EXPUNGE among them
 	idling   bool
 }
 
-// heardLocked notes that the session has been told of all that is pending, or of what comes before the first removal.
+// heardLocked records that the session has been told of everything pending, or of what precedes the first removal.
 func (s *mailSession) heardLocked(removals bool) {
 	if removals || !s.removals {
 		s.pending, s.removals = 0, false
@@ -41,12 +41,11 @@ func (s *mailSession) Login(username, candidate string) error {
 	switch s.server.checker.check(username, candidate, s.server.stopping) {
 	case loginRefused:
 		s.server.loginRefused(remote, username)
-		// Delta Chat tells a wrong password from every other trouble by the word "authentication" in this text. No
-		// other answer to a login may have it.
+		// Delta Chat recognizes a wrong password by the word "authentication" in this text. No other refusal of a login may contain it.
 		return refusal(imap.ResponseCodeAuthenticationFailed, "Authentication failed: wrong user name or password")
 	case loginBusy:
 		s.server.logger.Warn("login deferred, too many at once", "client", remote)
-		return refusal(imap.ResponseCodeUnavailable, "Too many logins at once: try again")
+		return refusal(imap.ResponseCodeUnavailable, "Too many logins at the same time: try again")
 	}
 	a := s.server.accounts[username]
 	if err := a.join(s); err != nil {
@@ -80,7 +79,7 @@ func (s *mailSession) Rename(oldName, newName string, options *imap.RenameOption
 }
 
 func (s *mailSession) Select(name string, options *imap.SelectOptions) (*imap.SelectData, error) {
-	// Noted first, so that the mailbox cannot be deleted in between.
+	// Recorded first, so that the mailbox cannot be deleted in between.
 	s.account.selectMailbox(s, name)
 	data, err := s.UserSession.Select(name, options)
 	if err != nil {
@@ -109,7 +108,7 @@ func (s *mailSession) Append(mailbox string, r imap.LiteralReader, options *imap
 		return nil, err
 	}
 	if err := checkMIME(raw); err != nil {
-		return nil, refusal(imap.ResponseCodeLimit, "Message has too many parts, or parts too deep in one another")
+		return nil, refusal(imap.ResponseCodeLimit, "Message has too many parts, or they are nested too deeply")
 	}
 	data, err := s.UserSession.Append(mailbox, bytes.NewReader(raw), options)
 	if err == nil {
@@ -118,7 +117,7 @@ func (s *mailSession) Append(mailbox string, r imap.LiteralReader, options *imap
 	return data, err
 }
 
-// count returns how many messages of the selected mailbox can be in the set, at most.
+// count returns the most messages of the selected mailbox that can be in the set.
 func (s *mailSession) count(set imap.NumSet) (int64, error) {
 	present, err := s.numMessages()
 	if err != nil || set.Dynamic() { // up to "*", or the result of a search
@@ -222,7 +221,7 @@ func (s *mailSession) Poll(w *imapserver.UpdateWriter, allowExpunge bool) error 
 	return err
 }
 
-// Idle tells the client of changes as they happen (RFC 9051 section 6.3.13), of those since the last command first.
+// Idle tells the client of changes as they happen (RFC 9051 section 6.3.13), starting with those since the last command.
 func (s *mailSession) Idle(w *imapserver.UpdateWriter, stop <-chan struct{}) error {
 	if err := s.UserSession.Poll(w, true); err != nil {
 		return err
