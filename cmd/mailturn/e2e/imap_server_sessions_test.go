@@ -62,7 +62,7 @@ func (s imapServer) transcript(dial dialer, seed uint64, limit time.Duration, by
 	}
 	login := script{{send: "l LOGIN " + s.user() + " " + dovecot.Password + "\r\n", await: []string{"l "}}}
 	transcript, _, err := (&session{conn: conn, limit: limit, byteAtATime: byteAtATime}).run(append(login, s.portable(seed)...))
-	return transcript, err
+	return s.inOrder(transcript), err
 }
 
 func (s imapServer) dialDirect() (net.Conn, error) { return s.dial("") }
@@ -173,7 +173,7 @@ func checkCompress(t *testing.T, s imapServer, p *proxy) string {
 			if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) { // a stream without its end
 				t.Fatalf("%v after %.3000q", err, transcript)
 			}
-			return transcript
+			return s.inOrder(transcript)
 		}
 		if diff := difference(run(s.afterLogin(s.dialDirect)), run(s.afterLogin(p.dialTLS, "COMPRESS DEFLATE"))); diff != "" {
 			t.Errorf("seed %d: %s", seed, diff)

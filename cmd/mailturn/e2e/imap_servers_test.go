@@ -35,6 +35,8 @@ type imapServer struct {
 	prefix string
 	// metadata says that it has METADATA of its own.
 	metadata bool
+	// unordered says that it answers in any order where the standard lets it: see inOrder.
+	unordered bool
 	// user returns a user that nobody has been before, whose password is dovecot.Password.
 	user func() string
 }
@@ -56,6 +58,7 @@ var imapServers = []struct {
 	{"Cyrus of Debian 12", startCyrus},
 	{"Courier of Debian 12", startCourier},
 	{"go-imap's server", startGoIMAP},
+	{"maddy", startMaddy},
 }
 
 // proxied2 is the header of PROXY version 2 for a client on loopback that uses TLS.

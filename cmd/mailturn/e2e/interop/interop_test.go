@@ -35,7 +35,7 @@ Where a cell says anything other than "works", that is why there is no test.
 
 ## Servers
 
-They are IMAP servers that mailturn is in front of, or answers for.
+They are IMAP servers that mailturn is in front of, or answers for. Stalwart is missing: it is no package of Debian or npm, nor a Go module.
 
 | server | what was done | result | what must fail |
 | --- | --- | --- | --- |

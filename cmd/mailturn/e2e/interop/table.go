@@ -25,7 +25,7 @@ type section struct {
 
 var sections = map[Kind]section{
 	Client: {"Clients", "They move data through the relay, over this transport and address family between client and relay.", "client", "credential"},
-	Server: {"Servers", "They are IMAP servers that mailturn is in front of, or answers for.", "server", "what was done"},
+	Server: {"Servers", "They are IMAP servers that mailturn is in front of, or answers for. Stalwart is missing: it is no package of Debian or npm, nor a Go module.", "server", "what was done"},
 	Door:   {"Doors", "They get credentials from mailturn, or issue them under its secret, and pass them on to clients of their own.", "program", "what was done"},
 	Recipe: {"Recipes", "They are taken from this project's documentation and run as they stand, with other addresses and paths, unless they say otherwise.", "recipe", "what was done"},
 }
