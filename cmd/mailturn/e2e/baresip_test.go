@@ -146,6 +146,7 @@ func (n callNetwork) signalling(t *testing.T) {
 // TestBaresip makes calls between two baresips, whose audio goes over the relay alone. baresip asks for no address family, so
 // over IPv6 the relay has to assign an address of the client's family.
 func TestBaresip(t *testing.T) {
+	t.Parallel()
 	n := newCallNetwork(t)
 	n.signalling(t)
 	certs := newCertificates(t)

@@ -89,6 +89,7 @@ func appendAll(t *testing.T, d *dovecot.Server, user string, messages [][]byte) 
 // TestMbsync synchronises two mailboxes of 250 different messages each, one of 20 MB among them, and then what has
 // changed on both sides.
 func TestMbsync(t *testing.T) {
+	t.Parallel()
 	mbsync := peer(t, "mbsync", "isync")
 	d := startDovecot(t, dovecot.Options{})
 	p := startProxy(t, d.Addr)

@@ -22,7 +22,10 @@ const (
 
 // TestDict runs Dovecot with mailturn as its dictionary: TURN from mailturn, the comment from Dovecot's own settings, the
 // rest from the next dictionary. Then another Dovecot asks the same dictionary, and one has a next dictionary that is down.
-func TestDict(t *testing.T) { eachDovecot(t, testDict) }
+func TestDict(t *testing.T) {
+	t.Parallel()
+	eachDovecot(t, testDict)
+}
 
 func testDict(t *testing.T, version string, root *chroot.Root) {
 	t.Parallel()

@@ -289,7 +289,10 @@ func testDirectAndProxied(t *testing.T, _ string, root *chroot.Root) {
 
 // TestUpstreamBytes runs sessions with everything pipelined, which Dovecot answers in another order each time: what the client gets
 // is compared with what Dovecot said in the same session, and what Dovecot got with what the client said.
-func TestUpstreamBytes(t *testing.T) { eachDovecot(t, testUpstreamBytes) }
+func TestUpstreamBytes(t *testing.T) {
+	t.Parallel()
+	eachDovecot(t, testUpstreamBytes)
+}
 
 func testUpstreamBytes(t *testing.T, _ string, root *chroot.Root) {
 	d := startDovecot(t, dovecot.Options{Root: root})

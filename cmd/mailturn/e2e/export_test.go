@@ -52,6 +52,7 @@ func TestExportCoturn(t *testing.T) {
 
 // TestExportDovecot has Dovecot's own parser read the lines for the version that is installed where they are exported.
 func TestExportDovecot(t *testing.T) {
+	t.Parallel()
 	eachDovecot(t, func(t *testing.T, version string, root *chroot.Root) {
 		command := func(program string, args ...string) *exec.Cmd {
 			if root == nil {

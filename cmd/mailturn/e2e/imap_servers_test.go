@@ -213,6 +213,7 @@ func (s imapServer) dial(addr string) (net.Conn, error) {
 
 // TestIMAPServers has each server go through the same checks, with mailturn in front of it.
 func TestIMAPServers(t *testing.T) {
+	t.Parallel()
 	for _, kind := range imapServers {
 		t.Run(kind.name, func(t *testing.T) {
 			t.Parallel()

@@ -78,6 +78,7 @@ var ours = regexp.MustCompile(`^turn\.example\.org:3478:\d+:[A-Za-z0-9+/]{27}=$`
 // TestMetadataOfAnySize runs sessions with values of any size, and in forms that Dovecot takes beyond the grammar, with Dovecot
 // directly and through mailturn.
 func TestMetadataOfAnySize(t *testing.T) {
+	t.Parallel()
 	d := startDovecot(t, dovecot.Options{AttributeDict: "file:%h/attributes"})
 	p := startProxy(t, d.Addr)
 	write := loggedIn(func(w *scriptWriter) {
@@ -118,7 +119,10 @@ func TestMetadataIsSetAsAWhole(t *testing.T) {
 
 // TestMetadataAdded wants mailturn's entries to be there, whether Dovecot has METADATA or not, and one answer to commands
 // that ask for entries of both.
-func TestMetadataAdded(t *testing.T) { eachDovecot(t, testMetadataAdded) }
+func TestMetadataAdded(t *testing.T) {
+	t.Parallel()
+	eachDovecot(t, testMetadataAdded)
+}
 
 func testMetadataAdded(t *testing.T, _ string, root *chroot.Root) {
 	// As Delta Chat core asks.

@@ -102,6 +102,7 @@ var inText = regexp.MustCompile("`((?:sudo )?mailturn [^`]*)`")
 // TestCommandsInText wants each command of mailturn that a document mentions in a sentence, a table or a transcript to exist, with
 // its flags.
 func TestCommandsInText(t *testing.T) {
+	t.Parallel()
 	for document, blocks := range readDocuments(t) {
 		text, err := os.ReadFile(filepath.Join("../../..", document))
 		if err != nil {

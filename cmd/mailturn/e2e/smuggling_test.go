@@ -100,7 +100,10 @@ func mailboxes(t *testing.T, d *dovecot.Server, user string) (names []string) {
 }
 
 // TestSmuggling sends each attempt to Dovecot through mailturn, at once and in pieces.
-func TestSmuggling(t *testing.T) { eachDovecot(t, testSmuggling) }
+func TestSmuggling(t *testing.T) {
+	t.Parallel()
+	eachDovecot(t, testSmuggling)
+}
 
 func testSmuggling(t *testing.T, version string, root *chroot.Root) {
 	plain := startDovecot(t, dovecot.Options{Root: root})

@@ -89,7 +89,10 @@ func (p *proxy) loginFrom(ip string, starttls bool, user, password string) (stri
 // TestStockDovecot logs in through mailturn to a Dovecot whose settings for TLS and logins are those that it is installed with, or
 // stricter. It learns the client's address, and by PROXY version 2 that TLS is in use, which version 1 cannot say: then it refuses
 // passwords, and that is what the documentation says of it.
-func TestStockDovecot(t *testing.T) { eachDovecot(t, testStockDovecot) }
+func TestStockDovecot(t *testing.T) {
+	t.Parallel()
+	eachDovecot(t, testStockDovecot)
+}
 
 func testStockDovecot(t *testing.T, version string, root *chroot.Root) {
 	const from = "127.0.0.2"
@@ -129,7 +132,10 @@ func testStockDovecot(t *testing.T, version string, root *chroot.Root) {
 
 // TestGuessing has somebody guess passwords through mailturn, and somebody else log in meanwhile. Dovecot answers an address from
 // which wrong passwords come later and later. With client_address that concerns the one who guesses, and without it everybody.
-func TestGuessing(t *testing.T) { eachDovecot(t, testGuessing) }
+func TestGuessing(t *testing.T) {
+	t.Parallel()
+	eachDovecot(t, testGuessing)
+}
 
 func testGuessing(t *testing.T, _ string, root *chroot.Root) {
 	const attacker, user = "127.0.0.3", "127.0.0.4"
