@@ -32,6 +32,7 @@ type turnOptions struct {
 	workloads string
 
 	permission bool
+	channel    bool
 }
 
 // turnBench measures TURN servers in turn.
@@ -61,6 +62,7 @@ func turnMain(ctx context.Context, args []string) error {
 	flags.StringVar(&o.workloads, "workloads", strings.Join(workloadNames(), ","), "a comma-separated list of what is relayed")
 	flags.IntVar(&o.idle, "idle", 10000, "idle allocations, at most 15000; 0 leaves this out")
 	flags.BoolVar(&o.permission, "permission", false, "give each idle allocation a permission")
+	flags.BoolVar(&o.channel, "channel", false, "give each idle allocation a channel, which brings a permission with it")
 	flags.DurationVar(&o.settle, "settle", 150*time.Second, "how long they are left alone before memory is counted: Go collects its garbage after two minutes")
 	flags.StringVar(&o.only, "only", "", "a comma-separated list of servers: "+strings.Join(turnServerNames(), ", "))
 	flags.StringVar(&o.beside, "beside", "", "a comma-separated list of other `programs` mailturn, such as one built before a change, to be measured too")
@@ -184,6 +186,9 @@ func (b *turnBench) measureMemory(ctx context.Context, kinds []turnServer) (err 
 		if err = b.each(ctx, clients, allocate); err == nil && b.options.permission {
 			err = b.each(ctx, clients, permit)
 		}
+		if err == nil && b.options.channel {
+			err = b.each(ctx, clients, bind)
+		}
 		// Over UDP the server does not learn that a client has gone, and the clients of all servers together would be more
 		// than this process may have descriptors.
 		keep := min(100, len(clients))
@@ -258,6 +263,11 @@ func allocate(ctx context.Context, c *turnclient.Client) error {
 // permit makes a permission for somebody to whom nothing is sent.
 func permit(ctx context.Context, c *turnclient.Client) error {
 	return c.CreatePermission(ctx, netip.AddrFrom4([4]byte{1, 1, 1, 1}))
+}
+
+// bind binds a channel to somebody to whom nothing is sent.
+func bind(ctx context.Context, c *turnclient.Client) error {
+	return c.ChannelBind(ctx, 0x4000, netip.AddrPortFrom(netip.AddrFrom4([4]byte{1, 1, 1, 1}), 9))
 }
 
 func refresh(ctx context.Context, c *turnclient.Client) error {
