@@ -2,6 +2,7 @@ package session
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,12 +19,12 @@ const (
 )
 
 // peers are the permissions and channels of an allocation. Only the goroutine of the session changes them, and it reads them without
-// the lock. Everything that it does for a request takes constant time, apart from the search of a full table.
+// the lock. What it does for a request or a packet takes constant time,
+// apart from the search of a full table and of the channels to one address.
 type peers struct {
 	mu          sync.RWMutex // guards the maps and expiry times against readers on other goroutines
 	permissions map[netip.Addr]*permission
 	channels    map[stun.ChannelNumber]*channelBinding
-	numbers     map[netip.AddrPort]*channelBinding
 
 	sweepAt time.Time // not before
 	counted int       // of the server's entries
@@ -32,10 +33,20 @@ type peers struct {
 // permission is one peer address that may send to the client, RFC 8656 section 9, and what went to it before it answered.
 type permission struct {
 	expires  time.Time
-	channels int         // bound to ports of the address; they may outlive expires
-	heard    atomic.Bool // something came from the peer
+	channels []*channelBinding // to ports of the address, mostly one; they may outlive expires
+	heard    atomic.Bool       // something came from the peer
 
 	silent silentSpending // owned by the goroutine of the session
+}
+
+// to returns the channel that is bound to peer, which has the permission's address, or nil if there is none.
+func (p *permission) to(peer netip.AddrPort) *channelBinding {
+	for _, c := range p.channels {
+		if c.peer.Port() == peer.Port() {
+			return c
+		}
+	}
+	return nil
 }
 
 // channelBinding binds a channel number to a peer, RFC 8656 section 12.
@@ -58,10 +69,13 @@ func (c *channelBinding) live(now time.Time) bool { return c != nil && now.Befor
 func (p *peers) reachable(peer netip.AddrPort, now time.Time) (known *permission, number stun.ChannelNumber, bound bool) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	if c := p.numbers[peer]; c.live(now) {
-		return c.permission, c.number, true
+	if known = p.permissions[peer.Addr()]; known == nil {
+		return nil, 0, false
 	}
-	if known = p.permissions[peer.Addr()]; known != nil && now.Before(known.expires) {
+	if c := known.to(peer); c.live(now) {
+		return known, c.number, true
+	}
+	if now.Before(known.expires) {
 		return known, 0, false
 	}
 	return nil, 0, false
@@ -83,7 +97,11 @@ func (p *peers) mayBind(number stun.ChannelNumber, peer netip.AddrPort, now time
 	if c := p.channels[number]; c.live(now) && c.peer != peer {
 		return false
 	}
-	c := p.numbers[peer]
+	known := p.permissions[peer.Addr()]
+	if known == nil {
+		return true
+	}
+	c := known.to(peer)
 	return !c.live(now) || c.number == number
 }
 
@@ -116,14 +134,13 @@ func (p *peers) bind(number stun.ChannelNumber, peer netip.AddrPort, heard bool,
 	c := p.channels[number]
 	if c == nil || c.peer != peer {
 		p.unbindLocked(c)
-		p.unbindLocked(p.numbers[peer])
+		p.unbindLocked(known.to(peer))
 		if p.channels == nil {
 			p.channels = make(map[stun.ChannelNumber]*channelBinding)
-			p.numbers = make(map[netip.AddrPort]*channelBinding)
 		}
 		c = &channelBinding{number: number, peer: peer, permission: known}
-		p.channels[number], p.numbers[peer] = c, c
-		known.channels++
+		p.channels[number] = c
+		known.channels = append(known.channels, c)
 	}
 	c.expires = now.Add(ChannelLifetime)
 }
@@ -134,8 +151,7 @@ func (p *peers) unbindLocked(c *channelBinding) {
 		return
 	}
 	delete(p.channels, c.number)
-	delete(p.numbers, c.peer)
-	c.permission.channels--
+	c.permission.channels = slices.DeleteFunc(c.permission.channels, func(other *channelBinding) bool { return other == c })
 }
 
 // forget removes what needs the relayed address of a family, which has ended.
@@ -164,7 +180,7 @@ func (p *peers) sweep(now time.Time) {
 		}
 	}
 	for addr, known := range p.permissions {
-		if !now.Before(known.expires) && known.channels == 0 {
+		if !now.Before(known.expires) && len(known.channels) == 0 {
 			delete(p.permissions, addr)
 		}
 	}
