@@ -97,7 +97,10 @@ func TestArchitecture(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	for _, dir := range listed {
+	for i, dir := range listed {
+		if slices.Contains(listed[:i], dir) {
+			t.Errorf("docs/architecture.md lists %s twice", dir)
+		}
 		if _, err := build.ImportDir(filepath.Join("../..", dir), 0); err != nil {
 			t.Errorf("docs/architecture.md lists %s: %v", dir, err)
 		}

@@ -104,7 +104,7 @@ endpoint "http" "http%[1]d" {
 			t.Errorf("credentials %s: status %d, want 200", tt.name, got)
 		}
 	}
-	s.waitFor(t, s.stderr, "requests come through a proxy that is not trusted")
+	s.waitFor(t, s.stderr, "requests come through an untrusted proxy")
 }
 
 // startNginx runs nginx, with servers for HTTP, until the test ends.
