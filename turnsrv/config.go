@@ -112,9 +112,9 @@ func (c Config) withDefaults() (Config, error) {
 	case len(c.Realm) > session.MaxRealmLen:
 		return c, errors.New("realm is longer than 127 bytes")
 	case c.Authenticator == nil:
-		return c, errors.New("no authenticator")
+		return c, errors.New("authenticator is missing")
 	case c.Relay == nil:
-		return c, errors.New("no relay")
+		return c, errors.New("relay allocator is missing")
 	}
 	for name, realm := range c.Realms {
 		if realm == "" || len(realm) > session.MaxRealmLen {
@@ -131,7 +131,7 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.MaxGuesses, DefaultMaxGuesses)
 	setDefault(&c.SilentPeerBytes, DefaultSilentPeerBytes)
 	if c.MaxBPS < 0 || c.MaxTotalBPS < 0 || c.MaxPPS < 0 || c.MaxPPSPerUser < 0 {
-		return c, errors.New("rate is negative")
+		return c, errors.New("rate limit is negative")
 	}
 	if c.MaxLifetime < c.Lifetime {
 		return c, errors.New("maximum lifetime is below the default lifetime")

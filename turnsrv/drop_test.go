@@ -82,9 +82,9 @@ func TestDropsAreExplained(t *testing.T) {
 // TestQuotasAreExplained wants an operator who does not look at debug to see that a quota refuses clients, now and then.
 func TestQuotasAreExplained(t *testing.T) {
 	for reason, quotas := range map[string]limit.Quotas{
-		"level=WARN msg=\"allocation refused by a quota\" reason=total_quota":  {MaxAllocations: 1},
-		"level=INFO msg=\"allocation refused by a quota\" reason=user_quota":   {MaxAllocationsPerUser: 1},
-		"level=INFO msg=\"allocation refused by a quota\" reason=source_quota": {MaxAllocationsPerSource: 1},
+		"level=WARN msg=\"allocation refused: quota reached\" reason=total_quota":  {MaxAllocations: 1},
+		"level=INFO msg=\"allocation refused: quota reached\" reason=user_quota":   {MaxAllocationsPerUser: 1},
+		"level=INFO msg=\"allocation refused: quota reached\" reason=source_quota": {MaxAllocationsPerSource: 1},
 	} {
 		var log syncBuffer
 		limited := func(c *Config) {

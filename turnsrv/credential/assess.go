@@ -32,12 +32,12 @@ func Assess(s Secret) []Weakness {
 	if string(s.Bytes()) == "north" {
 		return []Weakness{{
 			Fatal:  true,
-			Reason: "This secret is public: chatmail-turn has it compiled in and coturn's example file prints it, so anybody can issue credentials",
+			Reason: "This secret is public: it is compiled into chatmail-turn and printed in coturn's example file, so anybody can issue credentials",
 		}}
 	}
 	var found []Weakness
 	if slices.Contains(samples, canonicalSample(string(s.Bytes()))) {
-		found = append(found, Weakness{Reason: "The secret is a sample that guides print"})
+		found = append(found, Weakness{Reason: "The secret is a sample from documentation"})
 	}
 	if len(s.Bytes()) < MinSecretLen {
 		found = append(found, Weakness{Reason: "The secret is shorter than 16 bytes and can be guessed from one issued credential"})

@@ -85,7 +85,7 @@ func LongTermKey(username, realm, password string) []byte {
 }
 
 // errNoExpiry is returned for a user name without a usable time stamp.
-var errNoExpiry = errors.New("user name carries no expiry time")
+var errNoExpiry = errors.New("user name contains no expiry time")
 
 // lastSecond is the end of the year 9999. Later time stamps are refused before arithmetic on them can overflow.
 const lastSecond = 253402300799

@@ -27,10 +27,10 @@ var ErrDuplicate = errors.New("duplicate user")
 // Other errors of Users.Add.
 var (
 	errUsername     = errors.New("the user name is empty, longer than 508 bytes, or contains a control character") // RFC 8489 section 14.3
-	errExpiringName = errors.New("the user name begins or ends with a number of ten digits, as issued user names do, and could take the place of one: add a letter to the number")
+	errExpiringName = errors.New("the user name begins or ends with a ten-digit number and could be mistaken for an issued user name: add a letter to the number")
 	errPassword     = errors.New("the password is empty")
-	errKey          = errors.New("ha1: is not followed by 32 hexadecimal digits")
-	errCoturnKey    = errors.New("the password looks like a key as coturn writes it: write ha1: in place of 0x")
+	errKey          = errors.New("ha1: must be followed by 32 hexadecimal digits")
+	errCoturnKey    = errors.New("the password looks like a key in coturn's format: replace 0x with ha1:")
 )
 
 // Add adds a user of realm. password is plain text, or "ha1:" and the user's key in hexadecimal digits:

@@ -32,7 +32,7 @@ func LocalPrefixes() ([]netip.Prefix, error) {
 	}
 	prefixes, err := localRoutes()
 	if err != nil {
-		return nil, fmt.Errorf("list what this machine takes for its own: %w", err)
+		return nil, fmt.Errorf("list the local routes of this machine: %w", err)
 	}
 	for _, addr := range addrs {
 		prefixes = append(prefixes, netip.PrefixFrom(addr, addr.BitLen()))

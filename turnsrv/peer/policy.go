@@ -106,14 +106,14 @@ func New(rules Rules) *Policy {
 // An address that carries an IPv4 address inside (mapped, 6to4, NAT64 ...) passes only if both pass.
 func (p *Policy) CheckAddr(addr netip.Addr) (rule string, ok bool) {
 	if addr.Zone() != "" || !addr.IsValid() {
-		return "address with a zone or none", false
+		return "invalid address or address with a zone", false
 	}
 	if rule, ok := p.checkForm(addr); !ok {
 		return rule, false
 	}
 	for inner := range p.translated(addr) {
 		if rule, ok := p.checkForm(inner); !ok {
-			return "inside a translated address: " + rule, false
+			return "embedded IPv4 address: " + rule, false
 		}
 	}
 	return "", true
@@ -122,7 +122,7 @@ func (p *Policy) CheckAddr(addr netip.Addr) (rule string, ok bool) {
 // Check is CheckAddr for a transport address: it refuses the ports of reflectors too, and those at any address.
 func (p *Policy) Check(addr netip.AddrPort) (rule string, ok bool) {
 	if slices.Contains(reflectorPorts, addr.Port()) {
-		return "port of a reflector", false
+		return "reflector port", false
 	}
 	return p.CheckAddr(addr.Addr())
 }
@@ -135,7 +135,7 @@ func (p *Policy) Denied(addr netip.Addr) (rule string, denied bool) {
 	}
 	for inner := range p.translated(addr) {
 		if prefix, ok := p.deny.find(inner); ok {
-			return "inside a translated address: denied " + prefix.String(), true
+			return "embedded IPv4 address: denied " + prefix.String(), true
 		}
 	}
 	return "", false

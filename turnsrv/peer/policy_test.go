@@ -58,14 +58,14 @@ func TestOperatorsRules(t *testing.T) {
 		{"::2", "default ::/96"},
 		{"198.51.100.7", ""},
 		// An allowed prefix of translated addresses does not vouch for what is inside.
-		{"2002:a01:203::1", ""}, // 10.1.2.3
-		{"2002:a09:203::1", "inside a translated address: denied 10.9"}, // 10.9.2.3
-		{"2002:c0a8:1::1", "inside a translated address: default 192.168"},
-		{"2002:808:808::1", "inside a translated address: denied 8.8.8"},
-		{"64:ff9b:1::192.168.0.1", "inside a translated address: default 192.168"},
-		{"64:ff9b:1:c0a8:0:100:101:101", "inside a translated address: default 192.168"}, // 192.168.0.1 by RFC 6052's /48
-		{"2001:0:c0a8:1::fefe:fefe", "inside a translated address: default 192.168"},     // the Teredo server
-		{"2001:0:101:101::3f57:fffe", "inside a translated address: default 192.168"},    // the Teredo client
+		{"2002:a01:203::1", ""},                                   // 10.1.2.3
+		{"2002:a09:203::1", "embedded IPv4 address: denied 10.9"}, // 10.9.2.3
+		{"2002:c0a8:1::1", "embedded IPv4 address: default 192.168"},
+		{"2002:808:808::1", "embedded IPv4 address: denied 8.8.8"},
+		{"64:ff9b:1::192.168.0.1", "embedded IPv4 address: default 192.168"},
+		{"64:ff9b:1:c0a8:0:100:101:101", "embedded IPv4 address: default 192.168"}, // 192.168.0.1 by RFC 6052's /48
+		{"2001:0:c0a8:1::fefe:fefe", "embedded IPv4 address: default 192.168"},     // the Teredo server
+		{"2001:0:101:101::3f57:fffe", "embedded IPv4 address: default 192.168"},    // the Teredo client
 		{"2001:0:101:101::fefe:fefe", ""},
 		// An allowed IPv4 prefix does not open its translated forms.
 		{"::ffff:10.1.2.3", "default ::ffff:0.0.0.0/96"},

@@ -33,7 +33,7 @@ const maxBindAttempts = 32
 // Errors of Allocate.
 var (
 	ErrFamily = errors.New("no relay address of this family")         // 440
-	ErrNoPort = errors.New("no relay port is free")                   // 508
+	ErrNoPort = errors.New("no free relay port")                      // 508
 	ErrToken  = errors.New("reservation token is unknown or expired") // 508
 	ErrClosed = errors.New("relay allocator is closed")               // 508
 )
@@ -110,11 +110,11 @@ func New(config Config) (*Allocator, error) {
 	}
 	switch {
 	case config.MinPort == 0 || config.MinPort > config.MaxPort:
-		return nil, fmt.Errorf("relay ports %d to %d are no range", config.MinPort, config.MaxPort)
+		return nil, fmt.Errorf("relay port range %d-%d is invalid", config.MinPort, config.MaxPort)
 	case config.Peers == nil:
-		return nil, errors.New("no peer policy")
+		return nil, errors.New("peer policy is missing")
 	case len(config.Addresses) == 0:
-		return nil, errors.New("no relay address")
+		return nil, errors.New("relay address is missing")
 	}
 	a := &Allocator{
 		minPort: int(config.MinPort), maxPort: int(config.MaxPort),
@@ -129,10 +129,10 @@ func New(config Config) (*Allocator, error) {
 	for _, addr := range config.Addresses {
 		addr.Bind, addr.Advertise = addr.Bind.Unmap(), addr.Advertise.Unmap()
 		if !addr.Bind.IsValid() || !addr.Advertise.IsValid() || addr.Bind.Is4() != addr.Advertise.Is4() {
-			return nil, fmt.Errorf("relay address %v cannot be bound as %v", addr.Advertise, addr.Bind)
+			return nil, fmt.Errorf("relay address %v requires a bind address of its own family, not %v", addr.Advertise, addr.Bind)
 		}
 		if addr.Advertise.IsUnspecified() {
-			return nil, fmt.Errorf("relay address %v cannot be advertised", addr.Advertise)
+			return nil, fmt.Errorf("relay address %v is unspecified and cannot be advertised", addr.Advertise)
 		}
 		f := &family{Address: addr, network: "udp6", used: make(map[uint16]*Conn), socket: listen, pulled: pulled}
 		id := stun.IPv6
@@ -140,7 +140,7 @@ func New(config Config) (*Allocator, error) {
 			id, f.network = stun.IPv4, "udp4"
 		}
 		if a.families[id] != nil {
-			return nil, fmt.Errorf("relay address %v is the second of its family", addr.Advertise)
+			return nil, fmt.Errorf("relay address %v: another address of this family is already configured", addr.Advertise)
 		}
 		a.families[id] = f
 	}

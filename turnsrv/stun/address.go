@@ -7,7 +7,7 @@ import (
 )
 
 // ErrAddress is returned for an address attribute whose family is unknown or whose length does not go with its family.
-var ErrAddress = errors.New("address attribute has a wrong family or length")
+var ErrAddress = errors.New("address attribute has an invalid family or length")
 
 // ParseXORAddress decodes XOR-MAPPED-ADDRESS, XOR-PEER-ADDRESS and XOR-RELAYED-ADDRESS, RFC 8489 section 14.2.
 //

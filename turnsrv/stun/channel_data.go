@@ -19,7 +19,7 @@ const (
 const ChannelDataHeaderLen = 4
 
 // ErrChannelData is returned for ChannelData that ends before its declared length.
-var ErrChannelData = errors.New("ChannelData is shorter than it declares")
+var ErrChannelData = errors.New("ChannelData is shorter than its declared length")
 
 // IsChannelData reports whether a message that begins with the byte first is ChannelData and not STUN, RFC 8656
 // section 12: its number lies between 0x4000 and 0x7FFF.

@@ -81,8 +81,8 @@ type Message struct {
 // Errors of Parse. Whatever draws one is not answered, RFC 8489 section 6.3.
 var (
 	ErrNotSTUN     = errors.New("not a STUN message")
-	ErrLength      = errors.New("length of a message or attribute is wrong")
-	ErrFingerprint = errors.New("FINGERPRINT is wrong or not the last attribute")
+	ErrLength      = errors.New("invalid length of a message or attribute")
+	ErrFingerprint = errors.New("FINGERPRINT is wrong or is not the last attribute")
 )
 
 // Parse reads the message that fills b exactly. FINGERPRINT is verified when there is one, MESSAGE-INTEGRITY is not.

@@ -30,7 +30,7 @@ const (
 )
 
 // ErrQueue is the error of Send for a client over a stream that does not read.
-var ErrQueue = errors.New("too much waits for the client")
+var ErrQueue = errors.New("send queue of the client is full")
 
 // Connection is what a session knows of a client's connection.
 type Connection interface {

@@ -97,14 +97,14 @@ func (s *Shared) logQuota(reached event.RefusalReason, now time.Time) {
 		level = slog.LevelWarn
 	}
 	if skipped, due := s.samples.Next(reached.String(), now); due {
-		s.config.Logger.Log(context.Background(), level, "allocation refused by a quota", "reason", reached.String(), "skipped", skipped)
+		s.config.Logger.Log(context.Background(), level, "allocation refused: quota reached", "reason", reached.String(), "skipped", skipped)
 	}
 }
 
 // logFarExpiry tells the operator of a credential that somebody has issued for too long.
 func (s *Shared) logFarExpiry(expires, now time.Time) {
 	if skipped, due := s.samples.Next(event.RefusedFarExpiry.String(), now); due {
-		s.config.Logger.Warn("credential refused: it expires too far ahead", "expires", expires, "skipped", skipped)
+		s.config.Logger.Warn("credential refused: expiry is too far in the future", "expires", expires, "skipped", skipped)
 	}
 }
 
@@ -125,6 +125,6 @@ func (s *Shared) logRelayError(err error, now time.Time) {
 // LogAccept tells the operator that a listener cannot accept connections, for want of descriptors, say.
 func (s *Shared) LogAccept(listener net.Addr, err error, now time.Time) {
 	if skipped, due := s.samples.Next("accept", now); due {
-		s.config.Logger.Warn("cannot accept connections for now", "listen", listener.String(), "err", err, "skipped", skipped)
+		s.config.Logger.Warn("cannot accept connections", "listen", listener.String(), "err", err, "skipped", skipped)
 	}
 }

@@ -15,7 +15,7 @@ const (
 	hearEvery = time.Second
 )
 
-var errSilentClient = errors.New("nothing comes from the client, and the socket is full")
+var errSilentClient = errors.New("client is silent and the socket buffer is full")
 
 // Silence is what is known of how long a client has been silent. Safe for concurrent use.
 type Silence struct {

@@ -51,7 +51,7 @@ func newSystemSocket(conn *net.UDPConn) (PacketSocket, error) {
 		err = failed
 	}
 	if err != nil {
-		return nil, fmt.Errorf("learn the local addresses of packets: %w", err)
+		return nil, fmt.Errorf("request the destination address of packets: %w", err)
 	}
 	return s, nil
 }

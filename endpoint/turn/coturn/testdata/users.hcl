@@ -16,7 +16,7 @@ endpoint "turn" "turn" {
 }
 
 # What cannot be translated: set it here, or fix it there and import again:
-#   line 13, user: the user name begins or ends with a number of ten digits, as issued user names do, and could take the place of one: add a letter to the number
+#   line 13, user: the user name begins or ends with a ten-digit number and could be mistaken for an issued user name: add a letter to the number
 #   line 14, user: the password is empty
 
 # What coturn did and mailturn does not:
