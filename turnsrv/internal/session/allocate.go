@@ -11,10 +11,10 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// protocolUDP is the only transport between relay and peer that there is, RFC 8656 section 18.8.
+// protocolUDP is the only transport protocol between relay and peer, RFC 8656 section 18.8.
 const protocolUDP = 17
 
-// allocate walks the checks of an Allocate request in the order of RFC 8656 section 7.2. r is authenticated.
+// allocate performs the checks of an Allocate request in the order of RFC 8656 section 7.2. r is authenticated.
 func (s *Session) allocate(r *request, a *allocation, grant credential.Grant, now time.Time) []byte {
 	if a != nil {
 		if a.made == r.id {
@@ -69,24 +69,24 @@ func (s *Session) allocate(r *request, a *allocation, grant credential.Grant, no
 	return s.answerAllocate(&answer, now)
 }
 
-// allocateAnswer collects what the answer to an Allocate request says.
+// allocateAnswer collects the contents of the response to an Allocate request.
 type allocateAnswer struct {
 	origin     origin
 	allocation *allocation
 	lifetime   time.Duration
 	token      relay.Token
-	failures   []*addressError // of the relayed addresses that are missing
+	failures   []*addressError // one for each relayed address that could not be opened
 }
 
-// addressError says why there is no relayed address of a family.
+// addressError describes why the allocation has no relayed address of a family.
 type addressError struct {
 	family stun.Family
 	code   stun.ErrorCode
 	reason event.RefusalReason
 }
 
-// worst returns the failure that is the answer's when there is no relayed address: one that time may mend goes before 440, after
-// which a client would not ask again.
+// worst returns the failure to report when there is no relayed address at all. A temporary failure takes precedence over 440,
+// because a client does not retry after a 440.
 func (a *allocateAnswer) worst() *addressError {
 	for _, failure := range a.failures {
 		if failure.code != stun.CodeAddressFamilyNotSupported {
@@ -96,7 +96,7 @@ func (a *allocateAnswer) worst() *addressError {
 	return a.failures[0]
 }
 
-// open gives the allocation a relayed address, or says why there is none.
+// open opens a relayed address for the allocation, or returns the reason why it could not.
 func (s *Session) open(request relay.Request, answer *allocateAnswer, now time.Time) *addressError {
 	a := answer.allocation
 	address := &relayedAddress{allocation: a, family: request.Family, expires: now.Add(answer.lifetime)}
@@ -121,7 +121,7 @@ func (s *Session) open(request relay.Request, answer *allocateAnswer, now time.T
 		return &addressError{request.Family, stun.CodeInsufficientCapacity, event.RefusedNoPort}
 	}
 	address.conn = conn
-	if request.Token != nil { // of whichever family the address was reserved in
+	if request.Token != nil { // the reserved address may be of either family
 		address.family = stun.FamilyOf(conn.Relayed().Addr())
 	}
 	if err := conn.Start(address); err != nil {
@@ -141,7 +141,7 @@ func (s *Session) open(request relay.Request, answer *allocateAnswer, now time.T
 	return nil
 }
 
-// enter adds a relayed address to its allocation, and the allocation, if it is the first one, to those of the session.
+// enter adds a relayed address to its allocation. If it is the first one, enter also adds the allocation to the session.
 func (s *Session) enter(address *relayedAddress, now time.Time) {
 	a := address.allocation
 	a.addresses = append(a.addresses, address)
@@ -156,7 +156,7 @@ func (s *Session) enter(address *relayedAddress, now time.Time) {
 	}
 }
 
-// answerAllocate builds the answer, RFC 8656 section 7.2.
+// answerAllocate builds the success response, RFC 8656 section 7.2.
 func (s *Session) answerAllocate(answer *allocateAnswer, now time.Time) []byte {
 	for _, failure := range answer.failures {
 		s.emitRefused(&answer.origin, failure.code, failure.reason, now)
@@ -171,7 +171,7 @@ func (s *Session) answerAllocate(answer *allocateAnswer, now time.Time) []byte {
 	}
 	b.XORAddress(stun.AttrXORMappedAddress, answer.origin.client.Tuple.Client)
 	for _, failure := range answer.failures {
-		code := stun.CodeInsufficientCapacity // one of the two that section 7.2 has for this, whatever the reason
+		code := stun.CodeInsufficientCapacity // section 7.2 allows only this code and 440 here
 		if failure.code == stun.CodeAddressFamilyNotSupported {
 			code = failure.code
 		}
@@ -181,7 +181,8 @@ func (s *Session) answerAllocate(answer *allocateAnswer, now time.Time) []byte {
 	return answer.allocation.response
 }
 
-// relayRequest reads what the address has to be like, and the error that the combination draws, if it does.
+// relayRequest returns the relayed address that r asks for. code is the error response to an invalid combination of attributes,
+// or 0.
 func (s *Session) relayRequest(r *request) (request relay.Request, code stun.ErrorCode) {
 	config := &s.shared.config
 	request.Family = config.DefaultFamily.Choose(r.client.Tuple.Client.Addr(), config.Relay.Has)
@@ -225,8 +226,8 @@ func (s *Session) refuseAllocate(r *request, code stun.ErrorCode, reason event.R
 	return s.refuse(&r.origin, code)
 }
 
-// clampLifetime returns the lifetime for a LIFETIME attribute, which may be absent: between the default and
-// the maximum, RFC 8656 section 7.2.
+// clampLifetime returns the lifetime to grant for a LIFETIME attribute, which may be absent. It lies between the default and
+// the maximum lifetime, RFC 8656 section 7.2.
 func (s *Session) clampLifetime(attribute []byte) time.Duration {
 	wanted, _ := uint32Attribute(attribute)
 	config := &s.shared.config

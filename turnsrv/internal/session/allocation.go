@@ -12,34 +12,34 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// allocation is one allocation, RFC 8656 section 3.2: one relayed address for a 5-tuple, or one of each family if it is a dual
-// allocation. What has no comment belongs to the goroutine of the session.
+// allocation is an allocation, RFC 8656 section 3.2. It has one relayed transport address, or one of each family if it is a
+// dual allocation. Fields without a comment are owned by the goroutine of the session.
 type allocation struct {
 	session   *Session
 	client    Client
 	addresses []*relayedAddress // one or two
 	peers     peers
 
-	// Who made the allocation, and the credential with which it goes on.
+	// The owner of the allocation, and the credential that keeps it alive.
 	username, realm string
 	subject         credential.Subject
 	key             []byte
-	expires         time.Time // of the credential; zero: never
-	withdrawn       time.Time // when the credential was first seen not to be granted any more; zero while it is
+	expires         time.Time // expiry of the credential; zero means never
+	withdrawn       time.Time // when the credential was first found to be no longer granted; zero while it is granted
 
-	// made and response are the transaction that made the allocation and its answer, which a retransmission gets again.
+	// made is the transaction that made the allocation. response is its response, which is sent again for a retransmission.
 	made     stun.TransactionID
 	response []byte
 
 	silence  Silence              // safe for concurrent use
-	silent   silentSpending       // to peers that have not answered
+	silent   silentSpending       // traffic to peers that have not answered
 	rates    [numDirections]rates // safe for concurrent use
 	account  *holding             // set by the quota
-	requests limit.Rate           // signed ones
+	requests limit.Rate           // rate of signed requests
 
-	relayed uint64       // packets, when the janitor last looked
-	counted bool         // among Server.active
-	active  atomic.Int64 // when the janitor last saw more of them, or the allocation was made: nanoseconds after Server.start
+	relayed uint64       // packets relayed when the janitor last ran
+	counted bool         // included in Shared.active
+	active  atomic.Int64 // when the janitor last saw traffic, or the allocation was made: nanoseconds since Shared.start
 }
 
 // address returns the relayed address of a family, or nil if the allocation has none.
@@ -52,8 +52,8 @@ func (a *allocation) address(family stun.Family) *relayedAddress {
 	return nil
 }
 
-// towards returns the relayed address that reaches peer, which is the one of its family, or nil if there is none. An IPv4-mapped
-// address is of neither family: it names a peer that an IPv6 socket does not reach.
+// towards returns the relayed address of the family of peer, or nil if the allocation has none. An IPv4-mapped address belongs
+// to neither family, because an IPv6 socket cannot send to it.
 func (a *allocation) towards(peer netip.AddrPort) *relayedAddress {
 	switch {
 	case peer.Addr().Is4In6():
@@ -64,9 +64,10 @@ func (a *allocation) towards(peer netip.AddrPort) *relayedAddress {
 	return a.address(stun.IPv6)
 }
 
-// goodUntil returns the moment from which the credential is no longer accepted for the allocation that began with it: grace after
-// it has expired or was withdrawn, whichever was first. It is withdrawn when its static user, or the secret under which it was
-// issued, is gone, which shows at the next request: a client has to send one in each lifetime. The zero time is never.
+// goodUntil returns the time from which the allocation can no longer be refreshed: grace after its credential expires or is
+// withdrawn, whichever comes first. A credential is withdrawn when its static user or its secret is removed from the
+// configuration. This is detected at the next request, which a client sends at least once per lifetime. The zero time means
+// never.
 func (a *allocation) goodUntil(authenticator credential.Authenticator, grace time.Duration, now time.Time) time.Time {
 	grant, _ := authenticator.Lookup(a.username, a.realm)
 	granted := slices.ContainsFunc(grant.Keys, func(key credential.Key) bool { return bytes.Equal(key.Value, a.key) })

@@ -9,23 +9,24 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// What one allocation may ask for: signed requests a second, and as many at once. An agent that checks a hundred candidates asks
-// for a hundred permissions and channels in its first seconds. Beyond it there is no answer, so that the client asks again.
+// Limits on the signed requests of one allocation: per second, and in one burst. An ICE agent with a hundred candidates
+// requests a hundred permissions and channels in its first seconds. Requests above the limit are dropped, so the client
+// retransmits them.
 const (
 	maxRequestRate = 64
 	maxRequests    = 512
 )
 
-// maxUsernameLen is the most that RFC 8489 section 14.3 allows.
+// maxUsernameLen is the maximum length of USERNAME in bytes, RFC 8489 section 14.3.
 const maxUsernameLen = 508
 
-// authenticate verifies a request by the long-term credential mechanism, RFC 8489 section 9.2.4. a is the allocation of
-// the client's 5-tuple, or nil. If ok is true, the key, username and subject of r.origin are set. Otherwise the request is
-// refused with answer, or with nothing if answer is nil.
+// authenticate checks a request with the long-term credential mechanism, RFC 8489 section 9.2.4. a is the allocation of the
+// client's 5-tuple, or nil. If ok is true, authenticate has set the key, username and subject of r.origin. Otherwise answer is
+// the error response, or nil if the request is dropped.
 //
-// The nonce is looked at before the password, against the order of the section: a request that was not provoked by an
-// answer of ours to that very address then costs one short MAC, and guesses at a password only count from a real address.
-// A client that has both wrong learns it one round trip later.
+// The nonce is checked before the password, contrary to the order in that section. A request with a nonce that was not issued
+// to its source address then costs only one short MAC, and password guesses count only if their source address is genuine. A
+// client that has both wrong learns of the wrong password one round trip later.
 func (s *Session) authenticate(r *request, a *allocation, now time.Time) (grant credential.Grant, answer []byte, ok bool) {
 	if !r.message.HasIntegrity() {
 		if !s.mayAnswer(r, now) {
@@ -66,15 +67,16 @@ func (s *Session) authenticate(r *request, a *allocation, now time.Time) (grant 
 	return grant, nil, true
 }
 
-// renewNonce answers a signed request with a stale nonce, or returns nil if the request is not worth an answer. The user of the
-// allocation gets a signed answer, as RFC 8489 section 9.2.4 allows: clients that ignore what is not signed, such as werift, would
-// not learn of the new nonce, and lose the allocation.
+// renewNonce returns the response to a signed request with a stale nonce, or nil if the request is dropped. The owner of the
+// allocation gets a signed response, as RFC 8489 section 9.2.4 allows. Clients that ignore unsigned responses, such as werift,
+// would otherwise never learn the new nonce and would lose the allocation.
 func (s *Session) renewNonce(r *request, a *allocation, now time.Time) []byte {
 	if a != nil && a.username == string(r.username) && r.message.VerifyIntegrity(a.key) {
 		r.origin.key = a.key
 		return s.challenge(r, stun.CodeStaleNonce, now)
 	}
-	// Who can sign is answered whatever the rate: a flood in the name of a network must not end the calls there.
+	// A client that can sign gets a response regardless of the rate: a flood with spoofed source addresses must not end the calls
+	// of their network.
 	if !s.mayAnswer(r, now) {
 		if _, key := s.verify(r, a, now); key.Value == nil {
 			return nil
@@ -83,7 +85,8 @@ func (s *Session) renewNonce(r *request, a *allocation, now time.Time) []byte {
 	return s.challenge(r, stun.CodeStaleNonce, now)
 }
 
-// judge reports whether the credential with key, which verified a request unless its value is nil, is good now, and why not.
+// judge reports whether the credential of key is acceptable now, and the reason if it is not. key has no value if no key
+// verified the request.
 func judge(grant credential.Grant, key credential.Key, now time.Time) (reason event.RefusalReason, ok bool) {
 	switch {
 	case key.Value == nil:
@@ -96,21 +99,21 @@ func judge(grant credential.Grant, key credential.Key, now time.Time) (reason ev
 	return 0, true
 }
 
-// verify returns the key that r was signed with, or one without a value if there is none. The credential may have expired, or
-// expire too late.
+// verify returns the key that r is signed with, or a key without a value if none matches. The credential may have expired, or
+// may expire too far in the future.
 func (s *Session) verify(r *request, a *allocation, now time.Time) (grant credential.Grant, key credential.Key) {
 	if len(r.username) > maxUsernameLen || !s.shared.isRealm(r.realm) {
 		return grant, key
 	}
-	// An allocation goes on with the credential that it began with, even when that is not granted any more or its time is
-	// over, but not forever.
+	// An allocation can continue with its original credential for a limited time after that credential has expired or is no longer
+	// granted.
 	if a != nil && a.username == string(r.username) && r.message.VerifyIntegrity(a.key) {
 		end := a.goodUntil(s.shared.config.Authenticator, time.Duration(s.shared.expiredGrace.Load()), now)
 		return credential.Grant{Expires: end}, credential.Key{Value: a.key, Subject: a.subject}
 	}
 	grant, ok := s.shared.config.Authenticator.Lookup(string(r.username), string(r.realm))
 	if !ok {
-		// As much work as for a known name, so that the time of the answer does not tell which names there are.
+		// Take as long as for a known name, so that the response time does not reveal which names exist.
 		r.message.VerifyIntegrity(s.shared.decoy[:])
 		return credential.Grant{}, key
 	}

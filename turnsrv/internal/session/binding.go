@@ -6,7 +6,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// binding answers a Binding request: the server is a STUN server too, RFC 8489 section 2. Nobody has to authenticate.
+// binding answers a Binding request, RFC 8489 section 2. It requires no authentication.
 func (s *Session) binding(r *request, now time.Time) []byte {
 	if len(r.unknown) > 0 {
 		return s.refuseUnknown(r, now)

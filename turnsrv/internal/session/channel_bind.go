@@ -6,10 +6,10 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// lastChannelOf8656 ends the range of RFC 8656 section 12.
+// lastChannelOf8656 is the last channel number allowed by RFC 8656 section 12.
 const lastChannelOf8656 stun.ChannelNumber = 0x4FFF
 
-// channelBind handles a ChannelBind request, RFC 8656 section 12.2. r is authenticated and a is of the same user.
+// channelBind handles a ChannelBind request, RFC 8656 section 12.2. r is authenticated and a belongs to the same user.
 func (s *Session) channelBind(r *request, a *allocation, now time.Time) []byte {
 	value, ok := uint32Attribute(r.channelNumber)
 	number := stun.ChannelNumber(value >> 16)

@@ -8,7 +8,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// channelData relays ChannelData from a client, RFC 8656 section 12.6, for as long as the channel is bound.
+// channelData relays ChannelData from a client while the channel is bound, RFC 8656 section 12.6.
 func (s *Session) channelData(b []byte, from Client, a *allocation, now time.Time) {
 	number, data, err := stun.ParseChannelData(b)
 	if err != nil {
@@ -25,7 +25,7 @@ func (s *Session) channelData(b []byte, from Client, a *allocation, now time.Tim
 		return
 	}
 	address := a.towards(c.peer)
-	if address == nil { // the relayed address of this family has ended
+	if address == nil { // the relayed address of this family has expired
 		a.addresses[0].drop(event.DropNoChannel, c.peer, nil)
 		return
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/relay"
 )
 
-// Config is what the protocol has to know. The fields are those of turnsrv.Config, and none stands for a default.
+// Config is the part of turnsrv.Config that the protocol requires. Defaults have already been applied.
 type Config struct {
 	Realm         string
 	Realms        map[string]string
@@ -22,7 +22,7 @@ type Config struct {
 	ExpiredGrace          time.Duration
 	Quotas                limit.Quotas
 
-	UnauthenticatedRate int // negative is no limit, as in the next two
+	UnauthenticatedRate int // negative means no limit, as for the next two fields
 	MaxGuesses          int
 	SilentPeerBytes     int
 

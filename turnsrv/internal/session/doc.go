@@ -1,7 +1,8 @@
-// Package session is the protocol of a TURN server (RFC 8656 over RFC 8489): a message, the state and the time come in; state,
-// answers and packets go out. It has no socket, no goroutine and no clock of its own.
+// Package session implements the protocol of a TURN server (RFC 8656 over RFC 8489). Its input is a message, the state and the
+// time; its output is state, responses and packets. It has no sockets, goroutines or clocks of its own.
 //
-// A Session keeps the allocations of the clients of one Link, and belongs to the goroutine that serves the link. Shared is what the
-// sessions of one server have in common. What a peer sends comes to the relayed address (Deliver) on a goroutine of package relay: it
-// looks up the permission and the channel under the lock of the allocation and goes out by the link.
+// A Session holds the allocations of the clients of one Link and is owned by the goroutine that serves the link. Shared holds
+// what the sessions of one server have in common. Data from a peer arrives at its relayed address (Deliver) on a goroutine of
+// package relay. Deliver looks up the permission and the channel under the lock of the allocation and sends the data over the
+// link.
 package session

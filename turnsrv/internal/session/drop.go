@@ -9,7 +9,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/event"
 )
 
-// dropReason returns why a link did not send.
+// dropReason returns the reason for an error of Link.Send.
 func dropReason(err error) event.DropReason {
 	if err == ErrQueue {
 		return event.DropQueue
@@ -17,7 +17,8 @@ func dropReason(err error) event.DropReason {
 	return event.DropSend
 }
 
-// drop counts a message of a client that has no allocation, or is none, and an answer that does not leave. At debug it shows one a minute of each kind.
+// drop counts a dropped message of a client without an allocation, or a response that was not sent. At debug level it logs one
+// message per minute for each reason.
 func (s *Session) drop(reason event.DropReason, from Client, now time.Time) {
 	s.shared.Counters.Drop(reason)
 	if !s.shared.config.Logger.Enabled(context.Background(), slog.LevelDebug) {
@@ -29,9 +30,9 @@ func (s *Session) drop(reason event.DropReason, from Client, now time.Time) {
 	}
 }
 
-// drop counts a packet between the client and peer, whose address may be unknown. At debug it shows the first one of each
-// reason, and the end of the allocation tells how many there were: who asks why nothing arrives finds it beside the call, and
-// the log does not grow with the packets. cause, if it is not nil, is an error, or the rule that refuses peer.
+// drop counts a dropped packet between the client and peer, which may be the zero value if the peer is unknown. At debug level
+// it logs the first packet for each reason. The totals are logged when the allocation ends, so the log does not grow with the
+// number of packets. cause is nil, an error, or the rule that refuses peer.
 func (r *relayedAddress) drop(reason event.DropReason, peer netip.AddrPort, cause any) {
 	a := r.allocation
 	s := a.session.shared
@@ -49,7 +50,7 @@ func (r *relayedAddress) drop(reason event.DropReason, peer netip.AddrPort, caus
 	s.config.Logger.Debug("packet dropped", attrs...)
 }
 
-// drops returns how many packets were dropped for each reason that there was, or nil if there was none.
+// drops returns the number of dropped packets by reason, or nil if none were dropped.
 func (r *relayedAddress) drops() map[event.DropReason]uint32 {
 	var drops map[event.DropReason]uint32
 	for reason := range r.dropped {

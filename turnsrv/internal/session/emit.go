@@ -7,7 +7,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// emit counts an event and tells of it.
+// emit counts an event, logs it and passes it to Config.OnEvent.
 func (s *Shared) emit(e event.Event) {
 	switch c := s.Counters; e.Kind {
 	case event.AllocationMade:
@@ -27,7 +27,7 @@ func (s *Shared) emit(e event.Event) {
 	}
 }
 
-// emitRefused tells of an Allocate request that was refused, or of the half of a dual allocation that was.
+// emitRefused reports an Allocate request that was refused, or the refused half of a dual allocation.
 func (s *Session) emitRefused(o *origin, code stun.ErrorCode, reason event.RefusalReason, now time.Time) {
 	s.shared.emit(event.Event{
 		Kind: event.AllocationRefused, Time: now, Tuple: o.client.Tuple, Username: o.username, Subject: o.subject,

@@ -8,17 +8,17 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/event"
 )
 
-// JanitorPeriod is how often the session looks for relayed addresses whose time is over. They stop working on time in any case:
-// fromClient looks at the clock itself.
+// JanitorPeriod is the interval at which a session removes expired relayed addresses. They stop working on time regardless,
+// because fromClient checks the expiry itself.
 const JanitorPeriod = time.Second
 
-// What the janitor ends at a time, and how long it pauses when there is more.
+// Limits on what one run of the janitor ends, and the pause before the next run if more remain.
 const (
 	janitorLimit = 64
 	janitorPause = 10 * time.Millisecond
 )
 
-// current returns the client's allocation, or nil if it has none whose time is not over.
+// current returns the client's allocation, or nil if it has none or it has expired.
 func (s *Session) current(from Client, now time.Time) *allocation {
 	a := s.allocations[from]
 	if a == nil {
@@ -31,7 +31,7 @@ func (s *Session) current(from Client, now time.Time) *allocation {
 	return a
 }
 
-// expire ends the relayed addresses of a whose time is over.
+// expire ends the relayed addresses of a that have expired.
 func (s *Session) expire(a *allocation, now time.Time) {
 	for _, address := range a.addresses {
 		if !now.Before(address.expires) {
@@ -40,7 +40,7 @@ func (s *Session) expire(a *allocation, now time.Time) {
 	}
 }
 
-// endAddresses ends relayed addresses of one allocation, and the allocation with the last of them.
+// endAddresses ends relayed addresses of one allocation. It ends the allocation along with the last of them.
 func (s *Session) endAddresses(addresses []*relayedAddress, reason event.EndReason, now time.Time) {
 	for _, address := range slices.Clone(addresses) {
 		a := address.allocation
@@ -63,7 +63,8 @@ func (s *Session) endAddresses(addresses []*relayedAddress, reason event.EndReas
 	}
 }
 
-// onAlarm has the janitor come if it is time, and sets the next alarm: the link may have been woken for something else.
+// onAlarm runs the janitor if it is due and sets the next alarm. It may be called early, because the link may have been woken
+// for another reason.
 func (s *Session) onAlarm(now time.Time) {
 	if s.alarm.IsZero() || now.Before(s.alarm) {
 		s.link.SetAlarm(s.alarm)
@@ -79,8 +80,8 @@ func (s *Session) onAlarm(now time.Time) {
 	}
 }
 
-// janitor ends what has expired, and notes who relays. It reports whether there is more to end: many that expire together must not
-// keep the packets of others waiting.
+// janitor ends expired relayed addresses and records which allocations relay. It reports whether more remain to be ended: when
+// many expire at once, other clients' packets must not wait for all of them.
 func (s *Session) janitor(now time.Time) (more bool) {
 	ended := 0
 	for _, a := range s.allocations {
@@ -103,7 +104,7 @@ func (s *Session) janitor(now time.Time) (more bool) {
 	return false
 }
 
-// setActive has the server know whether an allocation relays.
+// setActive records whether an allocation relays, for the shares of all allocations.
 func (s *Session) setActive(a *allocation, active bool) {
 	switch {
 	case active && !a.counted:
@@ -119,7 +120,7 @@ func (s *Session) setAlarm(t time.Time) {
 	s.link.SetAlarm(t)
 }
 
-// superseded are allocations whose place others have taken, on the goroutines of other sessions. Safe for concurrent use.
+// superseded is a list of allocations that were superseded from the goroutines of other sessions. Safe for concurrent use.
 type superseded struct {
 	mu          sync.Mutex
 	allocations []*allocation
@@ -139,8 +140,8 @@ func (s *superseded) take() []*allocation {
 	return taken
 }
 
-// supersede ends a, an allocation of f, whose place another one has taken. It is for the goroutine of by, which may be another
-// session.
+// supersede ends a, an allocation of s that another allocation has replaced. It runs on the goroutine of by, which may be
+// another session.
 func (s *Session) supersede(a *allocation, by *Session, now time.Time) {
 	if s == by {
 		s.endAddresses(a.addresses, event.EndedSuperseded, now)
@@ -150,7 +151,7 @@ func (s *Session) supersede(a *allocation, by *Session, now time.Time) {
 	s.link.Wake()
 }
 
-// endSuperseded ends the allocations whose place was taken from other sessions.
+// endSuperseded ends the allocations of this session that other sessions have superseded.
 func (s *Session) endSuperseded(now time.Time) {
 	for _, a := range s.superseded.take() {
 		s.endAddresses(a.addresses, event.EndedSuperseded, now)

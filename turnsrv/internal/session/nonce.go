@@ -18,9 +18,9 @@ const (
 
 var nonceEncoding = base64.RawURLEncoding
 
-// nonces makes and checks the nonces of RFC 8489 section 9.2 without keeping them: a nonce is the second in which it was
-// made and a MAC over that and the client's 5-tuple. It is short, because it is most of what an unauthenticated request
-// draws. Safe for concurrent use.
+// nonces issues and verifies the nonces of RFC 8489 section 9.2 without storing them. A nonce is the second of issue followed
+// by a MAC over that second and the client's 5-tuple. It is short because it makes up most of the response to an
+// unauthenticated request. Safe for concurrent use.
 type nonces struct {
 	key      [32]byte
 	lifetime time.Duration
@@ -32,7 +32,7 @@ func newNonces(lifetime time.Duration) *nonces {
 	return n
 }
 
-// appendNonce appends a nonce for tuple, 16 characters, to b.
+// appendNonce appends a nonce for tuple to b: 16 characters.
 func (n *nonces) appendNonce(b []byte, tuple event.FiveTuple, now time.Time) []byte {
 	var raw [nonceLen]byte
 	binary.BigEndian.PutUint32(raw[:4], uint32(now.Unix()))
@@ -41,8 +41,8 @@ func (n *nonces) appendNonce(b []byte, tuple event.FiveTuple, now time.Time) []b
 	return nonceEncoding.AppendEncode(b, raw[:])
 }
 
-// valid reports whether nonce was made here for tuple and is not too old. One from the future, which a clock that was
-// set back leaves behind, is not valid: the client gets a new one and goes on.
+// valid reports whether nonce was issued by this server for tuple and has not expired. A nonce from the future, which can occur
+// after the clock is set back, is invalid: the client gets a new one and continues.
 func (n *nonces) valid(nonce []byte, tuple event.FiveTuple, now time.Time) bool {
 	if len(nonce) != nonceEncoding.EncodedLen(nonceLen) {
 		return false

@@ -14,27 +14,27 @@ const (
 	PermissionLifetime = 5 * time.Minute  // RFC 8656 section 9
 	ChannelLifetime    = 10 * time.Minute // RFC 8656 section 12
 
-	// sweepPeriod is how often a full table is searched for entries that have expired.
+	// sweepPeriod is the minimum interval between searches of a full table for expired entries.
 	sweepPeriod = time.Second
 )
 
-// peers are the permissions and channels of an allocation. Only the goroutine of the session changes them, and it reads them without
-// the lock. What it does for a request or a packet takes constant time,
-// apart from the search of a full table and of the channels to one address.
+// peers holds the permissions and channel bindings of an allocation. Only the goroutine of the session modifies them, so it
+// reads them without the lock. All operations take constant time, except the sweep of a full table and the search of the
+// channels bound to one address.
 type peers struct {
-	mu          sync.RWMutex // guards the maps and expiry times against readers on other goroutines
+	mu          sync.RWMutex // guards the maps and expiry times; writers hold it, and readers on other goroutines
 	permissions map[netip.Addr]*permission
 	channels    map[stun.ChannelNumber]*channelBinding
 
-	sweepAt time.Time // not before
-	counted int       // of the server's entries
+	sweepAt time.Time // earliest time of the next sweep
+	counted int       // entries included in Shared.entries
 }
 
-// permission is one peer address that may send to the client, RFC 8656 section 9, and what went to it before it answered.
+// permission is a permission for one peer address, RFC 8656 section 9, with the amount of data sent to it before it answered.
 type permission struct {
 	expires  time.Time
-	channels []*channelBinding // to ports of the address, mostly one; they may outlive expires
-	heard    atomic.Bool       // something came from the peer
+	channels []*channelBinding // to ports of this address, mostly one; they may outlive expires
+	heard    atomic.Bool       // the peer has sent something
 
 	silent silentSpending // owned by the goroutine of the session
 }
@@ -53,19 +53,19 @@ func (p *permission) to(peer netip.AddrPort) *channelBinding {
 type channelBinding struct {
 	number     stun.ChannelNumber
 	peer       netip.AddrPort
-	permission *permission // of the peer's address, which may expire first: see reachable
+	permission *permission // for the peer's address; it may expire first: see reachable
 	expires    time.Time
 }
 
 func (c *channelBinding) live(now time.Time) bool { return c != nil && now.Before(c.expires) }
 
-// reachable returns what is known of the address of peer if the client may send to peer and hear from it, and nil otherwise:
-// there is a permission for the address (RFC 8656 section 9), or a channel is bound to peer itself. number is that channel's,
-// if bound is true. Safe for concurrent use.
+// reachable returns the permission for the address of peer if the client may exchange data with peer, and nil otherwise. It
+// requires a permission that has not expired (RFC 8656 section 9), or a channel bound to peer. If bound is true, number is that
+// channel's number. Safe for concurrent use.
 //
-// ChannelBind installs a permission of 5 minutes and a channel of 10. Clients such as aioice bind again before the channel
-// expires and send no CreatePermission in between. RFC 8656 section 12.6 asks for no permission from client to peer, so the
-// channel vouches for its own peer address; other ports of the host end with the permission.
+// ChannelBind installs a permission for 5 minutes and a channel for 10. Clients such as aioice rebind before the channel
+// expires and send no CreatePermission in between. RFC 8656 section 12.6 requires no permission in the direction from client to
+// peer. Therefore a bound channel allows its own peer; other ports of that address require the permission.
 func (p *peers) reachable(peer netip.AddrPort, now time.Time) (known *permission, number stun.ChannelNumber, bound bool) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -81,7 +81,7 @@ func (p *peers) reachable(peer netip.AddrPort, now time.Time) (known *permission
 	return nil, 0, false
 }
 
-// bound returns the channel of that number, or nil if there is none.
+// bound returns the binding of a channel number, or nil if the channel is not bound.
 func (p *peers) bound(number stun.ChannelNumber, now time.Time) *channelBinding {
 	if c := p.channels[number]; c.live(now) {
 		return c
@@ -89,10 +89,10 @@ func (p *peers) bound(number stun.ChannelNumber, now time.Time) *channelBinding 
 	return nil
 }
 
-// len returns how many permissions and channels there are, expired ones included.
+// len returns the number of permissions and channels, including expired ones.
 func (p *peers) len() int { return len(p.permissions) + len(p.channels) }
 
-// mayBind reports whether neither number is bound to another peer nor peer to another number.
+// mayBind reports whether number is not bound to another peer and peer is not bound to another number.
 func (p *peers) mayBind(number stun.ChannelNumber, peer netip.AddrPort, now time.Time) bool {
 	if c := p.channels[number]; c.live(now) && c.peer != peer {
 		return false
@@ -105,7 +105,7 @@ func (p *peers) mayBind(number stun.ChannelNumber, peer netip.AddrPort, now time
 	return !c.live(now) || c.number == number
 }
 
-// permit makes or refreshes a permission. heard says that the peer need not answer first.
+// permit creates or refreshes a permission. If heard is true, the peer is treated as having answered.
 func (p *peers) permit(addr netip.Addr, heard bool, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -126,7 +126,7 @@ func (p *peers) permitLocked(addr netip.Addr, heard bool, now time.Time) *permis
 	return known
 }
 
-// bind makes or refreshes a channel, and the permission for its peer's address with it. The caller has asked mayBind.
+// bind creates or refreshes a channel binding and the permission for its peer's address. The caller has checked mayBind.
 func (p *peers) bind(number stun.ChannelNumber, peer netip.AddrPort, heard bool, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -145,7 +145,7 @@ func (p *peers) bind(number stun.ChannelNumber, peer netip.AddrPort, heard bool,
 	c.expires = now.Add(ChannelLifetime)
 }
 
-// unbindLocked removes a channel, if c is one.
+// unbindLocked removes the channel binding c, unless it is nil.
 func (p *peers) unbindLocked(c *channelBinding) {
 	if c == nil {
 		return
@@ -154,7 +154,7 @@ func (p *peers) unbindLocked(c *channelBinding) {
 	c.permission.channels = slices.DeleteFunc(c.permission.channels, func(other *channelBinding) bool { return other == c })
 }
 
-// forget removes what needs the relayed address of a family, which has ended.
+// forget removes the permissions and channels of a family whose relayed address has ended.
 func (p *peers) forget(family stun.Family) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -170,7 +170,7 @@ func (p *peers) forget(family stun.Family) {
 	}
 }
 
-// sweep removes the permissions and channels that have expired.
+// sweep removes expired permissions and channels.
 func (p *peers) sweep(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

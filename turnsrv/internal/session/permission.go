@@ -7,8 +7,8 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// createPermission handles a CreatePermission request, RFC 8656 section 10.2: all of its peers or none. r is
-// authenticated and a is of the same user. It may name peers of both families to a dual allocation.
+// createPermission handles a CreatePermission request, RFC 8656 section 10.2. It installs permissions for all of the peers or
+// for none. r is authenticated and a belongs to the same user. For a dual allocation, the peers may be of both families.
 func (s *Session) createPermission(r *request, a *allocation, now time.Time) []byte {
 	if r.malformedPeer || len(r.peers) == 0 {
 		return s.refuse(&r.origin, stun.CodeBadRequest)
@@ -36,7 +36,8 @@ func (s *Session) createPermission(r *request, a *allocation, now time.Time) []b
 	return s.finish(&r.origin)
 }
 
-// hasRoom reports whether the allocation has room for permissions for the addresses of all of wanted, and for so many more channels.
+// hasRoom reports whether the allocation has room for permissions for all addresses in wanted and for the given number of
+// additional channels.
 func (s *Session) hasRoom(a *allocation, wanted []netip.AddrPort, channels int, now time.Time) bool {
 	if s.fits(a, len(wanted), channels, now) {
 		return true
@@ -50,14 +51,15 @@ func (s *Session) hasRoom(a *allocation, wanted []netip.AddrPort, channels int, 
 	return s.fits(a, len(missing), channels, now)
 }
 
-// What all allocations of a server have of permissions and channels together, some 150 bytes each, does not keep anybody from the
-// first few: ownEntries of each allocation are not counted.
+// Limits on the permissions and channels of all allocations of a server together. Each takes about 150 bytes. The first
+// ownEntries of each allocation are not counted, so that every client can have a few.
 const (
 	maxEntries = 1 << 18
 	ownEntries = 32
 )
 
-// fits reports whether there is room for so many more permissions and channels. If there is not, it first removes what has expired.
+// fits reports whether there is room for the given numbers of additional permissions and channels. If there is not, it first
+// removes expired ones.
 func (s *Session) fits(a *allocation, permissions, channels int, now time.Time) bool {
 	most := s.shared.limits.Load()
 	fits := func() bool {
@@ -76,7 +78,7 @@ func (s *Session) fits(a *allocation, permissions, channels int, now time.Time) 
 	return fits()
 }
 
-// count has the server know how many permissions and channels an allocation has beyond its own.
+// count updates the server's total with the permissions and channels that this allocation has beyond ownEntries.
 func (s *Session) count(a *allocation) {
 	beyond := max(a.peers.len()-ownEntries, 0)
 	s.shared.entries.Add(int64(beyond - a.peers.counted))

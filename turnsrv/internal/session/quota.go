@@ -11,15 +11,15 @@ import (
 )
 
 const (
-	// IdleAfter is for how long an allocation has relayed nothing before it gives way to another one of its user. Media
-	// pauses for less: consent is asked for every 5 s or so and lost after 30 (RFC 7675 section 5.1), and agents check
-	// pairs in reserve every 25 s.
+	// IdleAfter is how long an allocation must have relayed nothing before another allocation of the same user can replace it.
+	// Pauses in media are shorter: consent is checked about every 5 s and expires after 30 s (RFC 7675 section 5.1), and ICE
+	// agents check reserve pairs every 25 s.
 	IdleAfter = time.Minute
-	// maxAnonymous is how many sources may use up the quota of a user with one credential that is nobody's in particular.
+	// maxAnonymous is how many sources can use the full per-user quota with one anonymous credential.
 	maxAnonymous = 10
 )
 
-// quota counts relayed addresses, from before they are opened until they are closed. Safe for concurrent use.
+// quota counts relayed addresses, from before they are opened until after they are closed. Safe for concurrent use.
 type quota struct {
 	mu        sync.Mutex // guards what follows, and relayedAddress.place
 	max       limit.Quotas
@@ -30,21 +30,21 @@ type quota struct {
 	empty     []chan struct{} // closed when total falls to 0
 }
 
-// share is what MaxAllocationsPerUser bounds.
+// share identifies what MaxAllocationsPerUser limits.
 type share struct {
 	subject credential.Subject
-	source  netip.Prefix // of an anonymous subject, else zero
+	source  netip.Prefix // for an anonymous subject, otherwise zero
 }
 
-// holding is what a share has.
+// holding contains the relayed addresses of a share.
 type holding struct {
 	packets [numDirections]limit.Rate // safe for concurrent use
 
-	addresses []*relayedAddress // in no order
-	noneIdle  time.Duration     // after Server.start; until then none of them has been idle for long
+	addresses []*relayedAddress // unordered
+	noneIdle  time.Duration     // since Shared.start; until then, no address has been idle for IdleAfter
 }
 
-// gaveWay is the place of a relayed address that is in no holding any more.
+// gaveWay is the place of a relayed address that is no longer in a holding.
 const gaveWay = -1
 
 func newQuota(max limit.Quotas) *quota {
@@ -53,15 +53,15 @@ func newQuota(max limit.Quotas) *quota {
 	}
 }
 
-// limit replaces the limits. What is there already stays.
+// limit replaces the limits. Existing allocations are kept.
 func (q *quota) limit(max limit.Quotas) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.max = max
 }
 
-// take counts r, at the time now after Server.start, or returns which quota has no room for it. If idle is not nil, r has
-// taken its place, and the caller has to end its allocation.
+// take counts r at time now since Shared.start, or returns the quota that is exhausted. If idle is not nil, r has replaced it,
+// and the caller must end its allocation.
 func (q *quota) take(r *relayedAddress, now time.Duration) (idle *relayedAddress, reached event.RefusalReason, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -104,7 +104,7 @@ func (q *quota) give(r *relayedAddress) {
 	}
 }
 
-// shareOf returns the share that a counts for.
+// shareOf returns the share of a.
 func shareOf(a *allocation) share {
 	if a.subject.Anonymous {
 		return share{a.subject, limit.Host(a.client.Tuple.Client.Addr())}
@@ -112,7 +112,7 @@ func shareOf(a *allocation) share {
 	return share{subject: a.subject}
 }
 
-// hold puts r into its holding. It is called with the lock held.
+// hold adds r to its holding. The caller holds the lock.
 func (q *quota) hold(r *relayedAddress) {
 	subject, share := r.allocation.subject, shareOf(r.allocation)
 	held := q.byShare[share]
@@ -127,7 +127,7 @@ func (q *quota) hold(r *relayedAddress) {
 	}
 }
 
-// release takes r out of its holding. It is called with the lock held.
+// release removes r from its holding. The caller holds the lock.
 func (q *quota) release(r *relayedAddress) {
 	subject, share := r.allocation.subject, shareOf(r.allocation)
 	held := q.byShare[share]
@@ -144,8 +144,8 @@ func (q *quota) release(r *relayedAddress) {
 	}
 }
 
-// idle returns the relayed address of the allocation that has been idle longest, or nil if that is not long. It looks at all of them only when
-// one can be: whoever asks in vain, and often, costs little.
+// idle returns the relayed address that has been idle longest, or nil if none has been idle for IdleAfter. It searches all of
+// them only if one may have been, so frequent unsuccessful requests cost little.
 func (h *holding) idle(now time.Duration) *relayedAddress {
 	if now < h.noneIdle {
 		return nil
@@ -163,7 +163,7 @@ func (h *holding) idle(now time.Duration) *relayedAddress {
 	return longest
 }
 
-// decrement keeps no zeros, so that the map is as large as what it counts.
+// decrement deletes entries that reach zero, so that the map stays as small as its contents.
 func decrement[K comparable](counts map[K]int, key K) {
 	if counts[key]--; counts[key] == 0 {
 		delete(counts, key)
@@ -176,7 +176,7 @@ func (q *quota) count() int {
 	return q.total
 }
 
-// whenEmpty returns a channel that is closed when no allocation is left.
+// whenEmpty returns a channel that is closed when no allocation remains.
 func (q *quota) whenEmpty() <-chan struct{} {
 	q.mu.Lock()
 	defer q.mu.Unlock()

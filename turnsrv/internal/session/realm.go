@@ -2,11 +2,12 @@ package session
 
 import "strings"
 
-// MaxRealmLen bounds a realm in bytes. RFC 8489 section 14.9 has fewer than 128 characters, which may be 763 bytes.
+// MaxRealmLen is the maximum length of a realm in bytes. RFC 8489 section 14.9 allows fewer than 128 characters, in up to 763
+// bytes.
 const MaxRealmLen = 127
 
-// realm returns the realm that the client who sent r is told of, RFC 8489 section 9.2.1: that of the first ORIGIN which
-// stands for one, or of the name that it has given in TLS.
+// realm returns the realm to send to the client of r, RFC 8489 section 9.2.1: that of the first ORIGIN with a configured realm,
+// otherwise that of the client's TLS server name.
 func (s *Shared) realm(r *request) string {
 	if len(s.config.Realms) == 0 {
 		return s.config.Realm
@@ -24,7 +25,7 @@ func (s *Shared) realm(r *request) string {
 	return s.config.Realm
 }
 
-// isRealm reports whether a client may have been told of realm.
+// isRealm reports whether realm is one that the server sends to clients.
 func (s *Shared) isRealm(realm []byte) bool {
 	if string(realm) == s.config.Realm {
 		return true
@@ -37,15 +38,15 @@ func (s *Shared) isRealm(realm []byte) bool {
 	return false
 }
 
-// Bounds of what is read of ORIGIN. A page within a page has several, and turnutils_uclient sends three; each is a scheme,
-// a name (RFC 1035 section 2.3.4) and a port.
+// Limits on ORIGIN. A nested page has several, and turnutils_uclient sends three. Each consists of a scheme, a name (RFC 1035
+// section 2.3.4) and a port.
 const (
 	maxOrigins   = 8
 	maxOriginLen = 300
 )
 
-// originHost returns the host of an origin such as https://example.org:8443 (RFC 6454 section 6.2) in lower case, and
-// whatever is not of that form in lower case too: coturn's users write names there.
+// originHost returns the host of an origin such as https://example.org:8443 (RFC 6454 section 6.2) in lower case. A value of
+// another form is returned whole in lower case, because users of coturn put bare names there.
 func originHost(value []byte) string {
 	if len(value) > maxOriginLen {
 		return ""

@@ -7,8 +7,8 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// refresh handles a Refresh request, RFC 8656 section 8.2. r is authenticated and a is of the same user. With
-// REQUESTED-ADDRESS-FAMILY it is about that relayed address of a dual allocation, without it about both.
+// refresh handles a Refresh request, RFC 8656 section 8.2. r is authenticated and a belongs to the same user. With
+// REQUESTED-ADDRESS-FAMILY, the request applies to one relayed address of a dual allocation; without it, to both.
 func (s *Session) refresh(r *request, a *allocation, now time.Time) []byte {
 	addresses := a.addresses
 	if r.requestedFamily != nil {

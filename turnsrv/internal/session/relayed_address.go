@@ -27,8 +27,8 @@ type relayedAddress struct {
 	dropped          [event.NumDropReasons]atomic.Uint32
 }
 
-// send sends what the client has for a peer, if p, which is what is known of the peer's address, allows it. It is for the
-// goroutine of the session.
+// send sends data from the client to a peer if p, the state of the peer's address, allows it. It is called by the goroutine of
+// the session.
 func (r *relayedAddress) send(data []byte, peer netip.AddrPort, p *permission, dontFragment bool, now time.Time) {
 	a := r.allocation
 	switch {
@@ -43,12 +43,12 @@ func (r *relayedAddress) send(data []byte, peer netip.AddrPort, p *permission, d
 	}
 }
 
-// maxIndicated is the longest datagram that fits a Data indication, in bytes: with its padding, an IPv6 address and two
-// attribute headers.
+// maxIndicated is the length in bytes of the longest datagram that fits in a Data indication, with padding, an IPv6 address and
+// two attribute headers.
 const maxIndicated = 65500
 
-// Deliver implements relay.Owner, RFC 8656 sections 11.3 and 12.7. It takes no lock that the goroutine of the session holds while
-// it sends the other way.
+// Deliver implements relay.Owner, RFC 8656 sections 11.3 and 12.7. It takes no lock that the goroutine of the session holds
+// while sending in the other direction.
 func (r *relayedAddress) Deliver(peer netip.AddrPort, data []byte, now time.Time) {
 	a := r.allocation
 	s := a.session.shared
@@ -57,7 +57,7 @@ func (r *relayedAddress) Deliver(peer netip.AddrPort, data []byte, now time.Time
 		r.drop(event.DropPeerNoPermission, peer, nil)
 		return
 	}
-	if !p.heard.Load() { // read first: what nobody writes to stays in the cache of every processor
+	if !p.heard.Load() { // load before storing: a value that is only read stays in the cache of every processor
 		p.heard.Store(true)
 	}
 	if !bound && len(data) > maxIndicated {
@@ -77,7 +77,7 @@ func (r *relayedAddress) Deliver(peer netip.AddrPort, data []byte, now time.Time
 	if bound {
 		b.ChannelData(number, data)
 	} else {
-		var id stun.TransactionID // RFC 8489 section 5; nobody answers an indication, so guessing it gains nothing
+		var id stun.TransactionID // RFC 8489 section 5; indications have no response, so the ID need not be random
 		binary.LittleEndian.PutUint64(id[:], rand.Uint64())
 		binary.LittleEndian.PutUint32(id[8:], rand.Uint32())
 		b.Start(stun.MethodData, stun.ClassIndication, id)

@@ -10,27 +10,27 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// MaxUnknown bounds the list in UNKNOWN-ATTRIBUTES.
+// MaxUnknown limits the number of types listed in UNKNOWN-ATTRIBUTES.
 const MaxUnknown = 16
 
-// additionalIPv6 is the one value that ADDITIONAL-ADDRESS-FAMILY may have, RFC 8656 section 18.11.
+// additionalIPv6 is the only valid value of ADDITIONAL-ADDRESS-FAMILY, RFC 8656 section 18.11.
 const additionalIPv6 = "\x02\x00\x00\x00"
 
-// origin is what an answer needs to know about its request, after the bytes of the request are gone.
+// origin contains what building the response requires. It remains valid after the bytes of the request are gone.
 type origin struct {
 	client      Client
 	method      stun.Method
 	id          stun.TransactionID
 	fingerprint bool
-	size        int // of the request in bytes
+	size        int // size of the request in bytes
 	received    time.Time
-	key         []byte             // what the request was signed with; nil until it was verified
-	username    string             // of the key
-	subject     credential.Subject // who has the key
+	key         []byte             // key that the request is signed with; nil until it is verified
+	username    string             // user of the key
+	subject     credential.Subject // holder of the key
 }
 
-// request is one message of a client with its attributes sorted out. Where an attribute occurs twice the first counts,
-// RFC 8489 section 14. The slices alias the message.
+// request is a message of a client with its attributes parsed. If an attribute occurs more than once, the first one counts, RFC
+// 8489 section 14. The slices alias the message.
 type request struct {
 	origin
 	message stun.Message
@@ -51,7 +51,7 @@ type request struct {
 	unknown                []stun.AttrType
 }
 
-// read sorts out the attributes of m. It keeps the memory of the last request.
+// read parses the attributes of m. It reuses the memory of the previous request.
 func (r *request) read(m stun.Message, from Client, now time.Time) {
 	*r = request{
 		origin: origin{
@@ -83,7 +83,7 @@ func (r *request) read(m stun.Message, from Client, now time.Time) {
 		case stun.AttrAdditionalAddressFamily:
 			first(&r.additionalFamily, value)
 		case stun.AttrCoturnAdditionalAddressFamily:
-			if string(value) == additionalIPv6 { // else it is the other attribute of this number
+			if string(value) == additionalIPv6 { // otherwise it is the other attribute of this number
 				first(&r.additionalFamily, value)
 			}
 		case stun.AttrEvenPort:
@@ -105,8 +105,8 @@ func (r *request) read(m stun.Message, from Client, now time.Time) {
 			r.peers = append(r.peers, peer)
 		case stun.AttrMappedAddress, stun.AttrErrorCode, stun.AttrUnknownAttributes, stun.AttrXORRelayedAddress,
 			stun.AttrXORMappedAddress, stun.AttrMessageIntegritySHA256:
-			// Known, and of no meaning in a request: RFC 8489 section 6.3 ignores these. We offer no password algorithm
-			// that would call for the SHA-256 integrity, section 9.2.4.
+			// Known attributes that are meaningless in a request: RFC 8489 section 6.3 ignores them. The server offers no password
+			// algorithm that would require MESSAGE-INTEGRITY-SHA256, section 9.2.4.
 		default:
 			if typ.ComprehensionRequired() && len(r.unknown) < MaxUnknown && !slices.Contains(r.unknown, typ) {
 				r.unknown = append(r.unknown, typ)
@@ -115,7 +115,7 @@ func (r *request) read(m stun.Message, from Client, now time.Time) {
 	}
 }
 
-// first keeps the first value of an attribute. The value of one that is there is not nil, even if it is empty.
+// first stores the first value of an attribute. An attribute that is present is never nil, even if its value is empty.
 func first(field *[]byte, value []byte) {
 	if *field == nil {
 		*field = value

@@ -7,8 +7,8 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// maxAmplification is how many bytes more than the request an answer to it may have while nobody has shown that the
-// sender is at that address: 28 bytes, the smallest Allocate request, draw at most 72.
+// maxAmplification limits by how many bytes a response may exceed its request while the client's address is unverified. The
+// smallest Allocate request has 28 bytes and gets at most 72.
 const maxAmplification = 44
 
 // succeed begins a success response.
@@ -17,7 +17,7 @@ func (s *Session) succeed(o *origin) *stun.Builder {
 	return &s.out
 }
 
-// finish signs the response that was begun, under the key of its request, and returns it. It is valid until the next one.
+// finish signs the response with the key of its request and returns it. The result is valid until the next response.
 func (s *Session) finish(o *origin) []byte {
 	if o.key != nil {
 		if software := s.shared.config.Software; software != "" {
@@ -31,13 +31,13 @@ func (s *Session) finish(o *origin) []byte {
 	return s.out.Bytes()
 }
 
-// refuse builds an error response. It is signed if its request was authenticated, RFC 8489 section 9.2.4.
+// refuse builds an error response. It is signed if the request was authenticated, RFC 8489 section 9.2.4.
 func (s *Session) refuse(o *origin, code stun.ErrorCode) []byte {
 	s.startError(o, code, code.Reason())
 	return s.finish(o)
 }
 
-// refuseUnknown builds the 420 that names r.unknown as not understood, RFC 8489 section 6.3.1.
+// refuseUnknown builds the 420 response that lists the attributes in r.unknown, RFC 8489 section 6.3.1.
 func (s *Session) refuseUnknown(r *request, now time.Time) []byte {
 	if r.method == stun.MethodAllocate {
 		s.emitRefused(&r.origin, stun.CodeUnknownAttribute, event.RefusedAttributes, now)
@@ -47,8 +47,9 @@ func (s *Session) refuseUnknown(r *request, now time.Time) []byte {
 	return s.finish(&r.origin)
 }
 
-// challenge builds a 401 or 438 with the realm and a nonce, RFC 8489 section 9.2.4, signed if r.origin has a key. The reason phrase is for people who
-// read traces: it goes when the answer would be too big for what was asked.
+// challenge builds a 401 or 438 response with the realm and a nonce, RFC 8489 section 9.2.4. It is signed if r.origin has a
+// key. The reason phrase helps people who read packet captures. It is omitted if the response would otherwise exceed
+// maxAmplification.
 func (s *Session) challenge(r *request, code stun.ErrorCode, now time.Time) []byte {
 	o := &r.origin
 	for _, reason := range [...]string{code.Reason(), ""} {

@@ -6,8 +6,8 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/event"
 )
 
-// sendIndication relays what a Send indication carries, RFC 8656 section 11.2. Indications are never answered; what is wrong
-// with one is counted.
+// sendIndication relays the data of a Send indication, RFC 8656 section 11.2. Indications have no response; invalid ones are
+// counted.
 func (s *Session) sendIndication(r *request, a *allocation, now time.Time) {
 	if a == nil {
 		s.drop(event.DropNoAllocation, r.client, now)

@@ -9,48 +9,49 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// Client is who sent a message. It is comparable: over streams the connection belongs to it, because a client may come
-// back from the same address before its old connection is known to be dead.
+// Client identifies the sender of a message. It is comparable. Over streams it includes the connection, because a client may
+// reconnect from the same address before its old connection is known to be dead.
 type Client struct {
 	Tuple  event.FiveTuple
 	Stream Connection // nil over UDP
 }
 
-// Session serves the clients of one link. It belongs to the goroutine that serves the link, except where a comment says otherwise.
+// Session serves the clients of one link. It is owned by the goroutine that serves the link, except where a comment says
+// otherwise.
 type Session struct {
 	shared *Shared
 	link   Link
 
 	allocations map[Client]*allocation
 	request     request      // scratch
-	out         stun.Builder // scratch: answers to clients
-	alarm       time.Time    // when the janitor comes; zero while there is nothing to watch
+	out         stun.Builder // scratch: responses to clients
+	alarm       time.Time    // next run of the janitor; zero while there are no allocations
 
 	strangers strangers
 
 	superseded superseded // filled by other sessions
 }
 
-// New returns the session of one link.
+// New returns a session for link.
 func New(shared *Shared, l Link) *Session {
 	return &Session{shared: shared, link: l, allocations: make(map[Client]*allocation)}
 }
 
-// Handle takes one message of a client: a datagram, or one frame of a stream.
+// Handle processes one message of a client: a datagram, or one frame of a stream.
 func (s *Session) Handle(b []byte, from Client, now time.Time) {
 	if answer := s.fromClient(b, from, now); answer != nil {
 		s.reply(answer, from, now)
 	}
 }
 
-// Gone ends the allocation of a client whose connection has ended.
+// Gone ends the allocation of a client whose connection was closed.
 func (s *Session) Gone(from Client, now time.Time) {
 	if a := s.allocations[from]; a != nil {
 		s.endAddresses(a.addresses, event.EndedConnection, now)
 	}
 }
 
-// Tick has the janitor come if it is time, and ends the allocations whose place was taken from other sessions.
+// Tick runs the janitor if it is due and ends the allocations that other sessions have superseded.
 func (s *Session) Tick(now time.Time) {
 	s.onAlarm(now)
 	s.endSuperseded(now)
@@ -63,8 +64,8 @@ func (s *Session) End(now time.Time) {
 	}
 }
 
-// fromClient takes one message of a client: a datagram, or one frame of a stream. Data it sends on. It returns an answer for
-// the client, if there is one, which is valid until the next call.
+// fromClient processes one message of a client: a datagram, or one frame of a stream. It relays data, and returns the response
+// to a request, which is valid until the next call, or nil.
 func (s *Session) fromClient(b []byte, from Client, now time.Time) (answer []byte) {
 	a := s.current(from, now)
 	if a != nil {
@@ -95,15 +96,14 @@ func (s *Session) fromClient(b []byte, from Client, now time.Time) (answer []byt
 	return nil
 }
 
-// reply sends an answer to a client.
+// reply sends a response to a client.
 func (s *Session) reply(answer []byte, to Client, now time.Time) {
 	if err := s.link.Send(answer, to, Control); err != nil {
 		s.drop(dropReason(err), to, now)
 	}
 }
 
-// answer handles a request in the order of RFC 8489 section 6.3: authentication, unknown attributes, and what the method
-// asks.
+// answer processes a request in the order of RFC 8489 section 6.3: authentication, unknown attributes, then the method.
 func (s *Session) answer(r *request, a *allocation, now time.Time) []byte {
 	if r.method == stun.MethodBinding {
 		if !s.mayAnswer(r, now) {
@@ -121,8 +121,7 @@ func (s *Session) answer(r *request, a *allocation, now time.Time) []byte {
 	if r.method == stun.MethodAllocate {
 		return s.allocate(r, a, grant, now)
 	}
-	// RFC 8656 section 5: only the 5-tuple and the user that made the allocation may use it. Users of two realms may have one
-	// name.
+	// RFC 8656 section 5: only the user that made the allocation may use it. Users of different realms may share a name.
 	if a == nil {
 		return s.refuse(&r.origin, stun.CodeAllocationMismatch)
 	}

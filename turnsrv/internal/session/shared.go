@@ -17,30 +17,30 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// Shared is what the sessions of one server have in common. Safe for concurrent use.
+// Shared holds what the sessions of one server have in common. Safe for concurrent use.
 type Shared struct {
 	config      Config
 	nonces      *nonces
 	quota       *quota
 	guesses     guesses
 	silentPeers silentPeers
-	decoy       [16]byte // a key that nobody has
+	decoy       [16]byte // a key that no user has
 	draining    atomic.Bool
 
-	start        time.Time                    // the zero of rates
-	limits       atomic.Pointer[limit.Quotas] // those that are not the quota's
+	start        time.Time                    // origin of the clock that rates use
+	limits       atomic.Pointer[limit.Quotas] // the limits that quota does not enforce
 	throttles    [numDirections]throttle
-	active       atomic.Int64 // allocations that relay, as the janitors last saw
-	entries      atomic.Int64 // permissions and channels beyond what each allocation may have
-	expiredGrace atomic.Int64 // of Config, a time.Duration
+	active       atomic.Int64 // allocations that relay, as of the last runs of the janitors
+	entries      atomic.Int64 // permissions and channels beyond ownEntries of each allocation
+	expiredGrace atomic.Int64 // Config.ExpiredGrace as a time.Duration
 
-	// Counters are added to by sessions and links.
+	// Counters are updated by sessions and links.
 	Counters *count.Counters
 	samples  limit.Sampler
-	builders sync.Pool // of *stun.Builder, for what one allocation delivers to another
+	builders sync.Pool // of *stun.Builder, for data that one allocation delivers to another
 }
 
-// NewShared returns what the sessions of a server with config share.
+// NewShared returns the shared state of the sessions of a server.
 func NewShared(config Config) *Shared {
 	s := &Shared{
 		config:      config,
@@ -61,16 +61,16 @@ func NewShared(config Config) *Shared {
 	return s
 }
 
-// SetQuotas replaces the Quotas of the Config.
+// SetQuotas replaces Config.Quotas.
 func (s *Shared) SetQuotas(q limit.Quotas) {
 	s.quota.limit(q)
 	s.limits.Store(&q)
 }
 
-// SetExpiredGrace replaces that of the Config. Negative is none.
+// SetExpiredGrace replaces Config.ExpiredGrace. A negative value means none.
 func (s *Shared) SetExpiredGrace(grace time.Duration) { s.expiredGrace.Store(int64(max(grace, 0))) }
 
-// Drain has new allocations refused from now on, and returns a channel that is closed when there are none.
+// Drain makes the server refuse new allocations. It returns a channel that is closed when none remain.
 func (s *Shared) Drain() <-chan struct{} {
 	s.draining.Store(true)
 	return s.quota.whenEmpty()
@@ -79,7 +79,8 @@ func (s *Shared) Drain() <-chan struct{} {
 // Allocations returns the number of relayed addresses.
 func (s *Shared) Allocations() int { return s.quota.count() }
 
-// logRefusal shows one refused request a minute of each method and code, at debug. Allocate requests have events.
+// logRefusal logs refused requests at debug level, one per minute for each method and code. Refused Allocate requests are
+// reported as events instead.
 func (s *Shared) logRefusal(o *origin, code stun.ErrorCode, now time.Time) {
 	if o.method == stun.MethodAllocate || !s.config.Logger.Enabled(context.Background(), slog.LevelDebug) {
 		return
@@ -90,7 +91,8 @@ func (s *Shared) logRefusal(o *origin, code stun.ErrorCode, now time.Time) {
 	}
 }
 
-// logQuota tells the operator that clients are refused because of a quota. That of the server is one to act on.
+// logQuota logs that a quota refuses clients. It warns if the quota is that of the whole server, because the operator must act
+// on that.
 func (s *Shared) logQuota(reached event.RefusalReason, now time.Time) {
 	level := slog.LevelInfo
 	if reached == event.RefusedTotalQuota {
@@ -101,28 +103,28 @@ func (s *Shared) logQuota(reached event.RefusalReason, now time.Time) {
 	}
 }
 
-// logFarExpiry tells the operator of a credential that somebody has issued for too long.
+// logFarExpiry logs that a credential was issued with too long a lifetime.
 func (s *Shared) logFarExpiry(expires, now time.Time) {
 	if skipped, due := s.samples.Next(event.RefusedFarExpiry.String(), now); due {
 		s.config.Logger.Warn("credential refused: expiry is too far in the future", "expires", expires, "skipped", skipped)
 	}
 }
 
-// logRefusedPeer tells the operator, now and then, that a rule refuses peers that clients want.
+// logRefusedPeer logs, at intervals, that a rule refuses peers that clients ask for.
 func (s *Shared) logRefusedPeer(peer netip.Addr, rule string, now time.Time) {
 	if skipped, due := s.samples.Next(rule, now); due {
 		s.config.Logger.Info("peer refused", "peer", peer.String(), "rule", rule, "skipped", skipped)
 	}
 }
 
-// logRelayError tells the operator that relayed addresses cannot be opened.
+// logRelayError logs that relayed addresses cannot be opened.
 func (s *Shared) logRelayError(err error, now time.Time) {
 	if skipped, due := s.samples.Next("relay", now); due {
 		s.config.Logger.Warn("cannot open a relayed address", "err", err, "skipped", skipped)
 	}
 }
 
-// LogAccept tells the operator that a listener cannot accept connections, for want of descriptors, say.
+// LogAccept logs that a listener cannot accept connections, for example because there are too many open files.
 func (s *Shared) LogAccept(listener net.Addr, err error, now time.Time) {
 	if skipped, due := s.samples.Next("accept", now); due {
 		s.config.Logger.Warn("cannot accept connections", "listen", listener.String(), "err", err, "skipped", skipped)

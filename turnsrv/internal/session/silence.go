@@ -7,23 +7,23 @@ import (
 )
 
 const (
-	// SilentAfter is how long nothing has come from a client that may be taken for gone. One in a call sends more often: media,
-	// or the checks of consent that RFC 7675 section 5.1 has it make every five seconds or so.
+	// SilentAfter is how long a client must have sent nothing to be considered gone. During a call a client sends more often:
+	// media, or the consent checks of RFC 7675 section 5.1 about every five seconds.
 	SilentAfter = 10 * time.Second
-	// hearEvery is how exactly it is known when something has come from a client: who looks at it need not wait for who
-	// writes it with each packet.
+	// hearEvery is the resolution of Silence. The time is not stored for every packet, to keep its cache line shared between
+	// readers.
 	hearEvery = time.Second
 )
 
 var errSilentClient = errors.New("client is silent and the socket buffer is full")
 
-// Silence is what is known of how long a client has been silent. Safe for concurrent use.
+// Silence records how long a client has been silent. Safe for concurrent use.
 type Silence struct {
-	heardAt atomic.Int64 // in Unix nanoseconds, up to hearEvery late
-	leftOut atomic.Bool  // until something comes from the client
+	heardAt atomic.Int64 // in Unix nanoseconds, up to hearEvery too early
+	leftOut atomic.Bool  // until the client sends something
 }
 
-// Hear notes that something has come from the client.
+// Hear records that the client has sent something.
 func (s *Silence) Hear(now time.Time) {
 	if at := now.UnixNano(); at-s.heardAt.Load() >= int64(hearEvery) {
 		s.heardAt.Store(at)
@@ -33,8 +33,8 @@ func (s *Silence) Hear(now time.Time) {
 	}
 }
 
-// LeaveOut reports whether data for the client is to be dropped so that others find room: its socket is full, or was when the
-// client began to be left out, and nothing has come from the client for silentAfter.
+// LeaveOut reports whether data for the client must be dropped to leave room for other clients. It returns true once the socket
+// buffer is full and the client has been silent for SilentAfter, and from then on until the client sends something.
 func (s *Silence) LeaveOut(full func(time.Time) bool, now time.Time) bool {
 	if s.leftOut.Load() {
 		return true

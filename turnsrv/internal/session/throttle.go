@@ -8,7 +8,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/limit"
 )
 
-// direction is where a packet goes.
+// direction is the direction in which a packet is relayed.
 type direction uint8
 
 const (
@@ -17,13 +17,13 @@ const (
 	numDirections
 )
 
-// Lengths of the headers of IP and UDP in bytes, which each packet costs besides its payload.
+// Lengths of the IP and UDP headers in bytes, which each packet has in addition to its payload.
 const (
 	HeadersIPv4 = 20 + 8
 	headersIPv6 = 40 + 8
 )
 
-// cost returns how many bytes a datagram of so many bytes of payload, to or from peer, takes on the wire.
+// cost returns the size on the wire, in bytes, of a datagram to or from peer.
 func cost(payload int, peer netip.Addr) int {
 	if peer.Is4() {
 		return payload + HeadersIPv4
@@ -31,28 +31,29 @@ func cost(payload int, peer netip.Addr) int {
 	return payload + headersIPv6
 }
 
-// minBurst is the most that one packet needs, in bits.
+// minBurst is the size of the largest packet, in bits.
 const minBurst = 65536 * 8
 
-// burst returns how many bits a bucket of so many a second holds: a second's worth, and not less than one datagram of any size.
-// Media comes in bursts, and a limit is about what a call takes in the long run.
+// burst returns the capacity in bits of a bucket with the given rate: one second's worth, but at least one datagram of maximum
+// size. Media arrives in bursts, and a limit concerns the long-term rate of a call.
 func burst(bps int64) int64 { return max(bps, minBurst) }
 
-// rates are the buckets of an allocation in one direction. As in coturn a limit is that of each direction by itself.
+// rates are the token buckets of an allocation in one direction. As in coturn, a limit applies to each direction separately.
 type rates struct {
 	bits, packets limit.Rate
 	share         limit.Rate // of throttle.bits
 }
 
-// throttle bounds what all allocations together relay in one direction. An allocation that stays within its share, which is an
-// equal part for each one that relays, passes in any case; what the others leave goes to whoever comes first. So one that takes
-// all it can slows down nobody else.
+// throttle limits what all allocations together relay in one direction. An allocation is never limited while it stays within
+// its share, which is an equal part for each allocation that relays. Unused capacity is available to all on a first-come basis.
+// An allocation that takes all it can get therefore does not slow down the others.
 type throttle struct {
 	bits   limit.Rate
-	active *atomic.Int64 // allocations that relay
+	active *atomic.Int64 // number of allocations that relay
 }
 
-// take reports whether so many bits of an allocation may pass, of perSecond for all. share is the allocation's.
+// take reports whether an allocation may relay the given bits, with a total limit of perSecond. share is the bucket of the
+// allocation.
 func (t *throttle) take(bits, perSecond int64, share *limit.Rate, now time.Duration) bool {
 	if perSecond == 0 {
 		return true
@@ -65,7 +66,7 @@ func (t *throttle) take(bits, perSecond int64, share *limit.Rate, now time.Durat
 	return t.bits.Take(bits, perSecond, burst(perSecond), now)
 }
 
-// mayRelay reports whether a packet of payload bytes, to or from peer, is within the limits. Safe for concurrent use.
+// mayRelay reports whether a packet with payload bytes of data, to or from peer, is within the limits. Safe for concurrent use.
 func (a *allocation) mayRelay(d direction, payload int, peer netip.Addr, now time.Time) bool {
 	s := a.session.shared
 	most := s.limits.Load()
@@ -86,7 +87,7 @@ func (a *allocation) mayRelay(d direction, payload int, peer netip.Addr, now tim
 	return true
 }
 
-// beginShares has a new allocation without a share of its own until time has passed: it would be given what others have taken.
+// beginShares empties the share of a new allocation: a full one would be capacity that others have already used.
 func (a *allocation) beginShares(s *Shared, now time.Time) {
 	if total := s.limits.Load().MaxTotalBPS; total > 0 {
 		for d := range a.rates {

@@ -9,25 +9,26 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/limit"
 )
 
-// strangers limits the answers to requests that nobody vouches for, on one socket. Over UDP anybody can write any source address
-// on a request, and the answer is larger than the request: beyond a rate for each network there is none. A client of that network
-// asks again, RFC 8489 section 6.2.1.
+// strangers limits the responses to unauthenticated requests on one socket. Over UDP the source address can be spoofed, and a
+// response is larger than its request. Requests above the rate of their source network are therefore dropped; a genuine client
+// retransmits, RFC 8489 section 6.2.1.
 //
-// A neighbour who uses up the rate of the network must not keep others there from their first answers. So each host has a few of
-// its own, which are counted apart, up to as many again for the network: the sender's addresses may be invented.
+// A host that exhausts the rate of its network must not prevent its neighbours from getting their first responses. Therefore
+// each host also has a small rate of its own. These responses are limited for the network as a whole too, because the hosts may
+// be spoofed.
 type strangers struct {
-	networks *limit.Sources // nil before the first one
+	networks *limit.Sources // nil before the first use
 	hosts    *limit.Sources
-	reserved *limit.Sources // of networks, for what hosts lets through
+	reserved *limit.Sources // for networks: limits what hosts allows
 }
 
-// What one host is answered outside of its network's rate.
+// Responses to one host that do not count towards the rate of its network.
 const (
-	hostAnswers = 4 // a second
+	hostAnswers = 4 // per second
 	hostBurst   = 8
 )
 
-// take counts an answer to addr and reports whether it may be sent. rate is that of a network.
+// take counts a response to addr and reports whether it may be sent. rate is the rate of a network.
 func (s *strangers) take(addr netip.Addr, rate int, now time.Time) bool {
 	if s.networks == nil {
 		every := time.Second / time.Duration(rate)
@@ -38,8 +39,8 @@ func (s *strangers) take(addr netip.Addr, rate int, now time.Time) bool {
 	return s.hosts.Take(limit.Host(addr), 1, now) && s.reserved.Take(network, 1, now) || s.networks.Take(network, 1, now)
 }
 
-// mayAnswer reports whether r, of which nobody knows that it comes from where it says, may be answered, and counts it as
-// answered if so. A stream has shown its address by being there.
+// mayAnswer reports whether r, whose source address is unverified, may be answered, and counts the response. The address of a
+// stream was verified by its handshake.
 func (s *Session) mayAnswer(r *request, now time.Time) bool {
 	rate := s.shared.config.UnauthenticatedRate
 	if rate < 0 || r.client.Stream != nil {
@@ -52,23 +53,23 @@ func (s *Session) mayAnswer(r *request, now time.Time) bool {
 	return true
 }
 
-// guesses limits answers to failed integrity checks, for all sessions together. Safe for concurrent use.
+// guesses limits the responses to failed integrity checks, for all sessions of a server. Safe for concurrent use.
 //
-// Every request is verified, also from a source that is being limited: its neighbours behind a NAT must get in, and a
-// client that was given a wrong password once. What a guesser loses is the answer. It has to wait for the time-out of
-// its request, 39.5 s as RFC 8489 section 6.2.1 has it, and every attempt in vain makes the silence longer. Whoever does
-// not wait is not slowed down: against that stands only the length of secrets and passwords.
+// Every request is verified, even from a source that is limited. Otherwise a guesser would lock out its neighbours behind the
+// same NAT, and clients that once had a wrong password. A guesser loses only the response: it must wait for its request to time
+// out, 39.5 s according to RFC 8489 section 6.2.1, and each further failure extends the silence. A guesser that does not wait
+// is not slowed down; the only protection against it is the length of secrets and passwords.
 type guesses struct {
-	burst int // that are answered at once; negative is all
+	burst int // failures answered in one burst; negative means no limit
 
 	mu    sync.Mutex     // guards what follows
-	limit *limit.Sources // nil until there is a first one
+	limit *limit.Sources // nil before the first use
 }
 
 const (
-	// guessRecovery is how long one failed check is held against a source.
+	// guessRecovery is how long one failed check counts against a source.
 	guessRecovery = time.Second
-	// maxSilence is how long a source goes without answers after its last failure, at most.
+	// maxSilence is the maximum time for which a source gets no responses after its last failure.
 	maxSilence = 5 * time.Minute
 )
 
