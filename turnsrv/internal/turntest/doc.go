@@ -1,2 +1,3 @@
-// Package turntest is what the tests of several packages of turnsrv need: a network in memory, messages and certificates.
+// Package turntest provides what the tests of several packages of turnsrv share: an in-memory network, messages and
+// certificates.
 package turntest

@@ -16,6 +16,7 @@ import (
 	"github.com/pion/dtls/v3"
 )
 
+// TestCertificate returns a self-signed certificate for localhost that is valid for an hour.
 func TestCertificate(t testing.TB) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -32,7 +33,7 @@ func TestCertificate(t testing.TB) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// ClientSocket is a socket on loopback for a client.
+// ClientSocket returns a client's UDP socket on 127.0.0.1. It is closed at the end of the test.
 func ClientSocket(t testing.TB) *net.UDPConn {
 	t.Helper()
 	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -43,7 +44,7 @@ func ClientSocket(t testing.TB) *net.UDPConn {
 	return conn
 }
 
-// FirstHello returns the first packet of a client.
+// FirstHello returns the first packet of a DTLS client: a ClientHello without a cookie.
 func FirstHello(t testing.TB) []byte {
 	t.Helper()
 	server := ClientSocket(t)

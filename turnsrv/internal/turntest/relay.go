@@ -10,19 +10,22 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/relay"
 )
 
+// Loopback addresses, and the relay addresses made from them.
 var (
+	Loopback  = netip.MustParseAddr("127.0.0.1")
 	Loopback6 = netip.IPv6Loopback()
 	Address4  = relay.Address{Bind: Loopback, Advertise: Loopback}
 	Address6  = relay.Address{Bind: Loopback6, Advertise: Loopback6}
 )
 
+// TestRealm and TestSecret are the realm and the secret of the servers under test.
 const (
 	TestRealm  = "example.org"
 	TestSecret = "a secret of the tests"
 )
 
-var Loopback = netip.MustParseAddr("127.0.0.1")
-
+// TestRelay returns an Allocator for config. By default it has the address 127.0.0.1 and allows loopback peers. It is closed at
+// the end of the test.
 func TestRelay(t testing.TB, config relay.Config) *relay.Allocator {
 	t.Helper()
 	if config.Addresses == nil {
@@ -39,7 +42,7 @@ func TestRelay(t testing.TB, config relay.Config) *relay.Allocator {
 	return a
 }
 
-// TestCredential returns a credential that lives for an hour.
+// TestCredential returns a credential that expires in an hour.
 func TestCredential() credential.Credential {
 	return credential.Issuer{Secret: credential.NewSecret([]byte(TestSecret)), TTL: time.Hour}.Issue(time.Now())
 }
