@@ -7,7 +7,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// Counters are the live counters of one server. Each is added to by several goroutines.
+// Counters are the live counters of one server. Safe for concurrent use.
 type Counters struct {
 	Streams         atomic.Int64
 	StreamsRefused  atomic.Uint64
@@ -21,7 +21,7 @@ type Counters struct {
 	Errors          [len(RequestMethods)][len(ErrorCodes)]atomic.Uint64
 }
 
-// RequestMethods are the requests that are answered, and ErrorCodes the errors that they may draw.
+// RequestMethods are the methods of requests that get a response, and ErrorCodes the possible error codes.
 var (
 	RequestMethods = [...]stun.Method{
 		stun.MethodBinding, stun.MethodAllocate, stun.MethodRefresh, stun.MethodCreatePermission, stun.MethodChannelBind,
@@ -39,18 +39,18 @@ type Traffic struct {
 	Packets, bytes atomic.Uint64
 }
 
-// Add counts a packet of so many bytes of payload.
+// Add counts a packet with the given number of payload bytes.
 func (t *Traffic) Add(bytes int) {
 	t.Packets.Add(1)
 	t.bytes.Add(uint64(bytes))
 }
 
-// Snapshot returns what was counted so far.
+// Snapshot returns the current counts.
 func (t *Traffic) Snapshot() event.Traffic {
 	return event.Traffic{Packets: t.Packets.Load(), Bytes: t.bytes.Load()}
 }
 
-// Drop counts a packet that went nowhere.
+// Drop counts a dropped packet.
 func (c *Counters) Drop(r event.DropReason) { c.Dropped[r].Add(1) }
 
 // Respond counts an error response.

@@ -1,4 +1,4 @@
-// Package framing cuts the messages of TURN out of a stream (RFC 8656 section 12.5).
+// Package framing splits a stream into TURN messages (RFC 8656 section 12.5).
 package framing
 
 import (
@@ -9,17 +9,17 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// Err is returned for bytes that are neither STUN nor ChannelData. The connection is of no use any more: nobody
-// knows where the next message would begin.
+// Err is returned for bytes that are neither STUN nor ChannelData. The connection is then unusable, because the start of the
+// next message is unknown.
 var Err = errors.New("stream is neither STUN nor ChannelData")
 
-// Next waits until the head of the next frame has arrived and returns the length of the whole frame, padding included. first is
-// true for the first frame of a connection. It consumes nothing, so a connection that says nothing costs no buffer but r's. It
-// returns Err, or what reading returned.
+// Next waits for the header of the next frame and returns the length of the whole frame, including padding. first is true for
+// the first frame of a connection. Next consumes nothing, so an idle connection requires no buffer other than that of r. It
+// returns Err, or the error of reading.
 //
-// Over a stream, STUN messages follow one another as they are, and ChannelData is padded to a multiple of four bytes that
-// its length does not count, RFC 8656 section 12.5. The first frame of a connection must be STUN: otherwise the G of an
-// HTTP request would have us wait for so much ChannelData.
+// On a stream, STUN messages follow one another without padding. ChannelData is padded to a multiple of four bytes that its
+// length field does not count, RFC 8656 section 12.5. The first frame of a connection must be STUN. Otherwise the first letter
+// of an HTTP GET would be read as the start of a long ChannelData message.
 func Next(r *bufio.Reader, first bool) (int, error) {
 	head, err := r.Peek(stun.ChannelDataHeaderLen)
 	if err != nil {
@@ -35,7 +35,7 @@ func Next(r *bufio.Reader, first bool) (int, error) {
 	if head[0]&0xC0 != 0 || length%4 != 0 {
 		return 0, Err
 	}
-	// With the magic cookie, before anything is waited for that another protocol would never send.
+	// Check the magic cookie before waiting for bytes that a client of another protocol would never send.
 	if head, err = r.Peek(8); err != nil {
 		return 0, err
 	}
@@ -45,7 +45,7 @@ func Next(r *bufio.Reader, first bool) (int, error) {
 	return length, nil
 }
 
-// Len returns the length that a frame declares in its first four bytes, with header and padding.
+// Len returns the length of a frame that begins with the four bytes in head, including header and padding.
 func Len(head []byte) int {
 	length := int(binary.BigEndian.Uint16(head[2:]))
 	if stun.IsChannelData(head[0]) {

@@ -17,22 +17,22 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// maxMessageLen is more than the longest message, which is one of STUN's with 65532 bytes of attributes.
+// maxMessageLen exceeds the longest message: a STUN message with 65532 bytes of attributes.
 const maxMessageLen = stun.HeaderLen + 65536
 
-// Datagram reaches clients over one UDP socket.
+// Datagram serves clients over one UDP socket.
 type Datagram struct {
 	socket   *sharedSocket
-	server   netip.AddrPort // that the socket is bound to
+	server   netip.AddrPort // local address of the socket
 	counters *count.Counters
-	failures int // of receive in a row
+	failures int // consecutive errors of receive
 
-	dtls      *DTLSListener // gets the packets of DTLS; nil for a socket without
-	encrypted bool          // DTLS is all that there is
+	dtls      *DTLSListener // receives DTLS packets; nil if the socket does not serve DTLS
+	encrypted bool          // the socket serves nothing but DTLS
 	closing   atomic.Bool
 }
 
-// NewDatagram returns a link over conn, which is a *net.UDPConn or something like it that uses UDP addresses.
+// NewDatagram returns a link over conn, which is a *net.UDPConn or another connection with UDP addresses.
 func NewDatagram(conn net.PacketConn, counters *count.Counters) (*Datagram, error) {
 	socket, err := udp.NewPacketSocket(conn)
 	if err != nil {
@@ -41,9 +41,12 @@ func NewDatagram(conn net.PacketConn, counters *count.Counters) (*Datagram, erro
 	return &Datagram{socket: &sharedSocket{PacketSocket: socket}, server: udp.AddrPortOf(conn.LocalAddr()), counters: counters}, nil
 }
 
-// NewDTLS returns a link over conn for clients that encrypt, RFC 7350, and for others too if plain is true, and a listener whose
-// connections are the associations (RFC 6347). Of config it uses Certificates, GetCertificate and NextProtos.
-func NewDTLS(conn net.PacketConn, config *tls.Config, plain bool, logger *slog.Logger, counters *count.Counters) (*Datagram, net.Listener, error) {
+// NewDTLS returns a link over conn for clients that use DTLS, RFC 7350, and if plain is true for clients that use UDP. The
+// connections of the listener are the DTLS associations (RFC 6347). NewDTLS uses the Certificates, GetCertificate and
+// NextProtos of config.
+func NewDTLS(
+	conn net.PacketConn, config *tls.Config, plain bool, logger *slog.Logger, counters *count.Counters,
+) (*Datagram, net.Listener, error) {
 	l, err := NewDatagram(conn, counters)
 	if err != nil {
 		return nil, nil, err
@@ -52,7 +55,7 @@ func NewDTLS(conn net.PacketConn, config *tls.Config, plain bool, logger *slog.L
 	return l, l.dtls, nil
 }
 
-// Serve hands what arrives to h until Close is called, or the socket fails, whose error it returns.
+// Serve passes received messages to h until Close is called or the socket fails. It returns the error of the socket.
 func (l *Datagram) Serve(h Handler) error {
 	defer func() { h.End(time.Now()) }()
 	buf := make([]byte, maxMessageLen)
@@ -71,14 +74,14 @@ func (l *Datagram) Serve(h Handler) error {
 	return nil
 }
 
-// Close has Serve return. Safe for concurrent use.
+// Close makes Serve return. Safe for concurrent use.
 func (l *Datagram) Close() {
 	l.closing.Store(true)
 	l.Wake()
 }
 
-// receive reads the next packet that is for the handler. An error that is not the end of the socket concerns one packet: ICMP
-// answers, a full buffer and what else the system reports.
+// receive reads the next packet for the handler. Errors other than the closing of the socket concern single packets, for
+// example ICMP errors or a full buffer, and are skipped.
 func (l *Datagram) receive(p []byte) (int, session.Client, error) {
 	for {
 		n, from, local, err := l.socket.ReadPacket(p)
@@ -87,7 +90,7 @@ func (l *Datagram) receive(p []byte) (int, session.Client, error) {
 			l.failures = 0
 			from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 			if from.Port() == 0 {
-				l.counters.Drop(event.DropMalformed) // it could not be answered
+				l.counters.Drop(event.DropMalformed) // no response could be sent to this port
 				continue
 			}
 			server := l.server
@@ -118,11 +121,11 @@ func (l *Datagram) receive(p []byte) (int, session.Client, error) {
 // SetAlarm implements session.Link.
 func (l *Datagram) SetAlarm(t time.Time) { _ = l.socket.SetReadDeadline(t) }
 
-// Wake implements session.Link: it lets a deadline pass. Whoever sets another one looks after that at everything that it could have been woken for, so that
-// no call is lost between the two.
+// Wake implements session.Link. It sets a deadline in the past. The session sets the next deadline before it checks for work,
+// so no wake-up is lost.
 func (l *Datagram) Wake() { _ = l.socket.SetReadDeadline(time.Unix(1, 0)) }
 
-// Send implements session.Link. It answers from the address that the client has sent to.
+// Send implements session.Link. It sends from the address at which the server received the client's message.
 func (l *Datagram) Send(b []byte, to session.Client, _ session.Priority) error {
 	return l.socket.WritePacket(b, to.Tuple.Client, to.Tuple.Server.Addr())
 }

@@ -1,3 +1,3 @@
-// Package link is how clients reach a TURN server: the datagrams of a UDP socket, the frames of TCP and TLS connections, and DTLS
-// associations. Each link calls a Handler with what arrives, on one goroutine, and sends answers and data from any.
+// Package link connects clients to a TURN server: over a UDP socket, TCP and TLS connections, and DTLS associations. Each link
+// passes received messages to a Handler on one goroutine. Responses and data can be sent from any goroutine.
 package link

@@ -16,34 +16,37 @@ import (
 )
 
 const (
-	// maxHandshakes bounds the DTLS handshakes of one socket that are not done: those of clients whose address is unproven, and
-	// as many again of clients whose address is proven.
+	// maxHandshakes limits the incomplete DTLS handshakes of one socket: that many from clients whose address is unproven, and as
+	// many from clients whose address is proven.
 	maxHandshakes = 512
-	// maxHellos bounds the handshakes that one socket begins in a second. Each costs 50 µs until its cookie is sent
-	// (BenchmarkDTLSFirstHello, mid-2026), which makes a tenth of a core.
+	// maxHellos limits the handshakes that one socket begins per second. Each takes 50 µs until its cookie is sent
+	// (BenchmarkDTLSFirstHello, mid-2026), which is a tenth of a core in total.
 	maxHellos = 2000
-	// maxNetworkHellos is the share of that which one source network may take, with as many at once.
+	// maxNetworkHellos limits the handshakes that one source network can begin per second, and in one burst.
 	maxNetworkHellos = maxHellos / 4
-	// MaxPlain is how many bytes one client may have sent before its handshake is done, and in plain text after that. An
-	// honest handshake without a client's certificate takes two kilobytes with retransmissions. pion/dtls v3.1.15 would
-	// keep two megabytes of fragments.
+	// MaxPlain limits the bytes that one client can send before its handshake is complete, and in plain text after that. An
+	// ordinary handshake without a client certificate takes two kilobytes with retransmissions. Without this limit, pion/dtls
+	// v3.1.15 would keep two megabytes of fragments.
 	MaxPlain = 16 << 10
-	// dtlsQueue is how many bytes of packets wait for a session before more are dropped.
+	// dtlsQueue limits the bytes of packets that wait for a session. Further packets are dropped.
 	dtlsQueue = 64 << 10
 )
 
-// DTLSListener finds the DTLS associations (RFC 6347) among the packets of a UDP socket. It is a listener whose connections
-// are of type *dtls.Conn; their handshakes have yet to be made.
+// DTLSListener extracts the DTLS associations (RFC 6347) from the packets of a UDP socket. Its connections have the type
+// *dtls.Conn; their handshakes have not been performed yet.
 //
 //	no association ─ first ClientHello ─▶ unproven ─ cookie came back ─▶ proven ─ Finished ─▶ done
 //
-// pion/dtls sends the HelloVerifyRequest of RFC 6347 section 4.2.1, with a cookie that comes back from real addresses only,
-// but keeps state meanwhile, and offers no way to check a cookie before. So their number is bounded, apart for those who are
-// proven and those who are not. An unproven address may be anybody's, so that its network says nothing: with too many, the
-// oldest one has to go. A flood from spoofed addresses then costs what maxHandshakes and maxHellos allow, and of the clients
-// beside it those get through whose first packet is not lost to maxHellos and who answer within a quarter of a second. Of the
-// proven ones the oldest of the network that has most has to go, so that whoever leaves handshakes unfinished by the hundred
-// displaces his own.
+// pion/dtls sends the HelloVerifyRequest of RFC 6347 section 4.2.1, whose cookie only comes back from genuine addresses.
+// However, it keeps state in the meantime and provides no way to verify a cookie statelessly. Therefore the number of
+// handshakes is limited, separately for proven and unproven addresses.
+//
+// An unproven address may be spoofed, so its network is not significant: when there are too many, the oldest handshake is
+// ended. The cost of a flood from spoofed addresses is limited by maxHandshakes and maxHellos. During such a flood, a genuine
+// client succeeds if its first packet is within maxHellos and it answers within a quarter of a second.
+//
+// When there are too many proven handshakes, the oldest one of the network with the most is ended. A client that leaves
+// hundreds of handshakes incomplete therefore displaces its own.
 type DTLSListener struct {
 	socket   *sharedSocket
 	local    net.Addr
@@ -56,22 +59,23 @@ type DTLSListener struct {
 
 	mu            sync.Mutex // guards what follows, and the state of all sessions
 	sessions      map[event.FiveTuple]*dtlsSession
-	unproven      []*dtlsSession            // the oldest first
-	proven        limit.Crowd[*dtlsSession] // whose handshake is not done
-	second        int64                     // in Unix time, to which hellos belongs
+	unproven      []*dtlsSession            // oldest first
+	proven        limit.Crowd[*dtlsSession] // with an incomplete handshake
+	second        int64                     // Unix time of the second that hellos counts
 	hellos        int
-	networkHellos *limit.Sources // nil before the first one
+	networkHellos *limit.Sources // nil before the first use
 }
 
-// newDTLSListener returns a listener on the packets of socket, which stays its owner's. Of config it uses Certificates and
-// GetCertificate, and NextProtos: a client that offers only other protocols is refused, one that offers none is not.
+// newDTLSListener returns a listener on the packets of socket, which the caller continues to own. It uses the Certificates,
+// GetCertificate and NextProtos of config. A client that offers only other protocols than NextProtos is refused; one that
+// offers none is accepted.
 func newDTLSListener(socket *sharedSocket, local net.Addr, config *tls.Config, logger *slog.Logger, c *count.Counters) *DTLSListener {
 	options := []dtls.ServerOption{
 		dtls.WithGetCertificate(func(hello *dtls.ClientHelloInfo) (*tls.Certificate, error) {
 			return certificateFor(config, hello.ServerName)
 		}),
 		dtls.WithLoggerFactory(dtlsLogger{logger}),
-		// With ephemeral keys and authenticated encryption, RFC 9325 section 4.2, and nothing else.
+		// Only suites with ephemeral keys and authenticated encryption, RFC 9325 section 4.2.
 		dtls.WithCipherSuites(
 			dtls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, dtls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
 			dtls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, dtls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
@@ -88,7 +92,7 @@ func newDTLSListener(socket *sharedSocket, local net.Addr, config *tls.Config, l
 	}
 }
 
-// certificateFor asks a configuration of TLS for a certificate, as a client of DTLS 1.2 with the algorithms of its day.
+// certificateFor returns the certificate that config selects for a DTLS 1.2 client.
 func certificateFor(config *tls.Config, serverName string) (*tls.Certificate, error) {
 	if config.GetCertificate == nil {
 		return &config.Certificates[0], nil
@@ -119,14 +123,14 @@ func (l *DTLSListener) Accept() (net.Conn, error) {
 // Addr implements net.Listener.
 func (l *DTLSListener) Addr() net.Addr { return l.local }
 
-// Close ends Accept. The sessions that were accepted stay their owners'.
+// Close makes Accept return. The caller of Accept continues to own the sessions.
 func (l *DTLSListener) Close() error {
 	l.closeOnce.Do(func() { close(l.closed) })
 	return nil
 }
 
-// take gives a packet to the session that it belongs to, and makes one for the first packet of a client. It does not block,
-// does not keep b, and overwrites it.
+// take passes a packet to its session, and creates a session for the first packet of a client. It does not block, does not
+// retain b, and overwrites it.
 func (l *DTLSListener) take(b []byte, tuple event.FiveTuple) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -134,8 +138,8 @@ func (l *DTLSListener) take(b []byte, tuple event.FiveTuple) {
 	switch {
 	case s == nil || s.state == dtlsDone && s.next == nil:
 		if isFirstHello(b) {
-			// A client that has lost its state begins anew from the same port. Its old session goes on until the new one
-			// is proven, RFC 6347 section 4.2.8: anybody could have sent this.
+			// A client that has lost its state starts again from the same port. Its old session continues until the new one is proven,
+			// RFC 6347 section 4.2.8: the ClientHello may be spoofed.
 			if s = l.beginLocked(tuple, s); s == nil {
 				l.counters.Drop(event.DropDTLS)
 				return
@@ -157,8 +161,8 @@ func (l *DTLSListener) take(b []byte, tuple event.FiveTuple) {
 	}
 }
 
-// beginLocked makes a session beside the old one of the same client, if there is one. It returns nil when there are too many
-// handshakes in this second.
+// beginLocked creates a session, in addition to the old session of the same client if there is one. It returns nil if too many
+// handshakes have begun in this second.
 func (l *DTLSListener) beginLocked(tuple event.FiveTuple, old *dtlsSession) *dtlsSession {
 	if !l.mayBeginLocked(tuple.Client.Addr(), time.Now()) {
 		return nil
@@ -185,8 +189,8 @@ func (l *DTLSListener) beginLocked(tuple event.FiveTuple, old *dtlsSession) *dtl
 	return s
 }
 
-// mayBeginLocked counts one more handshake of a client at addr and reports whether there were not too many in this second, of
-// its network or of all.
+// mayBeginLocked counts a new handshake of a client at addr. It reports whether the handshakes of this second are within the
+// limits of the client's network and of the socket.
 func (l *DTLSListener) mayBeginLocked(addr netip.Addr, now time.Time) bool {
 	if l.networkHellos == nil {
 		l.networkHellos = limit.NewSources(time.Second/maxNetworkHellos, maxNetworkHellos, now)
@@ -201,7 +205,7 @@ func (l *DTLSListener) mayBeginLocked(addr netip.Addr, now time.Time) bool {
 	return l.hellos <= maxHellos
 }
 
-// provenLocked has s count as one whose address is real, and makes room for it.
+// provenLocked records that the address of s is genuine, and makes room for it.
 func (l *DTLSListener) provenLocked(s *dtlsSession) {
 	l.finishedLocked(s)
 	if l.proven.Len() >= maxHandshakes {
@@ -211,7 +215,7 @@ func (l *DTLSListener) provenLocked(s *dtlsSession) {
 	l.proven.Add(s, s.tuple.Client.Addr())
 }
 
-// finishedLocked takes s out of the handshakes.
+// finishedLocked removes s from the incomplete handshakes.
 func (l *DTLSListener) finishedLocked(s *dtlsSession) {
 	if l.proven.Remove(s) {
 		return

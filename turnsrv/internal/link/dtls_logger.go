@@ -7,7 +7,7 @@ import (
 	"github.com/pion/logging"
 )
 
-// dtlsLogger passes on what pion/dtls takes for errors, at debug: strangers can cause most of them.
+// dtlsLogger logs the errors of pion/dtls at debug level, because any sender of packets can cause most of them.
 type dtlsLogger struct{ log *slog.Logger }
 
 // NewLogger implements logging.LoggerFactory.
@@ -21,7 +21,7 @@ func (dtlsLogger) Debugf(string, ...any) {}
 func (dtlsLogger) Info(string)           {}
 func (dtlsLogger) Infof(string, ...any)  {}
 
-// Warn and Error are for someone who looks for a fault.
+// Warn and Error log at debug level, for troubleshooting.
 func (l dtlsLogger) Warn(m string) { l.log.Debug("DTLS warning", "err", m) }
 func (l dtlsLogger) Warnf(m string, a ...any) {
 	l.log.Debug("DTLS warning", "err", fmt.Sprintf(m, a...))

@@ -2,7 +2,7 @@ package link
 
 import "encoding/binary"
 
-// Lengths of RFC 6347 in bytes: a record's header (section 4.1), and that of a handshake message (section 4.2.2).
+// Header lengths in bytes: of a record, RFC 6347 section 4.1, and of a handshake message, section 4.2.2.
 const (
 	dtlsRecordHeaderLen    = 13
 	dtlsHandshakeHeaderLen = 12
@@ -22,18 +22,19 @@ const (
 	DTLSHelloVerifyRequest = 3
 )
 
-// isDTLS reports whether a datagram that begins with the byte first is DTLS, and not STUN or ChannelData: RFC 7983
-// section 7.
+// isDTLS reports whether a datagram that begins with the byte first is DTLS rather than STUN or ChannelData, RFC 7983 section
+// 7.
 func isDTLS(first byte) bool { return 20 <= first && first <= 63 }
 
-// dtlsRecord is the plain part of one record.
+// dtlsRecord is the unencrypted part of a record.
 type dtlsRecord struct {
 	contentType byte
-	Epoch       uint16 // 0 until ChangeCipherSpec: everything in it is plain text
+	Epoch       uint16 // 0 until ChangeCipherSpec: the whole record is plain text
 	fragment    []byte
 }
 
-// CutRecord returns the first record of a datagram and what follows it. It reports false if b ends before the record.
+// CutRecord returns the first record of a datagram and the bytes that follow it. It reports false if b ends before the record
+// does.
 func CutRecord(b []byte) (r dtlsRecord, rest []byte, ok bool) {
 	if len(b) < dtlsRecordHeaderLen {
 		return r, nil, false
@@ -45,8 +46,8 @@ func CutRecord(b []byte) (r dtlsRecord, rest []byte, ok bool) {
 	return dtlsRecord{contentType: b[0], Epoch: binary.BigEndian.Uint16(b[3:]), fragment: b[dtlsRecordHeaderLen:end]}, b[end:], true
 }
 
-// HandshakeType returns the type of the handshake message that the record begins with, or 0 if it carries none that could
-// be read: 0 is that of HelloRequest, which nobody sends here.
+// HandshakeType returns the type of the handshake message at the start of the record, or 0 if there is none or it is encrypted.
+// 0 is the type of HelloRequest, which no client sends.
 func (r dtlsRecord) HandshakeType() byte {
 	if r.contentType != DTLSHandshake || r.Epoch != 0 || len(r.fragment) < dtlsHandshakeHeaderLen {
 		return 0
@@ -54,8 +55,8 @@ func (r dtlsRecord) HandshakeType() byte {
 	return r.fragment[0]
 }
 
-// isFirstHello reports whether a datagram begins an association, with the first ClientHello of a client, the one without a
-// cookie: RFC 6347 section 4.2.1 numbers it 0.
+// isFirstHello reports whether a datagram begins an association with a ClientHello without a cookie. RFC 6347 section 4.2.1
+// gives that message the number 0.
 func isFirstHello(b []byte) bool {
 	r, _, ok := CutRecord(b)
 	if !ok || r.HandshakeType() != dtlsClientHello {
@@ -65,14 +66,15 @@ func isFirstHello(b []byte) bool {
 	return [2]byte(sequence) == [2]byte{} && [3]byte(offset) == [3]byte{}
 }
 
-// admissible reports whether pion/dtls may see the record, of a client whose address is proven. done says that the handshake is.
+// admissible reports whether the record, from a client whose address is proven, may be passed to pion/dtls. done is true after
+// the handshake.
 //
-// Anybody can send a record in a client's name. RFC 6347 section 4.1.2.7 has an invalid one dropped without a word, but
-// pion/dtls v3.1.15 ends the session at a ChangeCipherSpec that is malformed or claims an epoch of its own (it decrypts no
-// such record), at plain application data and at unknown content. Plain alerts are those of a client that gives up its
-// handshake. An encrypted handshake record proves itself, but after the handshake there is no use for one: a client that has
-// missed the server's Finished repeats its ClientKeyExchange too, which is plain, and pion/dtls would keep two megabytes of
-// fragments of a message that never ends.
+// Anybody can spoof a record of a client. RFC 6347 section 4.1.2.7 requires invalid records to be discarded silently, but
+// pion/dtls v3.1.15 ends the session at a ChangeCipherSpec that is malformed or has an epoch of its own (it does not decrypt
+// such a record), at plain application data and at unknown content types. A plain alert comes from a client that abandons its
+// handshake. An encrypted handshake record is authenticated, but is useless after the handshake: a client that missed the
+// server's Finished also repeats its ClientKeyExchange, which is plain. pion/dtls would keep two megabytes of fragments of an
+// incomplete message.
 func (r dtlsRecord) admissible(done bool) bool {
 	switch r.contentType {
 	case DTLSChangeCipherSpec:
@@ -88,8 +90,8 @@ func (r dtlsRecord) admissible(done bool) bool {
 	}
 }
 
-// admissibleRecords moves the records of a datagram that are admissible to its front and returns them. What follows the last
-// whole record is dropped. plain is the length of those that are not encrypted.
+// admissibleRecords moves the admissible records of a datagram to its start and returns them. Anything after the last whole
+// record is dropped. plain is the total length of the unencrypted records.
 func admissibleRecords(b []byte, done bool) (admitted []byte, plain int) {
 	admitted = b[:0]
 	for len(b) > 0 {

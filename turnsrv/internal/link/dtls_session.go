@@ -10,28 +10,29 @@ import (
 	"github.com/pion/transport/v5/packetio"
 )
 
-// dtlsState is how far a handshake has come. It is read off what pion/dtls sends: that is what it has verified.
+// dtlsState is the progress of a handshake. It is derived from what pion/dtls sends, which shows what it has verified.
 type dtlsState uint8
 
 const (
-	dtlsUnproven dtlsState = iota // the client's address may be anybody's
-	dtlsProven                    // the cookie came back from there
+	dtlsUnproven dtlsState = iota // the client's address may be spoofed
+	dtlsProven                    // the client returned the cookie
 	dtlsDone                      // the client's Finished was verified
 )
 
-// dtlsSession is one association of a dtlsListener as pion/dtls sees it: a net.PacketConn with one partner.
+// dtlsSession is one association of a DTLSListener in the form that pion/dtls requires: a net.PacketConn with a single remote
+// address.
 type dtlsSession struct {
 	listener *DTLSListener
 	tuple    event.FiveTuple
 	packets  *packetio.Buffer
-	done     atomic.Bool // state is dtlsDone; spares a lock for each packet
+	done     atomic.Bool // state is dtlsDone; avoids taking a lock for each packet
 	silence  session.Silence
 
 	// Guarded by the listener's mu.
 	state          dtlsState
-	ended          bool         // pion/dtls may still be sending
-	plain          int          // bytes that count towards maxPlain
-	next, previous *dtlsSession // of the same client: the new handshake beside the old session
+	ended          bool         // removed from the listener; pion/dtls may still be sending
+	plain          int          // bytes that count towards MaxPlain
+	next, previous *dtlsSession // sessions of the same client: a new handshake and the old session
 }
 
 func newDTLSSession(l *DTLSListener, tuple event.FiveTuple) *dtlsSession {
@@ -40,8 +41,8 @@ func newDTLSSession(l *DTLSListener, tuple event.FiveTuple) *dtlsSession {
 	return s
 }
 
-// admitLocked returns what pion/dtls may see of a packet, which until the client's address is proven is a ClientHello only. It
-// overwrites b.
+// admitLocked returns the records of a packet that may be passed to pion/dtls. Until the client's address is proven, only a
+// ClientHello may. It overwrites b.
 func (s *dtlsSession) admitLocked(b []byte) []byte {
 	counted := len(b)
 	if s.state == dtlsUnproven {
@@ -68,7 +69,7 @@ func (s *dtlsSession) ReadFrom(p []byte) (int, net.Addr, error) {
 	return n, nil, err
 }
 
-// WriteTo implements net.PacketConn. There is one partner, whatever addr is.
+// WriteTo implements net.PacketConn. It ignores addr, because there is only one remote address.
 func (s *dtlsSession) WriteTo(b []byte, _ net.Addr) (int, error) {
 	if !s.done.Load() {
 		s.sends(b)
@@ -82,8 +83,8 @@ func (s *dtlsSession) WriteTo(b []byte, _ net.Addr) (int, error) {
 	return len(b), nil
 }
 
-// sends looks at what pion/dtls sends in a handshake. Anything but a HelloVerifyRequest it sends to proven addresses only, and
-// an encrypted record, its Finished, when it has seen the client's.
+// sends updates the state from what pion/dtls sends during a handshake. pion/dtls sends only a HelloVerifyRequest to an
+// unproven address. It sends an encrypted record, its Finished, after it has verified the client's.
 func (s *dtlsSession) sends(b []byte) {
 	l := s.listener
 	l.mu.Lock()
@@ -107,7 +108,7 @@ func (s *dtlsSession) sends(b []byte) {
 	}
 }
 
-// replaceLocked ends the session that this one was begun beside.
+// replaceLocked ends the old session that this one replaces.
 func (s *dtlsSession) replaceLocked() {
 	old := s.previous
 	if old == nil {
@@ -118,7 +119,7 @@ func (s *dtlsSession) replaceLocked() {
 	_ = old.packets.Close()
 }
 
-// endLocked has the listener forget the session, and its next read fail.
+// endLocked removes the session from the listener and makes its next read fail.
 func (s *dtlsSession) endLocked() {
 	l := s.listener
 	s.ended = true
@@ -144,7 +145,7 @@ func (s *dtlsSession) Close() error {
 	return nil
 }
 
-// LocalAddr returns the address that the client sends to.
+// LocalAddr returns the address that the listener is bound to.
 func (s *dtlsSession) LocalAddr() net.Addr { return net.UDPAddrFromAddrPort(s.tuple.Server) }
 
 // SetDeadline sets the deadline of ReadFrom; WriteTo does not block.

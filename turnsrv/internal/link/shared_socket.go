@@ -10,15 +10,14 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/internal/udp"
 )
 
-// fullFor is how long a socket counts as full after the system had no room in it.
+// fullFor is how long a socket counts as full after a send failed because its buffer was full.
 const fullFor = 10 * time.Second
 
-// sharedSocket is the packetSocket on which all clients of a listener are reached. It knows whether the system has had room for
-// what was sent of late.
+// sharedSocket is a PacketSocket shared by all clients of a listener. It records whether its send buffer was recently full.
 //
-// A host on the server's own network that vanishes keeps room taken: the kernel holds what is sent to it for the three seconds in
-// which it asks for the host's hardware address, up to 208 KB for each host (arp(7), unres_qlen_bytes). Two of them fill the
-// buffer that Linux gives a socket by default, and then there is no room for anybody else.
+// A host on the server's own network that disappears occupies the buffer: the kernel holds packets for it during the three
+// seconds in which it tries to resolve the host's hardware address, up to 208 KB per host (arp(7), unres_qlen_bytes). Two such
+// hosts fill the default send buffer of Linux, and then no client can be reached.
 type sharedSocket struct {
 	udp.PacketSocket
 	fullAt atomic.Int64 // in Unix nanoseconds
@@ -32,7 +31,7 @@ func (s *sharedSocket) WritePacket(b []byte, to netip.AddrPort, local netip.Addr
 	return err
 }
 
-// full reports whether the system had no room of late.
+// full reports whether the send buffer was full within fullFor.
 func (s *sharedSocket) full(now time.Time) bool {
 	return now.UnixNano()-s.fullAt.Load() < int64(fullFor)
 }

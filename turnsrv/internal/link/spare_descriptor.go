@@ -8,15 +8,15 @@ import (
 	"syscall"
 )
 
-// spareDescriptor is one descriptor that is held so that there is one when there are none: a connection that cannot be
-// accepted waits in the listener's queue, its client in the dark, and Accept fails at once for as long as it is there.
-// The zero value holds nothing. It belongs to the goroutine that accepts.
+// spareDescriptor holds a file descriptor in reserve for when the process has none left. A connection that cannot be accepted
+// stays in the listener's queue: its client waits, and every Accept fails immediately. The zero value holds nothing. It is
+// owned by the goroutine that accepts.
 type spareDescriptor struct {
 	open func() (io.Closer, error) // nil opens the null device
 	held io.Closer
 }
 
-// hold takes a descriptor, if there is one and none is held, and reports whether one is held now.
+// hold opens a descriptor unless one is held already, and reports whether one is held now.
 func (s *spareDescriptor) hold() bool {
 	if s.held != nil {
 		return true
@@ -33,9 +33,8 @@ func (s *spareDescriptor) hold() bool {
 	return true
 }
 
-// accept takes the connection that Accept of listener failed for with err, if that was for want of a descriptor. It
-// returns the connection if there are descriptors again, and otherwise closes it, so that its client learns that it has to
-// go elsewhere.
+// accept retries an Accept of listener that failed with err because of a lack of descriptors. It returns the connection if
+// descriptors are available again. Otherwise it closes the connection, so that its client does not wait in vain.
 func (s *spareDescriptor) accept(listener net.Listener, err error) net.Conn {
 	if s.held == nil || !errors.Is(err, syscall.EMFILE) && !errors.Is(err, syscall.ENFILE) {
 		return nil
@@ -50,7 +49,7 @@ func (s *spareDescriptor) accept(listener net.Listener, err error) net.Conn {
 	return nil
 }
 
-// release gives the descriptor back.
+// release closes the descriptor.
 func (s *spareDescriptor) release() {
 	if s.held != nil {
 		_ = s.held.Close()

@@ -22,36 +22,36 @@ import (
 )
 
 const (
-	// HandshakeTimeout bounds a handshake of TLS or DTLS.
+	// HandshakeTimeout is the maximum duration of a TLS or DTLS handshake.
 	HandshakeTimeout = 10 * time.Second
-	// UnallocatedTimeout is how long a connection may live without an allocation, whatever it sends.
+	// UnallocatedTimeout is the maximum lifetime of a connection without an allocation, whatever it sends.
 	UnallocatedTimeout = 30 * time.Second
-	// MaxMediaQueue is how many bytes wait for a client before media is dropped: half a second at 4 Mbit/s.
+	// MaxMediaQueue is the length in bytes of a client's send queue above which media is dropped: half a second at 4 Mbit/s.
 	MaxMediaQueue = 256 << 10
-	// maxControlQueue is how many wait before the connection is given up, because answers would be lost.
+	// maxControlQueue is the length in bytes above which the connection is closed, because responses would be lost.
 	maxControlQueue = MaxMediaQueue + 64<<10
 	// KeepBuffer is the size of the buffers that an idle connection keeps.
 	KeepBuffer = 4 << 10
-	// maxUnallocatedFrame bounds the frames of a connection that has no allocation, in bytes. Nobody has been authenticated
-	// there, and the longest honest request is made of a few attributes of 763 bytes at most.
+	// maxUnallocatedFrame limits the frames of a connection without an allocation, in bytes. Such a connection is unauthenticated.
+	// The longest valid request consists of a few attributes of up to 763 bytes.
 	maxUnallocatedFrame = 4096
 )
 
-// stream is one TCP or TLS connection of a client, or a DTLS association, which keeps its messages apart by itself. The
-// goroutine that serves it reads, a second one writes.
+// stream is one TCP or TLS connection of a client, or a DTLS association, which preserves message boundaries. One goroutine
+// reads and another one writes.
 type stream struct {
 	link       *Streams
 	conn       net.Conn
 	tuple      event.FiveTuple
-	serverName string      // of TLS, in lower case; written before the first frame is delivered
-	has        atomic.Bool // an allocation
+	serverName string      // TLS server name in lower case; written before the first frame is delivered
+	has        atomic.Bool // the client has an allocation
 
 	mu    sync.Mutex // guards what follows
-	queue []byte     // waiting to be written
-	shut  bool       // nothing is queued any more
+	queue []byte     // bytes waiting to be written
+	shut  bool       // no more bytes are queued
 
-	ready chan struct{} // holds one token when the queue may have something
-	gone  chan struct{} // closed when the reader has left
+	ready chan struct{} // holds one token if the queue may not be empty
+	gone  chan struct{} // closed when the reader has returned
 }
 
 // serve reads frames until the connection ends.
@@ -70,7 +70,7 @@ func (s *stream) serve() {
 	}
 	s.readUntil(time.Now().Add(UnallocatedTimeout))
 	writer.Go(s.write)
-	// The handler hears of the end after the last frame, and before a connection from the same address can take its place.
+	// Report the end to the handler after the last frame, and before a connection from the same address can replace this one.
 	defer s.link.deliver(frame{from: s})
 	if s.tuple.Transport == event.DTLS {
 		s.readMessages()
@@ -79,8 +79,8 @@ func (s *stream) serve() {
 	}
 }
 
-// handshake ends TLS, if the listener has begun it: whoever makes a listener with tls.NewListener leaves that to the
-// first Read, which would then have no deadline of its own. A connection that may carry either has a method Encrypted.
+// handshake performs the TLS handshake if the connection has one. A listener of tls.NewListener leaves it to the first Read,
+// where it would have no timeout of its own. A connection that may or may not be encrypted has a method Encrypted.
 func (s *stream) handshake() error {
 	conn, ok := s.conn.(interface {
 		HandshakeContext(context.Context) error
@@ -96,7 +96,7 @@ func (s *stream) handshake() error {
 	if s.tuple.Transport == event.DTLS {
 		return nil
 	}
-	// A proxy in front of the server has said only now who its client is.
+	// The client's address is known only now if the server is behind a proxy that sends it.
 	if client := udp.AddrPortOf(s.conn.RemoteAddr()); client != s.tuple.Client {
 		s.tuple.Client = client
 		s.link.moved(s)
@@ -137,7 +137,7 @@ func (s *stream) read() {
 	}
 }
 
-// readMessages is read for DTLS. A message that does not fit the buffer is lost as a whole.
+// readMessages is the equivalent of read for DTLS. A message that exceeds the buffer is dropped whole.
 func (s *stream) readMessages() {
 	buf := make([]byte, KeepBuffer)
 	for {
@@ -157,8 +157,8 @@ func (s *stream) readMessages() {
 	}
 }
 
-// enqueue has b written after what waits already. It does not block: a client that does not read loses the newest media,
-// and its connection when not even answers find room.
+// enqueue appends b to the send queue. It does not block: if a client does not read, its newest media is dropped, and its
+// connection is closed when there is no room for responses either.
 func (s *stream) enqueue(b []byte, p session.Priority) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -182,7 +182,7 @@ func (s *stream) enqueue(b []byte, p session.Priority) error {
 	return nil
 }
 
-// giveUp has both goroutines leave, without the good-bye of TLS that Close would wait for.
+// giveUp makes both goroutines return without the TLS close_notify, on which Close could block.
 func (s *stream) giveUp() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -194,7 +194,7 @@ func (s *stream) giveUpLocked() {
 	_ = s.conn.SetDeadline(time.Unix(1, 0))
 }
 
-// readUntil has the reader leave at t, or never if t is zero. One that has been given up leaves in any case.
+// readUntil makes the reader return at t, or never if t is zero. After giveUp, the reader returns regardless.
 func (s *stream) readUntil(t time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -203,12 +203,12 @@ func (s *stream) readUntil(t time.Time) {
 	}
 }
 
-// write empties the queue: over TCP what waits in few writes, over TLS each message in a record of its own,
-// because there are clients (coturn's) that look at the first message of a record only. Over DTLS a record is a datagram, and
-// ChannelData needs no padding, RFC 8656 section 12.5.
+// write sends the queue. Over TCP it combines messages into few writes. Over TLS it sends each message as a separate record,
+// because some clients (coturn's) process only the first message of a record. Over DTLS a record is a datagram, and ChannelData
+// requires no padding, RFC 8656 section 12.5.
 //
-// A write has no deadline: a phone may have no network for a while, and the call goes on when it has. What waits meanwhile is
-// bounded, and the reader ends the connection of a client that does not come back, with or after its allocation.
+// Writes have no timeout: a phone may be without a network for a while, and its call continues when it is back. The queue is
+// limited in the meantime, and the reader closes the connection when the client's allocation expires.
 func (s *stream) write() {
 	var spare []byte
 	for {
@@ -235,7 +235,7 @@ func (s *stream) write() {
 				message = message[:stun.ChannelDataHeaderLen+int(binary.BigEndian.Uint16(message[2:]))]
 			}
 			if _, err := s.conn.Write(message); err != nil {
-				s.giveUp() // the reader leaves, and closes
+				s.giveUp() // makes the reader return, which closes the connection
 				<-s.gone
 				return
 			}
@@ -247,7 +247,7 @@ func (s *stream) write() {
 	}
 }
 
-// allocated keeps the connection for as long as it has an allocation, and a little longer.
+// allocated keeps the connection open while it has an allocation, and for UnallocatedTimeout after that.
 func (s *stream) allocated(has bool) {
 	s.has.Store(has)
 	if has {
@@ -257,7 +257,7 @@ func (s *stream) allocated(has bool) {
 	}
 }
 
-// Name implements connection.
+// Name implements session.Connection.
 func (s *stream) Name() string { return s.serverName }
 
 func newStream(l *Streams, conn net.Conn) *stream {

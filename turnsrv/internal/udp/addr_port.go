@@ -5,7 +5,7 @@ import (
 	"net/netip"
 )
 
-// AddrPortOf returns the address and port of a, or the zero value if it is not of a kind that has them.
+// AddrPortOf returns the address and port of a, or the zero value if it is not an IP address with a port.
 func AddrPortOf(a net.Addr) netip.AddrPort {
 	var addr netip.AddrPort
 	switch a := a.(type) {

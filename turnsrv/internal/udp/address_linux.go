@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// addrPort returns the address that the system has put down, of whichever family.
+// addrPort returns the address in sa, which may be of either family.
 func addrPort(sa *unix.RawSockaddrInet6) netip.AddrPort {
 	if sa.Family == unix.AF_INET {
 		sa4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(sa))
@@ -21,7 +21,7 @@ func addrPort(sa *unix.RawSockaddrInet6) netip.AddrPort {
 	return netip.AddrPortFrom(addr, networkOrder(sa.Port))
 }
 
-// putAddrPort puts an address down as the system wants it for a socket of IPv4 or IPv6, and returns its length.
+// putAddrPort writes an address in the form that an IPv4 or IPv6 socket requires, and returns its length.
 func putAddrPort(sa *unix.RawSockaddrInet6, ipv4 bool, to netip.AddrPort) (length uintptr, err error) {
 	if !ipv4 {
 		*sa = unix.RawSockaddrInet6{Family: unix.AF_INET6, Port: networkOrder(to.Port()), Addr: to.Addr().As16()}
@@ -42,14 +42,14 @@ func putAddrPort(sa *unix.RawSockaddrInet6, ipv4 bool, to netip.AddrPort) (lengt
 	return unsafe.Sizeof(*sa4), nil
 }
 
-// networkOrder turns a port of the system's into one of ours, and back.
+// networkOrder converts a port between network and host byte order.
 func networkOrder(port uint16) uint16 {
 	b := (*[2]byte)(unsafe.Pointer(&port))
 	return uint16(b[0])<<8 | uint16(b[1])
 }
 
-// TellLocal has a socket tell where each datagram was sent to, ip(7) and ipv6(7). A socket of IPv6 does so for datagrams of
-// IPv4 too, whose addresses it maps.
+// TellLocal enables the control message with the destination address of each datagram, ip(7) and ipv6(7). An IPv6 socket also
+// reports it for IPv4 datagrams, as an IPv4-mapped address.
 func TellLocal(fd int, ipv4 bool) error {
 	if ipv4 {
 		return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
@@ -57,8 +57,8 @@ func TellLocal(fd int, ipv4 bool) error {
 	return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
 }
 
-// control is the one control message that comes and goes with a datagram, with the padding that CMSG_SPACE wants. That of IPv4
-// is shorter.
+// control is the only control message that is sent or received with a datagram, including the padding of CMSG_SPACE. The IPv4
+// form is shorter.
 type control struct {
 	header unix.Cmsghdr
 	info   unix.Inet6Pktinfo
@@ -69,7 +69,7 @@ func (c *control) info4() *unix.Inet4Pktinfo { return (*unix.Inet4Pktinfo)(unsaf
 
 const controlHeaderLen = int(unsafe.Offsetof(control{}.info))
 
-// local returns the address in a control message of so many bytes, or the zero Addr if there is none.
+// local returns the address in a control message of the given length, or the zero Addr if there is none.
 func (c *control) local(length int) netip.Addr {
 	switch {
 	case length >= controlHeaderLen+unix.SizeofInet4Pktinfo && c.header.Level == unix.IPPROTO_IP && c.header.Type == unix.IP_PKTINFO:
@@ -80,9 +80,9 @@ func (c *control) local(length int) netip.Addr {
 	return netip.Addr{}
 }
 
-// put makes the control message that has a datagram leave from local, and returns its length with padding. The interface is left
-// to the routes: a packet need not leave by the one that its answer came in by. A link-local address needs its interface,
-// which is in the zone of the address that the datagram goes to.
+// put writes the control message that sets the source address to local, and returns its length with padding. It leaves the
+// choice of interface to the routing table, because a response need not leave by the interface on which the request arrived. A
+// link-local address requires its interface, which is the zone of the destination address.
 func (c *control) put(ipv4 bool, local netip.Addr) int {
 	if ipv4 {
 		c.header.Level, c.header.Type = unix.IPPROTO_IP, unix.IP_PKTINFO

@@ -9,23 +9,24 @@ import (
 )
 
 const (
-	// Batch is how many datagrams an Inbox holds.
+	// Batch is the maximum number of datagrams in an Inbox.
 	Batch = 16
 
-	// maxDatagram is more than the longest payload of a UDP datagram, in bytes.
+	// maxDatagram exceeds the longest payload of a UDP datagram, in bytes.
 	maxDatagram = 64 << 10
 
-	// announced is how many calls of an Inbox it takes for one that the scheduler hears of. When packets come so fast that the
-	// reader never waits, the monitor has to be awake to give others their turn.
+	// announced is the interval, in calls of Receive, at which one call is made known to the scheduler. If packets arrive so fast
+	// that the reader never waits, the monitor must be awake to preempt it.
 	announced = 64
 )
 
-// Inbox is where datagrams are received. Much of its memory is never touched, unless they are long. It belongs to one goroutine.
+// Inbox is a buffer for received datagrams. Most of its memory is never touched unless datagrams are long. It is owned by one
+// goroutine.
 type Inbox struct {
 	messages [Batch]message
 	places   [Batch]place
 	data     [Batch][maxDatagram]byte
-	used     int // messages that have to be prepared again
+	used     int // messages that must be reset before the next call
 	calls    int
 }
 
@@ -36,7 +37,7 @@ type message struct {
 }
 
 type place struct {
-	from    unix.RawSockaddrInet6 // the longer one
+	from    unix.RawSockaddrInet6 // the larger of the two address types
 	control control
 	iov     unix.Iovec
 }
@@ -44,8 +45,8 @@ type place struct {
 // NewInbox returns an empty Inbox.
 func NewInbox() *Inbox { return &Inbox{used: Batch} }
 
-// Receive receives what has come to a socket, up to Batch datagrams, instead of what it received before. The error is
-// unix.EAGAIN if there is nothing.
+// Receive receives up to Batch datagrams from a socket and replaces the previous ones. It returns unix.EAGAIN if none are
+// available.
 func (in *Inbox) Receive(fd int) (n int, err error) {
 	for i := range in.used {
 		m, p := &in.messages[i].header, &in.places[i]
@@ -79,8 +80,8 @@ func (in *Inbox) Receive(fd int) (n int, err error) {
 	}
 }
 
-// Datagram returns one of those that Receive has received, valid until the next call of that. local is the address of this machine
-// that it came to, or the zero Addr unless TellLocal was called for the socket.
+// Datagram returns datagram i of the last Receive. It is valid until the next Receive. local is the destination address of the
+// datagram, or the zero Addr unless TellLocal was called for the socket.
 func (in *Inbox) Datagram(i int) (data []byte, from netip.AddrPort, local netip.Addr) {
 	m, p := &in.messages[i], &in.places[i]
 	return in.data[i][:m.length], addrPort(&p.from), p.control.local(int(m.header.Controllen))

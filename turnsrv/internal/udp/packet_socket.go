@@ -6,20 +6,20 @@ import (
 	"time"
 )
 
-// PacketSocket is a UDP socket that knows which address of this machine a packet came to, and sends from a given one. A
-// client takes an answer from another address than the one it asked for a stranger's.
+// PacketSocket is a UDP socket that reports the destination address of each packet and can send from a given address. A client
+// ignores a response that comes from an address other than the one it sent the request to.
 type PacketSocket interface {
-	// ReadPacket reads one packet. local is the address that it was sent to, or the zero Addr when that can only be the one
-	// that the socket is bound to, or is not known. Called by one goroutine.
+	// ReadPacket reads one packet. local is its destination address, or the zero Addr if the socket is bound to a single address
+	// or the destination is unknown. Called by one goroutine.
 	ReadPacket(b []byte) (n int, from netip.AddrPort, local netip.Addr, err error)
-	// WritePacket sends b from local, which is one that readPacket returned. Safe for concurrent use.
+	// WritePacket sends b from local, an address that ReadPacket returned. Safe for concurrent use.
 	WritePacket(b []byte, to netip.AddrPort, local netip.Addr) error
 	SetReadDeadline(t time.Time) error
 	Close() error
 }
 
-// NewPacketSocket returns conn as a packetSocket: by the fastest way that it offers, and with the local address of each
-// packet if it is a socket of the system's that is bound to more than one.
+// NewPacketSocket returns a PacketSocket that uses conn in the fastest way that conn supports. It reports the destination
+// address of packets if conn is a *net.UDPConn bound to all addresses.
 func NewPacketSocket(conn net.PacketConn) (PacketSocket, error) {
 	if udp, ok := conn.(*net.UDPConn); ok {
 		return newSystemSocket(udp)
@@ -30,7 +30,7 @@ func NewPacketSocket(conn net.PacketConn) (PacketSocket, error) {
 	return slowSocket{conn}, nil
 }
 
-// udpSocket is the part of net.UDPConn that needs no allocation for each packet.
+// udpSocket is the part of net.UDPConn that does not allocate memory for each packet.
 type udpSocket interface {
 	ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error)
 	WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error)
@@ -38,7 +38,7 @@ type udpSocket interface {
 	Close() error
 }
 
-// boundSocket is bound to one address, so that the system has no choice.
+// boundSocket is bound to a single address, so the source address needs no choice.
 type boundSocket struct{ udpSocket }
 
 func (s boundSocket) ReadPacket(b []byte) (int, netip.AddrPort, netip.Addr, error) {
@@ -51,7 +51,7 @@ func (s boundSocket) WritePacket(b []byte, to netip.AddrPort, _ netip.Addr) erro
 	return err
 }
 
-// slowSocket makes a packetSocket of any net.PacketConn.
+// slowSocket implements PacketSocket with any net.PacketConn.
 type slowSocket struct{ net.PacketConn }
 
 func (s slowSocket) ReadPacket(b []byte) (int, netip.AddrPort, netip.Addr, error) {

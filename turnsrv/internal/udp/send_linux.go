@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Send sends a datagram through a socket of IPv4 or IPv6, and does not wait for room. local is the address of this machine that
-// it leaves from; the zero Addr and an unspecified one leave that to the system.
+// Send sends a datagram through an IPv4 or IPv6 socket without blocking. local is the source address; if it is the zero Addr or
+// unspecified, the system chooses it.
 func Send(fd int, ipv4 bool, b []byte, to netip.AddrPort, local netip.Addr) error {
 	var sa unix.RawSockaddrInet6
 	length, err := putAddrPort(&sa, ipv4, to)

@@ -10,23 +10,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// systemSocket is a socket of the system's. It waits as package net does and has its deadlines, but does not send and receive by
-// it: see package udp.
+// systemSocket is a *net.UDPConn that waits and has deadlines as in package net, but sends and receives with the calls of this
+// package: see the package comment.
 type systemSocket struct {
 	*net.UDPConn
 	raw     syscall.RawConn
 	ipv4    bool
-	bound   bool      // to one address, so that the system has no choice
+	bound   bool      // to a single address, so the system has no choice
 	senders sync.Pool // of *sender
 
 	// Owned by the reader.
-	receive    func(fd uintptr) (done bool) // a method value, which would be made anew for each call
+	receive    func(fd uintptr) (done bool) // a stored method value, which would otherwise be allocated for each call
 	inbox      *Inbox
 	next, have int
 	err        error // of receive
 }
 
-// newSystemSocket returns conn as a packetSocket, which knows the local address of each packet if it is bound to more than one.
+// newSystemSocket returns a PacketSocket for conn. It reports the destination address of packets if conn is bound to all
+// addresses.
 func newSystemSocket(conn *net.UDPConn) (PacketSocket, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -70,7 +71,7 @@ func (s *systemSocket) ReadPacket(b []byte) (n int, from netip.AddrPort, local n
 	return copy(b, data), from, local, nil
 }
 
-// fill receives some packets and reports whether there were any, or an error.
+// fill receives packets. It reports false if none are available, so that the caller waits.
 func (s *systemSocket) fill(fd uintptr) (done bool) {
 	s.next = 0
 	s.have, s.err = s.inbox.Receive(int(fd))
@@ -92,7 +93,8 @@ func (s *systemSocket) WritePacket(b []byte, to netip.AddrPort, local netip.Addr
 	return err
 }
 
-// sender is what the sending of one packet takes. It is kept, because a function made for each packet would cost an allocation.
+// sender contains the state of sending one packet. Senders are pooled, because a closure for each packet would cost an
+// allocation.
 type sender struct {
 	b     []byte
 	to    netip.AddrPort

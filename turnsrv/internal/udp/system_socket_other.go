@@ -4,6 +4,6 @@ package udp
 
 import "net"
 
-// newSystemSocket returns a socket that answers from the address which the system chooses: a machine with several of
-// them should listen on each one by name.
+// newSystemSocket returns a socket that sends from the address that the system chooses. A machine with several addresses should
+// therefore listen on each of them separately.
 func newSystemSocket(conn *net.UDPConn) (PacketSocket, error) { return boundSocket{conn}, nil }

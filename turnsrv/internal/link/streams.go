@@ -12,46 +12,47 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/limit"
 )
 
-// maxFrames is how many frames of all connections wait for the handler. A reader whose frame finds no room waits itself,
-// so that TCP slows its client down.
+// maxFrames is the number of frames from all connections that can wait for the handler. A reader blocks while there is no room,
+// so that TCP slows down its client.
 const maxFrames = 256
 
-// MaxUnallocated is how many connections without an allocation a listener has. Nobody has been authenticated there. An honest
-// one needs its place for a few round trips, a third of a second across an ocean, so that it gets through beside 10,000 new ones
-// a second even if all of them come from its own network. One takes some 8 KB, over TLS some 30.
+// MaxUnallocated is the maximum number of connections of a listener without an allocation. These are unauthenticated. A genuine
+// client requires its place for a few round trips, a third of a second across an ocean. It therefore succeeds during a flood of
+// 10,000 new connections per second, even if they all come from its own network. A connection takes about 8 KB, over TLS about
+// 30 KB.
 const MaxUnallocated = 4096
 
-// smallFrame is the size of the buffers that are kept for frames: more than nearly every frame is.
+// smallFrame is the size of pooled frame buffers. Few frames are larger.
 const smallFrame = 2048
 
-// Streams reaches the clients of one stream listener, each over its own connection.
+// Streams serves the clients of one stream listener, each over its own connection.
 type Streams struct {
 	counters *count.Counters
-	max      int // connections
+	max      int // maximum number of connections
 	spare    spareDescriptor
 
 	frames chan frame
 	woken  chan struct{} // holds one token
 	timer  *time.Timer
-	ctx    context.Context // ends with the link: handshakes end with it
+	ctx    context.Context // cancelled when the link ends, to end handshakes
 	cancel context.CancelFunc
 	pool   sync.Pool // of *[]byte, smallFrame long
 
 	mu          sync.Mutex // guards what follows, except serving
 	streams     map[*stream]struct{}
-	unallocated limit.Crowd[*stream] // those of them without an allocation
+	unallocated limit.Crowd[*stream] // the streams without an allocation
 	closed      bool
 	serving     sync.WaitGroup
 }
 
-// frame is one message of a stream. Without a buffer it says that the stream is at its end.
+// frame is one message of a stream. A frame without a buffer marks the end of its stream.
 type frame struct {
 	from *stream
 	buf  *[]byte
 	n    int
 }
 
-// NewStreams returns a link that has at most maxStreams connections.
+// NewStreams returns a link with at most maxStreams connections.
 func NewStreams(maxStreams int, c *count.Counters) *Streams {
 	l := &Streams{
 		counters: c, max: maxStreams,
@@ -64,8 +65,8 @@ func NewStreams(maxStreams int, c *count.Counters) *Streams {
 	return l
 }
 
-// accept serves the connections of listener until the listener or the link is closed. An error that passes, as a want of
-// descriptors does, is waited out, and connections are closed meanwhile rather than left waiting.
+// accept serves the connections of listener until the listener or the link is closed. After a temporary error, such as a lack
+// of descriptors, it waits and retries. In the meantime connections are closed rather than left in the queue.
 func (l *Streams) accept(listener net.Listener, failed func(error)) error {
 	defer l.spare.release()
 	for backoff := time.Duration(0); ; {
@@ -91,8 +92,8 @@ func (l *Streams) accept(listener net.Listener, failed func(error)) error {
 	}
 }
 
-// start serves conn on goroutines of its own. When there are too many, one that has no allocation has to go: the oldest of the
-// source network that has most of them, so that whoever opens them by the thousand to keep others out displaces his own.
+// start serves conn on two new goroutines. If there are too many connections, it closes one without an allocation: the oldest
+// one of the source network that has the most. A network that floods the server therefore displaces its own connections.
 func (l *Streams) start(conn net.Conn) {
 	s := newStream(l, conn)
 	l.mu.Lock()
@@ -118,7 +119,7 @@ func (l *Streams) start(conn net.Conn) {
 	}()
 }
 
-// evictLocked gives up a connection without an allocation, and reports whether there was one.
+// evictLocked closes a connection without an allocation and reports whether there was one.
 func (l *Streams) evictLocked() bool {
 	s, ok := l.unallocated.First()
 	if ok {
@@ -134,7 +135,7 @@ func (l *Streams) forgetLocked(s *stream) {
 	l.unallocated.Remove(s)
 }
 
-// moved has s, which has no allocation yet, count for the address that its client turned out to have.
+// moved counts s, which has no allocation yet, under the actual address of its client.
 func (l *Streams) moved(s *stream) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -143,7 +144,7 @@ func (l *Streams) moved(s *stream) {
 	}
 }
 
-// deliver gives f to the handler and reports whether the link still takes frames.
+// deliver passes f to the handler and reports whether the link still accepts frames.
 func (l *Streams) deliver(f frame) bool {
 	select {
 	case l.frames <- f:
@@ -153,7 +154,7 @@ func (l *Streams) deliver(f frame) bool {
 	}
 }
 
-// buffer returns a buffer of at least n bytes, to be recycled.
+// buffer returns a buffer of at least n bytes, which the caller recycles.
 func (l *Streams) buffer(n int) *[]byte {
 	if n > smallFrame {
 		b := make([]byte, n)
@@ -168,8 +169,8 @@ func (l *Streams) recycle(b *[]byte) {
 	}
 }
 
-// Serve serves the connections of listener and hands what arrives to h, until Close is called or the listener fails, whose error
-// it returns. failed is told of errors of Accept that pass.
+// Serve serves the connections of listener and passes their messages to h until Close is called or the listener fails. It
+// returns the error of the listener. failed is called with temporary errors of Accept.
 func (l *Streams) Serve(listener net.Listener, h Handler, failed func(error)) (err error) {
 	var accepting sync.WaitGroup
 	accepting.Go(func() {
@@ -184,7 +185,7 @@ func (l *Streams) Serve(listener net.Listener, h Handler, failed func(error)) (e
 	return err
 }
 
-// handleFrames hands frames to h until the link is closed.
+// handleFrames passes frames to h until the link is closed.
 func (l *Streams) handleFrames(h Handler) {
 	for {
 		select {
@@ -227,7 +228,8 @@ func (l *Streams) Send(b []byte, to session.Client, p session.Priority) error {
 	return to.Stream.(*stream).enqueue(b, p)
 }
 
-// Full implements session.Link: connections have queues of their own, and the sessions of DTLS look after their socket.
+// Full implements session.Link. It returns false: connections have queues of their own, and DTLS sessions check their socket
+// themselves.
 func (l *Streams) Full(time.Time) bool { return false }
 
 // Allocated implements session.Link.
@@ -242,10 +244,10 @@ func (l *Streams) Allocated(c session.Client, has bool) {
 	}
 }
 
-// Close has Serve return. Safe for concurrent use.
+// Close makes Serve return. Safe for concurrent use.
 func (l *Streams) Close() { l.cancel() }
 
-// endStreams ends all connections and waits for their goroutines. Frames are no longer taken.
+// endStreams ends all connections and waits for their goroutines. No more frames are accepted.
 func (l *Streams) endStreams() {
 	l.mu.Lock()
 	l.closed = true
