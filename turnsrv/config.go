@@ -23,7 +23,7 @@ const (
 	DefaultMaxChannels    = 128
 	DefaultMaxStreams     = 10000
 
-	// Rates that endpoints set unless they are told otherwise; in Quotas, zero is no limit.
+	// Default packet rates of endpoints. In Quotas, zero means no limit.
 	DefaultMaxPPS        = 20000
 	DefaultMaxPPSPerUser = 40000
 
@@ -32,79 +32,79 @@ const (
 	DefaultSilentPeerBytes     = 64 << 10
 )
 
-// Config is what a Server is made from. Realm, Authenticator and Relay are required.
+// Config configures a Server. Realm, Authenticator and Relay are required.
 type Config struct {
-	// Realm is sent to clients and part of every key, RFC 8489 section 9.2. At most 127 bytes. A realm of at most 20
-	// bytes keeps the answer to the smallest request at 72 bytes.
+	// Realm is sent to clients and is part of every key, RFC 8489 section 9.2. It has at most 127 bytes. A realm of at most 20
+	// bytes keeps the response to the smallest request at 72 bytes.
 	Realm string
-	// Realms are further realms, by the names under which their clients call the server, in lower case: the server name of
-	// TLS (RFC 6066 section 3), or the host in ORIGIN. A client is told of one realm before anybody knows who it is, and
-	// signs with that. One that comes over UDP without an ORIGIN, as browsers do, is told of Realm, so that the
-	// Authenticator should know users of any realm in that one, as credential.Verifier does.
+	// Realms contains further realms by the name under which clients reach the server, in lower case: the TLS server name (RFC
+	// 6066 section 3) or the host in ORIGIN. The server sends a realm before it knows the user, and the client signs with that
+	// realm. A client over UDP without ORIGIN, such as a browser, gets Realm. Therefore the Authenticator should accept the users
+	// of every realm in Realm too, as credential.Verifier does.
 	Realms map[string]string
-	// Authenticator says who may use the server.
+	// Authenticator looks up who may use the server.
 	Authenticator credential.Authenticator
-	// Relay opens relayed transport addresses, and says which peers they may reach. The server closes the addresses that
-	// it had opened, not the allocator.
+	// Relay opens relayed transport addresses and decides which peers they may reach. The server closes the addresses that it
+	// opened, but not the allocator.
 	Relay *relay.Allocator
 
-	// Lifetime is that of an allocation whose client does not ask for more. Zero is DefaultLifetime.
+	// Lifetime is the minimum lifetime of an allocation. Zero means DefaultLifetime.
 	Lifetime time.Duration
-	// MaxLifetime is the most that a client can ask for. Zero is DefaultMaxLifetime.
+	// MaxLifetime is the maximum lifetime that a client can request. Zero means DefaultMaxLifetime.
 	MaxLifetime time.Duration
-	// NonceLifetime is how long a nonce is accepted. Zero is DefaultNonceLifetime.
+	// NonceLifetime is how long a nonce is valid. Zero means DefaultNonceLifetime.
 	NonceLifetime time.Duration
-	// ExpiredGrace is how long a running allocation may still be refreshed after its credential has expired, or is not
-	// granted by the Authenticator any more. Zero is DefaultExpiredGrace, negative is none. Server.SetExpiredGrace replaces
-	// it.
+	// ExpiredGrace is how long an existing allocation can still be refreshed after its credential has expired or is no longer
+	// granted by the Authenticator. Zero means DefaultExpiredGrace, negative means none. Server.SetExpiredGrace replaces it.
 	ExpiredGrace time.Duration
 
-	// Quotas can be replaced later, by Server.SetQuotas.
+	// Server.SetQuotas replaces the Quotas.
 	limit.Quotas
-	// MaxStreams bounds the TCP and TLS connections of one listener, and the DTLS associations of one socket. For one beyond
-	// it, or beyond 4096 without an allocation, one without is closed: the oldest of the source network (IPv4 /24, IPv6 /48)
-	// that has most of them. If all have one, the new one is closed. Zero is DefaultMaxStreams.
+	// MaxStreams limits the TCP and TLS connections of one listener, and the DTLS associations of one socket. When there are more,
+	// or more than 4096 without an allocation, one without an allocation is closed: the oldest one of the source network (IPv4
+	// /24, IPv6 /48) that has the most. If all have an allocation, the new one is closed. Zero means DefaultMaxStreams.
 	MaxStreams int
 
-	// UnauthenticatedRate is how many UDP requests a second are answered that nobody vouches for: Binding, and what draws
-	// 401, 400 or 438 and is not signed. It is that of one source network (IPv4 /24, IPv6 /48) on one socket, with twice as
-	// many at once; what is beyond is dropped. Zero is DefaultUnauthenticatedRate, negative is no limit.
+	// UnauthenticatedRate limits the responses per second to unauthenticated UDP requests: Binding requests, and unsigned requests
+	// answered with 401, 400 or 438. It applies to each source network (IPv4 /24, IPv6 /48) on each socket, with a burst of twice
+	// the rate. Further requests are dropped. Zero means DefaultUnauthenticatedRate, negative means no limit.
 	//
-	// The default is meant to be out of reach of the phones behind a NAT. A call begins with one or two such requests and
-	// then sends one in ten seconds at most, so that it is enough for 200 calls that begin in each second, or for 5000 that
-	// go on. As a reflector the server gives a network 36 kB a second, for the 14 kB that it takes to ask for them.
+	// The default is intended to be out of reach for all phones behind one NAT. A call begins with one or two such requests and
+	// then sends at most one every ten seconds, so the default allows 200 new calls per second or 5000 active calls. An attacker
+	// that uses the server as a reflector gets at most 36 kB per second to one network, for 14 kB of requests.
 	//
-	// Each host (IPv6: /64) is answered 4 times a second outside of this rate, so that a neighbour who uses it up keeps nobody
-	// from a first answer; all hosts of a network together are answered as often again as the rate says.
+	// In addition, each host (IPv6: /64) gets 4 responses per second that do not count towards this rate, so that a host that
+	// exhausts the rate does not prevent its neighbours from getting their first responses. Together, the hosts of one network get
+	// at most the rate again.
 	UnauthenticatedRate int
-	// MaxGuesses is how many failed integrity checks of one source address (IPv6: /64) are answered at once. One more is
-	// answered each second, unless it goes on in spite of the silence, which then becomes longer, up to five minutes. What
-	// is signed right is served in any case. Zero is DefaultMaxGuesses, negative is no limit.
+	// MaxGuesses is the number of failed integrity checks of one source address (IPv6: /64) that are answered in one burst. After
+	// that, one is answered per second. Further failures in the meantime extend the silence, up to five minutes. Requests with a
+	// valid signature are always served. Zero means DefaultMaxGuesses, negative means no limit.
 	MaxGuesses int
 
-	// SilentPeerBytes is how many bytes, with the headers of IP and UDP, an allocation sends in ten seconds to a peer address from which nothing
-	// has come. To all such addresses together it sends 8 times as many. All allocations together send 4 times as many to one
-	// such address (IPv6: /64), and 16 times as many to those of one network (IPv4 /24, IPv6 /48). Zero is
-	// DefaultSilentPeerBytes, negative is no limit.
+	// SilentPeerBytes limits the bytes, including IP and UDP headers, that an allocation sends in ten seconds to a peer address
+	// that has not sent anything. The limit is 8 times as high for all such addresses of one allocation together. For all
+	// allocations together, it is 4 times as high for one such address (IPv6: /64) and 16 times as high for one network (IPv4 /24,
+	// IPv6 /48). Zero means DefaultSilentPeerBytes, negative means no limit.
 	SilentPeerBytes int
 
-	// DefaultFamily is the family of relayed addresses for requests that name none.
+	// DefaultFamily determines the address family of a relayed transport address if the request specifies none.
 	DefaultFamily relay.DefaultFamily
-	// StrictChannels refuses channel numbers above 0x4FFF, where RFC 8656 section 12 ends the range. Clients that follow
-	// RFC 5766 take numbers up to 0x7FFF.
+	// StrictChannels refuses channel numbers above 0x4FFF, the maximum of RFC 8656 section 12. Clients that implement RFC 5766 use
+	// numbers up to 0x7FFF.
 	StrictChannels bool
-	// Software is sent as SOFTWARE in signed responses. Empty sends none.
+	// Software is sent as SOFTWARE in signed responses. If empty, the attribute is omitted.
 	Software string
 
-	// OnEvent, if set, is called when an allocation is made, refused, refreshed or ended. It is called from several
-	// goroutines and must not block.
+	// OnEvent, if not nil, is called when an allocation is made, refused, refreshed or ended. It is called from several goroutines
+	// and must not block.
 	OnEvent func(event.Event)
-	// Logger receives what an operator should know; user names appear at debug only, keys and passwords never. Nil
-	// discards.
+	// Logger receives messages for the operator. User names appear at debug level only, keys and passwords never. Nil discards all
+	// messages.
 	Logger *slog.Logger
 }
 
-// withDefaults checks c and fills in what is zero.
+// withDefaults validates c and replaces zero values by their defaults.
 func (c Config) withDefaults() (Config, error) {
 	switch {
 	case c.Realm == "":
@@ -142,14 +142,14 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
-// quotasWithDefaults fills in the limits that nobody may be without.
+// quotasWithDefaults sets the limits that are always required.
 func quotasWithDefaults(q limit.Quotas) limit.Quotas {
 	setDefault(&q.MaxPermissions, DefaultMaxPermissions)
 	setDefault(&q.MaxChannels, DefaultMaxChannels)
 	return q
 }
 
-// session returns what the protocol has to know of c, in which there are no defaults any more.
+// session returns the part of c that the protocol requires. c has no zero values that represent defaults.
 func (c *Config) session() session.Config {
 	return session.Config{
 		Realm: c.Realm, Realms: c.Realms, Authenticator: c.Authenticator, Relay: c.Relay,

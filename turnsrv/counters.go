@@ -8,20 +8,20 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// ErrorResponse is one kind of error response.
+// ErrorResponse identifies a kind of error response.
 type ErrorResponse struct {
 	Method stun.Method
 	Code   stun.ErrorCode
 }
 
-// Counters is a snapshot of what a Server has done since it was made. Everything but what is said to be live only grows.
-// Maps hold every value of their keys' types, but Errors only what has happened. Each relayed address of a dual allocation
-// counts as an allocation.
+// Counters is a snapshot of the counters of a Server. All of them only increase, except those marked live. Maps contain every
+// value of their key type, except Errors, which contains only non-zero counts. Each relayed transport address of a dual
+// allocation counts as an allocation.
 type Counters struct {
 	Allocations            int                     // live
 	AllocationsByTransport map[event.Transport]int // live
 	Streams                int                     // live TCP and TLS connections, and DTLS associations
-	StreamsRefused         uint64                  // those that were closed because there were Config.MaxStreams
+	StreamsRefused         uint64                  // those closed because there were Config.MaxStreams
 
 	AllocationsMade      uint64
 	AllocationsRefreshed uint64
@@ -63,7 +63,7 @@ func snapshot(c *count.Counters) Counters {
 	return s
 }
 
-// load reads counters that are numbered by K.
+// load returns the values of counters that are indexed by K.
 func load[K ~uint8](counters []atomic.Uint64) map[K]uint64 {
 	counts := make(map[K]uint64, len(counters))
 	for i := range counters {

@@ -1,14 +1,14 @@
-// Package turnsrv is a TURN server (RFC 8656) over STUN (RFC 8489).
+// Package turnsrv implements a TURN server (RFC 8656) over STUN (RFC 8489).
 //
-// The way of a packet, and back:
+// The path of a packet in each direction:
 //
 //	client ──▶ link ──▶ session ──▶ relay.Conn ──▶ peer
 //	client ◀── link ◀── session ◀── relay.Conn ◀── peer
 //
-// A Server serves any number of sockets. Each has a link (internal/link), which knows how its clients are reached, and a session
-// (internal/session), which is the protocol. Everything that changes the state of a client runs on the goroutine that serves the
-// link. Packets of peers are read by a few goroutines of package relay.
+// A Server serves any number of sockets. Each has a link (internal/link), which connects it to its clients, and a session
+// (internal/session), which implements the protocol. All changes to the state of a client are made on the goroutine that serves
+// the link. Packets from peers are read by a few goroutines of package relay.
 //
-// What one allocation sends to the relayed address of another one does not pass through sockets: the relay.Conn of the sender
-// hands it to the allocation that owns the other address.
+// Data that one allocation sends to the relayed transport address of another one does not pass through a socket: the sender's
+// relay.Conn delivers it to the allocation that owns the address.
 package turnsrv

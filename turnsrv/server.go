@@ -19,7 +19,7 @@ import (
 // ErrServerClosed is returned by ServePacket and ServeStream after Close.
 var ErrServerClosed = errors.New("turnsrv: server closed")
 
-// Server is a TURN server on any number of sockets. Its methods are safe for concurrent use.
+// Server is a TURN server on any number of sockets. Safe for concurrent use.
 //
 //	New ─▶ ServePacket, ServeStream … ─▶ Shutdown: no new allocations, running calls go on ─▶ Close: everything ends
 type Server struct {
@@ -33,30 +33,31 @@ type Server struct {
 	served sync.WaitGroup // Serve methods that have not returned
 }
 
-// servedLink is a link that a Serve method serves.
+// servedLink is a link that a Serve method is serving.
 type servedLink interface {
-	// Close has serve return. Safe for concurrent use.
+	// Close makes serve return. Safe for concurrent use.
 	Close()
 }
 
-// New returns a Server that does nothing yet.
+// New returns a Server without sockets. It returns an error if config is invalid.
 func New(config Config) (*Server, error) {
 	config, err := config.withDefaults()
 	if err != nil {
 		return nil, fmt.Errorf("turnsrv: %w", err)
 	}
 	return &Server{
-		shared: session.NewShared(config.session()), logger: config.Logger, maxStreams: config.MaxStreams, links: make(map[servedLink]struct{}),
+		shared: session.NewShared(config.session()), logger: config.Logger, maxStreams: config.MaxStreams,
+		links: make(map[servedLink]struct{}),
 	}, nil
 }
 
-// ServePacket serves the clients of a UDP socket until Close, or until the socket is closed. It owns conn and closes it.
-// It returns ErrServerClosed after Close.
+// ServePacket serves the clients of a UDP socket until Close is called or the socket is closed. It takes ownership of conn and
+// closes it. It returns ErrServerClosed after Close.
 //
-// A client is answered from the address that it has sent to, also by a socket that is bound to all of them (on Linux).
+// On Linux, responses are sent from the address at which the request arrived, even if the socket is bound to all addresses.
 //
-// Several sockets of one address, as SO_REUSEPORT gives them, are served by one call each: the system has to bring a
-// client always to the same socket, as Linux does.
+// Several sockets with one address (SO_REUSEPORT) require one call each. The system must always deliver the packets of one
+// client to the same socket, as Linux does.
 func (s *Server) ServePacket(conn net.PacketConn) error {
 	l, err := link.NewDatagram(conn, s.shared.Counters)
 	if err != nil {
@@ -66,9 +67,9 @@ func (s *Server) ServePacket(conn net.PacketConn) error {
 	return s.servePacket(conn, l)
 }
 
-// ServeDTLS is ServePacket for a socket with clients that encrypt, RFC 7350, and with others too if plain is true: they are
-// told apart by the first byte of a packet, RFC 7983. Of config it uses Certificates, GetCertificate and NextProtos; a
-// client that offers no protocol of NextProtos but others is refused, one that offers none is not. DTLS is version 1.2.
+// ServeDTLS is like ServePacket for clients that use DTLS 1.2, RFC 7350. If plain is true, it also serves clients that use UDP
+// without DTLS; the first byte of a packet distinguishes them, RFC 7983. It uses the Certificates, GetCertificate and
+// NextProtos of config. A client that offers only other protocols than NextProtos is refused; one that offers none is accepted.
 func (s *Server) ServeDTLS(conn net.PacketConn, config *tls.Config, plain bool) error {
 	l, listener, err := link.NewDTLS(conn, config, plain, s.logger, s.shared.Counters)
 	if err != nil {
@@ -83,7 +84,7 @@ func (s *Server) ServeDTLS(conn net.PacketConn, config *tls.Config, plain bool) 
 	return err
 }
 
-// servePacket serves conn, on which l is.
+// servePacket serves conn, over which l is a link.
 func (s *Server) servePacket(conn net.PacketConn, l *link.Datagram) error {
 	defer func() { _ = conn.Close() }()
 	if err := s.begin(l); err != nil {
@@ -93,11 +94,13 @@ func (s *Server) servePacket(conn net.PacketConn, l *link.Datagram) error {
 	return s.end(l, l.Serve(session.New(s.shared, l)))
 }
 
-// ServeStream serves the clients of a TCP listener, or of one made by tls.NewListener, until Close, or until the listener
-// is closed. The connections of any other listener that have the method HandshakeContext of tls.Conn are taken for TLS
-// too, unless they have a method Encrypted() bool that says otherwise after the handshake, and are asked for their addresses
-// again then. Their ConnectionState, if they have that method, names the server for Config.Realms. It owns listener and closes
-// it. It returns ErrServerClosed after Close.
+// ServeStream serves the clients of a TCP listener, or of a listener made by tls.NewListener, until Close is called or the
+// listener is closed. It takes ownership of listener and closes it. It returns ErrServerClosed after Close.
+//
+// Connections of other listeners are treated as TLS if they have the method HandshakeContext of tls.Conn. If they also have a
+// method Encrypted() bool, it is called after the handshake to find out whether the connection is encrypted. Their addresses
+// are read again after the handshake. Their ConnectionState, if they have that method, provides the server name for
+// Config.Realms.
 func (s *Server) ServeStream(listener net.Listener) error {
 	defer func() { _ = listener.Close() }()
 	l := link.NewStreams(s.maxStreams, s.shared.Counters)
@@ -110,7 +113,7 @@ func (s *Server) ServeStream(listener net.Listener) error {
 	}))
 }
 
-// begin registers a link, so that Close reaches it.
+// begin registers a link, so that Close can close it.
 func (s *Server) begin(l servedLink) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -122,7 +125,7 @@ func (s *Server) begin(l servedLink) error {
 	return nil
 }
 
-// end forgets a link and returns the error of its Serve method.
+// end removes a link and returns the error of its Serve method.
 func (s *Server) end(l servedLink, err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -133,8 +136,8 @@ func (s *Server) end(l servedLink, err error) error {
 	return err
 }
 
-// Shutdown refuses new allocations with 508 and waits until the running ones have ended, or ctx is done. Then it calls
-// Close. It returns the context's error if that cut calls short.
+// Shutdown refuses new allocations with 508 and waits until all allocations have ended or ctx is done. Then it calls Close. It
+// returns the error of ctx if allocations were still active.
 func (s *Server) Shutdown(ctx context.Context) error {
 	empty := s.shared.Drain()
 	var cut error
@@ -142,7 +145,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	case <-empty:
 	case <-ctx.Done():
 		select {
-		case <-empty: // no call is left, and ctx is done as well
+		case <-empty: // no allocation is left, although ctx is done as well
 		default:
 			cut = ctx.Err()
 		}
@@ -163,10 +166,10 @@ func (s *Server) Close() error {
 	return nil
 }
 
-// SetQuotas replaces the Quotas of the Config. Allocations that are there already stay, with the new limits.
+// SetQuotas replaces Config.Quotas. Existing allocations are kept and subject to the new limits.
 func (s *Server) SetQuotas(q limit.Quotas) { s.shared.SetQuotas(quotasWithDefaults(q)) }
 
-// SetExpiredGrace replaces that of the Config, for running calls too.
+// SetExpiredGrace replaces Config.ExpiredGrace, including for existing allocations.
 func (s *Server) SetExpiredGrace(grace time.Duration) {
 	setDefault(&grace, DefaultExpiredGrace)
 	s.shared.SetExpiredGrace(grace)
@@ -175,8 +178,7 @@ func (s *Server) SetExpiredGrace(grace time.Duration) {
 // Allocations returns the number of live allocations.
 func (s *Server) Allocations() int { return s.shared.Allocations() }
 
-// Counters returns what the server has done so far. It takes no lock that a packet waits for: it may be called as
-// often as one likes.
+// Counters returns a snapshot of the server's counters. It takes no lock that delays packets, so it can be called often.
 func (s *Server) Counters() Counters {
 	c := snapshot(s.shared.Counters)
 	c.Allocations = s.Allocations()

@@ -11,50 +11,48 @@ import (
 	"time"
 )
 
-// Accounts issues credentials whose user names are bare numbers, as Delta Chat wants them, and which can be told apart by
-// account all the same: for quotas and logs of a relay in the same process.
+// Accounts issues credentials whose user names are plain numbers, as Delta Chat requires, and can still tell which account a
+// user name was issued to. A relay in the same process uses this for quotas and logs.
 //
-// An account has seconds of its own. They are those that leave the same remainder as a keyed hash of the account, modulo a
-// window of a tenth of the issuer's TTL, and an account's user name is the latest of them that is not later than the TTL
-// allows. So the user name stays the same for the length of a window, however often it is asked for, and is another one
-// than that of other accounts. Relays in other processes know nothing of this, and need not: a quota of allocations for
-// each user name is one for each account there too, in all but name.
+// Each account has seconds of its own: those with the same remainder as a keyed hash of the account, modulo a window of a tenth
+// of the issuer's TTL. The user name of an account is the latest of its seconds within the TTL. It therefore stays the same for
+// the length of a window and differs from the user names of other accounts. Relays in other processes do not know the accounts,
+// but a quota per user name is effectively a quota per account there too.
 //
-// Where the seconds of two accounts are the same, the one that asks later gets the second before. Where the account is not
-// known, each credential has a second that nobody else has, so that it is counted by itself.
+// If two accounts have the same seconds, the later one gets the preceding second. If the account is unknown, each credential
+// gets a second that nobody else has, so that it is counted separately.
 //
-// Who has which user name is remembered as long as the credential lives, for the 65536 most recent accounts and as many
-// credentials of unknown ones at least, and not beyond the end of the process. The zero value is ready for use. Its methods
-// are safe for concurrent use.
+// User names are remembered for the lifetime of their credential, but not beyond the end of the process, and for at least the
+// 65536 most recent accounts and as many credentials of unknown accounts. The zero value is ready for use. Safe for concurrent
+// use.
 type Accounts struct {
 	mu             sync.Mutex // guards what follows
 	known, unknown generations
 }
 
-// generations are what was issued, the older half to be forgotten next.
+// generations contains the issued user names. The older generation is discarded next.
 type generations struct{ young, old issued }
 
 const (
-	// windowsInTTL is the fraction of their TTL by which credentials may expire early.
+	// windowsInTTL is the inverse of the fraction of the TTL by which credentials may expire early.
 	windowsInTTL = 10
-	// maxIssued bounds each generation of what is remembered: 10 MB with user names of 30 bytes.
+	// maxIssued limits the size of a generation: 10 MB with user names of 30 bytes.
 	maxIssued = 1 << 16
-	// maxAccountLen bounds the name of an account in bytes. It is what the IMAP filter passes on at most.
+	// maxAccountLen limits the name of an account in bytes. The IMAP filter passes on no longer names.
 	maxAccountLen = 255
-	// maxProbes bounds how far a second is looked for that nobody has.
+	// maxProbes limits the search for a free second.
 	maxProbes = 64
 )
 
-// issued is what was issued in one stretch of time.
+// issued contains the user names issued during one period.
 type issued struct {
-	accounts map[int64]string // by expiry; "" is several accounts, or one whose name is not known
-	expiries map[string]int64 // the latest of each account
-	last     int64            // the latest of all
+	accounts map[int64]string // by expiry; "" for several accounts or an unknown one
+	expiries map[string]int64 // latest expiry of each account
+	last     int64            // latest expiry of all
 }
 
-// Issue returns a credential of issuer for account, which expires at now + TTL or up to a tenth of the TTL earlier. The case
-// of letters in account does not matter. If account is empty or longer than 255 bytes, it is that of somebody
-// who is not known.
+// Issue returns a credential of issuer for account. It expires at now + TTL or up to a tenth of the TTL earlier. account is
+// case-insensitive. If it is empty or longer than 255 bytes, the account is unknown.
 func (a *Accounts) Issue(issuer Issuer, account string, now time.Time) Credential {
 	if len(account) > maxAccountLen {
 		account = ""
@@ -69,12 +67,12 @@ func (a *Accounts) Issue(issuer Issuer, account string, now time.Time) Credentia
 	return issuer.at(a.second(account, latest, window, remainder, now.Unix()))
 }
 
-// ShortestTTL returns how long a credential that Issue returns is valid, at least.
+// ShortestTTL returns the minimum validity of a credential returned by Accounts.Issue.
 func (i Issuer) ShortestTTL() time.Duration { return i.TTL - i.TTL/windowsInTTL }
 
-// Account returns whose credential username is, as Issue was told, in lower case. For somebody who was not known it is
-// username, as long as nobody else has that. It is false for what several have, or was not issued here. A nil *Accounts knows
-// nobody.
+// Account returns the account to which username was issued, in lower case. If that account is unknown and nobody else has the
+// user name, it returns username itself. It reports false if several accounts have the user name or it was not issued by a. A
+// nil *Accounts contains no user names.
 func (a *Accounts) Account(username string) (account string, ok bool) {
 	if a == nil {
 		return "", false
@@ -89,15 +87,15 @@ func (a *Accounts) Account(username string) (account string, ok bool) {
 	return account, account != ""
 }
 
-// accountHash is under the secret, so that nobody can compute which account a user name is of, and all processes that
-// issue under one secret agree.
+// accountHash is keyed with the secret, so that nobody else can compute the user name of an account, and all processes that
+// issue credentials under one secret agree.
 func accountHash(secret Secret, account string) uint64 {
 	mac := hmac.New(sha256.New, secret.Bytes())
 	mac.Write([]byte("account " + account))
 	return binary.BigEndian.Uint64(mac.Sum(nil))
 }
 
-// second returns the second in the window that ends with latest at which a credential of account expires, and remembers it.
+// second returns and remembers the expiry of a credential of account, within the window that ends at latest.
 func (a *Accounts) second(account string, latest, window, remainder, now int64) int64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -126,9 +124,9 @@ func (a *Accounts) second(account string, latest, window, remainder, now int64) 
 	return own
 }
 
-// ownSecond returns a second in the window that ends with latest which nobody has, the last one if it can be, and remembers
-// it. If it finds none, it returns latest, which then is nobody's in particular. It takes even seconds alone, so that a flood of
-// requests for nobody leaves accounts the other half.
+// ownSecond returns and remembers a free second in the window that ends at latest, preferably the last one. If it finds none,
+// it returns latest, which is then attributed to no account. It uses only even seconds, so that a flood of requests for unknown
+// accounts leaves the other half free.
 func (a *Accounts) ownSecond(latest, window, now int64) int64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -148,7 +146,7 @@ func (a *Accounts) ownSecond(latest, window, now int64) int64 {
 	return latest
 }
 
-// holder returns the account of a second, and whether it is taken.
+// holder returns the account of a second and whether the second is taken.
 func (a *Accounts) holder(second int64) (account string, taken bool) {
 	for _, generation := range [...]*issued{&a.known.young, &a.known.old, &a.unknown.young, &a.unknown.old} {
 		if account, taken = generation.accounts[second]; taken {
@@ -158,7 +156,7 @@ func (a *Accounts) holder(second int64) (account string, taken bool) {
 	return "", false
 }
 
-// age forgets the older half if it has expired, or to make room.
+// age discards the older generation if it has expired or there is no more room.
 func (g *generations) age(now int64) {
 	if now > g.old.last || len(g.young.accounts) >= maxIssued {
 		g.old, g.young = g.young, issued{}

@@ -5,18 +5,18 @@ import (
 	"strings"
 )
 
-// MinSecretLen is the length in bytes below which a secret is short: 128 bits, if every one of them is random.
+// MinSecretLen is the minimum length of a secret in bytes: 128 bits, if all of them are random.
 const MinSecretLen = 16
 
-// Weakness is one thing that is wrong with a secret.
+// Weakness is a problem with a secret.
 type Weakness struct {
-	// Fatal means that anybody can issue credentials under the secret, so that the relay would be open.
+	// Fatal means that anybody can issue credentials under the secret, so the relay would be open.
 	Fatal bool
-	// Reason says what is wrong, as a sentence without its full stop. It never contains the secret.
+	// Reason describes the problem, as a sentence without a full stop. It never contains the secret.
 	Reason string
 }
 
-// samples are secrets that guides and example files print, reduced by canonicalSample.
+// samples are secrets from guides and example files, in the form that canonicalSample returns.
 var samples = []string{
 	"authsecret", "changeme", "changethis", "examplesecret", "logen", "mysecret", "openssl", "opensslrandhex32",
 	"password", "putyoursecrethere", "randomsecret", "replaceme", "secret", "secretkey", "sharedsecret", "somesecret",
@@ -24,15 +24,16 @@ var samples = []string{
 	"yoursecrethere", "yoursecretkey", "yoursecretkeyhere", "yoursharedsecret", "yourturnsecret",
 }
 
-// Assess returns what is wrong with s, the worst first, or nothing.
+// Assess returns the weaknesses of s, the worst one first.
 func Assess(s Secret) []Weakness {
 	if s.IsZero() {
 		return []Weakness{{Fatal: true, Reason: "The secret is empty: anybody could issue credentials"}}
 	}
 	if string(s.Bytes()) == "north" {
 		return []Weakness{{
-			Fatal:  true,
-			Reason: "This secret is public: it is compiled into chatmail-turn and printed in coturn's example file, so anybody can issue credentials",
+			Fatal: true,
+			Reason: "This secret is public: it is compiled into chatmail-turn and printed in coturn's example file, " +
+				"so anybody can issue credentials",
 		}}
 	}
 	var found []Weakness

@@ -1,8 +1,8 @@
 package credential
 
-// Authenticator looks up who may use the server. Verifier is one. Lookup is called for every request that
-// is signed, from several goroutines; it must not block.
+// Authenticator looks up who may use the server, as Verifier does. Lookup is called for every signed request, from several
+// goroutines, and must not block.
 type Authenticator interface {
-	// Lookup returns the keys that username has in realm, and false for a name that is not known.
+	// Lookup returns the keys of username in realm. It reports false if the name is unknown.
 	Lookup(username, realm string) (Grant, bool)
 }

@@ -15,7 +15,7 @@ import (
 	"unicode/utf8"
 )
 
-// Credential is one user name with its password. Its password stays out of formats and log lines.
+// Credential is a user name with its password. The password is excluded from formatted output and log lines.
 type Credential struct {
 	Username string
 	Password string
@@ -27,26 +27,26 @@ func (c Credential) String() string {
 	return fmt.Sprintf("%s (until %s)", c.Username, c.Expires.UTC().Format(time.RFC3339))
 }
 
-// GoString returns what String does, so that %#v does not print the password.
+// GoString returns the result of String, so that %#v does not print the password.
 func (c Credential) GoString() string { return c.String() }
 
-// LogValue leaves the password out.
+// LogValue returns the credential without its password.
 func (c Credential) LogValue() slog.Value {
 	return slog.GroupValue(slog.String("username", c.Username), slog.Time("expires", c.Expires))
 }
 
-// Issuer issues credentials under one secret. It is a value without state and safe for concurrent use.
+// Issuer issues credentials under one secret. It has no state. Safe for concurrent use.
 type Issuer struct {
 	Secret Secret
 	TTL    time.Duration // from the moment of issue to expiry
 }
 
-// Issue returns a credential that expires TTL after now, rounded down to the second. The user name is the expiry in
-// seconds since the Unix epoch and nothing else, because Delta Chat parses it as an integer.
+// Issue returns a credential that expires at now + TTL, rounded down to the second. The user name consists only of the expiry
+// in seconds since the Unix epoch, because Delta Chat parses it as an integer.
 func (i Issuer) Issue(now time.Time) Credential { return i.IssueFor("", now) }
 
-// IssueFor returns a credential as Issue does, with ":" and user after the expiry in its user name, unless user is empty.
-// That is the form of the TURN REST API (draft-uberti-behave-turn-rest-00 section 2.2); Delta Chat cannot parse it.
+// IssueFor is like Issue, but appends ":" and user to the user name unless user is empty. That is the form of the TURN REST API
+// (draft-uberti-behave-turn-rest-00 section 2.2), which Delta Chat cannot parse.
 func (i Issuer) IssueFor(user string, now time.Time) Credential {
 	second := now.Add(i.TTL).Unix()
 	if user == "" {
@@ -55,14 +55,14 @@ func (i Issuer) IssueFor(user string, now time.Time) Credential {
 	return i.named(strconv.FormatInt(second, 10)+":"+user, second)
 }
 
-// at returns the credential that expires at a second since the Unix epoch and has that for its user name.
+// at returns the credential that expires at the given second since the Unix epoch. That second is also its user name.
 func (i Issuer) at(second int64) Credential { return i.named(strconv.FormatInt(second, 10), second) }
 
 func (i Issuer) named(username string, expires int64) Credential {
 	return Credential{Username: username, Password: Password(i.Secret, username), Expires: time.Unix(expires, 0).UTC()}
 }
 
-// Password returns the password that belongs to username: base64(HMAC-SHA1(secret, username)) with padding.
+// Password returns the password of username: base64(HMAC-SHA1(secret, username)) with padding.
 func Password(secret Secret, username string) string {
 	mac := hmac.New(sha1.New, secret.Bytes())
 	mac.Write([]byte(username))
@@ -70,9 +70,8 @@ func Password(secret Secret, username string) string {
 	return base64.StdEncoding.EncodeToString(mac.Sum(sum[:0]))
 }
 
-// LongTermKey returns the key under which a request with long-term credentials is signed:
-// MD5(username ":" realm ":" password), RFC 8489 section 9.2.2. The strings are used as they came in: every client of
-// ours sends ASCII, which OpaqueString (RFC 8265) leaves alone.
+// LongTermKey returns the key for signing requests with long-term credentials: MD5(username ":" realm ":" password), RFC 8489
+// section 9.2.2. The strings are used unchanged. All known clients send ASCII, which OpaqueString (RFC 8265) does not change.
 func LongTermKey(username, realm, password string) []byte {
 	h := md5.New()
 	for i, s := range [...]string{username, realm, password} {
@@ -84,21 +83,21 @@ func LongTermKey(username, realm, password string) []byte {
 	return h.Sum(nil)
 }
 
-// errNoExpiry is returned for a user name without a usable time stamp.
+// errNoExpiry is returned for a user name without a valid expiry.
 var errNoExpiry = errors.New("user name contains no expiry time")
 
-// lastSecond is the end of the year 9999. Later time stamps are refused before arithmetic on them can overflow.
+// lastSecond is the end of the year 9999. Later expiries are rejected before arithmetic with them can overflow.
 const lastSecond = 253402300799
 
-// parseExpiry splits a time-limited user name into its expiry and the user that it names.
+// parseExpiry splits the user name of an issued credential into its expiry and user.
 //
-// Three forms are in use: "expiry", "expiry:user" and "user:expiry", where expiry is a decimal number of seconds since
-// the Unix epoch and user may itself contain colons (Synapse has 1758650868:@alice:example.org). A name with a number at
-// both ends reads as "expiry:user", as coturn reads it.
+// Three forms are in use: "expiry", "expiry:user" and "user:expiry". expiry is a decimal number of seconds since the Unix
+// epoch, and user may contain colons (Synapse uses 1758650868:@alice:example.org). A name with a number at both ends is read as
+// "expiry:user", as in coturn.
 //
-// An expiry that ends the name may be preceded by a plus sign and followed by more, because coturn reads it with atol:
-// issuers write time stamps with a fraction (1758650868.42) or another separator (1758650868-john). The user is then what
-// follows the fraction and the separator. The error is errNoExpiry.
+// An expiry at the end may be preceded by a plus sign and followed by other characters, because coturn reads it with atol: some
+// issuers write expiries with a fraction (1758650868.42) or another separator (1758650868-john). The user then follows the
+// fraction and the separator. The error is errNoExpiry.
 func parseExpiry(username string) (expires time.Time, user string, err error) {
 	head, rest, colon := strings.Cut(username, ":")
 	if isNumber(head) {
@@ -108,7 +107,7 @@ func parseExpiry(username string) (expires time.Time, user string, err error) {
 	if !colon {
 		return parseLoose(username)
 	}
-	// The issuer wrote what follows the last colon. What precedes it may be of the user's own choice.
+	// The issuer wrote the part after the last colon. The part before it may have been chosen by the user.
 	i := strings.LastIndexByte(username, ':')
 	expires, _, err = parseLoose(username[i+1:])
 	if err != nil {
@@ -117,7 +116,7 @@ func parseExpiry(username string) (expires time.Time, user string, err error) {
 	return expires, username[:i], nil
 }
 
-// parseLoose reads the number at the beginning of s as atol does, and what follows it as a user.
+// parseLoose parses the number at the start of s as atol does, and the rest as a user.
 func parseLoose(s string) (expires time.Time, user string, err error) {
 	digits, rest := cutNumber(strings.TrimPrefix(s, "+"))
 	if expires, err = parseSeconds(digits); err != nil || strings.ContainsFunc(rest, unicode.IsControl) {
@@ -135,7 +134,7 @@ func parseLoose(s string) (expires time.Time, user string, err error) {
 	return expires, rest, nil
 }
 
-// cutNumber splits s after the digits that it begins with.
+// cutNumber splits s after its leading digits.
 func cutNumber(s string) (digits, rest string) {
 	rest = strings.TrimLeft(s, "0123456789")
 	return s[:len(s)-len(rest)], rest

@@ -7,11 +7,11 @@ import (
 
 const redacted = "[redacted]"
 
-// Secret is a key shared between those who issue credentials and the relay that verifies them. It prints as
-// "[redacted]" in every format, log line and encoding; only Bytes gives it away. The zero Secret is empty.
+// Secret is a key shared between issuers of credentials and the relay that verifies them. It is printed as "[redacted]" in
+// every format, log line and encoding. Only Bytes returns its value. The zero Secret is empty.
 type Secret struct {
-	// A pointer, because fmt cannot call the methods below on an unexported field of some other struct: there it
-	// prints an address instead of the bytes.
+	// A pointer, because fmt cannot call the methods below on an unexported field of another struct. It prints the pointer there
+	// instead of the bytes.
 	value *[]byte
 }
 
@@ -21,7 +21,7 @@ func NewSecret(b []byte) Secret {
 	return Secret{value: &value}
 }
 
-// Bytes returns the secret itself. The caller must not modify it.
+// Bytes returns the value of the secret. The caller must not modify it.
 func (s Secret) Bytes() []byte {
 	if s.value == nil {
 		return nil
@@ -38,16 +38,16 @@ func (Secret) String() string { return redacted }
 // GoString returns "[redacted]", for the verb %#v.
 func (Secret) GoString() string { return redacted }
 
-// Format writes "[redacted]" whatever the verb: without it %x and %d would print the bytes.
+// Format writes "[redacted]" for every verb. Without it, %x and %d would print the bytes.
 func (Secret) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(redacted)) }
 
 // LogValue returns "[redacted]".
 func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 
-// MarshalText returns "[redacted]". Encoding and decoding a Secret does not give it back, on purpose.
+// MarshalText returns "[redacted]". Therefore an encoded Secret cannot be decoded.
 func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// UnmarshalText sets the secret to a copy of text, byte for byte.
+// UnmarshalText sets the secret to a copy of text.
 func (s *Secret) UnmarshalText(text []byte) error {
 	*s = NewSecret(text)
 	return nil

@@ -7,34 +7,36 @@ import (
 	"strings"
 )
 
-// keyPrefix marks a password that is the long-term key itself.
+// keyPrefix marks a password that is the long-term key.
 const keyPrefix = "ha1:"
 
-// Users are static users, who have no expiry. Each is of a realm; one whose password is known is let in under any other
-// realm too, because a client signs with the realm that it is told of, and cannot choose. A name may be there once in each
-// realm. The zero value has no users. It is safe for concurrent use while nobody adds to it.
+// Users are static users without an expiry. Each belongs to a realm. A user whose password is known is also accepted in every
+// other realm, because a client must sign with the realm that the server sends. A name can occur once in each realm. The zero
+// value has no users. Safe for concurrent use while no users are added.
 type Users struct{ byName map[string][]user }
 
 type user struct {
 	realm    string
 	password Secret
-	key      Secret // in place of the password; good for realm alone
+	key      Secret // instead of the password; valid only for realm
 }
 
-// ErrDuplicate is the error of Users.Add for a user who is in the realm already.
+// ErrDuplicate is returned by Users.Add if the realm already has a user of that name.
 var ErrDuplicate = errors.New("duplicate user")
 
 // Other errors of Users.Add.
 var (
-	errUsername     = errors.New("the user name is empty, longer than 508 bytes, or contains a control character") // RFC 8489 section 14.3
-	errExpiringName = errors.New("the user name begins or ends with a ten-digit number and could be mistaken for an issued user name: add a letter to the number")
-	errPassword     = errors.New("the password is empty")
-	errKey          = errors.New("ha1: must be followed by 32 hexadecimal digits")
-	errCoturnKey    = errors.New("the password looks like a key in coturn's format: replace 0x with ha1:")
+	// RFC 8489 section 14.3.
+	errUsername     = errors.New("the user name is empty, longer than 508 bytes, or contains a control character")
+	errExpiringName = errors.New("the user name begins or ends with a ten-digit number and could be mistaken for " +
+		"an issued user name: add a letter to the number")
+	errPassword  = errors.New("the password is empty")
+	errKey       = errors.New("ha1: must be followed by 32 hexadecimal digits")
+	errCoturnKey = errors.New("the password looks like a key in coturn's format: replace 0x with ha1:")
 )
 
-// Add adds a user of realm. password is plain text, or "ha1:" and the user's key in hexadecimal digits:
-// MD5(username ":" realm ":" password), as LongTermKey computes it and turnadmin -k prints it. Errors do not contain it.
+// Add adds a user to realm. password is plain text, or "ha1:" followed by the user's key in hexadecimal digits: MD5(username
+// ":" realm ":" password), as computed by LongTermKey and printed by turnadmin -k. Errors do not contain the password.
 func (u *Users) Add(username, realm, password string) error {
 	switch {
 	case username == "" || len(username) > 508 || strings.ContainsFunc(username, func(r rune) bool { return r < ' ' || r == 0x7F }):
@@ -65,9 +67,9 @@ func (u *Users) Add(username, realm, password string) error {
 	return nil
 }
 
-// namesSecond reports whether an issuer may write username: with an expiry from 2001 on, which has ten digits until the year
-// 2286. A static user of that name would be looked up in the place of the issued one. Shorter numbers are names of people
-// too, such as the extensions of a telephone system.
+// namesSecond reports whether an issuer could issue username: whether it contains an expiry of ten digits, from 2001 to 2286. A
+// static user of that name would take precedence over the issued one. Shorter numbers are allowed, because people use them as
+// names too, for example telephone extensions.
 func namesSecond(username string) bool {
 	head, _, _ := strings.Cut(username, ":")
 	tail := username[strings.LastIndexByte(username, ':')+1:]
@@ -79,7 +81,7 @@ func namesSecond(username string) bool {
 	return false
 }
 
-// keys returns the keys with which a user of the name may sign in realm, that of the realm's own user first.
+// keys returns the keys with which a user of that name may sign in realm. The key of the user of that realm comes first.
 func (u *Users) keys(username, realm string) (keys []Key) {
 	for _, user := range u.byName[username] {
 		key := Key{user.key.Bytes(), Subject{Name: username, Realm: user.realm}}

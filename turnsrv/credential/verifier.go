@@ -2,50 +2,51 @@ package credential
 
 import "time"
 
-// Grant is what is known about a user name before its request is verified.
+// Grant is the information about a user name before its request is verified.
 type Grant struct {
-	// Keys holds every key that the user may have signed with, RFC 8489 section 9.2.2. More than one during the
-	// rotation of a secret, or when users of several realms have one name.
+	// Keys contains all keys that the user may have signed with, RFC 8489 section 9.2.2. There are several during the rotation of
+	// a secret, or if users of different realms share a name.
 	Keys []Key
-	// Expires is the moment from which the credential starts nothing new. The zero time never expires.
+	// Expires is the time from which the credential allows no new allocations. The zero time means never.
 	Expires time.Time
-	// NotBefore is the moment up to which Expires lies too far ahead for the credential to be accepted. The zero time is
-	// always past.
+	// NotBefore is the time before which Expires is too far in the future for the credential to be accepted. The zero time means
+	// that there is no such limit.
 	NotBefore time.Time
 }
 
-// Key is one key, and who signs with it.
+// Key is a key and the subject that signs with it.
 type Key struct {
 	Value   []byte // never logged
 	Subject Subject
 }
 
-// Subject is whom a quota counts. It is comparable.
+// Subject is the entity that a quota counts. It is comparable.
 type Subject struct {
-	// Name is that of a static user, or the user name of an issued credential without its time stamp. If nothing else is in
-	// that, it is the account to which the credential was issued, or all of the user name if that is not known.
+	// Name is the name of a static user, or the user name of an issued credential without its expiry. If the user name consists
+	// only of an expiry, Name is the account to which the credential was issued, or the whole user name if the account is unknown.
 	Name string
-	// Realm is that of a static user, and empty for issued credentials, which are good in every realm.
+	// Realm is the realm of a static user. It is empty for issued credentials, which are valid in every realm.
 	Realm string
-	// Anonymous is true if nobody knows to how many the credential was issued: all who ask an issuer in one second may get
-	// the same one.
+	// Anonymous is true if the credential may have been issued to several people: an issuer may return the same credential to
+	// everyone who asks within one second.
 	Anonymous bool
 }
 
-// Verifier looks up static users, and credentials that were issued under any of its secrets. It is safe for concurrent
-// use while nobody changes it.
+// Verifier looks up static users, and credentials issued under any of its secrets. Safe for concurrent use while it is not
+// modified.
 type Verifier struct {
 	Secrets []Secret
-	// Users go first.
+	// Users take precedence over issued credentials.
 	Users Users
-	// Accounts, if not nil, knows whose user names those are that only tell when they expire.
+	// Accounts, if not nil, attributes user names that consist only of an expiry to accounts.
 	Accounts *Accounts
-	// MaxLifetime is how far ahead the expiry of an issued credential may lie. Zero is no limit.
+	// MaxLifetime limits how far in the future an issued credential may expire. Zero means no limit.
 	MaxLifetime time.Duration
 }
 
-// Lookup returns the grant for username in realm, and false if the name is no static user's and has not the form of an
-// issued one, or there is no secret. An expired name has a grant too: whether expiry matters depends on the request.
+// Lookup returns the grant for username in realm. It reports false if the name neither belongs to a static user nor has the
+// form of an issued user name, or if there is no secret. An expired user name has a grant too, because an existing allocation
+// may still use it.
 func (v Verifier) Lookup(username, realm string) (Grant, bool) {
 	if keys := v.Users.keys(username, realm); len(keys) > 0 {
 		return Grant{Keys: keys}, true

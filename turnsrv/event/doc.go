@@ -1,2 +1,2 @@
-// Package event says what happens to the allocations of a TURN server, and why packets and requests went nowhere.
+// Package event describes what happens to the allocations of a TURN server, and why it drops packets and refuses requests.
 package event

@@ -1,33 +1,34 @@
 package event
 
-// DropReason says why a packet went nowhere.
+// DropReason is the reason why a packet was dropped.
 type DropReason uint8
 
-// Reasons, in the order of a packet's way.
+// Reasons, in the order in which they are checked.
 const (
-	DropMalformed        DropReason = iota // neither STUN nor ChannelData, or with a length or FINGERPRINT that is wrong
-	DropUnexpected                         // a method or class that a TURN server does not take
-	DropUnauthenticated                    // a request without credentials, beyond the rate of its network
+	DropMalformed        DropReason = iota // neither STUN nor ChannelData, or with an invalid length or FINGERPRINT
+	DropUnexpected                         // a method or class that a TURN server does not receive
+	DropUnauthenticated                    // an unauthenticated request above the rate of its network
 	DropGuess                              // a request with wrong credentials, after too many from its address
-	DropRequestRate                        // a request for an allocation that has had too many of late
-	DropNoAllocation                       // data from a client that has none
-	DropNoChannel                          // data from a client on a channel that is not bound
+	DropRequestRate                        // a request above the request rate of its allocation
+	DropNoAllocation                       // data from a client without an allocation
+	DropNoChannel                          // data from a client on an unbound channel
 	DropNoPermission                       // data from a client to a peer without a permission
-	DropPeerNoPermission                   // data from a peer that has none
-	DropSilentPeer                         // data to a peer that never answers, beyond what such a one gets
-	DropBandwidth                          // data beyond what an allocation, its user, or all of them may relay
+	DropPeerNoPermission                   // data from a peer without a permission
+	DropSilentPeer                         // data above the limit for peers that never answer
+	DropBandwidth                          // data above a bandwidth or packet rate limit
 	DropRefusedPeer                        // data to a peer that the policy refuses
-	DropOversize                           // does not fit: from a peer a Data indication, from a DTLS client the buffer
+	DropOversize                           // too large for a Data indication, or for the buffer of a DTLS client
 	DropQueue                              // data for a stream client that does not read
-	DropSend                               // the socket did not take it
-	DropDTLS                               // belongs to no DTLS association, or none would send it, or there are too many of them
-	NumDropReasons                         // how many there are
+	DropSend                               // the system did not accept the packet
+	DropDTLS                               // a DTLS packet without an association, inadmissible, or above a limit
+	NumDropReasons                         // number of reasons
 )
 
-// String returns the reason as a metric's label.
+// String returns the reason as a metric label.
 func (r DropReason) String() string {
 	return [...]string{
-		"malformed", "unexpected", "unauthenticated", "guess", "request_rate", "no_allocation", "no_channel", "no_permission", "peer_no_permission",
+		"malformed", "unexpected", "unauthenticated", "guess", "request_rate", "no_allocation", "no_channel", "no_permission",
+		"peer_no_permission",
 		"silent_peer", "bandwidth", "refused_peer", "oversize", "queue", "send", "dtls",
 	}[r]
 }

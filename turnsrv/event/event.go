@@ -11,10 +11,10 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// EventKind tells events apart.
+// EventKind is the kind of an event.
 type EventKind uint8
 
-// What happens to an allocation. Of a dual one each relayed address has events of its own.
+// Kinds of events. Each relayed transport address of a dual allocation has its own events.
 const (
 	AllocationMade EventKind = iota
 	AllocationRefused
@@ -22,7 +22,7 @@ const (
 	AllocationEnded
 )
 
-// String returns a name fit for a log line.
+// String returns the kind as a log message.
 func (k EventKind) String() string {
 	switch k {
 	case AllocationMade:
@@ -37,61 +37,62 @@ func (k EventKind) String() string {
 	return "event"
 }
 
-// RefusalReason says why an Allocate request that came with credentials was refused.
+// RefusalReason is the reason why an Allocate request with credentials was refused.
 type RefusalReason uint8
 
-// Reasons, in the order in which they are looked for.
+// Reasons, in the order in which they are checked.
 const (
 	RefusedCredentials RefusalReason = iota // 401: unknown user, wrong password or realm
-	RefusedExpired                          // 401: the credential was good once
-	RefusedFarExpiry                        // 401: the credential expires too far ahead
+	RefusedExpired                          // 401: the credential has expired
+	RefusedFarExpiry                        // 401: the credential expires too far in the future
 	RefusedTupleInUse                       // 437: the 5-tuple has an allocation
-	RefusedTransport                        // 400 and 442: not UDP between relay and peer
-	RefusedAttributes                       // 400 and 420: malformed, contradictory or unknown ones
-	RefusedFamily                           // 440: there is no relay address of it
+	RefusedTransport                        // 400 and 442: REQUESTED-TRANSPORT is missing or not UDP
+	RefusedAttributes                       // 400 and 420: malformed, contradictory or unknown attributes
+	RefusedFamily                           // 440: the relay has no address of the family
 	RefusedDraining                         // 508: Shutdown was called
 	RefusedTotalQuota                       // 486
 	RefusedSourceQuota                      // 486
 	RefusedUserQuota                        // 486
 	RefusedToken                            // 508: the reservation token is unknown or expired
 	RefusedNoPort                           // 508: no port is free, or the system has no more sockets
-	NumRefusalReasons                       // how many there are
+	NumRefusalReasons                       // number of reasons
 )
 
-// String returns the reason as a metric's label.
+// String returns the reason as a metric label.
 func (r RefusalReason) String() string {
 	return [...]string{
-		"credentials", "expired", "far_expiry", "tuple_in_use", "transport", "attributes", "family", "draining", "total_quota", "source_quota",
+		"credentials", "expired", "far_expiry", "tuple_in_use", "transport", "attributes", "family", "draining", "total_quota",
+		"source_quota",
 		"user_quota", "reservation_token", "no_port",
 	}[r]
 }
 
-// EndReason says why an allocation ended.
+// EndReason is the reason why an allocation ended.
 type EndReason uint8
 
 // Reasons.
 const (
 	EndedByClient   EndReason = iota // a Refresh request with lifetime 0
-	EndedExpired                     // nobody refreshed it
-	EndedConnection                  // the TCP or TLS connection, or the DTLS association, has ended
-	EndedSuperseded                  // it was idle, and its user had as many as MaxAllocationsPerUser and wanted another one
+	EndedExpired                     // it was not refreshed
+	EndedConnection                  // the TCP or TLS connection, or the DTLS association, ended
+	EndedSuperseded                  // it was idle and its user requested more than MaxAllocationsPerUser
 	EndedServer                      // Server.Close was called, or the listening socket failed
-	NumEndReasons                    // how many there are
+	NumEndReasons                    // number of reasons
 )
 
-// String returns the reason as a metric's label.
+// String returns the reason as a metric label.
 func (r EndReason) String() string {
 	return [...]string{"client", "expired", "connection_closed", "superseded", "server_closed"}[r]
 }
 
-// Event is something that happened to an allocation.
+// Event is a change in the life of an allocation.
 type Event struct {
 	Kind  EventKind
 	Time  time.Time
 	Tuple FiveTuple
-	// Username is what the client says that it is. With RefusedCredentials nobody knows whether it is true.
+	// Username is the user name that the client sent. With RefusedCredentials, it is unverified.
 	Username string
-	// Subject is who has the credential, as quotas count it. It is zero with RefusedCredentials.
+	// Subject is the holder of the credential, as counted by quotas. It is zero with RefusedCredentials.
 	Subject credential.Subject
 	Relayed netip.AddrPort // zero for AllocationRefused
 
@@ -101,11 +102,11 @@ type Event struct {
 	End      EndReason      // AllocationEnded
 	ToPeer   Traffic        // AllocationEnded
 	ToClient Traffic        // AllocationEnded
-	// Dropped counts what was not relayed, by reason, for AllocationEnded. Reasons without any are not there.
+	// Dropped contains the number of dropped packets by reason, for AllocationEnded. Reasons without any are absent.
 	Dropped map[DropReason]uint32
 }
 
-// LogValue is for lines at debug: it holds the client's address and user name.
+// LogValue implements slog.LogValuer. The value contains the client's address and user name, so it is meant for debug level.
 func (e Event) LogValue() slog.Value {
 	attrs := []slog.Attr{
 		slog.String("client", e.Tuple.Client.String()),

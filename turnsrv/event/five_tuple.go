@@ -2,7 +2,7 @@ package event
 
 import "net/netip"
 
-// Transport is what a client speaks to the server over.
+// Transport is the transport protocol between client and server.
 type Transport uint8
 
 // Transports between client and server, RFC 8656 section 3.1.
@@ -11,10 +11,10 @@ const (
 	TCP
 	TLS
 	DTLS
-	NumTransports // how many there are
+	NumTransports // number of transports
 )
 
-// String returns the transport's usual name.
+// String returns the usual name of the transport.
 func (t Transport) String() string {
 	switch t {
 	case UDP:
@@ -29,9 +29,9 @@ func (t Transport) String() string {
 	return "transport"
 }
 
-// FiveTuple is the client's and the server's transport address and the transport between them, RFC 8656 section 2. It is
-// comparable. Server is the address that the client sends to, not the wildcard that a socket may be bound to; it is
-// unspecified only on systems that do not tell.
+// FiveTuple consists of the client's and the server's transport address and the transport between them, RFC 8656 section 2. It
+// is comparable. Server is the destination address of the client's packets, even if the socket is bound to all addresses. It is
+// unspecified only on systems that do not report the destination.
 type FiveTuple struct {
 	Client    netip.AddrPort
 	Server    netip.AddrPort

@@ -1,6 +1,6 @@
 package event
 
-// Traffic counts what was relayed in one direction: packets, and bytes of what peers send and receive, without headers.
+// Traffic is the traffic relayed in one direction: packets, and bytes of payload without headers.
 type Traffic struct {
 	Packets uint64
 	Bytes   uint64

@@ -5,21 +5,21 @@ import (
 	"net/netip"
 )
 
-// Crowd holds members that have a place although nobody has authenticated them, by the source network they come from. When
-// there are too many, First is the one to give up: the oldest of the network that has the most. So whoever floods a server
-// displaces himself, and others only within his own network, where the oldest has had the most time to get on.
+// Crowd is a set of unauthenticated members, grouped by the network of their source address. When there are too many, First
+// returns the one to remove: the oldest one of the network with the most members. A flood therefore displaces its own members.
+// It can displace others only in its own network, and there the oldest have had the most time to authenticate.
 //
-// Each operation takes constant time. The zero value is empty. It has no lock.
+// Each operation takes constant time. The zero value is empty. Not safe for concurrent use.
 type Crowd[M comparable] struct {
 	places   map[M]crowdPlace
 	networks map[netip.Prefix]*crowdNetwork
-	bySize   []*list.List // of *crowdNetwork; the list at n has those of n+1 members. The last one is not empty
+	bySize   []*list.List // of *crowdNetwork; list n contains the networks with n+1 members. The last list is not empty
 }
 
-// crowdNetwork is what a crowd has of one network.
+// crowdNetwork contains the members of one network.
 type crowdNetwork struct {
 	prefix  netip.Prefix
-	members list.List     // the oldest first
+	members list.List     // oldest first
 	place   *list.Element // in crowd.bySize
 }
 
@@ -28,7 +28,7 @@ type crowdPlace struct {
 	member  *list.Element
 }
 
-// Add makes m, which comes from addr and is no member yet, the newest member.
+// Add adds m, which has the source address addr and is not a member yet, as the newest member.
 func (c *Crowd[M]) Add(m M, addr netip.Addr) {
 	if c.places == nil {
 		c.places = make(map[M]crowdPlace)
@@ -45,7 +45,7 @@ func (c *Crowd[M]) Add(m M, addr netip.Addr) {
 	c.list(n)
 }
 
-// Remove takes m out and reports whether it was a member.
+// Remove removes m and reports whether it was a member.
 func (c *Crowd[M]) Remove(m M) bool {
 	place, ok := c.places[m]
 	if !ok {
@@ -59,8 +59,8 @@ func (c *Crowd[M]) Remove(m M) bool {
 	return true
 }
 
-// First returns the oldest member of the largest network, and of several equally large ones of that which has been so for the
-// longest. It reports false if there is no member.
+// First returns the oldest member of the largest network. If several networks are equally large, it selects the one that
+// reached that size first. It reports false if there are no members.
 func (c *Crowd[M]) First() (m M, ok bool) {
 	if len(c.bySize) == 0 {
 		return m, false
@@ -72,7 +72,7 @@ func (c *Crowd[M]) First() (m M, ok bool) {
 // Len returns the number of members.
 func (c *Crowd[M]) Len() int { return len(c.places) }
 
-// list puts n where its size belongs, or forgets it if it is empty.
+// list adds n to the list of its size, or deletes it if it is empty.
 func (c *Crowd[M]) list(n *crowdNetwork) {
 	size := n.members.Len()
 	if size == 0 {
@@ -88,7 +88,7 @@ func (c *Crowd[M]) list(n *crowdNetwork) {
 	}
 }
 
-// unlist takes n out of the list of its size, until list is called.
+// unlist removes n from the list of its size.
 func (c *Crowd[M]) unlist(n *crowdNetwork) {
 	if size := n.members.Len(); size > 0 {
 		c.bySize[size-1].Remove(n.place)

@@ -1,3 +1,3 @@
-// Package limit bounds what strangers and users may take: token buckets, one or one for each source of requests; members of a
-// crowd, of which the largest network gives way first; and lines in a log.
+// Package limit limits what unauthenticated sources and users can consume: token buckets, globally or for each source; sets of
+// members from which the largest network is displaced first; and log lines.
 package limit

@@ -5,15 +5,16 @@ import (
 	"time"
 )
 
-// Rate is a token bucket without a lock, so that packets of different goroutines do not wait for one another. Tokens are
-// whatever is limited: bits, or packets. It holds burst tokens, and perSecond come back each second; both are arguments, so that
-// a limit can change. The zero value is full. Safe for concurrent use.
+// Rate is a lock-free token bucket, so that packets of different goroutines do not wait for one another. A token is a unit of
+// whatever is limited, such as bits or packets. The bucket has a capacity of burst tokens and is refilled with perSecond tokens
+// per second. Both are arguments of its methods, so that a limit can be changed. The zero value is full. Safe for concurrent
+// use.
 type Rate struct {
 	full atomic.Int64 // when it is full again, in nanoseconds on the caller's clock
 }
 
-// Take takes n tokens and reports whether they were there. A perSecond of zero is no limit. now counts from a moment before the
-// first call.
+// Take takes n tokens and reports whether they were available. A perSecond of zero means no limit. now is the time since a
+// fixed moment before the first call.
 func (r *Rate) Take(n, perSecond, burst int64, now time.Duration) bool {
 	if perSecond == 0 {
 		return true
@@ -25,7 +26,7 @@ func (r *Rate) Take(n, perSecond, burst int64, now time.Duration) bool {
 		full := max(was, int64(now)) + cost
 		switch {
 		case was > most+whole:
-			// The limit was raised: what the old one has left is an empty bucket, and no more than that.
+			// The limit was raised: the bucket is at most empty under the new limit.
 			r.full.CompareAndSwap(was, most)
 		case full > most:
 			return false
@@ -35,7 +36,7 @@ func (r *Rate) Take(n, perSecond, burst int64, now time.Duration) bool {
 	}
 }
 
-// Charge takes n tokens whether they are there or not. The bucket then owes what was missing, up to burst tokens.
+// Charge takes n tokens whether or not they are available. The bucket can owe up to burst tokens.
 func (r *Rate) Charge(n, perSecond, burst int64, now time.Duration) {
 	if perSecond == 0 {
 		return
@@ -49,14 +50,14 @@ func (r *Rate) Charge(n, perSecond, burst int64, now time.Duration) {
 	}
 }
 
-// Give undoes a Take that succeeded.
+// Give returns the tokens of a successful Take.
 func (r *Rate) Give(n, perSecond int64) {
 	if perSecond > 0 {
 		r.full.Add(-refill(n, perSecond))
 	}
 }
 
-// refill returns in nanoseconds how long n tokens take to come back.
+// refill returns the number of nanoseconds in which n tokens are refilled.
 func refill(n, perSecond int64) int64 {
 	return int64(float64(n) / float64(perSecond) * float64(time.Second))
 }

@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// SamplePeriod is how often Sampler lets a line of one key through.
+// SamplePeriod is the minimum interval between log lines with the same key.
 const SamplePeriod = time.Minute
 
 const maxSampleKeys = 256
 
-// Sampler thins out log lines that clients can cause: one a minute for each key, with the number of those left out. The zero value is
-// ready. Safe for concurrent use.
+// Sampler limits log lines that clients can cause to one per minute for each key, and counts the lines skipped in between. The
+// zero value is ready for use. Safe for concurrent use.
 type Sampler struct {
 	mu   sync.Mutex
 	keys map[string]*sample
@@ -23,8 +23,8 @@ type sample struct {
 	skipped int
 }
 
-// Next reports whether a line for key is due, and how many were left out since the last one. Keys beyond those that it
-// remembers share one line.
+// Next reports whether a line for key is due, and the number of lines skipped since the last one. When there are too many keys
+// to remember, new keys share one line.
 func (s *Sampler) Next(key string, now time.Time) (skipped int, due bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

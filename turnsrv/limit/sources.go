@@ -13,40 +13,40 @@ const (
 	limitWays = 4
 )
 
-// Sources is a token bucket for each source of requests, in a table that does not grow. It has no lock.
+// Sources contains a token bucket for each source of requests, in a table of fixed size. Not safe for concurrent use.
 //
-// A bucket is the moment at which it will be full again (the generic cell rate algorithm, ITU-T I.371): one request moves
-// that moment on by what a token takes to come back. Sources are told apart by a hash under a key of this process, so
-// that nobody can choose addresses that collide with somebody else's. Where a new source finds no room, the bucket
-// that will be full soonest is forgotten, which is the one that matters least: a flood from always new addresses neither
-// takes the bucket away from under a source that is being limited, nor keeps a new one from having its own.
+// A bucket is stored as the time at which it will be full again (the generic cell rate algorithm, ITU-T I.371). A request moves
+// that time forward by the interval at which tokens are refilled. Sources are identified by a hash with a random key, so that
+// nobody can choose addresses that collide with another source. When there is no room for a new source, it replaces the bucket
+// that will be full soonest, whose loss matters least. A flood from ever-changing addresses therefore neither removes the
+// bucket of a source that is being limited nor prevents a new source from getting one.
 type Sources struct {
-	every time.Duration // a token comes back
-	burst time.Duration // what a full bucket holds, in the time that its tokens take to come back
-	// Debt is how far below empty refused requests take a bucket, in the time that the tokens take to come back. Zero: they cost
+	every time.Duration // interval at which a token is refilled
+	burst time.Duration // capacity, as the time in which it is refilled
+	// Debt limits how far refused requests can overdraw a bucket, as the time in which that is refilled. Zero means that they cost
 	// nothing. It is set before the first Take.
 	Debt time.Duration
 
 	seed  maphash.Seed
-	start time.Time // the zero of the buckets
+	start time.Time // time zero of the buckets
 	sets  [limitSets][limitWays]limitBucket
 }
 
 type limitBucket struct {
-	source uint64        // its hash
-	full   time.Duration // when, since start
+	source uint64        // hash of the source
+	full   time.Duration // when it is full, since start
 }
 
-// NewSources returns a limit of burst requests at once and one each every, for each source.
+// NewSources returns a limit for each source: burst tokens at once, refilled at one token per interval every.
 func NewSources(every time.Duration, burst int, now time.Time) *Sources {
 	return &Sources{every: every, burst: every * time.Duration(burst), seed: maphash.MakeSeed(), start: now}
 }
 
-// Take asks for n tokens for source and reports whether there were so many. It takes all of them or none.
+// Take takes n tokens of source, or none if fewer are available, and reports whether it succeeded.
 func (l *Sources) Take(source netip.Prefix, n int, now time.Time) bool {
 	at := now.Sub(l.start)
 	b := l.bucket(source)
-	// A clock that was set back must not leave anybody without tokens for longer than the emptiest bucket does.
+	// After the clock was set back, no source may lack tokens for longer than the emptiest bucket would.
 	b.full = min(max(b.full, at), at+l.burst+l.Debt)
 	after := b.full + l.every*time.Duration(n)
 	if after > at+l.burst {
@@ -59,13 +59,13 @@ func (l *Sources) Take(source netip.Prefix, n int, now time.Time) bool {
 	return true
 }
 
-// Wait returns how long it takes until Take of n tokens for source succeeds, if nobody else asks meanwhile.
+// Wait returns how long it takes until Take of n tokens of source can succeed.
 func (l *Sources) Wait(source netip.Prefix, n int, now time.Time) time.Duration {
 	at := now.Sub(l.start)
 	return max(max(l.bucket(source).full, at)+l.every*time.Duration(n)-at-l.burst, 0)
 }
 
-// bucket returns the bucket of source, a full one if there was none.
+// bucket returns the bucket of source, which is full if it is new.
 func (l *Sources) bucket(source netip.Prefix) *limitBucket {
 	var key [18]byte
 	addr := source.Addr().As16()
@@ -86,11 +86,12 @@ func (l *Sources) bucket(source netip.Prefix) *limitBucket {
 	return oldest
 }
 
-// Network is what one customer or site is taken to have, and what one flood of answers would hurt: the /24 of an
-// IPv4 address (what can be routed by itself on the internet), the /48 of an IPv6 one (RFC 6177: at most a site).
+// Network returns the network that addr is counted under, which is assumed to belong to one customer or site: the /24 of an
+// IPv4 address (the smallest prefix routed on the internet), or the /48 of an IPv6 address (RFC 6177: at most a site).
 func Network(addr netip.Addr) netip.Prefix { return sourcePrefix(addr, 24, 48) }
 
-// Host is what one guesser has: an IPv4 address, or the /64 of an IPv6 one, in which a host takes what it likes.
+// Host returns the prefix that one host is assumed to control: an IPv4 address, or an IPv6 /64, in which a host can choose its
+// addresses.
 func Host(addr netip.Addr) netip.Prefix { return sourcePrefix(addr, 32, 64) }
 
 func sourcePrefix(addr netip.Addr, bits4, bits6 int) netip.Prefix {
@@ -98,6 +99,6 @@ func sourcePrefix(addr netip.Addr, bits4, bits6 int) netip.Prefix {
 	if addr.Is4() {
 		bits = bits4
 	}
-	prefix, _ := addr.WithZone("").Prefix(bits) // fails for an invalid address only, which all share one bucket
+	prefix, _ := addr.WithZone("").Prefix(bits) // fails only for an invalid address; those share one bucket
 	return prefix
 }

@@ -5,17 +5,17 @@ import (
 	"slices"
 )
 
-// A Special is a range of addresses that the internet does not reach, or not as what it seems to be.
+// Special is a range of addresses that are not globally reachable, or that stand for other addresses.
 type Special struct {
 	Prefix netip.Prefix
-	What   string // one of its addresses in a few words: "a private address"
-	RFC    string // what says so: "RFC 1918"
-	// Local ranges are used within one host, site or provider. The others belong to nobody, or are routed to somebody else.
+	What   string // description of one address of the range: "a private address"
+	RFC    string // its definition: "RFC 1918"
+	// Local ranges are used within one host, site or provider. Other ranges are unassigned or routed elsewhere.
 	Local bool
 }
 
-// specials: what the IANA special-purpose registries do not call globally reachable, multicast, and everything that
-// hides an IPv4 address, because what is behind a translator next to the relay is not the relay's to offer.
+// specials contains the ranges that the IANA special-purpose registries do not call globally reachable, multicast, and all
+// ranges that embed an IPv4 address, because the networks behind a translator next to the relay must not be reachable.
 var specials = []Special{
 	special("0.0.0.0/8", "an address of this network", "RFC 791"),
 	local("10.0.0.0/8", "a private address", "RFC 1918"),
@@ -64,11 +64,11 @@ func local(prefix, what, rfc string) Special {
 	return Special{Prefix: netip.MustParsePrefix(prefix), What: what, RFC: rfc, Local: true}
 }
 
-// String returns what an address is, with the RFC.
+// String returns the description with the RFC.
 func (s Special) String() string { return s.What + " (" + s.RFC + ")" }
 
-// SpecialPurpose returns what is special about addr, and false for an address of the internet. It tells whether others can
-// reach a relay at addr, as far as the form of an address tells that.
+// SpecialPurpose returns the special range that contains addr. It reports false for a globally reachable address. A relay at
+// such an address can be reached by others, as far as the form of an address can show that.
 func SpecialPurpose(addr netip.Addr) (Special, bool) {
 	i := slices.IndexFunc(specials, func(s Special) bool { return s.Prefix.Contains(addr.WithZone("")) })
 	if i < 0 {
@@ -77,10 +77,10 @@ func SpecialPurpose(addr netip.Addr) (Special, bool) {
 	return specials[i], true
 }
 
-// reflectorPorts are those of UDP services that answer more than they were asked, or answer each other without end.
+// reflectorPorts are the ports of UDP services whose responses are larger than requests, or that answer each other endlessly.
 var reflectorPorts = []uint16{0, 7, 19, 53, 69, 111, 123, 137, 138, 139, 161, 389, 1900, 5353, 11211}
 
-// DefaultDeny returns the prefixes that are refused unless Rules.Allow opens them.
+// DefaultDeny returns the prefixes that are refused unless Rules.Allow contains them.
 func DefaultDeny() []netip.Prefix {
 	prefixes := make([]netip.Prefix, len(specials))
 	for i, s := range specials {

@@ -6,7 +6,7 @@ import (
 	"net/netip"
 )
 
-// LocalAddrs returns the addresses of this machine's interfaces as they are now.
+// LocalAddrs returns the current addresses of this machine's interfaces.
 func LocalAddrs() ([]netip.Addr, error) {
 	interfaces, err := net.InterfaceAddrs()
 	if err != nil {
@@ -23,8 +23,8 @@ func LocalAddrs() ([]netip.Addr, error) {
 	return addrs, nil
 }
 
-// LocalPrefixes returns what this machine sends to itself, as it is now, for Rules.Local: the addresses of its interfaces, and on
-// Linux whatever else it is told to take for its own.
+// LocalPrefixes returns the current prefixes that this machine routes to itself, for Rules.Local: the addresses of its
+// interfaces and, on Linux, all other local routes.
 func LocalPrefixes() ([]netip.Prefix, error) {
 	addrs, err := LocalAddrs()
 	if err != nil {

@@ -10,10 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// localRoutes reads the routing table "local", rtnetlink(7): the kernel delivers to this machine what it says, whether or not an
-// interface has the address. Besides those it holds the anycast addresses of the subnets of a machine that forwards IPv6 (RFC
-// 4291 section 2.6.1), the addresses of load balancers that clouds route to a machine, and all of a subnet that is on the
-// loopback interface.
+// localRoutes reads the routing table "local", rtnetlink(7). The kernel delivers the addresses in this table to the machine
+// itself, whether or not an interface has them. In addition to interface addresses, the table contains the subnet-router
+// anycast addresses of a machine that forwards IPv6 (RFC 4291 section 2.6.1), load balancer addresses that clouds route to a
+// machine, and subnets assigned to the loopback interface.
 func localRoutes() ([]netip.Prefix, error) {
 	var prefixes []netip.Prefix
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
@@ -34,9 +34,9 @@ func localRoutes() ([]netip.Prefix, error) {
 	return prefixes, nil
 }
 
-// localRoute returns the prefix of a message about a route by which this machine sends to itself, and false for any other.
+// localRoute returns the prefix of a route by which this machine sends to itself. It reports false for any other message.
 func localRoute(m *syscall.NetlinkMessage) (prefix netip.Prefix, ok bool, err error) {
-	// struct rtmsg: the length of the prefix is byte 1, the table byte 4, the type of the route byte 7.
+	// struct rtmsg: byte 1 is the prefix length, byte 4 the table, byte 7 the type of the route.
 	if m.Header.Type != unix.RTM_NEWROUTE && m.Header.Type != unix.RTM_DELROUTE ||
 		len(m.Data) < unix.SizeofRtMsg || m.Data[4] != unix.RT_TABLE_LOCAL {
 		return netip.Prefix{}, false, nil
@@ -60,11 +60,11 @@ func localRoute(m *syscall.NetlinkMessage) (prefix netip.Prefix, ok bool, err er
 	return netip.Prefix{}, false, nil
 }
 
-// dumpAttempts bounds how often a table is read again that has changed meanwhile.
+// dumpAttempts limits how often a table is read again because it has changed during the read.
 const dumpAttempts = 5
 
-// dumpLocalTable returns the routes of one family in the table "local". Since Linux 4.20 the kernel sends no others if it is asked
-// strictly; before, it sends all that there are, which a router may have a million of.
+// dumpLocalTable returns the routes of one family in the table "local". With strict checking, since Linux 4.20, the kernel
+// sends no other routes. Older kernels send all routes, of which a router may have a million.
 func dumpLocalTable(family byte) (messages []syscall.NetlinkMessage, err error) {
 	for range dumpAttempts {
 		var interrupted bool
@@ -72,17 +72,17 @@ func dumpLocalTable(family byte) (messages []syscall.NetlinkMessage, err error) 
 			return messages, err
 		}
 	}
-	return messages, nil // a machine that changes all the time: the watch brings the rest
+	return messages, nil // the table changes constantly: LocalWatch reports further changes
 }
 
-// dumpTable asks for a table. interrupted says that it has changed while it was read.
+// dumpTable requests a table. interrupted is true if the table changed during the read.
 func dumpTable(family, table byte) (messages []syscall.NetlinkMessage, interrupted bool, err error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, false, os.NewSyscallError("socket", err)
 	}
 	defer func() { _ = unix.Close(fd) }()
-	_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1) // an old kernel has none
+	_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1) // not supported by old kernels
 	request := make([]byte, unix.NLMSG_HDRLEN+unix.SizeofRtMsg)
 	binary.NativeEndian.PutUint32(request, uint32(len(request)))
 	binary.NativeEndian.PutUint16(request[4:], unix.RTM_GETROUTE)
@@ -92,7 +92,7 @@ func dumpTable(family, table byte) (messages []syscall.NetlinkMessage, interrupt
 		return nil, false, os.NewSyscallError("sendto", err)
 	}
 	for {
-		b := make([]byte, 64<<10) // what is parsed refers to it
+		b := make([]byte, 64<<10) // a new buffer each time, because parsed messages refer to it
 		n, _, err := unix.Recvfrom(fd, b, 0)
 		if err != nil {
 			if errors.Is(err, unix.EINTR) {

@@ -4,5 +4,5 @@ package peer
 
 import "net/netip"
 
-// localRoutes returns nothing: LocalPrefixes has the addresses of the interfaces.
+// localRoutes returns nil. LocalPrefixes still returns the addresses of the interfaces.
 func localRoutes() ([]netip.Prefix, error) { return nil, nil }

@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// LocalWatch tells when what LocalPrefixes returns may have changed. It is for one goroutine, except Close.
+// LocalWatch reports when the result of LocalPrefixes may have changed. It is owned by one goroutine, except for Close.
 type LocalWatch struct {
 	socket *os.File
 	raw    syscall.RawConn
 	buf    [64 << 10]byte
 }
 
-// WatchLocal begins to watch. It returns an error that is errors.ErrUnsupported on systems on which nobody tells.
+// WatchLocal starts a watch. On unsupported systems it returns an error that is errors.ErrUnsupported.
 func WatchLocal() (*LocalWatch, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
 	if err != nil {
@@ -34,7 +34,7 @@ func WatchLocal() (*LocalWatch, error) {
 	return w, nil
 }
 
-// Next waits until something may have changed since WatchLocal or the last call. It fails after Close.
+// Next waits for a possible change since WatchLocal or the previous call. It returns an error after Close.
 func (w *LocalWatch) Next() error {
 	var failed error
 	err := w.raw.Read(func(fd uintptr) (done bool) {
@@ -44,7 +44,7 @@ func (w *LocalWatch) Next() error {
 	return errors.Join(err, failed)
 }
 
-// drain reads what waits and reports whether any of it matters. A router is told of routes all the time.
+// drain reads the pending messages and reports whether any of them is relevant. On a router, most are not.
 func (w *LocalWatch) drain(fd int) (changed bool, err error) {
 	for {
 		n, _, err := unix.Recvfrom(fd, w.buf[:], 0)
@@ -54,7 +54,7 @@ func (w *LocalWatch) drain(fd int) (changed bool, err error) {
 		case unix.EINTR:
 		case unix.EAGAIN:
 			return changed, nil
-		case unix.ENOBUFS: // so much has changed that some of it was lost
+		case unix.ENOBUFS: // messages were lost because there were too many
 			changed = true
 		default:
 			return false, os.NewSyscallError("recvfrom", err)
@@ -62,7 +62,7 @@ func (w *LocalWatch) drain(fd int) (changed bool, err error) {
 	}
 }
 
-// concernsLocal reports whether one of the messages in b is about an address of this machine, or cannot be read.
+// concernsLocal reports whether one of the messages in b concerns an address of this machine or cannot be parsed.
 func concernsLocal(b []byte) bool {
 	messages, err := syscall.ParseNetlinkMessage(b)
 	if err != nil {
@@ -80,5 +80,5 @@ func concernsLocal(b []byte) bool {
 	return false
 }
 
-// Close ends the watch, and Next with it.
+// Close ends the watch and makes Next return.
 func (w *LocalWatch) Close() error { return w.socket.Close() }

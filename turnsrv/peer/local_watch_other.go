@@ -7,7 +7,7 @@ import (
 	"fmt"
 )
 
-// LocalWatch tells when what LocalPrefixes returns may have changed.
+// LocalWatch reports when the result of LocalPrefixes may have changed. It is not supported on this system.
 type LocalWatch struct{}
 
 // WatchLocal returns an error that is errors.ErrUnsupported.
@@ -15,8 +15,8 @@ func WatchLocal() (*LocalWatch, error) {
 	return nil, fmt.Errorf("watch the addresses of this machine: %w", errors.ErrUnsupported)
 }
 
-// Next completes LocalWatch.
+// Next is never called, because WatchLocal fails.
 func (*LocalWatch) Next() error { return errors.ErrUnsupported }
 
-// Close completes LocalWatch.
+// Close is never called, because WatchLocal fails.
 func (*LocalWatch) Close() error { return nil }

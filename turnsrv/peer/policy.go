@@ -1,8 +1,8 @@
 // Package peer decides which peers a relay may reach.
 //
-// A relay lends its own address to strangers. What it must not lend is its place in the network: addresses that are
-// reachable only from here, services that trust the local host, and ports that would answer a small packet with a big
-// one to somebody else.
+// A relay sends packets on behalf of others. It must not give them access through its own place in the network: to addresses
+// that only it can reach, to services that trust the local host, or to ports that would answer a small packet with a large one
+// to a third party.
 package peer
 
 import (
@@ -10,41 +10,42 @@ import (
 	"slices"
 )
 
-// Rules are what a Policy is made from. The zero value refuses the addresses of DefaultDeny and nothing else.
+// Rules configure a Policy. The zero value refuses the addresses of DefaultDeny and nothing else.
 type Rules struct {
-	// Allow opens addresses that DefaultDeny would refuse. A prefix opens what Own and Local would refuse only if all of it is
-	// this machine's, such as 127.0.0.0/8 or a single address: a network that this machine is in does not open this machine.
+	// Allow allows addresses that DefaultDeny would refuse. A prefix overrides Own and Local only if all of it belongs to this
+	// machine, such as 127.0.0.0/8 or a single address. Allowing a network of which this machine is a part does not allow the
+	// machine itself.
 	Allow []netip.Prefix
-	// Deny refuses addresses whatever else is said about them.
+	// Deny refuses addresses regardless of all other rules.
 	Deny []netip.Prefix
-	// Own holds the addresses that the relays of this machine advertise, and others that are its own.
+	// Own contains the addresses that the relays of this machine advertise, and other addresses of the machine.
 	Own []netip.Addr
-	// Local holds what this machine sends to itself, as LocalPrefixes has it.
+	// Local contains the prefixes that this machine routes to itself, as returned by LocalPrefixes.
 	Local []netip.Prefix
-	// NAT64 holds the prefixes of NAT64s that this machine's network has, as NAT64Prefixes finds them, besides the well-known
-	// ones. They are refused as those are.
+	// NAT64 contains the NAT64 prefixes of this machine's network, as returned by NAT64Prefixes. They are refused in the same way
+	// as the well-known ones.
 	NAT64 []netip.Prefix
 }
 
-// Policy says whether a peer may be reached. It is immutable and safe for concurrent use.
+// Policy decides whether a peer may be reached. It is immutable and safe for concurrent use.
 type Policy struct {
 	allow, deny, byDefault families
 	own                    map[netip.Addr]struct{}
 	local                  families
-	allowOwn               families // those of allow that open own and local
+	allowOwn               families // the prefixes of allow that override own and local
 	nat64                  []netip.Prefix
 }
 
 var loopbacks = prefixes("127.0.0.0/8", "::1/128")
 
-// meansThisMachine reports whether all of an allowed prefix is this machine's, so that it was written for that: one address, or
-// a part of the loopback addresses or of what this machine sends to itself.
+// meansThisMachine reports whether all of an allowed prefix belongs to this machine: a single address, or a part of the
+// loopback addresses or of the local prefixes.
 func meansThisMachine(allowed netip.Prefix, local []netip.Prefix) bool {
 	within := func(p netip.Prefix) bool { return p.Bits() <= allowed.Bits() && p.Contains(allowed.Addr()) }
 	return allowed.IsSingleIP() || slices.ContainsFunc(loopbacks, within) || slices.ContainsFunc(local, within)
 }
 
-// families keeps prefixes apart by the family of their addresses: an IPv4 address need not be held against IPv6 ones.
+// families contains prefixes by address family, so that an IPv4 address is not compared with IPv6 prefixes.
 type families struct {
 	v4, v6 []netip.Prefix
 }
@@ -100,10 +101,10 @@ func New(rules Rules) *Policy {
 	return p
 }
 
-// CheckAddr reports whether a permission may be given for addr, RFC 8656 section 10.2. If not, rule names what refuses
-// it, as a value of a closed set with the prefix of the rule, fit for a log line.
+// CheckAddr reports whether a permission for addr is allowed, RFC 8656 section 10.2. If it is not, rule is the rule that
+// refuses it, from a closed set and including the prefix, suitable for a log line.
 //
-// An address that carries an IPv4 address inside (mapped, 6to4, NAT64 ...) passes only if both pass.
+// An address that embeds an IPv4 address (mapped, 6to4, NAT64 and others) is allowed only if both addresses are.
 func (p *Policy) CheckAddr(addr netip.Addr) (rule string, ok bool) {
 	if addr.Zone() != "" || !addr.IsValid() {
 		return "invalid address or address with a zone", false
@@ -119,7 +120,7 @@ func (p *Policy) CheckAddr(addr netip.Addr) (rule string, ok bool) {
 	return "", true
 }
 
-// Check is CheckAddr for a transport address: it refuses the ports of reflectors too, and those at any address.
+// Check is like CheckAddr for a transport address. It also refuses reflector ports at every address.
 func (p *Policy) Check(addr netip.AddrPort) (rule string, ok bool) {
 	if slices.Contains(reflectorPorts, addr.Port()) {
 		return "reflector port", false
@@ -127,8 +128,8 @@ func (p *Policy) Check(addr netip.AddrPort) (rule string, ok bool) {
 	return p.CheckAddr(addr.Addr())
 }
 
-// Denied reports whether an operator's own rule refuses addr. Nothing overrides that, not even that addr is a relayed
-// address of this server.
+// Denied reports whether addr is refused by Rules.Deny. Nothing overrides that, not even if addr is a relayed transport address
+// of this server.
 func (p *Policy) Denied(addr netip.Addr) (rule string, denied bool) {
 	if prefix, ok := p.deny.find(addr); ok {
 		return "denied " + prefix.String(), true
@@ -158,7 +159,7 @@ func (p *Policy) checkForm(addr netip.Addr) (rule string, ok bool) {
 	return "", true
 }
 
-// isOwn reports whether addr is one that this machine takes for its own.
+// isOwn reports whether addr belongs to this machine.
 func (p *Policy) isOwn(addr netip.Addr) bool {
 	if _, own := p.own[addr]; own {
 		return true

@@ -15,13 +15,12 @@ var (
 	prefixCompatible = netip.MustParsePrefix("::/96")
 )
 
-// translated yields the IPv4 addresses that an IPv6 address stands for somewhere behind a translator or a tunnel:
-// IPv4-compatible and -mapped (RFC 4291 section 2.5.5), IPv4-translated (RFC 2765), NAT64 (RFC 6052 section 2.2 and
-// RFC 8215, and under the prefixes of this network), 6to4 (RFC 3056), both ends of Teredo (RFC 4380 section 4) and ISATAP (RFC
-// 5214 section 6.1).
+// translated yields the IPv4 addresses that a translator or tunnel may use for an IPv6 address: IPv4-compatible and IPv4-mapped
+// (RFC 4291 section 2.5.5), IPv4-translated (RFC 2765), NAT64 (RFC 6052 section 2.2, RFC 8215, and the prefixes of this
+// network), 6to4 (RFC 3056), both ends of Teredo (RFC 4380 section 4) and ISATAP (RFC 5214 section 6.1).
 func (p *Policy) translated(addr netip.Addr) iter.Seq[netip.Addr] {
 	return func(yield func(netip.Addr) bool) {
-		if addr.Is4() || addr.IsUnspecified() || addr.IsLoopback() { // ::1 lies among the compatible ones and is none
+		if addr.Is4() || addr.IsUnspecified() || addr.IsLoopback() { // :: and ::1 have the IPv4-compatible prefix but embed no address
 			return
 		}
 		for _, prefix := range p.nat64 {
@@ -35,7 +34,7 @@ func (p *Policy) translated(addr netip.Addr) iter.Seq[netip.Addr] {
 		case prefixMapped.Contains(addr), prefixSIIT.Contains(addr), prefixCompatible.Contains(addr), prefixNAT64.Contains(addr):
 			yield(last)
 		case prefixNAT64Own.Contains(addr):
-			// The /48 is split up as its network likes; these are the two usual places, for a /96 and for the /48.
+			// Networks can divide the /48 as they like. These are the two usual forms, for a /96 and for the /48.
 			_ = yield(last) && yield(netip.AddrFrom4([4]byte{b[6], b[7], b[9], b[10]}))
 		case prefix6to4.Contains(addr):
 			yield(netip.AddrFrom4([4]byte(b[2:6])))

@@ -1,5 +1,5 @@
-// Package relay opens relayed transport addresses (RFC 8656 section 2): UDP sockets in a range of ports, on an address
-// to bind and under an address to advertise, which differ behind a NAT.
+// Package relay opens relayed transport addresses (RFC 8656 section 2): UDP sockets in a port range. The address that a socket
+// is bound to and the address that is advertised differ behind a NAT.
 package relay
 
 import (
@@ -17,17 +17,17 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// The range of ports that RFC 8656 section 7.2 suggests.
+// The default port range, as suggested by RFC 8656 section 7.2.
 const (
 	DefaultMinPort = 49152
 	DefaultMaxPort = 65535
 )
 
-// ReservationLifetime is how long the port next to an even one is held for its token, RFC 8656 section 7.2, at most: it is
-// given up with the even one, so that nobody holds more ports than addresses.
+// ReservationLifetime is the maximum time for which the port after an even port is reserved, RFC 8656 section 7.2. The
+// reservation also ends when the even port is closed, so that a client cannot hold more ports than addresses.
 const ReservationLifetime = 30 * time.Second
 
-// maxBindAttempts bounds the system calls of one Allocate. Ports that this allocator has in use itself cost none.
+// maxBindAttempts limits the system calls of one Allocate. Ports in use by this allocator are skipped without one.
 const maxBindAttempts = 32
 
 // Errors of Allocate.
@@ -38,42 +38,42 @@ var (
 	ErrClosed = errors.New("relay allocator is closed")               // 508
 )
 
-// Address is one address of the relay.
+// Address is an address of the relay.
 type Address struct {
-	// Bind is what sockets are bound to. It may be unspecified, as 0.0.0.0 is.
+	// Bind is the address that sockets are bound to. It may be unspecified, such as 0.0.0.0.
 	Bind netip.Addr
-	// Advertise is what clients and peers see. It has Bind's family, and need not be on any interface.
+	// Advertise is the address that clients and peers see. It has the family of Bind. No interface needs to have it.
 	Advertise netip.Addr
 }
 
-// Config is what an Allocator is made from.
+// Config configures an Allocator.
 type Config struct {
-	// Addresses holds one address, or one of each family.
+	// Addresses contains one address, or one of each family.
 	Addresses []Address
-	// MinPort and MaxPort bound the ports, both included. Both zero are DefaultMinPort and DefaultMaxPort.
+	// MinPort and MaxPort are the inclusive port range. If both are zero, they are DefaultMinPort and DefaultMaxPort.
 	MinPort, MaxPort uint16
-	// Peers is asked at every send. Required.
+	// Peers is checked for every packet sent. Required.
 	Peers *peer.Policy
-	// Listen opens a socket. Nil has the package open its own.
+	// Listen opens a socket. If nil, the package opens its own sockets.
 	Listen func(network string, addr netip.AddrPort) (Socket, error)
 }
 
-// Token names a reserved port, RFC 8656 section 18.7.
+// Token identifies a reserved port, RFC 8656 section 18.7.
 type Token [8]byte
 
-// Request says what a relayed address has to be like.
+// Request specifies a relayed transport address.
 type Request struct {
-	// Family is that of the address. Ignored when there is a Token.
+	// Family is the address family. It is ignored if Token is not nil.
 	Family stun.Family
-	// EvenPort asks for an even port, ReserveNext for the one above it to be held too.
+	// EvenPort requests an even port. ReserveNext also reserves the port above it.
 	EvenPort, ReserveNext bool
-	// Token claims a port that was held, if it is not nil.
+	// Token, if not nil, claims a reserved port.
 	Token *Token
 	// Pull opens an address for StartPull and Receive, in place of Start.
 	Pull bool
 }
 
-// Allocator opens relayed addresses. It is safe for concurrent use.
+// Allocator opens relayed transport addresses. Safe for concurrent use.
 type Allocator struct {
 	peers            atomic.Pointer[peer.Policy]
 	minPort, maxPort int
@@ -85,7 +85,7 @@ type Allocator struct {
 	reserved map[Token]*reservation
 }
 
-// family is the state of one address.
+// family is the state of one address of the relay.
 type family struct {
 	Address
 	network string
@@ -93,7 +93,7 @@ type family struct {
 	pulled  func(network string, addr netip.AddrPort) (socket, error) // for Request.Pull
 
 	mu   sync.RWMutex
-	used map[uint16]*Conn // bound here; its value is nil while it is only reserved
+	used map[uint16]*Conn // ports bound by this allocator; nil while a port is only reserved
 }
 
 type reservation struct {
@@ -103,7 +103,7 @@ type reservation struct {
 	timer  *time.Timer
 }
 
-// New returns an Allocator.
+// New returns an Allocator. It opens no sockets. It returns an error if config is invalid.
 func New(config Config) (*Allocator, error) {
 	if config.MinPort == 0 && config.MaxPort == 0 {
 		config.MinPort, config.MaxPort = DefaultMinPort, DefaultMaxPort
@@ -150,8 +150,9 @@ func New(config Config) (*Allocator, error) {
 // Has reports whether the relay has an address of the family.
 func (a *Allocator) Has(id stun.Family) bool { return a.families[id] != nil }
 
-// Allocate opens a relayed address, to which Start has to be applied. The second result names the port above it, if Request.ReserveNext asked for that.
-// The error is one of those above, or one of the system's, which is to be taken as ErrNoPort.
+// Allocate opens a relayed transport address. The caller must call Start on it. If Request.ReserveNext is set, the token
+// identifies the reserved port above it. The error is ErrFamily, ErrNoPort, ErrToken, ErrClosed or a system error, which is
+// equivalent to ErrNoPort.
 func (a *Allocator) Allocate(request Request) (*Conn, Token, error) {
 	if a.isClosed() {
 		return nil, Token{}, ErrClosed
@@ -184,7 +185,7 @@ func (a *Allocator) isClosed() bool {
 	return a.closed
 }
 
-// bind tries ports in a random order. With ReserveNext it binds the port above too, or none.
+// bind tries ports in random order. With ReserveNext it binds both the port and the one above it, or neither.
 func (a *Allocator) bind(f *family, request Request) (socket, next socket, port uint16, err error) {
 	attempts := 0
 	for candidate := range a.candidates() {
@@ -211,8 +212,8 @@ func (a *Allocator) bind(f *family, request Request) (socket, next socket, port 
 			_ = socket.close()
 		}
 		f.release(candidate)
-		// Another program has the port, or may not be given it. Anything else, such as a want of descriptors, will not
-		// be better at the next port.
+		// Another program uses the port, or this one may not bind it. Other errors, such as a lack of descriptors, would also occur
+		// for the next port.
 		if err != nil && !errors.Is(err, syscall.EADDRINUSE) && !errors.Is(err, syscall.EACCES) {
 			return nil, nil, 0, fmt.Errorf("bind relay address %v: %w", netip.AddrPortFrom(f.Bind, candidate), err)
 		}
@@ -220,8 +221,7 @@ func (a *Allocator) bind(f *family, request Request) (socket, next socket, port 
 	return nil, nil, 0, ErrNoPort
 }
 
-// candidates yields every port of the range once, in an order that cannot be guessed: RFC 8656 section 7.2 wants ports
-// that are hard to predict.
+// candidates yields every port of the range once, in an unpredictable order, as RFC 8656 section 7.2 requires.
 func (a *Allocator) candidates() func(yield func(uint16) bool) {
 	return func(yield func(uint16) bool) {
 		size := a.maxPort - a.minPort + 1
@@ -245,7 +245,7 @@ func gcd(a, b int) int {
 	return a
 }
 
-// reserve holds a bound port for whoever brings the token that it returns.
+// reserve reserves a bound port for the holder of the returned token.
 func (a *Allocator) reserve(f *family, port uint16, socket socket) (Token, error) {
 	var token Token
 	_, _ = rand.Read(token[:]) // never fails
@@ -261,7 +261,7 @@ func (a *Allocator) reserve(f *family, port uint16, socket socket) (Token, error
 	return token, nil
 }
 
-// unreserve takes a reservation out, or returns nil if somebody else did.
+// unreserve removes and returns a reservation, or returns nil if it has been removed already.
 func (a *Allocator) unreserve(token Token) *reservation {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -270,7 +270,7 @@ func (a *Allocator) unreserve(token Token) *reservation {
 	return held
 }
 
-// dropReservation gives up the port that is held for token, if one is.
+// dropReservation closes the port reserved for token, if there is one.
 func (a *Allocator) dropReservation(token Token) {
 	if held := a.unreserve(token); held != nil {
 		held.timer.Stop()
@@ -292,11 +292,11 @@ func (a *Allocator) claim(token Token) (*Conn, error) {
 	return &Conn{allocator: a, family: held.family, port: held.port, socket: held.socket}, nil
 }
 
-// SetPeers replaces the policy, for what is sent from now on on running allocations too.
+// SetPeers replaces the policy, including for existing relayed addresses.
 func (a *Allocator) SetPeers(peers *peer.Policy) { a.peers.Store(peers) }
 
-// Close gives up the ports that are held for a token, and ends the readers of relayed addresses. Their owners, who should have
-// closed them before, hear nothing any more.
+// Close closes the reserved ports and stops reading from relayed addresses. The owners should have closed their addresses
+// before. They receive nothing after Close.
 func (a *Allocator) Close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -309,11 +309,11 @@ func (a *Allocator) Close() error {
 	return a.sockets.close()
 }
 
-// Owns reports whether addr is an address of the relay itself, as it is advertised.
+// Owns reports whether addr is an advertised address of the relay.
 func (a *Allocator) Owns(addr netip.Addr) bool { return a.ownFamily(addr) != nil }
 
-// MayPermit reports whether a permission for addr may be given. An address of the relay itself may be: which of its
-// ports are relayed addresses is seen only at a send.
+// MayPermit reports whether a permission for addr is allowed. An address of the relay itself is allowed, because only Send can
+// tell which of its ports are relayed transport addresses.
 func (a *Allocator) MayPermit(addr netip.Addr) (rule string, ok bool) {
 	if a.ownFamily(addr) != nil {
 		rule, denied := a.peers.Load().Denied(addr)
@@ -322,17 +322,17 @@ func (a *Allocator) MayPermit(addr netip.Addr) (rule string, ok bool) {
 	return a.peers.Load().CheckAddr(addr)
 }
 
-// MayReach reports whether a packet may go to addr now.
+// MayReach reports whether a packet may currently be sent to addr.
 func (a *Allocator) MayReach(addr netip.AddrPort) (rule string, ok bool) {
 	_, rule, ok = a.route(addr)
 	return rule, ok
 }
 
-// route returns the relayed address of ours that a packet for addr goes to, nil if it is somebody else's, or the rule that
-// refuses it.
+// route returns the local relayed address that has the advertised address addr, or nil if addr belongs to another host. rule is
+// the rule that refuses addr, if one does.
 //
-// Two callers on one server are the common case. Their packets do not go through a socket, so that they neither depend
-// on whether the NAT in front of the server sends back what comes from inside, nor cross the kernel four times.
+// Two callers on one server are the common case. Their packets are delivered without a socket. They therefore neither require a
+// NAT that forwards packets from inside back to the server (hairpinning), nor cross the kernel four times.
 func (a *Allocator) route(addr netip.AddrPort) (own *Conn, rule string, ok bool) {
 	if f := a.ownFamily(addr.Addr()); f != nil {
 		if own = f.conn(addr.Port()); own != nil {
@@ -344,7 +344,7 @@ func (a *Allocator) route(addr netip.AddrPort) (own *Conn, rule string, ok bool)
 	return nil, rule, ok
 }
 
-// ownFamily returns the family whose advertised address addr is, or nil.
+// ownFamily returns the family with the advertised address addr, or nil.
 func (a *Allocator) ownFamily(addr netip.Addr) *family {
 	for _, f := range a.families {
 		if f.Advertise == addr {
@@ -361,7 +361,7 @@ func (f *family) listen(port uint16, pull bool) (socket, error) {
 	}
 	socket, err := open(f.network, netip.AddrPortFrom(f.Bind, port))
 	if err == nil && CanDontFragment && f.Bind.Is4() {
-		// Linux sets the DF bit of its own accord. RFC 8656 section 15 wants it clear unless the client asked for it.
+		// Linux sets the DF bit by default. RFC 8656 section 15 requires it to be clear unless the client requests it.
 		if err = socket.dontFragment(false); err != nil {
 			_ = socket.close()
 		}
@@ -369,7 +369,7 @@ func (f *family) listen(port uint16, pull bool) (socket, error) {
 	return socket, err
 }
 
-// take claims a port within this process and reports whether it was free.
+// take claims a port within this allocator and reports whether it was free.
 func (f *family) take(port uint16) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -392,7 +392,7 @@ func (f *family) open(port uint16, c *Conn) {
 	f.used[port] = c
 }
 
-// conn returns the relayed address at port, or nil if there is none or the port is only held for one.
+// conn returns the relayed address at port, or nil if the port is unused or only reserved.
 func (f *family) conn(port uint16) *Conn {
 	f.mu.RLock()
 	defer f.mu.RUnlock()

@@ -4,8 +4,8 @@ package relay
 
 import "errors"
 
-// CanDontFragment reports whether the DONT-FRAGMENT attribute can be honoured, RFC 8656 section 14.9.
+// CanDontFragment reports whether the DONT-FRAGMENT attribute is supported, RFC 8656 section 14.9.
 const CanDontFragment = false
 
-// setDontFragment makes the kernel set the DF bit and refuse what does not fit the path, or neither.
+// setDontFragment makes the kernel set the DF bit and reject packets that exceed the path MTU, or allow fragmentation.
 func setDontFragment(Socket, bool, bool) error { return errors.ErrUnsupported }

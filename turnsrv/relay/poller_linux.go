@@ -15,18 +15,18 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/internal/udp"
 )
 
-// maxEvents is how many sockets a poller reads from before it asks the system again.
+// maxEvents is the maximum number of sockets that a poller reads from before it polls again.
 const maxEvents = 128
 
-// sockets opens the sockets of an Allocator, and has pollers read them, one for each processor. The zero value is ready.
+// sockets opens the sockets of an Allocator and reads them with one poller per processor. The zero value is ready for use.
 type sockets struct {
 	mu      sync.Mutex // guards what follows
-	pollers []*poller  // made when there is a first socket
-	next    int        // whose turn it is
+	pollers []*poller  // created with the first socket
+	next    int        // index of the poller for the next socket
 	closed  bool
 }
 
-// poller returns the one that reads the next socket.
+// poller returns the poller that will read the next socket.
 func (s *sockets) poller() (*poller, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -46,7 +46,7 @@ func (s *sockets) poller() (*poller, error) {
 	return p, nil
 }
 
-// close ends the pollers. Sockets that are still open hear nothing any more.
+// close ends the pollers. Sockets that are still open receive nothing more.
 func (s *sockets) close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -59,8 +59,8 @@ func (s *sockets) close() error {
 	return errors.Join(errs...)
 }
 
-// poller reads many sockets on one goroutine, into one inbox. Its epoll instance is itself watched by Go's poller, so that the
-// goroutine waits without a thread of its own.
+// poller reads many sockets on one goroutine into one inbox. Go's network poller watches its epoll instance, so the goroutine
+// waits without occupying a thread.
 type poller struct {
 	epoll  *os.File
 	raw    syscall.RawConn
@@ -75,7 +75,7 @@ func newPoller() (*poller, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
-	if err := unix.SetNonblock(fd, true); err != nil { // os.NewFile asks for it
+	if err := unix.SetNonblock(fd, true); err != nil { // os.NewFile requires it
 		_ = unix.Close(fd)
 		return nil, os.NewSyscallError("fcntl", err)
 	}
@@ -87,7 +87,7 @@ func newPoller() (*poller, error) {
 	return p, nil
 }
 
-// add begins to read s.
+// add starts reading s.
 func (p *poller) add(s *polledSocket) error {
 	fd := int32(s.fd)
 	p.mu.Lock()
@@ -104,14 +104,14 @@ func (p *poller) add(s *polledSocket) error {
 	return nil
 }
 
-// remove forgets a descriptor that is about to be closed, with which the system forgets it too.
+// remove removes a descriptor that is about to be closed. Closing it also removes it from the epoll instance.
 func (p *poller) remove(fd int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.sockets, int32(fd))
 }
 
-// socket returns the one that fd is now. An event may be older than that: then there is nothing to receive.
+// socket returns the socket that currently has fd, which may be newer than the event. There is nothing to receive then.
 func (p *poller) socket(fd int32) *polledSocket {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -123,14 +123,14 @@ func (p *poller) read() {
 	inbox := udp.NewInbox()
 	events := make([]unix.EpollEvent, maxEvents)
 	round := func(epoll uintptr) (done bool) { return p.round(int(epoll), events, inbox) }
-	for p.raw.Read(round) == nil { // which waits after a round that leaves nothing
+	for p.raw.Read(round) == nil { // waits after a round that leaves nothing to read
 	}
 }
 
-// round takes a batch of every socket that has some, so that none keeps the others waiting, and reports whether there may be more.
-// Whatever comes after that wakes the goroutine that waits: Go's poller is told of each datagram.
+// round reads one batch from each ready socket, so that no socket delays the others. It reports whether more may be available.
+// Datagrams that arrive later wake the waiting goroutine, because Go's network poller is notified of each one.
 func (p *poller) round(epoll int, events []unix.EpollEvent, inbox *udp.Inbox) (more bool) {
-	// Without a timeout it does not wait, so that the scheduler need not know of it: see package udp.
+	// With a timeout of zero, the call does not block, so the scheduler need not be informed: see package udp.
 	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epoll), uintptr(unsafe.Pointer(unsafe.SliceData(events))),
 		uintptr(len(events)), 0, 0, 0)
 	if errno != 0 {
@@ -144,7 +144,7 @@ func (p *poller) round(epoll int, events []unix.EpollEvent, inbox *udp.Inbox) (m
 		}
 		again, err := s.receive(inbox)
 		if err != nil {
-			// The system has no memory, or something of which nothing is known. It must not take a core.
+			// The system is out of memory, or the error is unknown. Pause, so that the loop does not take a whole core.
 			time.Sleep(time.Millisecond)
 		}
 		more = more || again

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Socket is what the package needs of a UDP socket that is not one of its own making. A *net.UDPConn is one.
+// Socket is the part of a UDP socket that the package requires of sockets opened by Config.Listen. *net.UDPConn implements it.
 type Socket interface {
 	ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error)
 	WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error)
@@ -16,23 +16,23 @@ type Socket interface {
 	Close() error
 }
 
-// maxDatagram is more than the longest payload of a UDP datagram, in bytes.
+// maxDatagram exceeds the longest payload of a UDP datagram, in bytes.
 const maxDatagram = 64 << 10
 
 // socket is a UDP socket bound to a relayed transport address.
 type socket interface {
-	// start has the owner get what comes, from now on. It is called once, if at all.
+	// start starts receiving for owner. It is called at most once.
 	start(o Owner) error
-	// send sends one datagram. It does not wait for room. Safe for concurrent use.
+	// send sends one datagram. It does not block. Safe for concurrent use.
 	send(b []byte, to netip.AddrPort) error
-	// dontFragment says whether routers may fragment what is sent from now on.
+	// dontFragment determines whether routers may fragment packets sent from now on.
 	dontFragment(not bool) error
 	localAddr() net.Addr
-	// close closes the socket. When it returns, the owner is not called any more.
+	// close closes the socket. After it returns, the owner is not called any more.
 	close() error
 }
 
-// goroutineSocket makes a socket of any Socket, with a goroutine and a buffer of its own.
+// goroutineSocket implements socket with any Socket, and with a goroutine and a buffer of its own.
 type goroutineSocket struct {
 	Socket
 	ipv4   bool
@@ -68,7 +68,7 @@ func (s *goroutineSocket) read(o Owner) {
 			return
 		}
 		if err != nil {
-			// Nothing is known that fails again and again here; if something does, it must not take a core.
+			// No error is known to recur here. Pause anyway, so that one would not take a whole core.
 			backoff = min(backoff*2+time.Millisecond, time.Second)
 			time.Sleep(backoff)
 			continue

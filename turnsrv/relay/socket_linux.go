@@ -13,19 +13,19 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/internal/udp"
 )
 
-// polledSocket is a socket that shares its reader, and the reader's inbox, with others: an allocation that nothing comes for
-// costs a descriptor and these few bytes. Go's own poller does not know of it.
+// polledSocket is a socket that shares its reader and the reader's inbox with others, so that an idle allocation costs only a
+// descriptor and a few bytes. It is not registered with Go's network poller.
 type polledSocket struct {
 	sockets *sockets
 	ipv4    bool
 	owner   Owner   // set by start
 	poller  *poller // nil before start
 
-	mu sync.RWMutex // held, for reading, by whoever uses fd: a closed descriptor may soon be another socket's
+	mu sync.RWMutex // held for reading while fd is in use: a closed descriptor may soon be reused for another socket
 	fd int          // -1 when closed
 }
 
-// listen opens a socket, udp4 or udp6 as package net has them.
+// listen opens a socket. network is udp4 or udp6, as in package net.
 func (s *sockets) listen(network string, addr netip.AddrPort) (socket, error) {
 	domain := unix.AF_INET6
 	ipv4 := network == "udp4"
@@ -62,8 +62,8 @@ func (s *polledSocket) start(o Owner) error {
 	return p.add(s)
 }
 
-// receive gives the owner what has come, up to a batch, and reports whether there may be more. The lock is held meanwhile, so
-// that the owner hears nothing after close.
+// receive delivers up to one batch of datagrams to the owner and reports whether more may be available. It holds the lock, so
+// that the owner receives nothing after close.
 func (s *polledSocket) receive(inbox *udp.Inbox) (more bool, err error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

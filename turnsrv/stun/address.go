@@ -6,12 +6,12 @@ import (
 	"net/netip"
 )
 
-// ErrAddress is returned for an address attribute whose family is unknown or whose length does not go with its family.
+// ErrAddress is returned for an address attribute with an unknown family, or with a length that does not match its family.
 var ErrAddress = errors.New("address attribute has an invalid family or length")
 
 // ParseXORAddress decodes XOR-MAPPED-ADDRESS, XOR-PEER-ADDRESS and XOR-RELAYED-ADDRESS, RFC 8489 section 14.2.
 //
-// An IPv4-mapped IPv6 address stays what it is: policy has to see how a peer was named.
+// An IPv4-mapped IPv6 address is not unmapped, because the peer policy distinguishes the two forms.
 func ParseXORAddress(value []byte, id TransactionID) (netip.AddrPort, error) {
 	if len(value) < 4 {
 		return netip.AddrPort{}, ErrAddress
@@ -56,7 +56,7 @@ func appendXORAddress(b []byte, addr netip.AddrPort, id TransactionID) []byte {
 	return b
 }
 
-// xorPad is what an address is masked with: the magic cookie and the transaction ID.
+// xorPad returns the mask of an address: the magic cookie followed by the transaction ID.
 func xorPad(id TransactionID) (pad [16]byte) {
 	binary.BigEndian.PutUint32(pad[:4], MagicCookie)
 	copy(pad[4:], id[:])

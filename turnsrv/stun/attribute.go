@@ -2,7 +2,7 @@ package stun
 
 import "net/netip"
 
-// AttrType is the type of an attribute. Types below 0x8000 must be understood by whoever reads them.
+// AttrType is the type of an attribute. Types below 0x8000 are comprehension-required, RFC 8489 section 14.
 type AttrType uint16
 
 // Attributes of RFC 8489 section 18.3 and RFC 8656 section 18.
@@ -31,19 +31,18 @@ const (
 	AttrSoftware                AttrType = 0x8022
 	AttrFingerprint             AttrType = 0x8028
 
-	// AttrCoturnAdditionalAddressFamily is what coturn and its client have for ADDITIONAL-ADDRESS-FAMILY, from before RFC
-	// 8656: the number in draft-martinsen-tram-ssoda. IANA gives it to another attribute, of [MS-TURN].
+	// AttrCoturnAdditionalAddressFamily is the number that coturn and its client use for ADDITIONAL-ADDRESS-FAMILY. It comes from
+	// draft-martinsen-tram-ssoda, which predates RFC 8656. IANA has assigned the number to another attribute, of [MS-TURN].
 	AttrCoturnAdditionalAddressFamily AttrType = 0x8032
-	// AttrOrigin is ORIGIN of draft-ietf-tram-stun-origin, which expired: the web origin on whose behalf a client comes
-	// (RFC 6454). coturn chooses the realm by it.
+	// AttrOrigin is ORIGIN of the expired draft-ietf-tram-stun-origin: the web origin on whose behalf a client connects (RFC
+	// 6454). coturn uses it to select the realm.
 	AttrOrigin AttrType = 0x802F
 )
 
-// ComprehensionRequired reports whether a request with an attribute of type t that is not understood has to be refused,
-// RFC 8489 section 14.
+// ComprehensionRequired reports whether a request must be refused if its attribute of type t is unknown, RFC 8489 section 14.
 func (t AttrType) ComprehensionRequired() bool { return t < 0x8000 }
 
-// Family is an address family as attributes encode it, RFC 8489 section 14.1.
+// Family is an address family as encoded in attributes, RFC 8489 section 14.1.
 type Family uint8
 
 // Address families.
@@ -52,7 +51,7 @@ const (
 	IPv6 Family = 0x02
 )
 
-// FamilyOf returns the family of an address. An IPv4-mapped address is of IPv6.
+// FamilyOf returns the family of an address. For an IPv4-mapped address, it is IPv6.
 func FamilyOf(addr netip.Addr) Family {
 	if addr.Is4() {
 		return IPv4

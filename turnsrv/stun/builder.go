@@ -48,7 +48,7 @@ func (b *Builder) Uint32(t AttrType, value uint32) {
 	b.close(start)
 }
 
-// XORAddress adds an address, masked as RFC 8489 section 14.2 has it.
+// XORAddress adds an address attribute, encoded as in RFC 8489 section 14.2.
 func (b *Builder) XORAddress(t AttrType, addr netip.AddrPort) {
 	start := b.open(t)
 	b.buf = appendXORAddress(b.buf, addr, b.id)

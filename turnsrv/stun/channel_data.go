@@ -27,8 +27,8 @@ func IsChannelData(first byte) bool { return first&0xC0 == 0x40 }
 
 // ParseChannelData splits the ChannelData message in b (RFC 8656 section 12.4).
 //
-// b is one datagram, or one frame cut from a stream; bytes behind the declared length are padding. data aliases b and
-// may be empty. The caller has looked at the first byte with IsChannelData.
+// b is one datagram, or one frame of a stream. Bytes after the declared length are padding. data aliases b and may be empty.
+// The caller has checked the first byte with IsChannelData. The error is ErrChannelData.
 func ParseChannelData(b []byte) (number ChannelNumber, data []byte, err error) {
 	if len(b) < ChannelDataHeaderLen {
 		return 0, nil, ErrChannelData
@@ -40,8 +40,8 @@ func ParseChannelData(b []byte) (number ChannelNumber, data []byte, err error) {
 	return ChannelNumber(binary.BigEndian.Uint16(b)), b[ChannelDataHeaderLen : ChannelDataHeaderLen+length], nil
 }
 
-// ChannelData makes the message ChannelData in place of a STUN message, without the padding that streams want (RFC 8656
-// section 12.5). data has at most 65535 bytes.
+// ChannelData builds a ChannelData message instead of a STUN message, without the padding required on streams (RFC 8656 section
+// 12.5). data has at most 65535 bytes.
 func (b *Builder) ChannelData(number ChannelNumber, data []byte) {
 	b.buf = binary.BigEndian.AppendUint16(b.buf[:0], uint16(number))
 	b.buf = binary.BigEndian.AppendUint16(b.buf, uint16(len(data)))

@@ -10,8 +10,8 @@ const (
 	fingerprintLen = attributeHeaderLen + 4
 )
 
-// fingerprint is the value of FINGERPRINT behind preceding, RFC 8489 section 14.7. The length in the header has to
-// include the attribute; it is patched in a copy, because a message that was read is not ours to write to.
+// fingerprint returns the value of a FINGERPRINT attribute after preceding, RFC 8489 section 14.7. The length in the header
+// must include the attribute. It is changed in a copy, because a parsed message must not be modified.
 func fingerprint(preceding []byte) uint32 {
 	var head [4]byte
 	copy(head[:], preceding[:2])

@@ -73,7 +73,7 @@ type Message struct {
 	TransactionID TransactionID
 
 	raw            []byte // header and attributes
-	attributesEnd  int    // offset behind the last attribute that counts, integrity and FINGERPRINT excluded
+	attributesEnd  int    // offset after the last attribute before MESSAGE-INTEGRITY and FINGERPRINT
 	integrity      int    // offset of the MESSAGE-INTEGRITY attribute, or 0
 	HasFingerprint bool
 }
@@ -124,7 +124,7 @@ func (m *Message) walk() error {
 	return nil
 }
 
-// attributeAt cuts the attribute at offset at. next is the offset behind its padding.
+// attributeAt returns the attribute at offset at. next is the offset after its padding.
 func attributeAt(raw []byte, at int) (typ AttrType, value []byte, next int, ok bool) {
 	if len(raw)-at < attributeHeaderLen {
 		return 0, nil, 0, false

@@ -69,7 +69,9 @@ type DTLSListener struct {
 // newDTLSListener returns a listener on the packets of socket, which the caller continues to own. It uses the Certificates,
 // GetCertificate and NextProtos of config. A client that offers only other protocols than NextProtos is refused; one that
 // offers none is accepted.
-func newDTLSListener(socket *sharedSocket, local net.Addr, config *tls.Config, logger *slog.Logger, c *count.Counters) *DTLSListener {
+func newDTLSListener(
+	socket *sharedSocket, local net.Addr, config *tls.Config, logger *slog.Logger, c *count.Counters,
+) *DTLSListener {
 	options := []dtls.ServerOption{
 		dtls.WithGetCertificate(func(hello *dtls.ClientHelloInfo) (*tls.Certificate, error) {
 			return certificateFor(config, hello.ServerName)

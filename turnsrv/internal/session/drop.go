@@ -40,7 +40,9 @@ func (r *relayedAddress) drop(reason event.DropReason, peer netip.AddrPort, caus
 	if r.dropped[reason].Add(1) > 1 {
 		return
 	}
-	attrs := []any{"reason", reason.String(), "client", a.client.Tuple.Client.String(), "username", a.username, "relay", r.conn.Relayed().String()}
+	attrs := []any{
+		"reason", reason.String(), "client", a.client.Tuple.Client.String(), "username", a.username, "relay", r.conn.Relayed().String(),
+	}
 	if peer.IsValid() {
 		attrs = append(attrs, "peer", peer.String())
 	}

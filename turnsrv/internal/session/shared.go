@@ -99,7 +99,8 @@ func (s *Shared) logQuota(reached event.RefusalReason, now time.Time) {
 		level = slog.LevelWarn
 	}
 	if skipped, due := s.samples.Next(reached.String(), now); due {
-		s.config.Logger.Log(context.Background(), level, "allocation refused: quota reached", "reason", reached.String(), "skipped", skipped)
+		s.config.Logger.Log(context.Background(), level, "allocation refused: quota reached",
+			"reason", reached.String(), "skipped", skipped)
 	}
 }
 

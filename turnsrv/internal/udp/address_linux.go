@@ -74,7 +74,8 @@ func (c *control) local(length int) netip.Addr {
 	switch {
 	case length >= controlHeaderLen+unix.SizeofInet4Pktinfo && c.header.Level == unix.IPPROTO_IP && c.header.Type == unix.IP_PKTINFO:
 		return netip.AddrFrom4(c.info4().Spec_dst)
-	case length >= controlHeaderLen+unix.SizeofInet6Pktinfo && c.header.Level == unix.IPPROTO_IPV6 && c.header.Type == unix.IPV6_PKTINFO:
+	case length >= controlHeaderLen+unix.SizeofInet6Pktinfo &&
+		c.header.Level == unix.IPPROTO_IPV6 && c.header.Type == unix.IPV6_PKTINFO:
 		return netip.AddrFrom16(c.info.Addr).Unmap()
 	}
 	return netip.Addr{}
