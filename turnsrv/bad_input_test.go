@@ -12,7 +12,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// TestBadInputAttributes sends attributes that are there twice, empty, cut, too long, or too many.
+// TestBadInputAttributes sends attributes that are duplicate, empty, truncated, too long, or too many.
 func TestBadInputAttributes(t *testing.T) {
 	c, server := udpClient(t, testConfig(t))
 	c.challenge()
@@ -30,7 +30,7 @@ func TestBadInputAttributes(t *testing.T) {
 	}
 	many := make([]turntest.Set, 375)
 	for i := range many {
-		many[i] = turntest.Attr(0x8100) // of those that need not be understood
+		many[i] = turntest.Attr(0x8100) // comprehension-optional
 	}
 	c.want(c.request(stun.MethodRefresh, many...), 0)
 	if got := server.Counters().Dropped[event.DropMalformed]; got != 0 {
@@ -38,7 +38,7 @@ func TestBadInputAttributes(t *testing.T) {
 	}
 }
 
-// TestBadInputCredentials signs with names, realms, nonces and integrities that nobody has.
+// TestBadInputCredentials signs with unknown names, realms, nonces and keys.
 func TestBadInputCredentials(t *testing.T) {
 	config := testConfig(t)
 	config.MaxGuesses = -1
@@ -67,7 +67,7 @@ func TestBadInputCredentials(t *testing.T) {
 		}))
 		c.want(c.answer(stun.MethodAllocate), 401)
 	}
-	// Of two integrities the first one counts, for good and for bad.
+	// The first of two integrity attributes counts.
 	wrong := func(b *stun.Builder) { b.MessageIntegrity([]byte("another key")) }
 	named := func(b *stun.Builder) {
 		b.Text(stun.AttrUsername, good.Username)

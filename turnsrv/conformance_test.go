@@ -153,7 +153,7 @@ func TestT14UnknownAttributes(t *testing.T) {
 	if a := c.unsigned(stun.MethodBinding, turntest.Attr(0x7F01)); a.code != 420 {
 		t.Errorf("Binding answered %d, want 420", a.code)
 	}
-	// The list is bounded, whatever is sent.
+	// The list has a limit, whatever the client sends.
 	many := make([]turntest.Set, 300)
 	for i := range many {
 		many[i] = turntest.Attr(stun.AttrType(0x7000 + i))
@@ -308,8 +308,8 @@ func TestT26EvenPort(t *testing.T) {
 	}
 }
 
-// TestT26ReservationEndsWithItsAllocation wants a client to hold no more ports than its quota of allocations lets it: not by
-// reserving one after another.
+// TestT26ReservationEndsWithItsAllocation checks that a client cannot hold more ports than its quota allows by reserving one
+// after another.
 func TestT26ReservationEndsWithItsAllocation(t *testing.T) {
 	config := testConfig(t)
 	config.Quotas.MaxAllocationsPerUser = 1
@@ -397,7 +397,7 @@ func TestT31Limits(t *testing.T) {
 	c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4001), addr(4)), 508)
 	c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4001), addr(1)), 0)
 	c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4002), addr(2)), 508)
-	c.want(c.request(stun.MethodCreatePermission, addr(3), addr(1)), 0) // those that are there may be refreshed
+	c.want(c.request(stun.MethodCreatePermission, addr(3), addr(1)), 0) // existing permissions can be refreshed
 	c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), addr(3)), 0)
 }
 
@@ -415,7 +415,7 @@ func TestT32Nonce(t *testing.T) {
 		c.nonce = bad
 		c.want(c.request(stun.MethodAllocate, turntest.TransportUDP), 438)
 	}
-	// A nonce is worth nothing at another address.
+	// A nonce is invalid at another address.
 	other := dial(t, "udp", server.udp)
 	other.nonce = good
 	other.want(other.request(stun.MethodAllocate, turntest.TransportUDP), 438)
@@ -460,7 +460,7 @@ func TestT37Quota(t *testing.T) {
 	carol.want(carol.request(stun.MethodAllocate, turntest.TransportUDP), 486)
 	alice.want(alice.request(stun.MethodRefresh, turntest.Lifetime(0)), 0)
 	carol.allocate()
-	// A request that fails after the quota was asked gives its place back.
+	// A request that fails after the quota check does not count towards the quota.
 	alice.want(alice.request(stun.MethodRefresh), 437)
 	dave := user("dave")
 	for range 5 {
@@ -538,7 +538,7 @@ func TestDataBothWays(t *testing.T) {
 			t.Errorf("got %x back, want %x", got, want)
 		}
 	}
-	// Send indications with what must be understood and is not, or without what is needed, go nowhere.
+	// Send indications with an unknown comprehension-required attribute, or without a required one, are dropped.
 	for _, sets := range [][]turntest.Set{
 		{turntest.PeerAddr(far)}, {data("x")}, {turntest.PeerAddr(far), data("x"), turntest.Attr(0x7F01)}, {turntest.PeerAddr(turntest.PublicPeer), data("x")},
 	} {
@@ -590,7 +590,7 @@ func TestTwoCallersOnOneServer(t *testing.T) {
 	if m := alice.parse(alice.read()); m.Method != stun.MethodData {
 		t.Errorf("alice got %v", m.Method)
 	}
-	// A port of the same address that is no relayed address cannot be bound, and a packet to it goes nowhere.
+	// A channel to a port of the same address that is not a relayed address is refused, and a packet to it is dropped.
 	closed := netip.AddrPortFrom(public, server.udp.Port())
 	alice.want(alice.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(closed)), 403)
 	alice.write(alice.message(stun.MethodSend, stun.ClassIndication, turntest.PeerAddr(closed), turntest.Attr(stun.AttrData, 'x')))
@@ -623,7 +623,7 @@ func TestJunkIsDropped(t *testing.T) {
 	}
 }
 
-// TestT36JunkIsNotLogged wants a stranger not to write the operator's log.
+// TestT36JunkIsNotLogged checks that unauthenticated packets cause no log lines.
 func TestT36JunkIsNotLogged(t *testing.T) {
 	var log syncBuffer
 	config := testConfig(t)
@@ -658,7 +658,7 @@ func (b *syncBuffer) String() string {
 	return b.b.String()
 }
 
-// TestT07WholeOrNotAtAll sends datagrams of more than the 1600 bytes that pion reads from a peer.
+// TestT07WholeOrNotAtAll sends datagrams longer than the 1600 bytes that pion reads from a peer.
 func TestT07WholeOrNotAtAll(t *testing.T) {
 	c, _ := udpClient(t, testConfig(t))
 	relayed := c.allocate()

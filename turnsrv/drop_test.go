@@ -15,8 +15,8 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// TestDropsAreExplained loses packets of a call in every way that there is, many times, and wants the log at debug to say once
-// which packet of whom went nowhere and why, and at the end of the call how many.
+// TestDropsAreExplained drops packets of a call repeatedly for every reason. The debug log must contain each reason once, with
+// the client and peer, and the totals at the end of the call.
 func TestDropsAreExplained(t *testing.T) {
 	var log syncBuffer
 	debug := func(c *Config) {
@@ -79,7 +79,7 @@ func TestDropsAreExplained(t *testing.T) {
 	})
 }
 
-// TestQuotasAreExplained wants an operator who does not look at debug to see that a quota refuses clients, now and then.
+// TestQuotasAreExplained checks that an operator sees, without debug logging, that a quota refuses clients.
 func TestQuotasAreExplained(t *testing.T) {
 	for reason, quotas := range map[string]limit.Quotas{
 		"level=WARN msg=\"allocation refused: quota reached\" reason=total_quota":  {MaxAllocations: 1},
@@ -101,7 +101,7 @@ func TestQuotasAreExplained(t *testing.T) {
 			if quotas.MaxAllocationsPerUser > 0 {
 				another := b.client()
 				another.use(c.credential)
-				another.allocate() // in the place of the first one, which has been silent
+				another.allocate() // replaces the first one, which has been idle
 			}
 			c.want(c.request(stun.MethodAllocate, turntest.TransportUDP), 486)
 			for _, skipped := range []string{" skipped=0", " skipped=2"} {

@@ -9,8 +9,8 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/internal/turntest"
 )
 
-// TestDTLSHelloDrawsLittle wants a packet from an address that may be anybody's to draw less than itself, and nothing at
-// all where it is no first ClientHello.
+// TestDTLSHelloDrawsLittle requires that the response to a packet from an unproven address is smaller than the packet, and that
+// there is no response unless the packet is a first ClientHello.
 func TestDTLSHelloDrawsLittle(t *testing.T) {
 	server, addr := startDTLS(t, testConfig(t), "127.0.0.1", true)
 	hello := turntest.FirstHello(t)
@@ -39,13 +39,13 @@ func TestDTLSHelloDrawsLittle(t *testing.T) {
 	if got := server.Counters().Dropped[event.DropDTLS]; got != uint64(len(junk)) {
 		t.Errorf("%d packets dropped, want %d", got, len(junk))
 	}
-	// What an unproven client may send is bounded, and is ClientHellos only.
+	// An unproven client may send a limited number of bytes, and only ClientHellos.
 	c.write(change(0, 23))
 	c.silent()
 	for range 2 * link.MaxPlain / len(hello) {
 		c.write(hello)
 	}
-	dial(t, "udp", addr).silent() // the server has seen all of it
+	dial(t, "udp", addr).silent() // the server has processed all of it
 	if got := server.Counters().Dropped[event.DropDTLS]; got < uint64(len(junk)+1+link.MaxPlain/len(hello)) {
 		t.Errorf("%d packets dropped", got)
 	}

@@ -107,14 +107,14 @@ func TestT11DTLSIsUnpadded(t *testing.T) {
 	mu.Unlock()
 	peer := udp.AddrPortOf(echo(t))
 	c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(peer)), 0)
-	// A message is a datagram, and ChannelData has no padding, neither way.
+	// A message is a datagram, and ChannelData has no padding in either direction.
 	for _, data := range []string{"", "1", "12", "123", "1234", "12345", strings.Repeat("x", 1200)} {
 		message := turntest.ChannelData(0x4000, data)[:stun.ChannelDataHeaderLen+len(data)]
 		c.write(message)
 		if got := c.read(); !bytes.Equal(got, message) {
 			t.Errorf("%q came back for %q", got, message)
 		}
-		c.write(turntest.ChannelData(0x4000, data)) // padding that is there does no harm
+		c.write(turntest.ChannelData(0x4000, data)) // padding is accepted
 		if got := c.read(); !bytes.Equal(got, message) {
 			t.Errorf("%q came back for %q with padding", got, message)
 		}
@@ -123,10 +123,10 @@ func TestT11DTLSIsUnpadded(t *testing.T) {
 	if got := c.read(); !bytes.Equal(got, turntest.ChannelData(0x4000, "x")[:5]) {
 		t.Errorf("%q came back for an indication", got)
 	}
-	// More than the buffer holds is dropped as a whole, and the next message is not.
+	// A message that exceeds the buffer is dropped whole. The next message is not.
 	c.write(make([]byte, link.KeepBuffer+1))
 	c.silent()
-	// Beside it the same port speaks to those who do not encrypt.
+	// The same port also serves clients that do not use DTLS.
 	plain := dial(t, "udp", addr)
 	plain.allocate()
 	c.want(c.request(stun.MethodRefresh, turntest.Lifetime(0)), 0)
@@ -163,7 +163,7 @@ func TestDTLSOnly(t *testing.T) {
 	server, addr := startDTLS(t, testConfig(t), "127.0.0.1", false)
 	plain := dial(t, "udp", addr)
 	plain.write(plain.message(stun.MethodBinding, stun.ClassRequest))
-	dialDTLS(t, addr).allocate() // behind it on the same socket
+	dialDTLS(t, addr).allocate() // after it on the same socket
 	if b, err := plain.tryRead(10 * time.Millisecond); err == nil {
 		t.Errorf("a plain request drew %x", b)
 	}
@@ -190,7 +190,7 @@ func TestDTLSProtocols(t *testing.T) {
 	}
 }
 
-// T35 for DTLS: the handshake too comes from the address that was asked.
+// T35 for DTLS: the handshake also comes from the address that the client sent to.
 func TestDTLSAnswersFromTheAddressAsked(t *testing.T) {
 	_, addr := startDTLS(t, testConfig(t), "", true)
 	for _, host := range []string{"127.0.0.1", "127.0.0.2"} {
@@ -212,7 +212,7 @@ type fixed struct{ *net.UDPConn }
 
 func (c fixed) WriteTo(b []byte, _ net.Addr) (int, error) { return c.Write(b) }
 
-// TestDTLSHandshakeThatNeverEnds wants nothing to be left of a client that sends one packet, when its time is over.
+// TestDTLSHandshakeThatNeverEnds checks that nothing remains of a client that sent a single packet after the timeout.
 func TestDTLSHandshakeThatNeverEnds(t *testing.T) {
 	hello, certificate := turntest.FirstHello(t), turntest.TestCertificate(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -253,7 +253,7 @@ func TestDTLSHandshakeThatNeverEnds(t *testing.T) {
 	})
 }
 
-// TestDTLSStrangersEndNothing sends, from the client's own address, what anybody could send in its name.
+// TestDTLSStrangersEndNothing sends packets that anybody could spoof, from the client's own address.
 func TestDTLSStrangersEndNothing(t *testing.T) {
 	_, addr := startDTLS(t, testConfig(t), "127.0.0.1", true)
 	socket := turntest.ClientSocket(t)
@@ -307,7 +307,8 @@ func TestDTLSStrangersEndNothing(t *testing.T) {
 	}
 }
 
-// TestDTLSClientBeginsAnew wants a client that lost its state, but not its port, to get a new session in place of the old.
+// TestDTLSClientBeginsAnew checks that a client that lost its state, but not its port, gets a new session that replaces the old
+// one.
 func TestDTLSClientBeginsAnew(t *testing.T) {
 	server, addr := startDTLS(t, testConfig(t), "127.0.0.1", true)
 	first := turntest.ClientSocket(t)
@@ -317,7 +318,7 @@ func TestDTLSClientBeginsAnew(t *testing.T) {
 	}
 	newRawClient(t, conn, false).allocate()
 	local := first.LocalAddr().(*net.UDPAddr)
-	_ = first.Close() // without a word
+	_ = first.Close() // without close_notify
 	second, err := net.ListenUDP("udp4", local)
 	if err != nil {
 		t.Fatal(err)
@@ -335,7 +336,7 @@ func TestDTLSClientBeginsAnew(t *testing.T) {
 	}
 }
 
-// lossy is a client's socket that loses the first datagram in which the server encrypts, which has its Finished.
+// lossy is a client's socket that loses the first encrypted datagram of the server, which contains its Finished.
 type lossy struct {
 	net.PacketConn
 	lost bool
@@ -361,8 +362,8 @@ func (l *lossy) ReadFrom(b []byte) (int, net.Addr, error) {
 	}
 }
 
-// TestDTLSFinishedIsLost wants a handshake to end although the server's last flight was lost when the server took the handshake
-// for done: the client repeats its own, RFC 6347 section 4.2.4.
+// TestDTLSFinishedIsLost checks that a handshake completes although the server's last flight was lost after the server
+// considered the handshake complete. The client repeats its own flight, RFC 6347 section 4.2.4.
 func TestDTLSFinishedIsLost(t *testing.T) {
 	_, addr := startDTLS(t, testConfig(t), "127.0.0.1", true)
 	socket := &lossy{PacketConn: turntest.ClientSocket(t)}

@@ -17,7 +17,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// relayedAll returns all relayed addresses of an answer.
+// relayedAll returns all relayed addresses of a response.
 func (c *rawClient) relayedAll(a *answer) (addrs []netip.AddrPort) {
 	c.t.Helper()
 	for typ, value := range a.Attributes() {
@@ -54,7 +54,8 @@ func TestT24AdditionalAddressFamily(t *testing.T) {
 	}
 }
 
-// TestT24CoturnsNumber wants the attribute of turnutils_uclient -Z to be heard, and others of its number not to be.
+// TestT24CoturnsNumber checks that the attribute of turnutils_uclient -Z is recognized, and other attributes of the same number
+// are not.
 func TestT24CoturnsNumber(t *testing.T) {
 	server := startServer(t, familiesConfig(t, turntest.Address4, turntest.Address6))
 	for _, test := range []struct {
@@ -69,7 +70,7 @@ func TestT24CoturnsNumber(t *testing.T) {
 	}
 }
 
-// TestT24OneFamily wants what there is, and to be told why there is no more.
+// TestT24OneFamily checks that a dual request gets the available family and an error code for the other one.
 func TestT24OneFamily(t *testing.T) {
 	full := familiesConfig(t, turntest.Address4, turntest.Address6)
 	full.Quotas.MaxAllocationsPerUser = 1
@@ -123,7 +124,7 @@ func TestT24BothFamiliesRelay(t *testing.T) {
 				c.silent()
 			}
 
-			// One request for peers of both families, all or nothing.
+			// One request for peers of both families: all or none.
 			refused := turntest.PeerAddr(netip.MustParseAddrPort("[fe80::1]:40000"))
 			c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(peer4), refused), 403)
 			c.write(indication(peer4))
@@ -137,7 +138,7 @@ func TestT24BothFamiliesRelay(t *testing.T) {
 				}
 			}
 
-			// The numbers of channels are those of the 5-tuple, whatever the family of the peer.
+			// Channel numbers belong to the 5-tuple, whatever the family of the peer.
 			c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(peer4)), 0)
 			c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(peer6)), 400)
 			c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4001), turntest.PeerAddr(peer6)), 0)
@@ -150,7 +151,7 @@ func TestT24BothFamiliesRelay(t *testing.T) {
 				}
 			}
 
-			// The half of one family ends by itself.
+			// The relayed address of one family ends by itself.
 			c.want(c.request(stun.MethodRefresh, family(stun.IPv4), turntest.Lifetime(0)), 0)
 			c.want(c.request(stun.MethodRefresh, family(stun.IPv4)), 443)
 			c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(other4)), 443)
@@ -189,7 +190,7 @@ func TestT24WholeAllocation(t *testing.T) {
 	if a := c.want(c.request(stun.MethodRefresh, turntest.Lifetime(0)), 0); a.lifetime() != 0 || server.Allocations() != 0 {
 		t.Errorf("%d relayed addresses are left", server.Allocations())
 	}
-	// A connection takes both with it.
+	// Closing the connection ends both.
 	over := dial(t, "tcp", server.tcp)
 	over.want(over.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Additional), 0)
 	_ = over.conn.Close()
@@ -213,8 +214,8 @@ func inDualBubble(t *testing.T, f func(b *bubble)) {
 	}, f)
 }
 
-// TestT24HalvesExpireApart refreshes one half only. The other one ends on time, to the moment for a client that asks and
-// within a second for one that does not, and the connection lives on.
+// TestT24HalvesExpireApart refreshes only one relayed address. The other one expires exactly on time for a client that uses it,
+// and within a second for one that does not. The connection remains open.
 func TestT24HalvesExpireApart(t *testing.T) {
 	inDualBubble(t, func(b *bubble) {
 		overStream := func() *rawClient {
@@ -240,7 +241,7 @@ func TestT24HalvesExpireApart(t *testing.T) {
 			c := test.connect()
 			c.use(credential.Credential{Username: "alice", Password: "wonderland"})
 			c.want(c.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Additional), 0)
-			time.Sleep(session.JanitorPeriod / 2) // so that the janitor does not come when the half expires
+			time.Sleep(session.JanitorPeriod / 2) // so that the janitor does not run when the address expires
 			c.want(c.request(stun.MethodRefresh, family(test.expire)), 0)
 			c.want(c.request(stun.MethodRefresh, family(test.longer), turntest.Lifetime(1800)), 0)
 			if test.asks {
@@ -278,8 +279,8 @@ func TestT24HalvesExpireApart(t *testing.T) {
 	})
 }
 
-// TestT24AllocationAfterExpiry allocates anew on the 5-tuple of an allocation that has just expired, before the janitor has
-// come by: the request itself is what ends the old one. Nothing of it may get hold of the new one.
+// TestT24AllocationAfterExpiry makes a new allocation on the 5-tuple of an allocation that has just expired, before the janitor
+// has run: the request itself ends the old one. Nothing of the old one may affect the new one.
 func TestT24AllocationAfterExpiry(t *testing.T) {
 	both, one := []turntest.Set{turntest.Additional}, []turntest.Set{}
 	inDualBubble(t, func(b *bubble) {
@@ -290,7 +291,7 @@ func TestT24AllocationAfterExpiry(t *testing.T) {
 			c := b.client()
 			c.use(credential.Credential{Username: "alice", Password: "wonderland"})
 			c.want(c.request(stun.MethodAllocate, append(test.old, turntest.TransportUDP)...), 0)
-			time.Sleep(session.JanitorPeriod / 2) // so that the janitor does not come when it expires
+			time.Sleep(session.JanitorPeriod / 2) // so that the janitor does not run when it expires
 			c.want(c.request(stun.MethodRefresh), 0)
 			time.Sleep(DefaultLifetime)
 			if a := c.want(c.request(stun.MethodAllocate, append(test.new, turntest.TransportUDP)...), 0); len(c.relayedAll(a)) != test.want {
@@ -310,7 +311,7 @@ func TestT24AllocationAfterExpiry(t *testing.T) {
 	})
 }
 
-// TestT24LifetimeOfADay wants both relayed addresses to have the lifetime that was granted.
+// TestT24LifetimeOfADay checks that both relayed addresses have the granted lifetime.
 func TestT24LifetimeOfADay(t *testing.T) {
 	inDualBubble(t, func(b *bubble) {
 		c := b.client()
@@ -323,7 +324,7 @@ func TestT24LifetimeOfADay(t *testing.T) {
 	})
 }
 
-// TestT24TimeMayMend wants the error that the client may try again after, not the one that says never.
+// TestT24TimeMayMend expects the temporary error rather than the permanent one.
 func TestT24TimeMayMend(t *testing.T) {
 	config := familiesConfig(t, turntest.Address4)
 	config.Relay = turntest.TestRelay(t, relay.Config{Addresses: []relay.Address{turntest.Address4}, MinPort: 61000, MaxPort: 61000, Listen: turntest.NewMemNet().Listen})

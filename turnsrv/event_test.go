@@ -22,7 +22,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// recorder keeps the events of a server. Answers are sent after their events, so that whoever has the answer finds them.
+// recorder collects the events of a server. Each event is recorded before its response is sent.
 type recorder struct {
 	mu     sync.Mutex
 	events []event.Event
@@ -34,7 +34,7 @@ func (r *recorder) record(e event.Event) {
 	r.events = append(r.events, e)
 }
 
-// take returns what has happened since the last take.
+// take returns the events since the previous take.
 func (r *recorder) take() []event.Event {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -43,7 +43,7 @@ func (r *recorder) take() []event.Event {
 	return events
 }
 
-// TestRefusalsAreEvents has an Allocate request refused for each reason that a client can bring about.
+// TestRefusalsAreEvents causes every refusal of an Allocate request that a client can cause.
 func TestRefusalsAreEvents(t *testing.T) {
 	var events recorder
 	config := familiesConfig(t, turntest.Address4)
@@ -123,7 +123,7 @@ func TestRefusalsAreEvents(t *testing.T) {
 	}
 }
 
-// TestHalfARefusalIsAnEvent wants the family that is missing from a dual allocation to be told of.
+// TestHalfARefusalIsAnEvent checks that the missing family of a dual allocation is reported.
 func TestHalfARefusalIsAnEvent(t *testing.T) {
 	var events recorder
 	config := familiesConfig(t, turntest.Address4)
@@ -135,7 +135,7 @@ func TestHalfARefusalIsAnEvent(t *testing.T) {
 	}
 }
 
-// TestEventsOfALife walks an allocation from its beginning to its end.
+// TestEventsOfALife follows an allocation from beginning to end.
 func TestEventsOfALife(t *testing.T) {
 	var events recorder
 	var log bytes.Buffer
@@ -183,7 +183,7 @@ func TestEventsOfALife(t *testing.T) {
 		counted.AllocationsByTransport[event.TCP] != 0 || counted.ToPeer != once || counted.ToClient != once {
 		t.Errorf("counters %+v", counted)
 	}
-	if err := server.Close(); err != nil { // nobody writes to the log any more
+	if err := server.Close(); err != nil { // nothing is logged after Close
 		t.Fatal(err)
 	}
 	for _, line := range []string{
@@ -199,7 +199,7 @@ func TestEventsOfALife(t *testing.T) {
 	}
 }
 
-// TestCountersAreComplete wants every label to be there before anything has happened, and each to be another one.
+// TestCountersAreComplete checks that every label is present from the start and unique.
 func TestCountersAreComplete(t *testing.T) {
 	server, err := New(testConfig(t))
 	if err != nil {
@@ -217,7 +217,7 @@ func TestCountersAreComplete(t *testing.T) {
 	labels(names(maps.Keys(c.AllocationsRefused)), int(event.NumRefusalReasons))
 	labels(names(maps.Keys(c.AllocationsEnded)), int(event.NumEndReasons))
 	labels(names(maps.Keys(c.AllocationsByTransport)), int(event.NumTransports))
-	// Every code that can be answered is one that is counted.
+	// Every error code that can be sent is counted.
 	for code := range stun.ErrorCode(700) {
 		if counted := slices.Contains(count.ErrorCodes[:], code); counted != (code.Reason() != "") {
 			t.Errorf("%d is counted: %v", code, counted)
@@ -232,7 +232,7 @@ func names[K interface{ String() string }](keys func(func(K) bool)) (names []str
 	return names
 }
 
-// BenchmarkCounters is what one look of a monitoring system costs.
+// BenchmarkCounters measures one scrape of a monitoring system.
 func BenchmarkCounters(b *testing.B) {
 	server, err := New(testConfig(b))
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/relay"
 )
 
-// A server on loopback relays between a client, which has a credential of the shared secret, and a peer that echoes.
+// A server on loopback relays between a client with an issued credential and a peer that echoes.
 func ExampleServer() {
 	secret := credential.NewSecret([]byte("correct horse battery staple"))
 	loopback := netip.MustParseAddr("127.0.0.1")
@@ -54,7 +54,7 @@ func ExampleServer() {
 	// <nil> <nil> turnsrv: server closed
 }
 
-// call sends hello to peer over the server, and returns the answer.
+// call sends hello to peer through the server and returns the response.
 func call(server net.Addr, c credential.Credential, peer net.Addr) string {
 	client, err := turn.NewClient(&turn.ClientConfig{
 		TURNServerAddr: server.String(), Conn: listen(), Username: c.Username, Password: c.Password, Realm: "example.org",

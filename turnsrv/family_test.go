@@ -18,7 +18,7 @@ func family(f stun.Family) turntest.Set {
 	return turntest.Attr(stun.AttrRequestedAddressFamily, byte(f), 0, 0, 0)
 }
 
-// familiesConfig is testConfig with these relay addresses, and peers on loopback of both families.
+// familiesConfig is testConfig with the given relay addresses and loopback peers of both families.
 func familiesConfig(t testing.TB, addresses ...relay.Address) Config {
 	t.Helper()
 	config := testConfig(t)
@@ -31,7 +31,7 @@ func familiesConfig(t testing.TB, addresses ...relay.Address) Config {
 	return config
 }
 
-// TestT23Families allocates with every family named, from clients of either, on relays of one or both.
+// TestT23Families requests every family, from clients of either family, on relays with one or both families.
 func TestT23Families(t *testing.T) {
 	var (
 		only4 = []relay.Address{turntest.Address4}
@@ -44,7 +44,7 @@ func TestT23Families(t *testing.T) {
 		relay  []relay.Address
 		policy relay.DefaultFamily
 		client netip.Addr
-		// What a request gets that names no family, IPv4, IPv6: a family or 440.
+		// The result of a request for no family, IPv4 and IPv6: a family or 440.
 		unnamed, v4, v6 int
 	}{
 		{"IPv4 client, IPv4 relay", only4, relay.PreferIPv4, turntest.Loopback, 4, 4, none},
@@ -92,7 +92,7 @@ func TestT23Families(t *testing.T) {
 	}
 }
 
-// TestFamiliesBothWays sends data between clients and peers of all families, over every transport.
+// TestFamiliesBothWays relays between clients and peers of all families, over every transport.
 func TestFamiliesBothWays(t *testing.T) {
 	for _, addr := range []netip.Addr{turntest.Loopback, turntest.Loopback6} {
 		server := startServerOn(t, familiesConfig(t, turntest.Address4, turntest.Address6), addr)
@@ -136,7 +136,7 @@ func TestFamiliesBothWays(t *testing.T) {
 	}
 }
 
-// TestMappedSources wants an IPv4 client of a socket for both families to be one of IPv4, on every transport.
+// TestMappedSources checks that an IPv4 client of a dual-stack socket is treated as an IPv4 client, on every transport.
 func TestMappedSources(t *testing.T) {
 	server, err := New(testConfig(t))
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// replaceable is an Authenticator like that of an endpoint whose configuration is reloaded.
+// replaceable is an Authenticator that can be replaced, as in an endpoint whose configuration is reloaded.
 type replaceable struct {
 	atomic.Pointer[credential.Verifier]
 }
@@ -19,7 +19,7 @@ func (r *replaceable) Lookup(username, realm string) (credential.Grant, bool) {
 	return r.Load().Lookup(username, realm)
 }
 
-// verifier knows the static user alice with a password, unless that is empty, and a secret.
+// verifier returns a Verifier with a secret and the static user alice, unless password is empty.
 func verifier(t *testing.T, password, secret string) *credential.Verifier {
 	t.Helper()
 	v := &credential.Verifier{Secrets: []credential.Secret{credential.NewSecret([]byte(secret))}, MaxLifetime: 48 * time.Hour}
@@ -31,7 +31,7 @@ func verifier(t *testing.T, password, secret string) *credential.Verifier {
 	return v
 }
 
-// TestGraceIsReplaced wants an operator who has lost a secret to be able to end what goes on with it.
+// TestGraceIsReplaced checks that an operator whose secret has leaked can end the allocations that use it.
 func TestGraceIsReplaced(t *testing.T) {
 	users := new(replaceable)
 	users.Store(verifier(t, "secret of alice", turntest.TestSecret))
@@ -52,8 +52,8 @@ func TestGraceIsReplaced(t *testing.T) {
 	})
 }
 
-// TestWithdrawnCredentialEndsInACall wants the grace of running calls to begin when their credential is not granted any
-// more, for whichever reason, and to end.
+// TestWithdrawnCredentialEndsInACall checks that the grace of an allocation begins when its credential is no longer granted,
+// for whichever reason, and that it ends.
 func TestWithdrawnCredentialEndsInACall(t *testing.T) {
 	const password = "secret of alice"
 	alice := credential.Credential{Username: "alice", Password: password}
@@ -64,7 +64,7 @@ func TestWithdrawnCredentialEndsInACall(t *testing.T) {
 		name       string
 		credential func() credential.Credential
 		after      func() *credential.Verifier
-		grace      time.Duration // in which refreshes succeed; 0 is all of it
+		grace      time.Duration // for which refreshes succeed; 0 means throughout
 	}{
 		{"user deleted", func() credential.Credential { return alice }, func() *credential.Verifier { return verifier(t, "", turntest.TestSecret) }, 0},
 		{"password changed", func() credential.Credential { return alice }, func() *credential.Verifier { return verifier(t, "another one", turntest.TestSecret) }, 0},
@@ -99,7 +99,7 @@ func TestWithdrawnCredentialEndsInACall(t *testing.T) {
 				newcomer.want(newcomer.request(stun.MethodAllocate, turntest.TransportUDP), 401)
 				if tt.grace == 0 {
 					refreshFor(time.Hour)
-					users.Store(verifier(t, password, turntest.TestSecret)) // a mistake that is mended
+					users.Store(verifier(t, password, turntest.TestSecret)) // a mistake that is corrected
 					refreshFor(30 * time.Hour)
 					users.Store(tt.after())
 					tt.grace = DefaultExpiredGrace

@@ -60,7 +60,7 @@ func inBubble(t *testing.T, change func(*Config), f func(b *bubble)) {
 		var serving sync.WaitGroup
 		serving.Go(func() { _ = server.ServePacket(b.socket) })
 		serving.Go(func() { _ = server.ServeStream(b.stream) })
-		defer func() { // t.Fatal comes by here too
+		defer func() { // also runs after t.Fatal
 			if err := server.Close(); err != nil {
 				t.Error(err)
 			}
@@ -86,7 +86,7 @@ func (b *bubble) client() *rawClient {
 	return newRawClient(b, turntest.Connected{MemConn: b.listen(), To: b.socket.Addr}, false)
 }
 
-// reaches reports whether a datagram from peer comes to the client.
+// reaches reports whether a datagram from peer reaches the client.
 func (b *bubble) reaches(c *rawClient, peer *turntest.MemConn, relayed netip.AddrPort) bool {
 	b.Helper()
 	if _, err := peer.WriteToUDPAddrPort([]byte("ping"), relayed); err != nil {
@@ -96,7 +96,7 @@ func (b *bubble) reaches(c *rawClient, peer *turntest.MemConn, relayed netip.Add
 	return !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// gets reports whether what the client sends comes to peer.
+// gets reports whether data from the client reaches peer.
 func (b *bubble) gets(c *rawClient, peer *turntest.MemConn, message []byte) bool {
 	b.Helper()
 	c.write(message)
@@ -116,7 +116,7 @@ func (b *bubble) send(c *rawClient, peer *turntest.MemConn) bool {
 
 func TestT39AllocationExpires(t *testing.T) {
 	inBubble(t, func(c *Config) { c.NonceLifetime = time.Hour }, func(b *bubble) {
-		// The janitor's beat is that of the first allocation: it must not be what ends the second one on time.
+		// The janitor runs at the interval of the first allocation, so it does not end the second one on time.
 		b.client().allocate()
 		time.Sleep(session.JanitorPeriod / 2)
 		c, peer := b.client(), b.listen()
@@ -213,7 +213,7 @@ func TestPermissionLifetime(t *testing.T) {
 	})
 }
 
-// A permission or channel that is refreshed in the very moment in which its time is over must hold.
+// A permission or channel that is refreshed at the moment of its expiry must remain.
 func TestT39PermissionRefreshedAtItsEnd(t *testing.T) {
 	inBubble(t, func(c *Config) { c.NonceLifetime = 24 * time.Hour; c.Lifetime = time.Hour }, func(b *bubble) {
 		c, peer := b.client(), b.listen()
@@ -261,7 +261,7 @@ func TestChannelLifetime(t *testing.T) {
 		if b.gets(c, peer, turntest.ChannelData(0x4000, "x")) {
 			t.Error("the channel lasts longer than ten minutes")
 		}
-		// Number and peer are free again, for others.
+		// The channel number and the peer can be bound again, to others.
 		c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(other.Addr)), 0)
 		c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4001), turntest.PeerAddr(peer.Addr)), 0)
 		if !b.gets(c, other, turntest.ChannelData(0x4000, "x")) || !b.gets(c, peer, turntest.ChannelData(0x4001, "x")) {
@@ -270,8 +270,8 @@ func TestChannelLifetime(t *testing.T) {
 	})
 }
 
-// A channel relays to and from its own peer address for as long as it lives, with no CreatePermission beside it: aioice binds
-// again every 500 s and sends none. Other ports of the host end with the permission that came with the binding.
+// A channel relays to and from its own peer address for its whole lifetime without CreatePermission: aioice rebinds every 500 s
+// and sends none. Other ports of the host stop working when the permission of the binding expires.
 func TestT30ChannelOutlivesPermission(t *testing.T) {
 	inBubble(t, func(c *Config) { c.NonceLifetime = 2 * time.Hour; c.Lifetime = time.Hour }, func(b *bubble) {
 		c, peer, other := b.client(), b.listen(), b.listen()
@@ -314,7 +314,7 @@ func TestT30ChannelOutlivesPermission(t *testing.T) {
 	})
 }
 
-// A Send indication reaches the peer that a channel is bound to as ChannelData does, and another one not.
+// A Send indication reaches the peer of a channel as ChannelData does, but no other peer.
 func TestSendIndicationToBoundPeer(t *testing.T) {
 	inBubble(t, func(c *Config) { c.NonceLifetime = time.Hour; c.Lifetime = time.Hour }, func(b *bubble) {
 		c, peer, other := b.client(), b.listen(), b.listen()
@@ -330,12 +330,12 @@ func TestSendIndicationToBoundPeer(t *testing.T) {
 	})
 }
 
-// A client that allocates again in the moment in which its allocation expires, before the janitor has come by, gets a new one
-// although its quota has no room for two.
+// A client that allocates at the moment when its allocation expires, before the janitor has run, gets a new allocation although
+// its quota has no room for two.
 func TestAllocateAgainAtExpiry(t *testing.T) {
 	for _, bind := range []bool{false, true} {
 		inBubble(t, func(c *Config) { c.NonceLifetime = time.Hour; c.MaxAllocationsPerSource = 2 }, func(b *bubble) {
-			b.client().allocate(turntest.Lifetime(3000)) // the janitor's beat is that of the first allocation
+			b.client().allocate(turntest.Lifetime(3000)) // the janitor runs at the interval of the first allocation
 			time.Sleep(session.JanitorPeriod / 2)
 			c, peer := b.client(), b.listen()
 			old := c.allocate()
@@ -357,7 +357,7 @@ func TestAllocateAgainAtExpiry(t *testing.T) {
 	}
 }
 
-// Expiry must not cut a call.
+// The expiry of a credential must not interrupt a call.
 func TestCredentialExpiresInACall(t *testing.T) {
 	inBubble(t, func(c *Config) { c.NonceLifetime = 48 * time.Hour }, func(b *bubble) {
 		c, peer := b.client(), b.listen()
@@ -374,17 +374,17 @@ func TestCredentialExpiresInACall(t *testing.T) {
 		second.use(c.credential)
 		second.want(second.request(stun.MethodAllocate, turntest.TransportUDP), 401)
 		time.Sleep(86 * time.Second)
-		c.want(c.request(stun.MethodRefresh), 401) // now the grace is over too
+		c.want(c.request(stun.MethodRefresh), 401) // the grace is over as well
 	})
 }
 
-// A permission that is asked for in the moment in which its allocation expires must not meet a half-deleted one.
+// A permission requested at the moment when its allocation expires must not find a partly deleted allocation.
 func TestT03ExpiryRacesWithCreatePermission(t *testing.T) {
 	inBubble(t, func(c *Config) { c.NonceLifetime = time.Hour }, func(b *bubble) {
 		for i := range 20 {
 			c := b.client()
 			c.allocate()
-			// The janitor comes on a beat of its own: hit the time before, at and after it.
+			// The janitor runs at an interval of its own: test the time before, at and after it.
 			time.Sleep(DefaultLifetime - 5*time.Millisecond + time.Duration(i)*time.Millisecond)
 			for j := range 100 {
 				peer := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 1, byte(i), byte(j)}), 40000)
@@ -466,7 +466,7 @@ func TestShutdownLetsCallsEnd(t *testing.T) {
 	})
 }
 
-// TestShutdownWithoutCalls cuts nothing short, however little time it has.
+// TestShutdownWithoutCalls checks that Shutdown succeeds without allocations, however short its timeout.
 func TestShutdownWithoutCalls(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -19,17 +19,17 @@ import (
 	"github.com/pion/turn/v4"
 )
 
-// plainPionVar, if it is set in the environment, has the tests of this package talk to pion's server in place of this package's,
-// as package pionturn runs it. It holds how long to wait for an answer.
+// plainPionVar, if set in the environment, makes the tests of this package run against pion's server as run by package
+// pionturn. Its value is how long to wait for a response.
 const plainPionVar = "TURNSRV_PLAIN_PION"
 
-// barePionVar, if it is set too, has pion do by itself, as its documentation has it, what package pionturn does around it: look up
-// users, read from sockets, open relayed addresses, and log.
+// barePionVar, if also set, makes pion itself do what package pionturn does around it, in the way of pion's documentation: look
+// up users, read from sockets, open relayed addresses, and log.
 const barePionVar = "TURNSRV_BARE_PION"
 
 func onPlainPion() bool { return os.Getenv(plainPionVar) != "" }
 
-// patience is how long a client waits for what has to come.
+// patience is how long a client waits for an expected message.
 func patience() time.Duration {
 	if d, err := time.ParseDuration(os.Getenv(plainPionVar)); err == nil {
 		return d
@@ -37,14 +37,14 @@ func patience() time.Duration {
 	return 5 * time.Second
 }
 
-// TestRowsFailOnPlainPion is the control of the tests that are named after a fault of pion's (T01 and so on): each must fail on
-// pion and say what the fault is. Package pionturn mends some of the faults; those must show on bare pion, and the test
-// must pass with the package. The others are what pionturn.UnmetRows lists. Some kill pion or have it spin, so that each runs in a
-// process of its own.
+// TestRowsFailOnPlainPion is the control of the tests that are named after a fault of pion (T01 and so on). Each must fail on
+// pion with a message that describes the fault. Package pionturn corrects some of the faults: those tests must fail on bare
+// pion and pass with the package. The others are listed in pionturn.UnmetRows. Some faults crash pion or make it loop forever,
+// so each test runs in a process of its own.
 //
-// What is not here cannot be seen by a client. T02 is mended in the version of pion/stun that go.mod asks for, T37 and T38
-// are about what pion makes of its hooks, T43 is about one that it lacks, T33 and T34 are about speed. T03 needs a timer to
-// fire within microseconds, and gets a hook that takes a millisecond of the bubble's clock. T30 and T44 are what pion does right.
+// Tests that are not listed here concern what a client cannot observe. T02 is fixed in the version of pion/stun in go.mod, T37
+// and T38 concern pion's use of its hooks, T43 a missing hook, T33 and T34 speed. T03 requires a timer that fires within
+// microseconds, and gets a hook that takes a millisecond of the bubble's clock. pion handles T30 and T44 correctly.
 func TestRowsFailOnPlainPion(t *testing.T) {
 	if onPlainPion() {
 		t.Fatal("this is the control")
@@ -108,7 +108,7 @@ func TestRowsFailOnPlainPion(t *testing.T) {
 			runs = append(runs, &controlRun{test: row.test, want: row.want})
 		}
 	}
-	atOnce := make(chan struct{}, 8) // most of them wait for an answer that does not come
+	atOnce := make(chan struct{}, 8) // most of them wait for a response that does not come
 	for _, run := range runs {
 		run.done = make(chan struct{})
 		go func() {
@@ -228,7 +228,7 @@ func listenLoopback(port int) (net.PacketConn, error) {
 	return net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port})
 }
 
-// plainLogger takes what pion says by default to the log of config: errors.
+// plainLogger passes what pion logs by default, its errors, to the logger of config.
 type plainLogger struct{ config Config }
 
 func (l plainLogger) NewLogger(scope string) logging.LeveledLogger {

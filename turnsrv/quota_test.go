@@ -12,13 +12,13 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// named returns a credential that an issuer has given to a user.
+// named returns a credential issued to a user.
 func named(user string) credential.Credential {
 	return credential.Issuer{Secret: credential.NewSecret([]byte(turntest.TestSecret)), TTL: 24 * time.Hour}.IssueFor(user, time.Now())
 }
 
-// TestSilentAllocationGivesWay wants a user at its quota to get another allocation in the place of one that relays nothing, on
-// whichever socket that is, and in the place of no other.
+// TestSilentAllocationGivesWay checks that a further allocation of a user at its quota replaces an idle one, on any socket, and
+// no other one.
 func TestSilentAllocationGivesWay(t *testing.T) {
 	change := func(c *Config) { c.NonceLifetime, c.MaxAllocationsPerUser = time.Hour, 3 }
 	inBubble(t, change, func(b *bubble) {
@@ -27,7 +27,7 @@ func TestSilentAllocationGivesWay(t *testing.T) {
 			return c
 		}
 		peer := b.listen()
-		bob := client(b.client(), "bob") // silent longer than all others, and somebody else
+		bob := client(b.client(), "bob") // idle longer than all others, but of another user
 		bob.allocate()
 		conn, err := b.stream.Dial()
 		if err != nil {
@@ -60,9 +60,9 @@ func TestSilentAllocationGivesWay(t *testing.T) {
 		talk(10 * time.Second)
 
 		second := client(b.client(), "alice")
-		second.allocate() // in the place of the one that has been silent longest
+		second.allocate() // replaces the one that has been idle longest
 		third := client(b.client(), "alice")
-		third.allocate() // in the place of the one over TCP, which another goroutine serves
+		third.allocate() // replaces the one over TCP, which another goroutine serves
 		synctest.Wait()
 		refused("when the silent ones have given way")
 		silent.want(silent.request(stun.MethodRefresh), 437)

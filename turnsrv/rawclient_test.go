@@ -17,7 +17,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// rawClient speaks TURN byte by byte, so that it can say what no library would.
+// rawClient builds TURN messages byte by byte, so that it can send what no library would.
 type rawClient struct {
 	t    testing.TB
 	conn net.Conn // to the server; a stream is cut into frames by read
@@ -54,7 +54,7 @@ func (c *rawClient) use(cred credential.Credential) {
 	c.key = credential.LongTermKey(cred.Username, c.realm, cred.Password)
 }
 
-// write sends b as it is.
+// write sends b unchanged.
 func (c *rawClient) write(b []byte) {
 	c.t.Helper()
 	if _, err := c.conn.Write(b); err != nil {
@@ -62,7 +62,7 @@ func (c *rawClient) write(b []byte) {
 	}
 }
 
-// read returns the next message, or nil when the server closed the stream.
+// read returns the next message, or nil if the server closed the stream.
 func (c *rawClient) read() []byte {
 	c.t.Helper()
 	b, err := c.tryRead(patience())
@@ -103,8 +103,8 @@ func (c *rawClient) tryRead(timeout time.Duration) ([]byte, error) {
 	}
 }
 
-// silent fails the test if the server answers. A Binding request behind the message in question shows that it was seen:
-// the server answers in order.
+// silent fails the test if the server sends a response. A Binding request after the message in question shows that it was
+// processed, because the server responds in order.
 func (c *rawClient) silent() {
 	c.t.Helper()
 	c.write(c.message(stun.MethodBinding, stun.ClassRequest))
@@ -133,7 +133,7 @@ func (c *rawClient) message(method stun.Method, class stun.Class, sets ...turnte
 	return bytes.Clone(b.Bytes())
 }
 
-// sign adds what c was told about itself: user name, realm, nonce and integrity.
+// sign adds user name, realm, nonce and integrity.
 func (c *rawClient) sign(b *stun.Builder) {
 	b.Text(stun.AttrUsername, c.credential.Username)
 	b.Text(stun.AttrRealm, c.realm)
@@ -141,7 +141,7 @@ func (c *rawClient) sign(b *stun.Builder) {
 	b.MessageIntegrity(c.key)
 }
 
-// challenge asks for a nonce, keeps it for the next requests and returns it.
+// challenge requests a nonce, keeps it for the next requests and returns it.
 func (c *rawClient) challenge() []byte {
 	c.t.Helper()
 	c.nonce = bytes.Clone(c.unsigned(stun.MethodAllocate, turntest.TransportUDP).attrs[stun.AttrNonce])
@@ -220,7 +220,7 @@ func (c *rawClient) want(a *answer, code stun.ErrorCode) *answer {
 	switch code {
 	case stun.CodeUnauthenticated, stun.CodeStaleNonce:
 		signed := a.HasIntegrity()
-		if code == stun.CodeStaleNonce && signed { // the user of an allocation learns of the nonce from a signed answer
+		if code == stun.CodeStaleNonce && signed { // the owner of an allocation gets the nonce in a signed response
 			signed = !a.VerifyIntegrity(c.key)
 		}
 		if string(a.attrs[stun.AttrRealm]) != turntest.TestRealm || len(a.attrs[stun.AttrNonce]) == 0 || signed {

@@ -32,7 +32,7 @@ func realmsConfig(t *testing.T) Config {
 	return config
 }
 
-// TestRealmOfTheChallenge wants a client to be told of the realm of the name by which it calls the server.
+// TestRealmOfTheChallenge checks that a client gets the realm of the name by which it reaches the server.
 func TestRealmOfTheChallenge(t *testing.T) {
 	server := startServer(t, realmsConfig(t))
 	overTLS := func(name string) func() *rawClient {
@@ -75,8 +75,7 @@ func TestRealmOfTheChallenge(t *testing.T) {
 	}
 }
 
-// TestUsersOfBothRealms wants each user to be served in whatever realm a client may have been told of, as far as there is a
-// key for that, and nobody in any other.
+// TestUsersOfBothRealms checks that each user is accepted in every realm for which there is a key, and in no other.
 func TestUsersOfBothRealms(t *testing.T) {
 	server := startServer(t, realmsConfig(t))
 	issued := turntest.TestCredential()
@@ -109,8 +108,8 @@ func TestUsersOfBothRealms(t *testing.T) {
 	}
 }
 
-// TestUsersOfOneName wants two users to have a quota each, and none to use the allocation of the other, because they are of
-// two realms. Over UDP both sign in the server's.
+// TestUsersOfOneName checks that two users with the same name in different realms have separate quotas and cannot use each
+// other's allocations. Over UDP both sign with the default realm.
 func TestUsersOfOneName(t *testing.T) {
 	config := realmsConfig(t)
 	config.MaxAllocationsPerUser = 1
@@ -136,7 +135,7 @@ func TestUsersOfOneName(t *testing.T) {
 	c.allocate()
 }
 
-// TestRealmsAreBounded wants realms to fit their attribute.
+// TestRealmsAreBounded checks that realms must fit in their attribute.
 func TestRealmsAreBounded(t *testing.T) {
 	config := realmsConfig(t)
 	for _, realm := range []string{"", strings.Repeat("r", 128)} {

@@ -17,7 +17,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// natRelay is a relay behind a NAT, whose sockets take nothing to send.
+// natRelay is a relay behind a NAT, whose sockets refuse to send.
 func natRelay(t testing.TB) *relay.Allocator {
 	public := netip.MustParseAddr("203.0.113.7")
 	return turntest.TestRelay(t, relay.Config{
@@ -42,7 +42,7 @@ type caller struct {
 	relayed netip.AddrPort
 }
 
-// call makes an allocation for each of two clients and binds a channel to the other one's.
+// call makes an allocation for each of two clients and binds a channel to the other client's relayed address.
 func call(a, b *rawClient) (near, far caller) {
 	near, far = caller{a, a.allocate()}, caller{b, b.allocate()}
 	a.want(a.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(far.relayed)), 0)
@@ -50,8 +50,8 @@ func call(a, b *rawClient) (near, far caller) {
 	return near, far
 }
 
-// Two allocations send to each other as fast as they can, over each pair of transports, while other allocations come, send
-// to one of them, which the permission for the server's address allows, and go.
+// Two allocations send to each other as fast as they can, over each pair of transports. In the meantime other allocations are
+// made, send to one of them, which the permission for the server's address allows, and end.
 func TestRelayToRelayAtFullSpeed(t *testing.T) {
 	for _, networks := range [][2]string{{"udp", "udp"}, {"udp", "tcp"}, {"tcp", "tcp"}} {
 		t.Run(networks[0]+" to "+networks[1], func(t *testing.T) {
@@ -66,7 +66,7 @@ func TestRelayToRelayAtFullSpeed(t *testing.T) {
 			}
 			near, far := call(client(networks[0]), client(networks[1]))
 
-			const packets, window = 2000, 32 // as many as a small receive buffer holds: nothing may be lost
+			const packets, window = 2000, 32 // fits in a small receive buffer: nothing may be lost
 			var all sync.WaitGroup
 			failed, fail := context.WithCancel(t.Context())
 			defer fail()
@@ -113,7 +113,7 @@ func TestRelayToRelayAtFullSpeed(t *testing.T) {
 					}
 				})
 			}
-			others := client("tcp") // whose requests the flood does not push out of a full buffer
+			others := client("tcp") // their requests must not be lost in a full buffer
 			for range 20 {
 				others.allocate()
 				others.want(others.request(stun.MethodCreatePermission, turntest.PeerAddr(near.relayed)), 0)
@@ -134,7 +134,7 @@ func TestRelayToRelayAtFullSpeed(t *testing.T) {
 	}
 }
 
-// Permissions of the receiving allocation are honoured, and its channels.
+// The permissions and channels of the receiving allocation apply.
 func TestRelayToRelayPermissions(t *testing.T) {
 	config := testConfig(t)
 	config.Relay = natRelay(t)
@@ -169,13 +169,13 @@ func TestRelayToRelayPermissions(t *testing.T) {
 	if got, want := bob.read(), turntest.ChannelData(0x4000, "hello"); string(got) != string(want) {
 		t.Errorf("bob got %q, want %q", got, want)
 	}
-	// What no datagram can hold comes over a stream and goes nowhere.
+	// Data that exceeds a datagram arrives over a stream and is dropped.
 	bob.write(turntest.ChannelData(0x4000, string(make([]byte, 65535))))
 	bob.want(bob.request(stun.MethodRefresh), 0)
 	if got := server.Counters().Dropped[event.DropOversize]; got != 1 {
 		t.Errorf("%d dropped for their size, want 1", got)
 	}
-	// To oneself, over one's own relayed address.
+	// An allocation that sends to its own relayed address.
 	alice.want(alice.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(fromAlice)), 0)
 	alice.write(turntest.ChannelData(0x4000, "hello me"))
 	if got, want := alice.read(), turntest.ChannelData(0x4000, "hello me")[:12]; string(got) != string(want) {

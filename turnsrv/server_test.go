@@ -31,7 +31,7 @@ func testConfig(t testing.TB) Config {
 type testServer struct {
 	*Server
 	udp, tcp, tls netip.AddrPort
-	plain         *turn.Server // serves instead of Server when the test is its own control: see TestRowsFailOnPlainPion
+	plain         *turn.Server // replaces Server when the test is its own control: see TestRowsFailOnPlainPion
 }
 
 func (s *testServer) Close() error {
@@ -190,8 +190,8 @@ func TestRelayThroughPionsClient(t *testing.T) {
 			}
 			far := echo(t)
 			buf := make([]byte, 1600)
-			// pion's client begins with Send indications and goes over to a channel. Its framing of streams waits for more
-			// after ChannelData of up to four bytes, so that nothing is that short here.
+			// pion's client begins with Send indications and then switches to a channel. Its framing of streams waits for more data
+			// after ChannelData of up to four bytes, so the messages here are longer.
 			for i := range 20 {
 				sent := []byte("hello, world")[:5+i%5]
 				if _, err := relayed.WriteTo(sent, far); err != nil {
@@ -214,7 +214,7 @@ func TestRelayThroughPionsClient(t *testing.T) {
 			if err := relayed.Close(); err != nil {
 				t.Fatal(err)
 			}
-			if err := server.Close(); err != nil { // now nothing is counted any more
+			if err := server.Close(); err != nil { // nothing is counted after Close
 				t.Fatal(err)
 			}
 			if got := server.Counters(); got.ToPeer.Packets != 20 || got.ToClient.Packets != 20 || got.AllocationsMade != 1 {

@@ -13,8 +13,8 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// neighbourhood is a socket as Linux has it beside hosts that have vanished: what is sent to one of them takes up the buffer for
-// the three seconds in which the system asks for its hardware address.
+// neighbourhood simulates a Linux socket on a network from which hosts have disappeared: packets to such a host occupy the send
+// buffer for the three seconds in which the system tries to resolve its hardware address.
 type neighbourhood struct {
 	*turntest.MemConn
 	room int // packets
@@ -38,7 +38,8 @@ func (n *neighbourhood) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, er
 	return len(b), nil
 }
 
-// TestVanishedClientsLeaveRoom has two clients vanish in a call, whose peers send on, beside one that stays.
+// TestVanishedClientsLeaveRoom lets two clients disappear during a call, while their peers keep sending. A third client
+// remains.
 func TestVanishedClientsLeaveRoom(t *testing.T) {
 	inBubble(t, func(c *Config) { c.NonceLifetime = time.Hour }, func(b *bubble) {
 		at := func(addr string) *turntest.MemConn {
@@ -63,7 +64,7 @@ func TestVanishedClientsLeaveRoom(t *testing.T) {
 		live, toLive := call("127.0.0.2:4000")
 		gone, toGone := call("127.0.0.3:4000")
 		_, toOther := call("127.0.0.4:4000")
-		// second has a second of the calls pass and returns how much of its own the live client has got.
+		// second simulates one second of the calls and returns how many of its packets the remaining client received.
 		second := func() (got int) {
 			for range 50 {
 				for _, to := range []netip.AddrPort{toGone, toOther, toGone, toOther, toLive} {
@@ -88,7 +89,7 @@ func TestVanishedClientsLeaveRoom(t *testing.T) {
 		socket.gone[netip.MustParseAddr("127.0.0.3")], socket.gone[netip.MustParseAddr("127.0.0.4")] = true, true
 		socket.mu.Unlock()
 		lost := 0
-		for range 20 { // until they are taken for gone, and the buffer is empty
+		for range 20 { // until they are considered gone and the buffer is empty
 			lost += 50 - second()
 		}
 		if lost == 0 {
@@ -99,7 +100,7 @@ func TestVanishedClientsLeaveRoom(t *testing.T) {
 				t.Fatalf("second %d: the live client gets %d packets of 50", i, got)
 			}
 		}
-		// One that comes back is served at once.
+		// A client that returns is served immediately.
 		socket.mu.Lock()
 		socket.gone = nil
 		socket.mu.Unlock()

@@ -47,7 +47,7 @@ func TestSilentPeerGetsLittle(t *testing.T) {
 			if got := passed(2); got != 0 {
 				t.Errorf("period %d: %d packets pass before its end", period, got)
 			}
-			// A permission that is made again begins no new period.
+			// Creating a permission again does not start a new period.
 			c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(peer.Addr)), 0)
 			if got := passed(2); got != 0 {
 				t.Errorf("period %d: %d packets pass after the permission was refreshed", period, got)
@@ -67,7 +67,7 @@ func TestSilentPeerGetsLittle(t *testing.T) {
 	})
 }
 
-// TestEmptyPacketsToSilentPeers wants datagrams without payload to count: they cost the peer their headers.
+// TestEmptyPacketsToSilentPeers checks that datagrams without payload count, because their headers use the peer's bandwidth.
 func TestEmptyPacketsToSilentPeers(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		peer, err := b.net.Bind(netip.MustParseAddrPort("127.0.0.2:4000"))

@@ -25,7 +25,7 @@ import (
 
 func TestT01FramingDoesNotWrap(t *testing.T) {
 	server := startServer(t, testConfig(t))
-	// Nine bytes that make pion's framing spin: ChannelData of 65532 bytes, as the first frame and behind a STUN message.
+	// Nine bytes that make pion's framing loop forever: ChannelData of 65532 bytes, as the first frame and after a STUN message.
 	wrap := []byte{0x40, 0x00, 0xFF, 0xFC, 1, 2, 3, 4, 5}
 	c := dial(t, "tcp", server.tcp)
 	c.write(wrap)
@@ -53,7 +53,7 @@ func TestT06ChannelDataOverStream(t *testing.T) {
 			t.Errorf("%d bytes came back as %d with %x", size, len(got), got[:4])
 		}
 	}
-	// What no datagram of IPv4 can hold goes nowhere, and keeps nothing else from going: T07.
+	// Data that exceeds an IPv4 datagram is dropped and does not delay other data: T07.
 	for _, size := range []int{65508, 65535} {
 		c.write(turntest.ChannelData(0x4000, strings.Repeat("x", size)))
 		c.silent()
@@ -72,7 +72,7 @@ func TestT06ChannelDataOverStream(t *testing.T) {
 			t.Errorf("two in one segment: got %x, want %x", got, want)
 		}
 	}
-	// Requests and data in one segment, which ends in the middle of a message.
+	// Requests and data in one segment that ends in the middle of a message.
 	request := func() []byte { return c.message(stun.MethodBinding, stun.ClassRequest) }
 	segment := slices.Concat(request(), message, request(), message)
 	c.write(segment[:len(segment)-1])
@@ -92,7 +92,7 @@ func TestT06ChannelDataOverStream(t *testing.T) {
 	}
 }
 
-// TestLargestChannelData sends more than a datagram holds: between two allocations of the server nothing is one.
+// TestLargestChannelData sends more than a datagram can hold. Between two allocations of the server there is no datagram.
 func TestLargestChannelData(t *testing.T) {
 	server := startServer(t, testConfig(t))
 	alice, bob := call(dial(t, "tcp", server.tcp), dial(t, "tcp", server.tcp))
@@ -105,9 +105,9 @@ func TestLargestChannelData(t *testing.T) {
 	}
 }
 
-// TestT08ByteByByte sends a long frame in pieces of one byte: it arrives, and costs no more stack than another.
+// TestT08ByteByByte sends a long frame one byte at a time. It must arrive and use no more stack than another frame.
 func TestT08ByteByByte(t *testing.T) {
-	listener := turntest.NewPipeListener() // a pipe joins no pieces
+	listener := turntest.NewPipeListener() // a pipe does not merge writes
 	config := testConfig(t)
 	if onPlainPion() {
 		plain := plainPion(t, config, listenLoopback, nil, []net.Listener{turntest.AddressedListener{PipeListener: listener, Next: new(int)}})
@@ -161,7 +161,7 @@ func TestT09OtherProtocolsAreClosed(t *testing.T) {
 	for _, hello := range []string{
 		"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "SSH-2.0-OpenSSH_9.2\r\n", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "\x00\x00\x00\x00\x00\x00\x00\x00",
 		"\x80\x00\x00\x00", "\xff\xff\xff\xff", "\x00\x01\x00\x03\x21\x12\xa4\x42",
-		"\x00\x01\xff\xfc\x21\x12\xa4\x42", // a STUN message of 64 KiB, before there is an allocation
+		"\x00\x01\xff\xfc\x21\x12\xa4\x42", // a STUN message of 64 KiB before there is an allocation
 	} {
 		c := dial(t, "tcp", server.tcp)
 		c.write([]byte(hello))
@@ -223,7 +223,7 @@ func TestT09UnallocatedConnectionsEnd(t *testing.T) {
 				t.Errorf("connection %d: %x, %v, want it closed", i, frame, err)
 			}
 		}
-		// An allocation keeps its connection, and its end does not end it at once.
+		// An allocation keeps its connection open. Ending the allocation does not close the connection immediately.
 		c := connect()
 		c.allocate()
 		time.Sleep(5 * time.Minute)
@@ -250,7 +250,7 @@ func TestT09SlowReaderBlocksNobody(t *testing.T) {
 		relayed := slow.allocate()
 		peer := b.listen()
 		slow.want(slow.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(peer.Addr)), 0)
-		// Nobody reads at the other end of the pipe. Media piles up to the bound and is dropped beyond it.
+		// The client does not read. Media is queued up to the limit and then dropped.
 		payload := make([]byte, 1400)
 		for range 2 * link.MaxMediaQueue / len(payload) {
 			if _, err := peer.WriteToUDPAddrPort(payload, relayed); err != nil {
@@ -261,14 +261,14 @@ func TestT09SlowReaderBlocksNobody(t *testing.T) {
 		if got := b.server.Counters().Dropped[event.DropQueue]; got < uint64(link.MaxMediaQueue/len(payload)/2) {
 			t.Errorf("%d packets were dropped", got)
 		}
-		// Meanwhile others are served, over the same listener too.
+		// Other clients are served in the meantime, also over the same listener.
 		other, err := b.stream.Dial()
 		if err != nil {
 			b.Fatal(err)
 		}
 		newRawClient(b, other, true).unsigned(stun.MethodBinding)
 		b.client().allocate()
-		// It is not given up before its allocation is.
+		// The connection is not closed before its allocation ends.
 		time.Sleep(DefaultLifetime - time.Second)
 		synctest.Wait()
 		if n := b.server.Allocations(); n != 2 {
@@ -303,7 +303,7 @@ func TestT04AcceptErrorsEndNothing(t *testing.T) {
 	})
 }
 
-// TestMaxStreams fills a listener. Connections with an allocation keep their places, those without do not.
+// TestMaxStreams fills a listener. Connections with an allocation are kept, those without are closed.
 func TestMaxStreams(t *testing.T) {
 	config := testConfig(t)
 	config.MaxStreams = 2
@@ -322,7 +322,7 @@ func TestMaxStreams(t *testing.T) {
 	}
 }
 
-// TestMaxUnallocated opens more connections than may be without an allocation: the others are closed long before MaxStreams.
+// TestMaxUnallocated opens more connections without an allocation than allowed: the excess is closed long before MaxStreams.
 func TestMaxUnallocated(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		connect := func() *rawClient {
@@ -394,7 +394,7 @@ func TestT10CloseEndsConnections(t *testing.T) {
 	half.closed()
 }
 
-// A client that comes back from the same address must not meet what its old connection left behind.
+// A client that reconnects from the same address must not find remains of its old connection.
 func TestConnectionsOfOneAddressAreApart(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		first, err := b.stream.Dial()

@@ -12,8 +12,8 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// TestT35AnswersFromTheAddressAsked wants every kind of packet to come from the address that the client sends to. The
-// client's socket is connected: the system throws away what comes from elsewhere.
+// TestT35AnswersFromTheAddressAsked checks that every kind of packet comes from the address that the client sends to. The
+// client's socket is connected, so the system discards packets from other addresses.
 func TestT35AnswersFromTheAddressAsked(t *testing.T) {
 	for _, wildcard := range wildcards {
 		t.Run(wildcard.network, func(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// TestStrangerDisplacesHisOwnConnections has one network open connections without end, and other clients wait for their turn.
+// TestStrangerDisplacesHisOwnConnections opens connections from one network without end, while other clients take their time.
 func TestStrangerDisplacesHisOwnConnections(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		connect := func(from netip.Addr) *rawClient {
@@ -33,7 +33,7 @@ func TestStrangerDisplacesHisOwnConnections(t *testing.T) {
 		stranger(3 * link.MaxUnallocated)
 		for i, c := range honest {
 			c.allocate()
-			if i%2 == 0 { // counts as one without an allocation again
+			if i%2 == 0 { // no longer has an allocation
 				c.want(c.request(stun.MethodRefresh, turntest.Lifetime(0)), 0)
 			}
 		}
@@ -41,7 +41,7 @@ func TestStrangerDisplacesHisOwnConnections(t *testing.T) {
 		for _, c := range honest {
 			c.request(stun.MethodBinding)
 		}
-		// In his own network, whoever came last has the most time.
+		// Within the flooding network, the newest connection has the most time.
 		last := connect(netip.MustParseAddr("192.0.2.77"))
 		stranger(link.MaxUnallocated / 2)
 		last.allocate()

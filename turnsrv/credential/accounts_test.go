@@ -37,7 +37,7 @@ func TestAccountsAreToldApart(t *testing.T) {
 		if got, ok := a.Account(username); !ok || got != account {
 			t.Errorf("%s is of %q, %v, want %q", username, got, ok, account)
 		}
-		// The verifier is told, and only for names without a user in them.
+		// The verifier knows the account, but only for names without a user in them.
 		verifier := Verifier{Secrets: []Secret{accountsSecret}, Accounts: &a}
 		if grant, ok := verifier.Lookup(username, "example.org"); !ok || grant.Keys[0].Subject != (Subject{Name: account}) {
 			t.Errorf("%s is granted to %v, %v, want %q", username, grant.Keys[0].Subject, ok, account)
@@ -79,7 +79,7 @@ func TestAccountsKeepTheirNameForAWindow(t *testing.T) {
 	}
 }
 
-// TestAccountsOfOtherProcesses wants all who share a secret to give an account the same name, and others to give it another.
+// TestAccountsOfOtherProcesses checks that all issuers that share a secret give an account the same name, and others do not.
 func TestAccountsOfOtherProcesses(t *testing.T) {
 	now := time.Unix(1758650868, 0)
 	var here, there, elsewhere Accounts
@@ -93,7 +93,7 @@ func TestAccountsOfOtherProcesses(t *testing.T) {
 	}
 }
 
-// TestUnknownAccounts wants those who log in with a mechanism that hides the account not to be taken for somebody else.
+// TestUnknownAccounts checks that a client whose login mechanism hides the account is not mistaken for another account.
 func TestUnknownAccounts(t *testing.T) {
 	var a Accounts
 	now := time.Unix(1758650868, 0)
@@ -120,8 +120,8 @@ func TestUnknownAccounts(t *testing.T) {
 	}
 }
 
-// TestUnknownAccountsAreToldApart wants each request in the same second to get a user name that nobody else has, and those of
-// accounts to be remembered whatever comes of them.
+// TestUnknownAccountsAreToldApart checks that each request in the same second gets a user name of its own, and that accounts
+// remain known.
 func TestUnknownAccountsAreToldApart(t *testing.T) {
 	var a Accounts
 	now := time.Unix(1758650868, 0)
@@ -163,7 +163,7 @@ func TestUnknownAccountsAreToldApart(t *testing.T) {
 		t.Errorf("alice is %q, %v when many have asked who are not known", account, ok)
 	}
 
-	// However many have asked, an account has a second of its own.
+	// An account has a second of its own, however many requests there were.
 	for i := range 1000 {
 		account := fmt.Sprint("user", i)
 		c := a.Issue(year, account, now)
@@ -172,7 +172,7 @@ func TestUnknownAccountsAreToldApart(t *testing.T) {
 		}
 	}
 
-	// When there are no seconds left, the last one is shared, and is nobody's.
+	// When no seconds are left, the last one is shared and attributed to no account.
 	var full Accounts
 	brief := Issuer{Secret: accountsSecret, TTL: 10 * time.Second} // a window of one second
 	full.Issue(brief, "", now)
@@ -182,8 +182,8 @@ func TestUnknownAccountsAreToldApart(t *testing.T) {
 	}
 }
 
-// TestAccountsShareASecondWhenTheyMust wants nobody to answer for the calls of somebody else when there are more accounts
-// than seconds.
+// TestAccountsShareASecondWhenTheyMust checks that no account is held responsible for the calls of another one when there are
+// more accounts than seconds.
 func TestAccountsShareASecondWhenTheyMust(t *testing.T) {
 	var a Accounts
 	issuer := Issuer{Secret: accountsSecret, TTL: 10 * time.Minute} // a window of 60 seconds
@@ -220,7 +220,7 @@ func TestAccountsShareASecondWhenTheyMust(t *testing.T) {
 	}
 }
 
-// TestAccountsAreForgotten wants the memory to be bounded by a number and by time.
+// TestAccountsAreForgotten checks that the memory is limited by number and by time.
 func TestAccountsAreForgotten(t *testing.T) {
 	var a Accounts
 	year := Issuer{Secret: accountsSecret, TTL: 365 * 24 * time.Hour} // which has room for all of them
@@ -269,7 +269,7 @@ func TestAccountsFromManyGoroutines(t *testing.T) {
 	wait.Wait()
 }
 
-// BenchmarkAccountsIssue is one credential for one of 10000 accounts.
+// BenchmarkAccountsIssue issues one credential for one of 10000 accounts.
 func BenchmarkAccountsIssue(b *testing.B) {
 	var a Accounts
 	now := time.Unix(1758650868, 0)

@@ -78,7 +78,7 @@ func TestParseExpiry(t *testing.T) {
 		{username: " 1758650868", wantErr: true},
 		{username: "alice:1758650868.42", unix: 1758650868, user: "alice"},
 		{username: "alice:+1758650868", unix: 1758650868, user: "alice"},
-		// A user who calls itself by a number does not choose the expiry.
+		// A user whose name is a number cannot choose the expiry.
 		{username: "9999999999x:1758650868", unix: 1758650868, user: "9999999999x"},
 		{username: "a:9999999999x:1758650868.42", unix: 1758650868, user: "a:9999999999x"},
 		{username: "1758650868.42:john", wantErr: true}, // coturn reads john
@@ -132,7 +132,7 @@ func TestVerifierAcceptsEverySecret(t *testing.T) {
 	}
 }
 
-// TestVerifierBoundsLifetimes wants it to be known when an expiry comes within the bound.
+// TestVerifierBoundsLifetimes checks that the grant says when an expiry comes within the limit.
 func TestVerifierBoundsLifetimes(t *testing.T) {
 	for bound, want := range map[time.Duration]time.Time{0: {}, time.Hour: time.Unix(1758650868-3600, 0).UTC()} {
 		grant, ok := Verifier{Secrets: []Secret{NewSecret([]byte("shared"))}, MaxLifetime: bound}.Lookup("1758650868", "example.org")
@@ -211,7 +211,7 @@ func FuzzParseExpiry(f *testing.F) {
 		if err != nil {
 			return
 		}
-		// Whatever was read must read the same when it is written in the form that has no second reading.
+		// Formatting the parsed name in its unambiguous form and parsing it again must give the same result.
 		again, sameUser, err := parseExpiry(fmt.Sprintf("%d:%s", expires.Unix(), user))
 		if err != nil || !again.Equal(expires) || sameUser != user {
 			t.Errorf("%q gave %v, %q; written again it gave %v, %q, %v", username, expires, user, again, sameUser, err)

@@ -65,7 +65,7 @@ func TestUsersRefuse(t *testing.T) {
 	}
 }
 
-// TestUsersWithNumbers wants names that are numbers, which are common in telephony and which no issuer writes.
+// TestUsersWithNumbers accepts names that are numbers, which are common in telephony and which no issuer uses.
 func TestUsersWithNumbers(t *testing.T) {
 	for _, name := range []string{"1001", "0", "999999999", "12345678901", "1001:alice", "alice:1001", "alice-1758650868", "+1758650868"} {
 		var users Users
@@ -80,7 +80,7 @@ func TestUsersWithNumbers(t *testing.T) {
 	}
 }
 
-// TestUsersOfSeveralRealms wants users with a password to be known in each realm, and those with a key in their own.
+// TestUsersOfSeveralRealms checks that users with a password are known in each realm, and users with a key only in their own.
 func TestUsersOfSeveralRealms(t *testing.T) {
 	var users Users
 	const key = "00112233445566778899aabbccddeeff"

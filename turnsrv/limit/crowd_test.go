@@ -20,8 +20,8 @@ func TestCrowdGivesUpTheLargestNetworksOldest(t *testing.T) {
 		}
 		c.Add(name, netip.MustParseAddr(addr))
 	}
-	// Three in 192.0.2.0/24, two in 198.51.100.0/24, one in 203.0.113.0/24. Of networks that are equally large, the one that has
-	// been so for the longest goes first.
+	// Three in 192.0.2.0/24, two in 198.51.100.0/24, one in 203.0.113.0/24. Of equally large networks, the one that reached its
+	// size first comes first.
 	var got []string
 	for range 6 {
 		m, ok := c.First()

@@ -30,7 +30,7 @@ func TestRate(t *testing.T) {
 	if got := passed(time.Hour, 5000); got != 1000 {
 		t.Errorf("%d packets at once after an hour, want 1000", got)
 	}
-	// A burst larger than what comes back in a second passes at once, and an empty bucket is forgotten when the rate is raised.
+	// A burst larger than one second's refill passes at once, and the debt is forgotten when the rate is raised.
 	var slow Rate
 	if !slow.Take(500_000, 1000, 524_288, 0) || slow.Take(50_000, 1000, 524_288, 0) {
 		t.Error("want one burst and no more")
@@ -40,7 +40,7 @@ func TestRate(t *testing.T) {
 	}
 }
 
-// Charge takes what is not there too, and the bucket owes one burst at most.
+// Charge also takes tokens that are not available; the bucket owes one burst at most.
 func TestRateCharge(t *testing.T) {
 	var b Rate
 	b.Charge(5000, 1000, 1000, 0)
@@ -56,7 +56,7 @@ func TestRateCharge(t *testing.T) {
 	}
 }
 
-// Many goroutines take together what one may take.
+// Many goroutines together take exactly the allowed number of tokens.
 func TestRateIsSharedExactly(t *testing.T) {
 	var b Rate
 	var mu sync.Mutex

@@ -17,7 +17,7 @@ func TestT36CountersNotLines(t *testing.T) {
 	if skipped, due := s.Next("rule", now.Add(SamplePeriod)); lines != 1 || !due || skipped != 999 {
 		t.Errorf("%d lines, then due %v with %d skipped; want 1, true, 999", lines, due, skipped)
 	}
-	// More keys, such as the prefixes that an operator denies, are no way to more lines.
+	// Many keys, such as the prefixes that an operator denies, do not lead to more lines.
 	for minute := range 3 {
 		now = now.Add(SamplePeriod)
 		lines = 0

@@ -27,7 +27,7 @@ func TestSourcesRate(t *testing.T) {
 	if got := takes(l, other, start, 5); got != 5 {
 		t.Errorf("another source gets %d, want 5", got)
 	}
-	// What is refused costs nothing: one a tenth of a second comes back under any load.
+	// Refused requests cost nothing: one token per tenth of a second is refilled under any load.
 	got := 0
 	for i := range 100 {
 		got += takes(l, one, start.Add(time.Duration(i)*10*time.Millisecond), 10)
@@ -47,7 +47,7 @@ func TestSourcesRate(t *testing.T) {
 	}
 }
 
-// A source that is being limited stays so, and a new one gets its own bucket, while a flood from a million others goes on.
+// A limited source stays limited, and a new source gets a bucket of its own, during a flood from a million other sources.
 func TestSourcesUnderFlood(t *testing.T) {
 	now := time.Unix(1758650868, 0)
 	l := NewSources(time.Second, 10, now)

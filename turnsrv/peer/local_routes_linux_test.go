@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestLocalPrefixesHaveMoreThanAddresses wants what this machine sends to itself without having the address on an interface. All
-// of 127.0.0.0/8 is like that on every Linux, where the loopback interface has 127.0.0.1.
+// TestLocalPrefixesHaveMoreThanAddresses checks that local prefixes include addresses that no interface has. On every Linux,
+// 127.0.0.0/8 is such a prefix, because the loopback interface has 127.0.0.1.
 func TestLocalPrefixesHaveMoreThanAddresses(t *testing.T) {
 	local, err := LocalPrefixes()
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestWatchLocal gives a machine of its own, a network namespace, an address, and wants to be told.
+// TestWatchLocal adds an address in a network namespace of its own and expects to be notified.
 func TestWatchLocal(t *testing.T) {
 	result := make(chan error, 1)
 	go func() {
@@ -89,7 +89,7 @@ func watchInNamespace(t *testing.T) error {
 	if err := wait(func(local []netip.Prefix) bool { return !has(local) }); err != nil {
 		return err
 	}
-	for { // what is left of the changes
+	for { // drain the remaining changes
 		select {
 		case <-told:
 			continue
@@ -106,7 +106,7 @@ func watchInNamespace(t *testing.T) error {
 	return nil
 }
 
-// change sets something of the loopback interface, netdevice(7).
+// change changes the loopback interface, netdevice(7).
 func change(fd int, request uint, set func(*unix.Ifreq) error) error {
 	ifr, err := unix.NewIfreq("lo")
 	if err != nil {
@@ -118,7 +118,7 @@ func change(fd int, request uint, set func(*unix.Ifreq) error) error {
 	return unix.IoctlIfreq(fd, request, ifr)
 }
 
-// TestDumpIsOfTheLocalTable wants the kernel to leave out other tables, of which a router's may be long.
+// TestDumpIsOfTheLocalTable checks that the kernel omits other tables, which may be long on a router.
 func TestDumpIsOfTheLocalTable(t *testing.T) {
 	messages, err := dumpLocalTable(unix.AF_INET)
 	if err != nil {

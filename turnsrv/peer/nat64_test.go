@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestNAT64Prefixes has the examples of RFC 6052 section 2.4 with the well-known addresses of RFC 7050 in them.
+// TestNAT64Prefixes uses the examples of RFC 6052 section 2.4 with the well-known addresses of RFC 7050.
 func TestNAT64Prefixes(t *testing.T) {
 	for addr, want := range map[string]string{
 		"2001:db8:c000:aa::":               "2001:db8::/32",
@@ -38,7 +38,7 @@ func TestNAT64Prefixes(t *testing.T) {
 	}
 }
 
-// TestNetworkOfItsOwnNAT64 asks for what a NAT64 beside the relay would turn into a private address.
+// TestNetworkOfItsOwnNAT64 checks addresses that a NAT64 next to the relay would translate to a private address.
 func TestNetworkOfItsOwnNAT64(t *testing.T) {
 	private := netip.MustParseAddr("2a00:64::10.0.0.1")
 	rules := Rules{NAT64: prefixes("2a00:64::/96", "2a00:99::/32")}
@@ -54,7 +54,7 @@ func TestNetworkOfItsOwnNAT64(t *testing.T) {
 	if _, ok := New(rules).CheckAddr(netip.MustParseAddr("2a00:65::1")); !ok {
 		t.Error("an address beside the prefix is refused")
 	}
-	// An operator who opens the prefix does not open what is private, nor what is denied.
+	// Allowing the prefix allows neither private nor denied addresses.
 	rules.Allow, rules.Deny = prefixes("2a00:64::/96", "2a00:99::/32"), prefixes("8.8.4.0/24")
 	open := New(rules)
 	refusals(open, private.String(), "2a00:64::8.8.4.4", "2a00:99:a00:1::")

@@ -17,7 +17,7 @@ func TestDefaultPolicy(t *testing.T) {
 		"64:ff9b:1::8.8.8.8", "100::1", "100:0:0:1::1", "2001::1", "2001:1ff::1", "2001:db8::1", "2002:808:808::1",
 		"2620:4f:8000::1", "3fff:fff::1", "5f00::1", "fc00::1", "fd12::1", "fe80::1", "fec0::1", "ff02::1",
 		"fe80::1%eth0", "2606:4700::2%eth0",
-		// ISATAP in a prefix that is fine by itself, with a private, a global and our own address inside.
+		// ISATAP in an allowed prefix, with a private, a global and an own address embedded.
 		"2606:4700::5efe:10.0.0.1", "2606:4700::200:5efe:192.168.0.1", "2606:4700::5efe:8.8.4.4",
 	}
 	for _, s := range refused {
@@ -57,7 +57,7 @@ func TestOperatorsRules(t *testing.T) {
 		{"::1", ""}, // not 0.0.0.1 in its compatible form
 		{"::2", "default ::/96"},
 		{"198.51.100.7", ""},
-		// An allowed prefix of translated addresses does not vouch for what is inside.
+		// Allowing a prefix of translated addresses does not allow the embedded address.
 		{"2002:a01:203::1", ""},                                   // 10.1.2.3
 		{"2002:a09:203::1", "embedded IPv4 address: denied 10.9"}, // 10.9.2.3
 		{"2002:c0a8:1::1", "embedded IPv4 address: default 192.168"},
@@ -67,7 +67,7 @@ func TestOperatorsRules(t *testing.T) {
 		{"2001:0:c0a8:1::fefe:fefe", "embedded IPv4 address: default 192.168"},     // the Teredo server
 		{"2001:0:101:101::3f57:fffe", "embedded IPv4 address: default 192.168"},    // the Teredo client
 		{"2001:0:101:101::fefe:fefe", ""},
-		// An allowed IPv4 prefix does not open its translated forms.
+		// Allowing an IPv4 prefix does not allow its translated forms.
 		{"::ffff:10.1.2.3", "default ::ffff:0.0.0.0/96"},
 		{"64:ff9b::10.1.2.3", "default 64:ff9b::/96"},
 	}
@@ -121,8 +121,8 @@ func TestLocalPrefixesAreRefused(t *testing.T) {
 	}
 }
 
-// TestAllowedNetworkDoesNotOpenThisMachine has the operator open the network that the server is in, so that calls reach phones
-// there. Services of the server itself stay closed, as those do that listen on loopback alone.
+// TestAllowedNetworkDoesNotOpenThisMachine allows the network of the server, so that calls reach phones there. The services of
+// the server itself, including those that listen only on loopback, remain refused.
 func TestAllowedNetworkDoesNotOpenThisMachine(t *testing.T) {
 	local := prefixes("127.0.0.0/8", "::1/128", "192.168.1.5/32", "fd00:1::5/128")
 	own := []netip.Addr{netip.MustParseAddr("8.8.4.4")}
@@ -184,7 +184,7 @@ func FuzzCheck(f *testing.F) {
 		if _, ok := policy.CheckAddr(addr); !ok {
 			return
 		}
-		// Whatever passes must not be one of the addresses that the standard library knows to be special.
+		// An allowed address must not be one that the standard library knows to be special.
 		for _, form := range []netip.Addr{addr, addr.Unmap()} {
 			if form.IsPrivate() || form.IsLoopback() || form.IsMulticast() || form.IsUnspecified() || form.IsLinkLocalUnicast() {
 				t.Errorf("%v is permitted", addr)
@@ -213,7 +213,7 @@ func BenchmarkCheckIPv6(b *testing.B) {
 
 func TestSpecialPurpose(t *testing.T) {
 	tests := []struct {
-		addr, what string // empty: of the internet
+		addr, what string // empty: globally reachable
 		local      bool
 	}{
 		{"10.1.2.3", "a private address (RFC 1918)", true},

@@ -26,7 +26,8 @@ func TestPollersForgetWhatIsClosed(t *testing.T) {
 	}
 }
 
-// TestNothingIsHeldWithoutAnAddress: when an address cannot be watched, neither its port nor the one reserved with it stays taken.
+// TestNothingIsHeldWithoutAnAddress checks that neither the port nor the one reserved with it remains taken when an address
+// cannot be watched.
 func TestNothingIsHeldWithoutAnAddress(t *testing.T) {
 	a := newAllocator(t, Config{})
 	for range runtime.GOMAXPROCS(0) {

@@ -21,7 +21,7 @@ import (
 
 var loopback = netip.MustParseAddr("127.0.0.1")
 
-// owner records what a Conn tells.
+// owner records the calls of a Conn.
 type owner struct {
 	mu      sync.Mutex
 	sent    int
@@ -68,7 +68,7 @@ func newAllocator(t testing.TB, config Config) *Allocator {
 	return a
 }
 
-// allocate opens a relayed address of owner, or of one that nobody asks if owner is nil.
+// allocate opens a relayed address of owner, or of an owner that is ignored if owner is nil.
 func allocate(t testing.TB, a *Allocator, request Request, o Owner) (*Conn, Token) {
 	t.Helper()
 	if request.Family == 0 {
@@ -168,8 +168,8 @@ func TestRelaysBothWays(t *testing.T) {
 	}
 }
 
-// TestNothingIsHeardAfterClose: addresses come and go while somebody sends to all of them, so that descriptors are used again
-// at once. Every owner hears what was sent to its own port, and nothing when its address is closed.
+// TestNothingIsHeardAfterClose opens and closes addresses while packets are sent to all of them, so that descriptors are reused
+// immediately. Every owner must receive what was sent to its own port, and nothing after its address is closed.
 func TestNothingIsHeardAfterClose(t *testing.T) {
 	for name, listener := range listeners {
 		t.Run(name, func(t *testing.T) {
@@ -209,7 +209,7 @@ func TestNothingIsHeardAfterClose(t *testing.T) {
 	}
 }
 
-// strictOwner hears its own port only, while it is open.
+// strictOwner accepts data for its own port only, and only while it is open.
 type strictOwner struct {
 	owner
 	t      *testing.T
@@ -229,7 +229,7 @@ func (o *strictOwner) Deliver(_ netip.AddrPort, data []byte, _ time.Time) {
 	}
 }
 
-// TestReadersAreShared: an address costs no goroutine.
+// TestReadersAreShared checks that an address requires no goroutine of its own.
 func TestReadersAreShared(t *testing.T) {
 	a := newAllocator(t, Config{})
 	allocate(t, a, Request{}, nil)
@@ -261,7 +261,7 @@ func TestCloseEndsReaders(t *testing.T) {
 	}
 }
 
-// TestCloseEndsBusyReaders: whoever floods a relayed address does not keep the server from ending.
+// TestCloseEndsBusyReaders checks that a flooded relayed address does not prevent the allocator from closing.
 func TestCloseEndsBusyReaders(t *testing.T) {
 	a := newAllocator(t, Config{})
 	c, _ := allocate(t, a, Request{}, new(countingOwner))
@@ -290,7 +290,7 @@ func TestCloseEndsBusyReaders(t *testing.T) {
 	}
 }
 
-// countingOwner counts what it hears, slowly, so that there is always more.
+// countingOwner counts datagrams slowly, so that more are always pending.
 type countingOwner struct {
 	owner
 	heard atomic.Int64
@@ -353,7 +353,7 @@ func (readOnly) WriteToUDPAddrPort([]byte, netip.AddrPort) (int, error) {
 	return 0, errors.New("not through the kernel")
 }
 
-// Two callers on one relay, in front of which is a NAT: the address that is advertised is on no interface.
+// Two callers on one relay behind a NAT: no interface has the advertised address.
 func TestTwoCallersBehindNAT(t *testing.T) {
 	public := netip.MustParseAddr("203.0.113.5")
 	for _, bind := range []netip.Addr{loopback, netip.IPv4Unspecified()} {
@@ -376,7 +376,7 @@ func TestTwoCallersBehindNAT(t *testing.T) {
 			if got, want := ob.got, []string{alice.Relayed().String() + " hello bob"}; !slices.Equal(got, want) || oa.sent != 1 {
 				t.Errorf("bob got %q, want %q; alice has sent %d", got, want, oa.sent)
 			}
-			// A port that is no relayed address stays closed, and so does the way in by the address to bind.
+			// A port that is not a relayed address stays unreachable, also by the bind address.
 			_, farAddr := listen(t)
 			for _, to := range []netip.AddrPort{
 				netip.AddrPortFrom(public, uint16(farAddr.Port)),
@@ -415,7 +415,7 @@ func TestT26EvenPort(t *testing.T) {
 	if c.Relayed().Port()%2 != 0 || token == (Token{}) {
 		t.Fatalf("port %d, token %x", c.Relayed().Port(), token)
 	}
-	// The next port is held: nobody else gets it from the system, and it is no relayed address yet.
+	// The next port is reserved: the system gives it to nobody else, and it is not a relayed address yet.
 	next := netip.AddrPortFrom(loopback, c.Relayed().Port()+1)
 	if _, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(next)); err == nil {
 		t.Error("the reserved port is free")
@@ -466,7 +466,7 @@ func (s *deafSocket) LocalAddr() net.Addr                                       
 func (s *deafSocket) Close() error                                               { close(s.closed); return nil }
 
 func TestPortsRunOut(t *testing.T) {
-	// Find four ports in a row that are free, beginning with an even one.
+	// Find four consecutive free ports, beginning with an even one.
 	var first uint16
 	probe := newAllocator(t, Config{MinPort: 61000, MaxPort: 65535}) // above what the system gives out by itself
 	for first == 0 {

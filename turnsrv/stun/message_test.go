@@ -72,7 +72,7 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
-func TestT15AttributesBehindIntegrityAreIgnored(t *testing.T) {
+func TestT15AttributesAfterIntegrityAreIgnored(t *testing.T) {
 	key := []byte("key")
 	raw := build(func(b *Builder) {
 		b.Text(AttrUsername, "alice")
@@ -173,7 +173,7 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		m.VerifyIntegrity([]byte("key"))
-		// What was read, written again, must read the same.
+		// Encoding the parsed message and parsing it again must give the same result.
 		var b Builder
 		b.Start(m.Method, m.Class, m.TransactionID)
 		for typ, value := range m.Attributes() {

@@ -11,7 +11,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// TestEveryFrameLength wants ChannelData of every size to be framed with its padding, which the length does not count.
+// TestEveryFrameLength checks that ChannelData of every size is framed with its padding, which the length field does not count.
 func TestEveryFrameLength(t *testing.T) {
 	head := make([]byte, stun.ChannelDataHeaderLen)
 	for size := range 1 << 16 {

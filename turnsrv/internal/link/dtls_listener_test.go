@@ -16,8 +16,8 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/internal/udp"
 )
 
-// idleListener is a DTLS listener whose sessions nobody makes a handshake of. begin has a client at addr send its first
-// ClientHello and returns the client's session, or nil.
+// idleListener is a DTLS listener whose sessions perform no handshake. begin sends the first ClientHello of a client at addr
+// and returns its session, or nil.
 func idleListener(t *testing.T) (l *DTLSListener, begin func(addr netip.AddrPort) *dtlsSession) {
 	t.Helper()
 	conn := turntest.ClientSocket(t)
@@ -54,10 +54,10 @@ func at(network, i int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(network), byte(i), 1}), uint16(1024+i))
 }
 
-// serverHello is what a session sends first when the cookie has come back.
+// serverHello is the first message that a session sends after the cookie came back.
 var serverHello = []byte{22, 0xFE, 0xFD, 0, 0, 0, 0, 0, 0, 0, 1, 0, 12, 2, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0}
 
-// TestDTLSFlood fills the list of handshakes from one address each, as a spoofer would, and wants a real client to get in.
+// TestDTLSFlood fills the handshakes from a different address each, as a spoofer would. A genuine client must still succeed.
 func TestDTLSFlood(t *testing.T) {
 	l, begin := idleListener(t)
 	first := begin(at(0, 1))
@@ -67,7 +67,7 @@ func TestDTLSFlood(t *testing.T) {
 	if len(l.sessions) != maxHandshakes || len(l.unproven) != maxHandshakes || l.sessions[first.tuple] != nil {
 		t.Fatalf("%d sessions, %d handshakes, want %d and the newest", len(l.sessions), len(l.unproven), maxHandshakes)
 	}
-	// Whoever has shown that the address is real has his place from then on.
+	// A client with a proven address keeps its place from then on.
 	real := begin(at(0, 2))
 	real.sends(serverHello)
 	for i := range 3 * maxHandshakes {
@@ -76,7 +76,7 @@ func TestDTLSFlood(t *testing.T) {
 	if l.sessions[real.tuple] != real || real.state != dtlsProven {
 		t.Error("strangers have displaced the handshake of a real client")
 	}
-	// A session that was given up while it was sending takes no place.
+	// A session that was ended while it was sending takes no place.
 	late := begin(at(0, 3))
 	_ = late.Close()
 	late.sends(serverHello)
@@ -85,8 +85,8 @@ func TestDTLSFlood(t *testing.T) {
 	}
 }
 
-// TestDTLSStalledHandshakes has one network leave handshakes where the server waits for a proven client, and wants others to
-// have all the time of a handshake.
+// TestDTLSStalledHandshakes leaves handshakes from one network incomplete after the address was proven. Other clients must have
+// the full time of a handshake.
 func TestDTLSStalledHandshakes(t *testing.T) {
 	l, begin := idleListener(t)
 	stall := func() *dtlsSession {
@@ -146,7 +146,7 @@ func TestDTLSHelloRate(t *testing.T) {
 	if begun != maxHellos || l.mayBeginLocked(after, now.Add(time.Second-1)) || !l.mayBeginLocked(after, now.Add(time.Second)) {
 		t.Errorf("%d handshakes in one second, want %d, and more in the next", begun, maxHellos)
 	}
-	// One network has a quarter of that, whatever it asks for, and the others have the rest.
+	// One network gets a quarter of the limit at most, and the others get the rest.
 	now, begun = now.Add(time.Minute), 0
 	for i := range 10 * maxHellos {
 		if l.mayBeginLocked(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), now) {
@@ -158,7 +158,7 @@ func TestDTLSHelloRate(t *testing.T) {
 	}
 }
 
-// sink is a socket that only tells that something was sent.
+// sink is a socket that only reports that something was sent.
 type sink struct {
 	udp.PacketSocket
 	sent chan struct{}
@@ -166,8 +166,8 @@ type sink struct {
 
 func (s sink) WritePacket([]byte, netip.AddrPort, netip.Addr) error { s.sent <- struct{}{}; return nil }
 
-// BenchmarkDTLSFirstHello is what a packet costs that anybody may send: a handshake that is begun and answered with a cookie,
-// and another one that has to go for it.
+// BenchmarkDTLSFirstHello measures the cost of a packet that anybody can send: a new handshake that is answered with a cookie
+// and displaces another one.
 func BenchmarkDTLSFirstHello(b *testing.B) {
 	socket := sink{sent: make(chan struct{}, 2*maxHandshakes)}
 	config := &tls.Config{Certificates: []tls.Certificate{turntest.TestCertificate(b)}}
@@ -183,7 +183,7 @@ func BenchmarkDTLSFirstHello(b *testing.B) {
 	b.ReportAllocs()
 	for n := uint32(0); b.Loop(); n++ {
 		l.hellos = 0
-		// Each from a network of its own, as spoofed ones would be: one network may begin few handshakes in a second.
+		// Each from a network of its own, like spoofed ones, because one network can begin few handshakes per second.
 		from := netip.AddrFrom4([4]byte{byte(n >> 16), byte(n >> 8), byte(n), 1})
 		l.take(hello, event.FiveTuple{Client: netip.AddrPortFrom(from, uint16(n>>24)+1), Transport: event.DTLS})
 		<-socket.sent

@@ -7,7 +7,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/internal/turntest"
 )
 
-// TestDTLSRecordsAdmitted has what pion/dtls may see of a client whose address is proven.
+// TestDTLSRecordsAdmitted lists the records that pion/dtls may receive from a client whose address is proven.
 func TestDTLSRecordsAdmitted(t *testing.T) {
 	tests := []struct {
 		name          string

@@ -14,8 +14,8 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// TestNoDelay wants media to leave at once on connections of both kinds: an audio packet that waits for the next one (Nagle's
-// algorithm) comes too late. Go sets TCP_NODELAY of its own accord.
+// TestNoDelay checks that media is sent immediately on both kinds of connections: an audio packet that waits for the next one
+// (Nagle's algorithm) arrives too late. Go sets TCP_NODELAY by default.
 func TestNoDelay(t *testing.T) {
 	plain, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -76,7 +76,7 @@ func noDelay(t *testing.T, conn net.Conn) bool {
 	return value != 0
 }
 
-// heard is a handler that says who has sent a message.
+// heard is a handler that reports the sender of each message.
 type heard chan session.Client
 
 func (h heard) Handle(_ []byte, from session.Client, _ time.Time) { h <- from }

@@ -10,7 +10,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/internal/session"
 )
 
-// TestSilentClientIsServed: a client that only listens loses nothing as long as there is room.
+// TestSilentClientIsServed checks that a client that only receives loses nothing as long as there is room.
 func TestSilentClientIsServed(t *testing.T) {
 	var s session.Silence
 	now := time.Unix(1758650868, 0)

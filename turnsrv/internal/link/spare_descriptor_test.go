@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// descriptors counts as a process does that may have so many.
+// descriptors simulates a process with a limited number of descriptors.
 type descriptors struct{ free int }
 
 func (d *descriptors) open() (io.Closer, error) {
@@ -27,7 +27,7 @@ type descriptor struct {
 
 func (d descriptor) Close() error { d.of.free++; return nil }
 
-// scarceListener has connections waiting, and accepts one for each free descriptor.
+// scarceListener has pending connections and accepts one for each free descriptor.
 type scarceListener struct {
 	*descriptors
 	waiting int

@@ -17,7 +17,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/internal/turntest"
 )
 
-// TestNewestMediaIsDropped wants a client that does not read to get what came first, and answers whatever came before them.
+// TestNewestMediaIsDropped checks that a client that does not read gets the oldest media and all responses.
 func TestNewestMediaIsDropped(t *testing.T) {
 	near, far := net.Pipe()
 	defer func() { _ = near.Close() }()
@@ -61,7 +61,7 @@ func TestAnswersBeyondTheQueueEndTheConnection(t *testing.T) {
 	}
 }
 
-// turnutils_uclient looks at the first message of a TLS record only.
+// turnutils_uclient reads only the first message of a TLS record.
 func TestOneRecordForEachMessage(t *testing.T) {
 	messages := [][]byte{turntest.ChannelData(0x4000, "hello"), turntest.ChannelData(0x4000, ""), turntest.ChannelData(0x4001, "you")}
 	for transport, want := range map[event.Transport][][]byte{event.TCP: {bytes.Join(messages, nil)}, event.TLS: messages} {
@@ -86,8 +86,8 @@ func TestOneRecordForEachMessage(t *testing.T) {
 	}
 }
 
-// TestGivenUpIsForGood ends a connection while its client has a request on the way: no allocation that this makes lets the
-// connection live on, of which nobody would hear any more.
+// TestGivenUpIsForGood ends a connection while a request is in progress: an allocation made by that request must not keep the
+// connection open.
 func TestGivenUpIsForGood(t *testing.T) {
 	near, far := net.Pipe()
 	defer func() { _ = near.Close() }()
@@ -99,7 +99,7 @@ func TestGivenUpIsForGood(t *testing.T) {
 	}
 }
 
-// TestSlowReaderIsServed has a client read little by little what has piled up for it.
+// TestSlowReaderIsServed reads the queued data of a client little by little.
 func TestSlowReaderIsServed(t *testing.T) {
 	for _, transport := range []event.Transport{event.TCP, event.TLS} {
 		synctest.Test(t, func(t *testing.T) {

@@ -56,7 +56,7 @@ func codeOf(t *testing.T, answer []byte) stun.ErrorCode {
 	return 0
 }
 
-// attackedSession is a session with a dual allocation on public addresses, under the policy that nobody has changed.
+// attackedSession is a session with a dual allocation on public addresses and the default policy.
 func attackedSession(t *testing.T) (b *bareSession, s *signer, now time.Time) {
 	t.Helper()
 	own4, own6 := netip.MustParseAddr("8.8.4.4"), netip.MustParseAddr("2606:4700::99")
@@ -75,7 +75,7 @@ func attackedSession(t *testing.T) (b *bareSession, s *signer, now time.Time) {
 	return b, s, now
 }
 
-// TestAttackEncodedPeers asks for loopback, private networks and the server itself in every form that an address has.
+// TestAttackEncodedPeers requests loopback, private networks and the server itself in every form of an address.
 func TestAttackEncodedPeers(t *testing.T) {
 	b, s, now := attackedSession(t)
 	for _, address := range []string{
@@ -91,8 +91,8 @@ func TestAttackEncodedPeers(t *testing.T) {
 	}
 }
 
-// TestAttackOwnAddress asks for the server's listening ports, and for TURN in TURN, by its public addresses. A permission is
-// for an address, so that it may be had: a port that is no relayed address gets neither channel nor data.
+// TestAttackOwnAddress requests the server's listening ports, and TURN in TURN, by its public addresses. A permission concerns
+// an address only, so it is granted. A port that is not a relayed address gets neither a channel nor data.
 func TestAttackOwnAddress(t *testing.T) {
 	b, s, now := attackedSession(t)
 	for _, to := range []string{"8.8.4.4:3478", "8.8.4.4:5349", "8.8.4.4:22", "8.8.4.4:60000", "[2606:4700::99]:3478", "[2606:4700::99]:443"} {
@@ -103,14 +103,14 @@ func TestAttackOwnAddress(t *testing.T) {
 		if answer := b.take(s.message(stun.MethodChannelBind, 3, turntest.Channel(0x4000), turntest.PeerAddr(to)), s.from, now); codeOf(t, answer) != 403 {
 			t.Errorf("ChannelBind for %v is answered %d, want 403", to, codeOf(t, answer))
 		}
-		// The socket asks once more, for each datagram.
+		// Send checks each datagram again.
 		if rule, ok := b.shared.config.Relay.MayReach(to); ok || rule == "" {
 			t.Errorf("data may go to %v", to)
 		}
 	}
 }
 
-// TestAttackDescriptors has the system refuse sockets: the client is told, and the server asks no second time.
+// TestAttackDescriptors makes the system refuse sockets: the client gets an error, and the server does not retry.
 func TestAttackDescriptors(t *testing.T) {
 	for _, err := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.EADDRNOTAVAIL} {
 		opened := 0
@@ -159,8 +159,8 @@ func TestAttackFullTables(t *testing.T) {
 	})
 }
 
-// TestAttackClockJumps sets the clock back and forth. A nonce of the future draws a new one; nothing lives for ever, and
-// what has expired stays so.
+// TestAttackClockJumps sets the clock back and forth. A nonce from the future is replaced by a new one. Nothing lives
+// indefinitely, and what has expired stays expired.
 func TestAttackClockJumps(t *testing.T) {
 	b := newBareSession(t)
 	now := time.Unix(1758650868, 0)
@@ -197,8 +197,8 @@ func TestAttackClockJumps(t *testing.T) {
 	}
 }
 
-// TestAttackRequests has one credential ask for the same channel as fast as it can. Beyond a rate it gets no answer, and the
-// allocation goes on.
+// TestAttackRequests requests the same channel with one credential as fast as possible. Requests above the rate get no
+// response, and the allocation remains.
 func TestAttackRequests(t *testing.T) {
 	b := newBareSession(t)
 	now := time.Unix(1758650868, 0)
@@ -219,8 +219,8 @@ func TestAttackRequests(t *testing.T) {
 	}
 }
 
-// TestAttackAllTables wants the tables of all allocations together to be bounded, and each allocation to have its own few entries
-// in spite of that.
+// TestAttackAllTables checks that the tables of all allocations together are limited, and that each allocation can still have
+// its own few entries.
 func TestAttackAllTables(t *testing.T) {
 	b := newBareSession(t)
 	now := time.Unix(1758650868, 0)
@@ -256,7 +256,7 @@ func TestAttackAllTables(t *testing.T) {
 	}
 }
 
-// TestExpiredEntriesMakeRoom fills a table, and wants it to take new entries when the old ones have expired.
+// TestExpiredEntriesMakeRoom checks that a full table accepts new entries after the old ones have expired.
 func TestExpiredEntriesMakeRoom(t *testing.T) {
 	b := newBareSession(t)
 	b.shared.SetQuotas(limit.Quotas{MaxPermissions: 2, MaxChannels: 2})

@@ -12,8 +12,8 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// TestBadInputSizes sends every size that is too short for STUN, in slices that end where the message does, and with each
-// first byte: nothing is answered, and nothing is read behind the end.
+// TestBadInputSizes sends messages of every size that is too short for STUN, in slices that end where the message does, and
+// with each first byte. There is no response, and nothing is read beyond the end.
 func TestBadInputSizes(t *testing.T) {
 	b := newBareSession(t)
 	now := time.Unix(1758650868, 0)
@@ -31,7 +31,7 @@ func TestBadInputSizes(t *testing.T) {
 			}
 		}
 	}
-	// Cut anywhere, and with a length that lies.
+	// Truncated at any position, and with an incorrect length.
 	for size := range whole {
 		if answer := b.take(slices.Clip(whole[:size:size]), s.from, now); answer != nil || b.relayed() != 0 {
 			t.Errorf("the first %d bytes draw %x, and %d packets", size, answer, b.relayed())
@@ -47,7 +47,7 @@ func TestBadInputSizes(t *testing.T) {
 }
 
 // TestBadInputPeerAtTheEnd puts peer addresses of every length and family at the end of messages of 32 to 128 bytes, where
-// reading too much would be reading what is not there.
+// reading too much would exceed the slice.
 func TestBadInputPeerAtTheEnd(t *testing.T) {
 	b := newBareSession(t)
 	now := time.Unix(1758650868, 0)
@@ -83,7 +83,7 @@ func TestBadInputPeerAtTheEnd(t *testing.T) {
 			}
 		}
 	}
-	// A good one behind a bad one does not make up for it.
+	// A valid address after an invalid one does not make the request valid.
 	good := netip.MustParseAddrPort("127.0.0.1:40000")
 	b.take(s.message(stun.MethodCreatePermission, 2, turntest.PeerAddr(good)), s.from, now)
 	var send stun.Builder

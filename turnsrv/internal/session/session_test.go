@@ -47,7 +47,7 @@ func newBareSession(t testing.TB) *bareSession {
 	})
 }
 
-// What the tests of this package configure.
+// The configuration of the tests in this package.
 const (
 	maxGuesses     = 100
 	silentBudget   = 64 << 10
@@ -74,13 +74,13 @@ func (b *bareSession) dropped(reason event.DropReason) uint64 {
 	return b.shared.Counters.Dropped[reason].Load()
 }
 
-// take gives the session one message. It returns the answer, if any.
+// take passes one message to the session and returns the response, if any.
 func (b *bareSession) take(message []byte, from Client, now time.Time) (answer []byte) {
 	b.sent = nil
 	return b.fromClient(message, from, now)
 }
 
-// relays reports whether data that a client sends goes on to a peer.
+// relays reports whether data from a client is relayed to a peer.
 func (b *bareSession) relays(message []byte, from Client, now time.Time) bool {
 	before := b.relayed()
 	b.take(message, from, now)
@@ -124,8 +124,8 @@ func (s *signer) message(method stun.Method, serial byte, sets ...turntest.Set) 
 	return bytes.Clone(b.Bytes())
 }
 
-// FuzzFromClient sends the session any bytes, once as they are and once with a good signature, to an allocation with a
-// permission and a channel.
+// FuzzFromClient passes arbitrary bytes to the session, once unchanged and once with a valid signature, for an allocation with
+// a permission and a channel.
 func FuzzFromClient(f *testing.F) {
 	peer := netip.MustParseAddrPort("127.0.0.1:40000")
 	add := func(method stun.Method, class stun.Class, sets ...turntest.Set) {
@@ -198,7 +198,7 @@ func FuzzFromClient(f *testing.F) {
 				check(bytes.Clone(again.Bytes()))
 			}
 		}
-		// Start afresh, or keep the allocation for the next input.
+		// Start again, or keep the allocation for the next input.
 		if len(raw)%2 == 0 {
 			b.take(s.message(stun.MethodRefresh, 3, turntest.Lifetime(0)), s.from, now)
 		}
@@ -218,82 +218,82 @@ func BenchmarkNonce(b *testing.B) {
 	}
 }
 
-// BenchmarkVerify is what verifying a request without an allocation costs: nonce, key and integrity.
+// BenchmarkVerify verifies a request without an allocation: nonce, key and integrity.
 func BenchmarkVerify(b *testing.B) {
-	front := newBareSession(b)
+	session := newBareSession(b)
 	now := time.Unix(1758650868, 0)
-	s := newSigner(front, now)
+	s := newSigner(session, now)
 	m, err := stun.Parse(s.message(stun.MethodAllocate, 1, turntest.TransportUDP))
 	if err != nil {
 		b.Fatal(err)
 	}
-	r := &front.request
+	r := &session.request
 	b.ReportAllocs()
 	for b.Loop() {
 		r.read(m, s.from, now)
-		if _, _, ok := front.authenticate(r, nil, now); !ok {
+		if _, _, ok := session.authenticate(r, nil, now); !ok {
 			b.Fatal("refused")
 		}
 	}
 }
 
-// BenchmarkChallenge is what a request without credentials costs.
+// BenchmarkChallenge processes a request without credentials.
 func BenchmarkChallenge(b *testing.B) {
-	front := newBareSession(b)
+	session := newBareSession(b)
 	now := time.Now()
-	s := newSigner(front, now)
+	s := newSigner(session, now)
 	var builder stun.Builder
 	builder.Start(stun.MethodAllocate, stun.ClassRequest, stun.TransactionID{1})
 	turntest.TransportUDP(&builder)
 	b.ReportAllocs()
 	for b.Loop() {
 		now = now.Add(time.Second) // below the rate
-		if answer := front.fromClient(builder.Bytes(), s.from, now); answer == nil {
+		if answer := session.fromClient(builder.Bytes(), s.from, now); answer == nil {
 			b.Fatal("no answer")
 		}
 	}
 }
 
-// BenchmarkAllocate is an allocation and its end through the session, on sockets in memory.
+// BenchmarkAllocate makes and ends an allocation, on in-memory sockets.
 func BenchmarkAllocate(b *testing.B) {
-	front := newBareSession(b)
+	session := newBareSession(b)
 	now := time.Unix(1758650868, 0)
-	s := newSigner(front, now)
+	s := newSigner(session, now)
 	allocate, end := s.message(stun.MethodAllocate, 1, turntest.TransportUDP), s.message(stun.MethodRefresh, 2, turntest.Lifetime(0))
 	b.ReportAllocs()
 	for b.Loop() {
-		if answer := front.take(allocate, s.from, now); answer == nil {
+		if answer := session.take(allocate, s.from, now); answer == nil {
 			b.Fatal("no answer")
 		}
-		front.take(end, s.from, now)
+		session.take(end, s.from, now)
 	}
 }
 
-// BenchmarkChannelDataToPeer is what the server does with ChannelData between its two sockets.
+// BenchmarkChannelDataToPeer processes ChannelData between the server's two sockets.
 func BenchmarkChannelDataToPeer(b *testing.B) {
-	front := newBareSession(b)
+	session := newBareSession(b)
 	now := time.Unix(1758650868, 0)
-	s := newSigner(front, now)
-	front.take(s.message(stun.MethodAllocate, 1, turntest.TransportUDP), s.from, now)
-	front.take(s.message(stun.MethodChannelBind, 2, turntest.Channel(0x4000), turntest.PeerAddr(netip.MustParseAddrPort("127.0.0.1:40000"))), s.from, now)
+	s := newSigner(session, now)
+	session.take(s.message(stun.MethodAllocate, 1, turntest.TransportUDP), s.from, now)
+	session.take(s.message(stun.MethodChannelBind, 2, turntest.Channel(0x4000), turntest.PeerAddr(netip.MustParseAddrPort("127.0.0.1:40000"))), s.from, now)
 	message := turntest.ChannelData(0x4000, string(make([]byte, 1200)))
 	b.SetBytes(1200)
 	b.ReportAllocs()
 	for b.Loop() {
-		front.fromClient(message, s.from, now)
+		session.fromClient(message, s.from, now)
 	}
 }
 
-// A packet on its way costs no memory.
+// Relaying a packet allocates no memory.
 func TestChannelDataAllocatesNothing(t *testing.T) {
-	front := newBareSession(t)
+	session := newBareSession(t)
 	now := time.Unix(1758650868, 0)
-	s := newSigner(front, now)
-	front.take(s.message(stun.MethodAllocate, 1, turntest.TransportUDP), s.from, now)
-	front.take(s.message(stun.MethodChannelBind, 2, turntest.Channel(0x4000), turntest.PeerAddr(netip.MustParseAddrPort("127.0.0.1:40000"))), s.from, now)
+	s := newSigner(session, now)
+	session.take(s.message(stun.MethodAllocate, 1, turntest.TransportUDP), s.from, now)
+	session.take(s.message(stun.MethodChannelBind, 2, turntest.Channel(0x4000), turntest.PeerAddr(netip.MustParseAddrPort("127.0.0.1:40000"))), s.from, now)
 	message := turntest.ChannelData(0x4000, "hello")
 	if n := testing.AllocsPerRun(100, func() {
-		if !front.relays(message, s.from, now) {
+		if !session.relays(message, s.from, now) {
 			t.Error("dropped")
 		}
 	}); n != 0 {

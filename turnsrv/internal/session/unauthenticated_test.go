@@ -59,7 +59,7 @@ func TestUnauthenticatedAnswersAreLimited(t *testing.T) {
 			if got := b.answers(tt.message(b, from), from, now, 100); got != 20+hostBurst {
 				t.Errorf("%d answers at once, want %d", got, 20+hostBurst)
 			}
-			// Neighbours get their first answers all the same, until they have had as many as the network.
+			// Neighbours still get their first responses, until they have had as many as the network.
 			neighbours := 0
 			for host := range 250 {
 				neighbours += b.answers(tt.message(b, from), Client{Tuple: event.FiveTuple{Client: netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(2 + host)}), 1)}}, now, 1)
@@ -84,8 +84,8 @@ func TestUnauthenticatedAnswersAreLimited(t *testing.T) {
 	}
 }
 
-// Who can sign is served although a flood in the name of the same network is not: with a good nonce, with one that is too
-// old, and with a credential that has expired.
+// Signed requests are served during a spoofed flood from the same network: with a valid nonce, with a stale one, and with an
+// expired credential.
 func TestSignedRequestsAreNotLimited(t *testing.T) {
 	b := newBareSession(t)
 	b.shared.config.UnauthenticatedRate = 1
@@ -136,7 +136,7 @@ func TestGuessesAreSilenced(t *testing.T) {
 	if got := b.answers(bad.message(stun.MethodAllocate, 1, turntest.TransportUDP), elsewhere, now, 1); got != 1 {
 		t.Error("the next address is silenced too")
 	}
-	// Five minutes after 900 vain attempts there is an answer again, and not before.
+	// Five minutes after 900 failed attempts there is a response again, and not before.
 	if got := b.answers(guess, newSigner(b, now).from, now.Add(maxSilence-time.Second), 1); got != 0 {
 		t.Error("the silence ends early")
 	}
@@ -145,7 +145,7 @@ func TestGuessesAreSilenced(t *testing.T) {
 	}
 }
 
-// nameless is a connection whose client has given no server name.
+// nameless is a connection without a TLS server name.
 type nameless struct{}
 
 func (nameless) Name() string { return "" }

@@ -49,7 +49,7 @@ func TestT35PacketsCostNoAllocation(t *testing.T) {
 	}
 }
 
-// wildcards are sockets on all addresses, and what clients may call them by.
+// wildcards are sockets bound to all addresses, and addresses at which clients can reach them.
 var wildcards = []struct {
 	network, bind string
 	addresses     []string

@@ -53,7 +53,7 @@ func TestDatagramsComeWholeAndInOrder(t *testing.T) {
 			for i := range Batch + 1 {
 				sizes = append(sizes, 100+i)
 			}
-			// One after the other, and then as many as there are at once, in places that held others.
+			// One at a time, then as many as possible at once, in buffers that held others before.
 			for _, size := range sizes {
 				send(t, from, ipv4, size, toAddr)
 				want(t, inbox, to, fromAddr, size)
@@ -63,7 +63,7 @@ func TestDatagramsComeWholeAndInOrder(t *testing.T) {
 			}
 			want(t, inbox, to, fromAddr, sizes[4:4+Batch]...)
 			want(t, inbox, to, fromAddr, sizes[4+Batch])
-			// Often enough for each kind of call.
+			// Often enough to use each kind of call.
 			for i := range 2 * announced {
 				send(t, from, ipv4, i, toAddr)
 				want(t, inbox, to, fromAddr, i)
@@ -100,7 +100,7 @@ func want(t *testing.T, inbox *Inbox, fd int, from netip.AddrPort, sizes ...int)
 	}
 }
 
-// TestLocalAddress has a socket on all addresses answer from the one that it was sent to.
+// TestLocalAddress checks that a socket bound to all addresses responds from the destination address of the request.
 func TestLocalAddress(t *testing.T) {
 	for _, tt := range []struct{ all, client, at string }{
 		{"0.0.0.0", "127.0.0.1", "127.0.0.2"},

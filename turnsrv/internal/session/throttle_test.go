@@ -8,7 +8,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/limit"
 )
 
-// TestTotalIsShared has one client send ten times as much as all may relay together, beside calls that are each within their share.
+// TestTotalIsShared lets one client send ten times the total limit, in addition to calls that are each within their share.
 func TestTotalIsShared(t *testing.T) {
 	const calls, voice, flood, payload = 20, 50, 20000, 160 // voice and flood are packets a second
 	bits := int64(cost(payload, turntest.Loopback)) * 8
@@ -43,13 +43,13 @@ func TestTotalIsShared(t *testing.T) {
 	if lost > 0 {
 		t.Errorf("the calls lose %d of %d packets beside one client that takes all it can", lost, calls*voice*seconds)
 	}
-	// The flooder gets what the calls leave, and what the buckets held at the beginning.
+	// The flooding client gets what the calls leave, and the initial contents of the buckets.
 	if most := (seconds*calls*voice + 2*calls*voice) * 11 / 10; passed > most || passed < seconds*calls*voice/2 {
 		t.Errorf("the client that takes all it can relays %d packets, want at most %d", passed, most)
 	}
 }
 
-// TestPacketsHaveABudget limits packets by themselves, and has small ones cost their headers.
+// TestPacketsHaveABudget limits the number of packets, and counts the headers of small ones.
 func TestPacketsHaveABudget(t *testing.T) {
 	now := time.Unix(100, 0)
 	passed := func(quotas limit.Quotas, allocations, payload int) (n int) {

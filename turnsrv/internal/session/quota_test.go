@@ -50,7 +50,7 @@ func TestSourceQuota(t *testing.T) {
 	}
 }
 
-// TestSilentHalfOfACall wants a dual allocation to stay as a whole when one of its relayed addresses relays.
+// TestSilentHalfOfACall checks that a dual allocation is kept as a whole while one of its relayed addresses relays.
 func TestSilentHalfOfACall(t *testing.T) {
 	b := newBareSession(t)
 	b.shared.SetQuotas(limited(limit.Quotas{MaxAllocationsPerUser: 2}))
@@ -77,8 +77,8 @@ func TestSilentHalfOfACall(t *testing.T) {
 	}
 }
 
-// TestQuotaOfAnonymousCredentials wants people who happen to have one credential to have a quota each, by address, and
-// whoever has many addresses to have a bounded share.
+// TestQuotaOfAnonymousCredentials checks that users who happen to share a credential have a quota each, by address, and that a
+// user with many addresses has a limited share.
 func TestQuotaOfAnonymousCredentials(t *testing.T) {
 	b := newBareSession(t)
 	b.shared.SetQuotas(limited(limit.Quotas{MaxAllocationsPerUser: 2}))
@@ -112,8 +112,8 @@ func TestQuotaOfAnonymousCredentials(t *testing.T) {
 	}
 }
 
-// TestQuotaKeepsBooks takes and gives at random and compares with a count of what is there.
-func TestQuotaKeepsBooks(t *testing.T) {
+// TestQuotaAgainstCounting takes and gives at random and compares the result with a separate count.
+func TestQuotaAgainstCounting(t *testing.T) {
 	q := newQuota(limit.Quotas{MaxAllocationsPerUser: 5})
 	random := rand.New(rand.NewPCG(1, 2))
 	subjects := []credential.Subject{{Name: "alice"}, {Name: "alice", Realm: "example.org"}, {Name: "1758650868", Anonymous: true}}

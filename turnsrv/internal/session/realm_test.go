@@ -11,7 +11,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// TestRealmsAreNoAmplifier wants a short ORIGIN not to draw more than a request without one.
+// TestRealmsAreNoAmplifier checks that the response to a request with a short ORIGIN is no larger than without one.
 func TestRealmsAreNoAmplifier(t *testing.T) {
 	config := newBareSession(t).shared.config
 	config.Realms = map[string]string{"a": strings.Repeat("r", 20)}

@@ -11,8 +11,8 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// TestWhatDoesNotLeaveIsNotRelayed has a client's socket and its queue refuse a packet of a peer: it is counted once, as dropped.
-func TestWhatDoesNotLeaveIsNotRelayed(t *testing.T) {
+// TestUnsentPacketIsDropped makes the client's socket or queue refuse a packet from a peer: it is counted once, as dropped.
+func TestUnsentPacketIsDropped(t *testing.T) {
 	for refusal, reason := range map[error]event.DropReason{syscall.EPERM: event.DropSend, ErrQueue: event.DropQueue} {
 		b := newBareSession(t)
 		now := time.Now()

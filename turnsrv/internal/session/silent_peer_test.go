@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// An agent that checks an address which does not answer, as fast as RFC 8445 section 14.2 lets it, is never held up, and
-// neither is media when the peer answers checks and consent and nothing else.
+// An agent that checks an unresponsive address as fast as RFC 8445 section 14.2 allows is never limited. Neither is media to a
+// peer that responds only to checks and consent.
 func TestSilentPeerBudgetAndICE(t *testing.T) {
 	const check = 140 // bytes: USERNAME, PRIORITY, ICE-CONTROLLING, MESSAGE-INTEGRITY, FINGERPRINT and what vendors add
 	a := silentServer(silentBudget)()
@@ -43,8 +43,8 @@ func silentServer(budget int) func() *allocation {
 	return func() *allocation { return &allocation{session: f} }
 }
 
-// TestSilentPeersDoNotMultiply has somebody send to addresses that never answer, as much as he is let, from many allocations, or
-// to many addresses.
+// TestSilentPeersDoNotMultiply sends as much as possible to addresses that never answer, from many allocations or to many
+// addresses.
 func TestSilentPeersDoNotMultiply(t *testing.T) {
 	const budget = silentBudget
 	for _, tt := range []struct {
@@ -77,7 +77,7 @@ func TestSilentPeersDoNotMultiply(t *testing.T) {
 		if passed != tt.want*budget {
 			t.Errorf("%s: %d bytes go to addresses that never answer, want %d", tt.name, passed, tt.want*budget)
 		}
-		// The next period has as much, give or take a packet.
+		// The next period has the same budget, give or take a packet.
 		now = now.Add(SilentPeriod)
 		if !allocate().mayGo(new(permission), tt.addr(0), budget/2, now) {
 			t.Errorf("%s: nothing passes in the next period", tt.name)

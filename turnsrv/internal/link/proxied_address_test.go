@@ -10,9 +10,9 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/internal/turntest"
 )
 
-// TestDisplacedByTheAddressOfTheHeader has a proxy in front of the server: what counts is the address that it names, which is known
-// after the handshake only.
-func TestDisplacedByTheAddressOfTheHeader(t *testing.T) {
+// TestProxiedAddressCounts runs the server behind a proxy: the client address that the proxy sends counts. It is known only
+// after the handshake.
+func TestProxiedAddressCounts(t *testing.T) {
 	l := NewStreams(1000, new(count.Counters))
 	var streams []*stream
 	for i := range 3 {
@@ -34,7 +34,7 @@ func TestDisplacedByTheAddressOfTheHeader(t *testing.T) {
 	}
 }
 
-// headedConn tells of another address after its handshake, as a connection from a proxy does.
+// headedConn changes its remote address during the handshake, as a connection from a proxy does.
 type headedConn struct {
 	turntest.AddressedConn
 	header net.IP
