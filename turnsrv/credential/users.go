@@ -32,7 +32,7 @@ var (
 		"an issued user name: add a letter to the number")
 	errPassword  = errors.New("the password is empty")
 	errKey       = errors.New("ha1: must be followed by 32 hexadecimal digits")
-	errCoturnKey = errors.New("the password looks like a key in coturn's format: replace 0x with ha1:")
+	errCoturnKey = errors.New("the password looks like a key in coturn's format: write ha1: instead of 0x")
 )
 
 // Add adds a user to realm. password is plain text, or "ha1:" followed by the user's key in hexadecimal digits: MD5(username
