@@ -19,14 +19,16 @@ func TestBadInputAttributes(t *testing.T) {
 	for _, value := range [][]byte{{}, {1}, {0, 0, 2}, {0, 0, 2, 0x58, 0}} {
 		c.want(c.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Attr(stun.AttrLifetime, value...)), 400)
 	}
-	a := c.want(c.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Lifetime(777), turntest.Lifetime(1234), turntest.Attr32(stun.AttrRequestedTransport, 6<<24)), 0)
+	a := c.want(c.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Lifetime(777), turntest.Lifetime(1234),
+		turntest.Attr32(stun.AttrRequestedTransport, 6<<24)), 0)
 	if a.lifetime() != 777*time.Second {
 		t.Errorf("of two LIFETIMEs %v counts", a.lifetime())
 	}
 	for _, value := range [][]byte{{}, {1}, {0, 0, 2}, {0, 0, 2, 0x58, 0}} {
 		c.want(c.request(stun.MethodRefresh, turntest.Attr(stun.AttrLifetime, value...)), 400)
 		c.want(c.request(stun.MethodRefresh, turntest.Attr(stun.AttrRequestedAddressFamily, value...)), 400)
-		c.want(c.request(stun.MethodChannelBind, turntest.Attr(stun.AttrChannelNumber, value...), turntest.PeerAddr(turntest.PublicPeer)), 400)
+		c.want(c.request(stun.MethodChannelBind, turntest.Attr(stun.AttrChannelNumber, value...),
+			turntest.PeerAddr(turntest.PublicPeer)), 400)
 	}
 	many := make([]turntest.Set, 375)
 	for i := range many {
@@ -46,8 +48,10 @@ func TestBadInputCredentials(t *testing.T) {
 	nonce := bytes.Clone(c.challenge())
 	good := turntest.TestCredential()
 	long := strings.Repeat("x", 1480)
-	for _, username := range []string{"", "0", "-1", "+1", "01", "1758650868", "9223372036854775807", "9223372036854775808", "99999999999999999999", "\x00", good.Username + "\x00", "\xff\xfe", long} {
-		c.use(credential.Credential{Username: username, Password: credential.Password(credential.NewSecret([]byte(turntest.TestSecret)), username)})
+	for _, username := range []string{"", "0", "-1", "+1", "01", "1758650868", "9223372036854775807", "9223372036854775808",
+		"99999999999999999999", "\x00", good.Username + "\x00", "\xff\xfe", long} {
+		secret := credential.NewSecret([]byte(turntest.TestSecret))
+		c.use(credential.Credential{Username: username, Password: credential.Password(secret, username)})
 		c.nonce = nonce
 		c.want(c.request(stun.MethodAllocate, turntest.TransportUDP), 401)
 	}

@@ -41,9 +41,11 @@ func TestT02EmptyPeerAddress(t *testing.T) {
 			if length > 1 {
 				value[1] = family
 			}
-			c.write(c.message(stun.MethodSend, stun.ClassIndication, turntest.Attr(stun.AttrXORPeerAddress, value...), turntest.Attr(stun.AttrData, 'x')))
+			c.write(c.message(stun.MethodSend, stun.ClassIndication, turntest.Attr(stun.AttrXORPeerAddress, value...),
+				turntest.Attr(stun.AttrData, 'x')))
 			c.silent()
-			c.write(c.message(stun.MethodSend, stun.ClassIndication, turntest.Attr(stun.AttrData, 'x'), turntest.Attr(stun.AttrXORPeerAddress, value...)))
+			c.write(c.message(stun.MethodSend, stun.ClassIndication, turntest.Attr(stun.AttrData, 'x'),
+				turntest.Attr(stun.AttrXORPeerAddress, value...)))
 			c.silent()
 			c.want(c.request(stun.MethodCreatePermission, turntest.Attr(stun.AttrXORPeerAddress, value...)), 400)
 			c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.Attr(stun.AttrXORPeerAddress, value...)), 400)
@@ -66,7 +68,8 @@ func TestT12Unauthenticated(t *testing.T) {
 		{"empty user", credential.Credential{}},
 		{"secret unknown", credential.Issuer{Secret: credential.NewSecret([]byte("other")), TTL: time.Hour}.Issue(time.Now())},
 		{"expired", credential.Issuer{Secret: credential.NewSecret([]byte(turntest.TestSecret)), TTL: -time.Second}.Issue(time.Now())},
-		{"time stamp 0", credential.Credential{Username: "0", Password: credential.Password(credential.NewSecret([]byte(turntest.TestSecret)), "0")}},
+		{"time stamp 0", credential.Credential{Username: "0",
+			Password: credential.Password(credential.NewSecret([]byte(turntest.TestSecret)), "0")}},
 		{"time stamp 2^63", credential.Credential{Username: "9223372036854775808", Password: "x"}},
 		{"user of 1480 bytes", credential.Credential{Username: strings.Repeat("1", 1480), Password: "x"}},
 		{"NUL", credential.Credential{Username: good.Username + "\x00", Password: good.Password}},
@@ -137,7 +140,8 @@ func TestMissingCredentialAttributes(t *testing.T) {
 	realm := func(b *stun.Builder) { b.Text(stun.AttrRealm, turntest.TestRealm) }
 	nonce := func(b *stun.Builder) { b.Text(stun.AttrNonce, "nonce") }
 	integrity := func(b *stun.Builder) { b.MessageIntegrity(c.key) }
-	for _, sets := range [][]turntest.Set{{integrity}, {username, realm, integrity}, {username, nonce, integrity}, {realm, nonce, integrity}} {
+	for _, sets := range [][]turntest.Set{{integrity}, {username, realm, integrity}, {username, nonce, integrity},
+		{realm, nonce, integrity}} {
 		if a := c.unsigned(stun.MethodAllocate, sets...); a.code != 400 || a.HasIntegrity() || a.attrs[stun.AttrNonce] != nil {
 			t.Errorf("answered %d, integrity %v, nonce %q", a.code, a.HasIntegrity(), a.attrs[stun.AttrNonce])
 		}
@@ -146,7 +150,8 @@ func TestMissingCredentialAttributes(t *testing.T) {
 
 func TestT14UnknownAttributes(t *testing.T) {
 	c, _ := udpClient(t, testConfig(t))
-	a := c.want(c.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Attr(0x7F01, 1), turntest.Attr(0x7F02), turntest.Attr(0x7F01, 2), turntest.Attr(0x8FFF, 3)), 420)
+	a := c.want(c.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Attr(0x7F01, 1), turntest.Attr(0x7F02),
+		turntest.Attr(0x7F01, 2), turntest.Attr(0x8FFF, 3)), 420)
 	if got := a.attrs[stun.AttrUnknownAttributes]; !bytes.Equal(got, []byte{0x7F, 0x01, 0x7F, 0x02}) {
 		t.Errorf("UNKNOWN-ATTRIBUTES = %x", got)
 	}
@@ -203,7 +208,8 @@ func TestT18AnotherUser(t *testing.T) {
 	c, server := udpClient(t, testConfig(t))
 	c.allocate()
 	user := turntest.TestCredential().Username + ":mallory"
-	c.use(credential.Credential{Username: user, Password: credential.Password(credential.NewSecret([]byte(turntest.TestSecret)), user)})
+	secret := credential.NewSecret([]byte(turntest.TestSecret))
+	c.use(credential.Credential{Username: user, Password: credential.Password(secret, user)})
 	c.want(c.request(stun.MethodRefresh, turntest.Lifetime(0)), 441)
 	c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(turntest.PublicPeer)), 441)
 	c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(turntest.PublicPeer)), 441)
@@ -227,7 +233,8 @@ func TestT20CreatePermissionIsAtomic(t *testing.T) {
 		denied[at] = turntest.PeerAddr(netip.MustParseAddrPort("10.0.0.1:40000"))
 		c.want(c.request(stun.MethodCreatePermission, denied...), 403)
 	}
-	c.write(c.message(stun.MethodSend, stun.ClassIndication, turntest.PeerAddr(turntest.PublicPeer), turntest.Attr(stun.AttrData, 'x')))
+	c.write(c.message(stun.MethodSend, stun.ClassIndication, turntest.PeerAddr(turntest.PublicPeer),
+		turntest.Attr(stun.AttrData, 'x')))
 	c.silent()
 	if got := server.Counters().Dropped[event.DropNoPermission]; got != 1 {
 		t.Errorf("%d packets found no permission, want 1", got)
@@ -247,7 +254,8 @@ func TestT22PeerOfOtherFamily(t *testing.T) {
 	c, _ := udpClient(t, testConfig(t))
 	c.allocate()
 	for _, other := range []string{"[2606:4700::2]:40000", "[::ffff:1.1.1.1]:40000"} {
-		c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(turntest.PublicPeer), turntest.PeerAddr(netip.MustParseAddrPort(other))), 443)
+		c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(turntest.PublicPeer),
+			turntest.PeerAddr(netip.MustParseAddrPort(other))), 443)
 		c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(netip.MustParseAddrPort(other))), 443)
 	}
 	c.want(c.request(stun.MethodRefresh, turntest.Attr(stun.AttrRequestedAddressFamily, 2, 0, 0, 0)), 443)
@@ -264,8 +272,9 @@ func TestT23RequestedAddressFamily(t *testing.T) {
 
 	config := testConfig(t)
 	config.Relay = turntest.TestRelay(t, relay.Config{
-		Addresses: []relay.Address{{Bind: turntest.Loopback, Advertise: turntest.Loopback}, {Bind: netip.IPv6Loopback(), Advertise: netip.IPv6Loopback()}},
-		Peers:     peer.New(peer.Rules{Allow: []netip.Prefix{netip.MustParsePrefix("::1/128")}}),
+		Addresses: []relay.Address{{Bind: turntest.Loopback, Advertise: turntest.Loopback},
+			{Bind: netip.IPv6Loopback(), Advertise: netip.IPv6Loopback()}},
+		Peers: peer.New(peer.Rules{Allow: []netip.Prefix{netip.MustParsePrefix("::1/128")}}),
 	})
 	c, _ = udpClient(t, config)
 	if relayed := c.allocate(family(2)); !relayed.Addr().Is6() {
@@ -293,9 +302,12 @@ func TestT26EvenPort(t *testing.T) {
 		t.Fatalf("relayed %v, token %x", relayed, token)
 	}
 	second := dial(t, "udp", server.udp)
-	second.want(second.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Attr(stun.AttrReservationToken, token...), turntest.Attr(stun.AttrEvenPort, 0)), 400)
-	second.want(second.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Attr(stun.AttrReservationToken, token[:7]...)), 400)
-	second.want(second.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Attr(stun.AttrReservationToken, 1, 2, 3, 4, 5, 6, 7, 8)), 508)
+	second.want(second.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Attr(stun.AttrReservationToken, token...),
+		turntest.Attr(stun.AttrEvenPort, 0)), 400)
+	second.want(second.request(stun.MethodAllocate, turntest.TransportUDP,
+		turntest.Attr(stun.AttrReservationToken, token[:7]...)), 400)
+	second.want(second.request(stun.MethodAllocate, turntest.TransportUDP,
+		turntest.Attr(stun.AttrReservationToken, 1, 2, 3, 4, 5, 6, 7, 8)), 508)
 	if next := second.allocate(turntest.Attr(stun.AttrReservationToken, token...)); next.Port() != relayed.Port()+1 {
 		t.Errorf("the token gave %v beside %v", next, relayed)
 	}
@@ -314,7 +326,8 @@ func TestT26ReservationEndsWithItsAllocation(t *testing.T) {
 	config := testConfig(t)
 	config.Quotas.MaxAllocationsPerUser = 1
 	network := turntest.NewMemNet()
-	config.Relay = turntest.TestRelay(t, relay.Config{Listen: network.Listen, Addresses: []relay.Address{turntest.Address4}, MinPort: 61000, MaxPort: 61003})
+	config.Relay = turntest.TestRelay(t, relay.Config{Listen: network.Listen, Addresses: []relay.Address{turntest.Address4},
+		MinPort: 61000, MaxPort: 61003})
 	c, _ := udpClient(t, config)
 	for range 10 {
 		c.allocate(turntest.Attr(stun.AttrEvenPort, 0x80))
@@ -362,10 +375,12 @@ func TestT29ChannelNumbers(t *testing.T) {
 	for _, number := range []uint16{0, 1, 0x3FFF, 0x8000, 0xFFFF} {
 		c.want(c.request(stun.MethodChannelBind, turntest.Channel(number), turntest.PeerAddr(turntest.PublicPeer)), 400)
 	}
-	c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(netip.AddrPortFrom(turntest.PublicPeer.Addr(), 0))), 400)
+	c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000),
+		turntest.PeerAddr(netip.AddrPortFrom(turntest.PublicPeer.Addr(), 0))), 400)
 	c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000)), 400)
 	c.want(c.request(stun.MethodChannelBind, turntest.PeerAddr(turntest.PublicPeer)), 400)
-	c.want(c.request(stun.MethodChannelBind, turntest.Attr(stun.AttrChannelNumber, 0x40, 0), turntest.PeerAddr(turntest.PublicPeer)), 400)
+	c.want(c.request(stun.MethodChannelBind, turntest.Attr(stun.AttrChannelNumber, 0x40, 0),
+		turntest.PeerAddr(turntest.PublicPeer)), 400)
 	// Debian 12's turnutils_uclient takes numbers up to 0x7FFF.
 	c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x7FFF), turntest.PeerAddr(turntest.PublicPeer)), 0)
 	c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x7FFF), turntest.PeerAddr(turntest.PublicPeer)), 0)
@@ -427,7 +442,8 @@ func TestUnauthenticatedAnswersAreSmall(t *testing.T) {
 	config := testConfig(t)
 	config.Realm = strings.Repeat("r", 20)
 	c, _ := udpClient(t, config)
-	for _, method := range []stun.Method{stun.MethodAllocate, stun.MethodRefresh, stun.MethodCreatePermission, stun.MethodChannelBind} {
+	for _, method := range []stun.Method{stun.MethodAllocate, stun.MethodRefresh, stun.MethodCreatePermission,
+		stun.MethodChannelBind} {
 		if a := c.unsigned(method, turntest.TransportUDP); len(a.raw) > 72 {
 			t.Errorf("28 bytes of %v draw %d", method, len(a.raw))
 		}
@@ -435,7 +451,8 @@ func TestUnauthenticatedAnswersAreSmall(t *testing.T) {
 	if a := c.unsigned(stun.MethodBinding); len(a.raw) > 72 {
 		t.Errorf("a Binding request draws %d bytes", len(a.raw))
 	}
-	if a := c.unsigned(stun.MethodAllocate, turntest.TransportUDP, turntest.Attr(stun.AttrSoftware, make([]byte, 60)...)); string(a.attrs[stun.AttrErrorCode][4:]) != "Unauthenticated" {
+	if a := c.unsigned(stun.MethodAllocate, turntest.TransportUDP,
+		turntest.Attr(stun.AttrSoftware, make([]byte, 60)...)); string(a.attrs[stun.AttrErrorCode][4:]) != "Unauthenticated" {
 		t.Errorf("there was room for a reason, but it is %q", a.attrs[stun.AttrErrorCode][4:])
 	}
 }
@@ -447,7 +464,8 @@ func TestT37Quota(t *testing.T) {
 	user := func(name string) *rawClient {
 		c := dial(t, "udp", server.udp)
 		username := turntest.TestCredential().Username + ":" + name
-		c.use(credential.Credential{Username: username, Password: credential.Password(credential.NewSecret([]byte(turntest.TestSecret)), username)})
+		secret := credential.NewSecret([]byte(turntest.TestSecret))
+		c.use(credential.Credential{Username: username, Password: credential.Password(secret, username)})
 		return c
 	}
 	alice := user("alice")
@@ -464,11 +482,13 @@ func TestT37Quota(t *testing.T) {
 	alice.want(alice.request(stun.MethodRefresh), 437)
 	dave := user("dave")
 	for range 5 {
-		dave.want(dave.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Attr(stun.AttrReservationToken, 1, 2, 3, 4, 5, 6, 7, 8)), 486)
+		dave.want(dave.request(stun.MethodAllocate, turntest.TransportUDP,
+			turntest.Attr(stun.AttrReservationToken, 1, 2, 3, 4, 5, 6, 7, 8)), 486)
 	}
 	carol.want(carol.request(stun.MethodRefresh, turntest.Lifetime(0)), 0)
 	for range 5 {
-		dave.want(dave.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Attr(stun.AttrReservationToken, 1, 2, 3, 4, 5, 6, 7, 8)), 508)
+		dave.want(dave.request(stun.MethodAllocate, turntest.TransportUDP,
+			turntest.Attr(stun.AttrReservationToken, 1, 2, 3, 4, 5, 6, 7, 8)), 508)
 	}
 	dave.allocate()
 }
@@ -540,14 +560,16 @@ func TestDataBothWays(t *testing.T) {
 	}
 	// Send indications with an unknown comprehension-required attribute, or without a required one, are dropped.
 	for _, sets := range [][]turntest.Set{
-		{turntest.PeerAddr(far)}, {data("x")}, {turntest.PeerAddr(far), data("x"), turntest.Attr(0x7F01)}, {turntest.PeerAddr(turntest.PublicPeer), data("x")},
+		{turntest.PeerAddr(far)}, {data("x")}, {turntest.PeerAddr(far), data("x"), turntest.Attr(0x7F01)},
+		{turntest.PeerAddr(turntest.PublicPeer), data("x")},
 	} {
 		c.write(c.message(stun.MethodSend, stun.ClassIndication, sets...))
 		c.silent()
 	}
 	c.write(turntest.ChannelData(0x4002, "not bound"))
 	c.silent()
-	if got := server.Counters().Dropped; got[event.DropMalformed] != 3 || got[event.DropNoPermission] != 1 || got[event.DropNoChannel] != 1 {
+	if got := server.Counters().Dropped; got[event.DropMalformed] != 3 || got[event.DropNoPermission] != 1 ||
+		got[event.DropNoChannel] != 1 {
 		t.Errorf("dropped %v", got)
 	}
 }
@@ -561,7 +583,8 @@ func TestT27DontFragment(t *testing.T) {
 	c.allocate(turntest.Attr(stun.AttrDontFragment))
 	far := udp.AddrPortOf(echo(t))
 	c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(far)), 0)
-	c.write(c.message(stun.MethodSend, stun.ClassIndication, turntest.Attr(stun.AttrDontFragment), turntest.PeerAddr(far), turntest.Attr(stun.AttrData, 'x')))
+	c.write(c.message(stun.MethodSend, stun.ClassIndication, turntest.Attr(stun.AttrDontFragment), turntest.PeerAddr(far),
+		turntest.Attr(stun.AttrData, 'x')))
 	if m := c.parse(c.read()); m.Method != stun.MethodData {
 		t.Errorf("got %v back", m.Method)
 	}
@@ -582,7 +605,8 @@ func TestTwoCallersOnOneServer(t *testing.T) {
 	}
 	alice.want(alice.request(stun.MethodCreatePermission, turntest.PeerAddr(fromBob)), 0)
 	bob.want(bob.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(fromAlice)), 0)
-	alice.write(alice.message(stun.MethodSend, stun.ClassIndication, turntest.PeerAddr(fromBob), turntest.Attr(stun.AttrData, []byte("hello bob")...)))
+	alice.write(alice.message(stun.MethodSend, stun.ClassIndication, turntest.PeerAddr(fromBob),
+		turntest.Attr(stun.AttrData, []byte("hello bob")...)))
 	if got, want := bob.read(), turntest.ChannelData(0x4000, "hello bob"); !bytes.Equal(got, want) {
 		t.Errorf("bob got %q, want %q", got, want)
 	}
@@ -603,7 +627,8 @@ func TestTwoCallersOnOneServer(t *testing.T) {
 func TestJunkIsDropped(t *testing.T) {
 	c, server := udpClient(t, testConfig(t))
 	good := c.message(stun.MethodBinding, stun.ClassRequest)
-	junk := [][]byte{{}, {0}, good[:19], bytes.Repeat([]byte{0xFF}, 1000), bytes.Repeat([]byte{0x80}, 65507), []byte("GET / HTTP/1.1\r\n\r\n"), make([]byte, 65507)}
+	junk := [][]byte{{}, {0}, good[:19], bytes.Repeat([]byte{0xFF}, 1000), bytes.Repeat([]byte{0x80}, 65507),
+		[]byte("GET / HTTP/1.1\r\n\r\n"), make([]byte, 65507)}
 	for _, b := range junk {
 		c.write(b)
 		c.silent()

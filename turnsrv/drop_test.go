@@ -45,10 +45,12 @@ func TestDropsAreExplained(t *testing.T) {
 		}
 		c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(far.Addr)), 0)
 		for range 3 {
-			c.write(c.message(stun.MethodSend, stun.ClassIndication, turntest.PeerAddr(far.Addr), turntest.Attr(stun.AttrData, make([]byte, 1001)...)))
+			c.write(c.message(stun.MethodSend, stun.ClassIndication, turntest.PeerAddr(far.Addr),
+				turntest.Attr(stun.AttrData, make([]byte, 1001)...)))
 			c.silent()
 		}
-		c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(netip.MustParseAddrPort("10.0.0.1:4000"))), 403)
+		c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000),
+			turntest.PeerAddr(netip.MustParseAddrPort("10.0.0.1:4000"))), 403)
 		c.want(c.request(stun.MethodRefresh, turntest.Lifetime(0)), 0)
 		c.want(c.request(stun.MethodRefresh), 437)
 		synctest.Wait()
@@ -63,13 +65,15 @@ func TestDropsAreExplained(t *testing.T) {
 			`msg="packet dropped" reason=silent_peer` + call + " peer=" + far.Addr.String(),
 			`msg="request refused" method=ChannelBind code=403 client=` + client,
 			`msg="request refused" method=Refresh code=437 client=` + client,
-			"allocation.dropped_no_channel=3 allocation.dropped_no_permission=3 allocation.dropped_peer_no_permission=3 allocation.dropped_silent_peer=3",
+			"allocation.dropped_no_channel=3 allocation.dropped_no_permission=3 " +
+				"allocation.dropped_peer_no_permission=3 allocation.dropped_silent_peer=3",
 		} {
 			if got := strings.Count(log.String(), want); got != 1 {
 				t.Errorf("%d lines, want 1: %s", got, want)
 			}
 		}
-		want := map[event.DropReason]uint32{event.DropNoChannel: 3, event.DropNoPermission: 3, event.DropPeerNoPermission: 3, event.DropSilentPeer: 3}
+		want := map[event.DropReason]uint32{event.DropNoChannel: 3, event.DropNoPermission: 3, event.DropPeerNoPermission: 3,
+			event.DropSilentPeer: 3}
 		if got := b.events[len(b.events)-1].Dropped; !maps.Equal(got, want) {
 			t.Errorf("dropped %v, want %v", got, want)
 		}

@@ -63,7 +63,8 @@ func TestT24CoturnsNumber(t *testing.T) {
 		want  int
 	}{{[]byte{2, 0, 0, 0}, 2}, {[]byte{1, 0, 0, 0}, 1}, {[]byte("host.example"), 1}} {
 		c := dial(t, "udp", server.udp)
-		a := c.want(c.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Attr(stun.AttrCoturnAdditionalAddressFamily, test.value...)), 0)
+		a := c.want(c.request(stun.MethodAllocate, turntest.TransportUDP,
+			turntest.Attr(stun.AttrCoturnAdditionalAddressFamily, test.value...)), 0)
 		if got := c.relayedAll(a); len(got) != test.want {
 			t.Errorf("%q gave %v, want %d relayed addresses", test.value, got, test.want)
 		}
@@ -210,7 +211,8 @@ func inDualBubble(t *testing.T, f func(b *bubble)) {
 			t.Fatal(err)
 		}
 		config.Authenticator = credential.Verifier{Users: users}
-		config.Relay = turntest.TestRelay(t, relay.Config{Listen: turntest.NewMemNet().Listen, Addresses: []relay.Address{turntest.Address4, turntest.Address6}})
+		config.Relay = turntest.TestRelay(t, relay.Config{Listen: turntest.NewMemNet().Listen,
+			Addresses: []relay.Address{turntest.Address4, turntest.Address6}})
 	}, f)
 }
 
@@ -225,7 +227,8 @@ func TestT24HalvesExpireApart(t *testing.T) {
 			}
 			return newRawClient(b, conn, true)
 		}
-		peers := map[stun.Family]netip.AddrPort{stun.IPv4: turntest.PublicPeer, stun.IPv6: netip.MustParseAddrPort("[2606:4700::1]:40000")}
+		peers := map[stun.Family]netip.AddrPort{stun.IPv4: turntest.PublicPeer,
+			stun.IPv6: netip.MustParseAddrPort("[2606:4700::1]:40000")}
 		var want []string
 		for _, test := range []struct {
 			connect        func() *rawClient
@@ -294,7 +297,8 @@ func TestT24AllocationAfterExpiry(t *testing.T) {
 			time.Sleep(session.JanitorPeriod / 2) // so that the janitor does not run when it expires
 			c.want(c.request(stun.MethodRefresh), 0)
 			time.Sleep(DefaultLifetime)
-			if a := c.want(c.request(stun.MethodAllocate, append(test.new, turntest.TransportUDP)...), 0); len(c.relayedAll(a)) != test.want {
+			if a := c.want(c.request(stun.MethodAllocate, append(test.new, turntest.TransportUDP)...),
+				0); len(c.relayedAll(a)) != test.want {
 				b.Errorf("relayed addresses %v, want %d", c.relayedAll(a), test.want)
 			}
 			synctest.Wait()
@@ -327,7 +331,8 @@ func TestT24LifetimeOfADay(t *testing.T) {
 // TestT24TimeMayMend expects the temporary error rather than the permanent one.
 func TestT24TimeMayMend(t *testing.T) {
 	config := familiesConfig(t, turntest.Address4)
-	config.Relay = turntest.TestRelay(t, relay.Config{Addresses: []relay.Address{turntest.Address4}, MinPort: 61000, MaxPort: 61000, Listen: turntest.NewMemNet().Listen})
+	config.Relay = turntest.TestRelay(t, relay.Config{Addresses: []relay.Address{turntest.Address4}, MinPort: 61000, MaxPort: 61000,
+		Listen: turntest.NewMemNet().Listen})
 	server := startServer(t, config)
 	dial(t, "udp", server.udp).allocate()
 	c := dial(t, "udp", server.udp)

@@ -52,7 +52,8 @@ func TestRefusalsAreEvents(t *testing.T) {
 		Addresses: []relay.Address{turntest.Address4}, MinPort: 62000, MaxPort: 62000, Listen: turntest.NewMemNet().Listen,
 	})
 	config.ExpiredGrace = -1
-	config.Authenticator = credential.Verifier{Secrets: []credential.Secret{credential.NewSecret([]byte(turntest.TestSecret))}, MaxLifetime: 24 * time.Hour}
+	config.Authenticator = credential.Verifier{Secrets: []credential.Secret{credential.NewSecret([]byte(turntest.TestSecret))},
+		MaxLifetime: 24 * time.Hour}
 	server := startServer(t, config)
 	good := turntest.TestCredential()
 	secret := credential.NewSecret([]byte(turntest.TestSecret))
@@ -68,10 +69,14 @@ func TestRefusalsAreEvents(t *testing.T) {
 		cred   credential.Credential
 		sets   []turntest.Set
 	}{
-		{event.RefusedCredentials, 401, none, credential.Credential{Username: good.Username, Password: "wrong"}, []turntest.Set{turntest.TransportUDP}},
-		{event.RefusedCredentials, 401, none, credential.Credential{Username: "alice", Password: "wrong"}, []turntest.Set{turntest.TransportUDP}},
-		{event.RefusedExpired, 401, none, credential.Issuer{Secret: secret, TTL: -time.Second}.Issue(time.Now()), []turntest.Set{turntest.TransportUDP}},
-		{event.RefusedFarExpiry, 401, none, credential.Issuer{Secret: secret, TTL: 25 * time.Hour}.Issue(time.Now()), []turntest.Set{turntest.TransportUDP}},
+		{event.RefusedCredentials, 401, none, credential.Credential{Username: good.Username, Password: "wrong"},
+			[]turntest.Set{turntest.TransportUDP}},
+		{event.RefusedCredentials, 401, none, credential.Credential{Username: "alice", Password: "wrong"},
+			[]turntest.Set{turntest.TransportUDP}},
+		{event.RefusedExpired, 401, none, credential.Issuer{Secret: secret, TTL: -time.Second}.Issue(time.Now()),
+			[]turntest.Set{turntest.TransportUDP}},
+		{event.RefusedFarExpiry, 401, none, credential.Issuer{Secret: secret, TTL: 25 * time.Hour}.Issue(time.Now()),
+			[]turntest.Set{turntest.TransportUDP}},
 		{event.RefusedTransport, 400, none, good, nil},
 		{event.RefusedTransport, 442, none, good, []turntest.Set{turntest.Attr32(stun.AttrRequestedTransport, 6<<24)}},
 		{event.RefusedAttributes, 400, none, good, []turntest.Set{turntest.TransportUDP, turntest.Attr(stun.AttrEvenPort)}},
@@ -81,7 +86,8 @@ func TestRefusalsAreEvents(t *testing.T) {
 		{event.RefusedTotalQuota, 486, limit.Quotas{MaxAllocations: 1}, good, []turntest.Set{turntest.TransportUDP}},
 		{event.RefusedUserQuota, 486, limit.Quotas{MaxAllocationsPerUser: 1}, good, []turntest.Set{turntest.TransportUDP}},
 		{event.RefusedSourceQuota, 486, limit.Quotas{MaxAllocationsPerSource: 1}, good, []turntest.Set{turntest.TransportUDP}},
-		{event.RefusedToken, 508, none, good, []turntest.Set{turntest.TransportUDP, turntest.Attr(stun.AttrReservationToken, 1, 2, 3, 4, 5, 6, 7, 8)}},
+		{event.RefusedToken, 508, none, good, []turntest.Set{turntest.TransportUDP,
+			turntest.Attr(stun.AttrReservationToken, 1, 2, 3, 4, 5, 6, 7, 8)}},
 		{event.RefusedNoPort, 508, none, good, []turntest.Set{turntest.TransportUDP}},
 	} {
 		t.Run(test.reason.String(), func(t *testing.T) {
@@ -95,7 +101,9 @@ func TestRefusalsAreEvents(t *testing.T) {
 			c.want(c.request(stun.MethodAllocate, test.sets...), test.code)
 			got := events.take()
 			if len(got) != 1 || got[0].Kind != event.AllocationRefused || got[0].Refusal != test.reason || got[0].Code != test.code ||
-				got[0].Username != test.cred.Username || (got[0].Subject == credential.Subject{}) != (test.reason == event.RefusedCredentials) || got[0].Tuple.Client != udp.AddrPortOf(c.conn.LocalAddr()) {
+				got[0].Username != test.cred.Username ||
+				(got[0].Subject == credential.Subject{}) != (test.reason == event.RefusedCredentials) ||
+				got[0].Tuple.Client != udp.AddrPortOf(c.conn.LocalAddr()) {
 				t.Errorf("events %+v", got)
 			}
 			after := server.Counters()
@@ -130,7 +138,8 @@ func TestHalfARefusalIsAnEvent(t *testing.T) {
 	config.OnEvent = events.record
 	c, _ := udpClient(t, config)
 	c.want(c.request(stun.MethodAllocate, turntest.TransportUDP, turntest.Additional), 0)
-	if got := events.take(); len(got) != 2 || got[0].Kind != event.AllocationMade || got[1].Refusal != event.RefusedFamily || got[1].Code != 440 {
+	if got := events.take(); len(got) != 2 || got[0].Kind != event.AllocationMade || got[1].Refusal != event.RefusedFamily ||
+		got[1].Code != 440 {
 		t.Errorf("events %+v", got)
 	}
 }
@@ -153,7 +162,8 @@ func TestEventsOfALife(t *testing.T) {
 	c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(far)), 0)
 	c.write(turntest.ChannelData(0x4000, "0123456789"))
 	c.read()
-	if got := server.Counters(); got.Allocations != 1 || got.AllocationsByTransport[event.TCP] != 1 || got.AllocationsByTransport[event.UDP] != 0 {
+	if got := server.Counters(); got.Allocations != 1 || got.AllocationsByTransport[event.TCP] != 1 ||
+		got.AllocationsByTransport[event.UDP] != 0 {
 		t.Errorf("live: %d, %v", got.Allocations, got.AllocationsByTransport)
 	}
 	c.want(c.request(stun.MethodRefresh, turntest.Lifetime(777)), 0)
@@ -163,9 +173,12 @@ func TestEventsOfALife(t *testing.T) {
 	once := event.Traffic{Packets: 1, Bytes: 10}
 	name := c.credential.Username
 	want := []event.Event{
-		{Kind: event.AllocationMade, Tuple: tuple, Username: name, Subject: credential.Subject{Name: "alice@example.org"}, Relayed: relayed, Lifetime: 10 * time.Minute},
-		{Kind: event.AllocationRefreshed, Tuple: tuple, Username: name, Subject: credential.Subject{Name: "alice@example.org"}, Relayed: relayed, Lifetime: 777 * time.Second},
-		{Kind: event.AllocationEnded, Tuple: tuple, Username: name, Subject: credential.Subject{Name: "alice@example.org"}, Relayed: relayed, End: event.EndedByClient, ToPeer: once, ToClient: once},
+		{Kind: event.AllocationMade, Tuple: tuple, Username: name, Subject: credential.Subject{Name: "alice@example.org"},
+			Relayed: relayed, Lifetime: 10 * time.Minute},
+		{Kind: event.AllocationRefreshed, Tuple: tuple, Username: name, Subject: credential.Subject{Name: "alice@example.org"},
+			Relayed: relayed, Lifetime: 777 * time.Second},
+		{Kind: event.AllocationEnded, Tuple: tuple, Username: name, Subject: credential.Subject{Name: "alice@example.org"},
+			Relayed: relayed, End: event.EndedByClient, ToPeer: once, ToClient: once},
 	}
 	got := events.take()
 	for i := range got {
@@ -190,7 +203,8 @@ func TestEventsOfALife(t *testing.T) {
 		`msg="allocation made" allocation.client=` + tuple.Client.String() + ` allocation.transport=TCP allocation.username=` + name +
 			` allocation.account=alice@example.org allocation.relay=` + relayed.String() + ` allocation.lifetime=10m0s`,
 		`msg="allocation ended" allocation.client=` + tuple.Client.String() + ` allocation.transport=TCP allocation.username=` + name +
-			` allocation.account=alice@example.org allocation.relay=` + relayed.String() + ` allocation.reason=client allocation.to_peer_bytes=10 allocation.to_peer_packets=1` +
+			` allocation.account=alice@example.org allocation.relay=` + relayed.String() + ` allocation.reason=client` +
+			` allocation.to_peer_bytes=10 allocation.to_peer_packets=1` +
 			` allocation.to_client_bytes=10 allocation.to_client_packets=1`,
 	} {
 		if !strings.Contains(log.String(), line) {

@@ -66,10 +66,14 @@ func TestWithdrawnCredentialEndsInACall(t *testing.T) {
 		after      func() *credential.Verifier
 		grace      time.Duration // for which refreshes succeed; 0 means throughout
 	}{
-		{"user deleted", func() credential.Credential { return alice }, func() *credential.Verifier { return verifier(t, "", turntest.TestSecret) }, 0},
-		{"password changed", func() credential.Credential { return alice }, func() *credential.Verifier { return verifier(t, "another one", turntest.TestSecret) }, 0},
-		{"secret rotated out", func() credential.Credential { return issue(47 * time.Hour) }, func() *credential.Verifier { return verifier(t, password, "another secret") }, 0},
-		{"secret rotated out, expired before", func() credential.Credential { return issue(time.Minute) }, func() *credential.Verifier { return verifier(t, password, "another secret") }, DefaultExpiredGrace - 10*time.Minute},
+		{"user deleted", func() credential.Credential { return alice },
+			func() *credential.Verifier { return verifier(t, "", turntest.TestSecret) }, 0},
+		{"password changed", func() credential.Credential { return alice },
+			func() *credential.Verifier { return verifier(t, "another one", turntest.TestSecret) }, 0},
+		{"secret rotated out", func() credential.Credential { return issue(47 * time.Hour) },
+			func() *credential.Verifier { return verifier(t, password, "another secret") }, 0},
+		{"secret rotated out, expired before", func() credential.Credential { return issue(time.Minute) },
+			func() *credential.Verifier { return verifier(t, password, "another secret") }, DefaultExpiredGrace - 10*time.Minute},
 		{"bound lowered", func() credential.Credential { return issue(47 * time.Hour) }, func() *credential.Verifier {
 			v := verifier(t, password, turntest.TestSecret)
 			v.MaxLifetime = time.Hour

@@ -52,7 +52,8 @@ func inBubble(t *testing.T, change func(*Config), f func(b *bubble)) {
 			listen := func(port int) (net.PacketConn, error) {
 				return b.net.Bind(netip.AddrPortFrom(turntest.Loopback, uint16(port)))
 			}
-			plain := plainPion(t, config, listen, []net.PacketConn{b.socket}, []net.Listener{turntest.AddressedListener{PipeListener: b.stream, Next: new(int)}})
+			plain := plainPion(t, config, listen, []net.PacketConn{b.socket},
+				[]net.Listener{turntest.AddressedListener{PipeListener: b.stream, Next: new(int)}})
 			defer func() { _ = plain.Close() }()
 			f(b)
 			return
@@ -111,7 +112,8 @@ func (b *bubble) gets(c *rawClient, peer *turntest.MemConn, message []byte) bool
 
 func (b *bubble) send(c *rawClient, peer *turntest.MemConn) bool {
 	b.Helper()
-	return b.gets(c, peer, c.message(stun.MethodSend, stun.ClassIndication, turntest.PeerAddr(peer.Addr), turntest.Attr(stun.AttrData, 'x')))
+	return b.gets(c, peer, c.message(stun.MethodSend, stun.ClassIndication, turntest.PeerAddr(peer.Addr),
+		turntest.Attr(stun.AttrData, 'x')))
 }
 
 func TestT39AllocationExpires(t *testing.T) {
@@ -138,7 +140,8 @@ func TestT39AllocationExpires(t *testing.T) {
 		if b.server.Allocations() != 0 || b.net.Conns[relayed] != nil {
 			t.Error("the expired allocation still holds its port")
 		}
-		if last := b.events[len(b.events)-1]; last.Kind != event.AllocationEnded || last.End != event.EndedExpired || last.ToPeer.Packets != 1 {
+		if last := b.events[len(b.events)-1]; last.Kind != event.AllocationEnded || last.End != event.EndedExpired ||
+			last.ToPeer.Packets != 1 {
 			t.Errorf("last event %+v", last)
 		}
 		c.allocate()

@@ -165,10 +165,12 @@ func (r *controlRun) do(t *testing.T) {
 }
 
 // plainPion serves with pion, as package pionturn runs it. listen opens the relayed addresses of bare pion.
-func plainPion(t testing.TB, config Config, listen func(port int) (net.PacketConn, error), packets []net.PacketConn, listeners []net.Listener) *turn.Server {
+func plainPion(t testing.TB, config Config, listen func(port int) (net.PacketConn, error), packets []net.PacketConn,
+	listeners []net.Listener) *turn.Server {
 	t.Helper()
 	engine, err := pionturn.New(pionturn.Config{
-		Realm: config.Realm, Authenticator: config.Authenticator, Relay: config.Relay, ExpiredGrace: config.ExpiredGrace, Logger: config.Logger,
+		Realm: config.Realm, Authenticator: config.Authenticator, Relay: config.Relay,
+		ExpiredGrace: config.ExpiredGrace, Logger: config.Logger,
 	})
 	if err != nil {
 		t.Fatal(err)

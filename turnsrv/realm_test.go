@@ -28,7 +28,8 @@ func realmsConfig(t *testing.T) Config {
 			t.Fatal(err)
 		}
 	}
-	config.Authenticator = credential.Verifier{Users: users, Secrets: []credential.Secret{credential.NewSecret([]byte(turntest.TestSecret))}}
+	config.Authenticator = credential.Verifier{Users: users,
+		Secrets: []credential.Secret{credential.NewSecret([]byte(turntest.TestSecret))}}
 	return config
 }
 
@@ -59,7 +60,8 @@ func TestRealmOfTheChallenge(t *testing.T) {
 		{"ORIGIN of somebody else", overUDP, origin("https://example.com"), turntest.TestRealm},
 		{"empty ORIGIN", overUDP, origin(""), turntest.TestRealm},
 		{"ORIGIN of 1480 bytes", overUDP, origin("example.net/" + strings.Repeat("x", 1468)), turntest.TestRealm},
-		{"the one that is known", overUDP, slices.Concat(origin("https://example.com"), origin("example.net"), origin("x")), "example.net"},
+		{"the one that is known", overUDP, slices.Concat(origin("https://example.com"), origin("example.net"), origin("x")),
+			"example.net"},
 		{"the ninth", overUDP, append(slices.Repeat(origin("x"), 8), origin("example.net")...), turntest.TestRealm},
 		{"TLS without a name", overTLS(""), nil, turntest.TestRealm},
 		{"TLS with the other name", overTLS("Turn.Example.NET"), nil, "example.net"},

@@ -118,7 +118,8 @@ func TestRelayToRelayAtFullSpeed(t *testing.T) {
 				others.allocate()
 				others.want(others.request(stun.MethodCreatePermission, turntest.PeerAddr(near.relayed)), 0)
 				for range 10 {
-					others.write(others.message(stun.MethodSend, stun.ClassIndication, turntest.PeerAddr(near.relayed), turntest.Attr(stun.AttrData, 'x')))
+					others.write(others.message(stun.MethodSend, stun.ClassIndication, turntest.PeerAddr(near.relayed),
+						turntest.Attr(stun.AttrData, 'x')))
 				}
 				others.want(others.request(stun.MethodRefresh, turntest.Lifetime(0)), 0)
 			}
@@ -142,7 +143,8 @@ func TestRelayToRelayPermissions(t *testing.T) {
 	alice, bob := dial(t, "udp", server.udp), dial(t, "tcp", server.tcp)
 	fromAlice, fromBob := alice.allocate(), bob.allocate()
 	send := func(text string) {
-		alice.write(alice.message(stun.MethodSend, stun.ClassIndication, turntest.PeerAddr(fromBob), turntest.Attr(stun.AttrData, []byte(text)...)))
+		alice.write(alice.message(stun.MethodSend, stun.ClassIndication, turntest.PeerAddr(fromBob),
+			turntest.Attr(stun.AttrData, []byte(text)...)))
 	}
 	alice.want(alice.request(stun.MethodCreatePermission, turntest.PeerAddr(fromBob)), 0)
 	send("too early")

@@ -74,7 +74,8 @@ func startServerOn(t testing.TB, config Config, addr netip.Addr) *testServer {
 		t.Fatal(err)
 	}
 	secure := tls.NewListener(inner, &tls.Config{Certificates: []tls.Certificate{turntest.TestCertificate(t)}})
-	s := &testServer{Server: server, udp: udp.AddrPortOf(datagrams.LocalAddr()), tcp: udp.AddrPortOf(plain.Addr()), tls: udp.AddrPortOf(inner.Addr())}
+	s := &testServer{Server: server, udp: udp.AddrPortOf(datagrams.LocalAddr()), tcp: udp.AddrPortOf(plain.Addr()),
+		tls: udp.AddrPortOf(inner.Addr())}
 	if onPlainPion() {
 		s.plain = plainPion(t, config, listenLoopback, []net.PacketConn{datagrams}, []net.Listener{plain, secure})
 		return s

@@ -28,7 +28,8 @@ func TestSilentPeerGetsLittle(t *testing.T) {
 		relayed := c.allocate()
 		c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(peer.Addr)), 0)
 		indication := func(to *turntest.MemConn, size int) []byte {
-			return c.message(stun.MethodSend, stun.ClassIndication, turntest.PeerAddr(to.Addr), turntest.Attr(stun.AttrData, make([]byte, size)...))
+			return c.message(stun.MethodSend, stun.ClassIndication, turntest.PeerAddr(to.Addr),
+				turntest.Attr(stun.AttrData, make([]byte, size)...))
 		}
 		passed := func(n int) (got int) {
 			for i := range n {

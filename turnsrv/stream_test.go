@@ -110,7 +110,8 @@ func TestT08ByteByByte(t *testing.T) {
 	listener := turntest.NewPipeListener() // a pipe does not merge writes
 	config := testConfig(t)
 	if onPlainPion() {
-		plain := plainPion(t, config, listenLoopback, nil, []net.Listener{turntest.AddressedListener{PipeListener: listener, Next: new(int)}})
+		plain := plainPion(t, config, listenLoopback, nil,
+			[]net.Listener{turntest.AddressedListener{PipeListener: listener, Next: new(int)}})
 		t.Cleanup(func() { _ = plain.Close() })
 	} else {
 		server, err := New(config)
@@ -159,7 +160,8 @@ func stackInUse() uint64 {
 func TestT09OtherProtocolsAreClosed(t *testing.T) {
 	server := startServer(t, testConfig(t))
 	for _, hello := range []string{
-		"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "SSH-2.0-OpenSSH_9.2\r\n", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "\x00\x00\x00\x00\x00\x00\x00\x00",
+		"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "SSH-2.0-OpenSSH_9.2\r\n",
+		"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "\x00\x00\x00\x00\x00\x00\x00\x00",
 		"\x80\x00\x00\x00", "\xff\xff\xff\xff", "\x00\x01\x00\x03\x21\x12\xa4\x42",
 		"\x00\x01\xff\xfc\x21\x12\xa4\x42", // a STUN message of 64 KiB before there is an allocation
 	} {

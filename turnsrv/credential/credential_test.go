@@ -121,7 +121,8 @@ func TestVerifierAcceptsEverySecret(t *testing.T) {
 			t.Errorf("key %d is not the one of secret %q", i, secret)
 		}
 	}
-	if grant, ok := verifier.Lookup("1758650868", "example.org"); !ok || grant.Keys[0].Subject != (Subject{Name: "1758650868", Anonymous: true}) {
+	if grant, ok := verifier.Lookup("1758650868", "example.org"); !ok ||
+		grant.Keys[0].Subject != (Subject{Name: "1758650868", Anonymous: true}) {
 		t.Errorf("a bare time stamp has subject %v, %v", grant.Keys[0].Subject, ok)
 	}
 	if _, ok := verifier.Lookup("alice", "example.org"); ok {
@@ -203,7 +204,8 @@ func TestAssess(t *testing.T) {
 }
 
 func FuzzParseExpiry(f *testing.F) {
-	for _, seed := range []string{"1758650868", "1758650868:a:b", "a:b:1758650868", ":", "9223372036854775808", "1758650868.42", "+1758650868", "1758650868-john", "a:1758650868.42", " 1-:2"} {
+	for _, seed := range []string{"1758650868", "1758650868:a:b", "a:b:1758650868", ":", "9223372036854775808", "1758650868.42",
+		"+1758650868", "1758650868-john", "a:1758650868.42", " 1-:2"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, username string) {

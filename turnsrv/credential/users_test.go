@@ -23,14 +23,16 @@ func TestUsers(t *testing.T) {
 		"bob":   {0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xAA, 0xBB, 0xCC, 0xDD, 0xEE, 0xFF},
 	} {
 		grant, ok := v.Lookup(name, "example.org")
-		if !ok || len(grant.Keys) != 1 || !bytes.Equal(grant.Keys[0].Value, want) || !grant.Expires.IsZero() || grant.Keys[0].Subject != (Subject{Name: name, Realm: "example.org"}) {
+		if !ok || len(grant.Keys) != 1 || !bytes.Equal(grant.Keys[0].Value, want) || !grant.Expires.IsZero() ||
+			grant.Keys[0].Subject != (Subject{Name: name, Realm: "example.org"}) {
 			t.Errorf("%s: %v, %v", name, grant, ok)
 		}
 	}
 	if _, ok := v.Lookup("carol", "example.org"); ok {
 		t.Error("a user who is not there is known")
 	}
-	if grant, ok := v.Lookup("1758650868:alice", "example.org"); !ok || grant.Expires.IsZero() || bytes.Equal(grant.Keys[0].Value, key) {
+	if grant, ok := v.Lookup("1758650868:alice", "example.org"); !ok || grant.Expires.IsZero() ||
+		bytes.Equal(grant.Keys[0].Value, key) {
 		t.Error("an issued name is taken for the static user in it")
 	}
 }
@@ -67,14 +69,16 @@ func TestUsersRefuse(t *testing.T) {
 
 // TestUsersWithNumbers accepts names that are numbers, which are common in telephony and which no issuer uses.
 func TestUsersWithNumbers(t *testing.T) {
-	for _, name := range []string{"1001", "0", "999999999", "12345678901", "1001:alice", "alice:1001", "alice-1758650868", "+1758650868"} {
+	for _, name := range []string{"1001", "0", "999999999", "12345678901", "1001:alice", "alice:1001", "alice-1758650868",
+		"+1758650868"} {
 		var users Users
 		if err := users.Add(name, "example.org", "secret"); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		v := Verifier{Users: users, Secrets: []Secret{NewSecret([]byte("shared"))}}
 		want := LongTermKey(name, "example.org", "secret")
-		if grant, ok := v.Lookup(name, "example.org"); !ok || !grant.Expires.IsZero() || len(grant.Keys) != 1 || !bytes.Equal(grant.Keys[0].Value, want) {
+		if grant, ok := v.Lookup(name, "example.org"); !ok || !grant.Expires.IsZero() || len(grant.Keys) != 1 ||
+			!bytes.Equal(grant.Keys[0].Value, want) {
 			t.Errorf("%s is granted %v, %v, want the static user", name, grant, ok)
 		}
 	}

@@ -13,7 +13,8 @@ func TestCrowdGivesUpTheLargestNetworksOldest(t *testing.T) {
 	if m, ok := c.First(); ok {
 		t.Fatalf("an empty crowd gives up %q", m)
 	}
-	for _, member := range []string{"192.0.2.1 a", "198.51.100.1 b", "192.0.2.200 c", "203.0.113.1 d", "192.0.2.1 e", "198.51.100.9 f"} {
+	for _, member := range []string{"192.0.2.1 a", "198.51.100.1 b", "192.0.2.200 c", "203.0.113.1 d", "192.0.2.1 e",
+		"198.51.100.9 f"} {
 		var addr, name string
 		if _, err := fmt.Sscan(member, &addr, &name); err != nil {
 			t.Fatal(err)

@@ -114,7 +114,8 @@ func TestLocalPrefixesAreRefused(t *testing.T) {
 			t.Errorf("%v, an address of this machine, is permitted", prefix.Addr())
 		}
 	}
-	for addr, want := range map[string]bool{"8.8.4.5": false, "8.8.4.200": true, "8.8.5.5": true, "2606:4700::99": false, "2606:4700::9a": true} {
+	for addr, want := range map[string]bool{"8.8.4.5": false, "8.8.4.200": true, "8.8.5.5": true, "2606:4700::99": false,
+		"2606:4700::9a": true} {
 		if rule, ok := policy.CheckAddr(netip.MustParseAddr(addr)); ok != want {
 			t.Errorf("%s: %v %s, want %v", addr, ok, rule, want)
 		}

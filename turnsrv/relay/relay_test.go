@@ -325,7 +325,8 @@ func TestT38CloseIsIdempotentAndFreesThePort(t *testing.T) {
 func TestLostAddressIsNamed(t *testing.T) {
 	lost := netip.MustParseAddr("192.0.2.1") // of documentation
 	a := newAllocator(t, Config{Addresses: []Address{{Bind: lost, Advertise: lost}}})
-	if _, _, err := a.Allocate(Request{Family: stun.IPv4}); err == nil || !strings.Contains(err.Error(), "bind relay address 192.0.2.1:") {
+	if _, _, err := a.Allocate(Request{Family: stun.IPv4}); err == nil ||
+		!strings.Contains(err.Error(), "bind relay address 192.0.2.1:") {
 		t.Errorf("got %v, want the address", err)
 	}
 }

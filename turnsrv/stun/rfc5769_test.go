@@ -48,8 +48,10 @@ func TestRFC5769(t *testing.T) {
 		fingerprint bool
 	}{
 		{name: "request", message: rfc5769Request, key: shortTerm, fingerprint: true},
-		{name: "response IPv4", message: rfc5769ResponseIPv4, class: ClassSuccess, key: shortTerm, mapped: "192.0.2.1:32853", fingerprint: true},
-		{name: "response IPv6", message: rfc5769ResponseIPv6, class: ClassSuccess, key: shortTerm, mapped: "[2001:db8:1234:5678:11:2233:4455:6677]:32853", fingerprint: true},
+		{name: "response IPv4", message: rfc5769ResponseIPv4, class: ClassSuccess, key: shortTerm, mapped: "192.0.2.1:32853",
+			fingerprint: true},
+		{name: "response IPv6", message: rfc5769ResponseIPv6, class: ClassSuccess, key: shortTerm,
+			mapped: "[2001:db8:1234:5678:11:2233:4455:6677]:32853", fingerprint: true},
 		{name: "long-term credentials", message: rfc5769LongTerm, key: longTerm},
 	}
 	for _, test := range tests {

@@ -26,7 +26,8 @@ func idleListener(t *testing.T) (l *DTLSListener, begin func(addr netip.AddrPort
 		t.Fatal(err)
 	}
 	config := &tls.Config{Certificates: []tls.Certificate{turntest.TestCertificate(t)}}
-	l = newDTLSListener(&sharedSocket{PacketSocket: socket}, conn.LocalAddr(), config, slog.New(slog.DiscardHandler), &count.Counters{})
+	l = newDTLSListener(&sharedSocket{PacketSocket: socket}, conn.LocalAddr(), config, slog.New(slog.DiscardHandler),
+		&count.Counters{})
 	hello := turntest.FirstHello(t)
 	t.Cleanup(func() {
 		for _, s := range l.sessions {
@@ -171,7 +172,8 @@ func (s sink) WritePacket([]byte, netip.AddrPort, netip.Addr) error { s.sent <- 
 func BenchmarkDTLSFirstHello(b *testing.B) {
 	socket := sink{sent: make(chan struct{}, 2*maxHandshakes)}
 	config := &tls.Config{Certificates: []tls.Certificate{turntest.TestCertificate(b)}}
-	l := newDTLSListener(&sharedSocket{PacketSocket: socket}, &net.UDPAddr{}, config, slog.New(slog.DiscardHandler), new(count.Counters))
+	l := newDTLSListener(&sharedSocket{PacketSocket: socket}, &net.UDPAddr{}, config, slog.New(slog.DiscardHandler),
+		new(count.Counters))
 	var serving sync.WaitGroup
 	streams := NewStreams(1000, l.counters)
 	serving.Go(func() { _ = streams.Serve(l, deaf{}, func(error) {}) })

@@ -33,7 +33,8 @@ func TestDTLSRecordsAdmitted(t *testing.T) {
 	for _, tt := range tests {
 		r := dtlsRecord{contentType: tt.contentType, Epoch: tt.epoch, fragment: []byte(tt.fragment)}
 		if before, after := r.admissible(false), r.admissible(true); before != tt.before || after != tt.after {
-			t.Errorf("%s: admitted before the end of the handshake %v, after it %v; want %v, %v", tt.name, before, after, tt.before, tt.after)
+			t.Errorf("%s: admitted before the end of the handshake %v, after it %v; want %v, %v", tt.name, before, after,
+				tt.before, tt.after)
 		}
 	}
 }

@@ -18,7 +18,8 @@ func TestProxiedAddressCounts(t *testing.T) {
 	for i := range 3 {
 		near, far := net.Pipe()
 		defer near.Close()
-		conn := &headedConn{turntest.AddressedConn{Conn: far, Addr: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1)}}, net.IPv4(198, 51, byte(i/2), 1)}
+		conn := &headedConn{turntest.AddressedConn{Conn: far, Addr: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1)}},
+			net.IPv4(198, 51, byte(i/2), 1)}
 		s := newStream(l, conn)
 		l.streams[s] = struct{}{}
 		l.unallocated.Add(s, s.tuple.Client.Addr())

@@ -20,7 +20,8 @@ func (b *bareSession) wantUnreachable(t *testing.T, s *signer, to netip.AddrPort
 	t.Helper()
 	for _, request := range [][]byte{
 		s.message(stun.MethodCreatePermission, 2, turntest.PeerAddr(to)),
-		s.message(stun.MethodCreatePermission, 3, turntest.PeerAddr(turntest.PublicPeer), turntest.PeerAddr(publicPeer6), turntest.PeerAddr(to)),
+		s.message(stun.MethodCreatePermission, 3, turntest.PeerAddr(turntest.PublicPeer), turntest.PeerAddr(publicPeer6),
+			turntest.PeerAddr(to)),
 		s.message(stun.MethodChannelBind, 4, turntest.Channel(0x4000), turntest.PeerAddr(to)),
 	} {
 		answer := b.take(request, s.from, now)
@@ -95,12 +96,14 @@ func TestAttackEncodedPeers(t *testing.T) {
 // an address only, so it is granted. A port that is not a relayed address gets neither a channel nor data.
 func TestAttackOwnAddress(t *testing.T) {
 	b, s, now := attackedSession(t)
-	for _, to := range []string{"8.8.4.4:3478", "8.8.4.4:5349", "8.8.4.4:22", "8.8.4.4:60000", "[2606:4700::99]:3478", "[2606:4700::99]:443"} {
+	for _, to := range []string{"8.8.4.4:3478", "8.8.4.4:5349", "8.8.4.4:22", "8.8.4.4:60000", "[2606:4700::99]:3478",
+		"[2606:4700::99]:443"} {
 		to := netip.MustParseAddrPort(to)
 		if answer := b.take(s.message(stun.MethodCreatePermission, 2, turntest.PeerAddr(to)), s.from, now); codeOf(t, answer) != 0 {
 			t.Errorf("a permission for %v is refused", to)
 		}
-		if answer := b.take(s.message(stun.MethodChannelBind, 3, turntest.Channel(0x4000), turntest.PeerAddr(to)), s.from, now); codeOf(t, answer) != 403 {
+		bind := s.message(stun.MethodChannelBind, 3, turntest.Channel(0x4000), turntest.PeerAddr(to))
+		if answer := b.take(bind, s.from, now); codeOf(t, answer) != 403 {
 			t.Errorf("ChannelBind for %v is answered %d, want 403", to, codeOf(t, answer))
 		}
 		// Send checks each datagram again.
@@ -204,7 +207,8 @@ func TestAttackRequests(t *testing.T) {
 	now := time.Unix(1758650868, 0)
 	s := newSigner(b, now)
 	b.take(s.message(stun.MethodAllocate, 1, turntest.TransportUDP), s.from, now)
-	bind := s.message(stun.MethodChannelBind, 2, turntest.Channel(0x4000), turntest.PeerAddr(netip.AddrPortFrom(turntest.Loopback, 40000)))
+	bind := s.message(stun.MethodChannelBind, 2, turntest.Channel(0x4000),
+		turntest.PeerAddr(netip.AddrPortFrom(turntest.Loopback, 40000)))
 	if got := b.answers(bind, s.from, now, 12000); got != maxRequests {
 		t.Errorf("%d of 12000 requests are answered at once, want %d", got, maxRequests)
 	}
@@ -246,7 +250,8 @@ func TestAttackAllTables(t *testing.T) {
 	other.from = clientAt("192.0.2.10:5000")
 	other.nonce = b.shared.nonces.appendNonce(nil, other.from.Tuple, now)
 	b.take(other.message(stun.MethodAllocate, 1, turntest.TransportUDP), other.from, now)
-	bind := other.message(stun.MethodChannelBind, 2, turntest.Channel(0x4000), turntest.PeerAddr(netip.AddrPortFrom(turntest.Loopback, 40000)))
+	bind := other.message(stun.MethodChannelBind, 2, turntest.Channel(0x4000),
+		turntest.PeerAddr(netip.AddrPortFrom(turntest.Loopback, 40000)))
 	if code := codeOf(t, b.take(bind, other.from, now)); code != 0 {
 		t.Errorf("another allocation's first channel is answered %d", code)
 	}
@@ -266,7 +271,8 @@ func TestExpiredEntriesMakeRoom(t *testing.T) {
 	bind := func(number int, at time.Time) stun.ErrorCode {
 		s.nonce = b.shared.nonces.appendNonce(nil, s.from.Tuple, at)
 		peer := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 1, 0, byte(number)}), 40000)
-		return codeOf(t, b.take(s.message(stun.MethodChannelBind, 2, turntest.Channel(0x4000+uint16(number)), turntest.PeerAddr(peer)), s.from, at))
+		bind := s.message(stun.MethodChannelBind, 2, turntest.Channel(0x4000+uint16(number)), turntest.PeerAddr(peer))
+		return codeOf(t, b.take(bind, s.from, at))
 	}
 	for number, want := range []stun.ErrorCode{0, 0, 508} {
 		if code := bind(number, now); code != want {

@@ -56,7 +56,8 @@ func TestSilentHalfOfACall(t *testing.T) {
 	b.shared.SetQuotas(limited(limit.Quotas{MaxAllocationsPerUser: 2}))
 	now := b.shared.start
 	s := newSigner(b, now)
-	if code := codeOf(t, b.take(s.message(stun.MethodAllocate, 1, turntest.TransportUDP, turntest.Attr32(stun.AttrAdditionalAddressFamily, 2<<24)), s.from, now)); code != 0 {
+	if code := codeOf(t, b.take(s.message(stun.MethodAllocate, 1, turntest.TransportUDP,
+		turntest.Attr32(stun.AttrAdditionalAddressFamily, 2<<24)), s.from, now)); code != 0 {
 		t.Fatalf("a dual allocation is answered %d", code)
 	}
 	b.allocations[s.from].addresses[0].toClient.Add(1)
@@ -66,10 +67,12 @@ func TestSilentHalfOfACall(t *testing.T) {
 	other.from = clientAt("192.0.2.9:5001")
 	other.nonce = b.shared.nonces.appendNonce(nil, other.from.Tuple, now)
 	other.use(s.cred)
-	if code := codeOf(t, b.take(other.message(stun.MethodAllocate, 1, turntest.TransportUDP), other.from, now.Add(2*time.Second))); code != 486 {
+	if code := codeOf(t, b.take(other.message(stun.MethodAllocate, 1, turntest.TransportUDP), other.from,
+		now.Add(2*time.Second))); code != 486 {
 		t.Errorf("while one half relays, one more is answered %d, want 486", code)
 	}
-	if code := codeOf(t, b.take(other.message(stun.MethodAllocate, 2, turntest.TransportUDP), other.from, now.Add(IdleAfter))); code != 0 {
+	allocate := other.message(stun.MethodAllocate, 2, turntest.TransportUDP)
+	if code := codeOf(t, b.take(allocate, other.from, now.Add(IdleAfter))); code != 0 {
 		t.Errorf("when both are silent, one more is answered %d, want 0", code)
 	}
 	if n := b.shared.Allocations(); n != 1 {
@@ -123,7 +126,8 @@ func TestQuotaAgainstCounting(t *testing.T) {
 		now := time.Duration(step) * time.Second
 		if random.IntN(3) > 0 {
 			from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(random.IntN(15))}), 1)
-			a := &relayedAddress{allocation: &allocation{client: Client{Tuple: event.FiveTuple{Client: from}}, subject: subjects[random.IntN(len(subjects))]}}
+			a := &relayedAddress{allocation: &allocation{client: Client{Tuple: event.FiveTuple{Client: from}},
+				subject: subjects[random.IntN(len(subjects))]}}
 			a.allocation.active.Store(int64(now))
 			silent, _, ok := q.take(a, now)
 			if ok {
@@ -152,7 +156,8 @@ func TestQuotaAgainstCounting(t *testing.T) {
 			}
 		}
 		if q.total != len(there) || len(q.byShare) != len(want) || q.anonymous[subjects[2]] != anonymous {
-			t.Fatalf("total %d, %d shares, %d anonymous, want %d, %d and %d", q.total, len(q.byShare), q.anonymous[subjects[2]], len(there), len(want), anonymous)
+			t.Fatalf("total %d, %d shares, %d anonymous, want %d, %d and %d", q.total, len(q.byShare), q.anonymous[subjects[2]],
+				len(there), len(want), anonymous)
 		}
 		for share, n := range want {
 			if got := len(q.byShare[share].addresses); got != n || n > 5 {

@@ -39,8 +39,9 @@ func newBareSession(t testing.TB) *bareSession {
 	return newBareSessionOf(Config{
 		Realm:         turntest.TestRealm,
 		Authenticator: credential.Verifier{Secrets: []credential.Secret{credential.NewSecret([]byte(turntest.TestSecret))}},
-		Relay:         turntest.TestRelay(t, relay.Config{Listen: turntest.NewMemNet().Listen, Addresses: []relay.Address{turntest.Address4, turntest.Address6}}),
-		Lifetime:      10 * time.Minute, MaxLifetime: time.Hour, NonceLifetime: 10 * time.Minute, ExpiredGrace: 24 * time.Hour,
+		Relay: turntest.TestRelay(t, relay.Config{Listen: turntest.NewMemNet().Listen,
+			Addresses: []relay.Address{turntest.Address4, turntest.Address6}}),
+		Lifetime: 10 * time.Minute, MaxLifetime: time.Hour, NonceLifetime: 10 * time.Minute, ExpiredGrace: 24 * time.Hour,
 		Quotas:              limited(limit.Quotas{}),
 		UnauthenticatedRate: 500, MaxGuesses: maxGuesses, SilentPeerBytes: silentBudget,
 		Logger: slog.New(slog.DiscardHandler),
@@ -138,14 +139,17 @@ func FuzzFromClient(f *testing.F) {
 	}
 	add(stun.MethodBinding, stun.ClassRequest)
 	add(stun.MethodAllocate, stun.ClassRequest, turntest.TransportUDP, turntest.Lifetime(777), turntest.Attr(stun.AttrEvenPort, 0x80))
-	add(stun.MethodAllocate, stun.ClassRequest, turntest.TransportUDP, turntest.Attr(stun.AttrReservationToken, 1, 2, 3, 4, 5, 6, 7, 8))
+	add(stun.MethodAllocate, stun.ClassRequest, turntest.TransportUDP,
+		turntest.Attr(stun.AttrReservationToken, 1, 2, 3, 4, 5, 6, 7, 8))
 	add(stun.MethodAllocate, stun.ClassRequest, turntest.TransportUDP, turntest.Attr(stun.AttrAdditionalAddressFamily, 2, 0, 0, 0))
-	add(stun.MethodAllocate, stun.ClassRequest, turntest.TransportUDP, turntest.Attr(stun.AttrCoturnAdditionalAddressFamily, 2, 0, 0, 0))
+	add(stun.MethodAllocate, stun.ClassRequest, turntest.TransportUDP,
+		turntest.Attr(stun.AttrCoturnAdditionalAddressFamily, 2, 0, 0, 0))
 	add(stun.MethodAllocate, stun.ClassRequest, turntest.Attr(stun.AttrOrigin, []byte("https://example.net:443/")...))
 	add(stun.MethodRefresh, stun.ClassRequest, turntest.Lifetime(0), turntest.Attr(stun.AttrRequestedAddressFamily, 1, 0, 0, 0))
 	add(stun.MethodCreatePermission, stun.ClassRequest, turntest.PeerAddr(peer), turntest.PeerAddr(turntest.PublicPeer))
 	add(stun.MethodChannelBind, stun.ClassRequest, turntest.PeerAddr(peer), turntest.Channel(0x4000))
-	add(stun.MethodSend, stun.ClassIndication, turntest.PeerAddr(peer), turntest.Attr(stun.AttrData, 'x'), turntest.Attr(stun.AttrDontFragment))
+	add(stun.MethodSend, stun.ClassIndication, turntest.PeerAddr(peer), turntest.Attr(stun.AttrData, 'x'),
+		turntest.Attr(stun.AttrDontFragment))
 	f.Add(turntest.ChannelData(0x4000, "hello"))
 	f.Add([]byte{0x40, 0x00, 0xFF, 0xFC, 1, 2, 3, 4, 5})
 
@@ -275,7 +279,8 @@ func BenchmarkChannelDataToPeer(b *testing.B) {
 	now := time.Unix(1758650868, 0)
 	s := newSigner(session, now)
 	session.take(s.message(stun.MethodAllocate, 1, turntest.TransportUDP), s.from, now)
-	session.take(s.message(stun.MethodChannelBind, 2, turntest.Channel(0x4000), turntest.PeerAddr(netip.MustParseAddrPort("127.0.0.1:40000"))), s.from, now)
+	session.take(s.message(stun.MethodChannelBind, 2, turntest.Channel(0x4000),
+		turntest.PeerAddr(netip.MustParseAddrPort("127.0.0.1:40000"))), s.from, now)
 	message := turntest.ChannelData(0x4000, string(make([]byte, 1200)))
 	b.SetBytes(1200)
 	b.ReportAllocs()
@@ -290,7 +295,8 @@ func TestChannelDataAllocatesNothing(t *testing.T) {
 	now := time.Unix(1758650868, 0)
 	s := newSigner(session, now)
 	session.take(s.message(stun.MethodAllocate, 1, turntest.TransportUDP), s.from, now)
-	session.take(s.message(stun.MethodChannelBind, 2, turntest.Channel(0x4000), turntest.PeerAddr(netip.MustParseAddrPort("127.0.0.1:40000"))), s.from, now)
+	session.take(s.message(stun.MethodChannelBind, 2, turntest.Channel(0x4000),
+		turntest.PeerAddr(netip.MustParseAddrPort("127.0.0.1:40000"))), s.from, now)
 	message := turntest.ChannelData(0x4000, "hello")
 	if n := testing.AllocsPerRun(100, func() {
 		if !session.relays(message, s.from, now) {

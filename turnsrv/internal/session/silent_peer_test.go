@@ -56,9 +56,13 @@ func TestSilentPeersDoNotMultiply(t *testing.T) {
 	}{
 		{"one address from one allocation", 1, 1, func(int) netip.Addr { return victim }, 1},
 		{"one address from many allocations", 100, 1, func(int) netip.Addr { return victim }, silentOfHost},
-		{"many addresses in one /64", 100, 200, func(i int) netip.Addr { return netip.AddrFrom16([16]byte{0x20, 1, 0xD, 0xB8, 15: byte(i)}) }, silentOfHost},
-		{"many addresses in one /24", 100, 200, func(i int) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}) }, silentOfNetwork},
-		{"addresses everywhere", 1, 200, func(i int) netip.Addr { return netip.AddrFrom4([4]byte{8, byte(i), 1, 1}) }, silentOfAllocation},
+		{"many addresses in one /64", 100, 200, func(i int) netip.Addr {
+			return netip.AddrFrom16([16]byte{0x20, 1, 0xD, 0xB8, 15: byte(i)})
+		}, silentOfHost},
+		{"many addresses in one /24", 100, 200, func(i int) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}) },
+			silentOfNetwork},
+		{"addresses everywhere", 1, 200, func(i int) netip.Addr { return netip.AddrFrom4([4]byte{8, byte(i), 1, 1}) },
+			silentOfAllocation},
 	} {
 		allocate := silentServer(budget)
 		now := time.Unix(1758650868, 0)

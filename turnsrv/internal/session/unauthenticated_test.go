@@ -45,7 +45,9 @@ func TestUnauthenticatedAnswersAreLimited(t *testing.T) {
 		message func(b *bareSession, from Client) []byte
 	}{
 		{"Binding", func(*bareSession, Client) []byte { return unsigned(stun.MethodBinding) }},
-		{"unknown attribute in a Binding request", func(*bareSession, Client) []byte { return unsigned(stun.MethodBinding, turntest.Attr(0x7777)) }},
+		{"unknown attribute in a Binding request", func(*bareSession, Client) []byte {
+			return unsigned(stun.MethodBinding, turntest.Attr(0x7777))
+		}},
 		{"no credentials", func(*bareSession, Client) []byte { return unsigned(stun.MethodAllocate, turntest.TransportUDP) }},
 		{"no nonce", func(*bareSession, Client) []byte {
 			return unsigned(stun.MethodAllocate, func(b *stun.Builder) { b.MessageIntegrity([]byte("key")) })
@@ -62,7 +64,8 @@ func TestUnauthenticatedAnswersAreLimited(t *testing.T) {
 			// Neighbours still get their first responses, until they have had as many as the network.
 			neighbours := 0
 			for host := range 250 {
-				neighbours += b.answers(tt.message(b, from), Client{Tuple: event.FiveTuple{Client: netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(2 + host)}), 1)}}, now, 1)
+				neighbour := netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(2 + host)}), 1)
+				neighbours += b.answers(tt.message(b, from), Client{Tuple: event.FiveTuple{Client: neighbour}}, now, 1)
 			}
 			if neighbours != 20-hostBurst {
 				t.Errorf("%d neighbours are answered, want %d", neighbours, 20-hostBurst)
