@@ -173,7 +173,7 @@ func TestT15WhatFollowsIntegrity(t *testing.T) {
 	c.allocate()
 	c.write(c.message(stun.MethodRefresh, stun.ClassRequest, c.sign, turntest.Lifetime(0)))
 	if a := c.want(c.answer(stun.MethodRefresh), 0); a.lifetime() != DefaultLifetime || server.Allocations() != 1 {
-		t.Errorf("a LIFETIME behind the integrity gave %v, %d allocations", a.lifetime(), server.Allocations())
+		t.Errorf("LIFETIME after the integrity attribute gave %v, %d allocations", a.lifetime(), server.Allocations())
 	}
 }
 

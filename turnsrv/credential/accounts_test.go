@@ -116,7 +116,7 @@ func TestUnknownAccounts(t *testing.T) {
 	}
 	later := collision.Add(time.Second)
 	if unknown, want := a.Issue(fiveDays, "", later), fiveDays.Issue(later); want.Expires.Sub(unknown.Expires) > time.Second {
-		t.Errorf("%v where nobody is in the way, want %v", unknown, want)
+		t.Errorf("%v for a free second, want %v", unknown, want)
 	}
 }
 

@@ -52,7 +52,7 @@ func watchInNamespace(t *testing.T) error {
 					return err
 				}
 			case <-deadline:
-				return errors.New("nobody told of the change")
+				return errors.New("no notification of the change")
 			}
 			local, err := LocalPrefixes()
 			if err != nil {

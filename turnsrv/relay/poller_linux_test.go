@@ -43,7 +43,7 @@ func TestNothingIsHeldWithoutAnAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := c.Start(new(owner)); err == nil {
-		t.Fatal("an address was started that nobody reads")
+		t.Fatal("started an address without a reader")
 	}
 	c.Close()
 	if len(a.reserved) != 0 || len(f.used) != before {

@@ -31,7 +31,7 @@ func TestProxiedAddressCounts(t *testing.T) {
 	l.forgetLocked(streams[0]) // one in each network
 	l.unallocated.Add(streams[0], netip.MustParseAddr("198.51.1.9"))
 	if s, _ := l.unallocated.First(); s != streams[2] {
-		t.Errorf("%v has to go, want the older one of 198.51.1.0/24", s.tuple.Client)
+		t.Errorf("%v is evicted first, want the older one of 198.51.1.0/24", s.tuple.Client)
 	}
 }
 

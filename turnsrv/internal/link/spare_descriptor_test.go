@@ -38,7 +38,7 @@ func (l *scarceListener) Accept() (net.Conn, error) {
 		return nil, fmt.Errorf("accept: %w", syscall.EMFILE)
 	}
 	if l.waiting == 0 {
-		return nil, errors.New("nobody is there")
+		return nil, errors.New("no pending connection")
 	}
 	l.free--
 	l.waiting--
@@ -71,7 +71,7 @@ func TestT04SpareDescriptor(t *testing.T) {
 		t.Errorf("served %v, %d wait, %d free; want the second one served and the descriptor held again", conn, l.waiting, d.free)
 	}
 	if conn := s.accept(l, emfile); conn != nil || s.held == nil {
-		t.Error("nobody waited, and yet a connection is served, or the descriptor is gone")
+		t.Error("without a pending connection, a connection was served or the descriptor was lost")
 	}
 	s.release()
 	s.release()
