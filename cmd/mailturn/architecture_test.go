@@ -47,7 +47,7 @@ func readArchitecture(t *testing.T) (mayImport map[string][]string, packages []s
 
 // isTestHelper reports whether a package is there for tests alone.
 func isTestHelper(dir string) bool {
-	return strings.HasPrefix(dir, "cmd/mailturn/e2e") || strings.HasSuffix(dir, "test")
+	return strings.HasPrefix(dir, "cmd/mailturn/internal/e2e") || strings.HasSuffix(dir, "test")
 }
 
 // TestArchitecture wants docs/architecture.md to list every package, and imports to go the way that it says: from room to room as

@@ -13,7 +13,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/mailturn/mailturn/cmd/mailturn/e2e/dovecot"
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/dovecot"
 )
 
 const commandLimit = time.Minute

@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/mailturn/mailturn/cmd/mailturn/e2e/dovecot"
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/dovecot"
 )
 
 const (

@@ -1,0 +1,116 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/recipe"
+)
+
+// chatmailRelay runs the command on a relay with chatmail's unit, and wants systemd to leave that off from then on, and mailturn to give
+// its socket to the daemons' group.
+func chatmailRelay(t *testing.T, d documents, b recipe.Block) {
+	turn := "hostname = \"localhost\"\nendpoint \"turn\" \"turn\" {\n  relay_ip = \"127.0.0.1\"\n}\n"
+	m := configured(t, d, turn+d.find(t, "docs/credentials.md", b.Heading, `endpoint "credsock"`).Text)
+	m.write(t, "/etc/systemd/system/turnserver.service", strings.Replace(chatmailTurnserver, "/bin/true", "/bin/sleep infinity", 1))
+	m.run(t, "useradd --system vmail\nsystemctl daemon-reload\nsystemctl start turnserver\nsystemctl is-active turnserver")
+	m.run(t, b.Text+"systemctl restart mailturn turnserver\n! systemctl is-active turnserver")
+	if got := strings.TrimSpace(m.run(t, "stat --format='%G %a' /run/mailturn/turn.socket")); got != "vmail 660" {
+		t.Errorf("the socket has the group and mode %s, want vmail 660", got)
+	}
+	m.run(t, "rm -r /etc/systemd/system/turnserver.service.d\nsystemctl daemon-reload\nsystemctl restart turnserver\nsystemctl is-active turnserver")
+	m.write(t, configuration, turn)
+	m.fails(t, b.Text, "has neither")
+	worked(t, b, m.systemdVersion(t), "drop-ins for chatmail's units: systemd starts mailturn in the place of chatmail-turn", "without the drop-in; without the endpoint")
+}
+
+// edit is what systemctl edit opens, with the drop-in in the place of what somebody types.
+const (
+	edit   = "/usr/local/bin/editor-of-the-test"
+	typed  = "/run/typed"
+	dropIn = "chmod 0755 " + edit + "\nSYSTEMD_EDITOR=" + edit + " script --quiet --return --command 'systemctl edit mailturn' /dev/null\nsystemctl restart mailturn\n"
+)
+
+// socketForGroup adds the drop-in as the text says, and wants mailturn to give its socket to the group.
+func socketForGroup(t *testing.T, d documents, b recipe.Block) {
+	credsock := d.find(t, "docs/credentials.md", "A chatmail relay", `endpoint "credsock"`).Text
+	m := configured(t, d, "hostname = \"localhost\"\nendpoint \"turn\" \"turn\" {\n  relay_ip = \"127.0.0.1\"\n}\n"+credsock)
+	m.write(t, edit, "#!/bin/sh\ncp "+typed+" \"$1\"\n")
+	m.write(t, typed, b.Text)
+	m.run(t, "groupadd vmail\n"+dropIn)
+	if got := strings.TrimSpace(m.run(t, "stat --format='%G %a' /run/mailturn/turn.socket")); got != "vmail 660" {
+		t.Errorf("the socket has the group and mode %s, want vmail 660", got)
+	}
+	m.write(t, typed, replaced(t, b, "SupplementaryGroups", "SuplementaryGroups"))
+	m.fails(t, dropIn, "operation not permitted")
+	worked(t, b, m.systemdVersion(t), "drop-in of systemctl edit, with which a socket belongs to the group", "a misspelt setting")
+}
+
+// certbot is what certbot does of a renewal: it writes a pair that root alone can read, and runs the hooks.
+const certbot = `
+renew() {
+  export RENEWED_LINEAGE=/etc/letsencrypt/live/mail.example.org RENEWED_DOMAINS=mail.example.org
+  issue
+  for hook in /etc/letsencrypt/renewal-hooks/deploy/*; do "$hook"; done
+}
+issue() {
+  install -d -m 0700 /etc/letsencrypt/live/mail.example.org
+  (cd /etc/letsencrypt/live/mail.example.org; umask 077
+    openssl req -x509 -newkey rsa:2048 -nodes -days 90 -subj /CN=localhost -addext subjectAltName=DNS:localhost -keyout privkey.pem -out fullchain.pem 2>/dev/null)
+}
+inUse() { # wants the certificate on port 993 to become that of the file; mailturn looks at the files every five seconds
+  want=$(openssl x509 -noout -fingerprint -in /etc/letsencrypt/live/mail.example.org/fullchain.pem)
+  for i in $(seq 40); do
+    got=$(openssl s_client -connect 127.0.0.1:993 </dev/null 2>/dev/null | openssl x509 -noout -fingerprint)
+    [ "$got" != "$want" ] || return 0
+    sleep 0.5
+    ! journalctl --unit=mailturn | grep 'certificate not reloaded' || break
+  done
+  return 1
+}
+`
+
+// certbotHook has the hook copy a pair, the running mailturn use it, and then the next one.
+func certbotHook(t *testing.T, d documents, b recipe.Block) {
+	hook := d.find(t, "docs/operating.md", b.Heading, "#!/bin/sh")
+	byHand := d.find(t, "docs/operating.md", b.Heading, "RENEWED_LINEAGE=")
+	const (
+		path = "/etc/letsencrypt/renewal-hooks/deploy/mailturn"
+		pair = "tls {\n  cert = \"/etc/mailturn/fullchain.pem\"\n  key = \"/etc/mailturn/privkey.pem\"\n}\n"
+	)
+	m := configured(t, d, pair+production)
+	m.write(t, path, hook.Text)
+	m.run(t, certbot+"chmod 0755 "+path+"\nissue\n"+byHand.Text+startUnit+"inUse")
+	m.run(t, certbot+"renew\ninUse")
+	m.write(t, path, replaced(t, hook, "-m 0640 -g mailturn", "-m 0600"))
+	m.fails(t, certbot+"chmod 0755 "+path+"\nrenew\ninUse", "certificate not reloaded")
+	worked(t, b, m.systemdVersion(t), "hook that certbot runs on renewal, and the new certificate in use without a reload", "the key without the group mailturn")
+}
+
+// reload has systemd reload the unit, and waits until the configuration is in force.
+const reload = `
+reloads() { journalctl --unit=mailturn | grep -c msg=reloaded || true; }
+before=$(reloads)
+systemctl reload mailturn
+for i in $(seq 300); do
+  [ "$(reloads)" = "$before" ] || break
+  sleep 0.1
+done
+`
+
+// rotateSecret gives a relay another secret, while credentials of both are out.
+func rotateSecret(t *testing.T, d documents, b recipe.Block) {
+	commands := d.find(t, "docs/operating.md", b.Heading, "install -m")
+	list := d.find(t, "docs/operating.md", b.Heading, "secret = [")
+	const probe = "\ncd /etc/mailturn\nfor each in turn.secret.old turn.secret; do mailturn probe --quick --secret-file $each turn:localhost; done"
+	withSecrets := func(list string) string {
+		return strings.Replace(production, "relay_ip", "peers {\n    allow = [\"127.0.0.0/8\"]\n  }\n"+list+"  relay_ip", 1)
+	}
+	m := configured(t, d, withSecrets(""))
+	m.run(t, startUnit+"cd /etc/mailturn\n"+commands.Text)
+	m.write(t, configuration, withSecrets(list.Text))
+	m.run(t, reload+probe)
+	m.write(t, configuration, withSecrets(replaced(t, list, `, file("/etc/mailturn/turn.secret.old")`, "")))
+	m.fails(t, reload+probe, "401")
+	worked(t, b, m.systemdVersion(t), "another secret by a reload, with credentials of the old one still good", "without the old secret in the list")
+}
