@@ -64,7 +64,7 @@ func (s *Server) withinQuota(username, realm string, client net.Addr) bool {
 	}
 	ok = s.quota.promise(signedWith(grant.Keys, s.messageOf(client)).Subject, addrPort(client), time.Now())
 	if !ok {
-		s.log.seldom("allocation refused by a quota")
+		s.log.seldom("allocation refused: quota reached")
 	}
 	return ok
 }
