@@ -20,7 +20,6 @@ type relayedAddress struct {
 	family     stun.Family
 
 	expires time.Time // owned by the goroutine of the session
-	ended   bool      // likewise
 	place   int       // in the holding; guarded by quota.mu
 
 	toPeer, toClient count.Traffic

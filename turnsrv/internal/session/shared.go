@@ -37,7 +37,7 @@ type Shared struct {
 	// Counters are updated by sessions and links.
 	Counters *count.Counters
 	samples  limit.Sampler
-	builders sync.Pool // of *stun.Builder, for data that one allocation delivers to another
+	builders sync.Pool // of *stun.Builder, for what goes to clients
 }
 
 // NewShared returns the shared state of the sessions of a server.

@@ -27,6 +27,7 @@ var claims = []claim{
 	{"CONTRIBUTING.md", "Build and test", "go run ./cmd/mailturn/internal/soak/main.go", soakBriefly},
 	{"CONTRIBUTING.md", "See a test fail", "git show", seeATestFail},
 	{"README.md", "Try it", "go run ./cmd/mailturn run", tryIt},
+	{"README.md", "Test it", "go test -race", testIt},
 	{"docs/coturn.md", "Import coturn's configuration", "sudo mailturn import", moveInFromCoturn},
 	{"docs/coturn.md", "Run both for a while", `endpoint "turn"`, besideCoturn},
 	{"docs/credentials.md", "A chatmail relay", `endpoint "credsock"`, credsockDoor},

@@ -1,0 +1,91 @@
+package session
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/event"
+)
+
+// current returns the client's allocation, or nil if it has none or it has expired.
+func (s *Session) current(from Client, now time.Time) *allocation {
+	a := s.allocations[from]
+	if a == nil {
+		return nil
+	}
+	s.expire(a, now)
+	if len(a.addresses) == 0 {
+		return nil
+	}
+	return a
+}
+
+// expire ends the relayed addresses of a that have expired.
+func (s *Session) expire(a *allocation, now time.Time) {
+	for _, address := range a.addresses {
+		if !now.Before(address.expires) {
+			s.endAddresses([]*relayedAddress{address}, event.EndedExpired, now)
+		}
+	}
+}
+
+// endAddresses ends relayed addresses of one allocation. It ends the allocation along with the last of them.
+func (s *Session) endAddresses(addresses []*relayedAddress, reason event.EndReason, now time.Time) {
+	for _, address := range slices.Clone(addresses) {
+		a := address.allocation
+		s.shared.quota.give(address)
+		address.conn.Close()
+		a.addresses = slices.DeleteFunc(slices.Clone(a.addresses), func(other *relayedAddress) bool { return other == address })
+		a.peers.forget(address.family)
+		s.count(a)
+		if len(a.addresses) == 0 {
+			delete(s.allocations, a.client)
+			s.setActive(a, false)
+			s.link.Allocated(a.client, false)
+		}
+		s.shared.emit(event.Event{
+			Kind: event.AllocationEnded, Time: now, Tuple: a.client.Tuple, Username: a.username, Subject: a.subject,
+			Relayed: address.conn.Relayed(), End: reason,
+			ToPeer: address.toPeer.Snapshot(), ToClient: address.toClient.Snapshot(), Dropped: address.drops(),
+		})
+	}
+}
+
+// superseded is a list of allocations that were superseded from the goroutines of other sessions. Safe for concurrent use.
+type superseded struct {
+	mu          sync.Mutex
+	allocations []*allocation
+}
+
+func (s *superseded) add(a *allocation) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.allocations = append(s.allocations, a)
+}
+
+func (s *superseded) take() []*allocation {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	taken := s.allocations
+	s.allocations = nil
+	return taken
+}
+
+// supersede ends a, an allocation of s that another allocation has replaced. It runs on the goroutine of by, which may be
+// another session.
+func (s *Session) supersede(a *allocation, by *Session, now time.Time) {
+	if s == by {
+		s.endAddresses(a.addresses, event.EndedSuperseded, now)
+		return
+	}
+	s.superseded.add(a)
+	s.link.Wake()
+}
+
+// endSuperseded ends the allocations of this session that other sessions have superseded.
+func (s *Session) endSuperseded(now time.Time) {
+	for _, a := range s.superseded.take() {
+		s.endAddresses(a.addresses, event.EndedSuperseded, now)
+	}
+}
