@@ -259,7 +259,7 @@ func writeMatrix(t *testing.T, _ documents, b recipe.Block) {
 		"go.mod": module, e2e + "one_test.go": matrixTest, "docs/interop.md": "",
 		e2e + "nested/go.mod": "module nested\n", e2e + "nested/nested_test.go": "package nested\n\nimport \"testing\"\n\nfunc Test(t *testing.T) {}\n",
 	}
-	for _, pattern := range []string{".ci/matrix", ".ci/test", e2e + "matrix/main.go", e2e + "interop/*.go"} {
+	for _, pattern := range []string{".ci/matrix", ".ci/test", e2e + "matrix/*.go", e2e + "interop/*.go"} {
 		paths, err := filepath.Glob(filepath.Join(repository, pattern))
 		if err != nil || len(paths) == 0 {
 			t.Fatalf("%s: %v", pattern, err)
