@@ -218,6 +218,12 @@ func TestAttackRequests(t *testing.T) {
 	if got := b.dropped(event.DropRequestRate); got != 2*12000-maxRequests-maxRequestRate {
 		t.Errorf("%d requests are counted as dropped", got)
 	}
+	// Requests with a stale nonce count too: each costs two signatures.
+	s.nonce = []byte("sixteen letters.")
+	stale := s.message(stun.MethodRefresh, 3)
+	if got := b.answers(stale, s.from, now.Add(2*time.Second), 12000); got != maxRequestRate {
+		t.Errorf("%d of 12000 requests with a stale nonce are answered in the next second, want %d", got, maxRequestRate)
+	}
 	if !b.relays(turntest.ChannelData(0x4000, "x"), s.from, now.Add(time.Second)) {
 		t.Error("the channel relays nothing")
 	}

@@ -43,8 +43,7 @@ func (s *Session) authenticate(r *request, a *allocation, now time.Time) (grant 
 	if !s.shared.nonces.valid(r.nonce, r.client.Tuple, now) {
 		return grant, s.renewNonce(r, a, now), false
 	}
-	if a != nil && !a.requests.Take(1, maxRequestRate, maxRequests, now.Sub(s.shared.start)) {
-		a.addresses[0].drop(event.DropRequestRate, netip.AddrPort{}, nil)
+	if a != nil && !a.mayRequest(now) {
 		return grant, nil, false
 	}
 	grant, key := s.verify(r, a, now)
@@ -67,11 +66,23 @@ func (s *Session) authenticate(r *request, a *allocation, now time.Time) (grant 
 	return grant, nil, true
 }
 
+// mayRequest reports whether the rate of signed requests for the allocation permits one more, and counts it.
+func (a *allocation) mayRequest(now time.Time) bool {
+	if a.requests.Take(1, maxRequestRate, maxRequests, now.Sub(a.session.shared.start)) {
+		return true
+	}
+	a.addresses[0].drop(event.DropRequestRate, netip.AddrPort{}, nil)
+	return false
+}
+
 // renewNonce returns the response to a signed request with a stale nonce, or nil if the request is dropped. The owner of the
 // allocation gets a signed response, as RFC 8489 section 9.2.4 allows. Clients that ignore unsigned responses, such as werift,
 // would otherwise never learn the new nonce and would lose the allocation.
 func (s *Session) renewNonce(r *request, a *allocation, now time.Time) []byte {
 	if a != nil && a.username == string(r.username) && r.message.VerifyIntegrity(a.key) {
+		if !a.mayRequest(now) {
+			return nil
+		}
 		r.origin.key = a.key
 		return s.challenge(r, stun.CodeStaleNonce, now)
 	}

@@ -32,7 +32,7 @@ func (s *Session) expire(a *allocation, now time.Time) {
 
 // endAddresses ends relayed addresses of one allocation. It ends the allocation along with the last of them.
 func (s *Session) endAddresses(addresses []*relayedAddress, reason event.EndReason, now time.Time) {
-	for _, address := range slices.Clone(addresses) {
+	for _, address := range addresses { // not a.addresses, which is replaced and not modified
 		a := address.allocation
 		s.shared.quota.give(address)
 		address.conn.Close()
