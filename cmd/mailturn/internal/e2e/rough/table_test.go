@@ -27,8 +27,7 @@ func (r *run) table(t *testing.T) string {
 
 `+"`.ci/full`"+` writes this file. Calls go on at the same time over one relay, each between two programs or browsers in network
 namespaces of their own, with a router in front of each that translates IPv4 addresses. ICE may use relayed candidates alone.
-Each end sends %d messages a second over an unordered data channel whose maxRetransmits is 0. pion does not apply that to a channel
-that is negotiated by the application, as this one is: it sends again what was lost.
+Each end sends %d messages a second over an unordered data channel whose maxRetransmits is 0.
 
 | | |
 | --- | --- |

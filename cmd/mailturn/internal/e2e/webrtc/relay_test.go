@@ -1,17 +1,9 @@
 package webrtc_test
 
 import (
-	"cmp"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net"
 	"net/netip"
 	"os"
@@ -24,6 +16,7 @@ import (
 	"time"
 
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/daemon"
+	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/imapext/discovery"
 	"github.com/pion/webrtc/v4"
 )
@@ -45,11 +38,13 @@ func buildAndRun(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	mailturn, certificate, key = filepath.Join(dir, "mailturn"), filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	if err := writeCertificate(); err != nil {
+	mailturn = filepath.Join(dir, "mailturn")
+	pair, _, err := certs.SelfSigned(dir, nil, time.Now()) // for addresses, and not for otherAddress
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	certificate, key = pair.Cert, pair.Key
 	// pion/ice has no setting for the roots of TURN over TLS and DTLS. It uses the system's, which are read once.
 	os.Setenv("SSL_CERT_FILE", certificate)
 	build := exec.Command("go", "build", "-o", mailturn, ".")
@@ -59,35 +54,6 @@ func buildAndRun(m *testing.M) int {
 		return 1
 	}
 	return m.Run()
-}
-
-// writeCertificate makes a certificate that is its own root.
-func writeCertificate() error {
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return err
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "mailturn"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(90 * 24 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	for _, address := range addresses {
-		template.IPAddresses = append(template.IPAddresses, address.AsSlice())
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	if err != nil {
-		return err
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		return err
-	}
-	return cmp.Or(
-		os.WriteFile(certificate, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600),
-		os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), 0o600),
-	)
 }
 
 // users are those of the relay's IMAP endpoint, with their passwords.
