@@ -14,11 +14,15 @@ func addrPort(sa *unix.RawSockaddrInet6) netip.AddrPort {
 		sa4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(sa))
 		return netip.AddrPortFrom(netip.AddrFrom4(sa4.Addr), networkOrder(sa4.Port))
 	}
-	addr := netip.AddrFrom16(sa.Addr).Unmap()
-	if sa.Scope_id != 0 {
-		addr = addr.WithZone(strconv.FormatUint(uint64(sa.Scope_id), 10))
+	return netip.AddrPortFrom(withScope(netip.AddrFrom16(sa.Addr).Unmap(), sa.Scope_id), networkOrder(sa.Port))
+}
+
+// withScope returns addr with the interface index id as its zone. Only link-local addresses have one.
+func withScope(addr netip.Addr, id uint32) netip.Addr {
+	if id == 0 {
+		return addr
 	}
-	return netip.AddrPortFrom(addr, networkOrder(sa.Port))
+	return addr.WithZone(strconv.FormatUint(uint64(id), 10))
 }
 
 // putAddrPort writes an address in the form that an IPv4 or IPv6 socket requires, and returns its length.

@@ -1,0 +1,155 @@
+package udp
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Socket is a non-blocking UDP socket. It is owned by one goroutine, an event loop, as are the Inbox and the Outbox that it is
+// used with: its methods may not be called concurrently.
+type Socket struct {
+	fd    int // -1 when closed
+	ipv4  bool
+	bound bool // to a single address, so the source address needs no choice
+	addr  netip.AddrPort
+
+	pending pending // of the Outbox
+}
+
+// NewSocket returns a Socket that owns fd, a bound UDP socket of either family. It closes fd on failure. If tellLocal is true
+// and the socket is bound to all addresses, Inbox.Datagram reports the destination address of each datagram.
+func NewSocket(fd int, tellLocal bool) (*Socket, error) {
+	s := &Socket{fd: fd}
+	if err := s.init(tellLocal); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func (s *Socket) init(tellLocal bool) error {
+	if err := unix.SetNonblock(s.fd, true); err != nil {
+		return os.NewSyscallError("fcntl", err)
+	}
+	name, err := unix.Getsockname(s.fd)
+	if err != nil {
+		return os.NewSyscallError("getsockname", err)
+	}
+	switch name := name.(type) {
+	case *unix.SockaddrInet4:
+		s.ipv4 = true
+		s.addr = netip.AddrPortFrom(netip.AddrFrom4(name.Addr), uint16(name.Port))
+	case *unix.SockaddrInet6:
+		s.addr = netip.AddrPortFrom(withScope(netip.AddrFrom16(name.Addr).Unmap(), name.ZoneId), uint16(name.Port))
+	default:
+		return fmt.Errorf("not an IP socket: %T", name)
+	}
+	s.bound = !s.addr.Addr().IsUnspecified()
+	if tellLocal && !s.bound {
+		if err := TellLocal(s.fd, s.ipv4); err != nil {
+			return fmt.Errorf("request the destination address of packets: %w", os.NewSyscallError("setsockopt", err))
+		}
+	}
+	return nil
+}
+
+// Listen opens a socket bound to addr. network is udp4 or udp6, as in package net. A udp6 socket carries no IPv4.
+func Listen(network string, addr netip.AddrPort) (*Socket, error) {
+	domain := unix.AF_INET6
+	if network == "udp4" {
+		domain = unix.AF_INET
+	}
+	fd, err := unix.Socket(domain, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_UDP)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	if err := bind(fd, domain, addr); err != nil {
+		_ = unix.Close(fd)
+		return nil, os.NewSyscallError("bind", err)
+	}
+	return NewSocket(fd, false)
+}
+
+func bind(fd, domain int, addr netip.AddrPort) error {
+	if domain == unix.AF_INET {
+		if !addr.Addr().Is4() {
+			return unix.EAFNOSUPPORT
+		}
+		return unix.Bind(fd, &unix.SockaddrInet4{Port: int(addr.Port()), Addr: addr.Addr().As4()})
+	}
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
+		return err
+	}
+	return unix.Bind(fd, &unix.SockaddrInet6{Port: int(addr.Port()), Addr: addr.Addr().As16()})
+}
+
+// FromConn returns a Socket that takes the place of conn, which is closed in any case. The socket itself remains open, under
+// another descriptor: Go's network poller would otherwise be woken for each packet.
+func FromConn(conn *net.UDPConn, tellLocal bool) (*Socket, error) {
+	fd, err := duplicate(conn)
+	err = errors.Join(err, conn.Close())
+	if err != nil {
+		if fd >= 0 {
+			_ = unix.Close(fd)
+		}
+		return nil, err
+	}
+	return NewSocket(fd, tellLocal)
+}
+
+func duplicate(conn *net.UDPConn) (fd int, err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	var failed error
+	err = raw.Control(func(old uintptr) { fd, failed = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0) })
+	if err != nil {
+		return -1, err
+	}
+	return fd, os.NewSyscallError("fcntl", failed)
+}
+
+// FD returns the descriptor, or -1 if the socket is closed.
+func (s *Socket) FD() int { return s.fd }
+
+// LocalAddr returns the address that the socket is bound to.
+func (s *Socket) LocalAddr() netip.AddrPort { return s.addr }
+
+// Close closes the socket. What an Outbox still contains for it fails with net.ErrClosed at the next flush, so the caller calls
+// Outbox.FlushSocket first. It may be called more than once.
+func (s *Socket) Close() error {
+	if s.fd < 0 {
+		return nil
+	}
+	fd := s.fd
+	s.fd = -1
+	return os.NewSyscallError("close", unix.Close(fd))
+}
+
+// SetDontFragment makes the kernel set the DF bit and reject packets that exceed the path MTU (EMSGSIZE), or allow
+// fragmentation. It affects what an Outbox sends later, so the caller calls Outbox.FlushSocket first.
+func (s *Socket) SetDontFragment(not bool) error {
+	level, option, value := unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT
+	if not {
+		value = unix.IP_PMTUDISC_DO
+	}
+	if !s.ipv4 {
+		level, option = unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER // the values are the same as for IPv4
+	}
+	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(s.fd, level, option, value))
+}
+
+// Receive receives up to one batch of datagrams into in and replaces the previous ones. more reports whether others may be
+// available already. It returns unix.EAGAIN if there are none.
+func (s *Socket) Receive(in *Inbox) (n int, more bool, err error) {
+	n, err = in.Receive(s.fd)
+	if err != nil && err != unix.EAGAIN {
+		n, err = in.Receive(s.fd) // an error that the kernel kept is cleared now: see mayBePending
+	}
+	return n, n == Batch, err
+}
