@@ -16,6 +16,7 @@ import (
 	"github.com/mailturn/mailturn/endpoint/http"
 	"github.com/mailturn/mailturn/endpoint/turn"
 	"github.com/mailturn/mailturn/endpoint/turn/pion"
+	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/metrics"
 	"github.com/mailturn/mailturn/framework/module"
@@ -66,6 +67,10 @@ func newService(s *setup, sockets *systemd.Listeners, logger *slog.Logger, level
 		r.running[p.String()] = endpoint
 		if measured, ok := endpoint.(interface{ Collector() prometheus.Collector }); ok {
 			metrics.ForEndpoint(registry, p.Name()).MustRegister(measured.Collector())
+		}
+		if certified, ok := endpoint.(interface{ CertificateEnds() map[string]time.Time }); ok {
+			kind := prometheus.Labels{"kind": p.Kind()} // two kinds may have endpoints of one name
+			prometheus.WrapRegistererWith(kind, metrics.ForEndpoint(registry, p.Name())).MustRegister(certs.Collector(certified.CertificateEnds))
 		}
 		switch endpoint.(type) {
 		case *turn.Endpoint, *pion.Endpoint:

@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/config"
 )
 
@@ -28,7 +29,7 @@ import (
 func TestMetrics(t *testing.T) {
 	file, diags := config.Parse("maddy.conf", []byte(`
 endpoint "turn" "one" {
-  listen   = ["udp://127.0.0.1:0"]
+  listen   = ["udp://127.0.0.1:0", "tls://127.0.0.1:0"]
   realm    = "example.org"
   relay_ip = "127.0.0.1"
 }
@@ -39,11 +40,11 @@ endpoint "turn" "two" {
 }
 endpoint "turn" "three" {
   engine   = "pion"
-  listen   = ["udp://127.0.0.1:0"]
+  listen   = ["udp://127.0.0.1:0", "tls://127.0.0.1:0"]
   realm    = "example.org"
   relay_ip = "127.0.0.1"
 }
-endpoint "imap" "imap" {
+endpoint "imap" "one" {
   listen      = ["tls://127.0.0.1:0"]
   turn_enable = false
 }
@@ -54,7 +55,9 @@ endpoint "http" "http" {
 	if diags.HasErrors() {
 		t.Fatal(diags)
 	}
-	s, diags := decode(file, t.TempDir())
+	stateDir := t.TempDir()
+	selfSigned := filepath.Join(stateDir, "selfsigned.crt")
+	s, diags := decode(file, stateDir)
 	if diags.HasErrors() {
 		t.Fatal(diags)
 	}
@@ -94,8 +97,11 @@ endpoint "http" "http" {
 	names := metricNames(t, s.process.Metrics)
 	for _, want := range []string{
 		"mailturn_config_reload_success_timestamp_seconds",
-		`mailturn_imap_connections{endpoint="imap"}`,
-		`mailturn_imap_sessions{endpoint="imap"}`,
+		`mailturn_certificate_expiry_timestamp_seconds{endpoint="one",file="` + selfSigned + `",kind="imap"}`,
+		`mailturn_certificate_expiry_timestamp_seconds{endpoint="three",file="` + selfSigned + `",kind="turn"}`,
+		`mailturn_certificate_expiry_timestamp_seconds{endpoint="one",file="` + selfSigned + `",kind="turn"}`,
+		`mailturn_imap_connections{endpoint="one"}`,
+		`mailturn_imap_sessions{endpoint="one"}`,
 		`mailturn_turn_allocations{endpoint="one",transport="dtls"}`,
 		`mailturn_turn_allocations{endpoint="two",transport="udp"}`,
 		`mailturn_turn_allocations_ended_total{endpoint="one",reason="expired"}`,
@@ -125,6 +131,7 @@ func checkDocumented(t *testing.T, running *service, gatherer prometheus.Gathere
 	described := make(chan *prometheus.Desc, 100)
 	running.reloaded.Describe(described)
 	versionMetric().Describe(described)
+	certs.Collector(nil).Describe(described)
 	for _, endpoint := range running.running {
 		if measured, ok := endpoint.(interface{ Collector() prometheus.Collector }); ok {
 			measured.Collector().Describe(described)

@@ -19,7 +19,7 @@ import (
 // Schema is the body of an endpoint "http" block. Its tags are the manual that `mailturn reference` prints.
 type Schema struct {
 	Listen         config.Value[[]listen.Addr]  `hcl:"listen" default:"http://127.0.0.1:8080" reload:"restart" doc:"Listening addresses: https://HOST:PORT, or http://HOST:PORT behind a proxy that terminates TLS."`
-	TLS            []config.TLS                 `hcl:"tls,block" reload:"restart" doc:"Certificates for https://. With several, the client's server name chooses; the first is for clients that send none. Default: the top-level certificate, else that of the TURN endpoint, else a self-signed one."`
+	TLS            []config.TLS                 `hcl:"tls,block" doc:"Certificates for https://. With several, the client's server name chooses; the first is for clients that send none. Default: the top-level certificate, else that of the TURN endpoint, else a self-signed one."`
 	TrustedProxies config.Value[[]netip.Prefix] `hcl:"trusted_proxies" doc:"Networks of reverse proxies. For requests from there, limits, metrics_from and the log use the client address in X-Forwarded-For; from anywhere else, that header is ignored. Include a proxy on this machine, such as 127.0.0.1/32: otherwise all of its clients share one rate, and the log says so once."`
 
 	APIKeys      config.Value[[]credential.Secret] `hcl:"api_keys" secret:"true" doc:"API keys: a string, file(PATH), env(NAME), or a list of them. A request for credentials must carry one, as Authorization: Bearer KEY or in the parameter key. Without keys, and with nothing in open, /turn and /ice are not served."`
@@ -87,8 +87,11 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 }
 
 // NeedsCertificate reports whether the endpoint listens with TLS and has no certificate.
-func (c *Config) NeedsCertificate() bool {
-	return len(c.TLS) == 0 && slices.ContainsFunc(c.Listen, func(a listen.Addr) bool { return a.Scheme == "https" })
+func (c *Config) NeedsCertificate() bool { return len(c.TLS) == 0 && c.listensEncrypted() }
+
+// listensEncrypted reports whether there is an https:// address.
+func (c *Config) listensEncrypted() bool {
+	return slices.ContainsFunc(c.Listen, func(a listen.Addr) bool { return a.Scheme == "https" })
 }
 
 // Issues reports whether the endpoint gives credentials to anybody. Else it is there for /metrics, /healthz and /readyz, and

@@ -60,7 +60,7 @@ func New(c Config, process Process, logger *slog.Logger) (*Endpoint, error) {
 		return nil, err
 	}
 	e := &Endpoint{logger: logger, config: c}
-	if c.NeedsCertificate() || len(c.TLS) > 0 {
+	if c.listensEncrypted() {
 		store, err := certs.Load(c.TLS, logger)
 		if err != nil {
 			return nil, err
@@ -146,7 +146,7 @@ func (e *Endpoint) Prepare(c Config) (module.Change, error) {
 	if err := c.checkSecret(); err != nil {
 		return module.Change{}, err
 	}
-	useCertificates, err := e.certs.Prepare()
+	useCertificates, err := e.certs.Prepare(c.TLS)
 	if err != nil {
 		return module.Change{}, err
 	}

@@ -3,6 +3,7 @@ package http
 import (
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -23,3 +24,6 @@ func (c *requestCounter) count(path string, status int) {
 	}
 	c.WithLabelValues(path, strconv.Itoa(status)).Inc()
 }
+
+// CertificateEnds returns when each certificate in use ends, by its file. It is safe for concurrent use.
+func (e *Endpoint) CertificateEnds() map[string]time.Time { return e.certs.Ends() }

@@ -1,6 +1,10 @@
 package imap
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // Descriptions of the metrics of an IMAP endpoint.
 var (
@@ -31,4 +35,12 @@ func (c collector) Collect(metrics chan<- prometheus.Metric) {
 	metrics <- prometheus.MustNewConstMetric(connectionsDesc, prometheus.GaugeValue, float64(connections))
 	metrics <- prometheus.MustNewConstMetric(sessionsDesc, prometheus.GaugeValue, float64(sessions))
 	metrics <- prometheus.MustNewConstMetric(credentialsDesc, prometheus.CounterValue, float64(c.endpoint.credentials.Load()))
+}
+
+// CertificateEnds returns when each certificate in use ends, by its file. It is safe for concurrent use.
+func (e *Endpoint) CertificateEnds() map[string]time.Time {
+	e.mu.Lock()
+	store := e.present.certs
+	e.mu.Unlock()
+	return store.Ends()
 }

@@ -1,6 +1,7 @@
 package turn
 
 import (
+	"crypto/tls"
 	"net"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"github.com/pion/dtls/v3"
 
 	"github.com/mailturn/mailturn/framework/certs"
+	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/listen"
 	"github.com/mailturn/mailturn/framework/module/moduletest"
 )
@@ -88,6 +90,33 @@ func TestCertificateOverDTLS(t *testing.T) {
 	}
 	if state.NegotiatedProtocol != alpn {
 		t.Errorf("the protocol is %q, want %q", state.NegotiatedProtocol, alpn)
+	}
+}
+
+// TestReloadReplacesTheCertificate wants a reload with other files to present their certificate, without a restart.
+func TestReloadReplacesTheCertificate(t *testing.T) {
+	c := encryptedOn(t, listen.Addr{Scheme: "tls", Host: "127.0.0.1"})
+	e := moduletest.Start(t, New, c)
+	next := encryptedOn(t, c.Listen...)
+	if names := config.NeedsRestart(Schema{}, c, next); len(names) > 0 {
+		t.Errorf("other certificates require a restart: %q", names)
+	}
+	c.TLS = next.TLS
+	moduletest.Reload(t, e, c)
+	conn, err := tls.Dial("tcp", e.sockets[0].Streams.Addr().String(), &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	want, err := certs.ReadPair(next.TLS[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := conn.ConnectionState().PeerCertificates[0]; !got.Equal(want.Leaf) {
+		t.Errorf("presented the certificate %v, want %v", got.SerialNumber, want.Leaf.SerialNumber)
+	}
+	if ends := e.CertificateEnds(); len(ends) != 1 || ends[next.TLS[0].Cert] != want.Leaf.NotAfter {
+		t.Errorf("certificates end at %v, want that of the new file alone", ends)
 	}
 }
 

@@ -3,6 +3,7 @@ package turn
 import (
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -81,3 +82,6 @@ func (c collector) Collect(metrics chan<- prometheus.Metric) {
 		counter(errorsDesc, n, response.Method.String(), strconv.Itoa(int(response.Code)))
 	}
 }
+
+// CertificateEnds returns when each certificate in use ends, by its file. It is safe for concurrent use.
+func (e *Endpoint) CertificateEnds() map[string]time.Time { return e.certs.Ends() }

@@ -46,7 +46,7 @@ func (e *Endpoint) Prepare(c Config) (module.Change, error) {
 	if err != nil {
 		return module.Change{}, err
 	}
-	useCertificates, err := e.certs.Prepare()
+	useCertificates, err := e.certs.Prepare(c.TLS)
 	if err != nil {
 		return module.Change{}, err
 	}

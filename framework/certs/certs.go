@@ -110,6 +110,12 @@ func Expiry(leaf *x509.Certificate, now time.Time, soon time.Duration) string {
 	}
 }
 
+// Soon returns how long before its end a certificate with that lifetime is warned about: 14 days, or a sixth of the lifetime if
+// that is less. ACME clients renew when a third is left, so renewal has then failed for a while.
+func Soon(lifetime time.Duration) time.Duration { return min(expirySoon, lifetime/6) }
+
+func soon(leaf *x509.Certificate) time.Duration { return Soon(leaf.NotAfter.Sub(leaf.NotBefore)) }
+
 // Names returns the DNS names and the addresses that a certificate is for.
 func Names(leaf *x509.Certificate) []string {
 	names := slices.Clone(leaf.DNSNames)

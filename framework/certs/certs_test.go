@@ -267,17 +267,35 @@ func TestReload(t *testing.T) {
 		if got := strings.Count(logged.String(), "not reloaded"); got != 1 {
 			t.Errorf("broken pair logged %d times, want once:\n%s", got, &logged)
 		}
-		if _, err := store.Prepare(); err == nil || !strings.Contains(err.Error(), pair.Key) {
+		if _, err := store.Prepare([]Pair{pair}); err == nil || !strings.Contains(err.Error(), pair.Key) {
 			t.Errorf("Prepare with a broken pair: error %v, want one that names %s", err, pair.Key)
 		}
 
 		replace("mended.example.org")
-		commit, err := store.Prepare()
+		commit, err := store.Prepare([]Pair{pair})
 		if err != nil {
 			t.Fatalf("Prepare: %v", err)
 		}
 		commit()
 		expect("after Prepare", "mended.example.org")
+
+		other := selfSigned(t, time.Now(), "other.example.org")
+		if commit, err = store.Prepare([]Pair{other}); err != nil {
+			t.Fatalf("Prepare: %v", err)
+		}
+		commit()
+		expect("after Prepare with other files", "other.example.org")
+		if ends := store.Ends(); len(ends) != 1 || time.Until(ends[other.Cert]) < selfSignedLifetime-time.Hour {
+			t.Errorf("certificates end at %v, want only that of %s, in a year", ends, other.Cert)
+		}
+		if err := os.WriteFile(other.Key, []byte("half a ke"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(lookInterval)
+		synctest.Wait()
+		if !strings.Contains(logged.String(), other.Key) {
+			t.Errorf("the other files are not followed:\n%s", &logged)
+		}
 	})
 }
 
@@ -389,7 +407,7 @@ func TestReloadIsAllOrNothing(t *testing.T) {
 	if err := os.Remove(broken.Key); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.Prepare(); err == nil || !strings.Contains(err.Error(), broken.Key) {
+	if _, err := store.Prepare([]Pair{good, broken}); err == nil || !strings.Contains(err.Error(), broken.Key) {
 		t.Errorf("got %v, want an error that names %s", err, broken.Key)
 	}
 	if leaf, err := presented(t, store.Config(), "one.example.org"); err != nil || leaf.DNSNames[0] != "one.example.org" {
@@ -414,7 +432,7 @@ func TestDecodeWarns(t *testing.T) {
 func TestExpiryWarning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var logged logBuffer
-		pair := selfSigned(t, time.Now().Add(-selfSignedLifetime+ExpirySoon+time.Hour))
+		pair := selfSigned(t, time.Now().Add(-selfSignedLifetime+expirySoon+time.Hour))
 		store, err := Load([]Pair{pair}, slog.New(slog.NewTextHandler(&logged, nil)))
 		if err != nil {
 			t.Fatal(err)
@@ -430,7 +448,7 @@ func TestExpiryWarning(t *testing.T) {
 		}
 		time.Sleep(30 * 24 * time.Hour)
 		synctest.Wait()
-		commit, err := store.Prepare()
+		commit, err := store.Prepare([]Pair{pair})
 		if err != nil {
 			t.Fatalf("an expired certificate is an error: %v", err)
 		}
@@ -439,6 +457,18 @@ func TestExpiryWarning(t *testing.T) {
 			t.Errorf("no warning about the expired certificate:\n%s", &logged)
 		}
 	})
+}
+
+// TestSoon wants certificates that live for a week or a day to be warned about when their renewal is overdue, and not all the time.
+func TestSoon(t *testing.T) {
+	const day = 24 * time.Hour
+	for _, tt := range []struct{ lifetime, want time.Duration }{
+		{365 * day, 14 * day}, {90 * day, 14 * day}, {6 * day, day}, {day, 4 * time.Hour},
+	} {
+		if got := Soon(tt.lifetime); got != tt.want {
+			t.Errorf("of a lifetime of %v, %v are soon, want %v", tt.lifetime, got, tt.want)
+		}
+	}
 }
 
 func TestErrorText(t *testing.T) {

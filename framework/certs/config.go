@@ -56,7 +56,7 @@ func Decode(block config.TLS) (pair Pair, diags hcl.Diagnostics) {
 		diags = append(diags, config.WithHint(config.Warnf(block.Key.Range, "Private key is readable by everybody",
 			"%s has mode %#o.", pair.Key, info.Mode().Perm()), "chmod o= "+pair.Key))
 	}
-	if phrase := Expiry(certificate.Leaf, time.Now(), ExpirySoon); phrase != "" {
+	if phrase := Expiry(certificate.Leaf, time.Now(), soon(certificate.Leaf)); phrase != "" {
 		diags = append(diags, config.WithHint(config.Warnf(block.Cert.Range, "Certificate must be renewed",
 			"%s %s.", pair.Cert, phrase), "renew it; changed files are read automatically"))
 	}

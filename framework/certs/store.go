@@ -16,9 +16,9 @@ const (
 	// lookInterval is the time between two looks at the files. A look reads them: time stamps and sizes miss a file that
 	// was replaced by one of the same length with its time kept, and a directory that was mounted over.
 	lookInterval = 5 * time.Second
-	// ExpirySoon is how long before its end a certificate is warned about. Renewal by ACME clients happens 30 days
+	// expirySoon is how long before its end a certificate is warned about. Renewal by ACME clients happens 30 days
 	// before the end, so at 14 days it has failed for a while.
-	ExpirySoon = 14 * 24 * time.Hour
+	expirySoon = 14 * 24 * time.Hour
 	// expiryInterval is the time between two warnings about one certificate.
 	expiryInterval = 24 * time.Hour
 )
@@ -27,11 +27,11 @@ const (
 // what has changed. All methods are safe for concurrent use.
 type Store struct {
 	logger *slog.Logger
-	pairs  []Pair // fixed
 	inUse  atomic.Pointer[[]*tls.Certificate]
 
-	mu         sync.Mutex // held while the files are read
-	files      []files    // of each pair
+	mu         sync.Mutex // held while the files are read; guards what follows
+	pairs      []Pair
+	files      []files // of each pair
 	nextExpiry time.Time
 }
 
@@ -53,21 +53,20 @@ func Load(pairs []Pair, logger *slog.Logger) (*Store, error) {
 	if len(pairs) == 0 {
 		return nil, errors.New("no certificate given")
 	}
-	s := &Store{logger: logger, pairs: pairs}
-	certificates, seen, err := s.read()
+	certificates, seen, err := read(pairs)
 	if err != nil {
 		return nil, err
 	}
+	s := &Store{logger: logger, pairs: pairs, files: seen}
 	s.inUse.Store(&certificates)
-	s.files = seen
 	s.warnExpiryLocked(time.Now())
 	return s, nil
 }
 
 // read reads all of the pairs, or returns why some cannot be used.
-func (s *Store) read() (certificates []*tls.Certificate, seen []files, err error) {
+func read(pairs []Pair) (certificates []*tls.Certificate, seen []files, err error) {
 	var errs []error
-	for _, pair := range s.pairs {
+	for _, pair := range pairs {
 		certPEM, keyPEM, err := pair.readFiles()
 		var certificate *tls.Certificate
 		if err == nil {
@@ -161,13 +160,13 @@ func (s *Store) lookAtLocked(i int) {
 	}
 }
 
-// Prepare reads every pair again, changed or not, and returns a function that puts them in use. If some cannot be used, the error
-// joins one *Error for each of those pairs. A nil Store has none to read.
-func (s *Store) Prepare() (commit func(), err error) {
+// Prepare reads pairs, changed or not, and returns a function that puts them in use instead of the present ones. If some cannot be
+// used, the error joins one *Error for each of those pairs. A nil Store reads none.
+func (s *Store) Prepare(pairs []Pair) (commit func(), err error) {
 	if s == nil {
 		return func() {}, nil
 	}
-	certificates, seen, err := s.read()
+	certificates, seen, err := read(pairs)
 	if err != nil {
 		return nil, fmt.Errorf("the certificate in use stays: %w", err)
 	}
@@ -175,7 +174,7 @@ func (s *Store) Prepare() (commit func(), err error) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.inUse.Store(&certificates)
-		s.files = seen
+		s.pairs, s.files = pairs, seen
 		for i := range s.pairs {
 			s.replacedLocked(i)
 		}
@@ -196,8 +195,22 @@ func (s *Store) warnExpiryLocked(now time.Time) {
 	}
 	s.nextExpiry = now.Add(expiryInterval)
 	for i, certificate := range *s.inUse.Load() {
-		if phrase := Expiry(certificate.Leaf, now, ExpirySoon); phrase != "" {
+		if phrase := Expiry(certificate.Leaf, now, soon(certificate.Leaf)); phrase != "" {
 			s.logger.Warn("certificate "+phrase, "file", s.pairs[i].Cert)
 		}
 	}
+}
+
+// Ends returns when each certificate in use ends, by the file that it was read from.
+func (s *Store) Ends() map[string]time.Time {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ends := make(map[string]time.Time)
+	for i, certificate := range *s.inUse.Load() {
+		ends[s.pairs[i].Cert] = certificate.Leaf.NotAfter
+	}
+	return ends
 }

@@ -32,7 +32,8 @@ type Change struct {
 type Part interface {
 	// String returns the kind and the name, by which the part is recognized in the next configuration.
 	String() string
-	// Name returns the name alone.
+	// Kind and Name return the two.
+	Kind() string
 	Name() string
 	// Build makes the endpoint; nothing of it runs yet.
 	Build(*slog.Logger) (Endpoint, error)
@@ -55,6 +56,8 @@ type part[C any, E Reloader[C]] struct {
 }
 
 func (p part[C, E]) String() string { return fmt.Sprintf("endpoint %s %q", p.kind, p.name) }
+
+func (p part[C, E]) Kind() string { return p.kind }
 
 func (p part[C, E]) Name() string { return p.name }
 

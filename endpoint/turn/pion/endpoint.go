@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/mailturn/mailturn/endpoint/turn"
+	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/module"
 )
 
@@ -47,13 +48,16 @@ type Endpoint struct {
 	changes  chan change
 	stopping chan struct{} // closed by Shutdown
 
-	up       atomic.Bool
-	restarts atomic.Uint64
+	up           atomic.Bool
+	restarts     atomic.Uint64
+	certificates atomic.Pointer[[]certs.Pair] // config.TLS
 }
 
 // New makes an endpoint of a decoded configuration, as turn.New does. command is what starts the engine: it has to call Main.
 func New(c turn.Config, command []string, logger *slog.Logger) (*Endpoint, error) {
-	return &Endpoint{config: c, command: command, logger: logger, changes: make(chan change), stopping: make(chan struct{})}, nil
+	e := &Endpoint{config: c, command: command, logger: logger, changes: make(chan change), stopping: make(chan struct{})}
+	e.certificates.Store(&c.TLS)
+	return e, nil
 }
 
 // Start binds the sockets and starts the engine. It returns when the engine serves.
@@ -175,6 +179,7 @@ func (e *Endpoint) Prepare(c turn.Config) (module.Change, error) {
 	}
 	return module.Change{Commit: func() {
 		e.config = c
+		e.certificates.Store(&c.TLS)
 		if same {
 			return
 		}

@@ -1,7 +1,11 @@
 package pion
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mailturn/mailturn/framework/certs"
 )
 
 // collector reads what the endpoint knows of its engine at each scrape.
@@ -34,4 +38,16 @@ func (c collector) Collect(metrics chan<- prometheus.Metric) {
 	}
 	metrics <- prometheus.MustNewConstMetric(c.up, prometheus.GaugeValue, up)
 	metrics <- prometheus.MustNewConstMetric(c.restarts, prometheus.CounterValue, float64(c.endpoint.restarts.Load()))
+}
+
+// CertificateEnds returns when each certificate ends, by its file. The engine, which presents them, follows the same files. It is
+// safe for concurrent use.
+func (e *Endpoint) CertificateEnds() map[string]time.Time {
+	ends := make(map[string]time.Time)
+	for _, pair := range *e.certificates.Load() {
+		if certificate, err := certs.ReadPair(pair); err == nil { // else the engine's log has why
+			ends[pair.Cert] = certificate.Leaf.NotAfter
+		}
+	}
+	return ends
 }

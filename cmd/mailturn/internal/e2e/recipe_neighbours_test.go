@@ -243,6 +243,7 @@ tests:
   - {series: 'process_open_fds', values: '%[3]dx120'}
   - {series: 'mailturn_turn_engine_up{endpoint="turn"}', values: '%[1]dx120'}
   - {series: 'process_max_fds', values: '100x120'}
+  - {series: 'mailturn_certificate_expiry_timestamp_seconds{endpoint="imap",file="a.pem",kind="imap"}', values: '%[5]dx120'}
   - {series: 'mailturn_turn_pion_failures_total{endpoint="turn"}', values: '0+%[2]dx120'}
   alert_rule_test:
 %[4]s`
@@ -258,10 +259,10 @@ tests:
 		return string(out), err
 	}
 	none := strings.ReplaceAll(alerts.String(), "PLACE", "")
-	if out, err := evaluate("well.yml", fmt.Sprintf(series, 1, 0, 10, none)); err != nil {
+	if out, err := evaluate("well.yml", fmt.Sprintf(series, 1, 0, 10, none, 30*24*3600)); err != nil {
 		t.Errorf("of a relay that is well: %v\n%s", err, out)
 	}
-	out, err := evaluate("ill.yml", fmt.Sprintf(series, 0, 2, 90, none))
+	out, err := evaluate("ill.yml", fmt.Sprintf(series, 0, 2, 90, none, 24*3600))
 	for i, expression := range expressions {
 		if err == nil || !strings.Contains(out, fmt.Sprintf("alertname: a%d,", i)) {
 			t.Errorf("%s is no alert for a relay that is ill: %v\n%s", expression, err, out)

@@ -11,11 +11,9 @@ import (
 	"slices"
 	"strings"
 	"time"
-)
 
-// certificateSoon is how many days before its end a certificate is worth a warning: Let's Encrypt's are renewed 30 days
-// before, so one that is closer than this was not.
-const certificateSoon = 14 * 24 * time.Hour
+	"github.com/mailturn/mailturn/framework/certs"
+)
 
 // handshake begins TLS on conn and looks at the certificate, also at one that does not verify. The error says why nothing
 // may be sent.
@@ -92,7 +90,7 @@ func tlsProblem(err error, c *Certificate, host string, now time.Time) (summary,
 func tlsSummary(c *Certificate, now time.Time) (status Status, summary, action string) {
 	left := c.NotAfter.Sub(now)
 	summary = fmt.Sprintf("%s, certificate for %s valid for %s", c.Version, strings.Join(c.Names, ", "), short(left))
-	if left < certificateSoon {
+	if left < certs.Soon(c.NotAfter.Sub(c.NotBefore)) {
 		return Warning, "the certificate ends in " + short(left) + ".", "Find out why it was not renewed."
 	}
 	return OK, summary + ".", ""
