@@ -23,11 +23,13 @@ const (
 // Inbox is a buffer for received datagrams. Most of its memory is never touched unless datagrams are long. It is owned by one
 // goroutine.
 type Inbox struct {
-	messages [Batch]message
-	places   [Batch]place
-	data     [Batch][maxDatagram]byte
-	used     int // messages that must be reset before the next call
-	calls    int
+	messages  [Batch]message
+	places    [Batch]place
+	data      [Batch][maxDatagram]byte
+	datagrams []datagram
+	used      int // messages that must be reset before the next call
+	calls     int
+	counts    inboxCounts
 }
 
 // message is struct mmsghdr, recvmmsg(2).
@@ -40,13 +42,17 @@ type place struct {
 	from    unix.RawSockaddrInet6 // the larger of the two address types
 	control control
 	iov     unix.Iovec
+	local   netip.Addr
 }
 
+// datagram is the part of a message's data that is one datagram.
+type datagram struct{ message, start, end int32 }
+
 // NewInbox returns an empty Inbox.
-func NewInbox() *Inbox { return &Inbox{used: Batch} }
+func NewInbox() *Inbox { return &Inbox{used: Batch, datagrams: make([]datagram, 0, Batch*maxSegments)} }
 
 // Receive receives up to Batch datagrams from a socket and replaces the previous ones. It returns unix.EAGAIN if none are
-// available.
+// available. There may be more than Batch if the socket coalesces them: see Socket.SetCoalesce.
 func (in *Inbox) Receive(fd int) (n int, err error) {
 	for i := range in.used {
 		m, p := &in.messages[i].header, &in.places[i]
@@ -55,10 +61,11 @@ func (in *Inbox) Receive(fd int) (n int, err error) {
 		m.Name, m.Namelen = (*byte)(unsafe.Pointer(&p.from)), uint32(unsafe.Sizeof(p.from))
 		m.Iov = &p.iov
 		m.SetIovlen(1)
-		m.Control = (*byte)(unsafe.Pointer(&p.control))
-		m.SetControllen(int(unsafe.Sizeof(p.control)))
+		m.Control = &p.control.b[0]
+		m.SetControllen(controlLen)
 	}
 	in.used = 0
+	in.datagrams = in.datagrams[:0]
 	for {
 		var r uintptr
 		var errno unix.Errno
@@ -70,7 +77,8 @@ func (in *Inbox) Receive(fd int) (n int, err error) {
 		switch errno {
 		case 0:
 			in.used = int(r)
-			return in.used, nil
+			in.split()
+			return len(in.datagrams), nil
 		case unix.EINTR:
 		case unix.EAGAIN:
 			return 0, errno
@@ -80,9 +88,38 @@ func (in *Inbox) Receive(fd int) (n int, err error) {
 	}
 }
 
+// split finds the datagrams in the messages received.
+func (in *Inbox) split() {
+	coalesced := 0
+	for i := range in.used {
+		m, p := &in.messages[i], &in.places[i]
+		var segment int
+		p.local, segment = p.control.parse(int(m.header.Controllen))
+		before := len(in.datagrams)
+		in.datagrams = appendDatagrams(in.datagrams, int32(i), int32(m.length), int32(segment))
+		if n := len(in.datagrams) - before; n > 1 {
+			coalesced += n
+		}
+	}
+	in.counts.calls.add(1)
+	in.counts.datagrams.add(len(in.datagrams))
+	in.counts.coalesced.add(coalesced)
+}
+
+// appendDatagrams appends those of a message with the given length, all of which have the length segment except the last. If
+// segment is 0, there is one.
+func appendDatagrams(all []datagram, message, length, segment int32) []datagram {
+	start := int32(0)
+	for ; segment > 0 && segment < length-start; start += segment {
+		all = append(all, datagram{message, start, start + segment})
+	}
+	return append(all, datagram{message, start, length})
+}
+
 // Datagram returns datagram i of the last Receive. It is valid until the next Receive. local is the destination address of the
 // datagram, or the zero Addr unless TellLocal was called for the socket.
 func (in *Inbox) Datagram(i int) (data []byte, from netip.AddrPort, local netip.Addr) {
-	m, p := &in.messages[i], &in.places[i]
-	return in.data[i][:m.length], addrPort(&p.from), p.control.local(int(m.header.Controllen))
+	d := in.datagrams[i]
+	p := &in.places[d.message]
+	return in.data[d.message][d.start:d.end:d.end], addrPort(&p.from), p.local
 }

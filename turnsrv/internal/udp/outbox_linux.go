@@ -3,7 +3,6 @@ package udp
 import (
 	"net"
 	"net/netip"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,22 +25,27 @@ type Sender interface {
 // Outbox collects datagrams of several sockets and sends those of each socket with few system calls. The datagrams of a socket
 // leave in the order in which they were added. Owned by one goroutine.
 type Outbox struct {
-	data    []byte    // of all datagrams, outboxBytes
+	data    []byte    // of all letters, outboxBytes
 	used    int       // bytes of data
-	letters []letter  // all datagrams
-	sockets []*Socket // those with datagrams, each one once
+	letters []letter  // in the order in which they were added
+	sockets []*Socket // those with letters
+	single  bool      // never send batches that the kernel splits
+	counts  outboxCounts
 
-	// What is passed to sendmmsg(2): one of each for every datagram of a socket.
-	messages [outboxCount]message
-	sources  [outboxCount]envelope
-	batch    [outboxCount]int32 // index in letters of each message
+	// What is passed to the kernel. All have outboxCount elements.
+	order    []int32      // indexes in letters of those of a socket
+	iovs     []unix.Iovec // of order
+	messages []message    // each consists of one element of iovs or more
+	lengths  []int        // the number of these elements
+	controls []control    // of messages
 }
 
 // letter is a datagram in an Outbox.
 type letter struct {
-	start, length int // in Outbox.data
-	to            netip.AddrPort
-	local         netip.Addr
+	start, length int                   // in Outbox.data
+	to            unix.RawSockaddrInet6 // the larger of the two address types
+	toLength      uint32
+	local         netip.Addr // the zero Addr if the system chooses
 	payload       int
 	sender        Sender
 	next          int32 // index of the next one of the same socket, or none
@@ -56,45 +60,47 @@ type pending struct {
 	listed      bool  // in Outbox.sockets
 }
 
-type envelope struct {
-	to      unix.RawSockaddrInet6 // the larger of the two address types
-	control control
-	iov     unix.Iovec
-}
-
 // NewOutbox returns an empty Outbox.
 func NewOutbox() *Outbox {
-	o := &Outbox{data: make([]byte, outboxBytes), letters: make([]letter, 0, outboxCount)}
+	o := &Outbox{
+		data: make([]byte, outboxBytes), letters: make([]letter, 0, outboxCount),
+		order: make([]int32, 0, outboxCount), iovs: make([]unix.Iovec, outboxCount), messages: make([]message, outboxCount),
+		lengths: make([]int, outboxCount), controls: make([]control, outboxCount),
+	}
 	for i := range o.messages {
-		m, e := &o.messages[i].header, &o.sources[i]
-		m.Name = (*byte)(unsafe.Pointer(&e.to))
-		m.Iov = &e.iov
-		m.SetIovlen(1)
+		o.messages[i].header.Control = &o.controls[i].b[0]
 	}
 	return o
 }
 
+// SetSegment sets whether several datagrams of one length to one destination may be passed to the kernel as one, which it splits
+// (UDP_SEGMENT). They may by default. A socket that cannot do it sends them one by one in any case.
+func (o *Outbox) SetSegment(on bool) { o.single = !on }
+
 // Add adds a copy of b, a datagram to be sent to the address to by s. local is the source address; if it is the zero Addr or
 // unspecified, or s is bound to a single address, the system chooses it. sender, which may be nil, is told payload and the
-// result exactly once: from a flush, or from Add if the Outbox is full and flushes itself.
+// result exactly once: from a flush; from Add if s cannot send to the address or the Outbox is full and flushes itself.
 func (o *Outbox) Add(s *Socket, b []byte, to netip.AddrPort, local netip.Addr, payload int, sender Sender) {
-	if len(b) > maxDatagram { // no datagram can hold it
-		if sender != nil {
-			sender.Sent(payload, unix.EMSGSIZE)
-		}
+	l := letter{length: len(b), payload: payload, sender: sender, next: none}
+	length, err := putAddrPort(&l.to, s.ipv4, to)
+	if err == nil && len(b) > maxDatagram {
+		err = unix.EMSGSIZE // no datagram can hold it
+	}
+	if err != nil {
+		l.sent(err)
 		return
+	}
+	l.toLength = uint32(length)
+	if !s.bound && local.IsValid() && !local.IsUnspecified() && (!s.ipv4 || local.Is4()) {
+		l.local = local
 	}
 	if len(o.letters) == outboxCount || o.used+len(b) > outboxBytes {
 		o.Flush()
 	}
-	if s.bound {
-		local = netip.Addr{}
-	}
-	i := int32(len(o.letters))
-	o.letters = append(o.letters, letter{
-		start: o.used, length: len(b), to: to, local: local, payload: payload, sender: sender, next: none,
-	})
+	l.start = o.used
 	o.used += copy(o.data[o.used:], b)
+	i := int32(len(o.letters))
+	o.letters = append(o.letters, l)
 	switch p := &s.pending; {
 	case !p.listed:
 		*p = pending{first: i, last: i, listed: true}
@@ -108,11 +114,11 @@ func (o *Outbox) Add(s *Socket, b []byte, to netip.AddrPort, local netip.Addr, p
 
 // Flush sends all datagrams. It does not block: what a socket has no room for is dropped.
 func (o *Outbox) Flush() {
-	for i, s := range o.sockets {
+	for _, s := range o.sockets {
 		o.FlushSocket(s)
 		s.pending.listed = false
-		o.sockets[i] = nil
 	}
+	clear(o.sockets)
 	o.sockets = o.sockets[:0]
 	clear(o.letters) // releases the senders
 	o.letters = o.letters[:0]
@@ -124,106 +130,29 @@ func (o *Outbox) FlushSocket(s *Socket) {
 	if !s.pending.listed {
 		return
 	}
-	n := 0
-	for i := s.pending.first; i != none; {
-		l := &o.letters[i]
-		switch {
-		case s.fd < 0:
-			l.sent(net.ErrClosed)
-		default:
-			if err := o.put(n, s, l); err != nil {
-				l.sent(err)
-				break
-			}
-			o.batch[n] = i
-			n++
-		}
-		i = l.next
+	o.order = o.order[:0]
+	for i := s.pending.first; i != none; i = o.letters[i].next {
+		o.order = append(o.order, i)
 	}
 	s.pending.first = none
-	if n == 1 {
-		o.letters[o.batch[0]].sent(o.sendOne(s))
+	o.counts.datagrams.add(len(o.order))
+	if s.fd < 0 {
+		o.sent(0, len(o.order), net.ErrClosed)
 		return
 	}
-	o.send(s, n)
+	o.send(s)
 }
 
-// put makes message n the letter l of socket s.
-func (o *Outbox) put(n int, s *Socket, l *letter) error {
-	m, e := &o.messages[n].header, &o.sources[n]
-	length, err := putAddrPort(&e.to, s.ipv4, l.to)
-	if err != nil {
-		return err
+// sent reports the result of the n datagrams from index i in order, and returns the index after them.
+func (o *Outbox) sent(i, n int, err error) int {
+	for _, l := range o.order[i : i+n] {
+		o.letters[l].sent(err)
 	}
-	m.Namelen = uint32(length)
-	e.iov.Base = unsafe.SliceData(o.data[l.start:])
-	e.iov.SetLen(l.length)
-	m.Control = nil
-	m.SetControllen(0)
-	if l.local.IsValid() && !l.local.IsUnspecified() && (!s.ipv4 || l.local.Is4()) {
-		m.Control = (*byte)(unsafe.Pointer(&e.control))
-		m.SetControllen(e.control.put(s.ipv4, l.local))
-	}
-	return nil
-}
-
-// sendOne sends the first message with the cheapest call.
-func (o *Outbox) sendOne(s *Socket) error {
-	m, e := &o.messages[0].header, &o.sources[0]
-	for retried := false; ; retried = true {
-		var errno unix.Errno
-		if m.Control == nil {
-			_, _, errno = unix.RawSyscall6(unix.SYS_SENDTO, uintptr(s.fd), uintptr(unsafe.Pointer(e.iov.Base)), uintptr(e.iov.Len), 0,
-				uintptr(unsafe.Pointer(&e.to)), uintptr(m.Namelen))
-		} else {
-			_, _, errno = unix.RawSyscall(unix.SYS_SENDMSG, uintptr(s.fd), uintptr(unsafe.Pointer(m)), 0)
-		}
-		if errno == 0 {
-			return nil
-		}
-		if retried || !mayBePending(errno) {
-			return errno
-		}
-	}
-}
-
-// send sends the first n messages.
-func (o *Outbox) send(s *Socket, n int) {
-	retried := none
-	for i := 0; i < n; {
-		// The call stops at the first message that fails, and returns the error only if that is message i.
-		r, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&o.messages[i])), uintptr(n-i), 0, 0, 0)
-		switch {
-		case errno == 0:
-			for range r {
-				o.letters[o.batch[i]].sent(nil)
-				i++
-			}
-		case errno == unix.EAGAIN: // no room for the others either
-			for ; i < n; i++ {
-				o.letters[o.batch[i]].sent(errno)
-			}
-		case retried != i && mayBePending(errno):
-			retried = i
-		default:
-			o.letters[o.batch[i]].sent(errno)
-			i++
-		}
-	}
+	return i + n
 }
 
 func (l *letter) sent(err error) {
 	if l.sender != nil {
 		l.sender.Sent(l.payload, err)
 	}
-}
-
-// mayBePending reports whether errno may be an earlier error that the kernel kept for the next call on the socket, such as an
-// ICMP error. That call fails without doing anything, and clears the error.
-func mayBePending(errno unix.Errno) bool {
-	switch errno {
-	case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM, unix.EMSGSIZE, unix.EINVAL, unix.EBADF, unix.EPERM:
-		return false
-	}
-	return true
 }

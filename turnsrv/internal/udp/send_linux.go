@@ -24,10 +24,10 @@ func Send(fd int, ipv4 bool, b []byte, to netip.AddrPort, local netip.Addr) erro
 		iov := unix.Iovec{Base: unsafe.SliceData(b)}
 		iov.SetLen(len(b))
 		header := unix.Msghdr{
-			Name: (*byte)(unsafe.Pointer(&sa)), Namelen: uint32(length), Iov: &iov, Control: (*byte)(unsafe.Pointer(&c)),
+			Name: (*byte)(unsafe.Pointer(&sa)), Namelen: uint32(length), Iov: &iov, Control: &c.b[0],
 		}
 		header.SetIovlen(1)
-		header.SetControllen(c.put(ipv4, local))
+		header.SetControllen(c.putLocal(ipv4, local))
 		_, _, errno = unix.RawSyscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&header)), 0)
 	}
 	if errno != 0 {

@@ -18,7 +18,8 @@ type Socket struct {
 	bound bool // to a single address, so the source address needs no choice
 	addr  netip.AddrPort
 
-	pending pending // of the Outbox
+	pending  pending // of the Outbox
+	segments segments
 }
 
 // NewSocket returns a Socket that owns fd, a bound UDP socket of either family. It closes fd on failure. If tellLocal is true
@@ -144,12 +145,24 @@ func (s *Socket) SetDontFragment(not bool) error {
 	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(s.fd, level, option, value))
 }
 
-// Receive receives up to one batch of datagrams into in and replaces the previous ones. more reports whether others may be
-// available already. It returns unix.EAGAIN if there are none.
+// SetCoalesce makes the kernel deliver datagrams of one sender that arrive together as one, which the Inbox splits again, or
+// makes it stop. It returns an error if the kernel cannot (UDP_GRO, Linux 5.0): the socket receives them one by one then. A
+// program in the kernel that forwards packets of the socket cannot split them, so they may not be coalesced then.
+func (s *Socket) SetCoalesce(on bool) error {
+	value := 0
+	if on {
+		value = 1
+	}
+	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(s.fd, unix.IPPROTO_UDP, unix.UDP_GRO, value))
+}
+
+// Receive receives up to Batch messages into in and replaces the previous ones. It returns the number of datagrams, which is
+// higher if the kernel coalesced some: see SetCoalesce. more reports whether others may be available already. It returns
+// unix.EAGAIN if there are none.
 func (s *Socket) Receive(in *Inbox) (n int, more bool, err error) {
 	n, err = in.Receive(s.fd)
 	if err != nil && err != unix.EAGAIN {
 		n, err = in.Receive(s.fd) // an error that the kernel kept is cleared now: see mayBePending
 	}
-	return n, n == Batch, err
+	return n, in.used == Batch, err
 }
