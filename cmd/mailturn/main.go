@@ -117,6 +117,7 @@ List all attributes:           mailturn reference`,
 		newImportCommand(),
 		newVersionCommand(),
 		newTurnEngineCommand(),
+		newManpagesCommand(),
 	)
 	return root
 }

@@ -18,31 +18,73 @@ type Section struct {
 	Target any // a struct that Decode can fill, or a pointer to one
 }
 
-// Reference prints every attribute of sections with its type, default and meaning, from the tags of their fields:
+// An AttributeReference is what the reference says of an attribute.
+type AttributeReference struct {
+	Name  string
+	Value string // its type, bounds and default, in words
+	Doc   string // may be empty
+}
+
+// A BlockReference is what the reference says of a block, or of the top level of the file.
+type BlockReference struct {
+	Header     string // as Section has it
+	Doc        string
+	Attributes []AttributeReference
+	Blocks     []BlockReference
+}
+
+// Reference returns what there is to say of the section, from the tags of its fields:
 //
 //	doc:"…"                    what the attribute or block means
 //	default:"…", otherwise:"…" the value when it is not set
 //	min:"…", max:"…"           the bounds of its value
 //	reload:"restart"           a change requires a restart
 //	type:"…"                   what it holds, where the Go type does not say it
-//
-// The text is at most 80 columns wide, unless a name or a default is longer.
+func (s Section) Reference() BlockReference {
+	t := reflect.TypeOf(s.Target)
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	return blockReference(s.Header, s.Doc, t)
+}
+
+func blockReference(header, doc string, t reflect.Type) BlockReference {
+	b := BlockReference{Header: header, Doc: doc}
+	for _, f := range fieldsOf(t) {
+		switch f.role {
+		case attributeField:
+			b.Attributes = append(b.Attributes, AttributeReference{Name: f.name, Value: f.valueText(), Doc: f.docText()})
+		case blockField:
+			header := f.name
+			for _, inner := range fieldsOf(f.typ) {
+				if inner.role == labelField {
+					header += fmt.Sprintf(" %q", strings.ToUpper(inner.name))
+				}
+			}
+			doc := f.docText()
+			if f.repeated {
+				doc += " Can be repeated."
+			}
+			b.Blocks = append(b.Blocks, blockReference(header, doc, f.typ))
+		}
+	}
+	return b
+}
+
+// Reference prints every attribute of sections with its type, default and meaning. The text is at most 80 columns wide, unless a
+// name or a default is longer.
 func Reference(w io.Writer, sections ...Section) error {
 	out := bufio.NewWriter(w)
 	for i, section := range sections {
 		if i > 0 {
 			out.WriteByte('\n')
 		}
-		t := reflect.TypeOf(section.Target)
-		if t.Kind() == reflect.Pointer {
-			t = t.Elem()
-		}
 		r := reference{out: out}
-		if section.Header == "" {
-			r.paragraph(section.Doc)
-			r.fields(t)
+		if b := section.Reference(); b.Header == "" {
+			r.paragraph(b.Doc)
+			r.content(b)
 		} else {
-			r.block(section.Header, section.Doc, t)
+			r.block(b)
 		}
 	}
 	return out.Flush()
@@ -58,57 +100,42 @@ type reference struct {
 	indent string
 }
 
-func (r reference) block(header, doc string, t reflect.Type) {
-	fmt.Fprintf(r.out, "%s%s {\n", r.indent, header)
+func (r reference) block(b BlockReference) {
+	fmt.Fprintf(r.out, "%s%s {\n", r.indent, b.Header)
 	inner := reference{out: r.out, indent: r.indent + referenceIndent}
-	inner.paragraph(doc)
-	inner.fields(t)
+	inner.paragraph(b.Doc)
+	inner.content(b)
 	fmt.Fprintf(r.out, "%s}\n", r.indent)
 }
 
-// fields prints the attributes of t, then its blocks.
-func (r reference) fields(t reflect.Type) {
-	fields := fieldsOf(t)
+// content prints the attributes of b, then its blocks.
+func (r reference) content(b BlockReference) {
 	column := 0
-	for _, f := range fields {
-		if f.role == attributeField {
-			column = max(column, len(f.name)+2)
+	for _, a := range b.Attributes {
+		column = max(column, len(a.Name)+2)
+	}
+	for _, a := range b.Attributes {
+		r.hanging(fmt.Sprintf("%-*s", column, a.Name), a.Value)
+		if a.Doc != "" {
+			r.hanging(strings.Repeat(" ", column), a.Doc)
 		}
 	}
-	for _, f := range fields {
-		if f.role == attributeField {
-			words := f.typeWords
-			if words == "" {
-				words = describe(f.typ).word
-			}
-			if bounds := f.bounds(); bounds != "" {
-				words += ", " + bounds
-			}
-			if text := f.defaultText(); text != "" {
-				words += ", default " + text
-			}
-			r.hanging(fmt.Sprintf("%-*s", column, f.name), words)
-			if doc := f.docText(); doc != "" {
-				r.hanging(strings.Repeat(" ", column), doc)
-			}
-		}
+	for _, inner := range b.Blocks {
+		r.out.WriteByte('\n')
+		r.block(inner)
 	}
-	for _, f := range fields {
-		if f.role == blockField {
-			header := f.name
-			for _, inner := range fieldsOf(f.typ) {
-				if inner.role == labelField {
-					header += fmt.Sprintf(" %q", strings.ToUpper(inner.name))
-				}
-			}
-			doc := f.docText()
-			if f.repeated {
-				doc += " Can be repeated."
-			}
-			r.out.WriteByte('\n')
-			r.block(header, doc, f.typ)
-		}
+}
+
+// valueText is what an attribute holds: its type, bounds and default, in words.
+func (f field) valueText() string {
+	words := cmp.Or(f.typeWords, describe(f.typ).word)
+	if bounds := f.bounds(); bounds != "" {
+		words += ", " + bounds
 	}
+	if text := f.defaultText(); text != "" {
+		words += ", default " + text
+	}
+	return words
 }
 
 // defaultText is the value of an attribute that is not set, in words.
