@@ -143,7 +143,7 @@ func (o *Outbox) FlushSocket(s *Socket) {
 	o.send(s)
 }
 
-// sent reports the result of the n datagrams from index i in order, and returns the index after them.
+// sent reports the result of n letters that begin at index i in order, and returns the index after them.
 func (o *Outbox) sent(i, n int, err error) int {
 	for _, l := range o.order[i : i+n] {
 		o.letters[l].sent(err)
