@@ -8,6 +8,7 @@ import (
 
 	"github.com/mailturn/mailturn/turnsrv/credential"
 	"github.com/mailturn/mailturn/turnsrv/event"
+	"github.com/mailturn/mailturn/turnsrv/internal/loop"
 	"github.com/mailturn/mailturn/turnsrv/internal/session"
 	"github.com/mailturn/mailturn/turnsrv/limit"
 	"github.com/mailturn/mailturn/turnsrv/relay"
@@ -22,6 +23,7 @@ const (
 	DefaultMaxPermissions = 128
 	DefaultMaxChannels    = 128
 	DefaultMaxStreams     = 10000
+	DefaultGather         = loop.MaxGather
 
 	// Default packet rates of endpoints. In Quotas, zero means no limit.
 	DefaultMaxPPS        = 20000
@@ -64,6 +66,18 @@ type Config struct {
 	// or more than 4096 without an allocation, one without an allocation is closed: the oldest one of the source network (IPv4
 	// /24, IPv6 /48) that has the most. If all have an allocation, the new one is closed. Zero means DefaultMaxStreams.
 	MaxStreams int
+
+	// Workers is the number of event loops that serve the sockets. Zero means DefaultWorkers, negative means none: then
+	// goroutines serve the sockets, as on systems other than Linux. Each worker serves one of the sockets with the same address, so
+	// that several require several sockets (SO_REUSEPORT). A worker waits for packets in a way that occupies a processor of Go's
+	// scheduler, if there are more of these (runtime.GOMAXPROCS) than workers.
+	Workers int
+	// Gather is how long a worker under load waits for more packets after it has processed those that have arrived, so that it
+	// processes more of them together. It adds as much to the latency at most. Zero means DefaultGather, negative means that it does
+	// not wait.
+	Gather time.Duration
+	// NoSegment and NoCoalesce switch off UDP_SEGMENT and UDP_GRO, with which the system sends and receives several packets as one.
+	NoSegment, NoCoalesce bool
 
 	// UnauthenticatedRate limits the responses per second to unauthenticated UDP requests: Binding requests, and unsigned requests
 	// answered with 401, 400 or 438. It applies to each source network (IPv4 /24, IPv6 /48) on each socket, with a burst of twice
@@ -126,6 +140,7 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.NonceLifetime, DefaultNonceLifetime)
 	setDefault(&c.ExpiredGrace, DefaultExpiredGrace)
 	setDefault(&c.MaxStreams, DefaultMaxStreams)
+	setDefault(&c.Gather, DefaultGather)
 	c.Quotas = quotasWithDefaults(c.Quotas)
 	setDefault(&c.UnauthenticatedRate, DefaultUnauthenticatedRate)
 	setDefault(&c.MaxGuesses, DefaultMaxGuesses)

@@ -5,13 +5,13 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"net"
 	"sync"
 	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/internal/link"
+	"github.com/mailturn/mailturn/turnsrv/internal/loop"
 	"github.com/mailturn/mailturn/turnsrv/internal/session"
 	"github.com/mailturn/mailturn/turnsrv/limit"
 )
@@ -23,14 +23,14 @@ var ErrServerClosed = errors.New("turnsrv: server closed")
 //
 //	New ─▶ ServePacket, ServeStream … ─▶ Shutdown: no new allocations, running calls go on ─▶ Close: everything ends
 type Server struct {
-	shared     *session.Shared
-	logger     *slog.Logger
-	maxStreams int
+	shared *session.Shared
+	config Config
 
-	mu     sync.Mutex // guards what follows
-	closed bool
-	links  map[servedLink]struct{}
-	served sync.WaitGroup // Serve methods that have not returned
+	mu      sync.Mutex // guards what follows, except served
+	closed  bool
+	workers *workers // nil before the first socket
+	links   map[servedLink]struct{}
+	served  sync.WaitGroup // Serve methods that have not returned
 }
 
 // servedLink is a link that a Serve method is serving.
@@ -46,52 +46,54 @@ func New(config Config) (*Server, error) {
 		return nil, fmt.Errorf("turnsrv: %w", err)
 	}
 	return &Server{
-		shared: session.NewShared(config.session()), logger: config.Logger, maxStreams: config.MaxStreams,
+		shared: session.NewShared(config.session()), config: config,
 		links: make(map[servedLink]struct{}),
 	}, nil
 }
 
-// ServePacket serves the clients of a UDP socket until Close is called or the socket is closed. It takes ownership of conn and
-// closes it. It returns ErrServerClosed after Close.
+// ServePacket serves the clients of a UDP socket until Close is called or the socket fails. It takes ownership of conn and closes
+// it. It returns ErrServerClosed after Close.
 //
 // On Linux, responses are sent from the address at which the request arrived, even if the socket is bound to all addresses.
 //
-// Several sockets with one address (SO_REUSEPORT) require one call each. The system must always deliver the packets of one
-// client to the same socket, as Linux does.
+// Several sockets with one address (SO_REUSEPORT) require one call each, and are served by different workers. The system must
+// always deliver the packets of one client to the same socket, as Linux does.
 func (s *Server) ServePacket(conn net.PacketConn) error {
-	l, err := link.NewDatagram(conn, s.shared.Counters)
+	worker := s.worker(conn)
+	l, err := link.NewDatagram(conn, worker, s.shared.Counters)
 	if err != nil {
 		_ = conn.Close()
 		return fmt.Errorf("turnsrv: %w", err)
 	}
-	return s.servePacket(conn, l)
+	return s.servePacket(l, worker)
 }
 
 // ServeDTLS is like ServePacket for clients that use DTLS 1.2, RFC 7350. If plain is true, it also serves clients that use UDP
 // without DTLS; the first byte of a packet distinguishes them, RFC 7983. It uses the Certificates, GetCertificate and
 // NextProtos of config. A client that offers only other protocols than NextProtos is refused; one that offers none is accepted.
 func (s *Server) ServeDTLS(conn net.PacketConn, config *tls.Config, plain bool) error {
-	l, listener, err := link.NewDTLS(conn, config, plain, s.logger, s.shared.Counters)
+	worker := s.worker(conn)
+	l, listener, err := link.NewDTLS(conn, config, plain, s.config.Logger, worker, s.shared.Counters)
 	if err != nil {
 		_ = conn.Close()
 		return fmt.Errorf("turnsrv: %w", err)
 	}
 	var associations sync.WaitGroup
-	associations.Go(func() { _ = s.ServeStream(listener) })
-	err = s.servePacket(conn, l)
+	associations.Go(func() { _ = s.serveStream(listener, worker) })
+	err = s.servePacket(l, worker)
 	_ = listener.Close()
 	associations.Wait()
 	return err
 }
 
-// servePacket serves conn, over which l is a link.
-func (s *Server) servePacket(conn net.PacketConn, l *link.Datagram) error {
-	defer func() { _ = conn.Close() }()
+// servePacket serves a link, which is on a worker or has a goroutine of its own.
+func (s *Server) servePacket(l link.Datagram, worker *loop.Loop) error {
 	if err := s.begin(l); err != nil {
+		_ = l.Discard()
 		return err
 	}
 	defer s.served.Done()
-	return s.end(l, l.Serve(session.New(s.shared, l)))
+	return s.end(l, l.Serve(session.New(s.shared, l, worker)))
 }
 
 // ServeStream serves the clients of a TCP listener, or of a listener made by tls.NewListener, until Close is called or the
@@ -102,15 +104,40 @@ func (s *Server) servePacket(conn net.PacketConn, l *link.Datagram) error {
 // are read again after the handshake. Their ConnectionState, if they have that method, provides the server name for
 // Config.Realms.
 func (s *Server) ServeStream(listener net.Listener) error {
+	return s.serveStream(listener, s.workerFor(listener.Addr()))
+}
+
+func (s *Server) serveStream(listener net.Listener, worker *loop.Loop) error {
 	defer func() { _ = listener.Close() }()
-	l := link.NewStreams(s.maxStreams, s.shared.Counters)
+	l := link.NewStreams(s.config.MaxStreams, worker, s.shared.Counters)
 	if err := s.begin(l); err != nil {
 		return err
 	}
 	defer s.served.Done()
-	return s.end(l, l.Serve(listener, session.New(s.shared, l), func(err error) {
+	return s.end(l, l.Serve(listener, session.New(s.shared, l, worker), func(err error) {
 		s.shared.LogAccept(listener.Addr(), err, time.Now())
 	}))
+}
+
+// worker returns the worker for conn, or nil if it is served by a goroutine.
+func (s *Server) worker(conn net.PacketConn) *loop.Loop {
+	if _, ok := conn.(*net.UDPConn); !ok {
+		return nil
+	}
+	return s.workerFor(conn.LocalAddr())
+}
+
+// workerFor returns the worker for the next socket that is bound to addr, or nil if there are none.
+func (s *Server) workerFor(addr net.Addr) *loop.Loop {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	if s.workers == nil {
+		s.workers = newWorkers(s.config)
+	}
+	return s.workers.worker(addr.Network() + " " + addr.String())
 }
 
 // begin registers a link, so that Close can close it.
@@ -163,6 +190,12 @@ func (s *Server) Close() error {
 		l.Close()
 	}
 	s.served.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.workers != nil {
+		s.workers.close()
+		s.workers = nil
+	}
 	return nil
 }
 

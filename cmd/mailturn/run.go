@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -87,6 +88,7 @@ func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again
 	}
 	ctx, stop := signal.NotifyContext(ctx, interrupts...)
 	defer stop()
+	s.addProcessors()
 	if err := running.start(ctx); err != nil {
 		return err
 	}
@@ -147,4 +149,17 @@ func (s *setup) drainTimeout() time.Duration {
 		longest = max(longest, relay.DrainTimeout)
 	}
 	return longest
+}
+
+// addProcessors gives the runtime a processor for each worker of a TURN endpoint in addition to its own, because a worker
+// occupies one while it waits for packets. An operator who sets GOMAXPROCS has chosen.
+func (s *setup) addProcessors() {
+	if os.Getenv("GOMAXPROCS") != "" {
+		return
+	}
+	workers := 0
+	for i := range s.relays {
+		workers += s.relays[i].WorkerCount()
+	}
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + workers)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -12,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/mailturn/mailturn/framework/listen"
+	"github.com/mailturn/mailturn/turnsrv"
 )
 
 // alpn is the protocol of TURN over TLS and DTLS, RFC 7443 section 6. Clients that send no ALPN are served too.
@@ -69,7 +71,8 @@ func (c *Config) sockets() (sockets []Socket) {
 	return sockets
 }
 
-// Open binds the sockets for all addresses of c. An endpoint that does not get them by NewOn binds its own.
+// Open binds the sockets for all addresses of c. An endpoint that does not get them by NewOn binds its own. For a UDP address,
+// there is a socket for each worker.
 func Open(ctx context.Context, c Config) ([]Socket, error) {
 	sockets := c.sockets()
 	for i := range sockets {
@@ -87,7 +90,24 @@ func Open(ctx context.Context, c Config) ([]Socket, error) {
 			return nil, errors.Join(err, closeAll(sockets[:i]))
 		}
 	}
+	for _, s := range sockets {
+		more, err := s.multiply(c.WorkerCount() - 1)
+		if sockets = append(sockets, more...); err != nil {
+			return nil, errors.Join(fmt.Errorf("listen on %v for each worker: %w", s.Address, err), closeAll(sockets))
+		}
+	}
 	return sockets, nil
+}
+
+// WorkerCount returns the number of workers that serve the endpoint, at least one.
+func (c *Config) WorkerCount() int {
+	switch {
+	case c.Engine != Mailturn || !canMultiply:
+		return 1
+	case c.Workers == 0:
+		return turnsrv.DefaultWorkers()
+	}
+	return c.Workers
 }
 
 func closeAll(sockets []Socket) error {
@@ -176,7 +196,12 @@ func listenTCP(ctx context.Context, network, hostPort string) (net.Listener, err
 }
 
 func listenUDP(network, hostPort string) (net.PacketConn, error) {
-	conn, err := net.ListenPacket(network, hostPort)
+	return bindUDP(network, hostPort, nil)
+}
+
+// bindUDP binds a socket, on which control is called before.
+func bindUDP(network, hostPort string, control func(network, address string, c syscall.RawConn) error) (net.PacketConn, error) {
+	conn, err := (&net.ListenConfig{Control: control}).ListenPacket(context.Background(), network, hostPort)
 	if err != nil {
 		return nil, err
 	}

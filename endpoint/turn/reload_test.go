@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -101,6 +102,10 @@ endpoint "turn" "turn" {
   total_bps            = 5000
   max_pps              = 21
   user_pps             = 22
+  workers              = 15
+  gather               = "16us"
+  udp_segment          = false
+  udp_gro              = false
   unauthenticated_rate = 6
   max_guesses          = 7
   max_connections      = 12
@@ -136,7 +141,11 @@ endpoint "turn" "turn" {
 		Quotas:              limit.Quotas{MaxAllocations: 3, MaxAllocationsPerUser: 1, MaxAllocationsPerSource: 2, MaxBPS: 4000, MaxTotalBPS: 5000, MaxPPS: 21, MaxPPSPerUser: 22, MaxPermissions: 13, MaxChannels: 14},
 		UnauthenticatedRate: 6, MaxGuesses: 7, MaxStreams: 12, StrictChannels: true, SilentPeerBytes: 10,
 		Lifetime: 10 * time.Minute, MaxLifetime: 2 * time.Hour, NonceLifetime: 8 * time.Minute, ExpiredGrace: 9 * time.Minute,
+		Workers: c.WorkerCount(), Gather: 16 * time.Microsecond, NoSegment: true, NoCoalesce: true,
 		Software: "mailturn", Logger: got.Logger,
+	}
+	if runtime.GOOS == "linux" && got.Workers != 15 {
+		t.Errorf("%d workers, want 15", got.Workers)
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)

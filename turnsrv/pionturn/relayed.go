@@ -30,7 +30,7 @@ func (generator) Validate() error { return nil }
 // but that which the relay has. pion asks for a port only if that was even and free a moment ago (RFC 8656 section 18.6);
 // another even one is as good.
 func (g generator) AllocatePacketConn(_ string, port int) (net.PacketConn, net.Addr, error) {
-	conn, _, err := g.server.config.Relay.Allocate(relay.Request{Family: g.server.family, EvenPort: port != 0, Pull: true})
+	conn, _, err := g.server.config.Relay.Allocate(relay.Request{Family: g.server.family, EvenPort: port != 0})
 	if err != nil {
 		g.server.log.seldom("cannot open a relayed address", "err", err)
 		return nil, nil, err
@@ -132,7 +132,7 @@ func (r *relayed) ReadFrom(p []byte) (int, net.Addr, error) {
 			}
 			continue
 		}
-		n, peer, err := r.conn.Receive(r.buffer[:])
+		n, peer, err := r.conn.ReadFrom(r.buffer[:])
 		switch {
 		case err == nil && n <= min(maxDatagram, len(p)):
 			return copy(p, r.buffer[:n]), r.addrOf(peer), nil
@@ -169,16 +169,13 @@ func (r *relayed) WriteTo(p []byte, to net.Addr) (int, error) {
 }
 
 // Sent implements relay.Owner.
-func (r *relayed) Sent(int) {}
+func (r *relayed) Sent(_ int, err error) { r.unsent = err }
 
 // Refused implements relay.Owner.
 func (r *relayed) Refused(peer netip.AddrPort, rule string, _ time.Time) {
 	r.unsent = fmt.Errorf("%w: %s", errRefusedPeer, rule)
 	r.server.log.seldom("peer refused", "peer", peer.String(), "rule", rule)
 }
-
-// Unsent implements relay.Owner.
-func (r *relayed) Unsent(err error) { r.unsent = err }
 
 // Close implements net.PacketConn. It always returns nil and may be called more than once: pion stops closing its allocations at
 // the first error.

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/mailturn/mailturn/turnsrv/internal/loop"
 	"github.com/mailturn/mailturn/turnsrv/peer"
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
@@ -69,8 +70,9 @@ type Request struct {
 	EvenPort, ReserveNext bool
 	// Token, if not nil, claims a reserved port.
 	Token *Token
-	// Pull opens an address for StartPull and Receive, in place of Start.
-	Pull bool
+	// Loop is the event loop that reads the address. If it is nil, the address has a goroutine of its own, or is read by
+	// Conn.ReadFrom. A reserved port must be claimed for a loop exactly if it was reserved for one.
+	Loop *loop.Loop
 }
 
 // Allocator opens relayed transport addresses. Safe for concurrent use.
@@ -78,7 +80,7 @@ type Allocator struct {
 	peers            atomic.Pointer[peer.Policy]
 	minPort, maxPort int
 	families         map[stun.Family]*family // written by New only
-	sockets          sockets
+	custom           bool                    // sockets are opened by Config.Listen
 
 	mu       sync.Mutex
 	closed   bool
@@ -89,17 +91,20 @@ type Allocator struct {
 type family struct {
 	Address
 	network string
-	socket  func(network string, addr netip.AddrPort) (socket, error)
-	pulled  func(network string, addr netip.AddrPort) (socket, error) // for Request.Pull
+	listen  func(network string, addr netip.AddrPort) (Socket, error)
 
-	mu   sync.RWMutex
-	used map[uint16]*Conn // ports bound by this allocator; nil while a port is only reserved
+	minPort uint16
+	opened  []atomic.Pointer[Conn] // by port, from minPort: relayed addresses that have been started
+
+	mu   sync.Mutex
+	used map[uint16]struct{} // ports bound by this allocator
 }
 
 type reservation struct {
 	family *family
 	port   uint16
 	socket socket
+	looped bool // the socket is for an event loop
 	timer  *time.Timer
 }
 
@@ -121,10 +126,8 @@ func New(config Config) (*Allocator, error) {
 		families: make(map[stun.Family]*family), reserved: make(map[Token]*reservation),
 	}
 	a.peers.Store(config.Peers)
-	listen, pulled := a.sockets.listen, goroutineSockets(listenUDP)
-	if config.Listen != nil {
-		pulled = goroutineSockets(config.Listen)
-		listen = pulled
+	if a.custom = config.Listen != nil; !a.custom {
+		config.Listen = listenUDP
 	}
 	for _, addr := range config.Addresses {
 		addr.Bind, addr.Advertise = addr.Bind.Unmap(), addr.Advertise.Unmap()
@@ -134,7 +137,10 @@ func New(config Config) (*Allocator, error) {
 		if addr.Advertise.IsUnspecified() {
 			return nil, fmt.Errorf("relay address %v is unspecified and cannot be advertised", addr.Advertise)
 		}
-		f := &family{Address: addr, network: "udp6", used: make(map[uint16]*Conn), socket: listen, pulled: pulled}
+		f := &family{
+			Address: addr, network: "udp6", listen: config.Listen, used: make(map[uint16]struct{}),
+			minPort: config.MinPort, opened: make([]atomic.Pointer[Conn], int(config.MaxPort)-int(config.MinPort)+1),
+		}
 		id := stun.IPv6
 		if addr.Bind.Is4() {
 			id, f.network = stun.IPv4, "udp4"
@@ -147,6 +153,9 @@ func New(config Config) (*Allocator, error) {
 	return a, nil
 }
 
+// CanLoop reports whether addresses can be opened for an event loop. They cannot if Config.Listen opens the sockets.
+func (a *Allocator) CanLoop() bool { return !a.custom }
+
 // Has reports whether the relay has an address of the family.
 func (a *Allocator) Has(id stun.Family) bool { return a.families[id] != nil }
 
@@ -158,7 +167,7 @@ func (a *Allocator) Allocate(request Request) (*Conn, Token, error) {
 		return nil, Token{}, ErrClosed
 	}
 	if request.Token != nil {
-		conn, err := a.claim(*request.Token)
+		conn, err := a.claim(*request.Token, request.Loop)
 		return conn, Token{}, err
 	}
 	f := a.families[request.Family]
@@ -171,12 +180,12 @@ func (a *Allocator) Allocate(request Request) (*Conn, Token, error) {
 	}
 	var token Token
 	if next != nil {
-		if token, err = a.reserve(f, port+1, next); err != nil {
+		if token, err = a.reserve(f, port+1, next, request.Loop != nil); err != nil {
 			f.release(port)
 			return nil, Token{}, errors.Join(err, socket.close())
 		}
 	}
-	return &Conn{allocator: a, family: f, port: port, socket: socket, reserved: token}, token, nil
+	return &Conn{allocator: a, family: f, port: port, socket: socket, loop: request.Loop, reserved: token}, token, nil
 }
 
 func (a *Allocator) isClosed() bool {
@@ -199,12 +208,12 @@ func (a *Allocator) bind(f *family, request Request) (socket, next socket, port 
 			f.release(candidate)
 			break
 		}
-		if socket, err = f.listen(candidate, request.Pull); err == nil {
+		if socket, err = f.bind(candidate, request.Loop); err == nil {
 			if !request.ReserveNext {
 				return socket, nil, candidate, nil
 			}
 			if f.take(candidate + 1) {
-				if next, err = f.listen(candidate+1, request.Pull); err == nil {
+				if next, err = f.bind(candidate+1, request.Loop); err == nil {
 					return socket, next, candidate, nil
 				}
 				f.release(candidate + 1)
@@ -246,10 +255,10 @@ func gcd(a, b int) int {
 }
 
 // reserve reserves a bound port for the holder of the returned token.
-func (a *Allocator) reserve(f *family, port uint16, socket socket) (Token, error) {
+func (a *Allocator) reserve(f *family, port uint16, socket socket, looped bool) (Token, error) {
 	var token Token
 	_, _ = rand.Read(token[:]) // never fails
-	held := &reservation{family: f, port: port, socket: socket}
+	held := &reservation{family: f, port: port, socket: socket, looped: looped}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {
@@ -283,20 +292,23 @@ func (r *reservation) drop() {
 	r.family.release(r.port)
 }
 
-func (a *Allocator) claim(token Token) (*Conn, error) {
+func (a *Allocator) claim(token Token, l *loop.Loop) (*Conn, error) {
 	held := a.unreserve(token)
 	if held == nil {
 		return nil, ErrToken
 	}
 	held.timer.Stop()
-	return &Conn{allocator: a, family: held.family, port: held.port, socket: held.socket}, nil
+	if held.looped != (l != nil) {
+		held.drop()
+		return nil, ErrToken
+	}
+	return &Conn{allocator: a, family: held.family, port: held.port, socket: held.socket, loop: l}, nil
 }
 
 // SetPeers replaces the policy, including for existing relayed addresses.
 func (a *Allocator) SetPeers(peers *peer.Policy) { a.peers.Store(peers) }
 
-// Close closes the reserved ports and stops reading from relayed addresses. The owners should have closed their addresses
-// before. They receive nothing after Close.
+// Close closes the reserved ports. Addresses that were opened before are closed by their owners.
 func (a *Allocator) Close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -306,7 +318,7 @@ func (a *Allocator) Close() error {
 		held.drop()
 		delete(a.reserved, token)
 	}
-	return a.sockets.close()
+	return nil
 }
 
 // Owns reports whether addr is an advertised address of the relay.
@@ -354,10 +366,11 @@ func (a *Allocator) ownFamily(addr netip.Addr) *family {
 	return nil
 }
 
-func (f *family) listen(port uint16, pull bool) (socket, error) {
-	open := f.socket
-	if pull {
-		open = f.pulled
+// bind opens a socket at a port.
+func (f *family) bind(port uint16, l *loop.Loop) (socket, error) {
+	open := listenOnLoop
+	if l == nil {
+		open = goroutineSockets(f.listen)
 	}
 	socket, err := open(f.network, netip.AddrPortFrom(f.Bind, port))
 	if err == nil && CanDontFragment && f.Bind.Is4() {
@@ -376,7 +389,7 @@ func (f *family) take(port uint16) bool {
 	if _, taken := f.used[port]; taken {
 		return false
 	}
-	f.used[port] = nil
+	f.used[port] = struct{}{}
 	return true
 }
 
@@ -386,15 +399,13 @@ func (f *family) release(port uint16) {
 	delete(f.used, port)
 }
 
-func (f *family) open(port uint16, c *Conn) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.used[port] = c
-}
+// open makes c the relayed address at port, or nil.
+func (f *family) open(port uint16, c *Conn) { f.opened[port-f.minPort].Store(c) }
 
-// conn returns the relayed address at port, or nil if the port is unused or only reserved.
+// conn returns the relayed address at port, or nil if there is none.
 func (f *family) conn(port uint16) *Conn {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	return f.used[port]
+	if at := int(port) - int(f.minPort); at >= 0 && at < len(f.opened) {
+		return f.opened[at].Load()
+	}
+	return nil
 }

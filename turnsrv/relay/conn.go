@@ -1,25 +1,27 @@
 package relay
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/internal/loop"
 )
 
 // Owner receives the packets and events of a relayed transport address. Its methods must not block and must not close the
-// address.
+// address. If the address was opened for a loop, they are called on the goroutine of the loop.
 type Owner interface {
-	// Deliver is called with a datagram from a peer, or from another relayed address of the same allocator. It is called on the
-	// goroutine of a reader that many addresses share, or on the goroutine that sends from the other address. In the latter case
-	// it may be called shortly after this address is closed. data is valid during the call.
+	// Deliver is called with a datagram from a peer, or from another relayed address of the same allocator. Without a loop, it is
+	// called on the goroutine of a reader, or on the goroutine that sends from the other address. In the latter case, and with a
+	// loop, it may be called shortly after this address is closed. data is valid during the call.
 	Deliver(peer netip.AddrPort, data []byte, now time.Time)
-	// Sent is called after a datagram of size bytes was sent to a peer.
-	Sent(size int)
+	// Sent is called once for each datagram passed to Send that was not refused: after it was sent to the peer, or with the error
+	// because of which it was not. size is its length in bytes.
+	Sent(size int, err error)
 	// Refused is called for a datagram that was dropped because rule refuses its peer.
 	Refused(peer netip.AddrPort, rule string, now time.Time)
-	// Unsent is called for a datagram that the system did not accept.
-	Unsent(err error)
 }
 
 // Conn is a relayed transport address. After Start, its Owner receives what peers send.
@@ -28,8 +30,9 @@ type Conn struct {
 	family    *family
 	port      uint16
 	socket    socket
-	owner     Owner // set by Start
-	reserved  Token // token of the port above, or zero
+	loop      *loop.Loop // on which the socket is; nil if it has a goroutine of its own
+	owner     Owner      // set by Start
+	reserved  Token      // token of the port above, or zero
 
 	fragmentsNot bool // current socket option; owned by the caller of Send
 
@@ -40,7 +43,7 @@ type Conn struct {
 func (c *Conn) Start(owner Owner) error {
 	c.owner = owner
 	c.family.open(c.port, c)
-	return c.socket.start(owner)
+	return c.socket.start(c)
 }
 
 // Relayed returns the relayed transport address as it is advertised.
@@ -50,7 +53,7 @@ func (c *Conn) Relayed() netip.AddrPort { return netip.AddrPortFrom(c.family.Adv
 func (c *Conn) LocalAddr() net.Addr { return c.socket.localAddr() }
 
 // Send sends p to a peer if the policy allows it. The result is reported to the Owner. If dontFragment is true, routers may not
-// fragment the packet, RFC 8656 section 11.2. Calls must not overlap.
+// fragment the packet, RFC 8656 section 11.2. Calls must not overlap; with a loop, they are made on its goroutine.
 func (c *Conn) Send(p []byte, to netip.AddrPort, dontFragment bool, now time.Time) {
 	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
 	own, rule, ok := c.allocator.route(to)
@@ -59,26 +62,41 @@ func (c *Conn) Send(p []byte, to netip.AddrPort, dontFragment bool, now time.Tim
 		return
 	}
 	if own != nil {
-		own.owner.Deliver(c.Relayed(), p, now)
-		c.owner.Sent(len(p))
+		c.owner.Sent(len(p), c.pass(p, own, now))
 		return
 	}
 	if dontFragment != c.fragmentsNot {
 		if err := c.socket.dontFragment(dontFragment); err != nil {
-			c.owner.Unsent(err)
+			c.owner.Sent(len(p), err)
 			return
 		}
 		c.fragmentsNot = dontFragment
 	}
-	if err := c.socket.send(p, to); err != nil {
-		c.owner.Unsent(err)
-		return
+	c.socket.send(p, to, c.owner)
+}
+
+// errBusy is reported for a datagram to a relayed address on another loop which has too much to do.
+var errBusy = errors.New("too many packets are waiting for the event loop of the other relayed address")
+
+// pass delivers p to another relayed address of the allocator.
+func (c *Conn) pass(p []byte, to *Conn, now time.Time) error {
+	if to.loop == nil || to.loop == c.loop {
+		to.owner.Deliver(c.Relayed(), p, now)
+		return nil
 	}
-	c.owner.Sent(len(p))
+	if !c.loop.Pass(to.loop, to, c.Relayed(), p) {
+		return errBusy
+	}
+	return nil
+}
+
+// Receive implements loop.Receiver.
+func (c *Conn) Receive(data []byte, from netip.AddrPort, _ netip.Addr, now time.Time) {
+	c.owner.Deliver(from, data, now)
 }
 
 // Close closes the socket and frees its port. After it returns, readers no longer call the Owner. It may be called more than
-// once.
+// once. With a loop, it is called on the goroutine of the loop.
 func (c *Conn) Close() {
 	c.closeOnce.Do(func() {
 		// Remove it from the table first, so that other allocations do not treat the port as a relayed address any more.

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"errors"
 	"syscall"
 	"testing"
 	"time"
@@ -22,8 +23,16 @@ func TestT27DontFragment(t *testing.T) {
 // pathDiscovery reports whether the kernel sets the DF bit on everything that the socket sends.
 func pathDiscovery(t *testing.T, s socket) (on bool) {
 	t.Helper()
-	value, err := syscall.GetsockoptInt(s.(*polledSocket).fd, syscall.IPPROTO_IP, syscall.IP_MTU_DISCOVER)
+	raw, err := s.(*goroutineSocket).Socket.(syscall.Conn).SyscallConn()
 	if err != nil {
+		t.Fatal(err)
+	}
+	var value int
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		value, failed = syscall.GetsockoptInt(int(fd), syscall.IPPROTO_IP, syscall.IP_MTU_DISCOVER)
+	})
+	if err = errors.Join(err, failed); err != nil {
 		t.Fatal(err)
 	}
 	return value == syscall.IP_PMTUDISC_DO

@@ -6,17 +6,17 @@ import (
 	"time"
 )
 
-// StartPull is like Start for an address that was opened with Request.Pull. owner receives only what other relayed addresses of
+// StartPull is like Start for an address that was opened without a loop. owner receives only what other relayed addresses of
 // the allocator send. Receive returns everything else.
 func (c *Conn) StartPull(owner Owner) {
 	c.owner = owner
 	c.family.open(c.port, c)
 }
 
-// Receive waits for a datagram and reads it into b, truncated to its length. The address must have been started with StartPull.
-// Receive returns os.ErrDeadlineExceeded after Wake and net.ErrClosed after Close, or an error that wraps one of them. Calls
+// ReadFrom waits for a datagram and reads it into b, truncated to its length. The address must have been started with StartPull.
+// ReadFrom returns os.ErrDeadlineExceeded after Wake and net.ErrClosed after Close, or an error that wraps one of them. Calls
 // must not overlap.
-func (c *Conn) Receive(b []byte) (n int, peer netip.AddrPort, err error) {
+func (c *Conn) ReadFrom(b []byte) (n int, peer netip.AddrPort, err error) {
 	s, ok := c.socket.(*goroutineSocket)
 	if !ok {
 		return 0, netip.AddrPort{}, errors.ErrUnsupported
@@ -25,7 +25,7 @@ func (c *Conn) Receive(b []byte) (n int, peer netip.AddrPort, err error) {
 	return n, netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port()), err
 }
 
-// Wake makes Receive return immediately, until Wake is called with false. Safe for concurrent use.
+// Wake makes ReadFrom return immediately, until Wake is called with false. Safe for concurrent use.
 func (c *Conn) Wake(now bool) {
 	var deadline time.Time
 	if now {

@@ -21,10 +21,10 @@ const maxDatagram = 64 << 10
 
 // socket is a UDP socket bound to a relayed transport address.
 type socket interface {
-	// start starts receiving for owner. It is called at most once.
-	start(o Owner) error
-	// send sends one datagram. It does not block. Safe for concurrent use.
-	send(b []byte, to netip.AddrPort) error
+	// start starts receiving for c. It is called at most once.
+	start(c *Conn) error
+	// send sends one datagram. It does not block. The result is reported to owner, at once or later.
+	send(b []byte, to netip.AddrPort, owner Owner)
 	// dontFragment determines whether routers may fragment packets sent from now on.
 	dontFragment(not bool) error
 	localAddr() net.Addr
@@ -55,8 +55,8 @@ func listenUDP(network string, addr netip.AddrPort) (Socket, error) {
 	return net.ListenUDP(network, net.UDPAddrFromAddrPort(addr))
 }
 
-func (s *goroutineSocket) start(o Owner) error {
-	s.reader.Go(func() { s.read(o) })
+func (s *goroutineSocket) start(c *Conn) error {
+	s.reader.Go(func() { s.read(c.owner) })
 	return nil
 }
 
@@ -78,9 +78,9 @@ func (s *goroutineSocket) read(o Owner) {
 	}
 }
 
-func (s *goroutineSocket) send(b []byte, to netip.AddrPort) error {
+func (s *goroutineSocket) send(b []byte, to netip.AddrPort, owner Owner) {
 	_, err := s.WriteToUDPAddrPort(b, to)
-	return err
+	owner.Sent(len(b), err)
 }
 
 func (s *goroutineSocket) dontFragment(not bool) error { return setDontFragment(s.Socket, s.ipv4, not) }

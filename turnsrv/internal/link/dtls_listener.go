@@ -48,7 +48,7 @@ const (
 // When there are too many proven handshakes, the oldest one of the network with the most is ended. A client that leaves
 // hundreds of handshakes incomplete therefore displaces its own.
 type DTLSListener struct {
-	socket   *sharedSocket
+	socket   sharedSocket // set before the first packet
 	local    net.Addr
 	options  []dtls.ServerOption
 	counters *count.Counters
@@ -66,11 +66,11 @@ type DTLSListener struct {
 	networkHellos *limit.Sources // nil before the first use
 }
 
-// newDTLSListener returns a listener on the packets of socket, which the caller continues to own. It uses the Certificates,
+// newDTLSListener returns a listener whose socket is bound to local. It uses the Certificates,
 // GetCertificate and NextProtos of config. A client that offers only other protocols than NextProtos is refused; one that
 // offers none is accepted.
 func newDTLSListener(
-	socket *sharedSocket, local net.Addr, config *tls.Config, logger *slog.Logger, c *count.Counters,
+	local net.Addr, config *tls.Config, logger *slog.Logger, c *count.Counters,
 ) *DTLSListener {
 	options := []dtls.ServerOption{
 		dtls.WithGetCertificate(func(hello *dtls.ClientHelloInfo) (*tls.Certificate, error) {
@@ -88,7 +88,7 @@ func newDTLSListener(
 		options = append(options, dtls.WithSupportedProtocols(config.NextProtos...))
 	}
 	return &DTLSListener{
-		socket: socket, local: local, options: options, counters: c,
+		local: local, options: options, counters: c,
 		accepted: make(chan net.Conn, 2*maxHandshakes), closed: make(chan struct{}),
 		sessions: make(map[event.FiveTuple]*dtlsSession),
 	}

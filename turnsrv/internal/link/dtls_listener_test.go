@@ -21,13 +21,10 @@ import (
 func idleListener(t *testing.T) (l *DTLSListener, begin func(addr netip.AddrPort) *dtlsSession) {
 	t.Helper()
 	conn := turntest.ClientSocket(t)
-	socket, err := udp.NewPacketSocket(conn)
-	if err != nil {
-		t.Fatal(err)
-	}
 	config := &tls.Config{Certificates: []tls.Certificate{turntest.TestCertificate(t)}}
-	l = newDTLSListener(&sharedSocket{PacketSocket: socket}, conn.LocalAddr(), config, slog.New(slog.DiscardHandler),
+	l = newDTLSListener(conn.LocalAddr(), config, slog.New(slog.DiscardHandler),
 		&count.Counters{})
+	l.socket = &portableDatagram{socket: udp.NewPacketSocket(conn)}
 	hello := turntest.FirstHello(t)
 	t.Cleanup(func() {
 		for _, s := range l.sessions {
@@ -172,10 +169,10 @@ func (s sink) WritePacket([]byte, netip.AddrPort, netip.Addr) error { s.sent <- 
 func BenchmarkDTLSFirstHello(b *testing.B) {
 	socket := sink{sent: make(chan struct{}, 2*maxHandshakes)}
 	config := &tls.Config{Certificates: []tls.Certificate{turntest.TestCertificate(b)}}
-	l := newDTLSListener(&sharedSocket{PacketSocket: socket}, &net.UDPAddr{}, config, slog.New(slog.DiscardHandler),
-		new(count.Counters))
+	l := newDTLSListener(&net.UDPAddr{}, config, slog.New(slog.DiscardHandler), new(count.Counters))
+	l.socket = &portableDatagram{socket: socket}
 	var serving sync.WaitGroup
-	streams := NewStreams(1000, l.counters)
+	streams := NewStreams(1000, nil, l.counters)
 	serving.Go(func() { _ = streams.Serve(l, deaf{}, func(error) {}) })
 	b.Cleanup(func() {
 		streams.Close()

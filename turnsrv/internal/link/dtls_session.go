@@ -73,7 +73,7 @@ func (s *dtlsSession) ReadFrom(p []byte) (int, net.Addr, error) {
 func (s *dtlsSession) WriteTo(b []byte, _ net.Addr) (int, error) {
 	if !s.done.Load() {
 		s.sends(b)
-	} else if s.silence.LeaveOut(s.listener.socket.full, time.Now()) {
+	} else if s.silence.LeaveOut(s.listener.socket.Full, time.Now()) {
 		s.listener.counters.Drop(event.DropSend)
 		return len(b), nil
 	}

@@ -28,7 +28,7 @@ func TestNoDelay(t *testing.T) {
 	secure := tls.NewListener(inner, &tls.Config{Certificates: []tls.Certificate{turntest.TestCertificate(t)}})
 	looked := 0
 	for _, listener := range []net.Listener{plain, secure} {
-		l := NewStreams(10, new(count.Counters))
+		l := NewStreams(10, nil, new(count.Counters))
 		h := heard(make(chan session.Client, 1))
 		var serving sync.WaitGroup
 		serving.Go(func() { _ = l.Serve(listener, h, func(error) {}) })

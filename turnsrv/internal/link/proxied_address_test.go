@@ -13,7 +13,7 @@ import (
 // TestProxiedAddressCounts runs the server behind a proxy: the client address that the proxy sends counts. It is known only
 // after the handshake.
 func TestProxiedAddressCounts(t *testing.T) {
-	l := NewStreams(1000, new(count.Counters))
+	l := NewStreams(1000, nil, new(count.Counters))
 	var streams []*stream
 	for i := range 3 {
 		near, far := net.Pipe()

@@ -27,16 +27,16 @@ func TestSilentClientIsServed(t *testing.T) {
 	if s.LeaveOut(full, now.Add(session.SilentAfter)) {
 		t.Error("a client that was just heard is left out")
 	}
-	socket := &sharedSocket{PacketSocket: failing{syscall.ENOBUFS}}
-	if socket.full(now) {
+	socket := &portableDatagram{socket: failing{syscall.ENOBUFS}}
+	if socket.Full(now) {
 		t.Error("a socket on which nothing was sent is full")
 	}
 	_ = socket.WritePacket(nil, netip.AddrPort{}, netip.Addr{})
-	if now := time.Now(); !socket.full(now) || socket.full(now.Add(fullFor)) {
+	if now := time.Now(); !socket.Full(now) || socket.Full(now.Add(fullFor)) {
 		t.Error("a socket without room is not full, or for too long")
 	}
-	socket = &sharedSocket{PacketSocket: failing{errors.New("host unreachable")}}
-	if _ = socket.WritePacket(nil, netip.AddrPort{}, netip.Addr{}); socket.full(time.Now()) {
+	socket = &portableDatagram{socket: failing{errors.New("host unreachable")}}
+	if _ = socket.WritePacket(nil, netip.AddrPort{}, netip.Addr{}); socket.Full(time.Now()) {
 		t.Error("another error makes a socket full")
 	}
 }

@@ -22,7 +22,7 @@ func TestNewestMediaIsDropped(t *testing.T) {
 	near, far := net.Pipe()
 	defer func() { _ = near.Close() }()
 	var c count.Counters
-	s := newStream(NewStreams(1, &c), far)
+	s := newStream(NewStreams(1, nil, &c), far)
 	numbered := func(n int) []byte {
 		return turntest.ChannelData(0x4000, fmt.Sprintf("%04d", n)+strings.Repeat("x", 996))
 	}
@@ -49,7 +49,7 @@ func TestAnswersBeyondTheQueueEndTheConnection(t *testing.T) {
 	near, far := net.Pipe()
 	defer func() { _ = near.Close() }()
 	var c count.Counters
-	s := newStream(NewStreams(1, &c), far)
+	s := newStream(NewStreams(1, nil, &c), far)
 	for range maxControlQueue/1000 + 1 {
 		_ = s.enqueue(make([]byte, 1000), session.Control)
 	}
@@ -67,7 +67,7 @@ func TestOneRecordForEachMessage(t *testing.T) {
 	for transport, want := range map[event.Transport][][]byte{event.TCP: {bytes.Join(messages, nil)}, event.TLS: messages} {
 		near, far := net.Pipe()
 		var c count.Counters
-		s := newStream(NewStreams(1, &c), far)
+		s := newStream(NewStreams(1, nil, &c), far)
 		s.tuple.Transport = transport
 		for _, m := range messages {
 			_ = s.enqueue(m, session.Media)
@@ -91,7 +91,7 @@ func TestOneRecordForEachMessage(t *testing.T) {
 func TestGivenUpIsForGood(t *testing.T) {
 	near, far := net.Pipe()
 	defer func() { _ = near.Close() }()
-	s := newStream(NewStreams(1, new(count.Counters)), far)
+	s := newStream(NewStreams(1, nil, new(count.Counters)), far)
 	s.giveUp()
 	s.allocated(true)
 	if _, err := far.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -104,7 +104,7 @@ func TestSlowReaderIsServed(t *testing.T) {
 	for _, transport := range []event.Transport{event.TCP, event.TLS} {
 		synctest.Test(t, func(t *testing.T) {
 			near, far := net.Pipe()
-			s := newStream(NewStreams(1, new(count.Counters)), far)
+			s := newStream(NewStreams(1, nil, new(count.Counters)), far)
 			s.tuple.Transport = transport
 			message, queued := turntest.ChannelData(0x4000, strings.Repeat("x", 996)), 0
 			for ; queued+len(message) <= MaxMediaQueue; queued += len(message) {

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/internal/count"
+	"github.com/mailturn/mailturn/turnsrv/internal/loop"
 	"github.com/mailturn/mailturn/turnsrv/internal/session"
 	"github.com/mailturn/mailturn/turnsrv/limit"
 )
@@ -30,6 +33,11 @@ type Streams struct {
 	counters *count.Counters
 	max      int // maximum number of connections
 	spare    spareDescriptor
+	loop     *loop.Loop // on whose goroutine the handler is called; nil if Serve calls it
+	handler  Handler
+	ended    bool // the handler is not called any more; owned by the goroutine of the handler
+	alarm    *loop.Alarm
+	posted   atomic.Bool // Tick has been posted
 
 	frames chan frame
 	woken  chan struct{} // holds one token
@@ -52,10 +60,11 @@ type frame struct {
 	n    int
 }
 
-// NewStreams returns a link with at most maxStreams connections.
-func NewStreams(maxStreams int, c *count.Counters) *Streams {
+// NewStreams returns a link with at most maxStreams connections. Its handler is called on the goroutine of on, or by Serve if on
+// is nil.
+func NewStreams(maxStreams int, on *loop.Loop, c *count.Counters) *Streams {
 	l := &Streams{
-		counters: c, max: maxStreams,
+		counters: c, max: maxStreams, loop: on,
 		frames: make(chan frame, maxFrames), woken: make(chan struct{}, 1), timer: time.NewTimer(0),
 		streams: make(map[*stream]struct{}),
 		pool:    sync.Pool{New: func() any { b := make([]byte, smallFrame); return &b }},
@@ -146,11 +155,46 @@ func (l *Streams) moved(s *stream) {
 
 // deliver passes f to the handler and reports whether the link still accepts frames.
 func (l *Streams) deliver(f frame) bool {
+	if l.loop != nil {
+		return l.post(f)
+	}
 	select {
 	case l.frames <- f:
 		return true
 	case <-l.ctx.Done():
 		return false
+	}
+}
+
+// post passes f to the handler on the event loop.
+func (l *Streams) post(f frame) bool {
+	if f.buf == nil {
+		l.loop.Post(func() { l.gone(f.from) })
+		return l.ctx.Err() == nil
+	}
+	defer l.recycle(f.buf)
+	var none *loop.Loop
+	for !none.Pass(l.loop, f.from, f.from.tuple.Client, (*f.buf)[:f.n]) {
+		select {
+		case <-time.After(time.Millisecond): // the loop has too much to do; meanwhile TCP slows down the client
+		case <-l.ctx.Done():
+			return false
+		}
+	}
+	return true
+}
+
+// Receive implements loop.Receiver.
+func (s *stream) Receive(b []byte, _ netip.AddrPort, _ netip.Addr, now time.Time) {
+	if !s.link.ended {
+		s.link.handler.Handle(b, session.Client{Tuple: s.tuple, Stream: s}, now)
+	}
+}
+
+// gone tells the handler that a connection has ended.
+func (l *Streams) gone(s *stream) {
+	if !l.ended {
+		l.handler.Gone(session.Client{Tuple: s.tuple, Stream: s}, time.Now())
 	}
 }
 
@@ -172,13 +216,20 @@ func (l *Streams) recycle(b *[]byte) {
 // Serve serves the connections of listener and passes their messages to h until Close is called or the listener fails. It
 // returns the error of the listener. failed is called with temporary errors of Accept.
 func (l *Streams) Serve(listener net.Listener, h Handler, failed func(error)) (err error) {
+	if l.handler = h; l.loop != nil {
+		l.loop.Do(func() { l.alarm = l.loop.NewAlarm(h.Tick) })
+	}
 	var accepting sync.WaitGroup
 	accepting.Go(func() {
 		err = l.accept(listener, failed)
 		l.Close()
 	})
-	l.handleFrames(h)
-	h.End(time.Now())
+	if l.loop == nil {
+		l.handleFrames(h)
+		h.End(time.Now())
+	} else {
+		l.handleOnLoop(h)
+	}
 	_ = listener.Close()
 	accepting.Wait()
 	l.endStreams()
@@ -207,8 +258,22 @@ func (l *Streams) handleFrames(h Handler) {
 	}
 }
 
+// handleOnLoop waits until the link is closed, while the event loop calls h.
+func (l *Streams) handleOnLoop(h Handler) {
+	<-l.ctx.Done()
+	l.loop.Do(func() {
+		l.ended = true
+		h.End(time.Now())
+		l.loop.RemoveAlarm(l.alarm)
+	})
+}
+
 // SetAlarm implements session.Link.
 func (l *Streams) SetAlarm(t time.Time) {
+	if l.loop != nil {
+		l.alarm.Set(t)
+		return
+	}
 	l.timer.Stop()
 	if !t.IsZero() {
 		l.timer.Reset(time.Until(t))
@@ -217,6 +282,16 @@ func (l *Streams) SetAlarm(t time.Time) {
 
 // Wake implements session.Link.
 func (l *Streams) Wake() {
+	if l.loop != nil {
+		if l.posted.CompareAndSwap(false, true) {
+			l.loop.Post(func() {
+				if l.posted.Store(false); !l.ended {
+					l.handler.Tick(time.Now())
+				}
+			})
+		}
+		return
+	}
 	select {
 	case l.woken <- struct{}{}:
 	default:
@@ -224,8 +299,8 @@ func (l *Streams) Wake() {
 }
 
 // Send implements session.Link.
-func (l *Streams) Send(b []byte, to session.Client, p session.Priority) error {
-	return to.Stream.(*stream).enqueue(b, p)
+func (l *Streams) Send(b []byte, to session.Client, p session.Priority, payload int, sender session.Sender) {
+	sender.Sent(payload, to.Stream.(*stream).enqueue(b, p))
 }
 
 // Full implements session.Link. It returns false: connections have queues of their own, and DTLS sessions check their socket

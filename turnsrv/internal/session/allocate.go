@@ -34,6 +34,7 @@ func (s *Session) allocate(r *request, a *allocation, grant credential.Grant, no
 		return s.refuseUnknown(r, now)
 	}
 	request, code := s.relayRequest(r)
+	request.Loop = s.loop
 	if code != 0 {
 		reason := event.RefusedAttributes
 		if code == stun.CodeAddressFamilyNotSupported {

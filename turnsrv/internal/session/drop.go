@@ -9,7 +9,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/event"
 )
 
-// dropReason returns the reason for an error of Link.Send.
+// dropReason returns the reason for an error that a link passes to a Sender.
 func dropReason(err error) event.DropReason {
 	if err == ErrQueue {
 		return event.DropQueue
@@ -17,7 +17,7 @@ func dropReason(err error) event.DropReason {
 	return event.DropSend
 }
 
-// drop counts a dropped message of a client without an allocation, or a response that was not sent. At debug level it logs one
+// drop counts a dropped message of a client without an allocation, or a response that was not sent, for which from is zero. At debug level it logs one
 // message per minute for each reason.
 func (s *Session) drop(reason event.DropReason, from Client, now time.Time) {
 	s.shared.Counters.Drop(reason)

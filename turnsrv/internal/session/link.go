@@ -11,14 +11,18 @@ type Link interface {
 	SetAlarm(t time.Time)
 	// Wake schedules a call of Tick as soon as possible. Safe for concurrent use.
 	Wake()
-	// Send sends b, a whole message without padding, to a client. It neither blocks nor retains b. It returns ErrQueue if a stream
-	// client does not read, or a system error. Safe for concurrent use.
-	Send(b []byte, to Client, p Priority) error
+	// Send sends b, a whole message without padding, to a client. It neither blocks nor retains b. The link calls sender.Sent once,
+	// before or after Send returns: with payload, and with nil, with ErrQueue if a stream client does not read, or with a system
+	// error. Safe for concurrent use, except on an event loop, where it is called on the goroutine of the session.
+	Send(b []byte, to Client, p Priority, payload int, sender Sender)
 	// Full reports whether a recent Send to any client failed because the socket buffer was full. Safe for concurrent use.
 	Full(now time.Time) bool
 	// Allocated records whether the client has an allocation. Called only by the goroutine of the session.
 	Allocated(c Client, has bool)
 }
+
+// Sender learns the result of Link.Send.
+type Sender interface{ Sent(payload int, err error) }
 
 // Priority determines what is dropped first when a client does not read.
 type Priority bool
@@ -29,7 +33,7 @@ const (
 	Media   Priority = false // data from a peer: useless if late
 )
 
-// ErrQueue is returned by Link.Send if the send queue of a stream client is full.
+// ErrQueue is passed to Sender.Sent if the send queue of a stream client is full.
 var ErrQueue = errors.New("send queue of the client is full")
 
 // Connection describes the connection of a stream client.

@@ -83,16 +83,29 @@ func (r *relayedAddress) Deliver(peer netip.AddrPort, data []byte, now time.Time
 		b.XORAddress(stun.AttrXORPeerAddress, peer)
 		b.Attr(stun.AttrData, data)
 	}
-	if err := a.session.link.Send(b.Bytes(), a.client, Media); err != nil {
-		r.drop(dropReason(err), peer, err)
+	a.session.link.Send(b.Bytes(), a.client, Media, len(data), (*toClientOf)(r))
+}
+
+// toClientOf counts what a relayed address has sent to its client. It implements Sender.
+type toClientOf relayedAddress
+
+// Sent implements Sender.
+func (t *toClientOf) Sent(payload int, err error) {
+	r := (*relayedAddress)(t)
+	if err != nil {
+		r.drop(dropReason(err), netip.AddrPort{}, err)
 		return
 	}
-	r.toClient.Add(len(data))
-	s.Counters.ToClient.Add(len(data))
+	r.toClient.Add(payload)
+	r.allocation.session.shared.Counters.ToClient.Add(payload)
 }
 
 // Sent implements relay.Owner.
-func (r *relayedAddress) Sent(size int) {
+func (r *relayedAddress) Sent(size int, err error) {
+	if err != nil {
+		r.drop(event.DropSend, netip.AddrPort{}, err)
+		return
+	}
 	r.toPeer.Add(size)
 	r.allocation.session.shared.Counters.ToPeer.Add(size)
 }
@@ -102,6 +115,3 @@ func (r *relayedAddress) Refused(peer netip.AddrPort, rule string, now time.Time
 	r.drop(event.DropRefusedPeer, peer, rule)
 	r.allocation.session.shared.logRefusedPeer(peer.Addr(), rule, now)
 }
-
-// Unsent implements relay.Owner.
-func (r *relayedAddress) Unsent(err error) { r.drop(event.DropSend, netip.AddrPort{}, err) }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/mailturn/mailturn/turnsrv/event"
 	"github.com/mailturn/mailturn/turnsrv/internal/count"
+	"github.com/mailturn/mailturn/turnsrv/internal/loop"
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
@@ -21,6 +22,7 @@ type Client struct {
 type Session struct {
 	shared *Shared
 	link   Link
+	loop   *loop.Loop // on which the session is; nil on the portable path
 
 	allocations map[Client]*allocation
 	request     request      // scratch
@@ -32,15 +34,16 @@ type Session struct {
 	superseded superseded // filled by other sessions
 }
 
-// New returns a session for link.
-func New(shared *Shared, l Link) *Session {
-	return &Session{shared: shared, link: l, allocations: make(map[Client]*allocation)}
+// New returns a session for a link. Its methods are called, and its relayed addresses are read, on the goroutine of on. If on is
+// nil, relayed addresses have goroutines of their own.
+func New(shared *Shared, l Link, on *loop.Loop) *Session {
+	return &Session{shared: shared, link: l, loop: on, allocations: make(map[Client]*allocation)}
 }
 
 // Handle processes one message of a client: a datagram, or one frame of a stream.
 func (s *Session) Handle(b []byte, from Client, now time.Time) {
 	if answer := s.fromClient(b, from, now); answer != nil {
-		s.reply(answer, from, now)
+		s.link.Send(answer, from, Control, 0, (*replies)(s))
 	}
 }
 
@@ -96,10 +99,13 @@ func (s *Session) fromClient(b []byte, from Client, now time.Time) (answer []byt
 	return nil
 }
 
-// reply sends a response to a client.
-func (s *Session) reply(answer []byte, to Client, now time.Time) {
-	if err := s.link.Send(answer, to, Control); err != nil {
-		s.drop(dropReason(err), to, now)
+// replies reports responses that were not sent. It implements Sender.
+type replies Session
+
+// Sent implements Sender.
+func (s *replies) Sent(_ int, err error) {
+	if err != nil {
+		(*Session)(s).drop(dropReason(err), Client{}, time.Now())
 	}
 }
 

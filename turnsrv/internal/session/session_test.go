@@ -27,11 +27,11 @@ func (b *bareSession) SetAlarm(time.Time)     {}
 func (b *bareSession) Wake()                  {}
 func (b *bareSession) Allocated(Client, bool) {}
 func (b *bareSession) Full(time.Time) bool    { return false }
-func (b *bareSession) Send(answer []byte, _ Client, _ Priority) error {
+func (b *bareSession) Send(answer []byte, _ Client, _ Priority, payload int, sender Sender) {
 	if !b.discard {
 		b.sent = append(b.sent, bytes.Clone(answer))
 	}
-	return b.refuse
+	sender.Sent(payload, b.refuse)
 }
 
 func newBareSession(t testing.TB) *bareSession {
@@ -66,7 +66,7 @@ func newBareSessionOf(config Config) *bareSession {
 	b := new(bareSession)
 	shared := NewShared(config)
 	shared.start = time.Unix(0, 0) // before any time that tests make up
-	b.Session = New(shared, b)
+	b.Session = New(shared, b, nil)
 	return b
 }
 

@@ -14,10 +14,6 @@ const (
 
 	// maxDatagram exceeds the longest payload of a UDP datagram, in bytes.
 	maxDatagram = 64 << 10
-
-	// announced is the interval, in calls of Receive, at which one call is made known to the scheduler. If packets arrive so fast
-	// that the reader never waits, the monitor must be awake to preempt it.
-	announced = 64
 )
 
 // Inbox is a buffer for received datagrams. Most of its memory is never touched unless datagrams are long. It is owned by one
@@ -28,7 +24,6 @@ type Inbox struct {
 	data      [Batch][maxDatagram]byte
 	datagrams []datagram
 	used      int // messages that must be reset before the next call
-	calls     int
 	counts    inboxCounts
 }
 
@@ -67,13 +62,7 @@ func (in *Inbox) Receive(fd int) (n int, err error) {
 	in.used = 0
 	in.datagrams = in.datagrams[:0]
 	for {
-		var r uintptr
-		var errno unix.Errno
-		if in.calls++; in.calls%announced == 0 {
-			r, _, errno = unix.Syscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&in.messages)), Batch, 0, 0, 0)
-		} else {
-			r, _, errno = unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&in.messages)), Batch, 0, 0, 0)
-		}
+		r, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&in.messages)), Batch, 0, 0, 0)
 		switch errno {
 		case 0:
 			in.used = int(r)

@@ -89,45 +89,6 @@ func BenchmarkSend(b *testing.B) {
 	}
 }
 
-// BenchmarkReceive compares receiving the datagrams of a batch one by one and coalesced. The figures are for one datagram, and
-// include sending it.
-func BenchmarkReceive(b *testing.B) {
-	for _, size := range []int{160, 1200} {
-		for _, batch := range []int{1, 4, 10, 50} {
-			for _, coalesce := range []bool{false, true} {
-				b.Run(fmt.Sprintf("bytes=%d/batch=%d/coalesce=%v", size, batch, coalesce), func(b *testing.B) {
-					from, to := listen(b, "127.0.0.1"), listen(b, "127.0.0.1")
-					if err := to.SetCoalesce(coalesce); err != nil {
-						b.Fatal(err)
-					}
-					data := make([]byte, size)
-					outbox, inbox := NewOutbox(), NewInbox()
-					b.ReportAllocs()
-					sent, received := 0, 0
-					for b.Loop() {
-						outbox.Add(from, data, to.LocalAddr(), netip.Addr{}, size, nil)
-						if sent++; sent%batch != 0 {
-							continue
-						}
-						outbox.Flush()
-						for more := true; more; {
-							n, again, err := to.Receive(inbox)
-							if err != nil && err != unix.EAGAIN {
-								b.Fatal(err)
-							}
-							received += n
-							more = again
-						}
-					}
-					if received < sent-batch {
-						b.Errorf("received %d of %d datagrams", received, sent)
-					}
-				})
-			}
-		}
-	}
-}
-
 // drop makes the kernel drop all that arrives at s.
 func drop(b *testing.B, s *Socket) {
 	b.Helper()

@@ -137,14 +137,17 @@ func (o *Outbox) FlushSocket(s *Socket) {
 	s.pending.first = none
 	o.counts.datagrams.add(len(o.order))
 	if s.fd < 0 {
-		o.sent(0, len(o.order), net.ErrClosed)
+		o.sent(s, 0, len(o.order), net.ErrClosed)
 		return
 	}
 	o.send(s)
 }
 
-// sent reports the result of n letters that begin at index i in order, and returns the index after them.
-func (o *Outbox) sent(i, n int, err error) int {
+// sent reports the result of the n datagrams of s from index i in order, and returns the index after them.
+func (o *Outbox) sent(s *Socket, i, n int, err error) int {
+	if err == unix.EAGAIN || err == unix.ENOBUFS {
+		s.full.Store(true)
+	}
 	for _, l := range o.order[i : i+n] {
 		o.letters[l].sent(err)
 	}

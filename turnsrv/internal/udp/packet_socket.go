@@ -18,16 +18,12 @@ type PacketSocket interface {
 	Close() error
 }
 
-// NewPacketSocket returns a PacketSocket that uses conn in the fastest way that conn supports. It reports the destination
-// address of packets if conn is a *net.UDPConn bound to all addresses.
-func NewPacketSocket(conn net.PacketConn) (PacketSocket, error) {
-	if udp, ok := conn.(*net.UDPConn); ok {
-		return newSystemSocket(udp)
-	}
+// NewPacketSocket returns a PacketSocket that uses conn in the fastest way that conn supports.
+func NewPacketSocket(conn net.PacketConn) PacketSocket {
 	if udp, ok := conn.(udpSocket); ok {
-		return boundSocket{udp}, nil
+		return boundSocket{udp}
 	}
-	return slowSocket{conn}, nil
+	return slowSocket{conn}
 }
 
 // udpSocket is the part of net.UDPConn that does not allocate memory for each packet.
@@ -38,7 +34,7 @@ type udpSocket interface {
 	Close() error
 }
 
-// boundSocket is bound to a single address, so the source address needs no choice.
+// boundSocket leaves the choice of the source address to the system.
 type boundSocket struct{ udpSocket }
 
 func (s boundSocket) ReadPacket(b []byte) (int, netip.AddrPort, netip.Addr, error) {

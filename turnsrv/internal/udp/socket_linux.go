@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,6 +21,7 @@ type Socket struct {
 
 	pending  pending // of the Outbox
 	segments segments
+	full     atomic.Bool // the Outbox met a full send buffer
 }
 
 // NewSocket returns a Socket that owns fd, a bound UDP socket of either family. It closes fd on failure. If tellLocal is true
@@ -113,6 +115,17 @@ func duplicate(conn *net.UDPConn) (fd int, err error) {
 		return -1, err
 	}
 	return fd, os.NewSyscallError("fcntl", failed)
+}
+
+// TakeFull reports whether an Outbox met a full send buffer since the last call. Safe for concurrent use.
+func (s *Socket) TakeFull() bool { return s.full.Load() && s.full.Swap(false) }
+
+// Send sends a datagram at once. Safe for concurrent use, but not with Close.
+func (s *Socket) Send(b []byte, to netip.AddrPort, local netip.Addr) error {
+	if s.bound {
+		local = netip.Addr{}
+	}
+	return Send(s.fd, s.ipv4, b, to, local)
 }
 
 // FD returns the descriptor, or -1 if the socket is closed.

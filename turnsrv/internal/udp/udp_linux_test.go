@@ -63,8 +63,7 @@ func TestDatagramsComeWholeAndInOrder(t *testing.T) {
 			}
 			want(t, inbox, to, fromAddr, sizes[4:4+Batch]...)
 			want(t, inbox, to, fromAddr, sizes[4+Batch])
-			// Often enough to use each kind of call.
-			for i := range 2 * announced {
+			for i := range 2 * Batch {
 				send(t, from, ipv4, i, toAddr)
 				want(t, inbox, to, fromAddr, i)
 			}

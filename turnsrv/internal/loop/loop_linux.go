@@ -1,0 +1,348 @@
+package loop
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mailturn/mailturn/turnsrv/internal/udp"
+)
+
+// maxEvents is the number of ready descriptors that a round handles.
+const maxEvents = 128
+
+// Loop waits for descriptors and handles them on one goroutine. Methods are called on that goroutine, by what it calls, except
+// where a comment says otherwise.
+type Loop struct {
+	options Options
+	epoll   int
+	wake    int // an eventfd: written to by other goroutines
+
+	watched  []*watch // by descriptor
+	alarms   alarms
+	after    []func()
+	inbox    *udp.Inbox
+	out      *udp.Outbox
+	again    []*watch  // sockets from which the next round receives in any case
+	spare    []*watch  // memory for the next again
+	passing  []passing // what this round passes to other loops
+	load     load
+	events   []unix.EpollEvent
+	busy     bool // the last round had packets
+	gathered bool // the round follows a wait for more packets
+
+	mail    mailbox
+	asleep  atomic.Bool // the loop waits, or is about to, and has to be woken
+	closed  atomic.Bool
+	running sync.WaitGroup
+	counts  counts
+}
+
+// watch is what a loop does when a descriptor is ready: it receives datagrams for receiver, or calls ready.
+type watch struct {
+	socket   *udp.Socket
+	receiver Receiver
+	ready    func(events uint32, now time.Time)
+	queued   bool // in Loop.again
+	ended    bool
+}
+
+// passing holds datagrams for another loop.
+type passing struct {
+	to    *Loop
+	batch *batch
+}
+
+type counts struct{ rounds, packets, gathers, gathered, gather atomic.Uint64 }
+
+// New starts a loop. Close ends it.
+func New(options Options) (*Loop, error) {
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		_ = unix.Close(epoll)
+		return nil, os.NewSyscallError("eventfd", err)
+	}
+	l := &Loop{
+		options: options, epoll: epoll, wake: wake,
+		inbox: udp.NewInbox(), out: udp.NewOutbox(), events: make([]unix.EpollEvent, maxEvents),
+	}
+	if err := l.add(wake, unix.EPOLLIN, nil); err != nil {
+		_, _ = unix.Close(epoll), unix.Close(wake)
+		return nil, err
+	}
+	l.out.SetSegment(options.Segment)
+	l.running.Go(l.run)
+	return l, nil
+}
+
+// Close ends the loop after the calls that have been posted, and waits for it. Safe for concurrent use.
+func (l *Loop) Close() {
+	l.closed.Store(true)
+	l.Post(func() {})
+	l.running.Wait()
+}
+
+// Post makes the loop call f soon. Safe for concurrent use. After Close, f may never be called.
+func (l *Loop) Post(f func()) {
+	l.mail.post(f)
+	l.wakeUp()
+}
+
+// Do makes the loop call f, and waits until it has. It must not be called on the goroutine of the loop, nor after Close.
+func (l *Loop) Do(f func()) {
+	done := make(chan struct{})
+	l.Post(func() {
+		defer close(done)
+		f()
+	})
+	<-done
+}
+
+// wakeUp ends the wait of the loop. Safe for concurrent use.
+func (l *Loop) wakeUp() {
+	if l.asleep.CompareAndSwap(true, false) {
+		var one [8]byte
+		binary.NativeEndian.PutUint64(one[:], 1)
+		_, _ = unix.Write(l.wake, one[:])
+	}
+}
+
+func (l *Loop) drainWake() {
+	var b [8]byte
+	_, _ = unix.Read(l.wake, b[:])
+}
+
+// Watch makes the loop call ready whenever a descriptor has one of events, as in epoll_ctl(2). Level-triggered.
+func (l *Loop) Watch(fd int, events uint32, ready func(events uint32, now time.Time)) error {
+	return l.add(fd, events, &watch{ready: ready})
+}
+
+// Receive makes the loop receive from a socket. The loop does not own the socket: Unwatch it and call Flush before it is closed.
+func (l *Loop) Receive(s *udp.Socket, r Receiver) error {
+	if l.options.Coalesce {
+		_ = s.SetCoalesce(true) // older systems have no UDP_GRO
+	}
+	return l.add(s.FD(), unix.EPOLLIN|unix.EPOLLET, &watch{socket: s, receiver: r})
+}
+
+func (l *Loop) add(fd int, events uint32, w *watch) error {
+	if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)}); err != nil {
+		return os.NewSyscallError("epoll_ctl", err)
+	}
+	for fd >= len(l.watched) {
+		l.watched = append(l.watched, nil)
+	}
+	l.watched[fd] = w
+	return nil
+}
+
+// Modify changes the events of a watched descriptor.
+func (l *Loop) Modify(fd int, events uint32) error {
+	return os.NewSyscallError("epoll_ctl",
+		unix.EpollCtl(l.epoll, unix.EPOLL_CTL_MOD, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)}))
+}
+
+// Unwatch ends what Watch or Receive has begun. It must be called before the descriptor is closed.
+func (l *Loop) Unwatch(fd int) {
+	if fd < 0 || fd >= len(l.watched) || l.watched[fd] == nil {
+		return
+	}
+	l.watched[fd].ended = true
+	l.watched[fd] = nil
+	_ = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, fd, nil)
+}
+
+// Send sends a datagram by the end of the round: see udp.Outbox.
+func (l *Loop) Send(s *udp.Socket, b []byte, to netip.AddrPort, local netip.Addr, payload int, sender udp.Sender) {
+	l.out.Add(s, b, to, local, payload, sender)
+}
+
+// Flush sends at once what Send has collected for s. It must be called before an option of s is changed or s is closed.
+func (l *Loop) Flush(s *udp.Socket) { l.out.FlushSocket(s) }
+
+// AfterRound makes the loop call f once at the end of the present round.
+func (l *Loop) AfterRound(f func()) { l.after = append(l.after, f) }
+
+// NewAlarm returns an alarm that is not set.
+func (l *Loop) NewAlarm(f func(now time.Time)) *Alarm {
+	a := &Alarm{f: f}
+	l.alarms = append(l.alarms, a)
+	return a
+}
+
+// RemoveAlarm ends an alarm for good.
+func (l *Loop) RemoveAlarm(a *Alarm) {
+	for i, other := range l.alarms {
+		if other == a {
+			l.alarms = append(l.alarms[:i:i], l.alarms[i+1:]...)
+			return
+		}
+	}
+}
+
+// Pass gives a datagram to a receiver of another loop. It reports whether there was room. l is the loop on whose goroutine it
+// is called, or nil.
+func (l *Loop) Pass(to *Loop, r Receiver, from netip.AddrPort, data []byte) bool {
+	if !to.mail.admit(len(data)) {
+		return false
+	}
+	if l == nil {
+		b := batches.Get().(*batch)
+		b.add(r, from, data)
+		to.mail.put(b)
+		to.wakeUp()
+		return true
+	}
+	for i := range l.passing {
+		if l.passing[i].to == to {
+			l.passing[i].batch.add(r, from, data)
+			return true
+		}
+	}
+	b := batches.Get().(*batch)
+	b.add(r, from, data)
+	l.passing = append(l.passing, passing{to, b})
+	return true
+}
+
+// run is the goroutine of the loop. It keeps its thread, whose timer slack it changes.
+func (l *Loop) run() {
+	runtime.LockOSThread()
+	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0) // a wait to gather ends on time
+	for !l.closed.Load() || l.mail.posted.Load() {
+		n := l.wait()
+		l.round(l.events[:n], time.Now())
+	}
+	_, _ = unix.Close(l.epoll), unix.Close(l.wake)
+}
+
+// round handles what is ready.
+func (l *Loop) round(events []unix.EpollEvent, now time.Time) {
+	packets := 0
+	again := l.again
+	l.again = l.spare[:0]
+	for i, w := range again {
+		packets += l.receive(w, now)
+		again[i] = nil
+	}
+	l.spare = again
+	for _, event := range events {
+		packets += l.handle(event, now)
+	}
+	calls := l.mail.take()
+	l.guard(func() { packets += l.mail.deliver(now) })
+	for _, f := range calls {
+		l.guard(f)
+	}
+	l.guard(func() { l.alarms.run(now) })
+	for len(l.after) > 0 {
+		after := l.after
+		l.after = nil
+		for _, f := range after {
+			l.guard(f)
+		}
+	}
+	l.guard(l.out.Flush)
+	for i, p := range l.passing {
+		p.to.mail.put(p.batch)
+		p.to.wakeUp()
+		l.passing[i] = passing{}
+	}
+	l.passing = l.passing[:0]
+	l.count(len(events), packets, now)
+}
+
+// handle handles one ready descriptor and returns the number of datagrams received. One batch is received from each socket in a
+// round, so that none delays the others.
+func (l *Loop) handle(event unix.EpollEvent, now time.Time) (n int) {
+	w := l.watched[event.Fd]
+	switch {
+	case int(event.Fd) == l.wake:
+		l.drainWake()
+		return 0
+	case w == nil: // ended by what was handled before in this round
+		return 0
+	case w.socket == nil:
+		l.guard(func() { w.ready(event.Events, now) })
+		return 1
+	}
+	return l.receive(w, now)
+}
+
+// receive receives a batch of datagrams, and makes the next round receive another one if there may be more: the system reports
+// a socket only when a datagram arrives.
+func (l *Loop) receive(w *watch, now time.Time) int {
+	if w.queued = false; w.ended {
+		return 0
+	}
+	n, more, err := w.socket.Receive(l.inbox)
+	if err != nil && !errors.Is(err, unix.EAGAIN) {
+		// The system is out of memory, or the error is unknown. Pause, so that the loop does not take a whole core.
+		time.Sleep(time.Millisecond)
+		more = true
+	}
+	l.deliver(w, n, now)
+	if more && !w.ended && !w.queued {
+		w.queued = true
+		l.again = append(l.again, w)
+	}
+	return n
+}
+
+// deliver gives the n datagrams of the inbox to the receiver of w.
+func (l *Loop) deliver(w *watch, n int, now time.Time) {
+	defer l.recover()
+	for i := range n {
+		data, from, local := l.inbox.Datagram(i)
+		w.receiver.Receive(data, from, local, now)
+	}
+}
+
+// guard calls f and survives its panic.
+func (l *Loop) guard(f func()) {
+	defer l.recover()
+	f()
+}
+
+func (l *Loop) recover() {
+	if l.options.Panicked == nil {
+		return
+	}
+	if value := recover(); value != nil {
+		l.options.Panicked(value, debug.Stack())
+	}
+}
+
+func (l *Loop) count(events, packets int, now time.Time) {
+	l.load.add(packets, now)
+	l.busy = packets > 0
+	if events == 0 && packets == 0 {
+		return
+	}
+	l.counts.rounds.Store(l.counts.rounds.Load() + 1)
+	l.counts.packets.Store(l.counts.packets.Load() + uint64(packets))
+	if l.gathered {
+		l.counts.gathered.Store(l.counts.gathered.Load() + uint64(packets))
+	}
+}
+
+// Counts returns what the loop has done. Safe for concurrent use.
+func (l *Loop) Counts() Counts {
+	c := &l.counts
+	return Counts{
+		Rounds: c.rounds.Load(), Packets: c.packets.Load(), Gathers: c.gathers.Load(), Gathered: c.gathered.Load(),
+		Gather: time.Duration(c.gather.Load()),
+	}
+}

@@ -1,0 +1,246 @@
+package loop
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/internal/udp"
+)
+
+func newLoop(t *testing.T, options Options) *Loop {
+	t.Helper()
+	l, err := New(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.Close)
+	return l
+}
+
+// received records datagrams.
+type received struct {
+	data []string
+	from []netip.AddrPort
+	seen chan int // gets the number of datagrams so far
+}
+
+func newReceived() *received { return &received{seen: make(chan int, 10000)} }
+
+func (r *received) Receive(data []byte, from netip.AddrPort, _ netip.Addr, _ time.Time) {
+	r.data, r.from = append(r.data, string(data)), append(r.from, from)
+	r.seen <- len(r.data)
+}
+
+// wait waits for n datagrams.
+func (r *received) wait(t *testing.T, n int) {
+	t.Helper()
+	timeout := time.After(10 * time.Second)
+	for got := 0; got < n; {
+		select {
+		case got = <-r.seen:
+		case <-timeout:
+			t.Fatalf("received %d datagrams, want %d", got, n)
+		}
+	}
+}
+
+// both runs a test for loops that wait with and without telling Go's scheduler.
+func both(t *testing.T, test func(t *testing.T, options Options)) {
+	for name, options := range map[string]Options{
+		"announced": {}, "unannounced": {Unannounced: true, Gather: MaxGather, Segment: true, Coalesce: true},
+	} {
+		t.Run(name, func(t *testing.T) { test(t, options) })
+	}
+}
+
+func TestSocket(t *testing.T) {
+	both(t, func(t *testing.T, options Options) {
+		l := newLoop(t, options)
+		s, err := udp.Listen("udp4", netip.MustParseAddrPort("127.0.0.1:0"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		far, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer far.Close()
+		// Several batches are waiting before the loop looks, and the system reports the socket only once.
+		var want []string
+		for i := range 3*udp.Batch + 1 {
+			b := make([]byte, i)
+			if _, err := far.WriteToUDPAddrPort(b, s.LocalAddr()); err != nil {
+				t.Fatal(err)
+			}
+			want = append(want, string(b))
+		}
+		r := newReceived()
+		l.Do(func() { err = l.Receive(s, r) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.wait(t, len(want))
+		if !slices.Equal(r.data, want) {
+			t.Error("datagrams were received out of order, or not whole")
+		}
+		// And back, from the loop.
+		var sent atomic.Int64
+		l.Do(func() {
+			for _, data := range want {
+				l.Send(s, []byte(data), r.from[0], netip.Addr{}, len(data), sender(func(_ int, err error) {
+					if err == nil {
+						sent.Add(1)
+					}
+				}))
+			}
+		})
+		if err := far.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		buf := make([]byte, 1500)
+		for _, data := range want {
+			n, from, err := far.ReadFromUDPAddrPort(buf)
+			if err != nil || string(buf[:n]) != data || from != s.LocalAddr() {
+				t.Fatalf("got %d bytes from %v, %v, want %d", n, from, err, len(data))
+			}
+		}
+		l.Do(func() {
+			l.Unwatch(s.FD())
+			_ = s.Close()
+		})
+		if got := int(sent.Load()); got != len(want) {
+			t.Errorf("%d datagrams reported as sent, want %d", got, len(want))
+		}
+	})
+}
+
+type sender func(payload int, err error)
+
+func (f sender) Sent(payload int, err error) { f(payload, err) }
+
+func TestPass(t *testing.T) {
+	both(t, func(t *testing.T, options Options) {
+		from, to := newLoop(t, options), newLoop(t, options)
+		r := newReceived()
+		addr := netip.MustParseAddrPort("192.0.2.1:5000")
+		from.Do(func() {
+			for _, data := range []string{"a", "", "ccc"} {
+				if !from.Pass(to, r, addr, []byte(data)) {
+					t.Error("there was no room")
+				}
+			}
+		})
+		r.wait(t, 3)
+		var none *Loop
+		none.Pass(to, r, addr, []byte("from outside"))
+		r.wait(t, 4)
+		if want := []string{"a", "", "ccc", "from outside"}; !slices.Equal(r.data, want) || r.from[3] != addr {
+			t.Errorf("received %q from %v, want %q", r.data, r.from, want)
+		}
+	})
+}
+
+// TestPassIsBounded passes more to a loop that is busy than it may hold.
+func TestPassIsBounded(t *testing.T) {
+	l := newLoop(t, Options{})
+	r := newReceived()
+	busy, release := make(chan struct{}), make(chan struct{})
+	l.Post(func() { close(busy); <-release })
+	<-busy
+	var none *Loop
+	passed, data := 0, make([]byte, 64<<10)
+	for none.Pass(l, r, netip.AddrPort{}, data) {
+		passed++
+	}
+	if want := maxPassed / (len(data) + passedOverhead); passed != want {
+		t.Errorf("passed %d datagrams, want %d", passed, want)
+	}
+	close(release)
+	r.wait(t, passed)
+	l.Do(func() {}) // after the round that delivered them
+	if !none.Pass(l, r, netip.AddrPort{}, data) {
+		t.Error("there is no room again")
+	}
+}
+
+func TestAlarm(t *testing.T) {
+	both(t, func(t *testing.T, options Options) {
+		l := newLoop(t, options)
+		rang := make(chan time.Time)
+		var alarm *Alarm
+		var due time.Time
+		l.Do(func() {
+			alarm = l.NewAlarm(func(now time.Time) { rang <- now })
+			due = time.Now().Add(20 * time.Millisecond)
+			alarm.Set(due)
+		})
+		if now := <-rang; now.Before(due) {
+			t.Errorf("the alarm was %v early", due.Sub(now))
+		}
+		l.Do(func() {
+			alarm.Set(time.Now())
+			l.RemoveAlarm(alarm)
+		})
+		l.Do(func() {})
+		select {
+		case <-rang:
+			t.Error("an alarm that was removed rang")
+		default:
+		}
+	})
+}
+
+// TestPanicIsSurvived makes a receiver panic: the loop reports it, and goes on.
+func TestPanicIsSurvived(t *testing.T) {
+	panicked := make(chan any, 1)
+	l := newLoop(t, Options{Panicked: func(value any, _ []byte) { panicked <- value }})
+	var none *Loop
+	none.Pass(l, nil, netip.AddrPort{}, []byte("x"))
+	if value := <-panicked; value == nil {
+		t.Error("no value")
+	}
+	l.Post(func() { panic("posted") })
+	if value := <-panicked; value != "posted" {
+		t.Errorf("got %v", value)
+	}
+	r := newReceived()
+	none.Pass(l, r, netip.AddrPort{}, []byte("x"))
+	r.wait(t, 1)
+}
+
+// TestCloseRunsWhatWasPosted checks that a link can end on a loop that is about to end.
+func TestCloseRunsWhatWasPosted(t *testing.T) {
+	for range 100 {
+		l, err := New(Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ran atomic.Bool
+		l.Post(func() { ran.Store(true) })
+		l.Close()
+		if !ran.Load() {
+			t.Fatal("Close did not wait")
+		}
+	}
+}
+
+// TestGather checks that a loop under load waits for more packets, and stops doing so.
+func TestGather(t *testing.T) {
+	l := load{since: time.Unix(0, 0)}
+	l.add(200, time.Unix(0, 0).Add(loadPeriod))
+	if got := l.gather(MaxGather); got != MaxGather {
+		t.Errorf("at %d packets a second the loop waits for %v", l.rate, got)
+	}
+	l.add(10000, time.Unix(0, 0).Add(2*loadPeriod))
+	if got := l.gather(MaxGather); got != 16*time.Microsecond {
+		t.Errorf("at %d packets a second the loop waits for %v", l.rate, got)
+	}
+	l.add(1, time.Unix(0, 0).Add(3*loadPeriod))
+	if got := l.gather(MaxGather); got != 0 {
+		t.Errorf("at %d packets a second the loop waits for %v", l.rate, got)
+	}
+}

@@ -1,0 +1,36 @@
+//go:build !linux
+
+package loop
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+)
+
+// Loop does not exist on this system.
+type Loop struct{}
+
+// New returns errors.ErrUnsupported.
+func New(Options) (*Loop, error) { return nil, errors.ErrUnsupported }
+
+// Close does nothing.
+func (*Loop) Close() {}
+
+// Post does nothing.
+func (*Loop) Post(func()) {}
+
+// Counts returns no counts.
+func (*Loop) Counts() Counts { return Counts{} }
+
+// Pass refuses the datagram.
+func (*Loop) Pass(*Loop, Receiver, netip.AddrPort, []byte) bool { return false }
+
+// NewAlarm returns an alarm that is never due.
+func (*Loop) NewAlarm(f func(now time.Time)) *Alarm { return &Alarm{f: f} }
+
+// Do does nothing.
+func (*Loop) Do(func()) {}
+
+// RemoveAlarm does nothing.
+func (*Loop) RemoveAlarm(*Alarm) {}

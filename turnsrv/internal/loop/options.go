@@ -1,0 +1,29 @@
+package loop
+
+import "time"
+
+// MaxGather is the longest that a loop waits after a round for more packets to arrive.
+const MaxGather = 250 * time.Microsecond
+
+// Options configures a Loop.
+type Options struct {
+	// Gather is how long the loop waits after a round under load, so that more packets arrive and are processed together. It waits
+	// only while packets arrive so fast that the wait pays. Zero means that it never waits.
+	Gather time.Duration
+	// Unannounced makes the loop wait for packets with system calls that Go's scheduler does not know of. Such a wait occupies one
+	// of the runtime's processors (GOMAXPROCS), of which there must be more than loops. It lasts at most a millisecond.
+	Unannounced bool
+	// Segment and Coalesce use UDP_SEGMENT and UDP_GRO, udp(7), where the system has them.
+	Segment, Coalesce bool
+	// Panicked is called on the goroutine of the loop with the value of a panic in one of its receivers, which the loop survives.
+	Panicked func(value any, stack []byte)
+}
+
+// Counts counts what a loop has done. Values only increase.
+type Counts struct {
+	Rounds   uint64        // rounds that had something to do
+	Packets  uint64        // datagrams received, or passed by other loops
+	Gathers  uint64        // waits for more packets
+	Gathered uint64        // packets that were there after such a wait
+	Gather   time.Duration // total duration of such waits
+}

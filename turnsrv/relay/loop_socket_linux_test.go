@@ -1,0 +1,92 @@
+package relay
+
+import (
+	"errors"
+	"net/netip"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/internal/loop"
+	"github.com/mailturn/mailturn/turnsrv/stun"
+)
+
+// TestAddressesShareALoop checks that an address requires no goroutine of its own.
+func TestAddressesShareALoop(t *testing.T) {
+	l := newLoop(t)
+	a := newAllocator(t, Config{})
+	before := runtime.NumGoroutine()
+	for range 100 {
+		allocate(t, a, Request{Loop: l}, nil)
+	}
+	if grown := runtime.NumGoroutine() - before; grown > 0 {
+		t.Errorf("100 addresses cost %d goroutines", grown)
+	}
+}
+
+// TestRelayToRelay sends between relayed addresses on the same loop, on two loops, and with a goroutine of their own.
+func TestRelayToRelay(t *testing.T) {
+	one, two := newLoop(t), newLoop(t)
+	for name, loops := range map[string][2]*loop.Loop{
+		"same loop": {one, one}, "two loops": {one, two}, "goroutine to loop": {nil, one}, "loop to goroutine": {one, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newAllocator(t, Config{})
+			o, heard := new(owner), &owner{heard: make(chan string, 10)}
+			from, _ := allocate(t, a, Request{Loop: loops[0]}, o)
+			to, _ := allocate(t, a, Request{Loop: loops[1]}, heard)
+			on(loops[0], func() {
+				for _, data := range []string{"first", "", "third"} {
+					from.Send([]byte(data), to.Relayed(), false, time.Now())
+				}
+			})
+			for _, want := range []string{"first", "", "third"} {
+				if got := <-heard.heard; got != want {
+					t.Errorf("delivered %q, want %q", got, want)
+				}
+			}
+			on(loops[0], func() {
+				if o.sent != 3 || o.unsent != 0 {
+					t.Errorf("%d packets sent and %d not sent, want 3 and 0", o.sent, o.unsent)
+				}
+			})
+			if want := netip.AddrPortFrom(loopback, from.Relayed().Port()).String() + " first"; heard.got[0] != want {
+				t.Errorf("delivered %q, want %q", heard.got[0], want)
+			}
+		})
+	}
+}
+
+// TestReservationKeepsItsKind claims a port reserved for a loop without one.
+func TestReservationKeepsItsKind(t *testing.T) {
+	l := newLoop(t)
+	a := newAllocator(t, Config{})
+	_, token := allocate(t, a, Request{Loop: l, EvenPort: true, ReserveNext: true}, nil)
+	if _, _, err := a.Allocate(Request{Family: stun.IPv4, Token: &token}); !errors.Is(err, ErrToken) {
+		t.Errorf("claiming a port that was reserved for a loop: %v, want %v", err, ErrToken)
+	}
+	if f := a.families[stun.IPv4]; len(f.used) != 1 || len(a.reserved) != 0 {
+		t.Errorf("%d ports are in use and %d reserved, want 1 and 0", len(f.used), len(a.reserved))
+	}
+}
+
+// TestDontFragmentOnLoop checks that packets that are still waiting to be sent keep their DF bit.
+func TestDontFragmentOnLoop(t *testing.T) {
+	l := newLoop(t)
+	o := new(owner)
+	c, _ := allocate(t, newAllocator(t, Config{}), Request{Loop: l}, o)
+	far, farAddr := listen(t)
+	on(l, func() {
+		for _, not := range []bool{true, false, true} {
+			c.Send([]byte("x"), farAddr.AddrPort(), not, time.Now())
+		}
+	})
+	for range 3 {
+		read(t, far)
+	}
+	on(l, func() {
+		if o.sent != 3 {
+			t.Errorf("%d packets sent, want 3", o.sent)
+		}
+	})
+}

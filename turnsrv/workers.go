@@ -1,0 +1,71 @@
+package turnsrv
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+
+	"github.com/mailturn/mailturn/turnsrv/internal/loop"
+)
+
+// workers are the event loops of a server, which its links share. Safe for concurrent use.
+type workers struct {
+	loops []*loop.Loop // empty if there are none on this system
+
+	mu   sync.Mutex
+	next map[string]int // by the local address of a socket: number of the worker for the next socket
+}
+
+// DefaultWorkers returns the number of workers of a server whose Config.Workers is zero: one for every two processors. A worker
+// relays hundreds of thousands of packets per second, and the more packets it has to relay, the less each of them costs, because
+// it waits less often.
+func DefaultWorkers() int { return max(runtime.NumCPU()/2, 1) }
+
+// newWorkers starts the workers that config asks for.
+func newWorkers(config Config) *workers {
+	w := &workers{next: make(map[string]int)}
+	n := config.Workers
+	if n == 0 {
+		n = DefaultWorkers()
+	}
+	if n < 0 || !config.Relay.CanLoop() {
+		return w
+	}
+	options := loop.Options{
+		Gather: max(config.Gather, 0), Unannounced: runtime.GOMAXPROCS(0) > n, Segment: !config.NoSegment, Coalesce: !config.NoCoalesce,
+		Panicked: func(value any, stack []byte) {
+			config.Logger.Error("a worker panicked and goes on", "panic", fmt.Sprint(value), "stack", string(stack))
+		},
+	}
+	for range n {
+		l, err := loop.New(options)
+		if err != nil {
+			if !errors.Is(err, errors.ErrUnsupported) {
+				config.Logger.Warn("cannot start all workers", "started", len(w.loops), "wanted", n, "err", err)
+			}
+			break
+		}
+		w.loops = append(w.loops, l)
+	}
+	return w
+}
+
+// worker returns the worker for a socket with the given local address, or nil if there are no workers. Sockets with the same
+// address get different ones.
+func (w *workers) worker(local string) *loop.Loop {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.loops) == 0 {
+		return nil
+	}
+	n := w.next[local]
+	w.next[local] = n + 1
+	return w.loops[n%len(w.loops)]
+}
+
+func (w *workers) close() {
+	for _, l := range w.loops {
+		l.Close()
+	}
+}
