@@ -143,7 +143,7 @@ func (o *Outbox) FlushSocket(s *Socket) {
 	o.send(s)
 }
 
-// sent reports the result of the n datagrams of s from index i in order, and returns the index after them.
+// sent reports the result of n letters of s that begin at index i in order, and returns the index after them.
 func (o *Outbox) sent(s *Socket, i, n int, err error) int {
 	if err == unix.EAGAIN || err == unix.ENOBUFS {
 		s.full.Store(true)

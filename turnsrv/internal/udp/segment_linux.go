@@ -40,6 +40,7 @@ func (s *segments) try(fd int) bool {
 	return true
 }
 
+// accepted handles a batch that the kernel accepted.
 func (s *segments) accepted() { s.next = 0 }
 
 // refusesBatch reports whether errno may be about a batch, and not about the datagrams in it.
@@ -53,12 +54,13 @@ func refusesBatch(errno unix.Errno) bool {
 	return false
 }
 
-// refused handles the refusal of a batch with errno, and reports whether no more will be tried.
+// refused handles the refusal of a batch with errno. It reports whether it withdrew batches, so that no more are tried.
 func (s *segments) refused(errno unix.Errno) (withdrawn bool) {
 	switch errno {
 	case unix.EIO, unix.EOPNOTSUPP, unix.ENOPROTOOPT: // the route's device cannot compute checksums, or the option is unknown
+		withdrawn = !s.withdrawn
 		s.withdrawn = true
-		return true
+		return withdrawn
 	}
 	s.next = min(2*s.next+1, maxPause)
 	s.pause = s.next

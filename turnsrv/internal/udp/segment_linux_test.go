@@ -1,11 +1,11 @@
 package udp
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
-	"runtime"
 	"slices"
 	"testing"
 
@@ -79,8 +79,8 @@ func TestRefusalsPauseBatches(t *testing.T) {
 	}
 	for _, errno := range []unix.Errno{unix.EIO, unix.EOPNOTSUPP, unix.ENOPROTOOPT} {
 		s := segments{tested: true}
-		if !s.refused(errno) || s.try(-1) {
-			t.Errorf("batches are tried after %v", errno)
+		if !s.refused(errno) || s.try(-1) || s.refused(errno) {
+			t.Errorf("batches are tried after %v, or withdrawn again", errno)
 		}
 	}
 }
@@ -172,50 +172,9 @@ func TestCoalescedDatagramsHaveLocalAddress(t *testing.T) {
 	}
 }
 
-// inNamespace opens sockets in a network namespace of its own, in which only the loopback device exists, with the given MTU.
-func inNamespace(t *testing.T, mtu int, open func() error) {
-	t.Helper()
-	result := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine, and the namespace with its sockets
-		result <- func() error {
-			if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-				return err
-			}
-			for _, args := range [][]string{{"mtu", fmt.Sprint(mtu)}, {"up"}} {
-				if err := ip(append([]string{"link", "set", "lo"}, args...)...); err != nil {
-					return err
-				}
-			}
-			return open()
-		}()
-	}()
-	if err := <-result; err == unix.EPERM {
-		t.Skip("needs root, for a network namespace")
-	} else if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func ip(args ...string) error {
-	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
-		return fmt.Errorf("ip %v: %w\n%s", args, err, out)
-	}
-	return nil
-}
-
-// needIP skips the test where ip(8) is not installed.
-func needIP(t *testing.T) {
-	t.Helper()
-	if _, err := exec.LookPath("ip"); err != nil && os.Getenv("MAILTURN_E2E") == "" {
-		t.Skip("needs ip(8) of iproute2")
-	}
-}
-
 // TestDatagramsAboveTheMTU checks that the kernel sends datagrams that exceed the MTU in fragments, which it does not do to those
 // in a batch, and that all of them fail if they may not be fragmented.
 func TestDatagramsAboveTheMTU(t *testing.T) {
-	needIP(t)
 	for _, not := range []bool{false, true} {
 		var from, to *Socket
 		inNamespace(t, 600, func() (err error) {
@@ -243,26 +202,99 @@ func TestDatagramsAboveTheMTU(t *testing.T) {
 		outbox.Flush()
 		told.want(t, 8, fails)
 		wantReceived(t, to, from.LocalAddr(), netip.Addr{}, received...)
-		if got := outbox.Counts(); got.Batches != 1 || got.Segmented != 2 || got.Refused != 1 || got.Withdrawn != 0 {
-			t.Errorf("sent %+v, want a batch that was refused, after which the next is not tried", got)
+		if got := outbox.Counts(); got.Batches != 2 || got.Segmented != 4 || got.Refused != 1 || got.Withdrawn != 0 {
+			t.Errorf("sent %+v, want two batches, between which one was refused", got)
+		}
+		for _, want := range []uint64{2, 3, 4} { // the first batch after a refusal is not tried
+			outbox.Add(from, payload(100), to.LocalAddr(), netip.Addr{}, 0, nil)
+			outbox.Add(from, payload(100), to.LocalAddr(), netip.Addr{}, 0, nil)
+			outbox.Flush()
+			if got := outbox.Counts(); got.Batches != want {
+				t.Errorf("sent %+v, want %d batches", got, want)
+			}
+		}
+	}
+}
+
+// TestSegmentsAcrossADevice checks that batches cross a pair of devices, and that the datagrams have what was sent. The receiver
+// gets them one by one or coalesced.
+func TestSegmentsAcrossADevice(t *testing.T) {
+	var from, to *Socket
+	inNamespace(t, 1500, func() error {
+		here := fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), unix.Gettid())
+		open := func(device, addr string) (s *Socket, err error) {
+			if err := errors.Join(ip("addr", "add", addr+"/24", "dev", device), ip("link", "set", device, "up")); err != nil {
+				return nil, err
+			}
+			return Listen("udp4", netip.AddrPortFrom(netip.MustParseAddr(addr), 0))
+		}
+		err := namespace(1500, func() (err error) {
+			if err := ip("link", "add", "far", "type", "veth", "peer", "name", "near", "netns", here); err != nil {
+				return err
+			}
+			to, err = open("far", "198.51.100.2")
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		from, err = open("near", "198.51.100.1")
+		return err
+	})
+	t.Cleanup(func() { _, _ = from.Close(), to.Close() })
+	if err := from.SetDontFragment(true); err != nil {
+		t.Fatal(err)
+	}
+	for _, coalesce := range []bool{false, true} {
+		if err := to.SetCoalesce(coalesce); err != nil {
+			t.Fatal(err)
+		}
+		for _, size := range []int{1, 160, 1200, 1472} {
+			outbox, inbox := NewOutbox(), NewInbox()
+			var sent [][]byte
+			for i := range 20 {
+				sent = append(sent, bytes.Repeat([]byte{byte(i)}, size))
+				outbox.Add(from, sent[i], to.LocalAddr(), netip.Addr{}, 0, nil)
+			}
+			outbox.Flush()
+			for received := 0; received < len(sent); {
+				// The other processor may carry the datagrams.
+				if n, err := unix.Poll([]unix.PollFd{{Fd: int32(to.FD()), Events: unix.POLLIN}}, 5000); n != 1 || err != nil {
+					t.Fatalf("received %d of %d datagrams of %d bytes: %v", received, len(sent), size, err)
+				}
+				n, _, err := to.Receive(inbox)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i := range n {
+					data, source, _ := inbox.Datagram(i)
+					if received == len(sent) || !bytes.Equal(data, sent[received]) || source != from.LocalAddr() {
+						t.Fatalf("datagram %d of %d bytes arrived with %d, from %v", received, size, len(data), source)
+					}
+					received++
+				}
+			}
+			wantCoalesced := uint64(0)
+			if coalesce {
+				wantCoalesced = uint64(len(sent))
+			}
+			if out, in := outbox.Counts(), inbox.Counts(); out.Batches != 1 || out.Refused != 0 || in.Coalesced != wantCoalesced {
+				t.Errorf("%d bytes: sent %+v, received %+v", size, out, in)
+			}
 		}
 	}
 }
 
 // TestFullSendBuffer checks that datagrams are dropped when there is no room for them, with the first call that says so.
 func TestFullSendBuffer(t *testing.T) {
-	needIP(t)
 	for _, segment := range []bool{false, true} {
 		var from, to *Socket
 		inNamespace(t, 1500, func() (err error) {
 			// What is sent waits in vain for an answer to ARP.
-			for _, args := range [][]string{
-				{"link", "add", "near", "type", "veth", "peer", "name", "far"}, {"link", "set", "near", "up"}, {"link", "set", "far", "up"},
-				{"addr", "add", "198.51.100.1/24", "dev", "near"},
-			} {
-				if err := ip(args...); err != nil {
-					return err
-				}
+			err = errors.Join(ip("link", "add", "near", "type", "veth", "peer", "name", "far"), ip("link", "set", "near", "up"),
+				ip("link", "set", "far", "up"), ip("addr", "add", "198.51.100.1/24", "dev", "near"))
+			if err != nil {
+				return err
 			}
 			if from, err = Listen("udp4", netip.MustParseAddrPort("0.0.0.0:0")); err != nil {
 				return err

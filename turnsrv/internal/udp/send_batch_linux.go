@@ -8,96 +8,118 @@ import (
 
 // send sends the letters in order.
 func (o *Outbox) send(s *Socket) {
-	retried := none    // index in order of a datagram sent again
-	single := 0        // the datagrams in order before it are not sent in a batch
-	first, end := 0, 0 // the messages that are ready
-	for i := 0; i < len(o.order); {
-		if first == end {
-			first, end = 0, o.fill(s, i, single)
-		}
+	end := o.fill(s)
+	i := 0 // index in order of the first letter of the next message
+	for next := 0; next < end; {
 		// The kernel stops at the first message that fails, and returns the error only if it is the first of all.
-		n, errno := o.call(s, first, end)
-		length := o.lengths[first]
+		n, errno := o.call(s, o.messages[next:end])
 		switch {
 		case errno == 0:
 			for range n {
-				length = o.lengths[first]
-				if length > 1 {
+				letters := o.lengths[next]
+				if letters > 1 {
 					s.segments.accepted()
 					o.counts.batches.add(1)
-					o.counts.segmented.add(length)
+					o.counts.segmented.add(letters)
 				}
-				i = o.sent(s, i, length, nil)
-				first++
+				i = o.sent(s, i, letters, nil)
+				next++
 			}
 		case errno == unix.EAGAIN: // there is no room for the others either
-			i = o.sent(s, i, len(o.order)-i, errno)
-		case retried != i && mayBePending(errno):
-			retried = i
-		case length > 1 && refusesBatch(errno):
+			o.sent(s, i, len(o.order)-i, errno)
+			return
+		case o.lengths[next] > 1 && refusesBatch(errno):
 			o.counts.refused.add(1)
 			if s.segments.refused(errno) {
 				o.counts.withdrawn.add(1)
 			}
-			single = i + length
-			first, end = 0, 0
+			i = o.sendSingly(s, next, i)
+			next++
 		default:
-			i = o.sent(s, i, length, errno) // all of a batch have one destination, which is what the error is about
-			first++
+			i = o.sent(s, i, o.lengths[next], errno) // all of a batch have one destination, which is what the error is about
+			next++
 		}
 	}
 }
 
-// fill makes messages of the letters from index i in order, and returns their number. Letters before index single are not
-// sent in a batch.
-func (o *Outbox) fill(s *Socket, i, single int) (messages int) {
-	for i < len(o.order) {
-		n := 1
-		if i >= single && !o.single && !s.segments.withdrawn {
-			n = batchable(o.letters, o.order[i:])
-			if n > 1 && !s.segments.try(s.fd) {
-				single, n = i+n, 1
+// sendSingly sends the letters of message m, which begin at index i in order, one by one. It returns the index after them.
+func (o *Outbox) sendSingly(s *Socket, m, i int) int {
+	for range o.lengths[m] {
+		o.put(s, m, i, 1)
+		var err error
+		if _, errno := o.call(s, o.messages[m:m+1]); errno != 0 {
+			err = errno
+		}
+		i = o.sent(s, i, 1, err)
+	}
+	return i
+}
+
+// fill makes messages of all letters in order, and returns their number.
+func (o *Outbox) fill(s *Socket) (messages int) {
+	for i := 0; i < len(o.order); {
+		letters, each := 1, 1
+		if !o.single && !s.segments.withdrawn {
+			letters = batchable(o.letters, o.order[i:])
+			if letters > 1 && s.segments.try(s.fd) {
+				each = letters
 			}
 		}
-		l := &o.letters[o.order[i]]
-		h, c := &o.messages[messages].header, &o.controls[messages]
-		h.Name, h.Namelen = (*byte)(unsafe.Pointer(&l.to)), l.toLength
-		h.Iov = &o.iovs[i]
-		h.SetIovlen(n)
-		controls := 0
-		if l.local.IsValid() {
-			controls = c.putLocal(s.ipv4, l.local)
-		}
-		if n > 1 {
-			controls = c.putSegment(controls, l.length)
-		}
-		h.SetControllen(controls)
-		o.lengths[messages] = n
-		messages++
-		for range n {
-			l := &o.letters[o.order[i]]
-			o.iovs[i].Base = unsafe.SliceData(o.data[l.start:])
-			o.iovs[i].SetLen(l.length)
-			i++
+		for range letters / each {
+			o.put(s, messages, i, each)
+			o.lengths[messages] = each
+			messages++
+			i += each
 		}
 	}
 	return messages
 }
 
-// call passes the messages from first up to end to the kernel with the cheapest call, and returns how many it accepted.
-func (o *Outbox) call(s *Socket, first, end int) (accepted int, errno unix.Errno) {
+// put makes message m of n letters that begin at index i in order. If there are more than one, the kernel splits the message.
+func (o *Outbox) put(s *Socket, m, i, n int) {
+	h, c, l := &o.messages[m].header, &o.controls[m], &o.letters[o.order[i]]
+	h.Name, h.Namelen = (*byte)(unsafe.Pointer(&l.to)), l.toLength
+	h.Iov = &o.iovs[i]
+	h.SetIovlen(n)
+	controls := 0
+	if l.local.IsValid() {
+		controls = c.putLocal(s.ipv4, l.local)
+	}
+	if n > 1 {
+		controls = c.putSegment(controls, l.length)
+	}
+	h.SetControllen(controls)
+	for j := i; j < i+n; j++ {
+		l := &o.letters[o.order[j]]
+		o.iovs[j].Base = unsafe.SliceData(o.data[l.start:])
+		o.iovs[j].SetLen(l.length)
+	}
+}
+
+// call passes messages to the kernel and returns how many it accepted. If the first fails, errno says why. It tries again once
+// if the error may concern an earlier datagram.
+func (o *Outbox) call(s *Socket, messages []message) (accepted int, errno unix.Errno) {
+	accepted, errno = o.callOnce(s, messages)
+	if errno != 0 && mayBePending(errno) {
+		accepted, errno = o.callOnce(s, messages)
+	}
+	return accepted, errno
+}
+
+// callOnce implements call with the cheapest system call.
+func (o *Outbox) callOnce(s *Socket, messages []message) (accepted int, errno unix.Errno) {
 	o.counts.calls.add(1)
-	m := &o.messages[first]
-	h := &m.header
+	first := unsafe.Pointer(unsafe.SliceData(messages))
+	h := &messages[0].header
 	switch {
-	case end-first > 1:
-		n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(m)), uintptr(end-first), 0, 0, 0)
+	case len(messages) > 1:
+		n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(s.fd), uintptr(first), uintptr(len(messages)), 0, 0, 0)
 		return int(n), errno
 	case h.Controllen == 0 && h.Iovlen == 1:
 		_, _, errno = unix.RawSyscall6(unix.SYS_SENDTO, uintptr(s.fd), uintptr(unsafe.Pointer(h.Iov.Base)), uintptr(h.Iov.Len), 0,
 			uintptr(unsafe.Pointer(h.Name)), uintptr(h.Namelen))
 	default:
-		_, _, errno = unix.RawSyscall(unix.SYS_SENDMSG, uintptr(s.fd), uintptr(unsafe.Pointer(h)), 0)
+		_, _, errno = unix.RawSyscall(unix.SYS_SENDMSG, uintptr(s.fd), uintptr(first), 0)
 	}
 	return 1, errno
 }
