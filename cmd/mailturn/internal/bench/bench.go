@@ -7,6 +7,9 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/bench/process"
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/bench/report"
 )
 
 // A bench measures servers in turn.
@@ -16,7 +19,7 @@ type bench struct {
 	backend *server // Dovecot without a proxy, also where it is not measured
 	roots   *x509.CertPool
 	discard bool
-	table   table
+	table   report.Table
 }
 
 // user is who logs in. Connections of one user share a process of Dovecot's.
@@ -26,7 +29,7 @@ func (b *bench) add(column string, s *server, figure float64) {
 	if b.discard {
 		return
 	}
-	b.table.add(column, s.name, figure)
+	b.table.Add(column, s.name, figure)
 }
 
 func (b *bench) measure(ctx context.Context) error {
@@ -85,15 +88,8 @@ func (b *bench) idles(ctx context.Context) error {
 
 // cpu returns what the server's processes use of CPU time while f runs.
 func cpu(s *server, f func() error) (time.Duration, error) {
-	pids, err := processes(s.group)
-	if err != nil {
-		return 0, err
-	}
-	before := cpuTime(pids)
-	if err := f(); err != nil {
-		return 0, err
-	}
-	return cpuTime(pids) - before, nil
+	used, err := process.During(s.group, f)
+	return used.CPU, err
 }
 
 // logins opens connections one after the other, logs in and out.
@@ -116,7 +112,7 @@ func (b *bench) logins(ctx context.Context, s *server) error {
 		}
 		return nil
 	})
-	b.add("login ms", s, median(took))
+	b.add("login ms", s, report.Median(took))
 	b.add("login CPU ms", s, used.Seconds()*1000/float64(n))
 	return err
 }
@@ -175,7 +171,7 @@ func (b *bench) fetches(ctx context.Context, s *server) error {
 
 // idle opens connections that are logged in and say nothing.
 func (b *bench) idle(ctx context.Context, s *server) error {
-	before, err := memory(s)
+	before, err := process.Memory(s.group)
 	if err != nil {
 		return err
 	}
@@ -198,7 +194,7 @@ func (b *bench) idle(ctx context.Context, s *server) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	after, err := memory(s)
+	after, err := process.Memory(s.group)
 	if err != nil {
 		return err
 	}

@@ -3,13 +3,9 @@
 //
 //	go run ./cmd/mailturn/internal/bench/main.go
 //
-// and what TURN allocations cost, beside coturn and pion's server:
+// and what TURN costs, beside coturn and pion's server (package turn):
 //
 //	go run ./cmd/mailturn/internal/bench/main.go turn
-//
-// The second has them relay packets too: "voice" is 100 calls of 50 packets a second each way, "video" 20 calls of 300 packets a second
-// each way in bursts of ten, and "full" 200 calls that each have one packet under way each way, on a server that may use one
-// processor only.
 //
 // It needs Linux and Debian's packages dovecot-imapd, nginx-light, libnginx-mod-stream and libnginx-mod-mail, or coturn, and runs
 // everything on loopback. Figures are medians of runs that take turns. CPU time is that of the proxy's processes alone, or
@@ -29,6 +25,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/bench/report"
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/bench/turn"
 )
 
 type options struct {
@@ -53,10 +52,25 @@ func Main(ctx context.Context, args []string) error {
 	case "turn":
 		return turnMain(ctx, args[1:])
 	case "pion":
-		return pionMain(args[1:])
+		return turn.Pion(args[1:])
 	default:
 		return imapMain(ctx, args)
 	}
+}
+
+// turnMain is the command "turn".
+func turnMain(ctx context.Context, args []string) error {
+	dir, err := os.MkdirTemp("", "mailturn-bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	certificate, err := makeCertificate(dir, "ecdsa")
+	if err != nil {
+		return err
+	}
+	build := func(ctx context.Context) (string, error) { return buildMailturn(ctx, dir) }
+	return turn.Main(ctx, args, dir, certificate.certFile, certificate.keyFile, build)
 }
 
 // imapMain is the command without a name.
@@ -95,7 +109,7 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	b := bench{options: o, roots: certificate.roots, table: table{columns: columns, reference: nginxStream}}
+	b := bench{options: o, roots: certificate.roots, table: report.Table{Columns: columns, Reference: nginxStream}}
 	if o.logins+o.trips+o.fetch > 0 {
 		if err := b.withServers(ctx, dir, binary, certificate, b.measure); err != nil {
 			return err
@@ -109,9 +123,9 @@ func run(ctx context.Context, o options) (err error) {
 			}
 		}
 	}
-	b.table.print(os.Stdout, o.key)
+	b.table.Print(os.Stdout, o.key)
 	fmt.Println()
-	b.table.printGoals(os.Stdout)
+	printGoals(os.Stdout, &b.table)
 	return nil
 }
 
@@ -128,9 +142,9 @@ func (b *bench) withServers(ctx context.Context, dir, binary string, c certifica
 		servers = slices.DeleteFunc(servers, func(s *server) bool { return !slices.Contains(wanted, s.name) })
 	}
 	b.servers = servers
-	b.table.names = nil
+	b.table.Names = nil
 	for _, s := range servers {
-		b.table.names = append(b.table.names, s.name)
+		b.table.Names = append(b.table.Names, s.name)
 	}
 	if err := f(ctx); err != nil {
 		return fmt.Errorf("%w\n%s", err, logs())

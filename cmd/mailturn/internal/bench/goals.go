@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"text/tabwriter"
+
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/bench/report"
 )
 
 // Names of servers and columns.
@@ -18,16 +20,16 @@ const (
 	idleMemory  = "idle KiB"
 )
 
-var columns = []column{
-	{name: "login ms", format: "%.2f"},
-	{name: "login CPU ms", format: "%.2f", ratio: true},
-	{name: "NOOP CPU us", format: "%.0f", ratio: true},
-	{name: metadataCPU, format: "%.0f", ratio: true},
-	{name: "GETMETADATA us", format: "%.0f"},
-	{name: "FETCH MB/s", format: "%.0f"},
-	{name: fetchCPU, format: "%.0f", ratio: true},
-	{name: idleHeld, format: "%.0f"},
-	{name: idleMemory, format: "%.1f", ratio: true},
+var columns = []report.Column{
+	{Name: "login ms", Format: "%.2f"},
+	{Name: "login CPU ms", Format: "%.2f", Ratio: true},
+	{Name: "NOOP CPU us", Format: "%.0f", Ratio: true},
+	{Name: metadataCPU, Format: "%.0f", Ratio: true},
+	{Name: "GETMETADATA us", Format: "%.0f"},
+	{Name: "FETCH MB/s", Format: "%.0f"},
+	{Name: fetchCPU, Format: "%.0f", Ratio: true},
+	{Name: idleHeld, Format: "%.0f"},
+	{Name: idleMemory, Format: "%.1f", Ratio: true},
 }
 
 // A goal is what mailturn is to reach in a column.
@@ -48,17 +50,17 @@ var goals = []goal{
 }
 
 // printGoals prints which goals are reached.
-func (t *table) printGoals(w io.Writer) {
+func printGoals(w io.Writer, t *report.Table) {
 	out := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(out, "goal\tmailturn\tbeside\tratio\tbound\treached")
 	for _, g := range goals {
-		figure, ok := t.figure(g.column, mailturn)
+		figure, ok := t.Figure(g.column, mailturn)
 		if !ok {
 			continue
 		}
 		beside, ratio, compared := "-", "-", figure
 		if g.beside != "" {
-			other, ok := t.figure(g.column, g.beside)
+			other, ok := t.Figure(g.column, g.beside)
 			if !ok || other == 0 {
 				continue
 			}

@@ -8,19 +8,15 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
-	"syscall"
 	"time"
 
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/bench/process"
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/dovecot"
 )
 
-const (
-	startLimit = 20 * time.Second
-	stopLimit  = 20 * time.Second
-)
+const startLimit = 20 * time.Second
 
 // A server is what clients are pointed at.
 type server struct {
@@ -30,45 +26,6 @@ type server struct {
 	// group is the process group whose CPU time and memory count.
 	group int
 	proxy bool
-}
-
-// child is a program in a process group of its own.
-type child struct {
-	cmd    *exec.Cmd
-	exited chan error
-}
-
-func startChild(log string, name string, args ...string) (*child, error) {
-	file, err := os.Create(log)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	cmd := exec.Command(name, args...)
-	cmd.Stdout, cmd.Stderr = file, file
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	c := &child{cmd, make(chan error, 1)}
-	go func() {
-		c.exited <- cmd.Wait()
-		close(c.exited) // stop asks again
-	}()
-	return c, nil
-}
-
-// stop ends the program. That it may have to be interrupted with connections open is no error.
-func (c *child) stop() error {
-	c.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-c.exited:
-		return nil
-	case <-time.After(stopLimit):
-		syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL)
-		<-c.exited
-		return fmt.Errorf("%s still ran after %v", c.cmd.Path, stopLimit)
-	}
 }
 
 // awaitListener waits until something accepts connections at addr.
@@ -152,31 +109,28 @@ func startServers(ctx context.Context, dir, binary string, c certificate) (serve
 			return nil, nil, nil, err
 		}
 		command := proxy.command(file)
-		process, err := startChild(file+".log", command[0], command[1:]...)
+		child, err := process.Start(file+".log", command[0], command[1:]...)
 		if err != nil {
 			return nil, nil, nil, err
 		}
-		stops = append(stops, process.stop)
+		stops = append(stops, child.Stop)
 		logFiles = append(logFiles, file+".log")
-		if err := awaitListener(ctx, addr, process.exited); err != nil {
+		if err := awaitListener(ctx, addr, child.Exited()); err != nil {
 			log, _ := os.ReadFile(file + ".log")
 			return nil, nil, nil, fmt.Errorf("%s: %w\n%s", proxy.name, err, log)
 		}
-		servers = append(servers, &server{name: proxy.name, addr: addr, tls: true, group: process.cmd.Process.Pid, proxy: true})
+		servers = append(servers, &server{name: proxy.name, addr: addr, tls: true, group: child.Group(), proxy: true})
 	}
 	logs = func() string {
-		text := end(backend.Log())
+		text := process.End(backend.Log())
 		for _, file := range logFiles {
 			log, _ := os.ReadFile(file)
-			text += end(string(log))
+			text += process.End(string(log))
 		}
 		return text
 	}
 	return append(servers, &server{name: "Dovecot", addr: backend.Addr, group: backend.PID()}), logs, stopAll, nil
 }
-
-// end is the end of a log.
-func end(log string) string { return log[max(0, len(log)-2000):] }
 
 // serveAuth tells nginx's mail proxy where every user's server is.
 func serveAuth(backend string, stops *[]func() error) (url string, err error) {

@@ -1,0 +1,187 @@
+package generator
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// quiet is how long nothing has to arrive for what is missing to be lost.
+const quiet = 300 * time.Millisecond
+
+// A Generator is all parties of some calls.
+type Generator struct {
+	load  Load
+	sides [2]side
+	begin time.Time
+	flows [2][]flow // by the direction and the call
+	heard [2]heard  // by the direction
+}
+
+// flow is what one party of a call gets.
+type flow struct {
+	fill []byte // the payload, whose first headerLen bytes differ from packet to packet
+	sent uint64
+
+	// Owned by the goroutine that receives in this direction.
+	seen window
+}
+
+// heard is what has arrived in a direction, and what should not have. It is owned by the goroutine that receives there.
+type heard struct {
+	result Result
+	err    error
+}
+
+// side is all parties of a kind.
+type side interface {
+	// payload makes room for a packet that the call's party sends, and returns where its payload belongs.
+	payload(call, size int) []byte
+	// flush sends what there is to send.
+	flush() error
+	// receive calls came with the payload of each packet that has arrived. If nothing has, it waits for up to quiet if it may, and
+	// returns false if nothing has come then.
+	receive(wait bool, came func(call int, payload []byte) error) (bool, error)
+	// descriptor is what poll(2) finds readable when something has arrived.
+	descriptor() int
+	close()
+}
+
+// New opens the sockets for a load, except for streams.
+func New(l Load) (*Generator, error) {
+	if l.Size < MinSize || l.Size > MaxSize {
+		return nil, fmt.Errorf("payloads of %d bytes: want %d to %d", l.Size, MinSize, MaxSize)
+	}
+	g := &Generator{load: l}
+	for i := range g.sides {
+		s, err := openDatagrams()
+		if err != nil {
+			g.Close()
+			return nil, err
+		}
+		g.sides[i] = s
+	}
+	return g, nil
+}
+
+// Ports returns the UDP ports of the clients and of the peers, on every address of this machine. Another socket may share them with
+// the option SO_REUSEADDR; until it is closed it receives what comes to its address.
+func (g *Generator) Ports() (clients, peers uint16) {
+	return g.sides[Client].(*datagrams).port, g.sides[Peer].(*datagrams).port
+}
+
+// Enter tells the generator who it is. Clients either all have streams or none.
+func (g *Generator) Enter(calls []Call) error {
+	if len(calls) > 0 && calls[0][Client].Stream != nil {
+		s, err := newStreams(calls)
+		if err != nil {
+			return err
+		}
+		g.sides[Client].close()
+		g.sides[Client] = s
+	}
+	for i, s := range g.sides {
+		if d, ok := s.(*datagrams); ok {
+			if err := d.enter(calls, i); err != nil {
+				return err
+			}
+		}
+		g.flows[i] = make([]flow, len(calls))
+		for j := range g.flows[i] {
+			g.flows[i][j].fill = make([]byte, g.load.Size)
+			_, _ = rand.Read(g.flows[i][j].fill) // never fails
+		}
+	}
+	return nil
+}
+
+// Close closes all sockets and streams.
+func (g *Generator) Close() {
+	for _, s := range g.sides {
+		if s != nil {
+			s.close()
+		}
+	}
+}
+
+// Run sends the load for a time, and returns when everything has arrived or is lost. It runs once. Its error is that of a system
+// call, or says which packet arrived that should not have.
+func (g *Generator) Run(ctx context.Context, d time.Duration) (Result, error) {
+	g.begin = time.Now()
+	var err error
+	if g.load.PPS == 0 {
+		err = g.saturate(ctx, d)
+	} else {
+		err = g.pace(ctx, d)
+	}
+	result := Result{Took: time.Since(g.begin)}
+	for i := range g.heard {
+		err = errors.Join(err, g.heard[i].err)
+		result.Received += g.heard[i].result.Received
+		result.Late.Add(&g.heard[i].result.Late)
+		for j := range g.flows[i] {
+			result.Sent += g.flows[i][j].sent
+		}
+	}
+	return result, err
+}
+
+// queue makes a packet in the direction. What has been queued leaves when the side that sends is flushed.
+func (g *Generator) queue(call, direction int) {
+	f := &g.flows[direction][call]
+	b := g.sides[1-direction].payload(call, g.load.Size)
+	binary.BigEndian.PutUint64(b, uint64(time.Since(g.begin)))
+	binary.BigEndian.PutUint64(b[8:], f.sent)
+	copy(b[headerLen:], f.fill[headerLen:])
+	f.sent++
+}
+
+// flush sends what is queued in the direction.
+func (g *Generator) flush(direction int) error {
+	if err := g.sides[1-direction].flush(); err != nil {
+		return fmt.Errorf("send to the server: %w", err)
+	}
+	return nil
+}
+
+// receive takes what has come in the direction and reports whether there was anything. came, if not nil, is told the call of each
+// packet.
+func (g *Generator) receive(direction int, wait bool, came func(call int)) bool {
+	h := &g.heard[direction]
+	now := time.Duration(-1)
+	any, err := g.sides[direction].receive(wait, func(call int, payload []byte) error {
+		if now < 0 {
+			now = time.Since(g.begin) // of all packets of a system call
+		}
+		at, err := g.check(call, direction, payload)
+		if err != nil {
+			return err
+		}
+		h.result.Received++
+		h.result.Late.Record(now - at)
+		if came != nil {
+			came(call)
+		}
+		return nil
+	})
+	if err != nil {
+		h.err = fmt.Errorf("receive from the server: %w", err)
+	}
+	return any
+}
+
+// check looks whether a payload is one that was sent in the direction, and has come once, and returns when it was sent.
+func (g *Generator) check(call, direction int, payload []byte) (at time.Duration, err error) {
+	f := &g.flows[direction][call]
+	if len(payload) != len(f.fill) || !bytes.Equal(payload[headerLen:], f.fill[headerLen:]) {
+		return 0, fmt.Errorf("call %d: a packet was changed on its way", call)
+	}
+	if number := binary.BigEndian.Uint64(payload[8:]); !f.seen.first(number) {
+		return 0, fmt.Errorf("call %d: packet %d came twice, or very late", call, number)
+	}
+	return time.Duration(binary.BigEndian.Uint64(payload)), nil
+}

@@ -1,0 +1,32 @@
+//go:build !linux
+
+package generator
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"time"
+)
+
+// A Generator is made of Linux's system calls.
+type Generator struct{}
+
+// New returns errors.ErrUnsupported.
+func New(Load) (*Generator, error) { return nil, errors.ErrUnsupported }
+
+func (*Generator) Ports() (clients, peers uint16) { return 0, 0 }
+func (*Generator) Enter([]Call) error             { return errors.ErrUnsupported }
+func (*Generator) Close()                         {}
+func (*Generator) Run(context.Context, time.Duration) (Result, error) {
+	return Result{}, errors.ErrUnsupported
+}
+
+// A Stream is part of a Generator.
+type Stream struct{}
+
+func NewStream(*net.TCPConn, *tls.Config) *Stream { return new(Stream) }
+func (*Stream) Conn() net.Conn                    { return nil }
+func (*Stream) Detach() error                     { return errors.ErrUnsupported }
+func (*Stream) Close()                            {}

@@ -1,0 +1,130 @@
+package turn
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/netip"
+	"syscall"
+
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/bench/generator"
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/turnclient"
+	"github.com/mailturn/mailturn/turnsrv/stun"
+)
+
+// leg is how a client reaches the server.
+type leg int
+
+const (
+	overUDP leg = iota
+	overTCP
+	overTLS
+)
+
+// call makes the allocations and channels of a load's calls, and has the generator be their parties.
+func (b *bench) call(ctx context.Context, r relayRow, at address, g *generator.Generator) error {
+	calls := make([]generator.Call, r.Calls)
+	clients := make([][2]*turnclient.Client, r.Calls)
+	err := b.prepare(ctx, r, at, g, calls, clients)
+	for _, pair := range clients {
+		for _, c := range pair {
+			if c != nil {
+				c.Close() // the generator gets what comes from now on
+			}
+		}
+	}
+	for i := range calls {
+		if s := calls[i][generator.Client].Stream; s != nil && err == nil {
+			err = s.Detach()
+		}
+	}
+	if err == nil {
+		err = g.Enter(calls)
+	}
+	if err == nil {
+		return nil
+	}
+	for i := range calls {
+		if s := calls[i][generator.Client].Stream; s != nil {
+			s.Close()
+		}
+	}
+	return err
+}
+
+// prepare fills in the calls. The second client of a call stays nil unless both parties are clients.
+func (b *bench) prepare(ctx context.Context, r relayRow, at address, g *generator.Generator, calls []generator.Call, clients [][2]*turnclient.Client) (err error) {
+	const client, peer = generator.Client, generator.Peer
+	clientPort, peerPort := g.Ports()
+	for i := range calls {
+		one := &calls[i]
+		one[client].Channel = stun.MinChannel + stun.ChannelNumber(i)
+		if clients[i][client], err = b.dial(ctx, r.leg, at, clientPort, &one[client]); err != nil {
+			return err
+		}
+		if !r.bothHere {
+			one[peer].Local = b.network.peer(i)
+			continue
+		}
+		one[peer].Channel = stun.MinChannel + stun.ChannelNumber(r.Calls+i)
+		if clients[i][peer], err = b.dial(ctx, overUDP, at, peerPort, &one[peer]); err != nil {
+			return err
+		}
+	}
+	return b.each(ctx, len(calls), func(ctx context.Context, i int) error {
+		one := &calls[i]
+		first, err := reserve(ctx, clients[i][client])
+		if err != nil {
+			return err
+		}
+		second := netip.AddrPortFrom(one[peer].Local, peerPort)
+		if !r.bothHere {
+			one[peer].Remote = first
+		} else if second, err = reserve(ctx, clients[i][peer]); err == nil {
+			err = clients[i][peer].ChannelBind(ctx, one[peer].Channel, first)
+		}
+		if err != nil {
+			return err
+		}
+		return clients[i][client].ChannelBind(ctx, one[client].Channel, second)
+	})
+}
+
+// reserve returns the relayed address of a new allocation.
+func reserve(ctx context.Context, c *turnclient.Client) (netip.AddrPort, error) {
+	if _, err := c.Challenge(ctx); err != nil {
+		return netip.AddrPort{}, err
+	}
+	allocation, err := c.Allocate(ctx)
+	return allocation.Relayed, err
+}
+
+// dial returns a client that reaches the server over a leg, and fills in how its party of a call does. Over UDP it has a port that is
+// the generator's too.
+func (b *bench) dial(ctx context.Context, l leg, at address, port uint16, party *generator.Party) (*turnclient.Client, error) {
+	local := b.nextClient()
+	if l == overUDP {
+		*party = generator.Party{Local: local, Remote: at.plain(), Channel: party.Channel}
+		dialer := net.Dialer{
+			LocalAddr: net.UDPAddrFromAddrPort(netip.AddrPortFrom(local, port)),
+			Control:   func(_, _ string, raw syscall.RawConn) error { return raw.Control(reuseAddr) },
+		}
+		conn, err := dialer.DialContext(ctx, "udp4", at.plain().String())
+		if err != nil {
+			return nil, err
+		}
+		return b.client(conn, false), nil
+	}
+	server, config := at.plain(), (*tls.Config)(nil)
+	if l == overTLS {
+		// What comes back is checked, and this is no place for anybody else.
+		server, config = at.secure(), &tls.Config{InsecureSkipVerify: true}
+	}
+	dialer := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(local, 0))}
+	conn, err := dialer.DialContext(ctx, "tcp4", server.String())
+	if err != nil {
+		return nil, err
+	}
+	party.Stream = generator.NewStream(conn.(*net.TCPConn), config)
+	return b.client(party.Stream.Conn(), true), nil
+}

@@ -1,0 +1,172 @@
+// Package turn measures what TURN servers cost side by side: mailturn as it is installed and with other settings, coturn, and pion as
+// turnsrv/pionturn runs it. Servers take turns under the same load, run by run, because a busy machine slows down neighbours alike.
+package turn
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/bench/report"
+	"github.com/mailturn/mailturn/turnsrv/credential"
+)
+
+type options struct {
+	rows    string
+	runs    int
+	only    string
+	besides string
+	coturn  string
+
+	relay time.Duration
+
+	clients int
+	workers int
+
+	idle       int
+	settle     time.Duration
+	permission bool
+	channel    bool
+}
+
+// bench measures servers in turn.
+type bench struct {
+	options    options
+	dir        string // for files of the servers
+	network    network
+	certs      certFiles
+	credential credential.Credential
+	connected  int // clients so far
+	table      report.Table
+}
+
+// certFiles are the certificate that all servers have, in PEM.
+type certFiles struct{ cert, key string }
+
+const (
+	// requestLimit is how long requests of all clients together may take.
+	requestLimit = 2 * time.Minute
+	// idleLimit is less than the lifetime of an allocation and the time that it takes to make all of them.
+	idleLimit = 7 * time.Minute
+)
+
+// Rows that are not loads of packets.
+const (
+	allocateRow = "allocate"
+	idleRow     = "idle"
+)
+
+func rowNames() []string {
+	names := []string{allocateRow}
+	for _, r := range relayRows {
+		names = append(names, r.name)
+	}
+	return append(names, idleRow)
+}
+
+// Main is the command "bench turn" with its arguments. cert and key are files in PEM; build builds mailturn and returns its path.
+func Main(ctx context.Context, args []string, dir, cert, key string, build func(context.Context) (string, error)) error {
+	var o options
+	var variants variantsFlag
+	flags := flag.NewFlagSet("bench turn", flag.ExitOnError)
+	flags.StringVar(&o.rows, "rows", strings.Join(rowNames(), ","), "a comma-separated list of what is measured")
+	flags.IntVar(&o.runs, "runs", 5, "runs of each measurement")
+	flags.IntVar(&o.clients, "clients", 2000, "clients that allocate and let go in a run")
+	flags.IntVar(&o.workers, "workers", 32, "clients that do so at a time")
+	flags.DurationVar(&o.relay, "relay", 1500*time.Millisecond, "how long packets are relayed in a run")
+	flags.IntVar(&o.idle, "idle", 10000, "idle allocations, at most 15000")
+	flags.BoolVar(&o.permission, "permission", false, "give each idle allocation a permission")
+	flags.BoolVar(&o.channel, "channel", false, "give each idle allocation a channel, which brings a permission with it")
+	flags.DurationVar(&o.settle, "settle", 150*time.Second, "how long they are left alone before memory is counted: Go collects its garbage after two minutes")
+	flags.StringVar(&o.only, "only", "", "a comma-separated list of the servers to measure, by the names in the report")
+	flags.StringVar(&o.besides, "beside", "", "a comma-separated list of other `programs` mailturn, such as one built before a change, to be measured too")
+	flags.StringVar(&o.coturn, "coturn", "", "another `program` turnserver, such as a newer one, to be measured too")
+	flags.Var(&variants, "variant", "`NAME=LINES`: measure mailturn with these lines in its endpoint too, separated by semicolons; may be repeated")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if o.settle > idleLimit {
+		return fmt.Errorf("allocations live for ten minutes: want -settle of at most %v", idleLimit)
+	}
+	if o.idle > 15000 {
+		return errors.New("the relay's ports are 16384, of which some may be taken: want at most 15000 idle allocations")
+	}
+	rows := split(o.rows)
+	for _, name := range rows {
+		if !slices.Contains(rowNames(), name) {
+			return fmt.Errorf("unknown row %q: want some of %s", name, strings.Join(rowNames(), ", "))
+		}
+	}
+	binary, err := build(ctx)
+	if err != nil {
+		return err
+	}
+	issuer := credential.Issuer{Secret: credential.NewSecret([]byte(secret)), TTL: 24 * time.Hour}
+	b := bench{
+		options: o, dir: dir, network: loopback, certs: certFiles{cert, key}, credential: issuer.Issue(time.Now()),
+		table: report.Table{Reference: coturnName},
+	}
+	kinds, err := b.kinds(ctx, binary, variants)
+	if err != nil {
+		return err
+	}
+	for _, k := range kinds {
+		b.table.Names = append(b.table.Names, k.name)
+	}
+	for _, name := range rows {
+		if err := b.measure(ctx, name, kinds); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	b.table.Print(os.Stdout, b.network.name)
+	return nil
+}
+
+func (b *bench) measure(ctx context.Context, name string, kinds []kind) error {
+	switch name {
+	case allocateRow:
+		return b.measureAllocate(ctx, kinds)
+	case idleRow:
+		return b.measureMemory(ctx, kinds)
+	}
+	i := slices.IndexFunc(relayRows, func(r relayRow) bool { return r.name == name })
+	return b.measureRelay(ctx, relayRows[i], kinds)
+}
+
+// inTurn starts servers and has them measured in turn.
+func (b *bench) inTurn(ctx context.Context, what string, kinds []kind, measure func(s *running, discard bool) error) (err error) {
+	var servers []*running
+	defer func() {
+		for _, s := range servers {
+			err = errors.Join(err, s.child.Stop())
+		}
+	}()
+	for _, k := range kinds {
+		s, err := b.start(ctx, k)
+		if err != nil {
+			return err
+		}
+		servers = append(servers, s)
+	}
+	for i := range b.options.runs + 1 {
+		fmt.Fprintf(os.Stderr, "\r%s, run %d of %d ", what, i, b.options.runs)
+		for j := range servers {
+			s := servers[(i+j)%len(servers)]
+			if err := measure(s, i == 0); err != nil { // the first run warms up
+				return fmt.Errorf("%s: %w\n%s", s.name, err, s.log())
+			}
+		}
+	}
+	fmt.Fprintln(os.Stderr)
+	return nil
+}
+
+// split cuts a comma-separated list, which may be empty.
+func split(list string) []string {
+	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' })
+}

@@ -1,0 +1,168 @@
+package turn
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+const (
+	secret = "a secret of the benchmark, 32 bytes"
+	realm  = "example.org"
+)
+
+// Names of servers in the report.
+const (
+	mailturnName = "mailturn"
+	coturnName   = "coturn"
+	pionName     = "pion"
+)
+
+// A kind is a program that can be measured, with its settings.
+type kind struct {
+	name string
+	// command is what serves at an address. dir is for its files.
+	command func(dir string, at address) ([]string, error)
+	host    netip.Addr
+	cpu     *int // the only processor that it may use; nil is any
+}
+
+// address is where a server is to be reached.
+type address struct {
+	host netip.Addr
+	port uint16 // UDP and TCP
+	tls  uint16 // TLS
+}
+
+func (a address) plain() netip.AddrPort  { return netip.AddrPortFrom(a.host, a.port) }
+func (a address) secure() netip.AddrPort { return netip.AddrPortFrom(a.host, a.tls) }
+
+// A variant is mailturn with some lines in its endpoint.
+type variant struct{ name, lines string }
+
+// variantsFlag is the flag -variant.
+type variantsFlag []variant
+
+func (v *variantsFlag) String() string { return "" }
+
+func (v *variantsFlag) Set(text string) error {
+	name, lines, ok := strings.Cut(text, "=")
+	if !ok || name == "" {
+		return fmt.Errorf("want NAME=LINES")
+	}
+	*v = append(*v, variant{name, strings.ReplaceAll(lines, ";", "\n  ")})
+	return nil
+}
+
+// kinds returns the servers that are measured.
+func (b *bench) kinds(ctx context.Context, binary string, variants []variant) ([]kind, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	kinds := []kind{{name: mailturnName, command: b.mailturn(mailturnName, binary, "")}}
+	for _, v := range variants {
+		kinds = append(kinds, kind{name: v.name, command: b.mailturn(v.name, binary, v.lines)})
+	}
+	for _, other := range split(b.options.besides) {
+		name := filepath.Base(other)
+		kinds = append(kinds, kind{name: name, command: b.mailturn(name, other, "")})
+	}
+	kinds = append(kinds, kind{name: coturnName, command: b.coturn("turnserver")})
+	if newer := b.options.coturn; newer != "" {
+		newerKinds, err := b.newerCoturn(ctx, newer)
+		if err != nil {
+			return nil, err
+		}
+		kinds = append(kinds, newerKinds...)
+	}
+	kinds = append(kinds, kind{name: pionName, command: func(_ string, at address) ([]string, error) {
+		return []string{self, "pion", at.plain().String(), at.secure().String(), b.certs.cert, b.certs.key, b.network.all().String()}, nil
+	}})
+	for i := range kinds {
+		kinds[i].host = b.network.server(i)
+	}
+	if wanted := split(b.options.only); len(wanted) > 0 {
+		for _, name := range wanted {
+			if !slices.ContainsFunc(kinds, func(k kind) bool { return k.name == name }) {
+				return nil, fmt.Errorf("there is no server %q to measure", name)
+			}
+		}
+		kinds = slices.DeleteFunc(kinds, func(k kind) bool { return !slices.Contains(wanted, k.name) })
+	}
+	return kinds, nil
+}
+
+// mailturn returns the command of a build of mailturn, with lines in its endpoint.
+func (b *bench) mailturn(name, binary, lines string) func(string, address) ([]string, error) {
+	return func(dir string, at address) ([]string, error) {
+		base := filepath.Join(dir, strings.ReplaceAll(name, " ", "-"))
+		text := fmt.Sprintf(mailturnConfiguration, b.certs.cert, b.certs.key,
+			at.plain(), at.plain(), at.secure(), realm, secret, at.host, at.host, b.network.all(), lines)
+		return []string{binary, "run", "--state-dir", base + ".state", "--config", base + ".conf"},
+			os.WriteFile(base+".conf", []byte(text), 0o600)
+	}
+}
+
+const mailturnConfiguration = `
+hostname = "localhost"
+tls {
+  cert = %q
+  key  = %q
+}
+endpoint "turn" "turn" {
+  listen        = ["udp://%v", "tcp://%v", "tls://%v"]
+  realm         = %q
+  secret        = %q
+  relay_ip      = "%v"
+  relay_bind    = "%v"
+  user_quota    = 0
+  total_quota   = 0
+  max_pps       = 0
+  user_pps      = 0
+  drain_timeout = "0s"
+  peers {
+    allow = ["%v"]
+  }
+  %s
+}
+`
+
+// coturn returns the command of a build of coturn, with more arguments.
+func (b *bench) coturn(program string, more ...string) func(string, address) ([]string, error) {
+	return func(dir string, at address) ([]string, error) {
+		base := filepath.Join(dir, "turnserver-"+at.host.String())
+		return append([]string{
+			program, "-n", "--listening-ip", at.host.String(), "--listening-port", fmt.Sprint(at.port), "--tls-listening-port", fmt.Sprint(at.tls),
+			"--relay-ip", at.host.String(), "--realm", realm, "--use-auth-secret", "--static-auth-secret", secret,
+			"--allow-loopback-peers", "--no-dtls", "--no-cli", "--cert", b.certs.cert, "--pkey", b.certs.key,
+			"--userdb", base + ".db", "--pidfile", base + ".pid", "--log-file", "/dev/null", "--no-stdout-log",
+		}, more...), nil
+	}
+}
+
+// newerCoturn returns a build of coturn by its version, and once more with what may make it faster, if it knows that.
+func (b *bench) newerCoturn(ctx context.Context, program string) ([]kind, error) {
+	version, err := exec.CommandContext(ctx, program, "--version").Output()
+	if err != nil {
+		return nil, fmt.Errorf("%s --version: %w", program, err)
+	}
+	name := coturnName + " " + strings.TrimSpace(string(version))
+	kinds := []kind{{name: name, command: b.coturn(program)}}
+	help, _ := exec.CommandContext(ctx, program, "--help").CombinedOutput() // its exit status says nothing
+	var more []string
+	for _, option := range []string{"--multiplex-peer", "--udp-gso"} {
+		if strings.Contains(string(help), option) {
+			more = append(more, option)
+		}
+	}
+	if len(more) > 0 {
+		kinds = append(kinds, kind{name: name + " " + strings.Join(more, " "), command: b.coturn(program, more...)})
+	}
+	return kinds, nil
+}

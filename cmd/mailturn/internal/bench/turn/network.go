@@ -1,0 +1,34 @@
+package turn
+
+import "net/netip"
+
+// A network is where servers and the generator are. All addresses begin with one byte.
+type network struct {
+	name  string
+	first byte
+	// run is the beginning of a command that runs a server at its end of the network.
+	run []string
+}
+
+var loopback = network{name: "on loopback", first: 127}
+
+// server returns the address of a server, by its number. Each has one of its own, so that its relay ports are.
+func (n network) server(i int) netip.Addr {
+	return netip.AddrFrom4([4]byte{n.first, 0, 0, 1 + byte(i)})
+}
+
+// client returns the address of a client, by its number. The next one is in another network, because a server may limit what one
+// network asks.
+func (n network) client(i int) netip.Addr {
+	return netip.AddrFrom4([4]byte{n.first, 1 + byte(i/50000), byte(i % 200), 1 + byte(i/200%250)})
+}
+
+// peer returns the address of a call's peer.
+func (n network) peer(i int) netip.Addr {
+	return netip.AddrFrom4([4]byte{n.first, 100, byte(i / 250), 1 + byte(i%250)})
+}
+
+// all is every address of the network.
+func (n network) all() netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{n.first}), 8)
+}

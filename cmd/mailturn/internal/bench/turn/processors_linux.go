@@ -1,0 +1,44 @@
+package turn
+
+import (
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// cpus returns the first and the last of the processors that this process may use.
+func cpus() (first, last int, err error) {
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &set); err != nil {
+		return 0, 0, err
+	}
+	first = -1
+	for i := range len(set) * 64 {
+		if set.IsSet(i) {
+			if last = i; first < 0 {
+				first = i
+			}
+		}
+	}
+	return first, last, nil
+}
+
+// stayOn keeps the calling goroutine on one processor until leave is called.
+func stayOn(cpu int) (leave func(), err error) {
+	runtime.LockOSThread()
+	var before, only unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &before); err != nil {
+		return nil, err
+	}
+	only.Set(cpu)
+	if err := unix.SchedSetaffinity(0, &only); err != nil {
+		return nil, err
+	}
+	return func() {
+		_ = unix.SchedSetaffinity(0, &before)
+		runtime.UnlockOSThread()
+	}, nil
+}
+
+// reuseAddr lets a socket share its port with a generator's.
+func reuseAddr(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) }
