@@ -52,9 +52,9 @@ func networkOrder(port uint16) uint16 {
 	return uint16(b[0])<<8 | uint16(b[1])
 }
 
-// TellLocal enables the control message with the destination address of each datagram, ip(7) and ipv6(7). An IPv6 socket also
+// tellLocalAddr enables the control message with the destination address of each datagram, ip(7) and ipv6(7). An IPv6 socket also
 // reports it for IPv4 datagrams, as an IPv4-mapped address.
-func TellLocal(fd int, ipv4 bool) error {
+func tellLocalAddr(fd int, ipv4 bool) error {
 	if ipv4 {
 		return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
 	}

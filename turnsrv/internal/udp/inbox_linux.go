@@ -9,7 +9,8 @@ import (
 )
 
 const (
-	// Batch is the maximum number of datagrams in an Inbox.
+	// Batch is the maximum number of messages in an Inbox. Each is one datagram, or several that the kernel coalesced. Larger
+	// batches do not cost less, with 16, 32, 64 and 128 within 3 % of each other on loopback.
 	Batch = 16
 
 	// maxDatagram exceeds the longest payload of a UDP datagram, in bytes.
@@ -46,9 +47,8 @@ type datagram struct{ message, start, end int32 }
 // NewInbox returns an empty Inbox.
 func NewInbox() *Inbox { return &Inbox{used: Batch, datagrams: make([]datagram, 0, Batch*maxSegments)} }
 
-// Receive receives up to Batch datagrams from a socket and replaces the previous ones. It returns unix.EAGAIN if none are
-// available. There may be more than Batch if the socket coalesces them: see Socket.SetCoalesce.
-func (in *Inbox) Receive(fd int) (n int, err error) {
+// receive implements Socket.Receive.
+func (in *Inbox) receive(fd int) (n int, err error) {
 	for i := range in.used {
 		m, p := &in.messages[i].header, &in.places[i]
 		p.iov.Base = &in.data[i][0]
@@ -106,7 +106,7 @@ func appendDatagrams(all []datagram, message, length, segment int32) []datagram 
 }
 
 // Datagram returns datagram i of the last Receive. It is valid until the next Receive. local is the destination address of the
-// datagram, or the zero Addr unless TellLocal was called for the socket.
+// datagram, or the zero Addr unless the socket reports it: see NewSocket.
 func (in *Inbox) Datagram(i int) (data []byte, from netip.AddrPort, local netip.Addr) {
 	d := in.datagrams[i]
 	p := &in.places[d.message]

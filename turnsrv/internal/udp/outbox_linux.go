@@ -81,7 +81,7 @@ func (o *Outbox) SetSegment(on bool) { o.single = !on }
 // unspecified, or s is bound to a single address, the system chooses it. sender, which may be nil, is told payload and the
 // result exactly once: from a flush; from Add if s cannot send to the address or the Outbox is full and flushes itself.
 func (o *Outbox) Add(s *Socket, b []byte, to netip.AddrPort, local netip.Addr, payload int, sender Sender) {
-	l := letter{length: len(b), payload: payload, sender: sender, next: none}
+	l := letter{length: len(b), local: s.source(local), payload: payload, sender: sender, next: none}
 	length, err := putAddrPort(&l.to, s.ipv4, to)
 	if err == nil && len(b) > maxDatagram {
 		err = unix.EMSGSIZE // no datagram can hold it
@@ -91,9 +91,6 @@ func (o *Outbox) Add(s *Socket, b []byte, to netip.AddrPort, local netip.Addr, p
 		return
 	}
 	l.toLength = uint32(length)
-	if !s.bound && local.IsValid() && !local.IsUnspecified() && (!s.ipv4 || local.Is4()) {
-		l.local = local
-	}
 	if len(o.letters) == outboxCount || o.used+len(b) > outboxBytes {
 		o.Flush()
 	}

@@ -364,6 +364,10 @@ func TestPendingErrors(t *testing.T) {
 				told.want(t, n+1, nil)
 				wantReceived(t, to, from.LocalAddr(), netip.Addr{}, sent...)
 
+				send(t, from, 0, closed.LocalAddr())
+				send(t, from, 1, to.LocalAddr())
+				wantReceived(t, to, from.LocalAddr(), netip.Addr{}, payload(1))
+
 				outbox.Add(from, payload(0), closed.LocalAddr(), netip.Addr{}, n+1, told)
 				outbox.Add(to, payload(7), from.LocalAddr(), netip.Addr{}, n+2, told)
 				outbox.Flush()

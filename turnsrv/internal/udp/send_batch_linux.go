@@ -123,13 +123,3 @@ func (o *Outbox) callOnce(s *Socket, messages []message) (accepted int, errno un
 	}
 	return 1, errno
 }
-
-// mayBePending reports whether errno may be an earlier error that the kernel kept for the next call on the socket, such as an
-// ICMP error. That call fails without doing anything, and clears the error.
-func mayBePending(errno unix.Errno) bool {
-	switch errno {
-	case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM, unix.EMSGSIZE, unix.EINVAL, unix.EBADF, unix.EPERM:
-		return false
-	}
-	return true
-}

@@ -7,31 +7,56 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Send sends a datagram through an IPv4 or IPv6 socket without blocking. local is the source address; if it is the zero Addr or
-// unspecified, the system chooses it.
-func Send(fd int, ipv4 bool, b []byte, to netip.AddrPort, local netip.Addr) error {
+// Send sends a datagram at once, without blocking. local is the source address, as in Outbox.Add. It returns a syscall.Errno.
+// Safe for concurrent use, but not with Close.
+func (s *Socket) Send(b []byte, to netip.AddrPort, local netip.Addr) error {
 	var sa unix.RawSockaddrInet6
-	length, err := putAddrPort(&sa, ipv4, to)
+	length, err := putAddrPort(&sa, s.ipv4, to)
 	if err != nil {
 		return err
 	}
-	var errno unix.Errno
-	if !local.IsValid() || local.IsUnspecified() || ipv4 && !local.Is4() {
-		_, _, errno = unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)),
-			0, uintptr(unsafe.Pointer(&sa)), length)
-	} else {
-		var c control
-		iov := unix.Iovec{Base: unsafe.SliceData(b)}
-		iov.SetLen(len(b))
-		header := unix.Msghdr{
-			Name: (*byte)(unsafe.Pointer(&sa)), Namelen: uint32(length), Iov: &iov, Control: &c.b[0],
-		}
-		header.SetIovlen(1)
-		header.SetControllen(c.putLocal(ipv4, local))
-		_, _, errno = unix.RawSyscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&header)), 0)
+	local = s.source(local)
+	errno := s.sendOnce(b, &sa, length, local)
+	if errno != 0 && mayBePending(errno) {
+		errno = s.sendOnce(b, &sa, length, local)
 	}
 	if errno != 0 {
 		return errno
 	}
 	return nil
+}
+
+// sendOnce implements Send with the cheapest system call.
+func (s *Socket) sendOnce(b []byte, to *unix.RawSockaddrInet6, length uintptr, local netip.Addr) (errno unix.Errno) {
+	if !local.IsValid() {
+		_, _, errno = unix.RawSyscall6(unix.SYS_SENDTO, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)),
+			0, uintptr(unsafe.Pointer(to)), length)
+		return errno
+	}
+	var c control
+	iov := unix.Iovec{Base: unsafe.SliceData(b)}
+	iov.SetLen(len(b))
+	header := unix.Msghdr{Name: (*byte)(unsafe.Pointer(to)), Namelen: uint32(length), Iov: &iov, Control: &c.b[0]}
+	header.SetIovlen(1)
+	header.SetControllen(c.putLocal(s.ipv4, local))
+	_, _, errno = unix.RawSyscall(unix.SYS_SENDMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&header)), 0)
+	return errno
+}
+
+// source returns the source address of a datagram for which local is asked for, or the zero Addr if the system chooses it.
+func (s *Socket) source(local netip.Addr) netip.Addr {
+	if s.bound || local.IsUnspecified() || s.ipv4 && !local.Is4() {
+		return netip.Addr{}
+	}
+	return local
+}
+
+// mayBePending reports whether errno may be an earlier error that the kernel kept for the next call on the socket, such as an
+// ICMP error. That call fails without doing anything, and clears the error.
+func mayBePending(errno unix.Errno) bool {
+	switch errno {
+	case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM, unix.EMSGSIZE, unix.EINVAL, unix.EBADF, unix.EPERM:
+		return false
+	}
+	return true
 }

@@ -53,7 +53,7 @@ func (s *Socket) init(tellLocal bool) error {
 	}
 	s.bound = !s.addr.Addr().IsUnspecified()
 	if tellLocal && !s.bound {
-		if err := TellLocal(s.fd, s.ipv4); err != nil {
+		if err := tellLocalAddr(s.fd, s.ipv4); err != nil {
 			return fmt.Errorf("request the destination address of packets: %w", os.NewSyscallError("setsockopt", err))
 		}
 	}
@@ -120,14 +120,6 @@ func duplicate(conn *net.UDPConn) (fd int, err error) {
 // TakeFull reports whether an Outbox met a full send buffer since the last call. Safe for concurrent use.
 func (s *Socket) TakeFull() bool { return s.full.Load() && s.full.Swap(false) }
 
-// Send sends a datagram at once. Safe for concurrent use, but not with Close.
-func (s *Socket) Send(b []byte, to netip.AddrPort, local netip.Addr) error {
-	if s.bound {
-		local = netip.Addr{}
-	}
-	return Send(s.fd, s.ipv4, b, to, local)
-}
-
 // FD returns the descriptor, or -1 if the socket is closed.
 func (s *Socket) FD() int { return s.fd }
 
@@ -173,9 +165,9 @@ func (s *Socket) SetCoalesce(on bool) error {
 // higher if the kernel coalesced some: see SetCoalesce. more reports whether others may be available already. It returns
 // unix.EAGAIN if there are none.
 func (s *Socket) Receive(in *Inbox) (n int, more bool, err error) {
-	n, err = in.Receive(s.fd)
+	n, err = in.receive(s.fd)
 	if err != nil && err != unix.EAGAIN {
-		n, err = in.Receive(s.fd) // an error that the kernel kept is cleared now: see mayBePending
+		n, err = in.receive(s.fd) // an error that the kernel kept is cleared now: see mayBePending
 	}
 	return n, in.used == Batch, err
 }
