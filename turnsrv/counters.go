@@ -5,6 +5,7 @@ import (
 
 	"github.com/mailturn/mailturn/turnsrv/event"
 	"github.com/mailturn/mailturn/turnsrv/internal/count"
+	"github.com/mailturn/mailturn/turnsrv/internal/loop"
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
@@ -33,7 +34,12 @@ type Counters struct {
 	Dropped  map[event.DropReason]uint64
 
 	Errors map[ErrorResponse]uint64
+
+	Workers WorkerCounters // of all workers together
 }
+
+// WorkerCounters count what the workers of a Server have done.
+type WorkerCounters = loop.Counts
 
 // snapshot returns everything but Allocations.
 func snapshot(c *count.Counters) Counters {

@@ -215,5 +215,12 @@ func (s *Server) Allocations() int { return s.shared.Allocations() }
 func (s *Server) Counters() Counters {
 	c := snapshot(s.shared.Counters)
 	c.Allocations = s.Allocations()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.workers != nil {
+		for _, l := range s.workers.loops {
+			c.Workers.Add(l.Counts())
+		}
+	}
 	return c
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/mailturn/mailturn/turnsrv"
 	"github.com/mailturn/mailturn/turnsrv/event"
 )
 
@@ -31,6 +32,26 @@ var (
 		"STUN error responses sent, by method and error code.", []string{"method", "code"}, nil)
 )
 
+// workerMetrics are the counters of the workers, in the order of their descriptions.
+var workerMetrics = []struct {
+	desc  *prometheus.Desc
+	value func(turnsrv.WorkerCounters) float64
+}{
+	{workerDesc("rounds", "Rounds in which a worker had something to do."), func(w turnsrv.WorkerCounters) float64 { return float64(w.Rounds) }},
+	{workerDesc("packets", "Packets that workers received."), func(w turnsrv.WorkerCounters) float64 { return float64(w.Packets) }},
+	{workerDesc("gathers", "Times that a worker waited for more packets (gather)."), func(w turnsrv.WorkerCounters) float64 { return float64(w.Gathers) }},
+	{workerDesc("gathered_packets", "Packets that were there after such a wait."), func(w turnsrv.WorkerCounters) float64 { return float64(w.Gathered) }},
+	{workerDesc("gather_seconds", "Total duration of such waits."), func(w turnsrv.WorkerCounters) float64 { return w.GatherTime.Seconds() }},
+	{workerDesc("coalesced_packets", "Packets that the system delivered together with others as one (UDP_GRO)."), func(w turnsrv.WorkerCounters) float64 { return float64(w.Coalesced) }},
+	{workerDesc("segmented_packets", "Packets that the system was given together with others as one (UDP_SEGMENT)."), func(w turnsrv.WorkerCounters) float64 { return float64(w.Segmented) }},
+	{workerDesc("segment_withdrawals", "Sockets for which the system refuses that."), func(w turnsrv.WorkerCounters) float64 { return float64(w.Withdrawn) }},
+	{workerDesc("panics", "Panics that a worker survived."), func(w turnsrv.WorkerCounters) float64 { return float64(w.Panics) }},
+}
+
+func workerDesc(name, help string) *prometheus.Desc {
+	return prometheus.NewDesc("mailturn_turn_worker_"+name+"_total", help, nil, nil)
+}
+
 // collector reads the counters of the server at each scrape.
 type collector struct{ endpoint *Endpoint }
 
@@ -43,6 +64,9 @@ func (collector) Describe(descs chan<- *prometheus.Desc) {
 		allocationsDesc, streamsDesc, streamsRefusedDesc, madeDesc, refreshedDesc, refusedDesc, endedDesc, relayedDesc, packetsDesc, droppedDesc, errorsDesc,
 	} {
 		descs <- desc
+	}
+	for _, metric := range workerMetrics {
+		descs <- metric.desc
 	}
 }
 
@@ -80,6 +104,9 @@ func (c collector) Collect(metrics chan<- prometheus.Metric) {
 	}
 	for response, n := range counted.Errors {
 		counter(errorsDesc, n, response.Method.String(), strconv.Itoa(int(response.Code)))
+	}
+	for _, metric := range workerMetrics {
+		metrics <- prometheus.MustNewConstMetric(metric.desc, prometheus.CounterValue, metric.value(counted.Workers))
 	}
 }
 

@@ -61,7 +61,7 @@ type passing struct {
 	batch *batch
 }
 
-type counts struct{ rounds, packets, gathers, gathered, gather atomic.Uint64 }
+type counts struct{ rounds, packets, gathers, gathered, gather, panics atomic.Uint64 }
 
 // New starts a loop. Close ends it.
 func New(options Options) (*Loop, error) {
@@ -321,6 +321,7 @@ func (l *Loop) recover() {
 		return
 	}
 	if value := recover(); value != nil {
+		l.counts.panics.Add(1)
 		l.options.Panicked(value, debug.Stack())
 	}
 }
@@ -340,9 +341,10 @@ func (l *Loop) count(events, packets int, now time.Time) {
 
 // Counts returns what the loop has done. Safe for concurrent use.
 func (l *Loop) Counts() Counts {
-	c := &l.counts
+	c, in, out := &l.counts, l.inbox.Counts(), l.out.Counts()
 	return Counts{
 		Rounds: c.rounds.Load(), Packets: c.packets.Load(), Gathers: c.gathers.Load(), Gathered: c.gathered.Load(),
-		Gather: time.Duration(c.gather.Load()),
+		GatherTime: time.Duration(c.gather.Load()), Coalesced: in.Coalesced, Segmented: out.Segmented, Withdrawn: out.Withdrawn,
+		Panics: c.panics.Load(),
 	}
 }

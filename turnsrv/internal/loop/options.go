@@ -21,9 +21,26 @@ type Options struct {
 
 // Counts counts what a loop has done. Values only increase.
 type Counts struct {
-	Rounds   uint64        // rounds that had something to do
-	Packets  uint64        // datagrams received, or passed by other loops
-	Gathers  uint64        // waits for more packets
-	Gathered uint64        // packets that were there after such a wait
-	Gather   time.Duration // total duration of such waits
+	Rounds     uint64        // rounds that had something to do
+	Packets    uint64        // datagrams received or passed by other loops, and events of other descriptors
+	Gathers    uint64        // waits for more packets
+	Gathered   uint64        // packets that were there after such a wait
+	GatherTime time.Duration // total duration of such waits
+	Coalesced  uint64        // datagrams that the system delivered together with others as one
+	Segmented  uint64        // datagrams that the system was given together with others as one
+	Withdrawn  uint64        // sockets for which the system does not accept several datagrams as one
+	Panics     uint64        // panics that the loop survived
+}
+
+// Add adds the counts of another loop.
+func (c *Counts) Add(other Counts) {
+	c.Rounds += other.Rounds
+	c.Packets += other.Packets
+	c.Gathers += other.Gathers
+	c.Gathered += other.Gathered
+	c.GatherTime += other.GatherTime
+	c.Coalesced += other.Coalesced
+	c.Segmented += other.Segmented
+	c.Withdrawn += other.Withdrawn
+	c.Panics += other.Panics
 }
