@@ -193,3 +193,33 @@ func TestOutboxFlushesASocket(t *testing.T) {
 		t.Errorf("received %d datagrams, %v, want 2", n, err)
 	}
 }
+
+// panicking is a Sender that panics.
+type panicking struct{}
+
+func (panicking) Sent(int, error) { panic("sent") }
+
+// TestOutboxOutlivesAPanic checks that a panic of a Sender, which an event loop survives, costs other sockets nothing.
+func TestOutboxOutlivesAPanic(t *testing.T) {
+	a, b, to := listen(t, "127.0.0.1"), listen(t, "127.0.0.1"), listen(t, "127.0.0.1")
+	outbox, told := NewOutbox(), new(results)
+	outbox.Add(a, payload(1), to.LocalAddr(), netip.Addr{}, 0, panicking{})
+	outbox.Add(b, payload(2), to.LocalAddr(), netip.Addr{}, 0, told)
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the Sender was not told")
+			}
+		}()
+		outbox.Flush()
+	}()
+	outbox.Add(a, payload(3), to.LocalAddr(), netip.Addr{}, 1, told)
+	outbox.Flush()
+	outbox.Add(b, payload(4), to.LocalAddr(), netip.Addr{}, 2, told)
+	outbox.Flush()
+	told.want(t, 3, nil)
+	inbox := NewInbox()
+	if n, _, err := to.Receive(inbox); n != 4 || err != nil {
+		t.Errorf("received %d datagrams, %v, want 4", n, err)
+	}
+}
