@@ -50,7 +50,9 @@ func Main(ctx context.Context, args []string) error {
 	}
 	switch command {
 	case "turn":
-		return turnMain(ctx, args[1:])
+		return turnMain(ctx, false, args[1:])
+	case turn.Inside:
+		return turnMain(ctx, true, args[1:])
 	case "pion":
 		return turn.Pion(args[1:])
 	default:
@@ -59,7 +61,7 @@ func Main(ctx context.Context, args []string) error {
 }
 
 // turnMain is the command "turn".
-func turnMain(ctx context.Context, args []string) error {
+func turnMain(ctx context.Context, inside bool, args []string) error {
 	dir, err := os.MkdirTemp("", "mailturn-bench")
 	if err != nil {
 		return err
@@ -70,7 +72,7 @@ func turnMain(ctx context.Context, args []string) error {
 		return err
 	}
 	build := func(ctx context.Context) (string, error) { return buildMailturn(ctx, dir) }
-	return turn.Main(ctx, args, dir, certificate.certFile, certificate.keyFile, build)
+	return turn.Main(ctx, inside, args, dir, certificate.certFile, certificate.keyFile, build)
 }
 
 // imapMain is the command without a name.

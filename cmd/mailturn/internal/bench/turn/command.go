@@ -22,6 +22,7 @@ type options struct {
 	only    string
 	besides string
 	coturn  string
+	network string
 
 	relay time.Duration
 
@@ -69,8 +70,12 @@ func rowNames() []string {
 	return append(names, idleRow)
 }
 
-// Main is the command "bench turn" with its arguments. cert and key are files in PEM; build builds mailturn and returns its path.
-func Main(ctx context.Context, args []string, dir, cert, key string, build func(context.Context) (string, error)) error {
+// Inside is the command that Main runs in a network namespace, with the same arguments.
+const Inside = "turn-inside"
+
+// Main is the command "bench turn" with its arguments, or Inside. cert and key are files in PEM; build builds mailturn and returns its
+// path.
+func Main(ctx context.Context, inside bool, args []string, dir, cert, key string, build func(context.Context) (string, error)) error {
 	var o options
 	var variants variantsFlag
 	flags := flag.NewFlagSet("bench turn", flag.ExitOnError)
@@ -86,6 +91,7 @@ func Main(ctx context.Context, args []string, dir, cert, key string, build func(
 	flags.StringVar(&o.only, "only", "", "a comma-separated list of the servers to measure, by the names in the report")
 	flags.StringVar(&o.besides, "beside", "", "a comma-separated list of other `programs` mailturn, such as one built before a change, to be measured too")
 	flags.StringVar(&o.coturn, "coturn", "", "another `program` turnserver, such as a newer one, to be measured too")
+	flags.StringVar(&o.network, "network", "", "`where` packets travel: loopback, or veth for two network namespaces joined by a veth pair, the default for root")
 	flags.Var(&variants, "variant", "`NAME=LINES`: measure mailturn with these lines in its endpoint too, separated by semicolons; may be repeated")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -102,13 +108,31 @@ func Main(ctx context.Context, args []string, dir, cert, key string, build func(
 			return fmt.Errorf("unknown row %q: want some of %s", name, strings.Join(rowNames(), ", "))
 		}
 	}
+	switch mayJoin := mayJoinNamespaces(); {
+	case inside || o.network == "loopback":
+	case o.network != "" && o.network != "veth":
+		return fmt.Errorf("unknown network %q: want loopback or veth", o.network)
+	case mayJoin == nil:
+		return inNamespace(ctx, append([]string{Inside}, args...)...)
+	case o.network == "veth":
+		return mayJoin
+	}
+	net := loopback
+	if inside {
+		joined, leave, err := joinNamespaces(ctx)
+		if err != nil {
+			return err
+		}
+		defer leave()
+		net = joined
+	}
 	binary, err := build(ctx)
 	if err != nil {
 		return err
 	}
 	issuer := credential.Issuer{Secret: credential.NewSecret([]byte(secret)), TTL: 24 * time.Hour}
 	b := bench{
-		options: o, dir: dir, network: loopback, certs: certFiles{cert, key}, credential: issuer.Issue(time.Now()),
+		options: o, dir: dir, network: net, certs: certFiles{cert, key}, credential: issuer.Issue(time.Now()),
 		table: report.Table{Reference: coturnName},
 	}
 	kinds, err := b.kinds(ctx, binary, variants)

@@ -66,7 +66,7 @@ func (b *bench) kinds(ctx context.Context, binary string, variants []variant) ([
 		return nil, err
 	}
 	kinds := []kind{{name: mailturnName, command: b.mailturn(mailturnName, binary, "")}}
-	for _, v := range variants {
+	for _, v := range append([]variant{{"gathering off", `gather = "0s"`}}, variants...) {
 		kinds = append(kinds, kind{name: v.name, command: b.mailturn(v.name, binary, v.lines)})
 	}
 	for _, other := range split(b.options.besides) {
@@ -84,6 +84,9 @@ func (b *bench) kinds(ctx context.Context, binary string, variants []variant) ([
 	kinds = append(kinds, kind{name: pionName, command: func(_ string, at address) ([]string, error) {
 		return []string{self, "pion", at.plain().String(), at.secure().String(), b.certs.cert, b.certs.key, b.network.all().String()}, nil
 	}})
+	if len(kinds) > maxServers {
+		return nil, fmt.Errorf("%d servers: want at most %d", len(kinds), maxServers)
+	}
 	for i := range kinds {
 		kinds[i].host = b.network.server(i)
 	}

@@ -12,6 +12,9 @@ type network struct {
 
 var loopback = network{name: "on loopback", first: 127}
 
+// maxServers is how many servers a network has addresses for.
+const maxServers = 32
+
 // server returns the address of a server, by its number. Each has one of its own, so that its relay ports are.
 func (n network) server(i int) netip.Addr {
 	return netip.AddrFrom4([4]byte{n.first, 0, 0, 1 + byte(i)})
@@ -20,12 +23,12 @@ func (n network) server(i int) netip.Addr {
 // client returns the address of a client, by its number. The next one is in another network, because a server may limit what one
 // network asks.
 func (n network) client(i int) netip.Addr {
-	return netip.AddrFrom4([4]byte{n.first, 1 + byte(i/50000), byte(i % 200), 1 + byte(i/200%250)})
+	return netip.AddrFrom4([4]byte{n.first, 128 + byte(i/50000), byte(i % 200), 1 + byte(i/200%250)})
 }
 
 // peer returns the address of a call's peer.
 func (n network) peer(i int) netip.Addr {
-	return netip.AddrFrom4([4]byte{n.first, 100, byte(i / 250), 1 + byte(i%250)})
+	return netip.AddrFrom4([4]byte{n.first, 250, byte(i / 250), 1 + byte(i%250)})
 }
 
 // all is every address of the network.
