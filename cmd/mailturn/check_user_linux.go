@@ -41,7 +41,13 @@ func (a *account) checkState(s *setup) (diags hcl.Diagnostics) {
 		return hcl.Diagnostics{config.WithHint(config.Warnf(hcl.Range{}, "State directory cannot be used", "%s: %v.", s.stateDir, err),
 			"chown -R "+a.name+": "+s.stateDir)}
 	}
-	for _, name := range []string{"turn.secret", "selfsigned.crt", "selfsigned.key"} {
+	files := []string{"turn.secret", "selfsigned.crt", "selfsigned.key"}
+	if s.acme != nil {
+		for _, name := range s.acme.Names {
+			files = append(files, filepath.Join("acme", name+".pem"))
+		}
+	}
+	for _, name := range files {
 		if _, _, err := bounded.ReadFile(filepath.Join(s.stateDir, name), bounded.MaxFile); errors.Is(err, fs.ErrPermission) {
 			diags = append(diags, config.WithHint(config.Warnf(hcl.Range{}, "State file cannot be read", "%v.", err),
 				"chown -R "+a.name+": "+s.stateDir))

@@ -12,7 +12,7 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 
-	"github.com/mailturn/mailturn/endpoint/issuer"
+	"github.com/mailturn/mailturn/framework/acme"
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/listen"
@@ -52,7 +52,28 @@ func (x *examination) examine(ctx context.Context) (diags hcl.Diagnostics) {
 	names := x.namesInUse()
 	diags = append(diags, x.checkNames(ctx, names)...)
 	diags = append(diags, x.checkClientAddresses()...)
+	diags = append(diags, x.checkIssued(time.Now())...)
 	return append(diags, x.checkCertificates()...)
+}
+
+// checkIssued warns of certificates of an authority that should have been renewed by now.
+func (x *examination) checkIssued(now time.Time) (diags hcl.Diagnostics) {
+	if x.setup.acme == nil {
+		return nil
+	}
+	for _, name := range x.setup.acme.Names {
+		file := acme.File(x.setup.acme.Dir, name)
+		certificate, err := certs.ReadPair(certs.Pair{Cert: file, Key: file})
+		if err != nil {
+			continue // not issued yet, or not to be read by whoever checks
+		}
+		lifetime := certificate.Leaf.NotAfter.Sub(certificate.Leaf.NotBefore)
+		if phrase := certs.Expiry(certificate.Leaf, now, certs.Soon(lifetime)); phrase != "" {
+			diags = append(diags, config.WithHint(config.Warnf(x.setup.acme.Range, "Certificate must be renewed", "%s %s.", file, phrase),
+				"the log says why mailturn does not get another one"))
+		}
+	}
+	return diags
 }
 
 // checkClientAddresses warns of IMAP servers that are not told who their clients are.
@@ -95,28 +116,10 @@ func (x *examination) namesInUse() (names []nameInUse) {
 		}
 	}
 	add("hostname", x.file.Hostname)
-	for _, told := range x.advertised() {
+	for _, told := range x.setup.advertisements() {
 		add("turn_server", told.Server)
 	}
 	return names
-}
-
-// advertisement is what clients are told of one relay.
-type advertisement struct {
-	*issuer.Config
-	inBlock bool // one of several, in a relay block
-}
-
-func (x *examination) advertised() (all []advertisement) {
-	for _, c := range x.setup.issuers() {
-		if len(c.Relays) == 0 {
-			all = append(all, advertisement{c, false})
-		}
-		for i := range c.Relays {
-			all = append(all, advertisement{&c.Relays[i].Config, true})
-		}
-	}
-	return all
 }
 
 // checkNames looks up all names at once.
@@ -201,7 +204,7 @@ func (x *examination) checkCertificates() (diags hcl.Diagnostics) {
 // is nobody to tell them another one.
 func (x *examination) toldOfTLS(hostname nameInUse) (names []nameInUse) {
 	told := false
-	for _, c := range x.advertised() {
+	for _, c := range x.setup.advertisements() {
 		if c.Server.V == "" || c.inBlock && c.Secrets.Set { // a block with a secret is about a relay elsewhere
 			continue
 		}
@@ -232,7 +235,12 @@ func lacking(names []nameInUse, pairs []certs.Pair) (diags hcl.Diagnostics) {
 		found := false
 		for _, pair := range pairs {
 			certificate, err := certs.ReadPair(pair)
-			if err != nil {
+			switch {
+			case err != nil && pair.Name != "": // it has not been issued yet
+				found = found || strings.EqualFold(strings.TrimSuffix(name.host, "."), strings.TrimSuffix(pair.Name, "."))
+				files, others = append(files, "the acme block"), append(others, pair.Name)
+				continue
+			case err != nil:
 				return nil // it has changed since it was read
 			}
 			found = found || certificate.Leaf.VerifyHostname(name.host) == nil

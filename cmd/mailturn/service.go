@@ -16,6 +16,7 @@ import (
 	"github.com/mailturn/mailturn/endpoint/http"
 	"github.com/mailturn/mailturn/endpoint/turn"
 	"github.com/mailturn/mailturn/endpoint/turn/pion"
+	"github.com/mailturn/mailturn/framework/acme"
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/metrics"
@@ -35,6 +36,8 @@ type service struct {
 	running map[string]module.Endpoint // by the String of its part; read-only after newService
 	stale   error                      // why the last reload has changed nothing; nil if it has, or there was none
 
+	authority *acme.Manager // of certificates; it has no part in serving
+
 	accounts credential.Accounts // outlives reloads: credentials do
 	sockets  *systemd.Listeners
 
@@ -50,6 +53,7 @@ type service struct {
 func newService(s *setup, sockets *systemd.Listeners, logger *slog.Logger, level *slog.LevelVar) (*service, error) {
 	r := &service{
 		logger: logger, level: level, setup: s, sockets: sockets, running: make(map[string]module.Endpoint),
+		authority: acme.NewManager(logger, lookUp),
 		reloaded: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "mailturn_config_reload_success_timestamp_seconds",
 			Help: "When the configuration in force was loaded, in seconds since the Unix epoch.",
@@ -98,12 +102,14 @@ func (r *service) start(ctx context.Context) error {
 	if err := r.watch.Start(ctx); err != nil {
 		return errors.Join(err, r.group.Shutdown(ctx), r.calls.Shutdown(ctx))
 	}
+	r.authority.Apply(r.setup.acme)
 	return nil
 }
 
 // shutdown stops what start has started, for at most drain and the time that endpoints need to end what has not ended then.
 func (r *service) shutdown(drain time.Duration) error {
 	r.ready.Store(false)
+	r.authority.Stop()
 	within := func(limit time.Duration, shutdown func(context.Context) error) error {
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		defer cancel()
@@ -185,6 +191,7 @@ func (r *service) apply(s *setup) error {
 		return err
 	}
 	r.setup = s
+	r.authority.Apply(s.acme)
 	r.level.Set(s.logLevel)
 	r.reloaded.SetToCurrentTime()
 	return nil

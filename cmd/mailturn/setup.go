@@ -19,6 +19,7 @@ import (
 	"github.com/mailturn/mailturn/endpoint/imap"
 	"github.com/mailturn/mailturn/endpoint/issuer"
 	"github.com/mailturn/mailturn/endpoint/turn"
+	"github.com/mailturn/mailturn/framework/acme"
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/log"
@@ -38,6 +39,7 @@ type setup struct {
 	sockets  []credsock.Config
 	dicts    []dict.Config
 	http     []http.Config
+	acme     *acme.Settings // nil if no certificate comes from an authority
 
 	// process is what the HTTP endpoints show of the rest; newService fills it in.
 	process http.Process
@@ -88,6 +90,24 @@ func (s *setup) issuers() []*issuer.Config {
 	return issuers
 }
 
+// advertisement is what clients are told of one relay.
+type advertisement struct {
+	*issuer.Config
+	inBlock bool // one of several, in a relay block
+}
+
+func (s *setup) advertisements() (all []advertisement) {
+	for _, c := range s.issuers() {
+		if len(c.Relays) == 0 {
+			all = append(all, advertisement{c, false})
+		}
+		for i := range c.Relays {
+			all = append(all, advertisement{&c.Relays[i].Config, true})
+		}
+	}
+	return all
+}
+
 // decode turns a file into a setup. It opens no socket and makes no file. stateDir, if not empty, goes before the file's.
 func decode(file *config.File, stateDir string) (*setup, hcl.Diagnostics) {
 	s := &setup{hostname: file.Hostname.V, stateDir: cmp.Or(stateDir, config.Path(file.StateDir), defaultStateDir())}
@@ -95,9 +115,8 @@ func decode(file *config.File, stateDir string) (*setup, hcl.Diagnostics) {
 	diags = append(diags, s.decodeLog(file.Log)...)
 	var certificates []certs.Pair
 	if file.TLS != nil {
-		pair, tlsDiags := certs.Decode(*file.TLS)
-		diags = append(diags, tlsDiags...)
-		certificates = []certs.Pair{pair}
+		pairs, tlsDiags := certs.DecodeAll([]config.TLS{*file.TLS}, nil)
+		certificates, diags = pairs, append(diags, tlsDiags...)
 	}
 
 	for _, endpoint := range file.Endpoints {
@@ -152,7 +171,8 @@ func decode(file *config.File, stateDir string) (*setup, hcl.Diagnostics) {
 	if diags.HasErrors() {
 		return s, diags
 	}
-	return s, append(diags, s.link()...)
+	diags = append(diags, s.link()...)
+	return s, append(diags, s.decodeACME(file.TLS)...)
 }
 
 // decodeLog takes what is logged, and how.

@@ -1,5 +1,5 @@
 // Package certs keeps the TLS certificates of the listeners: read from files, chosen by server name, read again when the
-// files change, or self-signed when there are none.
+// files change, or self-signed when there are none. Files may be those of package acme, which obtains certificates.
 package certs
 
 import (
@@ -13,12 +13,20 @@ import (
 	"time"
 
 	"github.com/mailturn/mailturn/framework/bounded"
+	"github.com/mailturn/mailturn/framework/config"
 )
 
-// A Pair names the PEM files of one certificate chain and of its private key.
+// A Pair names the PEM files of one certificate chain and of its private key, which may be one file.
 type Pair struct {
 	Cert string // the certificate first, then the intermediates
 	Key  string
+
+	// Name is set if a certificate authority issues the certificate, for that name. The files may not exist yet: until they do,
+	// handshakes that need them fail.
+	Name string `json:",omitempty"`
+	// ACME is set between Decode and the moment at which the caller puts the files in its place: the certificates are those of
+	// the block.
+	ACME *config.ACME `json:"-"`
 }
 
 // An Error says which file of a pair cannot be used, why, and what an operator can do about it.

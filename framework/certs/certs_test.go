@@ -139,13 +139,13 @@ func TestReadPairErrors(t *testing.T) {
 		file string // that the error names
 		text string
 	}{
-		{"missing certificate", Pair{missing, a.Key}, missing, "no such file"},
-		{"missing key", Pair{a.Cert, missing}, missing, "no such file"},
-		{"certificate is no PEM", Pair{garbage, a.Key}, garbage, "PEM"},
-		{"key is no PEM", Pair{a.Cert, garbage}, garbage, "PEM"},
-		{"key of another certificate", Pair{a.Cert, b.Key}, b.Key, "private key that belongs to " + a.Cert},
-		{"swapped", Pair{a.Key, a.Cert}, a.Key, "swap the two files"},
-		{"key is a certificate", Pair{a.Cert, a.Cert}, a.Cert, "certificate rather than a key"},
+		{"missing certificate", Pair{Cert: missing, Key: a.Key}, missing, "no such file"},
+		{"missing key", Pair{Cert: a.Cert, Key: missing}, missing, "no such file"},
+		{"certificate is no PEM", Pair{Cert: garbage, Key: a.Key}, garbage, "PEM"},
+		{"key is no PEM", Pair{Cert: a.Cert, Key: garbage}, garbage, "PEM"},
+		{"key of another certificate", Pair{Cert: a.Cert, Key: b.Key}, b.Key, "private key that belongs to " + a.Cert},
+		{"swapped", Pair{Cert: a.Key, Key: a.Cert}, a.Key, "swap the two files"},
+		{"key is a certificate", Pair{Cert: a.Cert, Key: a.Cert}, a.Cert, "certificate rather than a key"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -165,7 +165,7 @@ func TestReadPairErrors(t *testing.T) {
 	if _, err := Load(nil, slog.New(slog.DiscardHandler)); err == nil {
 		t.Error("Load without pairs succeeded")
 	}
-	_, err := Load([]Pair{{missing, a.Key}, {b.Cert, garbage}}, slog.New(slog.DiscardHandler))
+	_, err := Load([]Pair{{Cert: missing, Key: a.Key}, {Cert: b.Cert, Key: garbage}}, slog.New(slog.DiscardHandler))
 	if err == nil || !strings.Contains(err.Error(), missing) || !strings.Contains(err.Error(), garbage) {
 		t.Errorf("error %v does not name both broken pairs", err)
 	}
@@ -426,6 +426,53 @@ func TestDecodeWarns(t *testing.T) {
 	if got != pair || diags.HasErrors() || len(diags) != 2 ||
 		diags[0].Summary != "Private key is readable by everybody" || diags[1].Summary != "Certificate must be renewed" {
 		t.Errorf("got %v, %v", got, diags)
+	}
+}
+
+// TestAwaited wants a certificate of an authority to be presented as soon as its file is there, and
+// handshakes to fail before.
+func TestAwaited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var logged logBuffer
+		files := selfSigned(t, time.Now(), "one.example.org")
+		pair := Pair{Cert: filepath.Join(t.TempDir(), "one.pem"), Name: "one.example.org"}
+		pair.Key = pair.Cert
+		store, err := Load([]Pair{pair}, slog.New(slog.NewTextHandler(&logged, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		follow(t, store)
+		if _, err := presented(t, store.Config(), "one.example.org"); err == nil {
+			t.Error("a handshake without a certificate succeeds")
+		}
+		if end := store.Ends()[pair.Cert]; end.Unix() != 0 {
+			t.Errorf("a certificate that is not there ends at %v, want 1970", end)
+		}
+		commit, err := store.Prepare([]Pair{pair})
+		if err != nil {
+			t.Fatal(err)
+		}
+		commit()
+		time.Sleep(3 * lookInterval)
+		synctest.Wait()
+		if logged.String() != "" {
+			t.Errorf("while it is awaited: %s", &logged)
+		}
+		certPEM, keyPEM, err := files.readFiles()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(pair.Cert, append(certPEM, keyPEM...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(lookInterval)
+		synctest.Wait()
+		if leaf, err := presented(t, store.Config("imap"), "one.example.org", "imap"); err != nil || leaf.DNSNames[0] != "one.example.org" {
+			t.Errorf("presented %v, %v", leaf, err)
+		}
+	})
+	if _, err := Load([]Pair{{Cert: "/nonexistent", Key: "/nonexistent"}}, slog.New(slog.DiscardHandler)); err == nil {
+		t.Error("a file of somebody else may be missing")
 	}
 }
 

@@ -10,19 +10,35 @@ import (
 	"github.com/mailturn/mailturn/framework/config"
 )
 
-// DecodeAll returns the files of an endpoint's tls blocks, or the defaults if it has none.
+// DecodeAll returns the files of an endpoint's tls blocks, or the defaults if it has none. For an acme block, the caller has to put
+// the files in: see Pair.
 func DecodeAll(blocks []config.TLS, defaults []Pair) (pairs []Pair, diags hcl.Diagnostics) {
 	if len(blocks) == 0 {
 		return defaults, nil
 	}
 	for _, block := range blocks {
+		if block.ACME != nil {
+			pairs, diags = append(pairs, Pair{ACME: block.ACME}), append(diags, checkNoFiles(block)...)
+			continue
+		}
 		pair, blockDiags := Decode(block)
 		pairs, diags = append(pairs, pair), append(diags, blockDiags...)
 	}
 	return pairs, diags
 }
 
-// Decode checks a tls block and returns its files. That they are missing, unreadable or do not belong together is an
+// checkNoFiles wants an acme block to be the only one to say where a certificate comes from.
+func checkNoFiles(block config.TLS) (diags hcl.Diagnostics) {
+	for _, value := range []config.Value[string]{block.Cert, block.Key} {
+		if value.Set {
+			diags = append(diags, config.WithHint(config.Errorf(value.Range, "Certificate from two sources",
+				"The block has files and an acme block."), "remove one, or give each its own tls block"))
+		}
+	}
+	return diags
+}
+
+// Decode checks a tls block with files and returns them. That they are missing, unreadable or do not belong together is an
 // error; that everybody can read the key, and that the certificate has expired or is about to, are warnings.
 func Decode(block config.TLS) (pair Pair, diags hcl.Diagnostics) {
 	for _, attribute := range []struct {

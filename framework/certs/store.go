@@ -6,10 +6,13 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/mailturn/mailturn/framework/acme"
 )
 
 const (
@@ -48,7 +51,7 @@ type digest struct{ cert, key [sha256.Size]byte }
 func digestOf(cert, key []byte) digest { return digest{sha256.Sum256(cert), sha256.Sum256(key)} }
 
 // Load reads the pairs, of which there must be at least one; the first is presented to clients that ask for a name that
-// no certificate has. The error joins one *Error for each pair that cannot be used.
+// no certificate has. Those of an authority may be missing for now. The error joins one *Error for each pair that cannot be used.
 func Load(pairs []Pair, logger *slog.Logger) (*Store, error) {
 	if len(pairs) == 0 {
 		return nil, errors.New("no certificate given")
@@ -71,6 +74,8 @@ func read(pairs []Pair) (certificates []*tls.Certificate, seen []files, err erro
 		var certificate *tls.Certificate
 		if err == nil {
 			certificate, err = pair.parse(certPEM, keyPEM)
+		} else if pair.awaited(err) {
+			err = nil
 		}
 		errs = append(errs, err)
 		certificates = append(certificates, certificate)
@@ -87,18 +92,35 @@ func (s *Store) Config(alpn ...string) *tls.Config {
 		MinVersion:     tls.VersionTLS12,
 		NextProtos:     alpn,
 		GetCertificate: s.certificate,
+		// An authority that checks whether a name is ours may come to any listener.
+		GetConfigForClient: acme.AnswerTLS,
 	}
 }
 
 func (s *Store) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	certificates := *s.inUse.Load()
-	for _, certificate := range certificates {
+	var first *tls.Certificate
+	for _, certificate := range *s.inUse.Load() {
+		if certificate == nil {
+			continue
+		}
 		if hello.SupportsCertificate(certificate) == nil {
 			return certificate, nil
 		}
+		if first == nil {
+			first = certificate
+		}
 	}
-	return certificates[0], nil
+	if first == nil {
+		return nil, errNone
+	}
+	return first, nil
 }
+
+// errNone is said to clients as internal_error (RFC 8446 section 6.2).
+var errNone = errors.New("the certificate authority has not issued a certificate yet")
+
+// awaited reports whether err, with which reading the files has failed, is that the authority has not issued the certificate yet.
+func (pair Pair) awaited(err error) bool { return pair.Name != "" && errors.Is(err, fs.ErrNotExist) }
 
 // Follow looks at the files every few seconds until ctx is done, and puts in use what has changed. A pair that cannot be
 // read or used is logged once and tried again at each look; its old certificate stays in use meanwhile. Follow also warns
@@ -143,6 +165,8 @@ func (s *Store) lookAtLocked(i int) {
 			}
 		}
 		err = f.err
+	} else if pair.awaited(err) && (*s.inUse.Load())[i] == nil {
+		err = nil
 	}
 	problem := ""
 	if err != nil {
@@ -155,7 +179,7 @@ func (s *Store) lookAtLocked(i int) {
 	switch {
 	case err != nil:
 		s.logger.Error("certificate not reloaded, the old one stays in use", "err", err)
-	case !replaced:
+	case !replaced && (*s.inUse.Load())[i] != nil:
 		s.logger.Info("certificate readable again, unchanged", "file", pair.Cert)
 	}
 }
@@ -176,7 +200,9 @@ func (s *Store) Prepare(pairs []Pair) (commit func(), err error) {
 		s.inUse.Store(&certificates)
 		s.pairs, s.files = pairs, seen
 		for i := range s.pairs {
-			s.replacedLocked(i)
+			if certificates[i] != nil {
+				s.replacedLocked(i)
+			}
 		}
 		s.warnExpiryLocked(time.Now())
 	}, nil
@@ -195,13 +221,17 @@ func (s *Store) warnExpiryLocked(now time.Time) {
 	}
 	s.nextExpiry = now.Add(expiryInterval)
 	for i, certificate := range *s.inUse.Load() {
+		if certificate == nil {
+			continue
+		}
 		if phrase := Expiry(certificate.Leaf, now, soon(certificate.Leaf)); phrase != "" {
 			s.logger.Warn("certificate "+phrase, "file", s.pairs[i].Cert)
 		}
 	}
 }
 
-// Ends returns when each certificate in use ends, by the file that it was read from.
+// Ends returns when each certificate in use ends, by the file that it was read from. One that has not been issued yet ended in 1970,
+// so that it is not overlooked.
 func (s *Store) Ends() map[string]time.Time {
 	if s == nil {
 		return nil
@@ -210,7 +240,10 @@ func (s *Store) Ends() map[string]time.Time {
 	defer s.mu.Unlock()
 	ends := make(map[string]time.Time)
 	for i, certificate := range *s.inUse.Load() {
-		ends[s.pairs[i].Cert] = certificate.Leaf.NotAfter
+		ends[s.pairs[i].Cert] = time.Unix(0, 0)
+		if certificate != nil {
+			ends[s.pairs[i].Cert] = certificate.Leaf.NotAfter
+		}
 	}
 	return ends
 }

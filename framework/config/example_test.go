@@ -13,8 +13,14 @@ type turn struct {
 	Realm  config.Value[string]        `hcl:"realm" otherwise:"hostname" doc:"Realm of the long-term credentials (RFC 8489 section 9.2). Clients show it to nobody, but they compute their keys with it."`
 	Secret config.Value[[]string]      `hcl:"secret" secret:"true" type:"secret or list of secrets" doc:"The first issues credentials, all are accepted."`
 	TTL    config.Value[time.Duration] `hcl:"max_lifetime" default:"1h"`
-	TLS    *config.TLS                 `hcl:"tls,block" doc:"Certificate of tls:// addresses."`
+	TLS    *certificate                `hcl:"tls,block" doc:"Certificate of tls:// addresses."`
 	Users  []user                      `hcl:"user,block" doc:"A user with a fixed password."`
+}
+
+type certificate struct {
+	config.Block
+	Cert config.Value[string] `hcl:"cert" type:"file" doc:"Certificate chain in PEM, the server's own certificate first."`
+	Key  config.Value[string] `hcl:"key" type:"file" doc:"Private key of the certificate in PEM."`
 }
 
 type user struct {
@@ -77,7 +83,9 @@ func ExampleReference() {
 	//            names in a self-signed certificate.
 	// state_dir  directory, default $STATE_DIRECTORY, else /var/lib/mailturn for root,
 	//            else ~/.local/state/mailturn
-	//            Directory for the generated secret and the self-signed certificate.
+	//            Directory for what mailturn generates and obtains: the secret, the
+	//            self-signed certificate, certificates of an authority with their
+	//            account.
 	//
 	// tls {
 	//   Certificate for every endpoint without its own.
@@ -86,6 +94,72 @@ func ExampleReference() {
 	//         Certificate chain in PEM, the server's own certificate first.
 	//   key   file
 	//         Private key of the certificate in PEM.
+	//
+	//   acme {
+	//     Instead of files: obtain certificates from a certificate authority, and
+	//     renew them (RFC 8555). One account serves the whole file, so an attribute
+	//     other than names need be in one acme block only, and may not differ between
+	//     two.
+	//
+	//     email           string
+	//                     Address at which the certificate authority reaches you about
+	//                     the account. Required.
+	//     agree_to_terms  bool
+	//                     Whether you agree to the terms of service of the certificate
+	//                     authority. Those that have terms, such as Let's Encrypt,
+	//                     require it.
+	//     names           list of strings, default hostname, and each turn_server for
+	//                     the TURN endpoint of this file
+	//                     Host names, each of which gets a certificate of its own. The
+	//                     first is for clients that send no server name.
+	//     directory       string, default
+	//                     https://acme-v02.api.letsencrypt.org/directory
+	//                     Directory URL of the certificate authority.
+	//     ca_file         file, default the system's
+	//                     Root certificates in PEM by which the server at directory is
+	//                     verified, for a private authority.
+	//     profile         string, default the authority's
+	//                     Profile of the certificates, such as "shortlived" at Let's
+	//                     Encrypt.
+	//     key_type        string, default ecdsa
+	//                     Type of the certificates' keys: "ecdsa" (P-256) or "rsa"
+	//                     (2048 bits).
+	//     eab_key_id      string
+	//                     Identifier of the external account, where the authority
+	//                     requires one (RFC 8555 section 7.3.4).
+	//     eab_key         string
+	//                     Key of the external account, in base64url: a string,
+	//                     file(PATH) or env(NAME).
+	//     challenge       string, default dns-01 with a dns block, else tls-alpn-01 if
+	//                     an endpoint listens with TLS on port 443, else http-01
+	//                     How the authority checks that the names are yours.
+	//                     "http-01": it connects to port 80, on which mailturn listens
+	//                     while it asks. "tls-alpn-01": it connects to port 443, which
+	//                     must lead to a tls:// or https:// address of an endpoint.
+	//                     "dns-01": it looks up a TXT record, which mailturn adds by
+	//                     the dns block.
+	//     http_listen     string, default :80
+	//                     Address for http-01, HOST:PORT, if port 80 of the names
+	//                     leads there: for example to a web server that passes on
+	//                     /.well-known/acme-challenge/.
+	//
+	//     dns {
+	//       A name server that takes dynamic updates (RFC 2136), for dns-01.
+	//
+	//       server         string
+	//                      The zone's primary name server, HOST or HOST:PORT.
+	//       zone           string, default the one that the server has the name in
+	//                      Zone to update.
+	//       key_name       string
+	//                      Name of the TSIG key (RFC 8945).
+	//       key_algorithm  string, default hmac-sha256
+	//                      Algorithm of the key: hmac-sha1, hmac-sha224, hmac-sha256,
+	//                      hmac-sha384 or hmac-sha512.
+	//       key            string
+	//                      The key in base64, as tsig-keygen prints it: a string,
+	//                      file(PATH) or env(NAME).
+	//     }
+	//   }
 	// }
 	//
 	// log {

@@ -1,0 +1,156 @@
+package acme
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/mholt/acmez/v3/acme"
+	"github.com/miekg/dns"
+)
+
+// DNSUpdate is a name server that takes dynamic updates (RFC 2136), signed with TSIG (RFC 8945).
+type DNSUpdate struct {
+	Server    string // HOST:PORT
+	Zone      string // fully qualified; empty to ask the server
+	KeyName   string // fully qualified
+	Algorithm string // as miekg/dns has it
+	Key       Secret // base64
+}
+
+const (
+	dnsTimeout = 10 * time.Second // of one exchange
+	dnsTTL     = 60               // of the record, in seconds
+	// How long the other name servers of the zone may take to have the record, and the time between two looks.
+	propagationLimit = 2 * time.Minute
+	propagationLook  = 2 * time.Second
+	tsigFudge        = 300 // seconds, RFC 8945 section 10
+)
+
+// Present implements acmez.Solver: it adds the TXT record of RFC 8555 section 8.4.
+func (u DNSUpdate) Present(ctx context.Context, challenge acme.Challenge) error {
+	return u.update(ctx, challenge, (*dns.Msg).Insert)
+}
+
+// CleanUp implements acmez.Solver: it removes the record, and no other one of that name.
+func (u DNSUpdate) CleanUp(ctx context.Context, challenge acme.Challenge) error {
+	return u.update(ctx, challenge, (*dns.Msg).Remove)
+}
+
+// update sends one update of the challenge's record.
+func (u DNSUpdate) update(ctx context.Context, challenge acme.Challenge, change func(*dns.Msg, []dns.RR)) error {
+	record := &dns.TXT{
+		Hdr: dns.RR_Header{Name: dns.Fqdn(challenge.DNS01TXTRecordName()), Rrtype: dns.TypeTXT, Class: dns.ClassINET, Ttl: dnsTTL},
+		Txt: []string{challenge.DNS01KeyAuthorization()},
+	}
+	zone, err := u.zone(ctx, record.Hdr.Name)
+	if err != nil {
+		return err
+	}
+	m := new(dns.Msg).SetUpdate(zone)
+	change(m, []dns.RR{record})
+	m.SetTsig(u.KeyName, u.Algorithm, tsigFudge, time.Now().Unix())
+	answer, err := u.exchange(ctx, u.Server, m)
+	switch {
+	case err != nil:
+		return fmt.Errorf("update %s at name server %s: %w", zone, u.Server, err)
+	case answer.Rcode != dns.RcodeSuccess:
+		return fmt.Errorf("update %s at name server %s: it answers %s, so it does not let the key %s change %s",
+			zone, u.Server, dns.RcodeToString[answer.Rcode], u.KeyName, record.Hdr.Name)
+	}
+	return nil
+}
+
+// exchange sends m over TCP, which update messages fit in any size, and checks the signature of the answer if m is signed.
+func (u DNSUpdate) exchange(ctx context.Context, server string, m *dns.Msg) (*dns.Msg, error) {
+	client := dns.Client{Net: "tcp", Timeout: dnsTimeout, TsigSecret: map[string]string{u.KeyName: u.Key.text}}
+	answer, _, err := client.ExchangeContext(ctx, m, server)
+	return answer, err
+}
+
+// zone returns the zone of the server that has a name: the longest of which it is an authority.
+func (u DNSUpdate) zone(ctx context.Context, name string) (string, error) {
+	if u.Zone != "" {
+		return u.Zone, nil
+	}
+	for _, start := range dns.Split(name) {
+		answer, err := u.exchange(ctx, u.Server, new(dns.Msg).SetQuestion(name[start:], dns.TypeSOA))
+		if err != nil {
+			return "", fmt.Errorf("ask name server %s for the zone of %s: %w", u.Server, name, err)
+		}
+		if answer.Authoritative && len(answer.Answer) > 0 {
+			if soa, ok := answer.Answer[0].(*dns.SOA); ok {
+				return soa.Hdr.Name, nil
+			}
+		}
+	}
+	return "", fmt.Errorf("name server %s is no authority for %s: set zone, or another server", u.Server, strings.TrimSuffix(name, "."))
+}
+
+// Wait implements acmez.Waiter: it returns when every name server of the zone that can be asked has the record. After
+// propagationLimit the authority may try.
+func (u DNSUpdate) Wait(ctx context.Context, challenge acme.Challenge) error {
+	ctx, cancel := context.WithTimeout(ctx, propagationLimit)
+	defer cancel()
+	name, want := dns.Fqdn(challenge.DNS01TXTRecordName()), challenge.DNS01KeyAuthorization()
+	waiting := append(u.secondaries(ctx, name), u.Server)
+	ticker := time.NewTicker(propagationLook)
+	defer ticker.Stop()
+	for {
+		var missing []string
+		for _, server := range waiting {
+			if has, err := u.hasRecord(ctx, server, name, want); err == nil && !has {
+				missing = append(missing, server)
+			}
+		}
+		if waiting = missing; len(waiting) == 0 {
+			return nil
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return nil
+			}
+			return ctx.Err()
+		}
+	}
+}
+
+// secondaries returns the addresses of the zone's name servers, as far as they can be found.
+func (u DNSUpdate) secondaries(ctx context.Context, name string) (servers []string) {
+	zone, err := u.zone(ctx, name)
+	if err != nil {
+		return nil
+	}
+	answer, err := u.exchange(ctx, u.Server, new(dns.Msg).SetQuestion(zone, dns.TypeNS))
+	if err != nil {
+		return nil
+	}
+	for _, record := range answer.Answer {
+		if ns, ok := record.(*dns.NS); ok {
+			addresses, _ := net.DefaultResolver.LookupHost(ctx, ns.Ns)
+			for _, address := range addresses {
+				servers = append(servers, net.JoinHostPort(address, "53"))
+			}
+		}
+	}
+	return servers
+}
+
+// hasRecord asks one name server.
+func (u DNSUpdate) hasRecord(ctx context.Context, server, name, want string) (bool, error) {
+	answer, err := u.exchange(ctx, server, new(dns.Msg).SetQuestion(name, dns.TypeTXT))
+	if err != nil {
+		return false, err
+	}
+	for _, record := range answer.Answer {
+		if txt, ok := record.(*dns.TXT); ok && strings.Join(txt.Txt, "") == want {
+			return true, nil
+		}
+	}
+	return false, nil
+}
