@@ -111,7 +111,7 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	b := bench{options: o, roots: certificate.roots, table: report.Table{Columns: columns, Reference: nginxStream}}
+	b := bench{options: o, roots: certificate.roots, table: report.Table{Title: o.key, Columns: columns, Reference: nginxStream}}
 	if o.logins+o.trips+o.fetch > 0 {
 		if err := b.withServers(ctx, dir, binary, certificate, b.measure); err != nil {
 			return err
@@ -125,7 +125,7 @@ func run(ctx context.Context, o options) (err error) {
 			}
 		}
 	}
-	b.table.Print(os.Stdout, o.key)
+	b.table.Print(os.Stdout)
 	fmt.Println()
 	printGoals(os.Stdout, &b.table)
 	return nil

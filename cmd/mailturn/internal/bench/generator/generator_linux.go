@@ -101,10 +101,11 @@ func (g *Generator) Enter(calls []Call) error {
 
 // Close closes all sockets and streams.
 func (g *Generator) Close() {
-	for _, s := range g.sides {
+	for i, s := range g.sides {
 		if s != nil {
 			s.close()
 		}
+		g.sides[i] = nil
 	}
 }
 

@@ -18,6 +18,7 @@ type Column struct {
 
 // A Table is the report: a line for each column, with the medians of all servers side by side.
 type Table struct {
+	Title     string
 	Columns   []Column
 	Names     []string // of the servers
 	Reference string   // the one that others are compared with
@@ -36,9 +37,9 @@ func (t *Table) Add(column, name string, figure float64) {
 }
 
 // Print prints the table for a terminal.
-func (t *Table) Print(w io.Writer, title string) {
+func (t *Table) Print(w io.Writer) {
 	out := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprint(out, title, "\t")
+	fmt.Fprint(out, t.Title, "\t")
 	for _, name := range t.Names {
 		fmt.Fprint(out, name, "\t")
 	}

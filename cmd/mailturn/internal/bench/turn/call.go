@@ -21,8 +21,8 @@ const (
 	overTLS
 )
 
-// call makes the allocations and channels of a load's calls, and has the generator be their parties.
-func (b *bench) call(ctx context.Context, r relayRow, at address, g *generator.Generator) error {
+// call makes the allocations and channels of a load's calls, has the generator be their parties, and returns them.
+func (b *bench) call(ctx context.Context, r relayRow, at address, g *generator.Generator) ([]generator.Call, error) {
 	calls := make([]generator.Call, r.Calls)
 	clients := make([][2]*turnclient.Client, r.Calls)
 	err := b.prepare(ctx, r, at, g, calls, clients)
@@ -42,14 +42,14 @@ func (b *bench) call(ctx context.Context, r relayRow, at address, g *generator.G
 		err = g.Enter(calls)
 	}
 	if err == nil {
-		return nil
+		return calls, nil
 	}
 	for i := range calls {
 		if s := calls[i][generator.Client].Stream; s != nil {
 			s.Close()
 		}
 	}
-	return err
+	return nil, err
 }
 
 // prepare fills in the calls. The second client of a call stays nil unless both parties are clients.
@@ -90,6 +90,21 @@ func (b *bench) prepare(ctx context.Context, r relayRow, at address, g *generato
 	})
 }
 
+// hangUp ends the allocations of calls over UDP. port is what the generator, which is closed, had for clients.
+func (b *bench) hangUp(ctx context.Context, at address, port uint16, calls []generator.Call) error {
+	return b.each(ctx, len(calls), func(ctx context.Context, i int) error {
+		c, err := b.dialUDP(ctx, at, netip.AddrPortFrom(calls[i][generator.Client].Local, port))
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		if _, err := c.Challenge(ctx); err != nil {
+			return err
+		}
+		return end(ctx, c)
+	})
+}
+
 // reserve returns the relayed address of a new allocation.
 func reserve(ctx context.Context, c *turnclient.Client) (netip.AddrPort, error) {
 	if _, err := c.Challenge(ctx); err != nil {
@@ -105,15 +120,7 @@ func (b *bench) dial(ctx context.Context, l leg, at address, port uint16, party 
 	local := b.nextClient()
 	if l == overUDP {
 		*party = generator.Party{Local: local, Remote: at.plain(), Channel: party.Channel}
-		dialer := net.Dialer{
-			LocalAddr: net.UDPAddrFromAddrPort(netip.AddrPortFrom(local, port)),
-			Control:   func(_, _ string, raw syscall.RawConn) error { return raw.Control(reuseAddr) },
-		}
-		conn, err := dialer.DialContext(ctx, "udp4", at.plain().String())
-		if err != nil {
-			return nil, err
-		}
-		return b.client(conn, false), nil
+		return b.dialUDP(ctx, at, netip.AddrPortFrom(local, port))
 	}
 	server, config := at.plain(), (*tls.Config)(nil)
 	if l == overTLS {
@@ -127,4 +134,17 @@ func (b *bench) dial(ctx context.Context, l leg, at address, port uint16, party 
 	}
 	party.Stream = generator.NewStream(conn.(*net.TCPConn), config)
 	return b.client(party.Stream.Conn(), true), nil
+}
+
+// dialUDP returns a client at an address that it may share with a generator.
+func (b *bench) dialUDP(ctx context.Context, at address, local netip.AddrPort) (*turnclient.Client, error) {
+	dialer := net.Dialer{
+		LocalAddr: net.UDPAddrFromAddrPort(local),
+		Control:   func(_, _ string, raw syscall.RawConn) error { return raw.Control(reuseAddr) },
+	}
+	conn, err := dialer.DialContext(ctx, "udp4", at.plain().String())
+	if err != nil {
+		return nil, err
+	}
+	return b.client(conn, false), nil
 }

@@ -3,6 +3,7 @@
 package turn
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -29,6 +30,7 @@ type options struct {
 	clients int
 	workers int
 
+	levels     string
 	idle       int
 	settle     time.Duration
 	permission bool
@@ -41,9 +43,11 @@ type bench struct {
 	dir        string // for files of the servers
 	network    network
 	certs      certFiles
+	builds     []string // of mailturn
 	credential credential.Credential
 	connected  int // clients so far
-	table      report.Table
+	tables     []*report.Table
+	table      *report.Table // the last one, which is being filled
 }
 
 // certFiles are the certificate that all servers have, in PEM.
@@ -60,6 +64,8 @@ const (
 const (
 	allocateRow = "allocate"
 	idleRow     = "idle"
+	workersRow  = "workers"
+	scalingRow  = "scaling"
 )
 
 func rowNames() []string {
@@ -67,7 +73,7 @@ func rowNames() []string {
 	for _, r := range relayRows {
 		names = append(names, r.name)
 	}
-	return append(names, idleRow)
+	return append(names, idleRow, workersRow, scalingRow)
 }
 
 // Inside is the command that Main runs in a network namespace, with the same arguments.
@@ -84,6 +90,7 @@ func Main(ctx context.Context, inside bool, args []string, dir, cert, key string
 	flags.IntVar(&o.clients, "clients", 2000, "clients that allocate and let go in a run")
 	flags.IntVar(&o.workers, "workers", 32, "clients that do so at a time")
 	flags.DurationVar(&o.relay, "relay", 1500*time.Millisecond, "how long packets are relayed in a run")
+	flags.StringVar(&o.levels, "allocations", "100,1000,10000,100000", "a comma-separated list of how many allocations a server has in the row scaling")
 	flags.IntVar(&o.idle, "idle", 10000, "idle allocations, at most 15000")
 	flags.BoolVar(&o.permission, "permission", false, "give each idle allocation a permission")
 	flags.BoolVar(&o.channel, "channel", false, "give each idle allocation a channel, which brings a permission with it")
@@ -133,22 +140,36 @@ func Main(ctx context.Context, inside bool, args []string, dir, cert, key string
 	issuer := credential.Issuer{Secret: credential.NewSecret([]byte(secret)), TTL: 24 * time.Hour}
 	b := bench{
 		options: o, dir: dir, network: net, certs: certFiles{cert, key}, credential: issuer.Issue(time.Now()),
-		table: report.Table{Reference: coturnName},
+		builds: append([]string{binary}, split(o.besides)...),
 	}
-	kinds, err := b.kinds(ctx, binary, variants)
+	kinds, err := b.kinds(ctx, variants)
 	if err != nil {
 		return err
 	}
+	b.begin(b.network.name, coturnName, kinds)
+	// Some rows begin tables of their own, and come last.
+	slices.SortStableFunc(rows, func(x, y string) int { return cmp.Compare(slices.Index(rowNames(), x), slices.Index(rowNames(), y)) })
+	for _, name := range rows {
+		if err = b.measure(ctx, name, kinds); err != nil {
+			err = fmt.Errorf("%s: %w", name, err)
+			break
+		}
+	}
+	for _, t := range b.tables { // what there is
+		if len(t.Columns) > 0 {
+			t.Print(os.Stdout)
+		}
+	}
+	return err
+}
+
+// begin begins a table of servers.
+func (b *bench) begin(title, reference string, kinds []kind) {
+	b.table = &report.Table{Title: title, Reference: reference}
 	for _, k := range kinds {
 		b.table.Names = append(b.table.Names, k.name)
 	}
-	for _, name := range rows {
-		if err := b.measure(ctx, name, kinds); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-	}
-	b.table.Print(os.Stdout, b.network.name)
-	return nil
+	b.tables = append(b.tables, b.table)
 }
 
 func (b *bench) measure(ctx context.Context, name string, kinds []kind) error {
@@ -157,6 +178,10 @@ func (b *bench) measure(ctx context.Context, name string, kinds []kind) error {
 		return b.measureAllocate(ctx, kinds)
 	case idleRow:
 		return b.measureMemory(ctx, kinds)
+	case workersRow:
+		return b.measureWorkers(ctx)
+	case scalingRow:
+		return b.measureScaling(ctx)
 	}
 	i := slices.IndexFunc(relayRows, func(r relayRow) bool { return r.name == name })
 	return b.measureRelay(ctx, relayRows[i], kinds)

@@ -60,16 +60,16 @@ func (v *variantsFlag) Set(text string) error {
 }
 
 // kinds returns the servers that are measured.
-func (b *bench) kinds(ctx context.Context, binary string, variants []variant) ([]kind, error) {
+func (b *bench) kinds(ctx context.Context, variants []variant) ([]kind, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	kinds := []kind{{name: mailturnName, command: b.mailturn(mailturnName, binary, "")}}
+	kinds := []kind{{name: mailturnName, command: b.mailturn(mailturnName, b.builds[0], "")}}
 	for _, v := range append([]variant{{"gathering off", `gather = "0s"`}}, variants...) {
-		kinds = append(kinds, kind{name: v.name, command: b.mailturn(v.name, binary, v.lines)})
+		kinds = append(kinds, kind{name: v.name, command: b.mailturn(v.name, b.builds[0], v.lines)})
 	}
-	for _, other := range split(b.options.besides) {
+	for _, other := range b.builds[1:] {
 		name := filepath.Base(other)
 		kinds = append(kinds, kind{name: name, command: b.mailturn(name, other, "")})
 	}
@@ -103,10 +103,18 @@ func (b *bench) kinds(ctx context.Context, binary string, variants []variant) ([
 
 // mailturn returns the command of a build of mailturn, with lines in its endpoint.
 func (b *bench) mailturn(name, binary, lines string) func(string, address) ([]string, error) {
+	return b.mailturnAt(name, binary, "total_quota = 0\n  "+lines)
+}
+
+// mailturnAt is mailturn with a total_quota among the lines. Other hosts have endpoints of their own, at the same ports.
+func (b *bench) mailturnAt(name, binary, lines string, others ...netip.Addr) func(string, address) ([]string, error) {
 	return func(dir string, at address) ([]string, error) {
 		base := filepath.Join(dir, strings.ReplaceAll(name, " ", "-"))
-		text := fmt.Sprintf(mailturnConfiguration, b.certs.cert, b.certs.key,
-			at.plain(), at.plain(), at.secure(), realm, secret, at.host, at.host, b.network.all(), lines)
+		text := fmt.Sprintf(mailturnConfiguration, b.certs.cert, b.certs.key)
+		for _, host := range append([]netip.Addr{at.host}, others...) {
+			at.host = host
+			text += fmt.Sprintf(mailturnEndpoint, host, at.plain(), at.plain(), at.secure(), realm, secret, host, host, b.network.all(), lines)
+		}
 		return []string{binary, "run", "--state-dir", base + ".state", "--config", base + ".conf"},
 			os.WriteFile(base+".conf", []byte(text), 0o600)
 	}
@@ -118,14 +126,16 @@ tls {
   cert = %q
   key  = %q
 }
-endpoint "turn" "turn" {
+`
+
+const mailturnEndpoint = `
+endpoint "turn" "%v" {
   listen        = ["udp://%v", "tcp://%v", "tls://%v"]
   realm         = %q
   secret        = %q
   relay_ip      = "%v"
   relay_bind    = "%v"
   user_quota    = 0
-  total_quota   = 0
   max_pps       = 0
   user_pps      = 0
   drain_timeout = "0s"

@@ -16,6 +16,7 @@ type relayRow struct {
 	generator.Load
 	leg      leg  // how clients reach the server
 	bothHere bool // both parties of a call are clients of the server
+	hangUp   bool // allocations end after each run; over UDP
 	oneCPU   bool // the server may use one processor only, and the generator another
 }
 
@@ -66,7 +67,9 @@ func (b *bench) measureRelay(ctx context.Context, r relayRow, kinds []kind) erro
 			kinds[i].cpu = &first
 		}
 	}
-	return b.inTurn(ctx, r.name, kinds, func(s *running, discard bool) error { return b.relay(ctx, r, s, discard) })
+	return b.inTurn(ctx, r.name, kinds, func(s *running, discard bool) error {
+		return b.relay(ctx, r, s, discard)
+	})
 }
 
 // relay measures one load on one server once.
@@ -76,7 +79,8 @@ func (b *bench) relay(ctx context.Context, r relayRow, s *running, discard bool)
 		return err
 	}
 	defer g.Close()
-	if err := b.call(ctx, r, s.at, g); err != nil {
+	calls, err := b.call(ctx, r, s.at, g)
+	if err != nil {
 		return err
 	}
 	var result generator.Result
@@ -84,6 +88,11 @@ func (b *bench) relay(ctx context.Context, r relayRow, s *running, discard bool)
 		result, err = g.Run(ctx, b.options.relay)
 		return err
 	})
+	if err == nil && r.hangUp {
+		port, _ := g.Ports()
+		g.Close()
+		err = b.hangUp(ctx, s.at, port, calls)
+	}
 	if err != nil || discard {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/bench/report"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
@@ -27,7 +28,7 @@ func TestRelayIsMeasured(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = pion.Close() })
 	issuer := credential.Issuer{Secret: credential.NewSecret([]byte(secret)), TTL: time.Hour}
-	b := bench{options: options{relay: 100 * time.Millisecond, workers: 2}, network: loopback, credential: issuer.Issue(time.Now())}
+	b := bench{options: options{relay: 100 * time.Millisecond, workers: 2}, network: loopback, credential: issuer.Issue(time.Now()), table: new(report.Table)}
 	server := &running{name: pionName, at: at, group: syscall.Getpgrp()}
 	for _, r := range relayRows {
 		r.Calls = min(r.Calls, 3)

@@ -1,0 +1,114 @@
+package turn
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strconv"
+	"time"
+
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/bench/process"
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/bench/report"
+)
+
+const (
+	// One address of a relay does not have ports for 100,000 allocations, so a server has several.
+	scalingHosts = 3
+	// scalingLines are the lines of an endpoint. With other limits on its allocations and connections, the server would expect to need
+	// more descriptors than it is allowed.
+	scalingLines = `relay_ports = "30001-65535"
+  max_connections = 10
+  total_quota = %d`
+	// fillStep is how many clients an address gets before the next one has its turn.
+	fillStep = 200
+	// spareFiles is how many descriptors a server may need besides one for each allocation.
+	spareFiles = 2000
+)
+
+// measureScaling has servers that are filled with idle allocations to different levels relay voice.
+func (b *bench) measureScaling(ctx context.Context) error {
+	var kinds []kind
+	levels := make(map[string]int) // by the name
+	for i, text := range split(b.options.levels) {
+		level, err := strconv.Atoi(text)
+		if err != nil || level < 1 {
+			return fmt.Errorf("%q allocations: want a number", text)
+		}
+		name := text + " allocations"
+		files := strconv.Itoa(level + spareFiles)
+		raise := []string{"prlimit", "--nofile=" + files + ":" + files}
+		if out, err := exec.CommandContext(ctx, raise[0], append(raise[1:], "true")...).CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "%s are left out: RLIMIT_NOFILE cannot be %s here: %s", name, files, out)
+			continue
+		}
+		levels[name] = level
+		var others []netip.Addr
+		for j := 1; j < scalingHosts; j++ {
+			others = append(others, b.network.server(scalingHosts*i+j))
+		}
+		command := b.mailturnAt(name, b.builds[0], fmt.Sprintf(scalingLines, level/scalingHosts+fillStep+2*voice.Calls), others...)
+		kinds = append(kinds, kind{name: name, host: b.network.server(scalingHosts * i), command: func(dir string, at address) ([]string, error) {
+			words, err := command(dir, at)
+			return append(raise[:len(raise):len(raise)], words...), err
+		}})
+	}
+	if len(kinds) == 0 || len(kinds)*scalingHosts > maxServers {
+		return fmt.Errorf("want 1 to %d levels of allocations", maxServers/scalingHosts)
+	}
+	b.begin("voice beside idle allocations", kinds[0].name, kinds)
+	r := relayRow{name: "voice", Load: voice, hangUp: true}
+	const held = "MiB held"
+	b.table.Columns = append(r.columns(), report.Column{Name: held, Format: "%.1f"})
+	// Of each server, by its name.
+	before, full, runs := make(map[string]int), make(map[string]time.Time), make(map[string]int)
+	return b.inTurn(ctx, scalingRow, kinds, func(s *running, discard bool) (err error) {
+		if discard {
+			if before[s.name], err = process.Memory(s.group); err != nil {
+				return err
+			}
+			if err := b.fill(ctx, s, levels[s.name]-r.Calls); err != nil {
+				return err
+			}
+			full[s.name] = time.Now()
+		}
+		if err := b.relay(ctx, r, s, discard); err != nil {
+			return err
+		}
+		if runs[s.name]++; runs[s.name] <= b.options.runs {
+			return nil
+		}
+		select {
+		case <-time.After(time.Until(full[s.name].Add(b.options.settle))):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		after, err := process.Memory(s.group)
+		b.table.Add(held, s.name, float64(after-before[s.name])/(1<<20))
+		return err
+	})
+}
+
+// fill makes idle allocations at all addresses of a server.
+func (b *bench) fill(ctx context.Context, s *running, n int) error {
+	if n > 0 {
+		fmt.Fprintf(os.Stderr, "\n%s: making %d", s.name, n)
+	}
+	hosts := s.at.host.As4()
+	for i := 0; n > 0; i++ {
+		at := s.at
+		at.host = netip.AddrFrom4([4]byte{hosts[0], hosts[1], hosts[2], hosts[3] + byte(i%scalingHosts)})
+		clients, err := b.connect(ctx, at.plain(), min(fillStep, n))
+		if err != nil {
+			return err
+		}
+		err = b.eachClient(ctx, clients, allocate)
+		closeAll(clients)
+		if err != nil {
+			return err
+		}
+		n -= len(clients)
+	}
+	return nil
+}
