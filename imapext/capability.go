@@ -148,17 +148,18 @@ func splitCode(line []byte) (before, code, after []byte, ok bool) {
 	return line[:n+1], line[n+1 : n+end], line[n+end:], true
 }
 
-// lineEnd returns the line end of line as it came: CR LF, or a bare LF.
+// lineEnd returns the line end of line as it came: CR LF, a bare LF, or nothing.
 func lineEnd(line []byte) []byte {
-	if bytes.HasSuffix(line, []byte("\r\n")) {
-		return line[len(line)-2:]
-	}
-	return line[len(line)-1:]
+	return line[len(withoutLineEnd(line)):]
 }
 
-// withoutLineEnd returns line, which is complete, without its line end.
+// withoutLineEnd returns line without its line end.
 func withoutLineEnd(line []byte) []byte {
-	return line[:len(line)-len(lineEnd(line))]
+	content, found := bytes.CutSuffix(line, []byte("\n"))
+	if found {
+		content = bytes.TrimSuffix(content, []byte("\r"))
+	}
+	return content
 }
 
 func equalFold(word []byte, name string) bool {
