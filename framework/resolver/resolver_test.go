@@ -295,7 +295,7 @@ func TestFromFiles(t *testing.T) {
 		return path
 	}
 	resolv := write("resolv.conf", "search example.org\nnameserver 203.0.113.53\nnameserver 2001:db8::53\noptions timeout:7 attempts:3\n")
-	hosts := write("hosts", "# names\n127.0.0.1\tlocalhost\n203.0.113.7 Turn.Example.Org turn # relay\n2001:db8::7 turn.example.org\nnot an address\n")
+	hosts := write("hosts", "# names\n127.0.0.1\tlocalhost\n203.0.113.7 Turn.Example.Org turn # relay\n2001:db8::7 turn.example.org a..b turn..\nnot an address\n")
 	r, err := fromFiles(resolv, hosts)
 	if err != nil {
 		t.Fatal(err)

@@ -77,8 +77,8 @@ func At(server string) (*Resolver, error) {
 	return &Resolver{Servers: []netip.AddrPort{addrPort}}, nil
 }
 
-// parseHosts reads hosts(5): an address, names, and # before a comment. Lines that are not of that form are passed over,
-// as the system does.
+// parseHosts reads hosts(5): an address, names, and # before a comment. It skips lines that do not have that form, as the
+// system does, and names that cannot be in a domain.
 func parseHosts(r io.Reader) (map[string][]netip.Addr, error) {
 	hosts := make(map[string][]netip.Addr)
 	scanner := bufio.NewScanner(r)
@@ -93,6 +93,9 @@ func parseHosts(r io.Reader) (map[string][]netip.Addr, error) {
 			continue
 		}
 		for _, name := range fields[1:] {
+			if _, ok := dns.IsDomainName(name); !ok { // "a.." would be found under another name than it is looked up by
+				continue
+			}
 			name = canonical(name)
 			hosts[name] = append(hosts[name], addr.Unmap())
 		}
