@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go4.org/netipx"
@@ -120,6 +121,7 @@ func (i *Import) finishListen() {
 // finishRelay finds the addresses of the relay, one of each family, and where it binds. coturn relays from each relay-ip, or
 // else from each listening-ip, or else from every address of the machine; external-ip is what clients are told instead.
 func (i *Import) finishRelay() {
+	i.finishPorts()
 	const surplus = "mailturn relays from one address of each family: run another mailturn for this one"
 	has := func(list []netip.Addr, family netip.Addr) bool {
 		return slices.ContainsFunc(list, func(a netip.Addr) bool { return a.Is4() == family.Is4() })
@@ -166,6 +168,21 @@ func (i *Import) finishRelay() {
 		}
 	}
 	i.relayBind = slices.DeleteFunc(private, func(addr netip.Addr) bool { return slices.Contains(i.relayIP, addr) })
+}
+
+// finishPorts leaves a range that ends before it starts to the reader. coturn starts with it.
+func (i *Import) finishPorts() {
+	low, _ := strconv.ParseInt(i.minPort.Value, 10, 64) // both were checked when they were taken over
+	high, _ := strconv.ParseInt(i.maxPort.Value, 10, 64)
+	if low <= high {
+		return
+	}
+	for _, d := range []Directive{i.minPort, i.maxPort} {
+		if d.Name != "" {
+			i.remark(Wrong, d, fmt.Sprintf("min-port %d is above max-port %d", low, high))
+		}
+	}
+	i.minPort, i.maxPort = Directive{Value: lowestPort}, Directive{Value: highestPort}
 }
 
 // finishCredentials takes the secrets, or else the users: coturn looks at one of the two.

@@ -73,13 +73,16 @@ type mapping struct {
 	public, private netip.Addr
 }
 
+// coturn's range of relay ports unless the file says otherwise.
+const lowestPort, highestPort = "49152", "65535"
+
 // Translate takes over every directive, or remarks on it. dir is the directory of the file.
 func Translate(directives []Directive, dir string) *Import {
 	i := &Import{
 		dir:  dir,
 		off:  make(map[string]bool),
 		port: Directive{Value: "3478"}, tlsPort: Directive{Value: "5349"},
-		minPort: Directive{Value: "49152"}, maxPort: Directive{Value: "65535"},
+		minPort: Directive{Value: lowestPort}, maxPort: Directive{Value: highestPort},
 	}
 	for _, d := range directives {
 		take, known := translations[d.Name]

@@ -54,6 +54,7 @@ func TestNumbers(t *testing.T) {
 		{"min-port=", "", Wrong},
 		{"min-port=x", "", Wrong},
 		{"max-port=65536", "", Wrong},
+		{"max-port=6553", "", Wrong}, // below the least that min-port has by default
 		{"listening-port=-3478", "", Wrong},
 		{"listening-port=99999999999999999999", "", Wrong},
 		{"listening-port=0x0d96", "", Wrong}, // 0 and a tail
