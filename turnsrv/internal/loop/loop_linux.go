@@ -16,8 +16,12 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/internal/udp"
 )
 
-// maxEvents is the number of ready descriptors that a round handles.
-const maxEvents = 128
+const (
+	// maxEvents is the number of ready descriptors that a round handles.
+	maxEvents = 128
+	// retryAfter is how long after an error a loop tries again to receive from a socket.
+	retryAfter = 10 * time.Millisecond
+)
 
 // Loop waits for descriptors and handles them on one goroutine. Methods are called on that goroutine, by what it calls, except
 // where a comment says otherwise.
@@ -33,11 +37,14 @@ type Loop struct {
 	out      *udp.Outbox
 	again    []*watch  // sockets from which the next round receives in any case
 	spare    []*watch  // memory for the next again
+	retry    []*watch  // sockets from which receiving failed
 	passing  []passing // what this round passes to other loops
 	load     load
 	events   []unix.EpollEvent
 	busy     bool // the last round had packets
 	gathered bool // the round follows a wait for more packets
+
+	retryAlarm *Alarm
 
 	mail    mailbox
 	asleep  atomic.Bool // the loop waits, or is about to, and has to be woken
@@ -83,6 +90,7 @@ func New(options Options) (*Loop, error) {
 		return nil, err
 	}
 	l.out.SetSegment(options.Segment)
+	l.retryAlarm = l.NewAlarm(l.receiveFailed)
 	l.running.Go(l.run)
 	return l, nil
 }
@@ -242,7 +250,7 @@ func (l *Loop) round(events []unix.EpollEvent, now time.Time) {
 		packets += l.handle(event, now)
 	}
 	calls := l.mail.take()
-	l.guard(func() { packets += l.mail.deliver(now) })
+	packets += l.mail.deliver(l.give, now)
 	for _, f := range calls {
 		l.guard(f)
 	}
@@ -289,25 +297,54 @@ func (l *Loop) receive(w *watch, now time.Time) int {
 	}
 	n, more, err := w.socket.Receive(l.inbox)
 	if err != nil && !errors.Is(err, unix.EAGAIN) {
-		// The system is out of memory, or the error is unknown. Pause, so that the loop does not take a whole core.
-		time.Sleep(time.Millisecond)
-		more = true
+		// The system is out of memory, or the error is unknown.
+		l.retry = append(l.retry, w)
+		l.retryAlarm.Set(now.Add(retryAfter))
+		return 0
 	}
 	l.deliver(w, n, now)
-	if more && !w.ended && !w.queued {
-		w.queued = true
-		l.again = append(l.again, w)
+	if more {
+		l.receiveAgain(w)
 	}
 	return n
 }
 
-// deliver gives the n datagrams of the inbox to the receiver of w.
+// receiveAgain makes the next round receive from a socket.
+func (l *Loop) receiveAgain(w *watch) {
+	if !w.ended && !w.queued {
+		w.queued = true
+		l.again = append(l.again, w)
+	}
+}
+
+// receiveFailed makes the next round receive from the sockets from which this failed.
+func (l *Loop) receiveFailed(time.Time) {
+	for _, w := range l.retry {
+		l.receiveAgain(w)
+	}
+	l.retry = nil
+}
+
+// deliver gives the n datagrams of the inbox to the receiver of w. A panic costs the datagram that caused it.
 func (l *Loop) deliver(w *watch, n int, now time.Time) {
+	for i := 0; i < n && !w.ended; {
+		l.deliverFrom(&i, w, n, now)
+	}
+}
+
+func (l *Loop) deliverFrom(i *int, w *watch, n int, now time.Time) {
 	defer l.recover()
-	for i := range n {
-		data, from, local := l.inbox.Datagram(i)
+	for *i < n && !w.ended {
+		data, from, local := l.inbox.Datagram(*i)
+		*i++
 		w.receiver.Receive(data, from, local, now)
 	}
+}
+
+// give gives a datagram that another goroutine has passed to its receiver.
+func (l *Loop) give(to Receiver, data []byte, from netip.AddrPort, now time.Time) {
+	defer l.recover()
+	to.Receive(data, from, netip.Addr{}, now)
 }
 
 // guard calls f and survives its panic.

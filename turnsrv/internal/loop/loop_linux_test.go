@@ -207,9 +207,64 @@ func TestPanicIsSurvived(t *testing.T) {
 	if value := <-panicked; value != "posted" {
 		t.Errorf("got %v", value)
 	}
+	// What comes together with a datagram that makes a receiver panic is received.
 	r := newReceived()
-	none.Pass(l, r, netip.AddrPort{}, []byte("x"))
+	from := newLoop(t, Options{})
+	from.Do(func() {
+		from.Pass(l, nil, netip.AddrPort{}, []byte("x"))
+		from.Pass(l, r, netip.AddrPort{}, []byte("x"))
+	})
 	r.wait(t, 1)
+	l.Do(func() {
+		if held := l.mail.held.Load(); held != 0 {
+			t.Errorf("the mailbox counts %d bytes, want 0", held)
+		}
+	})
+	if got := l.Counts().Panics; got != 3 {
+		t.Errorf("%d panics counted, want 3", got)
+	}
+}
+
+// TestPanicCostsOneDatagram makes a receiver panic at the first datagram of a batch.
+func TestPanicCostsOneDatagram(t *testing.T) {
+	l := newLoop(t, Options{Panicked: func(any, []byte) {}})
+	s, err := udp.Listen("udp4", netip.MustParseAddrPort("127.0.0.1:0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	far, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer far.Close()
+	for _, data := range []string{"panic", "second", "third"} {
+		if _, err := far.WriteToUDPAddrPort([]byte(data), s.LocalAddr()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := &fragile{received: newReceived()}
+	l.Do(func() { err = l.Receive(s, r) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.wait(t, 2)
+	if want := []string{"second", "third"}; !slices.Equal(r.data, want) {
+		t.Errorf("received %q, want %q", r.data, want)
+	}
+	l.Do(func() {
+		l.Unwatch(s.FD())
+		_ = s.Close()
+	})
+}
+
+// fragile panics when it receives "panic".
+type fragile struct{ *received }
+
+func (f *fragile) Receive(data []byte, from netip.AddrPort, local netip.Addr, now time.Time) {
+	if string(data) == "panic" {
+		panic("fragile")
+	}
+	f.received.Receive(data, from, local, now)
 }
 
 // TestCloseRunsWhatWasPosted checks that a link can end on a loop that is about to end.

@@ -72,8 +72,8 @@ func (m *mailbox) put(b *batch) {
 // empty reports whether nothing has been passed.
 func (m *mailbox) empty() bool { return m.passed.Load() == nil && !m.posted.Load() }
 
-// deliver gives the datagrams that were passed to their receivers, in order, and returns their number.
-func (m *mailbox) deliver(now time.Time) (n int) {
+// deliver calls give with the datagrams that were passed, in order, and returns their number. give must not panic.
+func (m *mailbox) deliver(give func(to Receiver, data []byte, from netip.AddrPort, now time.Time), now time.Time) (n int) {
 	if m.passed.Load() == nil {
 		return 0
 	}
@@ -84,7 +84,7 @@ func (m *mailbox) deliver(now time.Time) (n int) {
 	for b := oldest; b != nil; {
 		data := b.data
 		for _, d := range b.datagrams {
-			d.to.Receive(data[:d.length], d.from, netip.Addr{}, now)
+			give(d.to, data[:d.length], d.from, now)
 			data = data[d.length:]
 		}
 		n += len(b.datagrams)

@@ -51,6 +51,9 @@ const maxIndicated = 65500
 func (r *relayedAddress) Deliver(peer netip.AddrPort, data []byte, now time.Time) {
 	a := r.allocation
 	s := a.session.shared
+	if a.session.loop != nil {
+		defer a.session.endOnPanic(a.client, now)
+	}
 	p, number, bound := a.peers.reachable(peer, now)
 	if p == nil {
 		r.drop(event.DropPeerNoPermission, peer, nil)

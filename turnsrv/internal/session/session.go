@@ -42,8 +42,18 @@ func New(shared *Shared, l Link, on *loop.Loop) *Session {
 
 // Handle processes one message of a client: a datagram, or one frame of a stream.
 func (s *Session) Handle(b []byte, from Client, now time.Time) {
+	defer s.endOnPanic(from, now)
 	if answer := s.fromClient(b, from, now); answer != nil {
 		s.link.Send(answer, from, Control, 0, (*replies)(s))
+	}
+}
+
+// endOnPanic ends the allocation of a client for which the session panics, because its state may be inconsistent. The panic goes
+// on: an event loop survives it.
+func (s *Session) endOnPanic(from Client, now time.Time) {
+	if value := recover(); value != nil {
+		s.Gone(from, now)
+		panic(value)
 	}
 }
 
