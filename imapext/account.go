@@ -8,8 +8,8 @@ import (
 // maxAccount bounds the account name that is kept: the length of a mail address (RFC 5321 section 4.5.3.1) is 254.
 const maxAccount = 255
 
-// accountReader picks the account's name out of the bytes of LOGIN or AUTHENTICATE PLAIN while they pass. It takes
-// no more of them than the name, so that no part of the password is kept.
+// accountReader extracts the account name from the bytes of LOGIN or AUTHENTICATE PLAIN as they pass. It keeps nothing but the
+// name, so no part of the password stays in memory.
 type accountReader struct {
 	state accountState
 	name  []byte
@@ -38,14 +38,14 @@ const (
 func (a *accountReader) login()        { *a = accountReader{state: accountArgument} }
 func (a *accountReader) authenticate() { *a = accountReader{state: accountMechanism} }
 
-// finish returns the name, empty if there is none, and forgets it.
+// finish returns the name, or "" if there is none, and forgets it.
 func (a *accountReader) finish() string {
 	name := string(a.name)
 	*a = accountReader{}
 	return name
 }
 
-// feed takes the next bytes of the command's lines and literals.
+// feed reads the next bytes of the command's lines and literals.
 func (a *accountReader) feed(b []byte) {
 	for i := 0; i < len(b) && a.state != accountNone; i++ {
 		a.next(b[i])
@@ -100,7 +100,7 @@ func (a *accountReader) next(c byte) {
 	}
 }
 
-// literal says that a literal begins, literalEnd that it has ended.
+// literal is called when a literal begins, literalEnd when it has ended.
 func (a *accountReader) literal() {
 	if a.state == accountMarker {
 		a.state = accountLiteral
@@ -121,11 +121,11 @@ func (a *accountReader) add(c byte) {
 	a.name = append(a.name, c)
 }
 
-// addBase64 takes a byte of the line with PLAIN's message, authzid NUL authcid NUL passwd (RFC 4616 section 2), and stops at
+// addBase64 reads a byte of the line that holds PLAIN's message, authzid NUL authcid NUL passwd (RFC 4616 section 2), and stops at
 // the second NUL. Up to two octets of the password share a quantum with it; they are wiped.
 //
-// The name is the authentication identity, whose password the server has checked. The authorization identity may be any name:
-// there are servers, such as Courier, that take no notice of it.
+// The name is the authentication identity, whose password the server has checked. The authorization identity may be any name: some
+// servers, such as Courier, ignore it.
 func (a *accountReader) addBase64(c byte) {
 	if isLineEnd(c) || c == ' ' || c == '=' && a.digits == 0 {
 		return

@@ -15,7 +15,7 @@ const maxStash = 64 << 10
 // ErrStash means that the backend sent more than 64 KiB unasked while TLS or compression started on the client's connection.
 var ErrStash = errors.New("backend sent too much while TLS or compression started")
 
-// backendStream is how far the backend's stream has been read.
+// backendStream is the state of reading the backend's stream.
 type backendStream struct {
 	state     backendState
 	kind      responseKind
@@ -24,8 +24,8 @@ type backendStream struct {
 	remaining uint64 // of the literal
 	metadata  *stream.ResponseFilter
 	hidden    bool // the response is kept from the client
-	// capability is an untagged CAPABILITY response, or an untagged status response with that code. It waits for the next response,
-	// which tells which state of the connection it describes and whether it is for the client.
+	// capability is an untagged CAPABILITY response, or an untagged status response with that code. It is held until the next
+	// response shows which state of the connection it describes, and whether it is for the client.
 	capability []byte
 }
 
@@ -201,7 +201,7 @@ func (f *Filter) endResponse() {
 	}
 }
 
-// holdLine takes the next bytes of a response that is handled as a whole, and returns the rest of p.
+// holdLine collects the next bytes of a response that is handled as a whole, and returns the rest of p.
 func (f *Filter) holdLine(p []byte) []byte {
 	s := &f.backend
 	end := bytes.IndexByte(p, '\n') + 1
@@ -419,8 +419,8 @@ func (f *Filter) releaseCapability(done *pending) {
 	}
 }
 
-// newMetadataFilter returns a filter that removes our own entries from a METADATA response for the server: any user of the backend may
-// have written what it has under these names.
+// newMetadataFilter returns a filter that removes our own entries from a METADATA response for the server: any user of the backend
+// may have set values under these names.
 func (f *Filter) newMetadataFilter() *stream.ResponseFilter {
 	owned := f.pending.owned
 	if f.pending.kind != pendingGet {
@@ -432,7 +432,7 @@ func (f *Filter) newMetadataFilter() *stream.ResponseFilter {
 	})
 }
 
-// filterMetadata takes the next bytes of a METADATA response and returns the rest of p.
+// filterMetadata filters the next bytes of a METADATA response and returns the rest of p.
 func (f *Filter) filterMetadata(p []byte) []byte {
 	s := &f.backend
 	for len(p) > 0 {

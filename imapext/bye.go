@@ -15,9 +15,9 @@ func (f *Filter) Quiet() bool {
 	return f.idling() || between && len(f.outstanding.tags) == 0
 }
 
-// Bye queues an untagged BYE (RFC 9051 section 7.1.5) for WriteClient, at once or directly after the response that is passing. text may
-// begin with a response code. Nothing from the backend follows it, and the session must be closed after that. During a TLS handshake,
-// when the client can read nothing else, Bye queues nothing.
+// Bye queues an untagged BYE (RFC 9051 section 7.1.5) for WriteClient, immediately or directly after the response that is passing.
+// text may begin with a response code. Nothing from the backend follows it, and the session must be closed after that. During a TLS
+// handshake, when the client can read nothing else, Bye queues nothing.
 func (f *Filter) Bye(text string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

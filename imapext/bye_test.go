@@ -57,7 +57,7 @@ func TestBye(t *testing.T) {
 	f.Bye("[UNAVAILABLE] Shutting down")
 	f.WriteClient(&toClient)
 	if bytes.Contains(toClient.Bytes(), []byte("BYE")) {
-		t.Errorf("BYE inside a literal: %q", &toClient)
+		t.Errorf("Bye inside a literal queued %q, want nothing", &toClient)
 	}
 	f.FromBackend([]byte("lo)\r\n* 2 EXISTS\r\n"))
 	f.WriteClient(&toClient)

@@ -40,11 +40,11 @@ func (c *callsBack) Gave(entries []metadata.Entry) {
 	c.gave = append(c.gave, entries...)
 }
 
-// TestCallbacksMayCallTheFilter has callbacks that call back, for a command that is answered without the backend and for one
-// whose answer is completed by it.
+// TestCallbacksMayCallTheFilter checks that callbacks may call the Filter, for a command that is answered without the backend and
+// for one whose answer the backend completes.
 func TestCallbacksMayCallTheFilter(t *testing.T) {
 	for _, tt := range []struct{ name, capabilities, command, answer, want string }{
-		{"answered at once", "IMAP4rev1", "b GETMETADATA \"\" /shared/vendor/deltachat/turn\r\n", "",
+		{"answered without the backend", "IMAP4rev1", "b GETMETADATA \"\" /shared/vendor/deltachat/turn\r\n", "",
 			"b OK GETMETADATA completed\r\n"},
 		{"answered with the backend", "IMAP4rev1 METADATA", "b GETMETADATA \"\" (/shared/vendor/deltachat/turn /shared/comment)\r\n",
 			"* METADATA \"\" (/shared/comment \"x\")\r\nb OK done\r\n", "b OK done\r\n"},
@@ -67,10 +67,10 @@ func TestCallbacksMayCallTheFilter(t *testing.T) {
 				t.Fatal("a callback that calls the Filter does not return")
 			}
 			if got := strings.Join(c.calls, " "); !strings.HasPrefix(got, "Entries") || strings.Count(got, "Gave") != 1 || !strings.HasSuffix(got, "Gave") {
-				t.Errorf("the callbacks were called in the order %s", got)
+				t.Errorf("callbacks in the order %s", got)
 			}
 			if len(c.gave) != 1 || c.gave[0].Name != "/shared/vendor/deltachat/turn" {
-				t.Errorf("Gave was told of %v", c.gave)
+				t.Errorf("Gave was called with %v", c.gave)
 			}
 			if got := c.client.String(); !strings.Contains(got, "* METADATA \"\" (/shared/vendor/deltachat/turn ") || !strings.HasSuffix(got, tt.want) {
 				t.Errorf("the client got %q", got)

@@ -5,11 +5,11 @@ import (
 	"strings"
 )
 
-// capabilities is what the backend has announced, as far as the Filter needs to know.
+// capabilities is the part of the backend's announcements that the Filter needs.
 type capabilities struct {
 	// metadata says whether the backend has METADATA or METADATA-SERVER, by the last list after login.
 	metadata metadataSupport
-	// known is true after a list, or after asking for one in vain; id is true if the last list had ID (RFC 2971).
+	// known is true after a list, or after a request for one that was refused; id is true if the last list had ID (RFC 2971).
 	known, id bool
 }
 
@@ -21,7 +21,7 @@ const (
 	metadataPresent
 )
 
-// noteCapabilities remembers what the backend's list words says.
+// noteCapabilities records the capabilities in words, the backend's list.
 func (f *Filter) noteCapabilities(words [][]byte) {
 	if f.loggedIn {
 		f.capabilities.metadata = metadataAbsent
@@ -39,8 +39,8 @@ func (f *Filter) noteCapabilities(words [][]byte) {
 	}
 }
 
-// askCapabilities asks the backend, under a tag of our own, for capabilities that it has not announced yet. No command of the
-// client's passes until the backend has answered, so any tag that is not in use now is ours.
+// askCapabilities asks the backend, under a tag of our own, for capabilities that it has not announced yet. No command from the
+// client passes until the backend has answered, so any tag that is not in use now can be ours.
 func (f *Filter) askCapabilities() Event {
 	tag := f.ownTag()
 	f.pending = pending{kind: pendingCapabilities, tag: tag}

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// FuzzChunks checks that it makes no difference how the two streams are cut: the oracle sees every packet whole. data is
-// packets that end in 0xFE, by turns of the backend and the client; the first byte chooses the options.
+// FuzzChunks checks that the result does not depend on how the two streams are cut: the oracle sees every packet whole. data is a
+// sequence of packets that end in 0xFE, from the backend and the client in turn; the first byte selects the options.
 func FuzzChunks(f *testing.F) {
 	for _, s := range readScripts(f) {
 		options, err := s.options()

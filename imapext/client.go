@@ -6,12 +6,12 @@ import (
 )
 
 const (
-	// maxSwallowed bounds a non-synchronising literal of a command that is refused here. Its client sends it all the
-	// same; beyond this, a BYE is the better answer, which RFC 7888 section 4 allows.
+	// maxSwallowed bounds a non-synchronising literal of a command that is refused here. Its client sends it anyway; if it is
+	// longer than this, BYE is the better answer, which RFC 7888 section 4 allows.
 	maxSwallowed = 1 << 20
 )
 
-// clientStream is how far the client's stream has been read.
+// clientStream is the state of reading the client's stream.
 //
 //	                     ┌────────────── command's end ───────────────┐
 //	                     ▼                                            │
@@ -96,9 +96,9 @@ func (f *Filter) FromClient(p []byte) (n int, event Event) {
 	return n, Continue
 }
 
-// goesOn reports whether FromClient has something to do, or to wait for, without bytes of the client's. It waits after the
-// announcement of a literal, so that the wait can be bounded, and after UNAUTHENTICATE with compression: only when that is
-// answered, it is clear how to read the client's next bytes.
+// goesOn reports whether FromClient has something to do, or to wait for, without bytes from the client. It waits after the
+// announcement of a literal, so that the wait can be bounded, and after UNAUTHENTICATE with compression: only the answer tells how
+// to read the client's next bytes.
 func (f *Filter) goesOn() bool {
 	c := &f.client
 	return c.state == decide || c.state == forward || c.state == literalAnnounced || f.identifying || f.uncompress ||
@@ -128,7 +128,7 @@ func (f *Filter) stepClient(p []byte) (n int, event Event) {
 	}
 }
 
-// beginCommand reads the tag and the name of the next command and settles what is done with it.
+// beginCommand reads the tag and the name of the next command and decides how to handle it.
 func (f *Filter) beginCommand(p []byte) (n int, event Event) {
 	if !f.greeted || f.pending.kind != pendingNone {
 		return 0, Wait
@@ -179,7 +179,7 @@ func (f *Filter) beginCommand(p []byte) (n int, event Event) {
 	return n, Continue
 }
 
-// beginKnownCommand settles the mode of the command, and what its answer will mean.
+// beginKnownCommand sets the mode of the command, and what its answer will mean.
 func (f *Filter) beginKnownCommand() {
 	c := &f.client
 	c.mode = pass
@@ -216,14 +216,14 @@ func (f *Filter) beginKnownCommand() {
 	}
 }
 
-// discard makes the rest of the command go nowhere, and its answer come at its end.
+// discard drops the rest of the command, and sends answer at its end.
 func (c *clientStream) discard(format string, args ...any) {
 	c.mode = discard
 	c.collected = nil
 	c.answer = c.tag + " " + fmt.Sprintf(format, args...) + "\r\n"
 }
 
-// readCommandRest reads on to the end of a line.
+// readCommandRest continues to the end of a line.
 func (f *Filter) readCommandRest(p []byte) (n int, event Event) {
 	c := &f.client
 	for i, b := range p {
@@ -289,7 +289,7 @@ func (f *Filter) passTail(p []byte, n, i int, tail string, drop bool) int {
 	return n
 }
 
-// keepLine does with b, bytes of the command's line, what the command's mode asks for.
+// keepLine handles b, bytes of the command's line, according to the command's mode.
 func (f *Filter) keepLine(b []byte) {
 	c := &f.client
 	switch c.mode {
@@ -305,7 +305,7 @@ func (f *Filter) keepLine(b []byte) {
 	}
 }
 
-// endLine takes the end of a command's line, which ends the command unless it announces a literal.
+// endLine handles the end of a command's line, which ends the command unless it announces a literal.
 func (f *Filter) endLine() Event {
 	c := &f.client
 	line := c.line
@@ -343,7 +343,7 @@ func (f *Filter) endLine() Event {
 	return Continue
 }
 
-// discardLiteral settles what becomes of a literal that is announced in a command which is refused here.
+// discardLiteral decides what to do with a literal that is announced in a command which is refused here.
 func (f *Filter) discardLiteral() Event {
 	c := &f.client
 	c.state = commandLiteral
@@ -356,7 +356,7 @@ func (f *Filter) discardLiteral() Event {
 	return Continue
 }
 
-// awaitLiteral goes on when the backend has said whether it wants the literal.
+// awaitLiteral continues when the backend has granted or refused the literal.
 func (f *Filter) awaitLiteral() (n int, event Event) {
 	c := &f.client
 	switch f.plus.take() {
@@ -364,7 +364,7 @@ func (f *Filter) awaitLiteral() (n int, event Event) {
 		c.state = commandLiteral
 	case plusRefused:
 		if c.unasked {
-			// The client sends it all the same.
+			// The client sends it anyway.
 			c.mode = discard
 			c.answer = ""
 			c.state = commandLiteral
@@ -386,7 +386,7 @@ func (f *Filter) AwaitsContinuation() bool {
 	return f.waiting && f.plus.state == plusAwaited
 }
 
-// readLiteral reads on in a literal.
+// readLiteral reads the next bytes of a literal.
 func (f *Filter) readLiteral(p []byte) int {
 	c := &f.client
 	n := int(min(uint64(len(p)), c.literal))
@@ -408,7 +408,7 @@ func (f *Filter) readLiteral(p []byte) int {
 	return n
 }
 
-// endCommand takes the end of a command.
+// endCommand handles the end of a command.
 func (f *Filter) endCommand() Event {
 	c := &f.client
 	c.state = commandBegin
@@ -429,7 +429,7 @@ func (f *Filter) endCommand() Event {
 	return Continue
 }
 
-// decideCommand decides on a command that has been read whole.
+// decideCommand answers or forwards a command that has been read whole.
 func (f *Filter) decideCommand() Event {
 	if f.pending.kind != pendingNone {
 		return Wait

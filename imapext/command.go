@@ -2,15 +2,15 @@ package imapext
 
 import "math"
 
-// Bounds of a command's beginning. Longer ones are refused: no client counts that far, and no command has such a name.
-// Dovecot answers a tag of 128 bytes without the tag before login.
+// Bounds of a command's beginning. Longer ones are refused: no client uses such tags, and no command has such a name. Dovecot
+// answers a tag of 128 bytes without the tag before login.
 const (
 	maxTag         = 100
 	maxCommandName = 64
 )
 
-// Bounds of what a command has besides its literals. A longer line ends the session, because servers differ in what they
-// make of it: some take the rest for the next line.
+// Bounds of a command without its literals. A longer line ends the session, because servers interpret it differently: to some, the
+// rest is the next line.
 const (
 	// maxCommandText is what Dovecot reads by default (imap_max_line_length).
 	maxCommandText = 64 << 10
@@ -24,14 +24,14 @@ const (
 type commandHead struct {
 	tag, name []byte
 	size      int    // of tag, space and name
-	refusal   string // the status response, without the tag, to a line that is no command
+	refusal   string // the status response, without the tag, to a line that is not a command
 }
 
 // readCommandHead reads the beginning of a line. It reports false if b ends too early to tell. If the line is no command,
 // refusal is set, and tag too where a valid one was seen.
 //
-// Lines that are no commands are refused here because backends differ in what they make of them: a tag that one of them
-// does not know for a tag may be one to another, and the command after it would run without the Filter having seen it.
+// Lines that are not commands are refused here because backends interpret them differently: what is not a tag to one of them may be
+// one to another, and the command after it would run without the Filter having seen it.
 func readCommandHead(b []byte) (head commandHead, ok bool) {
 	n := 0
 	for n < len(b) && isHeadChar(b[n]) {
@@ -77,8 +77,8 @@ func isAtomChar(c byte) bool {
 	return c > ' ' && c < 0x7F
 }
 
-// isHeadChar reports whether c may stand in a tag or a command's name. RFC 9051 section 9 has more characters. But Dovecot
-// answers a tag with "]" in it untagged, Courier splits tags at "[", "]", "}" and "~", and no client uses these.
+// isHeadChar reports whether c is allowed in a tag or a command's name. RFC 9051 section 9 has more characters. But Dovecot answers
+// a tag with "]" in it untagged, Courier splits tags at "[", "]", "}" and "~", and no client uses these.
 func isHeadChar(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '-' || c == '_'
 }
@@ -211,7 +211,7 @@ func (l *commandLine) disputed(ended bool) bool {
 	return l.bareCR || l.inside || ended && l.quoted
 }
 
-// literal tells what the line that has ended announces.
+// literal returns what the line that has ended announces.
 func (l *commandLine) literal() literalKind {
 	switch {
 	case l.marker != markerClosed:

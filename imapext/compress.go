@@ -7,7 +7,7 @@ func (f *Filter) offersCompress() bool {
 	return f.options.Compress && f.loggedIn && !f.compressed
 }
 
-// decideCompress answers COMPRESS, which is between the client and us: the backend's streams have to stay readable.
+// decideCompress answers COMPRESS. It is not forwarded, because the streams to and from the backend have to stay readable.
 func (f *Filter) decideCompress() Event {
 	mechanism := strings.TrimSpace(string(f.client.collected))
 	switch {

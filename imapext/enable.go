@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// decideEnable forwards ENABLE (RFC 5161). METADATA is ours to enable where the backend does not have it: then the word is
-// taken out of the command, and added to the ENABLED response (RFC 5464 section 4.1). What it enables are
-// unsolicited METADATA responses, of which we send none.
+// decideEnable forwards ENABLE (RFC 5161). If the backend does not have METADATA, the Filter enables it: the word is removed from
+// the command, and added to the ENABLED response (RFC 5464 section 4.1). It enables unsolicited METADATA responses, which the
+// Filter never sends.
 func (f *Filter) decideEnable() Event {
 	c := &f.client
 	var enabled string

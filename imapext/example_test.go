@@ -23,7 +23,7 @@ func (entries) Entries(s imapext.Session) []metadata.Entry {
 	}}
 }
 
-// errDone ends pumpClient without an error of a connection's.
+// errDone ends pumpClient without a connection error.
 var errDone = errors.New("session closed by the filter")
 
 // pumpClient moves the client's bytes until one of the connections fails. gone is closed when the backend's pump has ended.

@@ -1,13 +1,13 @@
 package imapext
 
-// exchanges reports whether the command's line may be continued by others, for which the backend asks by "+". There is no
-// literal in that line, whose "+" could be taken for the other: Dovecot 2.3 does not look at what follows IDLE.
+// exchanges reports whether further lines, which the backend requests with "+", may continue the command. The first line must not
+// announce a literal, whose "+" could be mistaken for that request: Dovecot 2.3 ignores what follows IDLE.
 func (c *clientStream) exchanges() bool {
 	return c.name == "AUTHENTICATE" || c.name == "IDLE"
 }
 
-// awaitExchange goes on when the backend has said whether the client's next line continues AUTHENTICATE or IDLE or begins
-// a command.
+// awaitExchange continues when the backend has decided whether the client's next line continues AUTHENTICATE or IDLE or begins a
+// command.
 func (f *Filter) awaitExchange() (n int, event Event) {
 	c := &f.client
 	if f.pending.kind == pendingNone {
@@ -24,8 +24,8 @@ func (f *Filter) awaitExchange() (n int, event Event) {
 	return 0, Continue
 }
 
-// readExchangeLine reads on in a line that continues AUTHENTICATE or IDLE. There is no literal in it: Cyrus reads the one
-// that is announced after DONE, and others do not.
+// readExchangeLine reads the next bytes of a line that continues AUTHENTICATE or IDLE. It must not announce a literal: Cyrus reads
+// one that is announced after DONE, and others do not.
 func (f *Filter) readExchangeLine(p []byte) (n int, event Event) {
 	c := &f.client
 	for n < len(p) && c.state == exchangeLine {

@@ -9,8 +9,8 @@ import (
 // maxNumber is the length of the largest number (RFC 9051 section 9).
 const maxNumber = len("4294967295")
 
-// messages is how many messages the client knows to be in the selected mailbox: what EXISTS said last (RFC 9051
-// section 7.4.1), less one for each EXPUNGE since (section 7.5.1).
+// messages is the number of messages in the selected mailbox as the client knows it: that of the last EXISTS (RFC 9051 section
+// 7.4.1), less one for each EXPUNGE since (section 7.5.1).
 type messages struct {
 	count uint32
 	known bool
@@ -20,7 +20,7 @@ type messages struct {
 	closes bool
 }
 
-// command takes note of a command that goes to the backend.
+// command notes a command that is sent to the backend.
 func (m *messages) command(tag, name string) {
 	switch name {
 	case "SELECT", "EXAMINE":
@@ -30,8 +30,8 @@ func (m *messages) command(tag, name string) {
 	}
 }
 
-// answered takes note of a command's tagged response. What came between the command and that belongs to the mailbox that the
-// command was to select, or to one that is closed now.
+// answered notes a command's tagged response. Responses between the command and that belong to the mailbox that the command
+// selects, or to one that is closed now.
 func (m *messages) answered(tag []byte, ok bool) {
 	if m.tag == "" || m.tag != string(tag) {
 		return
@@ -42,14 +42,14 @@ func (m *messages) answered(tag []byte, ok bool) {
 	m.tag = ""
 }
 
-// response takes note of the response that begins with b. It reports false if b ends too early to tell whether it matters,
-// which it does not after maxTag+maxResponseWord+2 bytes.
+// response notes the response that begins with b. It reports false if b ends too early to tell whether it matters, which it does
+// not after maxTag+maxResponseWord+2 bytes.
 func (m *messages) response(b []byte) bool {
 	rest, ok := bytes.CutPrefix(b, []byte("* "))
 	if !ok {
 		return true
 	}
-	if hasWord(rest, "VANISHED") { // RFC 7162 section 3.2.10: of messages whose numbers are not said
+	if hasWord(rest, "VANISHED") { // RFC 7162 section 3.2.10: it does not give the messages' numbers
 		m.known = false
 		return true
 	}

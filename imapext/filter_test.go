@@ -15,8 +15,8 @@ import (
 	"github.com/mailturn/mailturn/imapext/metadata"
 )
 
-// TestPipeline sends 10,000 commands without waiting, every tenth one ours, over connections without any buffer: each is
-// answered once, and those of the backend in their order.
+// TestPipeline sends 10,000 commands without waiting, every tenth one for the Filter, over connections without any buffer, and
+// checks that each is answered once, and those of the backend in order.
 func TestPipeline(t *testing.T) {
 	const commands = 10000
 	mailturn, backend := net.Pipe()
@@ -66,7 +66,7 @@ func TestPipeline(t *testing.T) {
 	goroutines.Wait()
 }
 
-// TestOutstanding checks that the commands of a client that does not wait for answers are bounded.
+// TestOutstanding checks that the number of unanswered commands is bounded for a client that does not wait for answers.
 func TestOutstanding(t *testing.T) {
 	f := imapext.New(imapext.Options{TLS: true})
 	if err := f.FromBackend([]byte("* PREAUTH hi\r\n")); err != nil {
@@ -141,8 +141,8 @@ func TestManyAnswers(t *testing.T) {
 	}
 }
 
-// TestHandshake checks that nothing of the backend's reaches the client between the OK to STARTTLS and TLS, nor fills the
-// memory.
+// TestHandshake checks that nothing from the backend reaches the client between the OK to STARTTLS and TLS, and that what is held
+// is bounded.
 func TestHandshake(t *testing.T) {
 	f := imapext.New(imapext.Options{StartTLS: true})
 	var client strings.Builder
@@ -181,8 +181,8 @@ func TestHandshake(t *testing.T) {
 	expect("* BYE [CAPABILITY IMAP4rev1] enough\r\n")
 }
 
-// TestCompress checks that COMPRESS stops the client's stream directly after its line, and that nothing of the backend's
-// reaches the client between the OK and Compressed.
+// TestCompress checks that COMPRESS stops the client's stream directly after its line, and that nothing from the backend reaches
+// the client between the OK and Compressed.
 func TestCompress(t *testing.T) {
 	f := imapext.New(imapext.Options{TLS: true, Compress: true})
 	var client, backend strings.Builder
@@ -223,8 +223,8 @@ func TestCompress(t *testing.T) {
 	}
 }
 
-// TestUncompress checks that the OK to UNAUTHENTICATE is the last that the client is told before Uncompressed, however long
-// it is, and that the client is not read before.
+// TestUncompress checks that the OK to UNAUTHENTICATE is the last response to the client before Uncompressed, however long it is,
+// and that the client's bytes are not read before.
 func TestUncompress(t *testing.T) {
 	for _, text := range []string{"out", strings.Repeat("x", 20000)} {
 		f := imapext.New(imapext.Options{TLS: true, Compress: true})
@@ -261,7 +261,7 @@ func TestUncompress(t *testing.T) {
 	}
 }
 
-// TestIdentify checks that the backend is told of a client that says nothing.
+// TestIdentify checks that the backend is told about a client that has sent nothing.
 func TestIdentify(t *testing.T) {
 	f := imapext.New(imapext.Options{TLS: true, Identify: []imapext.IDField{{Name: "x-originating-ip", Value: "192.0.2.1"}}})
 	if n, event := f.FromClient(nil); n != 0 || event != imapext.Wait {
@@ -291,7 +291,7 @@ func TestIdentify(t *testing.T) {
 	}
 }
 
-// TestWriteError checks that the errors of writers come back.
+// TestWriteError checks that the errors of writers are returned.
 func TestWriteError(t *testing.T) {
 	f := imapext.New(imapext.Options{TLS: true})
 	if err := f.FromBackend([]byte("* OK hi\r\n")); err != nil {
@@ -351,7 +351,7 @@ func (r *recorder) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// sessions records the sessions that entries are asked for.
+// sessions records the sessions for which entries are requested.
 type sessions []imapext.Session
 
 func (s *sessions) Entries(session imapext.Session) []metadata.Entry {
@@ -359,7 +359,7 @@ func (s *sessions) Entries(session imapext.Session) []metadata.Entry {
 	return nil
 }
 
-// TestSession checks what the source of entries is told, and that it is asked once for each command.
+// TestSession checks the Session passed to the source of entries, and that the source is called once for each command.
 func TestSession(t *testing.T) {
 	var asked sessions
 	f := imapext.New(imapext.Options{TLS: true, Entries: &asked})

@@ -1,7 +1,7 @@
 package imapext
 
-// forwardCommand sends the backend a command that was read whole, which is the Filter's from now on. Each literal in it is sent
-// as a synchronising one, when the backend has granted it; the client sees none of this.
+// forwardCommand sends the backend a command that was read whole, which is the Filter's from now on. Each literal in it is sent as
+// a synchronising one, after the backend has granted it; the client sees none of this.
 func (f *Filter) forwardCommand(command []byte) Event {
 	f.outstanding.add(f.client.tag)
 	return f.forward(command)
@@ -50,8 +50,8 @@ func (f *Filter) forwardParts() Event {
 	return Continue
 }
 
-// nextPart cuts the next part off a command that is forwarded: the contents of the literal that the backend has granted, and
-// what follows, to the end or to the announcement of the next literal, which it makes a synchronising one.
+// nextPart returns the next part of a command that is forwarded: the contents of the literal that the backend has granted, and what
+// follows, to the end or to the announcement of the next literal, which it makes a synchronising one.
 func (c *clientStream) nextPart() (part []byte, literal bool) {
 	var line commandLine
 	for i := int(c.literal); i < len(c.collected); i++ {

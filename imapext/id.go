@@ -19,7 +19,7 @@ const (
 // ASCII.
 type IDField struct{ Name, Value string }
 
-// appendID appends the ID command with those of fields that keep to the bounds.
+// appendID appends the ID command with the fields that are within the bounds.
 func appendID(b []byte, fields []IDField) []byte {
 	b = append(b, "ID ("...)
 	separator := ""
@@ -59,8 +59,8 @@ func appendQuoted(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// identify tells the backend who its client is, under a tag of our own, before any command of the client's. A backend that
-// does not announce ID is not told: before login, some end the connection at a command that they do not know.
+// identify tells the backend who its client is, under a tag of our own, before any command from the client. A backend that does not
+// announce ID is not told: before login, some close the connection after a command that they do not know.
 func (f *Filter) identify() Event {
 	if !f.capabilities.known {
 		return f.askCapabilities()
@@ -77,9 +77,9 @@ func (f *Filter) identify() Event {
 	return Wait
 }
 
-// decideID forwards the client's ID command without the fields whose names begin with "x-". By such fields backends let
-// themselves be told who the client is, where it comes from, and more (Dovecot's x-originating-ip and x-forward-), by those
-// they trust. That is us, whatever we tell them ourselves.
+// decideID forwards the client's ID command without the fields whose names begin with "x-". In such fields (Dovecot's
+// x-originating-ip and x-forward-), peers that the backend trusts say who the client is, where it connects from, and more. The
+// backend may trust us, whether or not we send such fields ourselves.
 func (f *Filter) decideID() Event {
 	c := &f.client
 	kept, dropped, err := parseID(c.collected)
@@ -96,9 +96,8 @@ func (f *Filter) decideID() Event {
 
 var errIDSyntax = errors.New("syntax error in arguments of ID")
 
-// parseID returns the names and values, as they stand, of the fields in arguments whose names do not begin with "x-", and
-// whether there are others. It takes more than the grammar of RFC 2971 has, atoms and any number of spaces, but nothing that
-// could be read in two ways.
+// parseID returns the names and values, as written, of the fields in arguments whose names do not begin with "x-", and whether
+// there are others. It accepts more than the grammar of RFC 2971, atoms and any number of spaces, but nothing ambiguous.
 func parseID(arguments []byte) (kept [][]byte, dropped bool, err error) {
 	b := bytes.Trim(withoutLineEnd(arguments), " ")
 	if equalFold(b, "NIL") {

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// FuzzID checks that no reader of the ID command that is forwarded finds a name that begins with "x-".
+// FuzzID checks that the ID command that is forwarded has no field whose name begins with "x-".
 func FuzzID(f *testing.F) {
 	for _, seed := range []string{
 		` ("x-originating-ip" "127.0.0.1")`, ` ("name" "client" X-Session-ID {3+}` + "\r\nabc)", ` ("\x-y" "" {3}` + "\nx-y NIL)", " NIL",

@@ -9,8 +9,8 @@ import (
 	"github.com/mailturn/mailturn/imapext/metadata"
 )
 
-// entries calls Options.Entries, with the mutex released: meanwhile the other direction may change everything but the state of
-// the direction that calls.
+// entries calls Options.Entries with the mutex released: meanwhile the other direction may change everything except the state of
+// the calling direction.
 func (f *Filter) entries() []metadata.Entry {
 	session := f.session
 	f.mu.Unlock()
@@ -18,14 +18,14 @@ func (f *Filter) entries() []metadata.Entry {
 	return f.options.Entries.Entries(session)
 }
 
-// gave notes our entries in a response to GETMETADATA that is queued, for unlock.
+// gave records our entries in a response to GETMETADATA that is queued, for unlock.
 func (f *Filter) gave(entries []metadata.Entry) {
 	if f.options.Gave != nil && len(entries) > 0 {
 		f.given = append(f.given, entries)
 	}
 }
 
-// unlock releases the mutex, and then tells Options.Gave what was queued meanwhile.
+// unlock releases the mutex, and then passes to Options.Gave what was queued meanwhile.
 func (f *Filter) unlock() {
 	given := f.given
 	f.given = nil
@@ -44,7 +44,7 @@ func findEntry(entries []metadata.Entry, name string) (metadata.Entry, bool) {
 	return metadata.Entry{}, false
 }
 
-// decideGet answers GETMETADATA (RFC 5464 section 4.2), or forwards what of it is the backend's.
+// decideGet answers GETMETADATA (RFC 5464 section 4.2), or forwards the part of it that the backend answers.
 func (f *Filter) decideGet() Event {
 	c := &f.client
 	get, err := metadata.ParseGet(c.collected)
@@ -91,9 +91,8 @@ func (f *Filter) decideGet() Event {
 	return f.answerCommand(append(response, "GETMETADATA completed\r\n"...))
 }
 
-// askMailbox answers GETMETADATA for a mailbox of a backend without METADATA, which has no entries, if there is such a mailbox.
-// Whether there is, the backend says to STATUS, which is the least that can be asked about one. Its refusal is the answer
-// otherwise.
+// askMailbox answers GETMETADATA for a mailbox of a backend without METADATA, which has no entries, if there is such a mailbox. It
+// sends the backend STATUS to find out, with the smallest request possible. If the backend refuses that, its refusal is the answer.
 func (f *Filter) askMailbox(mailbox string, entries []metadata.Entry) Event {
 	c := &f.client
 	answer := metadata.AppendResponse(nil, mailbox, entries)
@@ -103,8 +102,8 @@ func (f *Filter) askMailbox(mailbox string, entries []metadata.Entry) Event {
 	return f.forwardCommand(append(command, " (UIDVALIDITY)\r\n"...))
 }
 
-// answersStatus reports whether response is the one to the STATUS command of askMailbox. There may be others, unasked for or
-// to commands of the client's.
+// answersStatus reports whether response is the one to the STATUS command of askMailbox. There may be others, unsolicited or to the
+// client's commands.
 func (p *pending) answersStatus(response []byte) bool {
 	mailbox := response[len("* STATUS "):]
 	name, size := idArgument(mailbox)
@@ -113,8 +112,8 @@ func (p *pending) answersStatus(response []byte) bool {
 		len(attributes) == 2 && equalFold(attributes[0], "(UIDVALIDITY") && bytes.HasSuffix(attributes[1], []byte(")"))
 }
 
-// answerGet returns what owned has for get, and the size of the largest value that MAXSIZE keeps out. With all, the names
-// that owned does not have are answered too: NIL, but with DEPTH nothing, as servers do.
+// answerGet returns the entries of owned that get asks for, and the size of the largest value that MAXSIZE excludes. With all, it
+// also answers the names that owned does not have: with NIL, or with DEPTH not at all, as servers do.
 func answerGet(get metadata.Get, owned []metadata.Entry, all bool) (entries []metadata.Entry, longest uint64) {
 	add := func(entry metadata.Entry) {
 		size := uint64(len(entry.Value.Octets()))
@@ -148,9 +147,9 @@ func answerGet(get metadata.Get, owned []metadata.Entry, all bool) (entries []me
 	return entries, longest
 }
 
-// finishGet returns the tagged response to a GETMETADATA that was forwarded without our entries, for which the backend's
-// is line; the response with ours has gone before it. Where the backend refuses the rest, the command succeeds with ours:
-// clients drop all of a command that fails.
+// finishGet returns the tagged response to a GETMETADATA that was forwarded without our entries, for which the backend's is line;
+// the response with ours has gone before it. If the backend refuses the rest, the command succeeds with ours, because clients
+// discard all responses to a command that fails.
 func (p *pending) finishGet(ok bool, line []byte) []byte {
 	switch {
 	case ok && p.longest > 0:
@@ -165,8 +164,8 @@ func (p *pending) finishGet(ok bool, line []byte) []byte {
 	return append(response, "GETMETADATA completed in part\r\n"...)
 }
 
-// addLongEntries returns the tagged OK line with a LONGENTRIES response code of the larger of longest and what the line has
-// (RFC 5464 section 4.2.1). Another response code gives way to it.
+// addLongEntries returns the tagged OK line with a LONGENTRIES response code of the larger of longest and what the line has (RFC
+// 5464 section 4.2.1). It replaces another response code.
 func addLongEntries(line []byte, tag string, longest uint64) []byte {
 	_, code, after, hasCode := splitCode(line)
 	text := line[len(tag)+len(" OK"):]

@@ -2,8 +2,8 @@ package imapext
 
 import "github.com/mailturn/mailturn/imapext/metadata"
 
-// outstandingTags are the tags of the commands that are with the backend. A tag is in it once: a command whose tag is taken
-// waits, so that a tagged response belongs to one command.
+// outstandingTags are the tags of the commands that the backend has not answered. Each tag is in it once: a command whose tag is in
+// use waits, so that a tagged response belongs to one command.
 type outstandingTags struct {
 	tags map[string]struct{}
 	grew bool // beyond what an idle session should keep
@@ -29,7 +29,7 @@ func (o *outstandingTags) remove(tag []byte) {
 	}
 }
 
-// ownTag returns a tag for a command of our own: one that no unanswered command of the client's has.
+// ownTag returns a tag for a command of our own, which no unanswered command of the client has.
 func (f *Filter) ownTag() string {
 	tag := "mailturn"
 	for f.outstanding.has([]byte(tag)) {
@@ -38,7 +38,7 @@ func (f *Filter) ownTag() string {
 	return tag
 }
 
-// pending is the one command whose answer the Filter has to see before it lets the client's next command through.
+// pending is the command whose answer the Filter has to see before it passes the client's next command.
 type pending struct {
 	kind pendingKind
 	tag  string
@@ -76,8 +76,8 @@ func (p *pending) changesState() bool {
 	return p.kind == pendingLogin || p.kind == pendingUnauthenticate
 }
 
-// continuation is the expectation of a command continuation request, "+" (RFC 9051 section 7.6). One command at most
-// expects one, for nothing from the client passes after it.
+// continuation is the state of waiting for a command continuation request, "+" (RFC 9051 section 7.6). At most one command waits
+// for one, because nothing from the client passes after it.
 type continuation struct {
 	state plusState
 	tag   string // of the command
@@ -97,7 +97,7 @@ func (c *continuation) await(tag string, hide bool) {
 	*c = continuation{state: plusAwaited, tag: tag, hide: hide}
 }
 
-// take returns the state, and forgets it if it is settled.
+// take returns the state, and resets it if the wait is over.
 func (c *continuation) take() plusState {
 	state := c.state
 	if state != plusAwaited {

@@ -6,10 +6,10 @@ import (
 )
 
 // maxStatusLine bounds the backend's responses that the Filter reads whole: status, CAPABILITY and ENABLED responses and
-// continuation requests. Longer ones pass as they are.
+// continuation requests. Longer ones pass unchanged.
 const maxStatusLine = 16 << 10
 
-// responseKind is what a response is by its beginning (RFC 9051 section 7).
+// responseKind is the kind of a response, by its beginning (RFC 9051 section 7).
 type responseKind byte
 
 const (
@@ -25,7 +25,7 @@ const (
 	responseMailbox                          // * STATUS, likewise unless we have asked for it; with literals
 )
 
-// limit returns how many bytes of a response of this kind are read to be handled whole, 0 if it passes.
+// limit returns how many bytes of a response of this kind are read before it is handled whole, or 0 if it passes.
 func (k responseKind) limit() int {
 	switch k {
 	case responseData, responseText, responseMetadata:
@@ -35,8 +35,7 @@ func (k responseKind) limit() int {
 	}
 }
 
-// hasLiterals reports whether a line of such a response may announce a literal. Those of free text cannot, whatever they
-// end in.
+// hasLiterals reports whether a line of such a response may announce a literal. Those of free text cannot, whatever their end.
 func (k responseKind) hasLiterals() bool {
 	return k == responseData || k == responseMetadata || k == responseMailbox
 }
@@ -44,8 +43,8 @@ func (k responseKind) hasLiterals() bool {
 // maxResponseWord is more than the length of any word that the second one of a response is compared to.
 const maxResponseWord = 16
 
-// readResponseKind tells the kind of the response that begins with b. It reports false if b ends too early to tell, which
-// it does not after maxTag+maxResponseWord+2 bytes.
+// readResponseKind returns the kind of the response that begins with b. It reports false if b ends too early to tell, which it does
+// not after maxTag+maxResponseWord+2 bytes.
 func readResponseKind(b []byte) (responseKind, bool) {
 	if len(b) > 0 && b[0] == '+' {
 		return responseContinuation, true
@@ -114,8 +113,8 @@ func (t *lineTail) bytes() []byte {
 	return t.b[:t.n]
 }
 
-// announcedLiteral returns the size of the literal that line announces, which ends in a line end: {n}, with "+" tolerated.
-// A size that does not fit 64 bits is endless: what follows passes, and nothing in it is taken for a response.
+// announcedLiteral returns the size of the literal that line announces, which ends in a line end: {n}, with "+" tolerated. A size
+// that does not fit 64 bits counts as endless: everything after it passes, and none of it is read as a response.
 func announcedLiteral(line []byte) (size uint64, ok bool) {
 	line = withoutLineEnd(line)
 	n := len(line) - 1

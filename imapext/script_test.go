@@ -224,11 +224,11 @@ func unescape(text string) string {
 	}
 }
 
-// wire drives a Filter the way the package comment says, in one goroutine.
+// wire drives a Filter as the package comment describes, in one goroutine.
 type wire struct {
 	filter          *Filter
 	cut             cutter
-	client, backend bytes.Buffer // what they have got
+	client, backend bytes.Buffer // what they have received
 	waiting         bool
 	rest            []byte // of what the client sent
 	closed          bool

@@ -8,13 +8,13 @@ import (
 	"github.com/mailturn/mailturn/imapext/metadata"
 )
 
-// maxHeldValues is how much of a SETMETADATA command is held, with the literal that comes. It leaves room for the lines
-// within bounds.command.
+// maxHeldValues is how much of a SETMETADATA command is held, including the next literal. It leaves room for the lines within
+// bounds.command.
 const maxHeldValues = 48 << 10
 
-// setCommand is how far a SETMETADATA command has been read (RFC 5464 section 4.3). Most are read whole. Those with large
-// values go to the backend in parts: as soon as a value does not fit in what is held, what precedes it is decided on and
-// forwarded, and the value passes.
+// setCommand is the state of reading a SETMETADATA command (RFC 5464 section 4.3). Most are read whole. Those with large values go
+// to the backend in parts: as soon as a value does not fit in what is held, what precedes it is decided on and forwarded, and the
+// value passes.
 type setCommand struct {
 	reader stream.SetReader
 	begun  bool // a part has gone to the backend
@@ -23,7 +23,7 @@ type setCommand struct {
 	size    uint64
 }
 
-// collect takes bytes of a command that is read whole.
+// collect appends bytes of a command that is read whole.
 func (c *clientStream) collect(b []byte) {
 	c.collected = append(c.collected, b...)
 	if c.name == "SETMETADATA" {
@@ -31,8 +31,8 @@ func (c *clientStream) collect(b []byte) {
 	}
 }
 
-// streamsLiteral reports whether the literal that is announced is to pass, after what precedes it: it is a value of a
-// SETMETADATA command that is too large to be held.
+// streamsLiteral reports whether the announced literal passes, after what precedes it: it is a value of a SETMETADATA command that
+// is too large to be held.
 func (f *Filter) streamsLiteral() bool {
 	c := &f.client
 	reader := &c.set.reader
@@ -44,7 +44,7 @@ func (f *Filter) streamsLiteral() bool {
 	return true
 }
 
-// endStreamedLiteral makes the rest of the command be read, and decided on, as its beginning was.
+// endStreamedLiteral returns to reading the command whole, as its beginning was.
 func (c *clientStream) endStreamedLiteral() {
 	if !c.set.streams || c.mode != pass {
 		return
@@ -53,8 +53,8 @@ func (c *clientStream) endStreamedLiteral() {
 	c.set.streams = false
 }
 
-// decideSet answers SETMETADATA, or forwards what of it has been read. It is done whole or not at all, so an entry of ours in
-// it, which nobody may set, refuses the whole.
+// decideSet answers SETMETADATA, or forwards the part that has been read. The command succeeds or fails as a whole, so it is
+// refused if it sets an entry of ours, which nobody may set.
 func (f *Filter) decideSet() Event {
 	c := &f.client
 	if f.capabilities.metadata == metadataUnknown && !c.set.begun {
@@ -78,7 +78,7 @@ func (f *Filter) decideSet() Event {
 	return f.forward(c.collected)
 }
 
-// refusesSet returns why a SETMETADATA command with names is refused, empty if it is not.
+// refusesSet returns the refusal of a SETMETADATA command with names, or "" if it is allowed.
 func (f *Filter) refusesSet(names []string) string {
 	reader := &f.client.set.reader
 	absent := f.capabilities.metadata != metadataPresent
@@ -111,8 +111,8 @@ func (f *Filter) refusesSet(names []string) string {
 	return ""
 }
 
-// refuse refuses a command that is read whole. If a part of it has gone to the backend, the backend gets a line end in the
-// place of the rest: it refuses a list that lacks its end, and so does none of it.
+// refuse refuses a command that is read whole. If a part of it has gone to the backend, the backend receives a line end instead of
+// the rest: it refuses a list without its end, and so sets nothing.
 func (f *Filter) refuse(format string, args ...any) {
 	c := &f.client
 	c.discard(format, args...)

@@ -10,29 +10,27 @@ import (
 	"testing"
 )
 
-// modelBackend is a backend that answers everything, in one of the ways in which servers differ on malformed or refused
-// commands. It records the commands that it takes for ones.
+// modelBackend is a backend that answers everything, and treats malformed or refused commands in one of the ways in which servers
+// differ. It records what it reads as commands.
 type modelBackend struct {
 	unread   []byte
 	commands []string // names
 
-	// refuses makes it refuse commands that announce a literal. It leaves the literal in the stream then, as
-	// imapserver of go-imap does.
+	// refuses makes it refuse commands that announce a literal, and leave the literal in the stream, as imapserver of go-imap does.
 	refuses bool
-	// anywhere makes it take an announcement at a line's end for one also where no argument begins.
+	// anywhere makes it accept an announcement at a line's end even where no argument begins.
 	anywhere bool
-	// cuts makes it take what follows the first 21,847 bytes of a line that continues AUTHENTICATE for a command, as Cyrus
-	// does.
+	// cuts makes it read what follows the first 21,847 bytes of a line that continues AUTHENTICATE as a command, as Cyrus does.
 	cuts bool
 	// splits makes it begin a command within a tag, as Courier does.
 	splits bool
 	// spans makes it read a quoted string across line ends, as imapserver does.
 	spans bool
-	// sloppy makes it take an announcement with spaces after it for one, as imapserver does, ask for the literal of one
-	// within a line before it refuses that, as Dovecot does, and read the literal of a line that continues IDLE or
-	// AUTHENTICATE, as Cyrus does after DONE.
+	// sloppy makes it accept an announcement with spaces after it, as imapserver does, request the literal of one within a line
+	// before it refuses that, as Dovecot does, and read the literal of a line that continues IDLE or AUTHENTICATE, as Cyrus does
+	// after DONE.
 	sloppy bool
-	// returns makes it take a CR alone for a line end.
+	// returns makes it accept a CR alone as a line end.
 	returns    bool
 	loginFails bool
 
@@ -135,7 +133,7 @@ func (m *modelBackend) line(line string) string {
 // announcementWithin matches lines without quoted strings.
 var announcementWithin = regexp.MustCompile(`^[^"]*\{[0-9]+\} *[^" ]+[^"]*$`)
 
-// announced returns the literal that line announces. Literals beyond what a test sends are refused by never being granted.
+// announced returns the literal that line announces. Literals larger than a test sends are never granted.
 func (m *modelBackend) announced(line string) (size int, sync, ok bool) {
 	if m.sloppy {
 		line = strings.TrimRight(line, " ")
@@ -167,8 +165,8 @@ func (m *modelBackend) finish() string {
 	return tag + " OK done\r\n"
 }
 
-// FuzzSmuggling checks that whatever the client sends, the backend takes no bytes for a command that the Filter has not taken
-// for one: none that the Filter keeps from it ever arrives, and nothing arrives where a command begins that is none.
+// FuzzSmuggling checks that, whatever the client sends, the backend reads as a command only what the Filter has read as one: no
+// command that the Filter answers itself reaches it, and it finds nothing but commands where it expects one.
 func FuzzSmuggling(f *testing.F) {
 	for _, seed := range []string{
 		"a NOOP\r\nb LOGIN x y\r\nc GETMETADATA \"\" /shared/comment\r\n",

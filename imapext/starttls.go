@@ -2,7 +2,7 @@ package imapext
 
 import "bytes"
 
-// decideStartTLS answers STARTTLS, which is between the client and us (RFC 9051 section 6.2.1).
+// decideStartTLS answers STARTTLS (RFC 9051 section 6.2.1), which concerns only the client's connection.
 func (f *Filter) decideStartTLS() Event {
 	switch {
 	case len(bytes.TrimSpace(f.client.collected)) > 0:

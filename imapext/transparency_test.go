@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// TestTransparency passes random sessions without a command of ours: both sides get what the other has sent, byte for byte,
-// but for METADATA in capability lists. It is what catches a filter that rewrites by text, inserts at read boundaries, edits
-// or drops bytes of literals, or swallows a "+".
+// TestTransparency passes random sessions without a command that the Filter answers, and checks that each side receives what the
+// other has sent, byte for byte, except for METADATA in capability lists. It catches a filter that rewrites by text, inserts at
+// read boundaries, edits or drops bytes of literals, or swallows a "+".
 func TestTransparency(t *testing.T) {
 	for seed := range uint64(300) {
 		session := randomSession{Rand: rand.New(rand.NewPCG(seed, 1))}
@@ -49,10 +49,10 @@ func TestTransparency(t *testing.T) {
 	}
 }
 
-// randomSession makes commands and responses. In responses, NUL stands where METADATA is expected to be added.
+// randomSession returns commands and responses. In responses, NUL marks where METADATA is expected to be added.
 type randomSession struct{ *rand.Rand }
 
-// octets returns n bytes that are likely to be taken for something.
+// octets returns n bytes that are likely to be mistaken for protocol elements.
 func (r randomSession) octets(n int) string {
 	var b strings.Builder
 	for b.Len() < n {
@@ -188,8 +188,8 @@ func TestAccount(t *testing.T) {
 	}
 }
 
-// TestLineEndPassesWhole cuts commands before the last bytes of a line: the backend may not see so much of it that it can
-// answer already, as Dovecot does at the "}" of an announcement and at the CR of a command without arguments.
+// TestLineEndPassesWhole cuts commands before the last bytes of a line, and checks that the backend does not receive enough of it
+// to answer, as Dovecot does after the "}" of an announcement and after the CR of a command without arguments.
 func TestLineEndPassesWhole(t *testing.T) {
 	for _, line := range []string{
 		"a NOOP\r\n",

@@ -41,10 +41,10 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("%s: the server answered %s %s", e.Command, e.Status, e.Text)
 }
 
-// Client is one connection to an IMAP server, driven as core drives it: one command at a time, never pipelined. It is for
-// one goroutine.
+// Client is one connection to an IMAP server, driven as core drives it: one command at a time, never pipelined. Only one goroutine
+// may use it.
 //
-// go-imap's client is not used, because its request and its parser differ from core's, and both are what is examined here.
+// It does not use go-imap's client, whose request and parser differ from core's: both are what this package examines.
 type Client struct {
 	// Raw, if not nil, is called with every METADATA response, bytes that are only valid during the call. They hold the
 	// password.
@@ -58,7 +58,7 @@ type Client struct {
 	greeting   string
 	greetCaps  []string // of the greeting, if it had any
 	capability []string // as last told
-	// capabilityErr is how the server was asked in vain before login. It is not asked again.
+	// capabilityErr is the error of a CAPABILITY command before login. It is not sent again.
 	capabilityErr error
 }
 
@@ -86,7 +86,7 @@ func NewClient(ctx context.Context, conn net.Conn) (*Client, error) {
 // Greeting returns the text of the greeting.
 func (c *Client) Greeting() string { return c.greeting }
 
-// watch makes the connection's operations fail when ctx ends. The function that it returns ends the watch.
+// watch makes the connection's operations fail when ctx is done. The returned function stops the watch.
 func (c *Client) watch(ctx context.Context) func() {
 	_ = c.conn.SetDeadline(time.Time{})
 	ended := make(chan struct{})
@@ -111,7 +111,7 @@ func (c *Client) explain(ctx context.Context, step string, err error) error {
 	return fmt.Errorf("%s: %w", step, err)
 }
 
-// Close ends the connection without a word.
+// Close closes the connection without LOGOUT.
 func (c *Client) Close() error { return c.conn.Close() }
 
 // StartTLS switches to TLS (RFC 9051 section 6.2.1). What the server said before is forgotten.
@@ -175,9 +175,9 @@ func (c *Client) Compress(ctx context.Context) error {
 	return nil
 }
 
-// GetMetadata asks for the server's entries (RFC 5464 section 4.2), always as a list, and returns those that were told
-// for the empty mailbox, in their order. A *StatusError other than BYE leaves the session usable: core falls back and goes
-// on. With ErrUnparsable core would be gone.
+// GetMetadata asks for the server's entries (RFC 5464 section 4.2), always as a list, and returns those that were told for the
+// empty mailbox, in their order. A *StatusError other than BYE leaves the session usable: core falls back and goes on. After
+// ErrUnparsable, core would close the connection.
 func (c *Client) GetMetadata(ctx context.Context, names []string) ([]metadata.Entry, error) {
 	var entries []metadata.Entry
 	err := c.command(ctx, "GETMETADATA", ` "" (`+strings.Join(names, " ")+")", func(response []byte) error {
@@ -205,7 +205,7 @@ func (c *Client) simple(ctx context.Context, name, arguments string) error {
 	return c.command(ctx, name, arguments, ignore)
 }
 
-// ignore is for commands whose untagged responses say nothing of interest.
+// ignore is for commands whose untagged responses do not matter.
 func ignore([]byte) error { return nil }
 
 // command sends a command that the server asks no more data for. See exchange.
@@ -213,8 +213,8 @@ func (c *Client) command(ctx context.Context, name, arguments string, untagged f
 	return c.exchange(ctx, name, arguments, untagged, nil)
 }
 
-// exchange sends a command and passes each untagged response to untagged until the tagged one comes. If the server asks for
-// more (RFC 9051 section 7.6), it is sent the line that respond returns, without line end, for the text of the request.
+// exchange sends a command and passes each untagged response to untagged until the tagged one arrives. If the server asks for more
+// (RFC 9051 section 7.6), it is sent the line that respond returns, without line end, for the text of the request.
 func (c *Client) exchange(ctx context.Context, name, arguments string, untagged func(response []byte) error, respond func(text string) (string, error)) error {
 	defer c.watch(ctx)()
 	c.serial++
@@ -313,7 +313,7 @@ func (c *Client) readLine(limit int) ([]byte, error) {
 	}
 }
 
-// isMetadata reports whether a response is METADATA, of those that are asked for the only one that holds literals.
+// isMetadata reports whether a response is METADATA, the only response to our commands that holds literals.
 func isMetadata(response []byte) bool {
 	return len(response) > 11 && strings.EqualFold(string(response[:11]), "* METADATA ")
 }
@@ -338,8 +338,7 @@ func statusOf(s string) (status, text string) {
 	return "", ""
 }
 
-// codeCapabilities returns the list in the response code at the beginning of text. One that does not parse is no list to
-// core, only text.
+// codeCapabilities returns the list in the response code at the beginning of text. Core treats one that does not parse as text.
 func codeCapabilities(text string) ([]string, bool) {
 	if len(text) < 12 || !strings.EqualFold(text[:12], "[CAPABILITY ") {
 		return nil, false

@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// script is a server that plays its part of a conversation: it expects the lines with "C: ", which are commands without their
-// tags, and "R: ", which continue a command, and sends those with "S: ". The word TAG stands for the tag of the last command.
-// "COMPRESS" alone switches both directions to DEFLATE.
+// script is a server that follows a script: it expects the lines with "C: ", which are commands without their tags, and "R: ",
+// which continue a command, and sends those with "S: ". The word TAG stands for the tag of the last command. "COMPRESS" alone
+// switches both directions to DEFLATE.
 func script(t *testing.T, lines ...string) net.Conn {
 	t.Helper()
 	client, server := net.Pipe()
@@ -67,7 +67,7 @@ func play(conn net.Conn, lines []string) error {
 	return nil
 }
 
-// plain connects Discover to a conversation.
+// plain connects Discover to a script.
 type plain struct{ conn net.Conn }
 
 func (p plain) DialContext(context.Context, string, string) (net.Conn, error) { return p.conn, nil }
@@ -122,9 +122,9 @@ func TestDiscoverStatusError(t *testing.T) {
 		command string
 	}{
 		{"wrong password", []string{"S: * OK ready", "C: CAPABILITY", "S: * CAPABILITY IMAP4rev1 AUTH=PLAIN", "S: TAG OK", `C: LOGIN "alice" "pw"`, "S: TAG NO authentication failed"}, "LOGIN"},
-		{"no welcome", []string{"S: * BYE too many"}, "greeting"},
-		{"thrown out", []string{"S: * OK ready", "C: CAPABILITY", "S: * CAPABILITY IMAP4rev1 AUTH=PLAIN", "S: TAG OK", `C: LOGIN "alice" "pw"`, "S: * BYE shutting down"}, "LOGIN"},
-		{"thrown out later", []string{"S: * OK ready", "C: CAPABILITY", "S: * CAPABILITY IMAP4rev1 AUTH=PLAIN", "S: TAG OK", `C: LOGIN "alice" "pw"`, "S: TAG OK [CAPABILITY IMAP4rev1 METADATA] in", first, "S: * BYE shutting down"}, "GETMETADATA"},
+		{"BYE as the greeting", []string{"S: * BYE too many"}, "greeting"},
+		{"BYE during login", []string{"S: * OK ready", "C: CAPABILITY", "S: * CAPABILITY IMAP4rev1 AUTH=PLAIN", "S: TAG OK", `C: LOGIN "alice" "pw"`, "S: * BYE shutting down"}, "LOGIN"},
+		{"BYE after login", []string{"S: * OK ready", "C: CAPABILITY", "S: * CAPABILITY IMAP4rev1 AUTH=PLAIN", "S: TAG OK", `C: LOGIN "alice" "pw"`, "S: TAG OK [CAPABILITY IMAP4rev1 METADATA] in", first, "S: * BYE shutting down"}, "GETMETADATA"},
 		{"compression refused", []string{"S: * OK ready", "C: CAPABILITY", "S: * CAPABILITY IMAP4rev1 AUTH=PLAIN", "S: TAG OK", `C: LOGIN "alice" "pw"`, "S: TAG OK [CAPABILITY IMAP4rev1 METADATA COMPRESS=DEFLATE] in", "C: COMPRESS DEFLATE", "S: TAG NO"}, "COMPRESS"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -139,7 +139,7 @@ func TestDiscoverStatusError(t *testing.T) {
 	}
 }
 
-// TestCapabilitiesBeforeLogin are those that core could not read, and does not look at.
+// TestCapabilitiesBeforeLogin checks that a list before login, which core ignores, may be one that core cannot parse.
 func TestCapabilitiesBeforeLogin(t *testing.T) {
 	c, err := NewClient(t.Context(), script(t, "S: * OK ready", "C: CAPABILITY", "S: * CAPABILITY STARTTLS", "S: TAG OK",
 		`C: LOGIN "alice" "pw"`, "S: TAG OK [CAPABILITY IMAP4rev1 METADATA] in"))
@@ -154,7 +154,7 @@ func TestCapabilitiesBeforeLogin(t *testing.T) {
 	}
 }
 
-// TestNoValueInAnError has a literal that is longer than it says.
+// TestNoValueInAnError checks that the rest of a literal that was announced too short is not in the error.
 func TestNoValueInAnError(t *testing.T) {
 	c, err := NewClient(t.Context(), script(t, "S: * OK ready", `C: GETMETADATA "" (/shared/vendor/deltachat/turn /shared/vendor/deltachat/appversions)`,
 		"S: * METADATA \"\" (/shared/vendor/deltachat/turn {1}", "S: h)", "S: :3478:5:hunter2)"))
@@ -166,10 +166,10 @@ func TestNoValueInAnError(t *testing.T) {
 	}
 }
 
-// refreshEntries are those of core's later requests.
+// refreshEntries are the entries in core's later requests.
 var refreshEntries = []string{TURNEntry, "/shared/vendor/deltachat/appversions"}
 
-// TestRefresh is core's second request, byte for byte.
+// TestRefresh checks core's second request, byte for byte.
 func TestRefresh(t *testing.T) {
 	c, err := NewClient(t.Context(), script(t, "S: * OK ready", `C: GETMETADATA "" (/shared/vendor/deltachat/turn /shared/vendor/deltachat/appversions)`, "S: TAG OK"))
 	if err != nil {
@@ -180,7 +180,7 @@ func TestRefresh(t *testing.T) {
 	}
 }
 
-// TestBounds are servers that never come to an end.
+// TestBounds checks servers that never stop sending.
 func TestBounds(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -222,7 +222,7 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-// TestContextEndsARead is a server that says nothing.
+// TestContextEndsARead checks a server that sends nothing.
 func TestContextEndsARead(t *testing.T) {
 	conn, server := net.Pipe()
 	defer conn.Close()
@@ -234,7 +234,7 @@ func TestContextEndsARead(t *testing.T) {
 	}
 }
 
-// FuzzClient is a server that sends anything.
+// FuzzClient runs Discover against a server that sends anything.
 func FuzzClient(f *testing.F) {
 	f.Add([]byte("* OK ready\r\nA0001 OK [CAPABILITY IMAP4rev1 METADATA] in\r\n* METADATA \"\" (/shared/comment {1}\r\nx)\r\nA0002 OK\r\n"))
 	f.Fuzz(func(t *testing.T, sent []byte) {

@@ -8,7 +8,7 @@ import (
 	"github.com/mailturn/mailturn/imapext/metadata"
 )
 
-// fallbackPeriod is how long core uses FallbackServers before it asks again. It remembers this in memory only, so it asks at once
+// fallbackPeriod is how long core uses FallbackServers before it asks again. It remembers this in memory only, so it asks again
 // after a restart of the app.
 const fallbackPeriod = 7 * 24 * time.Hour
 
@@ -20,11 +20,11 @@ var (
 	errNoAddress    = errors.New("the name has no address")
 )
 
-// Decision is what core works with after it has asked.
+// Decision is what core uses after it has asked.
 type Decision struct {
 	Value    Value // zero with Fallback
 	Fallback bool  // core uses FallbackServers
-	// Reason says why there is a fallback: ErrNoCapability, ErrNoEntry, or ErrBadValue with its cause. It is nil without one.
+	// Reason says why there is a fallback: ErrNoCapability, ErrNoEntry, or ErrBadValue with its cause. It is nil if there is none.
 	Reason  error
 	Expires time.Time // of the credential, or of the fallback
 }
@@ -38,7 +38,7 @@ func (d Decision) Servers() []Server {
 	return []Server{d.Value.Server()}
 }
 
-// Decide picks the value from the entries that the server sent, as core does: it compares names byte for byte, and of several
+// Decide selects the value from the entries that the server sent, as core does: it compares names byte for byte, and of several
 // values it uses the last one that parses.
 func Decide(entries []metadata.Entry, now time.Time) Decision {
 	reason := ErrNoEntry

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// imapsPort is the one TLS port on which core does without ALPN.
+// imapsPort is the only TLS port on which core does not use ALPN.
 const imapsPort = 993
 
 // Security is how a connection is protected.
@@ -54,9 +54,9 @@ func TLSConfig(config *tls.Config, host string, port uint16, security Security) 
 	return config
 }
 
-// Discover asks the server once and returns what core would work with. An error means that core would get no mail either:
-// no connection, no login, ErrUnparsable. ctx limits the whole exchange; without a deadline, the limit is one minute, as for
-// each of core's reads.
+// Discover asks the server once and returns what core would work with. An error means that core would not get mail either: no
+// connection, no login, or ErrUnparsable. ctx limits the whole exchange; without a deadline, the limit is one minute, as for each
+// of core's reads.
 func Discover(ctx context.Context, o Options) (Decision, error) {
 	if _, bounded := ctx.Deadline(); !bounded {
 		var cancel context.CancelFunc

@@ -89,10 +89,9 @@ func AppendJSON(b []byte, servers []ICEServer) []byte {
 	return append(b, ']')
 }
 
-// appendJSONString escapes what RFC 8259 section 7 wants escaped and nothing more, where encoding/json also escapes
-// U+2028 and U+2029.
+// appendJSONString escapes only what RFC 8259 section 7 requires, whereas encoding/json also escapes U+2028 and U+2029.
 func appendJSONString(b []byte, s string) []byte {
-	const short = "btn\x00fr" // the escapes of U+0008 to U+000D, of which U+000B has none
+	const short = "btn\x00fr" // the escapes of U+0008 to U+000D; U+000B has no short one
 	b = append(b, '"')
 	for _, r := range s {
 		switch {

@@ -69,7 +69,7 @@ func TestResolve(t *testing.T) {
 	}
 }
 
-// TestFallbackJSON is what core writes for a server without METADATA.
+// TestFallbackJSON checks what core writes for a server without METADATA.
 func TestFallbackJSON(t *testing.T) {
 	servers, failed := Resolve(t.Context(), someHosts, FallbackServers())
 	const want = `[{"urls":["turn:203.0.113.10:3478"],"username":"public","credential":"o4tR7yG4rG2slhXqRUf9zgmHz"}]`
@@ -92,7 +92,7 @@ func (r refuser) LookupNetIP(context.Context, string, string) ([]netip.Addr, err
 	return nil, r.err
 }
 
-// FuzzAppendJSON holds the writer against the standard library's reader.
+// FuzzAppendJSON compares the encoder with the standard library's decoder.
 func FuzzAppendJSON(f *testing.F) {
 	f.Add("turn:203.0.113.7:3478", "1758650868", "8Dq/+=")
 	f.Add("\u2028", "\x00\x1f", "\"\\\x7f")

@@ -10,7 +10,7 @@ import (
 	"github.com/emersion/go-sasl"
 )
 
-// Bounds of a SASL exchange.
+// Bounds on a SASL exchange.
 const (
 	// maxSASLLine bounds each line of ours, in bytes. It is the length that RFC 4954 section 4 asks of SMTP; IMAP has no
 	// figure.
@@ -19,8 +19,8 @@ const (
 	maxChallenges = 4
 )
 
-// Credentials are what a user logs in with: a password, or an OAuth 2.0 access token, as large providers ask for. They print
-// without either.
+// Credentials are what a user logs in with: a password, or an OAuth 2.0 access token, as large providers ask for. Neither is
+// printed.
 type Credentials struct {
 	Username string
 	Password string // ignored if there is a token
@@ -63,9 +63,9 @@ func (c Credentials) Mechanism(capabilities []string) (string, error) {
 	return "", e
 }
 
-// MechanismError says that a server offers no way to log in with the credentials at hand.
+// MechanismError reports that a server offers no mechanism for the given credentials.
 type MechanismError struct {
-	Wanted  []string // SASL mechanisms that would do
+	Wanted  []string // SASL mechanisms that would work
 	Offered []string // those that the server lists
 }
 
@@ -117,8 +117,7 @@ func (c *Client) LogIn(ctx context.Context, credentials Credentials) ([]string, 
 	return c.Capabilities(ctx)
 }
 
-// survivable reports whether the session can go on after an error of Capabilities: core does not look at the list before
-// login.
+// survivable reports whether the session can continue after an error from Capabilities: core ignores the list before login.
 func survivable(err error) bool {
 	status, refused := errors.AsType[*StatusError](err)
 	return errors.Is(err, ErrUnparsable) || errors.Is(err, errNoList) || refused && status.Status != "BYE"

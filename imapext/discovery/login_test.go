@@ -113,7 +113,7 @@ func TestCredentialsHideTheirSecrets(t *testing.T) {
 	}
 }
 
-// FuzzLogIn is a server that answers AUTHENTICATE with anything.
+// FuzzLogIn runs LogIn against a server that answers AUTHENTICATE with anything.
 func FuzzLogIn(f *testing.F) {
 	f.Add([]byte("+ \r\nA0001 OK [CAPABILITY IMAP4rev1] in\r\n"))
 	f.Add([]byte("+ \r\n+ eyJzdGF0dXMiOiI0MDAifQ==\r\nA0001 NO no\r\n"))

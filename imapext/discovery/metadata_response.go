@@ -15,11 +15,11 @@ import (
 // connects, so its user gets no mail.
 var ErrUnparsable = errors.New("response that Delta Chat core cannot parse")
 
-// ParseMetadata reads a METADATA response (RFC 5464 section 4.4) as strictly as core does, which is not what the grammar
-// says. response begins with "* METADATA " and ends with CRLF, literals inside. The mailbox has to be a quoted string;
-// the list must not be empty; a value is NIL, a quoted string of 7-bit characters, or a literal; an entry's name goes on
-// from /shared with /admin, /comment or /vendor/, from /private with the latter two. The names of a response without
-// values (section 4.4.2) come without value too. The error is ErrUnparsable with the cause.
+// ParseMetadata reads a METADATA response (RFC 5464 section 4.4) as strictly as core does, which is not what the grammar says.
+// response begins with "* METADATA " and ends with CRLF, literals inside. The mailbox has to be a quoted string; the list must not
+// be empty; a value is NIL, a quoted string of 7-bit characters, or a literal; an entry's name is /shared followed by /admin,
+// /comment or /vendor/…, or /private followed by one of the latter two. The entries of a response without values (section 4.4.2)
+// have no value. The error is ErrUnparsable with the cause.
 func ParseMetadata(response []byte) (mailbox string, entries []metadata.Entry, err error) {
 	p := parser{b: response}
 	p.word("* METADATA ")
@@ -49,7 +49,7 @@ func ParseMetadata(response []byte) (mailbox string, entries []metadata.Entry, e
 	return mailbox, entries, nil
 }
 
-// parser takes elements off the front of b. After the first error its methods return zero values.
+// parser consumes elements from the front of b. After the first error its methods return zero values.
 type parser struct {
 	b   []byte
 	err error
@@ -145,7 +145,7 @@ func (p *parser) value() metadata.Value {
 	return metadata.NIL
 }
 
-// entryName returns an astring that core takes for the name of an entry.
+// entryName returns an astring that core accepts as the name of an entry.
 func (p *parser) entryName() string {
 	if p.err != nil {
 		return ""

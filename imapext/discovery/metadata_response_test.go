@@ -11,7 +11,7 @@ import (
 	"github.com/mailturn/mailturn/imapext/metadata"
 )
 
-// responses are what core's parser accepts, and what ends its session.
+// responses are those that core's parser accepts, and those that end its session.
 var responses = []struct {
 	name, response string
 	mailbox        string
@@ -85,8 +85,7 @@ func TestParseMetadata(t *testing.T) {
 	}
 }
 
-// FuzzParseMetadata holds the strict parser against that of RFC 5464: what core accepts the server's side accepts, with the
-// same names.
+// FuzzParseMetadata compares the strict parser with that of RFC 5464, which has to accept what core accepts, with the same names.
 func FuzzParseMetadata(f *testing.F) {
 	for _, tt := range responses {
 		f.Add([]byte(tt.response + "\r\n"))
@@ -114,7 +113,7 @@ func FuzzParseMetadata(f *testing.F) {
 	})
 }
 
-// TestServerSideIsParsable reads what our own IMAP endpoint would write.
+// TestServerSideIsParsable parses what our own IMAP endpoint writes.
 func TestServerSideIsParsable(t *testing.T) {
 	entries := []metadata.Entry{
 		{Name: TURNEntry, Value: metadata.String("turn.example.org:3478:1758650868:8Dqkyyu11MVESBqjbIylmB06rv8=")},

@@ -21,7 +21,7 @@ type Value struct {
 	// Username is the expiry as written, with leading zeros and sign: the password belongs to these bytes.
 	Username string
 	Password string
-	// Expires is in UTC. Beyond 2^62 seconds from the Unix epoch, which only a mistake can be, it is at that distance.
+	// Expires is in UTC. It is at most 2^62 seconds from the Unix epoch; only a mistake exceeds that.
 	Expires time.Time
 }
 
@@ -59,8 +59,8 @@ func ParseValue(value string) (Value, error) {
 	}, nil
 }
 
-// Left returns how long the credential is still valid at now; negative if it has expired. What a Duration cannot hold, 292
-// years and more, is cut to the longest or shortest one.
+// Left returns how long the credential is still valid at now; negative if it has expired. A difference that a Duration cannot hold,
+// 292 years or more, becomes the longest or shortest Duration.
 func (v Value) Left(now time.Time) time.Duration { return v.Expires.Sub(now) }
 
 // String returns the value without its password.

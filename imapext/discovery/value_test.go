@@ -14,7 +14,7 @@ import (
 
 func unix(seconds int64) time.Time { return time.Unix(seconds, 0).UTC() }
 
-// values are the rows of what Delta Chat core accepts and refuses.
+// values are values that Delta Chat core accepts or refuses.
 var values = []struct {
 	name, value string
 	want        Value

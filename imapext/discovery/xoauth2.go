@@ -6,7 +6,7 @@ import (
 	"github.com/emersion/go-sasl"
 )
 
-// xoauth2 is the mechanism that came before OAUTHBEARER. It has no RFC:
+// xoauth2 is the mechanism that preceded OAUTHBEARER. It has no RFC:
 // https://developers.google.com/workspace/gmail/imap/xoauth2-protocol.
 const xoauth2 = "XOAUTH2"
 
@@ -20,8 +20,8 @@ func (c *xoauth2Client) Start() (mechanism string, initial []byte, err error) {
 	return xoauth2, []byte("user=" + c.credentials.Username + "\x01auth=Bearer " + c.credentials.Token + "\x01\x01"), nil
 }
 
-// A bearerClient answers the challenge by which a server refuses a token, and only then ends the command (RFC 7628 section
-// 3.2.3). go-sasl would have the exchange cancelled instead, and the server's own words would be lost.
+// A bearerClient answers the challenge by which a server refuses a token, and only then ends the command (RFC 7628 section 3.2.3).
+// go-sasl would cancel the exchange instead, and the server's explanation would be lost.
 type bearerClient struct {
 	sasl.Client
 	last   []byte // the response to the refusal

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// decoder reads the elements of RFC 9051 section 9 that METADATA's grammar is made of. b is the rest of the input, in which
-// literals stand as they do on the wire. After the first error every method returns zero values.
+// decoder reads the elements of RFC 9051 section 9 that METADATA's grammar uses. b is the rest of the input, with literals as on
+// the wire. After the first error every method returns zero values.
 type decoder struct {
 	b   []byte
 	err error
@@ -47,7 +47,7 @@ func (d *decoder) expect(c byte) {
 	}
 }
 
-// spaces consumes one space, and those that follow it: the grammar has one, and servers take more.
+// spaces consumes one space, and those that follow it: the grammar has one, but servers accept more.
 func (d *decoder) spaces() {
 	d.expect(' ')
 	d.skipSpaces()
@@ -55,7 +55,7 @@ func (d *decoder) spaces() {
 
 func (d *decoder) skipSpaces() { d.b = bytes.TrimLeft(d.b, " ") }
 
-// crlf consumes the end of the command or response, before which trailing spaces are forgiven: clients are known to send one.
+// crlf consumes the end of the command or response, and trailing spaces before it: some clients send one.
 func (d *decoder) crlf() {
 	if d.err != nil {
 		return
@@ -170,8 +170,7 @@ func (d *decoder) number() uint32 {
 	return uint32(n)
 }
 
-// AppendString appends s as a quoted string if it is printable ASCII, which every parser takes, else as a synchronising
-// literal.
+// AppendString appends s as a quoted string if it is printable ASCII, which every parser accepts, else as a synchronising literal.
 func AppendString(b []byte, s string) []byte {
 	for i := range len(s) {
 		if s[i] < ' ' || s[i] >= 0x7F {
@@ -191,7 +190,7 @@ func AppendString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// appendName appends an entry's name, as an atom if it can be one: that is how clients ask and servers answer.
+// appendName appends an entry's name, as an atom if possible, as clients and servers do.
 func appendName(b []byte, name string) []byte {
 	if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r > 0x7F || !isAtomChar(byte(r)) }) {
 		return AppendString(b, name)

@@ -1,4 +1,4 @@
-// Package metadata is the syntax of the IMAP METADATA extension (RFC 5464): entry names, the GETMETADATA and SETMETADATA
+// Package metadata implements the syntax of the IMAP METADATA extension (RFC 5464): entry names, the GETMETADATA and SETMETADATA
 // commands, and METADATA responses. It does no I/O and keeps no state.
 package metadata
 
@@ -14,14 +14,13 @@ type Entry struct {
 	Value Value
 }
 
-// Value is an entry's value: octets of any kind, or NIL, which is no value and differs from the empty one (RFC 5464
-// section 3.1).
+// Value is an entry's value: any octets, or NIL, which means no value and differs from the empty one (RFC 5464 section 3.1).
 type Value struct {
 	octets string
 	set    bool
 }
 
-// NIL is the value of an entry that does not exist, or that is to be removed.
+// NIL is the value of an entry that does not exist, or that SETMETADATA removes.
 var NIL Value
 
 // String returns the value that consists of the octets of s.
@@ -47,9 +46,9 @@ var (
 	errNameVendor    = errors.New("vendor entry name has fewer than four components")
 )
 
-// CheckName checks that name can be the name of an entry (RFC 5464 section 3.2): it begins with /private or /shared and
-// one more component at least, has no empty component, no "*", "%", control or 8-bit character, and four components at
-// least if it is a vendor's (section 3.2.1).
+// CheckName checks that name can be the name of an entry (RFC 5464 section 3.2): it begins with /private or /shared and at least
+// one more component, has no empty component, no "*", "%", control or 8-bit character, and at least four components if it is a
+// vendor's (section 3.2.1).
 func CheckName(name string) error {
 	if err := CheckPrefix(name); err != nil {
 		return err
@@ -64,8 +63,9 @@ func CheckName(name string) error {
 	return nil
 }
 
-// CheckPrefix checks name as CheckName does, but lets it be a place above entries, such as /shared or /shared/vendor/example.
-// A GETMETADATA with DEPTH may ask for what is below (RFC 5464 section 4.2.2), and servers take such names without it too.
+// CheckPrefix checks name as CheckName does, but also accepts a parent of entries, such as /shared or /shared/vendor/example. A
+// GETMETADATA with DEPTH may ask for the entries below it (RFC 5464 section 4.2.2), and servers accept such names without DEPTH
+// too.
 func CheckPrefix(name string) error {
 	for i := range len(name) {
 		if c := name[i]; c < ' ' || c >= 0x7F || c == '*' || c == '%' {

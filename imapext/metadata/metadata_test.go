@@ -91,7 +91,7 @@ var getTests = []struct {
 		want: Get{MaxSize: number(5), Depth: DepthOne, Names: []string{"/shared/a"}, OptionsLast: true}},
 	{args: ` () "" ()`},
 	{args: ` "" /shared/a  `, want: Get{Names: []string{"/shared/a"}}},
-	// What Dovecot takes besides.
+	// Dovecot accepts these too.
 	{args: `  ""  ( /shared/a  /shared/b )`, want: Get{Names: []string{"/shared/a", "/shared/b"}}},
 	{args: ` ( MAXSIZE  1 ) "" /shared`, want: Get{MaxSize: number(1), Names: []string{"/shared"}}},
 	{args: ` "" /private/vendor/x`, want: Get{Names: []string{"/private/vendor/x"}}},
@@ -189,7 +189,7 @@ func TestParseResponseErrors(t *testing.T) {
 	}
 }
 
-// FuzzResponse checks that what AppendResponse writes is read back the same.
+// FuzzResponse checks that ParseResponse returns what AppendResponse has written.
 func FuzzResponse(f *testing.F) {
 	f.Add("INBOX", "/shared/a", "value")
 	f.Add("", "/shared/b c", "a\r\n\"ü")

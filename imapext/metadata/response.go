@@ -2,9 +2,9 @@ package metadata
 
 import "strings"
 
-// AppendResponse appends the METADATA response with the values of entries to b (RFC 5464 section 4.4.1). There is no
-// response without entries: it appends nothing then, for clients cannot parse an empty list. The mailbox and values are quoted
-// strings, or literals where they have to be.
+// AppendResponse appends the METADATA response with the values of entries to b (RFC 5464 section 4.4.1). Without entries it appends
+// nothing, because clients cannot parse an empty list. The mailbox and values are quoted strings, or literals where they have to
+// be.
 func AppendResponse(b []byte, mailbox string, entries []Entry) []byte {
 	if len(entries) == 0 {
 		return b

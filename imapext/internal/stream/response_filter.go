@@ -2,8 +2,8 @@ package stream
 
 import "strings"
 
-// A ResponseFilter takes entries out of one METADATA response for the server (RFC 5464 section 4.4) while that passes,
-// whatever the size of its values. It holds back the beginning, and each entry's name until it is complete.
+// A ResponseFilter removes entries from one METADATA response for the server (RFC 5464 section 4.4) while it passes, whatever the
+// size of its values. It holds back the beginning, and each entry's name until it is complete.
 type ResponseFilter struct {
 	drop func(name string) bool
 
@@ -30,19 +30,19 @@ const (
 	responseEnd  // after all entries, to the line end
 )
 
-// FilterState is how far a ResponseFilter has got.
+// FilterState is the state of a ResponseFilter.
 type FilterState byte
 
 const (
-	// Filtering: the response goes on.
+	// Filtering: the response continues.
 	Filtering FilterState = iota
 	// Filtered: it has ended.
 	Filtered
-	// Unfiltered: it is for a mailbox, or not in the form that RFC 5464 has. What follows is to pass as it is.
+	// Unfiltered: it is for a mailbox, or does not have the form of RFC 5464. The rest has to pass unchanged.
 	Unfiltered
 )
 
-// NewResponseFilter returns a filter that takes out the entries whose names, in lower case, drop reports true for.
+// NewResponseFilter returns a filter that removes the entries for whose names, in lower case, drop returns true.
 func NewResponseFilter(drop func(name string) bool) *ResponseFilter {
 	return &ResponseFilter{drop: drop}
 }
@@ -50,8 +50,8 @@ func NewResponseFilter(drop func(name string) bool) *ResponseFilter {
 // Begun reports whether a part of the response has passed.
 func (f *ResponseFilter) Begun() bool { return f.begun }
 
-// Next consumes bytes of the response, which begins with "* METADATA ", and returns how many and what passes now, which may
-// alias p. If nothing is left of the response, nothing passes: there is none without entries.
+// Next consumes bytes of the response, which begins with "* METADATA ", and returns how many and what passes now, which may alias
+// p. If no entry is left, nothing passes: a response without entries does not exist.
 func (f *ResponseFilter) Next(p []byte) (n int, out []byte, state FilterState) {
 	for n < len(p) {
 		if f.step == responseValue || f.step == responseLongName {
@@ -79,7 +79,7 @@ func (f *ResponseFilter) Next(p []byte) (n int, out []byte, state FilterState) {
 	return n, nil, Filtering
 }
 
-// next takes one byte, or returns taken as false: it is to come again.
+// next consumes one byte, or returns taken as false: the byte has to be passed again.
 func (f *ResponseFilter) next(c byte) (taken bool, out []byte, state FilterState) {
 	switch f.step {
 	case responseWord:
@@ -120,7 +120,7 @@ func (f *ResponseFilter) next(c byte) (taken bool, out []byte, state FilterState
 	return true, nil, state
 }
 
-// nextOfMailbox takes a byte of the mailbox, or the space after it. Only the server's annotations, whose mailbox is empty, are
+// nextOfMailbox consumes a byte of the mailbox, or the space after it. Only the server's annotations, whose mailbox is empty, are
 // filtered.
 func (f *ResponseFilter) nextOfMailbox(c byte) (taken bool, out []byte, state FilterState) {
 	switch {
@@ -145,7 +145,7 @@ func (f *ResponseFilter) beginName() {
 	f.drops = false
 }
 
-// nextOfName takes a byte of an entry's name or, with values, the space after it.
+// nextOfName consumes a byte of an entry's name or, with values, the space after it.
 func (f *ResponseFilter) nextOfName(c byte) (taken bool, out []byte, state FilterState) {
 	if f.token.state == tokenStart && f.list && c == ')' {
 		f.step = responseNext // of an empty list
@@ -174,7 +174,7 @@ func (f *ResponseFilter) nextOfName(c byte) (taken bool, out []byte, state Filte
 	return true, nil, Filtering
 }
 
-// nextOfValue takes a byte of a value, or of a name that passes.
+// nextOfValue consumes a byte of a value, or of a name that passes.
 func (f *ResponseFilter) nextOfValue(c byte) (taken bool, out []byte, state FilterState) {
 	result := tokenEnded
 	if f.token.state != tokenEnd {
@@ -197,7 +197,7 @@ func (f *ResponseFilter) nextOfValue(c byte) (taken bool, out []byte, state Filt
 	}
 }
 
-// decide decides on the entry whose name has been read, and returns what passes of it.
+// decide keeps or drops the entry whose name has been read, and returns what passes of it.
 func (f *ResponseFilter) decide() []byte {
 	name := strings.ToLower(string(f.token.text))
 	f.token = token{}
@@ -208,7 +208,7 @@ func (f *ResponseFilter) decide() []byte {
 	return f.keep()
 }
 
-// keep returns the beginning of an entry that passes, with what has to precede it.
+// keep returns the beginning of an entry that passes, with the bytes that have to precede it.
 func (f *ResponseFilter) keep() []byte {
 	if f.begun {
 		return append([]byte(" "), f.held...)
@@ -216,7 +216,7 @@ func (f *ResponseFilter) keep() []byte {
 	return append(f.head, f.held...)
 }
 
-// giveUp lets pass what is held, and what follows.
+// giveUp passes what is held, and what follows.
 func (f *ResponseFilter) giveUp() (taken bool, out []byte, state FilterState) {
 	switch {
 	case !f.begun:

@@ -8,8 +8,7 @@ import (
 	"github.com/mailturn/mailturn/imapext/metadata"
 )
 
-// filterResponse gives response to a ResponseFilter in pieces of at most size bytes, and returns what passes. What is
-// unfiltered passes as it is.
+// filterResponse gives response to a ResponseFilter in pieces of at most size bytes, and returns what passes.
 func filterResponse(response, without string, size int) string {
 	f := NewResponseFilter(func(name string) bool { return name == without })
 	var out []byte
@@ -54,8 +53,8 @@ func TestResponseFilter(t *testing.T) {
 	}
 }
 
-// FuzzResponseFilter checks that what RFC 5464 takes for a response without an entry is one afterwards, with all other entries,
-// and that it makes no difference how a response is cut.
+// FuzzResponseFilter checks that a valid response (RFC 5464) without the removed entry is valid, with all other entries, and that
+// the result does not depend on how the response is cut.
 func FuzzResponseFilter(f *testing.F) {
 	f.Add(`* METADATA "" (/a "1" /B {1}`+"\r\n) /c NIL)\r\n", "/b")
 	f.Add("* METADATA {0}\r\n (/a \"\\\"\" \"/a\" ~{2}\r\n/a)\r\n", "/a")

@@ -2,12 +2,12 @@ package stream
 
 import "strings"
 
-// A SetReader reads the arguments of SETMETADATA (RFC 5464 section 4.3) as they come, in pieces of any size, and finds the
-// names of the server's entries in them. The values may have any size: it keeps none. It takes more than the grammar has, as
-// Dovecot does: any number of spaces, and none where two arguments are told apart without, values that are atoms, and an empty
-// list. The zero value is ready.
+// A SetReader reads the arguments of SETMETADATA (RFC 5464 section 4.3) in pieces of any size, and finds the names of the server's
+// entries in them. The values may have any size: it keeps none. Like Dovecot, it accepts more than the grammar: any number of
+// spaces, and none where two arguments can be told apart without, values that are atoms, and an empty list. The zero value is ready
+// to use.
 type SetReader struct {
-	// Names are those that have been read, in lower case. Whoever has looked at them may take them out.
+	// Names are the names that have been read, in lower case. The caller may remove those that it has checked.
 	Names []string
 
 	step  setStep
@@ -27,8 +27,8 @@ const (
 	setInvalid // they are no arguments of SETMETADATA
 )
 
-// Read takes the next bytes of the arguments, which begin after the command's name and end with the line end, literals and
-// their announcements inside.
+// Read consumes the next bytes of the arguments, which begin after the command's name and end with the line end, literals and their
+// announcements inside.
 func (r *SetReader) Read(p []byte) {
 	for len(p) > 0 && r.step != setInvalid {
 		if r.step == setValue {
@@ -53,7 +53,7 @@ func (r *SetReader) Valid() bool { return r.step != setInvalid }
 // InValue reports whether the next byte is one of a value that is a literal.
 func (r *SetReader) InValue() bool { return r.step == setValue && r.token.state == tokenLiteral }
 
-// next takes one byte, or returns false: it is to come again.
+// next consumes one byte, or returns false: the byte has to be passed again.
 func (r *SetReader) next(c byte) bool {
 	begins := r.token.state == tokenStart
 	switch {
@@ -83,7 +83,7 @@ func (r *SetReader) next(c byte) bool {
 	return result != tokenEnded
 }
 
-// endToken takes what has been read: the mailbox, a name or a value.
+// endToken handles the token that has been read: the mailbox, a name or a value.
 func (r *SetReader) endToken() {
 	text := string(r.token.text)
 	switch {

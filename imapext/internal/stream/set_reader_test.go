@@ -47,8 +47,8 @@ func TestSetReader(t *testing.T) {
 	}
 }
 
-// FuzzSetReader checks that it makes no difference how the arguments are cut, that none is both complete and wrong, and that it
-// finds the names of what AppendResponse writes, whose entries are in the form of SETMETADATA's.
+// FuzzSetReader checks that the result does not depend on how the arguments are cut, that no arguments are both complete and
+// invalid, and that the names in what AppendResponse writes are found: its entries have the form of SETMETADATA's.
 func FuzzSetReader(f *testing.F) {
 	f.Add(" \"\" (/a {3+}\r\n1)2 \"/B\" NIL)\r\n", "/shared/c", "4")
 	f.Add(" {0}\r\n({2000}\r\n/a", "a b", "\r\n")

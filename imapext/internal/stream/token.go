@@ -1,8 +1,8 @@
 // Package stream reads METADATA's long elements (RFC 5464) as they pass, in pieces of any size and without keeping their values.
 package stream
 
-// A token follows one atom, string or NIL byte by byte (RFC 9051 section 9), which may be a literal of any size. Of its text
-// it keeps the first maxText bytes.
+// A token follows one atom, string or NIL byte by byte (RFC 9051 section 9), which may be a literal of any size. It keeps the first
+// maxText bytes of its text.
 type token struct {
 	state tokenState
 	text  []byte
@@ -10,7 +10,7 @@ type token struct {
 	left  uint64 // bytes of the literal to come
 }
 
-// maxText is more than any name of ours has.
+// maxText is longer than any name of ours.
 const maxText = 1024
 
 type tokenState byte
@@ -30,7 +30,7 @@ const (
 	tokenEnd
 )
 
-// tokenResult is what next makes of a byte.
+// tokenResult is the result of next for a byte.
 type tokenResult byte
 
 const (
@@ -40,7 +40,7 @@ const (
 	tokenWrong              // it is no token
 )
 
-// next takes the token's next byte.
+// next consumes the token's next byte.
 func (t *token) next(c byte) tokenResult {
 	switch t.state {
 	case tokenStart:
@@ -95,7 +95,7 @@ func (t *token) next(c byte) tokenResult {
 	return tokenGoesOn
 }
 
-// announcement takes a byte of a literal's announcement (RFC 9051 section 4.3, RFC 7888).
+// announcement consumes a byte of a literal's announcement (RFC 9051 section 4.3, RFC 7888).
 func (t *token) announcement(c byte) tokenResult {
 	switch {
 	case c >= '0' && c <= '9' && (t.state == tokenMarker || t.state == tokenDigits):
@@ -122,7 +122,8 @@ func (t *token) announcement(c byte) tokenResult {
 	return tokenGoesOn
 }
 
-// skip takes bytes of a literal from the beginning of p, all but the last one, and returns how many. Their text is lost.
+// skip consumes bytes of a literal from the beginning of p, all but the last one, and returns how many. It does not keep their
+// text.
 func (t *token) skip(p []byte) int {
 	if t.state != tokenLiteral || t.left <= 1 {
 		return 0
@@ -145,7 +146,7 @@ func (t *token) add(c byte) {
 	t.text = append(t.text, c)
 }
 
-// isTokenChar reports whether c may stand in a token that is not in quotes. There are more than the grammar has.
+// isTokenChar reports whether c may be part of a token that is not in quotes. It allows more than the grammar.
 func isTokenChar(c byte) bool {
 	return c > ' ' && c != '(' && c != ')' && c != '"'
 }
