@@ -87,11 +87,13 @@ func TestDeltaChatWakes(t *testing.T) {
 	u, withBob, withUser, old := befriendBefore(t, m, bob)
 
 	now := u.idle(t)
+	bob.do(t, bob.StopIO) // its key update would be mail, at which Delta Chat looks at its credential too
 	_, now = u.wait(t, now, "IDLE to end", logged("Idle has NewData"))
 	m.waitFor(t, m.stderr, `msg="waking the client for a new credential"`)
 	_, now = u.wait(t, now, "Delta Chat to ask for a credential", asks)
 	u.wait(t, now, "IMAP to be idle", kind("ImapInboxIdle"))
 	u.wantNewer(t, old)
+	bob.do(t, bob.StartIO)
 	bob.say(t, withUser, "Time to build.", u)
 	call(t, u, bob, withBob)
 }
