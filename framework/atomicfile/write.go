@@ -1,4 +1,4 @@
-// Package atomicfile writes files that whoever looks sees whole or not at all, even if the machine fails meanwhile.
+// Package atomicfile writes files atomically: readers see the whole file or none of it, even if the machine crashes meanwhile.
 package atomicfile
 
 import (
@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// Attributes are those that a file gets before it has its name.
+// Attributes are set before the file gets its name.
 type Attributes struct {
 	Mode     fs.FileMode // permission bits
 	UID, GID int         // -1 for those of the process
@@ -26,17 +26,17 @@ func Owned(info fs.FileInfo, mode fs.FileMode) Attributes {
 	return a
 }
 
-// Create makes the file at path. If there is one already, it stays as it is, and the error is fs.ErrExist.
+// Create writes a new file at path. If one exists, it is not changed, and the error is fs.ErrExist.
 func Create(path string, data []byte, a Attributes) error {
 	return write(path, data, a, func(temporary string) error { return os.Link(temporary, path) })
 }
 
-// Replace makes the file at path, in the place of the one that may be there.
+// Replace writes the file at path, and replaces one that exists.
 func Replace(path string, data []byte, a Attributes) error {
 	return write(path, data, a, func(temporary string) error { return os.Rename(temporary, path) })
 }
 
-// write lets name give its name to a temporary file in the folder of path.
+// write writes a temporary file in the folder of path, which name then renames or links to path.
 func write(path string, data []byte, a Attributes, name func(temporary string) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // with mode 0600
 	if err != nil {

@@ -22,7 +22,7 @@ func TestWrite(t *testing.T) {
 			t.Errorf("the file has mode %v, %v; want %v", info.Mode(), err, mode)
 		}
 		if entries, _ := os.ReadDir(dir); len(entries) != 1 {
-			t.Errorf("left behind: %v", entries)
+			t.Errorf("files left: %v", entries)
 		}
 	}
 

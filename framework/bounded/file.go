@@ -1,5 +1,5 @@
-// Package bounded reads the files that a configuration names. Whatever the name leads to, reading it ends: a named pipe
-// does not block, and a device without an end does not fill the memory.
+// Package bounded reads the files that a configuration names, and always returns: a named pipe does not block it, and an endless
+// device does not fill the memory.
 package bounded
 
 import (
@@ -11,17 +11,17 @@ import (
 	"syscall"
 )
 
-// MaxFile is the size in bytes that fits every file but a list of users: a configuration, a certificate, a secret.
+// MaxFile is the limit in bytes for every file except a list of users: a configuration, a certificate, a secret.
 const MaxFile = 1 << 20
 
-// MaxUsersFile is the size in bytes up to which a list of users is read.
+// MaxUsersFile is the limit in bytes for a list of users.
 const MaxUsersFile = 32 << 20
 
 // ErrNotRegular is the error for a directory, a pipe, a socket or a device.
 var ErrNotRegular = errors.New("not a regular file")
 
-// ReadFile returns the contents and the mode of the regular file that path leads to. The error is an *fs.PathError; its
-// cause is ErrNotRegular for anything but a regular file, and says so if there are more than limit bytes.
+// ReadFile returns the contents and the mode of the regular file that path leads to. The error is an *fs.PathError, whose cause is
+// ErrNotRegular for anything but a regular file, and that of TooLarge for more than limit bytes.
 func ReadFile(path string, limit int64) (data []byte, mode fs.FileMode, err error) {
 	// Without O_NONBLOCK, opening a named pipe waits for a writer.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
@@ -46,7 +46,7 @@ func ReadFile(path string, limit int64) (data []byte, mode fs.FileMode, err erro
 	return data, info.Mode(), nil
 }
 
-// kind names what a mode is the mode of.
+// kind returns what kind of file has the mode.
 func kind(mode fs.FileMode) string {
 	switch {
 	case mode.IsDir():
@@ -60,7 +60,7 @@ func kind(mode fs.FileMode) string {
 	}
 }
 
-// Read returns all of r, or an error if that is more than limit bytes.
+// Read returns all of r, or an error if r has more than limit bytes.
 func Read(r io.Reader, limit int64) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err == nil && int64(len(data)) > limit {

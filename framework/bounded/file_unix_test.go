@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// TestReadFileWithoutEnd wants an error at once: os.ReadFile waits for a writer, or takes all memory.
+// TestReadFileWithoutEnd checks that ReadFile returns an error immediately, where os.ReadFile waits for a writer or takes all
+// memory.
 func TestReadFileWithoutEnd(t *testing.T) {
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {

@@ -1,5 +1,5 @@
-// Package certs keeps the TLS certificates of the listeners: read from files, chosen by server name, read again when the
-// files change, or self-signed when there are none. Files may be those of package acme, which obtains certificates.
+// Package certs provides the TLS certificates of the listeners: read from files, chosen by server name, reloaded when the files
+// change, or self-signed if there are none. Files may be those of package acme, which obtains certificates.
 package certs
 
 import (
@@ -21,7 +21,7 @@ type Pair struct {
 	Cert string // the certificate first, then the intermediates
 	Key  string
 
-	// Name is set if a certificate authority issues the certificate, for that name. The files may not exist yet: until they do,
+	// Name is set if a certificate authority issues the certificate for that name. The files may not exist yet: until they do,
 	// handshakes that need them fail.
 	Name string `json:",omitempty"`
 	// ACME is set between Decode and the moment at which the caller puts the files in its place: the certificates are those of
@@ -29,7 +29,7 @@ type Pair struct {
 	ACME *config.ACME `json:"-"`
 }
 
-// An Error says which file of a pair cannot be used, why, and what an operator can do about it.
+// An Error reports which file of a pair cannot be used, why, and what an operator can do about it.
 type Error struct {
 	File string
 	Err  error
@@ -103,8 +103,8 @@ func openHint(err error) string {
 	}
 }
 
-// Expiry says in one phrase what is wrong with the validity of a certificate at a time, and "" when nothing is. "Soon"
-// is within soon.
+// Expiry returns a phrase that says what is wrong with the validity of a certificate at a time, or "" if it is valid. "Soon" means
+// within soon.
 func Expiry(leaf *x509.Certificate, now time.Time, soon time.Duration) string {
 	switch {
 	case now.Before(leaf.NotBefore):
@@ -118,8 +118,8 @@ func Expiry(leaf *x509.Certificate, now time.Time, soon time.Duration) string {
 	}
 }
 
-// Soon returns how long before its end a certificate with that lifetime is warned about: 14 days, or a sixth of the lifetime if
-// that is less. ACME clients renew when a third is left, so renewal has then failed for a while.
+// Soon returns how long before its expiry to warn about a certificate with that lifetime: 14 days, or a sixth of the lifetime if
+// that is less. ACME clients renew when a third is left, so by then renewal has failed for a while.
 func Soon(lifetime time.Duration) time.Duration { return min(expirySoon, lifetime/6) }
 
 func soon(leaf *x509.Certificate) time.Duration { return Soon(leaf.NotAfter.Sub(leaf.NotBefore)) }

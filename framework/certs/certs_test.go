@@ -21,7 +21,7 @@ import (
 	"github.com/mailturn/mailturn/framework/config"
 )
 
-// selfSigned makes a pair for names in a new directory, valid from an hour before now.
+// selfSigned creates a pair for names in a new directory, valid from an hour before now.
 func selfSigned(t *testing.T, now time.Time, names ...string) Pair {
 	t.Helper()
 	pair, created, err := SelfSigned(t.TempDir(), names, now)
@@ -31,7 +31,7 @@ func selfSigned(t *testing.T, now time.Time, names ...string) Pair {
 	return pair
 }
 
-// presented is the certificate that a client gets which asks for serverName and offers the protocols alpn.
+// presented returns the certificate that is presented to a client that asks for serverName and offers the protocols alpn.
 func presented(t *testing.T, config *tls.Config, serverName string, alpn ...string) (*x509.Certificate, error) {
 	t.Helper()
 	serverConn, clientConn := net.Pipe()
@@ -220,7 +220,8 @@ func TestHandshakeRefusesTLS11(t *testing.T) {
 	}
 }
 
-// TestReload changes the files under a store: a good new pair is presented a few seconds later, a broken one never.
+// TestReload changes the files of a store, and checks that a good new pair is presented a few seconds later, and a broken one
+// never.
 func TestReload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var logged logBuffer
@@ -299,7 +300,7 @@ func TestReload(t *testing.T) {
 	})
 }
 
-// logBuffer is a log that is read while a store goes on writing it.
+// logBuffer is a log that can be read while a store writes to it.
 type logBuffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer // guarded by mu
@@ -317,7 +318,7 @@ func (b *logBuffer) String() string {
 	return b.text.String()
 }
 
-// follow lets a store look at its files until the test ends, which is in a bubble of synctest.
+// follow runs Follow until the end of the test, which runs in a bubble of synctest.
 func follow(t *testing.T, store *Store) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -347,7 +348,7 @@ func overwrite(t *testing.T, path string, contents []byte) {
 	}
 }
 
-// TestReloadWithoutClients changes files in a way that neither their time nor their size shows, and has nobody connect.
+// TestReloadWithoutClients changes files without changing their modification time or size, while no client connects.
 func TestReloadWithoutClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var logged logBuffer
@@ -390,8 +391,8 @@ func TestReloadWithoutClients(t *testing.T) {
 	})
 }
 
-// TestReloadIsAllOrNothing wants one pair that is broken to keep the others from being replaced, as a reload of the
-// configuration promises.
+// TestReloadIsAllOrNothing checks that a broken pair keeps the others from being replaced, as a reload of the configuration
+// promises.
 func TestReloadIsAllOrNothing(t *testing.T) {
 	good, broken := selfSigned(t, time.Now(), "one.example.org"), selfSigned(t, time.Now(), "two.example.org")
 	store, err := Load([]Pair{good, broken}, slog.New(slog.DiscardHandler))
@@ -415,7 +416,7 @@ func TestReloadIsAllOrNothing(t *testing.T) {
 	}
 }
 
-// TestDecodeWarns of what works and is no good.
+// TestDecodeWarns checks the warnings about certificates that work but should not be used.
 func TestDecodeWarns(t *testing.T) {
 	pair := selfSigned(t, time.Now().Add(-selfSignedLifetime+time.Hour))
 	if err := os.Chmod(pair.Key, 0o644); err != nil {
@@ -429,8 +430,7 @@ func TestDecodeWarns(t *testing.T) {
 	}
 }
 
-// TestAwaited wants a certificate of an authority to be presented as soon as its file is there, and
-// handshakes to fail before.
+// TestAwaited checks that a certificate of an authority is presented as soon as its file exists, and that handshakes fail before.
 func TestAwaited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var logged logBuffer
@@ -446,7 +446,7 @@ func TestAwaited(t *testing.T) {
 			t.Error("a handshake without a certificate succeeds")
 		}
 		if end := store.Ends()[pair.Cert]; end.Unix() != 0 {
-			t.Errorf("a certificate that is not there ends at %v, want 1970", end)
+			t.Errorf("a missing certificate expires at %v, want 1970", end)
 		}
 		commit, err := store.Prepare([]Pair{pair})
 		if err != nil {
@@ -456,7 +456,7 @@ func TestAwaited(t *testing.T) {
 		time.Sleep(3 * lookInterval)
 		synctest.Wait()
 		if logged.String() != "" {
-			t.Errorf("while it is awaited: %s", &logged)
+			t.Errorf("logged while the certificate is awaited: %s", &logged)
 		}
 		certPEM, keyPEM, err := files.readFiles()
 		if err != nil {
@@ -472,7 +472,7 @@ func TestAwaited(t *testing.T) {
 		}
 	})
 	if _, err := Load([]Pair{{Cert: "/nonexistent", Key: "/nonexistent"}}, slog.New(slog.DiscardHandler)); err == nil {
-		t.Error("a file of somebody else may be missing")
+		t.Error("Load accepts a missing file that no authority issues")
 	}
 }
 
@@ -506,14 +506,15 @@ func TestExpiryWarning(t *testing.T) {
 	})
 }
 
-// TestSoon wants certificates that live for a week or a day to be warned about when their renewal is overdue, and not all the time.
+// TestSoon checks that for certificates with a lifetime of a week or a day, the warning comes when their renewal is overdue, and
+// not always.
 func TestSoon(t *testing.T) {
 	const day = 24 * time.Hour
 	for _, tt := range []struct{ lifetime, want time.Duration }{
 		{365 * day, 14 * day}, {90 * day, 14 * day}, {6 * day, day}, {day, 4 * time.Hour},
 	} {
 		if got := Soon(tt.lifetime); got != tt.want {
-			t.Errorf("of a lifetime of %v, %v are soon, want %v", tt.lifetime, got, tt.want)
+			t.Errorf("Soon(%v) = %v, want %v", tt.lifetime, got, tt.want)
 		}
 	}
 }
@@ -524,6 +525,6 @@ func TestErrorText(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	if errors.Unwrap(err) != err.Err {
-		t.Error("Unwrap does not give the cause")
+		t.Error("Unwrap does not return the cause")
 	}
 }

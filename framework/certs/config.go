@@ -10,8 +10,8 @@ import (
 	"github.com/mailturn/mailturn/framework/config"
 )
 
-// DecodeAll returns the files of an endpoint's tls blocks, or the defaults if it has none. For an acme block, the caller has to put
-// the files in: see Pair.
+// DecodeAll returns the files of an endpoint's tls blocks, or the defaults if it has none. For an acme block, the caller has to
+// fill in the files: see Pair.
 func DecodeAll(blocks []config.TLS, defaults []Pair) (pairs []Pair, diags hcl.Diagnostics) {
 	if len(blocks) == 0 {
 		return defaults, nil
@@ -27,7 +27,7 @@ func DecodeAll(blocks []config.TLS, defaults []Pair) (pairs []Pair, diags hcl.Di
 	return pairs, diags
 }
 
-// checkNoFiles wants an acme block to be the only one to say where a certificate comes from.
+// checkNoFiles returns errors if files are set beside an acme block.
 func checkNoFiles(block config.TLS) (diags hcl.Diagnostics) {
 	for _, value := range []config.Value[string]{block.Cert, block.Key} {
 		if value.Set {
@@ -38,8 +38,8 @@ func checkNoFiles(block config.TLS) (diags hcl.Diagnostics) {
 	return diags
 }
 
-// Decode checks a tls block with files and returns them. That they are missing, unreadable or do not belong together is an
-// error; that everybody can read the key, and that the certificate has expired or is about to, are warnings.
+// Decode checks a tls block with files and returns them. It is an error if they are missing, unreadable or do not belong together,
+// and a warning if everybody can read the key, or if the certificate has expired or soon will.
 func Decode(block config.TLS) (pair Pair, diags hcl.Diagnostics) {
 	for _, attribute := range []struct {
 		name  string

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// TestReloadTriesAgain changes a certificate while the process has no descriptor left to read it with.
+// TestReloadTriesAgain changes a certificate while the process has no file descriptor left to read it.
 func TestReloadTriesAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var logged logBuffer

@@ -9,7 +9,7 @@ import (
 var endDesc = prometheus.NewDesc("mailturn_certificate_expiry_timestamp_seconds",
 	"When the certificate in use ends, in seconds since the Unix epoch.", []string{"file"}, nil)
 
-// Collector returns the metric of when certificates end. ends returns that for each file; it is called at each scrape, concurrently.
+// Collector returns the metric of when certificates expire. ends returns that by file; each scrape calls it, possibly concurrently.
 func Collector(ends func() map[string]time.Time) prometheus.Collector { return collector(ends) }
 
 type collector func() map[string]time.Time

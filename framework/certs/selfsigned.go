@@ -20,14 +20,14 @@ import (
 
 const (
 	selfSignedLifetime = 365 * 24 * time.Hour
-	selfSignedRenewal  = 30 * 24 * time.Hour // a certificate with less left is replaced
+	selfSignedRenewal  = 30 * 24 * time.Hour // a certificate with less time left is replaced
 )
 
-// SelfSigned returns a self-signed certificate (ECDSA P-256) for the DNS names and addresses in names, and for localhost,
-// 127.0.0.1 and ::1. It is kept in dir as selfsigned.crt and selfsigned.key (mode 0600) and used again by the next call
-// with the same names, until less than 30 days of its year are left. dir is made if it does not exist, with mode 0700.
+// SelfSigned returns a self-signed certificate (ECDSA P-256) for the DNS names and addresses in names, and for localhost, 127.0.0.1
+// and ::1. It is stored in dir as selfsigned.crt and selfsigned.key (mode 0600) and reused by the next call with the same names,
+// until less than 30 days of its year are left. dir is made if it does not exist, with mode 0700.
 //
-// created says that the files were written by this call. It is not safe to call concurrently with the same dir.
+// created reports whether this call has written the files. It is not safe to call concurrently with the same dir.
 func SelfSigned(dir string, names []string, now time.Time) (pair Pair, created bool, err error) {
 	pair = Pair{Cert: filepath.Join(dir, "selfsigned.crt"), Key: filepath.Join(dir, "selfsigned.key")}
 	dnsNames, addresses := subjectNames(names)
@@ -47,7 +47,7 @@ func SelfSigned(dir string, names []string, now time.Time) (pair Pair, created b
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return Pair{}, false, fmt.Errorf("keep self-signed certificate: %w", err)
 	}
-	// The key goes first: a process that dies in between leaves a pair that does not match, which the next call replaces.
+	// The key is written first: a process that dies in between leaves a pair that does not match, which the next call replaces.
 	if err := writeFile(pair.Key, 0o600, "PRIVATE KEY", keyDER); err != nil {
 		return Pair{}, false, fmt.Errorf("keep self-signed certificate: %w", err)
 	}
@@ -88,7 +88,7 @@ func generate(dnsNames []string, addresses []net.IP, now time.Time) (der []byte,
 	template := &x509.Certificate{
 		SerialNumber:          serial,
 		Subject:               pkix.Name{Organization: []string{"mailturn self-signed"}, CommonName: commonName(dnsNames)},
-		NotBefore:             now.Add(-time.Hour), // for clients whose clocks are behind
+		NotBefore:             now.Add(-time.Hour), // for clients whose clocks are slow
 		NotAfter:              now.Add(selfSignedLifetime),
 		DNSNames:              dnsNames,
 		IPAddresses:           addresses,
@@ -100,7 +100,7 @@ func generate(dnsNames []string, addresses []net.IP, now time.Time) (der []byte,
 	return der, key, err
 }
 
-// commonName is the first name that fits the 64 characters of a common name (RFC 5280 appendix A.1).
+// commonName returns the first name that fits in the 64 characters of a common name (RFC 5280 appendix A.1).
 func commonName(dnsNames []string) string {
 	for _, name := range dnsNames {
 		if len(name) <= 64 {
@@ -110,7 +110,7 @@ func commonName(dnsNames []string) string {
 	return ""
 }
 
-// writeFile replaces the file at path by one PEM block.
+// writeFile replaces the file at path with one PEM block.
 func writeFile(path string, mode os.FileMode, blockType string, der []byte) error {
 	text := pem.EncodeToMemory(&pem.Block{Type: blockType, Bytes: der})
 	return atomicfile.Replace(path, text, atomicfile.Attributes{Mode: mode, UID: -1, GID: -1})

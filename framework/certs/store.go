@@ -16,18 +16,18 @@ import (
 )
 
 const (
-	// lookInterval is the time between two looks at the files. A look reads them: time stamps and sizes miss a file that
-	// was replaced by one of the same length with its time kept, and a directory that was mounted over.
+	// lookInterval is the time between two checks of the files. A check reads them: time stamps and sizes do not show a file that
+	// was replaced by one of the same length and time, or a directory that was mounted over.
 	lookInterval = 5 * time.Second
 	// expirySoon is how long before its end a certificate is warned about. Renewal by ACME clients happens 30 days
 	// before the end, so at 14 days it has failed for a while.
 	expirySoon = 14 * 24 * time.Hour
-	// expiryInterval is the time between two warnings about one certificate.
+	// expiryInterval is the time between two warnings about a certificate.
 	expiryInterval = 24 * time.Hour
 )
 
-// A Store holds certificates and answers TLS handshakes with them. Handshakes read no files: Follow does, and puts in use
-// what has changed. All methods are safe for concurrent use.
+// A Store holds certificates and answers TLS handshakes with them. Handshakes read no files: Follow does, and applies changes. All
+// methods are safe for concurrent use.
 type Store struct {
 	logger *slog.Logger
 	inUse  atomic.Pointer[[]*tls.Certificate]
@@ -38,20 +38,20 @@ type Store struct {
 	nextExpiry time.Time
 }
 
-// files is what the last look has seen of one pair.
+// files is what the last check found of a pair.
 type files struct {
 	sum     digest
 	err     error  // why these contents cannot be used
 	problem string // the last line logged, "" when all is well
 }
 
-// A digest tells the contents of a pair's files apart from others.
+// A digest identifies the contents of a pair's files.
 type digest struct{ cert, key [sha256.Size]byte }
 
 func digestOf(cert, key []byte) digest { return digest{sha256.Sum256(cert), sha256.Sum256(key)} }
 
-// Load reads the pairs, of which there must be at least one; the first is presented to clients that ask for a name that
-// no certificate has. Those of an authority may be missing for now. The error joins one *Error for each pair that cannot be used.
+// Load reads the pairs, of which there must be at least one; the first is presented to clients that ask for a name that no
+// certificate has. Files that an authority issues may not exist yet. The error joins one *Error for each pair that cannot be used.
 func Load(pairs []Pair, logger *slog.Logger) (*Store, error) {
 	if len(pairs) == 0 {
 		return nil, errors.New("no certificate given")
@@ -92,7 +92,7 @@ func (s *Store) Config(alpn ...string) *tls.Config {
 		MinVersion:     tls.VersionTLS12,
 		NextProtos:     alpn,
 		GetCertificate: s.certificate,
-		// An authority that checks whether a name is ours may come to any listener.
+		// An authority that checks whether a name is ours may connect to any listener.
 		GetConfigForClient: acme.AnswerTLS,
 	}
 }
@@ -116,15 +116,14 @@ func (s *Store) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error
 	return first, nil
 }
 
-// errNone is said to clients as internal_error (RFC 8446 section 6.2).
+// errNone is reported to clients as internal_error (RFC 8446 section 6.2).
 var errNone = errors.New("the certificate authority has not issued a certificate yet")
 
-// awaited reports whether err, with which reading the files has failed, is that the authority has not issued the certificate yet.
+// awaited reports whether err, the error of reading the files, means that the authority has not issued the certificate yet.
 func (pair Pair) awaited(err error) bool { return pair.Name != "" && errors.Is(err, fs.ErrNotExist) }
 
-// Follow looks at the files every few seconds until ctx is done, and puts in use what has changed. A pair that cannot be
-// read or used is logged once and tried again at each look; its old certificate stays in use meanwhile. Follow also warns
-// of certificates that expire.
+// Follow checks the files every few seconds until ctx is done, and applies changes. A pair that cannot be read or used is logged
+// once and tried again at each check; its old certificate stays in use meanwhile. Follow also warns about certificates that expire.
 func (s *Store) Follow(ctx context.Context) {
 	ticker := time.NewTicker(lookInterval)
 	defer ticker.Stop()
@@ -184,8 +183,8 @@ func (s *Store) lookAtLocked(i int) {
 	}
 }
 
-// Prepare reads pairs, changed or not, and returns a function that puts them in use instead of the present ones. If some cannot be
-// used, the error joins one *Error for each of those pairs. A nil Store reads none.
+// Prepare reads pairs, changed or not, and returns a function that replaces the current ones with them. If some cannot be used, the
+// error joins one *Error for each of those pairs. A nil Store reads none.
 func (s *Store) Prepare(pairs []Pair) (commit func(), err error) {
 	if s == nil {
 		return func() {}, nil
@@ -208,7 +207,7 @@ func (s *Store) Prepare(pairs []Pair) (commit func(), err error) {
 	}, nil
 }
 
-// replacedLocked logs that the certificate of pair i is another one.
+// replacedLocked logs that the certificate of pair i was replaced.
 func (s *Store) replacedLocked(i int) {
 	s.nextExpiry = time.Time{}
 	leaf := (*s.inUse.Load())[i].Leaf
@@ -230,8 +229,8 @@ func (s *Store) warnExpiryLocked(now time.Time) {
 	}
 }
 
-// Ends returns when each certificate in use ends, by the file that it was read from. One that has not been issued yet ended in 1970,
-// so that it is not overlooked.
+// Ends returns when each certificate in use expires, by the file that it was read from. For one that has not been issued yet this
+// is 1970, so that alerts notice it.
 func (s *Store) Ends() map[string]time.Time {
 	if s == nil {
 		return nil

@@ -1,7 +1,7 @@
 // Package config reads the configuration file into typed values and prints what is wrong with it.
 //
-// There is one schema, Go structs with tags, and two syntaxes for it: HCL 2, and the `name argument …` directives of maddy
-// and Madmail. Directives are parsed into an hcl.Body, so decoding, defaults and diagnostics exist once.
+// There is one schema, Go structs with tags, and two syntaxes for it: HCL 2, and the `name argument …` directives of maddy and
+// Madmail. Directives are parsed into an hcl.Body, so decoding, defaults and diagnostics are the same.
 //
 // Reading takes two steps. Load decodes the top level and keeps the body of each endpoint. The endpoint's kind declares a
 // struct of Value fields, decodes the body into it with Endpoint.Decode, and checks it. No step opens a socket.
@@ -13,10 +13,10 @@ import (
 	"github.com/hashicorp/hcl/v2"
 )
 
-// Value is one decoded attribute: what it holds, whether the file set it, and where.
+// Value is a decoded attribute: its value, whether the file sets it, and where.
 //
-// T is one of string, bool, int, int64, float64, time.Duration, a type whose pointer implements encoding.TextUnmarshaler,
-// a slice of one of these, or map[string]string. What each accepts is written at Decode.
+// T is one of string, bool, int, int64, float64, time.Duration, a type whose pointer implements encoding.TextUnmarshaler, a slice
+// of one of these, or map[string]string. Decode documents what each accepts.
 type Value[T any] struct {
 	V     T
 	Set   bool        // the file has the attribute, even if Decode could not read its value and left V alone
@@ -24,7 +24,7 @@ type Value[T any] struct {
 	Elems []hcl.Range // of each element of a list; empty when the list was computed
 }
 
-// At returns the place of element i of a list, for a diagnostic that concerns that one.
+// At returns the place of element i of a list, for a diagnostic about it.
 func (v Value[T]) At(i int) hcl.Range {
 	if i < 0 || i >= len(v.Elems) {
 		return v.Range
@@ -32,8 +32,8 @@ func (v Value[T]) At(i int) hcl.Range {
 	return v.Elems[i]
 }
 
-// Path returns the absolute path of the file or folder that v names. A relative one starts in the folder of the configuration
-// file that it stands in, as that of the function file does, whatever the working directory. Empty stays empty.
+// Path returns the absolute path of the file or folder that v names. A relative path is relative to the folder of the configuration
+// file that contains it, as in the function file, whatever the working directory. An empty path stays empty.
 func Path(v Value[string]) string {
 	if v.V == "" || filepath.IsAbs(v.V) {
 		return v.V
@@ -45,10 +45,10 @@ func Path(v Value[string]) string {
 	return path
 }
 
-// Block is embedded in a struct that decodes a block and records the place of its header.
+// Block is embedded in a struct that decodes a block, and records the place of its header.
 type Block struct{ Range hcl.Range }
 
-// TLS is the block that names a certificate, the same at the top level and in an endpoint.
+// TLS is the block for a certificate, at the top level and in an endpoint.
 type TLS struct {
 	Block
 	Cert Value[string] `hcl:"cert" type:"file" doc:"Certificate chain in PEM, the server's own certificate first."`
@@ -56,7 +56,7 @@ type TLS struct {
 	ACME *ACME         `hcl:"acme,block" doc:"Instead of files: obtain certificates from a certificate authority, and renew them (RFC 8555). One account serves the whole file, so an attribute other than names need be in one acme block only, and may not differ between two."`
 }
 
-// ACME is the block about a certificate authority. Package framework/acme checks it.
+// ACME is the block for a certificate authority. Package framework/acme checks it.
 type ACME struct {
 	Block
 	Email      Value[string]   `hcl:"email" doc:"Address at which the certificate authority reaches you about the account. Required."`
@@ -73,7 +73,7 @@ type ACME struct {
 	DNS        *DNSUpdate      `hcl:"dns,block" doc:"A name server that takes dynamic updates (RFC 2136), for dns-01."`
 }
 
-// DNSUpdate is the block about a name server that takes dynamic updates.
+// DNSUpdate is the block for a name server that accepts dynamic updates.
 type DNSUpdate struct {
 	Block
 	Server    Value[string] `hcl:"server" doc:"The zone's primary name server, HOST or HOST:PORT."`
@@ -83,14 +83,14 @@ type DNSUpdate struct {
 	Key       Value[string] `hcl:"key" secret:"true" doc:"The key in base64, as tsig-keygen prints it: a string, file(PATH) or env(NAME)."`
 }
 
-// Log is the block that says what is logged, and how. The logger checks the values.
+// Log is the block for logging. The logger checks the values.
 type Log struct {
 	Block
 	Level  Value[string] `hcl:"level" default:"info" doc:"Minimum level of log lines: debug, info, warn or error."`
 	Format Value[string] `hcl:"format" default:"text" reload:"restart" doc:"text, or json with one object per line."`
 }
 
-// Accounts is the block that says which login names are those of one account, for limits and for the choice of a relay.
+// Accounts is the block that says which login names belong to the same account, for limits and for the choice of a relay.
 type Accounts struct {
 	Block
 	Delimiter Value[string] `hcl:"delimiter" default:"+" doc:"Separator before the part of a login name that the mail server ignores: with +, alice+x@example.org is the account alice@example.org. Empty if each such name is a separate account."`
@@ -115,7 +115,7 @@ type File struct {
 
 // Endpoint is the block of one endpoint, its body not decoded yet.
 type Endpoint struct {
-	Kind, Name           string    // endpoint "KIND" "NAME"; a name left out is the kind
+	Kind, Name           string    // endpoint "KIND" "NAME"; without a name, the kind
 	KindRange, NameRange hcl.Range // of the two labels
 	Range                hcl.Range // of the header
 	Body                 hcl.Body
@@ -124,10 +124,10 @@ type Endpoint struct {
 	sources *sources
 }
 
-// Decode decodes the endpoint's body into target as the function Decode does. It also lets File.WriteDiagnostics know
-// where the secrets of this endpoint are, so that diagnostics made after it do not show them either.
+// Decode decodes the endpoint's body into target as the function Decode does. It also tells File.WriteDiagnostics where the secrets
+// of this endpoint are, so that later diagnostics do not show them either.
 //
-// It must not be called from several goroutines at once for endpoints of one file.
+// It must not be called concurrently for endpoints of one file.
 func (e Endpoint) Decode(target any) hcl.Diagnostics {
 	d := decoder{ctx: e.Context}
 	diags := d.decode(e.Body, target)
@@ -137,7 +137,7 @@ func (e Endpoint) Decode(target any) hcl.Diagnostics {
 	return diags
 }
 
-// sources is what printing a diagnostic needs to know of the files that were read.
+// sources is what printing a diagnostic requires of the files that were read.
 type sources struct {
 	text    map[string][]byte // by the name that ranges carry
 	secrets []hcl.Range       // expressions whose value must not be shown

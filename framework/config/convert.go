@@ -27,10 +27,10 @@ type conversion struct {
 	elems  []hcl.Range
 }
 
-// untyped is an expression whose value depends on what it is for, such as the words after the name of a directive. HCL asks
-// expressions by methods of the same kind what else they can be: see hcl.ExprList.
+// untyped is an expression whose value depends on the type required, such as the words after the name of a directive. HCL uses
+// methods of this kind for the other forms of an expression: see hcl.ExprList.
 type untyped interface {
-	// ExprFor returns the expression to evaluate for a value of type t, or nil if nothing is there that could be one.
+	// ExprFor returns the expression to evaluate for a value of type t, or nil if there is none.
 	ExprFor(t reflect.Type) hcl.Expression
 }
 
@@ -91,8 +91,8 @@ func (c *conversion) evaluate(expr hcl.Expression) (cty.Value, bool) {
 	return cty.NilVal, false
 }
 
-// report adds what evaluating expr said. HCL's own text about a secret is replaced: it may quote what stands there, such
-// as a password without its quotation marks.
+// report adds the diagnostics of evaluating expr. HCL's own text about a secret is replaced, because it may quote the source, such
+// as a password without quotation marks.
 func (c *conversion) report(diags hcl.Diagnostics, expr hcl.Expression) {
 	for _, diag := range diags {
 		if own, ok := explainCall(diag); ok {
@@ -242,11 +242,11 @@ func (c *conversion) scalar(dst reflect.Value, val cty.Value, rng hcl.Range) boo
 func (c *conversion) unmarshal(dst encoding.TextUnmarshaler, val cty.Value, t reflect.Type, rng hcl.Range) bool {
 	s := text(val)
 	kind := describe(t)
-	if s == "" && kind.example != "" { // the types of netip take "" for their zero value
+	if s == "" && kind.example != "" { // the types of netip accept "" as their zero value
 		return c.mismatch(val, t, rng)
 	}
 	err := dst.UnmarshalText([]byte(s))
-	if prefix, ok := dst.(*netip.Prefix); ok && prefix.Addr().Is4In6() { // addresses are held against it in their own form
+	if prefix, ok := dst.(*netip.Prefix); ok && prefix.Addr().Is4In6() { // it is compared with unmapped addresses
 		return c.mismatch(val, t, rng)
 	}
 	switch {
@@ -289,7 +289,7 @@ func (c *conversion) duration(dst reflect.Value, val cty.Value, rng hcl.Range) b
 	return true
 }
 
-// parseDuration is time.ParseDuration with whole days of 24 hours besides, before all other units: "5d", "1d12h".
+// parseDuration is time.ParseDuration with whole days of 24 hours in addition, before all other units: "5d", "1d12h".
 func parseDuration(s string) (time.Duration, error) {
 	days, rest, found := strings.Cut(s, "d")
 	if !found {
@@ -307,7 +307,7 @@ func parseDuration(s string) (time.Duration, error) {
 	return d + more, err
 }
 
-// mismatch reports that val cannot be held by the type t, and returns false.
+// mismatch reports that the type t cannot hold val, and returns false.
 func (c *conversion) mismatch(val cty.Value, t reflect.Type, rng hcl.Range) bool {
 	c.mismatchAs("Not "+describe(t).noun, val, t, rng)
 	return false
@@ -325,7 +325,7 @@ func (c *conversion) errorf(rng hcl.Range, summary, format string, args ...any) 
 	c.diags = append(c.diags, Errorf(rng, summary, format, args...))
 }
 
-// text returns a primitive value as HCL's templates would write it.
+// text returns a primitive value as HCL's templates write it.
 func text(val cty.Value) string {
 	switch val.Type() {
 	case cty.Number:
@@ -364,7 +364,7 @@ func boolean(val cty.Value) (value, ok bool) {
 	return false, false
 }
 
-// show returns what val looks like in a diagnostic.
+// show returns val as a diagnostic shows it.
 func show(val cty.Value) string {
 	switch t := val.Type(); {
 	case t == cty.String:
@@ -381,8 +381,8 @@ func show(val cty.Value) string {
 	return "a map"
 }
 
-// unknownVariables reports references to names that have no value. HCL's own message does not tell that a top-level
-// attribute is not set, nor that text needs quotation marks.
+// unknownVariables reports references to names that have no value. HCL's own message says neither that a top-level attribute is not
+// set, nor that text needs quotation marks.
 func unknownVariables(expr hcl.Expression, ctx *hcl.EvalContext) hcl.Diagnostics {
 	if ctx == nil {
 		return nil
@@ -410,7 +410,7 @@ func unknownVariables(expr hcl.Expression, ctx *hcl.EvalContext) hcl.Diagnostics
 	return diags
 }
 
-// explainCall returns what our own function said, in place of HCL's wrapping of it.
+// explainCall returns the error of our own function instead of HCL's wrapping of it.
 func explainCall(diag *hcl.Diagnostic) (*hcl.Diagnostic, bool) {
 	extra, ok := hcl.DiagnosticExtra[hclsyntax.FunctionCallDiagExtra](diag)
 	if !ok || extra.FunctionCallError() == nil {

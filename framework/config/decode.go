@@ -20,7 +20,7 @@ import (
 //	Block                             embedded: the place of the block's header
 //	S                                 embedded: its fields are the struct's own, for what several kinds have in common
 //
-// Fields without the hcl tag are left alone. Further tags say the rest about an attribute:
+// Fields without the hcl tag are ignored. Further tags describe an attribute:
 //
 //	default:"…"        its value when the file does not set it; of a list, the elements with a space between them
 //	otherwise:"…"      the same in words, where the program finds the value
@@ -29,21 +29,21 @@ import (
 //	secret:"true"      its value is kept out of every diagnostic
 //	doc:"…", type:"…"  what it means, and what it holds where the Go type does not say it: see Reference
 //
-// Without a default tag, V of an attribute that is not set is left alone, and so may be preset.
+// Without a default tag, V of an attribute that is not set is not changed, and so may be preset.
 //
-// A number and a string are taken for each other where that loses nothing. A bool may also be the string yes, no, on, off,
-// true, false, 1 or 0. A duration is a number of seconds, or a string as time.ParseDuration has it, which may begin with a
-// number of days ("1d12h"), and never negative. A list may be one single value.
+// A number and a string are converted to each other where that loses nothing. A bool may also be the string yes, no, on, off, true,
+// false, 1 or 0. A duration is a number of seconds, or a string as for time.ParseDuration, which may begin with a number of days
+// ("1d12h"); it is never negative. A list may be a single value.
 //
 // Diagnostics point at the value, in a list at the element. Callers that have an Endpoint use its Decode.
 //
-// A target that does not follow these rules is a mistake in the program, and panics.
+// Decode panics if target does not follow these rules, which is a mistake in the program.
 func Decode(body hcl.Body, ctx *hcl.EvalContext, target any) hcl.Diagnostics {
 	d := decoder{ctx: ctx}
 	return d.decode(body, target)
 }
 
-// Defaults returns a T, a struct as Decode has it, with the defaults of its tags.
+// Defaults returns a T, a struct as Decode describes it, with the defaults of its tags.
 func Defaults[T any]() T {
 	var target T
 	Decode(hcl.EmptyBody(), nil, &target) // a default that is wrong panics
@@ -85,7 +85,7 @@ func (d *decoder) content(content *hcl.BodyContent, target reflect.Value) {
 	}
 }
 
-// attribute decodes attr, nil if the body has none of that name, into field.
+// attribute decodes attr, which is nil if the body has none of that name, into field.
 func (d *decoder) attribute(f field, attr *hcl.Attribute, field reflect.Value) {
 	value := field
 	if f.placed {

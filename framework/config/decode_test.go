@@ -57,7 +57,7 @@ func TestPresets(t *testing.T) {
 	}
 }
 
-// TestEmbedded wants the fields of embedded structs to be decoded, and printed by Reference, in the place where they stand.
+// TestEmbedded checks that the fields of embedded structs are decoded, and printed by Reference in their place.
 func TestEmbedded(t *testing.T) {
 	type Inner struct {
 		Secret Value[string] `hcl:"secret" secret:"true"`
@@ -192,7 +192,7 @@ func TestInteger(t *testing.T) {
 	}
 }
 
-// TestTargets checks that a mistake in a target struct is found by the first test that decodes into it.
+// TestTargets checks that decoding into a target struct with a mistake panics.
 func TestTargets(t *testing.T) {
 	targets := map[string]any{
 		"not a pointer": testEndpoint{},
@@ -263,7 +263,7 @@ func TestComputedValues(t *testing.T) {
 	}
 }
 
-// TestContexts decodes with the contexts that another caller than File might pass.
+// TestContexts decodes with contexts that callers other than File might pass.
 func TestContexts(t *testing.T) {
 	f, diags := Parse("maddy.conf", []byte("endpoint \"turn\" {\n  realm = name\n}\n"))
 	if len(diags) > 0 {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// kind says in words what an attribute of some Go type holds.
+// kind describes in words what an attribute of some Go type holds.
 type kind struct {
 	word    string // in the reference
 	plural  string

@@ -20,18 +20,18 @@ func Errorf(rng hcl.Range, summary, format string, args ...any) *hcl.Diagnostic 
 	return diagnostic.Errorf(rng, summary, format, args...)
 }
 
-// Warnf is Errorf for something that works and may not be meant.
+// Warnf returns a warning as Errorf returns an error: for something that works but may not be intended.
 func Warnf(rng hcl.Range, summary, format string, args ...any) *hcl.Diagnostic {
 	return diagnostic.Warnf(rng, summary, format, args...)
 }
 
-// WithHint adds to d what to do about it, and returns d.
+// WithHint adds to d a hint that says what to do, and returns d.
 func WithHint(d *hcl.Diagnostic, hint string) *hcl.Diagnostic { return diagnostic.WithHint(d, hint) }
 
 // Place returns how a diagnostic names another place in the files: FILE:LINE.
 func Place(rng hcl.Range) string { return rng.Filename + ":" + strconv.Itoa(rng.Start.Line) }
 
-// concerningNames marks what a body says about the names in it, and adds where to look for those that it does not know.
+// concerningNames marks a body's diagnostics about the names in it, and adds a hint to those about unknown names.
 func concerningNames(diags hcl.Diagnostics) hcl.Diagnostics {
 	for _, diag := range diags {
 		_, hinted := diagnostic.Hint(diag)
@@ -43,7 +43,7 @@ func concerningNames(diags hcl.Diagnostics) hcl.Diagnostics {
 	return diags
 }
 
-// maxWritten is how many diagnostics are worth reading at once.
+// maxWritten bounds how many diagnostics are printed.
 const maxWritten = 100
 
 // WriteDiagnostics prints diags in the order of their places in the file, each as
@@ -53,8 +53,8 @@ const maxWritten = 100
 //	      |   ^^^^
 //	  hint: what to do
 //
-// with "warning: " before the summary of a warning. Secrets in the quoted line are replaced by [redacted]. Diagnostics
-// about the file as a whole come first, those about imported files last. Of a great many only the first are printed.
+// with "warning: " before the summary of a warning. Secrets in the quoted line are replaced by [redacted]. Diagnostics about the
+// file as a whole come first, those about imported files last. If there are very many, only the first are printed.
 func (f *File) WriteDiagnostics(w io.Writer, diags hcl.Diagnostics) error {
 	diags = slices.Clone(diags)
 	slices.SortStableFunc(diags, f.compare)
@@ -70,8 +70,7 @@ func (f *File) WriteDiagnostics(w io.Writer, diags hcl.Diagnostics) error {
 	return out.Flush()
 }
 
-// compare orders by place, and by text within one place, so that the output does not depend on the order in which HCL
-// walks its maps.
+// compare orders by place, and at one place by text, so that the output does not depend on the order in which HCL walks its maps.
 func (f *File) compare(a, b *hcl.Diagnostic) int {
 	x, y := f.subject(a), f.subject(b)
 	imported := func(rng hcl.Range) int {
@@ -123,7 +122,7 @@ func (f *File) write(w *bufio.Writer, diag *hcl.Diagnostic) {
 	}
 }
 
-// printable makes one line of s, without characters that a terminal would act on.
+// printable returns s as one line, without control characters.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		switch {

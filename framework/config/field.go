@@ -20,7 +20,7 @@ const (
 	placeField // the embedded Block
 )
 
-// field is what the tags of a struct field say.
+// field is a struct field with what its tags say.
 type field struct {
 	index      []int // as reflect.Value.FieldByIndex has it
 	role       fieldRole
@@ -38,12 +38,12 @@ type field struct {
 	doc        string
 }
 
-// valued is what Value[T] is to the decoder, whatever T.
+// valued is the part of Value[T] that the decoder uses, whatever T.
 type valued interface{ valueType() reflect.Type }
 
 func (v Value[T]) valueType() reflect.Type { return reflect.TypeFor[T]() }
 
-// literal returns the value that text in a tag stands for.
+// literal returns the value of a literal in a tag.
 func (f field) literal(text string) reflect.Value {
 	val := cty.StringVal(text)
 	if f.typ.Kind() == reflect.Slice && !isScalar(f.typ) {
@@ -61,7 +61,7 @@ func (f field) literal(text string) reflect.Value {
 	return v
 }
 
-// bounds says which values are accepted, "" for all.
+// bounds returns in words which values are accepted, or "" for all.
 func (f field) bounds() string {
 	switch {
 	case f.min != "" && f.max != "":
@@ -74,7 +74,7 @@ func (f field) bounds() string {
 	return ""
 }
 
-// within reports whether v, the value of an attribute, is between the bounds of its field, and adds an error if it is not.
+// within reports whether v, the value of an attribute, is within the bounds of its field, and adds an error if it is not.
 func (c *conversion) within(f field, v reflect.Value, rng hcl.Range) bool {
 	if (f.min == "" || compare(v, f.literal(f.min)) >= 0) && (f.max == "" || compare(v, f.literal(f.max)) <= 0) {
 		return true
@@ -147,7 +147,7 @@ func fieldsOf(t reflect.Type) []field {
 	return fields
 }
 
-// schemaOf returns the names that a body decoded into t may hold, in the order of the fields.
+// schemaOf returns the names that a body decoded into t may have, in the order of the fields.
 func schemaOf(t reflect.Type) *hcl.BodySchema {
 	schema := new(hcl.BodySchema)
 	for _, f := range fieldsOf(t) {

@@ -39,7 +39,7 @@ type testUpstream struct {
 	Address Value[string] `hcl:"address"`
 }
 
-// testSecret refuses one value with an error that shows it, as a careless type might.
+// testSecret refuses one value with an error that quotes it, as a careless type might.
 type testSecret struct{ key string }
 
 func (s *testSecret) UnmarshalText(text []byte) error {

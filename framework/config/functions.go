@@ -15,7 +15,7 @@ import (
 	"github.com/mailturn/mailturn/framework/config/internal/diagnostic"
 )
 
-// functions returns what expressions can call. Paths are relative to dir.
+// functions returns the functions that expressions can call. Paths are relative to dir.
 func functions(dir string) map[string]function.Function {
 	return map[string]function.Function{
 		"env":  envFunction(),
@@ -23,12 +23,13 @@ func functions(dir string) map[string]function.Function {
 	}
 }
 
-// callError is the error of one of our functions, in the parts of a diagnostic.
+// callError is the error of one of our functions, split into the parts of a diagnostic.
 type callError struct{ summary, detail, hint string }
 
 func (e *callError) Error() string { return e.detail }
 
-// envFunction is env(name) and env(name, default): an environment variable. A variable that is set and empty is empty.
+// envFunction is env(name) and env(name, default): an environment variable. The default does not replace a variable that is set to
+// the empty string.
 func envFunction() function.Function {
 	return function.New(&function.Spec{
 		Params:   []function.Parameter{{Name: "name", Type: cty.String}},
@@ -79,13 +80,13 @@ func fileFunction(dir string) function.Function {
 	})
 }
 
-// openFile marks a value that comes from a file which everybody on the machine can read or write.
+// openFile marks a value from a file that everybody on the machine can read or write.
 type openFile struct {
 	path string
 	mode fs.FileMode
 }
 
-// textValue returns s, which comes from there, as a value if it passes CheckText.
+// textValue returns s as a value, or an error if it does not pass CheckText. from names its source.
 func textValue(s, from string) (cty.Value, error) {
 	if CheckText(s) != nil {
 		diag := diagnostic.NotPlain(hcl.Range{}, from)

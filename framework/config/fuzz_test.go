@@ -22,7 +22,7 @@ func addFixtures(f *testing.F) {
 	}
 }
 
-// FuzzParse reads whatever it is given as a configuration: neither reading it nor printing what is wrong with it panics.
+// FuzzParse checks that neither reading arbitrary input as a configuration nor printing the diagnostics panics.
 func FuzzParse(f *testing.F) {
 	addFixtures(f)
 	f.Add([]byte("imap {\n iroh_relay_url http://a\n entries {\n  /shared/comment b\n }\n proxy_protocol c {\n  trust d e\n }\n auth f\n upstream {\n }\n}\n" +
@@ -43,7 +43,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// FuzzSecret puts a line with a secret between lines of anything, and looks for it in the diagnostics.
+// FuzzSecret puts a line with a secret between arbitrary lines, and looks for it in the diagnostics.
 func FuzzSecret(f *testing.F) {
 	f.Add("endpoint \"turn\" {", "}", byte(0))
 	f.Add("endpoint.turn turn {", "}", byte(1))

@@ -17,7 +17,7 @@ const (
 	maxExpression = 500 // tokens of one level between two commas or lines, texts not counted
 )
 
-// parseHCL parses src. The body is nil if that is not possible. An endpoint without a name gets its kind for a name.
+// parseHCL parses src. The body is nil if that is not possible. An endpoint without a name gets its kind as its name.
 func parseHCL(filename string, src []byte, s *sources) (hcl.Body, hcl.Diagnostics) {
 	if diag := checkTokens(filename, src, s); diag != nil {
 		return nil, hcl.Diagnostics{diag}
@@ -42,8 +42,8 @@ func parseHCL(filename string, src []byte, s *sources) (hcl.Body, hcl.Diagnostic
 	return body, diags
 }
 
-// explainSyntax says in an operator's words what the most common slips are. HCL reads what follows a quotation mark that is
-// not closed as text, and finds something wrong with each line of it.
+// explainSyntax replaces the diagnostics of the most common mistakes with words for an operator. HCL reads what follows an unclosed
+// quotation mark as text, and reports an error for each line of it.
 func explainSyntax(diags hcl.Diagnostics, src []byte) hcl.Diagnostics {
 	for i, diag := range diags {
 		switch diag.Summary {
@@ -73,7 +73,7 @@ func isDuration(src []byte, offset int) bool {
 	return numberAtEnd.Match(line) && unitAtStart.Match(src[offset:])
 }
 
-// checkTokens refuses a text that is nested too deeply, has too long an expression, or does not pass CheckText.
+// checkTokens refuses a source that is nested too deeply, has an expression that is too long, or does not pass CheckText.
 func checkTokens(filename string, src []byte, s *sources) *hcl.Diagnostic {
 	tokens, _ := hclsyntax.LexConfig(src, filename, hcl.InitialPos)
 	type level struct {
@@ -126,7 +126,7 @@ func checkNumbers(body *hclsyntax.Body) hcl.Diagnostics {
 	})
 }
 
-// maxNumberBits bounds how long a number is when it is written out. The largest float64 has 1024 bits.
+// maxNumberBits bounds the length of a number that is written out. The largest float64 has 1024 bits.
 const maxNumberBits = 1024
 
 func tooLong(n *big.Float) bool {

@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestImportedPlaces checks that a diagnostic names the imported file, and that its line is the one that is quoted.
+// TestImportedPlaces checks that a diagnostic names the imported file and quotes its line.
 func TestImportedPlaces(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for name, text := range map[string]string{

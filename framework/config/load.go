@@ -12,8 +12,8 @@ import (
 	"github.com/mailturn/mailturn/framework/config/internal/diagnostic"
 )
 
-// Load reads and parses the configuration file of that name. The File is never nil, so that its WriteDiagnostics can
-// print what is wrong.
+// Load reads and parses the configuration file of that name. The File is never nil, so that its WriteDiagnostics can print the
+// diagnostics.
 func Load(filename string) (*File, hcl.Diagnostics) {
 	src, _, err := bounded.ReadFile(filename, bounded.MaxFile)
 	if err != nil {
@@ -33,7 +33,7 @@ func newFile(name string) *File {
 // Parse parses src, which was read from the file of that name. Paths in it are relative to that file. The File is never
 // nil and holds what could be read, even with errors.
 //
-// Whether src is HCL or directives is told from the text: see DetectSyntax.
+// DetectSyntax decides whether src is HCL or directives.
 func Parse(filename string, src []byte) (*File, hcl.Diagnostics) {
 	f := newFile(filename)
 	if len(src) > bounded.MaxFile {
@@ -49,7 +49,7 @@ func Parse(filename string, src []byte) (*File, hcl.Diagnostics) {
 	} else {
 		body, diags = parseHCL(filename, src, f.sources)
 	}
-	if body == nil { // what a broken text seems to leave out would only add to the errors
+	if body == nil { // attributes missing from a broken text would only add errors
 		for _, diag := range diags {
 			if diag.Severity == hcl.DiagError {
 				diag.Detail += fmt.Sprintf(" (The file was read as %v.)", f.Syntax)

@@ -17,7 +17,7 @@ import (
 	"github.com/mailturn/mailturn/framework/bounded"
 )
 
-// values compares what was decoded, not where it stood.
+// values compares decoded values without their places.
 var values = cmp.Options{
 	cmpopts.IgnoreTypes(hcl.Range{}, []hcl.Range{}),
 	cmp.AllowUnexported(testSecret{}),
@@ -58,7 +58,7 @@ func TestTwins(t *testing.T) {
 	}
 }
 
-// TestWhole checks every value of the valid fixtures, which use what each syntax has.
+// TestWhole checks every value of the valid fixtures, which use all features of each syntax.
 func TestWhole(t *testing.T) {
 	t.Run("HCL", func(t *testing.T) {
 		f, endpoints, diags := readEndpoints("testdata/valid/hcl.conf")
@@ -145,7 +145,7 @@ func TestLoadUnreadable(t *testing.T) {
 	}
 }
 
-// TestBounds holds inputs that, grown to the size of a file, overflow the stack or fill the memory of a parser without bounds.
+// TestBounds checks inputs that, at the size of a file, would overflow the stack or fill the memory of a parser without bounds.
 func TestBounds(t *testing.T) {
 	tests := []struct{ name, src, want string }{
 		{"brackets", "x = " + strings.Repeat("[", 1<<14), "Nested too deeply"},
@@ -182,7 +182,7 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-// doubling returns definitions of which each is twice the one before.
+// doubling returns definitions each of which is twice as long as the previous one.
 func doubling(format string) string {
 	var src strings.Builder
 	src.WriteString("$(x0) = y\n(x0) {\n}\n")
@@ -192,7 +192,7 @@ func doubling(format string) string {
 	return src.String()
 }
 
-// widening returns five snippets of which each imports the one before a hundred times.
+// widening returns five snippets each of which imports the previous one a hundred times.
 func widening() string {
 	var src strings.Builder
 	src.WriteString("(x0) {\n}\n")

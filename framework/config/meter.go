@@ -9,20 +9,20 @@ import (
 )
 
 const (
-	// maxEvaluated bounds what the expressions of a file yield, in bytes and all together. Ten lines that each join the
-	// one before with itself make a thousand times the first, and so does a for inside a for.
+	// maxEvaluated bounds the total size in bytes of what the expressions of a file yield. Ten lines that each join the previous
+	// one with itself yield a thousand times the first, and so does a for inside a for.
 	maxEvaluated = 4 << 20
-	// valueOverhead is what a value takes besides its text.
+	// valueOverhead is the size of a value without its text.
 	valueOverhead = 64
 )
 
-// A budget is what is left of maxEvaluated.
+// A budget is the rest of maxEvaluated.
 type budget struct {
 	left     int
 	exceeded *hcl.Diagnostic // nil as long as there is something left
 }
 
-// spend takes the size of val off the budget, and reports whether that was there.
+// spend subtracts the size of val from the budget, and reports whether enough was left.
 func (b *budget) spend(val cty.Value, rng hcl.Range) bool {
 	if b.exceeded == nil && !b.take(val) {
 		b.exceeded = diagnostic.Valueless(Errorf(rng, "Configuration too large after expansion", "From here on, the expressions of the file produce more than %d bytes.", maxEvaluated))
@@ -47,8 +47,8 @@ func (b *budget) take(val cty.Value) bool {
 	return b.left >= 0
 }
 
-// meter has what multiplies in the expressions of body spend from b: each part of a template, each element of a list or map,
-// and each round of a for. It also refuses what templates would melt together: see combines.
+// meter charges to b whatever multiplies in the expressions of body: each part of a template, each element of a list or map, and
+// each iteration of a for. It also refuses characters that templates would combine: see combines.
 func meter(body *hclsyntax.Body, b *budget) hcl.Diagnostics {
 	wrap := func(exprs ...*hclsyntax.Expression) {
 		for _, expr := range exprs {
@@ -86,8 +86,8 @@ func meter(body *hclsyntax.Body, b *budget) hcl.Diagnostics {
 	})
 }
 
-// metered is an expression that spends what it yields. To those who walk through the syntax, and cannot know it, it is a
-// pair of parentheses.
+// metered is an expression that charges what it yields to a budget. To code that walks the syntax tree, it looks like a pair of
+// parentheses.
 type metered struct {
 	*hclsyntax.ParenthesesExpr
 	budget *budget
@@ -112,5 +112,5 @@ func (m metered) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
 	return val, diags
 }
 
-// UnwrapExpression lets hcl.ExprList and its like see what is metered.
+// UnwrapExpression lets hcl.ExprList and similar functions see the metered expression.
 func (m metered) UnwrapExpression() hcl.Expression { return m.Expression }

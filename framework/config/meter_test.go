@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestExpressionsAreBounded evaluates small files whose values have sizes without end. Each has to be refused, and not to be computed.
+// TestExpressionsAreBounded checks that small files with values of enormous size are refused without computing them.
 func TestExpressionsAreBounded(t *testing.T) {
 	chain := func(first, line string, n int) string {
 		var b strings.Builder
@@ -43,13 +43,13 @@ func TestExpressionsAreBounded(t *testing.T) {
 			_, more := decodeEndpoints(f)
 			out := written(t, f, append(diags, more...))
 			if got := strings.Count(out, "Configuration too large after expansion"); got != 1 {
-				t.Errorf("said %d times, want once:\n%.2000s", got, out)
+				t.Errorf("reported %d times, want once:\n%.2000s", got, out)
 			}
 		})
 	}
 }
 
-// TestExpressionsOfUse evaluates more than a configuration needs.
+// TestExpressionsOfUse checks that expressions larger than a configuration needs are evaluated.
 func TestExpressionsOfUse(t *testing.T) {
 	var users strings.Builder
 	for i := range 3000 {

@@ -9,17 +9,17 @@ import (
 	"github.com/hashicorp/hcl/v2"
 )
 
-// maxPlaces is how many places are named for one attribute.
+// maxPlaces is the number of places that are named for one attribute.
 const maxPlaces = 5
 
-// blockPlace is where a name may stand.
+// blockPlace is a place where a name is allowed.
 type blockPlace struct {
 	where string // with its preposition
 	depth int    // of blocks inside an endpoint, or the file
 }
 
-// Misplaced adds to each of diags that is about an unexpected name a hint where that name belongs, if it is in sections. Of many
-// places those inside further blocks are left out.
+// Misplaced adds to each of diags that is about an unexpected name a hint that says where the name belongs, if it is in sections.
+// If there are many places, it leaves out those in nested blocks.
 func (f *File) Misplaced(diags hcl.Diagnostics, sections ...Section) {
 	places := make(map[string][]blockPlace)
 	for _, s := range sections {
@@ -46,7 +46,7 @@ func (f *File) Misplaced(diags hcl.Diagnostics, sections ...Section) {
 	}
 }
 
-// inside says what is in a section, in the file's syntax.
+// inside returns the words for being in a section, in the file's syntax.
 func (f *File) inside(s Section) string {
 	switch {
 	case s.Header == "":
@@ -57,7 +57,7 @@ func (f *File) inside(s Section) string {
 	return "in " + s.Header
 }
 
-// addPlaces adds where the names of t and of the blocks in it may stand. where is the place of t.
+// addPlaces adds the places of the names of t and of the blocks in it. where is the place of t.
 func addPlaces(places map[string][]blockPlace, t reflect.Type, where string, depth int) {
 	for _, f := range fieldsOf(t) {
 		if f.role == attributeField || f.role == blockField {
@@ -69,7 +69,8 @@ func addPlaces(places map[string][]blockPlace, t reflect.Type, where string, dep
 	}
 }
 
-// unexpectedName returns the name in a diagnostic about one that is not expected where it stands, in whatever form.
+// unexpectedName returns the name in a diagnostic about a name that is not expected in its place, whatever the form of the
+// diagnostic.
 func unexpectedName(diag *hcl.Diagnostic) (name string, ok bool) {
 	if !strings.HasPrefix(diag.Summary, "Unsupported ") || strings.Contains(diag.Detail, "Did you mean to define") {
 		return "", false

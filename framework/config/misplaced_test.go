@@ -7,7 +7,7 @@ import (
 	"github.com/mailturn/mailturn/framework/config"
 )
 
-// The parts of a file for TestMisplaced.
+// The schema for TestMisplaced.
 type (
 	misplacedPeers struct {
 		Allow config.Value[[]string] `hcl:"allow"`
@@ -22,7 +22,7 @@ type (
 	}
 )
 
-// TestMisplaced has names that belong elsewhere, one that belongs nowhere, and one that is right but for its form.
+// TestMisplaced checks names that belong elsewhere, one that belongs nowhere, and one in the right place but in the wrong form.
 func TestMisplaced(t *testing.T) {
 	sections := []config.Section{
 		{Target: config.File{}},

@@ -9,11 +9,11 @@ import (
 	"github.com/mailturn/mailturn/framework/config/internal/diagnostic"
 )
 
-// CheckText returns an error if s is no text that a configuration can hold. HCL keeps strings in Unicode's normal form C, so
-// a secret in another form, or with bytes that are not UTF-8, would silently become another secret.
+// CheckText returns an error if s is not text that a configuration can hold. HCL keeps strings in Unicode's normal form C, so a
+// secret in another form, or with bytes that are not UTF-8, would silently become another secret.
 func CheckText(s string) error { return diagnostic.CheckText(s) }
 
-// checkToken checks what an HCL token brings into a value.
+// checkToken checks the text of an HCL token.
 func checkToken(token hclsyntax.Token) *hcl.Diagnostic {
 	text := string(token.Bytes)
 	switch token.Type {
@@ -29,8 +29,8 @@ func checkToken(token hclsyntax.Token) *hcl.Diagnostic {
 	return nil
 }
 
-// combines reports whether val is a text that begins with a character which may melt into the one before it, where a
-// template joins the two.
+// combines reports whether val is text that begins with a character which may combine with the one before it, where a template
+// joins the two.
 func combines(val cty.Value) bool {
 	val, _ = val.Unmark()
 	if val.IsNull() || !val.IsKnown() || val.Type() != cty.String || val.AsString() == "" {

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestTextStaysItself writes a secret whose letters are composed of two characters each in every way that a file can. As a
-// value it would have other bytes, so that the relay and its neighbours would compute other passwords.
+// TestTextStaysItself writes a secret whose letters consist of two characters each in every way that a file can. HCL would change
+// its bytes, so that the relay and its neighbours would compute different passwords.
 func TestTextStaysItself(t *testing.T) {
 	const secret = "cafe\u0301"
 	t.Setenv("DECOMPOSED", secret)

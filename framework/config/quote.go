@@ -11,11 +11,11 @@ import (
 )
 
 const (
-	tabWidth   = 4   // columns that a tab of the source takes
+	tabWidth   = 4   // columns of a tab in the source
 	quoteWidth = 100 // columns of the source line that are shown
 )
 
-// cell is one column of a quoted line.
+// cell is a column of a quoted line.
 type cell struct {
 	r      rune
 	marked bool // under the diagnostic's subject

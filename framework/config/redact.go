@@ -13,9 +13,9 @@ import (
 // span is a part of a source text, in bytes.
 type span struct{ start, end int }
 
-// hiddenIn returns the parts of the line src[start:end] that must not be shown, in order and not overlapping: the values
-// of attributes that are known to be secret, and what follows a name that sounds like a secret, for a text that does not
-// parse is quoted too.
+// hiddenIn returns the parts of the line src[start:end] that must not be shown, in order and not overlapping: the values of
+// attributes that are known to be secret, and what follows a name that sounds like a secret, because text that does not parse is
+// quoted too.
 func (s *sources) hiddenIn(filename string, start, end int) []span {
 	src := s.text[filename]
 	named, ok := s.named[filename]
@@ -56,19 +56,19 @@ func (s *sources) hiddenIn(filename string, start, end int) []span {
 	return hidden
 }
 
-// secretReference matches a value that names where a secret is and does not hold it.
+// secretReference matches a value that says where a secret is, and does not contain it.
 var secretReference = regexp.MustCompile(
 	`^(file\("[^"\\$]*"\)|env\("[^"\\$]*"\)|local\.[\w-]+|\{env:\w+\}|"\{env:\w+\}"|\$\([\w.-]+\))\s*(#\s.*)?$`)
 
-// secretSpans finds what follows each word that names a secret, up to the end of its line, or of the brackets, quotes or
-// heredoc opened there. It reads either syntax, and whatever somebody typed instead of one.
+// secretSpans finds what follows each word that names a secret, up to the end of its line, or of the brackets, quotes or heredoc
+// opened there. It works on both syntaxes, and on text that is neither.
 func secretSpans(src []byte) []span {
 	var spans []span
 	quoted := false
 	for i := 0; i < len(src); {
 		switch b := src[i]; {
 		case b == '\n':
-			quoted = false // each line starts afresh: a stray quotation mark must not hide the rest of the file
+			quoted = false // a stray quotation mark must not hide the rest of the file
 			i++
 		case b == '"':
 			quoted = !quoted
@@ -103,7 +103,7 @@ func secretEnd(src []byte, i int) int {
 		rest := src[i:]
 		switch b := src[i]; {
 		case b == '\\' && i+1 < len(src):
-			i++ // an escape, or a line that goes on
+			i++ // an escape, or a continued line
 		case b == '"':
 			quoted = !quoted
 		case quoted:
@@ -141,7 +141,7 @@ func heredocLength(src []byte) int {
 	return len(src)
 }
 
-// namesSecret reports whether an attribute of this name likely holds a secret, also if it is misspelt. A name such as
+// namesSecret reports whether an attribute of this name likely holds a secret, even if the name is misspelt. One such as
 // secret_file holds a path.
 func namesSecret(name string) bool {
 	name = strings.ToLower(name)

@@ -9,7 +9,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 )
 
-// TestSecretsAreNotShown goes through the ways to make a diagnostic that could quote the secret hunter2.
+// TestSecretsAreNotShown checks the diagnostics that could quote the secret hunter2.
 func TestSecretsAreNotShown(t *testing.T) {
 	broken := filepath.Join(t.TempDir(), "broken.conf")
 	if err := os.WriteFile(broken, []byte("secret hunter2#x\n}\n"), 0o600); err != nil {
@@ -91,7 +91,7 @@ func TestSecretsAreNotShown(t *testing.T) {
 	}
 }
 
-// TestLaterDiagnostic is about what a kind says of a secret after decoding, by a name that does not sound like one.
+// TestLaterDiagnostic checks a diagnostic that a kind adds after decoding, about a secret whose name does not sound like one.
 func TestLaterDiagnostic(t *testing.T) {
 	var target struct {
 		Key Value[string] `hcl:"shared" secret:"true"`

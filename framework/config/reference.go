@@ -11,7 +11,7 @@ import (
 	"github.com/mitchellh/go-wordwrap"
 )
 
-// Section is one part of the reference.
+// Section is a part of the reference.
 type Section struct {
 	Header string // of the block, as HCL has it, such as `endpoint "turn" "NAME"`; empty for the top level
 	Doc    string
@@ -33,7 +33,7 @@ type BlockReference struct {
 	Blocks     []BlockReference
 }
 
-// Reference returns what there is to say of the section, from the tags of its fields:
+// Reference returns the documentation of the section, from the tags of its fields:
 //
 //	doc:"…"                    what the attribute or block means
 //	default:"…", otherwise:"…" the value when it is not set
@@ -160,7 +160,7 @@ func (r reference) paragraph(text string) {
 	}
 }
 
-// hanging prints text after first, and its further lines below its beginning.
+// hanging prints text after first, and aligns its further lines with its beginning.
 func (r reference) hanging(first, text string) {
 	width := max(30, referenceWidth-len(r.indent)-len(first))
 	for line := range strings.SplitSeq(wordwrap.WrapString(text, uint(width)), "\n") {

@@ -7,8 +7,8 @@ import (
 // NeedsRestart returns the names of the attributes and blocks with the tag reload:"restart" in which two configurations differ:
 // "realm", and "peers.silent_bytes" for one in a block.
 //
-// schema is the struct that a body is decoded into. running and next are the same struct, or one that holds its values: a
-// tagged field, and the block around it, has a field of the same Go name there. Of two Values, V is compared.
+// schema is the struct that a body is decoded into. running and next are of that type, or of one with its values: for each tagged
+// field, and the block around it, it has a field of the same Go name. Of two Values, V is compared.
 func NeedsRestart(schema, running, next any) []string {
 	return restarts(reflect.TypeOf(schema), reflect.ValueOf(running), reflect.ValueOf(next))
 }
@@ -27,7 +27,7 @@ func restarts(schema reflect.Type, running, next reflect.Value) (names []string)
 	return names
 }
 
-// restartsOfBlocks compares what was decoded from the blocks of one type. Repeated ones are named as a whole.
+// restartsOfBlocks compares the values of the blocks of one type. Repeated ones are named as a whole.
 func (f field) restartsOfBlocks(running, next reflect.Value) (names []string) {
 	if running.Kind() == reflect.Pointer {
 		switch {
@@ -63,7 +63,7 @@ func hasRestart(t reflect.Type) bool {
 	return false
 }
 
-// same reports whether two values are the same in a configuration, where a list that is empty is as good as none.
+// same reports whether two values mean the same in a configuration, where an empty list equals none.
 func same(a, b reflect.Value) bool {
 	if a.Type().Implements(reflect.TypeFor[valued]()) {
 		a, b = a.FieldByName("V"), b.FieldByName("V")

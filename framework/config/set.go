@@ -17,7 +17,7 @@ type Set struct {
 func (e Endpoint) Set(schema any) []Set { return setIn(e.Body, reflect.TypeOf(schema), "") }
 
 func setIn(body hcl.Body, schema reflect.Type, within string) (found []Set) {
-	content, _ := body.Content(schemaOf(schema)) // what is wrong with it, Decode has said
+	content, _ := body.Content(schemaOf(schema)) // Decode has reported the errors
 	for _, f := range fieldsOf(schema) {
 		switch f.role {
 		case attributeField:

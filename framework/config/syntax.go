@@ -20,8 +20,8 @@ func (s Syntax) String() string {
 	return "HCL"
 }
 
-// sign is how a line looks that belongs to one syntax, and how much that tells. Headers of blocks and definitions tell
-// more than single settings: a slip in one setting must not change how the whole file is read.
+// sign is the form of a line that is typical of one syntax, and its weight. Headers of blocks and definitions have more weight than
+// single settings: a mistake in one setting must not change how the whole file is read.
 type sign struct {
 	syntax Syntax
 	weight int
@@ -41,9 +41,8 @@ var signs = []sign{
 	{Directives, 1, regexp.MustCompile(`^[A-Za-z][\w-]*\s+\{env:`)},                                       // hostname {env:HOST}
 }
 
-// DetectSyntax tells from its lines the syntax that src is written in, also if there are errors in it: each line is
-// compared with what is typical of one syntax, and the syntax with more weight wins. A file without such lines, and one
-// with as much of either, is HCL.
+// DetectSyntax returns the syntax of src, even if src has errors: it looks for lines that are typical of one syntax, and the syntax
+// with more weight wins. A file without such lines, or with equal weight for both, is HCL.
 func DetectSyntax(src []byte) Syntax {
 	src = bytes.TrimPrefix(src, []byte("\ufeff"))
 	var weights [2]int

@@ -20,7 +20,7 @@ type taggedRealm struct {
 	Users Value[string] `hcl:"users"`
 }
 
-// tagged has an attribute of each kind, with everything that tags say.
+// tagged has an attribute of each kind, with all tags.
 type tagged struct {
 	Plain    int                   `hcl:"plain" default:"7" min:"1" max:"9" reload:"restart"`
 	Placed   Value[time.Duration]  `hcl:"placed" default:"90s" min:"1s" reload:"restart"`
@@ -109,7 +109,7 @@ func TestNeedsRestart(t *testing.T) {
 	}
 }
 
-// TestTagsInReference wants what the decoder does with tags to be what the reference says.
+// TestTagsInReference checks that the reference documents what the decoder does with tags.
 func TestTagsInReference(t *testing.T) {
 	var got strings.Builder
 	if err := Reference(&got, Section{Target: tagged{}}); err != nil {

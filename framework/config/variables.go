@@ -12,7 +12,7 @@ import (
 	"github.com/mailturn/mailturn/framework/config/internal/diagnostic"
 )
 
-// mark is attached to a value to tell something about it wherever expressions carry it.
+// mark is attached to a value, and stays with it through expressions.
 type mark string
 
 // reported marks a value that could not be computed. The reason is reported where the value is defined, not at each use.
@@ -31,8 +31,8 @@ type variables struct {
 	diags   hcl.Diagnostics
 }
 
-// define fills ctx.Variables. attrs are the top-level attributes that are variables; what is wrong with them is left to
-// their decoding, except that they refer to themselves.
+// define fills ctx.Variables. attrs are the top-level attributes that are variables; errors in them are left to their decoding,
+// except that they refer to themselves.
 func define(ctx *hcl.EvalContext, s *sources, attrs hcl.Attributes, locals hcl.Blocks) hcl.Diagnostics {
 	v := variables{
 		ctx: ctx, sources: s, exprs: make(map[string]hcl.Expression), values: make(map[string]cty.Value), active: make(map[string]bool),

@@ -1,4 +1,4 @@
-// Package listen reads the listening addresses of the configuration: SCHEME://HOST:PORT.
+// Package listen parses the listening addresses of the configuration: SCHEME://HOST:PORT.
 package listen
 
 import (
@@ -14,7 +14,7 @@ import (
 
 // Addr is one listening address, such as tls://0.0.0.0:993.
 type Addr struct {
-	// Scheme is in lower case; which ones make sense is for the endpoint to say.
+	// Scheme is in lower case; the endpoint decides which ones it accepts.
 	Scheme string
 	// Host is an IP address without brackets, a host name that is looked up when the socket is bound, or empty for every
 	// address of the machine, IPv4 and IPv6.
@@ -24,9 +24,9 @@ type Addr struct {
 
 var _ encoding.TextUnmarshaler = (*Addr)(nil)
 
-// UnmarshalText parses SCHEME://HOST:PORT. HOST may be an IPv4 address, an IPv6 address in brackets, a host name, or
-// empty or "*", which stand for every address of the machine, IPv4 and IPv6. PORT is 0 to 65535; with 0 the system chooses a free port,
-// which is of use to tests. The error says what would be accepted, and does not repeat the text.
+// UnmarshalText parses SCHEME://HOST:PORT. HOST may be an IPv4 address, an IPv6 address in brackets, a host name, or empty or "*",
+// which stand for every address of the machine, IPv4 and IPv6. PORT is 0 to 65535; with 0 the system chooses a free port, for
+// tests. The error says what is accepted, and does not repeat the text.
 func (a *Addr) UnmarshalText(text []byte) error {
 	scheme, rest, found := strings.Cut(string(text), "://")
 	if !found || scheme == "" {
@@ -50,7 +50,7 @@ func (a *Addr) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// portOf guesses the port that somebody meant who wrote no scheme.
+// portOf guesses the port that was meant in an address without a scheme.
 func portOf(text string) string {
 	_, port, err := net.SplitHostPort(text)
 	if err != nil || port == "" {
@@ -59,7 +59,7 @@ func portOf(text string) string {
 	return port
 }
 
-// HostPort returns the address as net.Listen takes it.
+// HostPort returns the address in the form of net.Listen.
 func (a Addr) HostPort() string {
 	return net.JoinHostPort(a.Host, strconv.Itoa(int(a.Port)))
 }
@@ -67,7 +67,7 @@ func (a Addr) HostPort() string {
 // String returns SCHEME://HOST:PORT.
 func (a Addr) String() string { return a.Scheme + "://" + a.HostPort() }
 
-// Unspecified reports whether the address stands for every address of the machine, of one family or of both.
+// Unspecified reports whether the address means every address of the machine, of one family or of both.
 func (a Addr) Unspecified() bool {
 	if a.Host == "" {
 		return true
@@ -76,13 +76,13 @@ func (a Addr) Unspecified() bool {
 	return err == nil && ip.IsUnspecified()
 }
 
-// Loopback reports whether only programs of this machine reach the address.
+// Loopback reports whether only programs on this machine can reach the address.
 func (a Addr) Loopback() bool {
 	ip, err := netip.ParseAddr(a.Host)
 	return err == nil && ip.IsLoopback() || strings.EqualFold(a.Host, "localhost")
 }
 
-// OnLoopback reports whether only programs of this machine reach what listens on addrs, of which there must be one.
+// OnLoopback reports whether only programs on this machine can reach a listener on addrs, which must not be empty.
 func OnLoopback(addrs []Addr) bool {
 	return len(addrs) > 0 && !slices.ContainsFunc(addrs, func(a Addr) bool { return !a.Loopback() })
 }

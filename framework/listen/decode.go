@@ -8,19 +8,19 @@ import (
 	"github.com/mailturn/mailturn/framework/config"
 )
 
-// Schemes are those with which a kind of endpoint listens.
+// Schemes are the schemes that a kind of endpoint accepts.
 type Schemes struct {
 	Protocol string   // whose they are, such as "IMAP"
-	Names    []string // in lower case; the first one is proposed to whoever writes another
-	Meaning  string   // what there is to choose from, in words
-	// Share is true where two schemes can have one socket between them, because what arrives tells which one it is.
+	Names    []string // in lower case; diagnostics propose the first one
+	Meaning  string   // the choices, in words
+	// Share reports whether two schemes can share one socket, because what arrives shows which one it is.
 	Share bool
 }
 
-// Decode takes the attribute listen of an endpoint, and wants each socket to be named once. ranges has the place of each
-// address: that of block, which is the endpoint's, for defaults.
+// Decode checks the attribute listen of an endpoint, which must not name a socket twice. ranges are the places of the addresses;
+// defaults have that of block, the endpoint.
 func (s Schemes) Decode(v config.Value[[]Addr], block hcl.Range) (addrs []Addr, ranges []hcl.Range, diags hcl.Diagnostics) {
-	if v.V != nil && len(v.V) == 0 { // nil: it could not be decoded, which has been said
+	if v.V != nil && len(v.V) == 0 { // nil: it could not be decoded, which has been reported
 		return nil, nil, hcl.Diagnostics{config.WithHint(config.Errorf(v.Range, "No listening address", "The list is empty, so nobody could connect."),
 			"omit listen for its default")}
 	}

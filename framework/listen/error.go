@@ -9,8 +9,8 @@ import (
 	"github.com/hashicorp/hcl/v2"
 )
 
-// Error is err, with which an attempt to bind addr has failed, with the place of addr in the configuration, unless that is the
-// zero Range, and with what can be done about it.
+// Error returns err, the error of binding addr, with the place of addr in the configuration, unless that is the zero Range, and
+// with advice.
 func Error(addr Addr, place hcl.Range, err error) error {
 	at := ""
 	if place.Filename != "" {

@@ -9,16 +9,16 @@ import (
 	"github.com/mailturn/mailturn/framework/config"
 )
 
-// Networks are those of clients that are trusted with something, such as proxies.
+// Networks are the networks of trusted clients, such as proxies.
 type Networks []netip.Prefix
 
-// Contains reports whether addr, which is not an IPv4 address in the form of an IPv6 one, is in one of them.
+// Contains reports whether addr, which must not be an IPv4-mapped IPv6 address, is in one of them.
 func (n Networks) Contains(addr netip.Addr) bool {
 	return slices.ContainsFunc(n, func(network netip.Prefix) bool { return network.Contains(addr) })
 }
 
-// DecodeProxies takes the networks of proxies, whose word about where a client comes from is taken, and refuses those that
-// hold every address.
+// DecodeProxies checks the networks of proxies, which are trusted to name a client's address, and refuses those that contain every
+// address.
 func DecodeProxies(v config.Value[[]netip.Prefix]) (proxies Networks, diags hcl.Diagnostics) {
 	for i, network := range v.V {
 		if network.Bits() == 0 {

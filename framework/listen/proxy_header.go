@@ -18,20 +18,19 @@ const (
 	maxProxyV1 = 107 // bytes of a version 1 header, its line end included
 	minProxyV1 = 15  // "PROXY UNKNOWN" and the line end
 	proxyV2    = 16  // bytes of a version 2 header before what its length counts
-	// maxProxyV2 bounds what the length counts: addresses, and extensions such as a client's certificate.
+	// maxProxyV2 bounds the length field: addresses, and extensions such as a client's certificate.
 	maxProxyV2 = 4096
 )
 
-// ProxyHeader is what a header of the PROXY protocol says: the two ends of the connection that the proxy has accepted. Both are
-// zero when it says nothing about them (UNKNOWN, LOCAL, and those of other protocols than TCP). IPv4 addresses are in their own
-// form.
+// ProxyHeader is a header of the PROXY protocol: the two ends of the connection that the proxy has accepted. Both are zero if the
+// header does not give them (UNKNOWN, LOCAL, and protocols other than TCP). IPv4 addresses are unmapped.
 type ProxyHeader struct {
 	Client, Server netip.AddrPort
 }
 
-// ReadProxyHeader reads a PROXY header of either version from r, and not one byte more. The error is io.EOF when the connection
-// ends before its first byte, as a proxy's that looks whether this server is there; ErrNoProxyHeader when it begins with
-// something else; and another one for a header that is cut off, malformed, or longer than any of use.
+// ReadProxyHeader reads a PROXY header of either version from r, and nothing more. The error is io.EOF if the connection ends
+// before its first byte, as with a proxy's health check; ErrNoProxyHeader if it begins with something else; and another one for a
+// header that is cut off, malformed, or longer than any useful one.
 func ReadProxyHeader(r io.Reader) (ProxyHeader, error) {
 	raw, err := cutProxyHeader(r)
 	if err != nil {
@@ -56,8 +55,8 @@ func addrPort(addr *net.TCPAddr) netip.AddrPort {
 // ErrNoProxyHeader is returned for a connection that begins with something else.
 var ErrNoProxyHeader = errors.New("no PROXY header, with which connections from this network must begin")
 
-// cutProxyHeader reads the bytes of a header, whose end only its contents tell. A version 1 header costs a read for each of its
-// last bytes, and leaves nothing that would have to be kept in front of the connection.
+// cutProxyHeader reads the bytes of a header, whose contents determine its end. It reads the last bytes of a version 1 header one
+// by one, so that it never reads beyond it.
 func cutProxyHeader(r io.Reader) ([]byte, error) {
 	header := make([]byte, minProxyV1, maxProxyV1)
 	if n, err := io.ReadFull(r, header); err != nil {

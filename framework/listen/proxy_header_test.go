@@ -22,8 +22,7 @@ const (
 	v2Mapped = "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\xc0\x00\x02\x07" + "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\xc6\x33\x64\x01" + "\x12\x67\x03\xe1"
 )
 
-// proxyHeaders are the examples of haproxy's doc/proxy-protocol.txt and what goes wrong with them. An empty client is an
-// error.
+// proxyHeaders are the examples of haproxy's doc/proxy-protocol.txt, and malformed ones. An empty client is an error.
 var proxyHeaders = []struct {
 	name, header   string
 	client, server string
@@ -74,7 +73,7 @@ func TestReadProxyHeader(t *testing.T) {
 				name string
 				read func(io.Reader) io.Reader
 			}{
-				{"at once", func(r io.Reader) io.Reader { return r }},
+				{"whole", func(r io.Reader) io.Reader { return r }},
 				{"byte by byte", iotest.OneByteReader},
 			} {
 				stream := strings.NewReader(tt.header)
@@ -99,7 +98,7 @@ func TestReadProxyHeader(t *testing.T) {
 					t.Errorf("%s: got %+v, want %+v", chunk.name, got, want)
 				}
 				if rest, _ := io.ReadAll(stream); string(rest) != after {
-					t.Errorf("%s: %q is left to read, want what follows the header", chunk.name, rest)
+					t.Errorf("%s: the rest is %q, want what follows the header", chunk.name, rest)
 				}
 			}
 		})
@@ -108,11 +107,11 @@ func TestReadProxyHeader(t *testing.T) {
 		t.Errorf("IMAP instead of a header: got %v", err)
 	}
 	if _, err := ReadProxyHeader(strings.NewReader("")); !errors.Is(err, io.EOF) {
-		t.Errorf("end instead of a header: got %v, want io.EOF, by which health checks are known", err)
+		t.Errorf("end instead of a header: got %v, want io.EOF, which identifies health checks", err)
 	}
 }
 
-// FuzzReadProxyHeader: whatever arrives, no more than a header's bytes are read, and addresses come in pairs.
+// FuzzReadProxyHeader checks that no more than a header's bytes are read, and that addresses come in pairs.
 func FuzzReadProxyHeader(f *testing.F) {
 	for _, tt := range proxyHeaders {
 		f.Add([]byte(tt.header))

@@ -12,8 +12,8 @@ const (
 	maxAcceptDelay = time.Second
 )
 
-// Serve calls handle for each connection, in the goroutine of the caller, until the listener is closed. Other errors pass:
-// too many open files (EMFILE) when connections end, a connection reset before it was accepted (ECONNABORTED) at once.
+// Serve calls handle for each connection, in the goroutine of the caller, until the listener is closed. It retries after other
+// errors, which are temporary: too many open files (EMFILE), or a connection reset before it was accepted (ECONNABORTED).
 func Serve(l net.Listener, logger *slog.Logger, handle func(net.Conn)) {
 	var delay time.Duration
 	for {

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// A brokenListener fails a few times, as when there are too many open files, before it gives a connection.
+// A brokenListener fails a few times, as with too many open files, before it returns a connection.
 type brokenListener struct {
 	net.Listener
 	errs  []error
@@ -47,7 +47,7 @@ func TestServeSurvivesErrors(t *testing.T) {
 		conn, _ := net.Pipe()
 		l.conns <- conn
 		<-served
-		// Not as fast as it can, and not slower than a try a second.
+		// Neither as fast as possible, nor slower than once a second.
 		if took := time.Since(begin); took < 2*time.Second || took > 13*time.Second {
 			t.Errorf("13 errors took %v", took)
 		}

@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// LinesPerMinute is how many lines a Limit lets through in a minute.
+// LinesPerMinute is how many lines a Limit allows in a minute.
 const LinesPerMinute = 20
 
-// A Limit lets through so many log lines a minute that an attack or an outage shows and does not fill the disk. Its
-// zero value is ready for use, and it is safe for concurrent use.
+// A Limit allows enough log lines a minute to show an attack or an outage, but not enough to fill the disk. Its zero value is ready
+// to use. It is safe for concurrent use.
 type Limit struct {
 	mu         sync.Mutex
 	window     time.Time // when the present minute began
@@ -19,7 +19,7 @@ type Limit struct {
 	suppressed int       // since the last line that was let through
 }
 
-// Allow reports whether one more line may be written, and how many were not since the last one that was.
+// Allow reports whether another line may be written, and how many were suppressed since the last one.
 func (l *Limit) Allow(now time.Time) (allowed bool, suppressed int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -35,7 +35,7 @@ func (l *Limit) Allow(now time.Time) (allowed bool, suppressed int) {
 	return true, suppressed
 }
 
-// Log writes a line if one more may be written, which tells as "suppressed" how many were not since the last one that was.
+// Log writes a line if Allow allows it, with the number of lines suppressed since the last one as "suppressed".
 func (l *Limit) Log(logger *slog.Logger, level slog.Level, message string, args ...any) {
 	if allowed, suppressed := l.Allow(time.Now()); allowed {
 		logger.Log(context.Background(), level, message, append(args, "suppressed", suppressed)...)

@@ -1,4 +1,4 @@
-// Package log builds the process's logger.
+// Package log creates the process's logger.
 //
 // Messages are constant lower-case phrases; what varies is a key. The keys in use: endpoint kind listen client peer relay
 // backend session username mailbox method command code status entry bytes packets duration err.

@@ -1,4 +1,4 @@
-// Package memory gives back to the system what a process has no use for while little happens.
+// Package memory returns memory to the system that an idle process does not need.
 package memory
 
 import (
@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// Interval is how often GiveBack wants to be called.
+// Interval is the time between calls of GiveBack.
 const Interval = 10 * time.Second
 
-// A Saver decides when memory goes back. It is for one goroutine.
+// A Saver decides when to return memory. Only one goroutine may use it.
 //
-// The runtime collects when the heap has doubled, and keeps what that has freed for the next time. After a morning on which
-// thousands of clients have connected, a process whose connections are idle holds almost as much of what nobody uses as
-// of what they need, for hours. To collect more often always would cost CPU time in each login.
+// The runtime collects garbage when the heap has doubled, and keeps freed memory for reuse. After thousands of clients have
+// connected and gone idle, a process holds almost as much unused memory as used memory for hours. Collecting more often all the
+// time would cost CPU time in each login.
 type Saver struct {
 	seen  uint64 // bytes allocated in all, at the last look
 	saved uint64 // the same, when memory was last given back
@@ -28,7 +28,7 @@ const (
 	smallHeap  = 8 << 20
 )
 
-// GiveBack gives memory back if it is quiet and there is some.
+// GiveBack returns memory to the system if the process is idle and there is enough to return.
 func (s *Saver) GiveBack() {
 	samples := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}}
 	metrics.Read(samples)
@@ -37,8 +37,7 @@ func (s *Saver) GiveBack() {
 	}
 }
 
-// due decides, given what has been allocated since the process began and what of it was in use at the last collection, in
-// bytes.
+// due decides, given the bytes allocated since the process began, and those in use at the last collection.
 func (s *Saver) due(allocated, live uint64) bool {
 	use := float64(max(live, smallHeap))
 	quiet := float64(allocated-s.seen) <= quietShare*use

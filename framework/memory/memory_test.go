@@ -14,7 +14,7 @@ func TestDue(t *testing.T) {
 		{"and rest", 4 * mb, 1 * mb, true},
 		{"nothing has happened", 4 * mb, 1 * mb, false},
 		{"many connect", 300 * mb, 60 * mb, false},
-		{"and go on", 600 * mb, 60 * mb, false},
+		{"and continue", 600 * mb, 60 * mb, false},
 		{"it gets quiet", 603 * mb, 60 * mb, true},
 		{"and stays so", 606 * mb, 60 * mb, false},
 		{"for long", 609 * mb, 60 * mb, false},
@@ -28,11 +28,11 @@ func TestDue(t *testing.T) {
 	}
 }
 
-// TestGiveBack: the runtime has the figures under these names.
+// TestGiveBack checks that the runtime has metrics of these names.
 func TestGiveBack(t *testing.T) {
 	var s Saver
 	s.GiveBack()
 	if s.seen == 0 {
-		t.Error("nothing seems to have been allocated")
+		t.Error("no allocations counted")
 	}
 }

@@ -1,4 +1,4 @@
-// Package metrics keeps the metrics of one process and writes them in Prometheus' formats.
+// Package metrics collects the metrics of a process and serves them in the formats of Prometheus.
 //
 // A metric is named mailturn_<part>_<thing>_<unit>, in base units (seconds, bytes); counters end in _total. Its labels
 // come from closed sets: no address, user name or mailbox.
@@ -26,8 +26,8 @@ func ForEndpoint(registry prometheus.Registerer, name string) prometheus.Registe
 	return prometheus.WrapRegistererWith(prometheus.Labels{"endpoint": name}, registry)
 }
 
-// Handler answers a scrape of gatherer in the format that the client accepts. However many ask, it gathers one at a time
-// and they share the result.
+// Handler answers a scrape of gatherer in the format that the client accepts. It runs one scrape at a time, and concurrent requests
+// share the result.
 func Handler(gatherer prometheus.Gatherer, logger *slog.Logger) http.Handler {
 	return promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{
 		ErrorLog:       slog.NewLogLogger(logger.Handler(), slog.LevelWarn),

@@ -1,4 +1,4 @@
-// Package module holds what every endpoint has in common: it is started, it serves, it is shut down.
+// Package module defines what all endpoints have in common: starting, reloading and shutting down.
 package module
 
 import (
@@ -10,17 +10,16 @@ import (
 
 // Endpoint is a configured part of the server that listens and serves, such as the IMAP or the TURN endpoint.
 //
-// Start binds every socket and returns once all of them listen; serving goes on in goroutines of the endpoint.
-// When it returns an error, nothing of the endpoint is left running. Shutdown stops accepting, lets what is busy
-// finish until ctx is done, then ends the rest, and returns when every goroutine of the endpoint has ended. To have ended
-// something is no error: whoever asked knew the time.
+// Start binds every socket and returns once all of them listen; serving goes on in goroutines of the endpoint. If it returns an
+// error, nothing of the endpoint is left running. Shutdown stops accepting, lets sessions finish until ctx is done, then ends the
+// rest, and returns when every goroutine of the endpoint has ended. Ending sessions when ctx is done is not an error.
 type Endpoint interface {
 	Start(ctx context.Context) error
 	Shutdown(ctx context.Context) error
 }
 
-// A HealthChecker is an endpoint that may be unable to serve although it runs, because something that it needs is gone. Health
-// returns why; nil if all is well. It is called between Start and Shutdown, from any goroutine.
+// A HealthChecker is an endpoint that may be unable to serve although it runs, because something that it needs is missing. Health
+// returns the reason, or nil if it can serve. It is called between Start and Shutdown, from any goroutine.
 type HealthChecker interface {
 	Health() error
 }
@@ -37,7 +36,7 @@ type member struct {
 	endpoint Endpoint
 }
 
-// Add appends an endpoint; name stands in front of its errors.
+// Add appends an endpoint; its errors are prefixed with name.
 func (g *Group) Add(name string, endpoint Endpoint) {
 	g.members = append(g.members, member{name, endpoint})
 }
@@ -54,8 +53,8 @@ func (g *Group) Start(ctx context.Context) error {
 	return nil
 }
 
-// Shutdown shuts down the endpoints that run, all at once, so that each has all of ctx's time to let its sessions end. It
-// returns when all have ended, and joins their errors.
+// Shutdown shuts down the running endpoints in parallel, so that each has until ctx is done to let its sessions end. It returns
+// when all have ended, and joins their errors.
 func (g *Group) Shutdown(ctx context.Context) error {
 	errs := make([]error, g.started)
 	var ending sync.WaitGroup

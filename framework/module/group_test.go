@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// recorder writes down what is done with it. If others is not nil, its Shutdown waits until as many are being shut down.
+// recorder records the calls of its methods. If others is not nil, its Shutdown waits until as many are being shut down.
 type recorder struct {
 	name   string
 	log    *callLog
@@ -42,7 +42,7 @@ func (r recorder) Shutdown(context.Context) error {
 	return r.err
 }
 
-// TestGroupStopsTogether would hang if one endpoint had to end before the next is told to.
+// TestGroupStopsTogether hangs if endpoints are shut down one after another.
 func TestGroupStopsTogether(t *testing.T) {
 	var log callLog
 	var both sync.WaitGroup

@@ -9,41 +9,41 @@ import (
 	"github.com/mailturn/mailturn/framework/config"
 )
 
-// A Reloader is an endpoint that can take another configuration C while it runs.
+// A Reloader is an endpoint that can apply another configuration C while it runs.
 type Reloader[C any] interface {
 	Endpoint
-	// Prepare makes everything that c needs, such as sockets and certificates, and changes nothing for clients. On an error
-	// nothing of it is left. Otherwise the caller calls one function of the change, before anything else of the endpoint.
+	// Prepare creates everything that c needs, such as sockets and certificates, and changes nothing for clients. On an error, it
+	// leaves nothing. Otherwise the caller calls one function of the Change before any other method of the endpoint.
 	//
 	// Attributes that require a restart are the same in c as in the configuration in force: see NeedsRestart. Prepare is
 	// called between Start and Shutdown.
 	Prepare(c C) (Change, error)
 }
 
-// A Change is a configuration that an endpoint is ready to take.
+// A Change is a configuration that an endpoint is ready to apply.
 type Change struct {
-	// Commit puts the configuration in force. It cannot fail.
+	// Commit applies the configuration. It cannot fail.
 	Commit func()
-	// Discard releases what was made for it; nil if there is nothing to release.
+	// Discard releases what Prepare has created; nil if there is nothing to release.
 	Discard func()
 }
 
-// A Part is an endpoint of a configuration, whatever its kind. It is made by NewPart.
+// A Part is an endpoint of a configuration, of any kind. NewPart returns one.
 type Part interface {
-	// String returns the kind and the name, by which the part is recognized in the next configuration.
+	// String returns the kind and the name, which identify the part in the next configuration.
 	String() string
 	// Kind and Name return the two.
 	Kind() string
 	Name() string
-	// Build makes the endpoint; nothing of it runs yet.
+	// Build creates the endpoint without starting it.
 	Build(*slog.Logger) (Endpoint, error)
 
 	needsRestart(next Part) []string
 	prepare(running Endpoint) (Change, error)
 }
 
-// NewPart returns the part of that kind and name with the configuration c, which was decoded from a body with the attributes of
-// schema: see config.NeedsRestart.
+// NewPart returns the part of that kind and name with the configuration c, which was decoded according to schema: see
+// config.NeedsRestart.
 func NewPart[C any, E Reloader[C]](kind, name string, schema any, c C, construct func(C, *slog.Logger) (E, error)) Part {
 	return part[C, E]{kind, name, schema, c, construct}
 }
@@ -71,8 +71,8 @@ func (p part[C, E]) needsRestart(next Part) []string {
 
 func (p part[C, E]) prepare(running Endpoint) (Change, error) { return running.(E).Prepare(p.config) }
 
-// NeedsRestart returns an error that names what differs between the parts in force and the next ones and requires a restart, nil
-// if there is nothing.
+// NeedsRestart returns an error that names the differences between the running parts and the next ones that require a restart, or
+// nil if there are none.
 func NeedsRestart(running, next []Part) error {
 	before := make(map[string]Part)
 	for _, p := range running {
@@ -96,9 +96,9 @@ func NeedsRestart(running, next []Part) error {
 	return errors.Join(errs...)
 }
 
-// Reload gives each running endpoint, which is found by the String of its part, the configuration of its part in next. All of
-// them are prepared before the first one changes, and then change in the order of the parts. On an error, which names the part,
-// none has changed.
+// Reload applies to each running endpoint, which is found by the String of its part, the configuration of its part in next. It
+// prepares all of them before it changes the first, and then changes them in the order of the parts. On an error, which names the
+// part, none has changed.
 func Reload(running map[string]Endpoint, next []Part) error {
 	var changes []Change
 	for _, p := range next {

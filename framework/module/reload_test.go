@@ -14,7 +14,7 @@ type testSchema struct {
 	Users string `hcl:"users"`
 }
 
-// testReloader writes down what happens to it. It cannot prepare the users "bad".
+// testReloader records the calls of its methods. It cannot prepare the users "bad".
 type testReloader struct {
 	recorder
 	config *testSchema

@@ -8,7 +8,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// What an Error can be, for errors.Is.
+// The values of Error.Err, for errors.Is.
 var (
 	ErrNXDOMAIN      = errors.New("the name does not exist (NXDOMAIN)")
 	ErrNoData        = errors.New("the name has no address of this kind")
@@ -21,7 +21,7 @@ var (
 	ErrNoServer      = errors.New("no DNS server is configured")
 )
 
-// Error is a look-up that found nothing.
+// Error is the error of a lookup that found nothing.
 type Error struct {
 	Name   string
 	Type   uint16         // dns.TypeA or dns.TypeAAAA; 0 for both
@@ -42,7 +42,7 @@ func (e *Error) Error() string {
 	return text
 }
 
-// Unwrap returns what the error is, and its cause.
+// Unwrap returns Err and Cause.
 func (e *Error) Unwrap() []error {
 	if e.Cause == nil {
 		return []error{e.Err}

@@ -10,7 +10,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// ask sends one question to the servers in turn, until one of them knows, and returns its answer. The error is an *Error.
+// ask sends a question to the servers in turn, until one of them answers it, and returns the answer. The error is an *Error.
 func (r *Resolver) ask(ctx context.Context, name string, qtype uint16) (*dns.Msg, netip.AddrPort, error) {
 	problem := &Error{Name: name, Type: qtype, Err: ErrNoServer}
 	attempts := r.Attempts
@@ -51,7 +51,7 @@ func isTimeout(err error) bool {
 	return errors.As(err, &timeout) && timeout.Timeout() || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// exchange asks one server over UDP, and over TCP what did not fit (RFC 7766 section 5).
+// exchange asks one server over UDP, and again over TCP if the answer was truncated (RFC 7766 section 5).
 func (r *Resolver) exchange(ctx context.Context, server netip.AddrPort, name string, qtype uint16) (*dns.Msg, error) {
 	question := new(dns.Msg)
 	question.SetQuestion(dns.Fqdn(name), qtype)

@@ -2,5 +2,5 @@ package resolver
 
 import "net/netip"
 
-// Fake returns a resolver that knows these hosts and asks nobody, for tests.
+// Fake returns a resolver for tests that knows these hosts and sends no queries.
 func Fake(hosts map[string][]netip.Addr) *Resolver { return &Resolver{Hosts: hosts} }

@@ -1,6 +1,6 @@
-// Package resolver looks up the addresses of a host by DNS and tells how it came by them: the chain of CNAMEs, the TTLs,
-// which server answered how fast, and, where there is nothing, whether the name does not exist, its server failed, or
-// nobody answered. The standard library's resolver keeps all of that to itself.
+// Package resolver looks up the addresses of a host in DNS and reports the details: the chain of CNAMEs, the TTLs, which server
+// answered and how fast, and, if there is no address, whether the name does not exist, its server failed, or nobody answered. The
+// standard library's resolver does not report any of that.
 package resolver
 
 import (
@@ -22,16 +22,16 @@ const (
 	DefaultAttempts = 2
 	// maxChain bounds the CNAMEs that are followed, whoever sends them.
 	maxChain = 10
-	// udpSize is the size of answers over UDP that is asked for: what passes every path unfragmented (DNS flag day 2020).
+	// udpSize is the size of answers over UDP that queries announce: it passes every path unfragmented (DNS flag day 2020).
 	udpSize = 1232
 )
 
-// Resolver asks recursive DNS servers. It never appends search domains: names are taken as whole, since those that clients
-// get over IMAP are. The zero Resolver has no servers. It is safe for concurrent use while nobody changes it.
+// Resolver asks recursive DNS servers. It never appends search domains, because the names that clients receive over IMAP are fully
+// qualified. The zero Resolver has no servers. It is safe for concurrent use while nobody changes it.
 type Resolver struct {
-	// Servers are asked in their order, the next one when one does not answer or fails (RFC 1034 section 5.3.3).
+	// Servers are asked in order: the next one if one fails or does not answer (RFC 1034 section 5.3.3).
 	Servers []netip.AddrPort
-	// Hosts goes first, by name in lower case without a dot at the end. Addresses from it have no TTL.
+	// Hosts is consulted first, by name in lower case without a trailing dot. Addresses from it have no TTL.
 	Hosts    map[string][]netip.Addr
 	Timeout  time.Duration // zero is DefaultTimeout
 	Attempts int           // zero is DefaultAttempts
@@ -89,8 +89,8 @@ func (a Answer) Addrs() []netip.Addr {
 	return addrs
 }
 
-// Err returns nil if there is an address, else why there is none: what is wrong with the name or its servers goes before
-// that there is nothing of one family.
+// Err returns nil if there is an address, else why there is none: an error of the name or its servers takes precedence over the
+// absence of one family.
 func (a Answer) Err() error {
 	switch {
 	case len(a.IPv4.Addresses)+len(a.IPv6.Addresses) > 0:
@@ -102,8 +102,8 @@ func (a Answer) Err() error {
 	}
 }
 
-// Lookup asks for the addresses of both families in parallel. The answer tells of each family, also when the error, which
-// is Answer.Err, is not nil.
+// Lookup asks for the addresses of both families in parallel. The answer has the result of each family, even if the error, which is
+// Answer.Err, is not nil.
 func (r *Resolver) Lookup(ctx context.Context, host string) (Answer, error) {
 	answer := Answer{Name: host}
 	if addr, err := netip.ParseAddr(host); err == nil {
@@ -141,7 +141,7 @@ func (r *Resolver) local(name string) []netip.Addr {
 	return nil
 }
 
-// take sorts addresses that came from no server into their families.
+// take sorts addresses that did not come from a server by family.
 func (a *Answer) take(addrs []netip.Addr) {
 	for _, addr := range addrs {
 		family := &a.IPv6
@@ -157,8 +157,8 @@ func (a *Answer) take(addrs []netip.Addr) {
 	}
 }
 
-// LookupNetIP returns the addresses of host, IPv4 first. network is "ip", "ip4" or "ip6". With it a Resolver stands in
-// for a *net.Resolver.
+// LookupNetIP returns the addresses of host, IPv4 first. network is "ip", "ip4" or "ip6". With it, a Resolver can be used in place
+// of a *net.Resolver.
 func (r *Resolver) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
 	answer, err := r.Lookup(ctx, host)
 	addrs := slices.DeleteFunc(answer.Addrs(), func(addr netip.Addr) bool {
@@ -175,7 +175,7 @@ func (r *Resolver) LookupNetIP(ctx context.Context, network, host string) ([]net
 	return nil, err
 }
 
-// follow asks for the addresses of one type, and asks again where an answer ends in a CNAME, as authoritative servers do
+// follow asks for the addresses of one type, and asks again if an answer ends in a CNAME, as that of an authoritative server does
 // for a name in another zone.
 func (r *Resolver) follow(ctx context.Context, name string, qtype uint16) Family {
 	start := time.Now()
@@ -214,8 +214,8 @@ func loops(chain []CNAME) bool {
 	return false
 }
 
-// collect walks the records of an answer from the name at, in any order, and returns the CNAMEs that it passed,
-// after those of chain, and the addresses at the end.
+// collect follows the records of an answer, in any order, from the name at, and returns chain with the CNAMEs that it passed
+// appended, and the addresses at the end.
 func collect(chain []CNAME, records []dns.RR, at string, qtype uint16) ([]CNAME, []Address) {
 	for range maxChain + 1 {
 		var addresses []Address

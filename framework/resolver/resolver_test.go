@@ -138,7 +138,7 @@ func (a *authority) asked() []string {
 	return append([]string(nil), a.questions...)
 }
 
-// text writes an answer in one line.
+// text returns an answer as one line.
 func text(f Family) string {
 	var parts []string
 	for _, c := range f.Chain {
@@ -213,7 +213,7 @@ func TestLoops(t *testing.T) {
 	}
 }
 
-// TestTruncation wants the same question again over TCP, and only there all addresses.
+// TestTruncation checks that a truncated answer leads to the same question over TCP.
 func TestTruncation(t *testing.T) {
 	a := startAuthority(t)
 	r := &Resolver{Servers: []netip.AddrPort{a.addr}, Timeout: 20 * time.Second}
@@ -226,7 +226,7 @@ func TestTruncation(t *testing.T) {
 	}
 }
 
-// TestTimeout has a server that never answers and waits for it once.
+// TestTimeout checks that a server that never answers is waited for once.
 func TestTimeout(t *testing.T) {
 	a := startAuthority(t)
 	r := &Resolver{Servers: []netip.AddrPort{a.addr}, Timeout: 50 * time.Millisecond, Attempts: 1}
@@ -239,7 +239,7 @@ func TestTimeout(t *testing.T) {
 	}
 }
 
-// TestOneFamilyIsSilent has addresses of one family although nobody answers for the other.
+// TestOneFamilyIsSilent checks that addresses of one family are returned although nobody answers for the other.
 func TestOneFamilyIsSilent(t *testing.T) {
 	a := startAuthority(t)
 	r := &Resolver{Servers: []netip.AddrPort{a.addr}, Timeout: 500 * time.Millisecond, Attempts: 1}
@@ -249,7 +249,7 @@ func TestOneFamilyIsSilent(t *testing.T) {
 	}
 }
 
-// TestNextServer asks a second server when the first is no server, and does not when the first says NXDOMAIN.
+// TestNextServer checks that the second server is asked if the first does not exist, but not if the first answers NXDOMAIN.
 func TestNextServer(t *testing.T) {
 	first, second := startAuthority(t), startAuthority(t)
 	closed, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -261,7 +261,7 @@ func TestNextServer(t *testing.T) {
 
 	r := &Resolver{Servers: []netip.AddrPort{nobody, second.addr}, Timeout: 20 * time.Second}
 	if addrs, err := r.LookupNetIP(t.Context(), "ip", "a.test"); err != nil || len(addrs) != 2 {
-		t.Errorf("behind a server that is not there: got %v, %v", addrs, err)
+		t.Errorf("after a server that does not exist: got %v, %v", addrs, err)
 	}
 	r.Servers[0] = first.addr
 	if _, err := r.Lookup(t.Context(), "failing.test"); !errors.Is(err, ErrServerFailure) || len(second.asked()) < 4 {
@@ -278,7 +278,7 @@ func TestContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := (&Resolver{Servers: []netip.AddrPort{a.addr}}).Lookup(ctx, "a.test"); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v, want that it was cancelled", err)
+		t.Errorf("got %v, want context.Canceled", err)
 	}
 	if _, err := (&Resolver{}).Lookup(t.Context(), "a.test"); !errors.Is(err, ErrNoServer) {
 		t.Errorf("without a server: got %v", err)

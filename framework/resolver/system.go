@@ -14,7 +14,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Where a Unix system keeps its configuration.
+// The configuration files of a Unix system.
 const (
 	resolvConf = "/etc/resolv.conf"
 	hostsFile  = "/etc/hosts"
@@ -23,13 +23,13 @@ const (
 // maxHosts bounds /etc/hosts in bytes: some hold block lists.
 const maxHosts = 16 << 20
 
-// System returns a resolver that is configured as the machine's own is: the servers of /etc/resolv.conf, and /etc/hosts
-// before them, since Delta Chat core asks the system. Search domains and the options of resolv.conf but timeout and
-// attempts are not used, nor is nsswitch.conf.
+// System returns a resolver that is configured as the machine's own: /etc/hosts, then the servers of /etc/resolv.conf, because
+// Delta Chat core asks the system. Of the options of resolv.conf, only timeout and attempts are used; search domains and
+// nsswitch.conf are not.
 func System() (*Resolver, error) { return fromFiles(resolvConf, hostsFile) }
 
-// fromFiles is System with other files. A file that does not exist is an empty one; without servers that of loopback is
-// asked, as resolv.conf(5) has it.
+// fromFiles is System with other files. A missing file counts as empty; without servers, the one on loopback is asked, as
+// resolv.conf(5) says.
 func fromFiles(resolv, hosts string) (*Resolver, error) {
 	r := &Resolver{}
 	configuration, err := dns.ClientConfigFromFile(resolv)
@@ -64,8 +64,8 @@ func fromFiles(resolv, hosts string) (*Resolver, error) {
 	return r, nil
 }
 
-// At returns a resolver that asks one server and nothing else, /etc/hosts included. server is an address with a port or
-// without one, which is 53 then.
+// At returns a resolver that asks only one server, not even /etc/hosts. server is an address with a port, or without one for port
+// 53.
 func At(server string) (*Resolver, error) {
 	if addr, err := netip.ParseAddr(strings.Trim(server, "[]")); err == nil {
 		return &Resolver{Servers: []netip.AddrPort{netip.AddrPortFrom(addr, 53)}}, nil

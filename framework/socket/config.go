@@ -1,5 +1,5 @@
-// Package socket listens on Unix stream sockets: their attributes in the configuration, who may connect, and what becomes
-// of the file of a process that has ended without removing it.
+// Package socket listens on Unix stream sockets: their attributes in the configuration, who may connect, and the removal of stale
+// socket files.
 package socket
 
 import (
@@ -16,7 +16,7 @@ import (
 	"github.com/mailturn/mailturn/framework/config"
 )
 
-// maxPath is how many bytes the system takes for the name of a socket; 107 on Linux.
+// maxPath is the maximum length of a socket's path in bytes: 107 on Linux.
 const maxPath = len(syscall.RawSockaddrUnix{}.Path) - 1
 
 // Attributes are those of an endpoint that listens on a Unix socket. The endpoint's own schema embeds it.
@@ -91,7 +91,7 @@ func lookup(v config.Value[string], what string, byName func(string) (string, er
 	return int(id), nil
 }
 
-// unknown is a plain text for the errors of package os/user that say no more than that.
+// unknown returns a plain text for the errors of package os/user that mean only that.
 func unknown(err error) error {
 	var noUser user.UnknownUserError
 	var noGroup user.UnknownGroupError

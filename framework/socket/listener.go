@@ -12,19 +12,19 @@ import (
 	"time"
 )
 
-// probeTimeout bounds the attempt to connect to a socket that is there already. A process that lives accepts at once, or
-// has a full backlog, on which a connection waits.
+// probeTimeout bounds the attempt to connect to an existing socket. Connecting to a live process succeeds immediately, unless its
+// backlog is full.
 const probeTimeout = time.Second
 
-// A Listener is a socket that is listened on.
+// A Listener listens on a Unix socket.
 type Listener struct {
 	*net.UnixListener
 	config Config
-	file   fs.FileInfo // what bind has made
+	file   fs.FileInfo // the file that bind has created
 }
 
-// Listen makes the socket and listens on it. A socket at that place on which nobody listens is replaced. Errors name the
-// path, its place in the configuration, and what to do.
+// Listen creates the socket and listens on it. It replaces a stale socket, on which nobody listens. Errors name the path, its place
+// in the configuration, and what to do.
 func Listen(ctx context.Context, c Config) (*Listener, error) {
 	if err := removeStale(ctx, c.Path); err != nil {
 		return nil, failure("listen on", c, err)
@@ -40,7 +40,7 @@ func Listen(ctx context.Context, c Config) (*Listener, error) {
 	return l, nil
 }
 
-// bind makes the socket, to which nobody else may connect yet.
+// bind creates the socket, to which nobody else may connect yet.
 func bind(ctx context.Context, c Config) (*Listener, error) {
 	config := net.ListenConfig{Control: func(_, _ string, conn syscall.RawConn) error { return conn.Control(makePrivate) }}
 	bound, err := config.Listen(ctx, "unix", c.Path)
@@ -48,7 +48,7 @@ func bind(ctx context.Context, c Config) (*Listener, error) {
 		return nil, err
 	}
 	l := &Listener{UnixListener: bound.(*net.UnixListener), config: c}
-	l.SetUnlinkOnClose(false) // Close does it, with a look at what is there
+	l.SetUnlinkOnClose(false) // Close removes it, if it is still ours
 	if l.file, err = os.Lstat(c.Path); err != nil {
 		l.Close()
 		return nil, err
@@ -83,8 +83,8 @@ func removeStale(ctx context.Context, path string) error {
 	return nil
 }
 
-// permit sets owner, group and mode, in this order: a change of the owner may clear bits of the mode. Whoever else can
-// write to the directory does not get it to follow a symbolic link out of there.
+// permit sets owner, group and mode, in this order: a change of the owner may clear bits of the mode. It does not follow symbolic
+// links, which others who can write to the directory might place there.
 func permit(c Config) error {
 	dir, err := os.OpenRoot(filepath.Dir(c.Path))
 	if err != nil {
@@ -100,8 +100,8 @@ func permit(c Config) error {
 	return dir.Chmod(name, c.Mode)
 }
 
-// Prepare returns a listener for c: l itself with the permissions that c has or, if c names another path or somebody has
-// removed the socket, a new one beside l. undo takes back either. An error is as Listen's, and leaves l as it was.
+// Prepare returns a listener for c: l itself with the permissions of c or, if c names another path or somebody has removed the
+// socket, a new one in addition to l. undo reverts either. An error is as Listen's, and leaves l as it was.
 func (l *Listener) Prepare(ctx context.Context, c Config) (next *Listener, undo func(), err error) {
 	if c.Path != l.config.Path || !l.inPlace() {
 		if next, err = Listen(ctx, c); err != nil {
@@ -122,13 +122,13 @@ func (l *Listener) Prepare(ctx context.Context, c Config) (next *Listener, undo 
 	return l, undo, nil
 }
 
-// inPlace reports whether what is at the path is the socket that l has made.
+// inPlace reports whether the file at the path is the socket that l has created.
 func (l *Listener) inPlace() bool {
 	there, err := os.Lstat(l.config.Path)
 	return err == nil && l.file != nil && os.SameFile(there, l.file)
 }
 
-// Close stops listening, and removes the socket unless another one has taken its place.
+// Close stops listening, and removes the socket unless another file has replaced it.
 func (l *Listener) Close() error {
 	if l.inPlace() {
 		os.Remove(l.config.Path)
@@ -136,7 +136,7 @@ func (l *Listener) Close() error {
 	return l.UnixListener.Close()
 }
 
-// failure is err with the path, its place in the configuration, and what can be done about it.
+// failure returns err with the path, its place in the configuration, and advice.
 func failure(doing string, c Config, err error) error {
 	place, advice := "", ""
 	if c.Range.Filename != "" {

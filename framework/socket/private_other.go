@@ -2,5 +2,5 @@
 
 package socket
 
-// makePrivate does nothing: only Linux lets a socket have a mode before it has a file.
+// makePrivate does nothing: only on Linux does a socket have a mode before it has a file.
 func makePrivate(uintptr) {}

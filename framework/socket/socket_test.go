@@ -26,7 +26,7 @@ func testConfig(t *testing.T) Config {
 	return Config{Path: filepath.Join(moduletest.SocketDir(t), "s"), Mode: 0o600, UID: -1, GID: -1}
 }
 
-// serve listens and says hello to whoever comes, until the listener is closed.
+// serve listens and says hello to each client, until the listener is closed.
 func serve(t *testing.T, c Config) *Listener {
 	t.Helper()
 	l, err := Listen(t.Context(), c)
@@ -71,7 +71,7 @@ func TestListen(t *testing.T) {
 	}
 }
 
-// TestStale leaves a socket behind as a process does that was killed.
+// TestStale leaves a socket as a killed process does, and checks that Listen replaces it.
 func TestStale(t *testing.T) {
 	c := testConfig(t)
 	left, err := net.ListenUnix("unix", &net.UnixAddr{Name: c.Path})
@@ -109,7 +109,7 @@ func TestFileStays(t *testing.T) {
 	}
 }
 
-// TestCloseLeavesAnother wants a socket to stay that has taken the place of ours.
+// TestCloseLeavesAnother checks that Close does not remove a socket that has replaced ours.
 func TestCloseLeavesAnother(t *testing.T) {
 	c := testConfig(t)
 	l := serve(t, c)
@@ -144,7 +144,7 @@ func TestPermissions(t *testing.T) {
 	check(0o660)
 }
 
-// TestNobodyConnectsTooEarly wants nobody else to be let in between bind and the change of owner and mode.
+// TestNobodyConnectsTooEarly checks that nobody else can connect between bind and the change of owner and mode.
 func TestNobodyConnectsTooEarly(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("other systems have the umask alone")
@@ -161,7 +161,7 @@ func TestNobodyConnectsTooEarly(t *testing.T) {
 	}
 }
 
-// TestSymbolicLinkIsNotFollowed has somebody put a link to a file elsewhere into the place of the socket that was just made.
+// TestSymbolicLinkIsNotFollowed replaces the socket that was just created with a link to a file elsewhere.
 func TestSymbolicLinkIsNotFollowed(t *testing.T) {
 	c := testConfig(t)
 	elsewhere := filepath.Join(t.TempDir(), "shadow")
@@ -173,17 +173,17 @@ func TestSymbolicLinkIsNotFollowed(t *testing.T) {
 	}
 	c.Mode = 0o666
 	if err := permit(c); err == nil {
-		t.Error("no error")
+		t.Error("got no error")
 	}
 	if info, err := os.Stat(elsewhere); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the file elsewhere has %v, %v", info.Mode(), err)
 	}
 	if _, err := Listen(t.Context(), c); err == nil || !strings.Contains(err.Error(), "not a socket") {
-		t.Errorf("got %v, want the link to be left alone", err)
+		t.Errorf("got %v, want an error that leaves the link", err)
 	}
 }
 
-// TestPrepareMakesTheSocketAgain after somebody has emptied the directory.
+// TestPrepareMakesTheSocketAgain checks that Prepare creates a socket that somebody has removed.
 func TestPrepareMakesTheSocketAgain(t *testing.T) {
 	c := testConfig(t)
 	l := serve(t, c)
@@ -195,16 +195,16 @@ func TestPrepareMakesTheSocketAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	if again == l {
-		t.Fatal("still the listener that nobody can reach")
+		t.Fatal("Prepare returns the listener whose socket was removed")
 	}
 	l.Close()
 	if _, err := os.Lstat(c.Path); err != nil {
-		t.Errorf("the old listener took the new socket along: %v", err)
+		t.Errorf("closing the old listener removed the new socket: %v", err)
 	}
 	again.Close()
 }
 
-// TestErrorsSayWhatToDo wants an operator to see the place, the path once, and the way out.
+// TestErrorsSayWhatToDo checks that errors have the place, the path once, and advice.
 func TestErrorsSayWhatToDo(t *testing.T) {
 	absent := testConfig(t)
 	absent.Path += "/x/y"

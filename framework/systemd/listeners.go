@@ -12,15 +12,15 @@ import (
 	"syscall"
 )
 
-// firstDescriptor is that of the first socket that the manager hands over, SD_LISTEN_FDS_START.
+// firstDescriptor is the descriptor of the first socket that the manager passes, SD_LISTEN_FDS_START.
 const firstDescriptor = 3
 
-// maxName is how long the name of a descriptor may be, FDNAME_MAX.
+// maxName is the maximum length of a descriptor's name, FDNAME_MAX.
 const maxName = 255
 
-// Listeners opens listening TCP sockets that outlive the process. The manager keeps a duplicate of each in its descriptor
-// store, FileDescriptorStoreMax= of the unit, and hands it to the next process. Meanwhile the port is open: connections wait
-// in the socket's queue until that process accepts them, and none is refused.
+// Listeners opens listening TCP sockets that outlive the process. The manager keeps a duplicate of each in its descriptor store
+// (FileDescriptorStoreMax= of the unit), and passes it to the next process. Meanwhile the port is open: connections wait in the
+// socket's queue until that process accepts them, and none is refused.
 //
 // Without a manager, or with one that keeps no descriptors, the sockets are ordinary ones. So are those of a nil *Listeners.
 // The methods are safe for concurrent use.
@@ -32,8 +32,8 @@ type Listeners struct {
 	inherited map[string]*os.File // by the name under which it was stored; from the process before, and not taken yet
 }
 
-// Inherit takes the sockets that the process before has left with the manager. It is called once, because it takes the
-// variables that name them out of the environment.
+// Inherit takes the sockets that the previous process has stored with the manager. It must be called only once, because it removes
+// the variables that name them from the environment.
 func Inherit(m Manager, logger *slog.Logger) *Listeners {
 	l := &Listeners{manager: m, logger: logger, inherited: make(map[string]*os.File)}
 	pid, count, names := os.Getenv("LISTEN_PID"), os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_FDNAMES")
@@ -60,10 +60,11 @@ func (l *Listeners) take(n int, names []string) {
 	}
 }
 
-// namePrefix begins the names of our sockets in the store.
+// namePrefix is the prefix of the names of our sockets in the store.
 const namePrefix = "listen-"
 
-// nameOf is the name of the socket for HOST:PORT in the store, in which no colon may be; empty if it cannot be kept.
+// nameOf returns the name of the socket for HOST:PORT in the store, which must not contain a colon, or "" if the socket cannot be
+// stored.
 func nameOf(hostPort string) string {
 	name := namePrefix + strings.ReplaceAll(hostPort, ":", "_")
 	invalid := strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r > '~' })
@@ -73,8 +74,8 @@ func nameOf(hostPort string) string {
 	return name
 }
 
-// Listen returns the socket that the process before has bound to HOST:PORT, or else binds one and leaves it with the manager.
-// Close closes it in this process alone: see Forget.
+// Listen returns the socket that the previous process has bound to HOST:PORT, or else binds one and stores it with the manager.
+// Close closes it in this process only: see Forget.
 func (l *Listeners) Listen(ctx context.Context, hostPort string) (net.Listener, error) {
 	if l == nil {
 		return new(net.ListenConfig).Listen(ctx, "tcp", hostPort)
@@ -93,7 +94,7 @@ func (l *Listeners) Listen(ctx context.Context, hostPort string) (net.Listener, 
 	return listener, nil
 }
 
-// inherit returns the socket of the process before, or nil.
+// inherit returns the socket of the previous process, or nil.
 func (l *Listeners) inherit(name string) net.Listener {
 	l.mu.Lock()
 	file := l.inherited[name]
@@ -116,7 +117,8 @@ func (l *Listeners) inherit(name string) net.Listener {
 	return nil
 }
 
-// Forget has the manager close its duplicate of the socket for HOST:PORT, so that the port is closed when it is closed here.
+// Forget makes the manager close its duplicate of the socket for HOST:PORT, so that the port is closed when the socket is closed
+// here.
 func (l *Listeners) Forget(hostPort string) {
 	if l == nil {
 		return
@@ -126,7 +128,7 @@ func (l *Listeners) Forget(hostPort string) {
 	}
 }
 
-// ForgetUnused closes what the process before has listened on and this one does not. It is called when all listeners are
+// ForgetUnused closes the sockets of the previous process that this one does not use. It must be called after all listeners are
 // open.
 func (l *Listeners) ForgetUnused() {
 	if l == nil {

@@ -1,5 +1,5 @@
-// Package systemd speaks to the service manager that has started the process: it says how the process is (sd_notify(3)), and
-// leaves listening sockets with it from one process to the next (sd_listen_fds(3)).
+// Package systemd talks to the service manager that has started the process: it reports the state of the process (sd_notify(3)),
+// and keeps listening sockets open from one process to the next (sd_listen_fds(3)).
 package systemd
 
 import (
@@ -11,7 +11,7 @@ import (
 	"syscall"
 )
 
-// A Manager is systemd, or whoever else has started the process with the variable NOTIFY_SOCKET. The zero value is nobody.
+// A Manager is systemd, or another service manager that has set the variable NOTIFY_SOCKET. The zero value is none.
 type Manager struct {
 	// Socket is the variable's value.
 	Socket string
@@ -37,7 +37,7 @@ func (m Manager) send(control []byte, assignments []string) error {
 	if m.Socket == "" {
 		return nil
 	}
-	// net takes an @ in front for the abstract namespace, as systemd means it.
+	// package net interprets a leading @ as the abstract namespace, as systemd does.
 	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: m.Socket, Net: "unixgram"})
 	if err != nil {
 		return err
@@ -47,7 +47,7 @@ func (m Manager) send(control []byte, assignments []string) error {
 	if err != nil {
 		return err
 	}
-	// WriteMsgUnix takes connected sockets of streams alone.
+	// WriteMsgUnix accepts only connected stream sockets.
 	message := []byte(strings.Join(assignments, "\n"))
 	writeErr := raw.Write(func(fd uintptr) bool {
 		err = os.NewSyscallError("sendmsg", syscall.Sendmsg(int(fd), message, control, nil, 0))

@@ -29,8 +29,8 @@ func TestNameOf(t *testing.T) {
 	}
 }
 
-// TestInherit runs this test again as a process that has been given a listener, a socket of another kind with the name of a
-// listener, and a descriptor of somebody else's.
+// TestInherit runs this test again in a process that is passed a listener, a socket of another kind with the name of a listener,
+// and a foreign descriptor.
 func TestInherit(t *testing.T) {
 	if addr := os.Getenv("TEST_INHERIT"); addr != "" {
 		inheritHere(t, addr)
@@ -104,7 +104,7 @@ func inheritHere(t *testing.T, addrs string) {
 	}
 }
 
-// TestDescriptorsOfAnother: variables that are meant for another process, such as the parent, are not looked at.
+// TestDescriptorsOfAnother checks that variables meant for another process, such as the parent, are ignored.
 func TestDescriptorsOfAnother(t *testing.T) {
 	t.Setenv("LISTEN_PID", strconv.Itoa(os.Getppid()))
 	t.Setenv("LISTEN_FDS", "1")
@@ -133,6 +133,6 @@ func TestNotify(t *testing.T) {
 		t.Errorf("without a manager: %v", err)
 	}
 	if err := (Manager{path + ".gone"}).Notify("READY=1"); err == nil {
-		t.Error("a manager that is not there took it")
+		t.Error("Notify without a manager reports success")
 	}
 }

@@ -1,4 +1,4 @@
-// Package configtest compares the diagnostics of a configuration file with what the file itself says to expect.
+// Package configtest compares the diagnostics of a configuration file with those that its comments expect.
 package configtest
 
 import (
@@ -10,11 +10,11 @@ import (
 	"github.com/hashicorp/hcl/v2"
 )
 
-// expectation is the end of a line that a diagnostic points to. It ends in the word again where what the line needs to be
-// wrong, such as a comment inside a token, comes last.
+// expectation matches the comment at the end of a line that a diagnostic points to. The word "again" follows it where the text that
+// makes the line wrong, such as a comment inside a token, has to come last.
 var expectation = regexp.MustCompile(`(ERROR|WARNING): (.*?)\s*(?:(?:ERROR|WARNING):)?$`)
 
-// Expect wants exactly one diagnostic for each line of sources that ends in the comment
+// Expect checks that there is exactly one diagnostic for each line of sources that ends in the comment
 //
 //	# ERROR: Summary: Beginning of the detail
 //
@@ -40,7 +40,7 @@ func Expect(t testing.TB, sources map[string][]byte, diags hcl.Diagnostics) {
 		}
 		got := fmt.Sprintf("%s: %s: %s", severity, diag.Summary, diag.Detail)
 		if diag.Subject == nil {
-			t.Errorf("no place: %s", got)
+			t.Errorf("diagnostic without a place: %s", got)
 			continue
 		}
 		at := line{diag.Subject.Filename, diag.Subject.Start.Line}

@@ -11,7 +11,7 @@ import (
 	"github.com/mailturn/mailturn/framework/config/internal/diagnostic"
 )
 
-// arguments is what follows the name of a directive, as an hcl.Expression: one string, a list of strings, a map from the
+// arguments are what follows the name of a directive, as an hcl.Expression: one string, a list of strings, a map from the
 // directives of a block, or true if nothing follows.
 type arguments struct{ d *directive }
 
@@ -54,8 +54,8 @@ func (a *arguments) Range() hcl.Range {
 
 func (a *arguments) StartRange() hcl.Range { return a.d.name.rng }
 
-// ExprFor returns what the arguments are as a value of type t, and nil if there are none: a directive that is nothing but its
-// name says yes. Those of a duration are one word, as maddy reads `1h 30m`.
+// ExprFor returns the arguments as a value of type t. Without arguments it returns nil except for a bool, which is then true. Those
+// of a duration are joined to one word, as in maddy: `1h 30m`.
 func (a *arguments) ExprFor(t reflect.Type) hcl.Expression {
 	switch d := a.d; {
 	case d.hasBlock:
@@ -72,7 +72,7 @@ func (a *arguments) ExprFor(t reflect.Type) hcl.Expression {
 	return a
 }
 
-// ExprList is what hcl.ExprList looks for: the arguments one by one.
+// ExprList is the method that hcl.ExprList looks for: it returns the arguments one by one.
 func (a *arguments) ExprList() []hcl.Expression {
 	if a.d.hasBlock {
 		return nil
@@ -84,7 +84,7 @@ func (a *arguments) ExprList() []hcl.Expression {
 	return list
 }
 
-// ExprMap is what hcl.ExprMap looks for: the directives of the block as keys and values.
+// ExprMap is the method that hcl.ExprMap looks for: it returns the directives of the block as keys and values.
 func (a *arguments) ExprMap() []hcl.KeyValuePair {
 	if !a.d.hasBlock || len(a.d.args) > 0 {
 		return nil

@@ -29,7 +29,7 @@ func (b *body) PartialContent(schema *hcl.BodySchema) (*hcl.BodyContent, hcl.Bod
 	return content, &body{directives: rest, missing: b.missing}, diags
 }
 
-// split takes out what schema names and returns the rest.
+// split returns what schema names, and the rest.
 func (b *body) split(schema *hcl.BodySchema) (*hcl.BodyContent, []*directive, hcl.Diagnostics) {
 	content := &hcl.BodyContent{Attributes: make(hcl.Attributes), MissingItemRange: b.missing}
 	var rest []*directive
@@ -110,7 +110,7 @@ func (d *directive) asBlock(header hcl.BlockHeaderSchema) (*hcl.Block, *hcl.Diag
 	return block, nil
 }
 
-// unexpected reports a directive that schema does not name. It is not taken for a slip of one that is there already.
+// unexpected reports a directive that schema does not name. It does not suggest a name that the body has already.
 func unexpected(d *directive, schema *hcl.BodySchema, present hcl.Attributes) *hcl.Diagnostic {
 	if diag := foreign(d); diag != nil {
 		return diag
@@ -136,7 +136,7 @@ func unexpected(d *directive, schema *hcl.BodySchema, present hcl.Attributes) *h
 	return diagnostic.Errorf(d.name.rng, "Unsupported directive", "%s", detail)
 }
 
-// suggestion returns the one of names that name is likely a slip for, or "".
+// suggestion returns the one of names of which name is likely a misspelling, or "".
 func suggestion(name string, names []string) string {
 	best, distance := "", min(3, len(name))
 	for _, candidate := range names {

@@ -1,8 +1,8 @@
-// Package directive reads the syntax of maddy and Madmail, lines of the form `name argument …` that may open a block, into an
-// hcl.Body: what decodes HCL decodes it.
+// Package directive parses the syntax of maddy and Madmail, lines of the form `name argument …` that may open a block, into an
+// hcl.Body, which is decoded like HCL.
 //
 // A file takes four steps: words (lex), directives with their blocks (parse), the same with macros, snippets, imports and
-// environment variables replaced (expander), and then in the words of mailturn's schema (translate).
+// environment variables replaced (expander), and then translated to mailturn's schema (translate).
 package directive
 
 import "github.com/hashicorp/hcl/v2"

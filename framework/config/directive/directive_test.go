@@ -12,7 +12,7 @@ import (
 	"github.com/zclconf/go-cty/cty"
 )
 
-// lexTests are the facts about maddy's syntax. In want, quoted words are in quotation marks, and ; is a line end.
+// lexTests describe maddy's syntax. In want, quoted words are in quotation marks, and ; is a line end.
 var lexTests = []struct{ name, src, want string }{
 	{"empty", "", ";"},
 	{"words", "a  b\tc\n", "a b c ; ;"},
@@ -113,7 +113,7 @@ func TestBody(t *testing.T) {
 	}
 }
 
-// TestExprFor checks what the same words are for attributes of different types.
+// TestExprFor checks the value of the same words for attributes of different types.
 func TestExprFor(t *testing.T) {
 	body, _, diags := Parse("x", []byte("hostname\nstate_dir 1h 30m\ntls {\n}\n"))
 	if len(diags) > 0 {

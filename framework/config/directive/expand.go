@@ -118,7 +118,7 @@ func (x *expander) directive(d *directive) *directive {
 	return &e
 }
 
-// checkText refuses a word that would become another one as a value.
+// checkText refuses a word that HCL would change.
 func (x *expander) checkText(w word) {
 	if diagnostic.CheckText(w.text) != nil {
 		x.diags = append(x.diags, diagnostic.NotPlain(w.rng, "This word"))
@@ -148,7 +148,7 @@ func (x *expander) defineMacro(d *directive) {
 	x.macros[name[1]] = m
 }
 
-// argument returns arg with its macros expanded. One that is nothing but a macro becomes all values of the macro.
+// argument returns arg with its macros expanded. An argument that is only a macro becomes all values of the macro.
 func (x *expander) argument(arg word) []string {
 	if alone := macroAlone.FindStringSubmatch(arg.text); alone != nil {
 		values := x.macro(alone[1], arg.rng).values
@@ -184,7 +184,7 @@ func (x *expander) macro(name string, rng hcl.Range) macro {
 	return m
 }
 
-// environment expands {env:NAME}, after everything else. As in maddy a variable that is not set is empty.
+// environment expands {env:NAME}, after everything else. As in maddy, a variable that is not set is empty.
 func (x *expander) environment(text string, rng hcl.Range) string {
 	return environmental.ReplaceAllStringFunc(text, func(use string) string {
 		name := environmental.FindStringSubmatch(use)[1]
@@ -255,7 +255,7 @@ func (x *expander) importNamed(d *directive) []*directive {
 	return x.within("file "+path, arg.rng, func() []*directive { return x.file(path, src) })
 }
 
-// within expands one import, unless it is inside itself or too deep.
+// within expands one import, unless it imports itself or is nested too deeply.
 func (x *expander) within(name string, rng hcl.Range, expand func() []*directive) []*directive {
 	switch {
 	case slices.Contains(x.imports, name):
@@ -270,7 +270,7 @@ func (x *expander) within(name string, rng hcl.Range, expand func() []*directive
 	return expand()
 }
 
-// spend counts what expansion yields. It returns false, with one diagnostic, once that is too much.
+// spend counts the bytes that expansion yields. It returns false, with one diagnostic, when there are too many.
 func (x *expander) spend(n int, rng hcl.Range) bool {
 	within := x.expanded <= maxExpanded
 	x.expanded += n
@@ -284,7 +284,7 @@ func (x *expander) errorf(rng hcl.Range, summary, format string, args ...any) {
 	x.diags = append(x.diags, diagnostic.Errorf(rng, summary, format, args...))
 }
 
-// aboutName adds a diagnostic that concerns a definition's name. Its values may be secrets by another name.
+// aboutName adds a diagnostic about the name of a definition, whose values may be secrets.
 func (x *expander) aboutName(d *hcl.Diagnostic) {
 	x.diags = append(x.diags, diagnostic.AboutName(d))
 }

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// FuzzLex checks that the words follow each other in the source, and that a word that is printed by the rules
-// of the syntax is read back as the same word.
+// FuzzLex checks that the places of the words are in the order of the source, and that a word printed by the rules of the syntax is
+// read back unchanged.
 func FuzzLex(f *testing.F) {
 	names, err := filepath.Glob("../testdata/*/*.conf")
 	if err != nil || len(names) == 0 {

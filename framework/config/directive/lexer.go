@@ -20,7 +20,7 @@ type word struct {
 // is reports whether w is the punctuation s.
 func (w word) is(s string) bool { return !w.quoted && w.text == s }
 
-// lineEnd reports whether w ends a line. It is the one word without text that is not quoted.
+// lineEnd reports whether w ends a line. It is the only word without text that is not quoted.
 func (w word) lineEnd() bool { return w.is("") }
 
 // lex splits src into words and line ends; the last one is a line end. It reads as maddy does:
@@ -71,7 +71,7 @@ func (l *lexer) next() {
 	}
 }
 
-// read returns the next character and steps over it.
+// read consumes the next character and returns it.
 func (l *lexer) read() rune {
 	r, size := utf8.DecodeRuneInString(l.src[l.pos.Byte:])
 	if r == utf8.RuneError && size == 1 {

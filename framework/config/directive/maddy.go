@@ -8,13 +8,13 @@ import (
 	"github.com/mailturn/mailturn/framework/config/internal/diagnostic"
 )
 
-// translate turns maddy's way to write an endpoint and a certificate at the top level into the schema's:
+// translate converts the forms of maddy for an endpoint and a certificate at the top level to those of the schema:
 //
 //	endpoint.imap NAME ADDRESS… { … }   endpoint imap NAME { listen ADDRESS… … }
 //	imap ADDRESS… { … }                 endpoint imap imap { listen ADDRESS… … }
 //	tls file CERT KEY                   tls { cert CERT; key KEY }
 //
-// What belongs to a part of maddy that mailturn is not becomes an error.
+// Directives for parts of maddy that mailturn does not have become errors.
 func translate(directives []*directive) ([]*directive, hcl.Diagnostics) {
 	var t translation
 	var top []*directive
@@ -57,7 +57,7 @@ const (
 	keyPairs = "the certificate is set by the directives cert and key, and renewed by the program that writes these files"
 )
 
-// topRemarks are the directives at the top of maddy's and Madmail's files that have no effect here, and why.
+// topRemarks are the directives at the top level of maddy's and Madmail's files that have no effect here, and why.
 var topRemarks = map[string]string{
 	"debug":       logging,
 	"log":         logging,
@@ -67,12 +67,12 @@ var topRemarks = map[string]string{
 	"acme_email":  keyPairs,
 }
 
-// ignore remarks on a directive that has no effect.
+// ignore warns about a directive that has no effect.
 func (t *translation) ignore(d *directive, why string) {
 	t.diags = append(t.diags, diagnostic.WithHint(diagnostic.Warnf(d.name.rng, "Directive has no effect", "%s is for maddy; mailturn ignores it.", d.name.text), why))
 }
 
-// endpoint makes an endpoint block of d. Its arguments are addresses and, after `endpoint.KIND`, first a name.
+// endpoint converts d to an endpoint block. Its arguments are addresses, after a name if the directive is `endpoint.KIND`.
 func (t *translation) endpoint(d *directive, kind word) *directive {
 	name := kind
 	listen := &directive{}
@@ -141,7 +141,7 @@ func (t *translation) tls(d *directive) *directive {
 	return nil
 }
 
-// foreign returns the error for a directive that belongs to a part of maddy that mailturn is not, or nil.
+// foreign returns the error for a directive for a part of maddy that mailturn does not have, or nil.
 func foreign(d *directive) *hcl.Diagnostic {
 	const (
 		relay    = "remove it, and leave mail transport to maddy"

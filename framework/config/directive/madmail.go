@@ -7,17 +7,17 @@ import (
 	"github.com/mailturn/mailturn/framework/config/internal/diagnostic"
 )
 
-// irohEntry is the annotation that clients read the iroh relay from.
+// irohEntry is the annotation in which clients look for the iroh relay.
 const irohEntry = "/shared/vendor/deltachat/irohrelay"
 
-// inside translates the block of an endpoint, as the installers of maddy and Madmail write it:
+// inside translates the block of an endpoint as the installers of maddy and Madmail write it:
 //
 //	iroh_relay_url URL                  entries { /shared/vendor/deltachat/irohrelay URL }
 //	auto_logout DURATION                idle_timeout DURATION
 //	proxy_protocol { trust NETWORK… }   proxy_protocol NETWORK…
 //	relay_port_min N, relay_port_max M  relay_ports N-M
 //
-// What has no effect here is left out with a remark.
+// Directives that have no effect here are dropped with a warning.
 func (t *translation) inside(kind string, block []*directive) []*directive {
 	var translated []*directive
 	var low, high *directive
@@ -58,14 +58,14 @@ func (t *translation) inside(kind string, block []*directive) []*directive {
 	return translated
 }
 
-// renamed is the directive under another name.
+// renamed returns the directive under another name.
 func (d *directive) renamed(name string) *directive {
 	e := *d
 	e.name.text = name
 	return &e
 }
 
-// remarked reports whether d is a directive of maddy's that is left out, with a remark. block is where it stands.
+// remarked reports whether d is a directive of maddy that is dropped with a warning. block contains it.
 func (t *translation) remarked(kind string, d *directive, block []*directive) bool {
 	name := d.name.text
 	why := ""
@@ -95,10 +95,10 @@ func (t *translation) remarked(kind string, d *directive, block []*directive) bo
 	return true
 }
 
-// accounts are the directives of an IMAP endpoint that say where accounts and mail are.
+// accounts are the directives of an IMAP endpoint for the storage of accounts and mail.
 var accounts = []string{"auth", "auth_map", "auth_map_normalize", "storage", "storage_map", "storage_map_normalize"}
 
-// proxyProtocol translates the form of maddy that has a block.
+// proxyProtocol translates maddy's form with a block.
 func (t *translation) proxyProtocol(d *directive) *directive {
 	e := *d
 	e.hasBlock, e.block, e.args = false, nil, slices.Clone(d.args)
@@ -127,7 +127,7 @@ func withEntries(block, entries []*directive) []*directive {
 	return append(block, &directive{name: name, hasBlock: true, block: entries, end: entries[len(entries)-1].end})
 }
 
-// relayPorts makes one range of the two ends, of which one may be nil. Madmail takes a 0 for the default.
+// relayPorts combines the two ends, of which one may be nil, into one range. In Madmail, 0 means the default.
 func relayPorts(low, high *directive) *directive {
 	bound := func(d *directive, otherwise string) string {
 		if d == nil || d.args[0].text == "0" {

@@ -6,10 +6,10 @@ import (
 	"github.com/mailturn/mailturn/framework/config/internal/diagnostic"
 )
 
-// maxBlocks bounds how deep blocks of directives are nested, as maddy does.
+// maxBlocks bounds how deeply blocks of directives may be nested, as in maddy.
 const maxBlocks = 255
 
-// directive is one statement: a name, arguments, and a block or none.
+// directive is one statement: a name, arguments, and an optional block.
 type directive struct {
 	name     word
 	args     []word
@@ -26,8 +26,7 @@ func (d *directive) header() hcl.Range {
 	return hcl.RangeBetween(d.name.rng, d.args[len(d.args)-1].rng)
 }
 
-// parse reads the statements of one file. It goes on after an error to find others, and then the statements
-// are not to be used.
+// parse reads the statements of one file. After an error it continues to find others, and the statements must not be used.
 func parse(words []word) ([]*directive, hcl.Diagnostics) {
 	p := parser{words: words}
 	directives := p.block(nil)

@@ -15,12 +15,11 @@ import (
 	"github.com/mailturn/mailturn/framework/config"
 )
 
-// Defaults wants the default that a schema documents for an attribute to be the one in force: a body that sets the attribute to
-// it decodes to the same configuration as one that does not, and where the configuration has the attribute under its Go name,
-// that is its value there.
+// Defaults checks that the default that a schema documents for an attribute is the one in force: a body that sets the attribute to
+// it decodes to the same configuration as one that does not, and if the configuration has a field of the same Go name, that has
+// this value.
 //
-// S is the struct of a body. decode returns the configuration that a body, in HCL, makes; it fails the test if it makes
-// none.
+// S is the struct of a body. decode returns the configuration of a body in HCL, and fails the test on an error.
 func Defaults[S any](t *testing.T, decode func(t *testing.T, body string) any) {
 	t.Helper()
 	want := decode(t, "")
@@ -36,7 +35,7 @@ func Defaults[S any](t *testing.T, decode func(t *testing.T, body string) any) {
 	}
 }
 
-// inForce compares the attributes of a schema that was decoded from nothing with those that configuration has too.
+// inForce compares the attributes of a schema decoded from an empty body with the fields of the same name in configuration.
 func inForce(t *testing.T, documented, configuration reflect.Value) {
 	t.Helper()
 	for field, want := range documented.Fields() {
@@ -62,7 +61,7 @@ func inForce(t *testing.T, documented, configuration reflect.Value) {
 	}
 }
 
-// sameConfiguration compares what configurations say, and not where or whether the file says it.
+// sameConfiguration compares the values of configurations, ignoring where and whether the file sets them.
 var sameConfiguration = cmp.Options{
 	cmp.Exporter(func(reflect.Type) bool { return true }),
 	cmpopts.EquateEmpty(),

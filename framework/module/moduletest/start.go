@@ -13,10 +13,10 @@ import (
 	"github.com/mailturn/mailturn/framework/module"
 )
 
-// patience is for what ends at once on a machine that is not overloaded.
+// patience is long enough for an overloaded machine.
 const patience = time.Minute
 
-// Start makes an endpoint with construct and starts it. At the end of the test it is shut down, unless the test has done so.
+// Start creates an endpoint with construct and starts it. It is shut down at the end of the test, unless the test has done so.
 func Start[C any, E module.Endpoint](t testing.TB, construct func(C, *slog.Logger) (E, error), c C) E {
 	t.Helper()
 	e, err := construct(c, slog.New(slog.DiscardHandler))
@@ -36,8 +36,8 @@ func Start[C any, E module.Endpoint](t testing.TB, construct func(C, *slog.Logge
 	return e
 }
 
-// SocketDir returns a directory that is removed at the end of the test. Its name is shorter than that of t.TempDir, which
-// may be longer than the system takes for a socket.
+// SocketDir returns a directory that is removed at the end of the test. Its name is shorter than that of t.TempDir, which may be
+// too long for a socket.
 func SocketDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "mailturn")
@@ -48,7 +48,7 @@ func SocketDir(t testing.TB) string {
 	return dir
 }
 
-// Reload gives a running endpoint another configuration, which it has to take.
+// Reload gives a running endpoint another configuration, and fails the test on an error.
 func Reload[C any](t testing.TB, e module.Reloader[C], c C) {
 	t.Helper()
 	change, err := e.Prepare(c)

@@ -15,7 +15,7 @@ func Errorf(rng hcl.Range, summary, format string, args ...any) *hcl.Diagnostic 
 	return newDiagnostic(hcl.DiagError, rng, summary, fmt.Sprintf(format, args...))
 }
 
-// Warnf is Errorf for something that works and may not be meant.
+// Warnf returns a warning as Errorf returns an error: for something that works but may not be intended.
 func Warnf(rng hcl.Range, summary, format string, args ...any) *hcl.Diagnostic {
 	return newDiagnostic(hcl.DiagWarning, rng, summary, fmt.Sprintf(format, args...))
 }
@@ -34,20 +34,20 @@ func Redefined(what, name string, again, first hcl.Range) *hcl.Diagnostic {
 		name, first.Filename, first.Start.Line, first.Start.Column)
 }
 
-// WithHint adds to d what to do about it, and returns d.
+// WithHint adds to d a hint that says what to do, and returns d.
 func WithHint(d *hcl.Diagnostic, hint string) *hcl.Diagnostic {
 	d.Extra = hintExtra{hint: hint, extra: extra{d.Extra}}
 	return d
 }
 
-// Hint returns what to do about d, if that is known.
+// Hint returns the hint of d, or "".
 func Hint(d *hcl.Diagnostic) (hint string, ok bool) {
 	extra, ok := hcl.DiagnosticExtra[hintExtra](d)
 	return extra.hint, ok
 }
 
-// AboutName marks d as one that is about a name, and returns d. The rest of its line must not be shown: the value of a
-// misspelt secret is not known to be one.
+// AboutName marks d as a diagnostic about a name, and returns d. The rest of its line must not be shown, because the name may be
+// that of a secret, misspelt.
 func AboutName(d *hcl.Diagnostic) *hcl.Diagnostic {
 	d.Extra = nameExtra{extra{d.Extra}}
 	return d
@@ -59,7 +59,7 @@ func IsAboutName(d *hcl.Diagnostic) bool {
 	return ok
 }
 
-// Valueless marks d as one that contains no value, so that it can be shown of a secret too, and returns d.
+// Valueless marks d as containing no value, so that it can be shown for a secret too, and returns d.
 func Valueless(d *hcl.Diagnostic) *hcl.Diagnostic {
 	d.Extra = valuelessExtra{extra{d.Extra}}
 	return d
@@ -71,7 +71,7 @@ func IsValueless(d *hcl.Diagnostic) bool {
 	return ok
 }
 
-// extra is one link of the chain that hcl.DiagnosticExtra follows.
+// extra is a link of the chain that hcl.DiagnosticExtra follows.
 type extra struct{ wrapped any }
 
 func (e extra) UnwrapDiagnosticExtra() any { return e.wrapped }
