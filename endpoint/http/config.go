@@ -1,7 +1,6 @@
 package http
 
 import (
-	"net"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -103,18 +102,13 @@ func (c *Config) decodeListen(v config.Value[[]listen.Addr]) (diags hcl.Diagnost
 		Protocol: "HTTP", Names: []string{"https", "http"}, Meaning: "https, or http",
 	}.Decode(v, c.Range)
 	for i, addr := range c.Listen {
-		if addr.Scheme == "http" && !isLoopback(addr.Host) {
+		if addr.Scheme == "http" && !addr.Loopback() {
 			diags = append(diags, config.WithHint(config.Warnf(c.ListenRanges[i], "Credentials travel in the clear",
 				"%s has no TLS and is not on loopback: anyone on the path can read API keys and credentials.", addr),
 				"use https://"+addr.HostPort()+", or listen on an address that only your proxy reaches"))
 		}
 	}
 	return diags
-}
-
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 func (c *Config) decodeTLS(blocks []config.TLS, defaults []certs.Pair) (diags hcl.Diagnostics) {
@@ -158,7 +152,7 @@ func (c *Config) checkAccess(s *Schema) (diags hcl.Diagnostics) {
 // checkProxy warns of an endpoint for web pages that only this machine reaches and that trusts no proxy: their browsers must
 // come through one.
 func (c *Config) checkProxy() hcl.Diagnostics {
-	remote := func(a listen.Addr) bool { return !isLoopback(a.Host) }
+	remote := func(a listen.Addr) bool { return !a.Loopback() }
 	if len(c.Open)+len(c.AllowOrigins) == 0 || len(c.TrustedProxies) > 0 || len(c.Listen) == 0 || slices.ContainsFunc(c.Listen, remote) {
 		return nil
 	}

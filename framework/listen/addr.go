@@ -76,6 +76,12 @@ func (a Addr) Unspecified() bool {
 	return err == nil && ip.IsUnspecified()
 }
 
+// SameSocket reports whether a socket bound to a, which must not have port 0, receives what is sent to b over the same protocol.
+// 0.0.0.0 is the same as [::]: package net binds both to the addresses of both families.
+func (a Addr) SameSocket(b Addr) bool {
+	return a.Port == b.Port && (a.Host == b.Host || a.Unspecified() && b.Unspecified())
+}
+
 // Loopback reports whether only programs on this machine can reach the address.
 func (a Addr) Loopback() bool {
 	ip, err := netip.ParseAddr(a.Host)

@@ -17,8 +17,9 @@ type Schemes struct {
 	Share bool
 }
 
-// Decode checks the attribute listen of an endpoint, which must not name a socket twice. ranges are the places of the addresses;
-// defaults have that of block, the endpoint.
+// Decode checks the attribute listen of an endpoint, which must not name a socket twice, except that it may have the unspecified
+// addresses of both families. Without Share, addrs then has the first of the two. ranges are the places of addrs; defaults have that
+// of block, the endpoint.
 func (s Schemes) Decode(v config.Value[[]Addr], block hcl.Range) (addrs []Addr, ranges []hcl.Range, diags hcl.Diagnostics) {
 	if v.V != nil && len(v.V) == 0 { // nil: it could not be decoded, which has been reported
 		return nil, nil, hcl.Diagnostics{config.WithHint(config.Errorf(v.Range, "No listening address", "The list is empty, so nobody could connect."),
@@ -34,8 +35,14 @@ func (s Schemes) Decode(v config.Value[[]Addr], block hcl.Range) (addrs []Addr, 
 			continue
 		}
 		taken := slices.IndexFunc(addrs, func(other Addr) bool {
-			return addr.Port != 0 && addr.HostPort() == other.HostPort() && (!s.Share || addr.Scheme == other.Scheme)
+			if s.Share {
+				return addr.Port != 0 && addr == other
+			}
+			return addr.Port != 0 && addr.SameSocket(other)
 		})
+		if taken >= 0 && addr.Scheme == addrs[taken].Scheme && addr != addrs[taken] {
+			continue // 0.0.0.0 and [::]: one socket serves both
+		}
 		if taken >= 0 {
 			diags = append(diags, config.WithHint(config.Errorf(v.At(i), "Duplicate listening address",
 				"%s and %s are the same socket.", addrs[taken], addr), "remove one of them, or give it another port"))
