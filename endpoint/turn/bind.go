@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strings"
 	"syscall"
 
 	"github.com/mailturn/mailturn/framework/listen"
@@ -29,11 +28,12 @@ func carrier(scheme string) (network string, encrypted bool) {
 	}
 }
 
-// sharesSocket reports whether a socket for a is one for b too, as one is for udp:// and dtls://, or for tcp:// and tls://.
+// sharesSocket reports whether one socket serves a and b, as with udp:// and dtls://, with tcp:// and tls://, and with the unspecified
+// addresses of both families.
 func sharesSocket(a, b listen.Addr) bool {
 	networkA, _ := carrier(a.Scheme)
 	networkB, _ := carrier(b.Scheme)
-	return networkA == networkB && a.Host == b.Host && a.Port == b.Port
+	return networkA == networkB && a.SameSocket(b)
 }
 
 // Socket is a listening socket of an endpoint, of which one of Packets and Streams is set.
@@ -77,13 +77,11 @@ func Open(ctx context.Context, c Config) ([]Socket, error) {
 	sockets := c.sockets()
 	for i := range sockets {
 		s := &sockets[i]
-		network, _ := carrier(s.Address.Scheme)
-		network += c.family(s.Address)
 		var err error
-		if strings.HasPrefix(network, "udp") {
-			s.Packets, err = listenUDP(network, s.Address.HostPort())
+		if network, _ := carrier(s.Address.Scheme); network == "udp" {
+			s.Packets, err = bindUDP(s.Address.HostPort(), nil)
 		} else {
-			s.Streams, err = listenTCP(ctx, network, s.Address.HostPort())
+			s.Streams, err = listenTCP(ctx, s.Address.HostPort())
 		}
 		if err != nil {
 			err = listen.Error(s.Address, c.ListenRanges[slices.Index(c.Listen, s.Address)], err)
@@ -142,25 +140,6 @@ func (e *Endpoint) proxyRefused(proxy netip.Addr, err error) {
 	e.refusals.Log(e.logger, slog.LevelWarn, "connection from a proxy refused", "client", proxy, "err", err)
 }
 
-// family returns "4" or "6" for an address that stands for every one of its family while those of the other family are
-// listened on at the same port by an address of their own, and "" otherwise. net.Listen takes both 0.0.0.0 and :: for all
-// addresses of both families, so that the second of the two would find its port taken.
-func (c *Config) family(address listen.Addr) string {
-	own, twin := "4", address
-	switch address.Host {
-	case "0.0.0.0":
-		twin.Host = "::"
-	case "::":
-		own, twin.Host = "6", "0.0.0.0"
-	default:
-		return ""
-	}
-	if address.Port == 0 || !slices.ContainsFunc(c.Listen, func(a listen.Addr) bool { return sharesSocket(a, twin) }) {
-		return ""
-	}
-	return own
-}
-
 // receiveBuffer is asked for on UDP sockets, in bytes: the media of hundreds of calls for the tenth of a second in which a
 // busy machine may not come to read it. The system grants what net.core.rmem_max allows.
 const receiveBuffer = 4 << 20
@@ -187,21 +166,17 @@ func (l tcpListener) Accept() (net.Conn, error) {
 	return conn, err
 }
 
-func listenTCP(ctx context.Context, network, hostPort string) (net.Listener, error) {
-	listener, err := new(net.ListenConfig).Listen(ctx, network, hostPort)
+func listenTCP(ctx context.Context, hostPort string) (net.Listener, error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", hostPort)
 	if err != nil {
 		return nil, err
 	}
 	return tcpListener{listener}, nil
 }
 
-func listenUDP(network, hostPort string) (net.PacketConn, error) {
-	return bindUDP(network, hostPort, nil)
-}
-
-// bindUDP binds a socket, on which control is called before.
-func bindUDP(network, hostPort string, control func(network, address string, c syscall.RawConn) error) (net.PacketConn, error) {
-	conn, err := (&net.ListenConfig{Control: control}).ListenPacket(context.Background(), network, hostPort)
+// bindUDP binds a socket. control, if not nil, is called before that: see net.ListenConfig.
+func bindUDP(hostPort string, control func(network, address string, c syscall.RawConn) error) (net.PacketConn, error) {
+	conn, err := (&net.ListenConfig{Control: control}).ListenPacket(context.Background(), "udp", hostPort)
 	if err != nil {
 		return nil, err
 	}

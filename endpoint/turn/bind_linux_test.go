@@ -18,7 +18,7 @@ func TestReceiveBuffer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, err := listenUDP("udp", "127.0.0.1:0")
+	conn, err := bindUDP("127.0.0.1:0", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -63,6 +63,33 @@ func TestSharedSockets(t *testing.T) {
 	}
 }
 
+// TestSocketOfBothFamilies checks that one socket serves the unspecified addresses of both families.
+func TestSocketOfBothFamilies(t *testing.T) {
+	e := moduletest.Start(t, New, loopback(listen.Addr{Scheme: "udp", Host: "0.0.0.0"}, listen.Addr{Scheme: "udp", Host: "::"}))
+	if len(e.sockets) != 1 {
+		t.Fatalf("got %d sockets, want 1", len(e.sockets))
+	}
+	_, port, err := net.SplitHostPort(e.sockets[0].Packets.LocalAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, host := range []string{"127.0.0.1", "::1"} {
+		conn, err := net.Dial("udp", net.JoinHostPort(host, port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		if _, err := conn.Write([]byte("\x00\x01\x00\x00\x21\x12\xa4\x42abcdefghijkl")); err != nil {
+			t.Fatal(err)
+		}
+		answer := make([]byte, 1500)
+		if n, err := conn.Read(answer); err != nil || n < 20 || answer[0] != 1 || answer[1] != 1 {
+			t.Errorf("%s: the answer to a Binding request is %x, %v, want a success response", host, answer[:n], err)
+		}
+	}
+}
+
 // TestCertificateOverDTLS wants DTLS to show the certificate of the store, on the port of UDP.
 func TestCertificateOverDTLS(t *testing.T) {
 	e := moduletest.Start(t, New, encryptedOn(t, listen.Addr{Scheme: "udp", Host: "127.0.0.1"}, listen.Addr{Scheme: "dtls", Host: "127.0.0.1"}))

@@ -90,37 +90,6 @@ func take(t *testing.T, scheme string) (release func() error, port uint16) {
 	return listener.Close, listener.Addr().(*net.TCPAddr).AddrPort().Port()
 }
 
-// TestFamilyOfListeningAddress wants the wildcards of both families to share a port when both are listed, and each one to
-// stand for everything, as net.Listen has it, when it is alone.
-func TestFamilyOfListeningAddress(t *testing.T) {
-	addr := func(scheme, host string, port uint16) listen.Addr {
-		return listen.Addr{Scheme: scheme, Host: host, Port: port}
-	}
-	v4, v6 := addr("udp", "0.0.0.0", 3478), addr("udp", "::", 3478)
-	for _, tt := range []struct {
-		name    string
-		address listen.Addr
-		others  []listen.Addr
-		want    string
-	}{
-		{"IPv4 alone", v4, nil, ""},
-		{"IPv6 alone", v6, nil, ""},
-		{"IPv4 of both", v4, []listen.Addr{v6}, "4"},
-		{"IPv6 of both", v6, []listen.Addr{v4}, "6"},
-		{"other port", v4, []listen.Addr{addr("udp", "::", 3479)}, ""},
-		{"other protocol", v4, []listen.Addr{addr("tcp", "::", 3478)}, ""},
-		{"TLS beside TCP", addr("tls", "0.0.0.0", 5349), []listen.Addr{addr("tcp", "::", 5349)}, "4"},
-		{"DTLS beside UDP", addr("dtls", "::", 3478), []listen.Addr{v4}, "6"},
-		{"one address", addr("udp", "127.0.0.1", 3478), []listen.Addr{v6}, ""},
-		{"every address", addr("udp", "", 3478), []listen.Addr{v4}, ""},
-	} {
-		c := loopback(append(tt.others, tt.address)...)
-		if got := c.family(tt.address); got != tt.want {
-			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
-		}
-	}
-}
-
 func TestStartAndShutdown(t *testing.T) {
 	c := loopback(listen.Addr{Scheme: "udp", Host: "127.0.0.1"}, listen.Addr{Scheme: "tcp", Host: "127.0.0.1"})
 	c.DrainTimeout = time.Minute

@@ -21,14 +21,8 @@ func (s Socket) multiply(n int) (more []Socket, err error) {
 	if err := control(conn, reusePort); err != nil {
 		return nil, err
 	}
-	network := "udp"
-	if conn.LocalAddr().(*net.UDPAddr).IP.To4() != nil {
-		network = "udp4"
-	} else if only, err := onlyIPv6(conn); err != nil || only {
-		network = "udp6"
-	}
 	for range n {
-		packets, err := bindUDP(network, conn.LocalAddr().String(), func(_, _ string, c syscall.RawConn) error {
+		packets, err := bindUDP(conn.LocalAddr().String(), func(_, _ string, c syscall.RawConn) error {
 			return controlRaw(c, reusePort)
 		})
 		if err != nil {
@@ -42,15 +36,6 @@ func (s Socket) multiply(n int) (more []Socket, err error) {
 }
 
 func reusePort(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) }
-
-func onlyIPv6(conn *net.UDPConn) (only bool, err error) {
-	err = control(conn, func(fd int) error {
-		value, err := unix.GetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY)
-		only = value != 0
-		return err
-	})
-	return only, err
-}
 
 // control calls f with the descriptor of conn.
 func control(conn syscall.Conn, f func(fd int) error) error {

@@ -12,7 +12,7 @@ import (
 // TestTricklingReaderHoldsLittle has a client read fast, until the system gives its connection all the buffer that there is, and then
 // not at all.
 func TestTricklingReaderHoldsLittle(t *testing.T) {
-	listener, err := listenTCP(t.Context(), "tcp", "127.0.0.1:0")
+	listener, err := listenTCP(t.Context(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
