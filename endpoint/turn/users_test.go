@@ -15,37 +15,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
-func TestReadUsers(t *testing.T) {
-	long := strings.Repeat("x", maxUserLineLen)
-	for _, tt := range []struct {
-		name, text string
-		want       map[string]string
-		err        string
-	}{
-		{"empty", "", map[string]string{}, ""},
-		{"comments and empty lines", "# comment\n\n \nalice:secret\r\n", map[string]string{"alice": "secret"}, ""},
-		{"colons in the password", "alice:a:b:c\nbob:ha1:0123\n", map[string]string{"alice": "a:b:c", "bob": "ha1:0123"}, ""},
-		{"no line end", "alice:secret", map[string]string{"alice": "secret"}, ""},
-		{"no colon", "alice:secret\nsecret-alone", nil, "line 2 has no colon"},
-		{"twice", "alice:one-secret\nalice:secret", nil, "line 2: duplicate user"},
-		{"long line", "alice:" + long, nil, "longer than"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			got, err := readUsers(strings.NewReader(tt.text))
-			if tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
-				t.Fatalf("error %v, want %q", err, tt.err)
-			}
-			if err != nil && strings.Contains(err.Error(), "secret") {
-				t.Errorf("the error %q holds a password", err)
-			}
-			if diff := cmp.Diff(tt.want, got); diff != "" {
-				t.Error(diff)
-			}
-		})
-	}
-}
-
-// TestUsersAreReloaded wants users of the block and of the file to be served, and a reload to take the file as it is then.
+// TestUsersAreReloaded checks that users of the block and of the file are accepted, and that a reload reads the file again.
 func TestUsersAreReloaded(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "users")
 	write := func(text string) {

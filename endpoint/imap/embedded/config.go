@@ -1,17 +1,14 @@
 package embedded
 
 import (
-	"bytes"
-	"errors"
-	"io/fs"
 	"maps"
 	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 
-	"github.com/mailturn/mailturn/framework/bounded"
 	"github.com/mailturn/mailturn/framework/config"
+	"github.com/mailturn/mailturn/framework/usersfile"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
@@ -43,7 +40,7 @@ func Decode(s *Schema) (users Users, diags hcl.Diagnostics) {
 	if !s.UsersFile.Set {
 		return users, diags
 	}
-	fromFile, fileDiags := readUsersFile(s.UsersFile)
+	fromFile, fileDiags := usersfile.Format{Line: usersFileFormat, Max: maxUsers, Check: checkUser}.Read(s.UsersFile)
 	diags = append(diags, fileDiags...)
 	for _, name := range slices.Sorted(maps.Keys(fromFile)) {
 		if _, twice := users[name]; twice {
@@ -51,26 +48,6 @@ func Decode(s *Schema) (users Users, diags hcl.Diagnostics) {
 				"%q is in users at %s and in the file %s.", name, config.Place(s.Users.Range), s.UsersFile.V), "remove one of them"))
 		}
 		users[name] = credential.NewSecret([]byte(fromFile[name]))
-	}
-	return users, diags
-}
-
-func readUsersFile(v config.Value[string]) (users map[string]string, diags hcl.Diagnostics) {
-	path := config.Path(v)
-	text, mode, err := bounded.ReadFile(path, bounded.MaxUsersFile)
-	if err != nil {
-		diag := config.Errorf(v.Range, "Users file cannot be read", "%v.", err)
-		if errors.Is(err, fs.ErrPermission) {
-			config.WithHint(diag, "make it readable by the user that runs mailturn")
-		}
-		return nil, hcl.Diagnostics{diag}
-	}
-	if mode.Perm()&0o004 != 0 {
-		diags = append(diags, config.WithHint(config.Warnf(v.Range, "Users file is readable by everybody",
-			"%s has mode %#o.", path, mode.Perm()), "chmod o-r "+path))
-	}
-	if users, err = readUsers(bytes.NewReader(text)); err != nil {
-		diags = append(diags, config.Errorf(v.Range, "Invalid users file", "%s: %v.", path, err))
 	}
 	return users, diags
 }
