@@ -1,6 +1,6 @@
-// Package credsock gives TURN credentials to whoever connects to a Unix socket, as chatmail-turn does: it writes
-// "user:password" and a line feed, and closes. It replaces chatmail-turn for the metadata daemon of a chatmail relay,
-// whose turn_socket_path names the socket.
+// Package credsock issues TURN credentials to every client of a Unix socket, as chatmail-turn does: it writes "user:password" and a
+// line feed, and closes the connection. It replaces chatmail-turn for the metadata daemon of a chatmail relay, whose
+// turn_socket_path names the socket.
 package credsock
 
 import (
@@ -17,13 +17,13 @@ import (
 // chatmailPort is the port that chatmail's metadata daemon puts before the credential, whatever the relay listens on.
 const chatmailPort = 3478
 
-// Schema is the body of an endpoint "credsock" block. Its tags are the manual that `mailturn reference` prints.
+// Schema is the body of an endpoint "credsock" block. `mailturn reference` prints the documentation in its tags.
 type Schema struct {
 	socket.Attributes
 	issuer.CredentialSchema
 }
 
-// Config is what an endpoint "credsock" block says, as plain values.
+// Config is an endpoint "credsock" block as plain values.
 type Config struct {
 	Name   string
 	Range  hcl.Range // of the block's header
@@ -44,8 +44,8 @@ func Decode(endpoint config.Endpoint) (Config, hcl.Diagnostics) {
 	return c, append(diags, c.Issuer.CheckRefresh()...)
 }
 
-// LinkTURN takes the secret from the TURN endpoint of the same file, nil if there is none, unless the block has its own:
-// see issuer.Config.LinkSecrets. It warns of a relay that chatmail's clients would not find.
+// LinkTURN takes the secret from the TURN endpoint of the same file, nil if there is none, unless the block has its own: see
+// issuer.Config.LinkSecrets. It warns about a relay that chatmail's clients would not find.
 func (c *Config) LinkTURN(relay *issuer.Relay) hcl.Diagnostics {
 	diags := c.Issuer.LinkSecrets(relay, c.Range)
 	if relay != nil && !slices.Contains(relay.UDPPorts, chatmailPort) {

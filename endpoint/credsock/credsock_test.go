@@ -53,15 +53,15 @@ func ask(path string, secret credential.Secret) error {
 		return err
 	}
 	if rest, err := io.ReadAll(r); err != nil || len(rest) > 0 {
-		return fmt.Errorf("behind the line there is %q, %v", rest, err)
+		return fmt.Errorf("got %q, %v after the line, want the end", rest, err)
 	}
 	username, password, _ := strings.Cut(strings.TrimSpace(line), ":")
 	seconds, err := strconv.ParseInt(username, 10, 64)
 	if err != nil {
-		return fmt.Errorf("%q: user name is no number", line)
+		return fmt.Errorf("%q: user name is not a number", line)
 	}
 	if left := time.Until(time.Unix(seconds, 0)); left < 119*time.Hour || left > 120*time.Hour {
-		return fmt.Errorf("%q is good for %v", line, left)
+		return fmt.Errorf("%q is valid for %v", line, left)
 	}
 	if want := credential.Password(secret, username); password != want {
 		return fmt.Errorf("%q: want the password %s", line, want)
@@ -77,8 +77,8 @@ func TestCredential(t *testing.T) {
 	}
 }
 
-// TestEachReaderHasItsOwn wants no two readers to get one credential, however fast they come, and the relay of this process to
-// count each by itself.
+// TestEachReaderHasItsOwn checks that no two readers get the same credential, and that the relay of this process counts each reader
+// separately.
 func TestEachReaderHasItsOwn(t *testing.T) {
 	c := testConfig(t)
 	c.Issuer.Accounts = new(credential.Accounts)
@@ -105,7 +105,7 @@ func TestEachReaderHasItsOwn(t *testing.T) {
 func TestThousandReaders(t *testing.T) {
 	c := testConfig(t)
 	moduletest.Start(t, New, c)
-	// Connected first, all of them, so that they are there at once.
+	// All connect first, so that they wait at the same time.
 	var asking sync.WaitGroup
 	begin := make(chan struct{})
 	for range 1000 {
@@ -120,7 +120,7 @@ func TestThousandReaders(t *testing.T) {
 	asking.Wait()
 }
 
-// TestVanishingReaders connects and goes away, or stays and reads nothing, or talks; others are served all the same.
+// TestVanishingReaders checks that clients that disconnect, read nothing or send something do not keep others from being served.
 func TestVanishingReaders(t *testing.T) {
 	c := testConfig(t)
 	moduletest.Start(t, New, c)
@@ -165,7 +165,7 @@ func TestReload(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := os.Lstat(c.Socket.Path); !os.IsNotExist(err) {
-		t.Errorf("the old socket is still there: %v", err)
+		t.Errorf("the old socket still exists: %v", err)
 	}
 
 	for name, spoil := range map[string]func(*Config){
@@ -190,7 +190,7 @@ func TestShutdownRemovesSocket(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := os.Lstat(c.Socket.Path); !os.IsNotExist(err) {
-		t.Errorf("the socket is still there: %v", err)
+		t.Errorf("the socket still exists: %v", err)
 	}
 }
 

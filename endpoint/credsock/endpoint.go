@@ -15,14 +15,13 @@ import (
 	"github.com/mailturn/mailturn/framework/socket"
 )
 
-// writeTimeout bounds what cannot happen: the few bytes find room in the buffer of a socket that is new.
+// writeTimeout is never reached: the few bytes fit in the buffer of a new socket.
 const writeTimeout = time.Second
 
-// An Endpoint serves credentials. Its methods are for one goroutine.
+// An Endpoint serves credentials. Its methods must not be called concurrently.
 //
-// One goroutine answers the connections one after another: each takes a write to a new socket, which does not wait for the
-// reader. So no number of readers, and none that vanishes or reads nothing, takes more than its place in the backlog of
-// the system.
+// One goroutine answers the connections one after another: each answer is a write to a new socket, which does not wait for the
+// reader. So readers, even if they vanish or read nothing, occupy no more than a place in the backlog of the system.
 type Endpoint struct {
 	logger   *slog.Logger
 	socket   socket.Config // for Start
@@ -31,7 +30,7 @@ type Endpoint struct {
 	serving  sync.WaitGroup
 }
 
-// New prepares an endpoint, whose configuration has to have a secret. It makes no socket.
+// New returns an endpoint, whose configuration must have a secret. It creates no socket.
 func New(config Config, logger *slog.Logger) (*Endpoint, error) {
 	if err := config.Issuer.CheckSecret(); err != nil {
 		return nil, err
@@ -41,7 +40,7 @@ func New(config Config, logger *slog.Logger) (*Endpoint, error) {
 	return e, nil
 }
 
-// Start makes the socket and serves on it until Shutdown.
+// Start creates the socket and serves on it until Shutdown.
 func (e *Endpoint) Start(ctx context.Context) error {
 	listener, err := socket.Listen(ctx, e.socket)
 	if err != nil {
@@ -57,7 +56,7 @@ func (e *Endpoint) serve(listener *socket.Listener) {
 	e.serving.Go(func() { listen.Serve(listener, e.logger, e.answer) })
 }
 
-// answer gives a credential to the one who has connected.
+// answer issues a credential to the client of conn.
 func (e *Endpoint) answer(conn net.Conn) {
 	defer conn.Close()
 	issued := e.issuer.Load().Issue(time.Now())
@@ -69,7 +68,7 @@ func (e *Endpoint) answer(conn net.Conn) {
 	e.logger.Debug("credential issued", "username", issued.Username)
 }
 
-// Prepare implements module.Reloader. A new socket is made at once and answered from Commit on.
+// Prepare implements module.Reloader. It creates a new socket, which is answered after Commit.
 func (e *Endpoint) Prepare(config Config) (module.Change, error) {
 	if err := config.Issuer.CheckSecret(); err != nil {
 		return module.Change{}, err
@@ -87,7 +86,7 @@ func (e *Endpoint) Prepare(config Config) (module.Change, error) {
 	}}, nil
 }
 
-// Shutdown removes the socket. What has been accepted is answered at once, so there is nothing to wait for.
+// Shutdown removes the socket. Accepted connections are answered immediately, so there is nothing to wait for.
 func (e *Endpoint) Shutdown(context.Context) error {
 	err := e.listener.Close()
 	e.serving.Wait()

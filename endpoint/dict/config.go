@@ -1,5 +1,5 @@
-// Package dict is a dictionary for Dovecot that answers the annotations from which Delta Chat learns of a TURN server, and
-// hands every other key to the next dictionary, if there is one. Dovecot names it in mail_attribute_dict.
+// Package dict is a dictionary for Dovecot that answers the annotations from which Delta Chat learns about a TURN server, and
+// forwards every other key to the next dictionary, if there is one. Dovecot names it in mail_attribute_dict.
 package dict
 
 import (
@@ -10,7 +10,7 @@ import (
 	"github.com/mailturn/mailturn/framework/socket"
 )
 
-// Schema is the body of an endpoint "dict" block. Its tags are the manual that `mailturn reference` prints.
+// Schema is the body of an endpoint "dict" block. `mailturn reference` prints the documentation in its tags.
 type Schema struct {
 	socket.Attributes
 	Next config.Value[string] `hcl:"next" type:"file" doc:"Unix socket of the dict server for all other keys: Dovecot's own, or chatmail's metadata daemon. Without it, other keys have no value and cannot be set."`
@@ -18,12 +18,12 @@ type Schema struct {
 	issuer.Schema
 }
 
-// Settings are the attributes that need nothing but their declaration here, and the place where they are used.
+// Settings are the attributes that need only a declaration here, and the code that uses them.
 type Settings struct {
 	MaxConnections int `hcl:"max_connections" default:"10000" min:"1" doc:"Maximum number of connections; each may have one to the next server. Dovecot opens one for each IMAP session that looks something up, and closes it soon. Further connections are closed at once."`
 }
 
-// Config is what an endpoint "dict" block says, as plain values.
+// Config is an endpoint "dict" block as plain values.
 type Config struct {
 	Name   string
 	Range  hcl.Range // of the block's header

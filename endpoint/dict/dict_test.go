@@ -48,7 +48,7 @@ func testConfig(t testing.TB) Config {
 	}
 }
 
-// client is one of the endpoint's.
+// client is a client of the endpoint.
 type client struct {
 	t    testing.TB
 	conn net.Conn
@@ -87,7 +87,7 @@ func (c *client) want(prefixes ...string) {
 	}
 }
 
-// wantEnd wants the server to close the connection and to say nothing before.
+// wantEnd checks that the server closes the connection without sending anything.
 func (c *client) wantEnd() {
 	c.t.Helper()
 	rest, err := io.ReadAll(c.r)
@@ -96,7 +96,7 @@ func (c *client) wantEnd() {
 	}
 }
 
-// next is a server behind the endpoint. answer returns what it says to a line; closing it ends its connections too.
+// next is the next server of the endpoint. answer returns its answer to a line; closing it closes its connections too.
 type next struct {
 	listener *net.UnixListener
 	serving  sync.WaitGroup
@@ -182,7 +182,7 @@ func TestNext(t *testing.T) {
 	moduletest.Start(t, New, c)
 	d := dial(t, c.Socket.Path, hello, turn, token)
 	d.want("Oturn.example.org:3478:", "Oof the next server\n")
-	// All at once, as a client may.
+	// Without waiting for answers, as a client may.
 	d.send("B1\talice", "S1\tpriv/x/devicetoken\topenpgp:abc\x01td", "C1", turn, "I9\t0\tpriv/x/\talice", token)
 	d.want("O1\n", "Oturn.example.org:3478:", "Opriv/x/y\tz\n", "\n", "Oof the next server\n")
 	d.conn.Close()
@@ -192,7 +192,7 @@ func TestNext(t *testing.T) {
 	}
 }
 
-// TestUserHasOneOfSeveralRelays wants each user to be told of the relay that issuer.Config.For chooses.
+// TestUserHasOneOfSeveralRelays checks that each user is given the relay that issuer.Config.For chooses.
 func TestUserHasOneOfSeveralRelays(t *testing.T) {
 	c := testConfig(t)
 	single := c.TURN
@@ -221,7 +221,7 @@ func TestNextDown(t *testing.T) {
 	d.send(token, "B2\talice", "C2")
 	d.want("Oof the next server\n", "O2\n")
 
-	// Started anew, in the middle of a transaction, which is lost; what comes after is not.
+	// The next server restarts in the middle of a transaction, which is lost; later ones are not.
 	d.send("B3\talice", "S3\tpriv/x/y\tz", token)
 	d.want("Oof the next server\n")
 	n.close()
@@ -229,7 +229,7 @@ func TestNextDown(t *testing.T) {
 	d.send(token, "C3", "B4\talice", "C4")
 	d.want("Oof the next server\n", "F3\tthe next dict server went away\n", "O4\n")
 
-	// And before a transaction begins: nobody notices.
+	// It restarts before a transaction begins, which no client notices.
 	n.close()
 	n = startNext(t, c.Next, store)
 	d.send("B5\talice", "S5\tpriv/x/y\tz", "C5")
@@ -239,7 +239,7 @@ func TestNextDown(t *testing.T) {
 	}
 }
 
-// TestNextBreaks has a next server that goes away, or talks nonsense, where an answer should be.
+// TestNextBreaks checks a next server that disconnects, or sends nonsense, instead of an answer.
 func TestNextBreaks(t *testing.T) {
 	c := testConfig(t)
 	c.Next = c.Socket.Path + ".next"
@@ -279,8 +279,8 @@ func TestHostile(t *testing.T) {
 	d.want("Oturn.example.org:3478:")
 }
 
-// TestLogIsBounded wants neither clients of another version nor a next server that is down to fill the disk, one line for
-// each connection.
+// TestLogIsBounded checks that neither clients of another version nor a next server that is down cause a line in the log for each
+// connection.
 func TestLogIsBounded(t *testing.T) {
 	c := testConfig(t)
 	c.MaxConnections = 100
@@ -366,7 +366,7 @@ func TestReload(t *testing.T) {
 	dial(t, moved.Socket.Path, hello, turn).want("Oturn2.example.org:3478:")
 }
 
-// TestShutdown ends idle connections at once, and one that waits for the next server when the time is up.
+// TestShutdown checks that idle connections end immediately, and one that waits for the next server at the deadline.
 func TestShutdown(t *testing.T) {
 	c := testConfig(t)
 	c.Next = c.Socket.Path + ".next"
@@ -388,7 +388,7 @@ func TestShutdown(t *testing.T) {
 	idle.wantEnd()
 	select {
 	case err := <-done:
-		t.Fatalf("a request was cut off at once: %v", err)
+		t.Fatalf("Shutdown did not wait for a request: %v", err)
 	default:
 	}
 	cancel()
@@ -400,11 +400,11 @@ func TestShutdown(t *testing.T) {
 		t.Errorf("got %q, %v", rest, err)
 	}
 	if _, err := os.Lstat(c.Socket.Path); !os.IsNotExist(err) {
-		t.Errorf("the socket stays: %v", err)
+		t.Errorf("the socket still exists: %v", err)
 	}
 }
 
-// TestShutdownWaits wants a request that is being answered to have its answer.
+// TestShutdownWaits checks that a request in progress is answered.
 func TestShutdownWaits(t *testing.T) {
 	c := testConfig(t)
 	c.Next = c.Socket.Path + ".next"

@@ -16,7 +16,7 @@ import (
 	"github.com/mailturn/mailturn/framework/socket"
 )
 
-// An Endpoint serves a dictionary. Its exported methods are for one goroutine.
+// An Endpoint serves a dictionary. Its exported methods must not be called concurrently.
 type Endpoint struct {
 	logger   *slog.Logger
 	present  atomic.Pointer[Config] // written by the goroutine of the exported methods only
@@ -30,7 +30,7 @@ type Endpoint struct {
 	lines log.Limit // of what each connection could have a line about
 }
 
-// New prepares an endpoint, whose configuration has to have a secret. It makes no socket.
+// New returns an endpoint, whose configuration must have a secret. It creates no socket.
 func New(config Config, logger *slog.Logger) (*Endpoint, error) {
 	if err := config.TURN.CheckSecret(); err != nil {
 		return nil, err
@@ -40,7 +40,7 @@ func New(config Config, logger *slog.Logger) (*Endpoint, error) {
 	return e, nil
 }
 
-// Start makes the socket and serves on it until Shutdown. The next server need not run yet.
+// Start creates the socket and serves on it until Shutdown. The next server need not run yet.
 func (e *Endpoint) Start(ctx context.Context) error {
 	listener, err := socket.Listen(ctx, e.present.Load().Socket)
 	if err != nil {
@@ -92,21 +92,21 @@ func (e *Endpoint) leave(s *session) {
 	delete(e.sessions, s)
 }
 
-// entries are the annotations that are ours, with a credential issued to user now.
+// entries returns our annotations, with a credential issued to user now.
 func (e *Endpoint) entries(user string) []dictproto.Entry {
 	relay := e.present.Load().TURN.For(user)
 	turn, turns := relay.Values(relay.IssueTo(user, time.Now()))
 	return []dictproto.Entry{{Name: turnEntry, Value: turn}, {Name: turnsEntry, Value: turns}}
 }
 
-// The entries from which Delta Chat learns of a TURN server, below "/shared/".
+// The entries from which Delta Chat learns about a TURN server, below "/shared/".
 const (
 	turnEntry  = "vendor/deltachat/turn"
 	turnsEntry = "vendor/deltachat/turns"
 )
 
-// Prepare implements module.Reloader. A new socket is made at once and answered from Commit on. Then credentials change for all
-// connections; those that exist keep their next server.
+// Prepare implements module.Reloader. It creates a new socket, which is answered after Commit. Credentials then change for all
+// connections; existing ones keep their next server.
 func (e *Endpoint) Prepare(config Config) (module.Change, error) {
 	if err := config.TURN.CheckSecret(); err != nil {
 		return module.Change{}, err
@@ -124,8 +124,8 @@ func (e *Endpoint) Prepare(config Config) (module.Change, error) {
 	}}, nil
 }
 
-// Shutdown removes the socket and lets requests that are being answered have their answer, until ctx is done; then it cuts
-// them off. Dovecot asks again elsewhere, or tells its client.
+// Shutdown removes the socket and waits until requests in progress are answered or ctx is done; then it closes the connections.
+// Dovecot asks elsewhere, or reports an error to its client.
 func (e *Endpoint) Shutdown(ctx context.Context) error {
 	err := e.listener.Close()
 	e.mu.Lock()

@@ -13,12 +13,12 @@ type lineReader struct {
 	limit    int
 }
 
-// newLineReader returns a reader of lines of at most limit bytes, the LF not counted.
+// newLineReader returns a reader of lines of at most limit bytes without the LF.
 func newLineReader(r io.Reader, limit int) *lineReader {
 	return &lineReader{bufio.NewReader(r), limit}
 }
 
-// next returns a line without its LF. What comes without one before the end is no line: the error is io.EOF.
+// next returns a line without its LF. Bytes before the end without an LF are not a line: the error is io.EOF.
 func (l *lineReader) next() (string, error) {
 	var long []byte
 	for {

@@ -12,7 +12,7 @@ import (
 	"github.com/mailturn/mailturn/endpoint/dict/dictproto"
 )
 
-// TestSlowAnswer: an answer of many lines reaches a client that pauses, from a next server that takes its time for each.
+// TestSlowAnswer checks that an answer of many lines from a slow next server reaches a client that pauses.
 func TestSlowAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, clientEnd := net.Pipe()

@@ -14,8 +14,7 @@ import (
 )
 
 const (
-	// idleTimeout ends connections on which nothing is asked, and those of somebody who does not read. Dovecot then makes
-	// another one.
+	// idleTimeout ends connections without requests, and those of clients that do not read. Dovecot then opens another one.
 	idleTimeout = 10 * time.Minute
 	// nextTimeout bounds the wait for each line of the next server: Dovecot waits for 30 seconds.
 	nextTimeout = 25 * time.Second
@@ -24,7 +23,7 @@ const (
 	maxAnswerLine = 1 << 20
 )
 
-// A session serves one client. All of it belongs to the goroutine of run, except what says otherwise.
+// A session serves one client. Only the goroutine of run may use it, unless stated otherwise.
 type session struct {
 	endpoint *Endpoint
 	client   net.Conn // its deadlines and Close are for everybody
@@ -39,7 +38,7 @@ type session struct {
 	over       atomic.Bool // set by cut
 }
 
-// errNext wraps what goes wrong with the next server: the client stays.
+// errNext wraps errors of the next server, which do not end the client's connection.
 type errNext struct {
 	err     error
 	reached bool // the request has been sent
@@ -48,7 +47,7 @@ type errNext struct {
 
 func (e *errNext) Error() string { return e.err.Error() }
 
-// run answers the client until it goes away, speaks another protocol, or the endpoint shuts down.
+// run answers the client until it disconnects, speaks another protocol, or the endpoint shuts down.
 func (s *session) run() {
 	s.path = s.endpoint.present.Load().Next
 	s.proto = dictproto.Session{Entries: s.endpoint.entries, HasNext: s.path != ""}
@@ -79,7 +78,7 @@ func (s *session) run() {
 	}
 }
 
-// ended reports whether err says no more than that the connection is over.
+// ended reports whether err means only that the connection has ended.
 func ended(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.ECONNRESET)
 }
@@ -105,7 +104,7 @@ func (s *session) write(reply []byte) error {
 	return err
 }
 
-// act does what is to be done about one line. An error is about the client.
+// act handles a line. The error is about the client.
 func (s *session) act(a dictproto.Action) error {
 	if len(a.Forward) == 0 {
 		return s.write(a.Reply)
@@ -132,7 +131,7 @@ func (s *session) act(a dictproto.Action) error {
 	return s.write(a.Reply)
 }
 
-// forward asks the next server, and passes its answer on. After an errNext there is no connection to it.
+// forward sends a request to the next server, and passes its answer on. After an errNext there is no connection to it.
 func (s *session) forward(a dictproto.Action) error {
 	conn, err := s.connect()
 	if err != nil {
@@ -174,7 +173,7 @@ func (s *session) forward(a dictproto.Action) error {
 	}
 }
 
-// connect returns the connection to the next server, and makes one if there is none.
+// connect returns the connection to the next server, and opens one if there is none.
 func (s *session) connect() (net.Conn, error) {
 	if present := s.next.Load(); present != nil {
 		return *present, nil
@@ -204,7 +203,7 @@ func (s *session) closeNext() {
 	s.nextReader = nil
 }
 
-// cut ends the session at once. It is safe for concurrent use.
+// cut ends the session immediately. It is safe for concurrent use.
 func (s *session) cut() {
 	s.over.Store(true)
 	s.client.Close()

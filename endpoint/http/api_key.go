@@ -18,7 +18,7 @@ func newAPIKeys(keys []credential.Secret) apiKeys {
 	return digests
 }
 
-// accept reports whether key is one of them. How long it takes tells nothing about them but how many there are.
+// accept reports whether key is one of them. Its duration reveals only how many there are.
 func (k apiKeys) accept(key string) bool {
 	digest := sha256.Sum256([]byte(key))
 	found := 0

@@ -15,7 +15,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
-// Schema is the body of an endpoint "http" block. Its tags are the manual that `mailturn reference` prints.
+// Schema is the body of an endpoint "http" block. `mailturn reference` prints the documentation in its tags.
 type Schema struct {
 	Listen         config.Value[[]listen.Addr]  `hcl:"listen" default:"http://127.0.0.1:8080" reload:"restart" doc:"Listening addresses: https://HOST:PORT, or http://HOST:PORT behind a proxy that terminates TLS."`
 	TLS            []config.TLS                 `hcl:"tls,block" doc:"Certificates for https://. With several, the client's server name chooses; the first is for clients that send none. Default: the top-level certificate, else that of the TURN endpoint, else a self-signed one."`
@@ -30,7 +30,7 @@ type Schema struct {
 	issuer.Schema
 }
 
-// Settings are the attributes that need nothing but their declaration here, and the place where they are used.
+// Settings are the attributes that need only a declaration here, and the code that uses them.
 type Settings struct {
 	MetricsFrom listen.Networks `hcl:"metrics_from" default:"127.0.0.0/8 ::1/128" doc:"Networks that may read /metrics, without a key. Requests that visibly came through a proxy missing from trusted_proxies are refused: those with X-Forwarded-For, Forwarded, Via or the like, and those over HTTP/1.0, which nginx uses by default. /healthz and /readyz reveal nothing and are open to everybody."`
 	// The maximum keeps the time between two tokens above the resolution of clocks.
@@ -38,15 +38,15 @@ type Settings struct {
 	MaxConnections int `hcl:"max_connections" default:"1000" min:"1" doc:"Maximum number of connections, of which one address (IPv6: /64) may have 100 unless it is a trusted proxy. Further ones are closed at once."`
 }
 
-// Config is what an endpoint "http" block says, as plain values.
+// Config is an endpoint "http" block as plain values.
 type Config struct {
 	Name  string
 	Range hcl.Range // of the block's header
 
 	Listen       []listen.Addr // of the schemes http and https
 	ListenRanges []hcl.Range   // the place of each, or of the block's header
-	// TLS are the certificates, the first for clients that name none. Empty stands for a self-signed one, which the
-	// caller puts here before New if NeedsCertificate.
+	// TLS are the certificates, the first for clients that name none. If it is empty and NeedsCertificate returns true, the caller
+	// puts a self-signed one here before New.
 	TLS            []certs.Pair
 	TrustedProxies listen.Networks
 
@@ -58,7 +58,7 @@ type Config struct {
 	TURN issuer.Config // if Issues
 }
 
-// Defaults are the values of the file that stand in for what an endpoint leaves out.
+// Defaults are values of the file for attributes that an endpoint leaves out.
 type Defaults struct {
 	Hostname string       // empty when the file has none
 	TLS      []certs.Pair // the top level's certificate, else the TURN endpoint's
@@ -93,8 +93,8 @@ func (c *Config) listensEncrypted() bool {
 	return slices.ContainsFunc(c.Listen, func(a listen.Addr) bool { return a.Scheme == "https" })
 }
 
-// Issues reports whether the endpoint gives credentials to anybody. Else it is there for /metrics, /healthz and /readyz, and
-// TURN is not used.
+// Issues reports whether the endpoint issues credentials. Otherwise it serves only /metrics, /healthz and /readyz, and TURN is not
+// used.
 func (c *Config) Issues() bool { return len(c.APIKeys) > 0 || len(c.Open) > 0 }
 
 func (c *Config) decodeListen(v config.Value[[]listen.Addr]) (diags hcl.Diagnostics) {
@@ -121,7 +121,7 @@ func (c *Config) decodeTLS(blocks []config.TLS, defaults []certs.Pair) (diags hc
 	return diags
 }
 
-// checkAccess wants keys that nobody guesses, and says so when credentials are there for everybody, or for nobody by mistake.
+// checkAccess checks that keys are hard to guess, and warns if everybody can get credentials, or by mistake nobody.
 func (c *Config) checkAccess(s *Schema) (diags hcl.Diagnostics) {
 	for i, key := range s.APIKeys.V {
 		switch {
@@ -149,8 +149,8 @@ func (c *Config) checkAccess(s *Schema) (diags hcl.Diagnostics) {
 	return diags
 }
 
-// checkProxy warns of an endpoint for web pages that only this machine reaches and that trusts no proxy: their browsers must
-// come through one.
+// checkProxy warns about an endpoint for web pages that only this machine can reach and that trusts no proxy, because browsers must
+// connect through one.
 func (c *Config) checkProxy() hcl.Diagnostics {
 	remote := func(a listen.Addr) bool { return !a.Loopback() }
 	if len(c.Open)+len(c.AllowOrigins) == 0 || len(c.TrustedProxies) > 0 || len(c.Listen) == 0 || slices.ContainsFunc(c.Listen, remote) {
@@ -161,7 +161,7 @@ func (c *Config) checkProxy() hcl.Diagnostics {
 		`add trusted_proxies = ["127.0.0.1/32", "::1/128"]`)}
 }
 
-// checkOrigins wants origins as browsers send them (RFC 6454 section 6.2).
+// checkOrigins checks that origins have the form that browsers send (RFC 6454 section 6.2).
 func checkOrigins(v config.Value[[]string]) (diags hcl.Diagnostics) {
 	for i, origin := range v.V {
 		if origin == "*" {

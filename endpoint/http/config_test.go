@@ -10,7 +10,7 @@ import (
 	"github.com/mailturn/mailturn/framework/module/moduletest"
 )
 
-// TestInvalid decodes the files of testdata/invalid, which say themselves what is wrong with them.
+// TestInvalid decodes the files of testdata/invalid, whose comments hold the expected diagnostics.
 func TestInvalid(t *testing.T) {
 	names, err := filepath.Glob("testdata/invalid/*.conf")
 	if err != nil || len(names) == 0 {
@@ -42,10 +42,10 @@ func TestDefaults(t *testing.T) {
 		t.Error(diags)
 	}
 	if len(c.Listen) != 1 || c.Listen[0].String() != "http://127.0.0.1:8080" {
-		t.Errorf("listens on %v, want loopback alone", c.Listen)
+		t.Errorf("listens on %v, want only loopback", c.Listen)
 	}
 	if c.Issues() {
-		t.Error("issues credentials, to whom nobody has said")
+		t.Error("issues credentials by default")
 	}
 	for _, network := range c.MetricsFrom {
 		if !network.Addr().IsLoopback() {

@@ -12,12 +12,12 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/limit"
 )
 
-// maxConnsPerSource is how many connections one address (IPv6: /64) may have at a time, unless it is a trusted proxy's.
-// A browser opens six.
+// maxConnsPerSource is how many connections an address (IPv6: /64) may have at a time, unless it is a trusted proxy. A browser
+// opens six.
 const maxConnsPerSource = 100
 
-// connLimit bounds the connections that there are at a time. net/http has no such bound, and a connection on which nothing
-// comes costs memory until readTimeout.
+// connLimit bounds the number of open connections. net/http has no such bound, and a silent connection costs memory until
+// readTimeout.
 type connLimit struct {
 	settings *atomic.Pointer[settings]
 	logger   *slog.Logger
@@ -32,7 +32,7 @@ func newConnLimit(settings *atomic.Pointer[settings], logger *slog.Logger) *conn
 	return &connLimit{settings: settings, logger: logger, sources: make(map[netip.Prefix]int)}
 }
 
-// listener returns one that closes connections of l over the limit at once.
+// listener returns a listener that immediately closes connections of l over the limit.
 func (c *connLimit) listener(l net.Listener) net.Listener { return &limitedListener{l, c} }
 
 // enter counts a connection from addr and reports whether it may be served.
@@ -53,7 +53,7 @@ func (c *connLimit) enter(addr netip.Addr) (source netip.Prefix, ok bool) {
 	return source, true
 }
 
-// leave counts a connection less that enter has let in.
+// leave ends the count of a connection that enter has allowed.
 func (c *connLimit) leave(source netip.Prefix) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -90,8 +90,8 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 	}
 }
 
-// limitedConn leaves the count when it is closed for the first time. net/http makes use of what else a TCP connection can:
-// it closes the writing half first, for a client to have the whole answer to a request that was not read to its end.
+// limitedConn leaves the count when it is first closed. It embeds a *net.TCPConn for net/http, which closes the writing half first
+// so that a client receives the whole answer to a request that was not read to its end.
 type limitedConn struct {
 	*net.TCPConn
 	once  sync.Once

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// allowOrigin lets scripts of the allowed origins read the answer (Fetch standard, section 3.2). Others can send the
-// request all the same, as any program can, and learn nothing from it.
+// allowOrigin lets scripts of the allowed origins read the answer (Fetch standard, section 3.2). Other scripts can still send the
+// request, as any program can, but do not see the answer.
 func (s *settings) allowOrigin(w http.ResponseWriter, r *http.Request) {
 	if len(s.origins) == 0 {
 		return
@@ -22,7 +22,7 @@ func (s *settings) allowOrigin(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// preflight answers the question of a browser whether a script may send a request.
+// preflight answers a browser that asks whether a script may send a request.
 func preflight(w http.ResponseWriter) {
 	w.Header().Set("Allow", turnMethods)
 	if w.Header().Get("Access-Control-Allow-Origin") != "" {

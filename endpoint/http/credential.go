@@ -47,7 +47,7 @@ type iceServer struct {
 	Credential string   `json:"credential"`
 }
 
-// serveCredential issues a credential to whoever may have one.
+// serveCredential issues a credential to an authorized client.
 func (h *handler) serveCredential(present *settings, w http.ResponseWriter, r *http.Request) {
 	present.allowOrigin(w, r)
 	if r.Method == http.MethodOptions {

@@ -1,5 +1,5 @@
-// Package http is the HTTP endpoint: it issues TURN credentials over the TURN REST API (draft-uberti-behave-turn-rest-00)
-// and as ICE servers, and shows how the process is to Prometheus and to load balancers.
+// Package http is the HTTP endpoint: it issues TURN credentials over the TURN REST API (draft-uberti-behave-turn-rest-00) and as
+// ICE servers, and reports the state of the process to Prometheus and to load balancers.
 package http
 
 import (
@@ -20,8 +20,8 @@ import (
 	"github.com/mailturn/mailturn/framework/module"
 )
 
-// Bounds of one connection. A request and its answer are a few hundred bytes, so that a client which needs longer is one
-// that holds on to the connection.
+// Bounds of a connection. A request and its answer are a few hundred bytes, so a client that needs longer is only occupying the
+// connection.
 const (
 	readTimeout    = 10 * time.Second // of a request, its header included, and of a TLS handshake
 	writeTimeout   = 30 * time.Second // from the end of the header to the end of the answer
@@ -30,18 +30,17 @@ const (
 	maxStreams     = 32               // of one HTTP/2 connection at a time
 )
 
-// A Process is what the endpoint shows of the rest of the program.
+// A Process is the state of the rest of the program that the endpoint reports.
 type Process struct {
-	// Ready reports whether every endpoint has been started and none is asked to stop. It is called concurrently.
+	// Ready reports whether every endpoint has been started and none is shutting down. It is called concurrently.
 	Ready func() bool
-	// Health returns what keeps endpoints that run from serving, or nil. It is called concurrently, for each request to
-	// /readyz.
+	// Health returns why running endpoints cannot serve, or nil. It is called concurrently, for each request to /readyz.
 	Health func() error
-	// Metrics is what /metrics shows.
+	// Metrics are served at /metrics.
 	Metrics prometheus.Gatherer
 }
 
-// An Endpoint serves HTTP clients. Its exported methods are for one goroutine, except those of its Collector.
+// An Endpoint serves HTTP clients. Its exported methods, except those of its Collector, must not be called concurrently.
 type Endpoint struct {
 	logger  *slog.Logger
 	certs   *certs.Store // nil without https://
@@ -54,7 +53,7 @@ type Endpoint struct {
 	stopFollowing context.CancelFunc // of the certificates
 }
 
-// New prepares an endpoint: it reads the certificates and binds nothing.
+// New returns an endpoint. It reads the certificates and binds no socket.
 func New(c Config, process Process, logger *slog.Logger) (*Endpoint, error) {
 	if err := c.checkSecret(); err != nil {
 		return nil, err
@@ -84,14 +83,14 @@ func New(c Config, process Process, logger *slog.Logger) (*Endpoint, error) {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams, WriteByteTimeout: writeTimeout},
-		// Else net/http answers OPTIONS * by itself, whatever its framing.
+		// Otherwise net/http answers OPTIONS * itself, whatever its framing.
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(logger.Handler(), slog.LevelDebug), // what strangers do wrong
 	}
 	return e, nil
 }
 
-// Start binds every listening address and serves on all of them until Shutdown. When one cannot be bound, none stays bound.
+// Start binds every listening address and serves on all of them until Shutdown. If one cannot be bound, none stays bound.
 func (e *Endpoint) Start(ctx context.Context) error {
 	limit := newConnLimit(&e.handler.settings, e.logger)
 	for i, addr := range e.config.Listen {
@@ -141,7 +140,7 @@ func (c *Config) checkSecret() error {
 	return c.TURN.CheckSecret()
 }
 
-// Prepare implements module.Reloader. It reads the certificate files again; requests have the new configuration from Commit on.
+// Prepare implements module.Reloader. It reads the certificate files again; requests use the new configuration after Commit.
 func (e *Endpoint) Prepare(c Config) (module.Change, error) {
 	if err := c.checkSecret(); err != nil {
 		return module.Change{}, err
@@ -157,8 +156,8 @@ func (e *Endpoint) Prepare(c Config) (module.Change, error) {
 	}}, nil
 }
 
-// Shutdown stops accepting, lets requests that are being answered finish until ctx is done, and then cuts them off. It
-// returns when every goroutine of the endpoint has ended.
+// Shutdown stops accepting, lets requests in progress finish until ctx is done, and then closes the connections. It returns when
+// every goroutine of the endpoint has ended.
 func (e *Endpoint) Shutdown(ctx context.Context) error {
 	err := e.server.Shutdown(ctx)
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {

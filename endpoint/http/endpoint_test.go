@@ -28,7 +28,7 @@ import (
 const (
 	testKey    = "0123456789abcdef0123456789abcdef"
 	testSecret = "test-secret"
-	// patience is for what comes at once on a machine that is not overloaded.
+	// patience is long enough for an overloaded machine.
 	patience = time.Minute
 )
 
@@ -200,7 +200,7 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// TestOpen wants credentials without a key on the path that is open, and on no other.
+// TestOpen checks that only an open path issues credentials without a key.
 func TestOpen(t *testing.T) {
 	c := testConfig()
 	c.APIKeys, c.Open = nil, []string{icePath}
@@ -212,7 +212,7 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// TestEachRequestHasItsOwn wants requests without a user name, as web pages send them, not to share one quota.
+// TestEachRequestHasItsOwn checks that requests without a user name, as web pages send them, do not share one quota.
 func TestEachRequestHasItsOwn(t *testing.T) {
 	c := testConfig()
 	c.TURN.Accounts = new(credential.Accounts)
@@ -228,7 +228,7 @@ func TestEachRequestHasItsOwn(t *testing.T) {
 	}
 }
 
-// TestWithoutCredentials wants an endpoint that issues nothing to do the rest.
+// TestWithoutCredentials checks that an endpoint without credentials serves the other paths.
 func TestWithoutCredentials(t *testing.T) {
 	c := testConfig()
 	c.APIKeys, c.TURN = nil, issuer.Config{}
@@ -240,7 +240,7 @@ func TestWithoutCredentials(t *testing.T) {
 	}
 }
 
-// TestNotReady wants neither readiness nor credentials from a server that is being stopped, and life.
+// TestNotReady checks that a server that is shutting down is alive, but not ready, and issues no credentials.
 func TestNotReady(t *testing.T) {
 	_, address := start(t, testConfig(), func(e *Endpoint) { e.handler.ready = func() bool { return false } })
 	for path, want := range map[string]int{"/readyz": 503, "/turn?key=" + testKey: 503, "/healthz": 200} {
@@ -250,8 +250,8 @@ func TestNotReady(t *testing.T) {
 	}
 }
 
-// TestUnhealthy wants no readiness from a server of which something cannot serve, and credentials all the same: the relay may
-// be what can. Strangers are not told what it is.
+// TestUnhealthy checks that a server with an endpoint that cannot serve is not ready, but issues credentials, because the relay may
+// work. The answer does not tell the reason.
 func TestUnhealthy(t *testing.T) {
 	_, address := start(t, testConfig(), func(e *Endpoint) { e.handler.health = func() error { return errors.New("a secret reason") } })
 	for path, want := range map[string]int{"/readyz": 503, "/turn?key=" + testKey: 200, "/healthz": 200} {
@@ -273,7 +273,7 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 
-	// The proxy itself is on loopback. Nobody reads the metrics through it.
+	// The proxy itself is on loopback, but nobody may read the metrics through it.
 	through := func(header ...string) int {
 		t.Helper()
 		request, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+address+"/metrics", nil)
@@ -302,8 +302,8 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// TestMetricsThroughAStrangeProxy wants nobody to read the metrics through a proxy on this machine that the operator has not
-// named: its clients all come from loopback.
+// TestMetricsThroughAStrangeProxy checks that nobody can read the metrics through an untrusted proxy on this machine, whose clients
+// all seem to be on loopback.
 func TestMetricsThroughAStrangeProxy(t *testing.T) {
 	_, address := start(t, testConfig())
 	for _, header := range [][]string{
@@ -360,7 +360,7 @@ func TestCORS(t *testing.T) {
 					t.Errorf("got Access-Control-Allow-Origin %q, want %q", got, tt.want)
 				}
 				if response.Header.Get("Access-Control-Allow-Credentials") != "" {
-					t.Error("cookies are allowed, of which there are none")
+					t.Error("cookies are allowed")
 				}
 				if got := response.Header.Get("Vary"); tt.address != none && got != "Origin" {
 					t.Errorf("got Vary %q, want Origin", got)

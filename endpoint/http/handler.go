@@ -33,7 +33,7 @@ type handler struct {
 	now      func() time.Time
 }
 
-// settings are what one configuration makes. They are not changed once they are in force, except proxyNoticed.
+// settings are the values of a configuration. They do not change once they are in force, except proxyNoticed.
 type settings struct {
 	issues         bool
 	turn           issuer.Config
@@ -61,13 +61,13 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() {
 		if v := recover(); v != nil {
 			h.logger.Error("panic in an HTTP request", "err", v, "stack", string(debug.Stack()))
-			panic(http.ErrAbortHandler) // on which net/http closes the connection, and says nothing more
+			panic(http.ErrAbortHandler) // makes net/http close the connection without logging
 		}
 	}()
 	counted := &statusWriter{ResponseWriter: w, status: http.StatusOK}
 	present := h.settings.Load()
 	h.noticeProxy(present, r)
-	// Answers are for the one who asks, and say what type they have.
+	// Answers must not be cached, and declare their type.
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if p := checkFraming(w, r); p != nil {
@@ -79,8 +79,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.logger.Debug("request", "client", present.client(r), "method", r.Method, "path", r.URL.Path, "status", counted.status)
 }
 
-// noticeProxy tells the operator once of a proxy that trusted_proxies lacks. A client on the internet may send the headers too:
-// nobody should be asked to trust that.
+// noticeProxy warns the operator once about a proxy that is missing from trusted_proxies. It ignores clients on the internet, which
+// may send the headers too and must not be trusted.
 func (h *handler) noticeProxy(present *settings, r *http.Request) {
 	sign := present.strangeProxy(r)
 	if sign == "" || !isNear(peerAddr(r.RemoteAddr)) || present.proxyNoticed.Swap(true) {
@@ -91,8 +91,8 @@ func (h *handler) noticeProxy(present *settings, r *http.Request) {
 }
 
 // checkFraming refuses requests that a proxy in front could cut differently from this server (RFC 9112 section 11.2), and closes
-// their connection, so that nothing after them is taken for a request. No client of this endpoint needs a body other than a
-// short form with its length.
+// their connection, so that nothing after them is read as a request. No client of this endpoint needs a body other than a short
+// form with its length.
 func checkFraming(w http.ResponseWriter, r *http.Request) *problem {
 	if r.ProtoMajor == 1 && r.ProtoMinor == 0 {
 		w.Header().Set("Connection", "close") // net/http ignores a Transfer-Encoding there
@@ -143,13 +143,12 @@ func (h *handler) route(present *settings, w http.ResponseWriter, r *http.Reques
 	}
 }
 
-// health is the answer of /healthz and /readyz when all is well.
+// health is the answer of /healthz and /readyz if the process is healthy.
 type health struct {
 	Status string `json:"status"`
 }
 
-// allowMethods reports whether the request has one of the methods, which are as the header Allow has them, and else answers
-// it.
+// allowMethods reports whether the request has one of the methods, given in the form of the header Allow, and answers it if not.
 func allowMethods(w http.ResponseWriter, r *http.Request, allowed string) bool {
 	if slices.Contains(strings.Split(allowed, ", "), r.Method) {
 		return true

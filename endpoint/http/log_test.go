@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// logged has the lines of a log at level info, at which operators leave it.
+// logged holds the lines of a log at level info, the default.
 type logged chan string
 
 func newLogged() (logged, *slog.Logger) {
@@ -45,7 +45,7 @@ func (l logged) want(t *testing.T, texts ...string) {
 	}
 }
 
-// TestPanicIsLogged wants a bug of ours to be seen, and to cost its client the connection and nobody else anything.
+// TestPanicIsLogged checks that a panic is logged, and ends only the connection of its client.
 func TestPanicIsLogged(t *testing.T) {
 	lines, logger := newLogged()
 	_, address := start(t, testConfig(), func(e *Endpoint) {
@@ -85,13 +85,13 @@ func TestFailureToAcceptIsLogged(t *testing.T) {
 	var present atomic.Pointer[settings]
 	present.Store(new(settings))
 	if _, err := newConnLimit(&present, logger).listener(failing{}).Accept(); !errors.Is(err, syscall.EMFILE) {
-		t.Errorf("got %v, want what net/http tries again on", err)
+		t.Errorf("got %v, want an error that makes net/http retry", err)
 	}
 	lines.want(t, "level=WARN", "too many open files")
 }
 
-// TestStrangeProxyIsLogged wants the operator to be told once of a proxy that is not trusted, and not to be asked to trust
-// whoever on the internet sends the headers of one.
+// TestStrangeProxyIsLogged checks that the operator is warned once about an untrusted proxy, but not about clients on the internet
+// that send a proxy's headers.
 func TestStrangeProxyIsLogged(t *testing.T) {
 	for _, tt := range []struct {
 		remote, header string

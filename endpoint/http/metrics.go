@@ -17,7 +17,7 @@ func newRequestCounter() *requestCounter {
 	}, []string{"path", "code"})}
 }
 
-// count counts one. Paths that are not served are one.
+// count counts a request. Paths that are not served are counted as one.
 func (c *requestCounter) count(path string, status int) {
 	if !slices.Contains([]string{turnPath, icePath, metricsPath, healthPath, readyPath}, path) {
 		path = "other"
@@ -25,5 +25,5 @@ func (c *requestCounter) count(path string, status int) {
 	c.WithLabelValues(path, strconv.Itoa(status)).Inc()
 }
 
-// CertificateEnds returns when each certificate in use ends, by its file. It is safe for concurrent use.
+// CertificateEnds returns when each certificate in use expires, by its file. It is safe for concurrent use.
 func (e *Endpoint) CertificateEnds() map[string]time.Time { return e.certs.Ends() }

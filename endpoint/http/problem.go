@@ -14,7 +14,7 @@ type problem struct {
 var (
 	tooLarge = &problem{http.StatusRequestEntityTooLarge, "a form of this service has a few hundred bytes"}
 	notReady = &problem{http.StatusServiceUnavailable, "the server is starting or stopping"}
-	// unhealthy tells strangers no more.
+	// unhealthy does not tell strangers the reason.
 	unhealthy = &problem{http.StatusServiceUnavailable, "the server cannot serve: its log says why"}
 )
 
@@ -27,7 +27,7 @@ func (p *problem) write(w http.ResponseWriter) {
 	}{http.StatusText(p.status), p.status, p.detail})
 }
 
-// writeJSON answers with v, one of the types of this package. A client that has gone is nobody's concern.
+// writeJSON answers with v, one of the types of this package. It ignores errors, which mean that the client has disconnected.
 func writeJSON(w http.ResponseWriter, status int, contentType string, v any) {
 	w.Header().Set("Content-Type", contentType)
 	w.WriteHeader(status)

@@ -14,7 +14,7 @@ type rateLimit struct {
 	sources *limit.Sources // nil for no limit
 }
 
-// newRateLimit returns a limit of perMinute requests a minute, and as many at once. 0 is no limit.
+// newRateLimit returns a limit of perMinute requests a minute, with a burst of as many. 0 is no limit.
 func newRateLimit(perMinute int) *rateLimit {
 	if perMinute == 0 {
 		return &rateLimit{}

@@ -63,8 +63,8 @@ func exchange(t *testing.T, address, sent string) (statuses []int, all string) {
 	}
 }
 
-// TestSmuggling sends what two servers in a row may read differently (RFC 9112 section 11.2), with a request hidden in it.
-// The hidden one must not be answered.
+// TestSmuggling sends requests that two servers in a row may read differently (RFC 9112 section 11.2), with another request hidden
+// in them, which must not be answered.
 func TestSmuggling(t *testing.T) {
 	_, address := start(t, testConfig())
 	const hidden = "GET /turn?key=" + testKey + " HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -171,7 +171,7 @@ func TestBounds(t *testing.T) {
 	})
 }
 
-// wantClosed sends a part of something and wants the server to close the connection, on which nothing more comes.
+// wantClosed sends a part of a request and checks that the server closes the connection.
 func wantClosed(t *testing.T, address, sent string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", address)
@@ -188,7 +188,7 @@ func wantClosed(t *testing.T, address, sent string) {
 	}
 }
 
-// TestConnectionLimit opens more connections than there may be.
+// TestConnectionLimit opens more connections than the limit.
 func TestConnectionLimit(t *testing.T) {
 	c := testConfig()
 	c.MaxConnections = 3
@@ -207,7 +207,7 @@ func TestConnectionLimit(t *testing.T) {
 	wantClosed(t, address, "")
 	wantAnswer(t, held[0]) // those there are go on
 
-	// One that ends leaves room for one.
+	// The end of one makes room for another.
 	held[1].Close()
 	for deadline := time.Now().Add(patience); ; {
 		conn, err := net.Dial("tcp", address)

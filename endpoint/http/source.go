@@ -6,21 +6,20 @@ import (
 	"strings"
 )
 
-// peerAddr returns the address in HOST:PORT as net has it; IPv4 in its own form on dual-stack sockets too, without zone.
-// It is the zero Addr if there is none.
+// peerAddr returns the address in HOST:PORT as net has it; unmapped, because dual-stack sockets have IPv4-mapped addresses, and
+// without zone. It is the zero Addr if there is none.
 func peerAddr(hostPort string) netip.Addr {
 	ap, _ := netip.ParseAddrPort(hostPort)
 	return ap.Addr().Unmap().WithZone("")
 }
 
-// forwarding are the headers with which proxies say that a request is not their own: Forwarded is RFC 7239's, Via RFC 9110's.
+// forwarding are the headers that proxies add to the requests of their clients: Forwarded is from RFC 7239, Via from RFC 9110.
 var forwarding = [...]string{
 	"Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Server", "X-Real-Ip",
 }
 
-// strangeProxy returns what shows that a request comes through a proxy which is not trusted, so that it is not from the address
-// of its connection, or nothing. nginx sends none of the headers unless it is told to, but then it speaks HTTP/1.0, which no
-// monitoring does.
+// strangeProxy returns the evidence that a request comes through an untrusted proxy, and so not from the address of its connection,
+// or "". nginx adds none of the headers by default, but then it uses HTTP/1.0, which no monitoring does.
 func (s *settings) strangeProxy(r *http.Request) (sign string) {
 	if s.proxies.Contains(peerAddr(r.RemoteAddr)) {
 		return ""
@@ -36,17 +35,17 @@ func (s *settings) strangeProxy(r *http.Request) (sign string) {
 	return ""
 }
 
-// isNear reports whether addr may be a proxy of the operator's.
+// isNear reports whether addr may be a proxy of the operator.
 func isNear(addr netip.Addr) bool {
 	return addr.IsLoopback() || addr.IsPrivate() || addr.IsLinkLocalUnicast()
 }
 
-// maxForwarded bounds how many proxies in a row are looked through.
+// maxForwarded bounds the number of proxies in a row that are considered.
 const maxForwarded = 16
 
-// client returns the address from which a request comes: that of the connection or, when that is a trusted proxy's, the
-// last one in X-Forwarded-For that is none, for whatever stands before it the client itself may have written. It is the
-// zero Addr when a trusted proxy does not say for whom it asks.
+// client returns the address of a request's client: that of the connection or, if that is a trusted proxy, the last one in
+// X-Forwarded-For that is not a trusted proxy, because the client itself may have written those before it. It is the zero Addr if a
+// trusted proxy does not name its client.
 func (s *settings) client(r *http.Request) netip.Addr {
 	addr := peerAddr(r.RemoteAddr)
 	if !s.proxies.Contains(addr) {

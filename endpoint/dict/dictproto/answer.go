@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// An Answer is what the next server says to one request, as it comes.
+// An Answer is the next server's answer to one request, line by line.
 type Answer struct {
 	session *Session // of an iteration, to know what is ours
 	iterate bool
@@ -15,11 +15,11 @@ type Answer struct {
 	maximum, sent uint64 // rows; a maximum of 0 is none
 }
 
-// Next takes a line of the next server, without its LF, and returns what the client gets of it. done says that the answer
-// is complete. An error means that the next server does not speak the protocol.
+// Next handles a line of the next server, without its LF, and returns what the client receives. done reports whether the answer is
+// complete. An error means that the next server does not speak the protocol.
 //
-// A server that works on several requests at once names each (*ID) and puts the name before its answers (+ID TAB). Only
-// one request at a time goes there, so its names are left out.
+// A server that handles several requests at a time names each (*ID) and puts the name before its answers (+ID TAB). It is sent one
+// request at a time, so the names are dropped.
 func (a *Answer) Next(line string) (reply []byte, done bool, err error) {
 	if strings.HasPrefix(line, "*") {
 		return nil, false, nil
@@ -45,8 +45,8 @@ func (a *Answer) Next(line string) (reply []byte, done bool, err error) {
 	return []byte(line + "\n"), true, nil
 }
 
-// row passes on a row of the next server, and before it those of ours that sort before it. Keys that are ours are left
-// out: their values could only be some that a user has written there.
+// row passes on a row of the next server, after those of our rows that sort before it. Our own keys are dropped: only a user could
+// have written their values there.
 func (a *Answer) row(line string) (reply []byte) {
 	field, _, _ := strings.Cut(line[1:], "\t")
 	key := Unescape(field)
@@ -60,7 +60,7 @@ func (a *Answer) row(line string) (reply []byte) {
 	return a.append(reply, line+"\n")
 }
 
-// end passes on what is left of ours, and the last line.
+// end returns the rest of our rows, and the last line.
 func (a *Answer) end(line string) (reply []byte, done bool) {
 	for _, r := range a.rows {
 		reply = a.append(reply, r.line)

@@ -100,7 +100,7 @@ func TestDovecot(t *testing.T) {
 	}
 }
 
-// say gives a session lines after the hello and returns the last action.
+// say passes lines to a session after the hello and returns the last action.
 func say(t *testing.T, s *Session, lines ...string) Action {
 	t.Helper()
 	var a Action
@@ -158,7 +158,7 @@ func TestNoTLS(t *testing.T) {
 	}
 }
 
-// TestUser wants entries to be those of the user that a request names, or else of the hello's.
+// TestUser checks that entries are those of the user that a request names, or else of the hello.
 func TestUser(t *testing.T) {
 	const path = "shared/54824d17954b016bac1c000083ecc375/vendor/vendor.dovecot/pvt/server/"
 	s := &Session{Entries: func(user string) []Entry { return []Entry{{"vendor/deltachat/turn", "of " + user}} }}
@@ -177,7 +177,7 @@ func TestUser(t *testing.T) {
 	}
 }
 
-// TestNextGone wants TURN to be answered and the rest to fail when the next server is down.
+// TestNextGone checks that TURN entries are answered, and other requests fail, if the next server is down.
 func TestNextGone(t *testing.T) {
 	s := newSession(true)
 	a := say(t, s, "Lpriv/x/devicetoken\talice")
@@ -188,7 +188,7 @@ func TestNextGone(t *testing.T) {
 		t.Errorf("our own: %+v", a)
 	}
 
-	// It could not be told of the transaction.
+	// The next server could not be sent the beginning of the transaction.
 	if a, err := s.Next("B1\talice"); err != nil || !a.Repeatable {
 		t.Errorf("begin: %+v, %v", a, err)
 	}
@@ -199,7 +199,7 @@ func TestNextGone(t *testing.T) {
 		t.Errorf("commit: %+v", a)
 	}
 
-	// It went away in the middle.
+	// The next server disconnected in the middle.
 	if a, _ := s.Next("B2\talice"); len(a.Forward) > 0 {
 		s.Sent(a)
 	}
@@ -208,7 +208,7 @@ func TestNextGone(t *testing.T) {
 		t.Errorf("commit: %+v", a)
 	}
 
-	// It went away after the commit.
+	// The next server disconnected after the commit.
 	if a, _ := s.Next("B3\talice"); len(a.Forward) > 0 {
 		s.Sent(a)
 	}
@@ -217,7 +217,7 @@ func TestNextGone(t *testing.T) {
 	}
 }
 
-// TestAsyncAnswers are those of a dict server that names its answers, as Dovecot's own does.
+// TestAsyncAnswers checks the answers of a dict server that names them, as Dovecot's own does.
 func TestAsyncAnswers(t *testing.T) {
 	for _, tt := range []struct {
 		request string
@@ -329,7 +329,7 @@ func TestEscape(t *testing.T) {
 	}
 }
 
-// FuzzSession wants whole lines out, and no change to what is ours, whatever a client and a next server say.
+// FuzzSession checks that, whatever a client and a next server send, the output is whole lines, and our own keys are not changed.
 func FuzzSession(f *testing.F) {
 	text, err := os.ReadFile("testdata/dovecot-2.3.19.1.txt")
 	if err != nil {

@@ -5,7 +5,7 @@ import "strings"
 // Dovecot's tab-escaping: NUL, the escape itself, TAB, CR and LF are written as the byte 1 and a character.
 var escapes = strings.NewReplacer("\x00", "\x010", "\x01", "\x011", "\t", "\x01t", "\r", "\x01r", "\n", "\x01n")
 
-// Escape returns s with what would end a field or a line escaped.
+// Escape returns s with the bytes escaped that would end a field or a line.
 func Escape(s string) string { return escapes.Replace(s) }
 
 // Unescape undoes Escape. As in Dovecot, an escape before any other character stands for that character, and one at the

@@ -1,10 +1,10 @@
-// Package dictproto is the protocol of Dovecot's dictionaries, as a server that answers some keys itself and leaves the
-// others to the next server. It has no sockets: bytes of a client in, what to do about them out.
+// Package dictproto is the protocol of Dovecot's dictionaries, as a server that answers some keys itself and leaves the others to
+// the next server. It has no sockets: its input is a client's bytes, its output is what to do about them.
 //
-// A client sends lines of at most MaxLine bytes, each a letter and fields between TABs: H (hello) first, L (look-up),
-// I (iterate), and B (begin), S U A T P V (changes), C (commit) and R (roll back) for transactions, which have numbers. It is
-// answered in the order in which it asked. Dovecot 2.3 from 2.3.17 on speaks version 3.2, Dovecot 2.4 version 4, which is
-// the same but for its number: https://doc.dovecot.org/2.4.4/developers/design/dict_protocol.html.
+// A client sends lines of at most MaxLine bytes, each a letter and fields between TABs: H (hello) first, L (look-up), I (iterate),
+// and B (begin), S U A T P V (changes), C (commit) and R (roll back) for transactions, which have numbers. Answers are in the order
+// of the requests. Dovecot 2.3 from 2.3.17 on speaks version 3.2, Dovecot 2.4 version 4, which is the same but for its number:
+// https://doc.dovecot.org/2.4.4/developers/design/dict_protocol.html.
 package dictproto
 
 import (
@@ -15,10 +15,10 @@ import (
 	"strings"
 )
 
-// MaxLine is how many bytes a line of a client has at most, the LF not counted.
+// MaxLine is the maximum length of a client's line in bytes, without the LF.
 const MaxLine = 64 * 1024
 
-// maxTransactions bounds those that one client has open at a time. Dovecot's IMAP process has one for each SETMETADATA.
+// maxTransactions bounds the open transactions of a client. Dovecot's IMAP process has one for each SETMETADATA.
 const maxTransactions = 64
 
 // serverPrefix stands in a key of a server annotation (RFC 5464 section 3.2, mailbox "") between the mailbox's GUID, that
@@ -49,12 +49,12 @@ type Entry struct {
 	Value string // empty for none: the key is ours all the same
 }
 
-// A Session is the state of one client. Its methods are for one goroutine.
+// A Session is the state of one client. Its methods must not be called concurrently.
 type Session struct {
-	// Entries returns what is ours for a user, who may be empty, sorted by name. It is called for each request that asks for
-	// some of it.
+	// Entries returns our entries for a user, who may be empty, sorted by name. It is called for each request that asks for any of
+	// them.
 	Entries func(user string) []Entry
-	// HasNext says that there is a next server for all other keys. Without one they have no values and take none.
+	// HasNext reports whether there is a next server for all other keys. Without one they have no values, and setting them fails.
 	HasNext bool
 
 	hello        bool
@@ -69,23 +69,23 @@ type transaction struct {
 
 // An Action is what to do about one line of a client.
 type Action struct {
-	// Reply is for the client: at once if Forward is empty, else as soon as that has been written.
+	// Reply is for the client: immediately if Forward is empty, else as soon as that has been written.
 	Reply []byte
 	// Forward is for the next server, whole lines; empty for nothing.
 	Forward []byte
-	// Answer, if not nil, takes each line of the next server until it is complete, and says what the client gets.
+	// Answer, if not nil, is given each line of the next server until it is complete, and returns what the client receives.
 	Answer *Answer
-	// Unreached and Lost are for the client if the next server could not be reached, and if it went away before it
-	// answered. They are empty where nothing is expected.
+	// Unreached and Lost are for the client if the next server could not be reached, and if it disconnected before it answered.
+	// They are empty if the client expects nothing.
 	Unreached, Lost []byte
-	// Repeatable says that asking again does no harm, as long as nothing has been answered.
+	// Repeatable reports whether the request may be sent again, as long as nothing has been answered.
 	Repeatable bool
 
 	begins *transaction
 }
 
-// Next takes one line of the client, without its LF. An error means that the client does not speak the protocol, and that
-// its connection is to be closed: there is no answer from which it would know.
+// Next handles a line of the client, without its LF. An error means that the client does not speak the protocol, and that its
+// connection must be closed: the protocol has no answer for that.
 func (s *Session) Next(line string) (Action, error) {
 	if line == "" {
 		return Action{}, errors.New("empty line")
@@ -119,8 +119,8 @@ func split(parameters string) []string {
 	return fields
 }
 
-// begin takes the hello: major version, minor version, type of the values, user, name of the dictionary. Which dictionary
-// a client asks for does not matter: there is one.
+// begin handles the hello: major version, minor version, type of the values, user, name of the dictionary. Which dictionary a
+// client asks for does not matter: there is one.
 func (s *Session) begin(command byte, fields []string) error {
 	if command != 'H' {
 		return fmt.Errorf("%q before hello", command)
@@ -135,7 +135,7 @@ func (s *Session) begin(command byte, fields []string) error {
 	return nil
 }
 
-// userIn returns the user that a request names in field i, or else the one of the hello.
+// userIn returns the user that a request names in field i, or else that of the hello.
 func (s *Session) userIn(fields []string, i int) string {
 	if i < len(fields) && fields[i] != "" {
 		return fields[i]
@@ -143,14 +143,14 @@ func (s *Session) userIn(fields []string, i int) string {
 	return s.user
 }
 
-// serverEntry returns what of a key is the name of a server annotation.
+// serverEntry returns the part of a key that is the name of a server annotation.
 func serverEntry(key string) (guid, name string, ok bool) {
 	rest, shared := strings.CutPrefix(key, "shared/")
 	guid, name, found := strings.Cut(rest, serverPrefix)
 	return guid, name, shared && found && guid != "" && !strings.Contains(guid, "/")
 }
 
-// find returns our entry for a key, as the user sees it.
+// find returns our entry for a key and a user.
 func (s *Session) find(key, user string) (Entry, bool) {
 	_, name, ok := serverEntry(key)
 	if !ok {
@@ -164,7 +164,7 @@ func (s *Session) find(key, user string) (Entry, bool) {
 	return entries[i], true
 }
 
-// lookup takes L: key, user.
+// lookup handles L: key, user.
 func (s *Session) lookup(line string, fields []string) Action {
 	entry, ours := s.find(fields[0], s.userIn(fields, 1))
 	switch {
@@ -176,7 +176,7 @@ func (s *Session) lookup(line string, fields []string) Action {
 	return s.ask(line, &Answer{})
 }
 
-// ask is the action for a request that the next server answers and that changes nothing there.
+// ask returns the action for a request that the next server answers and that changes nothing there.
 func (s *Session) ask(line string, answer *Answer) Action {
 	return Action{
 		Forward: []byte(line + "\n"), Answer: answer, Repeatable: true,
@@ -184,7 +184,7 @@ func (s *Session) ask(line string, answer *Answer) Action {
 	}
 }
 
-// iterate takes I: flags, maximum of rows or 0, path, user.
+// iterate handles I: flags, maximum of rows or 0, path, user.
 func (s *Session) iterate(line string, fields []string) (Action, error) {
 	if len(fields) < 3 {
 		return Action{}, fmt.Errorf("iterate has %d fields, want 3 or more", len(fields))
@@ -205,10 +205,10 @@ func (s *Session) iterate(line string, fields []string) (Action, error) {
 	return Action{Reply: reply}, nil
 }
 
-// A row is a line of an answer, and the key by which it is sorted in.
+// A row is a line of an answer, with the key by which it is sorted.
 type row struct{ key, line string }
 
-// rows returns what of ours lies below path, sorted by key.
+// rows returns our entries below path, sorted by key.
 func (s *Session) rows(path, user string, flags uint64) (rows []row) {
 	guid, _, _ := strings.Cut(strings.TrimPrefix(path, "shared/"), "/")
 	if !strings.HasPrefix(path, "shared/") || guid == "" {
@@ -234,7 +234,7 @@ func (s *Session) rows(path, user string, flags uint64) (rows []row) {
 	return rows
 }
 
-// transact takes what is about the transaction of that number.
+// transact handles the commands of a transaction.
 func (s *Session) transact(command byte, id uint32, line string, fields []string) (Action, error) {
 	t := s.transactions[id]
 	if command == 'B' {
@@ -285,7 +285,7 @@ func (s *Session) beginTransaction(id uint32, line string) (Action, error) {
 	return Action{Forward: []byte(line + "\n"), Repeatable: true, begins: t}, nil
 }
 
-// Sent tells that the next server has been sent what the action forwards.
+// Sent must be called after the next server has been sent Forward.
 func (s *Session) Sent(a Action) {
 	if a.begins != nil {
 		a.begins.failure, a.begins.atNext = "", true
@@ -326,7 +326,7 @@ func (t *transaction) rollback(id uint32) Action {
 	return Action{Forward: []byte("R" + strconv.FormatUint(uint64(id), 10) + "\n")}
 }
 
-// Lost tells that the connection to the next server is gone, and with it the transactions that have begun there.
+// Lost must be called after the connection to the next server is lost, and with it the transactions that have begun there.
 func (s *Session) Lost() {
 	for _, t := range s.transactions {
 		if t.atNext {
