@@ -69,7 +69,7 @@ func (c *Config) checkLoop(rng hcl.Range, address upstream.Address) (diags hcl.D
 	return diags
 }
 
-// isSelf reports whether connecting to target reaches a socket that listens on addr, as far as that is known without DNS lookups.
+// isSelf reports whether connecting to target reaches a socket that listens on addr, as far as can be told without DNS lookups.
 func isSelf(addr listen.Addr, target string) bool {
 	host, port, err := net.SplitHostPort(target)
 	if err != nil || port != strconv.Itoa(int(addr.Port)) {

@@ -17,7 +17,7 @@ import (
 	"github.com/mailturn/mailturn/endpoint/imap/upstream"
 )
 
-// TestClientAddress: the server learns the client's address before TLS and before anything else.
+// TestClientAddress checks that the server learns the client's address before TLS and before anything else.
 func TestClientAddress(t *testing.T) {
 	certificate, pair := testCertificate(t)
 	encrypt := func(w *wire) *wire {
@@ -66,7 +66,7 @@ func TestClientAddress(t *testing.T) {
 	}
 }
 
-// TestClientAddressID: the server learns the client's address by ID, before the client has said anything, if it has ID.
+// TestClientAddressID checks that a server with ID learns the client's address before the client has sent anything.
 func TestClientAddressID(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
@@ -128,7 +128,7 @@ func TestClientAddressID(t *testing.T) {
 	}
 }
 
-// A lockedBuffer is a log that is read while it is written.
+// A lockedBuffer is a log that can be read while it is written.
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  strings.Builder
@@ -146,7 +146,7 @@ func (b *lockedBuffer) String() string {
 	return b.b.String()
 }
 
-// A bufferedConn reads what a wire has read ahead.
+// A bufferedConn first reads what a wire has read ahead.
 type bufferedConn struct {
 	net.Conn
 	w *wire
@@ -164,8 +164,8 @@ func v2(t *testing.T, o origin.Origin) string {
 	return string(header)
 }
 
-// TestProxyProtocol: the address in the header of a trusted proxy is the client's, for limits, for the mail server and for
-// what is allowed without TLS.
+// TestProxyProtocol checks that the address in the header of a trusted proxy counts as the client's, for limits, for the mail
+// server and for what is allowed without TLS.
 func TestProxyProtocol(t *testing.T) {
 	upstreamListener := listenTCP(t)
 	seen := make(chan string, 10)
@@ -210,7 +210,7 @@ func TestProxyProtocol(t *testing.T) {
 		t.Errorf("the server was told %q", got)
 	}
 
-	// Who claims to be on this machine, or says nothing, is not.
+	// A client on this machine according to the header, or without an address, does not count as local.
 	for _, header := range []string{"PROXY TCP4 127.0.0.1 127.0.0.1 4711 143\r\n", "PROXY UNKNOWN\r\n", v2(t, origin.Origin{})} {
 		claimed := through(1, header)
 		if greeting := claimed.expect(`\* OK `); !strings.Contains(greeting, "LOGINDISABLED") {
@@ -236,7 +236,7 @@ func TestProxyProtocol(t *testing.T) {
 	waitFor(t, e, func() bool { return e.connections == 2 && len(e.unauthenticated) == 4 })
 }
 
-// TestProxyProtocolTurnedAway checks that a client beyond the limit is told so after the header, through TLS.
+// TestProxyProtocolTurnedAway checks that a client over the limit is told so after the header, through TLS.
 func TestProxyProtocolTurnedAway(t *testing.T) {
 	config := testConfig(t)
 	config.ProxyProtocol = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
@@ -251,7 +251,8 @@ func TestProxyProtocolTurnedAway(t *testing.T) {
 	}
 }
 
-// TestProxyProtocolTrust checks that headers are accepted only from the configured networks, and waited for there, but not forever.
+// TestProxyProtocolTrust checks that headers are accepted only from the configured networks, and required there within a time
+// limit.
 func TestProxyProtocolTrust(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		config := testConfig(t)

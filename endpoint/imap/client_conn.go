@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// byeTimeout limits the last words to a client.
+	// byeTimeout limits the writing of a BYE.
 	byeTimeout = 5 * time.Second
 	// lingerTimeout is how long lingeringClose waits for a client that has received everything, and lingerBytes how much it reads
 	// meanwhile.
@@ -20,8 +20,8 @@ const (
 	lingerBytes   = 64 * 1024
 )
 
-// A clientConn is the client's connection, which TLS and compression replace. One goroutine reads and replaces it; the filter lets
-// one goroutine write at a time.
+// A clientConn is the client's connection, which TLS and compression replace. One goroutine reads and replaces it; the filter
+// allows one writer at a time.
 type clientConn struct {
 	raw     *patient.Conn
 	present atomic.Pointer[net.Conn] // raw, or TLS on it, or compression on either
@@ -45,9 +45,9 @@ func (c *clientConn) Write(p []byte) (int, error) {
 	return (*c.present.Load()).Write(p)
 }
 
-// lingeringClose closes the connection after the last words to the client: first the writing side, then the rest, after the client
-// has closed its side or has had time to. Closing with unread bytes makes TCP reset the connection, and the client loses what it has
-// not received yet, which may be the end of a large message. So lingeringClose waits while the client keeps receiving, with pauses
+// lingeringClose closes the connection after the last response: first the writing side, then the rest, after the client has closed
+// its side or has had time to. Closing with unread bytes makes TCP reset the connection, and the client loses what it has not
+// received yet, which may be the end of a large message. So lingeringClose waits while the client keeps receiving, with pauses
 // shorter than stall; if stall is 0, it waits only briefly.
 func (c *clientConn) lingeringClose(stall time.Duration) {
 	defer c.raw.Close()
@@ -71,7 +71,7 @@ func (c *clientConn) lingeringClose(stall time.Duration) {
 	}
 }
 
-// sayBye writes an untagged BYE (RFC 9051 section 7.1.5) to a client that has been told nothing else, and closes.
+// sayBye writes an untagged BYE (RFC 9051 section 7.1.5) to a client that has been sent nothing else, and closes the connection.
 func (c *clientConn) sayBye(text string) {
 	c.raw.SetWriteDeadline(time.Now().Add(byeTimeout))
 	if _, err := io.WriteString(c, "* BYE "+text+"\r\n"); err != nil {

@@ -21,8 +21,8 @@ type compressedConn struct {
 	deflater deflate.Deflater
 }
 
-// newCompressedConn returns conn with both directions compressed from now on. begun is what has already been read of the client's
-// compressed stream; it is copied.
+// newCompressedConn returns conn with both directions compressed from now on. begun is the part of the client's compressed stream
+// that has already been read; it is copied.
 func newCompressedConn(conn net.Conn, begun []byte) *compressedConn {
 	unread := bytes.Clone(begun)
 	if before, ok := conn.(*uncompressedConn); ok {
@@ -31,9 +31,9 @@ func newCompressedConn(conn net.Conn, begun []byte) *compressedConn {
 	return &compressedConn{Conn: conn, unread: unread}
 }
 
-// Read inflates into p no more than fits, however much the stream expands. After an error such as a deadline, or because nothing has
-// arrived yet, the next call continues where this one stopped. The end of the compressed stream is the end of the connection: what
-// follows is not read.
+// Read inflates no more than fits into p, however much the stream expands. After an error such as a deadline, or because nothing
+// has arrived yet, the next call continues where this one stopped. The end of the compressed stream is the end of the connection:
+// bytes after it are not read.
 func (c *compressedConn) Read(p []byte) (int, error) {
 	for {
 		n, used, err := c.inflater.Inflate(p, c.unread)
@@ -60,7 +60,7 @@ type uncompressedConn struct {
 	before *compressedConn
 }
 
-// rest returns what has been read of the client's stream but not returned by Read.
+// rest returns the part of the client's stream that has been read but not returned by Read.
 func (c *uncompressedConn) rest() []byte {
 	if c.before == nil {
 		return nil
@@ -116,7 +116,7 @@ func (c *compressedConn) readFlush() error {
 	return nil
 }
 
-// readMore reads what has arrived of the compressed stream. All that was read before must have been inflated.
+// readMore reads what has arrived of the compressed stream. Everything read before must have been inflated.
 func (c *compressedConn) readMore() error {
 	buf := c.buffer.next(c.read, true)
 	n, err := c.Conn.Read(buf)
@@ -128,13 +128,13 @@ func (c *compressedConn) readMore() error {
 	return nil
 }
 
-// deflateSize is how much is compressed at once.
+// deflateSize is how much is compressed in one step.
 const deflateSize = 16 * 1024
 
 // outputs holds the buffers of compressedConn.Write between uses.
 var outputs = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-// Write compresses p and writes it so that the client can read all of it at once.
+// Write compresses p and flushes it, so that the client can read all of it immediately.
 func (c *compressedConn) Write(p []byte) (written int, err error) {
 	out := outputs.Get().(*bytes.Buffer)
 	defer outputs.Put(out)

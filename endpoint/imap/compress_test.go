@@ -47,7 +47,7 @@ func (c *deflateConn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// deflated is text as the beginning of a compressed stream.
+// deflated returns text as the beginning of a compressed stream.
 func deflated(text string) []byte {
 	var b bytes.Buffer
 	w, err := flate.NewWriter(&b, flate.DefaultCompression)
@@ -59,7 +59,7 @@ func deflated(text string) []byte {
 	return b.Bytes()
 }
 
-// compress turns compression on.
+// compress starts compression.
 func (w *wire) compress() *wire {
 	w.t.Helper()
 	w.send("compress COMPRESS DEFLATE\r\n")
@@ -91,7 +91,7 @@ func (c slowConn) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
-// TestCompress is a session of Delta Chat's: GETMETADATA, and IDLE, under compression.
+// TestCompress is a session of Delta Chat with compression: GETMETADATA and IDLE.
 func TestCompress(t *testing.T) {
 	e := start(t, testConfig(t))
 	for _, tt := range []struct {
@@ -173,7 +173,7 @@ func TestCompressOff(t *testing.T) {
 	w.expect("b OK")
 }
 
-// TestCompressContent carries 20 MB each way.
+// TestCompressContent transfers 20 MB in each direction.
 func TestCompressContent(t *testing.T) {
 	const (
 		size     = 20 << 20
@@ -224,7 +224,7 @@ func TestCompressContent(t *testing.T) {
 	w.expect("c OK")
 }
 
-// TestCompressHalfClose: what the client has compressed before it closed its side reaches the upstream, and the answers the
+// TestCompressHalfClose checks that commands compressed before the client closed its side reach the upstream, and the answers the
 // client.
 func TestCompressHalfClose(t *testing.T) {
 	listener := listenTCP(t)
@@ -253,8 +253,8 @@ func TestCompressHalfClose(t *testing.T) {
 	}
 }
 
-// TestUnauthenticateEndsCompression: the OK to UNAUTHENTICATE is the last that is compressed, and the command the last of the
-// client's (RFC 8437 section 4.1), over TLS too. The next login may compress again.
+// TestUnauthenticateEndsCompression checks that the OK to UNAUTHENTICATE is the last compressed response, and UNAUTHENTICATE the
+// last compressed command (RFC 8437 section 4.1), over TLS too. The next login may compress again.
 func TestUnauthenticateEndsCompression(t *testing.T) {
 	listener := listenTCP(t)
 	e := startUpstream(t, listener, *upstreamAt("tcp", listener), func(w *wire) {
@@ -299,7 +299,7 @@ func TestUnauthenticateEndsCompression(t *testing.T) {
 	}
 }
 
-// TestCompressCorrupt: data that is no DEFLATE stream ends the session.
+// TestCompressCorrupt checks that data that is not a DEFLATE stream ends the session.
 func TestCompressCorrupt(t *testing.T) {
 	e := start(t, testConfig(t))
 	for _, tt := range []struct {
@@ -319,7 +319,7 @@ func TestCompressCorrupt(t *testing.T) {
 			if strings.HasSuffix(tt.input, "DEFLATE\r\n") {
 				raw.Write(deflated("x NOOP\r\n"))
 				w.expect("x OK")
-				raw.Write([]byte{0x07}) // a block of the type that there is not
+				raw.Write([]byte{0x07}) // a block of the reserved type
 			}
 			w.expect(`\* BYE Invalid compressed data`)
 			w.expectLastBlock()
@@ -327,7 +327,7 @@ func TestCompressCorrupt(t *testing.T) {
 	}
 }
 
-// TestCompressBomb: what a client's data inflate to takes no memory.
+// TestCompressBomb checks that data that inflates to much more costs no memory.
 func TestCompressBomb(t *testing.T) {
 	const size = 2 << 20
 	listener := listenTCP(t)
@@ -353,12 +353,12 @@ func TestCompressBomb(t *testing.T) {
 	w.expect(fmt.Sprintf("a OK %d", size))
 	runtime.ReadMemStats(&after)
 	if allocated := after.TotalAlloc - before.TotalAlloc; allocated > size/2 {
-		t.Errorf("%d bytes inflated to %d, for which %d were allocated", len(bomb), size, allocated)
+		t.Errorf("inflating %d bytes to %d allocated %d", len(bomb), size, allocated)
 	}
 }
 
-// TestCompressShutdown: BYE is the last that is compressed. A session that is woken in the middle of a block goes on where it
-// was.
+// TestCompressShutdown checks that BYE is the last compressed response, and that a session that is woken in the middle of a block
+// continues there.
 func TestCompressShutdown(t *testing.T) {
 	e := start(t, testConfig(t))
 	idling := dialTLS(t, e)
@@ -377,7 +377,7 @@ func TestCompressShutdown(t *testing.T) {
 	busy = busy.compressed()
 	command := deflated("a APPEND INBOX {10+}\r\n0123456789\r\n")
 	raw.Write(command[:len(command)/2])
-	// What follows a command that is answered has been read with it.
+	// The bytes after a command that is answered have been read with it.
 	pipelined := dialTLS(t, e)
 	pipelined.login()
 	pipelined.send("compress COMPRESS DEFLATE\r\n%s", append(deflated("a NOOP\r\n"), command[:len(command)/2]...))
@@ -401,7 +401,7 @@ func TestCompressShutdown(t *testing.T) {
 	}
 }
 
-// TestCompressIdleTimeout: blocks without content are no sign of life.
+// TestCompressIdleTimeout checks that empty blocks do not restart the idle timeout.
 func TestCompressIdleTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := dialPipe(t, startPipes(t, testConfig(t)), loopback, false)
@@ -425,8 +425,8 @@ func TestCompressIdleTimeout(t *testing.T) {
 	})
 }
 
-// FuzzCompress sends commands before and after COMPRESS, all in chunks of random size: the answers are those of a session
-// without compression, those to what came before in the clear, the others compressed.
+// FuzzCompress sends commands before and after COMPRESS, in chunks of random size, and checks that the answers are those of a
+// session without compression: uncompressed to commands before COMPRESS, compressed to the others.
 func FuzzCompress(f *testing.F) {
 	for seed := range uint64(50) {
 		f.Add(seed)
@@ -482,7 +482,7 @@ func FuzzCompress(f *testing.F) {
 			t.Errorf("with compression:\n%s\nwithout:\n%s", got, want)
 		}
 		if strings.Contains(clear, "\r\na") || strings.Contains(string(got), "\r\nb") {
-			t.Errorf("switched in a wrong place: in the clear:\n%s\ncompressed:\n%s", clear, got)
+			t.Errorf("compression starts in the wrong place: uncompressed:\n%s\ncompressed:\n%s", clear, got)
 		}
 	})
 }
@@ -493,8 +493,8 @@ func sorted(text string) string {
 	return strings.Join(lines, "\r\n")
 }
 
-// BenchmarkIdle shows what one more connection takes that is logged in and idle, both ends of its socket and the embedded
-// server's share included: live heap and stacks.
+// BenchmarkIdle measures the memory (live heap and stacks) of another connection that is logged in and idle, including both ends of
+// its socket and the embedded server's share.
 func BenchmarkIdle(b *testing.B) {
 	const connections = 100
 	inUse := func() uint64 {

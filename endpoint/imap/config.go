@@ -29,7 +29,7 @@ const minIdleTimeout = 30 * time.Minute
 
 const maxEntryValueLen = 64 * 1024
 
-// Schema is the body of an endpoint "imap" block. Its tags are the manual that `mailturn reference` prints.
+// Schema is the body of an endpoint "imap" block. `mailturn reference` prints the documentation in its tags.
 type Schema struct {
 	// The ports are those of IMAP over TLS from the start, and with STARTTLS (RFC 8314 section 3.2, RFC 9051 section 2.1).
 	Listen        config.Value[[]listen.Addr]  `hcl:"listen" default:"tls://0.0.0.0:993 tcp://0.0.0.0:143" doc:"Listening addresses: tls://HOST:PORT for TLS from the first byte, tcp://HOST:PORT for plain connections, which are offered STARTTLS."`
@@ -49,13 +49,13 @@ type Schema struct {
 	Limits
 }
 
-// Access and Limits are the attributes that need nothing but their declaration here, and the place where they are used.
+// Access and Limits are the attributes that need only a declaration here, and the code that uses them.
 type Access struct {
 	InsecureAuth bool `hcl:"insecure_auth" default:"false" doc:"Allow login without TLS. Otherwise a plain connection announces LOGINDISABLED until STARTTLS. Connections from loopback may always log in unless they came through a proxy."`
 	Compress     bool `hcl:"compress" default:"true" doc:"Offer COMPRESS=DEFLATE (RFC 4978) after login, whether or not the IMAP server does. Clients transfer less; mailturn compresses and decompresses, which costs CPU time."`
 }
 
-// Limits bound what clients may take.
+// Limits bound the resources of clients.
 type Limits struct {
 	MaxConnections            int                         `hcl:"max_connections" default:"10000" min:"1" doc:"Maximum number of connections. Further clients are sent BYE."`
 	MaxUnauthenticated        int                         `hcl:"max_unauthenticated" default:"100" min:"1" doc:"Maximum number of connections from one address (IPv6: /64) that have not logged in. Further clients are sent BYE."`
@@ -64,7 +64,7 @@ type Limits struct {
 	IdleTimeout               config.Value[time.Duration] `hcl:"idle_timeout" default:"31m" doc:"How long a logged-in connection may go without progress, even in IDLE: neither side sends anything or accepts any of what is being sent to it. At least 30 minutes (RFC 9051 section 5.4)."`
 }
 
-// Config is what an endpoint "imap" block says, as plain values.
+// Config is an endpoint "imap" block as plain values.
 type Config struct {
 	Name  string
 	Range hcl.Range // of the block's header
@@ -73,8 +73,8 @@ type Config struct {
 	ListenRanges []hcl.Range   // the place of each, or of the block's header
 	// Sockets opens them; nil for sockets of this process alone.
 	Sockets *systemd.Listeners
-	// TLS are the certificates, the first for clients that name none. Empty stands for a self-signed one, which the
-	// caller puts here before New.
+	// TLS are the certificates, the first for clients that name none. If it is empty, the caller puts a self-signed one here before
+	// New.
 	TLS           []certs.Pair
 	ProxyProtocol listen.Networks // networks of proxies whose connections begin with a PROXY header
 	Access
@@ -88,7 +88,7 @@ type Config struct {
 	Limits
 }
 
-// Defaults are values of the file that apply where an endpoint leaves them out.
+// Defaults are values of the file for attributes that an endpoint leaves out.
 type Defaults struct {
 	Hostname string       // empty when the file has none
 	TLS      []certs.Pair // the top level's certificate, else the TURN endpoint's
@@ -157,7 +157,7 @@ func (c *Config) decodeEntries(v config.Value[map[string]string]) (diags hcl.Dia
 	return diags
 }
 
-// checkEntry returns what is wrong with one of the configured entries, or nil.
+// checkEntry returns the error of a configured entry, or nil.
 func checkEntry(rng hcl.Range, name, value string) *hcl.Diagnostic {
 	lower := strings.ToLower(name)
 	if err := metadata.CheckName(name); err != nil {

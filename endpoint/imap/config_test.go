@@ -42,8 +42,8 @@ func decodeFile(t *testing.T, filename string) ([]Config, *config.File, hcl.Diag
 	return configs, file, diags
 }
 
-// TestInvalid walks the fixtures. What is expected follows the place that it is about: # ERROR: or # WARNING: and
-// the beginning of what is said, or a part of it.
+// TestInvalid checks the fixtures, in which a comment follows the place of each expected diagnostic: # ERROR: or # WARNING: and a
+// part of its text.
 func TestInvalid(t *testing.T) {
 	expectation := regexp.MustCompile(`# (ERROR|WARNING): (.*?)\s*(?:$|# (?:ERROR|WARNING))`)
 	files, err := filepath.Glob("testdata/invalid/*.conf")
@@ -93,7 +93,7 @@ func TestInvalid(t *testing.T) {
 	}
 }
 
-// TestUsersFile is apart from the fixtures because it depends on modes of files.
+// TestUsersFile is not among the fixtures because it depends on file modes.
 func TestUsersFile(t *testing.T) {
 	for _, tt := range []struct {
 		name, text string
@@ -128,7 +128,7 @@ func TestUsersFile(t *testing.T) {
 			for _, diag := range diags {
 				got = append(got, diag.Summary)
 				if !strings.Contains(diag.Detail, tt.detail) {
-					t.Errorf("%q has not %q", diag.Detail, tt.detail)
+					t.Errorf("the detail is %q, want %q in it", diag.Detail, tt.detail)
 				}
 			}
 			if diff := cmp.Diff(tt.want, got); diff != "" {
@@ -142,7 +142,7 @@ func TestUsersFile(t *testing.T) {
 	}
 }
 
-// checkPrinted checks that what an operator sees holds no secret.
+// checkPrinted checks that printed diagnostics contain no secret.
 func checkPrinted(t *testing.T, file *config.File, diags hcl.Diagnostics) {
 	t.Helper()
 	var printed bytes.Buffer
@@ -156,7 +156,7 @@ func checkPrinted(t *testing.T, file *config.File, diags hcl.Diagnostics) {
 	}
 }
 
-// equal compares configurations without the places in their files, and secrets by what they hold.
+// equal compares configurations, without places, and with the contents of secrets.
 var equal = cmp.Options{
 	cmp.FilterPath(func(p cmp.Path) bool {
 		name := p.Last().String()
@@ -167,7 +167,7 @@ var equal = cmp.Options{
 	cmp.Comparer(func(a, b metadata.Value) bool { return a == b }),
 }
 
-// TestTwins: both syntaxes mean the same.
+// TestTwins checks that both syntaxes mean the same.
 func TestTwins(t *testing.T) {
 	fromDirectives, _, diags := decodeFile(t, "testdata/valid/upstream.conf")
 	if diags.HasErrors() {

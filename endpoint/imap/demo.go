@@ -18,10 +18,10 @@ const demoComment = "tried out on one machine"
 // demoPasswords are the passwords in maddy.conf.example, which everybody can read.
 var demoPasswords = map[string]string{"alice@localhost": "wonderland", "bob@localhost": "builder"}
 
-// demoDomain matches domains that nobody owns: of this machine, or for documentation (RFC 6761, RFC 2606).
+// demoDomain matches domains that nobody owns: for this machine, or for documentation (RFC 6761, RFC 2606).
 var demoDomain = regexp.MustCompile(`(?i)(^|[@/:.\s])(localhost|[\w-]+\.(example|invalid|test)|example\.(com|net|org))($|[/:?\s])`)
 
-// checkDemo warns of leftovers from the example if the endpoint is reachable from other machines.
+// checkDemo warns about leftovers from the example if the endpoint is reachable from other machines.
 func (c *Config) checkDemo(users, entries config.Value[map[string]string]) (diags hcl.Diagnostics) {
 	if listen.OnLoopback(c.Listen) {
 		return nil

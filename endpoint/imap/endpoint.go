@@ -22,7 +22,7 @@ import (
 	"github.com/mailturn/mailturn/framework/log"
 )
 
-// An Endpoint serves IMAP clients. Its exported methods are for one goroutine.
+// An Endpoint serves IMAP clients. Its exported methods must not be called concurrently, unless stated otherwise.
 type Endpoint struct {
 	logger     *slog.Logger
 	entries    liveEntries
@@ -48,10 +48,10 @@ type Endpoint struct {
 	unauthenticated map[netip.Prefix]int // by limit.Host and limit.Network
 }
 
-// maxRejecting bounds the connections that are turned away with a BYE at a time, which may cost a handshake: see turnAway.
+// maxRejecting bounds how many connections are refused with a BYE at a time, which may cost a handshake: see turnAway.
 const maxRejecting = 64
 
-// New prepares an endpoint. It reads the certificates and binds no socket.
+// New returns an endpoint. It reads the certificates and binds no socket.
 func New(config Config, logger *slog.Logger) (*Endpoint, error) {
 	first, err := newGeneration(config, logger)
 	if err != nil {
@@ -94,8 +94,8 @@ func (e *Endpoint) accept(opened []*listener) {
 	}
 }
 
-// bind returns a listener for each address of the configuration: existing ones, and those that it opens. After an error it leaves
-// none of the latter open.
+// bind returns a listener for each address of the configuration: existing ones, and those that it opens. After an error it has
+// closed the latter.
 func (e *Endpoint) bind(ctx context.Context, config *Config) (listeners, opened []*listener, err error) {
 	for i, addr := range config.Listen {
 		k := slices.IndexFunc(e.listeners, func(l *listener) bool { return l.serves(addr) && !slices.Contains(listeners, l) })
@@ -122,7 +122,7 @@ func (l *listener) serves(addr listen.Addr) bool {
 	return l.addr == addr || l.addr.HostPort() == addr.HostPort() && addr.Port != 0
 }
 
-// listenRange returns where the configuration has a listening address, if it does.
+// listenRange returns the place of a listening address in the configuration, if there is one.
 func (c *Config) listenRange(i int) hcl.Range {
 	if i >= len(c.ListenRanges) {
 		return hcl.Range{}
@@ -137,7 +137,7 @@ func closeListeners(listeners []*listener) {
 	}
 }
 
-// closeForGood closes listeners that the next process does not get.
+// closeForGood closes listeners that the next process must not inherit.
 func (e *Endpoint) closeForGood(listeners []*listener) {
 	for _, l := range listeners {
 		e.present.config.Sockets.Forget(l.addr.HostPort())
@@ -166,7 +166,7 @@ func (e *Endpoint) Health() error {
 }
 
 // Shutdown stops accepting, without closing the sockets that Config.Sockets keeps for the next process. It sends BYE to each client
-// as soon as that is not waiting for anything, and closes the remaining connections when ctx is done. It returns nil when every
+// as soon as it is not waiting for anything, and closes the remaining connections when ctx is done. It returns nil when every
 // goroutine of the endpoint has ended.
 func (e *Endpoint) Shutdown(ctx context.Context) error {
 	closeListeners(e.listeners)

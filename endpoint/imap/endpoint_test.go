@@ -26,7 +26,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
-// bcryptOf is the cheapest bcrypt hash of a password.
+// bcryptOf returns the cheapest bcrypt hash of a password.
 func bcryptOf(t testing.TB, password string) []byte {
 	t.Helper()
 	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
@@ -97,7 +97,7 @@ func startEndpoint(t testing.TB, e *Endpoint) {
 	})
 }
 
-// testLogger is silent; with MAILTURN_TEST_LOG set it is not.
+// testLogger discards log lines unless MAILTURN_TEST_LOG is set.
 func testLogger(t testing.TB) *slog.Logger {
 	if os.Getenv("MAILTURN_TEST_LOG") == "" {
 		return slog.New(slog.DiscardHandler)
@@ -172,7 +172,7 @@ func (w *wire) line() string {
 	return strings.TrimSuffix(line, "\r\n")
 }
 
-// expect reads one line, which has to match the pattern from its beginning.
+// expect reads one line and checks that it matches the pattern from its beginning.
 func (w *wire) expect(pattern string) string {
 	w.t.Helper()
 	line := w.line()
@@ -220,11 +220,11 @@ func startPipes(t testing.TB, config Config) *Endpoint {
 	return start(t, config)
 }
 
-// outside is a client that is not on this machine.
+// outside is the address of a client that is not on this machine.
 var outside = netip.MustParseAddrPort("192.0.2.7:4711")
 
-// dialPipe connects a client with the given address, on the TLS port or the plain one, and leaves the greeting to the
-// caller. Its connection has no deadline: in a bubble, a test that hangs is found by the runtime.
+// dialPipe connects a client with the given address, on the TLS port or the plain one, and leaves the greeting to the caller. Its
+// connection has no deadline: in a bubble, the runtime detects a test that hangs.
 func dialPipe(t testing.TB, e *Endpoint, client netip.AddrPort, implicitTLS bool) *wire {
 	t.Helper()
 	clientSide, serverSide := net.Pipe()

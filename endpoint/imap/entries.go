@@ -17,7 +17,7 @@ const (
 )
 
 // serverEntries is the source of our annotations: those of the configuration and, if there is a relay, two with a credential for
-// the account that asks.
+// the account of the session.
 type serverEntries struct {
 	configured []metadata.Entry
 	turn       TURN
@@ -38,9 +38,9 @@ func (e *liveEntries) Entries(s imapext.Session) []metadata.Entry {
 	return e.present.Load().issue(s, time.Now())
 }
 
-// issue returns the annotations, with a credential issued now to the session's account. If the relay does not serve TURN over UDP or
-// over TLS, that entry has no value but is still ours: a value of the backend's could only have been written by a user. If TURN is
-// disabled, both entries are left to the backend.
+// issue returns the annotations, with a credential issued now to the session's account. If the relay does not serve TURN over UDP
+// or over TLS, that entry has no value but is still ours: a value of the backend's could only have been written by a user. If TURN
+// is disabled, the backend answers for both entries.
 func (e *serverEntries) issue(s imapext.Session, now time.Time) []metadata.Entry {
 	if !e.turn.Enable.V {
 		return e.configured
@@ -53,7 +53,7 @@ func (e *serverEntries) issue(s imapext.Session, now time.Time) []metadata.Entry
 		metadata.Entry{Name: TURNSEntry, Value: valueOf(turns)})
 }
 
-// valueOf returns text as a value, NIL if it is empty.
+// valueOf returns text as a value, or NIL if it is empty.
 func valueOf(text string) metadata.Value {
 	if text == "" {
 		return metadata.NIL

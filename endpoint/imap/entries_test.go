@@ -13,8 +13,8 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
-// TestAccountHasOneOfSeveralRelays wants both entries of an account to name the relay that issuer.Config.For chooses for
-// it, and an account whose name cannot be seen to have that of its address.
+// TestAccountHasOneOfSeveralRelays checks that both entries of an account name the relay that issuer.Config.For chooses for it, or
+// for its address if the account's name is not known.
 func TestAccountHasOneOfSeveralRelays(t *testing.T) {
 	turn := TURN{Enable: config.Value[bool]{V: true}}
 	for i := range 3 {

@@ -31,8 +31,8 @@ func serveScript(t *testing.T, listener net.Listener, s script) *atomic.Int32 {
 	return count
 }
 
-// TestFailover: a server that cannot be connected to, or that does not greet as an IMAP server, is passed over, and not asked
-// first by the next client.
+// TestFailover checks that a server that cannot be connected to, or that does not send an IMAP greeting, is skipped, and not tried
+// first for the next client.
 func TestFailover(t *testing.T) {
 	web, mute, good, spare := listenTCP(t), listenTCP(t), listenTCP(t), listenTCP(t)
 	webCount := serveScript(t, web, func(w *wire) { fmt.Fprint(w.conn, "HTTP/1.1 400 Bad Request\r\n\r\n") })
@@ -57,11 +57,12 @@ func TestFailover(t *testing.T) {
 	w.expect(`\* BYE \[UNAVAILABLE\] Mail server cannot be reached`)
 	w.expectEnd()
 	if webCount.Load() != 2 { // the last resort
-		t.Errorf("a broken server was asked %d times, want once more when there was no other", webCount.Load())
+		t.Errorf("a broken server was tried %d times, want 2: once more when there was no other", webCount.Load())
 	}
 }
 
-// TestByeIsNoFailure: a server that refuses a client is not outvoted by another one, and its words reach the client.
+// TestByeIsNoFailure checks that after a server refuses a client, no other server is tried, and that the client receives the
+// server's text.
 func TestByeIsNoFailure(t *testing.T) {
 	first, second := listenTCP(t), listenTCP(t)
 	serveScript(t, first, func(w *wire) { fmt.Fprint(w.conn, "* BYE [ALERT] you are banned\r\n") })
@@ -75,12 +76,12 @@ func TestByeIsNoFailure(t *testing.T) {
 		w.expectEnd()
 	}
 	if secondCount.Load() != 0 {
-		t.Error("another server was asked to let the client in")
+		t.Error("another server was tried")
 	}
 }
 
-// TestDialGivenUp: neither the end of the time to log in nor Shutdown waits for a server that is slow, and it is not held
-// against the server.
+// TestDialGivenUp checks that neither the login timeout nor Shutdown waits for a slow server, and that the server does not count as
+// failed.
 func TestDialGivenUp(t *testing.T) {
 	mute := listenTCP(t)
 	accepted := make(chan struct{}, 10)

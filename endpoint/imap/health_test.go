@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestHealth checks that an endpoint is healthy if clients can be connected to its server.
+// TestHealth checks that an endpoint is healthy if it can connect clients to its server.
 func TestHealth(t *testing.T) {
 	server := listenTCP(t)
 	config := testConfig(t)

@@ -9,7 +9,7 @@ import (
 	"github.com/mailturn/mailturn/endpoint/imap/patient"
 )
 
-// TestKeepAlive checks that clients' connections have patient.KeepAlive.
+// TestKeepAlive checks that clients' connections use patient.KeepAlive.
 func TestKeepAlive(t *testing.T) {
 	e := start(t, testConfig(t))
 	dialPlain(t, e)

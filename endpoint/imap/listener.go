@@ -14,7 +14,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/limit"
 )
 
-// rejectTimeout limits the TLS handshake with a client that is turned away.
+// rejectTimeout limits the TLS handshake with a client that is refused.
 const rejectTimeout = 5 * time.Second
 
 // A listener is a bound socket. Reload may change the scheme of addr, and nothing else of it.
@@ -28,13 +28,13 @@ type arrival struct {
 	conn        *patient.Conn
 	origin      origin.Origin
 	implicitTLS bool
-	// generation is the one that was in force when the connection was accepted.
+	// generation is the generation that was in force when the connection was accepted.
 	generation *generation
 	// awaitsHeader is true if the connection comes from a proxy whose header has not been read yet.
 	awaitsHeader bool
 }
 
-// admit serves conn, or turns it away if there are too many connections.
+// admit serves conn, or refuses it if there are too many connections.
 func (e *Endpoint) admit(conn net.Conn, l *listener) {
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		tcp.SetKeepAliveConfig(patient.KeepAlive())
@@ -82,8 +82,7 @@ func (e *Endpoint) leave(a *arrival) {
 	a.generation.connections.Done()
 }
 
-// receive begins the session of a connection that enter has counted, or returns why it is refused after all, now that its origin is
-// known.
+// receive begins the session of a connection that enter has counted, or returns why it is refused now that its origin is known.
 func (e *Endpoint) receive(a *arrival) (began bool, refusal string) {
 	defer func() {
 		if !began {
@@ -112,8 +111,8 @@ func (a *arrival) readHeader(timeout time.Duration) (err error) {
 	return err
 }
 
-// headerMissing ends a connection from a proxy that did not start with a header. A connection that was closed at once is a health
-// check of the proxy.
+// headerMissing ends a connection from a proxy that did not start with a header. A connection that was closed immediately is a
+// health check of the proxy.
 func (e *Endpoint) headerMissing(a *arrival, err error) {
 	if errors.Is(err, io.EOF) {
 		return
@@ -155,7 +154,7 @@ func (e *Endpoint) leaveUnauthenticated(o origin.Origin) {
 	}
 }
 
-// turnAway sends BYE. While many clients are being turned away, those that need TLS are closed without a BYE: the handshake would
+// turnAway sends BYE. While many clients are being refused, connections that need TLS are closed without a BYE: the handshake would
 // cost more than serving them.
 func (e *Endpoint) turnAway(a *arrival, text string) {
 	if allowed, suppressed := e.outage.Allow(time.Now()); allowed {

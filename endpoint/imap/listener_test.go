@@ -37,7 +37,7 @@ func TestConnectionLimits(t *testing.T) {
 	}
 	first, second := dialTLS(t, e), dialPlain(t, e)
 	refused("Too many connections from your address")
-	first.login() // and does not count among those that have not
+	first.login() // and no longer counts as unauthenticated
 	third := dialPlain(t, e)
 	refused("Too many connections: try again")
 	third.send("a LOGOUT\r\n")
@@ -49,7 +49,7 @@ func TestConnectionLimits(t *testing.T) {
 	second.expect(`a OK`)
 }
 
-// TestNetworkLimit: many addresses of one network do not get around the limit of each.
+// TestNetworkLimit checks that many addresses of one network do not evade the limit of each.
 func TestNetworkLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		config := testConfig(t)
@@ -79,8 +79,7 @@ func TestNetworkLimit(t *testing.T) {
 	})
 }
 
-// TestTurnedAwayInCrowds: when so many clients are being told that there are too many that no more can wait for TLS, those on
-// a plain port are told all the same.
+// TestTurnedAwayInCrowds checks that clients on a plain port are sent BYE even if no more clients can be refused over TLS.
 func TestTurnedAwayInCrowds(t *testing.T) {
 	config := testConfig(t)
 	config.MaxConnections = 1
@@ -91,7 +90,7 @@ func TestTurnedAwayInCrowds(t *testing.T) {
 	}
 	for deadline := time.Now().Add(10 * time.Second); len(e.rejecting) < maxRejecting; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d are being told, want %d", len(e.rejecting), maxRejecting)
+			t.Fatalf("%d are being refused, want %d", len(e.rejecting), maxRejecting)
 		}
 	}
 	for range 5 {
@@ -145,7 +144,7 @@ func TestStartErrors(t *testing.T) {
 	}
 	for _, want := range []string{"tcp://127.0.0.1:" + strconv.Itoa(int(port)), "maddy.conf:14", "another program"} {
 		if !strings.Contains(err.Error(), want) {
-			t.Errorf("error %q has not %q", err, want)
+			t.Errorf("got the error %q, want %q in it", err, want)
 		}
 	}
 	config = testConfig(t)

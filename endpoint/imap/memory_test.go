@@ -11,11 +11,11 @@ import (
 	"testing/synctest"
 )
 
-// maxSessionMemory is what docs/speed.md says of one connection.
+// maxSessionMemory is the figure in docs/speed.md for one connection.
 const maxSessionMemory = 500 << 10
 
-// TestSessionMemory drives one session into holding as much as it can: a client over TLS and compression that sends more than the
-// backend answers and does not read, and a backend that sends more than the client reads.
+// TestSessionMemory makes one session hold as much memory as possible: a client over TLS and compression sends more than the
+// backend answers and does not read, and the backend sends more than the client reads.
 func TestSessionMemory(t *testing.T) {
 	const (
 		command     = "%0100d NOOP\r\n"
@@ -74,7 +74,7 @@ func TestSessionMemory(t *testing.T) {
 	})
 }
 
-// heap returns how much is in use that no collection frees.
+// heap returns how much memory is in use that a collection does not free.
 func heap() int64 {
 	runtime.GC()
 	runtime.GC() // pools keep things for one

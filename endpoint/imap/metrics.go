@@ -37,7 +37,7 @@ func (c collector) Collect(metrics chan<- prometheus.Metric) {
 	metrics <- prometheus.MustNewConstMetric(credentialsDesc, prometheus.CounterValue, float64(c.endpoint.credentials.Load()))
 }
 
-// CertificateEnds returns when each certificate in use ends, by its file. It is safe for concurrent use.
+// CertificateEnds returns when each certificate in use expires, by its file. It is safe for concurrent use.
 func (e *Endpoint) CertificateEnds() map[string]time.Time {
 	e.mu.Lock()
 	store := e.present.certs

@@ -7,7 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
-// TestMetrics: only answers that hold a credential count as one.
+// TestMetrics checks that only responses with a credential are counted as such.
 func TestMetrics(t *testing.T) {
 	e := start(t, testConfig(t))
 	w := dialTLS(t, e)

@@ -11,8 +11,7 @@ import (
 	"github.com/mailturn/mailturn/imapext"
 )
 
-// passClient passes on what has arrived from the client. It returns false when the session is over and both connections are done
-// with.
+// passClient passes on what has arrived from the client. It returns false when the session is over and both connections are closed.
 func (s *session) passClient() (more bool) {
 	defer recoverPanic(s.logger)
 	if s.identifies {
@@ -60,7 +59,7 @@ func (s *session) passClient() (more bool) {
 	}
 }
 
-// identify lets the filter tell the backend about the client before the client says anything. It returns false if the session has
+// identify lets the filter tell the backend about the client before the client sends anything. It returns false if the session has
 // ended.
 func (s *session) identify() bool {
 	if !s.fromClient(nil) {
@@ -150,7 +149,7 @@ func (s *session) uncompress() bool {
 	return s.filter.WriteClient(s.client) == nil
 }
 
-// passBackend passes on what has arrived from the backend. It returns false if nothing more comes, or the session is over.
+// passBackend passes on what has arrived from the backend. It returns false if nothing more will arrive, or the session is over.
 func (s *session) passBackend() (more bool) {
 	defer recoverPanic(s.logger)
 	defer s.backendBuffer.release()

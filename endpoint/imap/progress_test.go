@@ -29,7 +29,7 @@ func (b deadlineBackend) Dial(context.Context, origin.Origin) (backend.Conn, err
 	return patient.New(ours), nil
 }
 
-// replaceBackend has an endpoint of a bubble use the script as its server.
+// replaceBackend makes an endpoint in a bubble use the script as its server.
 func replaceBackend(t *testing.T, e *Endpoint, s script) {
 	e.present.backend.Close()
 	e.present.backend = deadlineBackend{scriptBackend{t, s}}
@@ -94,7 +94,7 @@ func (r slowReader) Read(p []byte) (int, error) {
 	return r.Conn.Read(p[:min(len(p), r.piece)])
 }
 
-// TestStalledBackend: a message that a client sends arrives although the server takes nothing of it for a while.
+// TestStalledBackend checks that a client's message arrives although the server reads nothing for a while.
 func TestStalledBackend(t *testing.T) {
 	const size = 1 << 20
 	synctest.Test(t, func(t *testing.T) {
@@ -115,7 +115,7 @@ func TestStalledBackend(t *testing.T) {
 	})
 }
 
-// TestStallEnds: a side that takes nothing for idle_timeout, or before login for login_timeout, ends the session.
+// TestStallEnds checks that a side that reads nothing for idle_timeout, or before login for login_timeout, ends the session.
 func TestStallEnds(t *testing.T) {
 	flood := func(w *wire) { // sends more than anybody reads
 		for {
@@ -175,8 +175,8 @@ func (e *Endpoint) sessionCount() int {
 	return len(e.sessions)
 }
 
-// TestEndOfSlowClient: what a server has said before it ended reaches a client that reads later, although the client sends
-// something meanwhile.
+// TestEndOfSlowClient checks that what a server has sent before it closed the connection reaches a client that reads later,
+// although the client sends something meanwhile.
 func TestEndOfSlowClient(t *testing.T) {
 	const size = 512 << 10
 	server := listenTCP(t)

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// TestQuietSides: whatever a session does, it goes on when other goroutines wait for its two sides in between.
+// TestQuietSides checks that a session continues, whatever it does, after other goroutines have waited for its two sides.
 func TestQuietSides(t *testing.T) {
 	listener := listenTCP(t)
 	config := testConfig(t)

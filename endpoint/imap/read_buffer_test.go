@@ -6,7 +6,7 @@ import (
 )
 
 func TestReadBuffer(t *testing.T) {
-	const wait = 0 // for what a read brings that finds nothing
+	const wait = 0 // for a read that finds nothing
 	const small, large = smallBufferSize, bufferSize
 	for _, tt := range []struct {
 		name     string
@@ -18,7 +18,7 @@ func TestReadBuffer(t *testing.T) {
 		{"a lot", false, []int{small, large, small}, []int{small, large, large, large}},
 		{"quiet again", false, []int{small, large, small - 1}, []int{small, large, large, small}},
 		{"much, with pauses", false, []int{small, wait, large, wait}, []int{small, large, large, large, large}},
-		{"much of a stranger", true, []int{small, small}, []int{small, small, small}},
+		{"a lot before login", true, []int{small, small}, []int{small, small, small}},
 		{"pauses", false, []int{wait, wait}, []int{small, small, small}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 	"github.com/mailturn/mailturn/framework/module"
 )
 
-// A generation is what one configuration is turned into. A connection keeps the generation that it started with.
+// A generation is the state made from one configuration. A connection keeps the generation that it started with.
 type generation struct {
 	config    Config
 	certs     *certs.Store
@@ -26,7 +26,7 @@ type generation struct {
 	connections sync.WaitGroup // that have begun with it; counted up under Endpoint.mu, while it is the present one
 }
 
-// newGeneration reads the certificates, and checks what Decode leaves to the caller.
+// newGeneration reads the certificates, and checks what the caller of Decode has to add.
 func newGeneration(config Config, logger *slog.Logger) (*generation, error) {
 	store, err := certs.Load(config.TLS, logger)
 	if err != nil {
@@ -38,7 +38,7 @@ func newGeneration(config Config, logger *slog.Logger) (*generation, error) {
 		}
 	}
 	tlsConfig := store.Config("imap") // the ALPN protocol ID; clients without ALPN are accepted
-	// Small records at first help clients that start rendering while a page arrives. Mail clients do not.
+	// Small initial records help clients that start rendering while a page arrives. Mail clients do not.
 	tlsConfig.DynamicRecordSizingDisabled = true
 	return &generation{config: config, certs: store, tlsConfig: tlsConfig}, nil
 }
@@ -50,7 +50,7 @@ func (e *Endpoint) follow(g *generation) {
 	e.serving.Go(func() { g.certs.Follow(ctx) })
 }
 
-// openBackend prepares the way to the IMAP server. The embedded server takes over the mailboxes of the previous one, if not nil.
+// openBackend creates the generation's backend. The embedded server takes over the mailboxes of the previous one, if not nil.
 func (g *generation) openBackend(previous backend.Server, logger *slog.Logger) (err error) {
 	if g.config.Upstream != nil {
 		g.backend, err = upstream.New(*g.config.Upstream, logger)
@@ -63,10 +63,10 @@ func (g *generation) openBackend(previous backend.Server, logger *slog.Logger) (
 
 // Prepare implements module.Reloader. It reads the files and binds the sockets that the new configuration needs.
 //
-// Connections accepted after Commit have the new configuration; earlier ones keep theirs, and its IMAP server, until they
-// end. Sockets on addresses that are in both stay open and drop no connection. Annotations, and what TURN credentials are made
-// of, change for all at once, so the relay has to accept a new secret before Commit. Certificates are read again even if their
-// names are the same, and the embedded server's mailboxes stay with their users.
+// Connections accepted after Commit have the new configuration; earlier ones keep theirs, and its IMAP server, until they end.
+// Sockets on addresses that are in both stay open and drop no connection. Annotations and the settings of TURN credentials change
+// for all connections, so the relay has to accept a new secret before Commit. Certificates are read again even if their names are
+// the same, and the embedded server's mailboxes stay with their users.
 func (e *Endpoint) Prepare(config Config) (module.Change, error) {
 	next, err := newGeneration(config, e.logger)
 	if err != nil {
@@ -89,7 +89,7 @@ func (e *Endpoint) Prepare(config Config) (module.Change, error) {
 	}, nil
 }
 
-// replace puts the generation next in force, with listeners of which opened are new.
+// replace puts next in force, with listeners, of which opened are new.
 func (e *Endpoint) replace(next *generation, listeners, opened []*listener) {
 	previous := e.present
 	e.entries.set(&next.config)

@@ -21,8 +21,8 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
-// TestReloadSessions: running sessions keep their configuration and their server, new ones get the new one, and what is
-// advertised is new for both.
+// TestReloadSessions checks that running sessions keep their configuration and server, that later sessions use the new ones, and
+// that both are given the new annotations.
 func TestReloadSessions(t *testing.T) {
 	oldServer, newServer := listenTCP(t), listenTCP(t)
 	serve := func(name string) script {
@@ -70,12 +70,13 @@ func TestReloadSessions(t *testing.T) {
 		_, value, _ := strings.Cut(got, `turn2.example.org:3478:`)
 		username, password, _ := strings.Cut(strings.TrimRight(value, `")`), ":")
 		if !strings.Contains(got, `"another test"`) || password != credential.Password(changed.TURN.Secrets.V[0], username) {
-			t.Errorf("%s session is told %q after the change", name, got)
+			t.Errorf("%s session got %q after the change", name, got)
 		}
 	}
 }
 
-// TestReloadListeners: a socket that stays is the same one and loses no client, one that is new is opened, one that is gone is closed.
+// TestReloadListeners checks that a socket that stays is the same one and loses no client, that a new one is opened, and that a
+// removed one is closed.
 func TestReloadListeners(t *testing.T) {
 	port := func() uint16 {
 		listener := listenTCP(t)
@@ -105,7 +106,7 @@ func TestReloadListeners(t *testing.T) {
 	}
 	if conn, err := dialPort(goes); err == nil {
 		conn.Close()
-		t.Error("the address that is gone still accepts")
+		t.Error("the removed address still accepts")
 	}
 	running.send("a NOOP\r\n")
 	running.expect(`a OK`)
@@ -127,11 +128,11 @@ func TestReloadListeners(t *testing.T) {
 	}
 	newWire(t, conn).expect(`\* OK`)
 	if _, err = dialPort(comes); err == nil {
-		t.Error("the address that came and went still accepts")
+		t.Error("the address that was added and removed still accepts")
 	}
 }
 
-// TestReloadFails: when the new configuration cannot be put in force, nothing has changed and nothing is left open.
+// TestReloadFails checks that a configuration that cannot be put in force changes nothing and leaves nothing open.
 func TestReloadFails(t *testing.T) {
 	taken := listenTCP(t)
 	takenPort := uint16(taken.Addr().(*net.TCPAddr).Port)
@@ -181,7 +182,7 @@ func TestReloadFails(t *testing.T) {
 	}
 }
 
-// TestDiscard: a configuration that was prepared and given up leaves nothing behind, and everything as it was.
+// TestDiscard checks that a configuration that was prepared and discarded changes nothing and leaves nothing open.
 func TestDiscard(t *testing.T) {
 	config := testConfig(t)
 	e := start(t, config)
@@ -211,7 +212,7 @@ func TestDiscard(t *testing.T) {
 	moduletest.Reload(t, e, changed)
 }
 
-// TestReloadOverlap: an address cannot replace one that overlaps it while that is bound, and the error says what to do.
+// TestReloadOverlap checks that the error of replacing an address with one that overlaps it says what to do.
 func TestReloadOverlap(t *testing.T) {
 	listener := listenTCP(t)
 	port := uint16(listener.Addr().(*net.TCPAddr).Port)
@@ -275,13 +276,13 @@ func TestReloadEmbedded(t *testing.T) {
 	select {
 	case <-stopped:
 	case <-time.After(10 * time.Second):
-		t.Error("the server that nobody uses any more runs on")
+		t.Error("the server still runs although nobody uses it")
 	}
 	again.send("b NOOP\r\n")
 	again.until("b")
 }
 
-// TestReloadCertificate: a certificate under the same name is read again, for new handshakes.
+// TestReloadCertificate checks that a certificate under the same name is read again, for new handshakes.
 func TestReloadCertificate(t *testing.T) {
 	config := testConfig(t)
 	e := start(t, config)
@@ -300,8 +301,8 @@ func TestReloadCertificate(t *testing.T) {
 	}
 }
 
-// TestReloadUnderLoad: in the middle of clients that connect, log in and ask, every answer is one of the two configurations', and
-// no connection is refused or lost.
+// TestReloadUnderLoad checks that during reloads, while clients connect, log in and ask, every answer is that of one of the two
+// configurations, and no connection is refused or lost.
 func TestReloadUnderLoad(t *testing.T) {
 	config := testConfig(t)
 	other := config

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestImports holds the rooms of this endpoint to one direction of imports: each one may import those after it that it names, and
-// the filter, which others embed, nothing of ours but its own parts.
+// TestImports checks that imports between the packages of this endpoint go in one direction: each may import only those that the
+// table names, and the filter, which others embed, imports none of our packages but its own parts.
 func TestImports(t *testing.T) {
 	const ours = "github.com/mailturn/mailturn/"
 	for dir, allowed := range map[string][]string{

@@ -21,18 +21,19 @@ const (
 	// handshakeTimeout limits the TLS handshake with the client.
 	handshakeTimeout = 20 * time.Second
 
-	// defaultQuietAfter is how long a side is silent before another goroutine waits for it. Often the next command follows at once,
-	// and the change would cost more than passing the command on.
+	// defaultQuietAfter is how long a side is silent before another goroutine waits for it. Often the next command follows
+	// immediately, and the change would cost more than passing the command on.
 	defaultQuietAfter = 5 * time.Second
 
 	byeShutdown = "[UNAVAILABLE] Server is shutting down"
 )
 
-// A session joins one client to its backend. One goroutine reads from the client, another one from the backend, with the filter
-// between them. Only the client's goroutine ends the session. Timers, Shutdown and the backend's goroutine do so by waking it.
+// A session connects one client with its backend. One goroutine reads from the client, another one from the backend, with the
+// filter between them. Only the client's goroutine ends the session. Timers, Shutdown and the backend's goroutine do so by waking
+// it.
 //
-// When nothing has arrived for a while, either goroutine lets a new one wait in its place: a goroutine keeps the stack that it grew
-// while passing data on, and thousands of sessions wait at any time.
+// If nothing has arrived for a while, either goroutine is replaced by a new one that waits: a goroutine keeps the stack that it
+// grew while passing data on, and thousands of sessions wait at any time.
 type session struct {
 	endpoint *Endpoint
 	arrival
@@ -46,10 +47,10 @@ type session struct {
 	unheard bool
 	// backendReader is the backend's goroutine.
 	backendReader sync.WaitGroup
-	// Each of these belongs to the goroutine that reads into it.
+	// Each of these is used only by the goroutine that reads into it.
 	clientBuffer, backendBuffer readBuffer
 
-	timer *time.Timer // runs from the start until login, then from each sign of life
+	timer *time.Timer // runs from the start until login, then from each read or completed write
 	// unsent is how many bytes were waiting for the two ends when the timer last fired.
 	unsent int
 	woken  chan struct{} // holds a token when wake was called
@@ -66,7 +67,7 @@ type session struct {
 	draining atomic.Bool
 	loggedIn atomic.Bool // set by the backend's goroutine
 
-	// backendDone is closed when nothing more comes from the backend; greeted is set before that, if anything came.
+	// backendDone is closed when nothing more will arrive from the backend; greeted is set before that, if anything arrived.
 	backendDone chan struct{}
 	greeted     bool
 }
@@ -74,7 +75,7 @@ type session struct {
 // begin begins the session of a connection that enter and enterUnauthenticated have counted. It returns false if the session has
 // ended already.
 //
-// It needs a deep stack, for TLS and dialling, so two new goroutines carry on.
+// It needs a deep stack, for TLS and dialling, so two new goroutines continue.
 func (e *Endpoint) begin(a *arrival) (began bool) {
 	s := &session{
 		endpoint: e,
@@ -134,7 +135,7 @@ func (s *session) identification() []imapext.IDField {
 	return s.origin.Identification(id)
 }
 
-// newFilter returns the filter between the client, as it is connected now, and a backend that is sent identify by ID.
+// newFilter returns the filter between the client, as currently connected, and a backend that is sent identify by ID.
 func (s *session) newFilter(identify []imapext.IDField) *imapext.Filter {
 	config := s.generation.config
 	return imapext.New(imapext.Options{
@@ -233,7 +234,7 @@ func recoverPanic(logger *slog.Logger) {
 	}
 }
 
-// enlist makes the session known to Shutdown, or returns false if that has begun.
+// enlist registers the session for Shutdown, or returns false if that has begun.
 func (e *Endpoint) enlist(s *session) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -259,7 +260,7 @@ func (s *session) leave() {
 	delete(e.sessions, s)
 }
 
-// backendUnavailable ends a session that got no backend, with the backend's own BYE if there was one.
+// backendUnavailable ends a session that has no backend, with the backend's own BYE if there was one.
 func (s *session) backendUnavailable(err error) {
 	if bye, ok := errors.AsType[*backend.ByeError](err); ok {
 		s.client.sayBye(bye.Text)
@@ -278,7 +279,7 @@ func (s *session) backendUnavailable(err error) {
 	s.client.sayBye("[UNAVAILABLE] Mail server cannot be reached: try again later")
 }
 
-// clientHalfClosed passes a half close on: the backend may have answers left for the client.
+// clientHalfClosed passes a half-close on: the backend may still have answers for the client.
 func (s *session) clientHalfClosed() {
 	s.backend.CloseWrite()
 	for {
@@ -303,16 +304,16 @@ func (s *session) noteLogin() {
 	s.endpoint.leaveUnauthenticated(s.origin)
 }
 
-// signOfLife restarts the idle timeout. Nothing does before login: the time to log in is limited as a whole.
+// signOfLife restarts the idle timeout. Before login it does nothing: the time to log in is limited as a whole.
 func (s *session) signOfLife() {
 	if s.loggedIn.Load() && !s.timedOut.Load() {
 		s.timer.Reset(s.generation.config.IdleTimeout.V)
 	}
 }
 
-// timeOut is called by the timer, which is the only limit on a write: a read or a completed write is a sign of life, and a client may
-// take its time over a large message, as may a mail server whose disk is busy. The session goes on while either end keeps taking
-// bytes that wait for it. A session that does not end by itself after that is cut off.
+// timeOut is called by the timer, which is the only limit on a write: a read or a completed write is a sign of life, and a client
+// may take its time over a large message, as may a mail server whose disk is busy. The session continues while either end keeps
+// accepting bytes that wait for it. A session that does not end by itself after that is cut off.
 func (s *session) timeOut() {
 	s.mu.Lock()
 	timer := s.timer
@@ -368,7 +369,7 @@ func (s *session) wake() {
 	s.client.raw.SetReadDeadline(time.Unix(1, 0))
 }
 
-// ended finds out why the client's goroutine was woken. It returns true if the session is over and the client has been told.
+// ended checks why the client's goroutine was woken. It returns true if the session is over and the client has been told.
 func (s *session) ended() bool {
 	// Whatever wakes the goroutine after this line wakes it again.
 	select {

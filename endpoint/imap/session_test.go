@@ -19,7 +19,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
-// TestDeltaChat is what Delta Chat core says and reads after connecting (its src/imap.rs and its IMAP library).
+// TestDeltaChat sends and reads what Delta Chat core does after connecting (its src/imap.rs and its IMAP library).
 func TestDeltaChat(t *testing.T) {
 	e := start(t, testConfig(t))
 	w := dialTLS(t, e)
@@ -34,7 +34,7 @@ func TestDeltaChat(t *testing.T) {
 			}
 		}
 		if n != 1 {
-			t.Errorf("%s is in the capabilities %d times: %q", want, n, capabilities)
+			t.Errorf("%s is in the capabilities %d times, want 1: %q", want, n, capabilities)
 		}
 	}
 
@@ -82,11 +82,11 @@ func checkTURNValue(t *testing.T, value, host, port string) {
 	}
 	seconds, err := strconv.ParseInt(fields[2], 10, 64)
 	if err != nil {
-		t.Fatalf("value %q: user name is no number", value)
+		t.Fatalf("value %q: user name is not a number", value)
 	}
 	left := time.Until(time.Unix(seconds, 0))
 	if left < 107*time.Hour || left > 120*time.Hour {
-		t.Errorf("value %q: good for %v, want 120h or up to a tenth less", value, left)
+		t.Errorf("value %q: valid for %v, want 120h or up to a tenth less", value, left)
 	}
 	if want := credential.Password(credential.NewSecret([]byte("test-secret")), fields[2]); fields[3] != want {
 		t.Errorf("value %q: password %q, want %q", value, fields[3], want)
@@ -176,7 +176,7 @@ func TestGoIMAPClient(t *testing.T) {
 	}
 }
 
-// TestMail carries a message through the filter and back.
+// TestMail stores a message through the filter and fetches it.
 func TestMail(t *testing.T) {
 	e := start(t, testConfig(t))
 	client, err := imapclient.DialTLS(e.Addrs()[0].String(), &imapclient.Options{TLSConfig: clientTLS(t, e)})
@@ -187,7 +187,7 @@ func TestMail(t *testing.T) {
 	if err := client.Login("bob", "builder").Wait(); err != nil {
 		t.Fatal(err)
 	}
-	// Lines that would be commands or responses outside a literal.
+	// These lines would be commands or responses outside a literal.
 	body := strings.Repeat("a1 OK [CAPABILITY IMAP4rev1]\r\n* METADATA \"\" ()\r\nx LOGOUT {5+}\r\n\xff\x00", 30000)
 	message := "Subject: test\r\n\r\n" + body
 	appending := client.Append("INBOX", int64(len(message)), nil)
@@ -257,7 +257,7 @@ func TestStartTLSInjection(t *testing.T) {
 	w.expect(`a OK`)
 	w = newWire(t, tls.Client(w.conn, clientTLS(t, e)))
 	w.send("d NOOP\r\n")
-	w.expect(`d OK`) // and neither b nor c before it
+	w.expect(`d OK`) // without answers to b and c
 	w.send("e LIST \"\" *\r\n")
 	w.expect(`e BAD`) // nobody has logged in
 }
@@ -294,8 +294,8 @@ func TestPlaintextLogin(t *testing.T) {
 	}
 }
 
-// TestLoginRefused: the answer to a wrong password and to an unknown user are the same, after the same time, and have the
-// word by which Delta Chat knows a wrong password.
+// TestLoginRefused checks that the answers to a wrong password and to an unknown user are the same, after the same time, and
+// contain the word by which Delta Chat recognizes a wrong password.
 func TestLoginRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		config := testConfig(t)
@@ -317,7 +317,7 @@ func TestLoginRefused(t *testing.T) {
 				t.Errorf("%s was answered after %v, want %v", command, took, 2*time.Second)
 			}
 			if !strings.Contains(strings.ToLower(line[strings.IndexByte(line, ']'):]), "authentication") {
-				t.Errorf("%q has not the word authentication", line)
+				t.Errorf("%q does not contain the word authentication", line)
 			}
 		}
 		if len(texts) != 1 {
@@ -327,12 +327,12 @@ func TestLoginRefused(t *testing.T) {
 		w.send("a LOGIN carol secret\r\n")
 		w.expect(`a OK`)
 		if took := time.Since(begin); took != 0 {
-			t.Errorf("a good login took %v", took)
+			t.Errorf("a successful login took %v", took)
 		}
 	})
 }
 
-// TestLoginTimeout: nothing that a client does before login makes its time longer.
+// TestLoginTimeout checks that nothing that a client does before login extends its time.
 func TestLoginTimeout(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -401,7 +401,7 @@ func TestIdleTimeout(t *testing.T) {
 	})
 }
 
-// TestClientNeverReads: a client that asks and does not read ends its own session, within bounded memory.
+// TestClientNeverReads checks that a client that sends commands and does not read ends its own session, within bounded memory.
 func TestClientNeverReads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := startPipes(t, testConfig(t))
@@ -420,7 +420,7 @@ func TestClientNeverReads(t *testing.T) {
 			sent += n
 		}
 		if sent > 1<<20 {
-			t.Errorf("%d bytes of commands were taken without one answer being read", sent)
+			t.Errorf("%d bytes of commands were read although the client reads no answer", sent)
 		}
 		other := dialPipe(t, e, loopback, false)
 		other.expect(`\* OK`)
@@ -456,7 +456,7 @@ func TestManyPipelinedCommands(t *testing.T) {
 			t.Fatalf("got %q", line)
 		}
 		answered++
-		if i%100 != 0 { // GETMETADATA is answered at once and may overtake
+		if i%100 != 0 { // GETMETADATA is answered here and may overtake others
 			if i < last {
 				t.Fatalf("answer %d came after %d", i, last)
 			}
@@ -468,7 +468,7 @@ func TestManyPipelinedCommands(t *testing.T) {
 	}
 }
 
-// TestHostileInput: each ends in an error or in the end of its own connection, and costs little memory.
+// TestHostileInput checks that each input causes an error or the end of its own connection, and costs little memory.
 func TestHostileInput(t *testing.T) {
 	e := start(t, testConfig(t))
 	megabyte := strings.Repeat("A", 1<<20)
@@ -484,7 +484,7 @@ func TestHostileInput(t *testing.T) {
 		{"1 MB after login", true, "a LIST \"\" " + megabyte + "\r\n", `\* BYE Command is too long`},
 		{"1 MB of GETMETADATA", true, "a GETMETADATA \"\" (" + strings.Repeat("/shared/comment ", 1<<16) + "/shared/admin)\r\n", `\* BYE|a NO|a BAD`},
 		{"4 GB user name", false, "a LOGIN {4294967296}\r\n", `\* BYE|a NO|a BAD`},
-		{"4 GB user name, not waited for", false, "a LOGIN {4294967296+}\r\n" + megabyte, `\* BYE|a NO|a BAD`},
+		{"4 GB user name, non-synchronising", false, "a LOGIN {4294967296+}\r\n" + megabyte, `\* BYE|a NO|a BAD`},
 		{"4 GB message", true, "a APPEND INBOX {4294967296}\r\n", `a NO|a BAD`},
 		{"4 GB of an entry name", true, "a GETMETADATA \"\" {4294967296}\r\n", `a NO|a BAD`},
 		{"literal beyond 64 bits", true, "a APPEND INBOX {99999999999999999999}\r\n", `\* BYE|a NO|a BAD`},
@@ -511,7 +511,7 @@ func TestHostileInput(t *testing.T) {
 	}
 }
 
-// TestRefusedLiteral: the content of a literal that is refused, or that belongs to a refused command, never runs.
+// TestRefusedLiteral checks that the content of a literal that is refused, or that belongs to a refused command, is never executed.
 func TestRefusedLiteral(t *testing.T) {
 	e := start(t, testConfig(t))
 	const payload = "x CREATE smuggled\r\n"
@@ -560,7 +560,7 @@ func TestWrongProtocolOnPort(t *testing.T) {
 	w = newWire(t, dialTCP(t, e, 0))
 	w.conn.Write([]byte("\x00\xff\x00\xff garbage"))
 	if _, err := io.ReadAll(w.r); err != nil && isTimeout(err) {
-		t.Error("garbage on the TLS port is not answered with an end")
+		t.Error("garbage on the TLS port does not end the connection")
 	}
 	dialTLS(t, e).login()
 }

@@ -16,7 +16,7 @@ import (
 
 var loopback = netip.MustParseAddrPort("127.0.0.1:4711")
 
-// TestShutdown: idle sessions get BYE at once, one in the middle of a command when that is answered.
+// TestShutdown checks that idle sessions get BYE immediately, and one in the middle of a command after the answer.
 func TestShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := startPipes(t, testConfig(t))
@@ -62,8 +62,8 @@ func TestShutdown(t *testing.T) {
 	})
 }
 
-// TestShutdownDeadline wants what is not done in time to be cut off, wherever it hangs. That is no failure of the process, which
-// service managers would report.
+// TestShutdownDeadline checks that sessions that do not end in time are closed, wherever they wait, and that this is not an error,
+// which service managers would report.
 func TestShutdownDeadline(t *testing.T) {
 	silent := listenTCP(t)
 	config := testConfig(t)
@@ -101,8 +101,8 @@ func TestShutdownDeadline(t *testing.T) {
 	}
 }
 
-// TestShutdownUpstream checks that with an upstream an idle session gets BYE at once, one in the middle of a FETCH gets all of it first, and
-// one whose command is not answered yet the answer.
+// TestShutdownUpstream checks that with an upstream, an idle session gets BYE immediately, one in the middle of a FETCH response
+// after that, and one with an unanswered command after the answer.
 func TestShutdownUpstream(t *testing.T) {
 	server := listenTCP(t)
 	config := testConfig(t)
@@ -187,7 +187,7 @@ func listenTCP(t *testing.T) net.Listener {
 	return listener
 }
 
-// TestShutdownDuringLogin: the delay of a refused login does not hold Shutdown up.
+// TestShutdownDuringLogin checks that the delay of a refused login does not delay Shutdown.
 func TestShutdownDuringLogin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := startPipes(t, testConfig(t))

@@ -14,7 +14,7 @@ import (
 	"github.com/mailturn/mailturn/endpoint/imap/upstream"
 )
 
-// toldTLS reads the PROXY header and returns which version of TLS it says that the client uses; empty for none.
+// toldTLS reads the PROXY header and returns the client's version of TLS according to it, or "" for none.
 func (w *wire) toldTLS() string {
 	header, err := proxyproto.Read(w.r)
 	if err != nil {
@@ -42,7 +42,7 @@ func (w *wire) startTLS(e *Endpoint) *wire {
 	return newWire(w.t, conn)
 }
 
-// redialConfig is that of an endpoint in front of scripts, one for each connection in turn.
+// redialConfig returns the configuration of an endpoint whose server follows scripts, one for each connection.
 func redialConfig(t *testing.T, scripts ...script) Config {
 	listener := listenTCP(t)
 	next := make(chan script, len(scripts))
@@ -63,9 +63,9 @@ func redialConfig(t *testing.T, scripts ...script) Config {
 	return config
 }
 
-// TestProxyHeaderTellsTLS: a server that takes passwords over TLS alone is told that the client uses it: at once where TLS comes
-// first, and after STARTTLS by a second connection, of which the client notices nothing. A client without TLS is not said to
-// use it.
+// TestProxyHeaderTellsTLS checks that a server that accepts passwords only over TLS is told that the client uses it: immediately
+// with implicit TLS, and after STARTTLS on a second connection, unseen by the client. For a client without TLS, the header does not
+// claim it.
 func TestProxyHeaderTellsTLS(t *testing.T) {
 	login := func(want string) script {
 		return func(w *wire) {
@@ -108,7 +108,7 @@ func TestProxyHeaderTellsTLS(t *testing.T) {
 	})
 }
 
-// TestRedialRefused: what the server has against the client that it is now told of reaches the client through TLS.
+// TestRedialRefused checks that the client receives the server's refusal of the second connection through TLS.
 func TestRedialRefused(t *testing.T) {
 	greets := func(greeting string) script {
 		return func(w *wire) {
@@ -140,7 +140,7 @@ func TestRedialRefused(t *testing.T) {
 	}
 }
 
-// TestRedialGivenUp: neither the end of the time to log in nor Shutdown waits for the second connection.
+// TestRedialGivenUp checks that neither the login timeout nor Shutdown waits for the second connection.
 func TestRedialGivenUp(t *testing.T) {
 	for _, how := range []string{"login_timeout", "shutdown"} {
 		t.Run(how, func(t *testing.T) {

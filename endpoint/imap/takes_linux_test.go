@@ -13,8 +13,8 @@ import (
 	"github.com/mailturn/mailturn/endpoint/imap/pipe"
 )
 
-// inFlight returns how many segments have been sent and not acknowledged. Those that wait for room at the other end are not among
-// them.
+// inFlight returns how many segments have been sent and not acknowledged. It does not count those that wait for room at the other
+// end.
 func inFlight(t *testing.T, conn net.Conn) (segments uint32) {
 	t.Helper()
 	raw, err := conn.(*net.TCPConn).SyscallConn()
@@ -33,14 +33,14 @@ func inFlight(t *testing.T, conn net.Conn) (segments uint32) {
 	return segments
 }
 
-// TestTakes: bytes that wait in the system's buffers are progress for as long as the other end takes them.
+// TestTakes checks that bytes in the system's buffers count as progress as long as the other end reads them.
 func TestTakes(t *testing.T) {
 	ours, theirs := tcpPair(t)
 	backend, _ := pipe.New(&net.TCPAddr{})
 	raw := patient.New(ours)
 	s := &session{client: newClientConn(raw), backend: backend}
 	if s.takes() {
-		t.Error("nothing waits, and something is taken")
+		t.Error("takes reports progress although nothing waits")
 	}
 	ours.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
 	for err := error(nil); err == nil; { // until no buffer has room
@@ -53,9 +53,9 @@ func TestTakes(t *testing.T) {
 	if before == 0 {
 		t.Fatal("nothing waits")
 	}
-	s.takes() // which takes note of what waits now
+	s.takes() // which records what waits now
 	if s.takes() {
-		t.Error("the client reads nothing, and something is taken")
+		t.Error("takes reports progress although the client reads nothing")
 	}
 	theirs.SetReadDeadline(time.Now().Add(10 * time.Second))
 	for raw.Unsent() == before { // what is read may have to be much before TCP says so
@@ -64,6 +64,6 @@ func TestTakes(t *testing.T) {
 		}
 	}
 	if !s.takes() {
-		t.Error("the client reads, and that is not progress")
+		t.Error("takes reports no progress although the client reads")
 	}
 }

@@ -10,8 +10,8 @@ import (
 // recordSize is what a TLS record holds at most (RFC 8446 section 5.1).
 const recordSize = 16 * 1024
 
-// A tlsConn is the client's TLS connection. It sends more than one record in a single write, where crypto/tls would make one for each
-// record: most of the cost of passing a large message is the system's work for each write.
+// A tlsConn is the client's TLS connection. It sends several records in one write, where crypto/tls needs a write for each record:
+// most of the cost of passing a large message is the system's work for each write.
 type tlsConn struct {
 	*tls.Conn
 	records *recordConn
@@ -34,12 +34,11 @@ func (c *tlsConn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// A recordConn is where crypto/tls writes its records.
+// A recordConn is the connection to which crypto/tls writes its records.
 type recordConn struct {
 	*patient.Conn
 
-	// mu guards gathered, and the order of writes. The goroutine that reads may also write: what TLS sends by itself, such as an
-	// alert.
+	// mu guards gathered, and the order of writes. The goroutine that reads may also write what TLS itself sends, such as an alert.
 	mu       sync.Mutex
 	gathered *[]byte // records to be written; nil except between gather and flush
 }

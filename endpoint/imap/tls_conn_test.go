@@ -31,7 +31,7 @@ func tcpPair(t *testing.T) (ours, theirs net.Conn) {
 	return ours, theirs
 }
 
-// A countingConn notes what each write had, and fails when there have been enough.
+// A countingConn records its writes, and fails after enough of them.
 type countingConn struct {
 	net.Conn
 	writes [][]byte
@@ -46,7 +46,7 @@ func (c *countingConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// TestTLSConnWrites: whatever is written, the client reads it, and it goes out in one write.
+// TestTLSConnWrites checks that the client receives what is written, and that it is sent in one write.
 func TestTLSConnWrites(t *testing.T) {
 	certificate, _ := testCertificate(t)
 	ours, theirs := tcpPair(t)
@@ -77,10 +77,10 @@ func TestTLSConnWrites(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !bytes.Equal(got, want) {
-			t.Errorf("of %d bytes, other bytes came", size)
+			t.Errorf("of %d bytes, the client received others", size)
 		}
 		if len(counting.writes) != 1 {
-			t.Errorf("%d bytes went out in %d writes, want one", size, len(counting.writes))
+			t.Errorf("%d bytes were sent in %d writes, want 1", size, len(counting.writes))
 		}
 	}
 
@@ -90,7 +90,7 @@ func TestTLSConnWrites(t *testing.T) {
 	}
 }
 
-// TestRecordConnOrder: what is written between gather and flush by the goroutine that reads comes in its turn.
+// TestRecordConnOrder checks that what the reading goroutine writes between gather and flush is sent in order.
 func TestRecordConnOrder(t *testing.T) {
 	ours, theirs := tcpPair(t)
 	counting := &countingConn{Conn: ours}

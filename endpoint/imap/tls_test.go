@@ -20,7 +20,8 @@ func tlsHandshake(t *testing.T, e *Endpoint, config *tls.Config) error {
 	return err
 }
 
-// TestTLSVersionsAndALPN: TLS 1.2 and newer; with ALPN imap, without ALPN, and with nothing else (RFC 7301 section 3.2).
+// TestTLSVersionsAndALPN checks that TLS 1.2 and newer are accepted, with ALPN imap or without ALPN, and not with other ALPN (RFC
+// 7301 section 3.2).
 func TestTLSVersionsAndALPN(t *testing.T) {
 	e := start(t, testConfig(t))
 	for _, tt := range []struct {
@@ -43,7 +44,7 @@ func TestTLSVersionsAndALPN(t *testing.T) {
 	}
 }
 
-// TestTLSTickets: a client that comes back resumes its TLS session (RFC 8446 section 2.2, RFC 5077).
+// TestTLSTickets checks that a client that reconnects resumes its TLS session (RFC 8446 section 2.2, RFC 5077).
 func TestTLSTickets(t *testing.T) {
 	e := start(t, testConfig(t))
 	for name, version := range map[string]uint16{"TLS 1.3": tls.VersionTLS13, "TLS 1.2": tls.VersionTLS12} {
@@ -66,7 +67,7 @@ func TestTLSTickets(t *testing.T) {
 	}
 }
 
-// TestTLSServerNames: of several tls blocks, the client's server name chooses the certificate, over STARTTLS too.
+// TestTLSServerNames checks that the client's server name selects the certificate of several tls blocks, over STARTTLS too.
 func TestTLSServerNames(t *testing.T) {
 	config := testConfig(t)
 	roots := x509.NewCertPool()

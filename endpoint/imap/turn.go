@@ -9,7 +9,7 @@ import (
 	"github.com/mailturn/mailturn/framework/config"
 )
 
-// TURN says what clients are told about the relay. LinkTURN fills in what the file leaves out.
+// TURN is what clients are told about the relay. LinkTURN fills in what the file leaves out.
 type TURN struct {
 	Enable config.Value[bool]
 	issuer.Config
@@ -24,7 +24,7 @@ func (c *Config) decodeTURN(endpoint config.Endpoint, s *Schema, hostname string
 	return append(diags, c.TURN.CheckRefresh()...)
 }
 
-// checkWakeIdle refuses to wake clients again as soon as they have got a credential.
+// checkWakeIdle refuses lifetimes with which clients would be woken again as soon as they have a credential.
 func (t *TURN) checkWakeIdle() hcl.Diagnostics {
 	if !t.WakeIdle.V || !t.ShortLived() {
 		return nil
@@ -34,8 +34,8 @@ func (t *TURN) checkWakeIdle() hcl.Diagnostics {
 		"use several days (the default is 120h), or remove turn_wake_idle")}
 }
 
-// LinkTURN decides whether clients are told of a relay, and fills in what the block leaves out from the TURN endpoint of
-// the same file, nil if there is none: see issuer.Config.Link.
+// LinkTURN decides whether clients are told about a relay, and fills in what the block leaves out from the TURN endpoint of the
+// same file, nil if there is none: see issuer.Config.Link.
 func (c *Config) LinkTURN(relay *issuer.Relay) hcl.Diagnostics {
 	t := &c.TURN
 	if !t.Enable.Set {
@@ -52,7 +52,7 @@ func (c *Config) LinkTURN(relay *issuer.Relay) hcl.Diagnostics {
 	return append(diags, t.CheckUDP(place)...)
 }
 
-// unusedTURN warns of settings that have no effect because nothing is advertised.
+// unusedTURN warns about settings that have no effect because nothing is advertised.
 func (c *Config) unusedTURN() (diags hcl.Diagnostics) {
 	if c.TURN.Enable.Set {
 		return nil // disabled explicitly, and the settings are kept for when it is enabled again

@@ -12,7 +12,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
-// TestLinkTURN is about whether clients are told of a relay; what they are told is tested where it is decided.
+// TestLinkTURN checks whether clients are told about a relay; package issuer tests what they are told.
 func TestLinkTURN(t *testing.T) {
 	secret := []credential.Secret{credential.NewSecret([]byte("0123456789abcdef0123456789abcdef"))}
 	relay := &issuer.Relay{Name: "turn", UDPPorts: []uint16{3478}, Secrets: secret}
@@ -57,7 +57,7 @@ func TestLinkTURN(t *testing.T) {
 	}
 }
 
-// said is the line and the summary of each diagnostic.
+// said returns the line and the summary of each diagnostic.
 func said(diags hcl.Diagnostics) (text string) {
 	for _, diag := range diags {
 		text += fmt.Sprintf("%d %s", diag.Subject.Start.Line, diag.Summary)

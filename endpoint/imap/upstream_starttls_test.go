@@ -11,7 +11,7 @@ import (
 	"github.com/mailturn/mailturn/framework/certs"
 )
 
-// testCertificate is a new certificate for imap.example.org, and its files.
+// testCertificate returns a new certificate for imap.example.org, and its files.
 func testCertificate(t *testing.T) (tls.Certificate, certs.Pair) {
 	t.Helper()
 	pair, _, err := certs.SelfSigned(t.TempDir(), []string{"imap.example.org"}, time.Now())
@@ -25,7 +25,8 @@ func testCertificate(t *testing.T) (tls.Certificate, certs.Pair) {
 	return *certificate, pair
 }
 
-// TestUpstreamStartTLS: the client's bytes reach the server inside TLS only, and the capabilities of the clear are forgotten.
+// TestUpstreamStartTLS checks that the client's bytes reach the server only inside TLS, and that capabilities sent in the clear are
+// forgotten.
 func TestUpstreamStartTLS(t *testing.T) {
 	certificate, pair := testCertificate(t)
 	listener := listenTCP(t)
@@ -60,8 +61,7 @@ func TestUpstreamStartTLS(t *testing.T) {
 	}
 }
 
-// TestUpstreamStartTLSRefused: what comes in the way of TLS ends the session before the client has been told or has sent
-// anything.
+// TestUpstreamStartTLSRefused checks that a failure of TLS ends the session before the client has received or sent anything.
 func TestUpstreamStartTLSRefused(t *testing.T) {
 	certificate, pair := testCertificate(t)
 	_, stranger := testCertificate(t)

@@ -21,10 +21,10 @@ import (
 	"github.com/mailturn/mailturn/framework/certs"
 )
 
-// A script is a mail server of a test: it says and expects lines on one connection.
+// A script is a test's mail server: it sends and expects lines on one connection.
 type script func(w *wire)
 
-// startUpstream runs the script for each connection to listener, and an endpoint in front of it.
+// startUpstream runs the script for each connection to listener, and an endpoint with it as upstream.
 func startUpstream(t *testing.T, listener net.Listener, server upstream.Config, s script) *Endpoint {
 	t.Helper()
 	serveScript(t, listener, s)
@@ -125,8 +125,8 @@ func TestUpstreamSchemes(t *testing.T) {
 	}
 }
 
-// TestUpstreamResumption: a session towards an encrypted server resumes the TLS session of the one before (RFC 8446 section
-// 2.2), which spares both sides the certificate.
+// TestUpstreamResumption checks that a connection to an encrypted server resumes the TLS session of the previous one (RFC 8446
+// section 2.2), which spares both sides the certificate.
 func TestUpstreamResumption(t *testing.T) {
 	pair, _, err := certs.SelfSigned(t.TempDir(), []string{"imap.example.org"}, time.Now())
 	if err != nil {
@@ -202,7 +202,7 @@ func TestUpstreamBroken(t *testing.T) {
 	})
 }
 
-// TestUpstreamMisbehaves: whatever a server does, the session ends soon, and with words where the client can read some.
+// TestUpstreamMisbehaves checks that whatever a server does, the session ends soon, with a BYE where the client can read one.
 func TestUpstreamMisbehaves(t *testing.T) {
 	const unavailable = "* BYE [UNAVAILABLE] Mail server cannot be reached: try again later\r\n"
 	for _, tt := range []struct {
@@ -216,7 +216,7 @@ func TestUpstreamMisbehaves(t *testing.T) {
 				if _, err := fmt.Fprint(w.conn, "*"); err != nil {
 					return
 				}
-				time.Sleep(10 * time.Millisecond) // slowness is what is tested
+				time.Sleep(10 * time.Millisecond) // this tests slowness
 			}
 		}, unavailable},
 		{"greets without end", func(w *wire) {
@@ -227,7 +227,7 @@ func TestUpstreamMisbehaves(t *testing.T) {
 			}
 		}, unavailable},
 		{"is a web server", func(w *wire) { fmt.Fprint(w.conn, "HTTP/1.1 400 Bad Request\r\n\r\n") }, unavailable},
-		{"resets at once", reset, unavailable},
+		{"resets before the greeting", reset, unavailable},
 		{"resets in the greeting", func(w *wire) {
 			fmt.Fprint(w.conn, "* OK [CAPABI")
 			reset(w)
@@ -273,7 +273,7 @@ func TestUpstreamMisbehaves(t *testing.T) {
 					}
 					got.WriteByte(b)
 				}
-				w.send("b NOOP\r\n") // which the server takes for its cue
+				w.send("b NOOP\r\n") // which makes the server continue
 			}
 			rest, err := io.ReadAll(w.r)
 			if err != nil && isTimeout(err) {
@@ -286,7 +286,7 @@ func TestUpstreamMisbehaves(t *testing.T) {
 	}
 }
 
-// reset ends the connection of a script with a TCP reset.
+// reset is a script that resets its TCP connection.
 func reset(w *wire) {
 	w.conn.(*net.TCPConn).SetLinger(0)
 	w.conn.Close()
@@ -311,8 +311,8 @@ func (scriptBackend) Health() error  { return nil }
 func (scriptBackend) String() string { return "script" }
 func (scriptBackend) Close()         {}
 
-// TestUpstreamDoesNotTakeTheCommand: a server that neither asks for what the client sends next nor refuses it ends the session
-// after patient.StallTimeout, with a BYE, whatever else it says meanwhile. So does Dovecot 2.3 to the first of these.
+// TestUpstreamDoesNotTakeTheCommand checks that a server that neither requests what the client sends next nor refuses it ends the
+// session after patient.StallTimeout, with a BYE, whatever else it sends meanwhile. Dovecot 2.3 treats the first of these so.
 func TestUpstreamDoesNotTakeTheCommand(t *testing.T) {
 	for _, command := range []string{
 		"a APPEND INBOX NONSENSE {5+}\r\nhello\r\nb NOOP\r\n",
@@ -352,8 +352,8 @@ func TestUpstreamDoesNotTakeTheCommand(t *testing.T) {
 	}
 }
 
-// TestUpstreamStalls: a server that announces a literal and does not send it holds the session until the idle time-out, and not
-// longer. The client is in the middle of the literal and can be told nothing.
+// TestUpstreamStalls checks that a server that announces a literal and does not send it keeps the session until the idle timeout,
+// and not longer. The client is in the middle of the literal and cannot be told anything.
 func TestUpstreamStalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := startPipes(t, testConfig(t))
@@ -378,7 +378,8 @@ func TestUpstreamStalls(t *testing.T) {
 	})
 }
 
-// TestHalfClose: a client that has sent its last command still gets the answers, and the upstream learns of it.
+// TestHalfClose checks that a client that has half-closed its connection still gets the answers, and that the upstream sees the
+// half-close.
 func TestHalfClose(t *testing.T) {
 	listener := listenTCP(t)
 	e := startUpstream(t, listener, *upstreamAt("tcp", listener), func(w *wire) {
@@ -394,7 +395,7 @@ func TestHalfClose(t *testing.T) {
 	w.expect(`a OK done`)
 	w.expectEnd()
 
-	// The embedded server too.
+	// The same with the embedded server.
 	embedded := dialPlain(t, start(t, testConfig(t)))
 	embedded.send("a NOOP\r\nb CAPABILITY\r\n")
 	embedded.conn.(*net.TCPConn).CloseWrite()

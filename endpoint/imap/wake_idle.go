@@ -11,10 +11,10 @@ import (
 )
 
 const (
-	// wakeMargin is for clients that ask when less than 12 hours are left, and not at 12 hours.
+	// wakeMargin is for clients that ask when less than 12 hours are left, but not at 12 hours.
 	wakeMargin = time.Second
-	// wakeAgain is when a client that has not asked is woken again: its clock may be slow. wakes is how many times in all, which
-	// lasts until the credential has expired.
+	// wakeAgain is the time until a client that has not asked is woken again: its clock may be slow. wakes is how many times in
+	// all, enough until the credential has expired.
 	wakeAgain = time.Hour
 	wakes     = 12
 )
@@ -29,7 +29,7 @@ type refreshTimer struct {
 	ended bool
 }
 
-// gave is called by the filter with the entries that the client got.
+// gave is called by the filter with the entries that the client was given.
 func (s *session) gave(entries []metadata.Entry) {
 	i := slices.IndexFunc(entries, func(e metadata.Entry) bool {
 		return (e.Name == TURNEntry || e.Name == TURNSEntry) && !e.Value.IsNIL()
@@ -43,12 +43,12 @@ func (s *session) gave(entries []metadata.Entry) {
 	}
 }
 
-// wakeWhenDue sets the timer for the credential that was given.
+// wakeWhenDue sets the timer for the credential that the client was given.
 func (s *session) wakeWhenDue(credential string) {
 	now := time.Now()
 	value, err := discovery.ParseValue(credential)
 	if err != nil || value.NeedsRefresh(now) {
-		return // a client would ask again and again for one that is due already
+		return // a client would ask repeatedly for one that is already due
 	}
 	r := &s.refresh
 	r.mu.Lock()

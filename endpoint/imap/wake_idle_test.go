@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// TestWakeIdle gives a client a credential that is due in a second, and wants it to be woken when it is in IDLE.
+// TestWakeIdle gives a client a credential that is due in a second, and checks that the client is woken in IDLE.
 func TestWakeIdle(t *testing.T) {
 	config := testConfig(t)
 	config.TURN.WakeIdle.V = true

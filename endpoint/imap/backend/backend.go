@@ -1,4 +1,4 @@
-// Package backend is what a session needs of the IMAP server behind the filter.
+// Package backend defines what a session requires of its IMAP server.
 package backend
 
 import (
@@ -10,34 +10,34 @@ import (
 	"github.com/mailturn/mailturn/endpoint/imap/origin"
 )
 
-// A Server is an IMAP server: one that is already there, or the embedded one. Its methods are safe for concurrent use.
+// A Server is an IMAP server: an existing one, or the embedded one. Its methods are safe for concurrent use.
 type Server interface {
 	// Dial opens a connection for a client, within ctx. The error is a *ByeError if the server refuses the client.
 	Dial(ctx context.Context, from origin.Origin) (Conn, error)
-	// Health returns why nobody can be connected at the moment, as far as is known.
+	// Health returns why clients cannot be connected at the moment, if that is known.
 	Health() error
-	// String returns what logs call the server.
+	// String returns the name of the server for logs.
 	String() string
-	// Close ends what is left, after the last session has ended.
+	// Close releases the server's resources, after the last session has ended.
 	Close()
 }
 
-// A Conn is a connection that can be half closed, and waited for without a buffer: see patient.Conn.
+// A Conn is a connection that can be half-closed, and awaited without a buffer: see patient.Conn.
 type Conn interface {
 	HalfCloser
 	// Await waits until there may be something to read. It returns quiet if limit passes first, unless that is 0.
 	Await(limit time.Duration) (quiet bool)
-	// Unsent returns how many of the bytes written the other end has not taken, 0 where that is not known.
+	// Unsent returns how many of the bytes written the other end has not received, or 0 if that is not known.
 	Unsent() int
 }
 
-// A HalfCloser is a connection that can be half closed.
+// A HalfCloser is a connection that can be half-closed.
 type HalfCloser interface {
 	net.Conn
 	CloseWrite() error
 }
 
-// A ByeError is the greeting BYE, by which a server refuses a client (RFC 9051 section 7.1.5).
+// A ByeError is the greeting BYE, with which a server refuses a client (RFC 9051 section 7.1.5).
 type ByeError struct{ Text string } // what follows "* BYE "
 
 func (e *ByeError) Error() string { return fmt.Sprintf("greeted with BYE %q", e.Text) }

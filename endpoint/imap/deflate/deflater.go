@@ -1,10 +1,8 @@
-// Package deflate compresses and decompresses DEFLATE streams (RFC 1951) that belong to connections which are silent most
-// of the time, as those of RFC 4978 are. What a stream costs between two messages is small, and neither side does I/O: bytes
-// go in, bytes come out.
+// Package deflate compresses and decompresses DEFLATE streams (RFC 1951) of connections that are silent most of the time, such as
+// those of RFC 4978. A stream costs little memory between two messages, and neither direction does I/O.
 //
-// compress/flate, and each package that has its interface, keeps 40 KB for a reader and from 600 KB up for a writer. Its
-// reader also fails for good when the connection that it reads has a deadline, by which a goroutine that waits for a client
-// is woken.
+// compress/flate, and every package with its interface, keeps 40 KB for a reader and 600 KB or more for a writer. After a read
+// deadline, which wakes a goroutine that waits for a client, its reader also fails permanently.
 package deflate
 
 import (
@@ -15,20 +13,20 @@ import (
 )
 
 const (
-	// maxHistory is how far what is compressed may refer back beyond the present call. Without any, short messages get
-	// longer instead of shorter; more makes them hardly shorter and costs time in each call.
+	// maxHistory is how far compressed data may refer back beyond the current call. Without history, short messages become longer
+	// instead of shorter; more history makes them hardly shorter and costs time in each call.
 	maxHistory = 2 << 10
-	// minHuffman is the size from which on a message in which nothing is repeated, such as one in base64, is worth another try
-	// with a Huffman code alone.
+	// minHuffman is the minimum size of a message without repetitions, such as one in base64, for another attempt with only a
+	// Huffman code.
 	minHuffman = 512
 )
 
-// A Deflater compresses one stream. The zero value is ready. Between two calls it keeps the last 2 KiB of the stream.
+// A Deflater compresses one stream. The zero value is ready to use. Between two calls it keeps the last 2 KiB of the stream.
 type Deflater struct {
 	history []byte
 }
 
-// huffmanWriters are *flate.Writer, of level HuffmanOnly, between their uses.
+// huffmanWriters holds unused *flate.Writer of level HuffmanOnly.
 var huffmanWriters = sync.Pool{New: func() any {
 	w, err := flate.NewWriter(nil, flate.HuffmanOnly)
 	if err != nil {
@@ -41,7 +39,7 @@ var huffmanWriters = sync.Pool{New: func() any {
 // other side can inflate all of it at once. What it appends is at most 64 bytes longer than a p of up to 16 KiB.
 func (d *Deflater) Deflate(out *bytes.Buffer, p []byte) {
 	start := out.Len()
-	// Errors are those of out, which has none.
+	// Errors can only be those of out, which returns none.
 	flate.StatelessDeflate(out, p, false, d.history)
 	if len(p) >= minHuffman && out.Len()-start > len(p)-len(p)/16 {
 		out.Truncate(start)

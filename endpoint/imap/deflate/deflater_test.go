@@ -8,14 +8,14 @@ import (
 	"testing"
 )
 
-// readAll reads n bytes, for which all of the stream that has been written has to be enough.
+// readAll reads n bytes, which must be available in the stream written so far.
 func readAll(r io.Reader, n int) ([]byte, error) {
 	b := make([]byte, n)
 	_, err := io.ReadFull(r, b)
 	return b, err
 }
 
-// TestDeflate checks that each message can be read by another implementation as soon as it was written.
+// TestDeflate checks that another implementation can read each message as soon as it is written.
 func TestDeflate(t *testing.T) {
 	for name, messages := range samples() {
 		var d Deflater
@@ -42,7 +42,7 @@ func TestDeflate(t *testing.T) {
 	}
 }
 
-// TestDeflateRatio states what compression is there for.
+// TestDeflateRatio checks the compression ratio.
 func TestDeflateRatio(t *testing.T) {
 	all := samples()
 	for _, test := range []struct {
@@ -73,7 +73,7 @@ func TestDeflateRatio(t *testing.T) {
 	}
 }
 
-// FuzzDeflate compresses messages and reads them with both implementations. data is cut at 0xFE, and repeated by 0xFD.
+// FuzzDeflate compresses messages and reads them with both implementations. 0xFE in data ends a message, and 0xFD repeats it.
 func FuzzDeflate(f *testing.F) {
 	for _, messages := range samples() {
 		f.Add(bytes.Join(messages, []byte{0xFE})[:min(5000, len(bytes.Join(messages, []byte{0xFE})))])
@@ -102,7 +102,7 @@ func FuzzDeflate(f *testing.F) {
 	})
 }
 
-// BenchmarkDeflate compresses an answer, and what a FETCH is read in.
+// BenchmarkDeflate compresses a short answer, and the pieces in which a FETCH response is read.
 func BenchmarkDeflate(b *testing.B) {
 	all := samples()
 	for _, data := range [][]byte{[]byte("A12 OK NOOP completed (0.001 + 0.000 secs).\r\n"), all["responses"][0][:16<<10], all["base64"][0][:16<<10]} {

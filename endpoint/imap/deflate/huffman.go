@@ -1,11 +1,11 @@
 package deflate
 
-// maxCodeLength is that of RFC 1951 section 3.2.7's codes.
+// maxCodeLength is the maximum length of a code in RFC 1951 section 3.2.7.
 const maxCodeLength = 15
 
-// codeCounts is a Huffman code (RFC 1951 section 3.2.2), together with its symbols: how many codes there are of each length.
-// The codes of one length are consecutive numbers in the order of their symbols, which makes the counts enough to decode,
-// at some cost in time, and a table of all bit patterns unnecessary.
+// codeCounts is a Huffman code (RFC 1951 section 3.2.2), together with its symbols: how many codes there are of each length. The
+// codes of one length are consecutive numbers in the order of their symbols, so the counts are enough to decode without a table of
+// all bit patterns, at some cost in time.
 type codeCounts [maxCodeLength + 1]uint16
 
 type literalCode struct {
@@ -18,9 +18,9 @@ type distanceCode struct {
 	symbols [32]uint16
 }
 
-// make makes the code in which symbol i has a code of lengths[i] bits, none if that is 0. symbols is for the symbols in the
-// order of their codes. It returns false if there are too many codes, or bit patterns that are none. Two exceptions are what
-// compressors write for the distances of a block that has none or always the same: no code, and one code of one bit.
+// make builds the code in which symbol i has a code of lengths[i] bits, or none if that is 0. It stores the symbols in symbols, in
+// the order of their codes. It returns false if there are too many codes, or unused bit patterns, with two exceptions that
+// compressors write for a block without distances, or with a single one: no code, and one code of one bit.
 func (c *codeCounts) make(symbols []uint16, lengths []uint8) bool {
 	*c = codeCounts{}
 	for _, length := range lengths {
@@ -46,8 +46,8 @@ func (c *codeCounts) make(symbols []uint16, lengths []uint8) bool {
 	return left == 0 || codes == 0 || codes == 1 && c[1] == 1
 }
 
-// decode returns the next symbol and the size of its code, which it leaves to be taken. It returns false if there is not
-// enough input, or no such code.
+// decode returns the next symbol and the size of its code, which it does not consume. It returns false if there is not enough
+// input, or no such code.
 func (c *codeCounts) decode(f *Inflater, p *progress, symbols []uint16) (symbol int, size uint8, ok bool) {
 	code, first, index := 0, 0, 0
 	for size = 1; size <= maxCodeLength; size++ {

@@ -5,7 +5,7 @@ import (
 	"io"
 )
 
-// ErrCorrupt says that a stream is not one of RFC 1951.
+// ErrCorrupt is the error for a stream that violates RFC 1951.
 var ErrCorrupt = errors.New("corrupt DEFLATE stream")
 
 // Codes of RFC 1951 section 3.2.5 and bounds of section 3.2.7.
@@ -27,23 +27,23 @@ var (
 // codeLengthOrder is the order of the lengths of the code length code (RFC 1951 section 3.2.7).
 var codeLengthOrder = [...]uint8{16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15}
 
-// An Inflater decompresses one stream, in pieces of any size. The zero value is ready. It keeps 1.2 KB, and of what it has
-// inflated the last 32 KiB, to which the stream may refer: a connection that has said little costs little.
+// An Inflater decompresses one stream, in pieces of any size. The zero value is ready to use. It keeps 1.2 KB, and the last 32 KiB
+// of its output, to which the stream may refer: a connection with little data costs little memory.
 type Inflater struct {
 	step  inflateStep
 	final bool // the present block is the last
-	// flushed: a block without content, which flushing makes (Z_SYNC_FLUSH), has been read and nothing after it.
+	// flushed: an empty block, which flushing writes (Z_SYNC_FLUSH), has been read and nothing after it.
 	flushed bool
 	err     error
 
-	// What has been read and not used: nbits bits, the first in the lowest place.
+	// Input that has been read but not used: nbits bits, the first in the lowest place.
 	bits  uint64
 	nbits uint8
 
 	literals  literalCode
 	distances distanceCode
 
-	// Of the block that is read:
+	// Of the current block:
 	stored             int // bytes left of a block without compression
 	length, distance   int // of the copy that is made; length counts down
 	nliteral, ndist, n int // of the lengths below: those of either code, and how many have been read
@@ -67,12 +67,12 @@ const (
 	match
 )
 
-// Inflate decompresses src into dst until one of them is used up or src has reached the end of a flush, and returns how many
-// bytes of each it has used. It never needs a byte beyond the last one of a symbol, so that all of what was
-// compressed comes out, however it was flushed.
+// Inflate decompresses src into dst until one of them is used up or src has reached the end of a flush, and returns how many bytes
+// of each it has used. It never needs a byte beyond the last one of a symbol, so everything that was compressed comes out, however
+// it was flushed.
 //
-// If src goes on after the stream's end, or the end is all that was left, err is io.EOF; if it is no DEFLATE stream,
-// ErrCorrupt. Both are final, and come together with the bytes in front of them.
+// If src continues after the stream's end, or only the end was left, err is io.EOF; if it is not a DEFLATE stream, ErrCorrupt. Both
+// are final, and are returned together with the bytes before them.
 func (f *Inflater) Inflate(dst, src []byte) (ndst, nsrc int, err error) {
 	if f.err != nil {
 		return 0, 0, f.err
@@ -84,19 +84,19 @@ func (f *Inflater) Inflate(dst, src []byte) (ndst, nsrc int, err error) {
 	return p.ndst, p.nsrc, f.err
 }
 
-// Flushed reports whether the bytes used so far end where the compressing side has flushed its stream, or has ended it: at a
-// byte boundary, after which something else than the stream may follow.
+// Flushed reports whether the bytes used so far end where the compressing side has flushed or ended its stream: at a byte boundary,
+// after which something other than the stream may follow.
 func (f *Inflater) Flushed() bool {
 	return f.flushed || f.final && f.step == blockHeader
 }
 
-// progress is how far a call of Inflate has got.
+// progress is the state of a call of Inflate.
 type progress struct {
 	dst, src   []byte
 	ndst, nsrc int
 }
 
-// advance does the next step. It returns false if it lacks input or room.
+// advance does the next step. It returns false if input or room is missing.
 func (f *Inflater) advance(p *progress) bool {
 	switch f.step {
 	case blockHeader:
@@ -120,7 +120,7 @@ func (f *Inflater) advance(p *progress) bool {
 	}
 }
 
-// need reads until there are n bits, at most 32.
+// need reads until there are n bits, where n is at most 32.
 func (f *Inflater) need(p *progress, n uint8) bool {
 	for f.nbits < n {
 		if p.nsrc == len(p.src) {
@@ -133,7 +133,7 @@ func (f *Inflater) need(p *progress, n uint8) bool {
 	return true
 }
 
-// take uses the next n bits, which are there.
+// take consumes the next n bits, which must have been read.
 func (f *Inflater) take(n uint8) int {
 	value := f.bits & (1<<n - 1)
 	f.bits >>= n
@@ -199,8 +199,8 @@ func (f *Inflater) copyStored(p *progress) bool {
 	return true
 }
 
-// The codes of blocks with fixed ones (RFC 1951 section 3.2.6). Making them anew would be the most work that a client could ask
-// for with one byte.
+// The fixed codes (RFC 1951 section 3.2.6). Building them for each block would be the most work that a client could cause with one
+// byte.
 var fixedLiterals, fixedDistances = fixedCodes()
 
 func fixedCodes() (literals literalCode, distances distanceCode) {
@@ -241,8 +241,8 @@ func (f *Inflater) readDynamicHeader(p *progress) bool {
 	return true
 }
 
-// readCodeLengths reads the code in which the lengths of the two others are written. It stands in the place of the code of
-// distances meanwhile.
+// readCodeLengths reads the code in which the lengths of the two others are written. It is stored in place of the code of
+// distances.
 func (f *Inflater) readCodeLengths(p *progress) bool {
 	for f.n < f.ncode {
 		if !f.need(p, 3) {
@@ -357,7 +357,7 @@ func (f *Inflater) readDistance(p *progress) bool {
 	return true
 }
 
-// copyMatch copies what the length and the distance refer to.
+// copyMatch copies the bytes that the length and the distance refer to.
 func (f *Inflater) copyMatch(p *progress) bool {
 	for f.length > 0 {
 		n := min(f.length, len(p.dst)-p.ndst)

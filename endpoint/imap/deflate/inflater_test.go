@@ -14,7 +14,7 @@ import (
 	"unsafe"
 )
 
-// inflate gives src to f in pieces of at most nsrc bytes, and takes the output in pieces of at most ndst.
+// inflate passes src to f in pieces of at most nsrc bytes, and reads the output in pieces of at most ndst.
 func inflate(f *Inflater, src []byte, nsrc, ndst int) (out []byte, err error) {
 	dst := make([]byte, ndst)
 	for {
@@ -55,7 +55,7 @@ func samples() map[string][][]byte {
 }
 
 // TestFlushed checks that an Inflater reads no further than to the end of a flush, or of the stream, however it is cut: what
-// follows may be no DEFLATE stream.
+// follows need not be a DEFLATE stream.
 func TestFlushed(t *testing.T) {
 	const text, after = "a UNAUTHENTICATE\r\n", "b LOGIN alice secret\r\n"
 	for name, end := range map[string]func(*flate.Writer) error{"flush": (*flate.Writer).Flush, "end": (*flate.Writer).Close} {
@@ -93,7 +93,7 @@ func TestFlushed(t *testing.T) {
 	}
 }
 
-// TestInflate checks that what another implementation has flushed comes out at once, however the stream is cut.
+// TestInflate checks that everything that another implementation has flushed comes out, however the stream is cut.
 func TestInflate(t *testing.T) {
 	for name, messages := range samples() {
 		for _, level := range []int{flate.HuffmanOnly, flate.NoCompression, flate.BestSpeed, flate.DefaultCompression, flate.BestCompression} {
@@ -119,7 +119,7 @@ func TestInflate(t *testing.T) {
 				stream.WriteString("more")
 				for range 2 {
 					if got, err := inflate(&f, stream.Bytes(), size[0], size[1]); err != io.EOF || len(got) > 0 {
-						t.Fatalf("%s: behind the end: %q, %v", name, got, err)
+						t.Fatalf("%s: after the end: got %q, %v", name, got, err)
 					}
 				}
 			}
@@ -127,8 +127,8 @@ func TestInflate(t *testing.T) {
 	}
 }
 
-// TestInflateFlushed checks the ways in which zlib flushes, of which compress/flate knows one. After Z_PARTIAL_FLUSH and
-// Z_BLOCK the message ends within a byte. The streams were made with zlib 1.2.13:
+// TestInflateFlushed checks the ways in which zlib flushes, of which compress/flate has one. After Z_PARTIAL_FLUSH and Z_BLOCK the
+// message ends within a byte. The streams were made with zlib 1.2.13:
 //
 //	c = zlib.compressobj(6, zlib.DEFLATED, -15); c.compress(message) + c.flush(mode)
 func TestInflateFlushed(t *testing.T) {
@@ -166,7 +166,7 @@ func TestInflateFlushed(t *testing.T) {
 	}
 }
 
-// bits returns the stream of the zeros and ones in text: numbers have their lowest bit first, Huffman codes the highest.
+// bits returns the stream of the zeros and ones in text: numbers begin with their lowest bit, Huffman codes with the highest.
 func bits(text string) (stream []byte) {
 	text = strings.ReplaceAll(text, " ", "")
 	stream = make([]byte, (len(text)+7)/8)
@@ -199,7 +199,7 @@ func TestInflateCorrupt(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			stream := bits(test.stream)
 			if _, err := io.ReadAll(flate.NewReader(bytes.NewReader(append(stream, 0, 0, 0)))); !errors.As(err, new(flate.CorruptInputError)) {
-				t.Fatalf("compress/flate has nothing against it: %v", err)
+				t.Fatalf("compress/flate accepts it: %v", err)
 			}
 			var f Inflater
 			for range 2 {
@@ -213,7 +213,7 @@ func TestInflateCorrupt(t *testing.T) {
 	}
 }
 
-// TestInflaterSize states what an Inflater costs that has inflated little.
+// TestInflaterSize checks the size of an Inflater that has inflated little.
 func TestInflaterSize(t *testing.T) {
 	var f Inflater
 	var stream bytes.Buffer
@@ -271,7 +271,7 @@ func FuzzInflate(f *testing.F) {
 				t.Errorf("got %d bytes, %v, want %d and %v", len(got), err, len(want), wantErr)
 			}
 		default:
-			// compress/flate wants to see further than the next symbol, and may stop short of what is there.
+			// compress/flate reads beyond the next symbol, and may stop before the end of the input.
 			if err == io.EOF || !bytes.HasPrefix(got, want) {
 				t.Errorf("got %d bytes, %v, want %d at least", len(got), err, len(want))
 			}
@@ -308,7 +308,7 @@ func BenchmarkInflate(b *testing.B) {
 	}
 }
 
-// BenchmarkEmptyBlocks inflates blocks that hold nothing, the most work that a byte can ask for.
+// BenchmarkEmptyBlocks inflates empty blocks, the most work that a byte can cause.
 func BenchmarkEmptyBlocks(b *testing.B) {
 	// A fixed block: header 0 (not final), type 01, end of block 0000000; ten bits, so five bytes hold four.
 	var bits []byte

@@ -3,10 +3,10 @@ package deflate
 // windowSize is how far a stream may refer back (RFC 1951 section 2).
 const windowSize = 32 << 10
 
-// window is the last windowSize bytes of a stream, or all there are: it grows with them.
+// window holds the last windowSize bytes of a stream; it grows up to that size.
 type window struct {
 	b    []byte
-	next int // the index at which b goes on: len(b) until the window is full, and then the oldest byte's
+	next int // the index of the next byte: len(b) until the window is full, and then that of the oldest byte
 }
 
 // write appends p.
@@ -28,7 +28,7 @@ func (w *window) write(p []byte) {
 	}
 }
 
-// before returns the bytes from distance bytes before the end on, or the first part of them. distance is at most len(w.b).
+// before returns the bytes that begin distance bytes before the end, or the first part of them. distance is at most len(w.b).
 func (w *window) before(distance int) []byte {
 	if start := w.next - distance; start >= 0 {
 		return w.b[start:w.next]

@@ -195,7 +195,7 @@ func (a *account) checkUnusedLocked(name string) error {
 	return nil
 }
 
-// selectMailbox records which mailbox s has selected, and that it knows of all updates to it. An empty name is no mailbox.
+// selectMailbox records which mailbox s has selected, and that it knows all updates to it. An empty name means none.
 func (a *account) selectMailbox(s *mailSession, name string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -203,7 +203,7 @@ func (a *account) selectMailbox(s *mailSession, name string) {
 	s.heardLocked(true)
 }
 
-// setIdling records whether s is told of changes as they happen.
+// setIdling records whether s is told about changes as they happen.
 func (a *account) setIdling(s *mailSession, idling bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -211,15 +211,15 @@ func (a *account) setIdling(s *mailSession, idling bool) {
 	s.heardLocked(true)
 }
 
-// polled records that s has been told of every change, or of those before the first removal (RFC 9051 section 7.5.1).
+// polled records that s has been told about every change, or those before the first removal (RFC 9051 section 7.5.1).
 func (a *account) polled(s *mailSession, removals bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s.heardLocked(removals)
 }
 
-// changed counts n updates that imapmemserver now keeps for each session that has the mailbox selected, and ends sessions for which too
-// many have piled up.
+// changed counts n updates that imapmemserver now keeps for each session that has the mailbox selected, and ends sessions with too
+// many pending updates.
 func (a *account) changed(mailbox string, n int64, removal bool) {
 	var deaf []io.Closer
 	a.mu.Lock()

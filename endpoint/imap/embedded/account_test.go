@@ -72,7 +72,7 @@ func TestMessageCount(t *testing.T) {
 	w.expectCommand("COPY 1 copies", "OK")
 	w.expectCommand("SELECT copies", "OK")
 	other := "INBOX"
-	// Doubling by copying to and fro ends at the bound.
+	// Doubling by copying back and forth ends at the bound.
 	for i := 0; ; i++ {
 		got := w.command("COPY 1:* %s", other)
 		if strings.HasPrefix(got, "c NO [OVERQUOTA]") {
@@ -188,7 +188,7 @@ func TestDeafSession(t *testing.T) {
 		busy.expectCommand("NOOP", "OK")
 		sessions["idling"].send("DONE\r\n")
 		if n := <-heard; n < maxPendingUpdates {
-			t.Errorf("the idling session heard %d updates, want %d", n, maxPendingUpdates)
+			t.Errorf("the idling session got %d updates, want %d", n, maxPendingUpdates)
 		}
 	})
 }
@@ -225,7 +225,7 @@ func TestRefusedLoginsAreLogged(t *testing.T) {
 		}
 		for _, want := range []string{`client=127.0.0.1:4711`, `username="al\"ice0"`, "suppressed=10"} {
 			if !strings.Contains(logged.String(), want) {
-				t.Errorf("log has not %s:\n%s", want, &logged)
+				t.Errorf("the log does not contain %s:\n%s", want, &logged)
 			}
 		}
 		if strings.Contains(logged.String(), "hunter2") {

@@ -19,7 +19,7 @@ type Schema struct {
 	UsersFile config.Value[string]            `hcl:"users_file" type:"file" doc:"The same in a file, one NAME:PASSWORD per line, as htpasswd -B writes it. Lines that begin with # are ignored."`
 }
 
-// Users are those who may log in: the password of each, by name. See parsePassword for its forms.
+// Users are the users who may log in, with their passwords by name. See parsePassword for the forms of a password.
 type Users map[string]credential.Secret
 
 // Decode checks the block and returns its users. It reads the users file.

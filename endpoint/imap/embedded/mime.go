@@ -11,8 +11,8 @@ import (
 	"github.com/emersion/go-message/textproto"
 )
 
-// Bounds of the structure of a message. go-imap computes BODYSTRUCTURE by recursion, holding a copy of every message
-// inside a message: 3 MB of "Content-Type: message/rfc822" one in another took it more than 10 GB.
+// Bounds of the structure of a message. go-imap computes BODYSTRUCTURE by recursion, holding a copy of every message inside a
+// message: 3 MB of nested "Content-Type: message/rfc822" took it more than 10 GB.
 const (
 	maxParts            = 1000
 	maxMultipartNesting = 30
@@ -34,7 +34,7 @@ func walkMIME(header textproto.Header, body io.Reader, parts *int, multiparts, m
 	if *parts++; *parts > maxParts || multiparts > maxMultipartNesting || messages > maxMessageNesting {
 		return errMIMEStructure
 	}
-	// The media type is determined exactly as go-imap does; it does not descend into what it cannot parse.
+	// The media type is determined exactly as in go-imap, which does not descend into what it cannot parse.
 	entity := message.Header{Header: header}
 	mediaType, params, _ := entity.ContentType()
 	primaryType, _, _ := strings.Cut(mediaType, "/")

@@ -12,14 +12,14 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// Bounds of what one verification may cost, so that a hash in a users file cannot stop the server.
+// Bounds of the cost of a verification, so that a hash in a users file cannot stop the server.
 const (
 	maxBcryptCost   = 15         // about 2 s
 	maxArgon2Memory = 256 * 1024 // KiB
 	maxArgon2Passes = 64
 )
 
-// A password verifies the password of one user against a digest of it, or a hash that another program made.
+// A password verifies the password of one user against a digest of it, or against a hash made by another program.
 type password struct {
 	verify func(candidate string) bool
 	hashed bool // verification is slow on purpose

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/crypto/argon2"
 )
 
-// argon2idOf is a cheap argon2id hash of a password.
+// argon2idOf returns a cheap argon2id hash of a password.
 func argon2idOf(password string) string {
 	salt := []byte("0123456789abcdef")
 	return fmt.Sprintf("$argon2id$v=19$m=64,t=1,p=1$%s$%s", base64.RawStdEncoding.EncodeToString(salt),
@@ -85,7 +85,7 @@ func TestPasswordErrors(t *testing.T) {
 	}
 }
 
-// TestVerifySlots: verifications beyond the slots wait, and are put off after a while, not refused.
+// TestVerifySlots checks that verifications wait if there is no slot, and are then deferred instead of refused.
 func TestVerifySlots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
@@ -116,7 +116,7 @@ func TestVerifySlots(t *testing.T) {
 	})
 }
 
-// TestUnknownUser: somebody's password is verified for an unknown name, always the same one's for a name.
+// TestUnknownUser checks that for an unknown name, some user's password is verified, always the same for one name.
 func TestUnknownUser(t *testing.T) {
 	asked := make(map[string]int)
 	users := make(map[string]password)
@@ -131,7 +131,7 @@ func TestUnknownUser(t *testing.T) {
 	}
 	for name := range users {
 		if asked[name] < 30 {
-			t.Errorf("%s's password was asked for %d of 300 unknown users", name, asked[name])
+			t.Errorf("the password of %s was verified for %d of 300 unknown users", name, asked[name])
 		}
 	}
 	clear(asked)

@@ -82,13 +82,13 @@ func (e *Server) Dial(_ context.Context, from origin.Origin) (backend.Conn, erro
 	return ours, nil
 }
 
-// Health returns nil: the server is always there.
+// Health returns nil: the server is always available.
 func (e *Server) Health() error { return nil }
 
 // String returns "embedded".
 func (e *Server) String() string { return "embedded" }
 
-// Close ends the connections that are left and waits for their goroutines.
+// Close ends the remaining connections and waits for their goroutines.
 func (e *Server) Close() {
 	e.stop.Do(func() { close(e.stopping) })
 	e.server.Close()
@@ -96,7 +96,7 @@ func (e *Server) Close() {
 	e.sessions.Wait()
 }
 
-// loginRefused logs a wrong password, but never the password itself.
+// loginRefused logs a refused login, but never the password.
 func (e *Server) loginRefused(client, username string) {
 	if allowed, suppressed := e.refusals.Allow(time.Now()); allowed {
 		e.logger.Warn("login refused", "client", client, "username", clip(username, maxUsernameLen), "suppressed", suppressed)
@@ -111,8 +111,8 @@ func clip(s string, n int) string {
 	return strings.ToValidUTF8(s[:n], "") + "..."
 }
 
-// serverLogger is the logger of go-imap's server, which reports errors of clients, for debugging, and its own panics, which somebody
-// has to look at.
+// serverLogger is the logger for go-imap's server, which reports errors of clients, logged for debugging, and its own panics,
+// logged as errors.
 type serverLogger struct{ logger *slog.Logger }
 
 func (l serverLogger) Printf(format string, args ...any) {

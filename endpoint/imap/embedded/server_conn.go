@@ -10,19 +10,18 @@ import (
 	"sync/atomic"
 )
 
-// maxCommandText bounds the text of one command to the embedded server, its literals not counted. RFC 9051 has no figure,
-// RFC 2683 section 3.2.1.5 asks for 8000 bytes. go-imap stops at 50 KiB, in the middle, and takes the rest for the next
-// command.
+// maxCommandText bounds the text of one command to the embedded server, without its literals. RFC 9051 has no figure, RFC 2683
+// section 3.2.1.5 asks for 8000 bytes. go-imap stops in the middle at 50 KiB, and reads the rest as the next command.
 const maxCommandText = 48 * 1024
 
-// A serverConn is the server's end of a pipe as go-imap's server sees it. It protects the server from three things: a command that is
-// too long, which ends the connection; the end of the session in the middle of a response (see Write); and a client that waits after
-// announcing a literal that is too long for a command other than APPEND. In that case go-imap reads on in the command before it refuses
-// it (imapwire.Decoder.AString tries an atom next), while the client waits for the answer and sends nothing. The line end that it is
-// given here makes it end the command with BAD.
+// A serverConn is the server's end of a pipe as go-imap's server sees it. It protects the server from three things: a command that
+// is too long, which ends the connection; the end of the session in the middle of a response (see Write); and a client that waits
+// after announcing a literal that is too long for a command other than APPEND. In that case go-imap continues to read the command
+// before it refuses it (imapwire.Decoder.AString tries an atom next), while the client waits for the answer and sends nothing. The
+// line end that this type inserts makes it end the command with BAD.
 //
-// The last rests on go-imap handling one command at a time, and on imapext: nothing from the client comes after a literal's
-// announcement until there is an answer to it. Reads come from one goroutine.
+// The last requires that go-imap handles one command at a time, and that imapext passes nothing from the client after a literal's
+// announcement until it is answered. Only one goroutine may read.
 type serverConn struct {
 	net.Conn
 	r         *bufio.Reader
@@ -30,7 +29,7 @@ type serverConn struct {
 	text      int    // bytes of the present command's text so far
 	announced bool   // a literal of size bytes, by the last line that was handed out
 	size      int64
-	literal   int64        // what is left to hand out of a literal
+	literal   int64        // what is left to return of a literal
 	answered  atomic.Int32 // since the announcement: one of the constants below
 }
 
@@ -40,7 +39,7 @@ const (
 	literalRefused
 )
 
-// maxAnnouncement is more than the length of {18446744073709551615+} and a line end.
+// maxAnnouncement is longer than {18446744073709551615+} and a line end.
 const maxAnnouncement = 32
 
 func newServerConn(conn net.Conn) *serverConn {
@@ -98,8 +97,8 @@ func (c *serverConn) readLine(p []byte) (int, error) {
 	return n, err
 }
 
-// announcedLiteral returns the size of the literal that line announces at its end (RFC 9051 section 4.3). It takes what
-// go-imap takes: a bare LF, and a space before the line end.
+// announcedLiteral returns the size of the literal that line announces at its end (RFC 9051 section 4.3). Like go-imap, it accepts
+// a bare LF, and a space before the line end.
 func announcedLiteral(line []byte) (size int64, ok bool) {
 	line, whole := bytes.CutSuffix(line, []byte("\n"))
 	line = bytes.TrimSuffix(line, []byte("\r"))
@@ -113,7 +112,7 @@ func announcedLiteral(line []byte) (size int64, ok bool) {
 	return size, err == nil
 }
 
-// Write notes go-imap's answer to an announcement. It flushes after every line, so an answer begins a write.
+// Write notes go-imap's answer to an announcement. go-imap flushes after every line, so an answer begins a write.
 //
 // It does not fail: after the session has ended, its output is discarded until Read returns an error. On an error of a write,
 // imapmemserver leaves a FETCH response open and with it go-imap's lock on the output, for which its goroutine would then

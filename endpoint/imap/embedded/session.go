@@ -23,7 +23,7 @@ type mailSession struct {
 	idling   bool
 }
 
-// heardLocked records that the session has been told of everything pending, or of what precedes the first removal.
+// heardLocked records that the session has been told about everything pending, or what precedes the first removal.
 func (s *mailSession) heardLocked(removals bool) {
 	if removals || !s.removals {
 		s.pending, s.removals = 0, false
@@ -117,7 +117,7 @@ func (s *mailSession) Append(mailbox string, r imap.LiteralReader, options *imap
 	return data, err
 }
 
-// count returns the most messages of the selected mailbox that can be in the set.
+// count returns the maximum number of messages of the selected mailbox in the set.
 func (s *mailSession) count(set imap.NumSet) (int64, error) {
 	present, err := s.numMessages()
 	if err != nil || set.Dynamic() { // up to "*", or the result of a search
@@ -221,7 +221,7 @@ func (s *mailSession) Poll(w *imapserver.UpdateWriter, allowExpunge bool) error 
 	return err
 }
 
-// Idle tells the client of changes as they happen (RFC 9051 section 6.3.13), starting with those since the last command.
+// Idle tells the client about changes as they happen (RFC 9051 section 6.3.13), beginning with those since the last command.
 func (s *mailSession) Idle(w *imapserver.UpdateWriter, stop <-chan struct{}) error {
 	if err := s.UserSession.Poll(w, true); err != nil {
 		return err

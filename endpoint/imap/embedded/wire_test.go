@@ -108,7 +108,7 @@ func (w *wire) line() string {
 	return strings.TrimSuffix(line, "\r\n")
 }
 
-// expect reads one line, which has to match the pattern from its beginning.
+// expect reads one line and checks that it matches the pattern from its beginning.
 func (w *wire) expect(pattern string) string {
 	w.t.Helper()
 	line := w.line()
@@ -146,7 +146,7 @@ func (w *wire) command(format string, args ...any) string {
 	return w.until("c")
 }
 
-// expectCommand sends a command, whose tagged response has to begin with want after the tag.
+// expectCommand sends a command and checks that the tagged response begins with want after the tag.
 func (w *wire) expectCommand(command, want string) {
 	w.t.Helper()
 	if got := w.command("%s", command); !strings.HasPrefix(got, "c "+want) {

@@ -7,11 +7,12 @@ import (
 	"github.com/mailturn/mailturn/imapext"
 )
 
-// proxyTTL is how many proxies a connection may pass after this one. Dovecot, whose fields these are, allows five in a row, and
+// proxyTTL is how many proxies a connection may pass after this one. Dovecot, which defines these fields, allows five in a row, and
 // ends a connection that has passed more, as in a loop.
 const proxyTTL = 4
 
-// Identification returns what a server is told of the client by the command ID (RFC 2971). sessionID stands in our log too.
+// Identification returns the fields of the command ID (RFC 2971) that describe the client to a server. sessionID is also in our
+// log.
 func (o Origin) Identification(sessionID string) []imapext.IDField {
 	var fields []imapext.IDField
 	add := func(name string, addr netip.AddrPort) {

@@ -1,4 +1,4 @@
-// Package origin describes where a client's connection comes from, how a proxy in front says so, and how a mail server is told.
+// Package origin describes where a client's connection comes from, how a proxy reports it, and how a mail server is told.
 package origin
 
 import (
@@ -14,12 +14,12 @@ type Origin struct {
 	Proxied        bool           // there was a PROXY header
 }
 
-// Of returns the origin of a connection without a header.
+// Of returns the origin of a connection without a PROXY header.
 func Of(conn net.Conn) Origin {
 	return Origin{Client: addrPort(conn.RemoteAddr()), Server: addrPort(conn.LocalAddr())}
 }
 
-// addrPort returns the address of a TCP peer, an IPv4 address in its own form on dual-stack sockets too.
+// addrPort returns the address of a TCP peer, unmapped, because dual-stack sockets have IPv4-mapped addresses.
 func addrPort(addr net.Addr) netip.AddrPort {
 	tcp, ok := addr.(*net.TCPAddr)
 	if !ok {
@@ -29,6 +29,5 @@ func addrPort(addr net.Addr) netip.AddrPort {
 	return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
 }
 
-// Local reports whether the client is on this machine. A header cannot say so: a client that came through a proxy came from
-// elsewhere.
+// Local reports whether the client is on this machine. A header cannot claim that: clients of a proxy count as remote.
 func (o Origin) Local() bool { return !o.Proxied && o.Client.Addr().IsLoopback() }

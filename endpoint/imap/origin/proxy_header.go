@@ -13,7 +13,7 @@ import (
 )
 
 // ReadProxyHeader reads a header of the PROXY protocol, version 1 or 2, from r, and returns the origin that it names. A header
-// that names none, as of a health check, leaves the addresses of o. The error is listen.ErrNoProxyHeader for something else.
+// without addresses, as in a health check, leaves those of o. The error is listen.ErrNoProxyHeader for anything but a header.
 func (o Origin) ReadProxyHeader(r io.Reader) (Origin, error) {
 	header, err := listen.ReadProxyHeader(r)
 	if err != nil {
@@ -47,7 +47,7 @@ func (o Origin) ProxyHeader(version byte) ([]byte, error) {
 }
 
 // sslTLV returns the extension which says that the client uses this version of TLS (PROXY protocol section 2.2.6). Verify would be
-// 0 if the client had proved its identity by a certificate.
+// 0 if the client had a valid certificate.
 func sslTLV(version uint16) (proxyproto.TLV, error) {
 	name := "TLSv1.2"
 	if version == tls.VersionTLS13 {

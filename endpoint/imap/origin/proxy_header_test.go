@@ -27,8 +27,7 @@ const (
 	v2IPv6 = "\x20\x01\x0d\xb8\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x07" + "\x20\x01\x0d\xb8\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01" + "\x12\x67\x03\xe1"
 )
 
-// TestReadProxyHeader checks that a connection with a header is never local, and that a header may leave the addresses as they
-// are.
+// TestReadProxyHeader checks that a connection with a header is never local, and that a header may leave the addresses unchanged.
 func TestReadProxyHeader(t *testing.T) {
 	named := Origin{Client: netip.MustParseAddrPort("127.0.0.1:4711"), Server: netip.MustParseAddrPort("198.51.100.1:993"), Proxied: true}
 	unnamed := Origin{Client: tcpOrigin.Client, Server: tcpOrigin.Server, Proxied: true}
@@ -67,7 +66,7 @@ func TestProxyHeader(t *testing.T) {
 }
 
 // TestProxyHeaderTLS checks that version 2 says which version of TLS the client uses, and that it has no certificate. Without an
-// address of the client there is nothing to add that to.
+// address of the client the header does not say that.
 func TestProxyHeaderTLS(t *testing.T) {
 	const tlv13, tlv12 = "\x20\x00\x0f\x01\x00\x00\x00\x01\x21\x00\x07TLSv1.3", "\x20\x00\x0f\x01\x00\x00\x00\x01\x21\x00\x07TLSv1.2"
 	o := Origin{Client: netip.MustParseAddrPort("192.0.2.7:4711"), Server: netip.MustParseAddrPort("198.51.100.1:993"), TLS: tls.VersionTLS13}
@@ -89,7 +88,7 @@ func TestProxyHeaderTLS(t *testing.T) {
 	}
 }
 
-// FuzzProxyHeader checks that an origin read from a header stays the same when it is written to another header.
+// FuzzProxyHeader checks that an origin read from a header does not change when it is written to another header.
 func FuzzProxyHeader(f *testing.F) {
 	f.Add([]byte("PROXY TCP4 192.0.2.7 198.51.100.1 4711 993\r\n"))
 	f.Add([]byte("PROXY UNKNOWN\r\n"))
@@ -103,7 +102,7 @@ func FuzzProxyHeader(f *testing.F) {
 		for _, version := range []byte{1, 2} {
 			header, err := o.ProxyHeader(version)
 			if err != nil {
-				t.Fatalf("%+v cannot be told on by version %d: %v", o, version, err)
+				t.Fatalf("%+v in version %d: %v", o, version, err)
 			}
 			again, err := tcpOrigin.ReadProxyHeader(bytes.NewReader(header))
 			if err != nil || again != o {

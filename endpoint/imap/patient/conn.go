@@ -1,4 +1,4 @@
-// Package patient has connections that are waited for without a buffer.
+// Package patient provides connections on which a goroutine can wait without a buffer.
 package patient
 
 import (
@@ -11,18 +11,18 @@ import (
 	"time"
 )
 
-// StallTimeout is how long a connection on which bytes are waiting may go without taking any of them. It is Dovecot's time-out for
-// clients that do not read.
+// StallTimeout is how long a connection may accept none of the bytes that are waiting for it. It is Dovecot's timeout for clients
+// that do not read.
 const StallTimeout = 5 * time.Minute
 
-// KeepAlive returns how hosts that have vanished are found out. Go's defaults would give up on one that has no network for two and a
-// half minutes, as a phone in a tunnel has, and would wake the radio of each phone in IDLE every 15 seconds.
+// KeepAlive returns the configuration that detects hosts that have vanished. Go's defaults would give up on a host without network
+// for two and a half minutes, such as a phone in a tunnel, and would wake the radio of each phone in IDLE every 15 seconds.
 func KeepAlive() net.KeepAliveConfig {
 	return net.KeepAliveConfig{Enable: true, Idle: StallTimeout, Interval: time.Minute, Count: 9}
 }
 
-// ErrNothingYet is the error of Conn.Read while nothing has arrived. It is a temporary net.Error, so that crypto/tls continues where
-// it was at the next read.
+// ErrNothingYet is the error of Conn.Read while nothing has arrived. It is a temporary net.Error, so that crypto/tls continues at
+// the next read.
 var ErrNothingYet net.Error = nothingYet{}
 
 type nothingYet struct{}
@@ -35,14 +35,14 @@ func (nothingYet) Temporary() bool { return true }
 // waits, and Read takes what has arrived. Thousands of sessions wait at any time, and what they hold meanwhile is most of their
 // memory. One goroutine calls Read and Await.
 //
-// Until BeginPatience it is like any other connection, on which Read waits.
+// Before BeginPatience, Read waits as on any other connection.
 type Conn struct {
 	net.Conn
 	raw  syscall.RawConn // nil before BeginPatience, and for good if the connection has none
 	take func(fd uintptr) bool
 	look func(fd uintptr) bool
 
-	// drained is true if the last read returned less than fits, so there is nothing more until Await has returned.
+	// drained is true if the last read returned less than the buffer's size, so there is nothing more until Await has returned.
 	drained bool
 
 	// Of the current call:
@@ -59,7 +59,7 @@ type Conn struct {
 // New returns conn as a Conn.
 func New(conn net.Conn) *Conn { return &Conn{Conn: conn} }
 
-// BeginPatience makes Read return ErrNothingYet from now on. It has no effect on connections that are not the system's, such as
+// BeginPatience makes Read return ErrNothingYet from now on. It has no effect on connections without a file descriptor, such as
 // pipes.
 func (c *Conn) BeginPatience() {
 	conn, ok := c.Conn.(syscall.Conn)
@@ -75,7 +75,7 @@ func (c *Conn) BeginPatience() {
 		c.n, c.err = readAtOnce(fd, c.p)
 		return true
 	}
-	// The runtime forgets that the connection is readable when another wait starts, so the first look is needed.
+	// The runtime forgets that the connection is readable when another wait starts, so this has to be checked first.
 	c.look = func(fd uintptr) bool {
 		if c.looked {
 			return true
@@ -147,7 +147,7 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 	return c.Conn.SetReadDeadline(t)
 }
 
-// Unsent returns how many bytes the other end's system has not acknowledged, 0 where that is not known.
+// Unsent returns how many bytes the other end's system has not acknowledged, or 0 if that is not known.
 func (c *Conn) Unsent() int { return unsent(c.Conn) }
 
 // CloseWrite closes the writing side.

@@ -32,7 +32,7 @@ func tcpPair(t *testing.T) (ours, theirs net.Conn) {
 	return ours, theirs
 }
 
-// readPatiently reads as a session does: until nothing has come, and then it waits.
+// readPatiently reads as a session does: until nothing has arrived, and then it waits.
 func readPatiently(r io.Reader, await func(time.Duration) bool, p []byte) (int, error) {
 	for {
 		n, err := r.Read(p)
@@ -49,7 +49,7 @@ func TestPatientConn(t *testing.T) {
 	c.BeginPatience()
 	p := make([]byte, 16)
 	if n, err := c.Read(p); n != 0 || err != error(ErrNothingYet) {
-		t.Fatalf("before anything came: %d, %v", n, err)
+		t.Fatalf("before anything arrived: got %d, %v", n, err)
 	}
 	for _, text := range []string{"first", "second", "the third is longer than what is read at once"} {
 		go io.WriteString(theirs, text)
@@ -66,7 +66,7 @@ func TestPatientConn(t *testing.T) {
 		}
 	}
 
-	// What comes between a read and the wait for more is not overslept, although the runtime has been told of it before.
+	// Bytes that arrive between a read and the wait for more end the wait, although the runtime has seen them before.
 	other, others := tcpPair(t)
 	for range 100 {
 		if _, err := c.Read(p); err != error(ErrNothingYet) {
@@ -83,7 +83,7 @@ func TestPatientConn(t *testing.T) {
 	c.Read(p)
 	for range 2 {
 		if !c.Await(time.Millisecond) {
-			t.Error("a limit passes, and await does not say so")
+			t.Error("Await does not report that the limit has passed")
 		}
 	}
 	if _, err := c.Read(p); err != error(ErrNothingYet) {
@@ -91,7 +91,7 @@ func TestPatientConn(t *testing.T) {
 	}
 	go io.WriteString(theirs, "x")
 	if c.Await(time.Hour) {
-		t.Error("quiet, though something has come")
+		t.Error("Await reports quiet although something has arrived")
 	}
 	if n, err := c.Read(p); n != 1 || err != nil {
 		t.Errorf("after a limit that did not pass: %d, %v", n, err)
@@ -100,7 +100,7 @@ func TestPatientConn(t *testing.T) {
 	c.SetReadDeadline(time.Unix(1, 0))
 	c.Await(0) // returns at once
 	if c.Await(time.Hour) {
-		t.Error("a deadline is taken for quiet")
+		t.Error("Await reports quiet after a deadline")
 	}
 	if _, err := c.Read(p); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("after a deadline: %v", err)
@@ -128,8 +128,8 @@ func TestPatientConn(t *testing.T) {
 	}
 }
 
-// TestPatientConnTLS: TLS goes on where it was when a record comes in pieces, and hands out every record of those that come
-// at once before anybody waits.
+// TestPatientConnTLS checks that TLS continues after a record that arrives in pieces, and that of several records that arrive
+// together, all are read before the next wait.
 func TestPatientConnTLS(t *testing.T) {
 	pair, _, err := certs.SelfSigned(t.TempDir(), []string{"imap.example.org"}, time.Now())
 	if err != nil {
@@ -176,7 +176,7 @@ func TestPatientConnTLS(t *testing.T) {
 		}
 		<-written
 		if !bytes.Equal(got, want) {
-			t.Errorf("in pieces of %d bytes: other bytes came", size)
+			t.Errorf("in pieces of %d bytes: wrong bytes", size)
 		}
 	}
 	go client.Close()
@@ -185,7 +185,7 @@ func TestPatientConnTLS(t *testing.T) {
 	}
 }
 
-// A piecewiseConn writes pieces of size bytes, or all at once if that is 0.
+// A piecewiseConn writes pieces of size bytes, or everything together if that is 0.
 type piecewiseConn struct {
 	net.Conn
 	size int

@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// A Listener hands the server's ends of pipes to a server's accept loop.
+// A Listener passes the server's ends of pipes to a server's accept loop.
 type Listener struct {
 	conns     chan net.Conn
 	closed    chan struct{} // closed by Close, which is called once
@@ -13,12 +13,12 @@ type Listener struct {
 	first     sync.Once
 }
 
-// NewListener returns a listener that is offered connections by Offer.
+// NewListener returns a listener that accepts the connections passed to Offer.
 func NewListener() *Listener {
 	return &Listener{conns: make(chan net.Conn), closed: make(chan struct{}), accepting: make(chan struct{})}
 }
 
-// Offer gives conn to the accept loop, or returns net.ErrClosed.
+// Offer passes conn to the accept loop, or returns net.ErrClosed.
 func (l *Listener) Offer(conn net.Conn) error {
 	select {
 	case l.conns <- conn:
@@ -31,7 +31,7 @@ func (l *Listener) Offer(conn net.Conn) error {
 // Accepting returns a channel that is closed by the first Accept.
 func (l *Listener) Accepting() <-chan struct{} { return l.accepting }
 
-// Accept returns the next connection that was offered, or net.ErrClosed.
+// Accept returns the next connection passed to Offer, or net.ErrClosed.
 func (l *Listener) Accept() (net.Conn, error) {
 	l.first.Do(func() { close(l.accepting) })
 	select {
@@ -42,7 +42,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 }
 
-// Close ends Accept and Offer. It is to be called once.
+// Close ends Accept and Offer. It must be called only once.
 func (l *Listener) Close() error {
 	close(l.closed)
 	return nil

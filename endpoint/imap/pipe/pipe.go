@@ -1,4 +1,4 @@
-// Package pipe has connections within the process that can be half closed.
+// Package pipe provides in-process connections that can be half-closed.
 package pipe
 
 import (
@@ -30,14 +30,14 @@ func New(clientAddr net.Addr) (client *ClientConn, server *Conn) {
 	return &ClientConn{Conn: &Conn{toClientReader, toServer, addr{}}}, &Conn{toServerReader, toClient, clientAddr}
 }
 
-// Await waits until the other end writes, without taking anything of that, or closes. It ignores the limit.
+// Await waits until the other end writes or closes, without reading anything. It ignores the limit.
 func (c *ClientConn) Await(time.Duration) (quiet bool) {
 	c.awaited = true
 	c.Conn.Read(nil)
 	return false
 }
 
-// Unsent returns 0: a write returns when all of it has been read.
+// Unsent returns 0: a write returns after all of it has been read.
 func (c *ClientConn) Unsent() int { return 0 }
 
 func (c *ClientConn) Read(p []byte) (int, error) {
@@ -50,7 +50,7 @@ func (c *ClientConn) Read(p []byte) (int, error) {
 
 func (c *Conn) Write(p []byte) (int, error) { return c.w.Write(p) }
 
-// CloseWrite lets the other end read io.EOF after what was written.
+// CloseWrite makes the other end read io.EOF after what was written.
 func (c *Conn) CloseWrite() error { return c.w.Close() }
 
 // Close ends both directions: the other end reads io.EOF, and its writes fail.

@@ -9,7 +9,7 @@ import (
 	"github.com/mailturn/mailturn/endpoint/imap/patient"
 )
 
-// readPatiently reads as a session does: until nothing has come, and then it waits.
+// readPatiently reads as a session does: until nothing has arrived, and then it waits.
 func readPatiently(r io.Reader, await func(time.Duration) bool, p []byte) (int, error) {
 	for {
 		n, err := r.Read(p)
@@ -20,12 +20,12 @@ func readPatiently(r io.Reader, await func(time.Duration) bool, p []byte) (int, 
 	}
 }
 
-// TestAwait checks that a pipe can be waited for without a buffer, as a patient.Conn can.
+// TestAwait checks that a goroutine can wait on a pipe without a buffer, as on a patient.Conn.
 func TestAwait(t *testing.T) {
 	ours, theirs := New(addr{})
 	p := make([]byte, 3)
 	if n, err := ours.Read(p); n != 0 || err != error(patient.ErrNothingYet) {
-		t.Fatalf("before anything came: %d, %v", n, err)
+		t.Fatalf("before anything arrived: got %d, %v", n, err)
 	}
 	go func() {
 		io.WriteString(theirs, "abcd")
@@ -36,7 +36,7 @@ func TestAwait(t *testing.T) {
 			t.Errorf("got %q, %v, want %q", p[:n], err, want)
 		}
 		if n, err := ours.Read(p); n != 0 || err != error(patient.ErrNothingYet) {
-			t.Errorf("before more was waited for: %d, %v", n, err)
+			t.Errorf("before another Await: got %d, %v", n, err)
 		}
 	}
 	if n, err := readPatiently(ours, ours.Await, p); n != 0 || err != io.EOF {

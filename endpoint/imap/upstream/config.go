@@ -20,7 +20,7 @@ type Schema struct {
 	ClientAddress  config.Value[string]        `hcl:"client_address" default:"none" doc:"How the server learns the client's address. Otherwise all clients share one address there, and while somebody guesses passwords, everybody's login is delayed. id: by the ID command, with x-originating-ip and other fields, which the server must trust (Dovecot: login_trusted_networks). proxy2: by the PROXY protocol, version 2, which also says whether the client uses TLS; the server must expect it (Dovecot: haproxy = yes in the listener, and haproxy_trusted_networks). proxy: version 1, which cannot say so; a server that accepts passwords over TLS only then accepts none. none: the server sees mailturn's address."`
 }
 
-// Config says how to reach the existing IMAP server.
+// Config describes how to reach the existing IMAP server.
 type Config struct {
 	Addresses      []Address     // tried in this order
 	AddressRanges  []hcl.Range   // the place of each
@@ -53,7 +53,7 @@ const (
 	ClientAddressID     ClientAddress = "id"     // fields of the command ID
 )
 
-// proxyVersion returns the version of the PROXY protocol to be used, 0 for none.
+// proxyVersion returns the version of the PROXY protocol to use, or 0 for none.
 func (c ClientAddress) proxyVersion() byte {
 	switch c {
 	case ClientAddressProxy:
@@ -69,7 +69,7 @@ func (c ClientAddress) proxyVersion() byte {
 func Decode(s *Schema) (c *Config, diags hcl.Diagnostics) {
 	if len(s.Address.V) == 0 {
 		if s.Address.Set && s.Address.V == nil {
-			return nil, nil // it could not be decoded, which has been said
+			return nil, nil // it could not be decoded, which has been reported
 		}
 		rng := s.Range
 		if s.Address.Set {

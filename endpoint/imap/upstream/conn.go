@@ -7,12 +7,12 @@ import (
 	"github.com/mailturn/mailturn/endpoint/imap/patient"
 )
 
-// A greetedConn is a connection to a server whose greeting has been read, and is read from it once more. One goroutine
-// reads.
+// A greetedConn is a connection to a server whose greeting has already been read, and which returns it once more. Only one
+// goroutine may read.
 type greetedConn struct {
 	backend.HalfCloser
 	raw   *patient.Conn // below TLS, if there is TLS
-	ahead []byte        // what has been read, and not from here
+	ahead []byte        // what has been read but not returned by Read
 }
 
 func (c *greetedConn) Await(limit time.Duration) bool { return c.raw.Await(limit) }

@@ -10,10 +10,10 @@ import (
 	"github.com/mailturn/mailturn/endpoint/imap/backend"
 )
 
-// maxGreetingLine bounds each line that a server may send before a session begins, in bytes.
+// maxGreetingLine bounds each line from a server before a session begins, in bytes.
 const maxGreetingLine = 8 * 1024
 
-// ReadGreeting reads the server's greeting (RFC 9051 section 7.1), OK or PREAUTH, with its line end, and what came with it.
+// ReadGreeting reads the server's greeting (RFC 9051 section 7.1), OK or PREAUTH, with its line end, and what was read after it.
 // The error is a *backend.ByeError for BYE.
 func ReadGreeting(r io.Reader) (greeting, ahead []byte, err error) {
 	greeting, ahead, err = readLine(r, nil)
@@ -31,8 +31,8 @@ func ReadGreeting(r io.Reader) (greeting, ahead []byte, err error) {
 	}
 }
 
-// splitUntagged returns the status of an untagged status response in upper case, and its text. A line that is none has the
-// empty status.
+// splitUntagged returns the status of an untagged status response in upper case, and its text. The status of any other line is
+// empty.
 func splitUntagged(line []byte) (status, text string) {
 	rest, untagged := strings.CutPrefix(strings.TrimRight(string(line), "\r\n"), "* ")
 	if !untagged {

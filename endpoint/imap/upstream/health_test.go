@@ -13,7 +13,7 @@ import (
 	"github.com/mailturn/mailturn/endpoint/imap/origin"
 )
 
-// greet sends the present greeting on each connection to listener, and counts them.
+// greet sends the current greeting on each connection to listener, and counts them.
 func greet(listener net.Listener, greeting *atomic.Value) *atomic.Int32 {
 	count := new(atomic.Int32)
 	go func() {
@@ -33,8 +33,8 @@ func greet(listener net.Listener, greeting *atomic.Value) *atomic.Int32 {
 	return count
 }
 
-// TestHealth checks that a server that does not answer is reported, whether a client has noticed that or nobody has asked
-// recently, and that asking does not connect each time.
+// TestHealth checks that Health reports a server that does not answer, with and without a recent client, and does not connect each
+// time.
 func TestHealth(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

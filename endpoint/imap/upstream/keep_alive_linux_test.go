@@ -13,7 +13,7 @@ import (
 	"github.com/mailturn/mailturn/endpoint/imap/patient"
 )
 
-// TestKeepAlive checks that connections to the server have patient.KeepAlive.
+// TestKeepAlive checks that connections to the server use patient.KeepAlive.
 func TestKeepAlive(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

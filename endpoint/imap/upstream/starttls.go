@@ -18,8 +18,8 @@ const maxStartTLSLines = 16
 // startTLS does STARTTLS with the server before anything from the client passes (RFC 9051 section 6.2.1). The connection that it returns
 // begins with the greeting, without its capabilities: they were sent unencrypted and have to be forgotten.
 //
-// It fails if the server logs the client in before TLS (PREAUTH), and if anything follows the answer to STARTTLS: both are what an
-// attacker on the path would do to inject data into the encrypted session.
+// It fails if the server logs the client in before TLS (PREAUTH), and if anything follows the answer to STARTTLS: both are ways in
+// which an attacker on the path injects data into the encrypted session.
 func startTLS(ctx context.Context, raw *patient.Conn, config *tls.Config, greeting, ahead []byte) (*greetedConn, error) {
 	if IsPreauth(greeting) {
 		return nil, errors.New("greeted with PREAUTH, which rules out STARTTLS")

@@ -20,10 +20,10 @@ import (
 	"github.com/mailturn/mailturn/framework/bounded"
 )
 
-// failureMemory is how long an address that could not be used is tried after the others.
+// failureMemory is how long an address that has failed is tried after the others.
 const failureMemory = 30 * time.Second
 
-// healthMemory is how long Health relies on the last attempt to connect. Its own attempts show in the mail server's log.
+// healthMemory is how long Health relies on the last attempt to connect. Its own attempts appear in the mail server's log.
 const healthMemory = 30 * time.Second
 
 // An Upstream is the existing IMAP server, at one address or several.
@@ -47,7 +47,7 @@ type target struct {
 	failed  time.Time   // when it last failed; zero if it did not
 }
 
-// New prepares the way to the server. It reads the certificates of c.CAFile.
+// New returns the Upstream for c. It reads the certificates of c.CAFile.
 func New(c Config, logger *slog.Logger) (*Upstream, error) {
 	var roots *x509.CertPool // nil for the system's
 	if c.CAFile != "" {
@@ -87,7 +87,7 @@ func readRoots(file string) (*x509.CertPool, error) {
 }
 
 // Dial connects to the first address that answers with a greeting, which is what the connection's first bytes are. The error is a
-// *backend.ByeError if the greeting is BYE: that is about the client, so no other address is tried.
+// *backend.ByeError if the greeting is BYE: that concerns the client, so no other address is tried.
 func (u *Upstream) Dial(ctx context.Context, from origin.Origin) (backend.Conn, error) {
 	conn, err := u.dialServers(ctx, from)
 	if _, refused := errors.AsType[*backend.ByeError](err); refused || err == nil {
@@ -104,7 +104,7 @@ func (u *Upstream) noteDial(err error) {
 	u.lastDial, u.dialErr = time.Now(), err
 }
 
-// Health returns how the last attempt to connect ended, if it was recent. Otherwise it makes one, as if for a client on this
+// Health returns the error of the last attempt to connect, if that was recent. Otherwise it connects as if for a client on this
 // machine.
 func (u *Upstream) Health() error {
 	u.checking.Lock()
@@ -132,7 +132,7 @@ func (u *Upstream) dialServers(ctx context.Context, from origin.Origin) (backend
 	for _, t := range u.order(time.Now()) {
 		conn, err := u.connect(ctx, t, from)
 		if err != nil && ctx.Err() != nil {
-			return nil, context.Cause(ctx) // given up here, which says nothing about the server
+			return nil, context.Cause(ctx) // cancelled here, which says nothing about the server
 		}
 		_, refused := errors.AsType[*backend.ByeError](err)
 		u.note(t, err != nil && !refused)
@@ -159,7 +159,7 @@ func (u *Upstream) order(now time.Time) []*target {
 	return append(good, failed...)
 }
 
-// note remembers whether the target could be used, and logs a change if there are others.
+// note records whether the target worked, and logs a change if there are others.
 func (u *Upstream) note(t *target, failed bool) {
 	u.mu.Lock()
 	changed := failed == t.failed.IsZero()
@@ -203,8 +203,7 @@ func (u *Upstream) connect(ctx context.Context, t *target, from origin.Origin) (
 	return greeted, nil
 }
 
-// greet brings a new connection to the point where the client's commands may follow. The PROXY header goes first, before
-// TLS.
+// greet prepares a new connection for the client's commands. The PROXY header is sent first, before TLS.
 func (u *Upstream) greet(ctx context.Context, t *target, raw *patient.Conn, from origin.Origin) (*greetedConn, error) {
 	var conn backend.HalfCloser = raw
 	if version := u.clientAddress.proxyVersion(); version != 0 {

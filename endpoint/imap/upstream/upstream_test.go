@@ -54,7 +54,7 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// TestDialGivenUp checks that a dial which its caller ends does not count against the server.
+// TestDialGivenUp checks that a dial that its caller cancels does not count against the server.
 func TestDialGivenUp(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
