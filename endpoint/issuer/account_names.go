@@ -9,19 +9,18 @@ import (
 	"github.com/mailturn/mailturn/framework/config"
 )
 
-// AccountNames says which names are those of one account. Limits for an account count all of them together, since whoever
-// can log in under several names could otherwise have the share of several. The zero value tells names apart that differ
-// in more than case and surrounding white space.
+// AccountNames decides which login names belong to the same account. Limits per account count them together, because a user with
+// several names could otherwise have the share of several users. With the zero value, names are the same if they differ only in
+// case and surrounding white space.
 type AccountNames struct {
-	// Delimiter begins the detail of a name, which is no part of the account: alice+x@example.org is alice@example.org (RFC
-	// 5233 section 1). Empty if the mail server gives each such name an account of its own.
+	// Delimiter begins the detail of a name, which is not part of the account: alice+x@example.org is alice@example.org (RFC 5233
+	// section 1). It is empty if each such name is an account of its own.
 	Delimiter string
-	// Domain is that of names without one. Empty if they are accounts of their own.
+	// Domain is the domain of names without one. It is empty if they are accounts of their own.
 	Domain string
 }
 
-// Account returns the account's name of all those that a client may log in with. It is empty for the empty name, and for no
-// other.
+// Account returns the name of the account to which a login name belongs. It is empty only for the empty name.
 func (n AccountNames) Account(name string) string {
 	trimmed := strings.TrimSpace(strings.ToLower(name))
 	if trimmed == "" {

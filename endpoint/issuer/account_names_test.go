@@ -36,13 +36,13 @@ func TestAccountNames(t *testing.T) {
 		if got := tt.names.Account(tt.name); got != tt.want {
 			t.Errorf("%+v: %q is %q, want %q", tt.names, tt.name, got, tt.want)
 		} else if again := tt.names.Account(got); again != got {
-			t.Errorf("%+v: %q is %q at first, and %q then", tt.names, tt.name, got, again)
+			t.Errorf("%+v: %q is %q, whose account is %q", tt.names, tt.name, got, again)
 		}
 	}
 }
 
-// TestOneAccountWhateverTheName: each name of an account is given the user name that the relay knows for that account, and one
-// of several relays.
+// TestOneAccountWhateverTheName checks that all names of an account get the user name that the relay knows for that account, and
+// the same one of several relays.
 func TestOneAccountWhateverTheName(t *testing.T) {
 	c := Config{
 		Secrets:  config.Value[[]credential.Secret]{V: []credential.Secret{credential.NewSecret([]byte("test-secret"))}},

@@ -1,5 +1,5 @@
-// Package issuer is what the endpoints that give out TURN credentials have in common: the attributes that say for which
-// relay and under which secret, how they agree with the TURN endpoint of the same file, and the credentials.
+// Package issuer implements what the endpoints that issue TURN credentials have in common: the attributes for the relay and its
+// secret, their agreement with the TURN endpoint of the same file, and the credentials.
 package issuer
 
 import (
@@ -11,16 +11,16 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
-// Config is how a door issues credentials, and what it tells clients of the relay. Set says whether the file has the
-// value, Range where. Decode makes one, and Link fills in what the file leaves out.
+// Config is how an endpoint issues credentials, and what it tells clients about the relay. The Set of a value says whether the file
+// has it, Range where. Decode returns one, and Link fills in what the file leaves out.
 type Config struct {
 	Server     config.Value[string]   // a name or an IPv4 address
 	Port       config.Value[uint16]   // of plain TURN
 	Transports config.Value[[]string] // of plain TURN, "udp" and "tcp", if Set
-	TLSPort    config.Value[uint16]   // after Link 0 for a relay without TLS
+	TLSPort    config.Value[uint16]   // 0 after Link for a relay without TLS
 	Secrets    config.Value[[]credential.Secret]
 	TTL        config.Value[time.Duration]
-	PreferTLS  config.Value[bool] // plain TURN is on TLSPort too
+	PreferTLS  config.Value[bool] // plain TURN uses TLSPort too
 
 	// Given are the attributes and blocks of Schema that the file has.
 	Given []config.Set
@@ -29,22 +29,22 @@ type Config struct {
 	// Link sets them.
 	UDPPort, TCPPort uint16
 
-	// Relays are the relays of the relay blocks. When there are some, an account has one of them, see For, and of the
-	// fields above TTL alone counts.
+	// Relays are the relays of the relay blocks. If there are any, an account has one of them, see For, and of the fields above
+	// only TTL is used.
 	Relays []WeightedRelay
 
-	// Accounts remembers for the relay of this process to whom credentials are issued. The caller puts it here; with nil
-	// nobody is remembered.
+	// Accounts records for the relay of this process to whom credentials are issued. The caller sets it; with nil nothing is
+	// recorded.
 	Accounts *credential.Accounts
-	// Names says which names are those of one account. The caller puts it here.
+	// Names decides which login names belong to the same account. The caller sets it.
 	Names AccountNames
 }
 
-// Issue returns a credential made now under the first secret, of which there must be one, for somebody who is not known. Its
-// user name is a bare number.
+// Issue returns a credential created now with the first secret, which must exist, for an unknown user. Its user name is only a
+// number.
 func (c Config) Issue(now time.Time) credential.Credential { return c.IssueTo("", now) }
 
-// IssueTo returns a credential as Issue does, by which the relay of this process knows account, and which that account alone
+// IssueTo returns a credential as Issue does, by which the relay of this process identifies account, and which no other account
 // has: see credential.Accounts.
 func (c Config) IssueTo(account string, now time.Time) credential.Credential {
 	issuer := credential.Issuer{Secret: c.Secrets.V[0], TTL: c.TTL.V}
@@ -54,7 +54,7 @@ func (c Config) IssueTo(account string, now time.Time) credential.Credential {
 	return c.Accounts.Issue(issuer, c.Names.Account(account), now)
 }
 
-// IssueFor returns a credential as Issue does, with the account of user in its name unless that is empty: see
+// IssueFor returns a credential as Issue does, with the account of user in its user name unless that is empty: see
 // credential.Issuer.
 func (c Config) IssueFor(user string, now time.Time) credential.Credential {
 	if user == "" {
@@ -63,8 +63,8 @@ func (c Config) IssueFor(user string, now time.Time) credential.Credential {
 	return credential.Issuer{Secret: c.Secrets.V[0], TTL: c.TTL.V}.IssueFor(c.Names.Account(user), now)
 }
 
-// Values returns what Delta Chat reads of the relay with this credential: host:port:user:password, for TURN over UDP and for
-// TURN over TLS. What the relay does not serve is empty.
+// Values returns what Delta Chat reads about the relay with this credential: host:port:user:password, for TURN over UDP and for
+// TURN over TLS. The value is empty for what the relay does not serve.
 func (c Config) Values(issued credential.Credential) (turn, turns string) {
 	value := func(port uint16) string {
 		return c.Server.V + ":" + strconv.Itoa(int(port)) + ":" + issued.Username + ":" + issued.Password
@@ -84,7 +84,7 @@ type Server struct {
 	Port      uint16
 }
 
-// Servers returns the ways to reach the relay that clients are told of, the preferred one first. DTLS is not among them: no
+// Servers returns the ways to reach the relay that clients are told about, the preferred one first. DTLS is not among them: no
 // browser, and no program that this one exports for, speaks TURN over it.
 func (c Config) Servers() (servers []Server) {
 	for _, server := range []Server{{"udp", c.UDPPort}, {"tcp", c.TCPPort}, {"tls", c.TLSPort.V}} {

@@ -11,8 +11,8 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
-// A Relay is the TURN endpoint of the same file, as far as what clients are told has to agree with it. The ports include
-// those that it opens because a door advertises them.
+// A Relay is the part of the TURN endpoint of the same file with which the information for clients has to agree. The ports include
+// those that it opens because another endpoint advertises them.
 type Relay struct {
 	Name     string // of the endpoint
 	Range    hcl.Range
@@ -20,12 +20,12 @@ type Relay struct {
 
 	UDPPorts, TCPPorts, TLSPorts []uint16
 
-	// Secrets are those that it accepts, the issuing one first. Empty stands for one that is generated later; the
-	// caller then puts it into Config.Secrets.V before it makes the door.
+	// Secrets are those that it accepts, the issuing one first. If it is empty, a secret is generated later, which the caller puts
+	// into Config.Secrets.V before it creates the endpoint.
 	Secrets []credential.Secret
-	// SecretRange is where they stand, or the zero Range.
+	// SecretRange is their place, or the zero Range.
 	SecretRange hcl.Range
-	// MaxLifetime is how long it lets credentials be good for at most, 0 for no limit.
+	// MaxLifetime is the longest validity of a credential that it accepts, 0 for no limit.
 	MaxLifetime time.Duration
 }
 
@@ -33,9 +33,9 @@ func (r *Relay) place() string {
 	return fmt.Sprintf("endpoint turn %q at %s", r.Name, config.Place(r.Range))
 }
 
-// Link fills in what the block leaves out from the TURN endpoint of the same file, nil if there is none, and says where
-// the two disagree: clients would be sent to a port on which nobody listens, or with a password that is refused. A
-// diagnostic about what is missing points at block, or at turn_server when that is set.
+// Link fills in what the block leaves out from the TURN endpoint of the same file, nil if there is none, and reports where the two
+// disagree: clients would be sent to a port on which nothing listens, or with a password that is refused. A diagnostic about what
+// is missing points at block, or at turn_server when that is set.
 func (c *Config) Link(relay *Relay, block hcl.Range) (diags hcl.Diagnostics) {
 	if len(c.Relays) > 0 {
 		return c.linkRelays(relay)
@@ -56,7 +56,7 @@ func (c *Config) Link(relay *Relay, block hcl.Range) (diags hcl.Diagnostics) {
 	return diags
 }
 
-// LinkSecrets is Link for a door that does not say where the relay is.
+// LinkSecrets is Link for an endpoint that does not say where the relay is.
 func (c *Config) LinkSecrets(relay *Relay, block hcl.Range) hcl.Diagnostics {
 	if relay != nil && relay.MaxLifetime > 0 && c.TTL.V > relay.MaxLifetime {
 		rng := block
@@ -77,7 +77,7 @@ func (c *Config) LinkSecrets(relay *Relay, block hcl.Range) hcl.Diagnostics {
 	case !c.Secrets.Set:
 		c.Secrets.V = relay.Secrets
 		return nil
-	case len(c.Secrets.V) == 0: // it could not be decoded, which has been said
+	case len(c.Secrets.V) == 0: // it could not be decoded, which has been reported
 		return nil
 	}
 	issuing := c.Secrets.V[0].Bytes()

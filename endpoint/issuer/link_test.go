@@ -159,7 +159,7 @@ func TestLink(t *testing.T) {
 	}
 }
 
-// decode decodes the attributes of a door that has no others.
+// decode decodes the attributes of an endpoint that has no others.
 func decode(t *testing.T, attributes string) (c Config, block hcl.Range) {
 	t.Helper()
 	file, diags := config.Parse("door.conf", []byte(`endpoint "door" "door" {`+attributes+"\n}"))
@@ -177,7 +177,7 @@ func decode(t *testing.T, attributes string) (c Config, block hcl.Range) {
 	return c, file.Endpoints[0].Range
 }
 
-// advertised is what clients are told, in a line.
+// advertised returns what clients are told, in one line.
 func advertised(c Config) string {
 	turn, turns := c.Values(credential.Credential{})
 	secret := ""
@@ -187,7 +187,7 @@ func advertised(c Config) string {
 	return fmt.Sprint(strings.TrimSuffix(turn, "::"), " ", strings.TrimSuffix(turns, "::"), " ", secret)
 }
 
-// TestLinkSecrets is about doors that give out user names and passwords alone.
+// TestLinkSecrets checks endpoints that issue only user names and passwords.
 func TestLinkSecrets(t *testing.T) {
 	block := hcl.Range{Filename: "door.conf", Start: hcl.Pos{Line: 7, Column: 1}}
 	for _, tt := range []struct {
@@ -229,7 +229,7 @@ func TestCheckRefresh(t *testing.T) {
 	}
 }
 
-// TestURIs wants clients to be told of what listens, and of nothing else.
+// TestURIs checks that clients are told only about addresses that listen.
 func TestURIs(t *testing.T) {
 	const external = "\n  turn_server = \"turn.example.org\"\n  turn_secret = \"" + secretA + "\"\n"
 	none := []uint16(nil)
@@ -290,7 +290,7 @@ func TestHostname(t *testing.T) {
 	}
 }
 
-// TestIssueTo wants a credential to be remembered where there is a memory, and to be good all the same where there is none.
+// TestIssueTo checks that a credential is recorded in Accounts, and valid without Accounts too.
 func TestIssueTo(t *testing.T) {
 	c, _ := decode(t, "")
 	c.Secrets.V = []credential.Secret{credential.NewSecret([]byte("correct horse battery staple"))}
@@ -303,7 +303,7 @@ func TestIssueTo(t *testing.T) {
 	if account, ok := c.Accounts.Account(issued.Username); !ok || account != "alice@example.org" {
 		t.Errorf("%v is of %q, %v", issued, account, ok)
 	}
-	// Somebody unknown never has the same name.
+	// An unknown user never has the same name.
 	if other := c.Issue(issued.Expires.Add(-c.TTL.V)); other.Username == issued.Username {
 		t.Errorf("%v is issued to somebody else too", other)
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/mailturn/mailturn/framework/config"
 )
 
-// linkExternal completes what is told of a relay that is not in this file.
+// linkExternal completes the settings for a relay that is not in this file.
 func (c *Config) linkExternal() hcl.Diagnostics {
 	if !c.Port.Set {
 		c.Port.V = defaultPort
@@ -30,13 +30,13 @@ func (c *Config) linkExternal() hcl.Diagnostics {
 	return nil
 }
 
-// CheckUDP warns of a relay that Delta Chat has no use for. It is for the doors at which it knocks, after Link,
-// and points at block when the door does not say which transports there are.
+// CheckUDP warns about a relay that Delta Chat cannot use. It is for the endpoints from which Delta Chat learns about the relay,
+// after Link, and points at block if the endpoint does not set the transports.
 func (c *Config) CheckUDP(block hcl.Range) (diags hcl.Diagnostics) {
 	for _, r := range c.Relays {
 		diags = append(diags, r.CheckUDP(r.Range)...)
 	}
-	if len(c.Relays) > 0 || c.UDPPort != 0 || len(c.Servers()) == 0 { // without any, Link has said so
+	if len(c.Relays) > 0 || c.UDPPort != 0 || len(c.Servers()) == 0 { // without any, Link has reported it
 		return diags
 	}
 	if c.Transports.Set {
@@ -47,7 +47,7 @@ func (c *Config) CheckUDP(block hcl.Range) (diags hcl.Diagnostics) {
 		"let the TURN endpoint listen on udp://0.0.0.0:3478")}
 }
 
-// plainPort is the port on which plain TURN is wanted.
+// plainPort returns the port wanted for plain TURN.
 func (c *Config) plainPort() uint16 {
 	if c.PreferTLS.V {
 		return c.TLSPort.V
@@ -55,7 +55,7 @@ func (c *Config) plainPort() uint16 {
 	return c.Port.V
 }
 
-// linkRelay completes what is told of the relay in this file: that on which it listens, and nothing else.
+// linkRelay completes the settings for the relay in this file with the ports on which it listens.
 func (c *Config) linkRelay(relay *Relay) hcl.Diagnostics {
 	if !c.Server.Set && relay.Hostname != "" {
 		c.Server.V = relay.Hostname
@@ -77,7 +77,7 @@ func (c *Config) linkRelay(relay *Relay) hcl.Diagnostics {
 	return diags
 }
 
-// linkUDPPort takes the port of plain TURN over UDP, unless clients are not told of UDP.
+// linkUDPPort sets the port of plain TURN over UDP, unless clients are not told about UDP.
 func (c *Config) linkUDPPort(relay *Relay) hcl.Diagnostics {
 	if c.Transports.Set && !slices.Contains(c.Transports.V, "udp") || !c.Transports.Set && len(relay.UDPPorts) == 0 {
 		return nil
@@ -95,7 +95,7 @@ func (c *Config) linkUDPPort(relay *Relay) hcl.Diagnostics {
 	return c.nothingListens("UDP", c.UDPPort, relay, relay.UDPPorts)
 }
 
-// linkTCPPort takes the port of plain TURN over TCP, the one of UDP if it can, unless clients are not told of TCP.
+// linkTCPPort sets the port of plain TURN over TCP, that of UDP if possible, unless clients are not told about TCP.
 func (c *Config) linkTCPPort(relay *Relay) hcl.Diagnostics {
 	told := c.Transports.Set && slices.Contains(c.Transports.V, "tcp")
 	if c.Transports.Set && !told || !c.Transports.Set && len(relay.TCPPorts) == 0 {
@@ -113,7 +113,7 @@ func (c *Config) linkTCPPort(relay *Relay) hcl.Diagnostics {
 	return nil
 }
 
-// nothingListens says that clients would be sent to a port that is closed.
+// nothingListens returns the error that clients would be sent to a closed port.
 func (c *Config) nothingListens(transport string, port uint16, relay *Relay, ports []uint16) hcl.Diagnostics {
 	rng, hint := relay.Range, "change turn_port"
 	switch {
@@ -127,7 +127,7 @@ func (c *Config) nothingListens(transport string, port uint16, relay *Relay, por
 		fmt.Sprintf("add %s://0.0.0.0:%d to the addresses of the TURN endpoint, or %s", strings.ToLower(transport), port, hint))}
 }
 
-// linkTLSPort chooses the port of TURN over TLS when the block does not.
+// linkTLSPort chooses the port of TURN over TLS if the block does not.
 func (c *Config) linkTLSPort(relay *Relay) {
 	if c.TLSPort.Set || len(relay.TLSPorts) == 0 {
 		return
@@ -136,7 +136,7 @@ func (c *Config) linkTLSPort(relay *Relay) {
 	if !c.PreferTLS.V {
 		return
 	}
-	// Clients that read only the plain entry use UDP on the port of both: take one that answers everything.
+	// Clients that read only the plain entry use UDP on the port of both: choose one that serves everything.
 	if c.Port.Set && slices.Contains(relay.TLSPorts, c.Port.V) && slices.Contains(relay.UDPPorts, c.Port.V) {
 		c.TLSPort.V = c.Port.V
 		return
@@ -149,7 +149,7 @@ func (c *Config) linkTLSPort(relay *Relay) {
 	}
 }
 
-// checkTLSPort wants TURN over TLS where clients are told of it.
+// checkTLSPort checks that the relay serves TURN over TLS where clients are told to use it.
 func (c *Config) checkTLSPort(relay *Relay) hcl.Diagnostics {
 	switch {
 	case c.PreferTLS.V && len(relay.TLSPorts) == 0:

@@ -18,12 +18,12 @@ import (
 
 // A WeightedRelay is one of several relays, with its share of the accounts.
 type WeightedRelay struct {
-	Config           // its TTL and PreferTLS are those that all relays have
+	Config           // TTL and PreferTLS are the same for all relays
 	Weight int       // not negative
 	Range  hcl.Range // of the block's header
 }
 
-// decodeRelays checks what can be checked of the relay blocks without the TURN endpoint.
+// decodeRelays checks the relay blocks as far as possible without the TURN endpoint.
 func (c *Config) decodeRelays(s Schema, hostname string) (diags hcl.Diagnostics) {
 	if len(s.Relays) == 0 {
 		return nil
@@ -62,8 +62,8 @@ func (c *Config) decodeRelays(s Schema, hostname string) (diags hcl.Diagnostics)
 	return diags
 }
 
-// linkRelays links each relay that has a secret of its own as one that is not in the file, and the others with relay, the
-// file's TURN endpoint.
+// linkRelays links each relay with its own secret as one that is not in the file, and the others with relay, the file's TURN
+// endpoint.
 func (c *Config) linkRelays(relay *Relay) (diags hcl.Diagnostics) {
 	places := make(map[string]hcl.Range)
 	for i := range c.Relays {
@@ -82,8 +82,7 @@ func (c *Config) linkRelays(relay *Relay) (diags hcl.Diagnostics) {
 	return diags
 }
 
-// LocalPorts returns the ports that clients are told for the TURN endpoint of the same file, as far as the block says
-// them. It is for the time before Link.
+// LocalPorts returns the ports of the TURN endpoint of the same file that the block advertises. Call it before Link.
 func (c *Config) LocalPorts() (ports []uint16) {
 	if len(c.Relays) == 0 {
 		return []uint16{c.Port.V, c.TLSPort.V}
@@ -96,8 +95,8 @@ func (c *Config) LocalPorts() (ports []uint16) {
 	return ports
 }
 
-// PreferredPorts returns the ports of the TURN endpoint of the same file that clients are told for everything, none if TLS is
-// not preferred. udp is the first UDP port of that endpoint, 0 if it has none. It is for the time before Link.
+// PreferredPorts returns the ports of the TURN endpoint of the same file that clients are told to use for all transports, none if
+// TLS is not preferred. udp is the first UDP port of that endpoint, 0 if it has none. Call it before Link.
 func (c *Config) PreferredPorts(udp uint16) (ports []uint16) {
 	if !c.PreferTLS.V {
 		return nil
@@ -136,11 +135,11 @@ func (c Config) CheckSecret() error {
 	return nil
 }
 
-// For returns what is issued to an account: c itself or, with several relays, that of one of them.
+// For returns the Config for an account: c itself or, with several relays, that of one of them.
 //
-// The choice is by weighted rendezvous hashing: each relay has a score for the account, from a hash of the two, and the
-// highest wins. It depends on no state, so that it is the same at every door, on every server and after each start; and
-// when a relay comes, goes or changes its weight, only the accounts move that it wins or loses.
+// The choice is by weighted rendezvous hashing: each relay has a score for the account, from a hash of the two, and the highest
+// wins. It depends on no state, so it is the same in every endpoint, on every server and after each start; and if a relay is added,
+// removed or changes its weight, only the accounts move that it wins or loses.
 func (c Config) For(account string) Config {
 	if len(c.Relays) == 0 {
 		return c
@@ -157,15 +156,15 @@ func (c Config) For(account string) Config {
 	return relay
 }
 
-// score is the relay's for an account: the weight over an exponentially distributed variable, for the chance to have the
-// highest one of all to be in proportion to the weight.
+// score returns the relay's score for an account: the weight divided by an exponentially distributed variable, so that the
+// probability of the highest score is proportional to the weight.
 func (r WeightedRelay) score(account string) float64 {
 	hash := sha256.Sum256([]byte(r.identity() + "\n" + strings.ToLower(account)))
 	uniform := (float64(binary.BigEndian.Uint64(hash[:])>>11) + 0.5) / (1 << 53) // between 0 and 1, and neither of them
 	return -float64(r.Weight) / math.Log(uniform)
 }
 
-// identity tells relays apart, in the choice for an account too: a relay may change its secret and keep its accounts.
+// identity identifies the relay, in the choice for an account too: a relay may change its secret and keep its accounts.
 func (r WeightedRelay) identity() string {
 	return net.JoinHostPort(strings.ToLower(r.Server.V), strconv.Itoa(int(r.Port.V)))
 }

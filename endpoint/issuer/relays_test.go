@@ -13,7 +13,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
-// relayBlock is the text of a relay block for a server elsewhere.
+// relayBlock returns a relay block for an external server.
 func relayBlock(server string, weight int) string {
 	return fmt.Sprintf(`
   relay {
@@ -45,7 +45,7 @@ func linked(t *testing.T, attributes string) Config {
 	return c
 }
 
-// TestForSharesByWeight wants each relay to have its share of the accounts, give or take five standard deviations.
+// TestForSharesByWeight checks that each relay has its share of the accounts, within five standard deviations.
 func TestForSharesByWeight(t *testing.T) {
 	weights := map[string]int{"one.example.org": 1, "two.example.org": 2, "five.example.org": 5, "none.example.org": 0}
 	var blocks string
@@ -62,8 +62,8 @@ func TestForSharesByWeight(t *testing.T) {
 	}
 }
 
-// TestForMovesOnlyAShare adds a relay, and changes the weight of one. Accounts move to the one that wins, from all others
-// alike, and nowhere else.
+// TestForMovesOnlyAShare adds a relay, and changes the weight of one, and checks that accounts move only to that relay, from all
+// others.
 func TestForMovesOnlyAShare(t *testing.T) {
 	three := relayBlock("a.example.org", 1) + relayBlock("b.example.org", 1) + relayBlock("c.example.org", 1)
 	_, before := choices(linked(t, three), accounts)
@@ -97,7 +97,7 @@ func TestForMovesOnlyAShare(t *testing.T) {
 	}
 }
 
-// TestForIsStable pins the choice: another one would move the accounts of servers that are running.
+// TestForIsStable pins the choice, because a change would move the accounts of running servers.
 func TestForIsStable(t *testing.T) {
 	c := linked(t, relayBlock("a.example.org", 1)+relayBlock("b.example.org", 2)+relayBlock("c.example.org", 3))
 	var got []string
@@ -109,7 +109,7 @@ func TestForIsStable(t *testing.T) {
 	}
 }
 
-// TestForIgnoresCase wants one relay for one account, however a client writes its name.
+// TestForIgnoresCase checks that the case of a name does not change the relay.
 func TestForIgnoresCase(t *testing.T) {
 	c := linked(t, relayBlock("a.example.org", 1)+relayBlock("b.example.org", 1))
 	for i := range 100 {
@@ -120,7 +120,7 @@ func TestForIgnoresCase(t *testing.T) {
 	}
 }
 
-// TestForIssues wants an account's relay with that relay's ports and secret, and the lifetime of all.
+// TestForIssues checks that an account gets its relay's ports and secret, and the lifetime of all relays.
 func TestForIssues(t *testing.T) {
 	c, block := decode(t, `
   turn_ttl = "24h"
@@ -162,7 +162,7 @@ func TestForIssues(t *testing.T) {
 	}
 }
 
-// TestSetSecrets wants a secret that is generated late to reach the relays that are this server's, and no others.
+// TestSetSecrets checks that a secret that is generated later is set only for the relays of this server.
 func TestSetSecrets(t *testing.T) {
 	c, block := decode(t, relayBlock("coturn.example.org", 1)+"\n  relay {}")
 	relay := testRelay()

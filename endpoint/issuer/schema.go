@@ -11,23 +11,22 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
-// Ports that clients are told of a relay elsewhere, RFC 8656 section 3.1.
+// Default ports of an external relay, RFC 8656 section 3.1.
 const (
 	defaultPort    = 3478
 	defaultTLSPort = 5349
 )
 
-// refreshBefore is how much validity a credential has left when Delta Chat asks for another one.
+// refreshBefore is the remaining validity of a credential at which Delta Chat asks for another one.
 const refreshBefore = 12 * time.Hour
 
-// CredentialSchema are the attributes of a door that gives out user names and passwords alone. The door's own schema
-// embeds it.
+// CredentialSchema are the attributes of an endpoint that issues only user names and passwords. The endpoint's schema embeds it.
 type CredentialSchema struct {
 	TurnSecret config.Value[[]credential.Secret] `hcl:"turn_secret" secret:"true" otherwise:"the TURN endpoint's" doc:"Secret shared with the relay, from which passwords are derived: a string, file(PATH), env(NAME), or a list of them; the first one issues."`
 	TurnTTL    config.Value[time.Duration]       `hcl:"turn_ttl" default:"120h" doc:"How long a credential is valid, or up to a tenth less: accounts are told apart by the second in which their credentials expire. Delta Chat asks for a new one when fewer than 12 hours are left, but a phone that gets no mail does not ask, so use several days."`
 }
 
-// Schema are the attributes of a door that also says where the relay is. The door's own schema embeds it.
+// Schema are the attributes of an endpoint that also says where the relay is. The endpoint's schema embeds it.
 type Schema struct {
 	TurnServer config.Value[string]   `hcl:"turn_server" otherwise:"hostname" doc:"Host in the answer: a name, which may have several addresses, or an IPv4 address. An IPv6 address is refused, because clients split the answer at its first colon."`
 	TurnPort   config.Value[int]      `hcl:"turn_port" min:"1" max:"65535" otherwise:"the TURN endpoint's UDP port, else 3478" doc:"Port of plain TURN, as in /shared/vendor/deltachat/turn."`
@@ -50,8 +49,8 @@ type RelaySchema struct {
 	Weight     int                               `hcl:"weight" default:"1" min:"0" max:"1000" doc:"Share of the accounts, relative to the other weights; 0 before you remove the relay."`
 }
 
-// Decode checks what can be checked without the TURN endpoint. Link has to be called next. s was decoded from door. hostname is
-// the default of turn_server, empty if the file has none.
+// Decode checks what is possible without the TURN endpoint. Link has to be called next. s was decoded from door. hostname is the
+// default of turn_server, empty if the file has none.
 func Decode(door config.Endpoint, s Schema, hostname string) (Config, hcl.Diagnostics) {
 	c, diags := decodeSingle(s, hostname)
 	c.Given = door.Set(Schema{})
@@ -78,7 +77,7 @@ func decodeSingle(s Schema, hostname string) (Config, hcl.Diagnostics) {
 	return c, diags
 }
 
-// DecodeCredential is Decode for a door that does not say where the relay is. LinkSecrets has to be called next.
+// DecodeCredential is Decode for an endpoint that does not say where the relay is. LinkSecrets has to be called next.
 func DecodeCredential(s CredentialSchema) (c Config, diags hcl.Diagnostics) {
 	c.Secrets, c.TTL = s.TurnSecret, s.TurnTTL
 	diags = append(diags, CheckSecrets(s.TurnSecret)...)
@@ -88,12 +87,12 @@ func DecodeCredential(s CredentialSchema) (c Config, diags hcl.Diagnostics) {
 	return c, diags
 }
 
-// ShortLived reports whether Delta Chat may ask for another credential each time that it looks.
+// ShortLived reports whether Delta Chat may ask for another credential each time it checks.
 func (c *Config) ShortLived() bool {
 	return credential.Issuer{TTL: c.TTL.V}.ShortestTTL() <= refreshBefore
 }
 
-// CheckRefresh warns of a lifetime with which Delta Chat gets along badly. It is for the doors at which it knocks.
+// CheckRefresh warns about a lifetime that is too short for Delta Chat. It is for the endpoints that Delta Chat asks.
 func (c *Config) CheckRefresh() hcl.Diagnostics {
 	if c.TTL.V < time.Second || !c.ShortLived() {
 		return nil
@@ -103,7 +102,7 @@ func (c *Config) CheckRefresh() hcl.Diagnostics {
 		"use several days; the default is 120h")}
 }
 
-// checkServer returns why clients could not use the host, or nil.
+// checkServer returns why clients cannot use the host, or nil.
 func checkServer(v config.Value[string]) *hcl.Diagnostic {
 	host := v.V
 	if addr, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
@@ -137,7 +136,7 @@ func checkServer(v config.Value[string]) *hcl.Diagnostic {
 	return nil
 }
 
-// checkTransports wants transports of plain TURN.
+// checkTransports checks that all values are transports of plain TURN.
 func checkTransports(v config.Value[[]string]) (diags hcl.Diagnostics) {
 	if v.V != nil && len(v.V) == 0 { // nil: it is not set, or could not be decoded, which has been said
 		return hcl.Diagnostics{config.WithHint(config.Errorf(v.Range, "No transport", "The list is empty."), "omit the attribute to use its default")}
@@ -169,7 +168,7 @@ func isHostname(host string) bool {
 	return true
 }
 
-// checkPort warns of a port that is of no use. 0 stands for no port.
+// checkPort warns about an unusable port. 0 means no port.
 func checkPort(name string, v config.Value[int]) (config.Value[uint16], *hcl.Diagnostic) {
 	port := config.Value[uint16]{V: uint16(v.V), Set: v.Set, Range: v.Range}
 	if v.V > 0 && v.V < 1024 && v.V != 53 && v.V != 80 && v.V != 443 {
@@ -180,7 +179,7 @@ func checkPort(name string, v config.Value[int]) (config.Value[uint16], *hcl.Dia
 	return port, nil
 }
 
-// CheckSecrets refuses secrets with which the relay would be open to everybody, and warns of weak ones.
+// CheckSecrets refuses secrets with which the relay would be open to everybody, and warns about weak ones.
 func CheckSecrets(v config.Value[[]credential.Secret]) (diags hcl.Diagnostics) {
 	const hint = "make one with: openssl rand -base64 32"
 	if v.V != nil && len(v.V) == 0 { // nil: it is not set, or could not be decoded, which has been said

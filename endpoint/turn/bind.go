@@ -18,7 +18,7 @@ import (
 // alpn is the protocol of TURN over TLS and DTLS, RFC 7443 section 6. Clients that send no ALPN are served too.
 const alpn = "stun.turn"
 
-// carrier returns the protocol under a scheme, and whether the scheme is the encrypted one of the two that it may carry.
+// carrier returns the transport protocol of a scheme, and whether the scheme is encrypted.
 func carrier(scheme string) (network string, encrypted bool) {
 	switch scheme {
 	case "udp", "dtls":
@@ -38,10 +38,10 @@ func sharesSocket(a, b listen.Addr) bool {
 
 // Socket is a listening socket of an endpoint, of which one of Packets and Streams is set.
 type Socket struct {
-	Address          listen.Addr    // the first one that it is for
+	Address          listen.Addr    // the first address that it serves
 	Packets          net.PacketConn // for udp and dtls
 	Streams          net.Listener   // for tcp and tls
-	plain, encrypted bool           // clients of which kind it is for
+	plain, encrypted bool           // the kinds of clients that it serves
 }
 
 // Close closes the socket.
@@ -52,7 +52,7 @@ func (s Socket) Close() error {
 	return s.Streams.Close()
 }
 
-// sockets returns the sockets that the endpoint needs, which are not open yet.
+// sockets returns the sockets that the endpoint needs, not opened yet.
 func (c *Config) sockets() (sockets []Socket) {
 	for i, address := range c.Listen {
 		shares := func(other listen.Addr) bool { return sharesSocket(address, other) }
@@ -71,7 +71,7 @@ func (c *Config) sockets() (sockets []Socket) {
 	return sockets
 }
 
-// Open binds the sockets for all addresses of c. An endpoint that does not get them by NewOn binds its own. For a UDP address,
+// Open binds the sockets for all addresses of c. An endpoint that is not given them by NewOn binds its own. For a UDP address,
 // there is a socket for each worker.
 func Open(ctx context.Context, c Config) ([]Socket, error) {
 	sockets := c.sockets()
@@ -116,7 +116,7 @@ func closeAll(sockets []Socket) error {
 	return errors.Join(errs...)
 }
 
-// serve returns what has the engine serve a socket until that is closed.
+// serve returns a function that serves a socket with the engine until the socket is closed.
 func (e *Endpoint) serve(engine Engine, s Socket) func() error {
 	var config *tls.Config
 	if s.encrypted {
@@ -135,26 +135,25 @@ func (e *Endpoint) serve(engine Engine, s Socket) func() error {
 	return func() error { return engine.ServeStream(streams) }
 }
 
-// proxyRefused tells the operator of a connection from a proxy that has not begun with a header: it may be set up without.
+// proxyRefused logs a connection from a proxy that does not begin with a header: the proxy may be misconfigured.
 func (e *Endpoint) proxyRefused(proxy netip.Addr, err error) {
 	e.refusals.Log(e.logger, slog.LevelWarn, "connection from a proxy refused", "client", proxy, "err", err)
 }
 
-// receiveBuffer is asked for on UDP sockets, in bytes: the media of hundreds of calls for the tenth of a second in which a
-// busy machine may not come to read it. The system grants what net.core.rmem_max allows.
+// receiveBuffer is the receive buffer requested for UDP sockets, in bytes: the media of hundreds of calls during the tenth of a
+// second in which a busy machine may not read it. The system grants what net.core.rmem_max allows.
 const receiveBuffer = 4 << 20
 
-// sendBuffer is asked for on the same sockets, in bytes: more than what hosts of the server's own network that have vanished take
-// up, 208 KiB each, which is all that Linux gives by default. The system grants what net.core.wmem_max allows.
+// sendBuffer is the send buffer requested for the same sockets, in bytes: packets to hosts of the server's own network that have
+// vanished can occupy 208 KiB, all that Linux grants by default. The system grants what net.core.wmem_max allows.
 const sendBuffer = 1 << 20
 
-// maxUnsent is how many bytes the system takes for a TCP connection beyond what is on its way, so that a client that reads little
-// holds some hundred kilobytes there, and not the four megabytes that net.ipv4.tcp_wmem lets a connection have. Media that waits
-// for so long is of no use.
+// maxUnsent is how many unsent bytes the system accepts for a TCP connection, so that a client that reads little occupies some
+// hundred kilobytes, and not the four megabytes that net.ipv4.tcp_wmem allows. Media that waits that long is useless.
 const maxUnsent = 128 << 10
 
-// tcpListener has its connections hold little for clients that do not read. They do not inherit that from a listener of
-// Multipath TCP, as package net makes them.
+// tcpListener limits the unsent bytes of its connections, which do not inherit the limit from a listener with Multipath TCP, the
+// default of package net.
 type tcpListener struct{ net.Listener }
 
 // Accept implements net.Listener.

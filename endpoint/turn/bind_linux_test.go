@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestReceiveBuffer wants what is asked for, or as much as the system grants.
+// TestReceiveBuffer checks that the buffer has the requested size, or the largest that the system grants.
 func TestReceiveBuffer(t *testing.T) {
 	text, err := os.ReadFile("/proc/sys/net/core/rmem_max")
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/mailturn/mailturn/framework/module/moduletest"
 )
 
-// encryptedOn is loopback with a certificate of the test.
+// encryptedOn returns a configuration on loopback with a certificate.
 func encryptedOn(t *testing.T, listens ...listen.Addr) Config {
 	t.Helper()
 	pair, _, err := certs.SelfSigned(t.TempDir(), []string{"turn.example.org"}, time.Now())
@@ -90,7 +90,7 @@ func TestSocketOfBothFamilies(t *testing.T) {
 	}
 }
 
-// TestCertificateOverDTLS wants DTLS to show the certificate of the store, on the port of UDP.
+// TestCertificateOverDTLS checks that DTLS presents the certificate of the store, on the port of UDP.
 func TestCertificateOverDTLS(t *testing.T) {
 	e := moduletest.Start(t, New, encryptedOn(t, listen.Addr{Scheme: "udp", Host: "127.0.0.1"}, listen.Addr{Scheme: "dtls", Host: "127.0.0.1"}))
 	client, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -120,7 +120,7 @@ func TestCertificateOverDTLS(t *testing.T) {
 	}
 }
 
-// TestReloadReplacesTheCertificate wants a reload with other files to present their certificate, without a restart.
+// TestReloadReplacesTheCertificate checks that after a reload with other files, their certificate is presented without a restart.
 func TestReloadReplacesTheCertificate(t *testing.T) {
 	c := encryptedOn(t, listen.Addr{Scheme: "tls", Host: "127.0.0.1"})
 	e := moduletest.Start(t, New, c)
@@ -147,7 +147,7 @@ func TestReloadReplacesTheCertificate(t *testing.T) {
 	}
 }
 
-// TestNeedsCertificate wants an endpoint that listens with DTLS alone to ask for a certificate.
+// TestNeedsCertificate checks that an endpoint that listens only with DTLS requires a certificate.
 func TestNeedsCertificate(t *testing.T) {
 	for scheme, want := range map[string]bool{"udp": false, "tcp": false, "tls": true, "dtls": true} {
 		c := loopback(listen.Addr{Scheme: scheme, Host: "127.0.0.1"})

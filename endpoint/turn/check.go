@@ -13,9 +13,8 @@ import (
 	"github.com/mailturn/mailturn/turnsrv"
 )
 
-// maxRealm is the limit of RFC 8489 section 14.9 in bytes: fewer than 128 characters, which may take 763 bytes. A server's
-// own realm is kept shorter, because it is part of every unauthenticated answer, which must not be much larger than the
-// request.
+// maxRealm is the limit for a realm in bytes. RFC 8489 section 14.9 allows fewer than 128 characters, in up to 763 bytes; the limit
+// is lower because the realm is part of every unauthenticated answer, which must not be much larger than the request.
 const maxRealm = 127
 
 // NeedsCertificate reports whether the endpoint listens with TLS or DTLS and has no certificate.
@@ -23,7 +22,7 @@ func (c *Config) NeedsCertificate() bool { return len(c.TLS) == 0 && c.listensEn
 
 func (c *Config) listensEncrypted() bool { return len(c.Ports("tls", "dtls")) > 0 }
 
-// decodeListen takes the listening addresses, or the defaults.
+// decodeListen sets the listening addresses, or the defaults.
 func (c *Config) decodeListen(v config.Value[[]listen.Addr]) (diags hcl.Diagnostics) {
 	c.ListenSet = v.Set
 	if !v.Set {
@@ -44,8 +43,8 @@ func (c *Config) decodeListen(v config.Value[[]listen.Addr]) (diags hcl.Diagnost
 	return diags
 }
 
-// ListenAlso adds a port that clients are told of to the default addresses, on every transport. It does nothing when the
-// operator chose the addresses.
+// ListenAlso adds an advertised port to the default addresses, on every transport. It does nothing if the operator has set the
+// addresses.
 func (c *Config) ListenAlso(port uint16) {
 	if c.ListenSet || port == 0 {
 		return
@@ -56,8 +55,8 @@ func (c *Config) ListenAlso(port uint16) {
 	}
 }
 
-// ListenTLS adds TLS on a UDP port, at the same addresses, for clients that are told of nothing else. It does nothing when
-// there is an address with TLS already, or no certificate for one.
+// ListenTLS adds TLS on a UDP port, at the same addresses, for clients that are told only about that port. It does nothing if there
+// is already an address with TLS, or no certificate.
 func (c *Config) ListenTLS(port uint16) {
 	if len(c.TLS) == 0 || len(c.Ports("tls")) > 0 {
 		return
@@ -70,7 +69,7 @@ func (c *Config) ListenTLS(port uint16) {
 	}
 }
 
-// listenOn adds a port of every address of the machine, where it is not there yet.
+// listenOn adds a port on every address of the machine, unless it exists.
 func (c *Config) listenOn(port uint16, schemes ...string) {
 	for _, scheme := range schemes {
 		if scheme == "dtls" && c.Engine == Pion {
@@ -103,8 +102,8 @@ func (c *Config) StreamSockets() (n int) {
 	return n
 }
 
-// CheckPorts finds UDP listening ports inside the range of the relay's ports: a relayed transport address there would
-// collide with the endpoint's own socket. Call it when no more ports are added.
+// CheckPorts finds UDP listening ports inside the range of the relay's ports: a relayed transport address there would collide with
+// the endpoint's own socket. Call it after all ports have been added.
 func (c *Config) CheckPorts() hcl.Diagnostics {
 	var diags hcl.Diagnostics
 	relay, rng := c.RelayPorts.V, c.RelayPorts.Range
@@ -134,7 +133,7 @@ func checkRealm(v config.Value[string]) hcl.Diagnostics {
 	return nil
 }
 
-// checkRelayAddrs wants at most one address of each family, each one that a socket or a peer can use.
+// checkRelayAddrs checks that there is at most one address of each family, each usable by a socket or a peer.
 func checkRelayAddrs(v config.Value[[]netip.Addr], name string) hcl.Diagnostics {
 	var diags hcl.Diagnostics
 	var v4, v6 int
@@ -157,7 +156,7 @@ func checkRelayAddrs(v config.Value[[]netip.Addr], name string) hcl.Diagnostics 
 	return diags
 }
 
-// checkLifetimes wants lifetimes with which calls work and are forgotten.
+// checkLifetimes checks that lifetimes are long enough for calls, and limited.
 func checkLifetimes(maximum, nonce config.Value[time.Duration]) hcl.Diagnostics {
 	var diags hcl.Diagnostics
 	if d := maximum.V; d < turnsrv.DefaultLifetime {
@@ -175,7 +174,7 @@ func checkLifetimes(maximum, nonce config.Value[time.Duration]) hcl.Diagnostics 
 	return diags
 }
 
-// checkCredentialLifetime wants credentials to end.
+// checkCredentialLifetime checks that the lifetime of credentials is limited.
 func checkCredentialLifetime(v config.Value[time.Duration]) hcl.Diagnostics {
 	if v.V == 0 {
 		return hcl.Diagnostics{config.WithHint(config.Warnf(v.Range, "Credentials may be valid forever",
@@ -185,7 +184,7 @@ func checkCredentialLifetime(v config.Value[time.Duration]) hcl.Diagnostics {
 	return nil
 }
 
-// checkSoftware wants fewer than 128 characters, RFC 8489 section 14.14.
+// checkSoftware checks that there are fewer than 128 characters, RFC 8489 section 14.14.
 func checkSoftware(v config.Value[string]) hcl.Diagnostics {
 	if len(v.V) > 127 {
 		return hcl.Diagnostics{config.Errorf(v.Range, "Software is too long", "It has %d bytes, at most 127 are accepted.", len(v.V))}

@@ -19,7 +19,7 @@ const (
 	DefaultTLSPort = 5349
 )
 
-// Schema is the body of an endpoint "turn" block. Its tags are the manual that `mailturn reference` prints.
+// Schema is the body of an endpoint "turn" block. `mailturn reference` prints the documentation in its tags.
 type Schema struct {
 	Listen        config.Value[[]listen.Addr]       `hcl:"listen" otherwise:"udp and tcp on 3478, tls and dtls on 5349 if there is a certificate, and the port that an IMAP endpoint advertises" reload:"restart" doc:"Listening addresses: udp://HOST:PORT, dtls://HOST:PORT, tcp://HOST:PORT or tls://HOST:PORT. udp:// and dtls:// with the same address share one socket, and so do tcp:// and tls://."`
 	Engine        EngineName                        `hcl:"engine" default:"mailturn" reload:"restart" doc:"Which TURN server serves the endpoint. \"mailturn\" is this project's own. \"pion\" is the unmodified pion/turn v4, with the same credentials, peers, relayed addresses and quotas of allocations, in its own process: for comparing the two when a client fails. It follows less of the RFCs, as the log says at its start, and has fewer limits: an attribute that it cannot honor is an error. It serves no DTLS, no new allocation takes the place of an idle one, and a reload that changes the endpoint ends its calls."`
@@ -35,7 +35,7 @@ type Schema struct {
 	Settings
 }
 
-// Settings are the attributes that need nothing but their declaration here, and the place where they are used.
+// Settings are the attributes that need only a declaration here, and the code that uses them.
 type Settings struct {
 	RelayPorts    config.Value[PortRange] `hcl:"relay_ports" default:"49152-65535" reload:"restart" doc:"Range of UDP ports for relayed transport addresses, MIN-MAX."`
 	DefaultFamily Family                  `hcl:"default_family" default:"prefer-ipv4" reload:"restart" doc:"Family of the relayed address for clients that request none (REQUESTED-ADDRESS-FAMILY), such as browsers. \"prefer-ipv4\": IPv4, as RFC 8656 section 7.2 says, but IPv6 on a relay that has only that. \"ipv4\": strictly as in the RFC, 440 on such a relay. \"client\": the client's own family if the relay has it; clients in IPv6-only networks then cannot reach IPv4 peers."`
@@ -88,39 +88,38 @@ type UserRealmSchema struct {
 	UsersFile config.Value[string]            `hcl:"users_file" type:"file" doc:"The same in a file."`
 }
 
-// Config is what an endpoint "turn" block says, as plain values.
+// Config is an endpoint "turn" block as plain values.
 type Config struct {
 	Name  string
 	Range hcl.Range
 
-	// Engine is what serves the endpoint. New makes that of Mailturn; for Pion see package endpoint/turn/pion.
+	// Engine is the engine of the endpoint. New supports Mailturn; for Pion see package endpoint/turn/pion.
 	Engine EngineName
 
 	// Listen holds addresses with the schemes udp, dtls, tcp and tls.
 	Listen []listen.Addr
 	// ListenRanges are the place of each address, or that of the block's header.
 	ListenRanges []hcl.Range
-	// ListenSet is false when the addresses are the defaults, to which ports that an IMAP endpoint advertises are added.
+	// ListenSet is false if the addresses are the defaults, to which ports that an IMAP endpoint advertises are added.
 	ListenSet bool
 	// ProxyProtocol are the networks of proxies whose streams begin with a PROXY header.
 	ProxyProtocol listen.Networks
-	// TLS are the certificates, the first for clients that name none. Empty stands for a self-signed one, which the
-	// caller puts here before New if NeedsCertificate.
+	// TLS are the certificates, the first for clients that name none. If it is empty and NeedsCertificate returns true, the caller
+	// puts a self-signed one here before New.
 	TLS []certs.Pair
 
 	Realm      string
 	RealmRange hcl.Range
-	// Secrets are the shared secrets, the issuing one first. Empty stands for one generated in the state directory, which
-	// the caller puts here before New: see StoredSecret.
+	// Secrets are the shared secrets, the issuing one first. If it is empty, the caller puts the secret in the state directory here
+	// before New: see StoredSecret.
 	Secrets     []credential.Secret
 	SecretRange hcl.Range // zero when the file has none
 
-	// Users are static users with their passwords, which are as credential.Users.Add has them.
+	// Users are static users with their passwords, in the form of credential.Users.Add.
 	Users map[string]credential.Secret
 	// UserRealms are further realms with static users.
 	UserRealms []UserRealm
-	// Accounts knows to whom the other endpoints of this process have issued credentials. The caller puts it here; nil
-	// knows nobody.
+	// Accounts records to whom the other endpoints of this process have issued credentials. The caller sets it; nil has no records.
 	Accounts *credential.Accounts
 
 	RelayIP   []netip.Addr
@@ -131,7 +130,7 @@ type Config struct {
 	MaxStreams int
 }
 
-// Defaults are the values of the top level that stand in for what an endpoint leaves out.
+// Defaults are values of the top level for attributes that an endpoint leaves out.
 type Defaults struct {
 	Hostname string       // empty when the file has none
 	TLS      []certs.Pair // the top level's certificate
@@ -151,7 +150,7 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 	pairs, tlsDiags := certs.DecodeAll(s.TLS, defaults.TLS)
 	c.TLS, diags = pairs, append(diags, tlsDiags...)
 	diags = append(diags, c.decodeListen(s.Listen)...)
-	if s.Realm.Set || !diags.HasErrors() { // else a misspelt realm would be said to be empty too
+	if s.Realm.Set || !diags.HasErrors() { // else a misspelt realm would also be reported as empty
 		diags = append(diags, checkRealm(s.Realm)...)
 	}
 	diags = append(diags, issuer.CheckSecrets(s.Secret)...)

@@ -8,7 +8,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv"
 )
 
-// decodeBody decodes the body of an endpoint, to which it adds what is required.
+// decodeBody decodes the body of an endpoint, to which it adds the required attributes.
 func decodeBody(t *testing.T, body string) any {
 	t.Helper()
 	file, diags := config.Parse("maddy.conf", []byte("endpoint \"turn\" \"turn\" {\nsecret = \"correct horse battery staple\"\n"+body+"\n}\n"))
@@ -26,7 +26,7 @@ func TestDocumentedDefaults(t *testing.T) {
 	moduletest.Defaults[Schema](t, decodeBody)
 }
 
-// TestDefaultsAreTurnsrvs wants an endpoint without attributes to be what package turnsrv is by itself.
+// TestDefaultsAreTurnsrvs checks that the defaults of an endpoint are those of package turnsrv.
 func TestDefaultsAreTurnsrvs(t *testing.T) {
 	c := decodeBody(t, "").(Config)
 	if c.UnauthenticatedRate != turnsrv.DefaultUnauthenticatedRate || c.MaxGuesses != turnsrv.DefaultMaxGuesses ||

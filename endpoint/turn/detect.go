@@ -12,19 +12,19 @@ import (
 	"github.com/mailturn/mailturn/framework/listen"
 )
 
-// recordHandshake is the first byte of every TLS connection: the content type of a ClientHello's record (RFC 8446 section
-// 5.1). A STUN message begins with two zero bits, so it cannot be one: 0x16 would be a method above 0xB00, of which IANA has
-// assigned none, and RFC 7983 keeps the two apart in the same way.
+// recordHandshake is the first byte of every TLS connection: the content type of a ClientHello's record (RFC 8446 section 5.1). As
+// the first byte of a STUN message, 0x16 would mean a method above 0xB00, of which IANA has assigned none; RFC 7983 distinguishes
+// the two in the same way.
 const recordHandshake = 0x16
 
-// streamListener accepts what has to tell first what it is: TURN over plain TCP or over TLS on one port, and connections of
-// proxies.
+// streamListener accepts connections whose first bytes tell what they carry: TURN over plain TCP or over TLS on one port, and
+// connections of proxies.
 type streamListener struct {
 	net.Listener
 	config  *tls.Config // nil without TLS
 	plain   bool        // clients that do not encrypt are served too
 	proxies listen.Networks
-	refused func(proxy netip.Addr, err error) // is told of connections from proxies without a header
+	refused func(proxy netip.Addr, err error) // called for connections from proxies without a header
 }
 
 // Accept returns a connection that finds out in HandshakeContext what it carries, so that a client that sends nothing does
@@ -42,7 +42,7 @@ func (l *streamListener) Accept() (net.Conn, error) {
 type streamConn struct {
 	net.Conn
 	listener       *streamListener
-	carried        net.Conn // what is read and written; nil before HandshakeContext has returned
+	carried        net.Conn // nil before HandshakeContext has returned
 	client, server net.Addr // the two ends, as a proxy's header has them if there was one
 }
 
@@ -68,13 +68,13 @@ func (c *streamConn) HandshakeContext(ctx context.Context) error {
 	return nil
 }
 
-// begin returns the connection behind the header, and whether it speaks TLS.
+// begin returns the connection after the PROXY header, and whether it uses TLS.
 func (c *streamConn) begin() (carried net.Conn, encrypted bool, err error) {
 	l := c.listener
 	if proxy := addrOf(c.client); l.proxies.Contains(proxy) {
 		header, err := listen.ReadProxyHeader(c.Conn)
 		if err != nil {
-			if !errors.Is(err, io.EOF) { // how a proxy looks whether the server is there
+			if !errors.Is(err, io.EOF) { // a proxy's health check
 				l.refused(proxy, err)
 			}
 			return nil, false, err
@@ -93,7 +93,7 @@ func (c *streamConn) begin() (carried net.Conn, encrypted bool, err error) {
 	return &peekedConn{Conn: c.Conn, first: first}, first[0] == recordHandshake, nil
 }
 
-// addrOf returns the IP address of a TCP peer; IPv4 addresses are in their own form on dual-stack sockets too.
+// addrOf returns the IP address of a TCP peer, unmapped, because dual-stack sockets have IPv4-mapped addresses.
 func addrOf(addr net.Addr) netip.Addr {
 	tcp, ok := addr.(*net.TCPAddr)
 	if !ok {
@@ -102,13 +102,13 @@ func addrOf(addr net.Addr) netip.Addr {
 	return tcp.AddrPort().Addr().Unmap().WithZone("")
 }
 
-// RemoteAddr returns the client's address, which a PROXY header tells in HandshakeContext.
+// RemoteAddr returns the client's address, after HandshakeContext that in the PROXY header, if there is one.
 func (c *streamConn) RemoteAddr() net.Addr { return c.client }
 
 // LocalAddr returns the address that the client connected to, in the same way.
 func (c *streamConn) LocalAddr() net.Addr { return c.server }
 
-// Encrypted reports whether the client speaks TLS, once HandshakeContext has returned.
+// Encrypted reports whether the client uses TLS, after HandshakeContext has returned.
 func (c *streamConn) Encrypted() bool {
 	_, encrypted := c.carried.(*tls.Conn)
 	return encrypted
@@ -122,7 +122,7 @@ func (c *streamConn) ConnectionState() tls.ConnectionState {
 func (c *streamConn) Read(p []byte) (int, error)  { return c.carried.Read(p) }
 func (c *streamConn) Write(p []byte) (int, error) { return c.carried.Write(p) }
 
-// Close closes the connection. It is for the goroutine that called HandshakeContext, or after that has returned.
+// Close closes the connection. It must not be called concurrently with HandshakeContext.
 func (c *streamConn) Close() error {
 	if c.carried == nil {
 		return c.Conn.Close()
@@ -130,7 +130,7 @@ func (c *streamConn) Close() error {
 	return c.carried.Close()
 }
 
-// peekedConn gives back the byte that was read ahead.
+// peekedConn returns the byte that was read ahead from its first Read.
 type peekedConn struct {
 	net.Conn
 	first []byte

@@ -15,7 +15,7 @@ import (
 	"github.com/mailturn/mailturn/framework/listen"
 )
 
-// serverConfig is a TLS configuration with a certificate of the test.
+// serverConfig returns a TLS configuration with a new certificate.
 func serverConfig(t *testing.T) *tls.Config {
 	t.Helper()
 	pair, _, err := certs.SelfSigned(t.TempDir(), nil, time.Now())
@@ -29,7 +29,7 @@ func serverConfig(t *testing.T) *tls.Config {
 	return store.Config(alpn)
 }
 
-// accept returns both ends of a connection through a streamListener, of which l has the rest.
+// accept returns both ends of a connection through a streamListener with the other fields of l.
 func accept(t *testing.T, l streamListener) (client net.Conn, server *streamConn) {
 	t.Helper()
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
@@ -75,7 +75,7 @@ func TestOnePortCarriesPlainAndTLS(t *testing.T) {
 			}
 			got := make([]byte, len(request))
 			if _, err := io.ReadFull(server, got); err != nil || string(got) != request {
-				t.Errorf("got %q, %v, want what the client sent, the first byte included", got, err)
+				t.Errorf("got %q, %v, want what the client sent, including the first byte", got, err)
 			}
 			go io.WriteString(server, request)
 			if _, err := io.ReadFull(client, got); err != nil || string(got) != request {
@@ -85,7 +85,8 @@ func TestOnePortCarriesPlainAndTLS(t *testing.T) {
 	}
 }
 
-// TestSilentClientEndsWithContext wants a client that sends nothing, or half a header, to be given up when its time is over.
+// TestSilentClientEndsWithContext checks that HandshakeContext returns at the end of ctx for a client that sends nothing, or half a
+// header.
 func TestSilentClientEndsWithContext(t *testing.T) {
 	local := listen.Networks{netip.MustParsePrefix("127.0.0.0/8")}
 	for _, l := range []streamListener{
@@ -107,7 +108,7 @@ func TestSilentClientEndsWithContext(t *testing.T) {
 			t.Errorf("%+v: got %v, want %v", l, err, context.Canceled)
 		}
 		if refusals != len(l.proxies) {
-			t.Errorf("%+v: %d refusals were told", l, refusals)
+			t.Errorf("%+v: refused was called %d times, want 0", l, refusals)
 		}
 	}
 }

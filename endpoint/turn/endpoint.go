@@ -1,5 +1,5 @@
-// Package turn is the TURN endpoint: it decodes its configuration, opens the sockets for UDP, DTLS, TCP and TLS, and hands them to
-// turnsrv, which speaks the protocol.
+// Package turn is the TURN endpoint: it decodes its configuration, opens the sockets for UDP, DTLS, TCP and TLS, and passes them to
+// turnsrv, which implements the protocol.
 package turn
 
 import (
@@ -47,13 +47,13 @@ type Endpoint struct {
 	stopFollowing context.CancelFunc  // of followAddresses and of the certificates
 }
 
-// New makes an endpoint of a decoded configuration, which has to have secrets, and certificates if it listens with TLS. It
-// reads the certificates and opens no socket.
+// New returns an endpoint for a decoded configuration, which must have secrets, and certificates if it listens with TLS. It reads
+// the certificates and opens no socket.
 func New(c Config, logger *slog.Logger) (*Endpoint, error) {
 	return NewOn(c, nil, newServer, logger)
 }
 
-// NewOn is New with another engine, and with sockets that are open already, unless they are nil.
+// NewOn is New with another engine, and with open sockets, unless they are nil.
 func NewOn(c Config, sockets []Socket, engine func(turnsrv.Config) (Engine, error), logger *slog.Logger) (*Endpoint, error) {
 	e := &Endpoint{config: c, logger: logger, newEngine: engine, sockets: sockets, secrets: new(secrets), localPrefixes: peer.LocalPrefixes, lookupNAT64: lookupNAT64, tryBind: tryBind}
 	e.watchLocal = func() (localWatch, error) { return peer.WatchLocal() }
@@ -132,7 +132,7 @@ func (e *Endpoint) Start(ctx context.Context) error {
 	return nil
 }
 
-// serverConfig is what the configuration says about the protocol.
+// serverConfig returns the configuration of the protocol.
 func (e *Endpoint) serverConfig(allocator *relay.Allocator) turnsrv.Config {
 	c := &e.config
 	return turnsrv.Config{
@@ -160,7 +160,7 @@ func (e *Endpoint) serverConfig(allocator *relay.Allocator) turnsrv.Config {
 	}
 }
 
-// quotas are those of all allocations, which a reload can change.
+// quotas returns the quotas, which a reload can change.
 func (c *Config) quotas() limit.Quotas {
 	return limit.Quotas{
 		MaxAllocations: c.TotalQuota, MaxAllocationsPerUser: c.UserQuota, MaxAllocationsPerSource: c.SourceQuota,
@@ -169,7 +169,7 @@ func (c *Config) quotas() limit.Quotas {
 	}
 }
 
-// announce tells the operator where relayed addresses are, and what may be wrong with them.
+// announce logs the addresses of the relay, and what may be wrong with them.
 func (e *Endpoint) announce(addresses []relay.Address, policy *peer.Policy) {
 	for _, address := range addresses {
 		e.logger.Info("relay", "relay_ip", address.Advertise, "relay_bind", address.Bind,
@@ -183,7 +183,7 @@ func (e *Endpoint) announce(addresses []relay.Address, policy *peer.Policy) {
 	}
 }
 
-// Counters returns what the endpoint has done since Start, for a monitoring system, and false before that.
+// Counters returns the counters since Start, for a monitoring system, and false before Start.
 func (e *Endpoint) Counters() (turnsrv.Counters, bool) {
 	server := e.server.Load()
 	if server == nil {
@@ -192,7 +192,7 @@ func (e *Endpoint) Counters() (turnsrv.Counters, bool) {
 	return server.Counters(), true
 }
 
-// orNone is a configured value as turnsrv has it, where zero stands for the default and less for none.
+// orNone converts a configured value, where 0 means none, to turnsrv's, where 0 means the default and less means none.
 func orNone[T int | time.Duration](v T) T {
 	if v == 0 {
 		return -1
@@ -200,8 +200,8 @@ func orNone[T int | time.Duration](v T) T {
 	return v
 }
 
-// Shutdown refuses new allocations, lets running calls go on for the configured drain_timeout or until ctx is done, and
-// then ends them.
+// Shutdown refuses new allocations, lets running calls continue for the configured drain_timeout or until ctx is done, and then
+// ends them.
 func (e *Endpoint) Shutdown(ctx context.Context) error {
 	if e.engine == nil {
 		return nil

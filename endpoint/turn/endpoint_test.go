@@ -30,7 +30,7 @@ func loopback(listens ...listen.Addr) Config {
 	}
 }
 
-// TestStartNamesThePortInUse wants the error to say which address, and what can be done, and nothing left running.
+// TestStartNamesThePortInUse checks that the error names the address and says what to do, and that nothing is left running.
 func TestStartNamesThePortInUse(t *testing.T) {
 	for _, scheme := range []string{"udp", "tcp"} {
 		t.Run(scheme, func(t *testing.T) {
@@ -58,7 +58,7 @@ func TestStartNamesThePortInUse(t *testing.T) {
 	}
 }
 
-// TestStartWithoutTheAddressToBind wants a mistake in relay_bind to be an error at the start, and not a 508 for every client.
+// TestStartWithoutTheAddressToBind checks that a mistake in relay_bind is an error of Start, and not a 508 for every client.
 func TestStartWithoutTheAddressToBind(t *testing.T) {
 	c := loopback(listen.Addr{Scheme: "udp", Host: "127.0.0.1"})
 	c.RelayIP = []netip.Addr{netip.MustParseAddr("203.0.113.9")}
@@ -138,7 +138,7 @@ func TestRelayAddressesFollowTheListeningAddress(t *testing.T) {
 	}
 }
 
-// TestWildcardRelayAddressIsThisMachines wants an endpoint on all addresses to advertise one that is there.
+// TestWildcardRelayAddressIsThisMachines checks that an endpoint on all addresses advertises an address of this machine.
 func TestWildcardRelayAddressIsThisMachines(t *testing.T) {
 	local, err := peer.LocalAddrs()
 	if err != nil {
@@ -153,12 +153,12 @@ func TestWildcardRelayAddressIsThisMachines(t *testing.T) {
 	}
 	for _, address := range got {
 		if !slices.Contains(local, address.Advertise) {
-			t.Errorf("%v is no address of this machine, which has %v", address.Advertise, local)
+			t.Errorf("%v is not an address of this machine, which has %v", address.Advertise, local)
 		}
 	}
 }
 
-// TestCounters has a client refused and looks it up, as a monitoring system does.
+// TestCounters checks that a refused request is counted.
 func TestCounters(t *testing.T) {
 	c := loopback(listen.Addr{Scheme: "udp", Host: "127.0.0.1"})
 	e, err := New(c, slog.New(slog.DiscardHandler))
@@ -166,7 +166,7 @@ func TestCounters(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, ok := e.Counters(); ok {
-		t.Error("there are counters before Start")
+		t.Error("Counters returns true before Start")
 	}
 	e = moduletest.Start(t, New, c)
 	conn, err := net.Dial("udp", e.sockets[0].Packets.LocalAddr().String())

@@ -8,7 +8,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv"
 )
 
-// Engine speaks TURN on the sockets of an endpoint, as *turnsrv.Server does. An engine may be able to do more: see drainer and
+// Engine serves TURN on the sockets of an endpoint, as *turnsrv.Server does. An engine may implement more: see drainer and
 // dtlsServer.
 type Engine interface {
 	ServePacket(net.PacketConn) error
@@ -17,7 +17,7 @@ type Engine interface {
 	Close() error
 }
 
-// drainer is an Engine that can let running calls go on, as turnsrv.Server.Shutdown does.
+// drainer is an Engine that can let running calls continue, as turnsrv.Server.Shutdown does.
 type drainer interface {
 	Shutdown(ctx context.Context) error
 }
@@ -27,5 +27,5 @@ type dtlsServer interface {
 	ServeDTLS(conn net.PacketConn, config *tls.Config, plain bool) error
 }
 
-// newServer makes the engine of this project.
+// newServer creates the engine of this project.
 func newServer(c turnsrv.Config) (Engine, error) { return turnsrv.New(c) }

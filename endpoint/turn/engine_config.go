@@ -27,7 +27,7 @@ func (n *EngineName) UnmarshalText(text []byte) error {
 	return fmt.Errorf("want %q or %q", Mailturn, Pion)
 }
 
-// pionInstead returns what pion does in place of what attributes ask for, by their names. It honors the others.
+// pionInstead returns what pion does instead of what an attribute requests, by name. It honors the others.
 func pionInstead() map[string]string {
 	return map[string]string{
 		"default_family":       "has relayed addresses of one family",
@@ -53,7 +53,7 @@ func pionInstead() map[string]string {
 	}
 }
 
-// checkPion finds what the endpoint sets and pion cannot honor.
+// checkPion reports the attributes that the endpoint sets and pion cannot honor.
 func checkPion(endpoint config.Endpoint, s Schema) (diags hcl.Diagnostics) {
 	refuse := func(rng hcl.Range, name, instead string) {
 		diags = append(diags, config.WithHint(config.Errorf(rng, "Not possible with pion", "%s: engine = %q %s.", name, Pion, instead),

@@ -16,8 +16,8 @@ var pionHonors = []string{
 	"relay_bind", "relay_ip", "relay_ports", "secret", "source_quota", "tls", "tls.acme", "tls.cert", "tls.key", "total_quota", "user_quota", "users", "users_file",
 }
 
-// TestPionHonorsOrRefuses wants it to be decided of every attribute what engine = "pion" does with it: one that it ignored would
-// leave a relay without a limit that its operator has set.
+// TestPionHonorsOrRefuses checks that engine = "pion" either honors or refuses each attribute: if it ignored one, a relay might
+// lack a limit that its operator has set.
 func TestPionHonorsOrRefuses(t *testing.T) {
 	instead := pionInstead()
 	names := namesOf(reflect.TypeFor[Schema](), "")
@@ -67,7 +67,7 @@ func namesOf(schema reflect.Type, within string) (names []string) {
 	return names
 }
 
-// TestPionDefaults wants an endpoint that says nothing but its engine to be one that pion can serve.
+// TestPionDefaults checks that pion can serve an endpoint that sets only its engine.
 func TestPionDefaults(t *testing.T) {
 	c := decodeBody(t, `engine = "pion"`).(Config)
 	c.ListenAlso(443)
@@ -87,7 +87,7 @@ func TestPionDefaults(t *testing.T) {
 	}
 }
 
-// TestPionRelaysFromOneAddress wants IPv4 of the two addresses that the endpoint finds.
+// TestPionRelaysFromOneAddress checks that the IPv4 address is used of the two that the endpoint finds.
 func TestPionRelaysFromOneAddress(t *testing.T) {
 	c := loopback(listen.Addr{Scheme: "udp", Host: "::1"}, listen.Addr{Scheme: "udp", Host: "127.0.0.1"})
 	c.Engine = Pion

@@ -9,7 +9,7 @@ import (
 	"syscall"
 )
 
-// noteAddresses tells the operator which relay addresses this machine has lost, and which it has again.
+// noteAddresses logs which relay addresses this machine has lost, and which it has again.
 func (e *Endpoint) noteAddresses() {
 	e.policyMu.Lock()
 	defer e.policyMu.Unlock()
@@ -17,7 +17,7 @@ func (e *Endpoint) noteAddresses() {
 		err := e.tryBind(address.Bind)
 		gone := errors.Is(err, syscall.EADDRNOTAVAIL)
 		switch {
-		case err != nil && !gone: // which says nothing about the address
+		case err != nil && !gone: // not an error of the address
 		case gone && !e.missing[address.Advertise]:
 			e.logger.Error("relay address is gone from this machine",
 				"relay_ip", address.Advertise, "relay_bind", address.Bind)
@@ -32,7 +32,7 @@ func (e *Endpoint) noteAddresses() {
 	}
 }
 
-// Health returns an error that names the relay addresses that this machine has no longer.
+// Health returns an error that names the relay addresses that this machine no longer has.
 func (e *Endpoint) Health() error {
 	e.policyMu.Lock()
 	defer e.policyMu.Unlock()

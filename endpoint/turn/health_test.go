@@ -14,7 +14,7 @@ import (
 	"github.com/mailturn/mailturn/framework/listen"
 )
 
-// TestRelayAddressIsLost takes the relay's address from the machine, and gives it back.
+// TestRelayAddressIsLost checks Health and the log when the machine loses the relay's address, and gets it back.
 func TestRelayAddressIsLost(t *testing.T) {
 	var logged bytes.Buffer
 	e, err := New(loopback(listen.Addr{Scheme: "udp", Host: "127.0.0.1"}), slog.New(slog.NewTextHandler(&logged, nil)))

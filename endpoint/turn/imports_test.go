@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestDefaultEngineIsNotPions wants nothing of pion/turn, nor of what is there for it, in what the default engine is made of.
+// TestDefaultEngineIsNotPions checks that the default engine imports neither pion/turn nor the packages for it.
 func TestDefaultEngineIsNotPions(t *testing.T) {
 	const ours = "github.com/mailturn/mailturn/"
 	seen := make(map[string]bool)
@@ -31,6 +31,6 @@ func TestDefaultEngineIsNotPions(t *testing.T) {
 	}
 	look("endpoint/turn")
 	if !seen["turnsrv"] || len(seen) < 10 {
-		t.Errorf("looked at %d packages only: %v", len(seen), seen)
+		t.Errorf("found only %d packages: %v", len(seen), seen)
 	}
 }

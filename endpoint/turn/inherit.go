@@ -7,7 +7,7 @@ import (
 	"os"
 )
 
-// File returns a descriptor of the socket for another process. It stays good when the socket is closed.
+// File returns a descriptor of the socket for another process. It stays valid when the socket is closed.
 func (s Socket) File() (*os.File, error) {
 	var conn any = s.Packets
 	if listener, ok := s.Streams.(tcpListener); ok {
@@ -20,8 +20,8 @@ func (s Socket) File() (*os.File, error) {
 	return filed.File()
 }
 
-// Inherit returns the sockets for c that Open has bound in the process that started this one, which has passed them on as the
-// descriptors from first on, in their order.
+// Inherit returns the sockets for c that Open has bound in the parent process, which has passed them in order as the descriptors
+// beginning with first.
 func Inherit(c Config, first int) ([]Socket, error) {
 	sockets := c.sockets()
 	for i := range sockets {
@@ -32,7 +32,7 @@ func Inherit(c Config, first int) ([]Socket, error) {
 	return sockets, nil
 }
 
-// take makes s of a descriptor, which it closes.
+// take sets the socket of s from a descriptor, which it closes.
 func (s *Socket) take(file *os.File) (err error) {
 	if network, _ := carrier(s.Address.Scheme); network == "udp" {
 		s.Packets, err = net.FilePacketConn(file)

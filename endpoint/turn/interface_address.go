@@ -5,20 +5,20 @@ import (
 	"slices"
 )
 
-// interfaceAddress is an IPv6 address of one of this machine's interfaces.
+// interfaceAddress is an IPv6 address of an interface of this machine.
 type interfaceAddress struct {
-	prefix netip.Prefix // the address with its length
+	prefix netip.Prefix // the address with its prefix length
 	link   uint32       // the index of the interface
-	// temporary addresses (RFC 8981) are replaced within days; other programs send from them, so that nobody is recognised
-	// by a lasting one.
+	// temporary addresses (RFC 8981) are replaced within days; programs send from them so that their user cannot be recognised by a
+	// permanent one.
 	temporary bool
-	// usable is false for an address that is tested still, that another machine has too, that is about to be withdrawn
-	// (RFC 4862 section 5.5.4), or that is only good within a link or a site.
+	// usable is false for an address that is tentative, a duplicate or deprecated (RFC 4862 section 5.5.4), or valid only within a
+	// link or a site.
 	usable bool
 }
 
-// lasting returns the address that stands in for a temporary one: one of the same interface, of the same prefix if there
-// is one, that is not temporary. Any other address, and one that nothing stands in for, is returned as it is.
+// lasting returns the permanent address to use instead of a temporary one: one of the same interface, and of the same prefix if
+// possible. It returns any other address, and one without a replacement, unchanged.
 func lasting(addr netip.Addr, all []interfaceAddress) netip.Addr {
 	i := slices.IndexFunc(all, func(a interfaceAddress) bool { return a.prefix.Addr() == addr && a.temporary })
 	if i < 0 {

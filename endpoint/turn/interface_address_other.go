@@ -2,5 +2,5 @@
 
 package turn
 
-// interfaceAddresses returns nothing: which addresses are temporary is seen on Linux alone.
+// interfaceAddresses returns nothing: only on Linux is it known which addresses are temporary.
 func interfaceAddresses() ([]interfaceAddress, error) { return nil, nil }

@@ -55,7 +55,7 @@ func workerDesc(name, help string) *prometheus.Desc {
 // collector reads the counters of the server at each scrape.
 type collector struct{ endpoint *Endpoint }
 
-// Collector returns the metrics of the endpoint, of which there are none before Start. It is safe for concurrent use.
+// Collector returns the metrics of the endpoint. It has none before Start, and is safe for concurrent use.
 func (e *Endpoint) Collector() prometheus.Collector { return collector{e} }
 
 // Describe implements prometheus.Collector.
@@ -110,5 +110,5 @@ func (c collector) Collect(metrics chan<- prometheus.Metric) {
 	}
 }
 
-// CertificateEnds returns when each certificate in use ends, by its file. It is safe for concurrent use.
+// CertificateEnds returns when each certificate in use expires, by its file. It is safe for concurrent use.
 func (e *Endpoint) CertificateEnds() map[string]time.Time { return e.certs.Ends() }

@@ -10,7 +10,8 @@ import (
 	"github.com/mailturn/mailturn/framework/config"
 )
 
-// TestSocketForEachWorker opens the sockets of an endpoint with several workers. A second endpoint must not get the address too.
+// TestSocketForEachWorker opens the sockets of an endpoint with several workers, and checks that a second endpoint cannot bind the
+// address.
 func TestSocketForEachWorker(t *testing.T) {
 	for _, address := range []string{"udp://127.0.0.1:0", "udp://0.0.0.0:0", "udp://[::1]:0", "udp://[::]:0"} {
 		c := decode(t, `hostname = "example.org"

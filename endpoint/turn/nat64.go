@@ -12,22 +12,22 @@ import (
 )
 
 const (
-	// nat64Period is how often the endpoint asks for the NAT64 of its network. RFC 7050 section 3 has the answer kept for its
-	// time to live, which is some hours where networks follow the RFC's advice.
+	// nat64Period is the time between two queries for the NAT64 of the network. RFC 7050 section 3 lets clients keep the answer for
+	// its TTL, some hours in networks that follow the RFC's advice.
 	nat64Period = time.Hour
-	// nat64Retry is how soon it asks again when there was no answer.
+	// nat64Retry is the time until the next query if there was no answer.
 	nat64Retry = time.Minute
-	// nat64Timeout bounds one look-up.
+	// nat64Timeout bounds one lookup.
 	nat64Timeout = 10 * time.Second
 )
 
-// lookupNAT64 asks the DNS of this machine's network, whose answer names its NAT64: RFC 7050 section 3.
+// lookupNAT64 asks the DNS server of this machine's network, whose answer contains its NAT64 prefix: RFC 7050 section 3.
 func lookupNAT64(ctx context.Context) ([]netip.Addr, error) {
 	return net.DefaultResolver.LookupNetIP(ctx, "ip6", peer.NAT64Name+".") // without the search list
 }
 
-// followNAT64 keeps out of reach what a NAT64 of the relay's network would turn into addresses of IPv4: in a network of IPv6 alone
-// it may have any prefix, under which a peer could name a private address.
+// followNAT64 refuses peers that a NAT64 of the relay's network would translate to IPv4 addresses: in an IPv6-only network it may
+// have any prefix, under which a client could name a private address.
 func (e *Endpoint) followNAT64(ctx context.Context) {
 	for {
 		period := nat64Period
@@ -42,7 +42,7 @@ func (e *Endpoint) followNAT64(ctx context.Context) {
 	}
 }
 
-// updateNAT64 asks once and reports whether there was an answer. Without one, what was known stays.
+// updateNAT64 asks once and reports whether there was an answer. Without one, the known prefixes stay.
 func (e *Endpoint) updateNAT64(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, nat64Timeout)
 	defer cancel()

@@ -11,7 +11,7 @@ import (
 	"github.com/mailturn/mailturn/framework/listen"
 )
 
-// TestNAT64OfTheNetwork has the DNS name a NAT64, not answer, name another one, and then none.
+// TestNAT64OfTheNetwork checks the policy after DNS has returned a NAT64, no answer, another NAT64, and then none.
 func TestNAT64OfTheNetwork(t *testing.T) {
 	e, err := New(loopback(listen.Addr{Scheme: "udp", Host: "127.0.0.1"}), slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -50,12 +50,12 @@ func TestNAT64OfTheNetwork(t *testing.T) {
 				t.Errorf("%s: a permission for %v is given: %v %q, want %v", tt.name, addr, ok, rule, want)
 			}
 		}
-		// A new policy, as after a change of addresses, keeps it.
+		// A new policy, as after a change of addresses, keeps the prefixes.
 		if err := e.updatePolicy(); err != nil {
 			t.Fatal(err)
 		}
 		if _, ok := e.allocator.MayPermit(first); ok != tt.first {
-			t.Errorf("%s: a later policy has forgotten it", tt.name)
+			t.Errorf("%s: a later policy lacks the prefix", tt.name)
 		}
 	}
 }

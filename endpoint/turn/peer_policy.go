@@ -9,17 +9,17 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/relay"
 )
 
-// addressPeriod is how often the endpoint looks which addresses this machine has where the system does not tell of changes, and
-// how soon after it could not look.
+// addressPeriod is the time between two checks of this machine's addresses on systems that do not announce changes, and after a
+// failed check.
 const addressPeriod = 10 * time.Second
 
-// localWatch tells of changes, as peer.LocalWatch does.
+// localWatch announces changes, as peer.LocalWatch does.
 type localWatch interface {
 	Next() error
 	Close() error
 }
 
-// peerPolicy says which peers may be reached.
+// peerPolicy returns the policy for peers.
 func (e *Endpoint) peerPolicy(c Config, addresses []relay.Address) (*peer.Policy, error) {
 	local, err := e.localPrefixes()
 	if err != nil {
@@ -32,9 +32,9 @@ func (e *Endpoint) peerPolicy(c Config, addresses []relay.Address) (*peer.Policy
 	return peer.New(rules), nil
 }
 
-// followAddresses keeps the addresses of this machine out of reach that it did not have at the start: one that router
-// advertisements or DHCP bring late, or one that moves here from another machine. Packets to them come from this machine, which
-// its firewall lets pass. watch is nil where the system does not tell of changes.
+// followAddresses also refuses addresses that this machine did not have at the start: late ones from router advertisements or DHCP,
+// or one that moves here from another machine. Packets to them come from this machine, so its firewall accepts them. watch is nil
+// on systems that do not announce changes.
 func (e *Endpoint) followAddresses(ctx context.Context, watch localWatch) {
 	changed := make(chan struct{})
 	if watch != nil {
@@ -74,7 +74,7 @@ func (e *Endpoint) followAddresses(ctx context.Context, watch localWatch) {
 	}
 }
 
-// updatePolicy makes a policy of the addresses that the machine has now.
+// updatePolicy replaces the policy with one for the current addresses of this machine.
 func (e *Endpoint) updatePolicy() error {
 	e.policyMu.Lock()
 	defer e.policyMu.Unlock()

@@ -11,8 +11,8 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/peer"
 )
 
-// TestAddressesOfTheMachineChange gives the machine an address after the start, as router advertisements, DHCP and fail-over
-// do: peers there are refused from then on, on running allocations too, and again when it is gone they are not.
+// TestAddressesOfTheMachineChange adds an address to the machine after the start, as router advertisements, DHCP and failover do,
+// and checks that peers there are refused, on running allocations too, until it is removed.
 func TestAddressesOfTheMachineChange(t *testing.T) {
 	e, err := New(loopback(listen.Addr{Scheme: "udp", Host: "127.0.0.1"}), slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -47,7 +47,7 @@ func TestAddressesOfTheMachineChange(t *testing.T) {
 	}
 }
 
-// fakeWatch tells of a change for each value that is sent to tell.
+// fakeWatch announces a change for each value sent to tell.
 type fakeWatch struct {
 	tell, closed chan struct{}
 }

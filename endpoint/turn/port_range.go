@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// PortRange is a range of UDP ports, both ends included.
+// PortRange is a range of UDP ports, including both ends.
 type PortRange struct{ Min, Max uint16 }
 
 // UnmarshalText parses MIN-MAX. Ports of well-known services are refused: RFC 8656 section 7.2 asks for 49152-65535.

@@ -25,8 +25,8 @@ func proxyHeader(client string) string {
 // proxyHeader2 is a version 2 header of 192.0.2.7:4711.
 const proxyHeader2 = "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c" + "\xc0\x00\x02\x07\xc6\x33\x64\x01\x12\x67\x0d\x96"
 
-// streamClient connects to the endpoint's only socket from an address of loopback, sends header, and is TURN over TLS or TCP
-// from then on.
+// streamClient connects to the endpoint's only socket from an address of loopback, sends header, and then speaks TURN over TLS or
+// TCP.
 func streamClient(t *testing.T, e *Endpoint, from, header string, encrypted bool) *turn.Client {
 	t.Helper()
 	conn := streamTo(t, e, from)
@@ -63,7 +63,7 @@ func streamTo(t *testing.T, e *Endpoint, from string) net.Conn {
 	return conn
 }
 
-// behindProxy listens on one port for what the schemes say, with a proxy at 127.0.0.5.
+// behindProxy returns an endpoint with a proxy at 127.0.0.5 that listens on one port with the schemes.
 func behindProxy(t *testing.T, schemes ...string) *Endpoint {
 	t.Helper()
 	var listens []listen.Addr
@@ -76,8 +76,8 @@ func behindProxy(t *testing.T, schemes ...string) *Endpoint {
 	return moduletest.Start(t, New, c)
 }
 
-// TestProxyProtocol: behind a trusted proxy the address in the header is the client's, with and without TLS, also where one
-// port carries both.
+// TestProxyProtocol checks that the address in the header of a trusted proxy counts as the client's, with and without TLS, even if
+// one port carries both.
 func TestProxyProtocol(t *testing.T) {
 	for _, tt := range []struct {
 		name      string
@@ -97,12 +97,12 @@ func TestProxyProtocol(t *testing.T) {
 					t.Errorf("%q: XOR-MAPPED-ADDRESS %v, %v", header, mapped, err)
 				}
 			}
-			// A header without addresses, as a proxy's own connection has it, leaves the proxy's.
+			// After a header without addresses, as on a proxy's own connection, the client's address is the proxy's.
 			mapped, err := streamClient(t, e, "127.0.0.5", "PROXY UNKNOWN\r\n", tt.encrypted).SendBindingRequest()
 			if err != nil || !strings.HasPrefix(mapped.String(), "127.0.0.5:") {
 				t.Errorf("without addresses: XOR-MAPPED-ADDRESS %v, %v", mapped, err)
 			}
-			// Whoever is not behind the proxy needs no header.
+			// Clients that do not use the proxy send no header.
 			mapped, err = streamClient(t, e, "127.0.0.6", "", tt.encrypted).SendBindingRequest()
 			if err != nil || !strings.HasPrefix(mapped.String(), "127.0.0.6:") {
 				t.Errorf("without a proxy: XOR-MAPPED-ADDRESS %v, %v", mapped, err)
@@ -111,7 +111,7 @@ func TestProxyProtocol(t *testing.T) {
 	}
 }
 
-// TestLimitsCountTheClientBehindAProxy wants source_quota to count the addresses of headers, not the proxy's.
+// TestLimitsCountTheClientBehindAProxy checks that source_quota counts the addresses in headers, not the proxy's.
 func TestLimitsCountTheClientBehindAProxy(t *testing.T) {
 	e := behindProxy(t, "tcp")
 	for _, tt := range []struct {
@@ -128,7 +128,7 @@ func TestLimitsCountTheClientBehindAProxy(t *testing.T) {
 	}
 }
 
-// TestProxyProtocolTrust: from anywhere else a header is no header, and from the proxy nothing else is taken.
+// TestProxyProtocolTrust checks that a header is accepted only from the proxy, and required there.
 func TestProxyProtocolTrust(t *testing.T) {
 	for _, tt := range []struct{ name, from, says string }{
 		{"version 1 of a stranger", "127.0.0.6", proxyHeader("192.0.2.7")},
@@ -145,7 +145,7 @@ func TestProxyProtocolTrust(t *testing.T) {
 					t.Fatal(err)
 				}
 				conn.SetReadDeadline(time.Now().Add(10 * time.Second))
-				// A reset is an end too: there was more to read than was read.
+				// A reset is an end too: the server did not read everything.
 				n, err := conn.Read(make([]byte, 100))
 				if timeout, ok := errors.AsType[net.Error](err); n > 0 || err == nil || ok && timeout.Timeout() {
 					t.Errorf("got %d bytes, %v, want the connection closed", n, err)

@@ -10,11 +10,11 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/peer"
 )
 
-// onLoopback reports whether only programs of this machine reach the endpoint.
+// onLoopback reports whether only programs on this machine can reach the endpoint.
 func (c *Config) onLoopback() bool { return listen.OnLoopback(c.Listen) }
 
-// addressProblem says in a few words why a relayed address is no good: peers elsewhere cannot reach it, or not for long. It
-// is empty for a good one, and for loopback where everything is on loopback.
+// addressProblem returns in a few words why an address cannot serve as a relayed address: peers elsewhere cannot reach it, or not
+// for long. It is empty for a good one, and for loopback if everything is on loopback.
 func (c *Config) addressProblem(advertised netip.Addr) string {
 	if special, ok := peer.SpecialPurpose(advertised); ok {
 		if advertised.IsLoopback() && c.onLoopback() {
@@ -22,7 +22,7 @@ func (c *Config) addressProblem(advertised netip.Addr) string {
 		}
 		return special.String() + ", which peers on the internet cannot reach"
 	}
-	if all, err := interfaceAddresses(); err == nil && isTemporary(advertised, all) { // an error is one of Start
+	if all, err := interfaceAddresses(); err == nil && isTemporary(advertised, all) { // Start reports an error
 		return "a temporary address (RFC 8981), which this machine gives up within days"
 	}
 	return ""
@@ -30,7 +30,7 @@ func (c *Config) addressProblem(advertised netip.Addr) string {
 
 const relayIPHint = "set the permanent public address; behind a NAT, relay_bind is the machine's own"
 
-// checkReach warns of addresses in relay_ip that are no good.
+// checkReach warns about addresses in relay_ip that cannot serve as relayed addresses.
 func (c *Config) checkReach(v config.Value[[]netip.Addr]) (diags hcl.Diagnostics) {
 	for i, addr := range v.V {
 		if problem := c.addressProblem(addr); problem != "" {
@@ -40,8 +40,8 @@ func (c *Config) checkReach(v config.Value[[]netip.Addr]) (diags hcl.Diagnostics
 	return diags
 }
 
-// CheckDetected warns of what is wrong with the addresses that Start would find by itself. Unlike Decode it asks this machine
-// for them; it sends nothing.
+// CheckDetected warns about problems of the addresses that Start would detect. Unlike Decode it asks this machine for them; it
+// sends nothing.
 func (c *Config) CheckDetected() (diags hcl.Diagnostics) {
 	if len(c.RelayIP) > 0 {
 		return nil
@@ -59,7 +59,7 @@ func (c *Config) CheckDetected() (diags hcl.Diagnostics) {
 	return diags
 }
 
-// reachesLoopback reports whether policy lets peers be services of this machine that trust it.
+// reachesLoopback reports whether policy allows peers on loopback, such as services that trust this machine.
 func reachesLoopback(policy *peer.Policy) bool {
 	for _, addr := range []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()} {
 		if _, ok := policy.CheckAddr(addr); ok {
@@ -69,7 +69,7 @@ func reachesLoopback(policy *peer.Policy) bool {
 	return false
 }
 
-// checkPeers warns of loopback in peers, which the configuration for a try has.
+// checkPeers warns about loopback in peers, as in the demo configuration.
 func (c *Config) checkPeers() hcl.Diagnostics {
 	loopback := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 	policy := peer.New(peer.Rules{Allow: c.Peers.Allow.V, Deny: c.Peers.Deny, Local: loopback})

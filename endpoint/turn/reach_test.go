@@ -8,14 +8,14 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/peer"
 )
 
-// TestAddressProblem wants a word about every address that peers are refused at by default: no other relay like this one
-// would send there.
+// TestAddressProblem checks that every address that the default peer policy refuses is a problem, because other relays like this
+// one would not send there.
 func TestAddressProblem(t *testing.T) {
 	public := Config{Listen: []listen.Addr{{Scheme: "udp", Port: 3478}}}
 	loopback := Config{Listen: []listen.Addr{{Scheme: "udp", Host: "127.0.0.1", Port: 3478}, {Scheme: "tcp", Host: "::1", Port: 3478}}}
 	for _, prefix := range peer.DefaultDeny() {
 		if public.addressProblem(prefix.Addr().Next()) == "" {
-			t.Errorf("nothing is said about %v", prefix.Addr().Next())
+			t.Errorf("no problem with %v", prefix.Addr().Next())
 		}
 	}
 	for _, addr := range []string{"127.0.0.1", "::1"} {
@@ -24,7 +24,7 @@ func TestAddressProblem(t *testing.T) {
 		}
 	}
 	if loopback.addressProblem(netip.MustParseAddr("10.0.0.1")) == "" {
-		t.Error("nothing is said about a private address of a relay on loopback")
+		t.Error("no problem with a private address of a relay on loopback")
 	}
 	for _, addr := range []string{"8.8.8.8", "2a00::1"} {
 		if problem := public.addressProblem(netip.MustParseAddr(addr)); problem != "" {

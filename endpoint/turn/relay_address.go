@@ -36,8 +36,7 @@ func relayAddresses(c Config) ([]relay.Address, error) {
 	return addresses, nil
 }
 
-// advertised returns the addresses that peers see, which it finds by itself if the configuration has none. pion has one, of IPv4 if
-// there is one.
+// advertised returns the addresses that peers see, which it detects if the configuration has none. pion has one, IPv4 if possible.
 func advertised(c Config) ([]netip.Addr, error) {
 	addresses, err := allAdvertised(c)
 	if c.Engine == Pion && len(addresses) > 1 {
@@ -68,7 +67,7 @@ func allAdvertised(c Config) ([]netip.Addr, error) {
 	return addresses, nil
 }
 
-// tryBind returns why relay sockets could not be bound to addr, of which else every client would learn, and not the operator.
+// tryBind returns why relay sockets cannot be bound to addr. Otherwise every client would get an error, and the operator none.
 func tryBind(addr netip.Addr) error {
 	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, 0)))
 	if err != nil {

@@ -15,7 +15,7 @@ type secrets struct {
 
 var _ credential.Authenticator = (*secrets)(nil)
 
-// newVerifier takes the secrets and users of c.
+// newVerifier returns a verifier for the secrets and users of c.
 func newVerifier(c Config) (*credential.Verifier, error) {
 	var users credential.Users
 	for _, realm := range append([]UserRealm{{Realm: c.Realm, Users: c.Users}}, c.UserRealms...) {
@@ -33,7 +33,7 @@ func (s *secrets) Lookup(username, realm string) (credential.Grant, bool) {
 	return s.verifier.Load().Lookup(username, realm)
 }
 
-// Prepare implements module.Reloader. It reads the certificate files again. Running calls go on after Commit, but only for
+// Prepare implements module.Reloader. It reads the certificate files again. Running calls continue after Commit, but only for
 // expired_grace if their credentials are no longer accepted.
 func (e *Endpoint) Prepare(c Config) (module.Change, error) {
 	verifier, err := newVerifier(c)
@@ -54,7 +54,7 @@ func (e *Endpoint) Prepare(c Config) (module.Change, error) {
 		e.policyMu.Lock()
 		defer e.policyMu.Unlock()
 		e.config = c
-		if latest, err := e.peerPolicy(c, e.addresses); err == nil { // the machine may have got another address meanwhile
+		if latest, err := e.peerPolicy(c, e.addresses); err == nil { // the addresses of the machine may have changed meanwhile
 			policy = latest
 		}
 		e.allocator.SetPeers(policy)

@@ -35,7 +35,7 @@ func TestReloadRotatesTheSecret(t *testing.T) {
 	}
 }
 
-// TestReloadBoundsLifetimes wants a bound that a reload sets to hold for the next request.
+// TestReloadBoundsLifetimes checks that a bound set by a reload applies to the next request.
 func TestReloadBoundsLifetimes(t *testing.T) {
 	c := loopback(listen.Addr{Scheme: "udp", Host: "127.0.0.1"})
 	e := moduletest.Start(t, New, c)
@@ -74,7 +74,7 @@ func TestNeedsRestart(t *testing.T) {
 	}
 }
 
-// TestDefaultQuotas wants no credential to take the whole relay when the operator says nothing.
+// TestDefaultQuotas checks that by default no credential can use the whole relay.
 func TestDefaultQuotas(t *testing.T) {
 	file, diags := config.Parse("maddy.conf", []byte("endpoint \"turn\" \"turn\" {\n  secret = \"correct horse battery staple\"\n}\n"))
 	c, more := Decode(file.Endpoints[0], Defaults{Hostname: "example.org"})
@@ -88,7 +88,7 @@ func TestDefaultQuotas(t *testing.T) {
 	}
 }
 
-// TestEveryAttributeReachesTheServer would have noticed an attribute that is decoded and then forgotten.
+// TestEveryAttributeReachesTheServer checks that every decoded attribute has an effect.
 func TestEveryAttributeReachesTheServer(t *testing.T) {
 	body := `
 endpoint "turn" "turn" {
@@ -151,6 +151,6 @@ endpoint "turn" "turn" {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 	if got := e.secrets.verifier.Load().MaxLifetime; got != 11*time.Minute {
-		t.Errorf("credentials may be good for %v, want 11m", got)
+		t.Errorf("the maximum lifetime of credentials is %v, want 11m", got)
 	}
 }

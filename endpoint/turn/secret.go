@@ -14,12 +14,12 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
-// secretLen is the length of a generated secret in random bytes; base64 makes 44 characters of them.
+// secretLen is the number of random bytes of a generated secret, which are 44 characters in base64.
 const secretLen = 32
 
-// StoredSecret returns the secret that is kept in the state directory dir, as the file turn.secret with mode 0600. When
-// there is none yet it makes one, and created is true. dir is made if it does not exist, with mode 0700. A secret that root
-// makes, by a command before the first start, belongs to the owner of dir, who has to read it.
+// StoredSecret returns the secret in the state directory dir, in the file turn.secret with mode 0600. If there is none it creates
+// one, and created is true. dir is created if it does not exist, with mode 0700. A secret that root creates, with a command before
+// the first start, belongs to the owner of dir, who has to read it.
 func StoredSecret(dir string) (secret credential.Secret, created bool, err error) {
 	path := filepath.Join(dir, "turn.secret")
 	text, _, err := bounded.ReadFile(path, bounded.MaxFile)

@@ -9,14 +9,14 @@ import (
 	"testing"
 )
 
-// TestStoredSecretOfRoot wants a secret that root makes, with "sudo mailturn export" before the first start, to belong to the
-// user of the service, whose directory it is.
+// TestStoredSecretOfRoot checks that a secret that root creates, with "sudo mailturn export" before the first start, belongs to the
+// user of the service, who owns the directory.
 func TestStoredSecretOfRoot(t *testing.T) {
 	const user = 65534
 	dir := t.TempDir()
 	want := uint32(user)
 	if os.Geteuid() != 0 {
-		want = uint32(os.Geteuid()) // root alone makes files of others
+		want = uint32(os.Geteuid()) // only root can create files of others
 	} else if err := os.Chown(dir, user, user); err != nil {
 		t.Fatal(err)
 	}

@@ -34,7 +34,7 @@ func TestStoredSecretIsKept(t *testing.T) {
 		}
 	}
 	if entries, _ := os.ReadDir(dir); len(entries) != 1 {
-		t.Errorf("got %v in the state directory, want the secret alone", entries)
+		t.Errorf("got %v in the state directory, want only the secret", entries)
 	}
 }
 

@@ -6,8 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// limitUnsent bounds what the system takes for a connection and has not sent yet to maxUnsent, tcp(7). One on which that fails
-// works as well.
+// limitUnsent bounds the unsent bytes that the system accepts for a connection to maxUnsent, tcp(7). It ignores errors.
 func limitUnsent(conn syscall.Conn) {
 	raw, err := conn.SyscallConn()
 	if err != nil {

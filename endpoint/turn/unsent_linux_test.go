@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestTricklingReaderHoldsLittle has a client read fast, until the system gives its connection all the buffer that there is, and then
-// not at all.
+// TestTricklingReaderHoldsLittle has a client read fast, until the system has enlarged the connection's buffer, and then not at
+// all.
 func TestTricklingReaderHoldsLittle(t *testing.T) {
 	listener, err := listenTCP(t.Context(), "127.0.0.1:0")
 	if err != nil {
@@ -53,6 +53,6 @@ func TestTricklingReaderHoldsLittle(t *testing.T) {
 		t.Fatal(err)
 	}
 	if held > 1<<20 { // maxUnsent, and what the client's own buffer takes
-		t.Errorf("the system holds %d bytes for a client that does not read", held)
+		t.Errorf("the system holds %d bytes for a client that does not read, want 1 MiB or less", held)
 	}
 }

@@ -4,5 +4,5 @@ package turn
 
 import "syscall"
 
-// limitUnsent does nothing: the system's buffers are what they are.
+// limitUnsent does nothing: this system has no such option.
 func limitUnsent(syscall.Conn) {}

@@ -10,14 +10,14 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
-// UserRealm is a realm with static users besides the endpoint's own.
+// UserRealm is a realm with static users in addition to the endpoint's own.
 type UserRealm struct {
 	Realm string
-	Names []string // under which its clients call the server, in lower case
+	Names []string // names of the server for its clients, in lower case
 	Users map[string]credential.Secret
 }
 
-// decodeUserRealms wants every realm and every name to be there once.
+// decodeUserRealms decodes the realms, and reports duplicate realms and names.
 func (c *Config) decodeUserRealms(schemas []UserRealmSchema) (diags hcl.Diagnostics) {
 	realms, names := map[string]bool{c.Realm: true}, make(map[string]bool)
 	for _, s := range schemas {
@@ -61,7 +61,7 @@ func (c *Config) decodeUserRealms(schemas []UserRealmSchema) (diags hcl.Diagnost
 	return diags
 }
 
-// realms returns the realms by the names that stand for them, nil if there are none.
+// realms returns the realms by server name, or nil if there are none.
 func (c *Config) realms() map[string]string {
 	if len(c.UserRealms) == 0 {
 		return nil

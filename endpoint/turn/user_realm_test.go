@@ -11,7 +11,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// TestRealmByServerName wants the server name of TLS to choose the realm, on a port of its own and on one shared with TCP.
+// TestRealmByServerName checks that the server name in TLS selects the realm, on a port of its own and on one shared with TCP.
 func TestRealmByServerName(t *testing.T) {
 	for _, schemes := range [][]string{{"tls"}, {"tcp", "tls"}} {
 		var listens []listen.Addr
@@ -30,7 +30,7 @@ func TestRealmByServerName(t *testing.T) {
 				t.Fatal(err)
 			}
 			if got := challenged(t, conn); got != want {
-				t.Errorf("%v: %q is told of the realm %q, want %q", schemes, name, got, want)
+				t.Errorf("%v: the realm for %q is %q, want %q", schemes, name, got, want)
 			}
 			conn.Close()
 		}
@@ -40,7 +40,7 @@ func TestRealmByServerName(t *testing.T) {
 				t.Fatal(err)
 			}
 			if got := challenged(t, conn); got != "example.org" {
-				t.Errorf("without TLS a client is told of the realm %q", got)
+				t.Errorf("without TLS, the realm is %q", got)
 			}
 			conn.Close()
 		}
@@ -55,7 +55,7 @@ func challenged(t *testing.T, conn net.Conn) (realm string) {
 	if _, err := conn.Write(b.Bytes()); err != nil {
 		t.Fatal(err)
 	}
-	buf := make([]byte, 200) // the answer is written at once
+	buf := make([]byte, 200) // the answer is a single write
 	n, err := conn.Read(buf)
 	if err != nil {
 		t.Fatal(err)

@@ -18,7 +18,7 @@ var usersFormat = usersfile.Format{Line: "NAME:PASSWORD or NAME:ha1:KEY", Max: 1
 // millions of passwords in a second (RFC 8489 section 16.1.2).
 const shortPassword = 12
 
-// decodeUsers takes static users of realm from the attribute and from the file.
+// decodeUsers returns the static users of realm from the attribute and from the file.
 func decodeUsers(realm string, users config.Value[map[string]string], file config.Value[string]) (map[string]credential.Secret, hcl.Diagnostics) {
 	decoded := make(map[string]credential.Secret)
 	diags := addUsers(decoded, realm, users.V, users.Range)
