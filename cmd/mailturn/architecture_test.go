@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// readArchitecture returns what docs/architecture.md says: for each room, which others it may import, and the packages in their
+// readArchitecture returns the contents of docs/architecture.md: for each room, which others it may import, and its packages in
 // order.
 func readArchitecture(t *testing.T) (mayImport map[string][]string, packages []string) {
 	t.Helper()
@@ -45,13 +45,13 @@ func readArchitecture(t *testing.T) (mayImport map[string][]string, packages []s
 	return mayImport, packages
 }
 
-// isTestHelper reports whether a package is there for tests alone.
+// isTestHelper reports whether a package is only for tests.
 func isTestHelper(dir string) bool {
 	return strings.HasPrefix(dir, "cmd/mailturn/internal/e2e") || strings.HasSuffix(dir, "test")
 }
 
-// TestArchitecture wants docs/architecture.md to list every package, and imports to go the way that it says: from room to room as
-// in its first table, and within a room only to packages further down.
+// TestArchitecture checks that docs/architecture.md lists every package, and that imports follow it: from room to room as in its
+// first table, and within a room only to packages further down.
 func TestArchitecture(t *testing.T) {
 	const ours = "github.com/mailturn/mailturn/"
 	mayImport, listed := readArchitecture(t)

@@ -93,7 +93,7 @@ func issued(pairs []certs.Pair, dir string, names map[*config.ACME][]string) (al
 	return all
 }
 
-// knownNames returns the names for an acme block that has none: those by which clients are told to reach this file's endpoints.
+// knownNames returns the names for an acme block that has none: those that clients are told for this file's endpoints.
 func (s *setup) knownNames(block *config.ACME) (names []string, diags hcl.Diagnostics) {
 	add := func(name string) {
 		name = strings.ToLower(strings.TrimSuffix(name, "."))
@@ -120,7 +120,7 @@ func (s *setup) knownNames(block *config.ACME) (names []string, diags hcl.Diagno
 	return names, diags
 }
 
-// chooseChallenge decides how the authority checks the names, where the file leaves that open, and where it is answered.
+// chooseChallenge decides how the authority checks the names, if the file does not set it, and where the challenge is answered.
 func (s *setup) chooseChallenge(settings *acme.Settings, blocks []*config.ACME) hcl.Diagnostics {
 	encrypted := s.listensTLS()
 	on443 := slices.IndexFunc(encrypted, func(a listen.Addr) bool { return a.Port == 443 })

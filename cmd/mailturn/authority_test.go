@@ -36,7 +36,7 @@ func issuedPairs(names ...string) (pairs []certs.Pair) {
 
 const accountLines = "email = \"postmaster@example.org\"\nagree_to_terms = true\n"
 
-// TestNamesOfCertificates wants a certificate for each name that clients are told, and for those that a block asks for.
+// TestNamesOfCertificates checks that there is a certificate for each name that clients are told, and for the names of a block.
 func TestNamesOfCertificates(t *testing.T) {
 	s := decodeWithACME(t, `
 hostname = "Mail.example.org"
@@ -110,7 +110,8 @@ func TestChoiceOfChallenge(t *testing.T) {
 	}
 }
 
-// TestIssuedCertificateEnds wants check-config to warn of a certificate whose renewal is overdue, and not of one that is not there.
+// TestIssuedCertificateEnds checks that check-config warns about a certificate whose renewal is overdue, but not about one that
+// does not exist yet.
 func TestIssuedCertificateEnds(t *testing.T) {
 	s := decodeWithACME(t, "hostname = \"mail.example.org\"\ntls {\n acme {\n"+accountLines+"}\n}\nendpoint \"turn\" \"turn\" {\n relay_ip = \"198.51.100.7\"\n}\n")
 	s.acme.Dir = t.TempDir()

@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// TestFilesWithoutEnd names a pipe that nobody writes to, and a device without an end, wherever a configuration names a
-// file. Reading either would not return.
+// TestFilesWithoutEnd puts a pipe without a writer, and an endless device, wherever a configuration names a file. Reading either
+// would not return.
 func TestFilesWithoutEnd(t *testing.T) {
 	dir := t.TempDir()
 	pipe := filepath.Join(dir, "pipe")

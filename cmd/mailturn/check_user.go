@@ -16,7 +16,7 @@ import (
 	"github.com/mailturn/mailturn/framework/config"
 )
 
-// unitName is the unit of dist/, and unitUser whom it names.
+// unitName is the name of the unit in dist/, and unitUser its user.
 const (
 	unitName = "mailturn.service"
 	unitUser = "mailturn"
@@ -29,8 +29,8 @@ type account struct {
 	groups   []int
 }
 
-// accountOf returns the account of a user, or, with an empty name, that of the unit. It is nil if check-config runs as that
-// user, or there is no such unit: then what it can read itself is all it can say.
+// accountOf returns the account of a user or, with an empty name, that of the unit. It is nil if check-config runs as that user, or
+// there is no such unit: then check-config can only report what it can read itself.
 func accountOf(ctx context.Context, name string) (*account, error) {
 	unit := unit{}
 	if os.Geteuid() == 0 {
@@ -84,13 +84,13 @@ func accountOf(ctx context.Context, name string) (*account, error) {
 	return a, err
 }
 
-// unit is what systemd says of the unit, with the drop-ins of the machine.
+// unit is the unit according to systemd, with the drop-ins of the machine.
 type unit struct {
 	user, group string
 	groups      []string
 }
 
-// loadUnit asks systemd. Where it does not know the unit, the user of dist/mailturn.service stands in if there is one.
+// loadUnit asks systemd. If systemd does not know the unit, it uses the user of dist/mailturn.service, if there is one.
 func loadUnit(ctx context.Context) (u unit) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -106,7 +106,7 @@ func loadUnit(ctx context.Context) (u unit) {
 	return unit{properties["User"], properties["Group"], strings.Fields(properties["SupplementaryGroups"])}
 }
 
-// findsWrong reads the configuration again as a, and returns as warnings what only a sees: diags is what root has found.
+// findsWrong reads the configuration again as a, and returns as warnings the errors that are not in diags, which root has found.
 func (a *account) findsWrong(filename string, s *setup, diags hcl.Diagnostics) (found hcl.Diagnostics) {
 	err := a.do(func() {
 		_, _, again := read(filename, "")

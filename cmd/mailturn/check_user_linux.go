@@ -13,11 +13,11 @@ import (
 	"github.com/mailturn/mailturn/framework/config"
 )
 
-// do runs f with the rights that a has to files, and no other. f must open them in its own goroutine. It takes root.
+// do runs f with a's access rights to files, and no others. f must open them in its own goroutine. It requires root.
 func (a *account) do(f func()) error {
 	done := make(chan error)
 	go func() {
-		// Linux keeps the identity for each thread. This one is never unlocked, and so ends with the goroutine.
+		// On Linux each thread has its own identity. This one is never unlocked, and so ends with the goroutine.
 		runtime.LockOSThread()
 		err := errors.Join(unix.Setgroups(a.groups), unix.Setfsgid(a.gid), unix.Setfsuid(a.uid))
 		if err == nil {
@@ -28,7 +28,7 @@ func (a *account) do(f func()) error {
 	return <-done
 }
 
-// checkState looks whether what an earlier run has made can be read, and what a later one may have to make can be written. It
+// checkState checks whether files created by an earlier run can be read, and those that a later run may create can be written. It
 // runs within do.
 func (a *account) checkState(s *setup) (diags hcl.Diagnostics) {
 	if s == nil || s.stateDir == "" {

@@ -12,7 +12,7 @@ import (
 	"github.com/mailturn/mailturn/framework/certs"
 )
 
-// TestUnitUser wants the user that stands in for that of an installed unit to be the one in dist/.
+// TestUnitUser checks that the user assumed without an installed unit is the one in dist/.
 func TestUnitUser(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("..", "..", "dist", unitName))
 	if err != nil {
@@ -23,7 +23,7 @@ func TestUnitUser(t *testing.T) {
 	}
 }
 
-// TestCheckConfigForUser has root check files of which the user of the service reads some.
+// TestCheckConfigForUser has root check files of which the user of the service can read some.
 func TestCheckConfigForUser(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("what another user may read is seen by root alone")

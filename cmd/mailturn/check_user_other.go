@@ -8,7 +8,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 )
 
-// do is for Linux alone.
+// do is only for Linux.
 func (a *account) do(func()) error {
 	return errors.New("this works on Linux only; run check-config as that user")
 }

@@ -41,7 +41,7 @@ func readConformance(t *testing.T) (rows []conformanceRow) {
 	return rows
 }
 
-// readTests returns the names of the tests of this tree, those of the scripts of imapext as "go test -run" takes them.
+// readTests returns the names of the tests in this tree, those of the scripts of imapext in the form for "go test -run".
 func readTests(t *testing.T) map[string]bool {
 	t.Helper()
 	tests := make(map[string]bool)
@@ -74,7 +74,7 @@ func readTests(t *testing.T) map[string]bool {
 	return tests
 }
 
-// TestConformanceTable holds docs/conformance.md against the tests: each row has tests, which exist, and each test that is named
+// TestConformanceTable compares docs/conformance.md with the tests: each row has tests, which exist, and each test that is named
 // after a row is in that row.
 func TestConformanceTable(t *testing.T) {
 	tests, rows := readTests(t), readConformance(t)
@@ -117,7 +117,7 @@ func rowOf(test string) string {
 	return found[1]
 }
 
-// TestConformanceOfPion wants docs/conformance.md to say of the same rows as package pionturn that they do not hold there.
+// TestConformanceOfPion checks that the rows that docs/conformance.md excludes for pion are those of package pionturn.
 func TestConformanceOfPion(t *testing.T) {
 	var unmet []string
 	for _, row := range readConformance(t) {

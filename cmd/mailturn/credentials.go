@@ -59,8 +59,8 @@ relays, the one of that user is printed.`,
 	return cmd
 }
 
-// loadOrDefault reads a configuration file, or the embedded default if filename is empty. It says so then, so that nobody
-// takes its secret for that of the running server.
+// loadOrDefault reads a configuration file, or the embedded default if filename is empty. It reports the latter, so that nobody
+// mistakes its secret for that of the running server.
 func loadOrDefault(filename, stateDir string, stderr io.Writer) (*setup, error) {
 	if filename != "" {
 		return load(filename, stateDir, stderr)
@@ -80,7 +80,7 @@ func loadOrDefault(filename, stateDir string, stderr io.Writer) (*setup, error) 
 	return decodeDefault(stateDir, stderr)
 }
 
-// writeCredential prints the values of the two entries, or with a named user only what they are made of.
+// writeCredential prints the values of the two entries, or with a named user only the user name and password.
 func writeCredential(w io.Writer, advertised issuer.Config, issued credential.Credential, named bool) {
 	if !named {
 		turn, turns := advertised.Values(issued)

@@ -6,11 +6,11 @@ import (
 	"github.com/mailturn/mailturn/endpoint/turn"
 )
 
-// descriptorReserve is what the process opens besides what the limits of the configuration bound: listeners, the log, files
-// that are read, and what the runtime needs.
+// descriptorReserve is the number of descriptors that the limits of the configuration do not bound: listeners, the log, files that
+// are read, and those of the runtime.
 const descriptorReserve = 64
 
-// descriptorUse is a limit of the configuration and how many descriptors it lets be open.
+// descriptorUse is a limit of the configuration and how many descriptors it allows.
 type descriptorUse struct {
 	endpoint, name string
 	limit          *int // in the configuration, where zero may stand for something else
@@ -70,7 +70,7 @@ func (s *setup) fitDescriptors(allowed int, logger *slog.Logger) {
 	}
 }
 
-// fit lowers the limits of one process in proportion, and warns if it has to. Otherwise strangers who open idle connections would
+// fit lowers the limits of one process in proportion if necessary, and warns. Otherwise strangers who open idle connections would
 // leave no descriptors for calls.
 func fit(uses []descriptorUse, allowed int, logger *slog.Logger) {
 	wanted := descriptorReserve

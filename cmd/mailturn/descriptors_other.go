@@ -2,5 +2,5 @@
 
 package main
 
-// openFilesLimit reports false: there is no limit that is worth deriving others from.
+// openFilesLimit reports false: there is no useful limit.
 func openFilesLimit() (limit int, ok bool) { return 0, false }

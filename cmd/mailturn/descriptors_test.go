@@ -9,7 +9,7 @@ import (
 	"github.com/mailturn/mailturn/framework/config"
 )
 
-// manyEndpoints has one endpoint of each kind whose connections take descriptors.
+// manyEndpoints has one endpoint of each kind whose connections need descriptors.
 const manyEndpoints = `
 hostname = "mail.example.org"
 endpoint "turn" "relay" {
@@ -76,7 +76,7 @@ func TestLimitsFitTheDescriptors(t *testing.T) {
 		t.Errorf("limits that fit are lowered again:\n%s", out.String())
 	}
 
-	// Nearly nothing is a limit too: nobody may be let in without one.
+	// A very low limit is enforced too: there is always a limit.
 	s.fitDescriptors(3, logger)
 	if relay.MaxStreams != 1 || s.imaps[0].MaxConnections != 1 || relay.TotalQuota != 1 {
 		t.Errorf("with 3 descriptors: %d, %d, %d", relay.MaxStreams, s.imaps[0].MaxConnections, relay.TotalQuota)

@@ -20,17 +20,17 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/peer"
 )
 
-// lookUpTimeout bounds all look-ups of check-config together. A reload waits for them.
+// lookUpTimeout bounds all lookups of check-config together. A reload waits for them.
 const lookUpTimeout = 3 * time.Second
 
-// examination compares a configuration without errors with what is outside the file: DNS, certificates, the machine.
+// examination compares a configuration without errors with its environment: DNS, certificates, the machine.
 type examination struct {
 	file   *config.File
 	setup  *setup
 	lookup func(ctx context.Context, host string) ([]netip.Addr, error)
 }
 
-// lookUp asks DNS alone for the addresses of a host: what /etc/hosts says, clients elsewhere do not know.
+// lookUp asks only DNS for the addresses of a host, because clients elsewhere do not have this machine's /etc/hosts.
 func lookUp(ctx context.Context, host string) ([]netip.Addr, error) {
 	system, err := resolver.System()
 	if err != nil {
@@ -41,7 +41,7 @@ func lookUp(ctx context.Context, host string) ([]netip.Addr, error) {
 	return answer.Addrs(), err
 }
 
-// examine returns warnings. What is served on loopback alone, for a try, has nothing to do with the world.
+// examine returns warnings. It ignores endpoints that listen only on loopback, such as those of a demo.
 func (x *examination) examine(ctx context.Context) (diags hcl.Diagnostics) {
 	for i := range x.setup.relays {
 		diags = append(diags, x.setup.relays[i].CheckDetected()...)
@@ -56,7 +56,7 @@ func (x *examination) examine(ctx context.Context) (diags hcl.Diagnostics) {
 	return append(diags, x.checkCertificates()...)
 }
 
-// checkIssued warns of certificates of an authority that should have been renewed by now.
+// checkIssued warns about certificates of an authority that should have been renewed by now.
 func (x *examination) checkIssued(now time.Time) (diags hcl.Diagnostics) {
 	if x.setup.acme == nil {
 		return nil
@@ -65,7 +65,7 @@ func (x *examination) checkIssued(now time.Time) (diags hcl.Diagnostics) {
 		file := acme.File(x.setup.acme.Dir, name)
 		certificate, err := certs.ReadPair(certs.Pair{Cert: file, Key: file})
 		if err != nil {
-			continue // not issued yet, or not to be read by whoever checks
+			continue // not issued yet, or not readable by this user
 		}
 		lifetime := certificate.Leaf.NotAfter.Sub(certificate.Leaf.NotBefore)
 		if phrase := certs.Expiry(certificate.Leaf, now, certs.Soon(lifetime)); phrase != "" {
@@ -76,7 +76,7 @@ func (x *examination) checkIssued(now time.Time) (diags hcl.Diagnostics) {
 	return diags
 }
 
-// checkClientAddresses warns of IMAP servers that are not told who their clients are.
+// checkClientAddresses warns about IMAP servers that are not told the addresses of their clients.
 func (x *examination) checkClientAddresses() (diags hcl.Diagnostics) {
 	for _, server := range x.setup.imaps {
 		if server.Upstream != nil && !server.Upstream.Undecided.Empty() {
@@ -102,7 +102,7 @@ func (x *examination) onLoopback() bool {
 	return listen.OnLoopback(all)
 }
 
-// A nameInUse is a host that clients are told, or call the server by.
+// A nameInUse is a host name that clients are told, or by which they reach the server.
 type nameInUse struct {
 	attribute, host string
 	rng             hcl.Range
@@ -122,7 +122,7 @@ func (x *examination) namesInUse() (names []nameInUse) {
 	return names
 }
 
-// checkNames looks up all names at once.
+// checkNames looks up all names concurrently.
 func (x *examination) checkNames(ctx context.Context, names []nameInUse) hcl.Diagnostics {
 	ctx, cancel := context.WithTimeout(ctx, lookUpTimeout)
 	defer cancel()
@@ -155,7 +155,7 @@ func (x *examination) checkName(ctx context.Context, name nameInUse) *hcl.Diagno
 	}
 }
 
-// unreachable warns if none of the addresses of a name is of the internet.
+// unreachable warns if none of the addresses of a name is public.
 func unreachable(name nameInUse, addrs []netip.Addr, verb string) *hcl.Diagnostic {
 	var all []string
 	for _, addr := range addrs {
@@ -172,7 +172,7 @@ func unreachable(name nameInUse, addrs []netip.Addr, verb string) *hcl.Diagnosti
 	return config.WithHint(config.Warnf(name.rng, "Server cannot be reached by its address", "%s is %s.", name.attribute, all[0]), "use the public address")
 }
 
-// checkCertificates warns of names that clients use over TLS and that no certificate of the endpoint has.
+// checkCertificates warns about names that clients use over TLS and that no certificate of the endpoint has.
 func (x *examination) checkCertificates() (diags hcl.Diagnostics) {
 	hostname := nameInUse{"hostname", x.file.Hostname.V, x.file.Hostname.Range}
 	for i := range x.setup.relays {
@@ -200,8 +200,8 @@ func (x *examination) checkCertificates() (diags hcl.Diagnostics) {
 	return slices.CompactFunc(diags, func(a, b *hcl.Diagnostic) bool { return a.Detail == b.Detail })
 }
 
-// toldOfTLS returns the hosts at which clients are told to use TURN over TLS to the relay of the file: the hostname if there
-// is nobody to tell them another one.
+// toldOfTLS returns the hosts at which clients are told to use TURN over TLS with the relay of the file: the hostname if no
+// endpoint tells them another one.
 func (x *examination) toldOfTLS(hostname nameInUse) (names []nameInUse) {
 	told := false
 	for _, c := range x.setup.advertisements() {
@@ -221,8 +221,8 @@ func (x *examination) toldOfTLS(hostname nameInUse) (names []nameInUse) {
 	return names
 }
 
-// lacking warns of names for which there is no certificate among pairs. Without pairs a self-signed one is made, which has
-// been said.
+// lacking warns about names for which there is no certificate among pairs. Without pairs a self-signed one is made, which has been
+// reported.
 func lacking(names []nameInUse, pairs []certs.Pair) (diags hcl.Diagnostics) {
 	if len(pairs) == 0 {
 		return nil

@@ -102,7 +102,7 @@ func quoted(s string) string {
 // shellQuoted is a string as a POSIX shell has it.
 func shellQuoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
-// advertised are the relays of which clients are told, one or several.
+// advertised returns the relays that clients are told about, one or several.
 func (s *setup) advertised() ([]issuer.Config, error) {
 	first, err := s.firstAdvertised()
 	if err != nil {
@@ -118,7 +118,7 @@ func (s *setup) advertised() ([]issuer.Config, error) {
 	return relays, nil
 }
 
-// advertisedWithOneSecret is advertised for a neighbour that takes one secret for all relays, and returns that.
+// advertisedWithOneSecret is advertised for a program that accepts only one secret for all relays, and also returns that.
 func (s *setup) advertisedWithOneSecret(neighbour string) (relays []issuer.Config, secret string, err error) {
 	if relays, err = s.advertised(); err != nil {
 		return nil, "", err
@@ -149,7 +149,7 @@ func exportSynapse(w io.Writer, s *setup) error {
 	return nil
 }
 
-// maxLiveKitTTL is where LiveKit cuts off how long a credential is good for.
+// maxLiveKitTTL is the maximum lifetime of a credential in LiveKit.
 const maxLiveKitTTL = 24 * time.Hour
 
 func exportLiveKit(w io.Writer, s *setup) error {
@@ -167,7 +167,7 @@ func exportLiveKit(w io.Writer, s *setup) error {
 	return nil
 }
 
-// errNoRelay is for what is about the relay of a configuration that has none.
+// errNoRelay is the error for an export that requires a relay in the configuration.
 var errNoRelay = errors.New(`this configuration has no endpoint "turn"`)
 
 func exportCoturn(w io.Writer, s *setup) error {

@@ -12,7 +12,7 @@ import (
 	"github.com/mailturn/mailturn/framework/listen"
 )
 
-// chatmailPort is the port of the TURN server that chatmail's metadata daemon tells clients, whatever it is.
+// chatmailPort is the port of the TURN server that chatmail's metadata daemon always tells clients.
 const chatmailPort = 3478
 
 // exportChatmail writes commands for a chatmail relay that has chatmail's own units: to install drop-ins, and with an endpoint
@@ -45,8 +45,8 @@ func exportChatmail(w io.Writer, s *setup) error {
 	}
 }
 
-// isCmdeployPort reports whether "cmdeploy run" aborts when it finds another program than chatmail's there: on these ports, and over
-// TCP alone (cmdeploy/src/cmdeploy/deployers.py of chatmail/relay 1.12).
+// isCmdeployPort reports whether "cmdeploy run" aborts if a program other than chatmail's listens there: on these ports, and only
+// over TCP (cmdeploy/src/cmdeploy/deployers.py of chatmail/relay 1.12).
 func isCmdeployPort(a listen.Addr) bool {
 	if a.Scheme == "udp" || a.Scheme == "dtls" {
 		return false
@@ -58,7 +58,7 @@ func isCmdeployPort(a listen.Addr) bool {
 	return false
 }
 
-// exportChatmailCredsock is for a relay with a name: its metadata daemon puts that before the port, 3478, and the credential.
+// exportChatmailCredsock is for a relay with a name: its metadata daemon puts the name before the port, 3478, and the credential.
 func exportChatmailCredsock(w io.Writer, s *setup) error {
 	if len(s.relays) > 0 && !slices.ContainsFunc(s.relays[0].Listen, func(a listen.Addr) bool { return a.Scheme == "udp" && a.Port == chatmailPort }) {
 		return fmt.Errorf(`endpoint "turn" does not listen on UDP port %d, which chatmail tells its clients: add "udp://0.0.0.0:%[1]d" to listen`, chatmailPort)
@@ -71,7 +71,7 @@ func exportChatmailCredsock(w io.Writer, s *setup) error {
 	return nil
 }
 
-// exportChatmailDict is for every relay, and the only way for one that is known by its IP address alone.
+// exportChatmailDict is for every relay, and the only way for one that has only an IP address.
 func exportChatmailDict(w io.Writer, door dict.Config) error {
 	if door.Next == "" {
 		return errors.New(`endpoint "dict" has no next: chatmail's metadata daemon has the other keys, such as push tokens. Add next = "/run/chatmail-metadata/metadata.socket"`)

@@ -14,7 +14,7 @@ import (
 	"github.com/mailturn/mailturn/endpoint/imap/upstream"
 )
 
-// A dovecotSyntax is how a version of Dovecot has what differs between them.
+// A dovecotSyntax is the syntax of a version of Dovecot, where versions differ.
 type dovecotSyntax struct {
 	listen    string // the address of an inet_listener
 	attribute string // the dictionary of METADATA; its verb is the path of a socket
@@ -48,8 +48,8 @@ func installedDovecot() (string, error) {
 	return "", errDovecotVersion
 }
 
-// exportDovecot writes what Dovecot needs on the machine of mailturn: behind an endpoint "imap", and to ask an endpoint "dict".
-// An empty version is that of the installed one.
+// exportDovecot writes the settings for Dovecot on the machine of mailturn: as the upstream of an endpoint "imap", and to ask an
+// endpoint "dict". An empty version means that of the installed one.
 func exportDovecot(w io.Writer, s *setup, version string) error {
 	behind, errBehind := dovecotBehind(s)
 	if errBehind != nil && len(s.dicts) == 0 {
@@ -101,7 +101,7 @@ func dovecotBehind(s *setup) (l dovecotListener, err error) {
 	return l, nil
 }
 
-// write writes the settings that make Dovecot listen there, and believe what mailturn says of its clients.
+// write writes the settings that make Dovecot listen there, and accept the client addresses that mailturn reports.
 func (l dovecotListener) write(w io.Writer, syntax dovecotSyntax) {
 	used, unused, settings := "imap", "imaps", ""
 	if l.tls {

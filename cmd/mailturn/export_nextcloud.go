@@ -5,8 +5,8 @@ import (
 	"io"
 )
 
-// exportNextcloud writes commands, because Nextcloud keeps the settings of Talk in its database. It takes one port for all of an
-// entry's schemes and protocols.
+// exportNextcloud writes commands, because Nextcloud keeps the settings of Talk in its database. An entry has one port for all of
+// its schemes and protocols.
 func exportNextcloud(w io.Writer, s *setup) error {
 	relays, err := s.advertised()
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"github.com/mailturn/mailturn/endpoint/issuer"
 )
 
-// An externalService is what an XMPP server tells its users of the relay (XEP-0215 section 3.1).
+// An externalService is what an XMPP server tells its users about the relay (XEP-0215 section 3.1).
 type externalService struct {
 	kind      string // stun, turn or turns
 	host      string
@@ -31,7 +31,7 @@ func externalServices(relay issuer.Config) (all []externalService) {
 	return all
 }
 
-// exportProsody uses external_services, which Jitsi Meet does too. turn_external_tls_port, the simpler setting of Prosody, gives out
+// exportProsody uses external_services, as Jitsi Meet does. With turn_external_tls_port, the simpler setting of Prosody, there is
 // no password for turns (seen with 0.12.3).
 func exportProsody(w io.Writer, s *setup) error {
 	relays, err := s.advertised()

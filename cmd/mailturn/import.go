@@ -89,8 +89,8 @@ func importCoturn(path string, output importOutput, stdout, stderr io.Writer) er
 	return reportImport(path, imported, "the result", text.Bytes(), stderr)
 }
 
-// reportImport writes what to know about the translation of the file at path to stderr, and what is wrong with the result, a
-// configuration of that name. The error is errReported if there is anything wrong.
+// reportImport writes the remarks about the translation of the file at path to stderr, and the diagnostics of the result, a
+// configuration of that name. The error is errReported if there are errors.
 func reportImport(path string, imported *coturn.Import, name string, result []byte, stderr io.Writer) error {
 	wrong := false
 	for _, remark := range imported.Remarks {

@@ -34,7 +34,7 @@ type importOutput struct {
 	old      []byte      // what it holds
 }
 
-// checkUsage returns what is wrong with the flags.
+// checkUsage returns an error for an invalid combination of flags.
 func (o *importOutput) checkUsage() error {
 	switch {
 	case o.merge && o.overwrite:
@@ -45,7 +45,7 @@ func (o *importOutput) checkUsage() error {
 	return nil
 }
 
-// open finds out what is at path, without changing it. source is the file that is imported.
+// open reads the file at path, without changing it. source is the file that is imported.
 func (o *importOutput) open(source *os.File) error {
 	if target, err := filepath.EvalSymlinks(o.path); err == nil {
 		o.path = target // else the link would be replaced
@@ -68,7 +68,8 @@ func (o *importOutput) open(source *os.File) error {
 	return err
 }
 
-// compose returns what the file is to hold, and the names of what it has and keeps although coturn's file says otherwise.
+// compose returns the new contents of the file, and the names of the settings that it keeps although coturn's file has other
+// values.
 func (o *importOutput) compose(imported *coturn.Import, header string) (text []byte, kept []string, err error) {
 	if o.existing == nil || o.overwrite {
 		var result bytes.Buffer
@@ -124,8 +125,8 @@ func (o *importOutput) write(text []byte, kept []string, stdout, stderr io.Write
 	return nil
 }
 
-// groupID returns the group of the file, -1 for that of the process: only root gives files to the group of a service without
-// being asked.
+// groupID returns the group of the file, or -1 for that of the process: by default, only root gives files to the group of the
+// service.
 func (o *importOutput) groupID() (int, error) {
 	name := o.group
 	if name == "" {
@@ -143,7 +144,7 @@ func (o *importOutput) groupID() (int, error) {
 	return strconv.Atoi(group.Gid)
 }
 
-// keep gives the file at path a second name, under which it stays when path is replaced. It takes no name that is in use.
+// keep gives the file at path a second, unused name, under which it stays when path is replaced.
 func keep(path string) (backup string, err error) {
 	for n := 1; ; n++ {
 		backup = path + ".bak"

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// TestImportOutputAttributes wants an imported configuration to be open to one group and nobody else.
+// TestImportOutputAttributes checks that an imported configuration is readable only by one group.
 func TestImportOutputAttributes(t *testing.T) {
 	dir := t.TempDir()
 	source, path := filepath.Join(dir, "turnserver.conf"), filepath.Join(dir, "maddy.conf")

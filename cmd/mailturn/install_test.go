@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestInstall wants `go install ./...` to install mailturn and nothing else: tools for developers are run from their main.go,
-// which is left out of the pattern.
+// TestInstall checks that `go install ./...` installs only mailturn: tools for developers are run from their main.go, which the
+// pattern does not match.
 func TestInstall(t *testing.T) {
 	list := exec.CommandContext(t.Context(), "go", "list", "-f", `{{if eq .Name "main"}}{{.ImportPath}}{{end}}`, "./...")
 	list.Dir = "../.."

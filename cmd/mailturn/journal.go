@@ -7,7 +7,7 @@ import (
 )
 
 // forJournal returns a writer of log lines to w. If that is a stream to systemd's journal, each begins with its severity
-// (sd-daemon(3)), so that "journalctl -p warning" finds what somebody has to look at.
+// (sd-daemon(3)), so that "journalctl -p warning" works.
 func forJournal(w io.Writer) io.Writer {
 	if file, ok := w.(*os.File); ok && isJournal(file) {
 		return journal{w}
@@ -15,7 +15,7 @@ func forJournal(w io.Writer) io.Writer {
 	return w
 }
 
-// journal is written to by a handler of log/slog: a line at a time, which has nothing but the time before the level.
+// journal is written to by a handler of log/slog, one line at a time, with only the time before the level.
 type journal struct{ stream io.Writer }
 
 func (j journal) Write(line []byte) (int, error) {

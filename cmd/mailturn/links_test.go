@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestLinksLeadSomewhere wants each relative link of a document to lead to a file, and each fragment to a heading in it.
+// TestLinksLeadSomewhere checks that each relative link of a document leads to a file, and each fragment to a heading in it.
 func TestLinksLeadSomewhere(t *testing.T) {
 	pages := make(map[string]string)
 	for _, pattern := range []string{"../../*.md", "../../docs/*.md"} {
@@ -51,8 +51,8 @@ func TestLinksLeadSomewhere(t *testing.T) {
 	}
 }
 
-// hasHeading reports whether a page has a heading for which forges make that fragment: in lower case, with hyphens for spaces, and
-// without other punctuation.
+// hasHeading reports whether a page has a heading with that fragment on forges: in lower case, with hyphens for spaces, and without
+// other punctuation.
 func hasHeading(page, fragment string) bool {
 	for _, heading := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(page, -1) {
 		slug := regexp.MustCompile(`[^a-z0-9 _-]`).ReplaceAllString(strings.ToLower(heading[1]), "")

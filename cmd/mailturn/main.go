@@ -1,4 +1,4 @@
-// Command mailturn lets the calls of a mail server's users connect: it tells IMAP clients of a TURN relay and is that relay.
+// Command mailturn lets the calls of a mail server's users connect: it tells IMAP clients about a TURN relay and is that relay.
 package main
 
 import (
@@ -49,17 +49,16 @@ func execute(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 // errReported ends a command that has already written what went wrong to standard error.
 var errReported = errors.New("already reported")
 
-// errWarned ends a command that has written warnings to standard error, and was asked to take them for a failure.
+// errWarned ends a command that has written warnings to standard error, and was asked to treat them as a failure.
 var errWarned = errors.New("there are warnings")
 
-// commandError is an error of a command that was called rightly. Every other error is one of usage: cobra gives its own
-// no type that they could be told by.
+// commandError is an error of a command that was called correctly. Every other error is a usage error: cobra's own have no type.
 type commandError struct{ err error }
 
 func (e commandError) Error() string { return e.err.Error() }
 func (e commandError) Unwrap() error { return e.err }
 
-// action makes a cobra RunE of a function whose errors are not errors of usage.
+// action returns a cobra RunE for a function whose errors are not usage errors.
 func action(run func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		if err := run(cmd, args); err != nil {
@@ -69,7 +68,7 @@ func action(run func(cmd *cobra.Command, args []string) error) func(*cobra.Comma
 	}
 }
 
-// noArguments and oneArgument are cobra's NoArgs and ExactArgs(1), in words that say what is wanted.
+// noArguments and oneArgument are cobra's NoArgs and ExactArgs(1), with errors that say what is expected.
 func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return fmt.Errorf("%s takes no arguments, got %q", cmd.Name(), args[0])

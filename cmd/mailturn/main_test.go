@@ -43,7 +43,7 @@ func repository(t *testing.T) string {
 	return strings.TrimSuffix(dir, "/cmd/mailturn")
 }
 
-// TestEveryCommandIsDocumented keeps the list of commands true.
+// TestEveryCommandIsDocumented checks the list of commands.
 func TestEveryCommandIsDocumented(t *testing.T) {
 	text, err := os.ReadFile("../../docs/commands.md")
 	if err != nil {
@@ -56,7 +56,7 @@ func TestEveryCommandIsDocumented(t *testing.T) {
 	}
 }
 
-// TestDocumentedCommandLines wants the commands and flags that people are told to type to exist.
+// TestDocumentedCommandLines checks that documented commands and flags exist.
 func TestDocumentedCommandLines(t *testing.T) {
 	pages, err := filepath.Glob("../../docs/*.md")
 	if err != nil {
@@ -91,7 +91,7 @@ func TestDocumentedCommandLines(t *testing.T) {
 	}
 }
 
-// TestExitStatus tells errors of usage from those of the command's work.
+// TestExitStatus checks the exit statuses of usage errors and of other errors.
 func TestExitStatus(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -120,7 +120,7 @@ func TestExitStatus(t *testing.T) {
 	}
 }
 
-// TestDocumentedDovecot wants the documented lines for Dovecot to be those that are exported.
+// TestDocumentedDovecot checks that the documented lines for Dovecot are those that are exported.
 func TestDocumentedDovecot(t *testing.T) {
 	config := filepath.Join(t.TempDir(), "maddy.conf")
 	for _, tt := range []struct{ name, document, indent, version, config string }{

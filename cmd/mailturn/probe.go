@@ -21,7 +21,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
-// Environment variables of probe: the password, or an OAuth 2.0 access token in its place.
+// Environment variables of probe: the password, or an OAuth 2.0 access token instead.
 const (
 	passwordVariable = "MAILTURN_PASSWORD"
 	tokenVariable    = "MAILTURN_TOKEN"
@@ -104,7 +104,7 @@ if nothing came back.`,
 	return cmd
 }
 
-// check finds flags that do not go with the target.
+// check returns an error for flags that do not apply to the target.
 func (f *probeFlags) check(cmd *cobra.Command, target probe.Target) error {
 	switch {
 	case target.Kind != probe.TURN && (f.username != "" || f.secretFile != ""):
@@ -180,7 +180,7 @@ func runProbe(cmd *cobra.Command, options probe.Options, flags probeFlags) error
 	}
 }
 
-// interrupted returns how an interrupted command ends: without an error if it would have run forever.
+// interrupted returns the error of an interrupted command: none if it would have run forever.
 func (f *probeFlags) interrupted() error {
 	if f.repeat > 0 {
 		return nil
@@ -188,7 +188,7 @@ func (f *probeFlags) interrupted() error {
 	return errors.New("interrupted")
 }
 
-// runLoad loads the relay in place of examining it.
+// runLoad puts a load on the relay instead of examining it.
 func (f *probeFlags) runLoad(ctx context.Context, cmd *cobra.Command, options probe.Options, status *progress) error {
 	l := f.loadOptions()
 	if status.w != nil {
@@ -237,7 +237,7 @@ func (f *probeFlags) print(w io.Writer, report *probe.Report) error {
 	return encoder.Encode(report)
 }
 
-// read takes what is in files, in the environment and at the terminal.
+// read reads the secrets from files, the environment and the terminal.
 func (f *probeFlags) read(cmd *cobra.Command, options *probe.Options) (err error) {
 	if f.dns != "" {
 		options.Resolver, err = resolver.At(f.dns)
@@ -305,7 +305,7 @@ func (f *probeFlags) password(cmd *cobra.Command, target probe.Target) (string, 
 	return string(password), err
 }
 
-// readLine reads a small file and takes one line break off its end, which editors put there.
+// readLine reads a small file and removes a line break at its end, which editors add.
 func readLine(name string) (string, error) {
 	file, err := os.Open(name)
 	if err != nil {

@@ -19,8 +19,8 @@ import (
 	"github.com/mailturn/mailturn/framework/systemd"
 )
 
-// stopReserve is what relays get on top of the longest drain_timeout, and then each other kind of endpoint, to end what has
-// not ended by itself.
+// stopReserve is the time that relays get in addition to the longest drain_timeout, and then each other kind of endpoint, to end
+// what has not ended by itself.
 const stopReserve = 5 * time.Second
 
 func newRunCommand() *cobra.Command {
@@ -124,7 +124,7 @@ func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again
 	return nil
 }
 
-// prepareAndSay prepares the setup and fits it to the limits of the process, and logs what was made or changed.
+// prepareAndSay prepares the setup and fits it to the limits of the process, and logs what was created or changed.
 func (s *setup) prepareAndSay(logger *slog.Logger) error {
 	if limit, ok := openFilesLimit(); ok {
 		s.fitDescriptors(limit, logger)
@@ -151,8 +151,8 @@ func (s *setup) drainTimeout() time.Duration {
 	return longest
 }
 
-// addProcessors gives the runtime a processor for each worker of a TURN endpoint in addition to its own, because a worker
-// occupies one while it waits for packets. An operator who sets GOMAXPROCS has chosen.
+// addProcessors gives the runtime a processor for each worker of a TURN endpoint in addition to its own, because a worker occupies
+// one while it waits for packets. It does nothing if the operator has set GOMAXPROCS.
 func (s *setup) addProcessors() {
 	if os.Getenv("GOMAXPROCS") != "" {
 		return

@@ -26,7 +26,7 @@ import (
 //go:embed default.conf
 var defaultConfig []byte
 
-// demoUser is the account of the embedded default. Its password is made by the first run.
+// demoUser is the account of the embedded default. The first run generates its password.
 const demoUser = "demo@localhost"
 
 // runDefault serves the embedded default and prints how to check it.
@@ -98,8 +98,8 @@ func demoPassword(stateDir string) (string, error) {
 // goRun matches the files that "go run" builds: for one run, or in the build cache.
 var goRun = regexp.MustCompile(`[/\\](go-build[0-9]*|[0-9a-f]{64}-d)[/\\]`)
 
-// program is what to type in a shell for this program, whose file is executable. What "go run" has built is gone by the time
-// that somebody pastes it, and has "go run" build it again.
+// program returns the shell command for this program, whose file is executable. A file built by "go run" no longer exists when the
+// command is pasted, so it is "go run" again.
 func program(executable string, err error) string {
 	switch {
 	case err != nil:
@@ -110,7 +110,7 @@ func program(executable string, err error) string {
 	return "'" + executable + "'"
 }
 
-// printChecks prints commands that show the two halves at work, ready to be pasted into a shell.
+// printChecks prints commands that test both halves, ready to paste into a shell.
 func printChecks(w io.Writer, s *setup, password string) {
 	server, relay := s.imaps[0], s.relays[0]
 	issued := server.TURN.Issue(time.Now())

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestProgram prints commands for a shell that find this program when they are pasted.
+// TestProgram checks that printed shell commands find this program.
 func TestProgram(t *testing.T) {
 	const rerun = "go run github.com/mailturn/mailturn/cmd/mailturn"
 	for _, tt := range []struct {
@@ -29,7 +29,7 @@ func TestProgram(t *testing.T) {
 	}
 }
 
-// TestDemoLeavesDovecotItsPort wants the embedded default to run beside a Dovecot that was set up as documented.
+// TestDemoLeavesDovecotItsPort checks that the embedded default can run beside a Dovecot that was set up as documented.
 func TestDemoLeavesDovecotItsPort(t *testing.T) {
 	page, err := os.ReadFile("../../docs/imap.md")
 	if err != nil {

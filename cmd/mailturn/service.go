@@ -25,12 +25,12 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
-// service is a setup that runs. It belongs to the goroutine of serve.
+// service is a running setup. Only the goroutine of serve may use it, unless stated otherwise.
 type service struct {
 	logger *slog.Logger
 	level  *slog.LevelVar // of logger
 	setup  *setup
-	// calls are the relays. They start first and stop first: while they let calls end, everything else goes on.
+	// calls are the relays. They start first and stop first: while they wait for calls to end, everything else continues.
 	calls   module.Group
 	group   module.Group
 	running map[string]module.Endpoint // by the String of its part; read-only after newService
@@ -44,7 +44,7 @@ type service struct {
 	// watch are the HTTP endpoints. They start last and stop last, so that load balancers see the others drain.
 	watch module.Group
 	ready atomic.Bool // read by the HTTP endpoints
-	// unhealthy is what health has found last.
+	// unhealthy is the last result of health.
 	unhealthy atomic.Bool
 	reloaded  prometheus.Gauge
 }
@@ -88,7 +88,7 @@ func newService(s *setup, sockets *systemd.Listeners, logger *slog.Logger, level
 	return r, nil
 }
 
-// start starts the endpoints. When one fails, none is left running.
+// start starts the endpoints. If one fails, none is left running.
 func (r *service) start(ctx context.Context) error {
 	if err := r.calls.Start(ctx); err != nil {
 		return err
@@ -106,7 +106,7 @@ func (r *service) start(ctx context.Context) error {
 	return nil
 }
 
-// shutdown stops what start has started, for at most drain and the time that endpoints need to end what has not ended then.
+// shutdown stops what start has started. It takes at most drain and the time that endpoints then need to end the rest.
 func (r *service) shutdown(drain time.Duration) error {
 	r.ready.Store(false)
 	r.authority.Stop()
@@ -122,8 +122,7 @@ func (r *service) shutdown(drain time.Duration) error {
 	)
 }
 
-// health returns what keeps endpoints from serving, and logs it when that begins and when it is over. It is safe for concurrent
-// use.
+// health returns why endpoints cannot serve, and logs the beginning and the end of that. It is safe for concurrent use.
 func (r *service) health() error {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(r.running)) {
@@ -164,7 +163,7 @@ func (r *service) reload(again func() (*setup, error)) {
 	}
 }
 
-// status says in one line what serves, and whether with the configuration that the file has.
+// status returns one line that says what serves, and whether the configuration in force is that of the file.
 func (r *service) status() string {
 	serving := "Serving " + join(r.setup.parts(), ", ")
 	switch {
@@ -177,7 +176,7 @@ func (r *service) status() string {
 	}
 }
 
-// apply gives the endpoints the configuration s. On an error all go on as they were.
+// apply applies the configuration s to the endpoints. On an error all continue unchanged.
 func (r *service) apply(s *setup) error {
 	var errs []error
 	for _, name := range config.NeedsRestart(config.Log{}, r.setup.log, s.log) {

@@ -15,21 +15,21 @@ type serviceManager struct {
 	logger *slog.Logger
 }
 
-// ready says that all endpoints listen, at first or again after reloading. status is a line for people.
+// ready reports that all endpoints listen, at first or again after reloading. status is a line for people.
 func (m serviceManager) ready(status string) { m.tell("READY=1", "STATUS="+status) }
 
-// reloading says that the configuration is being read again; ready says when that is over. A unit of Type=notify-reload,
-// which came with systemd 253, needs the time to know its own SIGHUP in it.
+// reloading reports that the configuration is being read again, until ready. A unit of Type=notify-reload, which systemd has since
+// version 253, requires the time to match the report with its SIGHUP.
 func (m serviceManager) reloading() {
 	m.tell("RELOADING=1", fmt.Sprintf("MONOTONIC_USEC=%d", monotonic().Microseconds()))
 }
 
-// stopping says that the process is ending and may take as long as within, even if TimeoutStopSec= of the unit is shorter.
+// stopping reports that the process is ending and may take as long as within, even if TimeoutStopSec= of the unit is shorter.
 func (m serviceManager) stopping(status string, within time.Duration) {
 	m.tell("STOPPING=1", "STATUS="+status, fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", within.Microseconds()))
 }
 
-// tell sends assignments in one datagram. A manager that cannot be reached is no reason not to serve.
+// tell sends assignments in one datagram. An unreachable manager is not an error.
 func (m serviceManager) tell(assignments ...string) {
 	if err := m.Notify(assignments...); err != nil {
 		m.logger.Warn("telling the service manager", "err", err)

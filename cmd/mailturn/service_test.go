@@ -121,7 +121,7 @@ endpoint "http" "http" {
 	}
 }
 
-// checkDocumented compares docs/operating.md with what can be scraped: the names of the metrics, and the reasons.
+// checkDocumented compares the names of metrics and the reasons in docs/operating.md with those that can be scraped.
 func checkDocumented(t *testing.T, running *service, gatherer prometheus.Gatherer) {
 	t.Helper()
 	text, err := os.ReadFile("../../docs/operating.md")
@@ -159,7 +159,7 @@ func checkDocumented(t *testing.T, running *service, gatherer prometheus.Gathere
 	}
 }
 
-// TestDocumentedLogLines wants what docs/operating.md tells people to look for in the log to be what somebody logs.
+// TestDocumentedLogLines checks that the log lines in docs/operating.md exist in the code.
 func TestDocumentedLogLines(t *testing.T) {
 	text, err := os.ReadFile("../../docs/operating.md")
 	if err != nil {
@@ -193,7 +193,7 @@ func TestDocumentedLogLines(t *testing.T) {
 	}
 }
 
-// metricNames returns what is gathered as Prometheus writes it, without values.
+// metricNames returns the gathered metrics in the format of Prometheus, without values.
 func metricNames(t *testing.T, gatherer prometheus.Gatherer) (names []string) {
 	t.Helper()
 	families, err := gatherer.Gather()
@@ -216,7 +216,8 @@ func metricNames(t *testing.T, gatherer prometheus.Gatherer) (names []string) {
 	return names
 }
 
-// TestReloadThatFailsHalfway changes two sockets, of which the second cannot be had, and wants the first to go on as before.
+// TestReloadThatFailsHalfway changes two sockets, of which the second cannot be bound, and checks that the first continues as
+// before.
 func TestReloadThatFailsHalfway(t *testing.T) {
 	dir, err := os.MkdirTemp("", "service") // shorter than the test's own directory, of which the system may not take the name
 	if err != nil {
@@ -282,7 +283,7 @@ endpoint "credsock" "second" {
 	}
 }
 
-// TestHealthOfTheService wants the name of the endpoint that cannot serve in the log, once, and its recovery.
+// TestHealthOfTheService checks that the log names an endpoint that cannot serve, once, and its recovery.
 func TestHealthOfTheService(t *testing.T) {
 	server, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

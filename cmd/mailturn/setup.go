@@ -28,7 +28,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
-// setup is a configuration that was decoded and checked, its endpoints agreed with each other.
+// setup is a configuration that was decoded and checked, with its endpoints linked.
 type setup struct {
 	hostname string
 	stateDir string // empty when nobody says where
@@ -41,12 +41,12 @@ type setup struct {
 	http     []http.Config
 	acme     *acme.Settings // nil if no certificate comes from an authority
 
-	// process is what the HTTP endpoints show of the rest; newService fills it in.
+	// process is the state of the rest of the process for the HTTP endpoints; newService sets it.
 	process http.Process
 }
 
-// parts returns the endpoints, a relay before those who issue credentials for it: nobody may be told of a relay that is not
-// there yet, nor be given a credential under a secret that it does not accept yet.
+// parts returns the endpoints, a relay before those that issue credentials for it: clients must not be told about a relay that does
+// not listen yet, or get a credential with a secret that it does not accept yet.
 func (s *setup) parts() []module.Part {
 	var parts []module.Part
 	for _, c := range s.relays {
@@ -70,7 +70,7 @@ func (s *setup) parts() []module.Part {
 	return parts
 }
 
-// issuers returns what the endpoints issue and tell clients of the relay, to be changed in place.
+// issuers returns the issuer configurations of the endpoints, which may be changed in place.
 func (s *setup) issuers() []*issuer.Config {
 	var issuers []*issuer.Config
 	for i := range s.imaps {
@@ -108,7 +108,7 @@ func (s *setup) advertisements() (all []advertisement) {
 	return all
 }
 
-// decode turns a file into a setup. It opens no socket and makes no file. stateDir, if not empty, goes before the file's.
+// decode decodes a file into a setup. It opens no socket and creates no file. stateDir, if not empty, overrides the file's.
 func decode(file *config.File, stateDir string) (*setup, hcl.Diagnostics) {
 	s := &setup{hostname: file.Hostname.V, stateDir: cmp.Or(stateDir, config.Path(file.StateDir), defaultStateDir())}
 	var diags hcl.Diagnostics
@@ -175,7 +175,7 @@ func decode(file *config.File, stateDir string) (*setup, hcl.Diagnostics) {
 	return s, append(diags, s.decodeACME(file.TLS)...)
 }
 
-// decodeLog takes what is logged, and how.
+// decodeLog checks the log block.
 func (s *setup) decodeLog(c config.Log) (diags hcl.Diagnostics) {
 	s.log = c
 	var err error
@@ -188,7 +188,8 @@ func (s *setup) decodeLog(c config.Log) (diags hcl.Diagnostics) {
 	return diags
 }
 
-// link lets the others issue for the first TURN endpoint, and that one listen on what they advertise.
+// link links the endpoints that issue credentials with the first TURN endpoint, and makes that listen on the ports that they
+// advertise.
 func (s *setup) link() hcl.Diagnostics {
 	if len(s.relays) > 0 {
 		for _, advertised := range s.issuers() {
@@ -239,8 +240,8 @@ func (s *setup) relay() *issuer.Relay {
 	}
 }
 
-// firstAdvertised returns, after prepare, what the first endpoint that tells clients of a relay tells them. Without one it
-// is what an endpoint beside the TURN endpoint would tell that leaves everything out.
+// firstAdvertised returns, after prepare, what the first endpoint that advertises a relay tells clients. Without one it returns
+// what such an endpoint without attributes would tell them.
 func (s *setup) firstAdvertised() (*issuer.Config, error) {
 	if i := slices.IndexFunc(s.imaps, func(c imap.Config) bool { return c.TURN.Enable.V }); i >= 0 {
 		return &s.imaps[i].TURN.Config, nil
@@ -262,7 +263,7 @@ func (s *setup) firstAdvertised() (*issuer.Config, error) {
 	return &c, nil
 }
 
-// share lets the relay for which the others issue credentials know to whom, and has sockets open the listeners of IMAP.
+// share gives the relay access to the accounts to which the others issue credentials, and makes sockets open the listeners of IMAP.
 func (s *setup) share(accounts *credential.Accounts, sockets *systemd.Listeners) {
 	for i := range s.imaps {
 		s.imaps[i].Sockets = sockets
@@ -275,8 +276,8 @@ func (s *setup) share(accounts *credential.Accounts, sockets *systemd.Listeners)
 	}
 }
 
-// prepare makes what the configuration leaves to be generated, a secret and a certificate, or takes over what an earlier
-// run has made. It returns what it made, for people to read.
+// prepare generates the secret and the certificate that the configuration lacks, or uses those of an earlier run. It returns what
+// it generated, in words.
 func (s *setup) prepare(now time.Time) (made []string, err error) {
 	var generated []credential.Secret
 	for i := range s.relays {
@@ -351,8 +352,7 @@ func (s *setup) selfSigned(now time.Time) (pair certs.Pair, created bool, err er
 
 var errNoStateDir = errors.New("no directory for the generated secret and certificate: use --state-dir, or set state_dir in the configuration")
 
-// defaultStateDir is where a service of the system keeps its state, or a user's programs theirs; empty if there is no such
-// place.
+// defaultStateDir returns the state directory of a system service, or else of a user's program; empty if there is none.
 func defaultStateDir() string {
 	if dir := os.Getenv("STATE_DIRECTORY"); dir != "" { // set by systemd's StateDirectory=
 		return dir

@@ -42,7 +42,7 @@ func decodeTwin(t *testing.T, dir, name string) (*setup, config.Syntax) {
 	return s, file.Syntax
 }
 
-// certificate makes cert.pem and key.pem in a directory of the test.
+// certificate creates cert.pem and key.pem in a temporary directory.
 func certificate(t *testing.T) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -58,7 +58,7 @@ func certificate(t *testing.T) (dir string) {
 	return dir
 }
 
-// TestSyntaxesMeanTheSame decodes each file of directives and its twin in HCL, and wants equal values.
+// TestSyntaxesMeanTheSame checks that each file of directives and its twin in HCL decode to equal values.
 func TestSyntaxesMeanTheSame(t *testing.T) {
 	dir := certificate(t)
 	options := cmp.Options{
@@ -84,8 +84,8 @@ func TestSyntaxesMeanTheSame(t *testing.T) {
 	}
 }
 
-// TestMadmailSnippet wants the snippet to mean what Madmail's documentation says: TURNS on 443, and a relay that answers
-// every transport there.
+// TestMadmailSnippet checks that the snippet means what Madmail's documentation says: TURNS on 443, and a relay that serves every
+// transport there.
 func TestMadmailSnippet(t *testing.T) {
 	s, _ := decodeTwin(t, certificate(t), "madmail.conf")
 	turn, turns := s.imaps[0].TURN.Values(s.imaps[0].TURN.Issue(time.Unix(1758564468, 0)))
@@ -103,7 +103,7 @@ func TestMadmailSnippet(t *testing.T) {
 	}
 }
 
-// TestSecretsStayOut wants no secret in what Go prints of a decoded configuration, as a crash or a careless log line would.
+// TestSecretsStayOut checks that Go prints no secret of a decoded configuration, as a crash or a careless log line might.
 func TestSecretsStayOut(t *testing.T) {
 	s, _ := decodeTwin(t, certificate(t), "madmail.hcl")
 	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%x"} {
@@ -113,7 +113,7 @@ func TestSecretsStayOut(t *testing.T) {
 	}
 }
 
-// TestMistakes decodes the files of testdata/mistakes, which say themselves what is wrong with them.
+// TestMistakes decodes the files of testdata/mistakes, whose comments hold the expected diagnostics.
 func TestMistakes(t *testing.T) {
 	names, err := filepath.Glob(filepath.Join("testdata", "mistakes", "*.conf"))
 	if err != nil || len(names) == 0 {

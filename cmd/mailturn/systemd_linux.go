@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// monotonic is the time of CLOCK_MONOTONIC, which systemd measures with.
+// monotonic returns the time of CLOCK_MONOTONIC, which systemd uses.
 func monotonic() time.Duration {
 	var now unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) // which every Linux has

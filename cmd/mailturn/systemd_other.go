@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// monotonic is for systemd, which is on Linux alone.
+// monotonic is for systemd, which exists only on Linux.
 func monotonic() time.Duration { return 0 }
 
 // isJournal reports false: there is no systemd.

@@ -15,7 +15,7 @@ import (
 // turnEngineCommand is the name of the command that endpoint/turn/pion starts.
 const turnEngineCommand = "turn-engine"
 
-// newTurnEngineCommand is for mailturn itself: the process in which pion serves an endpoint "turn".
+// newTurnEngineCommand returns the internal command of the process in which pion serves an endpoint "turn".
 func newTurnEngineCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    turnEngineCommand,
@@ -28,7 +28,7 @@ func newTurnEngineCommand() *cobra.Command {
 	}
 }
 
-// newRelay makes the endpoint of c with the engine that c names.
+// newRelay returns the endpoint of c with the engine that c names.
 func newRelay(c turn.Config, logger *slog.Logger) (module.Reloader[turn.Config], error) {
 	if c.Engine != turn.Pion {
 		return turn.New(c, logger)
@@ -40,8 +40,8 @@ func newRelay(c turn.Config, logger *slog.Logger) (module.Reloader[turn.Config],
 	return pion.New(c, []string{program, turnEngineCommand}, logger)
 }
 
-// thisProgram returns the file of this process. Where the system has a name for it that stays good when an upgrade has put another
-// file in its place, it is that.
+// thisProgram returns the path of this program's file: if the system has one, a path that stays valid after an upgrade has replaced
+// the file.
 func thisProgram() (string, error) {
 	if runtime.GOOS == "linux" {
 		return "/proc/self/exe", nil

@@ -38,7 +38,7 @@ func versionText() string {
 	return b.String()
 }
 
-// buildInfo is what the build has written into the program.
+// buildInfo is the build information embedded in the program.
 func buildInfo() *debug.BuildInfo {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		return info
@@ -46,7 +46,7 @@ func buildInfo() *debug.BuildInfo {
 	return &debug.BuildInfo{GoVersion: runtime.Version(), Main: debug.Module{Version: "(devel)"}} // by something else than the go command
 }
 
-// versionMetric is 1 and has the version as a label, to be joined with other metrics.
+// versionMetric is 1 and has the version as a label, for joins with other metrics.
 func versionMetric() prometheus.Gauge {
 	gauge := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "mailturn_build_info", Help: "1, with the version that mailturn version prints.",

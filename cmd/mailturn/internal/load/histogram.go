@@ -41,7 +41,7 @@ func (h *Histogram) Count() uint64 { return h.n }
 // Max returns the longest one.
 func (h *Histogram) Max() time.Duration { return h.max }
 
-// Percentile returns a duration that p percent of all do not exceed, 0 if there are none. It is up to 3 % too long.
+// Percentile returns a duration that p percent of all do not exceed, or 0 if there are none. It is up to 3 % too long.
 func (h *Histogram) Percentile(p float64) time.Duration {
 	if h.n == 0 {
 		return 0
@@ -56,7 +56,7 @@ func (h *Histogram) Percentile(p float64) time.Duration {
 	return h.max
 }
 
-// bucket returns the index for a number: the leading bits behind its highest one, and where that is.
+// bucket returns the index for a number: the bits after its highest one, and the position of that.
 func bucket(v uint64) int {
 	if v < 1<<subBits {
 		return int(v)

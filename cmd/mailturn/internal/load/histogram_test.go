@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// TestPercentiles holds the histogram against sorting.
+// TestPercentiles compares the histogram with sorted durations.
 func TestPercentiles(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	var h, half Histogram
@@ -38,14 +38,13 @@ func TestPercentiles(t *testing.T) {
 	}
 }
 
-// TestBuckets wants each number in a bucket whose upper end is not below it, and which no smaller number shares with a
-// larger one of the next.
+// TestBuckets checks that each number is at most the upper end of its bucket, and that buckets are in order.
 func TestBuckets(t *testing.T) {
 	last := -1
 	for _, v := range []uint64{0, 1, 31, 32, 33, 63, 64, 65, 127, 128, 1000, 1 << 20, 1<<20 + 1<<15, 1<<62 + 5, math.MaxInt64} {
 		i := bucket(v)
 		if i < last || i >= buckets || uint64(upper(i)) < v || bucket(uint64(upper(i))) != i || i > 0 && uint64(upper(i-1)) >= v {
-			t.Errorf("%d is in bucket %d behind %d, which ends at %d", v, i, last, upper(i))
+			t.Errorf("%d is in bucket %d after bucket %d, which ends at %d", v, i, last, upper(i))
 		}
 		last = i
 	}

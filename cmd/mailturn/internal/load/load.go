@@ -1,5 +1,5 @@
-// Package load puts a measured load on a TURN server: pairs of allocations, of which one sends numbered packets through
-// the relay to the other, which sends them back. It is bounded in everything, and asks nobody but the server.
+// Package load puts a measured load on a TURN server: pairs of allocations, of which one sends numbered packets through the relay
+// to the other, which sends them back. The load is bounded, and involves only the server.
 package load
 
 import (
@@ -24,7 +24,7 @@ const (
 	// MaxDuration is less than the lifetime of an allocation and of a channel, 10 minutes (RFC 8656 section 12), so that
 	// nothing has to be refreshed while it is measured.
 	MaxDuration = 9 * time.Minute
-	// MaxTotalPPS bounds what all senders send together.
+	// MaxTotalPPS bounds the packets of all senders together.
 	MaxTotalPPS = 500_000
 )
 
@@ -37,11 +37,11 @@ const (
 	tail = 2 * time.Second
 	// headerLen is the part of a packet that is not padding: a time of sending in nanoseconds since the start.
 	headerLen = 8
-	// tick is how often a sender looks at the clock, if its packets are not further apart.
+	// tick is how often a sender checks the clock, if its packets are not further apart.
 	tick = time.Millisecond
 )
 
-// Config is a load.
+// Config describes a load.
 type Config struct {
 	// Connect makes a connected client.
 	Connect func(ctx context.Context) (*turnclient.Client, error)
@@ -71,7 +71,7 @@ func (c Config) Check() error {
 	return nil
 }
 
-// Result is what came of a load.
+// Result is the result of a load.
 type Result struct {
 	Allocations int
 	Setup       time.Duration // for all allocations and channels
@@ -84,7 +84,7 @@ type Result struct {
 	RTT            Histogram
 }
 
-// Loss is the part of packets that did not come back, from 0 to 1.
+// Loss is the fraction of packets that did not come back, from 0 to 1.
 func (r *Result) Loss() float64 {
 	if r.Sent == 0 {
 		return 0
@@ -107,8 +107,8 @@ type pair struct {
 	rtt Histogram
 }
 
-// Run puts the load on. An error is of the configuration or of setting up, before anything was sent; ctx ends it early
-// with what there is.
+// Run puts the load on the server. An error is one of the configuration or of the setup, before anything was sent; after ctx is
+// done it returns the result so far.
 func Run(ctx context.Context, c Config) (*Result, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
@@ -246,7 +246,7 @@ func (p *pair) close() {
 	}
 }
 
-// send sends what is due, looking at the clock every tick, and catches up when it was late.
+// send sends the packets that are due, checks the clock every tick, and catches up if it was late.
 func (p *pair) send(ctx context.Context, c Config, start time.Time, offset time.Duration) {
 	interval := time.Second / time.Duration(c.PPS)
 	begin := time.Now().Add(offset)
@@ -294,7 +294,7 @@ func total(pairs []*pair) (sent, received int64) {
 	return sent, received
 }
 
-// wait gives packets the time to come back, until all have.
+// wait waits until all packets have come back, within limits.
 func wait(ctx context.Context, pairs []*pair) {
 	ctx, cancel := context.WithTimeout(ctx, tail)
 	defer cancel()

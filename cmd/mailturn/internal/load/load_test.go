@@ -12,7 +12,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/pionturn/pionturntest"
 )
 
-// startServer runs pion's server on loopback, which lets so many allocations be made.
+// startServer runs pion's server on loopback with a quota of allocations.
 func startServer(t *testing.T, allowed int) string {
 	t.Helper()
 	packets, err := net.ListenPacket("udp4", "127.0.0.1:0")
@@ -50,7 +50,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// TestQuota ends with the server's error when it does not allow so many.
+// TestQuota checks that Run returns the server's error if the quota is too small.
 func TestQuota(t *testing.T) {
 	_, err := Run(t.Context(), Config{Connect: connectTo(startServer(t, 5)), Allocations: 20, PPS: 1, Size: 100, Duration: time.Second})
 	if turnclient.Code(err) == 0 || !strings.Contains(err.Error(), "of 10") {
@@ -58,7 +58,7 @@ func TestQuota(t *testing.T) {
 	}
 }
 
-// TestInterrupt returns what there is.
+// TestInterrupt checks that an interrupted Run returns the result so far.
 func TestInterrupt(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

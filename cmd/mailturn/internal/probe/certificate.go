@@ -33,7 +33,7 @@ func (r *run) handshake(ctx context.Context, conn net.Conn, config *tls.Config) 
 	return secure, describe(secure.ConnectionState(), verified), verified
 }
 
-// describe returns what is to be known of a certificate.
+// describe returns the description of a certificate.
 func describe(state tls.ConnectionState, verified error) *Certificate {
 	leaf := state.PeerCertificates[0]
 	c := &Certificate{
@@ -59,7 +59,7 @@ func (r *run) verify(state tls.ConnectionState, name string) error {
 	return err
 }
 
-// tlsProblem says what is wrong with a certificate and what to do, in the words of the two files that operators have.
+// tlsProblem returns what is wrong with a certificate and what to do, in terms of the two files that operators have.
 func tlsProblem(err error, c *Certificate, host string, now time.Time) (summary, action string) {
 	var invalid x509.CertificateInvalidError
 	var unknown x509.UnknownAuthorityError
@@ -86,7 +86,7 @@ func tlsProblem(err error, c *Certificate, host string, now time.Time) (summary,
 	}
 }
 
-// tlsSummary describes a good certificate, and warns of one that ends soon.
+// tlsSummary describes a valid certificate, and warns about one that expires soon.
 func tlsSummary(c *Certificate, now time.Time) (status Status, summary, action string) {
 	left := c.NotAfter.Sub(now)
 	summary = fmt.Sprintf("%s, certificate for %s valid for %s", c.Version, strings.Join(c.Names, ", "), short(left))

@@ -236,7 +236,7 @@ func (r *run) imapFailed(id string, err error) bool {
 	return r.report.add(id, r.Target.Host, Failure, fmt.Sprintf("the IMAP session broke off: %s.", plainly(err)), "Check the server's log, and that the port speaks IMAP with the security that the URL says.")
 }
 
-// redact takes the passwords out of a response: what stands behind the third colon of a value.
+// redact removes the passwords from a response: the text after the third colon of a value.
 func redact(response []byte) string {
 	text := string(response)
 	_, entries, err := discovery.ParseMetadata(response)

@@ -24,8 +24,8 @@ type options struct {
 const (
 	samples = 20 // in a soak
 
-	// goodbye is how long the server takes at most to forget clients, behind the lifetime of their allocations: 30 s for a
-	// connection without one, and time for a busy machine.
+	// goodbye is the maximum time that the server needs to forget clients after the lifetime of their allocations: 30 s for a
+	// connection without one, and a reserve for a busy machine.
 	goodbye = 90 * time.Second
 
 	// heapSlack is what the heap may grow by beyond its size after the first quarter.
