@@ -123,7 +123,7 @@ func (p *phone) figures(t *testing.T) (sent, received, lost int, jitter string) 
 	return sent, received, lost, found["jitter"][1]
 }
 
-// signalling makes the relay's machine forward SIP, and nothing else, between the two users.
+// signalling makes the relay's machine forward only SIP between the two users.
 func (n callNetwork) signalling(t *testing.T) {
 	t.Helper()
 	nft := n.relay.command(peer(t, "nft", "nftables"), "-f", "-")
@@ -143,8 +143,8 @@ func (n callNetwork) signalling(t *testing.T) {
 	}
 }
 
-// TestBaresip makes calls between two baresips, whose audio goes over the relay alone. baresip asks for no address family, so
-// over IPv6 the relay has to assign an address of the client's family.
+// TestBaresip makes calls between two instances of baresip, whose audio passes only through the relay. baresip asks for no address
+// family, so over IPv6 the relay has to assign an address of the client's family.
 func TestBaresip(t *testing.T) {
 	t.Parallel()
 	n := newCallNetwork(t)
@@ -192,7 +192,7 @@ func TestBaresip(t *testing.T) {
 	}
 }
 
-// TestBaresipRefused wants a wrong secret to end a call before it has begun.
+// TestBaresipRefused checks that a wrong secret prevents a call.
 func TestBaresipRefused(t *testing.T) {
 	n := newCallNetwork(t)
 	n.signalling(t)

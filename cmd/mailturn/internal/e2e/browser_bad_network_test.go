@@ -10,11 +10,11 @@ import (
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/browser"
 )
 
-// linkIPv4 is where alice finds the relay behind a bad link.
+// linkIPv4 is the relay's address for alice, over a bad link.
 const linkIPv4 = "10.75.0.9"
 
-// TestBrowsersOnBadNetwork is a call over a link that loses, delays and reorders, and takes no packet over 1,200 bytes in
-// one piece. The call stays up, and what is lost is lost on the link: every packet that reaches the relay leaves it.
+// TestBrowsersOnBadNetwork makes a call over a link that loses, delays and reorders packets, and fragments those over 1,200 bytes.
+// It checks that the call continues, and that packets are lost only on the link: every packet that reaches the relay leaves it.
 func TestBrowsersOnBadNetwork(t *testing.T) {
 	n := newCallNetwork(t)
 	certs := newCertificates(t)

@@ -15,7 +15,7 @@ import (
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/browser"
 )
 
-// hearMore wants both ends of a call to decode more video, and to receive more audio, than they have until now.
+// hearMore checks that both ends of a call decode more video and receive more audio from now on.
 func hearMore(t *testing.T, users ...participant) {
 	t.Helper()
 	for _, u := range users {
@@ -57,8 +57,8 @@ func logTime(t *testing.T, line string) time.Time {
 	return at
 }
 
-// TestBrowsersLongCall is a call that outlives the lifetimes of its allocations and of its credentials, a reload that
-// changes the secret, and the address of one of the two.
+// TestBrowsersLongCall makes a call that lasts longer than the lifetimes of its allocations and credentials, and checks that it
+// survives a reload that changes the secret, and a change of one user's address.
 func TestBrowsersLongCall(t *testing.T) {
 	n := newCallNetwork(t)
 	certs := newCertificates(t)

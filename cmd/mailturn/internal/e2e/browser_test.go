@@ -229,8 +229,8 @@ func describe(t *testing.T, caller, callee participant, offerOptions map[string]
 	caller.do(t, nil, "accept", sdp)
 }
 
-// TestBrowsers makes calls between headless browsers over the relay alone, with the relay that each learned over IMAP:
-// audio and video from fake devices, and a data channel. What the browsers count and what the relay counts has to agree.
+// TestBrowsers makes calls between headless browsers only through the relay, which each learned over IMAP: audio and video from
+// fake devices, and a data channel. The counters of the browsers and of the relay have to agree.
 func TestBrowsers(t *testing.T) {
 	n := newCallNetwork(t)
 	certs := newCertificates(t)
@@ -289,7 +289,7 @@ const (
 // refusedBrowsers is what TestBrowsersRefused sees fail, in docs/interop.md.
 const refusedBrowsers = "wrong secret; no relay; self-signed certificate; certificate of another name"
 
-// TestBrowsersRefused wants no relay, and so nothing to connect over, from each of the things that must not work.
+// TestBrowsersRefused checks that with each of several faults there is no relay, and so no connection.
 func TestBrowsersRefused(t *testing.T) {
 	n := newCallNetwork(t)
 	certs := newCertificates(t)
@@ -361,7 +361,7 @@ func TestBrowsersRefused(t *testing.T) {
 	})
 }
 
-// wantRelayed wants the selected pair to be of two relayed candidates, by the protocol that was asked for.
+// wantRelayed checks that the selected pair consists of two relayed candidates of the requested protocol.
 func (r report) wantRelayed(t *testing.T, kind browser.Kind, protocol string) {
 	t.Helper()
 	if r.LocalType != "relay" || r.RemoteType != "relay" || r.RelayProtocol != protocol {
@@ -369,8 +369,8 @@ func (r report) wantRelayed(t *testing.T, kind browser.Kind, protocol string) {
 	}
 }
 
-// wantNoLoss wants what was sent to have come, on links that lose nothing. One packet in a hundred may be lost all the
-// same, to the buffers of a browser that gets no time on a busy machine.
+// wantNoLoss checks that everything sent has arrived, on links without loss. One packet in a hundred may still be lost in the
+// buffers of a browser that gets no CPU time on a busy machine.
 func (r report) wantNoLoss(t *testing.T, kind browser.Kind) {
 	t.Helper()
 	if received, lost := r.packets(); received == 0 || lost > received/100 {

@@ -31,7 +31,7 @@ const (
 	otherName  = "other.mailturn.test" // in no certificate
 )
 
-// hostsFile and resolverFile replace those of /etc. There is no DNS server, and asking for one fails at once.
+// hostsFile and resolverFile replace those of /etc. There is no DNS server, and queries fail immediately.
 const (
 	hostsFile = "127.0.0.1 localhost\n::1 localhost\n" +
 		relayIPv4 + " " + relayName + "\n" + relayIPv6 + " " + relayName6 + "\n" + relayIPv4 + " " + otherName + "\n"

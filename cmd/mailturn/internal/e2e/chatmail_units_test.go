@@ -36,8 +36,8 @@ cp /usr/bin/true "$1"/systemctl
 PATH=$1:$PATH sh -e "$1"/exported
 `
 
-// TestChatmailUnits installs what is exported for a chatmail relay beside its own units, as often as the operator likes, and asks
-// systemd and Dovecot what they make of it.
+// TestChatmailUnits installs, several times, the files exported for a chatmail relay beside its own units, and checks the result
+// with systemd and Dovecot.
 func TestChatmailUnits(t *testing.T) {
 	analyze := peer(t, "systemd-analyze", "systemd")
 	doveconf := peer(t, "doveconf", "dovecot-core")
@@ -118,7 +118,7 @@ while True:
 `
 
 // TestChatmailMetadataSocket asks mailturn, a member of the group vmail, for a key of chatmail's metadata daemon, whose socket has
-// the mode that its unit gives it: alone, and with our drop-in.
+// the mode set by its unit: with and without our drop-in.
 func TestChatmailMetadataSocket(t *testing.T) {
 	python := peer(t, "/usr/bin/python3", "python3") // which other users may run, too
 	needRoot(t, "another user")

@@ -86,8 +86,7 @@ func appendAll(t *testing.T, d *dovecot.Server, user string, messages [][]byte) 
 	}
 }
 
-// TestMbsync synchronises two mailboxes of 250 different messages each, one of 20 MB among them, and then what has
-// changed on both sides.
+// TestMbsync synchronises two mailboxes of 250 different messages each, including one of 20 MB, and then the changes on both sides.
 func TestMbsync(t *testing.T) {
 	t.Parallel()
 	mbsync := peer(t, "mbsync", "isync")
@@ -319,7 +318,7 @@ func TestImaplib(t *testing.T) {
 	}
 }
 
-// TestGoIMAP is a session of go-imap's own client.
+// TestGoIMAP runs a session of go-imap's client.
 func TestGoIMAP(t *testing.T) {
 	d, _ := startMetadataDovecot(t, nil)
 	p := startProxy(t, d.Addr)

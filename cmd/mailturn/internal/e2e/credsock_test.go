@@ -24,8 +24,8 @@ func configureDoor(t *testing.T, config, door string) {
 	}
 }
 
-// TestCredsock asks with Python, as chatmail's metadata daemon does, for what a TURN client then uses: over a socket that
-// was there already, left by a process that had ended, while a second mailturn would like to have it.
+// TestCredsock asks for credentials in Python, as chatmail's metadata daemon does, and uses them in a TURN client. The socket
+// replaces a stale one, and a second mailturn must not replace it.
 func TestCredsock(t *testing.T) {
 	t.Parallel()
 	python := peer(t, "python3", "python3")

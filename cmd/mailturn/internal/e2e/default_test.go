@@ -39,8 +39,8 @@ func paste(t *testing.T, command string) string {
 	return strings.ReplaceAll(string(out), "\r\n", "\n")
 }
 
-// TestEmbeddedDefault runs the server without a configuration and pastes the checks that it prints, twice, and wants the
-// second run to go on with what the first one made.
+// TestEmbeddedDefault runs the server without a configuration twice, runs the checks that it prints, and verifies that the second
+// run uses the files of the first.
 func TestEmbeddedDefault(t *testing.T) {
 	peer(t, "openssl", "openssl")
 	peer(t, "turnutils_uclient", "coturn")
@@ -99,8 +99,7 @@ func TestEmbeddedDefault(t *testing.T) {
 	}
 }
 
-// TestClosedTerminal wants a try without a configuration to end with the terminal that it was started in, and not to hold on
-// to its ports unseen.
+// TestClosedTerminal checks that a server without a configuration ends with its terminal, and does not keep its ports.
 func TestClosedTerminal(t *testing.T) {
 	s := start(t, t.TempDir())
 	s.cmd.Process.Signal(syscall.SIGHUP)
@@ -114,7 +113,7 @@ func TestClosedTerminal(t *testing.T) {
 	}
 }
 
-// TestDefaultPortsTaken wants somebody who has a relay already to be told how to try this one beside it.
+// TestDefaultPortsTaken checks that the error for ports in use explains how to try mailturn beside an existing relay.
 func TestDefaultPortsTaken(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:3478")
 	if err != nil {
@@ -127,7 +126,7 @@ func TestDefaultPortsTaken(t *testing.T) {
 	}
 }
 
-// TestExampleConfiguration runs the example as it stands in the repository.
+// TestExampleConfiguration runs the example from the repository unchanged.
 func TestExampleConfiguration(t *testing.T) {
 	stateDir := t.TempDir()
 	start(t, stateDir, "--config", "../../../../maddy.conf.example")
@@ -141,7 +140,7 @@ func TestExampleConfiguration(t *testing.T) {
 	}
 }
 
-// TestSecondInterruptEndsAtOnce wants a drain that lasts too long to end on a second Ctrl-C.
+// TestSecondInterruptEndsAtOnce checks that a second Ctrl-C ends a drain.
 func TestSecondInterruptEndsAtOnce(t *testing.T) {
 	uclient := peer(t, "turnutils_uclient", "coturn")
 	stateDir, p := t.TempDir(), freePorts(t)

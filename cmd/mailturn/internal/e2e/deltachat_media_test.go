@@ -22,9 +22,8 @@ import (
 // refusedDeltaChat is what TestDeltaChat and TestDeltaChatWithoutTURN see fail, in docs/interop.md.
 const refusedDeltaChat = "a secret that is gone; no relay in METADATA"
 
-// TestDeltaChatMedia makes video calls as Delta Chat's app does: core tells the browser which relays there are, and
-// carries the browser's offer to the other side, and its answer back, in encrypted mail. What the browsers count and what
-// the relay counts has to agree.
+// TestDeltaChatMedia makes video calls as Delta Chat's app does: core gives the browser the relays, and sends the browser's offer
+// to the other side, and its answer back, in encrypted mail. The counters of the browsers and of the relay have to agree.
 func TestDeltaChatMedia(t *testing.T) {
 	m := newMailHost(t)
 	m.serve(t, mailName, "", "")
@@ -39,7 +38,7 @@ func TestDeltaChatMedia(t *testing.T) {
 	}
 }
 
-// TestOldDeltaChat is a video call of somebody whose Delta Chat is old with somebody whose Delta Chat is new.
+// TestOldDeltaChat makes a video call between an old and a new version of Delta Chat.
 func TestOldDeltaChat(t *testing.T) {
 	m := newMailHost(t)
 	m.serve(t, mailName, "", "")
@@ -52,7 +51,8 @@ func anyCertificate(transport *deltachat.Transport) {
 	transport.CertificateChecks = deltachat.AcceptInvalid
 }
 
-// TestDeltaChatDoors is a video call of people whose Delta Chat talks to Dovecot itself, which asks mailturn for METADATA.
+// TestDeltaChatDoors makes a video call between users whose Delta Chat connects directly to Dovecot, which asks mailturn for
+// METADATA.
 func TestDeltaChatDoors(t *testing.T) {
 	for _, door := range []struct {
 		kind, discovery string

@@ -8,8 +8,8 @@ import (
 	"github.com/mailturn/mailturn/imapext/discovery"
 )
 
-// TestDeltaChatRestart stops mailturn while two people are connected, and starts it again when mail has come for both. Delta
-// Chat connects again by itself: at once, and when that fails once a minute.
+// TestDeltaChatRestart stops mailturn while two users are connected, and starts it again after mail has arrived for both. Delta
+// Chat reconnects by itself: immediately, and if that fails once a minute.
 func TestDeltaChatRestart(t *testing.T) {
 	t.Parallel()
 	m := newMailHost(t)

@@ -184,7 +184,7 @@ func (u *user) iceServers(t *testing.T) []deltachat.ICEServer {
 	return servers
 }
 
-// wantSameJSON wants imapext/discovery to write the ICE servers byte for byte as Delta Chat does.
+// wantSameJSON checks that imapext/discovery writes the ICE servers byte for byte as Delta Chat does.
 func (u *user) wantSameJSON(t *testing.T, servers []discovery.Server) {
 	t.Helper()
 	var want string
@@ -239,7 +239,7 @@ func (m *mailHost) allocate(t *testing.T, c credential) error {
 	return relayed.Close()
 }
 
-// wantAccepted wants the relay to accept a credential.
+// wantAccepted checks that the relay accepts a credential.
 func (m *mailHost) wantAccepted(t *testing.T, c credential) {
 	t.Helper()
 	if err := m.allocate(t, c); err != nil {
@@ -247,7 +247,7 @@ func (m *mailHost) wantAccepted(t *testing.T, c credential) {
 	}
 }
 
-// wantRefused wants the relay to refuse a credential, for what it is.
+// wantRefused checks that the relay refuses a credential for the expected reason.
 func (m *mailHost) wantRefused(t *testing.T, c credential) {
 	t.Helper()
 	if err := m.allocate(t, c); err == nil || !strings.Contains(err.Error(), m.engine.refused) {
@@ -255,7 +255,7 @@ func (m *mailHost) wantRefused(t *testing.T, c credential) {
 	}
 }
 
-// TestDeltaChat follows two people from their first log-in to the end of a call.
+// TestDeltaChat follows two users from their first login to the end of a call.
 func TestDeltaChat(t *testing.T) {
 	for _, e := range engines {
 		t.Run(e.name, func(t *testing.T) { testDeltaChat(t, e) })
@@ -345,7 +345,7 @@ func about(name string, msgID uint32) func(deltachat.Event) bool {
 	return func(e deltachat.Event) bool { return e.Kind == name && e.MsgID == msgID }
 }
 
-// wantCall wants a call to be in a state.
+// wantCall checks that a call is in a state.
 func (u *user) wantCall(t *testing.T, msgID uint32, want string) {
 	t.Helper()
 	u.do(t, func(ctx context.Context) error {

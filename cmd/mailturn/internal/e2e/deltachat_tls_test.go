@@ -7,7 +7,7 @@ import (
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/deltachat"
 )
 
-// useful wants a user who has just been configured to get mail and to know the relay.
+// useful checks that a user who has just been configured gets mail and knows the relay.
 func (u *user) useful(t *testing.T, other *user) {
 	t.Helper()
 	withOther, withUser := befriend(t, u, other)
@@ -42,7 +42,7 @@ func TestDeltaChatTransports(t *testing.T) {
 	}
 }
 
-// TestDeltaChatCertificates has a self-signed certificate for a name that Delta Chat makes no exception for.
+// TestDeltaChatCertificates uses a self-signed certificate for a name for which Delta Chat makes no exception.
 func TestDeltaChatCertificates(t *testing.T) {
 	t.Parallel()
 	m := newMailHost(t)

@@ -66,7 +66,7 @@ func befriendBefore(t *testing.T, m *mailHost, bob *user) (u *user, withBob, wit
 	return nil, 0, 0, old
 }
 
-// wantNewer wants the user to have a later credential than old, and the relay to accept it.
+// wantNewer checks that the user has a later credential than old, and that the relay accepts it.
 func (u *user) wantNewer(t *testing.T, old credential) {
 	t.Helper()
 	c := u.relay(t)
@@ -98,7 +98,7 @@ func TestDeltaChatWakes(t *testing.T) {
 	call(t, u, bob, withBob)
 }
 
-// TestDeltaChatSleeps is the control: without turn_wake_idle it is mail that makes Delta Chat look.
+// TestDeltaChatSleeps is the control: without turn_wake_idle, Delta Chat checks its credential only when mail arrives.
 func TestDeltaChatSleeps(t *testing.T) {
 	t.Parallel()
 	m := newMailHost(t)

@@ -86,7 +86,7 @@ endpoint "dict" "orphan" {
 			t.Errorf("got %q, want the next dictionary's entry and Dovecot's comment", answer)
 		}
 		if strings.Contains(text, "evil") || strings.Contains(text, "mine") {
-			t.Errorf("the value of a user stands in for ours: %q", text)
+			t.Errorf("a user's value replaces ours: %q", text)
 		}
 		if n := strings.Count(text, turnEntry+" {"); n < 3 {
 			t.Errorf("%s is answered %d times, want 3: %q", turnEntry, n, text)

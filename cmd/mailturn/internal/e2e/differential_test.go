@@ -117,7 +117,7 @@ func (c *greeted) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
-// loggedIn is a script in which commands are written behind a login.
+// loggedIn returns a script of a login and commands.
 func loggedIn(commands func(w *scriptWriter)) func(user string) script {
 	return func(user string) script {
 		w := &scriptWriter{pipeline: 1}
@@ -287,8 +287,8 @@ func testDirectAndProxied(t *testing.T, _ string, root *chroot.Root) {
 	}
 }
 
-// TestUpstreamBytes runs sessions with everything pipelined, which Dovecot answers in another order each time: what the client gets
-// is compared with what Dovecot said in the same session, and what Dovecot got with what the client said.
+// TestUpstreamBytes runs sessions with everything pipelined, which Dovecot answers in a different order each time: it compares what
+// the client received with what Dovecot sent in the same session, and what Dovecot received with what the client sent.
 func TestUpstreamBytes(t *testing.T) {
 	t.Parallel()
 	eachDovecot(t, testUpstreamBytes)
@@ -327,7 +327,7 @@ func testUpstreamBytes(t *testing.T, _ string, root *chroot.Root) {
 	}
 }
 
-// TestComparisonsNotice puts wrong proxies in the place of mailturn and wants both comparisons to notice.
+// TestComparisonsNotice replaces mailturn by faulty proxies and checks that both comparisons fail.
 func TestComparisonsNotice(t *testing.T) {
 	d := startDovecot(t, dovecot.Options{})
 	write := func(user string) script { return (&scriptWriter{pipeline: 3, ordered: true}).random(2, user, 20) }

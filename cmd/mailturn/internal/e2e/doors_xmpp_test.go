@@ -15,8 +15,8 @@ import (
 // startXMPP starts a server with what is exported for it.
 type startXMPP func(ctx context.Context, root *chroot.Root, exported string) (*chroot.Server, error)
 
-// TestXMPPServers gives XMPP servers what is exported for them, asks them for a relay as their users do, and relays with what they
-// answer.
+// TestXMPPServers configures XMPP servers with the settings exported for them, asks them for a relay as their users do, and relays
+// with their answers.
 func TestXMPPServers(t *testing.T) {
 	prosody := func(forGuests bool) startXMPP {
 		return func(ctx context.Context, root *chroot.Root, exported string) (*chroot.Server, error) {
@@ -78,7 +78,7 @@ func TestXMPPServers(t *testing.T) {
 	}
 }
 
-// relaying returns the services that relay, by type and transport, of which it wants UDP, TCP and TLS, and one of STUN beside them.
+// relaying returns the services that relay, by type and transport, and checks that there are UDP, TCP and TLS, and one for STUN.
 func relaying(t *testing.T, services []door.Service) map[string]door.Service {
 	t.Helper()
 	found := make(map[string]door.Service)
@@ -103,7 +103,7 @@ func expiry(t *testing.T, s door.Service) time.Time {
 	return time.Unix(seconds, 0)
 }
 
-// allocates relays with what a service says, or wants that to fail.
+// allocates relays with the data of a service, and checks that this succeeds or fails as expected.
 func allocates(t *testing.T, over string, s door.Service, good bool) {
 	t.Helper()
 	options, ok := map[string][]string{"turn over udp": nil, "turn over tcp": {"-t"}, "turns over tcp": {"-t", "-S"}}[over]

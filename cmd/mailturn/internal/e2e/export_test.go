@@ -28,8 +28,8 @@ func export(t *testing.T, neighbour, config string) (path, text string) {
 	return path, string(output)
 }
 
-// TestExportCoturn runs coturn with the file that is exported for it: it has to take our credentials, in our realm, and to
-// relay on our ports.
+// TestExportCoturn runs coturn with the file that is exported for it, and checks that it accepts our credentials, in our realm, and
+// relays on our ports.
 func TestExportCoturn(t *testing.T) {
 	t.Parallel()
 	p := freePorts(t)
@@ -50,7 +50,7 @@ func TestExportCoturn(t *testing.T) {
 	}
 }
 
-// TestExportDovecot has Dovecot's own parser read the lines for the version that is installed where they are exported.
+// TestExportDovecot parses the lines exported for the installed version with Dovecot's own parser.
 func TestExportDovecot(t *testing.T) {
 	t.Parallel()
 	eachDovecot(t, func(t *testing.T, version string, root *chroot.Root) {
@@ -114,7 +114,7 @@ endpoint "dict" "dovecot" {
 	})
 }
 
-// TestExportNftables has nft check the rules, in a network of its own where that is allowed.
+// TestExportNftables checks the rules with nft, in a network namespace if allowed.
 func TestExportNftables(t *testing.T) {
 	nft := peer(t, "nft", "nftables")
 	config := filepath.Join(t.TempDir(), "maddy.conf")

@@ -12,8 +12,8 @@ import (
 
 const coturnSecret = "a secret of coturn's, of 32 bytes"
 
-// TestExternalRelays lets a server without a TURN endpoint issue for two relays that it is not, coturn and another mailturn,
-// over IMAP and over HTTP. Each account has a relay at both doors alike, where its credential works.
+// TestExternalRelays has a server without a TURN endpoint issue credentials for two external relays, coturn and another mailturn,
+// over IMAP and over HTTP. It checks that an account gets the same relay over both, where its credential works.
 func TestExternalRelays(t *testing.T) {
 	t.Parallel()
 	coturn, other, p := freePorts(t).turn, freePorts(t), freePorts(t)

@@ -21,8 +21,7 @@ import (
 // that has seen them holds a tenth of this.
 const maxResident = 400 << 20
 
-// TestHostileInput throws what strangers throw at every port, and wants the server to go on serving others in bounded
-// memory.
+// TestHostileInput sends hostile input to every port, and checks that the server continues to serve others in bounded memory.
 func TestHostileInput(t *testing.T) {
 	t.Parallel()
 	stateDir, p := t.TempDir(), freePorts(t)
@@ -159,7 +158,7 @@ func TestHostileInput(t *testing.T) {
 	}
 }
 
-// wantEnd wants the server to end the connection, after whatever it has to say.
+// wantEnd checks that the server closes the connection, whatever it sends before.
 func wantEnd(t *testing.T, conn net.Conn) {
 	t.Helper()
 	conn.SetReadDeadline(time.Now().Add(60 * time.Second))

@@ -97,7 +97,7 @@ func restCredential(t *testing.T, client *http.Client, url, user string) credent
 	return credential{host: host, port: port, username: answer.Username, password: answer.Password}
 }
 
-// TestCredentialOverHTTP relays media under a credential of the TURN REST API, and reads of it in the metrics.
+// TestCredentialOverHTTP relays media with a credential from the TURN REST API, and checks the metrics.
 func TestCredentialOverHTTP(t *testing.T) {
 	t.Parallel()
 	p, more := freePorts(t), freePorts(t)
@@ -122,8 +122,8 @@ func TestCredentialOverHTTP(t *testing.T) {
 	}
 }
 
-// TestReadinessWhileDraining holds a call while the server is asked to stop: load balancers learn of it at once, the call
-// goes on, and its end is the server's.
+// TestReadinessWhileDraining asks the server to stop during a call, and checks that load balancers see it immediately, that the
+// call continues, and that the server ends with it.
 func TestReadinessWhileDraining(t *testing.T) {
 	t.Parallel()
 	p, more := freePorts(t), freePorts(t)
@@ -180,6 +180,6 @@ func TestReadinessWhileDraining(t *testing.T) {
 			t.Errorf("the server ended with %v", err)
 		}
 	case <-time.After(stopLimit):
-		t.Fatal("the server goes on after the last call")
+		t.Fatal("the server still runs after the last call")
 	}
 }

@@ -68,7 +68,7 @@ var agentKinds = []agentKind{
 // systemPython is Debian's, which sees Debian's modules.
 const systemPython = "/usr/bin/python3"
 
-// pythonModule wants a module of systemPython to be there, as peer does a program.
+// pythonModule requires a module of systemPython, as peer requires a program.
 func pythonModule(imports, debianPackages string) func(t *testing.T) {
 	return func(t *testing.T) {
 		t.Helper()

@@ -45,7 +45,7 @@ func (c connected) figures() string {
 	return fmt.Sprintf("%d of %d messages lost, %d bytes received, round trip %.1f ms", c.Lost, c.Received+c.Lost, c.Bytes, c.RoundTrip)
 }
 
-// wantRelayed wants the allocation of the agent to have ended, and to have carried packets both ways.
+// wantRelayed checks that the allocation of the agent has ended, and has relayed packets in both directions.
 func (c connected) wantRelayed(t *testing.T, s *server, packets int) {
 	t.Helper()
 	ended := s.waitFor(t, s.stderr, "allocation.relay="+c.Relay+" allocation.reason=")
@@ -56,8 +56,8 @@ func (c connected) wantRelayed(t *testing.T, s *server, packets int) {
 	}
 }
 
-// TestICEAgents connects ICE agents that are no browsers over the relay alone, each with the relay that it learned over
-// IMAP, and wants every packet to arrive.
+// TestICEAgents connects ICE agents other than browsers only through the relay, which each learned over IMAP, and checks that every
+// packet arrives.
 func TestICEAgents(t *testing.T) {
 	n := newCallNetwork(t)
 	certs := newCertificates(t)
@@ -129,8 +129,7 @@ func TestICEAgents(t *testing.T) {
 	}
 }
 
-// TestICEAgentsRefused wants a wrong secret, and a certificate that the agent does not trust, to leave the agents without a
-// candidate.
+// TestICEAgentsRefused checks that with a wrong secret, or a certificate that the agent does not trust, agents get no candidate.
 func TestICEAgentsRefused(t *testing.T) {
 	n := newCallNetwork(t)
 	certs := newCertificates(t)

@@ -41,7 +41,7 @@ func attempts(login, hidden string) map[string]string {
 		"size that does not fit 64 bits":        "a LIST \"\" {18446744073709551617+}\r\n" + hidden,
 		"line that is too long":                 "a LIST \"\" " + strings.Repeat("x", 1<<16) + " " + hidden,
 		"line of AUTHENTICATE that is too long": "a AUTHENTICATE PLAIN\r\n" + strings.Repeat("A", 21847) + hidden,
-		// Cyrus takes what is after the first 21,847 bytes for commands.
+		// Cyrus reads what follows the first 21,847 bytes as commands.
 		beforeLogin: "a AUTHENTICATE PLAIN\r\n" + strings.Repeat("A", 21847) + login + hidden,
 	}
 }
@@ -61,7 +61,7 @@ func (s imapServer) attempt(dial dialer, name, user string) (string, error) {
 		}
 	}
 	text := attempts("l LOGIN "+user+" "+dovecot.Password+"\r\n", s.hidden())[name]
-	// Who waits for more, waits in vain.
+	// No more answers will arrive.
 	conn.SetDeadline(time.Now().Add(time.Second))
 	go func() {
 		io.WriteString(conn, text)

@@ -211,7 +211,7 @@ func (s imapServer) dial(addr string) (net.Conn, error) {
 	return conn, err
 }
 
-// TestIMAPServers has each server go through the same checks, with mailturn in front of it.
+// TestIMAPServers runs the same checks with each server as mailturn's upstream.
 func TestIMAPServers(t *testing.T) {
 	t.Parallel()
 	for _, kind := range imapServers {

@@ -15,8 +15,8 @@ import (
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/dovecot"
 )
 
-// TestHundredMegabytes: a message of 100 MB goes to Dovecot and comes back through TLS, as it was, without being in mailturn's
-// memory at any time.
+// TestHundredMegabytes checks that a message of 100 MB passes to Dovecot and back through TLS unchanged, and is never in mailturn's
+// memory as a whole.
 func TestHundredMegabytes(t *testing.T) {
 	const size = 100_000_000
 	p := startProxy(t, startDovecot(t, dovecot.Options{}).Addr)

@@ -119,7 +119,7 @@ func (m machine) command(script string) *exec.Cmd {
 	return cmd
 }
 
-// run wants the script to succeed, and returns what it writes.
+// run checks that the script succeeds, and returns its output.
 func (m machine) run(t *testing.T, script string) string {
 	t.Helper()
 	out, err := m.command(script).CombinedOutput()
@@ -129,7 +129,7 @@ func (m machine) run(t *testing.T, script string) string {
 	return string(out)
 }
 
-// fails wants the script to fail, and it or the journal from then on to say why.
+// fails checks that the script fails, and that its output or the journal says why.
 func (m machine) fails(t *testing.T, script, reason string) {
 	t.Helper()
 	before := len(m.journal())

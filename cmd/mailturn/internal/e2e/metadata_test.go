@@ -28,8 +28,7 @@ func startMetadataDovecot(t *testing.T, root *chroot.Root) (*dovecot.Server, *di
 	return startDovecot(t, dovecot.Options{Root: root, AttributeDict: "proxy:" + path + ":metadata"}), d
 }
 
-// TestMetadataOfDovecot runs sessions with METADATA that are none of mailturn's affair, with Dovecot directly and through
-// mailturn.
+// TestMetadataOfDovecot runs sessions with METADATA that mailturn does not answer, with Dovecot directly and through mailturn.
 func TestMetadataOfDovecot(t *testing.T) { eachDovecot(t, testMetadataOfDovecot) }
 
 func testMetadataOfDovecot(t *testing.T, _ string, root *chroot.Root) {
@@ -75,7 +74,7 @@ func testMetadataOfDovecot(t *testing.T, _ string, root *chroot.Root) {
 // ours is the value of /shared/vendor/deltachat/turn that mailturn answers.
 var ours = regexp.MustCompile(`^turn\.example\.org:3478:\d+:[A-Za-z0-9+/]{27}=$`)
 
-// TestMetadataOfAnySize runs sessions with values of any size, and in forms that Dovecot takes beyond the grammar, with Dovecot
+// TestMetadataOfAnySize runs sessions with values of any size, and in forms that Dovecot accepts beyond the grammar, with Dovecot
 // directly and through mailturn.
 func TestMetadataOfAnySize(t *testing.T) {
 	t.Parallel()
@@ -103,7 +102,8 @@ func TestMetadataOfAnySize(t *testing.T) {
 	}
 }
 
-// TestMetadataIsSetAsAWhole sets entries of mailturn's after a value of which Dovecot has a part already: nothing is stored.
+// TestMetadataIsSetAsAWhole sets entries of mailturn after a value of which Dovecot has already received a part, and checks that
+// nothing is stored.
 func TestMetadataIsSetAsAWhole(t *testing.T) {
 	d := startDovecot(t, dovecot.Options{AttributeDict: "file:%h/attributes"})
 	value := strings.Repeat("x", 100000)
@@ -117,8 +117,8 @@ func TestMetadataIsSetAsAWhole(t *testing.T) {
 	}
 }
 
-// TestMetadataAdded wants mailturn's entries to be there, whether Dovecot has METADATA or not, and one answer to commands
-// that ask for entries of both.
+// TestMetadataAdded checks that mailturn's entries exist, whether Dovecot has METADATA or not, and that commands for entries of
+// both have one answer.
 func TestMetadataAdded(t *testing.T) {
 	t.Parallel()
 	eachDovecot(t, testMetadataAdded)
@@ -154,7 +154,7 @@ func testMetadataAdded(t *testing.T, _ string, root *chroot.Root) {
 			for _, dial := range []dialer{p.dialTLS, p.dialStartTLS, dialPlain(p.addr())} {
 				transcript := direct(d).through(dial).record(t, write)
 				text := strings.Join(transcript, "")
-				// As the login came behind a CAPABILITY, Dovecot puts its list before the tagged OK and not into it.
+				// After a CAPABILITY before the login, Dovecot sends its list before the tagged OK and not in it.
 				before, after, _ := strings.Cut(text, "t001 OK ")
 				if strings.Contains(before, "METADATA") {
 					t.Errorf("METADATA before login: %q", before)
@@ -180,7 +180,7 @@ func testMetadataAdded(t *testing.T, _ string, root *chroot.Root) {
 					t.Errorf("got Dovecot's entry %q, want %q", got, tt.iroh)
 				}
 				if strings.Contains(asked, "evil") || strings.Contains(asked, "not this one") || strings.Contains(asked, `"mine"`) {
-					t.Errorf("a value of Dovecot's stands in for ours: %q", asked)
+					t.Errorf("a value of Dovecot replaces ours: %q", asked)
 				}
 				if !strings.Contains(asked, "\r\nt005 NO ") {
 					t.Errorf("our entry could be set: %q", asked)

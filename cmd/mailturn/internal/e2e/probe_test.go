@@ -70,7 +70,7 @@ func runProbe(t *testing.T, ns namespace, password string, args ...string) *prob
 // base64Password is what the password of an issued credential looks like.
 var base64Password = regexp.MustCompile(`[A-Za-z0-9+/]{27}=`)
 
-// wantVerdict wants the check to be what the verdict is about, and the verdict to hold text and an action.
+// wantVerdict checks that the verdict is about the check, and has text and an action.
 func wantVerdict(t *testing.T, r *probe.Report, check string, status probe.Status, text string) {
 	t.Helper()
 	if r.Verdict.Status != status || !strings.Contains(r.Verdict.Text, text) {
@@ -125,7 +125,7 @@ endpoint "imap" "imap" {
 // siteText is the configuration with further lines in its two endpoints and at the top.
 func siteText(turn, imap, top string) string { return fmt.Sprintf(siteConfig, secret, turn, imap, top) }
 
-// publicRelay is how relay_ip ought to be.
+// publicRelay is a correct relay_ip.
 const publicRelay = `relay_ip = ["198.51.100.1", "2001:db8::1"]`
 
 var siteNames = map[string][]string{
@@ -156,7 +156,7 @@ func (s *site) probe(t *testing.T, args ...string) *probe.Report {
 	return runProbe(t, s.client, "wonderland", append(args, s.args...)...)
 }
 
-// TestProbeSite probes a good server, and then with one fault after the other that a firewall or a client can make.
+// TestProbeSite probes a working server, and then with each fault that a firewall or a client can cause.
 func TestProbeSite(t *testing.T) {
 	t.Parallel()
 	s := startSite(t, publicRelay, "", "")
@@ -356,7 +356,7 @@ func compact(t *testing.T, text json.RawMessage) string {
 	return b.String()
 }
 
-// wantCheck wants every check with the name, of which there is one at least, to have the status.
+// wantCheck checks that every check with the name, of which there is at least one, has the status.
 func wantCheck(t *testing.T, r *probe.Report, id string, status probe.Status) {
 	t.Helper()
 	found := false
@@ -422,7 +422,7 @@ func TestProbeConfigurations(t *testing.T) {
 	}
 }
 
-// TestProbeEmbeddedDefault probes what mailturn serves without a configuration.
+// TestProbeEmbeddedDefault probes mailturn without a configuration.
 func TestProbeEmbeddedDefault(t *testing.T) {
 	t.Parallel()
 	n, stateDir := newNetwork(t), t.TempDir()
@@ -613,7 +613,7 @@ func TestProbeCoturn(t *testing.T) {
 	}
 }
 
-// TestProbeRepeat reads the reports of a probe that goes on, one on each line, until it is interrupted.
+// TestProbeRepeat reads the reports of a repeated probe, one on each line, until it is interrupted.
 func TestProbeRepeat(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), binary, "probe", "--json", "--repeat", "1ms", "h:3478:alice:pw")
 	stdout, err := cmd.StdoutPipe()

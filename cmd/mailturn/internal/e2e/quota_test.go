@@ -30,8 +30,8 @@ func allocate(t *testing.T, p ports, c credential) stun.ErrorCode {
 	return errorCode(t, answer)
 }
 
-// TestQuotaOfAnAccount gives each account one allocation, whatever number its user name is, and wants the relay's log to
-// name the account. A reload forgets nobody.
+// TestQuotaOfAnAccount allows each account one allocation, and checks that the quota counts all of its user names, which are
+// numbers, that the log names the account, and that a reload keeps the accounts.
 func TestQuotaOfAnAccount(t *testing.T) {
 	stateDir, p := t.TempDir(), freePorts(t)
 	path := configure(t, p, "user_quota = 1", "")

@@ -99,8 +99,8 @@ func TestUnknownToMailturn(t *testing.T) {
 
 var inText = regexp.MustCompile("`((?:sudo )?mailturn [^`]*)`")
 
-// TestCommandsInText wants each command of mailturn that a document mentions in a sentence, a table or a transcript to exist, with
-// its flags.
+// TestCommandsInText checks that each command of mailturn that a document mentions in a sentence, a table or a transcript exists,
+// with its flags.
 func TestCommandsInText(t *testing.T) {
 	t.Parallel()
 	for document, blocks := range readDocuments(t) {

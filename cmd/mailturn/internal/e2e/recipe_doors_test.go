@@ -126,7 +126,7 @@ func dovecotDict(version string) func(t *testing.T, d documents, b recipe.Block)
 	}
 }
 
-// accountsBlock has people log in by names that the block tells apart or joins, and wants the relay's log to count them so.
+// accountsBlock logs in with names that the block distinguishes or joins, and checks that the relay counts them so.
 func accountsBlock(t *testing.T, _ documents, b recipe.Block) {
 	counted := func(block string) map[string]string {
 		t.Helper()

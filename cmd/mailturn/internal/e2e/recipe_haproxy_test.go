@@ -13,8 +13,7 @@ import (
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/recipe"
 )
 
-// haproxyInFront goes through HAProxy, to the relay's address for a login and to the relay itself, and wants mailturn to see the
-// client's address.
+// haproxyInFront connects to IMAP and to the relay through HAProxy, and checks that mailturn sees the client's address.
 func haproxyInFront(t *testing.T, _ documents, b recipe.Block) {
 	haproxy := peer(t, "haproxy", "haproxy")
 	const client, trusted = "127.0.0.2", `proxy_protocol = ["127.0.0.1/32"]`

@@ -146,7 +146,7 @@ func unclaimed(d documents, claims []claim) (lines []string) {
 	return lines
 }
 
-// TestEveryRecipeIsTested wants somebody to claim each block of the documents.
+// TestEveryRecipeIsTested checks that each block of the documents has a test.
 func TestEveryRecipeIsTested(t *testing.T) {
 	d := readDocuments(t)
 	for _, line := range unclaimed(d, claims) {
@@ -163,8 +163,7 @@ func TestEveryRecipeIsTested(t *testing.T) {
 	}
 }
 
-// TestRecipes does what the documents say, as it stands there. What is replaced is in each test: addresses, ports, names of users
-// and paths.
+// TestRecipes follows the documents literally. Each test says what it replaces: addresses, ports, names of users and paths.
 func TestRecipes(t *testing.T) {
 	d := readDocuments(t)
 	for _, c := range claims {

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestRelayAddressLasts leaves relay_ip out on a machine with privacy extensions (RFC 8981), which sends from an address
-// that is gone within days.
+// TestRelayAddressLasts omits relay_ip on a machine with privacy extensions (RFC 8981), which sends from an address that changes
+// within days.
 func TestRelayAddressLasts(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t)

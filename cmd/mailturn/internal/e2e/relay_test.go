@@ -35,8 +35,8 @@ var totalLine = regexp.MustCompile(`start_mclient: tot_send_msgs=(\d+), tot_recv
 
 // uclient runs coturn's TURN client with a credential against the port of the server.
 //
-// A test that goes on after a subtest has called it, or calls it on another goroutine, has to look for the client itself: it
-// would not be skipped with that.
+// A test that continues after a subtest has called it, or calls it on another goroutine, has to check for the client itself,
+// because it would not be skipped with the subtest.
 func uclient(t *testing.T, c credential, port int, options ...string) totals {
 	t.Helper()
 	program := peer(t, "turnutils_uclient", "coturn")
@@ -57,7 +57,7 @@ func uclient(t *testing.T, c credential, port int, options ...string) totals {
 	return result
 }
 
-// wantAll wants every one of n messages to have gone out and come back.
+// wantAll checks that all n messages were sent and came back.
 func (r totals) wantAll(t *testing.T, n int) {
 	t.Helper()
 	if r.sent != n || r.received != n {
@@ -65,13 +65,13 @@ func (r totals) wantAll(t *testing.T, n int) {
 	}
 }
 
-// wantAllBack wants whatever was sent to have come back, and something to have been sent.
+// wantAllBack checks that messages were sent and all came back.
 func (r totals) wantAllBack(t *testing.T) {
 	t.Helper()
 	r.wantAll(t, max(r.sent, 1))
 }
 
-// wantNone wants nothing to have come back, and the client to say why.
+// wantNone checks that nothing came back, and that the client says why.
 func (r totals) wantNone(t *testing.T, reason string) {
 	t.Helper()
 	if r.received != 0 {
@@ -196,8 +196,8 @@ func testRelayToPeer(t *testing.T, e engine) {
 	}
 }
 
-// TestRelayBetweenTwoClients is a call of two users of one server: each sends to the relayed address of the other. Nothing
-// in the configuration permits loopback.
+// TestRelayBetweenTwoClients makes a call between two users of one server: each sends to the relayed address of the other. The
+// configuration does not permit loopback.
 func TestRelayBetweenTwoClients(t *testing.T) {
 	t.Parallel()
 	for _, e := range engines {
@@ -219,8 +219,8 @@ func TestRelayBetweenTwoClients(t *testing.T) {
 	}
 }
 
-// TestRelayBehindNAT has two clients call each other on a server whose public address is none of its own, as behind the NAT of a
-// cloud. Nobody sends back what goes to the public address.
+// TestRelayBehindNAT makes a call between two clients of a server whose public address is not on an interface, as behind the NAT of
+// a cloud. The NAT does not return packets to the public address.
 func TestRelayBehindNAT(t *testing.T) {
 	const public = "203.0.113.7"
 	for _, e := range engines {
@@ -279,7 +279,7 @@ func TestRelayRefuses(t *testing.T) {
 func testRelayRefuses(t *testing.T, e engine) {
 	t.Parallel()
 	stateDir, p := t.TempDir(), freePorts(t)
-	// coturn's client asks 31 times before it takes a wrong password for wrong, and six of them would soon be met by silence.
+	// coturn's client tries 31 times before it gives up on a wrong password, and six of them would soon get no answer.
 	lines := "max_guesses = 0"
 	if e.name != mailturnEngine.name {
 		lines = ""

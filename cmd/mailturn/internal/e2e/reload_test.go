@@ -60,8 +60,7 @@ func TestReloadRotatesTheSecret(t *testing.T) {
 	call(t, before, "-n", "3").wantAll(t, 3)
 }
 
-// TestReloadKeepsTheOldConfiguration wants a configuration with an error, and one that would require a restart, to change
-// nothing.
+// TestReloadKeepsTheOldConfiguration checks that a configuration with an error, or one that requires a restart, changes nothing.
 func TestReloadKeepsTheOldConfiguration(t *testing.T) {
 	t.Parallel()
 	stateDir, p := t.TempDir(), freePorts(t)
@@ -77,7 +76,7 @@ func TestReloadKeepsTheOldConfiguration(t *testing.T) {
 	uclient(t, c, p.turn, "-y", "-n", "3", "-m", "2").wantAllBack(t)
 }
 
-// TestReloadChangesTheLogLevel asks for more of the log, as somebody does who looks for a fault, and for something unknown.
+// TestReloadChangesTheLogLevel raises the log level, as for debugging, and sets an unknown one.
 func TestReloadChangesTheLogLevel(t *testing.T) {
 	stateDir, p := t.TempDir(), freePorts(t)
 	path := configure(t, p, "", "")

@@ -185,8 +185,8 @@ func connect(t *testing.T, port int) net.Conn {
 	return conn
 }
 
-// TestRestartKeepsMailPorts restarts mailturn while a call goes on, for whose end it is configured to wait: mail is served
-// until then, and no connection to the ports of mail is refused at any time.
+// TestRestartKeepsMailPorts restarts mailturn during a call, for whose end it is configured to wait, and checks that mail is served
+// until then, and that no connection to the mail ports is ever refused.
 func TestRestartKeepsMailPorts(t *testing.T) {
 	t.Parallel()
 	manager := newDescriptorStore(t)

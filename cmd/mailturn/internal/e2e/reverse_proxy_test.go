@@ -13,8 +13,8 @@ import (
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/daemon"
 )
 
-// TestReverseProxy puts nginx in front of the HTTP endpoint, on the same machine, and wants its clients to get credentials and
-// no metrics, however little nginx is told to say of them.
+// TestReverseProxy puts nginx in front of the HTTP endpoint, on the same machine, and checks that its clients get credentials and
+// no metrics, however few headers nginx adds.
 func TestReverseProxy(t *testing.T) {
 	t.Parallel()
 	peer(t, "nginx", "nginx-light")

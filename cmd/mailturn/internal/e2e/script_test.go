@@ -18,7 +18,7 @@ import (
 // A script is what a client does in a session, from the greeting to the end of the connection.
 type script []step
 
-// A step is what a client sends at once, and what it waits for before it goes on.
+// A step is what a client sends together, and what it waits for before it continues.
 type step struct {
 	// granted goes before send if the server has granted it with "+" and not refused it with the tagged response of its
 	// command, which is then over.

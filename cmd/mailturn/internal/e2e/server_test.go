@@ -164,7 +164,7 @@ func (s *server) waitForNext(t *testing.T, out *lines, after int, text string) s
 	}
 }
 
-// stop sends an interrupt, as Ctrl-C does, and wants exit status 0.
+// stop sends an interrupt, as Ctrl-C does, and checks that the exit status is 0.
 func (s *server) stop(t *testing.T) {
 	t.Helper()
 	if err := s.cmd.Process.Signal(os.Interrupt); err != nil {

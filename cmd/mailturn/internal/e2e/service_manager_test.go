@@ -64,7 +64,7 @@ func (s notifySocket) want(t *testing.T, state, status string) map[string]string
 	return said
 }
 
-// TestServiceManagerIsTold follows a service of systemd's Type=notify through its life.
+// TestServiceManagerIsTold checks the notifications of a Type=notify service from start to stop.
 func TestServiceManagerIsTold(t *testing.T) {
 	p := freePorts(t)
 	path := configure(t, p, "", "")
@@ -104,7 +104,7 @@ func TestServiceManagerIsTold(t *testing.T) {
 	}
 }
 
-// TestServiceManagerIsNotToldOfAFailedStart wants READY=1 only when every endpoint listens.
+// TestServiceManagerIsNotToldOfAFailedStart checks that READY=1 is sent only when every endpoint listens.
 func TestServiceManagerIsNotToldOfAFailedStart(t *testing.T) {
 	p := freePorts(t)
 	taken, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p.imaps))
@@ -124,7 +124,7 @@ func TestServiceManagerIsNotToldOfAFailedStart(t *testing.T) {
 	}
 }
 
-// TestUnreachableServiceManager wants mailturn to serve all the same.
+// TestUnreachableServiceManager checks that mailturn serves without its service manager.
 func TestUnreachableServiceManager(t *testing.T) {
 	cmd := exec.Command(binary, "run", "--state-dir", t.TempDir(), "--config", configure(t, freePorts(t), "", ""))
 	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+filepath.Join(t.TempDir(), "nobody"))

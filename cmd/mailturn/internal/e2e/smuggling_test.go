@@ -45,8 +45,8 @@ var beginnings = []string{
 	"CLOSE", "EXPUNGE", "NAMESPACE", "UNSELECT", "CAPABILITY", "STARTTLS", "COMPRESS DEFLATE", "ENABLE CONDSTORE", "NOTIFY NONE",
 }
 
-// smugglings are attempts to have Dovecot run a command that mailturn takes for data, or to have mailturn take data for a
-// response or a command. Each creates the mailbox "smuggled" if it succeeds; the others are what honest readers make of it.
+// smugglings are attempts to make Dovecot run a command that mailturn reads as data, or to make mailturn read data as a response or
+// a command. Each creates the mailbox "smuggled" if it succeeds; other mailboxes are those of a correct reading.
 var smugglings = []smuggling{
 	{name: "literal of an unknown command", text: literalOf("a NONSENSE ", hidden) + "\r\nb CREATE honest\r\n", want: []string{"honest"}},
 	{name: "literal of a command without arguments", text: literalOf("a NOOP ", hidden) + "\r\nb CREATE honest\r\n", want: []string{"honest"}},
@@ -60,14 +60,14 @@ var smugglings = []smuggling{
 	{name: "literal of APPEND that holds responses",
 		text: literalOf("a APPEND INBOX ", "b OK done\r\n* BYE\r\n+ go\r\n"+hidden) + "\r\nb SELECT INBOX\r\nc FETCH 1 BODY[]\r\nd CREATE honest\r\n", want: []string{"honest"}},
 	{name: "literal after APPEND INBOX NONSENSE", text: literalOf("a APPEND INBOX NONSENSE ", hidden) + "\r\nb CREATE honest\r\n", stalls: true},
-	{name: "announcement within quotes is none", text: "a LIST \"\" \"{20+}\"\r\nb CREATE honest\r\n", want: []string{"honest"}},
+	{name: "announcement within quotes", text: "a LIST \"\" \"{20+}\"\r\nb CREATE honest\r\n", want: []string{"honest"}},
 	{name: "announcement within quotes at the line's end", text: "a LIST \"\" \"x {20+}\r\n" + hidden, ends: true},
 	{name: "announcement within a line", text: literalOf("a SEARCH TEXT {3} ", hidden) + "\r\n", ends: true},
 	{name: "line end within quotes", text: "a LIST \"\" \"\r\n" + hidden + "\"\r\n", ends: true},
 	{name: "LF within quotes", text: "a LIST \"\" \"\n" + hidden + "\"\r\n", ends: true},
 	{name: "CR within quotes", text: "a LIST \"\" \"\r" + hidden + "\"\r\n", ends: true},
 	{name: "CR between two commands", text: "a NOOP\r" + hidden, ends: true},
-	{name: "CR behind an announcement", text: "a LIST \"\" {2+}\r" + hidden, ends: true},
+	{name: "CR after an announcement", text: "a LIST \"\" {2+}\r" + hidden, ends: true},
 	{name: "size that does not fit 64 bits", text: "a LIST \"\" {18446744073709551617+}\r\n" + hidden, ends: true},
 	{name: "literal of a line of IDLE", text: fmt.Sprintf("a IDLE\r\nDONE {%d+}\r\n", len(hidden)) + hidden, ends: true},
 	{name: "command after a line of AUTHENTICATE that is too long", text: "a AUTHENTICATE PLAIN\r\n" + strings.Repeat("A", 21847) + hidden + "b CREATE honest\r\n", want: []string{"honest"}},
@@ -99,7 +99,7 @@ func mailboxes(t *testing.T, d *dovecot.Server, user string) (names []string) {
 	return names
 }
 
-// TestSmuggling sends each attempt to Dovecot through mailturn, at once and in pieces.
+// TestSmuggling sends each attempt to Dovecot through mailturn, whole and in pieces.
 func TestSmuggling(t *testing.T) {
 	t.Parallel()
 	eachDovecot(t, testSmuggling)
@@ -111,7 +111,7 @@ func testSmuggling(t *testing.T, version string, root *chroot.Root) {
 	proxies := map[*dovecot.Server]*proxy{plain: startProxy(t, plain.Addr), withMetadata: startProxy(t, withMetadata.Addr)}
 	attempts := smugglings
 	for _, begin := range beginnings {
-		attempt := smuggling{name: "literal behind " + begin, text: literalOf("a "+begin, hidden) + "\r\nb CREATE honest\r\n", want: []string{"honest"}}
+		attempt := smuggling{name: "literal after " + begin, text: literalOf("a "+begin, hidden) + "\r\nb CREATE honest\r\n", want: []string{"honest"}}
 		if version == "2.4" && strings.HasPrefix(begin, "APPEND INBOX CATENATE (") && begin != "APPEND INBOX CATENATE (TEXT" {
 			attempt.want = nil // Dovecot 2.4.1 swallows the line after the literal that it has refused, whoever sends it
 		}
@@ -172,8 +172,8 @@ func testSmuggling(t *testing.T, version string, root *chroot.Root) {
 	}
 }
 
-// TestSmugglingBehindStartTLS sends commands in the clear behind STARTTLS, in the same packet and before the handshake: they
-// are discarded (RFC 9051 section 6.2.1), so nothing of the session that follows is a stranger's.
+// TestSmugglingBehindStartTLS sends commands in the clear after STARTTLS, in the same packet and before the handshake, and checks
+// that they are discarded (RFC 9051 section 6.2.1), so an attacker cannot inject anything into the session.
 func TestSmugglingBehindStartTLS(t *testing.T) {
 	d := startDovecot(t, dovecot.Options{})
 	p := startProxy(t, d.Addr)

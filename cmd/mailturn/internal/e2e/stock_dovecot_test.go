@@ -87,8 +87,8 @@ func (p *proxy) loginFrom(ip string, starttls bool, user, password string) (stri
 }
 
 // TestStockDovecot logs in through mailturn to a Dovecot whose settings for TLS and logins are those that it is installed with, or
-// stricter. It learns the client's address, and by PROXY version 2 that TLS is in use, which version 1 cannot say: then it refuses
-// passwords, and that is what the documentation says of it.
+// stricter. It learns the client's address, and by PROXY version 2 that TLS is in use, which version 1 cannot express: then it
+// refuses passwords, as documented.
 func TestStockDovecot(t *testing.T) {
 	t.Parallel()
 	eachDovecot(t, testStockDovecot)
@@ -130,8 +130,8 @@ func testStockDovecot(t *testing.T, version string, root *chroot.Root) {
 	}
 }
 
-// TestGuessing has somebody guess passwords through mailturn, and somebody else log in meanwhile. Dovecot answers an address from
-// which wrong passwords come later and later. With client_address that concerns the one who guesses, and without it everybody.
+// TestGuessing guesses passwords through mailturn while another user logs in. Dovecot delays its answers to an address that sends
+// wrong passwords more and more. With client_address that affects only the attacker, without it everybody.
 func TestGuessing(t *testing.T) {
 	t.Parallel()
 	eachDovecot(t, testGuessing)

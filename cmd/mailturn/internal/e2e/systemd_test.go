@@ -33,8 +33,8 @@ func readUnit(t *testing.T) (text []byte, settings map[string][]string) {
 	return text, settings
 }
 
-// TestSystemdUnit has systemd read the unit, with our binary in the place of the installed one, and rate what a process in it
-// could do to the machine: from 0, nothing, to 10.
+// TestSystemdUnit has systemd read the unit, with our binary instead of the installed one, and rate its exposure from 0, the best,
+// to 10.
 func TestSystemdUnit(t *testing.T) {
 	analyze := peer(t, "systemd-analyze", "systemd")
 	text, _ := readUnit(t)
@@ -76,8 +76,8 @@ func systemCalls(t *testing.T, name string) map[string]bool {
 	return calls
 }
 
-// TestSandboxOfTheUnit runs mailturn with what the unit leaves it, as far as that can be had without systemd itself: its
-// capabilities and system calls, a user of its own, and a file system of which two directories can be written to.
+// TestSandboxOfTheUnit runs mailturn in the unit's sandbox as far as possible without systemd: its capabilities and system calls, a
+// user of its own, and a file system with two writable directories.
 func TestSandboxOfTheUnit(t *testing.T) {
 	t.Parallel()
 	peer(t, "systemd-analyze", "systemd")

@@ -72,7 +72,7 @@ func TestClientModes(t *testing.T) {
 	}
 	t.Run("random disconnects", func(t *testing.T) {
 		t.Parallel()
-		// The client drops connections in the middle of everything; the server ends what hung on them and goes on.
+		// The client drops connections at any time; the server ends their allocations and continues.
 		port, _ := echoPeer(t)
 		uclient(t, c, p.turn, "-t", "-B", "-e", "127.0.0.1", "-r", strconv.Itoa(port), "-X", "-n", "10", "-m", "5")
 		s.waitFor(t, s.stderr, "allocation.reason=connection_closed")
@@ -82,7 +82,7 @@ func TestClientModes(t *testing.T) {
 // refusedModes is what TestRefusedModes sees fail, in docs/interop.md.
 const refusedModes = "relay over TCP; channel numbers at random; indications without permission; another secret"
 
-// TestRefusedModes runs coturn's client in modes that must not get anything through.
+// TestRefusedModes runs coturn's client in modes in which nothing may be relayed.
 func TestRefusedModes(t *testing.T) {
 	t.Parallel()
 	p := freePorts(t)
@@ -110,8 +110,8 @@ func TestRefusedModes(t *testing.T) {
 	}
 }
 
-// TestRoughModes has coturn's client flood the server, and send it messages with bytes changed at random. Others are served as
-// before.
+// TestRoughModes floods the server with coturn's client, and sends it messages with random changes, and checks that others are
+// served as before.
 func TestRoughModes(t *testing.T) {
 	t.Parallel()
 	program := peer(t, "turnutils_uclient", "coturn")

@@ -51,14 +51,14 @@ type Options struct {
 	Program string
 	// Dir is an empty directory for the profile.
 	Dir string
-	// CA is the file of a CA certificate in PEM that the profile trusts besides the well-known ones. Empty is none.
+	// CA is the file of a CA certificate in PEM that the profile trusts besides the well-known ones. Empty means none.
 	CA string
 	// Certutil is the path of NSS's certutil, with which CA is put into the profile.
 	Certutil string
 	// Command makes the command that runs a program where the browser shall run, as exec.Command does right here.
 	Command func(program string, args ...string) *exec.Cmd
-	// Listener takes the connections of the page. It has to be on loopback as the browser sees it: elsewhere there is no
-	// camera and no microphone for pages without TLS.
+	// Listener accepts the connections of the page. It has to be on loopback for the browser, which allows pages without TLS no
+	// camera and no microphone elsewhere.
 	Listener net.Listener
 }
 

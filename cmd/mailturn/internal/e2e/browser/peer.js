@@ -4,7 +4,7 @@
 const peer = (() => {
   let pc; // the RTCPeerConnection of the call
   let channel; // its data channel
-  let candidateErrors; // why relays were not to be had
+  let candidateErrors; // why there are no relays
   let states; // the connection states that it went through
   let media; // the fake camera and microphone
 

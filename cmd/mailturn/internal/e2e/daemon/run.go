@@ -6,9 +6,8 @@ import (
 	"syscall"
 )
 
-// Run starts cmd, and sends what its Wait returns when it has ended. If this process ends before, however it does, cmd is
-// told to end as well, where the system has that: what a test was killed over, such as a call between two browsers, would
-// go on for ever.
+// Run starts cmd, and sends what its Wait returns when it has ended. If this process ends first, in any way, cmd is terminated as
+// well on systems that support it: otherwise the programs of a killed test, such as two browsers in a call, would run forever.
 func Run(cmd *exec.Cmd) (exited chan error, err error) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = new(syscall.SysProcAttr)

@@ -1,5 +1,5 @@
-// Package dovecot runs Debian's Dovecot, 2.3 or 2.4, in a directory of its own and without privileges: it is the IMAP server
-// behind the proxies that are tested and measured.
+// Package dovecot runs Debian's Dovecot, 2.3 or 2.4, in a directory of its own and without privileges, as the upstream of the
+// proxies that are tested and measured.
 package dovecot
 
 import (
@@ -18,7 +18,7 @@ import (
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/daemon"
 )
 
-// Password is that of every user. Whoever logs in exists, with an empty INBOX at first.
+// Password is the password of every user. Every name is a user, with an empty INBOX at first.
 const Password = "secret"
 
 // unprivileged is the user that Dovecot runs as when we are root.
@@ -46,7 +46,7 @@ type Options struct {
 	SASL bool
 	// AnyDomain makes user@example.org, user@example.net and user the same user.
 	AnyDomain bool
-	// Host is another IP address to serve IMAP on, on the same port, than 127.0.0.1. Empty is none.
+	// Host is an IP address on which to serve IMAP in addition to 127.0.0.1, on the same port. Empty means none.
 	Host string
 	// ClientsPerProcess is how many clients share one process, for many idle ones at a time. Zero is one, as by default.
 	ClientsPerProcess int

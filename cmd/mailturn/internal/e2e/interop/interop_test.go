@@ -77,8 +77,8 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// TestDocument wants docs/interop.md to be what Render makes of its own cells, and so not to be edited by hand, and wants every
-// empty cell to say why it is empty.
+// TestDocument checks that docs/interop.md is what Render returns for its cells, and so was not edited by hand, and that every
+// empty cell gives a reason.
 func TestDocument(t *testing.T) {
 	text, err := os.ReadFile(filepath.FromSlash(document))
 	if err != nil {

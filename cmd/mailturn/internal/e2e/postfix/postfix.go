@@ -24,7 +24,7 @@ type Options struct {
 	// Domain is the one domain that is delivered, and Users are the mailboxes in it. Other mail is refused.
 	Domain string
 	Users  []string
-	// SASLAddr is the host and port of Dovecot's authentication protocol. Who has not logged in may not submit.
+	// SASLAddr is the host and port of Dovecot's authentication protocol. Clients must log in to submit mail.
 	SASLAddr string
 	// MailDir holds the home of each user, named by the local part of the address, with a Maildir in it. UID and GID own them.
 	MailDir, UID, GID string

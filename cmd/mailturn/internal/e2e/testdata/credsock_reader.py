@@ -1,4 +1,4 @@
-"""Asks a socket for TURN credentials as chatmail's metadata daemon does: N times, all at once, each within 5 seconds."""
+"""Asks a socket for TURN credentials as chatmail's metadata daemon does: N times concurrently, each within 5 seconds."""
 import socket
 import sys
 import threading

@@ -54,7 +54,7 @@ for name, arguments in {
 }.items():
     ok(client._simple_command("GETMETADATA", *arguments))
     found[name] = texts(client._untagged_response("OK", [None], "METADATA")[1])
-client.literal = b"/shared/vendor/deltachat/turn"  # sent as {n} behind the arguments, when the server says "+"
+client.literal = b"/shared/vendor/deltachat/turn"  # sent as {n} after the arguments, when the server says "+"
 ok(client._simple_command("GETMETADATA", '""'))
 found["literal"] = texts(client._untagged_response("OK", [None], "METADATA")[1])
 found["set"] = client.xatom("SETMETADATA", '""', '(/shared/vendor/deltachat/turn "x")')[0]
