@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -12,6 +13,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/daemon"
 )
@@ -37,21 +39,26 @@ const controlGroups = "/sys/fs/cgroup /sys/fs/cgroup/systemd /sys/fs/cgroup/unif
 
 var machines atomic.Int32
 
-// newMachine boots one, which is turned off when the test ends.
+// newMachine boots one with what the repository has to be installed from.
 func newMachine(t *testing.T) machine {
 	t.Helper()
-	nspawn := peer(t, "systemd-nspawn", "systemd-container")
-	root := openRoot(t, "bookworm-systemd")
 	repository, err := filepath.Abs("../../../..")
 	if err != nil {
 		t.Fatal(err)
 	}
+	return bootMachine(t, "bookworm-systemd", binary, filepath.Join(repository, "maddy.conf.example"), filepath.Join(repository, "dist"))
+}
+
+// bootMachine boots a copy of a root with these files and directories in /src. It is turned off when the test ends.
+func bootMachine(t *testing.T, release string, files ...string) machine {
+	t.Helper()
+	nspawn := peer(t, "systemd-nspawn", "systemd-container")
+	root := openRoot(t, release)
 	name := fmt.Sprintf("mailturn-e2e-%d-%d", os.Getpid(), machines.Add(1))
 	args := []string{"-ec", inControlGroup, name, nspawn, "--quiet", "--directory=" + root.Dir(), "--volatile=overlay", "--machine=" + name,
-		"--register=no", "--keep-unit", "--private-network", "--link-journal=no", "--settings=no", "--console=pipe", "--notify-ready=yes",
-		"--bind-ro=" + binary + ":/src/mailturn"}
-	for _, name := range []string{"maddy.conf.example", "dist"} {
-		args = append(args, "--bind-ro="+filepath.Join(repository, name)+":/src/"+name)
+		"--register=no", "--keep-unit", "--private-network", "--link-journal=no", "--settings=no", "--console=pipe", "--notify-ready=yes"}
+	for _, file := range files {
+		args = append(args, "--bind-ro="+file+":/src/"+filepath.Base(file))
 	}
 	cmd := exec.Command("sh", append(args, "--boot", "--", "--unit=basic.target")...)
 	manager := listenAsManager(t, cmd)
@@ -82,7 +89,9 @@ func newMachine(t *testing.T) machine {
 		}
 		ready = said["READY"] == "1"
 	}
-	m.run(t, "hostname localhost") // a name that sudo can look up
+	manager.conn.SetReadDeadline(time.Time{})
+	go io.Copy(io.Discard, manager.conn) // until the test ends; systemd, which says more from version 257 on, would wait for a reader
+	m.run(t, "hostname localhost")       // a name that sudo can look up
 	return m
 }
 
