@@ -43,6 +43,7 @@ var claims = []claim{
 	{"docs/imap.md", "Put mailturn in front of Dovecot", "sudo mailturn export dovecot", moveDovecot},
 	{"docs/imap.md", "Put mailturn in front of Dovecot", "login_trusted_networks", frontOfDovecot},
 	{"docs/imap.md", "Fail-over, load balancers, compression", "defaults", haproxyInFront},
+	{"docs/install.md", "Install the Debian package", "sudo apt install", installPackage},
 	{"docs/install.md", "Install from source", "CGO_ENABLED=0 go build", buildOne},
 	{"docs/install.md", "Install from source", "sudo useradd", install},
 	{"docs/install.md", "Start it", "sudo systemctl enable", startInstalled},

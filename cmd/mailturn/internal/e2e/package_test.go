@@ -1,0 +1,145 @@
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/recipe"
+)
+
+// earlier returns the package of the release as an earlier version, which has another file besides.
+func earlier(t *testing.T, deb string) string {
+	t.Helper()
+	tool := peer(t, "dpkg-deb", "dpkg")
+	dir := filepath.Join(t.TempDir(), "package")
+	run := func(args ...string) {
+		t.Helper()
+		if out, err := exec.Command(tool, args...).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	run("--raw-extract", deb, dir)
+	control := filepath.Join(dir, "DEBIAN/control")
+	text, err := os.ReadFile(control)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = regexp.MustCompile(`(?m)^Version: .*`).ReplaceAll(text, []byte("Version: 0~earlier"))
+	if err := os.WriteFile(control, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "usr/share/doc/mailturn/gone"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	deb = filepath.Join(t.TempDir(), "earlier.deb")
+	run("--root-owner-group", "--build", "-Znone", dir, deb)
+	return deb
+}
+
+// files lists what is on the machine, but for what dpkg and systemd write about their own work.
+const files = `find / -xdev \( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /var/log -o -path /var/cache -o -path /var/lib/apt \
+  -o -path /var/lib/systemd -o -path '/var/lib/dpkg/*-old' -o -path /var/lib/dpkg/lock -o -path '/etc/*-' -o -path '/etc/.pwd.lock' \) -prune -o -print | sort
+getent passwd; getent group`
+
+// unitState prints the unit's state: whether it is enabled, and whether it runs.
+const unitState = `echo "$(systemctl is-enabled mailturn || true) $(systemctl is-active mailturn || true)"`
+
+// TestPackage installs the package, upgrades, removes and purges it, on both releases of Debian with systemd.
+func TestPackage(t *testing.T) {
+	for _, root := range []string{"bookworm-systemd", "trixie-systemd"} {
+		t.Run(root, func(t *testing.T) {
+			deb := release(t, "mailturn_*_"+runtime.GOARCH+".deb")
+			m := bootMachine(t, root, deb, earlier(t, deb))
+			install := func(file string) string {
+				t.Helper()
+				return m.run(t, "DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet --reinstall --allow-downgrades ./"+file)
+			}
+			current := filepath.Base(deb)
+			wantState := func(want string) {
+				t.Helper()
+				if got := strings.TrimSpace(m.run(t, unitState)); got != want {
+					t.Errorf("the unit is %q, want %q; the journal:\n%s", got, want, m.journal())
+				}
+			}
+			process := func() string { return m.run(t, "systemctl show --property=MainPID mailturn") }
+			// .ci/debian lets nothing start while it installs. There is no network, so packages that are only recommended cannot come.
+			m.run(t, "rm -rf /usr/sbin/policy-rc.d /var/lib/apt/lists/*")
+			before := m.run(t, files)
+
+			// Nothing starts before there is a configuration, and that is no failure.
+			if out := install("earlier.deb"); !strings.Contains(out, "no configuration yet") {
+				t.Errorf("the installation says\n%s", out)
+			}
+			wantState("enabled inactive")
+			m.run(t, "systemctl start mailturn; systemctl is-failed mailturn && exit 1; mailturn version; test -e /usr/share/man/man1/mailturn-run.1.gz")
+			wantState("enabled inactive")
+			if got, want := m.run(t, "stat --format='%a %U:%G %n' /etc/mailturn /var/lib/mailturn"), "750 root:mailturn /etc/mailturn\n700 mailturn:mailturn /var/lib/mailturn\n"; got != want {
+				t.Errorf("the directories are %s", got)
+			}
+
+			m.run(t, `install -m 0640 -g mailturn /usr/share/doc/mailturn/examples/maddy.conf.example /etc/mailturn/maddy.conf
+systemctl start mailturn`)
+			wantState("enabled active")
+			const probe = `cp /var/lib/mailturn/selfsigned.crt /tmp/ca.crt
+MAILTURN_PASSWORD=wonderland mailturn probe --quick --ca /tmp/ca.crt imaps://alice%40localhost@localhost:11993`
+			m.run(t, probe)
+
+			// An upgrade leaves the configuration as it is, and restarts.
+			earlierProcess, configured := process(), m.run(t, "sha256sum /etc/mailturn/* /var/lib/mailturn/*")
+			install(current)
+			wantState("enabled active")
+			if process() == earlierProcess {
+				t.Error("the upgrade has not restarted mailturn")
+			}
+			if diff := cmp.Diff(configured, m.run(t, "sha256sum /etc/mailturn/* /var/lib/mailturn/*; ! test -e /usr/share/doc/mailturn/gone")); diff != "" {
+				t.Errorf("what is the administrator's: -before +after the upgrade\n%s", diff)
+			}
+			m.run(t, probe)
+
+			// A version that does not accept the configuration is no reason to end what runs.
+			m.run(t, "cp -p /etc/mailturn/maddy.conf /root/; echo 'relm = 1' >>/etc/mailturn/maddy.conf")
+			running := process()
+			if out := install(current); process() != running || !strings.Contains(out, "is not restarted") || !strings.Contains(out, "relm") {
+				t.Errorf("an upgrade with a configuration with errors says\n%s", out)
+			}
+			m.run(t, "mv /root/maddy.conf /etc/mailturn/")
+
+			// What has been disabled stays so.
+			m.run(t, "systemctl disable --now mailturn")
+			install(current)
+			wantState("disabled inactive")
+			m.run(t, "systemctl enable --now mailturn")
+
+			// A removal keeps what is the administrator's, so that another installation goes on with it.
+			m.run(t, "apt-get remove --yes --quiet mailturn; ! pgrep -x mailturn 2>/dev/null; ! test -e /usr/bin/mailturn; test -e /etc/mailturn/maddy.conf; test -e /var/lib/mailturn/turn.secret")
+			m.run(t, "! : 2>/dev/null >/dev/tcp/127.0.0.1/11993")
+			install(current)
+			wantState("enabled active")
+			m.run(t, probe)
+
+			m.run(t, "apt-get purge --yes --quiet mailturn\nrm /tmp/ca.crt")
+			if diff := cmp.Diff(strings.Split(before, "\n"), strings.Split(m.run(t, files), "\n")); diff != "" {
+				t.Errorf("a purge leaves: -before +after\n%s", diff)
+			}
+			m.run(t, "! systemctl cat mailturn 2>/dev/null")
+		})
+	}
+}
+
+// installPackage installs the package as documented. TestPackage has the rest of its life.
+func installPackage(t *testing.T, _ documents, b recipe.Block) {
+	deb := release(t, "mailturn_*_"+runtime.GOARCH+".deb")
+	m := bootMachine(t, "bookworm-systemd", deb)
+	const offline = "rm -rf /usr/sbin/policy-rc.d /var/lib/apt/lists/*\n"
+	m.run(t, offline+b.Text)
+	m.run(t, "install -m 0640 -g mailturn /usr/share/doc/mailturn/examples/maddy.conf.example "+configuration+"\nsudo systemctl start mailturn\n: >/dev/tcp/127.0.0.1/11993")
+	bootMachine(t, "bookworm-systemd", release(t, "SHA256SUMS")).fails(t, offline+b.Text, "Unsupported file")
+	worked(t, b, m.systemdVersion(t), "install with apt, and start with the example configuration", "without the package in the directory")
+}
