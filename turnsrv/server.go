@@ -96,13 +96,17 @@ func (s *Server) servePacket(l link.Datagram, worker *loop.Loop) error {
 	return s.end(l, l.Serve(session.New(s.shared, l, worker)))
 }
 
-// ServeStream serves the clients of a TCP listener, or of a listener made by tls.NewListener, until Close is called or the
+// ServeStream serves the clients of a TCP listener, or of a listener made by NewTLSListener, until Close is called or the
 // listener is closed. It takes ownership of listener and closes it. It returns ErrServerClosed after Close.
 //
 // Connections of other listeners are treated as TLS if they have the method HandshakeContext of tls.Conn. If they also have a
 // method Encrypted() bool, it is called after the handshake to find out whether the connection is encrypted. Their addresses
 // are read again after the handshake. Their ConnectionState, if they have that method, provides the server name for
 // Config.Realms.
+//
+// A worker serves a connection after its handshake if it is a *net.TCPConn or a Conn over one, or a tls.Conn over a Conn. A
+// connection of another type may tell in NetConn, a method as that of tls.Conn, which of these it reads from and writes to. All
+// others are served by two goroutines each, which costs more than twice as much CPU time for each packet.
 func (s *Server) ServeStream(listener net.Listener) error {
 	return s.serveStream(listener, s.workerFor(listener.Addr()))
 }

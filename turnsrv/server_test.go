@@ -73,7 +73,7 @@ func startServerOn(t testing.TB, config Config, addr netip.Addr) *testServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	secure := tls.NewListener(inner, &tls.Config{Certificates: []tls.Certificate{turntest.TestCertificate(t)}})
+	secure := NewTLSListener(inner, &tls.Config{Certificates: []tls.Certificate{turntest.TestCertificate(t)}})
 	s := &testServer{Server: server, udp: udp.AddrPortOf(datagrams.LocalAddr()), tcp: udp.AddrPortOf(plain.Addr()),
 		tls: udp.AddrPortOf(inner.Addr())}
 	if onPlainPion() {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mailturn/mailturn/framework/listen"
+	"github.com/mailturn/mailturn/turnsrv"
 )
 
 // recordHandshake is the first byte of every TLS connection: the content type of a ClientHello's record (RFC 8446 section 5.1). As
@@ -34,13 +35,13 @@ func (l *streamListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &streamConn{Conn: conn, listener: l, client: conn.RemoteAddr(), server: conn.LocalAddr()}, nil
+	return &streamConn{Conn: turnsrv.NewConn(conn), listener: l, client: conn.RemoteAddr(), server: conn.LocalAddr()}, nil
 }
 
 // streamConn is one connection of a streamListener. Nothing may be read or written before HandshakeContext has returned.
 // Deadlines may be set at any time: they are those of the connection underneath.
 type streamConn struct {
-	net.Conn
+	*turnsrv.Conn
 	listener       *streamListener
 	carried        net.Conn // nil before HandshakeContext has returned
 	client, server net.Addr // the two ends, as a proxy's header has them if there was one
@@ -50,26 +51,27 @@ type streamConn struct {
 // whether the client speaks TLS, and does the handshake if so. It ends when ctx does.
 func (c *streamConn) HandshakeContext(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })
-	carried, encrypted, err := c.begin()
+	encrypted, err := c.begin()
 	if !stop() {
 		return context.Cause(ctx)
 	}
 	if err != nil {
 		return err
 	}
-	if encrypted {
-		tlsConn := tls.Server(carried, c.listener.config)
-		if err := tlsConn.HandshakeContext(ctx); err != nil {
-			return err
-		}
-		carried = tlsConn
+	if !encrypted {
+		c.carried = c.Conn
+		return nil
 	}
-	c.carried = carried
+	tlsConn := tls.Server(c.Conn, c.listener.config)
+	if err := tlsConn.HandshakeContext(ctx); err != nil {
+		return err
+	}
+	c.carried = tlsConn
 	return nil
 }
 
-// begin returns the connection after the PROXY header, and whether it uses TLS.
-func (c *streamConn) begin() (carried net.Conn, encrypted bool, err error) {
+// begin reads the PROXY header if there is one, and reports whether the client speaks TLS.
+func (c *streamConn) begin() (encrypted bool, err error) {
 	l := c.listener
 	if proxy := addrOf(c.client); l.proxies.Contains(proxy) {
 		header, err := listen.ReadProxyHeader(c.Conn)
@@ -77,20 +79,17 @@ func (c *streamConn) begin() (carried net.Conn, encrypted bool, err error) {
 			if !errors.Is(err, io.EOF) { // a proxy's health check
 				l.refused(proxy, err)
 			}
-			return nil, false, err
+			return false, err
 		}
 		if header.Client.IsValid() {
 			c.client, c.server = net.TCPAddrFromAddrPort(header.Client), net.TCPAddrFromAddrPort(header.Server)
 		}
 	}
 	if l.config == nil || !l.plain {
-		return c.Conn, l.config != nil, nil
+		return l.config != nil, nil
 	}
-	first := make([]byte, 1)
-	if _, err := c.Conn.Read(first); err != nil {
-		return nil, false, err
-	}
-	return &peekedConn{Conn: c.Conn, first: first}, first[0] == recordHandshake, nil
+	first, err := c.Peek()
+	return first == recordHandshake, err
 }
 
 // addrOf returns the IP address of a TCP peer, unmapped, because dual-stack sockets have IPv4-mapped addresses.
@@ -119,6 +118,9 @@ func (c *streamConn) ConnectionState() tls.ConnectionState {
 	return c.carried.(*tls.Conn).ConnectionState()
 }
 
+// NetConn returns what is read and written, so that a worker can serve it.
+func (c *streamConn) NetConn() net.Conn { return c.carried }
+
 func (c *streamConn) Read(p []byte) (int, error)  { return c.carried.Read(p) }
 func (c *streamConn) Write(p []byte) (int, error) { return c.carried.Write(p) }
 
@@ -128,19 +130,4 @@ func (c *streamConn) Close() error {
 		return c.Conn.Close()
 	}
 	return c.carried.Close()
-}
-
-// peekedConn returns the byte that was read ahead from its first Read.
-type peekedConn struct {
-	net.Conn
-	first []byte
-}
-
-func (c *peekedConn) Read(p []byte) (int, error) {
-	if len(c.first) > 0 {
-		n := copy(p, c.first)
-		c.first = c.first[n:]
-		return n, nil
-	}
-	return c.Conn.Read(p)
 }

@@ -37,8 +37,9 @@ const (
 	maxUnallocatedFrame = 4096
 )
 
-// stream is one TCP or TLS connection of a client, or a DTLS association, which preserves message boundaries. One goroutine
-// reads and another one writes.
+// stream is one TCP or TLS connection of a client, or a DTLS association, which preserves message boundaries. After the
+// handshake an event loop serves it if there is one that can: see loopStream. Otherwise one goroutine reads and another one
+// writes.
 type stream struct {
 	link       *Streams
 	conn       net.Conn
@@ -46,16 +47,22 @@ type stream struct {
 	serverName string      // TLS server name in lower case; written before the first frame is delivered
 	has        atomic.Bool // the client has an allocation
 
-	mu    sync.Mutex // guards what follows
-	queue []byte     // bytes waiting to be written
-	shut  bool       // no more bytes are queued
+	mu     sync.Mutex  // guards what follows
+	queue  []byte      // bytes waiting to be written
+	shut   bool        // no more bytes are queued
+	onLoop *loopStream // serves the connection if it is not nil; the loop reads it without the mutex, because it does not change then
 
 	ready chan struct{} // holds one token if the queue may not be empty
 	gone  chan struct{} // closed when the reader has returned
 }
 
-// serve reads frames until the connection ends.
-func (s *stream) serve() {
+// serve performs the handshake and reads frames until the connection ends. It returns earlier, and true, if an event loop
+// serves the connection from then on.
+func (s *stream) serve() (moved bool) {
+	err := s.handshake()
+	if err == nil && s.move() {
+		return true
+	}
 	var writer sync.WaitGroup
 	defer func() {
 		_ = s.conn.Close()
@@ -65,8 +72,8 @@ func (s *stream) serve() {
 		close(s.gone)
 		writer.Wait()
 	}()
-	if err := s.handshake(); err != nil {
-		return
+	if err != nil {
+		return false
 	}
 	s.readUntil(time.Now().Add(UnallocatedTimeout))
 	writer.Go(s.write)
@@ -77,6 +84,7 @@ func (s *stream) serve() {
 	} else {
 		s.read()
 	}
+	return false
 }
 
 // handshake performs the TLS handshake if the connection has one. A listener of tls.NewListener leaves it to the first Read,
@@ -160,6 +168,9 @@ func (s *stream) readMessages() {
 // enqueue appends b to the send queue. It does not block: if a client does not read, its newest media is dropped, and its
 // connection is closed when there is no room for responses either.
 func (s *stream) enqueue(b []byte, p session.Priority) error {
+	if s.onLoop != nil {
+		return s.onLoop.enqueue(b, p)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -182,13 +193,19 @@ func (s *stream) enqueue(b []byte, p session.Priority) error {
 	return nil
 }
 
-// giveUp makes both goroutines return without the TLS close_notify, on which Close could block.
+// giveUp ends the connection without the TLS close_notify, on which Close could block. Not called on an event loop that serves
+// it.
 func (s *stream) giveUp() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.onLoop != nil {
+		s.link.loop.Post(s.onLoop.giveUp)
+		return
+	}
 	s.giveUpLocked()
 }
 
+// giveUpLocked makes both goroutines return.
 func (s *stream) giveUpLocked() {
 	s.shut = true
 	_ = s.conn.SetDeadline(time.Unix(1, 0))
@@ -250,6 +267,14 @@ func (s *stream) write() {
 // allocated keeps the connection open while it has an allocation, and for UnallocatedTimeout after that.
 func (s *stream) allocated(has bool) {
 	s.has.Store(has)
+	switch {
+	case s.onLoop != nil && has:
+		s.link.expire.remove(s)
+		return
+	case s.onLoop != nil:
+		s.link.expire.set(s, time.Now().Add(UnallocatedTimeout))
+		return
+	}
 	if has {
 		s.readUntil(time.Time{})
 	} else {

@@ -37,6 +37,9 @@ type Streams struct {
 	handler  Handler
 	ended    bool // the handler is not called any more; owned by the goroutine of the handler
 	alarm    *loop.Alarm
+	buffers  streamBuffers
+	expire   expiry      // the streams on the loop without an allocation
+	expired  *loop.Alarm // calls expire
 	posted   atomic.Bool // Tick has been posted
 
 	frames chan frame
@@ -119,13 +122,19 @@ func (l *Streams) start(conn net.Conn) {
 	l.mu.Unlock()
 	l.counters.Streams.Add(1)
 	go func() {
-		defer l.serving.Done()
-		s.serve()
-		l.counters.Streams.Add(-1)
-		l.mu.Lock()
-		l.forgetLocked(s)
-		l.mu.Unlock()
+		if moved := s.serve(); !moved {
+			l.remove(s)
+		}
 	}()
+}
+
+// remove ends what start has begun.
+func (l *Streams) remove(s *stream) {
+	l.counters.Streams.Add(-1)
+	l.mu.Lock()
+	l.forgetLocked(s)
+	l.mu.Unlock()
+	l.serving.Done()
 }
 
 // evictLocked closes a connection without an allocation and reports whether there was one.
@@ -217,7 +226,13 @@ func (l *Streams) recycle(b *[]byte) {
 // returns the error of the listener. failed is called with temporary errors of Accept.
 func (l *Streams) Serve(listener net.Listener, h Handler, failed func(error)) (err error) {
 	if l.handler = h; l.loop != nil {
-		l.loop.Do(func() { l.alarm = l.loop.NewAlarm(h.Tick) })
+		l.loop.Do(func() {
+			l.alarm = l.loop.NewAlarm(h.Tick)
+			l.expired = l.loop.NewAlarm(func(now time.Time) {
+				l.expire.run(now, func(s *stream) { s.onLoop.end() })
+			})
+			l.expire.alarm = l.expired.Set
+		})
 	}
 	var accepting sync.WaitGroup
 	accepting.Go(func() {
@@ -265,6 +280,7 @@ func (l *Streams) handleOnLoop(h Handler) {
 		l.ended = true
 		h.End(time.Now())
 		l.loop.RemoveAlarm(l.alarm)
+		l.loop.RemoveAlarm(l.expired)
 	})
 }
 

@@ -78,7 +78,7 @@ func startServer(lifetime time.Duration) (*server, error) {
 		}
 		*addr = listener.Addr().(*net.TCPAddr).AddrPort()
 		if addr == &s.tls {
-			listener = tls.NewListener(listener, config)
+			listener = turnsrv.NewTLSListener(listener, config)
 		}
 		s.serve(func() error { return s.ServeStream(listener) })
 	}
