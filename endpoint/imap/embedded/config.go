@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/mailturn/mailturn/framework/config"
+	"github.com/mailturn/mailturn/framework/password"
 	"github.com/mailturn/mailturn/framework/usersfile"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
@@ -19,7 +20,7 @@ type Schema struct {
 	UsersFile config.Value[string]            `hcl:"users_file" type:"file" doc:"The same in a file, one NAME:PASSWORD per line, as htpasswd -B writes it. Lines that begin with # are ignored."`
 }
 
-// Users are the users who may log in, with their passwords by name. See parsePassword for the forms of a password.
+// Users are the users who may log in, with their passwords by name. See password.Parse for the forms of a password.
 type Users map[string]credential.Secret
 
 // Decode checks the block and returns its users. It reads the users file.
@@ -30,7 +31,7 @@ func Decode(s *Schema) (users Users, diags hcl.Diagnostics) {
 			diags = append(diags, config.Errorf(s.Users.Range, "Invalid user name", "%v.", sentence(err)))
 			continue
 		}
-		if _, err := parsePassword(s.Users.V[name]); err != nil {
+		if _, err := password.Parse(s.Users.V[name]); err != nil {
 			diags = append(diags, config.WithHint(config.Errorf(s.Users.Range, "Invalid password", "User %q: %v.", name, err),
 				"htpasswd -nB NAME makes a bcrypt hash"))
 			continue

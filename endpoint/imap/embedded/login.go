@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"slices"
 	"time"
+
+	"github.com/mailturn/mailturn/framework/password"
 )
 
 const (
@@ -26,16 +28,16 @@ const (
 
 // A passwordChecker verifies logins. It is safe for concurrent use.
 type passwordChecker struct {
-	users map[string]password // read-only
+	users map[string]password.Password // read-only
 	// decoys are the same passwords in a fixed order: an unknown user is checked against one of them, which takes as long as a wrong
 	// password of a known user.
-	decoys []password
+	decoys []password.Password
 	seed   maphash.Seed
 	// slots limits how many hashes are computed at once, because each is expensive in time and memory by design.
 	slots chan struct{}
 }
 
-func newPasswordChecker(users map[string]password) *passwordChecker {
+func newPasswordChecker(users map[string]password.Password) *passwordChecker {
 	c := &passwordChecker{users: users, seed: maphash.MakeSeed(), slots: make(chan struct{}, max(2, runtime.GOMAXPROCS(0)))}
 	for _, name := range slices.Sorted(maps.Keys(users)) {
 		c.decoys = append(c.decoys, users[name])
@@ -65,7 +67,7 @@ func (c *passwordChecker) verify(username, candidate string, stop <-chan struct{
 		}
 		p = c.decoys[maphash.String(c.seed, username)%uint64(len(c.decoys))]
 	}
-	if p.hashed {
+	if p.Hashed {
 		wait := time.NewTimer(verifyWait)
 		defer wait.Stop()
 		select {
@@ -77,7 +79,7 @@ func (c *passwordChecker) verify(username, candidate string, stop <-chan struct{
 			return loginBusy
 		}
 	}
-	if p.verify(candidate) && known {
+	if p.Verify(candidate) && known {
 		return loginOK
 	}
 	return loginRefused

@@ -17,6 +17,7 @@ import (
 	"github.com/mailturn/mailturn/endpoint/imap/origin"
 	"github.com/mailturn/mailturn/endpoint/imap/pipe"
 	"github.com/mailturn/mailturn/framework/log"
+	"github.com/mailturn/mailturn/framework/password"
 )
 
 // A Server is go-imap's server with mailboxes in memory, reached over pipes inside the process.
@@ -36,10 +37,10 @@ type Server struct {
 
 // New starts the embedded server. Users who have an account on previous, if that is not nil, keep it. Close has to be called.
 func New(users Users, previous *Server, logger *slog.Logger) (*Server, error) {
-	passwords := make(map[string]password, len(users))
+	passwords := make(map[string]password.Password, len(users))
 	accounts := make(map[string]*account, len(users))
 	for name, secret := range users {
-		p, err := parsePassword(string(secret.Bytes()))
+		p, err := password.Parse(string(secret.Bytes()))
 		if err != nil {
 			return nil, fmt.Errorf("user %q: %w", name, err)
 		}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/mailturn/mailturn/framework/password"
 )
 
 // Bounds of a user list.
@@ -18,7 +20,7 @@ func checkUser(name, text string) error {
 	if err := checkUsername(name); err != nil {
 		return err
 	}
-	if _, err := parsePassword(text); err != nil {
+	if _, err := password.Parse(text); err != nil {
 		return fmt.Errorf("user %q: %w", name, err)
 	}
 	return nil
