@@ -25,7 +25,7 @@ func listenOnLoop(network string, addr netip.AddrPort) (socket, error) {
 }
 
 func (s *loopSocket) start(c *Conn) error {
-	if err := c.loop.Receive(s.Socket, c); err != nil {
+	if err := c.loop.Receive(s.Socket, c, false); err != nil {
 		return err
 	}
 	s.loop = c.loop

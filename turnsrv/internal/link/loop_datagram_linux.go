@@ -42,7 +42,7 @@ func (l *loopDatagram) Serve(h Handler) (err error) {
 	l.loop.Do(func() {
 		l.handler = h
 		l.alarm = l.loop.NewAlarm(h.Tick)
-		err = l.loop.Receive(l.socket, l)
+		err = l.loop.Receive(l.socket, l, true)
 	})
 	if err == nil {
 		<-l.closed

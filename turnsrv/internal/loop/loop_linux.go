@@ -2,7 +2,6 @@ package loop
 
 import (
 	"encoding/binary"
-	"errors"
 	"net/netip"
 	"os"
 	"runtime"
@@ -19,8 +18,6 @@ import (
 const (
 	// maxEvents is the number of ready descriptors that a round handles.
 	maxEvents = 128
-	// retryAfter is how long after an error a loop tries again to receive from a socket.
-	retryAfter = 10 * time.Millisecond
 )
 
 // Loop waits for descriptors and handles them on one goroutine. Methods are called on that goroutine, by what it calls, except
@@ -35,16 +32,12 @@ type Loop struct {
 	after    []func()
 	inbox    *udp.Inbox
 	out      *udp.Outbox
-	again    []*watch  // sockets from which the next round receives in any case
-	spare    []*watch  // memory for the next again
-	retry    []*watch  // sockets from which receiving failed
+	turns    turns
 	passing  []passing // what this round passes to other loops
 	load     load
 	events   []unix.EpollEvent
 	busy     bool // the last round had packets
 	gathered bool // the round follows a wait for more packets
-
-	retryAlarm *Alarm
 
 	mail    mailbox
 	asleep  atomic.Bool // the loop waits, or is about to, and has to be woken
@@ -57,8 +50,10 @@ type Loop struct {
 type watch struct {
 	socket   *udp.Socket
 	receiver Receiver
+	shared   bool // by many clients
+	batch    int  // the number of messages to receive at once
 	ready    func(events uint32, now time.Time)
-	queued   bool // in Loop.again
+	queued   bool // in turns
 	ended    bool
 }
 
@@ -90,7 +85,7 @@ func New(options Options) (*Loop, error) {
 		return nil, err
 	}
 	l.out.SetSegment(options.Segment)
-	l.retryAlarm = l.NewAlarm(l.receiveFailed)
+	l.turns.retryAlarm = l.NewAlarm(l.receiveFailed)
 	l.running.Go(l.run)
 	return l, nil
 }
@@ -138,11 +133,12 @@ func (l *Loop) Watch(fd int, events uint32, ready func(events uint32, now time.T
 }
 
 // Receive makes the loop receive from a socket. The loop does not own the socket: Unwatch it and call Flush before it is closed.
-func (l *Loop) Receive(s *udp.Socket, r Receiver) error {
+// In a round, a socket with shared set, which many clients send to, gets as much as all others together.
+func (l *Loop) Receive(s *udp.Socket, r Receiver, shared bool) error {
 	if l.options.Coalesce {
 		_ = s.SetCoalesce(true) // older systems have no UDP_GRO
 	}
-	return l.add(s.FD(), unix.EPOLLIN|unix.EPOLLET, &watch{socket: s, receiver: r})
+	return l.add(s.FD(), unix.EPOLLIN|unix.EPOLLET, &watch{socket: s, receiver: r, shared: shared, batch: udp.Batch})
 }
 
 func (l *Loop) add(fd int, events uint32, w *watch) error {
@@ -239,16 +235,10 @@ func (l *Loop) run() {
 // round handles what is ready.
 func (l *Loop) round(events []unix.EpollEvent, now time.Time) {
 	packets := 0
-	again := l.again
-	l.again = l.spare[:0]
-	for i, w := range again {
-		packets += l.receive(w, now)
-		again[i] = nil
-	}
-	l.spare = again
 	for _, event := range events {
 		packets += l.handle(event, now)
 	}
+	packets += l.takeTurns(now)
 	calls := l.mail.take()
 	packets += l.mail.deliver(l.give, now)
 	for _, f := range calls {
@@ -272,8 +262,7 @@ func (l *Loop) round(events []unix.EpollEvent, now time.Time) {
 	l.count(len(events), packets, now)
 }
 
-// handle handles one ready descriptor and returns the number of datagrams received. One batch is received from each socket in a
-// round, so that none delays the others.
+// handle handles one ready descriptor, or gives a socket its turn later in the round. It returns the number of events handled.
 func (l *Loop) handle(event unix.EpollEvent, now time.Time) (n int) {
 	w := l.watched[event.Fd]
 	switch {
@@ -286,43 +275,8 @@ func (l *Loop) handle(event unix.EpollEvent, now time.Time) (n int) {
 		l.guard(func() { w.ready(event.Events, now) })
 		return 1
 	}
-	return l.receive(w, now)
-}
-
-// receive receives a batch of datagrams, and makes the next round receive another one if there may be more: the system reports
-// a socket only when a datagram arrives.
-func (l *Loop) receive(w *watch, now time.Time) int {
-	if w.queued = false; w.ended {
-		return 0
-	}
-	n, more, err := w.socket.Receive(l.inbox)
-	if err != nil && !errors.Is(err, unix.EAGAIN) {
-		// The system is out of memory, or the error is unknown.
-		l.retry = append(l.retry, w)
-		l.retryAlarm.Set(now.Add(retryAfter))
-		return 0
-	}
-	l.deliver(w, n, now)
-	if more {
-		l.receiveAgain(w)
-	}
-	return n
-}
-
-// receiveAgain makes the next round receive from a socket.
-func (l *Loop) receiveAgain(w *watch) {
-	if !w.ended && !w.queued {
-		w.queued = true
-		l.again = append(l.again, w)
-	}
-}
-
-// receiveFailed makes the next round receive from the sockets from which this failed.
-func (l *Loop) receiveFailed(time.Time) {
-	for _, w := range l.retry {
-		l.receiveAgain(w)
-	}
-	l.retry = nil
+	l.receiveLater(w)
+	return 0
 }
 
 // deliver gives the n datagrams of the inbox to the receiver of w. A panic costs the datagram that caused it.

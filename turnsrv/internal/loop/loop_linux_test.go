@@ -79,7 +79,7 @@ func TestSocket(t *testing.T) {
 			want = append(want, string(b))
 		}
 		r := newReceived()
-		l.Do(func() { err = l.Receive(s, r) })
+		l.Do(func() { err = l.Receive(s, r, false) })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -243,7 +243,7 @@ func TestPanicCostsOneDatagram(t *testing.T) {
 		}
 	}
 	r := &fragile{received: newReceived()}
-	l.Do(func() { err = l.Receive(s, r) })
+	l.Do(func() { err = l.Receive(s, r, false) })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -48,7 +48,7 @@ type datagram struct{ message, start, end int32 }
 func NewInbox() *Inbox { return &Inbox{used: Batch, datagrams: make([]datagram, 0, Batch*maxSegments)} }
 
 // receive implements Socket.Receive.
-func (in *Inbox) receive(fd int) (n int, err error) {
+func (in *Inbox) receive(fd, messages int) (n int, err error) {
 	for i := range in.used {
 		m, p := &in.messages[i].header, &in.places[i]
 		p.iov.Base = &in.data[i][0]
@@ -62,7 +62,8 @@ func (in *Inbox) receive(fd int) (n int, err error) {
 	in.used = 0
 	in.datagrams = in.datagrams[:0]
 	for {
-		r, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&in.messages)), Batch, 0, 0, 0)
+		r, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&in.messages)),
+			uintptr(messages), 0, 0, 0)
 		switch errno {
 		case 0:
 			in.used = int(r)

@@ -31,7 +31,7 @@ func TestOutboxCostsNoAllocation(t *testing.T) {
 					t.Fatal(err)
 				}
 				for got := 0; got < 2*batch+1; {
-					n, _, err := to.Receive(inbox)
+					n, _, err := to.Receive(inbox, Batch)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -114,7 +114,7 @@ func BenchmarkReceive(b *testing.B) {
 						}
 						outbox.Flush()
 						for more := true; more; {
-							n, again, err := to.Receive(inbox)
+							n, again, err := to.Receive(inbox, Batch)
 							if err != nil && err != unix.EAGAIN {
 								b.Fatal(err)
 							}

@@ -68,7 +68,7 @@ func wantReceivedIn(t *testing.T, inbox *Inbox, s *Socket, from netip.AddrPort, 
 	t.Helper()
 	got := 0
 	for {
-		n, _, err := s.Receive(inbox)
+		n, _, err := s.Receive(inbox, Batch)
 		if err == unix.EAGAIN {
 			break
 		}
@@ -189,7 +189,7 @@ func TestOutboxFlushesASocket(t *testing.T) {
 	outbox.Flush()
 	told.want(t, 4, map[int]error{2: net.ErrClosed, 3: net.ErrClosed})
 	inbox := NewInbox()
-	if n, _, err := to.Receive(inbox); n != 2 || err != nil {
+	if n, _, err := to.Receive(inbox, Batch); n != 2 || err != nil {
 		t.Errorf("received %d datagrams, %v, want 2", n, err)
 	}
 }
@@ -219,7 +219,7 @@ func TestOutboxOutlivesAPanic(t *testing.T) {
 	outbox.Flush()
 	told.want(t, 3, nil)
 	inbox := NewInbox()
-	if n, _, err := to.Receive(inbox); n != 4 || err != nil {
+	if n, _, err := to.Receive(inbox, Batch); n != 4 || err != nil {
 		t.Errorf("received %d datagrams, %v, want 4", n, err)
 	}
 }

@@ -262,7 +262,7 @@ func TestSegmentsAcrossADevice(t *testing.T) {
 				if n, err := unix.Poll([]unix.PollFd{{Fd: int32(to.FD()), Events: unix.POLLIN}}, 5000); n != 1 || err != nil {
 					t.Fatalf("received %d of %d datagrams of %d bytes: %v", received, len(sent), size, err)
 				}
-				n, _, err := to.Receive(inbox)
+				n, _, err := to.Receive(inbox, Batch)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -371,7 +371,7 @@ func TestPendingErrors(t *testing.T) {
 				outbox.Add(from, payload(0), closed.LocalAddr(), netip.Addr{}, n+1, told)
 				outbox.Add(to, payload(7), from.LocalAddr(), netip.Addr{}, n+2, told)
 				outbox.Flush()
-				if n, _, err := from.Receive(inbox); n != 1 || err != nil {
+				if n, _, err := from.Receive(inbox, Batch); n != 1 || err != nil {
 					t.Errorf("received %d datagrams after an ICMP error, %v, want 1", n, err)
 				}
 			}

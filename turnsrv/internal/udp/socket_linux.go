@@ -161,13 +161,13 @@ func (s *Socket) SetCoalesce(on bool) error {
 	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(s.fd, unix.IPPROTO_UDP, unix.UDP_GRO, value))
 }
 
-// Receive receives up to Batch messages into in and replaces the previous ones. It returns the number of datagrams, which is
+// Receive receives up to the given number of messages into in, at most Batch, and replaces the previous ones. It returns the number of datagrams, which is
 // higher if the kernel coalesced some: see SetCoalesce. more reports whether others may be available already. It returns
 // unix.EAGAIN if there are none.
-func (s *Socket) Receive(in *Inbox) (n int, more bool, err error) {
-	n, err = in.receive(s.fd)
+func (s *Socket) Receive(in *Inbox, messages int) (n int, more bool, err error) {
+	n, err = in.receive(s.fd, messages)
 	if err != nil && err != unix.EAGAIN {
-		n, err = in.receive(s.fd) // an error that the kernel kept is cleared now: see mayBePending
+		n, err = in.receive(s.fd, messages) // an error that the kernel kept is cleared now: see mayBePending
 	}
-	return n, in.used == Batch, err
+	return n, in.used == messages, err
 }

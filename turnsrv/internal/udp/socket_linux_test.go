@@ -40,13 +40,13 @@ func TestListen(t *testing.T) {
 			if _, err := Listen(tt.network, s.LocalAddr()); !errors.Is(err, unix.EADDRINUSE) {
 				t.Errorf("the port of another socket: %v", err)
 			}
-			if _, _, err := s.Receive(NewInbox()); err != unix.EAGAIN {
+			if _, _, err := s.Receive(NewInbox(), Batch); err != unix.EAGAIN {
 				t.Errorf("received %v", err)
 			}
 			if err := s.Close(); err != nil {
 				t.Error(err)
 			}
-			if _, _, err := s.Receive(NewInbox()); !errors.Is(err, unix.EBADF) {
+			if _, _, err := s.Receive(NewInbox(), Batch); !errors.Is(err, unix.EBADF) {
 				t.Errorf("a closed socket received %v", err)
 			}
 		})

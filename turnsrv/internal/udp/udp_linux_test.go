@@ -15,7 +15,7 @@ func TestDatagramsComeWholeAndInOrder(t *testing.T) {
 		t.Run(host, func(t *testing.T) {
 			from, to := listen(t, host), listen(t, host)
 			inbox := NewInbox()
-			if n, _, err := to.Receive(inbox); n != 0 || err != unix.EAGAIN {
+			if n, _, err := to.Receive(inbox, Batch); n != 0 || err != unix.EAGAIN {
 				t.Fatalf("an empty socket gives %d datagrams, %v", n, err)
 			}
 			sizes := []int{0, 1, 1500, 65507}
@@ -56,7 +56,7 @@ func send(t *testing.T, s *Socket, size int, to netip.AddrPort) {
 
 func want(t *testing.T, inbox *Inbox, s *Socket, from netip.AddrPort, sizes ...int) {
 	t.Helper()
-	n, more, err := s.Receive(inbox)
+	n, more, err := s.Receive(inbox, Batch)
 	if err != nil || n != len(sizes) || more != (n == Batch) {
 		t.Fatalf("received %d datagrams, more %v, %v, want %d", n, more, err, len(sizes))
 	}
@@ -80,7 +80,7 @@ func TestLocalAddress(t *testing.T) {
 			at := netip.AddrPortFrom(netip.MustParseAddr(tt.at), all.LocalAddr().Port())
 			send(t, client, 10, at)
 			inbox := NewInbox()
-			if n, _, err := all.Receive(inbox); n != 1 || err != nil {
+			if n, _, err := all.Receive(inbox, Batch); n != 1 || err != nil {
 				t.Fatalf("received %d, %v", n, err)
 			}
 			_, from, local := inbox.Datagram(0)

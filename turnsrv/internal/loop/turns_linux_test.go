@@ -1,0 +1,107 @@
+package loop
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/internal/udp"
+)
+
+// arrivals records from which sockets datagrams come.
+type arrivals struct {
+	sockets []int
+	done    chan struct{} // closed when there are as many as want
+	want    int
+}
+
+type arrivalsAt struct {
+	*arrivals
+	socket int
+}
+
+func (a arrivalsAt) Receive([]byte, netip.AddrPort, netip.Addr, time.Time) {
+	a.arrivals.sockets = append(a.arrivals.sockets, a.socket)
+	if len(a.arrivals.sockets) == a.want {
+		close(a.done)
+	}
+}
+
+// TestSocketsTakeTurns fills many sockets before the loop looks at them: those of single clients do not delay the shared one, nor
+// one another.
+func TestSocketsTakeTurns(t *testing.T) {
+	const (
+		sockets = 40
+		each    = 100
+		shared  = 200
+	)
+	l := newLoop(t, Options{})
+	all := &arrivals{want: sockets*each + shared, done: make(chan struct{})}
+	far, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer far.Close()
+	var open []*udp.Socket
+	l.Do(func() {
+		for i := range sockets + 1 {
+			s, err := udp.Listen("udp4", netip.MustParseAddrPort("127.0.0.1:0"))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			open = append(open, s)
+			n := each
+			if i == sockets {
+				n = shared
+			}
+			for range n {
+				if _, err := far.WriteToUDPAddrPort([]byte("x"), s.LocalAddr()); err != nil {
+					t.Error(err)
+				}
+			}
+			if err := l.Receive(s, arrivalsAt{all, i}, i == sockets); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	select {
+	case <-all.done:
+	case <-time.After(10 * time.Second):
+		t.Fatal("not all datagrams came")
+	}
+	l.Do(func() {
+		for _, s := range open {
+			l.Unwatch(s.FD())
+			_ = s.Close()
+		}
+	})
+	counts := make([]int, sockets+1)
+	for _, socket := range all.sockets {
+		counts[socket]++
+		if own := counts[socket]; socket < sockets && counts[sockets] < shared && own > udp.Batch {
+			t.Fatalf("socket %d has delivered %d datagrams, and the shared one %d of %d", socket, own, counts[sockets], shared)
+		}
+		for other := range sockets {
+			if lead := counts[socket] - counts[other]; socket < sockets && lead > udp.Batch {
+				t.Fatalf("socket %d is %d datagrams ahead of socket %d", socket, lead, other)
+			}
+		}
+	}
+}
+
+func TestNextBatch(t *testing.T) {
+	for _, test := range []struct{ batch, datagrams, want int }{
+		{udp.Batch, udp.Batch, udp.Batch},
+		{udp.Batch, 64, udp.Batch},
+		{udp.Batch, 64 * udp.Batch, 1}, // all coalesced
+		{1, 64, 1},
+		{1, 1, udp.Batch},
+		{4, 128, 2},
+	} {
+		if got := nextBatch(test.batch, test.datagrams); got != test.want {
+			t.Errorf("after %d messages with %d datagrams the next batch is %d, want %d", test.batch, test.datagrams, got, test.want)
+		}
+	}
+}
