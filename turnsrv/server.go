@@ -212,6 +212,9 @@ func (s *Server) SetExpiredGrace(grace time.Duration) {
 	s.shared.SetExpiredGrace(grace)
 }
 
+// SetDraining makes the server refuse new allocations with 508, as Shutdown does, or accept them again. Running calls go on.
+func (s *Server) SetDraining(draining bool) { s.shared.Pause(draining) }
+
 // Allocations returns the number of live allocations.
 func (s *Server) Allocations() int { return s.shared.Allocations() }
 

@@ -46,8 +46,8 @@ certificate, a generated secret and one demo account, and prints how to check it
 			if configFile == "" {
 				return runDefault(cmd.Context(), stateDir, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			}
-			again := func() (*setup, error) { return load(configFile, stateDir, cmd.ErrOrStderr()) }
-			s, err := again()
+			again := func(diagnostics io.Writer) (*setup, error) { return load(configFile, stateDir, diagnostics) }
+			s, err := again(cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}
@@ -60,9 +60,9 @@ certificate, a generated secret and one demo account, and prints how to check it
 }
 
 // serve runs the endpoints until ctx is done or the process is interrupted. ready, if not nil, is called when all of them
-// listen. again reads the configuration on SIGHUP; where there is no file it is nil, and SIGHUP, which a terminal sends
-// when it is closed, interrupts too.
-func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again func() (*setup, error)) error {
+// listen. again reads the configuration when it is reloaded, and writes to diagnostics what is wrong with it; where there is no file
+// it is nil, and SIGHUP, which a terminal sends when it is closed, interrupts too.
+func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again func(diagnostics io.Writer) (*setup, error)) error {
 	var level slog.LevelVar
 	level.Set(s.logLevel)
 	logger, err := log.New(forJournal(stderr), &level, s.log.Format.V)
@@ -88,6 +88,20 @@ func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again
 	}
 	ctx, stop := signal.NotifyContext(ctx, interrupts...)
 	defer stop()
+	reload := func(diagnostics io.Writer) error {
+		manager.reloading()
+		defer func() { manager.ready(running.status()) }()
+		return running.reload(func() (*setup, error) { return again(diagnostics) })
+	}
+	operators := newOperators(running)
+	if again != nil {
+		operators.reloadService = func(diagnostics io.Writer) error { return reload(io.MultiWriter(stderr, diagnostics)) }
+	}
+	closeControl, err := operators.listen(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer closeControl()
 	s.addProcessors()
 	if err := running.start(ctx); err != nil {
 		return err
@@ -103,9 +117,9 @@ func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again
 	for ctx.Err() == nil {
 		select {
 		case <-hangups:
-			manager.reloading()
-			running.reload(again)
-			manager.ready(running.status())
+			_ = reload(stderr) // which is in the log
+		case request := <-operators.requests:
+			request()
 		case <-looks.C:
 			saver.GiveBack()
 		case <-ctx.Done():
@@ -117,11 +131,20 @@ func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again
 		logger.Info("draining", "drain_timeout", drain)
 	}
 	manager.stopping(stoppingStatus(drain), drain+4*stopReserve) // of which shutdown may take three
-	if err := running.shutdown(drain); err != nil {
-		return err
+	running.stopping = true
+	ended := make(chan error, 1)
+	go func() { ended <- running.shutdown(drain) }()
+	for {
+		select {
+		case request := <-operators.requests: // operators want to see who still talks
+			request()
+		case err := <-ended:
+			if err == nil {
+				logger.Info("stopped")
+			}
+			return err
+		}
 	}
-	logger.Info("stopped")
-	return nil
 }
 
 // prepareAndSay prepares the setup and fits it to the limits of the process, and logs what was created or changed.

@@ -19,6 +19,7 @@ import (
 	"github.com/mailturn/mailturn/framework/acme"
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/config"
+	"github.com/mailturn/mailturn/framework/log"
 	"github.com/mailturn/mailturn/framework/metrics"
 	"github.com/mailturn/mailturn/framework/module"
 	"github.com/mailturn/mailturn/framework/systemd"
@@ -35,6 +36,10 @@ type service struct {
 	group   module.Group
 	running map[string]module.Endpoint // by the String of its part; read-only after newService
 	stale   error                      // why the last reload has changed nothing; nil if it has, or there was none
+	loaded  time.Time                  // when the configuration in force was loaded
+	// levels are the log levels of the endpoints, by the String of their parts; read-only after newService.
+	levels   map[string]*log.Switch
+	stopping bool
 
 	authority *acme.Manager // of certificates; it has no part in serving
 
@@ -44,6 +49,8 @@ type service struct {
 	// watch are the HTTP endpoints. They start last and stop last, so that load balancers see the others drain.
 	watch module.Group
 	ready atomic.Bool // read by the HTTP endpoints
+	// draining is set while an operator has new calls refused.
+	draining atomic.Bool
 	// unhealthy is the last result of health.
 	unhealthy atomic.Bool
 	reloaded  prometheus.Gauge
@@ -53,6 +60,7 @@ type service struct {
 func newService(s *setup, sockets *systemd.Listeners, logger *slog.Logger, level *slog.LevelVar) (*service, error) {
 	r := &service{
 		logger: logger, level: level, setup: s, sockets: sockets, running: make(map[string]module.Endpoint),
+		levels:    make(map[string]*log.Switch),
 		authority: acme.NewManager(logger, lookUp),
 		reloaded: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "mailturn_config_reload_success_timestamp_seconds",
@@ -61,10 +69,12 @@ func newService(s *setup, sockets *systemd.Listeners, logger *slog.Logger, level
 	}
 	registry := metrics.NewRegistry()
 	registry.MustRegister(r.reloaded, versionMetric())
-	s.process = http.Process{Ready: r.ready.Load, Health: r.health, Metrics: registry}
+	s.process = http.Process{Ready: r.isReady, Health: r.health, Metrics: registry}
 	s.share(&r.accounts, r.sockets)
 	for _, p := range s.parts() {
-		endpoint, err := p.Build(logger)
+		level := new(log.Switch)
+		r.levels[p.String()] = level
+		endpoint, err := p.Build(level.Logger(logger))
 		if err != nil {
 			return nil, fmt.Errorf("%v: %w", p, err)
 		}
@@ -76,10 +86,11 @@ func newService(s *setup, sockets *systemd.Listeners, logger *slog.Logger, level
 			kind := prometheus.Labels{"kind": p.Kind()} // two kinds may have endpoints of one name
 			prometheus.WrapRegistererWith(kind, metrics.ForEndpoint(registry, p.Name())).MustRegister(certs.Collector(certified.CertificateEnds))
 		}
-		switch endpoint.(type) {
-		case *turn.Endpoint, *pion.Endpoint:
+		_, watches := endpoint.(*http.Endpoint)
+		switch {
+		case isRelay(endpoint):
 			r.calls.Add(p.String(), endpoint)
-		case *http.Endpoint:
+		case watches:
 			r.watch.Add(p.String(), endpoint)
 		default:
 			r.group.Add(p.String(), endpoint)
@@ -87,6 +98,18 @@ func newService(s *setup, sockets *systemd.Listeners, logger *slog.Logger, level
 	}
 	return r, nil
 }
+
+// isRelay reports whether an endpoint is a TURN endpoint, with either engine.
+func isRelay(endpoint module.Endpoint) bool {
+	switch endpoint.(type) {
+	case *turn.Endpoint, *pion.Endpoint:
+		return true
+	}
+	return false
+}
+
+// isReady reports whether new clients are welcome. It is safe for concurrent use.
+func (r *service) isReady() bool { return r.ready.Load() && !r.draining.Load() }
 
 // start starts the endpoints. If one fails, none is left running.
 func (r *service) start(ctx context.Context) error {
@@ -98,6 +121,7 @@ func (r *service) start(ctx context.Context) error {
 	}
 	r.sockets.ForgetUnused()
 	r.ready.Store(true)
+	r.loaded = time.Now()
 	r.reloaded.SetToCurrentTime()
 	if err := r.watch.Start(ctx); err != nil {
 		return errors.Join(err, r.group.Shutdown(ctx), r.calls.Shutdown(ctx))
@@ -143,8 +167,8 @@ func (r *service) health() error {
 }
 
 // reload reads the configuration again and applies it. One that does not load, or that changes what requires a restart,
-// changes nothing.
-func (r *service) reload(again func() (*setup, error)) {
+// changes nothing, and is returned as an error.
+func (r *service) reload(again func() (*setup, error)) error {
 	s, err := again()
 	if err == nil {
 		err = s.prepareAndSay(r.logger)
@@ -161,6 +185,7 @@ func (r *service) reload(again func() (*setup, error)) {
 	default:
 		r.logger.Info("reloaded")
 	}
+	return err
 }
 
 // status returns one line that says what serves, and whether the configuration in force is that of the file.
@@ -182,6 +207,9 @@ func (r *service) apply(s *setup) error {
 	for _, name := range config.NeedsRestart(config.Log{}, r.setup.log, s.log) {
 		errs = append(errs, fmt.Errorf("a change of log.%s requires a restart", name))
 	}
+	for _, name := range config.NeedsRestart(config.Control{}, r.setup.control, s.control) {
+		errs = append(errs, fmt.Errorf("a change of control.%s requires a restart", name))
+	}
 	if err := errors.Join(errors.Join(errs...), module.NeedsRestart(r.setup.parts(), s.parts())); err != nil {
 		return err
 	}
@@ -192,6 +220,7 @@ func (r *service) apply(s *setup) error {
 	r.setup = s
 	r.authority.Apply(s.acme)
 	r.level.Set(s.logLevel)
+	r.loaded = time.Now()
 	r.reloaded.SetToCurrentTime()
 	return nil
 }

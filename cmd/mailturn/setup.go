@@ -24,6 +24,7 @@ import (
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/log"
 	"github.com/mailturn/mailturn/framework/module"
+	"github.com/mailturn/mailturn/framework/socket"
 	"github.com/mailturn/mailturn/framework/systemd"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
@@ -34,12 +35,15 @@ type setup struct {
 	stateDir string // empty when nobody says where
 	log      config.Log
 	logLevel slog.Level // log.Level
-	relays   []turn.Config
-	imaps    []imap.Config
-	sockets  []credsock.Config
-	dicts    []dict.Config
-	http     []http.Config
-	acme     *acme.Settings // nil if no certificate comes from an authority
+	control  config.Control
+	// controlAt is the socket of control, if it is enabled.
+	controlAt socket.Config
+	relays    []turn.Config
+	imaps     []imap.Config
+	sockets   []credsock.Config
+	dicts     []dict.Config
+	http      []http.Config
+	acme      *acme.Settings // nil if no certificate comes from an authority
 
 	// process is the state of the rest of the process for the HTTP endpoints; newService sets it.
 	process http.Process
@@ -113,6 +117,7 @@ func decode(file *config.File, stateDir string) (*setup, hcl.Diagnostics) {
 	s := &setup{hostname: file.Hostname.V, stateDir: cmp.Or(stateDir, config.Path(file.StateDir), defaultStateDir())}
 	var diags hcl.Diagnostics
 	diags = append(diags, s.decodeLog(file.Log)...)
+	diags = append(diags, s.decodeControl(file.Control)...)
 	var certificates []certs.Pair
 	if file.TLS != nil {
 		pairs, tlsDiags := certs.DecodeAll([]config.TLS{*file.TLS}, nil)

@@ -20,7 +20,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// Endpoint is a TURN endpoint. Its methods are not safe for concurrent use, except Counters and Health.
+// Endpoint is a TURN endpoint. Its methods are not safe for concurrent use, except Counters, SetDraining and Health.
 type Endpoint struct {
 	config Config // Reload replaces it under policyMu
 	logger *slog.Logger
@@ -190,6 +190,13 @@ func (e *Endpoint) Counters() (turnsrv.Counters, bool) {
 		return turnsrv.Counters{}, false
 	}
 	return server.Counters(), true
+}
+
+// SetDraining makes the relay refuse new calls, or accept them again. Running calls go on.
+func (e *Endpoint) SetDraining(draining bool) {
+	if server := e.server.Load(); server != nil {
+		server.SetDraining(draining)
+	}
 }
 
 // orNone converts a configured value, where 0 means none, to turnsrv's, where 0 means the default and less means none.

@@ -90,6 +90,15 @@ type Log struct {
 	Format Value[string] `hcl:"format" default:"text" reload:"restart" doc:"text, or json with one object per line."`
 }
 
+// Control is the block about the socket for mailturn ctl. Package socket checks path, mode and group.
+type Control struct {
+	Block
+	Enable Value[bool]   `hcl:"enable" default:"true" reload:"restart" doc:"Listen on a Unix socket for mailturn ctl."`
+	Path   Value[string] `hcl:"path" type:"file" reload:"restart" otherwise:"control.socket in $RUNTIME_DIRECTORY, else in state_dir" doc:"The socket. Its directory must exist. A stale socket is replaced; any other existing file is an error."`
+	Mode   Value[string] `hcl:"mode" default:"0660" reload:"restart" doc:"Permissions of the socket, in octal. Whoever may write to it can end calls, ban accounts and issue credentials."`
+	Group  Value[string] `hcl:"group" reload:"restart" otherwise:"the group that runs mailturn" doc:"Group of the socket, a name or a numeric ID. The user that runs mailturn must be a member, or root."`
+}
+
 // Accounts is the block that says which login names belong to the same account, for limits and for the choice of a relay.
 type Accounts struct {
 	Block
@@ -106,6 +115,7 @@ type File struct {
 	StateDir Value[string] `hcl:"state_dir" type:"directory" otherwise:"$STATE_DIRECTORY, else /var/lib/mailturn for root, else ~/.local/state/mailturn" doc:"Directory for what mailturn generates and obtains: the secret, the self-signed certificate, certificates of an authority with their account."`
 	TLS      *TLS          `hcl:"tls,block" doc:"Certificate for every endpoint without its own."`
 	Log      Log           `hcl:"log,block" doc:"Logging."`
+	Control  Control       `hcl:"control,block" doc:"The socket for mailturn ctl, by which operators look at a running server and change it."`
 	Accounts Accounts      `hcl:"accounts,block" doc:"Which login names belong to the same account. Limits per account count them together. Case and surrounding white space are always ignored."`
 
 	Endpoints []Endpoint // in the order of the file

@@ -171,6 +171,24 @@ func ExampleReference() {
 	//           text, or json with one object per line. A change requires a restart.
 	// }
 	//
+	// control {
+	//   The socket for mailturn ctl, by which operators look at a running server and
+	//   change it.
+	//
+	//   enable  bool, default true
+	//           Listen on a Unix socket for mailturn ctl. A change requires a restart.
+	//   path    file, default control.socket in $RUNTIME_DIRECTORY, else in state_dir
+	//           The socket. Its directory must exist. A stale socket is replaced; any
+	//           other existing file is an error. A change requires a restart.
+	//   mode    string, default 0660
+	//           Permissions of the socket, in octal. Whoever may write to it can end
+	//           calls, ban accounts and issue credentials. A change requires a
+	//           restart.
+	//   group   string, default the group that runs mailturn
+	//           Group of the socket, a name or a numeric ID. The user that runs
+	//           mailturn must be a member, or root. A change requires a restart.
+	// }
+	//
 	// accounts {
 	//   Which login names belong to the same account. Limits per account count them
 	//   together. Case and surrounding white space are always ignored.

@@ -42,7 +42,7 @@ func (s *Session) allocate(r *request, a *allocation, grant credential.Grant, no
 		}
 		return s.refuseAllocate(r, code, reason, now)
 	}
-	if s.shared.draining.Load() {
+	if s.shared.draining.Load() || s.shared.paused.Load() {
 		return s.refuseAllocate(r, stun.CodeInsufficientCapacity, event.RefusedDraining, now)
 	}
 	families := []stun.Family{request.Family}

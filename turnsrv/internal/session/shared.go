@@ -26,6 +26,7 @@ type Shared struct {
 	silentPeers silentPeers
 	decoy       [16]byte // a key that no user has
 	draining    atomic.Bool
+	paused      atomic.Bool // like draining, but may end
 
 	start        time.Time                    // origin of the clock that rates use
 	limits       atomic.Pointer[limit.Quotas] // the limits that quota does not enforce
@@ -75,6 +76,9 @@ func (s *Shared) Drain() <-chan struct{} {
 	s.draining.Store(true)
 	return s.quota.whenEmpty()
 }
+
+// Pause makes the server refuse new allocations, or accept them again unless Drain was called.
+func (s *Shared) Pause(paused bool) { s.paused.Store(paused) }
 
 // Allocations returns the number of relayed addresses.
 func (s *Shared) Allocations() int { return s.quota.count() }

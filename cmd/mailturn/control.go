@@ -1,0 +1,133 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/mailturn/mailturn/framework/config"
+	"github.com/mailturn/mailturn/framework/control"
+	"github.com/mailturn/mailturn/framework/socket"
+)
+
+// controlSocket is the name of the socket where the configuration names none.
+const controlSocket = "control.socket"
+
+// decodeControl takes where the socket for mailturn ctl is, and who may connect to it.
+func (s *setup) decodeControl(c config.Control) hcl.Diagnostics {
+	s.control = c
+	if !c.Enable.V {
+		return nil
+	}
+	dir := cmp.Or(runtimeDir(), s.stateDir)
+	if !c.Path.Set && dir == "" {
+		return nil
+	}
+	attributes := socket.Attributes{Path: c.Path, Mode: c.Mode, Group: c.Group}
+	if !c.Path.Set {
+		attributes.Path = config.Value[string]{V: controlSocket, Set: true}
+	}
+	decoded, diags := socket.Decode(attributes, c.Range)
+	s.controlAt = decoded
+	if !c.Path.Set { // nobody has asked for this path, so if it is too long, listen says so in the log
+		s.controlAt.Path = filepath.Join(dir, controlSocket)
+	}
+	return diags
+}
+
+// runtimeDir is the first directory of systemd's RuntimeDirectory=, empty if there is none.
+func runtimeDir() string {
+	first, _, _ := strings.Cut(os.Getenv("RUNTIME_DIRECTORY"), ":")
+	return first
+}
+
+// operators lets operators look at a service and change it over the control socket.
+type operators struct {
+	service *service
+	logger  *slog.Logger
+	started time.Time
+	// reloadService reloads the configuration on the goroutine of serve, and writes its diagnostics. It is nil where there is no
+	// file.
+	reloadService func(diagnostics io.Writer) error
+
+	requests chan func()   // for the goroutine of serve, which owns most of service
+	stopped  chan struct{} // closed when that goroutine takes no more requests
+}
+
+func newOperators(r *service) *operators {
+	return &operators{
+		service: r, logger: r.logger, started: time.Now(), requests: make(chan func()), stopped: make(chan struct{}),
+	}
+}
+
+// listen listens on the socket of the configuration, until stop is called. A default path that cannot be used is no reason not to
+// serve: the log says so.
+func (o *operators) listen(ctx context.Context, s *setup) (stop func(), err error) {
+	stop = func() { close(o.stopped) }
+	if !s.control.Enable.V || s.controlAt.Path == "" {
+		return stop, nil
+	}
+	server, err := control.Listen(ctx, s.controlAt, o.handler(), o.logger)
+	switch {
+	case err == nil:
+		o.logger.Info("listening for mailturn ctl", "listen", s.controlAt.Path)
+		return func() {
+			close(o.stopped)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			if err := server.Close(ctx); err != nil {
+				o.logger.Warn("closing the control socket", "err", err)
+			}
+		}, nil
+	case s.control.Path.Set:
+		return nil, err
+	case errors.Is(err, fs.ErrNotExist):
+		o.logger.Info("no control socket: its directory does not exist", "listen", s.controlAt.Path)
+	default:
+		o.logger.Warn("no control socket", "err", err)
+	}
+	return stop, nil
+}
+
+// handler routes the requests. docs/control.md documents them.
+func (o *operators) handler() http.Handler {
+	mux := http.NewServeMux()
+	handle := func(pattern string, answer func(http.ResponseWriter, *http.Request) (any, error)) {
+		mux.Handle(pattern, control.Handler(answer))
+	}
+	handle("GET /v1/status", o.status)
+	handle("POST /v1/reload", o.reload)
+	handle("PUT /v1/log-level", o.setLogLevel)
+	handle("PUT /v1/draining", o.setDraining)
+	handle("POST /v1/credentials", o.issueCredential)
+	return mux
+}
+
+// do calls f on the goroutine of serve, and waits for it.
+func (o *operators) do(ctx context.Context, f func()) error {
+	done := make(chan struct{})
+	select {
+	case o.requests <- func() { defer close(done); f() }:
+		<-done
+		return nil
+	case <-o.stopped:
+		return control.Errorf(http.StatusServiceUnavailable, "mailturn is stopping")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// changed logs a change with who made it.
+func (o *operators) changed(r *http.Request, message string, args ...any) {
+	o.logger.Info(message, append([]any{"by", control.CallerOf(r.Context()).String()}, args...)...)
+}

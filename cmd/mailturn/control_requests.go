@@ -1,0 +1,335 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/mailturn/mailturn/endpoint/imap"
+	"github.com/mailturn/mailturn/framework/control"
+	"github.com/mailturn/mailturn/framework/log"
+	"github.com/mailturn/mailturn/turnsrv"
+)
+
+// statusReport is the response to GET /v1/status.
+type statusReport struct {
+	Version string    `json:"version"`
+	PID     int       `json:"pid"`
+	Started time.Time `json:"started"`
+	// State is "serving", "draining" or "stopping".
+	State string `json:"state"`
+	// Loaded is when the configuration in force was loaded.
+	Loaded time.Time `json:"loaded"`
+	// ReloadError is why the last reload has changed nothing. It is empty if it has, or there was none.
+	ReloadError string `json:"reload_error,omitempty"`
+	// Problem is what keeps endpoints from serving. It is empty if nothing does.
+	Problem   string           `json:"problem,omitempty"`
+	Endpoints []endpointReport `json:"endpoints"`
+}
+
+// endpointReport is one endpoint in a statusReport.
+type endpointReport struct {
+	Kind string `json:"kind"`
+	Name string `json:"name"`
+	// LogLevel is set while the endpoint has another log level than the configuration says.
+	LogLevel *temporaryLevel `json:"log_level,omitempty"`
+	// Relay is set for a TURN endpoint with mailturn's own engine.
+	Relay *relayReport `json:"relay,omitempty"`
+}
+
+type temporaryLevel struct {
+	Level string    `json:"level"`
+	Until time.Time `json:"until"`
+}
+
+// relayReport is what a TURN endpoint does now, and what it has relayed since it was started: bytes of payload.
+type relayReport struct {
+	Allocations     int    `json:"allocations"`
+	ToPeerBytes     uint64 `json:"to_peer_bytes"`
+	ToPeerPackets   uint64 `json:"to_peer_packets"`
+	ToClientBytes   uint64 `json:"to_client_bytes"`
+	ToClientPackets uint64 `json:"to_client_packets"`
+}
+
+// status answers GET /v1/status.
+func (o *operators) status(_ http.ResponseWriter, r *http.Request) (any, error) {
+	report := statusReport{Version: buildInfo().Main.Version, PID: os.Getpid(), Started: o.started, State: "serving"}
+	err := o.do(r.Context(), func() {
+		running := o.service
+		switch {
+		case running.stopping:
+			report.State = "stopping"
+		case running.draining.Load():
+			report.State = "draining"
+		}
+		report.Loaded = running.loaded
+		switch {
+		case errors.Is(running.stale, errReported):
+			report.ReloadError = "it has errors, see the log"
+		case running.stale != nil:
+			report.ReloadError = running.stale.Error()
+		}
+		for _, p := range running.setup.parts() {
+			e := endpointReport{Kind: p.Kind(), Name: p.Name()}
+			if level, until, set := running.levels[p.String()].Level(); set {
+				e.LogLevel = &temporaryLevel{strings.ToLower(level.String()), until}
+			}
+			if relay, ok := running.running[p.String()].(interface {
+				Counters() (turnsrv.Counters, bool)
+			}); ok {
+				if c, ok := relay.Counters(); ok {
+					e.Relay = &relayReport{c.Allocations, c.ToPeer.Bytes, c.ToPeer.Packets, c.ToClient.Bytes, c.ToClient.Packets}
+				}
+			}
+			report.Endpoints = append(report.Endpoints, e)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	if report.State != "stopping" {
+		if problem := o.service.health(); problem != nil {
+			report.Problem = problem.Error()
+		}
+	}
+	return report, nil
+}
+
+// reloadReport is the response to POST /v1/reload. Output are the warnings of the configuration, for people; it may be empty.
+type reloadReport struct {
+	Endpoints []string `json:"endpoints"`
+	Output    string   `json:"output"`
+}
+
+// reload answers POST /v1/reload. A configuration that cannot be loaded is an error with everything that is wrong with it.
+func (o *operators) reload(_ http.ResponseWriter, r *http.Request) (any, error) {
+	if o.reloadService == nil {
+		return nil, control.Errorf(http.StatusConflict, "mailturn runs without a configuration file")
+	}
+	var report reloadReport
+	var output bytes.Buffer
+	var failure error
+	err := o.do(r.Context(), func() {
+		if o.service.stopping {
+			failure = control.Errorf(http.StatusServiceUnavailable, "mailturn is stopping")
+			return
+		}
+		o.changed(r, "reload requested")
+		failure = o.reloadService(&output)
+		for _, p := range o.service.setup.parts() {
+			report.Endpoints = append(report.Endpoints, p.String())
+		}
+	})
+	report.Output = output.String()
+	switch {
+	case err != nil:
+		return nil, err
+	case errors.Is(failure, errReported):
+		return nil, control.Errorf(http.StatusConflict, "the configuration has errors, the old one stays in force\n%s", strings.TrimSpace(report.Output))
+	case failure != nil:
+		if e, ok := errors.AsType[*control.Error](failure); ok {
+			return nil, e
+		}
+		return nil, control.Errorf(http.StatusConflict, "the old configuration stays in force: %v", failure)
+	}
+	return report, nil
+}
+
+// logLevelRequest is the body of PUT /v1/log-level.
+type logLevelRequest struct {
+	// Endpoint is the kind or the name of endpoints, or both: "turn", or "turn turn". Empty means all.
+	Endpoint string `json:"endpoint"`
+	// Level is debug, info, warn or error, or "default" for that of the configuration.
+	Level string `json:"level"`
+	// For is a Go duration of at most a day, by default ten minutes.
+	For string `json:"for"`
+}
+
+// logLevelReport is the response to PUT /v1/log-level.
+type logLevelReport struct {
+	Endpoints []string  `json:"endpoints"`
+	Level     string    `json:"level"`
+	Until     time.Time `json:"until,omitzero"`
+}
+
+const (
+	defaultLogLevelTime = 10 * time.Minute
+	maxLogLevelTime     = 24 * time.Hour
+)
+
+// setLogLevel answers PUT /v1/log-level.
+func (o *operators) setLogLevel(w http.ResponseWriter, r *http.Request) (any, error) {
+	var request logLevelRequest
+	if err := control.Read(w, r, &request); err != nil {
+		return nil, err
+	}
+	d, err := durationOf(request.For, defaultLogLevelTime, maxLogLevelTime)
+	if err != nil {
+		return nil, err
+	}
+	level, err := log.Level(request.Level)
+	reset := request.Level == "default"
+	if !reset && (err != nil || request.Level == "") {
+		return nil, control.Errorf(http.StatusBadRequest, "log level %q: want debug, info, warn, error or default", request.Level)
+	}
+	report := logLevelReport{Level: request.Level}
+	if !reset {
+		report.Until = time.Now().Add(d)
+	}
+	err = o.do(r.Context(), func() {
+		for _, p := range o.service.setup.parts() {
+			kind, name := p.Kind(), p.Name()
+			switch request.Endpoint {
+			case "", kind, name, kind + " " + name:
+			default:
+				continue
+			}
+			report.Endpoints = append(report.Endpoints, p.String())
+			if reset {
+				o.service.levels[p.String()].Reset()
+				continue
+			}
+			o.service.levels[p.String()].Set(level, d, func() {
+				o.logger.Info("log level is that of the configuration again", "kind", kind, "endpoint", name)
+			})
+		}
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case len(report.Endpoints) == 0:
+		return nil, control.Errorf(http.StatusNotFound, "there is no endpoint %q", request.Endpoint)
+	}
+	o.changed(r, "log level changed", "level", request.Level, "duration", d, "endpoints", strings.Join(report.Endpoints, ", "))
+	return report, nil
+}
+
+// durationOf parses a duration. An empty text means otherwise.
+func durationOf(text string, otherwise, most time.Duration) (time.Duration, error) {
+	if text == "" {
+		return otherwise, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d <= 0 || d > most {
+		return 0, control.Errorf(http.StatusBadRequest, "duration %q: want one of at most %v, such as 90s, 10m or 24h", text, most)
+	}
+	return d, nil
+}
+
+// drainRequest is the body of PUT /v1/draining.
+type drainRequest struct {
+	Draining *bool `json:"draining"`
+}
+
+// drainReport is the response to PUT /v1/draining.
+type drainReport struct {
+	Draining    bool `json:"draining"`
+	Allocations int  `json:"allocations"`
+}
+
+// A drainable endpoint can refuse new calls for a while.
+type drainable interface {
+	// SetDraining makes the endpoint refuse new calls, or accept them again.
+	SetDraining(bool)
+	Counters() (turnsrv.Counters, bool)
+}
+
+// setDraining answers PUT /v1/draining.
+func (o *operators) setDraining(w http.ResponseWriter, r *http.Request) (any, error) {
+	var request drainRequest
+	if err := control.Read(w, r, &request); err != nil {
+		return nil, err
+	}
+	if request.Draining == nil {
+		return nil, control.Errorf(http.StatusBadRequest, `want {"draining": true} or {"draining": false}`)
+	}
+	report := drainReport{Draining: *request.Draining}
+	var failure error
+	err := o.do(r.Context(), func() {
+		var relays []drainable
+		for name, endpoint := range o.service.running {
+			relay, ok := endpoint.(drainable)
+			switch {
+			case ok:
+				relays = append(relays, relay)
+			case isRelay(endpoint):
+				failure = control.Errorf(http.StatusNotImplemented, "%s has engine = \"pion\", which cannot refuse new calls while it runs", name)
+				return
+			}
+		}
+		if len(relays) == 0 {
+			failure = control.Errorf(http.StatusConflict, "this configuration has no relay")
+			return
+		}
+		for _, relay := range relays {
+			relay.SetDraining(report.Draining)
+			if c, ok := relay.Counters(); ok {
+				report.Allocations += c.Allocations
+			}
+		}
+		o.service.draining.Store(report.Draining)
+	})
+	if err = errors.Join(err, failure); err != nil {
+		return nil, err
+	}
+	o.changed(r, "draining changed", "draining", report.Draining, "allocations", report.Allocations)
+	return report, nil
+}
+
+// credentialRequest is the body of POST /v1/credentials. Without an account, the credential is for somebody unknown.
+type credentialRequest struct {
+	Account string `json:"account"`
+}
+
+// credentialReport is the response to POST /v1/credentials. TURN and TURNS are the values of Delta Chat's two entries.
+type credentialReport struct {
+	iceServer
+	Expires time.Time `json:"expires"`
+	TURN    string    `json:"turn,omitempty"`
+	TURNS   string    `json:"turns,omitempty"`
+}
+
+// issueCredential answers POST /v1/credentials as the endpoints issue: the relay of this process knows the account.
+func (o *operators) issueCredential(w http.ResponseWriter, r *http.Request) (any, error) {
+	var request credentialRequest
+	if err := control.Read(w, r, &request); err != nil {
+		return nil, err
+	}
+	var report credentialReport
+	var failure error
+	err := o.do(r.Context(), func() {
+		first, err := o.service.setup.firstAdvertised()
+		if err != nil {
+			failure = control.Errorf(http.StatusConflict, "%v", err)
+			return
+		}
+		advertised := first.For(request.Account)
+		advertised.Accounts = &o.service.accounts
+		issued := advertised.IssueTo(request.Account, time.Now())
+		report.iceServer = iceServer{URLs: advertised.URIs(), Username: issued.Username, Credential: issued.Password}
+		report.Expires = issued.Expires
+		report.TURN, report.TURNS = advertised.Values(issued)
+	})
+	if err = errors.Join(err, failure); err != nil {
+		return nil, err
+	}
+	o.changed(r, "credential issued", "account", request.Account, "username", report.Username, "expires", report.Expires)
+	return report, nil
+}
+
+// writeTo prints the credential as mailturn credentials does.
+func (c credentialReport) writeTo(w io.Writer) {
+	for _, line := range [][2]string{
+		{imap.TURNEntry, c.TURN}, {imap.TURNSEntry, c.TURNS}, {"username", c.Username}, {"password", c.Credential},
+		{"expires", c.Expires.Format(time.RFC3339)},
+	} {
+		if line[1] != "" {
+			fmt.Fprintf(w, "%-35s %s\n", line[0], line[1])
+		}
+	}
+}

@@ -1,0 +1,228 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mailturn/mailturn/framework/control"
+)
+
+// serviceSocket is where a service of the system has its control socket.
+const serviceSocket = "/run/mailturn/" + controlSocket
+
+// ctl is what the commands of mailturn ctl have in common.
+type ctl struct {
+	socket, configFile string
+	asJSON             bool
+}
+
+func newCtlCommand() *cobra.Command {
+	var c ctl
+	cmd := &cobra.Command{
+		Use:   "ctl",
+		Short: "Look at a running mailturn, and change it",
+		Long: `ctl talks to a running mailturn over its control socket. Whoever may write to the socket may use
+it: root, the user that runs mailturn, and the members of the group in the control block of the
+configuration. Every change is logged with who made it.
+
+The socket is that of --socket, else that of the configuration in --config, else
+/run/mailturn/control.socket, else control.socket in the default state directory.`,
+	}
+	cmd.PersistentFlags().StringVar(&c.socket, "socket", "", "control `socket`")
+	cmd.PersistentFlags().StringVar(&c.configFile, "config", "", "configuration `file` of the running mailturn")
+	cmd.PersistentFlags().BoolVar(&c.asJSON, "json", false, "print JSON")
+	cmd.AddCommand(c.statusCommand(), c.reloadCommand(), c.logLevelCommand(), c.drainCommand(), c.credentialsCommand())
+	return cmd
+}
+
+// client returns a client for the socket that the flags say.
+func (c *ctl) client(stderr io.Writer) (control.Client, error) {
+	if c.socket != "" {
+		return control.Client{Path: c.socket}, nil
+	}
+	if c.configFile != "" {
+		s, err := load(c.configFile, "", stderr)
+		switch {
+		case err != nil:
+			return control.Client{}, err
+		case !s.control.Enable.V:
+			return control.Client{}, fmt.Errorf("%s disables the control socket", c.configFile)
+		case s.control.Path.Set:
+			return control.Client{Path: s.controlAt.Path}, nil
+		case s.stateDir != defaultStateDir():
+			// The service manager gives a service a runtime directory that this process does not have.
+			if _, err := os.Stat(s.controlAt.Path); err == nil {
+				return control.Client{Path: s.controlAt.Path}, nil
+			}
+		}
+	}
+	if _, err := os.Stat(serviceSocket); err == nil {
+		return control.Client{Path: serviceSocket}, nil
+	}
+	dir := cmp.Or(runtimeDir(), defaultStateDir())
+	if dir == "" {
+		return control.Client{}, errors.New("name the control socket with --socket")
+	}
+	return control.Client{Path: filepath.Join(dir, controlSocket)}, nil
+}
+
+// call sends a request. With --json it prints the response, otherwise it calls print, after the response is in out.
+func (c *ctl) call(cmd *cobra.Command, method, path string, in, out any, print func(w io.Writer)) error {
+	client, err := c.client(cmd.ErrOrStderr())
+	if err != nil {
+		return err
+	}
+	if err := client.Call(cmd.Context(), method, path, in, out); err != nil {
+		return errors.New(printableLines(err.Error()))
+	}
+	if !c.asJSON {
+		print(cmd.OutOrStdout())
+		return nil
+	}
+	encoder := json.NewEncoder(cmd.OutOrStdout())
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(out)
+}
+
+func (c *ctl) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "Print what is served, since when, and what is wrong",
+		Args:  noArguments,
+		RunE: action(func(cmd *cobra.Command, _ []string) error {
+			var report statusReport
+			return c.call(cmd, http.MethodGet, "/v1/status", nil, &report, func(w io.Writer) { report.writeTo(w, time.Now()) })
+		}),
+	}
+}
+
+// writeTo prints the report for people.
+func (s statusReport) writeTo(w io.Writer, now time.Time) {
+	since := func(t time.Time) string {
+		return fmt.Sprintf("%s (%v ago)", t.Local().Format("2006-01-02 15:04:05"), now.Sub(t).Round(time.Second))
+	}
+	fmt.Fprintf(w, "mailturn %s, %s, pid %d\n", s.Version, s.State, s.PID)
+	fmt.Fprintf(w, "started:       %s\n", since(s.Started))
+	if !s.Loaded.IsZero() {
+		fmt.Fprintf(w, "configuration: %s\n", since(s.Loaded))
+	}
+	if s.ReloadError != "" {
+		fmt.Fprintf(w, "not reloaded:  %s\n", printable(s.ReloadError))
+	}
+	if s.Problem != "" {
+		fmt.Fprintf(w, "problem:       %s\n", printable(s.Problem))
+	}
+	for _, e := range s.Endpoints {
+		fmt.Fprintf(w, "%s %s", e.Kind, printable(e.Name))
+		if r := e.Relay; r != nil {
+			fmt.Fprintf(w, ": %d allocations, relayed %s to peers and %s to clients", r.Allocations, byteCount(r.ToPeerBytes), byteCount(r.ToClientBytes))
+		}
+		if l := e.LogLevel; l != nil {
+			fmt.Fprintf(w, ", log level %s until %s", l.Level, l.Until.Local().Format(time.TimeOnly))
+		}
+		fmt.Fprintln(w)
+	}
+}
+
+func (c *ctl) reloadCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "reload",
+		Short: "Reload the configuration, and print whether it is in force",
+		Long: `reload reads the configuration again, as SIGHUP does, waits until it is in force, and prints its
+warnings. If it has errors, or changes what requires a restart, it prints them, nothing
+changes, and the exit status is 1.`,
+		Args: noArguments,
+		RunE: action(func(cmd *cobra.Command, _ []string) error {
+			var report reloadReport
+			return c.call(cmd, http.MethodPost, "/v1/reload", nil, &report, func(w io.Writer) {
+				fmt.Fprint(cmd.ErrOrStderr(), printableLines(report.Output))
+				fmt.Fprintf(w, "Reloaded: %s.\n", printable(strings.Join(report.Endpoints, ", ")))
+			})
+		}),
+	}
+}
+
+func (c *ctl) logLevelCommand() *cobra.Command {
+	var endpoint string
+	var d time.Duration
+	cmd := &cobra.Command{
+		Use:   "log-level LEVEL",
+		Short: "Log more, or less, for a time",
+		Long: `log-level sets the log level of all endpoints, or of those of --endpoint, for a time: debug, info,
+warn or error. After that, or with "default", it is that of the configuration again.`,
+		Args: oneArgument("LEVEL"),
+		RunE: action(func(cmd *cobra.Command, args []string) error {
+			var report logLevelReport
+			in := logLevelRequest{Endpoint: endpoint, Level: args[0], For: d.String()}
+			return c.call(cmd, http.MethodPut, "/v1/log-level", in, &report, func(w io.Writer) {
+				fmt.Fprintf(w, "Log level of %s: %s", printable(strings.Join(report.Endpoints, ", ")), report.Level)
+				if !report.Until.IsZero() {
+					fmt.Fprintf(w, " until %s", report.Until.Local().Format(time.TimeOnly))
+				}
+				fmt.Fprintln(w, ".")
+			})
+		}),
+	}
+	cmd.Flags().StringVar(&endpoint, "endpoint", "", "kind or `name` of the endpoint, or both, as in \"turn turn\" (default: all)")
+	cmd.Flags().DurationVar(&d, "for", defaultLogLevelTime, "`duration` until the level is that of the configuration again, at most 24h")
+	return cmd
+}
+
+func (c *ctl) drainCommand() *cobra.Command {
+	var off bool
+	cmd := &cobra.Command{
+		Use:   "drain",
+		Short: "Refuse new calls, and let running ones go on",
+		Long: `drain makes the relay refuse new calls. Running calls and mail go on, and /readyz of the HTTP
+endpoint fails, until "drain --off" or a restart. "mailturn ctl status" shows how many
+allocations are left.`,
+		Args: noArguments,
+		RunE: action(func(cmd *cobra.Command, _ []string) error {
+			var report drainReport
+			draining := !off
+			return c.call(cmd, http.MethodPut, "/v1/draining", drainRequest{&draining}, &report, func(w io.Writer) {
+				if report.Draining {
+					fmt.Fprintf(w, "New calls are refused. Allocations that go on: %d.\n", report.Allocations)
+					return
+				}
+				fmt.Fprintln(w, "New calls are accepted.")
+			})
+		}),
+	}
+	cmd.Flags().BoolVar(&off, "off", false, "accept new calls again")
+	return cmd
+}
+
+func (c *ctl) credentialsCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "credentials [ACCOUNT]",
+		Short: "Issue a credential, as the endpoints would",
+		Long: `credentials issues a credential and prints the values that clients get over IMAP. The running
+relay counts it as the account's. Without an account, it is counted by itself.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			return oneArgument("ACCOUNT")(cmd, args)
+		},
+		RunE: action(func(cmd *cobra.Command, args []string) error {
+			var report credentialReport
+			var in credentialRequest
+			if len(args) > 0 {
+				in.Account = args[0]
+			}
+			return c.call(cmd, http.MethodPost, "/v1/credentials", in, &report, func(w io.Writer) { report.writeTo(w) })
+		}),
+	}
+}
