@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mailturn/mailturn/turnsrv/event"
 	"github.com/mailturn/mailturn/turnsrv/internal/link"
 	"github.com/mailturn/mailturn/turnsrv/internal/loop"
 	"github.com/mailturn/mailturn/turnsrv/internal/session"
@@ -214,6 +215,18 @@ func (s *Server) SetExpiredGrace(grace time.Duration) {
 
 // SetDraining makes the server refuse new allocations with 508, as Shutdown does, or accept them again. Running calls go on.
 func (s *Server) SetDraining(draining bool) { s.shared.Pause(draining) }
+
+// Sessions describes the live allocations, in no order. The goroutines that serve clients do so between packets.
+func (s *Server) Sessions(ctx context.Context) ([]event.Allocation, error) {
+	return s.shared.Inspect(ctx, nil)
+}
+
+// Disconnect ends the allocations for which match returns true, with both relayed addresses of a dual allocation, and returns
+// them. Clients are not told: their next request is answered with 437. match is called on several goroutines, one at a time. It
+// must not block.
+func (s *Server) Disconnect(ctx context.Context, match func(event.Allocation) bool) ([]event.Allocation, error) {
+	return s.shared.Inspect(ctx, match)
+}
 
 // Allocations returns the number of live allocations.
 func (s *Server) Allocations() int { return s.shared.Allocations() }

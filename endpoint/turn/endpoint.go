@@ -14,13 +14,15 @@ import (
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/log"
 	"github.com/mailturn/mailturn/turnsrv"
+	"github.com/mailturn/mailturn/turnsrv/event"
 	"github.com/mailturn/mailturn/turnsrv/limit"
 	"github.com/mailturn/mailturn/turnsrv/peer"
 	"github.com/mailturn/mailturn/turnsrv/relay"
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// Endpoint is a TURN endpoint. Its methods are not safe for concurrent use, except Counters, SetDraining and Health.
+// Endpoint is a TURN endpoint. Its methods are not safe for concurrent use, except Counters, Health, SetDraining,
+// Sessions and Disconnect.
 type Endpoint struct {
 	config Config // Reload replaces it under policyMu
 	logger *slog.Logger
@@ -197,6 +199,22 @@ func (e *Endpoint) SetDraining(draining bool) {
 	if server := e.server.Load(); server != nil {
 		server.SetDraining(draining)
 	}
+}
+
+// Sessions describes the live allocations: see turnsrv.Server. It returns nothing before Start.
+func (e *Endpoint) Sessions(ctx context.Context) ([]event.Allocation, error) {
+	if server := e.server.Load(); server != nil {
+		return server.Sessions(ctx)
+	}
+	return nil, nil
+}
+
+// Disconnect ends the allocations that match, and returns them: see turnsrv.Server.
+func (e *Endpoint) Disconnect(ctx context.Context, match func(event.Allocation) bool) ([]event.Allocation, error) {
+	if server := e.server.Load(); server != nil {
+		return server.Disconnect(ctx, match)
+	}
+	return nil, nil
 }
 
 // orNone converts a configured value, where 0 means none, to turnsrv's, where 0 means the default and less means none.

@@ -77,12 +77,13 @@ const (
 	EndedConnection                  // the TCP or TLS connection, or the DTLS association, ended
 	EndedSuperseded                  // it was idle and its user requested more than MaxAllocationsPerUser
 	EndedServer                      // Server.Close was called, or the listening socket failed
+	EndedByOperator                  // Server.Disconnect was called
 	NumEndReasons                    // number of reasons
 )
 
 // String returns the reason as a metric label.
 func (r EndReason) String() string {
-	return [...]string{"client", "expired", "connection_closed", "superseded", "server_closed"}[r]
+	return [...]string{"client", "expired", "connection_closed", "superseded", "server_closed", "operator"}[r]
 }
 
 // Event is a change in the life of an allocation.

@@ -27,9 +27,11 @@ type allocation struct {
 	expires         time.Time // expiry of the credential; zero means never
 	withdrawn       time.Time // when the credential was first found to be no longer granted; zero while it is granted
 
-	// made is the transaction that made the allocation. response is its response, which is sent again for a retransmission.
+	// made is the transaction that made the allocation, and since is when. response is its response, which is sent again for a
+	// retransmission.
 	made     stun.TransactionID
 	response []byte
+	since    time.Time
 
 	silence  Silence              // safe for concurrent use
 	silent   silentSpending       // traffic to peers that have not answered

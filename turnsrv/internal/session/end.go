@@ -41,6 +41,9 @@ func (s *Session) endAddresses(addresses []*relayedAddress, reason event.EndReas
 		s.count(a)
 		if len(a.addresses) == 0 {
 			delete(s.allocations, a.client)
+			if len(s.allocations) == 0 {
+				s.shared.occupied.set(s, false)
+			}
 			s.setActive(a, false)
 			s.link.Allocated(a.client, false)
 		}

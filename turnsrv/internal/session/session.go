@@ -32,6 +32,7 @@ type Session struct {
 	strangers strangers
 
 	superseded superseded // filled by other sessions
+	asked      asked      // filled by other goroutines
 }
 
 // New returns a session for a link. Its methods are called, and its relayed addresses are read, on the goroutine of on. If on is
@@ -64,10 +65,11 @@ func (s *Session) Gone(from Client, now time.Time) {
 	}
 }
 
-// Tick runs the janitor if it is due and ends the allocations that other sessions have superseded.
+// Tick runs the janitor if it is due, ends the allocations that other sessions have superseded, and does what others ask for.
 func (s *Session) Tick(now time.Time) {
 	s.onAlarm(now)
 	s.endSuperseded(now)
+	s.callAsked(now, false)
 }
 
 // End ends all allocations.
@@ -75,6 +77,7 @@ func (s *Session) End(now time.Time) {
 	for _, a := range s.allocations {
 		s.endAddresses(a.addresses, event.EndedServer, now)
 	}
+	s.callAsked(now, true)
 }
 
 // fromClient processes one message of a client: a datagram, or one frame of a stream. It relays data, and returns the response

@@ -28,6 +28,8 @@ type Shared struct {
 	draining    atomic.Bool
 	paused      atomic.Bool // like draining, but may end
 
+	occupied occupied
+
 	start        time.Time                    // origin of the clock that rates use
 	limits       atomic.Pointer[limit.Quotas] // the limits that quota does not enforce
 	throttles    [numDirections]throttle
