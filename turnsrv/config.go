@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/mailturn/mailturn/turnsrv/ban"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 	"github.com/mailturn/mailturn/turnsrv/event"
 	"github.com/mailturn/mailturn/turnsrv/internal/loop"
@@ -110,6 +111,9 @@ type Config struct {
 	// Software is sent as SOFTWARE in signed responses. If empty, the attribute is omitted.
 	Software string
 
+	// Bans, if not nil, are refused with 403 in Allocate requests. Allocations that exist go on: see Server.Disconnect.
+	Bans *ban.List
+
 	// OnEvent, if not nil, is called when an allocation is made, refused, refreshed or ended. It is called from several goroutines
 	// and must not block.
 	OnEvent func(event.Event)
@@ -170,7 +174,7 @@ func (c *Config) session() session.Config {
 		Realm: c.Realm, Realms: c.Realms, Authenticator: c.Authenticator, Relay: c.Relay,
 		Lifetime: c.Lifetime, MaxLifetime: c.MaxLifetime, NonceLifetime: c.NonceLifetime, ExpiredGrace: c.ExpiredGrace,
 		Quotas: c.Quotas, UnauthenticatedRate: c.UnauthenticatedRate, MaxGuesses: c.MaxGuesses, SilentPeerBytes: c.SilentPeerBytes,
-		DefaultFamily: c.DefaultFamily, StrictChannels: c.StrictChannels, Software: c.Software, OnEvent: c.OnEvent, Logger: c.Logger,
+		DefaultFamily: c.DefaultFamily, StrictChannels: c.StrictChannels, Software: c.Software, Bans: c.Bans, OnEvent: c.OnEvent, Logger: c.Logger,
 	}
 }
 

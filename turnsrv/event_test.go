@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/mailturn/mailturn/turnsrv/ban"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 	"github.com/mailturn/mailturn/turnsrv/event"
 	"github.com/mailturn/mailturn/turnsrv/internal/count"
@@ -52,6 +53,8 @@ func TestRefusalsAreEvents(t *testing.T) {
 		Addresses: []relay.Address{turntest.Address4}, MinPort: 62000, MaxPort: 62000, Listen: turntest.NewMemNet().Listen,
 	})
 	config.ExpiredGrace = -1
+	config.Bans = new(ban.List)
+	config.Bans.Set([]ban.Ban{{Account: "mallory", Until: time.Now().Add(time.Hour)}})
 	config.Authenticator = credential.Verifier{Secrets: []credential.Secret{credential.NewSecret([]byte(turntest.TestSecret))},
 		MaxLifetime: 24 * time.Hour}
 	server := startServer(t, config)
@@ -76,6 +79,8 @@ func TestRefusalsAreEvents(t *testing.T) {
 		{event.RefusedExpired, 401, none, credential.Issuer{Secret: secret, TTL: -time.Second}.Issue(time.Now()),
 			[]turntest.Set{turntest.TransportUDP}},
 		{event.RefusedFarExpiry, 401, none, credential.Issuer{Secret: secret, TTL: 25 * time.Hour}.Issue(time.Now()),
+			[]turntest.Set{turntest.TransportUDP}},
+		{event.RefusedBanned, 403, none, credential.Issuer{Secret: secret, TTL: time.Hour}.IssueFor("mallory", time.Now()),
 			[]turntest.Set{turntest.TransportUDP}},
 		{event.RefusedTransport, 400, none, good, nil},
 		{event.RefusedTransport, 442, none, good, []turntest.Set{turntest.Attr32(stun.AttrRequestedTransport, 6<<24)}},

@@ -10,6 +10,7 @@ import (
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/listen"
+	"github.com/mailturn/mailturn/turnsrv/ban"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
@@ -121,6 +122,8 @@ type Config struct {
 	UserRealms []UserRealm
 	// Accounts records to whom the other endpoints of this process have issued credentials. The caller sets it; nil has no records.
 	Accounts *credential.Accounts
+	// Bans are who may make no allocations. The caller puts them here; nil bans nobody.
+	Bans *ban.List
 
 	RelayIP   []netip.Addr
 	RelayBind []netip.Addr

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -85,6 +86,26 @@ func (a *Accounts) Account(username string) (account string, ok bool) {
 	defer a.mu.Unlock()
 	account, _ = a.holder(expires)
 	return account, account != ""
+}
+
+// Usernames returns the user names that were issued to account and that the relay of this process attributes to it, as far as they
+// are remembered, in order. account is case-insensitive.
+func (a *Accounts) Usernames(account string) (usernames []string) {
+	if a == nil || account == "" {
+		return nil
+	}
+	account = strings.ToLower(account)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, generation := range [...]*issued{&a.known.young, &a.known.old} {
+		for second, holder := range generation.accounts {
+			if holder == account {
+				usernames = append(usernames, strconv.FormatInt(second, 10))
+			}
+		}
+	}
+	slices.Sort(usernames)
+	return slices.Compact(usernames)
 }
 
 // accountHash is keyed with the secret, so that nobody else can compute the user name of an account, and all processes that

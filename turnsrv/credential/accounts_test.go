@@ -2,6 +2,7 @@ package credential
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -280,5 +281,28 @@ func BenchmarkAccountsIssue(b *testing.B) {
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		a.Issue(fiveDays, accounts[i%len(accounts)], now)
+	}
+}
+
+// TestUsernames wants those of each window in which an account asked, and nobody else's.
+func TestUsernames(t *testing.T) {
+	var accounts Accounts
+	issuer := Issuer{Secret: NewSecret([]byte("0123456789abcdef0123456789abcdef")), TTL: 10 * time.Hour}
+	now := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+	var want []string
+	for i := range 3 {
+		at := now.Add(time.Duration(i) * 2 * time.Hour)
+		want = append(want, accounts.Issue(issuer, "alice@example.org", at).Username)
+		accounts.Issue(issuer, "bob@example.org", at)
+		accounts.Issue(issuer, "", at)
+	}
+	if got := accounts.Usernames("Alice@example.org"); !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if got := accounts.Usernames("carol@example.org"); got != nil {
+		t.Errorf("carol has %v", got)
+	}
+	if got := (*Accounts)(nil).Usernames("alice@example.org"); got != nil {
+		t.Errorf("nobody has issued %v", got)
 	}
 }

@@ -46,6 +46,7 @@ const (
 	RefusedExpired                          // 401: the credential has expired
 	RefusedFarExpiry                        // 401: the credential expires too far in the future
 	RefusedTupleInUse                       // 437: the 5-tuple has an allocation
+	RefusedBanned                           // 403: Config.Bans forbids it
 	RefusedTransport                        // 400 and 442: REQUESTED-TRANSPORT is missing or not UDP
 	RefusedAttributes                       // 400 and 420: malformed, contradictory or unknown attributes
 	RefusedFamily                           // 440: the relay has no address of the family
@@ -61,7 +62,7 @@ const (
 // String returns the reason as a metric label.
 func (r RefusalReason) String() string {
 	return [...]string{
-		"credentials", "expired", "far_expiry", "tuple_in_use", "transport", "attributes", "family", "draining", "total_quota",
+		"credentials", "expired", "far_expiry", "tuple_in_use", "banned", "transport", "attributes", "family", "draining", "total_quota",
 		"source_quota",
 		"user_quota", "reservation_token", "no_port",
 	}[r]

@@ -22,6 +22,9 @@ func (s *Session) allocate(r *request, a *allocation, grant credential.Grant, no
 		}
 		return s.refuseAllocate(r, stun.CodeAllocationMismatch, event.RefusedTupleInUse, now)
 	}
+	if s.shared.config.Bans.Banned(r.subject.Name, r.origin.username, r.client.Tuple.Client.Addr(), now) {
+		return s.refuseAllocate(r, stun.CodeForbidden, event.RefusedBanned, now)
+	}
 	transport, ok := uint32Attribute(r.requestedTransport)
 	if !ok {
 		return s.refuseAllocate(r, stun.CodeBadRequest, event.RefusedTransport, now)

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/mailturn/mailturn/turnsrv/ban"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 	"github.com/mailturn/mailturn/turnsrv/event"
 	"github.com/mailturn/mailturn/turnsrv/limit"
@@ -30,6 +31,7 @@ type Config struct {
 	StrictChannels bool
 	Software       string
 
+	Bans    *ban.List         // may be nil
 	OnEvent func(event.Event) // may be nil
 	Logger  *slog.Logger
 }

@@ -1,0 +1,83 @@
+// Package ban holds who may make no allocations, for a time.
+package ban
+
+import (
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// Ban forbids allocations to an account or to the clients in a network, until a time.
+type Ban struct {
+	// Account is the name of an account, as credential.Subject has it. Case does not matter.
+	Account string
+	// Usernames are further user names of the account, which a server cannot attribute to it: those that a process which has ended
+	// has issued.
+	Usernames []string
+	// Network is that of the clients' addresses, if Account is empty.
+	Network netip.Prefix
+	Until   time.Time
+}
+
+// List is a list of bans. Its zero value is empty. Safe for concurrent use.
+type List struct{ table atomic.Pointer[table] }
+
+// table is not changed once it is in a List.
+type table struct {
+	names    map[string]time.Time
+	networks map[netip.Prefix]time.Time
+	lengths  []int // of the networks, each once
+}
+
+// Set replaces the bans.
+func (l *List) Set(bans []Ban) {
+	t := &table{names: make(map[string]time.Time), networks: make(map[netip.Prefix]time.Time)}
+	name := func(name string, until time.Time) {
+		name = strings.ToLower(name)
+		if until.After(t.names[name]) {
+			t.names[name] = until
+		}
+	}
+	lengths := make(map[int]bool)
+	for _, b := range bans {
+		if b.Account == "" {
+			network := b.Network.Masked()
+			if b.Until.After(t.networks[network]) {
+				t.networks[network] = b.Until
+			}
+			if !lengths[network.Bits()] {
+				lengths[network.Bits()] = true
+				t.lengths = append(t.lengths, network.Bits())
+			}
+			continue
+		}
+		name(b.Account, b.Until)
+		for _, username := range b.Usernames {
+			name(username, b.Until)
+		}
+	}
+	l.table.Store(t)
+}
+
+// Banned reports whether a ban forbids allocations to an account, to the user name of its credential, or to a client's address. A nil
+// List forbids none.
+func (l *List) Banned(account, username string, client netip.Addr, now time.Time) bool {
+	if l == nil {
+		return false
+	}
+	t := l.table.Load()
+	if t == nil {
+		return false
+	}
+	if len(t.names) > 0 && (now.Before(t.names[strings.ToLower(account)]) || now.Before(t.names[strings.ToLower(username)])) {
+		return true
+	}
+	client = client.Unmap().WithZone("")
+	for _, length := range t.lengths {
+		if network, err := client.Prefix(length); err == nil && now.Before(t.networks[network]) { // an error if it is too long for IPv4
+			return true
+		}
+	}
+	return false
+}
