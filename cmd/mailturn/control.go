@@ -110,6 +110,11 @@ func (o *operators) handler() http.Handler {
 	handle("PUT /v1/log-level", o.setLogLevel)
 	handle("PUT /v1/draining", o.setDraining)
 	handle("POST /v1/credentials", o.issueCredential)
+	handle("GET /v1/sessions", o.sessions)
+	handle("POST /v1/disconnect", o.disconnect)
+	handle("GET /v1/bans", o.listBans)
+	handle("POST /v1/bans", o.makeBan)
+	handle("DELETE /v1/bans", o.liftBan)
 	return mux
 }
 

@@ -232,13 +232,6 @@ type drainReport struct {
 	Allocations int  `json:"allocations"`
 }
 
-// A drainable endpoint can refuse new calls for a while.
-type drainable interface {
-	// SetDraining makes the endpoint refuse new calls, or accept them again.
-	SetDraining(bool)
-	Counters() (turnsrv.Counters, bool)
-}
-
 // setDraining answers PUT /v1/draining.
 func (o *operators) setDraining(w http.ResponseWriter, r *http.Request) (any, error) {
 	var request drainRequest
@@ -248,35 +241,18 @@ func (o *operators) setDraining(w http.ResponseWriter, r *http.Request) (any, er
 	if request.Draining == nil {
 		return nil, control.Errorf(http.StatusBadRequest, `want {"draining": true} or {"draining": false}`)
 	}
-	report := drainReport{Draining: *request.Draining}
-	var failure error
-	err := o.do(r.Context(), func() {
-		var relays []drainable
-		for name, endpoint := range o.service.running {
-			relay, ok := endpoint.(drainable)
-			switch {
-			case ok:
-				relays = append(relays, relay)
-			case isRelay(endpoint):
-				failure = control.Errorf(http.StatusNotImplemented, "%s has engine = \"pion\", which cannot refuse new calls while it runs", name)
-				return
-			}
-		}
-		if len(relays) == 0 {
-			failure = control.Errorf(http.StatusConflict, "this configuration has no relay")
-			return
-		}
-		for _, relay := range relays {
-			relay.SetDraining(report.Draining)
-			if c, ok := relay.Counters(); ok {
-				report.Allocations += c.Allocations
-			}
-		}
-		o.service.draining.Store(report.Draining)
-	})
-	if err = errors.Join(err, failure); err != nil {
+	relays, err := o.relays()
+	if err != nil {
 		return nil, err
 	}
+	report := drainReport{Draining: *request.Draining}
+	for _, relay := range relays {
+		relay.SetDraining(report.Draining)
+		if c, ok := relay.Counters(); ok {
+			report.Allocations += c.Allocations
+		}
+	}
+	o.service.draining.Store(report.Draining)
 	o.changed(r, "draining changed", "draining", report.Draining, "allocations", report.Allocations)
 	return report, nil
 }
@@ -309,7 +285,7 @@ func (o *operators) issueCredential(w http.ResponseWriter, r *http.Request) (any
 			return
 		}
 		advertised := first.For(request.Account)
-		advertised.Accounts = &o.service.accounts
+		advertised.Accounts, advertised.Names = &o.service.accounts, o.service.setup.names // also without another endpoint
 		issued := advertised.IssueTo(request.Account, time.Now())
 		report.iceServer = iceServer{URLs: advertised.URIs(), Username: issued.Username, Credential: issued.Password}
 		report.Expires = issued.Expires

@@ -49,6 +49,7 @@ endpoint "turn" "turn" {
   listen      = ["udp://127.0.0.1:0"]
   realm       = "example.org"
   relay_ip    = "127.0.0.1"
+  relay_ports = "62000-64999"
 }
 `
 
@@ -205,7 +206,7 @@ func TestCtlWithoutDirectory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := setup.serve(t.Context(), io.Discard, nil, nil); err == nil || !strings.Contains(err.Error(), "maddy.conf:9") || !strings.Contains(err.Error(), "create the directory") {
+	if err := setup.serve(t.Context(), io.Discard, nil, nil); err == nil || !strings.Contains(err.Error(), "maddy.conf:10") || !strings.Contains(err.Error(), "create the directory") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -41,7 +42,8 @@ The socket is that of --socket, else that of the configuration in --config, else
 	cmd.PersistentFlags().StringVar(&c.socket, "socket", "", "control `socket`")
 	cmd.PersistentFlags().StringVar(&c.configFile, "config", "", "configuration `file` of the running mailturn")
 	cmd.PersistentFlags().BoolVar(&c.asJSON, "json", false, "print JSON")
-	cmd.AddCommand(c.statusCommand(), c.reloadCommand(), c.logLevelCommand(), c.drainCommand(), c.credentialsCommand())
+	cmd.AddCommand(c.statusCommand(), c.reloadCommand(), c.logLevelCommand(), c.drainCommand(), c.credentialsCommand(),
+		c.sessionsCommand(), c.disconnectCommand(), c.banCommand(), c.unbanCommand(), c.bansCommand())
 	return cmd
 }
 
@@ -51,9 +53,11 @@ func (c *ctl) client(stderr io.Writer) (control.Client, error) {
 		return control.Client{Path: c.socket}, nil
 	}
 	if c.configFile != "" {
-		s, err := load(c.configFile, "", stderr)
+		var diagnostics bytes.Buffer
+		s, err := load(c.configFile, "", &diagnostics)
 		switch {
-		case err != nil:
+		case err != nil: // mere warnings are for the server's log
+			_, _ = diagnostics.WriteTo(stderr)
 			return control.Client{}, err
 		case !s.control.Enable.V:
 			return control.Client{}, fmt.Errorf("%s disables the control socket", c.configFile)

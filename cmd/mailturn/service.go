@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mailturn/mailturn/endpoint/http"
+	"github.com/mailturn/mailturn/endpoint/issuer"
 	"github.com/mailturn/mailturn/endpoint/turn"
 	"github.com/mailturn/mailturn/endpoint/turn/pion"
 	"github.com/mailturn/mailturn/framework/acme"
@@ -45,12 +46,15 @@ type service struct {
 
 	accounts credential.Accounts // outlives reloads: credentials do
 	sockets  *systemd.Listeners
+	bans     bans
 
 	// watch are the HTTP endpoints. They start last and stop last, so that load balancers see the others drain.
 	watch module.Group
 	ready atomic.Bool // read by the HTTP endpoints
 	// draining is set while an operator has new calls refused.
 	draining atomic.Bool
+	// names is setup.names, for other goroutines.
+	names atomic.Pointer[issuer.AccountNames]
 	// unhealthy is the last result of health.
 	unhealthy atomic.Bool
 	reloaded  prometheus.Gauge
@@ -67,10 +71,12 @@ func newService(s *setup, sockets *systemd.Listeners, logger *slog.Logger, level
 			Help: "When the configuration in force was loaded, in seconds since the Unix epoch.",
 		}),
 	}
+	r.names.Store(&s.names)
 	registry := metrics.NewRegistry()
 	registry.MustRegister(r.reloaded, versionMetric())
 	s.process = http.Process{Ready: r.isReady, Health: r.health, Metrics: registry}
-	s.share(&r.accounts, r.sockets)
+	r.bans.load(s.stateDir, logger)
+	s.share(&r.accounts, &r.bans.list, r.sockets)
 	for _, p := range s.parts() {
 		level := new(log.Switch)
 		r.levels[p.String()] = level
@@ -213,11 +219,12 @@ func (r *service) apply(s *setup) error {
 	if err := errors.Join(errors.Join(errs...), module.NeedsRestart(r.setup.parts(), s.parts())); err != nil {
 		return err
 	}
-	s.share(&r.accounts, r.sockets)
+	s.share(&r.accounts, &r.bans.list, r.sockets)
 	if err := module.Reload(r.running, s.parts()); err != nil {
 		return err
 	}
 	r.setup = s
+	r.names.Store(&s.names)
 	r.authority.Apply(s.acme)
 	r.level.Set(s.logLevel)
 	r.loaded = time.Now()

@@ -26,6 +26,7 @@ import (
 	"github.com/mailturn/mailturn/framework/module"
 	"github.com/mailturn/mailturn/framework/socket"
 	"github.com/mailturn/mailturn/framework/systemd"
+	"github.com/mailturn/mailturn/turnsrv/ban"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
@@ -43,6 +44,7 @@ type setup struct {
 	sockets   []credsock.Config
 	dicts     []dict.Config
 	http      []http.Config
+	names     issuer.AccountNames
 	acme      *acme.Settings // nil if no certificate comes from an authority
 
 	// process is the state of the rest of the process for the HTTP endpoints; newService sets it.
@@ -166,6 +168,7 @@ func decode(file *config.File, stateDir string) (*setup, hcl.Diagnostics) {
 	}
 	names, namesDiags := issuer.DecodeAccountNames(file.Accounts)
 	diags = append(diags, namesDiags...)
+	s.names = names
 	for _, c := range s.issuers() {
 		c.Names = names
 	}
@@ -268,8 +271,9 @@ func (s *setup) firstAdvertised() (*issuer.Config, error) {
 	return &c, nil
 }
 
-// share gives the relay access to the accounts to which the others issue credentials, and makes sockets open the listeners of IMAP.
-func (s *setup) share(accounts *credential.Accounts, sockets *systemd.Listeners) {
+// share gives the relay access to the accounts to which the others issue credentials, and every relay the bans, and makes sockets
+// open the listeners of IMAP.
+func (s *setup) share(accounts *credential.Accounts, banned *ban.List, sockets *systemd.Listeners) {
 	for i := range s.imaps {
 		s.imaps[i].Sockets = sockets
 	}
@@ -278,6 +282,9 @@ func (s *setup) share(accounts *credential.Accounts, sockets *systemd.Listeners)
 	}
 	if len(s.relays) > 0 {
 		s.relays[0].Accounts = accounts
+	}
+	for i := range s.relays {
+		s.relays[i].Bans = banned
 	}
 }
 
