@@ -19,9 +19,11 @@ const maxAnswer = 64 << 20
 // Client calls the Server on a socket.
 type Client struct{ Path string }
 
-// Call sends a request with in as its JSON body, unless it is nil, and decodes the response into out, unless it is nil. path may
-// have a query. An error response is returned as an *Error.
+// Call sends a request and waits for its response somewhat longer than AnswerTimeout. It sends in as the JSON body, unless in is
+// nil, and decodes the response into out, unless out is nil. path may have a query. An error response is returned as an *Error.
 func (c Client) Call(ctx context.Context, method, path string, in, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, AnswerTimeout+readTimeout)
+	defer cancel()
 	var body io.Reader
 	if in != nil {
 		text, err := json.Marshal(in)
