@@ -2,6 +2,7 @@ package turnsrv
 
 import (
 	"context"
+	"crypto/tls"
 	"net/netip"
 	"sync"
 	"testing"
@@ -21,26 +22,29 @@ func credentialOf(name string) credential.Credential {
 	return credential.Issuer{Secret: secret, TTL: time.Hour}.IssueFor(name, time.Now())
 }
 
-// TestSessions wants each allocation described with what it relayed, and one of two ended.
+// TestSessions checks that each allocation is described with what it has relayed, and that only those that match are ended, whichever
+// transport their client uses.
 func TestSessions(t *testing.T) {
 	server := startServer(t, testConfig(t))
 	peer := udp.AddrPortOf(echo(t))
 	clients := make(map[string]*rawClient)
 	relayed := make(map[string]netip.AddrPort)
-	for _, c := range []struct {
-		name, network string
-		to            netip.AddrPort
-	}{{"alice", "udp", server.udp}, {"bob", "tcp", server.tcp}} {
-		client := dial(t, c.network, c.to)
-		client.use(credentialOf(c.name))
-		clients[c.name], relayed[c.name] = client, client.allocate()
+	secure, err := tls.Dial("tcp", server.tls.String(), &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, client := range map[string]*rawClient{
+		"alice": dial(t, "udp", server.udp), "bob": dial(t, "tcp", server.tcp), "carol": newRawClient(t, secure, true),
+	} {
+		client.use(credentialOf(name))
+		clients[name], relayed[name] = client, client.allocate()
 		client.want(client.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(peer)), 0)
-		client.write(turntest.ChannelData(0x4000, "ping "+c.name+" ..."))
+		client.write(turntest.ChannelData(0x4000, "ping "+name+" ..."))
 		client.read()
 	}
 	sessions, err := server.Sessions(t.Context())
-	if err != nil || len(sessions) != 2 {
-		t.Fatalf("got %+v, %v, want two sessions", sessions, err)
+	if err != nil || len(sessions) != 3 {
+		t.Fatalf("got %+v, %v, want three sessions", sessions, err)
 	}
 	for _, s := range sessions {
 		name := s.Subject.Name
@@ -59,14 +63,15 @@ func TestSessions(t *testing.T) {
 		}
 	}
 
-	ended, err := server.Disconnect(t.Context(), func(a event.Allocation) bool { return a.Subject.Name == "bob" })
-	if err != nil || len(ended) != 1 || ended[0].Relayed != relayed["bob"] {
-		t.Errorf("got %+v, %v, want the session of bob", ended, err)
+	ended, err := server.Disconnect(t.Context(), func(a event.Allocation) bool { return a.Subject.Name != "alice" })
+	if err != nil || len(ended) != 2 {
+		t.Errorf("got %+v, %v, want the sessions of bob and carol", ended, err)
 	}
 	clients["bob"].want(clients["bob"].request(stun.MethodRefresh), 437)
+	clients["carol"].want(clients["carol"].request(stun.MethodRefresh), 437)
 	clients["alice"].want(clients["alice"].request(stun.MethodRefresh), 0)
-	if n := server.Counters().AllocationsEnded[event.EndedByOperator]; n != 1 {
-		t.Errorf("%d ends were counted, want 1", n)
+	if n := server.Counters().AllocationsEnded[event.EndedByOperator]; n != 2 {
+		t.Errorf("%d ends were counted, want 2", n)
 	}
 	clients["bob"].allocate() // nothing forbids it
 
