@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -18,7 +16,6 @@ import (
 
 	"github.com/mailturn/mailturn/endpoint/issuer"
 	"github.com/mailturn/mailturn/endpoint/turn/coturn"
-	"github.com/mailturn/mailturn/framework/listen"
 )
 
 func newExportCommand() *cobra.Command {
@@ -44,6 +41,10 @@ secret, and those for env a password. They go to standard output and nowhere els
 	dovecotFlags := func(flags *pflag.FlagSet) {
 		flags.StringVar(&dovecotVersion, "dovecot-version", "", "2.3 or 2.4 (default: that of the installed Dovecot)")
 	}
+	var relayUser string
+	relayUserFlags := func(flags *pflag.FlagSet) {
+		flags.StringVar(&relayUser, "user", "", "`name` or number of the user mailturn runs as (default: that of mailturn.service)")
+	}
 	for _, neighbour := range []struct {
 		name, what string
 		write      func(io.Writer, *setup) error
@@ -59,7 +60,8 @@ secret, and those for env a password. They go to standard output and nowhere els
 			func(w io.Writer, s *setup) error { return exportDovecot(w, s, dovecotVersion) }, dovecotFlags},
 		{"chatmail", "a chatmail relay, which asks the credsock or the dict endpoint: commands for a root shell on it", exportChatmail, nil},
 		{"env", "MATRIX_TURN_SERVERS, for programs that take a fixed user from the environment", exportEnv, nil},
-		{"nftables", "nftables: open the ports in use", exportNftables, nil},
+		{"nftables", "nftables: open the ports in use, and do not track the relay's packets",
+			func(w io.Writer, s *setup) error { return exportNftables(w, s, relayUser) }, relayUserFlags},
 		{"ufw", "ufw: open the ports in use", exportUFW, nil},
 	} {
 		export := &cobra.Command{
@@ -205,74 +207,4 @@ func exportEnv(w io.Writer, s *setup) error {
 		return nil
 	}
 	return errors.New(`endpoint "turn" has no user with a plain-text password, and an issued credential would expire: add users = { "NAME" = "PASSWORD" }`)
-}
-
-// openPorts returns the ports that have to be reached from outside, by transport, without those on loopback.
-func (s *setup) openPorts() (udp, tcp []string) {
-	numbers := map[string][]uint16{}
-	add := func(transport string, a listen.Addr) {
-		if ip, err := netip.ParseAddr(a.Host); err == nil && ip.IsLoopback() || a.Host == "localhost" {
-			return
-		}
-		if !slices.Contains(numbers[transport], a.Port) {
-			numbers[transport] = append(numbers[transport], a.Port)
-		}
-	}
-	for _, relay := range s.relays {
-		for _, a := range relay.Listen {
-			if a.Scheme == "udp" || a.Scheme == "dtls" {
-				add("udp", a)
-			} else {
-				add("tcp", a)
-			}
-		}
-	}
-	for _, server := range s.imaps {
-		for _, a := range server.Listen {
-			add("tcp", a)
-		}
-	}
-	for _, server := range s.http {
-		for _, a := range server.Listen {
-			add("tcp", a)
-		}
-	}
-	text := func(ports []uint16) (list []string) {
-		slices.Sort(ports)
-		for _, port := range ports {
-			list = append(list, strconv.Itoa(int(port)))
-		}
-		return list
-	}
-	udp, tcp = text(numbers["udp"]), text(numbers["tcp"])
-	for _, relay := range s.relays {
-		udp = append(udp, relay.RelayPorts.V.String())
-	}
-	return udp, tcp
-}
-
-func exportNftables(w io.Writer, s *setup) error {
-	udp, tcp := s.openPorts()
-	fmt.Fprint(w, "# Adds to the chain of Debian's /etc/nftables.conf. Your own rules that drop packets must come after these.\ntable inet filter {\n  chain input {\n")
-	if len(udp) > 0 {
-		fmt.Fprintf(w, "    udp dport { %s } accept\n", strings.Join(udp, ", "))
-	}
-	if len(tcp) > 0 {
-		fmt.Fprintf(w, "    tcp dport { %s } accept\n", strings.Join(tcp, ", "))
-	}
-	fmt.Fprint(w, "  }\n}\n")
-	return nil
-}
-
-func exportUFW(w io.Writer, s *setup) error {
-	udp, tcp := s.openPorts()
-	for _, rule := range []struct {
-		ports     []string
-		transport string
-	}{{tcp, "tcp"}, {udp, "udp"}} {
-		for _, port := range rule.ports {
-			fmt.Fprintf(w, "ufw allow %s/%s comment mailturn\n", strings.Replace(port, "-", ":", 1), rule.transport)
-		}
-	}
-	return nil
 }
