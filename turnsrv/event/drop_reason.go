@@ -20,6 +20,7 @@ const (
 	DropOversize                           // too large for a Data indication, or for the buffer of a DTLS client
 	DropQueue                              // data for a stream client that does not read
 	DropSend                               // the system did not accept the packet
+	DropOverload                           // a request for which the server has no time, or data above the share of its client meanwhile
 	DropDTLS                               // a DTLS packet without an association, inadmissible, or above a limit
 	NumDropReasons                         // number of reasons
 )
@@ -29,6 +30,7 @@ func (r DropReason) String() string {
 	return [...]string{
 		"malformed", "unexpected", "unauthenticated", "guess", "request_rate", "no_allocation", "no_channel", "no_permission",
 		"peer_no_permission",
-		"silent_peer", "bandwidth", "refused_peer", "oversize", "queue", "send", "dtls",
+		"silent_peer", "bandwidth", "refused_peer", "oversize", "queue", "send", "overload",
+		"dtls",
 	}[r]
 }

@@ -25,6 +25,9 @@ var ErrChannelData = errors.New("ChannelData is shorter than its declared length
 // section 12: its number lies between 0x4000 and 0x7FFF.
 func IsChannelData(first byte) bool { return first&0xC0 == 0x40 }
 
+// IsRequest reports whether b begins like a STUN message whose class is request, RFC 8489 section 5. It does not check the rest.
+func IsRequest(b []byte) bool { return len(b) > 1 && b[0]&0xC1 == 0 && b[1]&0x10 == 0 }
+
 // ParseChannelData splits the ChannelData message in b (RFC 8656 section 12.4).
 //
 // b is one datagram, or one frame of a stream. Bytes after the declared length are padding. data aliases b and may be empty.

@@ -69,7 +69,14 @@ func (l *loopDatagram) Discard() error { return l.socket.Close() }
 // Receive implements loop.Receiver.
 func (l *loopDatagram) Receive(b []byte, from netip.AddrPort, local netip.Addr, now time.Time) {
 	if client, ok := l.receiver.client(b, from, local); ok {
-		l.handler.Handle(b, client, now)
+		handleInTurn(l.loop, b, client, now, l.handle, l.receiver.counters)
+	}
+}
+
+// handle passes a message to the handler, unless the link has ended while the message waited.
+func (l *loopDatagram) handle(b []byte, from session.Client, now time.Time) {
+	if !l.done {
+		l.handler.Handle(b, from, now)
 	}
 }
 

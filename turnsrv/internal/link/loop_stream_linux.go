@@ -19,7 +19,9 @@ const (
 	// readable are the events for which a stream is read. epoll(7) reports errors and ends regardless.
 	readable = unix.EPOLLIN
 	// maxRead is the number of bytes that are read from a connection in one round, so that none delays the others.
-	maxRead = 64 << 10
+	maxRead = 16 << 10
+	// maxUnallocatedRead is the equivalent for a client without an allocation, which sends requests.
+	maxUnallocatedRead = 1 << 10
 )
 
 // loopStream is a stream on an event loop. It has no goroutine. Everything is owned by the goroutine of the loop.
@@ -34,6 +36,7 @@ type loopStream struct {
 	sent      int    // how many of out have been sent
 	due       bool   // flush is called at the end of the round
 	blocked   bool   // the socket is full: flush is called when it is not
+	waiting   bool   // Do or Drop is called later
 	cut       bool   // the connection ends without a close_notify
 	ended     bool
 }
@@ -106,7 +109,31 @@ func (f *loopStream) ready(events uint32, now time.Time) {
 	if events&^unix.EPOLLOUT == 0 || f.ended {
 		return
 	}
-	buf := f.stream.link.buffers.in
+	l := f.stream.link
+	switch {
+	case f.stream.has.Load():
+		f.read(l.buffers.in, now)
+	case f.waiting:
+	case l.loop.Admit():
+		f.read(l.buffers.in[:maxUnallocatedRead], now)
+	default:
+		f.waiting = true
+		l.loop.Later(f.stream.tuple.Client.Addr(), 0, f)
+	}
+}
+
+// Do implements loop.Task: it reads requests for which the loop had no time before.
+func (f *loopStream) Do(now time.Time) {
+	if f.waiting = false; !f.ended {
+		f.read(f.stream.link.buffers.in[:maxUnallocatedRead], now)
+	}
+}
+
+// Drop implements loop.Task. The requests remain in the socket, and ready is called again.
+func (f *loopStream) Drop() { f.waiting = false }
+
+// read reads from the socket.
+func (f *loopStream) read(buf []byte, now time.Time) {
 	n, errno := readSocket(f.fd, buf)
 	switch {
 	case errno == unix.EAGAIN || errno == unix.EINTR:

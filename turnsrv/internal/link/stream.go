@@ -46,6 +46,7 @@ type stream struct {
 	tuple      event.FiveTuple
 	serverName string      // TLS server name in lower case; written before the first frame is delivered
 	has        atomic.Bool // the client has an allocation
+	left       bool        // the handler knows that the connection has ended; owned by the goroutine of the loop
 
 	mu     sync.Mutex  // guards what follows
 	queue  []byte      // bytes waiting to be written

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mailturn/mailturn/turnsrv/event"
 	"github.com/mailturn/mailturn/turnsrv/internal/count"
 	"github.com/mailturn/mailturn/turnsrv/internal/loop"
 	"github.com/mailturn/mailturn/turnsrv/internal/session"
@@ -195,13 +196,24 @@ func (l *Streams) post(f frame) bool {
 
 // Receive implements loop.Receiver.
 func (s *stream) Receive(b []byte, _ netip.AddrPort, _ netip.Addr, now time.Time) {
-	if !s.link.ended {
-		s.link.handler.Handle(b, session.Client{Tuple: s.tuple, Stream: s}, now)
+	from := session.Client{Tuple: s.tuple, Stream: s}
+	if s.tuple.Transport == event.DTLS {
+		handleInTurn(s.link.loop, b, from, now, s.handle, s.link.counters)
+		return
+	}
+	s.handle(b, from, now) // TCP does not retransmit what was dropped here: see loopStream.ready
+}
+
+// handle passes a message to the handler, unless the link or the connection has ended while the message waited.
+func (s *stream) handle(b []byte, from session.Client, now time.Time) {
+	if !s.link.ended && !s.left {
+		s.link.handler.Handle(b, from, now)
 	}
 }
 
 // gone tells the handler that a connection has ended.
 func (l *Streams) gone(s *stream) {
+	s.left = true
 	if !l.ended {
 		l.handler.Gone(session.Client{Tuple: s.tuple, Stream: s}, time.Now())
 	}

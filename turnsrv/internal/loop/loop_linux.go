@@ -33,6 +33,8 @@ type Loop struct {
 	inbox    *udp.Inbox
 	out      *udp.Outbox
 	turns    turns
+	late     late
+	tasks    int       // done in this round
 	passing  []passing // what this round passes to other loops
 	load     load
 	events   []unix.EpollEvent
@@ -245,6 +247,15 @@ func (l *Loop) round(events []unix.EpollEvent, now time.Time) {
 		l.guard(f)
 	}
 	l.guard(func() { l.alarms.run(now) })
+	l.finish()
+	if l.doLate() {
+		l.finish()
+	}
+	l.count(len(events), packets, now)
+}
+
+// finish sends and passes on what has been collected.
+func (l *Loop) finish() {
 	for len(l.after) > 0 {
 		after := l.after
 		l.after = nil
@@ -259,7 +270,6 @@ func (l *Loop) round(events []unix.EpollEvent, now time.Time) {
 		l.passing[i] = passing{}
 	}
 	l.passing = l.passing[:0]
-	l.count(len(events), packets, now)
 }
 
 // handle handles one ready descriptor, or gives a socket its turn later in the round. It returns the number of events handled.

@@ -34,3 +34,9 @@ func (*Loop) Do(func()) {}
 
 // RemoveAlarm does nothing.
 func (*Loop) RemoveAlarm(*Alarm) {}
+
+// Admit reports that a task may be done at once.
+func (*Loop) Admit() bool { return true }
+
+// Later does nothing.
+func (*Loop) Later(netip.Addr, int, Task) {}

@@ -14,7 +14,7 @@ const unannounced = 1
 // wait waits until there is something to do and returns the number of ready descriptors.
 func (l *Loop) wait() (n int) {
 	l.gathered = false
-	if l.turns.waiting() {
+	if l.turns.waiting() || !l.late.empty() {
 		return l.poll(0)
 	}
 	if d := l.load.gather(l.options.Gather); d > 0 && l.busy {

@@ -1,0 +1,40 @@
+package link
+
+import (
+	"bytes"
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/event"
+	"github.com/mailturn/mailturn/turnsrv/internal/count"
+	"github.com/mailturn/mailturn/turnsrv/internal/loop"
+	"github.com/mailturn/mailturn/turnsrv/internal/session"
+	"github.com/mailturn/mailturn/turnsrv/stun"
+)
+
+// handleInTurn calls handle with a message of a client, at once unless it is a request and the loop has other clients' data to
+// relay first: a request is signed or answered with a nonce, or opens a socket, and costs up to 20 times as much as data. If too
+// many requests wait, it is dropped; the client retransmits it, RFC 8489 section 6.2.1.
+func handleInTurn(
+	on *loop.Loop, b []byte, from session.Client, now time.Time, handle func([]byte, session.Client, time.Time), c *count.Counters,
+) {
+	if !stun.IsRequest(b) || on.Admit() {
+		handle(b, from, now)
+		return
+	}
+	r := &lateRequest{handle: handle, b: bytes.Clone(b), from: from, counters: c}
+	on.Later(from.Tuple.Client.Addr(), len(b), r)
+}
+
+// lateRequest is a request that waits. It implements loop.Task.
+type lateRequest struct {
+	handle   func([]byte, session.Client, time.Time)
+	b        []byte
+	from     session.Client
+	counters *count.Counters
+}
+
+// Do implements loop.Task.
+func (r *lateRequest) Do(now time.Time) { r.handle(r.b, r.from, now) }
+
+// Drop implements loop.Task.
+func (r *lateRequest) Drop() { r.counters.Drop(event.DropOverload) }

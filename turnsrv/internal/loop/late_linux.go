@@ -1,0 +1,36 @@
+package loop
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Admit reports whether the caller may do a task at once, because the round has done few and none is waiting. Otherwise the
+// caller passes it to Later. So requests are processed in the order of all messages, until there are so many that data would wait
+// for them.
+func (l *Loop) Admit() bool {
+	if l.tasks == roundTasks || !l.late.empty() {
+		return false
+	}
+	l.tasks++
+	return true
+}
+
+// Later makes the loop do a task for a client at addr after the data of this round, or of a later one, has been sent. The task
+// refers to size bytes.
+func (l *Loop) Later(addr netip.Addr, size int, t Task) { l.late.add(addr, size, t) }
+
+// doLate does the tasks for which the round has time, and reports whether there were any.
+func (l *Loop) doLate() (some bool) {
+	now := time.Now()
+	for ; l.tasks < roundTasks; l.tasks++ {
+		t := l.late.next()
+		if t == nil {
+			break
+		}
+		l.guard(func() { t.Do(now) })
+		some = true
+	}
+	l.tasks = 0
+	return some
+}
