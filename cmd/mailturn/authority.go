@@ -65,7 +65,7 @@ func (s *setup) decodeACME(top *config.TLS) (diags hcl.Diagnostics) {
 	}
 	diags = append(diags, s.chooseChallenge(&settings, blocks)...)
 	if s.stateDir == "" {
-		return append(diags, config.WithHint(config.Errorf(blocks[0].Range, "No place for certificates", "There is no state directory."), "set state_dir"))
+		return append(diags, config.WithHint(config.Errorf(blocks[0].Range, "No directory for certificates", "There is no state directory."), "set state_dir"))
 	}
 	settings.Dir = filepath.Join(s.stateDir, "acme")
 	for _, relay := range s.relays {
@@ -115,7 +115,7 @@ func (s *setup) knownNames(block *config.ACME) (names []string, diags hcl.Diagno
 	}
 	if len(names) == 0 {
 		diags = append(diags, config.WithHint(config.Errorf(block.Range, "No name for the certificate",
-			"The acme block has no names, and the file no hostname."), `set hostname = "mail.example.org"`))
+			"The acme block has no names, and the file has no hostname."), `set hostname = "mail.example.org"`))
 	}
 	return names, diags
 }

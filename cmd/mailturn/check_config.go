@@ -17,8 +17,8 @@ func newCheckConfigCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check-config FILE",
 		Short: "Check a configuration file and print errors and warnings",
-		Long: `check-config reads a configuration file as run does; it binds no port and makes no file.
-Errors and warnings go to standard error. Beyond what run checks, it warns of
+		Long: `check-config reads a configuration file as run does; it binds no port and creates no file.
+Errors and warnings go to standard error. In addition to what run checks, it warns about
 
   - files that the user mailturn runs as cannot read (only when called by root),
   - a hostname or turn_server that is not in DNS, or has no address that others can reach,

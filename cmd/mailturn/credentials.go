@@ -23,13 +23,13 @@ func newCredentialsCommand() *cobra.Command {
 		Use:   "credentials",
 		Short: "Issue one credential, as the endpoints would",
 		Long: `credentials issues one credential from the first IMAP endpoint of the configuration, or of the
-embedded default, and prints it: the values that clients get over IMAP, or with --json the
-ICE servers that a WebRTC client takes. Without an IMAP endpoint that advertises a relay, it is
-the first HTTP endpoint that has API keys, or the dict endpoint, or else the TURN endpoint alone.
+embedded default, and prints it: the values that clients get over IMAP or, with --json, the
+ICE servers for a WebRTC client. If no IMAP endpoint advertises a relay, the credential is from
+the first HTTP endpoint that has API keys, from the dict endpoint, or else from the TURN endpoint.
 
-With --user the user name is EXPIRY:USER, the form of the TURN REST API, which the relay accepts
-too. Delta Chat could not parse it, so no IMAP values are printed then. Where there are several
-relays, the one of that user is printed.`,
+With --user, the user name is EXPIRY:USER, the form of the TURN REST API, which the relay accepts
+too. Delta Chat could not parse it, so no IMAP values are printed. If there are several relays,
+that user's is printed.`,
 		Args: noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			s, err := loadOrDefault(configFile, stateDir, cmd.ErrOrStderr())

@@ -70,7 +70,7 @@ func (x *examination) checkIssued(now time.Time) (diags hcl.Diagnostics) {
 		lifetime := certificate.Leaf.NotAfter.Sub(certificate.Leaf.NotBefore)
 		if phrase := certs.Expiry(certificate.Leaf, now, certs.Soon(lifetime)); phrase != "" {
 			diags = append(diags, config.WithHint(config.Warnf(x.setup.acme.Range, "Certificate must be renewed", "%s %s.", file, phrase),
-				"the log says why mailturn does not get another one"))
+				"the log says why mailturn does not obtain a new one"))
 		}
 	}
 	return diags

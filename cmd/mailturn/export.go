@@ -21,18 +21,18 @@ import (
 func newExportCommand() *cobra.Command {
 	var configFile, stateDir string
 	cmd := &cobra.Command{
-		Use:   "export NEIGHBOUR",
+		Use:   "export PROGRAM",
 		Short: "Print the configuration that another program needs for this relay",
-		Long: `export prints the lines that the configuration of another program needs, made from that of
-mailturn. Those for synapse, livekit, prosody, ejabberd, nextcloud and coturn contain the shared
-secret, and those for env a password. They go to standard output and nowhere else.`,
-		Args: cobra.NoArgs, // an unknown neighbour is an unknown command to it
+		Long: `export prints the configuration that another program needs, derived from the configuration of
+mailturn. That for synapse, livekit, prosody, ejabberd, nextcloud and coturn contains the shared
+secret, and that for env a password. It goes only to standard output.`,
+		Args: cobra.NoArgs, // an unknown program is an unknown command to it
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var names []string
-			for _, neighbour := range cmd.Commands() {
-				names = append(names, neighbour.Name())
+			for _, program := range cmd.Commands() {
+				names = append(names, program.Name())
 			}
-			return fmt.Errorf("NEIGHBOUR is missing: want one of %s", strings.Join(names, ", "))
+			return fmt.Errorf("PROGRAM is missing: want one of %s", strings.Join(names, ", "))
 		},
 	}
 	cmd.PersistentFlags().StringVar(&configFile, "config", "", "configuration `file` (default: the embedded default)")
@@ -45,7 +45,7 @@ secret, and those for env a password. They go to standard output and nowhere els
 	relayUserFlags := func(flags *pflag.FlagSet) {
 		flags.StringVar(&relayUser, "user", "", "`name` or number of the user mailturn runs as (default: that of mailturn.service)")
 	}
-	for _, neighbour := range []struct {
+	for _, program := range []struct {
 		name, what string
 		write      func(io.Writer, *setup) error
 		flags      func(*pflag.FlagSet) // nil if it has none of its own
@@ -65,8 +65,8 @@ secret, and those for env a password. They go to standard output and nowhere els
 		{"ufw", "ufw: open the ports in use", exportUFW, nil},
 	} {
 		export := &cobra.Command{
-			Use:   neighbour.name,
-			Short: neighbour.what,
+			Use:   program.name,
+			Short: program.what,
 			Args:  noArguments,
 			RunE: action(func(cmd *cobra.Command, _ []string) error {
 				s, err := loadOrDefault(configFile, stateDir, cmd.ErrOrStderr())
@@ -77,15 +77,15 @@ secret, and those for env a password. They go to standard output and nowhere els
 					return err
 				}
 				var text bytes.Buffer // nothing half is printed
-				if err := neighbour.write(&text, s); err != nil {
+				if err := program.write(&text, s); err != nil {
 					return err
 				}
 				_, err = text.WriteTo(cmd.OutOrStdout())
 				return err
 			}),
 		}
-		if neighbour.flags != nil {
-			neighbour.flags(export.Flags())
+		if program.flags != nil {
+			program.flags(export.Flags())
 		}
 		cmd.AddCommand(export)
 	}
@@ -121,14 +121,14 @@ func (s *setup) advertised() ([]issuer.Config, error) {
 }
 
 // advertisedWithOneSecret is advertised for a program that accepts only one secret for all relays, and also returns that.
-func (s *setup) advertisedWithOneSecret(neighbour string) (relays []issuer.Config, secret string, err error) {
+func (s *setup) advertisedWithOneSecret(program string) (relays []issuer.Config, secret string, err error) {
 	if relays, err = s.advertised(); err != nil {
 		return nil, "", err
 	}
 	first := relays[0].Secrets.V[0].Bytes()
 	for _, relay := range relays[1:] {
 		if !bytes.Equal(relay.Secrets.V[0].Bytes(), first) {
-			return nil, "", fmt.Errorf("%s takes one secret for all relays, and %s and %s have different ones", neighbour, relays[0].Server.V, relay.Server.V)
+			return nil, "", fmt.Errorf("%s takes one secret for all relays, and %s and %s have different ones", program, relays[0].Server.V, relay.Server.V)
 		}
 	}
 	return relays, string(first), nil

@@ -17,13 +17,13 @@ func newImportCommand() *cobra.Command {
 	var output importOutput
 	cmd := &cobra.Command{
 		Use:   "import TURNSERVER.CONF",
-		Short: "Translate a configuration of coturn into one of mailturn",
-		Long: `import reads coturn's turnserver.conf and prints the same as a configuration of mailturn. Every
-directive is either translated or listed in a comment with the reason why not; what coturn did
-and mailturn will not do also goes to standard error. The result is then checked as by
+		Short: "Translate a coturn configuration into a mailturn configuration",
+		Long: `import reads coturn's turnserver.conf and prints an equivalent configuration of mailturn. Every
+directive is either translated, or listed in a comment that says why it is not; what coturn did
+and mailturn does not do is also reported on standard error. The result is then checked as by
 check-config. The exit status is 1 if it has errors or if a value could not be translated.
 
-With --output the result goes to a file instead, which is replaced atomically and only if there
+With --output, the result goes to a file instead, which is replaced atomically and only if there
 are no errors. The file contains the secrets and passwords of coturn's file: its mode is 0640,
 and its group is mailturn unless --group says otherwise. If the file exists, --merge adds what
 it lacks, and --overwrite replaces it. Both keep the old file as FILE.bak.

@@ -38,7 +38,7 @@ type importOutput struct {
 func (o *importOutput) checkUsage() error {
 	switch {
 	case o.merge && o.overwrite:
-		return errors.New("--merge adds to the file and --overwrite replaces it: give one of them")
+		return errors.New("--merge adds to the file and --overwrite replaces it: use only one of them")
 	case o.path == "" && (o.merge || o.overwrite || o.group != ""):
 		return errors.New("--merge, --overwrite and --group require --output")
 	}

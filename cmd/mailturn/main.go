@@ -91,8 +91,8 @@ func oneArgument(name string) cobra.PositionalArgs {
 func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "mailturn",
-		Short: "TURN for the users of a mail server",
-		Long: `mailturn lets the calls of a mail server's users connect. In front of an IMAP server, it tells
+		Short: "A TURN relay for the users of a mail server",
+		Long: `mailturn makes the calls of a mail server's users connect. In front of an IMAP server, it tells
 clients about a TURN relay (RFC 5464 METADATA), and it is that relay (RFC 8656). Both halves
 derive credentials from one secret.
 

@@ -32,7 +32,7 @@ func newManpagesCommand() *cobra.Command {
 
 const (
 	configurationPage  = "mailturn.conf"
-	configurationIntro = `A service of the system reads its configuration from /etc/mailturn/maddy.conf. The file is in HCL, as below, or in maddy's
+	configurationIntro = `The system service reads its configuration from /etc/mailturn/maddy.conf. The file is in HCL, as below, or in maddy's
 directives, which have the same names without equals signs. An example with comments is maddy.conf.example, which comes with
 mailturn.
 

@@ -51,9 +51,9 @@ func newProbeCommand() *cobra.Command {
 	var flags probeFlags
 	cmd := &cobra.Command{
 		Use:   "probe TARGET",
-		Short: "Tell whether a call would connect, and if not, why",
+		Short: "Check whether a call would connect, and if not, say why",
 		Long: `probe does what a client does: it resolves the names, asks the IMAP server for the relay as
-Delta Chat does, reads the answer as it does, relays through every address over UDP, TCP and TLS,
+Delta Chat does, parses the answer as it does, relays through every address over UDP, TCP and TLS,
 and tries what a relay must refuse. TARGET is one of
 
   imaps://USER@HOST[:PORT]             an IMAP server; write the @ of USER as %40
@@ -63,8 +63,8 @@ and tries what a relay must refuse. TARGET is one of
   HOST:PORT:EXPIRY:PASSWORD            a metadata line as clients get it
 
 The password comes from --password-file, from ` + passwordVariable + `, or from a prompt. For IMAP, an
-OAuth 2.0 access token can take its place: --token-file, or ` + tokenVariable + `. Exit status: 0 if a call
-would connect, 1 if not or if strangers can use the relay, 2 for a usage error. With --load it is 1
+OAuth 2.0 access token can replace it: --token-file, or ` + tokenVariable + `. Exit status: 0 if a call
+would connect, 1 if not or if strangers can use the relay, 2 for a usage error. With --load, it is 1
 if nothing came back.`,
 		Args: oneArgument("TARGET"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -82,22 +82,22 @@ if nothing came back.`,
 			return action(func(cmd *cobra.Command, _ []string) error { return runProbe(cmd, options, flags) })(cmd, args)
 		},
 	}
-	cmd.Flags().StringVar(&flags.username, "username", "", "`name` at a turn: target")
+	cmd.Flags().StringVar(&flags.username, "username", "", "user `name` for a turn: target")
 	cmd.Flags().StringVar(&flags.passwordFile, "password-file", "", "`file` with the password; a line break at its end is ignored")
 	cmd.Flags().StringVar(&flags.tokenFile, "token-file", "", "`file` with an OAuth 2.0 access token for an imap: or imaps: target, in place of a password")
 	cmd.Flags().StringVar(&flags.secretFile, "secret-file", "", "`file` with the relay's secret, to issue a credential for a turn: target")
-	cmd.Flags().StringVar(&flags.dns, "dns", "", "DNS server to ask, `ADDRESS[:PORT]`, instead of the system's configuration and the hosts file")
+	cmd.Flags().StringVar(&flags.dns, "dns", "", "DNS server to query, `ADDRESS[:PORT]`, instead of the system's configuration and the hosts file")
 	cmd.Flags().StringVar(&flags.ca, "ca", "", "PEM `file` of authorities to trust instead of the system's")
 	cmd.Flags().BoolVar(&flags.json, "json", false, "print the report as JSON (docs/probe.md)")
-	cmd.Flags().BoolVar(&flags.quick, "quick", false, "UDP only, few packets, nothing that a relay must refuse")
-	cmd.Flags().BoolVar(&flags.thorough, "thorough", false, "ten times the packets, and longer time-outs for slow links")
+	cmd.Flags().BoolVar(&flags.quick, "quick", false, "try only UDP, with few packets, and nothing that a relay must refuse")
+	cmd.Flags().BoolVar(&flags.thorough, "thorough", false, "send ten times as many packets, with longer timeouts for slow links")
 	cmd.Flags().BoolVarP(&flags.verbose, "verbose", "v", false, "also show notes and skipped checks")
 	cmd.Flags().DurationVar(&flags.repeat, "repeat", 0, "probe again at this `interval` until interrupted")
-	cmd.Flags().IntVar(&flags.load, "load", 0, "load the relay with this number of `allocations`, half of which send, instead of examining it")
+	cmd.Flags().IntVar(&flags.load, "load", 0, "put load on the relay with this number of `allocations`, half of which send, instead of examining it")
 	cmd.Flags().IntVar(&flags.pps, "pps", 50, "packets per second from each sender")
 	cmd.Flags().IntVar(&flags.size, "size", 160, "`bytes` of each packet")
 	cmd.Flags().DurationVar(&flags.duration, "duration", 10*time.Second, "how long to send")
-	cmd.Flags().BoolVar(&flags.mine, "i-own-this-server", false, "allow a load on a relay that is neither on loopback nor in a private network")
+	cmd.Flags().BoolVar(&flags.mine, "i-own-this-server", false, "allow load on a relay that is neither on loopback nor in a private network")
 	cmd.MarkFlagsMutuallyExclusive("quick", "thorough", "load")
 	cmd.MarkFlagsMutuallyExclusive("repeat", "load")
 	cmd.MarkFlagsMutuallyExclusive("secret-file", "password-file", "token-file")

@@ -28,10 +28,10 @@ func newRunCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Serve a configuration, or a demo on loopback",
-		Long: `run serves until it is interrupted (SIGINT, SIGTERM). It then ends all calls or, if
-drain_timeout is set, refuses new calls and lets running ones go on for up to that time. Mail
-is served until the last call has ended. A second interrupt ends the process at once. SIGHUP
-reloads the configuration: running sessions and calls go on, and a configuration with errors
+		Long: `run serves until it is interrupted (SIGINT, SIGTERM). It then ends all calls; or, if
+drain_timeout is set, it refuses new calls and lets running ones continue for up to that time. Mail
+is served until the last call has ended. A second interrupt ends the process immediately. SIGHUP
+reloads the configuration: sessions and calls continue, and a configuration with errors
 changes nothing.
 
 Without --config it serves on loopback only, on unprivileged ports, with a self-signed
@@ -163,7 +163,7 @@ func stoppingStatus(drain time.Duration) string {
 	if drain == 0 {
 		return "Stopping"
 	}
-	return fmt.Sprintf("Draining: refusing new calls, running ones may go on for up to %v", drain)
+	return fmt.Sprintf("Draining: refusing new calls, running ones may continue for up to %v", drain)
 }
 
 func (s *setup) drainTimeout() time.Duration {

@@ -31,8 +31,8 @@ func (n *EngineName) UnmarshalText(text []byte) error {
 func pionInstead() map[string]string {
 	return map[string]string{
 		"default_family":       "has relayed addresses of one family",
-		"drain_timeout":        "ends calls at once when it is asked to stop",
-		"gather":               "sends each packet when it comes",
+		"drain_timeout":        "ends calls immediately when it is asked to stop",
+		"gather":               "sends each packet when it arrives",
 		"max_bps":              "does not limit bandwidth",
 		"max_channels":         "does not limit channels",
 		"max_guesses":          "answers every wrong password",
@@ -44,8 +44,8 @@ func pionInstead() map[string]string {
 		"software":             "sends no SOFTWARE",
 		"strict_channels":      "accepts every channel number",
 		"total_bps":            "does not limit bandwidth",
-		"udp_gro":              "receives each packet by itself",
-		"udp_segment":          "sends each packet by itself",
+		"udp_gro":              "receives each packet separately",
+		"udp_segment":          "sends each packet separately",
 		"unauthenticated_rate": "answers every request",
 		"user_pps":             "does not limit packets",
 		"user_realm":           "has one realm",

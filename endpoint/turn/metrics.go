@@ -27,7 +27,7 @@ var (
 		"Bytes relayed, without the headers of TURN.", []string{"direction"}, nil)
 	packetsDesc = prometheus.NewDesc("mailturn_turn_relayed_packets_total", "Packets relayed.", []string{"direction"}, nil)
 	droppedDesc = prometheus.NewDesc("mailturn_turn_dropped_packets_total",
-		"Packets that went nowhere, by reason.", []string{"reason"}, nil)
+		"Packets dropped, by reason.", []string{"reason"}, nil)
 	errorsDesc = prometheus.NewDesc("mailturn_turn_error_responses_total",
 		"STUN error responses sent, by method and error code.", []string{"method", "code"}, nil)
 )
@@ -39,12 +39,12 @@ var workerMetrics = []struct {
 }{
 	{workerDesc("rounds", "Rounds in which a worker had something to do."), func(w turnsrv.WorkerCounters) float64 { return float64(w.Rounds) }},
 	{workerDesc("packets", "Packets that workers received."), func(w turnsrv.WorkerCounters) float64 { return float64(w.Packets) }},
-	{workerDesc("gathers", "Times that a worker waited for more packets (gather)."), func(w turnsrv.WorkerCounters) float64 { return float64(w.Gathers) }},
-	{workerDesc("gathered_packets", "Packets that were there after such a wait."), func(w turnsrv.WorkerCounters) float64 { return float64(w.Gathered) }},
+	{workerDesc("gathers", "How often a worker waited for more packets (gather)."), func(w turnsrv.WorkerCounters) float64 { return float64(w.Gathers) }},
+	{workerDesc("gathered_packets", "Packets that were waiting after that."), func(w turnsrv.WorkerCounters) float64 { return float64(w.Gathered) }},
 	{workerDesc("gather_seconds", "Total duration of such waits."), func(w turnsrv.WorkerCounters) float64 { return w.GatherTime.Seconds() }},
-	{workerDesc("coalesced_packets", "Packets that the system delivered together with others as one (UDP_GRO)."), func(w turnsrv.WorkerCounters) float64 { return float64(w.Coalesced) }},
-	{workerDesc("segmented_packets", "Packets that the system was given together with others as one (UDP_SEGMENT)."), func(w turnsrv.WorkerCounters) float64 { return float64(w.Segmented) }},
-	{workerDesc("segment_withdrawals", "Sockets for which the system refuses that."), func(w turnsrv.WorkerCounters) float64 { return float64(w.Withdrawn) }},
+	{workerDesc("coalesced_packets", "Packets that the system delivered in one piece with others (UDP_GRO)."), func(w turnsrv.WorkerCounters) float64 { return float64(w.Coalesced) }},
+	{workerDesc("segmented_packets", "Packets passed to the system in one piece with others (UDP_SEGMENT)."), func(w turnsrv.WorkerCounters) float64 { return float64(w.Segmented) }},
+	{workerDesc("segment_withdrawals", "Sockets on which the system refused that."), func(w turnsrv.WorkerCounters) float64 { return float64(w.Withdrawn) }},
 	{workerDesc("panics", "Panics that a worker survived."), func(w turnsrv.WorkerCounters) float64 { return float64(w.Panics) }},
 }
 

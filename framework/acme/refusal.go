@@ -95,7 +95,7 @@ func (e *portError) explain() string {
 	_, port, _ := net.SplitHostPort(e.listen)
 	switch {
 	case errors.Is(e.err, syscall.EADDRINUSE):
-		return fmt.Sprintf("port %s is in use by %s: stop it, or have it pass on /.well-known/acme-challenge/ to another address and set http_listen to that, or use dns-01",
+		return fmt.Sprintf("port %s is in use by %s: stop it, or let it forward /.well-known/acme-challenge/ to another address and set http_listen to that, or use dns-01",
 			address, cmp.Or(portOwner(port), "another program"))
 	case errors.Is(e.err, syscall.EACCES):
 		return fmt.Sprintf("port %s requires root or CAP_NET_BIND_SERVICE, which mailturn.service grants", address)
@@ -114,13 +114,13 @@ func (k *keeper) explainProblem(ctx context.Context, problem acme.Problem) refus
 	hint := ""
 	switch problem.Type {
 	case acme.ProblemTypeRateLimited:
-		hint = "wait, and for tries use the authority's staging directory"
+		hint = "wait; for tests, use the authority's staging directory"
 	case acme.ProblemTypeCAA:
 		hint = "the CAA records of " + k.name + ", or of a domain above it, must allow this authority"
 	case acme.ProblemTypeExternalAccountRequired:
 		hint = "get an account from the authority, and set eab_key_id and eab_key"
 	case acme.ProblemTypeUserActionRequired:
-		hint = "read what the authority wants at " + cmp.Or(problem.Instance, "its web site")
+		hint = "read the authority's requirements at " + cmp.Or(problem.Instance, "its web site")
 	case acme.ProblemTypeRejectedIdentifier, acme.ProblemTypeUnsupportedIdentifier:
 		hint = "the authority does not issue certificates for this name"
 	case acme.ProblemTypeConnection, acme.ProblemTypeUnauthorized, acme.ProblemTypeIncorrectResponse, acme.ProblemTypeDNS, acme.ProblemTypeTLS:

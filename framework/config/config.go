@@ -53,7 +53,7 @@ type TLS struct {
 	Block
 	Cert Value[string] `hcl:"cert" type:"file" doc:"Certificate chain in PEM, the server's own certificate first."`
 	Key  Value[string] `hcl:"key" type:"file" doc:"Private key of the certificate in PEM."`
-	ACME *ACME         `hcl:"acme,block" doc:"Instead of files: obtain certificates from a certificate authority, and renew them (RFC 8555). One account serves the whole file, so an attribute other than names need be in one acme block only, and may not differ between two."`
+	ACME *ACME         `hcl:"acme,block" doc:"Instead of files: obtain certificates from a certificate authority, and renew them (RFC 8555). One account serves the whole file, so attributes other than names need to be set in only one acme block, and must not differ between blocks."`
 }
 
 // ACME is the block for a certificate authority. Package framework/acme checks it.
@@ -61,23 +61,23 @@ type ACME struct {
 	Block
 	Email      Value[string]   `hcl:"email" doc:"Address at which the certificate authority reaches you about the account. Required."`
 	AgreeTerms Value[bool]     `hcl:"agree_to_terms" doc:"Whether you agree to the terms of service of the certificate authority. Those that have terms, such as Let's Encrypt, require it."`
-	Names      Value[[]string] `hcl:"names" otherwise:"hostname, and each turn_server for the TURN endpoint of this file" doc:"Host names, each of which gets a certificate of its own. The first is for clients that send no server name."`
+	Names      Value[[]string] `hcl:"names" otherwise:"hostname, and each turn_server for the TURN endpoint of this file" doc:"Host names, each of which gets its own certificate. The first is for clients that send no server name."`
 	Directory  Value[string]   `hcl:"directory" otherwise:"https://acme-v02.api.letsencrypt.org/directory" doc:"Directory URL of the certificate authority."`
-	CAFile     Value[string]   `hcl:"ca_file" type:"file" otherwise:"the system's" doc:"Root certificates in PEM by which the server at directory is verified, for a private authority."`
+	CAFile     Value[string]   `hcl:"ca_file" type:"file" otherwise:"the system's" doc:"Root certificates in PEM to verify the server at directory, for a private authority."`
 	Profile    Value[string]   `hcl:"profile" otherwise:"the authority's" doc:"Profile of the certificates, such as \"shortlived\" at Let's Encrypt."`
 	KeyType    Value[string]   `hcl:"key_type" otherwise:"ecdsa" doc:"Type of the certificates' keys: \"ecdsa\" (P-256) or \"rsa\" (2048 bits)."`
-	EABKeyID   Value[string]   `hcl:"eab_key_id" doc:"Identifier of the external account, where the authority requires one (RFC 8555 section 7.3.4)."`
+	EABKeyID   Value[string]   `hcl:"eab_key_id" doc:"Identifier of the external account, if the authority requires one (RFC 8555 section 7.3.4)."`
 	EABKey     Value[string]   `hcl:"eab_key" secret:"true" doc:"Key of the external account, in base64url: a string, file(PATH) or env(NAME)."`
-	Challenge  Value[string]   `hcl:"challenge" otherwise:"dns-01 with a dns block, else tls-alpn-01 if an endpoint listens with TLS on port 443, else http-01" doc:"How the authority checks that the names are yours. \"http-01\": it connects to port 80, on which mailturn listens while it asks. \"tls-alpn-01\": it connects to port 443, which must lead to a tls:// or https:// address of an endpoint. \"dns-01\": it looks up a TXT record, which mailturn adds by the dns block."`
+	Challenge  Value[string]   `hcl:"challenge" otherwise:"dns-01 with a dns block, else tls-alpn-01 if an endpoint listens with TLS on port 443, else http-01" doc:"How the authority checks that the names are yours. \"http-01\": it connects to port 80, on which mailturn listens while it asks. \"tls-alpn-01\": it connects to port 443, which must lead to a tls:// or https:// address of an endpoint. \"dns-01\": it looks up a TXT record, which mailturn adds as the dns block says."`
 	HTTPListen Value[string]   `hcl:"http_listen" otherwise:":80" doc:"Address for http-01, HOST:PORT, if port 80 of the names leads there: for example to a web server that passes on /.well-known/acme-challenge/."`
-	DNS        *DNSUpdate      `hcl:"dns,block" doc:"A name server that takes dynamic updates (RFC 2136), for dns-01."`
+	DNS        *DNSUpdate      `hcl:"dns,block" doc:"A name server that accepts dynamic updates (RFC 2136), for dns-01."`
 }
 
 // DNSUpdate is the block for a name server that accepts dynamic updates.
 type DNSUpdate struct {
 	Block
 	Server    Value[string] `hcl:"server" doc:"The zone's primary name server, HOST or HOST:PORT."`
-	Zone      Value[string] `hcl:"zone" otherwise:"the one that the server has the name in" doc:"Zone to update."`
+	Zone      Value[string] `hcl:"zone" otherwise:"the one in which the server has the name" doc:"Zone to update."`
 	KeyName   Value[string] `hcl:"key_name" doc:"Name of the TSIG key (RFC 8945)."`
 	Algorithm Value[string] `hcl:"key_algorithm" otherwise:"hmac-sha256" doc:"Algorithm of the key: hmac-sha1, hmac-sha224, hmac-sha256, hmac-sha384 or hmac-sha512."`
 	Key       Value[string] `hcl:"key" secret:"true" doc:"The key in base64, as tsig-keygen prints it: a string, file(PATH) or env(NAME)."`

@@ -97,9 +97,9 @@ func ExampleReference() {
 	//
 	//   acme {
 	//     Instead of files: obtain certificates from a certificate authority, and
-	//     renew them (RFC 8555). One account serves the whole file, so an attribute
-	//     other than names need be in one acme block only, and may not differ between
-	//     two.
+	//     renew them (RFC 8555). One account serves the whole file, so attributes
+	//     other than names need to be set in only one acme block, and must not differ
+	//     between blocks.
 	//
 	//     email           string
 	//                     Address at which the certificate authority reaches you about
@@ -110,14 +110,14 @@ func ExampleReference() {
 	//                     require it.
 	//     names           list of strings, default hostname, and each turn_server for
 	//                     the TURN endpoint of this file
-	//                     Host names, each of which gets a certificate of its own. The
+	//                     Host names, each of which gets its own certificate. The
 	//                     first is for clients that send no server name.
 	//     directory       string, default
 	//                     https://acme-v02.api.letsencrypt.org/directory
 	//                     Directory URL of the certificate authority.
 	//     ca_file         file, default the system's
-	//                     Root certificates in PEM by which the server at directory is
-	//                     verified, for a private authority.
+	//                     Root certificates in PEM to verify the server at directory,
+	//                     for a private authority.
 	//     profile         string, default the authority's
 	//                     Profile of the certificates, such as "shortlived" at Let's
 	//                     Encrypt.
@@ -125,7 +125,7 @@ func ExampleReference() {
 	//                     Type of the certificates' keys: "ecdsa" (P-256) or "rsa"
 	//                     (2048 bits).
 	//     eab_key_id      string
-	//                     Identifier of the external account, where the authority
+	//                     Identifier of the external account, if the authority
 	//                     requires one (RFC 8555 section 7.3.4).
 	//     eab_key         string
 	//                     Key of the external account, in base64url: a string,
@@ -136,19 +136,19 @@ func ExampleReference() {
 	//                     "http-01": it connects to port 80, on which mailturn listens
 	//                     while it asks. "tls-alpn-01": it connects to port 443, which
 	//                     must lead to a tls:// or https:// address of an endpoint.
-	//                     "dns-01": it looks up a TXT record, which mailturn adds by
-	//                     the dns block.
+	//                     "dns-01": it looks up a TXT record, which mailturn adds as
+	//                     the dns block says.
 	//     http_listen     string, default :80
 	//                     Address for http-01, HOST:PORT, if port 80 of the names
 	//                     leads there: for example to a web server that passes on
 	//                     /.well-known/acme-challenge/.
 	//
 	//     dns {
-	//       A name server that takes dynamic updates (RFC 2136), for dns-01.
+	//       A name server that accepts dynamic updates (RFC 2136), for dns-01.
 	//
 	//       server         string
 	//                      The zone's primary name server, HOST or HOST:PORT.
-	//       zone           string, default the one that the server has the name in
+	//       zone           string, default the one in which the server has the name
 	//                      Zone to update.
 	//       key_name       string
 	//                      Name of the TSIG key (RFC 8945).

@@ -58,20 +58,20 @@ func Export(w io.Writer, c turn.Config) error {
 		e.comment("max_pps, user_pps: coturn does not count packets")
 	}
 	if c.MaxPermissions != turnsrv.DefaultMaxPermissions || c.MaxChannels != turnsrv.DefaultMaxChannels {
-		e.comment("max_permissions, max_channels: coturn does not bound them")
+		e.comment("max_permissions, max_channels: coturn does not limit them")
 	}
 	if len(c.TLS) > 0 {
 		e.line("cert", c.TLS[0].Cert)
 		e.line("pkey", c.TLS[0].Key)
 	}
 	if len(c.TLS) > 1 {
-		e.comment("tls: coturn has one certificate; the others are left out")
+		e.comment("tls: coturn has one certificate; the others are omitted")
 	}
 	if len(c.UserRealms) > 0 {
-		e.comment("user_realm: coturn has realms in its database; the users of %d are left out", len(c.UserRealms))
+		e.comment("user_realm: coturn has realms in its database; the users of %d are omitted", len(c.UserRealms))
 	}
 	if len(c.ProxyProtocol) > 0 {
-		e.comment("proxy_protocol: coturn takes it on a port of its own, see tcp-proxy-port")
+		e.comment("proxy_protocol: coturn accepts it on a separate port, see tcp-proxy-port")
 	}
 	e.peers(c)
 	e.text.WriteString("fingerprint\nno-software-attribute\nno-tcp-relay\nno-cli\n")
@@ -140,7 +140,7 @@ func (e *exporter) credentials(c turn.Config) error {
 	if len(c.Secrets) > 0 {
 		e.text.WriteString("use-auth-secret\n")
 		if len(c.Users) > 0 {
-			e.comment("users: with a shared secret, coturn ignores users; %d are left out", len(c.Users))
+			e.comment("users: with a shared secret, coturn ignores users; %d are omitted", len(c.Users))
 		}
 		return nil
 	}

@@ -22,8 +22,8 @@ func switched(text string) reason {
 
 const (
 	inDatabase   = "users and secrets are in the configuration, or in a file: see users, users_file and secret"
-	behaviour    = "NAT behaviour discovery (RFC 5780) is not offered; calls do not use it"
-	redirection  = "clients are not sent to other servers; give the name of the server several addresses instead"
+	behavior     = "NAT behavior discovery (RFC 5780) is not offered; calls do not use it"
+	redirection  = "clients are not redirected to other servers; give the server's name several addresses instead"
 	byAddress    = "name the address in listen, relay_ip or relay_bind instead of the device"
 	threads      = "mailturn uses all available CPUs"
 	ciphers      = "TLS 1.2 and 1.3 with the ciphers that Go considers safe"
@@ -33,7 +33,7 @@ const (
 	multiplexing = "every call has its own relay sockets"
 	anonymous    = "nobody is served without credentials"
 	limited      = "limited by default: see unauthenticated_rate and max_guesses"
-	stateless    = "nonces are always stateless, with a key that is generated at start"
+	stateless    = "nonces are always stateless, with a key that is generated at startup"
 	batches      = "mailturn batches automatically"
 	software     = "SOFTWARE is omitted by default: see software"
 	commandLine  = "it is for the command line"
@@ -53,8 +53,8 @@ var reasons = map[string]reason{
 	"software-attribute":                needless(software),
 	"no-tcp-relay":                      needless("TCP relays (RFC 6062) are never made"),
 	"no-cli":                            needless("there is no console"),
-	"no-rfc5780":                        needless("NAT behaviour discovery (RFC 5780) is not offered"),
-	"rfc5780":                           switched(behaviour),
+	"no-rfc5780":                        needless("NAT behavior discovery (RFC 5780) is not offered"),
+	"rfc5780":                           switched(behavior),
 	"drop-invalid-packets":              needless("packets that are neither STUN nor ChannelData are always dropped"),
 	"drop-invalid-packets-log":          needless("dropped packets are counted, not logged"),
 	"max-allocate-timeout":              needless("unauthenticated requests keep no state"),
@@ -114,8 +114,8 @@ var reasons = map[string]reason{
 	"acme-redirect":                     missing(noHTTP + ": let the web server do it"),
 	"listening-device":                  missing(byAddress),
 	"relay-device":                      missing(byAddress),
-	"alt-listening-port":                missing(behaviour),
-	"alt-tls-listening-port":            missing(behaviour),
+	"alt-listening-port":                missing(behavior),
+	"alt-tls-listening-port":            missing(behavior),
 	"aux-server":                        missing("add the address to listen"),
 	"tcp-proxy-port":                    missing("the PROXY protocol is accepted on the ordinary ports, from the networks in proxy_protocol only"),
 	"no-auth":                           switched(anonymous),

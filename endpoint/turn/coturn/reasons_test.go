@@ -28,8 +28,8 @@ const (
 	attrAlternateServer stun.AttrType = 0x8023 // RFC 8489
 )
 
-// behaviours are the reasons that say what mailturn does, each with a test of that.
-var behaviours = map[string]func(*testing.T){
+// behaviors are the reasons that say what mailturn does, each with a test of that.
+var behaviors = map[string]func(*testing.T){
 	"loopback peers are refused by default": func(t *testing.T) {
 		c := allocated(t, runRelay(t, func(c *turn.Config) { c.Peers.Allow.V = nil }))
 		c.want(403, stun.MethodCreatePermission, peerAddr("127.0.0.2:9"))
@@ -52,8 +52,8 @@ var behaviours = map[string]func(*testing.T){
 	"TCP relays (RFC 6062) are never made": func(t *testing.T) {
 		dial(t, runRelay(t, nil), "tcp").want(442, stun.MethodAllocate, attr(stun.AttrRequestedTransport, 6, 0, 0, 0))
 	},
-	"NAT behaviour discovery (RFC 5780) is not offered": natDiscovery,
-	behaviour: natDiscovery,
+	"NAT behavior discovery (RFC 5780) is not offered": natDiscovery,
+	behavior: natDiscovery,
 	"packets that are neither STUN nor ChannelData are always dropped": func(t *testing.T) {
 		c := dial(t, runRelay(t, nil), "udp")
 		c.silent([]byte("\x16\xfe\xff what is this?"))
@@ -191,13 +191,13 @@ var elsewhere = []string{
 func TestReasons(t *testing.T) {
 	tested := make(map[string]bool)
 	for name, reason := range reasons {
-		if behaviours[reason.text] == nil && !slices.Contains(elsewhere, reason.text) {
+		if behaviors[reason.text] == nil && !slices.Contains(elsewhere, reason.text) {
 			t.Errorf("%s: no test of %q", name, reason.text)
 		}
 		tested[reason.text] = true
 	}
 	tested[anonymous] = true // of lt-cred-mech too
-	for text, test := range behaviours {
+	for text, test := range behaviors {
 		if !tested[text] {
 			t.Errorf("no directive has the reason %q", text)
 		}

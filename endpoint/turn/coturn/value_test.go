@@ -68,7 +68,7 @@ func TestNumbers(t *testing.T) {
 		got, i := imported(t, tt.line+"\n")
 		name, _, _ := strings.Cut(tt.line, "=")
 		if tt.want == "" {
-			tt.want = "# What cannot be translated: set it here, or fix it there and import again:\n#   line 1, " + name
+			tt.want = "# Not translated: set it here, or fix it there and import again:\n#   line 1, " + name
 		}
 		if !strings.Contains(got, tt.want) {
 			t.Errorf("%s: want %s in\n%s", tt.line, tt.want, got)

@@ -131,10 +131,10 @@ func (i *Import) Comments() string {
 		kind  Kind
 		title string
 	}{
-		{Wrong, "What cannot be translated: set it here, or fix it there and import again"},
-		{Missing, "What coturn did and mailturn does not"},
-		{Doubtful, "What is worth a look"},
-		{Needless, "What needs no line here"},
+		{Wrong, "Not translated: set it here, or fix it there and import again"},
+		{Missing, "What coturn did and mailturn does not do"},
+		{Doubtful, "Worth checking"},
+		{Needless, "No line needed here"},
 	} {
 		title := group.title
 		for _, r := range i.Remarks {

@@ -35,7 +35,7 @@ const (
 )
 
 // errDown is what keeps the endpoint from serving.
-var errDown = errors.New("the TURN engine does not run; it will be started again")
+var errDown = errors.New("the TURN engine is not running; it will be restarted")
 
 // Endpoint is a TURN endpoint whose engine is a child process. Health and the Collector are safe for concurrent use.
 type Endpoint struct {

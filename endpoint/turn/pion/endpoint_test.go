@@ -279,7 +279,7 @@ func TestServes(t *testing.T) {
 		t.Error(err)
 	}
 	if err := testutil.CollectAndCompare(e.Collector(), strings.NewReader(`
-# HELP mailturn_turn_engine_restarts_total Times that the process of engine = "pion" was started again.
+# HELP mailturn_turn_engine_restarts_total Restarts of the process of engine = "pion".
 # TYPE mailturn_turn_engine_restarts_total counter
 mailturn_turn_engine_restarts_total 0
 # HELP mailturn_turn_engine_up 1 while the process of engine = "pion" serves, else 0.

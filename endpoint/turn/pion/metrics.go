@@ -20,7 +20,7 @@ func (e *Endpoint) Collector() prometheus.Collector {
 	return collector{
 		e,
 		prometheus.NewDesc("mailturn_turn_engine_up", `1 while the process of engine = "pion" serves, else 0.`, nil, nil),
-		prometheus.NewDesc("mailturn_turn_engine_restarts_total", `Times that the process of engine = "pion" was started again.`, nil, nil),
+		prometheus.NewDesc("mailturn_turn_engine_restarts_total", `Restarts of the process of engine = "pion".`, nil, nil),
 	}
 }
 

@@ -30,17 +30,17 @@ endpoint "http" "metrics" {
   listen = "http://127.0.0.1:9641"
 }
 
-# What coturn did and mailturn does not:
+# What coturn did and mailturn does not do:
 #   line 37, prometheus: anybody could read the metrics; here only this machine may: see listen and metrics_from of the endpoint
 #   line 38, mobility: mobility (RFC 8016) is not offered
 #   line 40, user: with a shared secret, coturn ignores its users, and mailturn would not: add them to users if they should have access
 #   line 43, frobnicate: unknown directive
 
-# What is worth a look:
+# Worth checking:
 #   line 14, cert: coturn 4.17 has DTLS only with the directive dtls, and older ones unless it says no-dtls: if clients use it, add "dtls://*:5349" to listen
 #   line 42, listening-port: the number is 3478: what follows is ignored, as in coturn before 4.13
 
-# What needs no line here:
+# No line needed here:
 #   line 2, listening-port: repeated in line 42, which applies
 #   line 4, fingerprint: a response has FINGERPRINT if its request has one
 #   line 5, lt-cred-mech: as mailturn does anyway

@@ -11,10 +11,10 @@ endpoint "turn" "turn" {
   }
 }
 
-# What is worth a look:
+# Worth checking:
 #   line 8, cert: coturn 4.17 has DTLS only with the directive dtls, and older ones unless it says no-dtls: if clients use it, add "dtls://*:5349" to listen
 
-# What needs no line here:
+# No line needed here:
 #   line 5, server-name: it is for OAuth (RFC 7635), which is not offered
 #   line 7, relay-ip: mailturn detects the address automatically
 #   line 10, no-multicast-peers: multicast peers are refused by default

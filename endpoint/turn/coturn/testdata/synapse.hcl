@@ -17,10 +17,10 @@ endpoint "turn" "turn" {
   }
 }
 
-# What is worth a look:
+# Worth checking:
 #   line 34, cert: coturn 4.17 has DTLS only with the directive dtls, and older ones unless it says no-dtls: if clients use it, add "dtls://*:5349" to listen
 
-# What needs no line here:
+# No line needed here:
 #   line 6, no-tcp-relay: TCP relays (RFC 6062) are never made
 #   lines 9-11, denied-peer-ip: refused by default
 #   line 14, no-multicast-peers: multicast peers are refused by default
