@@ -25,7 +25,13 @@ const refusedDeltaChat = "a secret that is gone; no relay in METADATA"
 // TestDeltaChatMedia makes video calls as Delta Chat's app does: core gives the browser the relays, and sends the browser's offer
 // to the other side, and its answer back, in encrypted mail. The counters of the browsers and of the relay have to agree.
 func TestDeltaChatMedia(t *testing.T) {
-	m := newMailHost(t)
+	for _, family := range []string{"IPv4", "IPv6"} {
+		t.Run(family, func(t *testing.T) { testDeltaChatMedia(t, family) })
+	}
+}
+
+func testDeltaChatMedia(t *testing.T, family string) {
+	m := newMailHostOver(t, family)
 	m.serve(t, mailName, "", "")
 	v := newVideoUsers(t, m.newDeltaChat(t, "alice"), m.newDeltaChat(t, "bob"))
 	for _, callee := range []browser.Kind{browser.Chromium, browser.Firefox} {
@@ -36,6 +42,10 @@ func TestDeltaChatMedia(t *testing.T) {
 			})
 		}
 	}
+	c := v.alice.relay(t)
+	m.wantAccepted(t, c)
+	rewrite(t, m.server, m.config, strconv.Quote(secret), strconv.Quote("the secret of the following week"), "msg=reloaded")
+	m.wantRefused(t, c)
 }
 
 // TestOldDeltaChat makes a video call between an old and a new version of Delta Chat.
@@ -144,8 +154,11 @@ func newVideoUsers(t *testing.T, alice, bob *user, edits ...func(*deltachat.Tran
 	t.Helper()
 	// Firefox has no address of its own to offer without a default route, and then does not look for relays either.
 	m := alice.host
-	if out, err := exec.Command("ip", "-n", string(m.clients), "route", "add", "default", "via", m.addr).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	// 153 gathers nothing on a network without IPv4 either.
+	for _, router := range m.routers {
+		if out, err := exec.Command("ip", "-n", string(m.clients), "route", "add", "default", "via", router).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
 	}
 	v := videoUsers{host: m, alice: alice, bob: bob}
 	v.alice.configure(t, edits...)
@@ -182,7 +195,7 @@ func (v videoUsers) call(t *testing.T, his participant, transport string, length
 		r.wantAgreement(t, v.host.server, u.kind)
 		interop.Record(t, interop.Cell{
 			Kind: interop.Client, Name: u.name(), Version: u.version, How: discovery + ", by " + cores[i],
-			Transport: transport, Family: "IPv4", Figures: r.figures(), Control: refusedDeltaChat,
+			Transport: transport, Family: v.host.family, Figures: r.figures(), Control: refusedDeltaChat,
 		})
 	}
 	before := v.bob.Core().Now()
@@ -194,7 +207,7 @@ func (v videoUsers) call(t *testing.T, his participant, transport string, length
 func (u *user) browserServers(t *testing.T, transport string) []iceServer {
 	t.Helper()
 	c := u.relay(t)
-	url := "turn:" + c.host + ":" + c.port
+	url := "turn:" + net.JoinHostPort(c.host, c.port)
 	if transport == "TCP" {
 		url += "?transport=tcp"
 	}

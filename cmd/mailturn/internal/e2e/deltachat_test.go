@@ -12,10 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pion/turn/v4"
-
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/deltachat"
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/dovecot"
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/turnclient"
 	"github.com/mailturn/mailturn/framework/resolver"
 	"github.com/mailturn/mailturn/imapext/discovery"
 )
@@ -97,7 +96,7 @@ func (u *user) transport(t *testing.T) deltachat.Transport {
 	return deltachat.Transport{
 		Addr: addr, Password: dovecot.Password,
 		IMAPServer: mailName, IMAPPort: 993, IMAPSecurity: deltachat.TLS, IMAPUser: addr,
-		SMTPServer: u.host.addr, SMTPPort: u.host.smtpPort(t), SMTPSecurity: deltachat.Plain, SMTPUser: addr, SMTPPassword: dovecot.Password,
+		SMTPServer: plainName, SMTPPort: u.host.smtpPort(t), SMTPSecurity: deltachat.Plain, SMTPUser: addr, SMTPPassword: dovecot.Password,
 		CertificateChecks: deltachat.Strict,
 	}
 }
@@ -217,26 +216,23 @@ func (c credential) expiry(t *testing.T) time.Time {
 	return time.Unix(seconds, 0)
 }
 
-// allocateRTO is the first retransmission time-out on this one machine. A relay that does not answer is given up after 127
-// times as long (RFC 8489 section 6.2.1).
-const allocateRTO = 100 * time.Millisecond
-
 // allocate asks the relay for an allocation, and gives it back.
 func (m *mailHost) allocate(t *testing.T, c credential) error {
 	t.Helper()
-	conn, err := net.ListenPacket("udp", net.JoinHostPort(m.addr, "0"))
+	conn, err := net.Dial("udp", net.JoinHostPort(c.host, c.port))
 	must(t, err)
-	defer conn.Close()
-	server := net.JoinHostPort(c.host, c.port)
-	client, err := turn.NewClient(&turn.ClientConfig{Conn: conn, STUNServerAddr: server, TURNServerAddr: server, Username: c.username, Password: c.password, RTO: allocateRTO})
-	must(t, err)
+	client := turnclient.New(turnclient.Config{Conn: conn, Username: c.username, Password: c.password})
 	defer client.Close()
-	must(t, client.Listen())
-	relayed, err := client.Allocate()
-	if err != nil {
+	ctx, cancel := context.WithTimeout(t.Context(), startLimit)
+	defer cancel()
+	if _, err := client.Challenge(ctx); err != nil {
 		return err
 	}
-	return relayed.Close()
+	if _, err := client.Allocate(ctx); err != nil {
+		return err
+	}
+	_, err = client.Refresh(ctx, 0)
+	return err
 }
 
 // wantAccepted checks that the relay accepts a credential.

@@ -20,11 +20,16 @@ import (
 //	                                    Postfix: submission
 //	                        127.0.0.1   Dovecot
 //
+// Where the host is reached over IPv6, the two ends of the wire have 2001:db8:z::2 and 2001:db8:z::1 too, everything listens on the
+// latter alone, and all names are its.
+//
 // The clients run in a network namespace, from where nothing else can be reached: not Dovecot, and not the Internet.
 type mailHost struct {
 	*server
-	engine   engine // of the relay
-	addr     string // of the machine, as the clients see it
+	engine   engine   // of the relay
+	family   string   // IPv4 or IPv6, over which the machine is reached
+	addr     string   // of the machine, as the clients see it
+	routers  []string // the machine's addresses on the wire, one of each family that the clients have
 	clients  namespace
 	stateDir string // of mailturn
 	config   string // path of mailturn's configuration
@@ -42,6 +47,8 @@ const (
 	turnName  = "turn.example.org"
 	// nowhere is an address without a route (RFC 5737), and the one of publicServer.
 	nowhere = "192.0.2.1"
+	// nowhere6 is that of IPv6 (RFC 9637).
+	nowhere6 = "3fff::1"
 )
 
 // publicServer is the relay that Delta Chat uses when its mail server names none.
@@ -50,12 +57,19 @@ const publicServer = "turn.delta.chat"
 // hosts counts the mailHosts, so that each can have its own addresses.
 var hosts atomic.Int64
 
-// newMailHost starts everything but mailturn. Edits change Dovecot's options, for which the machine has its address by then.
+// newMailHost starts everything but mailturn, reached over IPv4. Edits change Dovecot's options, for which the machine has its
+// address by then.
 func newMailHost(t *testing.T, edits ...func(*mailHost, *dovecot.Options)) *mailHost {
+	t.Helper()
+	return newMailHostOver(t, "IPv4", edits...)
+}
+
+// newMailHostOver is newMailHost, reached over a family.
+func newMailHostOver(t *testing.T, family string, edits ...func(*mailHost, *dovecot.Options)) *mailHost {
 	t.Helper()
 	needRoot(t, "a network namespace")
 	peer(t, "postfix", "postfix")
-	m := &mailHost{engine: mailturnEngine, stateDir: t.TempDir(), config: filepath.Join(t.TempDir(), "maddy.conf")}
+	m := &mailHost{family: family, engine: mailturnEngine, stateDir: t.TempDir(), config: filepath.Join(t.TempDir(), "maddy.conf")}
 	m.connectClients(t)
 	options := dovecot.Options{SASL: true, AnyDomain: true}
 	for _, edit := range edits {
@@ -96,7 +110,14 @@ func (m *mailHost) connectClients(t *testing.T) {
 	wire := uint32(os.Getpid()*8+int(n)) % 32768
 	block := net.IPv4(198, 18+byte(wire>>14), byte(wire>>6), byte(wire<<2)).To4()
 	at := func(i byte) string { return net.IPv4(block[0], block[1], block[2], block[3]+i).String() }
-	m.addr = at(1)
+	at6 := func(i byte) string { return fmt.Sprintf("2001:db8:%x::%d", wire, i) }
+	m.addr, m.routers = at(1), []string{at(1)}
+	public := nowhere
+	if m.family == "IPv6" {
+		needIPv6(t)
+		m.addr, m.routers = at6(1), append(m.routers, at6(1))
+		public = nowhere6
+	}
 	name := fmt.Sprintf("mailturn%d-%d", os.Getpid(), n)
 	m.clients = namespace(name)
 	link := fmt.Sprintf("mt%d-%d", os.Getpid(), n) // 15 bytes at most
@@ -110,7 +131,7 @@ func (m *mailHost) connectClients(t *testing.T) {
 		os.Remove(filepath.Dir(etc)) // unless there are others
 	})
 	for name, text := range map[string]string{
-		"hosts":         fmt.Sprintf("127.0.0.1 localhost\n%s %s %s %s\n%s %s\n", m.addr, mailName, plainName, turnName, nowhere, publicServer),
+		"hosts":         fmt.Sprintf("127.0.0.1 localhost\n%s %s %s %s\n%s %s\n", m.addr, mailName, plainName, turnName, public, publicServer),
 		"resolv.conf":   "nameserver " + nowhere + "\n",
 		"nsswitch.conf": "hosts: files\n",
 	} {
@@ -122,10 +143,15 @@ func (m *mailHost) connectClients(t *testing.T) {
 	t.Cleanup(func() { run("netns", "delete", name) }) // and with it the wire
 	run("-n", name, "link", "set", "lo", "up")
 	run("link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", name)
-	run("address", "add", m.addr+"/30", "dev", link)
-	run("link", "set", link, "up")
+	run("address", "add", at(1)+"/30", "dev", link)
 	run("-n", name, "address", "add", at(2)+"/30", "dev", "eth0")
+	if m.family == "IPv6" { // nodad: the addresses can be used at once
+		run("address", "add", at6(1)+"/64", "dev", link, "nodad")
+		run("-n", name, "address", "add", at6(2)+"/64", "dev", "eth0", "nodad")
+	}
+	run("link", "set", link, "up")
 	run("-n", name, "link", "set", "eth0", "up")
+	m.clients.waitForCarrier(t, "eth0")
 }
 
 // serve starts mailturn. hostname is what its certificate is for; turn and imap are further lines for the two endpoints.
@@ -137,7 +163,7 @@ log {
   level = "debug"
 }
 endpoint "turn" "turn" {
-  listen        = ["udp://%[2]s:3478", "tcp://%[2]s:3478"]
+  listen        = ["udp://%[10]s:3478", "tcp://%[10]s:3478"]
   realm         = %[3]q
   secret        = %[4]q
   relay_ip      = %[2]q
@@ -145,14 +171,14 @@ endpoint "turn" "turn" {
   %[9]s
 }
 endpoint "imap" "imap" {
-  listen      = ["tls://%[2]s:993", "tls://%[2]s:9993", "tcp://%[2]s:143"]
+  listen      = ["tls://%[10]s:993", "tls://%[10]s:9993", "tcp://%[10]s:143"]
   turn_server = %[6]q
   upstream {
     address = "tcp://%[7]s"
   }
   %[8]s
 }
-`, hostname, m.addr, mailDomain, secret, turn, turnName, m.dovecot.Addr, imap, m.engine.lines)
+`, hostname, m.addr, mailDomain, secret, turn, turnName, m.dovecot.Addr, imap, m.engine.lines, bracketed(m.addr))
 	if err := os.WriteFile(m.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

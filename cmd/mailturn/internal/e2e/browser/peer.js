@@ -157,6 +157,7 @@ const peer = (() => {
         const { packetsReceived, packetsLost, bytesReceived, framesDecoded, jitter } = s;
         inbound[s.kind] = { packetsReceived, packetsLost, bytesReceived, framesDecoded: framesDecoded ?? 0, jitter };
       }
+      const host = local.address?.includes(":") ? `[${local.address}]` : local.address;
       const { bytesSent, bytesReceived, packetsSent, packetsReceived, totalRoundTripTime } = pair;
       const { requestsSent, requestsReceived, responsesSent, responsesReceived } = pair;
       return {
@@ -166,7 +167,7 @@ const peer = (() => {
         localType: local.candidateType,
         remoteType: remote.candidateType,
         relayProtocol: local.relayProtocol,
-        localAddress: `${local.address}:${local.port}`,
+        localAddress: `${host}:${local.port}`,
         pair: {
           bytesSent,
           bytesReceived,

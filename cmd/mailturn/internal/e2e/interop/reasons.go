@@ -36,7 +36,6 @@ var reasons = []reason{
 	{name: "libnice in GStreamer", column: "TLS", text: "has no TURN over TLS"},
 	{name: "coturn's turnutils_uclient", how: "shared secret, in other modes", text: "as over UDP and TCP with IPv4"},
 	{how: overCore, column: "TLS", text: "core names no relay over TLS"},
-	{how: overCore, column: "IPv6", text: "the mail host of this test has IPv4 alone"},
 	{how: overOldCore, text: "as with a new core"},
 	{how: overDict, column: "IPv4", text: "as over IMAP METADATA"},
 	{how: overDict, column: "IPv6", text: "as over IMAP METADATA"},
