@@ -44,8 +44,8 @@ Each end sends %d messages a second over an unordered data channel whose maxRetr
 
 "Arrived" counts the messages while nothing was done to a call: up to each event, and from when messages came at both ends again.
 "Pause" is the longest time without a message meanwhile, which may be %v; "after events" is the longest time from an event, a
-restart of the relay or a change of address, until messages came at both ends again, which may be %v; where UDP is blocked, 15
-seconds more, until pion has given up on UDP.
+restart of the relay or a change of address, until messages came at both ends again, which may be %v. It may be 15 seconds more where
+UDP is blocked, until pion has given up on UDP, and where addresses change, until SCTP sends again.
 
 | call | condition | message | sent | arrived | want | round trip | pause | events: ICE restarts | new connections | after events |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
@@ -66,8 +66,20 @@ seconds more, until pion has given up on UDP.
 		fmt.Fprintf(&out, "| %s | %s |\n", c.what, oneLine(c.happened))
 	}
 	r.relayTable(&out)
+	out.WriteString(delays)
 	return out.String()
 }
+
+// delays explains the time after events. The times are those of RTO.Min and RTO.Max of pion/sctp 1.12.0.
+const delays = `
+## What delays messages
+
+After an outage, messages do not wait for ICE alone. SCTP, below the data channel, has unacknowledged packets, and sends nothing more
+until its retransmission timer T3-rtx expires. The timer doubles each time (RFC 9260 section 6.3.3): in pion/sctp, from 1 second to 60,
+so that it expires 1, 3, 7, 15 and 31 seconds after the outage begins. ICE is ready 2 to 4 seconds after a change of address. If it is
+not ready at 3 seconds, or the packet that is sent then is lost, or its acknowledgement, messages come at 7 seconds, at 15, or at 31.
+Voice and video do not use SCTP, and so do not wait for it.
+`
 
 // columns are the fields of a call that are about both ends.
 func (c *call) columns(t *testing.T) (ends, sent, arrived, trips, gaps string) {
