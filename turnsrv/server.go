@@ -55,7 +55,7 @@ func New(config Config) (*Server, error) {
 // ServePacket serves the clients of a UDP socket until Close is called or the socket fails. It takes ownership of conn and closes
 // it. It returns ErrServerClosed after Close.
 //
-// On Linux, responses are sent from the address at which the request arrived, even if the socket is bound to all addresses.
+// A worker sends responses from the address at which the request arrived, even if the socket is bound to all addresses.
 //
 // Several sockets with one address (SO_REUSEPORT) require one call each, and are served by different workers. The system must
 // always deliver the packets of one client to the same socket, as Linux does.
@@ -108,18 +108,25 @@ func (s *Server) servePacket(l link.Datagram, worker *loop.Loop) error {
 // A worker serves a connection after its handshake if it is a *net.TCPConn or a Conn over one, or a tls.Conn over a Conn. A
 // connection of another type may tell in NetConn, a method as that of tls.Conn, which of these it reads from and writes to. All
 // others are served by two goroutines each, which costs more than twice as much CPU time for each packet.
+//
+// Connections are served by all workers in turn.
 func (s *Server) ServeStream(listener net.Listener) error {
-	return s.serveStream(listener, s.workerFor(listener.Addr()))
+	first, others := s.allWorkers()
+	return s.serveStream(listener, first, others...)
 }
 
-func (s *Server) serveStream(listener net.Listener, worker *loop.Loop) error {
+// serveStream serves the connections of listener on workers, or on goroutines if first is nil.
+func (s *Server) serveStream(listener net.Listener, first *loop.Loop, others ...*loop.Loop) error {
 	defer func() { _ = listener.Close() }()
-	l := link.NewStreams(s.config.MaxStreams, worker, s.shared.Counters)
+	l := link.NewStreams(s.config.MaxStreams, first, s.shared.Counters)
 	if err := s.begin(l); err != nil {
 		return err
 	}
 	defer s.served.Done()
-	return s.end(l, l.Serve(listener, session.New(s.shared, l, worker), func(err error) {
+	for _, worker := range others {
+		l.Share(worker, func(share *link.Streams) link.Handler { return session.New(s.shared, share, worker) })
+	}
+	return s.end(l, l.Serve(listener, session.New(s.shared, l, first), func(err error) {
 		s.shared.LogAccept(listener.Addr(), err, time.Now())
 	}))
 }
@@ -132,8 +139,24 @@ func (s *Server) worker(conn net.PacketConn) *loop.Loop {
 	return s.workerFor(conn.LocalAddr())
 }
 
-// workerFor returns the worker for the next socket that is bound to addr, or nil if there are none.
+// workerFor returns the worker for the next UDP socket that is bound to addr, or nil if there are none.
 func (s *Server) workerFor(addr net.Addr) *loop.Loop {
+	if w := s.started(); w != nil {
+		return w.worker(addr.String())
+	}
+	return nil
+}
+
+// allWorkers returns the workers, of which the first is nil if there are none.
+func (s *Server) allWorkers() (first *loop.Loop, others []*loop.Loop) {
+	if w := s.started(); w != nil && len(w.loops) > 0 {
+		return w.loops[0], w.loops[1:]
+	}
+	return nil, nil
+}
+
+// started returns the workers, which it starts if necessary, or nil after Close.
+func (s *Server) started() *workers {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -142,7 +165,7 @@ func (s *Server) workerFor(addr net.Addr) *loop.Loop {
 	if s.workers == nil {
 		s.workers = newWorkers(s.config)
 	}
-	return s.workers.worker(addr.Network() + " " + addr.String())
+	return s.workers
 }
 
 // begin registers a link, so that Close can close it.

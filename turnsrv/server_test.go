@@ -24,6 +24,7 @@ func testConfig(t testing.TB) Config {
 		Realm:         turntest.TestRealm,
 		Authenticator: credential.Verifier{Secrets: []credential.Secret{credential.NewSecret([]byte(turntest.TestSecret))}},
 		Relay:         turntest.TestRelay(t, relay.Config{}),
+		Workers:       testWorkers(t),
 	}
 }
 

@@ -21,16 +21,15 @@ func TestProxiedAddressCounts(t *testing.T) {
 		conn := &headedConn{turntest.AddressedConn{Conn: far, Addr: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1)}},
 			net.IPv4(198, 51, byte(i/2), 1)}
 		s := newStream(l, conn)
-		l.streams[s] = struct{}{}
-		l.unallocated.Add(s, s.tuple.Client.Addr())
+		l.places.take(s, s.tuple.Client.Addr())
 		if err := s.handshake(); err != nil {
 			t.Fatal(err)
 		}
 		streams = append(streams, s)
 	}
-	l.forgetLocked(streams[0]) // one in each network
-	l.unallocated.Add(streams[0], netip.MustParseAddr("198.51.1.9"))
-	if s, _ := l.unallocated.First(); s != streams[2] {
+	l.places.leave(streams[0]) // one in each network
+	l.places.take(streams[0], netip.MustParseAddr("198.51.1.9"))
+	if s, _ := l.places.unallocated.First(); s != streams[2] {
 		t.Errorf("%v is evicted first, want the older one of 198.51.1.0/24", s.tuple.Client)
 	}
 }

@@ -108,7 +108,7 @@ func (s *stream) handshake() error {
 	// The client's address is known only now if the server is behind a proxy that sends it.
 	if client := udp.AddrPortOf(s.conn.RemoteAddr()); client != s.tuple.Client {
 		s.tuple.Client = client
-		s.link.moved(s)
+		s.link.places.moved(s, client.Addr())
 	}
 	s.tuple.Server = udp.AddrPortOf(s.conn.LocalAddr())
 	if either, ok := s.conn.(interface{ Encrypted() bool }); !ok || either.Encrypted() {

@@ -13,26 +13,21 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/internal/count"
 	"github.com/mailturn/mailturn/turnsrv/internal/loop"
 	"github.com/mailturn/mailturn/turnsrv/internal/session"
-	"github.com/mailturn/mailturn/turnsrv/limit"
 )
 
 // maxFrames is the number of frames from all connections that can wait for the handler. A reader blocks while there is no room,
 // so that TCP slows down its client.
 const maxFrames = 256
 
-// MaxUnallocated is the maximum number of connections of a listener without an allocation. These are unauthenticated. A genuine
-// client requires its place for a few round trips, a third of a second across an ocean. It therefore succeeds during a flood of
-// 10,000 new connections per second, even if they all come from its own network. A connection takes about 8 KB, over TLS about
-// 30 KB.
-const MaxUnallocated = 4096
-
 // smallFrame is the size of pooled frame buffers. Few frames are larger.
 const smallFrame = 2048
 
-// Streams serves the clients of one stream listener, each over its own connection.
+// Streams serves the clients of a stream listener, each over its own connection, or a share of them: see Share.
 type Streams struct {
 	counters *count.Counters
-	max      int // maximum number of connections
+	places   *places
+	shares   []*Streams // get connections in turn; l is the first
+	accepted int        // number of connections so far; owned by the goroutine that accepts
 	spare    spareDescriptor
 	loop     *loop.Loop // on whose goroutine the handler is called; nil if Serve calls it
 	handler  Handler
@@ -50,11 +45,9 @@ type Streams struct {
 	cancel context.CancelFunc
 	pool   sync.Pool // of *[]byte, smallFrame long
 
-	mu          sync.Mutex // guards what follows, except serving
-	streams     map[*stream]struct{}
-	unallocated limit.Crowd[*stream] // the streams without an allocation
-	closed      bool
-	serving     sync.WaitGroup
+	mu      sync.Mutex // guards closed
+	closed  bool
+	serving sync.WaitGroup
 }
 
 // frame is one message of a stream. A frame without a buffer marks the end of its stream.
@@ -67,14 +60,27 @@ type frame struct {
 // NewStreams returns a link with at most maxStreams connections. Its handler is called on the goroutine of on, or by Serve if on
 // is nil.
 func NewStreams(maxStreams int, on *loop.Loop, c *count.Counters) *Streams {
+	l := newStreams(context.Background(), newPlaces(maxStreams), on, c)
+	l.shares = []*Streams{l}
+	return l
+}
+
+// Share makes on, another event loop, serve a share of the connections that l accepts. handler returns the handler of the link to
+// which they belong. Share must be called before Serve.
+func (l *Streams) Share(on *loop.Loop, handler func(share *Streams) Handler) {
+	share := newStreams(l.ctx, l.places, on, l.counters)
+	share.begin(handler(share))
+	l.shares = append(l.shares, share)
+}
+
+func newStreams(ctx context.Context, p *places, on *loop.Loop, c *count.Counters) *Streams {
 	l := &Streams{
-		counters: c, max: maxStreams, loop: on,
+		counters: c, places: p, loop: on,
 		frames: make(chan frame, maxFrames), woken: make(chan struct{}, 1), timer: time.NewTimer(0),
-		streams: make(map[*stream]struct{}),
-		pool:    sync.Pool{New: func() any { b := make([]byte, smallFrame); return &b }},
+		pool: sync.Pool{New: func() any { b := make([]byte, smallFrame); return &b }},
 	}
 	l.timer.Stop()
-	l.ctx, l.cancel = context.WithCancel(context.Background())
+	l.ctx, l.cancel = context.WithCancel(ctx)
 	return l
 }
 
@@ -87,7 +93,7 @@ func (l *Streams) accept(listener net.Listener, failed func(error)) error {
 		conn, err := listener.Accept()
 		if err == nil {
 			backoff = 0
-			l.start(conn)
+			l.distribute(conn)
 			continue
 		}
 		if errors.Is(err, net.ErrClosed) || l.ctx.Err() != nil {
@@ -95,7 +101,7 @@ func (l *Streams) accept(listener net.Listener, failed func(error)) error {
 		}
 		failed(err)
 		if conn := l.spare.accept(listener, err); conn != nil {
-			l.start(conn)
+			l.distribute(conn)
 		}
 		backoff = min(backoff*2+5*time.Millisecond, time.Second)
 		select {
@@ -105,22 +111,33 @@ func (l *Streams) accept(listener net.Listener, failed func(error)) error {
 	}
 }
 
-// start serves conn on two new goroutines. If there are too many connections, it closes one without an allocation: the oldest
-// one of the source network that has the most. A network that floods the server therefore displaces its own connections.
+// distribute gives conn to one of the links that share the connections.
+func (l *Streams) distribute(conn net.Conn) {
+	l.accepted++
+	l.shares[l.accepted%len(l.shares)].start(conn)
+}
+
+// start serves conn on a new goroutine, at least until its handshake is complete.
 func (l *Streams) start(conn net.Conn) {
 	s := newStream(l, conn)
 	l.mu.Lock()
-	full := len(l.streams) >= l.max || l.unallocated.Len() >= MaxUnallocated
-	if l.closed || full && !l.evictLocked() {
-		l.mu.Unlock()
-		l.counters.StreamsRefused.Add(1)
+	defer l.mu.Unlock()
+	if l.closed {
 		_ = conn.Close()
 		return
 	}
-	l.streams[s] = struct{}{}
-	l.unallocated.Add(s, s.tuple.Client.Addr())
+	displaced, ok := l.places.take(s, s.tuple.Client.Addr())
+	if displaced != nil {
+		displaced.giveUp()
+	}
+	if displaced != nil || !ok {
+		l.counters.StreamsRefused.Add(1)
+	}
+	if !ok {
+		_ = conn.Close()
+		return
+	}
 	l.serving.Add(1)
-	l.mu.Unlock()
 	l.counters.Streams.Add(1)
 	go func() {
 		if moved := s.serve(); !moved {
@@ -132,35 +149,8 @@ func (l *Streams) start(conn net.Conn) {
 // remove ends what start has begun.
 func (l *Streams) remove(s *stream) {
 	l.counters.Streams.Add(-1)
-	l.mu.Lock()
-	l.forgetLocked(s)
-	l.mu.Unlock()
+	l.places.leave(s)
 	l.serving.Done()
-}
-
-// evictLocked closes a connection without an allocation and reports whether there was one.
-func (l *Streams) evictLocked() bool {
-	s, ok := l.unallocated.First()
-	if ok {
-		s.giveUp()
-		l.forgetLocked(s)
-		l.counters.StreamsRefused.Add(1)
-	}
-	return ok
-}
-
-func (l *Streams) forgetLocked(s *stream) {
-	delete(l.streams, s)
-	l.unallocated.Remove(s)
-}
-
-// moved counts s, which has no allocation yet, under the actual address of its client.
-func (l *Streams) moved(s *stream) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.unallocated.Remove(s) {
-		l.unallocated.Add(s, s.tuple.Client.Addr())
-	}
 }
 
 // deliver passes f to the handler and reports whether the link still accepts frames.
@@ -237,15 +227,7 @@ func (l *Streams) recycle(b *[]byte) {
 // Serve serves the connections of listener and passes their messages to h until Close is called or the listener fails. It
 // returns the error of the listener. failed is called with temporary errors of Accept.
 func (l *Streams) Serve(listener net.Listener, h Handler, failed func(error)) (err error) {
-	if l.handler = h; l.loop != nil {
-		l.loop.Do(func() {
-			l.alarm = l.loop.NewAlarm(h.Tick)
-			l.expired = l.loop.NewAlarm(func(now time.Time) {
-				l.expire.run(now, func(s *stream) { s.onLoop.end() })
-			})
-			l.expire.alarm = l.expired.Set
-		})
-	}
+	l.begin(h)
 	var accepting sync.WaitGroup
 	accepting.Go(func() {
 		err = l.accept(listener, failed)
@@ -253,14 +235,51 @@ func (l *Streams) Serve(listener net.Listener, h Handler, failed func(error)) (e
 	})
 	if l.loop == nil {
 		l.handleFrames(h)
-		h.End(time.Now())
-	} else {
-		l.handleOnLoop(h)
 	}
+	<-l.ctx.Done()
 	_ = listener.Close()
 	accepting.Wait()
-	l.endStreams()
+	for _, share := range l.shares {
+		share.end()
+	}
 	return err
+}
+
+// begin prepares the link for connections.
+func (l *Streams) begin(h Handler) {
+	if l.handler = h; l.loop == nil {
+		return
+	}
+	l.loop.Do(func() {
+		l.alarm = l.loop.NewAlarm(h.Tick)
+		l.expired = l.loop.NewAlarm(func(now time.Time) {
+			l.expire.run(now, func(s *stream) { s.onLoop.end() })
+		})
+		l.expire.alarm = l.expired.Set
+	})
+}
+
+// end ends the handler, then all connections, and waits for their goroutines. No more connections or frames are accepted.
+func (l *Streams) end() {
+	if l.loop == nil {
+		l.handler.End(time.Now())
+	} else {
+		l.loop.Do(func() {
+			l.ended = true
+			l.handler.End(time.Now())
+			l.loop.RemoveAlarm(l.alarm)
+			l.loop.RemoveAlarm(l.expired)
+		})
+	}
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	for _, s := range l.places.of(l) {
+		s.giveUp()
+	}
+	l.serving.Wait()
+	l.timer.Stop()
+	l.cancel()
 }
 
 // handleFrames passes frames to h until the link is closed.
@@ -283,17 +302,6 @@ func (l *Streams) handleFrames(h Handler) {
 			return
 		}
 	}
-}
-
-// handleOnLoop waits until the link is closed, while the event loop calls h.
-func (l *Streams) handleOnLoop(h Handler) {
-	<-l.ctx.Done()
-	l.loop.Do(func() {
-		l.ended = true
-		h.End(time.Now())
-		l.loop.RemoveAlarm(l.alarm)
-		l.loop.RemoveAlarm(l.expired)
-	})
 }
 
 // SetAlarm implements session.Link.
@@ -339,25 +347,8 @@ func (l *Streams) Full(time.Time) bool { return false }
 func (l *Streams) Allocated(c session.Client, has bool) {
 	s := c.Stream.(*stream)
 	s.allocated(has)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.unallocated.Remove(s)
-	if _, live := l.streams[s]; live && !has {
-		l.unallocated.Add(s, c.Tuple.Client.Addr())
-	}
+	l.places.allocated(s, has, c.Tuple.Client.Addr())
 }
 
 // Close makes Serve return. Safe for concurrent use.
 func (l *Streams) Close() { l.cancel() }
-
-// endStreams ends all connections and waits for their goroutines. No more frames are accepted.
-func (l *Streams) endStreams() {
-	l.mu.Lock()
-	l.closed = true
-	for s := range l.streams {
-		s.giveUp()
-	}
-	l.mu.Unlock()
-	l.serving.Wait()
-	l.timer.Stop()
-}
