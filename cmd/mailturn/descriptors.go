@@ -18,13 +18,17 @@ type descriptorUse struct {
 	each           int  // descriptors that one takes
 }
 
+// maxAllocations returns how many allocations a relay may have.
+func maxAllocations(c *turn.Config) int {
+	if c.TotalQuota > 0 {
+		return c.TotalQuota
+	}
+	return 2 * (int(c.RelayPorts.V.Max) - int(c.RelayPorts.V.Min) + 1) // one at each port, of both families
+}
+
 // relayDescriptors returns what bounds how many descriptors a relay has open.
 func relayDescriptors(c *turn.Config) []descriptorUse {
-	allocations := c.TotalQuota
-	if allocations == 0 {
-		allocations = 2 * (int(c.RelayPorts.V.Max) - int(c.RelayPorts.V.Min) + 1) // one at each port, of both families
-	}
-	uses := []descriptorUse{{c.Name, "total_quota", &c.TotalQuota, allocations, 1}}
+	uses := []descriptorUse{{c.Name, "total_quota", &c.TotalQuota, maxAllocations(c), 1}}
 	if sockets := c.StreamSockets(); sockets > 0 {
 		uses = append(uses, descriptorUse{c.Name, "max_connections", &c.MaxStreams, c.MaxStreams, sockets})
 	}

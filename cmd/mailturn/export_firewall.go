@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/netip"
 	"os/user"
 	"slices"
 	"strconv"
@@ -17,10 +16,7 @@ import (
 func (s *setup) openPorts() (udp, tcp []string) {
 	numbers := map[string][]uint16{}
 	add := func(transport string, a listen.Addr) {
-		if ip, err := netip.ParseAddr(a.Host); err == nil && ip.IsLoopback() || a.Host == "localhost" {
-			return
-		}
-		if !slices.Contains(numbers[transport], a.Port) {
+		if !onLoopback(a) && !slices.Contains(numbers[transport], a.Port) {
 			numbers[transport] = append(numbers[transport], a.Port)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/mailturn/mailturn/framework/log"
 	"github.com/mailturn/mailturn/framework/memory"
+	"github.com/mailturn/mailturn/framework/sysctl"
 	"github.com/mailturn/mailturn/framework/systemd"
 )
 
@@ -73,6 +74,7 @@ func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again
 	if err := s.prepareAndSay(logger); err != nil {
 		return err
 	}
+	s.checkKernel(sysctl.System(), logger)
 	running, err := newService(s, systemd.Inherit(manager.Manager, logger), logger, &level)
 	if err != nil {
 		return err

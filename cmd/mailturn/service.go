@@ -23,6 +23,7 @@ import (
 	"github.com/mailturn/mailturn/framework/log"
 	"github.com/mailturn/mailturn/framework/metrics"
 	"github.com/mailturn/mailturn/framework/module"
+	"github.com/mailturn/mailturn/framework/sysctl"
 	"github.com/mailturn/mailturn/framework/systemd"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
@@ -73,7 +74,7 @@ func newService(s *setup, sockets *systemd.Listeners, logger *slog.Logger, level
 	}
 	r.names.Store(&s.names)
 	registry := metrics.NewRegistry()
-	registry.MustRegister(r.reloaded, versionMetric())
+	registry.MustRegister(r.reloaded, versionMetric(), sysctl.ConntrackCollector(sysctl.System()))
 	s.process = http.Process{Ready: r.isReady, Health: r.health, Metrics: registry}
 	r.bans.load(s.stateDir, logger)
 	s.share(&r.accounts, &r.bans.list, r.sockets)

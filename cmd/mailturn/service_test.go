@@ -23,6 +23,7 @@ import (
 
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/config"
+	"github.com/mailturn/mailturn/framework/sysctl"
 )
 
 // TestMetrics gathers the metrics of a service that has an endpoint of each kind, two of some.
@@ -131,6 +132,7 @@ func checkDocumented(t *testing.T, running *service, gatherer prometheus.Gathere
 	described := make(chan *prometheus.Desc, 100)
 	running.reloaded.Describe(described)
 	versionMetric().Describe(described)
+	sysctl.ConntrackCollector(nil).Describe(described)
 	certs.Collector(nil).Describe(described)
 	for _, endpoint := range running.running {
 		if measured, ok := endpoint.(interface{ Collector() prometheus.Collector }); ok {

@@ -140,13 +140,13 @@ func (e *Endpoint) proxyRefused(proxy netip.Addr, err error) {
 	e.refusals.Log(e.logger, slog.LevelWarn, "connection from a proxy refused", "client", proxy, "err", err)
 }
 
-// receiveBuffer is the receive buffer requested for UDP sockets, in bytes: the media of hundreds of calls during the tenth of a
+// ReceiveBuffer is the receive buffer requested for UDP sockets, in bytes: the media of hundreds of calls during the tenth of a
 // second in which a busy machine may not read it. The system grants what net.core.rmem_max allows.
-const receiveBuffer = 4 << 20
+const ReceiveBuffer = 4 << 20
 
-// sendBuffer is the send buffer requested for the same sockets, in bytes: packets to hosts of the server's own network that have
+// SendBuffer is the send buffer requested for the same sockets, in bytes: packets to hosts of the server's own network that have
 // vanished can occupy 208 KiB, all that Linux grants by default. The system grants what net.core.wmem_max allows.
-const sendBuffer = 1 << 20
+const SendBuffer = 1 << 20
 
 // maxUnsent is how many unsent bytes the system accepts for a TCP connection, so that a client that reads little occupies some
 // hundred kilobytes, and not the four megabytes that net.ipv4.tcp_wmem allows. Media that waits that long is useless.
@@ -180,7 +180,7 @@ func bindUDP(hostPort string, control func(network, address string, c syscall.Ra
 		return nil, err
 	}
 	udp := conn.(*net.UDPConn)
-	if err := errors.Join(udp.SetReadBuffer(receiveBuffer), udp.SetWriteBuffer(sendBuffer)); err != nil {
+	if err := errors.Join(udp.SetReadBuffer(ReceiveBuffer), udp.SetWriteBuffer(SendBuffer)); err != nil {
 		conn.Close()
 		return nil, err
 	}

@@ -33,7 +33,7 @@ func TestReceiveBuffer(t *testing.T) {
 	}); controlErr != nil || err != nil {
 		t.Fatal(controlErr, err)
 	}
-	if want := 2 * min(receiveBuffer, granted); size != want { // socket(7): the kernel doubles it for its own bookkeeping
+	if want := 2 * min(ReceiveBuffer, granted); size != want { // socket(7): the kernel doubles it for its own bookkeeping
 		t.Errorf("got a buffer of %d bytes, want %d", size, want)
 	}
 }

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -187,5 +188,74 @@ func TestForwardedPacketsAreTracked(t *testing.T) {
 	}
 	if _, err := near.Read(buf); err != nil {
 		t.Errorf("the answer does not arrive: %v", err)
+	}
+}
+
+// withFiles runs the program in the namespace with other texts in files of /proc.
+func (ns namespace) withFiles(t *testing.T, files map[string]string, program string, args ...string) *exec.Cmd {
+	t.Helper()
+	var script strings.Builder
+	for name, text := range files {
+		file := filepath.Join(t.TempDir(), "file")
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&script, "mount --bind %s %s && ", file, name)
+	}
+	// ip gives it mounts of its own.
+	return ns.command("sh", append([]string{"-c", script.String() + `exec "$0" "$@"`, program}, args...)...)
+}
+
+// TestFullTableOfConnections has a kernel whose table of tracked connections is small and full: the log, the metrics and the probe tell.
+func TestFullTableOfConnections(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t)
+	n.server.rules(t, strictFirewall) // which has the kernel track connections
+	const door = "endpoint \"http\" \"http\" {\n  listen = \"http://127.0.0.1:8080\"\n}\n"
+	config, secretFile := filepath.Join(t.TempDir(), "maddy.conf"), filepath.Join(t.TempDir(), "secret")
+	for name, text := range map[string]string{config: siteText(publicRelay, "", "") + door, secretFile: secret} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	full := map[string]string{
+		"/proc/sys/net/netfilter/nf_conntrack_count": "4096\n", "/proc/sys/net/netfilter/nf_conntrack_max": "4096\n", "/proc/sys/net/core/rmem_max": "212992\n",
+	}
+	s := startCommand(t, n.server.withFiles(t, full, binary, "run", "--state-dir", t.TempDir(), "--config", config))
+	for _, want := range []string{"net.core.rmem_max is 212992, want 4194304; ", "net.netfilter.nf_conntrack_max is 4096, want ", "net.ipv4.ip_local_reserved_ports lacks 49152-60999 of relay_ports"} {
+		if strings.Count(s.stderr.String(), want) != 1 {
+			t.Errorf("the log does not say once %q", want)
+		}
+	}
+	metrics, err := n.server.command(peer(t, "curl", "curl"), "--silent", "--fail", "http://127.0.0.1:8080/metrics").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"\nmailturn_conntrack_entries 4096\n", "\nmailturn_conntrack_entries_limit 4096\n"} {
+		if !strings.Contains(string(metrics), want) {
+			t.Errorf("no %q among the metrics", want)
+		}
+	}
+
+	ask := func(ns namespace, files map[string]string, port string) *probe.Report {
+		t.Helper()
+		out, err := ns.withFiles(t, files, binary, "probe", "--quick", "--json", "--secret-file", secretFile, "turn:"+serverIPv4+port).Output()
+		var r probe.Report
+		if invalid := json.Unmarshal(out, &r); invalid != nil {
+			t.Fatalf("%v, %v\n%s", err, invalid, out)
+		}
+		return &r
+	}
+	const tells = "kernel tracks 4096 of 4096 connections: "
+	wantVerdict(t, ask(n.server, full, ""), "machine.conntrack", probe.Warning, tells+"when the table is full")
+	wantVerdict(t, ask(n.server, full, ":3999"), "machine.conntrack", probe.Failure, tells+"the table is full")
+	r := ask(n.server, nil, "")
+	wantCheck(t, r, "machine.conntrack", probe.OK)
+	if r.Conntrack == nil || r.Conntrack.Limit == 0 {
+		t.Errorf("the report has %+v", r.Conntrack)
+	}
+	n.server.rules(t, "flush ruleset\n")
+	if r := ask(n.client, full, ""); r.Conntrack != nil || r.Verdict.Status != probe.OK {
+		t.Errorf("the table of the client's machine is judged: %+v, %+v", r.Conntrack, r.Verdict)
 	}
 }

@@ -243,6 +243,8 @@ tests:
   - {series: 'process_open_fds', values: '%[3]dx120'}
   - {series: 'mailturn_turn_engine_up{endpoint="turn"}', values: '%[1]dx120'}
   - {series: 'process_max_fds', values: '100x120'}
+  - {series: 'mailturn_conntrack_entries', values: '%[3]dx120'}
+  - {series: 'mailturn_conntrack_entries_limit', values: '100x120'}
   - {series: 'mailturn_certificate_expiry_timestamp_seconds{endpoint="imap",file="a.pem",kind="imap"}', values: '%[5]dx120'}
   - {series: 'mailturn_turn_pion_failures_total{endpoint="turn"}', values: '0+%[2]dx120'}
   alert_rule_test:

@@ -6,10 +6,12 @@ package probe
 import (
 	"context"
 	"crypto/x509"
+	"io/fs"
 	"net/netip"
 	"time"
 
 	"github.com/mailturn/mailturn/framework/resolver"
+	"github.com/mailturn/mailturn/framework/sysctl"
 	"github.com/mailturn/mailturn/imapext/discovery"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
@@ -45,6 +47,8 @@ type Options struct {
 	// Secret, if not zero, is the secret of the TURN REST API: credentials are issued from it, an expired one as well.
 	Secret credential.Secret
 	Depth  Depth
+	// Kernel has the settings of this machine's kernel; nil for sysctl.System.
+	Kernel fs.FS
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 	// Progress, if not nil, is told what is being done, in a few words. It is called on several goroutines.
@@ -71,6 +75,9 @@ func newRun(o Options) *run {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Kernel == nil {
+		o.Kernel = sysctl.System()
+	}
 	show := o.Progress
 	o.Progress = func(what string) {
 		if show != nil {
@@ -88,6 +95,7 @@ func Run(ctx context.Context, o Options) *Report {
 		r.relays(ctx)
 	}
 	r.judgeForm()
+	r.judgeMachine()
 	r.report.DurationMS = milliseconds(time.Since(start))
 	r.report.Verdict = r.report.judge()
 	return r.report

@@ -3,6 +3,8 @@ package probe
 import (
 	"encoding/json"
 	"time"
+
+	"github.com/mailturn/mailturn/framework/sysctl"
 )
 
 // SchemaVersion is the version of the JSON form of a Report. Members are added under the same number; docs/probe.md
@@ -36,6 +38,8 @@ type Report struct {
 	// Fallback says that core would use its public fallback servers.
 	Fallback bool    `json:"fallback"`
 	Relays   []Relay `json:"relays,omitempty"`
+	// Conntrack is the table of tracked connections on the server's own machine, if the probe runs there.
+	Conntrack *sysctl.Conntrack `json:"conntrack,omitempty"`
 
 	// insideOnly says that nothing was sent from outside to an address of the relay that is meant for it.
 	insideOnly bool
@@ -172,6 +176,7 @@ func (r *Report) add(id, subject string, status Status, summary, action string) 
 
 // order is that of the checks in a report, and of failures by how much they explain: the first one is the verdict.
 var order = []string{
+	conntrackID,
 	"imap.dns", "imap.connect", "imap.tls", "imap.login", "imap.capabilities", "imap.compress", "imap.metadata",
 	"value.parse", "value.host", "value.port", "value.form", "value.expiry", "value.ttl",
 	"turn.dns", "turn.udp", "turn.credential", "turn.relayed_address", "turn.relay_to_relay", "turn.direct", "turn.packet_size", "turn.ipv4", "turn.ipv6",
