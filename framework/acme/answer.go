@@ -15,9 +15,9 @@ import (
 	"golang.org/x/net/netutil"
 )
 
-// AnswerTLS returns the configuration for a handshake by which an authority checks tls-alpn-01 (RFC 8737 section 3), nil for any
-// other handshake, and an error if nobody in this process has asked for a certificate for that name. It looks only at what is in
-// memory, because anybody can begin such a handshake.
+// AnswerTLS returns the configuration for a handshake with which an authority validates tls-alpn-01 (RFC 8737 section 3), nil for
+// any other handshake, and an error if this process has not requested a certificate for that name. It looks only at memory, because
+// anybody can begin such a handshake.
 func AnswerTLS(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	if !slices.Equal(hello.SupportedProtos, []string{acmez.ACMETLS1Protocol}) {
 		return nil, nil
@@ -35,7 +35,7 @@ func AnswerTLS(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	}, nil
 }
 
-// Bounds of the server for http-01. The authority sends a few short requests.
+// Limits of the server for http-01. The authority sends a few short requests.
 const (
 	httpTimeout    = 10 * time.Second
 	httpConns      = 128

@@ -15,7 +15,7 @@ import (
 	"go.uber.org/zap"
 )
 
-// connect makes what speaks to the authority. It sends nothing.
+// connect creates the clients for the authority. It sends nothing.
 func (r *run) connect() {
 	s := r.settings
 	keys := certmagic.StandardKeyGenerator{KeyType: certmagic.P256}
@@ -24,7 +24,7 @@ func (r *run) connect() {
 	}
 	logger := zap.New(toSlog{r.logger})
 	r.storage = &certmagic.FileStorage{Path: s.Dir}
-	// The cache is for certificates that certmagic presents. Nothing is put there, so it has nothing to maintain.
+	// The cache is for certificates that certmagic presents. It stays empty, so it has nothing to maintain.
 	r.cache = certmagic.NewCache(certmagic.CacheOptions{
 		GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return r.config, nil }, Logger: logger,
 	})
@@ -38,9 +38,9 @@ func (r *run) connect() {
 	}
 	if s.Roots != "" {
 		template.TrustedRoots = x509.NewCertPool()
-		template.TrustedRoots.AppendCertsFromPEM([]byte(s.Roots)) // Decode has tried it
+		template.TrustedRoots.AppendCertsFromPEM([]byte(s.Roots)) // Decode has checked it
 	}
-	// certmagic looks whether there is somebody to answer at the address: see request.
+	// certmagic checks whether something answers at the address: see request.
 	if host, port, err := net.SplitHostPort(s.Listen); err == nil {
 		number, _ := strconv.Atoi(port)
 		template.ListenHost, template.AltHTTPPort, template.AltTLSALPNPort = host, number, number
@@ -52,10 +52,10 @@ func (r *run) connect() {
 	r.config.Issuers = []certmagic.Issuer{r.issuer}
 }
 
-// errTerms says that the operator has to agree to something first.
+// errTerms means that the operator must agree to the terms first.
 var errTerms = errors.New("the certificate authority requires that you agree to its terms")
 
-// checkTerms is called before an account is registered (RFC 8555 section 7.3.3). certmagic would agree to everything.
+// checkTerms is called before an account is registered (RFC 8555 section 7.3.3). certmagic would agree to any terms.
 func (r *run) checkTerms(ctx context.Context, _ *certmagic.ACMEIssuer, account acme.Account) (acme.Account, error) {
 	if r.settings.AgreeTerms {
 		return account, nil
@@ -72,12 +72,12 @@ func (r *run) checkTerms(ctx context.Context, _ *certmagic.ACMEIssuer, account a
 	}
 	if directory.Meta != nil && directory.Meta.TermsOfService != "" {
 		r.terms = fmt.Errorf("%w: read %s, and add agree_to_terms = true", errTerms, directory.Meta.TermsOfService)
-		return account, r.terms // which certmagic does not wrap
+		return account, r.terms // certmagic does not wrap it
 	}
 	return account, nil
 }
 
-// request obtains a certificate for a name, or renews it, and keeps it in the storage.
+// request obtains a certificate for a name, or renews it, and puts it into the storage.
 func (r *run) request(ctx context.Context, name string, renew bool) error {
 	select {
 	case r.one <- struct{}{}:
@@ -86,7 +86,7 @@ func (r *run) request(ctx context.Context, name string, renew bool) error {
 		return ctx.Err()
 	}
 	if r.settings.Challenge == HTTP01 {
-		// Not by certmagic, whose server bounds nothing, and which takes whoever has the port for another one of itself.
+		// Not certmagic's server: it has no limits, and takes any program on the port for another instance of itself.
 		socket, err := new(net.ListenConfig).Listen(ctx, "tcp", r.settings.Listen)
 		if err != nil {
 			return &portError{r.settings.Listen, err}

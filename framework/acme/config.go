@@ -19,8 +19,8 @@ import (
 	"github.com/mailturn/mailturn/framework/config"
 )
 
-// Decode checks the acme blocks of a file, of which there must be one, and returns what they say together. It leaves to the caller
-// Dir, the Names of blocks without any, and Addresses; and Challenge if it is empty, and Listen, where they depend on the endpoints.
+// Decode checks the acme blocks of a file, at least one, and returns their combined settings. It leaves to the caller Dir,
+// Addresses, the Names of blocks without any, and those of Challenge (then empty) and Listen that depend on the endpoints.
 func Decode(blocks []*config.ACME) (Settings, hcl.Diagnostics) {
 	c, diags := merge(blocks)
 	s := Settings{
@@ -58,7 +58,7 @@ func Decode(blocks []*config.ACME) (Settings, hcl.Diagnostics) {
 	return s, append(diags, s.decodeChallenge(c)...)
 }
 
-// merge returns one block with what several say, and errors about what two say differently.
+// merge combines several blocks into one, and returns errors about attributes with different values.
 func merge(blocks []*config.ACME) (merged config.ACME, diags hcl.Diagnostics) {
 	merged.Block = blocks[0].Block
 	for _, b := range blocks {
@@ -85,7 +85,7 @@ func merge(blocks []*config.ACME) (merged config.ACME, diags hcl.Diagnostics) {
 	return merged, diags
 }
 
-// take puts the value of an attribute into the merged block.
+// take copies the value of an attribute into the merged block.
 func take[T comparable](name string, into, of *config.Value[T]) hcl.Diagnostics {
 	switch {
 	case !of.Set || into.Set && into.V == of.V:
@@ -102,7 +102,7 @@ func contradiction(name string, rng, first hcl.Range) *hcl.Diagnostic {
 		"set it in one acme block, and only names in the others")
 }
 
-// checkAccount wants what the account is made of.
+// checkAccount checks the attributes of the account.
 func checkAccount(c config.ACME, s Settings) (diags hcl.Diagnostics) {
 	if address, err := mail.ParseAddress(c.Email.V); !c.Email.Set {
 		diags = append(diags, config.WithHint(config.Errorf(c.Range, "No address for the certificate authority", "The acme block has no email."),
@@ -125,7 +125,7 @@ func checkAccount(c config.ACME, s Settings) (diags hcl.Diagnostics) {
 	return diags
 }
 
-// decodeChallenge takes what concerns one challenge or another.
+// decodeChallenge decodes the attributes of the challenges.
 func (s *Settings) decodeChallenge(c config.ACME) (diags hcl.Diagnostics) {
 	switch s.Challenge {
 	case "":
@@ -163,7 +163,8 @@ func badPort(text string) bool {
 	return err != nil || port == 0
 }
 
-// CheckName returns why there is no certificate for a name, or nil. Wildcards are not supported: nobody is told one.
+// CheckName returns why no authority issues a certificate for a name, or nil. Wildcards are not supported, because clients are
+// never told one.
 func CheckName(rng hcl.Range, name string) *hcl.Diagnostic {
 	_, valid := dns.IsDomainName(name)
 	_, err := netip.ParseAddr(name)

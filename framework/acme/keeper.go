@@ -22,23 +22,23 @@ import (
 )
 
 const (
-	// maxSleep is the time between two looks at a certificate that is good. The authority is then asked whether it has to be renewed
-	// before its time, unless it has said when to ask again.
+	// maxSleep is the time between two checks of a valid certificate. Each check asks the authority whether the certificate must be
+	// renewed early, unless the authority has said when to ask again.
 	maxSleep = time.Hour
-	// repeatLog is the time between two log lines about one problem.
+	// repeatLog is the time between two log lines about the same problem.
 	repeatLog = 24 * time.Hour
 )
 
-// A keeper keeps one certificate. It belongs to its goroutine, except wake.
+// A keeper obtains and renews one certificate. Except for wake, it belongs to its goroutine.
 type keeper struct {
 	*run
 	name   string
 	logger *slog.Logger
 	now    func() time.Time
-	wake   chan struct{} // tells it to look now
+	wake   chan struct{} // makes it check now
 
 	failures int
-	problem  string    // the kind of the last failure, "" if there was none
+	problem  string    // the kind of the last failure, or ""
 	logged   time.Time // when it was logged
 
 	info    acme.RenewalInfo // of the certificate infoOf
@@ -46,7 +46,7 @@ type keeper struct {
 	askNext time.Time
 }
 
-// keep looks after the certificate until ctx is done.
+// keep maintains the certificate until ctx is done.
 func (k *keeper) keep(ctx context.Context) {
 	for {
 		timer := time.NewTimer(k.look(ctx))
@@ -62,7 +62,7 @@ func (k *keeper) keep(ctx context.Context) {
 	}
 }
 
-// look obtains or renews the certificate if it is time to, and returns when to look again.
+// look obtains or renews the certificate if necessary, and returns when to check again.
 func (k *keeper) look(ctx context.Context) time.Duration {
 	present, err := k.stored(ctx)
 	if err != nil {
@@ -100,7 +100,8 @@ func (k *keeper) look(ctx context.Context) time.Duration {
 	return min(wait, maxSleep)
 }
 
-// failed logs why there is no new certificate, if that is news, and returns when to try again. present is what there is meanwhile, or nil.
+// failed logs why there is no new certificate, if the reason is new, and returns when to retry. present is the existing
+// certificate, or nil.
 func (k *keeper) failed(ctx context.Context, err error, present *certificate) time.Duration {
 	if ctx.Err() != nil {
 		return 0
@@ -121,13 +122,13 @@ func (k *keeper) failed(ctx context.Context, err error, present *certificate) ti
 	return wait
 }
 
-// A certificate is what is stored of one.
+// A certificate is a stored certificate.
 type certificate struct {
 	leaf *x509.Certificate
-	pem  []byte // chain and key
+	pem  []byte // the chain and the key
 }
 
-// stored returns the certificate that the authority in use has issued, nil if it has issued none.
+// stored returns the certificate issued by the authority in use, or nil if there is none.
 func (k *keeper) stored(ctx context.Context) (*certificate, error) {
 	authority := k.issuer.IssuerKey()
 	chain, err := k.storage.Load(ctx, certmagic.StorageKeys.SiteCert(authority, k.name))
@@ -142,14 +143,14 @@ func (k *keeper) stored(ctx context.Context) (*certificate, error) {
 		return nil, err
 	}
 	pair, err := tls.X509KeyPair(chain, key)
-	if err != nil { // a process that was killed has left two halves: renewal replaces both
+	if err != nil { // a killed process has left a chain and a key that do not match: renewal replaces both
 		k.logger.Warn("stored certificate cannot be used, requesting another one", "err", err)
 		return nil, k.config.Storage.Delete(ctx, certmagic.StorageKeys.CertsSitePrefix(authority, k.name))
 	}
 	return &certificate{pair.Leaf, bytes.Join([][]byte{bytes.TrimSpace(chain), bytes.TrimSpace(key), nil}, []byte("\n"))}, nil
 }
 
-// export writes the file that package certs follows.
+// export writes the file that package certs watches.
 func (k *keeper) export(c *certificate) error {
 	path := File(k.settings.Dir, k.name)
 	if there, err := os.ReadFile(path); err == nil && bytes.Equal(there, c.pem) {
@@ -164,18 +165,18 @@ func (c *certificate) hasKeyOf(s Settings) bool {
 	return isRSA == s.RSA
 }
 
-// due is when a third of the lifetime is left.
+// due returns when a third of the lifetime is left.
 func (c *certificate) due() time.Time {
 	return c.leaf.NotAfter.Add(-c.leaf.NotAfter.Sub(c.leaf.NotBefore) / 3)
 }
 
-// rest is how long a new certificate is left alone, whatever the authority suggests.
+// rest returns how long a new certificate is not renewed, whatever the authority suggests.
 func (c *certificate) rest() time.Duration {
 	return min(maxSleep, c.leaf.NotAfter.Sub(c.leaf.NotBefore)/6)
 }
 
-// checkClock returns an error if a certificate that was issued just now is not in the first two thirds of its life: then the clock of
-// this machine is wrong, and to renew it would be of no use.
+// checkClock returns an error if a certificate that has just been issued is not in the first two thirds of its lifetime: the clock
+// of this machine is wrong then, and renewing the certificate would not help.
 func (c *certificate) checkClock(now time.Time) error {
 	if now.Add(time.Minute).Before(c.leaf.NotBefore) || !now.Before(c.due()) {
 		return &clockError{now, fmt.Errorf("the certificate that was issued just now is good from %s to %s",
@@ -184,8 +185,8 @@ func (c *certificate) checkClock(now time.Time) error {
 	return nil
 }
 
-// renewal returns when to renew a certificate: when the authority suggests (RFC 9773), before a sixth of the lifetime is left, or when a
-// third is.
+// renewal returns when to renew a certificate: when the authority suggests (RFC 9773), but before only a sixth of the lifetime is
+// left; or otherwise when a third is left.
 func (k *keeper) renewal(ctx context.Context, c *certificate) time.Time {
 	if serial := c.leaf.SerialNumber.String(); serial != k.infoOf {
 		k.info, k.infoOf, k.askNext = acme.RenewalInfo{}, serial, time.Time{}
@@ -212,14 +213,14 @@ func (k *keeper) renewal(ctx context.Context, c *certificate) time.Time {
 	return k.info.SelectedTime
 }
 
-// Bounds of the time between two attempts. The authority's own limits are counted by the hour: Let's Encrypt allows five failed
-// validations of a name.
+// Limits of the time between two attempts. The authority's limits are per hour: Let's Encrypt allows five failed validations of a
+// name.
 const (
 	minLocalWait, maxLocalWait         = 5 * time.Second, 10 * time.Minute
 	minAuthorityWait, maxAuthorityWait = 2 * time.Minute, 6 * time.Hour
 )
 
-// wait returns the time until the next attempt after that many failures, with a tenth of it left to chance.
+// wait returns the time until the next attempt after that many failures, a tenth of which is random.
 func (r refusal) wait(failures int) time.Duration {
 	least, most := minLocalWait, maxLocalWait
 	switch {

@@ -10,8 +10,8 @@ import (
 	"github.com/mholt/acmez/v3/acme"
 )
 
-// TestClock wants a certificate that was issued just now and is used up, or not good yet, to be the clock's fault: renewing it again
-// and again would use up what the authority allows.
+// TestClock checks that the clock is blamed if a certificate that has just been issued is due for renewal, or not valid yet:
+// repeated renewal would exhaust the authority's limits.
 func TestClock(t *testing.T) {
 	issued := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	c := &certificate{leaf: &x509.Certificate{NotBefore: issued, NotAfter: issued.AddDate(0, 0, 90)}}
@@ -24,7 +24,8 @@ func TestClock(t *testing.T) {
 	}
 }
 
-// TestRenewalTime wants the time that the authority suggests, within bounds, and two thirds of the lifetime without a suggestion.
+// TestRenewalTime checks for the time that the authority suggests, within limits, and for two thirds of the lifetime without a
+// suggestion.
 func TestRenewalTime(t *testing.T) {
 	issued := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	day := func(n int) time.Time { return issued.AddDate(0, 0, n) }
@@ -43,6 +44,6 @@ func TestRenewalTime(t *testing.T) {
 		}
 	}
 	if got := c.rest(); got != maxSleep {
-		t.Errorf("a new certificate is left alone for %v, want %v", got, maxSleep)
+		t.Errorf("a new certificate is not checked for %v, want %v", got, maxSleep)
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// toSlog writes what certmagic logs, at level debug: what of it matters to an operator, the keeper says.
+// toSlog writes certmagic's log lines at level debug: the keeper logs what matters to an operator.
 type toSlog struct{ logger *slog.Logger }
 
 // Enabled implements zapcore.Core.

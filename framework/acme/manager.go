@@ -16,17 +16,17 @@ type Manager struct {
 	logger *slog.Logger
 	lookup func(ctx context.Context, host string) ([]netip.Addr, error)
 
-	settings Settings // of running
+	settings Settings // those of running
 	running  *run     // nil without settings
 }
 
-// NewManager returns a manager that has nothing to do. lookup asks DNS for the addresses of a host, to explain why an authority
-// refuses.
+// NewManager returns a manager without certificates. lookup asks DNS for the addresses of a host, to explain refusals of an
+// authority.
 func NewManager(logger *slog.Logger, lookup func(ctx context.Context, host string) ([]netip.Addr, error)) *Manager {
 	return &Manager{logger: logger, lookup: lookup}
 }
 
-// run is what a manager does with one configuration.
+// run is the work of a manager with one configuration.
 type run struct {
 	settings Settings
 	logger   *slog.Logger
@@ -34,8 +34,8 @@ type run struct {
 	storage  *certmagic.FileStorage
 	config   *certmagic.Config
 	issuer   *certmagic.ACMEIssuer
-	one      chan struct{} // holds a token while a certificate is being requested: one at a time, because they share a port
-	terms    error         // why no account was registered; belongs to who holds the token
+	one      chan struct{} // holds a token while a certificate is requested: one at a time, because requests share a port
+	terms    error         // why no account was registered; belongs to the holder of the token
 
 	stop    context.CancelFunc
 	keeping sync.WaitGroup
@@ -43,8 +43,8 @@ type run struct {
 	wake    []chan struct{} // of each keeper
 }
 
-// Apply has the manager keep the certificates of s from now on; nil is for none. With the settings that are in force it tries again
-// at once what has failed. It does not wait for the authority.
+// Apply makes the manager maintain the certificates of s; nil means none. If the settings have not changed, it immediately retries
+// what has failed. It does not wait for the authority.
 func (m *Manager) Apply(s *Settings) {
 	if s != nil && m.running != nil && reflect.DeepEqual(*s, m.settings) {
 		for _, wake := range m.running.wake {
@@ -61,7 +61,7 @@ func (m *Manager) Apply(s *Settings) {
 	}
 }
 
-// Stop ends what Apply has started, requests included, and returns when all has ended.
+// Stop ends everything that Apply has started, including requests, and returns when it has ended.
 func (m *Manager) Stop() {
 	if m.running == nil {
 		return

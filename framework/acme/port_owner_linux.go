@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// portOwner names the program that listens on a TCP port, as far as this process may know; "" if it may not.
+// portOwner returns the name of the program that listens on a TCP port, or "" if this process may not know it.
 func portOwner(port string) string {
 	number, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
@@ -30,7 +30,7 @@ func portOwner(port string) string {
 	return ""
 }
 
-// listening adds to sockets, in the form that descriptors link to them, those of a table of proc_net(5) that listen on a port.
+// listening adds to sockets those of a table of proc_net(5) that listen on a port, in the form of the descriptors' symbolic links.
 func listening(table, port string, sockets map[string]bool) {
 	file, err := os.Open(table)
 	if err != nil {

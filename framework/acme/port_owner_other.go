@@ -2,5 +2,5 @@
 
 package acme
 
-// portOwner names the program that listens on a TCP port; "" because only Linux says.
+// portOwner returns "", because only Linux shows which program listens on a port.
 func portOwner(string) string { return "" }

@@ -18,14 +18,14 @@ import (
 	"github.com/mailturn/mailturn/framework/resolver"
 )
 
-// A refusal is why there is no certificate, in words for the operator.
+// A refusal is the reason for a missing certificate, worded for the operator.
 type refusal struct {
-	kind   string // tells problems apart: the texts hold what differs each time
+	kind   string // identifies the problem: the text may differ each time
 	text   string
-	costly bool // the authority has seen the attempt, and counts it
+	costly bool // the authority has counted the attempt
 }
 
-// Kinds of refusals that are not the authority's types of problems.
+// Kinds of refusals other than the authority's problem types.
 const (
 	kindPort        = "port"
 	kindClock       = "clock"
@@ -37,7 +37,7 @@ const (
 
 func (r refusal) Error() string { return r.text }
 
-// portError is that challenges cannot be answered on an address.
+// portError means that challenges cannot be answered on an address.
 type portError struct {
 	listen string
 	err    error
@@ -47,7 +47,7 @@ func (e *portError) Error() string { return fmt.Sprintf("listen on %s: %v", e.li
 
 func (e *portError) Unwrap() error { return e.err }
 
-// clockError is that the clock of this machine cannot be right.
+// clockError means that the clock of this machine must be wrong.
 type clockError struct {
 	now time.Time
 	err error
@@ -57,7 +57,7 @@ func (e *clockError) Error() string {
 	return fmt.Sprintf("%v, and the clock of this machine says %s: set it", e.err, e.now.UTC().Format(time.RFC3339))
 }
 
-// explain finds out what an error is about.
+// explain finds the cause of an error.
 func (k *keeper) explain(ctx context.Context, err error) refusal {
 	if e, ok := errors.AsType[*portError](err); ok {
 		return refusal{kind: kindPort, text: e.explain()}
@@ -89,7 +89,7 @@ func (k *keeper) explain(ctx context.Context, err error) refusal {
 	return refusal{kind: kindOther, text: err.Error()}
 }
 
-// explain names the program that has the port.
+// explain names the program that uses the port.
 func (e *portError) explain() string {
 	address := strings.TrimPrefix(e.listen, ":")
 	_, port, _ := net.SplitHostPort(e.listen)
@@ -105,7 +105,7 @@ func (e *portError) explain() string {
 	return e.Error()
 }
 
-// explainProblem adds to a problem of the authority (RFC 8555 section 6.7) what to do about it.
+// explainProblem adds advice to a problem of the authority (RFC 8555 section 6.7).
 func (k *keeper) explainProblem(ctx context.Context, problem acme.Problem) refusal {
 	if len(problem.Subproblems) == 1 {
 		problem = problem.Subproblems[0].Problem
@@ -133,7 +133,7 @@ func (k *keeper) explainProblem(ctx context.Context, problem acme.Problem) refus
 	return r
 }
 
-// whereNameLeads compares what DNS has for the name with the addresses of this machine.
+// whereNameLeads compares the name's addresses in DNS with those of this machine.
 func (k *keeper) whereNameLeads(ctx context.Context) string {
 	if k.settings.Challenge == DNS01 {
 		return "the TXT record of _acme-challenge." + k.name + " was not what the authority expects: see whether its name servers get what " +

@@ -16,14 +16,14 @@ import (
 	"github.com/mailturn/mailturn/framework/resolver"
 )
 
-// keeperFor is a keeper whose name has the addresses in DNS, or the error.
+// keeperFor returns a keeper for whose name DNS returns the addresses, or the error.
 func keeperFor(s Settings, addresses []netip.Addr, err error) *keeper {
 	s.Directory = LetsEncrypt
 	lookup := func(context.Context, string) ([]netip.Addr, error) { return addresses, err }
 	return &keeper{run: &run{settings: s, lookup: lookup}, name: "mail.example.org", logger: slog.New(slog.DiscardHandler), now: time.Now}
 }
 
-// TestWhereNameLeads wants a challenge that failed to be explained by what DNS has for the name.
+// TestWhereNameLeads checks that a failed challenge is explained with the name's addresses in DNS.
 func TestWhereNameLeads(t *testing.T) {
 	ours, other := netip.MustParseAddr("198.51.100.7"), netip.MustParseAddr("203.0.113.9")
 	settings := Settings{Challenge: HTTP01, Addresses: []netip.Addr{ours}}
@@ -50,7 +50,7 @@ func TestWhereNameLeads(t *testing.T) {
 	}
 }
 
-// TestWait wants the authority's limits to be kept, and what costs it nothing to be tried soon.
+// TestWait checks that attempts stay within the authority's limits, and are repeated soon if it does not count them.
 func TestWait(t *testing.T) {
 	for _, tt := range []struct {
 		refusal  refusal
@@ -72,7 +72,7 @@ func TestWait(t *testing.T) {
 	}
 }
 
-// TestAnswerTLS wants ordinary handshakes left alone, and challenges that nobody has set refused.
+// TestAnswerTLS checks that ordinary handshakes are not affected, and that unknown challenges are refused.
 func TestAnswerTLS(t *testing.T) {
 	for _, protocols := range [][]string{nil, {"imap"}, {"imap", "acme-tls/1"}} {
 		if config, err := AnswerTLS(&tls.ClientHelloInfo{ServerName: "mail.example.org", SupportedProtos: protocols}); config != nil || err != nil {
@@ -80,6 +80,6 @@ func TestAnswerTLS(t *testing.T) {
 		}
 	}
 	if _, err := AnswerTLS(&tls.ClientHelloInfo{ServerName: "mail.example.org", SupportedProtos: []string{"acme-tls/1"}}); err == nil {
-		t.Error("a challenge that nobody has set is answered")
+		t.Error("an unknown challenge is answered")
 	}
 }

@@ -12,19 +12,19 @@ import (
 	"github.com/miekg/dns"
 )
 
-// DNSUpdate is a name server that takes dynamic updates (RFC 2136), signed with TSIG (RFC 8945).
+// DNSUpdate is a name server that accepts dynamic updates (RFC 2136) signed with TSIG (RFC 8945).
 type DNSUpdate struct {
 	Server    string // HOST:PORT
 	Zone      string // fully qualified; empty to ask the server
 	KeyName   string // fully qualified
-	Algorithm string // as miekg/dns has it
+	Algorithm string // in the form of miekg/dns
 	Key       Secret // base64
 }
 
 const (
 	dnsTimeout = 10 * time.Second // of one exchange
 	dnsTTL     = 60               // of the record, in seconds
-	// How long the other name servers of the zone may take to have the record, and the time between two looks.
+	// How long the zone's other name servers may take to publish the record, and the time between two queries.
 	propagationLimit = 2 * time.Minute
 	propagationLook  = 2 * time.Second
 	tsigFudge        = 300 // seconds, RFC 8945 section 10
@@ -35,12 +35,12 @@ func (u DNSUpdate) Present(ctx context.Context, challenge acme.Challenge) error 
 	return u.update(ctx, challenge, (*dns.Msg).Insert)
 }
 
-// CleanUp implements acmez.Solver: it removes the record, and no other one of that name.
+// CleanUp implements acmez.Solver: it removes only this record of that name.
 func (u DNSUpdate) CleanUp(ctx context.Context, challenge acme.Challenge) error {
 	return u.update(ctx, challenge, (*dns.Msg).Remove)
 }
 
-// update sends one update of the challenge's record.
+// update sends one update about the challenge's record.
 func (u DNSUpdate) update(ctx context.Context, challenge acme.Challenge, change func(*dns.Msg, []dns.RR)) error {
 	record := &dns.TXT{
 		Hdr: dns.RR_Header{Name: dns.Fqdn(challenge.DNS01TXTRecordName()), Rrtype: dns.TypeTXT, Class: dns.ClassINET, Ttl: dnsTTL},
@@ -64,14 +64,14 @@ func (u DNSUpdate) update(ctx context.Context, challenge acme.Challenge, change 
 	return nil
 }
 
-// exchange sends m over TCP, which update messages fit in any size, and checks the signature of the answer if m is signed.
+// exchange sends m over TCP, which has room for updates of any size, and checks the signature of the answer if m is signed.
 func (u DNSUpdate) exchange(ctx context.Context, server string, m *dns.Msg) (*dns.Msg, error) {
 	client := dns.Client{Net: "tcp", Timeout: dnsTimeout, TsigSecret: map[string]string{u.KeyName: u.Key.text}}
 	answer, _, err := client.ExchangeContext(ctx, m, server)
 	return answer, err
 }
 
-// zone returns the zone of the server that has a name: the longest of which it is an authority.
+// zone returns the zone of a name: the longest for which the server is authoritative.
 func (u DNSUpdate) zone(ctx context.Context, name string) (string, error) {
 	if u.Zone != "" {
 		return u.Zone, nil
@@ -87,11 +87,10 @@ func (u DNSUpdate) zone(ctx context.Context, name string) (string, error) {
 			}
 		}
 	}
-	return "", fmt.Errorf("name server %s is no authority for %s: set zone, or another server", u.Server, strings.TrimSuffix(name, "."))
+	return "", fmt.Errorf("name server %s is not authoritative for %s: set zone, or another server", u.Server, strings.TrimSuffix(name, "."))
 }
 
-// Wait implements acmez.Waiter: it returns when every name server of the zone that can be asked has the record. After
-// propagationLimit the authority may try.
+// Wait implements acmez.Waiter: it returns when every reachable name server of the zone has the record, or after propagationLimit.
 func (u DNSUpdate) Wait(ctx context.Context, challenge acme.Challenge) error {
 	ctx, cancel := context.WithTimeout(ctx, propagationLimit)
 	defer cancel()
@@ -120,7 +119,7 @@ func (u DNSUpdate) Wait(ctx context.Context, challenge acme.Challenge) error {
 	}
 }
 
-// secondaries returns the addresses of the zone's name servers, as far as they can be found.
+// secondaries returns the addresses of the zone's name servers that can be found.
 func (u DNSUpdate) secondaries(ctx context.Context, name string) (servers []string) {
 	zone, err := u.zone(ctx, name)
 	if err != nil {
@@ -141,7 +140,7 @@ func (u DNSUpdate) secondaries(ctx context.Context, name string) (servers []stri
 	return servers
 }
 
-// hasRecord asks one name server.
+// hasRecord queries one name server.
 func (u DNSUpdate) hasRecord(ctx context.Context, server, name, want string) (bool, error) {
 	answer, err := u.exchange(ctx, server, new(dns.Msg).SetQuestion(name, dns.TypeTXT))
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 	"log/slog"
 )
 
-// A Secret is a key of an account or of a name server. However it is printed, it is not shown.
+// A Secret is a key of an account or of a name server. Printing it does not show it.
 type Secret struct{ text string }
 
 // Format implements fmt.Formatter.

@@ -15,7 +15,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/peer"
 )
 
-// finish decides what directives mean together.
+// finish evaluates directives that depend on each other.
 func (i *Import) finish() {
 	i.finishListen()
 	i.finishRelay()
@@ -42,7 +42,7 @@ func (i *Import) finishMetrics() {
 	i.metrics = "http://" + bracketed(host) + ":" + cmp.Or(i.prometheusPort.Value, "9641")
 }
 
-// bracketed is an address as it stands before a port.
+// bracketed returns an address in the form used before a port.
 func bracketed(addr netip.Addr) string {
 	if addr.Is6() {
 		return "[" + addr.String() + "]"
@@ -50,8 +50,8 @@ func bracketed(addr netip.Addr) string {
 	return addr.String()
 }
 
-// finishPeers makes of coturn's lists, of which the allowed one wins, ours, of which the denied one wins, and which is
-// about networks that are not refused by default.
+// finishPeers translates coturn's lists, in which allowed peers take precedence, into ours, in which denied peers take precedence
+// and which need only the networks that are not refused by default.
 func (i *Import) finishPeers() {
 	denied, _ := i.denied.IPSet() // every range in it is valid
 	if i.allowLoopback {
@@ -118,15 +118,15 @@ func (i *Import) finishListen() {
 	}
 }
 
-// finishRelay finds the addresses of the relay, one of each family, and where it binds. coturn relays from each relay-ip, or
-// else from each listening-ip, or else from every address of the machine; external-ip is what clients are told instead.
+// finishRelay determines the addresses of the relay, one of each family, and those it binds to. coturn relays from each relay-ip,
+// or else from each listening-ip, or else from every address of the machine; external-ip is what clients are told instead.
 func (i *Import) finishRelay() {
 	i.finishPorts()
 	const surplus = "mailturn relays from one address of each family: run another mailturn for this one"
 	has := func(list []netip.Addr, family netip.Addr) bool {
 		return slices.ContainsFunc(list, func(a netip.Addr) bool { return a.Is4() == family.Is4() })
 	}
-	var private []netip.Addr // where coturn binds, as far as external-ip says so
+	var private []netip.Addr // what coturn binds to, according to external-ip
 	for _, m := range i.external {
 		if has(i.relayIP, m.public) {
 			i.remark(Missing, m.Directive, surplus)
@@ -138,7 +138,7 @@ func (i *Import) finishRelay() {
 		}
 	}
 	bound := i.relayIPs
-	if len(bound) == 0 && len(i.external) > 0 { // else mailturn finds the addresses that it listens on by itself
+	if len(bound) == 0 && len(i.external) > 0 { // otherwise mailturn finds the addresses that it listens on by itself
 		bound = slices.DeleteFunc(slices.Clone(i.listenIPs), func(m mapping) bool { return m.public.IsUnspecified() || m.public.IsLoopback() })
 	}
 	external := slices.Clone(i.relayIP)
@@ -146,7 +146,7 @@ func (i *Import) finishRelay() {
 		switch addr := m.public; {
 		case slices.Contains(i.relayIP, addr) || slices.Contains(private, addr):
 		case !has(i.relayIP, addr):
-			i.relayIP = append(i.relayIP, addr) // guides put the public address here, and mailturn binds it where it can
+			i.relayIP = append(i.relayIP, addr) // guides put the public address here, and mailturn binds to it if it can
 		case has(external, addr) && !has(private, addr):
 			private = append(private, addr)
 		default:
@@ -170,9 +170,9 @@ func (i *Import) finishRelay() {
 	i.relayBind = slices.DeleteFunc(private, func(addr netip.Addr) bool { return slices.Contains(i.relayIP, addr) })
 }
 
-// finishPorts leaves a range that ends before it starts to the reader. coturn starts with it.
+// finishPorts remarks on a range that ends before it begins, with which coturn starts.
 func (i *Import) finishPorts() {
-	low, _ := strconv.ParseInt(i.minPort.Value, 10, 64) // both were checked when they were taken over
+	low, _ := strconv.ParseInt(i.minPort.Value, 10, 64) // both were checked when they were translated
 	high, _ := strconv.ParseInt(i.maxPort.Value, 10, 64)
 	if low <= high {
 		return
@@ -185,7 +185,7 @@ func (i *Import) finishPorts() {
 	i.minPort, i.maxPort = Directive{Value: lowestPort}, Directive{Value: highestPort}
 }
 
-// finishCredentials takes the secrets, or else the users: coturn looks at one of the two.
+// finishCredentials takes the secrets, or else the users: coturn uses only one of the two.
 func (i *Import) finishCredentials() {
 	if i.authSecret.Name != "" && !i.shared {
 		i.shared = true
@@ -225,7 +225,7 @@ func (i *Import) finishCredentials() {
 	}
 }
 
-// file is the path of a file that the configuration names.
+// file returns the path of a file that the configuration names.
 func (i *Import) file(d Directive) string {
 	if filepath.IsAbs(d.Value) {
 		return d.Value

@@ -25,7 +25,7 @@ import (
 
 var update = flag.Bool("update", false, "write what is made of the files in testdata")
 
-// TestImport translates the files of testdata and compares with what stands beside them.
+// TestImport translates the files of testdata and compares the results with the .hcl files there.
 func TestImport(t *testing.T) {
 	names, err := filepath.Glob("testdata/*.conf")
 	if err != nil || len(names) == 0 {
@@ -56,7 +56,7 @@ func TestImport(t *testing.T) {
 	}
 }
 
-// TestImportNumericUser wants the extension of a telephone system to stay a user.
+// TestImportNumericUser checks that a telephone extension remains a user name.
 func TestImportNumericUser(t *testing.T) {
 	c := decode(t, translate(t, "lt-cred-mech\nuser=1001:correct horse battery\nrealm=example.org\n"))
 	if got := string(c.Users["1001"].Bytes()); got != "correct horse battery" || len(c.Users) != 1 {
@@ -64,7 +64,7 @@ func TestImportNumericUser(t *testing.T) {
 	}
 }
 
-// translate returns what is made of a file of /etc/coturn.
+// translate returns the translation of a file in /etc/coturn.
 func translate(t testing.TB, text string) string {
 	t.Helper()
 	directives, err := Parse(strings.NewReader(text))
@@ -78,7 +78,7 @@ func translate(t testing.TB, text string) string {
 	return b.String()
 }
 
-// decode wants a configuration without errors.
+// decode decodes a configuration, and fails the test on errors.
 func decode(t testing.TB, text string) turn.Config {
 	t.Helper()
 	file, diags := config.Parse("maddy.conf", []byte(text))
@@ -92,7 +92,7 @@ func decode(t testing.TB, text string) turn.Config {
 	return c
 }
 
-// certificate makes cert.pem and key.pem.
+// certificate creates cert.pem and key.pem.
 func certificate(t testing.TB) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -108,8 +108,7 @@ func certificate(t testing.TB) (dir string) {
 	return dir
 }
 
-// TestEveryDirective gives each directive that coturn knows a line of its own: it has to change the result or to be
-// remarked on.
+// TestEveryDirective checks that each directive that coturn knows changes the result or has a remark.
 func TestEveryDirective(t *testing.T) {
 	text, err := os.ReadFile("testdata/directives.txt")
 	if err != nil {
@@ -234,7 +233,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// flat is what coturn's file has of a configuration.
+// flat is the part of a configuration that coturn's file can express.
 func flat(c turn.Config) (list []string) {
 	for _, a := range c.Listen {
 		list = append(list, "listen "+a.String())
@@ -254,7 +253,7 @@ func flat(c turn.Config) (list []string) {
 	return list
 }
 
-// TestExportRefusesNoIPv4 wants no range of IPv6 addresses that coturn takes for all IPv4 addresses.
+// TestExportRefusesNoIPv4 checks for ranges of IPv6 addresses that coturn mistakes for all IPv4 addresses.
 func TestExportRefusesNoIPv4(t *testing.T) {
 	var b bytes.Buffer
 	if err := Export(&b, turn.Config{Realm: "example.org"}); err != nil {
@@ -265,7 +264,7 @@ func TestExportRefusesNoIPv4(t *testing.T) {
 	}
 	for line := range strings.Lines(b.String()) {
 		if network, ok := strings.CutPrefix(line, "denied-peer-ip=::"); ok && !strings.HasPrefix(network, "ffff:0:") { // RFC 2765's
-			t.Errorf("coturn would take this for IPv4 addresses: %s", line)
+			t.Errorf("coturn would mistake this for IPv4 addresses: %s", line)
 		}
 	}
 }
@@ -314,7 +313,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// FuzzImport wants a text that our own parser reads, whatever the file holds, and each directive in it or remarked on.
+// FuzzImport checks that our parser accepts the translation of any file, and that each directive is translated or has a remark.
 func FuzzImport(f *testing.F) {
 	names, _ := filepath.Glob("testdata/*.conf")
 	for _, name := range names {
@@ -347,7 +346,7 @@ func FuzzImport(f *testing.F) {
 	})
 }
 
-// FuzzExportSecret wants every secret that is exported to be read as it was.
+// FuzzExportSecret checks that every exported secret is read back unchanged.
 func FuzzExportSecret(f *testing.F) {
 	for _, seed := range []string{"correct horse", "= a", `"quoted"`, " ", "a\u00a0", "\va", "#;", "\ufeffa", "a\\"} {
 		f.Add(seed)

@@ -18,8 +18,8 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/relay"
 )
 
-// Export writes turnserver.conf for a relay that does what a TURN endpoint of ours does, as far as coturn can: what it
-// cannot is a comment. The file holds the endpoint's secrets and passwords. The error says what coturn cannot read.
+// Export writes a turnserver.conf with which coturn does what a TURN endpoint of ours does, as far as it can: comments say what it
+// cannot do. The file contains the endpoint's secrets and passwords. The error says which value coturn cannot read.
 func Export(w io.Writer, c turn.Config) error {
 	e := &exporter{}
 	e.listen(c)
@@ -34,7 +34,7 @@ func Export(w io.Writer, c turn.Config) error {
 	case c.DefaultFamily == turn.Family(relay.OnlyIPv4):
 		e.line("allocation-default-address-family", "ipv4")
 	case len(c.RelayIP) > 0 && !slices.ContainsFunc(c.RelayIP, netip.Addr.Is4):
-		e.line("allocation-default-address-family", "ipv6") // else browsers get 440
+		e.line("allocation-default-address-family", "ipv6") // otherwise browsers get 440
 	}
 	for _, limit := range []struct {
 		name  string
@@ -47,7 +47,7 @@ func Export(w io.Writer, c turn.Config) error {
 		{"stale-nonce", int64(c.NonceLifetime.V / time.Second)},
 		{"max-allocate-lifetime", int64(c.MaxLifetime.V / time.Second)},
 	} {
-		if limit.value > 0 || limit.name == "user-quota" { // 0 is no limit, and import takes no directive for the default
+		if limit.value > 0 || limit.name == "user-quota" { // 0 means no limit, while import takes a missing directive for the default
 			e.line(limit.name, fmt.Sprint(limit.value))
 		}
 	}
@@ -88,7 +88,7 @@ func (e *exporter) comment(format string, args ...any) {
 
 // listen writes the addresses. coturn has one port for plain TURN and one for TLS, on every address.
 func (e *exporter) listen(c turn.Config) {
-	ports := map[bool]uint16{} // by whether it is encrypted
+	ports := map[bool]uint16{} // by whether they are encrypted
 	on := map[string]bool{}
 	var hosts []string
 	for _, a := range c.Listen {
@@ -127,7 +127,7 @@ func (e *exporter) listen(c turn.Config) {
 		}
 	}
 	if on["dtls"] {
-		e.text.WriteString("dtls\n") // from 4.17 on there is none without it; older ones warn that they do not know it
+		e.text.WriteString("dtls\n") // required from 4.17 on; older versions warn that they do not know it
 	}
 }
 
@@ -160,24 +160,25 @@ func (e *exporter) credentials(c turn.Config) error {
 	return nil
 }
 
-// maxValue bounds a value in bytes: coturn reads lines of 1,023 bytes, and takes the rest for another directive.
+// maxValue limits the length of a value in bytes: coturn reads lines of up to 1,023 bytes, and mistakes the rest for another
+// directive.
 const maxValue = 1000
 
-// secret writes a value that is not to be in an error.
+// secret writes a value that must not appear in an error.
 func (e *exporter) secret(name, value, what string) error {
 	if strings.ContainsAny(value, "\r\n\x00") || len(value) > maxValue {
 		return fmt.Errorf("%s contains a line break or a NUL, or has more than %d bytes: coturn cannot read it from a file", what, maxValue)
 	}
 	if strings.TrimSpace(value) != value || strings.TrimLeft(value, separators+`"`) != value {
-		value = `"` + value + `"` // coturn takes the outer quotation marks off, and leaves everything between them alone
+		value = `"` + value + `"` // coturn removes the outer quotation marks, and keeps everything between them
 	}
 	e.line(name, value)
 	return nil
 }
 
 // relay writes the addresses of the relay. coturn relays from each relay-ip, or else from each address that it listens on, and
-// tells clients what external-ip says of it. Its form without a slash is for a relay of one family: coturn 4.6 and 4.17 tell
-// clients of the other one that address too.
+// tells clients the external-ip for it. The form without a slash is for a relay of one family: coturn 4.6 and 4.17 also tell
+// clients of the other family that address.
 func (e *exporter) relay(c turn.Config) {
 	for _, public := range c.RelayIP {
 		private := relayedFrom(c, public)
@@ -197,8 +198,8 @@ func (e *exporter) relay(c turn.Config) {
 	e.line("max-port", fmt.Sprint(c.RelayPorts.V.Max))
 }
 
-// relayedFrom returns the address of the machine that relay sockets of the family of public are bound to, the zero Addr if
-// the configuration does not tell. Where there is a relay-ip, coturn has no relay of a family without one.
+// relayedFrom returns the address of the machine to which relay sockets of the family of public are bound, or the zero Addr if the
+// configuration does not say. If there is a relay-ip, coturn does not relay for a family without one.
 func relayedFrom(c turn.Config, public netip.Addr) netip.Addr {
 	for _, bind := range c.RelayBind {
 		if bind.Is4() == public.Is4() {
@@ -216,11 +217,11 @@ func relayedFrom(c turn.Config, public netip.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-// ipv4Inside are the IPv4-compatible addresses (RFC 4291 section 2.5.5.1). A range that begins at :: contains every IPv4
-// address for coturn ("denied in the range: ::-::ffff:ffff", 4.6.1). It refuses :: and ::1 anyway.
+// ipv4Inside contains the IPv4-compatible addresses (RFC 4291 section 2.5.5.1). For coturn, a range that begins at :: contains
+// every IPv4 address ("denied in the range: ::-::ffff:ffff", 4.6.1). coturn always refuses :: and ::1.
 var ipv4Inside = netip.MustParsePrefix("::/96")
 
-// peers writes the networks that are refused, ours by default too, and those that are allowed all the same.
+// peers writes the refused networks, including those that we refuse by default, and the allowed ones.
 func (e *exporter) peers(c turn.Config) {
 	var denied, allowed netipx.IPSetBuilder
 	for _, prefix := range peer.DefaultDeny() {
@@ -232,7 +233,7 @@ func (e *exporter) peers(c turn.Config) {
 		denied.RemovePrefix(prefix)
 		allowed.AddPrefix(prefix)
 	}
-	for _, prefix := range c.Peers.Deny { // wins over allow here, and not in coturn
+	for _, prefix := range c.Peers.Deny { // takes precedence over allow here, but not in coturn
 		denied.AddPrefix(prefix)
 		allowed.RemovePrefix(prefix)
 	}
@@ -243,7 +244,7 @@ func (e *exporter) peers(c turn.Config) {
 	if !slices.ContainsFunc(c.Peers.Allow.V, func(p netip.Prefix) bool {
 		return p.Overlaps(netip.MustParsePrefix("224.0.0.0/4")) || p.Overlaps(netip.MustParsePrefix("ff00::/8"))
 	}) {
-		e.text.WriteString("no-multicast-peers\n") // it would win over allowed-peer-ip
+		e.text.WriteString("no-multicast-peers\n") // it would take precedence over allowed-peer-ip
 	}
 	v4, v6 := reaches(netip.AddrFrom4([4]byte{127, 0, 0, 1})), reaches(netip.IPv6Loopback())
 	if v4 || v6 {
@@ -267,8 +268,8 @@ func (e *exporter) peers(c turn.Config) {
 	}
 }
 
-// ranges writes a range of addresses. coturn 4.6 compares IPv6 addresses byte by byte, so that a range that is no prefix lacks
-// some of its addresses.
+// ranges writes ranges of addresses. coturn 4.6 compares IPv6 addresses byte by byte, so a range that is not a prefix lacks some of
+// its addresses.
 func (e *exporter) ranges(name string, r netipx.IPRange) {
 	parts := []netipx.IPRange{r}
 	if r.From().Is6() {

@@ -1,4 +1,4 @@
-// Package coturn reads the configuration of coturn, turnserver.conf, and writes it as one of ours, and the other way round.
+// Package coturn translates coturn's configuration, turnserver.conf, into ours, and ours into coturn's.
 package coturn
 
 import (
@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// maxSize bounds a configuration file in bytes, and maxLines its directives.
+// maxSize limits the size of a configuration file in bytes, and maxLines the number of its directives.
 const (
 	maxSize  = 1 << 20
 	maxLines = 10000
@@ -17,19 +17,19 @@ const (
 // separators are the characters between a name and its value: any number of them, in any order.
 const separators = " =\t"
 
-// blanks are the characters of C's isspace, which coturn strips from the ends of a line. Others, such as a no-break space,
-// belong to the value.
+// blanks are the characters of C's isspace, which coturn strips from the ends of a line. Others, such as a no-break space, are part
+// of the value.
 const blanks = " \t\n\v\f\r"
 
 // A Directive is one line of turnserver.conf.
 type Directive struct {
 	Line  int // from 1
 	Name  string
-	Value string // empty for none
+	Value string // empty if there is none
 }
 
-// Parse reads the directives as coturn does: one a line, its name up to the first blank or "=", the value what follows all
-// blanks and "=", perhaps in double quotes. Lines that begin with # are comments. The error says what is too large.
+// Parse reads the directives as coturn does: one per line. The name ends at the first blank or "="; after all blanks and "=", the
+// value follows, optionally in double quotes. Lines that begin with # are comments. The error says what is too large.
 func Parse(r io.Reader) ([]Directive, error) {
 	limited := &io.LimitedReader{R: r, N: maxSize + 1}
 	scanner := bufio.NewScanner(limited)

@@ -9,43 +9,43 @@ import (
 	"go4.org/netipx"
 )
 
-// A Remark is about a directive, or several in a row, that is not simply translated.
+// A Remark is about a directive, or several consecutive ones, whose translation needs an explanation.
 type Remark struct {
 	Kind      Kind
 	Directive Directive // the first one
 	LastLine  int
-	Reason    string // without the value of the directive, which may be a password
+	Reason    string // does not contain the directive's value, which may be a password
 }
 
-// Kind tells what a remark means for the one who moves.
+// Kind is what a remark means for the operator who migrates.
 type Kind int
 
 const (
 	Needless Kind = iota // there is nothing to translate
-	Doubtful             // translated, and perhaps not what the author of the file meant
-	Missing              // coturn did something that mailturn will not do
-	Wrong                // the value cannot be translated, so a default stands in for it: the result is not what the file says
+	Doubtful             // translated, but perhaps not what the author of the file meant
+	Missing              // coturn did something that mailturn does not do
+	Wrong                // the value cannot be translated, and a default replaces it: the result differs from the file
 )
 
-// An Import is what of coturn's configuration has a meaning in ours, which is what Write writes.
+// An Import is the part of coturn's configuration that has an equivalent in ours. Write writes it.
 type Import struct {
 	Remarks []Remark // in the order of the file
 
-	dir string // that relative paths of files start in
+	dir string // to which paths of files are relative
 
-	// As they stand in the file.
+	// As in the file.
 	port, tlsPort                        Directive
 	listenIPs                            []mapping       // public is the address
-	off                                  map[string]bool // by scheme, of those that the file speaks of
-	switches                             []Directive     // that turned one on or off
+	off                                  map[string]bool // by scheme, for those that the file mentions
+	switches                             []Directive     // that switched one on or off
 	realm                                Directive
 	longTerm                             Directive
 	longTermOn                           bool
 	authSecret                           Directive
-	shared                               bool // there is a static-auth-secret, good or not
+	shared                               bool // there is a static-auth-secret, valid or not
 	users                                []Directive
 	external                             []mapping
-	relayIPs                             []mapping // public is where coturn binds
+	relayIPs                             []mapping // public is the address that coturn binds to
 	minPort, maxPort                     Directive
 	cert, key                            Directive
 	userQuota, totalQuota, maxBPS        Directive
@@ -57,9 +57,9 @@ type Import struct {
 	allowLoopback, verbose               bool
 	allowed, denied                      netipx.IPSetBuilder
 
-	// What they mean together.
+	// The combined result.
 	listen             []string
-	metrics            string // the address to listen on, empty for none
+	metrics            string // the address to listen on; empty if there is none
 	secretTexts        []string
 	userNames          []string
 	passwords          map[string]string // by user name
@@ -67,16 +67,16 @@ type Import struct {
 	allow, deny        []netip.Prefix
 }
 
-// mapping is an external-ip: the address that peers see, and that of this machine behind it, if it is given.
+// mapping is an external-ip: the address that peers see, and this machine's own address, if it is given.
 type mapping struct {
 	Directive
 	public, private netip.Addr
 }
 
-// coturn's range of relay ports unless the file says otherwise.
+// coturn's default range of relay ports.
 const lowestPort, highestPort = "49152", "65535"
 
-// Translate takes over every directive, or remarks on it. dir is the directory of the file.
+// Translate translates every directive, or adds a remark about it. dir is the directory of the file.
 func Translate(directives []Directive, dir string) *Import {
 	i := &Import{
 		dir:  dir,
@@ -103,8 +103,7 @@ func Translate(directives []Directive, dir string) *Import {
 	return i
 }
 
-// mergeRemarks makes one remark of several on lines in a row that say the same: guides deny twenty networks that are refused
-// anyway.
+// mergeRemarks combines equal remarks on consecutive lines: guides deny twenty networks that are refused anyway.
 func (i *Import) mergeRemarks() {
 	var merged []Remark
 	for _, r := range i.Remarks {
@@ -125,7 +124,7 @@ func (i *Import) remark(kind Kind, d Directive, reason string) {
 	i.Remarks = append(i.Remarks, Remark{Kind: kind, Directive: d, Reason: reason})
 }
 
-// refuse remarks on a directive that is not translated.
+// refuse adds a remark about a directive that is not translated.
 func (i *Import) refuse(d Directive, reason reason) {
 	kind, text := Missing, reason.text
 	if reason.needless {
@@ -142,7 +141,7 @@ func (i *Import) refuse(d Directive, reason reason) {
 	i.remark(kind, d, text)
 }
 
-// set takes over a directive of which the last one counts.
+// set records a directive of which the last one counts.
 func (i *Import) set(field *Directive, d Directive) {
 	if field.Name != "" {
 		i.remark(Needless, *field, fmt.Sprintf("repeated in line %d, which applies", d.Line))

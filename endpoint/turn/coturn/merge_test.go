@@ -12,7 +12,7 @@ import (
 const merged = "realm=example.org\nstatic-auth-secret=correct horse battery staple\nexternal-ip=198.51.100.7/10.0.0.7\ncert=c.pem\npkey=k.pem\n" +
 	"denied-peer-ip=9.0.0.0-9.255.255.255\nprometheus\nverbose\n"
 
-// TestAddTo wants what the file has to stay, and pairs that belong together not to be mixed.
+// TestAddTo checks that the content of the file remains, and that attributes that belong together are not mixed.
 func TestAddTo(t *testing.T) {
 	for _, tt := range []struct{ name, present, want, kept string }{
 		{"an endpoint on one line", `endpoint "turn" "a" {}`, `= "correct horse`, ""},
@@ -36,7 +36,7 @@ func TestAddTo(t *testing.T) {
 	}
 }
 
-// addTo adds merged to a file, and wants one that can be read.
+// addTo adds merged to a file, and checks that the result can be parsed.
 func addTo(t *testing.T, present string) (text string, kept []string) {
 	t.Helper()
 	_, i := imported(t, merged)
@@ -50,10 +50,10 @@ func addTo(t *testing.T, present string) (text string, kept []string) {
 	return string(added), kept
 }
 
-// onOneLine matches a block with something in it that ends on the line on which it begins.
+// onOneLine matches a nonempty block on one line.
 var onOneLine = regexp.MustCompile(`\{[^\n}]*[^\s}][^\n]*\}`)
 
-// FuzzAddTo adds to files of all kinds: the comments and strings in them stay, and the second time there is nothing to add.
+// FuzzAddTo checks that comments and strings of any file remain, and that adding a second time changes nothing.
 func FuzzAddTo(f *testing.F) {
 	f.Add("# comment\nhostname = \"x\"\nendpoint \"turn\" \"turn\" { # another\n  tls {\n  }\n}\n")
 	f.Add("endpoint \"http\" \"h\" {}\nlog {}")

@@ -11,7 +11,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/peer"
 )
 
-// TestExportPeers wants coturn to refuse the peers that mailturn refuses, and no others.
+// TestExportPeers checks that coturn refuses the same peers as mailturn.
 func TestExportPeers(t *testing.T) {
 	prefixes := func(texts ...string) (list []netip.Prefix) {
 		for _, text := range texts {
@@ -53,7 +53,7 @@ func TestExportPeers(t *testing.T) {
 	}
 }
 
-// coturnReaches is how coturn 4.6.1 decides with the lines of a file.
+// coturnReaches decides about a peer like coturn 4.6.1 with the lines of a file.
 func coturnReaches(file string, addr netip.Addr) bool {
 	allowed, denied := false, false
 	loopback, multicast := strings.Contains(file, "allow-loopback-peers\n"), !strings.Contains(file, "no-multicast-peers\n")
@@ -73,8 +73,7 @@ func coturnReaches(file string, addr netip.Addr) bool {
 	return (loopback || !addr.IsLoopback()) && (multicast || !addr.IsMulticast()) && (allowed || !denied)
 }
 
-// coturnContains is coturn's comparison: an unspecified end is open, for both families, and the bytes of IPv6 addresses are
-// compared one by one.
+// coturnContains compares like coturn: an unspecified end is open for both families, and IPv6 addresses are compared byte by byte.
 func coturnContains(first, last, addr netip.Addr) bool {
 	notAfter := func(a, b netip.Addr) bool {
 		if a.Is4() != b.Is4() {

@@ -1,21 +1,21 @@
 package coturn
 
-// reason is why a directive is not taken over.
+// reason is why a directive is not translated.
 type reason struct {
 	text string
-	// needless: mailturn does without it what coturn does with it, or it has nothing to do here.
+	// needless means that mailturn does the same without the directive, or that it has no meaning here.
 	needless bool
-	// flag: it is on or off, and when it is off there is nothing to do.
+	// flag is for a directive that is on or off, and needs no remark when it is off.
 	flag bool
 }
 
-// off is the remark on a directive that the file turns off.
+// off is the remark about a directive that the file switches off.
 const off = "off, as by default"
 
 func needless(text string) reason { return reason{text: text, needless: true} }
 func missing(text string) reason  { return reason{text: text} }
 
-// switched is a directive that would be missed when it is on.
+// switched is for a directive that is missing here when it is on.
 func switched(text string) reason {
 	return reason{text: text, flag: true}
 }
@@ -43,7 +43,7 @@ const (
 	bindings     = "Binding requests are answered without credentials, at a limited rate: see unauthenticated_rate"
 )
 
-// reasons are the directives that translations does not have, by their names in every coturn from 4.5 to 4.17.
+// reasons has the directives that translations does not have, by their names in every coturn from 4.5 to 4.17.
 var reasons = map[string]reason{
 	"no-loopback-peers":                 needless("loopback peers are refused by default"),
 	"no-multicast-peers":                needless("multicast peers are refused by default"),

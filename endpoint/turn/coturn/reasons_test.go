@@ -28,7 +28,7 @@ const (
 	attrAlternateServer stun.AttrType = 0x8023 // RFC 8489
 )
 
-// behaviors are the reasons that say what mailturn does, each with a test of that.
+// behaviors has the reasons that say what mailturn does, each with a test.
 var behaviors = map[string]func(*testing.T){
 	"loopback peers are refused by default": func(t *testing.T) {
 		c := allocated(t, runRelay(t, func(c *turn.Config) { c.Peers.Allow.V = nil }))
@@ -89,7 +89,7 @@ var behaviors = map[string]func(*testing.T){
 		for range 10 {
 			c.write(c.message(stun.MethodBinding))
 		}
-		stream := dial(t, c.relay, "tcp") // whose source has shown its address: it is answered, and time passes
+		stream := dial(t, c.relay, "tcp") // whose source address is proven: a later request is answered
 		for range 1000 {
 			stream.exchange(stream.message(stun.MethodBinding))
 			if counted, _ := c.relay.endpoint.Counters(); counted.Dropped[event.DropUnauthenticated] > 0 {
@@ -99,8 +99,7 @@ var behaviors = map[string]func(*testing.T){
 		t.Error("nothing was dropped")
 	},
 	stateless: func(t *testing.T) {
-		// A nonce is good without any state in between: it is taken from one server, and refused by the next one, which
-		// has another key.
+		// A nonce needs no state: another server with another key refuses it.
 		first, second := runRelay(t, nil), runRelay(t, nil)
 		c := dial(t, first, "udp")
 		c.want(0, stun.MethodAllocate, udpRelay)
@@ -171,8 +170,7 @@ var behaviors = map[string]func(*testing.T){
 	},
 }
 
-// elsewhere are the reasons that say nothing about what a client or an operator would see, or what has a test with the part
-// that does it.
+// elsewhere has the reasons that do not describe visible behavior, or whose behavior is tested in the package that implements it.
 var elsewhere = []string{
 	"there is no console", console, commandLine, threads, batches, process, logs, inDatabase, byAddress,
 	"mailturn asks for a receive buffer of 4 MiB for each UDP port that it listens on: see net.core.rmem_max", // endpoint/turn
@@ -182,12 +180,12 @@ var elsewhere = []string{
 	"the PROXY protocol is accepted on the ordinary ports, from the networks in proxy_protocol only",               // endpoint/turn
 	"events do not go to Redis; metrics are at /metrics of an endpoint \"http\"",                                   // endpoint/http
 	"https:// in listen of the endpoint \"http\" serves metrics over TLS",                                          // endpoint/http
-	"raw public keys (RFC 7250) are not offered",                                                                   // nor can Go's TLS do so
+	"raw public keys (RFC 7250) are not offered",                                                                   // Go's TLS does not support them
 	"the key must be readable without a password",                                                                  // framework/certs
 	"secrets are in the configuration: list the new one first, and the old one until its credentials have expired", // turnsrv/credential
 }
 
-// TestReasons wants what is said of mailturn to people who move to be true.
+// TestReasons checks that what the remarks say about mailturn is true.
 func TestReasons(t *testing.T) {
 	tested := make(map[string]bool)
 	for name, reason := range reasons {
@@ -251,7 +249,7 @@ func permissions(t *testing.T) {
 	}
 	c.want(0, stun.MethodCreatePermission, peerAddr("127.0.0.1:9"))
 	send("127.0.0.2", "from a stranger")
-	send("127.0.0.1", "from the peer") // which arrives after it
+	send("127.0.0.1", "from the peer") // which arrives after that
 	if data := c.value(c.read(), stun.AttrData); string(data) != "from the peer" {
 		t.Errorf("got %q", data)
 	}

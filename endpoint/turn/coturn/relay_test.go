@@ -10,7 +10,7 @@ import (
 	"github.com/mailturn/mailturn/framework/listen"
 )
 
-// TestImportRelay wants the relay addresses of both families that coturn has, and where it binds.
+// TestImportRelay checks for coturn's relay addresses of both families, and those it binds to.
 func TestImportRelay(t *testing.T) {
 	for _, tt := range []struct{ name, text, relayIP, relayBind, remark string }{
 		{"IPv4 behind a NAT, IPv6 as it is", "listening-ip=2001:db8::5\nlistening-ip=192.168.116.15\nexternal-ip=198.51.100.7/192.168.116.15\n",
@@ -31,7 +31,7 @@ func TestImportRelay(t *testing.T) {
 		{"IPv6 by default, and alone", "allocation-default-address-family=ipv6\nrelay-ip=2001:db8::5\n", `"2001:db8::5"`, "", "on an IPv6-only relay"},
 		{"IPv6 by default, beside IPv4", "allocation-default-address-family=ipv6\nrelay-ip=2001:db8::5\nrelay-ip=198.51.100.7\n",
 			`["2001:db8::5", "198.51.100.7"]`, "", "get an IPv4 address if there is one"},
-		{"no external-ip", "listening-ip=198.51.100.7\nlistening-ip=2001:db8::5\n", "", "", ""}, // which mailturn finds by itself
+		{"no external-ip", "listening-ip=198.51.100.7\nlistening-ip=2001:db8::5\n", "", "", ""}, // which mailturn detects
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got, i := imported(t, "realm=example.org\nstatic-auth-secret=correct horse battery staple\n"+tt.text)
@@ -58,7 +58,7 @@ func TestImportRelay(t *testing.T) {
 	}
 }
 
-// TestExportRelay wants a relay-ip of every family that has a relay, if there is any: coturn has no other relays then.
+// TestExportRelay checks that if there is a relay-ip, there is one for every family with a relay: coturn has no other relays then.
 func TestExportRelay(t *testing.T) {
 	addrs := func(texts ...string) (list []netip.Addr) {
 		for _, text := range texts {
@@ -103,7 +103,7 @@ func TestExportRelay(t *testing.T) {
 	}
 }
 
-// TestExportDefaultFamily wants clients that ask for no family, as browsers do, to get what the relay has.
+// TestExportDefaultFamily checks that clients that request no family, such as browsers, get one that the relay has.
 func TestExportDefaultFamily(t *testing.T) {
 	for relay, want := range map[string]bool{"2001:db8::5": true, "198.51.100.7": false, "": false} {
 		c := turn.Config{Realm: "example.org"}

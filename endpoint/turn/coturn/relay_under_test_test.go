@@ -27,7 +27,7 @@ import (
 // A relayUnderTest listens on loopback with UDP, TCP and TLS, and knows the user alice.
 type relayUnderTest struct {
 	endpoint *turn.Endpoint
-	port     uint16 // of UDP and TCP, and TLS has the next one
+	port     uint16 // of UDP and TCP; TLS uses the next one
 	log      *lockedBuffer
 }
 
@@ -39,7 +39,7 @@ func (r *relayUnderTest) address(network string) string {
 	return netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port).String()
 }
 
-// lockedBuffer holds what several goroutines write.
+// lockedBuffer is a buffer for several goroutines.
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -91,7 +91,7 @@ func runRelay(t *testing.T, change func(*turn.Config)) *relayUnderTest {
 		}
 		r.endpoint = endpoint
 		if err := endpoint.Start(t.Context()); err != nil {
-			if attempt < 10 { // another process was faster
+			if attempt < 10 { // another process has taken it
 				continue
 			}
 			t.Fatal(err)
@@ -105,7 +105,7 @@ func runRelay(t *testing.T, change func(*turn.Config)) *relayUnderTest {
 	}
 }
 
-// freePort returns a port that is free now, as the next one probably is.
+// freePort returns a port that is free, as the next one probably is.
 func freePort(t *testing.T) uint16 {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -116,7 +116,7 @@ func freePort(t *testing.T) uint16 {
 	return listener.Addr().(*net.TCPAddr).AddrPort().Port()
 }
 
-// patience is for answers that come at once on a machine that is not overloaded.
+// patience is the time limit for answers, which arrive immediately unless the machine is overloaded.
 const patience = 20 * time.Second
 
 // A client speaks TURN message by message.
@@ -147,7 +147,7 @@ func dial(t *testing.T, r *relayUnderTest, network string) *client {
 	return &client{t: t, relay: r, conn: conn, stream: network == "tcp"}
 }
 
-// allocated returns a client that has an allocation.
+// allocated returns a client with an allocation.
 func allocated(t *testing.T, r *relayUnderTest) *client {
 	t.Helper()
 	c := dial(t, r, "udp")
@@ -173,7 +173,7 @@ func peerAddr(addr string) set {
 
 var udpRelay = attr(stun.AttrRequestedTransport, 17, 0, 0, 0)
 
-// message returns a request without credentials. It is valid until the next one.
+// message returns a request without credentials. It is valid until the next call.
 func (c *client) message(method stun.Method, sets ...set) []byte {
 	c.serial++
 	c.builder.Start(method, stun.ClassRequest, stun.TransactionID{c.serial})
@@ -193,7 +193,7 @@ func (c *client) signed(method stun.Method, sets ...set) []byte {
 	return c.builder.Bytes()
 }
 
-// want sends a request with credentials, and wants a success, which is 0, or else that error.
+// want sends a request with credentials, and checks the error code, 0 for success.
 func (c *client) want(want int, method stun.Method, sets ...set) stun.Message {
 	c.t.Helper()
 	if c.nonce == nil {
@@ -208,7 +208,7 @@ func (c *client) want(want int, method stun.Method, sets ...set) stun.Message {
 	return answer
 }
 
-// exchange sends a message and returns the next one.
+// exchange sends a message and returns the next one that arrives.
 func (c *client) exchange(b []byte) stun.Message {
 	c.t.Helper()
 	c.write(b)
@@ -244,7 +244,7 @@ func (c *client) read() stun.Message {
 	return m
 }
 
-// silent wants no answer to b: the next message is that to a request after it.
+// silent checks that b gets no answer: the next message answers a later request.
 func (c *client) silent(b []byte) {
 	c.t.Helper()
 	c.write(b)
@@ -253,7 +253,7 @@ func (c *client) silent(b []byte) {
 	}
 }
 
-// value returns the value of an attribute, which has to be in m.
+// value returns the value of an attribute, and fails the test if m lacks it.
 func (c *client) value(m stun.Message, typ stun.AttrType) []byte {
 	c.t.Helper()
 	for t, value := range m.Attributes() {
@@ -265,7 +265,7 @@ func (c *client) value(m stun.Message, typ stun.AttrType) []byte {
 	return nil
 }
 
-// lacks wants an attribute not to be in m.
+// lacks fails the test if an attribute is in m.
 func (c *client) lacks(m stun.Message, typ stun.AttrType) {
 	c.t.Helper()
 	for t := range m.Attributes() {
@@ -275,7 +275,7 @@ func (c *client) lacks(m stun.Message, typ stun.AttrType) {
 	}
 }
 
-// code returns the error code of a response, 0 for none.
+// code returns the error code of a response, or 0.
 func code(m stun.Message) int {
 	for t, value := range m.Attributes() {
 		if t == stun.AttrErrorCode && len(value) >= 4 {

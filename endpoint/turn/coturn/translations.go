@@ -11,10 +11,10 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/peer"
 )
 
-// translation takes over a directive. The error says what is wrong with its value, without showing it.
+// translation translates a directive. The error says what is wrong with the value, without showing it.
 type translation func(*Import, Directive) error
 
-// translations are the directives that are taken over.
+// translations has the directives that are translated.
 var translations = map[string]translation{
 	"listening-port":     func(i *Import, d Directive) error { return i.number(&i.port, d, 1, 65535) },
 	"tls-listening-port": func(i *Import, d Directive) error { return i.number(&i.tlsPort, d, 1, 65535) },
@@ -64,7 +64,7 @@ var translations = map[string]translation{
 	"channel-lifetime":    func(i *Import, d Directive) error { return i.fixedNumber(d, 600, "RFC 8656 section 12") },
 	"permission-lifetime": func(i *Import, d Directive) error { return i.fixedNumber(d, 300, "RFC 8656 section 9") },
 	"rest-api-separator": func(i *Import, d Directive) error {
-		i.fixed(d, d.Value == "" || d.Value[0] == ':', ":", "the TURN REST API") // coturn takes one character
+		i.fixed(d, d.Value == "" || d.Value[0] == ':', ":", "the TURN REST API") // coturn accepts one character
 		return nil
 	},
 	"keep-address-family": onOff(func(i *Import, d Directive, on bool) {
@@ -91,7 +91,7 @@ var translations = map[string]translation{
 		}
 		i.allowLoopback = on
 	}),
-	"prometheus":      func(i *Import, d Directive) error { i.set(&i.prometheus, d); return nil }, // on, whatever its value
+	"prometheus":      func(i *Import, d Directive) error { i.set(&i.prometheus, d); return nil }, // on, whatever the value
 	"prometheus-port": func(i *Import, d Directive) error { return i.number(&i.prometheusPort, d, 1, 65535) },
 	"prometheus-address": func(i *Import, d Directive) error {
 		addr, err := address(d.Value)
@@ -111,7 +111,7 @@ var translations = map[string]translation{
 	"Verbose":         onOff((*Import).takeVerbose),
 }
 
-// onOff is the translation of a directive that is on or off.
+// onOff translates a directive that is on or off.
 func onOff(take func(*Import, Directive, bool)) translation {
 	return func(i *Import, d Directive) error {
 		on, err := d.on()
@@ -122,7 +122,7 @@ func onOff(take func(*Import, Directive, bool)) translation {
 	}
 }
 
-// setText is the translation of a text of which the last one counts.
+// setText translates a text of which the last one counts.
 func setText(field func(*Import) *Directive) translation {
 	return func(i *Import, d Directive) error {
 		err := i.text(d)
@@ -146,7 +146,7 @@ func (i *Import) takeVerbose(d Directive, on bool) {
 	i.verbose = i.verbose || on
 }
 
-// without takes over that coturn does not listen in one way, or that it does, of which the last one counts.
+// without translates a directive that switches a listener of coturn off, or on again; the last one counts.
 func (i *Import) without(scheme string, d Directive, without bool) {
 	if !without && (scheme == "udp" || scheme == "tcp") {
 		i.remark(Needless, d, off)
@@ -155,7 +155,7 @@ func (i *Import) without(scheme string, d Directive, without bool) {
 	i.switches = append(i.switches, d)
 }
 
-// fixed remarks on a directive for what cannot be chosen: same says whether coturn had it as mailturn always has it.
+// fixed adds a remark about a directive that mailturn has no choice for, unless same: then coturn does what mailturn always does.
 func (i *Import) fixed(d Directive, same bool, value, source string) {
 	if same {
 		i.remark(Needless, d, "as "+source+" has it")
@@ -211,7 +211,7 @@ func (i *Import) externalIP(d Directive) error {
 	return nil
 }
 
-// allowPeers takes over a network that peers may be in.
+// allowPeers translates a network of allowed peers.
 func (i *Import) allowPeers(d Directive) error {
 	allowed, err := network(d.Value)
 	if err != nil {
@@ -231,7 +231,7 @@ func (i *Import) allowPeers(d Directive) error {
 	return nil
 }
 
-// denyPeers takes over a network that peers may not be in, unless it is refused anyway.
+// denyPeers translates a network of denied peers, unless it is refused anyway.
 func (i *Import) denyPeers(d Directive) error {
 	denied, err := network(d.Value)
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/mailturn/mailturn/framework/config"
 )
 
-// on returns the value of a directive that is on or off. Without a value it is on. coturn looks at the first character, or
-// at the whole word; the error is for values with which it does not start.
+// on returns the value of a directive that is on or off. Without a value, it is on. coturn looks at the first character, or at the
+// whole word; the error is for values with which coturn does not start.
 func (d Directive) on() (bool, error) {
 	const yes, no = "yYtT123456789", "nNfF0"
 	switch v := d.Value; {
@@ -26,8 +26,8 @@ func (d Directive) on() (bool, error) {
 	return false, errors.New("want on or off")
 }
 
-// integer returns the number that the value begins with, and whether anything but a comment follows it. coturn reads no
-// further than the digits, and guides have lines such as user-quota=12 # 4 streams per video call.
+// integer returns the number at the beginning of the value, and whether anything other than a comment follows. coturn reads only
+// the digits, and guides have lines such as user-quota=12 # 4 streams per video call.
 func (d Directive) integer() (n int64, tail, ok bool) {
 	text, _, _ := strings.Cut(d.Value, "#")
 	text = strings.TrimSpace(text)
@@ -42,7 +42,7 @@ func (d Directive) integer() (n int64, tail, ok bool) {
 	return n, end < len(text), err == nil
 }
 
-// number takes over a number within bounds, of which the last one counts.
+// number translates a number within bounds, of which the last one counts.
 func (i *Import) number(field *Directive, d Directive, low, high int64) error {
 	n, tail, ok := d.integer()
 	if !ok || n < low || n > high {
@@ -56,7 +56,7 @@ func (i *Import) number(field *Directive, d Directive, low, high int64) error {
 	return nil
 }
 
-// text takes over a value in which coturn keeps every character, and so does mailturn.
+// text translates a value of which coturn keeps every character, and so does mailturn.
 func (i *Import) text(d Directive) error {
 	if err := config.CheckText(d.Value); err != nil {
 		return err
@@ -67,7 +67,7 @@ func (i *Import) text(d Directive) error {
 	return nil
 }
 
-// address reads an IP address, in brackets or not. An IPv4 address in the form of an IPv6 one becomes an IPv4 address.
+// address parses an IP address, with or without brackets. An IPv4-mapped IPv6 address becomes an IPv4 address.
 func address(text string) (netip.Addr, error) {
 	addr, err := netip.ParseAddr(strings.Trim(text, "[]"))
 	if err != nil || addr.Zone() != "" {
@@ -76,10 +76,10 @@ func address(text string) (netip.Addr, error) {
 	return addr.Unmap(), nil
 }
 
-// mapped are IPv4 addresses in the form of IPv6 ones (RFC 4291 section 2.5.5.2), in which no peer is reached.
+// mapped contains the IPv4-mapped IPv6 addresses (RFC 4291 section 2.5.5.2), to which mailturn never relays.
 var mapped = netip.MustParsePrefix("::ffff:0:0/96")
 
-// network reads an address, a range FIRST-LAST or a prefix.
+// network parses an address, a range FIRST-LAST or a prefix.
 func network(text string) (*netipx.IPSet, error) {
 	var set netipx.IPSetBuilder
 	if prefix, err := netip.ParsePrefix(text); err == nil {

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// imported is what is made of a file: the configuration, and the remarks on the lines that are named.
+// imported translates a file. It returns the configuration, and the remarks about the named lines.
 func imported(t *testing.T, text string) (configuration string, i *Import) {
 	t.Helper()
 	directives, err := Parse(strings.NewReader(text))
@@ -21,7 +21,7 @@ func imported(t *testing.T, text string) (configuration string, i *Import) {
 	return b.String(), i
 }
 
-// kinds are those of all remarks on a directive.
+// kinds returns the kinds of all remarks about a directive.
 func (i *Import) kinds(name string) (kinds []Kind) {
 	for _, r := range i.Remarks {
 		if r.Directive.Name == name {
@@ -31,11 +31,11 @@ func (i *Import) kinds(name string) (kinds []Kind) {
 	return kinds
 }
 
-// TestNumbers reads numbers as coturn does. One that cannot be read must not become a default in silence.
+// TestNumbers checks that numbers are read as coturn reads them, and that an invalid one does not silently become the default.
 func TestNumbers(t *testing.T) {
 	for _, tt := range []struct {
-		line, want string // want is in the result; empty for what cannot be translated
-		remark     Kind   // Needless for none
+		line, want string // want is in the result; empty if the value cannot be translated
+		remark     Kind   // Needless if there is none
 	}{
 		{"min-port=50000", `relay_ports = "50000-65535"`, Needless},
 		{"min-port=50000 # of each call", `relay_ports = "50000-65535"`, Needless},
@@ -54,10 +54,10 @@ func TestNumbers(t *testing.T) {
 		{"min-port=", "", Wrong},
 		{"min-port=x", "", Wrong},
 		{"max-port=65536", "", Wrong},
-		{"max-port=6553", "", Wrong}, // below the least that min-port has by default
+		{"max-port=6553", "", Wrong}, // below the default of min-port
 		{"listening-port=-3478", "", Wrong},
 		{"listening-port=99999999999999999999", "", Wrong},
-		{"listening-port=0x0d96", "", Wrong}, // 0 and a tail
+		{"listening-port=0x0d96", "", Wrong}, // 0, followed by something else
 		{"user-quota=-1", "", Wrong},
 		{"stale-nonce=always", "", Wrong},
 		{"stale-nonce=1", "", Wrong},
@@ -81,7 +81,7 @@ func TestNumbers(t *testing.T) {
 	}
 }
 
-// TestWrongValues wants no value that coturn would not start with to be taken for another one.
+// TestWrongValues checks that values with which coturn would not start are not translated.
 func TestWrongValues(t *testing.T) {
 	for _, line := range []string{
 		"no-udp=perhaps", "no-tcp=off;", "dtls=?", "verbose=;", "mobility=-", "lt-cred-mech=~",
@@ -93,12 +93,12 @@ func TestWrongValues(t *testing.T) {
 	} {
 		name, _, _ := strings.Cut(line, "=")
 		if _, i := imported(t, line+"\n"); !slices.Contains(i.kinds(name), Wrong) {
-			t.Errorf("%q: remarks of kinds %v, want one that it is wrong", line, i.kinds(name))
+			t.Errorf("%q: remarks of kinds %v, want Wrong", line, i.kinds(name))
 		}
 	}
 }
 
-// TestSemicolons keeps those at the end of a text, as coturn does, and says so.
+// TestSemicolons checks that semicolons at the end of a text are kept, as by coturn, with a remark.
 func TestSemicolons(t *testing.T) {
 	got, i := imported(t, "realm=example.org;\nstatic-auth-secret=wonder;land;\ncert=/etc/cert.pem;\npkey=/etc/key.pem\n")
 	for _, want := range []string{"= \"example.org;\"\n", "= \"wonder;land;\"\n", `= "/etc/cert.pem;"`} {
@@ -127,7 +127,7 @@ func TestOn(t *testing.T) {
 	}
 }
 
-// TestWhoIsServed wants to be told where coturn's users or secrets do not come along, or anybody could come.
+// TestWhoIsServed checks for a remark if coturn's users or secrets are not in the file, or if it serves everybody.
 func TestWhoIsServed(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                  "#   lt-cred-mech: it is missing",

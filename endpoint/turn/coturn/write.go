@@ -13,8 +13,7 @@ import (
 	"github.com/zclconf/go-cty/cty"
 )
 
-// Write writes a configuration of ours in HCL, with the remarks as comments. It holds the secrets and passwords of the
-// file that was read.
+// Write writes our configuration in HCL, with the remarks as comments. It contains the secrets and passwords of the imported file.
 func (i *Import) Write(w io.Writer) error {
 	file := hclwrite.NewEmptyFile()
 	i.addTo(file)
@@ -22,11 +21,11 @@ func (i *Import) Write(w io.Writer) error {
 	return err
 }
 
-// AddTo returns the configuration of that name with what it lacks: the endpoint "turn" or attributes and blocks of the first
-// one, the log, and an endpoint for metrics if it has no endpoint "http". What it has stays as it is; kept names what of that
-// is not as in coturn. The diagnostics are about a configuration that cannot be read.
+// AddTo returns the given configuration with what it lacks: the endpoint "turn", or attributes and blocks of the first one, the
+// log, and an endpoint for metrics if it has no endpoint "http". What it has is not changed; kept names what differs from coturn
+// there. The diagnostics are about a configuration that cannot be parsed.
 func (i *Import) AddTo(configuration []byte, name string) (text []byte, kept []string, diags hcl.Diagnostics) {
-	whole := append(bytes.TrimRight(configuration, "\n"), '\n') // else what is added begins on its last line
+	whole := append(bytes.TrimRight(configuration, "\n"), '\n') // otherwise the additions would begin on its last line
 	file, diags := hclwrite.ParseConfig(whole, name, hcl.InitialPos)
 	if diags.HasErrors() {
 		return nil, nil, diags
@@ -54,14 +53,14 @@ func (i *Import) addTo(file *hclwrite.File) (kept []string) {
 	return kept
 }
 
-// An adder adds to a body what it lacks.
+// An adder adds what a body lacks.
 type adder struct {
 	body *hclwrite.Body
-	name string   // of the block and those around it, for people
-	kept []string // what was present, and another value
+	name string   // of the block and those around it, for messages
+	kept []string // what was present with another value
 }
 
-// find returns the first block of a type, and for an endpoint of a kind, nil if there is none.
+// find returns the first block of a type (for an endpoint, also of a kind), or nil if there is none.
 func (a *adder) find(blockType string, labels ...string) *hclwrite.Block {
 	for _, block := range a.body.Blocks() {
 		if block.Type() == blockType && (len(labels) == 0 || len(block.Labels()) > 0 && block.Labels()[0] == labels[0]) {
@@ -71,7 +70,7 @@ func (a *adder) find(blockType string, labels ...string) *hclwrite.Block {
 	return nil
 }
 
-// block returns the block of a type, which is appended if there is none.
+// block returns the block of a type, and appends it if there is none.
 func (a *adder) block(blockType string, labels ...string) adder {
 	block := a.find(blockType, labels...)
 	if block == nil {
@@ -85,7 +84,7 @@ func (a *adder) block(blockType string, labels ...string) adder {
 	return adder{body: block.Body(), name: strings.TrimPrefix(a.name+" "+blockType, " ")}
 }
 
-// set gives an attribute a value, unless it has one.
+// set sets an attribute, unless it has a value.
 func (a *adder) set(name string, value cty.Value) {
 	if a.body.GetAttribute(name) != nil {
 		a.compare(name, value)
@@ -94,7 +93,7 @@ func (a *adder) set(name string, value cty.Value) {
 	a.body.SetAttributeValue(name, value)
 }
 
-// setPair gives two attributes that belong together their values, unless one has a value already. The zero Value is none.
+// setPair sets two attributes that belong together, unless one already has a value. The zero Value means none.
 func (a *adder) setPair(first string, firstValue cty.Value, second string, secondValue cty.Value) {
 	present := a.body.GetAttribute(first) != nil || a.body.GetAttribute(second) != nil
 	for _, pair := range []struct {
@@ -111,7 +110,7 @@ func (a *adder) setPair(first string, firstValue cty.Value, second string, secon
 	}
 }
 
-// compare remembers an attribute that is not as in coturn.
+// compare records an attribute that differs from coturn.
 func (a *adder) compare(name string, value cty.Value) {
 	text := ""
 	if attribute := a.body.GetAttribute(name); attribute != nil {
@@ -124,7 +123,7 @@ func (a *adder) compare(name string, value cty.Value) {
 
 func trimmed(tokens hclwrite.Tokens) string { return string(bytes.TrimSpace(tokens.Bytes())) }
 
-// Comments returns the remarks as comments of a configuration.
+// Comments returns the remarks as comments for a configuration.
 func (i *Import) Comments() string {
 	var b strings.Builder
 	for _, group := range []struct {
@@ -151,7 +150,7 @@ func (i *Import) Comments() string {
 	return b.String()
 }
 
-// Place names what the remark is about, without values: by the lines, and by the name if it is one. What is no name may be a
+// Place describes what the remark is about without values: by the lines, and by the name if it is a valid one. Other text may be
 // part of a secret.
 func (r Remark) Place() string {
 	place, name := fmt.Sprintf("line %d", r.Directive.Line), r.Directive.Name
@@ -169,11 +168,11 @@ func (r Remark) Place() string {
 
 const nameCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
 
-// endpoint adds what belongs into the endpoint "turn".
+// endpoint adds what belongs in the endpoint "turn".
 func (i *Import) endpoint(a *adder) {
 	number := func(name string, d Directive, factor int64) {
 		if d.Name != "" {
-			n, _ := strconv.ParseInt(d.Value, 10, 64) // it was checked when it was taken over
+			n, _ := strconv.ParseInt(d.Value, 10, 64) // it was checked when it was translated
 			a.set(name, cty.NumberIntVal(n*factor))
 		}
 	}
@@ -227,7 +226,7 @@ func (i *Import) endpoint(a *adder) {
 	}
 }
 
-// texts is a list of strings, and one string for a list of one.
+// texts returns a list of strings, or a string if there is only one.
 func texts(list []string) cty.Value {
 	var values []cty.Value
 	for _, s := range list {

@@ -17,11 +17,11 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
-// firstSocket is the descriptor of the first socket in the engine: what precedes it are the standard streams.
+// firstSocket is the descriptor of the first socket in the engine, after those of the standard streams.
 const firstSocket = 3
 
-// configuration is what the engine is told of a turn.Config, as JSON: what pion can do, and nothing that the process that starts the
-// engine knows alone.
+// configuration is the part of a turn.Config that the engine receives, as JSON: what pion can do, without what only the process
+// that starts the engine needs.
 type configuration struct {
 	Name          string
 	Range         hcl.Range
@@ -42,7 +42,8 @@ type configuration struct {
 	ExpiredGrace, MaxCredentialLifetime time.Duration
 }
 
-// encode returns the configuration of c as the engine reads it. It holds secrets. What is equal for the engine is equal.
+// encode returns the configuration of c in the form that the engine reads. It contains secrets. Configurations that are equal for
+// the engine have the same encoding.
 func encode(c turn.Config) ([]byte, error) {
 	e := configuration{
 		Name: c.Name, Range: c.Range, ProxyProtocol: c.ProxyProtocol, TLS: c.TLS,
@@ -95,7 +96,7 @@ func decode(from *json.Decoder) (turn.Config, error) {
 	return c, nil
 }
 
-// open binds the sockets of c and returns their descriptors in the order that the engine expects them in.
+// open binds the sockets of c and returns their descriptors in the order in which the engine expects them.
 func open(ctx context.Context, c turn.Config) (files []*os.File, err error) {
 	sockets, err := turn.Open(ctx, c)
 	if err != nil {

@@ -1,13 +1,13 @@
-// Package pion is the TURN endpoint with engine = "pion": pion/turn v4, as turnsrv/pionturn runs it, in a process of its own.
+// Package pion is the TURN endpoint with engine = "pion": pion/turn v4, run by turnsrv/pionturn, in a separate process.
 //
-// pion can panic (UnmetRows has T03), and a panic on a goroutine of pion's ends its process. The Endpoint therefore keeps the
-// sockets, and starts the engine as a child that inherits them:
+// pion can panic (UnmetRows has T03), and a panic on one of its goroutines ends the process. The Endpoint therefore keeps the
+// sockets, and starts the engine as a child process that inherits them:
 //
 //	mailturn run ── Endpoint ──sockets, configuration──▶ mailturn turn-engine ── turn.Endpoint ── pionturn.Server ── pion/turn
 //	                         ◀──log lines, ready─────────
 //
-// The Endpoint starts the engine again when it ends, after a wait that becomes longer. The engine ends when its standard input is
-// closed, which happens in any case when the process that started it ends.
+// When the engine ends, the Endpoint restarts it, after a wait that increases each time. The engine ends when its standard input is
+// closed, which also happens whenever the process that started it ends.
 package pion
 
 import (
@@ -26,15 +26,15 @@ import (
 )
 
 const (
-	// minWait is how long the Endpoint waits before it starts an engine again that has ended, and maxWait how long at most: the
-	// wait doubles each time.
+	// minWait is how long the Endpoint first waits before it restarts an engine that has ended. The wait doubles each time, up to
+	// maxWait.
 	minWait = 100 * time.Millisecond
 	maxWait = 30 * time.Second
-	// goodRun is how long an engine has to serve for the wait to begin with minWait again.
+	// goodRun is how long an engine must serve before the next wait is minWait again.
 	goodRun = time.Minute
 )
 
-// errDown is what keeps the endpoint from serving.
+// errDown is the error of Health while there is no engine.
 var errDown = errors.New("the TURN engine is not running; it will be restarted")
 
 // Endpoint is a TURN endpoint whose engine is a child process. Health and the Collector are safe for concurrent use.
@@ -53,14 +53,14 @@ type Endpoint struct {
 	certificates atomic.Pointer[[]certs.Pair] // config.TLS
 }
 
-// New makes an endpoint of a decoded configuration, as turn.New does. command is what starts the engine: it has to call Main.
+// New returns an endpoint with a decoded configuration, as turn.New does. command starts the engine and must call Main.
 func New(c turn.Config, command []string, logger *slog.Logger) (*Endpoint, error) {
 	e := &Endpoint{config: c, command: command, logger: logger, changes: make(chan change), stopping: make(chan struct{})}
 	e.certificates.Store(&c.TLS)
 	return e, nil
 }
 
-// Start binds the sockets and starts the engine. It returns when the engine serves.
+// Start binds the sockets and starts the engine. It returns once the engine serves.
 func (e *Endpoint) Start(ctx context.Context) error {
 	configuration, err := encode(e.config)
 	if err != nil {
@@ -77,7 +77,7 @@ func (e *Endpoint) Start(ctx context.Context) error {
 	return nil
 }
 
-// launch starts an engine and waits until it serves, or stopped is closed.
+// launch starts an engine and waits until it serves, or until stopped is closed.
 func (e *Endpoint) launch(configuration []byte, stopped <-chan struct{}) (*process, error) {
 	p, err := launch(e.command, configuration, e.sockets, e.logger)
 	if err != nil {
@@ -91,14 +91,13 @@ func (e *Endpoint) launch(configuration []byte, stopped <-chan struct{}) (*proce
 	return p, nil
 }
 
-// change is a configuration for a new engine. tried is closed when one was started with it, whether it serves or not.
+// change is a configuration for a new engine. tried is closed after one has been started with it, whether it serves or not.
 type change struct {
 	configuration []byte
 	tried         chan struct{}
 }
 
-// watch starts the engine again when it ends, or when there is another configuration for it, until the endpoint is shut down. p
-// is the engine that runs.
+// watch restarts the engine when it ends or gets another configuration, until the endpoint is shut down. p is the running engine.
 func (e *Endpoint) watch(p *process, configuration []byte) {
 	wait, started := minWait, time.Now()
 	for {
@@ -127,11 +126,11 @@ func (e *Endpoint) watch(p *process, configuration []byte) {
 	}
 }
 
-// longer is the wait that follows another one.
+// longer returns the wait that follows wait.
 func longer(wait time.Duration) time.Duration { return min(max(2*wait, minWait), maxWait) }
 
-// again starts the engine with a configuration, the first time after wait, until it serves. It returns the configuration that the
-// engine has, and no process when the endpoint is shut down.
+// again tries to start the engine with a configuration, first after wait, until it serves. It returns the engine's configuration,
+// and no process if the endpoint is shut down.
 func (e *Endpoint) again(wait time.Duration, c change) (*process, []byte) {
 	tried := false
 	for {
@@ -165,9 +164,9 @@ func (e *Endpoint) again(wait time.Duration, c change) (*process, []byte) {
 	}
 }
 
-// Prepare implements module.Reloader. A configuration that is another one for the engine restarts it when it is put in force, which
-// ends the calls; the sockets stay open, and what comes meanwhile waits there. Commit returns when the new engine serves, or when it
-// is known that it does not yet: the log and Health tell.
+// Prepare implements module.Reloader. If the configuration differs for the engine, Commit restarts it, which ends the calls; the
+// sockets stay open, and packets that arrive meanwhile wait there. Commit returns when the new engine serves, or its first start
+// has failed, which the log and Health report.
 func (e *Endpoint) Prepare(c turn.Config) (module.Change, error) {
 	next, err := encode(c)
 	if err != nil {
@@ -189,8 +188,8 @@ func (e *Endpoint) Prepare(c turn.Config) (module.Change, error) {
 	}}, nil
 }
 
-// sameForEngine reports whether an engine need not be started again for b, having a. That the block has moved in the file is no
-// reason to.
+// sameForEngine reports whether an engine with the configuration a need not be restarted for b. The position of the block in the
+// file does not matter.
 func sameForEngine(a, b turn.Config) (bool, error) {
 	b.Range = a.Range
 	textA, errA := encode(a)
@@ -198,7 +197,7 @@ func sameForEngine(a, b turn.Config) (bool, error) {
 	return bytes.Equal(textA, textB), errors.Join(errA, errB)
 }
 
-// Health returns an error while the engine does not run.
+// Health returns an error while the engine is not running.
 func (e *Endpoint) Health() error {
 	if !e.up.Load() {
 		return errDown

@@ -32,10 +32,10 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
-// patience is for what takes two processes a moment.
+// patience is the time limit for what two processes do together.
 const patience = 30 * time.Second
 
-// Commands of the test binary, which TestMain runs in place of the tests.
+// Commands of the test binary, which TestMain runs instead of the tests.
 const (
 	commandEngine = "turn-engine"
 	commandPanic  = "turn-engine-that-panics-once" // FILE, which it makes the first time
@@ -55,7 +55,7 @@ func TestMain(m *testing.M) {
 			exit(Main(os.Stdin, os.Stdout))
 		case commandSpin:
 			reader, writer := io.Pipe()
-			go func() { _, _ = io.Copy(writer, os.Stdin) }() // and no end
+			go func() { _, _ = io.Copy(writer, os.Stdin) }() // but not its end
 			exit(Main(reader, os.Stdout))
 		case commandParent:
 			exit(runParent(os.Args[2]))
@@ -72,7 +72,7 @@ func exit(errs ...error) {
 	os.Exit(0)
 }
 
-// runParent serves on a port until the process is killed, and says when it does.
+// runParent serves on a port until the process is killed, and reports when it serves.
 func runParent(port string) error {
 	number, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
@@ -90,7 +90,7 @@ func runParent(port string) error {
 	select {}
 }
 
-// panicOnceReady panics on a goroutine of its own when the endpoint has been told that the engine serves, as pion does.
+// panicOnceReady panics on a separate goroutine, as pion does, after the endpoint has been told that the engine serves.
 func panicOnceReady() error {
 	reader, writer := io.Pipe()
 	go func() {
@@ -121,7 +121,7 @@ func loopback(listens ...listen.Addr) turn.Config {
 	return c
 }
 
-// logs keeps what is logged, and wakes those who wait for more.
+// logs collects log lines, and wakes goroutines that wait for more.
 type logs struct {
 	mu      sync.Mutex
 	text    bytes.Buffer
@@ -144,7 +144,7 @@ func (l *logs) String() string {
 	return l.text.String()
 }
 
-// wait waits until text is in the log so many times.
+// wait waits until the log contains text that many times.
 func (l *logs) wait(t *testing.T, text string, times int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -168,7 +168,7 @@ func (l *logs) wait(t *testing.T, text string, times int) {
 	}
 }
 
-// start starts an endpoint with a command of the test binary, and returns the addresses that it listens on.
+// start starts an endpoint with a command of the test binary, and returns the addresses on which it listens.
 func start(t *testing.T, c turn.Config, args ...string) (*Endpoint, []string, *logs) {
 	t.Helper()
 	log := &logs{}
@@ -205,7 +205,7 @@ func start(t *testing.T, c turn.Config, args ...string) (*Endpoint, []string, *l
 	return e, addresses, log
 }
 
-// allocate asks for an allocation as the user of c.
+// allocate requests an allocation as the user of c.
 func allocate(t *testing.T, network, address string, c credential.Credential) (net.PacketConn, error) {
 	t.Helper()
 	var conn net.PacketConn
@@ -239,7 +239,7 @@ func issue(s credential.Secret) credential.Credential {
 	return credential.Issuer{Secret: s, TTL: time.Hour}.Issue(time.Now())
 }
 
-// TestServes has packets relayed over each transport by a process that is gone afterwards.
+// TestServes checks that the process relays packets over each transport, and that it has ended afterwards.
 func TestServes(t *testing.T) {
 	e, addresses, log := start(t, loopback(listen.Addr{Scheme: "udp", Host: "127.0.0.1"}, listen.Addr{Scheme: "tcp", Host: "127.0.0.1"}), commandEngine)
 	for i, network := range []string{"udp", "tcp"} {
@@ -290,7 +290,7 @@ mailturn_turn_engine_up 1
 	}
 }
 
-// TestPanic has the engine panic: the endpoint says why, and serves again on the same sockets.
+// TestPanic checks that after a panic of the engine, the endpoint logs the reason, and serves again on the same sockets.
 func TestPanic(t *testing.T) {
 	e, addresses, log := start(t, loopback(listen.Addr{Scheme: "udp", Host: "127.0.0.1"}), commandPanic, filepath.Join(t.TempDir(), "once"))
 	log.wait(t, "TURN engine serves again", 1)
@@ -298,14 +298,14 @@ func TestPanic(t *testing.T) {
 		t.Error(err)
 	}
 	if !strings.Contains(log.String(), "panic: the fault of the test") || !strings.Contains(log.String(), "level=ERROR") {
-		t.Errorf("the log does not tell of the panic:\n%s", log)
+		t.Errorf("the log does not have the panic:\n%s", log)
 	}
 	if n := e.restarts.Load(); n != 1 || !e.up.Load() {
 		t.Errorf("%d restarts, up %v, want one, and up", n, e.up.Load())
 	}
 }
 
-// TestReload gives the endpoint another secret, and then nothing new.
+// TestReload reloads another secret, and then the same configuration.
 func TestReload(t *testing.T) {
 	c := loopback(listen.Addr{Scheme: "udp", Host: "127.0.0.1"})
 	e, addresses, _ := start(t, c, commandEngine)
@@ -324,7 +324,7 @@ func TestReload(t *testing.T) {
 		t.Errorf("the new secret: %v", err)
 	}
 	if _, err := allocate(t, "udp", addresses[0], issue(secret)); err == nil {
-		t.Error("the old secret is accepted still")
+		t.Error("the old secret is still accepted")
 	}
 	reload(next)
 	next.Range.Start.Line = 7 // the block has moved in the file
@@ -338,7 +338,7 @@ func TestReload(t *testing.T) {
 	}
 }
 
-// TestStartFails wants the reason to be the engine's own, and nothing left running.
+// TestStartFails checks that the reason is that of the engine, and that nothing is left running.
 func TestStartFails(t *testing.T) {
 	c := loopback(listen.Addr{Scheme: "udp", Host: "127.0.0.1"})
 	c.RelayBind = []netip.Addr{netip.MustParseAddr("203.0.113.9")}
@@ -347,7 +347,7 @@ func TestStartFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := e.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "relay_bind") || !strings.Contains(err.Error(), "does not have the address") {
-		t.Errorf("got %v, want an error that says what relay_bind has to be", err)
+		t.Errorf("got %v, want an error about relay_bind", err)
 	}
 	if e.sockets != nil {
 		t.Errorf("%d sockets are left open", len(e.sockets))
@@ -357,7 +357,7 @@ func TestStartFails(t *testing.T) {
 	}
 }
 
-// TestEndlessEngine wants an engine that does not end to be killed.
+// TestEndlessEngine checks that an engine that does not end is killed.
 func TestEndlessEngine(t *testing.T) {
 	log := &logs{}
 	e, err := New(loopback(listen.Addr{Scheme: "udp", Host: "127.0.0.1"}), command(commandSpin), slog.New(slog.NewTextHandler(log, nil)))
@@ -376,7 +376,7 @@ func TestEndlessEngine(t *testing.T) {
 	}
 }
 
-// TestEndsWithItsParent kills the process that has started an engine: the engine must not hold the port any longer.
+// TestEndsWithItsParent kills the process that has started an engine, and checks that the engine releases the port.
 func TestEndsWithItsParent(t *testing.T) {
 	free, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {
@@ -418,7 +418,7 @@ func TestEndsWithItsParent(t *testing.T) {
 	}
 }
 
-// TestConfigurationReachesTheEngine wants nothing to be lost on the way that pion can do.
+// TestConfigurationReachesTheEngine checks that every setting that pion supports reaches the engine.
 func TestConfigurationReachesTheEngine(t *testing.T) {
 	c := loopback(listen.Addr{Scheme: "udp", Port: 3478}, listen.Addr{Scheme: "tls", Host: "::1", Port: 5349})
 	c.TLS = []certs.Pair{{Cert: "/cert", Key: "/key"}}
@@ -438,7 +438,7 @@ func TestConfigurationReachesTheEngine(t *testing.T) {
 	}
 	again, err := encode(got)
 	if err != nil || !bytes.Equal(again, text) {
-		t.Errorf("it came as\n%s, %v, want\n%s", again, err, text)
+		t.Errorf("got\n%s, %v, want\n%s", again, err, text)
 	}
 	if !slices.Equal(got.Listen, c.Listen) || len(got.ListenRanges) != 2 || string(got.Secrets[1].Bytes()) != "\x00\xff" ||
 		string(got.Users["alice"].Bytes()) != "wonderland" || got.Engine != turn.Pion || got.MaxStreams != 100 || got.ExpiredGrace != time.Hour {

@@ -17,11 +17,11 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/pionturn"
 )
 
-// Main is the engine's process, which an Endpoint has started: it reads its configuration from stdin, serves on the descriptors that
-// it has inherited, and writes messages to stdout. It returns nil when stdin is closed, and an error when it cannot serve, of which
-// the Endpoint has been told.
+// Main runs in the engine's process, which an Endpoint has started. It reads its configuration from stdin, serves on the inherited
+// descriptors, and writes messages to stdout. It returns nil after stdin is closed, and an error if it cannot serve, which it also
+// sends to the Endpoint.
 func Main(stdin io.Reader, stdout io.Writer) error {
-	// A terminal and a service manager send these to the whole group. The Endpoint decides when the engine ends.
+	// Terminals and service managers send these to the whole process group. The Endpoint decides when the engine ends.
 	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	out := &lockedWriter{w: stdout}
 	tell := json.NewEncoder(out)
@@ -33,13 +33,13 @@ func Main(stdin io.Reader, stdout io.Writer) error {
 	if err := tell.Encode(message{Ready: true}); err != nil {
 		return err
 	}
-	_, _ = io.Copy(io.Discard, stdin) // until it is closed, or whoever holds the other end has ended
+	_, _ = io.Copy(io.Discard, stdin) // until it is closed, or the process at the other end has ended
 	ctx, cancel := context.WithTimeout(context.Background(), stopLimit/2)
 	defer cancel()
 	return e.Shutdown(ctx)
 }
 
-// serve starts the endpoint that input has the configuration of.
+// serve reads a configuration from input and starts an endpoint with it.
 func serve(input *json.Decoder, logger *slog.Logger) (*turn.Endpoint, error) {
 	c, err := decode(input)
 	if err != nil {
@@ -57,7 +57,7 @@ func serve(input *json.Decoder, logger *slog.Logger) (*turn.Endpoint, error) {
 	return e, e.Start(context.Background())
 }
 
-// newServer makes the engine of an endpoint, of which pion can do a part. Decoding the endpoint has refused the rest.
+// newServer returns the engine of an endpoint with the settings that pion supports. Decoding the endpoint has refused the others.
 func newServer(c turnsrv.Config) (turn.Engine, error) {
 	return pionturn.New(pionturn.Config{
 		Realm:         c.Realm,
@@ -74,7 +74,7 @@ func newServer(c turnsrv.Config) (turn.Engine, error) {
 	})
 }
 
-// lockedWriter keeps lines apart.
+// lockedWriter keeps lines of different goroutines apart.
 type lockedWriter struct {
 	mu sync.Mutex
 	w  io.Writer

@@ -12,14 +12,14 @@ import (
 	"time"
 )
 
-// message is a line that the engine writes on its standard output: that it serves, why it cannot, or else a line of its log as
-// slog.JSONHandler has it.
+// message is a line that the engine writes to its standard output: that it serves, or why it cannot, or otherwise a log line in the
+// format of slog.JSONHandler.
 type message struct {
 	Ready  bool   `json:"ready,omitempty"`
 	Failed string `json:"failed,omitempty"`
 }
 
-// maxLine is how long a line may be, in bytes. Longer ones are dropped.
+// maxLine is the maximum length of a line in bytes. Longer ones are dropped.
 const maxLine = 64 << 10
 
 // lineReader reads lines of up to maxLine bytes.
@@ -44,7 +44,7 @@ func (r lineReader) next() ([]byte, error) {
 	}
 }
 
-// forward writes a line of the engine's log to logger, if logger writes lines of that level.
+// forward writes a line of the engine's log to logger, if the level is enabled there.
 func forward(logger *slog.Logger, line []byte) {
 	decoder := json.NewDecoder(bytes.NewReader(line))
 	decoder.UseNumber()
@@ -60,7 +60,7 @@ func forward(logger *slog.Logger, line []byte) {
 				record.Time = t
 			}
 		case slog.LevelKey:
-			_ = record.Level.UnmarshalText([]byte(text)) // info, if it is none
+			_ = record.Level.UnmarshalText([]byte(text)) // info if it is not a level
 		case slog.MessageKey:
 			record.Message = text
 		default:
@@ -72,7 +72,7 @@ func forward(logger *slog.Logger, line []byte) {
 	}
 }
 
-// decodeGroup reads a JSON object, the keys of which stay in their order. Deeper objects are groups.
+// decodeGroup reads a JSON object, and keeps the order of its keys. Nested objects become groups.
 func decodeGroup(decoder *json.Decoder) (attrs []slog.Attr, err error) {
 	if err := expect(decoder, '{'); err != nil {
 		return nil, err

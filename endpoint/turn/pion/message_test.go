@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// TestForward wants a line of the engine to be one of the endpoint, with the time and the level that it had.
+// TestForward checks that a log line of the engine becomes one of the endpoint, with its time and level.
 func TestForward(t *testing.T) {
 	var engine, got, want bytes.Buffer
 	at := time.Date(2026, 11, 30, 1, 2, 3, 0, time.UTC)
@@ -36,11 +36,11 @@ func TestForward(t *testing.T) {
 		forward(logger, []byte(line))
 	}
 	if text := got.String(); strings.Count(text, "\n") > 1 {
-		t.Errorf("what is no line of a log is logged:\n%s", text)
+		t.Errorf("something other than a log line is logged:\n%s", text)
 	}
 }
 
-// TestLongLines wants a line that is too long to be dropped, and the next one to be read.
+// TestLongLines checks that a line that is too long is dropped, and that the next one is read.
 func TestLongLines(t *testing.T) {
 	lines := newLineReader(strings.NewReader("first\n" + strings.Repeat("x", 3*maxLine) + "\nlast\n"))
 	for _, want := range []string{"first\n", "last\n"} {
@@ -53,7 +53,7 @@ func TestLongLines(t *testing.T) {
 	}
 }
 
-// TestEnvironment keeps secrets and the service manager's socket from the engine.
+// TestEnvironment checks that the engine gets neither secrets nor the service manager's socket.
 func TestEnvironment(t *testing.T) {
 	got := environment([]string{"TURN_SECRET=x", "GOMEMLIMIT=1GiB", "NOTIFY_SOCKET=/run/x", "GODEBUG=y"})
 	if want := "GOMEMLIMIT=1GiB GODEBUG=y"; strings.Join(got, " ") != want {

@@ -8,7 +8,7 @@ import (
 	"github.com/mailturn/mailturn/framework/certs"
 )
 
-// collector reads what the endpoint knows of its engine at each scrape.
+// collector reads the state of the endpoint's engine at each scrape.
 type collector struct {
 	endpoint *Endpoint
 	up       *prometheus.Desc
@@ -40,12 +40,12 @@ func (c collector) Collect(metrics chan<- prometheus.Metric) {
 	metrics <- prometheus.MustNewConstMetric(c.restarts, prometheus.CounterValue, float64(c.endpoint.restarts.Load()))
 }
 
-// CertificateEnds returns when each certificate ends, by its file. The engine, which presents them, follows the same files. It is
-// safe for concurrent use.
+// CertificateEnds returns when each certificate expires, by its file. The engine, which presents the certificates, watches the same
+// files. It is safe for concurrent use.
 func (e *Endpoint) CertificateEnds() map[string]time.Time {
 	ends := make(map[string]time.Time)
 	for _, pair := range *e.certificates.Load() {
-		if certificate, err := certs.ReadPair(pair); err == nil { // else the engine's log has why
+		if certificate, err := certs.ReadPair(pair); err == nil { // otherwise the engine logs the reason
 			ends[pair.Cert] = certificate.Leaf.NotAfter
 		}
 	}

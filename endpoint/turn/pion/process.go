@@ -15,10 +15,10 @@ import (
 )
 
 const (
-	// startLimit is how long the engine may take to serve, and stopLimit how long to end before it is killed.
+	// startLimit is how long the engine may take until it serves, and stopLimit how long it may take to end before it is killed.
 	startLimit = 30 * time.Second
 	stopLimit  = 3 * time.Second
-	// maxOutput is how much is kept of what the engine writes on its standard error, which is its last words, in bytes.
+	// maxOutput is how many bytes of the engine's standard error are kept: they say why it has ended.
 	maxOutput = 16 << 10
 )
 
@@ -29,9 +29,9 @@ type process struct {
 	ready chan struct{} // closed when the engine serves
 	done  chan struct{} // closed when the process has ended
 
-	// What follows is to be read when done is closed.
-	err    error  // how it has ended
-	failed string // why it cannot serve, in its own words
+	// The following may be read after done is closed.
+	err    error  // with which it has ended
+	failed string // why it cannot serve, as it says
 	output head
 }
 
@@ -56,7 +56,7 @@ func launch(command []string, configuration []byte, sockets []*os.File, logger *
 	}
 	var reading sync.WaitGroup
 	reading.Go(func() { p.read(messages, logger) })
-	reading.Go(func() { _, _ = input.Write(configuration) }) // an error means that it has ended, which done tells
+	reading.Go(func() { _, _ = input.Write(configuration) }) // an error means that it has ended, which done shows
 	go func() {
 		reading.Wait()
 		p.err = p.cmd.Wait()
@@ -65,10 +65,10 @@ func launch(command []string, configuration []byte, sockets []*os.File, logger *
 	return p, nil
 }
 
-// environment is what the engine gets of a process environment: the settings of the Go runtime. The rest may hold secrets, and
-// addresses of the service manager.
+// environment returns the part of a process environment that the engine gets: the settings of the Go runtime. The rest may contain
+// secrets and addresses of the service manager.
 func environment(all []string) []string {
-	kept := []string{} // nil would be all
+	kept := []string{} // nil would mean all
 	for _, assignment := range all {
 		if strings.HasPrefix(assignment, "GO") {
 			kept = append(kept, assignment)
@@ -77,7 +77,7 @@ func environment(all []string) []string {
 	return kept
 }
 
-// read takes what the engine says until it ends. Lines that are no message are dropped.
+// read processes the messages of the engine until it ends. Other lines are dropped.
 func (p *process) read(from io.Reader, logger *slog.Logger) {
 	lines := newLineReader(from)
 	for {
@@ -102,7 +102,7 @@ func (p *process) read(from io.Reader, logger *slog.Logger) {
 	}
 }
 
-// await waits until the engine serves, and returns why it does not.
+// await waits until the engine serves, and otherwise returns why it does not.
 func (p *process) await(stopped <-chan struct{}) error {
 	timer := time.NewTimer(startLimit)
 	defer timer.Stop()
@@ -118,7 +118,7 @@ func (p *process) await(stopped <-chan struct{}) error {
 	}
 }
 
-// reason says why the engine has ended. It is called when done is closed.
+// reason returns why the engine has ended. It is called after done is closed.
 func (p *process) reason() error {
 	switch {
 	case p.failed != "":
@@ -142,7 +142,7 @@ func (p *process) stop() {
 	}
 }
 
-// head keeps the beginning of what is written to it: of a panic that is the reason.
+// head keeps the beginning of what is written to it: for a panic, this is the reason.
 type head struct{ buf bytes.Buffer }
 
 // Write implements io.Writer.
