@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// Each power of two of nanoseconds has 2^subBits buckets, which makes a percentile right to 3 %.
+// Each power of two of nanoseconds has 2^subBits buckets, so a percentile has an error of at most 3 %.
 const (
 	subBits = 5
 	buckets = (64 - subBits) << subBits
 )
 
-// Histogram counts durations in memory that does not grow with their number. It is not safe for concurrent use.
+// Histogram counts durations in constant memory. It is not safe for concurrent use.
 type Histogram struct {
 	counts [buckets]uint64
 	n      uint64
@@ -26,7 +26,7 @@ func (h *Histogram) Record(d time.Duration) {
 	h.max = max(h.max, d)
 }
 
-// Add counts what other has counted.
+// Add adds the durations of other.
 func (h *Histogram) Add(other *Histogram) {
 	for i, n := range other.counts {
 		h.counts[i] += n
@@ -38,7 +38,7 @@ func (h *Histogram) Add(other *Histogram) {
 // Count returns how many durations were recorded.
 func (h *Histogram) Count() uint64 { return h.n }
 
-// Max returns the longest one.
+// Max returns the longest duration.
 func (h *Histogram) Max() time.Duration { return h.max }
 
 // Percentile returns a duration that p percent of all do not exceed, or 0 if there are none. It is up to 3 % too long.
@@ -56,7 +56,7 @@ func (h *Histogram) Percentile(p float64) time.Duration {
 	return h.max
 }
 
-// bucket returns the index for a number: the bits after its highest one, and the position of that.
+// bucket returns the index for a number: the position of its highest bit, and the bits after that.
 func bucket(v uint64) int {
 	if v < 1<<subBits {
 		return int(v)

@@ -1,5 +1,5 @@
-// Package load puts a measured load on a TURN server: pairs of allocations, of which one sends numbered packets through the relay
-// to the other, which sends them back. The load is bounded, and involves only the server.
+// Package load puts a measured load on a TURN server: in each pair of allocations, one sends numbered packets through the relay to
+// the other, which sends them back. The load is bounded, and involves only the server.
 package load
 
 import (
@@ -15,27 +15,27 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// Bounds of a Config.
+// Limits of a Config.
 const (
 	MaxAllocations = 2000
 	MaxPPS         = 10000
 	MinSize        = headerLen
-	MaxSize        = 1400 // with the headers of TURN, UDP and IPv6 still in one packet of Ethernet
-	// MaxDuration is less than the lifetime of an allocation and of a channel, 10 minutes (RFC 8656 section 12), so that
-	// nothing has to be refreshed while it is measured.
+	MaxSize        = 1400 // fits into one Ethernet packet with the headers of TURN, UDP and IPv6
+	// MaxDuration is less than the lifetime of an allocation and of a channel, 10 minutes (RFC 8656 section 12), so that nothing
+	// has to be refreshed during a measurement.
 	MaxDuration = 9 * time.Minute
-	// MaxTotalPPS bounds the packets of all senders together.
+	// MaxTotalPPS limits the packets per second of all senders together.
 	MaxTotalPPS = 500_000
 )
 
 const (
-	// setupWorkers is how many allocations are made at a time.
+	// setupWorkers is how many allocations are made concurrently.
 	setupWorkers = 16
-	// setupPatience bounds the making of one pair.
+	// setupPatience limits the time in which a pair is set up.
 	setupPatience = 20 * time.Second
-	// tail is how long packets may be on their way after the last one was sent.
+	// tail is how long to wait for packets after the last one was sent.
 	tail = 2 * time.Second
-	// headerLen is the part of a packet that is not padding: a time of sending in nanoseconds since the start.
+	// headerLen is the length of the part of a packet that is not padding: the time of sending, in nanoseconds since the start.
 	headerLen = 8
 	// tick is how often a sender checks the clock, if its packets are not further apart.
 	tick = time.Millisecond
@@ -43,9 +43,9 @@ const (
 
 // Config describes a load.
 type Config struct {
-	// Connect makes a connected client.
+	// Connect returns a connected client.
 	Connect func(ctx context.Context) (*turnclient.Client, error)
-	// Allocations is how many there are, an even number: every other one sends.
+	// Allocations is the number of allocations, which must be even: every other one sends.
 	Allocations int
 	PPS         int // packets per second from each sender
 	Size        int // bytes of each packet, without any header
@@ -54,7 +54,7 @@ type Config struct {
 	Progress func(sent, received int64)
 }
 
-// Check returns an error that says which bound a load breaks.
+// Check returns an error that says which limit a load exceeds.
 func (c Config) Check() error {
 	switch {
 	case c.Allocations < 2 || c.Allocations > MaxAllocations || c.Allocations%2 != 0:
@@ -76,8 +76,8 @@ type Result struct {
 	Allocations int
 	Setup       time.Duration // for all allocations and channels
 	Elapsed     time.Duration // from the first packet to the last
-	// Sent packets went out, Received ones came back from the other end: each crosses the server's client side four times.
-	// One that the network doubles is counted twice.
+	// Sent counts the packets sent, Received those that came back from the other end: each crosses the server's client side four
+	// times. Duplicates made by the network count twice.
 	Sent, Received int64
 	SendErrors     int64
 	Size           int
@@ -97,7 +97,7 @@ func (r *Result) BitsPerSecond() float64 {
 	return float64(r.Received) * float64(r.Size) * 8 / r.Elapsed.Seconds()
 }
 
-// pair is a sender and the one who sends back.
+// pair is a sender and the client that sends back.
 type pair struct {
 	caller, called *turnclient.Client
 
@@ -107,8 +107,8 @@ type pair struct {
 	rtt Histogram
 }
 
-// Run puts the load on the server. An error is one of the configuration or of the setup, before anything was sent; after ctx is
-// done it returns the result so far.
+// Run puts the load on the server. It returns an error about the configuration or the setup, before anything is sent; after ctx is
+// done, it returns the result so far.
 func Run(ctx context.Context, c Config) (*Result, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
@@ -134,7 +134,7 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 	begin := time.Now()
 	var senders sync.WaitGroup
 	for i, p := range pairs {
-		offset := time.Duration(i) * time.Second / time.Duration(c.PPS*len(pairs)) // so that they do not send at one moment
+		offset := time.Duration(i) * time.Second / time.Duration(c.PPS*len(pairs)) // so that they do not send simultaneously
 		senders.Go(func() { p.send(sending, c, start, offset) })
 	}
 	senders.Go(func() { c.watch(sending, pairs) })
@@ -153,7 +153,7 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 	return result, nil
 }
 
-// setUp makes the pairs.
+// setUp sets up the pairs.
 func setUp(ctx context.Context, c Config, pairs []*pair, start time.Time) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -217,7 +217,7 @@ func newPair(ctx context.Context, c Config, start time.Time) (*pair, error) {
 	return p, nil
 }
 
-// bind allocates at both ends and binds a channel to the other one.
+// bind allocates at both ends, and binds a channel at each to the other.
 func (p *pair) bind(ctx context.Context) error {
 	var relayed [2]turnclient.Allocation
 	ends := []*turnclient.Client{p.caller, p.called}
@@ -246,7 +246,7 @@ func (p *pair) close() {
 	}
 }
 
-// send sends the packets that are due, checks the clock every tick, and catches up if it was late.
+// send sends packets when they are due. It checks the clock every tick, and catches up if it is late.
 func (p *pair) send(ctx context.Context, c Config, start time.Time, offset time.Duration) {
 	interval := time.Second / time.Duration(c.PPS)
 	begin := time.Now().Add(offset)
@@ -270,7 +270,7 @@ func (p *pair) send(ctx context.Context, c Config, start time.Time, offset time.
 	}
 }
 
-// watch reports progress until the sending ends.
+// watch reports progress until all packets are sent.
 func (c Config) watch(ctx context.Context, pairs []*pair) {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()

@@ -54,7 +54,7 @@ func TestRun(t *testing.T) {
 func TestQuota(t *testing.T) {
 	_, err := Run(t.Context(), Config{Connect: connectTo(startServer(t, 5)), Allocations: 20, PPS: 1, Size: 100, Duration: time.Second})
 	if turnclient.Code(err) == 0 || !strings.Contains(err.Error(), "of 10") {
-		t.Errorf("got %v, want the error response and which pair", err)
+		t.Errorf("got %v, want the error response and the number of the pair", err)
 	}
 }
 

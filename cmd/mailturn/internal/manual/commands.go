@@ -1,4 +1,4 @@
-// Package manual writes man pages: of commands, from what they print as help, and of the configuration, from its reference.
+// Package manual writes man pages: of commands, from their help, and of the configuration, from its reference.
 package manual
 
 import (
@@ -15,31 +15,31 @@ import (
 // A Page is a man page.
 type Page struct {
 	Name    string // without the section, such as mailturn-run
-	Section int    // of the manual: 1 has commands, 5 file formats
+	Section int    // of the manual: 1 for commands, 5 for file formats
 	Text    string
 }
 
 // File returns the name of the page's file.
 func (p Page) File() string { return fmt.Sprintf("%s.%d", p.Name, p.Section) }
 
-// About is what stands below every page.
+// About is the information in the footer of every page.
 type About struct {
 	Version string // of the program
 	Date    string // of this version, such as 2026-11-30; empty if it is not known
 }
 
-// begin starts a page up to the end of its first section, which whatis(1) reads.
+// begin returns a page with its header and its first section, which whatis(1) reads.
 func (a About) begin(name string, section int, manual, summary string) *roff {
 	r := new(roff)
 	r.macro("TH", strings.ToUpper(name), fmt.Sprint(section), a.Date, "mailturn "+a.Version, manual)
-	r.line(".ad l") // lines that end unevenly are better than words with gaps between them
+	r.line(".ad l") // a ragged margin is better than gaps between words
 	r.macro("SH", "NAME")
 	r.line(escape(name) + ` \- ` + escape(summary))
 	return r
 }
 
-// Commands returns the pages of root and of each of its commands. What is further below is on the page of the command that it
-// belongs to. Hidden commands, and that for help, have none.
+// Commands returns the pages of root and of each of its commands. Commands below those are on the page of their parent. Hidden
+// commands and the help command have no page.
 func Commands(root *cobra.Command, configuration string, about About) []Page {
 	pages := []Page{{root.Name(), 1, ""}}
 	r := about.begin(root.Name(), 1, "User Commands", root.Short)
@@ -67,7 +67,7 @@ func Commands(root *cobra.Command, configuration string, about About) []Page {
 	return pages
 }
 
-// shown returns the commands of cmd that are in its help, but help itself.
+// shown returns the commands in the help of cmd, except help itself.
 func shown(cmd *cobra.Command) []*cobra.Command {
 	return slices.DeleteFunc(slices.Clone(cmd.Commands()), func(c *cobra.Command) bool { return !c.IsAvailableCommand() || c.Name() == "help" })
 }
@@ -92,7 +92,7 @@ func (a About) command(cmd *cobra.Command) Page {
 	return Page{name, 1, r.String()}
 }
 
-// nested writes what there is to say of a command on the page of another one.
+// nested describes a command on the page of its parent.
 func (r *roff) nested(cmd *cobra.Command) {
 	r.macro("SS", cmd.UseLine())
 	r.text(longText(cmd))
@@ -102,7 +102,7 @@ func (r *roff) nested(cmd *cobra.Command) {
 	}
 }
 
-// longText is what a command says of itself.
+// longText returns the description of a command.
 func longText(cmd *cobra.Command) string {
 	if cmd.Long != "" {
 		return cmd.Long
@@ -110,7 +110,7 @@ func longText(cmd *cobra.Command) string {
 	return cmd.Short + "."
 }
 
-// flags writes the section of them, if there are any.
+// flags writes the section about flags, if there are any.
 func (r *roff) flags(flags *pflag.FlagSet) {
 	if flags.HasAvailableFlags() {
 		r.macro("SH", "OPTIONS")
@@ -157,7 +157,7 @@ func Configuration(name, summary, intro string, sections []config.Section, about
 	return Page{name, 5, r.String()}
 }
 
-// content writes what is in a block.
+// content writes the content of a block.
 func (r *roff) content(b config.BlockReference) {
 	r.text(b.Doc)
 	for _, a := range b.Attributes {

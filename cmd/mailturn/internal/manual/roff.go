@@ -5,14 +5,14 @@ import (
 	"strings"
 )
 
-// roff is a page in the making, in the macros of man(7), which man-db and mandoc both read.
+// roff is an unfinished page in the macros of man(7), which both man-db and mandoc understand.
 type roff struct{ strings.Builder }
 
-// escaper keeps what roff would make typographic or take for markup. A hyphen becomes a minus sign, which terminals show as the
-// character that one types.
+// escaper escapes what roff would turn into typographic characters or take for markup. A hyphen becomes a minus sign, which
+// terminals show as the character on the keyboard.
 var escaper = strings.NewReplacer(`\`, `\e`, `-`, `\-`, `'`, `\(aq`, "`", `\(ga`, `^`, `\(ha`, `~`, `\(ti`)
 
-// escape returns text as it stands in a line. A full stop would begin a macro at the start of one.
+// escape returns text escaped for a line. At the start of a line, a full stop would begin a macro.
 func escape(text string) string {
 	text = escaper.Replace(text)
 	if strings.HasPrefix(text, ".") {
@@ -33,10 +33,10 @@ func (r *roff) macro(name string, arguments ...string) {
 	r.WriteByte('\n')
 }
 
-// line writes a line of text that is escaped already.
+// line writes a line of text that is already escaped.
 func (r *roff) line(escaped string) { r.WriteString(escaped + "\n") }
 
-// item writes an entry of a list: its title, which is escaped already, and what there is to say of it.
+// item writes an entry of a list: its title, which is already escaped, and its text.
 func (r *roff) item(title, text string) {
 	r.macro("TP")
 	r.line(title)
@@ -45,10 +45,10 @@ func (r *roff) item(title, text string) {
 
 const bullet = "  - "
 
-// text writes paragraphs as commands have them for the terminal, with empty lines between them. Lines are filled, but those that
-// are indented, or have columns, stay as they are. Lines that begin with a hyphen are a list.
+// text writes paragraphs of help text for terminals, separated by empty lines. Lines are filled, except those that are indented or
+// have columns. Lines that begin with a hyphen form a list.
 func (r *roff) text(text string) {
-	kept, listed := false, false // whether the line before was a kept line, or one of a list
+	kept, listed := false, false // whether the previous line was a kept line, or part of a list
 	keep := func(keep bool) {
 		if keep != kept {
 			r.macro(map[bool]string{true: "nf", false: "fi"}[keep])

@@ -15,13 +15,12 @@ import (
 	"github.com/mailturn/mailturn/framework/certs"
 )
 
-// handshake begins TLS on conn and looks at the certificate, also at one that does not verify. The error says why nothing
-// may be sent.
+// handshake starts TLS on conn and examines the certificate, even one that does not verify. The error says why nothing may be sent.
 func (r *run) handshake(ctx context.Context, conn net.Conn, config *tls.Config) (*tls.Conn, *Certificate, error) {
 	var verified error
 	name := config.ServerName
 	config = config.Clone()
-	config.InsecureSkipVerify = true // VerifyConnection does the same, and lets the chain be shown
+	config.InsecureSkipVerify = true // VerifyConnection verifies instead, so that the chain can be shown
 	config.VerifyConnection = func(state tls.ConnectionState) error {
 		verified = r.verify(state, name)
 		return nil
@@ -96,7 +95,7 @@ func tlsSummary(c *Certificate, now time.Time) (status Status, summary, action s
 	return OK, summary + ".", ""
 }
 
-// dial connects over TCP to the addresses in turn, a bounded number of them.
+// dial tries the addresses in turn over TCP, up to a limit.
 func (r *run) dial(ctx context.Context, addrs []netip.Addr, port uint16) (conn net.Conn, took time.Duration, err error) {
 	for _, addr := range addrs[:min(len(addrs), maxAddresses)] {
 		var dialer net.Dialer

@@ -10,12 +10,11 @@ import (
 	"time"
 )
 
-// farExpiry is how long a credential may be good before that is taken for a mistake.
+// farExpiry is the validity above which an expiry is considered a mistake.
 const farExpiry = 10 * 365 * 24 * time.Hour
 
-// passwordForm says what is wrong with the form of a password that looks like an HMAC and is not the one that relays
-// compute: base64 of 20 bytes of HMAC-SHA1, in the standard alphabet, with padding. It returns "" for all others, which
-// may be those of users in a relay's list.
+// passwordForm says what is wrong with a password that looks like an HMAC but not like those that relays compute: 20 bytes of
+// HMAC-SHA1 in base64, in the standard alphabet, with padding. It returns "" for all others, which may be those of static users.
 func passwordForm(password string) (problem string) {
 	trimmed := strings.TrimSpace(password)
 	standard := strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(trimmed, "="))
@@ -38,7 +37,7 @@ func passwordForm(password string) (problem string) {
 	return ""
 }
 
-// expiryForm says in which unit an expiry is written that is not in seconds since 1970, if it is in one of them.
+// expiryForm returns the unit of an expiry that is in a known unit other than seconds since 1970, or "".
 func expiryForm(expires int64, now time.Time) (problem string) {
 	for _, unit := range []struct {
 		name    string
@@ -54,14 +53,14 @@ func expiryForm(expires int64, now time.Time) (problem string) {
 	return ""
 }
 
-// formID is the check of a credential's form.
+// formID identifies the check of a credential's form.
 const formID = "value.form"
 
-// formAction is what to do about a problem with the form of a value.
+// formAction is what to do about a malformed value.
 const formAction = "Issue EXPIRY as the seconds since 1970 and PASSWORD as base64(HMAC-SHA1(secret, EXPIRY)), in the standard alphabet with padding (RFC 4648 section 4)."
 
-// credentialForm says what is wrong with the form of the credential that is tried: of its expiry, which no relay can mean,
-// or of its password, which may be in a relay's list of users after all. Both are "" for a user name without an expiry.
+// credentialForm says what is wrong with the form of the tried credential: with its expiry, which is a mistake for any relay, or
+// with its password, which may still be that of a static user. Both are "" for a user name without an expiry.
 func (r *run) credentialForm() (expiry, password string) {
 	stamp, _, _ := strings.Cut(r.value.Username, ":")
 	expires, err := strconv.ParseInt(stamp, 10, 64)
@@ -71,7 +70,7 @@ func (r *run) credentialForm() (expiry, password string) {
 	return expiryForm(expires, r.Now()), passwordForm(r.value.Password)
 }
 
-// judgeForm warns of the form of a credential that no relay has refused, which would have been said with the refusal.
+// judgeForm warns about the form of a credential that no relay has refused. A refusal already mentions it.
 func (r *run) judgeForm() {
 	expiry, password := r.credentialForm()
 	taken := slices.ContainsFunc(r.report.Relays, func(a Relay) bool { return a.RelayedAddr != "" })

@@ -14,10 +14,10 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// goodPassword is a password with all characters in which the two alphabets of base64 differ.
+// goodPassword contains all characters in which the two alphabets of base64 differ.
 const goodPassword = "Rj+S5F6FIs7h1/GlhWICTVYYZiA="
 
-// wrongForms are credentials as they are issued by mistake, with what has to be said of them.
+// wrongForms has credentials as issued by mistake, with the expected message.
 func wrongForms(now time.Time) map[string]struct{ username, password, text string } {
 	expiry := now.Add(24 * time.Hour)
 	seconds := strconv.FormatInt(expiry.Unix(), 10)
@@ -41,7 +41,7 @@ func refusal() *attempt {
 		err: &turnclient.Error{Method: stun.MethodAllocate, Code: stun.CodeUnauthenticated}}
 }
 
-// TestFormBeforeSecret has relays refuse credentials for their form, which is not the secret's fault.
+// TestFormBeforeSecret checks that the form of a refused credential is blamed, and not the secret.
 func TestFormBeforeSecret(t *testing.T) {
 	now := time.Now()
 	for name, tt := range wrongForms(now) {
@@ -68,7 +68,7 @@ func TestFormBeforeSecret(t *testing.T) {
 	}
 }
 
-// TestFormUnasked has values whose relay does not answer, or takes them all the same.
+// TestFormUnasked checks for a warning if the relay does not answer, or accepts the credential anyway.
 func TestFormUnasked(t *testing.T) {
 	now := time.Now()
 	for name, tt := range wrongForms(now) {
@@ -79,7 +79,7 @@ func TestFormUnasked(t *testing.T) {
 				r.report.Relays = []Relay{{RelayedAddr: "203.0.113.7:50000"}}
 			}
 			r.judgeForm()
-			listed := taken && !strings.Contains(tt.text, "expiry") // a user of the relay's list, whose password may have any form
+			listed := taken && !strings.Contains(tt.text, "expiry") // a static user, whose password may have any form
 			if v := r.report.judge(); listed != (v.Status == OK) || !listed && !strings.Contains(v.Text, tt.text) {
 				t.Errorf("%s, taken %v: got %+v", name, taken, v)
 			}
@@ -104,7 +104,7 @@ func TestGoodForms(t *testing.T) {
 	}
 }
 
-// TestDurationForExpiry has a value whose third part is how long the credential is good.
+// TestDurationForExpiry checks a value whose third part is a duration.
 func TestDurationForExpiry(t *testing.T) {
 	r := newRun(Options{})
 	r.value = discovery.Value{Hostname: "h", Port: 1, Username: "86400", Password: goodPassword, Expires: time.Unix(86400, 0)}

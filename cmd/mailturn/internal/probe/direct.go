@@ -14,11 +14,11 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// directChannel is bound to this machine's socket. The caller's channel to the called one is another.
+// directChannel is bound to this machine's socket. The caller's channel to the callee is another one.
 const directChannel = stun.MinChannel + 1
 
-// directUntested returns why packets between this machine and a relayed address would tell nothing of the firewall in
-// front of the relay's ports; empty if they do. mine is this machine as the relay sees it.
+// directUntested returns why packets between this machine and a relayed address would not test the firewall in front of the relay's
+// ports; empty if they do. mine is the address of this machine as the relay sees it.
 func directUntested(mine, relayed netip.Addr) string {
 	switch local, err := net.InterfaceAddrs(); {
 	case mine.Is4() != relayed.Is4():
@@ -37,8 +37,8 @@ func isAddr(a net.Addr, addr netip.Addr) bool {
 	return err == nil && prefix.Addr().Unmap() == addr
 }
 
-// direct sends to the relayed address from a socket of this machine, as a caller does who is on another server or behind
-// no NAT, and has the relay send it back to where it came from.
+// direct sends to the relayed address from a socket of this machine, like a caller on another server or without a NAT, and sends
+// the packets back through the relay.
 func (r *run) direct(ctx context.Context, a *attempt, caller *turnclient.Client, from turnclient.Allocation) {
 	mine := from.Mapped.Addr().Unmap()
 	if a.directSkipped = directUntested(mine, from.Relayed.Addr().Unmap()); a.directSkipped != "" {
@@ -58,7 +58,7 @@ func (r *run) direct(ctx context.Context, a *attempt, caller *turnclient.Client,
 		a.directSkipped = err.Error()
 		return
 	}
-	_ = dontFragment(socket) // without it, the MTU of the path may look larger than it is
+	_ = dontFragment(socket) // without it, the path MTU may appear too large
 	e, search := newEcho(min(r.Depth.packets(), 20)), newSizeSearch()
 	var reading sync.WaitGroup
 	defer reading.Wait()
@@ -86,15 +86,15 @@ func (r *run) direct(ctx context.Context, a *attempt, caller *turnclient.Client,
 	})
 	defer caller.Handle(func(turnclient.Data) {})
 	send := func(payload []byte) error {
-		_, _ = socket.Write(payload) // an ICMP error of the packet before is not the end
+		_, _ = socket.Write(payload) // an ICMP error about an earlier packet does not matter
 		return nil
 	}
 	a.Direct = e.run(ctx, r.Depth.patience()/2, send)
 	socketAddr := peer.Load()
-	if a.Direct.Received == 0 || socketAddr == nil { // a server can send packets back past this client
+	if a.Direct.Received == 0 || socketAddr == nil { // a server can return packets without this client
 		return
 	}
-	// On a channel, so that large packets are not larger on the way to the client than those of calls.
+	// On a channel, so that large packets have the same size on the way to the client as in calls.
 	binding, cancel := context.WithTimeout(ctx, r.Depth.patience())
 	defer cancel()
 	if caller.ChannelBind(binding, directChannel, *socketAddr) == nil {

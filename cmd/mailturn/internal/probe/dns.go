@@ -11,7 +11,7 @@ import (
 	"github.com/mailturn/mailturn/framework/resolver"
 )
 
-// lookUp resolves a name for a check. The report keeps what was found.
+// lookUp resolves a name for a check, and adds the result to the report.
 func (r *run) lookUp(ctx context.Context, id, host string) []netip.Addr {
 	r.Progress("looking up " + host)
 	ctx, cancel := context.WithTimeout(ctx, 4*r.Depth.patience())
@@ -54,7 +54,7 @@ func (r *run) lookUp(ctx context.Context, id, host string) []netip.Addr {
 	return answer.Addrs()
 }
 
-// cause is the error without the question, which the check's subject tells.
+// cause returns the error without the question, which is the check's subject.
 func cause(err error) error {
 	if e, ok := errors.AsType[*resolver.Error](err); ok {
 		if e.Server.IsValid() {
@@ -86,7 +86,7 @@ func quoted(host string) string {
 	switch {
 	case host == "":
 		return "An empty host name"
-	case len(host) > 255: // no name in DNS is longer
+	case len(host) > 255: // longer than any name in DNS
 		return host[:64] + "…"
 	}
 	return host
@@ -125,7 +125,7 @@ func family(f resolver.Family) Family {
 	return out
 }
 
-// short writes a duration in its two largest units, as people do.
+// short writes a duration in its two largest units.
 func short(d time.Duration) string {
 	d = d.Abs()
 	switch {

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dontFragment has conn's datagrams sent with the DF bit set and whole, whatever the kernel has learned of the path's MTU,
-// so that the size that gets through is that of the path. It returns an error if conn is no UDP socket.
+// dontFragment makes the system send conn's datagrams whole with the DF bit set, whatever MTU it has learned for the path, so that
+// the path alone determines which sizes get through. It returns an error if conn is not a UDP socket.
 func dontFragment(conn net.Conn) error {
 	raw, err := conn.(syscall.Conn).SyscallConn()
 	if err != nil {

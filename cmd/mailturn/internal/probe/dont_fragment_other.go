@@ -7,5 +7,5 @@ import (
 	"net"
 )
 
-// dontFragment returns an error: datagrams are fragmented as the system does it.
+// dontFragment returns an error: the system decides about fragmentation.
 func dontFragment(net.Conn) error { return errors.ErrUnsupported }

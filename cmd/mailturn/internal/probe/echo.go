@@ -10,21 +10,21 @@ import (
 )
 
 const (
-	// echoInterval is that of voice: a packet every 20 ms.
+	// echoInterval is the interval of voice packets.
 	echoInterval = 20 * time.Millisecond
-	// echoSize is the size of a packet of voice in bytes.
+	// echoSize is the size of a voice packet in bytes.
 	echoSize = 160
 )
 
-// echo sends numbered packets and times those that come back.
+// echo sends numbered packets, and measures the time until each comes back.
 type echo struct {
-	mark [8]byte // what this echo's packets begin with
+	mark [8]byte // the beginning of this echo's packets
 
 	mu       sync.Mutex // guards what follows
 	sent     []time.Time
 	rtts     []time.Duration
 	seen     map[uint32]bool
-	complete chan struct{} // closed when all are back
+	complete chan struct{} // closed when all have come back
 }
 
 func newEcho(n int) *echo {
@@ -33,7 +33,7 @@ func newEcho(n int) *echo {
 	return e
 }
 
-// received takes a packet that came back, once.
+// received counts a packet that has come back, once.
 func (e *echo) received(payload []byte) {
 	if len(payload) != echoSize || [8]byte(payload[:8]) != e.mark {
 		return
@@ -51,7 +51,7 @@ func (e *echo) received(payload []byte) {
 	}
 }
 
-// run sends all packets in their time and waits up to patience for those that are still on their way.
+// run sends all packets at their interval, and then waits up to patience for the missing ones.
 func (e *echo) run(ctx context.Context, patience time.Duration, send func(payload []byte) error) *Echo {
 	ticker := time.NewTicker(echoInterval)
 	defer ticker.Stop()

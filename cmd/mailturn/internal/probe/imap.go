@@ -14,10 +14,10 @@ import (
 	"github.com/mailturn/mailturn/imapext/metadata"
 )
 
-// fallbackAction is what to do when clients do not get a value.
+// fallbackAction is what to do if clients do not get a value.
 const fallbackAction = "Put mailturn in front of this server, or let the server answer GETMETADATA for " + discovery.TURNEntry + " (docs/imap.md)."
 
-// askIMAP goes through the conversation that core has, and reports whether it ended with a value.
+// askIMAP runs the same IMAP session as core, and reports whether it got a value.
 func (r *run) askIMAP(ctx context.Context) bool {
 	t, report := r.Target, r.report
 	addrs := r.lookUp(ctx, "imap.dns", t.Host)
@@ -35,7 +35,7 @@ func (r *run) askIMAP(ctx context.Context) bool {
 	defer cancel()
 	before, err := c.Capabilities(ctx)
 	if status, refused := errors.AsType[*discovery.StatusError](err); err != nil && !errors.Is(err, discovery.ErrUnparsable) && (!refused || status.Status == "BYE") {
-		return r.imapFailed("imap.capabilities", err) // the others are not core's concern, which looks after login
+		return r.imapFailed("imap.capabilities", err) // core ignores the others: it looks at those after login
 	}
 	after, ok := r.logIn(ctx, c, before)
 	if !ok {
@@ -89,7 +89,7 @@ func (r *run) logIn(ctx context.Context, c *discovery.Client, offered []string) 
 	switch mechanism {
 	case "LOGIN":
 		report.add("imap.login", t.Username, OK, "Logged in as "+t.Username+".", "")
-	case "PLAIN": // the rest can be examined all the same
+	case "PLAIN": // the rest can still be examined
 		report.add("imap.login", t.Username, Failure,
 			"users get no mail: the server disables LOGIN, and Delta Chat has no other way to log in with a password.", "Let the server accept LOGIN over TLS.")
 	default:
@@ -98,7 +98,7 @@ func (r *run) logIn(ctx context.Context, c *discovery.Client, offered []string) 
 	return capabilities, true
 }
 
-// connectIMAP connects, with TLS as the target has it, and reads the greeting.
+// connectIMAP connects with the target's kind of TLS, and reads the greeting.
 func (r *run) connectIMAP(ctx context.Context, addrs []netip.Addr) (*discovery.Client, bool) {
 	t, report := r.Target, r.report
 	hostPort := net.JoinHostPort(t.Host, strconv.Itoa(int(t.Port)))
@@ -130,7 +130,7 @@ func (r *run) connectIMAP(ctx context.Context, addrs []netip.Addr) (*discovery.C
 	if t.Security != discovery.StartTLS {
 		return c, true
 	}
-	// The handshake is verified by hand, so that the certificate can be shown: see handshake.
+	// handshake verifies the certificate, so that it can be shown.
 	var verified error
 	config.InsecureSkipVerify = true
 	config.VerifyConnection = func(state tls.ConnectionState) error {
@@ -178,7 +178,7 @@ func (r *run) judgeTLS(id, host string, c *Certificate, err error) bool {
 	return r.report.add(id, host, status, summary, action)
 }
 
-// getMetadata asks as core does, and for the entry that no client reads yet.
+// getMetadata asks for the same entries as core, and for one that no client reads yet.
 func (r *run) getMetadata(ctx context.Context, c *discovery.Client) bool {
 	r.Progress("asking " + r.Target.Host + " for its relay")
 	report := r.report
@@ -212,7 +212,7 @@ func (r *run) getMetadata(ctx context.Context, c *discovery.Client) bool {
 	return true
 }
 
-// takeTURNS takes the port for TLS from the entry that is there for later clients.
+// takeTURNS takes the port for TLS from the entry for future clients.
 func (r *run) takeTURNS(entries []metadata.Entry) {
 	for _, entry := range entries {
 		value, err := discovery.ParseValue(entry.Value.Octets())
@@ -227,7 +227,7 @@ func (r *run) takeTURNS(entries []metadata.Entry) {
 	}
 }
 
-// imapFailed adds a failure with which core gets no further, and so no mail.
+// imapFailed adds a failure that stops core, so that the user gets no mail.
 func (r *run) imapFailed(id string, err error) bool {
 	if errors.Is(err, discovery.ErrUnparsable) {
 		return r.report.add(id, "", Failure, fmt.Sprintf("users get no mail: core cannot parse the server's answer and drops the connection each time (%v).", err),
@@ -252,7 +252,7 @@ func redact(response []byte) string {
 	return printable(strings.TrimRight(text, "\r\n"))
 }
 
-// printable makes text of a server fit for a terminal: control characters are shown, and there is an end.
+// printable makes a server's text safe for terminals: it escapes control characters, and limits the length.
 func printable(s string) string {
 	s = strings.ToValidUTF8(s, "\uFFFD")
 	quoted := strconv.Quote(s)

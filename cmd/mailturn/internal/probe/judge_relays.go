@@ -13,13 +13,13 @@ import (
 )
 
 const (
-	// maxAnswer is the size in bytes above which the answer to a stranger is called large. Most servers are around 100.
+	// maxAnswer is the size in bytes above which an answer to a stranger is considered large. Most servers send around 100.
 	maxAnswer = 150
-	// goodLoss is the part of packets that may be lost without a word.
+	// goodLoss is the share of packets that may be lost without a warning.
 	goodLoss = 0.02
 )
 
-// judgeRelays makes checks of the attempts.
+// judgeRelays turns the attempts into checks.
 func (r *run) judgeRelays(attempts []*attempt) {
 	primary := slices.DeleteFunc(slices.Clone(attempts), func(a *attempt) bool { return a.Transport != r.primary() })
 	others := slices.DeleteFunc(slices.Clone(attempts), func(a *attempt) bool { return a.Transport == r.primary() })
@@ -59,7 +59,7 @@ func (a *attempt) subject() string {
 	return a.addr.String() + " " + strings.ToUpper(string(a.Transport))
 }
 
-// judgeSilence says why nothing is allocated over the transport that decides.
+// judgeSilence says why the transport that decides makes no allocation.
 func (r *run) judgeSilence(primary, others []*attempt) {
 	port := r.value.Port
 	through := slices.IndexFunc(others, func(a *attempt) bool { return a.allocated() || a.Stage == stageAllocate })
@@ -95,13 +95,12 @@ func (r *run) judgeSilence(primary, others []*attempt) {
 	}
 }
 
-// progress orders stages by how far they are.
+// progress orders stages by how far an attempt got.
 func progress(a *attempt) int {
 	return slices.Index([]string{stageRoute, stageConnect, stageBinding, stageTLS, stageChallenge, stageAllocate, stageRelay}, a.Stage)
 }
 
-// refusesCredential reports whether a code is one of those with which servers refuse a user name or a password: pion answers
-// 400.
+// refusesCredential reports whether servers refuse a user name or a password with this code: pion answers 400.
 func refusesCredential(code stun.ErrorCode) bool {
 	return code == stun.CodeUnauthenticated || code == stun.CodeBadRequest || code == stun.CodeWrongCredentials || code == stun.CodeForbidden
 }
@@ -137,7 +136,7 @@ func (r *run) judgeRefusal(a *attempt) {
 	}
 }
 
-// judgeFamilies compares the addresses of the transport that decides, of which one works.
+// judgeFamilies compares the addresses of the transport that decides, at least one of which works.
 func (r *run) judgeFamilies(primary []*attempt) {
 	for _, a := range primary {
 		id, family := "turn.ipv4", "IPv4"
@@ -163,7 +162,8 @@ func (r *run) judgeFamilies(primary []*attempt) {
 	}
 }
 
-// judgeOthers adds what clients do not use today. refused says that the transport that decides was refused an allocation.
+// judgeOthers adds checks of transports that clients do not use today. refused says that the transport that decides was refused an
+// allocation.
 func (r *run) judgeOthers(others []*attempt, refused bool) {
 	for _, a := range others {
 		id := turnID(a.Transport)
@@ -174,14 +174,14 @@ func (r *run) judgeOthers(others []*attempt, refused bool) {
 		case a.Stage == stageTLS:
 			summary, action := tlsProblem(a.err, a.TLS, r.value.Hostname, r.Now())
 			r.report.add(id, a.subject(), Warning, fmt.Sprintf("for TURN over TLS, at %v, %s", a.addr, summary), action)
-		case a.Stage == stageAllocate && refused: // said of the other transport already
+		case a.Stage == stageAllocate && refused: // already reported for the other transport
 		default:
 			r.report.add(id, a.subject(), Note, fmt.Sprintf("%s does not allocate (%s). Delta Chat does not use it today.", a.subject(), networkReason(a.err)), "")
 		}
 	}
 }
 
-// judgeAllocation looks at what was allocated, and at what went through it.
+// judgeAllocation examines an allocation, and the packets that passed through it.
 func (r *run) judgeAllocation(a *attempt) {
 	relayed, _ := netip.ParseAddrPort(a.RelayedAddr)
 	server, address := a.addr.Addr().Unmap(), relayed.Addr().Unmap()
@@ -214,13 +214,13 @@ func (r *run) judgeAllocation(a *attempt) {
 	r.judgePacketSize(a)
 }
 
-// isLocal reports whether an address is one that is used within a host, a site or a provider only.
+// isLocal reports whether an address is used only within a host, a site or a provider.
 func isLocal(addr netip.Addr) bool {
 	special, ok := peer.SpecialPurpose(addr)
 	return ok && special.Local
 }
 
-// judgeEcho looks at what went from one allocation to another.
+// judgeEcho examines the packets between two allocations.
 func (r *run) judgeEcho(a *attempt) {
 	switch e := a.RelayToRelay; {
 	case e == nil && stun.ErrorCode(a.Code) == stun.CodeForbidden:
@@ -230,7 +230,7 @@ func (r *run) judgeEcho(a *attempt) {
 		r.report.add("turn.relay_to_relay", a.subject(), Failure, fmt.Sprintf("no packets from relay to relay: %v.", a.err), "Check the relay's log.")
 	case e.Received == 0:
 		through := slices.IndexFunc(r.report.Relays, func(o Relay) bool { return o.RelayToRelay != nil && o.RelayToRelay.Received > 0 })
-		if through >= 0 { // so it is not for the way from relayed address to relayed address
+		if through >= 0 { // so the path between the relayed addresses works
 			r.report.add("turn.relay_to_relay", a.subject(), Failure, fmt.Sprintf("none of %d packets got through on channels of %s, although it allocates and packets get through over %s: ChannelData is dropped between here and the relay.",
 				e.Sent, a.subject(), strings.ToUpper(string(r.report.Relays[through].Transport))),
 				"Probe from another network, and check what is in front of the relay: a firewall or load balancer that knows STUN but not TURN drops messages whose first byte is 0x40 to 0x4F.")
@@ -243,7 +243,7 @@ func (r *run) judgeEcho(a *attempt) {
 	}
 }
 
-// judgeLoss adds the check of packets of which some came back.
+// judgeLoss adds a check if some packets came back.
 func (r *run) judgeLoss(id string, a *attempt, e *Echo, way string) {
 	if lost := e.Sent - e.Received; float64(lost) > goodLoss*float64(e.Sent) {
 		r.report.add(id, a.subject(), Warning, fmt.Sprintf("%d of %d packets were lost %s, over %s.", lost, e.Sent, way, a.subject()),
@@ -253,7 +253,7 @@ func (r *run) judgeLoss(id string, a *attempt, e *Echo, way string) {
 	r.report.add(id, a.subject(), OK, capital(way)+": "+e.String()+".", "")
 }
 
-// String returns the counts and times in a few words.
+// String summarizes the counts and times.
 func (e *Echo) String() string {
 	if e.Received == 0 {
 		return fmt.Sprintf("0 of %d packets", e.Sent)

@@ -15,7 +15,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// LoadOptions are the load that Load puts on a relay, as load.Config has it.
+// LoadOptions describes the load that Load puts on a relay, as in load.Config.
 type LoadOptions struct {
 	Allocations, PPS, Size int
 	Duration               time.Duration
@@ -28,10 +28,10 @@ func (l LoadOptions) config() load.Config {
 	return load.Config{Allocations: l.Allocations, PPS: l.PPS, Size: l.Size, Duration: l.Duration, Progress: l.Progress}
 }
 
-// Check returns an error that says which bound a load breaks.
+// Check returns an error that says which limit a load exceeds.
 func (l LoadOptions) Check() error { return l.config().Check() }
 
-// LoadReport is what a load came to.
+// LoadReport is the result of a load.
 type LoadReport struct {
 	SchemaVersion int       `json:"schema_version"`
 	Target        string    `json:"target"`
@@ -51,7 +51,7 @@ type LoadReport struct {
 	RTT           *RTT      `json:"rtt,omitempty"` // nil when nothing came back
 }
 
-// RTT are percentiles of the way to the other end and back, through the relay twice.
+// RTT contains percentiles of the time to the other end and back, twice through the relay.
 type RTT struct {
 	P50 float64 `json:"p50_ms"`
 	P90 float64 `json:"p90_ms"`
@@ -62,8 +62,8 @@ type RTT struct {
 // ErrNotYours is returned for a target on the internet without LoadOptions.AnyTarget.
 var ErrNotYours = errors.New("only loopback, private and other local addresses are loaded; for your own server elsewhere, add --i-own-this-server")
 
-// Load finds the relay as Run does, without examining it, and puts a load on its first address over the transport that
-// clients use. When there is no relay to be found the error is nil and the report tells why.
+// Load finds the relay as Run does, without examining it, and puts a load on its first address over the transport that clients use.
+// If it finds no relay, the error is nil, and the report says why.
 func Load(ctx context.Context, o Options, l LoadOptions) (*LoadReport, *Report, error) {
 	if err := l.Check(); err != nil {
 		return nil, nil, err
@@ -82,7 +82,7 @@ func Load(ctx context.Context, o Options, l LoadOptions) (*LoadReport, *Report, 
 	var users atomic.Uint64
 	config.Connect = func(ctx context.Context) (*turnclient.Client, error) {
 		username, password := r.value.Username, r.value.Password
-		if !o.Secret.IsZero() { // a user for each allocation, because relays have quotas for each
+		if !o.Secret.IsZero() { // one user per allocation, because relays have quotas per user
 			user := fmt.Sprintf("%s-%d", cmp.Or(o.Username, "load"), users.Add(1))
 			issued := credential.Issuer{Secret: o.Secret, TTL: secretTTL}.IssueFor(user, r.Now())
 			username, password = issued.Username, issued.Password

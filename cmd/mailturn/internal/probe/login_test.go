@@ -10,7 +10,7 @@ import (
 	"github.com/mailturn/mailturn/imapext/discovery"
 )
 
-// serveLogin is an IMAP server that announces capabilities and answers each login with the tagged response answer.
+// serveLogin runs an IMAP server that announces capabilities and answers each login with the tagged response answer.
 func serveLogin(t *testing.T, capabilities, answer string) *discovery.Client {
 	t.Helper()
 	conn, server := net.Pipe()
@@ -30,7 +30,7 @@ func serveLogin(t *testing.T, capabilities, answer string) *discovery.Client {
 	return c
 }
 
-// TestLogIn checks what is said about each outcome of a login, and that it names no secret.
+// TestLogIn checks the report about each outcome of a login, and that it contains no secret.
 func TestLogIn(t *testing.T) {
 	const in = "OK [CAPABILITY IMAP4rev1 METADATA] in"
 	for _, tt := range []struct {

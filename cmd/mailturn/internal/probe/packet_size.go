@@ -10,24 +10,23 @@ import (
 )
 
 const (
-	// maxPacket is the largest payload that is tried, in bytes. With the headers of TURN, UDP and IPv6 it still is one packet
-	// of Ethernet.
+	// maxPacket is the largest payload tried, in bytes. With the headers of TURN, UDP and IPv6, it fits into one Ethernet packet.
 	maxPacket = 1400
-	// callPacket is the size in bytes of the largest packets that WebRTC sends in a call, which are those of video.
+	// callPacket is the size in bytes of the largest packets that WebRTC sends in a call: those of video.
 	callPacket = 1200
 	// sizesAtATime is how many sizes are tried in one round.
 	sizesAtATime = 10
-	// sizeInterval lies between two packets of a round.
+	// sizeInterval is the time between two packets of a round.
 	sizeInterval = 5 * time.Millisecond
 )
 
-// sizeSearch finds the largest payload that goes to a peer and comes back. Payloads of echoSize bytes are known to.
+// sizeSearch finds the largest payload that reaches a peer and comes back. Payloads of echoSize bytes are known to.
 type sizeSearch struct {
-	mark [8]byte // what its packets begin with
+	mark [8]byte // the beginning of its packets
 
 	mu      sync.Mutex // guards largest
 	largest int
-	larger  chan struct{} // holds an element after largest has grown
+	larger  chan struct{} // receives an element when largest has grown
 }
 
 func newSizeSearch() *sizeSearch {
@@ -36,7 +35,7 @@ func newSizeSearch() *sizeSearch {
 	return s
 }
 
-// received takes a packet that came back.
+// received records a packet that has come back.
 func (s *sizeSearch) received(payload []byte) {
 	if len(payload) < len(s.mark) || [8]byte(payload) != s.mark {
 		return
@@ -59,10 +58,10 @@ func (s *sizeSearch) best() int {
 	return s.largest
 }
 
-// run tries maxPacket and, where that does not come back, what lies between the largest size that does and the smallest one
-// that does not, until the two meet. Each size is sent copies times, because packets get lost for other reasons too; a round
-// lasts until its largest size has come back, or for patience after its last packet. It returns the largest payload that
-// came back; 0 if ctx ended before that was known. An error of send is the size's.
+// run tries maxPacket and, if that does not come back, sizes between the largest that does and the smallest that does not, until
+// the two meet. It sends each size copies times, because packets are also lost for other reasons. A round lasts until its largest
+// size has come back, or for patience after its last packet. run returns the largest payload that came back, or 0 if ctx ended
+// first. An error of send counts as the loss of that size.
 func (s *sizeSearch) run(ctx context.Context, copies int, patience time.Duration, send func(payload []byte) error) int {
 	for tooLarge, sizes := maxPacket+1, []int{maxPacket}; ; sizes = between(s.best(), tooLarge) {
 		s.round(ctx, sizes, copies, patience, send)
@@ -82,7 +81,7 @@ func (s *sizeSearch) run(ctx context.Context, copies int, patience time.Duration
 	}
 }
 
-// between returns sizes above low and below high in rising order, sizesAtATime of them if there are so many.
+// between returns up to sizesAtATime sizes above low and below high, in ascending order.
 func between(low, high int) (sizes []int) {
 	step := max(1, (high-low)/(sizesAtATime+1))
 	for size := low + step; size < high && len(sizes) < sizesAtATime; size += step {
@@ -91,7 +90,7 @@ func between(low, high int) (sizes []int) {
 	return sizes
 }
 
-// round sends each of the sizes and waits for what comes back.
+// round sends each of the sizes and waits for those that come back.
 func (s *sizeSearch) round(ctx context.Context, sizes []int, copies int, patience time.Duration, send func(payload []byte) error) {
 	ticker := time.NewTicker(sizeInterval)
 	defer ticker.Stop()
@@ -126,7 +125,7 @@ func (s *sizeSearch) round(ctx context.Context, sizes []int, copies int, patienc
 // sizeCopies is how often each size is sent.
 func (d Depth) sizeCopies() int { return [...]int{Normal: 4, Quick: 3, Thorough: 10}[d] }
 
-// sizePatience is how long packets of a size may be on their way, where small ones took as long as e says.
+// sizePatience returns how long to wait for packets of a size if small ones took the times in e.
 func (d Depth) sizePatience(e *Echo) time.Duration {
 	return min(d.patience(), 400*time.Millisecond+3*time.Duration(e.MaxMS*float64(time.Millisecond)))
 }
@@ -140,10 +139,10 @@ func ipBytes(to netip.Addr, payload int) int {
 	return payload + 4 + 8 + 40
 }
 
-// packetSizeAction is what to do where large packets get lost.
+// packetSizeAction is what to do if large packets are lost.
 const packetSizeAction = "Look for a firewall that drops large UDP packets, and for a tunnel or PPPoE line with a smaller MTU where ICMP is blocked. Probe from another network to find out on which side it is."
 
-// judgePacketSize says how large packets may be through an allocation.
+// judgePacketSize adds a check of the largest packets that pass through an allocation.
 func (r *run) judgePacketSize(a *attempt) {
 	const id = "turn.packet_size"
 	loss := func(where string, largest int) {

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// TestSizeSearch has paths that lose what is larger than a limit, and on bad ones the first two packets of each size besides.
+// TestSizeSearch tries paths that lose packets above a limit, and lossy ones that also lose the first two packets of each size.
 func TestSizeSearch(t *testing.T) {
 	for _, limit := range []int{echoSize, echoSize + 1, 500, 1168, 1199, 1200, 1399, maxPacket, 9000} {
 		for _, lossy := range []bool{false, true} {
@@ -40,7 +40,7 @@ func TestSizeSearch(t *testing.T) {
 	}
 }
 
-// TestSizeSearchForeign gets packets that it has not sent, and larger ones than it ever sends.
+// TestSizeSearchForeign checks that packets that were not sent, or are too large, are ignored.
 func TestSizeSearchForeign(t *testing.T) {
 	s := newSizeSearch()
 	s.received(nil)

@@ -1,6 +1,6 @@
-// Package probe finds out whether a call would connect, and if not, why: it resolves the names, asks the IMAP server as
-// Delta Chat core does, reads the answer as core reads it, relays through every address over every transport, and tries
-// what a relay must refuse. It prints nothing; a Report is data, and WriteText one way to show it.
+// Package probe checks whether a call would connect, and if not, finds out why. It resolves the names, asks the IMAP server as
+// Delta Chat core does, parses the answer as core does, relays through every address over every transport, and tries what a relay
+// must refuse. It prints nothing: a Report is data, and WriteText is one way to show it.
 package probe
 
 import (
@@ -16,16 +16,16 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
-// Depth is how much is tried.
+// Depth says how much is tried.
 type Depth int
 
 const (
 	Normal   Depth = iota
-	Quick          // UDP only, as clients do, few packets, and nothing that a relay must refuse
-	Thorough       // ten times the packets and patience for slow links
+	Quick          // only UDP, as clients do, few packets, and nothing that a relay must refuse
+	Thorough       // ten times as many packets, and patience with slow links
 )
 
-// packets is how many packets each echo sends.
+// packets returns how many packets each echo sends.
 func (d Depth) packets() int { return [...]int{Normal: 20, Quick: 5, Thorough: 200}[d] }
 
 // patience is how long one answer may take.
@@ -33,41 +33,41 @@ func (d Depth) patience() time.Duration {
 	return [...]time.Duration{Normal: 5 * time.Second, Quick: 3 * time.Second, Thorough: 10 * time.Second}[d]
 }
 
-// Options are what Run needs to know.
+// Options configures Run.
 type Options struct {
 	Target   Target
 	Resolver *resolver.Resolver
-	// Roots are trusted in place of the system's, unless nil.
+	// Roots, if not nil, are trusted instead of the system's.
 	Roots *x509.CertPool
-	// Password is of the IMAP account, or of Username at the TURN server.
+	// Password is that of the IMAP account, or of Username at the TURN server.
 	Password string
-	// Token, if not empty, is an OAuth 2.0 access token for the IMAP account, to log in with in place of Password.
+	// Token, if not empty, is an OAuth 2.0 access token for the IMAP account, used for login instead of Password.
 	Token    string
 	Username string
-	// Secret, if not zero, is the secret of the TURN REST API: credentials are issued from it, an expired one as well.
+	// Secret, if not zero, is the secret of the TURN REST API: Run issues credentials with it, including an expired one.
 	Secret credential.Secret
 	Depth  Depth
 	// Kernel has the settings of this machine's kernel; nil for sysctl.System.
 	Kernel fs.FS
-	// Now is the clock; nil is time.Now.
+	// Now is the clock; nil means time.Now.
 	Now func() time.Time
-	// Progress, if not nil, is told what is being done, in a few words. It is called on several goroutines.
+	// Progress, if not nil, is called with a short description of each step. It is called on several goroutines.
 	Progress func(what string)
 }
 
-// secretTTL is how long the credentials are good that are issued from Options.Secret.
+// secretTTL is how long credentials issued with Options.Secret are valid.
 const secretTTL = 24 * time.Hour
 
-// run is one probe under way.
+// run is the state of one probe.
 type run struct {
 	Options
 	report *Report
-	// value is what the target or its IMAP server told.
+	// value is that of the target or its IMAP server.
 	value discovery.Value
 	addrs []netip.Addr // of its host
 	// transports are tried at its port.
 	transports []Transport
-	// tlsPort is where TLS is tried, from the entry for it; 0 for nowhere.
+	// tlsPort is the port for TLS, from the entry for it; 0 if there is none.
 	tlsPort uint16
 }
 
@@ -81,13 +81,13 @@ func newRun(o Options) *run {
 	show := o.Progress
 	o.Progress = func(what string) {
 		if show != nil {
-			show(printable(what)) // the relay's name is what a server says
+			show(printable(what)) // the relay's name comes from a server
 		}
 	}
 	return &run{Options: o, report: &Report{SchemaVersion: SchemaVersion, Target: o.Target.String(), Started: o.Now().UTC()}}
 }
 
-// Run probes the target. It always returns a report; ctx ends it early, with what was found so far.
+// Run probes the target. It always returns a report; if ctx is done early, with the results so far.
 func Run(ctx context.Context, o Options) *Report {
 	r := newRun(o)
 	start := time.Now()
@@ -101,7 +101,7 @@ func Run(ctx context.Context, o Options) *Report {
 	return r.report
 }
 
-// discover finds out what a client would use. It reports whether there is a relay to try.
+// discover finds the relay that a client would use. It reports whether there is one to try.
 func (r *run) discover(ctx context.Context) bool {
 	switch r.Target.Kind {
 	case IMAP:

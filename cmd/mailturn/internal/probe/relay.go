@@ -18,16 +18,16 @@ import (
 )
 
 const (
-	// maxAddresses bounds how many addresses of a name are tried, half of them of each family.
+	// maxAddresses limits how many addresses of a name are tried, half of them per family.
 	maxAddresses = 8
-	// maxAttempts is how many attempts are made at a time. Each has two allocations, and relays limit those of one user: 12
-	// is what Synapse's documentation has coturn allow.
+	// maxAttempts is how many attempts are made concurrently. Each makes two allocations, and relays limit those of one user:
+	// Synapse's documentation configures coturn for 12.
 	maxAttempts = 6
 )
 
-// Stages of an attempt, as Relay.Stage has them.
+// Stages of an attempt, the values of Relay.Stage.
 const (
-	stageRoute     = "route"   // this machine has no way to that family
+	stageRoute     = "route"   // this machine has no route to that family
 	stageConnect   = "connect" // TCP
 	stageTLS       = "tls"
 	stageBinding   = "binding"
@@ -36,19 +36,19 @@ const (
 	stageRelay     = "relay" // relay to relay
 )
 
-// attempt is one address over one transport.
+// attempt is an attempt at one address over one transport.
 type attempt struct {
 	addr netip.AddrPort
 	Relay
 	err       error
 	anonymous bool
-	// directSkipped says why there is no Direct, if there is an allocation.
+	// directSkipped says why Direct is missing, if there is an allocation.
 	directSkipped string
-	// whole has datagrams to the relay sent in one packet each.
+	// whole makes the system send each datagram to the relay in one packet.
 	whole bool
 }
 
-// relays tries every address over every transport, and then what the relay has to refuse.
+// relays tries every address over every transport, and then what the relay must refuse.
 func (r *run) relays(ctx context.Context) {
 	var attempts []*attempt
 	for _, addr := range r.addresses() {
@@ -95,7 +95,7 @@ func (r *run) relays(ctx context.Context) {
 	}
 }
 
-// addresses are those that are tried: all within bounds, or with Quick one of each family.
+// addresses returns the addresses to try: all up to the limit, or with Quick one of each family.
 func (r *run) addresses() (addrs []netip.Addr) {
 	ofFamily := maxAddresses / 2
 	if r.Depth == Quick {
@@ -110,10 +110,10 @@ func (r *run) addresses() (addrs []netip.Addr) {
 	return addrs
 }
 
-// primary is the transport that decides: UDP, which clients use, if it is tried at all.
+// primary returns the transport that decides: UDP, which clients use, if it is tried.
 func (r *run) primary() Transport { return r.transports[0] }
 
-// connect makes a client for the attempt. stage is where it ended with an error.
+// connect returns a client for the attempt, or an error and the stage in which it occurred.
 func (r *run) connect(ctx context.Context, a *attempt, username, password string) (e *turnclient.Client, stage string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, r.Depth.patience())
 	defer cancel()
@@ -147,7 +147,7 @@ func (r *run) connect(ctx context.Context, a *attempt, username, password string
 	return turnclient.New(turnclient.Config{Conn: conn, Stream: a.Transport != UDP, Username: username, Password: password}), "", nil
 }
 
-// allocate makes a client with an allocation, for which finish has to be called.
+// allocate returns a client with an allocation. Call finish to end it.
 func (r *run) allocate(ctx context.Context, a *attempt, username, password string) (e *turnclient.Client, allocation turnclient.Allocation, stage string, err error) {
 	connected, stage, err := r.connect(ctx, a, username, password)
 	if err != nil {
@@ -190,7 +190,7 @@ func (r *run) allocate(ctx context.Context, a *attempt, username, password strin
 	return connected, allocation, stageAllocate, err
 }
 
-// finish ends an allocation, so that it does not count against a quota until it expires.
+// finish ends an allocation, so that it does not count towards a quota until it expires.
 func (r *run) finish(e *turnclient.Client) {
 	ctx, cancel := context.WithTimeout(context.Background(), r.Depth.patience())
 	defer cancel()
@@ -198,7 +198,7 @@ func (r *run) finish(e *turnclient.Client) {
 	e.Close()
 }
 
-// try goes all the way with two clients, as two callers.
+// try makes a call between two clients.
 func (r *run) try(ctx context.Context, a *attempt) {
 	caller, from, stage, err := r.allocate(ctx, a, r.value.Username, r.value.Password)
 	if err != nil {
@@ -231,13 +231,13 @@ func (r *run) try(ctx context.Context, a *attempt) {
 	}
 }
 
-// strayError is an answer that came from another address than the one that was asked.
+// strayError means that an answer came from an address other than the one that was asked.
 type strayError struct{ from netip.AddrPort }
 
 func (e strayError) Error() string { return fmt.Sprintf("the answer comes from %v", e.from) }
 
-// answersFrom asks a server that does not answer once more, from a socket that takes what comes from anywhere, and returns
-// where the answer came from if that is another address.
+// answersFrom asks a server that does not answer once more, from a socket that receives packets from any address, and returns where
+// the answer came from if it was another address.
 func (r *run) answersFrom(ctx context.Context, server netip.AddrPort) (from netip.AddrPort) {
 	conn, err := net.ListenUDP("udp", nil)
 	if err != nil {
@@ -267,8 +267,8 @@ func (r *run) answersFrom(ctx context.Context, server netip.AddrPort) (from neti
 	}
 }
 
-// relayToRelay binds a channel at either end and has the called one send back what comes. Over UDP it then looks how large
-// packets may be; over a stream they are no packets between here and the relay.
+// relayToRelay binds a channel at each end, sends packets, and makes the callee send them back. Over UDP, it then finds the maximum
+// packet size; over a stream, there are no packets between here and the relay.
 func (r *run) relayToRelay(ctx context.Context, a *attempt, caller, called *turnclient.Client, from, to netip.AddrPort) (*Echo, error) {
 	binding, cancel := context.WithTimeout(ctx, r.Depth.patience())
 	defer cancel()
@@ -303,12 +303,12 @@ func (r *run) relayToRelay(ctx context.Context, a *attempt, caller, called *turn
 	return result, nil
 }
 
-// plainly writes an error for people who do not know what a context is.
+// plainly returns the text of an error without mentioning contexts.
 func plainly(err error) string {
 	return strings.Replace(err.Error(), context.DeadlineExceeded.Error(), "no answer in time", 1)
 }
 
-// networkReason writes the errors of connections for people.
+// networkReason returns the text of a connection error for people.
 func networkReason(err error) string {
 	var timeout net.Error
 	switch {

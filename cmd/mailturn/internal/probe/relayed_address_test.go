@@ -7,12 +7,12 @@ import (
 	"testing"
 )
 
-// TestRelayedAddressOfNobody has relays that give out addresses of every kind that callers elsewhere cannot reach.
+// TestRelayedAddressOfNobody checks relayed addresses of every kind that callers elsewhere cannot reach.
 func TestRelayedAddressOfNobody(t *testing.T) {
 	const public, local, lan = "8.8.8.8", "127.0.0.1", "10.0.0.1"
 	for _, tt := range []struct {
 		server, relayed string
-		want            string // what the failure says; empty for none
+		want            string // part of the failure; empty if there is none
 	}{
 		{public, "10.1.2.3", "10.1.2.3, a private address"},
 		{public, "100.64.0.1", "an address behind a carrier's NAT"},

@@ -7,14 +7,13 @@ import (
 	"github.com/mailturn/mailturn/framework/sysctl"
 )
 
-// SchemaVersion is the version of the JSON form of a Report. Members are added under the same number; docs/probe.md
-// describes them.
+// SchemaVersion is the version of a Report's JSON form, which docs/probe.md describes. Adding members does not change it.
 const SchemaVersion = 1
 
-// Status is how a check came out.
+// Status is the outcome of a check.
 type Status string
 
-// Statuses, from good to bad; skipped is neither.
+// Statuses, from good to bad; Skipped is neither.
 const (
 	OK      Status = "ok"
 	Note    Status = "note"    // worth knowing, nothing to do
@@ -23,7 +22,7 @@ const (
 	Failure Status = "failure" // a call would not connect, or the relay is open to strangers
 )
 
-// Report is what a probe found. No member holds a password.
+// Report is the result of a probe. No member contains a password.
 type Report struct {
 	SchemaVersion int       `json:"schema_version"`
 	Target        string    `json:"target"`
@@ -33,32 +32,32 @@ type Report struct {
 	Checks        []Check   `json:"checks"`
 	Names         []Name    `json:"names,omitempty"`
 	IMAP          *Session  `json:"imap,omitempty"`
-	// ICEServers are those that core would hand to WebRTC, the password taken out.
+	// ICEServers are those that core would pass to WebRTC, without the password.
 	ICEServers json.RawMessage `json:"ice_servers,omitempty"`
-	// Fallback says that core would use its public fallback servers.
+	// Fallback says whether core would use its public fallback servers.
 	Fallback bool    `json:"fallback"`
 	Relays   []Relay `json:"relays,omitempty"`
 	// Conntrack is the table of tracked connections on the server's own machine, if the probe runs there.
 	Conntrack *sysctl.Conntrack `json:"conntrack,omitempty"`
 
-	// insideOnly says that nothing was sent from outside to an address of the relay that is meant for it.
+	// insideOnly says that no packets were sent from outside to a public address of the relay.
 	insideOnly bool
 }
 
-// Verdict is the answer to the question.
+// Verdict says whether a call would connect.
 type Verdict struct {
 	Status       Status `json:"status"` // ok, warning or failure
 	CallConnects bool   `json:"call_connects"`
 	Text         string `json:"text"`
-	// Action is what to do next; empty when nothing is to be done.
+	// Action is what to do next; empty if there is nothing to do.
 	Action string `json:"action,omitempty"`
-	// NotTested is what Text is silent about: what could not be tested, and why.
+	// NotTested lists what could not be tested, and why.
 	NotTested []string `json:"not_tested,omitempty"`
 }
 
 // Check is one finding.
 type Check struct {
-	// ID is of a closed set, PART.CHECK.
+	// ID is one of a fixed set, PART.CHECK.
 	ID      string `json:"id"`
 	Subject string `json:"subject,omitempty"` // a name, an address and a transport, a peer
 	Status  Status `json:"status"`
@@ -66,7 +65,7 @@ type Check struct {
 	Action  string `json:"action,omitempty"`
 }
 
-// Name is what DNS says of one name.
+// Name is the result of the lookups of one name.
 type Name struct {
 	Name   string `json:"name"`
 	Source string `json:"source"` // dns, hosts or literal
@@ -74,7 +73,7 @@ type Name struct {
 	IPv6   Family `json:"ipv6"`
 }
 
-// Family is what DNS says of the addresses of one family.
+// Family contains a name's addresses of one family.
 type Family struct {
 	Chain      []Alias   `json:"chain,omitempty"`
 	Addresses  []Address `json:"addresses,omitempty"`
@@ -90,13 +89,13 @@ type Alias struct {
 	TTLSeconds int    `json:"ttl_seconds"`
 }
 
-// Address is an address with its TTL, 0 where it is not from DNS.
+// Address is an address with its TTL, which is 0 if it is not from DNS.
 type Address struct {
 	Address    string `json:"address"`
 	TTLSeconds int    `json:"ttl_seconds"`
 }
 
-// Session is the conversation with the IMAP server.
+// Session describes the IMAP session.
 type Session struct {
 	Address            string       `json:"address"`
 	ConnectMS          float64      `json:"connect_ms"`
@@ -106,12 +105,12 @@ type Session struct {
 	CapabilitiesAfter  []string     `json:"capabilities_after_login,omitempty"`
 	Mechanism          string       `json:"mechanism,omitempty"` // LOGIN, or the SASL mechanism of AUTHENTICATE
 	Compressed         bool         `json:"compressed"`
-	// Metadata is what the server answered, the passwords taken out.
+	// Metadata contains the server's answers, without passwords.
 	Metadata    []string `json:"metadata,omitempty"`
 	ExpiresUnix int64    `json:"expires_unix,omitempty"`
 }
 
-// Certificate is what a TLS handshake showed.
+// Certificate describes a TLS handshake and its certificate.
 type Certificate struct {
 	Version   string    `json:"version"`
 	ALPN      string    `json:"alpn,omitempty"`
@@ -120,12 +119,12 @@ type Certificate struct {
 	Names     []string  `json:"names"`
 	NotBefore time.Time `json:"not_before"`
 	NotAfter  time.Time `json:"not_after"`
-	Chain     int       `json:"chain"` // certificates that were sent
+	Chain     int       `json:"chain"` // number of certificates sent
 	Verified  bool      `json:"verified"`
 	Error     string    `json:"error,omitempty"`
 }
 
-// Relay is what happened at one address over one transport.
+// Relay is the result for one address over one transport.
 type Relay struct {
 	Address     string       `json:"address"`
 	Transport   Transport    `json:"transport"`
@@ -137,27 +136,27 @@ type Relay struct {
 	AllocateMS  float64      `json:"allocate_ms,omitempty"`
 	RelayedAddr string       `json:"relayed_address,omitempty"`
 	LifetimeS   int          `json:"lifetime_seconds,omitempty"`
-	// RelayToRelay is between two allocations, as of two callers on one server; Direct is from and to the probe's own
-	// address, as a caller on another server sees the relay.
+	// RelayToRelay is between two allocations, as for two callers on one server; Direct is between the probe's own address and the
+	// relayed address, as for a caller on another server.
 	RelayToRelay *Echo `json:"relay_to_relay,omitempty"`
 	Direct       *Echo `json:"direct,omitempty"`
-	// PathMTU is the largest IP packet in bytes that gets through between here and the relay both ways; over UDP alone. No
-	// larger ones than for a payload of 1400 bytes are tried.
+	// PathMTU is the size in bytes of the largest IP packet that gets through between here and the relay in both directions, for
+	// UDP only. Nothing above a payload of 1400 bytes is tried.
 	PathMTU int `json:"path_mtu,omitempty"`
-	// Stage is where it ended, empty if all went well: route, connect, tls, binding, challenge, allocate, relay.
+	// Stage is where the attempt ended, empty if it succeeded: route, connect, tls, binding, challenge, allocate, relay.
 	Stage string `json:"stage,omitempty"`
 	Error string `json:"error,omitempty"`
 	Code  int    `json:"error_code,omitempty"` // of the error response
-	// RequestBytes and ResponseBytes are the sizes of a request without credentials and of the answer to it.
+	// RequestBytes and ResponseBytes are the sizes of a request without credentials and of its answer.
 	RequestBytes  int `json:"unauthenticated_request_bytes,omitempty"`
 	ResponseBytes int `json:"unauthenticated_response_bytes,omitempty"`
 }
 
-// Echo counts packets that went to a peer and came back.
+// Echo counts the packets that were sent to a peer and came back.
 type Echo struct {
 	Sent     int `json:"sent"`
 	Received int `json:"received"`
-	// The times are 0 where nothing came back, and so are LargestBytes where no other size than that of voice was tried.
+	// The times are 0 if nothing came back. LargestBytes is 0 if only the size of voice was tried.
 	MinMS        float64 `json:"rtt_min_ms,omitempty"`
 	MedianMS     float64 `json:"rtt_median_ms,omitempty"`
 	MaxMS        float64 `json:"rtt_max_ms,omitempty"`
@@ -168,13 +167,13 @@ func milliseconds(d time.Duration) float64 {
 	return float64(d.Round(10*time.Microsecond)) / float64(time.Millisecond)
 }
 
-// add adds a check and returns whether it is no failure. What servers said may be in its texts, so they are made printable.
+// add adds a check and returns whether it is not a failure. Its texts may contain text from servers, so they are made printable.
 func (r *Report) add(id, subject string, status Status, summary, action string) bool {
 	r.Checks = append(r.Checks, Check{ID: id, Subject: printable(subject), Status: status, Summary: printable(summary), Action: printable(action)})
 	return status != Failure
 }
 
-// order is that of the checks in a report, and of failures by how much they explain: the first one is the verdict.
+// order is the order of the checks in a report. Earlier failures explain later ones: the first is the verdict.
 var order = []string{
 	conntrackID,
 	"imap.dns", "imap.connect", "imap.tls", "imap.login", "imap.capabilities", "imap.compress", "imap.metadata",
@@ -184,5 +183,5 @@ var order = []string{
 	"safety.anonymous", "safety.loopback", "safety.private", "safety.password", "safety.expired",
 }
 
-// unsafe are the failures with which a call connects all the same.
+// unsafe contains the failures with which a call still connects.
 var unsafe = map[string]bool{"safety.anonymous": true, "safety.loopback": true, "safety.private": true, "safety.password": true, "safety.expired": true}

@@ -22,7 +22,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-// TestEveryMemberIsDocumented holds docs/probe.md against the types and the checks.
+// TestEveryMemberIsDocumented compares docs/probe.md with the types and the checks.
 func TestEveryMemberIsDocumented(t *testing.T) {
 	text, err := os.ReadFile("../../../../docs/probe.md")
 	if err != nil {
@@ -90,7 +90,7 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// badReport has one of each status.
+// badReport has a check of each status.
 func badReport() *Report {
 	r := &Report{SchemaVersion: 1, Target: "imaps://alice%40example.org@mail.example.org", DurationMS: 5123.4}
 	r.add("turn.dns", "turn.example.org", OK, "turn.example.org: A 203.0.113.7 (TTL 5m); no AAAA.", "")
@@ -130,7 +130,7 @@ func TestWriteText(t *testing.T) {
 				t.Errorf("got:\n%s\nwant, as in %s:\n%s", got.Bytes(), golden, want)
 			}
 			for line := range strings.Lines(got.String()) {
-				if n := len([]rune(line)); n > 101 && !options[0] && line[0] != '[' && line[0] != '*' { // what is to be copied stays in one line
+				if n := len([]rune(line)); n > 101 && !options[0] && line[0] != '[' && line[0] != '*' { // what users copy stays on one line
 					t.Errorf("%d characters: %s", n, line)
 				}
 			}
@@ -170,7 +170,7 @@ func TestWriteLoad(t *testing.T) {
 	}
 }
 
-// TestEcho loses every fifth packet, sends every third twice, and mixes in somebody else's.
+// TestEcho loses every fifth packet, duplicates every third, and adds foreign ones.
 func TestEcho(t *testing.T) {
 	e := newEcho(15)
 	n := 0
@@ -218,7 +218,7 @@ func TestRedact(t *testing.T) {
 	}
 }
 
-// TestProgressIsPrintable has a server whose relay's name would write to the terminal.
+// TestProgressIsPrintable checks that a relay's name cannot control the terminal.
 func TestProgressIsPrintable(t *testing.T) {
 	var shown string
 	newRun(Options{Progress: func(what string) { shown = what }}).Progress("looking up \x1b]0;x\ah")
@@ -228,7 +228,7 @@ func TestProgressIsPrintable(t *testing.T) {
 	newRun(Options{}).Progress("nobody looks")
 }
 
-// TestJudgeRelays has a relay that allocates over UDP and refuses the same credential over TCP.
+// TestJudgeRelays checks a relay that allocates over UDP and refuses the same credential over TCP.
 func TestJudgeRelays(t *testing.T) {
 	r := newRun(Options{})
 	r.transports = []Transport{UDP, TCP}
@@ -245,12 +245,12 @@ func TestJudgeRelays(t *testing.T) {
 	if !slices.ContainsFunc(r.report.Checks, func(c Check) bool {
 		return c.ID == "turn.tcp" && c.Status == Note && strings.Contains(c.Summary, "486")
 	}) {
-		t.Errorf("nothing is said of TCP in %+v", r.report.Checks)
+		t.Errorf("no check of TCP in %+v", r.report.Checks)
 	}
 }
 
-// TestFamiliesInDNS has a name with more addresses than are tried, of which the last is of IPv6 and is tried all the same,
-// and one without IPv4.
+// TestFamiliesInDNS checks a name with too many addresses, of which the last one is IPv6 and must still be tried, and a name
+// without IPv4.
 func TestFamiliesInDNS(t *testing.T) {
 	r := newRun(Options{})
 	r.value.Hostname = "turn.example.org"
@@ -273,7 +273,7 @@ func TestFamiliesInDNS(t *testing.T) {
 	}
 }
 
-// deaf is a socket that never gets a CreatePermission request.
+// deaf is a socket that never receives a CreatePermission request.
 type deaf struct{ net.PacketConn }
 
 func (d deaf) ReadFrom(b []byte) (n int, from net.Addr, err error) {
@@ -285,7 +285,7 @@ func (d deaf) ReadFrom(b []byte) (n int, from net.Addr, err error) {
 	}
 }
 
-// TestUnansweredIsNotRefused has a relay that says nothing about forbidden peers.
+// TestUnansweredIsNotRefused checks a relay that does not answer requests about forbidden peers.
 func TestUnansweredIsNotRefused(t *testing.T) {
 	packets, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {
@@ -307,7 +307,7 @@ func TestUnansweredIsNotRefused(t *testing.T) {
 	}
 }
 
-// TestNoControlCharacters has a server that would like to write to the terminal itself.
+// TestNoControlCharacters checks that a server's text cannot control the terminal.
 func TestNoControlCharacters(t *testing.T) {
 	r := &Report{}
 	r.add("turn.udp", "a\x1b]0;b\a", Failure, "it says \x1b[2J.", "do\x07")

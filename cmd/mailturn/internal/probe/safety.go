@@ -11,8 +11,8 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
-// forbidden are peers that no relay on the internet should reach: its own machine, and networks that are nobody's business.
-// Only permissions are asked for; nothing is sent there.
+// forbidden contains peers that no relay on the internet should reach: its own machine, and private and link-local networks. The probe only
+// requests permissions; it sends nothing there.
 var forbidden = []struct {
 	id   string
 	addr netip.Addr
@@ -30,7 +30,7 @@ var forbidden = []struct {
 	{"safety.private", netip.MustParseAddr("fe80::1"), "the local link"},
 }
 
-// safety tries what the relay has to refuse, at an address where it allocates.
+// safety tries what the relay must refuse, at an address at which it allocates.
 func (r *run) safety(ctx context.Context, a *attempt) {
 	r.Progress("trying what the relay must refuse")
 	r.forbiddenPeers(ctx, a)
@@ -81,7 +81,7 @@ func (r *run) forbiddenPeers(ctx context.Context, a *attempt) {
 	}
 }
 
-// badCredentials wants a wrong password and an expired user name refused.
+// badCredentials checks that a wrong password and an expired credential are refused.
 func (r *run) badCredentials(ctx context.Context, a *attempt) {
 	refused := func(username, password string) (bool, error) {
 		again := &attempt{addr: a.addr, Relay: Relay{Transport: a.Transport}}

@@ -15,12 +15,12 @@ import (
 type Kind int
 
 const (
-	IMAP Kind = iota // an IMAP server, which is asked for the relay
+	IMAP Kind = iota // an IMAP server, which names the relay
 	TURN             // a relay
-	Line             // a metadata value as clients get it
+	Line             // a metadata value, as clients get it
 )
 
-// Transport is a way to the relay.
+// Transport is a transport protocol to the relay.
 type Transport string
 
 // Transports.
@@ -30,30 +30,30 @@ const (
 	TLS Transport = "tls"
 )
 
-// Target is what is probed.
+// Target is the target of a probe.
 type Target struct {
 	Kind Kind
 	Host string
 	Port uint16
-	// Security and Username are of an IMAP target.
+	// Security and Username belong to an IMAP target.
 	Security discovery.Security
 	Username string
-	// Transports are those of a TURN target.
+	// Transports belong to a TURN target.
 	Transports []Transport
 
-	line string // holds a password
+	line string // contains a password
 	text string
 }
 
 // String returns the target without a password.
 func (t Target) String() string { return t.text }
 
-// GoString returns what String does.
+// GoString returns the same as String.
 func (t Target) GoString() string { return t.text }
 
-// ParseTarget reads imaps://USER@HOST[:PORT], imap://USER@HOST[:PORT] (STARTTLS), turn:HOST[:PORT][?transport=udp|tcp]
-// and turns:HOST[:PORT] (RFC 7065), or a metadata value HOST:PORT:EXPIRY:PASSWORD. A value that core would refuse is a
-// target: that it is refused is a finding.
+// ParseTarget reads imaps://USER@HOST[:PORT], imap://USER@HOST[:PORT] (STARTTLS), turn:HOST[:PORT][?transport=udp|tcp] and
+// turns:HOST[:PORT] (RFC 7065), or a metadata value HOST:PORT:EXPIRY:PASSWORD. A value that core would refuse is a valid target:
+// the refusal is a finding.
 func ParseTarget(s string) (Target, error) {
 	if _, err := discovery.ParseValue(s); err == nil {
 		return lineTarget(s), nil
@@ -82,7 +82,7 @@ func lineTarget(s string) Target {
 func imapTarget(s string) (Target, error) {
 	u, err := url.Parse(s)
 	if err != nil {
-		return Target{}, errors.New("the URL does not parse: write @ in a user name as %40") // err would print all of it
+		return Target{}, errors.New("the URL does not parse: write @ in a user name as %40") // err would contain all of it
 	}
 	if _, given := u.User.Password(); given {
 		return Target{}, errors.New("a password in the URL can be seen by every user of this machine: use --password-file or MAILTURN_PASSWORD")

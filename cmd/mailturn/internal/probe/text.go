@@ -10,10 +10,10 @@ import (
 	"github.com/mitchellh/go-wordwrap"
 )
 
-// width is that of a terminal that nobody has changed.
+// width is the maximum line width in characters.
 const width = 100
 
-// mark is how a status is shown: a word that can be searched for, and a colour.
+// mark is how a status is shown: a word to search for, and a color.
 var marks = map[Status]struct{ word, colour string }{
 	OK:      {"ok", "\x1b[32m"},
 	Note:    {"note", ""},
@@ -22,13 +22,13 @@ var marks = map[Status]struct{ word, colour string }{
 	Failure: {"FAIL", "\x1b[31m"},
 }
 
-// inTable are the checks that the table of relays shows for each way: the list has only the first one that is not good.
+// inTable contains the checks that the table of relays shows for each row: the list has only the first one that is not ok.
 var inTable = map[string]bool{"turn.relayed_address": true, "turn.relay_to_relay": true, "turn.direct": true}
 
 const endColour = "\x1b[0m"
 
-// WriteText writes the report for people: the verdict, what to do, the checks, and a table of the relays. Notes and what
-// was skipped are only shown with all, and so are what the table shows anyway, the server's raw answer and the ICE servers.
+// WriteText writes the report for people: the verdict, what to do, the checks, and a table of the relays. Only with all, it shows
+// notes, skipped checks, the checks that the table includes, the server's raw answer and the ICE servers.
 func (r *Report) WriteText(w io.Writer, colour, all bool) error {
 	var b strings.Builder
 	paint := func(status Status, text string) string {
@@ -99,7 +99,7 @@ round trip   %s
 	return err
 }
 
-// indented wraps text, the second and later lines behind so many spaces.
+// indented wraps text, and indents the second and later lines by that many spaces.
 func indented(text string, indent int) string {
 	return strings.ReplaceAll(wordwrap.WrapString(text, uint(width-indent)), "\n", "\n"+strings.Repeat(" ", indent))
 }

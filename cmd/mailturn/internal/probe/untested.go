@@ -7,15 +7,14 @@ import (
 	"strings"
 )
 
-// notTested adds something to what the verdict says nothing about.
+// notTested adds to the list of what was not tested.
 func (r *Report) notTested(what string) {
 	if what = printable(what); !slices.Contains(r.Verdict.NotTested, what) {
 		r.Verdict.NotTested = append(r.Verdict.NotTested, what)
 	}
 }
 
-// judgeUntested finds the relayed addresses that nothing was sent to from outside, over any transport, and tells what
-// Quick has left out.
+// judgeUntested adds the relayed addresses to which no transport sent packets from outside, and what Quick omits.
 func (r *run) judgeUntested(attempts []*attempt) {
 	relayed := func(a *attempt) netip.Addr {
 		addr, _ := netip.ParseAddrPort(a.RelayedAddr)

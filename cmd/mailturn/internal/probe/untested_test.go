@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// goodAttempt is one with which all went well.
+// goodAttempt returns a successful attempt.
 func goodAttempt() *attempt {
 	return &attempt{addr: netip.MustParseAddrPort("203.0.113.7:3478"), Relay: Relay{
 		Transport: UDP, RelayedAddr: "203.0.113.7:50000", PathMTU: 1432,
@@ -15,7 +15,7 @@ func goodAttempt() *attempt {
 	}}
 }
 
-// TestVerdictNamesWhatWasNotTested has relays at which everything works that was tried.
+// TestVerdictNamesWhatWasNotTested checks the verdict about relays at which everything that was tried works.
 func TestVerdictNamesWhatWasNotTested(t *testing.T) {
 	six := netip.MustParseAddrPort("[2001:db8::1]:3478")
 	skipped := func(a *attempt) *attempt {
@@ -68,7 +68,7 @@ func TestVerdictNamesWhatWasNotTested(t *testing.T) {
 	}
 }
 
-// TestDirectUntested has relayed addresses that packets from this machine would reach past the relay's firewall.
+// TestDirectUntested checks relayed addresses that packets from this machine would reach without passing the relay's firewall.
 func TestDirectUntested(t *testing.T) {
 	addrs, err := net.InterfaceAddrs()
 	if err != nil || len(addrs) == 0 {

@@ -10,7 +10,7 @@ import (
 	"github.com/mailturn/mailturn/imapext/discovery"
 )
 
-// parseLine reads the target as core would.
+// parseLine parses the target as core would.
 func (r *run) parseLine() bool {
 	value, err := discovery.ParseValue(r.Target.line)
 	if err != nil {
@@ -21,13 +21,13 @@ func (r *run) parseLine() bool {
 	return true
 }
 
-// resolveValue checks the value and resolves its host, and shows the ICE servers that come of it.
+// resolveValue checks the value, resolves its host, and adds the resulting ICE servers to the report.
 func (r *run) resolveValue(ctx context.Context) bool {
 	r.checkValue()
 	return r.resolveRelay(ctx)
 }
 
-// resolveRelay looks the relay's host up.
+// resolveRelay looks up the relay's host.
 func (r *run) resolveRelay(ctx context.Context) bool {
 	addrs := r.lookUp(ctx, "turn.dns", r.value.Hostname)
 	if r.Target.Kind != TURN {
@@ -40,12 +40,12 @@ func (r *run) resolveRelay(ctx context.Context) bool {
 	return addrs != nil && r.checkPort()
 }
 
-// found is a resolver for what has been looked up already.
+// found is a resolver that returns earlier results.
 type found []netip.Addr
 
 func (f found) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) { return f, nil }
 
-// checkValue looks for what parses and still does not work.
+// checkValue looks for values that parse but do not work.
 func (r *run) checkValue() {
 	v, report := r.value, r.report
 	left := v.Left(r.Now())
@@ -72,7 +72,7 @@ func (r *run) checkValue() {
 	}
 }
 
-// checkPort wants a port that WebRTC uses.
+// checkPort checks that WebRTC allows a port.
 func (r *run) checkPort() bool {
 	port := r.value.Port
 	switch {

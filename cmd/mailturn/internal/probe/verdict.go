@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// judge sorts the checks and says what they come to. What was not tested is part of the answer, unless that is no.
+// judge sorts the checks and sets the verdict. It mentions what was not tested, unless a call would not connect.
 func (r *Report) judge() Verdict {
 	slices.SortStableFunc(r.Checks, func(a, b Check) int {
 		return cmp.Compare(slices.Index(order, a.ID), slices.Index(order, b.ID))
@@ -19,7 +19,7 @@ func (r *Report) judge() Verdict {
 	return v
 }
 
-// answer is the verdict of the checks, which are sorted.
+// answer returns the verdict of the sorted checks.
 func (r *Report) answer() Verdict {
 	worst := func(wanted func(c Check) bool) *Check {
 		for i := range r.Checks {
@@ -45,7 +45,7 @@ func (r *Report) answer() Verdict {
 	return Verdict{Status: OK, CallConnects: true, Text: "A call would connect."}
 }
 
-// ExitStatus is that of the command: 0, or 1 when a check failed.
+// ExitStatus returns the exit status of the command: 0, or 1 if a check failed.
 func (r *Report) ExitStatus() int {
 	if r.Verdict.Status == Failure {
 		return 1
