@@ -97,6 +97,7 @@ clients about a TURN relay (RFC 5464 METADATA), and it is that relay (RFC 8656).
 derive credentials from one secret.
 
 Try it on this machine:        mailturn run
+Configure a mail server:       mailturn setup
 Serve:                         mailturn run --config /etc/mailturn/maddy.conf
 Check whether calls connect:   mailturn probe imaps://USER@HOST
 List all attributes:           mailturn reference`,
@@ -108,6 +109,7 @@ List all attributes:           mailturn reference`,
 	root.SetVersionTemplate(versionText())
 	root.AddCommand(
 		newRunCommand(),
+		newSetupCommand(),
 		newCheckConfigCommand(),
 		newCredentialsCommand(),
 		newProbeCommand(),

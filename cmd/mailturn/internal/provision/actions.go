@@ -1,0 +1,132 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// An Action is one thing that a step does after its files are written.
+type Action struct {
+	Text string // for people: a command, or what is checked
+	do   func(ctx context.Context, m *Machine) error
+}
+
+// How long setup waits for what it has started.
+const (
+	greetingPatience   = 2 * time.Minute // an authority may take most of it to issue a certificate
+	allocationPatience = 20 * time.Second
+	releasePatience    = 10 * time.Second
+	retryInterval      = 200 * time.Millisecond
+	releaseInterval    = 2 * time.Millisecond // nobody has the port meanwhile
+)
+
+// run runs a command.
+func run(argv ...string) Action {
+	return Action{strings.Join(argv, " "), func(ctx context.Context, m *Machine) error { return m.command(ctx, argv) }}
+}
+
+// checkConfig has mailturn check its configuration.
+func checkConfig() Action {
+	return Action{"mailturn check-config " + ConfigFile, func(ctx context.Context, m *Machine) error {
+		return m.command(ctx, []string{m.Mailturn, "check-config", ConfigFile})
+	}}
+}
+
+// checkDovecot has doveconf check Dovecot's.
+func checkDovecot(internal uint16, off []DovecotListener) Action {
+	return Action{"doveconf -n, and that the listeners are as wanted", func(ctx context.Context, m *Machine) error {
+		return m.checkDovecot(ctx, internal, off)
+	}}
+}
+
+// awaitGreeting waits until an IMAP server greets, with a certificate for serverName unless that is empty.
+func awaitGreeting(g Greeting, serverName string) Action {
+	text := "wait for the greeting at " + g.Address
+	if g.TLS {
+		text += " over TLS"
+	}
+	return Action{text, func(ctx context.Context, m *Machine) error {
+		return retry(ctx, greetingPatience, func() error {
+			err := m.Greeting(ctx, g.Address, g.TLS, serverName)
+			if err != nil && g.TLS && serverName != "" && m.state(ctx, unitName, "ActiveState") != "active" {
+				return stopRetrying{fmt.Errorf("mailturn has stopped: %w", err)}
+			}
+			return err
+		})
+	}}
+}
+
+// awaitAllocation waits until the relay gives out a relayed address.
+func awaitAllocation(address netip.AddrPort) Action {
+	return Action{fmt.Sprintf("request a relayed address at %v with a credential of its secret", address), func(ctx context.Context, m *Machine) error {
+		return retry(ctx, allocationPatience, func() error { return m.Allocation(ctx, address, secretFile) })
+	}}
+}
+
+// changeOver has Dovecot leave its ports and mailturn listen there. In between, which takes a few milliseconds, connections are
+// refused; those that exist go on. So it does not stop halfway when it is interrupted.
+func changeOver(from []Socket, greets []Greeting, serverName string) Action {
+	return Action{"systemctl reload dovecot.service, and as soon as it has left the ports, reload mailturn", func(ctx context.Context, m *Machine) error {
+		whole := context.WithoutCancel(ctx)
+		pid := m.state(whole, unitName, "MainPID")
+		if pid == "" || pid == "0" {
+			return errors.New("mailturn does not run")
+		}
+		if err := m.command(whole, []string{"systemctl", "reload", "dovecot.service"}); err != nil {
+			return err
+		}
+		if err := m.awaitRelease(from); err != nil {
+			return err
+		}
+		if err := m.command(whole, []string{"kill", "-HUP", pid}); err != nil {
+			return err
+		}
+		for _, g := range greets {
+			if err := awaitGreeting(g, serverName).do(ctx, m); err != nil {
+				return err
+			}
+		}
+		return nil
+	}}
+}
+
+// awaitRelease waits until nobody listens on the addresses of sockets.
+func (m *Machine) awaitRelease(sockets []Socket) error {
+	for deadline := m.Now().Add(releasePatience); ; time.Sleep(releaseInterval) {
+		now := m.listening()
+		i := slices.IndexFunc(sockets, func(s Socket) bool { return slices.Contains(now, s.Addr) })
+		if i < 0 {
+			return nil
+		}
+		if m.Now().After(deadline) {
+			return fmt.Errorf("Dovecot has not left %v within %v", sockets[i].Addr, releasePatience)
+		}
+	}
+}
+
+// stopRetrying is an error that time will not heal.
+type stopRetrying struct{ error }
+
+func (e stopRetrying) Unwrap() error { return e.error }
+
+// retry calls f until it succeeds, or patience or ctx ends. It returns the last error.
+func retry(ctx context.Context, patience time.Duration, f func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		err := f()
+		if _, stop := errors.AsType[stopRetrying](err); err == nil || stop {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w (after %v)", err, patience)
+		case <-time.After(retryInterval):
+		}
+	}
+}

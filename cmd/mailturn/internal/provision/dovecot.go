@@ -1,0 +1,203 @@
+package provision
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// A Dovecot is what there is to know of the Dovecot of this machine.
+type Dovecot struct {
+	Version   string // as it says it, such as 2.3.19.1 (9b53102964)
+	Minor     int    // 3 of 2.3
+	Err       string // what doveconf says of a configuration with errors
+	Active    bool   // systemd runs it
+	IMAP      bool   // among its protocols
+	Listeners []DovecotListener
+	Trusted   string // login_trusted_networks
+	// Certificates are the pairs of its configuration, the default one first.
+	Certificates []pairPaths
+	ConfigFile   string
+}
+
+// A DovecotListener is an inet_listener of the service imap-login.
+type DovecotListener struct {
+	Name string
+	Port uint16
+	TLS  bool
+}
+
+type pairPaths struct{ cert, key string }
+
+// dovecotPrograms is where the program may be: sbin is not in everybody's PATH.
+var dovecotPrograms = []string{"/usr/sbin/dovecot", "/usr/local/sbin/dovecot"}
+
+var dovecotVersion = regexp.MustCompile(`^2\.(\d+)`)
+
+// lookDovecot returns nil if there is no Dovecot.
+func (m *Machine) lookDovecot(ctx context.Context) *Dovecot {
+	i := slices.IndexFunc(dovecotPrograms, m.exists)
+	if i < 0 {
+		return nil
+	}
+	d := &Dovecot{ConfigFile: "/etc/dovecot/dovecot.conf", Active: m.state(ctx, "dovecot.service", "ActiveState") == "active"}
+	d.Version, _ = m.run(ctx, dovecotPrograms[i], "--version")
+	if match := dovecotVersion.FindStringSubmatch(d.Version); match != nil {
+		d.Minor, _ = strconv.Atoi(match[1])
+	}
+	text, err := m.run(ctx, "doveconf", "-n")
+	if err != nil {
+		d.Err = text
+		return d
+	}
+	private, _ := m.run(ctx, "doveconf", "-nP") // 2.3 otherwise hides where the keys are
+	d.Certificates = dovecotCertificates(parseDoveconf(private))
+	// What -n leaves out has its default, and doveconf knows it.
+	text, _ = m.run(ctx, "doveconf", "protocols", "login_trusted_networks")
+	globals := parseDoveconf(text)
+	d.IMAP = slices.Contains(strings.Fields(find(globals, "protocols")), "imap")
+	blocks(globals, "protocols", func(_ string, inner []setting) { d.IMAP = d.IMAP || find(inner, "imap") == "yes" })
+	d.Trusted = find(globals, "login_trusted_networks")
+	text, _ = m.run(ctx, "doveconf", "service/imap-login")
+	d.Listeners = parseListeners(text)
+	return d
+}
+
+// parseListeners returns the listeners in what doveconf prints of the service imap-login, but for those that are switched off.
+func parseListeners(text string) (listeners []DovecotListener) {
+	blocks(parseDoveconf(text), "inet_listener", func(label string, inner []setting) {
+		port, err := strconv.ParseUint(find(inner, "port"), 10, 16)
+		if err == nil && port != 0 {
+			listeners = append(listeners, DovecotListener{label, uint16(port), find(inner, "ssl") == "yes"})
+		}
+	})
+	return listeners
+}
+
+// dovecotCertificates returns the files of certificates, which 2.3 reads with a < before the path.
+func dovecotCertificates(settings []setting) (pairs []pairPaths) {
+	var certs, keys []string
+	for _, name := range []string{"ssl_cert", "ssl_server_cert_file", "cert_file"} {
+		values(settings, name, func(value string) { certs = append(certs, strings.TrimSpace(strings.TrimPrefix(value, "<"))) })
+	}
+	for _, name := range []string{"ssl_key", "ssl_server_key_file", "key_file"} {
+		values(settings, name, func(value string) { keys = append(keys, strings.TrimSpace(strings.TrimPrefix(value, "<"))) })
+	}
+	for i, cert := range certs {
+		if filepath.IsAbs(cert) && i < len(keys) && filepath.IsAbs(keys[i]) {
+			pairs = append(pairs, pairPaths{cert, keys[i]})
+		}
+	}
+	return pairs
+}
+
+// uses reports whether the certificate in a file is one of Dovecot's.
+func (d *Dovecot) uses(cert string) bool {
+	return d != nil && slices.ContainsFunc(d.Certificates, func(p pairPaths) bool { return p.cert == cert })
+}
+
+// publicListeners returns the listeners on the ports that clients use.
+func (d *Dovecot) publicListeners() (public []DovecotListener) {
+	for _, l := range d.Listeners {
+		if l.Port == 143 || l.Port == 993 {
+			public = append(public, l)
+		}
+	}
+	return public
+}
+
+// A dropIn is where settings for Dovecot go: a file of their own if possible, else the end of one that is there.
+type dropIn struct {
+	file   string
+	before string // what the file holds already
+	reason string
+}
+
+// dropIn returns where settings go so that Dovecot reads them after all others.
+func (m *Machine) dropIn(d *Dovecot) dropIn {
+	main := m.text(d.ConfigFile)
+	dir := filepath.Dir(d.ConfigFile)
+	local := filepath.Join(dir, "local.conf")
+	switch {
+	case includes(main, "local.conf") && m.exists(local):
+		return dropIn{local, m.text(local), "Dovecot reads it after all others"}
+	case includes(main, "conf.d/*.conf"):
+		return dropIn{filepath.Join(dir, "conf.d/99-mailturn.conf"), "", "Dovecot reads it after the others in this directory"}
+	case includes(main, "local.conf"):
+		return dropIn{local, "", "Dovecot reads it after all others"}
+	default:
+		return dropIn{d.ConfigFile, main, "it includes no other file that would be read after it"}
+	}
+}
+
+// includes reports whether a file of Dovecot includes another one.
+func includes(text, name string) bool {
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(line)
+		if len(fields) == 2 && (fields[0] == "!include" || fields[0] == "!include_try") && (fields[1] == name || strings.HasSuffix(fields[1], "/"+name)) {
+			return true
+		}
+	}
+	return false
+}
+
+// internalListener is the name of the listener for mailturn.
+const internalListener = "mailturn"
+
+// dovecotSettings returns what has Dovecot listen for mailturn at a port of loopback, believe what it says of clients, and no longer
+// listen with the listeners named in off.
+func dovecotSettings(d *Dovecot, port uint16, off []DovecotListener) string {
+	var b strings.Builder
+	trusted := strings.Fields(d.Trusted)
+	if !slices.Contains(trusted, loopback) {
+		trusted = append(trusted, loopback)
+	}
+	address := "address"
+	if d.Minor >= 4 {
+		address = "listen"
+	}
+	b.WriteString("# Written by \"mailturn setup\"; \"mailturn setup --undo\" takes it back.\n")
+	b.WriteString("# mailturn passes the addresses of its clients on, so that the log and limits see them.\n")
+	fmt.Fprintf(&b, "login_trusted_networks = %s\n", strings.Join(trusted, " "))
+	fmt.Fprintf(&b, "service imap-login {\n  inet_listener %s {\n    %s = %s\n    port = %d\n  }\n", internalListener, address, loopback, port)
+	for i, l := range off {
+		if i == 0 {
+			b.WriteString("  # mailturn listens here instead.\n")
+		}
+		fmt.Fprintf(&b, "  inet_listener %s {\n    port = 0\n  }\n", l.Name)
+	}
+	b.WriteString("}\n")
+	return b.String()
+}
+
+const loopback = "127.0.0.1"
+
+var loopbackAddr = netip.MustParseAddr(loopback)
+
+// checkDovecot asks doveconf whether the configuration is right, and whether the listeners in it are those that are wanted: a file
+// that is read later may say something else.
+func (m *Machine) checkDovecot(ctx context.Context, port uint16, off []DovecotListener) error {
+	if err := m.command(ctx, []string{"doveconf", "-n"}); err != nil {
+		return err
+	}
+	text, err := m.Run(ctx, "doveconf", "service/imap-login")
+	if err != nil {
+		return &commandError{"doveconf service/imap-login", text, err}
+	}
+	found := false
+	for _, l := range parseListeners(text) {
+		found = found || l.Name == internalListener && l.Port == port
+		if slices.ContainsFunc(off, func(o DovecotListener) bool { return o.Name == l.Name }) {
+			return fmt.Errorf("Dovecot would still listen on port %d with inet_listener %s: a file that it reads later says so", l.Port, l.Name)
+		}
+	}
+	if !found {
+		return fmt.Errorf("Dovecot would not listen on %s:%d: a file that it reads later says so", loopback, port)
+	}
+	return nil
+}

@@ -1,0 +1,15 @@
+package provision
+
+import "golang.org/x/sys/unix"
+
+// free returns how many bytes can be written where setup writes, the least of the places.
+func (m *Machine) free() uint64 {
+	least := ^uint64(0)
+	for _, dir := range []string{"/etc", "/var/lib"} {
+		var s unix.Statfs_t
+		if unix.Statfs(m.path(dir), &s) == nil {
+			least = min(least, s.Bavail*uint64(s.Bsize))
+		}
+	}
+	return least
+}

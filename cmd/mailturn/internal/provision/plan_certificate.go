@@ -1,0 +1,108 @@
+package provision
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+)
+
+// Files of the copies.
+const (
+	certbotHooks = "/etc/letsencrypt/renewal-hooks/deploy"
+	copyScript   = "/etc/mailturn/copy-certificates"
+	copyUnit     = "mailturn-certificates"
+	systemUnits  = "/etc/systemd/system"
+)
+
+// A certificateCopy is one that mailturn may read, and from where it is.
+type certificateCopy struct {
+	*Certificate
+	to pairPaths
+}
+
+// copies returns where mailturn reads its certificates, that of its hostname first. Keys belong to root alone where they are.
+func (p *planner) copies() (all []certificateCopy) {
+	for i, c := range append([]*Certificate{p.cert}, p.others...) {
+		to := pairPaths{"/etc/mailturn/fullchain.pem", "/etc/mailturn/privkey.pem"}
+		if i > 0 {
+			dir := "/etc/mailturn/" + c.Names[0]
+			to = pairPaths{dir + ".fullchain.pem", dir + ".privkey.pem"}
+		}
+		all = append(all, certificateCopy{c, to})
+	}
+	return all
+}
+
+// chooseOthers finds the certificates of Dovecot for further names, which clients expect from whoever has its ports.
+func (p *planner) chooseOthers() {
+	if p.Dovecot == nil || p.cert == nil {
+		return
+	}
+	for i := range p.Certificates {
+		c := &p.Certificates[i]
+		if c == p.cert || !p.Dovecot.uses(c.Cert) || len(c.Names) == 0 || c.problem(c.Names[0], p.m.Now()) != "" ||
+			!slices.ContainsFunc(c.Names, func(name string) bool { return p.cert.leaf.VerifyHostname(name) != nil }) {
+			continue
+		}
+		p.others = append(p.others, c)
+		p.decide("mailturn presents "+c.Cert+" too", "Dovecot does, for "+strings.Join(c.Names, ", "))
+	}
+}
+
+// planCertificate gives mailturn copies of the certificates, and renews them.
+func (p *planner) planCertificate() {
+	if p.cert == nil || p.cert.Source == fromMailturn {
+		return
+	}
+	var script strings.Builder
+	script.WriteString("#!/bin/sh -e\n# Written by \"mailturn setup\": gives mailturn copies of certificates whose keys only root can read.\n")
+	step := Step{Title: "mailturn gets a copy of the certificate"}
+	remove := []string{"rm", "-f"}
+	hook, directories := true, []string(nil)
+	for _, c := range p.copies() {
+		fmt.Fprintf(&script, "install -m 0644 '%s' '%s'\ninstall -m 0640 -g mailturn '%s' '%s'\n", c.Cert, c.to.cert, c.Key, c.to.key)
+		remove = append(remove, c.to.cert, c.to.key)
+		hook = hook && c.Source == fromCertbot
+		if dir := path.Dir(c.Cert); !slices.Contains(directories, dir) {
+			directories = append(directories, dir)
+		}
+	}
+	step.UndoLast = [][]string{remove}
+	if hook {
+		file := path.Join(certbotHooks, "mailturn")
+		step.Files = []File{{Path: file, Text: script.String(), Mode: 0o755, Group: -1}}
+		step.Do = []Action{run(file)}
+		p.decide("certbot copies the certificate for mailturn after each renewal", "only root can read where certbot keeps it")
+	} else {
+		step.Files = append([]File{{Path: copyScript, Text: script.String(), Mode: 0o755, Group: -1}}, copyUnits(directories)...)
+		step.Do = []Action{run(copyScript), run("systemctl", "daemon-reload"), run("systemctl", "enable", "--now", copyUnit+".path")}
+		step.UndoFirst = [][]string{{"systemctl", "disable", "--now", copyUnit + ".path"}}
+		step.UndoLast = append(step.UndoLast, []string{"systemctl", "daemon-reload"})
+		p.decide("A systemd unit copies the certificate for mailturn whenever it changes", "only root can read where it is now")
+	}
+	p.Steps = append(p.Steps, step)
+}
+
+// copyUnits returns the units that run the script when a file in one of the directories changes.
+func copyUnits(directories []string) []File {
+	var watch strings.Builder
+	watch.WriteString("# Written by \"mailturn setup\".\n[Unit]\nDescription=Changes of the certificates that mailturn has copies of\n\n[Path]\n")
+	for _, dir := range directories {
+		fmt.Fprintf(&watch, "PathChanged=%s\n", dir)
+	}
+	watch.WriteString("\n[Install]\nWantedBy=multi-user.target\n")
+	const service = `# Written by "mailturn setup".
+[Unit]
+Description=Copies of certificates for mailturn
+
+[Service]
+Type=oneshot
+# Certificate and key are written one after the other.
+ExecStartPre=/bin/sleep 5
+ExecStart=` + copyScript + "\n"
+	return []File{
+		{Path: path.Join(systemUnits, copyUnit+".path"), Text: watch.String(), Mode: 0o644, Group: -1},
+		{Path: path.Join(systemUnits, copyUnit+".service"), Text: service, Mode: 0o644, Group: -1},
+	}
+}

@@ -1,0 +1,37 @@
+package provision
+
+import (
+	"fmt"
+	"strings"
+)
+
+// planFirewall opens the ports in a ufw, and otherwise says what to open.
+func (p *planner) planFirewall() {
+	if p.Firewall == nil {
+		return
+	}
+	ports := []string{fmt.Sprintf("%d/udp", p.Ports.TURN), fmt.Sprintf("%d/tcp", p.Ports.TURN)}
+	if p.encrypted() {
+		ports = append(ports, fmt.Sprintf("%d/udp", p.Ports.TLS), fmt.Sprintf("%d/tcp", p.Ports.TLS))
+	}
+	ports = append(ports, strings.Replace(p.Ports.Relayed, "-", ":", 1)+"/udp")
+	if p.cert == nil && p.encrypted() {
+		ports = append(ports, "80/tcp") // for the authority
+	}
+	if p.Firewall.Name != "ufw" {
+		p.note(fmt.Sprintf("%s filters what arrives. Let %s pass; \"mailturn export nftables --config %s\" prints rules.",
+			p.Firewall.Name, strings.ReplaceAll(strings.Join(ports, ", "), ":", "-"), ConfigFile))
+		return
+	}
+	step := Step{Title: "ufw lets the ports of the relay pass"}
+	for _, port := range ports {
+		if strings.Contains(p.Firewall.Rules, "allow "+port) {
+			continue
+		}
+		step.Do = append(step.Do, run("ufw", "allow", port, "comment", "mailturn"))
+		step.UndoFirst = append(step.UndoFirst, []string{"ufw", "delete", "allow", port})
+	}
+	if len(step.Do) > 0 {
+		p.Steps = append([]Step{step}, p.Steps...) // an authority has to come through before mailturn serves IMAP
+	}
+}
