@@ -56,9 +56,9 @@ type operators struct {
 	service *service
 	logger  *slog.Logger
 	started time.Time
-	// reloadService reloads the configuration on the goroutine of serve, and writes its diagnostics. It is nil where there is no
-	// file.
-	reloadService func(diagnostics io.Writer) error
+	// reloadService reloads the configuration on the goroutine of serve, writes its diagnostics, and returns what has changed in
+	// the file. It is nil where there is no file.
+	reloadService func(diagnostics io.Writer) (changes []string, err error)
 
 	requests chan func()   // for the goroutine of serve, which owns most of service
 	stopped  chan struct{} // closed when that goroutine takes no more requests

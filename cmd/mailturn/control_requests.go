@@ -100,10 +100,13 @@ func (o *operators) status(_ http.ResponseWriter, r *http.Request) (any, error) 
 	return report, nil
 }
 
-// reloadReport is the response to POST /v1/reload. Output are the warnings of the configuration, for people; it may be empty.
+// reloadReport is the response to POST /v1/reload.
 type reloadReport struct {
 	Endpoints []string `json:"endpoints"`
-	Output    string   `json:"output"`
+	// Applied are the attributes and blocks of the file that have changed, by name: empty if none has.
+	Applied []string `json:"applied"`
+	// Output are the warnings of the configuration, for people. It may be empty.
+	Output string `json:"output"`
 }
 
 // reload answers POST /v1/reload. A configuration that cannot be loaded is an error with everything that is wrong with it.
@@ -120,7 +123,7 @@ func (o *operators) reload(_ http.ResponseWriter, r *http.Request) (any, error) 
 			return
 		}
 		o.changed(r, "reload requested")
-		failure = o.reloadService(&output)
+		report.Applied, failure = o.reloadService(&output)
 		for _, p := range o.service.setup.parts() {
 			report.Endpoints = append(report.Endpoints, p.String())
 		}
@@ -135,8 +138,13 @@ func (o *operators) reload(_ http.ResponseWriter, r *http.Request) (any, error) 
 		if e, ok := errors.AsType[*control.Error](failure); ok {
 			return nil, e
 		}
-		return nil, control.Errorf(http.StatusConflict, "the old configuration stays in force: %v", failure)
+		text := fmt.Sprintf("the old configuration stays in force: %v", failure)
+		if len(report.Applied) > 0 {
+			text += "\nNot applied:\n  " + strings.Join(report.Applied, "\n  ")
+		}
+		return nil, control.Errorf(http.StatusConflict, "%s", text)
 	}
+	report.Applied = append([]string{}, report.Applied...) // not null
 	return report, nil
 }
 

@@ -143,10 +143,14 @@ func TestCtlReload(t *testing.T) {
 	s.want(t, 0, "not reloaded:  it has errors, see the log", "status")
 	s.write(t, strings.Replace(controlled, "example.org", "example.com", 1))
 	s.want(t, exitFailure, `endpoint turn "turn": a change of realm requires a restart`, "reload")
+	s.want(t, exitFailure, "Not applied:\n  endpoint turn \"turn\": realm\n", "reload")
 	s.write(t, controlled+"control {\n  enable = false\n}\n")
 	s.want(t, exitFailure, "a change of control.enable requires a restart", "reload")
-	s.write(t, controlled+"log {\n  level = \"warn\"\n}\n")
-	s.want(t, 0, `Reloaded: endpoint turn "turn".`, "reload")
+	s.write(t, controlled)
+	s.want(t, 0, "Reloaded. The configuration is the same; the files that it names were read again.\n", "reload")
+	s.write(t, strings.Replace(controlled, "\n}", "\n  user_quota = 4\n  peers {\n    deny = [\"198.51.100.0/24\"]\n  }\n}", 1)+"log {\n  level = \"warn\"\n}\n")
+	s.want(t, 0, "Reloaded. Applied:\n  log.level\n  endpoint turn \"turn\": user_quota\n  endpoint turn \"turn\": peers.deny\n", "reload")
+	s.want(t, 0, `"applied": []`, "reload", "--json")
 	s.logged(t, "reload requested")
 }
 

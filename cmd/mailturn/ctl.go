@@ -143,15 +143,22 @@ func (c *ctl) reloadCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "reload",
 		Short: "Reload the configuration, and print whether it is in force",
-		Long: `reload reads the configuration again, as SIGHUP does, waits until it is in force, and prints its
-warnings. If it has errors, or changes what requires a restart, it prints them, nothing
-changes, and the exit status is 1.`,
+		Long: `reload reads the configuration again, as SIGHUP does, waits until it is in force, and prints which
+attributes and blocks have changed, with the warnings of the configuration. If it has errors,
+or changes what requires a restart, it prints them, nothing changes, and the exit status is 1.`,
 		Args: noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			var report reloadReport
 			return c.call(cmd, http.MethodPost, "/v1/reload", nil, &report, func(w io.Writer) {
 				fmt.Fprint(cmd.ErrOrStderr(), printableLines(report.Output))
-				fmt.Fprintf(w, "Reloaded: %s.\n", printable(strings.Join(report.Endpoints, ", ")))
+				if len(report.Applied) == 0 {
+					fmt.Fprintln(w, "Reloaded. The configuration is the same; the files that it names were read again.")
+					return
+				}
+				fmt.Fprintln(w, "Reloaded. Applied:")
+				for _, name := range report.Applied {
+					fmt.Fprintf(w, "  %s\n", printable(name))
+				}
 			})
 		}),
 	}

@@ -90,14 +90,14 @@ func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again
 	}
 	ctx, stop := signal.NotifyContext(ctx, interrupts...)
 	defer stop()
-	reload := func(diagnostics io.Writer) error {
+	reload := func(diagnostics io.Writer) (changes []string, err error) {
 		manager.reloading()
 		defer func() { manager.ready(running.status()) }()
 		return running.reload(func() (*setup, error) { return again(diagnostics) })
 	}
 	operators := newOperators(running)
 	if again != nil {
-		operators.reloadService = func(diagnostics io.Writer) error { return reload(io.MultiWriter(stderr, diagnostics)) }
+		operators.reloadService = func(diagnostics io.Writer) ([]string, error) { return reload(io.MultiWriter(stderr, diagnostics)) }
 	}
 	closeControl, err := operators.listen(ctx, s)
 	if err != nil {
@@ -119,7 +119,7 @@ func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again
 	for ctx.Err() == nil {
 		select {
 		case <-hangups:
-			_ = reload(stderr) // which is in the log
+			_, _ = reload(stderr) // which is in the log
 		case request := <-operators.requests:
 			request()
 		case <-looks.C:

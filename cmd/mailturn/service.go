@@ -173,11 +173,12 @@ func (r *service) health() error {
 	return err
 }
 
-// reload reads the configuration again and applies it. One that does not load, or that changes what requires a restart,
+// reload reads the configuration again, applies it, and returns what has changed in it, by name. One that does not load, or that changes what requires a restart,
 // changes nothing, and is returned as an error.
-func (r *service) reload(again func() (*setup, error)) error {
+func (r *service) reload(again func() (*setup, error)) (changes []string, err error) {
 	s, err := again()
 	if err == nil {
+		changes = r.setup.file.Changes(s.file)
 		err = s.prepareAndSay(r.logger)
 	}
 	if err == nil {
@@ -190,9 +191,9 @@ func (r *service) reload(again func() (*setup, error)) error {
 	case err != nil:
 		r.logger.Error("configuration not reloaded: the old one stays in force", "err", err)
 	default:
-		r.logger.Info("reloaded")
+		r.logger.Info("reloaded", "changed", strings.Join(changes, "; "))
 	}
-	return err
+	return changes, err
 }
 
 // status returns one line that says what serves, and whether the configuration in force is that of the file.

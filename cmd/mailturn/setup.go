@@ -32,6 +32,7 @@ import (
 
 // setup is a configuration that was decoded and checked, with its endpoints linked.
 type setup struct {
+	file     *config.File
 	hostname string
 	stateDir string // empty when nobody says where
 	log      config.Log
@@ -116,7 +117,7 @@ func (s *setup) advertisements() (all []advertisement) {
 
 // decode decodes a file into a setup. It opens no socket and creates no file. stateDir, if not empty, overrides the file's.
 func decode(file *config.File, stateDir string) (*setup, hcl.Diagnostics) {
-	s := &setup{hostname: file.Hostname.V, stateDir: cmp.Or(stateDir, config.Path(file.StateDir), defaultStateDir())}
+	s := &setup{file: file, hostname: file.Hostname.V, stateDir: cmp.Or(stateDir, config.Path(file.StateDir), defaultStateDir())}
 	var diags hcl.Diagnostics
 	diags = append(diags, s.decodeLog(file.Log)...)
 	diags = append(diags, s.decodeControl(file.Control)...)

@@ -9,6 +9,7 @@ package config
 
 import (
 	"path/filepath"
+	"reflect"
 
 	"github.com/hashicorp/hcl/v2"
 )
@@ -135,7 +136,7 @@ type Endpoint struct {
 }
 
 // Decode decodes the endpoint's body into target as the function Decode does. It also tells File.WriteDiagnostics where the secrets
-// of this endpoint are, so that later diagnostics do not show them either.
+// of this endpoint are, so that later diagnostics do not show them either, and File.Changes what they and the other values are.
 //
 // It must not be called concurrently for endpoints of one file.
 func (e Endpoint) Decode(target any) hcl.Diagnostics {
@@ -143,13 +144,15 @@ func (e Endpoint) Decode(target any) hcl.Diagnostics {
 	diags := d.decode(e.Body, target)
 	if e.sources != nil {
 		e.sources.secrets = append(e.sources.secrets, d.secrets...)
+		e.sources.schemas[e.String()] = reflect.ValueOf(target).Elem().Interface()
 	}
 	return diags
 }
 
-// sources is what printing a diagnostic requires of the files that were read.
+// sources is what printing a diagnostic, and comparing with a later version, require of the files that were read.
 type sources struct {
 	text    map[string][]byte // by the name that ranges carry
 	secrets []hcl.Range       // expressions whose value must not be shown
+	schemas map[string]any    // what endpoints were decoded into, by their String
 	named   map[string][]span // what follows a name that sounds like a secret, found when a line is first quoted
 }

@@ -27,7 +27,9 @@ func unreadable(filename string, err error) *hcl.Diagnostic {
 }
 
 func newFile(name string) *File {
-	return &File{Name: name, sources: &sources{text: make(map[string][]byte), named: make(map[string][]span)}}
+	return &File{Name: name, sources: &sources{
+		text: make(map[string][]byte), schemas: make(map[string]any), named: make(map[string][]span),
+	}}
 }
 
 // Parse parses src, which was read from the file of that name. Paths in it are relative to that file. The File is never
