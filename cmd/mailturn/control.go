@@ -9,7 +9,10 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"os/user"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,8 +23,12 @@ import (
 	"github.com/mailturn/mailturn/framework/socket"
 )
 
-// controlSocket is the name of the socket where the configuration names none.
-const controlSocket = "control.socket"
+const (
+	// controlSocket is the name of the socket if the configuration specifies none.
+	controlSocket = "control.socket"
+	// controlGroup is the group of the socket if the configuration specifies none. The Debian package creates it.
+	controlGroup = "mailturn-admin"
+)
 
 // decodeControl takes where the socket for mailturn ctl is, and who may connect to it.
 func (s *setup) decodeControl(c config.Control) hcl.Diagnostics {
@@ -51,6 +58,23 @@ func runtimeDir() string {
 	return first
 }
 
+// memberOf returns the ID of a group that this process may give files to, because it is a member or root, and -1 if there is no
+// such group.
+func memberOf(group string) int {
+	g, err := user.LookupGroup(group)
+	if err != nil {
+		return -1
+	}
+	id, err := strconv.Atoi(g.Gid)
+	if err != nil {
+		return -1
+	}
+	if groups, err := os.Getgroups(); os.Geteuid() != 0 && id != os.Getegid() && (err != nil || !slices.Contains(groups, id)) {
+		return -1
+	}
+	return id
+}
+
 // operators lets operators look at a service and change it over the control socket.
 type operators struct {
 	service *service
@@ -77,7 +101,11 @@ func (o *operators) listen(ctx context.Context, s *setup) (stop func(), err erro
 	if !s.control.Enable.V || s.controlAt.Path == "" {
 		return stop, nil
 	}
-	server, err := control.Listen(ctx, s.controlAt, o.handler(), o.logger)
+	at := s.controlAt
+	if !s.control.Group.Set {
+		at.GID = memberOf(controlGroup)
+	}
+	server, err := control.Listen(ctx, at, o.handler(), o.logger)
 	switch {
 	case err == nil:
 		o.logger.Info("listening for mailturn ctl", "listen", s.controlAt.Path)

@@ -9,7 +9,9 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -284,5 +286,19 @@ func TestCtlDrain(t *testing.T) {
 	err := control.Client{Path: s.socket}.Call(t.Context(), http.MethodPut, "/v1/draining", struct{}{}, &report)
 	if e, ok := errors.AsType[*control.Error](err); !ok || e.Status != http.StatusBadRequest {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestMemberOf checks that only a group that the process may use is chosen.
+func TestMemberOf(t *testing.T) {
+	own, err := user.LookupGroupId(strconv.Itoa(os.Getegid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := memberOf(own.Name); got != os.Getegid() {
+		t.Errorf("the own group %s: got %d, want %d", own.Name, got, os.Getegid())
+	}
+	if got := memberOf("no-such-group"); got != -1 {
+		t.Errorf("no group: got %d, want -1", got)
 	}
 }

@@ -97,7 +97,7 @@ type Control struct {
 	Enable Value[bool]   `hcl:"enable" default:"true" reload:"restart" doc:"Listen on a Unix socket for mailturn ctl."`
 	Path   Value[string] `hcl:"path" type:"file" reload:"restart" otherwise:"control.socket in $RUNTIME_DIRECTORY, else in state_dir" doc:"The socket. Its directory must exist. A stale socket is replaced; any other existing file is an error."`
 	Mode   Value[string] `hcl:"mode" default:"0660" reload:"restart" doc:"Permissions of the socket, in octal. Whoever may write to it can end calls, ban accounts and issue credentials."`
-	Group  Value[string] `hcl:"group" reload:"restart" otherwise:"the group that runs mailturn" doc:"Group of the socket, a name or a numeric ID. The user that runs mailturn must be a member, or root."`
+	Group  Value[string] `hcl:"group" reload:"restart" otherwise:"mailturn-admin if the user that runs mailturn is a member, else the group that runs mailturn" doc:"Group of the socket, a name or a numeric ID. The user that runs mailturn must be a member, or root."`
 }
 
 // Accounts is the block that says which login names belong to the same account, for limits and for the choice of a relay.

@@ -184,7 +184,8 @@ func ExampleReference() {
 	//           Permissions of the socket, in octal. Whoever may write to it can end
 	//           calls, ban accounts and issue credentials. A change requires a
 	//           restart.
-	//   group   string, default the group that runs mailturn
+	//   group   string, default mailturn-admin if the user that runs mailturn is a
+	//           member, else the group that runs mailturn
 	//           Group of the socket, a name or a numeric ID. The user that runs
 	//           mailturn must be a member, or root. A change requires a restart.
 	// }

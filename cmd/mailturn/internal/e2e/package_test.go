@@ -91,6 +91,12 @@ systemctl start mailturn`)
 MAILTURN_PASSWORD=wonderland mailturn probe --quick --ca /tmp/ca.crt imaps://alice%40localhost@localhost:11993`
 			m.run(t, probe)
 
+			// Members of the control socket's group may use it, and nobody else.
+			m.run(t, `useradd olga; useradd stranger; adduser --quiet olga mailturn-admin
+setpriv --reuid=olga --regid=olga --init-groups mailturn ctl status
+! setpriv --reuid=stranger --regid=stranger --init-groups mailturn ctl status
+userdel olga; userdel stranger`)
+
 			// An upgrade leaves the configuration as it is, and restarts.
 			earlierProcess, configured := process(), m.run(t, "sha256sum /etc/mailturn/* /var/lib/mailturn/*")
 			install(current)

@@ -46,6 +46,18 @@ func socketForGroup(t *testing.T, d documents, b recipe.Block) {
 	worked(t, b, m.systemdVersion(t), "drop-in of systemctl edit, with which a socket belongs to the group", "a misspelt setting")
 }
 
+// controlGroup creates the group as the text says, and checks that its members may use mailturn ctl, and that others may not.
+func controlGroup(t *testing.T, d documents, b recipe.Block) {
+	m := configured(t, d, "hostname = \"localhost\"\nendpoint \"turn\" \"turn\" {\n  relay_ip = \"127.0.0.1\"\n}\n")
+	const status = "setpriv --reuid=olga --regid=olga --init-groups mailturn ctl status"
+	m.run(t, "useradd olga")
+	m.fails(t, status, "you may not use the control socket")
+	m.run(t, b.Text)
+	m.fails(t, status, "you may not use the control socket")
+	m.run(t, "usermod --append --groups mailturn-admin olga\n"+status)
+	worked(t, b, m.systemdVersion(t), "a group of its own for mailturn ctl", "an operator who is no member")
+}
+
 // certbot is what certbot does of a renewal: it writes a pair that root alone can read, and runs the hooks.
 const certbot = `
 renew() {
