@@ -186,11 +186,15 @@ func TestEventsOfALife(t *testing.T) {
 			Relayed: relayed, End: event.EndedByClient, ToPeer: once, ToClient: once},
 	}
 	got := events.take()
+	madeAt := got[0].Time
 	for i := range got {
 		if time.Since(got[i].Time) > time.Minute {
 			t.Errorf("%v at %v", got[i].Kind, got[i].Time)
 		}
-		got[i].Time = time.Time{}
+		if ended := got[i].Kind == event.AllocationEnded; ended != got[i].Made.Equal(madeAt) {
+			t.Errorf("%v says that the allocation was made at %v, and it was at %v", got[i].Kind, got[i].Made, madeAt)
+		}
+		got[i].Time, got[i].Made = time.Time{}, time.Time{}
 	}
 	equal := cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })
 	if diff := cmp.Diff(want, got, equal); diff != "" {

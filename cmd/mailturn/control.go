@@ -33,6 +33,9 @@ const (
 // decodeControl takes where the socket for mailturn ctl is, and who may connect to it.
 func (s *setup) decodeControl(c config.Control) hcl.Diagnostics {
 	s.control = c
+	if c.Record.V > 0 && s.stateDir == "" {
+		return hcl.Diagnostics{config.WithHint(config.Errorf(c.Record.Range, "Record has no directory", "It is kept in the state directory."), "set state_dir")}
+	}
 	if !c.Enable.V {
 		return nil
 	}
@@ -139,6 +142,7 @@ func (o *operators) handler() http.Handler {
 	handle("PUT /v1/draining", o.setDraining)
 	handle("POST /v1/credentials", o.issueCredential)
 	handle("GET /v1/sessions", o.sessions)
+	handle("GET /v1/holders", o.holders)
 	handle("POST /v1/disconnect", o.disconnect)
 	handle("GET /v1/bans", o.listBans)
 	handle("POST /v1/bans", o.makeBan)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/holders"
 	"github.com/mailturn/mailturn/endpoint/http"
 	"github.com/mailturn/mailturn/endpoint/issuer"
 	"github.com/mailturn/mailturn/endpoint/turn"
@@ -26,6 +28,7 @@ import (
 	"github.com/mailturn/mailturn/framework/sysctl"
 	"github.com/mailturn/mailturn/framework/systemd"
 	"github.com/mailturn/mailturn/turnsrv/credential"
+	"github.com/mailturn/mailturn/turnsrv/event"
 )
 
 // service is a running setup. Only the goroutine of serve may use it, unless stated otherwise.
@@ -48,6 +51,7 @@ type service struct {
 	accounts credential.Accounts // outlives reloads: credentials do
 	sockets  *systemd.Listeners
 	bans     bans
+	record   *holders.Record // from start on; nil without a state directory
 
 	// watch are the HTTP endpoints. They start last and stop last, so that load balancers see the others drain.
 	watch module.Group
@@ -77,7 +81,7 @@ func newService(s *setup, sockets *systemd.Listeners, logger *slog.Logger, level
 	registry.MustRegister(r.reloaded, versionMetric(), sysctl.ConntrackCollector(sysctl.System()))
 	s.process = http.Process{Ready: r.isReady, Health: r.health, Metrics: registry}
 	r.bans.load(s.stateDir, logger)
-	s.share(&r.accounts, &r.bans.list, r.sockets)
+	r.share(s)
 	for _, p := range s.parts() {
 		level := new(log.Switch)
 		r.levels[p.String()] = level
@@ -106,6 +110,15 @@ func newService(s *setup, sockets *systemd.Listeners, logger *slog.Logger, level
 	return r, nil
 }
 
+// share gives the configurations of the endpoints what they share with each other and with the rest of the service.
+func (r *service) share(s *setup) {
+	s.share(&r.accounts, &r.bans.list, r.sockets)
+	for i := range s.relays {
+		name := s.relays[i].Name
+		s.relays[i].OnEvent = func(e event.Event) { r.record.Add(name, e) }
+	}
+}
+
 // isRelay reports whether an endpoint is a TURN endpoint, with either engine.
 func isRelay(endpoint module.Endpoint) bool {
 	switch endpoint.(type) {
@@ -118,8 +131,20 @@ func isRelay(endpoint module.Endpoint) bool {
 // isReady reports whether new clients are welcome. It is safe for concurrent use.
 func (r *service) isReady() bool { return r.ready.Load() && !r.draining.Load() }
 
+// recordDir is the directory of the record, in the state directory.
+const recordDir = "holders"
+
 // start starts the endpoints. If one fails, none is left running.
-func (r *service) start(ctx context.Context) error {
+func (r *service) start(ctx context.Context) (err error) {
+	if r.setup.stateDir != "" {
+		r.record = holders.Open(filepath.Join(r.setup.stateDir, recordDir), r.logger)
+		r.record.SetKeep(r.setup.control.Record.V)
+		defer func() {
+			if err != nil {
+				r.record.Close()
+			}
+		}()
+	}
 	if err := r.calls.Start(ctx); err != nil {
 		return err
 	}
@@ -141,6 +166,7 @@ func (r *service) start(ctx context.Context) error {
 func (r *service) shutdown(drain time.Duration) error {
 	r.ready.Store(false)
 	r.authority.Stop()
+	defer r.record.Close()
 	within := func(limit time.Duration, shutdown func(context.Context) error) error {
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		defer cancel()
@@ -173,8 +199,8 @@ func (r *service) health() error {
 	return err
 }
 
-// reload reads the configuration again, applies it, and returns what has changed in it, by name. One that does not load, or that changes what requires a restart,
-// changes nothing, and is returned as an error.
+// reload reads the configuration again, applies it, and returns the names of what has changed in it. One that does not load, or that
+// changes what requires a restart, changes nothing, and is returned as an error.
 func (r *service) reload(again func() (*setup, error)) (changes []string, err error) {
 	s, err := again()
 	if err == nil {
@@ -221,13 +247,14 @@ func (r *service) apply(s *setup) error {
 	if err := errors.Join(errors.Join(errs...), module.NeedsRestart(r.setup.parts(), s.parts())); err != nil {
 		return err
 	}
-	s.share(&r.accounts, &r.bans.list, r.sockets)
+	r.share(s)
 	if err := module.Reload(r.running, s.parts()); err != nil {
 		return err
 	}
 	r.setup = s
 	r.names.Store(&s.names)
 	r.authority.Apply(s.acme)
+	r.record.SetKeep(s.control.Record.V)
 	r.level.Set(s.logLevel)
 	r.loaded = time.Now()
 	r.reloaded.SetToCurrentTime()

@@ -12,6 +12,7 @@ import (
 	"github.com/mailturn/mailturn/framework/listen"
 	"github.com/mailturn/mailturn/turnsrv/ban"
 	"github.com/mailturn/mailturn/turnsrv/credential"
+	"github.com/mailturn/mailturn/turnsrv/event"
 )
 
 // Ports that a TURN endpoint without addresses listens on (RFC 8656 section 3.1 names them).
@@ -124,6 +125,8 @@ type Config struct {
 	Accounts *credential.Accounts
 	// Bans are who may make no allocations. The caller puts them here; nil bans nobody.
 	Bans *ban.List
+	// OnEvent, if not nil, is called as turnsrv.Config says. The caller sets it.
+	OnEvent func(event.Event)
 
 	RelayIP   []netip.Addr
 	RelayBind []netip.Addr

@@ -159,6 +159,7 @@ func (e *Endpoint) serverConfig(allocator *relay.Allocator) turnsrv.Config {
 		SilentPeerBytes:     orNone(c.Peers.SilentBytes),
 		Software:            c.Software.V,
 		Bans:                c.Bans,
+		OnEvent:             c.OnEvent,
 		Logger:              e.logger,
 	}
 }

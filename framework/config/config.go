@@ -10,6 +10,7 @@ package config
 import (
 	"path/filepath"
 	"reflect"
+	"time"
 
 	"github.com/hashicorp/hcl/v2"
 )
@@ -98,6 +99,8 @@ type Control struct {
 	Path   Value[string] `hcl:"path" type:"file" reload:"restart" otherwise:"control.socket in $RUNTIME_DIRECTORY, else in state_dir" doc:"The socket. Its directory must exist. A stale socket is replaced; any other existing file is an error."`
 	Mode   Value[string] `hcl:"mode" default:"0660" reload:"restart" doc:"Permissions of the socket, in octal. Whoever may write to it can end calls, ban accounts and issue credentials."`
 	Group  Value[string] `hcl:"group" reload:"restart" otherwise:"mailturn-admin if the user that runs mailturn is a member, else the group that runs mailturn" doc:"Group of the socket, a name or a numeric ID. The user that runs mailturn must be a member, or root."`
+	// A complaint comes after hours or days.
+	Record Value[time.Duration] `hcl:"record" default:"0s" min:"0s" max:"8784h" doc:"How long to record which account held which relayed address, for mailturn ctl who, after a call has ended: at most 366 days. The record is in state_dir and takes at most 70 MB. 0 records nothing and removes what is there."`
 }
 
 // Accounts is the block that says which login names belong to the same account, for limits and for the choice of a relay.

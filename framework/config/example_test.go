@@ -188,6 +188,11 @@ func ExampleReference() {
 	//           member, else the group that runs mailturn
 	//           Group of the socket, a name or a numeric ID. The user that runs
 	//           mailturn must be a member, or root. A change requires a restart.
+	//   record  duration, 0s to 8784h, default 0s
+	//           How long to record which account held which relayed address, for
+	//           mailturn ctl who, after a call has ended: at most 366 days. The record
+	//           is in state_dir and takes at most 70 MB. 0 records nothing and removes
+	//           what is there.
 	// }
 	//
 	// accounts {

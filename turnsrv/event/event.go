@@ -102,6 +102,7 @@ type Event struct {
 	Code     stun.ErrorCode // AllocationRefused
 	Refusal  RefusalReason  // AllocationRefused
 	End      EndReason      // AllocationEnded
+	Made     time.Time      // AllocationEnded
 	ToPeer   Traffic        // AllocationEnded
 	ToClient Traffic        // AllocationEnded
 	// Dropped contains the number of dropped packets by reason, for AllocationEnded. Reasons without any are absent.

@@ -49,7 +49,7 @@ func (s *Session) endAddresses(addresses []*relayedAddress, reason event.EndReas
 		}
 		s.shared.emit(event.Event{
 			Kind: event.AllocationEnded, Time: now, Tuple: a.client.Tuple, Username: a.username, Subject: a.subject,
-			Relayed: address.conn.Relayed(), End: reason,
+			Relayed: address.conn.Relayed(), End: reason, Made: a.since,
 			ToPeer: address.toPeer.Snapshot(), ToClient: address.toClient.Snapshot(), Dropped: address.drops(),
 		})
 	}

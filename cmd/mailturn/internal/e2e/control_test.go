@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/recipe"
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/turnclient"
 )
 
@@ -27,6 +28,70 @@ func turnClient(t *testing.T, p ports, c credential) *turnclient.Client {
 		t.Fatal(err)
 	}
 	return client
+}
+
+// recordOfCalls checks that the block records who held a relayed port, beyond a restart, and that without it nothing is recorded.
+func recordOfCalls(t *testing.T, _ documents, b recipe.Block) {
+	record := strings.Replace(b.Text, "}", "  path = \"control.socket\"\n}", 1)
+	stateDir, p := t.TempDir(), freePorts(t)
+	path := configure(t, p, allowLoopback, "")
+	plain, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(block string) {
+		t.Helper()
+		if err := os.WriteFile(path, append([]byte(block), plain...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(record)
+	who := func(port uint16) string {
+		t.Helper()
+		text, _ := exec.Command(binary, "ctl", "--config", path, "who", fmt.Sprint(port), "now").CombinedOutput()
+		return string(text)
+	}
+	s := start(t, stateDir, "--config", path)
+	alice, _ := discover(t, p, stateDir, "alice@example.org", "wonderland")
+	client := turnClient(t, p, alice)
+	allocation, err := client.Allocate(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := allocation.Relayed.Port()
+	peer, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	if err := client.ChannelBind(t.Context(), 0x4000, peer.LocalAddr().(*net.UDPAddr).AddrPort()); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.SendChannel(0x4000, []byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	peer.SetReadDeadline(time.Now().Add(startLimit))
+	if _, _, err := peer.ReadFrom(make([]byte, 100)); err != nil {
+		t.Fatal(err)
+	}
+	if got := who(port); !strings.Contains(got, "alice@example.org") || !strings.Contains(got, " now ") {
+		t.Errorf("while the call goes on:\n%s", got)
+	}
+	s.stop(t)
+	s = start(t, stateDir, "--config", path)
+	if got := who(port); !strings.Contains(got, "alice@example.org") || strings.Contains(got, " now ") {
+		t.Errorf("after a restart:\n%s", got)
+	}
+	if got := who(port - 1); !strings.Contains(got, "nobody who held") {
+		t.Errorf("another port:\n%s", got)
+	}
+	s.stop(t)
+	write(strings.Replace(record, "record = \"168h\"", "", 1))
+	start(t, stateDir, "--config", path)
+	if got := who(port); !strings.Contains(got, "nothing is recorded: set record in the control block") {
+		t.Errorf("without the attribute:\n%s", got)
+	}
+	worked(t, b, mailturnAlone, "control: the record says who held a relayed port, also after a restart", "without the attribute")
 }
 
 // TestControl has a call of alice, whose credential came over IMAP, seen by mailturn ctl with its bytes and ended by a ban, which holds
