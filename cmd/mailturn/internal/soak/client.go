@@ -22,7 +22,8 @@ import (
 )
 
 const (
-	// requestTimeout is for one request, and echoTimeout for one message to come back: longer than a busy machine takes.
+	// requestTimeout limits the time for one request, and echoTimeout the time until one message comes back: longer than on a busy
+	// machine.
 	requestTimeout = 30 * time.Second
 	echoTimeout    = 5 * time.Second
 
@@ -31,22 +32,22 @@ const (
 	maxBurst    = 8 // messages
 )
 
-// counts are what all clients together have done.
+// counts has the totals of all clients.
 type counts struct {
 	clients, ended, closed, vanished atomic.Int64
 	bound, refreshed                 atomic.Int64
 	sent, lost, strange              atomic.Int64
 }
 
-// crowd is what the clients of a soak share.
+// crowd is the state that the clients of a soak share.
 type crowd struct {
 	server *server
 	echo   netip.AddrPort
 	pause  time.Duration
-	// lifetime is that of allocations, unless they are refreshed.
+	// lifetime is the lifetime of allocations without a refresh.
 	lifetime time.Duration
 	counts   counts
-	// left are the connections of those that have left without a word, each of which the server has to end.
+	// left has the connections of clients that left silently, each of which the server must end.
 	left sync.WaitGroup
 }
 
@@ -55,18 +56,18 @@ type person struct {
 	*crowd
 	random    *rand.Rand
 	transport event.Transport
-	conn      net.Conn           // what the transport is made over
+	conn      net.Conn           // under the transport
 	ended     chan struct{}      // closed when the client can read no more
-	client    *turnclient.Client // nil when it has left without a word
+	client    *turnclient.Client // nil after it has left silently
 	relayed   netip.AddrPort
-	fresh     time.Time // when the allocation was made or refreshed
+	fresh     time.Time // when the allocation was made or last refreshed
 	channels  []stun.ChannelNumber
 
 	back    chan []byte
-	missing [][]byte // what has not come back
+	missing [][]byte // messages that have not come back
 }
 
-// live has clients come one after the other until ctx is done.
+// live runs one client after the other until ctx is done.
 func (c *crowd) live(ctx context.Context, random *rand.Rand) error {
 	for ctx.Err() == nil {
 		p := &person{crowd: c, random: random, transport: event.Transport(random.IntN(4)), back: make(chan []byte, maxBurst)}
@@ -77,7 +78,7 @@ func (c *crowd) live(ctx context.Context, random *rand.Rand) error {
 	return nil
 }
 
-// life is all that a client does. Requests under way when ctx is done are finished.
+// life runs a client. Requests that are under way when ctx is done are finished.
 func (p *person) life(ctx context.Context) error {
 	if err := p.connect(); err != nil {
 		return err
@@ -97,7 +98,7 @@ func (p *person) life(ctx context.Context) error {
 		p.relayed, p.fresh = allocation.Relayed, time.Now()
 		return err
 	}); turnclient.Code(err) == stun.CodeAllocationMismatch && p.transport == event.UDP {
-		return nil // somebody left this port without a word, and the server remembers
+		return nil // a client left this port silently, and the server still has its allocation
 	} else if err != nil {
 		return err
 	}
@@ -123,7 +124,7 @@ func (p *person) life(ctx context.Context) error {
 	return p.leave()
 }
 
-// connect makes a connection of the client's transport.
+// connect connects with the client's transport.
 func (p *person) connect() error {
 	network, addr := "udp4", p.server.udp
 	switch p.transport {
@@ -161,20 +162,20 @@ func (p *person) connect() error {
 	})
 	p.client.Handle(func(d turnclient.Data) {
 		if d.Channel == 0 {
-			// The system may give a port of a client that has left to the relay, which then gets what the server still
-			// says to that client, such as DTLS's close_notify. It comes from no peer of a channel.
+			// The system may give the port of a client that has left to the relay, which then receives what the server still sends
+			// to that client, such as a close_notify of DTLS. It does not come from the peer of a channel.
 			p.counts.strange.Add(1)
 			return
 		}
 		select {
 		case p.back <- bytes.Clone(d.Payload):
-		default: // more than was sent: talk finds out
+		default: // more than was sent: talk detects that
 		}
 	})
 	return nil
 }
 
-// connected makes a net.PacketConn of a connected UDP socket.
+// connected turns a connected UDP socket into a net.PacketConn.
 type connected struct{ net.Conn }
 
 func (c connected) ReadFrom(b []byte) (int, net.Addr, error) {
@@ -190,7 +191,7 @@ func (p *person) request(f func(ctx context.Context) error) error {
 	return f(ctx)
 }
 
-// rest waits for a while and reports whether the client goes on.
+// rest waits for a while and reports whether the client continues.
 func (p *person) rest(ctx context.Context) bool {
 	select {
 	case <-time.After(time.Duration(p.random.Int64N(2 * int64(p.pause)))):
@@ -200,8 +201,8 @@ func (p *person) rest(ctx context.Context) bool {
 	}
 }
 
-// bind binds one channel more, or one again. The first is to the peer, the second to the client's own relayed address, which
-// the server reaches without a socket, and the others to ports at which nobody is.
+// bind binds one more channel, or one again. The first is bound to the peer, the second to the client's own relayed address, which
+// the server reaches without a socket, and the others to unused ports.
 func (p *person) bind() error {
 	n := min(len(p.channels), p.random.IntN(maxChannels))
 	peer := p.echo
@@ -223,7 +224,7 @@ func (p *person) bind() error {
 	return nil
 }
 
-// talk sends some messages to one of the first two channels and waits until all are back.
+// talk sends some messages to one of the first two channels and waits until all have come back.
 func (p *person) talk() error {
 	channel := p.channels[p.random.IntN(min(2, len(p.channels)))]
 	sent := make([][]byte, 1+p.random.IntN(maxBurst))
@@ -245,7 +246,7 @@ func (p *person) talk() error {
 			isIt := func(m []byte) bool { return bytes.Equal(m, got) }
 			if i := slices.IndexFunc(sent, isIt); i >= 0 {
 				sent = slices.Delete(sent, i, i+1)
-			} else if i := slices.IndexFunc(p.missing, isIt); i >= 0 { // late, on a machine that has too much to do
+			} else if i := slices.IndexFunc(p.missing, isIt); i >= 0 { // late, on a busy machine
 				p.missing = slices.Delete(p.missing, i, i+1)
 				p.counts.lost.Add(-1)
 			} else {
@@ -266,15 +267,15 @@ func (p *person) leave() error {
 	case 0:
 		p.counts.ended.Add(1)
 		return p.request(func(ctx context.Context) error { _, err := p.client.Refresh(ctx, 0); return err })
-	case 1: // over UDP, the server hears nothing of it
+	case 1: // over UDP, the server does not notice
 		p.counts.closed.Add(1)
 		return nil
 	}
 	p.counts.vanished.Add(1)
 	if p.transport == event.UDP || p.transport == event.DTLS {
-		return p.conn.Close() // before anything could say good-bye
+		return p.conn.Close() // so that nothing can send a farewell
 	}
-	// The connection stays, and nothing is said on it any more, until the server has had enough.
+	// The connection remains open and silent until the server closes it.
 	client, ended := p.client, p.ended
 	p.client = nil
 	p.left.Go(func() {
@@ -284,7 +285,7 @@ func (p *person) leave() error {
 	return nil
 }
 
-// watched is a connection that tells when it has ended.
+// watched is a connection that reports its end.
 type watched struct {
 	net.Conn
 	ended chan struct{}

@@ -1,12 +1,11 @@
-// Package soak has clients come and go at random on a TURN server in its own process, over UDP, TCP, TLS and DTLS, and looks
+// Package soak makes clients come and go at random on a TURN server in its own process, over UDP, TCP, TLS and DTLS, and checks
 // whether anything is left behind:
 //
 //	go run ./cmd/mailturn/internal/soak/main.go -duration 1h
 //
-// The clients allocate, bind channels, send to a peer that sends back, refresh, and leave: with a Refresh, by closing, or
-// without a word. Everything is on loopback. While they do, it prints what the process holds; at the end it fails if memory has
-// grown, if a goroutine, a descriptor, an allocation or a connection is left, or if more messages were lost than the system says
-// to have dropped.
+// The clients allocate, bind channels, send to a peer that sends back, refresh, and leave: with a Refresh, by closing, or silently.
+// Everything is on loopback. Meanwhile, it prints the resources of the process. At the end, it fails if memory has grown, if a
+// goroutine, a descriptor, an allocation or a connection is left, or if more messages were lost than the system reports as dropped.
 package soak
 
 import (
@@ -16,7 +15,7 @@ import (
 	"time"
 )
 
-// Main is the command with its arguments. It writes to out until the time is up, or ctx is done.
+// Main runs the command with its arguments. It writes to out until the time is up, or ctx is done.
 func Main(ctx context.Context, args []string, out io.Writer) error {
 	var o options
 	flags := flag.NewFlagSet("soak", flag.ExitOnError)

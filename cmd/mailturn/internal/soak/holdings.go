@@ -10,14 +10,14 @@ import (
 	"time"
 )
 
-// holdings are what the process holds.
+// holdings are the resources of the process.
 type holdings struct {
 	goroutines, descriptors int
-	heap                    uint64 // bytes that are in use, after a collection
+	heap                    uint64 // bytes in use after a collection
 	resident                uint64 // bytes
 }
 
-// String returns them for a line of the report.
+// String returns the text for a line of the report.
 func (h holdings) String() string {
 	return fmt.Sprintf("%5d goroutines, %5d descriptors, heap %6d KiB, resident %6d KiB", h.goroutines, h.descriptors, h.heap>>10, h.resident>>10)
 }
@@ -29,7 +29,7 @@ func take() (h holdings) {
 	runtime.ReadMemStats(&m)
 	h.heap, h.goroutines = m.HeapAlloc, runtime.NumGoroutine()
 	if entries, err := os.ReadDir("/proc/self/fd"); err == nil {
-		h.descriptors = len(entries) - 1 // one is that of the directory
+		h.descriptors = len(entries) - 1 // without that of the directory
 	}
 	if statm, err := os.ReadFile("/proc/self/statm"); err == nil {
 		pages, _ := strconv.Atoi(strings.Fields(string(statm))[1])
@@ -38,7 +38,7 @@ func take() (h holdings) {
 	return h
 }
 
-// settled counts when a server that has been started has all of its goroutines, which start one another.
+// settled counts the resources once a started server has all of its goroutines, which start one another.
 func settled() holdings {
 	for before := take(); ; {
 		time.Sleep(500 * time.Millisecond)
@@ -50,10 +50,11 @@ func settled() holdings {
 	}
 }
 
-// readers is how many readers the relay has, which come with the first allocation and stay: a goroutine and a descriptor each.
+// readers is the number of the relay's readers, each with a goroutine and a descriptor. They start with the first allocation and
+// remain.
 func readers() int { return runtime.GOMAXPROCS(0) }
 
-// udpDrops is how many datagrams the system has not delivered so far, because a socket's buffer was full for example.
+// udpDrops returns how many datagrams the system has not delivered so far, for example because a socket's buffer was full.
 func udpDrops() (int, error) {
 	text, err := os.ReadFile("/proc/net/snmp")
 	if err != nil {

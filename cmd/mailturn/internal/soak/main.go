@@ -1,6 +1,6 @@
 //go:build ignore
 
-// Command soak is package soak. It is left out of `go install ./...`, which installs mailturn alone.
+// Command soak runs package soak. It is excluded from `go install ./...`, which installs only mailturn.
 package main
 
 import (
@@ -15,7 +15,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second interrupt does not wait until everything is forgotten
+	context.AfterFunc(ctx, stop) // a second interrupt ends it immediately
 	if err := soak.Main(ctx, os.Args[1:], os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "soak:", err)
 		os.Exit(1)

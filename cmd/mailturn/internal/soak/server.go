@@ -19,7 +19,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/relay"
 )
 
-// receiveBuffer is what UDP sockets ask for, in bytes, as those of an endpoint do. The system may grant less.
+// receiveBuffer is the receive buffer requested for UDP sockets, in bytes, as in an endpoint. The system may grant less.
 const receiveBuffer = 4 << 20
 
 var loopback = netip.MustParseAddr("127.0.0.1")
@@ -95,7 +95,7 @@ func (s *server) serve(f func() error) {
 	})
 }
 
-// stop ends the server and returns what its listeners have failed with.
+// stop ends the server and returns the errors of its listeners.
 func (s *server) stop() error {
 	err := errors.Join(s.Close(), s.allocator.Close())
 	s.serving.Wait()

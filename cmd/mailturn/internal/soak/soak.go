@@ -24,15 +24,15 @@ type options struct {
 const (
 	samples = 20 // in a soak
 
-	// goodbye is the maximum time that the server needs to forget clients after the lifetime of their allocations: 30 s for a
+	// goodbye is the maximum time in which the server forgets clients after the lifetime of their allocations: 30 s for a
 	// connection without one, and a reserve for a busy machine.
 	goodbye = 90 * time.Second
 
-	// heapSlack is what the heap may grow by beyond its size after the first quarter.
+	// heapSlack is how much the heap may grow beyond its size after the first quarter.
 	heapSlack = 8 << 20
 )
 
-// soak has clients come and go for a while and writes a report. The error says what is wrong.
+// soak makes clients come and go for a while, and writes a report. The error says what is wrong.
 func soak(ctx context.Context, o options, out io.Writer) error {
 	echo, err := startEcho()
 	if err != nil {
@@ -57,7 +57,7 @@ func soak(ctx context.Context, o options, out io.Writer) error {
 	failures := make(chan error, o.clients)
 	for i := range o.clients {
 		living.Go(func() {
-			// They begin one after the other.
+			// They start one after the other.
 			random := rand.New(rand.NewPCG(o.seed, uint64(i)))
 			select {
 			case <-time.After(time.Duration(random.Int64N(int64(o.duration) / 10))):
@@ -77,7 +77,7 @@ func soak(ctx context.Context, o options, out io.Writer) error {
 		errs = append(errs, err)
 	}
 
-	// Those that left without a word are forgotten in time.
+	// The server forgets those that left silently after a while.
 	deadline := time.Now().Add(o.lifetime + goodbye)
 	errs = append(errs, await(deadline, "allocations or connections", func() (int, int) {
 		n := server.Counters()
@@ -100,7 +100,7 @@ func soak(ctx context.Context, o options, out io.Writer) error {
 	return errors.Join(errs...)
 }
 
-// watch prints what the process holds until ctx is done, and returns the heaps.
+// watch prints the resources of the process until ctx is done, and returns the sizes of the heap.
 func (c *crowd) watch(ctx context.Context, o options, out io.Writer) (heaps []uint64) {
 	tick := time.NewTicker(o.duration / samples)
 	defer tick.Stop()
@@ -118,7 +118,7 @@ func (c *crowd) watch(ctx context.Context, o options, out io.Writer) (heaps []ui
 	}
 }
 
-// report prints what was done, and fails if more was lost than the system has dropped.
+// report prints the totals, and fails if more messages were lost than the system has dropped.
 func (c *crowd) report(out io.Writer, n turnsrv.Counters, systemDrops int) error {
 	k := &c.counts
 	fmt.Fprintf(out, "%d clients: %d ended with a Refresh, %d closed, %d left without a word\n",
@@ -146,7 +146,7 @@ func (c *crowd) report(out io.Writer, n turnsrv.Counters, systemDrops int) error
 	return nil
 }
 
-// flat fails if the heap has grown after the first quarter, or has not come back to what it was with no clients.
+// flat fails if the heap has grown after the first quarter, or has not returned to its size without clients.
 func flat(heaps []uint64, end, before uint64) error {
 	var errs []error
 	if quarter := len(heaps) / 4; quarter > 0 {

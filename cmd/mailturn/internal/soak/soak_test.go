@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// TestSoak is the soak of 20 seconds, with allocations so short that those of clients that left without a word end in it too.
+// TestSoak runs a soak of 20 seconds, with lifetimes so short that the allocations of clients that left silently also end.
 func TestSoak(t *testing.T) {
 	var out bytes.Buffer
 	err := soak(t.Context(), options{

@@ -1,8 +1,8 @@
-// Package turnclient is a TURN client (RFC 8656) that shows what a server says: the challenge, error codes, lifetimes,
-// and how long each answer took. It examines and loads servers; it keeps no allocation alive beyond its lifetime.
+// Package turnclient is a TURN client (RFC 8656) that shows the server's answers: the challenge, error codes, lifetimes, and how
+// long each answer took. It is for examining servers and putting load on them; it does not refresh allocations by itself.
 //
-// pion's client is not used, because it swallows the challenge and the lifetime, takes IPv4 servers only, and hides
-// whether data came on a channel or in an indication.
+// pion's client is not used, because it hides the challenge and the lifetime, supports only IPv4 servers, and does not tell whether
+// data came on a channel or in an indication.
 package turnclient
 
 import (
@@ -23,33 +23,33 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// firstRTO is the first retransmission's delay over UDP, which doubles each time (RFC 8489 section 6.2.1). How often is
-// the context's to say.
+// firstRTO is the delay before the first retransmission over UDP. It doubles each time (RFC 8489 section 6.2.1), until the context
+// ends.
 const firstRTO = 500 * time.Millisecond
 
-// writeTimeout is how long a server may leave a stream unread. It ends the stream, in the midst of a message.
+// writeTimeout is how long a server may not read from a stream. Then the stream ends, possibly within a message.
 const writeTimeout = 5 * time.Second
 
-// maxMessage bounds a message that is read. Nothing that this client asks for is longer.
+// maxMessage limits the length of a message. The answers that this client requests are shorter.
 const maxMessage = 4096
 
-// Config is what a client is made of.
+// Config configures a Client.
 type Config struct {
 	// Conn is connected to the server. The client owns it.
 	Conn net.Conn
-	// Stream says that Conn is TCP or TLS and messages are cut from it (RFC 8656 section 12.5).
+	// Stream says that Conn is a TCP or TLS connection, a stream of messages (RFC 8656 section 12.5).
 	Stream             bool
 	Username, Password string
 }
 
-// Data is one datagram of a peer.
+// Data is one datagram from a peer.
 type Data struct {
 	Channel stun.ChannelNumber // 0 if it came in a Data indication
 	Peer    netip.AddrPort     // invalid if it came on a channel
 	Payload []byte
 }
 
-// Client is one 5-tuple with at most one allocation. Its methods may be called from several goroutines, requests one at a
+// Client is one 5-tuple with at most one allocation. Its methods may be called on several goroutines, but only one request at a
 // time.
 type Client struct {
 	conn   net.Conn
@@ -62,7 +62,7 @@ type Client struct {
 
 	mu      sync.Mutex // guards waiting and err
 	waiting map[stun.TransactionID]chan<- []byte
-	err     error // why the reader ended
+	err     error // why the reader has ended
 
 	writing sync.Mutex // guards out and the order on a stream
 	out     stun.Builder
@@ -74,7 +74,7 @@ type Client struct {
 type Error struct {
 	Method stun.Method
 	Code   stun.ErrorCode
-	Reason string // as the server wrote it, at most 763 bytes
+	Reason string // the server's text, at most 763 bytes
 }
 
 func (e *Error) Error() string {
@@ -93,10 +93,10 @@ func Code(err error) stun.ErrorCode {
 	return 0
 }
 
-// ErrNoAnswer is returned when the context ended before the answer came.
+// ErrNoAnswer is returned if the context ends before the answer comes.
 var ErrNoAnswer = errors.New("no answer")
 
-// ErrIntegrity is returned for a success response that was not made with the password (RFC 8489 section 9.2.5).
+// ErrIntegrity is returned for a success response that was not signed with the password (RFC 8489 section 9.2.5).
 var ErrIntegrity = errors.New("the answer has no MESSAGE-INTEGRITY, or a wrong one")
 
 // New starts a client. Close ends it.
@@ -109,8 +109,8 @@ func New(c Config) *Client {
 	return client
 }
 
-// Handle has f called with what peers send from here on, in place of the function before; until the first call nobody gets
-// it. f runs on the goroutine that reads, and must not wait for what that reads. The payload is valid during the call only.
+// Handle makes the client call f with the data of peers, instead of an earlier function; before the first call of Handle, data is
+// dropped. f runs on the goroutine that reads, so it must not wait for other messages. The payload is valid only during the call.
 func (c *Client) Handle(f func(Data)) { c.onData.Store(&f) }
 
 // Close closes the connection and waits for the reader. It does not end the allocation: see Refresh.
@@ -155,7 +155,7 @@ func (c *Client) next(buf []byte) ([]byte, error) {
 			if !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, syscall.EHOSTUNREACH) && !errors.Is(err, syscall.ENETUNREACH) {
 				return buf[:n], err
 			}
-			c.fail(err) // an ICMP error ends the requests under way, and the next one may do better
+			c.fail(err) // an ICMP error ends the pending requests; later ones may succeed
 		}
 	}
 	if _, err := io.ReadFull(c.conn, buf[:stun.ChannelDataHeaderLen]); err != nil {
@@ -174,7 +174,7 @@ func (c *Client) next(buf []byte) ([]byte, error) {
 	return buf[:length], err
 }
 
-// fail keeps the first error and wakes those who wait.
+// fail records the first error and wakes all waiting requests.
 func (c *Client) fail(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -211,18 +211,18 @@ func (c *Client) dispatch(b []byte) {
 			}
 		}
 		(*onData)(d)
-	case m.Class == stun.ClassSuccess || m.Class == stun.ClassError: // and not the request, which an echo server sends back
+	case m.Class == stun.ClassSuccess || m.Class == stun.ClassError: // not the request, which an echo server sends back
 		c.mu.Lock()
 		wait := c.waiting[m.TransactionID]
 		delete(c.waiting, m.TransactionID)
 		c.mu.Unlock()
 		if wait != nil {
-			wait <- append([]byte(nil), b...) // one place, one answer: the entry is gone
+			wait <- append([]byte(nil), b...) // has room for one answer, and the entry has been removed
 		}
 	}
 }
 
-// answer is a response with what became known on the way.
+// answer is a response, with facts about the transaction.
 type answer struct {
 	message      stun.Message
 	raw          []byte
@@ -240,7 +240,7 @@ func (a *answer) attr(want stun.AttrType) []byte {
 	return nil
 }
 
-// transact sends a message, over UDP again and again, until its answer comes or ctx ends.
+// transact sends a message, and over UDP retransmits it, until its answer comes or ctx ends.
 func (c *Client) transact(ctx context.Context, method stun.Method, add func(b *stun.Builder)) (answer, error) {
 	var id stun.TransactionID
 	_, _ = rand.Read(id[:]) // never fails
@@ -285,7 +285,7 @@ func (c *Client) transact(ctx context.Context, method stun.Method, add func(b *s
 				return a, fmt.Errorf("%v: %w", method, c.err)
 			}
 			a.raw = raw
-			a.message, _ = stun.Parse(raw) // did, or it would not be here
+			a.message, _ = stun.Parse(raw) // parsed before
 			return a, nil
 		case <-again:
 		case <-ctx.Done():
@@ -308,7 +308,7 @@ func (c *Client) writeLocked(b []byte) error {
 	return err
 }
 
-// refusal returns the error of an error response, else nil.
+// refusal returns the error of an error response, and nil for other responses.
 func (a *answer) refusal() error {
 	if a.message.Class != stun.ClassError {
 		return nil
@@ -321,8 +321,7 @@ func (a *answer) refusal() error {
 	return refused
 }
 
-// authenticated sends a request with the credential, and once more when the server gives a new nonce (RFC 8489 section
-// 9.2.5).
+// authenticated sends a request with the credential, and repeats it once if the server sends a new nonce (RFC 8489 section 9.2.5).
 func (c *Client) authenticated(ctx context.Context, method stun.Method, add func(b *stun.Builder)) (answer, error) {
 	for try := 0; ; try++ {
 		a, err := c.transact(ctx, method, func(b *stun.Builder) {
@@ -349,7 +348,7 @@ func (c *Client) authenticated(ctx context.Context, method stun.Method, add func
 	}
 }
 
-// use takes the realm and the nonce of a challenge.
+// use stores the realm and the nonce of a challenge.
 func (c *Client) use(challenge Challenge) {
 	c.realm, c.nonce = challenge.Realm, challenge.nonce
 	c.key = credential.LongTermKey(c.username, c.realm, c.password)

@@ -17,10 +17,10 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// patience bounds what ought to happen at once.
+// patience is the time limit for what should happen immediately.
 const patience = 20 * time.Second
 
-// startServer runs pion's server on loopback, over UDP and TCP on ports of its own.
+// startServer runs pion's server on loopback, over UDP and TCP on free ports.
 func startServer(t *testing.T) (udp, tcp string) {
 	t.Helper()
 	packets, err := net.ListenPacket("udp4", "127.0.0.1:0")
@@ -70,7 +70,7 @@ func allocate(t *testing.T, c *Client) Allocation {
 	return allocation
 }
 
-// TestTwoClients sends through two allocations of one server, on a channel and in indications.
+// TestTwoClients sends between two allocations of one server, on a channel and in indications.
 func TestTwoClients(t *testing.T) {
 	udp, tcp := startServer(t)
 	for network, address := range map[string]string{"udp": udp, "tcp": tcp} {
@@ -139,7 +139,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// TestSilence ends with the context, and with the connection.
+// TestSilence checks that a request ends with the context, and with the connection.
 func TestSilence(t *testing.T) {
 	silent, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {
@@ -154,7 +154,7 @@ func TestSilence(t *testing.T) {
 	}
 }
 
-// TestStreamBounds are servers that do not speak STUN.
+// TestStreamBounds tries servers that do not speak STUN.
 func TestStreamBounds(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -178,13 +178,13 @@ func TestStreamBounds(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			if _, err := c.Bind(ctx); err == nil || errors.Is(err, ErrNoAnswer) {
-				t.Errorf("got %v, want an error at once", err)
+				t.Errorf("got %v, want an error immediately", err)
 			}
 		})
 	}
 }
 
-// TestRefusedDatagram is an ICMP error: nobody listens.
+// TestRefusedDatagram checks the ICMP error of a port on which nothing listens.
 func TestRefusedDatagram(t *testing.T) {
 	closed, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {
@@ -195,11 +195,11 @@ func TestRefusedDatagram(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if _, err := c.Bind(ctx); err == nil || errors.Is(err, ErrNoAnswer) {
-		t.Errorf("got %v, want that it was refused", err)
+		t.Errorf("got %v, want a refusal", err)
 	}
 }
 
-// TestEchoServer is one that sends everything back, which is no answer.
+// TestEchoServer tries a server that sends everything back, which is not an answer.
 func TestEchoServer(t *testing.T) {
 	echo, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {
@@ -224,7 +224,7 @@ func TestEchoServer(t *testing.T) {
 	}
 }
 
-// TestServerThatDoesNotRead has a stream's buffers full, after which nothing may wait for ever.
+// TestServerThatDoesNotRead fills a stream's buffers, and checks that nothing waits forever.
 func TestServerThatDoesNotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := net.Pipe()
@@ -232,12 +232,12 @@ func TestServerThatDoesNotRead(t *testing.T) {
 		c := New(Config{Conn: client, Stream: true})
 		defer c.Close()
 		if err := c.SendChannel(stun.MinChannel, []byte("x")); !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("got %v, want a time-out", err)
+			t.Errorf("got %v, want a timeout", err)
 		}
 	})
 }
 
-// FuzzStream is a server that sends anything over TCP: what is read of a message is bounded, and the end is reached.
+// FuzzStream is a server that sends anything over TCP: the length of messages is bounded, and reading ends.
 func FuzzStream(f *testing.F) {
 	var b stun.Builder
 	b.Start(stun.MethodBinding, stun.ClassSuccess, stun.TransactionID{1})
@@ -274,7 +274,7 @@ func (stream) SetDeadline(time.Time) error      { return nil }
 func (stream) SetReadDeadline(time.Time) error  { return nil }
 func (stream) SetWriteDeadline(time.Time) error { return nil }
 
-// FuzzDispatch feeds what a server may send.
+// FuzzDispatch dispatches any message that a server may send.
 func FuzzDispatch(f *testing.F) {
 	var b stun.Builder
 	b.Start(stun.MethodData, stun.ClassIndication, stun.TransactionID{1})

@@ -15,7 +15,7 @@ import (
 type Binding struct {
 	Mapped   netip.AddrPort // the client's address as the server sees it
 	Duration time.Duration
-	// Sent is how often the request was sent; above 1 something was lost or late.
+	// Sent is how often the request was sent. Above 1, something was lost or late.
 	Sent int
 }
 
@@ -38,15 +38,15 @@ func (c *Client) Bind(ctx context.Context) (Binding, error) {
 // Challenge is the answer to a request without credentials (RFC 8489 section 9.2.4).
 type Challenge struct {
 	Realm string
-	// RequestBytes and ResponseBytes are the sizes of the two messages: a server that answers strangers with more than
-	// they send can be used to flood others.
+	// RequestBytes and ResponseBytes are the sizes of the two messages: a server whose answers to strangers are larger than their
+	// requests can be used to flood others.
 	RequestBytes, ResponseBytes int
 	Duration                    time.Duration
 
 	nonce string
 }
 
-// ErrNoChallenge is returned when a server allocates, or answers, without asking who is there.
+// ErrNoChallenge is returned if a server allocates, or answers, without asking for a user name.
 var ErrNoChallenge = errors.New("the server does not ask for a user name")
 
 // requestUDP is REQUESTED-TRANSPORT for UDP, protocol 17 (RFC 8656 section 18.7).
@@ -76,7 +76,7 @@ func (c *Client) Challenge(ctx context.Context) (Challenge, error) {
 	return challenge, nil
 }
 
-// Allocation is what the server has set up (RFC 8656 section 7.3).
+// Allocation is the result of an Allocate request (RFC 8656 section 7.3).
 type Allocation struct {
 	Relayed  netip.AddrPort
 	Mapped   netip.AddrPort
@@ -84,8 +84,8 @@ type Allocation struct {
 	Duration time.Duration // until the answer
 }
 
-// Allocate asks for a relayed transport address as Chromium does: for UDP, whatever family the server prefers. It must
-// follow Challenge.
+// Allocate requests a relayed transport address as Chromium does: for UDP, of the family that the server prefers. Challenge must be
+// called first.
 func (c *Client) Allocate(ctx context.Context) (Allocation, error) {
 	a, err := c.authenticated(ctx, stun.MethodAllocate, requestUDP)
 	if err != nil {
@@ -110,7 +110,7 @@ func (a *answer) lifetime() time.Duration {
 	return time.Duration(binary.BigEndian.Uint32(value)) * time.Second
 }
 
-// Refresh asks for another lifetime, zero to end the allocation (RFC 8656 section 8), and returns what was given.
+// Refresh requests another lifetime, zero to end the allocation (RFC 8656 section 8), and returns the granted one.
 func (c *Client) Refresh(ctx context.Context, lifetime time.Duration) (time.Duration, error) {
 	a, err := c.authenticated(ctx, stun.MethodRefresh, func(b *stun.Builder) {
 		b.Uint32(stun.AttrLifetime, uint32(lifetime/time.Second))
@@ -118,7 +118,7 @@ func (c *Client) Refresh(ctx context.Context, lifetime time.Duration) (time.Dura
 	return a.lifetime(), err
 }
 
-// CreatePermission lets a peer send to the relayed address, from any port (RFC 8656 section 9).
+// CreatePermission permits a peer to send to the relayed address, from any port (RFC 8656 section 9).
 func (c *Client) CreatePermission(ctx context.Context, peer netip.Addr) error {
 	_, err := c.authenticated(ctx, stun.MethodCreatePermission, func(b *stun.Builder) {
 		b.XORAddress(stun.AttrXORPeerAddress, netip.AddrPortFrom(peer, 9)) // the port is ignored there
@@ -126,7 +126,7 @@ func (c *Client) CreatePermission(ctx context.Context, peer netip.Addr) error {
 	return err
 }
 
-// ChannelBind binds a channel to a peer, which includes the permission (RFC 8656 section 12).
+// ChannelBind binds a channel to a peer, which also creates the permission (RFC 8656 section 12).
 func (c *Client) ChannelBind(ctx context.Context, number stun.ChannelNumber, peer netip.AddrPort) error {
 	_, err := c.authenticated(ctx, stun.MethodChannelBind, func(b *stun.Builder) {
 		b.Uint32(stun.AttrChannelNumber, uint32(number)<<16)
@@ -141,7 +141,7 @@ func (c *Client) SendChannel(number stun.ChannelNumber, payload []byte) error {
 	defer c.writing.Unlock()
 	c.out.ChannelData(number, payload)
 	b := c.out.Bytes()
-	if c.stream { // which has it padded to four bytes (RFC 8656 section 12.5)
+	if c.stream { // padded to a multiple of four bytes (RFC 8656 section 12.5)
 		b = append(b, padding[:-len(b)&3]...)
 	}
 	return c.writeLocked(b)

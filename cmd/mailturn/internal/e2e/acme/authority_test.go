@@ -22,26 +22,26 @@ import (
 	"github.com/mailturn/mailturn/framework/certs"
 )
 
-// An authority is a Pebble that can be out of service.
+// An authority is a Pebble that can be taken out of service.
 type authority struct {
 	address   string // of its directory
-	roots     string // file with what clients verify that by
+	roots     string // file with the certificates to verify its server
 	pair      certs.Pair
 	handler   http.Handler
 	server    *http.Server
 	challenge int // the port to which it connects for challenges
 }
 
-// world says what an authority is like.
+// world describes an authority and its environment.
 type world struct {
 	validity    time.Duration
-	resolver    string // HOST:PORT; one that has 127.0.0.1 for every name if empty
-	needAccount bool   // an external one
+	resolver    string // HOST:PORT; if empty, one that returns 127.0.0.1 for every name
+	needAccount bool   // an external account
 	made        time.Time
-	problem     string // the type of the problem that it has with every order
+	problem     string // the type of problem with which it refuses every order
 }
 
-// newAuthority returns an authority that does not serve yet.
+// newAuthority returns an authority that is out of service.
 func newAuthority(t *testing.T, w world) *authority {
 	t.Helper()
 	a := &authority{address: freeAddr(t), challenge: freePort(t)}
@@ -94,7 +94,7 @@ func refusing(handler http.Handler, problem string) http.Handler {
 	})
 }
 
-// serve puts the authority into service until stop or the end of the test.
+// serve puts the authority into service until stop is called or the test ends.
 func (a *authority) serve(t *testing.T) {
 	t.Helper()
 	certificate, err := certs.ReadPair(a.pair)
@@ -114,7 +114,7 @@ func (a *authority) serve(t *testing.T) {
 // stop takes the authority out of service.
 func (a *authority) stop() { a.server.Close() }
 
-// block is the acme block for the authority, with further lines.
+// block returns the acme block for the authority, with further lines.
 func (a *authority) block(lines ...string) string {
 	return fmt.Sprintf("acme {\n email = \"postmaster@example.org\"\n directory = \"https://%s%s\"\n ca_file = %q\n %s\n}\n",
 		a.address, wfe.DirectoryPath, filepath.ToSlash(a.roots), strings.Join(lines, "\n "))
@@ -131,7 +131,7 @@ func freePort(t *testing.T) int {
 
 func freeAddr(t *testing.T) string { return fmt.Sprintf("127.0.0.1:%d", freePort(t)) }
 
-// testWriter writes to the log of a test that has not ended.
+// testWriter writes to the log of a test until the test has ended.
 type testWriter struct{ t *testing.T }
 
 func (w testWriter) Write(p []byte) (int, error) {

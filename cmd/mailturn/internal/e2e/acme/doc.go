@@ -1,3 +1,3 @@
-// Package acme tests certificates from a certificate authority: a mailturn process, and Pebble, the authority that Let's Encrypt made
-// for tests of ACME clients, in this process.
+// Package acme tests certificates from a certificate authority, with a mailturn process, and in this process Pebble, Let's
+// Encrypt's authority for tests of ACME clients.
 package acme

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// TestChallenges obtains certificates by each challenge, while no certificate is there to begin with.
+// TestChallenges obtains certificates with each challenge, starting without any certificate.
 func TestChallenges(t *testing.T) {
 	for _, tt := range []struct {
 		challenge string
@@ -59,15 +59,15 @@ func TestChallenges(t *testing.T) {
 			if strings.Contains(s.log.String(), "level=ERROR") {
 				t.Error("errors in the log")
 			}
-			// Nobody gets a certificate by pretending to be an authority.
+			// Somebody who pretends to be an authority gets no certificate.
 			if _, err := tls.Dial("tcp", s.imap, &tls.Config{ServerName: mailName, InsecureSkipVerify: true, NextProtos: []string{"acme-tls/1"}}); err == nil {
-				t.Error("a handshake for a challenge that nobody has set succeeds")
+				t.Error("a handshake for an unknown challenge succeeds")
 			}
 		})
 	}
 }
 
-// checkStorage wants one account, and files that only their owner reads.
+// checkStorage checks for one account, and for files that only their owner can read.
 func (s *server) checkStorage(t *testing.T) {
 	t.Helper()
 	accounts, err := filepath.Glob(filepath.Join(s.dir, "acme", "acme", "*", "users", "*"))
@@ -82,7 +82,7 @@ func (s *server) checkStorage(t *testing.T) {
 	}
 }
 
-// checkMetrics wants the end of the certificate in the metrics of each endpoint.
+// checkMetrics checks for the expiry of the certificate in the metrics of each endpoint.
 func (s *server) checkMetrics(t *testing.T, leaf *x509.Certificate) {
 	t.Helper()
 	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, ServerName: mailName}}
@@ -105,8 +105,8 @@ func (s *server) checkMetrics(t *testing.T, leaf *x509.Certificate) {
 	}
 }
 
-// TestAuthorityDownAtStart wants mailturn to serve without the authority, to refuse handshakes until there is a certificate, and to
-// present it then without a restart.
+// TestAuthorityDownAtStart checks that mailturn serves without the authority, refuses handshakes until there is a certificate, and
+// then presents it without a restart.
 func TestAuthorityDownAtStart(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t, world{validity: 90 * 24 * time.Hour})
@@ -124,8 +124,8 @@ func TestAuthorityDownAtStart(t *testing.T) {
 	}
 }
 
-// TestRenewal wants certificates that live for less than a minute to be replaced in time, although the authority is away when the
-// first renewal is due.
+// TestRenewal checks that certificates with a lifetime below a minute are replaced in time, although the authority is out of
+// service when the first renewal is due.
 func TestRenewal(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t, world{validity: 50 * time.Second})
@@ -135,16 +135,16 @@ func TestRenewal(t *testing.T) {
 	a.stop()
 	s.await(t, `level=WARN msg="certificate not obtained"`, 1)
 	if leaf, err := presented(s.imap, mailName); err != nil || !leaf.Equal(first) {
-		t.Errorf("while the authority is away: %v, want the first certificate", err)
+		t.Errorf("while the authority is out of service: %v, want the first certificate", err)
 	}
 	a.serve(t)
 	s.awaitIssued(t, func(leaf *x509.Certificate) bool { return leaf.NotBefore.After(first.NotBefore) })
 	if strings.Contains(s.log.String(), "level=ERROR") {
-		t.Error("a renewal that was late is logged as an error, although the certificate was good")
+		t.Error("a late renewal is logged as an error, although the certificate was valid")
 	}
 }
 
-// TestRestartUsesStorage wants a server to present what it has obtained before, although the authority is away.
+// TestRestartUsesStorage checks that a server presents a certificate obtained earlier, although the authority is out of service.
 func TestRestartUsesStorage(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t, world{validity: 90 * 24 * time.Hour})
@@ -156,11 +156,11 @@ func TestRestartUsesStorage(t *testing.T) {
 	s.log = &logBuffer{}
 	s.run(t)
 	if leaf, err := presented(s.turn, mailName); err != nil || !leaf.Equal(first) {
-		t.Errorf("after a restart: %v, want the certificate of before", err)
+		t.Errorf("after a restart: %v, want the earlier certificate", err)
 	}
 }
 
-// TestReload wants names and settings to change without a restart.
+// TestReload checks that names and settings change without a restart.
 func TestReload(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t, world{validity: 90 * 24 * time.Hour})

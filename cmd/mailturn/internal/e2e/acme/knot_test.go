@@ -13,7 +13,7 @@ import (
 // updateKey is the TSIG key of the name server.
 const updateKey = "bWFpbHR1cm4gbWFpbHR1cm4gbWFpbHR1cm4gbWFpbHQ="
 
-// startKnot runs Knot DNS with a zone that takes updates of TXT records with the key alone, and returns its address.
+// startKnot runs Knot DNS with a zone that accepts updates of TXT records only with the key, and returns its address.
 func startKnot(t *testing.T) string {
 	t.Helper()
 	program, err := exec.LookPath("knotd")

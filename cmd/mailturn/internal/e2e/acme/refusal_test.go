@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// TestRefusals wants the log to say why there is no certificate and what to do, while mailturn serves.
+// TestRefusals checks that the log says why there is no certificate and what to do, while mailturn serves.
 func TestRefusals(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		world world
 		lines []string
-		taken func(t *testing.T, address string) // makes something else of the port for challenges
+		taken func(t *testing.T, address string) // does something else with the port for challenges
 		own   bool                               // mailturn answers challenges elsewhere
 		want  []string
 	}{
@@ -59,7 +59,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// answerOther serves something else.
+// answerOther runs another server on the port.
 func answerOther(t *testing.T, address string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", address)
@@ -71,7 +71,7 @@ func answerOther(t *testing.T, address string) {
 	t.Cleanup(func() { server.Close() })
 }
 
-// occupy takes the port.
+// occupy listens on the port.
 func occupy(t *testing.T, address string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", address)
@@ -81,7 +81,7 @@ func occupy(t *testing.T, address string) {
 	t.Cleanup(func() { listener.Close() })
 }
 
-// TestExternalAccount obtains a certificate from an authority that wants to know its customers.
+// TestExternalAccount obtains a certificate from an authority that requires an external account.
 func TestExternalAccount(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t, world{validity: 90 * 24 * time.Hour, needAccount: true})

@@ -39,7 +39,7 @@ func buildAndRun(m *testing.M) int {
 	return m.Run()
 }
 
-// lacks skips a test for what is not there, and fails it when MAILTURN_E2E is set.
+// lacks skips a test because of something missing, or fails it if MAILTURN_E2E is set.
 func lacks(t *testing.T, format string, args ...any) {
 	t.Helper()
 	if os.Getenv("MAILTURN_E2E") != "" {
@@ -54,16 +54,16 @@ const (
 	patience = time.Minute
 )
 
-// A server is a mailturn with an endpoint of each kind that presents certificates.
+// A server is a mailturn process with an endpoint of each kind that presents certificates.
 type server struct {
 	imap, turn, http string // HOST:PORT of TLS
-	dir              string // of its configuration and its state
+	dir              string // for its configuration and state
 	log              *logBuffer
 	process          *os.Process
 	stop             func() // ends it
 }
 
-// start runs mailturn with an acme block, and returns when it serves.
+// start runs mailturn with an acme block, and returns once it serves.
 func start(t *testing.T, acme string) *server {
 	t.Helper()
 	return startOn(t, freeAddr(t), acme)
@@ -78,7 +78,7 @@ func startOn(t *testing.T, turn, acme string) *server {
 	return s
 }
 
-// run runs mailturn until the end of the test or stop, and returns when it serves.
+// run runs mailturn until stop is called or the test ends, and returns once it serves.
 func (s *server) run(t *testing.T) {
 	t.Helper()
 	cmd := exec.Command(mailturn, "run", "--config", s.file(), "--state-dir", s.dir)
@@ -136,7 +136,7 @@ endpoint "http" "http" { listen = ["https://%s"] }
 	}
 }
 
-// await waits until the log has a text that many times.
+// await waits until the log contains a text that many times.
 func (s *server) await(t *testing.T, text string, times int) {
 	t.Helper()
 	s.eventually(t, fmt.Sprintf("%d times %q in the log", times, text), func() bool { return strings.Count(s.log.String(), text) >= times })
@@ -151,7 +151,7 @@ func (s *server) eventually(t *testing.T, what string, reached func() bool) {
 	}
 }
 
-// presented returns the certificate that a client of address gets who asks for name.
+// presented returns the certificate presented at address to a client that requests name.
 func presented(address, name string) (*x509.Certificate, error) {
 	conn, err := tls.Dial("tcp", address, &tls.Config{ServerName: name, InsecureSkipVerify: true})
 	if err != nil {
@@ -178,7 +178,7 @@ func (s *server) awaitIssued(t *testing.T, good func(*x509.Certificate) bool) (l
 
 func anyCertificate(*x509.Certificate) bool { return true }
 
-// logBuffer is what a process has written so far.
+// logBuffer holds what a process has written so far.
 type logBuffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer // guarded by mu
