@@ -69,6 +69,15 @@ func (c *Crowd[M]) First() (m M, ok bool) {
 	return largest.members.Front().Value.(M), true
 }
 
+// Leads reports whether no network has more members than that of addr.
+func (c *Crowd[M]) Leads(addr netip.Addr) bool {
+	size := 0
+	if n := c.networks[Network(addr)]; n != nil {
+		size = n.members.Len()
+	}
+	return size == len(c.bySize)
+}
+
 // Len returns the number of members.
 func (c *Crowd[M]) Len() int { return len(c.places) }
 

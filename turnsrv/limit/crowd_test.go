@@ -21,6 +21,11 @@ func TestCrowdGivesUpTheLargestNetworksOldest(t *testing.T) {
 		}
 		c.Add(name, netip.MustParseAddr(addr))
 	}
+	for addr, want := range map[string]bool{"192.0.2.77": true, "198.51.100.1": false, "8.8.8.8": false} {
+		if got := c.Leads(netip.MustParseAddr(addr)); got != want {
+			t.Errorf("%s leads: %v, want %v", addr, got, want)
+		}
+	}
 	// Three in 192.0.2.0/24, two in 198.51.100.0/24, one in 203.0.113.0/24. Of equally large networks, the one that reached its
 	// size first comes first.
 	var got []string
@@ -30,6 +35,9 @@ func TestCrowdGivesUpTheLargestNetworksOldest(t *testing.T) {
 			t.Fatalf("after %v: %q, %v", got, m, ok)
 		}
 		got = append(got, m)
+	}
+	if !c.Leads(netip.MustParseAddr("192.0.2.1")) {
+		t.Error("in an empty crowd, another network has more members")
 	}
 	if want := []string{"a", "b", "c", "d", "f", "e"}; !slices.Equal(got, want) {
 		t.Errorf("given up in the order %v, want %v", got, want)

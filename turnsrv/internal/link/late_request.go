@@ -17,12 +17,14 @@ import (
 func handleInTurn(
 	on *loop.Loop, b []byte, from session.Client, now time.Time, handle func([]byte, session.Client, time.Time), c *count.Counters,
 ) {
-	if !stun.IsRequest(b) || on.Admit() {
+	switch addr := from.Tuple.Client.Addr(); {
+	case !stun.IsRequest(b) || on.Admit():
 		handle(b, from, now)
-		return
+	case on.MayWait(addr, len(b)):
+		on.Later(addr, len(b), &lateRequest{handle: handle, b: bytes.Clone(b), from: from, counters: c})
+	default:
+		c.Drop(event.DropOverload)
 	}
-	r := &lateRequest{handle: handle, b: bytes.Clone(b), from: from, counters: c}
-	on.Later(from.Tuple.Client.Addr(), len(b), r)
 }
 
 // lateRequest is a request that waits. It implements loop.Task.

@@ -116,7 +116,7 @@ func (f *loopStream) ready(events uint32, now time.Time) {
 	case f.waiting:
 	case l.loop.Admit():
 		f.read(l.buffers.in[:maxUnallocatedRead], now)
-	default:
+	case l.loop.MayWait(f.stream.tuple.Client.Addr(), 0): // otherwise the system calls ready again
 		f.waiting = true
 		l.loop.Later(f.stream.tuple.Client.Addr(), 0, f)
 	}

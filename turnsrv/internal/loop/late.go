@@ -23,8 +23,8 @@ type Task interface {
 	Drop()
 }
 
-// late holds the tasks that wait until a round has sent its data, in order. If there are too many, it drops the oldest one of the
-// source network that has the most. So a network that floods the server displaces its own tasks.
+// late holds the tasks that wait until a round has sent its data, in order. If there are too many, a new one of the source network
+// that has the most is refused, and one of another network displaces the oldest of those. So a flood costs only its own network.
 type late struct {
 	tasks list.List // of lateTask, oldest first
 	crowd limit.Crowd[*list.Element]
@@ -34,6 +34,12 @@ type late struct {
 type lateTask struct {
 	Task
 	size int
+}
+
+// admits reports whether a task that refers to size bytes for a client at addr can wait.
+func (l *late) admits(addr netip.Addr, size int) bool {
+	full := l.tasks.Len() >= maxLate || l.bytes+size > maxLateBytes
+	return !full || !l.crowd.Leads(addr)
 }
 
 // add adds a task that refers to size bytes for a client at addr.

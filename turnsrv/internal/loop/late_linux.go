@@ -16,6 +16,10 @@ func (l *Loop) Admit() bool {
 	return true
 }
 
+// MayWait reports whether Later can be called with a task for a client at addr that refers to size bytes. It costs little, so that
+// what has to be dropped does.
+func (l *Loop) MayWait(addr netip.Addr, size int) bool { return l.late.admits(addr, size) }
+
 // Later makes the loop do a task for a client at addr after the data of this round, or of a later one, has been sent. The task
 // refers to size bytes.
 func (l *Loop) Later(addr netip.Addr, size int, t Task) { l.late.add(addr, size, t) }

@@ -21,8 +21,16 @@ func TestLateTasksAreShared(t *testing.T) {
 	var l late
 	var done, dropped []string
 	flooding, honest := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.1")
+	refused := 0
 	for i := range 100 * maxLate {
-		l.add(flooding, 100, noted{"flood", &done, &dropped})
+		if l.admits(flooding, 100) {
+			l.add(flooding, 100, noted{"flood", &done, &dropped})
+		} else {
+			refused++
+		}
+		if i > maxLate && !l.admits(honest, 100) {
+			t.Fatalf("after %d tasks of one network, no task of another can wait", i+1)
+		}
 		switch i {
 		case 10:
 			l.add(honest, 100, noted{"first", &done, &dropped})
@@ -36,11 +44,12 @@ func TestLateTasksAreShared(t *testing.T) {
 	for task := l.next(); task != nil; task = l.next() {
 		task.Do(time.Time{})
 	}
-	if want := []string{"first", "second", "flood"}; !slices.Equal(slices.Compact(done), want) {
-		t.Errorf("done: %q, want %q and others of the same kind", slices.Compact(done), want)
+	first, second := slices.Index(done, "first"), slices.Index(done, "second")
+	if first != 10 || second < first || slices.Contains(dropped, "first") || slices.Contains(dropped, "second") {
+		t.Errorf("the tasks of another network are number %d and %d of those done, and %q were dropped", first, second, dropped)
 	}
-	if len(done)+len(dropped) != 100*maxLate+2 {
-		t.Errorf("%d done and %d dropped, want %d together", len(done), len(dropped), 100*maxLate+2)
+	if len(dropped) != 1 || len(done)+len(dropped)+refused != 100*maxLate+2 {
+		t.Errorf("%d done, %d dropped, %d refused, want 1 dropped and %d together", len(done), len(dropped), refused, 100*maxLate+2)
 	}
 	if !l.empty() || l.bytes != 0 || l.crowd.Len() != 0 {
 		t.Errorf("%d tasks, %d bytes and %d members remain", l.tasks.Len(), l.bytes, l.crowd.Len())

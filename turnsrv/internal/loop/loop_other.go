@@ -38,5 +38,8 @@ func (*Loop) RemoveAlarm(*Alarm) {}
 // Admit reports that a task may be done at once.
 func (*Loop) Admit() bool { return true }
 
+// MayWait reports that no task can wait.
+func (*Loop) MayWait(netip.Addr, int) bool { return false }
+
 // Later does nothing.
 func (*Loop) Later(netip.Addr, int, Task) {}

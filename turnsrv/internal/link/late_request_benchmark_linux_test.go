@@ -1,0 +1,32 @@
+package link
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/event"
+	"github.com/mailturn/mailturn/turnsrv/internal/count"
+	"github.com/mailturn/mailturn/turnsrv/internal/loop"
+	"github.com/mailturn/mailturn/turnsrv/internal/session"
+)
+
+// BenchmarkDroppedRequest measures what a request of a flood costs that is dropped because too many wait.
+func BenchmarkDroppedRequest(b *testing.B) {
+	on, err := loop.New(loop.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer on.Close()
+	request := make([]byte, 130)
+	from := session.Client{Tuple: event.FiveTuple{Client: netip.MustParseAddrPort("192.0.2.1:5000")}}
+	var counters count.Counters
+	b.ReportAllocs()
+	on.Do(func() {
+		now := time.Now()
+		for b.Loop() {
+			handleInTurn(on, request, from, now, func([]byte, session.Client, time.Time) {}, &counters)
+		}
+	})
+	b.ReportMetric(float64(counters.Dropped[event.DropOverload].Load())/float64(b.N), "dropped/op")
+}
