@@ -16,13 +16,13 @@ import (
 type bench struct {
 	options options
 	servers []*server
-	backend *server // Dovecot without a proxy, also where it is not measured
+	backend *server // Dovecot without a proxy, even if it is not measured
 	roots   *x509.CertPool
 	discard bool
 	table   report.Table
 }
 
-// user is who logs in. Connections of one user share a process of Dovecot's.
+// user is the user who logs in. Connections of one user share a Dovecot process.
 const user = "bench"
 
 func (b *bench) add(column string, s *server, figure float64) {
@@ -57,7 +57,7 @@ func (b *bench) measure(ctx context.Context) error {
 		}
 		for i := range b.options.runs + 1 {
 			fmt.Fprintf(os.Stderr, "\r%s, run %d of %d ", m.name, i, b.options.runs)
-			// The first run warms up, and its figures go nowhere.
+			// The first run is a warm-up whose figures are discarded.
 			b.discard = i == 0
 			for j := range b.servers {
 				s := b.servers[(i+j)%len(b.servers)]
@@ -71,8 +71,8 @@ func (b *bench) measure(ctx context.Context) error {
 	return nil
 }
 
-// idles measures the idle connections of every proxy. All of Dovecot's without a proxy share a process here, so that its
-// figure would say nothing.
+// idles measures the idle connections of every proxy. Without a proxy, all of Dovecot's share a process here, so its figure would
+// be meaningless.
 func (b *bench) idles(ctx context.Context) error {
 	b.discard = false
 	for _, s := range b.servers {
@@ -86,13 +86,13 @@ func (b *bench) idles(ctx context.Context) error {
 	return nil
 }
 
-// cpu returns what the server's processes use of CPU time while f runs.
+// cpu returns the CPU time that the server's processes use while f runs.
 func cpu(s *server, f func() error) (time.Duration, error) {
 	used, err := process.During(s.group, f)
 	return used.CPU, err
 }
 
-// logins opens connections one after the other, logs in and out.
+// logins opens connections one after the other, and logs in and out on each.
 func (b *bench) logins(ctx context.Context, s *server) error {
 	n := b.options.logins
 	var took []float64
@@ -117,7 +117,7 @@ func (b *bench) logins(ctx context.Context, s *server) error {
 	return err
 }
 
-// trips sends commands that are answered at once.
+// trips sends commands that are answered immediately.
 func (b *bench) trips(ctx context.Context, s *server) error {
 	c, err := login(ctx, s, b.roots, user)
 	if err != nil {
@@ -147,7 +147,7 @@ func (b *bench) trips(ctx context.Context, s *server) error {
 	return nil
 }
 
-// fetches fetches the big message.
+// fetches fetches the large message.
 func (b *bench) fetches(ctx context.Context, s *server) error {
 	c, err := login(ctx, s, b.roots, user)
 	if err != nil {
@@ -169,7 +169,7 @@ func (b *bench) fetches(ctx context.Context, s *server) error {
 	return err
 }
 
-// idle opens connections that are logged in and say nothing.
+// idle opens connections, logs in, and leaves them idle.
 func (b *bench) idle(ctx context.Context, s *server) error {
 	before, err := process.Memory(s.group)
 	if err != nil {
@@ -198,7 +198,7 @@ func (b *bench) idle(ctx context.Context, s *server) error {
 	if err != nil {
 		return err
 	}
-	// Nobody was dropped meanwhile.
+	// No connection was dropped meanwhile.
 	err = inParallel(clients, func(i int) error {
 		_, err := clients[i].command("NOOP")
 		return err
@@ -211,10 +211,10 @@ func (b *bench) idle(ctx context.Context, s *server) error {
 	return nil
 }
 
-// parallel is how many clients log in at a time.
+// parallel is how many clients log in concurrently.
 const parallel = 16
 
-// inParallel calls f for the index of every client, and returns what failed first.
+// inParallel calls f for the index of every client, and returns the first error.
 func inParallel(clients []*client, f func(i int) error) error {
 	var next atomic.Int64
 	errs := make(chan error, parallel)

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// A certificate is the one that all servers have.
+// A certificate is the certificate of all servers.
 type certificate struct {
 	certFile, keyFile string
 	roots             *x509.CertPool

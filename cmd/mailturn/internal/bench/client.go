@@ -18,14 +18,14 @@ import (
 
 const commandLimit = time.Minute
 
-// A client is one connection, as cheap as can be.
+// A client is one connection, as cheap as possible.
 type client struct {
 	conn net.Conn
 	r    *bufio.Reader
 	tags int
 }
 
-// connect opens a connection up to the greeting.
+// connect opens a connection and reads the greeting.
 func connect(ctx context.Context, s *server, roots *x509.CertPool) (*client, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", s.addr)
 	if err != nil {
@@ -61,7 +61,7 @@ func login(ctx context.Context, s *server, roots *x509.CertPool, user string) (*
 	return c, nil
 }
 
-// command sends a command and reads on to its OK. It returns how many bytes literals had.
+// command sends a command and reads until its OK. It returns the number of bytes in literals.
 func (c *client) command(text string) (literals int64, err error) {
 	c.tags++
 	tag := "t" + strconv.Itoa(c.tags)

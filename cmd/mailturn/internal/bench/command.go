@@ -1,17 +1,16 @@
-// Package bench measures what mailturn costs in front of Dovecot, beside nginx in front of the same Dovecot and Dovecot
-// without a proxy:
+// Package bench measures what mailturn costs in front of Dovecot, next to nginx in front of the same Dovecot, and Dovecot without a
+// proxy:
 //
 //	go run ./cmd/mailturn/internal/bench/main.go
 //
-// and what TURN costs, beside coturn and pion's server (package turn):
+// and what TURN costs, next to coturn and pion's server (package turn):
 //
 //	go run ./cmd/mailturn/internal/bench/main.go turn
 //
-// It needs Linux and Debian's packages dovecot-imapd, nginx-light, libnginx-mod-stream and libnginx-mod-mail, or coturn, and runs
-// everything on loopback. Figures are medians of runs that take turns. CPU time is that of the proxy's processes alone, or
-// of all of Dovecot's where it stands without a proxy. Memory is what the proxy's processes have resident, without the
-// kernel's buffers, beyond what they had when they were just started; it is counted after they have had time to give back
-// what they do not need.
+// It requires Linux and Debian's packages dovecot-imapd, nginx-light, libnginx-mod-stream and libnginx-mod-mail, or coturn, and
+// runs everything on loopback. Figures are medians of runs that take turns. CPU time includes only the proxy's processes, or all of
+// Dovecot's without a proxy. Memory is the growth of the resident memory of the proxy's processes since their start, without the
+// kernel's buffers; it is measured after they have had time to release unused memory.
 package bench
 
 import (
@@ -42,7 +41,7 @@ type options struct {
 	only     string
 }
 
-// Main is the command with its arguments, the first of which may name what is measured.
+// Main runs the command with its arguments, the first of which may say what to measure.
 func Main(ctx context.Context, args []string) error {
 	command := ""
 	if len(args) > 0 {
@@ -60,7 +59,7 @@ func Main(ctx context.Context, args []string) error {
 	}
 }
 
-// turnMain is the command "turn".
+// turnMain runs the command "turn".
 func turnMain(ctx context.Context, inside bool, args []string) error {
 	dir, err := os.MkdirTemp("", "mailturn-bench")
 	if err != nil {
@@ -75,7 +74,7 @@ func turnMain(ctx context.Context, inside bool, args []string) error {
 	return turn.Main(ctx, inside, args, dir, certificate.certFile, certificate.keyFile, build)
 }
 
-// imapMain is the command without a name.
+// imapMain runs the command without a name.
 func imapMain(ctx context.Context, args []string) error {
 	var o options
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
@@ -131,7 +130,7 @@ func run(ctx context.Context, o options) (err error) {
 	return nil
 }
 
-// withServers starts the servers for the time of f.
+// withServers runs f while the servers run.
 func (b *bench) withServers(ctx context.Context, dir, binary string, c certificate, f func(context.Context) error) (err error) {
 	servers, logs, stopAll, err := startServers(ctx, dir, binary, c)
 	if err != nil {
@@ -154,7 +153,7 @@ func (b *bench) withServers(ctx context.Context, dir, binary string, c certifica
 	return nil
 }
 
-// buildMailturn builds the program as it is released.
+// buildMailturn builds the program like a release.
 func buildMailturn(ctx context.Context, dir string) (string, error) {
 	path := filepath.Join(dir, "mailturn")
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", path, "github.com/mailturn/mailturn/cmd/mailturn")

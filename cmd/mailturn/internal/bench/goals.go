@@ -32,12 +32,12 @@ var columns = []report.Column{
 	{Name: idleMemory, Format: "%.1f", Ratio: true},
 }
 
-// A goal is what mailturn is to reach in a column.
+// A goal is a bound for mailturn's figure in a column.
 type goal struct {
 	column string
-	beside string // the server that the bound is a multiple of; empty for an absolute one
+	beside string // the server of whose figure the bound is a multiple; empty for an absolute bound
 	bound  float64
-	least  bool // the bound is the least, not the most
+	least  bool // the bound is a minimum, not a maximum
 }
 
 var goals = []goal{

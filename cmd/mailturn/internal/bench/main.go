@@ -1,6 +1,6 @@
 //go:build ignore
 
-// Command bench is package bench. It is left out of `go install ./...`, which installs mailturn alone.
+// Command bench runs package bench. It is excluded from `go install ./...`, which installs only mailturn.
 package main
 
 import (

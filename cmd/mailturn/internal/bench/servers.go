@@ -18,7 +18,7 @@ import (
 
 const startLimit = 20 * time.Second
 
-// A server is what clients are pointed at.
+// A server is what clients connect to.
 type server struct {
 	name string
 	addr string // of IMAP over TLS, or of plain IMAP for Dovecot without a proxy
@@ -56,8 +56,8 @@ func freePort() (int, error) {
 	return listener.Addr().(*net.TCPAddr).Port, nil
 }
 
-// startServers starts Dovecot, the proxies in front of it, and what nginx asks where to go.
-// logs returns the ends of what they have logged.
+// startServers starts Dovecot, the proxies in front of it, and the HTTP server that nginx asks for the backend. logs returns the
+// ends of their logs.
 func startServers(ctx context.Context, dir, binary string, c certificate) (servers []*server, logs func() string, stopAll func() error, err error) {
 	var stops []func() error
 	var logFiles []string
@@ -132,7 +132,7 @@ func startServers(ctx context.Context, dir, binary string, c certificate) (serve
 	return append(servers, &server{name: "Dovecot", addr: backend.Addr, group: backend.PID()}), logs, stopAll, nil
 }
 
-// serveAuth tells nginx's mail proxy where every user's server is.
+// serveAuth tells nginx's mail proxy the server of every user.
 func serveAuth(backend string, stops *[]func() error) (url string, err error) {
 	host, port, err := net.SplitHostPort(backend)
 	if err != nil {
@@ -171,7 +171,7 @@ endpoint "imap" "imap" {
 }
 `
 
-// One worker of nginx's: it is that which uses CPU time.
+// nginx's worker is the process that uses CPU time.
 const nginxConfiguration = `
 daemon off;
 user root;

@@ -9,11 +9,11 @@ import (
 const (
 	// maxBatch is how many packets a socket sends or receives in a system call.
 	maxBatch = 128
-	// maxPacket is more than the longest packet.
+	// maxPacket is larger than the longest packet.
 	maxPacket = 2048
 )
 
-// batch is what sendmmsg(2) and recvmmsg(2) take.
+// batch holds the arguments of sendmmsg(2) and recvmmsg(2).
 type batch struct {
 	messages [maxBatch]message
 	parts    [maxBatch]packet
@@ -29,7 +29,7 @@ type packet struct {
 	addr    unix.RawSockaddrInet4
 	control struct {
 		header unix.Cmsghdr
-		info   unix.Inet4Pktinfo // the address of ours
+		info   unix.Inet4Pktinfo // our address
 		_      [4]byte
 	}
 	data [maxPacket]byte
@@ -47,7 +47,7 @@ func (b *batch) reset(i, length int) {
 	m.SetControllen(int(unsafe.Sizeof(p.control)))
 }
 
-// transfer is sendmmsg or recvmmsg for some of the messages.
+// transfer calls sendmmsg or recvmmsg for some of the messages.
 func (b *batch) transfer(call uintptr, fd, first, end, flags int) (int, unix.Errno) {
 	for {
 		r, _, errno := unix.Syscall6(call, uintptr(fd), uintptr(unsafe.Pointer(&b.messages[first])), uintptr(end-first), uintptr(flags), 0, 0)

@@ -10,7 +10,7 @@ import (
 	"unsafe"
 )
 
-// TestDatagramsAreChecked has a packet arrive as it should, and with one thing wrong.
+// TestDatagramsAreChecked checks valid packets, and packets with one mistake.
 func TestDatagramsAreChecked(t *testing.T) {
 	const size = 40
 	one := Call{
@@ -72,7 +72,7 @@ func TestDatagramsAreChecked(t *testing.T) {
 	}
 }
 
-// TestStreamFrames cuts frames out of what a connection delivers, in pieces of any length.
+// TestStreamFrames splits a stream that arrives in small pieces into frames.
 func TestStreamFrames(t *testing.T) {
 	frames := []byte("\x40\x01\x00\x05hello\x00\x00\x00\x40\x01\x00\x04four")
 	for _, tt := range []struct {
@@ -102,7 +102,7 @@ func TestStreamFrames(t *testing.T) {
 	}
 }
 
-// pieces delivers three bytes at a time.
+// pieces is a reader that returns three bytes at a time.
 type pieces struct {
 	net.Conn
 	rest []byte

@@ -12,7 +12,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// datagrams is a side that uses UDP: one socket, on any address of this machine.
+// datagrams is a side that uses UDP: one socket on all addresses of this machine.
 type datagrams struct {
 	fd      int
 	port    uint16
@@ -21,7 +21,7 @@ type datagrams struct {
 	failed  error // why packets could not be sent
 
 	parties []Party
-	byLocal map[[4]byte]int // the calls, by the address that a packet comes to
+	byLocal map[[4]byte]int // the calls, by the destination address of a packet
 }
 
 func openDatagrams() (*datagrams, error) {
@@ -31,7 +31,7 @@ func openDatagrams() (*datagrams, error) {
 	}
 	const buffer = 4 << 20
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, buffer) != nil {
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, buffer) // as much as there may be
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, buffer) // as much as the system allows
 	}
 	timeout := unix.NsecToTimeval(quiet.Nanoseconds())
 	for _, err := range []error{
@@ -57,7 +57,7 @@ func openDatagrams() (*datagrams, error) {
 	return d, nil
 }
 
-// enter has the socket be these parties of the calls.
+// enter makes the socket act as these parties of the calls.
 func (d *datagrams) enter(calls []Call, party int) error {
 	d.parties = make([]Party, len(calls))
 	d.byLocal = make(map[[4]byte]int, len(calls))
@@ -134,7 +134,7 @@ func (d *datagrams) receive(wait bool, came func(call int, payload []byte) error
 	return true, nil
 }
 
-// open finds out whose a packet is, and takes it from its channel.
+// open finds the call of a packet, and removes the ChannelData header.
 func (d *datagrams) open(p *packet, length int) (call int, payload []byte, err error) {
 	call, ok := d.byLocal[p.control.info.Addr]
 	if !ok {

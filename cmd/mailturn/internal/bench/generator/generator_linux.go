@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// quiet is how long nothing has to arrive for what is missing to be lost.
+// quiet is how long nothing arrives before missing packets are considered lost.
 const quiet = 300 * time.Millisecond
 
-// A Generator is all parties of some calls.
+// A Generator acts as all parties of some calls.
 type Generator struct {
 	load  Load
 	sides [2]side
@@ -22,36 +22,36 @@ type Generator struct {
 	heard [2]heard  // by the direction
 }
 
-// flow is what one party of a call gets.
+// flow is what one party of a call receives.
 type flow struct {
-	fill []byte // the payload, whose first headerLen bytes differ from packet to packet
+	fill []byte // the payload; the first headerLen bytes differ between packets
 	sent uint64
 
 	// Owned by the goroutine that receives in this direction.
 	seen window
 }
 
-// heard is what has arrived in a direction, and what should not have. It is owned by the goroutine that receives there.
+// heard counts what has arrived in a direction. It is owned by the goroutine that receives there.
 type heard struct {
 	result Result
 	err    error
 }
 
-// side is all parties of a kind.
+// side is all parties of one kind.
 type side interface {
-	// payload makes room for a packet that the call's party sends, and returns where its payload belongs.
+	// payload queues a packet of the call's party, and returns the buffer for its payload.
 	payload(call, size int) []byte
-	// flush sends what there is to send.
+	// flush sends the queued packets.
 	flush() error
-	// receive calls came with the payload of each packet that has arrived. If nothing has, it waits for up to quiet if it may, and
-	// returns false if nothing has come then.
+	// receive calls came with the payload of each packet that has arrived. If there is none, it may wait for up to quiet, and then
+	// returns false if nothing has arrived.
 	receive(wait bool, came func(call int, payload []byte) error) (bool, error)
-	// descriptor is what poll(2) finds readable when something has arrived.
+	// descriptor returns the descriptor that poll(2) reports as readable when something has arrived.
 	descriptor() int
 	close()
 }
 
-// New opens the sockets for a load, except for streams.
+// New opens the sockets for a load, except those of streams.
 func New(l Load) (*Generator, error) {
 	if l.Size < MinSize || l.Size > MaxSize {
 		return nil, fmt.Errorf("payloads of %d bytes: want %d to %d", l.Size, MinSize, MaxSize)
@@ -69,12 +69,12 @@ func New(l Load) (*Generator, error) {
 }
 
 // Ports returns the UDP ports of the clients and of the peers, on every address of this machine. Another socket may share them with
-// the option SO_REUSEADDR; until it is closed it receives what comes to its address.
+// the option SO_REUSEADDR; until it is closed, it receives what arrives at its address.
 func (g *Generator) Ports() (clients, peers uint16) {
 	return g.sides[Client].(*datagrams).port, g.sides[Peer].(*datagrams).port
 }
 
-// Enter tells the generator who it is. Clients either all have streams or none.
+// Enter tells the generator which parties it acts as. Either all clients have streams or none.
 func (g *Generator) Enter(calls []Call) error {
 	if len(calls) > 0 && calls[0][Client].Stream != nil {
 		s, err := newStreams(calls)
@@ -109,8 +109,8 @@ func (g *Generator) Close() {
 	}
 }
 
-// Run sends the load for a time, and returns when everything has arrived or is lost. It runs once. Its error is that of a system
-// call, or says which packet arrived that should not have.
+// Run sends the load for the given time, and returns when everything has arrived or is lost. Call it once. Its error is that of a
+// system call, or describes an invalid packet.
 func (g *Generator) Run(ctx context.Context, d time.Duration) (Result, error) {
 	g.begin = time.Now()
 	var err error
@@ -131,7 +131,7 @@ func (g *Generator) Run(ctx context.Context, d time.Duration) (Result, error) {
 	return result, err
 }
 
-// queue makes a packet in the direction. What has been queued leaves when the side that sends is flushed.
+// queue queues a packet in the direction, until the side that sends is flushed.
 func (g *Generator) queue(call, direction int) {
 	f := &g.flows[direction][call]
 	b := g.sides[1-direction].payload(call, g.load.Size)
@@ -141,7 +141,7 @@ func (g *Generator) queue(call, direction int) {
 	f.sent++
 }
 
-// flush sends what is queued in the direction.
+// flush sends the packets queued in the direction.
 func (g *Generator) flush(direction int) error {
 	if err := g.sides[1-direction].flush(); err != nil {
 		return fmt.Errorf("send to the server: %w", err)
@@ -149,14 +149,14 @@ func (g *Generator) flush(direction int) error {
 	return nil
 }
 
-// receive takes what has come in the direction and reports whether there was anything. came, if not nil, is told the call of each
-// packet.
+// receive processes the packets that have arrived in the direction, and reports whether there were any. It calls came, if not nil,
+// with the call of each packet.
 func (g *Generator) receive(direction int, wait bool, came func(call int)) bool {
 	h := &g.heard[direction]
 	now := time.Duration(-1)
 	any, err := g.sides[direction].receive(wait, func(call int, payload []byte) error {
 		if now < 0 {
-			now = time.Since(g.begin) // of all packets of a system call
+			now = time.Since(g.begin) // for all packets of a system call
 		}
 		at, err := g.check(call, direction, payload)
 		if err != nil {
@@ -175,7 +175,7 @@ func (g *Generator) receive(direction int, wait bool, came func(call int)) bool 
 	return any
 }
 
-// check looks whether a payload is one that was sent in the direction, and has come once, and returns when it was sent.
+// check verifies that a payload was sent in the direction, and has not arrived before. It returns when it was sent.
 func (g *Generator) check(call, direction int, payload []byte) (at time.Duration, err error) {
 	f := &g.flows[direction][call]
 	if len(payload) != len(f.fill) || !bytes.Equal(payload[headerLen:], f.fill[headerLen:]) {

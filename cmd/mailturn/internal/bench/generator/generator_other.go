@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// A Generator is made of Linux's system calls.
+// A Generator requires system calls of Linux.
 type Generator struct{}
 
 // New returns errors.ErrUnsupported.

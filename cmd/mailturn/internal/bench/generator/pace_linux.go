@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pace sends at the rate of the load, each party at moments of its own.
+// pace sends at the rate of the load, each party at different times.
 func (g *Generator) pace(ctx context.Context, d time.Duration) (err error) {
 	type turn struct {
 		at              time.Duration
@@ -48,7 +48,7 @@ func (g *Generator) pace(ctx context.Context, d time.Duration) (err error) {
 		for _, t := range turns {
 			if wait := start + t.at - time.Since(g.begin); wait > 0 {
 				pause := unix.NsecToTimespec(wait.Nanoseconds())
-				_ = unix.Nanosleep(&pause, nil) // that a signal ends it early does no harm
+				_ = unix.Nanosleep(&pause, nil) // a signal may end it early, which does no harm
 			}
 			for range g.load.Burst {
 				g.queue(t.call, t.direction)
@@ -61,7 +61,7 @@ func (g *Generator) pace(ctx context.Context, d time.Duration) (err error) {
 	return ctx.Err()
 }
 
-// punctual has the sleeps of the calling goroutine end on time, until leave is called.
+// punctual makes sleeps of the calling goroutine end on time, until leave is called.
 func punctual() (leave func(), err error) {
 	runtime.LockOSThread()
 	leave = func() {
@@ -75,11 +75,11 @@ func punctual() (leave func(), err error) {
 	return leave, nil
 }
 
-// saturate has each party send a packet when one of those under way has arrived, or is lost.
+// saturate makes each party send a packet when one of its packets under way has arrived, or is lost.
 func (g *Generator) saturate(ctx context.Context, d time.Duration) error {
 	var under [2][]int          // packets under way
 	var last [2][]time.Duration // when one arrived or was sent
-	waited := 0                 // packets under way in all
+	waited := 0                 // total number of packets under way
 	send := func(call, direction, n int) {
 		for range n {
 			g.queue(call, direction)
@@ -127,7 +127,7 @@ func (g *Generator) saturate(ctx context.Context, d time.Duration) error {
 			came = g.receive(direction, false, func(call int) {
 				last[direction][call] = now
 				if under[direction][call] == 0 {
-					return // it was taken for lost
+					return // it was considered lost
 				}
 				under[direction][call]--
 				waited--

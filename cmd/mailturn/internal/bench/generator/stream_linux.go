@@ -10,14 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Stream is a client's connection to the server over TCP, or TLS. At first it is a net.Conn, for requests and their answers;
+// A Stream is a client's connection to the server over TCP or TLS. At first, it is a net.Conn for requests and their answers;
 // Detach makes it part of a generator.
 type Stream struct {
 	raw  *rawStream
 	conn net.Conn // raw, or TLS on it
 }
 
-// NewStream takes a connection and owns it. With a config, TLS begins with the first byte that is written.
+// NewStream takes ownership of a connection. With a config, TLS starts with the first write.
 func NewStream(conn *net.TCPConn, config *tls.Config) *Stream {
 	raw := &rawStream{Conn: conn, fd: -1}
 	s := &Stream{raw: raw, conn: raw}
@@ -27,15 +27,15 @@ func NewStream(conn *net.TCPConn, config *tls.Config) *Stream {
 	return s
 }
 
-// Conn returns the connection for requests. Its Close only ends reads that are under way.
+// Conn returns the connection for requests. Its Close only ends pending reads.
 func (s *Stream) Conn() net.Conn { return borrowed{s.conn} }
 
-// borrowed is a connection that is used for a while.
+// borrowed is a connection that is used temporarily.
 type borrowed struct{ net.Conn }
 
 func (b borrowed) Close() error { return b.SetReadDeadline(time.Unix(1, 0)) }
 
-// Detach takes the connection away from the Go runtime: reads do not wait from now on.
+// Detach removes the connection from the Go runtime: reads no longer wait.
 func (s *Stream) Detach() error {
 	conn := s.raw.Conn.(*net.TCPConn)
 	file, err := conn.File()
@@ -46,13 +46,13 @@ func (s *Stream) Detach() error {
 	if s.raw.fd, err = unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 0); err != nil {
 		return err
 	}
-	if err := conn.Close(); err != nil { // the descriptor of the runtime's alone
+	if err := conn.Close(); err != nil { // only the runtime's descriptor
 		return err
 	}
 	return unix.SetNonblock(s.raw.fd, true)
 }
 
-// Close closes the connection, if it is open.
+// Close closes the connection if it is open.
 func (s *Stream) Close() {
 	if s.raw.fd >= 0 {
 		_ = unix.Close(s.raw.fd)
@@ -67,7 +67,8 @@ type rawStream struct {
 	fd int // -1 until it is ours
 }
 
-// errWouldBlock is returned by reads when nothing has come. It is temporary, as crypto/tls asks, or it would read no more.
+// errWouldBlock is returned by reads if nothing has arrived. It is a temporary error, because after other errors crypto/tls reads
+// no more.
 var errWouldBlock error = os.ErrDeadlineExceeded
 
 func (r *rawStream) Read(b []byte) (int, error) {
@@ -115,5 +116,5 @@ func (r *rawStream) Write(b []byte) (written int, err error) {
 	return written, nil
 }
 
-// writeLimit is how long a server may leave a connection unread.
+// writeLimit is how long a server may not read from a connection.
 const writeLimit = 10 * time.Second

@@ -16,7 +16,7 @@ type streams struct {
 	epoll  int
 	events []unix.EpollEvent
 	calls  []streamCall
-	queued []int // calls that have something to send
+	queued []int // calls with something to send
 }
 
 // streamCall is one call's connection.
@@ -24,7 +24,7 @@ type streamCall struct {
 	stream  *Stream
 	channel stun.ChannelNumber
 	out     []byte
-	in      []byte // what has come and is not a whole frame, in front of room for more
+	in      []byte // the beginning of a frame that has arrived, followed by room for more
 	have    int    // bytes in in
 }
 
@@ -65,7 +65,7 @@ func (s *streams) payload(call, size int) []byte {
 	return c.out[begin : begin+size]
 }
 
-// padded is the length of a payload with its padding on a stream, RFC 8656 section 12.5.
+// padded returns the length of a payload with its padding on a stream, RFC 8656 section 12.5.
 func padded(size int) int { return (size + 3) &^ 3 }
 
 func (s *streams) flush() error {
@@ -89,7 +89,7 @@ func (s *streams) receive(wait bool, came func(call int, payload []byte) error) 
 	n, err := unix.EpollWait(s.epoll, s.events, timeout)
 	if err != nil {
 		if errors.Is(err, unix.EINTR) {
-			return true, nil // look again
+			return true, nil // poll again
 		}
 		return false, err
 	}
@@ -101,7 +101,7 @@ func (s *streams) receive(wait bool, came func(call int, payload []byte) error) 
 	return n > 0, nil
 }
 
-// read takes what a connection has.
+// read processes what has arrived on a connection.
 func (s *streams) read(call int, came func(call int, payload []byte) error) error {
 	c := &s.calls[call]
 	bare := c.stream.conn == net.Conn(c.stream.raw)
@@ -136,7 +136,7 @@ func (s *streams) read(call int, came func(call int, payload []byte) error) erro
 			return errors.New("a frame is longer than any that was sent")
 		}
 		if bare && n < room {
-			return nil // there is no more; TLS may hold another record
+			return nil // nothing more has arrived; TLS may hold another record
 		}
 	}
 }

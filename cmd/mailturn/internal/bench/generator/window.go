@@ -1,12 +1,12 @@
 package generator
 
-// window knows which of a flow's packets have arrived, of the last 256 numbers.
+// window records which of a flow's last 256 packets have arrived.
 type window struct {
 	next uint64 // above the highest that has arrived
 	bits [4]uint64
 }
 
-// first reports whether a number comes for the first time. Of numbers that are too low to be known, none does.
+// first reports whether a number arrives for the first time. It returns false for numbers below the window.
 func (w *window) first(number uint64) bool {
 	const size = 64 * uint64(len(w.bits))
 	if number+size < w.next {

@@ -10,7 +10,7 @@ import (
 
 const stopLimit = 20 * time.Second
 
-// A Child is a program in a process group of its own.
+// A Child is a program in its own process group.
 type Child struct {
 	cmd    *exec.Cmd
 	exited chan error
@@ -32,7 +32,7 @@ func Start(log string, name string, args ...string) (*Child, error) {
 	c := &Child{cmd, make(chan error, 1)}
 	go func() {
 		c.exited <- cmd.Wait()
-		close(c.exited) // Stop asks again
+		close(c.exited) // for Stop
 	}()
 	return c, nil
 }
@@ -40,10 +40,10 @@ func Start(log string, name string, args ...string) (*Child, error) {
 // Group returns the process group of the program.
 func (c *Child) Group() int { return c.cmd.Process.Pid }
 
-// Exited receives how the program ended, and is then closed.
+// Exited receives the error with which the program ended, and is then closed.
 func (c *Child) Exited() <-chan error { return c.exited }
 
-// Stop ends the program. That it may have to be interrupted with connections open is no error.
+// Stop ends the program. An interruption while connections are open is not an error.
 func (c *Child) Stop() error {
 	c.cmd.Process.Signal(syscall.SIGTERM)
 	select {
@@ -56,5 +56,5 @@ func (c *Child) Stop() error {
 	}
 }
 
-// End returns the end of a log.
+// End returns the end of a log file.
 func End(log string) string { return log[max(0, len(log)-2000):] }

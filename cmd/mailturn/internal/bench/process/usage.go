@@ -1,4 +1,4 @@
-// Package process runs servers that are measured, and tells what they use.
+// Package process runs the measured servers, and measures the resources they use.
 package process
 
 import (
@@ -13,13 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Usage is what the processes of a group have used.
+// Usage is the resource usage of the processes of a group.
 type Usage struct {
-	CPU      time.Duration // of threads that have ended too
-	Switches int           // context switches of the threads that there are
+	CPU      time.Duration // including that of threads that have ended
+	Switches int           // context switches of the existing threads
 }
 
-// During returns what the processes of a group use while f runs.
+// During returns the usage of the processes of a group while f runs.
 func During(group int, f func() error) (Usage, error) {
 	pids, err := members(group)
 	if err != nil {
@@ -32,7 +32,7 @@ func During(group int, f func() error) (Usage, error) {
 	return Usage{cpuTime(pids) - before.CPU, switches(pids) - before.Switches}, nil
 }
 
-// Memory returns what the processes of a group have resident, in bytes. What they share is counted once in all.
+// Memory returns the resident memory of the processes of a group, in bytes. Shared memory is counted once.
 func Memory(group int) (int, error) {
 	pids, err := members(group)
 	if err != nil {
@@ -53,7 +53,7 @@ func members(group int) ([]int, error) {
 		if err != nil {
 			continue // it has ended
 		}
-		// pid (comm) state ppid pgrp ..., where comm may hold anything.
+		// pid (comm) state ppid pgrp ..., where comm may contain anything.
 		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 		if len(fields) > 2 && fields[2] == strconv.Itoa(group) {
 			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
@@ -63,11 +63,11 @@ func members(group int) ([]int, error) {
 	return pids, nil
 }
 
-// cpuTime returns the CPU time that the processes have used, threads that have ended included.
+// cpuTime returns the CPU time that the processes have used, including that of threads that have ended.
 func cpuTime(pids []int) (total time.Duration) {
 	for _, pid := range pids {
 		var ts unix.Timespec
-		// The clock of another process, as clock_getcpuclockid(3) makes it: CPUCLOCK_SCHED of its thread group.
+		// The clock of another process, as made by clock_getcpuclockid(3): CPUCLOCK_SCHED of its thread group.
 		if unix.ClockGettime(int32(^pid<<3|2), &ts) == nil {
 			total += time.Duration(ts.Nano())
 		}
@@ -75,12 +75,12 @@ func cpuTime(pids []int) (total time.Duration) {
 	return total
 }
 
-// switches returns how often the threads of the processes have been switched away from, by waiting or by force.
+// switches returns the number of voluntary and involuntary context switches of the processes' threads.
 func switches(pids []int) (total int) {
 	for _, pid := range pids {
 		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/[0-9]*/status", pid))
 		for _, file := range threads {
-			text, _ := os.ReadFile(file) // nothing if it has ended
+			text, _ := os.ReadFile(file) // empty if it has ended
 			for line := range strings.Lines(string(text)) {
 				if _, count, ok := strings.Cut(line, "voluntary_ctxt_switches:"); ok {
 					n, _ := strconv.Atoi(strings.TrimSpace(count))
@@ -92,7 +92,7 @@ func switches(pids []int) (total int) {
 	return total
 }
 
-// resident returns the memory of the processes in bytes, with what they share counted once in all.
+// resident returns the memory of the processes in bytes, with shared memory counted once.
 func resident(pids []int) (total int, err error) {
 	for _, pid := range pids {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))

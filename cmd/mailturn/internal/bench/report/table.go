@@ -12,8 +12,8 @@ import (
 type Column struct {
 	Name   string
 	Format string
-	Ratio  bool // to the same of the reference
-	Spread bool // of the ratio: it is taken run by run
+	Ratio  bool // to the figure of the reference
+	Spread bool // of the ratio, which is computed run by run
 }
 
 // A Table is the report: a line for each column, with the medians of all servers side by side.
@@ -21,7 +21,7 @@ type Table struct {
 	Title     string
 	Columns   []Column
 	Names     []string // of the servers
-	Reference string   // the one that others are compared with
+	Reference string   // the server with which others are compared
 	results   map[string]map[string][]float64
 }
 
@@ -76,7 +76,7 @@ func (t *Table) Figure(column, name string) (figure float64, ok bool) {
 	return Median(figures), len(figures) > 0
 }
 
-// ratios compares a server's runs with those that the reference has had at about the same time. A busy machine slows down both.
+// ratios compares a server's runs with those of the reference at about the same time. A busy machine slows down both.
 func (t *Table) ratios(column, name string) (ratios []float64) {
 	beside := t.results[column][t.Reference]
 	for i, figure := range t.results[column][name] {
@@ -87,7 +87,7 @@ func (t *Table) ratios(column, name string) (ratios []float64) {
 	return ratios
 }
 
-// Median returns the middle one of some figures, or the mean of the two in the middle, and 0 of none.
+// Median returns the median of some figures, or 0 if there are none.
 func Median(figures []float64) float64 {
 	if len(figures) == 0 {
 		return 0

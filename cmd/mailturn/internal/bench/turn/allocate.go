@@ -8,7 +8,7 @@ import (
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/bench/report"
 )
 
-// measureAllocate has clients that the server has never seen allocate, and then let go.
+// measureAllocate lets clients that are new to the server allocate, and then end their allocations.
 func (b *bench) measureAllocate(ctx context.Context, kinds []kind) error {
 	b.table.Columns = append(b.table.Columns,
 		report.Column{Name: "allocations/s", Format: "%.0f", Ratio: true, Spread: true},

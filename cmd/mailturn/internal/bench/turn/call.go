@@ -21,7 +21,7 @@ const (
 	overTLS
 )
 
-// call makes the allocations and channels of a load's calls, has the generator be their parties, and returns them.
+// call makes the allocations and channels of a load's calls, makes the generator act as their parties, and returns the calls.
 func (b *bench) call(ctx context.Context, r relayRow, at address, g *generator.Generator) ([]generator.Call, error) {
 	calls := make([]generator.Call, r.Calls)
 	clients := make([][2]*turnclient.Client, r.Calls)
@@ -29,7 +29,7 @@ func (b *bench) call(ctx context.Context, r relayRow, at address, g *generator.G
 	for _, pair := range clients {
 		for _, c := range pair {
 			if c != nil {
-				c.Close() // the generator gets what comes from now on
+				c.Close() // from now on, the generator receives what arrives
 			}
 		}
 	}
@@ -52,7 +52,7 @@ func (b *bench) call(ctx context.Context, r relayRow, at address, g *generator.G
 	return nil, err
 }
 
-// prepare fills in the calls. The second client of a call stays nil unless both parties are clients.
+// prepare fills in the calls. The second client of a call remains nil unless both parties are clients.
 func (b *bench) prepare(ctx context.Context, r relayRow, at address, g *generator.Generator, calls []generator.Call, clients [][2]*turnclient.Client) (err error) {
 	const client, peer = generator.Client, generator.Peer
 	clientPort, peerPort := g.Ports()
@@ -90,7 +90,7 @@ func (b *bench) prepare(ctx context.Context, r relayRow, at address, g *generato
 	})
 }
 
-// hangUp ends the allocations of calls over UDP. port is what the generator, which is closed, had for clients.
+// hangUp ends the allocations of calls over UDP. port is the port that the generator, which is closed, used for clients.
 func (b *bench) hangUp(ctx context.Context, at address, port uint16, calls []generator.Call) error {
 	return b.each(ctx, len(calls), func(ctx context.Context, i int) error {
 		c, err := b.dialUDP(ctx, at, netip.AddrPortFrom(calls[i][generator.Client].Local, port))
@@ -114,8 +114,8 @@ func reserve(ctx context.Context, c *turnclient.Client) (netip.AddrPort, error) 
 	return allocation.Relayed, err
 }
 
-// dial returns a client that reaches the server over a leg, and fills in how its party of a call does. Over UDP it has a port that is
-// the generator's too.
+// dial returns a client that reaches the server over a leg, and fills in the addresses or the stream of its party. Over UDP, it
+// shares a port with the generator.
 func (b *bench) dial(ctx context.Context, l leg, at address, port uint16, party *generator.Party) (*turnclient.Client, error) {
 	local := b.nextClient()
 	if l == overUDP {
@@ -124,7 +124,7 @@ func (b *bench) dial(ctx context.Context, l leg, at address, port uint16, party 
 	}
 	server, config := at.plain(), (*tls.Config)(nil)
 	if l == overTLS {
-		// What comes back is checked, and this is no place for anybody else.
+		// The generator checks what comes back, so the certificate need not be verified.
 		server, config = at.secure(), &tls.Config{InsecureSkipVerify: true}
 	}
 	dialer := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(local, 0))}
@@ -136,7 +136,7 @@ func (b *bench) dial(ctx context.Context, l leg, at address, port uint16, party 
 	return b.client(party.Stream.Conn(), true), nil
 }
 
-// dialUDP returns a client at an address that it may share with a generator.
+// dialUDP returns a client at an address that it can share with a generator.
 func (b *bench) dialUDP(ctx context.Context, at address, local netip.AddrPort) (*turnclient.Client, error) {
 	dialer := net.Dialer{
 		LocalAddr: net.UDPAddrFromAddrPort(local),

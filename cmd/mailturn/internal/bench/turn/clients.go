@@ -12,7 +12,7 @@ import (
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/turnclient"
 )
 
-// nextClient returns an address that no client had before, because coturn may take one that comes again for the client that it was.
+// nextClient returns an address that no client has used, because coturn may mistake a client at a used one for the earlier client.
 func (b *bench) nextClient() netip.Addr {
 	b.connected++
 	return b.network.client(b.connected - 1)
@@ -44,7 +44,7 @@ func closeAll(clients []*turnclient.Client) {
 	}
 }
 
-// allocate does what a client does that comes for the first time.
+// allocate does what a new client does.
 func allocate(ctx context.Context, c *turnclient.Client) error {
 	if _, err := c.Challenge(ctx); err != nil {
 		return err
@@ -53,12 +53,12 @@ func allocate(ctx context.Context, c *turnclient.Client) error {
 	return err
 }
 
-// permit makes a permission for somebody to whom nothing is sent.
+// permit creates a permission for a peer to which nothing is sent.
 func permit(ctx context.Context, c *turnclient.Client) error {
 	return c.CreatePermission(ctx, netip.AddrFrom4([4]byte{1, 1, 1, 1}))
 }
 
-// bind binds a channel to somebody to whom nothing is sent.
+// bind binds a channel to a peer to which nothing is sent.
 func bind(ctx context.Context, c *turnclient.Client) error {
 	return c.ChannelBind(ctx, 0x4000, netip.AddrPortFrom(netip.AddrFrom4([4]byte{1, 1, 1, 1}), 9))
 }
@@ -73,7 +73,7 @@ func end(ctx context.Context, c *turnclient.Client) error {
 	return err
 }
 
-// each calls f for every index below n, for so many at a time, until one fails.
+// each calls f for every index below n, for a number of them concurrently, until one fails.
 func (b *bench) each(ctx context.Context, n int, f func(ctx context.Context, i int) error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, requestLimit, fmt.Errorf("not done in %v", requestLimit))
 	defer cancel()
@@ -96,7 +96,7 @@ func (b *bench) each(ctx context.Context, n int, f func(ctx context.Context, i i
 	}
 	working.Wait()
 	close(fail)
-	return <-fail // nil if there is none
+	return <-fail // nil if none failed
 }
 
 // eachClient calls f for every client.

@@ -1,5 +1,5 @@
-// Package turn measures what TURN servers cost side by side: mailturn as it is installed and with other settings, coturn, and pion as
-// turnsrv/pionturn runs it. Servers take turns under the same load, run by run, because a busy machine slows down neighbours alike.
+// Package turn compares the cost of TURN servers: mailturn as installed and with other settings, coturn, and pion as run by
+// turnsrv/pionturn. Servers take turns under the same load, run by run, because a busy machine slows down all of them alike.
 package turn
 
 import (
@@ -40,27 +40,27 @@ type options struct {
 // bench measures servers in turn.
 type bench struct {
 	options    options
-	dir        string // for files of the servers
+	dir        string // for the servers' files
 	network    network
 	certs      certFiles
 	builds     []string // of mailturn
 	credential credential.Credential
 	connected  int // clients so far
 	tables     []*report.Table
-	table      *report.Table // the last one, which is being filled
+	table      *report.Table // the last one, which is still being filled
 }
 
-// certFiles are the certificate that all servers have, in PEM.
+// certFiles are the files of the certificate of all servers, in PEM.
 type certFiles struct{ cert, key string }
 
 const (
-	// requestLimit is how long requests of all clients together may take.
+	// requestLimit is how long the requests of all clients together may take.
 	requestLimit = 2 * time.Minute
 	// idleLimit is less than the lifetime of an allocation and the time that it takes to make all of them.
 	idleLimit = 7 * time.Minute
 )
 
-// Rows that are not loads of packets.
+// Rows other than loads of packets.
 const (
 	allocateRow = "allocate"
 	idleRow     = "idle"
@@ -76,11 +76,11 @@ func rowNames() []string {
 	return append(names, idleRow, workersRow, scalingRow)
 }
 
-// Inside is the command that Main runs in a network namespace, with the same arguments.
+// Inside is the name of the command that Main runs in a network namespace, with the same arguments.
 const Inside = "turn-inside"
 
-// Main is the command "bench turn" with its arguments, or Inside. cert and key are files in PEM; build builds mailturn and returns its
-// path.
+// Main runs the command "bench turn" with its arguments, or Inside. cert and key are files in PEM; build builds mailturn and
+// returns its path.
 func Main(ctx context.Context, inside bool, args []string, dir, cert, key string, build func(context.Context) (string, error)) error {
 	var o options
 	var variants variantsFlag
@@ -147,7 +147,7 @@ func Main(ctx context.Context, inside bool, args []string, dir, cert, key string
 		return err
 	}
 	b.begin(b.network.name, coturnName, kinds)
-	// Some rows begin tables of their own, and come last.
+	// Some rows begin separate tables, and come last.
 	slices.SortStableFunc(rows, func(x, y string) int { return cmp.Compare(slices.Index(rowNames(), x), slices.Index(rowNames(), y)) })
 	for _, name := range rows {
 		if err = b.measure(ctx, name, kinds); err != nil {
@@ -155,7 +155,7 @@ func Main(ctx context.Context, inside bool, args []string, dir, cert, key string
 			break
 		}
 	}
-	for _, t := range b.tables { // what there is
+	for _, t := range b.tables { // the results so far
 		if len(t.Columns) > 0 {
 			t.Print(os.Stdout)
 		}
@@ -187,7 +187,7 @@ func (b *bench) measure(ctx context.Context, name string, kinds []kind) error {
 	return b.measureRelay(ctx, relayRows[i], kinds)
 }
 
-// inTurn starts servers and has them measured in turn.
+// inTurn starts servers and measures them in turn.
 func (b *bench) inTurn(ctx context.Context, what string, kinds []kind, measure func(s *running, discard bool) error) (err error) {
 	var servers []*running
 	defer func() {

@@ -12,7 +12,7 @@ import (
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/turnclient"
 )
 
-// measureMemory fills fresh servers one after the other, leaves them alone all at once, and sees what they hold.
+// measureMemory fills new servers one after the other, then leaves all of them idle, and measures their memory.
 func (b *bench) measureMemory(ctx context.Context, kinds []kind) (err error) {
 	const column = "KiB/idle allocation"
 	b.table.Columns = append(b.table.Columns, report.Column{Name: column, Format: "%.2f", Ratio: true})
@@ -49,8 +49,8 @@ func (b *bench) measureMemory(ctx context.Context, kinds []kind) (err error) {
 		if err == nil && b.options.channel {
 			err = b.eachClient(ctx, clients, bind)
 		}
-		// Over UDP the server does not learn that a client has gone, and the clients of all servers together would be more
-		// than this process may have descriptors.
+		// Over UDP, the server does not notice that a client has gone. The clients of all servers together would need too many
+		// descriptors.
 		keep := min(100, len(clients))
 		closeAll(clients[keep:])
 		f.sample = clients[:keep]

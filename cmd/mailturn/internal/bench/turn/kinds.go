@@ -23,16 +23,16 @@ const (
 	pionName     = "pion"
 )
 
-// A kind is a program that can be measured, with its settings.
+// A kind is a program to measure, with its settings.
 type kind struct {
 	name string
-	// command is what serves at an address. dir is for its files.
+	// command returns the command that serves at an address. dir is for its files.
 	command func(dir string, at address) ([]string, error)
 	host    netip.Addr
-	cpu     *int // the only processor that it may use; nil is any
+	cpu     *int // the only processor that it may use; nil means any
 }
 
-// address is where a server is to be reached.
+// address is the address of a server.
 type address struct {
 	host netip.Addr
 	port uint16 // UDP and TCP
@@ -42,10 +42,10 @@ type address struct {
 func (a address) plain() netip.AddrPort  { return netip.AddrPortFrom(a.host, a.port) }
 func (a address) secure() netip.AddrPort { return netip.AddrPortFrom(a.host, a.tls) }
 
-// A variant is mailturn with some lines in its endpoint.
+// A variant is mailturn with additional lines in its endpoint.
 type variant struct{ name, lines string }
 
-// variantsFlag is the flag -variant.
+// variantsFlag implements the flag -variant.
 type variantsFlag []variant
 
 func (v *variantsFlag) String() string { return "" }
@@ -59,7 +59,7 @@ func (v *variantsFlag) Set(text string) error {
 	return nil
 }
 
-// kinds returns the servers that are measured.
+// kinds returns the servers to measure.
 func (b *bench) kinds(ctx context.Context, variants []variant) ([]kind, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -106,7 +106,7 @@ func (b *bench) mailturn(name, binary, lines string) func(string, address) ([]st
 	return b.mailturnAt(name, binary, "total_quota = 0\n  "+lines)
 }
 
-// mailturnAt is mailturn with a total_quota among the lines. Other hosts have endpoints of their own, at the same ports.
+// mailturnAt is like mailturn, with a total_quota among the lines. Each of the other hosts has its own endpoint, at the same ports.
 func (b *bench) mailturnAt(name, binary, lines string, others ...netip.Addr) func(string, address) ([]string, error) {
 	return func(dir string, at address) ([]string, error) {
 		base := filepath.Join(dir, strings.ReplaceAll(name, " ", "-"))
@@ -159,7 +159,8 @@ func (b *bench) coturn(program string, more ...string) func(string, address) ([]
 	}
 }
 
-// newerCoturn returns a build of coturn by its version, and once more with what may make it faster, if it knows that.
+// newerCoturn returns a build of coturn, named by its version, and once more with options that may make it faster, if it knows
+// them.
 func (b *bench) newerCoturn(ctx context.Context, program string) ([]kind, error) {
 	version, err := exec.CommandContext(ctx, program, "--version").Output()
 	if err != nil {

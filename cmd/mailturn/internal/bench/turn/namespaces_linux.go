@@ -11,7 +11,7 @@ import (
 	"syscall"
 )
 
-// inNamespace runs this program again with other arguments, in a network namespace of its own.
+// inNamespace runs this program with other arguments, in a new network namespace.
 func inNamespace(ctx context.Context, args ...string) error {
 	self, err := os.Executable()
 	if err != nil {
@@ -24,8 +24,8 @@ func inNamespace(ctx context.Context, args ...string) error {
 	return cmd.Run()
 }
 
-// joinNamespaces makes a second namespace, for servers, and joins it to this process's own by a veth pair. Neither has a name, so both
-// go away with their processes.
+// joinNamespaces makes a second namespace, for servers, and joins it to that of this process by a veth pair. Neither has a name, so
+// both disappear with their processes.
 func joinNamespaces(ctx context.Context) (_ network, leave func(), err error) {
 	n := network{name: "in two network namespaces joined by a veth pair", first: 10}
 	holder := exec.Command("sleep", "infinity")

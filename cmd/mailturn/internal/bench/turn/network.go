@@ -2,26 +2,26 @@ package turn
 
 import "net/netip"
 
-// A network is where servers and the generator are. All addresses begin with one byte.
+// A network is where servers and the generator are. All addresses begin with the same byte.
 type network struct {
 	name  string
 	first byte
-	// run is the beginning of a command that runs a server at its end of the network.
+	// run is the beginning of a command line that runs a server at its end of the network.
 	run []string
 }
 
 var loopback = network{name: "on loopback", first: 127}
 
-// maxServers is how many servers a network has addresses for.
+// maxServers is the number of servers for which a network has addresses.
 const maxServers = 32
 
-// server returns the address of a server, by its number. Each has one of its own, so that its relay ports are.
+// server returns the address of a server, by its number. Each has its own, and therefore its own relay ports.
 func (n network) server(i int) netip.Addr {
 	return netip.AddrFrom4([4]byte{n.first, 0, 0, 1 + byte(i)})
 }
 
-// client returns the address of a client, by its number. The next one is in another network, because a server may limit what one
-// network asks.
+// client returns the address of a client, by its number. Consecutive ones are in different networks, because a server may limit the
+// requests of one network.
 func (n network) client(i int) netip.Addr {
 	return netip.AddrFrom4([4]byte{n.first, 128 + byte(i/50000), byte(i % 200), 1 + byte(i/200%250)})
 }
@@ -31,7 +31,7 @@ func (n network) peer(i int) netip.Addr {
 	return netip.AddrFrom4([4]byte{n.first, 250, byte(i / 250), 1 + byte(i%250)})
 }
 
-// all is every address of the network.
+// all returns the prefix of all addresses of the network.
 func (n network) all() netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom4([4]byte{n.first}), 8)
 }

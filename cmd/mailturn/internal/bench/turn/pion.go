@@ -16,8 +16,8 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/relay"
 )
 
-// Pion is the command "bench pion PLAIN SECURE CERT KEY PEERS": pion/turn as package pionturn runs it, with no limits. It serves UDP
-// and TCP at one address and TLS at another.
+// Pion runs the command "bench pion PLAIN SECURE CERT KEY PEERS": pion/turn as run by package pionturn, without limits. It serves
+// UDP and TCP at one address and TLS at another.
 func Pion(args []string) error {
 	if len(args) != 5 {
 		return errors.New("want two addresses to serve at, the files of a certificate and its key, and the network of peers")

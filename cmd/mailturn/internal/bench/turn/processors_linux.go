@@ -40,5 +40,5 @@ func stayOn(cpu int) (leave func(), err error) {
 	}, nil
 }
 
-// reuseAddr lets a socket share its port with a generator's.
+// reuseAddr lets a socket share its port with that of a generator.
 func reuseAddr(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) }

@@ -16,11 +16,11 @@ type relayRow struct {
 	generator.Load
 	leg      leg  // how clients reach the server
 	bothHere bool // both parties of a call are clients of the server
-	hangUp   bool // allocations end after each run; over UDP
+	hangUp   bool // end the allocations after each run; for UDP
 	oneCPU   bool // the server may use one processor only, and the generator another
 }
 
-// relayRows are the loads. Video is evenly spaced or comes in bursts of ten; flow and flows are as much as the server relays.
+// relayRows are the loads. Video is evenly spaced or sent in bursts of ten; flow and flows send as much as the server relays.
 var relayRows = []relayRow{
 	{name: "voice", Load: voice},
 	{name: "video", Load: video},
@@ -49,7 +49,7 @@ func (r relayRow) columns() []report.Column {
 		report.Column{Name: r.name + " lost %", Format: "%.3f"})
 }
 
-// measureRelay has every server relay a load.
+// measureRelay measures every server under a load.
 func (b *bench) measureRelay(ctx context.Context, r relayRow, kinds []kind) error {
 	b.table.Columns = append(b.table.Columns, r.columns()...)
 	if r.oneCPU {
@@ -72,7 +72,7 @@ func (b *bench) measureRelay(ctx context.Context, r relayRow, kinds []kind) erro
 	})
 }
 
-// relay measures one load on one server once.
+// relay measures one server under one load, once.
 func (b *bench) relay(ctx context.Context, r relayRow, s *running, discard bool) error {
 	g, err := generator.New(r.Load)
 	if err != nil {

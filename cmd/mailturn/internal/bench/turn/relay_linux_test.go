@@ -16,9 +16,9 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
-// TestRelayIsMeasured has a server of pion's in this process relay a little of each kind of load.
+// TestRelayIsMeasured puts a little of each kind of load on a pion server in this process.
 func TestRelayIsMeasured(t *testing.T) {
-	// A server is a process group, and that of go test has other processes, which end at any time.
+	// A server is a process group, and that of go test has other processes, which may end at any time.
 	if err := syscall.Setpgid(0, 0); err != nil && syscall.Getpgrp() != os.Getpid() {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func TestRelayIsMeasured(t *testing.T) {
 	}
 }
 
-// testCertificate returns a certificate that nobody trusts.
+// testCertificate returns a self-signed certificate.
 func testCertificate(t *testing.T) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

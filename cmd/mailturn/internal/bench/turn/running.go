@@ -77,7 +77,7 @@ func awaitAnswer(ctx context.Context, addr netip.AddrPort, exited <-chan error) 
 			return ctx.Err()
 		default:
 		}
-		// An error is ICMP's word that nobody listens yet.
+		// An error means that nothing listens yet (ICMP).
 		conn.Write(b.Bytes())
 		conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 		if _, err := conn.Read(answer); err == nil {
@@ -88,7 +88,7 @@ func awaitAnswer(ctx context.Context, addr netip.AddrPort, exited <-chan error) 
 	return fmt.Errorf("no answer in %v", startLimit)
 }
 
-// Ports of servers are below those that the system and relays take by themselves.
+// The ports of servers are below those that the system and relays choose.
 const minServerPort, maxServerPort = 10000, 30000
 
 // freePort returns a port other than one that is taken, for UDP and TCP.
@@ -99,7 +99,7 @@ func (n network) freePort(host netip.Addr, taken uint16) uint16 {
 			continue
 		}
 		if len(n.run) > 0 {
-			return port // nobody else is there
+			return port // it is free
 		}
 		addr := netip.AddrPortFrom(host, port).String()
 		packets, err := net.ListenPacket("udp4", addr)

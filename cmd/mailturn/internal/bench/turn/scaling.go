@@ -14,20 +14,20 @@ import (
 )
 
 const (
-	// One address of a relay does not have ports for 100,000 allocations, so a server has several.
+	// One relay address does not have enough ports for 100,000 allocations, so a server has several.
 	scalingHosts = 3
-	// scalingLines are the lines of an endpoint. With other limits on its allocations and connections, the server would expect to need
-	// more descriptors than it is allowed.
+	// scalingLines are the lines of an endpoint. With other limits on its allocations and connections, the server would require
+	// more descriptors than allowed.
 	scalingLines = `relay_ports = "30001-65535"
   max_connections = 10
   total_quota = %d`
-	// fillStep is how many clients an address gets before the next one has its turn.
+	// fillStep is how many clients an address gets before it is the next one's turn.
 	fillStep = 200
-	// spareFiles is how many descriptors a server may need besides one for each allocation.
+	// spareFiles is how many descriptors a server may need in addition to one for each allocation.
 	spareFiles = 2000
 )
 
-// measureScaling has servers that are filled with idle allocations to different levels relay voice.
+// measureScaling measures servers with different numbers of idle allocations under the load of voice.
 func (b *bench) measureScaling(ctx context.Context) error {
 	var kinds []kind
 	levels := make(map[string]int) // by the name
@@ -61,7 +61,7 @@ func (b *bench) measureScaling(ctx context.Context) error {
 	r := relayRow{name: "voice", Load: voice, hangUp: true}
 	const held = "MiB held"
 	b.table.Columns = append(r.columns(), report.Column{Name: held, Format: "%.1f"})
-	// Of each server, by its name.
+	// For each server, by its name.
 	before, full, runs := make(map[string]int), make(map[string]time.Time), make(map[string]int)
 	return b.inTurn(ctx, scalingRow, kinds, func(s *running, discard bool) (err error) {
 		if discard {
