@@ -24,8 +24,9 @@ var ErrServerClosed = errors.New("turnsrv: server closed")
 //
 //	New ─▶ ServePacket, ServeStream … ─▶ Shutdown: no new allocations, running calls go on ─▶ Close: everything ends
 type Server struct {
-	shared *session.Shared
-	config Config
+	shared     *session.Shared
+	config     Config
+	handshakes *link.Handshakes
 
 	mu      sync.Mutex // guards what follows, except served
 	closed  bool
@@ -47,7 +48,7 @@ func New(config Config) (*Server, error) {
 		return nil, fmt.Errorf("turnsrv: %w", err)
 	}
 	return &Server{
-		shared: session.NewShared(config.session()), config: config,
+		shared: session.NewShared(config.session()), config: config, handshakes: link.NewHandshakes(),
 		links: make(map[servedLink]struct{}),
 	}, nil
 }
@@ -119,6 +120,7 @@ func (s *Server) ServeStream(listener net.Listener) error {
 func (s *Server) serveStream(listener net.Listener, first *loop.Loop, others ...*loop.Loop) error {
 	defer func() { _ = listener.Close() }()
 	l := link.NewStreams(s.config.MaxStreams, first, s.shared.Counters)
+	l.LimitHandshakes(s.handshakes)
 	if err := s.begin(l); err != nil {
 		return err
 	}

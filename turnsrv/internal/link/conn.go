@@ -13,7 +13,8 @@ const maxRecord = 16 << 10
 // the connection that NewConn was given until then. Peek is for the goroutine that reads.
 type Conn struct {
 	net.Conn
-	ahead []byte // bytes that Peek has read
+	ahead []byte     // bytes that Peek has read
+	hands *handshake // during a handshake, if it is limited; owned by the goroutine that performs it
 
 	polled atomic.Pointer[polledConn] // what is read from and written to once the socket has moved
 }
@@ -25,7 +26,7 @@ func NewConn(conn net.Conn) *Conn { return &Conn{Conn: conn} }
 func (c *Conn) Peek() (byte, error) {
 	if len(c.ahead) == 0 {
 		b := make([]byte, 1)
-		if _, err := c.Conn.Read(b); err != nil {
+		if _, err := c.read(b); err != nil {
 			return 0, err
 		}
 		c.ahead = b
@@ -43,8 +44,24 @@ func (c *Conn) Read(p []byte) (int, error) {
 		c.ahead = c.ahead[n:]
 		return n, nil
 	}
-	return c.Conn.Read(p)
+	return c.read(p)
 }
+
+// read reads from the connection under c. A limited handshake frees its slot meanwhile.
+func (c *Conn) read(p []byte) (int, error) {
+	if c.hands == nil {
+		return c.Conn.Read(p)
+	}
+	c.hands.end()
+	n, err := c.Conn.Read(p)
+	if err != nil {
+		return n, err
+	}
+	return n, c.hands.begin()
+}
+
+// limit makes c part of a limited handshake, or ends that if h is nil.
+func (c *Conn) limit(h *handshake) { c.hands = h }
 
 // Write implements net.Conn.
 func (c *Conn) Write(p []byte) (int, error) {

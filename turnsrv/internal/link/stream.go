@@ -99,7 +99,7 @@ func (s *stream) handshake() error {
 	}
 	ctx, cancel := context.WithTimeout(s.link.ctx, HandshakeTimeout)
 	defer cancel()
-	if err := conn.HandshakeContext(ctx); err != nil {
+	if err := s.link.handshakes.perform(ctx, s.conn, conn.HandshakeContext); err != nil {
 		return err
 	}
 	if s.tuple.Transport == event.DTLS {

@@ -24,19 +24,20 @@ const smallFrame = 2048
 
 // Streams serves the clients of a stream listener, each over its own connection, or a share of them: see Share.
 type Streams struct {
-	counters *count.Counters
-	places   *places
-	shares   []*Streams // get connections in turn; l is the first
-	accepted int        // number of connections so far; owned by the goroutine that accepts
-	spare    spareDescriptor
-	loop     *loop.Loop // on whose goroutine the handler is called; nil if Serve calls it
-	handler  Handler
-	ended    bool // the handler is not called any more; owned by the goroutine of the handler
-	alarm    *loop.Alarm
-	buffers  streamBuffers
-	expire   expiry      // the streams on the loop without an allocation
-	expired  *loop.Alarm // calls expire
-	posted   atomic.Bool // Tick has been posted
+	counters   *count.Counters
+	places     *places
+	handshakes *Handshakes // nil if they are not limited
+	shares     []*Streams  // get connections in turn; l is the first
+	accepted   int         // number of connections so far; owned by the goroutine that accepts
+	spare      spareDescriptor
+	loop       *loop.Loop // on whose goroutine the handler is called; nil if Serve calls it
+	handler    Handler
+	ended      bool // the handler is not called any more; owned by the goroutine of the handler
+	alarm      *loop.Alarm
+	buffers    streamBuffers
+	expire     expiry      // the streams on the loop without an allocation
+	expired    *loop.Alarm // calls expire
+	posted     atomic.Bool // Tick has been posted
 
 	frames chan frame
 	woken  chan struct{} // holds one token
@@ -65,10 +66,14 @@ func NewStreams(maxStreams int, on *loop.Loop, c *count.Counters) *Streams {
 	return l
 }
 
+// LimitHandshakes makes the handshakes of l count towards a limit. It must be called before Share and Serve.
+func (l *Streams) LimitHandshakes(h *Handshakes) { l.handshakes = h }
+
 // Share makes on, another event loop, serve a share of the connections that l accepts. handler returns the handler of the link to
 // which they belong. Share must be called before Serve.
 func (l *Streams) Share(on *loop.Loop, handler func(share *Streams) Handler) {
 	share := newStreams(l.ctx, l.places, on, l.counters)
+	share.handshakes = l.handshakes
 	share.begin(handler(share))
 	l.shares = append(l.shares, share)
 }
