@@ -135,14 +135,13 @@ func decode(file *config.File, stateDir string) (*setup, hcl.Diagnostics) {
 		diags = append(diags, relayDiags...)
 		s.relays = append(s.relays, relay)
 	}
+	if len(certificates) == 0 && len(s.relays) > 0 {
+		certificates = s.relays[0].TLS
+	}
 	for _, endpoint := range file.Endpoints {
 		switch endpoint.Kind {
 		case "imap":
-			defaults := imap.Defaults{Hostname: file.Hostname.V, TLS: certificates}
-			if len(certificates) == 0 && len(s.relays) > 0 {
-				defaults.TLS = s.relays[0].TLS
-			}
-			server, serverDiags := imap.Decode(endpoint, defaults)
+			server, serverDiags := imap.Decode(endpoint, imap.Defaults{Hostname: file.Hostname.V, TLS: certificates})
 			diags = append(diags, serverDiags...)
 			s.imaps = append(s.imaps, server)
 		case "credsock":
@@ -154,11 +153,7 @@ func decode(file *config.File, stateDir string) (*setup, hcl.Diagnostics) {
 			diags = append(diags, doorDiags...)
 			s.dicts = append(s.dicts, door)
 		case "http":
-			defaults := http.Defaults{Hostname: file.Hostname.V, TLS: certificates}
-			if len(certificates) == 0 && len(s.relays) > 0 {
-				defaults.TLS = s.relays[0].TLS
-			}
-			server, serverDiags := http.Decode(endpoint, defaults)
+			server, serverDiags := http.Decode(endpoint, http.Defaults{Hostname: file.Hostname.V, TLS: certificates})
 			diags = append(diags, serverDiags...)
 			s.http = append(s.http, server)
 		case "turn":
@@ -317,20 +312,8 @@ func (s *setup) prepare(now time.Time) (made []string, err error) {
 	if created {
 		made = append(made, "self-signed certificate")
 	}
-	for i := range s.relays {
-		if s.relays[i].NeedsCertificate() {
-			s.relays[i].TLS = []certs.Pair{pair}
-		}
-	}
-	for i := range s.imaps {
-		if len(s.imaps[i].TLS) == 0 {
-			s.imaps[i].TLS = []certs.Pair{pair}
-		}
-	}
-	for i := range s.http {
-		if s.http[i].NeedsCertificate() {
-			s.http[i].TLS = []certs.Pair{pair}
-		}
+	for _, missing := range s.missingCertificates() {
+		*missing = []certs.Pair{pair}
 	}
 	for _, c := range s.issuers() {
 		c.SetSecrets(generated)
@@ -338,27 +321,37 @@ func (s *setup) prepare(now time.Time) (made []string, err error) {
 	return made, nil
 }
 
+// missingCertificates returns the TLS fields of the endpoints that need a certificate and have none.
+func (s *setup) missingCertificates() (missing []*[]certs.Pair) {
+	for i := range s.relays {
+		if s.relays[i].NeedsCertificate() {
+			missing = append(missing, &s.relays[i].TLS)
+		}
+	}
+	for i := range s.imaps {
+		if len(s.imaps[i].TLS) == 0 {
+			missing = append(missing, &s.imaps[i].TLS)
+		}
+	}
+	for i := range s.http {
+		if s.http[i].NeedsCertificate() {
+			missing = append(missing, &s.http[i].TLS)
+		}
+	}
+	return missing
+}
+
 // selfSigned returns the certificate for the endpoints that have none, and the zero Pair if all have one.
 func (s *setup) selfSigned(now time.Time) (pair certs.Pair, created bool, err error) {
-	needed := false
-	names := []string{s.hostname}
-	for _, relay := range s.relays {
-		needed = needed || relay.NeedsCertificate()
-	}
-	for _, server := range s.imaps {
-		needed = needed || len(server.TLS) == 0
-	}
-	for _, server := range s.http {
-		needed = needed || server.NeedsCertificate()
-	}
-	for _, advertised := range s.issuers() {
-		names = append(names, advertised.Server.V)
-	}
 	switch {
-	case !needed:
+	case len(s.missingCertificates()) == 0:
 		return certs.Pair{}, false, nil
 	case s.stateDir == "":
 		return certs.Pair{}, false, errNoStateDir
+	}
+	names := []string{s.hostname}
+	for _, advertised := range s.issuers() {
+		names = append(names, advertised.Server.V)
 	}
 	return certs.SelfSigned(s.stateDir, names, now)
 }
