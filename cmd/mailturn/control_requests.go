@@ -4,13 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"strings"
 	"time"
 
-	"github.com/mailturn/mailturn/endpoint/imap"
 	"github.com/mailturn/mailturn/framework/control"
 	"github.com/mailturn/mailturn/framework/log"
 	"github.com/mailturn/mailturn/turnsrv"
@@ -270,14 +268,6 @@ type credentialRequest struct {
 	Account string `json:"account"`
 }
 
-// credentialReport is the response to POST /v1/credentials. TURN and TURNS are the values of Delta Chat's two entries.
-type credentialReport struct {
-	iceServer
-	Expires time.Time `json:"expires"`
-	TURN    string    `json:"turn,omitempty"`
-	TURNS   string    `json:"turns,omitempty"`
-}
-
 // issueCredential answers POST /v1/credentials as the endpoints issue: the relay of this process knows the account.
 func (o *operators) issueCredential(w http.ResponseWriter, r *http.Request) (any, error) {
 	var request credentialRequest
@@ -294,26 +284,11 @@ func (o *operators) issueCredential(w http.ResponseWriter, r *http.Request) (any
 		}
 		advertised := first.For(request.Account)
 		advertised.Accounts, advertised.Names = &o.service.accounts, o.service.setup.names // also without another endpoint
-		issued := advertised.IssueTo(request.Account, time.Now())
-		report.iceServer = iceServer{URLs: advertised.URIs(), Username: issued.Username, Credential: issued.Password}
-		report.Expires = issued.Expires
-		report.TURN, report.TURNS = advertised.Values(issued)
+		report = reportCredential(advertised, advertised.IssueTo(request.Account, time.Now()))
 	})
 	if err = errors.Join(err, failure); err != nil {
 		return nil, err
 	}
 	o.changed(r, "credential issued", "account", request.Account, "username", report.Username, "expires", report.Expires)
 	return report, nil
-}
-
-// writeTo prints the credential as mailturn credentials does.
-func (c credentialReport) writeTo(w io.Writer) {
-	for _, line := range [][2]string{
-		{imap.TURNEntry, c.TURN}, {imap.TURNSEntry, c.TURNS}, {"username", c.Username}, {"password", c.Credential},
-		{"expires", c.Expires.Format(time.RFC3339)},
-	} {
-		if line[1] != "" {
-			fmt.Fprintf(w, "%-35s %s\n", line[0], line[1])
-		}
-	}
 }

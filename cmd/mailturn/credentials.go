@@ -45,10 +45,14 @@ that user's is printed.`,
 			}
 			advertised := first.For(user)
 			issued := advertised.IssueFor(user, time.Now())
+			report := reportCredential(advertised, issued)
 			if asJSON {
-				return writeICEServers(cmd.OutOrStdout(), advertised, issued)
+				return writeJSON(cmd.OutOrStdout(), []iceServer{report.iceServer}, true)
 			}
-			writeCredential(cmd.OutOrStdout(), advertised, issued, user != "")
+			if user != "" {
+				report.TURN, report.TURNS = "", "" // Delta Chat could not parse them
+			}
+			report.writeTo(cmd.OutOrStdout())
 			return nil
 		}),
 	}
@@ -80,21 +84,6 @@ func loadOrDefault(filename, stateDir string, stderr io.Writer) (*setup, error) 
 	return decodeDefault(stateDir, stderr)
 }
 
-// writeCredential prints the values of the two entries, or with a named user only the user name and password.
-func writeCredential(w io.Writer, advertised issuer.Config, issued credential.Credential, named bool) {
-	if !named {
-		turn, turns := advertised.Values(issued)
-		if turn != "" {
-			fmt.Fprintf(w, "%-35s %s\n", imap.TURNEntry, turn)
-		}
-		if turns != "" {
-			fmt.Fprintf(w, "%-35s %s\n", imap.TURNSEntry, turns)
-		}
-	}
-	fmt.Fprintf(w, "%-35s %s\n%-35s %s\n%-35s %s\n", "username", issued.Username, "password", issued.Password,
-		"expires", issued.Expires.Format(time.RFC3339))
-}
-
 // iceServer is an RTCIceServer dictionary (W3C WebRTC section 4.2.4).
 type iceServer struct {
 	URLs       []string `json:"urls"`
@@ -102,11 +91,44 @@ type iceServer struct {
 	Credential string   `json:"credential"`
 }
 
-func writeICEServers(w io.Writer, advertised issuer.Config, issued credential.Credential) error {
+// credentialReport is a credential as it is printed, and the response to POST /v1/credentials. TURN and TURNS are the values of
+// Delta Chat's two entries.
+type credentialReport struct {
+	iceServer
+	Expires time.Time `json:"expires"`
+	TURN    string    `json:"turn,omitempty"`
+	TURNS   string    `json:"turns,omitempty"`
+}
+
+func reportCredential(advertised issuer.Config, issued credential.Credential) credentialReport {
+	report := credentialReport{
+		iceServer: iceServer{URLs: advertised.URIs(), Username: issued.Username, Credential: issued.Password},
+		Expires:   issued.Expires,
+	}
+	report.TURN, report.TURNS = advertised.Values(issued)
+	return report
+}
+
+// writeTo prints the credential for people.
+func (c credentialReport) writeTo(w io.Writer) {
+	for _, line := range [][2]string{
+		{imap.TURNEntry, c.TURN}, {imap.TURNSEntry, c.TURNS}, {"username", c.Username}, {"password", c.Credential},
+		{"expires", c.Expires.Format(time.RFC3339)},
+	} {
+		if line[1] != "" {
+			fmt.Fprintf(w, "%-35s %s\n", line[0], line[1])
+		}
+	}
+}
+
+// writeJSON writes v as JSON and a line break, over several lines if indent is set.
+func writeJSON(w io.Writer, v any, indent bool) error {
 	encoder := json.NewEncoder(w)
-	encoder.SetIndent("", "  ")
 	encoder.SetEscapeHTML(false)
-	return encoder.Encode([]iceServer{{URLs: advertised.URIs(), Username: issued.Username, Credential: issued.Password}})
+	if indent {
+		encoder.SetIndent("", "  ")
+	}
+	return encoder.Encode(v)
 }
 
 // join lists values for people.

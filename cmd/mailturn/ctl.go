@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -93,10 +92,7 @@ func (c *ctl) call(cmd *cobra.Command, method, path string, in, out any, print f
 		print(cmd.OutOrStdout())
 		return nil
 	}
-	encoder := json.NewEncoder(cmd.OutOrStdout())
-	encoder.SetIndent("", "  ")
-	encoder.SetEscapeHTML(false)
-	return encoder.Encode(out)
+	return writeJSON(cmd.OutOrStdout(), out, true)
 }
 
 func (c *ctl) statusCommand() *cobra.Command {

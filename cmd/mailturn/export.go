@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -95,9 +94,7 @@ secret, and that for env a password. It goes only to standard output.`,
 // quoted is a string as JSON has it, and YAML too.
 func quoted(s string) string {
 	var b strings.Builder
-	encoder := json.NewEncoder(&b)
-	encoder.SetEscapeHTML(false)
-	encoder.Encode(s) // a string can always be encoded
+	_ = writeJSON(&b, s, false) // a string can always be encoded
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
@@ -198,9 +195,7 @@ func exportEnv(w io.Writer, s *setup) error {
 			continue // the password itself is not known
 		}
 		var b strings.Builder
-		encoder := json.NewEncoder(&b)
-		encoder.SetEscapeHTML(false)
-		if err := encoder.Encode([]iceServer{{URLs: relays[i].URIs(), Username: name, Credential: password}}); err != nil {
+		if err := writeJSON(&b, []iceServer{{URLs: relays[i].URIs(), Username: name, Credential: password}}, false); err != nil {
 			return err
 		}
 		fmt.Fprintf(w, "MATRIX_TURN_SERVERS=%s\n", shellQuoted(strings.TrimSpace(b.String())))

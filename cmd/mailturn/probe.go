@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -218,9 +217,7 @@ func (f *probeFlags) printLoad(w io.Writer, result *probe.LoadReport) error {
 	if !f.json {
 		return result.WriteText(w)
 	}
-	encoder := json.NewEncoder(w)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(result)
+	return writeJSON(w, result, true)
 }
 
 // print writes one report.
@@ -229,12 +226,7 @@ func (f *probeFlags) print(w io.Writer, report *probe.Report) error {
 		_, quiet := os.LookupEnv("NO_COLOR")
 		return report.WriteText(w, terminal(w) && !quiet, f.verbose)
 	}
-	encoder := json.NewEncoder(w)
-	encoder.SetEscapeHTML(false)
-	if f.repeat == 0 { // otherwise a line each, as programs read them
-		encoder.SetIndent("", "  ")
-	}
-	return encoder.Encode(report)
+	return writeJSON(w, report, f.repeat == 0) // repeated reports are a line each, as programs read them
 }
 
 // read reads the secrets from files, the environment and the terminal.
