@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -52,53 +53,53 @@ func minted(host string) credential {
 func TestFamilies(t *testing.T) {
 	t.Parallel()
 	needIPv6(t)
+	eachUclient(t, testFamilies)
+}
+
+func testFamilies(t *testing.T, program uclientProgram) {
 	p := freePorts(t)
 	start(t, t.TempDir(), "--config", configureBoth(t, p))
-	peer(t, "turnutils_uclient", "coturn")
-	version := programVersion(t, peer(t, "turnserver", "coturn"), "--version")
-	for _, tt := range []struct {
+	for _, transport := range transports {
+		t.Run(transport.name, func(t *testing.T) { program.testFamilies(t, transport, p.turn) })
+	}
+}
+
+// testFamilies runs the client between all families at once, since it mostly waits.
+func (p uclientProgram) testFamilies(t *testing.T, over transport, port int) {
+	const clients, messages = 2, 10
+	tests := []struct {
 		name, server, peer string
 		options            []string
 	}{
+		{"IPv4 to IPv4", "127.0.0.1", "127.0.0.1", []string{"-X"}},
 		{"IPv4 to IPv6", "127.0.0.1", "::1", []string{"-x"}},
 		{"IPv6 to IPv6", "::1", "::1", []string{"-x"}},
 		{"IPv6 to IPv4", "::1", "127.0.0.1", []string{"-X"}},
 		{"IPv6 to IPv4 that was not asked for", "::1", "127.0.0.1", nil},
 		{"IPv4 of another address", "127.0.0.2", "127.0.0.1", nil},
-	} {
-		for _, transport := range transports {
-			t.Run(tt.name+" over "+transport.name, func(t *testing.T) {
-				t.Parallel()
-				const clients, messages = 2, 10
-				port, count := echoPeerOn(t, tt.peer)
-				options := append([]string{"-e", tt.peer, "-r", strconv.Itoa(port), "-n", strconv.Itoa(messages), "-m", strconv.Itoa(clients), "-l", "170"}, tt.options...)
-				uclient(t, minted(tt.server), p.turn, append(options, transport.options...)...).wantAll(t, clients*messages)
-				if got := count(); got != clients*messages {
-					t.Errorf("the peer got %d datagrams, want %d", got, clients*messages)
-				}
-				family := map[bool]string{true: "IPv6", false: "IPv4"}[strings.Contains(tt.server, ":")]
-				interop.Record(t, interop.Cell{
-					Kind: interop.Client, Name: "coturn's turnutils_uclient", Version: version, How: bySharedSecret,
-					Transport: transport.name, Family: family, Control: refusedUclient,
-				})
-			})
-		}
-	}
-	for _, transport := range transports {
 		// One allocation with an address of each family (ADDITIONAL-ADDRESS-FAMILY), and a peer of the additional one.
-		t.Run("dual allocation over "+transport.name, func(t *testing.T) {
-			t.Parallel()
-			const clients, messages = 2, 10
-			port, count := echoPeerOn(t, "::1")
-			options := append([]string{"-Z", "-e", "::1", "-r", strconv.Itoa(port), "-n", strconv.Itoa(messages), "-m", strconv.Itoa(clients), "-l", "170"}, transport.options...)
-			uclient(t, minted("127.0.0.1"), p.turn, options...).wantAll(t, clients*messages)
+		{"dual allocation", "127.0.0.1", "::1", []string{"-Z"}},
+	}
+	checks := make([]func(*testing.T), len(tests))
+	for i, tt := range tests {
+		peerPort, count := echoPeerOn(t, tt.peer)
+		options := []string{"-e", tt.peer, "-r", strconv.Itoa(peerPort), "-n", strconv.Itoa(messages), "-m", strconv.Itoa(clients), "-l", "170"}
+		run := p.start(t, minted(tt.server), port, slices.Concat(options, tt.options, over.options)...)
+		checks[i] = func(t *testing.T) {
+			run.wait(t).wantAll(t, clients*messages)
 			if got := count(); got != clients*messages {
 				t.Errorf("the peer got %d datagrams, want %d", got, clients*messages)
 			}
-		})
+			family := map[bool]string{true: "IPv6", false: "IPv4"}[strings.Contains(tt.server, ":")]
+			interop.Record(t, interop.Cell{
+				Kind: interop.Client, Name: p.name, Version: p.version, How: bySharedSecret,
+				Transport: over.name, Family: family, Control: refusedUclient,
+			})
+		}
 	}
-	t.Run("between two clients", func(t *testing.T) {
-		t.Parallel()
-		uclient(t, minted("::1"), p.turn, "-y", "-x", "-n", "10", "-m", "2").wantAllBack(t)
-	})
+	between := p.start(t, minted("::1"), port, append([]string{"-y", "-x", "-n", "10", "-m", "2"}, over.options...)...)
+	for i, tt := range tests {
+		t.Run(tt.name, checks[i])
+	}
+	t.Run("between two clients", func(t *testing.T) { between.wait(t).wantAllBack(t) })
 }

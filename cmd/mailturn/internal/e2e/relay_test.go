@@ -2,17 +2,14 @@ package e2e
 
 import (
 	"bytes"
-	"context"
 	"crypto/hmac"
 	"crypto/sha1"
 	"encoding/base64"
 	"net"
 	"os"
-	"os/exec"
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -21,66 +18,6 @@ import (
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/turnclient"
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
-
-// uclientLimit is how long one run of coturn's client may take. It waits for seconds of its own, whatever the server does.
-const uclientLimit = 60 * time.Second
-
-// totals are what turnutils_uclient counted. Its exit status says nothing.
-type totals struct {
-	sent, received int
-	output         string
-}
-
-var totalLine = regexp.MustCompile(`start_mclient: tot_send_msgs=(\d+), tot_recv_msgs=(\d+)\n`)
-
-// uclient runs coturn's TURN client with a credential against the port of the server.
-//
-// A test that continues after a subtest has called it, or calls it on another goroutine, has to check for the client itself,
-// because it would not be skipped with the subtest.
-func uclient(t *testing.T, c credential, port int, options ...string) totals {
-	t.Helper()
-	program := peer(t, "turnutils_uclient", "coturn")
-	ctx, cancel := context.WithTimeout(t.Context(), uclientLimit)
-	defer cancel()
-	args := append(options, "-u", c.username, "-w", c.password, "-p", strconv.Itoa(port), c.host)
-	out, err := exec.CommandContext(ctx, program, args...).CombinedOutput()
-	if ctx.Err() != nil {
-		t.Fatalf("turnutils_uclient %s did not end in %v:\n%s", strings.Join(args, " "), uclientLimit, out)
-	}
-	result := totals{output: string(out)}
-	if m := totalLine.FindStringSubmatch(result.output); m != nil {
-		result.sent, _ = strconv.Atoi(m[1])
-		result.received, _ = strconv.Atoi(m[2])
-	} else if err == nil {
-		t.Fatalf("turnutils_uclient printed no totals:\n%s", out)
-	}
-	return result
-}
-
-// wantAll checks that all n messages were sent and came back.
-func (r totals) wantAll(t *testing.T, n int) {
-	t.Helper()
-	if r.sent != n || r.received != n {
-		t.Errorf("sent %d and received %d messages, want %d of each:\n%s", r.sent, r.received, n, r.output)
-	}
-}
-
-// wantAllBack checks that messages were sent and all came back.
-func (r totals) wantAllBack(t *testing.T) {
-	t.Helper()
-	r.wantAll(t, max(r.sent, 1))
-}
-
-// wantNone checks that nothing came back, and that the client says why.
-func (r totals) wantNone(t *testing.T, reason string) {
-	t.Helper()
-	if r.received != 0 {
-		t.Errorf("received %d messages, want none:\n%s", r.received, r.output)
-	}
-	if !strings.Contains(r.output, reason) {
-		t.Errorf("turnutils_uclient did not say %q:\n%s", reason, r.output)
-	}
-}
 
 // echoPeer is a peer that sends every datagram back, as turnutils_peer does, and counts them. It listens on port and on the
 // port above it, where turnutils_uclient sends what stands for RTCP.
@@ -271,15 +208,17 @@ func TestRelayBehindNAT(t *testing.T) {
 const refusedUclient = "wrong password; expired credential; user name that was not issued; loopback peer; private peer"
 
 func TestRelayRefuses(t *testing.T) {
-	for _, e := range engines {
-		t.Run(e.name, func(t *testing.T) { testRelayRefuses(t, e) })
-	}
+	t.Parallel()
+	eachUclient(t, func(t *testing.T, program uclientProgram) {
+		for _, e := range engines {
+			t.Run(e.name, func(t *testing.T) { testRelayRefuses(t, e, program) })
+		}
+	})
 }
 
-func testRelayRefuses(t *testing.T, e engine) {
-	t.Parallel()
+func testRelayRefuses(t *testing.T, e engine, program uclientProgram) {
 	stateDir, p := t.TempDir(), freePorts(t)
-	// coturn's client tries 31 times before it gives up on a wrong password, and six of them would soon get no answer.
+	// coturn's client asks 31 times before it takes a wrong password for wrong, and six of them would soon be met by silence.
 	lines := "max_guesses = 0"
 	if e.name != mailturnEngine.name {
 		lines = ""
@@ -294,6 +233,7 @@ func testRelayRefuses(t *testing.T, e engine) {
 	wrong.password = mint("1758650868")
 	peerPort, peerCount := echoPeer(t)
 
+	checks := make(map[string]func(*testing.T))
 	for _, tt := range []struct {
 		name       string
 		credential credential
@@ -308,18 +248,17 @@ func testRelayRefuses(t *testing.T, e engine) {
 		{"metadata service", good, "169.254.169.254", e.saysPeer},
 	} {
 		for _, transport := range e.transports() {
-			t.Run(tt.name+" over "+transport.name, func(t *testing.T) {
-				t.Parallel()
-				options := append([]string{"-e", tt.peer, "-r", strconv.Itoa(peerPort), "-X", "-n", "1", "-m", "1", "-c"}, transport.options...)
-				uclient(t, tt.credential, transport.port(p), options...).wantNone(t, tt.reason)
-			})
+			options := append([]string{"-e", tt.peer, "-r", strconv.Itoa(peerPort), "-X", "-n", "1", "-m", "1", "-c"}, transport.options...)
+			run := program.start(t, tt.credential, transport.port(p), options...)
+			checks[tt.name+" over "+transport.name] = func(t *testing.T) { run.wait(t).wantNone(t, tt.reason) }
 		}
 	}
-	t.Cleanup(func() {
-		if got := peerCount(); got != 0 {
-			t.Errorf("%d datagrams reached a peer that must not be reached", got)
-		}
-	})
+	for name, check := range checks {
+		t.Run(name, check)
+	}
+	if got := peerCount(); got != 0 {
+		t.Errorf("%d datagrams reached a peer that must not be reached", got)
+	}
 }
 
 // mint computes a password as documented for coturn's REST API: base64(HMAC-SHA1(secret, user name)).

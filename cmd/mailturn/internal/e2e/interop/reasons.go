@@ -34,7 +34,7 @@ var reasons = []reason{
 	{name: "LiveKit's client in Chromium", column: "DTLS", text: "LiveKit names no relay over DTLS"},
 	{name: "libnice in GStreamer", column: "DTLS", text: "has no TURN over DTLS"},
 	{name: "libnice in GStreamer", column: "TLS", text: "has no TURN over TLS"},
-	{name: "coturn's turnutils_uclient", how: "shared secret, in other modes", text: "as over UDP and TCP with IPv4"},
+	{how: "shared secret, in other modes", column: "IPv6", text: "as over IPv4"},
 	{how: overCore, column: "TLS", text: "core names no relay over TLS"},
 	{how: overOldCore, text: "as with a new core"},
 	{how: overDict, column: "IPv4", text: "as over IMAP METADATA"},
