@@ -8,6 +8,7 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 
+	"github.com/mailturn/mailturn/endpoint/http/page"
 	"github.com/mailturn/mailturn/endpoint/issuer"
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/config"
@@ -24,6 +25,8 @@ type Schema struct {
 	APIKeys      config.Value[[]credential.Secret] `hcl:"api_keys" secret:"true" doc:"API keys: a string, file(PATH), env(NAME), or a list of them. A request for credentials must carry one, as Authorization: Bearer KEY or in the parameter key. Without keys, and with nothing in open, /turn and /ice are not served."`
 	Open         config.Value[[]string]            `hcl:"open" otherwise:"none" doc:"Which of \"/turn\" and \"/ice\" require no key. Anyone who can reach them can use the relay, up to its quotas."`
 	AllowOrigins config.Value[[]string]            `hcl:"allow_origins" otherwise:"none" doc:"Origins of web pages whose scripts may read credentials (CORS), such as \"https://app.example.org\"; \"*\" for all."`
+
+	PagePassword config.Value[credential.Secret] `hcl:"page_password" secret:"true" doc:"Serves a web page on /, with a call test that runs in the visitor's browser, to whoever knows the password of this hash: bcrypt ($2b$...) or argon2id ($argon2id$...), a string, file(PATH) or env(NAME). htpasswd -nB or doveadm pw -s BLF-CRYPT makes one. Changing it ends sessions, and links to the call test. Default: no page."`
 
 	Settings
 
@@ -51,8 +54,9 @@ type Config struct {
 	TrustedProxies listen.Networks
 
 	APIKeys      []credential.Secret
-	Open         []string // paths that give credentials without a key
-	AllowOrigins []string // in the form in which browsers send them, or "*"
+	Open         []string          // paths that give credentials without a key
+	AllowOrigins []string          // in the form in which browsers send them, or "*"
+	PagePassword credential.Secret // the hash of the page's password; the zero Secret if there is no page
 	Settings
 
 	TURN issuer.Config // if Issues
@@ -71,7 +75,8 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 	diags := endpoint.Decode(&s)
 	c := Config{
 		Name: endpoint.Name, Range: endpoint.Range,
-		APIKeys: s.APIKeys.V, Open: s.Open.V, AllowOrigins: s.AllowOrigins.V, Settings: s.Settings,
+		APIKeys: s.APIKeys.V, Open: s.Open.V, AllowOrigins: s.AllowOrigins.V,
+		PagePassword: s.PagePassword.V, Settings: s.Settings,
 	}
 	turn, turnDiags := issuer.Decode(endpoint, s.Schema, defaults.Hostname)
 	c.TURN, diags = turn, append(diags, turnDiags...)
@@ -81,6 +86,7 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 	c.TrustedProxies, diags = proxies, append(diags, proxyDiags...)
 	diags = append(diags, c.checkAccess(&s)...)
 	diags = append(diags, checkOrigins(s.AllowOrigins)...)
+	diags = append(diags, checkPassword(s.PagePassword)...)
 	diags = append(diags, c.checkProxy()...)
 	return c, diags
 }
@@ -95,7 +101,10 @@ func (c *Config) listensEncrypted() bool {
 
 // Issues reports whether the endpoint issues credentials. Otherwise it serves only /metrics, /healthz and /readyz, and TURN is not
 // used.
-func (c *Config) Issues() bool { return len(c.APIKeys) > 0 || len(c.Open) > 0 }
+func (c *Config) Issues() bool { return c.servesCredentials() || !c.PagePassword.IsZero() }
+
+// servesCredentials reports whether there are /turn and /ice.
+func (c *Config) servesCredentials() bool { return len(c.APIKeys) > 0 || len(c.Open) > 0 }
 
 func (c *Config) decodeListen(v config.Value[[]listen.Addr]) (diags hcl.Diagnostics) {
 	c.Listen, c.ListenRanges, diags = listen.Schemes{
@@ -141,7 +150,7 @@ func (c *Config) checkAccess(s *Schema) (diags hcl.Diagnostics) {
 		diags = append(diags, config.WithHint(config.Warnf(s.Open.At(i), "Everybody gets credentials",
 			"%s requires no API key: anyone who can reach it can use the relay.", path), "set source_quota and max_bps in the TURN endpoint"))
 	}
-	if !s.APIKeys.Set && !s.Open.Set && len(c.TURN.Given) > 0 {
+	if !s.APIKeys.Set && !s.Open.Set && !s.PagePassword.Set && len(c.TURN.Given) > 0 {
 		diags = append(diags, config.WithHint(config.Warnf(c.Range, "Nobody gets credentials",
 			"The block configures credentials but no API key: %s and %s are not served.", turnPath, icePath),
 			`add api_keys = file("/etc/mailturn/api.key"), made with: openssl rand -hex 32`))
@@ -177,6 +186,18 @@ func checkOrigins(v config.Value[[]string]) (diags hcl.Diagnostics) {
 		}
 	}
 	return diags
+}
+
+// checkPassword wants a hash: the file may be read by others than the operator, in a backup for one.
+func checkPassword(v config.Value[credential.Secret]) hcl.Diagnostics {
+	if !v.Set {
+		return nil
+	}
+	if _, err := page.ParseHash(string(v.V.Bytes())); err != nil {
+		return hcl.Diagnostics{config.WithHint(config.Errorf(v.Range, "Page password is not a hash", "%s.", err),
+			"make one with: doveadm pw -s BLF-CRYPT | sed 's/^{.*}//', or htpasswd -nB admin | cut -d: -f2")}
+	}
+	return nil
 }
 
 func canonicalOrigin(u *url.URL) string {

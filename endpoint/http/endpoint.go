@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/mailturn/mailturn/endpoint/http/page"
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/listen"
 	"github.com/mailturn/mailturn/framework/metrics"
@@ -66,6 +67,10 @@ func New(c Config, process Process, logger *slog.Logger) (*Endpoint, error) {
 		}
 		e.certs = store
 	}
+	present, err := newSettings(c)
+	if err != nil {
+		return nil, err
+	}
 	e.handler = handler{
 		ready:    process.Ready,
 		health:   process.Health,
@@ -74,7 +79,8 @@ func New(c Config, process Process, logger *slog.Logger) (*Endpoint, error) {
 		now:      time.Now,
 		requests: newRequestCounter(),
 	}
-	e.handler.settings.Store(newSettings(c))
+	e.handler.page = page.New(logger, func() time.Time { return e.handler.now() })
+	e.handler.settings.Store(present)
 	e.server = &http.Server{
 		Handler:           &e.handler,
 		ReadHeaderTimeout: readTimeout,
@@ -145,13 +151,17 @@ func (e *Endpoint) Prepare(c Config) (module.Change, error) {
 	if err := c.checkSecret(); err != nil {
 		return module.Change{}, err
 	}
+	present, err := newSettings(c)
+	if err != nil {
+		return module.Change{}, err
+	}
 	useCertificates, err := e.certs.Prepare(c.TLS)
 	if err != nil {
 		return module.Change{}, err
 	}
 	return module.Change{Commit: func() {
 		useCertificates()
-		e.handler.settings.Store(newSettings(c))
+		e.handler.settings.Store(present)
 		e.config = c
 	}}, nil
 }

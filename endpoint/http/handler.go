@@ -1,6 +1,7 @@
 package http
 
 import (
+	"fmt"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -9,8 +10,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mailturn/mailturn/endpoint/http/page"
 	"github.com/mailturn/mailturn/endpoint/issuer"
 	"github.com/mailturn/mailturn/framework/listen"
+	"github.com/mailturn/mailturn/turnsrv/limit"
 )
 
 // The paths that are served.
@@ -28,6 +31,7 @@ type handler struct {
 	ready    func() bool
 	health   func() error
 	metrics  http.Handler
+	page     *page.Page
 	requests *requestCounter
 	logger   *slog.Logger
 	now      func() time.Time
@@ -35,7 +39,8 @@ type handler struct {
 
 // settings are the values of a configuration. They do not change once they are in force, except proxyNoticed.
 type settings struct {
-	issues         bool
+	issues         bool         // on /turn and /ice
+	access         *page.Access // nil without a page
 	turn           issuer.Config
 	keys           apiKeys
 	open           []string
@@ -48,12 +53,19 @@ type settings struct {
 	proxyNoticed atomic.Bool // the operator has been told of a proxy that is not trusted
 }
 
-func newSettings(c Config) *settings {
-	return &settings{
-		issues: c.Issues(),
-		turn:   c.TURN, keys: newAPIKeys(c.APIKeys), open: c.Open, metricsFrom: c.MetricsFrom, proxies: c.TrustedProxies,
-		origins: c.AllowOrigins, rate: newRateLimit(c.Rate), maxConnections: c.MaxConnections,
+func newSettings(c Config) (*settings, error) {
+	var access *page.Access
+	if !c.PagePassword.IsZero() {
+		var err error
+		if access, err = page.NewAccess(c.PagePassword, c.TURN); err != nil {
+			return nil, fmt.Errorf("page_password: %w", err)
+		}
 	}
+	return &settings{
+		issues: c.servesCredentials(), access: access,
+		turn: c.TURN, keys: newAPIKeys(c.APIKeys), open: c.Open, metricsFrom: c.MetricsFrom, proxies: c.TrustedProxies,
+		origins: c.AllowOrigins, rate: newRateLimit(c.Rate), maxConnections: c.MaxConnections,
+	}, nil
 }
 
 // ServeHTTP implements http.Handler.
@@ -75,7 +87,11 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	} else {
 		h.route(present, counted, r)
 	}
-	h.requests.count(r.URL.Path, counted.status)
+	label := r.URL.Path
+	if present.access != nil && page.Serves(label) {
+		label = pageLabel
+	}
+	h.requests.count(label, counted.status)
 	h.logger.Debug("request", "client", present.client(r), "method", r.Method, "path", r.URL.Path, "status", counted.status)
 }
 
@@ -138,9 +154,20 @@ func (h *handler) route(present *settings, w http.ResponseWriter, r *http.Reques
 		default:
 			writeJSON(w, http.StatusOK, "application/json", health{"ok"})
 		}
+	case present.access != nil && page.Serves(path):
+		h.servePage(present, w, r)
 	default:
 		(&problem{http.StatusNotFound, "nothing is served on this path"}).write(w)
 	}
+}
+
+// servePage answers a request for the page.
+func (h *handler) servePage(present *settings, w http.ResponseWriter, r *http.Request) {
+	client := present.client(r)
+	h.page.Serve(w, page.Visit{
+		Request: r, Access: present.access, Client: client, Secure: present.secure(r), Ready: h.ready(),
+		Allow: func() time.Duration { return present.rate.take(limit.Host(client), h.now()) },
+	})
 }
 
 // health is the answer of /healthz and /readyz if the process is healthy.

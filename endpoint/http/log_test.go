@@ -110,7 +110,10 @@ func TestStrangeProxyIsLogged(t *testing.T) {
 	} {
 		lines, logger := newLogged()
 		h := &handler{logger: logger}
-		present := newSettings(Config{TrustedProxies: []netip.Prefix{netip.MustParsePrefix(tt.trusted)}})
+		present, err := newSettings(Config{TrustedProxies: []netip.Prefix{netip.MustParsePrefix(tt.trusted)}})
+		if err != nil {
+			t.Fatal(err)
+		}
 		r := &http.Request{RemoteAddr: tt.remote, Proto: "HTTP/1.0", ProtoMajor: 1, ProtoMinor: tt.proto, Header: http.Header{tt.header: {"x"}}}
 		for range 3 {
 			h.noticeProxy(present, r)

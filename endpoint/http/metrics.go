@@ -17,9 +17,12 @@ func newRequestCounter() *requestCounter {
 	}, []string{"path", "code"})}
 }
 
+// pageLabel stands for all paths of the page.
+const pageLabel = "page"
+
 // count counts a request. Paths that are not served are counted as one.
 func (c *requestCounter) count(path string, status int) {
-	if !slices.Contains([]string{turnPath, icePath, metricsPath, healthPath, readyPath}, path) {
+	if !slices.Contains([]string{turnPath, icePath, metricsPath, healthPath, readyPath, pageLabel}, path) {
 		path = "other"
 	}
 	c.WithLabelValues(path, strconv.Itoa(status)).Inc()

@@ -69,3 +69,8 @@ func (s *settings) client(r *http.Request) netip.Addr {
 	}
 	return netip.Addr{}
 }
+
+// secure reports whether the browser uses TLS, to this server or to a trusted proxy that says so.
+func (s *settings) secure(r *http.Request) bool {
+	return r.TLS != nil || s.proxies.Contains(peerAddr(r.RemoteAddr)) && r.Header.Get("X-Forwarded-Proto") == "https"
+}

@@ -151,7 +151,23 @@ func (c Config) For(account string) Config {
 			best, highest = i, score
 		}
 	}
-	relay := c.Relays[best].Config
+	return c.relay(best)
+}
+
+// All returns the Config of every relay: c itself or, with several relays, one for each.
+func (c Config) All() (all []Config) {
+	if len(c.Relays) == 0 {
+		return []Config{c}
+	}
+	for i := range c.Relays {
+		all = append(all, c.relay(i))
+	}
+	return all
+}
+
+// relay returns the Config of a relay block.
+func (c Config) relay(i int) Config {
+	relay := c.Relays[i].Config
 	relay.Accounts, relay.Names = c.Accounts, c.Names
 	return relay
 }

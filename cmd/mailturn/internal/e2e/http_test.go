@@ -42,6 +42,12 @@ endpoint "http" "http" {
 		t.Fatal(err)
 	}
 	s = start(t, stateDir, "--config", path)
+	return s, clientOf(t, stateDir), "https://127.0.0.1:" + strconv.Itoa(port)
+}
+
+// clientOf is a client that trusts the self-signed certificate of a server with its state in stateDir. It follows no redirect.
+func clientOf(t *testing.T, stateDir string) *http.Client {
+	t.Helper()
 	certificate, err := os.ReadFile(filepath.Join(stateDir, "selfsigned.crt"))
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +56,10 @@ endpoint "http" "http" {
 	roots.AppendCertsFromPEM(certificate)
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true}
 	t.Cleanup(transport.CloseIdleConnections)
-	return s, &http.Client{Transport: transport, Timeout: startLimit}, "https://127.0.0.1:" + strconv.Itoa(port)
+	return &http.Client{
+		Transport: transport, Timeout: startLimit,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 }
 
 // plainClient is a client that shares no connection with other tests.

@@ -1,6 +1,6 @@
 // Package browser runs headless Chromium and Firefox-ESR as WebRTC peers for tests.
 //
-// There is no driver between the test and the browser: the browser opens a page that the test serves, and the page fetches
+// There is no driver between the test and the browser in a call: the browser opens a page that the test serves, and the page fetches
 // what it shall do and posts what came of it. That works alike in every browser and needs nothing but the browser.
 package browser
 
@@ -60,6 +60,8 @@ type Options struct {
 	// Listener accepts the connections of the page. It has to be on loopback for the browser, which allows pages without TLS no
 	// camera and no microphone elsewhere.
 	Listener net.Listener
+	// Dial connects to an address where the browser runs, for Open.
+	Dial func(network, address string) (net.Conn, error)
 }
 
 // Browser is a running browser with one page. Its methods are safe for concurrent use.

@@ -35,6 +35,8 @@ user_pref("media.navigator.permission.disabled", true);
 user_pref("media.autoplay.default", 0);
 user_pref("media.peerconnection.ice.loopback", true);
 
+user_pref("marionette.port", 0);
+
 user_pref("browser.aboutwelcome.enabled", false);
 user_pref("browser.preonboarding.enabled", false);
 user_pref("browser.startup.homepage_override.mstone", "ignore");
@@ -96,4 +98,12 @@ func (k Kind) args(o Options, page string) []string {
 		"--disable-background-networking", "--disable-component-update", "--disable-default-apps", "--disable-sync",
 		"--enable-logging=stderr", "--log-level=2", page,
 	}
+}
+
+// remoteArgs are those that let a test drive the browser.
+func (k Kind) remoteArgs() []string {
+	if k == Firefox {
+		return []string{"--marionette"}
+	}
+	return []string{"--remote-debugging-pipe"}
 }

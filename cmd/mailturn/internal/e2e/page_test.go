@@ -1,0 +1,212 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/browser"
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/recipe"
+)
+
+const (
+	pagePassword = "correct horse battery staple"
+	// pageHash was made by doveadm pw -s BLF-CRYPT -r 5.
+	pageHash = "$2y$05$YTjpjiGjvJM0XFPNSvSAMOFA.G/lv0CWMVpMqZuZX35CPqtc3VpxS"
+	pageURL  = "https://" + relayName + ":8443/"
+)
+
+// visitor is a browser in a namespace, as one of its users drives it.
+type visitor struct {
+	*browser.Remote
+	kind browser.Kind
+}
+
+func openBrowser(t *testing.T, kind browser.Kind, ns namespace, certs certificates) visitor {
+	t.Helper()
+	program, err := kind.Program()
+	if err != nil {
+		lacks(t, "%v: apt-get install %s", err, kind)
+	}
+	r, err := browser.Open(t.Context(), browser.Options{
+		Kind: kind, Program: program, Dir: t.TempDir(), CA: certs.ca, Certutil: peer(t, "certutil", "libnss3-tools"), Command: ns.command,
+		Dial: func(network, address string) (net.Conn, error) { return ns.dial(t, network, address), nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.Close)
+	return visitor{r, kind}
+}
+
+func (v visitor) visit(t *testing.T, url string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), callLimit)
+	defer cancel()
+	if err := v.Visit(ctx, url); err != nil {
+		t.Fatalf("%s: %v", v.kind, err)
+	}
+}
+
+func (v visitor) wait(t *testing.T, condition string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*callLimit)
+	defer cancel()
+	if err := v.Wait(ctx, condition); err != nil {
+		t.Fatalf("%s: %v\nThe page says:\n%s", v.kind, err, v.text(t, "document.body.innerText"))
+	}
+}
+
+func (v visitor) text(t *testing.T, expression string) (text string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), callLimit)
+	defer cancel()
+	if err := v.Evaluate(ctx, &text, "String("+expression+")"); err != nil {
+		t.Fatalf("%s: %v", v.kind, err)
+	}
+	return text
+}
+
+// shoot writes a screenshot into the directory of SCREENSHOTS, if that is set.
+func (v visitor) shoot(t *testing.T, name string, width, height int, dark bool) {
+	t.Helper()
+	dir := os.Getenv("MAILTURN_SCREENSHOTS")
+	if dir == "" {
+		return
+	}
+	png, err := v.Screenshot(t.Context(), width, height, dark)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, name+".png"), png, 0o644)
+	}
+	if err != nil {
+		t.Errorf("%s: screenshot %s: %v", v.kind, name, err)
+	}
+}
+
+// login logs in with the form.
+func (v visitor) login(t *testing.T) {
+	t.Helper()
+	v.visit(t, pageURL)
+	v.wait(t, `document.getElementById("password")`)
+	v.text(t, fmt.Sprintf(`(document.getElementById("password").value = %q, document.querySelector("form").submit())`, pagePassword))
+	v.wait(t, `document.querySelector("nav") && document.readyState === "complete"`)
+}
+
+// startPage starts mailturn with a page in the relay's namespace, in which the relay's name has addresses of both families.
+func (n callNetwork) startPage(t *testing.T, certs certificates) *server {
+	t.Helper()
+	hosts := "127.0.0.1 localhost\n::1 localhost\n" + relayIPv4 + " " + relayName + "\n" + relayIPv6 + " " + relayName + "\n"
+	for _, ns := range []namespace{n.alice, n.relay, n.bob} {
+		if err := os.WriteFile(filepath.Join("/etc/netns", string(ns), "hosts"), []byte(hosts), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := configureNetwork(t, certs.block(), "")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = fmt.Appendf(text, `
+endpoint "http" "page" {
+  listen        = ["https://%s:8443", "https://[%s]:8443"]
+  page_password = %q
+}
+`, relayIPv4, relayIPv6, pageHash)
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return n.startRelay(t, path)
+}
+
+// TestCallTest has two browsers run the call test: the operator's, which is logged in, and that of somebody with a link.
+func TestCallTest(t *testing.T) {
+	n := newCallNetwork(t)
+	certs := newCertificates(t)
+	s := n.startPage(t, certs)
+	operator := openBrowser(t, browser.Chromium, n.alice, certs)
+	guest := openBrowser(t, browser.Firefox, n.bob, certs)
+
+	operator.visit(t, pageURL)
+	operator.shoot(t, "login", 800, 500, false)
+	operator.login(t)
+	operator.visit(t, pageURL+"call-test")
+	operator.text(t, `document.getElementById("make").click()`)
+	operator.wait(t, `document.getElementById("link").value`)
+	link := operator.text(t, `document.getElementById("link").value`)
+	if !strings.HasPrefix(link, pageURL+"call-test#") {
+		t.Fatalf("the link is %q", link)
+	}
+
+	guest.visit(t, link)
+	for _, v := range []visitor{operator, guest} {
+		v.text(t, `document.getElementById("start").click()`)
+		v.wait(t, `!document.getElementById("verdict").hidden`)
+		if got := v.text(t, `document.getElementById("headline").textContent`); got != "Calls work from here" {
+			t.Errorf("%s: the verdict is %q", v.kind, got)
+		}
+		report := v.text(t, `document.getElementById("text").value`)
+		t.Logf("%s:\n%s", v.kind, report)
+		for _, way := range []string{"UDP, IPv4", "UDP, IPv6", "TCP, IPv4", "TCP, IPv6", "TLS"} {
+			if !strings.Contains(report, way+": Works\n") {
+				t.Errorf("%s: %s does not work", v.kind, way)
+			}
+		}
+	}
+	operator.shoot(t, "call-test", 900, 1100, false)
+	operator.shoot(t, "call-test-dark", 900, 1100, true)
+	operator.shoot(t, "call-test-phone", 390, 1500, false)
+	guest.shoot(t, "call-test-firefox", 900, 1100, false)
+	if problems := operator.Problems(); len(problems) > 0 {
+		t.Errorf("chromium complains:\n%s", strings.Join(problems, "\n"))
+	}
+	if log := s.stderr.String(); strings.Contains(log, link[strings.Index(link, "#")+1:]) {
+		t.Error("the link is in the log")
+	}
+
+	nft := n.bob.command(peer(t, "nft", "nftables"), "-f", "-")
+	nft.Stdin = strings.NewReader("table inet page { chain output { type filter hook output priority 0; meta l4proto udp drop; }; }")
+	if out, err := nft.CombinedOutput(); err != nil {
+		t.Fatalf("nft: %v: %s", err, out)
+	}
+	guest.visit(t, pageURL+"login")
+	guest.visit(t, link)
+	guest.text(t, `document.getElementById("start").click()`)
+	guest.wait(t, `document.getElementById("headline").textContent === "Calls connect from here, but not over UDP"`)
+	t.Logf("without UDP:\n%s", guest.text(t, `document.getElementById("text").value`))
+	guest.shoot(t, "call-test-no-udp", 900, 1100, false)
+
+	guest.visit(t, pageURL+"login")
+	guest.visit(t, pageURL+"call-test#"+strings.Repeat("A", 32))
+	guest.text(t, `document.getElementById("start").click()`)
+	guest.wait(t, `document.getElementById("headline").textContent === "This link does not work any more"`)
+}
+
+// pageOfDocumentation serves the page as the documentation configures it.
+func pageOfDocumentation(t *testing.T, _ documents, b recipe.Block) {
+	file, more, state := filepath.Join(t.TempDir(), "page.hash"), freePorts(t), t.TempDir()
+	if err := os.WriteFile(file, []byte(pageHash+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	path := configure(t, freePorts(t), "", "")
+	address := fmt.Sprintf("127.0.0.1:%d", more.turn)
+	configureDoor(t, path, replaced(t, b, "/etc/mailturn/page.hash", file, "turn.example.org:8443", address))
+	start(t, state, "--config", path)
+	client := clientOf(t, state)
+	if status, body := ask(t, client, "https://"+address+"/login"); status != http.StatusOK || !strings.Contains(body, "password") {
+		t.Errorf("got status %d: %s", status, body)
+	}
+	response, err := client.PostForm("https://"+address+"/login", url.Values{"password": {pagePassword}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if len(response.Cookies()) != 1 {
+		t.Errorf("the password of the file does not log in: status %d", response.StatusCode)
+	}
+}
