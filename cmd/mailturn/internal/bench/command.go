@@ -126,7 +126,7 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	b.table.Print(os.Stdout)
 	fmt.Println()
-	printGoals(os.Stdout, &b.table)
+	b.table.PrintGoals(os.Stdout, goals)
 	return nil
 }
 

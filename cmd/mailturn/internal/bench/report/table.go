@@ -57,7 +57,7 @@ func (t *Table) Print(w io.Writer) {
 				continue
 			}
 			fmt.Fprintf(out, c.Format, figure)
-			if ratios := t.ratios(c.Name, name); c.Spread && len(ratios) > 0 && name != t.Reference {
+			if ratios := t.ratios(c.Name, name, t.Reference); c.Spread && len(ratios) > 0 && name != t.Reference {
 				fmt.Fprintf(out, " (x %.2f, %.2f to %.2f)", Median(ratios), slices.Min(ratios), slices.Max(ratios))
 			} else if c.Ratio && beside > 0 && name != t.Reference {
 				fmt.Fprintf(out, " (x %.2f)", figure/beside)
@@ -76,9 +76,9 @@ func (t *Table) Figure(column, name string) (figure float64, ok bool) {
 	return Median(figures), len(figures) > 0
 }
 
-// ratios compares a server's runs with those of the reference at about the same time. A busy machine slows down both.
-func (t *Table) ratios(column, name string) (ratios []float64) {
-	beside := t.results[column][t.Reference]
+// ratios compares a server's runs with those that another one has had at about the same time. A busy machine slows down both.
+func (t *Table) ratios(column, name, other string) (ratios []float64) {
+	beside := t.results[column][other]
 	for i, figure := range t.results[column][name] {
 		if i < len(beside) && beside[i] > 0 {
 			ratios = append(ratios, figure/beside[i])

@@ -8,10 +8,15 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/bench/report"
 	"github.com/mailturn/mailturn/turnsrv/credential"
@@ -24,6 +29,8 @@ type options struct {
 	besides string
 	coturn  string
 	network string
+	quick   bool
+	write   string
 
 	relay time.Duration
 
@@ -48,6 +55,7 @@ type bench struct {
 	connected  int // clients so far
 	tables     []*report.Table
 	table      *report.Table // the last one, which is still being filled
+	goals      map[*report.Table][]report.Goal
 }
 
 // certFiles are the files of the certificate of all servers, in PEM.
@@ -99,9 +107,14 @@ func Main(ctx context.Context, inside bool, args []string, dir, cert, key string
 	flags.StringVar(&o.besides, "beside", "", "a comma-separated list of other `programs` mailturn, such as one built before a change, to be measured too")
 	flags.StringVar(&o.coturn, "coturn", "", "another `program` turnserver, such as a newer one, to be measured too")
 	flags.StringVar(&o.network, "network", "", "`where` packets travel: loopback, or veth for two network namespaces joined by a veth pair, the default for root")
+	flags.BoolVar(&o.quick, "quick", false, "measure everything for a moment, to see that it works: the figures mean little")
+	flags.StringVar(&o.write, "write", "", "a Markdown `file`, such as docs/speed.md, whose section \"bench turn\" gets the report")
 	flags.Var(&variants, "variant", "`NAME=LINES`: measure mailturn with these lines in its endpoint too, separated by semicolons; may be repeated")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if o.quick {
+		o.setQuick()
 	}
 	if o.settle > idleLimit {
 		return fmt.Errorf("allocations live for ten minutes: want -settle of at most %v", idleLimit)
@@ -140,13 +153,14 @@ func Main(ctx context.Context, inside bool, args []string, dir, cert, key string
 	issuer := credential.Issuer{Secret: credential.NewSecret([]byte(secret)), TTL: 24 * time.Hour}
 	b := bench{
 		options: o, dir: dir, network: net, certs: certFiles{cert, key}, credential: issuer.Issue(time.Now()),
-		builds: append([]string{binary}, split(o.besides)...),
+		builds: append([]string{binary}, split(o.besides)...), goals: make(map[*report.Table][]report.Goal),
 	}
 	kinds, err := b.kinds(ctx, variants)
 	if err != nil {
 		return err
 	}
 	b.begin(b.network.name, coturnName, kinds)
+	b.goals[b.table] = goals()
 	// Some rows begin separate tables, and come last.
 	slices.SortStableFunc(rows, func(x, y string) int { return cmp.Compare(slices.Index(rowNames(), x), slices.Index(rowNames(), y)) })
 	for _, name := range rows {
@@ -155,12 +169,57 @@ func Main(ctx context.Context, inside bool, args []string, dir, cert, key string
 			break
 		}
 	}
-	for _, t := range b.tables { // the results so far
-		if len(t.Columns) > 0 {
-			t.Print(os.Stdout)
-		}
+	var out strings.Builder
+	b.print(&out) // the results so far
+	fmt.Print(out.String())
+	if err == nil && o.write != "" {
+		err = report.ReplaceSection(o.write, "bench turn", out.String())
 	}
 	return err
+}
+
+// setQuick makes the runs as short as they can be.
+func (o *options) setQuick() {
+	o.runs, o.relay, o.clients, o.workers = 1, 200*time.Millisecond, 50, 10
+	o.idle, o.settle, o.levels = 100, time.Second, "200,400"
+}
+
+// print prints the tables, and which goals are reached.
+func (b *bench) print(w io.Writer) {
+	for _, t := range b.tables {
+		if len(t.Columns) == 0 {
+			continue
+		}
+		t.Print(w)
+		fmt.Fprintln(w)
+	}
+	for _, t := range b.tables {
+		if goals := b.goals[t]; len(goals) > 0 {
+			t.PrintGoals(w, goals)
+			fmt.Fprintln(w)
+		}
+	}
+	fmt.Fprintf(w, "medians of %d runs of %v, %s, Linux %s, %d processors, %s, %s\n", b.options.runs, b.options.relay,
+		time.Now().Format(time.DateOnly), kernelRelease(), runtime.NumCPU(), runtime.Version(), coturnVersion())
+}
+
+// kernelRelease returns the release of the running kernel, such as 6.1.
+func kernelRelease() string {
+	var name unix.Utsname
+	if unix.Uname(&name) != nil {
+		return "of an unknown release"
+	}
+	release := strings.SplitN(unix.ByteSliceToString(name.Release[:]), ".", 3)
+	return strings.Join(release[:min(2, len(release))], ".")
+}
+
+// coturnVersion returns the version of the coturn that is installed.
+func coturnVersion() string {
+	version, err := exec.Command("turnserver", "--version").Output()
+	if err != nil {
+		return "no coturn"
+	}
+	return "coturn " + strings.TrimSpace(string(version))
 }
 
 // begin begins a table of servers.

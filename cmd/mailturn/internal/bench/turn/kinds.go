@@ -66,7 +66,7 @@ func (b *bench) kinds(ctx context.Context, variants []variant) ([]kind, error) {
 		return nil, err
 	}
 	kinds := []kind{{name: mailturnName, command: b.mailturn(mailturnName, b.builds[0], "")}}
-	for _, v := range append([]variant{{"gathering off", `gather = "0s"`}}, variants...) {
+	for _, v := range append([]variant{{gatheringOff, `gather = "0s"`}}, variants...) {
 		kinds = append(kinds, kind{name: v.name, command: b.mailturn(v.name, b.builds[0], v.lines)})
 	}
 	for _, other := range b.builds[1:] {
