@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/credential"
+	"github.com/mailturn/mailturn/turnsrv/internal/udp"
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
@@ -28,7 +29,7 @@ func (s *Server) authenticate(username, realm string, client net.Addr) (key []by
 // goesOn reports whether an expired credential is good for a request all the same: for one that keeps a running allocation,
 // for as long as ExpiredGrace.
 func (s *Server) goesOn(grant credential.Grant, client net.Addr, message stun.Message, now time.Time) bool {
-	return message.Method != stun.MethodAllocate && s.quota.has(addrPort(client)) && now.Before(grant.Expires.Add(s.config.ExpiredGrace))
+	return message.Method != stun.MethodAllocate && s.quota.has(udp.AddrPortOf(client)) && now.Before(grant.Expires.Add(s.config.ExpiredGrace))
 }
 
 // signedWith returns the key that a message was signed with, or the first one if it was signed with none of them or is not

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/credential"
+	"github.com/mailturn/mailturn/turnsrv/internal/udp"
 )
 
 // Quotas bound the allocations. Zero is no limit, in each field. A request beyond one draws 486 (Allocation Quota Reached).
@@ -62,7 +63,7 @@ func (s *Server) withinQuota(username, realm string, client net.Addr) bool {
 	if !ok || len(grant.Keys) == 0 {
 		return false // not granted any more
 	}
-	ok = s.quota.promise(signedWith(grant.Keys, s.messageOf(client)).Subject, addrPort(client), time.Now())
+	ok = s.quota.promise(signedWith(grant.Keys, s.messageOf(client)).Subject, udp.AddrPortOf(client), time.Now())
 	if !ok {
 		s.log.seldom("allocation refused: quota reached")
 	}

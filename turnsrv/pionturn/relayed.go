@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mailturn/mailturn/turnsrv/internal/udp"
 	"github.com/mailturn/mailturn/turnsrv/relay"
 )
 
@@ -161,7 +162,7 @@ func (r *relayed) addrOf(peer netip.AddrPort) net.Addr {
 // a policy may have changed since the permission was given.
 func (r *relayed) WriteTo(p []byte, to net.Addr) (int, error) {
 	r.unsent = nil
-	r.conn.Send(p, addrPort(to), false, time.Now())
+	r.conn.Send(p, udp.AddrPortOf(to), false, time.Now())
 	if r.unsent != nil {
 		return 0, r.unsent
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pion/turn/v4"
 
+	"github.com/mailturn/mailturn/turnsrv/internal/udp"
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
@@ -196,16 +197,6 @@ func (s *Server) setStream(client net.Addr, c *stream) {
 // tuple is a client's transport address and the server's. One Server serves a transport at each of its own addresses.
 type tuple struct{ client, server netip.AddrPort }
 
-func tupleOf(client, server net.Addr) tuple { return tuple{addrPort(client), addrPort(server)} }
-
-// addrPort returns a transport address as pion has it. IPv4 addresses are in their own form on dual-stack sockets too.
-func addrPort(addr net.Addr) netip.AddrPort {
-	var a netip.AddrPort
-	switch addr := addr.(type) {
-	case *net.UDPAddr:
-		a = addr.AddrPort()
-	case *net.TCPAddr:
-		a = addr.AddrPort()
-	}
-	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+func tupleOf(client, server net.Addr) tuple {
+	return tuple{udp.AddrPortOf(client), udp.AddrPortOf(server)}
 }

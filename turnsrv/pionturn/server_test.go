@@ -15,6 +15,7 @@ import (
 
 	"github.com/mailturn/mailturn/turnsrv/credential"
 	"github.com/mailturn/mailturn/turnsrv/internal/turntest"
+	"github.com/mailturn/mailturn/turnsrv/internal/udp"
 	"github.com/mailturn/mailturn/turnsrv/peer"
 	"github.com/mailturn/mailturn/turnsrv/relay"
 )
@@ -66,7 +67,7 @@ func TestBetweenTwoClients(t *testing.T) {
 	alice := server.client(t, "UDP", issue(newSecret, time.Hour))
 	bob := server.client(t, "TCP", issue(newSecret, time.Hour))
 	fromAlice, fromBob := allocate(t, alice), allocate(t, bob)
-	if got := addrPort(fromAlice.LocalAddr()).Addr(); got != public {
+	if got := udp.AddrPortOf(fromAlice.LocalAddr()).Addr(); got != public {
 		t.Errorf("the relayed address is %v, want %v", got, public)
 	}
 	far, buf := echo(t), make([]byte, 100)
