@@ -19,7 +19,7 @@ import (
 const (
 	DefaultLifetime       = 10 * time.Minute // RFC 8656 section 3.2
 	DefaultMaxLifetime    = time.Hour        // RFC 8656 section 7.2
-	DefaultNonceLifetime  = 10 * time.Minute // RFC 8656 section 5 asks for an hour or less
+	DefaultNonceLifetime  = time.Hour        // the most that RFC 8656 section 5 asks for: werift does not survive every new nonce
 	DefaultExpiredGrace   = 24 * time.Hour
 	DefaultMaxPermissions = 128
 	DefaultMaxChannels    = 128

@@ -169,6 +169,24 @@ func TestRefreshExtends(t *testing.T) {
 	})
 }
 
+// werift 0.25 signs its response to a 438 over a message that still has the old MESSAGE-INTEGRITY and FINGERPRINT. Without a valid
+// FINGERPRINT no server answers it, so that the call pauses for seconds, or ends if the message was a Refresh.
+func TestFirstNonceLastsAnHour(t *testing.T) {
+	inBubble(t, func(*Config) {}, func(b *bubble) {
+		c, peer := b.client(), b.listen()
+		c.use(credential.Issuer{Secret: credential.NewSecret([]byte(turntest.TestSecret)), TTL: 48 * time.Hour}.Issue(time.Now()))
+		c.want(c.request(stun.MethodAllocate, turntest.TransportUDP), 0)
+		const interval = 500 * time.Second // of werift
+		for elapsed := time.Duration(0); elapsed < time.Hour-interval; elapsed += interval {
+			time.Sleep(interval)
+			c.want(c.request(stun.MethodRefresh), 0)
+			c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(peer.Addr)), 0)
+		}
+		time.Sleep(interval)
+		c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(peer.Addr)), 438)
+	})
+}
+
 // An allocation may have a lifetime of a day, in which its nonce expires.
 func TestLifetimeOfADay(t *testing.T) {
 	inBubble(t, func(c *Config) { c.MaxLifetime = 24 * time.Hour }, func(b *bubble) {

@@ -52,7 +52,7 @@ var translations = map[string]translation{
 	"stale-nonce": func(i *Import, d Directive) error {
 		d.Value = cmp.Or(d.Value, "600")
 		if n, _, ok := d.integer(); ok && n == 0 {
-			i.remark(Missing, d, "a nonce that never expires: mailturn has nonce_lifetime, 10 minutes by default")
+			i.remark(Missing, d, "a nonce that never expires: mailturn has nonce_lifetime, an hour by default")
 			return nil
 		}
 		return i.number(&i.nonceLifetime, d, 10, 24*60*60)

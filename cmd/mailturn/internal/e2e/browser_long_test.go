@@ -62,7 +62,7 @@ func logTime(t *testing.T, line string) time.Time {
 func TestBrowsersLongCall(t *testing.T) {
 	n := newCallNetwork(t)
 	certs := newCertificates(t)
-	config := configureNetwork(t, certs.block(), `max_lifetime = "20s"`)
+	config := configureNetwork(t, certs.block(), "max_lifetime = \"20s\"\nnonce_lifetime = \"10m\"")
 	s := n.startRelay(t, config)
 	alice := startBrowser(t, browser.Firefox, n.alice, certs.ca)
 	bob := startBrowser(t, browser.Chromium, n.bob, certs.ca)

@@ -23,7 +23,7 @@ endpoint "turn" "turn" {
 #   line 5, relay-ip: mailturn relays from one address of each family: run another mailturn for this one
 #   line 7, tls-listening-port: there is no certificate; coturn does not listen there either
 #   line 11, user: coturn does not limit a user's allocations; here 40 at a time is the default: raise user_quota, or set it to 0, if many people share a user
-#   line 17, stale-nonce: a nonce that never expires: mailturn has nonce_lifetime, 10 minutes by default
+#   line 17, stale-nonce: a nonce that never expires: mailturn has nonce_lifetime, an hour by default
 #   line 19, permission-lifetime: it is always 300 (RFC 8656 section 9)
 #   line 22, allowed-peer-ip: an IPv4-mapped IPv6 address is never relayed to: allow the IPv4 address itself
 
