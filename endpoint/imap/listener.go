@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"time"
@@ -117,9 +118,7 @@ func (e *Endpoint) headerMissing(a *arrival, err error) {
 	if errors.Is(err, io.EOF) {
 		return
 	}
-	if allowed, suppressed := e.outage.Allow(time.Now()); allowed {
-		e.logger.Warn("connection from a proxy refused", "client", a.origin.Client.String(), "err", err, "suppressed", suppressed)
-	}
+	e.outage.Log(e.logger, slog.LevelWarn, "connection from a proxy refused", "client", a.origin.Client.String(), "err", err)
 	if !a.implicitTLS {
 		newClientConn(a.conn).sayBye("PROXY protocol header required")
 	}
@@ -157,9 +156,7 @@ func (e *Endpoint) leaveUnauthenticated(o origin.Origin) {
 // turnAway sends BYE. While many clients are being refused, connections that need TLS are closed without a BYE: the handshake would
 // cost more than serving them.
 func (e *Endpoint) turnAway(a *arrival, text string) {
-	if allowed, suppressed := e.outage.Allow(time.Now()); allowed {
-		e.logger.Warn("connection refused", "client", a.origin.Client.String(), "err", text, "suppressed", suppressed)
-	}
+	e.outage.Log(e.logger, slog.LevelWarn, "connection refused", "client", a.origin.Client.String(), "err", text)
 	client := newClientConn(a.conn)
 	select {
 	case e.rejecting <- struct{}{}:

@@ -3,6 +3,7 @@ package imap
 import (
 	"errors"
 	"io"
+	"log/slog"
 	"os"
 	"time"
 
@@ -66,10 +67,8 @@ func (s *session) identify() bool {
 		return false
 	}
 	if !s.filter.Identified() {
-		if allowed, suppressed := s.endpoint.unidentified.Allow(time.Now()); allowed {
-			s.logger.Warn("backend does not announce ID and is not told the client's address",
-				"backend", s.generation.backend.String(), "suppressed", suppressed)
-		}
+		s.endpoint.unidentified.Log(s.logger, slog.LevelWarn, "backend does not announce ID and is not told the client's address",
+			"backend", s.generation.backend.String())
 	}
 	return true
 }

@@ -273,9 +273,7 @@ func (s *session) backendUnavailable(err error) {
 	if s.timedOut.Load() {
 		err = errors.New("no greeting within login_timeout")
 	}
-	if allowed, suppressed := s.endpoint.outage.Allow(time.Now()); allowed {
-		s.logger.Warn("backend cannot be reached", "backend", s.generation.backend.String(), "err", err, "suppressed", suppressed)
-	}
+	s.endpoint.outage.Log(s.logger, slog.LevelWarn, "backend cannot be reached", "backend", s.generation.backend.String(), "err", err)
 	s.client.sayBye("[UNAVAILABLE] Mail server cannot be reached: try again later")
 }
 

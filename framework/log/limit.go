@@ -19,8 +19,8 @@ type Limit struct {
 	suppressed int       // since the last line that was let through
 }
 
-// Allow reports whether another line may be written, and how many were suppressed since the last one.
-func (l *Limit) Allow(now time.Time) (allowed bool, suppressed int) {
+// allow reports whether another line may be written, and how many were suppressed since the last one.
+func (l *Limit) allow(now time.Time) (allowed bool, suppressed int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if now.Sub(l.window) >= time.Minute {
@@ -35,9 +35,10 @@ func (l *Limit) Allow(now time.Time) (allowed bool, suppressed int) {
 	return true, suppressed
 }
 
-// Log writes a line if Allow allows it, with the number of lines suppressed since the last one as "suppressed".
+// Log writes a line unless there were too many in this minute. Its attribute "suppressed" is how many lines were left out since the
+// last one.
 func (l *Limit) Log(logger *slog.Logger, level slog.Level, message string, args ...any) {
-	if allowed, suppressed := l.Allow(time.Now()); allowed {
+	if allowed, suppressed := l.allow(time.Now()); allowed {
 		logger.Log(context.Background(), level, message, append(args, "suppressed", suppressed)...)
 	}
 }

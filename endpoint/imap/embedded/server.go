@@ -8,7 +8,6 @@ import (
 	"net"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapserver"
@@ -99,9 +98,7 @@ func (e *Server) Close() {
 
 // loginRefused logs a refused login, but never the password.
 func (e *Server) loginRefused(client, username string) {
-	if allowed, suppressed := e.refusals.Allow(time.Now()); allowed {
-		e.logger.Warn("login refused", "client", client, "username", clip(username, maxUsernameLen), "suppressed", suppressed)
-	}
+	e.refusals.Log(e.logger, slog.LevelWarn, "login refused", "client", client, "username", clip(username, maxUsernameLen))
 }
 
 // clip shortens s to n bytes.
