@@ -12,7 +12,7 @@ type Handshakes struct{ slots chan struct{} }
 
 // NewHandshakes returns a limit of half of the processors, and at least one.
 func NewHandshakes() *Handshakes {
-	return &Handshakes{make(chan struct{}, max(runtime.GOMAXPROCS(0)/2, 1))}
+	return &Handshakes{make(chan struct{}, max(runtime.NumCPU()/2, 1))}
 }
 
 // handshake is one handshake under the limit. It is owned by the goroutine that performs it.

@@ -20,7 +20,7 @@ func TestHandshakesAreLimited(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	limit := max(runtime.GOMAXPROCS(0)/2, 1)
+	limit := max(runtime.NumCPU()/2, 1)
 	clients := 2*limit + 10
 	certificate := turntest.TestCertificate(t)
 	var computing, most atomic.Int32
