@@ -33,6 +33,8 @@ type Loop struct {
 	inbox    *udp.Inbox
 	out      *udp.Outbox
 	turns    turns
+	number   uint64 // of the round
+	crowded  bool   // the shared socket whose turn it is has had too many datagrams for a while
 	late     late
 	tasks    int       // done in this round
 	passing  []passing // what this round passes to other loops
@@ -50,13 +52,14 @@ type Loop struct {
 
 // watch is what a loop does when a descriptor is ready: it receives datagrams for receiver, or calls ready.
 type watch struct {
-	socket   *udp.Socket
-	receiver Receiver
-	shared   bool // by many clients
-	batch    int  // the number of messages to receive at once
-	ready    func(events uint32, now time.Time)
-	queued   bool // in turns
-	ended    bool
+	socket    *udp.Socket
+	receiver  Receiver
+	shared    bool      // by many clients
+	batch     int       // the number of messages to receive at once
+	fullSince time.Time // when a turn did not empty the socket, and none has since
+	ready     func(events uint32, now time.Time)
+	queued    bool // in turns
+	ended     bool
 }
 
 // passing holds datagrams for another loop.

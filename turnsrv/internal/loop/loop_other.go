@@ -43,3 +43,9 @@ func (*Loop) MayWait(netip.Addr, int) bool { return false }
 
 // Later does nothing.
 func (*Loop) Later(netip.Addr, int, Task) {}
+
+// Share does not exist on this system.
+type Share struct{}
+
+// MayTake reports true.
+func (*Loop) MayTake(*Share) bool { return true }

@@ -17,6 +17,10 @@ const (
 	ownBudget    = 256
 	// batchBudget is the number of datagrams that a batch is to have at most.
 	batchBudget = 64
+	// crowdedAfter is how long a shared socket must have had more datagrams than rounds receive, until each client only gets its
+	// share of a round, which is clientShare datagrams. A call sends a few in this time, and bursts of a client pass.
+	crowdedAfter = 2 * time.Millisecond
+	clientShare  = 32
 	// retryAfter is how long after an error a loop tries again to receive from a socket.
 	retryAfter = 10 * time.Millisecond
 )
@@ -33,6 +37,26 @@ type turns struct {
 	retry  []*watch // receiving from these failed
 
 	retryAlarm *Alarm
+}
+
+// Share is what a client has sent to a shared socket in a round. The zero value is ready to use.
+type Share struct {
+	round uint64
+	taken int
+}
+
+// MayTake counts a datagram from a client, and reports whether it is within the client's share of the round. There are no shares
+// while rounds empty the sockets, and without a loop. In the other case most of what waits comes from clients that send more than
+// they could ever have relayed, and dropping it early leaves time for the packets of others, which wait behind it.
+func (l *Loop) MayTake(s *Share) bool {
+	if l == nil || !l.crowded {
+		return true
+	}
+	if s.round != l.number {
+		*s = Share{round: l.number}
+	}
+	s.taken++
+	return s.taken <= clientShare
 }
 
 // waiting reports whether a socket waits for its turn.
@@ -55,10 +79,13 @@ func (l *Loop) receiveLater(w *watch) {
 func (l *Loop) takeTurns(now time.Time) (packets int) {
 	shared := l.turns.shared
 	l.turns.shared = l.turns.spare[:0]
+	l.number++
 	for i, w := range shared {
+		l.crowded = !w.fullSince.IsZero() && now.Sub(w.fullSince) > crowdedAfter
 		packets += l.takeTurn(w, sharedBudget, now)
 		shared[i] = nil
 	}
+	l.crowded = false
 	l.turns.spare = shared
 	// Sockets that have had their turn join the end, and get the next one in a later round.
 	turns, taken, own := len(l.turns.own), 0, 0
@@ -88,8 +115,12 @@ func (l *Loop) takeTurn(w *watch, budget int, now time.Time) (packets int) {
 		l.deliver(w, n, now)
 		packets += n
 		if !more {
+			w.fullSince = time.Time{}
 			return packets
 		}
+	}
+	if w.fullSince.IsZero() {
+		w.fullSince = now
 	}
 	l.receiveLater(w)
 	return packets

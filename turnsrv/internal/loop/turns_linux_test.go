@@ -105,3 +105,80 @@ func TestNextBatch(t *testing.T) {
 		}
 	}
 }
+
+// shares counts the datagrams of each client that are within its share.
+type shares struct {
+	loop   *Loop
+	shares map[netip.AddrPort]*Share
+	within map[netip.AddrPort]int
+}
+
+func (s *shares) Receive(_ []byte, from netip.AddrPort, _ netip.Addr, _ time.Time) {
+	if s.shares[from] == nil {
+		s.shares[from] = new(Share)
+	}
+	if s.loop.MayTake(s.shares[from]) {
+		s.within[from]++
+	}
+}
+
+// TestClientsShareACrowdedSocket has a client flood a shared socket, faster than rounds empty it. A while later it gets its share
+// of each round only, and another client loses nothing.
+func TestClientsShareACrowdedSocket(t *testing.T) {
+	l := newLoop(t, Options{})
+	s, err := udp.Listen("udp4", netip.MustParseAddrPort("127.0.0.1:0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dial := func() (*net.UDPConn, netip.AddrPort) {
+		conn, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(s.LocalAddr()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		return conn, conn.LocalAddr().(*net.UDPAddr).AddrPort()
+	}
+	flood, flooder := dial()
+	call, caller := dial()
+	send := func(conn *net.UDPConn, n int) {
+		for range n {
+			if _, err := conn.Write([]byte("x")); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	now := time.Now()
+	r := &shares{loop: l, shares: make(map[netip.AddrPort]*Share)}
+	l.Do(func() {
+		if err := l.Receive(s, r, true); err != nil {
+			t.Error(err)
+			return
+		}
+		const full = sharedBudget - 5 // and five of the call
+		for _, round := range []struct {
+			after         time.Duration // since the first one
+			flood, within int
+		}{
+			{0, full, full},
+			{crowdedAfter, full, full},
+			{crowdedAfter + 1, full, clientShare},
+			{2 * crowdedAfter, full, clientShare},
+			{3 * crowdedAfter, 5, 5}, // empties the socket
+			{4 * crowdedAfter, 2 * clientShare, 2 * clientShare},
+		} {
+			r.within = make(map[netip.AddrPort]int)
+			send(call, 5)
+			send(flood, round.flood)
+			l.receiveLater(l.watched[s.FD()])
+			l.takeTurns(now.Add(round.after))
+			if got := r.within[flooder]; got != round.within {
+				t.Errorf("after %v: %d packets of the flood are within its share, want %d", round.after, got, round.within)
+			}
+			if got := r.within[caller]; got != 5 {
+				t.Errorf("after %v: %d packets of the call are, want 5", round.after, got)
+			}
+		}
+		l.Unwatch(s.FD())
+		_ = s.Close()
+	})
+}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/credential"
+	"github.com/mailturn/mailturn/turnsrv/internal/loop"
 	"github.com/mailturn/mailturn/turnsrv/limit"
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
@@ -38,6 +39,7 @@ type allocation struct {
 	rates    [numDirections]rates // safe for concurrent use
 	account  *holding             // set by the quota
 	requests limit.Rate           // rate of signed requests
+	share    loop.Share           // what the client has sent in the round
 
 	relayed uint64       // packets relayed when the janitor last ran
 	counted bool         // included in Shared.active

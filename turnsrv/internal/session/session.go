@@ -1,6 +1,7 @@
 package session
 
 import (
+	"net/netip"
 	"slices"
 	"time"
 
@@ -86,6 +87,10 @@ func (s *Session) fromClient(b []byte, from Client, now time.Time) (answer []byt
 	a := s.current(from, now)
 	if a != nil {
 		a.silence.Hear(now)
+		if !s.loop.MayTake(&a.share) {
+			a.addresses[0].drop(event.DropOverload, netip.AddrPort{}, nil)
+			return nil
+		}
 	}
 	if len(b) > 0 && stun.IsChannelData(b[0]) {
 		s.channelData(b, from, a, now)
