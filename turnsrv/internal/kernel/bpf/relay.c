@@ -1,0 +1,503 @@
+// Relays the ChannelData of bound channels in the kernel, at TC ingress: RFC 8656 section 12.6 and 12.7.
+//
+// Package kernel says what an entry is. In short: a packet that has the addresses, the ports and, from a client, the channel
+// number of an entry leaves with those that the entry names, and without or with the four bytes of a ChannelData header. If there
+// is any doubt, the packet goes on to the sockets of this machine, unmodified, as if this program did not exist.
+//
+// It is written for the verifier of Linux 5.15 and for a process without CAP_PERFMON, in which no pointer may leak.
+
+#include <linux/types.h>
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/pkt_cls.h>
+#include <linux/udp.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
+
+#define CHANNEL_HEADER 4
+#define FRAGMENT_MASK 0x3fff  // more fragments, and the offset
+#define OFFSET_MASK 0x1fff
+#define STALE_AFTER 5000000000ULL // nanoseconds after which a process that does not beat is considered dead
+
+// Why a packet of an entry was passed up. Package kernel has names for them.
+enum reason {
+	STALE,     // the process has not reported for a while
+	ENDED,     // the entry ends, or has expired
+	INTERFACE, // the packet came over another interface than the one that leads to its sender, or is not addressed to this host
+	UNPROVEN,  // no packet has come from the receiver through this program yet
+	FRAGMENT,
+	OFFLOADED, // several datagrams in one buffer
+	CHECKSUM,  // none, or one that the network interface would have completed
+	LENGTH,    // lengths that contradict each other, or more than padding after the data
+	HOPS,      // time to live
+	MTU,
+	LIMIT,     // more than the entry may relay
+	PARTNER,   // the other caller's channel has no entry
+	FAILED,    // no memory
+	REASONS,
+};
+
+// What a packet has on the wire. IPv4 addresses are IPv4-mapped. channel is zero for packets of peers.
+struct key {
+	__be32 source[4], destination[4];
+	__be16 source_port, destination_port;
+	__be16 channel;
+	__u16 zero;
+} __attribute__((aligned(8)));
+
+// A token bucket. full is when it is full again, in nanoseconds of the monotonic clock. A packet delays that by its cost, and must
+// not delay it by more than burst from now. The cost is in units of 1/65536 nanoseconds for each token.
+struct bucket {
+	__u64 cost, burst; // no limit if cost is zero
+	__u64 full;
+};
+
+enum flags {
+	LIVE = 1,  // the program may use the entry
+	LOCAL = 2, // the peer is another relayed address of this server
+};
+
+struct entry {
+	struct key key; // of arriving packets; it is compared again, because the hash table may hand out a number late
+	struct key out; // what leaves: channel is zero for packets to peers. If LOCAL in an entry from a client: the key of the partner
+	__u32 from, to; // interface over which packets arrive, zero if they do not, and over which they leave
+	__u32 mtu;      // of the way out
+	__u32 reverse;  // number of the entry of the other direction
+	enum flags flags; // written by the process, also while the program uses the entry
+	__u32 seen;     // a packet has arrived
+	__u64 until;    // expiry, in nanoseconds of the monotonic clock
+	struct bucket bits, packets;
+	__u64 relayed_packets, relayed_bytes; // bytes of application data
+};
+
+struct control {
+	__u64 alive; // when the process last reported, in nanoseconds of the monotonic clock
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536); // set by package kernel, as below
+	__type(key, struct key);
+	__type(value, __u32);
+} numbers SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 65536);
+	__type(key, __u32);
+	__type(value, struct entry);
+} entries SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct control);
+} controls SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, REASONS);
+	__type(key, enum reason);
+	__type(value, __u64);
+} passed SEC(".maps");
+
+// up passes a packet up. Other programs on the hook see it, too.
+static __always_inline int up(void)
+{
+	return TC_ACT_UNSPEC;
+}
+
+// What writes less than eight bytes to its stack is a function of its own: relay's compiler would use the same stack for pointers,
+// and the verifier forbids that without CAP_PERFMON.
+static __noinline int up_for(enum reason reason)
+{
+	__u64 *count = bpf_map_lookup_elem(&passed, &reason);
+	if (count)
+		(*count)++;
+	return up();
+}
+
+// Sums of 16-bit words in one's complement, RFC 1071. At most some 60 words are added, so 32 bits do not overflow.
+static __always_inline __u32 add(__u32 sum, __be16 word)
+{
+	return sum + word;
+}
+
+static __always_inline __u32 subtract(__u32 sum, __be16 word)
+{
+	return sum + (__u16)~word;
+}
+
+static __always_inline __u32 add_long(__u32 sum, __be32 word)
+{
+	return sum + (word & 0xffff) + (word >> 16);
+}
+
+static __always_inline __u32 subtract_long(__u32 sum, __be32 word)
+{
+	return add_long(sum, ~word);
+}
+
+static __always_inline __u16 fold(__u32 sum)
+{
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return sum;
+}
+
+// readdress returns the change of a sum when addresses change. Those of IPv4 are as if the packet had them IPv4-mapped: what they
+// have in common with all others cancels out.
+static __noinline __u32 readdress(const struct key *from, const struct key *to)
+{
+	__u32 sum = 0;
+#pragma unroll
+	for (int i = 0; i < 4; i++) {
+		sum = subtract_long(subtract_long(sum, from->source[i]), from->destination[i]);
+		sum = add_long(add_long(sum, to->source[i]), to->destination[i]);
+	}
+	return sum;
+}
+
+// partial reports whether check is only the sum of the pseudo-header, which the interface of a sender on this machine, or on one
+// beside it, would have completed. The program cannot see the difference otherwise.
+static __noinline int partial(const struct key *k, __be16 length, __be16 check, int ipv6)
+{
+	__u32 sum = add(bpf_htons(IPPROTO_UDP), length);
+	sum = add_long(add_long(sum, k->source[3]), k->destination[3]);
+	if (ipv6) {
+#pragma unroll
+		for (int i = 0; i < 3; i++)
+			sum = add_long(add_long(sum, k->source[i]), k->destination[i]);
+	}
+	return fold(sum) == check;
+}
+
+static __always_inline int same(const struct key *a, const struct key *b)
+{
+	const __u64 *x = (const __u64 *)a, *y = (const __u64 *)b;
+	return !((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3]) | (x[4] ^ y[4]));
+}
+
+static __noinline struct control *controller(void)
+{
+	__u32 first = 0;
+	return bpf_map_lookup_elem(&controls, &first);
+}
+
+static __noinline struct entry *numbered(__u32 number)
+{
+	return bpf_map_lookup_elem(&entries, &number);
+}
+
+// find returns the entry with this key, or a null pointer.
+static __noinline struct entry *find(const struct key *k)
+{
+	__u32 *number = bpf_map_lookup_elem(&numbers, k);
+	if (!number)
+		return 0;
+	return numbered(*number);
+}
+
+// usable reports whether the entry found for k has k, and may be used.
+static __always_inline int usable(const struct entry *e, const struct key *k, __u64 now)
+{
+	return e->flags & LIVE && now < e->until && same(&e->key, k);
+}
+
+// has_room reports whether a bucket has the given number of tokens. Processors that use a bucket at the same time may each see
+// those of the others late: they exceed a limit by a packet, which the process, counting, takes into account.
+static __always_inline int has_room(const struct bucket *b, __u64 tokens, __u64 now)
+{
+	__u64 full = b->full > now ? b->full : now;
+	return !b->cost || full + (tokens * b->cost >> 16) <= now + b->burst;
+}
+
+static __always_inline void take(struct bucket *b, __u64 tokens, __u64 now)
+{
+	if (!b->cost)
+		return;
+	if (b->full > now)
+		__sync_fetch_and_add(&b->full, tokens * b->cost >> 16);
+	else
+		b->full = now + (tokens * b->cost >> 16);
+}
+
+static __always_inline void count(struct entry *e, __u64 bits, __u64 bytes, __u64 now)
+{
+	take(&e->bits, bits, now);
+	take(&e->packets, 1, now);
+	__sync_fetch_and_add(&e->relayed_packets, 1);
+	__sync_fetch_and_add(&e->relayed_bytes, bytes);
+}
+
+// zero reports whether up to three bytes of padding are zero, as those of all known clients. The checksum, which includes them, then
+// stays right without them.
+static __noinline int zero(struct __sk_buff *skb, __u32 at, __u32 length)
+{
+	__u8 bytes[3] = {};
+	if (bpf_skb_load_bytes(skb, at, &bytes[0], 1))
+		return 0;
+	if (length > 1 && bpf_skb_load_bytes(skb, at + 1, &bytes[1], 1))
+		return 0;
+	if (length > 2 && bpf_skb_load_bytes(skb, at + 2, &bytes[2], 1))
+		return 0;
+	return !(bytes[0] | bytes[1] | bytes[2]);
+}
+
+// relay does all the work. ipv6 is a constant: there are two copies, with constant offsets.
+static __always_inline int relay(struct __sk_buff *skb, const int ipv6)
+{
+	const __u32 ip_length = ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
+	const __u32 at_udp = ETH_HLEN + ip_length, at_data = at_udp + sizeof(struct udphdr);
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+
+	// What is read must be in one piece. A peer may send less than a ChannelData header is long.
+	if (data + at_data + CHANNEL_HEADER > end) {
+		if (skb->len >= at_data + CHANNEL_HEADER) {
+			if (bpf_skb_pull_data(skb, at_data + CHANNEL_HEADER))
+				return up();
+		} else if (skb->len < at_data || bpf_skb_pull_data(skb, at_data)) {
+			return up();
+		}
+		data = (void *)(long)skb->data;
+		end = (void *)(long)skb->data_end;
+		if (data + at_data > end)
+			return up();
+	}
+	struct key k = {};
+	__u32 total; // length of the IP packet
+	__u16 fragment = 0;
+	__u8 hops;
+	if (ipv6) {
+		struct ipv6hdr *ip = data + ETH_HLEN;
+		if (ip->nexthdr != IPPROTO_UDP) // extension headers, fragments
+			return up();
+		__builtin_memcpy(k.source, &ip->saddr, 16);
+		__builtin_memcpy(k.destination, &ip->daddr, 16);
+		total = bpf_ntohs(ip->payload_len) + sizeof(*ip);
+		hops = ip->hop_limit;
+	} else {
+		struct iphdr *ip = data + ETH_HLEN;
+		if (ip->protocol != IPPROTO_UDP || ip->ihl != 5 || ip->version != 4 || ip->frag_off & bpf_htons(OFFSET_MASK))
+			return up();
+		k.source[2] = k.destination[2] = bpf_htonl(0xffff);
+		k.source[3] = ip->saddr;
+		k.destination[3] = ip->daddr;
+		total = bpf_ntohs(ip->tot_len);
+		fragment = ip->frag_off & bpf_htons(FRAGMENT_MASK);
+		hops = ip->ttl;
+	}
+	struct udphdr *udp = data + at_udp;
+	__be16 *header = data + at_data;
+	k.source_port = udp->source;
+	k.destination_port = udp->dest;
+	__be16 udp_length = udp->len, check = udp->check, channel = 0, declared = 0;
+	int has_header = data + at_data + CHANNEL_HEADER <= end;
+	struct entry *e = 0;
+	if (has_header) {
+		channel = header[0];
+		declared = header[1];
+		if ((channel & bpf_htons(0xc000)) == bpf_htons(0x4000)) {
+			k.channel = channel;
+			e = find(&k);
+		}
+	}
+	if (!e) {
+		k.channel = 0;
+		e = find(&k);
+		if (!e)
+			return up(); // none of ours
+	}
+
+	struct control *c = controller();
+	if (!c)
+		return up();
+	// In this order, so that a report of this moment is not in the future. One in the future is of another clock: a process in a
+	// time namespace.
+	__u64 alive = *(volatile __u64 *)&c->alive, now = bpf_ktime_get_ns();
+	if (now - alive > STALE_AFTER)
+		return up_for(STALE);
+	if (!usable(e, &k, now))
+		return up_for(ENDED);
+	// A packet that did not come from where packets to its sender go may be forged: the stack of this machine decides. Neither
+	// must packets be relayed that are for a machine beside this one.
+	if (skb->ifindex != e->from || skb->pkt_type != PACKET_HOST || skb->vlan_present)
+		return up_for(INTERFACE);
+	if (fragment)
+		return up_for(FRAGMENT);
+	if (skb->gso_segs > 1 || skb->gso_size)
+		return up_for(OFFLOADED);
+	__u32 length = bpf_ntohs(udp_length);
+	if (length < sizeof(*udp) || length + ip_length != total || total + ETH_HLEN > skb->len)
+		return up_for(LENGTH);
+	if (!check || partial(&k, udp_length, check, ipv6))
+		return up_for(CHECKSUM);
+	if (hops <= 1)
+		return up_for(HOPS);
+
+	// From here on it is known that netfilter does not rewrite the packets of this sender: they would not have an entry's key.
+	if (!e->seen)
+		e->seen = 1;
+
+	struct entry *last = e; // whose out leaves
+	int from_client = k.channel != 0;
+	__u32 payload, padding = 0; // bytes
+	if (from_client) {
+		payload = bpf_ntohs(declared);
+		if (payload + CHANNEL_HEADER + sizeof(*udp) > length)
+			return up_for(LENGTH);
+		padding = length - sizeof(*udp) - CHANNEL_HEADER - payload;
+		if (padding > 3)
+			return up_for(LENGTH);
+	} else {
+		payload = length - sizeof(*udp);
+	}
+	__u64 bits = (payload + ip_length + sizeof(*udp)) * 8;
+	if (!has_room(&e->bits, bits, now) || !has_room(&e->packets, 1, now))
+		return up_for(LIMIT);
+	int change = from_client ? -CHANNEL_HEADER : CHANNEL_HEADER;
+	if (from_client && e->flags & LOCAL) {
+		struct key next = e->out;
+		last = find(&next);
+		if (!last || !usable(last, &next, now) || !(last->flags & LOCAL))
+			return up_for(PARTNER);
+		if (!has_room(&last->bits, bits, now) || !has_room(&last->packets, 1, now))
+			return up_for(LIMIT);
+		change = 0;
+	}
+	struct entry *reverse = numbered(last->reverse);
+	if (!reverse || !reverse->seen)
+		return up_for(UNPROVEN);
+	__u32 new_length = length - padding + change; // of the UDP datagram
+	if (new_length + ip_length > last->mtu)
+		return up_for(MTU);
+	if (padding && !zero(skb, at_data + CHANNEL_HEADER + payload, padding))
+		return up_for(LENGTH);
+
+	// The checksum by its difference, RFC 1624. All that changes is at even offsets.
+	__be16 new_udp_length = bpf_htons(new_length), new_channel = last->out.channel, new_declared = bpf_htons(payload);
+	__u32 readdressed = readdress(&k, &last->out), sum = (__u16)~check + readdressed;
+	sum = subtract(subtract(sum, k.source_port), k.destination_port);
+	sum = add(add(sum, last->out.source_port), last->out.destination_port);
+	sum = subtract(subtract(sum, udp_length), udp_length); // in the header, and in the pseudo-header
+	sum = add(add(sum, new_udp_length), new_udp_length);
+	if (from_client)
+		sum = subtract(subtract(sum, channel), declared);
+	if (new_channel)
+		sum = add(add(sum, new_channel), new_declared);
+	__u16 new_check = ~fold(sum);
+	if (!new_check)
+		new_check = 0xffff;
+
+	// Padding, and what fills a short frame, is cut off. Memory for that is allocated before anything changes.
+	__u32 frame = ETH_HLEN + ip_length + new_length;
+	if (skb->len > frame - change && bpf_skb_pull_data(skb, skb->len))
+		return up_for(FAILED);
+	if (change && bpf_skb_adjust_room(skb, change, BPF_ADJ_ROOM_NET, 0))
+		return up_for(FAILED);
+	if (skb->len > frame && bpf_skb_change_tail(skb, frame, 0))
+		goto broken;
+	data = (void *)(long)skb->data;
+	end = (void *)(long)skb->data_end;
+	if (data + at_data > end)
+		goto broken;
+	// Network interfaces may have summed up the whole packet. The kernel keeps that sum right while it moves bytes, but not when
+	// they are written directly. IPv4 headers do not change it, because of their own checksum.
+	__u32 written = 0;
+	if (ipv6) {
+		struct ipv6hdr *ip = data + ETH_HLEN;
+		__be16 *words = data + ETH_HLEN;
+		written = readdressed;
+#pragma unroll
+		for (int i = 0; i < 4; i++)
+			written = subtract(written, words[i]);
+		ip->payload_len = new_udp_length;
+		ip->hop_limit = hops - 1;
+		ip->flow_lbl[0] &= 0xf0; // RFC 8656 section 15: of another flow. The rest of the byte is the traffic class
+		ip->flow_lbl[1] = ip->flow_lbl[2] = 0;
+		__builtin_memcpy(&ip->saddr, last->out.source, 16);
+		__builtin_memcpy(&ip->daddr, last->out.destination, 16);
+#pragma unroll
+		for (int i = 0; i < 4; i++)
+			written = add(written, words[i]);
+	} else {
+		struct iphdr *ip = data + ETH_HLEN;
+		__be16 *hops_protocol = (__be16 *)&ip->ttl, new_total = bpf_htons(new_length + ip_length);
+		__u32 header_sum = (__u16)~ip->check;
+		header_sum = subtract_long(subtract_long(header_sum, ip->saddr), ip->daddr);
+		header_sum = subtract(subtract(header_sum, ip->tot_len), *hops_protocol);
+		ip->tot_len = new_total;
+		ip->ttl = hops - 1;
+		ip->saddr = last->out.source[3];
+		ip->daddr = last->out.destination[3];
+		header_sum = add_long(add_long(header_sum, ip->saddr), ip->daddr);
+		header_sum = add(add(header_sum, ip->tot_len), *hops_protocol);
+		ip->check = ~fold(header_sum);
+	}
+	// bpf_skb_adjust_room has removed or inserted four bytes after the IP header.
+	udp = data + at_udp;
+	__be16 *words = data + at_udp;
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		written = subtract(written, words[i]);
+	udp->source = last->out.source_port;
+	udp->dest = last->out.destination_port;
+	udp->len = new_udp_length;
+	udp->check = new_check;
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		written = add(written, words[i]);
+	if (new_channel) {
+		if (data + at_data + CHANNEL_HEADER > end)
+			goto broken;
+		header = data + at_data;
+		written = subtract(subtract(written, header[0]), header[1]);
+		header[0] = new_channel;
+		header[1] = new_declared;
+		written = add(add(written, new_channel), new_declared);
+	}
+	bpf_csum_update(skb, written); // an error means that there is no such sum
+
+	count(e, bits, payload, now);
+	if (!change) // there are two
+		count(last, bits, payload, now);
+	return bpf_redirect_neigh(last->to, 0, 0, 0);
+
+broken: // half rewritten: nobody must get it
+	up_for(FAILED);
+	return TC_ACT_SHOT;
+}
+
+static __noinline int relay_ipv4(struct __sk_buff *skb)
+{
+	return relay(skb, 0);
+}
+
+static __noinline int relay_ipv6(struct __sk_buff *skb)
+{
+	return relay(skb, 1);
+}
+
+SEC("tc")
+int mailturn_relay(struct __sk_buff *skb)
+{
+	switch (skb->protocol) {
+	case bpf_htons(ETH_P_IP):
+		return relay_ipv4(skb);
+	case bpf_htons(ETH_P_IPV6):
+		return relay_ipv6(skb);
+	}
+	return up();
+}

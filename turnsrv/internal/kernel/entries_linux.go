@@ -1,0 +1,213 @@
+//go:build amd64 || arm64
+
+package kernel
+
+import (
+	"encoding/binary"
+	"errors"
+	"math"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cilium/ebpf"
+)
+
+// restFor is how long an entry that has ended is not used again. Until then the program, which runs for microseconds, may still
+// be using it on another processor.
+const restFor = time.Second
+
+// entries are the entries of the program. Safe for concurrent use.
+type entries struct {
+	numbers *ebpf.Map     // from what a packet has on the wire to the number of its entry
+	all     []objectEntry // shared with the program
+
+	mu      sync.Mutex
+	used    uint32    // entries from this number on have never been used
+	resting []resting // ended, the first one before the others
+}
+
+type resting struct {
+	number uint32
+	since  time.Time
+}
+
+// takeLocked returns the number of an entry that the program does not use.
+func (e *entries) takeLocked(now time.Time) (number uint32, ok bool) {
+	if len(e.resting) > 0 && now.Sub(e.resting[0].since) >= restFor {
+		number = e.resting[0].number
+		e.resting = e.resting[1:]
+		return number, true
+	}
+	if int(e.used) == len(e.all) {
+		return 0, false
+	}
+	e.used++
+	return e.used - 1, true
+}
+
+func (e *entries) rest(number uint32, now time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.resting = append(e.resting, resting{number, now})
+}
+
+// take returns the numbers of two entries.
+func (e *entries) take(now time.Time) (toPeer, toClient uint32, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	toPeer, ok := e.takeLocked(now)
+	if !ok {
+		return 0, 0, ErrFull
+	}
+	if toClient, ok = e.takeLocked(now); !ok {
+		e.resting = append(e.resting, resting{toPeer, now})
+		return 0, 0, ErrFull
+	}
+	return toPeer, toClient, nil
+}
+
+// Channel is a channel binding in the kernel. Safe for concurrent use, except that nothing may be called after End.
+type Channel struct {
+	entries          *entries
+	toPeer, toClient uint32
+}
+
+// Add makes the program relay the packets of a channel from now on. The error is ErrFamily, ErrFull, ErrTaken, or one of the
+// system.
+func (p *Path) Add(b Binding, now time.Time) (*Channel, error) {
+	client, server, relay, peer := b.Client.Addr().Unmap(), b.Server.Addr().Unmap(), b.Relay.Addr().Unmap(), b.Peer.Addr().Unmap()
+	if v4 := client.Is4(); server.Is4() != v4 || relay.Is4() != v4 || peer.Is4() != v4 {
+		return nil, ErrFamily
+	}
+	toPeer, toClient, err := p.entries.take(now)
+	if err != nil {
+		return nil, err
+	}
+	channel := &Channel{entries: &p.entries, toPeer: toPeer, toClient: toClient}
+	until := monotonic(b.Until.Sub(now))
+	flags := objectFlagsLIVE
+	if b.Local {
+		flags |= objectFlagsLOCAL
+	}
+	to := objectEntry{
+		Key: key(b.Client, b.Server, uint16(b.Number)), Out: key(b.Relay, b.Peer, 0),
+		From: uint32(b.ToClient.Interface), To: uint32(b.ToPeer.Interface), Mtu: uint32(b.ToPeer.MTU),
+		Reverse: toClient, Flags: flags, Until: until,
+	}
+	from := objectEntry{
+		Key: key(b.Peer, b.Relay, 0), Out: key(b.Server, b.Client, uint16(b.Number)),
+		From: uint32(b.ToPeer.Interface), To: uint32(b.ToClient.Interface), Mtu: uint32(b.ToClient.MTU),
+		Reverse: toPeer, Flags: flags, Until: until,
+	}
+	p.entries.all[toPeer], p.entries.all[toClient] = to, from
+	channel.SetLimits(b.LimitTo, b.LimitFrom)
+	for _, entry := range []*objectEntry{&p.entries.all[toPeer], &p.entries.all[toClient]} {
+		// Empty: a client must not get another burst by binding again.
+		entry.Bits.Full = monotonic(time.Duration(entry.Bits.Burst))
+		entry.Packets.Full = monotonic(time.Duration(entry.Packets.Burst))
+	}
+	// The system call makes what was written visible to the program before the number is.
+	if err := p.entries.numbers.Update(to.Key, toPeer, ebpf.UpdateNoExist); err != nil {
+		p.entries.rest(toPeer, now)
+		p.entries.rest(toClient, now)
+		return nil, addError(err)
+	}
+	if err := p.entries.numbers.Update(from.Key, toClient, ebpf.UpdateNoExist); err != nil {
+		p.entries.end(toPeer, now)
+		p.entries.rest(toClient, now)
+		return nil, addError(err)
+	}
+	return channel, nil
+}
+
+func addError(err error) error {
+	if errors.Is(err, ebpf.ErrKeyExist) {
+		return ErrTaken
+	}
+	return err
+}
+
+// end makes the program stop using an entry.
+func (e *entries) end(number uint32, now time.Time) {
+	entry := &e.all[number]
+	atomic.StoreUint32((*uint32)(&entry.Flags), 0)
+	_ = e.numbers.Delete(entry.Key) // without it, the program would find an entry that is not live
+	e.rest(number, now)
+}
+
+// End makes the program stop relaying the packets of the channel, and returns the final counts in each direction. A packet that
+// the program is relaying on another processor at this very moment still leaves, and may not be counted.
+func (c *Channel) End(now time.Time) (toPeer, toClient Counts) {
+	c.entries.end(c.toPeer, now)
+	c.entries.end(c.toClient, now)
+	return c.Counts()
+}
+
+// Counts returns what the program has relayed in each direction.
+func (c *Channel) Counts() (toPeer, toClient Counts) {
+	return c.entries.counts(c.toPeer), c.entries.counts(c.toClient)
+}
+
+func (e *entries) counts(number uint32) Counts {
+	entry := &e.all[number]
+	return Counts{Packets: atomic.LoadUint64(&entry.RelayedPackets), Bytes: atomic.LoadUint64(&entry.RelayedBytes)}
+}
+
+// Extend changes the expiry of the channel, after it was bound again.
+func (c *Channel) Extend(until, now time.Time) {
+	at := monotonic(until.Sub(now))
+	atomic.StoreUint64(&c.entries.all[c.toPeer].Until, at)
+	atomic.StoreUint64(&c.entries.all[c.toClient].Until, at)
+}
+
+// SetLimits changes the limits of what goes to the peer, and of what comes from it.
+func (c *Channel) SetLimits(to, from Limit) {
+	for number, l := range map[uint32]Limit{c.toPeer: to, c.toClient: from} {
+		entry := &c.entries.all[number]
+		cost, burst := bucket(l.Bits, l.BitBurst, maxBits)
+		atomic.StoreUint64(&entry.Bits.Cost, cost)
+		atomic.StoreUint64(&entry.Bits.Burst, burst)
+		cost, burst = bucket(l.Packets, l.PacketBurst, 1)
+		atomic.StoreUint64(&entry.Packets.Cost, cost)
+		atomic.StoreUint64(&entry.Packets.Burst, burst)
+	}
+}
+
+const (
+	costUnit = 1 << 16 // of the cost of a token: 1/65536 nanosecond
+	maxBits  = 1 << 20 // more than one packet has
+	maxBurst = time.Hour
+)
+
+// bucket returns the cost of a token and the burst, in the units of the program, of a bucket that is refilled with perSecond
+// tokens per second. A packet takes up to most tokens, which must not cost more than 64 bits can count.
+func bucket(perSecond, burst, most int64) (cost, full uint64) {
+	if perSecond <= 0 {
+		return 0, 0
+	}
+	each := float64(time.Second) / float64(perSecond)
+	maxCost := float64(math.MaxInt64 / most)
+	return uint64(max(min(each*costUnit, maxCost), 1)), uint64(min(float64(burst)*each, float64(maxBurst)))
+}
+
+// key returns what a packet has on the wire.
+func key(source, destination netip.AddrPort, channel uint16) objectKey {
+	return objectKey{
+		Source: words(source.Addr()), Destination: words(destination.Addr()),
+		SourcePort: big(source.Port()), DestinationPort: big(destination.Port()), Channel: big(channel),
+	}
+}
+
+// words returns an address as it is in memory in network byte order, IPv4-mapped if it is IPv4.
+func words(a netip.Addr) (w [4]uint32) {
+	b := a.As16()
+	for i := range w {
+		w[i] = binary.NativeEndian.Uint32(b[4*i:])
+	}
+	return w
+}
+
+// big returns a number that is n in network byte order.
+func big(n uint16) uint16 { return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, n)) }

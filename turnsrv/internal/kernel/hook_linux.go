@@ -1,0 +1,104 @@
+//go:build amd64 || arm64
+
+package kernel
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// hook is where the program is attached to an interface.
+type hook interface {
+	remove() error
+	String() string
+}
+
+// tcxHook is a link of Linux 6.6 and later. It ends with the process, because it is not pinned.
+type tcxHook struct{ link.Link }
+
+func (h tcxHook) remove() error { return h.Close() }
+func (tcxHook) String() string  { return "tcx" }
+
+// clsactHook is a filter, which outlives the process.
+type clsactHook struct{ index int }
+
+func (h clsactHook) remove() error { return RemoveFilter(h.index) }
+func (clsactHook) String() string  { return "clsact" }
+
+// ErrNotEthernet is returned for an interface whose packets have no Ethernet header, such as loopback or a tunnel.
+var ErrNotEthernet = errors.New("not an Ethernet interface")
+
+// Attach attaches the program to an interface, and returns the name of the hook, tcx or clsact. It does nothing if the
+// program is attached already. Programs of others on the same hook keep working: those of tcx run before this one. The error is ErrNotEthernet, or one of the system.
+func (p *Path) Attach(index int) (string, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if h := p.hooks[index]; h != nil {
+		return h.String(), nil
+	}
+	if err := checkEthernet(index); err != nil {
+		return "", err
+	}
+	h, err := p.attach(index)
+	if err != nil {
+		return "", err
+	}
+	p.hooks[index] = h
+	return h.String(), nil
+}
+
+func (p *Path) attach(index int) (hook, error) {
+	l, err := link.AttachTCX(link.TCXOptions{Interface: index, Program: p.objects.MailturnRelay, Attach: ebpf.AttachTCXIngress})
+	if err == nil {
+		return tcxHook{l}, nil
+	}
+	if !errors.Is(err, ebpf.ErrNotSupported) {
+		return nil, fmt.Errorf("attach to interface %d: %w", index, err)
+	}
+	return p.attachFilter(index)
+}
+
+func (p *Path) attachFilter(index int) (hook, error) {
+	if err := addFilter(index, p.objects.MailturnRelay.FD()); err != nil {
+		return nil, err
+	}
+	return clsactHook{index}, nil
+}
+
+// Detach removes the program from an interface, which may have vanished.
+func (p *Path) Detach(index int) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	h := p.hooks[index]
+	if h == nil {
+		return nil
+	}
+	delete(p.hooks, index)
+	if err := h.remove(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// checkEthernet returns an error unless packets of an interface begin with an Ethernet header, as the program expects.
+func checkEthernet(index int) error {
+	request := make([]byte, unix.SizeofIfInfomsg)
+	binary.NativeEndian.PutUint32(request[4:], uint32(index))
+	found, err := ask(unix.RTM_GETLINK, 0, request)
+	if err != nil {
+		return fmt.Errorf("interface %d: %w", index, err)
+	}
+	for _, m := range found {
+		if m.Header.Type == unix.RTM_NEWLINK && len(m.Data) >= unix.SizeofIfInfomsg &&
+			binary.NativeEndian.Uint16(m.Data[2:]) == unix.ARPHRD_ETHER {
+			return nil
+		}
+	}
+	return fmt.Errorf("interface %d: %w", index, ErrNotEthernet)
+}

@@ -1,0 +1,123 @@
+//go:build amd64 || arm64
+
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// Path is the program in the kernel, with its entries. Safe for concurrent use.
+type Path struct {
+	objects objectObjects
+	control *objectControl // shared with the program
+	entries entries
+
+	mu    sync.Mutex
+	hooks map[int]hook // by index of the interface
+}
+
+// Load loads the program with room for the given number of channels. It is not attached to an interface yet. Load requires
+// CAP_BPF and CAP_NET_ADMIN.
+func Load(channels int) (*Path, error) {
+	spec, err := loadObject()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range []string{objectMapNumbers, objectMapEntries} {
+		spec.Maps[name].MaxEntries = uint32(2 * max(channels, 1))
+	}
+	p := &Path{hooks: make(map[int]hook)}
+	if err := spec.LoadAndAssign(&p.objects, nil); err != nil {
+		return nil, fmt.Errorf("load the program: %w", err)
+	}
+	if err := p.share(); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	p.Beat()
+	return p, nil
+}
+
+// share maps what the program and the process both write.
+func (p *Path) share() error {
+	controls, err := share[objectControl](p.objects.Controls)
+	if err != nil {
+		return err
+	}
+	p.control = &controls[0]
+	all, err := share[objectEntry](p.objects.Entries)
+	if err != nil {
+		return err
+	}
+	p.entries = entries{numbers: p.objects.Numbers, all: all}
+	return nil
+}
+
+// share returns the values of an array in the kernel as memory of this process.
+func share[T any](m *ebpf.Map) ([]T, error) {
+	page := unix.Getpagesize()
+	length := (int(m.ValueSize())*int(m.MaxEntries()) + page - 1) / page * page
+	memory, err := unix.Mmap(m.FD(), 0, length, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("map the memory of %v: %w", m, err)
+	}
+	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(memory))), m.MaxEntries()), nil
+}
+
+// unshare ends what share began.
+func unshare[T any](values []T, m *ebpf.Map) error {
+	if values == nil {
+		return nil
+	}
+	page := unix.Getpagesize()
+	length := (int(m.ValueSize())*int(m.MaxEntries()) + page - 1) / page * page
+	return unix.MunmapPtr(unsafe.Pointer(unsafe.SliceData(values)), uintptr(length))
+}
+
+// Beat reports to the program that the process is alive. Five seconds after the last call, the program passes everything up.
+func (p *Path) Beat() { atomic.StoreUint64(&p.control.Alive, monotonic(0)) }
+
+// monotonic returns the time after the given duration on the clock of the program, in nanoseconds.
+func monotonic(after time.Duration) uint64 {
+	var now unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) // cannot fail
+	return uint64(max(now.Nano()+int64(after), 0))
+}
+
+// Passed returns how many packets of entries the program has passed up, by reason.
+func (p *Path) Passed() ([NumReasons]uint64, error) {
+	var counts [NumReasons]uint64
+	var each []uint64 // by processor
+	for r := range NumReasons {
+		if err := p.objects.Passed.Lookup(objectReason(r), &each); err != nil {
+			return counts, err
+		}
+		for _, n := range each {
+			counts[r] += n
+		}
+	}
+	return counts, nil
+}
+
+// Close removes the program from all interfaces and from the kernel. Nothing may use p or its channels afterwards.
+func (p *Path) Close() error {
+	var errs []error
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for index, h := range p.hooks {
+		errs = append(errs, h.remove())
+		delete(p.hooks, index)
+	}
+	if p.control != nil {
+		errs = append(errs, unshare(unsafe.Slice(p.control, 1), p.objects.Controls))
+	}
+	errs = append(errs, unshare(p.entries.all, p.objects.Entries), p.objects.Close())
+	return errors.Join(errs...)
+}
