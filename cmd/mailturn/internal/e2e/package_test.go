@@ -1,10 +1,8 @@
 package e2e
 
 import (
-	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -14,33 +12,37 @@ import (
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/recipe"
 )
 
-// earlier returns the package of the release as an earlier version, which has another file besides.
-func earlier(t *testing.T, deb string) string {
+// earlier returns the package of an earlier release: that of the last tag before this commit or, without tags, of the first commit
+// that makes packages.
+func earlier(t *testing.T) string {
 	t.Helper()
-	tool := peer(t, "dpkg-deb", "dpkg")
-	dir := filepath.Join(t.TempDir(), "package")
-	run := func(args ...string) {
+	source, dir := filepath.Join(t.TempDir(), "source"), t.TempDir()
+	run := func(name string, args ...string) string {
 		t.Helper()
-		if out, err := exec.Command(tool, args...).CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
+		out, err := exec.Command(name, args...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
 		}
+		return strings.TrimSpace(string(out))
 	}
-	run("--raw-extract", deb, dir)
-	control := filepath.Join(dir, "DEBIAN/control")
-	text, err := os.ReadFile(control)
+	git := peer(t, "git", "git")
+	run(git, "clone", "--quiet", "../../../..", source)
+	head := run(git, "-C", source, "rev-parse", "HEAD")
+	commit, err := exec.Command(git, "-C", source, "describe", "--tags", "--abbrev=0", "HEAD^").Output()
 	if err != nil {
-		t.Fatal(err)
+		commit, err = exec.Command(git, "-C", source, "log", "--diff-filter=A", "--format=%H", "--", "dist/deb/nfpm.yaml").Output()
 	}
-	text = regexp.MustCompile(`(?m)^Version: .*`).ReplaceAll(text, []byte("Version: 0~earlier"))
-	if err := os.WriteFile(control, text, 0o644); err != nil {
-		t.Fatal(err)
+	found := strings.Fields(string(commit))
+	if err != nil || len(found) == 0 || found[len(found)-1] == head {
+		lacks(t, "this clone has no earlier commit that makes packages: run git fetch --unshallow")
 	}
-	if err := os.WriteFile(filepath.Join(dir, "usr/share/doc/mailturn/gone"), nil, 0o644); err != nil {
-		t.Fatal(err)
+	run(git, "-C", source, "checkout", "--quiet", found[len(found)-1])
+	run(filepath.Join(source, ".ci/release"), dir)
+	files, err := filepath.Glob(filepath.Join(dir, "mailturn_*_"+runtime.GOARCH+".deb"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("the packages of the earlier release: %q, %v", files, err)
 	}
-	deb = filepath.Join(t.TempDir(), "earlier.deb")
-	run("--root-owner-group", "--build", "-Znone", dir, deb)
-	return deb
+	return files[0]
 }
 
 // files lists what is on the machine, but for what dpkg and systemd write about their own work.
@@ -53,13 +55,13 @@ const unitState = `echo "$(systemctl is-enabled mailturn || true) $(systemctl is
 
 // TestPackage installs the package, upgrades, removes and purges it, on both releases of Debian with systemd.
 func TestPackage(t *testing.T) {
+	deb, before := release(t, "mailturn_*_"+runtime.GOARCH+".deb"), earlier(t)
 	for _, root := range []string{"bookworm-systemd", "trixie-systemd"} {
 		t.Run(root, func(t *testing.T) {
-			deb := release(t, "mailturn_*_"+runtime.GOARCH+".deb")
-			m := bootMachine(t, root, deb, earlier(t, deb))
+			m := bootMachine(t, root, deb, before)
 			install := func(file string) string {
 				t.Helper()
-				return m.run(t, "DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet --reinstall --allow-downgrades ./"+file)
+				return m.run(t, "DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet --reinstall ./"+file)
 			}
 			current := filepath.Base(deb)
 			wantState := func(want string) {
@@ -71,10 +73,10 @@ func TestPackage(t *testing.T) {
 			process := func() string { return m.run(t, "systemctl show --property=MainPID mailturn") }
 			// .ci/debian lets nothing start while it installs. There is no network, so packages that are only recommended cannot come.
 			m.run(t, "rm -rf /usr/sbin/policy-rc.d /var/lib/apt/lists/*")
-			before := m.run(t, files)
+			clean := m.run(t, files)
 
 			// Nothing starts before there is a configuration, and that is no failure.
-			if out := install("earlier.deb"); !strings.Contains(out, "no configuration yet") {
+			if out := install(filepath.Base(before)); !strings.Contains(out, "no configuration yet") {
 				t.Errorf("the installation says\n%s", out)
 			}
 			wantState("enabled inactive")
@@ -91,23 +93,28 @@ systemctl start mailturn`)
 MAILTURN_PASSWORD=wonderland mailturn probe --quick --ca /tmp/ca.crt imaps://alice%40localhost@localhost:11993`
 			m.run(t, probe)
 
-			// Members of the control socket's group may use it, and nobody else.
-			m.run(t, `useradd olga; useradd stranger; adduser --quiet olga mailturn-admin
-setpriv --reuid=olga --regid=olga --init-groups mailturn ctl status
-! setpriv --reuid=stranger --regid=stranger --init-groups mailturn ctl status
-userdel olga; userdel stranger`)
-
 			// An upgrade leaves the configuration as it is, and restarts.
+			const version = "readlink /proc/$(systemctl show --property=MainPID --value mailturn)/exe; dpkg-query --show mailturn; mailturn version | head -n 1"
+			earlierVersion := m.run(t, version)
 			earlierProcess, configured := process(), m.run(t, "sha256sum /etc/mailturn/* /var/lib/mailturn/*")
 			install(current)
 			wantState("enabled active")
 			if process() == earlierProcess {
 				t.Error("the upgrade has not restarted mailturn")
 			}
-			if diff := cmp.Diff(configured, m.run(t, "sha256sum /etc/mailturn/* /var/lib/mailturn/*; ! test -e /usr/share/doc/mailturn/gone")); diff != "" {
+			if got := m.run(t, version); got == earlierVersion {
+				t.Errorf("the upgrade has left %s", got)
+			}
+			if diff := cmp.Diff(configured, m.run(t, "sha256sum /etc/mailturn/* /var/lib/mailturn/*")); diff != "" {
 				t.Errorf("what is the administrator's: -before +after the upgrade\n%s", diff)
 			}
 			m.run(t, probe)
+
+			// Members of the control socket's group may use it, and nobody else. An upgrade from a version without it makes the group.
+			m.run(t, `useradd olga; useradd stranger; adduser --quiet olga mailturn-admin
+setpriv --reuid=olga --regid=olga --init-groups mailturn ctl status
+! setpriv --reuid=stranger --regid=stranger --init-groups mailturn ctl status
+userdel olga; userdel stranger`)
 
 			// A version that does not accept the configuration is no reason to end what runs.
 			m.run(t, "cp -p /etc/mailturn/maddy.conf /root/; echo 'relm = 1' >>/etc/mailturn/maddy.conf")
@@ -131,7 +138,7 @@ userdel olga; userdel stranger`)
 			m.run(t, probe)
 
 			m.run(t, "apt-get purge --yes --quiet mailturn\nrm /tmp/ca.crt")
-			if diff := cmp.Diff(strings.Split(before, "\n"), strings.Split(m.run(t, files), "\n")); diff != "" {
+			if diff := cmp.Diff(strings.Split(clean, "\n"), strings.Split(m.run(t, files), "\n")); diff != "" {
 				t.Errorf("a purge leaves: -before +after\n%s", diff)
 			}
 			m.run(t, "! systemctl cat mailturn 2>/dev/null")

@@ -138,13 +138,19 @@ var siteNames = map[string][]string{
 // startSite runs the server with further lines in its two endpoints and at the top.
 func startSite(t *testing.T, turn, imap, top string) *site {
 	t.Helper()
+	return startSiteOf(t, []string{binary}, turn, imap, top)
+}
+
+// startSiteOf is startSite for another program, which is given with the arguments before those of mailturn.
+func startSiteOf(t *testing.T, program []string, turn, imap, top string) *site {
+	t.Helper()
 	s := &site{network: newNetwork(t), stateDir: t.TempDir()}
 	s.nameServer(t, siteNames)
 	path := filepath.Join(t.TempDir(), "maddy.conf")
 	if err := os.WriteFile(path, []byte(siteText(turn, imap, top)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	startCommand(t, s.server.command(binary, "run", "--state-dir", s.stateDir, "--config", path))
+	startCommand(t, s.server.command(program[0], append(program[1:], "run", "--state-dir", s.stateDir, "--config", path)...))
 	s.args = []string{"--dns", serverIPv4, "--ca", filepath.Join(s.stateDir, "selfsigned.crt")}
 	return s
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/probe"
 )
 
 // released makes the files of a release once for all tests, beside the binary, and returns their directory.
@@ -84,6 +86,33 @@ func TestReleaseIsReproducible(t *testing.T) {
 	check.Dir = again
 	if out, err := check.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// TestReleaseRunsOnOtherProcessors runs the program for the processor that this machine does not have, and probes it.
+func TestReleaseRunsOnOtherProcessors(t *testing.T) {
+	arch, emulator := "arm64", "qemu-aarch64-static"
+	if runtime.GOARCH == "arm64" {
+		arch, emulator = "amd64", "qemu-x86_64-static"
+	}
+	qemu, dir := peer(t, emulator, "qemu-user-static"), t.TempDir()
+	if out, err := exec.Command("tar", "-C", dir, "--strip-components=1", "-xzf", release(t, "mailturn-*-linux-"+arch+".tar.gz")).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	program := filepath.Join(dir, "mailturn")
+	if out, err := exec.Command(qemu, program, "version").CombinedOutput(); err != nil || !bytes.Contains(out, []byte(" linux/"+arch+"\n")) {
+		t.Errorf("version: %v\n%s", err, out)
+	}
+	s := startSiteOf(t, []string{qemu, program}, publicRelay, "", "")
+	r := s.probe(t, aliceAtSite)
+	wantVerdict(t, r, "", probe.OK, "A call would connect.")
+	for _, relay := range r.Relays {
+		if relay.RelayToRelay == nil || relay.RelayToRelay.Received == 0 {
+			t.Errorf("%s over %s: relay to relay %v", relay.Address, relay.Transport, relay.RelayToRelay)
+		}
+	}
+	if len(r.Relays) != 6 {
+		t.Errorf("%d ways were tried, want two addresses over UDP, TCP and TLS", len(r.Relays))
 	}
 }
 
