@@ -134,6 +134,7 @@ func TestCtlStatus(t *testing.T) {
 	s.want(t, 0, fmt.Sprintf("serving, pid %d", os.Getpid()), "status")
 	s.want(t, 0, "turn turn: 0 allocations", "status")
 	s.want(t, 0, `"state": "serving"`, "status", "--json")
+	s.want(t, 0, "serving", "status", "--check")
 	s.want(t, exitFailure, "there is no control socket /no/socket: is mailturn running?", "status", "--socket", "/no/socket")
 	s.want(t, 0, "turn turn", "status", "--socket", "", "--config", s.file, "--json=false")
 }

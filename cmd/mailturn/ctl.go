@@ -96,15 +96,22 @@ func (c *ctl) call(cmd *cobra.Command, method, path string, in, out any, print f
 }
 
 func (c *ctl) statusCommand() *cobra.Command {
-	return &cobra.Command{
+	var check bool
+	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Print what is served, since when, and what is wrong",
 		Args:  noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			var report statusReport
-			return c.call(cmd, http.MethodGet, "/v1/status", nil, &report, func(w io.Writer) { report.writeTo(w, time.Now()) })
+			err := c.call(cmd, http.MethodGet, "/v1/status", nil, &report, func(w io.Writer) { report.writeTo(w, time.Now()) })
+			if err == nil && check && report.Problem != "" {
+				return errReported
+			}
+			return err
 		}),
 	}
+	cmd.Flags().BoolVar(&check, "check", false, "exit with status 1 if an endpoint cannot serve, for the health check of a container")
+	return cmd
 }
 
 // writeTo prints the report for people.

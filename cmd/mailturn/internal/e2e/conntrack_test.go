@@ -246,7 +246,7 @@ func TestFullTableOfConnections(t *testing.T) {
 		}
 		return &r
 	}
-	const tells = "kernel tracks 4096 of 4096 connections: "
+	const tells = "kernel tracks 4096 of at most 4096 connections: "
 	wantVerdict(t, ask(n.server, full, ""), "machine.conntrack", probe.Warning, tells+"when the table is full")
 	wantVerdict(t, ask(n.server, full, ":3999"), "machine.conntrack", probe.Failure, tells+"the table is full")
 	r := ask(n.server, nil, "")

@@ -22,7 +22,7 @@ func (r *run) judgeMachine() {
 		return
 	}
 	r.report.Conntrack = &table
-	use := fmt.Sprintf("%d of %d connections", table.Entries, table.Limit)
+	use := fmt.Sprintf("%d of at most %d connections", table.Entries, table.Limit)
 	const action = "Load the rules of \"mailturn export nftables\", which keep packets of calls out of that table, or raise " + sysctl.ConntrackMax + "."
 	allocated := slices.ContainsFunc(r.report.Relays, func(relay Relay) bool { return relay.RelayedAddr != "" })
 	switch {

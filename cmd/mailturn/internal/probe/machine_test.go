@@ -19,9 +19,9 @@ func TestConntrack(t *testing.T) {
 		want    Status
 		text    string
 	}{
-		{"some", here, works, 800, OK, "This machine's kernel tracks 800 of 1000 connections."},
+		{"some", here, works, 800, OK, "This machine's kernel tracks 800 of at most 1000 connections."},
 		{"nearly full", here, works, 801, Warning, "when the table is full, it drops"},
-		{"full, although the relay works", here, works, 1000, Warning, "tracks 1000 of 1000 connections"},
+		{"full, although the relay works", here, works, 1000, Warning, "tracks 1000 of at most 1000 connections"},
 		{"full", here, []Relay{{Stage: "binding"}}, 1000, Failure, "the table is full, so it drops"},
 		{"full before the relay was found", here, nil, 1000, Failure, "the table is full, so it drops"},
 		{"nearly full, and the relay fails", here, nil, 900, Warning, "when the table is full"},
