@@ -3,14 +3,12 @@
 package kernel
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
-	"golang.org/x/sys/unix"
 )
 
 // hook is where the program is attached to an interface.
@@ -42,8 +40,12 @@ func (p *Path) Attach(index int) (string, error) {
 	if h := p.hooks[index]; h != nil {
 		return h.String(), nil
 	}
-	if err := checkEthernet(index); err != nil {
+	l, err := linkOf(index)
+	if err != nil {
 		return "", err
+	}
+	if !l.ethernet {
+		return "", fmt.Errorf("interface %d: %w", index, ErrNotEthernet)
 	}
 	h, err := p.attach(index)
 	if err != nil {
@@ -84,21 +86,4 @@ func (p *Path) Detach(index int) error {
 		return err
 	}
 	return nil
-}
-
-// checkEthernet returns an error unless packets of an interface begin with an Ethernet header, as the program expects.
-func checkEthernet(index int) error {
-	request := make([]byte, unix.SizeofIfInfomsg)
-	binary.NativeEndian.PutUint32(request[4:], uint32(index))
-	found, err := ask(unix.RTM_GETLINK, 0, request)
-	if err != nil {
-		return fmt.Errorf("interface %d: %w", index, err)
-	}
-	for _, m := range found {
-		if m.Header.Type == unix.RTM_NEWLINK && len(m.Data) >= unix.SizeofIfInfomsg &&
-			binary.NativeEndian.Uint16(m.Data[2:]) == unix.ARPHRD_ETHER {
-			return nil
-		}
-	}
-	return fmt.Errorf("interface %d: %w", index, ErrNotEthernet)
 }

@@ -1,0 +1,62 @@
+//go:build amd64 || arm64
+
+package kernel
+
+import (
+	"errors"
+	"net/netip"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// TestRouteTo checks the interface, the MTU and the source address of routes.
+func TestRouteTo(t *testing.T) {
+	n := newNetwork(t)
+	n.in(t, n.server, func() {
+		for _, command := range []string{
+			"route add 203.0.113.0/24 via 198.18.2.2 mtu 1400",
+			"route add 192.0.2.0/24 via 198.18.2.2 mtu 9000", // more than the interface allows
+			"route add 2001:db8::/32 via fd18:2::2 mtu 1300",
+			"route add blackhole 198.51.100.0/24",
+			"link set veth1 mtu 1492",
+			"addr add 198.18.2.9/24 dev veth2",
+		} {
+			if out, err := exec.Command("ip", strings.Fields(command)...).CombinedOutput(); err != nil {
+				t.Errorf("ip %s: %v\n%s", command, err, out)
+			}
+		}
+		for _, test := range []struct {
+			to, from string
+			want     Route
+			source   string
+		}{
+			{"198.18.1.2", "", Route{n.toClient, 1492}, "198.18.1.1"},
+			{"198.18.2.2", "0.0.0.0", Route{n.toPeer, 1500}, "198.18.2.1"},
+			{"::ffff:198.18.2.2", "198.18.2.9", Route{n.toPeer, 1500}, "198.18.2.9"},
+			{"203.0.113.7", "", Route{n.toPeer, 1400}, "198.18.2.1"},
+			{"192.0.2.7", "", Route{n.toPeer, 1500}, "198.18.2.1"},
+			{"fd18:1::2", "", Route{n.toClient, 1492}, "fd18:1::1"},
+			{"2001:db8::7", "::", Route{n.toPeer, 1300}, "fd18:2::1"},
+		} {
+			var from netip.Addr
+			if test.from != "" {
+				from = netip.MustParseAddr(test.from)
+			}
+			route, source, err := RouteTo(netip.MustParseAddr(test.to), from)
+			if err != nil || route != test.want || source.String() != test.source {
+				t.Errorf("to %s from %q: %v from %v (%v), want %v from %s", test.to, test.from, route, source, err, test.want, test.source)
+			}
+		}
+		for _, own := range []string{"198.18.1.1", "127.0.0.1", "fd18:1::1"} {
+			if _, _, err := RouteTo(netip.MustParseAddr(own), netip.Addr{}); !errors.Is(err, ErrNotRouted) {
+				t.Errorf("to %s: %v", own, err)
+			}
+		}
+		for _, nowhere := range []string{"198.51.100.1", "100.64.0.1", "2001:db9::1"} {
+			if route, _, err := RouteTo(netip.MustParseAddr(nowhere), netip.Addr{}); err == nil {
+				t.Errorf("to %s: %v", nowhere, route)
+			}
+		}
+	})
+}
