@@ -15,13 +15,16 @@ import (
 	"time"
 )
 
-// certificates are files in PEM: a CA, and a certificate that it signed for relayName and relayName6.
+// certificates are files in PEM: a CA, and a certificate that it signed.
 type certificates struct {
 	ca, cert, key string
 	roots         *x509.CertPool // the CA
 }
 
-func newCertificates(t *testing.T) certificates {
+// newCertificates makes a certificate for relayName and relayName6.
+func newCertificates(t *testing.T) certificates { return newCertificatesFor(t, relayName, relayName6) }
+
+func newCertificatesFor(t *testing.T, names ...string) certificates {
 	t.Helper()
 	dir := t.TempDir()
 	must := func(err error) {
@@ -52,7 +55,7 @@ func newCertificates(t *testing.T) certificates {
 	leafKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(err)
 	leafDER, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: relayName}, DNSNames: []string{relayName, relayName6},
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: names[0]}, DNSNames: names,
 		NotBefore: notBefore, NotAfter: notAfter,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}, authority, &leafKey.PublicKey, authorityKey)

@@ -76,10 +76,16 @@ func (ns namespace) command(program string, args ...string) *exec.Cmd {
 // do runs f, whose sockets are then of the namespace and stay so.
 func (ns namespace) do(t *testing.T, f func()) {
 	t.Helper()
+	inNetwork(t, "/run/netns/"+string(ns), f)
+}
+
+// inNetwork runs f, whose sockets are then of the network namespace that the file leads to.
+func inNetwork(t *testing.T, path string, f func()) {
+	t.Helper()
 	failed := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		file, err := os.Open("/run/netns/" + string(ns))
+		file, err := os.Open(path)
 		if err == nil {
 			err = unix.Setns(int(file.Fd()), unix.CLONE_NEWNET)
 			file.Close()
@@ -115,6 +121,12 @@ func (n network) nameServer(t *testing.T, names map[string][]string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	serveNames(t, packets, names)
+}
+
+// serveNames answers at a socket until the test ends.
+func serveNames(t *testing.T, packets net.PacketConn, names map[string][]string) {
+	t.Helper()
 	answer := func(w dns.ResponseWriter, q *dns.Msg) {
 		m, question := new(dns.Msg).SetReply(q), q.Question[0]
 		addrs, known := names[strings.TrimSuffix(question.Name, ".")]

@@ -146,13 +146,14 @@ userdel olga; userdel stranger`)
 	}
 }
 
-// installPackage installs the package as documented. TestPackage has the rest of its life.
+// installPackage installs the package and sets mailturn up as documented, for want of a terminal without being asked. TestPackage has
+// the rest of its life, and TestSetup that of what setup does.
 func installPackage(t *testing.T, _ documents, b recipe.Block) {
-	deb := release(t, "mailturn_*_"+runtime.GOARCH+".deb")
-	m := bootMachine(t, "bookworm-systemd", deb)
-	const offline = "rm -rf /usr/sbin/policy-rc.d /var/lib/apt/lists/*\n"
-	m.run(t, offline+b.Text)
-	m.run(t, "install -m 0640 -g mailturn /usr/share/doc/mailturn/examples/maddy.conf.example "+configuration+"\nsudo systemctl start mailturn\n: >/dev/tcp/127.0.0.1/11993")
-	bootMachine(t, "bookworm-systemd", release(t, "SHA256SUMS")).fails(t, offline+b.Text, "Unsupported file")
-	worked(t, b, m.systemdVersion(t), "install with apt, and start with the example configuration", "without the package in the directory")
+	s := bootMailServer(t, "bookworm-systemd", release(t, "mailturn_*_"+runtime.GOARCH+".deb"))
+	s.run(t, replaced(t, b, "mailturn setup", "mailturn setup --yes"))
+	if told := s.login(t).command(t, askRelay); !strings.Contains(told, hostName+":3478:") {
+		t.Errorf("a client is told %q", told)
+	}
+	bootMachine(t, "bookworm-systemd", release(t, "SHA256SUMS")).fails(t, "rm -rf /usr/sbin/policy-rc.d /var/lib/apt/lists/*\n"+b.Text, "Unsupported file")
+	worked(t, b, s.systemdVersion(t), "install with apt, and setup in front of Dovecot", "without the package in the directory")
 }

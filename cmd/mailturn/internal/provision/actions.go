@@ -13,7 +13,15 @@ import (
 // An Action is one thing that a step does after its files are written.
 type Action struct {
 	Text string // for people: a command, or what is checked
+	// Undo is the command that takes it back, before the files of the step are as they were; empty if nothing is to be taken back.
+	Undo []string
 	do   func(ctx context.Context, m *Machine) error
+}
+
+// undoneBy returns the action with its way back.
+func (a Action) undoneBy(argv ...string) Action {
+	a.Undo = argv
+	return a
 }
 
 // How long setup waits for what it has started.
@@ -25,21 +33,30 @@ const (
 	releaseInterval    = 2 * time.Millisecond // nobody has the port meanwhile
 )
 
+// withLog adds what the log of mailturn says to an error.
+func withLog(ctx context.Context, m *Machine, err error) error {
+	log, _ := m.run(context.WithoutCancel(ctx), "journalctl", "--unit="+unitName, "--boot", "--lines=8", "--output=cat", "--no-pager")
+	if log == "" {
+		return err
+	}
+	return fmt.Errorf("%w\nThe log of mailturn ends with\n%s", err, indent(log))
+}
+
 // run runs a command.
 func run(argv ...string) Action {
-	return Action{strings.Join(argv, " "), func(ctx context.Context, m *Machine) error { return m.command(ctx, argv) }}
+	return Action{Text: strings.Join(argv, " "), do: func(ctx context.Context, m *Machine) error { return m.command(ctx, argv) }}
 }
 
 // checkConfig has mailturn check its configuration.
 func checkConfig() Action {
-	return Action{"mailturn check-config " + ConfigFile, func(ctx context.Context, m *Machine) error {
+	return Action{Text: "mailturn check-config " + ConfigFile, do: func(ctx context.Context, m *Machine) error {
 		return m.command(ctx, []string{m.Mailturn, "check-config", ConfigFile})
 	}}
 }
 
 // checkDovecot has doveconf check Dovecot's.
 func checkDovecot(internal uint16, off []DovecotListener) Action {
-	return Action{"doveconf -n, and that the listeners are as wanted", func(ctx context.Context, m *Machine) error {
+	return Action{Text: "doveconf -n, and that the listeners are as wanted", do: func(ctx context.Context, m *Machine) error {
 		return m.checkDovecot(ctx, internal, off)
 	}}
 }
@@ -50,28 +67,41 @@ func awaitGreeting(g Greeting, serverName string) Action {
 	if g.TLS {
 		text += " over TLS"
 	}
-	return Action{text, func(ctx context.Context, m *Machine) error {
-		return retry(ctx, greetingPatience, func() error {
+	return Action{Text: text, do: func(ctx context.Context, m *Machine) error {
+		ofMailturn := serverName != ""
+		err := retry(ctx, greetingPatience, func() error {
 			err := m.Greeting(ctx, g.Address, g.TLS, serverName)
-			if err != nil && g.TLS && serverName != "" && m.state(ctx, unitName, "ActiveState") != "active" {
+			if err == nil || !ofMailturn {
+				return err
+			}
+			switch m.state(ctx, unitName, "ActiveState") {
+			case "failed", "inactive": // not "reloading", which it is for a moment
 				return stopRetrying{fmt.Errorf("mailturn has stopped: %w", err)}
 			}
 			return err
 		})
+		if err != nil && ofMailturn {
+			return withLog(ctx, m, err)
+		}
+		return err
 	}}
 }
 
 // awaitAllocation waits until the relay gives out a relayed address.
 func awaitAllocation(address netip.AddrPort) Action {
-	return Action{fmt.Sprintf("request a relayed address at %v with a credential of its secret", address), func(ctx context.Context, m *Machine) error {
-		return retry(ctx, allocationPatience, func() error { return m.Allocation(ctx, address, secretFile) })
+	return Action{Text: fmt.Sprintf("request a relayed address at %v with a credential of its secret", address), do: func(ctx context.Context, m *Machine) error {
+		err := retry(ctx, allocationPatience, func() error { return m.Allocation(ctx, address, m.path(SecretFile)) })
+		if err != nil {
+			return withLog(ctx, m, err)
+		}
+		return nil
 	}}
 }
 
-// changeOver has Dovecot leave its ports and mailturn listen there. In between, which takes a few milliseconds, connections are
-// refused; those that exist go on. So it does not stop halfway when it is interrupted.
+// changeOver has Dovecot leave its ports and mailturn listen there. In between, for about a tenth of a second, new connections are
+// refused, so an interrupt does not stop it halfway. Dovecot 2.3 goes on with existing connections, and 2.4 says BYE.
 func changeOver(from []Socket, greets []Greeting, serverName string) Action {
-	return Action{"systemctl reload dovecot.service, and as soon as it has left the ports, reload mailturn", func(ctx context.Context, m *Machine) error {
+	return Action{Text: "systemctl reload dovecot.service, and as soon as it has left the ports, reload mailturn", do: func(ctx context.Context, m *Machine) error {
 		whole := context.WithoutCancel(ctx)
 		pid := m.state(whole, unitName, "MainPID")
 		if pid == "" || pid == "0" {
@@ -83,7 +113,7 @@ func changeOver(from []Socket, greets []Greeting, serverName string) Action {
 		if err := m.awaitRelease(from); err != nil {
 			return err
 		}
-		if err := m.command(whole, []string{"kill", "-HUP", pid}); err != nil {
+		if err := m.command(whole, []string{"systemctl", "kill", "--kill-who=main", "--signal=HUP", unitName}); err != nil {
 			return err
 		}
 		for _, g := range greets {

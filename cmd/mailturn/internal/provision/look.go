@@ -35,7 +35,7 @@ type Facts struct {
 // Paths that setup writes to.
 const (
 	ConfigFile = "/etc/mailturn/maddy.conf"
-	secretFile = "/var/lib/mailturn/turn.secret"
+	SecretFile = "/var/lib/mailturn/turn.secret"
 	unitName   = "mailturn.service"
 	groupName  = "mailturn"
 )

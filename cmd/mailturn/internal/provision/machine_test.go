@@ -93,7 +93,6 @@ func newScenario(t *testing.T, archive *txtar.Archive) *scenario {
 }
 
 func (s *scenario) write(t *testing.T, name, text string) {
-	t.Helper()
 	path := s.path(name)
 	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
 		t.Fatal(err)
@@ -102,7 +101,6 @@ func (s *scenario) write(t *testing.T, name, text string) {
 
 // listen writes the files of proc_net(5), and the descriptors of the processes.
 func (s *scenario) listen(t *testing.T, text string) {
-	t.Helper()
 	tables := make(map[string]string)
 	inode := 1000
 	for line := range strings.Lines(text) {

@@ -45,6 +45,12 @@ func (f *Facts) Plan(m *Machine, o Options) *Plan {
 	}
 	p.planFirewall()
 	p.noteMachine()
+	p.seen = make(map[string]string)
+	for _, file := range p.changes() {
+		if text, err := m.read(file.Path); err == nil {
+			p.seen[file.Path] = string(text)
+		}
+	}
 	return &p.Plan
 }
 
@@ -172,7 +178,7 @@ func (p *planner) chooseCertificate() {
 		return
 	}
 	if p.options.Email == "" || !p.options.AgreeTerms {
-		p.NeedsAuthority = true
+		p.NeedsAuthority, p.Authority = true, p.authority()
 		p.problem(missing, "add --email ADDRESS and --agree-to-terms to have mailturn obtain one from "+p.authority()+", or name one with --cert and --key")
 		return
 	}

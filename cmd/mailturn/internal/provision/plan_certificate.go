@@ -76,8 +76,8 @@ func (p *planner) planCertificate() {
 		p.decide("certbot copies the certificate for mailturn after each renewal", "only root can read where certbot keeps it")
 	} else {
 		step.Files = append([]File{{Path: copyScript, Text: script.String(), Mode: 0o755, Group: -1}}, copyUnits(directories)...)
-		step.Do = []Action{run(copyScript), run("systemctl", "daemon-reload"), run("systemctl", "enable", "--now", copyUnit+".path")}
-		step.UndoFirst = [][]string{{"systemctl", "disable", "--now", copyUnit + ".path"}}
+		step.Do = []Action{run(copyScript), run("systemctl", "daemon-reload"),
+			run("systemctl", "enable", "--now", copyUnit+".path").undoneBy("systemctl", "disable", "--now", copyUnit+".path")}
 		step.UndoLast = append(step.UndoLast, []string{"systemctl", "daemon-reload"})
 		p.decide("A systemd unit copies the certificate for mailturn whenever it changes", "only root can read where it is now")
 	}

@@ -82,7 +82,7 @@ func (p *planner) planChatmailDict() {
 	for _, argv := range restart {
 		step.Do = append(step.Do, run(argv...))
 	}
-	p.Greets = []Greeting{{loopback + ":993", true}}
+	p.Greets, p.Repair = []Greeting{{loopback + ":993", true}}, restart[2]
 	step.Do = append(step.Do, awaitGreeting(p.Greets[0], ""))
 	p.Steps = append(p.Steps, step)
 	p.decide("Dovecot asks mailturn itself", "this relay has no name, and its metadata daemon would tell clients an address that they cannot use")

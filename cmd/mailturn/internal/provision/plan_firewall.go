@@ -28,8 +28,7 @@ func (p *planner) planFirewall() {
 		if strings.Contains(p.Firewall.Rules, "allow "+port) {
 			continue
 		}
-		step.Do = append(step.Do, run("ufw", "allow", port, "comment", "mailturn"))
-		step.UndoFirst = append(step.UndoFirst, []string{"ufw", "delete", "allow", port})
+		step.Do = append(step.Do, run("ufw", "allow", port, "comment", "mailturn").undoneBy("ufw", "delete", "allow", port))
 	}
 	if len(step.Do) > 0 {
 		p.Steps = append([]Step{step}, p.Steps...) // an authority has to come through before mailturn serves IMAP

@@ -119,6 +119,7 @@ func (p *planner) planDovecot() {
 	for _, s := range p.publicSockets() {
 		p.Greets = append(p.Greets, localGreeting(s.Addr, p.overTLS(s.Addr.Port())))
 	}
+	p.Repair = []string{"systemctl", "restart", "dovecot.service"}
 	p.decide(fmt.Sprintf("Dovecot listens on %s:%d for mailturn", loopback, internal), "the port is free, and reached from this machine alone")
 
 	settings := func(off []DovecotListener) File {
@@ -150,10 +151,9 @@ func (p *planner) planDovecot() {
 		Do: []Action{
 			checkDovecot(internal, off),
 			checkConfig(),
-			changeOver(p.publicSockets(), p.Greets, p.Hostname),
+			changeOver(p.publicSockets(), p.Greets, p.Hostname).undoneBy("systemctl", "stop", unitName),
 		},
-		UndoFirst: [][]string{{"systemctl", "stop", unitName}},
-		UndoLast:  reload,
+		UndoLast: reload,
 	})
 }
 
@@ -171,16 +171,14 @@ func (p *planner) planUpstream() {
 // planStart writes the configuration and starts mailturn, which then must greet and relay.
 func (p *planner) planStart(text string, greets []Greeting) {
 	step := Step{
-		Title:     "mailturn starts, and is tried on this machine",
-		Files:     []File{p.configFile(text)},
-		Do:        []Action{checkConfig()},
-		UndoFirst: [][]string{{"systemctl", "stop", unitName}},
+		Title: "mailturn starts, and is tried on this machine",
+		Files: []File{p.configFile(text)},
+		Do:    []Action{checkConfig()},
 	}
 	if !p.Enabled {
-		step.Do = append(step.Do, run("systemctl", "enable", unitName))
-		step.UndoFirst = append(step.UndoFirst, []string{"systemctl", "disable", unitName})
+		step.Do = append(step.Do, run("systemctl", "enable", unitName).undoneBy("systemctl", "disable", unitName))
 	}
-	step.Do = append(step.Do, run("systemctl", "start", unitName), awaitAllocation(p.relayAddress()))
+	step.Do = append(step.Do, run("systemctl", "start", unitName).undoneBy("systemctl", "stop", unitName), awaitAllocation(p.relayAddress()))
 	for _, g := range greets {
 		step.Do = append(step.Do, awaitGreeting(g, p.Hostname))
 	}

@@ -42,7 +42,7 @@ func planText(t *testing.T, s *scenario, o Options) (text string, plan *Plan) {
 	}
 	plan = facts.Plan(s.Machine, o)
 	var b strings.Builder
-	for _, err := range []error{facts.WriteFound(&b), plan.WritePlan(&b, s.Machine), plan.WriteProblems(&b)} {
+	for _, err := range []error{facts.WriteFound(&b), plan.WritePlan(&b), plan.WriteProblems(&b)} {
 		if err != nil {
 			t.Fatal(err)
 		}

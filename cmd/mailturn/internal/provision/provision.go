@@ -32,10 +32,15 @@ type Plan struct {
 	Problems  []Problem
 	// NeedsAuthority says that a problem is gone once the operator has agreed to the terms of a certificate authority.
 	NeedsAuthority bool
+	Authority      string // that one, with the address of its terms if they are known
 	Ports          Ports
 
 	// Greets are where the mail server answers before, and has to answer afterwards, however setup ends.
 	Greets []Greeting
+	// Repair is what may help if it does not answer after the way back; empty if nothing would.
+	Repair []string
+
+	seen map[string]string // what the files hold that change, by path, without those that do not exist
 }
 
 // Ports are those of the relay.
@@ -61,8 +66,8 @@ type Step struct {
 	Title string
 	Files []File   // written first
 	Do    []Action // then
-	// The way back: these commands, then the files as they were, then those.
-	UndoFirst, UndoLast [][]string
+	// UndoLast are commands of the way back, after the actions are taken back and the files are as they were.
+	UndoLast [][]string
 }
 
 // A File is made, or replaced.

@@ -79,7 +79,7 @@ func (f *Facts) writeNeighbours(r *report) {
 }
 
 // WritePlan writes the plan: what is decided, what would be done, the changes of files, and what is left to do.
-func (p *Plan) WritePlan(w io.Writer, m *Machine) error {
+func (p *Plan) WritePlan(w io.Writer) error {
 	r := &report{}
 	if len(p.Decisions) > 0 {
 		r.heading("Proposed")
@@ -102,11 +102,12 @@ func (p *Plan) WritePlan(w io.Writer, m *Machine) error {
 	}
 	r.heading("Changes")
 	for _, change := range p.changes() {
+		text, exists := p.seen[change.Path]
 		old := "/dev/null"
-		if m.exists(change.Path) {
+		if exists {
 			old = change.Path
 		}
-		r.Write(diff.Diff(old, []byte(m.text(change.Path)), change.Path, []byte(change.Text)))
+		r.Write(diff.Diff(old, []byte(text), change.Path, []byte(change.Text)))
 	}
 	if len(p.Notes) > 0 {
 		r.heading("Left to you")

@@ -1,0 +1,236 @@
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// The mail server on which setup is tried. Its address has to be of the internet; nothing leaves the machine.
+const (
+	hostName    = "mail.example.org"
+	mailAddress = "44.0.0.1"
+	lineage     = "/etc/letsencrypt/live/" + hostName
+)
+
+// A mailServer is a machine with Dovecot as its Debian configures it, ten users, and a name in DNS.
+type mailServer struct {
+	machine
+	roots *x509.CertPool
+	ca    string // a file with them, in the machine
+}
+
+// bootMailServer boots one, with a certificate where certbot would have put it.
+func bootMailServer(t *testing.T, release, deb string) mailServer {
+	t.Helper()
+	s := mailServer{machine: bootMachine(t, release, deb), ca: "/root/ca.pem"}
+	s.address(t)
+	certificates := newCertificatesFor(t, hostName)
+	s.roots = certificates.roots
+	for from, to := range map[string]string{certificates.ca: s.ca, certificates.cert: lineage + "/fullchain.pem", certificates.key: lineage + "/privkey.pem"} {
+		text, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.write(t, to, string(text))
+	}
+	s.run(t, `chmod 0700 /etc/letsencrypt/live
+chmod 0600 `+lineage+`/privkey.pem
+rm -rf /usr/sbin/policy-rc.d /var/lib/apt/lists/*
+rm -f /etc/resolv.conf
+echo nameserver 127.0.0.1 >/etc/resolv.conf
+for i in 1 2 3 4 5 6 7 8 9 10; do
+  useradd --create-home user$i
+  echo user$i:wonderland | chpasswd
+done
+if dovecot --version | grep -q '^2\.3'; then
+  sed -i 's|^ssl_cert = .*|ssl_cert = <`+lineage+`/fullchain.pem|; s|^ssl_key = .*|ssl_key = <`+lineage+`/privkey.pem|' /etc/dovecot/conf.d/10-ssl.conf
+else
+  sed -i 's|^ssl_server_cert_file = .*|ssl_server_cert_file = `+lineage+`/fullchain.pem|; s|^ssl_server_key_file = .*|ssl_server_key_file = `+lineage+`/privkey.pem|' /etc/dovecot/conf.d/10-ssl.conf
+fi
+systemctl enable --now dovecot`)
+	return s
+}
+
+// address gives the machine its address, and a name server.
+func (m machine) address(t *testing.T) {
+	t.Helper()
+	ip := peer(t, "ip", "iproute2")
+	for _, args := range []string{"link add eth0 type veth peer name eth1", "link set eth0 up", "link set eth1 up", "addr add " + mailAddress + "/32 dev eth0"} {
+		cmd := exec.Command("nsenter", append([]string{"--net", "--target=" + m.leader, ip}, strings.Fields(args)...)...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v\n%s", cmd, err, out)
+		}
+	}
+	var packets net.PacketConn
+	var err error
+	m.inNetwork(t, func() { packets, err = net.ListenPacket("udp", "127.0.0.1:53") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	serveNames(t, packets, map[string][]string{hostName: {mailAddress}})
+}
+
+// inNetwork runs f, whose sockets are then the machine's.
+func (m machine) inNetwork(t *testing.T, f func()) {
+	t.Helper()
+	inNetwork(t, "/proc/"+m.leader+"/ns/net", f)
+}
+
+// dial connects to a port of the machine as a client elsewhere does.
+func (s mailServer) dial(t *testing.T, port string) (conn net.Conn, err error) {
+	t.Helper()
+	s.inNetwork(t, func() { conn, err = net.DialTimeout("tcp", net.JoinHostPort(mailAddress, port), 5*time.Second) })
+	return conn, err
+}
+
+// login logs in over TLS and returns the session.
+func (s mailServer) login(t *testing.T) *mailSession {
+	t.Helper()
+	conn, err := s.dial(t, "993")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(2 * time.Minute))
+	secured := tls.Client(conn, &tls.Config{ServerName: hostName, RootCAs: s.roots})
+	session := &mailSession{secured, bufio.NewReader(secured)}
+	if _, err := session.reader.ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	session.command(t, "LOGIN user1 wonderland")
+	return session
+}
+
+// An mailSession is one of a client.
+type mailSession struct {
+	net.Conn
+	reader *bufio.Reader
+}
+
+// command returns the untagged lines of a command, which must succeed.
+func (s *mailSession) command(t *testing.T, command string) string {
+	t.Helper()
+	if _, err := fmt.Fprintf(s, "a %s\r\n", command); err != nil {
+		t.Fatalf("%s: %v", command, err)
+	}
+	var text strings.Builder
+	for {
+		line, err := s.reader.ReadString('\n')
+		if err != nil {
+			t.Fatalf("%s: %v after %q", command, err, text.String())
+		}
+		if tagged, ok := strings.CutPrefix(line, "a "); ok {
+			if !strings.HasPrefix(tagged, "OK") {
+				t.Fatalf("%s: %s", command, line)
+			}
+			return text.String()
+		}
+		text.WriteString(line)
+	}
+}
+
+const askRelay = `GETMETADATA "" /shared/vendor/deltachat/turn`
+
+// watch looks for a listener on the port of IMAP again and again until stop is called, which returns for how long there was none at
+// most. It does not connect: each connection takes a process of Dovecot.
+func (m machine) watch(t *testing.T) (stop func() time.Duration) {
+	ctx, cancel := context.WithCancel(t.Context())
+	longest := make(chan time.Duration, 1)
+	listening := regexp.MustCompile(`(?m)^ *\d+: [0-9A-F]+:03E1 [0-9A-F]+:0000 0A `) // port 993, TCP_LISTEN
+	go func() {
+		var worst time.Duration
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for seen := time.Now(); ctx.Err() == nil; <-tick.C {
+			ipv4, _ := os.ReadFile("/proc/" + m.leader + "/net/tcp")
+			ipv6, _ := os.ReadFile("/proc/" + m.leader + "/net/tcp6") // where a listener for both families is
+			if listening.Match(ipv4) || listening.Match(ipv6) {
+				seen = time.Now()
+			}
+			worst = max(worst, time.Since(seen))
+		}
+		longest <- worst
+	}()
+	return func() time.Duration {
+		cancel()
+		return <-longest
+	}
+}
+
+// TestSetup takes a mail server with Dovecot to calls with the two commands of the documentation, and back, on both releases of
+// Debian with systemd.
+func TestSetup(t *testing.T) {
+	for _, root := range []string{"bookworm-systemd", "trixie-systemd"} {
+		t.Run(root, func(t *testing.T) {
+			deb := release(t, "mailturn_*_"+runtime.GOARCH+".deb")
+			s := bootMailServer(t, root, deb)
+			const dovecot = "doveconf -n | grep -v '^#'; doveconf service/imap-login; find /etc/dovecot -type f | sort | xargs sha256sum"
+			before, present, session := s.run(t, dovecot), s.run(t, files), s.login(t)
+
+			began := time.Now()
+			s.run(t, "DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet ./"+filepath.Base(deb))
+			clean := s.run(t, "mailturn setup --dry-run; test ! -e /etc/mailturn/maddy.conf")
+			if !strings.Contains(clean, "+  relay_ip    = \""+mailAddress+"\"") || s.run(t, dovecot) != before {
+				t.Fatalf("--dry-run shows, or changes\n%s", clean)
+			}
+			if out := s.run(t, "mailturn setup </dev/null"); !strings.Contains(out, "add --yes") || s.run(t, dovecot) != before {
+				t.Fatalf("without a terminal, setup says, or changes\n%s", out)
+			}
+			stop := s.watch(t)
+			out := s.run(t, "mailturn setup --yes </dev/null")
+			gap := stop()
+			t.Logf("installation and setup took %v; nobody listened on port 993 for at most %v", time.Since(began).Round(time.Second), gap.Round(time.Millisecond))
+			if gap > time.Second {
+				t.Errorf("nobody listens on port 993 for %v", gap)
+			}
+			if !strings.Contains(out, "Done.") {
+				t.Errorf("setup says\n%s", out)
+			}
+
+			if strings.HasPrefix(root, "bookworm") { // Dovecot 2.4 says BYE to its clients at each reload
+				session.command(t, "NOOP")
+			}
+			if told := s.login(t).command(t, askRelay); !strings.Contains(told, hostName+":3478:") {
+				t.Errorf("a client is told %q", told)
+			}
+			s.run(t, "MAILTURN_PASSWORD=wonderland mailturn probe --ca "+s.ca+" imaps://user1@"+hostName)
+			s.run(t, "mailturn check-config --strict /etc/mailturn/maddy.conf")
+
+			if out := s.run(t, "mailturn setup --yes"); !strings.Contains(out, "Nothing is left to do") {
+				t.Errorf("run again, setup says\n%s", out)
+			}
+			s.run(t, "echo '# ours' >>/etc/mailturn/maddy.conf")
+			if out := s.run(t, "mailturn setup --yes"); !strings.Contains(out, "/etc/mailturn/maddy.conf has been changed since") {
+				t.Errorf("after a change, setup says\n%s", out)
+			}
+			s.fails(t, "mailturn setup --undo", "that change would be lost")
+			s.login(t).command(t, askRelay)
+
+			s.run(t, "mv /etc/mailturn/maddy.conf /tmp/; mailturn setup --undo")
+			if diff := cmp.Diff(before, s.run(t, dovecot)); diff != "" {
+				t.Errorf("Dovecot: -before +after undo\n%s", diff)
+			}
+			s.login(t).command(t, "NOOP")
+			s.fails(t, "mailturn setup --undo", "has not been set up")
+			s.run(t, "apt-get purge --yes --quiet mailturn\nrm /tmp/maddy.conf")
+			s.login(t).command(t, "NOOP")
+			if diff := cmp.Diff(strings.Split(present, "\n"), strings.Split(s.run(t, files), "\n")); diff != "" {
+				t.Errorf("undo and a purge leave: -before +after\n%s", diff)
+			}
+		})
+	}
+}

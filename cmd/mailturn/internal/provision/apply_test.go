@@ -1,0 +1,388 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/tools/txtar"
+)
+
+// A simulated machine is one whose Dovecot and mailturn listen where their files say, once they are told to read them.
+type simulated struct {
+	*scenario
+	dovecot, mailturn map[netip.AddrPort]bool
+	enabled           bool
+	done              []string // the commands, and what was asked
+	// before is called before each of them, with its number.
+	before func(n int) error
+	t      *testing.T
+}
+
+// reloadSignal is how mailturn is told to listen where Dovecot did.
+const reloadSignal = "systemctl kill --kill-who=main --signal=HUP mailturn.service"
+
+var (
+	loopback4 = netip.MustParseAddr("127.0.0.1")
+	any4      = netip.MustParseAddr("0.0.0.0")
+)
+
+// newSimulated makes a machine from testdata/base with the parts of another archive in their place.
+func newSimulated(t *testing.T, parts string) *simulated {
+	t.Helper()
+	base, err := txtar.ParseFile("testdata/base")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &simulated{scenario: newScenario(t, changed(base, txtar.Parse([]byte(parts)))), mailturn: map[netip.AddrPort]bool{}, t: t}
+	m.write(t, "/etc/group", fmt.Sprintf("mailturn:x:%d:\n", os.Getgid()))
+	m.before = func(int) error { return nil }
+	m.dovecot = map[netip.AddrPort]bool{netip.AddrPortFrom(any4, 993): true, netip.AddrPortFrom(any4, 143): true}
+	m.publish()
+	look := m.Run
+	m.Run = func(ctx context.Context, program string, args ...string) (string, error) {
+		command := strings.Join(append([]string{filepath.Base(program)}, args...), " ")
+		if err := m.note(command); err != nil {
+			return "", err
+		}
+		if output, known, err := m.carryOut(command); known {
+			return output, err
+		}
+		return look(ctx, program, args...)
+	}
+	m.Greeting = func(ctx context.Context, address string, _ bool, serverName string) error {
+		if err := m.note("greeting at " + address); err != nil {
+			return err
+		}
+		addr := netip.MustParseAddrPort(address)
+		if m.mailturn[addr] || m.mailturn[netip.AddrPortFrom(any4, addr.Port())] {
+			return ctx.Err()
+		}
+		if serverName == "" && (m.dovecot[addr] || m.dovecot[netip.AddrPortFrom(any4, addr.Port())]) {
+			return ctx.Err()
+		}
+		return stopRetrying{errors.New("connection refused")}
+	}
+	m.Allocation = func(ctx context.Context, address netip.AddrPort, _ string) error {
+		if err := m.note("allocation at " + address.String()); err != nil {
+			return err
+		}
+		if len(m.mailturn) == 0 {
+			return stopRetrying{errors.New("no answer")}
+		}
+		return ctx.Err()
+	}
+	return m
+}
+
+// note counts what is done.
+func (m *simulated) note(what string) error {
+	m.done = append(m.done, what)
+	return m.before(len(m.done))
+}
+
+// carryOut does what commands of systemd, Dovecot and the system do.
+func (m *simulated) carryOut(command string) (output string, known bool, err error) {
+	switch {
+	case command == "doveconf service/imap-login":
+		return m.listeners(), true, nil
+	case command == "doveconf -n" && strings.Contains(m.text("/etc/dovecot/conf.d/99-mailturn.conf"), "broken"):
+		return "error", true, errors.New("exit status 89")
+	case command == "systemctl reload dovecot.service":
+		m.reloadDovecot()
+	case command == "systemctl start mailturn.service":
+		return "", true, m.reloadMailturn()
+	case command == "systemctl stop mailturn.service":
+		m.mailturn = map[netip.AddrPort]bool{}
+	case command == "systemctl enable mailturn.service":
+		m.enabled = true
+	case command == "systemctl disable mailturn.service":
+		m.enabled = false
+	case command == "systemctl show --property=MainPID --value mailturn.service":
+		return "77", true, nil
+	case command == "systemctl show --property=ActiveState --value mailturn.service":
+		return map[bool]string{true: "active", false: "inactive"}[len(m.mailturn) > 0], true, nil
+	case command == "systemctl show --property=UnitFileState --value mailturn.service":
+		return map[bool]string{true: "enabled", false: "disabled"}[m.enabled], true, nil
+	case command == reloadSignal:
+		m.reloadMailturn() // whoever sent the signal is not told
+	case command == "mailturn check-config /etc/mailturn/maddy.conf":
+	case command == m.path("/etc/letsencrypt/renewal-hooks/deploy/mailturn"), command == "mailturn", strings.HasPrefix(command, "rm -f "),
+		strings.HasPrefix(command, "journalctl "):
+	default:
+		return "", false, nil
+	}
+	m.publish()
+	return "", true, nil
+}
+
+// listeners prints Dovecot's, as its files have them.
+func (m *simulated) listeners() string {
+	off := strings.Contains(m.text("/etc/dovecot/conf.d/99-mailturn.conf"), "port = 0")
+	text := "service imap-login {\n"
+	for name, number := range map[string]string{"imap": "143", "imaps": "993"} {
+		if off {
+			number = "0"
+		}
+		text += fmt.Sprintf("inet_listener %s {\nport = %s\nssl = %s\n}\n", name, number, map[string]string{"imap": "no", "imaps": "yes"}[name])
+	}
+	if m.exists("/etc/dovecot/conf.d/99-mailturn.conf") {
+		text += "inet_listener mailturn {\naddress = 127.0.0.1\nport = 1143\n}\n"
+	}
+	return text + "}\n"
+}
+
+// reloadDovecot has it listen where it is to, except where somebody else does.
+func (m *simulated) reloadDovecot() {
+	m.dovecot = map[netip.AddrPort]bool{}
+	for _, l := range parseListeners(m.listeners()) {
+		host := any4
+		if l.Name == internalListener {
+			host = loopback4
+		}
+		if addr := netip.AddrPortFrom(host, l.Port); !m.mailturn[addr] {
+			m.dovecot[addr] = true
+		}
+	}
+}
+
+// reloadMailturn has it listen where its file says; nothing changes if somebody else does on one of the addresses.
+func (m *simulated) reloadMailturn() error {
+	imap := regexp.MustCompile(`(?m)^  listen = \[(.*)\]`).FindStringSubmatch(m.text(ConfigFile))
+	if imap == nil {
+		return errors.New("no configuration")
+	}
+	wanted := map[netip.AddrPort]bool{}
+	for _, match := range regexp.MustCompile(`t(?:ls|cp)://([^"]*)`).FindAllStringSubmatch(imap[1], -1) {
+		addr := netip.MustParseAddrPort(match[1])
+		if m.dovecot[addr] {
+			return fmt.Errorf("%v: address already in use", addr)
+		}
+		wanted[addr] = true
+	}
+	m.mailturn = wanted
+	m.publish()
+	return nil
+}
+
+// publish writes /proc/net/tcp.
+func (m *simulated) publish() {
+	os.RemoveAll(m.path("/proc"))
+	var text strings.Builder
+	for addr := range m.dovecot {
+		fmt.Fprintf(&text, "tcp %v 11 dovecot\n", addr)
+	}
+	for addr := range m.mailturn {
+		fmt.Fprintf(&text, "tcp %v 77 mailturn\n", addr)
+	}
+	m.listen(m.t, text.String())
+}
+
+// everything returns all that setup may change.
+func (m *simulated) everything(t *testing.T) map[string]string {
+	t.Helper()
+	all := map[string]string{
+		"dovecot":  fmt.Sprint(slices.SortedFunc(maps.Keys(m.dovecot), netip.AddrPort.Compare)),
+		"mailturn": fmt.Sprint(slices.SortedFunc(maps.Keys(m.mailturn), netip.AddrPort.Compare)), "enabled": fmt.Sprint(m.enabled),
+	}
+	err := filepath.WalkDir(m.Root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || strings.HasPrefix(path, m.path("/proc")) || path == m.Root {
+			return err
+		}
+		name := strings.TrimPrefix(path, m.Root)
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		all[name] = info.Mode().String()
+		if !entry.IsDir() {
+			all[name] += " " + m.text(name)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// plan looks at the machine and plans.
+func (m *simulated) plan(t *testing.T) *Plan {
+	t.Helper()
+	facts, err := m.Look(t.Context(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan := facts.Plan(m.Machine, Options{})
+	if len(plan.Problems) > 0 {
+		t.Fatalf("problems: %v", plan.Problems)
+	}
+	m.done = nil
+	return plan
+}
+
+func silent(string) {}
+
+// TestApply sets a machine up and takes it back. Somebody answers at the ports of IMAP all the time, but for the moment between two
+// commands.
+func TestApply(t *testing.T) {
+	m := newSimulated(t, "")
+	before := m.everything(t)
+	plan := m.plan(t)
+	m.before = func(n int) error {
+		for _, port := range imapPorts {
+			addr := netip.AddrPortFrom(any4, port)
+			if !m.dovecot[addr] && !m.mailturn[addr] && m.done[n-1] != reloadSignal && m.done[n-1] != "systemctl reload dovecot.service" {
+				t.Errorf("nobody listens on %v at %q, after %q", addr, m.done[n-1], m.done[:n-1])
+			}
+		}
+		return nil
+	}
+	if err := plan.Apply(t.Context(), m.Machine, silent); err != nil {
+		t.Fatal(err)
+	}
+	after := m.everything(t)
+	if after["mailturn"] != "[0.0.0.0:143 0.0.0.0:993]" || after["dovecot"] != "[127.0.0.1:1143]" || after["enabled"] != "true" {
+		t.Errorf("got %v", after)
+	}
+	if j, err := m.ReadJournal(); err != nil || j == nil || !j.Done {
+		t.Errorf("the journal is %v, %v", j, err)
+	}
+	if err := m.Undo(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, m.everything(t)); diff != "" {
+		t.Errorf("undo: -before +after\n%s", diff)
+	}
+	if err := m.Undo(t.Context()); !errors.Is(err, ErrNotSetUp) {
+		t.Errorf("another undo returns %v", err)
+	}
+}
+
+// TestInterrupted has setup end in each way at each point: with an interrupt, with a failure, or killed and taken back later. Then
+// it is done, or nothing has changed.
+func TestInterrupted(t *testing.T) {
+	var calls int // of a run that nothing ends
+	{
+		m := newSimulated(t, "")
+		if err := m.plan(t).Apply(t.Context(), m.Machine, silent); err != nil {
+			t.Fatal(err)
+		}
+		calls = len(m.done)
+	}
+	if calls < 12 {
+		t.Fatalf("only %d calls", calls)
+	}
+	errKilled := errors.New("killed")
+	for n := 1; n <= calls; n++ {
+		for _, way := range []string{"interrupted", "failed", "killed"} {
+			t.Run(fmt.Sprintf("%s at %d", way, n), func(t *testing.T) {
+				m := newSimulated(t, "")
+				before := m.everything(t)
+				plan := m.plan(t)
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				m.before = func(i int) error {
+					switch {
+					case i != n:
+					case way == "interrupted":
+						cancel()
+					case way == "failed":
+						return stopRetrying{errors.New("exit status 1")}
+					default:
+						panic(errKilled)
+					}
+					return nil
+				}
+				err := func() (err error) {
+					defer func() {
+						if r := recover(); r != nil {
+							err = r.(error)
+						}
+					}()
+					return plan.Apply(ctx, m.Machine, silent)
+				}()
+				if errors.Is(err, errKilled) {
+					if _, err := m.Look(t.Context(), Options{}); err != nil {
+						t.Fatal(err)
+					}
+					if err := m.Undo(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+				} else if err == nil && way != "interrupted" {
+					t.Fatal("setup succeeds")
+				}
+				after := m.everything(t)
+				if err == nil && after["mailturn"] == "[0.0.0.0:143 0.0.0.0:993]" {
+					return // done before the interrupt was noticed
+				}
+				if diff := cmp.Diff(before, after); diff != "" {
+					t.Errorf("%v after %q: -before +after\n%s", err, m.done, diff)
+				}
+			})
+		}
+	}
+}
+
+// TestChangedMeanwhile has somebody change a file after setup, and wants undo to leave everything alone until that file is out of
+// the way.
+func TestChangedMeanwhile(t *testing.T) {
+	m := newSimulated(t, "")
+	before := m.everything(t)
+	if err := m.plan(t).Apply(t.Context(), m.Machine, silent); err != nil {
+		t.Fatal(err)
+	}
+	m.write(t, ConfigFile, m.text(ConfigFile)+"# ours\n")
+	changed := m.everything(t)
+	var conflict *ChangedError
+	if err := m.Undo(t.Context()); !errors.As(err, &conflict) || !slices.Equal(conflict.Paths, []string{ConfigFile}) {
+		t.Fatalf("undo returns %v", err)
+	}
+	if diff := cmp.Diff(changed, m.everything(t)); diff != "" {
+		t.Errorf("undo has changed -before +after\n%s", diff)
+	}
+	if err := os.Rename(m.path(ConfigFile), filepath.Join(t.TempDir(), "maddy.conf")); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Undo(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, m.everything(t)); diff != "" {
+		t.Errorf("undo: -before +after\n%s", diff)
+	}
+}
+
+// TestChangedBeforeApply has somebody change a file after the plan was shown.
+func TestChangedBeforeApply(t *testing.T) {
+	m := newSimulated(t, "-- /etc/dovecot/local.conf --\n# ours\n")
+	plan := m.plan(t)
+	m.write(t, "/etc/dovecot/local.conf", "# changed\n")
+	before := m.everything(t)
+	if err := plan.Apply(t.Context(), m.Machine, silent); err == nil || !strings.Contains(err.Error(), "local.conf has changed") {
+		t.Errorf("setup returns %v", err)
+	}
+	if diff := cmp.Diff(before, m.everything(t)); diff != "" {
+		t.Errorf("-before +after\n%s", diff)
+	}
+}
+
+// TestForgedJournal refuses a journal that others can write: whatever it says would be done as root.
+func TestForgedJournal(t *testing.T) {
+	m := newSimulated(t, "-- /var/lib/mailturn-setup/journal.json --\n{}\n")
+	if err := os.Chmod(m.path(JournalDir), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Undo(t.Context()); err == nil || !strings.Contains(err.Error(), "somebody else") {
+		t.Errorf("undo returns %v", err)
+	}
+}

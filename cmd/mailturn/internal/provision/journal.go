@@ -1,0 +1,167 @@
+package provision
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/mailturn/mailturn/framework/atomicfile"
+)
+
+// JournalDir has the journal while mailturn is set up. It is root's alone, and not in mailturn's state directory: whoever can write
+// the journal says what root writes where.
+const JournalDir = "/var/lib/mailturn-setup"
+
+const journalFile = JournalDir + "/journal.json"
+
+// A Journal says what setup has changed and how to take it back. A step is in it before it begins.
+type Journal struct {
+	Started time.Time `json:"started"`
+	// Done says that every step has been applied. Otherwise setup is running, or something ended it halfway.
+	Done     bool          `json:"done"`
+	Hostname string        `json:"hostname"`
+	Steps    []journalStep `json:"steps"`
+	Greets   []Greeting    `json:"greets"` // where the mail server has to answer afterwards
+	Repair   []string      `json:"repair,omitempty"`
+}
+
+type journalStep struct {
+	Title    string          `json:"title"`
+	Files    []journalEntry  `json:"files,omitempty"`
+	Actions  []journalAction `json:"actions,omitempty"` // that have begun, and have to be taken back
+	UndoLast [][]string      `json:"undo_last,omitempty"`
+}
+
+// A journalEntry is a file before and after the step.
+type journalEntry struct {
+	Path   string      `json:"path"`
+	Before *string     `json:"before"` // nil if there was none
+	After  string      `json:"after"`
+	Mode   fs.FileMode `json:"mode"` // before
+	UID    int         `json:"uid"`
+	GID    int         `json:"gid"`
+	// Made are the directories that were made for it, the outermost first.
+	Made []string `json:"made,omitempty"`
+}
+
+type journalAction struct {
+	Undo []string `json:"undo"`
+	Done bool     `json:"done"` // else it has failed, or something ended it
+}
+
+// ReadJournal returns nil if this machine has not been set up.
+func (m *Machine) ReadJournal() (*Journal, error) {
+	info, err := os.Lstat(m.path(JournalDir))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	if stat, ok := info.Sys().(*syscall.Stat_t); !info.IsDir() || info.Mode().Perm()&0o022 != 0 || ok && int(stat.Uid) != os.Geteuid() {
+		return nil, fmt.Errorf("%s could have been written by somebody else: it must be a directory that only root can write", JournalDir)
+	}
+	text, err := m.read(journalFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // it ended before it began
+	}
+	if err != nil {
+		return nil, err
+	}
+	j := &Journal{}
+	if err := json.Unmarshal(text, j); err != nil {
+		return nil, fmt.Errorf("%s: %w", journalFile, err)
+	}
+	return j, nil
+}
+
+// begin writes the first journal. It fails if there is one.
+func (j *Journal) begin(m *Machine) error {
+	if err := os.Mkdir(m.path(JournalDir), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	text, err := j.encode()
+	if err != nil {
+		return err
+	}
+	err = atomicfile.Create(m.path(journalFile), text, atomicfile.Private)
+	if errors.Is(err, fs.ErrExist) {
+		return errors.New("another setup is running, or has been interrupted: mailturn setup --undo takes it back")
+	}
+	if err != nil {
+		os.Remove(m.path(JournalDir))
+	}
+	return err
+}
+
+// save writes the journal.
+func (j *Journal) save(m *Machine) error {
+	text, err := j.encode()
+	if err != nil {
+		return err
+	}
+	return atomicfile.Replace(m.path(journalFile), text, atomicfile.Private)
+}
+
+func (j *Journal) encode() ([]byte, error) { return json.MarshalIndent(j, "", "  ") }
+
+// removeJournal forgets everything.
+func (m *Machine) removeJournal() error { return os.RemoveAll(m.path(JournalDir)) }
+
+// A fileState is what a file holds.
+type fileState struct {
+	text   string
+	exists bool
+}
+
+// fileState reads a file. That it does not exist is no error.
+func (m *Machine) fileState(path string) (fileState, error) {
+	text, err := m.read(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fileState{}, nil
+	}
+	return fileState{string(text), err == nil}, err
+}
+
+// Changed returns the files that somebody has changed after setup wrote them. A file that is gone is none of them: nobody's work
+// would be lost.
+func (j *Journal) Changed(m *Machine) (paths []string, err error) {
+	known := make(map[string][]string) // the contents that are setup's, or were there before
+	var order []string
+	for _, step := range j.Steps {
+		for _, entry := range step.Files {
+			if known[entry.Path] == nil {
+				order = append(order, entry.Path)
+			}
+			known[entry.Path] = append(known[entry.Path], entry.After)
+			if entry.Before != nil {
+				known[entry.Path] = append(known[entry.Path], *entry.Before)
+			}
+		}
+	}
+	for _, path := range order {
+		state, err := m.fileState(path)
+		if err != nil {
+			return nil, err
+		}
+		if state.exists && !slices.Contains(known[path], state.text) {
+			paths = append(paths, path)
+		}
+	}
+	return paths, nil
+}
+
+// missingDirectories returns those of a path that do not exist, the outermost first.
+func (m *Machine) missingDirectories(path string) (missing []string) {
+	for dir := filepath.Dir(path); !m.exists(dir); dir = filepath.Dir(dir) {
+		missing = append(missing, dir)
+	}
+	slices.Reverse(missing)
+	return missing
+}
