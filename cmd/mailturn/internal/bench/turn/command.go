@@ -71,6 +71,7 @@ const (
 // Rows other than loads of packets.
 const (
 	allocateRow = "allocate"
+	fairnessRow = "fairness"
 	idleRow     = "idle"
 	workersRow  = "workers"
 	scalingRow  = "scaling"
@@ -81,7 +82,7 @@ func rowNames() []string {
 	for _, r := range relayRows {
 		names = append(names, r.name)
 	}
-	return append(names, idleRow, workersRow, scalingRow)
+	return append(names, fairnessRow, idleRow, workersRow, scalingRow)
 }
 
 // Inside is the name of the command that Main runs in a network namespace, with the same arguments.
@@ -235,6 +236,8 @@ func (b *bench) measure(ctx context.Context, name string, kinds []kind) error {
 	switch name {
 	case allocateRow:
 		return b.measureAllocate(ctx, kinds)
+	case fairnessRow:
+		return b.measureFairness(ctx, kinds)
 	case idleRow:
 		return b.measureMemory(ctx, kinds)
 	case workersRow:

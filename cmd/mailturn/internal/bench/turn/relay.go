@@ -14,10 +14,11 @@ import (
 type relayRow struct {
 	name string
 	generator.Load
-	leg      leg  // how clients reach the server
-	bothHere bool // both parties of a call are clients of the server
-	hangUp   bool // end the allocations after each run; for UDP
-	oneCPU   bool // the server may use one processor only, and the generator another
+	leg      leg                          // how clients reach the server
+	bothHere bool                         // both parties of a call are clients of the server
+	hangUp   bool                         // end the allocations after each run; for UDP
+	during   func(run func() error) error // does something else meanwhile; nil means nothing
+	oneCPU   bool                         // the server may use one processor only, and the generator another
 }
 
 // relayRows are the loads. Video is evenly spaced or sent in bursts of ten; flow and flows send as much as the server relays.
@@ -84,9 +85,15 @@ func (b *bench) relay(ctx context.Context, r relayRow, s *running, discard bool)
 		return err
 	}
 	var result generator.Result
-	used, err := process.During(s.group, func() (err error) {
+	run := func() (err error) {
 		result, err = g.Run(ctx, b.options.relay)
 		return err
+	}
+	used, err := process.During(s.group, func() error {
+		if r.during != nil {
+			return r.during(run)
+		}
+		return run()
 	})
 	if err == nil && r.hangUp {
 		port, _ := g.Ports()
