@@ -1,10 +1,7 @@
 package main
 
 import (
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os/exec"
@@ -13,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/livekit/protocol/auth"
 	"github.com/livekit/protocol/livekit"
 	lksdk "github.com/livekit/server-sdk-go/v2"
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/interop"
@@ -29,50 +25,6 @@ const (
 	joinLimit = 5 * time.Second
 )
 
-// elementCall is a room as lk-jwt-service makes it for Element Call, with a token for each participant. That program is not
-// available as a Go module. The names, the grant and the durations are those of its source in 2026: LiveKitRoomAliasFor and
-// CreateLiveKitRoom in helper.go, processLegacySFURequest and getJoinToken in handler.go.
-type elementCall struct{ url, room string }
-
-func newElementCall(t *testing.T, url string) elementCall {
-	t.Helper()
-	ids, err := json.Marshal([]string{"!room:example.org", "m.call#ROOM"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	hash := sha256.Sum256(ids)
-	e := elementCall{url, base64.RawStdEncoding.EncodeToString(hash[:])}
-	if _, err := lksdk.NewRoomServiceClient(url, apiKey, apiSecret).CreateRoom(t.Context(), &livekit.CreateRoomRequest{
-		Name: e.room, EmptyTimeout: 5 * 60, DepartureTimeout: 20,
-	}); err != nil {
-		t.Fatal(err)
-	}
-	return e
-}
-
-// token lets a device of a user join.
-func (e elementCall) token(t *testing.T, user, device, secret string) string {
-	t.Helper()
-	yes := true
-	token, err := auth.NewAccessToken(apiKey, secret).SetIdentity(user + ":" + device).SetValidFor(time.Hour).
-		SetVideoGrant(&auth.VideoGrant{RoomJoin: true, Room: e.room, CanPublish: &yes, CanSubscribe: &yes}).ToJWT()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return token
-}
-
-// join has LiveKit's Go SDK join with relayed candidates alone, until the test ends.
-func (e elementCall) join(t *testing.T, token string, callback lksdk.ParticipantCallback) (*lksdk.Room, error) {
-	t.Helper()
-	room, err := lksdk.ConnectToRoomWithToken(e.url, token, &lksdk.RoomCallback{ParticipantCallback: callback},
-		lksdk.WithICETransportPolicy(webrtc.ICETransportPolicyRelay), lksdk.WithConnectTimeout(joinLimit))
-	if err == nil {
-		t.Cleanup(room.Disconnect)
-	}
-	return room, err
-}
-
 // TestRelayedSDK lets two participants with LiveKit's Go SDK hear each other, and exchange data, through the relay alone.
 func TestRelayedSDK(t *testing.T) {
 	for _, over := range ways {
@@ -85,7 +37,7 @@ func TestRelayedSDK(t *testing.T) {
 
 			heard := make(chan uint16, audioPackets)
 			atAlice, atBob := make(chan []byte, 1), make(chan []byte, 1)
-			bob, err := call.join(t, call.token(t, "@bob:example.org", "BOB", apiSecret), lksdk.ParticipantCallback{
+			hearer, err := call.join(t, call.token(t, bob, apiSecret), lksdk.ParticipantCallback{
 				OnTrackSubscribed: func(track *webrtc.TrackRemote, _ *lksdk.RemoteTrackPublication, _ *lksdk.RemoteParticipant) {
 					defer close(heard)
 					for range audioPackets {
@@ -101,7 +53,7 @@ func TestRelayedSDK(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			alice, err := call.join(t, call.token(t, "@alice:example.org", "ALICE", apiSecret), lksdk.ParticipantCallback{
+			speaker, err := call.join(t, call.token(t, alice, apiSecret), lksdk.ParticipantCallback{
 				OnDataPacket: func(data lksdk.DataPacket, _ lksdk.DataReceiveParams) {
 					atAlice <- data.(*lksdk.UserDataPacket).Payload
 				},
@@ -113,12 +65,12 @@ func TestRelayedSDK(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := alice.LocalParticipant.PublishTrack(track, &lksdk.TrackPublicationOptions{Name: "audio", Source: livekit.TrackSource_MICROPHONE}); err != nil {
+			if _, err := speaker.LocalParticipant.PublishTrack(track, &lksdk.TrackPublicationOptions{Name: "audio", Source: livekit.TrackSource_MICROPHONE}); err != nil {
 				t.Fatal(err)
 			}
 			lost := hear(t, track, heard)
-			trip := echo(t, [2]*lksdk.Room{alice, bob}, [2]<-chan []byte{atBob, atAlice})
-			for name, participant := range map[string]*lksdk.Room{"alice": alice, "bob": bob} {
+			trip := echo(t, [2]*lksdk.Room{speaker, hearer}, [2]<-chan []byte{atBob, atAlice})
+			for name, participant := range map[string]*lksdk.Room{"alice": speaker, "bob": hearer} {
 				if err := onlyRelayed(participant.LocalParticipant); err != nil {
 					t.Errorf("%s: %v", name, err)
 				}
@@ -139,7 +91,7 @@ func TestRelayedSDK(t *testing.T) {
 			})
 			interop.Record(t, interop.Cell{
 				Kind: interop.Client, Name: "LiveKit's Go SDK", Version: lksdk.Version, Transport: strings.ToUpper(over.protocol), Family: over.family,
-				How:     fmt.Sprintf("shared secret, by LiveKit (%s), with tokens as lk-jwt-service makes them", moduleVersion(t, "github.com/livekit/livekit-server")),
+				How:     fmt.Sprintf("shared secret, by LiveKit (%s), with tokens as lk-jwt-service (commit a375b13) makes them", moduleVersion(t, "github.com/livekit/livekit-server")),
 				Figures: fmt.Sprintf("%d of %d packets lost, round trip %.1f ms", lost, audioPackets, 1000*trip.Seconds()),
 				Control: over.controls("wrong secret; token of another secret"),
 			})
@@ -239,7 +191,7 @@ func TestRefusedSDK(t *testing.T) {
 		t.Run(over.String(), func(t *testing.T) {
 			s := startServers(t, over, "a secret that mailturn does not have")
 			call := newElementCall(t, s.url)
-			if _, err := call.join(t, call.token(t, "@alice:example.org", "ALICE", apiSecret), lksdk.ParticipantCallback{}); err == nil {
+			if _, err := call.join(t, call.token(t, alice, apiSecret), lksdk.ParticipantCallback{}); err == nil {
 				t.Error("a participant joined without a relay")
 			}
 			if log := s.mailturn.String(); strings.Contains(log, "allocation made") || !participantsName.MatchString(log) {
@@ -250,14 +202,14 @@ func TestRefusedSDK(t *testing.T) {
 	t.Run("certificate of another name", func(t *testing.T) {
 		s := startServers(t, otherName, turnSecret)
 		call := newElementCall(t, s.url)
-		if _, err := call.join(t, call.token(t, "@alice:example.org", "ALICE", apiSecret), lksdk.ParticipantCallback{}); err == nil {
+		if _, err := call.join(t, call.token(t, alice, apiSecret), lksdk.ParticipantCallback{}); err == nil {
 			t.Error("a participant joined over a relay whose certificate names another one")
 		}
 	})
 	t.Run("token", func(t *testing.T) {
 		s := startServers(t, ways[0], turnSecret)
 		call := newElementCall(t, s.url)
-		if _, err := call.join(t, call.token(t, "@alice:example.org", "ALICE", strings.Repeat("another secret", 3)), lksdk.ParticipantCallback{}); err == nil {
+		if _, err := call.join(t, call.token(t, alice, strings.Repeat("another secret", 3)), lksdk.ParticipantCallback{}); err == nil {
 			t.Error("a participant joined with a token of another secret")
 		}
 	})
@@ -268,7 +220,7 @@ func TestRefusedSDK(t *testing.T) {
 func TestSDKWithoutIPv6(t *testing.T) {
 	s := startServers(t, ways[3], turnSecret)
 	call := newElementCall(t, s.url)
-	if _, err := call.join(t, call.token(t, "@alice:example.org", "ALICE", apiSecret), lksdk.ParticipantCallback{}); err == nil {
+	if _, err := call.join(t, call.token(t, alice, apiSecret), lksdk.ParticipantCallback{}); err == nil {
 		t.Error("a participant joined over IPv6")
 	}
 	if participantsName.MatchString(s.mailturn.String()) {
