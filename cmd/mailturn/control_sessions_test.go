@@ -226,7 +226,7 @@ func TestCtlBan(t *testing.T) {
 	}
 	r.allocate(t, bobUser, bobPassword)
 	r.want(t, 0, `spam\x1b`, "bans")
-	r.want(t, 0, "Lifted. Bans that are left: 0.", "unban", "alice@example.org")
+	r.want(t, 0, "Lifted. Remaining bans: 0.", "unban", "alice@example.org")
 	r.want(t, exitFailure, "there is no such ban", "unban", "alice@example.org")
 	r.allocate(t, aliceUser, alicePassword)
 

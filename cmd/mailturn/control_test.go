@@ -277,7 +277,7 @@ func TestPrintable(t *testing.T) {
 // TestCtlDrain wants new calls refused, /readyz to know, and both to end.
 func TestCtlDrain(t *testing.T) {
 	s := run(t, controlled)
-	s.want(t, 0, "New calls are refused. Allocations that go on: 0.", "drain")
+	s.want(t, 0, "New calls are refused. Running allocations: 0.", "drain")
 	s.logged(t, "draining changed")
 	s.want(t, 0, "draining, pid", "status")
 	s.want(t, 0, "New calls are accepted.", "drain", "--off")

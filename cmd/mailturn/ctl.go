@@ -30,13 +30,13 @@ func newCtlCommand() *cobra.Command {
 	var c ctl
 	cmd := &cobra.Command{
 		Use:   "ctl",
-		Short: "Look at a running mailturn, and change it",
-		Long: `ctl talks to a running mailturn over its control socket. Whoever may write to the socket may use
+		Short: "Inspect and change a running mailturn",
+		Long: `ctl talks to a running mailturn over its control socket. Anybody who may write to the socket can use
 it: root, the user that runs mailturn, and the members of the group in the control block of the
-configuration. Every change is logged with who made it.
+configuration. Every change is logged with the user who made it.
 
-The socket is that of --socket, else that of the configuration in --config, else
-/run/mailturn/control.socket, else control.socket in the default state directory.`,
+The socket is that of --socket, otherwise that of the configuration in --config, otherwise
+/run/mailturn/control.socket, otherwise control.socket in the default state directory.`,
 	}
 	cmd.PersistentFlags().StringVar(&c.socket, "socket", "", "control `socket`")
 	cmd.PersistentFlags().StringVar(&c.configFile, "config", "", "configuration `file` of the running mailturn")
@@ -99,7 +99,7 @@ func (c *ctl) statusCommand() *cobra.Command {
 	var check bool
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Print what is served, since when, and what is wrong",
+		Short: "Print what mailturn serves, since when, and what is wrong",
 		Args:  noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			var report statusReport
@@ -172,9 +172,10 @@ func (c *ctl) logLevelCommand() *cobra.Command {
 	var d time.Duration
 	cmd := &cobra.Command{
 		Use:   "log-level LEVEL",
-		Short: "Log more, or less, for a time",
-		Long: `log-level sets the log level of all endpoints, or of those of --endpoint, for a time: debug, info,
-warn or error. After that, or with "default", it is that of the configuration again.`,
+		Short: "Change the log level for a limited time",
+		Long: `log-level sets the log level of all endpoints, or of those in --endpoint, for a limited time:
+debug, info, warn or error. After that, or with "default", the level of the configuration applies
+again.`,
 		Args: oneArgument("LEVEL"),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			var report logLevelReport
@@ -197,8 +198,8 @@ func (c *ctl) drainCommand() *cobra.Command {
 	var off bool
 	cmd := &cobra.Command{
 		Use:   "drain",
-		Short: "Refuse new calls, and let running ones go on",
-		Long: `drain makes the relay refuse new calls. Running calls and mail go on, and /readyz of the HTTP
+		Short: "Refuse new calls, and let running ones continue",
+		Long: `drain makes the relay refuse new calls. Running calls and mail continue, and /readyz of the HTTP
 endpoint fails, until "drain --off" or a restart. "mailturn ctl status" shows how many
 allocations are left.`,
 		Args: noArguments,
@@ -207,7 +208,7 @@ allocations are left.`,
 			draining := !off
 			return c.call(cmd, http.MethodPut, "/v1/draining", drainRequest{&draining}, &report, func(w io.Writer) {
 				if report.Draining {
-					fmt.Fprintf(w, "New calls are refused. Allocations that go on: %d.\n", report.Allocations)
+					fmt.Fprintf(w, "New calls are refused. Running allocations: %d.\n", report.Allocations)
 					return
 				}
 				fmt.Fprintln(w, "New calls are accepted.")
@@ -223,7 +224,7 @@ func (c *ctl) credentialsCommand() *cobra.Command {
 		Use:   "credentials [ACCOUNT]",
 		Short: "Issue a credential, as the endpoints would",
 		Long: `credentials issues a credential and prints the values that clients get over IMAP. The running
-relay counts it as the account's. Without an account, it is counted by itself.`,
+relay counts it towards the account. Without an account, it counts separately.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return nil

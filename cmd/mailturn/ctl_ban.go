@@ -23,10 +23,10 @@ func (c *ctl) banCommand() *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
 		Use:   "ban TARGET",
-		Short: "Refuse the calls of an account, an address or a network for a time",
+		Short: "Refuse the calls of an account, an address or a network for a limited time",
 		Long: `ban refuses new calls of TARGET with 403 and ends the running ones. TARGET is an IP address, a network
-such as 198.51.100.0/24, or an account. The ban holds over a restart. A ban of the same TARGET is
-replaced. Mail and the issuing of credentials go on.`,
+such as 198.51.100.0/24, or an account. The ban survives a restart. A ban of the same TARGET is
+replaced. The account still gets mail and credentials.`,
 		Args: oneArgument("TARGET"),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			request := banRequestOf(args[0])
@@ -54,7 +54,7 @@ func (c *ctl) unbanCommand() *cobra.Command {
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			var report bansReport
 			return c.call(cmd, http.MethodDelete, "/v1/bans", banRequestOf(args[0]), &report, func(w io.Writer) {
-				fmt.Fprintf(w, "Lifted. Bans that are left: %d.\n", len(report.Bans))
+				fmt.Fprintf(w, "Lifted. Remaining bans: %d.\n", len(report.Bans))
 			})
 		}),
 	}

@@ -43,10 +43,10 @@ func (c *ctl) sessionsCommand() *cobra.Command {
 		Use:   "sessions",
 		Short: "List the running calls",
 		Long: `sessions lists the live allocations: account, client, transport, relayed address, age, peers with a
-permission, what was relayed each way (bytes of payload and packets), and dropped packets. An
+permission, relayed traffic in each direction (payload bytes and packets), and dropped packets. An
 allocation with an IPv4 and an IPv6 address has two lines.
 
---watch lists them again and again until it is interrupted.`,
+--watch repeats the list until it is interrupted.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if err := noArguments(cmd, args); err != nil {
 				return err
@@ -84,8 +84,8 @@ allocation with an IPv4 and an IPv6 address has two lines.
 	}
 	selectorFlags(cmd, &chosen)
 	cmd.Flags().StringVar(&order, "sort", "bytes", "`order`: account, client, age, peers, bytes, packets or drops")
-	cmd.Flags().IntVar(&limit, "limit", 0, "list no more than `n` sessions (default: all)")
-	cmd.Flags().BoolVar(&watch, "watch", false, "list again and again")
+	cmd.Flags().IntVar(&limit, "limit", 0, "list at most `n` sessions (default: all)")
+	cmd.Flags().BoolVar(&watch, "watch", false, "repeat the list")
 	cmd.Flags().DurationVar(&interval, "interval", 2*time.Second, "`duration` between lists with --watch")
 	return cmd
 }

@@ -33,12 +33,12 @@ func (c *ctl) whoCommand() *cobra.Command {
 	var within time.Duration
 	cmd := &cobra.Command{
 		Use:   "who PORT TIME",
-		Short: "Tell which account held a relayed port at a time",
+		Short: "Print which account held a relayed port at a given time",
 		Long: `who answers a complaint about packets that came from the relay: it lists the accounts that held the
 relayed PORT, or ADDRESS:PORT, at TIME, and when they did. TIME is such as 2026-11-30T14:05:00Z,
-"2026-11-30 14:05" in local time, or now. The clock of who complains may differ by --within.
+"2026-11-30 14:05" in local time, or now. The complainant's clock may differ by --within.
 
-The configuration must have switched the record on, in time: record = "168h" in the control block
+The configuration must have enabled the record beforehand: record = "168h" in the control block
 keeps a call for a week after it has ended. Calls that sent nothing to a peer are not recorded.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			switch {
@@ -59,7 +59,7 @@ keeps a call for a week after it has ended. Calls that sent nothing to a peer ar
 			return c.call(cmd, http.MethodGet, "/v1/holders?"+query.Encode(), nil, &report, func(w io.Writer) { report.writeTo(w, args[0], query.Get("time")) })
 		}),
 	}
-	cmd.Flags().DurationVar(&within, "within", time.Minute, "how far the clocks may differ, a `duration` of at most 24h")
+	cmd.Flags().DurationVar(&within, "within", time.Minute, "how much the clocks may differ, a `duration` of at most 24h")
 	return cmd
 }
 
