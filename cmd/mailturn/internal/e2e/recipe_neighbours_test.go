@@ -240,9 +240,9 @@ tests:
   - {series: 'mailturn_turn_allocations_refused_total{endpoint="turn",reason="total_quota"}', values: '0+%[2]dx120'}
   - {series: 'mailturn_turn_allocations_refused_total{endpoint="turn",reason="credentials"}', values: '0+%[2]dx120'}
   - {series: 'mailturn_turn_allocations_made_total{endpoint="turn"}', values: '0+1x120'}
-  - {series: 'process_open_fds', values: '%[3]dx120'}
+  - {series: 'process_open_fds{job="mailturn"}', values: '%[3]dx120'}
   - {series: 'mailturn_turn_engine_up{endpoint="turn"}', values: '%[1]dx120'}
-  - {series: 'process_max_fds', values: '100x120'}
+  - {series: 'process_max_fds{job="mailturn"}', values: '100x120'}
   - {series: 'mailturn_conntrack_entries', values: '%[3]dx120'}
   - {series: 'mailturn_conntrack_entries_limit', values: '100x120'}
   - {series: 'mailturn_certificate_expiry_timestamp_seconds{endpoint="imap",file="a.pem",kind="imap"}', values: '%[5]dx120'}
