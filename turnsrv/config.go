@@ -111,6 +111,10 @@ type Config struct {
 	// Software is sent as SOFTWARE in signed responses. If empty, the attribute is omitted.
 	Software string
 
+	// LogGuesses makes the server log each wrong password and each unknown user that it answers, at level warn, with the client's
+	// address, which has echoed a nonce. MaxGuesses bounds the lines per address.
+	LogGuesses bool
+
 	// Bans, if not nil, are refused with 403 in Allocate requests. Allocations that exist go on: see Server.Disconnect.
 	Bans *ban.List
 
@@ -174,7 +178,7 @@ func (c *Config) session() session.Config {
 		Realm: c.Realm, Realms: c.Realms, Authenticator: c.Authenticator, Relay: c.Relay,
 		Lifetime: c.Lifetime, MaxLifetime: c.MaxLifetime, NonceLifetime: c.NonceLifetime, ExpiredGrace: c.ExpiredGrace,
 		Quotas: c.Quotas, UnauthenticatedRate: c.UnauthenticatedRate, MaxGuesses: c.MaxGuesses, SilentPeerBytes: c.SilentPeerBytes,
-		DefaultFamily: c.DefaultFamily, StrictChannels: c.StrictChannels, Software: c.Software, Bans: c.Bans, OnEvent: c.OnEvent, Logger: c.Logger,
+		DefaultFamily: c.DefaultFamily, StrictChannels: c.StrictChannels, Software: c.Software, LogGuesses: c.LogGuesses, Bans: c.Bans, OnEvent: c.OnEvent, Logger: c.Logger,
 	}
 }
 

@@ -158,6 +158,7 @@ func (e *Endpoint) serverConfig(allocator *relay.Allocator) turnsrv.Config {
 		MaxGuesses:          orNone(c.MaxGuesses),
 		SilentPeerBytes:     orNone(c.Peers.SilentBytes),
 		Software:            c.Software.V,
+		LogGuesses:          c.LogGuesses,
 		Bans:                c.Bans,
 		OnEvent:             c.OnEvent,
 		Logger:              e.logger,

@@ -57,6 +57,9 @@ func (s *Session) authenticate(r *request, a *allocation, now time.Time) (grant 
 			r.origin.username, r.origin.subject = string(r.username), key.Subject
 			s.emitRefused(&r.origin, stun.CodeUnauthenticated, reason, now)
 		}
+		if reason == event.RefusedCredentials && s.shared.config.LogGuesses {
+			s.logGuess(r)
+		}
 		if reason == event.RefusedFarExpiry {
 			s.shared.logFarExpiry(grant.Expires, now)
 		}
@@ -64,6 +67,18 @@ func (s *Session) authenticate(r *request, a *allocation, now time.Time) (grant 
 	}
 	r.origin.key, r.origin.username, r.origin.subject = key.Value, string(r.username), key.Subject
 	return grant, nil, true
+}
+
+// logGuess logs a wrong password or an unknown user. The source address is genuine, because the nonce was issued to it, and max_guesses
+// bounds the lines per address.
+func (s *Session) logGuess(r *request) {
+	client := r.client.Tuple.Client
+	username := r.username
+	if len(username) > maxUsernameLen {
+		username = username[:maxUsernameLen]
+	}
+	s.shared.config.Logger.Warn("wrong password", "client", netip.AddrPortFrom(client.Addr().Unmap(), client.Port()).String(),
+		"transport", r.client.Tuple.Transport.String(), "username", string(username))
 }
 
 // mayRequest reports whether the rate of signed requests for the allocation permits one more, and counts it.

@@ -30,6 +30,7 @@ type Config struct {
 	DefaultFamily  relay.DefaultFamily
 	StrictChannels bool
 	Software       string
+	LogGuesses     bool
 
 	Bans    *ban.List         // may be nil
 	OnEvent func(event.Event) // may be nil
