@@ -67,6 +67,8 @@ type service struct {
 
 // newService builds the endpoints. A reload sets level, which is the logger's.
 func newService(s *setup, sockets *systemd.Listeners, logger *slog.Logger, level *slog.LevelVar) (*service, error) {
+	recent := new(log.Recent)
+	logger = recent.Logger(logger)
 	r := &service{
 		logger: logger, level: level, setup: s, sockets: sockets, running: make(map[string]module.Endpoint),
 		levels:    make(map[string]*log.Switch),
@@ -79,7 +81,7 @@ func newService(s *setup, sockets *systemd.Listeners, logger *slog.Logger, level
 	r.names.Store(&s.names)
 	registry := metrics.NewRegistry()
 	registry.MustRegister(r.reloaded, versionMetric(), sysctl.ConntrackCollector(sysctl.System()))
-	s.process = http.Process{Ready: r.isReady, Health: r.health, Metrics: registry}
+	s.process = http.Process{Ready: r.isReady, Health: r.health, Metrics: registry, Sessions: r.sessions, Warnings: recent.Lines}
 	r.bans.load(s.stateDir, logger)
 	r.share(s)
 	for _, p := range s.parts() {
@@ -108,6 +110,18 @@ func newService(s *setup, sockets *systemd.Listeners, logger *slog.Logger, level
 		}
 	}
 	return r, nil
+}
+
+// sessions describes the allocations of all relays with mailturn's own engine. It is safe for concurrent use.
+func (r *service) sessions(ctx context.Context) (all []event.Allocation, err error) {
+	var errs []error
+	for _, endpoint := range r.running {
+		if relay, ok := endpoint.(controllable); ok {
+			some, err := relay.Sessions(ctx)
+			all, errs = append(all, some...), append(errs, err)
+		}
+	}
+	return all, errors.Join(errs...)
 }
 
 // share gives the configurations of the endpoints what they share with each other and with the rest of the service.

@@ -17,8 +17,10 @@ import (
 	"github.com/mailturn/mailturn/endpoint/http/page"
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/listen"
+	"github.com/mailturn/mailturn/framework/log"
 	"github.com/mailturn/mailturn/framework/metrics"
 	"github.com/mailturn/mailturn/framework/module"
+	"github.com/mailturn/mailturn/turnsrv/event"
 )
 
 // Bounds of a connection. A request and its answer are a few hundred bytes, so a client that needs longer is only occupying the
@@ -39,6 +41,10 @@ type Process struct {
 	Health func() error
 	// Metrics are served at /metrics.
 	Metrics prometheus.Gatherer
+	// Sessions describes the allocations of all relays, for the page. It is called concurrently. nil stands for no relay.
+	Sessions func(context.Context) ([]event.Allocation, error)
+	// Warnings returns the last warnings and errors of the log, for the page. It is called concurrently. nil stands for none.
+	Warnings func() []log.Line
 }
 
 // An Endpoint serves HTTP clients. Its exported methods, except those of its Collector, must not be called concurrently.
@@ -51,7 +57,7 @@ type Endpoint struct {
 
 	listeners     []net.Listener // in the order of the configuration
 	serving       sync.WaitGroup
-	stopFollowing context.CancelFunc // of the certificates
+	stopFollowing context.CancelFunc // the certificates and the metrics
 }
 
 // New returns an endpoint. It reads the certificates and binds no socket.
@@ -79,7 +85,9 @@ func New(c Config, process Process, logger *slog.Logger) (*Endpoint, error) {
 		now:      time.Now,
 		requests: newRequestCounter(),
 	}
-	e.handler.page = page.New(logger, func() time.Time { return e.handler.now() })
+	e.handler.page = page.New(page.Source{
+		Metrics: process.Metrics, Health: process.Health, Sessions: process.Sessions, Warnings: process.Warnings,
+	}, logger, func() time.Time { return e.handler.now() })
 	e.handler.settings.Store(present)
 	e.server = &http.Server{
 		Handler:           &e.handler,
@@ -126,6 +134,9 @@ func (e *Endpoint) Start(ctx context.Context) error {
 	if e.certs != nil {
 		e.serving.Go(func() { e.certs.Follow(following) })
 	}
+	e.serving.Go(func() {
+		e.handler.page.Follow(following, func() bool { return e.handler.settings.Load().access != nil })
+	})
 	return nil
 }
 

@@ -1,4 +1,4 @@
-// Package page is the web page of the http endpoint: a call test that runs in the visitor's browser, for the operator and for
+// Package page is the web page of the http endpoint: the state of the server for its operator, and a call test that runs in the visitor's browser, for the operator and for
 // whoever the operator gives a link to.
 //
 // Nothing on it is generated from data: HTML, scripts and styles are embedded files, and data reaches the scripts as JSON, which
@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mailturn/mailturn/framework/history"
 	"github.com/mailturn/mailturn/framework/log"
 )
 
@@ -26,13 +27,14 @@ const (
 	callTestPath = "/call-test"
 	waysPath     = "/call-test/ways"
 	linkPath     = "/call-test/link"
+	statusPath   = "/status"
 	assetsPath   = "/page/"
 )
 
 // Serves reports whether path is one of the page's.
 func Serves(path string) bool {
 	switch path {
-	case rootPath, loginPath, logoutPath, callTestPath, waysPath, linkPath:
+	case rootPath, loginPath, logoutPath, callTestPath, waysPath, linkPath, statusPath:
 		return true
 	}
 	return strings.HasPrefix(path, assetsPath)
@@ -45,12 +47,17 @@ type Page struct {
 	sessions  sessions
 	logins    logins
 	addresses addresses
+	source    Source
+	history   *history.History
 	lines     log.Limit // of refused logins
 }
 
-// New returns a page. now is the clock.
-func New(logger *slog.Logger, now func() time.Time) *Page {
-	return &Page{logger: logger, now: now, logins: newLogins(), addresses: addresses{lookup: lookUp}}
+// New returns a page that shows source. now is the clock.
+func New(source Source, logger *slog.Logger, now func() time.Time) *Page {
+	return &Page{
+		logger: logger, now: now, logins: newLogins(), addresses: addresses{lookup: lookUp},
+		source: source, history: history.New(numSeries),
+	}
 }
 
 // A Visit is a request with what the endpoint knows about it.
@@ -107,6 +114,7 @@ var routes = map[string]map[string]func(*Page, http.ResponseWriter, Visit){
 	callTestPath: {http.MethodGet: (*Page).serveCallTest},
 	waysPath:     {http.MethodPost: (*Page).serveWays},
 	linkPath:     {http.MethodPost: (*Page).serveLink},
+	statusPath:   {http.MethodGet: (*Page).serveStatus},
 }
 
 // headers are those of every answer: scripts, styles and connections of this origin alone, no script in the HTML, no string that a
@@ -119,14 +127,6 @@ var headers = map[string]string{
 	"Referrer-Policy":              "no-referrer",
 	"X-Frame-Options":              "DENY",
 	"X-Robots-Tag":                 "noindex",
-}
-
-func (p *Page) serveRoot(w http.ResponseWriter, v Visit) {
-	if !p.sessions.valid(v, p.now()) {
-		redirect(w, loginPath)
-		return
-	}
-	redirect(w, callTestPath)
 }
 
 // serveAsset serves a file of the page. None of them is secret.

@@ -15,9 +15,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/mailturn/mailturn/endpoint/issuer"
 	"github.com/mailturn/mailturn/framework/config"
+	"github.com/mailturn/mailturn/framework/log"
 	"github.com/mailturn/mailturn/turnsrv/credential"
+	"github.com/mailturn/mailturn/turnsrv/event"
 )
 
 // site is a page with a clock that the test sets, and a browser that keeps its cookie.
@@ -29,7 +33,11 @@ type site struct {
 	wait   time.Duration // what the rate limit says
 	client netip.Addr
 	plain  bool // no TLS
-	cookie *http.Cookie
+
+	unhealthy   error
+	allocations []event.Allocation
+	warnings    []log.Line
+	cookie      *http.Cookie
 }
 
 func newSite(t *testing.T) *site {
@@ -41,7 +49,11 @@ func newSite(t *testing.T) *site {
 		TTL:     config.Value[time.Duration]{V: 24 * time.Hour},
 	}
 	s := &site{access: testAccess(t, turn), clock: testNow, log: new(bytes.Buffer), client: netip.MustParseAddr("198.51.100.7")}
-	s.Page = New(slog.New(slog.NewTextHandler(s.log, nil)), func() time.Time { return s.clock })
+	s.Page = New(Source{
+		Metrics: prometheus.NewRegistry(), Health: func() error { return s.unhealthy },
+		Sessions: func(context.Context) ([]event.Allocation, error) { return s.allocations, nil },
+		Warnings: func() []log.Line { return s.warnings },
+	}, slog.New(slog.NewTextHandler(s.log, nil)), func() time.Time { return s.clock })
 	s.addresses.lookup = func(context.Context, string) []netip.Addr {
 		return []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}
 	}
@@ -245,6 +257,8 @@ func TestWays(t *testing.T) {
 	}
 
 	s.wantStatus(t, 401, "POST", "/call-test/link", bearer...) // a link makes no other links
+	s.wantStatus(t, 401, "GET", "/status", bearer...)
+	s.wantStatus(t, 303, "GET", "/", bearer...)
 	s.wantStatus(t, 403, "POST", "/call-test/ways", "Authorization", "Bearer "+token[1:])
 	s.wait = time.Minute
 	if w := s.wantStatus(t, 429, "POST", "/call-test/ways", bearer...); w.Header().Get("Retry-After") != "60" {
@@ -302,7 +316,7 @@ func TestAddressesAreKept(t *testing.T) {
 // TestHeaders wants the policy on every answer, whatever its status.
 func TestHeaders(t *testing.T) {
 	s := newSite(t)
-	for _, request := range []string{"GET /", "GET /login", "GET /call-test", "GET /page/call-test.js", "GET /page/none", "POST /call-test/ways", "PUT /"} {
+	for _, request := range []string{"GET /", "GET /login", "GET /call-test", "GET /page/call-test.js", "GET /page/none", "POST /call-test/ways", "GET /status", "PUT /"} {
 		method, path, _ := strings.Cut(request, " ")
 		header := s.send(t, method, path, "").Header()
 		policy := header.Get("Content-Security-Policy")

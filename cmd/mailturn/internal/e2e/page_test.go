@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/browser"
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/recipe"
@@ -185,6 +186,68 @@ func TestCallTest(t *testing.T) {
 	guest.visit(t, pageURL+"call-test#"+strings.Repeat("A", 32))
 	guest.text(t, `document.getElementById("start").click()`)
 	guest.wait(t, `document.getElementById("headline").textContent === "This link does not work any more"`)
+}
+
+// TestStatusPage has an operator look at the page while somebody whose name is markup has a relayed address, and a certificate is in
+// use. The names become text; the plots are drawn, and have tables.
+func TestStatusPage(t *testing.T) {
+	n := newCallNetwork(t)
+	certs := newCertificates(t)
+	s := n.startPage(t, certs)
+	v := openBrowser(t, browser.Chromium, n.alice, certs)
+	v.visit(t, pageURL+"login")
+	v.text(t, `(document.getElementById("password").value = "wrong", document.querySelector("form").submit())`)
+	v.wait(t, `document.querySelector("[role=alert]")?.textContent === "The password is wrong."`)
+	s.waitFor(t, s.stderr, "page: wrong password")
+	v.login(t)
+
+	const name = `<img src=x onerror="document.title='broken'">`
+	username := fmt.Sprintf("%d:%s", time.Now().Add(time.Hour).Unix(), name)
+	v.text(t, fmt.Sprintf(`(window.call = new RTCPeerConnection({
+		iceServers: [{urls: "turn:%s:3478", username: %q, credential: %q}], iceTransportPolicy: "relay",
+	}), call.createDataChannel("x"), call.setLocalDescription())`, relayIPv4, username, mint(username)))
+	v.wait(t, fmt.Sprintf(`[...document.querySelectorAll("#sessions th")].some((e) => e.textContent === %q)`, name))
+	v.wait(t, `document.querySelectorAll("#warnings tr").length >= 1 && document.querySelector("#warnings").textContent.includes("page: wrong password")`)
+	v.wait(t, `document.getElementById("headline").textContent === "All is well" || document.getElementById("headline").textContent === "A certificate expires soon"`)
+	v.wait(t, `document.querySelectorAll("#plots canvas").length === 5 && document.querySelectorAll("#plots details tbody tr").length >= 10`)
+	if got := v.text(t, `document.querySelectorAll("#certificates tr").length`); got != "3" {
+		t.Errorf("%s certificates, want those of turn, imap and http", got)
+	}
+	v.text(t, `document.querySelector("input[value=day]").click()`)
+	v.wait(t, `document.querySelectorAll("#plots canvas").length === 5`)
+	v.text(t, `document.querySelector("input[value=hour]").click()`)
+	if got := v.text(t, "document.title"); got != "Status · mailturn" {
+		t.Errorf("the title is %q", got)
+	}
+	// What assistive technology needs: a name for each table and plot, and headings for the cells.
+	if got := v.text(t, `document.querySelectorAll("table:not([aria-labelledby]):not(details table), tbody tr:not(:has(th[scope=row])), figure:not(:has(figcaption)), input:not([id], label input)").length`); got != "0" {
+		t.Errorf("%s elements lack a name or a heading", got)
+	}
+	if problems := v.Problems(); len(problems) > 0 {
+		t.Errorf("chromium complains:\n%s", strings.Join(problems, "\n"))
+	}
+	if os.Getenv("MAILTURN_SCREENSHOTS") != "" {
+		guest := openBrowser(t, browser.Firefox, n.bob, certs)
+		guest.login(t)
+		for range 4 {
+			guest.visit(t, pageURL+"call-test")
+			guest.text(t, `document.getElementById("start").click()`)
+			guest.wait(t, `!document.getElementById("verdict").hidden`)
+		}
+		guest.visit(t, pageURL)
+		guest.wait(t, `document.querySelectorAll("#plots canvas").length === 5`)
+		guest.shoot(t, "status-firefox", 1000, 1300, false)
+	}
+	v.shoot(t, "status", 1000, 1500, false)
+	v.shoot(t, "status-dark", 1000, 1500, true)
+	v.shoot(t, "status-phone", 390, 2600, false)
+
+	v.text(t, `document.querySelector("form").submit()`) // logs out
+	v.wait(t, `document.getElementById("password")`)
+	var status int
+	if err := v.Evaluate(t.Context(), &status, `fetch("status").then((r) => r.status)`); err != nil || status != http.StatusUnauthorized {
+		t.Errorf("after the logout the state has status %d, error %v", status, err)
+	}
 }
 
 // pageOfDocumentation serves the page as the documentation configures it.

@@ -2,6 +2,7 @@ package browser
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -93,6 +94,8 @@ func (d *devTools) read() {
 		}
 		d.mu.Lock()
 		switch {
+		case reply.Method == "Log.entryAdded" && bytes.Contains(reply.Params, []byte(`"source":"network"`)):
+			// a status that is an error, such as that of a wrong password
 		case reply.Method == "Log.entryAdded", reply.Method == "Runtime.exceptionThrown":
 			d.complaints = append(d.complaints, string(reply.Params))
 		case d.waiting[reply.ID] != nil:
