@@ -40,11 +40,17 @@ var (
 // newSimulated makes a machine from testdata/base with the parts of another archive in their place.
 func newSimulated(t *testing.T, parts string) *simulated {
 	t.Helper()
+	return newSimulatedOn(t, t.TempDir(), parts)
+}
+
+// newSimulatedOn makes one in a directory.
+func newSimulatedOn(t *testing.T, root, parts string) *simulated {
+	t.Helper()
 	base, err := txtar.ParseFile("testdata/base")
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &simulated{scenario: newScenario(t, changed(base, txtar.Parse([]byte(parts)))), mailturn: map[netip.AddrPort]bool{}, t: t}
+	m := &simulated{scenario: newScenarioIn(t, root, changed(base, txtar.Parse([]byte(parts)))), mailturn: map[netip.AddrPort]bool{}, t: t}
 	m.write(t, "/etc/group", fmt.Sprintf("mailturn:x:%d:\n", os.Getgid()))
 	m.before = func(int) error { return nil }
 	m.dovecot = map[netip.AddrPort]bool{netip.AddrPortFrom(any4, 993): true, netip.AddrPortFrom(any4, 143): true}
@@ -96,7 +102,7 @@ func (m *simulated) carryOut(command string) (output string, known bool, err err
 	switch {
 	case command == "doveconf service/imap-login":
 		return m.listeners(), true, nil
-	case command == "doveconf -n" && strings.Contains(m.text("/etc/dovecot/conf.d/99-mailturn.conf"), "broken"):
+	case command == "doveconf -n" && strings.Contains(m.settings(), "broken"):
 		return "error", true, errors.New("exit status 89")
 	case command == "systemctl reload dovecot.service":
 		m.reloadDovecot()
@@ -126,9 +132,14 @@ func (m *simulated) carryOut(command string) (output string, known bool, err err
 	return "", true, nil
 }
 
+// settings returns the files that setup may change.
+func (m *simulated) settings() string {
+	return m.text("/etc/dovecot/conf.d/99-mailturn.conf") + m.text("/etc/dovecot/local.conf")
+}
+
 // listeners prints Dovecot's, as its files have them.
 func (m *simulated) listeners() string {
-	off := strings.Contains(m.text("/etc/dovecot/conf.d/99-mailturn.conf"), "port = 0")
+	off := strings.Contains(m.settings(), "port = 0")
 	text := "service imap-login {\n"
 	for name, number := range map[string]string{"imap": "143", "imaps": "993"} {
 		if off {
@@ -136,7 +147,7 @@ func (m *simulated) listeners() string {
 		}
 		text += fmt.Sprintf("inet_listener %s {\nport = %s\nssl = %s\n}\n", name, number, map[string]string{"imap": "no", "imaps": "yes"}[name])
 	}
-	if m.exists("/etc/dovecot/conf.d/99-mailturn.conf") {
+	if strings.Contains(m.settings(), "inet_listener mailturn") {
 		text += "inet_listener mailturn {\naddress = 127.0.0.1\nport = 1143\n}\n"
 	}
 	return text + "}\n"
@@ -177,7 +188,9 @@ func (m *simulated) reloadMailturn() error {
 
 // publish writes /proc/net/tcp.
 func (m *simulated) publish() {
-	os.RemoveAll(m.path("/proc"))
+	for _, name := range m.glob("/proc/*") { // /proc itself may be a link
+		os.RemoveAll(m.path(name))
+	}
 	var text strings.Builder
 	for addr := range m.dovecot {
 		fmt.Fprintf(&text, "tcp %v 11 dovecot\n", addr)
@@ -223,6 +236,7 @@ func (m *simulated) plan(t *testing.T) *Plan {
 	if err != nil {
 		t.Fatal(err)
 	}
+	facts.FreeBytes = minFree // a test has a disk that is full later
 	plan := facts.Plan(m.Machine, Options{})
 	if len(plan.Problems) > 0 {
 		t.Fatalf("problems: %v", plan.Problems)
@@ -370,6 +384,57 @@ func TestChangedBeforeApply(t *testing.T) {
 	before := m.everything(t)
 	if err := plan.Apply(t.Context(), m.Machine, silent); err == nil || !strings.Contains(err.Error(), "local.conf has changed") {
 		t.Errorf("setup returns %v", err)
+	}
+	if diff := cmp.Diff(before, m.everything(t)); diff != "" {
+		t.Errorf("-before +after\n%s", diff)
+	}
+}
+
+// TestPortTakenInBetween has another program take port 993 in the moment in which nobody has it. mailturn then goes on as it was, and
+// so does Dovecot when that program is gone.
+func TestPortTakenInBetween(t *testing.T) {
+	m := newSimulated(t, "")
+	before := m.everything(t)
+	plan := m.plan(t)
+	stranger := netip.AddrPortFrom(any4, 993)
+	m.before = func(n int) error {
+		switch m.done[n-1] {
+		case reloadSignal:
+			m.dovecot[stranger] = true // for mailturn, somebody else
+		case "systemctl stop mailturn.service":
+			delete(m.dovecot, stranger)
+		}
+		return nil
+	}
+	err := plan.Apply(t.Context(), m.Machine, silent)
+	if err == nil || !strings.Contains(err.Error(), "step 4") || !strings.Contains(err.Error(), "Everything is as it was") {
+		t.Errorf("setup returns %v", err)
+	}
+	if diff := cmp.Diff(before, m.everything(t)); diff != "" {
+		t.Errorf("-before +after\n%s", diff)
+	}
+}
+
+// TestUndoFails wants what could not be taken back to be named, and to be taken back by another undo.
+func TestUndoFails(t *testing.T) {
+	m := newSimulated(t, "")
+	before := m.everything(t)
+	if err := m.plan(t).Apply(t.Context(), m.Machine, silent); err != nil {
+		t.Fatal(err)
+	}
+	m.done = nil
+	m.before = func(n int) error {
+		if m.done[n-1] == "systemctl stop mailturn.service" {
+			return errors.New("exit status 1")
+		}
+		return nil
+	}
+	if err := m.Undo(t.Context()); err == nil || !strings.Contains(err.Error(), "systemctl stop mailturn.service") {
+		t.Errorf("undo returns %v", err)
+	}
+	m.before = func(int) error { return nil }
+	if err := m.Undo(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 	if diff := cmp.Diff(before, m.everything(t)); diff != "" {
 		t.Errorf("-before +after\n%s", diff)

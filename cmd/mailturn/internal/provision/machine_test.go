@@ -41,7 +41,12 @@ type scenario struct {
 // newScenario makes the machine in a directory.
 func newScenario(t *testing.T, archive *txtar.Archive) *scenario {
 	t.Helper()
-	s := &scenario{Machine: &Machine{Root: t.TempDir(), Now: func() time.Time { return today }, Mailturn: "mailturn"}, outputs: make(map[string]string)}
+	return newScenarioIn(t, t.TempDir(), archive)
+}
+
+func newScenarioIn(t *testing.T, root string, archive *txtar.Archive) *scenario {
+	t.Helper()
+	s := &scenario{Machine: &Machine{Root: root, Now: func() time.Time { return today }, Mailturn: "mailturn"}, outputs: make(map[string]string)}
 	dns := make(map[string][]netip.Addr)
 	var own []netip.Addr
 	for _, file := range archive.Files {

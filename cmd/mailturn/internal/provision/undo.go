@@ -52,14 +52,14 @@ const undoPatience = 20 * time.Second
 // journal then.
 func (j *Journal) undo(ctx context.Context, m *Machine) error {
 	var errs []error
-	for _, step := range slices.Backward(j.Steps) {
+	for i, step := range slices.Backward(j.Steps) {
 		for _, action := range slices.Backward(step.Actions) {
 			if err := m.command(ctx, action.Undo); err != nil && action.Done {
 				errs = append(errs, err)
 			}
 		}
 		for _, entry := range slices.Backward(step.Files) {
-			if err := m.restore(entry); err != nil {
+			if err := m.restore(entry, !j.writtenBefore(i, entry.Path)); err != nil {
 				errs = append(errs, err)
 			}
 		}
@@ -98,18 +98,28 @@ func (j *Journal) awaitMailServer(ctx context.Context, m *Machine) error {
 	return all()
 }
 
-// restore gives a file back what it held, and removes directories that were made for it if nothing else is in them.
-func (m *Machine) restore(entry journalEntry) error {
+// writtenBefore reports whether a step before step n has written the file.
+func (j *Journal) writtenBefore(n int, path string) bool {
+	return slices.ContainsFunc(j.Steps[:n], func(s journalStep) bool {
+		return slices.ContainsFunc(s.Files, func(e journalEntry) bool { return e.Path == path })
+	})
+}
+
+// restore gives a file back what it held, if it is as the step has left it: an undo that is run again finds files that have been
+// restored further. One that is gone is restored if its entry is the original. Directories that were made for it are removed if
+// nothing else is in them.
+func (m *Machine) restore(entry journalEntry, original bool) error {
 	now, err := m.fileState(entry.Path)
 	if err != nil {
 		return err
 	}
+	asLeft := now.exists && now.text == entry.After
 	switch {
-	case entry.Before == nil && now.exists:
+	case entry.Before == nil && asLeft:
 		if err := os.Remove(m.path(entry.Path)); err != nil {
 			return err
 		}
-	case entry.Before != nil && (!now.exists || now.text != *entry.Before):
+	case entry.Before != nil && (asLeft || !now.exists && original):
 		if err := m.rewrite(entry); err != nil {
 			return err
 		}
