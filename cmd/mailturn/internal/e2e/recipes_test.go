@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -164,6 +165,19 @@ func TestEveryRecipeIsTested(t *testing.T) {
 		rest := append(append([]claim(nil), claims[:i]...), claims[i+1:]...)
 		if len(unclaimed(d, rest)) != 1 {
 			t.Errorf("nobody would miss the test of %q in %s", claims[i].first, claims[i].document)
+		}
+	}
+}
+
+// TestEveryRecipeIsARow checks that docs/interop.md has a row for the heading of each claim, which its test records.
+func TestEveryRecipeIsARow(t *testing.T) {
+	text, err := os.ReadFile("../../../../docs/interop.md")
+	must(t, err)
+	cells, err := interop.Parse(string(text))
+	must(t, err)
+	for _, c := range claims {
+		if !slices.ContainsFunc(cells, func(cell interop.Cell) bool { return cell.Kind == interop.Recipe && cell.Name == c.heading }) {
+			t.Errorf("%s: no row for the recipes under %q: .ci/matrix writes it", c.document, c.heading)
 		}
 	}
 }
