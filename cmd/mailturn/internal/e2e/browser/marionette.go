@@ -133,7 +133,7 @@ func (m *marionette) evaluate(ctx context.Context, expression string) (json.RawM
 // view sets the size. Which color scheme there is, a headless Firefox takes from its preferences alone.
 func (m *marionette) view(ctx context.Context, width, height int, dark bool) error {
 	if dark {
-		return errors.New("Firefox has no dark scheme here")
+		return errors.New("no dark scheme in a headless Firefox")
 	}
 	return m.call(ctx, nil, "WebDriver:SetWindowRect", map[string]any{"width": width, "height": height})
 }
