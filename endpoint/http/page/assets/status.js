@@ -88,7 +88,7 @@ function showCertificates({ certificates, now }) {
       const words = element("span", "");
       words.append(element("span", text, { class: "state", "data-state": state }), date);
       expires.append(words);
-      return row(`${c.kind} ${c.endpoint}`, cell("File", c.file), expires);
+      return row(`${c.kind} ${c.endpoint}`, cell("File", c.file, { class: "path" }), expires);
     }),
   );
   $("certificates-note").textContent = certificates.length === 0 ? "No endpoint uses TLS." : "";
@@ -164,7 +164,7 @@ function draw(state) {
         legend: { show: false },
         cursor: { show: false },
         scales: { x: { time: true, range: [state.now - (period === "hour" ? 3600 : 86400), state.now] }, y: { range: (_, __, max) => [0, max > 0 ? max * 1.1 : 1] } },
-        axes: [axis, { ...axis, size: 75, space: 35, values: (_, ticks) => ticks.map(format) }],
+        axes: [axis, { ...axis, size: 75, space: 35, values: (_, ticks) => ticks.map((v) => (format === count && v % 1 ? "" : format(v))) }],
         series: [{}, ...series.map((_, i) => ({ stroke: seriesColor(i), width: 2, points: { show: false } }))],
       },
       [times, ...series.map(({ at }) => values[at])],
