@@ -226,7 +226,12 @@ func TestSetup(t *testing.T) {
 			}
 			s.login(t).command(t, "NOOP")
 			s.fails(t, "mailturn setup --undo", "has not been set up")
-			s.run(t, "apt-get purge --yes --quiet mailturn\nrm /tmp/maddy.conf")
+
+			// Whoever removes the package without undo is not left without a mail server.
+			s.run(t, "mailturn setup --yes\nrm /tmp/maddy.conf\napt-get purge --yes --quiet mailturn")
+			if diff := cmp.Diff(before, s.run(t, dovecot)); diff != "" {
+				t.Errorf("Dovecot: -before +after a purge\n%s", diff)
+			}
 			s.login(t).command(t, "NOOP")
 			if diff := cmp.Diff(strings.Split(present, "\n"), strings.Split(s.run(t, files), "\n")); diff != "" {
 				t.Errorf("undo and a purge leave: -before +after\n%s", diff)
