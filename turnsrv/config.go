@@ -70,8 +70,8 @@ type Config struct {
 
 	// Workers is the number of event loops that serve the sockets. Zero means DefaultWorkers, negative means none: then
 	// goroutines serve the sockets, as on systems other than Linux. Each worker serves one of the sockets with the same address, so
-	// that several require several sockets (SO_REUSEPORT). A worker waits for packets in a way that occupies a processor of Go's
-	// scheduler, if there are more of these (runtime.GOMAXPROCS) than workers.
+	// that several require several sockets (SO_REUSEPORT). Workers share a thread while they have little to do. A thread waits for
+	// packets in a way that occupies a processor of Go's scheduler, if there are more of these (runtime.GOMAXPROCS) than workers.
 	Workers int
 	// Gather is how long a worker under load waits for more packets after it has processed those that have arrived, so that it
 	// processes more of them together. It adds as much to the latency at most. Zero means DefaultGather, negative means that it does

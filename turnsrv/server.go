@@ -151,8 +151,8 @@ func (s *Server) workerFor(addr net.Addr) *loop.Loop {
 
 // allWorkers returns the workers, of which the first is nil if there are none.
 func (s *Server) allWorkers() (first *loop.Loop, others []*loop.Loop) {
-	if w := s.started(); w != nil && len(w.loops) > 0 {
-		return w.loops[0], w.loops[1:]
+	if w := s.started(); w != nil && len(w.group.Loops()) > 0 {
+		return w.group.Loops()[0], w.group.Loops()[1:]
 	}
 	return nil, nil
 }
@@ -263,7 +263,7 @@ func (s *Server) Counters() Counters {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.workers != nil {
-		for _, l := range s.workers.loops {
+		for _, l := range s.workers.group.Loops() {
 			c.Workers.Add(l.Counts())
 		}
 	}

@@ -11,20 +11,19 @@ import (
 
 // workers are the event loops of a server, which its links share. Safe for concurrent use.
 type workers struct {
-	loops []*loop.Loop // empty if there are none on this system
+	group *loop.Group // empty if there are none on this system
 
 	mu   sync.Mutex
 	next map[string]int // by the local address of a socket: number of the worker for the next socket
 }
 
-// DefaultWorkers returns the number of workers of a server whose Config.Workers is zero: one for every two processors. A worker
-// relays hundreds of thousands of packets per second, and the more packets it has to relay, the less each of them costs, because
-// it waits less often.
-func DefaultWorkers() int { return max(runtime.NumCPU()/2, 1) }
+// DefaultWorkers returns the number of workers of a server whose Config.Workers is zero: one for each processor. Workers that have
+// little to do share a thread.
+func DefaultWorkers() int { return runtime.NumCPU() }
 
 // newWorkers starts the workers that config asks for.
 func newWorkers(config Config) *workers {
-	w := &workers{next: make(map[string]int)}
+	w := &workers{group: new(loop.Group), next: make(map[string]int)}
 	n := config.Workers
 	if n == 0 {
 		n = DefaultWorkers()
@@ -38,16 +37,11 @@ func newWorkers(config Config) *workers {
 			config.Logger.Error("a worker panicked and goes on", "panic", fmt.Sprint(value), "stack", string(stack))
 		},
 	}
-	for range n {
-		l, err := loop.New(options)
-		if err != nil {
-			if !errors.Is(err, errors.ErrUnsupported) {
-				config.Logger.Warn("cannot start all workers", "started", len(w.loops), "wanted", n, "err", err)
-			}
-			break
-		}
-		w.loops = append(w.loops, l)
+	group, err := loop.NewGroup(n, options)
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		config.Logger.Warn("cannot start all workers", "started", len(group.Loops()), "wanted", n, "err", err)
 	}
+	w.group = group
 	return w
 }
 
@@ -56,16 +50,17 @@ func newWorkers(config Config) *workers {
 func (w *workers) worker(local string) *loop.Loop {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.loops) == 0 {
+	loops := w.group.Loops()
+	if len(loops) == 0 {
 		return nil
 	}
 	n := w.next[local]
 	w.next[local] = n + 1
-	return w.loops[n%len(w.loops)]
+	return loops[n%len(loops)]
 }
 
 func (w *workers) close() {
-	for _, l := range w.loops {
+	for _, l := range w.group.Loops() {
 		l.Close()
 	}
 }

@@ -67,7 +67,7 @@ func TestStreamsUseAllWorkers(t *testing.T) {
 		c.allocate()
 		c.want(c.request(stun.MethodRefresh, turntest.Lifetime(0)), 0)
 	}
-	for i, l := range server.started().loops {
+	for i, l := range server.started().group.Loops() {
 		if got := l.Counts().Packets; got == 0 {
 			t.Errorf("worker %d has done nothing", i)
 		}

@@ -176,8 +176,8 @@ func (s *setup) drainTimeout() time.Duration {
 	return longest
 }
 
-// addProcessors gives the runtime a processor for each worker of a TURN endpoint in addition to its own, because a worker occupies
-// one while it waits for packets. It does nothing if the operator has set GOMAXPROCS.
+// addProcessors gives the runtime more processors than there are, one for every two workers of a TURN endpoint, because a thread of
+// workers occupies one while it waits for packets. It does nothing if the operator has set GOMAXPROCS.
 func (s *setup) addProcessors() {
 	if os.Getenv("GOMAXPROCS") != "" {
 		return
@@ -186,5 +186,5 @@ func (s *setup) addProcessors() {
 	for i := range s.relays {
 		workers += s.relays[i].WorkerCount()
 	}
-	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + workers)
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + (workers+1)/2)
 }

@@ -57,7 +57,7 @@ type Settings struct {
 	MaxChannels    int  `hcl:"max_channels" default:"128" min:"1" max:"16384" doc:"Channels that one allocation may have at a time. Beyond it: 508 Insufficient Capacity."`
 	StrictChannels bool `hcl:"strict_channels" default:"false" reload:"restart" doc:"Refuse channel numbers above 0x4FFF, where RFC 8656 section 12 ends the range. Clients that follow RFC 5766 use numbers up to 0x7FFF."`
 
-	Workers    int           `hcl:"workers" default:"0" min:"0" max:"1024" reload:"restart" doc:"Number of threads that relay packets (Linux). Each has its own socket for each UDP address, and the system distributes the clients among them. 0 is one for every two processors. One relays hundreds of thousands of packets per second, and the more packets one has, the less each of them costs."`
+	Workers    int           `hcl:"workers" default:"0" min:"0" max:"1024" reload:"restart" doc:"Number of event loops that relay packets (Linux). Each has its own socket for each UDP address, and the system distributes the clients among them. They share a thread while they have little to do, and have a thread each under load. 0 is one for each processor."`
 	Gather     time.Duration `hcl:"gather" default:"250us" min:"0s" max:"1ms" reload:"restart" doc:"How long a worker under load waits for more packets after it has relayed those that have arrived. This saves CPU time, and delays packets by at most this much. 0 never waits."`
 	UDPSegment bool          `hcl:"udp_segment" default:"true" reload:"restart" doc:"Send several packets to one destination as one (UDP_SEGMENT), where the system can."`
 	UDPGRO     bool          `hcl:"udp_gro" default:"true" reload:"restart" doc:"Receive several packets from one source as one (UDP_GRO), where the system can."`

@@ -4,9 +4,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"os"
-	"runtime"
 	"runtime/debug"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,10 +18,12 @@ const (
 	maxEvents = 128
 )
 
-// Loop waits for descriptors and handles them on one goroutine. Methods are called on that goroutine, by what it calls, except
-// where a comment says otherwise.
+// Loop waits for descriptors and handles them. Only one thread runs it at a time: see Group. Methods are called on the goroutine
+// of that thread, by what it calls, except where a comment says otherwise.
 type Loop struct {
 	options Options
+	group   *Group
+	index   int // in group.loops
 	epoll   int
 	wake    int // an eventfd: written to by other goroutines
 
@@ -40,14 +40,14 @@ type Loop struct {
 	passing  []passing // what this round passes to other loops
 	load     load
 	events   []unix.EpollEvent
-	busy     bool // the last round had packets
+	ready    int  // how many of events there are in this round
 	gathered bool // the round follows a wait for more packets
 
-	mail    mailbox
-	asleep  atomic.Bool // the loop waits, or is about to, and has to be woken
-	closed  atomic.Bool
-	running sync.WaitGroup
-	counts  counts
+	mail   mailbox
+	asleep atomic.Bool // the thread waits, or is about to, and has to be woken
+	closed atomic.Bool
+	ended  chan struct{} // closed when no thread runs the loop any more
+	counts counts
 }
 
 // watch is what a loop does when a descriptor is ready: it receives datagrams for receiver, or calls ready.
@@ -70,8 +70,8 @@ type passing struct {
 
 type counts struct{ rounds, packets, gathers, gathered, gather, panics atomic.Uint64 }
 
-// New starts a loop. Close ends it.
-func New(options Options) (*Loop, error) {
+// newLoop returns a loop that no thread runs yet.
+func newLoop(options Options) (*Loop, error) {
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
@@ -82,24 +82,25 @@ func New(options Options) (*Loop, error) {
 		return nil, os.NewSyscallError("eventfd", err)
 	}
 	l := &Loop{
-		options: options, epoll: epoll, wake: wake,
+		options: options, epoll: epoll, wake: wake, ended: make(chan struct{}),
 		inbox: udp.NewInbox(), out: udp.NewOutbox(), events: make([]unix.EpollEvent, maxEvents),
 	}
 	if err := l.add(wake, unix.EPOLLIN, nil); err != nil {
-		_, _ = unix.Close(epoll), unix.Close(wake)
+		l.release()
 		return nil, err
 	}
 	l.out.SetSegment(options.Segment)
 	l.turns.retryAlarm = l.NewAlarm(l.receiveFailed)
-	l.running.Go(l.run)
 	return l, nil
 }
+
+func (l *Loop) release() { _, _ = unix.Close(l.epoll), unix.Close(l.wake) }
 
 // Close ends the loop after the calls that have been posted, and waits for it. Safe for concurrent use.
 func (l *Loop) Close() {
 	l.closed.Store(true)
 	l.Post(func() {})
-	l.running.Wait()
+	<-l.ended
 }
 
 // Post makes the loop call f soon. Safe for concurrent use. After Close, f may never be called.
@@ -226,20 +227,18 @@ func (l *Loop) Pass(to *Loop, r Receiver, from netip.AddrPort, data []byte) bool
 	return true
 }
 
-// run is the goroutine of the loop. It keeps its thread, whose timer slack it changes.
-func (l *Loop) run() {
-	runtime.LockOSThread()
-	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0) // a wait to gather ends on time
-	for !l.closed.Load() || l.mail.posted.Load() {
-		n := l.wait()
-		l.round(l.events[:n], time.Now())
-	}
-	_, _ = unix.Close(l.epoll), unix.Close(l.wake)
+// due reports whether the loop has something to do, besides descriptors that are ready.
+func (l *Loop) due(now time.Time) bool {
+	next := l.alarms.next()
+	return l.pending() || !l.mail.empty() || !next.IsZero() && !now.Before(next)
 }
 
-// round handles what is ready.
-func (l *Loop) round(events []unix.EpollEvent, now time.Time) {
-	packets := 0
+// pending reports whether the last round has left something to do.
+func (l *Loop) pending() bool { return l.turns.waiting() || !l.late.empty() }
+
+// round handles what is ready. It returns the number of packets.
+func (l *Loop) round(now time.Time) (packets int) {
+	events := l.events[:l.ready]
 	for _, event := range events {
 		packets += l.handle(event, now)
 	}
@@ -255,6 +254,7 @@ func (l *Loop) round(events []unix.EpollEvent, now time.Time) {
 		l.finish()
 	}
 	l.count(len(events), packets, now)
+	return packets
 }
 
 // finish sends and passes on what has been collected.
@@ -332,7 +332,6 @@ func (l *Loop) recover() {
 
 func (l *Loop) count(events, packets int, now time.Time) {
 	l.load.add(packets, now)
-	l.busy = packets > 0
 	if events == 0 && packets == 0 {
 		return
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/internal/udp"
 )
 
-func newLoop(t *testing.T, options Options) *Loop {
+func testLoop(t *testing.T, options Options) *Loop {
 	t.Helper()
 	l, err := New(options)
 	if err != nil {
@@ -59,7 +59,7 @@ func both(t *testing.T, test func(t *testing.T, options Options)) {
 
 func TestSocket(t *testing.T) {
 	both(t, func(t *testing.T, options Options) {
-		l := newLoop(t, options)
+		l := testLoop(t, options)
 		s, err := udp.Listen("udp4", netip.MustParseAddrPort("127.0.0.1:0"))
 		if err != nil {
 			t.Fatal(err)
@@ -124,7 +124,7 @@ func (f sender) Sent(payload int, err error) { f(payload, err) }
 
 func TestPass(t *testing.T) {
 	both(t, func(t *testing.T, options Options) {
-		from, to := newLoop(t, options), newLoop(t, options)
+		from, to := testLoop(t, options), testLoop(t, options)
 		r := newReceived()
 		addr := netip.MustParseAddrPort("192.0.2.1:5000")
 		from.Do(func() {
@@ -146,7 +146,7 @@ func TestPass(t *testing.T) {
 
 // TestPassIsBounded passes more to a loop that is busy than it may hold.
 func TestPassIsBounded(t *testing.T) {
-	l := newLoop(t, Options{})
+	l := testLoop(t, Options{})
 	r := newReceived()
 	busy, release := make(chan struct{}), make(chan struct{})
 	l.Post(func() { close(busy); <-release })
@@ -169,7 +169,7 @@ func TestPassIsBounded(t *testing.T) {
 
 func TestAlarm(t *testing.T) {
 	both(t, func(t *testing.T, options Options) {
-		l := newLoop(t, options)
+		l := testLoop(t, options)
 		rang := make(chan time.Time)
 		var alarm *Alarm
 		var due time.Time
@@ -197,7 +197,7 @@ func TestAlarm(t *testing.T) {
 // TestPanicIsSurvived makes a receiver panic: the loop reports it, and goes on.
 func TestPanicIsSurvived(t *testing.T) {
 	panicked := make(chan any, 1)
-	l := newLoop(t, Options{Panicked: func(value any, _ []byte) { panicked <- value }})
+	l := testLoop(t, Options{Panicked: func(value any, _ []byte) { panicked <- value }})
 	var none *Loop
 	none.Pass(l, nil, netip.AddrPort{}, []byte("x"))
 	if value := <-panicked; value == nil {
@@ -209,7 +209,7 @@ func TestPanicIsSurvived(t *testing.T) {
 	}
 	// What comes together with a datagram that makes a receiver panic is received.
 	r := newReceived()
-	from := newLoop(t, Options{})
+	from := testLoop(t, Options{})
 	from.Do(func() {
 		from.Pass(l, nil, netip.AddrPort{}, []byte("x"))
 		from.Pass(l, r, netip.AddrPort{}, []byte("x"))
@@ -227,7 +227,7 @@ func TestPanicIsSurvived(t *testing.T) {
 
 // TestPanicCostsOneDatagram makes a receiver panic at the first datagram of a batch.
 func TestPanicCostsOneDatagram(t *testing.T) {
-	l := newLoop(t, Options{Panicked: func(any, []byte) {}})
+	l := testLoop(t, Options{Panicked: func(any, []byte) {}})
 	s, err := udp.Listen("udp4", netip.MustParseAddrPort("127.0.0.1:0"))
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,18 @@ import (
 // Loop does not exist on this system.
 type Loop struct{}
 
+// Group does not exist on this system.
+type Group struct{}
+
+// NewGroup returns an empty group and errors.ErrUnsupported.
+func NewGroup(int, Options) (*Group, error) { return new(Group), errors.ErrUnsupported }
+
+// Loops returns no loops.
+func (*Group) Loops() []*Loop { return nil }
+
+// Threads returns 0.
+func (*Group) Threads() int { return 0 }
+
 // New returns errors.ErrUnsupported.
 func New(Options) (*Loop, error) { return nil, errors.ErrUnsupported }
 

@@ -11,7 +11,7 @@ type Options struct {
 	// only while packets arrive so fast that the wait pays. Zero means that it never waits.
 	Gather time.Duration
 	// Unannounced makes the loop wait for packets with system calls that Go's scheduler does not know of. Such a wait occupies one
-	// of the runtime's processors (GOMAXPROCS), of which there must be more than loops. It lasts at most a millisecond.
+	// of the runtime's processors (GOMAXPROCS), of which there must be more than threads. It lasts at most a millisecond.
 	Unannounced bool
 	// Segment and Coalesce use UDP_SEGMENT and UDP_GRO, udp(7), where the system has them.
 	Segment, Coalesce bool

@@ -36,7 +36,7 @@ func TestSocketsTakeTurns(t *testing.T) {
 		each    = 100
 		shared  = 200
 	)
-	l := newLoop(t, Options{})
+	l := testLoop(t, Options{})
 	all := &arrivals{want: sockets*each + shared, done: make(chan struct{})}
 	far, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
@@ -125,7 +125,7 @@ func (s *shares) Receive(_ []byte, from netip.AddrPort, _ netip.Addr, _ time.Tim
 // TestClientsShareACrowdedSocket has a client flood a shared socket, faster than rounds empty it. A while later it gets its share
 // of each round only, and another client loses nothing.
 func TestClientsShareACrowdedSocket(t *testing.T) {
-	l := newLoop(t, Options{})
+	l := testLoop(t, Options{})
 	s, err := udp.Listen("udp4", netip.MustParseAddrPort("127.0.0.1:0"))
 	if err != nil {
 		t.Fatal(err)

@@ -11,56 +11,133 @@ import (
 // as long, although a signal of the runtime normally ends the wait.
 const unannounced = 1
 
-// wait waits until there is something to do and returns the number of ready descriptors.
-func (l *Loop) wait() (n int) {
-	l.gathered = false
-	if l.turns.waiting() || !l.late.empty() {
-		return l.poll(0)
+// blindly is how long a thread waits that has no descriptor to wait for several loops.
+const blindly = time.Millisecond
+
+// wait waits until there is something to do, and sets ready of the loops. It reports whether it has gathered packets.
+func (t *thread) wait() (gathered bool) {
+	if t.any((*Loop).pending) {
+		t.poll(0)
+		return false
 	}
-	if d := l.load.gather(l.options.Gather); d > 0 && l.busy {
-		l.gather(d)
-		if n = l.poll(0); n > 0 || !l.mail.empty() {
-			return n
+	if d := t.load.gather(t.options.Gather); d > 0 && t.busy {
+		t.gather(d)
+		gathered = true
+		if t.poll(0) > 0 || t.any((*Loop).hasMail) {
+			return gathered
 		}
 	}
-	l.asleep.Store(true)
-	defer l.asleep.Store(false)
-	if !l.mail.empty() {
-		return l.poll(0)
+	t.setAsleep(true)
+	t.sleep()
+	t.setAsleep(false)
+	return gathered
+}
+
+func (t *thread) setAsleep(asleep bool) {
+	for _, l := range t.loops {
+		l.asleep.Store(asleep)
 	}
-	timeout := l.untilAlarm(time.Now())
-	if l.options.Unannounced && l.load.rate >= unannouncedFrom && timeout != 0 {
-		if n = l.poll(unannounced); n > 0 || timeout == unannounced {
-			return n
+}
+
+// sleep waits until there is something to do. Others wake the thread up.
+func (t *thread) sleep() {
+	if t.any((*Loop).hasMail) {
+		t.poll(0)
+		return
+	}
+	if t.epoll < 0 && len(t.loops) > 1 {
+		t.gather(blindly)
+		t.poll(0)
+		return
+	}
+	timeout := t.untilAlarm(time.Now())
+	if t.options.Unannounced && t.load.rate >= unannouncedFrom && timeout != 0 {
+		if t.poll(unannounced) > 0 || timeout == unannounced {
+			return
 		}
-		timeout = l.untilAlarm(time.Now())
-	} else if n = l.poll(0); n > 0 {
-		return n
+		timeout = t.untilAlarm(time.Now())
+	} else if t.poll(0) > 0 {
+		return
 	}
 	for timeout != 0 {
 		// The scheduler is told of this wait, because it may be long.
-		n, err := unix.EpollWait(l.epoll, l.events, timeout)
+		fd, events := t.waitable()
+		n, err := unix.EpollWait(fd, events, timeout)
 		if err != unix.EINTR {
-			return max(n, 0)
+			t.set(max(n, 0))
+			return
 		}
-		timeout = l.untilAlarm(time.Now())
+		timeout = t.untilAlarm(time.Now())
 	}
-	return 0
 }
 
+// any reports whether f holds for a loop.
+func (t *thread) any(f func(l *Loop) bool) bool {
+	for _, l := range t.loops {
+		if f(l) {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *Loop) hasMail() bool { return !l.mail.empty() }
+
 // untilAlarm returns the time until the next alarm in milliseconds, or -1 if there is none.
-func (l *Loop) untilAlarm(now time.Time) int {
-	next := l.alarms.next()
+func (t *thread) untilAlarm(now time.Time) int {
+	var next time.Time
+	for _, l := range t.loops {
+		if first := l.alarms.next(); !first.IsZero() && (next.IsZero() || first.Before(next)) {
+			next = first
+		}
+	}
 	if next.IsZero() {
 		return -1
 	}
 	return int(max((next.Sub(now)+time.Millisecond-1)/time.Millisecond, 0))
 }
 
+// waitable returns what to wait for: the only loop, or the epoll instances of all.
+func (t *thread) waitable() (epoll int, events []unix.EpollEvent) {
+	if len(t.loops) == 1 {
+		return t.loops[0].epoll, t.loops[0].events
+	}
+	return t.epoll, t.events
+}
+
 // poll waits for at most the given number of milliseconds, without telling Go's scheduler: see package udp.
-func (l *Loop) poll(milliseconds int) int {
-	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epoll), uintptr(unsafe.Pointer(unsafe.SliceData(l.events))),
-		uintptr(len(l.events)), uintptr(milliseconds), 0, 0)
+func (t *thread) poll(milliseconds int) (n int) {
+	if t.epoll < 0 && len(t.loops) > 1 {
+		for _, l := range t.loops {
+			l.ready = poll(l.epoll, l.events, 0)
+			n += l.ready
+		}
+		return n
+	}
+	fd, events := t.waitable()
+	n = poll(fd, events, milliseconds)
+	t.set(n)
+	return n
+}
+
+// set sets ready of the loops after a wait that returned n events.
+func (t *thread) set(n int) {
+	if len(t.loops) == 1 {
+		t.loops[0].ready = n
+		return
+	}
+	for _, l := range t.loops {
+		l.ready = 0
+	}
+	for _, event := range t.events[:n] {
+		l := t.group.loops[event.Fd]
+		l.ready = poll(l.epoll, l.events, 0)
+	}
+}
+
+func poll(epoll int, events []unix.EpollEvent, milliseconds int) int {
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epoll), uintptr(unsafe.Pointer(unsafe.SliceData(events))),
+		uintptr(len(events)), uintptr(milliseconds), 0, 0)
 	if errno != 0 { // EINTR
 		return 0
 	}
@@ -68,11 +145,11 @@ func (l *Loop) poll(milliseconds int) int {
 }
 
 // gather lets packets arrive for a while.
-func (l *Loop) gather(d time.Duration) {
+func (t *thread) gather(d time.Duration) {
 	before := time.Now()
 	pause := unix.NsecToTimespec(int64(d))
 	_, _, _ = unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&pause)), 0, 0) // a signal may end it early
-	l.gathered = true
-	l.counts.gathers.Store(l.counts.gathers.Load() + 1)
-	l.counts.gather.Store(l.counts.gather.Load() + uint64(time.Since(before)))
+	counts := &t.loops[0].counts
+	counts.gathers.Store(counts.gathers.Load() + 1)
+	counts.gather.Store(counts.gather.Load() + uint64(time.Since(before)))
 }

@@ -1,0 +1,123 @@
+package loop
+
+import (
+	"net/netip"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// busyLoops keeps loops busy until stop is called.
+func busyLoops(loops []*Loop) (stop func()) {
+	var stopped atomic.Bool
+	for _, l := range loops {
+		var work func()
+		work = func() {
+			for begin := time.Now(); time.Since(begin) < 200*time.Microsecond; {
+			}
+			if !stopped.Load() {
+				l.Post(work)
+			}
+		}
+		l.Post(work)
+	}
+	return func() { stopped.Store(true) }
+}
+
+// waitThreads waits until a group has n threads.
+func waitThreads(t *testing.T, g *Group, n int) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(30 * time.Second); g.Threads() != n; <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("there are %d threads, want %d", g.Threads(), n)
+		}
+	}
+}
+
+// TestThreadsFollowLoad puts loops under load and relieves them again, while datagrams are passed from each to the next one. None
+// may be lost, however the loops move between threads.
+func TestThreadsFollowLoad(t *testing.T) {
+	const n = 4
+	g, err := NewGroup(n, Options{Unannounced: true, Gather: MaxGather})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var passed, received atomic.Int64
+	var ended atomic.Bool
+	counter := receiver(func() { received.Add(1) })
+	for i, l := range g.Loops() {
+		next := g.Loops()[(i+1)%n]
+		var alarm *Alarm
+		ring := func(now time.Time) {
+			if ended.Load() {
+				return
+			}
+			if l.Pass(next, counter, netip.AddrPort{}, []byte("x")) {
+				passed.Add(1)
+			}
+			alarm.Set(now.Add(time.Millisecond))
+		}
+		l.Do(func() {
+			alarm = l.NewAlarm(ring)
+			alarm.Set(time.Now())
+		})
+	}
+	if got := g.Threads(); got != 1 {
+		t.Errorf("there are %d threads without load, want 1", got)
+	}
+	for range 2 {
+		stop := busyLoops(g.Loops())
+		waitThreads(t, g, n)
+		stop()
+		waitThreads(t, g, 1)
+	}
+	ended.Store(true)
+	for range 2 { // a loop receives in the next round what was passed in this one
+		for _, l := range g.Loops() {
+			l.Do(func() {})
+		}
+	}
+	if passed.Load() == 0 || received.Load() != passed.Load() {
+		t.Errorf("%d datagrams passed, %d received", passed.Load(), received.Load())
+	}
+	for _, l := range g.Loops() {
+		l.Close()
+	}
+	waitThreads(t, g, 0)
+}
+
+type receiver func()
+
+func (f receiver) Receive([]byte, netip.AddrPort, netip.Addr, time.Time) { f() }
+
+// TestWithoutEpoll has several loops on a thread that cannot wait for all of them together.
+func TestWithoutEpoll(t *testing.T) {
+	g := new(Group)
+	for range 2 {
+		l, err := newLoop(Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.group, l.index = g, len(g.loops)
+		g.loops = append(g.loops, l)
+	}
+	th := &thread{group: g, loops: g.loops[:2:2], epoll: -1}
+	var ran atomic.Int64
+	for _, l := range g.loops {
+		l.Post(func() { ran.Add(1) })
+	}
+	for range 3 {
+		th.wait()
+		for _, l := range th.loops {
+			l.round(time.Now())
+		}
+	}
+	if ran.Load() != 2 {
+		t.Errorf("%d calls, want 2", ran.Load())
+	}
+	for _, l := range g.loops {
+		l.release()
+	}
+}

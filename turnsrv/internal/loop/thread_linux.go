@@ -1,0 +1,138 @@
+package loop
+
+import (
+	"runtime"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// sharePeriod is the period over which the work of a thread is measured.
+	sharePeriod = 100 * time.Millisecond
+	// splitAbove is the share of its time for which a thread has to be busy to give away some of its loops.
+	splitAbove = 0.5
+	// mergeBelow is the share for which two threads together may be busy to become one.
+	mergeBelow = 0.25
+)
+
+// thread runs loops. It is a goroutine that keeps its thread, whose timer slack it changes.
+type thread struct {
+	group   *Group
+	options Options
+	loops   []*Loop // changed by the goroutine of the thread under Group.mu
+	share   float64 // of the last sharePeriod for which the thread was busy
+	given   []*Loop // by another thread; guarded by Group.mu
+	asked   atomic.Bool
+
+	epoll    int // of the loops' epoll instances; -1 if there is only one loop, or if the system has no room for it
+	events   []unix.EpollEvent
+	load     load          // of all loops
+	busy     bool          // the last round had packets
+	measured time.Time     // begin of the sharePeriod
+	waited   time.Duration // since then
+}
+
+func (t *thread) run() {
+	runtime.LockOSThread()                             // for good: the thread ends with the goroutine
+	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0) // a wait to gather ends on time
+	t.measured = time.Now()
+	t.epoll = -1
+	t.arrange()
+	for len(t.loops) > 0 {
+		before := time.Now()
+		gathered := t.wait()
+		now := time.Now()
+		t.waited += now.Sub(before)
+		packets, closed := 0, false
+		for _, l := range t.loops {
+			if l.ready > 0 || l.due(now) {
+				l.gathered = gathered
+				packets += l.round(now)
+			}
+			closed = closed || l.closed.Load() && !l.mail.posted.Load()
+		}
+		t.load.add(packets, now)
+		t.busy = packets > 0
+		if closed || t.asked.Load() || now.Sub(t.measured) >= sharePeriod {
+			t.reconsider(now)
+		}
+	}
+	t.release()
+}
+
+// reconsider ends loops that were closed, takes over loops of other threads, and gives loops to other threads.
+func (t *thread) reconsider(now time.Time) {
+	g := t.group
+	g.mu.Lock()
+	before := slices.Clone(t.loops)
+	t.loops = slices.DeleteFunc(t.loops, func(l *Loop) bool {
+		ended := l.closed.Load() && !l.mail.posted.Load()
+		if ended {
+			l.release()
+			close(l.ended)
+		}
+		return ended
+	})
+	t.loops = append(t.loops, t.given...)
+	t.given = nil
+	t.asked.Store(false)
+	if t.measure(now) {
+		if t.share > splitAbove && len(t.loops) > 1 {
+			g.splitLocked(t)
+		} else if t.share < mergeBelow {
+			g.mergeLocked(t)
+		}
+	}
+	if len(t.loops) == 0 {
+		g.leaveLocked(t)
+	}
+	g.mu.Unlock()
+	if !slices.Equal(before, t.loops) {
+		t.arrange()
+	}
+}
+
+// measure reports whether a period is over, and takes the share of it for which the thread was busy.
+func (t *thread) measure(now time.Time) bool {
+	passed := now.Sub(t.measured)
+	if passed < sharePeriod {
+		return false
+	}
+	t.share = 1 - float64(t.waited)/float64(passed)
+	t.measured, t.waited = now, 0
+	return true
+}
+
+// arrange makes the thread wait for its present loops.
+func (t *thread) arrange() {
+	t.release()
+	for _, l := range t.loops {
+		l.ready = 0
+	}
+	if len(t.loops) < 2 {
+		return
+	}
+	t.events = make([]unix.EpollEvent, len(t.loops))
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return
+	}
+	t.epoll = epoll
+	for _, l := range t.loops {
+		if unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, l.epoll, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(l.index)}) != nil {
+			t.release()
+			return
+		}
+	}
+}
+
+// release closes the epoll instance.
+func (t *thread) release() {
+	if t.epoll >= 0 {
+		_ = unix.Close(t.epoll)
+	}
+	t.epoll = -1
+}
