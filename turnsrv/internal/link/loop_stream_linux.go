@@ -22,6 +22,9 @@ const (
 	maxRead = 16 << 10
 	// maxUnallocatedRead is the equivalent for a client without an allocation, which sends requests.
 	maxUnallocatedRead = 1 << 10
+	// maxAnswers is the number of records per second that crypto/tls may send on its own, in answer to what a client sends, such as
+	// the KeyUpdate of RFC 8446 section 4.6.3. A client needs one in 2^24 records.
+	maxAnswers = 16
 )
 
 // loopStream is a stream on an event loop. It has no goroutine. Everything is owned by the goroutine of the loop.
@@ -32,12 +35,15 @@ type loopStream struct {
 	polled    polledConn
 	ahead     []byte // read before the socket moved
 	cutter    framing.Cutter
-	out       []byte // bytes to send
-	sent      int    // how many of out have been sent
-	due       bool   // flush is called at the end of the round
-	blocked   bool   // the socket is full: flush is called when it is not
-	waiting   bool   // Do or Drop is called later
-	cut       bool   // the connection ends without a close_notify
+	reading   bool      // crypto/tls is reading: what it writes is an answer
+	answers   int       // since answered
+	answered  time.Time // begin of the second in which answers are counted
+	out       []byte    // bytes to send
+	sent      int       // how many of out have been sent
+	due       bool      // flush is called at the end of the round
+	blocked   bool      // the socket is full: flush is called when it is not
+	waiting   bool      // Do or Drop is called later
+	cut       bool      // the connection ends without a close_notify
 	ended     bool
 }
 
@@ -65,7 +71,7 @@ func (s *stream) move() bool {
 	_ = socket.Close() // Go's network poller forgets the socket
 	if movable != nil {
 		f.ahead, movable.ahead = movable.ahead, nil
-		f.polled.out = f.append
+		f.polled.out = f.written
 		movable.polled.Store(&f.polled)
 	}
 	s.mu.Lock()
@@ -171,8 +177,13 @@ func (f *loopStream) decrypt(b []byte, now time.Time) error {
 	// The loop's buffer is shared, so nothing may be left in it. A tls.Conn reads until it lacks a part of a record.
 	f.polled.in = b
 	plain := f.stream.link.buffers.plain
-	for {
+	if now.Sub(f.answered) >= time.Second {
+		f.answers, f.answered = 0, now
+	}
+	for !f.cut {
+		f.reading = true
 		n, err := f.encrypted.Read(plain)
+		f.reading = false
 		if n > 0 {
 			if err := f.handle(plain[:n], now); err != nil {
 				return err
@@ -185,6 +196,7 @@ func (f *loopStream) decrypt(b []byte, now time.Time) error {
 			return err
 		}
 	}
+	return nil
 }
 
 // handle passes the frames in b to the handler of the link.
@@ -238,6 +250,18 @@ func (f *loopStream) enqueue(b []byte, p session.Priority) error {
 		return err
 	}
 	return nil
+}
+
+// written takes what crypto/tls writes. Answers are limited, because a client can ask for many that it does not read.
+func (f *loopStream) written(b []byte) {
+	if f.reading {
+		f.answers++
+		if f.answers > maxAnswers || len(f.out)-f.sent > maxControlQueue {
+			f.giveUp()
+			return
+		}
+	}
+	f.append(b)
 }
 
 // append appends to what is sent at the end of the round.
