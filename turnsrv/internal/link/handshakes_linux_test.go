@@ -2,7 +2,9 @@ package link
 
 import (
 	"crypto/tls"
+	"errors"
 	"net"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -72,6 +74,48 @@ func TestHandshakesAreLimited(t *testing.T) {
 	}
 	l.Close()
 	serving.Wait()
+}
+
+// TestDisplacedHandshakeEnds displaces a connection whose handshake waits for its turn to compute. It ends at once.
+func TestDisplacedHandshakeEnds(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	limit := NewHandshakes()
+	for range cap(limit.slots) {
+		limit.slots <- struct{}{} // others compute
+	}
+	l := NewStreams(1, nil, new(count.Counters))
+	l.LimitHandshakes(limit)
+	inner := &heardListener{Listener: listener}
+	inner.heard.Add(1)
+	certificate := turntest.TestCertificate(t)
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		_ = l.Serve(NewTLSListener(inner, &tls.Config{Certificates: []tls.Certificate{certificate}}), new(loopHandler), func(error) {})
+	})
+	t.Cleanup(func() {
+		l.Close()
+		serving.Wait()
+	})
+	first, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	_ = first.SetDeadline(time.Now().Add(HandshakeTimeout / 2))
+	ended := make(chan error, 1)
+	go func() { ended <- tls.Client(first, &tls.Config{InsecureSkipVerify: true}).Handshake() }()
+	inner.heard.Wait()
+	second, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	if err := <-ended; err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the handshake of a displaced connection: %v, want the connection closed", err)
+	}
 }
 
 // heardListener tells when the first bytes of its connections have been read.

@@ -51,6 +51,7 @@ type stream struct {
 	mu     sync.Mutex  // guards what follows
 	queue  []byte      // bytes waiting to be written
 	shut   bool        // no more bytes are queued
+	abort  func()      // ends the handshake; nil before it
 	onLoop *loopStream // serves the connection if it is not nil; the loop reads it without the mutex, because it does not change then
 
 	ready chan struct{} // holds one token if the queue may not be empty
@@ -99,6 +100,9 @@ func (s *stream) handshake() error {
 	}
 	ctx, cancel := context.WithTimeout(s.link.ctx, HandshakeTimeout)
 	defer cancel()
+	if !s.abortBy(cancel) {
+		return net.ErrClosed
+	}
 	if err := s.link.handshakes.perform(ctx, s.conn, conn.HandshakeContext); err != nil {
 		return err
 	}
@@ -118,6 +122,14 @@ func (s *stream) handshake() error {
 		}
 	}
 	return nil
+}
+
+// abortBy sets what ends the handshake, and reports whether it may still begin.
+func (s *stream) abortBy(cancel func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.abort = cancel
+	return !s.shut
 }
 
 func (s *stream) read() {
@@ -206,9 +218,12 @@ func (s *stream) giveUp() {
 	s.giveUpLocked()
 }
 
-// giveUpLocked makes both goroutines return.
+// giveUpLocked makes both goroutines return. A handshake ends at once, although it may be waiting for its turn to compute.
 func (s *stream) giveUpLocked() {
 	s.shut = true
+	if s.abort != nil {
+		s.abort()
+	}
 	_ = s.conn.SetDeadline(time.Unix(1, 0))
 }
 
