@@ -121,3 +121,31 @@ func TestWithoutEpoll(t *testing.T) {
 		l.release()
 	}
 }
+
+// TestEpollComesBack lacks descriptors for a moment when a thread changes its loops.
+func TestEpollComesBack(t *testing.T) {
+	g, err := NewGroup(2, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.mu.Lock()
+	th := g.threads[0]
+	g.mu.Unlock()
+	l := g.Loops()[0]
+	l.Do(th.release) // as if there had been none
+	tick := time.NewTicker(sharePeriod / 2)
+	defer tick.Stop()
+	for deadline := time.Now().Add(10 * time.Second); ; <-tick.C {
+		blind := true
+		l.Do(func() { blind = th.blind() })
+		if !blind {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the thread still has no epoll instance")
+		}
+	}
+	for _, l := range g.Loops() {
+		l.Close()
+	}
+}

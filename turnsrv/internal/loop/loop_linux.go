@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,7 +26,7 @@ type Loop struct {
 	group   *Group
 	index   int // in group.loops
 	epoll   int
-	wake    int // an eventfd: written to by other goroutines
+	wake    int // an eventfd: written to by other goroutines, under waking
 
 	watched  []*watch // by descriptor
 	alarms   alarms
@@ -44,7 +45,8 @@ type Loop struct {
 	gathered bool // the round follows a wait for more packets
 
 	mail   mailbox
-	asleep atomic.Bool // the thread waits, or is about to, and has to be woken
+	waking sync.RWMutex // held for writing when wake is closed
+	asleep atomic.Bool  // the thread waits, or is about to, and has to be woken
 	closed atomic.Bool
 	ended  chan struct{} // closed when no thread runs the loop any more
 	counts counts
@@ -94,7 +96,13 @@ func newLoop(options Options) (*Loop, error) {
 	return l, nil
 }
 
-func (l *Loop) release() { _, _ = unix.Close(l.epoll), unix.Close(l.wake) }
+// release closes the descriptors of the loop.
+func (l *Loop) release() {
+	l.waking.Lock()
+	defer l.waking.Unlock()
+	_, _ = unix.Close(l.epoll), unix.Close(l.wake)
+	l.wake = -1
+}
 
 // Close ends the loop after the calls that have been posted, and waits for it. Safe for concurrent use.
 func (l *Loop) Close() {
@@ -121,7 +129,12 @@ func (l *Loop) Do(f func()) {
 
 // wakeUp ends the wait of the loop. Safe for concurrent use.
 func (l *Loop) wakeUp() {
-	if l.asleep.CompareAndSwap(true, false) {
+	if !l.asleep.CompareAndSwap(true, false) {
+		return
+	}
+	l.waking.RLock()
+	defer l.waking.RUnlock()
+	if l.wake >= 0 {
 		var one [8]byte
 		binary.NativeEndian.PutUint64(one[:], 1)
 		_, _ = unix.Write(l.wake, one[:])

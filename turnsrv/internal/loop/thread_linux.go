@@ -90,7 +90,7 @@ func (t *thread) reconsider(now time.Time) {
 		g.leaveLocked(t)
 	}
 	g.mu.Unlock()
-	if !slices.Equal(before, t.loops) {
+	if !slices.Equal(before, t.loops) || t.blind() {
 		t.arrange()
 	}
 }
@@ -128,6 +128,9 @@ func (t *thread) arrange() {
 		}
 	}
 }
+
+// blind reports whether the thread has several loops and no epoll instance to wait for them.
+func (t *thread) blind() bool { return t.epoll < 0 && len(t.loops) > 1 }
 
 // release closes the epoll instance.
 func (t *thread) release() {

@@ -45,7 +45,7 @@ func (t *thread) sleep() {
 		t.poll(0)
 		return
 	}
-	if t.epoll < 0 && len(t.loops) > 1 {
+	if t.blind() {
 		t.gather(blindly)
 		t.poll(0)
 		return
@@ -107,7 +107,7 @@ func (t *thread) waitable() (epoll int, events []unix.EpollEvent) {
 
 // poll waits for at most the given number of milliseconds, without telling Go's scheduler: see package udp.
 func (t *thread) poll(milliseconds int) (n int) {
-	if t.epoll < 0 && len(t.loops) > 1 {
+	if t.blind() {
 		for _, l := range t.loops {
 			l.ready = poll(l.epoll, l.events, 0)
 			n += l.ready
