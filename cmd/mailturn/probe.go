@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -97,15 +98,18 @@ if nothing came back.`,
 	cmd.Flags().IntVar(&flags.size, "size", 160, "`bytes` of each packet")
 	cmd.Flags().DurationVar(&flags.duration, "duration", 10*time.Second, "how long to send")
 	cmd.Flags().BoolVar(&flags.mine, "i-own-this-server", false, "allow load on a relay that is neither on loopback nor in a private network")
-	cmd.MarkFlagsMutuallyExclusive("quick", "thorough", "load")
-	cmd.MarkFlagsMutuallyExclusive("repeat", "load")
-	cmd.MarkFlagsMutuallyExclusive("secret-file", "password-file", "token-file")
 	return cmd
 }
 
 // check returns an error for flags that do not apply to the target.
 func (f *probeFlags) check(cmd *cobra.Command, target probe.Target) error {
+	err := cmp.Or(
+		exclusive(cmd, "quick", "thorough", "load"),
+		exclusive(cmd, "repeat", "load"),
+		exclusive(cmd, "secret-file", "password-file", "token-file"))
 	switch {
+	case err != nil:
+		return err
 	case target.Kind != probe.TURN && (f.username != "" || f.secretFile != ""):
 		return errors.New("--username and --secret-file are for turn: and turns: targets")
 	case target.Kind != probe.IMAP && f.tokenFile != "":
@@ -122,6 +126,21 @@ func (f *probeFlags) check(cmd *cobra.Command, target probe.Target) error {
 	for _, name := range loadFlags {
 		if cmd.Flags().Changed(name) {
 			return fmt.Errorf("--%s requires --load", name)
+		}
+	}
+	return nil
+}
+
+// exclusive returns an error if more than one of the flags was given. That of cobra's MarkFlagsMutuallyExclusive speaks of groups.
+func exclusive(cmd *cobra.Command, names ...string) error {
+	first := ""
+	for _, name := range names {
+		switch {
+		case !cmd.Flags().Changed(name):
+		case first == "":
+			first = name
+		default:
+			return fmt.Errorf("--%s cannot be combined with --%s", first, name)
 		}
 	}
 	return nil
