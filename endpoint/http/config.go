@@ -125,7 +125,7 @@ func (c *Config) decodeTLS(blocks []config.TLS, defaults []certs.Pair) (diags hc
 	if c.NeedsCertificate() && !diags.HasErrors() {
 		diags = append(diags, config.WithHint(config.Warnf(c.Range, "No certificate",
 			"Neither this endpoint nor the file has a tls block: a self-signed certificate is used, which browsers refuse."),
-			"add tls { cert = ..., key = ... }"))
+			"add a tls block with cert and key on separate lines, or with an acme block"))
 	}
 	return diags
 }

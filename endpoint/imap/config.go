@@ -130,8 +130,8 @@ func (c *Config) decodeTLS(blocks []config.TLS, defaults []certs.Pair) (diags hc
 	c.TLS, diags = certs.DecodeAll(blocks, defaults)
 	if len(c.TLS) == 0 && !diags.HasErrors() {
 		diags = append(diags, config.WithHint(config.Warnf(c.Range, "No certificate",
-			"Neither this endpoint nor the top level has a tls block: the certificate is self-signed, and mail clients refuse it."),
-			"add tls { cert = ..., key = ... }"))
+			"Neither this endpoint nor the file has a tls block: a self-signed certificate is used, which mail clients refuse."),
+			"add a tls block with cert and key on separate lines, or with an acme block"))
 	}
 	return diags
 }

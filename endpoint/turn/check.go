@@ -38,7 +38,7 @@ func (c *Config) decodeListen(v config.Value[[]listen.Addr]) (diags hcl.Diagnost
 	if c.NeedsCertificate() && !diags.HasErrors() {
 		diags = append(diags, config.WithHint(config.Warnf(v.Range, "No certificate",
 			"Neither this endpoint nor the file has a tls block: a self-signed certificate is used, which clients of TURN over TLS or DTLS refuse."),
-			"add tls { cert = ..., key = ... }"))
+			"add a tls block with cert and key on separate lines, or with an acme block"))
 	}
 	return diags
 }
