@@ -34,7 +34,7 @@ func newWorkers(config Config) *workers {
 	options := loop.Options{
 		Gather: max(config.Gather, 0), Unannounced: runtime.GOMAXPROCS(0) > n, Segment: !config.NoSegment, Coalesce: !config.NoCoalesce,
 		Panicked: func(value any, stack []byte) {
-			config.Logger.Error("a worker panicked and goes on", "panic", fmt.Sprint(value), "stack", string(stack))
+			config.Logger.Error("a worker panicked and continues", "panic", fmt.Sprint(value), "stack", string(stack))
 		},
 	}
 	group, err := loop.NewGroup(n, options)

@@ -15,7 +15,7 @@ var (
 	ErrServerFailure = errors.New("the DNS server failed (SERVFAIL)")
 	ErrRefused       = errors.New("the DNS server refused to answer (REFUSED)")
 	ErrTimeout       = errors.New("no DNS server answered in time")
-	ErrUnreachable   = errors.New("no DNS server could be asked")
+	ErrUnreachable   = errors.New("no DNS server could be reached")
 	ErrLoop          = errors.New("the CNAMEs form a loop, or there are too many")
 	ErrName          = errors.New("not a host name")
 	ErrNoServer      = errors.New("no DNS server is configured")

@@ -534,7 +534,7 @@ func TestProbeAnswers(t *testing.T) {
 		{"empty list", "IMAP4rev1 METADATA", `* METADATA "" ()`, "imap.metadata", "users get no mail"},
 		{"mailbox as an atom", "IMAP4rev1 METADATA", `* METADATA INBOX (/shared/comment "x")`, "imap.metadata", "users get no mail"},
 		{"refusal", "IMAP4rev1 METADATA", "b NO later", "imap.metadata", "the server answers GETMETADATA with NO later, so clients will use the public server"},
-		{"end of the session", "IMAP4rev1 METADATA", "* BYE for today", "imap.metadata", "the IMAP session broke off: GETMETADATA: the server answered BYE for today"},
+		{"end of the session", "IMAP4rev1 METADATA", "* BYE for today", "imap.metadata", "the IMAP session was cut off: GETMETADATA: the server answered BYE for today"},
 		{"no IMAP4rev1", "IMAP4rev2 METADATA", "", "imap.capabilities", "users get no mail"},
 		{"compression that is not there", "IMAP4rev1 METADATA COMPRESS=DEFLATE", "", "imap.compress", "core cannot use the server at all"},
 	} {

@@ -201,7 +201,7 @@ func (r *run) getMetadata(ctx context.Context, c *discovery.Client) bool {
 		}
 		return report.add(id, "", Failure, summary+", so clients will use the public server turn.delta.chat for 7 days.", action)
 	}
-	report.add("imap.metadata", "", OK, "GETMETADATA has a value, as core reads it.", "")
+	report.add("imap.metadata", "", OK, "GETMETADATA has a value that Delta Chat can read.", "")
 	r.value, r.transports = decision.Value, []Transport{UDP, TCP}
 	report.IMAP.ExpiresUnix = r.value.Expires.Unix()
 	more, err := c.GetMetadata(ctx, []string{discovery.TURNSEntry})
@@ -233,7 +233,7 @@ func (r *run) imapFailed(id string, err error) bool {
 		return r.report.add(id, "", Failure, fmt.Sprintf("users get no mail: core cannot parse the server's answer and drops the connection each time (%v).", err),
 			"Make the server send the value as a quoted string without 8-bit characters, and no entries below /shared other than comment, admin and vendor.")
 	}
-	return r.report.add(id, r.Target.Host, Failure, fmt.Sprintf("the IMAP session broke off: %s.", plainly(err)), "Check the server's log, and that the port speaks IMAP with the security that the URL says.")
+	return r.report.add(id, r.Target.Host, Failure, fmt.Sprintf("the IMAP session was cut off: %s.", plainly(err)), "Check the server's log, and that the port speaks IMAP with the security that the URL says.")
 }
 
 // redact removes the passwords from a response: the text after the third colon of a value.
@@ -270,7 +270,7 @@ func valueProblem(err error) string {
 func valueAction(err error) string {
 	switch {
 	case errors.Is(err, discovery.ErrPort):
-		return "Write HOST:PORT:EXPIRY:PASSWORD. An IPv6 address cannot stand there: give it a name with an AAAA record."
+		return "Write HOST:PORT:EXPIRY:PASSWORD. An IPv6 address cannot be used there: give it a name with an AAAA record."
 	case errors.Is(err, discovery.ErrTimestamp):
 		return "Write HOST:PORT:EXPIRY:PASSWORD, where EXPIRY is the user name and a bare number of seconds."
 	default:

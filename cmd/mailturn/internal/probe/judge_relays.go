@@ -77,7 +77,7 @@ func (r *run) judgeSilence(primary, others []*attempt) {
 		summary, action := tlsProblem(far.err, far.TLS, r.value.Hostname, r.Now())
 		r.report.add("turn.tls", far.subject(), Failure, summary, action)
 	case stageChallenge:
-		r.report.add(id, far.subject(), Failure, fmt.Sprintf("%s answers Binding requests but not Allocate requests: %v.", far.subject(), far.err), "Check that this is a TURN server, not a server for STUN alone.")
+		r.report.add(id, far.subject(), Failure, fmt.Sprintf("%s answers Binding requests but not Allocate requests: %v.", far.subject(), far.err), "Check that this is a TURN server, not a STUN-only server.")
 	case stageRoute:
 		r.report.add(id, far.subject(), Failure, fmt.Sprintf("this machine has no route to %v.", far.addr.Addr()), "Probe from a machine with both IPv4 and IPv6.")
 	default:
@@ -120,7 +120,7 @@ func (r *run) judgeRefusal(a *attempt) {
 			r.report.add("turn.credential", a.subject(), Failure, fmt.Sprintf("the relay refuses a credential made with the secret (%v): it uses another secret.", a.err), "Compare the secret file with the relay's secret (static-auth-secret in coturn): a line break at the end counts.")
 		case strings.Contains(r.value.Password, ":"):
 			r.report.add("turn.credential", a.subject(), Failure, fmt.Sprintf("the relay refuses the credential (%v), whose password has a colon: clients split the value at the first three colons, and take the rest as the password.", a.err),
-				"Issue credentials whose user name is the expiry alone: EXPIRY:NAME cannot be one here.")
+				"Issue credentials whose user name is only the expiry: EXPIRY:NAME does not work here.")
 		case left <= 0:
 			r.report.add("turn.credential", a.subject(), Failure, fmt.Sprintf("the relay refuses the credential, which has expired (%v).", a.err), "Set the clocks by NTP.")
 		default:
@@ -247,7 +247,7 @@ func (r *run) judgeEcho(a *attempt) {
 func (r *run) judgeLoss(id string, a *attempt, e *Echo, way string) {
 	if lost := e.Sent - e.Received; float64(lost) > goodLoss*float64(e.Sent) {
 		r.report.add(id, a.subject(), Warning, fmt.Sprintf("%d of %d packets were lost %s, over %s.", lost, e.Sent, way, a.subject()),
-			"Probe again with --thorough, and from another network: voice suffers from 2 % on. Then check the server's load and its bandwidth limits.")
+			"Probe again with --thorough, and from another network: voice suffers when 2 % or more are lost. Then check the server's load and its bandwidth limits.")
 		return
 	}
 	r.report.add(id, a.subject(), OK, capital(way)+": "+e.String()+".", "")

@@ -49,7 +49,7 @@ func (f found) LookupNetIP(context.Context, string, string) ([]netip.Addr, error
 func (r *run) checkValue() {
 	v, report := r.value, r.report
 	left := v.Left(r.Now())
-	report.add("value.parse", "", OK, fmt.Sprintf("%s, as core reads it.", v), "")
+	report.add("value.parse", "", OK, fmt.Sprintf("%s: Delta Chat can read it.", v), "")
 	if strings.HasPrefix(v.Hostname, "[") {
 		report.add("value.host", v.Hostname, Failure, "the host is in brackets, which clients look up as a name: they then have no relay, and no fallback.", "Remove the brackets.")
 	}
