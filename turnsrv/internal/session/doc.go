@@ -2,7 +2,7 @@
 // time; its output is state, responses and packets. It has no sockets, goroutines or clocks of its own.
 //
 // A Session holds the allocations of the clients of one Link and is owned by the goroutine that serves the link. Shared holds
-// what the sessions of one server have in common. Data from a peer arrives at its relayed address (Deliver) on a goroutine of
-// package relay. Deliver looks up the permission and the channel under the lock of the allocation and sends the data over the
-// link.
+// what the sessions of one server have in common. Data from a peer arrives at its relayed address (Deliver) on the goroutine of
+// the session's worker, or on a goroutine of package relay. Deliver looks up the permission and the channel under the lock of the
+// allocation and sends the data over the link.
 package session

@@ -232,7 +232,7 @@ func (r *run) expiry(t *testing.T) {
 	if left := r.ttl - time.Since(r.issued); left > 0 {
 		time.Sleep(left)
 	}
-	r.fails(t, fmt.Sprintf("an allocation with a credential of %v ago, which was good for %v", time.Since(r.issued).Round(time.Second), r.ttl),
+	r.fails(t, fmt.Sprintf("an allocation with a credential of %v ago, which was valid for %v", time.Since(r.issued).Round(time.Second), r.ttl),
 		h.allocate(t.Context(), udp, r.first), "error 401")
 	fresh, err := h.credential(t.Context(), udp)
 	if err == nil {

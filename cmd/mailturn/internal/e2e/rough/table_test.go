@@ -11,9 +11,9 @@ import (
 // table is the document about the run.
 func (r *run) table(t *testing.T) string {
 	var out strings.Builder
-	verdict := "All that is promised below was kept."
+	verdict := "All of the limits below were met."
 	if t.Failed() {
-		verdict = "Not all that is promised below was kept."
+		verdict = "Not all of the limits below were met."
 	}
 	commit, err := output("git", "describe", "--always", "--dirty", "--abbrev=12")()
 	if err != nil {
@@ -25,9 +25,9 @@ func (r *run) table(t *testing.T) string {
 	}
 	fmt.Fprintf(&out, `# A long call on bad networks
 
-`+"`.ci/full`"+` writes this file. Calls go on at the same time over one relay, each between two programs or browsers in network
-namespaces of their own, with a router in front of each that translates IPv4 addresses. ICE may use relayed candidates alone.
-Each end sends %d messages a second over an unordered data channel whose maxRetransmits is 0.
+`+"`.ci/full`"+` writes this file. Several calls run at the same time over one relay, each between two programs or browsers
+in network namespaces of their own, with a router in front of each that translates IPv4 addresses. ICE may use only relayed
+candidates. Each end sends %d messages a second over an unordered data channel whose maxRetransmits is 0.
 
 | | |
 | --- | --- |
@@ -36,7 +36,7 @@ Each end sends %d messages a second over an unordered data channel whose maxRetr
 | commit | %s |
 | system | %s, %d cores |
 | restarts of the relay | %d, in each of which every call had to connect again |
-| credentials | good for %v, from IMAP METADATA, fetched for each connection and ICE restart |
+| credentials | valid for %v, from IMAP METADATA, fetched for each connection and ICE restart |
 
 %s
 
@@ -55,7 +55,7 @@ UDP is blocked, until pion has given up on UDP, and where addresses change, unti
 		fmt.Fprintf(&out, "| %s | %s | %d bytes | %s | %s | %.1f %% | %s | %s | %d | %d | %.1f s |\n", ends, c.row.condition, c.row.size,
 			sent, arrived, 100*c.row.delivered, trips, gaps, c.restarts, c.connections, c.interrupted.Seconds())
 	}
-	out.WriteString("\nOf each pair of figures, the first is of what the first end sent, or saw.\n")
+	out.WriteString("\nOf each pair of figures, the first is what the first end sent or saw.\n")
 	for _, c := range r.calls {
 		for _, note := range c.notes {
 			fmt.Fprintf(&out, "\n- %s and %s, %s: %s", c.ends[0].kind, c.ends[1].kind, c.row.condition, oneLine(note))
