@@ -101,7 +101,7 @@ func TestRace(t *testing.T) {
 // module with a race has to fail the last one.
 func buildAndTest(t *testing.T, _ documents, b recipe.Block) {
 	peer(t, "gcc", "gcc libc6-dev")
-	text := replaced(t, b, "./imapext/... ./turnsrv/...", "./imapext/metadata ./turnsrv/credential", "-timeout 30m ./...", "-timeout 30m ./imapext/metadata")
+	text := replaced(t, b, "./imapext/... ./turnsrv/...", "./imapext/metadata ./turnsrv/credential", "-timeout 45m ./...", "-timeout 45m ./imapext/metadata")
 	out, err := inRepository(t, repository, strings.Replace(text, "go build", "go build -o "+filepath.Join(t.TempDir(), "mailturn"), 1))
 	if err != nil || strings.Count(out, "ok ") != 3 {
 		t.Errorf("%v\n%s", err, out)
@@ -123,7 +123,7 @@ func wantRaceFound(t *testing.T, command string) {
 
 func testIt(t *testing.T, _ documents, b recipe.Block) {
 	peer(t, "gcc", "gcc libc6-dev")
-	out, err := inRepository(t, repository, replaced(t, b, "-timeout 30m ./...", "-timeout 30m ./imapext/metadata"))
+	out, err := inRepository(t, repository, replaced(t, b, "-timeout 45m ./...", "-timeout 45m ./imapext/metadata"))
 	if err != nil || strings.Count(out, "ok ") != 1 {
 		t.Errorf("%v\n%s", err, out)
 	}
