@@ -149,7 +149,7 @@ func idArgument(b []byte) (value string, size int) {
 			case '"':
 				return string(unquoted), i + 1
 			case '\\':
-				if i++; i == len(b) {
+				if i++; i == len(b) || b[i] == '\r' || b[i] == '\n' {
 					return "", 0
 				}
 			case '\r', '\n':

@@ -34,6 +34,7 @@ func TestSetReader(t *testing.T) {
 		{args: ` "" (/a "1" (/b "2"))`, names: []string{"/a"}, invalid: true},
 		{args: ` "" (/a "1") (/b "2")`, names: []string{"/a"}, invalid: true},
 		{args: ` "" (/a "1")x`, names: []string{"/a"}, invalid: true},
+		{args: " \"\" (/a \"1\\\n\" /b NIL)", names: []string{"/a"}, invalid: true},
 	} {
 		for _, size := range []int{1 << 20, 1, 2, 7} {
 			var r SetReader

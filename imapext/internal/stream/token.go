@@ -82,6 +82,9 @@ func (t *token) next(c byte) tokenResult {
 			t.add(c)
 		}
 	case tokenEscaped:
+		if c == '\r' || c == '\n' {
+			return tokenWrong
+		}
 		t.state = tokenQuoted
 		t.add(c)
 	case tokenLiteral:
