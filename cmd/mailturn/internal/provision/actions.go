@@ -56,7 +56,7 @@ func checkConfig() Action {
 
 // checkDovecot has doveconf check Dovecot's.
 func checkDovecot(internal uint16, off []DovecotListener) Action {
-	return Action{Text: "doveconf -n, and that the listeners are as wanted", do: func(ctx context.Context, m *Machine) error {
+	return Action{Text: "doveconf -n, and check that the listeners are as planned", do: func(ctx context.Context, m *Machine) error {
 		return m.checkDovecot(ctx, internal, off)
 	}}
 }
@@ -89,7 +89,7 @@ func awaitGreeting(g Greeting, serverName string) Action {
 
 // awaitAllocation waits until the relay gives out a relayed address.
 func awaitAllocation(address netip.AddrPort) Action {
-	return Action{Text: fmt.Sprintf("request a relayed address at %v with a credential of its secret", address), do: func(ctx context.Context, m *Machine) error {
+	return Action{Text: fmt.Sprintf("request a relayed address at %v with a credential made from its secret", address), do: func(ctx context.Context, m *Machine) error {
 		err := retry(ctx, allocationPatience, func() error { return m.Allocation(ctx, address, m.path(SecretFile)) })
 		if err != nil {
 			return withLog(ctx, m, err)

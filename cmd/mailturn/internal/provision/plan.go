@@ -15,7 +15,7 @@ func (f *Facts) Plan(m *Machine, o Options) *Plan {
 	p := &planner{Facts: f, m: m, options: o, relayIP: o.RelayIP, relayBind: o.RelayBind}
 	p.checkMailturn()
 	if f.FreeBytes < minFree {
-		p.problem(fmt.Sprintf("Only %d MB are free where setup writes.", f.FreeBytes>>20), "make room on the file systems of /etc and /var/lib")
+		p.problem(fmt.Sprintf("Only %d MB are free where setup writes.", f.FreeBytes>>20), "free some space on the file systems of /etc and /var/lib")
 	}
 	p.chooseMailServer()
 	if f.Chatmail != nil && f.Chatmail.nameless() {
@@ -56,7 +56,7 @@ func (f *Facts) Plan(m *Machine, o Options) *Plan {
 
 // checkMailturn wants mailturn to be installed, and not to be in use.
 func (p *planner) checkMailturn() {
-	const install = "install the Debian package, or follow docs/install.md up to the configuration"
+	const install = "install the Debian package, or follow \"Install from source\" in docs/install.md"
 	switch {
 	case !p.Unit:
 		p.problem("systemd has no "+unitName+".", install)
@@ -79,7 +79,7 @@ func (p *planner) chooseName() {
 		case len(n.Addresses) == 0:
 			rejected = append(rejected, fmt.Sprintf("%s (%s): %s", n.Host, n.Source, orElse(n.Err, "DNS has no address")))
 		case len(p.relayIP) == 0 && len(addrs) == 0:
-			rejected = append(rejected, fmt.Sprintf("%s (%s): DNS has only %s, which the internet does not reach", n.Host, n.Source, joined(n.Addresses)))
+			rejected = append(rejected, fmt.Sprintf("%s (%s): DNS has only %s, which cannot be reached from the internet", n.Host, n.Source, joined(n.Addresses)))
 		case len(p.relayIP) == 0 && len(own) > 0 && len(shared(addrs, own)) == 0:
 			rejected = append(rejected, fmt.Sprintf("%s (%s): DNS has %s, which is not an address of this machine", n.Host, n.Source, joined(addrs)))
 		default:
@@ -96,18 +96,18 @@ func (p *planner) chooseName() {
 		p.problem("This machine has no name that clients elsewhere could use.", hint)
 		return
 	}
-	p.problem("DNS does not lead clients to this machine:\n"+indent(strings.Join(rejected, "\n")), hint)
+	p.problem("No name in DNS points to this machine:\n"+indent(strings.Join(rejected, "\n")), hint)
 }
 
 // chooseAddressAsName takes the address of a chatmail relay that has no name. No certificate is for it.
 func (p *planner) chooseAddressAsName() {
 	addr := netip.MustParseAddr(strings.Trim(p.Chatmail.Domain, "[]"))
 	if !addr.Is4() {
-		p.problem("This chatmail relay is known by "+p.Chatmail.Domain+" alone.", "clients cannot use an IPv6 address as the name of a TURN server: give the relay a name")
+		p.problem("This chatmail relay has only the address "+p.Chatmail.Domain+".", "clients cannot use an IPv6 address as the name of a TURN server: give the relay a name")
 		return
 	}
 	p.Hostname = addr.String()
-	p.decide("Clients are told "+p.Hostname, "it is all that this chatmail relay is known by; without a name, there is no TURN over TLS")
+	p.decide("Clients are told "+p.Hostname, "this chatmail relay has no name; without a name, there is no TURN over TLS")
 	if len(p.relayIP) == 0 {
 		p.name.Addresses = []netip.Addr{addr}
 	}

@@ -15,21 +15,28 @@ const (
 	systemUnits  = "/etc/systemd/system"
 )
 
-// A certificateCopy is one that mailturn may read, and from where it is.
-type certificateCopy struct {
+// A certificateUse says where mailturn reads a certificate.
+type certificateUse struct {
 	*Certificate
-	to pairPaths
+	from pairPaths
 }
 
-// copies returns where mailturn reads its certificates, that of its hostname first. Keys belong to root alone where they are.
-func (p *planner) copies() (all []certificateCopy) {
+// copied reports whether mailturn reads a copy: keys elsewhere belong to root alone.
+func (u certificateUse) copied() bool { return u.Source != fromMailturn }
+
+// uses returns the certificates that mailturn presents, that of its hostname first. The names of copies differ from those that the
+// documentation proposes to operators: setup overwrites and removes only its own files.
+func (p *planner) uses() (all []certificateUse) {
 	for i, c := range append([]*Certificate{p.cert}, p.others...) {
-		to := pairPaths{"/etc/mailturn/fullchain.pem", "/etc/mailturn/privkey.pem"}
-		if i > 0 {
-			dir := "/etc/mailturn/" + c.Names[0]
-			to = pairPaths{dir + ".fullchain.pem", dir + ".privkey.pem"}
+		use := certificateUse{c, pairPaths{c.Cert, c.Key}}
+		if use.copied() {
+			prefix := "/etc/mailturn/setup-"
+			if i > 0 {
+				prefix += c.Names[0] + "-"
+			}
+			use.from = pairPaths{prefix + "fullchain.pem", prefix + "privkey.pem"}
 		}
-		all = append(all, certificateCopy{c, to})
+		all = append(all, use)
 	}
 	return all
 }
@@ -52,7 +59,11 @@ func (p *planner) chooseOthers() {
 
 // planCertificate gives mailturn copies of the certificates, and renews them.
 func (p *planner) planCertificate() {
-	if p.cert == nil || p.cert.Source == fromMailturn {
+	if p.cert == nil {
+		return
+	}
+	copies := slices.DeleteFunc(p.uses(), func(u certificateUse) bool { return !u.copied() })
+	if len(copies) == 0 {
 		return
 	}
 	var script strings.Builder
@@ -60,9 +71,9 @@ func (p *planner) planCertificate() {
 	step := Step{Title: "mailturn gets a copy of the certificate"}
 	remove := []string{"rm", "-f"}
 	hook, directories := true, []string(nil)
-	for _, c := range p.copies() {
-		fmt.Fprintf(&script, "install -m 0644 '%s' '%s'\ninstall -m 0640 -g mailturn '%s' '%s'\n", c.Cert, c.to.cert, c.Key, c.to.key)
-		remove = append(remove, c.to.cert, c.to.key)
+	for _, c := range copies {
+		fmt.Fprintf(&script, "install -m 0644 '%s' '%s'\ninstall -m 0640 -g mailturn '%s' '%s'\n", c.Cert, c.from.cert, c.Key, c.from.key)
+		remove = append(remove, c.from.cert, c.from.key)
 		hook = hook && c.Source == fromCertbot
 		if dir := path.Dir(c.Cert); !slices.Contains(directories, dir) {
 			directories = append(directories, dir)

@@ -42,8 +42,8 @@ func (p *planner) configuration(listen []string, upstream string) string {
 	fmt.Fprintf(&b, "\nendpoint \"imap\" \"imap\" {\n  listen = %s\n", list(listen))
 	if len(p.others) > 0 {
 		b.WriteString("  # The client's server name chooses; the first is for clients that send none.\n")
-		for _, pair := range p.copies() {
-			fmt.Fprintf(&b, "  tls {\n    cert = %s\n    key  = %s\n  }\n", quoted(pair.to.cert), quoted(pair.to.key))
+		for _, pair := range p.uses() {
+			fmt.Fprintf(&b, "  tls {\n    cert = %s\n    key  = %s\n  }\n", quoted(pair.from.cert), quoted(pair.from.key))
 		}
 	}
 	b.WriteString("  upstream {\n")
@@ -81,7 +81,7 @@ func (p *planner) encrypted() bool { return p.cert != nil || p.name.Host != "" }
 func (p *planner) writeTLS(b *strings.Builder) {
 	switch {
 	case p.cert != nil:
-		pair := p.copies()[0].to
+		pair := p.uses()[0].from
 		fmt.Fprintf(b, "\ntls {\n  cert = %s\n  key  = %s\n}\n", quoted(pair.cert), quoted(pair.key))
 	case p.encrypted():
 		fmt.Fprintf(b, "\ntls {\n  acme {\n    email          = %s\n    agree_to_terms = true\n", quoted(p.options.Email))

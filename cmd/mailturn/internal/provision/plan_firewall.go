@@ -19,11 +19,11 @@ func (p *planner) planFirewall() {
 		ports = append(ports, "80/tcp") // for the authority
 	}
 	if p.Firewall.Name != "ufw" {
-		p.note(fmt.Sprintf("%s filters what arrives. Let %s pass; \"mailturn export nftables --config %s\" prints rules.",
+		p.note(fmt.Sprintf("%s filters incoming packets. Allow %s; \"mailturn export nftables --config %s\" prints rules.",
 			p.Firewall.Name, strings.ReplaceAll(strings.Join(ports, ", "), ":", "-"), ConfigFile))
 		return
 	}
-	step := Step{Title: "ufw lets the ports of the relay pass"}
+	step := Step{Title: "ufw allows the relay's ports"}
 	for _, port := range ports {
 		if strings.Contains(p.Firewall.Rules, "allow "+port) {
 			continue

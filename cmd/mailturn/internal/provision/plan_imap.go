@@ -38,7 +38,7 @@ func (p *planner) chooseMailServer() {
 	case d == nil:
 		p.problem("There is no Dovecot on this machine.", "name the IMAP server with --upstream tcp://HOST:PORT or tls://HOST:PORT")
 	case d.Err != "":
-		p.problem("Dovecot's configuration has an error:\n"+indent(d.Err), "correct it until doveconf -n is content, and run setup again")
+		p.problem("Dovecot's configuration has an error:\n"+indent(d.Err), "fix it until doveconf -n reports no error, and run setup again")
 	case d.Minor != 3 && d.Minor != 4:
 		p.problem("This is Dovecot "+d.Version+".", "setup knows 2.3 and 2.4; docs/imap.md says what to do by hand")
 	case !d.Active:
@@ -109,8 +109,8 @@ func (p *planner) freePort(start uint16) uint16 {
 	return start
 }
 
-// planDovecot puts mailturn in front of Dovecot. First Dovecot gets a port for it in addition, and mailturn is tried there; the ports
-// that clients use change over when all else is known to work.
+// planDovecot puts mailturn in front of Dovecot. First Dovecot gets a port for it in addition, and mailturn is tested there; the
+// ports that clients use are switched when all else is known to work.
 func (p *planner) planDovecot() {
 	d := p.Dovecot
 	internal := p.freePort(1143)
@@ -120,7 +120,7 @@ func (p *planner) planDovecot() {
 		p.Greets = append(p.Greets, localGreeting(s.Addr, p.overTLS(s.Addr.Port())))
 	}
 	p.Repair = []string{"systemctl", "restart", "dovecot.service"}
-	p.decide(fmt.Sprintf("Dovecot listens on %s:%d for mailturn", loopback, internal), "the port is free, and reached from this machine alone")
+	p.decide(fmt.Sprintf("Dovecot listens on %s:%d for mailturn", loopback, internal), "the port is free, and can be reached only from this machine")
 
 	settings := func(off []DovecotListener) File {
 		text := dovecotSettings(d, internal, off)
@@ -146,7 +146,7 @@ func (p *planner) planDovecot() {
 	trial := Greeting{fmt.Sprintf("%s:%d", loopback, p.freePort(1993)), true}
 	p.planStart(p.configuration([]string{"tls://" + trial.Address}, upstream), []Greeting{trial})
 	p.Steps = append(p.Steps, Step{
-		Title: "The ports of IMAP change over from Dovecot to mailturn",
+		Title: "mailturn takes over the IMAP ports from Dovecot",
 		Files: []File{p.configFile(p.configuration(listen, upstream)), settings(off)},
 		Do: []Action{
 			checkDovecot(internal, off),
@@ -163,15 +163,15 @@ func (p *planner) planUpstream() {
 	listen := []string{"tls://*:993", "tcp://*:143"}
 	p.planStart(p.configuration(listen, p.options.Upstream), []Greeting{{loopback + ":993", true}, {loopback + ":143", false}})
 	if !strings.Contains(p.options.Upstream, loopback) && !strings.Contains(p.options.Upstream, "localhost") {
-		p.note("The way to " + p.options.Upstream + " must be one that nobody else listens on, or the address must be a tls:// one.")
+		p.note("Make sure that nobody can listen in on the connection to " + p.options.Upstream + ", or use a tls:// address.")
 	}
-	p.note("Let the IMAP server trust the addresses of clients that mailturn passes on in the ID command; docs/imap.md says how Dovecot does.")
+	p.note("Let the IMAP server trust the addresses of clients that mailturn passes on in the ID command. docs/imap.md shows this for Dovecot.")
 }
 
 // planStart writes the configuration and starts mailturn, which then must greet and relay.
 func (p *planner) planStart(text string, greets []Greeting) {
 	step := Step{
-		Title: "mailturn starts, and is tried on this machine",
+		Title: "mailturn starts, and is tested on this machine",
 		Files: []File{p.configFile(text)},
 		Do:    []Action{checkConfig()},
 	}

@@ -18,7 +18,7 @@ const width = 100
 func (f *Facts) WriteFound(w io.Writer) error {
 	r := &report{}
 	r.heading("Found")
-	r.item(orElse(f.System, "a system that does not say which one it is") + ", with " + orElse(joined(f.Addresses), "no address but loopback"))
+	r.item(orElse(f.System, "an unknown system") + ", with " + orElse(joined(f.Addresses), "no address but loopback"))
 	for _, n := range f.Names {
 		r.item(fmt.Sprintf("the name %s, from %s: %s", n.Host, n.Source, orElse(joined(n.Addresses), "DNS: "+n.Err)))
 	}
@@ -66,7 +66,7 @@ func (f *Facts) writeNeighbours(r *report) {
 		r.item(text)
 	}
 	if p := f.Postfix; p != nil {
-		r.item("Postfix " + p.Version + ", which stays as it is")
+		r.item("Postfix " + p.Version + ", which is left unchanged")
 	}
 	if f.Chatmail != nil {
 		r.item("a chatmail relay, " + orElse(f.Chatmail.Domain, "without mail_domain"))
@@ -110,7 +110,7 @@ func (p *Plan) WritePlan(w io.Writer) error {
 		r.Write(diff.Diff(old, []byte(text), change.Path, []byte(change.Text)))
 	}
 	if len(p.Notes) > 0 {
-		r.heading("Left to you")
+		r.heading("Left for you to do")
 	}
 	for _, note := range p.Notes {
 		r.item(note)
