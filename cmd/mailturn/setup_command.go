@@ -40,10 +40,10 @@ other TURN servers. It says what it has found, proposes a configuration with rea
 change as a diff, and asks. Without a terminal, it asks nothing, and changes something only with
 --yes.
 
-Dovecot first gets an internal port in addition, and mailturn is tried there. The ports of IMAP
-change over last, by a reload of Dovecot: new connections are refused for about a tenth of a second.
+Dovecot first gets an additional internal port, and mailturn is tested there. The IMAP ports are
+switched last, by reloading Dovecot: new connections are refused for about a tenth of a second.
 Dovecot 2.3 keeps existing connections; 2.4 closes them, and clients connect again. If a step fails
-or is interrupted, setup takes back what it has done so far.
+or is interrupted, setup undoes what it has done so far.
 
   mailturn setup --dry-run     show what would be done
   mailturn setup               do it
@@ -63,7 +63,7 @@ port first, and name that with --upstream.`,
 	cmd.Flags().BoolVar(&flags.dryRun, "dry-run", false, "show what would be done, and change nothing")
 	cmd.Flags().BoolVarP(&flags.yes, "yes", "y", false, "make the changes without asking")
 	cmd.Flags().BoolVar(&flags.undo, "undo", false, "put everything back as it was before setup")
-	cmd.Flags().StringVar(&o.Hostname, "hostname", "", "`name` by which clients reach this server (default: the first of its names that DNS leads here)")
+	cmd.Flags().StringVar(&o.Hostname, "hostname", "", "`name` by which clients reach this server (default: the first of its names that resolves to this machine)")
 	cmd.Flags().StringSliceVar(&flags.relayIP, "relay-ip", nil, "public `address` of this machine, one of each family (default: those that DNS has for the name)")
 	cmd.Flags().StringSliceVar(&flags.relayBind, "relay-bind", nil, "behind a NAT, the machine's own `address` for each --relay-ip")
 	cmd.Flags().StringVar(&o.Cert, "cert", "", "`file` with the certificate chain (default: a certificate for the name that is on this machine)")
@@ -75,13 +75,14 @@ port first, and name that with --upstream.`,
 	cmd.Flags().StringVar(&o.Upstream, "upstream", "", "`address` of another IMAP server than this machine's Dovecot: tcp://HOST:PORT or tls://HOST:PORT")
 	cmd.Flags().BoolVar(&o.Overwrite, "overwrite", false, "replace an existing configuration of mailturn")
 	cmd.MarkFlagsRequiredTogether("cert", "key")
-	cmd.MarkFlagsMutuallyExclusive("undo", "dry-run")
-	cmd.MarkFlagsMutuallyExclusive("yes", "dry-run")
 	return cmd
 }
 
 // check parses the flags that cobra does not.
 func (f *setupFlags) check() error {
+	if f.dryRun && (f.undo || f.yes) {
+		return errors.New("--dry-run cannot be combined with --undo or --yes")
+	}
 	for _, list := range []struct {
 		name string
 		from []string
@@ -135,10 +136,11 @@ func runSetup(cmd *cobra.Command, flags setupFlags) error {
 
 	c := &setupCommand{cmd, flags, provision.System(program, lookUp)}
 	if flags.undo {
-		if err := c.machine.Undo(ctx); err != nil {
+		out := cmd.OutOrStdout()
+		if err := c.machine.Undo(ctx, func(what string) { fmt.Fprintln(out, what) }); err != nil {
 			return err
 		}
-		fmt.Fprintln(cmd.OutOrStdout(), "Everything is as it was before setup.")
+		fmt.Fprintln(out, "Everything is as it was before setup.")
 		return nil
 	}
 	return c.run(ctx)
@@ -209,7 +211,7 @@ func (c *setupCommand) alreadyDone() (bool, error) {
 	case err != nil || journal == nil:
 		return false, err
 	case !journal.Done:
-		return false, errors.New("an earlier setup is still running, or was interrupted: mailturn setup --undo takes back what it has done")
+		return false, errors.New("an earlier setup is still running, or was interrupted: mailturn setup --undo undoes what it has done so far")
 	}
 	changed, err := journal.Changed(c.machine)
 	if err != nil {
@@ -279,7 +281,7 @@ func (c *setupCommand) probe(ctx context.Context, plan *provision.Plan) error {
 	output, err := c.machine.Run(ctx, c.machine.Mailturn, "probe", "--quick", "--secret-file", provision.SecretFile, target)
 	fmt.Fprintln(out, strings.TrimRight(output, "\n"))
 	if err != nil {
-		fmt.Fprintln(out, "The probe has found a fault, or the relay cannot be reached from this machine by its public address.")
+		fmt.Fprintln(out, "The probe has found a problem, or the relay cannot be reached from this machine by its public address.")
 	}
 	fmt.Fprintf(out, "\nDone. Now run this on a machine in another network, with an account of this server:\n\n  mailturn probe imaps://USER@%s\n", plan.Hostname)
 	return nil

@@ -217,10 +217,13 @@ func TestSetup(t *testing.T) {
 			if out := s.run(t, "mailturn setup --yes"); !strings.Contains(out, "/etc/mailturn/maddy.conf has been changed since") {
 				t.Errorf("after a change, setup says\n%s", out)
 			}
+			const dropIn = "/etc/dovecot/conf.d/99-mailturn.conf"
+			s.run(t, "cp -p "+dropIn+" /root/; echo '# ours' >>"+dropIn)
 			s.fails(t, "mailturn setup --undo", "that change would be lost")
+			s.fails(t, "apt-get remove --yes --quiet mailturn", "mailturn is not removed")
 			s.login(t).command(t, askRelay)
 
-			s.run(t, "mv /etc/mailturn/maddy.conf /tmp/; mailturn setup --undo")
+			s.run(t, "mv /root/99-mailturn.conf "+dropIn+"; mailturn setup --undo; grep ours /etc/mailturn/maddy.conf.changed")
 			if diff := cmp.Diff(before, s.run(t, dovecot)); diff != "" {
 				t.Errorf("Dovecot: -before +after undo\n%s", diff)
 			}
@@ -228,7 +231,7 @@ func TestSetup(t *testing.T) {
 			s.fails(t, "mailturn setup --undo", "has not been set up")
 
 			// Whoever removes the package without undo is not left without a mail server.
-			s.run(t, "mailturn setup --yes\nrm /tmp/maddy.conf\napt-get purge --yes --quiet mailturn")
+			s.run(t, "mailturn setup --yes\necho '# ours' >>/etc/mailturn/maddy.conf\napt-get purge --yes --quiet mailturn")
 			if diff := cmp.Diff(before, s.run(t, dovecot)); diff != "" {
 				t.Errorf("Dovecot: -before +after a purge\n%s", diff)
 			}

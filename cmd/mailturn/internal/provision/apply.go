@@ -46,9 +46,9 @@ func (p *Plan) Apply(ctx context.Context, m *Machine, say func(what string)) err
 
 // takeBack takes the steps of the journal back because of an error.
 func (*Plan) takeBack(ctx context.Context, m *Machine, j *Journal, because error, say func(what string)) error {
-	say("taking back what was done")
+	say("undoing what was done")
 	if err := j.undo(context.WithoutCancel(ctx), m); err != nil {
-		return fmt.Errorf("%w\nNot everything could be taken back:\n%s\nRun mailturn setup --undo when you have corrected that", because, indent(err.Error()))
+		return fmt.Errorf("%w\nNot everything could be undone:\n%s\nRun mailturn setup --undo when you have corrected that", because, indent(err.Error()))
 	}
 	return fmt.Errorf("%w\nEverything is as it was before", because)
 }
@@ -117,11 +117,11 @@ func (m *Machine) entry(f File) (journalEntry, error) {
 	if err != nil {
 		return journalEntry{}, err
 	}
-	entry := journalEntry{Path: f.Path, After: f.Text, UID: -1, GID: -1, Made: m.missingDirectories(f.Path)}
+	entry := journalEntry{Path: f.Path, After: []byte(f.Text), UID: -1, GID: -1, Made: m.missingDirectories(f.Path)}
 	if !state.exists {
 		return entry, nil
 	}
-	entry.Before = &state.text
+	entry.Existed, entry.Before = true, []byte(state.text)
 	info, err := os.Stat(m.path(f.Path))
 	if err != nil {
 		return journalEntry{}, err
@@ -141,7 +141,7 @@ func (m *Machine) write(f File, entry journalEntry) error {
 		}
 	}
 	attributes := atomicfile.Attributes{Mode: f.Mode, UID: -1, GID: f.Group}
-	if entry.Before != nil && f.Group < 0 {
+	if entry.Existed && f.Group < 0 {
 		attributes = atomicfile.Attributes{Mode: entry.Mode, UID: entry.UID, GID: entry.GID}
 	}
 	return atomicfile.Replace(m.resolved(f.Path), []byte(f.Text), attributes)

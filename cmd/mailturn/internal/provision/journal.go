@@ -40,12 +40,13 @@ type journalStep struct {
 
 // A journalEntry is a file before and after the step.
 type journalEntry struct {
-	Path   string      `json:"path"`
-	Before *string     `json:"before"` // nil if there was none
-	After  string      `json:"after"`
-	Mode   fs.FileMode `json:"mode"` // before
-	UID    int         `json:"uid"`
-	GID    int         `json:"gid"`
+	Path    string      `json:"path"`
+	Existed bool        `json:"existed"`
+	Before  []byte      `json:"before"` // a string would be replaced where it is not UTF-8
+	After   []byte      `json:"after"`
+	Mode    fs.FileMode `json:"mode"` // before
+	UID     int         `json:"uid"`
+	GID     int         `json:"gid"`
 	// Made are the directories that were made for it, the outermost first.
 	Made []string `json:"made,omitempty"`
 }
@@ -92,7 +93,7 @@ func (j *Journal) begin(m *Machine) error {
 	}
 	err = atomicfile.Create(m.path(journalFile), text, atomicfile.Private)
 	if errors.Is(err, fs.ErrExist) {
-		return errors.New("another setup is running, or has been interrupted: mailturn setup --undo takes it back")
+		return errors.New("another setup is running, or has been interrupted: run mailturn setup --undo first")
 	}
 	if err != nil {
 		os.Remove(m.path(JournalDir))
@@ -139,9 +140,9 @@ func (j *Journal) Changed(m *Machine) (paths []string, err error) {
 			if known[entry.Path] == nil {
 				order = append(order, entry.Path)
 			}
-			known[entry.Path] = append(known[entry.Path], entry.After)
-			if entry.Before != nil {
-				known[entry.Path] = append(known[entry.Path], *entry.Before)
+			known[entry.Path] = append(known[entry.Path], string(entry.After))
+			if entry.Existed {
+				known[entry.Path] = append(known[entry.Path], string(entry.Before))
 			}
 		}
 	}

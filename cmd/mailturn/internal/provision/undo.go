@@ -17,9 +17,10 @@ import (
 // ErrNotSetUp says that there is nothing to take back.
 var ErrNotSetUp = errors.New("this machine has not been set up by mailturn setup")
 
-// Undo takes back what setup has changed, whether it was completed or interrupted. It changes nothing if somebody has changed one of
-// the files meanwhile.
-func (m *Machine) Undo(ctx context.Context) error {
+// Undo takes back what setup has changed, whether it was completed or interrupted. It renames a configuration of mailturn that
+// somebody has changed since, and tells say where it is. If another file has been changed, it changes nothing and returns a
+// ChangedError. Once it has begun, the end of ctx does not stop it: halfway, nobody would serve IMAP.
+func (m *Machine) Undo(ctx context.Context, say func(what string)) error {
 	j, err := m.ReadJournal()
 	if err != nil {
 		return err
@@ -31,10 +32,27 @@ func (m *Machine) Undo(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(changed) > 0 {
-		return &ChangedError{changed}
+	others := slices.DeleteFunc(slices.Clone(changed), func(path string) bool { return path == ConfigFile })
+	if len(others) > 0 {
+		return &ChangedError{others}
 	}
-	return j.undo(ctx, m)
+	if len(changed) > 0 {
+		kept, err := m.setAside(ConfigFile)
+		if err != nil {
+			return err
+		}
+		say(fmt.Sprintf("%s has been changed since setup. The changed file is kept as %s.", ConfigFile, kept))
+	}
+	return j.undo(context.WithoutCancel(ctx), m)
+}
+
+// setAside renames a file, and returns its new name.
+func (m *Machine) setAside(path string) (kept string, err error) {
+	kept = path + ".changed"
+	for n := 2; m.exists(kept); n++ {
+		kept = fmt.Sprintf("%s.changed.%d", path, n)
+	}
+	return kept, os.Rename(m.path(path), m.path(kept))
 }
 
 // A ChangedError says which files keep Undo from going on.
@@ -113,13 +131,13 @@ func (m *Machine) restore(entry journalEntry, original bool) error {
 	if err != nil {
 		return err
 	}
-	asLeft := now.exists && now.text == entry.After
+	asLeft := now.exists && now.text == string(entry.After)
 	switch {
-	case entry.Before == nil && asLeft:
+	case !entry.Existed && asLeft:
 		if err := os.Remove(m.path(entry.Path)); err != nil {
 			return err
 		}
-	case entry.Before != nil && (asLeft || !now.exists && original):
+	case entry.Existed && (asLeft || !now.exists && original):
 		if err := m.rewrite(entry); err != nil {
 			return err
 		}
@@ -133,7 +151,7 @@ func (m *Machine) restore(entry journalEntry, original bool) error {
 // rewrite writes what a file held. On a full disk there is no room for a second file: then it is written in place.
 func (m *Machine) rewrite(entry journalEntry) error {
 	path := m.resolved(entry.Path)
-	err := atomicfile.Replace(path, []byte(*entry.Before), atomicfile.Attributes{Mode: entry.Mode, UID: entry.UID, GID: entry.GID})
+	err := atomicfile.Replace(path, entry.Before, atomicfile.Attributes{Mode: entry.Mode, UID: entry.UID, GID: entry.GID})
 	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
 		return err
 	}
@@ -144,6 +162,6 @@ func (m *Machine) rewrite(entry journalEntry) error {
 	if openErr != nil {
 		return openErr
 	}
-	_, writeErr := f.WriteAt([]byte(*entry.Before), 0)
-	return errors.Join(writeErr, f.Truncate(int64(len(*entry.Before))), f.Chmod(entry.Mode), f.Chown(entry.UID, entry.GID), f.Sync(), f.Close())
+	_, writeErr := f.WriteAt(entry.Before, 0)
+	return errors.Join(writeErr, f.Truncate(int64(len(entry.Before))), f.Chmod(entry.Mode), f.Chown(entry.UID, entry.GID), f.Sync(), f.Close())
 }
