@@ -17,6 +17,9 @@ import (
 const (
 	loginBurst = 10               // attempts of one address (IPv6: /64) at once
 	loginEvery = 15 * time.Second // until it may try once more
+	// The same for one network (IPv4: /24, IPv6: /48): whoever has it has thousands of addresses, and could keep the slot busy.
+	networkBurst = 30
+	networkEvery = 5 * time.Second
 	// verifyWait is how long a login waits while others are verified. One is at a time, because each takes time, and with argon2id
 	// memory, on purpose.
 	verifyWait = 5 * time.Second
@@ -29,23 +32,30 @@ const (
 type logins struct {
 	slot chan struct{}
 
-	mu      sync.Mutex
-	sources *limit.Sources // guarded by mu
+	mu              sync.Mutex // guards what follows
+	hosts, networks *limit.Sources
 }
 
 func newLogins() logins {
-	return logins{slot: make(chan struct{}, 1), sources: limit.NewSources(loginEvery, loginBurst, time.Unix(0, 0))}
+	start := time.Unix(0, 0)
+	return logins{
+		slot:     make(chan struct{}, 1),
+		hosts:    limit.NewSources(loginEvery, loginBurst, start),
+		networks: limit.NewSources(networkEvery, networkBurst, start),
+	}
 }
 
-// attempt counts an attempt of client. wait is 0 if it is granted, else the time after which there is another one.
+// attempt counts an attempt of client if it is granted. wait is then 0, else the time after which there is another one.
 func (l *logins) attempt(client netip.Addr, now time.Time) (wait time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	source := limit.Host(client)
-	if l.sources.Take(source, 1, now) {
-		return 0
+	host, network := limit.Host(client), limit.Network(client)
+	if wait = max(l.hosts.Wait(host, 1, now), l.networks.Wait(network, 1, now)); wait > 0 {
+		return wait
 	}
-	return l.sources.Wait(source, 1, now)
+	l.hosts.Take(host, 1, now)
+	l.networks.Take(network, 1, now)
+	return 0
 }
 
 var loginTemplate = template.Must(template.ParseFS(assets, "assets/login.html"))
@@ -77,9 +87,9 @@ func (p *Page) login(w http.ResponseWriter, v Visit) {
 		return
 	}
 	if wait := p.logins.attempt(v.Client, p.now()); wait > 0 {
-		p.lines.Log(p.logger, slog.LevelWarn, "page: too many logins from one address", "client", v.Client)
+		p.lines.Log(p.logger, slog.LevelWarn, "page: too many logins from one address or network", "client", v.Client)
 		seconds := retryAfter(w, wait)
-		showLogin(w, http.StatusTooManyRequests, "Too many attempts from your address. Try again in "+strconv.FormatInt(seconds, 10)+" seconds.")
+		showLogin(w, http.StatusTooManyRequests, "Too many attempts from your address or network. Try again in "+strconv.FormatInt(seconds, 10)+" seconds.")
 		return
 	}
 	timer := time.NewTimer(verifyWait)

@@ -207,6 +207,42 @@ func TestLoginRate(t *testing.T) {
 	}
 }
 
+// TestLoginsOfOneNetwork guesses from many /64s of one IPv6 site: most guesses are refused unverified, and others can still log in.
+func TestLoginsOfOneNetwork(t *testing.T) {
+	s := newSite(t)
+	var verified int
+	guess := func(subnet int) {
+		s.client = netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 0, 1, 2, byte(subnet), 15: 1})
+		switch w := s.login(t, "x"); w.Code {
+		case 403:
+			verified++
+		case 429:
+			if after := w.Header().Get("Retry-After"); after != "5" {
+				t.Errorf("Retry-After is %q, want 5", after)
+			}
+		default:
+			t.Errorf("got status %d, want 403 or 429", w.Code)
+		}
+	}
+	for subnet := range 256 {
+		guess(subnet)
+	}
+	if verified != networkBurst {
+		t.Errorf("%d guesses were verified, want %d", verified, networkBurst)
+	}
+	s.client = netip.MustParseAddr("2001:db8:2::1")
+	if w := s.login(t, testPassword); w.Code != 303 {
+		t.Errorf("from another network: got status %d, want 303", w.Code)
+	}
+	s.cookie = nil
+	s.clock = s.clock.Add(networkEvery)
+	guess(0)
+	guess(1)
+	if verified != networkBurst+1 {
+		t.Errorf("%d guesses were verified after a while, want one more", verified)
+	}
+}
+
 // TestOtherSites sends what another site could make a browser send.
 func TestOtherSites(t *testing.T) {
 	s := newSite(t)
