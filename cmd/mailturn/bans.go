@@ -11,12 +11,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/mailturn/mailturn/framework/atomicfile"
 	"github.com/mailturn/mailturn/framework/bounded"
 	"github.com/mailturn/mailturn/turnsrv/ban"
+	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
 const (
@@ -29,6 +31,9 @@ const (
 	maxBanName   = 255 // bytes
 	// maxBanUsernames is how many user names are stored with an account. There is a new one each tenth of turn_ttl.
 	maxBanUsernames = 32
+	// rememberEvery is how often user names that were issued during a ban are stored. What is lost if the process is killed matters
+	// only until those credentials expire.
+	rememberEvery = 10 * time.Minute
 )
 
 // banReport is a ban: of an account or of a network.
@@ -146,13 +151,17 @@ func (b *bans) current() []banReport {
 
 var (
 	errNoBan       = errors.New("there is no such ban")
+	errNothingNew  = errors.New("nothing has changed")
 	errTooManyBans = fmt.Errorf("there are %d bans already: lift some of them, or ban a network", maxBans)
 )
 
-// add stores a ban, in the place of the one of the same account or network, and puts it in force.
+// add stores a ban, in the place of the one of the same account or network, and puts it in force. It keeps the user names of the former.
 func (b *bans) add(r banReport) error {
 	return b.change(func(reports []banReport) ([]banReport, error) {
-		reports = slices.DeleteFunc(reports, func(other banReport) bool { return other.target() == r.target() })
+		if i := slices.IndexFunc(reports, func(other banReport) bool { return other.target() == r.target() }); i >= 0 {
+			r.Usernames = latestUsernames(reports[i].Usernames, r.Usernames)
+			reports = slices.Delete(reports, i, i+1)
+		}
 		if len(reports) >= maxBans {
 			return nil, errTooManyBans
 		}
@@ -169,6 +178,44 @@ func (b *bans) lift(target string) error {
 		}
 		return left, nil
 	})
+}
+
+// remember adds to the bans the user names that accounts were issued since, so that a ban holds for them after a restart.
+func (b *bans) remember(accounts *credential.Accounts) error {
+	var banned []string
+	for _, r := range b.current() {
+		if r.Account != "" {
+			banned = append(banned, r.Account)
+		}
+	}
+	if len(banned) == 0 {
+		return nil
+	}
+	usernames := accounts.UsernamesOf(banned)
+	err := b.change(func(reports []banReport) ([]banReport, error) {
+		changed := false
+		for i, r := range reports {
+			latest := latestUsernames(r.Usernames, usernames[strings.ToLower(r.Account)])
+			changed = changed || !slices.Equal(latest, r.Usernames)
+			reports[i].Usernames = latest
+		}
+		if !changed {
+			return nil, errNothingNew
+		}
+		return reports, nil
+	})
+	if errors.Is(err, errNothingNew) {
+		return nil
+	}
+	return err
+}
+
+// latestUsernames returns those of a and b that expire last, in order.
+func latestUsernames(a, b []string) []string {
+	all := slices.Concat(a, b)
+	slices.Sort(all)
+	all = slices.Compact(all)
+	return all[max(len(all)-maxBanUsernames, 0):]
 }
 
 // change stores what f makes of the bans that have not expired, and puts it in force. On an error nothing changes.

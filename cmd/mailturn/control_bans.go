@@ -75,8 +75,7 @@ func (o *operators) makeBan(w http.ResponseWriter, r *http.Request) (any, error)
 	now := time.Now()
 	made.Made, made.Until = now.Round(0), now.Add(d).Round(0)
 	made.By = control.CallerOf(r.Context()).String()
-	made.Usernames = o.service.accounts.Usernames(made.Account)
-	made.Usernames = made.Usernames[max(len(made.Usernames)-maxBanUsernames, 0):] // those that expire last
+	made.Usernames = latestUsernames(o.service.accounts.Usernames(made.Account), nil)
 	if err := o.service.bans.add(made); err != nil {
 		return nil, refusedBan(err)
 	}

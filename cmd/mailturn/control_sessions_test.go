@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/turnclient"
 	"github.com/mailturn/mailturn/endpoint/turn/pion"
 	"github.com/mailturn/mailturn/framework/module"
+	"github.com/mailturn/mailturn/turnsrv/credential"
 	"github.com/mailturn/mailturn/turnsrv/event"
 )
 
@@ -189,7 +191,7 @@ func TestCtlWatch(t *testing.T) {
 	}
 }
 
-// TestCtlBan wants a ban to end the call, to refuse the next one with 403, to hold over a restart for the credential of before, and
+// TestCtlBan wants a ban to end the call, to refuse the next one with 403, to hold over a restart for credentials issued before and during it, and
 // to end when it is lifted.
 func TestCtlBan(t *testing.T) {
 	r := runRelay(t)
@@ -199,6 +201,8 @@ func TestCtlBan(t *testing.T) {
 	bob, _ := r.allocate(t, bobUser, bobPassword)
 
 	r.want(t, 0, "There are no bans.", "bans")
+	r.want(t, 0, "Banned: carol@example.org", "ban", "carol@example.org", "--for", "1h")
+	carolUser, carolPassword := r.credential(t, "carol@example.org")
 	r.want(t, 0, "Banned: alice@example.org, until ", "ban", "Alice@example.org", "--reason", "spam\x1b", "--for", "1h")
 	r.logged(t, "msg=banned")
 	if _, err := alice.Refresh(t.Context(), time.Minute); turnclient.Code(err) != 437 {
@@ -220,6 +224,10 @@ func TestCtlBan(t *testing.T) {
 	}
 	r.stop = r.start(t, r.configuration)
 	refused("after a restart")
+	if _, err := r.client(t, carolUser, carolPassword).Allocate(t.Context()); turnclient.Code(err) != 403 {
+		t.Errorf("with a credential issued during the ban, after a restart: got %v, want 403", err)
+	}
+	r.want(t, 0, "Lifted. Remaining bans: 1.", "unban", "carol@example.org")
 	user, password := r.credential(t, "alice@example.org")
 	if _, err := r.client(t, user, password).Allocate(t.Context()); turnclient.Code(err) != 403 {
 		t.Errorf("with another credential after a restart: got %v, want 403", err)
@@ -308,6 +316,37 @@ func TestStoredBans(t *testing.T) {
 	none.load("", slog.New(slog.DiscardHandler))
 	if err := none.add(banReport{Account: "a"}); err != errNoStateDir {
 		t.Errorf("without a state directory: got %v", err)
+	}
+}
+
+// TestBanUsernames wants a ban to gather the user names of its account, those that expire last, also over a restart and another ban.
+func TestBanUsernames(t *testing.T) {
+	dir := t.TempDir()
+	until := time.Now().Add(time.Hour)
+	issuer := credential.Issuer{Secret: credential.NewSecret([]byte("0123456789abcdef0123456789abcdef")), TTL: 10 * time.Hour}
+	at := time.Now()
+	var issued []string
+	for range 2 { // processes
+		var b bans
+		var accounts credential.Accounts
+		b.load(dir, slog.New(slog.DiscardHandler))
+		if err := b.add(banReport{Account: "Mallory", Until: until}); err != nil {
+			t.Fatal(err)
+		}
+		for range maxBanUsernames/2 + 1 {
+			issued = append(issued, accounts.Issue(issuer, "mallory", at).Username)
+			accounts.Issue(issuer, "alice", at)
+			at = at.Add(issuer.TTL / 10)
+			if err := b.remember(&accounts); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var b bans
+	b.load(dir, slog.New(slog.DiscardHandler))
+	want := issued[len(issued)-maxBanUsernames:]
+	if got := b.current(); len(got) != 1 || !slices.Equal(got[0].Usernames, want) {
+		t.Errorf("got %v, want the user names %v", got, want)
 	}
 }
 

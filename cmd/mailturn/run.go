@@ -116,6 +116,8 @@ func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again
 	var saver memory.Saver
 	looks := time.NewTicker(memory.Interval)
 	defer looks.Stop()
+	remembers := time.NewTicker(rememberEvery)
+	defer remembers.Stop()
 	for ctx.Err() == nil {
 		select {
 		case <-hangups:
@@ -124,6 +126,8 @@ func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again
 			request()
 		case <-looks.C:
 			saver.GiveBack()
+		case <-remembers.C:
+			running.rememberBanned()
 		case <-ctx.Done():
 		}
 	}

@@ -181,6 +181,7 @@ func (r *service) shutdown(drain time.Duration) error {
 	r.ready.Store(false)
 	r.authority.Stop()
 	defer r.record.Close()
+	defer r.rememberBanned() // after the last credential was issued
 	within := func(limit time.Duration, shutdown func(context.Context) error) error {
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		defer cancel()
@@ -191,6 +192,13 @@ func (r *service) shutdown(drain time.Duration) error {
 		within(stopReserve, r.group.Shutdown),
 		within(stopReserve, r.watch.Shutdown),
 	)
+}
+
+// rememberBanned stores the user names that banned accounts were issued since. It is safe for concurrent use.
+func (r *service) rememberBanned() {
+	if err := r.bans.remember(&r.accounts); err != nil {
+		r.logger.Error("after a restart, bans will not hold for the latest credentials of their accounts", "err", err)
+	}
 }
 
 // health returns why endpoints cannot serve, and logs the beginning and the end of that. It is safe for concurrent use.

@@ -90,22 +90,35 @@ func (a *Accounts) Account(username string) (account string, ok bool) {
 
 // Usernames returns the user names that were issued to account and that the relay of this process attributes to it, as far as they
 // are remembered, in order. account is case-insensitive.
-func (a *Accounts) Usernames(account string) (usernames []string) {
-	if a == nil || account == "" {
-		return nil
+func (a *Accounts) Usernames(account string) []string {
+	return a.UsernamesOf([]string{account})[strings.ToLower(account)]
+}
+
+// UsernamesOf returns what Usernames returns for each of several accounts, by their names in lower case. It looks at all accounts once.
+func (a *Accounts) UsernamesOf(accounts []string) map[string][]string {
+	usernames := make(map[string][]string, len(accounts))
+	if a == nil {
+		return usernames
 	}
-	account = strings.ToLower(account)
+	for _, account := range accounts {
+		if account != "" {
+			usernames[strings.ToLower(account)] = nil
+		}
+	}
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	for _, generation := range [...]*issued{&a.known.young, &a.known.old} {
 		for second, holder := range generation.accounts {
-			if holder == account {
-				usernames = append(usernames, strconv.FormatInt(second, 10))
+			if of, wanted := usernames[holder]; wanted {
+				usernames[holder] = append(of, strconv.FormatInt(second, 10))
 			}
 		}
 	}
-	slices.Sort(usernames)
-	return slices.Compact(usernames)
+	a.mu.Unlock()
+	for account, of := range usernames {
+		slices.Sort(of)
+		usernames[account] = slices.Compact(of)
+	}
+	return usernames
 }
 
 // accountHash is keyed with the secret, so that nobody else can compute the user name of an account, and all processes that
