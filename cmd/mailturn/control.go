@@ -78,7 +78,7 @@ func memberOf(group string) int {
 	return id
 }
 
-// operators lets operators look at a service and change it over the control socket.
+// operators lets operators inspect and change a service over the control socket.
 type operators struct {
 	service *service
 	logger  *slog.Logger

@@ -44,7 +44,7 @@ func TestCtlWho(t *testing.T) {
 	r.want(t, 0, "nobody who held "+port, "who", port, "2026-11-01T00:00:00Z")
 	r.want(t, 0, "The record begins only at ", "who", port, "2026-11-01T00:00:00Z")
 	r.logged(t, `msg="record of calls was read"`)
-	r.want(t, exitUsage, "PORT and TIME are missing", "who", port)
+	r.want(t, exitUsage, "want PORT and TIME", "who", port)
 	r.want(t, exitUsage, "put a TIME with a space in quotes", "who", port, "2026-11-30", "14:05")
 	r.want(t, exitUsage, `TIME "yesterday": want one such as`, "who", port, "yesterday")
 	r.want(t, exitFailure, `port "70000": want a number from 1 to 65535`, "who", "70000", at)

@@ -31,9 +31,9 @@ func newCtlCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ctl",
 		Short: "Inspect and change a running mailturn",
-		Long: `ctl talks to a running mailturn over its control socket. Anybody who may write to the socket can use
-it: root, the user that runs mailturn, and the members of the group in the control block of the
-configuration. Every change is logged with the user who made it.
+		Long: `ctl talks to a running mailturn over its control socket. Anybody who can write to the socket can use
+it: root, the user that runs mailturn, and the members of the socket's group, mailturn-admin by
+default. Every change is logged with the user who made it.
 
 The socket is that of --socket, otherwise that of the configuration in --config, otherwise
 /run/mailturn/control.socket, otherwise control.socket in the default state directory.`,

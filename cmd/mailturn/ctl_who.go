@@ -43,7 +43,7 @@ keeps a call for a week after it has ended. Calls that sent nothing to a peer ar
 		Args: func(_ *cobra.Command, args []string) error {
 			switch {
 			case len(args) < 2:
-				return fmt.Errorf("PORT and TIME are missing")
+				return fmt.Errorf("want PORT and TIME")
 			case len(args) > 2:
 				return fmt.Errorf("too many arguments: put a TIME with a space in quotes")
 			}

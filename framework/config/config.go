@@ -79,7 +79,7 @@ type ACME struct {
 type DNSUpdate struct {
 	Block
 	Server    Value[string] `hcl:"server" doc:"The zone's primary name server, HOST or HOST:PORT."`
-	Zone      Value[string] `hcl:"zone" otherwise:"the one in which the server has the name" doc:"Zone to update."`
+	Zone      Value[string] `hcl:"zone" otherwise:"the one in which the server finds the name" doc:"Zone to update."`
 	KeyName   Value[string] `hcl:"key_name" doc:"Name of the TSIG key (RFC 8945)."`
 	Algorithm Value[string] `hcl:"key_algorithm" otherwise:"hmac-sha256" doc:"Algorithm of the key: hmac-sha1, hmac-sha224, hmac-sha256, hmac-sha384 or hmac-sha512."`
 	Key       Value[string] `hcl:"key" secret:"true" doc:"The key in base64, as tsig-keygen prints it: a string, file(PATH) or env(NAME)."`
@@ -100,7 +100,7 @@ type Control struct {
 	Mode   Value[string] `hcl:"mode" default:"0660" reload:"restart" doc:"Permissions of the socket, in octal. Whoever may write to it can end calls, ban accounts and issue credentials."`
 	Group  Value[string] `hcl:"group" reload:"restart" otherwise:"mailturn-admin if the user that runs mailturn is a member, else the group that runs mailturn" doc:"Group of the socket, a name or a numeric ID. The user that runs mailturn must be a member, or root."`
 	// A complaint comes after hours or days.
-	Record Value[time.Duration] `hcl:"record" default:"0s" min:"0s" max:"8784h" doc:"How long to record which account held which relayed address, for mailturn ctl who, after a call has ended: at most 366 days. The record is in state_dir and takes at most 70 MB. 0 records nothing and removes what is there."`
+	Record Value[time.Duration] `hcl:"record" default:"0s" min:"0s" max:"8784h" doc:"How long to record which account held which relayed address, for mailturn ctl who, after a call has ended: at most 366 days. The record is in state_dir and takes at most 70 MB. 0 disables the record and deletes it."`
 }
 
 // Accounts is the block that says which login names belong to the same account, for limits and for the choice of a relay.
@@ -119,7 +119,7 @@ type File struct {
 	StateDir Value[string] `hcl:"state_dir" type:"directory" otherwise:"$STATE_DIRECTORY, else /var/lib/mailturn for root, else ~/.local/state/mailturn" doc:"Directory for what mailturn generates and obtains: the secret, the self-signed certificate, certificates of an authority with their account."`
 	TLS      *TLS          `hcl:"tls,block" doc:"Certificate for every endpoint without its own."`
 	Log      Log           `hcl:"log,block" doc:"Logging."`
-	Control  Control       `hcl:"control,block" doc:"The socket for mailturn ctl, by which operators look at a running server and change it."`
+	Control  Control       `hcl:"control,block" doc:"The socket for mailturn ctl, with which operators inspect and change a running server."`
 	Accounts Accounts      `hcl:"accounts,block" doc:"Which login names belong to the same account. Limits per account count them together. Case and surrounding white space are always ignored."`
 
 	Endpoints []Endpoint // in the order of the file

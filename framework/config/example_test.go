@@ -148,7 +148,7 @@ func ExampleReference() {
 	//
 	//       server         string
 	//                      The zone's primary name server, HOST or HOST:PORT.
-	//       zone           string, default the one in which the server has the name
+	//       zone           string, default the one in which the server finds the name
 	//                      Zone to update.
 	//       key_name       string
 	//                      Name of the TSIG key (RFC 8945).
@@ -172,8 +172,8 @@ func ExampleReference() {
 	// }
 	//
 	// control {
-	//   The socket for mailturn ctl, by which operators look at a running server and
-	//   change it.
+	//   The socket for mailturn ctl, with which operators inspect and change a running
+	//   server.
 	//
 	//   enable  bool, default true
 	//           Listen on a Unix socket for mailturn ctl. A change requires a restart.
@@ -191,8 +191,8 @@ func ExampleReference() {
 	//   record  duration, 0s to 8784h, default 0s
 	//           How long to record which account held which relayed address, for
 	//           mailturn ctl who, after a call has ended: at most 366 days. The record
-	//           is in state_dir and takes at most 70 MB. 0 records nothing and removes
-	//           what is there.
+	//           is in state_dir and takes at most 70 MB. 0 disables the record and
+	//           deletes it.
 	// }
 	//
 	// accounts {

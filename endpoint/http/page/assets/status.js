@@ -69,7 +69,7 @@ function showSessions({ sessions, sessionCount, now }) {
   );
   $("sessions-note").textContent =
     sessionCount === 0
-      ? "Nobody is in a call."
+      ? "There are no calls."
       : sessions.length < sessionCount
         ? `The ${sessions.length} of ${count(sessionCount)} relayed addresses that have relayed the most. mailturn ctl sessions lists all.`
         : `${plural(sessionCount, "relayed address", "relayed addresses")}, those that have relayed the most first. A call has one or two.`;
@@ -82,7 +82,7 @@ function showCertificates({ certificates, now }) {
     ...certificates.map((c) => {
       const left = c.ends - now;
       const state = c.ends === 0 || left <= 0 ? "bad" : left < soon ? "fair" : "good";
-      const text = c.ends === 0 ? "Not obtained yet" : left <= 0 ? "Has expired" : `In ${duration(left)}`;
+      const text = c.ends === 0 ? "Not obtained yet" : left <= 0 ? "Expired" : `In ${duration(left)}`;
       const date = c.ends === 0 ? "" : `, ${new Date(c.ends * 1000).toLocaleDateString()}`;
       const expires = cell("Expires", "");
       const words = element("span", "");
@@ -249,7 +249,7 @@ async function update() {
   } catch (problem) {
     $("health").dataset.state = "bad";
     say($("headline"), "The server does not answer");
-    $("detail").textContent = present ? `What is below is from ${new Date(present.now * 1000).toLocaleTimeString()}. ${problem.message}` : problem.message;
+    $("detail").textContent = present ? `The data below is from ${new Date(present.now * 1000).toLocaleTimeString()}. ${problem.message}` : problem.message;
   }
   setTimeout(update, interval);
 }

@@ -87,7 +87,7 @@ export function verdictOf(results) {
   if (udp.length === 0 && tested("udp")) {
     state = "fair";
     headline = "Calls connect from here, but not over UDP";
-    advice.push("Something on the way, often the firewall of a company or a hotel, blocks UDP. Calls take longer to connect, and stutter when the network is busy. Apps that need UDP cannot call.");
+    advice.push("Something in between, often the firewall of a company or a hotel, blocks UDP. Calls take longer to connect, and stutter when the network is busy. Apps that need UDP cannot call.");
   }
   for (const transport of ["tcp", "tls"]) {
     if (tested(transport) && !works(transport) && udp.length) {
@@ -98,7 +98,7 @@ export function verdictOf(results) {
   const good = usable.filter((r) => gradeOf(r).state === "good");
   if (good.length) {
     const best = good.reduce((a, b) => (b.voice.roundTrip < a.voice.roundTrip ? b : a));
-    advice.push(`The fastest way is ${nameOf(best.way)}: there and back in ${ms(best.voice.roundTrip)}, at ${rateOf(best.rate)}.`);
+    advice.push(`The fastest connection is ${nameOf(best.way)}: there and back in ${ms(best.voice.roundTrip)}, at ${rateOf(best.rate)}.`);
   }
   if ([...reasons].some((reason) => reason.includes("refuses") || reason.includes("no room"))) {
     advice.push("The relay refused some of the tests: whoever runs it should look at its log.");
@@ -108,7 +108,7 @@ export function verdictOf(results) {
 
 function adviceWithout(reasons) {
   if ([...reasons].some((reason) => reason.includes("refuses"))) {
-    return ["The relay can be reached, but refuses the credentials of this test. That is a mistake of its configuration: send the report to whoever runs it."];
+    return ["The relay can be reached, but refuses the credentials of this test. That is a mistake in its configuration: send the report to whoever runs it."];
   }
   if ([...reasons].some((reason) => reason.includes("no room"))) {
     return ["The relay can be reached, but has no room. Try again in a few minutes."];
@@ -117,7 +117,7 @@ function adviceWithout(reasons) {
     return ["The relay can be reached, but no data comes through it: send the report to whoever runs it."];
   }
   return [
-    "Nothing came back from the relay over any way. Try another network, such as mobile data instead of Wi-Fi, or without a VPN.",
+    "Nothing came back from the relay over any transport. Try another network, such as mobile data instead of Wi-Fi, or without a VPN.",
     "If it works there, this network blocks calls. If it works nowhere, send the report to whoever runs the relay.",
     "Calls may still connect if both devices can reach each other without the relay.",
   ];
@@ -128,7 +128,7 @@ function familyAdvice(results) {
   const [four, six] = [of("IPv4"), of("IPv6")];
   const works = (list) => list.some((r) => r.connected);
   if (four.length && six.length && works(four) && !works(six)) {
-    return ["IPv6 does not work, which is as it should be if your network has none: calls use IPv4."];
+    return ["IPv6 does not work. That is normal if your network has no IPv6: calls use IPv4."];
   }
   if (four.length && six.length && works(six) && !works(four)) {
     return ["IPv4 does not work: calls use IPv6."];
@@ -140,7 +140,7 @@ function qualityOf(results) {
   const best = results.reduce((a, b) => (b.voice.received > a.voice.received ? b : a));
   const lost = best.voice.sent - best.voice.received;
   if (lost > best.voice.sent * lossy) {
-    return `${lost} of ${best.voice.sent} packets were lost: expect gaps in what you hear. Move closer to the Wi-Fi, or use a cable.`;
+    return `${lost} of ${best.voice.sent} packets were lost: expect gaps in what you hear. Move closer to the Wi-Fi router, or use a cable.`;
   }
   if (best.voice.roundTrip > slow) {
     return `What you say arrives late: there and back takes ${ms(best.voice.roundTrip)}.`;
