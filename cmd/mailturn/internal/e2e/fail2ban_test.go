@@ -134,7 +134,7 @@ func TestFail2banBans(t *testing.T) {
 	}
 	write("mailturn.log", "%s", s.stderr)
 	write("fail2ban.conf", `[Definition]
-loglevel = INFO
+loglevel = DEBUG
 logtarget = STDOUT
 syslogsocket = auto
 socket = %[1]s/fail2ban.sock
@@ -176,6 +176,14 @@ bantime = 1h
 	}
 	if _, err := clientFrom(t, p, attacker, alice).Allocate(t.Context()); turnclient.Code(err) != 403 {
 		t.Errorf("another call: got %v, want 403", err)
+	}
+	// fail2ban does not lift a ban in mailturn whose command has not ended.
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(startLimit); !strings.Contains(d.Log(), "returned successfully"); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("fail2ban's command did not end in %v", startLimit)
+		}
 	}
 	if out, err := exec.Command(control, append(options, "set", "mailturn", "unbanip", attacker)...).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
