@@ -128,7 +128,7 @@ func isOutput(b recipe.Block) bool {
 	return b.Fenced && (strings.HasPrefix(b.Text, "$ ") || strings.Contains(b.Text, "──▶") || table.MatchString(b.First()))
 }
 
-var table = regexp.MustCompile(`^ +\S+(?: {2,}\S+(?: \S+)*)+$`)
+var table = regexp.MustCompile(`^ +\S+(?: \S+)*(?: {2,}\S+(?: \S+)*)+$`)
 
 // unclaimed returns a line for each block that no claim is for, or more than one.
 func unclaimed(d documents, claims []claim) (lines []string) {

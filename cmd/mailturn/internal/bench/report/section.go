@@ -19,5 +19,5 @@ func ReplaceSection(file, name, text string) error {
 	if !ok || !ended {
 		return fmt.Errorf("%s: want the lines %q and %q", file, begin, end)
 	}
-	return os.WriteFile(file, []byte(before+begin+"\n```\n"+strings.TrimSpace(text)+"\n```\n\n"+end+after), 0o644)
+	return os.WriteFile(file, []byte(before+begin+"\n```\n"+strings.Trim(text, "\n")+"\n```\n\n"+end+after), 0o644)
 }
