@@ -57,7 +57,7 @@ func TestFailover(t *testing.T) {
 	w.expect(`\* BYE \[UNAVAILABLE\] Mail server cannot be reached`)
 	w.expectEnd()
 	if webCount.Load() != 2 { // the last resort
-		t.Errorf("a broken server was tried %d times, want 2: once more when there was no other", webCount.Load())
+		t.Errorf("a broken server was tried %d times, want 2: again when there was no other", webCount.Load())
 	}
 }
 

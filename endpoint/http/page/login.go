@@ -16,7 +16,7 @@ import (
 // Bounds of logins.
 const (
 	loginBurst = 10               // attempts of one address (IPv6: /64) at once
-	loginEvery = 15 * time.Second // until it may try once more
+	loginEvery = 15 * time.Second // until it may try again
 	// The same for one network (IPv4: /24, IPv6: /48): whoever has it has thousands of addresses, and could keep the slot busy.
 	networkBurst = 30
 	networkEvery = 5 * time.Second

@@ -7,7 +7,7 @@ import (
 	"github.com/mailturn/mailturn/endpoint/imap/patient"
 )
 
-// A greetedConn is a connection to a server whose greeting has already been read, and which returns it once more. Only one
+// A greetedConn is a connection to a server whose greeting has already been read, and which returns it again. Only one
 // goroutine may read.
 type greetedConn struct {
 	backend.HalfCloser

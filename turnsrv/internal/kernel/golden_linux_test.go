@@ -394,7 +394,7 @@ func TestEnd(t *testing.T) {
 	}
 }
 
-// TestReusedEntry checks that the hash table's answer alone does not decide: an entry that another channel has got meanwhile is not
+// TestReusedEntry checks that the hash table's answer alone does not decide: an entry that now belongs to another channel is not
 // used.
 func TestReusedEntry(t *testing.T) {
 	now := time.Now()

@@ -47,7 +47,7 @@ type Share struct {
 
 // MayTake counts a datagram from a client, and reports whether it is within the client's share of the round. There are no shares
 // while rounds empty the sockets, and without a loop. In the other case most of what waits comes from clients that send more than
-// they could ever have relayed, and dropping it early leaves time for the packets of others, which wait behind it.
+// they could ever have relayed, and dropping it early leaves time for the packets of others, which come after it.
 func (l *Loop) MayTake(s *Share) bool {
 	if l == nil || !l.crowded {
 		return true

@@ -236,7 +236,7 @@ type strayError struct{ from netip.AddrPort }
 
 func (e strayError) Error() string { return fmt.Sprintf("the answer comes from %v", e.from) }
 
-// answersFrom asks a server that does not answer once more, from a socket that receives packets from any address, and returns where
+// answersFrom asks a server that does not answer again, from a socket that receives packets from any address, and returns where
 // the answer came from if it was another address.
 func (r *run) answersFrom(ctx context.Context, server netip.AddrPort) (from netip.AddrPort) {
 	conn, err := net.ListenUDP("udp", nil)

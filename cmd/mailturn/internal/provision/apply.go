@@ -133,7 +133,7 @@ func (m *Machine) entry(f File) (journalEntry, error) {
 	return entry, nil
 }
 
-// write writes a file. One that is there keeps its owner and mode, unless it is for mailturn to read.
+// write writes a file. An existing one keeps its owner and mode, unless it is for mailturn to read.
 func (m *Machine) write(f File, entry journalEntry) error {
 	for _, dir := range entry.Made {
 		if err := os.Mkdir(m.path(dir), 0o755); err != nil && !os.IsExist(err) {

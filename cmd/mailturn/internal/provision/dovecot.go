@@ -111,7 +111,7 @@ func (d *Dovecot) publicListeners() (public []DovecotListener) {
 	return public
 }
 
-// A dropIn is where settings for Dovecot go: a file of their own if possible, else the end of one that is there.
+// A dropIn is where settings for Dovecot go: a file of their own if possible, else the end of an existing one.
 type dropIn struct {
 	file   string
 	before string // what the file holds already

@@ -159,7 +159,7 @@ func (b *bench) coturn(program string, more ...string) func(string, address) ([]
 	}
 }
 
-// newerCoturn returns a build of coturn, named by its version, and once more with options that may make it faster, if it knows
+// newerCoturn returns a build of coturn, named by its version, and again with options that may make it faster, if it knows
 // them.
 func (b *bench) newerCoturn(ctx context.Context, program string) ([]kind, error) {
 	version, err := exec.CommandContext(ctx, program, "--version").Output()
