@@ -36,7 +36,7 @@ type dtlsSession struct {
 }
 
 func newDTLSSession(l *DTLSListener, tuple event.FiveTuple) *dtlsSession {
-	s := &dtlsSession{listener: l, tuple: tuple, packets: packetio.NewBuffer()}
+	s := &dtlsSession{listener: l, tuple: tuple, packets: packetio.NewBuffer(), silence: session.Silence{Since: time.Now()}}
 	s.packets.SetLimitSize(dtlsQueue)
 	return s
 }

@@ -34,7 +34,7 @@ func newLoopDatagram(conn *net.UDPConn, on *loop.Loop, r *receiver) (datagram, e
 	if err != nil {
 		return nil, err
 	}
-	return &loopDatagram{receiver: r, loop: on, socket: socket, closed: make(chan struct{})}, nil
+	return &loopDatagram{fullness: newFullness(), receiver: r, loop: on, socket: socket, closed: make(chan struct{})}, nil
 }
 
 // Serve implements Datagram.
@@ -113,7 +113,7 @@ func (l *loopDatagram) WritePacket(b []byte, to netip.AddrPort, local netip.Addr
 // Full implements session.Link.
 func (l *loopDatagram) Full(now time.Time) bool {
 	if l.socket.TakeFull() {
-		l.at.Store(now.UnixNano())
+		l.set(now)
 	}
 	return l.fullness.Full(now)
 }

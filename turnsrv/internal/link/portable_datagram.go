@@ -27,7 +27,7 @@ type portableDatagram struct {
 }
 
 func newPortableDatagram(conn net.PacketConn, r *receiver) (datagram, error) {
-	return &portableDatagram{socket: udp.NewPacketSocket(conn), receiver: r}, nil
+	return &portableDatagram{fullness: newFullness(), socket: udp.NewPacketSocket(conn), receiver: r}, nil
 }
 
 // Serve implements Datagram.

@@ -25,15 +25,21 @@ type sharedSocket interface {
 // seconds in which it tries to resolve the host's hardware address, up to 208 KB per host (arp(7), unres_qlen_bytes). Two such
 // hosts fill the default send buffer of Linux, and then no client can be reached.
 type fullness struct {
-	at atomic.Int64 // in Unix nanoseconds
+	start time.Time    // set before use
+	until atomic.Int64 // nanoseconds after start
 }
+
+func newFullness() fullness { return fullness{start: time.Now()} }
 
 // record records the result of a send.
 func (f *fullness) record(err error) {
 	if err != nil && (errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.ENOBUFS)) {
-		f.at.Store(time.Now().UnixNano())
+		f.set(time.Now())
 	}
 }
 
+// set records that the buffer was full.
+func (f *fullness) set(now time.Time) { f.until.Store(int64(now.Sub(f.start) + fullFor)) }
+
 // Full implements session.Link.
-func (f *fullness) Full(now time.Time) bool { return now.UnixNano()-f.at.Load() < int64(fullFor) }
+func (f *fullness) Full(now time.Time) bool { return int64(now.Sub(f.start)) < f.until.Load() }

@@ -8,13 +8,13 @@ import (
 	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/internal/session"
+	"github.com/mailturn/mailturn/turnsrv/internal/turntest"
 )
 
 // TestSilentClientIsServed checks that a client that only receives loses nothing as long as there is room.
 func TestSilentClientIsServed(t *testing.T) {
-	var s session.Silence
 	now := time.Unix(1758650868, 0)
-	s.Hear(now)
+	s := session.Silence{Since: now}
 	full := func(time.Time) bool { return true }
 	room := func(time.Time) bool { return false }
 	if now = now.Add(time.Hour); s.LeaveOut(room, now) {
@@ -27,15 +27,15 @@ func TestSilentClientIsServed(t *testing.T) {
 	if s.LeaveOut(full, now.Add(session.SilentAfter)) {
 		t.Error("a client that was just heard is left out")
 	}
-	socket := &portableDatagram{socket: failing{syscall.ENOBUFS}}
-	if socket.Full(now) {
+	socket := &portableDatagram{fullness: newFullness(), socket: failing{syscall.ENOBUFS}}
+	if socket.Full(time.Now()) {
 		t.Error("a socket on which nothing was sent is full")
 	}
 	_ = socket.WritePacket(nil, netip.AddrPort{}, netip.Addr{})
 	if now := time.Now(); !socket.Full(now) || socket.Full(now.Add(fullFor)) {
 		t.Error("a socket without room is not full, or for too long")
 	}
-	socket = &portableDatagram{socket: failing{errors.New("host unreachable")}}
+	socket = &portableDatagram{fullness: newFullness(), socket: failing{errors.New("host unreachable")}}
 	if _ = socket.WritePacket(nil, netip.AddrPort{}, netip.Addr{}); socket.Full(time.Now()) {
 		t.Error("another error makes a socket full")
 	}
@@ -53,3 +53,15 @@ func (failing) ReadPacket([]byte) (int, netip.AddrPort, netip.Addr, error) {
 func (failing) SetReadDeadline(time.Time) error { return nil }
 
 func (failing) Close() error { return nil }
+
+// TestFullSocketOutlivesClock sets the clock after a send failed because there was no room.
+func TestFullSocketOutlivesClock(t *testing.T) {
+	for _, by := range []time.Duration{24 * time.Hour, -24 * time.Hour} {
+		f := newFullness()
+		f.record(syscall.ENOBUFS)
+		now := time.Now()
+		if !f.Full(turntest.SetClock(t, now, by)) || f.Full(turntest.SetClock(t, now.Add(fullFor), by)) {
+			t.Errorf("%v: a socket without room is not full, or for too long", by)
+		}
+	}
+}

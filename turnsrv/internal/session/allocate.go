@@ -56,7 +56,7 @@ func (s *Session) allocate(r *request, a *allocation, grant credential.Grant, no
 		origin: r.origin, lifetime: s.clampLifetime(r.lifetime),
 		allocation: &allocation{
 			session: s, client: r.client, made: r.id, username: r.origin.username, realm: string(r.realm), subject: r.subject,
-			key: r.key, expires: grant.Expires, since: now,
+			key: r.key, expires: grant.Expires, since: now, silence: Silence{Since: now},
 		},
 	}
 	answer.allocation.active.Store(int64(now.Sub(s.shared.start)))
@@ -152,7 +152,6 @@ func (s *Session) enter(address *relayedAddress, now time.Time) {
 	if len(a.addresses) > 1 {
 		return
 	}
-	a.silence.Hear(now)
 	s.allocations[a.client] = a
 	if len(s.allocations) == 1 {
 		s.shared.occupied.set(s, true)

@@ -24,10 +24,11 @@ var nonceEncoding = base64.RawURLEncoding
 type nonces struct {
 	key      [32]byte
 	lifetime time.Duration
+	start    time.Time
 }
 
 func newNonces(lifetime time.Duration) *nonces {
-	n := &nonces{lifetime: lifetime}
+	n := &nonces{lifetime: lifetime, start: time.Now()}
 	_, _ = rand.Read(n.key[:]) // never fails
 	return n
 }
@@ -35,7 +36,7 @@ func newNonces(lifetime time.Duration) *nonces {
 // appendNonce appends a nonce for tuple to b: 16 characters.
 func (n *nonces) appendNonce(b []byte, tuple event.FiveTuple, now time.Time) []byte {
 	var raw [nonceLen]byte
-	binary.BigEndian.PutUint32(raw[:4], uint32(now.Unix()))
+	binary.BigEndian.PutUint32(raw[:4], uint32(n.steady(now).Unix()))
 	mac := n.mac(raw[:4], tuple)
 	copy(raw[4:], mac[:nonceMACLen])
 	return nonceEncoding.AppendEncode(b, raw[:])
@@ -55,9 +56,12 @@ func (n *nonces) valid(nonce []byte, tuple event.FiveTuple, now time.Time) bool 
 	if !hmac.Equal(raw[4:], mac[:nonceMACLen]) {
 		return false
 	}
-	age := now.Sub(time.Unix(int64(binary.BigEndian.Uint32(raw[:4])), 0))
+	age := n.steady(now).Sub(time.Unix(int64(binary.BigEndian.Uint32(raw[:4])), 0))
 	return age >= 0 && age < n.lifetime
 }
+
+// steady returns now by a clock that nobody sets, so that a nonce remains valid when the system's clock is set.
+func (n *nonces) steady(now time.Time) time.Time { return n.start.Add(now.Sub(n.start)) }
 
 func (n *nonces) mac(stamp []byte, tuple event.FiveTuple) (sum [sha256.Size]byte) {
 	addr := tuple.Client.Addr().As16()

@@ -17,15 +17,17 @@ const (
 
 var errSilentClient = errors.New("client is silent and the socket buffer is full")
 
-// Silence records how long a client has been silent. Safe for concurrent use.
+// Silence records how long a client has been silent. Safe for concurrent use, but Since is set before.
 type Silence struct {
-	heardAt atomic.Int64 // in Unix nanoseconds, up to hearEvery too early
+	Since time.Time // when the client was first heard
+
+	heardAt atomic.Int64 // nanoseconds after Since, up to hearEvery too early
 	leftOut atomic.Bool  // until the client sends something
 }
 
 // Hear records that the client has sent something.
 func (s *Silence) Hear(now time.Time) {
-	if at := now.UnixNano(); at-s.heardAt.Load() >= int64(hearEvery) {
+	if at := int64(now.Sub(s.Since)); at-s.heardAt.Load() >= int64(hearEvery) {
 		s.heardAt.Store(at)
 		if s.leftOut.Load() {
 			s.leftOut.Store(false)
@@ -39,7 +41,7 @@ func (s *Silence) LeaveOut(full func(time.Time) bool, now time.Time) bool {
 	if s.leftOut.Load() {
 		return true
 	}
-	if !full(now) || now.UnixNano()-s.heardAt.Load() < int64(SilentAfter+hearEvery) {
+	if !full(now) || int64(now.Sub(s.Since))-s.heardAt.Load() < int64(SilentAfter+hearEvery) {
 		return false
 	}
 	s.leftOut.Store(true)
