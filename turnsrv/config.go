@@ -74,8 +74,8 @@ type Config struct {
 	// packets in a way that occupies a processor of Go's scheduler, if there are more of these (runtime.GOMAXPROCS) than workers.
 	Workers int
 	// Gather is how long a worker under load waits for more packets after it has processed those that have arrived, so that it
-	// processes more of them together. It adds as much to the latency at most. Zero means DefaultGather, negative means that it does
-	// not wait.
+	// processes more of them together. It increases the latency by at most this much. Zero means DefaultGather, negative means that
+	// it does not wait.
 	Gather time.Duration
 	// NoSegment and NoCoalesce switch off UDP_SEGMENT and UDP_GRO, with which the system sends and receives several packets as one.
 	NoSegment, NoCoalesce bool

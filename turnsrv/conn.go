@@ -7,11 +7,11 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/internal/link"
 )
 
-// Conn is a connection that a worker can serve after its handshake, also under a tls.Conn. Until then it behaves like the
-// connection under it. See Server.ServeStream.
+// Conn is a connection that a worker can serve after its handshake, even if a tls.Conn wraps it. Until then it behaves like the
+// connection that it wraps. See Server.ServeStream.
 type Conn = link.Conn
 
-// NewConn returns a Conn over conn, which must be a *net.TCPConn for a worker to serve it. Conn.Peek tells protocols apart.
+// NewConn returns a Conn over conn. A worker can serve it only if conn is a *net.TCPConn. Conn.Peek helps to distinguish protocols.
 func NewConn(conn net.Conn) *Conn { return link.NewConn(conn) }
 
 // NewTLSListener is like tls.NewListener, but workers can serve the connections of inner, a TCP listener.

@@ -1,4 +1,4 @@
-// Package ban holds who may make no allocations, for a time.
+// Package ban contains the accounts and networks that may not allocate for a limited time.
 package ban
 
 import (
@@ -8,14 +8,13 @@ import (
 	"time"
 )
 
-// Ban forbids allocations to an account or to the clients in a network, until a time.
+// Ban forbids allocations to an account, or to the clients in a network, until Until.
 type Ban struct {
-	// Account is the name of an account, as credential.Subject has it. Case does not matter.
+	// Account is the name of an account, as in credential.Subject. It is case-insensitive.
 	Account string
-	// Usernames are further user names of the account, which a server cannot attribute to it: those that a process which has ended
-	// has issued.
+	// Usernames contains user names of the account that the server cannot attribute to it, because a previous process issued them.
 	Usernames []string
-	// Network is that of the clients' addresses, if Account is empty.
+	// Network contains the clients' addresses, if Account is empty.
 	Network netip.Prefix
 	Until   time.Time
 }
@@ -23,11 +22,11 @@ type Ban struct {
 // List is a list of bans. Its zero value is empty. Safe for concurrent use.
 type List struct{ table atomic.Pointer[table] }
 
-// table is not changed once it is in a List.
+// table is not modified once it is in a List.
 type table struct {
 	names    map[string]time.Time
 	networks map[netip.Prefix]time.Time
-	lengths  []int // of the networks, each once
+	lengths  []int // distinct prefix lengths of the networks
 }
 
 // Set replaces the bans.
@@ -60,8 +59,8 @@ func (l *List) Set(bans []Ban) {
 	l.table.Store(t)
 }
 
-// Banned reports whether a ban forbids allocations to an account, to the user name of its credential, or to a client's address. A nil
-// List forbids none.
+// Banned reports whether a ban forbids allocations to the account, to the user name of its credential, or to the client's address.
+// A nil List contains no bans.
 func (l *List) Banned(account, username string, client netip.Addr, now time.Time) bool {
 	if l == nil {
 		return false
@@ -75,7 +74,8 @@ func (l *List) Banned(account, username string, client netip.Addr, now time.Time
 	}
 	client = client.Unmap().WithZone("")
 	for _, length := range t.lengths {
-		if network, err := client.Prefix(length); err == nil && now.Before(t.networks[network]) { // an error if it is too long for IPv4
+		// Prefix returns an error if the length exceeds that of an IPv4 address.
+		if network, err := client.Prefix(length); err == nil && now.Before(t.networks[network]) {
 			return true
 		}
 	}

@@ -88,13 +88,14 @@ func (a *Accounts) Account(username string) (account string, ok bool) {
 	return account, account != ""
 }
 
-// Usernames returns the user names that were issued to account and that the relay of this process attributes to it, as far as they
-// are remembered, in order. account is case-insensitive.
+// Usernames returns the remembered user names that were issued to account and that the relay of this process attributes to it,
+// sorted. account is case-insensitive.
 func (a *Accounts) Usernames(account string) []string {
 	return a.UsernamesOf([]string{account})[strings.ToLower(account)]
 }
 
-// UsernamesOf returns what Usernames returns for each of several accounts, by their names in lower case. It looks at all accounts once.
+// UsernamesOf returns the result of Usernames for each of several accounts, by their names in lower case. It searches all accounts
+// only once.
 func (a *Accounts) UsernamesOf(accounts []string) map[string][]string {
 	usernames := make(map[string][]string, len(accounts))
 	if a == nil {

@@ -20,7 +20,7 @@ const (
 	DropOversize                           // too large for a Data indication, or for the buffer of a DTLS client
 	DropQueue                              // data for a stream client that does not read
 	DropSend                               // the system did not accept the packet
-	DropOverload                           // a request for which the server has no time, or data above the share of its client meanwhile
+	DropOverload                           // under overload: a request, or data above the share of its client
 	DropDTLS                               // a DTLS packet without an association, inadmissible, or above a limit
 	NumDropReasons                         // number of reasons
 )

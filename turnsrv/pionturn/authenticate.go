@@ -26,14 +26,14 @@ func (s *Server) authenticate(username, realm string, client net.Addr) (key []by
 	return signedWith(grant.Keys, message).Value, true
 }
 
-// goesOn reports whether an expired credential is good for a request all the same: for one that keeps a running allocation,
-// for as long as ExpiredGrace.
+// goesOn reports whether a request is accepted although its credential has expired: if the client has an allocation, for up to
+// ExpiredGrace.
 func (s *Server) goesOn(grant credential.Grant, client net.Addr, message stun.Message, now time.Time) bool {
 	return message.Method != stun.MethodAllocate && s.quota.has(udp.AddrPortOf(client)) && now.Before(grant.Expires.Add(s.config.ExpiredGrace))
 }
 
-// signedWith returns the key that a message was signed with, or the first one if it was signed with none of them or is not
-// known. pion asks for one key, and a secret that is being rotated has two.
+// signedWith returns the key that the message is signed with, or the first one if none matches or the message is unknown. pion asks
+// for a single key, but there are two during the rotation of a secret.
 func signedWith(keys []credential.Key, message stun.Message) credential.Key {
 	for _, key := range keys[1:] {
 		if message.VerifyIntegrity(key.Value) {
@@ -43,23 +43,23 @@ func signedWith(keys []credential.Key, message stun.Message) credential.Key {
 	return keys[0]
 }
 
-// take notes the message in b as the one that pion works on for a client. pion passes client, the very pointer, to its
-// handlers. b has to stay as it is until forget.
+// take records b as the message that pion is processing for a client. pion passes the same pointer, client, to its handlers. b must
+// not change until forget is called.
 func (s *Server) take(client net.Addr, b []byte) {
 	if len(b) > 0 && b[0]&0xC0 == 0 { // STUN, RFC 7983
 		s.inHand.Store(client, b)
 	}
 }
 
-// forget is for when pion is done with the message of client, if there is one.
+// forget records that pion has processed the message of client, if there is one.
 func (s *Server) forget(client net.Addr) {
 	if client != nil {
 		s.inHand.Delete(client)
 	}
 }
 
-// messageOf returns the message that pion works on for a client, or the zero Message, which no key has signed, if it did not
-// come from a socket of this package.
+// messageOf returns the message that pion is processing for a client. If the message did not come from a socket of this package, it
+// returns the zero Message, which no key verifies.
 func (s *Server) messageOf(client net.Addr) stun.Message {
 	b, ok := s.inHand.Load(client)
 	if !ok {

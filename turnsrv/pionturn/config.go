@@ -22,41 +22,41 @@ type Authenticator interface {
 	Lookup(username, realm string) (credential.Grant, bool)
 }
 
-// Config is what a Server is made from. Realm, Authenticator and Relay are required.
+// Config configures a Server. Realm, Authenticator and Relay are required.
 type Config struct {
-	// Realm is sent to clients and is part of every key, RFC 8489 section 9.2. Requests with another one are refused.
+	// Realm is sent to clients and is part of every key, RFC 8489 section 9.2. Requests with another realm are refused.
 	Realm string
-	// Authenticator says who may use the server.
+	// Authenticator looks up who may use the server.
 	Authenticator Authenticator
-	// Relay opens relayed transport addresses, and says which peers they may reach. pion relays one family: IPv4, unless
-	// Relay has IPv6 alone. The server closes the addresses that it has opened, not the allocator.
+	// Relay opens relayed transport addresses and decides which peers they may reach. pion relays only one address family: IPv4,
+	// unless Relay has only IPv6. The server closes the addresses that it opened, but not the allocator.
 	Relay *relay.Allocator
 
-	// Quotas bound the allocations.
+	// Quotas limit the allocations.
 	Quotas
-	// ExpiredGrace is how long a client may still refresh a running allocation after its credential has expired. Zero is
-	// DefaultExpiredGrace, negative is none.
+	// ExpiredGrace is how long an existing allocation can still be refreshed after its credential has expired. Zero means
+	// DefaultExpiredGrace, negative means none.
 	ExpiredGrace time.Duration
-	// MaxStreams bounds the TCP and TLS connections of one listener. Beyond it, or beyond 4096 connections without an
-	// allocation, the oldest of those is closed for a new one. Zero is DefaultMaxStreams.
+	// MaxStreams limits the TCP and TLS connections of one listener. When there are more, or more than 4096 without an allocation,
+	// the oldest one without an allocation is closed. Zero means DefaultMaxStreams.
 	MaxStreams int
 
-	// Logger receives what an operator should know; user names appear at debug only, keys and passwords never. Nil
-	// discards.
+	// Logger receives messages for the operator. User names appear at debug level only, keys and passwords never. Nil discards all
+	// messages.
 	Logger *slog.Logger
 }
 
-// withDefaults checks c and fills in what is zero.
+// withDefaults validates c and replaces zero values by their defaults.
 func (c Config) withDefaults() (Config, error) {
 	switch {
 	case c.Realm == "":
 		return c, errors.New("realm is empty")
 	case c.Authenticator == nil:
-		return c, errors.New("no authenticator")
+		return c, errors.New("authenticator is missing")
 	case c.Relay == nil:
-		return c, errors.New("no relay")
+		return c, errors.New("relay allocator is missing")
 	case c.MaxStreams < 0:
-		return c, errors.New("maximum of streams is negative")
+		return c, errors.New("maximum number of streams is negative")
 	}
 	if c.ExpiredGrace == 0 {
 		c.ExpiredGrace = DefaultExpiredGrace

@@ -8,10 +8,10 @@
 //   - quotas of allocations per user, per source address and in total (QuotaHandler);
 //   - a framing of TCP and TLS connections that survives what strangers send, with limits on connections and time.
 //
-// A program that needs nothing else of pion calls New, and ServePacket or ServeStream for each socket. One that has a
-// turn.ServerConfig of its own starts from Server.ServerConfig and adds Server.PacketConnConfig and Server.ListenerConfig.
+// A program that requires nothing else of pion calls New, and then ServePacket or ServeStream for each socket. A program with its
+// own turn.ServerConfig starts from Server.ServerConfig and adds Server.PacketConnConfig and Server.ListenerConfig.
 //
-// What pion does with a message that it was given remains pion's. UnmetRows names the rows of this project's conformance table
-// that do not hold for it. One of them is a panic (T03), so a program that must not end with its TURN server runs this
-// package in a process of its own, as mailturn does.
+// How pion processes a message is not changed. UnmetRows lists the rows of this project's conformance table that do not hold for
+// it. One of them is a panic (T03), so a program that must survive a crash of its TURN server should run this package in a separate
+// process, as mailturn does.
 package pionturn

@@ -11,17 +11,17 @@ import (
 )
 
 const (
-	// handshakeTimeout bounds a TLS handshake.
+	// handshakeTimeout is the maximum duration of a TLS handshake.
 	handshakeTimeout = 10 * time.Second
-	// unallocatedTimeout is how long a connection may live without an allocation, whatever it sends.
+	// unallocatedTimeout is the maximum lifetime of a connection without an allocation, whatever it sends.
 	unallocatedTimeout = 30 * time.Second
-	// maxUnallocated is how many connections without an allocation a listener has. An honest one needs its place for a few
-	// round trips.
+	// maxUnallocated is the maximum number of connections of a listener without an allocation. A genuine client requires its place
+	// for a few round trips.
 	maxUnallocated = 4096
 )
 
-// listener accepts the connections of another one, bounds them, and hands pion those whose handshake is over. pion ends a server
-// at the first error of its listener; this one has none until it is closed.
+// listener accepts the connections of another listener, limits their number, and passes them to pion after their handshake. pion
+// stops serving at the first error of its listener, so Accept returns none until the listener is closed.
 type listener struct {
 	net.Listener
 	pion      *Server
@@ -34,7 +34,7 @@ type listener struct {
 	mu          sync.Mutex // guards what follows, and the deadlines of connections
 	shut        bool
 	streams     map[*stream]struct{}
-	unallocated *list.List // those of them without an allocation, the oldest first
+	unallocated *list.List // the streams without an allocation, oldest first
 }
 
 func newListener(s *Server, inner net.Listener) *listener {
@@ -46,7 +46,7 @@ func newListener(s *Server, inner net.Listener) *listener {
 	return l
 }
 
-// Accept implements net.Listener. Nothing is accepted before it is called for the first time.
+// Accept implements net.Listener. Nothing is accepted before its first call.
 func (l *listener) Accept() (net.Conn, error) {
 	l.accepting.Do(func() { go l.accept() })
 	select {
@@ -57,7 +57,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-// Close ends the listener and all of its connections. It may be called more than once.
+// Close closes the listener and all its connections. It may be called more than once.
 func (l *listener) Close() error {
 	l.cancel()
 	l.accepting.Do(func() { close(l.ended) }) // nobody has called Accept
@@ -96,7 +96,7 @@ func (l *listener) accept() {
 	}
 }
 
-// start does the handshake of a connection on a goroutine of its own, and then hands the connection to pion.
+// start performs the handshake of a connection on a new goroutine, and then passes the connection to pion.
 func (l *listener) start(conn net.Conn) {
 	c := &stream{Conn: conn, listener: l}
 	if !l.admit(c) {
@@ -116,8 +116,8 @@ func (l *listener) start(conn net.Conn) {
 	}()
 }
 
-// admit takes a connection, in the place of the oldest one without an allocation if there are too many. It reports whether
-// there was a place.
+// admit registers a connection and reports whether there was room. If there are too many, it gives up the oldest one without an
+// allocation.
 func (l *listener) admit(c *stream) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -134,7 +134,7 @@ func (l *listener) admit(c *stream) bool {
 	return true
 }
 
-// handshake ends TLS, if the other listener has begun it, and makes c ready for pion.
+// handshake performs the TLS handshake, if there is one, and prepares c for pion.
 func (l *listener) handshake(c *stream) error {
 	start := time.Now()
 	if conn, ok := c.Conn.(interface {
@@ -151,10 +151,10 @@ func (l *listener) handshake(c *stream) error {
 	if _, live := l.streams[c]; !live {
 		return net.ErrClosed
 	}
-	// A proxy in front of the server has said only now who its client is.
+	// If a proxy sends the client's address, it is known only now.
 	c.client, c.server = c.Conn.RemoteAddr(), c.Conn.LocalAddr()
 	if client, ok := c.client.(*net.TCPAddr); ok {
-		own := *client // a pointer that no other connection has
+		own := *client // so that no other connection has the same pointer
 		c.client = &own
 	}
 	c.reader, c.first = bufio.NewReader(c.Conn), true
@@ -162,8 +162,8 @@ func (l *listener) handshake(c *stream) error {
 	return c.Conn.SetDeadline(start.Add(unallocatedTimeout))
 }
 
-// allocated keeps a connection for as long as it has an allocation, and unallocatedTimeout longer. One that was given up leaves in
-// any case.
+// allocated keeps the connection open while it has an allocation, and for unallocatedTimeout after that. A connection that was
+// given up ends regardless.
 func (l *listener) allocated(c *stream, has bool) {
 	c.has.Store(has)
 	l.mu.Lock()
@@ -183,13 +183,13 @@ func (l *listener) allocated(c *stream, has bool) {
 	_ = c.Conn.SetDeadline(deadline)
 }
 
-// giveUpLocked has the goroutine that reads c leave, and close it.
+// giveUpLocked makes the goroutine that reads c close it and return.
 func (l *listener) giveUpLocked(c *stream) {
 	l.forgetLocked(c)
 	_ = c.Conn.SetDeadline(time.Unix(1, 0))
 }
 
-// forget takes c out.
+// forget removes c.
 func (l *listener) forget(c *stream) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

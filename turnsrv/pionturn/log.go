@@ -68,10 +68,10 @@ func (leveled) Infof(string, ...any)  {}
 func (leveled) Warn(string)           {}
 func (leveled) Warnf(string, ...any)  {}
 
-// Error is for someone who looks for a fault.
+// Error logs at debug level, because strangers can cause most errors.
 func (l leveled) Error(m string) { l.log.log(slog.LevelDebug, "pion reports an error", "err", m) }
 
-// Errorf formats nothing that nobody reads.
+// Errorf formats the message only if it is logged.
 func (l leveled) Errorf(format string, args ...any) {
 	if l.log.logger.Enabled(context.Background(), slog.LevelDebug) {
 		l.Error(fmt.Sprintf(format, args...))

@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// packetConn is a UDP socket as pion sees it. pion ends a server at the first error of its socket; this one has none until it is
-// closed.
+// packetConn is a UDP socket as pion sees it. pion stops serving at the first error of its socket, so ReadFrom returns none until
+// the socket is closed.
 type packetConn struct {
 	net.PacketConn
 	server *Server
-	last   net.Addr      // whose message pion has; owned by pion's goroutine that reads
-	closed chan struct{} // when Close was called, or the other socket was closed
+	last   net.Addr      // sender of the message that pion is processing; owned by pion's goroutine that reads
+	closed chan struct{} // closed by Close, or when the wrapped socket turns out to be closed
 	once   sync.Once
 }
 
@@ -51,6 +51,6 @@ func (c *packetConn) Close() error {
 
 func (c *packetConn) end() { c.once.Do(func() { close(c.closed) }) }
 
-// nextWait returns how long to wait after an error of a socket, after which the last wait was so long. What passes is over soon,
-// and what does not must not take a core.
+// nextWait returns how long to wait after an error of a socket, given the previous wait. Temporary errors pass soon, and permanent
+// ones must not occupy a processor.
 func nextWait(last time.Duration) time.Duration { return min(2*last+5*time.Millisecond, time.Second) }

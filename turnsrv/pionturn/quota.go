@@ -10,22 +10,22 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/internal/udp"
 )
 
-// Quotas bound the allocations. Zero is no limit, in each field. A request beyond one draws 486 (Allocation Quota Reached).
+// Quotas limit the allocations. In each field, zero means no limit. Further requests are refused with 486 (Allocation Quota Reached).
 type Quotas struct {
-	// MaxAllocations bounds the allocations of the server.
+	// MaxAllocations limits the allocations of the server.
 	MaxAllocations int
-	// MaxAllocationsPerUser bounds those of one credential.Subject. An anonymous subject may be several people: the bound is
-	// then that of each source address (IPv6: /64) with its credential, and all of them together have ten times as many.
+	// MaxAllocationsPerUser limits the allocations of one credential.Subject. An anonymous subject may be several people. The limit
+	// then applies to each source address (IPv6: /64) with its credential, and ten times the limit to all of them together.
 	MaxAllocationsPerUser int
-	// MaxAllocationsPerSource bounds those of one IPv4 address or IPv6 /64, behind which there may be many users.
+	// MaxAllocationsPerSource limits the allocations of one IPv4 address or IPv6 /64, which many users may share.
 	MaxAllocationsPerSource int
 }
 
 const (
-	// maxAnonymous is how many sources may use up the quota of a user with one credential that is nobody's in particular.
+	// maxAnonymous is how many sources can use the full per-user quota with one anonymous credential.
 	maxAnonymous = 10
-	// promiseLifetime is how long an allocation is counted that pion asked about and did not make. It makes one right after
-	// it has asked, or never, and does not say so.
+	// promiseLifetime is how long an allocation is counted that pion has asked about but not made. pion makes it immediately after
+	// asking, or never, and does not report the latter.
 	promiseLifetime = time.Second
 )
 
@@ -37,10 +37,10 @@ type quota struct {
 	counts   map[share]int
 	live     map[tuple][]share
 	clients  map[netip.AddrPort]int // how many of live each has
-	promised []promise              // in the order of time
+	promised []promise              // oldest first
 }
 
-// share is what a limit bounds. The zero share is the whole server.
+// share identifies what a limit applies to. The zero share is the whole server.
 type share struct {
 	subject credential.Subject
 	source  netip.Prefix
@@ -61,7 +61,7 @@ func newQuota(max Quotas) *quota {
 func (s *Server) withinQuota(username, realm string, client net.Addr) bool {
 	grant, ok := s.config.Authenticator.Lookup(username, realm)
 	if !ok || len(grant.Keys) == 0 {
-		return false // not granted any more
+		return false // no longer granted
 	}
 	ok = s.quota.promise(signedWith(grant.Keys, s.messageOf(client)).Subject, udp.AddrPortOf(client), time.Now())
 	if !ok {
@@ -70,7 +70,7 @@ func (s *Server) withinQuota(username, realm string, client net.Addr) bool {
 	return ok
 }
 
-// promise counts an allocation of a client that is about to be made, and reports whether there is room for it.
+// promise counts an allocation that is about to be made for a client, and reports whether it is within the limits.
 func (q *quota) promise(subject credential.Subject, client netip.AddrPort, now time.Time) bool {
 	source := sourceHost(client.Addr())
 	limits := []struct {
@@ -121,7 +121,7 @@ func (q *quota) made(t tuple) {
 	q.live[t] = nil
 }
 
-// ended takes an allocation out.
+// ended removes an allocation.
 func (q *quota) ended(t tuple) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -136,7 +136,7 @@ func (q *quota) ended(t tuple) {
 	}
 }
 
-// addLocked counts n more of each share. It keeps no zeros, so that the map is as large as what it counts.
+// addLocked adds n to the count of each share. It deletes counts that reach zero, so that the map stays as small as its contents.
 func (q *quota) addLocked(shares []share, n int) {
 	for _, share := range shares {
 		if q.counts[share] += n; q.counts[share] == 0 {

@@ -15,9 +15,10 @@ import (
 )
 
 const (
-	// maxDatagram is what pion reads from a relayed address at a time, in bytes. It would cut a longer datagram.
+	// maxDatagram is the length in bytes of the longest datagram that pion reads from a relayed address. It would truncate a longer
+	// one.
 	maxDatagram = 1600
-	// maxWaiting is how many datagrams of other relayed addresses wait for pion: a burst of a few video frames.
+	// maxWaiting is the maximum number of datagrams from other relayed addresses that wait for pion: a burst of a few video frames.
 	maxWaiting = 128
 )
 
@@ -27,9 +28,9 @@ type generator struct{ server *Server }
 // Validate implements turn.RelayAddressGenerator.
 func (generator) Validate() error { return nil }
 
-// AllocatePacketConn implements turn.RelayAddressGenerator. The network is not that which pion asks for, which is always udp4,
-// but that which the relay has. pion asks for a port only if that was even and free a moment ago (RFC 8656 section 18.6);
-// another even one is as good.
+// AllocatePacketConn implements turn.RelayAddressGenerator. It uses the address family of the relay instead of the requested
+// network, which is always udp4. pion requests a specific port only for EVEN-PORT (RFC 8656 section 18.6), so any even port will
+// do.
 func (g generator) AllocatePacketConn(_ string, port int) (net.PacketConn, net.Addr, error) {
 	conn, _, err := g.server.config.Relay.Allocate(relay.Request{Family: g.server.family, EvenPort: port != 0})
 	if err != nil {
@@ -45,7 +46,7 @@ func (g generator) AllocatePacketConn(_ string, port int) (net.PacketConn, net.A
 	return r, net.UDPAddrFromAddrPort(conn.Relayed()), nil
 }
 
-// AllocateConn implements turn.RelayAddressGenerator. RFC 6062 is not offered.
+// AllocateConn implements turn.RelayAddressGenerator. It returns errors.ErrUnsupported, because RFC 6062 is not supported.
 func (generator) AllocateConn(string, int) (net.Conn, net.Addr, error) {
 	return nil, nil, errors.ErrUnsupported
 }
@@ -70,33 +71,33 @@ func (s *Server) open(r *relayed) bool {
 	return !s.closed
 }
 
-// errRefusedPeer is returned for a packet to a peer that the policy refuses. The rule is in the log, now and then.
+// errRefusedPeer is returned for a packet to a peer that the policy refuses. The rule is logged, but not for every packet.
 var errRefusedPeer = errors.New("peer refused")
 
 // relayed is a relayed transport address as pion sees it. It implements relay.Owner.
 type relayed struct {
 	server *Server
 	conn   *relay.Conn
-	unsent error // of the last Send; owned by pion's goroutine that sends, of which an allocation has one
+	unsent error // result of the last Send; owned by pion's goroutine that sends, of which an allocation has one
 
 	// What follows is owned by pion's goroutine that reads.
 	peer   netip.AddrPort // of which addr is
 	addr   *net.UDPAddr
-	buffer [maxDatagram + 1]byte // one byte more shows what would be cut
+	buffer [maxDatagram + 1]byte // one byte more than maxDatagram, to detect longer datagrams
 
 	mu      sync.Mutex // guards what follows
-	waiting []datagram // of other relayed addresses
+	waiting []datagram // from other relayed addresses
 
 	once sync.Once
 }
 
-// datagram is what another relayed address has sent.
+// datagram is a datagram from another relayed address.
 type datagram struct {
 	peer netip.AddrPort
 	data []byte
 }
 
-// Deliver implements relay.Owner. A datagram that pion would cut is dropped, and so is one for which there is no room.
+// Deliver implements relay.Owner. It drops a datagram that pion would truncate, and one for which there is no room.
 func (r *relayed) Deliver(peer netip.AddrPort, data []byte, _ time.Time) {
 	if len(data) > maxDatagram {
 		return
@@ -112,7 +113,7 @@ func (r *relayed) Deliver(peer netip.AddrPort, data []byte, _ time.Time) {
 	}
 }
 
-// next returns the datagram that has waited longest, and false if there is none.
+// next returns the datagram that has waited longest. It reports false if there is none.
 func (r *relayed) next() (d datagram, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -140,7 +141,7 @@ func (r *relayed) ReadFrom(p []byte) (int, net.Addr, error) {
 		case err == nil: // too long
 			wait = 0
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			r.conn.Wake(false) // before next looks: what comes later wakes again
+			r.conn.Wake(false) // before next is called: a later datagram wakes the reader again
 		case errors.Is(err, net.ErrClosed):
 			return 0, nil, err
 		default:
@@ -150,7 +151,8 @@ func (r *relayed) ReadFrom(p []byte) (int, net.Addr, error) {
 	}
 }
 
-// addrOf returns the address of a peer as pion takes it. Most datagrams come from the peer that the last one came from.
+// addrOf returns the address of a peer in the form that pion requires. It keeps the last one, because most datagrams come from the
+// same peer as the previous one.
 func (r *relayed) addrOf(peer netip.AddrPort) net.Addr {
 	if r.addr == nil || r.peer != peer {
 		r.peer, r.addr = peer, net.UDPAddrFromAddrPort(peer)
@@ -158,8 +160,8 @@ func (r *relayed) addrOf(peer netip.AddrPort) net.Addr {
 	return r.addr
 }
 
-// WriteTo implements net.PacketConn. It asks the policy again: a permission is for an address, and a policy for ports too; and
-// a policy may have changed since the permission was given.
+// WriteTo implements net.PacketConn. relay.Conn.Send checks the policy again, because a permission does not cover ports, and
+// because the policy may have changed since the permission was installed.
 func (r *relayed) WriteTo(p []byte, to net.Addr) (int, error) {
 	r.unsent = nil
 	r.conn.Send(p, udp.AddrPortOf(to), false, time.Now())
@@ -178,8 +180,8 @@ func (r *relayed) Refused(peer netip.AddrPort, rule string, _ time.Time) {
 	r.server.log.seldom("peer refused", "peer", peer.String(), "rule", rule)
 }
 
-// Close implements net.PacketConn. It always returns nil and may be called more than once: pion stops closing its allocations at
-// the first error.
+// Close implements net.PacketConn. It always returns nil, because pion stops closing its allocations at the first error. It may be
+// called more than once.
 func (r *relayed) Close() error {
 	r.once.Do(func() {
 		r.conn.Close()
@@ -193,7 +195,7 @@ func (r *relayed) Close() error {
 // LocalAddr returns the address that the socket is bound to.
 func (r *relayed) LocalAddr() net.Addr { return r.conn.LocalAddr() }
 
-// SetDeadline does nothing: pion sets none at relayed addresses.
+// SetDeadline does nothing, because pion sets no deadlines for relayed addresses.
 func (*relayed) SetDeadline(time.Time) error { return nil }
 
 // SetReadDeadline does nothing.

@@ -17,23 +17,23 @@ import (
 // ErrServerClosed is returned by ServePacket and ServeStream after Close.
 var ErrServerClosed = errors.New("pionturn: server closed")
 
-// Server makes what pion's server needs, and runs it on any number of sockets. Its methods are safe for concurrent use.
+// Server configures pion's server and runs it on any number of sockets. Safe for concurrent use.
 type Server struct {
 	config Config
 	family stun.Family // of relayed addresses
 	quota  *quota
-	inHand sync.Map // net.Addr to []byte: the message that pion works on, by the address that pion was given with it
+	inHand sync.Map // net.Addr to []byte: the messages that pion is processing, by the address that it received with each
 	log    pionLog
 
 	mu      sync.Mutex // guards what follows
 	closed  bool
 	sockets map[io.Closer]struct{} // of Serve methods that have not returned
 	relayed map[*relayed]struct{}
-	streams map[net.Addr]*stream // connections that pion serves, by the address that pion knows them by
+	streams map[net.Addr]*stream // connections that pion serves, by the address that identifies them to pion
 	served  sync.WaitGroup
 }
 
-// New returns a Server that does nothing yet.
+// New returns a Server without sockets. It returns an error if config is invalid.
 func New(config Config) (*Server, error) {
 	config, err := config.withDefaults()
 	if err != nil {
@@ -59,16 +59,16 @@ func (s *Server) ServerConfig() turn.ServerConfig {
 		QuotaHandler:  s.withinQuota,
 		LoggerFactory: &s.log,
 		EventHandler: turn.EventHandler{
-			// OnPermissionCreated stays nil: pion calls it between making a permission known and giving it a timer, which
-			// is where T03 happens.
+			// OnPermissionCreated remains nil. pion calls it after it has published a permission and before the permission has a
+			// timer, which would make the panic of T03 more likely.
 			OnAllocationCreated: s.allocationCreated,
 			OnAllocationDeleted: s.allocationDeleted,
 		},
 	}
 }
 
-// PacketConnConfig returns what serves the clients of a UDP socket. An error of the socket does not end it, unless the socket
-// is closed.
+// PacketConnConfig returns the configuration that serves the clients of a UDP socket. It serves them until the socket is closed,
+// regardless of other errors.
 func (s *Server) PacketConnConfig(conn net.PacketConn) turn.PacketConnConfig {
 	return turn.PacketConnConfig{
 		PacketConn:            newPacketConn(s, conn),
@@ -77,9 +77,9 @@ func (s *Server) PacketConnConfig(conn net.PacketConn) turn.PacketConnConfig {
 	}
 }
 
-// ListenerConfig returns what serves the clients of a TCP listener, or of one made by tls.NewListener, with the framing and the
-// limits of this package. A connection that has the method HandshakeContext of tls.Conn is asked for its addresses after the
-// handshake.
+// ListenerConfig returns the configuration that serves the clients of a TCP listener, or of a listener made by tls.NewListener,
+// with the framing and the limits of this package. If connections have the method HandshakeContext of tls.Conn, their addresses are
+// read after the handshake.
 func (s *Server) ListenerConfig(l net.Listener) turn.ListenerConfig {
 	return turn.ListenerConfig{
 		Listener:              newListener(s, l),
@@ -88,8 +88,8 @@ func (s *Server) ListenerConfig(l net.Listener) turn.ListenerConfig {
 	}
 }
 
-// ServePacket serves the clients of a UDP socket until Close, or until the socket is closed. It owns conn and closes it. It
-// returns ErrServerClosed after Close.
+// ServePacket serves the clients of a UDP socket until Close is called or the socket is closed. It takes ownership of conn and
+// closes it. It returns ErrServerClosed after Close.
 func (s *Server) ServePacket(conn net.PacketConn) error {
 	config := s.ServerConfig()
 	packets := s.PacketConnConfig(conn)
@@ -98,8 +98,8 @@ func (s *Server) ServePacket(conn net.PacketConn) error {
 	return s.serve(config, wrapped, wrapped.closed)
 }
 
-// ServeStream serves the clients of a listener until Close, or until the listener is closed: see ListenerConfig. It owns l and
-// closes it. It returns ErrServerClosed after Close.
+// ServeStream serves the clients of a listener until Close is called or the listener is closed: see ListenerConfig. It takes
+// ownership of l and closes it. It returns ErrServerClosed after Close.
 func (s *Server) ServeStream(l net.Listener) error {
 	config := s.ServerConfig()
 	streams := s.ListenerConfig(l)
@@ -108,7 +108,7 @@ func (s *Server) ServeStream(l net.Listener) error {
 	return s.serve(config, wrapped, wrapped.ended)
 }
 
-// serve runs pion's server on one socket until ended is closed, which the end of the socket does.
+// serve runs pion's server on one socket until ended is closed, which happens when the socket is closed.
 func (s *Server) serve(config turn.ServerConfig, socket io.Closer, ended <-chan struct{}) error {
 	s.mu.Lock()
 	if s.closed {
@@ -136,8 +136,8 @@ func (s *Server) serve(config turn.ServerConfig, socket io.Closer, ended <-chan 
 	return err
 }
 
-// Close closes all sockets, connections and relayed addresses, and waits until the Serve methods have returned. Sockets of a
-// turn.NewServer that the caller has called are the caller's; their relayed addresses are closed.
+// Close closes all sockets, connections and relayed addresses, and waits until the Serve methods have returned. It closes the
+// relayed addresses of servers that the caller made with turn.NewServer, but not their sockets.
 func (s *Server) Close() error {
 	s.mu.Lock()
 	s.closed = true
@@ -159,21 +159,21 @@ func (s *Server) Close() error {
 // Allocations returns the number of live allocations.
 func (s *Server) Allocations() int { return s.quota.count() }
 
-// allocationCreated is pion's word that a client has an allocation.
+// allocationCreated is called when pion has made an allocation.
 func (s *Server) allocationCreated(client, server net.Addr, _, username, realm string, _ net.Addr, _ int) {
 	s.quota.made(tupleOf(client, server))
 	s.allocated(client, true)
 	s.config.Logger.Debug("allocation made", "client", client.String(), "username", username)
 }
 
-// allocationDeleted is pion's word that it has none any more.
+// allocationDeleted is called when an allocation of pion has ended.
 func (s *Server) allocationDeleted(client, server net.Addr, _, username, _ string) {
 	s.quota.ended(tupleOf(client, server))
 	s.allocated(client, false)
 	s.config.Logger.Debug("allocation ended", "client", client.String(), "username", username)
 }
 
-// allocated tells a client's connection, if it has one.
+// allocated records whether a client has an allocation in its connection, if it has one.
 func (s *Server) allocated(client net.Addr, has bool) {
 	s.mu.Lock()
 	c := s.streams[client]
@@ -183,7 +183,7 @@ func (s *Server) allocated(client net.Addr, has bool) {
 	}
 }
 
-// setStream notes the connection of a client, or that there is none any more.
+// setStream records the connection of a client. If c is nil, the client no longer has one.
 func (s *Server) setStream(client net.Addr, c *stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -194,7 +194,8 @@ func (s *Server) setStream(client net.Addr, c *stream) {
 	}
 }
 
-// tuple is a client's transport address and the server's. One Server serves a transport at each of its own addresses.
+// tuple consists of the transport addresses of a client and of the server. The latter imply the transport, because each address of
+// a Server serves one transport.
 type tuple struct{ client, server netip.AddrPort }
 
 func tupleOf(client, server net.Addr) tuple {

@@ -10,30 +10,30 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/internal/framing"
 )
 
-// minFrame is how many bytes pion's own framing waits for before it looks at a message. ChannelData may be shorter.
+// minFrame is the number of bytes that pion's framing waits for before it processes a message. ChannelData may be shorter.
 const minFrame = 9
 
-// filler is a Binding indication, which pion drops. It follows a message that is shorter than minFrame, which would otherwise
+// filler is a Binding indication, which pion ignores. It follows each message that is shorter than minFrame, which would otherwise
 // wait for the next one.
 const filler = "\x00\x11\x00\x00\x21\x12\xa4\x42\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
 
-// stream is a client's TCP or TLS connection as pion sees it: each Read returns one whole message, so that what pion's own
-// framing does with parts of messages, and with lengths that are lies, does not come up.
+// stream is a client's TCP or TLS connection as pion sees it. Each Read returns one whole message, so that pion's framing never
+// processes incomplete messages or false lengths.
 type stream struct {
 	net.Conn
 	listener       *listener
-	client, server net.Addr      // pion knows the connection by client, the very pointer; nil before the handshake is over
+	client, server net.Addr      // nil before the end of the handshake; the pointer in client identifies the connection to pion
 	has            atomic.Bool   // an allocation
-	place          *list.Element // among those that have none; guarded by the listener's mutex
+	place          *list.Element // in listener.unallocated, or nil; guarded by the listener's mutex
 
 	// What follows is owned by pion's goroutine that reads.
 	reader *bufio.Reader
-	first  bool // message
-	fill   bool // filler comes next
+	first  bool // no message has been read yet
+	fill   bool // the next Read returns filler
 }
 
-// Read implements net.Conn. A message that does not fit p is dropped as a whole. On a connection without an allocation it ends
-// the connection: nobody is authenticated there, and honest requests are shorter.
+// Read implements net.Conn. It drops a message that does not fit in p. If the connection has no allocation, such a message ends the
+// connection: the client is unauthenticated, and genuine requests are shorter.
 func (c *stream) Read(p []byte) (int, error) {
 	if c.fill {
 		c.fill = false
@@ -67,10 +67,10 @@ func (c *stream) Read(p []byte) (int, error) {
 // RemoteAddr returns the client's address, always the same pointer.
 func (c *stream) RemoteAddr() net.Addr { return c.client }
 
-// LocalAddr returns the address that the client has connected to.
+// LocalAddr returns the address that the client connected to.
 func (c *stream) LocalAddr() net.Addr { return c.server }
 
-// Close closes the connection. pion does so when there is nothing more to read.
+// Close closes the connection. pion calls it when Read has returned an error.
 func (c *stream) Close() error {
 	c.listener.forget(c)
 	return c.Conn.Close()

@@ -104,7 +104,7 @@ type reservation struct {
 	family *family
 	port   uint16
 	socket socket
-	looped bool // the socket is for an event loop
+	looped bool // the socket was opened for an event loop
 	timer  *time.Timer
 }
 

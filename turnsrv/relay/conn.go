@@ -17,8 +17,8 @@ type Owner interface {
 	// called on the goroutine of a reader, or on the goroutine that sends from the other address. In the latter case, and with a
 	// loop, it may be called shortly after this address is closed. data is valid during the call.
 	Deliver(peer netip.AddrPort, data []byte, now time.Time)
-	// Sent is called once for each datagram passed to Send that was not refused: after it was sent to the peer, or with the error
-	// because of which it was not. size is its length in bytes.
+	// Sent is called once for each datagram passed to Send that was not refused: with nil after it was sent to the peer, otherwise
+	// with the error. size is its length in bytes.
 	Sent(size int, err error)
 	// Refused is called for a datagram that was dropped because rule refuses its peer.
 	Refused(peer netip.AddrPort, rule string, now time.Time)
@@ -30,7 +30,7 @@ type Conn struct {
 	family    *family
 	port      uint16
 	socket    socket
-	loop      *loop.Loop // on which the socket is; nil if it has a goroutine of its own
+	loop      *loop.Loop // reads the socket; nil if the socket has a goroutine of its own
 	owner     Owner      // set by Start
 	reserved  Token      // token of the port above, or zero
 
@@ -75,7 +75,7 @@ func (c *Conn) Send(p []byte, to netip.AddrPort, dontFragment bool, now time.Tim
 	c.socket.send(p, to, c.owner)
 }
 
-// errBusy is reported for a datagram to a relayed address on another loop which has too much to do.
+// errBusy is reported for a datagram to a relayed address on another loop that has too much to do.
 var errBusy = errors.New("too many packets are waiting for the event loop of the other relayed address")
 
 // pass delivers p to another relayed address of the allocator.

@@ -39,7 +39,7 @@ type goroutineSocket struct {
 	reader sync.WaitGroup
 }
 
-// goroutineSockets returns what opens sockets with listen.
+// goroutineSockets returns a function that opens goroutineSockets with listen.
 func goroutineSockets(listen func(string, netip.AddrPort) (Socket, error)) func(string, netip.AddrPort) (socket, error) {
 	return func(network string, addr netip.AddrPort) (socket, error) {
 		s, err := listen(network, addr)
@@ -68,7 +68,7 @@ func (s *goroutineSocket) read(o Owner) {
 			return
 		}
 		if err != nil {
-			// No error is known to recur here. Pause anyway, so that one would not take a whole core.
+			// No error is known to recur here. Pause anyway, so that one would not occupy a whole processor.
 			backoff = min(backoff*2+time.Millisecond, time.Second)
 			time.Sleep(backoff)
 			continue

@@ -5,14 +5,14 @@ import (
 	"net/netip"
 )
 
-// Builder writes one message, attribute by attribute. The zero Builder is ready for Start. What Bytes returns is valid
-// until the next Start, so that one Builder serves many messages without allocating.
+// Builder builds one message at a time, attribute by attribute. The zero Builder is ready for Start. Reusing a Builder for many
+// messages avoids allocations.
 type Builder struct {
 	buf []byte
 	id  TransactionID
 }
 
-// Start begins a new message and discards the last one.
+// Start begins a new message and discards the previous one.
 func (b *Builder) Start(method Method, class Class, id TransactionID) {
 	b.id = id
 	b.buf = binary.BigEndian.AppendUint16(b.buf[:0], joinType(method, class))
@@ -21,7 +21,7 @@ func (b *Builder) Start(method Method, class Class, id TransactionID) {
 	b.buf = append(b.buf, id[:]...)
 }
 
-// Bytes returns the message.
+// Bytes returns the message. It is valid until the next Start or ChannelData.
 func (b *Builder) Bytes() []byte { return b.buf }
 
 // Len returns the length of the message so far, in bytes.
@@ -80,13 +80,13 @@ func (b *Builder) UnknownAttributes(types []AttrType) {
 	b.close(start)
 }
 
-// MessageIntegrity signs what was added so far. Only FINGERPRINT may follow.
+// MessageIntegrity adds MESSAGE-INTEGRITY, RFC 8489 section 14.5, which signs everything before it. Only FINGERPRINT may follow.
 func (b *Builder) MessageIntegrity(key []byte) {
 	sum := messageIntegrity(key, b.buf)
 	b.Attr(AttrMessageIntegrity, sum[:])
 }
 
-// Fingerprint adds FINGERPRINT. Nothing may follow.
+// Fingerprint adds FINGERPRINT, RFC 8489 section 14.7. Nothing may follow.
 func (b *Builder) Fingerprint() {
 	b.Uint32(AttrFingerprint, fingerprint(b.buf))
 }
@@ -98,7 +98,7 @@ func (b *Builder) open(t AttrType) int {
 	return len(b.buf)
 }
 
-// close fills in the attribute's length, pads it with zeros and brings the header up to date.
+// close sets the attribute's length, pads the attribute with zeros, and updates the length in the header.
 func (b *Builder) close(start int) {
 	binary.BigEndian.PutUint16(b.buf[start-2:], uint16(len(b.buf)-start))
 	for len(b.buf)%4 != 0 {

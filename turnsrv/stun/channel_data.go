@@ -5,11 +5,11 @@ import (
 	"errors"
 )
 
-// ChannelNumber names a channel of an allocation, RFC 8656 section 12.
+// ChannelNumber identifies a channel of an allocation, RFC 8656 section 12.
 type ChannelNumber uint16
 
-// Channel numbers. RFC 8656 ends the range at 0x4FFF and reserves the rest; RFC 5766 ended it at 0x7FFF, and clients of
-// today (coturn 4.6's) still take numbers from all of it.
+// Channel numbers. The range of RFC 8656 ends at 0x4FFF, and the rest is reserved. The range of RFC 5766 ended at 0x7FFF, and
+// current clients such as coturn's (4.6) still use all of it.
 const (
 	MinChannel ChannelNumber = 0x4000
 	MaxChannel ChannelNumber = 0x7FFF
@@ -21,11 +21,11 @@ const ChannelDataHeaderLen = 4
 // ErrChannelData is returned for ChannelData that ends before its declared length.
 var ErrChannelData = errors.New("ChannelData is shorter than its declared length")
 
-// IsChannelData reports whether a message that begins with the byte first is ChannelData and not STUN, RFC 8656
-// section 12: its number lies between 0x4000 and 0x7FFF.
+// IsChannelData reports whether a message that begins with the byte first is ChannelData rather than STUN: whether its channel
+// number is between 0x4000 and 0x7FFF, RFC 8656 section 12.
 func IsChannelData(first byte) bool { return first&0xC0 == 0x40 }
 
-// IsRequest reports whether b begins like a STUN message whose class is request, RFC 8489 section 5. It does not check the rest.
+// IsRequest reports whether the first two bytes of b are those of a STUN request, RFC 8489 section 5. It does not check the rest.
 func IsRequest(b []byte) bool { return len(b) > 1 && b[0]&0xC1 == 0 && b[1]&0x10 == 0 }
 
 // ParseChannelData splits the ChannelData message in b (RFC 8656 section 12.4).

@@ -6,11 +6,11 @@ import (
 	"encoding/binary"
 )
 
-// HasIntegrity reports whether the message carries MESSAGE-INTEGRITY, of whatever length.
+// HasIntegrity reports whether the message contains MESSAGE-INTEGRITY, whatever its length.
 func (m *Message) HasIntegrity() bool { return m.integrity != 0 }
 
-// VerifyIntegrity reports whether MESSAGE-INTEGRITY was made under key, RFC 8489 section 14.5. It compares in constant
-// time. A message without the attribute, or with one of a wrong length, was not.
+// VerifyIntegrity reports whether MESSAGE-INTEGRITY was computed with key, RFC 8489 section 14.5. It compares in constant time. It
+// returns false if the attribute is absent or has the wrong length.
 func (m *Message) VerifyIntegrity(key []byte) bool {
 	if m.integrity == 0 {
 		return false
@@ -20,7 +20,7 @@ func (m *Message) VerifyIntegrity(key []byte) bool {
 	return hmac.Equal(value, want[:])
 }
 
-// messageIntegrity is the HMAC-SHA1 over what precedes the attribute, with a length in the header that includes it.
+// messageIntegrity returns the HMAC-SHA1 of the bytes before the attribute, with the attribute included in the header's length.
 func messageIntegrity(key, preceding []byte) (sum [sha1.Size]byte) {
 	var length [2]byte
 	binary.BigEndian.PutUint16(length[:], uint16(len(preceding)-HeaderLen+attributeHeaderLen+sha1.Size))

@@ -1,5 +1,5 @@
-// Package stun reads and writes STUN messages (RFC 8489) as a TURN server needs them: strict about every length that
-// comes from the network, without I/O and without keeping what it was given.
+// Package stun reads and writes the STUN messages (RFC 8489) of a TURN server. It checks every length that comes from the network,
+// does no I/O, and does not retain its arguments.
 package stun
 
 import (
@@ -17,7 +17,7 @@ const MagicCookie = 0x2112A442
 
 const attributeHeaderLen = 4
 
-// TransactionID ties a response to its request, RFC 8489 section 5.
+// TransactionID matches a response to its request, RFC 8489 section 5.
 type TransactionID [12]byte
 
 // Method is the 12-bit method of a message.
@@ -66,7 +66,7 @@ const (
 	ClassError      Class = 0b11
 )
 
-// Message is one message that was read. It aliases the bytes that it was parsed from.
+// Message is a parsed message. It aliases the bytes that it was parsed from.
 type Message struct {
 	Method        Method
 	Class         Class
@@ -78,14 +78,14 @@ type Message struct {
 	HasFingerprint bool
 }
 
-// Errors of Parse. Whatever draws one is not answered, RFC 8489 section 6.3.
+// Errors of Parse. A server must not answer such a message, RFC 8489 section 6.3.
 var (
 	ErrNotSTUN     = errors.New("not a STUN message")
 	ErrLength      = errors.New("invalid length of a message or attribute")
 	ErrFingerprint = errors.New("FINGERPRINT is wrong or is not the last attribute")
 )
 
-// Parse reads the message that fills b exactly. FINGERPRINT is verified when there is one, MESSAGE-INTEGRITY is not.
+// Parse parses b, which must be exactly one message. It verifies FINGERPRINT if present, but not MESSAGE-INTEGRITY.
 func Parse(b []byte) (Message, error) {
 	if len(b) < HeaderLen || b[0]&0xC0 != 0 || binary.BigEndian.Uint32(b[4:8]) != MagicCookie {
 		return Message{}, ErrNotSTUN
@@ -99,7 +99,7 @@ func Parse(b []byte) (Message, error) {
 	return m, m.walk()
 }
 
-// walk checks the framing of all attributes and finds where those end that count.
+// walk checks the framing of all attributes, and FINGERPRINT, and sets the offsets.
 func (m *Message) walk() error {
 	for at := HeaderLen; at < len(m.raw); {
 		typ, value, next, ok := attributeAt(m.raw, at)
@@ -113,7 +113,7 @@ func (m *Message) walk() error {
 			}
 			m.HasFingerprint = true
 		case m.integrity != 0:
-			// RFC 8489 section 14.5: what follows the integrity attribute is ignored.
+			// RFC 8489 section 14.5: attributes after the integrity attribute are ignored.
 		case typ == AttrMessageIntegrity:
 			m.integrity = at
 		default:
@@ -139,8 +139,7 @@ func attributeAt(raw []byte, at int) (typ AttrType, value []byte, next int, ok b
 	return typ, raw[start : start+length], next, true
 }
 
-// Attributes iterates over the attributes in their order, up to the integrity attribute, which is left out as is
-// FINGERPRINT. The values alias the message.
+// Attributes iterates over the attributes that precede MESSAGE-INTEGRITY and FINGERPRINT, in order. The values alias the message.
 func (m *Message) Attributes() iter.Seq2[AttrType, []byte] {
 	return func(yield func(AttrType, []byte) bool) {
 		for at := HeaderLen; at < m.attributesEnd; {
@@ -156,7 +155,7 @@ func (m *Message) Attributes() iter.Seq2[AttrType, []byte] {
 // Len returns the length of the whole message in bytes.
 func (m *Message) Len() int { return len(m.raw) }
 
-// splitType takes the method and the class out of the message type, whose bits are interleaved: RFC 8489 figure 3.
+// splitType returns the method and the class in a message type, whose bits are interleaved: RFC 8489 figure 3.
 func splitType(t uint16) (Method, Class) {
 	method := t&0x000F | t&0x00E0>>1 | t&0x3E00>>2
 	class := t&0x0010>>4 | t&0x0100>>7

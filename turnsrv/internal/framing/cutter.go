@@ -12,14 +12,14 @@ var ErrLong = errors.New("frame is too long")
 // Cutter cuts frames out of a stream that arrives in pieces. It does not copy a frame that arrives whole, and between frames it
 // holds no memory. The zero value is ready for use.
 type Cutter struct {
-	partial []byte // the frame that has begun
-	begun   bool   // a frame has been cut
+	partial []byte // the beginning of the next frame
+	begun   bool   // a frame has been returned
 }
 
-// Cut returns the next frame, and what follows it in b, which is the next piece of the stream or the rest of one. Without a
-// whole frame it keeps what there is of one and returns no frame and no rest. A frame is valid until the next call, and no
-// longer than b. limit is the maximum length of the frame in bytes. Cut returns Err or ErrLong, after which the stream is
-// unusable.
+// Cut returns the next frame and the bytes of b that follow it. b is the next piece of the stream, or the rest that the previous
+// call returned. If b does not complete a frame, Cut keeps a copy of it and returns neither. The frame is valid until the next
+// call, and no longer than b. limit is the maximum length of the frame in bytes. The error is Err or ErrLong, after which the
+// stream is unusable.
 func (c *Cutter) Cut(b []byte, limit int) (frame, rest []byte, err error) {
 	if len(c.partial) == 0 {
 		n, err := c.length(b, limit)

@@ -9,8 +9,8 @@ import (
 // maxRecord is the length of the longest plaintext of a TLS record, RFC 8446 section 5.1.
 const maxRecord = 16 << 10
 
-// Conn is a connection whose socket can move from Go's network poller to an event loop, under a tls.Conn too. It behaves like
-// the connection that NewConn was given until then. Peek is for the goroutine that reads.
+// Conn is a connection whose socket can move from Go's network poller to an event loop, even if a tls.Conn wraps it. Until then it
+// behaves like the connection that NewConn was given. Only the goroutine that reads may call Peek.
 type Conn struct {
 	net.Conn
 	ahead []byte     // bytes that Peek has read
@@ -60,7 +60,7 @@ func (c *Conn) read(p []byte) (int, error) {
 	return n, c.hands.begin()
 }
 
-// limit makes c part of a limited handshake, or ends that if h is nil.
+// limit makes c part of a limited handshake, or of none if h is nil.
 func (c *Conn) limit(h *handshake) { c.hands = h }
 
 // Write implements net.Conn.
@@ -94,7 +94,7 @@ func (c *polledConn) write(p []byte) (int, error) {
 }
 
 // errLater is the error of reading from a connection that has nothing to read at present. A tls.Conn keeps what it has read of a
-// record and goes on later, because Temporary returns true.
+// record and continues later, because Temporary returns true.
 type errLater struct{}
 
 var _ net.Error = errLater{}
@@ -121,8 +121,8 @@ func (l *tlsListener) Accept() (net.Conn, error) {
 	return tls.Server(NewConn(conn), l.config), nil
 }
 
-// layers returns the TLS layer of conn if there is one, and what is under it. Other connections that have carried a client's
-// bytes to there tell in NetConn what they carry.
+// layers returns the TLS layer of conn, if there is one, and the Conn and the socket that it wraps. It unwraps other connections
+// with their method NetConn, if they have one. Otherwise it returns no socket.
 func layers(conn net.Conn) (encrypted *tls.Conn, movable *Conn, socket *net.TCPConn) {
 	for {
 		switch c := conn.(type) {

@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// expiry ends streams on an event loop that have no allocation for too long. It is owned by the goroutine of the loop. All
+// expiry ends the streams of an event loop that have had no allocation for too long. It is owned by the goroutine of the loop. All
 // streams get the same time, so the one that was set first is due first.
 type expiry struct {
-	alarm func(time.Time) // sets when run is called
+	alarm func(time.Time) // sets the time at which run is called
 	due   list.List       // of expiring, the first one due in front
 	of    map[*stream]*list.Element
 }
@@ -18,7 +18,7 @@ type expiring struct {
 	at     time.Time
 }
 
-// set makes s end at a time that is not before any other that is set.
+// set makes s end at the given time, which must not precede that of any other stream.
 func (e *expiry) set(s *stream, at time.Time) {
 	e.remove(s)
 	if e.of == nil {

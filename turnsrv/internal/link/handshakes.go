@@ -22,7 +22,7 @@ type handshake struct {
 	holds bool // a slot
 }
 
-// begin waits for a slot. It returns the error of the context if there is none before it is done.
+// begin waits for a slot. It returns the error of the context if that is done first.
 func (h *handshake) begin() error {
 	select {
 	case h.slots <- struct{}{}:

@@ -11,9 +11,9 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// handleInTurn calls handle with a message of a client, at once unless it is a request and the loop has other clients' data to
-// relay first: a request is signed or answered with a nonce, or opens a socket, and costs up to 20 times as much as data. If too
-// many requests wait, it is dropped; the client retransmits it, RFC 8489 section 6.2.1.
+// handleInTurn calls handle with a message of a client, immediately unless it is a request and the loop has other clients' data to
+// relay first. A request takes up to 20 times as much time as data: it requires a MAC, and may open a socket. If too many requests
+// wait, it is dropped; the client retransmits it, RFC 8489 section 6.2.1.
 func handleInTurn(
 	on *loop.Loop, b []byte, from session.Client, now time.Time, handle func([]byte, session.Client, time.Time), c *count.Counters,
 ) {

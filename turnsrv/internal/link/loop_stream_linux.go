@@ -35,15 +35,15 @@ type loopStream struct {
 	polled    polledConn
 	ahead     []byte // read before the socket moved
 	cutter    framing.Cutter
-	reading   bool      // crypto/tls is reading: what it writes is an answer
-	answers   int       // since answered
-	answered  time.Time // begin of the second in which answers are counted
-	out       []byte    // bytes to send
-	sent      int       // how many of out have been sent
-	due       bool      // flush is called at the end of the round
-	blocked   bool      // the socket is full: flush is called when it is not
-	waiting   bool      // Do or Drop is called later
-	cut       bool      // the connection ends without a close_notify
+	reading   bool // crypto/tls is reading: what it writes is an answer
+	answers   int  // in the second that began at answered
+	answered  time.Time
+	out       []byte // bytes to send
+	sent      int    // number of bytes of out that have been sent
+	due       bool   // flush will be called at the end of the round
+	blocked   bool   // the socket is full: flush will be called when it no longer is
+	waiting   bool   // Do or Drop will be called
+	cut       bool   // the connection ends without a close_notify
 	ended     bool
 }
 
@@ -169,7 +169,7 @@ func (f *loopStream) received(b []byte, now time.Time) {
 	}
 }
 
-// decrypt passes the plaintext of b to handle.
+// decrypt passes the plain text of b to handle.
 func (f *loopStream) decrypt(b []byte, now time.Time) error {
 	if f.encrypted == nil {
 		return f.handle(b, now)
@@ -252,7 +252,7 @@ func (f *loopStream) enqueue(b []byte, p session.Priority) error {
 	return nil
 }
 
-// written takes what crypto/tls writes. Answers are limited, because a client can ask for many that it does not read.
+// written queues what crypto/tls writes. Answers are limited, because a client can cause many without reading them.
 func (f *loopStream) written(b []byte) {
 	if f.reading {
 		f.answers++
@@ -264,7 +264,7 @@ func (f *loopStream) written(b []byte) {
 	f.append(b)
 }
 
-// append appends to what is sent at the end of the round.
+// append queues b to be sent at the end of the round.
 func (f *loopStream) append(b []byte) {
 	f.out = append(f.out, b...)
 	if !f.due && !f.blocked {
@@ -273,7 +273,7 @@ func (f *loopStream) append(b []byte) {
 	}
 }
 
-// flush sends what the socket takes. There is no time limit: see stream.write.
+// flush sends as much as the socket accepts. There is no time limit: see stream.write.
 func (f *loopStream) flush() {
 	if f.due = false; f.ended {
 		return
@@ -303,7 +303,7 @@ func (f *loopStream) flush() {
 	}
 }
 
-// block waits until the socket takes more. What has been sent already makes room when it is more than what has not.
+// block has flush called when the socket accepts more. If more than half of out has been sent, it moves the rest to the front.
 func (f *loopStream) block() {
 	if f.sent > len(f.out)/2 {
 		f.out = f.out[:copy(f.out, f.out[f.sent:])]
@@ -323,7 +323,7 @@ func (f *loopStream) giveUp() {
 	}
 }
 
-// end ends the stream. The handler learns it before the client can connect again from the same address.
+// end ends the stream. The handler is told before the client can connect again from the same address.
 func (f *loopStream) end() {
 	if f.ended {
 		return
@@ -360,7 +360,7 @@ func readSocket(fd int, b []byte) (int, unix.Errno) {
 	return int(n), errno
 }
 
-// writeSocket is the equivalent of readSocket. MSG_NOSIGNAL saves a SIGPIPE, which Go ignores.
+// writeSocket is the equivalent of readSocket. MSG_NOSIGNAL avoids a SIGPIPE, which Go would ignore.
 func writeSocket(fd int, b []byte) (int, unix.Errno) {
 	n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)),
 		unix.MSG_NOSIGNAL, 0, 0)

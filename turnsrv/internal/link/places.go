@@ -26,9 +26,9 @@ func newPlaces(maxStreams int) *places {
 	return &places{max: maxStreams, streams: make(map[*stream]struct{})}
 }
 
-// take gives s, which has no allocation yet, a place and reports whether there was one. If all places are taken, the connection
-// without an allocation that it returns has to end: the oldest one of the source network that has the most. A network that floods
-// the server therefore displaces its own connections.
+// take gives s, which has no allocation yet, a place and reports whether there was one. If all places are taken, it returns a
+// connection without an allocation that the caller must end: the oldest one of the source network that has the most. A network that
+// floods the server therefore displaces its own connections.
 func (p *places) take(s *stream, client netip.Addr) (displaced *stream, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

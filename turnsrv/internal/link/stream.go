@@ -206,8 +206,8 @@ func (s *stream) enqueue(b []byte, p session.Priority) error {
 	return nil
 }
 
-// giveUp ends the connection without the TLS close_notify, on which Close could block. Not called on an event loop that serves
-// it.
+// giveUp ends the connection without the TLS close_notify, on which Close could block. It is not called on the event loop that
+// serves the stream.
 func (s *stream) giveUp() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

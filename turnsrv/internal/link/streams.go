@@ -27,7 +27,7 @@ type Streams struct {
 	counters   *count.Counters
 	places     *places
 	handshakes *Handshakes // nil if they are not limited
-	shares     []*Streams  // get connections in turn; l is the first
+	shares     []*Streams  // get connections in turn; the first is the Streams itself
 	accepted   int         // number of connections so far; owned by the goroutine that accepts
 	spare      spareDescriptor
 	loop       *loop.Loop // on whose goroutine the handler is called; nil if Serve calls it
@@ -151,7 +151,7 @@ func (l *Streams) start(conn net.Conn) {
 	}()
 }
 
-// remove ends what start has begun.
+// remove undoes what start did for s.
 func (l *Streams) remove(s *stream) {
 	l.counters.Streams.Add(-1)
 	l.places.leave(s)

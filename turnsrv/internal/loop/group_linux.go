@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// Group is some loops and the threads that run them: a single one while there is little to do, and up to one for each loop under
-// load. Loops that share a thread wait together, and a wait costs more than a packet. Safe for concurrent use.
+// Group consists of loops and the threads that run them: a single thread while there is little to do, and up to one for each loop
+// under load. Loops that share a thread also share its waits, which cost more than a packet. Safe for concurrent use.
 type Group struct {
 	loops []*Loop
 
@@ -14,7 +14,8 @@ type Group struct {
 	threads []*thread
 }
 
-// NewGroup starts n loops. If the system has no more descriptors, it returns those that it could start, and the error.
+// NewGroup starts n loops. If the system has no more descriptors, it returns a group of the loops that it could start, and the
+// error.
 func NewGroup(n int, options Options) (*Group, error) {
 	g := new(Group)
 	var failed error
@@ -54,7 +55,7 @@ func (g *Group) Threads() int {
 	return len(g.threads)
 }
 
-// startLocked starts a thread that runs loops. share is what it is expected to need.
+// startLocked starts a thread that runs loops. share is the share of its time for which it is expected to be busy.
 func (g *Group) startLocked(loops []*Loop, share float64, options Options) {
 	t := &thread{group: g, options: options, loops: loops, share: share}
 	g.threads = append(g.threads, t)
@@ -77,7 +78,7 @@ func (g *Group) splitLocked(t *thread) {
 	g.startLocked(give, t.share, t.options)
 }
 
-// mergeLocked gives the loops of t to another thread if that has little to do too.
+// mergeLocked gives the loops of t to another thread that has little to do, if there is one.
 func (g *Group) mergeLocked(t *thread) {
 	for _, other := range g.threads {
 		if other != t && len(other.loops) > 0 && other.share+t.share < mergeBelow {
@@ -90,7 +91,7 @@ func (g *Group) mergeLocked(t *thread) {
 	}
 }
 
-// leaveLocked removes a thread that runs no loops any more.
+// leaveLocked removes a thread that no longer runs any loops.
 func (g *Group) leaveLocked(t *thread) {
 	g.threads = slices.DeleteFunc(g.threads, func(other *thread) bool { return other == t })
 }

@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// roundTasks is the number of tasks that a round does. The most expensive, an Allocate request, takes less than 100 µs.
+	// roundTasks is the maximum number of tasks in a round. The most expensive task, an Allocate request, takes less than 100 µs.
 	roundTasks = 8
 	// maxLate and maxLateBytes limit the tasks that wait, and the memory that they refer to.
 	maxLate      = 512
@@ -23,8 +23,9 @@ type Task interface {
 	Drop()
 }
 
-// late holds the tasks that wait until a round has sent its data, in order. If there are too many, a new one of the source network
-// that has the most is refused, and one of another network displaces the oldest of those. So a flood costs only its own network.
+// late holds the tasks that wait until a round has sent its data, in order. If there are too many, a new task of the source network
+// with the most is refused, and a new task of another network displaces the oldest one of that network. A flood therefore displaces
+// only tasks of its own network.
 type late struct {
 	tasks list.List // of lateTask, oldest first
 	crowd limit.Crowd[*list.Element]
@@ -53,7 +54,7 @@ func (l *late) add(addr netip.Addr, size int, t Task) {
 	}
 }
 
-// next removes and returns the oldest task, or nil.
+// next removes and returns the oldest task. It returns nil if there is none.
 func (l *late) next() Task {
 	if first := l.tasks.Front(); first != nil {
 		return l.remove(first)

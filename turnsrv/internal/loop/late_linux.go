@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// Admit reports whether the caller may do a task at once, because the round has done few and none is waiting. Otherwise the
-// caller passes it to Later. So requests are processed in the order of all messages, until there are so many that data would wait
-// for them.
+// Admit reports whether the caller may do a task immediately, because this round has done only few and none is waiting. Otherwise
+// the caller passes it to Later. Requests are therefore processed in order with all other messages, unless there are so many that
+// data would wait for them.
 func (l *Loop) Admit() bool {
 	if l.tasks == roundTasks || !l.late.empty() {
 		return false
@@ -16,15 +16,15 @@ func (l *Loop) Admit() bool {
 	return true
 }
 
-// MayWait reports whether Later can be called with a task for a client at addr that refers to size bytes. It costs little, so that
-// what has to be dropped does.
+// MayWait reports whether Later can be called with a task for a client at addr that refers to size bytes. It is cheap, so that
+// dropping a task is.
 func (l *Loop) MayWait(addr netip.Addr, size int) bool { return l.late.admits(addr, size) }
 
 // Later makes the loop do a task for a client at addr after the data of this round, or of a later one, has been sent. The task
 // refers to size bytes.
 func (l *Loop) Later(addr netip.Addr, size int, t Task) { l.late.add(addr, size, t) }
 
-// doLate does the tasks for which the round has time, and reports whether there were any.
+// doLate does the waiting tasks for which this round has time. It reports whether there were any.
 func (l *Loop) doLate() (some bool) {
 	now := time.Now()
 	for ; l.tasks < roundTasks; l.tasks++ {

@@ -5,11 +5,11 @@ import "time"
 const (
 	// loadPeriod is the period over which a load is measured.
 	loadPeriod = 10 * time.Millisecond
-	// gatherFrom is the rate in packets per second above which a wait for more packets pays.
+	// gatherFrom is the rate in packets per second from which waiting for more packets saves time.
 	gatherFrom = 2500
-	// gatherFor is the number of packets that such a wait is to bring.
+	// gatherFor is the number of packets that are expected during such a wait.
 	gatherFor = 16
-	// unannouncedFrom is the rate in packets per second above which the next packet is expected while an unannounced wait lasts.
+	// unannouncedFrom is the rate in packets per second from which the next packet is expected during an unannounced wait.
 	unannouncedFrom = 500
 )
 

@@ -19,8 +19,8 @@ const (
 	maxEvents = 128
 )
 
-// Loop waits for descriptors and handles them. Only one thread runs it at a time: see Group. Methods are called on the goroutine
-// of that thread, by what it calls, except where a comment says otherwise.
+// Loop waits for descriptors and handles them. Only one thread runs it at a time: see Group. Its methods may be called only by
+// functions that the loop calls, on the goroutine of that thread, except where a comment says otherwise.
 type Loop struct {
 	options Options
 	group   *Group
@@ -35,20 +35,20 @@ type Loop struct {
 	out      *udp.Outbox
 	turns    turns
 	number   uint64 // of the round
-	crowded  bool   // the shared socket whose turn it is has had too many datagrams for a while
+	crowded  bool   // the shared socket whose turn it is has had too many datagrams for longer than crowdedAfter
 	late     late
-	tasks    int       // done in this round
-	passing  []passing // what this round passes to other loops
+	tasks    int       // number of tasks done in this round
+	passing  []passing // datagrams that this round passes to other loops
 	load     load
 	events   []unix.EpollEvent
-	ready    int  // how many of events there are in this round
+	ready    int  // number of events in this round
 	gathered bool // the round follows a wait for more packets
 
 	mail   mailbox
 	waking sync.RWMutex // held for writing when wake is closed
-	asleep atomic.Bool  // the thread waits, or is about to, and has to be woken
+	asleep atomic.Bool  // the thread is waiting, or about to wait, and must be woken
 	closed atomic.Bool
-	ended  chan struct{} // closed when no thread runs the loop any more
+	ended  chan struct{} // closed when no thread runs the loop any longer
 	counts counts
 }
 
@@ -57,8 +57,8 @@ type watch struct {
 	socket    *udp.Socket
 	receiver  Receiver
 	shared    bool      // by many clients
-	batch     int       // the number of messages to receive at once
-	fullSince time.Time // when a turn did not empty the socket, and none has since
+	batch     int       // number of messages to receive with one call
+	fullSince time.Time // time of the first of the latest turns that did not empty the socket; zero if the last one did
 	ready     func(events uint32, now time.Time)
 	queued    bool // in turns
 	ended     bool
@@ -151,8 +151,9 @@ func (l *Loop) Watch(fd int, events uint32, ready func(events uint32, now time.T
 	return l.add(fd, events, &watch{ready: ready})
 }
 
-// Receive makes the loop receive from a socket. The loop does not own the socket: Unwatch it and call Flush before it is closed.
-// In a round, a socket with shared set, which many clients send to, gets as much as all others together.
+// Receive makes the loop receive from a socket. The loop does not own the socket: Unwatch it and call Flush before it is closed. If
+// shared is true, many clients send to the socket, and in each round it gets as much time as all sockets that are not shared
+// together.
 func (l *Loop) Receive(s *udp.Socket, r Receiver, shared bool) error {
 	if l.options.Coalesce {
 		_ = s.SetCoalesce(true) // older systems have no UDP_GRO
@@ -177,7 +178,7 @@ func (l *Loop) Modify(fd int, events uint32) error {
 		unix.EpollCtl(l.epoll, unix.EPOLL_CTL_MOD, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)}))
 }
 
-// Unwatch ends what Watch or Receive has begun. It must be called before the descriptor is closed.
+// Unwatch undoes Watch or Receive. It must be called before the descriptor is closed.
 func (l *Loop) Unwatch(fd int) {
 	if fd < 0 || fd >= len(l.watched) || l.watched[fd] == nil {
 		return
@@ -192,10 +193,10 @@ func (l *Loop) Send(s *udp.Socket, b []byte, to netip.AddrPort, local netip.Addr
 	l.out.Add(s, b, to, local, payload, sender)
 }
 
-// Flush sends at once what Send has collected for s. It must be called before an option of s is changed or s is closed.
+// Flush sends the datagrams that Send has collected for s. It must be called before an option of s is changed or s is closed.
 func (l *Loop) Flush(s *udp.Socket) { l.out.FlushSocket(s) }
 
-// AfterRound makes the loop call f once at the end of the present round.
+// AfterRound makes the loop call f once at the end of the current round.
 func (l *Loop) AfterRound(f func()) { l.after = append(l.after, f) }
 
 // NewAlarm returns an alarm that is not set.
@@ -205,7 +206,7 @@ func (l *Loop) NewAlarm(f func(now time.Time)) *Alarm {
 	return a
 }
 
-// RemoveAlarm ends an alarm for good.
+// RemoveAlarm removes an alarm permanently.
 func (l *Loop) RemoveAlarm(a *Alarm) {
 	for i, other := range l.alarms {
 		if other == a {
@@ -215,7 +216,7 @@ func (l *Loop) RemoveAlarm(a *Alarm) {
 	}
 }
 
-// Pass gives a datagram to a receiver of another loop. It reports whether there was room. l is the loop on whose goroutine it
+// Pass passes a datagram to a receiver on another loop, and reports whether there was room. l is the loop on whose goroutine Pass
 // is called, or nil.
 func (l *Loop) Pass(to *Loop, r Receiver, from netip.AddrPort, data []byte) bool {
 	if !to.mail.admit(len(data)) {
@@ -240,16 +241,16 @@ func (l *Loop) Pass(to *Loop, r Receiver, from netip.AddrPort, data []byte) bool
 	return true
 }
 
-// due reports whether the loop has something to do, besides descriptors that are ready.
+// due reports whether the loop has anything to do other than handling ready descriptors.
 func (l *Loop) due(now time.Time) bool {
 	next := l.alarms.next()
 	return l.pending() || !l.mail.empty() || !next.IsZero() && !now.Before(next)
 }
 
-// pending reports whether the last round has left something to do.
+// pending reports whether the last round has left anything to do.
 func (l *Loop) pending() bool { return l.turns.waiting() || !l.late.empty() }
 
-// round handles what is ready. It returns the number of packets.
+// round handles everything that is ready. It returns the number of packets.
 func (l *Loop) round(now time.Time) (packets int) {
 	events := l.events[:l.ready]
 	for _, event := range events {
@@ -270,7 +271,7 @@ func (l *Loop) round(now time.Time) (packets int) {
 	return packets
 }
 
-// finish sends and passes on what has been collected.
+// finish sends the collected datagrams and passes those for other loops.
 func (l *Loop) finish() {
 	for len(l.after) > 0 {
 		after := l.after
@@ -295,7 +296,7 @@ func (l *Loop) handle(event unix.EpollEvent, now time.Time) (n int) {
 	case int(event.Fd) == l.wake:
 		l.drainWake()
 		return 0
-	case w == nil: // ended by what was handled before in this round
+	case w == nil: // unwatched earlier in this round
 		return 0
 	case w.socket == nil:
 		l.guard(func() { w.ready(event.Events, now) })
@@ -305,7 +306,7 @@ func (l *Loop) handle(event unix.EpollEvent, now time.Time) (n int) {
 	return 0
 }
 
-// deliver gives the n datagrams of the inbox to the receiver of w. A panic costs the datagram that caused it.
+// deliver passes the n datagrams in the inbox to the receiver of w. A panic loses only the datagram that caused it.
 func (l *Loop) deliver(w *watch, n int, now time.Time) {
 	for i := 0; i < n && !w.ended; {
 		l.deliverFrom(&i, w, n, now)
@@ -321,13 +322,13 @@ func (l *Loop) deliverFrom(i *int, w *watch, n int, now time.Time) {
 	}
 }
 
-// give gives a datagram that another goroutine has passed to its receiver.
+// give passes a datagram from another goroutine to its receiver.
 func (l *Loop) give(to Receiver, data []byte, from netip.AddrPort, now time.Time) {
 	defer l.recover()
 	to.Receive(data, from, netip.Addr{}, now)
 }
 
-// guard calls f and survives its panic.
+// guard calls f and recovers from a panic in it.
 func (l *Loop) guard(f func()) {
 	defer l.recover()
 	f()

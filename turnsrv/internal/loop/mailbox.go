@@ -8,9 +8,9 @@ import (
 )
 
 const (
-	// maxPassed is how much memory in bytes the datagrams from other goroutines that wait for a loop can take.
+	// maxPassed is the maximum memory in bytes of the datagrams from other goroutines that wait for a loop.
 	maxPassed = 4 << 20
-	// passedOverhead is the memory that a datagram takes besides its data.
+	// passedOverhead is the memory in bytes that a datagram takes in addition to its data.
 	passedOverhead = 64
 )
 
@@ -20,10 +20,10 @@ type Receiver interface {
 	Receive(data []byte, from netip.AddrPort, local netip.Addr, now time.Time)
 }
 
-// mailbox holds what other goroutines pass to a loop.
+// mailbox holds the datagrams and calls that other goroutines pass to a loop.
 type mailbox struct {
 	passed atomic.Pointer[batch] // newest first
-	held   atomic.Int64          // bytes in passed, and admitted
+	held   atomic.Int64          // memory of the datagrams in passed, and of those that have been admitted
 
 	mu     sync.Mutex // guards calls
 	calls  []func()
@@ -69,10 +69,10 @@ func (m *mailbox) put(b *batch) {
 	}
 }
 
-// empty reports whether nothing has been passed.
+// empty reports whether there is nothing in the mailbox.
 func (m *mailbox) empty() bool { return m.passed.Load() == nil && !m.posted.Load() }
 
-// deliver calls give with the datagrams that were passed, in order, and returns their number. give must not panic.
+// deliver calls give with the passed datagrams, in order, and returns their number. give must not panic.
 func (m *mailbox) deliver(give func(to Receiver, data []byte, from netip.AddrPort, now time.Time), now time.Time) (n int) {
 	if m.passed.Load() == nil {
 		return 0
@@ -106,7 +106,7 @@ func (m *mailbox) post(f func()) {
 	m.posted.Store(true)
 }
 
-// take returns the calls that were posted. What was passed before one of them is in passed by then.
+// take removes and returns the posted calls. Datagrams that were passed before any of these calls was posted are already in passed.
 func (m *mailbox) take() []func() {
 	if !m.posted.Load() {
 		return nil

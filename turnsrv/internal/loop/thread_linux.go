@@ -12,31 +12,31 @@ import (
 const (
 	// sharePeriod is the period over which the work of a thread is measured.
 	sharePeriod = 100 * time.Millisecond
-	// splitAbove is the share of its time for which a thread has to be busy to give away some of its loops.
+	// splitAbove is the share of its time above which a busy thread gives away some of its loops.
 	splitAbove = 0.5
-	// mergeBelow is the share for which two threads together may be busy to become one.
+	// mergeBelow is the sum of the shares of two threads below which they become one.
 	mergeBelow = 0.25
 )
 
-// thread runs loops. It is a goroutine that keeps its thread, whose timer slack it changes.
+// thread runs loops. It is a goroutine that is locked to its thread, because it changes the thread's timer slack.
 type thread struct {
 	group   *Group
 	options Options
 	loops   []*Loop // changed by the goroutine of the thread under Group.mu
-	share   float64 // of the last sharePeriod for which the thread was busy
-	given   []*Loop // by another thread; guarded by Group.mu
+	share   float64 // share of the last sharePeriod for which the thread was busy
+	given   []*Loop // loops from another thread; guarded by Group.mu
 	asked   atomic.Bool
 
 	epoll    int // of the loops' epoll instances; -1 if there is only one loop, or if the system has no room for it
 	events   []unix.EpollEvent
 	load     load          // of all loops
 	busy     bool          // the last round had packets
-	measured time.Time     // begin of the sharePeriod
-	waited   time.Duration // since then
+	measured time.Time     // start of the current sharePeriod
+	waited   time.Duration // time spent waiting since then
 }
 
 func (t *thread) run() {
-	runtime.LockOSThread()                             // for good: the thread ends with the goroutine
+	runtime.LockOSThread()                             // never unlocked, so the thread ends with the goroutine
 	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0) // a wait to gather ends on time
 	t.measured = time.Now()
 	t.epoll = -1
@@ -95,7 +95,7 @@ func (t *thread) reconsider(now time.Time) {
 	}
 }
 
-// measure reports whether a period is over, and takes the share of it for which the thread was busy.
+// measure reports whether a period has ended, and if so records the share of it for which the thread was busy.
 func (t *thread) measure(now time.Time) bool {
 	passed := now.Sub(t.measured)
 	if passed < sharePeriod {
@@ -106,7 +106,7 @@ func (t *thread) measure(now time.Time) bool {
 	return true
 }
 
-// arrange makes the thread wait for its present loops.
+// arrange makes the thread wait for its current loops.
 func (t *thread) arrange() {
 	t.release()
 	for _, l := range t.loops {

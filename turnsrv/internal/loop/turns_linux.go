@@ -11,43 +11,44 @@ import (
 )
 
 const (
-	// sharedBudget is the number of datagrams after which a round receives no more from a shared socket, and ownBudget the number
-	// after which it receives no more from all other sockets together. Both take less than a millisecond.
+	// sharedBudget is the number of datagrams after which a round stops receiving from a shared socket, and ownBudget the number
+	// after which it stops receiving from all other sockets. Both take less than a millisecond.
 	sharedBudget = 256
 	ownBudget    = 256
-	// batchBudget is the number of datagrams that a batch is to have at most.
+	// batchBudget is the intended maximum number of datagrams in a batch.
 	batchBudget = 64
-	// crowdedAfter is how long a shared socket must have had more datagrams than rounds receive, until each client only gets its
-	// share of a round, which is clientShare datagrams. A call sends a few in this time, and bursts of a client pass.
+	// crowdedAfter is how long a shared socket must have had more datagrams than rounds receive before each client is limited to
+	// its share of a round, clientShare datagrams. A call sends only a few datagrams in this time, and a burst of one client ends.
 	crowdedAfter = 2 * time.Millisecond
 	clientShare  = 32
 	// retryAfter is how long after an error a loop tries again to receive from a socket.
 	retryAfter = 10 * time.Millisecond
 )
 
-// turns are the sockets that may have datagrams. The system reports a socket only when a datagram arrives, so it remains here
+// turns holds the sockets that may have datagrams. The system reports a socket only when a datagram arrives, so it remains here
 // until it is empty.
 //
-// The peers of one client that send as fast as they can fill the buffers of its relayed addresses, and the packets of others do
-// not wait for them: in each round shared sockets come first, and the others take turns, a batch each, until the round is over.
+// When the peers of one client send as fast as they can and fill the buffers of its relayed addresses, the packets of other clients
+// must not wait. In each round, shared sockets therefore come first, and the others take turns, one batch each, until the budget is
+// spent.
 type turns struct {
-	shared []*watch // get their turn in each round
-	own    []*watch // get it in this order
-	spare  []*watch // memory for the next shared
+	shared []*watch // get a turn in each round
+	own    []*watch // take turns in this order
+	spare  []*watch // memory for the next value of shared
 	retry  []*watch // receiving from these failed
 
 	retryAlarm *Alarm
 }
 
-// Share is what a client has sent to a shared socket in a round. The zero value is ready to use.
+// Share counts the datagrams that a client has sent to a shared socket in a round. The zero value is ready to use.
 type Share struct {
 	round uint64
 	taken int
 }
 
-// MayTake counts a datagram from a client, and reports whether it is within the client's share of the round. There are no shares
-// while rounds empty the sockets, and without a loop. In the other case most of what waits comes from clients that send more than
-// they could ever have relayed, and dropping it early leaves time for the packets of others, which come after it.
+// MayTake counts a datagram from a client, and reports whether it is within the client's share of the round. Without a loop, and
+// while rounds empty the sockets, shares are not limited. Otherwise most waiting datagrams come from clients that send more than
+// could ever be relayed. Dropping these early leaves time for the packets of other clients.
 func (l *Loop) MayTake(s *Share) bool {
 	if l == nil || !l.crowded {
 		return true
@@ -87,7 +88,7 @@ func (l *Loop) takeTurns(now time.Time) (packets int) {
 	}
 	l.crowded = false
 	l.turns.spare = shared
-	// Sockets that have had their turn join the end, and get the next one in a later round.
+	// Sockets that still have datagrams after their turn join the end of the queue, and get their next turn in a later round.
 	turns, taken, own := len(l.turns.own), 0, 0
 	for ; taken < turns && own < ownBudget; taken++ {
 		own += l.takeTurn(l.turns.own[taken], 1, now)
@@ -126,8 +127,8 @@ func (l *Loop) takeTurn(w *watch, budget int, now time.Time) (packets int) {
 	return packets
 }
 
-// nextBatch returns how many messages to receive at once from a socket that has delivered as many as batch, with the given number
-// of datagrams. A message is up to 64 datagrams if the system coalesces them.
+// nextBatch returns how many messages to receive with the next call from a socket that has delivered batch messages with the given
+// number of datagrams. A message is up to 64 datagrams if the system coalesces them.
 func nextBatch(batch, datagrams int) int {
 	return min(max(batch*batchBudget/datagrams, 1), udp.Batch)
 }

@@ -7,14 +7,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unannounced is the longest wait, in milliseconds, that Go's scheduler does not know of. The garbage collector may have to wait
-// as long, although a signal of the runtime normally ends the wait.
+// unannounced is the longest wait, in milliseconds, that bypasses Go's scheduler. It may delay the garbage collector by as much,
+// although a signal of the runtime normally ends the wait.
 const unannounced = 1
 
-// blindly is how long a thread waits that has no descriptor to wait for several loops.
+// blindly is how long a thread waits that has several loops but no epoll instance to wait for them.
 const blindly = time.Millisecond
 
-// wait waits until there is something to do, and sets ready of the loops. It reports whether it has gathered packets.
+// wait waits until there is something to do, and sets Loop.ready. It reports whether it has waited for more packets first.
 func (t *thread) wait() (gathered bool) {
 	if t.any((*Loop).pending) {
 		t.poll(0)
@@ -39,7 +39,7 @@ func (t *thread) setAsleep(asleep bool) {
 	}
 }
 
-// sleep waits until there is something to do. Others wake the thread up.
+// sleep waits until there is something to do, or another goroutine wakes the thread.
 func (t *thread) sleep() {
 	if t.any((*Loop).hasMail) {
 		t.poll(0)
@@ -60,7 +60,7 @@ func (t *thread) sleep() {
 		return
 	}
 	for timeout != 0 {
-		// The scheduler is told of this wait, because it may be long.
+		// This wait may be long, so it does not bypass the scheduler.
 		fd, events := t.waitable()
 		n, err := unix.EpollWait(fd, events, timeout)
 		if err != unix.EINTR {
@@ -71,7 +71,7 @@ func (t *thread) sleep() {
 	}
 }
 
-// any reports whether f holds for a loop.
+// any reports whether f returns true for any loop.
 func (t *thread) any(f func(l *Loop) bool) bool {
 	for _, l := range t.loops {
 		if f(l) {
@@ -97,7 +97,7 @@ func (t *thread) untilAlarm(now time.Time) int {
 	return int(max((next.Sub(now)+time.Millisecond-1)/time.Millisecond, 0))
 }
 
-// waitable returns what to wait for: the only loop, or the epoll instances of all.
+// waitable returns the epoll instance to wait for, that of the only loop or that of all loops, and a buffer for its events.
 func (t *thread) waitable() (epoll int, events []unix.EpollEvent) {
 	if len(t.loops) == 1 {
 		return t.loops[0].epoll, t.loops[0].events
@@ -105,7 +105,7 @@ func (t *thread) waitable() (epoll int, events []unix.EpollEvent) {
 	return t.epoll, t.events
 }
 
-// poll waits for at most the given number of milliseconds, without telling Go's scheduler: see package udp.
+// poll waits for at most the given number of milliseconds, with a system call that bypasses Go's scheduler: see package udp.
 func (t *thread) poll(milliseconds int) (n int) {
 	if t.blind() {
 		for _, l := range t.loops {
@@ -120,7 +120,7 @@ func (t *thread) poll(milliseconds int) (n int) {
 	return n
 }
 
-// set sets ready of the loops after a wait that returned n events.
+// set sets Loop.ready after a wait that returned n events.
 func (t *thread) set(n int) {
 	if len(t.loops) == 1 {
 		t.loops[0].ready = n
@@ -144,7 +144,7 @@ func poll(epoll int, events []unix.EpollEvent, milliseconds int) int {
 	return int(n)
 }
 
-// gather lets packets arrive for a while.
+// gather waits for d, so that more packets arrive.
 func (t *thread) gather(d time.Duration) {
 	before := time.Now()
 	pause := unix.NsecToTimespec(int64(d))

@@ -69,8 +69,8 @@ func (s *Session) authenticate(r *request, a *allocation, now time.Time) (grant 
 	return grant, nil, true
 }
 
-// logGuess logs a wrong password or an unknown user. The source address is genuine, because the nonce was issued to it, and max_guesses
-// bounds the lines per address.
+// logGuess logs a wrong password or an unknown user. The source address is genuine, because the nonce was issued to it, and
+// Config.MaxGuesses limits the lines per address.
 func (s *Session) logGuess(r *request) {
 	client := r.client.Tuple.Client
 	username := r.username

@@ -17,8 +17,8 @@ func dropReason(err error) event.DropReason {
 	return event.DropSend
 }
 
-// drop counts a dropped message of a client without an allocation, or a response that was not sent, for which from is zero. At debug level it logs one
-// message per minute for each reason.
+// drop counts a dropped message of a client without an allocation, or a response that was not sent, for which from is zero. At
+// debug level, it logs one message per minute for each reason.
 func (s *Session) drop(reason event.DropReason, from Client, now time.Time) {
 	s.shared.Counters.Drop(reason)
 	if !s.shared.config.Logger.Enabled(context.Background(), slog.LevelDebug) {

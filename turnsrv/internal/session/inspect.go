@@ -55,7 +55,7 @@ func (a *asked) add(f func(now time.Time)) bool {
 	return !a.ended
 }
 
-// take returns the functions that were not called yet. If last is true, there will be no others.
+// take returns the functions that have not been called yet. If last is true, no more are accepted.
 func (a *asked) take(last bool) []func(now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -87,9 +87,9 @@ func (s *Session) ask(ctx context.Context, f func(now time.Time)) error {
 	}
 }
 
-// Inspect describes the allocations of all sessions, in no order. It ends those for which end returns true, with all their
-// relayed addresses, and returns only those. If end is nil, it ends none and returns all. It is called on goroutines of the
-// sessions, and must not block. Inspect must not be called on them. Safe for concurrent use.
+// Inspect describes the allocations of all sessions, in no order. It ends those for which end returns true, with all their relayed
+// addresses, and returns only those. If end is nil, it ends none and returns all. end is called on the goroutines of the sessions
+// and must not block. Inspect must not be called on one of these goroutines. Safe for concurrent use.
 func (s *Shared) Inspect(ctx context.Context, end func(event.Allocation) bool) (found []event.Allocation, err error) {
 	for _, session := range s.occupied.list() {
 		var allocations []*allocation

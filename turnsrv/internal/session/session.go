@@ -50,8 +50,8 @@ func (s *Session) Handle(b []byte, from Client, now time.Time) {
 	}
 }
 
-// endOnPanic ends the allocation of a client for which the session panics, because its state may be inconsistent. The panic goes
-// on: an event loop survives it.
+// endOnPanic ends the allocation of a client for which the session panics, because its state may be inconsistent. It then panics
+// again; an event loop recovers from that.
 func (s *Session) endOnPanic(from Client, now time.Time) {
 	if value := recover(); value != nil {
 		s.Gone(from, now)

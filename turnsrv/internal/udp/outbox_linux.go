@@ -11,11 +11,11 @@ const (
 	// outboxCount is the maximum number of datagrams in an Outbox.
 	outboxCount = 256
 
-	// outboxBytes is the maximum sum of their lengths. It holds outboxCount datagrams of the usual MTU, or some of any length.
+	// outboxBytes is the maximum sum of their lengths: enough for outboxCount datagrams of the usual MTU.
 	outboxBytes = outboxCount * 1500
 )
 
-// Sender is told the result of sending a datagram. It may not use the Outbox in the call.
+// Sender is told the result of sending a datagram. It must not use the Outbox during the call.
 type Sender interface {
 	// Sent is called with the payload given to Outbox.Add and nil if the kernel accepted the datagram. Otherwise err is a
 	// syscall.Errno, or net.ErrClosed if the socket was closed.
@@ -32,7 +32,7 @@ type Outbox struct {
 	single  bool      // never send batches that the kernel splits
 	counts  outboxCounts
 
-	// What is passed to the kernel. All have outboxCount elements.
+	// Arguments of system calls. All have outboxCount elements.
 	order    []int32      // indexes in letters of those of a socket
 	iovs     []unix.Iovec // of order
 	messages []message    // each consists of one element of iovs or more
@@ -73,13 +73,13 @@ func NewOutbox() *Outbox {
 	return o
 }
 
-// SetSegment sets whether several datagrams of one length to one destination may be passed to the kernel as one, which it splits
-// (UDP_SEGMENT). They may by default. A socket that cannot do it sends them one by one in any case.
+// SetSegment sets whether datagrams of one length to one destination may be passed to the kernel together, as one message that it
+// splits (UDP_SEGMENT). By default they may. A socket that does not support this sends them one by one.
 func (o *Outbox) SetSegment(on bool) { o.single = !on }
 
 // Add adds a copy of b, a datagram to be sent to the address to by s. local is the source address; if it is the zero Addr or
-// unspecified, or s is bound to a single address, the system chooses it. sender, which may be nil, is told payload and the
-// result exactly once: from a flush; from Add if s cannot send to the address or the Outbox is full and flushes itself.
+// unspecified, or s is bound to a single address, the system chooses it. sender, which may be nil, is told payload and the result
+// exactly once: during a flush, or during Add if s cannot send to the address.
 func (o *Outbox) Add(s *Socket, b []byte, to netip.AddrPort, local netip.Addr, payload int, sender Sender) {
 	l := letter{length: len(b), local: s.source(local), payload: payload, sender: sender, next: none}
 	length, err := putAddrPort(&l.to, s.ipv4, to)
@@ -109,7 +109,7 @@ func (o *Outbox) Add(s *Socket, b []byte, to netip.AddrPort, local netip.Addr, p
 	}
 }
 
-// Flush sends all datagrams. It does not block: what a socket has no room for is dropped.
+// Flush sends all datagrams. It does not block: it drops those for which a socket has no room.
 func (o *Outbox) Flush() {
 	for _, s := range o.sockets {
 		o.FlushSocket(s)
@@ -122,7 +122,7 @@ func (o *Outbox) Flush() {
 	o.used = 0
 }
 
-// FlushSocket sends the datagrams of s, which have to leave before s is closed or an option of s changes.
+// FlushSocket sends the datagrams of s. It must be called before s is closed or an option of s changes.
 func (o *Outbox) FlushSocket(s *Socket) {
 	if !s.pending.listed {
 		return

@@ -13,13 +13,13 @@ const (
 	maxPause = 256
 )
 
-// segments tells whether the kernel accepts batches of a socket, datagrams that it splits itself (UDP_SEGMENT, Linux 4.18). It
-// may refuse only some of them, such as those with datagrams that exceed the MTU of their route. Because one destination
-// may not cost the others of the socket their batches, a refusal only pauses them, the longer the more are refused in a row.
+// segments records whether the kernel accepts batches of a socket, messages that it splits into datagrams (UDP_SEGMENT, Linux
+// 4.18). It may refuse only some of them, such as those with datagrams that exceed the MTU of their route. So that one destination
+// does not end batches for all others of the socket, a refusal only pauses them, longer after each further refusal in a row.
 type segments struct {
 	tested    bool
 	withdrawn bool
-	pause     int // batches not to be tried
+	pause     int // number of batches that will not be tried
 	next      int // the next pause
 }
 
@@ -43,10 +43,10 @@ func (s *segments) try(fd int) bool {
 // accepted handles a batch that the kernel accepted.
 func (s *segments) accepted() { s.next = 0 }
 
-// refusesBatch reports whether errno may be about a batch, and not about the datagrams in it.
+// refusesBatch reports whether errno may concern the batch rather than the datagrams in it.
 func refusesBatch(errno unix.Errno) bool {
 	switch errno {
-	case unix.EINVAL, unix.EMSGSIZE, // datagrams that exceed the MTU, which alone are sent in fragments
+	case unix.EINVAL, unix.EMSGSIZE, // datagrams that exceed the MTU; on their own they are sent in fragments
 		unix.ENOBUFS, unix.ENOMEM,
 		unix.EIO, unix.EOPNOTSUPP, unix.ENOPROTOOPT:
 		return true
@@ -54,7 +54,7 @@ func refusesBatch(errno unix.Errno) bool {
 	return false
 }
 
-// refused handles the refusal of a batch with errno. It reports whether it withdrew batches, so that no more are tried.
+// refused handles the refusal of a batch with errno. It reports whether this was the refusal after which no more batches are tried.
 func (s *segments) refused(errno unix.Errno) (withdrawn bool) {
 	switch errno {
 	case unix.EIO, unix.EOPNOTSUPP, unix.ENOPROTOOPT: // the route's device cannot compute checksums, or the option is unknown
@@ -67,8 +67,8 @@ func (s *segments) refused(errno unix.Errno) (withdrawn bool) {
 	return false
 }
 
-// batchable returns how many of the letters can be sent as one batch, at least 1: the first ones that have the same addresses and
-// length, and one that is shorter.
+// batchable returns how many letters at the beginning of order can be sent as one batch, at least 1: those with the addresses and
+// the length of the first one, and then one that is shorter.
 func batchable(letters []letter, order []int32) int {
 	first := &letters[order[0]]
 	if first.length == 0 {

@@ -36,7 +36,7 @@ func (o *Outbox) send(s *Socket) {
 			i = o.sendSingly(s, next, i)
 			next++
 		default:
-			i = o.sent(s, i, o.lengths[next], errno) // all of a batch have one destination, which is what the error is about
+			i = o.sent(s, i, o.lengths[next], errno) // the error concerns the destination, which all letters of a batch share
 			next++
 		}
 	}
@@ -55,7 +55,7 @@ func (o *Outbox) sendSingly(s *Socket, m, i int) int {
 	return i
 }
 
-// fill makes messages of all letters in order, and returns their number.
+// fill makes messages from all letters in order, and returns their number.
 func (o *Outbox) fill(s *Socket) (messages int) {
 	for i := 0; i < len(o.order); {
 		letters, each := 1, 1
@@ -75,7 +75,7 @@ func (o *Outbox) fill(s *Socket) (messages int) {
 	return messages
 }
 
-// put makes message m of n letters that begin at index i in order. If there are more than one, the kernel splits the message.
+// put makes message m from the n letters that begin at index i in order. If there are several, the kernel splits the message.
 func (o *Outbox) put(s *Socket, m, i, n int) {
 	h, c, l := &o.messages[m].header, &o.controls[m], &o.letters[o.order[i]]
 	h.Name, h.Namelen = (*byte)(unsafe.Pointer(&l.to)), l.toLength
@@ -96,8 +96,8 @@ func (o *Outbox) put(s *Socket, m, i, n int) {
 	}
 }
 
-// call passes messages to the kernel and returns how many it accepted. If the first fails, errno says why. It tries again once
-// if the error may concern an earlier datagram.
+// call passes messages to the kernel and returns how many it accepted. errno is the error of the first message. If it may concern
+// an earlier datagram, call tries once more.
 func (o *Outbox) call(s *Socket, messages []message) (accepted int, errno unix.Errno) {
 	accepted, errno = o.callOnce(s, messages)
 	if errno != 0 && mayBePending(errno) {

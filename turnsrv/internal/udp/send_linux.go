@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Send sends a datagram at once, without blocking. local is the source address, as in Outbox.Add. It returns a syscall.Errno.
+// Send sends a datagram immediately, without blocking. local is the source address, as in Outbox.Add. The error is a syscall.Errno.
 // Safe for concurrent use, but not with Close.
 func (s *Socket) Send(b []byte, to netip.AddrPort, local netip.Addr) error {
 	var sa unix.RawSockaddrInet6
@@ -43,7 +43,7 @@ func (s *Socket) sendOnce(b []byte, to *unix.RawSockaddrInet6, length uintptr, l
 	return errno
 }
 
-// source returns the source address of a datagram for which local is asked for, or the zero Addr if the system chooses it.
+// source returns the source address to set for a datagram from local, or the zero Addr if the system chooses it.
 func (s *Socket) source(local netip.Addr) netip.Addr {
 	if s.bound || local.IsUnspecified() || s.ipv4 && !local.Is4() {
 		return netip.Addr{}
@@ -51,8 +51,8 @@ func (s *Socket) source(local netip.Addr) netip.Addr {
 	return local
 }
 
-// mayBePending reports whether errno may be an earlier error that the kernel kept for the next call on the socket, such as an
-// ICMP error. That call fails without doing anything, and clears the error.
+// mayBePending reports whether errno may be an earlier error that the kernel kept for the next call on the socket, such as an ICMP
+// error. That call then fails without effect and clears the error.
 func mayBePending(errno unix.Errno) bool {
 	switch errno {
 	case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM, unix.EMSGSIZE, unix.EINVAL, unix.EBADF, unix.EPERM:

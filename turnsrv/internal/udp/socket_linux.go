@@ -16,12 +16,12 @@ import (
 type Socket struct {
 	fd    int // -1 when closed
 	ipv4  bool
-	bound bool // to a single address, so the source address needs no choice
+	bound bool // to a single address, so there is no choice of source addresses
 	addr  netip.AddrPort
 
 	pending  pending // of the Outbox
 	segments segments
-	full     atomic.Bool // the Outbox met a full send buffer
+	full     atomic.Bool // the Outbox has found the send buffer full
 }
 
 // NewSocket returns a Socket that owns fd, a bound UDP socket of either family. It closes fd on failure. If tellLocal is true
@@ -90,8 +90,8 @@ func bind(fd, domain int, addr netip.AddrPort) error {
 	return unix.Bind(fd, &unix.SockaddrInet6{Port: int(addr.Port()), Addr: addr.Addr().As16()})
 }
 
-// FromConn returns a Socket that takes the place of conn, which is closed in any case. The socket itself remains open, under
-// another descriptor: Go's network poller would otherwise be woken for each packet.
+// FromConn returns a Socket that replaces conn, which it closes even if it fails. The socket itself remains open under another
+// descriptor, so that packets do not wake Go's network poller.
 func FromConn(conn *net.UDPConn, tellLocal bool) (*Socket, error) {
 	fd, err := duplicate(conn)
 	err = errors.Join(err, conn.Close())
@@ -117,7 +117,7 @@ func duplicate(conn *net.UDPConn) (fd int, err error) {
 	return fd, os.NewSyscallError("fcntl", failed)
 }
 
-// TakeFull reports whether an Outbox met a full send buffer since the last call. Safe for concurrent use.
+// TakeFull reports whether an Outbox has found the send buffer full since the last call. Safe for concurrent use.
 func (s *Socket) TakeFull() bool { return s.full.Load() && s.full.Swap(false) }
 
 // FD returns the descriptor, or -1 if the socket is closed.
@@ -126,8 +126,8 @@ func (s *Socket) FD() int { return s.fd }
 // LocalAddr returns the address that the socket is bound to.
 func (s *Socket) LocalAddr() netip.AddrPort { return s.addr }
 
-// Close closes the socket. What an Outbox still contains for it fails with net.ErrClosed at the next flush, so the caller calls
-// Outbox.FlushSocket first. It may be called more than once.
+// Close closes the socket. The caller must call Outbox.FlushSocket first: datagrams that remain in an Outbox fail with
+// net.ErrClosed at the next flush. Close may be called more than once.
 func (s *Socket) Close() error {
 	if s.fd < 0 {
 		return nil
@@ -137,8 +137,8 @@ func (s *Socket) Close() error {
 	return os.NewSyscallError("close", unix.Close(fd))
 }
 
-// SetDontFragment makes the kernel set the DF bit and reject packets that exceed the path MTU (EMSGSIZE), or allow
-// fragmentation. It affects what an Outbox sends later, so the caller calls Outbox.FlushSocket first.
+// SetDontFragment makes the kernel set the DF bit and reject packets that exceed the path MTU (EMSGSIZE), or allow fragmentation.
+// It affects all datagrams that an Outbox sends later, so the caller must call Outbox.FlushSocket first.
 func (s *Socket) SetDontFragment(not bool) error {
 	level, option, value := unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT
 	if not {
@@ -150,9 +150,9 @@ func (s *Socket) SetDontFragment(not bool) error {
 	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(s.fd, level, option, value))
 }
 
-// SetCoalesce makes the kernel deliver datagrams of one sender that arrive together as one, which the Inbox splits again, or
-// makes it stop. It returns an error if the kernel cannot (UDP_GRO, Linux 5.0): the socket receives them one by one then. A
-// program in the kernel that forwards packets of the socket cannot split them, so they may not be coalesced then.
+// SetCoalesce sets whether the kernel delivers datagrams of one sender that arrive together as one, which the Inbox splits again
+// (UDP_GRO, Linux 5.0). If it returns an error, the socket receives them one by one. They must not be coalesced while a program in
+// the kernel forwards packets of the socket, because it cannot split them.
 func (s *Socket) SetCoalesce(on bool) error {
 	value := 0
 	if on {
@@ -161,13 +161,13 @@ func (s *Socket) SetCoalesce(on bool) error {
 	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(s.fd, unix.IPPROTO_UDP, unix.UDP_GRO, value))
 }
 
-// Receive receives up to the given number of messages into in, at most Batch, and replaces the previous ones. It returns the number of datagrams, which is
-// higher if the kernel coalesced some: see SetCoalesce. more reports whether others may be available already. It returns
-// unix.EAGAIN if there are none.
+// Receive receives up to the given number of messages, at most Batch, into in, and replaces the previous ones. n is the number of
+// datagrams, which is higher if the kernel coalesced some: see SetCoalesce. more reports whether others may be available. The error
+// is unix.EAGAIN if there are no messages.
 func (s *Socket) Receive(in *Inbox, messages int) (n int, more bool, err error) {
 	n, err = in.receive(s.fd, messages)
 	if err != nil && err != unix.EAGAIN {
-		n, err = in.receive(s.fd, messages) // an error that the kernel kept is cleared now: see mayBePending
+		n, err = in.receive(s.fd, messages) // the kernel may have kept an earlier error, which is cleared now: see mayBePending
 	}
 	return n, in.used == messages, err
 }

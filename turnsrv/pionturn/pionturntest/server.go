@@ -1,4 +1,4 @@
-// Package pionturntest has a server for tests of TURN clients.
+// Package pionturntest provides a server for tests of TURN clients.
 package pionturntest
 
 import (
@@ -11,14 +11,14 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/relay"
 )
 
-// What a server of New knows.
+// The only user of a server returned by New.
 const (
 	Realm    = "example.org"
 	Username = "alice"
 	Password = "wonderland"
 )
 
-// New returns a server that serves nothing yet. It relays from 127.0.0.1 to peers on loopback, and is closed when the test ends.
+// New returns a server without sockets. It relays from 127.0.0.1 to peers on loopback and is closed at the end of the test.
 func New(t testing.TB, quotas pionturn.Quotas) *pionturn.Server {
 	t.Helper()
 	loopback := netip.MustParseAddr("127.0.0.1")
