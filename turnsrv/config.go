@@ -1,6 +1,7 @@
 package turnsrv
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -143,16 +144,16 @@ func (c Config) withDefaults() (Config, error) {
 			return c, fmt.Errorf("realm of %q is empty or longer than 127 bytes", name)
 		}
 	}
-	setDefault(&c.Lifetime, DefaultLifetime)
-	setDefault(&c.MaxLifetime, DefaultMaxLifetime)
-	setDefault(&c.NonceLifetime, DefaultNonceLifetime)
-	setDefault(&c.ExpiredGrace, DefaultExpiredGrace)
-	setDefault(&c.MaxStreams, DefaultMaxStreams)
-	setDefault(&c.Gather, DefaultGather)
+	c.Lifetime = cmp.Or(c.Lifetime, DefaultLifetime)
+	c.MaxLifetime = cmp.Or(c.MaxLifetime, DefaultMaxLifetime)
+	c.NonceLifetime = cmp.Or(c.NonceLifetime, DefaultNonceLifetime)
+	c.ExpiredGrace = cmp.Or(c.ExpiredGrace, DefaultExpiredGrace)
+	c.MaxStreams = cmp.Or(c.MaxStreams, DefaultMaxStreams)
+	c.Gather = cmp.Or(c.Gather, DefaultGather)
 	c.Quotas = quotasWithDefaults(c.Quotas)
-	setDefault(&c.UnauthenticatedRate, DefaultUnauthenticatedRate)
-	setDefault(&c.MaxGuesses, DefaultMaxGuesses)
-	setDefault(&c.SilentPeerBytes, DefaultSilentPeerBytes)
+	c.UnauthenticatedRate = cmp.Or(c.UnauthenticatedRate, DefaultUnauthenticatedRate)
+	c.MaxGuesses = cmp.Or(c.MaxGuesses, DefaultMaxGuesses)
+	c.SilentPeerBytes = cmp.Or(c.SilentPeerBytes, DefaultSilentPeerBytes)
 	if c.MaxBPS < 0 || c.MaxTotalBPS < 0 || c.MaxPPS < 0 || c.MaxPPSPerUser < 0 {
 		return c, errors.New("rate limit is negative")
 	}
@@ -167,8 +168,8 @@ func (c Config) withDefaults() (Config, error) {
 
 // quotasWithDefaults sets the limits that are always required.
 func quotasWithDefaults(q limit.Quotas) limit.Quotas {
-	setDefault(&q.MaxPermissions, DefaultMaxPermissions)
-	setDefault(&q.MaxChannels, DefaultMaxChannels)
+	q.MaxPermissions = cmp.Or(q.MaxPermissions, DefaultMaxPermissions)
+	q.MaxChannels = cmp.Or(q.MaxChannels, DefaultMaxChannels)
 	return q
 }
 
@@ -179,12 +180,5 @@ func (c *Config) session() session.Config {
 		Lifetime: c.Lifetime, MaxLifetime: c.MaxLifetime, NonceLifetime: c.NonceLifetime, ExpiredGrace: c.ExpiredGrace,
 		Quotas: c.Quotas, UnauthenticatedRate: c.UnauthenticatedRate, MaxGuesses: c.MaxGuesses, SilentPeerBytes: c.SilentPeerBytes,
 		DefaultFamily: c.DefaultFamily, StrictChannels: c.StrictChannels, Software: c.Software, LogGuesses: c.LogGuesses, Bans: c.Bans, OnEvent: c.OnEvent, Logger: c.Logger,
-	}
-}
-
-func setDefault[T comparable](value *T, fallback T) {
-	var zero T
-	if *value == zero {
-		*value = fallback
 	}
 }

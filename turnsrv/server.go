@@ -1,6 +1,7 @@
 package turnsrv
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -138,13 +139,8 @@ func (s *Server) worker(conn net.PacketConn) *loop.Loop {
 	if _, ok := conn.(*net.UDPConn); !ok {
 		return nil
 	}
-	return s.workerFor(conn.LocalAddr())
-}
-
-// workerFor returns the worker for the next UDP socket that is bound to addr, or nil if there are none.
-func (s *Server) workerFor(addr net.Addr) *loop.Loop {
 	if w := s.started(); w != nil {
-		return w.worker(addr.String())
+		return w.worker(conn.LocalAddr().String())
 	}
 	return nil
 }
@@ -234,8 +230,7 @@ func (s *Server) SetQuotas(q limit.Quotas) { s.shared.SetQuotas(quotasWithDefaul
 
 // SetExpiredGrace replaces Config.ExpiredGrace, including for existing allocations.
 func (s *Server) SetExpiredGrace(grace time.Duration) {
-	setDefault(&grace, DefaultExpiredGrace)
-	s.shared.SetExpiredGrace(grace)
+	s.shared.SetExpiredGrace(cmp.Or(grace, DefaultExpiredGrace))
 }
 
 // SetDraining makes the server refuse new allocations with 508, as Shutdown does, or accept them again. Running calls go on.

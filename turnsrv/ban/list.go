@@ -3,6 +3,7 @@ package ban
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -38,15 +39,13 @@ func (l *List) Set(bans []Ban) {
 			t.names[name] = until
 		}
 	}
-	lengths := make(map[int]bool)
 	for _, b := range bans {
 		if b.Account == "" {
 			network := b.Network.Masked()
 			if b.Until.After(t.networks[network]) {
 				t.networks[network] = b.Until
 			}
-			if !lengths[network.Bits()] {
-				lengths[network.Bits()] = true
+			if !slices.Contains(t.lengths, network.Bits()) {
 				t.lengths = append(t.lengths, network.Bits())
 			}
 			continue

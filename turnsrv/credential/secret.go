@@ -1,6 +1,7 @@
 package credential
 
 import (
+	"bytes"
 	"fmt"
 	"log/slog"
 )
@@ -17,7 +18,7 @@ type Secret struct {
 
 // NewSecret returns a Secret that holds a copy of b.
 func NewSecret(b []byte) Secret {
-	value := append([]byte(nil), b...)
+	value := bytes.Clone(b)
 	return Secret{value: &value}
 }
 

@@ -1,6 +1,7 @@
 package pionturn
 
 import (
+	"cmp"
 	"errors"
 	"log/slog"
 	"time"
@@ -15,19 +16,12 @@ const (
 	DefaultMaxStreams   = 10000
 )
 
-// Authenticator looks up who may use the server. credential.Verifier is one. Lookup is called for every signed request, from
-// several goroutines; it must not block.
-type Authenticator interface {
-	// Lookup returns the keys that username has in realm, and false for an unknown name.
-	Lookup(username, realm string) (credential.Grant, bool)
-}
-
 // Config configures a Server. Realm, Authenticator and Relay are required.
 type Config struct {
 	// Realm is sent to clients and is part of every key, RFC 8489 section 9.2. Requests with another realm are refused.
 	Realm string
 	// Authenticator looks up who may use the server.
-	Authenticator Authenticator
+	Authenticator credential.Authenticator
 	// Relay opens relayed transport addresses and decides which peers they may reach. pion relays only one address family: IPv4,
 	// unless Relay has only IPv6. The server closes the addresses that it opened, but not the allocator.
 	Relay *relay.Allocator
@@ -58,12 +52,8 @@ func (c Config) withDefaults() (Config, error) {
 	case c.MaxStreams < 0:
 		return c, errors.New("maximum number of streams is negative")
 	}
-	if c.ExpiredGrace == 0 {
-		c.ExpiredGrace = DefaultExpiredGrace
-	}
-	if c.MaxStreams == 0 {
-		c.MaxStreams = DefaultMaxStreams
-	}
+	c.ExpiredGrace = cmp.Or(c.ExpiredGrace, DefaultExpiredGrace)
+	c.MaxStreams = cmp.Or(c.MaxStreams, DefaultMaxStreams)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}

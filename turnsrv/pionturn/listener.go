@@ -86,7 +86,7 @@ func (l *listener) accept() {
 		case errors.Is(err, net.ErrClosed) || l.ctx.Err() != nil:
 			return
 		default:
-			l.pion.log.seldom("cannot accept connections", "err", err)
+			l.pion.log.info("accept", "cannot accept connections", "err", err)
 			wait = nextWait(wait)
 			select {
 			case <-time.After(wait):

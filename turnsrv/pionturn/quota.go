@@ -8,6 +8,7 @@ import (
 
 	"github.com/mailturn/mailturn/turnsrv/credential"
 	"github.com/mailturn/mailturn/turnsrv/internal/udp"
+	"github.com/mailturn/mailturn/turnsrv/limit"
 )
 
 // Quotas limit the allocations. In each field, zero means no limit. Further requests are refused with 486 (Allocation Quota Reached).
@@ -65,14 +66,14 @@ func (s *Server) withinQuota(username, realm string, client net.Addr) bool {
 	}
 	ok = s.quota.promise(signedWith(grant.Keys, s.messageOf(client)).Subject, udp.AddrPortOf(client), time.Now())
 	if !ok {
-		s.log.seldom("allocation refused: quota reached")
+		s.log.info("quota", "allocation refused: quota reached")
 	}
 	return ok
 }
 
 // promise counts an allocation that is about to be made for a client, and reports whether it is within the limits.
 func (q *quota) promise(subject credential.Subject, client netip.AddrPort, now time.Time) bool {
-	source := sourceHost(client.Addr())
+	source := limit.Host(client.Addr())
 	limits := []struct {
 		share share
 		max   int
@@ -95,11 +96,11 @@ func (q *quota) promise(subject credential.Subject, client netip.AddrPort, now t
 		q.promised = q.promised[1:]
 	}
 	var shares []share
-	for _, limit := range limits {
-		if limit.max > 0 && q.counts[limit.share] >= limit.max {
+	for _, l := range limits {
+		if l.max > 0 && q.counts[l.share] >= l.max {
 			return false
 		}
-		shares = append(shares, limit.share)
+		shares = append(shares, l.share)
 	}
 	q.addLocked(shares, 1)
 	q.promised = append(q.promised, promise{client, shares, now.Add(promiseLifetime)})
@@ -156,14 +157,4 @@ func (q *quota) count() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return len(q.live)
-}
-
-// sourceHost returns the addresses that one host or household has.
-func sourceHost(addr netip.Addr) netip.Prefix {
-	bits := 64
-	if addr.Is4() {
-		bits = 32
-	}
-	prefix, _ := addr.Prefix(bits)
-	return prefix
 }

@@ -34,7 +34,7 @@ func (generator) Validate() error { return nil }
 func (g generator) AllocatePacketConn(_ string, port int) (net.PacketConn, net.Addr, error) {
 	conn, _, err := g.server.config.Relay.Allocate(relay.Request{Family: g.server.family, EvenPort: port != 0})
 	if err != nil {
-		g.server.log.seldom("cannot open a relayed address", "err", err)
+		g.server.log.info("relay", "cannot open a relayed address", "err", err)
 		return nil, nil, err
 	}
 	r := &relayed{server: g.server, conn: conn}
@@ -56,7 +56,7 @@ func (s *Server) mayPermit(_ net.Addr, peer net.IP) bool {
 	addr, _ := netip.AddrFromSlice(peer)
 	rule, ok := s.config.Relay.MayPermit(addr.Unmap())
 	if !ok {
-		s.log.seldom("peer refused", "peer", addr.Unmap().String(), "rule", rule)
+		s.log.info(rule, "peer refused", "peer", addr.Unmap().String(), "rule", rule)
 	}
 	return ok
 }
@@ -177,7 +177,7 @@ func (r *relayed) Sent(_ int, err error) { r.unsent = err }
 // Refused implements relay.Owner.
 func (r *relayed) Refused(peer netip.AddrPort, rule string, _ time.Time) {
 	r.unsent = fmt.Errorf("%w: %s", errRefusedPeer, rule)
-	r.server.log.seldom("peer refused", "peer", peer.String(), "rule", rule)
+	r.server.log.info(rule, "peer refused", "peer", peer.String(), "rule", rule)
 }
 
 // Close implements net.PacketConn. It always returns nil, because pion stops closing its allocations at the first error. It may be

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"iter"
 	mathrand "math/rand/v2"
 	"net/netip"
 	"sync"
@@ -231,7 +232,7 @@ func (a *Allocator) bind(f *family, request Request) (socket, next socket, port 
 }
 
 // candidates yields every port of the range once, in an unpredictable order, as RFC 8656 section 7.2 requires.
-func (a *Allocator) candidates() func(yield func(uint16) bool) {
+func (a *Allocator) candidates() iter.Seq[uint16] {
 	return func(yield func(uint16) bool) {
 		size := a.maxPort - a.minPort + 1
 		at, stride := mathrand.IntN(size), 1+mathrand.IntN(size)

@@ -1,6 +1,10 @@
 package relay
 
-import "syscall"
+import (
+	"syscall"
+
+	"github.com/mailturn/mailturn/turnsrv/internal/udp"
+)
 
 // CanDontFragment reports whether the DONT-FRAGMENT attribute is supported, RFC 8656 section 14.9.
 const CanDontFragment = true
@@ -17,20 +21,8 @@ func setDontFragment(socket Socket, ipv4, not bool) error {
 		return err
 	}
 	var failed error
-	if err := raw.Control(func(fd uintptr) { failed = setPathMTUDiscovery(int(fd), ipv4, not) }); err != nil {
+	if err := raw.Control(func(fd uintptr) { failed = udp.DontFragment(int(fd), ipv4, not) }); err != nil {
 		return err
 	}
 	return failed
-}
-
-// setPathMTUDiscovery implements setDontFragment for a descriptor.
-func setPathMTUDiscovery(fd int, ipv4, not bool) error {
-	level, option, value := syscall.IPPROTO_IP, syscall.IP_MTU_DISCOVER, syscall.IP_PMTUDISC_DONT
-	if not {
-		value = syscall.IP_PMTUDISC_DO
-	}
-	if !ipv4 {
-		level, option = syscall.IPPROTO_IPV6, syscall.IPV6_MTU_DISCOVER // the values are the same as for IPv4
-	}
-	return syscall.SetsockoptInt(fd, level, option, value)
 }

@@ -1,6 +1,7 @@
 package count
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"github.com/mailturn/mailturn/turnsrv/event"
@@ -55,12 +56,8 @@ func (c *Counters) Drop(r event.DropReason) { c.Dropped[r].Add(1) }
 
 // Respond counts an error response.
 func (c *Counters) Respond(method stun.Method, code stun.ErrorCode) {
-	for i, m := range RequestMethods {
-		for j, e := range ErrorCodes {
-			if m == method && e == code {
-				c.Errors[i][j].Add(1)
-				return
-			}
-		}
+	i, j := slices.Index(RequestMethods[:], method), slices.Index(ErrorCodes[:], code)
+	if i >= 0 && j >= 0 {
+		c.Errors[i][j].Add(1)
 	}
 }

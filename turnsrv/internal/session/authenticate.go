@@ -73,10 +73,7 @@ func (s *Session) authenticate(r *request, a *allocation, now time.Time) (grant 
 // Config.MaxGuesses limits the lines per address.
 func (s *Session) logGuess(r *request) {
 	client := r.client.Tuple.Client
-	username := r.username
-	if len(username) > maxUsernameLen {
-		username = username[:maxUsernameLen]
-	}
+	username := r.username[:min(len(r.username), maxUsernameLen)]
 	s.shared.config.Logger.Warn("wrong password", "client", netip.AddrPortFrom(client.Addr().Unmap(), client.Port()).String(),
 		"transport", r.client.Tuple.Transport.String(), "username", string(username))
 }

@@ -2,7 +2,6 @@ package session
 
 import (
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/event"
@@ -55,26 +54,6 @@ func (s *Session) endAddresses(addresses []*relayedAddress, reason event.EndReas
 	}
 }
 
-// superseded is a list of allocations that were superseded from the goroutines of other sessions. Safe for concurrent use.
-type superseded struct {
-	mu          sync.Mutex
-	allocations []*allocation
-}
-
-func (s *superseded) add(a *allocation) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.allocations = append(s.allocations, a)
-}
-
-func (s *superseded) take() []*allocation {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	taken := s.allocations
-	s.allocations = nil
-	return taken
-}
-
 // supersede ends a, an allocation of s that another allocation has replaced. It runs on the goroutine of by, which may be
 // another session.
 func (s *Session) supersede(a *allocation, by *Session, now time.Time) {
@@ -82,13 +61,6 @@ func (s *Session) supersede(a *allocation, by *Session, now time.Time) {
 		s.endAddresses(a.addresses, event.EndedSuperseded, now)
 		return
 	}
-	s.superseded.add(a)
+	s.asked.add(func(now time.Time) { s.endAddresses(a.addresses, event.EndedSuperseded, now) })
 	s.link.Wake()
-}
-
-// endSuperseded ends the allocations of this session that other sessions have superseded.
-func (s *Session) endSuperseded(now time.Time) {
-	for _, a := range s.superseded.take() {
-		s.endAddresses(a.addresses, event.EndedSuperseded, now)
-	}
 }

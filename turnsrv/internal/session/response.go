@@ -33,7 +33,7 @@ func (s *Session) finish(o *origin) []byte {
 
 // refuse builds an error response. It is signed if the request was authenticated, RFC 8489 section 9.2.4.
 func (s *Session) refuse(o *origin, code stun.ErrorCode) []byte {
-	s.startError(o, code, code.Reason())
+	s.startError(o, code)
 	return s.finish(o)
 }
 
@@ -42,7 +42,7 @@ func (s *Session) refuseUnknown(r *request, now time.Time) []byte {
 	if r.method == stun.MethodAllocate {
 		s.emitRefused(&r.origin, stun.CodeUnknownAttribute, event.RefusedAttributes, now)
 	}
-	s.startError(&r.origin, stun.CodeUnknownAttribute, stun.CodeUnknownAttribute.Reason())
+	s.startError(&r.origin, stun.CodeUnknownAttribute)
 	s.out.UnknownAttributes(r.unknown)
 	return s.finish(&r.origin)
 }
@@ -66,9 +66,9 @@ func (s *Session) challenge(r *request, code stun.ErrorCode, now time.Time) []by
 	return s.out.Bytes()
 }
 
-func (s *Session) startError(o *origin, code stun.ErrorCode, reason string) {
+func (s *Session) startError(o *origin, code stun.ErrorCode) {
 	s.out.Start(o.method, stun.ClassError, o.id)
-	s.out.ErrorCode(code, reason)
+	s.out.ErrorCode(code, code.Reason())
 	s.shared.Counters.Respond(o.method, code)
 	if o.key != nil {
 		s.shared.logRefusal(o, code, o.received)

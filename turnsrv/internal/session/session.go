@@ -32,8 +32,7 @@ type Session struct {
 
 	strangers strangers
 
-	superseded superseded // filled by other sessions
-	asked      asked      // filled by other goroutines
+	asked asked // filled by other goroutines
 }
 
 // New returns a session for a link. Its methods are called, and its relayed addresses are read, on the goroutine of on. If on is
@@ -66,10 +65,9 @@ func (s *Session) Gone(from Client, now time.Time) {
 	}
 }
 
-// Tick runs the janitor if it is due, ends the allocations that other sessions have superseded, and does what others ask for.
+// Tick runs the janitor if it is due, and calls the functions that other goroutines want called.
 func (s *Session) Tick(now time.Time) {
 	s.onAlarm(now)
-	s.endSuperseded(now)
 	s.callAsked(now, false)
 }
 

@@ -137,17 +137,21 @@ func (s *Socket) Close() error {
 	return os.NewSyscallError("close", unix.Close(fd))
 }
 
-// SetDontFragment makes the kernel set the DF bit and reject packets that exceed the path MTU (EMSGSIZE), or allow fragmentation.
-// It affects all datagrams that an Outbox sends later, so the caller must call Outbox.FlushSocket first.
-func (s *Socket) SetDontFragment(not bool) error {
+// SetDontFragment is like DontFragment. It affects all datagrams that an Outbox sends later, so the caller must call
+// Outbox.FlushSocket first.
+func (s *Socket) SetDontFragment(not bool) error { return DontFragment(s.fd, s.ipv4, not) }
+
+// DontFragment makes the kernel set the DF bit of datagrams of the socket fd and reject those that exceed the path MTU (EMSGSIZE).
+// If not is false, it allows fragmentation.
+func DontFragment(fd int, ipv4, not bool) error {
 	level, option, value := unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT
 	if not {
 		value = unix.IP_PMTUDISC_DO
 	}
-	if !s.ipv4 {
+	if !ipv4 {
 		level, option = unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER // the values are the same as for IPv4
 	}
-	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(s.fd, level, option, value))
+	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, level, option, value))
 }
 
 // SetCoalesce sets whether the kernel delivers datagrams of one sender that arrive together as one, which the Inbox splits again
