@@ -1,7 +1,6 @@
 package turnsrv
 
 import (
-	"errors"
 	"fmt"
 	"runtime"
 	"sync"
@@ -37,9 +36,15 @@ func newWorkers(config Config) *workers {
 			config.Logger.Error("a worker panicked and continues", "panic", fmt.Sprint(value), "stack", string(stack))
 		},
 	}
+	options, lacking := options.Supported()
 	group, err := loop.NewGroup(n, options)
-	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
-		config.Logger.Warn("cannot start all workers", "started", len(group.Loops()), "wanted", n, "err", err)
+	switch started := len(group.Loops()); {
+	case err != nil && started == 0:
+		config.Logger.Warn("cannot start workers: goroutines serve the clients, which takes more CPU time", "err", err)
+	case err != nil:
+		config.Logger.Warn("cannot start all workers", "started", started, "wanted", n, "err", err)
+	case lacking != nil && started > 0:
+		config.Logger.Info("the system lacks options that save CPU time", "err", lacking)
 	}
 	w.group = group
 	return w

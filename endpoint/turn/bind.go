@@ -42,6 +42,7 @@ type Socket struct {
 	Packets          net.PacketConn // for udp and dtls
 	Streams          net.Listener   // for tcp and tls
 	plain, encrypted bool           // the kinds of clients that it serves
+	alone            error          // why there is only one for all workers, although there should be one for each
 }
 
 // Close closes the socket.
@@ -72,8 +73,10 @@ func (c *Config) sockets() (sockets []Socket) {
 }
 
 // Open binds the sockets for all addresses of c. An endpoint that is not given them by NewOn binds its own. For a UDP address,
-// there is a socket for each worker.
-func Open(ctx context.Context, c Config) ([]Socket, error) {
+// there is a socket for each worker, if the system can distribute its clients.
+func Open(ctx context.Context, c Config) ([]Socket, error) { return open(ctx, c, reusePort) }
+
+func open(ctx context.Context, c Config, reusePort func(fd int) error) ([]Socket, error) {
 	sockets := c.sockets()
 	for i := range sockets {
 		s := &sockets[i]
@@ -88,8 +91,9 @@ func Open(ctx context.Context, c Config) ([]Socket, error) {
 			return nil, errors.Join(err, closeAll(sockets[:i]))
 		}
 	}
-	for _, s := range sockets {
-		more, err := s.multiply(c.WorkerCount() - 1)
+	for i := range sockets {
+		s := &sockets[i]
+		more, err := s.multiply(c.WorkerCount()-1, reusePort)
 		if sockets = append(sockets, more...); err != nil {
 			return nil, errors.Join(fmt.Errorf("listen on %v for each worker: %w", s.Address, err), closeAll(sockets))
 		}

@@ -103,6 +103,12 @@ func (e *Endpoint) Start(ctx context.Context) error {
 	for _, address := range e.config.Listen {
 		e.logger.Info("listening", "listen", address.String())
 	}
+	for _, s := range e.sockets {
+		if s.alone != nil {
+			e.logger.Warn("one worker serves all clients of an address, because the system cannot distribute them", "listen", s.Address.String(),
+				"err", s.alone)
+		}
+	}
 	e.allocator, e.addresses, e.engine = allocator, addresses, engine
 	if server, ok := engine.(*turnsrv.Server); ok {
 		e.server.Store(server)

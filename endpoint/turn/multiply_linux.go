@@ -3,6 +3,7 @@ package turn
 import (
 	"errors"
 	"net"
+	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -12,14 +13,15 @@ import (
 const canMultiply = true
 
 // multiply opens n more UDP sockets with the address of s. The system assigns each client to one of them (SO_REUSEPORT). s itself
-// was bound without this option, so that a second process gets an error rather than half of the clients.
-func (s Socket) multiply(n int) (more []Socket, err error) {
+// was bound without this option, so that a second process gets an error rather than half of the clients. If the system lacks the
+// option, s.alone says so.
+func (s *Socket) multiply(n int, reusePort func(fd int) error) (more []Socket, err error) {
 	conn, ok := s.Packets.(*net.UDPConn)
 	if !ok || n < 1 {
 		return nil, nil
 	}
-	if err := control(conn, reusePort); err != nil {
-		return nil, err
+	if s.alone = control(conn, reusePort); s.alone != nil {
+		return nil, nil
 	}
 	for range n {
 		packets, err := bindUDP(conn.LocalAddr().String(), func(_, _ string, c syscall.RawConn) error {
@@ -28,14 +30,16 @@ func (s Socket) multiply(n int) (more []Socket, err error) {
 		if err != nil {
 			return more, err
 		}
-		another := s
+		another := *s
 		another.Packets = packets
 		more = append(more, another)
 	}
 	return more, nil
 }
 
-func reusePort(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) }
+func reusePort(fd int) error {
+	return os.NewSyscallError("SO_REUSEPORT", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
+}
 
 // control calls f with the descriptor of conn.
 func control(conn syscall.Conn, f func(fd int) error) error {

@@ -3,6 +3,8 @@ package loop
 import (
 	"slices"
 	"sync"
+
+	"github.com/mailturn/mailturn/turnsrv/internal/udp"
 )
 
 // Group consists of loops and the threads that run them: a single thread while there is little to do, and up to one for each loop
@@ -14,11 +16,14 @@ type Group struct {
 	threads []*thread
 }
 
-// NewGroup starts n loops. If the system has no more descriptors, it returns a group of the loops that it could start, and the
-// error.
+// NewGroup starts n loops. If the system has no more descriptors, or lacks what loops require, it returns a group of the loops that
+// it could start, and the error.
 func NewGroup(n int, options Options) (*Group, error) {
 	g := new(Group)
-	var failed error
+	failed := udp.Probe()
+	if failed != nil {
+		return g, failed
+	}
 	for range n {
 		l, err := newLoop(options)
 		if err != nil {

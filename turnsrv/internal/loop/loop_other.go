@@ -14,8 +14,11 @@ type Loop struct{}
 // Group does not exist on this system.
 type Group struct{}
 
-// NewGroup returns an empty group and errors.ErrUnsupported.
-func NewGroup(int, Options) (*Group, error) { return new(Group), errors.ErrUnsupported }
+// Supported returns o.
+func (o Options) Supported() (Options, error) { return o, nil }
+
+// NewGroup returns an empty group.
+func NewGroup(int, Options) (*Group, error) { return new(Group), nil }
 
 // Loops returns no loops.
 func (*Group) Loops() []*Loop { return nil }

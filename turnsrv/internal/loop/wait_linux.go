@@ -60,11 +60,12 @@ func (t *thread) sleep() {
 		return
 	}
 	for timeout != 0 {
-		// This wait may be long, so it does not bypass the scheduler.
+		// This wait may be long, so it does not bypass the scheduler. A signal may end it.
 		fd, events := t.waitable()
-		n, err := unix.EpollWait(fd, events, timeout)
-		if err != unix.EINTR {
-			t.set(max(n, 0))
+		n, _, errno := unix.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(events))),
+			uintptr(len(events)), uintptr(timeout), 0, 0)
+		if errno == 0 {
+			t.set(int(n))
 			return
 		}
 		timeout = t.untilAlarm(time.Now())
