@@ -14,6 +14,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/mailturn/mailturn/endpoint/http/respond"
 	"github.com/mailturn/mailturn/turnsrv/limit"
 )
 
@@ -82,10 +83,10 @@ func (h *handler) serveCredential(present *settings, w http.ResponseWriter, r *h
 	ttl := int64(issued.Expires.Sub(now) / time.Second)
 	if r.URL.Path == icePath {
 		servers := []iceServer{{relay.URIs(), issued.Username, issued.Password}}
-		writeJSON(w, http.StatusOK, "application/json", iceResponse{servers, ttl})
+		respond.JSON(w, http.StatusOK, "application/json", iceResponse{servers, ttl})
 		return
 	}
-	writeJSON(w, http.StatusOK, "application/json", restResponse{issued.Username, issued.Password, ttl, relay.URIs()})
+	respond.JSON(w, http.StatusOK, "application/json", restResponse{issued.Username, issued.Password, ttl, relay.URIs()})
 }
 
 // query is a request of draft-uberti-behave-turn-rest-00 section 2.1.

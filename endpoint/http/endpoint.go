@@ -65,17 +65,15 @@ func New(c Config, process Process, logger *slog.Logger) (*Endpoint, error) {
 	if err := c.checkSecret(); err != nil {
 		return nil, err
 	}
-	e := &Endpoint{logger: logger, config: c}
-	if c.listensEncrypted() {
-		store, err := certs.Load(c.TLS, logger)
-		if err != nil {
-			return nil, err
-		}
-		e.certs = store
-	}
 	present, err := newSettings(c)
 	if err != nil {
 		return nil, err
+	}
+	e := &Endpoint{logger: logger, config: c}
+	if c.listensEncrypted() {
+		if e.certs, err = certs.Load(c.TLS, logger); err != nil {
+			return nil, err
+		}
 	}
 	e.handler = handler{
 		ready:    process.Ready,
@@ -131,9 +129,7 @@ func (e *Endpoint) Start(ctx context.Context) error {
 	}
 	following, cancel := context.WithCancel(context.Background())
 	e.stopFollowing = cancel
-	if e.certs != nil {
-		e.serving.Go(func() { e.certs.Follow(following) })
-	}
+	e.serving.Go(func() { e.certs.Follow(following) })
 	e.serving.Go(func() {
 		e.handler.page.Follow(following, func() bool { return e.handler.settings.Load().access != nil })
 	})

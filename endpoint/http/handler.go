@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mailturn/mailturn/endpoint/http/page"
+	"github.com/mailturn/mailturn/endpoint/http/respond"
 	"github.com/mailturn/mailturn/endpoint/issuer"
 	"github.com/mailturn/mailturn/framework/listen"
 	"github.com/mailturn/mailturn/turnsrv/limit"
@@ -142,7 +143,7 @@ func (h *handler) route(present *settings, w http.ResponseWriter, r *http.Reques
 		}
 	case path == healthPath:
 		if allowMethods(w, r, "GET, HEAD") {
-			writeJSON(w, http.StatusOK, "application/json", health{"ok"})
+			respond.JSON(w, http.StatusOK, "application/json", health{"ok"})
 		}
 	case path == readyPath:
 		switch {
@@ -152,7 +153,7 @@ func (h *handler) route(present *settings, w http.ResponseWriter, r *http.Reques
 		case h.health() != nil:
 			unhealthy.write(w)
 		default:
-			writeJSON(w, http.StatusOK, "application/json", health{"ok"})
+			respond.JSON(w, http.StatusOK, "application/json", health{"ok"})
 		}
 	case present.access != nil && page.Serves(path):
 		h.servePage(present, w, r)

@@ -65,11 +65,9 @@ func NewOn(c Config, sockets []Socket, engine func(turnsrv.Config) (Engine, erro
 	}
 	e.secrets.verifier.Store(verifier)
 	if c.listensEncrypted() {
-		store, err := certs.Load(c.TLS, logger)
-		if err != nil {
+		if e.certs, err = certs.Load(c.TLS, logger); err != nil {
 			return nil, err
 		}
-		e.certs = store
 	}
 	return e, nil
 }
@@ -134,9 +132,7 @@ func (e *Endpoint) Start(ctx context.Context) error {
 	if allocator.Has(stun.IPv6) {
 		e.serving.Go(func() { e.followNAT64(following) })
 	}
-	if e.certs != nil {
-		e.serving.Go(func() { e.certs.Follow(following) })
-	}
+	e.serving.Go(func() { e.certs.Follow(following) })
 	return nil
 }
 

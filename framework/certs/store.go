@@ -123,8 +123,11 @@ var errNone = errors.New("the certificate authority has not issued a certificate
 func (pair Pair) awaited(err error) bool { return pair.Name != "" && errors.Is(err, fs.ErrNotExist) }
 
 // Follow checks the files every few seconds until ctx is done, and applies changes. A pair that cannot be read or used is logged
-// once and tried again at each check; its old certificate stays in use meanwhile. Follow also warns about certificates that expire.
+// once and tried again at each check; its old certificate stays in use meanwhile. Follow also warns about certificates that expire. A nil Store has none.
 func (s *Store) Follow(ctx context.Context) {
+	if s == nil {
+		return
+	}
 	ticker := time.NewTicker(lookInterval)
 	defer ticker.Stop()
 	for {

@@ -52,23 +52,36 @@ func differences(running, next reflect.Value) (names []string) {
 			if !same(a, b) || f.placed && f.defaultsTo == "" && a.FieldByName("Set").Bool() != b.FieldByName("Set").Bool() {
 				names = append(names, f.name)
 			}
-		case f.repeated:
-			differ := a.Len() != b.Len()
-			for i := 0; !differ && i < a.Len(); i++ {
-				differ = len(differences(a.Index(i), b.Index(i))) > 0
-			}
-			if differ {
-				names = append(names, f.name)
-			}
-		case a.Kind() == reflect.Pointer && (a.IsNil() || b.IsNil()):
-			if a.IsNil() != b.IsNil() {
-				names = append(names, f.name)
-			}
 		default:
-			for _, name := range differences(reflect.Indirect(a), reflect.Indirect(b)) {
-				names = append(names, f.name+"."+name)
-			}
+			names = append(names, f.blocks(a, b, differences)...)
 		}
+	}
+	return names
+}
+
+// blocks compares the values of a field of blocks with compare, which returns the names of what differs in one block. Repeated
+// blocks are named as a whole, and so is a block that is present in only one of the values.
+func (f field) blocks(running, next reflect.Value, compare func(a, b reflect.Value) []string) (names []string) {
+	if f.repeated {
+		differ := running.Len() != next.Len()
+		for i := 0; !differ && i < running.Len(); i++ {
+			differ = len(compare(running.Index(i), next.Index(i))) > 0
+		}
+		if differ {
+			return []string{f.name}
+		}
+		return nil
+	}
+	if running.Kind() == reflect.Pointer {
+		switch {
+		case running.IsNil() && next.IsNil():
+			return nil
+		case running.IsNil() || next.IsNil():
+			return []string{f.name}
+		}
+	}
+	for _, name := range compare(reflect.Indirect(running), reflect.Indirect(next)) {
+		names = append(names, f.name+"."+name)
 	}
 	return names
 }

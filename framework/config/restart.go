@@ -21,35 +21,10 @@ func restarts(schema reflect.Type, running, next reflect.Value) (names []string)
 				names = append(names, f.name)
 			}
 		case f.role == blockField && hasRestart(f.typ):
-			names = append(names, f.restartsOfBlocks(running.FieldByName(f.goName), next.FieldByName(f.goName))...)
+			names = append(names, f.blocks(running.FieldByName(f.goName), next.FieldByName(f.goName), func(a, b reflect.Value) []string {
+				return restarts(f.typ, a, b)
+			})...)
 		}
-	}
-	return names
-}
-
-// restartsOfBlocks compares the values of the blocks of one type. Repeated ones are named as a whole.
-func (f field) restartsOfBlocks(running, next reflect.Value) (names []string) {
-	if running.Kind() == reflect.Pointer {
-		switch {
-		case running.IsNil() && next.IsNil():
-			return nil
-		case running.IsNil() || next.IsNil():
-			return []string{f.name}
-		}
-		running, next = running.Elem(), next.Elem()
-	}
-	if !f.repeated {
-		for _, name := range restarts(f.typ, running, next) {
-			names = append(names, f.name+"."+name)
-		}
-		return names
-	}
-	differ := running.Len() != next.Len()
-	for i := 0; !differ && i < running.Len(); i++ {
-		differ = len(restarts(f.typ, running.Index(i), next.Index(i))) > 0
-	}
-	if differ {
-		names = append(names, f.name)
 	}
 	return names
 }

@@ -4,6 +4,8 @@ import (
 	"embed"
 	"net/http"
 	"path"
+
+	"github.com/mailturn/mailturn/endpoint/http/respond"
 )
 
 //go:embed assets
@@ -23,7 +25,7 @@ func writeAsset(w http.ResponseWriter, status int, name string) {
 	content, err := assets.ReadFile(path.Join("assets", path.Clean("/"+name)))
 	mediaType := mediaTypes[path.Ext(name)]
 	if err != nil || mediaType == "" {
-		fail(w, http.StatusNotFound, "there is no such file")
+		respond.Problem(w, http.StatusNotFound, "there is no such file")
 		return
 	}
 	w.Header().Set("Content-Type", mediaType)

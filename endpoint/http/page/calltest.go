@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mailturn/mailturn/endpoint/http/respond"
 	"github.com/mailturn/mailturn/endpoint/issuer"
 )
 
@@ -34,12 +35,12 @@ func (p *Page) serveCallTest(w http.ResponseWriter, _ Visit) {
 // serveLink answers the operator with a link that others may use.
 func (p *Page) serveLink(w http.ResponseWriter, v Visit) {
 	if !p.sessions.valid(v, p.now()) {
-		fail(w, http.StatusUnauthorized, "log in first")
+		respond.Problem(w, http.StatusUnauthorized, "log in first")
 		return
 	}
 	token, expires := v.Access.newLink(p.now())
 	p.logger.Info("page: link to the call test made", "client", v.Client, "until", expires)
-	write(w, http.StatusOK, "application/json", struct {
+	respond.JSON(w, http.StatusOK, "application/json", struct {
 		Token   string `json:"token"`
 		Expires int64  `json:"expires"` // seconds since the Unix epoch
 	}{token, expires.Unix()})
@@ -53,19 +54,19 @@ func (p *Page) serveWays(w http.ResponseWriter, v Visit) {
 	switch {
 	case operator:
 	case !linked:
-		fail(w, http.StatusUnauthorized, "log in, or use a link")
+		respond.Problem(w, http.StatusUnauthorized, "log in, or use a link")
 		return
 	case !v.Access.acceptLink(token, now):
-		fail(w, http.StatusForbidden, "the link has expired or is incomplete")
+		respond.Problem(w, http.StatusForbidden, "the link has expired or is incomplete")
 		return
 	}
 	if wait := v.Allow(); wait > 0 {
 		retryAfter(w, wait)
-		fail(w, http.StatusTooManyRequests, "too many requests from your address")
+		respond.Problem(w, http.StatusTooManyRequests, "too many requests from your address")
 		return
 	}
 	if !v.Ready {
-		fail(w, http.StatusServiceUnavailable, "the server is starting or stopping")
+		respond.Problem(w, http.StatusServiceUnavailable, "the server is starting or stopping")
 		return
 	}
 	ways := []way{}
@@ -77,7 +78,7 @@ func (p *Page) serveWays(w http.ResponseWriter, v Visit) {
 			ways = append(ways, one)
 		}
 	}
-	write(w, http.StatusOK, "application/json", struct {
+	respond.JSON(w, http.StatusOK, "application/json", struct {
 		Ways     []way `json:"ways"`
 		Operator bool  `json:"operator"` // may make links
 	}{ways, operator})

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mailturn/mailturn/endpoint/http/respond"
 	"github.com/mailturn/mailturn/turnsrv/limit"
 )
 
@@ -78,7 +79,7 @@ func showLogin(w http.ResponseWriter, status int, problem string) {
 // login begins a session for whoever knows the password.
 func (p *Page) login(w http.ResponseWriter, v Visit) {
 	if contentType, _, err := mime.ParseMediaType(v.Header.Get("Content-Type")); err != nil || contentType != "application/x-www-form-urlencoded" {
-		fail(w, http.StatusUnsupportedMediaType, "want application/x-www-form-urlencoded")
+		respond.Problem(w, http.StatusUnsupportedMediaType, "want application/x-www-form-urlencoded")
 		return
 	}
 	v.Body = http.MaxBytesReader(w, v.Body, maxLoginBody)

@@ -6,7 +6,6 @@
 package page
 
 import (
-	"encoding/json"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -14,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mailturn/mailturn/endpoint/http/respond"
 	"github.com/mailturn/mailturn/framework/history"
 	"github.com/mailturn/mailturn/framework/log"
 )
@@ -79,7 +79,7 @@ func (p *Page) Serve(w http.ResponseWriter, v Visit) {
 	if v.Method != http.MethodGet && v.Method != http.MethodHead {
 		// Besides SameSite cookies: requests of other sites are refused by the headers that browsers put on them.
 		if err := http.NewCrossOriginProtection().Check(v.Request); err != nil {
-			fail(w, http.StatusForbidden, "the request comes from another site")
+			respond.Problem(w, http.StatusForbidden, "the request comes from another site")
 			return
 		}
 	}
@@ -100,7 +100,7 @@ func (p *Page) Serve(w http.ResponseWriter, v Visit) {
 			allowed = "GET, HEAD, POST"
 		}
 		w.Header().Set("Allow", allowed)
-		fail(w, http.StatusMethodNotAllowed, "want "+allowed)
+		respond.Problem(w, http.StatusMethodNotAllowed, "want "+allowed)
 		return
 	}
 	serve(p, w, v)
@@ -133,7 +133,7 @@ var headers = map[string]string{
 func (p *Page) serveAsset(w http.ResponseWriter, v Visit) {
 	name := strings.TrimPrefix(v.URL.Path, assetsPath)
 	if path.Ext(name) == ".html" {
-		fail(w, http.StatusNotFound, "there is no such file")
+		respond.Problem(w, http.StatusNotFound, "there is no such file")
 		return
 	}
 	writeAsset(w, http.StatusOK, name)
@@ -143,19 +143,4 @@ func (p *Page) serveAsset(w http.ResponseWriter, v Visit) {
 func redirect(w http.ResponseWriter, path string) {
 	w.Header().Set("Location", "."+path)
 	w.WriteHeader(http.StatusSeeOther)
-}
-
-// fail answers a script, in the form of RFC 9457.
-func fail(w http.ResponseWriter, status int, detail string) {
-	write(w, status, "application/problem+json", struct {
-		Title  string `json:"title"`
-		Status int    `json:"status"`
-		Detail string `json:"detail"`
-	}{http.StatusText(status), status, detail})
-}
-
-func write(w http.ResponseWriter, status int, contentType string, value any) {
-	w.Header().Set("Content-Type", contentType)
-	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(value)
 }

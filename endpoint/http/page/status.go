@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/mailturn/mailturn/endpoint/http/respond"
 	"github.com/mailturn/mailturn/framework/history"
 	"github.com/mailturn/mailturn/framework/log"
 	"github.com/mailturn/mailturn/turnsrv/event"
@@ -129,7 +130,7 @@ type state struct {
 func (p *Page) serveStatus(w http.ResponseWriter, v Visit) {
 	now := p.now()
 	if !p.sessions.valid(v, now) {
-		fail(w, http.StatusUnauthorized, "log in first")
+		respond.Problem(w, http.StatusUnauthorized, "log in first")
 		return
 	}
 	read := gather(p.source.Metrics, now)
@@ -160,7 +161,7 @@ func (p *Page) serveStatus(w http.ResponseWriter, v Visit) {
 	}
 	body, err := json.Marshal(s)
 	if err != nil {
-		fail(w, http.StatusInternalServerError, "the state cannot be written")
+		respond.Problem(w, http.StatusInternalServerError, "the state cannot be written")
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
