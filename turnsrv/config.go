@@ -58,6 +58,9 @@ type Config struct {
 	MaxLifetime time.Duration
 	// NonceLifetime is how long a nonce is valid. Zero means DefaultNonceLifetime.
 	NonceLifetime time.Duration
+	// NonceKey, if not nil, are 32 secret bytes that nonces are made with. A server with the same key as an earlier one accepts its
+	// nonces, so that a client learns with the first response that its allocation is gone (437). Nil means random bytes.
+	NonceKey []byte
 	// ExpiredGrace is how long an existing allocation can still be refreshed after its credential has expired or is no longer
 	// granted by the Authenticator. Zero means DefaultExpiredGrace, negative means none. Server.SetExpiredGrace replaces it.
 	ExpiredGrace time.Duration
@@ -157,6 +160,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.MaxBPS < 0 || c.MaxTotalBPS < 0 || c.MaxPPS < 0 || c.MaxPPSPerUser < 0 {
 		return c, errors.New("rate limit is negative")
 	}
+	if c.NonceKey != nil && len(c.NonceKey) != session.NonceKeyLen {
+		return c, fmt.Errorf("nonce key has %d bytes, want %d", len(c.NonceKey), session.NonceKeyLen)
+	}
 	if c.MaxLifetime < c.Lifetime {
 		return c, errors.New("maximum lifetime is below the default lifetime")
 	}
@@ -177,7 +183,7 @@ func quotasWithDefaults(q limit.Quotas) limit.Quotas {
 func (c *Config) session() session.Config {
 	return session.Config{
 		Realm: c.Realm, Realms: c.Realms, Authenticator: c.Authenticator, Relay: c.Relay,
-		Lifetime: c.Lifetime, MaxLifetime: c.MaxLifetime, NonceLifetime: c.NonceLifetime, ExpiredGrace: c.ExpiredGrace,
+		Lifetime: c.Lifetime, MaxLifetime: c.MaxLifetime, NonceLifetime: c.NonceLifetime, NonceKey: c.NonceKey, ExpiredGrace: c.ExpiredGrace,
 		Quotas: c.Quotas, UnauthenticatedRate: c.UnauthenticatedRate, MaxGuesses: c.MaxGuesses, SilentPeerBytes: c.SilentPeerBytes,
 		DefaultFamily: c.DefaultFamily, StrictChannels: c.StrictChannels, Software: c.Software, LogGuesses: c.LogGuesses, Bans: c.Bans, OnEvent: c.OnEvent, Logger: c.Logger,
 	}

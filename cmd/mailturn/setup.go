@@ -281,6 +281,7 @@ func (s *setup) share(accounts *credential.Accounts, banned *ban.List, sockets *
 	}
 	for i := range s.relays {
 		s.relays[i].Bans = banned
+		s.relays[i].StateDir = s.stateDir
 	}
 }
 

@@ -122,6 +122,8 @@ type Config struct {
 	Users map[string]credential.Secret
 	// UserRealms are further realms with static users.
 	UserRealms []UserRealm
+	// StateDir is where the endpoint keeps the file of relayed ports in use. The caller sets it; without one there is no file.
+	StateDir string
 	// Accounts records to whom the other endpoints of this process have issued credentials. The caller sets it; nil has no records.
 	Accounts *credential.Accounts
 	// Bans are who may make no allocations. The caller puts them here; nil bans nobody.

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mailturn/mailturn/endpoint/turn/portfile"
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/log"
 	"github.com/mailturn/mailturn/turnsrv"
@@ -28,16 +29,18 @@ type Endpoint struct {
 	logger *slog.Logger
 	certs  *certs.Store // nil without TLS
 
-	secrets   *secrets
-	newEngine func(turnsrv.Config) (Engine, error)
-	engine    Engine                         // nil before Start
-	server    atomic.Pointer[turnsrv.Server] // the engine, if it is one; nil before Start
-	allocator *relay.Allocator
-	addresses []relay.Address
-	sockets   []Socket
-	serving   sync.WaitGroup
-	stopped   atomic.Bool // Shutdown was called
-	refusals  log.Limit   // of lines about proxies without a header
+	secrets     *secrets
+	newEngine   func(turnsrv.Config) (Engine, error)
+	engine      Engine                         // nil before Start
+	server      atomic.Pointer[turnsrv.Server] // the engine, if it is one; nil before Start
+	allocator   *relay.Allocator
+	ports       *portfile.File // nil without a state directory
+	forgetPorts *time.Timer    // nil if the file has none to forget
+	addresses   []relay.Address
+	sockets     []Socket
+	serving     sync.WaitGroup
+	stopped     atomic.Bool // Shutdown was called
+	refusals    log.Limit   // of lines about proxies without a header
 
 	localPrefixes func() ([]netip.Prefix, error) // of this machine
 	watchLocal    func() (localWatch, error)     // tells when they change
@@ -83,20 +86,26 @@ func (e *Endpoint) Start(ctx context.Context) error {
 		return err
 	}
 	e.announce(addresses, policy)
-	allocator, err := relay.New(relay.Config{
-		Addresses: addresses, MinPort: e.config.RelayPorts.V.Min, MaxPort: e.config.RelayPorts.V.Max, Peers: policy,
-	})
-	if err != nil {
-		return err
-	}
-	engine, err := e.newEngine(e.serverConfig(allocator))
-	if err != nil {
-		return errors.Join(err, allocator.Close())
-	}
 	if e.sockets == nil {
 		if e.sockets, err = Open(ctx, e.config); err != nil {
-			return errors.Join(err, engine.Close(), allocator.Close())
+			return err
 		}
+	}
+	ports, rest := e.openPorts(time.Now())
+	allocator, err := relay.New(relay.Config{
+		Addresses: addresses, MinPort: e.config.RelayPorts.V.Min, MaxPort: e.config.RelayPorts.V.Max, Peers: policy,
+		Rest: rest, OnUse: ports.Use,
+	})
+	if err != nil {
+		return errors.Join(err, closeAll(e.sockets), ports.Close())
+	}
+	engine, err := e.newEngine(e.serverConfig(allocator, ports.NonceKey()))
+	if err != nil {
+		return errors.Join(err, closeAll(e.sockets), allocator.Close(), ports.Close())
+	}
+	e.ports = ports
+	if len(rest.Ports) > 0 {
+		e.forgetPorts = time.AfterFunc(time.Until(rest.Until), ports.Forget)
 	}
 	for _, address := range e.config.Listen {
 		e.logger.Info("listening", "listen", address.String())
@@ -137,7 +146,7 @@ func (e *Endpoint) Start(ctx context.Context) error {
 }
 
 // serverConfig returns the configuration of the protocol.
-func (e *Endpoint) serverConfig(allocator *relay.Allocator) turnsrv.Config {
+func (e *Endpoint) serverConfig(allocator *relay.Allocator, nonceKey []byte) turnsrv.Config {
 	c := &e.config
 	return turnsrv.Config{
 		Realm:               c.Realm,
@@ -148,6 +157,7 @@ func (e *Endpoint) serverConfig(allocator *relay.Allocator) turnsrv.Config {
 		Lifetime:            min(turnsrv.DefaultLifetime, c.MaxLifetime.V),
 		MaxLifetime:         c.MaxLifetime.V,
 		NonceLifetime:       c.NonceLifetime.V,
+		NonceKey:            nonceKey,
 		ExpiredGrace:        orNone(c.ExpiredGrace),
 		Quotas:              c.quotas(),
 		MaxStreams:          c.MaxStreams,
@@ -239,12 +249,21 @@ func (e *Endpoint) Shutdown(ctx context.Context) error {
 	e.stopped.Store(true)
 	ctx, cancel := context.WithTimeout(ctx, e.config.DrainTimeout)
 	defer cancel()
+	cut, cutCalls := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer context.AfterFunc(ctx, func() {
+		e.ports.Freeze() // first: what ends now is what the next process has to know
+		cutCalls(ctx.Err())
+	})()
 	start := time.Now()
 	var err error
 	if draining, ok := e.engine.(drainer); ok {
-		err = draining.Shutdown(ctx)
+		err = draining.Shutdown(cut)
 	} else {
+		e.ports.Freeze()
 		err = e.engine.Close()
+	}
+	if errors.Is(err, context.Canceled) {
+		err = context.Cause(cut)
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		e.logger.Info("calls cut at the end of the drain", "duration", time.Since(start).Round(time.Millisecond))
@@ -252,5 +271,8 @@ func (e *Endpoint) Shutdown(ctx context.Context) error {
 	}
 	e.stopFollowing()
 	e.serving.Wait()
-	return errors.Join(err, e.allocator.Close())
+	if e.forgetPorts != nil {
+		e.forgetPorts.Stop()
+	}
+	return errors.Join(err, e.allocator.Close(), e.ports.Close())
 }

@@ -135,7 +135,7 @@ endpoint "turn" "turn" {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := e.serverConfig(nil)
+	got := e.serverConfig(nil, nil)
 	want := turnsrv.Config{
 		Realm: "example.org", Realms: map[string]string{"turn.example.net": "example.net", "example.net": "example.net"}, Authenticator: got.Authenticator, DefaultFamily: relay.ClientFamily,
 		Quotas:              limit.Quotas{MaxAllocations: 3, MaxAllocationsPerUser: 1, MaxAllocationsPerSource: 2, MaxBPS: 4000, MaxTotalBPS: 5000, MaxPPS: 21, MaxPPSPerUser: 22, MaxPermissions: 13, MaxChannels: 14},

@@ -56,6 +56,10 @@ type Config struct {
 	MinPort, MaxPort uint16
 	// Peers is checked for every packet sent. Required.
 	Peers *peer.Policy
+	// Rest are ports that are not used for a time. Their slices are in ascending order.
+	Rest Rest
+	// OnUse, if not nil, is called when a port has been bound, and when it is free again. It must not block.
+	OnUse func(id stun.Family, port uint16, used bool)
 	// Listen opens a socket. If nil, the package opens its own sockets.
 	Listen func(network string, addr netip.AddrPort) (Socket, error)
 }
@@ -82,6 +86,7 @@ type Allocator struct {
 	minPort, maxPort int
 	families         map[stun.Family]*family // written by New only
 	custom           bool                    // sockets are opened by Config.Listen
+	rest             Rest
 
 	mu       sync.Mutex
 	closed   bool
@@ -91,14 +96,16 @@ type Allocator struct {
 // family is the state of one address of the relay.
 type family struct {
 	Address
+	id      stun.Family
 	network string
 	listen  func(network string, addr netip.AddrPort) (Socket, error)
+	onUse   func(id stun.Family, port uint16, used bool)
 
 	minPort uint16
 	opened  []atomic.Pointer[Conn] // by port, from minPort: relayed addresses that have been started
 
 	mu   sync.Mutex
-	used map[uint16]struct{} // ports bound by this allocator
+	used map[uint16]bool // ports of this allocator: true once they are bound
 }
 
 type reservation struct {
@@ -124,7 +131,10 @@ func New(config Config) (*Allocator, error) {
 	}
 	a := &Allocator{
 		minPort: int(config.MinPort), maxPort: int(config.MaxPort),
-		families: make(map[stun.Family]*family), reserved: make(map[Token]*reservation),
+		families: make(map[stun.Family]*family), reserved: make(map[Token]*reservation), rest: config.Rest,
+	}
+	if config.OnUse == nil {
+		config.OnUse = func(stun.Family, uint16, bool) {}
 	}
 	a.peers.Store(config.Peers)
 	if a.custom = config.Listen != nil; !a.custom {
@@ -139,17 +149,16 @@ func New(config Config) (*Allocator, error) {
 			return nil, fmt.Errorf("relay address %v is unspecified and cannot be advertised", addr.Advertise)
 		}
 		f := &family{
-			Address: addr, network: "udp6", listen: config.Listen, used: make(map[uint16]struct{}),
+			Address: addr, id: stun.FamilyOf(addr.Bind), network: "udp6", listen: config.Listen, onUse: config.OnUse, used: make(map[uint16]bool),
 			minPort: config.MinPort, opened: make([]atomic.Pointer[Conn], int(config.MaxPort)-int(config.MinPort)+1),
 		}
-		id := stun.IPv6
-		if addr.Bind.Is4() {
-			id, f.network = stun.IPv4, "udp4"
+		if f.id == stun.IPv4 {
+			f.network = "udp4"
 		}
-		if a.families[id] != nil {
+		if a.families[f.id] != nil {
 			return nil, fmt.Errorf("relay address %v: another address of this family is already configured", addr.Advertise)
 		}
-		a.families[id] = f
+		a.families[f.id] = f
 	}
 	return a, nil
 }
@@ -195,11 +204,25 @@ func (a *Allocator) isClosed() bool {
 	return a.closed
 }
 
-// bind tries ports in random order. With ReserveNext it binds both the port and the one above it, or neither.
+// bind binds a port, if possible one that does not rest. With ReserveNext it binds both the port and the one above it, or neither.
 func (a *Allocator) bind(f *family, request Request) (socket, next socket, port uint16, err error) {
+	now := time.Now()
+	resting := a.rest.resting(f.id, now)
+	socket, next, port, err = a.bindUnless(resting, f, request)
+	if resting != nil && errors.Is(err, ErrNoPort) && !now.Before(a.rest.Never) {
+		return a.bindUnless(nil, f, request)
+	}
+	return socket, next, port, err
+}
+
+// bindUnless tries ports in random order. It omits those for which resting, if not nil, returns true.
+func (a *Allocator) bindUnless(resting func(uint16) bool, f *family, request Request) (socket, next socket, port uint16, err error) {
 	attempts := 0
 	for candidate := range a.candidates() {
 		if request.EvenPort && (candidate%2 != 0 || request.ReserveNext && int(candidate)+1 > a.maxPort) {
+			continue
+		}
+		if resting != nil && (resting(candidate) || request.ReserveNext && resting(candidate+1)) {
 			continue
 		}
 		if !f.take(candidate) {
@@ -380,7 +403,18 @@ func (f *family) bind(port uint16, l *loop.Loop) (socket, error) {
 			_ = socket.close()
 		}
 	}
+	if err == nil {
+		f.bound(port)
+	}
 	return socket, err
+}
+
+// bound records that a port that was taken is bound.
+func (f *family) bound(port uint16) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.used[port] = true
+	f.onUse(f.id, port, true)
 }
 
 // take claims a port within this allocator and reports whether it was free.
@@ -390,13 +424,16 @@ func (f *family) take(port uint16) bool {
 	if _, taken := f.used[port]; taken {
 		return false
 	}
-	f.used[port] = struct{}{}
+	f.used[port] = false
 	return true
 }
 
 func (f *family) release(port uint16) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.used[port] {
+		f.onUse(f.id, port, false)
+	}
 	delete(f.used, port)
 }
 

@@ -20,6 +20,7 @@ type Config struct {
 
 	Lifetime, MaxLifetime time.Duration
 	NonceLifetime         time.Duration
+	NonceKey              []byte // nil means random bytes
 	ExpiredGrace          time.Duration
 	Quotas                limit.Quotas
 

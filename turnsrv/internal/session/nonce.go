@@ -11,6 +11,9 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/event"
 )
 
+// NonceKeyLen is the length of Config.NonceKey in bytes.
+const NonceKeyLen = 32
+
 const (
 	nonceMACLen = 8
 	nonceLen    = 4 + nonceMACLen
@@ -22,14 +25,18 @@ var nonceEncoding = base64.RawURLEncoding
 // by a MAC over that second and the client's 5-tuple. It is short because it makes up most of the response to an
 // unauthenticated request. Safe for concurrent use.
 type nonces struct {
-	key      [32]byte
+	key      [NonceKeyLen]byte
 	lifetime time.Duration
 	start    time.Time
 }
 
-func newNonces(lifetime time.Duration) *nonces {
+// newNonces returns nonces that are made with key, or with a random one if that is nil.
+func newNonces(key []byte, lifetime time.Duration) *nonces {
 	n := &nonces{lifetime: lifetime, start: time.Now()}
-	_, _ = rand.Read(n.key[:]) // never fails
+	if key == nil {
+		_, _ = rand.Read(n.key[:]) // never fails
+	}
+	copy(n.key[:], key)
 	return n
 }
 

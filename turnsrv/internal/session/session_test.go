@@ -210,7 +210,7 @@ func FuzzFromClient(f *testing.F) {
 }
 
 func BenchmarkNonce(b *testing.B) {
-	n := newNonces(time.Hour)
+	n := newNonces(nil, time.Hour)
 	tuple := event.FiveTuple{Client: netip.MustParseAddrPort("192.0.2.9:5000")}
 	now := time.Unix(1758650868, 0)
 	nonce := n.appendNonce(nil, tuple, now)

@@ -48,7 +48,7 @@ func NewShared(config Config) *Shared {
 	s := &Shared{
 		config:      config,
 		Counters:    new(count.Counters),
-		nonces:      newNonces(config.NonceLifetime),
+		nonces:      newNonces(config.NonceKey, config.NonceLifetime),
 		quota:       newQuota(config.Quotas),
 		start:       time.Now(),
 		guesses:     guesses{burst: config.MaxGuesses},

@@ -1,0 +1,156 @@
+// Package portfile keeps a file of the relayed ports that are in use. After a crash, or a stop that has cut calls, the next process
+// learns from it to which ports old peers may still send, and how long the relay was away.
+//
+// The file has a fixed size and is overwritten in place, so that it needs no more space later. A goroutine writes to it: the relay
+// waits for no disk. What was written survives the end of the process immediately, and a loss of power after SyncPeriod.
+package portfile
+
+import (
+	"crypto/rand"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/stun"
+)
+
+const (
+	// StampPeriod is the time between two signs of life while ports are in use.
+	StampPeriod = time.Second
+	// SyncPeriod is the time between two requests to the system to bring the file to the disk.
+	SyncPeriod = 5 * time.Second
+)
+
+// Past is what earlier processes left.
+type Past struct {
+	// Ended is the last sign of life of the previous process, in wall clock time. It is zero if there was none.
+	Ended time.Time
+	// Stopped is false if that process ended without Close.
+	Stopped bool
+	// Cut is the number of ports that the process was using at its end.
+	Cut int
+	// Ports are those, and those that earlier processes were using and that were not forgotten, in ascending order.
+	Ports map[stun.Family][]uint16
+}
+
+// File is the file. Its methods are safe for concurrent use. A nil File keeps nothing.
+type File struct {
+	file    disk
+	logger  *slog.Logger
+	key     [keyLen]byte
+	wake    chan struct{} // there is something in dirty
+	closing chan struct{}
+	writing sync.WaitGroup
+
+	mu     sync.Mutex // guards what follows
+	marks  []byte     // what the file should contain
+	used   int        // ports in use by this process
+	dirty  []int      // indexes of marks that the file does not contain yet
+	frozen bool
+}
+
+// disk is an open file.
+type disk interface {
+	io.WriterAt
+	Sync() error
+	Close() error
+}
+
+// Open reads the file at path, if there is one, and replaces it. A file that is damaged, or of another version, is refused: err says
+// why. If the file cannot be written, err says why, and f is nil. Otherwise, f has to be closed.
+func Open(path string, now time.Time, logger *slog.Logger) (f *File, past Past, err error) {
+	c, err := read(path)
+	past = c.past()
+	if c.key == ([keyLen]byte{}) {
+		_, _ = rand.Read(c.key[:]) // never fails
+	}
+	c.stamp, c.stopped = now.UnixNano(), false
+	failure := os.MkdirAll(filepath.Dir(path), 0o700)
+	var file *os.File
+	if failure == nil {
+		file, failure = create(path, c)
+	}
+	if failure != nil {
+		return nil, past, errors.Join(err, failure)
+	}
+	f = &File{
+		file: file, logger: logger, key: c.key, marks: c.marks, wake: make(chan struct{}, 1), closing: make(chan struct{}),
+	}
+	f.writing.Go(f.run)
+	return f, past, err
+}
+
+// NonceKey returns 32 secret bytes that are the same for every process that opens the file, so that clients can go on with the
+// nonces that they have. It returns nil for a nil File.
+func (f *File) NonceKey() []byte {
+	if f == nil {
+		return nil
+	}
+	return f.key[:]
+}
+
+// Use records that a port is in use, or no longer. It does not block.
+func (f *File) Use(family stun.Family, port uint16, used bool) {
+	if f == nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if at := markOf(family, port); used {
+		f.used++
+		f.set(at, f.marks[at]|markUsed)
+	} else {
+		f.used--
+		f.set(at, f.marks[at]&^markUsed)
+	}
+}
+
+// Forget removes the ports of earlier processes.
+func (f *File) Forget() {
+	if f == nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for at, mark := range f.marks {
+		f.set(at, mark&^markLeft)
+	}
+}
+
+// Freeze makes the file keep the ports that are in use now: they are about to be closed, and their peers do not know.
+func (f *File) Freeze() {
+	if f == nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.frozen = true
+}
+
+// Close records that the process was stopped, and closes the file. Use must not be called any more.
+func (f *File) Close() error {
+	if f == nil {
+		return nil
+	}
+	close(f.closing)
+	f.writing.Wait()
+	err := f.stamp(time.Now(), true)
+	return errors.Join(err, f.file.Sync(), f.file.Close())
+}
+
+// set changes a mark. The caller holds the lock.
+func (f *File) set(at int, mark byte) {
+	if f.frozen || f.marks[at] == mark {
+		return
+	}
+	f.marks[at] = mark
+	f.dirty = append(f.dirty, at)
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
