@@ -22,7 +22,7 @@ func (s *Session) allocate(r *request, a *allocation, grant credential.Grant, no
 		}
 		return s.refuseAllocate(r, stun.CodeAllocationMismatch, event.RefusedTupleInUse, now)
 	}
-	if s.shared.config.Bans.Banned(r.subject.Name, r.origin.username, r.client.Tuple.Client.Addr(), now) {
+	if s.banned(r, now) {
 		return s.refuseAllocate(r, stun.CodeForbidden, event.RefusedBanned, now)
 	}
 	transport, ok := uint32Attribute(r.requestedTransport)
@@ -70,7 +70,16 @@ func (s *Session) allocate(r *request, a *allocation, grant credential.Grant, no
 		failure := answer.worst()
 		return s.refuseAllocate(r, failure.code, failure.reason, now)
 	}
+	if s.banned(r, now) { // since the first check: Inspect may not have seen this allocation
+		s.endAddresses(answer.allocation.addresses, event.EndedByOperator, now)
+		return s.refuseAllocate(r, stun.CodeForbidden, event.RefusedBanned, now)
+	}
 	return s.answerAllocate(&answer, now)
+}
+
+// banned reports whether a ban forbids the allocation that r asks for.
+func (s *Session) banned(r *request, now time.Time) bool {
+	return s.shared.config.Bans.Banned(r.subject.Name, r.origin.username, r.client.Tuple.Client.Addr(), now)
 }
 
 // allocateAnswer collects the contents of the response to an Allocate request.
