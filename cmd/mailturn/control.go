@@ -133,20 +133,22 @@ func (o *operators) listen(ctx context.Context, s *setup) (stop func(), err erro
 // handler routes the requests. docs/control.md documents them.
 func (o *operators) handler() http.Handler {
 	mux := http.NewServeMux()
-	handle := func(pattern string, answer func(http.ResponseWriter, *http.Request) (any, error)) {
-		mux.Handle(pattern, control.Handler(answer))
-	}
+	handle := func(pattern string, answer control.Answer) { mux.Handle(pattern, control.Handler(answer)) }
+	// Those whose responses may list all sessions. A change waits for no list.
+	lists, changes := control.NewGate(), control.NewGate()
+	list := func(pattern string, answer control.Answer) { mux.Handle(pattern, lists.Handler(answer)) }
+	change := func(pattern string, answer control.Answer) { mux.Handle(pattern, changes.Handler(answer)) }
 	handle("GET /v1/status", o.status)
 	handle("POST /v1/reload", o.reload)
 	handle("PUT /v1/log-level", o.setLogLevel)
 	handle("PUT /v1/draining", o.setDraining)
 	handle("POST /v1/credentials", o.issueCredential)
-	handle("GET /v1/sessions", o.sessions)
-	handle("GET /v1/holders", o.holders)
-	handle("POST /v1/disconnect", o.disconnect)
-	handle("GET /v1/bans", o.listBans)
-	handle("POST /v1/bans", o.makeBan)
-	handle("DELETE /v1/bans", o.liftBan)
+	list("GET /v1/sessions", o.sessions)
+	list("GET /v1/holders", o.holders)
+	change("POST /v1/disconnect", o.disconnect)
+	list("GET /v1/bans", o.listBans)
+	change("POST /v1/bans", o.makeBan)
+	change("DELETE /v1/bans", o.liftBan)
 	return mux
 }
 

@@ -14,8 +14,7 @@ func TestCtlWho(t *testing.T) {
 	r.write(t, r.configuration+recorded)
 	r.want(t, 0, "Applied:\n  control.record\n", "reload")
 
-	const evil = "ev il\x1b[2J\nx@example.org"
-	username, password := r.credential(t, evil)
+	username, password := r.credential(t, evilAccount)
 	client, relayed := r.allocate(t, username, password)
 	peer, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -31,7 +30,7 @@ func TestCtlWho(t *testing.T) {
 	if _, _, err := peer.ReadFrom(make([]byte, 2000)); err != nil {
 		t.Fatal(err)
 	}
-	const printed = `ev il\x1b[2j\nx@example.org  `
+	const printed = evilPrinted + "  "
 	r.want(t, 0, printed, "who", relayed.String(), "now")
 	if _, err := client.Refresh(t.Context(), 0); err != nil {
 		t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/turnclient"
 	"github.com/mailturn/mailturn/endpoint/turn/pion"
@@ -100,12 +101,41 @@ func (r *relaying) sessions(t *testing.T, args ...string) []sessionReport {
 	return report.Sessions
 }
 
+// evilAccount is the name of an account that would control the terminal of whoever lists it: with ESC, and with CSI, the C1 control
+// character. It is printed as evilPrinted. Accounts are in lower case.
+const (
+	evilAccount = "ev il\x1b[2J\n\t\u009b31mx\u202e@example.org"
+	evilPrinted = `ev il\x1b[2j\n\t\u009b31mx\u202e@example.org`
+)
+
+// TestCtlEvilAccount wants no command to print what a name would do to the terminal, in text or in JSON, and each to accept the name.
+func TestCtlEvilAccount(t *testing.T) {
+	r := runRelay(t)
+	username, password := r.credential(t, evilAccount)
+	r.allocate(t, username, password)
+	for _, args := range [][]string{
+		{"sessions"}, {"sessions", "--account", evilAccount}, {"credentials", evilAccount},
+		{"disconnect", "--account", evilAccount}, {"ban", evilAccount, "--reason", evilAccount}, {"bans"}, {"unban", evilAccount}, {"unban", evilAccount},
+		{"sessions", "--network", evilAccount}, {"log-level", "debug", "--endpoint", evilAccount}, {"who", evilAccount, "now"}, {"status"},
+		{"status", "--socket", "/" + evilAccount}, {"sessions", "--sort", evilAccount},
+	} {
+		for _, format := range []string{"text", "json"} {
+			if args[0] == "disconnect" {
+				r.client(t, username, password).Allocate(t.Context())
+			}
+			_, printed := r.ctl(append(args, "--json="+fmt.Sprint(format == "json"))...)
+			if strings.ContainsFunc(strings.ReplaceAll(printed, "\n", ""), func(c rune) bool { return !unicode.IsPrint(c) }) {
+				t.Errorf("%q in %s prints %q", args, format, printed)
+			}
+		}
+	}
+}
+
 func TestCtlSessions(t *testing.T) {
 	r := runRelay(t)
-	const evil = "ev il\x1b[2J\nx@example.org"
 	username, password := r.credential(t, "Alice+phone@example.org")
 	alice, aliceRelayed := r.allocate(t, username, password)
-	username, password = r.credential(t, evil)
+	username, password = r.credential(t, evilAccount)
 	evilClient, _ := r.allocate(t, username, password)
 	peer, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -145,7 +175,7 @@ func TestCtlSessions(t *testing.T) {
 	status, printed := r.ctl("sessions", "--sort", "bytes")
 	lines := strings.Split(printed, "\n")
 	if status != 0 || len(lines) < 3 || !strings.HasPrefix(lines[1], "alice@example.org ") || strings.Contains(printed, "\x1b") ||
-		!strings.Contains(printed, `ev il\x1b[2j\nx@example.org`) || !strings.Contains(printed, "Sessions: 2, relayed: 1.5 kB.") {
+		!strings.Contains(printed, evilPrinted) || !strings.Contains(printed, "Sessions: 2, relayed: 1.5 kB.") {
 		t.Errorf("exit status %d:\n%q", status, printed)
 	}
 	r.want(t, 0, "Sessions: 2", "sessions", "--limit", "1")
@@ -156,7 +186,7 @@ func TestCtlSessions(t *testing.T) {
 
 	r.want(t, exitUsage, "say which sessions to end", "disconnect")
 	r.want(t, 0, "No session matches.", "disconnect", "--account", "nobody@example.org")
-	r.want(t, 0, `Ended: ev il\x1b[2j\nx@example.org, `+evilClient.LocalAddr().String()+" over UDP", "disconnect", "--account", evil)
+	r.want(t, 0, "Ended: "+evilPrinted+", "+evilClient.LocalAddr().String()+" over UDP", "disconnect", "--account", evilAccount)
 	r.logged(t, `msg="sessions ended"`)
 	if _, err := evilClient.Refresh(t.Context(), time.Minute); turnclient.Code(err) != 437 {
 		t.Errorf("the session that was ended: got %v", err)
@@ -167,9 +197,11 @@ func TestCtlSessions(t *testing.T) {
 	r.want(t, 0, "Ended: alice@example.org", "disconnect", "--all")
 }
 
-// TestCtlWatch wants lists until the command is interrupted.
+// TestCtlWatch wants lists until the command is interrupted, in which names cannot control the terminal.
 func TestCtlWatch(t *testing.T) {
 	r := runRelay(t)
+	username, password := r.credential(t, evilAccount)
+	r.allocate(t, username, password)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	cmd := newRootCommand()
@@ -180,7 +212,11 @@ func TestCtlWatch(t *testing.T) {
 	go func() { ended <- cmd.ExecuteContext(ctx) }()
 	lists := 0
 	for lines := bufio.NewScanner(output); lists < 2 && lines.Scan(); {
-		if strings.Contains(lines.Text(), "Sessions: 0") {
+		line := strings.TrimPrefix(lines.Text(), "\x1b[H\x1b[2J")
+		switch {
+		case strings.ContainsFunc(line, unicode.IsControl):
+			t.Errorf("control characters are printed: %q", line)
+		case strings.HasPrefix(line, evilPrinted+" ") && strings.Contains(line, "udp"):
 			lists++
 		}
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/mailturn/mailturn/endpoint/imap"
 	"github.com/mailturn/mailturn/endpoint/issuer"
+	"github.com/mailturn/mailturn/framework/control"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
@@ -116,19 +116,23 @@ func (c credentialReport) writeTo(w io.Writer) {
 		{"expires", c.Expires.Format(time.RFC3339)},
 	} {
 		if line[1] != "" {
-			fmt.Fprintf(w, "%-35s %s\n", line[0], line[1])
+			fmt.Fprintf(w, "%-35s %s\n", line[0], printable(line[1]))
 		}
 	}
 }
 
 // writeJSON writes v as JSON and a line break, over several lines if indent is set.
 func writeJSON(w io.Writer, v any, indent bool) error {
-	encoder := json.NewEncoder(w)
-	encoder.SetEscapeHTML(false)
+	var indentation string
 	if indent {
-		encoder.SetIndent("", "  ")
+		indentation = "  "
 	}
-	return encoder.Encode(v)
+	text, err := control.Encode(v, indentation)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(text)
+	return err
 }
 
 // join lists values for people.

@@ -86,7 +86,7 @@ func (c *ctl) call(cmd *cobra.Command, method, path string, in, out any, print f
 		return err
 	}
 	if err := client.Call(cmd.Context(), method, path, in, out); err != nil {
-		return errors.New(printableLines(err.Error()))
+		return err
 	}
 	if !c.asJSON {
 		print(cmd.OutOrStdout())

@@ -38,7 +38,7 @@ func execute(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	case errors.Is(err, errWarned):
 		return exitWarnings
 	}
-	fmt.Fprintf(stderr, "mailturn: %v\n", err)
+	fmt.Fprintf(stderr, "mailturn: %s\n", printableLines(err.Error()))
 	if failed, ok := errors.AsType[commandError](err); ok && failed.err != nil {
 		return exitFailure
 	}

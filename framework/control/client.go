@@ -19,10 +19,10 @@ const maxAnswer = 64 << 20
 // Client calls the Server on a socket.
 type Client struct{ Path string }
 
-// Call sends a request and waits for its response somewhat longer than AnswerTimeout. It sends in as the JSON body, unless in is
+// Call sends a request and waits for its response as long as a Server may take. It sends in as the JSON body, unless in is
 // nil, and decodes the response into out, unless out is nil. path may have a query. An error response is returned as an *Error.
 func (c Client) Call(ctx context.Context, method, path string, in, out any) error {
-	ctx, cancel := context.WithTimeout(ctx, AnswerTimeout+readTimeout)
+	ctx, cancel := context.WithTimeout(ctx, AnswerTimeout+readLimit)
 	defer cancel()
 	var body io.Reader
 	if in != nil {
@@ -77,6 +77,10 @@ func (c Client) unreachable(err error) error {
 		return fmt.Errorf("there is no control socket %s: is mailturn running?", c.Path)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("nobody answers on the control socket %s: is mailturn running?", c.Path)
+	case errors.Is(err, syscall.EAGAIN): // the backlog is full
+		return fmt.Errorf("too many programs wait for an answer on the control socket %s: end them, or try again later", c.Path)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("mailturn does not answer on the control socket %s: does it hang?", c.Path)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("you may not use the control socket %s: become root, or a member of its group", c.Path)
 	}

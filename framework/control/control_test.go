@@ -43,6 +43,9 @@ func serve(t *testing.T) (Client, *Server) {
 	mux.Handle("GET /fails", Handler(func(http.ResponseWriter, *http.Request) (any, error) {
 		return nil, errors.New("the disk is full")
 	}))
+	mux.Handle("GET /list", NewGate().Handler(func(http.ResponseWriter, *http.Request) (any, error) {
+		return message{strings.Repeat("a", 8<<20)}, nil
+	}))
 	path := filepath.Join(dir, "control.socket")
 	s, err := Listen(t.Context(), socket.Config{Path: path, Mode: 0o660, UID: -1, GID: -1}, mux, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -129,8 +132,8 @@ func raw(t *testing.T, path, request string) (int, string) {
 	return response.StatusCode, string(text)
 }
 
-// TestManyClients has more clients than places, which send nothing, or a part of a request, or read nothing. The others are
-// answered once these have had their time.
+// TestManyClients has more clients than places: most do not read a list that they have asked for, the others send nothing, or a part of
+// a request, or do not read a short response. Further clients are answered after these have had their time.
 func TestManyClients(t *testing.T) {
 	client, _ := serve(t)
 	for i := range maxConns + 36 {
@@ -139,10 +142,12 @@ func TestManyClients(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		switch i % 3 {
-		case 1:
+		switch {
+		case i < maxConns:
+			io.WriteString(conn, "GET /list HTTP/1.1\r\nHost: x\r\n\r\n")
+		case i%3 == 1:
 			io.WriteString(conn, "PUT /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
-		case 2:
+		case i%3 == 2:
 			io.WriteString(conn, "GET /caller HTTP/1.1\r\nHost: x\r\n\r\n")
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -64,22 +66,43 @@ func decode(r io.Reader, v any) error {
 	return errors.New("there is more than one value")
 }
 
-// Handler returns a handler that writes what answer returns as JSON, or its error: with the status of an *Error, else with 500.
-func Handler(answer func(w http.ResponseWriter, r *http.Request) (any, error)) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		v, err := answer(w, r)
-		status := http.StatusOK
-		if err != nil {
-			status = http.StatusInternalServerError
-			if e, ok := errors.AsType[*Error](err); ok {
-				status = e.Status
-			}
-			v = map[string]string{"error": err.Error()}
+// An Answer returns the value that answers a request, to be sent as JSON, or an error: an *Error has its own status, another one
+// has 500.
+type Answer func(w http.ResponseWriter, r *http.Request) (any, error)
+
+// Handler returns a handler that sends what answer returns.
+func Handler(answer Answer) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { respond(w, r, answer) })
+}
+
+// respond sends what answer returns. The connection ends if the client does not read it.
+func respond(w http.ResponseWriter, r *http.Request, answer Answer) {
+	v, err := answer(w, r)
+	status := http.StatusOK
+	if err != nil {
+		status = http.StatusInternalServerError
+		if e, ok := errors.AsType[*Error](err); ok {
+			status = e.Status
 		}
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(status)
-		encoder := json.NewEncoder(w)
-		encoder.SetEscapeHTML(false)
-		_ = encoder.Encode(v) // fails when the client has gone
-	})
+		v = map[string]string{"error": err.Error()}
+	}
+	text, err := Encode(v, "")
+	if err != nil { // none of our types
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
+	w.WriteHeader(status)
+	end := time.Now().Add(readLimit)
+	for piece := range slices.Chunk(text, pieceSize) {
+		deadline := time.Now().Add(progressTimeout)
+		if end.Before(deadline) {
+			deadline = end
+		}
+		_ = http.NewResponseController(w).SetWriteDeadline(deadline)
+		if _, err := w.Write(piece); err != nil {
+			return
+		}
+	}
 }

@@ -18,9 +18,16 @@ import (
 const (
 	// maxConns is how many connections are served at a time. Further ones wait in the backlog of the system.
 	maxConns = 64
-	// readTimeout bounds how long a request may take to arrive, and how long an idle connection keeps its place.
+	// readTimeout bounds how long a request may take to arrive.
 	readTimeout = 5 * time.Second
-	// AnswerTimeout bounds how long a request may take, including the time in which the client reads the response.
+	// idleTimeout bounds how long a connection keeps its place after a response.
+	idleTimeout = time.Second
+	// progressTimeout bounds how long a client may take to read a piece of a response, and readLimit the whole of it.
+	progressTimeout = 3 * time.Second
+	readLimit       = 30 * time.Second
+	// pieceSize is the number of bytes in a piece.
+	pieceSize = 64 << 10
+	// AnswerTimeout bounds how long a request may take, without the time in which the client reads the response.
 	AnswerTimeout = 2 * time.Minute
 	// maxHeader is the size limit of a request's headers in bytes.
 	maxHeader = 8 << 10
@@ -44,7 +51,7 @@ func Listen(ctx context.Context, c socket.Config, handler http.Handler, logger *
 		Handler:           boundBody(handler),
 		ReadHeaderTimeout: readTimeout,
 		WriteTimeout:      AnswerTimeout,
-		IdleTimeout:       readTimeout,
+		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
