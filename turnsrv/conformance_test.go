@@ -111,7 +111,7 @@ func TestCredentialForms(t *testing.T) {
 	for _, secret := range secrets {
 		for _, user := range []string{
 			stamp, stamp + ":@alice:example.org", "alice:" + stamp,
-			stamp + ".42", stamp + "-john", "+" + stamp, // as coturn takes them
+			stamp + ".42", stamp + "-john", "+" + stamp, // as coturn accepts them
 		} {
 			c := dial(t, "udp", server.udp)
 			c.use(credential.Credential{Username: user, Password: credential.Password(secret, user)})

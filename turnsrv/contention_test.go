@@ -12,7 +12,7 @@ import (
 )
 
 // TestNoContendedLock relays packets on three workers, between clients of all of them and to other peers. The mutex profile must
-// not show that they wait for each other: whatever the workers share, they share without a lock on the path of a packet.
+// not show that they wait for each other: there must be no contended lock on the path of a packet.
 func TestNoContendedLock(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("there are no workers on this system")

@@ -308,9 +308,8 @@ func TestDTLSStrangersEndNothing(t *testing.T) {
 	}
 }
 
-// TestDTLSClientBeginsAnew checks that a client that lost its state, but not its port, gets a new session that replaces the old
-// one.
-func TestDTLSClientBeginsAnew(t *testing.T) {
+// TestDTLSClientRestarts checks that a client that lost its state, but kept its port, gets a new session that replaces the old one.
+func TestDTLSClientRestarts(t *testing.T) {
 	server, addr := startDTLS(t, testConfig(t), "127.0.0.1", true)
 	first := turntest.ClientSocket(t)
 	conn, err := handshake(t, first, addr)

@@ -115,7 +115,8 @@ func TestRefusalsAreEvents(t *testing.T) {
 			if n := after.AllocationsRefused[test.reason] - before.AllocationsRefused[test.reason]; n != 1 {
 				t.Errorf("%d refusals were counted, want 1", n)
 			}
-			// The first request, which asks for a nonce, is answered 401 too. It is no event: every client begins so.
+			// The first request, which asks for a nonce, is also answered with 401. It is not an event, because every client begins
+			// this way.
 			response := ErrorResponse{stun.MethodAllocate, test.code}
 			want := map[bool]uint64{false: 1, true: 2}[test.code == 401]
 			if n := after.Errors[response] - before.Errors[response]; n != want {

@@ -16,7 +16,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// testCalls are clients with an allocation each, whose peers send back what they get.
+// testCalls are clients with one allocation each, whose peers send back what they receive.
 type testCalls []*rawClient
 
 func startCalls(t *testing.T, server *testServer, n int) testCalls {
@@ -31,7 +31,7 @@ func startCalls(t *testing.T, server *testServer, n int) testCalls {
 	return calls
 }
 
-// exchange has each call send a packet and get it back. A packet that is lost fails the test.
+// exchange sends a packet in each call and waits for it to come back. If a packet is lost, it fails the test.
 func (calls testCalls) exchange(t *testing.T, text string) {
 	t.Helper()
 	for i, c := range calls {
@@ -48,7 +48,7 @@ func (calls testCalls) exchange(t *testing.T, text string) {
 	}
 }
 
-// fairnessConfig returns a configuration whose limits on what one client may do are off.
+// fairnessConfig returns a configuration without the limits on a single client.
 func fairnessConfig(t *testing.T) Config {
 	config := testConfig(t)
 	config.UnauthenticatedRate, config.MaxGuesses, config.SilentPeerBytes = -1, -1, -1
@@ -56,13 +56,13 @@ func fairnessConfig(t *testing.T) Config {
 }
 
 const (
-	// attackRounds is how often a call sends a packet, and attackBurst how many packets of an attack precede it: fewer than fit into
-	// the buffer of a socket, so that a packet that is lost was lost by the server.
+	// attackRounds is the number of packets of a call, and attackBurst the number of packets of an attack that precede each. They
+	// fit into the buffer of a socket, so that any lost packet was lost by the server.
 	attackRounds = 25
 	attackBurst  = 100
 )
 
-// TestCallsBesideAttacks counts what calls lose while somebody else attacks the server.
+// TestCallsBesideAttacks checks that calls lose no packets while another client attacks the server.
 func TestCallsBesideAttacks(t *testing.T) {
 	for _, attack := range []struct {
 		name    string
@@ -148,8 +148,8 @@ func TestCallsBesideAttacks(t *testing.T) {
 	}
 }
 
-// TestPeersThatAreGone has one client send to a peer whose host refuses the packets (ICMP) and to one that answers. The errors
-// concern its relayed address, and cost nothing.
+// TestPeersThatAreGone sends to a peer whose host refuses the packets (ICMP) and to one that answers, from the same relayed
+// address. The errors must not cause losses.
 func TestPeersThatAreGone(t *testing.T) {
 	server := startServer(t, fairnessConfig(t))
 	calls := startCalls(t, server, 1)
@@ -166,8 +166,8 @@ func TestPeersThatAreGone(t *testing.T) {
 	}
 }
 
-// TestReloadAndDrainUnderLoad replaces limits and policies while calls and a flood go on, and then drains the server: new
-// allocations are refused, and the calls lose nothing until they end.
+// TestReloadAndDrainUnderLoad replaces limits and policies during calls and a flood, and then drains the server. New allocations
+// are refused, and the calls lose no packets until they end.
 func TestReloadAndDrainUnderLoad(t *testing.T) {
 	if onPlainPion() {
 		t.Skip("pion/turn cannot drain")

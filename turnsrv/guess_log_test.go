@@ -12,7 +12,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// guessLog is a log that is read while it is written.
+// guessLog is a log that can be read while it is written.
 type guessLog struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -30,8 +30,8 @@ func (l *guessLog) count(text string) int {
 	return strings.Count(l.text.String(), text)
 }
 
-// TestLogGuesses checks that each wrong password is a line with the client's address, whatever the method, no more than max_guesses allows,
-// and that a right password, a request without one, and a server that does not log them, are none.
+// TestLogGuesses checks that each wrong password is logged with the client's address, whatever the method, up to the limit of
+// MaxGuesses. Correct passwords and requests without one are not logged, and neither is anything without LogGuesses.
 func TestLogGuesses(t *testing.T) {
 	for _, on := range []bool{true, false} {
 		var log guessLog

@@ -52,8 +52,8 @@ func TestGraceIsReplaced(t *testing.T) {
 	})
 }
 
-// TestWithdrawnCredentialEndsInACall checks that the grace of an allocation begins when its credential is no longer granted,
-// for whichever reason, and that it ends.
+// TestWithdrawnCredentialEndsInACall checks that the grace of an allocation begins when its credential is no longer granted, for
+// whatever reason, and that it ends.
 func TestWithdrawnCredentialEndsInACall(t *testing.T) {
 	const password = "secret of alice"
 	alice := credential.Credential{Username: "alice", Password: password}

@@ -22,8 +22,7 @@ func credentialOf(name string) credential.Credential {
 	return credential.Issuer{Secret: secret, TTL: time.Hour}.IssueFor(name, time.Now())
 }
 
-// TestSessions checks that each allocation is described with what it has relayed, and that only those that match are ended, whichever
-// transport their client uses.
+// TestSessions checks the descriptions of allocations over every transport, and that Disconnect ends only those that match.
 func TestSessions(t *testing.T) {
 	server := startServer(t, testConfig(t))
 	peer := udp.AddrPortOf(echo(t))
@@ -83,7 +82,7 @@ func TestSessions(t *testing.T) {
 	}
 }
 
-// TestDisconnectDual wants both relayed addresses of an allocation to end if one of them matches.
+// TestDisconnectDual checks that both relayed addresses of an allocation end if one of them matches.
 func TestDisconnectDual(t *testing.T) {
 	c, server := udpClient(t, familiesConfig(t, turntest.Address4, turntest.Address6))
 	first := c.allocate(turntest.Additional)
@@ -93,7 +92,7 @@ func TestDisconnectDual(t *testing.T) {
 	}
 }
 
-// TestSessionsMeanwhile asks for sessions while clients come and go and the server closes: each call returns.
+// TestSessionsMeanwhile calls Sessions while clients come and go and the server closes. Each call must return.
 func TestSessionsMeanwhile(t *testing.T) {
 	server := startServer(t, testConfig(t))
 	stop := make(chan struct{})
@@ -136,7 +135,7 @@ func TestSessionsMeanwhile(t *testing.T) {
 	asking.Wait()
 }
 
-// TestSetDraining wants new allocations refused with 508 until it is taken back, and the running one kept.
+// TestSetDraining checks that new allocations are refused with 508 until draining ends, and that the existing one remains.
 func TestSetDraining(t *testing.T) {
 	c, server := udpClient(t, testConfig(t))
 	c.allocate()

@@ -20,7 +20,7 @@ import (
 // lackingVar is set in the environment of a process of TestKernelLacks: the name of a row, whose process this is.
 const lackingVar = "TURNSRV_LACKING"
 
-// lackingKernels are kernels, or sandboxes, without something that the workers use.
+// lackingKernels are kernels, or sandboxes, without a feature that the workers use.
 var lackingKernels = []struct {
 	name    string
 	lacks   []refusal
@@ -48,7 +48,8 @@ var (
 	lacksSegment = refusal{unix.SYS_GETSOCKOPT, unix.IPPROTO_UDP, unix.UDP_SEGMENT, unix.ENOPROTOOPT}
 )
 
-// TestKernelLacks starts the server where a system call or socket option does not exist. It says so once, and calls work.
+// TestKernelLacks starts the server where a system call or socket option does not exist. The server must log this once, and calls
+// must work.
 func TestKernelLacks(t *testing.T) {
 	if name := os.Getenv(lackingVar); name != "" {
 		serveLacking(t, name)
@@ -119,7 +120,7 @@ type refusal struct {
 	errno         unix.Errno
 }
 
-// refuse makes system calls of this process fail, for good.
+// refuse makes system calls of this process fail permanently.
 func refuse(t *testing.T, calls []refusal) {
 	t.Helper()
 	if len(calls) == 0 {

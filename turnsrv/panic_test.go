@@ -10,7 +10,8 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// TestPanicEndsOneClient makes the server panic while it handles a request. The client's allocation ends; the others go on.
+// TestPanicEndsOneClient makes the server panic while it handles a request. The client's allocation must end, and the others must
+// continue.
 func TestPanicEndsOneClient(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("there are no workers on this system, and a panic ends the process")

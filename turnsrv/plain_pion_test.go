@@ -37,7 +37,7 @@ func patience() time.Duration {
 	return 5 * time.Second
 }
 
-// maxRaces is how often a test whose fault is a race is given a chance to fail.
+// maxRaces is how often a test of a race runs until it fails.
 const maxRaces = 10
 
 // TestRowsFailOnPlainPion is the control of the tests that are named after a fault of pion (T01 and so on). Each must fail on

@@ -17,7 +17,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// rawClient builds TURN messages byte by byte, so that it can send what no library would.
+// rawClient builds TURN messages byte by byte, so that it can also send messages that no library would.
 type rawClient struct {
 	t    testing.TB
 	conn net.Conn // to the server; a stream is cut into frames by read
@@ -155,7 +155,7 @@ func (c *rawClient) unsigned(method stun.Method, sets ...turntest.Set) *answer {
 	return c.answer(method)
 }
 
-// request sends a signed request, with a nonce that it asks for first if there is none.
+// request sends a signed request. If there is no nonce yet, it requests one first.
 func (c *rawClient) request(method stun.Method, sets ...turntest.Set) *answer {
 	c.t.Helper()
 	if c.nonce == nil {
@@ -210,7 +210,7 @@ func (c *rawClient) parse(b []byte) stun.Message {
 	return m
 }
 
-// want fails the test unless the answer has code, 0 for success, and is signed if the request was verified.
+// want fails the test unless the response has code (0 for success) and is signed if the request was verified.
 func (c *rawClient) want(a *answer, code stun.ErrorCode) *answer {
 	c.t.Helper()
 	if a.code != code {

@@ -14,7 +14,7 @@ import (
 func TestBandwidthOfAllocationsAndServer(t *testing.T) {
 	const packet = 1000 + session.HeadersIPv4
 	size := string(make([]byte, 1000))
-	// received empties what has come to a socket.
+	// received empties a socket and returns the number of its packets.
 	received := func(c *turntest.MemConn) (n int) {
 		synctest.Wait()
 		for {

@@ -11,8 +11,8 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// TestStrangerDisplacesHisOwnConnections opens connections from one network without end, while other clients take their time.
-func TestStrangerDisplacesHisOwnConnections(t *testing.T) {
+// TestFloodDisplacesItsOwnConnections opens connections from one network without pause, while other clients take their time.
+func TestFloodDisplacesItsOwnConnections(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		connect := func(from netip.Addr) *rawClient {
 			near, far := net.Pipe()

@@ -28,7 +28,7 @@ func testWorkers(t testing.TB) int {
 	return n
 }
 
-// onWorkersOnly matches tests of what goroutines cannot do: they do not know at which address a datagram has arrived.
+// onWorkersOnly matches tests that goroutines cannot pass, because they do not know the destination address of a datagram.
 const onWorkersOnly = "TestT35AnswersFromTheAddressAsked|TestT35AddressesAreApart|TestDTLSAnswersFromTheAddressAsked"
 
 // TestOtherWorkers runs the tests of this package on goroutines, as on systems without event loops, and on several workers, as on

@@ -284,7 +284,7 @@ func BenchmarkAccountsIssue(b *testing.B) {
 	}
 }
 
-// TestUsernames wants those of each window in which an account asked, and nobody else's.
+// TestUsernames expects the user names of each window in which an account requested credentials, and no others.
 func TestUsernames(t *testing.T) {
 	var accounts Accounts
 	issuer := Issuer{Secret: NewSecret([]byte("0123456789abcdef0123456789abcdef")), TTL: 10 * time.Hour}

@@ -11,7 +11,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// signed is a request with the integrity of a credential.
+// signed returns a request signed with a credential.
 func signed(method stun.Method, c credential.Credential) []byte {
 	var b stun.Builder
 	b.Start(method, stun.ClassRequest, stun.TransactionID{1})
@@ -20,7 +20,7 @@ func signed(method stun.Method, c credential.Credential) []byte {
 	return bytes.Clone(b.Bytes())
 }
 
-// TestKeyOfTheMessage has a secret rotated: pion asks for one key, and gets the one that the message in hand was signed with.
+// TestKeyOfTheMessage rotates a secret. pion asks for one key and must get the one with which the current message is signed.
 func TestKeyOfTheMessage(t *testing.T) {
 	s, err := New(testConfig(t))
 	if err != nil {
@@ -45,7 +45,7 @@ func TestKeyOfTheMessage(t *testing.T) {
 	})
 }
 
-// TestExpiredGrace lets a credential expire during a call.
+// TestExpiredGrace checks that a credential that expires during a call keeps the call for ExpiredGrace, and allows nothing else.
 func TestExpiredGrace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		config := testConfig(t)

@@ -16,7 +16,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// pipes is a listener whose connections are net.Pipe's with addresses of TCP.
+// pipes is a listener whose connections are made by net.Pipe and have TCP addresses.
 type pipes struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -49,7 +49,7 @@ func (l *pipes) dial(port int) net.Conn {
 	return near
 }
 
-// inBubble serves pipes with the clock of a bubble.
+// inBubble runs f in a synctest bubble with a server of pipes.
 func inBubble(t *testing.T, change func(*Config), f func(s *Server, l *pipes)) {
 	synctest.Test(t, func(t *testing.T) {
 		config := testConfig(t)
@@ -101,7 +101,7 @@ func isClosed(conn net.Conn) bool {
 	return err != nil && !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// TestOldestConnectionGivesWay fills a listener with connections that have no allocation.
+// TestOldestConnectionGivesWay fills a listener with connections without an allocation.
 func TestOldestConnectionGivesWay(t *testing.T) {
 	inBubble(t, func(c *Config) { c.MaxStreams = 2 }, func(s *Server, l *pipes) {
 		first, second := l.dial(1), l.dial(2)
@@ -115,7 +115,7 @@ func TestOldestConnectionGivesWay(t *testing.T) {
 		if !isClosed(first) || isClosed(second) {
 			t.Error("want the oldest connection closed, and no other")
 		}
-		// Those with an allocation stay, and leave no place.
+		// Connections with an allocation are kept, even if there is no room for others.
 		for _, c := range s.streams {
 			c.listener.allocated(c, true)
 		}
@@ -128,7 +128,7 @@ func TestOldestConnectionGivesWay(t *testing.T) {
 	})
 }
 
-// TestHandshakeEnds has a client begin TLS and say no more.
+// TestHandshakeEnds checks the timeout of a TLS handshake whose client stops sending.
 func TestHandshakeEnds(t *testing.T) {
 	inBubble(t, nil, func(_ *Server, l *pipes) {
 		near, far := net.Pipe()
@@ -140,7 +140,7 @@ func TestHandshakeEnds(t *testing.T) {
 	})
 }
 
-// silentHandshake waits for more from its client.
+// silentHandshake is a connection whose handshake waits for its client.
 type silentHandshake struct{ pipe }
 
 func (c *silentHandshake) HandshakeContext(ctx context.Context) error {
@@ -148,7 +148,7 @@ func (c *silentHandshake) HandshakeContext(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// TestShortChannelData wants data of up to four bytes not to wait for what comes next.
+// TestShortChannelData checks that data of up to four bytes does not wait for the next message.
 func TestShortChannelData(t *testing.T) {
 	for _, size := range []int{0, 1, 3, 4, 5, 100} {
 		message := append([]byte{0x40, 0, 0, byte(size)}, bytes.Repeat([]byte("x"), size)...)
@@ -168,7 +168,7 @@ func TestShortChannelData(t *testing.T) {
 	}
 }
 
-// newStream is a connection as pion gets it.
+// newStream returns a connection as pion receives it.
 func newStream(t testing.TB, conn net.Conn) *stream {
 	t.Helper()
 	s, err := New(testConfig(t))
@@ -181,8 +181,8 @@ func newStream(t testing.TB, conn net.Conn) *stream {
 	}
 }
 
-// FuzzStream has pion's own framing read what strangers send, through that of this package: it must come to an end, and return no
-// message that the stream does not hold.
+// FuzzStream reads arbitrary bytes with pion's framing through that of this package. It must terminate and return only messages
+// that the stream contains.
 func FuzzStream(f *testing.F) {
 	f.Add([]byte{0x40, 0x00, 0xFF, 0xFC, 1, 2, 3, 4, 5})
 	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"))

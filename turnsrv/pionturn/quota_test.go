@@ -35,7 +35,7 @@ func TestUserQuota(t *testing.T) {
 	allocate(t, user("carol"))
 }
 
-// promises returns how many allocations of a client there is room for, and takes it.
+// promises promises allocations to a client until there is no more room, and returns their number.
 func promises(q *quota, subject credential.Subject, client netip.AddrPort, now time.Time) (n int) {
 	for q.promise(subject, client, now) {
 		n++
@@ -43,7 +43,7 @@ func promises(q *quota, subject credential.Subject, client netip.AddrPort, now t
 	return n
 }
 
-// TestPromises wants an allocation to count from when pion has asked about it, and no longer if it was not made.
+// TestPromises checks that an allocation counts from the moment at which pion asks about it, and only briefly if it is not made.
 func TestPromises(t *testing.T) {
 	q := newQuota(Quotas{MaxAllocations: 2})
 	now := time.Unix(1758650868, 0)
@@ -67,7 +67,7 @@ func TestPromises(t *testing.T) {
 	}
 }
 
-// TestAnonymousQuota has one credential used at many addresses: nobody knows how many people that is.
+// TestAnonymousQuota uses one anonymous credential at many addresses.
 func TestAnonymousQuota(t *testing.T) {
 	q := newQuota(Quotas{MaxAllocationsPerUser: 2, MaxAllocationsPerSource: 3})
 	now := time.Unix(1758650868, 0)

@@ -28,7 +28,7 @@ var (
 	newSecret = credential.NewSecret([]byte("the secret of this week"))
 )
 
-// testConfig is for loopback, and lets peers be there.
+// testConfig returns a configuration for loopback that permits loopback peers.
 func testConfig(t testing.TB) Config {
 	t.Helper()
 	relays, err := relay.New(relay.Config{
@@ -49,8 +49,8 @@ func testConfig(t testing.TB) Config {
 	}
 }
 
-// TestBetweenTwoClients has two clients of one server call each other, behind a NAT that sends nothing back. Datagrams that come from
-// elsewhere meanwhile must not get lost.
+// TestBetweenTwoClients makes a call between two clients of a server behind a NAT that sends nothing back. Datagrams from other
+// peers in the meantime must not be lost.
 func TestBetweenTwoClients(t *testing.T) {
 	config := testConfig(t)
 	public := netip.MustParseAddr("203.0.113.7")
@@ -226,7 +226,7 @@ func echo(t testing.TB) net.Addr {
 	return conn.LocalAddr()
 }
 
-// TestRelay sends messages of every length that matters there and back, in indications at first and then on a channel.
+// TestRelay sends messages of all relevant lengths to a peer and back, first in indications and then on a channel.
 func TestRelay(t *testing.T) {
 	for _, transport := range []string{"UDP", "TCP", "TLS"} {
 		t.Run(transport, func(t *testing.T) {
@@ -292,7 +292,7 @@ func TestCredentials(t *testing.T) {
 	}
 }
 
-// TestRealm wants the key of another realm not to be asked for.
+// TestRealm checks that the key of another realm is not looked up.
 func TestRealm(t *testing.T) {
 	server, err := New(testConfig(t))
 	if err != nil {
@@ -307,7 +307,8 @@ func TestRealm(t *testing.T) {
 	}
 }
 
-// TestPeers wants the policy to be asked for a permission, and again for each packet: for the port, and for what has changed since.
+// TestPeers checks that the policy is applied to each permission and again to each packet, because of its port and of later changes
+// of the policy.
 func TestPeers(t *testing.T) {
 	config := testConfig(t)
 	server := start(t, config)

@@ -57,7 +57,7 @@ func TestRelayToRelay(t *testing.T) {
 	}
 }
 
-// TestReservationKeepsItsKind claims a port reserved for a loop without one.
+// TestReservationKeepsItsKind claims, without a loop, a port that was reserved for a loop.
 func TestReservationKeepsItsKind(t *testing.T) {
 	l := newLoop(t)
 	a := newAllocator(t, Config{})
@@ -70,7 +70,7 @@ func TestReservationKeepsItsKind(t *testing.T) {
 	}
 }
 
-// TestDontFragmentOnLoop checks that packets that are still waiting to be sent keep their DF bit.
+// TestDontFragmentOnLoop checks that packets that are waiting to be sent keep their own setting of the DF bit.
 func TestDontFragmentOnLoop(t *testing.T) {
 	l := newLoop(t)
 	o := new(owner)

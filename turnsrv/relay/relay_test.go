@@ -96,7 +96,7 @@ func allocate(t testing.TB, a *Allocator, request Request, o Owner) (*Conn, Toke
 	return c, token
 }
 
-// on calls f on the goroutine of l, or at once if l is nil.
+// on calls f on the goroutine of l, or directly if l is nil.
 func on(l *loop.Loop, f func()) {
 	if l == nil {
 		f()
@@ -194,7 +194,7 @@ func TestRelaysBothWays(t *testing.T) {
 				if o.sent != 1 || o.unsent != 0 || o.got[0] != far.LocalAddr().String()+" " {
 					t.Errorf("owner was told of %d and %d packets, and of one from %q", o.sent, o.unsent, o.got[0])
 				}
-				// What no datagram can hold.
+				// Data that exceeds a datagram.
 				on(l, func() { c.Send(make([]byte, 65536), farAddr, false, time.Now()) })
 				on(l, func() {}) // after the round in which it was sent
 				if o.unsent != 1 {
@@ -350,7 +350,7 @@ func TestPolicyIsAskedAtEachSend(t *testing.T) {
 	}
 }
 
-// listenWithoutWriting opens sockets that nothing can be sent through.
+// listenWithoutWriting opens sockets whose writes fail.
 func listenWithoutWriting(network string, addr netip.AddrPort) (Socket, error) {
 	socket, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(addr))
 	return readOnly{socket}, err

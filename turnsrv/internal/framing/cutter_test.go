@@ -11,8 +11,8 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/internal/turntest"
 )
 
-// cutAll cuts b, which arrives in pieces of the given lengths again and again. It returns the frames, and the error if there
-// was one.
+// cutAll cuts b, which arrives in pieces of the given lengths, repeated as often as necessary. It returns the frames, and the error
+// if there was one.
 func cutAll(b []byte, pieces []byte, limit int) (frames [][]byte, err error) {
 	var c Cutter
 	for i := 0; len(b) > 0; i++ {
@@ -52,7 +52,7 @@ func readAll(b []byte) (frames [][]byte, err error) {
 	}
 }
 
-// FuzzCutter checks that a stream has the same frames, however it arrives.
+// FuzzCutter checks that a stream has the same frames, whatever pieces it arrives in.
 func FuzzCutter(f *testing.F) {
 	binding := "\x00\x01\x00\x00\x21\x12\xa4\x42xxxxxxxxxxxx"
 	for _, stream := range []string{

@@ -11,8 +11,9 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/internal/turntest"
 )
 
-// TestTLSGoesOnAfterEveryByte gives a tls.Conn its records one byte at a time. Whether errLater ends it is up to crypto/tls.
-func TestTLSGoesOnAfterEveryByte(t *testing.T) {
+// TestTLSContinuesAfterEveryByte passes records to a tls.Conn one byte at a time. Whether a tls.Conn survives errLater depends on
+// crypto/tls.
+func TestTLSContinuesAfterEveryByte(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		near, far := net.Pipe()
 		movable := NewConn(far)
@@ -75,7 +76,7 @@ func (c *recordingConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// TestPeek checks that a byte that was looked at is read first, and only once.
+// TestPeek checks that the byte returned by Peek is read first, and only once.
 func TestPeek(t *testing.T) {
 	near, far := net.Pipe()
 	go func() {

@@ -90,7 +90,7 @@ func TestDTLSStalledHandshakes(t *testing.T) {
 	stall := func() *dtlsSession {
 		s := begin(netip.MustParseAddrPort("192.0.2.1:4000"))
 		if s == nil {
-			t.Fatal("a stranger is refused, where he is to be displaced")
+			t.Fatal("a stranger is refused and not displaced")
 		}
 		s.sends(serverHello)
 		s.tuple.Client = netip.AddrPort{} // leave the 5-tuple free for the next one

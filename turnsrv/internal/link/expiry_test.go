@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// TestExpiryKnowsTheNextOne checks when the alarm rings: with the first stream that is due, whatever was removed or extended.
-func TestExpiryKnowsTheNextOne(t *testing.T) {
+// TestExpirySetsTheAlarm checks that the alarm is set to the time of the first stream that is due, after streams were removed or
+// extended.
+func TestExpirySetsTheAlarm(t *testing.T) {
 	var ring time.Time
 	e := expiry{alarm: func(at time.Time) { ring = at }}
 	start := time.Now()

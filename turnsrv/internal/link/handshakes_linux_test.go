@@ -15,8 +15,8 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/internal/turntest"
 )
 
-// TestHandshakesAreLimited has many clients begin a handshake at once, next to some that say nothing. As many as the limit allows
-// compute at the same time, and all succeed.
+// TestHandshakesAreLimited starts many handshakes at the same time, and some clients that send nothing. Only as many as the limit
+// allows may compute at the same time, and all must succeed.
 func TestHandshakesAreLimited(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -76,7 +76,7 @@ func TestHandshakesAreLimited(t *testing.T) {
 	serving.Wait()
 }
 
-// TestDisplacedHandshakeEnds displaces a connection whose handshake waits for its turn to compute. It ends at once.
+// TestDisplacedHandshakeEnds displaces a connection whose handshake is waiting for its turn to compute. It must end immediately.
 func TestDisplacedHandshakeEnds(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -118,7 +118,7 @@ func TestDisplacedHandshakeEnds(t *testing.T) {
 	}
 }
 
-// heardListener tells when the first bytes of its connections have been read.
+// heardListener reports when the first bytes of its connections have been read.
 type heardListener struct {
 	net.Listener
 	heard sync.WaitGroup

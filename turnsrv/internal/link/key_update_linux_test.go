@@ -59,7 +59,7 @@ func (k *trafficKeys) seal(kind byte, content []byte) []byte {
 	return aead.Seal(header, iv, append(bytes.Clone(content), kind), header)
 }
 
-// update returns a KeyUpdate that asks the server for one, RFC 8446 section 4.6.3.
+// update returns a KeyUpdate that requests one from the server, RFC 8446 section 4.6.3.
 func (k *trafficKeys) update() []byte {
 	const handshake, keyUpdate, updateRequested = 22, 24, 1
 	record := k.seal(handshake, []byte{keyUpdate, 0, 0, 1, updateRequested})
@@ -70,8 +70,8 @@ func (k *trafficKeys) update() []byte {
 // data returns a record of application data.
 func (k *trafficKeys) data(b []byte) []byte { return k.seal(23, b) }
 
-// TestLoopLimitsKeyUpdates has a client ask for new keys. A few times are served; a flood of them, whose answers the client does
-// not read, ends the connection.
+// TestLoopLimitsKeyUpdates sends requests for new keys. A few are answered. A flood of them, whose answers the client does not
+// read, must end the connection.
 func TestLoopLimitsKeyUpdates(t *testing.T) {
 	on, err := loop.New(loop.Options{})
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/internal/session"
 )
 
-// BenchmarkDroppedRequest measures what a request of a flood costs that is dropped because too many wait.
+// BenchmarkDroppedRequest measures the cost of a request that is dropped during a flood because too many are waiting.
 func BenchmarkDroppedRequest(b *testing.B) {
 	on, err := loop.New(loop.Options{})
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/internal/session"
 )
 
-// orderOf records which messages a handler gets.
+// orderOf is a handler that records the order of messages.
 type orderOf struct {
 	messages []string
 	from     []netip.AddrPort
@@ -32,8 +32,8 @@ func (*orderOf) Gone(session.Client, time.Time) {}
 func (*orderOf) Tick(time.Time)                 {}
 func (*orderOf) End(time.Time)                  {}
 
-// flooded serves a UDP socket, which fill has filled before the first message is handled. It waits until the handler has got as
-// many messages as want.
+// flooded serves a UDP socket that fill fills before the first message is handled. It waits until the handler has received want
+// messages.
 func flooded(t *testing.T, want int, fill func(t *testing.T, server netip.AddrPort)) (*orderOf, *count.Counters) {
 	t.Helper()
 	on, err := loop.New(loop.Options{})
@@ -84,7 +84,7 @@ const (
 	someData = "\x40\x00\x00\x00" // ChannelData
 )
 
-// TestDataPrecedesRequests has data arrive after many requests that are handled in the same round.
+// TestDataPrecedesRequests sends data after many requests, all of which arrive in the same round. The data must be handled first.
 func TestDataPrecedesRequests(t *testing.T) {
 	const requests, data = 150, 50
 	o, counters := flooded(t, requests+data, func(t *testing.T, server netip.AddrPort) {
@@ -107,7 +107,7 @@ func TestDataPrecedesRequests(t *testing.T) {
 	}
 }
 
-// TestRequestsAreInOrder sends as few requests as any client does, among data, which may depend on them.
+// TestRequestsAreInOrder sends as few requests as a genuine client does, with data in between that may depend on them.
 func TestRequestsAreInOrder(t *testing.T) {
 	want := []string{aRequest, someData, aRequest, aRequest, someData}
 	o, _ := flooded(t, len(want), func(t *testing.T, server netip.AddrPort) {
@@ -123,8 +123,8 @@ func TestRequestsAreInOrder(t *testing.T) {
 	}
 }
 
-// TestRequestsOverTCPAreNotLost has more connections send requests at once than requests can wait. Over TCP, clients do not
-// retransmit.
+// TestRequestsOverTCPAreNotLost sends requests over more connections at the same time than the number of requests that can wait.
+// Over TCP, clients do not retransmit.
 func TestRequestsOverTCPAreNotLost(t *testing.T) {
 	const connections = 700
 	on, err := loop.New(loop.Options{})

@@ -21,7 +21,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// loopHandler passes what a link tells it to functions of a test.
+// loopHandler is a Handler that calls functions of a test.
 type loopHandler struct {
 	handle func(b []byte, from session.Client)
 	gone   func(from session.Client)
@@ -41,12 +41,13 @@ type nobody struct{}
 
 func (nobody) Sent(int, error) {}
 
-// refusal is a sender that keeps the result.
+// refusal is a sender that records the result.
 type refusal struct{ err error }
 
 func (r *refusal) Sent(_ int, err error) { r.err = err }
 
-// onLoop runs a test with a listener for TCP and one for TLS, whose connections are served by a loop. handler is called on it.
+// onLoop runs a test with a TCP listener and with a TLS listener, whose connections are served by a loop. The handler is called on
+// that loop.
 func onLoop(t *testing.T, test func(t *testing.T, l *Streams, h *loopHandler, connect func() net.Conn)) {
 	for _, transport := range []event.Transport{event.TCP, event.TLS} {
 		t.Run(transport.String(), func(t *testing.T) {
@@ -104,7 +105,7 @@ func write(t *testing.T, conn net.Conn, b []byte) {
 	}
 }
 
-// TestLoopEchoes sends messages in pieces of every size and gets them back, unharmed and in order.
+// TestLoopEchoes sends messages in pieces of every size and checks that they come back unchanged and in order.
 func TestLoopEchoes(t *testing.T) {
 	onLoop(t, func(t *testing.T, l *Streams, h *loopHandler, connect func() net.Conn) {
 		h.handle = func(b []byte, from session.Client) {
@@ -145,14 +146,14 @@ func TestLoopEchoes(t *testing.T) {
 	})
 }
 
-// TestLoopDropsNewestMedia has a client that does not read: media is dropped, answers are kept, and all of it arrives in order
-// when the client reads again.
+// TestLoopDropsNewestMedia sends to a client that does not read. New media is dropped, responses are kept, and everything that was
+// kept arrives in order when the client reads again.
 func TestLoopDropsNewestMedia(t *testing.T) {
 	onLoop(t, func(t *testing.T, l *Streams, h *loopHandler, connect func() net.Conn) {
 		var accepted []string
 		filled := make(chan session.Client)
 		h.handle = func(_ []byte, from session.Client) {
-			// The socket takes some megabytes, at the end of each round.
+			// The socket accepts some megabytes, at the end of each round.
 			var fill func()
 			fill = func() {
 				for n := 0; ; n++ {
@@ -195,7 +196,7 @@ func TestLoopDropsNewestMedia(t *testing.T) {
 		if _, err := io.ReadFull(conn, answer); err != nil || !bytes.Equal(answer, binding()) {
 			t.Errorf("the answer is %x, %v", answer, err)
 		}
-		// Afterwards the queue is empty, and holds no memory.
+		// After that the queue is empty and holds no memory.
 		l.loop.Do(func() {
 			if f := from.Stream.(*stream).onLoop; f.blocked || f.sent != 0 || cap(f.out) > KeepBuffer {
 				t.Errorf("blocked %v, %d bytes sent, %d bytes of memory", f.blocked, f.sent, cap(f.out))
@@ -204,7 +205,7 @@ func TestLoopDropsNewestMedia(t *testing.T) {
 	})
 }
 
-// TestLoopEndsWhoLosesAnswers fills the queue with answers: the connection ends without waiting for its client.
+// TestLoopEndsWhoLosesAnswers fills the queue with responses. The connection must end without waiting for its client.
 func TestLoopEndsWhoLosesAnswers(t *testing.T) {
 	onLoop(t, func(t *testing.T, l *Streams, h *loopHandler, connect func() net.Conn) {
 		ended := make(chan struct{})
@@ -227,7 +228,7 @@ func TestLoopEndsWhoLosesAnswers(t *testing.T) {
 	})
 }
 
-// TestLoopSendsOneRecordForEachMessage is TestOneRecordForEachMessage on a loop, where they leave in one write.
+// TestLoopSendsOneRecordForEachMessage is TestOneRecordForEachMessage on a loop, which sends all records with one write.
 func TestLoopSendsOneRecordForEachMessage(t *testing.T) {
 	onLoop(t, func(t *testing.T, l *Streams, h *loopHandler, connect func() net.Conn) {
 		messages := [][]byte{turntest.ChannelData(0x4000, "hell"), turntest.ChannelData(0x4000, ""), turntest.ChannelData(0x4001, "you")}
@@ -255,7 +256,8 @@ func TestLoopSendsOneRecordForEachMessage(t *testing.T) {
 	})
 }
 
-// TestLoopEndsMalformedStreams checks what is counted, and that a frame that is too long for a stranger ends his connection.
+// TestLoopEndsMalformedStreams checks that malformed frames, and frames that are too long for an unauthenticated client, are
+// counted and end the connection.
 func TestLoopEndsMalformedStreams(t *testing.T) {
 	onLoop(t, func(t *testing.T, l *Streams, h *loopHandler, connect func() net.Conn) {
 		gone := make(chan struct{}, 1)

@@ -86,9 +86,9 @@ func TestOneRecordForEachMessage(t *testing.T) {
 	}
 }
 
-// TestGivenUpIsForGood ends a connection while a request is in progress: an allocation made by that request must not keep the
+// TestGivenUpStaysGivenUp ends a connection while a request is in progress. An allocation made by that request must not keep the
 // connection open.
-func TestGivenUpIsForGood(t *testing.T) {
+func TestGivenUpStaysGivenUp(t *testing.T) {
 	near, far := net.Pipe()
 	defer func() { _ = near.Close() }()
 	s := newStream(NewStreams(1, nil, new(count.Counters)), far)

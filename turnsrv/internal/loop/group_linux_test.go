@@ -36,8 +36,8 @@ func waitThreads(t *testing.T, g *Group, n int) {
 	}
 }
 
-// TestThreadsFollowLoad puts loops under load and relieves them again, while datagrams are passed from each to the next one. None
-// may be lost, however the loops move between threads.
+// TestThreadsFollowLoad puts loops under load and then removes the load, while each loop passes datagrams to the next one. No
+// datagram may be lost while loops move between threads.
 func TestThreadsFollowLoad(t *testing.T) {
 	const n = 4
 	g, err := NewGroup(n, Options{Unannounced: true, Gather: MaxGather})
@@ -92,7 +92,7 @@ type receiver func()
 
 func (f receiver) Receive([]byte, netip.AddrPort, netip.Addr, time.Time) { f() }
 
-// TestWithoutEpoll has several loops on a thread that cannot wait for all of them together.
+// TestWithoutEpoll runs several loops on a thread without an epoll instance to wait for all of them.
 func TestWithoutEpoll(t *testing.T) {
 	g := new(Group)
 	for range 2 {
@@ -122,7 +122,7 @@ func TestWithoutEpoll(t *testing.T) {
 	}
 }
 
-// TestEpollComesBack lacks descriptors for a moment when a thread changes its loops.
+// TestEpollComesBack simulates a temporary lack of descriptors while the loops of a thread change.
 func TestEpollComesBack(t *testing.T) {
 	g, err := NewGroup(2, Options{})
 	if err != nil {

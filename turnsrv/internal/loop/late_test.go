@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// noted is a task that notes what becomes of it.
+// noted is a task that records whether it was done or dropped.
 type noted struct {
 	name          string
 	done, dropped *[]string
@@ -16,7 +16,8 @@ type noted struct {
 func (n noted) Do(time.Time) { *n.done = append(*n.done, n.name) }
 func (n noted) Drop()        { *n.dropped = append(*n.dropped, n.name) }
 
-// TestLateTasksAreShared has one network add far more tasks than can wait. Those of others are done, in order.
+// TestLateTasksAreShared adds far more tasks of one network than can wait. The tasks of other networks must still be done, in
+// order.
 func TestLateTasksAreShared(t *testing.T) {
 	var l late
 	var done, dropped []string

@@ -48,7 +48,7 @@ func (r *received) wait(t *testing.T, n int) {
 	}
 }
 
-// both runs a test for loops that wait with and without telling Go's scheduler.
+// both runs a test with loops that bypass Go's scheduler while they wait, and with loops that do not.
 func both(t *testing.T, test func(t *testing.T, options Options)) {
 	for name, options := range map[string]Options{
 		"announced": {}, "unannounced": {Unannounced: true, Gather: MaxGather, Segment: true, Coalesce: true},
@@ -69,7 +69,7 @@ func TestSocket(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer far.Close()
-		// Several batches are waiting before the loop looks, and the system reports the socket only once.
+		// Several batches are waiting before the loop receives, and the system reports the socket only once.
 		var want []string
 		for i := range 3*udp.Batch + 1 {
 			b := make([]byte, i)
@@ -144,7 +144,7 @@ func TestPass(t *testing.T) {
 	})
 }
 
-// TestPassIsBounded passes more to a loop that is busy than it may hold.
+// TestPassIsBounded passes more datagrams to a busy loop than may wait.
 func TestPassIsBounded(t *testing.T) {
 	l := testLoop(t, Options{})
 	r := newReceived()
@@ -194,7 +194,7 @@ func TestAlarm(t *testing.T) {
 	})
 }
 
-// TestPanicIsSurvived makes a receiver panic: the loop reports it, and goes on.
+// TestPanicIsSurvived makes a receiver panic. The loop must report the panic and continue.
 func TestPanicIsSurvived(t *testing.T) {
 	panicked := make(chan any, 1)
 	l := testLoop(t, Options{Panicked: func(value any, _ []byte) { panicked <- value }})
@@ -207,7 +207,7 @@ func TestPanicIsSurvived(t *testing.T) {
 	if value := <-panicked; value != "posted" {
 		t.Errorf("got %v", value)
 	}
-	// What comes together with a datagram that makes a receiver panic is received.
+	// Datagrams that arrive together with one that makes a receiver panic are received.
 	r := newReceived()
 	from := testLoop(t, Options{})
 	from.Do(func() {
@@ -267,7 +267,7 @@ func (f *fragile) Receive(data []byte, from netip.AddrPort, local netip.Addr, no
 	f.received.Receive(data, from, local, now)
 }
 
-// TestCloseRunsWhatWasPosted checks that a link can end on a loop that is about to end.
+// TestCloseRunsWhatWasPosted checks that Close waits for posted calls, so that a link can end on a loop that is being closed.
 func TestCloseRunsWhatWasPosted(t *testing.T) {
 	for range 100 {
 		l, err := New(Options{})
@@ -283,7 +283,7 @@ func TestCloseRunsWhatWasPosted(t *testing.T) {
 	}
 }
 
-// TestGather checks that a loop under load waits for more packets, and stops doing so.
+// TestGather checks that a loop waits for more packets under load, and only then.
 func TestGather(t *testing.T) {
 	l := load{since: time.Unix(0, 0)}
 	l.add(200, time.Unix(0, 0).Add(loadPeriod))

@@ -9,7 +9,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/internal/udp"
 )
 
-// arrivals records from which sockets datagrams come.
+// arrivals records the sockets from which datagrams were received.
 type arrivals struct {
 	sockets []int
 	done    chan struct{} // closed when there are as many as want
@@ -28,8 +28,8 @@ func (a arrivalsAt) Receive([]byte, netip.AddrPort, netip.Addr, time.Time) {
 	}
 }
 
-// TestSocketsTakeTurns fills many sockets before the loop looks at them: those of single clients do not delay the shared one, nor
-// one another.
+// TestSocketsTakeTurns fills many sockets before the loop receives from them. Sockets of single clients must delay neither the
+// shared one nor each other.
 func TestSocketsTakeTurns(t *testing.T) {
 	const (
 		sockets = 40
@@ -122,8 +122,8 @@ func (s *shares) Receive(_ []byte, from netip.AddrPort, _ netip.Addr, _ time.Tim
 	}
 }
 
-// TestClientsShareACrowdedSocket has a client flood a shared socket, faster than rounds empty it. A while later it gets its share
-// of each round only, and another client loses nothing.
+// TestClientsShareACrowdedSocket floods a shared socket from one client, faster than rounds empty it. After crowdedAfter, that
+// client must be limited to its share of each round, and another client must lose nothing.
 func TestClientsShareACrowdedSocket(t *testing.T) {
 	l := testLoop(t, Options{})
 	s, err := udp.Listen("udp4", netip.MustParseAddrPort("127.0.0.1:0"))

@@ -42,7 +42,7 @@ func (b *bareSession) wantUnreachable(t *testing.T, s *signer, to netip.AddrPort
 
 var publicPeer6 = netip.MustParseAddrPort("[2606:4700::1]:40000")
 
-// codeOf returns the error code of an answer, 0 for success.
+// codeOf returns the error code of a response, or 0 for success.
 func codeOf(t *testing.T, answer []byte) stun.ErrorCode {
 	t.Helper()
 	m, err := stun.Parse(answer)
@@ -162,8 +162,8 @@ func TestAttackFullTables(t *testing.T) {
 	})
 }
 
-// TestAttackClockJumps sets the clock back and forth. A nonce from the future is replaced by a new one. Nothing lives
-// indefinitely, and what has expired stays expired.
+// TestAttackClockJumps sets the clock back and forth. A nonce from the future is replaced by a new one. Nothing lasts indefinitely,
+// and nothing that has expired becomes valid again.
 func TestAttackClockJumps(t *testing.T) {
 	b := newBareSession(t)
 	now := time.Unix(1758650868, 0)
@@ -181,7 +181,7 @@ func TestAttackClockJumps(t *testing.T) {
 	if code := request(3, back); code != 0 {
 		t.Errorf("a Refresh an hour before is answered %d", code)
 	}
-	// The allocation now ends ten minutes after the clock that was set back, and not after the one before.
+	// The allocation now ends ten minutes after the time to which the clock was set back.
 	again := back.Add(10 * time.Minute)
 	s.nonce = b.shared.nonces.appendNonce(nil, s.from.Tuple, again)
 	if code := request(4, again); code != 437 {

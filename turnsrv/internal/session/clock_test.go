@@ -10,8 +10,8 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// TestClockIsSet sets the system's clock during a call, forward and back by a day. The call goes on as if nothing had happened, its
-// nonce remains valid, and it ends when its time is over. Only credentials follow the clock.
+// TestClockIsSet sets the system's clock forward and back by a day during a call. The call continues, its nonce remains valid, and
+// it ends on time. Only credentials follow the clock.
 func TestClockIsSet(t *testing.T) {
 	for _, by := range []time.Duration{24 * time.Hour, -24 * time.Hour} {
 		t.Run(by.String(), func(t *testing.T) {
@@ -41,7 +41,7 @@ func TestClockIsSet(t *testing.T) {
 				t.Errorf("%d allocations after the lifetime, want none", n)
 			}
 
-			// A credential that expires in half an hour, and one issued by the clock that is wrong now.
+			// A credential that expires in half an hour, and one issued according to the wrong clock.
 			now := at(16 * time.Minute)
 			s.nonce = b.shared.nonces.appendNonce(nil, s.from.Tuple, now)
 			issuer := credential.Issuer{Secret: credential.NewSecret([]byte(turntest.TestSecret)), TTL: 30 * time.Minute}
@@ -58,7 +58,8 @@ func TestClockIsSet(t *testing.T) {
 	}
 }
 
-// TestSilenceOutlivesClock sets the clock while a client is silent, and checks that the silence lasts as long as without.
+// TestSilenceOutlivesClock sets the clock while a client is silent, and checks that this does not change how long the silence
+// lasts.
 func TestSilenceOutlivesClock(t *testing.T) {
 	begin := time.Now()
 	full := func(time.Time) bool { return true }

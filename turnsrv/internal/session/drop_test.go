@@ -11,7 +11,8 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
-// TestUnsentPacketIsDropped makes the client's socket or queue refuse a packet from a peer: it is counted once, as dropped.
+// TestUnsentPacketIsDropped makes the client's socket or queue refuse a packet from a peer. The packet must be counted once, as
+// dropped.
 func TestUnsentPacketIsDropped(t *testing.T) {
 	for refusal, reason := range map[error]event.DropReason{syscall.EPERM: event.DropSend, ErrQueue: event.DropQueue} {
 		b := newBareSession(t)

@@ -50,7 +50,7 @@ func TestSourceQuota(t *testing.T) {
 	}
 }
 
-// TestSilentHalfOfACall checks that a dual allocation is kept as a whole while one of its relayed addresses relays.
+// TestSilentHalfOfACall checks that both relayed addresses of a dual allocation are kept while one of them relays.
 func TestSilentHalfOfACall(t *testing.T) {
 	b := newBareSession(t)
 	b.shared.SetQuotas(limited(limit.Quotas{MaxAllocationsPerUser: 2}))

@@ -19,7 +19,7 @@ import (
 type bareSession struct {
 	*Session
 	sent    [][]byte // data to clients
-	discard bool     // keep none of them
+	discard bool     // do not keep sent
 	refuse  error    // of send, for all of them
 }
 
@@ -56,7 +56,7 @@ const (
 	maxChannels    = 128
 )
 
-// limited adds bounds for tables to q.
+// limited adds limits on permissions and channels to q.
 func limited(q limit.Quotas) limit.Quotas {
 	q.MaxPermissions, q.MaxChannels = maxPermissions, maxChannels
 	return q

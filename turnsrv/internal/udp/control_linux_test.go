@@ -42,7 +42,7 @@ func TestParseControl(t *testing.T) {
 	}
 }
 
-// FuzzInbox checks that the datagrams of a message are its bytes, whatever its control messages say.
+// FuzzInbox checks that the datagrams of a message consist of exactly its bytes, whatever its control messages contain.
 func FuzzInbox(f *testing.F) {
 	f.Add([]byte(nil), 100, uint16(0))
 	f.Add(receivedControl(100), 350, uint16(64))

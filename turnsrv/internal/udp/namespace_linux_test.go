@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inNamespace opens sockets in a network namespace of its own, in which only the loopback device exists, with the given MTU. It
-// skips the test without root or ip(8).
+// inNamespace opens sockets in a new network namespace, in which only the loopback device exists, with the given MTU. It skips the
+// test without root or ip(8).
 func inNamespace(t *testing.T, mtu int, open func() error) {
 	t.Helper()
 	if _, err := exec.LookPath("ip"); err != nil && os.Getenv("MAILTURN_E2E") == "" {
@@ -29,7 +29,7 @@ func inNamespace(t *testing.T, mtu int, open func() error) {
 func namespace(mtu int, open func() error) error {
 	result := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine, and the namespace with its sockets
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine, and the namespace with its sockets
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			result <- err
 			return

@@ -48,7 +48,7 @@ func TestOutboxCostsNoAllocation(t *testing.T) {
 	}
 }
 
-// tally is a Sender that adds up what it is told.
+// tally is a Sender that adds up the results.
 type tally struct{ payload, failed int }
 
 func (t *tally) Sent(payload int, err error) {
@@ -59,8 +59,8 @@ func (t *tally) Sent(payload int, err error) {
 	}
 }
 
-// BenchmarkSend compares the ways to send datagrams to one address, which nobody receives: at the receiver they are dropped by a
-// filter, so that its buffer does not matter. The figures are for one datagram.
+// BenchmarkSend compares the ways to send datagrams to one address. A filter drops them at the receiver, so that its buffer does
+// not matter. The figures are for one datagram.
 func BenchmarkSend(b *testing.B) {
 	for _, size := range []int{160, 1200} {
 		for _, batch := range []int{1, 4, 10} {

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// listen opens a Socket at a free port of host, which tells the destination addresses if host is unspecified.
+// listen opens a Socket on a free port of host. It reports destination addresses if host is unspecified.
 func listen(t testing.TB, host string) *Socket {
 	t.Helper()
 	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(host), 0)))
@@ -29,7 +29,7 @@ func listen(t testing.TB, host string) *Socket {
 	return s
 }
 
-// results is a Sender that collects what it is told.
+// results is a Sender that collects the results.
 type results struct {
 	payloads []int
 	errs     []error
@@ -40,7 +40,7 @@ func (r *results) Sent(payload int, err error) {
 	r.errs = append(r.errs, err)
 }
 
-// want checks that each of n datagrams, whose payloads are their indexes, was reported once, in any order, and failed as fails says.
+// want checks that each of n datagrams, whose payloads are their indexes, was reported once, in any order, with the error in fails.
 func (r *results) want(t *testing.T, n int, fails map[int]error) {
 	t.Helper()
 	seen := make(map[int]bool)
@@ -199,8 +199,8 @@ type panicking struct{}
 
 func (panicking) Sent(int, error) { panic("sent") }
 
-// TestOutboxOutlivesAPanic checks that a panic of a Sender, which an event loop survives, costs other sockets nothing.
-func TestOutboxOutlivesAPanic(t *testing.T) {
+// TestOutboxSurvivesAPanic checks that a panic of a Sender, from which an event loop recovers, does not affect other sockets.
+func TestOutboxSurvivesAPanic(t *testing.T) {
 	a, b, to := listen(t, "127.0.0.1"), listen(t, "127.0.0.1"), listen(t, "127.0.0.1")
 	outbox, told := NewOutbox(), new(results)
 	outbox.Add(a, payload(1), to.LocalAddr(), netip.Addr{}, 0, panicking{})

@@ -172,8 +172,8 @@ func TestCoalescedDatagramsHaveLocalAddress(t *testing.T) {
 	}
 }
 
-// TestDatagramsAboveTheMTU checks that the kernel sends datagrams that exceed the MTU in fragments, which it does not do to those
-// in a batch, and that all of them fail if they may not be fragmented.
+// TestDatagramsAboveTheMTU checks that datagrams that exceed the MTU are sent in fragments, although the kernel refuses them in a
+// batch, and that all of them fail if they may not be fragmented.
 func TestDatagramsAboveTheMTU(t *testing.T) {
 	for _, not := range []bool{false, true} {
 		var from, to *Socket
@@ -216,8 +216,8 @@ func TestDatagramsAboveTheMTU(t *testing.T) {
 	}
 }
 
-// TestSegmentsAcrossADevice checks that batches cross a pair of devices, and that the datagrams have what was sent. The receiver
-// gets them one by one or coalesced.
+// TestSegmentsAcrossADevice checks that batches cross a pair of devices unchanged. The receiver gets the datagrams one by one or
+// coalesced.
 func TestSegmentsAcrossADevice(t *testing.T) {
 	var from, to *Socket
 	inNamespace(t, 1500, func() error {
@@ -285,12 +285,12 @@ func TestSegmentsAcrossADevice(t *testing.T) {
 	}
 }
 
-// TestFullSendBuffer checks that datagrams are dropped when there is no room for them, with the first call that says so.
+// TestFullSendBuffer checks that datagrams are dropped when the send buffer is full, without further calls.
 func TestFullSendBuffer(t *testing.T) {
 	for _, segment := range []bool{false, true} {
 		var from, to *Socket
 		inNamespace(t, 1500, func() (err error) {
-			// What is sent waits in vain for an answer to ARP.
+			// Packets that are sent wait for an ARP response that never comes.
 			err = errors.Join(ip("link", "add", "near", "type", "veth", "peer", "name", "far"), ip("link", "set", "near", "up"),
 				ip("link", "set", "far", "up"), ip("addr", "add", "198.51.100.1/24", "dev", "near"))
 			if err != nil {
@@ -326,7 +326,7 @@ func TestFullSendBuffer(t *testing.T) {
 		if got := outbox.Counts(); len(fails) == 0 || len(fails) == n || got.Calls > 2 {
 			t.Errorf("%d of %d datagrams were dropped with %d calls, want some and at most 2", len(fails), n, got.Calls)
 		}
-		// A datagram alone is dropped too.
+		// A single datagram is dropped too.
 		outbox.Add(from, payload(1), netip.MustParseAddrPort("198.51.100.2:9"), netip.Addr{}, n, told)
 		outbox.Flush()
 		fails[n] = unix.EAGAIN
@@ -334,7 +334,8 @@ func TestFullSendBuffer(t *testing.T) {
 	}
 }
 
-// TestPendingErrors checks that an ICMP error, which the kernel reports with the next call on the socket, costs no other datagram.
+// TestPendingErrors checks that an ICMP error, which the kernel reports with the next call on the socket, does not lose another
+// datagram.
 func TestPendingErrors(t *testing.T) {
 	for _, host := range []string{"127.0.0.1", "::1"} {
 		for _, receiveErrors := range []bool{false, true} {

@@ -53,7 +53,7 @@ func TestListen(t *testing.T) {
 	}
 }
 
-// TestNewSocketClosesTheDescriptor checks that a descriptor that is no UDP socket does not leak.
+// TestNewSocketClosesTheDescriptor checks that NewSocket closes a descriptor that is not a UDP socket.
 func TestNewSocketClosesTheDescriptor(t *testing.T) {
 	file, err := os.Open(os.DevNull)
 	if err != nil {
@@ -77,7 +77,7 @@ func TestNewSocketClosesTheDescriptor(t *testing.T) {
 	}
 }
 
-// TestFromConn checks that the socket outlives the net.UDPConn, and is all that is left of it.
+// TestFromConn checks that the socket remains open, and that the net.UDPConn is closed.
 func TestFromConn(t *testing.T) {
 	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {

@@ -40,7 +40,7 @@ func TestDatagramsComeWholeAndInOrder(t *testing.T) {
 	}
 }
 
-// payload is size bytes that begin with their number.
+// payload returns size bytes that begin with size.
 func payload(size int) []byte {
 	b := make([]byte, size)
 	copy(b, strconv.Itoa(size))
