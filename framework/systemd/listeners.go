@@ -29,13 +29,13 @@ type Listeners struct {
 	logger  *slog.Logger
 
 	mu        sync.Mutex
-	inherited map[string]*os.File // by the name under which it was stored; from the process before, and not taken yet
+	inherited map[string][]*os.File // by the name under which they were stored; from the process before, and not taken yet
 }
 
 // Inherit takes the sockets that the previous process has stored with the manager. It must be called only once, because it removes
 // the variables that name them from the environment.
 func Inherit(m Manager, logger *slog.Logger) *Listeners {
-	l := &Listeners{manager: m, logger: logger, inherited: make(map[string]*os.File)}
+	l := &Listeners{manager: m, logger: logger, inherited: make(map[string][]*os.File)}
 	pid, count, names := os.Getenv("LISTEN_PID"), os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_FDNAMES")
 	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
 		os.Unsetenv(name)
@@ -51,12 +51,12 @@ func (l *Listeners) take(n int, names []string) {
 	for i := range n {
 		fd := firstDescriptor + i
 		syscall.CloseOnExec(fd)
-		if i >= len(names) || l.inherited[names[i]] != nil || !strings.HasPrefix(names[i], namePrefix) {
+		if i >= len(names) || !strings.HasPrefix(names[i], namePrefix) {
 			l.logger.Warn("unknown descriptor from the service manager closed", "descriptor", fd)
 			syscall.Close(fd)
 			continue
 		}
-		l.inherited[names[i]] = os.NewFile(uintptr(fd), names[i])
+		l.inherited[names[i]] = append(l.inherited[names[i]], os.NewFile(uintptr(fd), names[i]))
 	}
 }
 
@@ -94,27 +94,46 @@ func (l *Listeners) Listen(ctx context.Context, hostPort string) (net.Listener, 
 	return listener, nil
 }
 
-// inherit returns the socket of the previous process, or nil.
+// inherit returns the socket of the previous process, or a listener for several: a program whose port this one takes over may have
+// one socket for each family. It returns nil if there is none.
 func (l *Listeners) inherit(name string) net.Listener {
 	l.mu.Lock()
-	file := l.inherited[name]
+	files := l.inherited[name]
 	delete(l.inherited, name)
 	l.mu.Unlock()
-	if file == nil {
+	var listeners []net.Listener
+	var errs []error
+	for _, file := range files {
+		listener, err := listenerOf(file)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		listeners = append(listeners, listener)
+	}
+	if err := errors.Join(errs...); err != nil {
+		l.logger.Warn("socket from the service manager not used", "descriptor", name, "err", err)
+		for _, listener := range listeners {
+			listener.Close()
+		}
+		l.remove(name) // all of that name
 		return nil
 	}
+	return join(listeners)
+}
+
+// listenerOf returns the listener that a descriptor is, and closes the descriptor.
+func listenerOf(file *os.File) (net.Listener, error) {
 	defer file.Close()
 	listener, err := net.FileListener(file)
-	if err == nil {
-		if _, ok := listener.(*net.TCPListener); ok {
-			return listener
-		}
-		listener.Close()
-		err = errors.New("it is not a TCP socket")
+	if err != nil {
+		return nil, err
 	}
-	l.logger.Warn("socket from the service manager not used", "descriptor", name, "err", err)
-	l.remove(name)
-	return nil
+	if _, ok := listener.(*net.TCPListener); !ok {
+		listener.Close()
+		return nil, errors.New("it is not a TCP socket")
+	}
+	return listener, nil
 }
 
 // Forget makes the manager close its duplicate of the socket for HOST:PORT, so that the port is closed when the socket is closed
@@ -138,9 +157,11 @@ func (l *Listeners) ForgetUnused() {
 	unused := l.inherited
 	l.inherited = nil
 	l.mu.Unlock()
-	for name, file := range unused {
+	for name, files := range unused {
 		l.remove(name)
-		file.Close()
+		for _, file := range files {
+			file.Close()
+		}
 	}
 }
 

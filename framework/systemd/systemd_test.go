@@ -3,6 +3,7 @@ package systemd
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"log/slog"
 	"net"
 	"os"
@@ -29,8 +30,8 @@ func TestNameOf(t *testing.T) {
 	}
 }
 
-// TestInherit runs this test again in a process that is passed a listener, a socket of another kind with the name of a listener,
-// and a foreign descriptor.
+// TestInherit runs this test again in a process that is passed two listeners with one name, a socket of another kind with the name of
+// a listener, and a foreign descriptor.
 func TestInherit(t *testing.T) {
 	if addr := os.Getenv("TEST_INHERIT"); addr != "" {
 		inheritHere(t, addr)
@@ -40,17 +41,25 @@ func TestInherit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	waiting, err := net.Dial("tcp", listener.Addr().String())
+	second, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer waiting.Close()
+	var waiting []net.Conn
+	for _, l := range []net.Listener{listener, second} {
+		conn, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		waiting = append(waiting, conn)
+	}
 	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command("sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, os.Args[0], "-test.run=^TestInherit$", "-test.v")
-	for _, socket := range []interface{ File() (*os.File, error) }{listener.(*net.TCPListener), packets.(*net.UDPConn), listener.(*net.TCPListener)} {
+	for _, socket := range []interface{ File() (*os.File, error) }{listener.(*net.TCPListener), second.(*net.TCPListener), packets.(*net.UDPConn), listener.(*net.TCPListener)} {
 		file, err := socket.File()
 		if err != nil {
 			t.Fatal(err)
@@ -59,16 +68,19 @@ func TestInherit(t *testing.T) {
 		cmd.ExtraFiles = append(cmd.ExtraFiles, file)
 	}
 	listener.Close()
+	second.Close()
 	packets.Close()
-	names := nameOf(listener.Addr().String()) + ":" + nameOf(packets.LocalAddr().String()) + ":stored"
-	cmd.Env = append(os.Environ(), "TEST_INHERIT="+listener.Addr().String()+" "+packets.LocalAddr().String(), "LISTEN_FDS=3", "LISTEN_FDNAMES="+names)
+	names := strings.Repeat(nameOf(listener.Addr().String())+":", 2) + nameOf(packets.LocalAddr().String()) + ":stored"
+	cmd.Env = append(os.Environ(), "TEST_INHERIT="+listener.Addr().String()+" "+packets.LocalAddr().String(), "LISTEN_FDS=4", "LISTEN_FDNAMES="+names)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	waiting.SetReadDeadline(time.Now().Add(10 * time.Second))
-	if line, err := bufio.NewReader(waiting).ReadString('\n'); err != nil || line != "served\n" {
-		t.Errorf("the connection that waited got %q, %v\n%s", line, err, out)
+	for i, conn := range waiting {
+		conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || line != "served\n" {
+			t.Errorf("the connection that waited at listener %d got %q, %v\n%s", i, line, err, out)
+		}
 	}
 }
 
@@ -83,12 +95,14 @@ func inheritHere(t *testing.T, addrs string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, err := listener.Accept()
-	if err != nil {
-		t.Fatal(err)
+	for range 2 {
+		conn, err := listener.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Write([]byte("served\n"))
+		conn.Close()
 	}
-	conn.Write([]byte("served\n"))
-	conn.Close()
 	if _, err := net.Listen("tcp", addr); err == nil {
 		t.Error("the port was not the inherited socket's")
 	}
@@ -97,6 +111,12 @@ func inheritHere(t *testing.T, addrs string) {
 		t.Fatal(err)
 	}
 	other.Close()
+	if err := listener.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := listener.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("a closed listener accepts with %v", err)
+	}
 	for _, want := range []string{"unknown descriptor from the service manager closed", "socket from the service manager not used"} {
 		if !strings.Contains(logged.String(), want) {
 			t.Errorf("%q is not in the log:\n%s", want, &logged)
