@@ -41,9 +41,9 @@ change as a diff, and asks. Without a terminal, it asks nothing, and changes som
 --yes.
 
 Dovecot first gets an additional internal port, and mailturn is tested there. The IMAP ports are
-switched last, by reloading Dovecot: new connections are refused for about a tenth of a second.
-Dovecot 2.3 keeps existing connections; 2.4 closes them, and clients connect again. If a step fails
-or is interrupted, setup undoes what it has done so far.
+switched last: mailturn takes over Dovecot's listening sockets, so that no connection is refused, and
+Dovecot is reloaded. Dovecot 2.3 keeps existing connections; 2.4 closes them, and clients connect
+again. If a step fails or is interrupted, setup undoes what it has done so far.
 
   mailturn setup --dry-run     show what would be done
   mailturn setup               do it

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 )
@@ -28,9 +27,7 @@ func (a Action) undoneBy(argv ...string) Action {
 const (
 	greetingPatience   = 2 * time.Minute // an authority may take most of it to issue a certificate
 	allocationPatience = 20 * time.Second
-	releasePatience    = 10 * time.Second
 	retryInterval      = 200 * time.Millisecond
-	releaseInterval    = 2 * time.Millisecond // nobody has the port meanwhile
 )
 
 // withLog adds what the log of mailturn says to an error.
@@ -96,47 +93,6 @@ func awaitAllocation(address netip.AddrPort) Action {
 		}
 		return nil
 	}}
-}
-
-// changeOver has Dovecot leave its ports and mailturn listen there. In between, for about a tenth of a second, new connections are
-// refused, so an interrupt does not stop it halfway. Dovecot 2.3 goes on with existing connections, and 2.4 says BYE.
-func changeOver(from []Socket, greets []Greeting, serverName string) Action {
-	return Action{Text: "systemctl reload dovecot.service, and as soon as it has left the ports, reload mailturn", do: func(ctx context.Context, m *Machine) error {
-		whole := context.WithoutCancel(ctx)
-		pid := m.state(whole, unitName, "MainPID")
-		if pid == "" || pid == "0" {
-			return errors.New("mailturn does not run")
-		}
-		if err := m.command(whole, []string{"systemctl", "reload", "dovecot.service"}); err != nil {
-			return err
-		}
-		if err := m.awaitRelease(from); err != nil {
-			return err
-		}
-		if err := m.command(whole, []string{"systemctl", "kill", "--kill-who=main", "--signal=HUP", unitName}); err != nil {
-			return err
-		}
-		for _, g := range greets {
-			if err := awaitGreeting(g, serverName).do(ctx, m); err != nil {
-				return err
-			}
-		}
-		return nil
-	}}
-}
-
-// awaitRelease waits until nobody listens on the addresses of sockets.
-func (m *Machine) awaitRelease(sockets []Socket) error {
-	for deadline := m.Now().Add(releasePatience); ; time.Sleep(releaseInterval) {
-		now := m.listening()
-		i := slices.IndexFunc(sockets, func(s Socket) bool { return slices.Contains(now, s.Addr) })
-		if i < 0 {
-			return nil
-		}
-		if m.Now().After(deadline) {
-			return fmt.Errorf("Dovecot has not left %v within %v", sockets[i].Addr, releasePatience)
-		}
-	}
 }
 
 // stopRetrying is an error that time will not heal.

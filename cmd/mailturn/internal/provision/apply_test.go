@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -23,7 +24,9 @@ type simulated struct {
 	*scenario
 	dovecot, mailturn map[netip.AddrPort]bool
 	enabled           bool
-	done              []string // the commands, and what was asked
+	keeps             bool                    // the service manager stores descriptors
+	stored            map[netip.AddrPort]bool // the sockets of Dovecot's that it has stored
+	done              []string                // the commands, and what was asked
 	// before is called before each of them, with its number.
 	before func(n int) error
 	t      *testing.T
@@ -55,6 +58,21 @@ func newSimulatedOn(t *testing.T, root, parts string) *simulated {
 	m.before = func(int) error { return nil }
 	m.dovecot = map[netip.AddrPort]bool{netip.AddrPortFrom(any4, 993): true, netip.AddrPortFrom(any4, 143): true}
 	m.publish()
+	m.Store = func(pid int, sockets map[string][]Descriptor) error {
+		if err := m.note("store"); err != nil {
+			return err
+		}
+		if !m.keeps {
+			return errors.ErrUnsupported
+		}
+		m.stored = make(map[netip.AddrPort]bool)
+		for hostPort, descriptors := range sockets {
+			if m.stored[netip.MustParseAddrPort(hostPort)] = true; pid != 77 || len(descriptors) != 1 || descriptors[0].PID != 11 {
+				return fmt.Errorf("%v for %s, for process %d", descriptors, hostPort, pid)
+			}
+		}
+		return nil
+	}
 	look := m.Run
 	m.Run = func(ctx context.Context, program string, args ...string) (string, error) {
 		command := strings.Join(append([]string{filepath.Base(program)}, args...), " ")
@@ -111,14 +129,19 @@ func (m *simulated) carryOut(command string) (output string, known bool, err err
 		m.reloadDovecot()
 	case command == "systemctl start mailturn.service":
 		return "", true, m.reloadMailturn()
-	case command == "systemctl stop mailturn.service":
+	case command == "systemctl restart mailturn.service":
 		m.mailturn = map[netip.AddrPort]bool{}
+		return "", true, m.reloadMailturn()
+	case command == "systemctl stop mailturn.service":
+		m.mailturn, m.stored = map[netip.AddrPort]bool{}, nil
 	case command == "systemctl enable mailturn.service":
 		m.enabled = true
 	case command == "systemctl disable mailturn.service":
 		m.enabled = false
 	case command == "systemctl show --property=MainPID --value mailturn.service":
 		return "77", true, nil
+	case command == "systemctl show --property=NFileDescriptorStore --value mailturn.service":
+		return strconv.Itoa(len(m.stored)), true, nil
 	case command == "systemctl show --property=ActiveState --value mailturn.service":
 		return map[bool]string{true: "active", false: "inactive"}[len(m.mailturn) > 0], true, nil
 	case command == "systemctl show --property=UnitFileState --value mailturn.service":
@@ -179,7 +202,7 @@ func (m *simulated) reloadMailturn() error {
 	wanted := map[netip.AddrPort]bool{}
 	for _, match := range regexp.MustCompile(`t(?:ls|cp)://([^"]*)`).FindAllStringSubmatch(imap[1], -1) {
 		addr := netip.MustParseAddrPort(match[1])
-		if m.dovecot[addr] {
+		if m.dovecot[addr] && !m.stored[addr] {
 			return fmt.Errorf("%v: address already in use", addr)
 		}
 		wanted[addr] = true
@@ -251,15 +274,23 @@ func (m *simulated) plan(t *testing.T) *Plan {
 func silent(string) {}
 
 // TestApply sets a machine up and takes it back. Somebody answers at the ports of IMAP all the time, but for the moment between two
-// commands.
+// commands where mailturn cannot be given Dovecot's sockets.
 func TestApply(t *testing.T) {
+	for _, keeps := range []bool{true, false} {
+		t.Run(fmt.Sprintf("sockets are stored: %v", keeps), func(t *testing.T) { testApply(t, keeps) })
+	}
+}
+
+func testApply(t *testing.T, keeps bool) {
 	m := newSimulated(t, "")
+	m.keeps = keeps
 	before := m.everything(t)
 	plan := m.plan(t)
 	m.before = func(n int) error {
 		for _, port := range imapPorts {
 			addr := netip.AddrPortFrom(any4, port)
-			if !m.dovecot[addr] && !m.mailturn[addr] && m.done[n-1] != reloadSignal && m.done[n-1] != "systemctl reload dovecot.service" {
+			pause := !keeps && m.done[n-1] == reloadSignal
+			if !m.dovecot[addr] && !m.mailturn[addr] && !pause {
 				t.Errorf("nobody listens on %v at %q, after %q", addr, m.done[n-1], m.done[:n-1])
 			}
 		}
@@ -268,6 +299,7 @@ func TestApply(t *testing.T) {
 	if err := plan.Apply(t.Context(), m.Machine, silent); err != nil {
 		t.Fatal(err)
 	}
+	m.before = func(int) error { return nil }
 	after := m.everything(t)
 	if after["mailturn"] != "[0.0.0.0:143 0.0.0.0:993]" || after["dovecot"] != "[127.0.0.1:1143]" || after["enabled"] != "true" {
 		t.Errorf("got %v", after)
@@ -289,9 +321,16 @@ func TestApply(t *testing.T) {
 // TestInterrupted has setup end in each way at each point: with an interrupt, with a failure, or killed and taken back later. Then
 // it is done, or nothing has changed.
 func TestInterrupted(t *testing.T) {
+	for _, keeps := range []bool{true, false} {
+		t.Run(fmt.Sprintf("sockets are stored: %v", keeps), func(t *testing.T) { testInterrupted(t, keeps) })
+	}
+}
+
+func testInterrupted(t *testing.T, keeps bool) {
 	var calls int // of a run that nothing ends
 	{
 		m := newSimulated(t, "")
+		m.keeps = keeps
 		if err := m.plan(t).Apply(t.Context(), m.Machine, silent); err != nil {
 			t.Fatal(err)
 		}
@@ -305,6 +344,7 @@ func TestInterrupted(t *testing.T) {
 		for _, way := range []string{"interrupted", "failed", "killed"} {
 			t.Run(fmt.Sprintf("%s at %d", way, n), func(t *testing.T) {
 				m := newSimulated(t, "")
+				m.keeps = keeps
 				before := m.everything(t)
 				plan := m.plan(t)
 				ctx, cancel := context.WithCancel(t.Context())
@@ -336,7 +376,7 @@ func TestInterrupted(t *testing.T) {
 					if err := m.Undo(t.Context(), silent); err != nil {
 						t.Fatal(err)
 					}
-				} else if err == nil && way != "interrupted" {
+				} else if dispensable := m.done[n-1] == "store" || strings.Contains(m.done[n-1], "NFileDescriptorStore"); err == nil && way != "interrupted" && !dispensable {
 					t.Fatal("setup succeeds")
 				}
 				after := m.everything(t)

@@ -27,7 +27,10 @@ type Machine struct {
 	Greeting func(ctx context.Context, address string, overTLS bool, serverName string) error
 	// Allocation requests a relayed address of a TURN server over UDP with a credential made from the secret in a file.
 	Allocation func(ctx context.Context, address netip.AddrPort, secretFile string) error
-	Now        func() time.Time
+	// Store has the service manager store duplicates of listening sockets for the service whose main process is pid: those for each
+	// HOST:PORT at which it will listen.
+	Store func(pid int, sockets map[string][]Descriptor) error
+	Now   func() time.Time
 	// Mailturn is the program that checks configurations: this one.
 	Mailturn string
 }

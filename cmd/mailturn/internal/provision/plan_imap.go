@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/mailturn/mailturn/framework/listen"
 )
 
 // imapPorts are those on which clients expect a mail server.
@@ -61,26 +63,35 @@ func (p *planner) publicSockets() (sockets []Socket) {
 	return sockets
 }
 
-// imapListen returns where mailturn listens: where Dovecot does now.
-func (p *planner) imapListen() (listen []string) {
+// takeovers returns where mailturn listens: where Dovecot does now.
+func (p *planner) takeovers() (all []takeover) {
 	for _, port := range imapPorts {
-		scheme := "tcp"
+		addr := listen.Addr{Scheme: "tcp", Port: port}
 		if p.overTLS(port) {
-			scheme = "tls"
+			addr.Scheme = "tls"
 		}
-		var hosts []netip.Addr
-		for _, s := range onPort(p.publicSockets(), "tcp", port) {
-			hosts = append(hosts, s.Addr.Addr())
+		sockets := onPort(p.publicSockets(), "tcp", port)
+		has := func(host netip.Addr) bool {
+			return slices.ContainsFunc(sockets, func(s Socket) bool { return s.Addr.Addr() == host })
 		}
-		if slices.Contains(hosts, netip.IPv4Unspecified()) && slices.Contains(hosts, netip.IPv6Unspecified()) {
-			listen = append(listen, fmt.Sprintf("%s://*:%d", scheme, port)) // both families
+		if has(netip.IPv4Unspecified()) && has(netip.IPv6Unspecified()) {
+			all = append(all, takeover{addr, sockets}) // one for both families
 			continue
 		}
-		for _, host := range hosts {
-			listen = append(listen, fmt.Sprintf("%s://%v", scheme, netip.AddrPortFrom(host, port)))
+		for _, s := range sockets {
+			addr.Host = s.Addr.Addr().String()
+			all = append(all, takeover{addr, []Socket{s}})
 		}
 	}
-	return listen
+	return all
+}
+
+// listenText returns an address as the configuration has it.
+func listenText(addr listen.Addr) string {
+	if addr.Host == "" {
+		addr.Host = "*"
+	}
+	return addr.String()
 }
 
 // overTLS reports whether a port of Dovecot's is for TLS from the first byte.
@@ -115,7 +126,11 @@ func (p *planner) planDovecot() {
 	d := p.Dovecot
 	internal := p.freePort(1143)
 	off := d.publicListeners()
-	listen := p.imapListen()
+	takeovers := p.takeovers()
+	var addresses []string
+	for _, t := range takeovers {
+		addresses = append(addresses, listenText(t.listen))
+	}
 	for _, s := range p.publicSockets() {
 		p.Greets = append(p.Greets, localGreeting(s.Addr, p.overTLS(s.Addr.Port())))
 	}
@@ -147,11 +162,11 @@ func (p *planner) planDovecot() {
 	p.planStart(p.configuration([]string{"tls://" + trial.Address}, upstream), []Greeting{trial})
 	p.Steps = append(p.Steps, Step{
 		Title: "mailturn takes over the IMAP ports from Dovecot",
-		Files: []File{p.configFile(p.configuration(listen, upstream)), settings(off)},
+		Files: []File{p.configFile(p.configuration(addresses, upstream)), settings(off)},
 		Do: []Action{
 			checkDovecot(internal, off),
 			checkConfig(),
-			changeOver(p.publicSockets(), p.Greets, p.Hostname).undoneBy("systemctl", "stop", unitName),
+			changeOver(takeovers, p.Greets, p.Hostname).undoneBy("systemctl", "stop", unitName),
 		},
 		UndoLast: reload,
 	})

@@ -3,6 +3,7 @@ package provision
 import (
 	"bufio"
 	"encoding/hex"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -27,32 +28,53 @@ func (m *Machine) sockets() (all []Socket) {
 		inodes[link] = append(inodes[link], len(all))
 		all = append(all, Socket{Network: network, Addr: addr})
 	})
-	descriptors, _ := filepath.Glob(m.path("/proc/[0-9]*/fd/*"))
-	for _, descriptor := range descriptors {
-		target, err := os.Readlink(descriptor)
-		if err != nil || inodes[target] == nil {
-			continue
-		}
-		process := filepath.Dir(filepath.Dir(descriptor))
-		name, _ := os.ReadFile(filepath.Join(process, "comm"))
+	m.eachDescriptor(func(d Descriptor, target string) {
 		for _, i := range inodes[target] {
 			// The first process has it from its start; others, such as the login processes of Dovecot, have inherited it.
-			if pid, _ := strconv.Atoi(filepath.Base(process)); all[i].PID == 0 || pid < all[i].PID {
-				all[i].PID, all[i].Program = pid, strings.TrimSpace(string(name))
+			if all[i].PID == 0 || d.PID < all[i].PID {
+				all[i].PID, all[i].Program = d.PID, m.program(d.PID)
 			}
 		}
-	}
+	})
 	return all
 }
 
-// listening returns the TCP addresses at which somebody listens, without finding out who.
-func (m *Machine) listening() (addrs []netip.AddrPort) {
-	m.eachSocket(func(network, _ string, addr netip.AddrPort) {
-		if network == "tcp" {
-			addrs = append(addrs, addr)
+// holders returns the descriptors, of whatever process, that are sockets at the address of s.
+func (m *Machine) holders(s Socket) (holders []Descriptor) {
+	links := make(map[string]bool)
+	m.eachSocket(func(network, inode string, addr netip.AddrPort) {
+		if network == s.Network && addr == s.Addr {
+			links["socket:["+inode+"]"] = true
 		}
 	})
-	return addrs
+	if len(links) == 0 {
+		return nil
+	}
+	m.eachDescriptor(func(d Descriptor, target string) {
+		if links[target] {
+			holders = append(holders, d)
+		}
+	})
+	return holders
+}
+
+// eachDescriptor calls f with each descriptor of each process, and what it is, as proc_pid_fd(5) says it.
+func (m *Machine) eachDescriptor(f func(d Descriptor, target string)) {
+	links, _ := filepath.Glob(m.path("/proc/[0-9]*/fd/*"))
+	for _, link := range links {
+		target, err := os.Readlink(link)
+		if err != nil {
+			continue
+		}
+		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(link))))
+		fd, _ := strconv.Atoi(filepath.Base(link))
+		f(Descriptor{pid, fd}, target)
+	}
+}
+
+// program returns the name of a process, empty if it has ended.
+func (m *Machine) program(pid int) string {
+	return strings.TrimSpace(m.procFile(fmt.Sprintf("/proc/%d/comm", pid)))
 }
 
 // eachSocket calls f with each socket that listens, and its inode.

@@ -27,8 +27,8 @@ const answerPatience = 5 * time.Second
 // System returns this machine. mailturn is the path of this program.
 func System(mailturn string, lookup func(ctx context.Context, name string) ([]netip.Addr, error)) *Machine {
 	return &Machine{
-		Run: runProgram, Lookup: lookup, Addresses: peer.LocalAddrs, Greeting: greetingOf, Allocation: allocationOf, Now: time.Now,
-		Mailturn: mailturn,
+		Run: runProgram, Lookup: lookup, Addresses: peer.LocalAddrs, Greeting: greetingOf, Allocation: allocationOf, Store: storeSockets,
+		Now: time.Now, Mailturn: mailturn,
 	}
 }
 
