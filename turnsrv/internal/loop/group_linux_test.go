@@ -109,7 +109,7 @@ func TestWithoutEpoll(t *testing.T) {
 		l.Post(func() { ran.Add(1) })
 	}
 	for range 3 {
-		th.wait()
+		th.wait(time.Now())
 		for _, l := range th.loops {
 			l.round(time.Now())
 		}

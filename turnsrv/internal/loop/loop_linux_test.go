@@ -282,20 +282,3 @@ func TestCloseRunsWhatWasPosted(t *testing.T) {
 		}
 	}
 }
-
-// TestGather checks that a loop waits for more packets under load, and only then.
-func TestGather(t *testing.T) {
-	l := load{since: time.Unix(0, 0)}
-	l.add(200, time.Unix(0, 0).Add(loadPeriod))
-	if got := l.gather(MaxGather); got != MaxGather {
-		t.Errorf("at %d packets a second the loop waits for %v", l.rate, got)
-	}
-	l.add(10000, time.Unix(0, 0).Add(2*loadPeriod))
-	if got := l.gather(MaxGather); got != 16*time.Microsecond {
-		t.Errorf("at %d packets a second the loop waits for %v", l.rate, got)
-	}
-	l.add(1, time.Unix(0, 0).Add(3*loadPeriod))
-	if got := l.gather(MaxGather); got != 0 {
-		t.Errorf("at %d packets a second the loop waits for %v", l.rate, got)
-	}
-}

@@ -11,7 +11,7 @@ type Options struct {
 	// only while packets arrive so fast that this saves time. Zero means that it never waits.
 	Gather time.Duration
 	// Unannounced makes the loop wait for packets with system calls that bypass Go's scheduler. Such a wait occupies one of the
-	// runtime's processors (GOMAXPROCS), so there must be more of them than threads of loops. It lasts at most a millisecond.
+	// runtime's processors (GOMAXPROCS), so there must be more of them than threads of loops. It lasts at most 10 ms.
 	Unannounced bool
 	// Segment and Coalesce use UDP_SEGMENT and UDP_GRO, udp(7), if the system supports them.
 	Segment, Coalesce bool

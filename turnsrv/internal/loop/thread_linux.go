@@ -27,12 +27,15 @@ type thread struct {
 	given   []*Loop // loops from another thread; guarded by Group.mu
 	asked   atomic.Bool
 
-	epoll    int // of the loops' epoll instances; -1 if there is only one loop, or if the system has no room for it
-	events   []unix.EpollEvent
-	load     load          // of all loops
-	busy     bool          // the last round had packets
-	measured time.Time     // start of the current sharePeriod
-	waited   time.Duration // time spent waiting since then
+	epoll     int // of the loops' epoll instances; -1 if there is only one loop, or if the system has no room for it
+	events    []unix.EpollEvent
+	load      load // of all loops
+	gathering gathering
+	sleeps    int           // in the last wait
+	began     time.Time     // when the last wait began to wait for descriptors; zero if it did not
+	busy      bool          // the last round had packets
+	measured  time.Time     // start of the current sharePeriod
+	waited    time.Duration // time spent waiting since then
 }
 
 func (t *thread) run() {
@@ -43,9 +46,9 @@ func (t *thread) run() {
 	t.arrange()
 	for len(t.loops) > 0 {
 		before := time.Now()
-		gathered := t.wait()
+		gathered := t.wait(before)
 		now := time.Now()
-		t.waited += now.Sub(before)
+		t.count(before, now)
 		packets, closed := 0, false
 		for _, l := range t.loops {
 			if l.ready > 0 || l.due(now) {
@@ -55,6 +58,7 @@ func (t *thread) run() {
 			closed = closed || l.closed.Load() && !l.mail.posted.Load()
 		}
 		t.load.add(packets, now)
+		t.gathering.add(t.sleeps, packets, t.load.rate, now)
 		t.busy = packets > 0
 		if closed || t.asked.Load() || now.Sub(t.measured) >= sharePeriod {
 			t.reconsider(now)

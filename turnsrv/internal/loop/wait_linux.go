@@ -7,30 +7,45 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unannounced is the longest wait, in milliseconds, that bypasses Go's scheduler. It may delay the garbage collector by as much,
-// although a signal of the runtime normally ends the wait.
-const unannounced = 1
+const (
+	// unannounced is the longest wait, in milliseconds, that bypasses Go's scheduler. A signal of the runtime ends it when the garbage
+	// collector stops all goroutines. A wait that the scheduler knows of makes the runtime's monitoring thread wake up every few
+	// microseconds for a while, which costs more than relaying a packet.
+	unannounced = 10
+	// slept is the duration of a wait above which the thread was put to sleep.
+	slept = 5 * time.Microsecond
+)
 
 // blindly is how long a thread waits that has several loops but no epoll instance to wait for them.
 const blindly = time.Millisecond
 
 // wait waits until there is something to do, and sets Loop.ready. It reports whether it has waited for more packets first.
-func (t *thread) wait() (gathered bool) {
+func (t *thread) wait(now time.Time) (gathered bool) {
+	t.sleeps, t.began = 0, time.Time{}
 	if t.any((*Loop).pending) {
 		t.poll(0)
 		return false
 	}
-	if d := t.load.gather(t.options.Gather); d > 0 && t.busy {
-		t.gather(d)
-		gathered = true
+	if d := t.gathering.pause(t.options.Gather, t.load.rate); d > 0 && t.busy {
+		now = t.gather(d, now)
 		if t.poll(0) > 0 || t.any((*Loop).hasMail) {
-			return gathered
+			return true
 		}
+		gathered = true
 	}
+	t.began = now
 	t.setAsleep(true)
-	t.sleep()
+	t.sleep(now)
 	t.setAsleep(false)
 	return gathered
+}
+
+// count counts a wait from before to now.
+func (t *thread) count(before, now time.Time) {
+	t.waited += now.Sub(before)
+	if !t.began.IsZero() && now.Sub(t.began) > slept {
+		t.sleeps++
+	}
 }
 
 func (t *thread) setAsleep(asleep bool) {
@@ -40,17 +55,17 @@ func (t *thread) setAsleep(asleep bool) {
 }
 
 // sleep waits until there is something to do, or another goroutine wakes the thread.
-func (t *thread) sleep() {
+func (t *thread) sleep(now time.Time) {
 	if t.any((*Loop).hasMail) {
 		t.poll(0)
 		return
 	}
 	if t.blind() {
-		t.gather(blindly)
+		t.gather(blindly, now)
 		t.poll(0)
 		return
 	}
-	timeout := t.untilAlarm(time.Now())
+	timeout := t.untilAlarm(now)
 	if t.options.Unannounced && t.load.rate >= unannouncedFrom && timeout != 0 {
 		if t.poll(unannounced) > 0 || timeout == unannounced {
 			return
@@ -145,12 +160,14 @@ func poll(epoll int, events []unix.EpollEvent, milliseconds int) int {
 	return int(n)
 }
 
-// gather waits for d, so that more packets arrive.
-func (t *thread) gather(d time.Duration) {
-	before := time.Now()
+// gather waits for d from now, so that more packets arrive. It returns the time after that.
+func (t *thread) gather(d time.Duration, now time.Time) (after time.Time) {
 	pause := unix.NsecToTimespec(int64(d))
 	_, _, _ = unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&pause)), 0, 0) // a signal may end it early
+	after = time.Now()
+	t.sleeps++
 	counts := &t.loops[0].counts
 	counts.gathers.Store(counts.gathers.Load() + 1)
-	counts.gather.Store(counts.gather.Load() + uint64(time.Since(before)))
+	counts.gather.Store(counts.gather.Load() + uint64(after.Sub(now)))
+	return after
 }
