@@ -22,10 +22,15 @@ const (
 )
 
 // call makes the allocations and channels of a load's calls, makes the generator act as their parties, and returns the calls.
-func (b *bench) call(ctx context.Context, r relayRow, at address, g *generator.Generator) ([]generator.Call, error) {
+func (b *bench) call(ctx context.Context, r relayRow, s *running, g *generator.Generator) ([]generator.Call, error) {
 	calls := make([]generator.Call, r.Calls)
 	clients := make([][2]*turnclient.Client, r.Calls)
-	err := b.prepare(ctx, r, at, g, calls, clients)
+	var err error
+	if s.kind.forwards {
+		err = b.prepareFlows(ctx, s.at, g, calls)
+	} else {
+		err = b.prepare(ctx, r, s.at, g, calls, clients)
+	}
 	for _, pair := range clients {
 		for _, c := range pair {
 			if c != nil {
@@ -138,13 +143,18 @@ func (b *bench) dial(ctx context.Context, l leg, at address, port uint16, party 
 
 // dialUDP returns a client at an address that it can share with a generator.
 func (b *bench) dialUDP(ctx context.Context, at address, local netip.AddrPort) (*turnclient.Client, error) {
-	dialer := net.Dialer{
-		LocalAddr: net.UDPAddrFromAddrPort(local),
-		Control:   func(_, _ string, raw syscall.RawConn) error { return raw.Control(reuseAddr) },
-	}
-	conn, err := dialer.DialContext(ctx, "udp4", at.plain().String())
+	conn, err := dialShared(ctx, at, local)
 	if err != nil {
 		return nil, err
 	}
 	return b.client(conn, false), nil
+}
+
+// dialShared returns a UDP socket at an address that it can share with a generator.
+func dialShared(ctx context.Context, at address, local netip.AddrPort) (net.Conn, error) {
+	dialer := net.Dialer{
+		LocalAddr: net.UDPAddrFromAddrPort(local),
+		Control:   func(_, _ string, raw syscall.RawConn) error { return raw.Control(reuseAddr) },
+	}
+	return dialer.DialContext(ctx, "udp4", at.plain().String())
 }

@@ -235,11 +235,11 @@ func (b *bench) begin(title, reference string, kinds []kind) {
 func (b *bench) measure(ctx context.Context, name string, kinds []kind) error {
 	switch name {
 	case allocateRow:
-		return b.measureAllocate(ctx, kinds)
+		return b.measureAllocate(ctx, withTURN(kinds))
 	case fairnessRow:
-		return b.measureFairness(ctx, kinds)
+		return b.measureFairness(ctx, withTURN(kinds))
 	case idleRow:
-		return b.measureMemory(ctx, kinds)
+		return b.measureMemory(ctx, withTURN(kinds))
 	case workersRow:
 		return b.measureWorkers(ctx)
 	case scalingRow:

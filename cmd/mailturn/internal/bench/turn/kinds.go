@@ -30,6 +30,8 @@ type kind struct {
 	command func(dir string, at address) ([]string, error)
 	host    netip.Addr
 	cpu     *int // the only processor that it may use; nil means any
+	// forwards is whether the program only forwards packets, without TURN: see floor.go.
+	forwards bool
 }
 
 // address is the address of a server.
@@ -84,6 +86,11 @@ func (b *bench) kinds(ctx context.Context, variants []variant) ([]kind, error) {
 	kinds = append(kinds, kind{name: pionName, command: func(_ string, at address) ([]string, error) {
 		return []string{self, "pion", at.plain().String(), at.secure().String(), b.certs.cert, b.certs.key, b.network.all().String()}, nil
 	}})
+	floors, err := b.floors(ctx)
+	if err != nil {
+		return nil, err
+	}
+	kinds = append(kinds, floors...)
 	if len(kinds) > maxServers {
 		return nil, fmt.Errorf("%d servers: want at most %d", len(kinds), maxServers)
 	}

@@ -53,6 +53,9 @@ func (r relayRow) columns() []report.Column {
 // measureRelay measures every server under a load.
 func (b *bench) measureRelay(ctx context.Context, r relayRow, kinds []kind) error {
 	b.table.Columns = append(b.table.Columns, r.columns()...)
+	if r.leg != overUDP || r.bothHere {
+		kinds = withTURN(kinds)
+	}
 	if r.oneCPU {
 		first, last, err := cpus()
 		if err != nil {
@@ -80,7 +83,7 @@ func (b *bench) relay(ctx context.Context, r relayRow, s *running, discard bool)
 		return err
 	}
 	defer g.Close()
-	calls, err := b.call(ctx, r, s.at, g)
+	calls, err := b.call(ctx, r, s, g)
 	if err != nil {
 		return err
 	}

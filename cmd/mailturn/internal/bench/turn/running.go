@@ -25,12 +25,13 @@ type running struct {
 	at      address
 	group   int // of processes
 	child   *process.Child
+	kind    kind
 	logFile string
 }
 
 // start starts a server and waits until it answers.
 func (b *bench) start(ctx context.Context, k kind) (*running, error) {
-	s := &running{name: k.name, at: address{host: k.host}, logFile: filepath.Join(b.dir, strings.ReplaceAll(k.name, " ", "-")+".log")}
+	s := &running{name: k.name, kind: k, at: address{host: k.host}, logFile: filepath.Join(b.dir, strings.ReplaceAll(k.name, " ", "-")+".log")}
 	s.at.port = b.network.freePort(k.host, 0)
 	s.at.tls = b.network.freePort(k.host, s.at.port)
 	command, err := k.command(b.dir, s.at)
@@ -48,6 +49,9 @@ func (b *bench) start(ctx context.Context, k kind) (*running, error) {
 		return nil, err
 	}
 	s.group = s.child.Group()
+	if k.forwards {
+		return s, nil // which answers nothing yet
+	}
 	if err := awaitAnswer(ctx, s.at.plain(), s.child.Exited()); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w\n%s", k.name, err, s.log()), s.child.Stop())
 	}
