@@ -21,8 +21,8 @@ const (
 	// maxSegment and maxRecord are the size limits of a file and of all files together, in bytes. A holding takes about 300.
 	maxSegment = 4 << 20
 	maxRecord  = 64 << 20
-	// maxShare is the number of bytes that one account may take of a file, so that nobody can push out what others did, or their own
-	// call, by making many.
+	// maxShare is the number of bytes that one account may take of a file, so that nobody can displace the record of a call by
+	// making many others.
 	maxShare = maxSegment / 16
 	// segmentsPerKeep is how many files the record has at least while calls come, so that what is too old can be removed.
 	segmentsPerKeep = 16
@@ -41,7 +41,7 @@ type Record struct {
 	closing chan struct{}
 	writing sync.WaitGroup
 
-	// What follows belongs to the goroutine of run.
+	// What follows is owned by the goroutine of run.
 	keep   time.Duration // zero while nothing is recorded
 	opened time.Time     // when the record was switched on
 	on     atomic.Bool   // keep is not zero
@@ -58,7 +58,7 @@ func Open(dir string, logger *slog.Logger) *Record {
 	return r
 }
 
-// Close writes what waits, and ends the record. Nothing may be added any more.
+// Close writes the holdings that wait, and ends the record. Nothing may be added after that.
 func (r *Record) Close() {
 	if r == nil {
 		return
@@ -94,7 +94,7 @@ func (r *Record) Add(endpoint string, e event.Event) {
 	}
 }
 
-// do calls f on the goroutine of run, after what waits was written. After Close, it does nothing.
+// do calls f on the goroutine of run, after the waiting holdings have been written. After Close, it does nothing.
 func (r *Record) do(f func()) {
 	done := make(chan struct{})
 	select {
@@ -128,7 +128,7 @@ func (r *Record) run() {
 	}
 }
 
-// drain writes what waits.
+// drain writes the waiting holdings.
 func (r *Record) drain() {
 	for {
 		select {
@@ -140,16 +140,16 @@ func (r *Record) drain() {
 	}
 }
 
-// line is a line of a segment: a holding, or a note that further ones of its account are omitted from then on.
+// line is a line of a segment: a holding, or a note that further holdings of an account are omitted from then on.
 type line struct {
 	Holding
 	Omitted bool `json:"omitted,omitempty"`
 }
 
-// write appends a holding to the current segment. What cannot be written is lost, and the log says so.
+// write appends a holding to the current segment. If that fails, the holding is lost, and write logs the error.
 func (r *Record) write(h Holding) {
 	if r.keep == 0 {
-		return // it was switched off meanwhile
+		return // switched off in the meantime
 	}
 	now := time.Now()
 	if r.file != nil && (r.size >= maxSegment || now.Sub(r.began) >= r.keep/segmentsPerKeep) {
@@ -210,7 +210,7 @@ func (r *Record) finish() {
 	r.file = nil
 }
 
-// clean removes what is too old, or too much.
+// clean removes segments that are too old, and the oldest ones if there are too many.
 func (r *Record) clean(now time.Time) {
 	if r.keep == 0 {
 		r.finish()
@@ -239,7 +239,7 @@ func (r *Record) clean(now time.Time) {
 	}
 }
 
-// Answer is what the record knows.
+// Answer is the result of a query.
 type Answer struct {
 	Holdings []Holding
 	// Omitted are the accounts of which the record omits holdings that may answer the query, because there were too many.

@@ -9,15 +9,15 @@ import (
 	"time"
 )
 
-// An Action is one thing that a step does after its files are written.
+// An Action is what a step does after its files are written: it runs a command, or checks or waits for something.
 type Action struct {
 	Text string // for people: a command, or what is checked
-	// Undo is the command that takes it back, before the files of the step are as they were; empty if nothing is to be taken back.
+	// Undo is the command that undoes the action. It runs before the files of the step are restored. Empty if there is nothing to undo.
 	Undo []string
 	do   func(ctx context.Context, m *Machine) error
 }
 
-// undoneBy returns the action with its way back.
+// undoneBy returns the action with the command that undoes it.
 func (a Action) undoneBy(argv ...string) Action {
 	a.Undo = argv
 	return a
@@ -30,7 +30,7 @@ const (
 	retryInterval      = 200 * time.Millisecond
 )
 
-// withLog adds what the log of mailturn says to an error.
+// withLog adds the end of mailturn's log to an error.
 func withLog(ctx context.Context, m *Machine, err error) error {
 	log, _ := m.run(context.WithoutCancel(ctx), "journalctl", "--unit="+unitName, "--boot", "--lines=8", "--output=cat", "--no-pager")
 	if log == "" {
@@ -39,26 +39,26 @@ func withLog(ctx context.Context, m *Machine, err error) error {
 	return fmt.Errorf("%w\nThe log of mailturn ends with\n%s", err, indent(log))
 }
 
-// run runs a command.
+// run returns an action that runs a command.
 func run(argv ...string) Action {
 	return Action{Text: strings.Join(argv, " "), do: func(ctx context.Context, m *Machine) error { return m.command(ctx, argv) }}
 }
 
-// checkConfig has mailturn check its configuration.
+// checkConfig returns an action that checks mailturn's configuration.
 func checkConfig() Action {
 	return Action{Text: "mailturn check-config " + ConfigFile, do: func(ctx context.Context, m *Machine) error {
 		return m.command(ctx, []string{m.Mailturn, "check-config", ConfigFile})
 	}}
 }
 
-// checkDovecot has doveconf check Dovecot's.
+// checkDovecot returns an action that checks Dovecot's configuration: see Machine.checkDovecot.
 func checkDovecot(internal uint16, off []DovecotListener) Action {
 	return Action{Text: "doveconf -n, and check that the listeners are as planned", do: func(ctx context.Context, m *Machine) error {
 		return m.checkDovecot(ctx, internal, off)
 	}}
 }
 
-// awaitGreeting waits until an IMAP server greets, with a certificate for serverName unless that is empty.
+// awaitGreeting returns an action that waits until an IMAP server greets, with a certificate for serverName unless that is empty.
 func awaitGreeting(g Greeting, serverName string) Action {
 	text := "wait for the greeting at " + g.Address
 	if g.TLS {
@@ -84,7 +84,7 @@ func awaitGreeting(g Greeting, serverName string) Action {
 	}}
 }
 
-// awaitAllocation waits until the relay gives out a relayed address.
+// awaitAllocation returns an action that waits until the relay allocates a relayed address.
 func awaitAllocation(address netip.AddrPort) Action {
 	return Action{Text: fmt.Sprintf("request a relayed address at %v with a credential made from its secret", address), do: func(ctx context.Context, m *Machine) error {
 		err := retry(ctx, allocationPatience, func() error { return m.Allocation(ctx, address, m.path(SecretFile)) })
@@ -95,7 +95,7 @@ func awaitAllocation(address netip.AddrPort) Action {
 	}}
 }
 
-// stopRetrying is an error that time will not heal.
+// stopRetrying is an error after which retrying is useless.
 type stopRetrying struct{ error }
 
 func (e stopRetrying) Unwrap() error { return e.error }

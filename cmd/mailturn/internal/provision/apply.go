@@ -11,8 +11,9 @@ import (
 	"github.com/mailturn/mailturn/framework/atomicfile"
 )
 
-// Apply carries out the plan, and tells say what it does. If a step fails, or ctx ends, it takes everything back: afterwards the plan
-// is carried out, or nothing has changed. The error says which step failed, and what could not be taken back, if anything.
+// Apply carries out the plan and reports its progress with say. If a step fails or ctx is done, it undoes everything. After that,
+// either the whole plan has been carried out or nothing has changed. The error says which step failed, and what could not be
+// undone, if anything.
 func (p *Plan) Apply(ctx context.Context, m *Machine, say func(what string)) error {
 	for path, text := range p.seenStates() {
 		now, err := m.fileState(path)
@@ -44,7 +45,7 @@ func (p *Plan) Apply(ctx context.Context, m *Machine, say func(what string)) err
 	return nil
 }
 
-// takeBack takes the steps of the journal back because of an error.
+// takeBack undoes the steps in the journal because of an error.
 func (*Plan) takeBack(ctx context.Context, m *Machine, j *Journal, because error, say func(what string)) error {
 	say("undoing what was done")
 	if err := j.undo(context.WithoutCancel(ctx), m); err != nil {
@@ -53,7 +54,7 @@ func (*Plan) takeBack(ctx context.Context, m *Machine, j *Journal, because error
 	return fmt.Errorf("%w\nEverything is as it was before", because)
 }
 
-// seenStates returns what the files held when the plan was made.
+// seenStates returns the contents of the files when the plan was made.
 func (p *Plan) seenStates() map[string]fileState {
 	states := make(map[string]fileState)
 	for _, f := range p.changes() {
@@ -63,7 +64,7 @@ func (p *Plan) seenStates() map[string]fileState {
 	return states
 }
 
-// apply notes the step in the journal and carries it out.
+// apply records the step in the journal and carries it out.
 func (s *Step) apply(ctx context.Context, m *Machine, j *Journal) error {
 	noted := journalStep{Title: s.Title, UndoLast: s.UndoLast}
 	for _, f := range s.Files {
@@ -111,7 +112,7 @@ func (s *Step) apply(ctx context.Context, m *Machine, j *Journal) error {
 	return nil
 }
 
-// entry returns what to know of a file before it is written.
+// entry returns the journal's record of a file before it is written.
 func (m *Machine) entry(f File) (journalEntry, error) {
 	state, err := m.fileState(f.Path)
 	if err != nil {
@@ -133,7 +134,7 @@ func (m *Machine) entry(f File) (journalEntry, error) {
 	return entry, nil
 }
 
-// write writes a file. An existing one keeps its owner and mode, unless it is for mailturn to read.
+// write writes a file. An existing file keeps its owner and mode, unless the new one specifies a group.
 func (m *Machine) write(f File, entry journalEntry) error {
 	for _, dir := range entry.Made {
 		if err := os.Mkdir(m.path(dir), 0o755); err != nil && !os.IsExist(err) {
@@ -147,7 +148,7 @@ func (m *Machine) write(f File, entry journalEntry) error {
 	return atomicfile.Replace(m.resolved(f.Path), []byte(f.Text), attributes)
 }
 
-// resolved returns where a file is to be replaced: a link would be replaced instead of what it leads to.
+// resolved returns the path at which to replace a file. Replacing a symbolic link would leave its target unchanged.
 func (m *Machine) resolved(name string) string {
 	if target, err := filepath.EvalSymlinks(m.path(name)); err == nil {
 		return target

@@ -14,7 +14,7 @@ import (
 	"github.com/mailturn/mailturn/framework/certs"
 )
 
-// A Source is what keeps a certificate.
+// A Source is the program that a certificate belongs to.
 type Source string
 
 // Sources.
@@ -28,7 +28,7 @@ const (
 	fromFlags     Source = "--cert and --key"
 )
 
-// A Certificate is one that is on this machine.
+// A Certificate is a certificate found on this machine.
 type Certificate struct {
 	Source     Source
 	Cert, Key  string // files
@@ -36,12 +36,13 @@ type Certificate struct {
 	NotBefore  time.Time
 	NotAfter   time.Time
 	SelfSigned bool
-	Err        string // why it cannot be used
+	Err        string // why it cannot be used; empty if it can
 
 	leaf *x509.Certificate
 }
 
-// certificatePlaces are where programs keep certificates. The key is beside the certificate; in its name, * is the directory's.
+// certificatePlaces are the places where programs keep certificates. The key is in the same directory. In its name, * stands for
+// the name of the directory.
 var certificatePlaces = []struct {
 	source    Source
 	cert, key string
@@ -53,7 +54,7 @@ var certificatePlaces = []struct {
 	{fromAcmetool, "/var/lib/acme/live/*/fullchain", "privkey"},
 }
 
-// lookCertificates returns the certificates of programs that obtain them, and those of Dovecot's own.
+// lookCertificates returns the certificates of programs that obtain them, and Dovecot's own.
 func (m *Machine) lookCertificates(d *Dovecot, flags pairPaths) (found []Certificate) {
 	if flags.cert != "" {
 		found = append(found, m.certificate(fromFlags, flags))
@@ -78,7 +79,7 @@ func (m *Machine) lookCertificates(d *Dovecot, flags pairPaths) (found []Certifi
 	return found
 }
 
-// certificate reads one.
+// certificate reads a certificate.
 func (m *Machine) certificate(source Source, p pairPaths) Certificate {
 	c := Certificate{Source: source, Cert: p.cert, Key: p.key}
 	pair, err := certs.ReadPair(certs.Pair{Cert: m.path(p.cert), Key: m.path(p.key)})
@@ -92,7 +93,7 @@ func (m *Machine) certificate(source Source, p pairPaths) Certificate {
 	return c
 }
 
-// certificateError says what is wrong with a pair of files, with the names that the machine has for them.
+// certificateError describes what is wrong with a pair of files, by their names on the machine.
 func certificateError(err error, p pairPaths) string {
 	text := err.Error()
 	if certErr, ok := errors.AsType[*certs.Error](err); ok {
@@ -104,7 +105,7 @@ func certificateError(err error, p pairPaths) string {
 	return text
 }
 
-// problem says why the certificate does not do for a name, empty if it does.
+// problem describes why the certificate cannot be used for a name. It returns "" if it can.
 func (c *Certificate) problem(name string, now time.Time) string {
 	switch {
 	case c.Err != "":
@@ -117,8 +118,8 @@ func (c *Certificate) problem(name string, now time.Time) string {
 	return certs.Expiry(c.leaf, now, 0)
 }
 
-// chooseCertificate returns the certificate for a name, nil if none will do, and why. Dovecot's own is what clients trust already;
-// of the others, the one that ends last is the one that is renewed.
+// chooseCertificate returns the certificate to use for a name, or nil if there is none, and the reason. It prefers Dovecot's own,
+// which clients already trust, and then the one that expires last, which is probably being renewed.
 func chooseCertificate(all []Certificate, d *Dovecot, name string, now time.Time) (chosen *Certificate, reason string) {
 	var usable []*Certificate
 	for i := range all {

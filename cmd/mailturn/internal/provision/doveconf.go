@@ -2,14 +2,14 @@ package provision
 
 import "strings"
 
-// A setting is a line or a block of what doveconf prints.
+// A setting is a line or a block in the output of doveconf.
 type setting struct {
-	name  string // of a block with a label, that is part of it: "service imap-login"
+	name  string // including the label of a block: "service imap-login"
 	value string
 	inner []setting // of a block
 }
 
-// parseDoveconf parses what doveconf prints, in the syntax of Dovecot 2.3 and 2.4. Lines that it does not understand are left out.
+// parseDoveconf parses the output of doveconf, in the syntax of Dovecot 2.3 and 2.4. It skips lines that it does not understand.
 func parseDoveconf(text string) []setting {
 	lines := strings.Split(text, "\n")
 	settings, _ := parseBlock(lines)
@@ -38,7 +38,7 @@ func parseBlock(lines []string) (settings []setting, rest []string) {
 	return settings, nil
 }
 
-// unquote returns a value without the quotation marks that doveconf puts around some.
+// unquote removes the quotation marks that doveconf puts around some values.
 func unquote(value string) string {
 	if len(value) >= 2 && value[0] == '"' && value[len(value)-1] == '"' {
 		value = strings.NewReplacer(`\"`, `"`, `\\`, `\`).Replace(value[1 : len(value)-1])
@@ -46,7 +46,7 @@ func unquote(value string) string {
 	return value
 }
 
-// find returns the value of a setting, empty if there is none.
+// find returns the value of a setting, or "" if there is none.
 func find(settings []setting, name string) string {
 	for _, s := range settings {
 		if s.name == name && s.inner == nil {
@@ -56,7 +56,7 @@ func find(settings []setting, name string) string {
 	return ""
 }
 
-// blocks calls f with each block of a kind, however deep, and its label.
+// blocks calls f with the label and the contents of each block of a kind, however deep.
 func blocks(settings []setting, kind string, f func(label string, inner []setting)) {
 	for _, s := range settings {
 		if name, label, _ := strings.Cut(s.name, " "); name == kind && s.value == "" {
@@ -66,7 +66,7 @@ func blocks(settings []setting, kind string, f func(label string, inner []settin
 	}
 }
 
-// values calls f with the value of each setting of a name, however deep.
+// values calls f with the value of each setting with the given name, however deep.
 func values(settings []setting, name string, f func(value string)) {
 	for _, s := range settings {
 		if s.name == name && s.value != "" {

@@ -11,16 +11,16 @@ import (
 	"strings"
 )
 
-// A Dovecot is what there is to know of the Dovecot of this machine.
+// A Dovecot describes the Dovecot installed on this machine.
 type Dovecot struct {
-	Version   string // as it says it, such as 2.3.19.1 (9b53102964)
-	Minor     int    // 3 of 2.3
-	Err       string // what doveconf says of a configuration with errors
-	Active    bool   // systemd runs it
-	IMAP      bool   // among its protocols
+	Version   string // as printed by dovecot --version, such as 2.3.19.1 (9b53102964)
+	Minor     int    // the 3 in 2.3
+	Err       string // doveconf's errors about the configuration; empty if there are none
+	Active    bool   // running under systemd
+	IMAP      bool   // IMAP is among its protocols
 	Listeners []DovecotListener
 	Trusted   string // login_trusted_networks
-	// Certificates are the pairs of its configuration, the default one first.
+	// Certificates contains the pairs of files in its configuration, the default one first.
 	Certificates []pairPaths
 	ConfigFile   string
 }
@@ -34,7 +34,7 @@ type DovecotListener struct {
 
 type pairPaths struct{ cert, key string }
 
-// dovecotPrograms is where the program may be: sbin is not in everybody's PATH.
+// dovecotPrograms are possible paths of the program, because PATH may lack sbin.
 var dovecotPrograms = []string{"/usr/sbin/dovecot", "/usr/local/sbin/dovecot"}
 
 var dovecotVersion = regexp.MustCompile(`^2\.(\d+)`)
@@ -57,7 +57,7 @@ func (m *Machine) lookDovecot(ctx context.Context) *Dovecot {
 	}
 	private, _ := m.run(ctx, "doveconf", "-nP") // 2.3 otherwise hides where the keys are
 	d.Certificates = dovecotCertificates(parseDoveconf(private))
-	// What -n leaves out has its default, and doveconf knows it.
+	// -n omits settings with default values.
 	text, _ = m.run(ctx, "doveconf", "protocols", "login_trusted_networks")
 	globals := parseDoveconf(text)
 	d.IMAP = slices.Contains(strings.Fields(find(globals, "protocols")), "imap")
@@ -68,7 +68,7 @@ func (m *Machine) lookDovecot(ctx context.Context) *Dovecot {
 	return d
 }
 
-// parseListeners returns the listeners in what doveconf prints of the service imap-login, but for those that are switched off.
+// parseListeners returns the listeners in doveconf's output about the service imap-login, except disabled ones.
 func parseListeners(text string) (listeners []DovecotListener) {
 	blocks(parseDoveconf(text), "inet_listener", func(label string, inner []setting) {
 		port, err := strconv.ParseUint(find(inner, "port"), 10, 16)
@@ -79,7 +79,7 @@ func parseListeners(text string) (listeners []DovecotListener) {
 	return listeners
 }
 
-// dovecotCertificates returns the files of certificates, which 2.3 reads with a < before the path.
+// dovecotCertificates returns the files of certificates. Dovecot 2.3 has a < before their paths.
 func dovecotCertificates(settings []setting) (pairs []pairPaths) {
 	var certs, keys []string
 	for _, name := range []string{"ssl_cert", "ssl_server_cert_file", "cert_file"} {
@@ -96,7 +96,7 @@ func dovecotCertificates(settings []setting) (pairs []pairPaths) {
 	return pairs
 }
 
-// uses reports whether the certificate in a file is one of Dovecot's.
+// uses reports whether Dovecot's configuration contains a certificate file. A nil Dovecot uses none.
 func (d *Dovecot) uses(cert string) bool {
 	return d != nil && slices.ContainsFunc(d.Certificates, func(p pairPaths) bool { return p.cert == cert })
 }
@@ -111,14 +111,14 @@ func (d *Dovecot) publicListeners() (public []DovecotListener) {
 	return public
 }
 
-// A dropIn is where settings for Dovecot go: a file of their own if possible, else the end of an existing one.
+// A dropIn is the file for settings of Dovecot: a separate file if possible, otherwise the end of an existing one.
 type dropIn struct {
 	file   string
-	before string // what the file holds already
+	before string // existing contents of the file
 	reason string
 }
 
-// dropIn returns where settings go so that Dovecot reads them after all others.
+// dropIn returns the file for settings that Dovecot must read after all others.
 func (m *Machine) dropIn(d *Dovecot) dropIn {
 	main := m.text(d.ConfigFile)
 	dir := filepath.Dir(d.ConfigFile)
@@ -135,7 +135,7 @@ func (m *Machine) dropIn(d *Dovecot) dropIn {
 	}
 }
 
-// includes reports whether a file of Dovecot includes another one.
+// includes reports whether the text of a file of Dovecot includes another file.
 func includes(text, name string) bool {
 	for line := range strings.Lines(text) {
 		fields := strings.Fields(line)
@@ -149,8 +149,8 @@ func includes(text, name string) bool {
 // internalListener is the name of the listener for mailturn.
 const internalListener = "mailturn"
 
-// dovecotSettings returns what has Dovecot listen for mailturn at a port of loopback, believe what it says of clients, and no longer
-// listen with the listeners named in off.
+// dovecotSettings returns settings that make Dovecot listen for mailturn on a port of loopback, trust the client addresses that
+// mailturn passes on, and disable the listeners in off.
 func dovecotSettings(d *Dovecot, port uint16, off []DovecotListener) string {
 	var b strings.Builder
 	trusted := strings.Fields(d.Trusted)
@@ -179,8 +179,8 @@ const loopback = "127.0.0.1"
 
 var loopbackAddr = netip.MustParseAddr(loopback)
 
-// checkDovecot asks doveconf whether the configuration is right, and whether the listeners in it are those that are wanted: a file
-// that is read later may say something else.
+// checkDovecot checks with doveconf that the configuration is valid and has the intended listeners. A file that is read later may
+// override them.
 func (m *Machine) checkDovecot(ctx context.Context, port uint16, off []DovecotListener) error {
 	if err := m.command(ctx, []string{"doveconf", "-n"}); err != nil {
 		return err
@@ -193,11 +193,11 @@ func (m *Machine) checkDovecot(ctx context.Context, port uint16, off []DovecotLi
 	for _, l := range parseListeners(text) {
 		found = found || l.Name == internalListener && l.Port == port
 		if slices.ContainsFunc(off, func(o DovecotListener) bool { return o.Name == l.Name }) {
-			return fmt.Errorf("Dovecot would still listen on port %d with inet_listener %s: a file that it reads later says so", l.Port, l.Name)
+			return fmt.Errorf("Dovecot would still listen on port %d with inet_listener %s, because of a file that it reads later", l.Port, l.Name)
 		}
 	}
 	if !found {
-		return fmt.Errorf("Dovecot would not listen on %s:%d: a file that it reads later says so", loopback, port)
+		return fmt.Errorf("Dovecot would not listen on %s:%d, because of a file that it reads later", loopback, port)
 	}
 	return nil
 }

@@ -6,14 +6,14 @@ import (
 	"strings"
 )
 
-// A Firewall is one that filters what arrives.
+// A Firewall filters incoming packets.
 type Firewall struct {
 	Name  string // ufw, firewalld or nftables
-	Rules string // what it says of its rules; for ufw, the commands that made them
+	Rules string // a listing of its rules; for ufw, the commands that added them
 }
 
-// lookFirewall returns nil if nothing is filtered, as far as the machine can tell. The front ends go first: their rules are in
-// nftables too.
+// lookFirewall returns nil if no firewall of this machine filters packets. It checks the front ends first, because their rules are
+// in nftables too.
 func (m *Machine) lookFirewall(ctx context.Context) *Firewall {
 	if text, err := m.run(ctx, "ufw", "status"); err == nil && strings.Contains(text, "Status: active") {
 		added, _ := m.run(ctx, "ufw", "show", "added")
@@ -30,7 +30,7 @@ func (m *Machine) lookFirewall(ctx context.Context) *Firewall {
 	return nil
 }
 
-// Conntrack is the kernel's table of connections, which fills up with calls if the firewall tracks them.
+// Conntrack describes the kernel's table of tracked connections, which calls may fill.
 type Conntrack struct{ Count, Max int }
 
 // lookConntrack returns nil if nothing is tracked.

@@ -2,7 +2,7 @@ package provision
 
 import "golang.org/x/sys/unix"
 
-// free returns how many bytes can be written where setup writes, the least of the places.
+// free returns the least free space, in bytes, of the places where setup writes.
 func (m *Machine) free() uint64 {
 	least := ^uint64(0)
 	for _, dir := range []string{"/etc", "/var/lib"} {

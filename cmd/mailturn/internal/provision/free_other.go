@@ -2,5 +2,5 @@
 
 package provision
 
-// free returns how many bytes can be written where setup writes: unlimited where nobody says.
+// free returns the maximum, because the free space is unknown on this system.
 func (*Machine) free() uint64 { return ^uint64(0) }

@@ -14,20 +14,20 @@ import (
 	"github.com/mailturn/mailturn/framework/atomicfile"
 )
 
-// JournalDir has the journal while mailturn is set up. It is root's alone, and not in mailturn's state directory: whoever can write
-// the journal says what root writes where.
+// JournalDir contains the journal while mailturn is set up. Only root can write to it, so it is not in mailturn's state directory:
+// whoever can write the journal determines what root writes where.
 const JournalDir = "/var/lib/mailturn-setup"
 
 const journalFile = JournalDir + "/journal.json"
 
-// A Journal says what setup has changed and how to take it back. A step is in it before it begins.
+// A Journal records what setup has changed and how to undo it. A step is recorded before it begins.
 type Journal struct {
 	Started time.Time `json:"started"`
-	// Done says that every step has been applied. Otherwise setup is running, or something ended it halfway.
+	// Done is true once every step has been applied. Otherwise setup is running or was interrupted.
 	Done     bool          `json:"done"`
 	Hostname string        `json:"hostname"`
 	Steps    []journalStep `json:"steps"`
-	Greets   []Greeting    `json:"greets"` // where the mail server has to answer afterwards
+	Greets   []Greeting    `json:"greets"` // see Plan
 	Repair   []string      `json:"repair,omitempty"`
 }
 
@@ -38,7 +38,7 @@ type journalStep struct {
 	UndoLast [][]string      `json:"undo_last,omitempty"`
 }
 
-// A journalEntry is a file before and after the step.
+// A journalEntry describes a file before and after the step.
 type journalEntry struct {
 	Path    string      `json:"path"`
 	Existed bool        `json:"existed"`
@@ -47,7 +47,7 @@ type journalEntry struct {
 	Mode    fs.FileMode `json:"mode"` // before
 	UID     int         `json:"uid"`
 	GID     int         `json:"gid"`
-	// Made are the directories that were made for it, the outermost first.
+	// Made contains the directories created for it, the outermost first.
 	Made []string `json:"made,omitempty"`
 }
 
@@ -56,7 +56,7 @@ type journalAction struct {
 	Done bool     `json:"done"` // else it has failed, or something ended it
 }
 
-// ReadJournal returns nil if this machine has not been set up.
+// ReadJournal reads the journal. It returns nil if this machine has not been set up.
 func (m *Machine) ReadJournal() (*Journal, error) {
 	info, err := os.Lstat(m.path(JournalDir))
 	switch {
@@ -70,7 +70,7 @@ func (m *Machine) ReadJournal() (*Journal, error) {
 	}
 	text, err := m.read(journalFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil // it ended before it began
+		return nil, nil // setup was interrupted before the first step
 	}
 	if err != nil {
 		return nil, err
@@ -112,16 +112,16 @@ func (j *Journal) save(m *Machine) error {
 
 func (j *Journal) encode() ([]byte, error) { return json.MarshalIndent(j, "", "  ") }
 
-// removeJournal forgets everything.
+// removeJournal removes the journal.
 func (m *Machine) removeJournal() error { return os.RemoveAll(m.path(JournalDir)) }
 
-// A fileState is what a file holds.
+// A fileState is the contents of a file, which may not exist.
 type fileState struct {
 	text   string
 	exists bool
 }
 
-// fileState reads a file. That it does not exist is no error.
+// fileState reads a file. It is not an error if the file does not exist.
 func (m *Machine) fileState(path string) (fileState, error) {
 	text, err := m.read(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -130,10 +130,10 @@ func (m *Machine) fileState(path string) (fileState, error) {
 	return fileState{string(text), err == nil}, err
 }
 
-// Changed returns the files that somebody has changed after setup wrote them. A file that is gone is none of them: nobody's work
-// would be lost.
+// Changed returns the files that have been changed since setup wrote them. It omits files that were removed, because an undo loses
+// nobody's work in them.
 func (j *Journal) Changed(m *Machine) (paths []string, err error) {
-	known := make(map[string][]string) // the contents that are setup's, or were there before
+	known := make(map[string][]string) // by path, the contents that setup wrote or found
 	var order []string
 	for _, step := range j.Steps {
 		for _, entry := range step.Files {
@@ -158,7 +158,7 @@ func (j *Journal) Changed(m *Machine) (paths []string, err error) {
 	return paths, nil
 }
 
-// missingDirectories returns those of a path that do not exist, the outermost first.
+// missingDirectories returns the directories of a path that do not exist, the outermost first.
 func (m *Machine) missingDirectories(path string) (missing []string) {
 	for dir := filepath.Dir(path); !m.exists(dir); dir = filepath.Dir(dir) {
 		missing = append(missing, dir)

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Facts are what there is to know of a machine before setup changes it.
+// Facts describe a machine before setup changes it.
 type Facts struct {
 	System    string // such as Debian GNU/Linux 12 (bookworm)
 	Addresses []netip.Addr
@@ -20,14 +20,14 @@ type Facts struct {
 	Certificates []Certificate
 	Firewall     *Firewall
 	Conntrack    *Conntrack
-	FreeBytes    uint64 // where setup writes, the least of the places
+	FreeBytes    uint64 // the least free space of the places where setup writes
 
-	// Of mailturn itself.
+	// The state of mailturn itself.
 	Unit    bool   // its unit is installed
-	Active  bool   // it runs
+	Active  bool   // it is running
 	Enabled bool   // it starts at boot
 	Config  string // its configuration; empty if there is none
-	Group   int    // the number of the group mailturn
+	Group   int    // ID of the group mailturn
 	NoGroup bool
 	DropIn  dropIn // where settings for Dovecot go
 }
@@ -40,7 +40,7 @@ const (
 	groupName  = "mailturn"
 )
 
-// Look finds out what there is. It changes nothing.
+// Look examines the machine. It changes nothing.
 func (m *Machine) Look(ctx context.Context, o Options) (*Facts, error) {
 	f := &Facts{Sockets: m.sockets(), Dovecot: m.lookDovecot(ctx), Postfix: m.lookPostfix(ctx), Chatmail: m.lookChatmail(),
 		Firewall: m.lookFirewall(ctx), Conntrack: m.lookConntrack(), Config: m.text(ConfigFile), FreeBytes: m.free()}
@@ -67,13 +67,13 @@ func (m *Machine) Look(ctx context.Context, o Options) (*Facts, error) {
 	return f, ctx.Err()
 }
 
-// imapPrograms are the names of processes of mail servers, and of what stands in front of one.
+// imapPrograms contains the process names of IMAP servers and proxies, and their product names.
 var imapPrograms = map[string]string{
 	"cyrmaster": "Cyrus", "master": "Cyrus", "imapd": "Cyrus", "couriertcpd": "Courier", "stalwart": "Stalwart", "mox": "mox",
 	"maddy": "maddy", "docker-proxy": "a container", "nginx": "nginx", "haproxy": "HAProxy", "mailturn": "mailturn",
 }
 
-// isDovecots reports whether a socket is one of Dovecot's.
+// isDovecots reports whether a socket belongs to Dovecot.
 func (s Socket) isDovecots() bool {
 	return s.Program == "dovecot" || s.Program == "imap-login" || strings.HasPrefix(s.Program, "dovecot/")
 }

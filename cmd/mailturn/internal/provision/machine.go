@@ -12,30 +12,30 @@ import (
 	"github.com/mailturn/mailturn/framework/bounded"
 )
 
-// A Machine is what setup looks at and changes. Tests have one that is a directory and a few functions.
+// A Machine is what setup examines and changes. In tests, it is a directory and a few functions.
 type Machine struct {
-	// Root is the directory in which the paths of files start; empty for that of the system.
+	// Root is the directory that contains the machine's files; empty for the root directory.
 	Root string
-	// Run runs a program and returns what it writes, to standard error too. The error says how it ended.
+	// Run runs a program and returns its output, including standard error. The error says how it ended.
 	Run func(ctx context.Context, program string, args ...string) (output string, err error)
-	// Lookup asks DNS for the addresses of a name, and not /etc/hosts, which clients elsewhere do not have.
+	// Lookup returns the addresses of a name in DNS. It ignores /etc/hosts, which clients elsewhere do not have.
 	Lookup func(ctx context.Context, name string) ([]netip.Addr, error)
-	// Addresses are those of the machine's interfaces.
+	// Addresses returns the addresses of the machine's interfaces.
 	Addresses func() ([]netip.Addr, error)
-	// Greeting connects to an IMAP server, over TLS if the port is for that, and returns an error unless it greets. serverName
-	// is what its certificate must be for; empty if that does not matter.
+	// Greeting connects to an IMAP server, with TLS if overTLS is true, and returns an error unless it greets. Its certificate must
+	// be for serverName, unless that is empty.
 	Greeting func(ctx context.Context, address string, overTLS bool, serverName string) error
-	// Allocation requests a relayed address of a TURN server over UDP with a credential made from the secret in a file.
+	// Allocation requests a relayed address from a TURN server over UDP, with a credential issued with the secret in a file.
 	Allocation func(ctx context.Context, address netip.AddrPort, secretFile string) error
 	// Store has the service manager store duplicates of listening sockets for the service whose main process is pid: those for each
 	// HOST:PORT at which it will listen.
 	Store func(pid int, sockets map[string][]Descriptor) error
 	Now   func() time.Time
-	// Mailturn is the program that checks configurations: this one.
+	// Mailturn is the path of this program, which checks configurations.
 	Mailturn string
 }
 
-// path returns where a file of the machine is.
+// path returns the path of a file of the machine.
 func (m *Machine) path(name string) string { return filepath.Join(m.Root, name) }
 
 // read returns a small file.
@@ -56,7 +56,7 @@ func (m *Machine) exists(name string) bool {
 	return err == nil
 }
 
-// glob returns the names of files that match a pattern, as the machine has them.
+// glob returns the files that match a pattern, by their names on the machine.
 func (m *Machine) glob(pattern string) (names []string) {
 	found, _ := filepath.Glob(m.path(pattern))
 	for _, name := range found {
@@ -68,19 +68,19 @@ func (m *Machine) glob(pattern string) (names []string) {
 	return names
 }
 
-// run runs a program, and returns its output without the line break at its end.
+// run runs a program and returns its output without the final line break.
 func (m *Machine) run(ctx context.Context, program string, args ...string) (string, error) {
 	output, err := m.Run(ctx, program, args...)
 	return strings.TrimSpace(output), err
 }
 
-// state returns what systemd says of a unit's property, empty if it does not say.
+// state returns a property of a systemd unit, or "" if it is unknown.
 func (m *Machine) state(ctx context.Context, unit, property string) string {
 	output, _ := m.run(ctx, "systemctl", "show", "--property="+property, "--value", unit)
 	return output
 }
 
-// A commandError is a program that failed, with the end of what it said.
+// A commandError is the failure of a program, with the end of its output.
 type commandError struct {
 	command, output string
 	err             error
@@ -96,7 +96,7 @@ func (e *commandError) Error() string {
 
 func (e *commandError) Unwrap() error { return e.err }
 
-// command runs a program whose failure is an error that says what it said.
+// command runs a program. If it fails, the error contains its output.
 func (m *Machine) command(ctx context.Context, argv []string) error {
 	output, err := m.Run(ctx, argv[0], argv[1:]...)
 	if err != nil {
@@ -111,10 +111,10 @@ func lastLines(text string, n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
-// indent moves every line of a text to the right.
+// indent indents every line of a text.
 func indent(text string) string { return "  " + strings.ReplaceAll(text, "\n", "\n  ") }
 
-// groupID looks a group up in the machine's file: a library would look at another root.
+// groupID looks up a group in the machine's own /etc/group, which may be below Root.
 func (m *Machine) groupID(name string) (id int, ok bool) {
 	for line := range strings.Lines(m.text("/etc/group")) {
 		fields := strings.Split(strings.TrimSpace(line), ":")

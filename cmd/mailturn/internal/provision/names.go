@@ -11,18 +11,18 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/peer"
 )
 
-// A Name is one by which clients may reach this machine.
+// A Name is a name by which clients may reach this machine.
 type Name struct {
 	Host      string
-	Source    string // who says so
+	Source    string // where it was found
 	Addresses []netip.Addr
-	Err       string // why DNS has none
+	Err       string // why DNS has no addresses
 }
 
-// lookUpTimeout bounds all look-ups together.
+// lookUpTimeout limits the time for all lookups together.
 const lookUpTimeout = 8 * time.Second
 
-// lookNames finds the candidates in the order in which they are preferred, with what DNS says of each.
+// lookNames returns the candidates in order of preference, with their addresses in DNS.
 func (f *Facts) lookNames(ctx context.Context, m *Machine, flag string) {
 	switch {
 	case flag != "":
@@ -30,7 +30,7 @@ func (f *Facts) lookNames(ctx context.Context, m *Machine, flag string) {
 	case f.Chatmail != nil:
 		f.addName(f.Chatmail.Domain, "mail_domain of chatmail.ini")
 	default:
-		f.addCertificateNames(true) // which clients of the mail server use already
+		f.addCertificateNames(true) // which clients of the mail server already use
 		if f.Postfix != nil {
 			f.addName(f.Postfix.Hostname, "Postfix's myhostname")
 		}
@@ -54,7 +54,7 @@ func (f *Facts) lookNames(ctx context.Context, m *Machine, flag string) {
 	looking.Wait()
 }
 
-// addName adds a candidate, unless it is none: it has no dot, is an address, or a wildcard.
+// addName adds a candidate, unless it has no dot, is an address, or is a wildcard.
 func (f *Facts) addName(host, source string) {
 	host = strings.ToLower(strings.TrimSuffix(strings.TrimSpace(host), "."))
 	_, err := netip.ParseAddr(strings.Trim(host, "[]"))
@@ -65,7 +65,7 @@ func (f *Facts) addName(host, source string) {
 	f.Names = append(f.Names, Name{Host: host, Source: source})
 }
 
-// addCertificateNames adds the names of the certificates that Dovecot has, or of the others.
+// addCertificateNames adds the names in Dovecot's certificates, or those in the other certificates.
 func (f *Facts) addCertificateNames(dovecots bool) {
 	for _, c := range f.Certificates {
 		if !c.SelfSigned && f.Dovecot.uses(c.Cert) == dovecots {
@@ -76,21 +76,21 @@ func (f *Facts) addCertificateNames(dovecots bool) {
 	}
 }
 
-// public reports whether an address is one of the internet.
+// public reports whether an address is globally reachable.
 func public(addr netip.Addr) bool {
 	_, special := peer.SpecialPurpose(addr)
 	return !special
 }
 
-// publicOf returns those that are of the internet.
+// publicOf returns the addresses that are globally reachable.
 func publicOf(addrs []netip.Addr) []netip.Addr {
 	return slices.DeleteFunc(slices.Clone(addrs), func(addr netip.Addr) bool { return !public(addr) })
 }
 
-// A Postfix is what there is to know of the Postfix of this machine, which setup does not change.
+// A Postfix describes the Postfix installed on this machine, which setup does not change.
 type Postfix struct {
 	Version, Hostname string
-	SASL              string // smtpd_sasl_path: with Dovecot's socket, logins go on as before
+	SASL              string // smtpd_sasl_path: with Dovecot's socket, logins are not affected
 }
 
 func (m *Machine) lookPostfix(ctx context.Context) *Postfix {

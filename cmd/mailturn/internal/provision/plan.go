@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -10,7 +11,7 @@ import (
 // minFree is how many bytes must be free: what setup writes is a hundredth of it, but mailturn and Dovecot write too.
 const minFree = 16 << 20
 
-// Plan decides what to do. It changes nothing, and reads only what the facts name.
+// Plan decides what to do. It changes nothing, and reads only files that the facts name.
 func (f *Facts) Plan(m *Machine, o Options) *Plan {
 	p := &planner{Facts: f, m: m, options: o, relayIP: o.RelayIP, relayBind: o.RelayBind}
 	p.checkMailturn()
@@ -54,7 +55,7 @@ func (f *Facts) Plan(m *Machine, o Options) *Plan {
 	return &p.Plan
 }
 
-// checkMailturn wants mailturn to be installed, and not to be in use.
+// checkMailturn checks that mailturn is installed and not in use.
 func (p *planner) checkMailturn() {
 	const install = "install the Debian package, or follow \"Install from source\" in docs/install.md"
 	switch {
@@ -69,7 +70,7 @@ func (p *planner) checkMailturn() {
 	}
 }
 
-// chooseName takes the first candidate that leads here.
+// chooseName chooses the first candidate that DNS resolves to this machine.
 func (p *planner) chooseName() {
 	own := publicOf(p.Addresses)
 	var rejected []string
@@ -77,7 +78,7 @@ func (p *planner) chooseName() {
 		addrs := publicOf(n.Addresses)
 		switch {
 		case len(n.Addresses) == 0:
-			rejected = append(rejected, fmt.Sprintf("%s (%s): %s", n.Host, n.Source, orElse(n.Err, "DNS has no address")))
+			rejected = append(rejected, fmt.Sprintf("%s (%s): %s", n.Host, n.Source, cmp.Or(n.Err, "DNS has no address")))
 		case len(p.relayIP) == 0 && len(addrs) == 0:
 			rejected = append(rejected, fmt.Sprintf("%s (%s): DNS has only %s, which cannot be reached from the internet", n.Host, n.Source, joined(n.Addresses)))
 		case len(p.relayIP) == 0 && len(own) > 0 && len(shared(addrs, own)) == 0:
@@ -99,7 +100,7 @@ func (p *planner) chooseName() {
 	p.problem("No name in DNS points to this machine:\n"+indent(strings.Join(rejected, "\n")), hint)
 }
 
-// chooseAddressAsName takes the address of a chatmail relay that has no name. No certificate is for it.
+// chooseAddressAsName chooses the address of a chatmail relay without a name. There is no certificate for it.
 func (p *planner) chooseAddressAsName() {
 	addr := netip.MustParseAddr(strings.Trim(p.Chatmail.Domain, "[]"))
 	if !addr.Is4() {
@@ -113,11 +114,11 @@ func (p *planner) chooseAddressAsName() {
 	}
 }
 
-// chooseAddresses decides what the relay tells clients: of each family, the address that DNS has. One that is not of this machine is
-// that of a NAT, if the machine has no public one itself.
+// chooseAddresses chooses the addresses of the relay: for each family, the one in DNS. If that is not an address of this machine,
+// and the machine has no public one, it is that of a NAT.
 func (p *planner) chooseAddresses() {
 	if len(p.relayIP) > 0 {
-		p.decide("Relayed addresses are at "+joined(p.relayIP), "--relay-ip says so")
+		p.decide("Relayed addresses are at "+joined(p.relayIP), "you gave --relay-ip")
 		return
 	}
 	for _, is4 := range []bool{true, false} {
@@ -140,18 +141,18 @@ func (p *planner) chooseAddresses() {
 				"DNS has the first for "+p.Hostname+", and this machine has only the second: it is behind a NAT")
 			p.note(fmt.Sprintf("The NAT must forward the ports of the relay from %v to %v without changing them.", named[0], private[0]))
 		case len(named) > 0:
-			p.note(fmt.Sprintf("DNS has %v for %s, which is no address of this machine.", named[0], p.Hostname))
+			p.note(fmt.Sprintf("DNS has %v for %s, which is not an address of this machine.", named[0], p.Hostname))
 		}
 	}
 	if slices.Equal(p.relayIP, p.relayBind) {
 		p.relayBind = nil // the default
 	}
 	if len(p.relayIP) == 0 {
-		p.problem("No address of this machine can be reached from the internet by "+p.Hostname+".", "say which one is with --relay-ip, and behind a NAT --relay-bind")
+		p.problem("No address of this machine can be reached from the internet by "+p.Hostname+".", "specify its public address with --relay-ip, and behind a NAT also its own one with --relay-bind")
 	}
 }
 
-// chooseCertificate takes one that is here, or lets mailturn obtain one.
+// chooseCertificate chooses an existing certificate, or has mailturn obtain one.
 func (p *planner) chooseCertificate() {
 	cert, why := chooseCertificate(p.Certificates, p.Dovecot, p.Hostname, p.m.Now())
 	switch {
@@ -163,7 +164,7 @@ func (p *planner) chooseCertificate() {
 		p.problem(p.options.Cert+" cannot be used: "+p.Certificates[0].problem(p.Hostname, p.m.Now())+".", "give another one with --cert and --key, or none")
 		return
 	}
-	why = "none that is on this machine is for " + p.Hostname + " and can be used"
+	why = "no certificate on this machine can be used for " + p.Hostname
 	var rejected []string
 	for i := range p.Certificates {
 		c := &p.Certificates[i]
@@ -182,12 +183,12 @@ func (p *planner) chooseCertificate() {
 		p.problem(missing, "add --email ADDRESS and --agree-to-terms to have mailturn obtain one from "+p.authority()+", or name one with --cert and --key")
 		return
 	}
-	p.decide("mailturn obtains a certificate from "+orElse(p.options.Directory, "Let's Encrypt")+", and renews it", why+", and port 80 is free to answer the authority")
+	p.decide("mailturn obtains a certificate from "+cmp.Or(p.options.Directory, "Let's Encrypt")+", and renews it", why+", and port 80 is free to answer the authority")
 }
 
-// authority names the certificate authority.
+// authority returns the name of the certificate authority.
 func (p *planner) authority() string {
-	return orElse(p.options.Directory, "Let's Encrypt, whose terms are at https://letsencrypt.org/repository/")
+	return cmp.Or(p.options.Directory, "Let's Encrypt, whose terms are at https://letsencrypt.org/repository/")
 }
 
 // Default ports of TURN.
@@ -196,7 +197,7 @@ const (
 	tlsPort  = 5349
 )
 
-// choosePorts takes the standard ports of TURN, or other ones if somebody has them.
+// choosePorts chooses the standard ports of TURN, or others if those are in use.
 func (p *planner) choosePorts() {
 	taken := func(port uint16) (s Socket, ok bool) {
 		for _, network := range []string{"udp", "tcp"} {
@@ -230,14 +231,14 @@ func (p *planner) choosePorts() {
 	}
 }
 
-// noteMachine says what of the machine limits calls.
+// noteMachine adds notes about settings of the machine that limit calls.
 func (p *planner) noteMachine() {
 	if c := p.Conntrack; c != nil && c.Max < 131072 {
 		p.note(fmt.Sprintf("The kernel tracks connections, at most %d (%d now). Calls take several each, and a full table stops mail too: see docs/operating.md, Firewall and limits.", c.Max, c.Count))
 	}
 }
 
-// shared returns those of a that are in b.
+// shared returns the elements of a that are also in b.
 func shared(a, b []netip.Addr) []netip.Addr {
 	return slices.DeleteFunc(slices.Clone(a), func(addr netip.Addr) bool { return !slices.Contains(b, addr) })
 }
@@ -259,11 +260,4 @@ func joined[T any](list []T) string {
 		return strings.Join(texts[:n-1], ", ") + " and " + texts[n-1]
 	}
 	return strings.Join(texts, "")
-}
-
-func orElse(text, other string) string {
-	if text == "" {
-		return other
-	}
-	return text
 }

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Files of the copies.
+// Files that copy certificates.
 const (
 	certbotHooks = "/etc/letsencrypt/renewal-hooks/deploy"
 	copyScript   = "/etc/mailturn/copy-certificates"
@@ -21,11 +21,11 @@ type certificateUse struct {
 	from pairPaths
 }
 
-// copied reports whether mailturn reads a copy: keys elsewhere belong to root alone.
+// copied reports whether mailturn reads a copy, because only root can read the original key.
 func (u certificateUse) copied() bool { return u.Source != fromMailturn }
 
 // uses returns the certificates that mailturn presents, that of its hostname first. The names of copies differ from those that the
-// documentation proposes to operators: setup overwrites and removes only its own files.
+// documentation suggests, because setup must overwrite and remove only its own files.
 func (p *planner) uses() (all []certificateUse) {
 	for i, c := range append([]*Certificate{p.cert}, p.others...) {
 		use := certificateUse{c, pairPaths{c.Cert, c.Key}}
@@ -41,7 +41,7 @@ func (p *planner) uses() (all []certificateUse) {
 	return all
 }
 
-// chooseOthers finds the certificates of Dovecot for further names, which clients expect from whoever has its ports.
+// chooseOthers chooses Dovecot's certificates for other names, which clients expect on its ports.
 func (p *planner) chooseOthers() {
 	if p.Dovecot == nil || p.cert == nil {
 		return
@@ -57,7 +57,7 @@ func (p *planner) chooseOthers() {
 	}
 }
 
-// planCertificate gives mailturn copies of the certificates, and renews them.
+// planCertificate gives mailturn copies of the certificates, and keeps the copies up to date.
 func (p *planner) planCertificate() {
 	if p.cert == nil {
 		return

@@ -26,7 +26,7 @@ func chatmailFile(name string) File {
 	return File{Path: path.Join(systemUnits, name), Text: string(text), Mode: 0o644, Group: -1}
 }
 
-// planChatmail puts mailturn in the place of chatmail-turn. Dovecot keeps its ports.
+// planChatmail replaces chatmail-turn by mailturn. Dovecot keeps its ports.
 func (p *planner) planChatmail() {
 	p.planCertificate()
 	p.planChatmailRelay()
@@ -49,7 +49,7 @@ func (p *planner) planChatmail() {
 	p.note("In chatmail.ini on the machine that you deploy from, set turn_socket_path = " + turnSocket + " before the next \"cmdeploy run\", which writes this relay's file again.")
 }
 
-// planChatmailRelay starts mailturn on port 3478, which chatmail tells its clients, after chatmail-turn has left it.
+// planChatmailRelay stops chatmail-turn and starts mailturn on its port, 3478, which chatmail tells its clients.
 func (p *planner) planChatmailRelay() {
 	door := "\n# chatmail's metadata daemon asks here.\nendpoint \"credsock\" \"chatmail\" {\n  path  = \"" + turnSocket + "\"\n  group = \"" + chatmailGroup + "\"\n}\n"
 	if p.Chatmail.nameless() {
@@ -65,8 +65,8 @@ func (p *planner) planChatmailRelay() {
 	p.decide("mailturn takes port 3478 over from chatmail-turn", "chatmail tells its clients that port, whatever listens there")
 }
 
-// planChatmailDict has Dovecot ask mailturn: the metadata daemon of a relay without a name tells clients an address in brackets,
-// which they cannot use.
+// planChatmailDict makes Dovecot ask mailturn directly, because the metadata daemon of a relay without a name tells clients an
+// address in brackets, which they cannot use.
 func (p *planner) planChatmailDict() {
 	text := "!include /etc/dovecot/dovecot.conf\nmail_attribute_dict = proxy:" + dictSocket + ":metadata\n"
 	restart := [][]string{{"systemctl", "daemon-reload"}, {"systemctl", "restart", metadataUnit}, {"systemctl", "restart", "dovecot.service"}}

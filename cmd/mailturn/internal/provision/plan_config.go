@@ -10,12 +10,12 @@ import (
 	"github.com/zclconf/go-cty/cty"
 )
 
-// quoted is a string as HCL has it.
+// quoted returns a string in HCL syntax.
 func quoted(text string) string {
 	return string(hclwrite.TokensForValue(cty.StringVal(text)).Bytes())
 }
 
-// list is a list of strings as HCL has it.
+// list returns a list of strings in HCL syntax.
 func list(texts []string) string {
 	var all []string
 	for _, text := range texts {
@@ -24,7 +24,7 @@ func list(texts []string) string {
 	return "[" + strings.Join(all, ", ") + "]"
 }
 
-// addresses is one address, or a list of several.
+// addresses returns one address, or a list of several, in HCL syntax.
 func addresses(addrs []netip.Addr) string {
 	var texts []string
 	for _, addr := range addrs {
@@ -74,7 +74,7 @@ func (p *planner) relayConfiguration() string {
 	return b.String()
 }
 
-// encrypted reports whether the relay has a certificate, which it has unless the server is known by an address alone.
+// encrypted reports whether the relay has a certificate. It has one unless the server has an address but no name.
 func (p *planner) encrypted() bool { return p.cert != nil || p.name.Host != "" }
 
 // writeTLS writes the block for the certificate.

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// planFirewall opens the ports in a ufw, and otherwise says what to open.
+// planFirewall opens the ports if the firewall is ufw. Otherwise it adds a note about which ports to open.
 func (p *planner) planFirewall() {
 	if p.Firewall == nil {
 		return

@@ -12,7 +12,7 @@ import (
 // imapPorts are those on which clients expect a mail server.
 var imapPorts = []uint16{993, 143}
 
-// chooseMailServer wants a mail server that mailturn can stand in front of.
+// chooseMailServer chooses the mail server behind mailturn.
 func (p *planner) chooseMailServer() {
 	d := p.Dovecot
 	if p.Chatmail != nil {
@@ -33,7 +33,7 @@ func (p *planner) chooseMailServer() {
 		}
 	}
 	if p.options.Upstream != "" {
-		p.decide("mailturn passes IMAP on to "+p.options.Upstream, "--upstream says so")
+		p.decide("mailturn passes IMAP on to "+p.options.Upstream, "you gave --upstream")
 		return
 	}
 	switch {
@@ -53,7 +53,7 @@ func (p *planner) chooseMailServer() {
 	}
 }
 
-// publicSockets returns Dovecot's sockets on the ports of IMAP, without those that only this machine reaches.
+// publicSockets returns Dovecot's sockets on the ports of IMAP, except those on loopback.
 func (p *planner) publicSockets() (sockets []Socket) {
 	for _, s := range p.Sockets {
 		if s.Network == "tcp" && slices.Contains(imapPorts, s.Addr.Port()) && s.isDovecots() && !s.Addr.Addr().IsLoopback() {
@@ -94,13 +94,13 @@ func listenText(addr listen.Addr) string {
 	return addr.String()
 }
 
-// overTLS reports whether a port of Dovecot's is for TLS from the first byte.
+// overTLS reports whether connections to a port of Dovecot begin with TLS.
 func (p *planner) overTLS(port uint16) bool {
 	i := slices.IndexFunc(p.Dovecot.Listeners, func(l DovecotListener) bool { return l.Port == port })
 	return i >= 0 && p.Dovecot.Listeners[i].TLS
 }
 
-// localGreeting returns where a client on this machine reaches what listens at an address.
+// localGreeting returns how a client on this machine reaches the listener at an address.
 func localGreeting(addr netip.AddrPort, overTLS bool) Greeting {
 	if addr.Addr().IsUnspecified() {
 		local := loopbackAddr
@@ -112,7 +112,7 @@ func localGreeting(addr netip.AddrPort, overTLS bool) Greeting {
 	return Greeting{addr.String(), overTLS}
 }
 
-// freePort returns the first port from start on that nobody has over TCP.
+// freePort returns the first TCP port from start on that is not in use.
 func (p *planner) freePort(start uint16) uint16 {
 	for len(onPort(p.Sockets, "tcp", start)) > 0 {
 		start++
@@ -120,8 +120,8 @@ func (p *planner) freePort(start uint16) uint16 {
 	return start
 }
 
-// planDovecot puts mailturn in front of Dovecot. First Dovecot gets a port for it in addition, and mailturn is tested there; the
-// ports that clients use are switched when all else is known to work.
+// planDovecot puts mailturn in front of Dovecot. First, Dovecot gets an additional port for mailturn, and mailturn is tested on a
+// port of its own. Once everything else works, the ports that clients use are switched.
 func (p *planner) planDovecot() {
 	d := p.Dovecot
 	internal := p.freePort(1143)
@@ -183,7 +183,7 @@ func (p *planner) planUpstream() {
 	p.note("Let the IMAP server trust the addresses of clients that mailturn passes on in the ID command. docs/imap.md shows this for Dovecot.")
 }
 
-// planStart writes the configuration and starts mailturn, which then must greet and relay.
+// planStart writes the configuration and starts mailturn, and checks that it greets and relays.
 func (p *planner) planStart(text string, greets []Greeting) {
 	step := Step{
 		Title: "mailturn starts, and is tested on this machine",
@@ -205,7 +205,7 @@ func (p *planner) relayAddress() netip.AddrPort {
 	return netip.AddrPortFrom(loopbackAddr, p.Ports.TURN)
 }
 
-// configFile returns the configuration, which mailturn may read.
+// configFile returns the configuration file, which mailturn's group can read.
 func (p *planner) configFile(text string) File {
 	return File{Path: ConfigFile, Text: text, Mode: 0o640, Group: p.Group}
 }

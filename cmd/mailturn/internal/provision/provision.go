@@ -1,7 +1,8 @@
-// Package provision is what "mailturn setup" does. It takes a mail server from a fresh installation of mailturn to calls that connect, and back.
+// Package provision implements "mailturn setup": after a fresh installation of mailturn on a mail server, it makes the changes that
+// calls require, and undoes them.
 //
-// Look finds out what there is, Facts.Plan decides what to do about it, and a plan can be shown, applied and taken back. Only Apply
-// and Undo change the machine. What they change is in a journal first, so that whatever interrupts them, the way back is known.
+// Look examines the machine, Facts.Plan decides what to do, and a plan can be shown, applied and undone. Only Apply and Undo change
+// the machine. They record each change in a journal beforehand, so that it can be undone whatever interrupts them.
 package provision
 
 import (
@@ -9,41 +10,41 @@ import (
 	"net/netip"
 )
 
-// Options are what the operator has said.
+// Options are the choices of the operator.
 type Options struct {
-	Hostname  string       // by which clients reach the server; empty to find it out
-	RelayIP   []netip.Addr // that the internet sees; none to find them out
-	RelayBind []netip.Addr // behind a NAT, the machine's own
-	Cert, Key string       // files; empty for one that is found, or from an authority
+	Hostname  string       // by which clients reach the server; empty to determine it
+	RelayIP   []netip.Addr // public addresses of the relay; empty to determine them
+	RelayBind []netip.Addr // the machine's own addresses, behind a NAT
+	Cert, Key string       // files; empty to use an existing certificate or one from an authority
 	// Email, AgreeTerms, Directory and CAFile are for a certificate authority. Directory is empty for the default one.
 	Email             string
 	AgreeTerms        bool
 	Directory, CAFile string
 	Upstream          string // the IMAP server, if it is not the Dovecot of this machine: SCHEME://HOST:PORT
-	Overwrite         bool   // an existing configuration of mailturn
+	Overwrite         bool   // replace an existing configuration of mailturn
 }
 
-// A Plan is what setup will do. It is valid if there are no problems.
+// A Plan is what setup will do. It can be applied if there are no problems.
 type Plan struct {
 	Hostname  string
 	Decisions []Decision
 	Steps     []Step
 	Notes     []string // what is left to the operator
 	Problems  []Problem
-	// NeedsAuthority says that a problem is gone once the operator has agreed to the terms of a certificate authority.
+	// NeedsAuthority is true if a problem is solved once the operator agrees to the terms of a certificate authority.
 	NeedsAuthority bool
-	Authority      string // that one, with the address of its terms if they are known
+	Authority      string // its name, with the URL of its terms if known
 	Ports          Ports
 
-	// Greets are where the mail server answers before, and has to answer afterwards, however setup ends.
+	// Greets are the addresses at which the mail server answers before setup, and must answer afterwards, however setup ends.
 	Greets []Greeting
-	// Repair is what may help if it does not answer after the way back; empty if nothing would.
+	// Repair is a command that may help if it does not answer after an undo; empty if there is none.
 	Repair []string
 
-	seen map[string]string // what the files hold that change, by path, without those that do not exist
+	seen map[string]string // contents of the files to change, by path, without files that do not exist
 }
 
-// Ports are those of the relay.
+// Ports are the ports of the relay.
 type Ports struct {
 	TURN, TLS uint16
 	Relayed   string // MIN-MAX
@@ -55,22 +56,22 @@ type Greeting struct {
 	TLS     bool
 }
 
-// A Decision is one with its reason.
+// A Decision is a choice with its reason.
 type Decision struct{ What, Why string }
 
-// A Problem is why setup cannot go on, with what to do.
+// A Problem is a reason why setup cannot continue, and what to do about it.
 type Problem struct{ Text, Hint string }
 
-// A Step is applied as a whole or taken back.
+// A Step is applied as a whole or undone.
 type Step struct {
 	Title string
 	Files []File   // written first
 	Do    []Action // then
-	// UndoLast are commands of the way back, after the actions are taken back and the files are as they were.
+	// UndoLast are commands that run after the actions of the step have been undone and its files restored.
 	UndoLast [][]string
 }
 
-// A File is made, or replaced.
+// A File is created or replaced.
 type File struct {
 	Path  string
 	Text  string
@@ -88,8 +89,8 @@ type planner struct {
 	relayIP, relayBind []netip.Addr
 
 	name   Name
-	cert   *Certificate   // nil for one from an authority
-	others []*Certificate // further ones of Dovecot, for other names
+	cert   *Certificate   // nil if an authority will issue it
+	others []*Certificate // Dovecot's certificates for other names
 }
 
 func (p *planner) decide(what, why string) { p.Decisions = append(p.Decisions, Decision{what, why}) }

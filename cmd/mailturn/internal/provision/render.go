@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -11,21 +12,21 @@ import (
 	"github.com/rogpeppe/go-internal/diff"
 )
 
-// width is that of the lines of text.
+// width is the maximum width of lines, in characters.
 const width = 100
 
 // WriteFound writes what Look has found.
 func (f *Facts) WriteFound(w io.Writer) error {
 	r := &report{}
 	r.heading("Found")
-	r.item(orElse(f.System, "an unknown system") + ", with " + orElse(joined(f.Addresses), "no address but loopback"))
+	r.item(cmp.Or(f.System, "an unknown system") + ", with " + cmp.Or(joined(f.Addresses), "no address but loopback"))
 	for _, n := range f.Names {
-		r.item(fmt.Sprintf("the name %s, from %s: %s", n.Host, n.Source, orElse(joined(n.Addresses), "DNS: "+n.Err)))
+		r.item(fmt.Sprintf("the name %s, from %s: %s", n.Host, n.Source, cmp.Or(joined(n.Addresses), "DNS: "+n.Err)))
 	}
 	f.writeNeighbours(r)
 	for i := range f.Certificates {
 		c := &f.Certificates[i]
-		what := orElse(c.Err, "for "+strings.Join(c.Names, ", "))
+		what := cmp.Or(c.Err, "for "+strings.Join(c.Names, ", "))
 		if c.Err == "" {
 			what += ", until " + c.NotAfter.UTC().Format(time.DateOnly)
 			if c.SelfSigned {
@@ -45,7 +46,7 @@ func (f *Facts) WriteFound(w io.Writer) error {
 	return r.writeTo(w)
 }
 
-// writeNeighbours writes which servers are there.
+// writeNeighbours writes the other servers on the machine.
 func (f *Facts) writeNeighbours(r *report) {
 	if d := f.Dovecot; d != nil {
 		var where []string
@@ -69,7 +70,7 @@ func (f *Facts) writeNeighbours(r *report) {
 		r.item("Postfix " + p.Version + ", which is left unchanged")
 	}
 	if f.Chatmail != nil {
-		r.item("a chatmail relay, " + orElse(f.Chatmail.Domain, "without mail_domain"))
+		r.item("a chatmail relay, " + cmp.Or(f.Chatmail.Domain, "without mail_domain"))
 	}
 	for _, s := range f.Sockets {
 		if name := s.turnServer(); name != "" && s.Network == "udp" && s.Addr.Port() == turnPort {
@@ -78,7 +79,7 @@ func (f *Facts) writeNeighbours(r *report) {
 	}
 }
 
-// WritePlan writes the plan: what is decided, what would be done, the changes of files, and what is left to do.
+// WritePlan writes the plan: decisions, steps, changes of files, and what is left to do.
 func (p *Plan) WritePlan(w io.Writer) error {
 	r := &report{}
 	if len(p.Decisions) > 0 {
@@ -118,7 +119,7 @@ func (p *Plan) WritePlan(w io.Writer) error {
 	return r.writeTo(w)
 }
 
-// changes returns each file once, as it is in the end.
+// changes returns each file once, with its final contents.
 func (p *Plan) changes() (files []File) {
 	for _, step := range p.Steps {
 		for _, f := range step.Files {
@@ -151,7 +152,7 @@ func (r *report) heading(text string) {
 	r.WriteString(text + "\n")
 }
 
-// item writes a paragraph. The further lines of one that is longer are indented.
+// item writes a paragraph, whose second and later lines are indented further.
 func (r *report) item(text string) {
 	lines := strings.Split(wordwrap.WrapString(text, width-4), "\n")
 	r.WriteString("  " + strings.Join(lines, "\n    ") + "\n")

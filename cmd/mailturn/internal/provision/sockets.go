@@ -12,15 +12,15 @@ import (
 	"strings"
 )
 
-// A Socket is one that listens, or for UDP one that is bound and not connected.
+// A Socket is a listening TCP socket, or a UDP socket that is not connected.
 type Socket struct {
 	Network string // tcp or udp
 	Addr    netip.AddrPort
-	PID     int    // 0 if it is not known
-	Program string // its name in /proc; empty if it is not known
+	PID     int    // 0 if unknown
+	Program string // name of the process in /proc; empty if unknown
 }
 
-// sockets returns the listening sockets of the machine, as proc_net(5) has them.
+// sockets returns the listening sockets of the machine, as in proc_net(5).
 func (m *Machine) sockets() (all []Socket) {
 	inodes := make(map[string][]int) // of sockets, the indexes in all
 	m.eachSocket(func(network, inode string, addr netip.AddrPort) {
@@ -30,7 +30,7 @@ func (m *Machine) sockets() (all []Socket) {
 	})
 	m.eachDescriptor(func(d Descriptor, target string) {
 		for _, i := range inodes[target] {
-			// The first process has it from its start; others, such as the login processes of Dovecot, have inherited it.
+			// The process with the lowest PID opened the socket; others, such as Dovecot's login processes, have inherited it.
 			if all[i].PID == 0 || d.PID < all[i].PID {
 				all[i].PID, all[i].Program = d.PID, m.program(d.PID)
 			}
@@ -58,7 +58,7 @@ func (m *Machine) holders(s Socket) (holders []Descriptor) {
 	return holders
 }
 
-// eachDescriptor calls f with each descriptor of each process, and what it is, as proc_pid_fd(5) says it.
+// eachDescriptor calls f with each descriptor of each process and the target of its link, proc_pid_fd(5).
 func (m *Machine) eachDescriptor(f func(d Descriptor, target string)) {
 	links, _ := filepath.Glob(m.path("/proc/[0-9]*/fd/*"))
 	for _, link := range links {
@@ -72,12 +72,12 @@ func (m *Machine) eachDescriptor(f func(d Descriptor, target string)) {
 	}
 }
 
-// program returns the name of a process, empty if it has ended.
+// program returns the name of a process, or "" if it has ended.
 func (m *Machine) program(pid int) string {
 	return strings.TrimSpace(m.procFile(fmt.Sprintf("/proc/%d/comm", pid)))
 }
 
-// eachSocket calls f with each socket that listens, and its inode.
+// eachSocket calls f with each listening socket and its inode.
 func (m *Machine) eachSocket(f func(network, inode string, addr netip.AddrPort)) {
 	for _, table := range []struct{ name, network, state string }{
 		{"tcp", "tcp", "0A"}, {"tcp6", "tcp", "0A"}, // TCP_LISTEN
@@ -97,14 +97,14 @@ func (m *Machine) eachSocket(f func(network, inode string, addr netip.AddrPort))
 	}
 }
 
-// procFile reads a file whose size the system does not know beforehand.
+// procFile reads a file in /proc, whose size is not known in advance.
 func (m *Machine) procFile(name string) string {
 	text, _ := os.ReadFile(m.path(name))
 	return string(text)
 }
 
-// parseProcAddr parses ADDRESS:PORT in hexadecimal, the address in words of the processor's byte order, which is little-endian on
-// the ones that mailturn is built for.
+// parseProcAddr parses ADDRESS:PORT in hexadecimal. The address consists of words in the processor's byte order, which is
+// little-endian on all processors that mailturn is built for.
 func parseProcAddr(text string) (netip.AddrPort, bool) {
 	host, port, _ := strings.Cut(text, ":")
 	b, err := hex.DecodeString(host)
@@ -129,7 +129,7 @@ func onPort(sockets []Socket, network string, port uint16) (found []Socket) {
 	return found
 }
 
-// holder says in a few words who has a socket.
+// holder describes the program that has the socket.
 func (s Socket) holder() string {
 	if s.Program == "" {
 		return "another program"

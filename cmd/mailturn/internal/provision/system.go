@@ -21,10 +21,10 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/peer"
 )
 
-// answerPatience is how long one answer of a server may take.
+// answerPatience is the maximum time for one answer of a server.
 const answerPatience = 5 * time.Second
 
-// System returns this machine. mailturn is the path of this program.
+// System returns the machine on which this program runs. mailturn is the path of this program.
 func System(mailturn string, lookup func(ctx context.Context, name string) ([]netip.Addr, error)) *Machine {
 	return &Machine{
 		Run: runProgram, Lookup: lookup, Addresses: peer.LocalAddrs, Greeting: greetingOf, Allocation: allocationOf, Store: storeSockets,
@@ -32,10 +32,10 @@ func System(mailturn string, lookup func(ctx context.Context, name string) ([]ne
 	}
 }
 
-// maxOutput bounds what is kept of a program's output.
+// maxOutput limits how much of a program's output is kept, in bytes.
 const maxOutput = 1 << 20
 
-// runProgram runs a program of the system. An interrupt from the keyboard is not for it: it goes to every process of the group.
+// runProgram runs a program of the system, in a process group of its own, so that an interrupt from the keyboard does not reach it.
 func runProgram(ctx context.Context, program string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -61,7 +61,7 @@ func (b *limitedBuffer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// greetingOf is Machine.Greeting of this machine.
+// greetingOf implements Machine.Greeting for this machine.
 func greetingOf(ctx context.Context, address string, overTLS bool, serverName string) error {
 	ctx, cancel := context.WithTimeout(ctx, answerPatience)
 	defer cancel()
@@ -73,7 +73,7 @@ func greetingOf(ctx context.Context, address string, overTLS bool, serverName st
 	deadline, _ := ctx.Deadline()
 	conn.SetDeadline(deadline)
 	if overTLS {
-		// Whether clients trust the issuer is for probe to say; a private authority is not in this machine's list.
+		// Do not verify the issuer: this machine may not trust a private authority, and probe checks whether clients do.
 		secured := tls.Client(conn, &tls.Config{ServerName: serverName, InsecureSkipVerify: true})
 		if err := secured.HandshakeContext(ctx); err != nil {
 			return fmt.Errorf("TLS with %s: %w", address, err)
@@ -95,7 +95,7 @@ func greetingOf(ctx context.Context, address string, overTLS bool, serverName st
 	return nil
 }
 
-// allocationOf is Machine.Allocation of this machine.
+// allocationOf implements Machine.Allocation for this machine.
 func allocationOf(ctx context.Context, address netip.AddrPort, secretFile string) error {
 	ctx, cancel := context.WithTimeout(ctx, answerPatience)
 	defer cancel()
@@ -118,7 +118,7 @@ func allocationOf(ctx context.Context, address netip.AddrPort, secretFile string
 	}
 	_, err = client.Refresh(ctx, 0)
 	if errors.Is(err, context.DeadlineExceeded) {
-		return nil // it has given out an address, which ends by itself
+		return nil // there is an allocation, which will expire
 	}
 	return err
 }

@@ -14,12 +14,12 @@ import (
 	"github.com/mailturn/mailturn/framework/atomicfile"
 )
 
-// ErrNotSetUp says that there is nothing to take back.
+// ErrNotSetUp means that there is nothing to undo.
 var ErrNotSetUp = errors.New("this machine has not been set up by mailturn setup")
 
-// Undo takes back what setup has changed, whether it was completed or interrupted. It renames a configuration of mailturn that
-// somebody has changed since, and tells say where it is. If another file has been changed, it changes nothing and returns a
-// ChangedError. Once it has begun, the end of ctx does not stop it: halfway, nobody would serve IMAP.
+// Undo undoes what setup has changed, whether setup was completed or interrupted. If mailturn's configuration has been changed
+// since, Undo renames it and reports the new name with say. If any other file has been changed, it changes nothing and returns a
+// ChangedError. Once begun, it continues when ctx is done, because halfway there might be no IMAP server.
 func (m *Machine) Undo(ctx context.Context, say func(what string)) error {
 	j, err := m.ReadJournal()
 	if err != nil {
@@ -55,7 +55,7 @@ func (m *Machine) setAside(path string) (kept string, err error) {
 	return kept, os.Rename(m.path(path), m.path(kept))
 }
 
-// A ChangedError says which files keep Undo from going on.
+// A ChangedError lists files that prevent an undo because they have been changed.
 type ChangedError struct{ Paths []string }
 
 func (e *ChangedError) Error() string {
@@ -63,11 +63,11 @@ func (e *ChangedError) Error() string {
 		strings.Join(e.Paths, ", "))
 }
 
-// How long the mail server may take to answer after the way back, and again after a restart.
+// The maximum time until the mail server answers after an undo, and again after a restart.
 const undoPatience = 20 * time.Second
 
-// undo takes the steps back, the last one first. It goes on after an error, because the mail server matters most, and keeps the
-// journal then.
+// undo undoes the steps, the last one first. It continues after an error, because the mail server matters most, and then keeps the
+// journal.
 func (j *Journal) undo(ctx context.Context, m *Machine) error {
 	var errs []error
 	for i, step := range slices.Backward(j.Steps) {
@@ -96,7 +96,7 @@ func (j *Journal) undo(ctx context.Context, m *Machine) error {
 	return m.removeJournal()
 }
 
-// awaitMailServer wants the mail server to answer where it did before.
+// awaitMailServer waits until the mail server answers where it did before setup.
 func (j *Journal) awaitMailServer(ctx context.Context, m *Machine) error {
 	all := func() error {
 		for _, g := range j.Greets {
@@ -123,9 +123,9 @@ func (j *Journal) writtenBefore(n int, path string) bool {
 	})
 }
 
-// restore gives a file back what it held, if it is as the step has left it: an undo that is run again finds files that have been
-// restored further. One that is gone is restored if its entry is the original. Directories that were made for it are removed if
-// nothing else is in them.
+// restore restores a file if it is as the step left it. When an undo is repeated, some files have already been restored to an
+// earlier state. A removed file is restored if the entry has its original contents. Directories that were created for it are
+// removed if they are empty.
 func (m *Machine) restore(entry journalEntry, original bool) error {
 	now, err := m.fileState(entry.Path)
 	if err != nil {
@@ -143,12 +143,12 @@ func (m *Machine) restore(entry journalEntry, original bool) error {
 		}
 	}
 	for _, dir := range slices.Backward(entry.Made) {
-		os.Remove(m.path(dir)) // it fails if somebody else has put something there
+		os.Remove(m.path(dir)) // fails if the directory is not empty
 	}
 	return nil
 }
 
-// rewrite writes what a file held. On a full disk there is no room for a second file: then it is written in place.
+// rewrite restores the contents of a file. On a full disk, without room for a second file, it overwrites the file in place.
 func (m *Machine) rewrite(entry journalEntry) error {
 	path := m.resolved(entry.Path)
 	err := atomicfile.Replace(path, entry.Before, atomicfile.Attributes{Mode: entry.Mode, UID: entry.UID, GID: entry.GID})
