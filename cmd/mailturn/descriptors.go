@@ -16,6 +16,7 @@ type descriptorUse struct {
 	limit          *int // in the configuration, where zero may stand for something else
 	value          int  // what it comes to
 	each           int  // descriptors that one takes
+	calls          bool // it bounds allocations, which only users have; else connections, which strangers may open
 }
 
 // maxAllocations returns how many allocations a relay may have.
@@ -28,11 +29,16 @@ func maxAllocations(c *turn.Config) int {
 
 // relayDescriptors returns what bounds how many descriptors a relay has open.
 func relayDescriptors(c *turn.Config) []descriptorUse {
-	uses := []descriptorUse{{c.Name, "total_quota", &c.TotalQuota, maxAllocations(c), 1}}
+	uses := []descriptorUse{{endpoint: c.Name, name: "total_quota", limit: &c.TotalQuota, value: maxAllocations(c), each: 1, calls: true}}
 	if sockets := c.StreamSockets(); sockets > 0 {
-		uses = append(uses, descriptorUse{c.Name, "max_connections", &c.MaxStreams, c.MaxStreams, sockets})
+		uses = append(uses, connectionUse(c.Name, &c.MaxStreams, sockets))
 	}
 	return uses
+}
+
+// connectionUse returns the use of the max_connections of an endpoint, each of which takes some descriptors.
+func connectionUse(endpoint string, limit *int, each int) descriptorUse {
+	return descriptorUse{endpoint: endpoint, name: "max_connections", limit: limit, value: *limit, each: each}
 }
 
 // descriptorUses returns what in the configuration bounds how many descriptors this process has open.
@@ -48,17 +54,17 @@ func (s *setup) descriptorUses() []descriptorUse {
 		if s.imaps[i].Upstream == nil {
 			each = 1
 		}
-		uses = append(uses, descriptorUse{s.imaps[i].Name, "max_connections", &s.imaps[i].MaxConnections, s.imaps[i].MaxConnections, each})
+		uses = append(uses, connectionUse(s.imaps[i].Name, &s.imaps[i].MaxConnections, each))
 	}
 	for i := range s.dicts {
 		each := 2
 		if s.dicts[i].Next == "" {
 			each = 1
 		}
-		uses = append(uses, descriptorUse{s.dicts[i].Name, "max_connections", &s.dicts[i].MaxConnections, s.dicts[i].MaxConnections, each})
+		uses = append(uses, connectionUse(s.dicts[i].Name, &s.dicts[i].MaxConnections, each))
 	}
 	for i := range s.http {
-		uses = append(uses, descriptorUse{s.http[i].Name, "max_connections", &s.http[i].MaxConnections, s.http[i].MaxConnections, 1})
+		uses = append(uses, connectionUse(s.http[i].Name, &s.http[i].MaxConnections, 1))
 	}
 	return uses
 }
@@ -74,21 +80,34 @@ func (s *setup) fitDescriptors(allowed int, logger *slog.Logger) {
 	}
 }
 
-// fit lowers the limits of one process in proportion if necessary, and warns. Otherwise strangers who open idle connections would
-// leave no descriptors for calls.
+// fit lowers the limits of one process if necessary, and warns. Otherwise strangers who open idle connections would leave no descriptors
+// for calls. Connections are rarely as many as their limits allow, so calls keep theirs while these need no more than half of the
+// descriptors. Limits of the same kind are lowered in proportion.
 func fit(uses []descriptorUse, allowed int, logger *slog.Logger) {
-	wanted := descriptorReserve
+	calls, connections := 0, 0
 	for _, use := range uses {
-		wanted += use.value * use.each
+		if use.calls {
+			calls += use.value * use.each
+		} else {
+			connections += use.value * use.each
+		}
 	}
-	if wanted <= allowed {
+	available := max(0, allowed-descriptorReserve)
+	if calls+connections <= available {
 		return
 	}
 	logger.Warn("the limit on open files is too low for the configured limits, which are lowered: raise LimitNOFILE of the unit, or ulimit -n",
-		"limit", allowed, "wanted", wanted)
-	share := max(0, float64(allowed-descriptorReserve)) / float64(wanted-descriptorReserve)
+		"limit", allowed, "wanted", calls+connections+descriptorReserve)
+	forCalls := min(calls, max(available/2, available-connections))
 	for _, use := range uses {
-		*use.limit = max(1, int(float64(use.value)*share))
+		of, share := connections, available-forCalls
+		if use.calls {
+			of, share = calls, forCalls
+		}
+		if of <= share {
+			continue
+		}
+		*use.limit = max(1, int(float64(use.value)*float64(share)/float64(of)))
 		logger.Info("limit lowered", "endpoint", use.endpoint, "name", use.name, "from", use.value, "to", *use.limit)
 	}
 }

@@ -55,7 +55,7 @@ var claims = []claim{
 	{"docs/operating.md", "Files, users, sockets", "[Service]", socketForGroup},
 	{"docs/operating.md", "Is the configuration right?", "sudo mailturn check-config", checkInstalled},
 	{"docs/operating.md", "Certificates of other programs", "#!/bin/sh", certbotHook},
-	{"docs/operating.md", "Certificates of other programs", "RENEWED_LINEAGE=", certbotHook},
+	{"docs/operating.md", "Certificates of other programs", "/etc/letsencrypt/renewal-hooks/deploy/mailturn", certbotHook},
 	{"docs/operating.md", "Another secret", "install -m", rotateSecret},
 	{"docs/operating.md", "Another secret", "secret = [", rotateSecret},
 	{"docs/operating.md", "Firewall and limits", "# mailturn asks", kernelLimits},
