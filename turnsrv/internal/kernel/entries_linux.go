@@ -70,8 +70,10 @@ func (e *entries) take(now time.Time) (toPeer, toClient uint32, err error) {
 
 // Channel is a channel binding in the kernel. Safe for concurrent use, except that nothing may be called after End.
 type Channel struct {
+	path             *Path
 	entries          *entries
 	toPeer, toClient uint32
+	ways             []way // that led over the interfaces of the binding when it was added
 }
 
 // Add makes the program relay the packets of a channel from now on. The error is ErrFamily, ErrFull, ErrTaken, or one of the
@@ -85,7 +87,7 @@ func (p *Path) Add(b Binding, now time.Time) (*Channel, error) {
 	if err != nil {
 		return nil, err
 	}
-	channel := &Channel{entries: &p.entries, toPeer: toPeer, toClient: toClient}
+	channel := &Channel{path: p, entries: &p.entries, toPeer: toPeer, toClient: toClient, ways: b.ways()}
 	until := monotonic(b.Until.Sub(now))
 	flags := objectFlagsLIVE
 	if b.Local {
@@ -119,6 +121,9 @@ func (p *Path) Add(b Binding, now time.Time) (*Channel, error) {
 		p.entries.rest(toClient, now)
 		return nil, addError(err)
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.channels[channel] = struct{}{}
 	return channel, nil
 }
 
@@ -140,9 +145,29 @@ func (e *entries) end(number uint32, now time.Time) {
 // End makes the program stop relaying the packets of the channel, and returns the final counts in each direction. A packet that
 // the program is relaying on another processor at this very moment still leaves, and may not be counted.
 func (c *Channel) End(now time.Time) (toPeer, toClient Counts) {
+	c.path.mu.Lock()
+	delete(c.path.channels, c) // before another channel can get the entries: see Path.disable
+	c.path.mu.Unlock()
 	c.entries.end(c.toPeer, now)
 	c.entries.end(c.toClient, now)
 	return c.Counts()
+}
+
+// Disabled reports whether the program has stopped using the channel because its packets may have to leave another way now. The
+// caller then ends the channel.
+func (c *Channel) Disabled() bool {
+	return atomic.LoadUint32((*uint32)(&c.entries.all[c.toPeer].Flags)) == 0
+}
+
+// disable makes the program stop using a channel that has not ended.
+func (p *Path) disable(c *Channel) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, live := p.channels[c]; live {
+		for _, number := range []uint32{c.toPeer, c.toClient} {
+			atomic.StoreUint32((*uint32)(&c.entries.all[number].Flags), 0)
+		}
+	}
 }
 
 // Counts returns what the program has relayed in each direction.

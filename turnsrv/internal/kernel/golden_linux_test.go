@@ -15,12 +15,6 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// The program's results.
-const (
-	passedUp   = 0xffffffff
-	redirected = 7
-)
-
 // loadForTest loads the program, or skips the test without the privilege to do so.
 func loadForTest(t testing.TB, channels int) *Path {
 	t.Helper()
@@ -52,12 +46,11 @@ type skBuff struct {
 // run runs the program with a frame that arrives over the loopback interface, and returns its result and the frame as it leaves.
 func run(t *testing.T, p *Path, in []byte, ctx any) (result uint32, out []byte) {
 	t.Helper()
-	options := ebpf.RunOptions{Data: in, DataOut: make([]byte, len(in)+64), Context: ctx}
-	result, err := p.objects.MailturnRelay.Run(&options)
+	result, out, err := p.run(in, ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return result, options.DataOut
+	return result, out
 }
 
 func ports(s ...string) (a []netip.AddrPort) {

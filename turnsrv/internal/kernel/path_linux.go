@@ -20,12 +20,15 @@ type Path struct {
 	control *objectControl // shared with the program
 	entries entries
 
-	mu    sync.Mutex
-	hooks map[int]hook // by index of the interface
+	changes *changes
+
+	mu       sync.Mutex            // guards what follows
+	hooks    map[int]hook          // by index of the interface
+	channels map[*Channel]struct{} // that have not ended
 }
 
-// Load loads the program with room for the given number of channels. It is not attached to an interface yet. Load requires
-// CAP_BPF and CAP_NET_ADMIN.
+// Load loads the program with room for the given number of channels, and checks that it relays a few packets correctly. It is not
+// attached to an interface yet. Load requires CAP_BPF and CAP_NET_ADMIN.
 func Load(channels int) (*Path, error) {
 	spec, err := loadObject()
 	if err != nil {
@@ -34,14 +37,21 @@ func Load(channels int) (*Path, error) {
 	for _, name := range []string{objectMapNumbers, objectMapEntries} {
 		spec.Maps[name].MaxEntries = uint32(2 * max(channels, 1))
 	}
-	p := &Path{hooks: make(map[int]hook)}
+	p := &Path{hooks: make(map[int]hook), channels: make(map[*Channel]struct{})}
 	if err := spec.LoadAndAssign(&p.objects, nil); err != nil {
 		return nil, fmt.Errorf("load the program: %w", err)
 	}
-	if err := p.share(); err != nil {
+	err = p.share()
+	if err == nil {
+		p.Beat()
+		err = p.check(time.Now())
+	}
+	if err == nil {
+		p.changes, err = watchChanges()
+	}
+	if err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
-	p.Beat()
 	return p, nil
 }
 
@@ -84,6 +94,9 @@ func unshare[T any](values []T, m *ebpf.Map) error {
 // Beat reports to the program that the process is alive. Five seconds after the last call, the program passes everything up.
 func (p *Path) Beat() { atomic.StoreUint64(&p.control.Alive, monotonic(0)) }
 
+// alive returns when the process last reported, on the clock of the program.
+func (p *Path) alive() uint64 { return atomic.LoadUint64(&p.control.Alive) }
+
 // monotonic returns the time after the given duration on the clock of the program, in nanoseconds.
 func monotonic(after time.Duration) uint64 {
 	var now unix.Timespec
@@ -117,6 +130,9 @@ func (p *Path) Close() error {
 	}
 	if p.control != nil {
 		errs = append(errs, unshare(unsafe.Slice(p.control, 1), p.objects.Controls))
+	}
+	if p.changes != nil {
+		errs = append(errs, p.changes.close())
 	}
 	errs = append(errs, unshare(p.entries.all, p.objects.Entries), p.objects.Close())
 	return errors.Join(errs...)

@@ -96,3 +96,24 @@ func linkOf(index int) (networkLink, error) {
 	}
 	return l, nil
 }
+
+// isLocal reports whether packets to addr are delivered on this machine.
+func isLocal(addr netip.Addr) bool {
+	addr = addr.Unmap()
+	family := byte(unix.AF_INET6)
+	if addr.Is4() {
+		family = unix.AF_INET
+	}
+	request := make([]byte, unix.SizeofRtMsg)
+	request[0], request[1] = family, byte(addr.BitLen())
+	found, err := ask(unix.RTM_GETROUTE, 0, attribute(request, unix.RTA_DST, addr.AsSlice()))
+	if err != nil {
+		return false
+	}
+	for _, m := range found {
+		if m.Header.Type == unix.RTM_NEWROUTE && len(m.Data) >= unix.SizeofRtMsg && m.Data[7] == unix.RTN_LOCAL {
+			return true
+		}
+	}
+	return false
+}
