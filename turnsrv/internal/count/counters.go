@@ -18,6 +18,9 @@ type Counters struct {
 	Ended           [event.NumEndReasons]atomic.Uint64
 	ToPeer          Traffic
 	ToClient        Traffic
+	KernelToPeer    Traffic      // part of ToPeer
+	KernelToClient  Traffic      // part of ToClient
+	KernelChannels  atomic.Int64 // channels that the kernel relays
 	Dropped         [event.NumDropReasons]atomic.Uint64
 	Errors          [len(RequestMethods)][len(ErrorCodes)]atomic.Uint64
 }
@@ -44,6 +47,12 @@ type Traffic struct {
 func (t *Traffic) Add(bytes int) {
 	t.Packets.Add(1)
 	t.bytes.Add(uint64(bytes))
+}
+
+// AddAll counts packets with the given number of payload bytes together.
+func (t *Traffic) AddAll(packets, bytes uint64) {
+	t.Packets.Add(packets)
+	t.bytes.Add(bytes)
 }
 
 // Snapshot returns the current counts.

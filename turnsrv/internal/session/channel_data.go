@@ -30,4 +30,5 @@ func (s *Session) channelData(b []byte, from Client, a *allocation, now time.Tim
 		return
 	}
 	address.send(data, c.peer, c.permission, false, now)
+	s.offload(a, c, address, now)
 }

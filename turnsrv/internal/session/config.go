@@ -33,6 +33,7 @@ type Config struct {
 	Software       string
 	LogGuesses     bool
 
+	Kernel  Kernel            // may be nil
 	Bans    *ban.List         // may be nil
 	OnEvent func(event.Event) // may be nil
 	Logger  *slog.Logger

@@ -87,39 +87,51 @@ func (s *Session) ask(ctx context.Context, f func(now time.Time)) error {
 	}
 }
 
-// Inspect describes the allocations of all sessions, in no order. It ends those for which end returns true, with all their relayed
-// addresses, and returns only those. If end is nil, it ends none and returns all. end is called on the goroutines of the sessions
-// and must not block. Inspect must not be called on one of these goroutines. Safe for concurrent use.
-func (s *Shared) Inspect(ctx context.Context, end func(event.Allocation) bool) (found []event.Allocation, err error) {
+// visit calls f for each allocation of all sessions, in no order, on the goroutine of its session. An allocation that has ended
+// since has no addresses. f must not block, and visit must not be called on such a goroutine. Safe for concurrent use.
+func (s *Shared) visit(ctx context.Context, f func(a *allocation, now time.Time)) error {
 	for _, session := range s.occupied.list() {
 		var allocations []*allocation
 		if err := session.ask(ctx, func(time.Time) { allocations = slices.Collect(maps.Values(session.allocations)) }); err != nil {
-			return nil, err
+			return err
 		}
 		for some := range slices.Chunk(allocations, inspectLimit) {
-			var described []event.Allocation
 			err := session.ask(ctx, func(now time.Time) {
-				for _, a := range some { // without an address if it has ended since
-					descriptions := a.describe(now)
-					if end == nil || slices.ContainsFunc(descriptions, end) {
-						described = append(described, descriptions...)
-						if end != nil {
-							session.endAddresses(a.addresses, event.EndedByOperator, now)
-						}
-					}
+				for _, a := range some {
+					f(a, now)
 				}
 			})
 			if err != nil {
-				return nil, err
+				return err
 			}
-			found = append(found, described...)
 		}
+	}
+	return nil
+}
+
+// Inspect describes the allocations of all sessions, in no order. It ends those for which end returns true, with all their relayed
+// addresses, and returns only those. If end is nil, it ends none and returns all. end is called on the goroutines of the sessions
+// and must not block. Inspect must not be called on one of these goroutines. Safe for concurrent use.
+func (s *Shared) Inspect(ctx context.Context, end func(event.Allocation) bool) ([]event.Allocation, error) {
+	var found []event.Allocation
+	err := s.visit(ctx, func(a *allocation, now time.Time) {
+		descriptions := a.describe(now)
+		if end == nil || slices.ContainsFunc(descriptions, end) {
+			found = append(found, descriptions...)
+			if end != nil {
+				a.session.endAddresses(a.addresses, event.EndedByOperator, now)
+			}
+		}
+	})
+	if err != nil {
+		return nil, err // found is not read: the session may still call the function
 	}
 	return found, nil
 }
 
 // describe returns a description for each relayed address that has not expired. It is called on the goroutine of the session.
 func (a *allocation) describe(now time.Time) (descriptions []event.Allocation) {
+	a.sweepKernel(now)
 	peers, channels := 0, 0
 	for _, p := range a.peers.permissions {
 		if now.Before(p.expires) {

@@ -36,6 +36,7 @@ func (s *Session) onAlarm(now time.Time) {
 func (s *Session) janitor(now time.Time) (more bool) {
 	ended := 0
 	for _, a := range s.allocations {
+		a.sweepKernel(now)
 		relayed := uint64(0)
 		for _, address := range a.addresses {
 			relayed += address.toPeer.Packets.Load() + address.toClient.Packets.Load()

@@ -55,6 +55,9 @@ type channelBinding struct {
 	peer       netip.AddrPort
 	permission *permission // for the peer's address; it may expire first: see reachable
 	expires    time.Time
+
+	offloaded *offloaded // nil unless the kernel relays it; owned by the goroutine of the session
+	offloadAt time.Time  // earliest time of the next attempt; owned by the goroutine of the session
 }
 
 func (c *channelBinding) live(now time.Time) bool { return c != nil && now.Before(c.expires) }
@@ -133,8 +136,8 @@ func (p *peers) bind(number stun.ChannelNumber, peer netip.AddrPort, heard bool,
 	known := p.permitLocked(peer.Addr(), heard, now)
 	c := p.channels[number]
 	if c == nil || c.peer != peer {
-		p.unbindLocked(c)
-		p.unbindLocked(known.to(peer))
+		p.unbindLocked(c, now)
+		p.unbindLocked(known.to(peer), now)
 		if p.channels == nil {
 			p.channels = make(map[stun.ChannelNumber]*channelBinding)
 		}
@@ -143,24 +146,28 @@ func (p *peers) bind(number stun.ChannelNumber, peer netip.AddrPort, heard bool,
 		known.channels = append(known.channels, c)
 	}
 	c.expires = now.Add(ChannelLifetime)
+	if c.offloaded != nil {
+		c.offloaded.channel.Extend(c.until(c.offloaded.address), now)
+	}
 }
 
 // unbindLocked removes the channel binding c, unless it is nil.
-func (p *peers) unbindLocked(c *channelBinding) {
+func (p *peers) unbindLocked(c *channelBinding, now time.Time) {
 	if c == nil {
 		return
 	}
+	c.endOffload(now)
 	delete(p.channels, c.number)
 	c.permission.channels = slices.DeleteFunc(c.permission.channels, func(other *channelBinding) bool { return other == c })
 }
 
 // forget removes the permissions and channels of a family whose relayed address has ended.
-func (p *peers) forget(family stun.Family) {
+func (p *peers) forget(family stun.Family, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range p.channels {
 		if stun.FamilyOf(c.peer.Addr()) == family {
-			p.unbindLocked(c)
+			p.unbindLocked(c, now)
 		}
 	}
 	for addr := range p.permissions {
@@ -176,7 +183,7 @@ func (p *peers) sweep(now time.Time) {
 	defer p.mu.Unlock()
 	for _, c := range p.channels {
 		if !c.live(now) {
-			p.unbindLocked(c)
+			p.unbindLocked(c, now)
 		}
 	}
 	for addr, known := range p.permissions {
