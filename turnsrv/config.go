@@ -119,6 +119,11 @@ type Config struct {
 	// address, which has echoed a nonce. MaxGuesses bounds the lines per address.
 	LogGuesses bool
 
+	// KernelPath makes the kernel relay the packets of bound channels between UDP clients and peers of the same address family,
+	// which takes a small part of the CPU time. This requires Linux with CAP_BPF and CAP_NET_ADMIN. Packets that the kernel relays do
+	// not pass netfilter. While the path is in use, sockets do not use UDP_GRO.
+	KernelPath KernelPath
+
 	// Bans, if not nil, are refused with 403 in Allocate requests. Allocations that exist go on: see Server.Disconnect.
 	Bans *ban.List
 

@@ -36,6 +36,7 @@ type Counters struct {
 	Errors map[ErrorResponse]uint64
 
 	Workers WorkerCounters // of all workers together
+	Kernel  KernelCounters
 }
 
 // WorkerCounters count what the workers of a Server have done.

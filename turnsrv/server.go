@@ -29,11 +29,13 @@ type Server struct {
 	config     Config
 	handshakes *link.Handshakes
 
-	mu      sync.Mutex // guards what follows, except served
-	closed  bool
-	workers *workers // nil before the first socket
-	links   map[servedLink]struct{}
-	served  sync.WaitGroup // Serve methods that have not returned
+	mu            sync.Mutex // guards what follows, except served
+	closed        bool
+	workers       *workers // nil before the first socket
+	links         map[servedLink]struct{}
+	served        sync.WaitGroup // Serve methods that have not returned
+	kernel        *kernelPath    // nil if it is not used, and after Close
+	kernelProblem error          // why it is not, if Config.KernelPath asks for it
 }
 
 // servedLink is a link that a Serve method is serving.
@@ -48,10 +50,13 @@ func New(config Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("turnsrv: %w", err)
 	}
-	return &Server{
-		shared: session.NewShared(config.session()), config: config, handshakes: link.NewHandshakes(),
-		links: make(map[servedLink]struct{}),
-	}, nil
+	s := &Server{config: config, handshakes: link.NewHandshakes(), links: make(map[servedLink]struct{})}
+	protocol := config.session()
+	if err := s.startKernelPath(&protocol); err != nil {
+		return nil, fmt.Errorf("turnsrv: %w", err)
+	}
+	s.shared = session.NewShared(protocol)
+	return s, nil
 }
 
 // ServePacket serves the clients of a UDP socket until Close is called or the socket fails. It takes ownership of conn and closes
@@ -222,11 +227,20 @@ func (s *Server) Close() error {
 		s.workers.close()
 		s.workers = nil
 	}
+	if s.kernel != nil {
+		path := s.kernel
+		s.kernel = nil
+		return path.close()
+	}
 	return nil
 }
 
 // SetQuotas replaces Config.Quotas. Existing allocations are kept and subject to the new limits.
 func (s *Server) SetQuotas(q limit.Quotas) { s.shared.SetQuotas(quotasWithDefaults(q)) }
+
+// WithdrawFromKernel makes sockets relay what the kernel relays now. It is called after relay.Allocator.SetPeers, SetQuotas, or
+// anything else that may forbid what was allowed. The kernel gets the channels back that are still in use and allowed.
+func (s *Server) WithdrawFromKernel(ctx context.Context) error { return s.shared.WithdrawKernel(ctx) }
 
 // SetExpiredGrace replaces Config.ExpiredGrace, including for existing allocations.
 func (s *Server) SetExpiredGrace(grace time.Duration) {
@@ -257,6 +271,7 @@ func (s *Server) Counters() Counters {
 	c.Allocations = s.Allocations()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	c.Kernel = s.kernelCounters()
 	if s.workers != nil {
 		for _, l := range s.workers.group.Loops() {
 			c.Workers.Add(l.Counts())

@@ -41,6 +41,13 @@ func checkFollows(t *testing.T, n *network, commands []string, keeps bool) {
 		ports("198.18.1.2:5000", "198.18.1.1:3478", "198.18.2.1:50000", "198.18.2.2:6000"),
 		ports("[fd18:1::2]:5000", "[fd18:1::1]:3478", "[fd18:2::1]:50000", "[fd18:2::2]:6000"),
 	} {
+		// IPv6 addresses come into use a moment after their interface.
+		for start := time.Now(); !isLocal(a[1].Addr()) || !isLocal(a[2].Addr()); time.Sleep(10 * time.Millisecond) {
+			if time.Since(start) > 10*time.Second {
+				t.Errorf("the host has no address %v or %v", a[1], a[2])
+				return
+			}
+		}
 		c, err := p.Relay(Binding{Client: a[0], Server: a[1], Number: number, Relay: a[2], Peer: a[3], Until: now.Add(time.Minute)}, now)
 		if err != nil {
 			t.Error(err)
@@ -54,7 +61,7 @@ func checkFollows(t *testing.T, n *network, commands []string, keeps bool) {
 			return
 		}
 	}
-	if err := p.changes.next(); err != nil { // the kernel has told of the change
+	if err := p.changes.next(); err != nil { // the kernel tells of changes
 		t.Error(err)
 	}
 	p.recheck()

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"sync/atomic"
@@ -18,7 +19,7 @@ import (
 // loadForTest loads the program, or skips the test without the privilege to do so.
 func loadForTest(t testing.TB, channels int) *Path {
 	t.Helper()
-	p, err := Load(channels)
+	p, err := Load(channels, slog.New(slog.DiscardHandler))
 	var refused *ebpf.VerifierError // with EACCES as well
 	if !errors.As(err, &refused) && (errors.Is(err, fs.ErrPermission) || errors.Is(err, ebpf.ErrNotSupported)) {
 		t.Skip("requires CAP_BPF and CAP_NET_ADMIN: ", err)

@@ -32,8 +32,9 @@ func (clsactHook) String() string  { return "clsact" }
 // ErrNotEthernet is returned for an interface whose packets have no Ethernet header, such as loopback or a tunnel.
 var ErrNotEthernet = errors.New("not an Ethernet interface")
 
-// Attach attaches the program to an interface, and returns the name of the hook, tcx or clsact. It does nothing if the
-// program is attached already. Programs of others on the same hook keep working: those of tcx run before this one. The error is ErrNotEthernet, or one of the system.
+// Attach attaches the program to an interface, and returns the name of the hook, tcx or clsact. It does nothing if the program is
+// attached already. Programs of others on the same hook keep working: those of tcx run before this one. The error is ErrNotEthernet,
+// or one of the system.
 func (p *Path) Attach(index int) (string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -45,13 +46,14 @@ func (p *Path) Attach(index int) (string, error) {
 		return "", err
 	}
 	if !l.ethernet {
-		return "", fmt.Errorf("interface %d: %w", index, ErrNotEthernet)
+		return "", fmt.Errorf("interface %s: %w", l.name, ErrNotEthernet)
 	}
 	h, err := p.attach(index)
 	if err != nil {
 		return "", err
 	}
 	p.hooks[index] = h
+	p.logger.Info("kernel path is attached", "interface", l.name, "hook", h.String())
 	return h.String(), nil
 }
 

@@ -5,6 +5,9 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +24,7 @@ type Path struct {
 	entries entries
 
 	changes *changes
+	logger  *slog.Logger
 
 	mu       sync.Mutex            // guards what follows
 	hooks    map[int]hook          // by index of the interface
@@ -28,8 +32,13 @@ type Path struct {
 }
 
 // Load loads the program with room for the given number of channels, and checks that it relays a few packets correctly. It is not
-// attached to an interface yet. Load requires CAP_BPF and CAP_NET_ADMIN.
-func Load(channels int) (*Path, error) {
+// attached to an interface yet. logger is told of the interfaces that the program is attached to later.
+//
+// Load requires CAP_BPF and CAP_NET_ADMIN. The error is fs.ErrPermission without them.
+func Load(channels int, logger *slog.Logger) (*Path, error) {
+	if lacks := lacking(); len(lacks) > 0 {
+		return nil, fmt.Errorf("%w: this process lacks %s", fs.ErrPermission, strings.Join(lacks, " and "))
+	}
 	spec, err := loadObject()
 	if err != nil {
 		return nil, err
@@ -37,9 +46,9 @@ func Load(channels int) (*Path, error) {
 	for _, name := range []string{objectMapNumbers, objectMapEntries} {
 		spec.Maps[name].MaxEntries = uint32(2 * max(channels, 1))
 	}
-	p := &Path{hooks: make(map[int]hook), channels: make(map[*Channel]struct{})}
+	p := &Path{logger: logger, hooks: make(map[int]hook), channels: make(map[*Channel]struct{})}
 	if err := spec.LoadAndAssign(&p.objects, nil); err != nil {
-		return nil, fmt.Errorf("load the program: %w", err)
+		return nil, loadError(err)
 	}
 	err = p.share()
 	if err == nil {

@@ -70,6 +70,7 @@ func RouteTo(destination, source netip.Addr) (route Route, from netip.Addr, err 
 
 // networkLink is what the program must know about a network interface.
 type networkLink struct {
+	name     string
 	ethernet bool // its packets begin with an Ethernet header
 	mtu      int
 }
@@ -89,7 +90,10 @@ func linkOf(index int) (networkLink, error) {
 		}
 		l.ethernet = binary.NativeEndian.Uint16(m.Data[2:]) == unix.ARPHRD_ETHER
 		for kind, value := range attributes(m.Data[unix.SizeofIfInfomsg:]) {
-			if kind == unix.IFLA_MTU && len(value) == 4 {
+			switch {
+			case kind == unix.IFLA_IFNAME:
+				l.name = unix.ByteSliceToString(value)
+			case kind == unix.IFLA_MTU && len(value) == 4:
 				l.mtu = int(binary.NativeEndian.Uint32(value))
 			}
 		}
