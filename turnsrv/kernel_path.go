@@ -37,6 +37,20 @@ func (s *Server) KernelPath() (used bool, problem error) {
 	return s.kernel != nil, s.kernelProblem
 }
 
+// TryKernelPath loads the program into the kernel, checks it, and removes it. It returns why that is not possible: fs.ErrPermission
+// without the capabilities, errors.ErrUnsupported on other systems than Linux.
+func TryKernelPath() error {
+	path, err := newKernelPath(slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	return path.close()
+}
+
+// CleanKernelPath removes the filters that a process has left on the interfaces of this network namespace, on systems on which they
+// outlive it. It must not be called while a server uses them. It removes no filter of other programs.
+func CleanKernelPath() error { return cleanKernelPath() }
+
 // startKernelPath loads the program into the kernel if the configuration asks for it, and adapts the configuration of the sockets
 // and of the protocol to it.
 func (s *Server) startKernelPath(protocol *session.Config) error {

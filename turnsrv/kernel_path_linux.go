@@ -5,6 +5,7 @@ package turnsrv
 import (
 	"errors"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
@@ -33,6 +34,19 @@ func newKernelPath(logger *slog.Logger) (*kernelPath, error) {
 	k := &kernelPath{path: path, logger: logger, stop: make(chan struct{})}
 	k.follow.Go(func() { path.Follow(k.stop) })
 	return k, nil
+}
+
+// cleanKernelPath removes the filters of all interfaces.
+func cleanKernelPath() error {
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, i := range interfaces {
+		errs = append(errs, kernel.RemoveFilter(i.Index))
+	}
+	return errors.Join(errs...)
 }
 
 // Relay implements session.Kernel.

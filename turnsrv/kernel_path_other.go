@@ -20,6 +20,9 @@ func newKernelPath(*slog.Logger) (*kernelPath, error) {
 	return nil, fmt.Errorf("not on %s, %s: %w", runtime.GOOS, runtime.GOARCH, errors.ErrUnsupported)
 }
 
+// cleanKernelPath does nothing: there is nothing to leave behind.
+func cleanKernelPath() error { return nil }
+
 // Relay implements session.Kernel.
 func (*kernelPath) Relay(kernel.Binding, time.Time) (session.KernelChannel, error) {
 	return nil, errors.ErrUnsupported

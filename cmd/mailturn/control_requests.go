@@ -52,6 +52,32 @@ type relayReport struct {
 	ToPeerPackets   uint64 `json:"to_peer_packets"`
 	ToClientBytes   uint64 `json:"to_client_bytes"`
 	ToClientPackets uint64 `json:"to_client_packets"`
+	// KernelPath says whether the kernel relays packets, and KernelProblem why it does not although it should.
+	KernelPath    bool   `json:"kernel_path"`
+	KernelProblem string `json:"kernel_problem,omitempty"`
+}
+
+// reportRelay returns what a TURN endpoint does, or nil if it has not started.
+func reportRelay(relay countingRelay) *relayReport {
+	c, ok := relay.Counters()
+	if !ok {
+		return nil
+	}
+	report := &relayReport{
+		Allocations: c.Allocations, ToPeerBytes: c.ToPeer.Bytes, ToPeerPackets: c.ToPeer.Packets,
+		ToClientBytes: c.ToClient.Bytes, ToClientPackets: c.ToClient.Packets,
+	}
+	used, problem := relay.KernelPath()
+	if report.KernelPath = used; problem != nil {
+		report.KernelProblem = problem.Error()
+	}
+	return report
+}
+
+// countingRelay is a TURN endpoint in this process.
+type countingRelay interface {
+	Counters() (turnsrv.Counters, bool)
+	KernelPath() (used bool, problem error)
 }
 
 // status answers GET /v1/status.
@@ -77,12 +103,8 @@ func (o *operators) status(_ http.ResponseWriter, r *http.Request) (any, error) 
 			if level, until, set := running.levels[p.String()].Level(); set {
 				e.LogLevel = &temporaryLevel{strings.ToLower(level.String()), until}
 			}
-			if relay, ok := running.running[p.String()].(interface {
-				Counters() (turnsrv.Counters, bool)
-			}); ok {
-				if c, ok := relay.Counters(); ok {
-					e.Relay = &relayReport{c.Allocations, c.ToPeer.Bytes, c.ToPeer.Packets, c.ToClient.Bytes, c.ToClient.Packets}
-				}
+			if relay, ok := running.running[p.String()].(countingRelay); ok {
+				e.Relay = reportRelay(relay)
 			}
 			report.Endpoints = append(report.Endpoints, e)
 		}

@@ -133,6 +133,8 @@ func TestCtlStatus(t *testing.T) {
 	s := run(t, controlled)
 	s.want(t, 0, fmt.Sprintf("serving, pid %d", os.Getpid()), "status")
 	s.want(t, 0, "turn turn: 0 allocations", "status")
+	s.want(t, 0, ", kernel path ", "status") // in use, or why not
+	s.want(t, 0, `"kernel_path": `, "status", "--json")
 	s.want(t, 0, `"state": "serving"`, "status", "--json")
 	s.want(t, 0, "serving", "status", "--check")
 	s.want(t, exitFailure, "there is no control socket /no/socket: is mailturn running?", "status", "--socket", "/no/socket")

@@ -134,6 +134,12 @@ func (s statusReport) writeTo(w io.Writer, now time.Time) {
 		fmt.Fprintf(w, "%s %s", e.Kind, printable(e.Name))
 		if r := e.Relay; r != nil {
 			fmt.Fprintf(w, ": %d allocations, relayed %s to peers and %s to clients", r.Allocations, byteCount(r.ToPeerBytes), byteCount(r.ToClientBytes))
+			switch {
+			case r.KernelPath:
+				fmt.Fprint(w, ", kernel path in use")
+			case r.KernelProblem != "":
+				fmt.Fprintf(w, ", kernel path not in use: %s", printable(r.KernelProblem))
+			}
 		}
 		if l := e.LogLevel; l != nil {
 			fmt.Fprintf(w, ", log level %s until %s", l.Level, l.Until.Local().Format(time.TimeOnly))

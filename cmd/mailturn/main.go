@@ -119,6 +119,7 @@ List all attributes:           mailturn reference`,
 		newImportCommand(),
 		newVersionCommand(),
 		newTurnEngineCommand(),
+		newKernelPathCommand(),
 		newManpagesCommand(),
 	)
 	return root

@@ -47,6 +47,7 @@ type Endpoint struct {
 	lookupNAT64   func(context.Context) ([]netip.Addr, error)
 	tryBind       func(netip.Addr) error
 	policyMu      sync.Mutex          // held while the policy is replaced
+	policy        *peer.Policy        // in force; guarded by policyMu
 	nat64         []netip.Prefix      // of this network; guarded by policyMu
 	missing       map[netip.Addr]bool // relay_ip of each address that the machine has lost; guarded by policyMu
 	stopFollowing context.CancelFunc  // of followAddresses and of the certificates
@@ -116,7 +117,7 @@ func (e *Endpoint) Start(ctx context.Context) error {
 				"err", s.alone)
 		}
 	}
-	e.allocator, e.addresses, e.engine = allocator, addresses, engine
+	e.allocator, e.addresses, e.engine, e.policy = allocator, addresses, engine, policy
 	if server, ok := engine.(*turnsrv.Server); ok {
 		e.server.Store(server)
 	}
@@ -165,6 +166,7 @@ func (e *Endpoint) serverConfig(allocator *relay.Allocator, nonceKey []byte) tur
 		Gather:              orNone(c.Gather),
 		NoSegment:           !c.UDPSegment,
 		NoCoalesce:          !c.UDPGRO,
+		KernelPath:          turnsrv.KernelPath(c.KernelPath),
 		StrictChannels:      c.StrictChannels,
 		UnauthenticatedRate: orNone(c.UnauthenticatedRate),
 		MaxGuesses:          orNone(c.MaxGuesses),

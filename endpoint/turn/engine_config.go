@@ -33,6 +33,7 @@ func pionInstead() map[string]string {
 		"default_family":       "has relayed addresses of one family",
 		"drain_timeout":        "ends calls immediately when it is asked to stop",
 		"gather":               "sends each packet when it arrives",
+		"kernel_path":          "relays everything itself",
 		"log_guesses":          "does not log wrong passwords",
 		"max_bps":              "does not limit bandwidth",
 		"max_channels":         "does not limit channels",

@@ -28,6 +28,13 @@ var (
 	packetsDesc = prometheus.NewDesc("mailturn_turn_relayed_packets_total", "Packets relayed.", []string{"direction"}, nil)
 	droppedDesc = prometheus.NewDesc("mailturn_turn_dropped_packets_total",
 		"Packets dropped, by reason.", []string{"reason"}, nil)
+	kernelChannelsDesc = prometheus.NewDesc("mailturn_turn_kernel_channels", "Channels that the kernel relays.", nil, nil)
+	kernelRelayedDesc  = prometheus.NewDesc("mailturn_turn_kernel_relayed_bytes_total",
+		"Bytes relayed by the kernel, which mailturn_turn_relayed_bytes_total includes.", []string{"direction"}, nil)
+	kernelPacketsDesc = prometheus.NewDesc("mailturn_turn_kernel_relayed_packets_total",
+		"Packets relayed by the kernel, which mailturn_turn_relayed_packets_total includes.", []string{"direction"}, nil)
+	kernelPassedUpDesc = prometheus.NewDesc("mailturn_turn_kernel_passed_up_packets_total",
+		"Packets of channels in the kernel that it left to the sockets, by reason.", []string{"reason"}, nil)
 	errorsDesc = prometheus.NewDesc("mailturn_turn_error_responses_total",
 		"STUN error responses sent, by method and error code.", []string{"method", "code"}, nil)
 )
@@ -62,6 +69,7 @@ func (e *Endpoint) Collector() prometheus.Collector { return collector{e} }
 func (collector) Describe(descs chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
 		allocationsDesc, streamsDesc, streamsRefusedDesc, madeDesc, refreshedDesc, refusedDesc, endedDesc, relayedDesc, packetsDesc, droppedDesc, errorsDesc,
+		kernelChannelsDesc, kernelRelayedDesc, kernelPacketsDesc, kernelPassedUpDesc,
 	} {
 		descs <- desc
 	}
@@ -98,6 +106,14 @@ func (c collector) Collect(metrics chan<- prometheus.Metric) {
 	for direction, traffic := range map[string]event.Traffic{"to_peer": counted.ToPeer, "to_client": counted.ToClient} {
 		counter(relayedDesc, traffic.Bytes, direction)
 		counter(packetsDesc, traffic.Packets, direction)
+	}
+	gauge(kernelChannelsDesc, counted.Kernel.Channels)
+	for direction, traffic := range map[string]event.Traffic{"to_peer": counted.Kernel.ToPeer, "to_client": counted.Kernel.ToClient} {
+		counter(kernelRelayedDesc, traffic.Bytes, direction)
+		counter(kernelPacketsDesc, traffic.Packets, direction)
+	}
+	for reason, n := range counted.Kernel.PassedUp {
+		counter(kernelPassedUpDesc, n, reason)
 	}
 	for reason, n := range counted.Dropped {
 		counter(droppedDesc, n, reason.String())

@@ -2,6 +2,7 @@ package turn
 
 import (
 	"context"
+	"reflect"
 	"sync"
 	"time"
 
@@ -74,14 +75,24 @@ func (e *Endpoint) followAddresses(ctx context.Context, watch localWatch) {
 	}
 }
 
-// updatePolicy replaces the policy with one for the current addresses of this machine.
+// updatePolicy replaces the policy if there is another one for the current addresses of this machine. Router advertisements announce
+// the same addresses every few seconds.
 func (e *Endpoint) updatePolicy() error {
+	changed, err := e.replacePolicy()
+	if changed {
+		e.withdrawFromKernel()
+	}
+	return err
+}
+
+func (e *Endpoint) replacePolicy() (changed bool, err error) {
 	e.policyMu.Lock()
 	defer e.policyMu.Unlock()
 	policy, err := e.peerPolicy(e.config, e.addresses)
-	if err != nil {
-		return err
+	if err != nil || reflect.DeepEqual(policy, e.policy) {
+		return false, err
 	}
 	e.allocator.SetPeers(policy)
-	return nil
+	e.policy = policy
+	return true, nil
 }

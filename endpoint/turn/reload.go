@@ -52,15 +52,17 @@ func (e *Endpoint) Prepare(c Config) (module.Change, error) {
 	}
 	return module.Change{Commit: func() {
 		e.policyMu.Lock()
-		defer e.policyMu.Unlock()
 		e.config = c
 		if latest, err := e.peerPolicy(c, e.addresses); err == nil { // the addresses of the machine may have changed meanwhile
 			policy = latest
 		}
 		e.allocator.SetPeers(policy)
+		e.policy = policy
+		e.policyMu.Unlock()
 		e.secrets.verifier.Store(verifier)
 		e.server.Load().SetQuotas(c.quotas())
 		e.server.Load().SetExpiredGrace(orNone(c.ExpiredGrace))
+		e.withdrawFromKernel()
 		useCertificates()
 	}}, nil
 }

@@ -67,10 +67,11 @@ func TestNeedsRestart(t *testing.T) {
 	changed.Realm, changed.RelayPorts.V.Min = "example.com", c.RelayPorts.V.Min+1
 	changed.Secrets, changed.TotalQuota, changed.Peers.Allow.V = nil, 7, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	changed.ProxyProtocol = changed.Peers.Allow.V
+	changed.KernelPath++
 	changed.UserRealms = []UserRealm{{Realm: "example.net", Names: []string{"example.net"}}}
 	names := config.NeedsRestart(Schema{}, c, changed)
-	if got := strings.Join(names, ", "); got != "proxy_protocol, realm, user_realm, relay_ports" {
-		t.Errorf("got %q, want proxy_protocol, realm, user_realm and relay_ports", got)
+	if got := strings.Join(names, ", "); got != "proxy_protocol, realm, user_realm, relay_ports, kernel_path" {
+		t.Errorf("got %q, want proxy_protocol, realm, user_realm, relay_ports and kernel_path", got)
 	}
 }
 
@@ -106,6 +107,7 @@ endpoint "turn" "turn" {
   gather               = "16us"
   udp_segment          = false
   udp_gro              = false
+  kernel_path          = "on"
   unauthenticated_rate = 6
   max_guesses          = 7
   max_connections      = 12
@@ -141,7 +143,7 @@ endpoint "turn" "turn" {
 		Quotas:              limit.Quotas{MaxAllocations: 3, MaxAllocationsPerUser: 1, MaxAllocationsPerSource: 2, MaxBPS: 4000, MaxTotalBPS: 5000, MaxPPS: 21, MaxPPSPerUser: 22, MaxPermissions: 13, MaxChannels: 14},
 		UnauthenticatedRate: 6, MaxGuesses: 7, MaxStreams: 12, StrictChannels: true, SilentPeerBytes: 10,
 		Lifetime: 10 * time.Minute, MaxLifetime: 2 * time.Hour, NonceLifetime: 8 * time.Minute, ExpiredGrace: 9 * time.Minute,
-		Workers: c.WorkerCount(), Gather: 16 * time.Microsecond, NoSegment: true, NoCoalesce: true,
+		Workers: c.WorkerCount(), Gather: 16 * time.Microsecond, NoSegment: true, NoCoalesce: true, KernelPath: turnsrv.KernelPathOn,
 		Software: "mailturn", Logger: got.Logger,
 	}
 	if runtime.GOOS == "linux" && got.Workers != 15 {
