@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/internal/turntest"
 )
 
 // TestFollow checks that channels stop when their packets have to leave another way, and that other changes leave them alone.
@@ -27,13 +29,13 @@ func TestFollow(t *testing.T) {
 		"the interface":                {"link delete veth1", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			n := newNetwork(t)
-			n.in(t, n.server, func() { checkFollows(t, n, strings.Split(test.commands, "; "), test.keeps) })
+			n := turntest.NewNetwork(t)
+			n.In(t, n.Server, func() { checkFollows(t, n, strings.Split(test.commands, "; "), test.keeps) })
 		})
 	}
 }
 
-func checkFollows(t *testing.T, n *network, commands []string, keeps bool) {
+func checkFollows(t *testing.T, n *turntest.Network, commands []string, keeps bool) {
 	p := loadForTest(t, 8)
 	now := time.Now()
 	var channels []*Channel

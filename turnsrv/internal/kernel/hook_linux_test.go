@@ -6,143 +6,17 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mailturn/mailturn/turnsrv/internal/turntest"
 )
-
-// network is three hosts in network namespaces: the client's, the server's and the peer's, each with an interface for each of its
-// neighbours.
-type network struct {
-	client, server, peer string // names of the namespaces
-	toClient, toPeer     int    // interfaces of the server
-}
-
-// newNetwork makes a network, or skips the test where that is not possible.
-func newNetwork(t *testing.T) *network {
-	t.Helper()
-	if _, err := exec.LookPath("ip"); err != nil && os.Getenv("MAILTURN_E2E") == "" {
-		t.Skip("requires ip(8) of iproute2")
-	}
-	if os.Geteuid() != 0 {
-		t.Skip("requires root, for network namespaces")
-	}
-	n := &network{}
-	for _, host := range []struct {
-		name *string
-		role string
-	}{{&n.client, "client"}, {&n.server, "server"}, {&n.peer, "peer"}} {
-		*host.name = fmt.Sprintf("mailturn-kernel-%d-%s", os.Getpid(), host.role)
-		ip(t, "netns", "add", *host.name)
-		t.Cleanup(func() { ip(t, "netns", "delete", *host.name) })
-		ip(t, "-n", *host.name, "link", "set", "lo", "up")
-	}
-	n.connect(t, n.client, "1")
-	n.connect(t, n.peer, "2")
-	n.in(t, n.server, func() {
-		for name, index := range map[string]*int{"veth1": &n.toClient, "veth2": &n.toPeer} {
-			i, err := net.InterfaceByName(name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			*index = i.Index
-		}
-	})
-	return n
-}
-
-// connect connects a host to the server.
-func (n *network) connect(t *testing.T, host, number string) {
-	t.Helper()
-	ip(t, "-n", host, "link", "add", "veth", "type", "veth", "peer", "name", "veth"+number, "netns", n.server)
-	for _, end := range [][3]string{{host, "veth", "2"}, {n.server, "veth" + number, "1"}} {
-		ip(t, "-n", end[0], "addr", "add", "198.18."+number+"."+end[2]+"/24", "dev", end[1])
-		ip(t, "-n", end[0], "addr", "add", "fd18:"+number+"::"+end[2]+"/64", "dev", end[1], "nodad")
-		ip(t, "-n", end[0], "link", "set", end[1], "up")
-		n.in(t, end[0], func() { offloadChecksums(t, end[1], false) })
-	}
-}
-
-// ip calls ip(8).
-func ip(t *testing.T, args ...string) {
-	t.Helper()
-	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
-		t.Fatalf("ip %v: %v\n%s", args, err, out)
-	}
-}
-
-// in calls f on a thread in a namespace. Sockets that f opens stay there.
-func (n *network) in(t *testing.T, name string, f func()) {
-	t.Helper()
-	done := make(chan error)
-	go func() {
-		err := errors.New("the function ended the test")
-		defer func() { done <- err }()
-		runtime.LockOSThread() // and never unlocked, so that the thread ends
-		var namespace *os.File
-		if namespace, err = os.Open("/run/netns/" + name); err == nil {
-			defer namespace.Close()
-			err = unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNET)
-		}
-		if err == nil {
-			f()
-		}
-	}()
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
-}
-
-// offloadChecksums determines whether senders leave it to an interface to compute checksums. Here, nothing would compute them, as
-// between machines on one host. If they do not, packets arrive as from a real network.
-func offloadChecksums(t *testing.T, name string, on bool) {
-	t.Helper()
-	const setTransmitChecksums = 0x17 // ETHTOOL_STXCSUM
-	value := struct{ command, data uint32 }{command: setTransmitChecksums}
-	if on {
-		value.data = 1
-	}
-	request := struct {
-		name [unix.IFNAMSIZ]byte
-		data unsafe.Pointer
-		_    [16]byte
-	}{data: unsafe.Pointer(&value)}
-	copy(request.name[:], name)
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(fd)
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request))); errno != 0 {
-		t.Fatal("ethtool: ", errno)
-	}
-}
-
-// listen opens a UDP socket in a namespace.
-func (n *network) listen(t *testing.T, name string, addr netip.AddrPort) *net.UDPConn {
-	t.Helper()
-	var conn *net.UDPConn
-	n.in(t, name, func() {
-		var err error
-		if conn, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(addr)); err != nil {
-			t.Error(err)
-		}
-	})
-	if conn == nil {
-		t.FailNow()
-	}
-	t.Cleanup(func() { conn.Close() })
-	return conn
-}
 
 // checkArrives sends a datagram, and checks that another socket receives one, from whom, and what.
 func checkArrives(t *testing.T, from *net.UDPConn, to netip.AddrPort, sent []byte, at *net.UDPConn, sender netip.AddrPort, want []byte) {
@@ -163,12 +37,12 @@ func checkArrives(t *testing.T, from *net.UDPConn, to netip.AddrPort, sent []byt
 
 // TestHooks relays between three hosts, in both families, over both hooks.
 func TestHooks(t *testing.T) {
-	n := newNetwork(t)
+	n := turntest.NewNetwork(t)
 	for name, attach := range map[string]func(*Path, int) (hook, error){"tcx": (*Path).attach, "clsact": (*Path).attachFilter} {
 		t.Run(name, func(t *testing.T) {
 			p := loadForTest(t, 8)
-			n.in(t, n.server, func() {
-				for _, index := range []int{n.toClient, n.toPeer} {
+			n.In(t, n.Server, func() {
+				for _, index := range []int{n.ToClient, n.ToPeer} {
 					h, err := attach(p, index)
 					if err != nil {
 						t.Error(err)
@@ -186,8 +60,8 @@ func TestHooks(t *testing.T) {
 			} {
 				t.Run(family, func(t *testing.T) { checkHosts(t, n, p, a) })
 			}
-			n.in(t, n.server, func() {
-				for name, index := range map[string]int{"veth1": n.toClient, "veth2": n.toPeer} {
+			n.In(t, n.Server, func() {
+				for name, index := range map[string]int{"veth1": n.ToClient, "veth2": n.ToPeer} {
 					if err := errors.Join(p.Detach(index), p.Detach(index)); err != nil {
 						t.Error(err)
 					}
@@ -201,15 +75,15 @@ func TestHooks(t *testing.T) {
 }
 
 // checkHosts relays between the client and the peer with these addresses, first without an entry and last without it again.
-func checkHosts(t *testing.T, n *network, p *Path, a []netip.AddrPort) {
+func checkHosts(t *testing.T, n *turntest.Network, p *Path, a []netip.AddrPort) {
 	clientAddr, serverAddr, relayAddr, peerAddr := a[0], a[1], a[2], a[3]
-	client, server := n.listen(t, n.client, clientAddr), n.listen(t, n.server, serverAddr)
-	relay, peer := n.listen(t, n.server, relayAddr), n.listen(t, n.peer, peerAddr)
+	client, server := n.Listen(t, n.Client, clientAddr), n.Listen(t, n.Server, serverAddr)
+	relay, peer := n.Listen(t, n.Server, relayAddr), n.Listen(t, n.Peer, peerAddr)
 	wrapped := func(payload []byte) []byte { return channelData(number, payload) }
 	now := time.Now()
 	c, err := p.Add(Binding{
 		Client: clientAddr, Server: serverAddr, Number: number, Relay: relayAddr, Peer: peerAddr,
-		ToClient: Route{n.toClient, 1500}, ToPeer: Route{n.toPeer, 1500}, Until: now.Add(time.Minute),
+		ToClient: Route{n.ToClient, 1500}, ToPeer: Route{n.ToPeer, 1500}, Until: now.Add(time.Minute),
 	}, now)
 	if err != nil {
 		t.Fatal(err)
@@ -257,9 +131,9 @@ func checkHosts(t *testing.T, n *network, p *Path, a []netip.AddrPort) {
 		}
 	}
 	// A checksum that is not computed yet cannot be changed.
-	n.in(t, n.client, func() { offloadChecksums(t, "veth", true) })
+	n.In(t, n.Client, func() { turntest.OffloadChecksums(t, "veth", true) })
 	checkArrives(t, client, serverAddr, wrapped(data(9)), server, clientAddr, wrapped(data(9)))
-	n.in(t, n.client, func() { offloadChecksums(t, "veth", false) })
+	n.In(t, n.Client, func() { turntest.OffloadChecksums(t, "veth", false) })
 	checkArrives(t, client, serverAddr, wrapped(data(9)), peer, relayAddr, data(9))
 	c.End(now)
 	checkArrives(t, client, serverAddr, wrapped(data(9)), server, clientAddr, wrapped(data(9)))
@@ -268,37 +142,37 @@ func checkHosts(t *testing.T, n *network, p *Path, a []netip.AddrPort) {
 
 // TestLeftFilter checks that a filter that a process has left on the clsact hook is removed by the next one, and no other.
 func TestLeftFilter(t *testing.T) {
-	n := newNetwork(t)
+	n := turntest.NewNetwork(t)
 	p := loadForTest(t, 1)
-	n.in(t, n.server, func() {
-		if err := RemoveFilter(n.toPeer); err != nil { // there is neither a filter nor a hook
+	n.In(t, n.Server, func() {
+		if err := RemoveFilter(n.ToPeer); err != nil { // there is neither a filter nor a hook
 			t.Error(err)
 		}
 		if err := RemoveFilter(12345); err != nil { // there is no such interface
 			t.Error(err)
 		}
 		for range 2 { // the second one replaces the first one
-			if err := addFilter(n.toPeer, p.objects.MailturnRelay.FD()); err != nil {
+			if err := addFilter(n.ToPeer, p.objects.MailturnRelay.FD()); err != nil {
 				t.Error(err)
 			}
 		}
 		other := attribute(nil, bpfFD, binary.NativeEndian.AppendUint32(nil, uint32(p.objects.MailturnRelay.FD())))
 		other = attribute(attribute(other, bpfName, []byte("other\x00")), bpfFlags, binary.NativeEndian.AppendUint32(nil, directAction))
-		message := attribute(tcMessage(n.toPeer, 1, clsactIngress, 1<<16|uint32(big(unix.ETH_P_ALL))), unix.TCA_KIND, []byte("bpf\x00"))
+		message := attribute(tcMessage(n.ToPeer, 1, clsactIngress, 1<<16|uint32(big(unix.ETH_P_ALL))), unix.TCA_KIND, []byte("bpf\x00"))
 		message = attribute(message, unix.TCA_OPTIONS, other)
 		if _, err := ask(unix.RTM_NEWTFILTER, unix.NLM_F_CREATE|unix.NLM_F_EXCL, message); err != nil {
 			t.Error(err)
 		}
 		for range 2 {
-			if err := RemoveFilter(n.toPeer); err != nil {
+			if err := RemoveFilter(n.ToPeer); err != nil {
 				t.Error(err)
 			}
 		}
 		// One of another program in our place is not ours.
-		if _, err := ask(unix.RTM_NEWTFILTER, unix.NLM_F_CREATE|unix.NLM_F_EXCL, attribute(filterMessage(n.toPeer), unix.TCA_OPTIONS, other)); err != nil {
+		if _, err := ask(unix.RTM_NEWTFILTER, unix.NLM_F_CREATE|unix.NLM_F_EXCL, attribute(filterMessage(n.ToPeer), unix.TCA_OPTIONS, other)); err != nil {
 			t.Error(err)
 		}
-		if err := RemoveFilter(n.toPeer); err == nil || !strings.Contains(err.Error(), `belongs to "other"`) {
+		if err := RemoveFilter(n.ToPeer); err == nil || !strings.Contains(err.Error(), `belongs to "other"`) {
 			t.Errorf("a filter of another program: %v", err)
 		}
 		if out, err := exec.Command("tc", "filter", "show", "dev", "veth2", "ingress").CombinedOutput(); err != nil || strings.Count(string(out), "other") != 2 || strings.Contains(string(out), " mailturn ") {
@@ -309,16 +183,16 @@ func TestLeftFilter(t *testing.T) {
 
 // TestGoneInterface checks that an interface that vanishes does not disturb anything.
 func TestGoneInterface(t *testing.T) {
-	n := newNetwork(t)
+	n := turntest.NewNetwork(t)
 	p := loadForTest(t, 1)
-	n.in(t, n.server, func() {
-		filtered, err := p.attachFilter(n.toClient)
+	n.In(t, n.Server, func() {
+		filtered, err := p.attachFilter(n.ToClient)
 		if err != nil {
 			t.Error(err)
 			return
 		}
-		p.hooks[n.toClient] = filtered
-		if _, err := p.Attach(n.toPeer); err != nil {
+		p.hooks[n.ToClient] = filtered
+		if _, err := p.Attach(n.ToPeer); err != nil {
 			t.Error(err)
 		}
 		if _, err := p.Attach(12345); !errors.Is(err, unix.ENODEV) {
@@ -327,7 +201,7 @@ func TestGoneInterface(t *testing.T) {
 		if _, err := p.Attach(1); !errors.Is(err, ErrNotEthernet) {
 			t.Errorf("the loopback interface: %v", err)
 		}
-		for name, index := range map[string]int{"veth1": n.toClient, "veth2": n.toPeer} {
+		for name, index := range map[string]int{"veth1": n.ToClient, "veth2": n.ToPeer} {
 			if out, err := exec.Command("ip", "link", "delete", name).CombinedOutput(); err != nil {
 				t.Errorf("%v: %s", err, out)
 			}

@@ -8,12 +8,14 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/mailturn/mailturn/turnsrv/internal/turntest"
 )
 
 // TestRouteTo checks the interface, the MTU and the source address of routes.
 func TestRouteTo(t *testing.T) {
-	n := newNetwork(t)
-	n.in(t, n.server, func() {
+	n := turntest.NewNetwork(t)
+	n.In(t, n.Server, func() {
 		for _, command := range []string{
 			"route add 203.0.113.0/24 via 198.18.2.2 mtu 1400",
 			"route add 192.0.2.0/24 via 198.18.2.2 mtu 9000", // more than the interface allows
@@ -31,13 +33,13 @@ func TestRouteTo(t *testing.T) {
 			want     Route
 			source   string
 		}{
-			{"198.18.1.2", "", Route{n.toClient, 1492}, "198.18.1.1"},
-			{"198.18.2.2", "0.0.0.0", Route{n.toPeer, 1500}, "198.18.2.1"},
-			{"::ffff:198.18.2.2", "198.18.2.9", Route{n.toPeer, 1500}, "198.18.2.9"},
-			{"203.0.113.7", "", Route{n.toPeer, 1400}, "198.18.2.1"},
-			{"192.0.2.7", "", Route{n.toPeer, 1500}, "198.18.2.1"},
-			{"fd18:1::2", "", Route{n.toClient, 1492}, "fd18:1::1"},
-			{"2001:db8::7", "::", Route{n.toPeer, 1300}, "fd18:2::1"},
+			{"198.18.1.2", "", Route{n.ToClient, 1492}, "198.18.1.1"},
+			{"198.18.2.2", "0.0.0.0", Route{n.ToPeer, 1500}, "198.18.2.1"},
+			{"::ffff:198.18.2.2", "198.18.2.9", Route{n.ToPeer, 1500}, "198.18.2.9"},
+			{"203.0.113.7", "", Route{n.ToPeer, 1400}, "198.18.2.1"},
+			{"192.0.2.7", "", Route{n.ToPeer, 1500}, "198.18.2.1"},
+			{"fd18:1::2", "", Route{n.ToClient, 1492}, "fd18:1::1"},
+			{"2001:db8::7", "::", Route{n.ToPeer, 1300}, "fd18:2::1"},
 		} {
 			var from netip.Addr
 			if test.from != "" {
