@@ -36,9 +36,9 @@ func NewNetwork(t *testing.T) *Network {
 		role string
 	}{{&n.Client, "client"}, {&n.Server, "server"}, {&n.Peer, "peer"}} {
 		*host.name = fmt.Sprintf("mailturn-kernel-%d-%s", os.Getpid(), host.role)
-		ip(t, "netns", "add", *host.name)
-		t.Cleanup(func() { ip(t, "netns", "delete", *host.name) })
-		ip(t, "-n", *host.name, "link", "set", "lo", "up")
+		IP(t, "netns", "add", *host.name)
+		t.Cleanup(func() { IP(t, "netns", "delete", *host.name) })
+		IP(t, "-n", *host.name, "link", "set", "lo", "up")
 	}
 	n.connect(t, n.Client, "1")
 	n.connect(t, n.Peer, "2")
@@ -57,17 +57,17 @@ func NewNetwork(t *testing.T) *Network {
 // connect connects a host to the server.
 func (n *Network) connect(t *testing.T, host, number string) {
 	t.Helper()
-	ip(t, "-n", host, "link", "add", "veth", "type", "veth", "peer", "name", "veth"+number, "netns", n.Server)
+	IP(t, "-n", host, "link", "add", "veth", "type", "veth", "peer", "name", "veth"+number, "netns", n.Server)
 	for _, end := range [][3]string{{host, "veth", "2"}, {n.Server, "veth" + number, "1"}} {
-		ip(t, "-n", end[0], "addr", "add", "198.18."+number+"."+end[2]+"/24", "dev", end[1])
-		ip(t, "-n", end[0], "addr", "add", "fd18:"+number+"::"+end[2]+"/64", "dev", end[1], "nodad")
-		ip(t, "-n", end[0], "link", "set", end[1], "up")
+		IP(t, "-n", end[0], "addr", "add", "198.18."+number+"."+end[2]+"/24", "dev", end[1])
+		IP(t, "-n", end[0], "addr", "add", "fd18:"+number+"::"+end[2]+"/64", "dev", end[1], "nodad")
+		IP(t, "-n", end[0], "link", "set", end[1], "up")
 		n.In(t, end[0], func() { OffloadChecksums(t, end[1], false) })
 	}
 }
 
-// ip calls ip(8).
-func ip(t *testing.T, args ...string) {
+// IP calls ip(8).
+func IP(t *testing.T, args ...string) {
 	t.Helper()
 	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
 		t.Fatalf("ip %v: %v\n%s", args, err, out)
