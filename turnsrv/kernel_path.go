@@ -47,6 +47,10 @@ func TryKernelPath() error {
 	return path.close()
 }
 
+// KernelPathNAT reports whether netfilter on this machine has rules of NAT. Sockets relay the calls that they rewrite. It cannot tell
+// whether they concern any. It requires CAP_NET_ADMIN.
+func KernelPathNAT() (bool, error) { return hasNAT() }
+
 // CleanKernelPath removes the filters that a process has left on the interfaces of this network namespace, on systems on which they
 // outlive it. It must not be called while a server uses them. It removes no filter of other programs.
 func CleanKernelPath() error { return cleanKernelPath() }
@@ -70,7 +74,8 @@ func (s *Server) startKernelPath(protocol *session.Config) error {
 		s.kernelProblem = err
 		return nil
 	}
-	s.config.Logger.Info("kernel path is used")
+	nat, _ := hasNAT() // without an answer, nothing is said
+	s.config.Logger.Info("kernel path is used", "nat_rules", nat)
 	s.kernel, protocol.Kernel = path, path
 	// The system would join packets for the sockets before the program sees them, and it passes such packets up.
 	s.config.NoCoalesce = true

@@ -36,6 +36,8 @@ func newKernelPath(logger *slog.Logger) (*kernelPath, error) {
 	return k, nil
 }
 
+func hasNAT() (bool, error) { return kernel.HasNAT() }
+
 // cleanKernelPath removes the filters of all interfaces.
 func cleanKernelPath() error {
 	interfaces, err := net.Interfaces()

@@ -20,6 +20,8 @@ func newKernelPath(*slog.Logger) (*kernelPath, error) {
 	return nil, fmt.Errorf("not on %s, %s: %w", runtime.GOOS, runtime.GOARCH, errors.ErrUnsupported)
 }
 
+func hasNAT() (bool, error) { return false, errors.ErrUnsupported }
+
 // cleanKernelPath does nothing: there is nothing to leave behind.
 func cleanKernelPath() error { return nil }
 

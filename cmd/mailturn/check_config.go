@@ -23,7 +23,9 @@ Errors and warnings go to standard error. In addition to what run checks, it war
   - files that the user mailturn runs as cannot read (only when called by root),
   - a hostname or turn_server that is not in DNS, or has no address that others can reach,
   - a certificate that lacks a name clients are told,
-  - a relay without relay_ip whose detected address others cannot reach.
+  - a relay without relay_ip whose detected address others cannot reach,
+  - kernel_path = "on" where the kernel or the unit does not allow it, or netfilter has rules of NAT
+    (only when called by root).
 
 If everything listens on loopback, only the first applies.
 
@@ -50,7 +52,7 @@ func checkConfig(ctx context.Context, filename, userName string, strict bool, st
 	}
 	file, s, diags := read(filename, "")
 	if !diags.HasErrors() {
-		x := examination{file: file, setup: s, lookup: lookUp}
+		x := examination{file: file, setup: s, lookup: lookUp, kernel: systemKernelPath()}
 		diags = append(diags, x.examine(ctx)...)
 	}
 	if account != nil {

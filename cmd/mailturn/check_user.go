@@ -86,15 +86,17 @@ func accountOf(ctx context.Context, name string) (*account, error) {
 
 // unit is the unit according to systemd, with the drop-ins of the machine.
 type unit struct {
-	user, group string
-	groups      []string
+	user, group  string
+	groups       []string
+	capabilities string // those of AmbientCapabilities=, in lower case
+	loaded       bool   // systemd knows the unit
 }
 
 // loadUnit asks systemd. If systemd does not know the unit, it uses the user of dist/mailturn.service, if there is one.
 func loadUnit(ctx context.Context) (u unit) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, "systemctl", "show", "--property=LoadState,User,Group,SupplementaryGroups", unitName).Output()
+	out, err := exec.CommandContext(ctx, "systemctl", "show", "--property=LoadState,User,Group,SupplementaryGroups,AmbientCapabilities", unitName).Output()
 	properties := make(map[string]string)
 	for line := range strings.Lines(string(out)) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
@@ -103,7 +105,10 @@ func loadUnit(ctx context.Context) (u unit) {
 	if err != nil || properties["LoadState"] != "loaded" {
 		return unit{user: unitUser}
 	}
-	return unit{properties["User"], properties["Group"], strings.Fields(properties["SupplementaryGroups"])}
+	return unit{
+		user: properties["User"], group: properties["Group"], groups: strings.Fields(properties["SupplementaryGroups"]),
+		capabilities: properties["AmbientCapabilities"], loaded: true,
+	}
 }
 
 // findsWrong reads the configuration again as a, and returns as warnings the errors that are not in diags, which root has found.

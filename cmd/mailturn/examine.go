@@ -28,6 +28,7 @@ type examination struct {
 	file   *config.File
 	setup  *setup
 	lookup func(ctx context.Context, host string) ([]netip.Addr, error)
+	kernel kernelPathSystem
 }
 
 // lookUp asks only DNS for the addresses of a host, because clients elsewhere do not have this machine's /etc/hosts.
@@ -53,6 +54,7 @@ func (x *examination) examine(ctx context.Context) (diags hcl.Diagnostics) {
 	diags = append(diags, x.checkNames(ctx, names)...)
 	diags = append(diags, x.checkClientAddresses()...)
 	diags = append(diags, x.checkIssued(time.Now())...)
+	diags = append(diags, x.checkKernelPath(ctx)...)
 	return append(diags, x.checkCertificates()...)
 }
 
