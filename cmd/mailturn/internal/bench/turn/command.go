@@ -75,6 +75,7 @@ const (
 	idleRow     = "idle"
 	workersRow  = "workers"
 	scalingRow  = "scaling"
+	kernelRow   = "kernel"
 )
 
 func rowNames() []string {
@@ -82,7 +83,7 @@ func rowNames() []string {
 	for _, r := range relayRows {
 		names = append(names, r.name)
 	}
-	return append(names, fairnessRow, idleRow, workersRow, scalingRow)
+	return append(names, fairnessRow, idleRow, workersRow, scalingRow, kernelRow)
 }
 
 // Inside is the name of the command that Main runs in a network namespace, with the same arguments.
@@ -244,6 +245,8 @@ func (b *bench) measure(ctx context.Context, name string, kinds []kind) error {
 		return b.measureWorkers(ctx)
 	case scalingRow:
 		return b.measureScaling(ctx)
+	case kernelRow:
+		return b.measureKernel(ctx)
 	}
 	i := slices.IndexFunc(relayRows, func(r relayRow) bool { return r.name == name })
 	return b.measureRelay(ctx, relayRows[i], kinds)

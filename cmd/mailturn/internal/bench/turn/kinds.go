@@ -73,7 +73,7 @@ func (b *bench) kinds(ctx context.Context, variants []variant) ([]kind, error) {
 	}
 	for _, other := range b.builds[1:] {
 		name := filepath.Base(other)
-		kinds = append(kinds, kind{name: name, command: b.mailturn(name, other, "")})
+		kinds = append(kinds, kind{name: name, command: b.mailturnAt(name, other, "total_quota = 0")}) // it may not know the kernel path
 	}
 	kinds = append(kinds, kind{name: coturnName, command: b.coturn("turnserver")})
 	if newer := b.options.coturn; newer != "" {
@@ -108,9 +108,9 @@ func (b *bench) kinds(ctx context.Context, variants []variant) ([]kind, error) {
 	return kinds, nil
 }
 
-// mailturn returns the command of a build of mailturn, with lines in its endpoint.
+// mailturn returns the command of a build of mailturn without the kernel path, with lines in its endpoint.
 func (b *bench) mailturn(name, binary, lines string) func(string, address) ([]string, error) {
-	return b.mailturnAt(name, binary, "total_quota = 0\n  "+lines)
+	return b.mailturnAt(name, binary, "total_quota = 0\n  "+kernelPathOff+"\n  "+lines)
 }
 
 // mailturnAt is like mailturn, with a total_quota among the lines. Each of the other hosts has its own endpoint, at the same ports.

@@ -48,7 +48,7 @@ func (b *bench) measureScaling(ctx context.Context) error {
 		for j := 1; j < scalingHosts; j++ {
 			others = append(others, b.network.server(scalingHosts*i+j))
 		}
-		command := b.mailturnAt(name, b.builds[0], fmt.Sprintf(scalingLines, level/scalingHosts+fillStep+2*voice.Calls), others...)
+		command := b.mailturnAt(name, b.builds[0], kernelPathOff+"\n  "+fmt.Sprintf(scalingLines, level/scalingHosts+fillStep+2*voice.Calls), others...)
 		kinds = append(kinds, kind{name: name, host: b.network.server(scalingHosts * i), command: func(dir string, at address) ([]string, error) {
 			words, err := command(dir, at)
 			return append(raise[:len(raise):len(raise)], words...), err
