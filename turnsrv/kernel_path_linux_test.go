@@ -293,6 +293,97 @@ func TestKernelPathDisconnect(t *testing.T) {
 	}
 }
 
+// TestKernelPathBothHere has two clients of one server call each other: the kernel relays in one step, and stops when one hangs up.
+func TestKernelPathBothHere(t *testing.T) {
+	n := inNetwork(t)
+	if n == nil {
+		return
+	}
+	k := serveKernel(t, n, KernelPathOn)
+	for _, f := range networkFamilies {
+		t.Run(f.name, func(t *testing.T) {
+			one, two := k.client(t, f), k.client(t, f)
+			family := turntest.Attr(stun.AttrRequestedAddressFamily, byte(f.request), 0, 0, 0)
+			oneAt, twoAt := one.allocate(family), two.allocate(family)
+			const toTwo, toOne = 0x4001, 0x4002
+			one.want(one.request(stun.MethodChannelBind, turntest.Channel(toTwo), turntest.PeerAddr(twoAt)), 0)
+			two.want(two.request(stun.MethodChannelBind, turntest.Channel(toOne), turntest.PeerAddr(oneAt)), 0)
+			exchange := func(text string) {
+				t.Helper()
+				one.write(turntest.ChannelData(toTwo, text))
+				if got, want := two.read(), turntest.ChannelData(toOne, text); string(got[4:4+len(text)]) != text || string(got[:4]) != string(want[:4]) {
+					t.Fatalf("two got %q, want %q", got, want)
+				}
+				two.write(turntest.ChannelData(toOne, text))
+				if got, want := one.read(), turntest.ChannelData(toTwo, text); string(got[4:4+len(text)]) != text || string(got[:4]) != string(want[:4]) {
+					t.Fatalf("one got %q, want %q", got, want)
+				}
+			}
+			before := k.relayedByKernel(&kernelCall{client: one})
+			for i := range 300 {
+				exchange(strings.Repeat("y", i*4))
+			}
+			// Each packet counts for both: as one from the first, and as one to the second.
+			if got := k.relayedByKernel(&kernelCall{client: one}) - before; got < 2*500 {
+				t.Errorf("the kernel has relayed %d of 1200: %+v", got, k.Counters().Kernel)
+			}
+			two.want(two.request(stun.MethodRefresh, turntest.Lifetime(0)), 0)
+			one.write(turntest.ChannelData(toTwo, "late"))
+			one.silent()
+			two.silent()
+		})
+	}
+}
+
+// TestKernelPathNAT has netfilter rewrite the packets of a call. The kernel must not relay what the rules would rewrite: the call
+// goes on through the sockets.
+func TestKernelPathNAT(t *testing.T) {
+	if _, err := exec.LookPath("nft"); err != nil && os.Getenv("MAILTURN_E2E") == "" {
+		t.Skip("requires nft(8) of nftables")
+	}
+	n := inNetwork(t)
+	if n == nil {
+		return
+	}
+	f := networkFamilies[0]
+	// Packets from the relay seem to come from another address of this machine, to which the peer answers.
+	c := exec.Command("nft", "-f", "-")
+	c.Stdin = strings.NewReader("table ip nat { chain post { type nat hook postrouting priority 100; oifname veth2 snat to 198.18.2.50; }; }\n")
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("nft: %v\n%s", err, out)
+	}
+	turntest.IP(t, "addr", "add", "198.18.2.50/24", "dev", "veth2")
+	k := serveKernel(t, n, KernelPathOn)
+	client := k.client(t, f)
+	peerConn := n.Listen(t, n.Peer, netip.AddrPortFrom(f.peer, 0))
+	client.allocate(turntest.Attr(stun.AttrRequestedAddressFamily, byte(f.request), 0, 0, 0))
+	to := netip.AddrPortFrom(f.peer, peerConn.LocalAddr().(*net.UDPAddr).AddrPort().Port())
+	client.want(client.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(to)), 0)
+	b := make([]byte, 100)
+	for i := range 50 {
+		text := fmt.Sprint("hello ", i)
+		client.write(turntest.ChannelData(0x4000, text))
+		_ = peerConn.SetReadDeadline(time.Now().Add(patience()))
+		size, from, err := peerConn.ReadFromUDPAddrPort(b)
+		if err != nil || string(b[:size]) != text || from.Addr().Unmap() != netip.MustParseAddr("198.18.2.50") {
+			t.Fatalf("the peer got %q from %v (%v)", b[:size], from, err)
+		}
+		if _, err := peerConn.WriteToUDPAddrPort([]byte(text), from); err != nil {
+			t.Fatal(err)
+		}
+		if got := client.read(); string(got[4:4+len(text)]) != text {
+			t.Fatalf("the client got %q", got)
+		}
+	}
+	counters := k.Counters().Kernel
+	if counters.ToPeer.Packets+counters.ToClient.Packets != 0 || counters.PassedUp["unproven"] == 0 {
+		t.Errorf("the kernel has relayed: %+v", counters)
+	}
+	if nat, err := KernelPathNAT(); !nat || err != nil {
+		t.Errorf("rules of NAT were found: %v (%v)", nat, err)
+	}
+}
+
 // TestKernelPathLimits checks that the kernel relays no more than the quotas allow, which change while it relays.
 func TestKernelPathLimits(t *testing.T) {
 	n := inNetwork(t)
