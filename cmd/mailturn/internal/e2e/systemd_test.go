@@ -17,12 +17,18 @@ import (
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/probe"
 )
 
-// readUnit returns the unit, and the values that it gives each setting.
-func readUnit(t *testing.T) (text []byte, settings map[string][]string) {
+// kernelPathDropIn is the drop-in with which the kernel may relay calls.
+const kernelPathDropIn = "kernel-path/mailturn.service.d/kernel-path.conf"
+
+// readUnit returns the unit, and the values that it gives each setting, together with drop-ins in dist.
+func readUnit(t *testing.T, dropIns ...string) (text []byte, settings map[string][]string) {
 	t.Helper()
-	text, err := os.ReadFile("../../../../dist/mailturn.service")
-	if err != nil {
-		t.Fatal(err)
+	for _, name := range append([]string{"mailturn.service"}, dropIns...) {
+		more, err := os.ReadFile(filepath.Join("../../../../dist", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = append(text, more...)
 	}
 	settings = make(map[string][]string)
 	for line := range strings.Lines(string(text)) {
@@ -54,6 +60,21 @@ func TestSystemdUnit(t *testing.T) {
 	if err != nil {
 		t.Errorf("systemd-analyze security: %v\n%s", err, out)
 	}
+
+	text, err = os.ReadFile(filepath.Join("../../../../dist", kernelPathDropIn))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(unit+".d", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(unit+".d", "kernel-path.conf"), bytes.ReplaceAll(text, []byte(installed), []byte(binary)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out, err = exec.Command(analyze, "verify", unit).CombinedOutput()
+	if err != nil || strings.Contains(string(out), "mailturn.service") {
+		t.Errorf("systemd-analyze verify, with the drop-in: %v\n%s", err, out)
+	}
 }
 
 // systemCalls returns what is in one of systemd's groups of system calls, or name itself if it is not one.
@@ -80,10 +101,28 @@ func systemCalls(t *testing.T, name string) map[string]bool {
 // user of its own, and a file system with two writable directories.
 func TestSandboxOfTheUnit(t *testing.T) {
 	t.Parallel()
+	s := sandboxed(t, "auto")
+	if !strings.Contains(s.stderr.String(), "this process lacks CAP_BPF and CAP_NET_ADMIN") {
+		t.Errorf("the log does not say what the kernel path lacks:\n%s", s.stderr.String())
+	}
+}
+
+// TestSandboxOfTheKernelPath does so with the drop-in for the kernel path, without which mailturn must not start here.
+func TestSandboxOfTheKernelPath(t *testing.T) {
+	t.Parallel()
+	s := sandboxed(t, "on", kernelPathDropIn)
+	if !strings.Contains(s.stderr.String(), "kernel path is used") {
+		t.Errorf("the log does not say that the kernel path is used:\n%s", s.stderr.String())
+	}
+}
+
+// sandboxed runs mailturn with the settings of the unit and of drop-ins.
+func sandboxed(t *testing.T, kernelPath string, dropIns ...string) *server {
+	t.Helper()
 	peer(t, "systemd-analyze", "systemd")
 	python := peer(t, "/usr/bin/python3", "python3 python3-seccomp") // to which Debian's modules belong
 	n := newNetwork(t)
-	_, unit := readUnit(t)
+	_, unit := readUnit(t, dropIns...)
 
 	allowed := systemCalls(t, "@default")
 	for _, setting := range unit["SystemCallFilter"] {
@@ -96,8 +135,8 @@ func TestSandboxOfTheUnit(t *testing.T) {
 			}
 		}
 	}
-	capability := strings.ToLower(strings.TrimPrefix(unit["AmbientCapabilities"][0], "CAP_"))
-	if !slices.Equal(unit["CapabilityBoundingSet"], unit["AmbientCapabilities"]) || strings.Contains(capability, " ") || len(allowed) < 200 {
+	capabilities := strings.Fields(strings.ToLower(strings.ReplaceAll(strings.Join(unit["AmbientCapabilities"], " "), "CAP_", "")))
+	if !slices.Equal(unit["CapabilityBoundingSet"], unit["AmbientCapabilities"]) || len(capabilities) == 0 || len(allowed) < 200 {
 		t.Fatalf("this test is not made for %v, %v and %d system calls", unit["AmbientCapabilities"], unit["CapabilityBoundingSet"], len(allowed))
 	}
 
@@ -121,6 +160,7 @@ endpoint "turn" "turn" {
   secret   = file("turn.secret")
   relay_ip = "%[1]s"
   drain_timeout = "0s"
+  kernel_path   = "%[2]s"
   peers {
     allow = ["198.51.100.0/24"] # of documentation
   }
@@ -144,13 +184,13 @@ endpoint "dict" "dovecot" {
 endpoint "http" "http" {
   listen = "http://%[1]s:80"
 }
-`, serverIPv4), 0o640), os.Chown(path, 0, nogroup),
+`, serverIPv4, kernelPath), 0o640), os.Chown(path, 0, nogroup),
 	} {
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	const sandbox = `dir=$1 capabilities=-all,+$2; shift 2
+	const sandbox = `dir=$1 capabilities=-all,$2; shift 2
 		mount --make-rprivate /
 		for each in "$dir" "$dir/state" "$dir/run"; do mount --bind "$each" "$each"; done
 		for each in "$dir" /; do mount -o remount,bind,ro "$each"; done
@@ -167,7 +207,7 @@ endpoint "http" "http" {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := startCommand(t, n.server.command("unshare", "--mount", "sh", "-ec", sandbox, "sh", dir, capability, python, "-c", string(text),
+	s := startCommand(t, n.server.command("unshare", "--mount", "sh", "-ec", sandbox, "sh", dir, "+"+strings.Join(capabilities, ",+"), python, "-c", string(text),
 		unit["SystemCallErrorNumber"][0], strings.Join(slices.Sorted(maps.Keys(allowed)), ","),
 		filepath.Join(dir, "mailturn"), "run", "--config", path))
 
@@ -195,4 +235,5 @@ endpoint "http" "http" {
 	rewrite(t, s, path, `"mail.test"
   embedded`, `"relay.test"
   embedded`, "msg=reloaded")
+	return s
 }
