@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/signal"
 	"strings"
@@ -72,7 +73,7 @@ if nothing came back.`,
 			if err == nil {
 				err = flags.check(cmd, target)
 			}
-			options := probe.Options{Target: target, Username: flags.username, Depth: flags.depth()}
+			options := probe.Options{Target: target, Username: flags.username, Depth: flags.depth(), KernelPaths: kernelPaths}
 			if err == nil {
 				err = flags.read(cmd, &options)
 			}
@@ -196,6 +197,21 @@ func runProbe(cmd *cobra.Command, options probe.Options, flags probeFlags) error
 			fmt.Fprintln(cmd.OutOrStdout())
 		}
 	}
+}
+
+// kernelPaths asks the service of this machine over its control socket. It returns nothing if there is none, or if the caller may not.
+func kernelPaths(ctx context.Context) (paths []probe.KernelPath) {
+	var report statusReport
+	client, err := new(ctl).client(io.Discard)
+	if err != nil || client.Call(ctx, http.MethodGet, "/v1/status", nil, &report) != nil {
+		return nil
+	}
+	for _, e := range report.Endpoints {
+		if e.Relay != nil {
+			paths = append(paths, probe.KernelPath{Endpoint: e.Name, Used: e.Relay.KernelPath, Problem: printable(e.Relay.KernelProblem)})
+		}
+	}
+	return paths
 }
 
 // interrupted returns the error of an interrupted command: none if it would have run forever.

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -9,14 +10,43 @@ import (
 	"github.com/mailturn/mailturn/framework/sysctl"
 )
 
-const conntrackID = "machine.conntrack"
+const (
+	conntrackID  = "machine.conntrack"
+	kernelPathID = "machine.kernel_path"
+)
 
-// judgeMachine looks at the kernel's table of tracked connections, if this is the machine of a server that was probed: elsewhere, it
-// says nothing about the server.
-func (r *run) judgeMachine() {
+// KernelPath says whether the kernel relays calls for a TURN endpoint of the server on this machine.
+type KernelPath struct {
+	Endpoint string `json:"endpoint"`
+	Used     bool   `json:"used"`
+	// Problem is why not, if the configuration asks for it.
+	Problem string `json:"problem,omitempty"`
+}
+
+// judgeMachine looks at this machine, if it is that of a server that was probed: elsewhere, it says nothing about the server.
+func (r *run) judgeMachine(ctx context.Context) {
 	if !r.onServer() {
 		return
 	}
+	r.judgeConntrack()
+	if r.KernelPaths == nil {
+		return
+	}
+	for _, p := range r.KernelPaths(ctx) {
+		switch {
+		case p.Used:
+			r.report.add(kernelPathID, p.Endpoint, OK, "The kernel relays calls.", "")
+		case p.Problem != "":
+			r.report.add(kernelPathID, p.Endpoint, Note, "Sockets relay all calls, because the kernel path is not available: "+p.Problem+".", "")
+		default:
+			continue
+		}
+		r.report.KernelPath = append(r.report.KernelPath, p)
+	}
+}
+
+// judgeConntrack looks at the kernel's table of tracked connections.
+func (r *run) judgeConntrack() {
 	table, tracks := sysctl.ReadConntrack(r.Kernel)
 	if !tracks {
 		return

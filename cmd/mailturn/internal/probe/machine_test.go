@@ -1,6 +1,8 @@
 package probe
 
 import (
+	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -37,7 +39,7 @@ func TestConntrack(t *testing.T) {
 			}
 			r := newRun(Options{Kernel: kernel})
 			r.report.Names, r.report.Relays = tt.names, tt.relays
-			r.judgeMachine()
+			r.judgeMachine(t.Context())
 			if tt.want == "" {
 				if len(r.report.Checks) > 0 || r.report.Conntrack != nil {
 					t.Errorf("got %+v, %v", r.report.Checks, r.report.Conntrack)
@@ -57,5 +59,25 @@ func TestConntrack(t *testing.T) {
 				t.Errorf("the verdict is %q", v.Text)
 			}
 		})
+	}
+}
+
+// TestKernelPath checks what is said about the kernel path of the server on this machine.
+func TestKernelPath(t *testing.T) {
+	here := []Name{{Name: "localhost", IPv4: Family{Addresses: []Address{{Address: "127.0.0.1"}}}}}
+	paths := []KernelPath{{Endpoint: "one", Used: true}, {Endpoint: "two", Problem: "permission denied"}, {Endpoint: "three"}}
+	r := newRun(Options{Kernel: make(fstest.MapFS), KernelPaths: func(context.Context) []KernelPath { return paths }})
+	r.judgeMachine(t.Context())
+	if len(r.report.Checks) > 0 {
+		t.Errorf("another machine: %+v", r.report.Checks)
+	}
+	r.report.Names = here
+	r.judgeMachine(t.Context())
+	want := []Check{
+		{ID: "machine.kernel_path", Subject: "one", Status: OK, Summary: "The kernel relays calls."},
+		{ID: "machine.kernel_path", Subject: "two", Status: Note, Summary: "Sockets relay all calls, because the kernel path is not available: permission denied."},
+	}
+	if !slices.Equal(r.report.Checks, want) || !slices.Equal(r.report.KernelPath, paths[:2]) {
+		t.Errorf("got %+v\nand %+v\nwant %+v", r.report.Checks, r.report.KernelPath, want)
 	}
 }

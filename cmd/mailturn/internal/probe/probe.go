@@ -49,6 +49,8 @@ type Options struct {
 	Depth  Depth
 	// Kernel has the settings of this machine's kernel; nil for sysctl.System.
 	Kernel fs.FS
+	// KernelPaths, if not nil, asks the server on this machine about its TURN endpoints. It returns none if it may not or cannot.
+	KernelPaths func(context.Context) []KernelPath
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	// Progress, if not nil, is called with a short description of each step. It is called on several goroutines.
@@ -95,7 +97,7 @@ func Run(ctx context.Context, o Options) *Report {
 		r.relays(ctx)
 	}
 	r.judgeForm()
-	r.judgeMachine()
+	r.judgeMachine(ctx)
 	r.report.DurationMS = milliseconds(time.Since(start))
 	r.report.Verdict = r.report.judge()
 	return r.report

@@ -39,6 +39,8 @@ type Report struct {
 	Relays   []Relay `json:"relays,omitempty"`
 	// Conntrack is the table of tracked connections on the server's own machine, if the probe runs there.
 	Conntrack *sysctl.Conntrack `json:"conntrack,omitempty"`
+	// KernelPath says which TURN endpoints of the server on this machine have the kernel relay calls, or would if they could.
+	KernelPath []KernelPath `json:"kernel_path,omitempty"`
 
 	// insideOnly says that no packets were sent from outside to a public address of the relay.
 	insideOnly bool
