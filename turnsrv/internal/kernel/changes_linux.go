@@ -116,6 +116,7 @@ func (p *Path) Follow(stop <-chan struct{}) {
 // recheck disables the channels whose packets have to leave another way than when they were added, or whose address has left this
 // machine, and forgets interfaces that have vanished.
 func (p *Path) recheck() {
+	p.routes.forget() // first: see Relay
 	p.mu.Lock()
 	channels := make([]*Channel, 0, len(p.channels))
 	for c := range p.channels {
@@ -126,6 +127,16 @@ func (p *Path) recheck() {
 		interfaces = append(interfaces, index)
 	}
 	p.mu.Unlock()
+	p.recheckChannels(channels)
+	for _, index := range interfaces {
+		if _, err := linkOf(index); errors.Is(err, unix.ENODEV) {
+			_ = p.Detach(index) // there is nothing left that could fail
+		}
+	}
+}
+
+// recheckChannels disables those of the channels whose packets have to leave another way.
+func (p *Path) recheckChannels(channels []*Channel) {
 	valid := make(map[way]bool)
 	for _, c := range channels {
 		for _, w := range c.ways {
@@ -137,11 +148,6 @@ func (p *Path) recheck() {
 			if !same {
 				p.disable(c)
 			}
-		}
-	}
-	for _, index := range interfaces {
-		if _, err := linkOf(index); errors.Is(err, unix.ENODEV) {
-			_ = p.Detach(index) // there is nothing left that could fail
 		}
 	}
 }

@@ -3,6 +3,8 @@
 package kernel
 
 import (
+	"context"
+	"log/slog"
 	"net/netip"
 	"os/exec"
 	"strings"
@@ -121,3 +123,58 @@ func TestDisableAfterEnd(t *testing.T) {
 		t.Error("the channel is in use")
 	}
 }
+
+// TestRelayDuringChange checks that a channel that is added while routes change is not missed.
+func TestRelayDuringChange(t *testing.T) {
+	n := turntest.NewNetwork(t)
+	n.In(t, n.Server, func() {
+		p := loadForTest(t, 4)
+		now := time.Now()
+		a := ports("198.18.1.2:5000", "198.18.1.1:3478", "198.18.2.1:50000", "198.18.2.2:6000")
+		b := Binding{Client: a[0], Server: a[1], Number: number, Relay: a[2], Peer: a[3], Until: now.Add(time.Minute)}
+		before := p.routes.generation()
+		c, err := p.Relay(b, now)
+		if err != nil || c.Disabled() {
+			t.Errorf("no channel (%v)", err)
+			return
+		}
+		c.End(now)
+		if len(p.routes.known) != 2 || p.routes.generation() != before {
+			t.Errorf("%d routes are known", len(p.routes.known))
+		}
+		p.recheck()
+		if len(p.routes.known) != 0 || p.routes.generation() == before {
+			t.Errorf("%d routes are known after a change", len(p.routes.known))
+		}
+		// Routes change while the program is attached to the client's interface, for which the route is known by then.
+		if err := p.Detach(n.ToClient); err != nil {
+			t.Error(err)
+		}
+		change := func() {
+			if out, err := exec.Command("ip", "link", "set", "veth1", "mtu", "1400").CombinedOutput(); err != nil {
+				t.Errorf("%v: %s", err, out)
+			}
+			p.recheck()
+		}
+		p.logger = slog.New(onLog(change))
+		if c, err = p.Relay(b, now.Add(restFor)); err != nil || !c.Disabled() {
+			t.Errorf("the channel is in use, with a route from before the change (%v)", err)
+		}
+		c.End(now)
+		if err := p.Detach(n.ToClient); err != nil {
+			t.Error(err)
+		}
+		p.logger = slog.New(onLog(p.recheck)) // for a change of something else
+		if c, err = p.Relay(b, now.Add(2*restFor)); err != nil || c.Disabled() {
+			t.Errorf("the channel is not in use, although its routes are the same (%v)", err)
+		}
+	})
+}
+
+// onLog is a handler of logs that calls itself.
+type onLog func()
+
+func (onLog) Enabled(context.Context, slog.Level) bool    { return true }
+func (f onLog) Handle(context.Context, slog.Record) error { f(); return nil }
+func (f onLog) WithAttrs([]slog.Attr) slog.Handler        { return f }
+func (f onLog) WithGroup(string) slog.Handler             { return f }

@@ -36,25 +36,35 @@ var ErrNotEthernet = errors.New("not an Ethernet interface")
 // attached already. Programs of others on the same hook keep working: those of tcx run before this one. The error is ErrNotEthernet,
 // or one of the system.
 func (p *Path) Attach(index int) (string, error) {
+	name, h, err := p.attachOnce(index)
+	if err != nil {
+		return "", err
+	}
+	if name != "" {
+		p.logger.Info("kernel path is attached", "interface", name, "hook", h.String())
+	}
+	return h.String(), nil
+}
+
+// attachOnce is Attach. It returns the name of the interface unless the program is attached already.
+func (p *Path) attachOnce(index int) (name string, h hook, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if h := p.hooks[index]; h != nil {
-		return h.String(), nil
+	if h = p.hooks[index]; h != nil {
+		return "", h, nil
 	}
 	l, err := linkOf(index)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	if !l.ethernet {
-		return "", fmt.Errorf("interface %s: %w", l.name, ErrNotEthernet)
+		return "", nil, fmt.Errorf("interface %s: %w", l.name, ErrNotEthernet)
 	}
-	h, err := p.attach(index)
-	if err != nil {
-		return "", err
+	if h, err = p.attach(index); err != nil {
+		return "", nil, err
 	}
 	p.hooks[index] = h
-	p.logger.Info("kernel path is attached", "interface", l.name, "hook", h.String())
-	return h.String(), nil
+	return l.name, h, nil
 }
 
 func (p *Path) attach(index int) (hook, error) {

@@ -24,6 +24,7 @@ type Path struct {
 	entries entries
 
 	changes *changes
+	routes  routes
 	logger  *slog.Logger
 
 	mu       sync.Mutex            // guards what follows

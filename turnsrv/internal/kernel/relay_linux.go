@@ -10,8 +10,9 @@ import (
 // Relay attaches the program to the interfaces over which the packets of a channel go, and adds the channel. It sets the routes of
 // b, and the address of b.Relay if that is unspecified. The error is one of RouteTo, Attach or Add.
 func (p *Path) Relay(b Binding, now time.Time) (*Channel, error) {
+	before := p.routes.generation()
 	var err error
-	if b.ToClient, _, err = RouteTo(b.Client.Addr(), b.Server.Addr()); err != nil {
+	if b.ToClient, _, err = p.routes.to(b.Client.Addr(), b.Server.Addr(), now); err != nil {
 		return nil, err
 	}
 	if _, err = p.Attach(b.ToClient.Interface); err != nil {
@@ -19,7 +20,7 @@ func (p *Path) Relay(b Binding, now time.Time) (*Channel, error) {
 	}
 	if !b.Local {
 		var from netip.Addr
-		if b.ToPeer, from, err = RouteTo(b.Peer.Addr(), b.Relay.Addr()); err != nil {
+		if b.ToPeer, from, err = p.routes.to(b.Peer.Addr(), b.Relay.Addr(), now); err != nil {
 			return nil, err
 		}
 		if _, err = p.Attach(b.ToPeer.Interface); err != nil {
@@ -27,7 +28,11 @@ func (p *Path) Relay(b Binding, now time.Time) (*Channel, error) {
 		}
 		b.Relay = netip.AddrPortFrom(from, b.Relay.Port())
 	}
-	return p.Add(b, now)
+	c, err := p.Add(b, now)
+	if err == nil && p.routes.generation() != before { // the recheck in between may not have seen it
+		p.recheckChannels([]*Channel{c})
+	}
+	return c, err
 }
 
 // way is from where to where packets leave, and over which route.

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/internal/turntest"
 )
@@ -59,6 +60,25 @@ func TestRouteTo(t *testing.T) {
 			if route, _, err := RouteTo(netip.MustParseAddr(nowhere), netip.Addr{}); err == nil {
 				t.Errorf("to %s: %v", nowhere, route)
 			}
+		}
+	})
+}
+
+// BenchmarkRelay measures how long a session waits when it gives a channel to the program and takes it back.
+func BenchmarkRelay(b *testing.B) {
+	n := turntest.NewNetwork(b)
+	p := loadForTest(b, 1<<15)
+	n.In(b, n.Server, func() {
+		a := ports("198.18.1.2:5000", "198.18.1.1:3478", "198.18.2.1:50000", "198.18.2.2:6000")
+		now := time.Now()
+		for b.Loop() {
+			now = now.Add(restFor) // so that entries can be used again
+			c, err := p.Relay(Binding{Client: a[0], Server: a[1], Number: number, Relay: a[2], Peer: a[3], Until: now.Add(time.Minute)}, now)
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			c.End(now)
 		}
 	})
 }

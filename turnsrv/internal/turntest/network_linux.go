@@ -22,7 +22,7 @@ type Network struct {
 }
 
 // NewNetwork makes a network of IPv4 and IPv6, or skips the test where that is not possible.
-func NewNetwork(t *testing.T) *Network {
+func NewNetwork(t testing.TB) *Network {
 	t.Helper()
 	if _, err := exec.LookPath("ip"); err != nil && os.Getenv("MAILTURN_E2E") == "" {
 		t.Skip("requires ip(8) of iproute2")
@@ -55,7 +55,7 @@ func NewNetwork(t *testing.T) *Network {
 }
 
 // connect connects a host to the server.
-func (n *Network) connect(t *testing.T, host, number string) {
+func (n *Network) connect(t testing.TB, host, number string) {
 	t.Helper()
 	IP(t, "-n", host, "link", "add", "veth", "type", "veth", "peer", "name", "veth"+number, "netns", n.Server)
 	for _, end := range [][3]string{{host, "veth", "2"}, {n.Server, "veth" + number, "1"}} {
@@ -67,7 +67,7 @@ func (n *Network) connect(t *testing.T, host, number string) {
 }
 
 // IP calls ip(8).
-func IP(t *testing.T, args ...string) {
+func IP(t testing.TB, args ...string) {
 	t.Helper()
 	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
 		t.Fatalf("ip %v: %v\n%s", args, err, out)
@@ -75,7 +75,7 @@ func IP(t *testing.T, args ...string) {
 }
 
 // In calls f on a thread in a namespace. Sockets that f opens stay there.
-func (n *Network) In(t *testing.T, name string, f func()) {
+func (n *Network) In(t testing.TB, name string, f func()) {
 	t.Helper()
 	done := make(chan error)
 	go func() {
@@ -98,7 +98,7 @@ func (n *Network) In(t *testing.T, name string, f func()) {
 
 // OffloadChecksums determines whether senders leave it to an interface to compute checksums. Here, nothing would compute them, as
 // between machines on one host. If they do not, packets arrive as from a real network.
-func OffloadChecksums(t *testing.T, name string, on bool) {
+func OffloadChecksums(t testing.TB, name string, on bool) {
 	t.Helper()
 	const setTransmitChecksums = 0x17 // ETHTOOL_STXCSUM
 	value := struct{ command, data uint32 }{command: setTransmitChecksums}
@@ -122,7 +122,7 @@ func OffloadChecksums(t *testing.T, name string, on bool) {
 }
 
 // Listen opens a UDP socket in a namespace.
-func (n *Network) Listen(t *testing.T, name string, addr netip.AddrPort) *net.UDPConn {
+func (n *Network) Listen(t testing.TB, name string, addr netip.AddrPort) *net.UDPConn {
 	t.Helper()
 	var conn *net.UDPConn
 	n.In(t, name, func() {
