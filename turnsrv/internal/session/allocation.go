@@ -39,6 +39,7 @@ type allocation struct {
 	rates    [numDirections]rates // safe for concurrent use
 	account  *holding             // set by the quota
 	requests limit.Rate           // rate of signed requests
+	offloads limit.Rate           // rate of channels given to the kernel
 	share    loop.Share           // what the client has sent in the round
 
 	relayed uint64       // packets relayed when the janitor last ran

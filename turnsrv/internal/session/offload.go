@@ -30,8 +30,14 @@ type KernelChannel interface {
 	Disabled() bool
 }
 
-// offloadAgain is how long after Kernel.Relay has failed it is tried again.
-const offloadAgain = 10 * time.Second
+const (
+	// offloadAgain is how long after Kernel.Relay has failed it is tried again.
+	offloadAgain = 10 * time.Second
+	// An allocation may give offloadRate channels a second to the kernel, and offloadBurst at once, because each takes system calls.
+	// A call has one to three.
+	offloadRate  = 4
+	offloadBurst = 16
+)
 
 // offloaded is a channel that the kernel relays. Owned by the goroutine of the session.
 type offloaded struct {
@@ -63,6 +69,9 @@ func (s *Session) offload(a *allocation, c *channelBinding, address *relayedAddr
 	}
 	b.LimitTo = a.kernelLimit()
 	b.LimitFrom = b.LimitTo
+	if !a.offloads.Take(1, offloadRate, offloadBurst, now.Sub(s.shared.start)) {
+		return
+	}
 	channel, err := k.Relay(b, now)
 	if err != nil {
 		return // the session goes on

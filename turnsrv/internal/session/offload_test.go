@@ -171,6 +171,34 @@ func TestOffloadLocal(t *testing.T) {
 	}
 }
 
+// TestOffloadRate has a client bind channels as fast as it can: the kernel gets some of them at once, and the others later.
+func TestOffloadRate(t *testing.T) {
+	now := time.Unix(1758650868, 0)
+	o := newOffloading(t, limit.Quotas{}, now)
+	a := o.allocations[o.from]
+	const channels = 40
+	send := func() {
+		for i := range uint16(channels) {
+			o.take(turntest.ChannelData(0x4001+i, "hello"), o.from, now)
+		}
+	}
+	for i := range uint16(channels) {
+		a.peers.bind(stun.ChannelNumber(0x4001+i), netip.AddrPortFrom(o.peer.Addr(), 50000+i), true, now)
+	}
+	o.hear(now)
+	send()
+	if n := len(o.kernel.channels); n != offloadBurst {
+		t.Errorf("%d channels at once, want %d", n, offloadBurst)
+	}
+	for range 3 {
+		now = now.Add(offloadAgain)
+		send()
+	}
+	if n := len(o.kernel.channels); n != channels {
+		t.Errorf("%d channels in the end, want %d", n, channels)
+	}
+}
+
 // TestOffloadStreams leaves clients with a connection to their connection.
 func TestOffloadStreams(t *testing.T) {
 	now := time.Unix(1758650868, 0)
