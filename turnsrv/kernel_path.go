@@ -70,12 +70,15 @@ func (s *Server) startKernelPath(protocol *session.Config) error {
 		if errors.Is(err, fs.ErrPermission) || errors.Is(err, errors.ErrUnsupported) {
 			level = slog.LevelInfo // most services run without the privilege, and other systems have no such path
 		}
-		s.config.Logger.Log(context.Background(), level, "kernel path is not used", "err", err)
+		s.config.Logger.Log(context.Background(), level, "kernel path is not in use", "err", err)
 		s.kernelProblem = err
 		return nil
 	}
-	nat, _ := hasNAT() // without an answer, nothing is said
-	s.config.Logger.Info("kernel path is used", "nat_rules", nat)
+	message := "kernel path is in use"
+	if nat, err := hasNAT(); err == nil && nat {
+		message = "kernel path is in use, except for calls whose packets the NAT rules of this host rewrite"
+	}
+	s.config.Logger.Info(message)
 	s.kernel, protocol.Kernel = path, path
 	// The system would join packets for the sockets before the program sees them, and it passes such packets up.
 	s.config.NoCoalesce = true

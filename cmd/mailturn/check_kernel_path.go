@@ -36,12 +36,12 @@ func (x *examination) checkKernelPath(ctx context.Context) (diags hcl.Diagnostic
 			continue
 		}
 		if err := x.kernel.try(); err != nil {
-			diags = append(diags, config.WithHint(config.Warnf(relay.Range, "Kernel path is not possible", "kernel_path is \"on\", and this machine cannot: %v.", err),
+			diags = append(diags, config.WithHint(config.Warnf(relay.Range, "Kernel path is not possible", "kernel_path is \"on\", but the kernel of this machine cannot relay calls: %v.", err),
 				"use \"auto\", with which sockets relay where the kernel cannot"))
 		}
 		if u := x.kernel.unit(ctx); u.loaded && u.user != "root" && u.user != "" && !(strings.Contains(u.capabilities, "cap_bpf") && strings.Contains(u.capabilities, "cap_net_admin")) {
 			diags = append(diags, config.WithHint(config.Warnf(relay.Range, "Kernel path lacks capabilities",
-				"kernel_path is \"on\", and %s has neither CAP_BPF nor CAP_NET_ADMIN, or only one of them: mailturn does not start.", unitName),
+				"kernel_path is \"on\", but %s does not grant both CAP_BPF and CAP_NET_ADMIN: mailturn will not start.", unitName),
 				"install the drop-in kernel-path.conf: see docs/kernel-path.md"))
 		}
 		if nat, err := x.kernel.nat(); err == nil && nat {

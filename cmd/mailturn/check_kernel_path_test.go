@@ -18,10 +18,10 @@ func TestCheckKernelPath(t *testing.T) {
 		unit        unit
 		want        []string
 	}{
-		{"everything is there", "on", kernelPathSystem{true, works, no, nil}, granted, nil},
-		{"an old kernel", "on", kernelPathSystem{true, fails, no, nil}, granted, []string{"this machine cannot: this system is too old."}},
-		{"without the drop-in", "on", kernelPathSystem{true, works, no, nil}, unit{user: "mailturn", capabilities: "cap_net_bind_service", loaded: true}, []string{"mailturn does not start"}},
-		{"half of the drop-in", "on", kernelPathSystem{true, works, no, nil}, unit{user: "mailturn", capabilities: "cap_net_admin", loaded: true}, []string{"mailturn does not start"}},
+		{"nothing is missing", "on", kernelPathSystem{true, works, no, nil}, granted, nil},
+		{"an old kernel", "on", kernelPathSystem{true, fails, no, nil}, granted, []string{"the kernel of this machine cannot relay calls: this system is too old."}},
+		{"without the drop-in", "on", kernelPathSystem{true, works, no, nil}, unit{user: "mailturn", capabilities: "cap_net_bind_service", loaded: true}, []string{"mailturn will not start"}},
+		{"half of the drop-in", "on", kernelPathSystem{true, works, no, nil}, unit{user: "mailturn", capabilities: "cap_net_admin", loaded: true}, []string{"mailturn will not start"}},
 		{"a unit that runs as root", "on", kernelPathSystem{true, works, no, nil}, unit{user: "root", loaded: true}, nil},
 		{"no unit", "on", kernelPathSystem{true, works, no, nil}, unit{user: "mailturn"}, nil},
 		{"NAT", "on", kernelPathSystem{true, works, yes, nil}, granted, []string{`counts them as "unproven"`}},

@@ -189,15 +189,19 @@ func (c *Channel) Extend(until, now time.Time) {
 
 // SetLimits changes the limits of what goes to the peer, and of what comes from it.
 func (c *Channel) SetLimits(to, from Limit) {
-	for number, l := range map[uint32]Limit{c.toPeer: to, c.toClient: from} {
-		entry := &c.entries.all[number]
-		cost, burst := bucket(l.Bits, l.BitBurst, maxBits)
-		atomic.StoreUint64(&entry.Bits.Cost, cost)
-		atomic.StoreUint64(&entry.Bits.Burst, burst)
-		cost, burst = bucket(l.Packets, l.PacketBurst, 1)
-		atomic.StoreUint64(&entry.Packets.Cost, cost)
-		atomic.StoreUint64(&entry.Packets.Burst, burst)
-	}
+	c.entries.limit(c.toPeer, to)
+	c.entries.limit(c.toClient, from)
+}
+
+// limit changes the limits of an entry.
+func (e *entries) limit(number uint32, l Limit) {
+	entry := &e.all[number]
+	cost, burst := bucket(l.Bits, l.BitBurst, maxBits)
+	atomic.StoreUint64(&entry.Bits.Cost, cost)
+	atomic.StoreUint64(&entry.Bits.Burst, burst)
+	cost, burst = bucket(l.Packets, l.PacketBurst, 1)
+	atomic.StoreUint64(&entry.Packets.Cost, cost)
+	atomic.StoreUint64(&entry.Packets.Burst, burst)
 }
 
 const (

@@ -35,9 +35,9 @@ func loadError(err error) error {
 	case errors.As(err, &refused):
 		return fmt.Errorf("the system refuses the program: %w", err)
 	case errors.Is(err, unix.ENOSYS):
-		return fmt.Errorf("the system call bpf is not there: the SystemCallFilter of the unit may forbid it: %w", err)
+		return fmt.Errorf("the system call bpf is not available, perhaps because the unit's SystemCallFilter= forbids it: %w", err)
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("the system does not let this process load programs, as in a container: %w", err)
+		return fmt.Errorf("the system does not let this process load programs, perhaps because it runs in a container: %w", err)
 	}
 	return fmt.Errorf("load the program: %w", err)
 }
