@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/ban"
@@ -124,6 +125,12 @@ type Config struct {
 	// not pass netfilter. While the path is in use, sockets do not use UDP_GRO.
 	KernelPath KernelPath
 
+	// Alternate, if not nil, is called for Allocate requests that are refused because the server drains. If it returns another server,
+	// the response is 300 (Try Alternate) with that, RFC 8489 section 10. server is for the transport of tuple and has the address
+	// family of the client; domain, if not empty, is the name in the certificate of server. account is that of the credential. It is
+	// called from several goroutines and must not block.
+	Alternate func(account string, tuple event.FiveTuple) (server netip.AddrPort, domain string, ok bool)
+
 	// Bans, if not nil, are refused with 403 in Allocate requests. Allocations that exist go on: see Server.Disconnect.
 	Bans *ban.List
 
@@ -190,6 +197,6 @@ func (c *Config) session() session.Config {
 		Realm: c.Realm, Realms: c.Realms, Authenticator: c.Authenticator, Relay: c.Relay,
 		Lifetime: c.Lifetime, MaxLifetime: c.MaxLifetime, NonceLifetime: c.NonceLifetime, NonceKey: c.NonceKey, ExpiredGrace: c.ExpiredGrace,
 		Quotas: c.Quotas, UnauthenticatedRate: c.UnauthenticatedRate, MaxGuesses: c.MaxGuesses, SilentPeerBytes: c.SilentPeerBytes,
-		DefaultFamily: c.DefaultFamily, StrictChannels: c.StrictChannels, Software: c.Software, LogGuesses: c.LogGuesses, Bans: c.Bans, OnEvent: c.OnEvent, Logger: c.Logger,
+		DefaultFamily: c.DefaultFamily, StrictChannels: c.StrictChannels, Software: c.Software, LogGuesses: c.LogGuesses, Alternate: c.Alternate, Bans: c.Bans, OnEvent: c.OnEvent, Logger: c.Logger,
 	}
 }

@@ -194,7 +194,7 @@ func (s *Server) end(l servedLink, err error) error {
 	return err
 }
 
-// Shutdown refuses new allocations with 508 and waits until all allocations have ended or ctx is done. Then it calls Close. It
+// Shutdown refuses new allocations, with 300 if Config.Alternate returns another server and with 508 otherwise, and waits until all allocations have ended or ctx is done. Then it calls Close. It
 // returns the error of ctx if allocations were still active.
 func (s *Server) Shutdown(ctx context.Context) error {
 	empty := s.shared.Drain()
@@ -247,7 +247,7 @@ func (s *Server) SetExpiredGrace(grace time.Duration) {
 	s.shared.SetExpiredGrace(cmp.Or(grace, DefaultExpiredGrace))
 }
 
-// SetDraining makes the server refuse new allocations with 508, as Shutdown does, or accept them again. Running calls go on.
+// SetDraining makes the server refuse new allocations with 300 or 508, as Shutdown does, or accept them again. Running calls go on.
 func (s *Server) SetDraining(draining bool) { s.shared.Pause(draining) }
 
 // Sessions describes the live allocations, in no order. The goroutines that serve clients do so between packets.

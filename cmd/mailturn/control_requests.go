@@ -274,13 +274,12 @@ func (o *operators) setDraining(w http.ResponseWriter, r *http.Request) (any, er
 		return nil, err
 	}
 	report := drainReport{Draining: *request.Draining}
+	o.service.setDraining(report.Draining)
 	for _, relay := range relays {
-		relay.SetDraining(report.Draining)
 		if c, ok := relay.Counters(); ok {
 			report.Allocations += c.Allocations
 		}
 	}
-	o.service.draining.Store(report.Draining)
 	o.changed(r, "draining changed", "draining", report.Draining, "allocations", report.Allocations)
 	return report, nil
 }

@@ -206,8 +206,9 @@ func (c *ctl) drainCommand() *cobra.Command {
 		Use:   "drain",
 		Short: "Refuse new calls, and let running ones continue",
 		Long: `drain makes the relay refuse new calls. Running calls and mail continue, and /readyz of the HTTP
-endpoint fails, until "drain --off" or a restart. "mailturn ctl status" shows how many
-allocations are left.`,
+endpoint fails, until "drain --off" or a restart. If the configuration has other relays,
+clients are told these, or sent there. "mailturn ctl status" shows how many allocations are
+left.`,
 		Args: noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			var report drainReport

@@ -57,7 +57,9 @@ type service struct {
 	watch module.Group
 	ready atomic.Bool // read by the HTTP endpoints
 	// draining is set while an operator has new calls refused.
-	draining atomic.Bool
+	draining   atomic.Bool
+	alternates *issuer.Alternates
+	look       background // of followAlternates, during a drain
 	// names is setup.names, for other goroutines.
 	names atomic.Pointer[issuer.AccountNames]
 	// unhealthy is the last result of health.
@@ -71,7 +73,7 @@ func newService(s *setup, sockets *systemd.Listeners, logger *slog.Logger, level
 	logger = recent.Logger(logger)
 	r := &service{
 		logger: logger, level: level, setup: s, sockets: sockets, running: make(map[string]module.Endpoint),
-		levels:    make(map[string]*log.Switch),
+		levels: make(map[string]*log.Switch), alternates: issuer.NewAlternates(),
 		authority: acme.NewManager(logger, lookUp),
 		reloaded: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "mailturn_config_reload_success_timestamp_seconds",
@@ -127,7 +129,14 @@ func (r *service) sessions(ctx context.Context) (all []event.Allocation, err err
 // share gives the configurations of the endpoints what they share with each other and with the rest of the service.
 func (r *service) share(s *setup) {
 	s.share(&r.accounts, &r.bans.list, r.sockets)
+	for _, c := range s.issuers() {
+		c.Draining = &r.draining
+	}
+	if len(s.relays) > 0 {
+		r.alternates.Set(s.issuers(), s.relays[0].Secrets)
+	}
 	for i := range s.relays {
+		s.relays[i].Alternates = r.alternates
 		name := s.relays[i].Name
 		s.relays[i].OnEvent = func(e event.Event) { r.record.Add(name, e) }
 	}
@@ -179,6 +188,8 @@ func (r *service) start(ctx context.Context) (err error) {
 // shutdown stops what start has started. It takes at most drain and the time that endpoints then need to end the rest.
 func (r *service) shutdown(drain time.Duration) error {
 	r.ready.Store(false)
+	r.setDraining(true)
+	defer r.look.stop()
 	r.authority.Stop()
 	defer r.record.Close()
 	defer r.rememberBanned() // after the last credential was issued

@@ -74,7 +74,7 @@ func (h *handler) serveCredential(present *settings, w http.ResponseWriter, r *h
 		w.Header().Set("WWW-Authenticate", "Bearer")
 		(&problem{http.StatusUnauthorized, "a valid API key is required, as Authorization: Bearer KEY or in the parameter key"}).write(w)
 		return
-	case !h.ready():
+	case !h.ready() && !present.turn.Diverts():
 		notReady.write(w)
 		return
 	}

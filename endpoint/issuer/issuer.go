@@ -5,6 +5,7 @@ package issuer
 import (
 	"net"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/mailturn/mailturn/framework/config"
@@ -36,6 +37,8 @@ type Config struct {
 	// Accounts records for the relay of this process to whom credentials are issued. The caller sets it; with nil nothing is
 	// recorded.
 	Accounts *credential.Accounts
+	// Draining, if not nil, is true while the relay of this process refuses new calls. The caller sets it.
+	Draining *atomic.Bool
 	// Names decides which login names belong to the same account. The caller sets it.
 	Names AccountNames
 }

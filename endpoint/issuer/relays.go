@@ -7,6 +7,7 @@ import (
 	"errors"
 	"math"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -139,20 +140,34 @@ func (c Config) CheckSecret() error {
 //
 // The choice is by weighted rendezvous hashing: each relay has a score for the account, from a hash of the two, and the highest
 // wins. It depends on no state, so it is the same in every endpoint, on every server and after each start; and if a relay is added,
-// removed or changes its weight, only the accounts move that it wins or loses.
+// removed or changes its weight, only the accounts move that it wins or loses. While the relay of this process drains, its accounts
+// have another one, if there is one with a weight.
 func (c Config) For(account string) Config {
 	if len(c.Relays) == 0 {
 		return c
 	}
 	account = c.Names.Account(account)
 	best, highest := 0, math.Inf(-1)
+	diverts := c.Diverts()
 	for i, r := range c.Relays {
+		if diverts && !r.elsewhere() {
+			continue
+		}
 		if score := r.score(account); score > highest {
 			best, highest = i, score
 		}
 	}
 	return c.relay(best)
 }
+
+// Diverts reports whether For chooses among the relays elsewhere only, because the relay of this process drains.
+func (c Config) Diverts() bool {
+	return c.Draining != nil && c.Draining.Load() &&
+		slices.ContainsFunc(c.Relays, func(r WeightedRelay) bool { return r.elsewhere() && r.Weight > 0 })
+}
+
+// elsewhere reports whether the relay is not the TURN endpoint of the file.
+func (r WeightedRelay) elsewhere() bool { return r.Secrets.Set }
 
 // All returns the Config of every relay: c itself or, with several relays, one for each.
 func (c Config) All() (all []Config) {
@@ -168,7 +183,7 @@ func (c Config) All() (all []Config) {
 // relay returns the Config of a relay block.
 func (c Config) relay(i int) Config {
 	relay := c.Relays[i].Config
-	relay.Accounts, relay.Names = c.Accounts, c.Names
+	relay.Accounts, relay.Names, relay.Draining = c.Accounts, c.Names, c.Draining
 	return relay
 }
 

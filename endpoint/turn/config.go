@@ -128,6 +128,8 @@ type Config struct {
 	StateDir string
 	// Accounts records to whom the other endpoints of this process have issued credentials. The caller sets it; nil has no records.
 	Accounts *credential.Accounts
+	// Alternates are the relays to which clients are sent during a drain. The caller puts them here; nil has none.
+	Alternates *issuer.Alternates
 	// Bans are who may make no allocations. The caller puts them here; nil bans nobody.
 	Bans *ban.List
 	// OnEvent, if not nil, is called as turnsrv.Config says. The caller sets it.

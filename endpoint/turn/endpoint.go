@@ -149,6 +149,10 @@ func (e *Endpoint) Start(ctx context.Context) error {
 // serverConfig returns the configuration of the protocol.
 func (e *Endpoint) serverConfig(allocator *relay.Allocator, nonceKey []byte) turnsrv.Config {
 	c := &e.config
+	var alternate func(account string, tuple event.FiveTuple) (netip.AddrPort, string, bool)
+	if c.Alternates != nil {
+		alternate = c.Alternates.For
+	}
 	return turnsrv.Config{
 		Realm:               c.Realm,
 		Realms:              c.realms(),
@@ -173,6 +177,7 @@ func (e *Endpoint) serverConfig(allocator *relay.Allocator, nonceKey []byte) tur
 		SilentPeerBytes:     orNone(c.Peers.SilentBytes),
 		Software:            c.Software.V,
 		LogGuesses:          c.LogGuesses,
+		Alternate:           alternate,
 		Bans:                c.Bans,
 		OnEvent:             c.OnEvent,
 		Logger:              e.logger,

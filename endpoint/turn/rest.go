@@ -1,6 +1,8 @@
 package turn
 
 import (
+	"context"
+	"log/slog"
 	"net/url"
 	"path/filepath"
 	"time"
@@ -33,13 +35,12 @@ func (e *Endpoint) openPorts(now time.Time) (*portfile.File, relay.Rest) {
 	// The time since then, by a clock that may have been wrong or reset since: at least none, and at most all.
 	away := min(max(now.Round(0).Sub(past.Ended), 0), e.config.MaxLifetime.V)
 	rest := relay.Rest{Ports: past.Ports, Until: now.Add(e.config.MaxLifetime.V - away), Never: now.Add(max(minRest-away, 0))}
-	log := e.logger.Warn
-	message := "calls were interrupted: the last process ended without stopping"
-	if past.Stopped {
-		log, message = e.logger.Info, "calls were interrupted: the last process was stopped"
-	}
 	if past.Cut > 0 {
-		log(message, "allocations", past.Cut, "ended", past.Ended.UTC().Truncate(time.Second),
+		level, cause := slog.LevelWarn, "crash"
+		if past.Stopped {
+			level, cause = slog.LevelInfo, "stop"
+		}
+		e.logger.Log(context.Background(), level, "calls were interrupted", "cause", cause, "allocations", past.Cut, "ended", past.Ended.UTC().Truncate(time.Second),
 			"interruption", now.Round(0).Sub(past.Ended).Round(100*time.Millisecond), "ports_rest_for", (e.config.MaxLifetime.V - away).Round(time.Second))
 	}
 	return ports, rest

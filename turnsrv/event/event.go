@@ -50,7 +50,7 @@ const (
 	RefusedTransport                        // 400 and 442: REQUESTED-TRANSPORT is missing or not UDP
 	RefusedAttributes                       // 400 and 420: malformed, contradictory or unknown attributes
 	RefusedFamily                           // 440: the relay has no address of the family
-	RefusedDraining                         // 508: Shutdown or SetDraining was called
+	RefusedDraining                         // 300 and 508: Shutdown or SetDraining was called
 	RefusedTotalQuota                       // 486
 	RefusedSourceQuota                      // 486
 	RefusedUserQuota                        // 486

@@ -14,6 +14,9 @@ const (
 	NumTransports // number of transports
 )
 
+// Encrypted reports whether the transport is encrypted.
+func (t Transport) Encrypted() bool { return t == TLS || t == DTLS }
+
 // String returns the usual name of the transport.
 func (t Transport) String() string {
 	switch t {

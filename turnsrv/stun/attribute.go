@@ -28,7 +28,9 @@ const (
 	AttrReservationToken        AttrType = 0x0022
 	AttrAdditionalAddressFamily AttrType = 0x8000
 	AttrAddressErrorCode        AttrType = 0x8001
+	AttrAlternateDomain         AttrType = 0x8003
 	AttrSoftware                AttrType = 0x8022
+	AttrAlternateServer         AttrType = 0x8023
 	AttrFingerprint             AttrType = 0x8028
 
 	// AttrCoturnAdditionalAddressFamily is the number that coturn and its client use for ADDITIONAL-ADDRESS-FAMILY. It comes from

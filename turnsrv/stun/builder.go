@@ -55,6 +55,15 @@ func (b *Builder) XORAddress(t AttrType, addr netip.AddrPort) {
 	b.close(start)
 }
 
+// Address adds an address attribute, encoded as in RFC 8489 section 14.1.
+func (b *Builder) Address(t AttrType, addr netip.AddrPort) {
+	start := b.open(t)
+	b.buf = append(b.buf, 0, byte(FamilyOf(addr.Addr())))
+	b.buf = binary.BigEndian.AppendUint16(b.buf, addr.Port())
+	b.buf = append(b.buf, addr.Addr().AsSlice()...)
+	b.close(start)
+}
+
 // ErrorCode adds ERROR-CODE, RFC 8489 section 14.8. The reason may be empty.
 func (b *Builder) ErrorCode(code ErrorCode, reason string) {
 	start := b.open(AttrErrorCode)

@@ -5,6 +5,7 @@ type ErrorCode int
 
 // Errors of RFC 8489 section 14.8 and RFC 8656 section 19.
 const (
+	CodeTryAlternate                 ErrorCode = 300
 	CodeBadRequest                   ErrorCode = 400
 	CodeUnauthenticated              ErrorCode = 401
 	CodeForbidden                    ErrorCode = 403
@@ -23,6 +24,8 @@ const (
 // Reason returns the phrase that the RFCs recommend for the code.
 func (c ErrorCode) Reason() string {
 	switch c {
+	case CodeTryAlternate:
+		return "Try Alternate"
 	case CodeBadRequest:
 		return "Bad Request"
 	case CodeUnauthenticated:

@@ -23,7 +23,7 @@ func switched(text string) reason {
 const (
 	inDatabase   = "users and secrets are in the configuration, or in a file: see users, users_file and secret"
 	behavior     = "NAT behavior discovery (RFC 5780) is not offered; calls do not use it"
-	redirection  = "clients are not redirected to other servers; give the server's name several addresses instead"
+	redirection  = "clients are redirected only while the relay drains, to the relay blocks of the endpoint that issues credentials; give the server's name several addresses instead"
 	byAddress    = "name the address in listen, relay_ip or relay_bind instead of the device"
 	threads      = "mailturn uses all available CPUs"
 	ciphers      = "TLS 1.2 and 1.3 with the ciphers that Go considers safe"

@@ -31,7 +31,7 @@ var (
 		stun.MethodBinding, stun.MethodAllocate, stun.MethodRefresh, stun.MethodCreatePermission, stun.MethodChannelBind,
 	}
 	ErrorCodes = [...]stun.ErrorCode{
-		stun.CodeBadRequest, stun.CodeUnauthenticated, stun.CodeForbidden, stun.CodeUnknownAttribute, stun.CodeAllocationMismatch,
+		stun.CodeTryAlternate, stun.CodeBadRequest, stun.CodeUnauthenticated, stun.CodeForbidden, stun.CodeUnknownAttribute, stun.CodeAllocationMismatch,
 		stun.CodeStaleNonce, stun.CodeAddressFamilyNotSupported, stun.CodeWrongCredentials,
 		stun.CodeUnsupportedTransportProtocol, stun.CodePeerAddressFamilyMismatch, stun.CodeAllocationQuotaReached,
 		stun.CodeServerError, stun.CodeInsufficientCapacity,

@@ -46,7 +46,7 @@ func (s *Session) allocate(r *request, a *allocation, grant credential.Grant, no
 		return s.refuseAllocate(r, code, reason, now)
 	}
 	if s.shared.draining.Load() || s.shared.paused.Load() {
-		return s.refuseAllocate(r, stun.CodeInsufficientCapacity, event.RefusedDraining, now)
+		return s.refuseDraining(r, now)
 	}
 	families := []stun.Family{request.Family}
 	if r.additionalFamily != nil {

@@ -2,6 +2,7 @@ package session
 
 import (
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/ban"
@@ -33,7 +34,9 @@ type Config struct {
 	Software       string
 	LogGuesses     bool
 
-	Kernel  Kernel            // may be nil
+	Kernel    Kernel                                                                                      // may be nil
+	Alternate func(account string, tuple event.FiveTuple) (server netip.AddrPort, domain string, ok bool) // may be nil
+
 	Bans    *ban.List         // may be nil
 	OnEvent func(event.Event) // may be nil
 	Logger  *slog.Logger

@@ -53,9 +53,9 @@ endpoint "http" "http" {
 		}
 		return c, relayed
 	}
-	interrupted := func(s *server, message string, clients []*turnclient.Client) {
+	interrupted := func(s *server, cause string, clients []*turnclient.Client) {
 		t.Helper()
-		if line := s.waitFor(t, s.stderr, message); !strings.Contains(line, "allocations=3") || !strings.Contains(line, "interruption=") {
+		if line := s.waitFor(t, s.stderr, `msg="calls were interrupted"`); !strings.Contains(line, "cause="+cause+" allocations=3") || !strings.Contains(line, "interruption=") {
 			t.Errorf("the log says %q", line)
 		}
 		for _, c := range clients {
@@ -92,7 +92,7 @@ endpoint "http" "http" {
 	<-s.exited
 
 	s = start(t, stateDir, "--config", config)
-	interrupted(s, "calls were interrupted: the last process ended without stopping", clients)
+	interrupted(s, "crash", clients)
 	clients = nil
 	for range 3 {
 		c, relayed := call(resting)
@@ -101,7 +101,7 @@ endpoint "http" "http" {
 	s.stop(t) // which cuts these calls, because there is no drain_timeout
 
 	s = start(t, stateDir, "--config", config)
-	interrupted(s, "calls were interrupted: the last process was stopped", clients)
+	interrupted(s, "stop", clients)
 	for range 2 {
 		_, relayed := call(resting)
 		resting[relayed] = true

@@ -1,0 +1,120 @@
+package issuer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+
+	"github.com/mailturn/mailturn/turnsrv/credential"
+	"github.com/mailturn/mailturn/turnsrv/event"
+)
+
+// Alternates are the relays elsewhere to which the TURN endpoint of this file sends clients while it drains: those of the relay blocks
+// that accept its credentials. It is made by NewAlternates. Safe for concurrent use.
+type Alternates struct {
+	relays  atomic.Pointer[[]WeightedRelay]
+	found   atomic.Pointer[[]alternate]
+	changed chan struct{} // has room for one
+}
+
+// NewAlternates returns Alternates without relays.
+func NewAlternates() *Alternates {
+	a := &Alternates{changed: make(chan struct{}, 1)}
+	a.relays.Store(new([]WeightedRelay))
+	return a
+}
+
+// alternate is a relay with its addresses.
+type alternate struct {
+	WeightedRelay
+	addrs []netip.Addr
+}
+
+// Set replaces the relays with those of issuers that share a secret with the TURN endpoint, whose secrets are accepted.
+func (a *Alternates) Set(issuers []*Config, accepted []credential.Secret) {
+	var relays []WeightedRelay
+	for _, c := range issuers {
+		for _, r := range c.Relays {
+			known := func(other WeightedRelay) bool { return other.identity() == r.identity() }
+			r.Names = c.Names
+			if r.elsewhere() && r.Weight > 0 && !slices.ContainsFunc(relays, known) && shareSecret(r.Secrets.V, accepted) {
+				relays = append(relays, r)
+			}
+		}
+	}
+	a.relays.Store(&relays)
+	select {
+	case a.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Changed returns a channel from which a value can be received after Set: it is time to Look.
+func (a *Alternates) Changed() <-chan struct{} { return a.changed }
+
+// shareSecret reports whether one of the secrets is in both lists.
+func shareSecret(a, b []credential.Secret) bool {
+	return slices.ContainsFunc(a, func(secret credential.Secret) bool {
+		return slices.ContainsFunc(b, func(other credential.Secret) bool { return bytes.Equal(secret.Bytes(), other.Bytes()) })
+	})
+}
+
+// Look looks up the addresses of the relays. For returns nothing before. A relay whose name has no address is left out.
+func (a *Alternates) Look(ctx context.Context, lookup func(ctx context.Context, host string) ([]netip.Addr, error)) error {
+	var found []alternate
+	var errs []error
+	for _, r := range *a.relays.Load() {
+		addrs, err := lookup(ctx, r.Server.V)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		for i := range addrs {
+			addrs[i] = addrs[i].Unmap()
+		}
+		found = append(found, alternate{r, addrs})
+	}
+	a.found.Store(&found)
+	return errors.Join(errs...)
+}
+
+// For returns the relay for an account that is reached from the client over the same transport and address family, and its name. It
+// is the one that the account is told by For of a Config.
+func (a *Alternates) For(account string, tuple event.FiveTuple) (server netip.AddrPort, domain string, ok bool) {
+	found := a.found.Load()
+	if found == nil {
+		return netip.AddrPort{}, "", false
+	}
+	highest := math.Inf(-1)
+	for _, r := range *found {
+		port := r.port(tuple.Transport)
+		at := slices.IndexFunc(r.addrs, func(addr netip.Addr) bool { return addr.Is4() == tuple.Client.Addr().Is4() })
+		if port == 0 || at < 0 {
+			continue
+		}
+		if score := r.score(r.Names.Account(account)); score > highest {
+			server, domain, ok, highest = netip.AddrPortFrom(r.addrs[at], port), r.Server.V, true, score
+		}
+	}
+	if _, err := netip.ParseAddr(domain); err == nil {
+		domain = ""
+	}
+	return server, domain, ok
+}
+
+// port returns the port on which clients reach the relay over a transport, 0 if they are told none. They are never told about DTLS.
+func (c Config) port(transport event.Transport) uint16 {
+	switch transport {
+	case event.UDP:
+		return c.UDPPort
+	case event.TCP:
+		return c.TCPPort
+	case event.TLS:
+		return c.TLSPort.V
+	}
+	return 0
+}
