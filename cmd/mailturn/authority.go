@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -64,6 +65,7 @@ func (s *setup) decodeACME(top *config.TLS) (diags hcl.Diagnostics) {
 		}
 	}
 	diags = append(diags, s.chooseChallenge(&settings, blocks)...)
+	diags = append(diags, settings.CheckWildcards()...)
 	if s.stateDir == "" {
 		return append(diags, config.WithHint(config.Errorf(blocks[0].Range, "No directory for certificates", "There is no state directory."), "set state_dir"))
 	}
@@ -133,13 +135,30 @@ func (s *setup) chooseChallenge(settings *acme.Settings, blocks []*config.ACME) 
 	if settings.Challenge != acme.TLSALPN01 {
 		return nil
 	}
-	if len(encrypted) == 0 {
+	why := ""
+	if on443 < 0 {
+		why = s.pionOn443()
+	}
+	if why == "" && len(encrypted) == 0 {
+		why = "tls-alpn-01 requires an endpoint that listens with TLS on TCP, and there is none."
+	}
+	if why != "" {
 		i := slices.IndexFunc(blocks, func(b *config.ACME) bool { return b.Challenge.Set })
-		return hcl.Diagnostics{config.WithHint(config.Errorf(blocks[i].Challenge.Range, "Challenge cannot be answered",
-			"tls-alpn-01 requires an endpoint that listens with TLS on TCP, and there is none."), `use challenge = "http-01"`)}
+		return hcl.Diagnostics{config.WithHint(config.Errorf(blocks[i].Challenge.Range, "Challenge cannot be answered", "%s", why), `use challenge = "http-01"`)}
 	}
 	settings.Listen = encrypted[max(on443, 0)].HostPort()
 	return nil
+}
+
+// pionOn443 says that a relay that cannot answer tls-alpn-01 has the port to which authorities connect, if one does.
+func (s *setup) pionOn443() string {
+	for _, relay := range s.relays {
+		on443 := slices.ContainsFunc(relay.Listen, func(a listen.Addr) bool { return a.Scheme == "tls" && a.Port == 443 })
+		if relay.Engine == turn.Pion && on443 {
+			return fmt.Sprintf("The endpoint %q has port 443, and its engine, pion, cannot answer tls-alpn-01.", relay.Name)
+		}
+	}
+	return ""
 }
 
 // listensTLS returns the addresses on which this process accepts TLS over TCP.

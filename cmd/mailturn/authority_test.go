@@ -83,6 +83,7 @@ func TestChoiceOfChallenge(t *testing.T) {
   key      = "c2VjcmV0IG9mIHRoZSBuYW1lIHNlcnZlcg=="
 }
 `
+	const pion = "tls://0.0.0.0:443\"]\n engine = \"pion\" # \""
 	for _, tt := range []struct {
 		name, acme, listen string
 		challenge          acme.Challenge
@@ -90,13 +91,14 @@ func TestChoiceOfChallenge(t *testing.T) {
 	}{
 		{"nothing on 443", "", "tls://0.0.0.0:5349", acme.HTTP01, ":80"},
 		{"443 is ours", "", "tls://0.0.0.0:443", acme.TLSALPN01, "0.0.0.0:443"},
+		{"443 is pion's", "", pion, acme.HTTP01, ":80"},
 		{"443 over UDP", "", "dtls://0.0.0.0:443", acme.HTTP01, ":80"},
 		{"an address for http-01", `http_listen = "127.0.0.1:8402"`, "tls://0.0.0.0:443", acme.HTTP01, "127.0.0.1:8402"},
 		{"443 leads to another port", `challenge = "tls-alpn-01"`, "tls://127.0.0.1:8443", acme.TLSALPN01, "127.0.0.1:8443"},
 		{"a name server", dns, "tls://0.0.0.0:443", acme.DNS01, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := decodeWithACME(t, fmt.Sprintf("hostname = %q\ntls {\n acme {\n%s%s\n}\n}\nendpoint %[4]q %[4]q {\n listen = [\"udp://0.0.0.0:3478\", %q]\n}\n",
+			s := decodeWithACME(t, fmt.Sprintf("hostname = %q\ntls {\n acme {\n%s%s\n}\n}\nendpoint %[4]q %[4]q {\n listen = [\"udp://0.0.0.0:3478\", \"%s\"]\n}\n",
 				"mail.example.org", accountLines, tt.acme, "turn", tt.listen))
 			if s.acme.Challenge != tt.challenge || s.acme.Listen != tt.at {
 				t.Errorf("got %s at %q, want %s at %q", s.acme.Challenge, s.acme.Listen, tt.challenge, tt.at)

@@ -163,9 +163,9 @@ func badPort(text string) bool {
 	return err != nil || port == 0
 }
 
-// CheckName returns why no authority issues a certificate for a name, or nil. Wildcards are not supported, because clients are
-// never told one.
+// CheckName returns why no authority issues a certificate for a name, or nil. A name may begin with "*.": see CheckWildcards.
 func CheckName(rng hcl.Range, name string) *hcl.Diagnostic {
+	name = strings.TrimPrefix(name, wildcard)
 	_, valid := dns.IsDomainName(name)
 	_, err := netip.ParseAddr(name)
 	switch {
@@ -176,6 +176,17 @@ func CheckName(rng hcl.Range, name string) *hcl.Diagnostic {
 	case name == "localhost" || strings.HasSuffix(name, ".localhost"):
 		return config.WithHint(config.Errorf(rng, "Certificate for localhost", "No authority issues a certificate for %s.", name),
 			"use the name by which clients elsewhere reach this server")
+	}
+	return nil
+}
+
+// CheckWildcards returns an error if there is a name for whose subdomains authorities issue a certificate only after another challenge.
+func (s Settings) CheckWildcards() hcl.Diagnostics {
+	for _, name := range s.Names {
+		if s.Challenge != DNS01 && strings.HasPrefix(name, wildcard) {
+			return hcl.Diagnostics{config.WithHint(config.Errorf(s.Range, "Wildcard requires dns-01",
+				"Authorities issue a certificate for %s only after dns-01, and challenge is %q.", name, s.Challenge), "add a dns block, or list the names")}
+		}
 	}
 	return nil
 }

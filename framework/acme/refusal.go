@@ -28,6 +28,7 @@ type refusal struct {
 // Kinds of refusals other than the authority's problem types.
 const (
 	kindPort        = "port"
+	kindDNS         = "dns"
 	kindClock       = "clock"
 	kindRateLimit   = "rateLimited"
 	kindTerms       = "terms"
@@ -64,6 +65,9 @@ func (k *keeper) explain(ctx context.Context, err error) refusal {
 	}
 	if e, ok := errors.AsType[*clockError](err); ok {
 		return refusal{kindClock, e.Error(), true}
+	}
+	if e, ok := errors.AsType[*updateError](err); ok { // without what certmagic puts before it
+		return refusal{kind: kindDNS, text: e.Error()}
 	}
 	if errors.Is(err, errTerms) {
 		return refusal{kind: kindTerms, text: err.Error()}
@@ -116,7 +120,7 @@ func (k *keeper) explainProblem(ctx context.Context, problem acme.Problem) refus
 	case acme.ProblemTypeRateLimited:
 		hint = "wait; for tests, use the authority's staging directory"
 	case acme.ProblemTypeCAA:
-		hint = "the CAA records of " + k.name + ", or of a domain above it, must allow this authority"
+		hint = "the CAA records of " + k.domain() + ", or of a domain above it, must allow this authority"
 	case acme.ProblemTypeExternalAccountRequired:
 		hint = "get an account from the authority, and set eab_key_id and eab_key"
 	case acme.ProblemTypeUserActionRequired:
@@ -133,10 +137,13 @@ func (k *keeper) explainProblem(ctx context.Context, problem acme.Problem) refus
 	return r
 }
 
+// domain is the name that is in DNS.
+func (k *keeper) domain() string { return strings.TrimPrefix(k.name, wildcard) }
+
 // whereNameLeads compares the name's addresses in DNS with those of this machine.
 func (k *keeper) whereNameLeads(ctx context.Context) string {
 	if k.settings.Challenge == DNS01 {
-		return "the TXT record of _acme-challenge." + k.name + " was not what the authority expects: see whether its name servers get what " +
+		return "the TXT record of _acme-challenge." + k.domain() + " was not what the authority expects: see whether its name servers get what " +
 			k.settings.DNS.Server + " has"
 	}
 	found, err := k.lookup(ctx, k.name)

@@ -1,6 +1,7 @@
 package acme
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,18 +49,46 @@ func (u DNSUpdate) update(ctx context.Context, challenge acme.Challenge, change 
 	}
 	zone, err := u.zone(ctx, record.Hdr.Name)
 	if err != nil {
-		return err
+		return &updateError{err}
 	}
 	m := new(dns.Msg).SetUpdate(zone)
 	change(m, []dns.RR{record})
 	m.SetTsig(u.KeyName, u.Algorithm, tsigFudge, time.Now().Unix())
 	answer, err := u.exchange(ctx, u.Server, m)
-	switch {
-	case err != nil:
-		return fmt.Errorf("update %s at name server %s: %w", zone, u.Server, err)
-	case answer.Rcode != dns.RcodeSuccess:
-		return fmt.Errorf("update %s at name server %s: it answers %s, so it does not let the key %s change %s",
-			zone, u.Server, dns.RcodeToString[answer.Rcode], u.KeyName, record.Hdr.Name)
+	if answer != nil {
+		err = cmp.Or(u.refusedKey(answer), err)
+	}
+	if err == nil && answer.Rcode != dns.RcodeSuccess {
+		err = fmt.Errorf("it answers %s, so it does not let the key %s change %s", dns.RcodeToString[answer.Rcode], u.KeyName, record.Hdr.Name)
+	}
+	if err != nil {
+		return &updateError{fmt.Errorf("update %s at name server %s: %w", zone, u.Server, err)}
+	}
+	return nil
+}
+
+// updateError means that a name server has not accepted an update.
+type updateError struct{ err error }
+
+func (e *updateError) Error() string { return e.err.Error() }
+
+func (e *updateError) Unwrap() error { return e.err }
+
+// refusedKey returns why the server does not accept the signature of a message (RFC 8945 section 5.2), or nil if it does. Without a
+// valid key, it cannot sign that answer.
+func (u DNSUpdate) refusedKey(answer *dns.Msg) error {
+	signature := answer.IsTsig()
+	if signature == nil {
+		return nil
+	}
+	switch signature.Error {
+	case dns.RcodeBadKey:
+		return fmt.Errorf("it has no key %s for %s, or none that may change the zone: correct key_name or key_algorithm, or its configuration",
+			u.KeyName, strings.TrimSuffix(u.Algorithm, "."))
+	case dns.RcodeBadSig:
+		return fmt.Errorf("it has another key %s than that in key: copy the key again", u.KeyName)
+	case dns.RcodeBadTime:
+		return errors.New("the clocks of this machine and of the name server differ: set them")
 	}
 	return nil
 }

@@ -27,7 +27,7 @@ const (
 
 // Settings are the settings of acme blocks, as plain values.
 type Settings struct {
-	Names []string  // in lower case
+	Names []string  // in lower case; those for dns-01 may begin with "*."
 	Dir   string    // for the account and the certificates: see File
 	Range hcl.Range // of the first block
 
@@ -50,7 +50,13 @@ type Settings struct {
 	Addresses []netip.Addr
 }
 
+// wildcard is the beginning of a name that stands for its subdomains (RFC 8555 section 7.1.3).
+const wildcard = "*."
+
 // File returns the path of the file with the certificate for a name and its key.
 func File(dir, name string) string {
+	if domain, ok := strings.CutPrefix(name, wildcard); ok {
+		name = "wildcard_." + domain // no character that shells interpret
+	}
 	return filepath.Join(dir, strings.ToLower(name)+".pem")
 }

@@ -63,7 +63,7 @@ type ACME struct {
 	Block
 	Email      Value[string]   `hcl:"email" doc:"Address at which the certificate authority reaches you about the account. Required."`
 	AgreeTerms Value[bool]     `hcl:"agree_to_terms" doc:"Whether you agree to the terms of service of the certificate authority. Those that have terms, such as Let's Encrypt, require it."`
-	Names      Value[[]string] `hcl:"names" otherwise:"hostname, and each turn_server for the TURN endpoint of this file" doc:"Host names, each of which gets its own certificate. The first is for clients that send no server name."`
+	Names      Value[[]string] `hcl:"names" otherwise:"hostname, and each turn_server for the TURN endpoint of this file" doc:"Host names, each of which gets its own certificate. The first is for clients that send no server name. With dns-01, one such as *.example.org is for all direct subdomains."`
 	Directory  Value[string]   `hcl:"directory" otherwise:"https://acme-v02.api.letsencrypt.org/directory" doc:"Directory URL of the certificate authority."`
 	CAFile     Value[string]   `hcl:"ca_file" type:"file" otherwise:"the system's" doc:"Root certificates in PEM to verify the server at directory, for a private authority."`
 	Profile    Value[string]   `hcl:"profile" otherwise:"the authority's" doc:"Profile of the certificates, such as \"shortlived\" at Let's Encrypt."`

@@ -111,7 +111,8 @@ func ExampleReference() {
 	//     names           list of strings, default hostname, and each turn_server for
 	//                     the TURN endpoint of this file
 	//                     Host names, each of which gets its own certificate. The
-	//                     first is for clients that send no server name.
+	//                     first is for clients that send no server name. With dns-01,
+	//                     one such as *.example.org is for all direct subdomains.
 	//     directory       string, default
 	//                     https://acme-v02.api.letsencrypt.org/directory
 	//                     Directory URL of the certificate authority.

@@ -67,6 +67,27 @@ func TestChallenges(t *testing.T) {
 	}
 }
 
+// TestWildcard obtains one certificate for all subdomains, and one for the domain itself.
+func TestWildcard(t *testing.T) {
+	t.Parallel()
+	w := world{validity: 90 * 24 * time.Hour, resolver: startKnot(t)}
+	a := newAuthority(t, w)
+	a.serve(t)
+	s := start(t, a.block("agree_to_terms = true", `names = ["*.example.test", "example.test"]`,
+		fmt.Sprintf("dns {\n server = %q\n key_name = \"mailturn\"\n key = %q\n}", w.resolver, updateKey)))
+	leaf := s.awaitIssued(t, anyCertificate)
+	if err := leaf.VerifyHostname("any.example.test"); err != nil {
+		t.Error(err)
+	}
+	s.eventually(t, "a certificate for the domain itself", func() bool {
+		leaf, err := presented(s.imap, "example.test")
+		return err == nil && leaf.VerifyHostname("example.test") == nil
+	})
+	if info, err := os.Stat(filepath.Join(s.dir, "acme", "wildcard_.example.test.pem")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v, want mode 0600", info, err)
+	}
+}
+
 // checkStorage checks for one account, and for files that only their owner can read.
 func (s *server) checkStorage(t *testing.T) {
 	t.Helper()

@@ -10,10 +10,11 @@ import (
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/daemon"
 )
 
-// updateKey is the TSIG key of the name server.
+// updateKey is the TSIG keys of the name server.
 const updateKey = "bWFpbHR1cm4gbWFpbHR1cm4gbWFpbHR1cm4gbWFpbHQ="
 
-// startKnot runs Knot DNS with a zone that accepts updates of TXT records only with the key, and returns its address.
+// startKnot runs Knot DNS with a zone that accepts updates of TXT records only with the key mailturn, and returns its address. It also
+// knows a key reader.
 func startKnot(t *testing.T) string {
 	t.Helper()
 	program, err := exec.LookPath("knotd")
@@ -34,6 +35,9 @@ log:
     any: info
 key:
   - id: mailturn
+    algorithm: hmac-sha256
+    secret: %[4]s
+  - id: reader
     algorithm: hmac-sha256
     secret: %[4]s
 acl:

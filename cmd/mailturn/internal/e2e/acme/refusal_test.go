@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"testing"
 	"time"
 )
@@ -18,6 +19,7 @@ func TestRefusals(t *testing.T) {
 		lines []string
 		taken func(t *testing.T, address string) // does something else with the port for challenges
 		own   bool                               // mailturn answers challenges elsewhere
+		key   string                             // for dns-01: key_name and key
 		want  []string
 	}{
 		{name: "another server answers", taken: answerOther, own: true,
@@ -30,10 +32,21 @@ func TestRefusals(t *testing.T) {
 		{name: "wrong clock", world: world{made: time.Now().AddDate(-2, 0, 0)}, want: []string{"and the clock of this machine says", "set it"}},
 		{name: "terms", lines: []string{"agree_to_terms = false"}, want: []string{"that you agree to its terms: read data:text/plain", "add agree_to_terms = true"}},
 		{name: "external account", world: world{needAccount: true}, want: []string{"set eab_key_id and eab_key"}},
+		{name: "another TSIG key", key: `key_name = "mailturn"` + "\n key = \"" + strings.Repeat("A", 43) + `="`,
+			want: []string{"it has another key mailturn. than that in key: copy the key again"}},
+		{name: "unknown TSIG key", key: `key_name = "nobody"` + "\n key = \"" + updateKey + `"`,
+			want: []string{"update example.test. at name server 127.0.0.1:", "it has no key nobody. for hmac-sha256, or none that may change the zone"}},
+		{name: "another algorithm", key: "key_algorithm = \"hmac-sha1\"\n key_name = \"mailturn\"\n key = \"" + updateKey + `"`,
+			want: []string{"it has no key mailturn. for hmac-sha1,"}},
+		{name: "key without permission", key: `key_name = "reader"` + "\n key = \"" + updateKey + `"`,
+			want: []string{`err="update example.test. at name server`, "or none that may change the zone: correct key_name or key_algorithm, or its configuration"}},
 		{name: "roots", lines: []string{"roots"}, want: []string{"name its root certificate with ca_file"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+			if tt.key != "" {
+				tt.world.resolver = startKnot(t)
+			}
 			a := newAuthority(t, tt.world)
 			a.serve(t)
 			listen := fmt.Sprintf("127.0.0.1:%d", a.challenge)
@@ -45,6 +58,8 @@ func TestRefusals(t *testing.T) {
 			}
 			lines := append([]string{fmt.Sprintf("http_listen = %q", listen)}, tt.lines...)
 			switch {
+			case tt.key != "":
+				lines = []string{"agree_to_terms = true", fmt.Sprintf("dns {\n server = %q\n %s\n}", tt.world.resolver, tt.key)}
 			case tt.name == "roots":
 				a.roots, lines = newAuthority(t, world{}).roots, []string{lines[0], "agree_to_terms = true"}
 			case len(tt.lines) == 0:
