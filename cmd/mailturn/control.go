@@ -144,6 +144,7 @@ func (o *operators) handler() http.Handler {
 	handle("PUT /v1/draining", o.setDraining)
 	handle("POST /v1/credentials", o.issueCredential)
 	list("GET /v1/sessions", o.sessions)
+	list("GET /v1/cluster", o.listCluster)
 	list("GET /v1/holders", o.holders)
 	change("POST /v1/disconnect", o.disconnect)
 	list("GET /v1/bans", o.listBans)

@@ -42,7 +42,7 @@ The socket is that of --socket, otherwise that of the configuration in --config,
 	cmd.PersistentFlags().StringVar(&c.configFile, "config", "", "configuration `file` of the running mailturn")
 	cmd.PersistentFlags().BoolVar(&c.asJSON, "json", false, "print JSON")
 	cmd.AddCommand(c.statusCommand(), c.reloadCommand(), c.logLevelCommand(), c.drainCommand(), c.credentialsCommand(),
-		c.sessionsCommand(), c.whoCommand(), c.disconnectCommand(), c.banCommand(), c.unbanCommand(), c.bansCommand())
+		c.sessionsCommand(), c.whoCommand(), c.disconnectCommand(), c.banCommand(), c.unbanCommand(), c.bansCommand(), c.clusterCommand())
 	return cmd
 }
 

@@ -13,6 +13,7 @@ const alternatesPeriod = time.Minute
 // calls, or takes that back. It is safe for concurrent use.
 func (r *service) setDraining(draining bool) {
 	r.draining.Store(draining)
+	r.member.directory.Changed()
 	if draining {
 		r.look.start(r.followAlternates)
 	} else {

@@ -21,6 +21,7 @@ import (
 	"github.com/mailturn/mailturn/endpoint/turn/pion"
 	"github.com/mailturn/mailturn/framework/acme"
 	"github.com/mailturn/mailturn/framework/certs"
+	"github.com/mailturn/mailturn/framework/cluster"
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/log"
 	"github.com/mailturn/mailturn/framework/metrics"
@@ -52,6 +53,7 @@ type service struct {
 	sockets  *systemd.Listeners
 	bans     bans
 	record   *holders.Record // from start on; nil without a state directory
+	member   member
 
 	// watch are the HTTP endpoints. They start last and stop last, so that load balancers see the others drain.
 	watch module.Group
@@ -85,6 +87,8 @@ func newService(s *setup, sockets *systemd.Listeners, logger *slog.Logger, level
 	registry.MustRegister(r.reloaded, versionMetric(), sysctl.ConntrackCollector(sysctl.System()))
 	s.process = http.Process{Ready: r.isReady, Health: r.health, Metrics: registry, Sessions: r.sessions, Warnings: recent.Lines}
 	r.bans.load(s.stateDir, logger)
+	r.member.join(s.cluster, r.refuses, logger)
+	registry.MustRegister(clusterCollector{r.member.directory})
 	r.share(s)
 	for _, p := range s.parts() {
 		level := new(log.Switch)
@@ -104,6 +108,9 @@ func newService(s *setup, sockets *systemd.Listeners, logger *slog.Logger, level
 		_, watches := endpoint.(*http.Endpoint)
 		switch {
 		case isRelay(endpoint):
+			if relay, ok := endpoint.(controllable); ok && r.member.relay == nil && p.Name() == s.relays[0].Name {
+				r.member.relay = relay
+			}
 			r.calls.Add(p.String(), endpoint)
 		case watches:
 			r.watch.Add(p.String(), endpoint)
@@ -128,7 +135,8 @@ func (r *service) sessions(ctx context.Context) (all []event.Allocation, err err
 
 // share gives the configurations of the endpoints what they share with each other and with the rest of the service.
 func (r *service) share(s *setup) {
-	s.share(&r.accounts, &r.bans.list, r.sockets)
+	s.share(&r.accounts, &r.bans.list, r.sockets, r.member.directory)
+	r.member.fixed.Store(s.announcement())
 	for _, c := range s.issuers() {
 		c.Draining = &r.draining
 	}
@@ -182,6 +190,7 @@ func (r *service) start(ctx context.Context) (err error) {
 		return errors.Join(err, r.group.Shutdown(ctx), r.calls.Shutdown(ctx))
 	}
 	r.authority.Apply(r.setup.acme)
+	r.member.directory.Start()
 	return nil
 }
 
@@ -193,6 +202,7 @@ func (r *service) shutdown(drain time.Duration) error {
 	r.authority.Stop()
 	defer r.record.Close()
 	defer r.rememberBanned() // after the last credential was issued
+	defer r.member.directory.Stop()
 	within := func(limit time.Duration, shutdown func(context.Context) error) error {
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		defer cancel()
@@ -277,6 +287,9 @@ func (r *service) apply(s *setup) error {
 	for _, name := range config.NeedsRestart(config.Control{}, r.setup.control, s.control) {
 		errs = append(errs, fmt.Errorf("a change of control.%s requires a restart", name))
 	}
+	for _, name := range cluster.NeedsRestart(r.setup.cluster, s.cluster) {
+		errs = append(errs, fmt.Errorf("a change of %s requires a restart", name))
+	}
 	if err := errors.Join(errors.Join(errs...), module.NeedsRestart(r.setup.parts(), s.parts())); err != nil {
 		return err
 	}
@@ -287,6 +300,7 @@ func (r *service) apply(s *setup) error {
 	r.setup = s
 	r.names.Store(&s.names)
 	r.authority.Apply(s.acme)
+	r.member.directory.Apply(s.cluster)
 	r.record.SetKeep(s.control.Record.V)
 	r.level.Set(s.logLevel)
 	r.loaded = time.Now()

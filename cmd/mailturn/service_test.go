@@ -29,6 +29,10 @@ import (
 // TestMetrics gathers the metrics of a service that has an endpoint of each kind, two of some.
 func TestMetrics(t *testing.T) {
 	file, diags := config.Parse("maddy.conf", []byte(`
+cluster {
+  redis       = ["redis://127.0.0.1:1"] # nothing listens
+  turn_server = "turn.example.org"
+}
 endpoint "turn" "one" {
   listen   = ["udp://127.0.0.1:0", "tls://127.0.0.1:0"]
   realm    = "example.org"
@@ -134,6 +138,7 @@ func checkDocumented(t *testing.T, running *service, gatherer prometheus.Gathere
 	versionMetric().Describe(described)
 	sysctl.ConntrackCollector(nil).Describe(described)
 	certs.Collector(nil).Describe(described)
+	clusterCollector{}.Describe(described)
 	for _, endpoint := range running.running {
 		if measured, ok := endpoint.(interface{ Collector() prometheus.Collector }); ok {
 			measured.Collector().Describe(described)

@@ -21,6 +21,7 @@ import (
 	"github.com/mailturn/mailturn/endpoint/turn"
 	"github.com/mailturn/mailturn/framework/acme"
 	"github.com/mailturn/mailturn/framework/certs"
+	"github.com/mailturn/mailturn/framework/cluster"
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/log"
 	"github.com/mailturn/mailturn/framework/module"
@@ -46,6 +47,7 @@ type setup struct {
 	dicts     []dict.Config
 	http      []http.Config
 	names     issuer.AccountNames
+	cluster   cluster.Settings
 	acme      *acme.Settings // nil if no certificate comes from an authority
 
 	// process is the state of the rest of the process for the HTTP endpoints; newService sets it.
@@ -176,6 +178,7 @@ func decode(file *config.File, stateDir string) (*setup, hcl.Diagnostics) {
 		return s, diags
 	}
 	diags = append(diags, s.link()...)
+	diags = append(diags, s.decodeCluster(file.Cluster)...)
 	return s, append(diags, s.decodeACME(file.TLS)...)
 }
 
@@ -268,13 +271,14 @@ func (s *setup) firstAdvertised() (*issuer.Config, error) {
 }
 
 // share gives the relay access to the accounts to which the others issue credentials, and every relay the bans, and makes sockets
-// open the listeners of IMAP.
-func (s *setup) share(accounts *credential.Accounts, banned *ban.List, sockets *systemd.Listeners) {
+// open the listeners of IMAP. Clients are told about the relays of directory.
+func (s *setup) share(accounts *credential.Accounts, banned *ban.List, sockets *systemd.Listeners, directory *cluster.Directory) {
 	for i := range s.imaps {
 		s.imaps[i].Sockets = sockets
 	}
 	for _, c := range s.issuers() {
 		c.Accounts = accounts
+		c.Join(directory)
 	}
 	if len(s.relays) > 0 {
 		s.relays[0].Accounts = accounts

@@ -14,9 +14,9 @@ import (
 )
 
 // Alternates are the relays elsewhere to which the TURN endpoint of this file sends clients while it drains: those of the relay blocks
-// that accept its credentials. It is made by NewAlternates. Safe for concurrent use.
+// and of the cluster that accept its credentials. It is made by NewAlternates. Safe for concurrent use.
 type Alternates struct {
-	relays  atomic.Pointer[[]WeightedRelay]
+	relays  atomic.Pointer[func() []WeightedRelay]
 	found   atomic.Pointer[[]alternate]
 	changed chan struct{} // has room for one
 }
@@ -24,7 +24,8 @@ type Alternates struct {
 // NewAlternates returns Alternates without relays.
 func NewAlternates() *Alternates {
 	a := &Alternates{changed: make(chan struct{}, 1)}
-	a.relays.Store(new([]WeightedRelay))
+	none := func() []WeightedRelay { return nil }
+	a.relays.Store(&none)
 	return a
 }
 
@@ -36,15 +37,17 @@ type alternate struct {
 
 // Set replaces the relays with those of issuers that share a secret with the TURN endpoint, whose secrets are accepted.
 func (a *Alternates) Set(issuers []*Config, accepted []credential.Secret) {
-	var relays []WeightedRelay
-	for _, c := range issuers {
-		for _, r := range c.Relays {
-			known := func(other WeightedRelay) bool { return other.identity() == r.identity() }
-			r.Names = c.Names
-			if r.elsewhere() && r.Weight > 0 && !slices.ContainsFunc(relays, known) && shareSecret(r.Secrets.V, accepted) {
-				relays = append(relays, r)
+	relays := func() (relays []WeightedRelay) {
+		for _, c := range issuers {
+			for _, r := range append(c.liveElsewhere(), c.Relays...) {
+				known := func(other WeightedRelay) bool { return other.identity() == r.identity() }
+				r.Names = c.Names
+				if r.elsewhere() && r.Weight > 0 && !slices.ContainsFunc(relays, known) && shareSecret(r.Secrets.V, accepted) {
+					relays = append(relays, r)
+				}
 			}
 		}
+		return relays
 	}
 	a.relays.Store(&relays)
 	select {
@@ -67,7 +70,7 @@ func shareSecret(a, b []credential.Secret) bool {
 func (a *Alternates) Look(ctx context.Context, lookup func(ctx context.Context, host string) ([]netip.Addr, error)) error {
 	var found []alternate
 	var errs []error
-	for _, r := range *a.relays.Load() {
+	for _, r := range (*a.relays.Load())() {
 		addrs, err := lookup(ctx, r.Server.V)
 		if err != nil {
 			errs = append(errs, err)

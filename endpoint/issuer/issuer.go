@@ -41,6 +41,10 @@ type Config struct {
 	Draining *atomic.Bool
 	// Names decides which login names belong to the same account. The caller sets it.
 	Names AccountNames
+
+	// Cluster are the relays of which accounts have one instead, while it knows any: see For. Join sets it.
+	Cluster Directory
+	known   []identified // secrets
 }
 
 // Issue returns a credential created now with the first secret, which must exist, for an unknown user. Its user name is only a

@@ -136,17 +136,21 @@ func (c Config) CheckSecret() error {
 	return nil
 }
 
-// For returns the Config for an account: c itself or, with several relays, that of one of them.
+// For returns the Config for an account: c itself or, with several relays, that of one of them. Those of a cluster that are alive
+// replace those of the file.
 //
 // The choice is by weighted rendezvous hashing: each relay has a score for the account, from a hash of the two, and the highest
 // wins. It depends on no state, so it is the same in every endpoint, on every server and after each start; and if a relay is added,
 // removed or changes its weight, only the accounts move that it wins or loses. While the relay of this process drains, its accounts
 // have another one, if there is one with a weight.
 func (c Config) For(account string) Config {
+	account = c.Names.Account(account)
+	if live, ok := c.forLive(account); ok {
+		return live
+	}
 	if len(c.Relays) == 0 {
 		return c
 	}
-	account = c.Names.Account(account)
 	best, highest := 0, math.Inf(-1)
 	diverts := c.Diverts()
 	for i, r := range c.Relays {
@@ -162,15 +166,22 @@ func (c Config) For(account string) Config {
 
 // Diverts reports whether For chooses among the relays elsewhere only, because the relay of this process drains.
 func (c Config) Diverts() bool {
-	return c.Draining != nil && c.Draining.Load() &&
+	return c.drains() &&
 		slices.ContainsFunc(c.Relays, func(r WeightedRelay) bool { return r.elsewhere() && r.Weight > 0 })
 }
+
+// drains reports whether the relay of this process drains.
+func (c Config) drains() bool { return c.Draining != nil && c.Draining.Load() }
 
 // elsewhere reports whether the relay is not the TURN endpoint of the file.
 func (r WeightedRelay) elsewhere() bool { return r.Secrets.Set }
 
-// All returns the Config of every relay: c itself or, with several relays, one for each.
+// All returns the Config of every relay: c itself or, with several relays, one for each. Those of a cluster that are alive replace
+// those of the file.
 func (c Config) All() (all []Config) {
+	if all := c.allLive(); len(all) > 0 {
+		return all
+	}
 	if len(c.Relays) == 0 {
 		return []Config{c}
 	}

@@ -102,6 +102,14 @@ func (c *Config) CheckRefresh() hcl.Diagnostics {
 		"use several days; the default is 120h")}
 }
 
+// CheckServer checks that clients can use a host.
+func CheckServer(v config.Value[string]) hcl.Diagnostics {
+	if diag := checkServer(v); diag != nil {
+		return hcl.Diagnostics{diag}
+	}
+	return nil
+}
+
 // checkServer returns why clients cannot use the host, or nil.
 func checkServer(v config.Value[string]) *hcl.Diagnostic {
 	host := v.V

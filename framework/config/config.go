@@ -103,6 +103,25 @@ type Control struct {
 	Record Value[time.Duration] `hcl:"record" default:"0s" min:"0s" max:"8784h" doc:"How long to record which account held which relayed address, for mailturn ctl who, after a call has ended: at most 366 days. The record is in state_dir and takes at most 70 MB. 0 disables the record and deletes it."`
 }
 
+// Cluster is the block about several machines that know of each other. Package framework/cluster checks it.
+type Cluster struct {
+	Block
+	Redis            Value[[]string] `hcl:"redis" reload:"restart" doc:"URL of the Redis server: redis://HOST:PORT/DATABASE, or rediss:// for TLS. With mode \"sentinel\" or \"cluster\", those of several Sentinels or nodes. Required."`
+	Mode             Value[string]   `hcl:"mode" default:"standalone" reload:"restart" doc:"\"standalone\" for one server, \"sentinel\" for Redis Sentinel, or \"cluster\" for Redis Cluster."`
+	SentinelMaster   Value[string]   `hcl:"sentinel_master" reload:"restart" doc:"Name of the master that the Sentinels monitor."`
+	User             Value[string]   `hcl:"user" reload:"restart" doc:"User of Redis (ACL). Unset for the default user."`
+	Password         Value[string]   `hcl:"password" secret:"true" reload:"restart" doc:"Password of Redis: a string, file(PATH) or env(NAME)."`
+	SentinelUser     Value[string]   `hcl:"sentinel_user" reload:"restart" doc:"User of the Sentinels, if they require one."`
+	SentinelPassword Value[string]   `hcl:"sentinel_password" secret:"true" reload:"restart" doc:"Password of the Sentinels."`
+	CAFile           Value[string]   `hcl:"ca_file" type:"file" reload:"restart" otherwise:"the system's" doc:"Root certificates in PEM to verify the servers with, for rediss://."`
+	KeyPrefix        Value[string]   `hcl:"key_prefix" default:"mailturn" reload:"restart" doc:"First part of all keys in Redis. Processes with the same prefix are one cluster."`
+
+	Name       Value[string] `hcl:"name" reload:"restart" otherwise:"turn_server" doc:"Name of this file's relay in the cluster, where no other relay may have it."`
+	TurnServer Value[string] `hcl:"turn_server" otherwise:"hostname" doc:"Host of this file's relay that clients are told: a name or an IPv4 address."`
+	Region     Value[string] `hcl:"region" doc:"Where this machine is, in words of your choice, such as \"eu\". Clients are sent to a relay of the region of the endpoint that they ask, as long as one there accepts calls."`
+	Weight     Value[int]    `hcl:"weight" default:"1" min:"0" max:"1000" doc:"Share of the accounts for this file's relay, relative to that of the others. 0 sends it no new calls."`
+}
+
 // Accounts is the block that says which login names belong to the same account, for limits and for the choice of a relay.
 type Accounts struct {
 	Block
@@ -120,6 +139,7 @@ type File struct {
 	TLS      *TLS          `hcl:"tls,block" doc:"Certificate for every endpoint without its own."`
 	Log      Log           `hcl:"log,block" doc:"Logging."`
 	Control  Control       `hcl:"control,block" doc:"The socket for mailturn ctl, with which operators inspect and change a running server."`
+	Cluster  *Cluster      `hcl:"cluster,block" doc:"Several machines that know of each other through a Redis server: endpoints that issue credentials tell each account one of the relays that are alive. While Redis does not answer, each machine goes on by itself: clients are told the relay that the rest of the file says."`
 	Accounts Accounts      `hcl:"accounts,block" doc:"Which login names belong to the same account. Limits per account count them together. Case and surrounding white space are always ignored."`
 
 	Endpoints []Endpoint // in the order of the file

@@ -196,6 +196,56 @@ func ExampleReference() {
 	//           deletes it.
 	// }
 	//
+	// cluster {
+	//   Several machines that know of each other through a Redis server: endpoints
+	//   that issue credentials tell each account one of the relays that are alive.
+	//   While Redis does not answer, each machine goes on by itself: clients are told
+	//   the relay that the rest of the file says.
+	//
+	//   redis              list of strings
+	//                      URL of the Redis server: redis://HOST:PORT/DATABASE, or
+	//                      rediss:// for TLS. With mode "sentinel" or "cluster", those
+	//                      of several Sentinels or nodes. Required. A change requires
+	//                      a restart.
+	//   mode               string, default standalone
+	//                      "standalone" for one server, "sentinel" for Redis Sentinel,
+	//                      or "cluster" for Redis Cluster. A change requires a
+	//                      restart.
+	//   sentinel_master    string
+	//                      Name of the master that the Sentinels monitor. A change
+	//                      requires a restart.
+	//   user               string
+	//                      User of Redis (ACL). Unset for the default user. A change
+	//                      requires a restart.
+	//   password           string
+	//                      Password of Redis: a string, file(PATH) or env(NAME). A
+	//                      change requires a restart.
+	//   sentinel_user      string
+	//                      User of the Sentinels, if they require one. A change
+	//                      requires a restart.
+	//   sentinel_password  string
+	//                      Password of the Sentinels. A change requires a restart.
+	//   ca_file            file, default the system's
+	//                      Root certificates in PEM to verify the servers with, for
+	//                      rediss://. A change requires a restart.
+	//   key_prefix         string, default mailturn
+	//                      First part of all keys in Redis. Processes with the same
+	//                      prefix are one cluster. A change requires a restart.
+	//   name               string, default turn_server
+	//                      Name of this file's relay in the cluster, where no other
+	//                      relay may have it. A change requires a restart.
+	//   turn_server        string, default hostname
+	//                      Host of this file's relay that clients are told: a name or
+	//                      an IPv4 address.
+	//   region             string
+	//                      Where this machine is, in words of your choice, such as
+	//                      "eu". Clients are sent to a relay of the region of the
+	//                      endpoint that they ask, as long as one there accepts calls.
+	//   weight             number, 0 to 1000, default 1
+	//                      Share of the accounts for this file's relay, relative to
+	//                      that of the others. 0 sends it no new calls.
+	// }
+	//
 	// accounts {
 	//   Which login names belong to the same account. Limits per account count them
 	//   together. Case and surrounding white space are always ignored.

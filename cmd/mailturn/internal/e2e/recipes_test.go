@@ -29,6 +29,8 @@ var claims = []claim{
 	{"CONTRIBUTING.md", "See a test fail", "git show", seeATestFail},
 	{"README.md", "Try it", "go run ./cmd/mailturn run", tryIt},
 	{"README.md", "Test it", "go test -race", testIt},
+	{"docs/cluster.md", "Join a cluster", "cluster {", clusterOfTwo},
+	{"docs/cluster.md", "The Redis server", "user mailturn", userOfRedis},
 	{"docs/coturn.md", "Import coturn's configuration", "sudo mailturn import", moveInFromCoturn},
 	{"docs/coturn.md", "Run both for a while", `endpoint "turn"`, besideCoturn},
 	{"docs/control.md", "Who may use it", "sudo groupadd", controlGroup},

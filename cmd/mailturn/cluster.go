@@ -1,0 +1,186 @@
+package main
+
+import (
+	"cmp"
+	"crypto/rand"
+	"log/slog"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mailturn/mailturn/endpoint/issuer"
+	"github.com/mailturn/mailturn/framework/cluster"
+	"github.com/mailturn/mailturn/framework/config"
+	"github.com/mailturn/mailturn/framework/control"
+)
+
+// decodeCluster checks the cluster block. It comes after the endpoints, because it is about the first TURN endpoint too.
+func (s *setup) decodeCluster(block *config.Cluster) hcl.Diagnostics {
+	decoded, diags := cluster.Decode(block)
+	s.cluster = decoded
+	if block == nil || len(s.relays) == 0 || diags.HasErrors() {
+		return diags
+	}
+	if block.TurnServer.Set {
+		return append(diags, issuer.CheckServer(block.TurnServer)...)
+	}
+	if s.hostname == "" {
+		diags = append(diags, config.WithHint(config.Errorf(block.Range, "Relay has no name",
+			"Other machines must be told a host for clients, but the file sets no hostname."), `add turn_server = "turn1.example.org" to the cluster block`))
+	}
+	return diags
+}
+
+// announcement returns what this file's relay announces to the cluster, apart from its state, and nil if there is no relay. Call it
+// after prepare.
+func (s *setup) announcement() *cluster.Relay {
+	if !s.cluster.Enabled || len(s.relays) == 0 {
+		return nil
+	}
+	relay, block := s.relays[0], s.cluster.Block
+	announced := &cluster.Relay{
+		Version: buildInfo().Main.Version, Server: cmp.Or(block.TurnServer.V, s.hostname),
+		UDP: relay.Ports("udp"), TCP: relay.Ports("tcp"), TLS: relay.Ports("tls"),
+		Region: block.Region.V, Weight: block.Weight.V, Capacity: relay.TotalQuota,
+	}
+	announced.Name = cmp.Or(block.Name.V, announced.Server)
+	for _, secret := range relay.Secrets {
+		announced.Secrets = append(announced.Secrets, cluster.SecretID(secret.Bytes()))
+	}
+	return announced
+}
+
+// member is this process as a member of a cluster.
+type member struct {
+	directory   *cluster.Directory // nil if the process is in no cluster
+	incarnation string
+	fixed       atomic.Pointer[cluster.Relay] // see setup.announcement
+
+	// relay is the endpoint that is announced, nil if there is none or if it has no counters.
+	relay controllable
+	// refuses returns why the relay refuses new calls, empty if it does not.
+	refuses func() string
+
+	// What follows is of the goroutine that announces.
+	relayed  uint64 // bytes, at measured
+	measured time.Time
+}
+
+// join prepares the process to be a member of the cluster of settings. The directory has to be started next.
+func (m *member) join(settings cluster.Settings, refuses func() string, logger *slog.Logger) {
+	m.incarnation, m.refuses = rand.Text(), refuses
+	m.directory = cluster.New(settings, m.announce, logger)
+}
+
+// announce returns what the relay of this process announces now.
+func (m *member) announce() []cluster.Relay {
+	fixed := m.fixed.Load()
+	if fixed == nil {
+		return nil
+	}
+	r := *fixed
+	r.Incarnation, r.Refuses = m.incarnation, m.refuses()
+	if m.relay == nil {
+		return []cluster.Relay{r}
+	}
+	if counters, ok := m.relay.Counters(); ok {
+		r.Allocations = counters.Allocations
+		relayed, now := counters.ToClient.Bytes+counters.ToPeer.Bytes, time.Now()
+		if elapsed := now.Sub(m.measured); !m.measured.IsZero() && elapsed > 0 {
+			r.BitsPerSecond = int64(float64(relayed-m.relayed) * 8 / elapsed.Seconds())
+		}
+		m.relayed, m.measured = relayed, now
+	}
+	return []cluster.Relay{r}
+}
+
+// refuses returns why the relays of this process accept no new calls, empty if they do. It is safe for concurrent use.
+func (r *service) refuses() string {
+	if !r.isReady() {
+		return cluster.Draining
+	}
+	if err := r.health(); err != nil {
+		return "not ready"
+	}
+	return ""
+}
+
+// Descriptions of the metrics of a cluster.
+var (
+	clusterRelaysDesc   = prometheus.NewDesc("mailturn_cluster_relays", "Relays of the cluster that are alive; 0 while Redis does not answer.", []string{"state"}, nil)
+	clusterAnsweredDesc = prometheus.NewDesc("mailturn_cluster_redis_success_timestamp_seconds", "When Redis last answered, in seconds since the Unix epoch; 0 if it never has.", nil, nil)
+	clusterFailuresDesc = prometheus.NewDesc("mailturn_cluster_redis_failures_total", "Attempts to reach Redis that have failed.", nil, nil)
+)
+
+// clusterCollector reads the metrics of a cluster at each scrape. Without a cluster there are none.
+type clusterCollector struct{ directory *cluster.Directory }
+
+// Describe implements prometheus.Collector.
+func (clusterCollector) Describe(descs chan<- *prometheus.Desc) {
+	descs <- clusterRelaysDesc
+	descs <- clusterAnsweredDesc
+	descs <- clusterFailuresDesc
+}
+
+// Collect implements prometheus.Collector.
+func (c clusterCollector) Collect(metrics chan<- prometheus.Metric) {
+	if c.directory == nil {
+		return
+	}
+	states := map[string]float64{"serving": 0, "draining": 0, "full": 0, "not_ready": 0}
+	for _, r := range c.directory.Relays() {
+		states[stateOf(r)]++
+	}
+	for state, n := range states {
+		metrics <- prometheus.MustNewConstMetric(clusterRelaysDesc, prometheus.GaugeValue, n, state)
+	}
+	status := c.directory.Status()
+	answered := 0.0
+	if !status.Answered.IsZero() {
+		answered = float64(status.Answered.UnixMilli()) / 1000
+	}
+	metrics <- prometheus.MustNewConstMetric(clusterAnsweredDesc, prometheus.GaugeValue, answered)
+	metrics <- prometheus.MustNewConstMetric(clusterFailuresDesc, prometheus.CounterValue, float64(status.Failures))
+}
+
+// stateOf returns the state of a relay in one word.
+func stateOf(r cluster.Relay) string {
+	switch {
+	case r.Refuses == cluster.Draining:
+		return "draining"
+	case r.Refuses != "":
+		return "not_ready"
+	case r.Full():
+		return "full"
+	}
+	return "serving"
+}
+
+// clusterReport is the response to GET /v1/cluster.
+type clusterReport struct {
+	// Answered is when Redis last answered, nil if it never has.
+	Answered *time.Time `json:"answered"`
+	// Error is that of the last attempt to reach Redis, empty if it has succeeded.
+	Error  string          `json:"error,omitempty"`
+	Relays []cluster.Relay `json:"relays"`
+}
+
+// listCluster answers GET /v1/cluster.
+func (o *operators) listCluster(http.ResponseWriter, *http.Request) (any, error) {
+	directory := o.service.member.directory
+	if directory == nil {
+		return nil, control.Errorf(http.StatusConflict, "this configuration has no cluster block")
+	}
+	status := directory.Status()
+	report := clusterReport{Relays: append([]cluster.Relay{}, directory.Relays()...)} // not null
+	if !status.Answered.IsZero() {
+		report.Answered = &status.Answered
+	}
+	if status.Err != nil {
+		report.Error = status.Err.Error()
+	}
+	return report, nil
+}

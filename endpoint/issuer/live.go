@@ -1,0 +1,131 @@
+package issuer
+
+import (
+	"slices"
+
+	"github.com/mailturn/mailturn/framework/cluster"
+	"github.com/mailturn/mailturn/framework/config"
+	"github.com/mailturn/mailturn/turnsrv/credential"
+)
+
+// A Directory knows the relays of a cluster. *cluster.Directory implements it.
+type Directory interface {
+	// Relays returns the relays that are alive, none if they are unknown.
+	Relays() []cluster.Relay
+	// Region returns the region of this process.
+	Region() string
+}
+
+// forLive returns the Config of one of the relays of the cluster that are alive and accept a secret of this file, and false if there
+// are none, or the process is in no cluster.
+//
+// Relays that welcome calls come before those that are full, and among them those of this region. An account always gets the same
+// relay of those that come first, by the same choice as between relay blocks.
+func (c Config) forLive(account string) (Config, bool) {
+	if c.Cluster == nil {
+		return Config{}, false
+	}
+	var best Config
+	preference, highest := -1, 0.0
+	region := c.Cluster.Region()
+	for _, r := range c.Cluster.Relays() {
+		if r.Refuses != "" || r.Weight == 0 || r.Own && c.drains() {
+			continue
+		}
+		preferred := 0
+		if !r.Full() {
+			preferred = 1
+			if r.Region == region {
+				preferred = 2
+			}
+		}
+		if preferred < preference {
+			continue
+		}
+		live, ok := c.live(r)
+		if !ok {
+			continue
+		}
+		score := WeightedRelay{Config: live, Weight: r.Weight}.score(account)
+		if preferred > preference || score > highest {
+			best, preference, highest = live, preferred, score
+		}
+	}
+	return best, preference >= 0
+}
+
+// allLive returns the Config of each relay of the cluster that is alive and accepts a secret of this file.
+func (c Config) allLive() (all []Config) {
+	if c.Cluster == nil {
+		return nil
+	}
+	for _, r := range c.Cluster.Relays() {
+		if live, ok := c.live(r); ok {
+			all = append(all, live)
+		}
+	}
+	return all
+}
+
+// liveElsewhere returns the relays of the cluster on other machines that accept calls and a secret of this file.
+func (c Config) liveElsewhere() (all []WeightedRelay) {
+	if c.Cluster == nil {
+		return nil
+	}
+	for _, r := range c.Cluster.Relays() {
+		if live, ok := c.live(r); ok && !r.Own && r.Welcomes() {
+			all = append(all, WeightedRelay{Config: live, Weight: r.Weight})
+		}
+	}
+	return all
+}
+
+// live returns the Config for a relay of the cluster, and false if it accepts no secret of this file, or has no port that clients
+// use.
+func (c Config) live(r cluster.Relay) (Config, bool) {
+	secret, ok := c.acceptedBy(r)
+	if !ok {
+		return Config{}, false
+	}
+	live := Config{
+		Server: config.Value[string]{V: r.Server, Set: true}, Secrets: config.Value[[]credential.Secret]{V: []credential.Secret{secret}, Set: true},
+		TTL: c.TTL, PreferTLS: c.PreferTLS, Accounts: c.Accounts, Names: c.Names,
+	}
+	relay := &Relay{Name: r.Name, UDPPorts: r.UDP, TCPPorts: r.TCP, TLSPorts: r.TLS}
+	if live.linkRelay(relay).HasErrors() && c.PreferTLS.V { // it does not serve everything on one port
+		live.PreferTLS.V, live.UDPPort, live.TCPPort, live.TLSPort.V = false, 0, 0, 0
+		live.linkRelay(relay)
+	}
+	return live, len(live.Servers()) > 0
+}
+
+// acceptedBy returns the first secret of this file that a relay accepts.
+func (c Config) acceptedBy(r cluster.Relay) (credential.Secret, bool) {
+	for _, known := range c.known {
+		if slices.Contains(r.Secrets, known.id) {
+			return known.secret, true
+		}
+	}
+	return credential.Secret{}, false
+}
+
+// identified is a secret with its ID in the cluster.
+type identified struct {
+	id     string
+	secret credential.Secret
+}
+
+// Join makes the endpoint tell clients about the live relays of a cluster. Call it after Link and SetSecrets.
+func (c *Config) Join(directory Directory) {
+	c.Cluster, c.known = directory, nil
+	secrets := slices.Clone(c.Secrets.V)
+	for _, r := range c.Relays {
+		secrets = append(secrets, r.Secrets.V...)
+	}
+	for _, secret := range secrets {
+		id := cluster.SecretID(secret.Bytes())
+		if !slices.ContainsFunc(c.known, func(other identified) bool { return other.id == id }) {
+			c.known = append(c.known, identified{id, secret})
+		}
+	}
+}
