@@ -68,7 +68,7 @@ func TestSocketErrors(t *testing.T) {
 					}
 				}
 			}
-			<-time.After(300 * time.Millisecond) // for a server that spins
+			<-time.After(500 * time.Millisecond) // for a server that spins
 			if used := cpuTime(t) - before; used > 250*time.Millisecond {
 				t.Errorf("the server and its clients computed for %v", used)
 			}
