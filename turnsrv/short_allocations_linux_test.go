@@ -20,9 +20,9 @@ const allocationsVar = "TURNSRV_ALLOCATIONS"
 // TestShortAllocations makes many allocations that bind a channel and end. Afterwards, the process has no more descriptors,
 // goroutines and memory than after the first tenth, and the last allocations have cost no more than the first.
 func TestShortAllocations(t *testing.T) {
-	total := 50_000
+	total := 10_000
 	if testWorkers(t) != 0 {
-		total = 5000 // beside the same test with as many workers as there are processors
+		total = 2000 // beside the same test with as many workers as there are processors
 	}
 	if value := os.Getenv(allocationsVar); value != "" {
 		n, err := strconv.Atoi(value)
