@@ -26,7 +26,7 @@
 #define UDP_GRO 104
 #endif
 
-enum { BATCH = 64, QUEUE = 512, FLOWS = 1024, LONGEST = 65536, EVENTS = 128 };
+enum { BATCH = 64, QUEUE = 512, FLOWS = 512, LONGEST = 65536, EVENTS = 128 };
 
 // A flow is a client, its relayed address and its peer.
 struct flow {
@@ -44,7 +44,7 @@ struct out {
 
 static struct flow flows[FLOWS];
 static int table[FLOWS * 4]; // index + 1 in flows by the client
-static int count, shared, segment;
+static int made, shared, segment;
 
 static char (*buffers)[LONGEST];
 static int used; // of buffers
@@ -87,20 +87,29 @@ static int open_socket(struct in_addr host, int port)
 	return fd;
 }
 
+// make makes a flow for a client, in the place of the oldest one if there are too many.
+static void make(int epoll, struct in_addr host, const struct sockaddr_in *client)
+{
+	struct flow *f = &flows[made++ % FLOWS];
+	if (made > FLOWS)
+		close(f->fd);
+	f->client = *client;
+	f->fd = open_socket(host, 0);
+	struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = f - flows + 1};
+	check(!epoll_ctl(epoll, EPOLL_CTL_ADD, f->fd, &event), "epoll_ctl");
+	memset(table, 0, sizeof table);
+	for (int i = 0; i < made && i < FLOWS; i++)
+		*slot(&flows[i].client) = i + 1;
+}
+
 // enter makes a flow, or changes its peer, and answers.
 static void enter(int epoll, struct in_addr host, struct sockaddr_in *client, const char *text, int length)
 {
-	int *i = slot(client);
-	if (!*i && count < FLOWS) {
-		flows[count].client = *client;
-		flows[count].fd = open_socket(host, 0);
-		struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = count + 1};
-		check(!epoll_ctl(epoll, EPOLL_CTL_ADD, flows[count].fd, &event), "epoll_ctl");
-		*i = ++count;
-	}
-	if (!*i || length < 10)
+	if (length != 10)
 		return;
-	struct flow *f = &flows[*i - 1];
+	if (!*slot(client))
+		make(epoll, host, client);
+	struct flow *f = &flows[*slot(client) - 1];
 	f->peer.sin_family = AF_INET;
 	memcpy(&f->peer.sin_addr, text + 4, 4);
 	memcpy(&f->peer.sin_port, text + 8, 2);
@@ -191,7 +200,7 @@ static int receive(int epoll, struct in_addr host, int at)
 				each = *(int *)CMSG_DATA(c);
 			struct flow *f = at ? &flows[at - 1] : 0;
 			if (!at) {
-				if (length >= 4 && !memcmp(data, "peer", 4)) {
+				if (length == 10 && !memcmp(data, "peer", 4)) {
 					enter(epoll, host, &from[i], data, length);
 					continue;
 				}
