@@ -69,7 +69,7 @@ func (l *loopDatagram) Discard() error { return l.socket.Close() }
 // Receive implements loop.Receiver.
 func (l *loopDatagram) Receive(b []byte, from netip.AddrPort, local netip.Addr, now time.Time) {
 	if client, ok := l.receiver.client(b, from, local); ok {
-		handleInTurn(l.loop, b, client, now, l.handle, l.receiver.counters)
+		handleInTurn(l.loop, b, client, now, l, l.receiver.counters)
 	}
 }
 

@@ -193,7 +193,7 @@ func (l *Streams) post(f frame) bool {
 func (s *stream) Receive(b []byte, _ netip.AddrPort, _ netip.Addr, now time.Time) {
 	from := session.Client{Tuple: s.tuple, Stream: s}
 	if s.tuple.Transport == event.DTLS {
-		handleInTurn(s.link.loop, b, from, now, s.handle, s.link.counters)
+		handleInTurn(s.link.loop, b, from, now, s, s.link.counters)
 		return
 	}
 	s.handle(b, from, now) // TCP does not retransmit what was dropped here: see loopStream.ready

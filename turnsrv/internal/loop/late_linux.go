@@ -26,6 +26,10 @@ func (l *Loop) Later(addr netip.Addr, size int, t Task) { l.late.add(addr, size,
 
 // doLate does the waiting tasks for which this round has time. It reports whether there were any.
 func (l *Loop) doLate() (some bool) {
+	if l.late.empty() {
+		l.tasks = 0
+		return false
+	}
 	now := time.Now()
 	for ; l.tasks < roundTasks; l.tasks++ {
 		t := l.late.next()
