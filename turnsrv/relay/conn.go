@@ -34,7 +34,8 @@ type Conn struct {
 	owner     Owner      // set by Start
 	reserved  Token      // token of the port above, or zero
 
-	fragmentsNot bool // current socket option; owned by the caller of Send
+	fragmentsNot bool    // current socket option; owned by the caller of Send
+	allowed      allowed // owned by the caller of Send
 
 	closeOnce sync.Once
 }
@@ -56,7 +57,7 @@ func (c *Conn) LocalAddr() net.Addr { return c.socket.localAddr() }
 // fragment the packet, RFC 8656 section 11.2. Calls must not overlap; with a loop, they are made on its goroutine.
 func (c *Conn) Send(p []byte, to netip.AddrPort, dontFragment bool, now time.Time) {
 	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
-	own, rule, ok := c.allocator.route(to)
+	own, rule, ok := c.allowed.route(c.allocator, to)
 	if !ok {
 		c.owner.Refused(to, rule, now)
 		return

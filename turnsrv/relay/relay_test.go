@@ -363,6 +363,22 @@ func (readOnly) WriteToUDPAddrPort([]byte, netip.AddrPort) (int, error) {
 }
 
 // Two callers on one relay behind a NAT: no interface has the advertised address.
+// TestPolicyIsReplaced replaces the policy between packets to one peer.
+func TestPolicyIsReplaced(t *testing.T) {
+	a, o := newAllocator(t, Config{}), &owner{}
+	c, _ := allocate(t, a, Request{}, o)
+	to := netip.MustParseAddrPort("127.0.0.2:40000")
+	for i, peers := range []*peer.Policy{allowLoopback(), peer.New(peer.Rules{}), allowLoopback()} {
+		a.SetPeers(peers)
+		for range 2 {
+			c.Send([]byte("x"), to, false, time.Now())
+		}
+		if want := 2 * min(i, 1); len(o.refused) != want {
+			t.Errorf("after policy %d: refused %q, want %d packets", i, o.refused, want)
+		}
+	}
+}
+
 func TestTwoCallersBehindNAT(t *testing.T) {
 	public := netip.MustParseAddr("203.0.113.5")
 	for _, bind := range []netip.Addr{loopback, netip.IPv4Unspecified()} {
