@@ -13,7 +13,7 @@ func (s *Session) hasRoom(a *allocation, wanted []netip.AddrPort, channels int, 
 	}
 	missing := make(map[netip.Addr]bool, len(wanted))
 	for _, peer := range wanted {
-		if a.peers.permissions[peer.Addr()] == nil {
+		if a.peers.permissions.get(peer.Addr()) == nil {
 			missing[peer.Addr()] = true
 		}
 	}
@@ -33,7 +33,7 @@ func (s *Session) fits(a *allocation, permissions, channels int, now time.Time) 
 	most := s.shared.limits.Load()
 	fits := func() bool {
 		wanted := permissions + channels
-		return len(a.peers.permissions)+permissions <= most.MaxPermissions && len(a.peers.channels)+channels <= most.MaxChannels &&
+		return a.peers.permissions.len()+permissions <= most.MaxPermissions && a.peers.channels.len()+channels <= most.MaxChannels &&
 			(a.peers.len()+wanted <= ownEntries || s.shared.entries.Load()+int64(wanted) <= maxEntries)
 	}
 	if fits() {

@@ -133,12 +133,12 @@ func (s *Shared) Inspect(ctx context.Context, end func(event.Allocation) bool) (
 func (a *allocation) describe(now time.Time) (descriptions []event.Allocation) {
 	a.sweepKernel(now)
 	peers, channels := 0, 0
-	for _, p := range a.peers.permissions {
+	for _, p := range a.peers.permissions.all() {
 		if now.Before(p.expires) {
 			peers++
 		}
 	}
-	for _, c := range a.peers.channels {
+	for _, c := range a.peers.channels.all() {
 		if c.live(now) {
 			channels++
 		}

@@ -97,7 +97,7 @@ func (a *allocation) kernelLimit() kernel.Limit {
 	if most.MaxTotalBPS > 0 {
 		limit.Bits = least(limit.Bits, max(most.MaxTotalBPS/max(s.active.Load(), 1), 1))
 	}
-	if channels := int64(max(len(a.peers.channels), 1)); channels > 1 {
+	if channels := int64(max(a.peers.channels.len(), 1)); channels > 1 {
 		limit.Bits, limit.Packets = part(limit.Bits, channels), part(limit.Packets, channels)
 	}
 	if limit.PacketBurst = limit.Packets; limit.Bits > 0 {
@@ -128,7 +128,7 @@ func (a *allocation) sweepKernel(now time.Time) {
 		return
 	}
 	limit := a.kernelLimit()
-	for _, c := range a.peers.channels {
+	for _, c := range a.peers.channels.all() {
 		o := c.offloaded
 		if o == nil {
 			continue
@@ -202,7 +202,7 @@ func (s *Shared) WithdrawKernel(ctx context.Context) error {
 		return nil
 	}
 	return s.visit(ctx, func(a *allocation, now time.Time) {
-		for _, c := range a.peers.channels {
+		for _, c := range a.peers.channels.all() {
 			c.endOffload(now)
 		}
 	})

@@ -22,9 +22,9 @@ const (
 // reads them without the lock. All operations take constant time, except the sweep of a full table and the search of the
 // channels bound to one address.
 type peers struct {
-	mu          sync.RWMutex // guards the maps and expiry times; writers hold it, and readers on other goroutines
-	permissions map[netip.Addr]*permission
-	channels    map[stun.ChannelNumber]*channelBinding
+	mu          sync.RWMutex // guards the tables and expiry times; writers hold it, and readers on other goroutines
+	permissions table[netip.Addr, permission]
+	channels    table[stun.ChannelNumber, channelBinding]
 
 	sweepAt time.Time // earliest time of the next sweep
 	counted int       // entries included in Shared.entries
@@ -72,7 +72,7 @@ func (c *channelBinding) live(now time.Time) bool { return c != nil && now.Befor
 func (p *peers) reachable(peer netip.AddrPort, now time.Time) (known *permission, number stun.ChannelNumber, bound bool) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	if known = p.permissions[peer.Addr()]; known == nil {
+	if known = p.permissions.get(peer.Addr()); known == nil {
 		return nil, 0, false
 	}
 	if c := known.to(peer); c.live(now) {
@@ -86,21 +86,21 @@ func (p *peers) reachable(peer netip.AddrPort, now time.Time) (known *permission
 
 // bound returns the binding of a channel number, or nil if the channel is not bound.
 func (p *peers) bound(number stun.ChannelNumber, now time.Time) *channelBinding {
-	if c := p.channels[number]; c.live(now) {
+	if c := p.channels.get(number); c.live(now) {
 		return c
 	}
 	return nil
 }
 
 // len returns the number of permissions and channels, including expired ones.
-func (p *peers) len() int { return len(p.permissions) + len(p.channels) }
+func (p *peers) len() int { return p.permissions.len() + p.channels.len() }
 
 // mayBind reports whether number is not bound to another peer and peer is not bound to another number.
 func (p *peers) mayBind(number stun.ChannelNumber, peer netip.AddrPort, now time.Time) bool {
-	if c := p.channels[number]; c.live(now) && c.peer != peer {
+	if c := p.channels.get(number); c.live(now) && c.peer != peer {
 		return false
 	}
-	known := p.permissions[peer.Addr()]
+	known := p.permissions.get(peer.Addr())
 	if known == nil {
 		return true
 	}
@@ -116,14 +116,11 @@ func (p *peers) permit(addr netip.Addr, heard bool, now time.Time) {
 }
 
 func (p *peers) permitLocked(addr netip.Addr, heard bool, now time.Time) *permission {
-	known := p.permissions[addr]
+	known := p.permissions.get(addr)
 	if known == nil {
 		known = new(permission)
 		known.heard.Store(heard)
-		if p.permissions == nil {
-			p.permissions = make(map[netip.Addr]*permission)
-		}
-		p.permissions[addr] = known
+		p.permissions.add(addr, known)
 	}
 	known.expires = now.Add(PermissionLifetime)
 	return known
@@ -134,15 +131,12 @@ func (p *peers) bind(number stun.ChannelNumber, peer netip.AddrPort, heard bool,
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	known := p.permitLocked(peer.Addr(), heard, now)
-	c := p.channels[number]
+	c := p.channels.get(number)
 	if c == nil || c.peer != peer {
 		p.unbindLocked(c, now)
 		p.unbindLocked(known.to(peer), now)
-		if p.channels == nil {
-			p.channels = make(map[stun.ChannelNumber]*channelBinding)
-		}
 		c = &channelBinding{number: number, peer: peer, permission: known}
-		p.channels[number] = c
+		p.channels.add(number, c)
 		known.channels = append(known.channels, c)
 	}
 	c.expires = now.Add(ChannelLifetime)
@@ -157,7 +151,7 @@ func (p *peers) unbindLocked(c *channelBinding, now time.Time) {
 		return
 	}
 	c.endOffload(now)
-	delete(p.channels, c.number)
+	p.channels.remove(c.number)
 	c.permission.channels = slices.DeleteFunc(c.permission.channels, func(other *channelBinding) bool { return other == c })
 }
 
@@ -165,14 +159,14 @@ func (p *peers) unbindLocked(c *channelBinding, now time.Time) {
 func (p *peers) forget(family stun.Family, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, c := range p.channels {
+	for _, c := range p.channels.all() {
 		if stun.FamilyOf(c.peer.Addr()) == family {
 			p.unbindLocked(c, now)
 		}
 	}
-	for addr := range p.permissions {
+	for addr := range p.permissions.all() {
 		if stun.FamilyOf(addr) == family {
-			delete(p.permissions, addr)
+			p.permissions.remove(addr)
 		}
 	}
 }
@@ -181,14 +175,14 @@ func (p *peers) forget(family stun.Family, now time.Time) {
 func (p *peers) sweep(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, c := range p.channels {
+	for _, c := range p.channels.all() {
 		if !c.live(now) {
 			p.unbindLocked(c, now)
 		}
 	}
-	for addr, known := range p.permissions {
+	for addr, known := range p.permissions.all() {
 		if !now.Before(known.expires) && len(known.channels) == 0 {
-			delete(p.permissions, addr)
+			p.permissions.remove(addr)
 		}
 	}
 }
