@@ -18,6 +18,7 @@ type Generator struct {
 	load  Load
 	sides [2]side
 	begin time.Time
+	took  time.Duration
 	flows [2][]flow // by the direction and the call
 	heard [2]heard  // by the direction
 }
@@ -109,9 +110,11 @@ func (g *Generator) Close() {
 	}
 }
 
-// Run sends the load for the given time, and returns when everything has arrived or is lost. Call it once. Its error is that of a
-// system call, or describes an invalid packet.
+// Run sends the load for the given time, and returns when everything has arrived or is lost. Its error is that of a system call, or
+// describes an invalid packet.
 func (g *Generator) Run(ctx context.Context, d time.Duration) (Result, error) {
+	g.heard = [2]heard{}
+	before := g.sent()
 	g.begin = time.Now()
 	var err error
 	if g.load.PPS == 0 {
@@ -119,16 +122,23 @@ func (g *Generator) Run(ctx context.Context, d time.Duration) (Result, error) {
 	} else {
 		err = g.pace(ctx, d)
 	}
-	result := Result{Took: time.Since(g.begin)}
+	result := Result{Sent: g.sent() - before, Took: g.took}
 	for i := range g.heard {
 		err = errors.Join(err, g.heard[i].err)
 		result.Received += g.heard[i].result.Received
 		result.Late.Add(&g.heard[i].result.Late)
-		for j := range g.flows[i] {
-			result.Sent += g.flows[i][j].sent
-		}
 	}
 	return result, err
+}
+
+// sent returns the number of packets sent since Enter.
+func (g *Generator) sent() (total uint64) {
+	for i := range g.flows {
+		for j := range g.flows[i] {
+			total += g.flows[i][j].sent
+		}
+	}
+	return total
 }
 
 // queue queues a packet in the direction, until the side that sends is flushed.

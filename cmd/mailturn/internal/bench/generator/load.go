@@ -56,7 +56,7 @@ const (
 type Result struct {
 	Sent, Received uint64
 	Late           load.Histogram // delays of the packets
-	Took           time.Duration
+	Took           time.Duration  // until the last packet was sent, at the rate of a load, or arrived
 }
 
 // Lost returns the share of packets that did not arrive, from 0 to 1.

@@ -58,6 +58,7 @@ func (g *Generator) pace(ctx context.Context, d time.Duration) (err error) {
 			}
 		}
 	}
+	g.took = time.Since(g.begin) // before the last ones arrive
 	return ctx.Err()
 }
 
@@ -145,5 +146,6 @@ func (g *Generator) saturate(ctx context.Context, d time.Duration) error {
 			}
 		}
 	}
+	g.took = time.Since(g.begin)
 	return ctx.Err()
 }

@@ -13,7 +13,7 @@ import (
 func (n network) computeChecksums(ctx context.Context) (restore func(), err error) {
 	set := func(value string) error {
 		var errs []error
-		for _, command := range []string{"ethtool -K generator tx " + value, strings.Join(n.run, " ") + " ethtool -K server tx " + value} {
+		for _, command := range []string{"ethtool -K " + generatorEnd + " tx " + value, strings.Join(n.run, " ") + " ethtool -K " + serverEnd + " tx " + value} {
 			words := strings.Fields(command)
 			if out, err := exec.CommandContext(ctx, words[0], words[1:]...).CombinedOutput(); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w\n%s", command, err, out))

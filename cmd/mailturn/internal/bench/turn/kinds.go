@@ -23,6 +23,12 @@ const (
 	pionName     = "pion"
 )
 
+// Lines of mailturn's endpoint.
+const (
+	kernelPathOn  = `kernel_path = "on"`
+	kernelPathOff = `kernel_path = "off"`
+)
+
 // A kind is a program to measure, with its settings.
 type kind struct {
 	name string

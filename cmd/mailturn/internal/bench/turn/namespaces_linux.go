@@ -11,6 +11,12 @@ import (
 	"syscall"
 )
 
+// The ends of the veth pair, in the namespaces of the generator and of the servers.
+const (
+	generatorEnd = "generator"
+	serverEnd    = "server"
+)
+
 // inNamespace runs this program with other arguments, in a new network namespace.
 func inNamespace(ctx context.Context, args ...string) error {
 	self, err := os.Executable()
@@ -39,16 +45,17 @@ func joinNamespaces(ctx context.Context) (_ network, leave func(), err error) {
 	}
 	pid := strconv.Itoa(holder.Process.Pid)
 	n.run = []string{"nsenter", "--target", pid, "--net", "--"}
+	n.namespace = "/proc/" + pid + "/ns/net"
 	commands := []string{
 		"ip link set lo up",
-		"ip link add generator type veth peer name server netns " + pid,
-		"ip addr add 10.0.0.254/24 dev generator",
-		"ip link set generator up",
+		"ip link add " + generatorEnd + " type veth peer name " + serverEnd + " netns " + pid,
+		"ip addr add 10.0.0.254/24 dev " + generatorEnd,
+		"ip link set " + generatorEnd + " up",
 		"ip route add local 10.128.0.0/9 dev lo", // all addresses of clients and peers
 	}
-	inside := []string{"ip link set lo up", "ip link set server up"}
+	inside := []string{"ip link set lo up", "ip link set " + serverEnd + " up"}
 	for i := range maxServers {
-		inside = append(inside, fmt.Sprintf("ip addr add %v/24 dev server", n.server(i)))
+		inside = append(inside, fmt.Sprintf("ip addr add %v/24 dev %s", n.server(i), serverEnd))
 	}
 	inside = append(inside, "ip route add 10.128.0.0/9 via 10.0.0.254")
 	for _, command := range inside {

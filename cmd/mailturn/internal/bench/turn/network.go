@@ -8,6 +8,8 @@ type network struct {
 	first byte
 	// run is the beginning of a command line that runs a server at its end of the network.
 	run []string
+	// namespace is the file of the servers' network namespace. It is empty on loopback.
+	namespace string
 }
 
 var loopback = network{name: "on loopback", first: 127}
