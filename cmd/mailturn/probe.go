@@ -326,10 +326,7 @@ func (f *probeFlags) password(cmd *cobra.Command, target probe.Target) (string, 
 	if !ok || !term.IsTerminal(int(stdin.Fd())) {
 		return "", fmt.Errorf("no password: use --password-file or %s (there is no terminal to prompt on)", passwordVariable)
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "Password for %s: ", target)
-	password, err := term.ReadPassword(int(stdin.Fd()))
-	fmt.Fprintln(cmd.ErrOrStderr())
-	return string(password), err
+	return askPassword(stdin, cmd.ErrOrStderr(), fmt.Sprintf("Password for %s: ", target))
 }
 
 // readLine reads a small file and removes a line break at its end, which editors add.

@@ -26,7 +26,7 @@ type Schema struct {
 	Open         config.Value[[]string]            `hcl:"open" otherwise:"none" doc:"Which of \"/turn\" and \"/ice\" require no key. Anyone who can reach them can use the relay, up to its quotas."`
 	AllowOrigins config.Value[[]string]            `hcl:"allow_origins" otherwise:"none" doc:"Origins of web pages whose scripts may read credentials (CORS), such as \"https://app.example.org\"; \"*\" for all."`
 
-	PagePassword config.Value[credential.Secret] `hcl:"page_password" secret:"true" doc:"Serves a web page on /, with the state of the server and a call test that runs in the visitor's browser, to whoever knows the password of this hash: bcrypt ($2b$...) or argon2id ($argon2id$...), a string, file(PATH) or env(NAME). htpasswd -nB or doveadm pw -s BLF-CRYPT makes one. Changing it ends all sessions and invalidates links to the call test. Default: no page."`
+	PagePassword config.Value[credential.Secret] `hcl:"page_password" secret:"true" doc:"Serves a web page on /, with the state of the server and a call test that runs in the visitor's browser, to whoever knows the password of this hash: bcrypt ($2b$...) or argon2id ($argon2id$...), a string, file(PATH) or env(NAME). mailturn hash-password makes one. Changing it ends all sessions and invalidates links to the call test. Default: no page."`
 
 	Settings
 
@@ -195,7 +195,7 @@ func checkPassword(v config.Value[credential.Secret]) hcl.Diagnostics {
 	}
 	if _, err := page.ParseHash(string(v.V.Bytes())); err != nil {
 		return hcl.Diagnostics{config.WithHint(config.Errorf(v.Range, "Page password is not a hash", "%s.", err),
-			"make one with: doveadm pw -s BLF-CRYPT | sed 's/^{.*}//', or htpasswd -nB admin | cut -d: -f2")}
+			"make one with mailturn hash-password")}
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-// Package password verifies passwords against what a configuration holds of them: a hash made by another program, or plain text.
+// Package password verifies passwords against what a configuration holds of them, a hash or plain text, and makes hashes.
 package password
 
 import (
@@ -19,6 +19,21 @@ const (
 	maxArgon2Memory = 256 * 1024 // KiB
 	maxArgon2Passes = 64
 )
+
+// hashCost makes a verification take about a quarter of a second.
+const hashCost = 12
+
+// Hash returns a bcrypt hash of a password. bcrypt cannot hash more than 72 bytes; neither may the password be empty.
+func Hash(password string) (string, error) {
+	if password == "" {
+		return "", errors.New("the password is empty")
+	}
+	hash, err := bcrypt.GenerateFromPassword([]byte(password), hashCost)
+	if errors.Is(err, bcrypt.ErrPasswordTooLong) {
+		return "", errors.New("the password has more than 72 bytes, which bcrypt cannot hash: choose a shorter one")
+	}
+	return string(hash), err
+}
 
 // A Password verifies one password against a digest of it, or against a hash made by another program.
 type Password struct {

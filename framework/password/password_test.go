@@ -93,3 +93,23 @@ func TestPasswordErrors(t *testing.T) {
 		}
 	}
 }
+
+func TestHash(t *testing.T) {
+	const secret = "correct horse battery stäple"
+	hash, err := Hash(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := Parse(hash)
+	if err != nil || !p.Hashed || !p.Verify(secret) || p.Verify(secret+"r") {
+		t.Errorf("%s: %+v, %v", hash, p, err)
+	}
+	if cost, err := bcrypt.Cost([]byte(hash)); err != nil || cost < 12 || cost > maxBcryptCost {
+		t.Errorf("the cost is %d, %v", cost, err)
+	}
+	for bad, want := range map[string]string{"": "the password is empty", strings.Repeat("a", 73): "more than 72 bytes"} {
+		if hash, err := Hash(bad); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %q, %v", bad, hash, err)
+		}
+	}
+}

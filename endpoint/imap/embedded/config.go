@@ -33,7 +33,7 @@ func Decode(s *Schema) (users Users, diags hcl.Diagnostics) {
 		}
 		if _, err := password.Parse(s.Users.V[name]); err != nil {
 			diags = append(diags, config.WithHint(config.Errorf(s.Users.Range, "Invalid password", "User %q: %v.", name, err),
-				"htpasswd -nB NAME makes a bcrypt hash"))
+				"mailturn hash-password makes a hash"))
 			continue
 		}
 		users[name] = credential.NewSecret([]byte(s.Users.V[name]))

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -250,15 +251,18 @@ func TestStatusPage(t *testing.T) {
 	}
 }
 
-// pageOfDocumentation serves the page as the documentation configures it.
-func pageOfDocumentation(t *testing.T, _ documents, b recipe.Block) {
+// pageOfDocumentation stores the hash of a password and serves the page as the documentation says.
+func pageOfDocumentation(t *testing.T, d documents, b recipe.Block) {
+	hash, block := d.find(t, "docs/page.md", b.Heading, "mailturn hash-password"), d.find(t, "docs/page.md", b.Heading, `endpoint "http"`)
 	file, more, state := filepath.Join(t.TempDir(), "page.hash"), freePorts(t), t.TempDir()
-	if err := os.WriteFile(file, []byte(pageHash+"\n"), 0o600); err != nil {
-		t.Fatal(err)
+	cmd := exec.Command("sh", "-ec", replaced(t, hash, "mailturn hash", binary+" hash", " -g mailturn", "", "/etc/mailturn/page.hash", file))
+	cmd.Stdin = strings.NewReader(pagePassword + "\n")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
 	}
 	path := configure(t, freePorts(t), "", "")
 	address := fmt.Sprintf("127.0.0.1:%d", more.turn)
-	configureDoor(t, path, replaced(t, b, "/etc/mailturn/page.hash", file, "turn.example.org:8443", address))
+	configureDoor(t, path, replaced(t, block, "/etc/mailturn/page.hash", file, "turn.example.org:8443", address))
 	start(t, state, "--config", path)
 	client := clientOf(t, state)
 	if status, body := ask(t, client, "https://"+address+"/login"); status != http.StatusOK || !strings.Contains(body, "password") {

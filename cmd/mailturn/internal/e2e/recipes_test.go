@@ -68,6 +68,7 @@ var claims = []claim{
 	{"docs/operating.md", "What to watch", "up{", prometheusAlerts},
 	{"docs/operating.md", "Calls do not connect", "mailturn probe imaps:", probeAccount},
 	{"docs/operating.md", "Calls do not connect", "mailturn probe --secret-file", probeSecret},
+	{"docs/page.md", "The page", "mailturn hash-password", pageOfDocumentation},
 	{"docs/page.md", "The page", `endpoint "http"`, pageOfDocumentation},
 	{"docs/speed.md", "The IMAP proxy", "go run ./cmd/mailturn/internal/bench/main.go", benchBriefly("-runs 1 -logins 5 -trips 100 -fetch 5 -idle 100 -idle-runs 1 -settle 1s",
 		"nginx stream", map[string]string{"dovecot": "dovecot-imapd", "nginx": "nginx-light libnginx-mod-stream libnginx-mod-mail"})},
