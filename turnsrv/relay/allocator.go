@@ -84,28 +84,15 @@ type Request struct {
 type Allocator struct {
 	peers            atomic.Pointer[peer.Policy]
 	minPort, maxPort int
-	families         map[stun.Family]*family // written by New only
-	custom           bool                    // sockets are opened by Config.Listen
+	current          atomic.Pointer[addresses]
+	custom           bool // sockets are opened by Config.Listen
+	listen           func(network string, addr netip.AddrPort) (Socket, error)
+	onUse            func(id stun.Family, port uint16, used bool)
 	rest             Rest
 
 	mu       sync.Mutex
 	closed   bool
 	reserved map[Token]*reservation
-}
-
-// family is the state of one address of the relay.
-type family struct {
-	Address
-	id      stun.Family
-	network string
-	listen  func(network string, addr netip.AddrPort) (Socket, error)
-	onUse   func(id stun.Family, port uint16, used bool)
-
-	minPort uint16
-	opened  []atomic.Pointer[Conn] // by port, from minPort: relayed addresses that have been started
-
-	mu   sync.Mutex
-	used map[uint16]bool // ports of this allocator: true once they are bound
 }
 
 type reservation struct {
@@ -126,12 +113,10 @@ func New(config Config) (*Allocator, error) {
 		return nil, fmt.Errorf("relay port range %d-%d is invalid", config.MinPort, config.MaxPort)
 	case config.Peers == nil:
 		return nil, errors.New("peer policy is missing")
-	case len(config.Addresses) == 0:
-		return nil, errors.New("relay address is missing")
 	}
 	a := &Allocator{
 		minPort: int(config.MinPort), maxPort: int(config.MaxPort),
-		families: make(map[stun.Family]*family), reserved: make(map[Token]*reservation), rest: config.Rest,
+		reserved: make(map[Token]*reservation), rest: config.Rest,
 	}
 	if config.OnUse == nil {
 		config.OnUse = func(stun.Family, uint16, bool) {}
@@ -140,25 +125,10 @@ func New(config Config) (*Allocator, error) {
 	if a.custom = config.Listen != nil; !a.custom {
 		config.Listen = listenUDP
 	}
-	for _, addr := range config.Addresses {
-		addr.Bind, addr.Advertise = addr.Bind.Unmap(), addr.Advertise.Unmap()
-		if !addr.Bind.IsValid() || !addr.Advertise.IsValid() || addr.Bind.Is4() != addr.Advertise.Is4() {
-			return nil, fmt.Errorf("relay address %v requires a bind address of its own family, not %v", addr.Advertise, addr.Bind)
-		}
-		if addr.Advertise.IsUnspecified() {
-			return nil, fmt.Errorf("relay address %v is unspecified and cannot be advertised", addr.Advertise)
-		}
-		f := &family{
-			Address: addr, id: stun.FamilyOf(addr.Bind), network: "udp6", listen: config.Listen, onUse: config.OnUse, used: make(map[uint16]bool),
-			minPort: config.MinPort, opened: make([]atomic.Pointer[Conn], int(config.MaxPort)-int(config.MinPort)+1),
-		}
-		if f.id == stun.IPv4 {
-			f.network = "udp4"
-		}
-		if a.families[f.id] != nil {
-			return nil, fmt.Errorf("relay address %v: another address of this family is already configured", addr.Advertise)
-		}
-		a.families[f.id] = f
+	a.onUse, a.listen = config.OnUse, config.Listen
+	a.current.Store(new(addresses))
+	if err := a.SetAddresses(config.Addresses); err != nil {
+		return nil, err
 	}
 	return a, nil
 }
@@ -167,7 +137,7 @@ func New(config Config) (*Allocator, error) {
 func (a *Allocator) CanLoop() bool { return !a.custom }
 
 // Has reports whether the relay has an address of the family.
-func (a *Allocator) Has(id stun.Family) bool { return a.families[id] != nil }
+func (a *Allocator) Has(id stun.Family) bool { return a.family(id) != nil }
 
 // Allocate opens a relayed transport address. The caller must call Start on it. If Request.ReserveNext is set, the token
 // identifies the reserved port above it. The error is ErrFamily, ErrNoPort, ErrToken, ErrClosed or a system error, which is
@@ -180,7 +150,7 @@ func (a *Allocator) Allocate(request Request) (*Conn, Token, error) {
 		conn, err := a.claim(*request.Token, request.Loop)
 		return conn, Token{}, err
 	}
-	f := a.families[request.Family]
+	f := a.family(request.Family)
 	if f == nil {
 		return nil, Token{}, ErrFamily
 	}
@@ -380,70 +350,12 @@ func (a *Allocator) route(addr netip.AddrPort) (own *Conn, rule string, ok bool)
 	return nil, rule, ok
 }
 
-// ownFamily returns the family with the advertised address addr, or nil.
+// ownFamily returns the family with the advertised address addr, or nil. It may be one of former addresses, on which calls go on.
 func (a *Allocator) ownFamily(addr netip.Addr) *family {
-	for _, f := range a.families {
+	for _, f := range a.current.Load().all {
 		if f.Advertise == addr {
 			return f
 		}
-	}
-	return nil
-}
-
-// bind opens a socket at a port.
-func (f *family) bind(port uint16, l *loop.Loop) (socket, error) {
-	open := listenOnLoop
-	if l == nil {
-		open = goroutineSockets(f.listen)
-	}
-	socket, err := open(f.network, netip.AddrPortFrom(f.Bind, port))
-	if err == nil && CanDontFragment && f.Bind.Is4() {
-		// Linux sets the DF bit by default. RFC 8656 section 15 requires it to be clear unless the client requests it.
-		if err = socket.dontFragment(false); err != nil {
-			_ = socket.close()
-		}
-	}
-	if err == nil {
-		f.bound(port)
-	}
-	return socket, err
-}
-
-// bound records that a port that was taken is bound.
-func (f *family) bound(port uint16) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.used[port] = true
-	f.onUse(f.id, port, true)
-}
-
-// take claims a port within this allocator and reports whether it was free.
-func (f *family) take(port uint16) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if _, taken := f.used[port]; taken {
-		return false
-	}
-	f.used[port] = false
-	return true
-}
-
-func (f *family) release(port uint16) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.used[port] {
-		f.onUse(f.id, port, false)
-	}
-	delete(f.used, port)
-}
-
-// open makes c the relayed address at port, or nil.
-func (f *family) open(port uint16, c *Conn) { f.opened[port-f.minPort].Store(c) }
-
-// conn returns the relayed address at port, or nil if there is none.
-func (f *family) conn(port uint16) *Conn {
-	if at := int(port) - int(f.minPort); at >= 0 && at < len(f.opened) {
-		return f.opened[at].Load()
 	}
 	return nil
 }

@@ -65,8 +65,8 @@ func TestReservationKeepsItsKind(t *testing.T) {
 	if _, _, err := a.Allocate(Request{Family: stun.IPv4, Token: &token}); !errors.Is(err, ErrToken) {
 		t.Errorf("claiming a port that was reserved for a loop: %v, want %v", err, ErrToken)
 	}
-	if f := a.families[stun.IPv4]; len(f.used) != 1 || len(a.reserved) != 0 {
-		t.Errorf("%d ports are in use and %d reserved, want 1 and 0", len(f.used), len(a.reserved))
+	if f := a.family(stun.IPv4); len(f.ports.used) != 1 || len(a.reserved) != 0 {
+		t.Errorf("%d ports are in use and %d reserved, want 1 and 0", len(f.ports.used), len(a.reserved))
 	}
 }
 

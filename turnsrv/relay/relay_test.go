@@ -319,7 +319,7 @@ func TestT38CloseIsIdempotentAndFreesThePort(t *testing.T) {
 	for range 2 {
 		first.Close()
 	}
-	f := a.families[stun.IPv4]
+	f := a.family(stun.IPv4)
 	if !f.take(port) {
 		t.Fatal("the port is not free")
 	}
@@ -445,7 +445,7 @@ func TestT26EvenPort(t *testing.T) {
 	if _, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(next)); err == nil {
 		t.Error("the reserved port is free")
 	}
-	if a.families[stun.IPv4].conn(next.Port()) != nil {
+	if a.family(stun.IPv4).conn(next.Port()) != nil {
 		t.Error("the reserved port counts as a relayed address")
 	}
 	held, _ := allocate(t, a, Request{Token: &token}, nil)
@@ -466,7 +466,7 @@ func TestT26ReservationEndsAfter30Seconds(t *testing.T) {
 		if _, _, err := a.Allocate(Request{Token: &token}); !errors.Is(err, ErrToken) {
 			t.Errorf("the token after its time: %v, want ErrToken", err)
 		}
-		if n := len(a.families[stun.IPv4].used); n != 1 {
+		if n := len(a.family(stun.IPv4).ports.used); n != 1 {
 			t.Errorf("%d ports in use, want 1", n)
 		}
 	})
