@@ -7,6 +7,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/mailturn/mailturn/endpoint/issuer"
+	"github.com/mailturn/mailturn/endpoint/turn/publicip"
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/listen"
@@ -32,7 +33,8 @@ type Schema struct {
 	Users         config.Value[map[string]string]   `hcl:"users" secret:"true" doc:"Static users in addition to issued credentials, name = password. The password is plain text, or ha1: followed by the key in hexadecimal, MD5(NAME:REALM:PASSWORD), as turnadmin -k prints it."`
 	UsersFile     config.Value[string]              `hcl:"users_file" type:"file" doc:"The same in a file, one NAME:PASSWORD or NAME:ha1:KEY per line. A reload reads it again."`
 	UserRealms    []UserRealmSchema                 `hcl:"user_realm,block" doc:"Static users of another realm than the endpoint's. A client is told this realm if it uses one of its names: as the TLS server name, or as the host in the ORIGIN attribute, which turnutils_uclient -o sends and coturn uses. Every other client is told the endpoint's realm, including browsers over UDP. Users with a known password are accepted in either realm; those with ha1: keys only in their own."`
-	RelayIP       config.Value[[]netip.Addr]        `hcl:"relay_ip" otherwise:"the listening address, else the one that routes to the internet; no temporary IPv6 address if there is another" reload:"restart" doc:"Public IP address of the relay, as peers see it; a list may contain one IPv4 and one IPv6 address."`
+	RelayIP       config.Value[[]RelayIP]           `hcl:"relay_ip" type:"IP address" otherwise:"the listening address, else \"auto\"" reload:"restart" doc:"Public IP address of the relay, as peers see it; a list may contain one IPv4 and one IPv6 address. \"auto\" finds them, as relay_ip_from says, and finds them again when the addresses of this machine change: new calls then use the new ones."`
+	RelayIPFrom   config.Value[[]publicip.Source]   `hcl:"relay_ip_from" type:"list of strings" otherwise:"[\"interface\"]" reload:"restart" doc:"Where relay_ip = \"auto\" looks. The first good address of each family counts. \"interface\": from which addresses this machine sends to the internet; no temporary IPv6 address if there is another. \"dns\": the addresses of hostname in the DNS; \"dns:NAME\": of another name. \"stun:HOST\" or \"stun:HOST:PORT\": what that STUN server sees. \"metadata\": what the cloud's metadata service says (169.254.169.254). All but \"interface\" are also asked every 5 minutes."`
 	RelayBind     config.Value[[]netip.Addr]        `hcl:"relay_bind" otherwise:"relay_ip if it is an address of this machine, else all addresses" reload:"restart" doc:"Address that relay sockets are bound to, if it differs from relay_ip, as behind NAT."`
 	Settings
 }
@@ -135,7 +137,13 @@ type Config struct {
 	// OnEvent, if not nil, is called as turnsrv.Config says. The caller sets it.
 	OnEvent func(event.Event)
 
-	RelayIP   []netip.Addr
+	// RelayIP are the configured addresses. If it is empty, the listening address counts, unless RelayIPAuto is set.
+	RelayIP     []netip.Addr
+	RelayIPAuto bool
+	// RelayIPFrom is where the addresses are found, or empty for this machine's interfaces.
+	RelayIPFrom []publicip.Source
+	// Hostname is that of the file, empty if it has none.
+	Hostname  string
 	RelayBind []netip.Addr
 
 	Settings
@@ -157,7 +165,7 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 		Name: endpoint.Name, Range: endpoint.Range, Engine: s.Engine,
 		Realm: s.Realm.V, RealmRange: s.Realm.Range,
 		Secrets: s.Secret.V, SecretRange: s.Secret.Range,
-		RelayIP: s.RelayIP.V, RelayBind: s.RelayBind.V,
+		RelayBind: s.RelayBind.V, Hostname: defaults.Hostname,
 		Settings: s.Settings, MaxStreams: s.MaxConnections,
 	}
 	pairs, tlsDiags := certs.DecodeAll(s.TLS, defaults.TLS)
@@ -175,11 +183,7 @@ func Decode(endpoint config.Endpoint, defaults Defaults) (Config, hcl.Diagnostic
 	diags = append(diags, checkSoftware(s.Software)...)
 	proxies, proxyDiags := listen.DecodeProxies(s.ProxyProtocol)
 	c.ProxyProtocol, diags = proxies, append(diags, proxyDiags...)
-	relayIPDiags := checkRelayAddrs(s.RelayIP, "relay_ip")
-	if !relayIPDiags.HasErrors() {
-		relayIPDiags = c.checkReach(s.RelayIP)
-	}
-	diags = append(diags, relayIPDiags...)
+	diags = append(diags, c.decodeRelayIP(s.RelayIP, s.RelayIPFrom)...)
 	diags = append(diags, checkRelayAddrs(s.RelayBind, "relay_bind")...)
 	if c.Engine == Pion {
 		diags = append(diags, checkPion(endpoint, s)...)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mailturn/mailturn/endpoint/turn/portfile"
+	"github.com/mailturn/mailturn/endpoint/turn/publicip"
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/log"
 	"github.com/mailturn/mailturn/turnsrv"
@@ -19,7 +20,6 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/limit"
 	"github.com/mailturn/mailturn/turnsrv/peer"
 	"github.com/mailturn/mailturn/turnsrv/relay"
-	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
 // Endpoint is a TURN endpoint. Its methods are not safe for concurrent use, except Counters, Health, SetDraining,
@@ -34,23 +34,26 @@ type Endpoint struct {
 	engine      Engine                         // nil before Start
 	server      atomic.Pointer[turnsrv.Server] // the engine, if it is one; nil before Start
 	allocator   *relay.Allocator
-	ports       *portfile.File // nil without a state directory
-	forgetPorts *time.Timer    // nil if the file has none to forget
-	addresses   []relay.Address
+	ports       *portfile.File  // nil without a state directory
+	forgetPorts *time.Timer     // nil if the file has none to forget
+	addresses   []relay.Address // guarded by policyMu after Start
 	sockets     []Socket
 	serving     sync.WaitGroup
 	stopped     atomic.Bool // Shutdown was called
 	refusals    log.Limit   // of lines about proxies without a header
 
-	localPrefixes func() ([]netip.Prefix, error) // of this machine
-	watchLocal    func() (localWatch, error)     // tells when they change
-	lookupNAT64   func(context.Context) ([]netip.Addr, error)
-	tryBind       func(netip.Addr) error
-	policyMu      sync.Mutex          // held while the policy is replaced
-	policy        *peer.Policy        // in force; guarded by policyMu
-	nat64         []netip.Prefix      // of this network; guarded by policyMu
-	missing       map[netip.Addr]bool // relay_ip of each address that the machine has lost; guarded by policyMu
-	stopFollowing context.CancelFunc  // of followAddresses and of the certificates
+	localPrefixes  func() ([]netip.Prefix, error) // of this machine
+	watchLocal     func() (localWatch, error)     // tells when they change
+	lookupNAT64    func(context.Context) ([]netip.Addr, error)
+	tryBind        func(netip.Addr) error
+	finder         *publicip.Finder    // nil if the configuration has the addresses
+	sourcesFail    bool                // of finder; owned by Start, and then by followAddresses
+	addressChanges atomic.Uint64       // how often addresses has changed
+	policyMu       sync.Mutex          // held while the policy is replaced
+	policy         *peer.Policy        // in force; guarded by policyMu
+	nat64          []netip.Prefix      // of this network; guarded by policyMu
+	missing        map[netip.Addr]bool // relay_ip of each address that the machine has lost; guarded by policyMu
+	stopFollowing  context.CancelFunc  // of followAddresses and of the certificates
 }
 
 // New returns an endpoint for a decoded configuration, which must have secrets, and certificates if it listens with TLS. It reads
@@ -78,7 +81,7 @@ func NewOn(c Config, sockets []Socket, engine func(turnsrv.Config) (Engine, erro
 
 // Start binds the sockets and serves on them until Shutdown.
 func (e *Endpoint) Start(ctx context.Context) error {
-	addresses, err := relayAddresses(e.config)
+	addresses, err := e.findAddresses(ctx)
 	if err != nil {
 		return err
 	}
@@ -139,9 +142,6 @@ func (e *Endpoint) Start(ctx context.Context) error {
 		watch = nil
 	}
 	e.serving.Go(func() { e.followAddresses(following, watch) })
-	if allocator.Has(stun.IPv6) {
-		e.serving.Go(func() { e.followNAT64(following) })
-	}
 	e.serving.Go(func() { e.certs.Follow(following) })
 	return nil
 }
@@ -198,12 +198,17 @@ func (e *Endpoint) announce(addresses []relay.Address, policy *peer.Policy) {
 	for _, address := range addresses {
 		e.logger.Info("relay", "relay_ip", address.Advertise, "relay_bind", address.Bind,
 			"min_port", e.config.RelayPorts.V.Min, "max_port", e.config.RelayPorts.V.Max, "realm", e.config.Realm)
-		if problem := e.config.addressProblem(address.Advertise); problem != "" {
-			e.logger.Warn("relay_ip is "+problem+": set it to a permanent public address", "relay_ip", address.Advertise)
-		}
+		e.warnAddress(address.Advertise)
 	}
 	if reachesLoopback(policy) && !e.config.onLoopback() {
 		e.logger.Warn("users of the relay can reach services on this machine: peers allows loopback addresses")
+	}
+}
+
+// warnAddress logs why peers may not reach an address of the relay.
+func (e *Endpoint) warnAddress(addr netip.Addr) {
+	if problem := e.config.addressProblem(addr); problem != "" {
+		e.logger.Warn("relay_ip is "+problem+": set it to a permanent public address", "relay_ip", addr)
 	}
 }
 

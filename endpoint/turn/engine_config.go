@@ -43,6 +43,7 @@ func pionInstead() map[string]string {
 		"max_pps":              "does not limit packets",
 		"nonce_lifetime":       "accepts a nonce for an hour",
 		"peers.silent_bytes":   "does not limit what is sent to a peer",
+		"relay_ip_from":        "uses the address with which this machine sends to the internet when it starts",
 		"software":             "sends no SOFTWARE",
 		"strict_channels":      "accepts every channel number",
 		"total_bps":            "does not limit bandwidth",
@@ -73,7 +74,7 @@ func checkPion(endpoint config.Endpoint, s Schema) (diags hcl.Diagnostics) {
 		}
 	}
 	if len(s.RelayIP.V) > 1 {
-		refuse(s.RelayIP.At(1), "relay_ip "+s.RelayIP.V[1].String(), "relays from one address")
+		refuse(s.RelayIP.At(1), "relay_ip "+s.RelayIP.V[1].Addr.String(), "relays from one address")
 	}
 	return diags
 }

@@ -18,6 +18,7 @@ var (
 	streamsDesc        = prometheus.NewDesc("mailturn_turn_streams", "Live TCP and TLS connections and DTLS associations.", nil, nil)
 	streamsRefusedDesc = prometheus.NewDesc("mailturn_turn_streams_refused_total",
 		"TCP and TLS connections and DTLS associations that were closed because there were too many.", nil, nil)
+	addressesDesc = prometheus.NewDesc("mailturn_turn_relay_address_changes_total", "How often the address of the relay changed while it ran.", nil, nil)
 	madeDesc      = prometheus.NewDesc("mailturn_turn_allocations_made_total", "Allocations made.", nil, nil)
 	refreshedDesc = prometheus.NewDesc("mailturn_turn_allocations_refreshed_total", "Refresh requests granted.", nil, nil)
 	refusedDesc   = prometheus.NewDesc("mailturn_turn_allocations_refused_total",
@@ -68,7 +69,7 @@ func (e *Endpoint) Collector() prometheus.Collector { return collector{e} }
 // Describe implements prometheus.Collector.
 func (collector) Describe(descs chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
-		allocationsDesc, streamsDesc, streamsRefusedDesc, madeDesc, refreshedDesc, refusedDesc, endedDesc, relayedDesc, packetsDesc, droppedDesc, errorsDesc,
+		allocationsDesc, streamsDesc, streamsRefusedDesc, addressesDesc, madeDesc, refreshedDesc, refusedDesc, endedDesc, relayedDesc, packetsDesc, droppedDesc, errorsDesc,
 		kernelChannelsDesc, kernelRelayedDesc, kernelPacketsDesc, kernelPassedUpDesc,
 	} {
 		descs <- desc
@@ -95,6 +96,7 @@ func (c collector) Collect(metrics chan<- prometheus.Metric) {
 	}
 	gauge(streamsDesc, counted.Streams)
 	counter(streamsRefusedDesc, counted.StreamsRefused)
+	counter(addressesDesc, c.endpoint.addressChanges.Load())
 	counter(madeDesc, counted.AllocationsMade)
 	counter(refreshedDesc, counted.AllocationsRefreshed)
 	for reason, n := range counted.AllocationsRefused {

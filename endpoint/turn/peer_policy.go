@@ -8,6 +8,7 @@ import (
 
 	"github.com/mailturn/mailturn/turnsrv/peer"
 	"github.com/mailturn/mailturn/turnsrv/relay"
+	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
 // addressPeriod is the time between two checks of this machine's addresses on systems that do not announce changes, and after a
@@ -53,17 +54,33 @@ func (e *Endpoint) followAddresses(ctx context.Context, watch localWatch) {
 		defer watching.Wait()
 		defer watch.Close()
 	}
+	var ask <-chan time.Time
+	var asked time.Time
+	if e.asksElsewhere() {
+		ask, asked = time.After(askPeriod), time.Now()
+	}
+	followsNAT64 := false
 	for again := time.After(0); ; { // something may have changed since the start
+		local := true
 		select {
 		case _, told := <-changed:
 			if !told {
 				changed, watch = nil, nil
+			} else if ask != nil {
+				ask = time.After(askPause - time.Since(asked))
 			}
+		case <-ask:
+			ask, asked, local = time.After(askPeriod), time.Now(), false
 		case <-again:
 		case <-ctx.Done():
 			return
 		}
 		again = nil
+		e.updateAddresses(ctx, local)
+		if !followsNAT64 && e.allocator.Has(stun.IPv6) {
+			followsNAT64 = true
+			e.serving.Go(func() { e.followNAT64(ctx) })
+		}
 		e.noteAddresses()
 		err := e.updatePolicy()
 		if err != nil {

@@ -1,10 +1,13 @@
 package turn
 
 import (
+	"context"
 	"net/netip"
+	"slices"
 
 	"github.com/hashicorp/hcl/v2"
 
+	"github.com/mailturn/mailturn/endpoint/turn/publicip"
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/listen"
 	"github.com/mailturn/mailturn/turnsrv/peer"
@@ -43,14 +46,18 @@ func (c *Config) checkReach(v config.Value[[]netip.Addr]) (diags hcl.Diagnostics
 // CheckDetected warns about problems of the addresses that Start would detect. Unlike Decode it asks this machine for them; it
 // sends nothing.
 func (c *Config) CheckDetected() (diags hcl.Diagnostics) {
-	if len(c.RelayIP) > 0 {
+	if len(c.RelayIP) > 0 || slices.ContainsFunc(c.RelayIPFrom, func(s publicip.Source) bool { return !s.Local() }) {
 		return nil
 	}
-	addresses, err := advertised(*c)
-	if err != nil {
-		return hcl.Diagnostics{config.Warnf(c.Range, "Relay has no address", "%v.", err)}
+	addresses := c.configured()
+	if finder := c.finder(); finder != nil {
+		found, err := finder.Find(context.Background(), true)
+		if err != nil {
+			return hcl.Diagnostics{config.Warnf(c.Range, "Relay has no address", "%v.", errNoRelayAddress)}
+		}
+		addresses = addrsOf(found)
 	}
-	for _, addr := range addresses {
+	for _, addr := range c.forEngine(addresses) {
 		if problem := c.addressProblem(addr); problem != "" {
 			diags = append(diags, config.WithHint(config.Warnf(c.Range, "Relay cannot be reached",
 				"Without relay_ip, the relay's address is %s: %s.", addr, problem), "set relay_ip: "+relayIPHint))

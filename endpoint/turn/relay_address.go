@@ -15,11 +15,7 @@ import (
 var errNoRelayAddress = errors.New("cannot determine relay_ip: this machine has no route to the internet; set relay_ip")
 
 // relayAddresses pairs each address that peers see with the one that sockets are bound to.
-func relayAddresses(c Config) ([]relay.Address, error) {
-	advertised, err := advertised(c)
-	if err != nil {
-		return nil, err
-	}
+func relayAddresses(c Config, advertised []netip.Addr) ([]relay.Address, error) {
 	local, err := peer.LocalAddrs()
 	if err != nil {
 		return nil, fmt.Errorf("list this machine's addresses: %w", err)
@@ -36,35 +32,21 @@ func relayAddresses(c Config) ([]relay.Address, error) {
 	return addresses, nil
 }
 
-// advertised returns the addresses that peers see, which it detects if the configuration has none. pion has one, IPv4 if possible.
-func advertised(c Config) ([]netip.Addr, error) {
-	addresses, err := allAdvertised(c)
-	if c.Engine == Pion && len(addresses) > 1 {
-		first := max(0, slices.IndexFunc(addresses, netip.Addr.Is4))
-		addresses = addresses[first : first+1]
+// configured returns the addresses that peers see if the configuration has them: relay_ip, else those that the endpoint listens on.
+func (c *Config) configured() []netip.Addr {
+	if len(c.RelayIP) > 0 {
+		return c.forEngine(c.RelayIP)
 	}
-	return addresses, err
+	return c.forEngine(listenedOn(*c))
 }
 
-func allAdvertised(c Config) ([]netip.Addr, error) {
-	if len(c.RelayIP) > 0 {
-		return c.RelayIP, nil
+// forEngine returns the addresses that the engine uses: pion one, IPv4 if possible.
+func (c *Config) forEngine(addresses []netip.Addr) []netip.Addr {
+	if c.Engine == Pion && len(addresses) > 1 {
+		first := max(0, slices.IndexFunc(addresses, netip.Addr.Is4))
+		return addresses[first : first+1]
 	}
-	if addresses := listenedOn(c); len(addresses) > 0 {
-		return addresses, nil
-	}
-	all, err := interfaceAddresses()
-	if err != nil {
-		return nil, fmt.Errorf("list this machine's addresses: %w", err)
-	}
-	addresses := routed()
-	for i, addr := range addresses {
-		addresses[i] = lasting(addr, all)
-	}
-	if len(addresses) == 0 {
-		return nil, errNoRelayAddress
-	}
-	return addresses, nil
+	return addresses
 }
 
 // tryBind returns why relay sockets cannot be bound to addr. Otherwise every client would get an error, and the operator none.

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// LocalWatch reports when the result of LocalPrefixes may have changed. It is owned by one goroutine, except for Close.
+// LocalWatch reports when the result of LocalPrefixes, or the default route, may have changed. It is owned by one goroutine, except for Close.
 type LocalWatch struct {
 	socket *os.File
 	raw    syscall.RawConn
@@ -62,7 +62,7 @@ func (w *LocalWatch) drain(fd int) (changed bool, err error) {
 	}
 }
 
-// concernsLocal reports whether one of the messages in b concerns an address of this machine or cannot be parsed.
+// concernsLocal reports whether one of the messages in b concerns an address of this machine or a default route, or cannot be parsed.
 func concernsLocal(b []byte) bool {
 	messages, err := syscall.ParseNetlinkMessage(b)
 	if err != nil {
@@ -72,6 +72,11 @@ func concernsLocal(b []byte) bool {
 		switch messages[i].Header.Type {
 		case unix.RTM_NEWADDR, unix.RTM_DELADDR:
 			return true
+		case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+			// A default route chooses the address from which this machine sends. Byte 1 of struct rtmsg is the prefix length.
+			if len(messages[i].Data) >= unix.SizeofRtMsg && messages[i].Data[1] == 0 {
+				return true
+			}
 		}
 		if _, ok, err := localRoute(&messages[i]); ok || err != nil {
 			return true
