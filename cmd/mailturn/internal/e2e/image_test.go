@@ -104,6 +104,7 @@ func buildImage(t *testing.T, dockerfile, context string) image {
 			}
 			run("mkdir", "-p", to)
 			run("cp", "-a", filepath.Join(from, words[0])+"/.", to)
+		case "LABEL": // for registries
 		case "USER":
 			result.user, result.group, _ = strings.Cut(arguments, ":")
 		case "ENV":

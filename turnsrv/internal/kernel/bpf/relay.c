@@ -1,10 +1,10 @@
-// Relays the ChannelData of bound channels in the kernel, at TC ingress: RFC 8656 section 12.6 and 12.7.
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
 //
-// Package kernel says what an entry is. In short: a packet that has the addresses, the ports and, from a client, the channel
-// number of an entry leaves with those that the entry names, and without or with the four bytes of a ChannelData header. If there
-// is any doubt, the packet goes on to the sockets of this machine, unmodified, as if this program did not exist.
-//
-// It is written for the verifier of Linux 5.15 and for a process without CAP_PERFMON, in which no pointer may leak.
+// Relays the ChannelData of bound channels in the kernel, at TC ingress: RFC 8656 sections 12.6 and 12.7. In short, a packet with the
+// addresses, the ports and, from a client, the channel number of an entry (see package kernel) leaves with those that the entry
+// contains, with a ChannelData header added or removed. In any other case, the packet continues unmodified to the sockets of this
+// machine. The program is written for the verifier of Linux 5.15 and for a process without CAP_PERFMON, in which no pointer may
+// leak.
 
 #include <linux/types.h>
 
