@@ -3,6 +3,7 @@ package provision
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -54,6 +55,12 @@ func (m *Machine) text(name string) string {
 func (m *Machine) exists(name string) bool {
 	_, err := os.Stat(m.path(name))
 	return err == nil
+}
+
+// isLink reports whether there is a symbolic link.
+func (m *Machine) isLink(name string) bool {
+	info, err := os.Lstat(m.path(name))
+	return err == nil && info.Mode()&fs.ModeSymlink != 0
 }
 
 // glob returns the files that match a pattern, by their names on the machine.

@@ -75,8 +75,11 @@ func (p *planner) planCertificate() {
 		fmt.Fprintf(&script, "install -m 0644 '%s' '%s'\ninstall -m 0640 -g mailturn '%s' '%s'\n", c.Cert, c.from.cert, c.Key, c.from.key)
 		remove = append(remove, c.from.cert, c.from.key)
 		hook = hook && c.Source == fromCertbot
-		if dir := path.Dir(c.Cert); !slices.Contains(directories, dir) {
+		for dir := path.Dir(c.Cert); !slices.Contains(directories, dir); dir = path.Dir(dir) {
 			directories = append(directories, dir)
+			if !p.m.isLink(dir) { // acmetool has it lead to another directory after a renewal, which changes the one above
+				break
+			}
 		}
 	}
 	step.UndoLast = [][]string{remove}
