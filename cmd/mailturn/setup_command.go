@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/mail"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -99,6 +100,9 @@ func (f *setupFlags) check() error {
 	if len(f.options.RelayBind) > 0 && len(f.options.RelayBind) != len(f.options.RelayIP) {
 		return errors.New("--relay-bind: want one for each --relay-ip")
 	}
+	if f.options.Email != "" && !isMailAddress(f.options.Email) {
+		return fmt.Errorf("--email: %q is no mail address", f.options.Email)
+	}
 	if f.options.Upstream == "" {
 		return nil
 	}
@@ -168,7 +172,7 @@ func (c *setupCommand) run(ctx context.Context) error {
 	}
 	plan := facts.Plan(c.machine, c.flags.options)
 	if plan.NeedsAuthority && len(plan.Problems) == 1 && c.asks() {
-		if err := c.askForAuthority(plan); err != nil {
+		if err := c.askForAuthority(ctx, plan); err != nil {
 			return err
 		}
 		plan = facts.Plan(c.machine, c.flags.options)
@@ -192,7 +196,7 @@ func (c *setupCommand) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if answer = strings.ToLower(answer); answer != "y" && answer != "yes" {
+		if !agrees(answer) {
 			_, err := fmt.Fprintln(out, "Nothing has been changed.")
 			return err
 		}
@@ -255,22 +259,36 @@ func (c *setupCommand) ask(ctx context.Context, question string) (string, error)
 	}
 }
 
+// agrees reports whether an answer is yes.
+func agrees(answer string) bool {
+	return slices.Contains([]string{"y", "yes"}, strings.ToLower(answer))
+}
+
 // askForAuthority asks for what a certificate authority wants to know.
-func (c *setupCommand) askForAuthority(plan *provision.Plan) error {
-	ctx := c.cmd.Context()
-	fmt.Fprintf(c.cmd.OutOrStdout(), "\n%s\nmailturn can obtain one from %s.\n", plan.Problems[0].Text, plan.Authority)
-	suggestion := "postmaster@" + plan.Hostname
-	email, err := c.ask(ctx, fmt.Sprintf("Address for the account there [%s]: ", suggestion))
-	if err != nil {
-		return err
+func (c *setupCommand) askForAuthority(ctx context.Context, plan *provision.Plan) error {
+	out := c.cmd.OutOrStdout()
+	fmt.Fprintf(out, "\n%s\nmailturn can obtain one from %s.\n", plan.Problems[0].Text, plan.Authority)
+	suggestion := cmp.Or(c.flags.options.Email, "postmaster@"+plan.Hostname)
+	for c.flags.options.Email = ""; c.flags.options.Email == ""; {
+		email, err := c.ask(ctx, fmt.Sprintf("Address for the account there [%s]: ", suggestion))
+		if err != nil {
+			return err
+		}
+		if email = cmp.Or(email, suggestion); !isMailAddress(email) {
+			fmt.Fprintf(out, "%q is no mail address.\n", email)
+			continue
+		}
+		c.flags.options.Email = email
 	}
 	answer, err := c.ask(ctx, "Do you agree to its terms of service? [y/N] ")
-	if err != nil {
-		return err
-	}
-	c.flags.options.Email = cmp.Or(email, c.flags.options.Email, suggestion)
-	c.flags.options.AgreeTerms = strings.HasPrefix(strings.ToLower(answer), "y")
-	return nil
+	c.flags.options.AgreeTerms = agrees(answer)
+	return err
+}
+
+// isMailAddress reports whether a text is an address and nothing else.
+func isMailAddress(text string) bool {
+	addr, err := mail.ParseAddress(text)
+	return err == nil && addr.Address == text
 }
 
 // probe asks the relay, by the name that clients are told, and says what else to do.
