@@ -52,7 +52,7 @@ func (m *Machine) lookDovecot(ctx context.Context) *Dovecot {
 	}
 	text, err := m.run(ctx, "doveconf", "-n")
 	if err != nil {
-		d.Err = text
+		d.Err = withoutComments(text)
 		return d
 	}
 	private, _ := m.run(ctx, "doveconf", "-nP") // 2.3 otherwise hides where the keys are
@@ -66,6 +66,12 @@ func (m *Machine) lookDovecot(ctx context.Context) *Dovecot {
 	text, _ = m.run(ctx, "doveconf", "service/imap-login")
 	d.Listeners = parseListeners(text)
 	return d
+}
+
+// withoutComments returns doveconf's output except the versions, which are comments.
+func withoutComments(text string) string {
+	lines := slices.DeleteFunc(strings.Split(text, "\n"), func(line string) bool { return strings.HasPrefix(line, "#") })
+	return strings.Join(lines, "\n")
 }
 
 // parseListeners returns the listeners in doveconf's output about the service imap-login, except disabled ones.
