@@ -127,6 +127,12 @@ func (n network) nameServer(t *testing.T, names map[string][]string) {
 // serveNames answers at a socket until the test ends.
 func serveNames(t *testing.T, packets net.PacketConn, names map[string][]string) {
 	t.Helper()
+	serveNamesAt(t, &dns.Server{PacketConn: packets}, names)
+}
+
+// serveNamesAt is serveNames at the socket of a server.
+func serveNamesAt(t *testing.T, server *dns.Server, names map[string][]string) {
+	t.Helper()
 	answer := func(w dns.ResponseWriter, q *dns.Msg) {
 		m, question := new(dns.Msg).SetReply(q), q.Question[0]
 		addrs, known := names[strings.TrimSuffix(question.Name, ".")]
@@ -145,7 +151,7 @@ func serveNames(t *testing.T, packets net.PacketConn, names map[string][]string)
 		w.WriteMsg(m)
 	}
 	started := make(chan struct{})
-	server := &dns.Server{PacketConn: packets, Handler: dns.HandlerFunc(answer), NotifyStartedFunc: func() { close(started) }}
+	server.Handler, server.NotifyStartedFunc = dns.HandlerFunc(answer), func() { close(started) }
 	ended := make(chan struct{})
 	go func() {
 		server.ActivateAndServe()

@@ -12,12 +12,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/miekg/dns"
 )
 
 // The mail server on which setup is tried. Its address has to be of the internet; nothing leaves the machine.
@@ -93,12 +95,61 @@ func (m machine) address(t *testing.T) {
 		}
 	}
 	var packets net.PacketConn
-	var err error
-	m.inNetwork(t, func() { packets, err = net.ListenPacket("udp", "127.0.0.1:53") })
-	if err != nil {
+	var streams net.Listener // Pebble asks over TCP
+	var packetErr, streamErr error
+	m.inNetwork(t, func() {
+		packets, packetErr = net.ListenPacket("udp", "127.0.0.1:53")
+		streams, streamErr = net.Listen("tcp", "127.0.0.1:53")
+	})
+	if err := errors.Join(packetErr, streamErr); err != nil {
 		t.Fatal(err)
 	}
-	serveNames(t, packets, map[string][]string{hostName: {mailAddress}, authorityName: {mailAddress}})
+	for _, server := range []*dns.Server{{PacketConn: packets}, {Listener: streams}} {
+		serveNamesAt(t, server, map[string][]string{hostName: {mailAddress}, authorityName: {mailAddress}})
+	}
+}
+
+// visitorAddress is that of the clients of a mail server. Their machine, a namespace, has a cable to it.
+const visitorAddress = "44.0.0.2"
+
+// visitors makes the namespace.
+func (s mailServer) visitors(t *testing.T) namespace {
+	t.Helper()
+	ip := peer(t, "ip", "iproute2")
+	name := fmt.Sprintf("mtvisitors%d-%s", os.Getpid(), s.leader)
+	run := func(program string, args string) {
+		t.Helper()
+		if out, err := exec.Command(program, strings.Fields(args)...).CombinedOutput(); err != nil {
+			t.Fatalf("%s %s: %v\n%s", program, args, err, out)
+		}
+	}
+	etc := filepath.Join("/etc/netns", name) // ip netns exec puts what is in it over /etc
+	if err := os.MkdirAll(etc, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		os.RemoveAll(etc)
+		os.Remove(filepath.Dir(etc)) // unless there are others
+	})
+	for file, text := range map[string]string{
+		"hosts":         fmt.Sprintf("127.0.0.1 localhost\n%s %s\n%s %s\n", mailAddress, hostName, nowhere, publicServer),
+		"resolv.conf":   "nameserver " + nowhere + "\n",
+		"nsswitch.conf": "hosts: files\n",
+	} {
+		if err := os.WriteFile(filepath.Join(etc, file), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(ip, "netns add "+name)
+	t.Cleanup(func() { run(ip, "netns delete "+name) })
+	inside := "--net --target=" + s.leader + " " + ip
+	run("nsenter", inside+" link set eth1 netns "+name)
+	run("nsenter", inside+" route add "+visitorAddress+" dev eth0 src "+mailAddress)
+	for _, args := range []string{"link set lo up", "addr add " + visitorAddress + "/24 dev eth1", "link set eth1 up", "route add default via " + mailAddress} {
+		run(ip, "-n "+name+" "+args)
+	}
+	namespace(name).waitForCarrier(t, "eth1")
+	return namespace(name)
 }
 
 // inNetwork runs f, whose sockets are then the machine's.
@@ -172,20 +223,41 @@ type watched struct {
 	slowest time.Duration
 }
 
-// setUp runs a command of setup's and returns what it says, and what came of a connection to the port of IMAP every five
-// milliseconds, from the announcement of the change-over to the end of setup.
-func (s mailServer) setUp(t *testing.T, command string) (out string, w watched) {
+// follow runs a script in which mailturn is the last command, and calls seen with each line of its output and with the process. It
+// returns the output, with that to standard error at its end, and how mailturn has ended.
+func (m machine) follow(t *testing.T, script string, seen func(line string, process *os.Process)) (string, error) {
 	t.Helper()
-	cmd := s.command(command)
+	cmd := m.command(script)
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var stderr strings.Builder
+	var out, stderr strings.Builder
 	cmd.Stderr = &stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	var process *os.Process
+	for lines := bufio.NewScanner(stdout); lines.Scan(); {
+		out.WriteString(lines.Text() + "\n")
+		if process == nil { // nsenter waits for its child, which bash and then mailturn have become
+			child, err := exec.Command(peer(t, "pgrep", "procps"), "--parent", strconv.Itoa(cmd.Process.Pid)).Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			pid, _ := strconv.Atoi(strings.TrimSpace(string(child)))
+			process, _ = os.FindProcess(pid)
+		}
+		seen(lines.Text(), process)
+	}
+	err = cmd.Wait()
+	return out.String() + stderr.String(), err
+}
+
+// setUp runs a command of setup's and returns what it says, and what came of a connection to the port of IMAP every five
+// milliseconds, from the announcement of the change-over to the end of setup.
+func (s mailServer) setUp(t *testing.T, command string) (out string, w watched) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	done := make(chan struct{})
@@ -195,20 +267,18 @@ func (s mailServer) setUp(t *testing.T, command string) (out string, w watched) 
 			s.inNetwork(t, func() { w = connectAgainAndAgain(ctx, net.JoinHostPort(mailAddress, "993")) })
 		}()
 	})
-	var text strings.Builder
-	for lines := bufio.NewScanner(stdout); lines.Scan(); {
-		text.WriteString(lines.Text() + "\n")
-		if strings.HasSuffix(lines.Text(), "/4 "+changeOver) {
+	out, err := s.follow(t, command, func(line string, _ *os.Process) {
+		if step, announced := strings.CutSuffix(line, " "+changeOver); announced && strings.Contains(step, "/") {
 			connect()
 		}
-	}
-	if err := cmd.Wait(); err != nil {
-		t.Fatalf("%s: %v\n%s%s\nThe journal:\n%s", command, err, &text, &stderr, s.journal())
+	})
+	if err != nil {
+		t.Fatalf("%s: %v\n%s\nThe journal:\n%s", command, err, out, s.journal())
 	}
 	connect()
 	cancel()
 	<-done
-	return text.String(), w
+	return out, w
 }
 
 // connectAgainAndAgain connects every five milliseconds until ctx ends, and at least once. Each connection takes a process of Dovecot,
