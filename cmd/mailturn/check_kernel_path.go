@@ -15,7 +15,7 @@ import (
 // kernelPathSystem is what the machine says about the kernel path.
 type kernelPathSystem struct {
 	root bool
-	try  func() error         // why the kernel cannot do it
+	try  func() error         // returns why the kernel cannot relay
 	nat  func() (bool, error) // whether netfilter has rules of NAT
 	unit func(context.Context) unit
 }
@@ -24,8 +24,8 @@ func systemKernelPath() kernelPathSystem {
 	return kernelPathSystem{os.Geteuid() == 0, turnsrv.TryKernelPath, turnsrv.KernelPathNAT, loadUnit}
 }
 
-// checkKernelPath warns about relays with kernel_path = "on" for which that is impossible here, or of less use than it seems. With
-// "auto", the log says so. Only root can try.
+// checkKernelPath warns about relays with kernel_path = "on" on a machine where that is impossible, or less useful than it seems.
+// With "auto", mailturn only logs this when it starts. Only root can try.
 func (x *examination) checkKernelPath(ctx context.Context) (diags hcl.Diagnostics) {
 	if !x.kernel.root {
 		return nil

@@ -24,7 +24,7 @@ func (s *setup) checkKernel(settings fs.FS, logger *slog.Logger) {
 	}
 }
 
-// smallSettings returns what checkKernel warns about. What the kernel does not have, or does not show, is not small.
+// smallSettings returns the settings that checkKernel warns about. It ignores settings that the kernel lacks or does not show.
 func (s *setup) smallSettings(settings fs.FS) (small []string) {
 	var ports []string
 	allocations := 0

@@ -13,8 +13,8 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/event"
 )
 
-// Alternates are the relays elsewhere to which the TURN endpoint of this file sends clients while it drains: those of the relay blocks
-// and of the cluster that accept its credentials. It is made by NewAlternates. Safe for concurrent use.
+// Alternates contains the relays to which the TURN endpoint of this file sends clients while it drains: those in relay blocks and
+// in the cluster that accept its credentials. Use NewAlternates. Safe for concurrent use.
 type Alternates struct {
 	relays  atomic.Pointer[func() []WeightedRelay]
 	found   atomic.Pointer[[]alternate]
@@ -56,7 +56,7 @@ func (a *Alternates) Set(issuers []*Config, accepted []credential.Secret) {
 	}
 }
 
-// Changed returns a channel from which a value can be received after Set: it is time to Look.
+// Changed returns a channel that receives a value after Set. The receiver should then call Look.
 func (a *Alternates) Changed() <-chan struct{} { return a.changed }
 
 // shareSecret reports whether one of the secrets is in both lists.
@@ -85,8 +85,8 @@ func (a *Alternates) Look(ctx context.Context, lookup func(ctx context.Context, 
 	return errors.Join(errs...)
 }
 
-// For returns the relay for an account that is reached from the client over the same transport and address family, and its name. It
-// is the one that the account is told by For of a Config.
+// For returns the address and the name of the relay for an account, over the transport and address family that the client uses. It
+// is the relay that Config.For returns for the account.
 func (a *Alternates) For(account string, tuple event.FiveTuple) (server netip.AddrPort, domain string, ok bool) {
 	found := a.found.Load()
 	if found == nil {
@@ -109,7 +109,7 @@ func (a *Alternates) For(account string, tuple event.FiveTuple) (server netip.Ad
 	return server, domain, ok
 }
 
-// port returns the port on which clients reach the relay over a transport, 0 if they are told none. They are never told about DTLS.
+// port returns the port that clients are told for a transport, or 0 if they are told none. They are never told about DTLS.
 func (c Config) port(transport event.Transport) uint16 {
 	switch transport {
 	case event.UDP:

@@ -42,7 +42,7 @@ const (
 	markEnd
 )
 
-// contents is what a file contains.
+// contents is the parsed contents of a file.
 type contents struct {
 	stopped bool
 	stamp   int64
@@ -58,7 +58,7 @@ func markOf(family stun.Family, port uint16) int {
 	return int(port)
 }
 
-// read reads a file. If it does not exist, or is not one that this version can read, read returns contents without ports.
+// read reads a file. If the file does not exist, or this version cannot read it, read returns contents without ports.
 func read(path string) (contents, error) {
 	none := contents{marks: make([]byte, numMarks)}
 	b, _, err := bounded.ReadFile(path, fileSize)
@@ -109,7 +109,7 @@ func (c contents) bytes() []byte {
 	return b
 }
 
-// past returns what the process left that wrote the file, and turns its marks into those of an earlier process.
+// past returns what the process that wrote the file left, and changes its marks into those of an earlier process.
 func (c contents) past() Past {
 	past := Past{Stopped: c.stopped, Ports: make(map[stun.Family][]uint16)}
 	if c.stamp > 0 {

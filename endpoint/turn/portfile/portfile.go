@@ -1,8 +1,8 @@
-// Package portfile keeps a file of the relayed ports that are in use. After a crash, or a stop that has cut calls, the next process
-// learns from it to which ports old peers may still send, and how long the relay was away.
+// Package portfile keeps a file of the relayed ports in use. After a crash, or a stop that interrupted calls, the next process
+// reads from it to which ports previous peers may still send, and for how long no process was running.
 //
-// The file has a fixed size and is overwritten in place, so that it needs no more space later. A goroutine writes to it: the relay
-// waits for no disk. What was written survives the end of the process immediately, and a loss of power after SyncPeriod.
+// The file has a fixed size and is overwritten in place, so that it needs no further space later. A goroutine writes it, so that
+// the relay never waits for a disk. Written data survives the end of the process immediately, and a power failure after SyncPeriod.
 package portfile
 
 import (
@@ -21,7 +21,7 @@ import (
 const (
 	// StampPeriod is the time between two signs of life while ports are in use.
 	StampPeriod = time.Second
-	// SyncPeriod is the time between two requests to the system to bring the file to the disk.
+	// SyncPeriod is the minimum time between two calls of fsync.
 	SyncPeriod = 5 * time.Second
 )
 
@@ -42,7 +42,7 @@ type File struct {
 	file    disk
 	logger  *slog.Logger
 	key     [keyLen]byte
-	wake    chan struct{} // there is something in dirty
+	wake    chan struct{} // receives a value when dirty is not empty
 	closing chan struct{}
 	writing sync.WaitGroup
 
@@ -60,8 +60,8 @@ type disk interface {
 	Close() error
 }
 
-// Open reads the file at path, if there is one, and replaces it. A file that is damaged, or of another version, is refused: err says
-// why. If the file cannot be written, err says why, and f is nil. Otherwise, f has to be closed.
+// Open reads the file at path, if there is one, and replaces it. It ignores a file that is damaged or of another version, and
+// returns the reason in err. If the file cannot be written, f is nil and err is the reason. Otherwise the caller must close f.
 func Open(path string, now time.Time, logger *slog.Logger) (f *File, past Past, err error) {
 	c, err := read(path)
 	past = c.past()
@@ -84,8 +84,8 @@ func Open(path string, now time.Time, logger *slog.Logger) (f *File, past Past, 
 	return f, past, err
 }
 
-// NonceKey returns 32 secret bytes that are the same for every process that opens the file, so that clients can go on with the
-// nonces that they have. It returns nil for a nil File.
+// NonceKey returns 32 secret bytes that are the same for every process that opens the file, so that the nonces of clients remain
+// valid. It returns nil for a nil File.
 func (f *File) NonceKey() []byte {
 	if f == nil {
 		return nil
@@ -93,7 +93,7 @@ func (f *File) NonceKey() []byte {
 	return f.key[:]
 }
 
-// Use records that a port is in use, or no longer. It does not block.
+// Use records whether a port is in use. It does not block.
 func (f *File) Use(family stun.Family, port uint16, used bool) {
 	if f == nil {
 		return
@@ -121,7 +121,7 @@ func (f *File) Forget() {
 	}
 }
 
-// Freeze makes the file keep the ports that are in use now: they are about to be closed, and their peers do not know.
+// Freeze makes the file keep the ports that are in use now. They are about to be closed without their peers knowing.
 func (f *File) Freeze() {
 	if f == nil {
 		return
@@ -131,7 +131,7 @@ func (f *File) Freeze() {
 	f.frozen = true
 }
 
-// Close records that the process was stopped, and closes the file. Use must not be called any more.
+// Close records that the process was stopped, and closes the file. Use must not be called after that.
 func (f *File) Close() error {
 	if f == nil {
 		return nil

@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// run writes what changes, and a stamp while ports are in use. It does nothing while there are no calls.
+// run writes changes, and a stamp while ports are in use. It does nothing while there are no calls.
 func (f *File) run() {
 	failing := false
 	unsynced := false          // something was written that may not be on the disk
-	synced := make(chan error) // the result of a Sync
-	lastSync := time.Now()     // its beginning; zero while it runs
+	synced := make(chan error) // receives the result of a Sync
+	lastSync := time.Now()     // start of the last Sync; zero while one is running
 	waiting := true            // for next
 	next := time.NewTimer(StampPeriod)
 	defer next.Stop()

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// changes tells when packets may have to leave another way. Owned by one goroutine, except for close.
+// changes reports when the routes of packets may have changed. Owned by one goroutine, except for close.
 type changes struct {
 	socket *os.File
 	raw    syscall.RawConn
@@ -78,8 +78,8 @@ const (
 	recheckPeriod = time.Second
 )
 
-// Follow reports to the program that the process is alive, and makes it stop using channels whose packets have to leave another
-// way, until stop is closed. It is called once.
+// Follow reports to the program that the process is alive, and disables channels whose packets must take another route, until stop
+// is closed. It is called once.
 func (p *Path) Follow(stop <-chan struct{}) {
 	changed := make(chan struct{}, 1)
 	done := make(chan struct{})
@@ -113,8 +113,8 @@ func (p *Path) Follow(stop <-chan struct{}) {
 	}
 }
 
-// recheck disables the channels whose packets have to leave another way than when they were added, or whose address has left this
-// machine, and forgets interfaces that have vanished.
+// recheck disables the channels whose packets must take another route than when they were added, or whose address is no longer one
+// of this machine, and forgets interfaces that have disappeared.
 func (p *Path) recheck() {
 	p.routes.forget() // first: see Relay
 	p.mu.Lock()
@@ -135,7 +135,7 @@ func (p *Path) recheck() {
 	}
 }
 
-// recheckChannels disables those of the channels whose packets have to leave another way.
+// recheckChannels disables those of the channels whose packets must take another route.
 func (p *Path) recheckChannels(channels []*Channel) {
 	valid := make(map[way]bool)
 	for _, c := range channels {
@@ -152,7 +152,7 @@ func (p *Path) recheckChannels(channels []*Channel) {
 	}
 }
 
-// valid reports whether packets still leave this way.
+// valid reports whether packets still take this route.
 func (w way) valid() bool {
 	route, _, err := RouteTo(w.to, w.from)
 	return err == nil && route == w.route && isLocal(w.from)

@@ -1,9 +1,9 @@
 // Package kernel relays the packets of bound channels in the kernel, without waking the process.
 //
 // A TC program on the network interfaces replaces the addresses of these packets, and adds or removes the header of ChannelData
-// (RFC 8656 sections 12.6 and 12.7). It relays a packet for a small part of what a socket costs. It is a cache of decisions that
-// the session has made, never an authority: if there is any doubt about a packet, it goes up to the sockets unmodified, and the
-// session relays it or drops it. So nothing needs the program, and nothing is lost without it, apart from speed.
+// (RFC 8656 sections 12.6 and 12.7). Relaying a packet costs it a small part of what a socket costs. The program is only a cache of
+// decisions of the session. A packet that it does not recognize continues to the sockets unmodified, and the session relays or
+// drops it. The relay therefore works without the program, only more slowly.
 //
 // Path is the loaded program. A Binding becomes a Channel, which has one entry for each direction. An entry is used only if
 //

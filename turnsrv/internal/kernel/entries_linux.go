@@ -73,7 +73,7 @@ type Channel struct {
 	path             *Path
 	entries          *entries
 	toPeer, toClient uint32
-	ways             []way // that led over the interfaces of the binding when it was added
+	ways             []way // routes over the interfaces of the binding when it was added
 }
 
 // Add makes the program relay the packets of a channel from now on. The error is ErrFamily, ErrFull, ErrTaken, or one of the
@@ -142,8 +142,8 @@ func (e *entries) end(number uint32, now time.Time) {
 	e.rest(number, now)
 }
 
-// End makes the program stop relaying the packets of the channel, and returns the final counts in each direction. A packet that
-// the program is relaying on another processor at this very moment still leaves, and may not be counted.
+// End makes the program stop relaying the packets of the channel, and returns the final counts in each direction. A packet that the
+// program is relaying on another processor at the same time still leaves, and may not be counted.
 func (c *Channel) End(now time.Time) (toPeer, toClient Counts) {
 	c.path.mu.Lock()
 	delete(c.path.channels, c) // before another channel can get the entries: see Path.disable
@@ -153,7 +153,7 @@ func (c *Channel) End(now time.Time) (toPeer, toClient Counts) {
 	return c.Counts()
 }
 
-// Disabled reports whether the program has stopped using the channel because its packets may have to leave another way now. The
+// Disabled reports whether the program has stopped using the channel because its packets may have to take another route now. The
 // caller then ends the channel.
 func (c *Channel) Disabled() bool {
 	return atomic.LoadUint32((*uint32)(&c.entries.all[c.toPeer].Flags)) == 0
@@ -221,7 +221,7 @@ func bucket(perSecond, burst, most int64) (cost, full uint64) {
 	return uint64(max(min(each*costUnit, maxCost), 1)), uint64(min(float64(burst)*each, float64(maxBurst)))
 }
 
-// key returns what a packet has on the wire.
+// key returns the key of an entry: the addresses, ports and channel number of its packets.
 func key(source, destination netip.AddrPort, channel uint16) objectKey {
 	return objectKey{
 		Source: words(source.Addr()), Destination: words(destination.Addr()),
@@ -229,7 +229,7 @@ func key(source, destination netip.AddrPort, channel uint16) objectKey {
 	}
 }
 
-// words returns an address as it is in memory in network byte order, IPv4-mapped if it is IPv4.
+// words returns an address as words in network byte order. An IPv4 address is IPv4-mapped.
 func words(a netip.Addr) (w [4]uint32) {
 	b := a.As16()
 	for i := range w {

@@ -11,7 +11,7 @@ import (
 	"github.com/cilium/ebpf/link"
 )
 
-// hook is where the program is attached to an interface.
+// hook is a place at which the program is attached to an interface.
 type hook interface {
 	remove() error
 	String() string
@@ -85,7 +85,7 @@ func (p *Path) attachFilter(index int) (hook, error) {
 	return clsactHook{index}, nil
 }
 
-// Detach removes the program from an interface, which may have vanished.
+// Detach removes the program from an interface, which may have disappeared.
 func (p *Path) Detach(index int) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -65,7 +65,7 @@ func Load(channels int, logger *slog.Logger) (*Path, error) {
 	return p, nil
 }
 
-// share maps what the program and the process both write.
+// share maps the memory that both the program and the process write.
 func (p *Path) share() error {
 	controls, err := share[objectControl](p.objects.Controls)
 	if err != nil {
@@ -91,7 +91,7 @@ func share[T any](m *ebpf.Map) ([]T, error) {
 	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(memory))), m.MaxEntries()), nil
 }
 
-// unshare ends what share began.
+// unshare undoes share.
 func unshare[T any](values []T, m *ebpf.Map) error {
 	if values == nil {
 		return nil

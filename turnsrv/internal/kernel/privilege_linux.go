@@ -28,7 +28,7 @@ func lacking() (names []string) {
 	return names
 }
 
-// loadError says what may be the reason for an error of the system.
+// loadError adds the probable reason to an error of the system.
 func loadError(err error) error {
 	var refused *ebpf.VerifierError // with EACCES as well
 	switch {

@@ -20,16 +20,16 @@ type takeover struct {
 // A Descriptor is an open file of a process.
 type Descriptor struct{ PID, FD int }
 
-// How long the service manager may take to store sockets, and Dovecot to close them.
+// The maximum time for the service manager to store sockets, and for Dovecot to close them.
 const (
 	storePatience   = 2 * time.Second
 	releasePatience = 10 * time.Second
-	releaseInterval = 2 * time.Millisecond // nobody may have the port meanwhile
+	releaseInterval = 2 * time.Millisecond // nothing may be listening on the port in the meantime
 )
 
-// changeOver has mailturn listen where Dovecot does, and Dovecot leave. mailturn gets Dovecot's sockets, so that no connection is
-// refused. Where that cannot be done, new connections are refused for about a tenth of a second. An interrupt does not stop it
-// halfway. Dovecot 2.3 goes on with existing connections, and 2.4 says BYE.
+// changeOver returns an action that makes mailturn take over Dovecot's ports. mailturn gets Dovecot's sockets, so that no
+// connection is refused. If that is not possible, new connections are refused for about a tenth of a second. An interrupt does not
+// stop it halfway. Dovecot 2.3 keeps existing connections, and 2.4 ends them with BYE.
 func changeOver(takeovers []takeover, greets []Greeting, serverName string) Action {
 	return Action{Text: "restart mailturn with Dovecot's sockets, then reload Dovecot, which closes them", do: func(ctx context.Context, m *Machine) error {
 		whole := context.WithoutCancel(ctx)
@@ -60,8 +60,8 @@ func changeOver(takeovers []takeover, greets []Greeting, serverName string) Acti
 	}}
 }
 
-// giveSockets has the service manager store duplicates of Dovecot's sockets for mailturn, which gets them at its next start. It
-// reports whether it has; if not, and without an error, nothing has changed.
+// giveSockets makes the service manager store duplicates of Dovecot's sockets for mailturn, which gets them at its next start. It
+// reports whether they are stored. If they are not, and there is no error, nothing has changed.
 func (m *Machine) giveSockets(ctx context.Context, takeovers []takeover) (given bool, err error) {
 	pid, _ := strconv.Atoi(m.state(ctx, unitName, "MainPID"))
 	if pid == 0 {
