@@ -2,6 +2,7 @@ package loop
 
 import (
 	"net/netip"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -86,6 +87,31 @@ func TestThreadsFollowLoad(t *testing.T) {
 		l.Close()
 	}
 	waitThreads(t, g, 0)
+}
+
+// TestBusyShare checks that a thread that waits for a processor is not taken for one that has much to do.
+func TestBusyShare(t *testing.T) {
+	for _, tt := range []struct {
+		waited, cpu time.Duration
+		want        float64
+	}{
+		{90 * time.Millisecond, 10 * time.Millisecond, 0.1},
+		{40 * time.Millisecond, 60 * time.Millisecond, 0.6},
+		{30 * time.Millisecond, 20 * time.Millisecond, 0.2}, // others had the processor for half of the time
+		{time.Millisecond, 40 * time.Millisecond, 0.99},     // it cannot keep up
+	} {
+		if got := busyShare(100*time.Millisecond, tt.waited, tt.cpu); got != tt.want {
+			t.Errorf("waited %v, used %v: busy for %v, want %v", tt.waited, tt.cpu, got, tt.want)
+		}
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	begin, before := time.Now(), cpuTime()
+	for time.Since(begin) < 10*time.Millisecond {
+	}
+	if used := cpuTime() - before; used <= 0 || used > time.Since(begin) {
+		t.Errorf("used %v of %v", used, time.Since(begin))
+	}
 }
 
 type receiver func()

@@ -14,6 +14,8 @@ const (
 	sharePeriod = 100 * time.Millisecond
 	// splitAbove is the share of its time above which a busy thread gives away some of its loops.
 	splitAbove = 0.5
+	// saturated is the share of its time without waits above which a thread cannot keep up, even if it gets little CPU time.
+	saturated = 0.95
 	// mergeBelow is the sum of the shares of two threads below which they become one.
 	mergeBelow = 0.25
 )
@@ -36,12 +38,13 @@ type thread struct {
 	busy      bool          // the last round had packets
 	measured  time.Time     // start of the current sharePeriod
 	waited    time.Duration // time spent waiting since then
+	cpu       time.Duration // CPU time of the thread until then
 }
 
 func (t *thread) run() {
 	runtime.LockOSThread()                             // never unlocked, so the thread ends with the goroutine
 	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0) // a wait to gather ends on time
-	t.measured = time.Now()
+	t.measured, t.cpu = time.Now(), cpuTime()
 	t.epoll = -1
 	t.arrange()
 	for len(t.loops) > 0 {
@@ -105,9 +108,27 @@ func (t *thread) measure(now time.Time) bool {
 	if passed < sharePeriod {
 		return false
 	}
-	t.share = 1 - float64(t.waited)/float64(passed)
-	t.measured, t.waited = now, 0
+	cpu := cpuTime()
+	t.share = busyShare(passed, t.waited, cpu-t.cpu)
+	t.measured, t.waited, t.cpu = now, 0, cpu
 	return true
+}
+
+// busyShare returns the share of a period for which a thread that has waited and used CPU time was busy. On a busy machine, time in
+// which the thread was ready to run and had no processor does not count, because a second thread would make it only more expensive,
+// unless the thread has hardly waited: then it cannot keep up.
+func busyShare(passed, waited, cpu time.Duration) float64 {
+	if share := 1 - float64(waited)/float64(passed); share > saturated {
+		return share
+	}
+	return float64(cpu) / float64(passed)
+}
+
+// cpuTime returns the CPU time that the calling thread has used.
+func cpuTime() time.Duration {
+	var used unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &used) // cannot fail
+	return time.Duration(used.Nano())
 }
 
 // arrange makes the thread wait for its current loops.
