@@ -86,7 +86,7 @@ func TestBrowsersLongCall(t *testing.T) {
 
 	stayInCall(t, alice, bob)
 
-	// The old credential makes no new allocation, and a fresh one does: alice moves, and says so by an ICE restart.
+	// The old credential makes no new allocation, and a new one does: alice moves to another address, which causes an ICE restart.
 	n.alice.move(t, "10.75.1.2/24", "10.75.1.3/24", "10.75.1.1")
 	turn, _ := n.alice.discover(t, certs, "alice@example.org", "wonderland")
 	fresh := []iceServer{{"turn:" + relayIPv4 + ":" + turn.port, turn.username, turn.password}}

@@ -21,10 +21,10 @@ import (
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/dovecot"
 )
 
-// clientLimit is how long one run of somebody else's client may take.
+// clientLimit is the maximum duration of one run of another project's client.
 const clientLimit = 90 * time.Second
 
-// runClient runs somebody else's client, which has to succeed.
+// runClient runs another project's client, which must succeed.
 func runClient(t *testing.T, program string, args ...string) (stdout, stderr string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), clientLimit)
@@ -197,7 +197,7 @@ func onlyFile(t *testing.T, dir, prefix string) string {
 	return filepath.Base(matches[0])
 }
 
-// mustRun runs commands of a user, one after the other, and returns the responses.
+// mustRun runs commands of a user in order, and returns the responses.
 func (rec recorder) mustRun(t *testing.T, user string, commands ...string) []string {
 	t.Helper()
 	conn, err := rec.dial()

@@ -127,7 +127,8 @@ func TestRelayIsNotTracked(t *testing.T) {
 	wantVerdict(t, runProbe(t, s.client, "", "--quick", "--secret-file", secretFile, "turn:"+serverIPv4), "turn.udp", probe.Failure, "")
 }
 
-// TestForwardedPacketsAreTracked has a machine behind the relay's own, which masquerades, use a port of the relay's range.
+// TestForwardedPacketsAreTracked sends packets from a machine behind the relay's own, which masquerades them, over a port of the
+// relay's range.
 func TestForwardedPacketsAreTracked(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t)

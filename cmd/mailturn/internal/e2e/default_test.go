@@ -24,7 +24,7 @@ func printed(t *testing.T, output, start string) string {
 	return m[1]
 }
 
-// paste runs a command as somebody would who pastes it into a shell.
+// paste runs a command as if it were pasted into a shell.
 func paste(t *testing.T, command string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), uclientLimit)

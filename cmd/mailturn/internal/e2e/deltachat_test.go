@@ -23,7 +23,7 @@ import (
 // the latest.
 const deltachatLimit = 2 * time.Minute
 
-// user is somebody with Delta Chat, on a device of their own.
+// user is a user of Delta Chat on a separate device.
 type user struct {
 	*deltachat.Account
 	host *mailHost
@@ -153,7 +153,7 @@ func befriend(t *testing.T, alice, bob *user) (withBob, withAlice uint32) {
 	return withBob, withAlice
 }
 
-// say sends a text into a chat and waits until the other one has it.
+// say sends a text to a chat and waits until the other user has received it.
 func (u *user) say(t *testing.T, chatID uint32, text string, other *user) {
 	t.Helper()
 	now := other.Core().Now()

@@ -18,7 +18,7 @@ const (
 	// expire depends on the account.
 	shortTTL = `turn_ttl = "13h20m10s"`
 	ttl      = 13*time.Hour + 20*time.Minute + 10*time.Second
-	// soon is when they are due in these tests: when those who have them have met somebody.
+	// soon is when credentials expire in these tests: once their users have met.
 	soon = 25 * time.Second
 )
 

@@ -73,8 +73,8 @@ func serveRecorded(t *testing.T, path string, exchanges []exchange) {
 	}()
 }
 
-// TestChatmailBehindDict has what Dovecot asks of chatmail's metadata daemon pass through mailturn, except for the relay: that it
-// answers itself, whatever the daemon would say, and also while the daemon is down.
+// TestChatmailBehindDict passes Dovecot's requests to chatmail's metadata daemon through mailturn. mailturn itself answers those
+// about the relay, whatever the daemon would say, and also while the daemon is down.
 func TestChatmailBehindDict(t *testing.T) {
 	t.Parallel()
 	dir, err := os.MkdirTemp("", "chatmail") // short, for sockets

@@ -6,8 +6,8 @@ import (
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/chroot"
 )
 
-// eachDovecot runs a test with the two versions that people have: that of Debian 12, 2.3, and that of Debian 13, 2.4, which is
-// in a root of its own. A root of nil is this machine's.
+// eachDovecot runs a test with the two versions in use: 2.3 of Debian 12, and 2.4 of Debian 13, which is in a separate root
+// directory. A nil root is that of this machine.
 func eachDovecot(t *testing.T, test func(t *testing.T, version string, root *chroot.Root)) {
 	t.Run("2.3", func(t *testing.T) {
 		peer(t, "dovecot", "dovecot-imapd")

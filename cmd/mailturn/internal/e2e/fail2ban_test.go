@@ -32,7 +32,7 @@ func clientFrom(t *testing.T, p ports, from string, c credential) *turnclient.Cl
 	return client
 }
 
-// guess has a client from an address send a wrong password for a user.
+// guess sends a wrong password for a user from an address.
 func guess(t *testing.T, p ports, from, user string) {
 	t.Helper()
 	client := clientFrom(t, p, from, credential{username: user, password: "wrong"})

@@ -23,8 +23,8 @@ type agentServer struct {
 type agentProgram interface {
 	// connect connects two agents, each of which sends at least count packets or messages to the other. They have ended afterwards.
 	connect(t *testing.T, namespaces []namespace, env []string, servers []agentServer, count int) []connected
-	// describe has one agent describe itself, and returns the description, which is empty if an agent without candidates
-	// makes none, and what the agent wrote besides.
+	// describe returns the session description of an agent, which is empty if an agent without candidates makes none, and the other
+	// output of the agent.
 	describe(t *testing.T, ns namespace, env []string, server agentServer) (sdp, wrote string)
 }
 

@@ -33,11 +33,11 @@ type imapServer struct {
 	clientAddress string
 	// prefix is what names of mailboxes begin with, other than INBOX.
 	prefix string
-	// metadata says that it has METADATA of its own.
+	// metadata is true if it supports METADATA itself.
 	metadata bool
 	// unordered says that it answers in any order where the standard lets it: see inOrder.
 	unordered bool
-	// user returns a user that nobody has been before, whose password is dovecot.Password.
+	// user returns a new user, whose password is dovecot.Password.
 	user func() string
 }
 

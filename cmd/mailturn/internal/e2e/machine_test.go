@@ -18,8 +18,8 @@ import (
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/daemon"
 )
 
-// A machine is a Debian on which somebody follows the documentation: a container with systemd, a file system of its own that
-// starts from a copy of .ci/debian's, and no network but loopback. In /src are the files that one installs from.
+// A machine is a Debian on which the documentation is followed: a container with systemd, a copy of a root directory of .ci/debian,
+// and no network but loopback. /src contains the files to install.
 type machine struct {
 	leader string // process ID of the container's init
 }

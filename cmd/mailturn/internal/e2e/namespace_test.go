@@ -21,7 +21,7 @@ const (
 	serverIPv6 = "2001:db8::1"
 	clientIPv4 = "198.51.100.2"
 	clientIPv6 = "2001:db8::2"
-	// otherIPv4 is in the same network, and nobody has it.
+	// otherIPv4 is an unused address in the same network.
 	otherIPv4 = "198.51.100.9"
 )
 

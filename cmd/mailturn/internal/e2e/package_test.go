@@ -108,7 +108,7 @@ MAILTURN_PASSWORD=wonderland mailturn probe --quick --ca /tmp/ca.crt imaps://ali
 			}
 			m.run(t, "sha256sum --check --quiet /tmp/before\n"+probe)
 
-			// Members of the control socket's group may use it, and nobody else. An upgrade from a version without it makes the group.
+			// Only members of the control socket's group may use it. An upgrade from a version without the group creates it.
 			m.run(t, `useradd olga; useradd stranger; adduser --quiet olga mailturn-admin
 setpriv --reuid=olga --regid=olga --init-groups mailturn ctl status
 ! setpriv --reuid=stranger --regid=stranger --init-groups mailturn ctl status
@@ -128,7 +128,7 @@ userdel olga; userdel stranger`)
 			wantState("disabled inactive")
 			m.run(t, "systemctl enable --now mailturn")
 
-			// A removal keeps what is the administrator's, so that another installation goes on with it.
+			// A removal keeps the administrator's files, so that a later installation continues with them.
 			m.run(t, "apt-get remove --yes --quiet mailturn; ! pgrep -x mailturn 2>/dev/null; ! test -e /usr/bin/mailturn; test -e /etc/mailturn/maddy.conf; test -e /var/lib/mailturn/turn.secret")
 			m.run(t, "! : 2>/dev/null >/dev/tcp/127.0.0.1/11993")
 			install(current)

@@ -126,7 +126,7 @@ endpoint "http" "page" {
 	return n.startRelay(t, path)
 }
 
-// TestCallTest has two browsers run the call test: the operator's, which is logged in, and that of somebody with a link.
+// TestCallTest runs the call test in two browsers: the operator's, which is logged in, and one with a link.
 func TestCallTest(t *testing.T) {
 	n := newCallNetwork(t)
 	certs := newCertificates(t)
@@ -189,8 +189,8 @@ func TestCallTest(t *testing.T) {
 	guest.wait(t, `document.getElementById("headline").textContent === "This link does not work any more"`)
 }
 
-// TestStatusPage has an operator look at the page while somebody whose name is markup has a relayed address, and a certificate is in
-// use. The names become text; the plots are drawn, and have tables.
+// TestStatusPage opens the page while a user whose name is markup has a relayed address, and a certificate is in use. Names must be
+// shown as text, and plots must be drawn and have tables.
 func TestStatusPage(t *testing.T) {
 	n := newCallNetwork(t)
 	certs := newCertificates(t)

@@ -445,7 +445,7 @@ func TestProbeEmbeddedDefault(t *testing.T) {
 	}
 }
 
-// TestProbeDovecot probes a Dovecot: without METADATA, with mailturn in front of it, and with values of its own.
+// TestProbeDovecot probes a Dovecot without METADATA, with mailturn in front of it, and with its own values.
 func TestProbeDovecot(t *testing.T) {
 	t.Parallel()
 	p := freePorts(t)

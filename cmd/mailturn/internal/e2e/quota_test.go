@@ -8,7 +8,7 @@ import (
 	"github.com/pion/stun/v3"
 )
 
-// allocate asks for an allocation from an address of its own and returns the error code, or 0.
+// allocate requests an allocation from a new address and returns the error code, or 0.
 func allocate(t *testing.T, p ports, c credential) stun.ErrorCode {
 	t.Helper()
 	conn, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", p.turn))

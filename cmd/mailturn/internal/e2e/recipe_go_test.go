@@ -33,7 +33,7 @@ func inRepository(t *testing.T, dir, command string) (output string, err error) 
 
 const repository = "../../../.."
 
-// tryIt starts mailturn as a newcomer does, in a network of its own, and pastes the checks that it prints into a second terminal.
+// tryIt starts mailturn as a newcomer does, in a separate network, and pastes the checks that it prints into a second terminal.
 func tryIt(t *testing.T, _ documents, b recipe.Block) {
 	peer(t, "openssl", "openssl")
 	peer(t, "turnutils_uclient", "coturn")
@@ -84,7 +84,7 @@ func goVersion(t *testing.T) string {
 	return programVersion(t, peer(t, "go", "golang"), "version")
 }
 
-// raceModule has a test that passes only where nobody looks for races.
+// raceModule has a test that passes only without the race detector.
 const raceModule = `package race
 
 import "testing"
@@ -165,7 +165,7 @@ func runItself(t *testing.T, _ documents, b recipe.Block) {
 	worked(t, b, "bash "+programVersion(t, "bash", "--version"), "not run: it is what runs this test; it can be executed, and bash parses it", "a loop without an end")
 }
 
-// seeATestFail follows the commands in a repository of its own, whose last commit has a fix and its test.
+// seeATestFail follows the commands in a separate repository, whose last commit has a fix and its test.
 func seeATestFail(t *testing.T, _ documents, b recipe.Block) {
 	version := "git " + programVersion(t, peer(t, "git", "git"), "--version")
 	newRepository := func() (dir string) {
@@ -214,8 +214,7 @@ func soakBriefly(t *testing.T, _ documents, b recipe.Block) {
 // tooFew is what a client or the relay says that has no descriptors left.
 var tooFew = regexp.MustCompile(`too many open files|508 Insufficient Capacity`)
 
-// benchBriefly runs a benchmark so briefly that only its running counts, and then where it does not find the server beside which it
-// measures.
+// benchBriefly runs a benchmark only to see that it works, and then without the server that it compares with.
 func benchBriefly(flags, beside string, peers map[string]string) func(t *testing.T, d documents, b recipe.Block) {
 	return func(t *testing.T, _ documents, b recipe.Block) {
 		for program, debianPackage := range peers {
@@ -251,7 +250,7 @@ func TestOne(t *testing.T) {
 }
 `
 
-// writeMatrix runs the script in a repository with one test, and one in a module of its own.
+// writeMatrix runs the script in a repository with one test, and another test in a separate module.
 func writeMatrix(t *testing.T, _ documents, b recipe.Block) {
 	dir := t.TempDir()
 	const module, e2e = "module github.com/mailturn/mailturn\n\ngo 1.26\n", "cmd/mailturn/internal/e2e/"

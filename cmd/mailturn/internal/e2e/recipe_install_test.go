@@ -100,7 +100,7 @@ func buildOne(t *testing.T, _ documents, b recipe.Block) {
 	worked(t, b, "Go "+goVersion(t), "build of a program that runs, needs no library and names no path", "without CGO_ENABLED=0; without -trimpath")
 }
 
-// install runs the commands twice, as somebody does who upgrades, and has systemd read the unit.
+// install runs the commands twice, as for an upgrade, and makes systemd read the unit.
 func install(t *testing.T, _ documents, b recipe.Block) {
 	m := newMachine(t)
 	m.run(t, b.Text)
@@ -113,7 +113,7 @@ func install(t *testing.T, _ documents, b recipe.Block) {
 	worked(t, b, m.systemdVersion(t), "install; systemd verifies the unit, and its user reads the configuration", "without useradd")
 }
 
-// startInstalled has systemd start the unit with the example, and wants what the text says of status and journal.
+// startInstalled starts the unit with the example, and checks what the text says about status and journal.
 func startInstalled(t *testing.T, d documents, b recipe.Block) {
 	m := installed(t, d)
 	m.run(t, b.Text+": >/dev/tcp/127.0.0.1/11993\nsystemctl is-enabled mailturn")

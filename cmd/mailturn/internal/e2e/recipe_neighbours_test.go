@@ -195,7 +195,7 @@ func nginxInFront(t *testing.T, _ documents, b recipe.Block) {
 	worked(t, b, version, "nginx in front of the HTTP endpoint: credentials pass, and metrics do not", "another location; metrics")
 }
 
-// kernelLimits has sysctl read the file, and the kernel of a network of its own take what belongs to a network.
+// kernelLimits makes sysctl read the file, and applies the settings of a network in a new network namespace.
 func kernelLimits(t *testing.T, _ documents, b recipe.Block) {
 	sysctl := peer(t, "sysctl", "procps")
 	read := func(text string) (string, error) {

@@ -7,8 +7,8 @@ import (
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/recipe"
 )
 
-// chatmailRelay runs the command on a relay with chatmail's unit, and wants systemd to leave that off from then on, and mailturn to give
-// its socket to the daemons' group.
+// chatmailRelay runs the command on a relay with chatmail's unit. systemd must not start that unit any more, and mailturn's socket
+// must belong to the daemons' group.
 func chatmailRelay(t *testing.T, d documents, b recipe.Block) {
 	turn := "hostname = \"localhost\"\nendpoint \"turn\" \"turn\" {\n  relay_ip = \"127.0.0.1\"\n}\n"
 	m := configured(t, d, turn+d.find(t, "docs/credentials.md", b.Heading, `endpoint "credsock"`).Text)
@@ -24,14 +24,14 @@ func chatmailRelay(t *testing.T, d documents, b recipe.Block) {
 	worked(t, b, m.systemdVersion(t), "drop-ins for chatmail's units: systemd starts mailturn in the place of chatmail-turn", "without the drop-in; without the endpoint")
 }
 
-// edit is what systemctl edit opens, with the drop-in in the place of what somebody types.
+// edit is an editor for systemctl edit that writes the drop-in.
 const (
 	edit   = "/usr/local/bin/editor-of-the-test"
 	typed  = "/run/typed"
 	dropIn = "chmod 0755 " + edit + "\nSYSTEMD_EDITOR=" + edit + " script --quiet --return --command 'systemctl edit mailturn' /dev/null\nsystemctl restart mailturn\n"
 )
 
-// socketForGroup adds the drop-in as the text says, and wants mailturn to give its socket to the group.
+// socketForGroup adds the drop-in as documented, and checks that the socket belongs to the group.
 func socketForGroup(t *testing.T, d documents, b recipe.Block) {
 	credsock := d.find(t, "docs/credentials.md", "A chatmail relay", `endpoint "credsock"`).Text
 	m := configured(t, d, "hostname = \"localhost\"\nendpoint \"turn\" \"turn\" {\n  relay_ip = \"127.0.0.1\"\n}\n"+credsock)

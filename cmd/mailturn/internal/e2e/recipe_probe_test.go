@@ -10,7 +10,7 @@ import (
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/recipe"
 )
 
-// outside is a network with a server at one end and somebody who probes it at the other, with its name server and certificate.
+// outside is a network with a server at one end and a probe at the other, with the server's name server and certificate.
 type outside struct {
 	network
 	dir, certificate string
@@ -56,7 +56,7 @@ func (o outside) probe(t *testing.T, command string) (output string, err error) 
 
 const connects = "OK  A call would connect."
 
-// probeAccount probes a good server as somebody who has an account, and then one whose firewall is closed.
+// probeAccount probes a good server with an account, and then one whose firewall is closed.
 func probeAccount(t *testing.T, _ documents, b recipe.Block) {
 	o := startOutside(t)
 	if out, err := o.probe(t, b.Text); err != nil || !strings.HasPrefix(out, connects) {
@@ -81,10 +81,10 @@ func probeSecret(t *testing.T, _ documents, b recipe.Block) {
 	worked(t, b, mailturnAlone, "probe of a relay with its secret", "another secret")
 }
 
-// mailturnAlone is the version of recipes in which nobody else has a part.
+// mailturnAlone is the version of recipes that involve no other program.
 const mailturnAlone = "mailturn alone"
 
-// withPublicAddress is installed with a relay that has an address of its own, as on a server.
+// withPublicAddress is installed with a relay that has its own address, as on a server.
 func withPublicAddress(t *testing.T, d documents, log string) machine {
 	t.Helper()
 	m := configured(t, d, log+strings.Replace(production, `relay_ip = "127.0.0.1"`, `relay_ip = "`+serverIPv4+`"`, 1))
@@ -95,7 +95,7 @@ func withPublicAddress(t *testing.T, d documents, log string) machine {
 	return m
 }
 
-// loadRelay loads the relay of a machine, and then one whose secret somebody has replaced.
+// loadRelay loads the relay of a machine, and then one whose secret has been replaced.
 func loadRelay(t *testing.T, d documents, b recipe.Block) {
 	m := withPublicAddress(t, d, "")
 	if out := m.run(t, b.Text); !strings.Contains(out, "allocations  200, ") {

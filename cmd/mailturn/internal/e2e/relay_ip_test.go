@@ -139,8 +139,8 @@ func TestRelayAddressFollows(t *testing.T) {
 	}
 }
 
-// TestRelayAddressFromElsewhere asks a STUN server, which sees an address that is not public, and a cloud, and wants to know if the only
-// address that can be found is behind a carrier's NAT.
+// TestRelayAddressFromElsewhere gets the address from a STUN server, which sees an address that is not public, and from a cloud. If the
+// only address that can be found is behind a carrier's NAT, a warning must say so.
 func TestRelayAddressFromElsewhere(t *testing.T) {
 	t.Parallel()
 	const cloud = "9.9.9.9"

@@ -126,7 +126,7 @@ func testRelayToPeer(t *testing.T, e engine) {
 	if e.name != mailturnEngine.name {
 		return
 	}
-	// An allocation that carried media both ways says so at its end; turnutils_uclient makes others besides.
+	// The event at the end of an allocation shows that it carried media both ways; turnutils_uclient also makes others.
 	counted := regexp.MustCompile(`msg="allocation ended".* allocation\.to_peer_packets=[1-9]\d* .*allocation\.to_client_packets=[1-9]`)
 	if log := s.stderr.String(); !counted.MatchString(log) {
 		t.Error("no allocation counted packets each way at its end")

@@ -60,8 +60,8 @@ func release(t *testing.T, pattern string) string {
 	return files[0]
 }
 
-// TestReleaseIsReproducible makes the release twice, the second time in another directory, time zone and language,
-// and wants the same files.
+// TestReleaseIsReproducible makes the release twice, the second time in another directory, time zone and language. The files must
+// be the same.
 func TestReleaseIsReproducible(t *testing.T) {
 	sums := release(t, "SHA256SUMS")
 	first, err := os.ReadFile(sums)
@@ -116,7 +116,8 @@ func TestReleaseRunsOnOtherProcessors(t *testing.T) {
 	}
 }
 
-// TestReleaseArchive wants the archive to have a static program that runs, and what the documentation installs from it.
+// TestReleaseArchive checks that the archive contains a static program that runs, and everything that the documentation installs
+// from it.
 func TestReleaseArchive(t *testing.T) {
 	archive := release(t, "mailturn-*-linux-"+runtime.GOARCH+".tar.gz")
 	dir := t.TempDir()
@@ -175,7 +176,7 @@ func TestReleaseArchive(t *testing.T) {
 	}
 }
 
-// TestPackageLints wants Debian's lintian to find nothing in the packages. What it is told to overlook is in dist/deb/lintian-overrides.
+// TestPackageLints checks that Debian's lintian finds nothing in the packages. dist/deb/lintian-overrides lists the exceptions.
 func TestPackageLints(t *testing.T) {
 	lintian := peer(t, "lintian", "lintian")
 	for _, arch := range []string{"amd64", "arm64"} {

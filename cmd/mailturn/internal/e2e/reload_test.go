@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// rewrite changes the configuration file and has the server read it again; it waits until the log says outcome.
+// rewrite changes the configuration file, reloads it, and waits until the log contains outcome.
 func rewrite(t *testing.T, s *server, path, old, changed, outcome string) {
 	t.Helper()
 	text, err := os.ReadFile(path)

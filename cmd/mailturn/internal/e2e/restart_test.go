@@ -263,7 +263,7 @@ func TestRestartKeepsMailPorts(t *testing.T) {
 	third.stop(t)
 }
 
-// wantClosed waits until nobody listens at addr.
+// wantClosed waits until no program listens on addr.
 func wantClosed(t *testing.T, addr string) {
 	t.Helper()
 	for deadline := time.Now().Add(startLimit); ; {

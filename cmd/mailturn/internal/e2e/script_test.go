@@ -38,7 +38,7 @@ type session struct {
 	conn net.Conn
 	// limit is how long a step may take.
 	limit time.Duration
-	// byteAtATime sends every byte by itself.
+	// byteAtATime sends every byte separately.
 	byteAtATime bool
 	// deliver delivers a message to the user.
 	deliver func(message string) error
@@ -48,7 +48,7 @@ const stepLimit = 30 * time.Second
 
 var users atomic.Int64
 
-// newUser returns the name of a user that nobody else uses. All have the same length.
+// newUser returns the name of a new user. All names have the same length.
 func newUser() string { return fmt.Sprintf("user%06d", users.Add(1)) }
 
 // run runs a script and returns the server's responses, byte for byte, the greeting first. With an error they are those

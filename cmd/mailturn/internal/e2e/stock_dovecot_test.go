@@ -22,7 +22,7 @@ var told = map[string]dovecot.Options{
 	"proxy2": {Settings: "haproxy_trusted_networks = 127.0.0.1", Listener: "haproxy = yes"},
 }
 
-// A mailClient logs in from an address of its own.
+// A mailClient logs in from its own address.
 type mailClient struct {
 	conn net.Conn
 	r    *bufio.Reader

@@ -32,7 +32,7 @@ const (
 	ctrlD = "\x04"
 )
 
-// atTerminal starts a script at a terminal of its own.
+// atTerminal starts a script on a new terminal.
 func (m machine) atTerminal(t *testing.T, script string) *terminal {
 	t.Helper()
 	outer, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)

@@ -90,14 +90,15 @@ func testClientModes(t *testing.T, program uclientProgram) {
 		})
 	}
 	t.Run("random disconnects", func(t *testing.T) {
-		// The client drops connections in the middle of everything; the server ends what hung on them and goes on.
+		// The client drops connections at any time. The server must end their allocations and continue.
 		port, _ := echoPeer(t)
 		program.start(t, c, p.turn, "-t", "-B", "-e", "127.0.0.1", "-r", strconv.Itoa(port), "-X", "-n", "10", "-m", "5").wait(t)
 		s.waitFor(t, s.stderr, "allocation.reason=connection_closed")
 	})
 }
 
-// runModes runs the client in all modes at once, since it mostly waits, and wants everything that it sends to come back.
+// runModes runs the client in all modes at the same time, because it mostly waits, and checks that everything that it sends comes
+// back.
 func (p uclientProgram) runModes(t *testing.T, c credential, over transport, port int, modes []uclientMode) {
 	t.Helper()
 	const messages = 10
@@ -170,8 +171,8 @@ const floodPeers = `peers {
     allow = ["198.18.0.0/15"]
   }`
 
-// TestAllocationFlood has coturn's client make allocations, with a permission each, as fast as it can, and wants each one to be made.
-// The relay refuses the permissions unless its configuration allows them.
+// TestAllocationFlood makes allocations with coturn's client as fast as possible, with one permission each. All must succeed. The
+// relay refuses the permissions unless its configuration allows them.
 func TestAllocationFlood(t *testing.T) {
 	t.Parallel()
 	eachUclient(t, func(t *testing.T, program uclientProgram) {

@@ -13,7 +13,7 @@ import (
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/chroot"
 )
 
-// uclientLimit is how long one run of coturn's client may take. It waits for seconds of its own, whatever the server does.
+// uclientLimit is the maximum duration of one run of coturn's client, which waits for some seconds whatever the server does.
 const uclientLimit = 60 * time.Second
 
 // uclientProgram is coturn's turnutils_uclient of one Debian release.
@@ -30,7 +30,7 @@ func hostUclient(t *testing.T) uclientProgram {
 	return uclientProgram{name: "coturn's turnutils_uclient of Debian 12"}
 }
 
-// eachUclient runs a test with the two versions that people have: that of Debian 12, and the newest, which is in a root of its own.
+// eachUclient runs a test with the two versions in use: that of Debian 12, and the newest, which is in a separate root directory.
 func eachUclient(t *testing.T, test func(t *testing.T, program uclientProgram)) {
 	t.Run("Debian 12", func(t *testing.T) {
 		t.Parallel()
@@ -126,7 +126,7 @@ type totals struct {
 
 var totalLine = regexp.MustCompile(`start_mclient: tot_send_msgs=(\d+), tot_recv_msgs=(\d+)\n`)
 
-// wantAll wants every one of n messages to have gone out and come back.
+// wantAll checks that all of n messages were sent and came back.
 func (r totals) wantAll(t *testing.T, n int) {
 	t.Helper()
 	if r.sent != n || r.received != n {
@@ -134,13 +134,13 @@ func (r totals) wantAll(t *testing.T, n int) {
 	}
 }
 
-// wantAllBack wants whatever was sent to have come back, and something to have been sent.
+// wantAllBack checks that something was sent, and that all of it came back.
 func (r totals) wantAllBack(t *testing.T) {
 	t.Helper()
 	r.wantAll(t, max(r.sent, 1))
 }
 
-// wantNone wants nothing to have come back, and the client to say why.
+// wantNone checks that nothing came back, and that the client says why.
 func (r totals) wantNone(t *testing.T, reason string) {
 	t.Helper()
 	if r.received != 0 {

@@ -263,7 +263,7 @@ rtc:
 	return s
 }
 
-// browser returns the path of Chromium. It wants LiveKit's client for its page to be there.
+// browser returns the path of Chromium. It requires LiveKit's client for its page.
 func browser(t *testing.T) (chromium string) {
 	t.Helper()
 	chromium = peer(t, "chromium", "chromium")

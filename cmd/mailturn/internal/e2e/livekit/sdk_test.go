@@ -136,8 +136,8 @@ func hear(t *testing.T, track *lksdk.LocalTrack, heard <-chan uint16) (lost int)
 	}
 }
 
-// echo has the first participant send data, one packet after another, and the second one return it, and returns the median of
-// the round trips. What one of them sends arrives in its channel.
+// echo sends data from the first participant to the second, packet by packet, which sends it back. It returns the median of the
+// round-trip times.
 func echo(t *testing.T, participants [2]*lksdk.Room, arrived [2]<-chan []byte) time.Duration {
 	t.Helper()
 	limit := time.After(startLimit)
@@ -181,8 +181,8 @@ func onlyRelayed(p *lksdk.LocalParticipant) error {
 	return nil
 }
 
-// TestRefusedSDK wants a participant not to connect when LiveKit has another secret than the relay or names it by an address that is
-// not in its certificate, nor with a token under another secret than LiveKit's.
+// TestRefusedSDK checks that a participant does not connect when LiveKit has another secret than the relay or names it by an
+// address that is not in its certificate, nor with a token under another secret than LiveKit's.
 func TestRefusedSDK(t *testing.T) {
 	for _, over := range ways {
 		if over.family == "IPv6" {

@@ -174,7 +174,7 @@ func (c *call) count(t *testing.T) bool {
 	return alive
 }
 
-// disregard drops what has been counted, since something was done to the call meanwhile.
+// disregard discards the counts, because the call was disturbed in the meantime.
 func (c *call) disregard(t *testing.T) {
 	for _, e := range c.ends {
 		ctx, cancel := context.WithTimeout(t.Context(), connectLimit)

@@ -56,8 +56,7 @@ func newNetwork(t *testing.T) *network {
 	return n
 }
 
-// namespace makes one that forwards packets between its links. Its name server is that of nobody, so that asking for a name fails
-// at once.
+// namespace makes a namespace that forwards packets between its links. It has no name server, so that lookups fail immediately.
 func (n *network) namespace(t *testing.T, name string) namespace {
 	t.Helper()
 	ns := namespace(n.prefix + name)

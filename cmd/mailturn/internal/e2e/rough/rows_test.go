@@ -16,13 +16,13 @@ type row struct {
 	roams     bool
 	// delivered is the least share of the messages that has to arrive while nothing is done to the call.
 	delivered float64
-	// mayDie says that the call may die, and then goes on with a new connection. It is not wrong but noted.
+	// mayDie allows the call to die and continue with a new connection, which is recorded but not an error.
 	mayDie bool
 	// slow is how much longer than eventLimit the call may be interrupted.
 	slow time.Duration
 	// setUp makes the condition, and sees its control fail.
 	setUp func(t *testing.T, r *run, c *call)
-	// check wants the condition to have been there.
+	// check checks that the condition was in effect.
 	check func(t *testing.T, r *run, c *call)
 }
 
@@ -158,7 +158,7 @@ func (c *call) lose(t *testing.T) {
 	}
 }
 
-// lost wants that both routers have lost some.
+// lost checks that both routers have lost packets.
 func (c *call) lost(t *testing.T) {
 	for _, e := range c.ends {
 		lost := e.home.router.packets(t, "lost")

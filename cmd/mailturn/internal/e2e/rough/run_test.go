@@ -156,7 +156,7 @@ func (r *run) restart(t *testing.T) {
 	r.relay.start(t)
 }
 
-// finish wants what each row promises, and then that the relay has nothing left of the calls.
+// finish checks what each row promises, and then that nothing of the calls remains on the relay.
 func (r *run) finish(t *testing.T) {
 	for _, c := range r.calls {
 		c.count(t)
@@ -215,7 +215,7 @@ func (p *process) more(name string) float64 { return p.after[name] - p.idle[name
 // control is something that must fail, and what happened.
 type control struct{ what, happened string }
 
-// fails wants an error that says this, and keeps it for the table.
+// fails checks that there is an error that contains this text, and records it for the table.
 func (r *run) fails(t *testing.T, what string, err error, says string) {
 	t.Helper()
 	if err == nil || !strings.Contains(err.Error(), says) {
@@ -225,7 +225,7 @@ func (r *run) fails(t *testing.T, what string, err error, says string) {
 	r.controls = append(r.controls, control{what, err.Error()})
 }
 
-// expiry wants the credential of the beginning refused, and one of now not.
+// expiry checks that the first credential is refused and a current one is accepted.
 func (r *run) expiry(t *testing.T) {
 	h := r.calls[0].ends[0].home
 	udp := route{relayIPv4, "udp"}

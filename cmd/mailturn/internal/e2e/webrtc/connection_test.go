@@ -40,7 +40,7 @@ func control(transport string) string {
 	return "wrong password"
 }
 
-// TestConnections connects two peers over the relay alone, each with a credential of its own from IMAP METADATA.
+// TestConnections connects two peers over the relay alone, each with its own credential from IMAP METADATA.
 func TestConnections(t *testing.T) {
 	r := startRelay(t)
 	version := pionVersion(t)
@@ -73,8 +73,8 @@ func TestConnections(t *testing.T) {
 	}
 }
 
-// TestRefused wants a peer to get no candidate and no allocation with a wrong password, nor at an address that is not in the
-// relay's certificate.
+// TestRefused checks that a peer gets neither a candidate nor an allocation with a wrong password, or at an address that is not in
+// the relay's certificate.
 func TestRefused(t *testing.T) {
 	r := startRelay(t)
 	refused := func(t *testing.T, server webrtc.ICEServer) {
@@ -255,8 +255,8 @@ func (c *call) relayed(t *testing.T) (relayed []string) {
 	return relayed
 }
 
-// exchange sends messages and media, wants all messages back, and returns how many packets of media were lost, and the
-// median of the messages' round trips.
+// exchange sends messages and media, and checks that all messages come back. It returns the number of lost media packets, and the
+// median round-trip time of the messages.
 func (c *call) exchange(t *testing.T) (lost int, median time.Duration) {
 	t.Helper()
 	begin := time.Now()
