@@ -32,8 +32,9 @@ func (s *loopSocket) start(c *Conn) error {
 	return nil
 }
 
+// send keeps the traffic class of the client's packet, RFC 8656 sections 14 and 15.
 func (s *loopSocket) send(b []byte, to netip.AddrPort, owner Owner) {
-	s.loop.Send(s.Socket, b, to, netip.Addr{}, len(b), owner)
+	s.loop.Send(s.Socket, b, to, netip.Addr{}, s.loop.Class(), len(b), owner)
 }
 
 func (s *loopSocket) dontFragment(not bool) error {

@@ -93,9 +93,14 @@ func (l *loopDatagram) Wake() {
 	}
 }
 
-// Send implements session.Link. It sends from the address at which the server received the client's message.
-func (l *loopDatagram) Send(b []byte, to session.Client, _ session.Priority, payload int, sender session.Sender) {
-	l.loop.Send(l.socket, b, to.Tuple.Client, to.Tuple.Server.Addr(), payload, sender)
+// Send implements session.Link. It sends from the address at which the server received the client's message. Data from a peer keeps its
+// traffic class, RFC 8656 sections 14 and 15.
+func (l *loopDatagram) Send(b []byte, to session.Client, p session.Priority, payload int, sender session.Sender) {
+	var class byte
+	if p == session.Media {
+		class = l.loop.Class()
+	}
+	l.loop.Send(l.socket, b, to.Tuple.Client, to.Tuple.Server.Addr(), class, payload, sender)
 }
 
 // WritePacket implements sharedSocket.

@@ -40,6 +40,8 @@ type Loop struct {
 	tasks    int       // number of tasks done in this round
 	passing  []passing // datagrams that this round passes to other loops
 	load     load
+	class    byte // see Class
+	seen     byte // the classes of the datagrams in the inbox
 	events   []unix.EpollEvent
 	ready    int  // number of events in this round
 	gathered bool // the round follows a wait for more packets
@@ -61,6 +63,7 @@ type watch struct {
 	fullSince time.Time // time of the first of the latest turns that did not empty the socket; zero if the last one did
 	ready     func(events uint32, now time.Time)
 	queued    bool // in turns
+	classes   classes
 	ended     bool
 }
 
@@ -158,7 +161,9 @@ func (l *Loop) Receive(s *udp.Socket, r Receiver, shared bool) error {
 	if l.options.Coalesce {
 		_ = s.SetCoalesce(true) // older systems have no UDP_GRO
 	}
-	return l.add(s.FD(), unix.EPOLLIN|unix.EPOLLET, &watch{socket: s, receiver: r, shared: shared, batch: udp.Batch})
+	w := &watch{socket: s, receiver: r, shared: shared, batch: udp.Batch}
+	w.classes.begin(s, classPatience)
+	return l.add(s.FD(), unix.EPOLLIN|unix.EPOLLET, w)
 }
 
 func (l *Loop) add(fd int, events uint32, w *watch) error {
@@ -189,9 +194,13 @@ func (l *Loop) Unwatch(fd int) {
 }
 
 // Send sends a datagram by the end of the round: see udp.Outbox.
-func (l *Loop) Send(s *udp.Socket, b []byte, to netip.AddrPort, local netip.Addr, payload int, sender udp.Sender) {
-	l.out.Add(s, b, to, local, payload, sender)
+func (l *Loop) Send(s *udp.Socket, b []byte, to netip.AddrPort, local netip.Addr, class byte, payload int, sender udp.Sender) {
+	l.out.Add(s, b, to, local, class, payload, sender)
 }
+
+// Class returns the traffic class of the datagram that the loop is passing to a receiver (DSCP and ECN), and 0 for anything else that
+// the loop does.
+func (l *Loop) Class() byte { return l.class }
 
 // Flush sends the datagrams that Send has collected for s. It must be called before an option of s is changed or s is closed.
 func (l *Loop) Flush(s *udp.Socket) { l.out.FlushSocket(s) }
@@ -224,19 +233,19 @@ func (l *Loop) Pass(to *Loop, r Receiver, from netip.AddrPort, data []byte) bool
 	}
 	if l == nil {
 		b := batches.Get().(*batch)
-		b.add(r, from, data)
+		b.add(r, from, 0, data)
 		to.mail.put(b)
 		to.wakeUp()
 		return true
 	}
 	for i := range l.passing {
 		if l.passing[i].to == to {
-			l.passing[i].batch.add(r, from, data)
+			l.passing[i].batch.add(r, from, l.class, data)
 			return true
 		}
 	}
 	b := batches.Get().(*batch)
-	b.add(r, from, data)
+	b.add(r, from, l.Class(), data)
 	l.passing = append(l.passing, passing{to, b})
 	return true
 }
@@ -308,8 +317,13 @@ func (l *Loop) handle(event unix.EpollEvent, now time.Time) (n int) {
 
 // deliver passes the n datagrams in the inbox to the receiver of w. A panic loses only the datagram that caused it.
 func (l *Loop) deliver(w *watch, n int, now time.Time) {
+	l.seen = 0
 	for i := 0; i < n && !w.ended; {
 		l.deliverFrom(&i, w, n, now)
+	}
+	l.class = 0
+	if !w.ended {
+		w.classes.note(w.socket, l.seen, n, now)
 	}
 }
 
@@ -317,14 +331,18 @@ func (l *Loop) deliverFrom(i *int, w *watch, n int, now time.Time) {
 	defer l.recover()
 	for *i < n && !w.ended {
 		data, from, local := l.inbox.Datagram(*i)
+		l.class = l.inbox.Class(*i)
+		l.seen |= l.class
 		*i++
 		w.receiver.Receive(data, from, local, now)
 	}
 }
 
 // give passes a datagram from another goroutine to its receiver.
-func (l *Loop) give(to Receiver, data []byte, from netip.AddrPort, now time.Time) {
+func (l *Loop) give(to Receiver, data []byte, from netip.AddrPort, class byte, now time.Time) {
+	defer func() { l.class = 0 }()
 	defer l.recover()
+	l.class = class
 	to.Receive(data, from, netip.Addr{}, now)
 }
 

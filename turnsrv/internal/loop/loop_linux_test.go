@@ -91,7 +91,7 @@ func TestSocket(t *testing.T) {
 		var sent atomic.Int64
 		l.Do(func() {
 			for _, data := range want {
-				l.Send(s, []byte(data), r.from[0], netip.Addr{}, len(data), sender(func(_ int, err error) {
+				l.Send(s, []byte(data), r.from[0], netip.Addr{}, 0, len(data), sender(func(_ int, err error) {
 					if err == nil {
 						sent.Add(1)
 					}

@@ -40,13 +40,14 @@ type batch struct {
 type datagram struct {
 	to     Receiver
 	from   netip.AddrPort
+	class  byte
 	length int
 }
 
 var batches = sync.Pool{New: func() any { return new(batch) }}
 
-func (b *batch) add(to Receiver, from netip.AddrPort, data []byte) {
-	b.datagrams = append(b.datagrams, datagram{to, from, len(data)})
+func (b *batch) add(to Receiver, from netip.AddrPort, class byte, data []byte) {
+	b.datagrams = append(b.datagrams, datagram{to, from, class, len(data)})
 	b.data = append(b.data, data...)
 }
 
@@ -73,7 +74,7 @@ func (m *mailbox) put(b *batch) {
 func (m *mailbox) empty() bool { return m.passed.Load() == nil && !m.posted.Load() }
 
 // deliver calls give with the passed datagrams, in order, and returns their number. give must not panic.
-func (m *mailbox) deliver(give func(to Receiver, data []byte, from netip.AddrPort, now time.Time), now time.Time) (n int) {
+func (m *mailbox) deliver(give func(to Receiver, data []byte, from netip.AddrPort, class byte, now time.Time), now time.Time) (n int) {
 	if m.passed.Load() == nil {
 		return 0
 	}
@@ -84,7 +85,7 @@ func (m *mailbox) deliver(give func(to Receiver, data []byte, from netip.AddrPor
 	for b := oldest; b != nil; {
 		data := b.data
 		for _, d := range b.datagrams {
-			give(d.to, data[:d.length], d.from, now)
+			give(d.to, data[:d.length], d.from, d.class, now)
 			data = data[d.length:]
 		}
 		n += len(b.datagrams)

@@ -7,16 +7,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// control is a buffer for the control messages of a datagram, cmsg(3): its address on this machine, ip(7) and ipv6(7), and the
-// length of the segments that it consists of, udp(7).
+// control is a buffer for the control messages of a datagram, cmsg(3): its address on this machine and its traffic class, ip(7) and
+// ipv6(7), and the length of the segments that it consists of, udp(7).
 type control struct {
 	_ [0]unix.Cmsghdr // for its alignment
 	b [controlLen]byte
 }
 
-// controlLen is enough for the longer form of each control message: struct in6_pktinfo, and a segment length, which is a uint16
-// when sent and an int when received.
-const controlLen = 40 + 24
+// controlLen is enough for the longer form of each control message: struct in6_pktinfo, an int for the traffic class, and a segment
+// length, which is a uint16 when sent and an int when received.
+const controlLen = 40 + 24 + 24
 
 // header returns the header at the given offset.
 func (c *control) header(offset int) *unix.Cmsghdr {
@@ -45,6 +45,19 @@ func (c *control) putLocal(ipv4 bool, local netip.Addr) (length int) {
 	return unix.CmsgSpace(unix.SizeofInet6Pktinfo)
 }
 
+// putClass adds the control message that sets the traffic class (DSCP and ECN) of a datagram to an IPv4 or IPv6 address, after others
+// of the given total length, and returns the total length.
+func (c *control) putClass(offset int, ipv4 bool, class byte) (length int) {
+	h := c.header(offset)
+	h.Level, h.Type = unix.IPPROTO_IPV6, unix.IPV6_TCLASS
+	if ipv4 {
+		h.Level, h.Type = unix.IPPROTO_IP, unix.IP_TOS
+	}
+	h.SetLen(unix.CmsgLen(4))
+	*controlData[int32](c, offset) = int32(class)
+	return offset + unix.CmsgSpace(4)
+}
+
 // putSegment adds the control message that splits a payload into datagrams of the given length, after others of the given total
 // length, and returns the total length.
 func (c *control) putSegment(offset, segment int) (length int) {
@@ -56,23 +69,29 @@ func (c *control) putSegment(offset, segment int) (length int) {
 }
 
 // parse reads received control messages of the given total length. local is the destination address of the datagram, or the zero
-// Addr if it is not reported. segment is 0, or the length of the datagrams that the payload consists of; the last may be shorter.
-func (c *control) parse(length int) (local netip.Addr, segment int) {
-	b := c.b[:min(length, controlLen)]
-	for len(b) >= unix.SizeofCmsghdr {
-		header, data, rest, err := unix.ParseOneSocketControlMessage(b)
-		if err != nil {
+// Addr if it is not reported, and class its traffic class. segment is 0, or the length of the datagrams that the payload consists of;
+// the last may be shorter.
+func (c *control) parse(length int) (local netip.Addr, class byte, segment int) {
+	length = min(length, controlLen)
+	for offset := 0; offset+unix.SizeofCmsghdr <= length; {
+		h := c.header(offset)
+		size := int(h.Len)
+		if size < unix.CmsgLen(0) || size > length-offset {
 			break
 		}
 		switch {
-		case header.Level == unix.IPPROTO_IP && header.Type == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo:
-			local = netip.AddrFrom4((*unix.Inet4Pktinfo)(unsafe.Pointer(&data[0])).Spec_dst)
-		case header.Level == unix.IPPROTO_IPV6 && header.Type == unix.IPV6_PKTINFO && len(data) >= unix.SizeofInet6Pktinfo:
-			local = netip.AddrFrom16((*unix.Inet6Pktinfo)(unsafe.Pointer(&data[0])).Addr).Unmap()
-		case header.Level == unix.IPPROTO_UDP && header.Type == unix.UDP_GRO && len(data) >= 4:
-			segment = max(0, int(*(*int32)(unsafe.Pointer(&data[0]))))
+		case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_TOS && size >= unix.CmsgLen(1):
+			class = *controlData[byte](c, offset)
+		case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_TCLASS && size >= unix.CmsgLen(4):
+			class = byte(*controlData[int32](c, offset))
+		case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_PKTINFO && size >= unix.CmsgLen(unix.SizeofInet4Pktinfo):
+			local = netip.AddrFrom4(controlData[unix.Inet4Pktinfo](c, offset).Spec_dst)
+		case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_PKTINFO && size >= unix.CmsgLen(unix.SizeofInet6Pktinfo):
+			local = netip.AddrFrom16(controlData[unix.Inet6Pktinfo](c, offset).Addr).Unmap()
+		case h.Level == unix.IPPROTO_UDP && h.Type == unix.UDP_GRO && size >= unix.CmsgLen(4):
+			segment = max(0, int(*controlData[int32](c, offset)))
 		}
-		b = rest
+		offset += (size + unix.SizeofPtr - 1) &^ (unix.SizeofPtr - 1)
 	}
-	return local, segment
+	return local, class, segment
 }

@@ -35,8 +35,8 @@ func TestParseControl(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var c control
-			if local, segment := c.parse(copy(c.b[:], tt.b)); local != tt.local || segment != tt.segment {
-				t.Errorf("%v, %d, want %v, %d", local, segment, tt.local, tt.segment)
+			if local, class, segment := c.parse(copy(c.b[:], tt.b)); local != tt.local || class != 0 || segment != tt.segment {
+				t.Errorf("%v, %d, %d, want %v, 0, %d", local, class, segment, tt.local, tt.segment)
 			}
 		})
 	}
@@ -81,7 +81,7 @@ func FuzzInbox(f *testing.F) {
 // TestControlFits checks that the buffer has room for all control messages of a datagram, and the alignment that they require.
 func TestControlFits(t *testing.T) {
 	var c control
-	if got := c.putSegment(c.putLocal(false, netip.IPv6Loopback()), 1); got > controlLen || len(receivedControl(1)) > controlLen {
+	if got := c.putSegment(c.putClass(c.putLocal(false, netip.IPv6Loopback()), false, 1), 1); got > controlLen || len(receivedControl(1))+unix.CmsgSpace(4) > controlLen {
 		t.Errorf("control messages take %d bytes, and received ones %d", got, len(receivedControl(1)))
 	}
 	if align := unsafe.Alignof(c); align < unsafe.Alignof(unix.Cmsghdr{}) {

@@ -39,6 +39,7 @@ type place struct {
 	control control
 	iov     unix.Iovec
 	local   netip.Addr
+	class   byte
 }
 
 // datagram is the part of a message's data that is one datagram.
@@ -84,7 +85,7 @@ func (in *Inbox) split() {
 	for i := range in.used {
 		m, p := &in.messages[i], &in.places[i]
 		var segment int
-		p.local, segment = p.control.parse(int(m.header.Controllen))
+		p.local, p.class, segment = p.control.parse(int(m.header.Controllen))
 		before := len(in.datagrams)
 		in.datagrams = appendDatagrams(in.datagrams, int32(i), int32(m.length), int32(segment))
 		if n := len(in.datagrams) - before; n > 1 {
@@ -105,6 +106,10 @@ func appendDatagrams(all []datagram, message, length, segment int32) []datagram 
 	}
 	return append(all, datagram{message, start, length})
 }
+
+// Class returns the traffic class of datagram i of the last Receive (DSCP and ECN, RFC 2474 and RFC 3168), if its Socket tells it: see
+// TellClass.
+func (in *Inbox) Class(i int) byte { return in.places[in.datagrams[i].message].class }
 
 // Datagram returns datagram i of the last Receive. It is valid until the next Receive. local is the destination address of the
 // datagram, or the zero Addr unless the socket reports it: see NewSocket.

@@ -23,8 +23,8 @@ func TestOutboxCostsNoAllocation(t *testing.T) {
 			told := new(tally)
 			allocs := testing.AllocsPerRun(50, func() {
 				for range batch {
-					outbox.Add(from, b, at, at.Addr(), 1000, told)
-					outbox.Add(from, b[:1], at, at.Addr(), 1, told)
+					outbox.Add(from, b, at, at.Addr(), 0, 1000, told)
+					outbox.Add(from, b[:1], at, at.Addr(), 0, 1, told)
 				}
 				outbox.Flush()
 				if err := from.Send(b, at, at.Addr()); err != nil {
@@ -78,7 +78,7 @@ func BenchmarkSend(b *testing.B) {
 							told.Sent(size, from.Send(data, to.LocalAddr(), netip.Addr{}))
 							continue
 						}
-						if outbox.Add(from, data, to.LocalAddr(), netip.Addr{}, size, told); sent%batch == 0 {
+						if outbox.Add(from, data, to.LocalAddr(), netip.Addr{}, 0, size, told); sent%batch == 0 {
 							outbox.Flush()
 						}
 					}
@@ -108,7 +108,7 @@ func BenchmarkReceive(b *testing.B) {
 					b.ReportAllocs()
 					sent, received := 0, 0
 					for b.Loop() {
-						outbox.Add(from, data, to.LocalAddr(), netip.Addr{}, size, nil)
+						outbox.Add(from, data, to.LocalAddr(), netip.Addr{}, 0, size, nil)
 						if sent++; sent%batch != 0 {
 							continue
 						}

@@ -45,6 +45,8 @@ type letter struct {
 	start, length int                   // in Outbox.data
 	to            unix.RawSockaddrInet6 // the larger of the two address types
 	toLength      uint32
+	toIPv4        bool
+	class         byte
 	local         netip.Addr // the zero Addr if the system chooses
 	payload       int
 	sender        Sender
@@ -78,10 +80,10 @@ func NewOutbox() *Outbox {
 func (o *Outbox) SetSegment(on bool) { o.single = !on }
 
 // Add adds a copy of b, a datagram to be sent to the address to by s. local is the source address; if it is the zero Addr or
-// unspecified, or s is bound to a single address, the system chooses it. sender, which may be nil, is told payload and the result
+// unspecified, or s is bound to a single address, the system chooses it. class is the traffic class. sender, which may be nil, is told payload and the result
 // exactly once: during a flush, or during Add if s cannot send to the address.
-func (o *Outbox) Add(s *Socket, b []byte, to netip.AddrPort, local netip.Addr, payload int, sender Sender) {
-	l := letter{length: len(b), local: s.source(local), payload: payload, sender: sender, next: none}
+func (o *Outbox) Add(s *Socket, b []byte, to netip.AddrPort, local netip.Addr, class byte, payload int, sender Sender) {
+	l := letter{length: len(b), local: s.source(local), class: class, payload: payload, sender: sender, next: none}
 	length, err := putAddrPort(&l.to, s.ipv4, to)
 	if err == nil && len(b) > maxDatagram {
 		err = unix.EMSGSIZE // no datagram can hold it
@@ -90,7 +92,7 @@ func (o *Outbox) Add(s *Socket, b []byte, to netip.AddrPort, local netip.Addr, p
 		l.sent(err)
 		return
 	}
-	l.toLength = uint32(length)
+	l.toLength, l.toIPv4 = uint32(length), to.Addr().Is4() || to.Addr().Is4In6()
 	if len(o.letters) == outboxCount || o.used+len(b) > outboxBytes {
 		o.Flush()
 	}

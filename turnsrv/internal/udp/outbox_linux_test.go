@@ -105,11 +105,11 @@ func TestOutboxSendsInOrder(t *testing.T) {
 				for i, size := range sizes {
 					b := payload(size)
 					sent = append(sent, bytes.Clone(b))
-					outbox.Add(from, b, to.LocalAddr(), netip.MustParseAddr(tt.at), i, told)
+					outbox.Add(from, b, to.LocalAddr(), netip.MustParseAddr(tt.at), 0, i, told)
 					clear(b) // the Outbox has a copy
 					if i == 0 {
 						first = sent
-						outbox.Add(from, sent[0], other.LocalAddr(), netip.MustParseAddr(tt.at), 0, nil)
+						outbox.Add(from, sent[0], other.LocalAddr(), netip.MustParseAddr(tt.at), 0, 0, nil)
 					}
 				}
 				if len(told.payloads) != 0 {
@@ -138,7 +138,7 @@ func TestOutboxFlushesItselfWhenFull(t *testing.T) {
 			if len(told.payloads) != 0 {
 				t.Fatalf("sent with %d of %d", i, fits)
 			}
-			outbox.Add(from, payload(size), to.LocalAddr(), netip.Addr{}, i, told)
+			outbox.Add(from, payload(size), to.LocalAddr(), netip.Addr{}, 0, i, told)
 		}
 		if len(told.payloads) != fits {
 			t.Errorf("%d datagrams of %d bytes were sent when there was no room, want %d", len(told.payloads), size, fits)
@@ -156,13 +156,13 @@ func TestOutboxReportsWhatCannotBeSent(t *testing.T) {
 	t.Cleanup(func() { _ = four.Close() })
 	six, to := listen(t, "::1"), listen(t, "127.0.0.1")
 	outbox, told := NewOutbox(), new(results)
-	outbox.Add(four, payload(1), to.LocalAddr(), netip.Addr{}, 0, told)
-	outbox.Add(four, payload(2), netip.MustParseAddrPort("[::1]:9"), netip.Addr{}, 1, told)
-	outbox.Add(four, make([]byte, 65508), to.LocalAddr(), netip.Addr{}, 2, told)
-	outbox.Add(four, make([]byte, 65537), to.LocalAddr(), netip.Addr{}, 3, told)
-	outbox.Add(six, nil, netip.MustParseAddrPort("[fe80::1%lo]:9"), netip.Addr{}, 4, told)
-	outbox.Add(four, payload(5), netip.MustParseAddrPort("255.255.255.255:9"), netip.Addr{}, 5, told) // without SO_BROADCAST
-	outbox.Add(four, payload(6), to.LocalAddr(), netip.Addr{}, 6, told)
+	outbox.Add(four, payload(1), to.LocalAddr(), netip.Addr{}, 0, 0, told)
+	outbox.Add(four, payload(2), netip.MustParseAddrPort("[::1]:9"), netip.Addr{}, 0, 1, told)
+	outbox.Add(four, make([]byte, 65508), to.LocalAddr(), netip.Addr{}, 0, 2, told)
+	outbox.Add(four, make([]byte, 65537), to.LocalAddr(), netip.Addr{}, 0, 3, told)
+	outbox.Add(six, nil, netip.MustParseAddrPort("[fe80::1%lo]:9"), netip.Addr{}, 0, 4, told)
+	outbox.Add(four, payload(5), netip.MustParseAddrPort("255.255.255.255:9"), netip.Addr{}, 0, 5, told) // without SO_BROADCAST
+	outbox.Add(four, payload(6), to.LocalAddr(), netip.Addr{}, 0, 6, told)
 	outbox.Flush()
 	told.want(t, 7, map[int]error{
 		1: unix.EAFNOSUPPORT, 2: unix.EMSGSIZE, 3: unix.EMSGSIZE, 4: unix.EINVAL, 5: unix.EACCES,
@@ -174,12 +174,12 @@ func TestOutboxFlushesASocket(t *testing.T) {
 	a, b, to := listen(t, "127.0.0.1"), listen(t, "127.0.0.1"), listen(t, "127.0.0.1")
 	outbox, told := NewOutbox(), new(results)
 	outbox.FlushSocket(a)
-	outbox.Add(b, payload(1), to.LocalAddr(), netip.Addr{}, 1, told)
-	outbox.Add(a, payload(0), to.LocalAddr(), netip.Addr{}, 0, told)
+	outbox.Add(b, payload(1), to.LocalAddr(), netip.Addr{}, 0, 1, told)
+	outbox.Add(a, payload(0), to.LocalAddr(), netip.Addr{}, 0, 0, told)
 	outbox.FlushSocket(a)
 	told.want(t, 1, nil)
-	outbox.Add(a, payload(2), to.LocalAddr(), netip.Addr{}, 2, told)
-	outbox.Add(a, payload(3), to.LocalAddr(), netip.Addr{}, 3, told)
+	outbox.Add(a, payload(2), to.LocalAddr(), netip.Addr{}, 0, 2, told)
+	outbox.Add(a, payload(3), to.LocalAddr(), netip.Addr{}, 0, 3, told)
 	if err := a.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -203,8 +203,8 @@ func (panicking) Sent(int, error) { panic("sent") }
 func TestOutboxSurvivesAPanic(t *testing.T) {
 	a, b, to := listen(t, "127.0.0.1"), listen(t, "127.0.0.1"), listen(t, "127.0.0.1")
 	outbox, told := NewOutbox(), new(results)
-	outbox.Add(a, payload(1), to.LocalAddr(), netip.Addr{}, 0, panicking{})
-	outbox.Add(b, payload(2), to.LocalAddr(), netip.Addr{}, 0, told)
+	outbox.Add(a, payload(1), to.LocalAddr(), netip.Addr{}, 0, 0, panicking{})
+	outbox.Add(b, payload(2), to.LocalAddr(), netip.Addr{}, 0, 0, told)
 	func() {
 		defer func() {
 			if recover() == nil {
@@ -213,9 +213,9 @@ func TestOutboxSurvivesAPanic(t *testing.T) {
 		}()
 		outbox.Flush()
 	}()
-	outbox.Add(a, payload(3), to.LocalAddr(), netip.Addr{}, 1, told)
+	outbox.Add(a, payload(3), to.LocalAddr(), netip.Addr{}, 0, 1, told)
 	outbox.Flush()
-	outbox.Add(b, payload(4), to.LocalAddr(), netip.Addr{}, 2, told)
+	outbox.Add(b, payload(4), to.LocalAddr(), netip.Addr{}, 0, 2, told)
 	outbox.Flush()
 	told.want(t, 3, nil)
 	inbox := NewInbox()

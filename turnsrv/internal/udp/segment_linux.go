@@ -67,8 +67,8 @@ func (s *segments) refused(errno unix.Errno) (withdrawn bool) {
 	return false
 }
 
-// batchable returns how many letters at the beginning of order can be sent as one batch, at least 1: those with the addresses and
-// the length of the first one, and then one that is shorter.
+// batchable returns how many letters at the beginning of order can be sent as one batch, at least 1: those with the addresses, the
+// traffic class and the length of the first one, and then one that is shorter.
 func batchable(letters []letter, order []int32) int {
 	first := &letters[order[0]]
 	if first.length == 0 {
@@ -78,7 +78,7 @@ func batchable(letters []letter, order []int32) int {
 	for _, i := range order[1:min(len(order), maxSegments)] {
 		l := &letters[i]
 		total += l.length
-		if l.length == 0 || l.length > first.length || total > maxSegmented || l.local != first.local || l.to != first.to {
+		if l.length == 0 || l.length > first.length || total > maxSegmented || l.class != first.class || l.local != first.local || l.to != first.to {
 			break
 		}
 		n++

@@ -123,7 +123,7 @@ func TestSegments(t *testing.T) {
 						b := payload(size)
 						copy(b, fmt.Sprint(i))
 						sent = append(sent, b)
-						outbox.Add(from, b, to.LocalAddr(), netip.MustParseAddr(tt.at), i, told)
+						outbox.Add(from, b, to.LocalAddr(), netip.MustParseAddr(tt.at), 0, i, told)
 					}
 					outbox.Flush()
 					told.want(t, len(sizes), nil)
@@ -162,7 +162,7 @@ func TestCoalescedDatagramsHaveLocalAddress(t *testing.T) {
 		}
 		outbox, inbox := NewOutbox(), NewInbox()
 		for range 3 {
-			outbox.Add(from, payload(100), netip.AddrPortFrom(at, to.LocalAddr().Port()), netip.Addr{}, 0, nil)
+			outbox.Add(from, payload(100), netip.AddrPortFrom(at, to.LocalAddr().Port()), netip.Addr{}, 0, 0, nil)
 		}
 		outbox.Flush()
 		wantReceivedIn(t, inbox, to, from.LocalAddr(), at, payload(100), payload(100), payload(100))
@@ -192,7 +192,7 @@ func TestDatagramsAboveTheMTU(t *testing.T) {
 		var received [][]byte
 		fails := make(map[int]error)
 		for i, size := range []int{100, 100, 1000, 1000, 1000, 100, 100, 100} {
-			outbox.Add(from, payload(size), to.LocalAddr(), netip.Addr{}, i, told)
+			outbox.Add(from, payload(size), to.LocalAddr(), netip.Addr{}, 0, i, told)
 			if not && size == 1000 {
 				fails[i] = unix.EMSGSIZE
 			} else {
@@ -206,8 +206,8 @@ func TestDatagramsAboveTheMTU(t *testing.T) {
 			t.Errorf("sent %+v, want two batches, between which one was refused", got)
 		}
 		for _, want := range []uint64{2, 3, 4} { // the first batch after a refusal is not tried
-			outbox.Add(from, payload(100), to.LocalAddr(), netip.Addr{}, 0, nil)
-			outbox.Add(from, payload(100), to.LocalAddr(), netip.Addr{}, 0, nil)
+			outbox.Add(from, payload(100), to.LocalAddr(), netip.Addr{}, 0, 0, nil)
+			outbox.Add(from, payload(100), to.LocalAddr(), netip.Addr{}, 0, 0, nil)
 			outbox.Flush()
 			if got := outbox.Counts(); got.Batches != want {
 				t.Errorf("sent %+v, want %d batches", got, want)
@@ -254,7 +254,7 @@ func TestSegmentsAcrossADevice(t *testing.T) {
 			var sent [][]byte
 			for i := range 20 {
 				sent = append(sent, bytes.Repeat([]byte{byte(i)}, size))
-				outbox.Add(from, sent[i], to.LocalAddr(), netip.Addr{}, 0, nil)
+				outbox.Add(from, sent[i], to.LocalAddr(), netip.Addr{}, 0, 0, nil)
 			}
 			outbox.Flush()
 			for received := 0; received < len(sent); {
@@ -310,7 +310,7 @@ func TestFullSendBuffer(t *testing.T) {
 		outbox.SetSegment(segment)
 		const n = outboxCount
 		for i := range n {
-			outbox.Add(from, payload(1400), netip.MustParseAddrPort("198.51.100.2:9"), netip.Addr{}, i, told)
+			outbox.Add(from, payload(1400), netip.MustParseAddrPort("198.51.100.2:9"), netip.Addr{}, 0, i, told)
 		}
 		outbox.Flush()
 		fails := make(map[int]error)
@@ -327,7 +327,7 @@ func TestFullSendBuffer(t *testing.T) {
 			t.Errorf("%d of %d datagrams were dropped with %d calls, want some and at most 2", len(fails), n, got.Calls)
 		}
 		// A single datagram is dropped too.
-		outbox.Add(from, payload(1), netip.MustParseAddrPort("198.51.100.2:9"), netip.Addr{}, n, told)
+		outbox.Add(from, payload(1), netip.MustParseAddrPort("198.51.100.2:9"), netip.Addr{}, 0, n, told)
 		outbox.Flush()
 		fails[n] = unix.EAGAIN
 		told.want(t, n+1, fails)
@@ -354,12 +354,12 @@ func TestPendingErrors(t *testing.T) {
 					}
 				}
 				outbox, told, inbox := NewOutbox(), new(results), NewInbox()
-				outbox.Add(from, payload(0), closed.LocalAddr(), netip.Addr{}, 0, told)
+				outbox.Add(from, payload(0), closed.LocalAddr(), netip.Addr{}, 0, 0, told)
 				outbox.Flush()
 				var sent [][]byte
 				for i := range n {
 					sent = append(sent, payload(i+1))
-					outbox.Add(from, sent[i], to.LocalAddr(), netip.Addr{}, i+1, told)
+					outbox.Add(from, sent[i], to.LocalAddr(), netip.Addr{}, 0, i+1, told)
 				}
 				outbox.Flush()
 				told.want(t, n+1, nil)
@@ -369,8 +369,8 @@ func TestPendingErrors(t *testing.T) {
 				send(t, from, 1, to.LocalAddr())
 				wantReceived(t, to, from.LocalAddr(), netip.Addr{}, payload(1))
 
-				outbox.Add(from, payload(0), closed.LocalAddr(), netip.Addr{}, n+1, told)
-				outbox.Add(to, payload(7), from.LocalAddr(), netip.Addr{}, n+2, told)
+				outbox.Add(from, payload(0), closed.LocalAddr(), netip.Addr{}, 0, n+1, told)
+				outbox.Add(to, payload(7), from.LocalAddr(), netip.Addr{}, 0, n+2, told)
 				outbox.Flush()
 				if n, _, err := from.Receive(inbox, Batch); n != 1 || err != nil {
 					t.Errorf("received %d datagrams after an ICMP error, %v, want 1", n, err)

@@ -85,6 +85,9 @@ func (o *Outbox) put(s *Socket, m, i, n int) {
 	if l.local.IsValid() {
 		controls = c.putLocal(s.ipv4, l.local)
 	}
+	if l.class != 0 {
+		controls = c.putClass(controls, l.toIPv4, l.class)
+	}
 	if n > 1 {
 		controls = c.putSegment(controls, l.length)
 	}

@@ -165,6 +165,19 @@ func (s *Socket) SetCoalesce(on bool) error {
 	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(s.fd, unix.IPPROTO_UDP, unix.UDP_GRO, value))
 }
 
+// TellClass sets whether Inbox.Class reports the traffic class of the datagrams of the socket.
+func (s *Socket) TellClass(on bool) error {
+	value := 0
+	if on {
+		value = 1
+	}
+	err := unix.SetsockoptInt(s.fd, unix.IPPROTO_IP, unix.IP_RECVTOS, value) // an IPv6 socket may receive IPv4 too
+	if err == nil && !s.ipv4 {
+		err = unix.SetsockoptInt(s.fd, unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, value)
+	}
+	return os.NewSyscallError("setsockopt", err)
+}
+
 // Receive receives up to the given number of messages, at most Batch, into in, and replaces the previous ones. n is the number of
 // datagrams, which is higher if the kernel coalesced some: see SetCoalesce. more reports whether others may be available. The error
 // is unix.EAGAIN if there are no messages.
