@@ -4,6 +4,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -62,14 +63,14 @@ func TestShortAllocations(t *testing.T) {
 		living.Wait()
 		return (cpuTime(t) - before) / time.Duration(cycles*clients)
 	}
-	first := run()
+	costs := []time.Duration{run()}
 	before := holdings(t)
-	var last time.Duration
-	for range tenths - 1 {
-		last = run()
+	for len(costs) < tenths {
+		costs = append(costs, run())
 	}
 	after := holdings(t)
-	t.Logf("CPU time of an allocation: %v, %v; held: %+v, %+v", first, last, before, after)
+	first, last := slices.Max(costs[:3]), slices.Min(costs[tenths-3:]) // other processes make the cost differ
+	t.Logf("CPU time of an allocation: %v; held: %+v, %+v", costs, before, after)
 	// Workers change between threads, each with a goroutine and a descriptor.
 	threads := DefaultWorkers()
 	if after.descriptors > before.descriptors+threads || after.goroutines > before.goroutines+threads {
@@ -78,7 +79,7 @@ func TestShortAllocations(t *testing.T) {
 	if grown := int64(after.heap) - int64(before.heap); grown > 1<<20 {
 		t.Errorf("the heap has grown by %d bytes", grown)
 	}
-	if last > first*3/2 {
+	if last > first*5/4 {
 		t.Errorf("an allocation took %v of CPU time in the end, %v in the beginning", last, first)
 	}
 	if got := server.Counters().AllocationsMade; got != uint64(tenths*clients*cycles) {
