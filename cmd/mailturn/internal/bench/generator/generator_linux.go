@@ -75,10 +75,18 @@ func (g *Generator) Ports() (clients, peers uint16) {
 	return g.sides[Client].(*datagrams).port, g.sides[Peer].(*datagrams).port
 }
 
-// Enter tells the generator which parties it acts as. Either all clients have streams or none.
+// Enter tells the generator which parties it acts as. Either all clients have streams, or all have associations, or none has either.
 func (g *Generator) Enter(calls []Call) error {
 	if len(calls) > 0 && calls[0][Client].Stream != nil {
 		s, err := newStreams(calls)
+		if err != nil {
+			return err
+		}
+		g.sides[Client].close()
+		g.sides[Client] = s
+	}
+	if len(calls) > 0 && calls[0][Client].Association != nil {
+		s, err := newAssociations(calls)
 		if err != nil {
 			return err
 		}

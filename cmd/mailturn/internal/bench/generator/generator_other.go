@@ -30,3 +30,10 @@ func NewStream(*net.TCPConn, *tls.Config) *Stream { return new(Stream) }
 func (*Stream) Conn() net.Conn                    { return nil }
 func (*Stream) Detach() error                     { return errors.ErrUnsupported }
 func (*Stream) Close()                            {}
+
+// An Association is part of a Generator.
+type Association struct{}
+
+func NewAssociation(net.Conn) *Association { return new(Association) }
+func (*Association) Conn() net.Conn        { return nil }
+func (*Association) Close()                {}

@@ -32,15 +32,17 @@ const headerLen = 16
 
 // A Party is one end of a call.
 type Party struct {
-	// Local is its own address, with the port of its side: see Ports. It is not used with a stream.
+	// Local is its own address, with the port of its side: see Ports. It is not used with a stream or an association.
 	Local netip.Addr
 	// Remote is the destination of its packets, and the required source of those it receives: the server for a client, the relayed
-	// address for a peer. It is not used with a stream.
+	// address for a peer. It is not used with a stream or an association.
 	Remote netip.AddrPort
 	// Channel is its channel number for ChannelData. A peer has none, and sends bare payloads.
 	Channel stun.ChannelNumber
 	// Stream is the connection of a client over TCP or TLS, whose descriptor the generator owns.
 	Stream *Stream
+	// Association is the association of a client over DTLS, which the generator owns.
+	Association *Association
 }
 
 // A Call has two parties. The first is a client, the second a peer or another client.

@@ -3,9 +3,12 @@ package turn
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/netip"
 	"syscall"
+
+	"github.com/pion/dtls/v3"
 
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/bench/generator"
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/turnclient"
@@ -19,6 +22,7 @@ const (
 	overUDP leg = iota
 	overTCP
 	overTLS
+	overDTLS
 )
 
 // call makes the allocations and channels of a load's calls, makes the generator act as their parties, and returns the calls.
@@ -52,6 +56,9 @@ func (b *bench) call(ctx context.Context, r relayRow, s *running, g *generator.G
 	for i := range calls {
 		if s := calls[i][generator.Client].Stream; s != nil {
 			s.Close()
+		}
+		if a := calls[i][generator.Client].Association; a != nil {
+			a.Close()
 		}
 	}
 	return nil, err
@@ -119,13 +126,21 @@ func reserve(ctx context.Context, c *turnclient.Client) (netip.AddrPort, error) 
 	return allocation.Relayed, err
 }
 
-// dial returns a client that reaches the server over a leg, and fills in the addresses or the stream of its party. Over UDP, it
+// dial returns a client that reaches the server over a leg, and fills in the addresses or the connection of its party. Over UDP, it
 // shares a port with the generator.
 func (b *bench) dial(ctx context.Context, l leg, at address, port uint16, party *generator.Party) (*turnclient.Client, error) {
 	local := b.nextClient()
 	if l == overUDP {
 		*party = generator.Party{Local: local, Remote: at.plain(), Channel: party.Channel}
 		return b.dialUDP(ctx, at, netip.AddrPortFrom(local, port))
+	}
+	if l == overDTLS {
+		conn, err := dialDTLS(ctx, local, at.secure())
+		if err != nil {
+			return nil, err
+		}
+		party.Association = generator.NewAssociation(conn)
+		return b.client(party.Association.Conn(), false), nil
 	}
 	server, config := at.plain(), (*tls.Config)(nil)
 	if l == overTLS {
@@ -139,6 +154,24 @@ func (b *bench) dial(ctx context.Context, l leg, at address, port uint16, party 
 	}
 	party.Stream = generator.NewStream(conn.(*net.TCPConn), config)
 	return b.client(party.Stream.Conn(), true), nil
+}
+
+// dialDTLS returns a DTLS association with a server. The generator checks what comes back, so the certificate need not be verified.
+func dialDTLS(ctx context.Context, local netip.Addr, server netip.AddrPort) (net.Conn, error) {
+	socket, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(local, 0)))
+	if err != nil {
+		return nil, err
+	}
+	conn, err := dtls.ClientWithOptions(socket, net.UDPAddrFromAddrPort(server), dtls.WithInsecureSkipVerify(true))
+	if err != nil {
+		return nil, errors.Join(err, socket.Close())
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestLimit)
+	defer cancel()
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
 }
 
 // dialUDP returns a client at an address that it can share with a generator.

@@ -36,6 +36,7 @@ type kind struct {
 	command func(dir string, at address) ([]string, error)
 	host    netip.Addr
 	cpu     *int // the only processor that it may use; nil means any
+	dtls    bool // whether it serves DTLS
 	// forwards is whether the program only forwards packets, without TURN: see floor.go.
 	forwards bool
 }
@@ -44,11 +45,21 @@ type kind struct {
 type address struct {
 	host netip.Addr
 	port uint16 // UDP and TCP
-	tls  uint16 // TLS
+	tls  uint16 // TLS, and DTLS if there is any
+	dtls bool
 }
 
 func (a address) plain() netip.AddrPort  { return netip.AddrPortFrom(a.host, a.port) }
 func (a address) secure() netip.AddrPort { return netip.AddrPortFrom(a.host, a.tls) }
+
+// withDTLS returns those of the kinds that can serve DTLS, and makes them do so.
+func withDTLS(kinds []kind) []kind {
+	kinds = slices.DeleteFunc(slices.Clone(kinds), func(k kind) bool { return k.name == pionName })
+	for i := range kinds {
+		kinds[i].dtls = true
+	}
+	return kinds
+}
 
 // A variant is mailturn with additional lines in its endpoint.
 type variant struct{ name, lines string }
@@ -79,7 +90,7 @@ func (b *bench) kinds(ctx context.Context, variants []variant) ([]kind, error) {
 	}
 	for _, other := range b.builds[1:] {
 		name := filepath.Base(other)
-		kinds = append(kinds, kind{name: name, command: b.mailturnAt(name, other, "total_quota = 0")}) // it may not know the kernel path
+		kinds = append(kinds, kind{name: name, command: b.mailturnAt(name, other, roomy)}) // it may not know the kernel path
 	}
 	kinds = append(kinds, kind{name: coturnName, command: b.coturn("turnserver")})
 	if newer := b.options.coturn; newer != "" {
@@ -116,7 +127,7 @@ func (b *bench) kinds(ctx context.Context, variants []variant) ([]kind, error) {
 
 // mailturn returns the command of a build of mailturn without the kernel path, with lines in its endpoint.
 func (b *bench) mailturn(name, binary, lines string) func(string, address) ([]string, error) {
-	return b.mailturnAt(name, binary, "total_quota = 0\n  "+kernelPathOff+"\n  "+lines)
+	return b.mailturnAt(name, binary, roomy+"\n  "+kernelPathOff+"\n  "+lines)
 }
 
 // mailturnAt is like mailturn, with a total_quota among the lines. Each of the other hosts has its own endpoint, at the same ports.
@@ -126,12 +137,20 @@ func (b *bench) mailturnAt(name, binary, lines string, others ...netip.Addr) fun
 		text := fmt.Sprintf(mailturnConfiguration, b.certs.cert, b.certs.key)
 		for _, host := range append([]netip.Addr{at.host}, others...) {
 			at.host = host
-			text += fmt.Sprintf(mailturnEndpoint, host, at.plain(), at.plain(), at.secure(), realm, secret, host, host, b.network.all(), lines)
+			listen := fmt.Sprintf(`"udp://%v", "tcp://%v", "tls://%v"`, at.plain(), at.plain(), at.secure())
+			if at.dtls {
+				listen += fmt.Sprintf(`, "dtls://%v"`, at.secure())
+			}
+			text += fmt.Sprintf(mailturnEndpoint, host, listen, realm, secret, host, host, b.network.all(), lines)
 		}
 		return []string{binary, "run", "--state-dir", base + ".state", "--config", base + ".conf"},
 			os.WriteFile(base+".conf", []byte(text), 0o600)
 	}
 }
+
+// roomy are limits above what is measured. With higher ones, a server would lower them where a process may have 20,000 descriptors.
+const roomy = `total_quota = 15500
+  max_connections = 1000`
 
 const mailturnConfiguration = `
 hostname = "localhost"
@@ -143,7 +162,7 @@ tls {
 
 const mailturnEndpoint = `
 endpoint "turn" "%v" {
-  listen        = ["udp://%v", "tcp://%v", "tls://%v"]
+  listen        = [%s]
   realm         = %q
   secret        = %q
   relay_ip      = "%v"
@@ -163,12 +182,16 @@ endpoint "turn" "%v" {
 func (b *bench) coturn(program string, more ...string) func(string, address) ([]string, error) {
 	return func(dir string, at address) ([]string, error) {
 		base := filepath.Join(dir, "turnserver-"+at.host.String())
-		return append([]string{
+		words := append([]string{
 			program, "-n", "--listening-ip", at.host.String(), "--listening-port", fmt.Sprint(at.port), "--tls-listening-port", fmt.Sprint(at.tls),
 			"--relay-ip", at.host.String(), "--realm", realm, "--use-auth-secret", "--static-auth-secret", secret,
-			"--allow-loopback-peers", "--no-dtls", "--no-cli", "--cert", b.certs.cert, "--pkey", b.certs.key,
+			"--allow-loopback-peers", "--no-cli", "--cert", b.certs.cert, "--pkey", b.certs.key,
 			"--userdb", base + ".db", "--pidfile", base + ".pid", "--log-file", "/dev/null", "--no-stdout-log",
-		}, more...), nil
+		}, more...)
+		if !at.dtls {
+			words = append(words, "--no-dtls")
+		}
+		return words, nil
 	}
 }
 

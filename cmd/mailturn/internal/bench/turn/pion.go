@@ -72,5 +72,5 @@ func servePion(plain, secure string, cert tls.Certificate, peers netip.Prefix) (
 	go server.ServePacket(packets) // they end with Close
 	go server.ServeStream(streams)
 	go server.ServeStream(encrypted)
-	return server, address{addr.Addr(), addr.Port(), encrypted.Addr().(*net.TCPAddr).AddrPort().Port()}, nil
+	return server, address{host: addr.Addr(), port: addr.Port(), tls: encrypted.Addr().(*net.TCPAddr).AddrPort().Port()}, nil
 }

@@ -30,6 +30,7 @@ var relayRows = []relayRow{
 	{name: "flows", Load: generator.Load{Calls: 200, Window: 1, Size: 200}, oneCPU: true},
 	{name: "tcp", Load: video, leg: overTCP},
 	{name: "tls", Load: video, leg: overTLS},
+	{name: "dtls", Load: generator.Load{Calls: 20, PPS: 100, Burst: 1, Size: 1100}, leg: overDTLS},
 	{name: "both", Load: voice, bothHere: true},
 }
 
@@ -55,6 +56,9 @@ func (b *bench) measureRelay(ctx context.Context, r relayRow, kinds []kind) erro
 	b.table.Columns = append(b.table.Columns, r.columns()...)
 	if r.leg != overUDP || r.bothHere {
 		kinds = withTURN(kinds)
+	}
+	if r.leg == overDTLS {
+		kinds = withDTLS(kinds)
 	}
 	if r.oneCPU {
 		first, last, err := cpus()

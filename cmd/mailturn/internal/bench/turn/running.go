@@ -31,7 +31,7 @@ type running struct {
 
 // start starts a server and waits until it answers.
 func (b *bench) start(ctx context.Context, k kind) (*running, error) {
-	s := &running{name: k.name, kind: k, at: address{host: k.host}, logFile: filepath.Join(b.dir, strings.ReplaceAll(k.name, " ", "-")+".log")}
+	s := &running{name: k.name, kind: k, at: address{host: k.host, dtls: k.dtls}, logFile: filepath.Join(b.dir, strings.ReplaceAll(k.name, " ", "-")+".log")}
 	s.at.port = b.network.freePort(k.host, 0)
 	s.at.tls = b.network.freePort(k.host, s.at.port)
 	command, err := k.command(b.dir, s.at)
