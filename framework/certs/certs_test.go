@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -279,6 +280,31 @@ func TestReload(t *testing.T) {
 		}
 		commit()
 		expect("after Prepare", "mended.example.org")
+
+		// A renewal that is half done, in either order: the chain of one certificate and the key of another.
+		for _, keyFirst := range []bool{false, true} {
+			name := map[bool]string{false: "chain.example.org", true: "key.example.org"}[keyFirst]
+			before := map[bool]string{false: "mended.example.org", true: "chain.example.org"}[keyFirst]
+			next := selfSigned(t, time.Now(), name)
+			renames := [][2]string{{next.Cert, pair.Cert}, {next.Key, pair.Key}}
+			if keyFirst {
+				slices.Reverse(renames)
+			}
+			for i, rename := range renames {
+				if err := os.Rename(rename[0], rename[1]); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := store.Prepare([]Pair{pair}); (err != nil) != (i == 0) {
+					t.Errorf("Prepare with %d of 2 files of %s: %v", i+1, name, err)
+				}
+				time.Sleep(lookInterval)
+				want := before
+				if i == 1 {
+					want = name
+				}
+				expect(rename[1]+" replaced", want)
+			}
+		}
 
 		other := selfSigned(t, time.Now(), "other.example.org")
 		if commit, err = store.Prepare([]Pair{other}); err != nil {
