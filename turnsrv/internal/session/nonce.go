@@ -6,6 +6,8 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"hash"
+	"sync"
 	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/event"
@@ -28,6 +30,7 @@ type nonces struct {
 	key      [NonceKeyLen]byte
 	lifetime time.Duration
 	start    time.Time
+	macs     sync.Pool // of *nonceMAC
 }
 
 // newNonces returns nonces that are made with key, or with a random one if that is nil.
@@ -37,6 +40,7 @@ func newNonces(key []byte, lifetime time.Duration) *nonces {
 		_, _ = rand.Read(n.key[:]) // never fails
 	}
 	copy(n.key[:], key)
+	n.macs.New = func() any { return &nonceMAC{hash: hmac.New(sha256.New, n.key[:])} }
 	return n
 }
 
@@ -71,14 +75,21 @@ func (n *nonces) valid(nonce []byte, tuple event.FiveTuple, now time.Time) bool 
 func (n *nonces) steady(now time.Time) time.Time { return n.start.Add(now.Sub(n.start)) }
 
 func (n *nonces) mac(stamp []byte, tuple event.FiveTuple) (sum [sha256.Size]byte) {
+	m := n.macs.Get().(*nonceMAC)
+	defer n.macs.Put(m)
 	addr := tuple.Client.Addr().As16()
-	var tail [3]byte
-	binary.BigEndian.PutUint16(tail[:], tuple.Client.Port())
-	tail[2] = byte(tuple.Transport)
-	mac := hmac.New(sha256.New, n.key[:])
-	mac.Write(stamp)
-	mac.Write(addr[:])
-	mac.Write(tail[:])
-	mac.Sum(sum[:0])
+	b := append(m.b[:0], stamp...)
+	b = append(b, addr[:]...)
+	b = binary.BigEndian.AppendUint16(b, tuple.Client.Port())
+	b = append(b, byte(tuple.Transport))
+	m.hash.Reset()
+	m.hash.Write(b)
+	copy(sum[:], m.hash.Sum(m.b[:0]))
 	return sum
+}
+
+// nonceMAC computes MACs. Making one for each nonce would hash the key again and allocate memory.
+type nonceMAC struct {
+	hash hash.Hash
+	b    [sha256.Size]byte // what is hashed, then the result
 }
