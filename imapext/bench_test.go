@@ -77,7 +77,7 @@ func BenchmarkFetch(b *testing.B) {
 // BenchmarkAppend passes an APPEND of 100 MB in reads of 32 KiB.
 func BenchmarkAppend(b *testing.B) {
 	const size = 100 << 20
-	command := []byte(fmt.Sprintf("a APPEND Sent (\\Seen) {%d+}\r\n%s\r\n", size, strings.Repeat("x", size)))
+	command := fmt.Appendf(nil, "a APPEND Sent (\\Seen) {%d+}\r\n%s\r\n", size, strings.Repeat("x", size))
 	f := newLoggedIn(b)
 	b.SetBytes(int64(len(command)))
 	b.ReportAllocs()

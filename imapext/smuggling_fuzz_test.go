@@ -215,7 +215,7 @@ func FuzzSmuggling(f *testing.F) {
 		if err := w.fromBackend([]byte(greeting)); err != nil {
 			t.Fatal(err)
 		}
-		for _, packet := range bytes.Split(client, []byte{0xFE}) {
+		for packet := range bytes.SplitSeq(client, []byte{0xFE}) {
 			if err := w.fromClient(packet); err != nil {
 				t.Fatal(err)
 			}

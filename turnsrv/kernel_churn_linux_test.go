@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -266,9 +267,7 @@ func (c *churn) request(client *churnClient, call uint32, method stun.Method, se
 			continue // of an earlier request
 		}
 		a := &answer{Message: m, raw: b, attrs: map[stun.AttrType][]byte{}}
-		for typ, value := range a.Attributes() {
-			a.attrs[typ] = value
-		}
+		maps.Insert(a.attrs, a.Attributes())
 		if a.Class != stun.ClassSuccess {
 			return nil, fmt.Errorf("%v: %x", method, a.attrs[stun.AttrErrorCode])
 		}

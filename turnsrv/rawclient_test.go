@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -184,9 +185,7 @@ func (c *rawClient) answer(method stun.Method) *answer {
 	if a.Method != method || a.TransactionID[0] != c.serial {
 		c.t.Fatalf("answer is %v class %d id %x, want one to %v id %x", a.Method, a.Class, a.TransactionID[:1], method, c.serial)
 	}
-	for typ, value := range a.Attributes() {
-		a.attrs[typ] = value
-	}
+	maps.Insert(a.attrs, a.Attributes())
 	switch a.Class {
 	case stun.ClassError:
 		code := a.attrs[stun.AttrErrorCode]

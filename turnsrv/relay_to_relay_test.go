@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"maps"
 	"net"
 	"net/netip"
 	"sync"
@@ -156,10 +157,7 @@ func TestRelayToRelayPermissions(t *testing.T) {
 	for _, text := range []string{"", "x", "hello bob"} {
 		send(text)
 		m := bob.parse(bob.read())
-		attrs := map[stun.AttrType][]byte{}
-		for typ, value := range m.Attributes() {
-			attrs[typ] = value
-		}
+		attrs := maps.Collect(m.Attributes())
 		from, err := stun.ParseXORAddress(attrs[stun.AttrXORPeerAddress], m.TransactionID)
 		if m.Method != stun.MethodData || m.Class != stun.ClassIndication || m.TransactionID == (stun.TransactionID{}) ||
 			err != nil || from != fromAlice || string(attrs[stun.AttrData]) != text {

@@ -21,7 +21,7 @@ func readArchitecture(t *testing.T) (mayImport map[string][]string, packages []s
 	}
 	mayImport = make(map[string][]string)
 	column := ""
-	for _, line := range strings.Split(string(text), "\n") {
+	for line := range strings.SplitSeq(string(text), "\n") {
 		cells := strings.Split(line, "|")
 		if len(cells) != 4 {
 			column = ""

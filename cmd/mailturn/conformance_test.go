@@ -26,7 +26,7 @@ func readConformance(t *testing.T) (rows []conformanceRow) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range strings.Split(string(text), "\n") {
+	for line := range strings.SplitSeq(string(text), "\n") {
 		cells := strings.Split(line, "|")
 		if len(cells) < 5 || strings.Contains(line, "---") || strings.TrimSpace(cells[1]) == "row" {
 			continue

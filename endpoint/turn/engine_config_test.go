@@ -49,8 +49,7 @@ func TestPionHonorsOrRefuses(t *testing.T) {
 
 // namesOf returns the names of the attributes and blocks of a schema, with those of the blocks around them.
 func namesOf(schema reflect.Type, within string) (names []string) {
-	for i := range schema.NumField() {
-		f := schema.Field(i)
+	for f := range schema.Fields() {
 		typ := f.Type
 		if typ.Kind() == reflect.Slice || typ.Kind() == reflect.Pointer {
 			typ = typ.Elem()

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -160,7 +161,7 @@ func (s *Store) lookAtLocked(i int) {
 			certificate, f.err = pair.parse(certPEM, keyPEM)
 			f.sum = sum
 			if replaced = f.err == nil; replaced {
-				certificates := append([]*tls.Certificate(nil), *s.inUse.Load()...)
+				certificates := slices.Clone(*s.inUse.Load())
 				certificates[i] = certificate
 				s.inUse.Store(&certificates)
 				s.replacedLocked(i)

@@ -95,8 +95,7 @@ func compare(a, b reflect.Value) int {
 
 func fieldsOf(t reflect.Type) []field {
 	var fields []field
-	for i := range t.NumField() {
-		sf := t.Field(i)
+	for sf := range t.Fields() {
 		if sf.Anonymous && sf.Type == reflect.TypeFor[Block]() {
 			fields = append(fields, field{index: sf.Index, role: placeField})
 			continue

@@ -33,7 +33,7 @@ func TestDecode(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			v := config.Value[[]Addr]{Set: true}
-			for _, text := range strings.Fields(tt.addrs) {
+			for text := range strings.FieldsSeq(tt.addrs) {
 				var addr Addr
 				if err := addr.UnmarshalText([]byte(text)); err != nil {
 					t.Fatal(err)

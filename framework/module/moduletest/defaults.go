@@ -2,6 +2,7 @@ package moduletest
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"reflect"
 	"strconv"
@@ -78,9 +79,7 @@ func literals(t reflect.Type) map[string]string {
 		text, ok := field.Tag.Lookup("default")
 		switch {
 		case field.Anonymous && !tagged && field.Type.Kind() == reflect.Struct:
-			for name, text := range literals(field.Type) {
-				found[name] = text
-			}
+			maps.Copy(found, literals(field.Type))
 		case tagged && ok && isList(field.Type):
 			var elems []string
 			for word := range strings.FieldsSeq(text) {

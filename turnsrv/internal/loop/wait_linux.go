@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"slices"
 	"time"
 	"unsafe"
 
@@ -89,12 +90,7 @@ func (t *thread) sleep(now time.Time) {
 
 // any reports whether f returns true for any loop.
 func (t *thread) any(f func(l *Loop) bool) bool {
-	for _, l := range t.loops {
-		if f(l) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(t.loops, f)
 }
 
 func (l *Loop) hasMail() bool { return !l.mail.empty() }

@@ -113,7 +113,7 @@ func TestCommandsInText(t *testing.T) {
 			scripts = append(scripts, strings.NewReplacer("[", "", "]", "", "…", "").Replace(found[1])) // [--config FILE] may be left out
 		}
 		for _, b := range blocks {
-			for _, line := range strings.Split(b.Text, "\n") {
+			for line := range strings.SplitSeq(b.Text, "\n") {
 				if command, found := strings.CutPrefix(line, "$ mailturn"); found && isOutput(b) {
 					scripts = append(scripts, "mailturn"+command)
 				}

@@ -127,7 +127,7 @@ func sandboxed(t *testing.T, kernelPath string, dropIns ...string) *server {
 	allowed := systemCalls(t, "@default")
 	for _, setting := range unit["SystemCallFilter"] {
 		names, takenAway := strings.CutPrefix(setting, "~")
-		for _, name := range strings.Fields(names) {
+		for name := range strings.FieldsSeq(names) {
 			for call := range systemCalls(t, name) {
 				if allowed[call] = true; takenAway {
 					delete(allowed, call)

@@ -38,15 +38,15 @@ func TestEveryMemberIsDocumented(t *testing.T) {
 			if typ == reflect.TypeFor[time.Time]() {
 				return
 			}
-			for i := range typ.NumField() {
-				if !typ.Field(i).IsExported() {
+			for field := range typ.Fields() {
+				if !field.IsExported() {
 					continue
 				}
-				name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
+				name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 				if name == "" || !strings.Contains(document, "`"+name+"`") {
-					t.Errorf("docs/probe.md does not describe %s.%s as `%s`", typ.Name(), typ.Field(i).Name, name)
+					t.Errorf("docs/probe.md does not describe %s.%s as `%s`", typ.Name(), field.Name, name)
 				}
-				walk(typ.Field(i).Type)
+				walk(field.Type)
 			}
 		}
 	}

@@ -6,6 +6,7 @@
 package turnclient
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -217,7 +218,7 @@ func (c *Client) dispatch(b []byte) {
 		delete(c.waiting, m.TransactionID)
 		c.mu.Unlock()
 		if wait != nil {
-			wait <- append([]byte(nil), b...) // has room for one answer, and the entry has been removed
+			wait <- bytes.Clone(b) // has room for one answer, and the entry has been removed
 		}
 	}
 }
