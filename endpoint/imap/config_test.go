@@ -13,9 +13,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/mailturn/mailturn/endpoint/imap/upstream"
+	"github.com/mailturn/mailturn/endpoint/issuer"
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/module/moduletest"
@@ -162,6 +164,7 @@ var equal = cmp.Options{
 		name := p.Last().String()
 		return name == ".Range" || name == ".Elems" || name == ".ListenRanges" || name == ".AddressRanges"
 	}, cmp.Ignore()),
+	cmpopts.IgnoreUnexported(issuer.Config{}),
 	cmp.Comparer(func(a, b credential.Secret) bool { return bytes.Equal(a.Bytes(), b.Bytes()) }),
 	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
 	cmp.Comparer(func(a, b metadata.Value) bool { return a == b }),
