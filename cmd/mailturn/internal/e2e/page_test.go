@@ -75,19 +75,33 @@ func (v visitor) text(t *testing.T, expression string) (text string) {
 	return text
 }
 
-// shoot writes a screenshot into the directory of SCREENSHOTS, if that is set.
-func (v visitor) shoot(t *testing.T, name string, width, height int, dark bool) {
+// look shows the page in a window of a width, in a color scheme. It wants nothing on it to be hard to use with assistive technology or
+// with low vision, as far as axe-core finds out, and writes a screenshot into the directory in MAILTURN_SCREENSHOTS, if that is set.
+func (v visitor) look(t *testing.T, name string, width int, dark bool) {
 	t.Helper()
-	dir := os.Getenv("MAILTURN_SCREENSHOTS")
-	if dir == "" {
-		return
-	}
-	png, err := v.Screenshot(t.Context(), width, height, dark)
-	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, name+".png"), png, 0o644)
-	}
+	png, err := v.Screenshot(t.Context(), width, dark)
 	if err != nil {
-		t.Errorf("%s: screenshot %s: %v", v.kind, name, err)
+		t.Fatalf("%s: screenshot %s: %v", v.kind, name, err)
+	}
+	if dir := os.Getenv("MAILTURN_SCREENSHOTS"); dir != "" {
+		if err := os.WriteFile(filepath.Join(dir, name+".png"), png, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	axe, err := os.ReadFile("browser/axe/node_modules/axe-core/axe.min.js")
+	if err != nil {
+		lacks(t, "%v: run npm ci in cmd/mailturn/internal/e2e/browser/axe", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*callLimit)
+	defer cancel()
+	var violations []string
+	err = v.Evaluate(ctx, &violations, fmt.Sprintf(`(() => { %s; return axe.run().then((found) =>
+		found.violations.map((v) => v.id + ": " + v.help + ": " + v.nodes.map((n) => n.html + " " + n.failureSummary).join("; "))) })()`, axe))
+	if err != nil {
+		t.Fatalf("%s: axe-core on %s: %.300s", v.kind, name, err.Error())
+	}
+	for _, violation := range violations {
+		t.Errorf("%s: %s", name, violation)
 	}
 }
 
@@ -135,7 +149,7 @@ func TestCallTest(t *testing.T) {
 	guest := openBrowser(t, browser.Firefox, n.bob, certs)
 
 	operator.visit(t, pageURL)
-	operator.shoot(t, "login", 800, 500, false)
+	operator.look(t, "login", 800, false)
 	operator.login(t)
 	operator.visit(t, pageURL+"call-test")
 	operator.text(t, `document.getElementById("make").click()`)
@@ -160,10 +174,10 @@ func TestCallTest(t *testing.T) {
 			}
 		}
 	}
-	operator.shoot(t, "call-test", 900, 1100, false)
-	operator.shoot(t, "call-test-dark", 900, 1100, true)
-	operator.shoot(t, "call-test-phone", 390, 1500, false)
-	guest.shoot(t, "call-test-firefox", 900, 1100, false)
+	operator.look(t, "call-test", 900, false)
+	operator.look(t, "call-test-dark", 900, true)
+	operator.look(t, "call-test-phone", 390, false)
+	guest.look(t, "call-test-firefox", 900, false)
 	if problems := operator.Problems(); len(problems) > 0 {
 		t.Errorf("chromium complains:\n%s", strings.Join(problems, "\n"))
 	}
@@ -181,7 +195,7 @@ func TestCallTest(t *testing.T) {
 	guest.text(t, `document.getElementById("start").click()`)
 	guest.wait(t, `document.getElementById("headline").textContent === "Calls connect from here, but not over UDP"`)
 	t.Logf("without UDP:\n%s", guest.text(t, `document.getElementById("text").value`))
-	guest.shoot(t, "call-test-no-udp", 900, 1100, false)
+	guest.look(t, "call-test-no-udp", 900, false)
 
 	guest.visit(t, pageURL+"login")
 	guest.visit(t, pageURL+"call-test#"+strings.Repeat("A", 32))
@@ -237,11 +251,11 @@ func TestStatusPage(t *testing.T) {
 		}
 		guest.visit(t, pageURL)
 		guest.wait(t, `document.querySelectorAll("#plots canvas").length === 5`)
-		guest.shoot(t, "status-firefox", 1000, 1300, false)
+		guest.look(t, "status-firefox", 1000, false)
 	}
-	v.shoot(t, "status", 1000, 1500, false)
-	v.shoot(t, "status-dark", 1000, 1500, true)
-	v.shoot(t, "status-phone", 390, 2600, false)
+	v.look(t, "status", 1000, false)
+	v.look(t, "status-dark", 1000, true)
+	v.look(t, "status-phone", 390, false)
 
 	v.text(t, `document.querySelector("form").submit()`) // logs out
 	v.wait(t, `document.getElementById("password")`)

@@ -169,4 +169,4 @@ if (typeof RTCPeerConnection === "undefined") {
   $("operator-nav").hidden = $("give").hidden = false;
 }
 $("start").disabled = typeof RTCPeerConnection === "undefined";
-$("volume").textContent = `Transfers up to ${(2 * rateBytes) >> 20} MB for each way.`;
+$("volume").textContent = `Transfers up to ${(2 * rateBytes) >> 20} MB over each connection.`;

@@ -15,6 +15,7 @@ function element(name, text, attributes = {}) {
 
 // Numbers as people read them.
 
+const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 const count = (n) => Math.round(n).toLocaleString();
 
 function scaled(value, unit, units) {
@@ -111,15 +112,16 @@ function showWarnings({ warnings }) {
 
 const firstRefusal = 5; // in the values that the server sends: see sample.go
 
+// least is the smallest value at the top of the axis: below it, differences mean nothing.
 function plotsOf(state) {
   const refusals = state.reasons.map((reason, i) => ({ label: reason.replaceAll("_", " "), at: firstRefusal + i }));
   const seen = refusals.filter(({ at }) => [state.hour, state.day].some(({ values }) => values[at].some((v) => v > 0)));
   return [
-    { title: "Calls (relayed addresses in use)", format: count, series: [{ label: "calls", at: 0 }] },
-    { title: "Throughput", format: bits, series: [{ label: "to peers", at: 1 }, { label: "to clients", at: 2 }] },
-    { title: "Packets lost in the relay", format: percent, series: [{ label: "lost", at: 3 }] },
-    { title: "Refused calls, by reason", format: perMinute, series: seen.length ? seen : [{ label: "refused", at: firstRefusal }] },
-    { title: "CPU (100 % is one processor)", format: percent, series: [{ label: "CPU", at: 4 }] },
+    { title: "Calls (relayed addresses in use)", format: count, least: 4, series: [{ label: "calls", at: 0 }] },
+    { title: "Throughput", format: bits, least: 1e5, series: [{ label: "to peers", at: 1 }, { label: "to clients", at: 2 }] },
+    { title: "Packets lost in the relay", format: percent, least: 1, series: [{ label: "lost", at: 3 }] },
+    { title: "Refused calls, by reason", format: perMinute, least: 1, series: seen.length ? seen : [{ label: "refused", at: firstRefusal }] },
+    { title: "CPU (100 % is one processor)", format: percent, least: 10, series: [{ label: "CPU", at: 4 }] },
   ];
 }
 
@@ -137,7 +139,7 @@ function draw(state) {
   const { times, values } = state[period];
   drawn = [];
   $("plots").replaceChildren();
-  for (const [number, { title, format, series }] of plotsOf(state).entries()) {
+  for (const [number, { title, format, least, series }] of plotsOf(state).entries()) {
     const box = element("figure", "", { class: "plot" });
     const caption = element("figcaption", title);
     box.append(caption);
@@ -163,8 +165,8 @@ function draw(state) {
         height,
         legend: { show: false },
         cursor: { show: false },
-        scales: { x: { time: true, range: [state.now - (period === "hour" ? 3600 : 86400), state.now] }, y: { range: (_, __, max) => [0, max > 0 ? max * 1.1 : 1] } },
-        axes: [axis, { ...axis, size: 75, space: 35, values: (_, ticks) => ticks.map((v) => (format === count && v % 1 ? "" : format(v))) }],
+        scales: { x: { time: true, range: [state.now - (period === "hour" ? 3600 : 86400), state.now] }, y: { range: (_, __, max) => [0, Math.max(max * 1.1, least)] } },
+        axes: [{ ...axis, size: 32, space: 60, values: (_, ticks) => ticks.map(clock) }, { ...axis, size: 75, space: 35, values: (_, ticks) => ticks.map((v) => (format === count && v % 1 ? "" : format(v))) }],
         series: [{}, ...series.map((_, i) => ({ stroke: seriesColor(i), width: 2, points: { show: false } }))],
       },
       [times, ...series.map(({ at }) => values[at])],
@@ -189,7 +191,7 @@ function tableOf(title, format, series, times, values, open) {
   for (let i = times.length - 1; i >= 0; i -= step) {
     const tr = element("tr", "");
     tr.append(
-      element("th", new Date(times[i] * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }), { scope: "row" }),
+      element("th", clock(times[i]), { scope: "row" }),
       ...series.map(({ at }) => element("td", values[at][i] === null ? "" : format(values[at][i]))),
     );
     tbody.append(tr);

@@ -14,6 +14,12 @@ export function rateOf({ bytes, seconds }) {
   return megabits < 0.1 ? `${Math.round(megabits * 1000)} kbit/s` : `${megabits.toFixed(megabits < 10 ? 1 : 0)} Mbit/s`;
 }
 
+// What a rate is enough for: a video call needs 1 to 3 Mbit/s.
+function roomOf({ bytes, seconds }) {
+  const megabits = (bytes * 8) / seconds / 1e6;
+  return megabits >= 3 ? "enough for video" : megabits >= 1 ? "enough for video of low quality" : "enough for voice, but not for video";
+}
+
 export const lossOf = (voice) => `${voice.sent - voice.received} of ${voice.sent}`;
 
 // What is good enough for a call: ITU-T G.114 has 400 ms for one way as the most that is acceptable, and half of it as good. A twentieth
@@ -98,7 +104,8 @@ export function verdictOf(results) {
   const good = usable.filter((r) => gradeOf(r).state === "good");
   if (good.length) {
     const best = good.reduce((a, b) => (b.voice.roundTrip < a.voice.roundTrip ? b : a));
-    advice.push(`The fastest connection is ${nameOf(best.way)}: there and back in ${ms(best.voice.roundTrip)}, at ${rateOf(best.rate)}.`);
+    const delay = best.voice.roundTrip < slow / 2 ? "which nobody notices" : "which is noticeable, but no problem";
+    advice.push(`The fastest connection is ${nameOf(best.way)}: there and back in ${ms(best.voice.roundTrip)}, ${delay}, at ${rateOf(best.rate)}, ${roomOf(best.rate)}.`);
   }
   if ([...reasons].some((reason) => reason.includes("refuses") || reason.includes("no room"))) {
     advice.push("The relay refused some of the tests: whoever runs it should look at its log.");

@@ -112,8 +112,15 @@ func (r *Remote) Wait(ctx context.Context, condition string) error {
 	}
 }
 
-// Screenshot returns the page in PNG, in a window of that size in pixels and in that color scheme.
-func (r *Remote) Screenshot(ctx context.Context, width, height int, dark bool) ([]byte, error) {
+// Screenshot returns the page in PNG, in that color scheme, in a window of that width in pixels, which is as high as the page.
+func (r *Remote) Screenshot(ctx context.Context, width int, dark bool) ([]byte, error) {
+	if err := r.control.view(ctx, width, 2*width, dark); err != nil {
+		return nil, err
+	}
+	var height int
+	if err := r.Evaluate(ctx, &height, "Math.ceil(document.querySelector('main').getBoundingClientRect().bottom + scrollY)"); err != nil {
+		return nil, err
+	}
 	if err := r.control.view(ctx, width, height, dark); err != nil {
 		return nil, err
 	}
