@@ -269,6 +269,7 @@ func (s *Server) Allocations() int { return s.shared.Allocations() }
 func (s *Server) Counters() Counters {
 	c := snapshot(s.shared.Counters)
 	c.Allocations = s.Allocations()
+	c.Workers.Panics = s.shared.Counters.Panics.Load()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c.Kernel = s.kernelCounters()

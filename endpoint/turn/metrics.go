@@ -53,7 +53,7 @@ var workerMetrics = []struct {
 	{workerDesc("coalesced_packets", "Packets that the system delivered in one piece with others (UDP_GRO)."), func(w turnsrv.WorkerCounters) float64 { return float64(w.Coalesced) }},
 	{workerDesc("segmented_packets", "Packets passed to the system in one piece with others (UDP_SEGMENT)."), func(w turnsrv.WorkerCounters) float64 { return float64(w.Segmented) }},
 	{workerDesc("segment_withdrawals", "Sockets on which the system refused that."), func(w turnsrv.WorkerCounters) float64 { return float64(w.Withdrawn) }},
-	{workerDesc("panics", "Panics that a worker survived."), func(w turnsrv.WorkerCounters) float64 { return float64(w.Panics) }},
+	{workerDesc("panics", "Panics that the server survived."), func(w turnsrv.WorkerCounters) float64 { return float64(w.Panics) }},
 }
 
 func workerDesc(name, help string) *prometheus.Desc {

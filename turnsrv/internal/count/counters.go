@@ -22,6 +22,7 @@ type Counters struct {
 	KernelToClient  Traffic      // part of ToClient
 	KernelChannels  atomic.Int64 // channels that the kernel relays
 	Dropped         [event.NumDropReasons]atomic.Uint64
+	Panics          atomic.Uint64 // without an event loop
 	Errors          [len(RequestMethods)][len(ErrorCodes)]atomic.Uint64
 }
 

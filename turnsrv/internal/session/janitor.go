@@ -21,13 +21,12 @@ func (s *Session) onAlarm(now time.Time) {
 		s.link.SetAlarm(s.alarm)
 		return
 	}
+	s.setAlarm(now.Add(JanitorPeriod)) // in case the janitor panics
 	switch more := s.janitor(now); {
 	case more:
 		s.setAlarm(now.Add(janitorPause))
 	case len(s.allocations) == 0:
 		s.setAlarm(time.Time{})
-	default:
-		s.setAlarm(now.Add(JanitorPeriod))
 	}
 }
 

@@ -53,6 +53,8 @@ func (r *relayedAddress) Deliver(peer netip.AddrPort, data []byte, now time.Time
 	s := a.session.shared
 	if a.session.loop != nil {
 		defer a.session.endOnPanic(a.client, now)
+	} else {
+		defer r.endLaterOnPanic()
 	}
 	p, number, bound := a.peers.reachable(peer, now)
 	if p == nil {
@@ -87,6 +89,16 @@ func (r *relayedAddress) Deliver(peer netip.AddrPort, data []byte, now time.Time
 		b.Attr(stun.AttrData, data)
 	}
 	a.session.link.Send(b.Bytes(), a.client, Media, len(data), (*toClientOf)(r))
+}
+
+// endLaterOnPanic is the equivalent of Session.endOnPanic on a goroutine other than that of the session. It recovers from the panic.
+func (r *relayedAddress) endLaterOnPanic() {
+	if value := recover(); value != nil {
+		s := r.allocation.session
+		s.shared.panicked(value)
+		s.asked.add(func(now time.Time) { s.endAddresses(r.allocation.addresses, event.EndedConnection, now) })
+		s.link.Wake()
+	}
 }
 
 // toClientOf counts what a relayed address has sent to its client. It implements Sender.

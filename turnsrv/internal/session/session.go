@@ -43,6 +43,7 @@ func New(shared *Shared, l Link, on *loop.Loop) *Session {
 
 // Handle processes one message of a client: a datagram, or one frame of a stream.
 func (s *Session) Handle(b []byte, from Client, now time.Time) {
+	defer s.survive()
 	defer s.endOnPanic(from, now)
 	if answer := s.fromClient(b, from, now); answer != nil {
 		s.link.Send(answer, from, Control, 0, (*replies)(s))
@@ -50,7 +51,7 @@ func (s *Session) Handle(b []byte, from Client, now time.Time) {
 }
 
 // endOnPanic ends the allocation of a client for which the session panics, because its state may be inconsistent. It then panics
-// again; an event loop recovers from that.
+// again; an event loop recovers from that, or survive without one.
 func (s *Session) endOnPanic(from Client, now time.Time) {
 	if value := recover(); value != nil {
 		s.Gone(from, now)
@@ -58,8 +59,19 @@ func (s *Session) endOnPanic(from Client, now time.Time) {
 	}
 }
 
+// survive recovers from a panic where no event loop does.
+func (s *Session) survive() {
+	if s.loop != nil {
+		return
+	}
+	if value := recover(); value != nil {
+		s.shared.panicked(value)
+	}
+}
+
 // Gone ends the allocation of a client whose connection was closed.
 func (s *Session) Gone(from Client, now time.Time) {
+	defer s.survive()
 	if a := s.allocations[from]; a != nil {
 		s.endAddresses(a.addresses, event.EndedConnection, now)
 	}
@@ -67,6 +79,7 @@ func (s *Session) Gone(from Client, now time.Time) {
 
 // Tick runs the janitor if it is due, and calls the functions that other goroutines want called.
 func (s *Session) Tick(now time.Time) {
+	defer s.survive()
 	s.onAlarm(now)
 	s.callAsked(now, false)
 }

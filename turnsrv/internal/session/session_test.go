@@ -306,3 +306,28 @@ func TestChannelDataAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations for ChannelData, want none", n)
 	}
 }
+
+// TestPanicOfAReader makes the delivery of a peer's packet panic on a goroutine of its own: the allocation ends.
+func TestPanicOfAReader(t *testing.T) {
+	b := newBareSession(t)
+	now := time.Now()
+	s := newSigner(b, now)
+	b.take(s.message(stun.MethodAllocate, 1, turntest.TransportUDP), s.from, now)
+	peer := netip.AddrPortFrom(turntest.Loopback, 40000)
+	b.take(s.message(stun.MethodChannelBind, 2, turntest.Channel(0x4000), turntest.PeerAddr(peer)), s.from, now)
+	address := b.allocations[s.from].addresses[0]
+	b.Session.link = panicking{b}
+	address.Deliver(peer, []byte("x"), now)
+	b.Session.link = b
+	if got := b.shared.Counters.Panics.Load(); got != 1 || b.shared.Allocations() != 1 {
+		t.Errorf("%d panics, %d allocations before the session has a turn; want one each", got, b.shared.Allocations())
+	}
+	if b.Tick(now); b.shared.Allocations() != 0 {
+		t.Error("the allocation goes on")
+	}
+}
+
+// panicking is a link that cannot send.
+type panicking struct{ *bareSession }
+
+func (panicking) Send([]byte, Client, Priority, int, Sender) { panic("a mistake in the server") }

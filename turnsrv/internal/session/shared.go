@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -129,6 +130,12 @@ func (s *Shared) logRelayError(err error, now time.Time) {
 	if skipped, due := s.samples.Next("relay", now); due {
 		s.config.Logger.Warn("cannot open a relayed address", "err", err, "skipped", skipped)
 	}
+}
+
+// panicked counts and logs a panic from which a goroutine that is not an event loop has recovered. It is called by a deferred function.
+func (s *Shared) panicked(value any) {
+	s.Counters.Panics.Add(1)
+	s.config.Logger.Error("the server panicked and continues", "panic", fmt.Sprint(value), "stack", string(debug.Stack()))
 }
 
 // LogAccept logs that a listener cannot accept connections, for example because there are too many open files.
