@@ -85,6 +85,10 @@ type Config struct {
 	// NoSegment and NoCoalesce switch off UDP_SEGMENT and UDP_GRO, with which the system sends and receives several packets as one.
 	NoSegment, NoCoalesce bool
 
+	// Successor makes the server do nothing until Server.Begin is called, so that Server.Restore can give it the allocations of another
+	// process first. It has no effect without workers.
+	Successor bool
+
 	// UnauthenticatedRate limits the responses per second to unauthenticated UDP requests: Binding requests, and unsigned requests
 	// answered with 401, 400 or 438. It applies to each source network (IPv4 /24, IPv6 /48) on each socket, with a burst of twice
 	// the rate. Further requests are dropped. Zero means DefaultUnauthenticatedRate, negative means no limit.

@@ -78,6 +78,9 @@ func (k *kernelPath) passedUp(counts map[string]uint64) {
 	}
 }
 
+// detach removes the program from all interfaces, until Relay is called again.
+func (k *kernelPath) detach() error { return k.path.DetachAll() }
+
 // close removes the program from the kernel. It is called after all sessions have ended.
 func (k *kernelPath) close() error {
 	close(k.stop)

@@ -32,4 +32,6 @@ func (*kernelPath) Relay(kernel.Binding, time.Time) (session.KernelChannel, erro
 
 func (*kernelPath) passedUp(map[string]uint64) {}
 
+func (*kernelPath) detach() error { return nil }
+
 func (*kernelPath) close() error { return nil }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/event"
+	"github.com/mailturn/mailturn/turnsrv/internal/handover"
 	"github.com/mailturn/mailturn/turnsrv/internal/link"
 	"github.com/mailturn/mailturn/turnsrv/internal/loop"
 	"github.com/mailturn/mailturn/turnsrv/internal/session"
@@ -29,9 +30,13 @@ type Server struct {
 	config     Config
 	handshakes *link.Handshakes
 
+	changes sync.RWMutex // held for reading by methods that change allocations, and for writing while the server is suspended
+
 	mu            sync.Mutex // guards what follows, except served
 	closed        bool
-	workers       *workers // nil before the first socket
+	held          bool          // nothing is served yet: see Config.Successor
+	arrived       chan struct{} // closed and replaced when there is another link
+	workers       *workers      // nil before the first socket
 	links         map[servedLink]struct{}
 	served        sync.WaitGroup // Serve methods that have not returned
 	kernel        *kernelPath    // nil if it is not used, and after Close
@@ -42,6 +47,10 @@ type Server struct {
 type servedLink interface {
 	// Close makes serve return. Safe for concurrent use.
 	Close()
+	// Owns, Export and Restore are those of link.Datagram. They are called while the server is suspended.
+	Owns(exported *handover.Link) bool
+	Export(e *session.Export) ([]handover.Link, error)
+	Restore(in *handover.Incoming, links []*handover.Link) error
 }
 
 // New returns a Server without sockets. It returns an error if config is invalid.
@@ -50,7 +59,7 @@ func New(config Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("turnsrv: %w", err)
 	}
-	s := &Server{config: config, handshakes: link.NewHandshakes(), links: make(map[servedLink]struct{})}
+	s := &Server{config: config, handshakes: link.NewHandshakes(), links: make(map[servedLink]struct{}), arrived: make(chan struct{}), held: config.Successor}
 	protocol := config.session()
 	if err := s.startKernelPath(&protocol); err != nil {
 		return nil, fmt.Errorf("turnsrv: %w", err)
@@ -127,6 +136,7 @@ func (s *Server) serveStream(listener net.Listener, first *loop.Loop, others ...
 	defer func() { _ = listener.Close() }()
 	l := link.NewStreams(s.config.MaxStreams, first, s.shared.Counters)
 	l.LimitHandshakes(s.handshakes)
+	l.Listen(listener)
 	if err := s.begin(l); err != nil {
 		return err
 	}
@@ -167,6 +177,9 @@ func (s *Server) started() *workers {
 	}
 	if s.workers == nil {
 		s.workers = newWorkers(s.config)
+		if s.held {
+			s.workers.group.Suspend()
+		}
 	}
 	return s.workers
 }
@@ -178,8 +191,13 @@ func (s *Server) begin(l servedLink) error {
 	if s.closed {
 		return ErrServerClosed
 	}
+	if streams, ok := l.(*link.Streams); ok && s.held {
+		_ = streams.Hold() // a listener that cannot wait accepts early
+	}
 	s.links[l] = struct{}{}
 	s.served.Add(1)
+	close(s.arrived)
+	s.arrived = make(chan struct{})
 	return nil
 }
 
@@ -248,7 +266,11 @@ func (s *Server) SetExpiredGrace(grace time.Duration) {
 }
 
 // SetDraining makes the server refuse new allocations with 300 or 508, as Shutdown does, or accept them again. Running calls go on.
-func (s *Server) SetDraining(draining bool) { s.shared.Pause(draining) }
+func (s *Server) SetDraining(draining bool) {
+	s.changes.RLock()
+	defer s.changes.RUnlock()
+	s.shared.Pause(draining)
+}
 
 // Sessions describes the live allocations, in no order. The goroutines that serve clients do so between packets.
 func (s *Server) Sessions(ctx context.Context) ([]event.Allocation, error) {
@@ -259,6 +281,8 @@ func (s *Server) Sessions(ctx context.Context) ([]event.Allocation, error) {
 // them. Clients are not told: their next request is answered with 437. match is called on several goroutines, one at a time. It
 // must not block.
 func (s *Server) Disconnect(ctx context.Context, match func(event.Allocation) bool) ([]event.Allocation, error) {
+	s.changes.RLock()
+	defer s.changes.RUnlock()
 	return s.shared.Inspect(ctx, match)
 }
 

@@ -87,6 +87,9 @@ type operators struct {
 	// the file. It is nil where there is no file.
 	reloadService func(diagnostics io.Writer) (changes []string, err error)
 
+	// upgradeService makes another process serve, on the goroutine of serve. It is nil where none can.
+	upgradeService func() (handedOver, error)
+
 	requests chan func()   // for the goroutine of serve, which owns most of service
 	stopped  chan struct{} // closed when that goroutine takes no more requests
 }
@@ -140,6 +143,7 @@ func (o *operators) handler() http.Handler {
 	change := func(pattern string, answer control.Answer) { mux.Handle(pattern, changes.Handler(answer)) }
 	handle("GET /v1/status", o.status)
 	handle("POST /v1/reload", o.reload)
+	handle("POST /v1/upgrade", o.upgrade)
 	handle("PUT /v1/log-level", o.setLogLevel)
 	handle("PUT /v1/draining", o.setDraining)
 	handle("POST /v1/credentials", o.issueCredential)

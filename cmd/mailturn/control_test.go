@@ -80,7 +80,7 @@ func (s served) start(t *testing.T, configuration string) (stop func()) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, ended := make(chan struct{}), make(chan error, 1)
-	go func() { ended <- setup.serve(ctx, s.log, func() { close(ready) }, again) }()
+	go func() { ended <- setup.serve(ctx, s.log, func() { close(ready) }, again, nil) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -215,7 +215,7 @@ func TestCtlWithoutDirectory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := setup.serve(t.Context(), io.Discard, nil, nil); err == nil || !strings.Contains(err.Error(), "maddy.conf:10") || !strings.Contains(err.Error(), "create the directory") {
+	if err := setup.serve(t.Context(), io.Discard, nil, nil, nil); err == nil || !strings.Contains(err.Error(), "maddy.conf:10") || !strings.Contains(err.Error(), "create the directory") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -38,12 +38,17 @@ default. Every change is logged with the user who made it.
 The socket is that of --socket, otherwise that of the configuration in --config, otherwise
 /run/mailturn/control.socket, otherwise control.socket in the default state directory.`,
 	}
-	cmd.PersistentFlags().StringVar(&c.socket, "socket", "", "control `socket`")
-	cmd.PersistentFlags().StringVar(&c.configFile, "config", "", "configuration `file` of the running mailturn")
-	cmd.PersistentFlags().BoolVar(&c.asJSON, "json", false, "print JSON")
+	c.flags(cmd)
 	cmd.AddCommand(c.statusCommand(), c.reloadCommand(), c.logLevelCommand(), c.drainCommand(), c.credentialsCommand(),
 		c.sessionsCommand(), c.whoCommand(), c.disconnectCommand(), c.banCommand(), c.unbanCommand(), c.bansCommand(), c.clusterCommand())
 	return cmd
+}
+
+// flags adds the flags of cmd and the commands below it.
+func (c *ctl) flags(cmd *cobra.Command) {
+	cmd.PersistentFlags().StringVar(&c.socket, "socket", "", "control `socket`")
+	cmd.PersistentFlags().StringVar(&c.configFile, "config", "", "configuration `file` of the running mailturn")
+	cmd.PersistentFlags().BoolVar(&c.asJSON, "json", false, "print JSON")
 }
 
 // client returns a client for the socket that the flags say.

@@ -9,11 +9,13 @@ import (
 	"os/signal"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/mailturn/mailturn/framework/handoff"
 	"github.com/mailturn/mailturn/framework/log"
 	"github.com/mailturn/mailturn/framework/memory"
 	"github.com/mailturn/mailturn/framework/sysctl"
@@ -52,7 +54,8 @@ certificate, a generated secret and one demo account, and prints how to check it
 			if err != nil {
 				return err
 			}
-			return s.serve(cmd.Context(), cmd.ErrOrStderr(), nil, again)
+			arguments := []string{"--config", configFile, "--state-dir", stateDir}
+			return s.serve(cmd.Context(), cmd.ErrOrStderr(), nil, again, arguments)
 		}),
 	}
 	cmd.Flags().StringVar(&configFile, "config", "", "configuration `file`, in HCL or in maddy's directives")
@@ -62,8 +65,9 @@ certificate, a generated secret and one demo account, and prints how to check it
 
 // serve runs the endpoints until ctx is done or the process is interrupted. ready, if not nil, is called when all of them
 // listen. again reads the configuration when it is reloaded, and writes to diagnostics what is wrong with it; where there is no file
-// it is nil, and SIGHUP, which a terminal sends when it is closed, interrupts too.
-func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again func(diagnostics io.Writer) (*setup, error)) error {
+// it is nil, and SIGHUP, which a terminal sends when it is closed, interrupts too. arguments are those of the command run for the
+// process that takes over when the program is upgraded; nil if none can.
+func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again func(diagnostics io.Writer) (*setup, error), arguments []string) (err error) {
 	var level slog.LevelVar
 	level.Set(s.logLevel)
 	logger, err := log.New(forJournal(stderr), &level, s.log.Format.V)
@@ -71,20 +75,35 @@ func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again
 		return err
 	}
 	manager := serviceManager{systemd.Manager{Socket: os.Getenv("NOTIFY_SOCKET")}, logger}
-	if err := s.prepareAndSay(logger); err != nil {
+	before, err := findPredecessor()
+	if err != nil {
+		return fmt.Errorf("follow another process: %w", err)
+	}
+	sockets := handoff.NewSockets(nil, nil)
+	if before != nil {
+		sockets = before.sockets
+		defer func() {
+			if err != nil {
+				before.failed(err) // has no effect once this process serves
+			}
+		}()
+	}
+	if err = s.prepareAndSay(logger); err != nil {
 		return err
 	}
 	s.checkKernel(sysctl.System(), logger)
-	running, err := newService(s, systemd.Inherit(manager.Manager, logger), logger, &level)
+	running, err := newService(s, manager.Manager, sockets, before != nil, logger, &level)
 	if err != nil {
 		return err
 	}
 
-	hangups := make(chan os.Signal, 1)
+	hangups, upgrades := make(chan os.Signal, 1), make(chan os.Signal, 1)
 	interrupts := []os.Signal{os.Interrupt, syscall.SIGTERM}
 	if again != nil {
 		signal.Notify(hangups, syscall.SIGHUP)
 		defer signal.Stop(hangups)
+		notifyUpgrade(upgrades)
+		defer signal.Stop(upgrades)
 	} else {
 		interrupts = append(interrupts, syscall.SIGHUP)
 	}
@@ -99,15 +118,38 @@ func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again
 	if again != nil {
 		operators.reloadService = func(diagnostics io.Writer) ([]string, error) { return reload(io.MultiWriter(stderr, diagnostics)) }
 	}
+	var gone *handedOver // another process serves
+	upgrade := func() (handedOver, error) {
+		manager.reloading()
+		u := upgrade{running, sockets, arguments, manager.follow, logger}
+		done, err := u.run(ctx)
+		if err != nil {
+			manager.ready(running.status())
+			return done, err
+		}
+		gone = &done
+		return done, nil
+	}
+	if arguments != nil {
+		operators.upgradeService = upgrade
+	}
+	s.controlAt.Sockets = sockets
 	closeControl, err := operators.listen(ctx, s)
 	if err != nil {
 		return err
 	}
+	closeControl = sync.OnceFunc(closeControl)
 	defer closeControl()
 	s.addProcessors()
-	if err := running.start(ctx); err != nil {
+	if err = running.start(ctx); err != nil {
 		return err
 	}
+	if before != nil {
+		if err = before.takeOver(ctx, running); err != nil {
+			return fmt.Errorf("take over calls: %w", err)
+		}
+	}
+	running.begin()
 	if ready != nil {
 		ready()
 	}
@@ -118,10 +160,16 @@ func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again
 	defer looks.Stop()
 	remembers := time.NewTicker(rememberEvery)
 	defer remembers.Stop()
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && gone == nil {
 		select {
 		case <-hangups:
-			_, _ = reload(stderr) // which is in the log
+			if programReplaced() {
+				_, _ = upgrade() // which is in the log
+			} else {
+				_, _ = reload(stderr)
+			}
+		case <-upgrades:
+			_, _ = upgrade()
 		case request := <-operators.requests:
 			request()
 		case <-looks.C:
@@ -130,6 +178,10 @@ func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again
 			running.rememberBanned()
 		case <-ctx.Done():
 		}
+	}
+	if gone != nil {
+		closeControl()
+		return running.retire(ctx, gone.finish)
 	}
 	stop() // a second interrupt ends the process as the system does
 	drain := running.setup.drainTimeout()

@@ -52,7 +52,7 @@ func runDefault(ctx context.Context, stateDir string, stdout, stderr io.Writer) 
 	if limit, ok := openFilesLimit(); ok {
 		s.fitDescriptors(limit, slog.New(slog.DiscardHandler)) // nobody configured the limits, so nobody is told
 	}
-	err = s.serve(ctx, stderr, func() { printChecks(stdout, s, password) }, nil)
+	err = s.serve(ctx, stderr, func() { printChecks(stdout, s, password) }, nil, nil)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return fmt.Errorf("%w; or try --config maddy.conf.example, which uses other ports", err)
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/cluster"
 	"github.com/mailturn/mailturn/framework/config"
+	"github.com/mailturn/mailturn/framework/handoff"
 	"github.com/mailturn/mailturn/framework/log"
 	"github.com/mailturn/mailturn/framework/metrics"
 	"github.com/mailturn/mailturn/framework/module"
@@ -50,10 +51,12 @@ type service struct {
 	authority *acme.Manager // of certificates; it has no part in serving
 
 	accounts credential.Accounts // outlives reloads: credentials do
-	sockets  *systemd.Listeners
-	bans     bans
-	record   *holders.Record // from start on; nil without a state directory
-	member   member
+	sockets  *handoff.Sockets
+	// listeners are those of IMAP, which the service manager keeps, too.
+	listeners *systemd.Listeners
+	bans      bans
+	record    *holders.Record // from start on; nil without a state directory
+	member    member
 
 	// watch are the HTTP endpoints. They start last and stop last, so that load balancers see the others drain.
 	watch module.Group
@@ -69,12 +72,14 @@ type service struct {
 	reloaded  prometheus.Gauge
 }
 
-// newService builds the endpoints. A reload sets level, which is the logger's.
-func newService(s *setup, sockets *systemd.Listeners, logger *slog.Logger, level *slog.LevelVar) (*service, error) {
+// newService builds the endpoints, which follow those of another process if successor is set. A reload sets level, which is the
+// logger's.
+func newService(s *setup, manager systemd.Manager, sockets *handoff.Sockets, successor bool, logger *slog.Logger, level *slog.LevelVar) (*service, error) {
+	listeners := systemd.Inherit(manager, sockets, logger)
 	recent := new(log.Recent)
 	logger = recent.Logger(logger)
 	r := &service{
-		logger: logger, level: level, setup: s, sockets: sockets, running: make(map[string]module.Endpoint),
+		logger: logger, level: level, setup: s, sockets: sockets, listeners: listeners, running: make(map[string]module.Endpoint),
 		levels: make(map[string]*log.Switch), alternates: issuer.NewAlternates(),
 		authority: acme.NewManager(logger, lookUp),
 		reloaded: prometheus.NewGauge(prometheus.GaugeOpts{
@@ -90,6 +95,9 @@ func newService(s *setup, sockets *systemd.Listeners, logger *slog.Logger, level
 	r.member.join(s.cluster, r.refuses, logger)
 	registry.MustRegister(clusterCollector{r.member.directory})
 	r.share(s)
+	for i := range s.relays {
+		s.relays[i].Successor = successor
+	}
 	for _, p := range s.parts() {
 		level := new(log.Switch)
 		r.levels[p.String()] = level
@@ -135,7 +143,7 @@ func (r *service) sessions(ctx context.Context) (all []event.Allocation, err err
 
 // share gives the configurations of the endpoints what they share with each other and with the rest of the service.
 func (r *service) share(s *setup) {
-	s.share(&r.accounts, &r.bans.list, r.sockets, r.member.directory)
+	s.share(&r.accounts, &r.bans.list, r.listeners, r.sockets, r.member.directory)
 	r.member.fixed.Store(s.announcement())
 	for _, c := range s.issuers() {
 		c.Draining = &r.draining
@@ -182,16 +190,31 @@ func (r *service) start(ctx context.Context) (err error) {
 	if err := r.group.Start(ctx); err != nil {
 		return errors.Join(err, r.calls.Shutdown(ctx))
 	}
-	r.sockets.ForgetUnused()
+	r.listeners.ForgetUnused()
 	r.ready.Store(true)
 	r.loaded = time.Now()
 	r.reloaded.SetToCurrentTime()
 	if err := r.watch.Start(ctx); err != nil {
 		return errors.Join(err, r.group.Shutdown(ctx), r.calls.Shutdown(ctx))
 	}
+	return nil
+}
+
+// followed closes the sockets of the process before that no endpoint uses. It returns an error if calls depend on one of them.
+func (r *service) followed() error {
+	for _, name := range r.sockets.Unused() {
+		if turn.IsSocketName(name) {
+			return fmt.Errorf("the socket %s is no longer in the configuration, which requires a restart", name)
+		}
+		r.logger.Info("no longer listening", "socket", name)
+	}
+	return nil
+}
+
+// begin does what only one process may do: the one that serves.
+func (r *service) begin() {
 	r.authority.Apply(r.setup.acme)
 	r.member.directory.Start()
-	return nil
 }
 
 // shutdown stops what start has started. It takes at most drain and the time that endpoints then need to end the rest.

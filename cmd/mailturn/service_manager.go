@@ -24,6 +24,9 @@ func (m serviceManager) reloading() {
 	m.tell("RELOADING=1", fmt.Sprintf("MONOTONIC_USEC=%d", monotonic().Microseconds()))
 }
 
+// follow reports that another process, of the same service, is the one that serves. What else this process reports has no effect then.
+func (m serviceManager) follow(pid int) { m.tell(fmt.Sprintf("MAINPID=%d", pid)) }
+
 // stopping reports that the process is ending and may take as long as within, even if TimeoutStopSec= of the unit is shorter.
 func (m serviceManager) stopping(status string, within time.Duration) {
 	m.tell("STOPPING=1", "STATUS="+status, fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", within.Microseconds()))

@@ -24,6 +24,7 @@ import (
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/sysctl"
+	"github.com/mailturn/mailturn/framework/systemd"
 )
 
 // TestMetrics gathers the metrics of a service that has an endpoint of each kind, two of some.
@@ -69,7 +70,7 @@ endpoint "http" "http" {
 	if _, err := s.prepare(time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	running, err := newService(s, nil, slog.New(slog.DiscardHandler), new(slog.LevelVar))
+	running, err := newService(s, systemd.Manager{}, nil, false, slog.New(slog.DiscardHandler), new(slog.LevelVar))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,7 +251,7 @@ endpoint "credsock" "second" {
 		return s, nil
 	}
 	s, _ := with(before, "second")
-	running, err := newService(s, nil, slog.New(slog.DiscardHandler), new(slog.LevelVar))
+	running, err := newService(s, systemd.Manager{}, nil, false, slog.New(slog.DiscardHandler), new(slog.LevelVar))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -318,7 +319,7 @@ endpoint "imap" "imap" {
 		t.Fatal(err)
 	}
 	var logged bytes.Buffer
-	running, err := newService(s, nil, slog.New(slog.NewTextHandler(&logged, nil)), new(slog.LevelVar))
+	running, err := newService(s, systemd.Manager{}, nil, false, slog.New(slog.NewTextHandler(&logged, nil)), new(slog.LevelVar))
 	if err != nil {
 		t.Fatal(err)
 	}

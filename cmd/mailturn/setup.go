@@ -23,6 +23,7 @@ import (
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/cluster"
 	"github.com/mailturn/mailturn/framework/config"
+	"github.com/mailturn/mailturn/framework/handoff"
 	"github.com/mailturn/mailturn/framework/log"
 	"github.com/mailturn/mailturn/framework/module"
 	"github.com/mailturn/mailturn/framework/socket"
@@ -270,11 +271,21 @@ func (s *setup) firstAdvertised() (*issuer.Config, error) {
 	return &c, nil
 }
 
-// share gives the relay access to the accounts to which the others issue credentials, and every relay the bans, and makes sockets
-// open the listeners of IMAP. Clients are told about the relays of directory.
-func (s *setup) share(accounts *credential.Accounts, banned *ban.List, sockets *systemd.Listeners, directory *cluster.Directory) {
+// share gives the relay access to the accounts to which the others issue credentials, and every relay the bans, and makes listeners
+// open the listeners of IMAP. All listening sockets come from and go to other processes in sockets. Clients are told about the relays of directory.
+func (s *setup) share(accounts *credential.Accounts, banned *ban.List, listeners *systemd.Listeners, sockets *handoff.Sockets,
+	directory *cluster.Directory) {
 	for i := range s.imaps {
-		s.imaps[i].Sockets = sockets
+		s.imaps[i].Sockets = listeners
+	}
+	for i := range s.sockets {
+		s.sockets[i].Socket.Sockets = sockets
+	}
+	for i := range s.dicts {
+		s.dicts[i].Socket.Sockets = sockets
+	}
+	for i := range s.http {
+		s.http[i].Sockets = sockets
 	}
 	for _, c := range s.issuers() {
 		c.Accounts = accounts
@@ -284,7 +295,7 @@ func (s *setup) share(accounts *credential.Accounts, banned *ban.List, sockets *
 		s.relays[0].Accounts = accounts
 	}
 	for i := range s.relays {
-		s.relays[i].Bans = banned
+		s.relays[i].Bans, s.relays[i].Sockets = banned, sockets
 		s.relays[i].StateDir = s.stateDir
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/mailturn/mailturn/endpoint/issuer"
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/config"
+	"github.com/mailturn/mailturn/framework/handoff"
 	"github.com/mailturn/mailturn/framework/listen"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
@@ -48,6 +49,8 @@ type Config struct {
 
 	Listen       []listen.Addr // of the schemes http and https
 	ListenRanges []hcl.Range   // the place of each, or of the block's header
+	// Sockets are the listening sockets that another process has passed, and are passed on. The caller puts them here, or nil.
+	Sockets *handoff.Sockets
 	// TLS are the certificates, the first for clients that name none. If it is empty and NeedsCertificate returns true, the caller
 	// puts a self-signed one here before New.
 	TLS            []certs.Pair

@@ -106,7 +106,7 @@ func New(c Config, process Process, logger *slog.Logger) (*Endpoint, error) {
 func (e *Endpoint) Start(ctx context.Context) error {
 	limit := newConnLimit(&e.handler.settings, e.logger)
 	for i, addr := range e.config.Listen {
-		socket, err := new(net.ListenConfig).Listen(ctx, "tcp", addr.HostPort())
+		socket, err := e.config.Sockets.ListenTCP(ctx, addr.HostPort())
 		if err != nil {
 			for _, l := range e.listeners {
 				l.Close()

@@ -61,6 +61,7 @@ type Limits struct {
 	MaxUnauthenticated        int                         `hcl:"max_unauthenticated" default:"100" min:"1" doc:"Maximum number of connections from one address (IPv6: /64) that have not logged in. Further clients are sent BYE."`
 	MaxUnauthenticatedNetwork config.Value[int]           `hcl:"max_unauthenticated_network" otherwise:"10 x max_unauthenticated" min:"1" doc:"The same for one network (IPv4: /24, IPv6: /48)."`
 	LoginTimeout              time.Duration               `hcl:"login_timeout" default:"60s" min:"1s" doc:"How long a connection may take to log in, including the TLS handshake."`
+	UpgradeTimeout            time.Duration               `hcl:"upgrade_timeout" default:"5m" min:"0s" doc:"How long connections may continue after an upgrade, for which another process takes over the port. They are ended with BYE one after the other, at regular intervals, so that clients do not all log in again at once."`
 	IdleTimeout               config.Value[time.Duration] `hcl:"idle_timeout" default:"31m" doc:"How long a logged-in connection may go without progress, even in IDLE: neither side sends anything or accepts any of what is being sent to it. At least 30 minutes (RFC 9051 section 5.4)."`
 }
 

@@ -194,8 +194,15 @@ func (e *Endpoint) Shutdown(ctx context.Context) error {
 // beginDrain keeps new sessions from starting and returns the running ones.
 func (e *Endpoint) beginDrain() []*session {
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	e.draining = true
+	e.mu.Unlock()
+	return e.runningSessions()
+}
+
+// runningSessions returns the sessions in no order.
+func (e *Endpoint) runningSessions() []*session {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	return slices.Collect(maps.Keys(e.sessions))
 }
 

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/mailturn/mailturn/framework/listen"
 	"github.com/mailturn/mailturn/turnsrv"
@@ -45,12 +46,18 @@ type Socket struct {
 	alone            error          // why there is only one for all workers, although there should be one for each
 }
 
-// Close closes the socket.
+// opened reports whether the socket is open.
+func (s Socket) opened() bool { return s.Packets != nil || s.Streams != nil }
+
+// Close closes the socket, if it is open.
 func (s Socket) Close() error {
-	if s.Packets != nil {
+	switch {
+	case s.Packets != nil:
 		return s.Packets.Close()
+	case s.Streams != nil:
+		return s.Streams.Close()
 	}
-	return s.Streams.Close()
+	return nil
 }
 
 // sockets returns the sockets that the endpoint needs, not opened yet.
@@ -73,13 +80,19 @@ func (c *Config) sockets() (sockets []Socket) {
 }
 
 // Open binds the sockets for all addresses of c. An endpoint that is not given them by NewOn binds its own. For a UDP address,
-// there is a socket for each worker, if the system can distribute its clients.
+// there is a socket for each worker, if the system can distribute its clients, or there are as many as c.Sockets has.
 func Open(ctx context.Context, c Config) ([]Socket, error) { return open(ctx, c, reusePort) }
 
 func open(ctx context.Context, c Config, reusePort func(fd int) error) ([]Socket, error) {
-	sockets := c.sockets()
+	sockets, others, err := c.takeSockets()
+	if err != nil {
+		return nil, err
+	}
 	for i := range sockets {
 		s := &sockets[i]
+		if s.opened() {
+			continue
+		}
 		var err error
 		if network, _ := carrier(s.Address.Scheme); network == "udp" {
 			s.Packets, err = bindUDP(s.Address.HostPort(), nil)
@@ -88,17 +101,15 @@ func open(ctx context.Context, c Config, reusePort func(fd int) error) ([]Socket
 		}
 		if err != nil {
 			err = listen.Error(s.Address, c.ListenRanges[slices.Index(c.Listen, s.Address)], err)
-			return nil, errors.Join(err, closeAll(sockets[:i]))
+			return nil, errors.Join(err, closeAll(sockets), closeAll(others))
 		}
-	}
-	for i := range sockets {
-		s := &sockets[i]
 		more, err := s.multiply(c.WorkerCount()-1, reusePort)
-		if sockets = append(sockets, more...); err != nil {
-			return nil, errors.Join(fmt.Errorf("listen on %v for each worker: %w", s.Address, err), closeAll(sockets))
+		if others = append(others, more...); err != nil {
+			err = fmt.Errorf("listen on %v for each worker: %w", s.Address, err)
+			return nil, errors.Join(err, closeAll(sockets), closeAll(others))
 		}
 	}
-	return sockets, nil
+	return append(sockets, others...), nil
 }
 
 // WorkerCount returns the number of workers that serve the endpoint, at least one.
@@ -159,6 +170,11 @@ const maxUnsent = 128 << 10
 // tcpListener limits the unsent bytes of its connections, which do not inherit the limit from a listener with Multipath TCP, the
 // default of package net.
 type tcpListener struct{ net.Listener }
+
+// SetDeadline makes Accept return, as that of *net.TCPListener does.
+func (l tcpListener) SetDeadline(t time.Time) error {
+	return l.Listener.(*net.TCPListener).SetDeadline(t)
+}
 
 // Accept implements net.Listener.
 func (l tcpListener) Accept() (net.Conn, error) {

@@ -10,6 +10,7 @@ import (
 	"github.com/mailturn/mailturn/endpoint/turn/publicip"
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/config"
+	"github.com/mailturn/mailturn/framework/handoff"
 	"github.com/mailturn/mailturn/framework/listen"
 	"github.com/mailturn/mailturn/turnsrv/ban"
 	"github.com/mailturn/mailturn/turnsrv/credential"
@@ -136,6 +137,10 @@ type Config struct {
 	Bans *ban.List
 	// OnEvent, if not nil, is called as turnsrv.Config says. The caller sets it.
 	OnEvent func(event.Event)
+	// Sockets are the listening sockets that another process has passed, and are passed on. The caller puts them here, or nil.
+	Sockets *handoff.Sockets
+	// Successor makes the endpoint do nothing between Start and Begin, so that it can take over the calls of another process.
+	Successor bool
 
 	// RelayIP are the configured addresses. If it is empty, the listening address counts, unless RelayIPAuto is set.
 	RelayIP     []netip.Addr

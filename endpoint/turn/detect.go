@@ -28,6 +28,14 @@ type streamListener struct {
 	refused func(proxy netip.Addr, err error) // called for connections from proxies without a header
 }
 
+// SetDeadline makes Accept return: see turnsrv.Server.Suspend.
+func (l *streamListener) SetDeadline(t time.Time) error {
+	if timed, ok := l.Listener.(interface{ SetDeadline(time.Time) error }); ok {
+		return timed.SetDeadline(t)
+	}
+	return errors.ErrUnsupported
+}
+
 // Accept returns a connection that finds out in HandshakeContext what it carries, so that a client that sends nothing does
 // not keep others from being accepted.
 func (l *streamListener) Accept() (net.Conn, error) {

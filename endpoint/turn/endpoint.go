@@ -34,8 +34,9 @@ type Endpoint struct {
 	engine      Engine                         // nil before Start
 	server      atomic.Pointer[turnsrv.Server] // the engine, if it is one; nil before Start
 	allocator   *relay.Allocator
-	ports       *portfile.File  // nil without a state directory
-	forgetPorts *time.Timer     // nil if the file has none to forget
+	ports       *portfile.File // nil without a state directory
+	forgetPorts *time.Timer    // nil if the file has none to forget
+	uses        portUses
 	addresses   []relay.Address // guarded by policyMu after Start
 	sockets     []Socket
 	serving     sync.WaitGroup
@@ -95,10 +96,20 @@ func (e *Endpoint) Start(ctx context.Context) error {
 			return err
 		}
 	}
-	ports, rest := e.openPorts(time.Now())
+	if err := e.keepSockets(); err != nil {
+		return errors.Join(err, closeAll(e.sockets))
+	}
+	var ports *portfile.File
+	var rest relay.Rest
+	if e.uses.held = e.config.Successor; e.config.Successor {
+		rest = e.restOf(time.Now())
+	} else {
+		ports, rest = e.openPorts(time.Now())
+	}
+	e.uses.file = ports
 	allocator, err := relay.New(relay.Config{
 		Addresses: addresses, MinPort: e.config.RelayPorts.V.Min, MaxPort: e.config.RelayPorts.V.Max, Peers: policy,
-		Rest: rest, OnUse: ports.Use,
+		Rest: rest, OnUse: e.uses.use,
 	})
 	if err != nil {
 		return errors.Join(err, closeAll(e.sockets), ports.Close())
@@ -108,7 +119,7 @@ func (e *Endpoint) Start(ctx context.Context) error {
 		return errors.Join(err, closeAll(e.sockets), allocator.Close(), ports.Close())
 	}
 	e.ports = ports
-	if len(rest.Ports) > 0 {
+	if ports != nil && len(rest.Ports) > 0 {
 		e.forgetPorts = time.AfterFunc(time.Until(rest.Until), ports.Forget)
 	}
 	for _, address := range e.config.Listen {
@@ -179,6 +190,7 @@ func (e *Endpoint) serverConfig(allocator *relay.Allocator, nonceKey []byte) tur
 		LogGuesses:          c.LogGuesses,
 		Alternate:           alternate,
 		Bans:                c.Bans,
+		Successor:           c.Successor,
 		OnEvent:             c.OnEvent,
 		Logger:              e.logger,
 	}
@@ -281,10 +293,16 @@ func (e *Endpoint) Shutdown(ctx context.Context) error {
 		e.logger.Info("calls cut at the end of the drain", "duration", time.Since(start).Round(time.Millisecond))
 		err = nil
 	}
+	return e.close(err)
+}
+
+// close ends what remains after the engine has been closed with err.
+func (e *Endpoint) close(err error) error {
 	e.stopFollowing()
 	e.serving.Wait()
 	if e.forgetPorts != nil {
 		e.forgetPorts.Stop()
 	}
+	e.withdrawSockets()
 	return errors.Join(err, e.allocator.Close(), e.ports.Close())
 }

@@ -15,14 +15,30 @@ import (
 // 30 seconds without an answer, RFC 7675 section 5.1.
 const minRest = time.Minute
 
+// portFile returns the path of the file of the ports in use.
+func (c *Config) portFile() string {
+	return filepath.Join(c.StateDir, "ports-"+url.PathEscape(c.Name))
+}
+
+// restOf returns the ports that rest while the process before still serves, which uses others of them.
+func (e *Endpoint) restOf(now time.Time) relay.Rest {
+	if e.config.StateDir == "" {
+		return relay.Rest{}
+	}
+	past, err := portfile.Read(e.config.portFile())
+	if err != nil {
+		return relay.Rest{} // followPorts says so
+	}
+	return relay.Rest{Ports: past.Ports, Until: now.Add(e.config.MaxLifetime.V), Never: now}
+}
+
 // openPorts opens the file of the ports in use, and returns the ports that peers may still send to after an earlier process has ended.
 // It logs how long calls were interrupted.
 func (e *Endpoint) openPorts(now time.Time) (*portfile.File, relay.Rest) {
 	if e.config.StateDir == "" {
 		return nil, relay.Rest{}
 	}
-	path := filepath.Join(e.config.StateDir, "ports-"+url.PathEscape(e.config.Name))
-	ports, past, err := portfile.Open(path, now, e.logger)
+	ports, past, err := portfile.Open(e.config.portFile(), now, e.logger)
 	switch {
 	case ports == nil:
 		e.logger.Warn("relayed ports are not recorded: after a crash, they may be used again too soon", "err", err)

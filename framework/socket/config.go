@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/mailturn/mailturn/framework/config"
+	"github.com/mailturn/mailturn/framework/handoff"
 )
 
 // maxPath is the maximum length of a socket's path in bytes: 107 on Linux.
@@ -36,6 +37,8 @@ type Config struct {
 	UID, GID int
 	// Range is the place of path in the configuration, for errors.
 	Range hcl.Range
+	// Sockets has the socket if another process has passed it, and passes it on. It may be nil.
+	Sockets *handoff.Sockets
 }
 
 // Decode checks what can be checked without touching the socket. block is the place of the endpoint.

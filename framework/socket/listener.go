@@ -26,6 +26,13 @@ type Listener struct {
 // Listen creates the socket and listens on it. It replaces a stale socket, on which nobody listens. Errors name the path, its place
 // in the configuration, and what to do.
 func Listen(ctx context.Context, c Config) (*Listener, error) {
+	taken, err := c.Sockets.TakeUnix(c.Path)
+	if err != nil {
+		return nil, failure("listen on", c, err)
+	}
+	if taken != nil {
+		return adopt(taken, c)
+	}
 	if err := removeStale(ctx, c.Path); err != nil {
 		return nil, failure("listen on", c, err)
 	}
@@ -37,6 +44,23 @@ func Listen(ctx context.Context, c Config) (*Listener, error) {
 		l.Close()
 		return nil, failure("listen on", c, err)
 	}
+	c.Sockets.OfferUnix(c.Path, l.UnixListener)
+	return l, nil
+}
+
+// adopt returns a listener for a socket that the process before has made.
+func adopt(taken *net.UnixListener, c Config) (*Listener, error) {
+	l := &Listener{UnixListener: taken, config: c}
+	l.SetUnlinkOnClose(false)
+	var err error
+	if l.file, err = os.Lstat(c.Path); err == nil {
+		err = permit(c)
+	}
+	if err != nil {
+		_ = taken.Close() // not l.Close: the process before may go on
+		return nil, failure("take over", c, err)
+	}
+	c.Sockets.OfferUnix(c.Path, taken)
 	return l, nil
 }
 
@@ -128,9 +152,9 @@ func (l *Listener) inPlace() bool {
 	return err == nil && l.file != nil && os.SameFile(there, l.file)
 }
 
-// Close stops listening, and removes the socket unless another file has replaced it.
+// Close stops listening, and removes the socket unless another file has replaced it, or another process listens on it now.
 func (l *Listener) Close() error {
-	if l.inPlace() {
+	if !l.config.Sockets.Shared() && l.inPlace() {
 		os.Remove(l.config.Path)
 	}
 	return l.UnixListener.Close()

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+
+	"github.com/mailturn/mailturn/framework/handoff"
 )
 
 // firstDescriptor is the descriptor of the first socket that the manager passes, SD_LISTEN_FDS_START.
@@ -27,15 +29,17 @@ const maxName = 255
 type Listeners struct {
 	manager Manager
 	logger  *slog.Logger
+	sockets *handoff.Sockets
 
 	mu        sync.Mutex
 	inherited map[string][]*os.File // by the name under which they were stored; from the process before, and not taken yet
 }
 
 // Inherit takes the sockets that the previous process has stored with the manager. It must be called only once, because it removes
-// the variables that name them from the environment.
-func Inherit(m Manager, logger *slog.Logger) *Listeners {
-	l := &Listeners{manager: m, logger: logger, inherited: make(map[string][]*os.File)}
+// the variables that name them from the environment. The sockets are also among those that this process has been passed, and can pass
+// on, in sockets.
+func Inherit(m Manager, sockets *handoff.Sockets, logger *slog.Logger) *Listeners {
+	l := &Listeners{manager: m, sockets: sockets, logger: logger, inherited: make(map[string][]*os.File)}
 	pid, count, names := os.Getenv("LISTEN_PID"), os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_FDNAMES")
 	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
 		os.Unsetenv(name)
@@ -81,10 +85,14 @@ func (l *Listeners) Listen(ctx context.Context, hostPort string) (net.Listener, 
 		return new(net.ListenConfig).Listen(ctx, "tcp", hostPort)
 	}
 	name := nameOf(hostPort)
-	if listener := l.inherit(name); listener != nil {
+	if listener := l.inherit(name, hostPort); listener != nil {
 		return listener, nil
 	}
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", hostPort)
+	taken, err := l.sockets.TakeTCP(hostPort) // the manager has these already
+	if err != nil || len(taken) > 0 {
+		return join(taken), err
+	}
+	listener, err := l.sockets.ListenTCP(ctx, hostPort)
 	if err != nil || name == "" {
 		return listener, err
 	}
@@ -96,7 +104,7 @@ func (l *Listeners) Listen(ctx context.Context, hostPort string) (net.Listener, 
 
 // inherit returns the socket of the previous process, or a listener for several: a program whose port this one takes over may have
 // one socket for each family. It returns nil if there is none.
-func (l *Listeners) inherit(name string) net.Listener {
+func (l *Listeners) inherit(name, hostPort string) net.Listener {
 	l.mu.Lock()
 	files := l.inherited[name]
 	delete(l.inherited, name)
@@ -118,6 +126,9 @@ func (l *Listeners) inherit(name string) net.Listener {
 		}
 		l.remove(name) // all of that name
 		return nil
+	}
+	for _, listener := range listeners {
+		l.sockets.OfferTCP(hostPort, listener.(*net.TCPListener))
 	}
 	return join(listeners)
 }

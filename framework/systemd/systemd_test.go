@@ -86,7 +86,7 @@ func TestInherit(t *testing.T) {
 
 func inheritHere(t *testing.T, addrs string) {
 	var logged bytes.Buffer
-	l := Inherit(Manager{}, slog.New(slog.NewTextHandler(&logged, nil)))
+	l := Inherit(Manager{}, nil, slog.New(slog.NewTextHandler(&logged, nil)))
 	if os.Getenv("LISTEN_FDS") != "" {
 		t.Error("the environment still names descriptors")
 	}
@@ -129,7 +129,7 @@ func TestDescriptorsOfAnother(t *testing.T) {
 	t.Setenv("LISTEN_PID", strconv.Itoa(os.Getppid()))
 	t.Setenv("LISTEN_FDS", "1")
 	t.Setenv("LISTEN_FDNAMES", nameOf("127.0.0.1:993"))
-	if l := Inherit(Manager{}, slog.New(slog.DiscardHandler)); len(l.inherited) != 0 {
+	if l := Inherit(Manager{}, nil, slog.New(slog.DiscardHandler)); len(l.inherited) != 0 {
 		t.Errorf("took %v", l.inherited)
 	}
 }

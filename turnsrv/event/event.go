@@ -79,12 +79,13 @@ const (
 	EndedSuperseded                  // it was idle and its user requested more than MaxAllocationsPerUser
 	EndedServer                      // Server.Close was called, or the listening socket failed
 	EndedByOperator                  // Server.Disconnect was called
+	EndedByUpgrade                   // another process has taken over the server, and could not take over the client's connection
 	NumEndReasons                    // number of reasons
 )
 
 // String returns the reason as a metric label.
 func (r EndReason) String() string {
-	return [...]string{"client", "expired", "connection_closed", "superseded", "server_closed", "operator"}[r]
+	return [...]string{"client", "expired", "connection_closed", "superseded", "server_closed", "operator", "upgrade"}[r]
 }
 
 // Event is a change in the life of an allocation.

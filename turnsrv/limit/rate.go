@@ -50,6 +50,12 @@ func (r *Rate) Charge(n, perSecond, burst int64, now time.Duration) {
 	}
 }
 
+// State returns the state of the bucket, for Restore.
+func (r *Rate) State() int64 { return r.full.Load() }
+
+// Restore sets the state of the bucket to one that State has returned. The clock of the caller must have gone on meanwhile.
+func (r *Rate) Restore(state int64) { r.full.Store(state) }
+
 // Give returns the tokens of a successful Take.
 func (r *Rate) Give(n, perSecond int64) {
 	if perSecond > 0 {

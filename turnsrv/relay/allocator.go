@@ -100,6 +100,7 @@ type reservation struct {
 	port   uint16
 	socket socket
 	looped bool // the socket was opened for an event loop
+	until  time.Time
 	timer  *time.Timer
 }
 
@@ -253,15 +254,21 @@ func (a *Allocator) reserve(f *family, port uint16, socket socket, looped bool) 
 	var token Token
 	_, _ = rand.Read(token[:]) // never fails
 	held := &reservation{family: f, port: port, socket: socket, looped: looped}
+	return token, a.hold(token, held, ReservationLifetime)
+}
+
+// hold keeps a reservation for its lifetime, or drops it if the allocator is closed.
+func (a *Allocator) hold(token Token, held *reservation, lifetime time.Duration) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {
-		f.release(port)
-		return Token{}, errors.Join(ErrClosed, socket.close())
+		held.drop()
+		return ErrClosed
 	}
 	a.reserved[token] = held
-	held.timer = time.AfterFunc(ReservationLifetime, func() { a.dropReservation(token) })
-	return token, nil
+	held.until = time.Now().Add(lifetime)
+	held.timer = time.AfterFunc(lifetime, func() { a.dropReservation(token) })
+	return nil
 }
 
 // unreserve removes and returns a reservation, or returns nil if it has been removed already.

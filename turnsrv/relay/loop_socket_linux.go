@@ -24,6 +24,17 @@ func listenOnLoop(network string, addr netip.AddrPort) (socket, error) {
 	return &loopSocket{Socket: s}, nil
 }
 
+// socketOnLoop returns a socket for an event loop that owns fd, a socket of another process.
+func socketOnLoop(fd int) (socket, error) {
+	s, err := udp.NewSocket(fd, false)
+	if err != nil {
+		return nil, err
+	}
+	return &loopSocket{Socket: s}, nil
+}
+
+func (s *loopSocket) descriptor() (fd int, ok bool) { return s.FD(), s.FD() >= 0 }
+
 func (s *loopSocket) start(c *Conn) error {
 	if err := c.loop.Receive(s.Socket, c, false); err != nil {
 		return err

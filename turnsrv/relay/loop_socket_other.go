@@ -9,3 +9,6 @@ import (
 
 // listenOnLoop returns errors.ErrUnsupported: there are no event loops on this system.
 func listenOnLoop(string, netip.AddrPort) (socket, error) { return nil, errors.ErrUnsupported }
+
+// socketOnLoop returns errors.ErrUnsupported.
+func socketOnLoop(int) (socket, error) { return nil, errors.ErrUnsupported }

@@ -28,6 +28,8 @@ type socket interface {
 	// dontFragment determines whether routers may fragment packets sent from now on.
 	dontFragment(not bool) error
 	localAddr() net.Addr
+	// descriptor returns the descriptor of a socket on an event loop. It remains the socket's.
+	descriptor() (fd int, ok bool)
 	// close closes the socket. After it returns, the owner is not called any more.
 	close() error
 }
@@ -84,6 +86,8 @@ func (s *goroutineSocket) send(b []byte, to netip.AddrPort, owner Owner) {
 }
 
 func (s *goroutineSocket) dontFragment(not bool) error { return setDontFragment(s.Socket, s.ipv4, not) }
+
+func (s *goroutineSocket) descriptor() (fd int, ok bool) { return -1, false }
 
 func (s *goroutineSocket) localAddr() net.Addr { return s.LocalAddr() }
 

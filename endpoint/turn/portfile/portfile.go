@@ -60,6 +60,12 @@ type disk interface {
 	Close() error
 }
 
+// Read reads the file at path, which another process may be writing to.
+func Read(path string) (Past, error) {
+	c, err := read(path)
+	return c.past(), err
+}
+
 // Open reads the file at path, if there is one, and replaces it. It ignores a file that is damaged or of another version, and
 // returns the reason in err. If the file cannot be written, f is nil and err is the reason. Otherwise the caller must close f.
 func Open(path string, now time.Time, logger *slog.Logger) (f *File, past Past, err error) {

@@ -55,6 +55,13 @@ func (c *Cutter) Cut(b []byte, limit int) (frame, rest []byte, err error) {
 	}
 }
 
+// Export returns the frame that has begun to arrive, and whether another one has been cut. The frame is valid until the next call of
+// Cut.
+func (c *Cutter) Export() (partial []byte, begun bool) { return c.partial, c.begun }
+
+// Restore returns a Cutter in the state that Export has returned.
+func Restore(partial []byte, begun bool) Cutter { return Cutter{partial: partial, begun: begun} }
+
 func (c *Cutter) length(head []byte, limit int) (int, error) {
 	n, err := length(head, !c.begun)
 	if n > limit {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -83,6 +85,18 @@ func (p *Path) attachFilter(index int) (hook, error) {
 		return nil, err
 	}
 	return clsactHook{index}, nil
+}
+
+// DetachAll removes the program from all interfaces. Relay attaches it again.
+func (p *Path) DetachAll() error {
+	p.mu.Lock()
+	indexes := slices.Collect(maps.Keys(p.hooks))
+	p.mu.Unlock()
+	var errs []error
+	for _, index := range indexes {
+		errs = append(errs, p.Detach(index))
+	}
+	return errors.Join(errs...)
 }
 
 // Detach removes the program from an interface, which may have disappeared.

@@ -2,8 +2,10 @@ package link
 
 import (
 	"crypto/tls"
+	"errors"
 	"net"
 	"sync/atomic"
+	"time"
 )
 
 // maxRecord is the length of the longest plaintext of a TLS record, RFC 8446 section 5.1.
@@ -111,6 +113,14 @@ func NewTLSListener(inner net.Listener, config *tls.Config) net.Listener {
 type tlsListener struct {
 	net.Listener
 	config *tls.Config
+}
+
+// SetDeadline implements deadliner.
+func (l *tlsListener) SetDeadline(t time.Time) error {
+	if timed, ok := l.Listener.(deadliner); ok {
+		return timed.SetDeadline(t)
+	}
+	return errors.ErrUnsupported
 }
 
 func (l *tlsListener) Accept() (net.Conn, error) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/mailturn/mailturn/turnsrv/event"
 	"github.com/mailturn/mailturn/turnsrv/internal/count"
+	"github.com/mailturn/mailturn/turnsrv/internal/handover"
 	"github.com/mailturn/mailturn/turnsrv/internal/loop"
 	"github.com/mailturn/mailturn/turnsrv/internal/session"
 	"github.com/mailturn/mailturn/turnsrv/internal/udp"
@@ -20,6 +21,14 @@ type Datagram interface {
 	Serve(h Handler) error
 	// Close makes Serve return. Safe for concurrent use.
 	Close()
+	// Owns reports whether exported is the state of the clients of this socket.
+	Owns(exported *handover.Link) bool
+	// Export returns the state of the clients, while the loop is suspended. It returns errors.ErrUnsupported without a loop.
+	Export(e *session.Export) ([]handover.Link, error)
+	// Restore restores the state of the clients.
+	Restore(in *handover.Incoming, links []*handover.Link) error
+	// Release forgets the clients, which another process has taken over.
+	Release()
 	// Discard closes the socket of a link that is not served.
 	Discard() error
 }

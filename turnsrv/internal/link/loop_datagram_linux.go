@@ -24,6 +24,7 @@ type loopDatagram struct {
 
 	closeOnce sync.Once
 	closed    chan struct{}
+	begun     chan struct{} // closed when the loop receives, unless it is suspended
 
 	mu   sync.RWMutex // held for reading while another goroutine sends
 	done bool         // the socket is closed
@@ -34,7 +35,7 @@ func newLoopDatagram(conn *net.UDPConn, on *loop.Loop, r *receiver) (datagram, e
 	if err != nil {
 		return nil, err
 	}
-	return &loopDatagram{fullness: newFullness(), receiver: r, loop: on, socket: socket, closed: make(chan struct{})}, nil
+	return &loopDatagram{fullness: newFullness(), receiver: r, loop: on, socket: socket, closed: make(chan struct{}), begun: make(chan struct{})}, nil
 }
 
 // Serve implements Datagram.
@@ -44,6 +45,7 @@ func (l *loopDatagram) Serve(h Handler) (err error) {
 		l.alarm = l.loop.NewAlarm(h.Tick)
 		err = l.loop.Receive(l.socket, l, true)
 	})
+	close(l.begun)
 	if err == nil {
 		<-l.closed
 	}

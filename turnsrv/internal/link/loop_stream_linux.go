@@ -44,6 +44,7 @@ type loopStream struct {
 	blocked   bool   // the socket is full: flush will be called when it no longer is
 	waiting   bool   // Do or Drop will be called
 	cut       bool   // the connection ends without a close_notify
+	exported  bool   // another process may take over: nothing is sent
 	ended     bool
 }
 
@@ -275,7 +276,7 @@ func (f *loopStream) append(b []byte) {
 
 // flush sends as much as the socket accepts. There is no time limit: see stream.write.
 func (f *loopStream) flush() {
-	if f.due = false; f.ended {
+	if f.due = false; f.ended || f.exported {
 		return
 	}
 	for f.sent < len(f.out) {

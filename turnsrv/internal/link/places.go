@@ -43,6 +43,13 @@ func (p *places) take(s *stream, client netip.Addr) (displaced *stream, ok bool)
 	return displaced, true
 }
 
+// adopt gives s a place, whatever the limits are. It counts as a connection with an allocation until allocated is called.
+func (p *places) adopt(s *stream) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.streams[s] = struct{}{}
+}
+
 // leave gives up the place of s.
 func (p *places) leave(s *stream) {
 	p.mu.Lock()

@@ -13,6 +13,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/internal/count"
 	"github.com/mailturn/mailturn/turnsrv/internal/loop"
 	"github.com/mailturn/mailturn/turnsrv/internal/session"
+	"github.com/mailturn/mailturn/turnsrv/internal/udp"
 )
 
 // maxFrames is the number of frames from all connections that can wait for the handler. A reader blocks while there is no room,
@@ -30,7 +31,10 @@ type Streams struct {
 	shares     []*Streams  // get connections in turn; the first is the Streams itself
 	accepted   int         // number of connections so far; owned by the goroutine that accepts
 	spare      spareDescriptor
-	loop       *loop.Loop // on whose goroutine the handler is called; nil if Serve calls it
+	gate       gate
+	begun      chan struct{} // closed when connections are accepted, unless the gate is shut
+	finished   chan struct{} // closed when Serve returns
+	loop       *loop.Loop    // on whose goroutine the handler is called; nil if Serve calls it
 	handler    Handler
 	ended      bool // the handler is not called any more; owned by the goroutine of the handler
 	alarm      *loop.Alarm
@@ -80,7 +84,7 @@ func (l *Streams) Share(on *loop.Loop, handler func(share *Streams) Handler) {
 
 func newStreams(ctx context.Context, p *places, on *loop.Loop, c *count.Counters) *Streams {
 	l := &Streams{
-		counters: c, places: p, loop: on,
+		counters: c, places: p, loop: on, begun: make(chan struct{}), finished: make(chan struct{}),
 		frames: make(chan frame, maxFrames), woken: make(chan struct{}, 1), timer: time.NewTimer(0),
 		pool: sync.Pool{New: func() any { b := make([]byte, smallFrame); return &b }},
 	}
@@ -95,10 +99,9 @@ func (l *Streams) accept(listener net.Listener, failed func(error)) error {
 	defer l.spare.release()
 	for backoff := time.Duration(0); ; {
 		l.spare.hold()
-		conn, err := listener.Accept()
+		err := l.gate.accept(listener, l.distribute)
 		if err == nil {
 			backoff = 0
-			l.distribute(conn)
 			continue
 		}
 		if errors.Is(err, net.ErrClosed) || l.ctx.Err() != nil {
@@ -149,6 +152,19 @@ func (l *Streams) start(conn net.Conn) {
 			l.remove(s)
 		}
 	}()
+}
+
+// adopt is start for a connection that a loop serves at once, whatever the limits are. It reports whether the link is still open.
+func (l *Streams) adopt(s *stream) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return false
+	}
+	l.places.adopt(s)
+	l.serving.Add(1)
+	l.counters.Streams.Add(1)
+	return true
 }
 
 // remove undoes what start did for s.
@@ -232,7 +248,9 @@ func (l *Streams) recycle(b *[]byte) {
 // Serve serves the connections of listener and passes their messages to h until Close is called or the listener fails. It
 // returns the error of the listener. failed is called with temporary errors of Accept.
 func (l *Streams) Serve(listener net.Listener, h Handler, failed func(error)) (err error) {
+	defer close(l.finished)
 	l.begin(h)
+	close(l.begun)
 	var accepting sync.WaitGroup
 	accepting.Go(func() {
 		err = l.accept(listener, failed)
@@ -243,6 +261,7 @@ func (l *Streams) Serve(listener net.Listener, h Handler, failed func(error)) (e
 	}
 	<-l.ctx.Done()
 	_ = listener.Close()
+	l.gate.open()
 	accepting.Wait()
 	for _, share := range l.shares {
 		share.end()
@@ -357,3 +376,18 @@ func (l *Streams) Allocated(c session.Client, has bool) {
 
 // Close makes Serve return. Safe for concurrent use.
 func (l *Streams) Close() { l.cancel() }
+
+// Listen sets the listener for Serve. Suspend and Owns need it.
+func (l *Streams) Listen(listener net.Listener) { l.gate.listener = listener }
+
+// Hold makes the link accept no connections until Resume is called. DTLS associations are accepted: those that exist are not handed
+// over either. It returns errors.ErrUnsupported for a listener that cannot stop.
+func (l *Streams) Hold() error {
+	if _, ok := l.gate.listener.(*DTLSListener); ok {
+		return nil
+	}
+	return l.gate.shut()
+}
+
+// address returns the address of the listener.
+func (l *Streams) address() netip.AddrPort { return udp.AddrPortOf(l.gate.listener.Addr()) }

@@ -46,6 +46,8 @@ type Loop struct {
 	ready    int  // number of events in this round
 	gathered bool // the round follows a wait for more packets
 
+	suspended bool // see Group.Suspend
+
 	mail   mailbox
 	waking sync.RWMutex // held for writing when wake is closed
 	asleep atomic.Bool  // the thread is waiting, or about to wait, and must be woken
@@ -265,13 +267,17 @@ func (l *Loop) round(now time.Time) (packets int) {
 	for _, event := range events {
 		packets += l.handle(event, now)
 	}
-	packets += l.takeTurns(now)
+	if !l.suspended {
+		packets += l.takeTurns(now)
+	}
 	calls := l.mail.take()
 	packets += l.mail.deliver(l.give, now)
 	for _, f := range calls {
 		l.guard(f)
 	}
-	l.guard(func() { l.alarms.run(now) })
+	if !l.suspended {
+		l.guard(func() { l.alarms.run(now) })
+	}
 	l.finish()
 	if l.doLate() {
 		l.finish()
@@ -305,7 +311,7 @@ func (l *Loop) handle(event unix.EpollEvent, now time.Time) (n int) {
 	case int(event.Fd) == l.wake:
 		l.drainWake()
 		return 0
-	case w == nil: // unwatched earlier in this round
+	case w == nil || l.suspended: // unwatched earlier in this round, or it has to wait
 		return 0
 	case w.socket == nil:
 		l.guard(func() { w.ready(event.Events, now) })

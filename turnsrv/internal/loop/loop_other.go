@@ -64,3 +64,9 @@ type Share struct{}
 
 // MayTake reports true.
 func (*Loop) MayTake(*Share) bool { return true }
+
+// Suspend does nothing.
+func (g *Group) Suspend() {}
+
+// Resume does nothing.
+func (g *Group) Resume() {}

@@ -23,6 +23,11 @@ const blindly = time.Millisecond
 // wait waits until there is something to do, and sets Loop.ready. It reports whether it has waited for more packets first.
 func (t *thread) wait(now time.Time) (gathered bool) {
 	t.sleeps, t.began = 0, time.Time{}
+	if t.any(func(l *Loop) bool { return l.suspended }) {
+		t.waitSuspended()
+		t.poll(0)
+		return false
+	}
 	if t.any((*Loop).pending) {
 		t.poll(0)
 		return false

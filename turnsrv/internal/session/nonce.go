@@ -29,13 +29,15 @@ var nonceEncoding = base64.RawURLEncoding
 type nonces struct {
 	key      [NonceKeyLen]byte
 	lifetime time.Duration
-	start    time.Time
+	start    time.Time // when the clock of nonces showed base
+	base     time.Time
 	macs     sync.Pool // of *nonceMAC
 }
 
 // newNonces returns nonces that are made with key, or with a random one if that is nil.
 func newNonces(key []byte, lifetime time.Duration) *nonces {
-	n := &nonces{lifetime: lifetime, start: time.Now()}
+	now := time.Now()
+	n := &nonces{lifetime: lifetime, start: now, base: now.Round(0)}
 	if key == nil {
 		_, _ = rand.Read(n.key[:]) // never fails
 	}
@@ -72,7 +74,7 @@ func (n *nonces) valid(nonce []byte, tuple event.FiveTuple, now time.Time) bool 
 }
 
 // steady returns now by a clock that nobody sets, so that a nonce remains valid when the system's clock is set.
-func (n *nonces) steady(now time.Time) time.Time { return n.start.Add(now.Sub(n.start)) }
+func (n *nonces) steady(now time.Time) time.Time { return n.base.Add(now.Sub(n.start)) }
 
 func (n *nonces) mac(stamp []byte, tuple event.FiveTuple) (sum [sha256.Size]byte) {
 	m := n.macs.Get().(*nonceMAC)

@@ -87,7 +87,16 @@ func (q *quota) take(r *relayedAddress, now time.Duration) (idle *relayedAddress
 	return idle, 0, true
 }
 
-// give undoes one take.
+// keep counts r, which another process has had, whatever the limits are.
+func (q *quota) keep(r *relayedAddress) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.total++
+	q.bySource[limit.Host(r.allocation.client.Tuple.Client.Addr())]++
+	q.hold(r)
+}
+
+// give undoes one take or keep.
 func (q *quota) give(r *relayedAddress) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -123,6 +123,12 @@ func (s *Socket) TakeFull() bool { return s.full.Load() && s.full.Swap(false) }
 // FD returns the descriptor, or -1 if the socket is closed.
 func (s *Socket) FD() int { return s.fd }
 
+// Cookie returns a number that identifies the socket in all processes (SO_COOKIE, Linux 4.12).
+func (s *Socket) Cookie() (uint64, error) {
+	cookie, err := unix.GetsockoptUint64(s.fd, unix.SOL_SOCKET, unix.SO_COOKIE)
+	return cookie, os.NewSyscallError("getsockopt", err)
+}
+
 // LocalAddr returns the address that the socket is bound to.
 func (s *Socket) LocalAddr() netip.AddrPort { return s.addr }
 

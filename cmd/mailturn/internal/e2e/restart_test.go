@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -101,8 +102,11 @@ func (s *descriptorStore) hear(said map[string]string, control []byte) {
 			}
 		}
 	}
+	if pid, err := strconv.Atoi(said["MAINPID"]); err == nil && sender == s.main {
+		s.main = pid
+	}
 	for _, state := range []string{"READY", "STOPPING"} {
-		if said[state] == "1" {
+		if said[state] == "1" && sender == s.main {
 			s.states <- state
 		}
 	}
@@ -146,6 +150,13 @@ func (s *descriptorStore) start(t *testing.T, args ...string) *server {
 	server.waitFor(t, server.stderr, "msg=ready")
 	s.want(t, "READY")
 	return server
+}
+
+// mainProcess returns the process ID of the main process.
+func (s *descriptorStore) mainProcess() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.main
 }
 
 // want waits until the manager is told state.

@@ -1,0 +1,36 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/mailturn/mailturn/endpoint/imap"
+)
+
+// retire ends the service, in whose place another process serves. finish ends its relays. The connections of IMAP clients go on until
+// ctx is done, or for as long as their endpoints' upgrade_timeout.
+func (r *service) retire(ctx context.Context, finish func() error) error {
+	r.ready.Store(false)
+	r.authority.Stop()
+	r.look.stop()
+	r.member.directory.Stop()
+	err := finish()
+	r.record.Close()
+	stop := func(shutdown func(context.Context) error) error {
+		ctx, cancel := context.WithTimeout(context.Background(), stopReserve)
+		defer cancel()
+		return shutdown(ctx)
+	}
+	err = errors.Join(err, stop(r.watch.Shutdown))
+	for _, endpoint := range r.running {
+		if mail, ok := endpoint.(*imap.Endpoint); ok {
+			mail.StopAccepting()
+		}
+	}
+	for _, endpoint := range r.running {
+		if mail, ok := endpoint.(*imap.Endpoint); ok {
+			mail.Retire(ctx)
+		}
+	}
+	return errors.Join(err, stop(r.group.Shutdown))
+}

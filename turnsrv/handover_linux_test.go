@@ -1,0 +1,398 @@
+package turnsrv
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mailturn/mailturn/turnsrv/event"
+	"github.com/mailturn/mailturn/turnsrv/internal/turntest"
+	"github.com/mailturn/mailturn/turnsrv/internal/udp"
+	"github.com/mailturn/mailturn/turnsrv/limit"
+	"github.com/mailturn/mailturn/turnsrv/relay"
+	"github.com/mailturn/mailturn/turnsrv/stun"
+)
+
+// succession is a row of servers, each of which takes over the sockets of the one before.
+type succession struct {
+	t       *testing.T
+	files   []*os.File // the UDP sockets, and the TCP listener
+	udp     netip.AddrPort
+	tcp     netip.AddrPort
+	current *Server
+	serving sync.WaitGroup
+}
+
+// newSuccession returns a succession with the given number of UDP sockets (SO_REUSEPORT), whose first server has been started.
+func newSuccession(t *testing.T, sockets int, config Config) *succession {
+	t.Helper()
+	s := &succession{t: t}
+	control := func(_, _ string, c syscall.RawConn) (err error) {
+		if controlErr := c.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+		}); controlErr != nil {
+			return controlErr
+		}
+		return err
+	}
+	local := "127.0.0.1:0"
+	for range sockets {
+		conn, err := (&net.ListenConfig{Control: control}).ListenPacket(t.Context(), "udp4", local)
+		if err != nil {
+			t.Fatal(err)
+		}
+		local = conn.LocalAddr().String()
+		s.keep(conn.(*net.UDPConn))
+	}
+	s.udp = netip.MustParseAddrPort(local)
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.tcp = udp.AddrPortOf(listener.Addr())
+	s.keep(listener.(*net.TCPListener))
+	s.current = s.serve(config)
+	t.Cleanup(func() {
+		if err := s.current.Close(); err != nil {
+			t.Errorf("Close = %v", err)
+		}
+		s.serving.Wait()
+		for _, file := range s.files {
+			_ = file.Close()
+		}
+	})
+	return s
+}
+
+// keep keeps a duplicate of a socket, which it closes.
+func (s *succession) keep(socket interface {
+	File() (*os.File, error)
+	Close() error
+}) {
+	s.t.Helper()
+	file, err := socket.File()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.files = append(s.files, file)
+	if err := socket.Close(); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// serve starts a server on the sockets.
+func (s *succession) serve(config Config) *Server {
+	s.t.Helper()
+	server, err := New(config)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for i, file := range s.files {
+		serve := func() error { return nil }
+		if i < len(s.files)-1 {
+			conn, err := net.FilePacketConn(file)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			serve = func() error { return server.ServePacket(conn) }
+		} else {
+			listener, err := net.FileListener(file)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			serve = func() error { return server.ServeStream(listener) }
+		}
+		s.serving.Go(func() {
+			if err := serve(); err != ErrServerClosed {
+				s.t.Errorf("Serve = %v, want ErrServerClosed", err)
+			}
+		})
+	}
+	return server
+}
+
+// handOver makes another server with config take over, and returns how long nothing was served.
+func (s *succession) handOver(config Config) time.Duration {
+	s.t.Helper()
+	config.Successor = true
+	next := s.serve(config)
+	before := time.Now()
+	suspended, err := s.current.Suspend()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	state, descriptors, err := suspended.State(StateVersion)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Second)
+	defer cancel()
+	if err := next.Restore(ctx, state, s.duplicates(descriptors)); err != nil {
+		s.t.Fatal(err)
+	}
+	next.Begin()
+	took := time.Since(before)
+	if err := suspended.Release(); err != nil {
+		s.t.Fatal(err)
+	}
+	if n := s.current.Allocations(); n != 0 {
+		s.t.Errorf("the server before still has %d allocations", n)
+	}
+	s.current = next
+	return took
+}
+
+// duplicates returns what another process would receive.
+func (s *succession) duplicates(descriptors []int) []int {
+	s.t.Helper()
+	var received []int
+	for _, fd := range descriptors {
+		another, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		received = append(received, another)
+	}
+	return received
+}
+
+// stream sends numbered packets through an allocation to a peer that sends them back.
+type stream struct {
+	client           *rawClient
+	channel          uint16
+	sent, back       int
+	longest          time.Duration // between two packets that came back
+	missing, swapped int
+}
+
+const packetEvery = 2 * time.Millisecond
+
+// last is the number of the last packet.
+const last = 1 << 63
+
+// run sends until stop is closed, and returns when the last packet is back, or does not come.
+func (s *stream) run(stop <-chan struct{}) {
+	var sending sync.WaitGroup
+	sending.Go(func() {
+		ticker := time.NewTicker(packetEvery)
+		defer ticker.Stop()
+		for n := uint64(0); n != last; {
+			select {
+			case <-stop:
+				n = last
+			case <-ticker.C:
+				n++
+				s.sent++
+			}
+			_, _ = s.client.conn.Write(turntest.ChannelData(s.channel, string(binary.BigEndian.AppendUint64(nil, n))))
+		}
+	})
+	defer func() {
+		sending.Wait()
+		s.missing = s.sent - s.back
+	}()
+	before, next := time.Now(), uint64(1)
+	for {
+		b, err := s.client.tryRead(5 * time.Second)
+		if err != nil || b == nil {
+			return
+		}
+		s.longest, before = max(s.longest, time.Since(before)), time.Now()
+		switch n := binary.BigEndian.Uint64(b[4:]); {
+		case n == last:
+			return
+		case n < next:
+			s.swapped++
+		default:
+			next = n + 1
+		}
+		s.back++
+	}
+}
+
+// TestHandOverUnderTraffic hands a server over many times, to servers with fewer and more workers, while clients send over UDP and
+// TCP: no packet is lost, and what the server knows and counts remains.
+func TestHandOverUnderTraffic(t *testing.T) {
+	config := func(workers int) Config {
+		c := testConfig(t)
+		c.Workers = workers
+		c.Quotas = limit.Quotas{MaxAllocationsPerUser: 8, MaxPPS: 10000}
+		return c
+	}
+	s := newSuccession(t, 2, config(2))
+	far := udp.AddrPortOf(echo(t))
+	var streams []*stream
+	relayed := make(map[netip.AddrPort]bool)
+	for i := range 8 {
+		network, to := "udp", s.udp
+		if i >= 4 {
+			network, to = "tcp", s.tcp
+		}
+		c := dial(t, network, to)
+		relayed[c.allocate()] = true
+		c.want(c.request(stun.MethodChannelBind, turntest.PeerAddr(far), turntest.Channel(0x4000)), 0)
+		streams = append(streams, &stream{client: c, channel: 0x4000})
+	}
+	idle := dial(t, "tcp", s.tcp) // has no allocation
+	idle.unsigned(stun.MethodBinding)
+	stop := make(chan struct{})
+	var running sync.WaitGroup
+	for _, one := range streams {
+		running.Go(func() { one.run(stop) })
+	}
+	var slowest time.Duration
+	for i := range 20 {
+		before, err := s.current.Sessions(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		slowest = max(slowest, s.handOver(config(1+i%3)))
+		after, err := s.current.Sessions(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if problem := compareSessions(before, after); problem != "" {
+			t.Fatalf("handover %d: %s", i, problem)
+		}
+	}
+	close(stop)
+	running.Wait()
+	var longest time.Duration
+	for i, one := range streams {
+		if one.missing > 0 || one.swapped > 0 || one.back != one.sent || one.sent == 0 {
+			t.Errorf("client %d: %d of %d packets came back, %d are missing, %d were out of order", i, one.back, one.sent, one.missing, one.swapped)
+		}
+		longest = max(longest, one.longest)
+	}
+	t.Logf("longest time without service %v, longest gap between packets %v", slowest, longest)
+	counters := s.current.Counters()
+	total := 0
+	for _, one := range streams {
+		total += one.sent + 1
+	}
+	if counters.AllocationsMade != 8 || counters.Allocations != 8 || counters.ToPeer.Packets != uint64(total) || counters.Streams != 5 ||
+		counters.AllocationsByTransport[event.TCP] != 4 {
+		t.Errorf("after %d packets, the counters are %+v", total, counters)
+	}
+	// The quota of the user is still reached, and old nonces and channels are still valid.
+	c := streams[0].client
+	other := dial(t, "udp", s.udp)
+	other.use(c.credential)
+	other.want(other.request(stun.MethodAllocate, turntest.TransportUDP), stun.CodeAllocationQuotaReached)
+	for _, one := range streams {
+		one.client.want(one.client.request(stun.MethodRefresh, turntest.Lifetime(0)), 0)
+	}
+	idle.allocate()
+	if n := s.current.Allocations(); n != 1 {
+		t.Errorf("%d allocations at the end, want 1", n)
+	}
+}
+
+// compareSessions returns how the allocations of two servers differ, apart from what they have relayed.
+func compareSessions(before, after []event.Allocation) string {
+	if len(before) != len(after) {
+		return fmt.Sprintf("there were %d allocations, and are %d", len(before), len(after))
+	}
+	byRelayed := make(map[netip.AddrPort]event.Allocation)
+	for _, a := range before {
+		byRelayed[a.Relayed] = a
+	}
+	for _, a := range after {
+		b, ok := byRelayed[a.Relayed]
+		moved := a.Expires.Sub(b.Expires).Abs()
+		if !ok || a.Tuple != b.Tuple || a.Username != b.Username || a.Subject != b.Subject || a.Peers != b.Peers || a.Channels != b.Channels ||
+			!a.Made.Equal(b.Made) || moved > 20*time.Millisecond || a.ToPeer.Packets < b.ToPeer.Packets {
+			return fmt.Sprintf("the allocation was %+v, and is %+v", b, a)
+		}
+	}
+	return ""
+}
+
+// TestFailedHandOver lets a successor fail in several ways: the server goes on as if nothing had been.
+func TestFailedHandOver(t *testing.T) {
+	s := newSuccession(t, 1, testConfig(t))
+	far := udp.AddrPortOf(echo(t))
+	var streams []*stream
+	for _, network := range []string{"udp", "tcp"} {
+		c := dial(t, network, map[string]netip.AddrPort{"udp": s.udp, "tcp": s.tcp}[network])
+		c.allocate()
+		c.want(c.request(stun.MethodChannelBind, turntest.PeerAddr(far), turntest.Channel(0x4000)), 0)
+		streams = append(streams, &stream{client: c, channel: 0x4000})
+	}
+	stop := make(chan struct{})
+	var running sync.WaitGroup
+	for _, one := range streams {
+		running.Go(func() { one.run(stop) })
+	}
+	for _, tt := range []struct {
+		name   string
+		change func(state []byte) []byte
+		config func(*Config)
+		listen bool
+		want   string
+	}{
+		{"empty", func([]byte) []byte { return nil }, nil, true, "damaged"},
+		{"damaged", func(state []byte) []byte { state[len(state)-1]++; return state }, nil, true, "damaged"},
+		{"too new", func(state []byte) []byte { state[len("mailturn state\n")]++; return state }, nil, true, "version"},
+		{"another port range", nil, func(c *Config) { c.Relay = turntest.TestRelay(t, relay.Config{MinPort: 1024, MaxPort: 1025}) }, true,
+			"not one that the configuration allows"},
+		{"nothing listens", nil, nil, false, "nothing serves"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			config := testConfig(t)
+			config.Successor = true
+			if tt.config != nil {
+				tt.config(&config)
+			}
+			var next *Server
+			if tt.listen {
+				next = s.serve(config)
+			} else {
+				var err error
+				if next, err = New(config); err != nil {
+					t.Fatal(err)
+				}
+			}
+			suspended, err := s.current.Suspend()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer suspended.Resume()
+			state, descriptors, err := suspended.State(StateVersion)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tt.change != nil {
+				state = tt.change(state)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+			defer cancel()
+			if err := next.Restore(ctx, state, s.duplicates(descriptors)); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got the error %v, want one with %q", err, tt.want)
+			}
+			if err := next.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	close(stop)
+	running.Wait()
+	for i, one := range streams {
+		if one.missing > 0 || one.back != one.sent || one.sent == 0 {
+			t.Errorf("client %d: %d of %d packets came back", i, one.back, one.sent)
+		}
+	}
+	if n := s.current.Allocations(); n != 2 {
+		t.Errorf("%d allocations, want 2", n)
+	}
+}
