@@ -336,6 +336,9 @@ func TestSetup(t *testing.T) {
 			}
 			s.run(t, "MAILTURN_PASSWORD=wonderland mailturn probe --ca "+s.ca+" imaps://user1@"+hostName)
 			s.run(t, "mailturn check-config --strict /etc/mailturn/maddy.conf")
+			if log := s.journal(); strings.Contains(log, "ip_local_reserved_ports lacks") {
+				t.Errorf("other programs may get the relay's ports:\n%s", log)
+			}
 
 			if out := s.run(t, "mailturn setup --yes"); !strings.Contains(out, "Nothing is left to do") {
 				t.Errorf("run again, setup says\n%s", out)

@@ -16,6 +16,7 @@ import (
 const setupState = `doveconf -n | grep -v '^#'
 doveconf service/imap-login
 ufw status
+cat /proc/sys/net/ipv4/ip_local_reserved_ports
 ` + unitState + `
 find /etc -xdev -type f ! -name '*-' ! -name .pwd.lock ! -name maddy.conf.changed | sort | xargs -d '\n' sha256sum
 (` + files + `) | grep -v '^/var/lib/mailturn/\|^/var/tmp/systemd-private-\|^/home/\|/maddy.conf.changed$'`
@@ -100,7 +101,7 @@ systemctl reload dovecot`)
 		step int
 		end  syscall.Signal
 	}{
-		{1, syscall.SIGINT}, {1, syscall.SIGKILL}, {2, syscall.SIGTERM}, {3, syscall.SIGHUP}, {3, syscall.SIGKILL}, {4, syscall.SIGINT}, {4, syscall.SIGKILL},
+		{1, syscall.SIGINT}, {2, syscall.SIGKILL}, {3, syscall.SIGTERM}, {4, syscall.SIGHUP}, {4, syscall.SIGKILL}, {5, syscall.SIGINT}, {5, syscall.SIGKILL},
 	} {
 		t.Run(fmt.Sprintf("%v at step %d", tt.end, tt.step), func(t *testing.T) { s.interrupt(t, tt.step, tt.end) })
 	}
@@ -111,7 +112,7 @@ systemctl reload dovecot`)
 func (s troubled) interrupt(t *testing.T, step int, end syscall.Signal) {
 	announced := false
 	out, err := s.follow(t, "exec mailturn setup --yes </dev/null", func(line string, process *os.Process) {
-		if strings.HasPrefix(line, fmt.Sprintf("%d/4 ", step)) {
+		if strings.HasPrefix(line, fmt.Sprintf("%d/5 ", step)) {
 			announced = true
 			process.Signal(end)
 		}
@@ -120,7 +121,7 @@ func (s troubled) interrupt(t *testing.T, step int, end syscall.Signal) {
 		t.Fatalf("there is no step %d: %v\n%s", step, err, out)
 	}
 	switch {
-	case err == nil && step == 4 && strings.Contains(out, "Done."): // it was too late
+	case err == nil && step == 5 && strings.Contains(out, "Done."): // it was too late
 		s.run(t, "mailturn setup --undo")
 	case end == syscall.SIGKILL:
 		s.login(t).command(t, "NOOP") // halfway, somebody answers

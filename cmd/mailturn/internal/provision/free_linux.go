@@ -13,3 +13,6 @@ func (m *Machine) free() uint64 {
 	}
 	return least
 }
+
+// writable reports whether a file can be written: settings of the kernel in a container are on a file system that is read-only.
+func writable(path string) bool { return unix.Access(path, unix.W_OK) == nil }

@@ -44,6 +44,7 @@ func (f *Facts) Plan(m *Machine, o Options) *Plan {
 	default:
 		p.planDovecot()
 	}
+	p.planKernel()
 	p.planFirewall()
 	p.noteMachine()
 	p.seen = make(map[string]string)
