@@ -23,7 +23,7 @@ import (
 // The scale of TestKernelPathChurn.
 const (
 	churnAllocations = 10000
-	churnClients     = 32
+	churnClients     = 32  // half of them with IPv6
 	churnPeers       = 200 // addresses
 	churnMessages    = 16  // of a call, in each direction, before it ends
 	churnLate        = 4   // that both send while it ends
@@ -67,15 +67,23 @@ func checkPattern(b []byte, call uint32, toPeer bool) error {
 // churn is a load of calls that come and go, which together make sure that nobody gets what is another's.
 type churn struct {
 	*kernelServer
-	family networkFamily
-	calls  atomic.Uint32 // begun
-	lost   atomic.Uint64
-	got    atomic.Uint64
+	calls atomic.Uint32 // begun
+	lost  atomic.Uint64
+	got   atomic.Uint64
+}
+
+// churnPeer returns the address of a peer by its number.
+func (f networkFamily) churnPeer(i int) netip.Addr {
+	b := f.peer.AsSlice()
+	b[len(b)-1] = byte(10 + i)
+	addr, _ := netip.AddrFromSlice(b)
+	return addr
 }
 
 // churnClient makes one call after the other from the same 5-tuple.
 type churnClient struct {
 	*rawClient
+	family   networkFamily
 	previous uint32 // call, of which packets may still be on their way
 }
 
@@ -88,14 +96,17 @@ func TestKernelPathChurn(t *testing.T) {
 		return
 	}
 	k := serveKernel(t, n, KernelPathOn)
-	c := &churn{kernelServer: k, family: networkFamilies[0]}
+	c := &churn{kernelServer: k}
 	for i := range churnPeers {
-		turntest.IP(t, "-n", n.Peer, "addr", "add", fmt.Sprintf("198.18.2.%d/24", 10+i), "dev", "veth")
+		for _, f := range networkFamilies {
+			turntest.IP(t, "-n", n.Peer, "addr", "add", netip.PrefixFrom(f.churnPeer(i), f.subnet).String(), "dev", "veth", "nodad")
+		}
 	}
 	start := time.Now()
 	var working sync.WaitGroup
-	for range churnClients {
-		client := &churnClient{rawClient: k.client(t, c.family)}
+	for i := range churnClients {
+		f := networkFamilies[i%len(networkFamilies)]
+		client := &churnClient{rawClient: k.client(t, f), family: f}
 		working.Go(func() { n.In(t, n.Peer, func() { c.runAll(t, client) }) }) // sockets of peers are opened there
 	}
 	working.Wait()
@@ -137,14 +148,14 @@ func (c *churn) runAll(t *testing.T, client *churnClient) {
 // run makes one call and ends it.
 func (c *churn) run(client *churnClient, call uint32) error {
 	number := 0x4000 + uint16(call%0x1000)
-	at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 18, 2, byte(10 + call%churnPeers)}), 0)
-	p, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at))
+	at := netip.AddrPortFrom(client.family.churnPeer(int(call%churnPeers)), 0)
+	p, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
 	if err != nil {
 		return err
 	}
 	defer p.Close()
 	peerAddr := p.LocalAddr().(*net.UDPAddr).AddrPort()
-	answer, err := c.request(client, call, stun.MethodAllocate, turntest.TransportUDP, turntest.Attr(stun.AttrRequestedAddressFamily, byte(c.family.request), 0, 0, 0))
+	answer, err := c.request(client, call, stun.MethodAllocate, turntest.TransportUDP, turntest.Attr(stun.AttrRequestedAddressFamily, byte(client.family.request), 0, 0, 0))
 	if err != nil {
 		return err
 	}

@@ -61,12 +61,13 @@ func inNetwork(t *testing.T) *turntest.Network {
 type networkFamily struct {
 	name                        string
 	server, relay, client, peer netip.Addr
+	subnet                      int // bits
 	request                     stun.Family
 }
 
 var networkFamilies = []networkFamily{
-	{"IPv4", netip.MustParseAddr("198.18.1.1"), netip.MustParseAddr("198.18.2.1"), netip.MustParseAddr("198.18.1.2"), netip.MustParseAddr("198.18.2.2"), stun.IPv4},
-	{"IPv6", netip.MustParseAddr("fd18:1::1"), netip.MustParseAddr("fd18:2::1"), netip.MustParseAddr("fd18:1::2"), netip.MustParseAddr("fd18:2::2"), stun.IPv6},
+	{"IPv4", netip.MustParseAddr("198.18.1.1"), netip.MustParseAddr("198.18.2.1"), netip.MustParseAddr("198.18.1.2"), netip.MustParseAddr("198.18.2.2"), 24, stun.IPv4},
+	{"IPv6", netip.MustParseAddr("fd18:1::1"), netip.MustParseAddr("fd18:2::1"), netip.MustParseAddr("fd18:1::2"), netip.MustParseAddr("fd18:2::2"), 64, stun.IPv6},
 }
 
 // kernelServer is a server in the namespace of this process, whose kernel relays.
