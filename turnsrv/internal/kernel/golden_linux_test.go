@@ -314,6 +314,23 @@ func TestPassedUp(t *testing.T) {
 	}
 }
 
+// TestWrongChecksum checks that a damaged packet stays one: its receiver drops it, as without the program.
+func TestWrongChecksum(t *testing.T) {
+	now := time.Now()
+	for name, b := range bindings(now) {
+		t.Run(name, func(t *testing.T) {
+			p, _ := offload(t, b, now)
+			in := frame{from: b.Peer, to: b.Relay, payload: data(100), hops: 64}.bytes()
+			in[len(in)-1]++
+			want := frame{from: b.Server, to: b.Client, payload: channelData(number, data(100)), hops: 63}.bytes()
+			want[len(want)-1]++
+			if result, out := run(t, p, in, nil); result != redirected || !bytes.Equal(out, want) {
+				t.Errorf("result %d, want %d\ngot  %x\nwant %x", result, redirected, out, want)
+			}
+		})
+	}
+}
+
 // TestUnproven checks that nothing leaves to a party from which nothing has come through the program: a peer that has not answered,
 // or one whose packets netfilter rewrites.
 func TestUnproven(t *testing.T) {
