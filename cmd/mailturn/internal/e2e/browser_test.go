@@ -141,6 +141,9 @@ endpoint "turn" "turn" {
   drain_timeout = "1s"
   %[6]s
 }
+endpoint "http" "http" {
+  listen = %[7]q
+}
 endpoint "imap" "imap" {
   listen = ["tls://%[3]s:993"]
   embedded {
@@ -150,7 +153,7 @@ endpoint "imap" "imap" {
     }
   }
 }
-`, relayName, tlsBlock, relayIPv4, relayIPv6, secret, turn)
+`, relayName, tlsBlock, relayIPv4, relayIPv6, secret, turn, metricsURL)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -230,7 +233,7 @@ func describe(t *testing.T, caller, callee participant, offerOptions map[string]
 }
 
 // TestBrowsers makes calls between headless browsers only through the relay, which each learned over IMAP: audio and video from
-// fake devices, and a data channel. The counters of the browsers and of the relay have to agree.
+// fake devices, and a data channel. The counters of the browsers and of the relay have to agree, and the kernel has to relay what it can.
 func TestBrowsers(t *testing.T) {
 	n := newCallNetwork(t)
 	certs := newCertificates(t)
@@ -244,6 +247,7 @@ func TestBrowsers(t *testing.T) {
 			t.Run(fmt.Sprintf("%s to %s over %s and %s", alice.kind, callee.kind, w.transport, w.family), func(t *testing.T) {
 				aliceTURN, aliceTURNS := n.alice.discover(t, certs, "alice@example.org", "wonderland")
 				bobTURN, bobTURNS := n.bob.discover(t, certs, "bob@example.org", "builder")
+				allBefore, kernelBefore := n.relayedPackets(t)
 				videoCall(t, alice, callee, w.iceServers(aliceTURN, aliceTURNS), w.iceServers(bobTURN, bobTURNS))
 
 				for _, u := range []participant{alice, callee} {
@@ -275,9 +279,21 @@ func TestBrowsers(t *testing.T) {
 						Transport: w.transport, Family: w.family, Figures: r.figures(), Control: refusedBrowsers,
 					})
 				}
+				all, kernel := n.relayedPackets(t)
+				all, kernel = all-allBefore, kernel-kernelBefore
+				t.Logf("the relay: %d packets, of which the kernel relayed %d", all, kernel)
+				if most := kernel > all/2; most != (inKernel(callee, w) && kernelRelays()) {
+					t.Errorf("the kernel relayed %d of %d packets", kernel, all)
+				}
 			})
 		}
 	}
+}
+
+// inKernel reports whether the kernel can relay a call between Chromium and another browser. Firefox binds no channels, and over IPv6,
+// both get relayed IPv4 addresses, because they do not ask for others.
+func inKernel(callee participant, w way) bool {
+	return callee.kind == browser.Chromium && w.transport == "UDP" && w.family == "IPv4"
 }
 
 // What each end of a call has to receive: five seconds' worth of video, as the fake camera makes it, and of audio.

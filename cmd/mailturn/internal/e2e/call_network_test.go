@@ -86,6 +86,8 @@ func newCallNetwork(t *testing.T) callNetwork {
 		run("-n", string(user), "link", "set", "uplink", "up")
 		run("-n", string(user), "route", "add", "default", "via", net4+"1")
 		run("-n", string(user), "-6", "route", "add", "default", "via", net6+"1")
+		n.relay.completeChecksums(t, link)
+		user.completeChecksums(t, "uplink")
 	}
 	for _, user := range []namespace{n.alice, n.bob} {
 		user.waitForCarrier(t, "uplink")

@@ -64,6 +64,7 @@ func newNetwork(t *testing.T) network {
 			run(args...)
 		}
 		run("-n", string(ns), "link", "set", "eth0", "up")
+		ns.completeChecksums(t, "eth0")
 	}
 	return n
 }

@@ -51,6 +51,14 @@ func build(m *testing.M) int {
 	if raceDetector {
 		args = append(args, "-race")
 	}
+	if value := os.Getenv(kernelPathVariable); value != "" {
+		more, err := withKernelPath(dir, value)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		args = append(args, more...)
+	}
 	if out, err := exec.Command("go", append(args, "../..")...).CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build mailturn: %v\n%s", err, out)
 		return 1
