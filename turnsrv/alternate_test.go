@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 
 	"github.com/mailturn/mailturn/turnsrv/event"
@@ -15,11 +16,14 @@ import (
 // who they are, with its name only for those that verify a certificate (RFC 8489 sections 10, 14.15 and 14.16).
 func TestAlternate(t *testing.T) {
 	config := testConfig(t)
-	var asked []string // by one client at a time
+	asked := make(chan string, 10)
+	var alternate atomic.Value // netip.AddrPort
 	other := netip.MustParseAddrPort("192.0.2.7:3479")
+	alternate.Store(other)
 	config.Alternate = func(account string, tuple event.FiveTuple) (netip.AddrPort, string, bool) {
-		asked = append(asked, tuple.Transport.String()+" "+account)
-		return other, "turn2.example.org", other.IsValid()
+		asked <- tuple.Transport.String() + " " + account
+		server := alternate.Load().(netip.AddrPort)
+		return server, "turn2.example.org", server.IsValid()
 	}
 	c, server := udpClient(t, config)
 	c.allocate()
@@ -47,11 +51,17 @@ func TestAlternate(t *testing.T) {
 		}
 	}
 	username := turntest.TestCredential().Username
-	if len(asked) != 3 || asked[0] != "UDP "+username || asked[1] != "TCP "+username || asked[2] != "TLS "+username {
-		t.Errorf("Alternate was asked for %q, want only clients with credentials: once over each transport", asked)
+	for _, want := range []string{"UDP ", "TCP ", "TLS "} {
+		if got := <-asked; got != want+username {
+			t.Errorf("Alternate was asked for %q, want %q: only for clients with credentials", got, want+username)
+		}
+	}
+	if len(asked) > 0 {
+		t.Errorf("Alternate was asked %d times more than once over each transport", len(asked))
 	}
 
-	for _, other = range []netip.AddrPort{netip.MustParseAddrPort("[2001:db8::7]:3479"), {}} {
+	for _, unusable := range []netip.AddrPort{netip.MustParseAddrPort("[2001:db8::7]:3479"), {}} {
+		alternate.Store(unusable)
 		late := dial(t, "udp", server.udp)
 		late.want(late.request(stun.MethodAllocate, turntest.TransportUDP), stun.CodeInsufficientCapacity)
 	}
