@@ -32,7 +32,7 @@ func open(t *testing.T, path string, now time.Time) (*File, Past) {
 // crash ends f as the end of its process would: without another write.
 func (f *File) crash() {
 	f.mu.Lock()
-	f.frozen, f.dirty = true, nil
+	f.frozen, f.dirty = true, map[int]struct{}{}
 	f.mu.Unlock()
 	close(f.closing)
 	f.writing.Wait()
@@ -250,6 +250,29 @@ func TestFullDisk(t *testing.T) {
 		if past.Cut != 1 {
 			t.Errorf("the port is lost: %+v", past)
 		}
+		f.crash()
+	})
+}
+
+// TestFullDiskIsBounded checks that the changes of a port that wait for a failing disk take no more memory than one.
+func TestFullDiskIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, _ := open(t, filepath.Join(t.TempDir(), "ports"), time.Now())
+		flaky := &flakyDisk{disk: f.file}
+		flaky.full.Store(true)
+		f.file = flaky
+		for range 1000 {
+			f.Use(stun.IPv4, 50000, true)
+			f.Use(stun.IPv4, 50000, false)
+			synctest.Wait()
+		}
+		f.mu.Lock()
+		waiting := len(f.dirty)
+		f.mu.Unlock()
+		if waiting > 1 {
+			t.Errorf("%d changes of one port wait", waiting)
+		}
+		flaky.full.Store(false)
 		f.crash()
 	})
 }

@@ -53,20 +53,22 @@ func (f *File) run() {
 // write writes the marks that have changed. On an error, the rest is written later.
 func (f *File) write() error {
 	f.mu.Lock()
-	dirty := f.dirty
-	f.dirty = nil
-	values := make([]byte, len(dirty))
-	for i, at := range dirty {
-		values[i] = f.marks[at]
+	values := make(map[int]byte, len(f.dirty))
+	for at := range f.dirty {
+		values[at] = f.marks[at]
 	}
+	clear(f.dirty)
 	f.mu.Unlock()
-	for i, at := range dirty {
-		if _, err := f.file.WriteAt(values[i:i+1], int64(marksAt+at)); err != nil {
+	for at, value := range values {
+		if _, err := f.file.WriteAt([]byte{value}, int64(marksAt+at)); err != nil {
 			f.mu.Lock()
-			f.dirty = append(f.dirty, dirty[i:]...)
+			for at := range values {
+				f.dirty[at] = struct{}{}
+			}
 			f.mu.Unlock()
 			return err
 		}
+		delete(values, at)
 	}
 	return nil
 }
