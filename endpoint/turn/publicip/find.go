@@ -25,6 +25,7 @@ type Finder struct {
 	Problem func(netip.Addr) string
 
 	latest map[Source][]netip.Addr // the last answer of each source
+	errs   map[Source]error        // of the sources that gave none when they were last asked
 }
 
 // Found is an address.
@@ -36,21 +37,24 @@ type Found struct {
 }
 
 // Find returns one address of each family for which a source has any. local has it ask only the sources that are this machine itself,
-// and take the last answers of the others. err says which sources gave no answer; for these, too, their last answer counts.
+// and take the last answers of the others. err says which sources gave no answer when they were last asked; for these, too, their last
+// answer counts.
 func (f *Finder) Find(ctx context.Context, local bool) (found []Found, err error) {
 	if f.latest == nil {
-		f.latest = make(map[Source][]netip.Addr)
+		f.latest, f.errs = make(map[Source][]netip.Addr), make(map[Source]error)
 	}
 	var best [2]*Found // IPv4, IPv6
 	var errs []error
 	for _, source := range f.Sources {
 		if !local || source.Local() {
 			addrs, err := f.ask(ctx, source)
-			if err != nil {
-				errs = append(errs, fmt.Errorf("%v: %w", source, err))
-			} else {
+			f.errs[source] = err
+			if err == nil {
 				f.latest[source] = addrs
 			}
+		}
+		if err := f.errs[source]; err != nil {
+			errs = append(errs, fmt.Errorf("%v: %w", source, err))
 		}
 		for _, addr := range f.latest[source] {
 			at := 0

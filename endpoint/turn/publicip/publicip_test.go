@@ -87,6 +87,7 @@ func TestFind(t *testing.T) {
 	answers["interface"] = []netip.Addr{addr("10.0.0.7")}
 	delete(answers, "one")
 	want("a source that gives no answer any more", false, "dns: no answer", "192.0.2.1 dns ", "fd00::2 dns:two a private address")
+	want("and is not asked", true, "dns: no answer", "192.0.2.1 dns ", "fd00::2 dns:two a private address")
 	answers["one"] = []netip.Addr{netip.IPv4Unspecified(), addr("224.0.0.1")}
 	want("addresses that nobody has", false, "dns: it has no address", "192.0.2.1 dns ", "fd00::2 dns:two a private address")
 	answers["one"] = []netip.Addr{addr("::ffff:192.0.2.9")}
