@@ -276,6 +276,34 @@ func TestAnnouncementsAreBounded(t *testing.T) {
 	}
 }
 
+// TestForeignAnnouncementsAreRemoved has Redis evict the times of the announcements, and somebody fill it with announcements that have
+// none. Those could never expire.
+func TestForeignAnnouncementsAreRemoved(t *testing.T) {
+	redisServer := redistest.Start(t)
+	settings := settingsFor(t, modeStandalone, redisServer.Addr)
+	one, two := join(t, settings, "one", "1"), join(t, settings, "two", "2")
+	eventually(t, "relays", one.names, "one two")
+	two.stop()
+	<-two.stopped
+	client := settings.client()
+	defer client.Close()
+	keys := relayKeys("mailturn")
+	if err := client.Del(t.Context(), keys[1]).Err(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "relays without the dead one", one.names, "one")
+	for i := range 2 * maxRelays {
+		if err := client.HSet(t.Context(), keys[0], fmt.Sprint("x", i), "{}").Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "announcements in Redis", func() string {
+		n, err := client.HLen(t.Context(), keys[0]).Result()
+		return fmt.Sprint(n, err)
+	}, "1 <nil>")
+	eventually(t, "relays afterwards", one.names, "one")
+}
+
 // TestUserOfRedis uses a user who may only do what the documentation says is needed.
 func TestUserOfRedis(t *testing.T) {
 	redisServer := redistest.Start(t, "user default off", "user mailturn on >secret ~mailturn:* resetchannels "+aclCommands)

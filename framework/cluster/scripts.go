@@ -11,7 +11,8 @@ func relayKeys(prefix string) []string {
 }
 
 // announce stores announcements, removes the relays that have made none for a while, and returns the announcements of the others,
-// preceded by those that it has replaced, an empty string where there was none.
+// preceded by those that it has replaced, an empty string where there was none. It also removes announcements whose time is unknown,
+// because Redis has evicted one of the keys, or somebody else has written them.
 //
 // KEYS: relayKeys. ARGV: lifetime in ms, the limit of relays, and for each relay its name and its announcement.
 var announce = redis.NewScript(`
@@ -21,6 +22,13 @@ local dead = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now - ARGV[1])
 for _, name in ipairs(dead) do
 	redis.call('HDEL', KEYS[1], name)
 	redis.call('ZREM', KEYS[2], name)
+end
+if redis.call('HLEN', KEYS[1]) > redis.call('ZCARD', KEYS[2]) then
+	for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
+		if not redis.call('ZSCORE', KEYS[2], name) then
+			redis.call('HDEL', KEYS[1], name)
+		end
+	end
 end
 local result = {}
 for i = 3, #ARGV, 2 do
