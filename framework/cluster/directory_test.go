@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -306,6 +307,9 @@ func TestForeignAnnouncementsAreRemoved(t *testing.T) {
 
 // TestUserOfRedis uses a user who may only do what the documentation says is needed.
 func TestUserOfRedis(t *testing.T) {
+	if text, err := os.ReadFile("../../docs/cluster.md"); err != nil || !strings.Contains(string(text), " ~mailturn:* resetchannels "+aclCommands+"\n") {
+		t.Errorf("docs/cluster.md lets the user do something else: %v", err)
+	}
 	redisServer := redistest.Start(t, "user default off", "user mailturn on >secret ~mailturn:* resetchannels "+aclCommands)
 	settings := settingsFor(t, modeStandalone, redisServer.Addr)
 	settings.Block.User.V, settings.Block.Password.V = "mailturn", "secret\n"
@@ -322,7 +326,7 @@ func TestUserOfRedis(t *testing.T) {
 }
 
 // aclCommands are what docs/cluster.md lets the user of Redis do.
-const aclCommands = "+@read +@write +@connection +eval +evalsha +script|load +time +client"
+const aclCommands = "-@all +@hash +@sortedset +@scripting +@connection +time +cluster"
 
 // TestSentinel has the master fail, and one of its replicas take over.
 func TestSentinel(t *testing.T) {
