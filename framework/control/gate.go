@@ -29,16 +29,15 @@ func (g Gate) Handler(answer Answer) http.Handler {
 		select {
 		case g.places <- struct{}{}:
 			defer func() { <-g.places }()
+			respond(w, r, answer)
 		case <-timeout.C:
-			answer = busy
+			respond(w, r, busy)
 		case <-r.Context().Done():
-			return
 		}
-		respond(w, r, answer)
 	})
 }
 
 // busy answers a request for which there is no place.
 func busy(http.ResponseWriter, *http.Request) (any, error) {
-	return nil, Errorf(http.StatusServiceUnavailable, "mailturn is sending long lists to other clients: try again in a few seconds")
+	return nil, Errorf(http.StatusServiceUnavailable, "other clients are being sent lists: try again in a few seconds")
 }

@@ -90,6 +90,14 @@ func TestUnreadLists(t *testing.T) {
 		if refused != gatePlaces {
 			t.Errorf("%d clients are told to try again, want %d", refused, gatePlaces)
 		}
+		time.Sleep(2 * progressTimeout)
+		response, err := http.ReadResponse(bufio.NewReader(listener.get(t)), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text, err := io.ReadAll(response.Body); err != nil || response.StatusCode != http.StatusOK || len(text) < 8<<20 {
+			t.Errorf("after they have left: status %d, %d bytes, %v, want a list", response.StatusCode, len(text), err)
+		}
 	})
 }
 
