@@ -193,3 +193,46 @@ bantime = 1h
 		t.Errorf("after the ban: %v", err)
 	}
 }
+
+// TestFail2banJail has fail2ban read the journal with the files of dist, as the documentation says, on a machine with systemd: an
+// address that guesses is banned, and the ban ends with that of fail2ban.
+func TestFail2banJail(t *testing.T) {
+	files, err := filepath.Abs(fail2banFiles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unit, err := filepath.Abs("../../../../dist/mailturn.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := bootMachine(t, "bookworm-fail2ban", binary, unit, files)
+	m.write(t, "/etc/fail2ban/jail.d/here.local", "[sshd]\n# Its log does not exist here, which would end fail2ban.\nenabled = false\n[mailturn]\n# The guesses come from this machine.\nignoreself = false\n")
+	m.write(t, "/etc/mailturn/maddy.conf", `hostname = "localhost"
+endpoint "turn" "turn" {
+  listen      = ["udp://127.0.0.1:3478"]
+  relay_ip    = "127.0.0.1"
+  log_guesses = true
+}
+`)
+	m.write(t, "/etc/wrong", "another secret\n")
+	m.run(t, `useradd --system mailturn
+install -m 0755 /src/mailturn /usr/local/bin/
+install -m 0644 /src/mailturn.service /etc/systemd/system/
+chgrp mailturn /etc/mailturn/maddy.conf; chmod 0640 /etc/mailturn/maddy.conf
+cp -R /src/fail2ban/filter.d /src/fail2ban/action.d /src/fail2ban/jail.d /etc/fail2ban/
+systemctl daemon-reload
+systemctl start mailturn
+systemctl restart fail2ban`)
+	const wait = `
+until_true() { for i in $(seq 240); do "$@" && return; sleep 0.5; done; mailturn ctl bans; fail2ban-client status mailturn; journalctl --unit=mailturn | tail -n 30; return 1; }
+jails() { fail2ban-client status mailturn >/dev/null 2>&1; }
+banned() { mailturn ctl bans | grep -q '127.0.0.1/32 .*fail2ban, mailturn'; }
+lifted() { mailturn ctl bans | grep -q 'There are no bans'; }
+`
+	m.run(t, wait+`until_true jails
+for i in $(seq 40); do mailturn probe --quick --secret-file /etc/wrong turn:127.0.0.1 >/dev/null 2>&1 || true; done
+until_true banned
+fail2ban-client status mailturn | grep -q 'Banned IP list:.*127.0.0.1'
+fail2ban-client set mailturn unbanip 127.0.0.1
+until_true lifted`)
+}
