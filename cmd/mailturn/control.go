@@ -171,6 +171,16 @@ func (o *operators) do(ctx context.Context, f func()) error {
 	}
 }
 
+// inTurn calls f, which changes what a successor must know, and returns its error. It does so on the goroutine of serve, and so not
+// during an upgrade: a successor that has read the state would not know of the change, and overwrite it.
+func (o *operators) inTurn(r *http.Request, f func() error) error {
+	var failure error
+	if err := o.do(r.Context(), func() { failure = f() }); err != nil {
+		return err
+	}
+	return failure
+}
+
 // changed logs a change with who made it.
 func (o *operators) changed(r *http.Request, message string, args ...any) {
 	o.logger.Info(message, append([]any{"by", control.CallerOf(r.Context()).String()}, args...)...)

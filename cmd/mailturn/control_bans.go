@@ -76,7 +76,7 @@ func (o *operators) makeBan(w http.ResponseWriter, r *http.Request) (any, error)
 	made.Made, made.Until = now.Round(0), now.Add(d).Round(0)
 	made.By = control.CallerOf(r.Context()).String()
 	made.Usernames = latestUsernames(o.service.accounts.Usernames(made.Account), nil)
-	if err := o.service.bans.add(made); err != nil {
+	if err := o.inTurn(r, func() error { return o.service.bans.add(made) }); err != nil {
 		return nil, refusedBan(err)
 	}
 	ended, err := o.collect(r.Context(), func(ctx context.Context, relay namedRelay) ([]event.Allocation, error) {
@@ -102,7 +102,7 @@ func (o *operators) liftBan(w http.ResponseWriter, r *http.Request) (any, error)
 	if err != nil {
 		return nil, err
 	}
-	if err := o.service.bans.lift(lifted.target()); err != nil {
+	if err := o.inTurn(r, func() error { return o.service.bans.lift(lifted.target()) }); err != nil {
 		return nil, refusedBan(err)
 	}
 	o.changed(r, "ban lifted", "account", lifted.Account, "network", lifted.Network)

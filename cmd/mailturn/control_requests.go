@@ -274,7 +274,9 @@ func (o *operators) setDraining(w http.ResponseWriter, r *http.Request) (any, er
 		return nil, err
 	}
 	report := drainReport{Draining: *request.Draining}
-	o.service.setDraining(report.Draining)
+	if err := o.do(r.Context(), func() { o.service.setDraining(report.Draining) }); err != nil { // see inTurn
+		return nil, err
+	}
 	for _, relay := range relays {
 		if c, ok := relay.Counters(); ok {
 			report.Allocations += c.Allocations

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -15,9 +17,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/mailturn/mailturn/endpoint/issuer"
+	"github.com/mailturn/mailturn/endpoint/turn"
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/control"
+	"github.com/mailturn/mailturn/framework/module"
 )
 
 // lockedBuffer is a log that is read while it is written.
@@ -227,6 +233,34 @@ func TestControlStopping(t *testing.T) {
 	err := o.do(t.Context(), func() { t.Error("called") })
 	if e, ok := errors.AsType[*control.Error](err); !ok || e.Status != http.StatusServiceUnavailable {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestControlHandedOver wants changes that would be lost to be refused after another process has taken over.
+func TestControlHandedOver(t *testing.T) {
+	service := &service{running: map[string]module.Endpoint{`endpoint turn "a"`: new(turn.Endpoint)}, logger: slog.New(slog.DiscardHandler), alternates: issuer.NewAlternates()}
+	t.Cleanup(service.look.stop)
+	service.names.Store(new(issuer.AccountNames))
+	service.bans.load(t.TempDir(), service.logger)
+	kept := banReport{Account: "kept", Until: time.Now().Add(time.Hour)}
+	if err := service.bans.add(kept); err != nil {
+		t.Fatal(err)
+	}
+	o := newOperators(service)
+	close(o.stopped)
+	for _, request := range []struct{ method, path, body string }{
+		{http.MethodPost, "/v1/bans", `{"account": "alice"}`},
+		{http.MethodDelete, "/v1/bans", `{"account": "kept"}`},
+		{http.MethodPut, "/v1/draining", `{"draining": true}`},
+	} {
+		answer := httptest.NewRecorder()
+		o.handler().ServeHTTP(answer, httptest.NewRequest(request.method, request.path, strings.NewReader(request.body)))
+		if answer.Code != http.StatusServiceUnavailable {
+			t.Errorf("%s %s: %d %s", request.method, request.path, answer.Code, answer.Body)
+		}
+	}
+	if bans := service.bans.current(); len(bans) != 1 || bans[0].Account != "kept" || service.draining.Load() {
+		t.Errorf("draining %v, bans %+v", service.draining.Load(), bans)
 	}
 }
 
