@@ -1,6 +1,10 @@
 package credential
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+)
 
 // accountsState is what Accounts remembers, as JSON. The maps are those of Accounts.
 type accountsState struct {
@@ -24,7 +28,7 @@ func (a *Accounts) MarshalJSON() ([]byte, error) {
 	return json.Marshal(accountsState{state(&a.known), state(&a.unknown)})
 }
 
-// UnmarshalJSON replaces the user names that are remembered.
+// UnmarshalJSON adds the user names that another process remembers. One that was issued to different accounts is attributed to none.
 func (a *Accounts) UnmarshalJSON(b []byte) error {
 	var state accountsState
 	if err := json.Unmarshal(b, &state); err != nil {
@@ -44,6 +48,22 @@ func (a *Accounts) UnmarshalJSON(b []byte) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	known, unknown := a.known, a.unknown
 	a.known, a.unknown = restore(state.Known), restore(state.Unknown)
+	a.merge(&a.known, known)
+	a.merge(&a.unknown, unknown)
 	return nil
+}
+
+// merge adds the user names of from to g, one of the generations of a.
+func (a *Accounts) merge(g *generations, from generations) {
+	for _, generation := range [...]issued{from.old, from.young} {
+		for _, second := range slices.Sorted(maps.Keys(generation.accounts)) { // the latest one of an account comes last
+			account := generation.accounts[second]
+			if holder, taken := a.holder(second); taken && holder != account {
+				account = ""
+			}
+			g.young.add(account, second)
+		}
+	}
 }

@@ -2,6 +2,7 @@ package credential
 
 import (
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"testing"
 	"time"
@@ -39,5 +40,37 @@ func TestAccountsState(t *testing.T) {
 		if err := json.Unmarshal([]byte(damaged), new(Accounts)); err == nil {
 			t.Errorf("%q is read", damaged)
 		}
+	}
+}
+
+// TestAccountsStateIsAdded wants a process to remember what it has issued before it gets the state of another one.
+func TestAccountsStateIsAdded(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	issuer := Issuer{Secret: NewSecret([]byte("a secret")), TTL: 24 * time.Hour}
+	var before, after Accounts
+	alice, bob := before.Issue(issuer, "alice@example.org", now), after.Issue(issuer, "bob@example.org", now)
+	unknown := after.Issue(issuer, "", now)
+	text, err := json.Marshal(&before)
+	if err == nil {
+		err = json.Unmarshal(text, &after)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for username, want := range map[string]string{alice.Username: "alice@example.org", bob.Username: "bob@example.org", unknown.Username: unknown.Username} {
+		if account, ok := after.Account(username); !ok || account != want {
+			t.Errorf("%s is of %q, %v, want %q", username, account, ok, want)
+		}
+	}
+	if again := after.Issue(issuer, "bob@example.org", now); again.Username != bob.Username {
+		t.Errorf("bob had %s, and now has %s", bob.Username, again.Username)
+	}
+
+	text = fmt.Appendf(nil, `{"known": [{"accounts": {"%s": "carol@example.org"}}, {}], "unknown": [{}, {}]}`, bob.Username)
+	if err := json.Unmarshal(text, &after); err != nil {
+		t.Fatal(err)
+	}
+	if account, ok := after.Account(bob.Username); ok {
+		t.Errorf("a user name of two accounts is attributed to %s", account)
 	}
 }
