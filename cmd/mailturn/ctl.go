@@ -1,33 +1,26 @@
 package main
 
 import (
-	"bytes"
-	"cmp"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/mailturn/mailturn/framework/control"
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/provision"
 )
-
-// serviceSocket is where a service of the system has its control socket.
-const serviceSocket = "/run/mailturn/" + controlSocket
 
 // ctl is what the commands of mailturn ctl have in common.
 type ctl struct {
 	socket, configFile string
+	unitFile           string // the configuration of mailturn.service
 	asJSON             bool
 }
 
 func newCtlCommand() *cobra.Command {
-	var c ctl
+	c := ctl{unitFile: provision.ConfigFile}
 	cmd := &cobra.Command{
 		Use:   "ctl",
 		Short: "Inspect and change a running mailturn",
@@ -35,8 +28,10 @@ func newCtlCommand() *cobra.Command {
 it: root, the user that runs mailturn, and the members of the socket's group, mailturn-admin by
 default. Every change is logged with the user who made it.
 
-The socket is that of --socket, otherwise that of the configuration in --config, otherwise
-/run/mailturn/control.socket, otherwise control.socket in the default state directory.`,
+--socket names the socket. With --config, it is the socket of that configuration and no other: path
+in its control block, otherwise control.socket in its state_dir. For ` + provision.ConfigFile + `,
+which mailturn.service uses, ` + serviceSocket + ` comes first. Without both, it is
+` + serviceSocket + `, or else control.socket in the default state directory.`,
 	}
 	c.flags(cmd)
 	cmd.AddCommand(c.statusCommand(), c.reloadCommand(), c.logLevelCommand(), c.drainCommand(), c.credentialsCommand(),
@@ -49,39 +44,6 @@ func (c *ctl) flags(cmd *cobra.Command) {
 	cmd.PersistentFlags().StringVar(&c.socket, "socket", "", "control `socket`")
 	cmd.PersistentFlags().StringVar(&c.configFile, "config", "", "configuration `file` of the running mailturn")
 	cmd.PersistentFlags().BoolVar(&c.asJSON, "json", false, "print JSON")
-}
-
-// client returns a client for the socket that the flags say.
-func (c *ctl) client(stderr io.Writer) (control.Client, error) {
-	if c.socket != "" {
-		return control.Client{Path: c.socket}, nil
-	}
-	if c.configFile != "" {
-		var diagnostics bytes.Buffer
-		s, err := load(c.configFile, "", &diagnostics)
-		switch {
-		case err != nil: // mere warnings are for the server's log
-			_, _ = diagnostics.WriteTo(stderr)
-			return control.Client{}, err
-		case !s.control.Enable.V:
-			return control.Client{}, fmt.Errorf("%s disables the control socket", c.configFile)
-		case s.control.Path.Set:
-			return control.Client{Path: s.controlAt.Path}, nil
-		case s.stateDir != defaultStateDir():
-			// The service manager gives a service a runtime directory that this process does not have.
-			if _, err := os.Stat(s.controlAt.Path); err == nil {
-				return control.Client{Path: s.controlAt.Path}, nil
-			}
-		}
-	}
-	if _, err := os.Stat(serviceSocket); err == nil {
-		return control.Client{Path: serviceSocket}, nil
-	}
-	dir := cmp.Or(runtimeDir(), defaultStateDir())
-	if dir == "" {
-		return control.Client{}, errors.New("name the control socket with --socket")
-	}
-	return control.Client{Path: filepath.Join(dir, controlSocket)}, nil
 }
 
 // call sends a request. With --json it prints the response, otherwise it calls print, after the response is in out.
