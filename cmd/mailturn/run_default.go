@@ -19,6 +19,7 @@ import (
 	"github.com/hashicorp/hcl/v2/hclwrite"
 	"github.com/zclconf/go-cty/cty"
 
+	"github.com/mailturn/mailturn/framework/atomicfile"
 	"github.com/mailturn/mailturn/framework/bounded"
 	"github.com/mailturn/mailturn/framework/config"
 )
@@ -89,7 +90,11 @@ func demoPassword(stateDir string) (string, error) {
 	if err := os.MkdirAll(stateDir, 0o700); err != nil {
 		return "", fmt.Errorf("store the demo account's password: %w: choose another directory with --state-dir", err)
 	}
-	if err := os.WriteFile(path, []byte(password), 0o600); err != nil {
+	attributes, err := atomicfile.In(stateDir, 0o600)
+	if err == nil {
+		err = atomicfile.Replace(path, []byte(password), attributes)
+	}
+	if err != nil {
 		return "", fmt.Errorf("store the demo account's password: %w", err)
 	}
 	return password, nil

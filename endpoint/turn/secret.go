@@ -40,13 +40,9 @@ func StoredSecret(dir string) (secret credential.Secret, created bool, err error
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return credential.Secret{}, false, fmt.Errorf("store the generated secret: %w", err)
 	}
-	attributes := atomicfile.Private
-	if os.Geteuid() == 0 {
-		info, err := os.Stat(dir)
-		if err != nil {
-			return credential.Secret{}, false, fmt.Errorf("store the generated secret: %w", err)
-		}
-		attributes = atomicfile.Owned(info, atomicfile.Private.Mode)
+	attributes, err := atomicfile.In(dir, 0o600)
+	if err != nil {
+		return credential.Secret{}, false, fmt.Errorf("store the generated secret: %w", err)
 	}
 	switch err := atomicfile.Create(path, text, attributes); {
 	case errors.Is(err, fs.ErrExist): // another process was faster

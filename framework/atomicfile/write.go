@@ -26,6 +26,22 @@ func Owned(info fs.FileInfo, mode fs.FileMode) Attributes {
 	return a
 }
 
+// In are the attributes of a new file in dir. One that root writes, for example with a command before the first start of a service,
+// belongs to the owner of dir, who has to read it.
+func In(dir string, mode fs.FileMode) (Attributes, error) {
+	a := Attributes{Mode: mode, UID: -1, GID: -1}
+	if os.Geteuid() != 0 {
+		return a, nil
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return Attributes{}, err
+	}
+	owner := Owned(info, 0)
+	a.UID, a.GID = owner.UID, owner.GID
+	return a, nil
+}
+
 // Create writes a new file at path. If one exists, it is not changed, and the error is fs.ErrExist.
 func Create(path string, data []byte, a Attributes) error {
 	return write(path, data, a, func(temporary string) error { return os.Link(temporary, path) })

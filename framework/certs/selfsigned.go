@@ -27,6 +27,8 @@ const (
 // and ::1. It is stored in dir as selfsigned.crt and selfsigned.key (mode 0600) and reused by the next call with the same names,
 // until less than 30 days of its year are left. dir is made if it does not exist, with mode 0700.
 //
+// A certificate that root creates belongs to the owner of dir: otherwise that user could not read its key, and would replace both.
+//
 // created reports whether this call has written the files. It is not safe to call concurrently with the same dir.
 func SelfSigned(dir string, names []string, now time.Time) (pair Pair, created bool, err error) {
 	pair = Pair{Cert: filepath.Join(dir, "selfsigned.crt"), Key: filepath.Join(dir, "selfsigned.key")}
@@ -112,6 +114,10 @@ func commonName(dnsNames []string) string {
 
 // writeFile replaces the file at path with one PEM block.
 func writeFile(path string, mode os.FileMode, blockType string, der []byte) error {
+	attributes, err := atomicfile.In(filepath.Dir(path), mode)
+	if err != nil {
+		return err
+	}
 	text := pem.EncodeToMemory(&pem.Block{Type: blockType, Bytes: der})
-	return atomicfile.Replace(path, text, atomicfile.Attributes{Mode: mode, UID: -1, GID: -1})
+	return atomicfile.Replace(path, text, attributes)
 }
