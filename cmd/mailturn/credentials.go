@@ -29,14 +29,17 @@ the first HTTP endpoint that has API keys, from the dict endpoint, or else from 
 
 With --user, the user name is EXPIRY:USER, the form of the TURN REST API, which the relay accepts
 too. Delta Chat could not parse it, so no IMAP values are printed. If there are several relays,
-that user's is printed.`,
+that user's is printed.
+
+If the configuration has no secret and the relay has not generated one yet, it is generated now:
+turn.secret in state_dir, which belongs to the owner of that directory. Nothing else is written.`,
 		Args: noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			s, err := loadOrDefault(configFile, stateDir, cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}
-			if _, err := s.prepare(time.Now()); err != nil {
+			if _, err := s.takeSecret(); err != nil {
 				return err
 			}
 			first, err := s.firstAdvertised()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/mailturn/mailturn/endpoint/issuer"
 	"github.com/mailturn/mailturn/endpoint/turn/coturn"
+	"github.com/mailturn/mailturn/framework/certs"
 )
 
 func newExportCommand() *cobra.Command {
@@ -24,7 +26,11 @@ func newExportCommand() *cobra.Command {
 		Short: "Print the configuration that another program needs for this relay",
 		Long: `export prints the configuration that another program needs, derived from the configuration of
 mailturn. That for synapse, livekit, prosody, ejabberd, nextcloud and coturn contains the shared
-secret, and that for env a password. It goes only to standard output.`,
+secret, and that for env a password. It goes only to standard output.
+
+If the shared secret is printed, the configuration has none, and the relay has not generated one
+yet, it is generated now: turn.secret in state_dir, which belongs to the owner of that directory.
+Nothing else is written.`,
 		Args: cobra.NoArgs, // an unknown program is an unknown command to it
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var names []string
@@ -46,22 +52,23 @@ secret, and that for env a password. It goes only to standard output.`,
 	}
 	for _, program := range []struct {
 		name, what string
+		withSecret bool
 		write      func(io.Writer, *setup) error
 		flags      func(*pflag.FlagSet) // nil if it has none of its own
 	}{
-		{"synapse", "homeserver.yaml of Matrix Synapse", exportSynapse, nil},
-		{"livekit", "config.yaml of LiveKit", exportLiveKit, nil},
-		{"prosody", "prosody.cfg.lua, also that of Jitsi Meet", exportProsody, nil},
-		{"ejabberd", "ejabberd.yml", exportEjabberd, nil},
-		{"nextcloud", "Nextcloud Talk: commands that add the relay", exportNextcloud, nil},
-		{"coturn", "turnserver.conf, for coturn instead of the TURN endpoint", exportCoturn, nil},
-		{"dovecot", "Dovecot 2.3 or 2.4: what the imap endpoint is in front of, or what asks the dict endpoint",
+		{"synapse", "homeserver.yaml of Matrix Synapse", true, exportSynapse, nil},
+		{"livekit", "config.yaml of LiveKit", true, exportLiveKit, nil},
+		{"prosody", "prosody.cfg.lua, also that of Jitsi Meet", true, exportProsody, nil},
+		{"ejabberd", "ejabberd.yml", true, exportEjabberd, nil},
+		{"nextcloud", "Nextcloud Talk: commands that add the relay", true, exportNextcloud, nil},
+		{"coturn", "turnserver.conf, for coturn instead of the TURN endpoint", true, exportCoturn, nil},
+		{"dovecot", "Dovecot 2.3 or 2.4: what the imap endpoint is in front of, or what asks the dict endpoint", false,
 			func(w io.Writer, s *setup) error { return exportDovecot(w, s, dovecotVersion) }, dovecotFlags},
-		{"chatmail", "a chatmail relay, which asks the credsock or the dict endpoint: commands for a root shell on it", exportChatmail, nil},
-		{"env", "MATRIX_TURN_SERVERS, for programs that take a fixed user from the environment", exportEnv, nil},
-		{"nftables", "nftables: open the ports in use, and do not track the relay's packets",
+		{"chatmail", "a chatmail relay, which asks the credsock or the dict endpoint: commands for a root shell on it", false, exportChatmail, nil},
+		{"env", "MATRIX_TURN_SERVERS, for programs that take a fixed user from the environment", false, exportEnv, nil},
+		{"nftables", "nftables: open the ports in use, and do not track the relay's packets", false,
 			func(w io.Writer, s *setup) error { return exportNftables(w, s, relayUser) }, relayUserFlags},
-		{"ufw", "ufw: open the ports in use", exportUFW, nil},
+		{"ufw", "ufw: open the ports in use", false, exportUFW, nil},
 	} {
 		export := &cobra.Command{
 			Use:   program.name,
@@ -72,8 +79,10 @@ secret, and that for env a password. It goes only to standard output.`,
 				if err != nil {
 					return err
 				}
-				if _, err := s.prepare(time.Now()); err != nil {
-					return err
+				if program.withSecret {
+					if _, err := s.takeSecret(); err != nil {
+						return err
+					}
 				}
 				var text bytes.Buffer // nothing half is printed
 				if err := program.write(&text, s); err != nil {
@@ -173,7 +182,15 @@ func exportCoturn(w io.Writer, s *setup) error {
 	if len(s.relays) == 0 {
 		return errNoRelay
 	}
-	return coturn.Export(w, s.relays[0])
+	relay := s.relays[0]
+	if relay.NeedsCertificate() {
+		pair := certs.SelfSignedPair(s.stateDir)
+		if _, err := os.Stat(pair.Cert); err != nil {
+			return fmt.Errorf(`endpoint "turn" has no certificate yet: %w: start mailturn, which generates it, or add a tls block`, err)
+		}
+		relay.TLS = []certs.Pair{pair}
+	}
+	return coturn.Export(w, relay)
 }
 
 func exportEnv(w io.Writer, s *setup) error {

@@ -248,7 +248,7 @@ func (s *setup) relay() *issuer.Relay {
 	}
 }
 
-// firstAdvertised returns, after prepare, what the first endpoint that advertises a relay tells clients. Without one it returns
+// firstAdvertised returns, with the secret only after takeSecret, what the first endpoint that advertises a relay tells clients. Without one it returns
 // what such an endpoint without attributes would tell them.
 func (s *setup) firstAdvertised() (*issuer.Config, error) {
 	if i := slices.IndexFunc(s.imaps, func(c imap.Config) bool { return c.TURN.Enable.V }); i >= 0 {
@@ -303,23 +303,12 @@ func (s *setup) share(accounts *credential.Accounts, banned *ban.List, listeners
 // prepare generates the secret and the certificate that the configuration lacks, or uses those of an earlier run. It returns what
 // it generated, in words.
 func (s *setup) prepare(now time.Time) (made []string, err error) {
-	var generated []credential.Secret
-	for i := range s.relays {
-		if len(s.relays[i].Secrets) > 0 {
-			continue
-		}
-		if s.stateDir == "" {
-			return nil, errNoStateDir
-		}
-		secret, created, err := turn.StoredSecret(s.stateDir)
-		if err != nil {
-			return nil, err
-		}
-		if created {
-			made = append(made, "TURN secret")
-		}
-		generated = []credential.Secret{secret}
-		s.relays[i].Secrets = generated
+	created, err := s.takeSecret()
+	if err != nil {
+		return nil, err
+	}
+	if created {
+		made = append(made, "TURN secret")
 	}
 	pair, created, err := s.selfSigned(now)
 	if err != nil {
@@ -331,10 +320,31 @@ func (s *setup) prepare(now time.Time) (made []string, err error) {
 	for _, missing := range s.missingCertificates() {
 		*missing = []certs.Pair{pair}
 	}
+	return made, nil
+}
+
+// takeSecret generates the secret that the configuration lacks, or uses that of an earlier run. It reports whether it generated one.
+func (s *setup) takeSecret() (created bool, err error) {
+	var generated []credential.Secret
+	for i := range s.relays {
+		if len(s.relays[i].Secrets) > 0 {
+			continue
+		}
+		if s.stateDir == "" {
+			return false, errNoStateDir
+		}
+		secret, isNew, err := turn.StoredSecret(s.stateDir)
+		if err != nil {
+			return false, err
+		}
+		created = created || isNew
+		generated = []credential.Secret{secret}
+		s.relays[i].Secrets = generated
+	}
 	for _, c := range s.issuers() {
 		c.SetSecrets(generated)
 	}
-	return made, nil
+	return created, nil
 }
 
 // missingCertificates returns the TLS fields of the endpoints that need a certificate and have none.

@@ -31,7 +31,7 @@ const (
 //
 // created reports whether this call has written the files. It is not safe to call concurrently with the same dir.
 func SelfSigned(dir string, names []string, now time.Time) (pair Pair, created bool, err error) {
-	pair = Pair{Cert: filepath.Join(dir, "selfsigned.crt"), Key: filepath.Join(dir, "selfsigned.key")}
+	pair = SelfSignedPair(dir)
 	dnsNames, addresses := subjectNames(names)
 	if old, err := ReadPair(pair); err == nil && covers(old.Leaf, dnsNames, addresses) &&
 		Expiry(old.Leaf, now, selfSignedRenewal) == "" {
@@ -57,6 +57,11 @@ func SelfSigned(dir string, names []string, now time.Time) (pair Pair, created b
 		return Pair{}, false, fmt.Errorf("keep self-signed certificate: %w", err)
 	}
 	return pair, true, nil
+}
+
+// SelfSignedPair returns the paths where SelfSigned stores a certificate. The files may not exist.
+func SelfSignedPair(dir string) Pair {
+	return Pair{Cert: filepath.Join(dir, "selfsigned.crt"), Key: filepath.Join(dir, "selfsigned.key")}
 }
 
 // subjectNames sorts the names into the two kinds of subject alternative name (RFC 5280 section 4.2.1.6).

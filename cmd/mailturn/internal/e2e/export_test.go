@@ -7,15 +7,21 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/chroot"
+	"github.com/mailturn/mailturn/framework/certs"
 )
 
-// export runs mailturn export and writes what it prints to a file.
+// export runs mailturn export, with a certificate of an earlier run, and writes what it prints to a file.
 func export(t *testing.T, neighbour, config string) (path, text string) {
 	t.Helper()
+	stateDir := t.TempDir()
+	if _, _, err := certs.SelfSigned(stateDir, nil, time.Now()); err != nil {
+		t.Fatal(err)
+	}
 	var stderr strings.Builder
-	cmd := exec.Command(binary, "export", neighbour, "--config", config, "--state-dir", t.TempDir())
+	cmd := exec.Command(binary, "export", neighbour, "--config", config, "--state-dir", stateDir)
 	cmd.Stderr = &stderr
 	output, err := cmd.Output()
 	if err != nil {
