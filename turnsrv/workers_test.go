@@ -28,8 +28,13 @@ func testWorkers(t testing.TB) int {
 	return n
 }
 
-// onWorkersOnly matches tests that goroutines cannot pass, because they do not know the destination address of a datagram.
-const onWorkersOnly = "TestT35AnswersFromTheAddressAsked|TestT35AddressesAreApart|TestDTLSAnswersFromTheAddressAsked"
+// onWorkersOnly matches tests that goroutines cannot pass, because they do not know the destination address of a datagram, or cannot
+// hand calls over.
+const onWorkersOnly = "TestT35AnswersFromTheAddressAsked|TestT35AddressesAreApart|TestDTLSAnswersFromTheAddressAsked|" +
+	"TestHandOverUnderTraffic|TestFailedHandOver"
+
+// long matches tests that take half a minute and do the same on all workers.
+const long = "TestKernelPathChurn|TestKernelPathProcess"
 
 // TestOtherWorkers runs the tests of this package on goroutines, as on systems without event loops, and on several workers, as on
 // a machine with many processors.
@@ -44,7 +49,7 @@ func TestOtherWorkers(t *testing.T) {
 		t.Run(run.name, func(t *testing.T) {
 			t.Parallel()
 			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.count=1",
-				"-test.skip=^(TestOtherWorkers|TestRowsFailOnPlainPion"+run.skip+")$")
+				"-test.skip=^(TestOtherWorkers|TestRowsFailOnPlainPion|"+long+run.skip+")$")
 			cmd.Env = append(os.Environ(), workersVar+"="+run.workers)
 			if output, err := cmd.CombinedOutput(); err != nil {
 				t.Errorf("%v\n%s", err, output)
