@@ -181,7 +181,7 @@ func (d *Directory) run(ctx context.Context) {
 // round announces the relays of this process, and reads those of all.
 func (d *Directory) round(ctx context.Context) {
 	own := d.self()
-	args := []any{d.lifetime.Milliseconds(), maxRelays}
+	args := []any{d.lifetime.Milliseconds(), maxRelays, maxAnnouncement}
 	for _, r := range own {
 		text, err := r.encode()
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -267,11 +268,11 @@ func TestAnnouncementsAreBounded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := announce.Run(t.Context(), client, relayKeys("mailturn"), time.Minute.Milliseconds(), maxRelays, relay.Name, text).Err(); err != nil {
+		if err := announce.Run(t.Context(), client, relayKeys("mailturn"), time.Minute.Milliseconds(), maxRelays, maxAnnouncement, relay.Name, text).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	err := announce.Run(t.Context(), client, relayKeys("mailturn"), time.Minute.Milliseconds(), maxRelays, "one more", "{}").Err()
+	err := announce.Run(t.Context(), client, relayKeys("mailturn"), time.Minute.Milliseconds(), maxRelays, maxAnnouncement, "one more", "{}").Err()
 	if err == nil || err.Error() != "ERR there are 1000 relays already" {
 		t.Errorf("one more: %v", err)
 	}
@@ -398,5 +399,35 @@ func TestRedisCluster(t *testing.T) {
 	t.Logf("failover took %v", time.Since(killed).Round(time.Millisecond))
 	if !slices.Contains(addrs, addr) {
 		t.Errorf("%s is not a node of the cluster", addr)
+	}
+}
+
+// TestAnswerIsBounded has somebody write long announcements, more than there may be relays, and times of announcements in the future.
+func TestAnswerIsBounded(t *testing.T) {
+	redisServer := redistest.Start(t)
+	settings := settingsFor(t, modeStandalone, redisServer.Addr)
+	client := settings.client()
+	defer client.Close()
+	keys, now := relayKeys("mailturn"), float64(time.Now().UnixMilli())
+	for i := range 2 * maxRelays {
+		name := fmt.Sprint("r", i)
+		client.HSet(t.Context(), keys[0], name, strings.Repeat("x", 100))
+		client.ZAdd(t.Context(), keys[1], redis.Z{Score: now, Member: name})
+	}
+	client.HSet(t.Context(), keys[0], "long", strings.Repeat("x", 1<<20), "future", "{}", "never", "{}")
+	client.ZAdd(t.Context(), keys[1], redis.Z{Score: 0, Member: "past"}, redis.Z{Score: now - 1, Member: "long"},
+		redis.Z{Score: now + 3600e3, Member: "future"}, redis.Z{Score: math.Inf(1), Member: "never"})
+	texts, err := announce.Run(t.Context(), client, keys, time.Minute.Milliseconds(), maxRelays, maxAnnouncement).StringSlice()
+	size := 0
+	for _, text := range texts {
+		size += len(text)
+	}
+	if err != nil || len(texts) > maxRelays || size > 100*maxRelays {
+		t.Errorf("the answer has %d values of %d bytes: %v", len(texts), size, err)
+	}
+	for _, name := range []string{"past", "future", "never"} {
+		if exists := client.HExists(t.Context(), keys[0], name).Val(); exists {
+			t.Errorf("%s is still there", name)
+		}
 	}
 }

@@ -14,14 +14,16 @@ func relayKeys(prefix string) []string {
 // preceded by those that it has replaced, an empty string where there was none. It also removes announcements whose time is unknown,
 // because Redis has evicted one of the keys, or somebody else has written them.
 //
-// KEYS: relayKeys. ARGV: lifetime in ms, the limit of relays, and for each relay its name and its announcement.
+// KEYS: relayKeys. ARGV: lifetime in ms, the limit of relays, that of the bytes of an announcement, and for each relay its name and
+// its announcement.
 var announce = redis.NewScript(`
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local dead = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now - ARGV[1])
-for _, name in ipairs(dead) do
-	redis.call('HDEL', KEYS[1], name)
-	redis.call('ZREM', KEYS[2], name)
+for _, range in ipairs({{'-inf', now - ARGV[1]}, {now + ARGV[1], '+inf'}}) do -- the second one after the clock was set back
+	for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], range[1], range[2])) do
+		redis.call('HDEL', KEYS[1], name)
+		redis.call('ZREM', KEYS[2], name)
+	end
 end
 if redis.call('HLEN', KEYS[1]) > redis.call('ZCARD', KEYS[2]) then
 	for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
@@ -30,18 +32,21 @@ if redis.call('HLEN', KEYS[1]) > redis.call('ZCARD', KEYS[2]) then
 		end
 	end
 end
+local function get(name)
+	if redis.call('HSTRLEN', KEYS[1], name) > tonumber(ARGV[3]) then return '' end
+	return redis.call('HGET', KEYS[1], name) or ''
+end
 local result = {}
-for i = 3, #ARGV, 2 do
-	local replaced = redis.call('HGET', KEYS[1], ARGV[i])
-	table.insert(result, replaced or '')
-	if not replaced and redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[2]) then
+for i = 4, #ARGV, 2 do
+	table.insert(result, get(ARGV[i]))
+	if redis.call('HEXISTS', KEYS[1], ARGV[i]) == 0 and redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[2]) then
 		return redis.error_reply('ERR there are ' .. ARGV[2] .. ' relays already')
 	end
 	redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
 	redis.call('ZADD', KEYS[2], now, ARGV[i])
 end
-for _, text in ipairs(redis.call('HVALS', KEYS[1])) do
-	table.insert(result, text)
+for _, name in ipairs(redis.call('ZRANGE', KEYS[2], 0, ARGV[2] - 1)) do
+	table.insert(result, get(name))
 end
 return result
 `)
