@@ -4,15 +4,18 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"os/user"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/mailturn/mailturn/framework/acme"
 	"github.com/mailturn/mailturn/framework/listen"
 )
 
-// openPorts returns the ports that have to be reached from outside, by transport, without those on loopback.
+// openPorts returns the ports that have to be reached from outside, by transport, without those on loopback: those of
+// the endpoints, and that on which an authority checks names over HTTP (RFC 8555 section 8.3).
 func (s *setup) openPorts() (udp, tcp []string) {
 	numbers := map[string][]uint16{}
 	add := func(transport string, a listen.Addr) {
@@ -38,6 +41,11 @@ func (s *setup) openPorts() (udp, tcp []string) {
 		for _, a := range server.Listen {
 			add("tcp", a)
 		}
+	}
+	if s.acme != nil && s.acme.Challenge == acme.HTTP01 {
+		host, port, _ := net.SplitHostPort(s.acme.Listen) // decoding has checked both
+		number, _ := strconv.ParseUint(port, 10, 16)
+		add("tcp", listen.Addr{Host: host, Port: uint16(number)})
 	}
 	text := func(ports []uint16) (list []string) {
 		slices.Sort(ports)

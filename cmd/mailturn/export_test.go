@@ -87,6 +87,31 @@ func TestExportCoturnWithoutCertificate(t *testing.T) {
 	}
 }
 
+// TestExportOpensTheAuthoritysPort checks that a firewall lets an authority reach http-01.
+func TestExportOpensTheAuthoritysPort(t *testing.T) {
+	const rule = "ufw allow 80/tcp comment mailturn\n"
+	for _, tt := range []struct {
+		name, acme, want, not string
+	}{
+		{"default", "", rule, ""},
+		{"another port", "http_listen = \"0.0.0.0:8080\"", "ufw allow 8080/tcp comment mailturn\n", rule},
+		{"a proxy in front", "http_listen = \"127.0.0.1:8080\"", "", "8080"},
+		{"another challenge", "challenge = \"tls-alpn-01\"", "", rule},
+	} {
+		file := filepath.Join(t.TempDir(), "maddy.conf")
+		if err := os.WriteFile(file, []byte(exported+"tls {\n  acme {\nemail = \"postmaster@turn.example.org\"\nagree_to_terms = true\n"+tt.acme+"\n  }\n}\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var stdout, stderr bytes.Buffer
+		if status := execute([]string{"export", "ufw", "--config", file, "--state-dir", t.TempDir()}, strings.NewReader(""), &stdout, &stderr); status != 0 {
+			t.Errorf("%s: exit status %d: %s", tt.name, status, &stderr)
+		}
+		if got := stdout.String(); !strings.Contains(got, tt.want) || tt.not != "" && strings.Contains(got, tt.not) {
+			t.Errorf("%s: got\n%s\nwant %q, and not %q", tt.name, got, tt.want, tt.not)
+		}
+	}
+}
+
 // contents returns the contents of the files in dir by name.
 func contents(t *testing.T, dir string) map[string]string {
 	t.Helper()
