@@ -30,6 +30,6 @@ func sections() []config.Section {
 		{Header: `endpoint "turn" NAME`, Doc: "The relay for calls.", Target: turn.Schema{}},
 		{Header: `endpoint "credsock" NAME`, Doc: "A Unix socket that sends a user name and a password to every client, as that of chatmail-turn does.", Target: credsock.Schema{}},
 		{Header: `endpoint "dict" NAME`, Doc: "A dictionary for Dovecot's METADATA, which answers Delta Chat's entries.", Target: dict.Schema{}},
-		{Header: `endpoint "http" NAME`, Doc: "Credentials over the TURN REST API (/turn) and as ICE servers (/ice), Prometheus metrics (/metrics), and health checks (/healthz: the process runs; /readyz: every endpoint can serve, and the process is not stopping).", Target: http.Schema{}},
+		{Header: `endpoint "http" NAME`, Doc: "Credentials over the TURN REST API (/turn) and as ICE servers (/ice), Prometheus metrics (/metrics), and health checks (/healthz: the process runs; /readyz: every endpoint can serve, and the process is neither draining nor stopping).", Target: http.Schema{}},
 	}
 }

@@ -240,11 +240,12 @@ func TestWithoutCredentials(t *testing.T) {
 	}
 }
 
-// TestNotReady checks that a server that is shutting down is alive, but not ready, and issues no credentials.
+// TestNotReady checks that a server that is draining or shutting down is alive, but not ready, and issues no credentials.
 func TestNotReady(t *testing.T) {
 	_, address := start(t, testConfig(), func(e *Endpoint) { e.handler.ready = func() bool { return false } })
 	for path, want := range map[string]int{"/readyz": 503, "/turn?key=" + testKey: 503, "/healthz": 200} {
-		if response, body := get(t, address, "GET", path, ""); response.StatusCode != want {
+		response, body := get(t, address, "GET", path, "")
+		if response.StatusCode != want || want == 503 && !strings.Contains(body, "the server is draining, starting or stopping") {
 			t.Errorf("%s: got status %d, want %d: %s", path, response.StatusCode, want, body)
 		}
 	}

@@ -14,7 +14,7 @@ type problem struct {
 
 var (
 	tooLarge = &problem{http.StatusRequestEntityTooLarge, "a form of this service has a few hundred bytes"}
-	notReady = &problem{http.StatusServiceUnavailable, "the server is starting or stopping"}
+	notReady = &problem{http.StatusServiceUnavailable, "the server is draining, starting or stopping"}
 	// unhealthy does not tell strangers the reason.
 	unhealthy = &problem{http.StatusServiceUnavailable, "the server cannot serve: its log says why"}
 )

@@ -66,7 +66,7 @@ func (p *Page) serveWays(w http.ResponseWriter, v Visit) {
 		return
 	}
 	if !v.Ready {
-		respond.Problem(w, http.StatusServiceUnavailable, "the server is starting or stopping")
+		respond.Problem(w, http.StatusServiceUnavailable, "the server is draining, starting or stopping")
 		return
 	}
 	ways := []way{}

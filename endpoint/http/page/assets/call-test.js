@@ -46,7 +46,7 @@ function explain(problem) {
     case 429:
       return ["Too many tests from your address", [`Try again in ${problem.wait ?? "60"} seconds.`]];
     case 503:
-      return ["The server is starting or stopping", ["Try again in a minute."]];
+      return ["The server accepts no new calls now", ["It is starting or stopping, or draining for maintenance. Try again in a few minutes."]];
     default:
       return ["The server does not answer as it should", [problem.message, "Check your connection to the internet, and try again."]];
   }
