@@ -125,7 +125,7 @@ type Config struct {
 	LogGuesses bool
 
 	// KernelPath makes the kernel relay the packets of bound channels between UDP clients and peers of the same address family,
-	// which takes a small part of the CPU time. This requires Linux with CAP_BPF and CAP_NET_ADMIN. Packets that the kernel relays do
+	// which takes a fraction of the CPU time. This requires Linux with CAP_BPF and CAP_NET_ADMIN. Packets that the kernel relays do
 	// not pass netfilter. While the path is in use, sockets do not use UDP_GRO.
 	KernelPath KernelPath
 

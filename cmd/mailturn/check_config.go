@@ -30,8 +30,9 @@ Errors and warnings go to standard error. In addition to what run checks, it war
 If everything listens on loopback, only the first applies.
 
 Exit status:
-  0  mailturn would start; there may be warnings
-  1  there are errors
+    0  the configuration is valid; there may be warnings
+  1  there are errors, or the file cannot be read
+
   2  the command line is wrong
   3  there are warnings, and --strict was given`,
 		Args: oneArgument("FILE"),

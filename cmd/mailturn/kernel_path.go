@@ -12,7 +12,7 @@ func newKernelPathCommand() *cobra.Command {
 	var clean bool
 	cmd := &cobra.Command{
 		Use:   "kernel-path",
-		Short: "Say whether the kernel of this machine can relay calls",
+		Short: "Check whether the kernel of this machine can relay calls",
 		Long: `kernel-path loads the program with which the kernel relays the packets of calls, checks that it works,
 and removes it again. It attaches it to no interface. It says whether a turn endpoint with
 kernel_path = "auto" would use it if it had the same privileges.

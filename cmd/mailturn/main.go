@@ -1,4 +1,4 @@
-// Command mailturn lets the calls of a mail server's users connect: it tells IMAP clients about a TURN relay and is that relay.
+// Command mailturn lets the users of a mail server call each other: it tells IMAP clients about a TURN relay, and is that relay.
 package main
 
 import (
@@ -92,7 +92,7 @@ func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "mailturn",
 		Short: "A TURN relay for the users of a mail server",
-		Long: `mailturn makes the calls of a mail server's users connect. In front of an IMAP server, it tells
+		Long: `mailturn lets the users of a mail server call each other. In front of an IMAP server, it tells
 clients about a TURN relay (RFC 5464 METADATA), and it is that relay (RFC 8656). Both halves
 derive credentials from one secret.
 

@@ -37,13 +37,13 @@ func newSetupCommand() *cobra.Command {
 		Use:   "setup",
 		Short: "Configure mailturn for the mail server of this machine",
 		Long: `setup looks at this machine: its names and addresses, Dovecot, Postfix, certificates, firewall, and
-other TURN servers. It says what it has found, proposes a configuration with reasons, shows every
-change as a diff, and asks. Without a terminal, it asks nothing, and changes something only with
---yes.
+other TURN servers. It says what it has found, proposes a configuration, and explains it. It shows
+every change as a diff, and asks. Without a terminal, it asks nothing, and changes something only
+with --yes.
 
-Dovecot first gets an additional internal port, and mailturn is tested there. The IMAP ports are
-switched last: mailturn takes over Dovecot's listening sockets, so that no connection is refused, and
-Dovecot is reloaded. Dovecot 2.3 keeps existing connections; 2.4 closes them, and clients connect
+Dovecot first gets an additional internal port, and setup tests mailturn against it. The IMAP ports
+are switched last: mailturn takes over Dovecot's listening sockets, so that no connection is refused,
+and Dovecot is reloaded. Dovecot 2.3 keeps existing connections; 2.4 closes them, and clients connect
 again. If a step fails or is interrupted, setup undoes what it has done so far.
 
   mailturn setup --dry-run     show what would be done
@@ -72,8 +72,8 @@ port first, and name that with --upstream.`,
 	cmd.Flags().StringVar(&o.Email, "email", "", "`address` for the account at a certificate authority, if mailturn is to obtain the certificate")
 	cmd.Flags().BoolVar(&o.AgreeTerms, "agree-to-terms", false, "agree to the terms of the certificate authority")
 	cmd.Flags().StringVar(&o.Directory, "acme-directory", "", "`URL` of the certificate authority (default: Let's Encrypt)")
-	cmd.Flags().StringVar(&o.CAFile, "acme-ca", "", "PEM `file` of roots to trust for that URL, for a private authority")
-	cmd.Flags().StringVar(&o.Upstream, "upstream", "", "`address` of another IMAP server than this machine's Dovecot: tcp://HOST:PORT or tls://HOST:PORT")
+	cmd.Flags().StringVar(&o.CAFile, "acme-ca", "", "PEM `file` of roots to trust for --acme-directory, for a private authority")
+	cmd.Flags().StringVar(&o.Upstream, "upstream", "", "`address` of an IMAP server other than this machine's Dovecot: tcp://HOST:PORT or tls://HOST:PORT")
 	cmd.Flags().BoolVar(&o.Overwrite, "overwrite", false, "replace an existing configuration of mailturn")
 	cmd.MarkFlagsRequiredTogether("cert", "key")
 	return cmd

@@ -22,7 +22,7 @@ const refreshBefore = 12 * time.Hour
 
 // CredentialSchema are the attributes of an endpoint that issues only user names and passwords. The endpoint's schema embeds it.
 type CredentialSchema struct {
-	TurnSecret config.Value[[]credential.Secret] `hcl:"turn_secret" secret:"true" otherwise:"the TURN endpoint's" doc:"Secret shared with the relay, from which passwords are derived: a string, file(PATH), env(NAME), or a list of them; the first one issues."`
+	TurnSecret config.Value[[]credential.Secret] `hcl:"turn_secret" secret:"true" otherwise:"the TURN endpoint's secret" doc:"Secret shared with the relay, from which passwords are derived: a string, file(PATH), env(NAME), or a list of them; the first one issues."`
 	TurnTTL    config.Value[time.Duration]       `hcl:"turn_ttl" default:"120h" doc:"How long a credential is valid, or up to a tenth less: accounts are told apart by the second in which their credentials expire. Delta Chat asks for a new one when fewer than 12 hours are left, but a phone that gets no mail does not ask, so use several days."`
 }
 
@@ -41,12 +41,12 @@ type Schema struct {
 // RelaySchema is the body of a relay block.
 type RelaySchema struct {
 	config.Block
-	TurnServer config.Value[string]              `hcl:"turn_server" otherwise:"hostname, for the TURN endpoint of this file" doc:"As above, for this relay."`
-	TurnPort   config.Value[int]                 `hcl:"turn_port" min:"1" max:"65535" otherwise:"3478, or the TURN endpoint's UDP port" doc:"As above."`
-	Transports config.Value[[]string]            `hcl:"turn_transports" otherwise:"\"udp\" and \"tcp\", or those of the TURN endpoint" doc:"As above."`
-	TurnsPort  config.Value[int]                 `hcl:"turns_port" min:"0" max:"65535" otherwise:"5349, or the TURN endpoint's TLS port" doc:"As above."`
-	TurnSecret config.Value[[]credential.Secret] `hcl:"turn_secret" secret:"true" doc:"As above. With a secret, the block is for a relay outside this file, mailturn or another server; without one, for the TURN endpoint of this file."`
-	Weight     int                               `hcl:"weight" default:"1" min:"0" max:"1000" doc:"Share of the accounts, relative to the other weights; 0 before you remove the relay."`
+	TurnServer config.Value[string]              `hcl:"turn_server" otherwise:"hostname, for the TURN endpoint of this file" doc:"Host of this relay in the answer: a name or an IPv4 address."`
+	TurnPort   config.Value[int]                 `hcl:"turn_port" min:"1" max:"65535" otherwise:"3478, or the TURN endpoint's UDP port" doc:"Its port of plain TURN."`
+	Transports config.Value[[]string]            `hcl:"turn_transports" otherwise:"\"udp\" and \"tcp\", or those of the TURN endpoint" doc:"Its transports of plain TURN that clients are told."`
+	TurnsPort  config.Value[int]                 `hcl:"turns_port" min:"0" max:"65535" otherwise:"5349, or the TURN endpoint's TLS port" doc:"Its port of TURN over TLS; 0 for a relay without TLS."`
+	TurnSecret config.Value[[]credential.Secret] `hcl:"turn_secret" secret:"true" doc:"Secret shared with this relay, in the same forms as turn_secret outside the block. With a secret, the block is for a relay outside this file, mailturn or another server; without one, for the TURN endpoint of this file."`
+	Weight     int                               `hcl:"weight" default:"1" min:"0" max:"1000" doc:"Share of the accounts, relative to the other weights. With 0, no account is told this relay. Before you remove it, leave it at 0 for turn_ttl, until the credentials issued for it have expired."`
 }
 
 // Decode checks what is possible without the TURN endpoint. Link has to be called next. s was decoded from door. hostname is the

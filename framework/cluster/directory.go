@@ -254,7 +254,7 @@ func (d *Directory) note(relays []Relay, err error) {
 	d.mu.Unlock()
 	switch {
 	case err != nil && before == nil:
-		d.logger.Error("cluster: Redis cannot be used; this machine goes on by itself", "err", err)
+		d.logger.Error("cluster: Redis cannot be used; this machine carries on alone", "err", err)
 	case err == nil && before != nil:
 		d.logger.Info("cluster: Redis can be used again", "relays", len(relays))
 	case err == nil && first:

@@ -65,8 +65,8 @@ type ACME struct {
 	AgreeTerms Value[bool]     `hcl:"agree_to_terms" doc:"Whether you agree to the terms of service of the certificate authority. Those that have terms, such as Let's Encrypt, require it."`
 	Names      Value[[]string] `hcl:"names" otherwise:"hostname, and each turn_server for the TURN endpoint of this file" doc:"Host names, each of which gets its own certificate. The first is for clients that send no server name. With dns-01, one such as *.example.org is for all direct subdomains."`
 	Directory  Value[string]   `hcl:"directory" otherwise:"https://acme-v02.api.letsencrypt.org/directory" doc:"Directory URL of the certificate authority."`
-	CAFile     Value[string]   `hcl:"ca_file" type:"file" otherwise:"the system's" doc:"Root certificates in PEM to verify the server at directory, for a private authority."`
-	Profile    Value[string]   `hcl:"profile" otherwise:"the authority's" doc:"Profile of the certificates, such as \"shortlived\" at Let's Encrypt."`
+	CAFile     Value[string]   `hcl:"ca_file" type:"file" otherwise:"the system's roots" doc:"Root certificates in PEM to verify the server at directory, for a private authority."`
+	Profile    Value[string]   `hcl:"profile" otherwise:"the authority's choice" doc:"Profile of the certificates, such as \"shortlived\" at Let's Encrypt."`
 	KeyType    Value[string]   `hcl:"key_type" otherwise:"ecdsa" doc:"Type of the certificates' keys: \"ecdsa\" (P-256) or \"rsa\" (2048 bits)."`
 	EABKeyID   Value[string]   `hcl:"eab_key_id" doc:"Identifier of the external account, if the authority requires one (RFC 8555 section 7.3.4)."`
 	EABKey     Value[string]   `hcl:"eab_key" secret:"true" doc:"Key of the external account, in base64url: a string, file(PATH) or env(NAME)."`
@@ -113,7 +113,7 @@ type Cluster struct {
 	Password         Value[string]   `hcl:"password" secret:"true" reload:"restart" doc:"Password of Redis: a string, file(PATH) or env(NAME)."`
 	SentinelUser     Value[string]   `hcl:"sentinel_user" reload:"restart" doc:"User of the Sentinels, if they require one."`
 	SentinelPassword Value[string]   `hcl:"sentinel_password" secret:"true" reload:"restart" doc:"Password of the Sentinels."`
-	CAFile           Value[string]   `hcl:"ca_file" type:"file" reload:"restart" otherwise:"the system's" doc:"Root certificates in PEM to verify the servers with, for rediss://."`
+	CAFile           Value[string]   `hcl:"ca_file" type:"file" reload:"restart" otherwise:"the system's roots" doc:"Root certificates in PEM to verify the servers with, for rediss://."`
 	KeyPrefix        Value[string]   `hcl:"key_prefix" default:"mailturn" reload:"restart" doc:"First part of all keys in Redis. Processes with the same prefix are one cluster."`
 
 	Name       Value[string] `hcl:"name" reload:"restart" otherwise:"turn_server" doc:"Name of this file's relay in the cluster, where no other relay may have it."`
@@ -139,7 +139,7 @@ type File struct {
 	TLS      *TLS          `hcl:"tls,block" doc:"Certificate for every endpoint without its own."`
 	Log      Log           `hcl:"log,block" doc:"Logging."`
 	Control  Control       `hcl:"control,block" doc:"The socket for mailturn ctl, with which operators inspect and change a running server."`
-	Cluster  *Cluster      `hcl:"cluster,block" doc:"Several machines that know of each other through a Redis server: endpoints that issue credentials tell each account one of the relays that are alive. While Redis does not answer, each machine goes on by itself: clients are told the relay that the rest of the file says."`
+	Cluster  *Cluster      `hcl:"cluster,block" doc:"Several machines that know of each other through a Redis server: endpoints that issue credentials tell each account one of the relays that are alive. While Redis does not answer, each machine carries on alone: clients are told about the relay that the rest of the file names."`
 	Accounts Accounts      `hcl:"accounts,block" doc:"Which login names belong to the same account. Limits per account count them together. Case and surrounding white space are always ignored."`
 
 	Endpoints []Endpoint // in the order of the file

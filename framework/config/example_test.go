@@ -116,10 +116,10 @@ func ExampleReference() {
 	//     directory       string, default
 	//                     https://acme-v02.api.letsencrypt.org/directory
 	//                     Directory URL of the certificate authority.
-	//     ca_file         file, default the system's
+	//     ca_file         file, default the system's roots
 	//                     Root certificates in PEM to verify the server at directory,
 	//                     for a private authority.
-	//     profile         string, default the authority's
+	//     profile         string, default the authority's choice
 	//                     Profile of the certificates, such as "shortlived" at Let's
 	//                     Encrypt.
 	//     key_type        string, default ecdsa
@@ -199,8 +199,8 @@ func ExampleReference() {
 	// cluster {
 	//   Several machines that know of each other through a Redis server: endpoints
 	//   that issue credentials tell each account one of the relays that are alive.
-	//   While Redis does not answer, each machine goes on by itself: clients are told
-	//   the relay that the rest of the file says.
+	//   While Redis does not answer, each machine carries on alone: clients are told
+	//   about the relay that the rest of the file names.
 	//
 	//   redis              list of strings
 	//                      URL of the Redis server: redis://HOST:PORT/DATABASE, or
@@ -225,7 +225,7 @@ func ExampleReference() {
 	//                      requires a restart.
 	//   sentinel_password  string
 	//                      Password of the Sentinels. A change requires a restart.
-	//   ca_file            file, default the system's
+	//   ca_file            file, default the system's roots
 	//                      Root certificates in PEM to verify the servers with, for
 	//                      rediss://. A change requires a restart.
 	//   key_prefix         string, default mailturn

@@ -1,7 +1,7 @@
 // Package kernel relays the packets of bound channels in the kernel, without waking the process.
 //
 // A TC program on the network interfaces replaces the addresses of these packets, and adds or removes the header of ChannelData
-// (RFC 8656 sections 12.6 and 12.7). Relaying a packet costs it a small part of what a socket costs. The program is only a cache of
+// (RFC 8656 sections 12.6 and 12.7). Relaying a packet costs it a fraction of what a socket costs. The program is only a cache of
 // decisions of the session. A packet that it does not recognize continues to the sockets unmodified, and the session relays or
 // drops it. The relay therefore works without the program, only more slowly.
 //

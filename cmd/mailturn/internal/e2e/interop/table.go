@@ -13,7 +13,7 @@ in parentheses. The last column names what must fail, and does so in a test, suc
 
     .ci/matrix
 
-runs those tests and writes this file. CI fails if the cells of a run differ from this file; it only reports different
+This runs those tests and writes this file. CI fails if the cells of a run differ from this file; it only reports different
 versions.
 `
 
