@@ -132,7 +132,7 @@ type reloadReport struct {
 // reload answers POST /v1/reload. A configuration that cannot be loaded is an error with everything that is wrong with it.
 func (o *operators) reload(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if o.reloadService == nil {
-		return nil, control.Errorf(http.StatusConflict, "mailturn runs without a configuration file")
+		return nil, control.Errorf(http.StatusConflict, "nothing to reload: this mailturn runs without a configuration file")
 	}
 	var report reloadReport
 	var output bytes.Buffer

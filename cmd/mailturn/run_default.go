@@ -119,8 +119,8 @@ func program(executable string, err error) string {
 func printChecks(w io.Writer, s *setup, password string) {
 	server, relay := s.imaps[0], s.relays[0]
 	issued := server.TURN.Issue(time.Now())
-	fmt.Fprintf(w, `mailturn is serving a demo on loopback. The relay accepts loopback peers only because it listens on
-loopback only; with your own configuration it refuses them unless you allow them.
+	fmt.Fprintf(w, `mailturn is serving a demo on loopback. The relay accepts loopback peers, because it listens
+only on loopback; a relay with your own configuration refuses them unless "peers" allows them.
 
   account   %[1]s, password %[2]s
   IMAP      %[3]s

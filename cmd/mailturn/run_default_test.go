@@ -5,7 +5,11 @@ import (
 	"errors"
 	"os"
 	"regexp"
+	"strings"
 	"testing"
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv"
 )
 
 // TestProgram checks that printed shell commands find this program.
@@ -43,5 +47,37 @@ func TestDemoLeavesDovecotItsPort(t *testing.T) {
 		if bytes.Contains(defaultConfig, append([]byte(":"), append(port[1], '"')...)) {
 			t.Errorf("the embedded default listens on port %s, as Dovecot does", port[1])
 		}
+	}
+}
+
+// TestDemo checks that the demo leaves the kernel alone, stops at once, and explains itself.
+func TestDemo(t *testing.T) {
+	dir := t.TempDir()
+	password, err := demoPassword(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var printed bytes.Buffer
+	s, err := decodeDefault(dir, &printed)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, &printed)
+	}
+	if got := turnsrv.KernelPath(s.relays[0].KernelPath); got != turnsrv.KernelPathOff {
+		t.Errorf("kernel_path is %v, want off", got)
+	}
+	if got := s.drainTimeout(); got != 0 {
+		t.Errorf("it drains for %v", got)
+	}
+	if _, err := s.prepare(time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	printChecks(&printed, s, password)
+	const peers = "The relay accepts loopback peers, because it listens\nonly on loopback; a relay with your own configuration refuses them unless \"peers\" allows them."
+	if !strings.Contains(printed.String(), peers) {
+		t.Errorf("it does not print\n%s\nbut\n%s", peers, &printed)
+	}
+	const reload = "nothing to reload: this mailturn runs without a configuration file"
+	if _, err := new(operators).reload(nil, nil); err == nil || err.Error() != reload {
+		t.Errorf("a reload says %v, want %s", err, reload)
 	}
 }

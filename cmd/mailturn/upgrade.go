@@ -14,7 +14,7 @@ import (
 // upgrade answers POST /v1/upgrade.
 func (o *operators) upgrade(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if o.upgradeService == nil {
-		return nil, control.Errorf(http.StatusConflict, "mailturn runs without a configuration file, and cannot be upgraded: restart it")
+		return nil, control.Errorf(http.StatusConflict, "this mailturn runs without a configuration file, and cannot be upgraded: restart it")
 	}
 	var done handedOver
 	var failure error

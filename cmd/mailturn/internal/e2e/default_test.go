@@ -53,7 +53,7 @@ func TestEmbeddedDefault(t *testing.T) {
 		if strings.Contains(s.stderr.String(), "level=WARN") {
 			t.Errorf("the server warns of what nobody has configured:\n%s", s.stderr)
 		}
-		if !strings.Contains(output, "The relay accepts loopback peers only because") {
+		if !strings.Contains(output, "The relay accepts loopback peers, because") {
 			t.Errorf("the server does not say why its relay accepts loopback peers:\n%s", output)
 		}
 
