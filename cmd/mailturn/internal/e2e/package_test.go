@@ -53,6 +53,11 @@ getent passwd; getent group`
 // unitState prints the unit's state: whether it is enabled, and whether it runs.
 const unitState = `echo "$(systemctl is-enabled mailturn || true) $(systemctl is-active mailturn || true)"`
 
+// waitUntil returns a command of the shell that waits until another one succeeds, for up to half a minute.
+func waitUntil(command string) string {
+	return "i=0; until " + command + "; do i=$((i+1)); [ $i -lt 60 ] || exit 1; sleep 0.5; done"
+}
+
 // TestPackage installs the package, upgrades, removes and purges it, on both releases of Debian with systemd.
 func TestPackage(t *testing.T) {
 	deb, before := release(t, "mailturn_*_"+runtime.GOARCH+".deb"), earlier(t)
@@ -108,6 +113,29 @@ MAILTURN_PASSWORD=wonderland mailturn probe --quick --ca /tmp/ca.crt imaps://ali
 			}
 			m.run(t, "sha256sum --check --quiet /tmp/before\n"+probe)
 
+			// From a version that can, calls are handed over. systemd follows the process, and notices when it ends.
+			takenOver := func(what string, before string) {
+				t.Helper()
+				wantState("enabled active")
+				if process() == before {
+					t.Errorf("%s has not handed over; the journal:\n%s", what, m.journal())
+				}
+				m.run(t, probe)
+			}
+			running := process()
+			if out := install(current); !strings.Contains(out, "Upgraded to") {
+				t.Errorf("the second upgrade says\n%s", out)
+			}
+			takenOver("the second upgrade", running)
+			running = process()
+			m.run(t, "cp /usr/bin/mailturn /usr/bin/mailturn.new; mv /usr/bin/mailturn.new /usr/bin/mailturn; systemctl reload mailturn\n"+
+				waitUntil(`[ "$(journalctl --unit=mailturn --boot | grep -c msg=upgraded)" = 2 ]`))
+			takenOver("a reload after the program was replaced", running)
+			running = process()
+			m.run(t, "kill -KILL $(systemctl show --property=MainPID --value mailturn)\n"+
+				waitUntil(`[ "$(systemctl show --property=NRestarts --value mailturn)" = 1 ] && systemctl --quiet is-active mailturn`))
+			takenOver("a restart after a crash", running)
+
 			// Only members of the control socket's group may use it. An upgrade from a version without the group creates it.
 			m.run(t, `useradd olga; useradd stranger; adduser --quiet olga mailturn-admin
 setpriv --reuid=olga --regid=olga --init-groups mailturn ctl status
@@ -116,7 +144,7 @@ userdel olga; userdel stranger`)
 
 			// A version that does not accept the configuration is no reason to end what runs.
 			m.run(t, "cp -p /etc/mailturn/maddy.conf /root/; echo 'relm = 1' >>/etc/mailturn/maddy.conf")
-			running := process()
+			running = process()
 			if out := install(current); process() != running || !strings.Contains(out, "is not restarted") || !strings.Contains(out, "relm") {
 				t.Errorf("an upgrade with a configuration with errors says\n%s", out)
 			}
