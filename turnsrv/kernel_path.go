@@ -74,9 +74,9 @@ func (s *Server) startKernelPath(protocol *session.Config) error {
 		s.kernelProblem = err
 		return nil
 	}
-	message := "kernel path is in use"
+	message := "kernel path is ready"
 	if nat, err := hasNAT(); err == nil && nat {
-		message = "kernel path is in use, except for calls whose packets the NAT rules of this host rewrite"
+		message = "kernel path is ready, except for calls whose packets the NAT rules of this host rewrite"
 	}
 	s.config.Logger.Info(message)
 	s.kernel, protocol.Kernel = path, path

@@ -52,9 +52,11 @@ type relayReport struct {
 	ToPeerPackets   uint64 `json:"to_peer_packets"`
 	ToClientBytes   uint64 `json:"to_client_bytes"`
 	ToClientPackets uint64 `json:"to_client_packets"`
-	// KernelPath says whether the kernel relays packets, and KernelProblem why it does not although it should.
-	KernelPath    bool   `json:"kernel_path"`
-	KernelProblem string `json:"kernel_problem,omitempty"`
+	// KernelPath says whether the kernel can relay packets, KernelChannels how many channels it relays now, and KernelProblem why it
+	// cannot although it should.
+	KernelPath     bool   `json:"kernel_path"`
+	KernelChannels int    `json:"kernel_channels"`
+	KernelProblem  string `json:"kernel_problem,omitempty"`
 }
 
 // reportRelay returns what a TURN endpoint does, or nil if it has not started.
@@ -66,6 +68,7 @@ func reportRelay(relay countingRelay) *relayReport {
 	report := &relayReport{
 		Allocations: c.Allocations, ToPeerBytes: c.ToPeer.Bytes, ToPeerPackets: c.ToPeer.Packets,
 		ToClientBytes: c.ToClient.Bytes, ToClientPackets: c.ToClient.Packets,
+		KernelChannels: c.Kernel.Channels,
 	}
 	used, problem := relay.KernelPath()
 	if report.KernelPath = used; problem != nil {

@@ -103,7 +103,7 @@ func (s statusReport) writeTo(w io.Writer, now time.Time) {
 			fmt.Fprintf(w, ": %d allocations, relayed %s to peers and %s to clients", r.Allocations, byteCount(r.ToPeerBytes), byteCount(r.ToClientBytes))
 			switch {
 			case r.KernelPath:
-				fmt.Fprint(w, ", kernel path in use")
+				fmt.Fprintf(w, ", kernel path ready (channels: %d)", r.KernelChannels)
 			case r.KernelProblem != "":
 				fmt.Fprintf(w, ", kernel path not in use: %s", printable(r.KernelProblem))
 			}

@@ -111,8 +111,8 @@ func TestSandboxOfTheUnit(t *testing.T) {
 func TestSandboxOfTheKernelPath(t *testing.T) {
 	t.Parallel()
 	s := sandboxed(t, "on", kernelPathDropIn)
-	if !strings.Contains(s.stderr.String(), "kernel path is in use") {
-		t.Errorf("the log does not say that the kernel path is in use:\n%s", s.stderr.String())
+	if !strings.Contains(s.stderr.String(), "kernel path is ready") {
+		t.Errorf("the log does not say that the kernel path is ready:\n%s", s.stderr.String())
 	}
 }
 
