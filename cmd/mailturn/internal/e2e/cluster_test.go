@@ -2,8 +2,8 @@ package e2e
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,13 +15,14 @@ import (
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/recipe"
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/cluster/redistest"
+	"github.com/mailturn/mailturn/framework/control"
 )
 
 // clusterMachine is a machine of a cluster.
 type clusterMachine struct {
 	*server
 	ports
-	config string
+	config, socket string
 }
 
 // ctl returns the output of mailturn ctl on the machine.
@@ -34,14 +35,21 @@ func (m clusterMachine) ctl(t *testing.T, args ...string) string {
 	return string(out)
 }
 
+// issue returns a credential for an account.
+func (m clusterMachine) issue(t *testing.T, account string) credential {
+	t.Helper()
+	var issued struct{ TURN string }
+	client := control.Client{Path: m.socket}
+	if err := client.Call(t.Context(), http.MethodPost, "/v1/credentials", map[string]string{"account": account}, &issued); err != nil {
+		t.Fatal(err)
+	}
+	return parseValue(t, issued.TURN)
+}
+
 // port returns the port of the relay that an account is told.
 func (m clusterMachine) port(t *testing.T, account string) int {
 	t.Helper()
-	var issued struct{ TURN string }
-	if err := json.Unmarshal([]byte(m.ctl(t, "credentials", account, "--json")), &issued); err != nil {
-		t.Fatal(err)
-	}
-	port, err := strconv.Atoi(parseValue(t, issued.TURN).port)
+	port, err := strconv.Atoi(m.issue(t, account).port)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,12 +66,13 @@ func (m clusterMachine) spread(t *testing.T) map[int]int {
 	return spread
 }
 
-// await waits until every account of the machine is told one of the relays on these ports, and each relay has an account.
+// await waits until every account of the machine is told one of the relays on these ports, and each relay has an account. The limits
+// are longer than the times in the documentation, for machines on which other tests run.
 func (m clusterMachine) await(t *testing.T, limit time.Duration, ports ...int) {
 	t.Helper()
 	began := time.Now()
 	for {
-		spread := m.spread(t)
+		asked, spread := time.Now(), m.spread(t)
 		complete := len(spread) == len(ports)
 		for _, port := range ports {
 			complete = complete && spread[port] > 0
@@ -72,7 +81,7 @@ func (m clusterMachine) await(t *testing.T, limit time.Duration, ports ...int) {
 			t.Logf("after %v accounts are told %v", time.Since(began).Round(100*time.Millisecond), spread)
 			return
 		}
-		if time.Since(began) > limit {
+		if began.Add(limit).Before(asked) {
 			t.Fatalf("after %v accounts are told %v, want the ports %v\n%s", limit, spread, ports, m.stderr)
 		}
 		time.Sleep(100 * time.Millisecond)
@@ -103,7 +112,7 @@ func clusterOfTwo(t *testing.T, d documents, b recipe.Block) {
 
 	machine := func(name string, withBlock bool) clusterMachine {
 		p := freePorts(t)
-		m := clusterMachine{ports: p, config: configure(t, p, allowLoopback, "")}
+		m := clusterMachine{ports: p, config: configure(t, p, allowLoopback, ""), socket: filepath.Join(dir, name+".socket")}
 		text, err := os.ReadFile(m.config)
 		if err != nil {
 			t.Fatal(err)
@@ -113,7 +122,7 @@ func clusterOfTwo(t *testing.T, d documents, b recipe.Block) {
 			text = append([]byte("hostname = \"localhost\"\nlog {\n  level = \"debug\"\n}\nendpoint \"imap\""),
 				bytes.Replace(imap, []byte("turn_server ="), fmt.Appendf(nil, "turn_secret = %q\n  turn_port = 9\n  turn_server =", secret), 1)...)
 		}
-		text = fmt.Appendf(text, "control {\n  path = %q\n}\n", filepath.Join(dir, name+".socket"))
+		text = fmt.Appendf(text, "control {\n  path = %q\n}\n", m.socket)
 		if withBlock {
 			extra := fmt.Sprintf("ca_file = %q\n  name = %q\n  turn_server = \"127.0.0.1\"\n", pair.Cert, name)
 			text = append(text, strings.Replace(replaced(t, block, "redis.example.org:6379", "localhost:"+strconv.Itoa(tlsPort),
@@ -127,7 +136,7 @@ func clusterOfTwo(t *testing.T, d documents, b recipe.Block) {
 	}
 	one, two, mail, alone := machine("one", true), machine("two", true), machine("mail", true), machine("alone", false)
 	for _, m := range []clusterMachine{one, two, mail} {
-		m.await(t, 10*time.Second, one.turn, two.turn)
+		m.await(t, 15*time.Second, one.turn, two.turn)
 	}
 	alone.await(t, 0, alone.turn)
 
@@ -139,34 +148,30 @@ func clusterOfTwo(t *testing.T, d documents, b recipe.Block) {
 		if a, b := one.port(t, account), two.port(t, account); a != port || b != port {
 			t.Errorf("%s is told the relays on ports %d, %d and %d", account, port, a, b)
 		}
-		var issued struct{ TURN string }
-		if err := json.Unmarshal([]byte(mail.ctl(t, "credentials", account, "--json")), &issued); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := turnClient(t, relays[port].ports, parseValue(t, issued.TURN)).Allocate(t.Context()); err != nil {
+		if _, err := turnClient(t, relays[port].ports, mail.issue(t, account)).Allocate(t.Context()); err != nil {
 			t.Errorf("%s: %v", account, err)
 		}
 	}
 
 	one.ctl(t, "drain")
-	mail.await(t, 3*time.Second, two.turn)
+	mail.await(t, 6*time.Second, two.turn)
 	if list := mail.ctl(t, "cluster"); !strings.Contains(list, "draining") {
 		t.Errorf("mailturn ctl cluster:\n%s", list)
 	}
 	one.ctl(t, "drain", "--off")
-	mail.await(t, 3*time.Second, one.turn, two.turn)
+	mail.await(t, 6*time.Second, one.turn, two.turn)
 
 	two.cmd.Process.Kill()
 	<-two.exited
-	mail.await(t, 10*time.Second, one.turn)
+	mail.await(t, 15*time.Second, one.turn)
 
 	redisServer.Kill()
-	mail.await(t, 10*time.Second, 9) // that of its file
-	one.await(t, 10*time.Second, one.turn)
+	mail.await(t, 15*time.Second, 9) // that of its file
+	one.await(t, 15*time.Second, one.turn)
 	redisServer.Run(t)
-	mail.await(t, 10*time.Second, one.turn)
+	mail.await(t, 15*time.Second, one.turn)
 	one.stop(t)
-	mail.await(t, 3*time.Second, 9)
+	mail.await(t, 6*time.Second, 9)
 	worked(t, b, programVersion(t, "redis-server", "--version"), "control: accounts are told relays that are alive, over TLS with a user of Redis, and their credentials work", "without the block")
 }
 

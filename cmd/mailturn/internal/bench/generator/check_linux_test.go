@@ -72,6 +72,31 @@ func TestDatagramsAreChecked(t *testing.T) {
 	}
 }
 
+// TestEarlierPacketsAreDiscarded has a packet of an earlier call arrive before the calls are known.
+func TestEarlierPacketsAreDiscarded(t *testing.T) {
+	g, err := New(Load{Calls: 1, PPS: 1, Burst: 1, Size: MinSize})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	port, _ := g.Ports()
+	late, err := net.Dial("udp", netip.AddrPortFrom(netip.MustParseAddr("127.9.9.9"), port).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer late.Close()
+	if _, err := late.Write([]byte("late")); err != nil {
+		t.Fatal(err)
+	}
+	party := Party{Local: netip.MustParseAddr("127.1.0.1"), Remote: netip.MustParseAddrPort("127.0.0.1:3478")}
+	if err := g.Enter([]Call{{party, party}}); err != nil {
+		t.Fatal(err)
+	}
+	if came, err := g.sides[Client].receive(false, func(int, []byte) error { return nil }); came || err != nil {
+		t.Errorf("received: %v, %v", came, err)
+	}
+}
+
 // TestStreamFrames splits a stream that arrives in small pieces into frames.
 func TestStreamFrames(t *testing.T) {
 	frames := []byte("\x40\x01\x00\x05hello\x00\x00\x00\x40\x01\x00\x04four")

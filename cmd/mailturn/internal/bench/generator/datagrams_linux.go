@@ -57,8 +57,16 @@ func openDatagrams() (*datagrams, error) {
 	return d, nil
 }
 
-// enter makes the socket act as these parties of the calls.
+// enter makes the socket act as these parties of the calls. It discards what has arrived so far: a program without TURN may still have
+// forwarded packets of the calls before.
 func (d *datagrams) enter(calls []Call, party int) error {
+	for {
+		if _, _, err := unix.Recvfrom(d.fd, nil, unix.MSG_DONTWAIT); err == unix.EAGAIN {
+			break
+		} else if err != nil && err != unix.EINTR {
+			return fmt.Errorf("discard what has arrived: %w", err)
+		}
+	}
 	d.parties = make([]Party, len(calls))
 	d.byLocal = make(map[[4]byte]int, len(calls))
 	for i := range calls {
