@@ -1,6 +1,11 @@
 package main
 
 import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
 	"github.com/spf13/cobra"
 
 	"github.com/mailturn/mailturn/endpoint/credsock"
@@ -13,13 +18,63 @@ import (
 
 func newReferenceCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "reference",
+		Use:   "reference [BLOCK]",
 		Short: "Print every configuration attribute with its type, default and meaning",
-		Args:  noArguments,
-		RunE: action(func(cmd *cobra.Command, _ []string) error {
-			return config.Reference(cmd.OutOrStdout(), sections()...)
-		}),
+		Long: `reference prints every configuration attribute with its type, default and meaning. With BLOCK, it
+prints only those of an endpoint, such as turn, or of another block, such as acme.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			return oneArgument("BLOCK")(cmd, args)
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var blocks []config.BlockReference
+			for _, s := range sections() {
+				blocks = append(blocks, s.Reference())
+			}
+			if len(args) > 0 {
+				found := blocksNamed(blocks, args[0])
+				if len(found) == 0 {
+					return fmt.Errorf("unknown block %q: want one of %s", args[0], strings.Join(blockNames(blocks), ", "))
+				}
+				blocks = found
+			}
+			return action(func(cmd *cobra.Command, _ []string) error {
+				return config.Reference(cmd.OutOrStdout(), blocks...)
+			})(cmd, args)
+		},
 	}
+}
+
+// blocksNamed returns the blocks with a name, at any depth. Those that are the same in several places are returned once.
+func blocksNamed(blocks []config.BlockReference, name string) (found []config.BlockReference) {
+	add := func(b config.BlockReference) {
+		if !slices.ContainsFunc(found, func(other config.BlockReference) bool { return reflect.DeepEqual(other, b) }) {
+			found = append(found, b)
+		}
+	}
+	for _, b := range blocks {
+		if b.Name() == name {
+			add(b)
+		}
+		for _, inner := range blocksNamed(b.Blocks, name) {
+			add(inner)
+		}
+	}
+	return found
+}
+
+// blockNames returns the names of the blocks at any depth, each once, in their order.
+func blockNames(blocks []config.BlockReference) (names []string) {
+	for _, b := range blocks {
+		for _, name := range append([]string{b.Name()}, blockNames(b.Blocks)...) {
+			if name != "" && !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
 }
 
 // sections are all parts of a configuration file.

@@ -83,7 +83,7 @@ func TestEmbedded(t *testing.T) {
 		t.Errorf("the secret of an embedded struct is shown:\n%s", text)
 	}
 	var reference strings.Builder
-	if err := Reference(&reference, Section{Target: target}); err != nil {
+	if err := Reference(&reference, Section{Target: target}.Reference()); err != nil {
 		t.Fatal(err)
 	}
 	if got := regexp.MustCompile(`(?m)^\w+`).FindAllString(reference.String(), -1); strings.Join(got, " ") != "first secret server last" {

@@ -71,8 +71,8 @@ endpoint "turn" "calls" {
 
 func ExampleReference() {
 	config.Reference(os.Stdout,
-		config.Section{Doc: "At the top level of the file:", Target: config.File{}},
-		config.Section{Header: `endpoint "turn" "NAME"`, Doc: "A TURN server.", Target: new(turn)},
+		config.Section{Doc: "At the top level of the file:", Target: config.File{}}.Reference(),
+		config.Section{Header: `endpoint "turn" "NAME"`, Doc: "A TURN server.", Target: new(turn)}.Reference(),
 	)
 
 	// Output:

@@ -71,16 +71,29 @@ func blockReference(header, doc string, t reflect.Type) BlockReference {
 	return b
 }
 
-// Reference prints every attribute of sections with its type, default and meaning. The text is at most 80 columns wide, unless a
-// name or a default is longer.
-func Reference(w io.Writer, sections ...Section) error {
+// Name is the name by which the reference finds the block: the kind of an endpoint, or the type of another block. It is empty for
+// the top level.
+func (b BlockReference) Name() string {
+	words := strings.Fields(b.Header)
+	switch {
+	case len(words) == 0:
+		return ""
+	case words[0] == "endpoint":
+		return strings.Trim(words[1], `"`)
+	}
+	return words[0]
+}
+
+// Reference prints every attribute of blocks with its type, default and meaning. The text is at most 80 columns wide, unless a name
+// or a default is longer.
+func Reference(w io.Writer, blocks ...BlockReference) error {
 	out := bufio.NewWriter(w)
-	for i, section := range sections {
+	for i, b := range blocks {
 		if i > 0 {
 			out.WriteByte('\n')
 		}
 		r := reference{out: out}
-		if b := section.Reference(); b.Header == "" {
+		if b.Header == "" {
 			r.paragraph(b.Doc)
 			r.content(b)
 		} else {

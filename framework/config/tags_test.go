@@ -112,7 +112,7 @@ func TestNeedsRestart(t *testing.T) {
 // TestTagsInReference checks that the reference documents what the decoder does with tags.
 func TestTagsInReference(t *testing.T) {
 	var got strings.Builder
-	if err := Reference(&got, Section{Target: tagged{}}); err != nil {
+	if err := Reference(&got, Section{Target: tagged{}}.Reference()); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
