@@ -20,7 +20,7 @@ type ctl struct {
 }
 
 func newCtlCommand() *cobra.Command {
-	c := ctl{unitFile: provision.ConfigFile}
+	var c ctl
 	cmd := &cobra.Command{
 		Use:   "ctl",
 		Short: "Inspect and change a running mailturn",
@@ -41,6 +41,7 @@ which mailturn.service uses, ` + serviceSocket + ` comes first. Without both, it
 
 // flags adds the flags of cmd and the commands below it.
 func (c *ctl) flags(cmd *cobra.Command) {
+	c.unitFile = provision.ConfigFile
 	cmd.PersistentFlags().StringVar(&c.socket, "socket", "", "control `socket`")
 	cmd.PersistentFlags().StringVar(&c.configFile, "config", "", "configuration `file` of the running mailturn")
 	cmd.PersistentFlags().BoolVar(&c.asJSON, "json", false, "print JSON")

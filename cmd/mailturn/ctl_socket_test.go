@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/cobra"
+
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/provision"
 )
 
@@ -54,7 +56,11 @@ func TestCtlSockets(t *testing.T) {
 	} {
 		t.Setenv("STATE_DIRECTORY", own)
 		t.Setenv("RUNTIME_DIRECTORY", tt.runtime)
-		c := ctl{unitFile: provision.ConfigFile}
+		var c ctl
+		c.flags(new(cobra.Command)) // as ctl and upgrade do
+		if c.unitFile != provision.ConfigFile {
+			t.Fatalf("the configuration of the unit is %q, want %q", c.unitFile, provision.ConfigFile)
+		}
 		if tt.config != "" {
 			c.configFile = file
 			if err := os.WriteFile(file, []byte("state_dir = \""+stateDir+"\"\n"+controlled+tt.config), 0o600); err != nil {
