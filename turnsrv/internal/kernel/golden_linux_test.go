@@ -24,8 +24,11 @@ func loadForTest(t testing.TB, channels int) *Path {
 	if !errors.As(err, &refused) && (errors.Is(err, fs.ErrPermission) || errors.Is(err, ebpf.ErrNotSupported)) {
 		t.Skip("requires CAP_BPF and CAP_NET_ADMIN: ", err)
 	}
+	if refused != nil {
+		t.Fatalf("%-40v", refused) // the end of what the verifier says
+	}
 	if err != nil {
-		t.Fatalf("%+v", err)
+		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		if err := p.Close(); err != nil {

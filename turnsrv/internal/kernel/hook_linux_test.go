@@ -112,11 +112,14 @@ func checkHosts(t *testing.T, n *turntest.Network, p *Path, a []netip.AddrPort) 
 	control = binary.NativeEndian.AppendUint32(control, unix.SOL_UDP)
 	control = binary.NativeEndian.AppendUint32(control, unix.UDP_SEGMENT)
 	control = append(binary.NativeEndian.AppendUint16(control, 100), make([]byte, 6)...)
-	if _, _, err := client.WriteMsgUDPAddrPort(segments, control, serverAddr); err != nil {
+	datagrams := 2
+	if _, _, err := client.WriteMsgUDPAddrPort(segments, control, serverAddr); errors.Is(err, unix.EIO) {
+		datagrams = 0 // before Linux 6.9, an interface that leaves checksums to the sender cannot
+	} else if err != nil {
 		t.Fatal(err)
 	}
 	b := make([]byte, 4096)
-	for range 2 {
+	for range datagrams {
 		// They take either way, whole.
 		_ = server.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
 		if size, err := server.Read(b); err == nil {

@@ -23,6 +23,7 @@
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
 #define CHANNEL_HEADER 4
+#define NOBODY 0xffffffff // number of no entry
 #define FRAGMENT_MASK 0x3fff  // more fragments, and the offset
 #define OFFSET_MASK 0x1fff
 #define STALE_AFTER 5000000000ULL // nanoseconds after which a process that does not beat is considered dead
@@ -201,19 +202,27 @@ static __noinline struct entry *numbered(__u32 number)
 	return bpf_map_lookup_elem(&entries, &number);
 }
 
-// find returns the entry with this key, or a null pointer.
+// find returns the entry with this key, or a null pointer. That is always a result of the same lookup: with a constant null pointer, the
+// verifier of Linux 6.1 considers what a processor might do speculatively with it, and refuses that.
 static __noinline struct entry *find(const struct key *k)
 {
 	__u32 *number = bpf_map_lookup_elem(&numbers, k);
-	if (!number)
-		return 0;
-	return numbered(*number);
+	return numbered(number ? *number : NOBODY);
 }
 
 // usable reports whether the entry found for k has k, and may be used.
 static __always_inline int usable(const struct entry *e, const struct key *k, __u64 now)
 {
 	return e->flags & LIVE && now < e->until && same(&e->key, k);
+}
+
+// Keys are written to the stack in words of eight bytes. The verifier of Linux 6.1 tracks the bounds of what is written there, takes
+// them for a pointer, and without CAP_PERFMON forbids that parts of such a word are overwritten.
+typedef __u64 __attribute__((may_alias)) word;
+
+static __always_inline word pair(__be32 first, __be32 second)
+{
+	return first | (word)second << 32; // little-endian
 }
 
 // has_room reports whether a bucket has the given number of tokens. Processors that use a bucket at the same time may each see
@@ -277,6 +286,7 @@ static __always_inline int relay(struct __sk_buff *skb, const int ipv6)
 			return up();
 	}
 	struct key k = {};
+	word *words = (word *)&k; // two for each address, and one for the ports and the channel
 	__u32 total; // length of the IP packet
 	__u16 fragment = 0;
 	__u8 hops;
@@ -284,25 +294,26 @@ static __always_inline int relay(struct __sk_buff *skb, const int ipv6)
 		struct ipv6hdr *ip = data + ETH_HLEN;
 		if (ip->nexthdr != IPPROTO_UDP) // extension headers, fragments
 			return up();
-		__builtin_memcpy(k.source, &ip->saddr, 16);
-		__builtin_memcpy(k.destination, &ip->daddr, 16);
+		words[0] = pair(ip->saddr.s6_addr32[0], ip->saddr.s6_addr32[1]);
+		words[1] = pair(ip->saddr.s6_addr32[2], ip->saddr.s6_addr32[3]);
+		words[2] = pair(ip->daddr.s6_addr32[0], ip->daddr.s6_addr32[1]);
+		words[3] = pair(ip->daddr.s6_addr32[2], ip->daddr.s6_addr32[3]);
 		total = bpf_ntohs(ip->payload_len) + sizeof(*ip);
 		hops = ip->hop_limit;
 	} else {
 		struct iphdr *ip = data + ETH_HLEN;
 		if (ip->protocol != IPPROTO_UDP || ip->ihl != 5 || ip->version != 4 || ip->frag_off & bpf_htons(OFFSET_MASK))
 			return up();
-		k.source[2] = k.destination[2] = bpf_htonl(0xffff);
-		k.source[3] = ip->saddr;
-		k.destination[3] = ip->daddr;
+		words[1] = pair(bpf_htonl(0xffff), ip->saddr);
+		words[3] = pair(bpf_htonl(0xffff), ip->daddr);
 		total = bpf_ntohs(ip->tot_len);
 		fragment = ip->frag_off & bpf_htons(FRAGMENT_MASK);
 		hops = ip->ttl;
 	}
 	struct udphdr *udp = data + at_udp;
 	__be16 *header = data + at_data;
-	k.source_port = udp->source;
-	k.destination_port = udp->dest;
+	__be16 source_port = udp->source, destination_port = udp->dest;
+	__u32 ports = source_port | (__u32)destination_port << 16;
 	__be16 udp_length = udp->len, check = udp->check, channel = 0, declared = 0;
 	int has_header = data + at_data + CHANNEL_HEADER <= end;
 	struct entry *e = 0;
@@ -310,12 +321,12 @@ static __always_inline int relay(struct __sk_buff *skb, const int ipv6)
 		channel = header[0];
 		declared = header[1];
 		if ((channel & bpf_htons(0xc000)) == bpf_htons(0x4000)) {
-			k.channel = channel;
+			words[4] = pair(ports, channel);
 			e = find(&k);
 		}
 	}
 	if (!e) {
-		k.channel = 0;
+		words[4] = ports;
 		e = find(&k);
 		if (!e)
 			return up(); // none of ours
@@ -389,7 +400,7 @@ static __always_inline int relay(struct __sk_buff *skb, const int ipv6)
 	// The checksum by its difference, RFC 1624. All that changes is at even offsets.
 	__be16 new_udp_length = bpf_htons(new_length), new_channel = last->out.channel, new_declared = bpf_htons(payload);
 	__u32 readdressed = readdress(&k, &last->out), sum = (__u16)~check + readdressed;
-	sum = subtract(subtract(sum, k.source_port), k.destination_port);
+	sum = subtract(subtract(sum, source_port), destination_port);
 	sum = add(add(sum, last->out.source_port), last->out.destination_port);
 	sum = subtract(subtract(sum, udp_length), udp_length); // in the header, and in the pseudo-header
 	sum = add(add(sum, new_udp_length), new_udp_length);
@@ -418,11 +429,11 @@ static __always_inline int relay(struct __sk_buff *skb, const int ipv6)
 	__u32 written = 0;
 	if (ipv6) {
 		struct ipv6hdr *ip = data + ETH_HLEN;
-		__be16 *words = data + ETH_HLEN;
+		__be16 *ip_words = data + ETH_HLEN;
 		written = readdressed;
 #pragma unroll
 		for (int i = 0; i < 4; i++)
-			written = subtract(written, words[i]);
+			written = subtract(written, ip_words[i]);
 		ip->payload_len = new_udp_length;
 		ip->hop_limit = hops - 1;
 		ip->flow_lbl[0] &= 0xf0; // RFC 8656 section 15: of another flow. The rest of the byte is the traffic class
@@ -431,7 +442,7 @@ static __always_inline int relay(struct __sk_buff *skb, const int ipv6)
 		__builtin_memcpy(&ip->daddr, last->out.destination, 16);
 #pragma unroll
 		for (int i = 0; i < 4; i++)
-			written = add(written, words[i]);
+			written = add(written, ip_words[i]);
 	} else {
 		struct iphdr *ip = data + ETH_HLEN;
 		__be16 *hops_protocol = (__be16 *)&ip->ttl, new_total = bpf_htons(new_length + ip_length);
@@ -448,17 +459,17 @@ static __always_inline int relay(struct __sk_buff *skb, const int ipv6)
 	}
 	// bpf_skb_adjust_room has removed or inserted four bytes after the IP header.
 	udp = data + at_udp;
-	__be16 *words = data + at_udp;
+	__be16 *udp_words = data + at_udp;
 #pragma unroll
 	for (int i = 0; i < 4; i++)
-		written = subtract(written, words[i]);
+		written = subtract(written, udp_words[i]);
 	udp->source = last->out.source_port;
 	udp->dest = last->out.destination_port;
 	udp->len = new_udp_length;
 	udp->check = new_check;
 #pragma unroll
 	for (int i = 0; i < 4; i++)
-		written = add(written, words[i]);
+		written = add(written, udp_words[i]);
 	if (new_channel) {
 		if (data + at_data + CHANNEL_HEADER > end)
 			goto broken;
