@@ -25,6 +25,7 @@ func TestAlternate(t *testing.T) {
 		server := alternate.Load().(netip.AddrPort)
 		return server, "turn2.example.org", server.IsValid()
 	}
+	user := turntest.TestCredential()
 	c, server := udpClient(t, config)
 	c.allocate()
 	server.SetDraining(true)
@@ -42,6 +43,7 @@ func TestAlternate(t *testing.T) {
 		{dial(t, "tcp", server.tcp), ""},
 		{newRawClient(t, secure, true), "turn2.example.org"},
 	} {
+		tt.client.use(user)
 		tt.client.want(tt.client.unsigned(stun.MethodAllocate, turntest.TransportUDP), stun.CodeUnauthenticated)
 		a := tt.client.want(tt.client.request(stun.MethodAllocate, turntest.TransportUDP), stun.CodeTryAlternate)
 		server, domain := a.attrs[stun.AttrAlternateServer], string(a.attrs[stun.AttrAlternateDomain])
@@ -50,10 +52,9 @@ func TestAlternate(t *testing.T) {
 			t.Errorf("ALTERNATE-SERVER %x, ALTERNATE-DOMAIN %q; want %x and %q", server, domain, want, tt.domain)
 		}
 	}
-	username := turntest.TestCredential().Username
 	for _, want := range []string{"UDP ", "TCP ", "TLS "} {
-		if got := <-asked; got != want+username {
-			t.Errorf("Alternate was asked for %q, want %q: only for clients with credentials", got, want+username)
+		if got := <-asked; got != want+user.Username {
+			t.Errorf("Alternate was asked for %q, want %q: only for clients with credentials", got, want+user.Username)
 		}
 	}
 	if len(asked) > 0 {

@@ -232,6 +232,7 @@ func TestHandOverUnderTraffic(t *testing.T) {
 	s := newSuccession(t, 2, config(2))
 	far := udp.AddrPortOf(echo(t))
 	var streams []*stream
+	user := turntest.TestCredential() // one for all, which share its quota: a second later, it would be another
 	relayed := make(map[netip.AddrPort]bool)
 	for i := range 8 {
 		network, to := "udp", s.udp
@@ -239,6 +240,7 @@ func TestHandOverUnderTraffic(t *testing.T) {
 			network, to = "tcp", s.tcp
 		}
 		c := dial(t, network, to)
+		c.use(user)
 		relayed[c.allocate()] = true
 		c.want(c.request(stun.MethodChannelBind, turntest.PeerAddr(far), turntest.Channel(0x4000)), 0)
 		streams = append(streams, &stream{client: c, channel: 0x4000})
@@ -285,9 +287,8 @@ func TestHandOverUnderTraffic(t *testing.T) {
 		t.Errorf("after %d packets, the counters are %+v", total, counters)
 	}
 	// The quota of the user is still reached, and old nonces and channels are still valid.
-	c := streams[0].client
 	other := dial(t, "udp", s.udp)
-	other.use(c.credential)
+	other.use(user)
 	other.want(other.request(stun.MethodAllocate, turntest.TransportUDP), stun.CodeAllocationQuotaReached)
 	for _, one := range streams {
 		one.client.want(one.client.request(stun.MethodRefresh, turntest.Lifetime(0)), 0)
