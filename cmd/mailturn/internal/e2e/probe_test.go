@@ -106,6 +106,7 @@ endpoint "turn" "turn" {
   listen = ["udp://198.51.100.1:3478", "tcp://198.51.100.1:3478", "tls://198.51.100.1:5349", "udp://[2001:db8::1]:3478", "tcp://[2001:db8::1]:3478", "tls://[2001:db8::1]:5349"]
   secret        = %q
   drain_timeout = "0s"
+  kernel_path   = "off" # the rules of nftables are to see every packet
   peers {
     allow = ["198.51.100.0/24", "2001:db8::/64"]
   }

@@ -388,6 +388,9 @@ func TestUpgrade(t *testing.T) {
 	if n := refused(); n > 0 {
 		t.Errorf("%d connections to the mail port were refused", n)
 	}
+	if err := mail.SetReadDeadline(time.Now().Add(startLimit)); err != nil { // that of the greeting has passed
+		t.Fatal(err)
+	}
 	if line, err := r.ReadString('\n'); err != nil || !strings.HasPrefix(line, "* BYE") {
 		t.Errorf("the mail connection got %q, %v, want a BYE", line, err)
 	}
