@@ -111,26 +111,25 @@ func (s *server) file() string { return filepath.Join(s.dir, "maddy.conf") }
 func (s *server) configure(t *testing.T, acme string) {
 	t.Helper()
 	text := fmt.Sprintf(`
-hostname = %q
+hostname = %[1]q
 tls {
-  %s
+  %[2]s
 }
 endpoint "imap" "imap" {
-  listen      = "tls://%s"
-  turn_server = %q
-  turn_port   = 3478
-  turns_port  = %s
+  listen      = "tls://%[3]s"
+  turn_server = %[4]q
+  turn_port   = %[8]d
+  turns_port  = %[5]s
   embedded { users = { "alice@example.test" = "wonderland" } }
 }
 endpoint "turn" "turn" {
-  listen   = ["tls://%s", "udp://127.0.0.1:3478"]
+  listen   = ["tls://%[6]s", "udp://127.0.0.1:%[8]d"]
   realm    = "example.test"
   secret   = "correct horse battery staple"
   relay_ip = "127.0.0.1"
 }
-endpoint "http" "http" { listen = ["https://%s"] }
-`, mailName, acme, s.imap, turnName, s.turn[strings.LastIndex(s.turn, ":")+1:], s.turn, s.http)
-	text = strings.ReplaceAll(text, "3478", fmt.Sprint(freePort(t)))
+endpoint "http" "http" { listen = ["https://%[7]s"] }
+`, mailName, acme, s.imap, turnName, s.turn[strings.LastIndex(s.turn, ":")+1:], s.turn, s.http, freePort(t))
 	if err := os.WriteFile(s.file(), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
