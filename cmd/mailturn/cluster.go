@@ -25,7 +25,10 @@ func (s *setup) decodeCluster(block *config.Cluster) hcl.Diagnostics {
 		return diags
 	}
 	if block.TurnServer.Set {
-		return append(diags, issuer.CheckServer(block.TurnServer)...)
+		if diag := issuer.CheckServer(block.TurnServer); diag != nil {
+			diags = append(diags, diag)
+		}
+		return diags
 	}
 	if s.hostname == "" {
 		diags = append(diags, config.WithHint(config.Errorf(block.Range, "Relay has no name",
@@ -69,7 +72,7 @@ type member struct {
 	measured time.Time
 }
 
-// join prepares the process to be a member of the cluster of settings. The directory has to be started next.
+// join prepares the process to be a member of the cluster of settings. Start the directory next.
 func (m *member) join(settings cluster.Settings, refuses func() string, logger *slog.Logger) {
 	m.incarnation, m.refuses = rand.Text(), refuses
 	m.directory = cluster.New(settings, m.announce, logger)

@@ -64,7 +64,7 @@ func decodeSingle(s Schema, hostname string) (Config, hcl.Diagnostics) {
 	diags = append(diags, checkTransports(s.Transports)...)
 	if !s.TurnServer.Set {
 		c.Server.V = hostname
-	} else if diag := checkServer(s.TurnServer); diag != nil {
+	} else if diag := CheckServer(s.TurnServer); diag != nil {
 		diags = append(diags, diag)
 	}
 	var diag *hcl.Diagnostic
@@ -102,16 +102,8 @@ func (c *Config) CheckRefresh() hcl.Diagnostics {
 		"use several days; the default is 120h")}
 }
 
-// CheckServer checks that clients can use a host.
-func CheckServer(v config.Value[string]) hcl.Diagnostics {
-	if diag := checkServer(v); diag != nil {
-		return hcl.Diagnostics{diag}
-	}
-	return nil
-}
-
-// checkServer returns why clients cannot use the host, or nil.
-func checkServer(v config.Value[string]) *hcl.Diagnostic {
+// CheckServer returns why clients cannot use the host, or nil.
+func CheckServer(v config.Value[string]) *hcl.Diagnostic {
 	host := v.V
 	if addr, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
 		switch {

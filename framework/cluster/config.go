@@ -86,7 +86,7 @@ func (s *Settings) checkURL(i int, text string) (diags hcl.Diagnostics) {
 	}
 	if ip, err := netip.ParseAddr(u.Hostname()); u.Scheme == "redis" && u.Hostname() != "localhost" && (err != nil || !ip.IsLoopback()) {
 		diags = append(diags, config.WithHint(config.Warnf(rng, "Connection to Redis is not encrypted",
-			"Whoever can read or change it on the way learns the password of Redis, and can send calls elsewhere."), "use rediss://, or a VPN between the machines"))
+			"Anyone who can read or change it on the way learns the password of Redis, and can send calls elsewhere."), "use rediss://, or a VPN between the machines"))
 	}
 	return diags
 }

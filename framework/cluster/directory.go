@@ -63,7 +63,7 @@ func New(settings Settings, self func() []Relay, logger *slog.Logger) *Directory
 	}
 }
 
-// Start joins the cluster, without waiting for Redis. Stop has to be called in the end.
+// Start joins the cluster, without waiting for Redis. Call Stop in the end.
 func (d *Directory) Start() {
 	if d == nil {
 		return

@@ -427,7 +427,7 @@ func TestAnswerIsBounded(t *testing.T) {
 	}
 	for _, name := range []string{"past", "future", "never"} {
 		if exists := client.HExists(t.Context(), keys[0], name).Val(); exists {
-			t.Errorf("%s is still there", name)
+			t.Errorf("%s still exists", name)
 		}
 	}
 }

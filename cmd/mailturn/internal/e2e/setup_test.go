@@ -168,19 +168,42 @@ func (s mailServer) dial(t *testing.T, port string) (conn net.Conn, err error) {
 // login logs in over TLS and returns the session. The certificate must be one of s.roots, unless these are nil.
 func (s mailServer) login(t *testing.T) *mailSession {
 	t.Helper()
-	conn, err := s.dial(t, "993")
+	session, err := s.tryLogin(t)
 	if err != nil {
 		t.Fatal(err)
+	}
+	return session
+}
+
+// awaitLogin waits until a login succeeds.
+func (s mailServer) awaitLogin(t *testing.T) *mailSession {
+	t.Helper()
+	for began := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		session, err := s.tryLogin(t)
+		if err == nil {
+			return session
+		}
+		if time.Since(began) > startLimit {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (s mailServer) tryLogin(t *testing.T) (*mailSession, error) {
+	t.Helper()
+	conn, err := s.dial(t, "993")
+	if err != nil {
+		return nil, err
 	}
 	t.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(2 * time.Minute))
 	secured := tls.Client(conn, &tls.Config{ServerName: hostName, RootCAs: s.roots, InsecureSkipVerify: s.roots == nil})
 	session := &mailSession{secured, bufio.NewReader(secured)}
 	if _, err := session.reader.ReadString('\n'); err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	session.command(t, "LOGIN user1 wonderland")
-	return session
+	_, err = session.try("LOGIN user1 wonderland")
+	return session, err
 }
 
 // An mailSession is one of a client.
@@ -192,20 +215,28 @@ type mailSession struct {
 // command returns the untagged lines of a command, which must succeed.
 func (s *mailSession) command(t *testing.T, command string) string {
 	t.Helper()
+	untagged, err := s.try(command)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return untagged
+}
+
+func (s *mailSession) try(command string) (untagged string, err error) {
 	if _, err := fmt.Fprintf(s, "a %s\r\n", command); err != nil {
-		t.Fatalf("%s: %v", command, err)
+		return "", fmt.Errorf("%s: %w", command, err)
 	}
 	var text strings.Builder
 	for {
 		line, err := s.reader.ReadString('\n')
 		if err != nil {
-			t.Fatalf("%s: %v after %q", command, err, text.String())
+			return "", fmt.Errorf("%s: %w after %q", command, err, text.String())
 		}
 		if tagged, ok := strings.CutPrefix(line, "a "); ok {
 			if !strings.HasPrefix(tagged, "OK") {
-				t.Fatalf("%s: %s", command, line)
+				return "", fmt.Errorf("%s: %s", command, line)
 			}
-			return text.String()
+			return text.String(), nil
 		}
 		text.WriteString(line)
 	}

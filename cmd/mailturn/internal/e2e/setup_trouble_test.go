@@ -124,8 +124,7 @@ func (s troubled) interrupt(t *testing.T, step int, end syscall.Signal) {
 	case err == nil && step == 5 && strings.Contains(out, "Done."): // it was too late
 		s.run(t, "mailturn setup --undo")
 	case end == syscall.SIGKILL:
-		s.run(t, "sleep 1")           // Dovecot may be reloading, which ends connections
-		s.login(t).command(t, "NOOP") // halfway, somebody answers
+		s.awaitLogin(t).command(t, "NOOP") // halfway, somebody answers; while Dovecot reloads, it ends connections
 		s.refuses(t, "mailturn setup --yes", "mailturn setup --undo undoes what it has done so far")
 		s.run(t, "mailturn setup --undo")
 	case err == nil || !strings.Contains(out, "interrupted\nEverything is as it was before"):
