@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/mailturn/mailturn/turnsrv/credential"
@@ -66,23 +67,47 @@ func shareSecret(a, b []credential.Secret) bool {
 	})
 }
 
-// Look looks up the addresses of the relays. For returns nothing before. A relay whose name has no address is left out.
+// maxLookups is the number of names that are looked up at a time.
+const maxLookups = 16
+
+// Look looks up the addresses of the relays. For returns nothing before. A relay whose name cannot be looked up keeps the addresses
+// that it had, and is left out if it had none.
 func (a *Alternates) Look(ctx context.Context, lookup func(ctx context.Context, host string) ([]netip.Addr, error)) error {
-	var found []alternate
-	var errs []error
-	for _, r := range (*a.relays.Load())() {
-		addrs, err := lookup(ctx, r.Server.V)
-		if err != nil {
-			errs = append(errs, err)
-			continue
+	relays := (*a.relays.Load())()
+	found, errs := make([]alternate, len(relays)), make([]error, len(relays))
+	var looking sync.WaitGroup
+	places := make(chan struct{}, maxLookups)
+	for i, r := range relays {
+		places <- struct{}{}
+		looking.Go(func() {
+			defer func() { <-places }()
+			var addrs []netip.Addr
+			if addrs, errs[i] = lookup(ctx, r.Server.V); errs[i] != nil {
+				addrs = a.former(r)
+			}
+			found[i] = alternate{r, addrs}
+		})
+	}
+	looking.Wait()
+	for _, f := range found {
+		for i, addr := range f.addrs {
+			f.addrs[i] = addr.Unmap()
 		}
-		for i := range addrs {
-			addrs[i] = addrs[i].Unmap()
-		}
-		found = append(found, alternate{r, addrs})
 	}
 	a.found.Store(&found)
 	return errors.Join(errs...)
+}
+
+// former returns the addresses that the last Look has found for a relay.
+func (a *Alternates) former(r WeightedRelay) []netip.Addr {
+	if found := a.found.Load(); found != nil {
+		for _, f := range *found {
+			if f.identity() == r.identity() {
+				return slices.Clone(f.addrs)
+			}
+		}
+	}
+	return nil
 }
 
 // For returns the address and the name of the relay for an account, over the transport and address family that the client uses. It

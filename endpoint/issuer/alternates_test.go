@@ -125,9 +125,23 @@ func TestAlternates(t *testing.T) {
 		t.Error("no error for a name without an address")
 	}
 	v4.Transport = event.UDP
-	for i := range 100 {
-		if _, domain, _ := a.For(fmt.Sprintf("user%d@example.org", i), v4); domain != "a.example.org" {
-			t.Fatalf("the other relay has no address: got %q", domain)
+	domains := func(a *Alternates) map[string]bool {
+		domains := make(map[string]bool)
+		for i := range 100 {
+			_, domain, _ := a.For(fmt.Sprintf("user%d@example.org", i), v4)
+			domains[domain] = true
 		}
+		return domains
+	}
+	if got := domains(a); !got["a.example.org"] || !got["b.example.org"] {
+		t.Errorf("after a lookup that has failed: %v, want both relays at their former addresses", got)
+	}
+	late := NewAlternates()
+	late.Set([]*Config{&c}, secrets(secretA, secretB))
+	if err := late.Look(t.Context(), lookup); err == nil {
+		t.Error("no error for a name without an address")
+	}
+	if got := domains(late); !got["a.example.org"] || len(got) != 1 {
+		t.Errorf("the other relay never had an address: got %v", got)
 	}
 }
