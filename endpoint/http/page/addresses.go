@@ -2,6 +2,7 @@ package page
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"sync"
 	"time"
@@ -19,7 +20,7 @@ type addresses struct {
 	lookup func(ctx context.Context, host string) []netip.Addr
 
 	mu    sync.Mutex
-	known map[string]known // guarded by mu; by host, which are those of the configuration
+	known map[string]known // guarded by mu; by host, those that have not expired
 }
 
 type known struct {
@@ -69,6 +70,7 @@ func (a *addresses) all(ctx context.Context, host string, now time.Time) []netip
 	if a.known == nil {
 		a.known = make(map[string]known)
 	}
+	maps.DeleteFunc(a.known, func(_ string, k known) bool { return !now.Before(k.until) })
 	a.known[host] = known{addrs, now.Add(addressesTTL)}
 	return addrs
 }

@@ -15,6 +15,9 @@ import (
 // testCredentialTTL is how long a credential for the call test is valid: a test takes a minute or two.
 const testCredentialTTL = 10 * time.Minute
 
+// maxTested is the number of relays that one call test tries. A cluster may have many more.
+const maxTested = 8
+
 // testAccount is the account of all call tests. They share the quotas of one user, whoever has a link.
 const testAccount = "call-test"
 
@@ -70,7 +73,8 @@ func (p *Page) serveWays(w http.ResponseWriter, v Visit) {
 		return
 	}
 	ways := []way{}
-	for _, relay := range v.Access.turn.All() {
+	relays := v.Access.turn.All()
+	for _, relay := range relays[:min(len(relays), maxTested)] {
 		relay.TTL.V = min(relay.TTL.V, testCredentialTTL)
 		issued := relay.IssueFor(testAccount, now)
 		for _, one := range waysTo(relay, p.addresses.of(v.Context(), relay.Server.V, v.Client, now)) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -324,6 +325,17 @@ func TestAddresses(t *testing.T) {
 		if len(got) != len(tt.want) || len(got) > 0 && got[0] != tt.want[0] {
 			t.Errorf("%s: got %v, want %v", tt.name, got, tt.want)
 		}
+	}
+}
+
+// TestAddressesAreForgotten asks for many hosts, of which no more are kept than a minute has.
+func TestAddressesAreForgotten(t *testing.T) {
+	a := addresses{lookup: func(context.Context, string) []netip.Addr { return nil }}
+	for i := range 100 {
+		a.of(t.Context(), fmt.Sprintf("turn%d.example.org", i), netip.Addr{}, testNow.Add(time.Duration(i)*addressesTTL))
+	}
+	if len(a.known) != 1 {
+		t.Errorf("%d hosts are kept, want 1", len(a.known))
 	}
 }
 
