@@ -54,6 +54,9 @@ func askMetadata(ctx context.Context, server string) (addrs []netip.Addr, err er
 	if err != nil && !errors.Is(err, errRefused) { // it would not answer the other questions either
 		return nil, err
 	}
+	if token = strings.TrimSpace(token); !isToken(token) {
+		token = ""
+	}
 	for _, q := range questions {
 		if q.header == tokenHeader {
 			q.value = token
@@ -73,6 +76,11 @@ func askMetadata(ctx context.Context, server string) (addrs []netip.Addr, err er
 		}
 	}
 	return addrs, nil
+}
+
+// isToken reports whether text may stand in a header.
+func isToken(text string) bool {
+	return !strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
 // errRefused is the error for an answer other than 200.

@@ -171,6 +171,9 @@ func TestMetadata(t *testing.T) {
 			"GET " + aws + "ipv6 X-aws-ec2-metadata-token: secret":           "2001:db8::1\n",
 		}, "[192.0.2.1 2001:db8::1]"},
 		{"EC2 without tokens", map[string]string{"GET " + aws + "public-ipv4": "192.0.2.1"}, "[192.0.2.1]"},
+		{"a token that no header can have", map[string]string{
+			"PUT /latest/api/token": "a\nb", "GET " + aws + "public-ipv4": "192.0.2.1",
+		}, "[192.0.2.1]"},
 		{"Google", map[string]string{
 			"GET " + google + "access-configs/0/external-ip Metadata-Flavor: Google": "192.0.2.2",
 			"GET " + google + "ipv6s Metadata-Flavor: Google":                        "2001:db8::2/96\n2001:db8::3/96",
