@@ -139,6 +139,7 @@ func (p *Path) recheck() {
 func (p *Path) recheckChannels(channels []*Channel) {
 	valid := make(map[way]bool)
 	for _, c := range channels {
+		p.Beat() // a recheck of a full table may take longer than the program waits
 		for _, w := range c.ways {
 			same, known := valid[w]
 			if !known {

@@ -83,6 +83,16 @@ func checkFollows(t *testing.T, n *turntest.Network, commands []string, keeps bo
 	}
 }
 
+// TestRecheckBeats checks that a recheck reports to the program for each channel.
+func TestRecheckBeats(t *testing.T) {
+	p := loadForTest(t, 1)
+	p.control.Alive = 0
+	p.recheckChannels([]*Channel{{}})
+	if p.alive() == 0 {
+		t.Error("the program considers the process dead during a long recheck")
+	}
+}
+
 // TestFollowBeats checks that Follow reports to the program while it runs, and ends when it is told to.
 func TestFollowBeats(t *testing.T) {
 	p := loadForTest(t, 1)
