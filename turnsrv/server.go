@@ -212,8 +212,8 @@ func (s *Server) end(l servedLink, err error) error {
 	return err
 }
 
-// Shutdown refuses new allocations, with 300 if Config.Alternate returns another server and with 508 otherwise, and waits until all allocations have ended or ctx is done. Then it calls Close. It
-// returns the error of ctx if allocations were still active.
+// Shutdown refuses new allocations, with 300 if Config.Alternate returns another server and with 508 otherwise, and waits until all
+// allocations have ended or ctx is done. Then it calls Close. It returns the error of ctx if allocations were still active.
 func (s *Server) Shutdown(ctx context.Context) error {
 	empty := s.shared.Drain()
 	var cut error

@@ -11,10 +11,10 @@ import (
 // ctx is done, or for as long as their endpoints' upgrade_timeout.
 func (r *service) retire(ctx context.Context, finish func() error) error {
 	r.ready.Store(false)
+	err := finish() // first, because calls wait for it
 	r.authority.Stop()
 	r.look.stop()
 	r.member.directory.Stop()
-	err := finish()
 	r.record.Close()
 	stop := func(shutdown func(context.Context) error) error {
 		ctx, cancel := context.WithTimeout(context.Background(), stopReserve)
