@@ -12,6 +12,7 @@ import (
 var (
 	ErrFamily = errors.New("client and peer have addresses of different families")
 	ErrFull   = errors.New("no free entry in the kernel")
+	ErrShare  = errors.New("this account has as many entries in the kernel as are left for all others")
 	ErrTaken  = errors.New("the kernel already has an entry for these addresses")
 )
 
@@ -30,6 +31,15 @@ type Binding struct {
 
 	Until              time.Time // expiry
 	LimitTo, LimitFrom Limit     // of what goes to the peer, and of what comes from it
+
+	Share *Share // of the account, or nil if no limit applies to it
+}
+
+// Share counts the entries that an account has in the kernel. It may have as many as are left for others: one account up to half of
+// all entries, two a third each, and so on. An account can therefore not take away the share of another one. The zero value has none.
+// A Share is used with one Path.
+type Share struct {
+	entries int // owned by the Path
 }
 
 // Route is how packets to an address leave.

@@ -23,71 +23,87 @@ type entries struct {
 	numbers *ebpf.Map     // from what a packet has on the wire to the number of its entry
 	all     []objectEntry // shared with the program
 
-	mu      sync.Mutex
-	used    uint32    // entries from this number on have never been used
-	resting []resting // ended, the first one before the others
+	mu      sync.Mutex // guards what follows, and Share.entries
+	used    uint32     // entries from this number on have never been used
+	free    []uint32   // ended, and rested
+	resting []resting  // ended, the first one before the others
 }
 
 type resting struct {
 	number uint32
+	share  *Share
 	since  time.Time
 }
 
-// takeLocked returns the number of an entry that the program does not use.
-func (e *entries) takeLocked(now time.Time) (number uint32, ok bool) {
-	if len(e.resting) > 0 && now.Sub(e.resting[0].since) >= restFor {
-		number = e.resting[0].number
+// freeRested frees the entries that have rested long enough.
+func (e *entries) freeRested(now time.Time) {
+	for len(e.resting) > 0 && now.Sub(e.resting[0].since) >= restFor {
+		rested := e.resting[0]
 		e.resting = e.resting[1:]
-		return number, true
+		e.free = append(e.free, rested.number)
+		rested.share.entries--
 	}
-	if int(e.used) == len(e.all) {
-		return 0, false
+}
+
+// takeFree returns the number of a free entry. There must be one.
+func (e *entries) takeFree() uint32 {
+	if last := len(e.free) - 1; last >= 0 {
+		number := e.free[last]
+		e.free = e.free[:last]
+		return number
 	}
 	e.used++
-	return e.used - 1, true
+	return e.used - 1
 }
 
-func (e *entries) rest(number uint32, now time.Time) {
+// take returns the numbers of two entries, which count for the share until they have rested.
+func (e *entries) take(share *Share, now time.Time) (toPeer, toClient uint32, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.resting = append(e.resting, resting{number, now})
+	e.freeRested(now)
+	free := len(e.all) - int(e.used) + len(e.free)
+	switch {
+	case free < 2:
+		return 0, 0, ErrFull
+	case share.entries+2 > free:
+		return 0, 0, ErrShare
+	}
+	share.entries += 2
+	return e.takeFree(), e.takeFree(), nil
 }
 
-// take returns the numbers of two entries.
-func (e *entries) take(now time.Time) (toPeer, toClient uint32, err error) {
+// rest makes an entry rest, which the program does not find any more.
+func (e *entries) rest(number uint32, share *Share, now time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	toPeer, ok := e.takeLocked(now)
-	if !ok {
-		return 0, 0, ErrFull
-	}
-	if toClient, ok = e.takeLocked(now); !ok {
-		e.resting = append(e.resting, resting{toPeer, now})
-		return 0, 0, ErrFull
-	}
-	return toPeer, toClient, nil
+	e.resting = append(e.resting, resting{number, share, now})
 }
 
 // Channel is a channel binding in the kernel. Safe for concurrent use, except that nothing may be called after End.
 type Channel struct {
 	path             *Path
 	entries          *entries
+	share            *Share
 	toPeer, toClient uint32
 	ways             []way // routes over the interfaces of the binding when it was added
 }
 
-// Add makes the program relay the packets of a channel from now on. The error is ErrFamily, ErrFull, ErrTaken, or one of the
-// system.
+// Add makes the program relay the packets of a channel from now on. The error is ErrFamily, ErrFull, ErrShare, ErrTaken, or
+// one of the system.
 func (p *Path) Add(b Binding, now time.Time) (*Channel, error) {
 	client, server, relay, peer := b.Client.Addr().Unmap(), b.Server.Addr().Unmap(), b.Relay.Addr().Unmap(), b.Peer.Addr().Unmap()
 	if v4 := client.Is4(); server.Is4() != v4 || relay.Is4() != v4 || peer.Is4() != v4 {
 		return nil, ErrFamily
 	}
-	toPeer, toClient, err := p.entries.take(now)
+	share := b.Share
+	if share == nil {
+		share = new(Share)
+	}
+	toPeer, toClient, err := p.entries.take(share, now)
 	if err != nil {
 		return nil, err
 	}
-	channel := &Channel{path: p, entries: &p.entries, toPeer: toPeer, toClient: toClient, ways: b.ways()}
+	channel := &Channel{path: p, entries: &p.entries, share: share, toPeer: toPeer, toClient: toClient, ways: b.ways()}
 	until := monotonic(b.Until.Sub(now))
 	flags := objectFlagsLIVE
 	if b.Local {
@@ -112,13 +128,13 @@ func (p *Path) Add(b Binding, now time.Time) (*Channel, error) {
 	}
 	// The system call makes what was written visible to the program before the number is.
 	if err := p.entries.numbers.Update(to.Key, toPeer, ebpf.UpdateNoExist); err != nil {
-		p.entries.rest(toPeer, now)
-		p.entries.rest(toClient, now)
+		p.entries.rest(toPeer, share, now)
+		p.entries.rest(toClient, share, now)
 		return nil, addError(err)
 	}
 	if err := p.entries.numbers.Update(from.Key, toClient, ebpf.UpdateNoExist); err != nil {
-		p.entries.end(toPeer, now)
-		p.entries.rest(toClient, now)
+		p.entries.end(toPeer, share, now)
+		p.entries.rest(toClient, share, now)
 		return nil, addError(err)
 	}
 	p.mu.Lock()
@@ -135,11 +151,11 @@ func addError(err error) error {
 }
 
 // end makes the program stop using an entry.
-func (e *entries) end(number uint32, now time.Time) {
+func (e *entries) end(number uint32, share *Share, now time.Time) {
 	entry := &e.all[number]
 	atomic.StoreUint32((*uint32)(&entry.Flags), 0)
 	_ = e.numbers.Delete(entry.Key) // without it, the program would find an entry that is not live
-	e.rest(number, now)
+	e.rest(number, share, now)
 }
 
 // End makes the program stop relaying the packets of the channel, and returns the final counts in each direction. A packet that the
@@ -148,8 +164,8 @@ func (c *Channel) End(now time.Time) (toPeer, toClient Counts) {
 	c.path.mu.Lock()
 	delete(c.path.channels, c) // before another channel can get the entries: see Path.disable
 	c.path.mu.Unlock()
-	c.entries.end(c.toPeer, now)
-	c.entries.end(c.toClient, now)
+	c.entries.end(c.toPeer, c.share, now)
+	c.entries.end(c.toClient, c.share, now)
 	return c.Counts()
 }
 

@@ -63,6 +63,7 @@ func (s *Session) offload(a *allocation, c *channelBinding, address *relayedAddr
 	b := kernel.Binding{
 		Client: a.client.Tuple.Client, Server: a.client.Tuple.Server, Number: c.number, Peer: c.peer,
 		Relay: bound.AddrPort(), Local: s.shared.config.Relay.Owns(c.peer.Addr()), Until: c.until(address),
+		Share: &a.account.kernel,
 	}
 	if b.Local {
 		b.Relay = address.conn.Relayed()

@@ -134,7 +134,7 @@ func TestOffload(t *testing.T) {
 	a := o.allocations[o.from]
 	want := kernel.Binding{
 		Client: o.from.Tuple.Client, Server: o.from.Tuple.Server, Number: 0x4000, Relay: a.addresses[0].conn.Relayed(), Peer: o.peer,
-		Until: a.peers.channels.get(0x4000).expires,
+		Until: a.peers.channels.get(0x4000).expires, Share: &a.account.kernel,
 	}
 	if got := o.live().Binding; got != want {
 		t.Errorf("the kernel relays %+v, want %+v", got, want)

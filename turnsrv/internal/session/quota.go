@@ -7,6 +7,7 @@ import (
 
 	"github.com/mailturn/mailturn/turnsrv/credential"
 	"github.com/mailturn/mailturn/turnsrv/event"
+	"github.com/mailturn/mailturn/turnsrv/internal/kernel"
 	"github.com/mailturn/mailturn/turnsrv/limit"
 )
 
@@ -39,6 +40,7 @@ type share struct {
 // holding contains the relayed addresses of a share.
 type holding struct {
 	packets [numDirections]limit.Rate // safe for concurrent use
+	kernel  kernel.Share              // owned by Config.Kernel
 
 	addresses []*relayedAddress // unordered
 	noneIdle  time.Duration     // since Shared.start; until then, no address has been idle for IdleAfter
