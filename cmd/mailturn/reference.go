@@ -1,7 +1,9 @@
 package main
 
 import (
+	_ "embed"
 	"fmt"
+	"io"
 	"reflect"
 	"slices"
 	"strings"
@@ -16,8 +18,14 @@ import (
 	"github.com/mailturn/mailturn/framework/config"
 )
 
+// referencePage is the beginning of docs/reference.md.
+//
+//go:embed reference_page.md
+var referencePage string
+
 func newReferenceCommand() *cobra.Command {
-	return &cobra.Command{
+	var markdown bool
+	cmd := &cobra.Command{
 		Use:   "reference [BLOCK]",
 		Short: "Print every configuration attribute with its type, default and meaning",
 		Long: `reference prints every configuration attribute with its type, default and meaning. With BLOCK, it
@@ -41,10 +49,21 @@ prints only those of an endpoint, such as turn, or of another block, such as acm
 				blocks = found
 			}
 			return action(func(cmd *cobra.Command, _ []string) error {
-				return config.Reference(cmd.OutOrStdout(), blocks...)
+				out := cmd.OutOrStdout()
+				if !markdown {
+					return config.Reference(out, blocks...)
+				}
+				if len(args) == 0 {
+					if _, err := io.WriteString(out, referencePage); err != nil {
+						return err
+					}
+				}
+				return config.ReferenceMarkdown(out, blocks...)
 			})(cmd, args)
 		},
 	}
+	cmd.Flags().BoolVar(&markdown, "markdown", false, "print the page docs/reference.md, or the section of BLOCK")
+	return cmd
 }
 
 // blocksNamed returns the blocks with a name, at any depth. Those that are the same in several places are returned once.
