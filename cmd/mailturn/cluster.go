@@ -11,10 +11,12 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/neighbor"
 	"github.com/mailturn/mailturn/endpoint/issuer"
 	"github.com/mailturn/mailturn/framework/cluster"
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/control"
+	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
 // decodeCluster checks the cluster block. It comes after the endpoints, because it is about the first TURN endpoint too.
@@ -61,6 +63,11 @@ type member struct {
 	directory   *cluster.Directory // nil if the process is in no cluster
 	incarnation string
 	fixed       atomic.Pointer[cluster.Relay] // see setup.announcement
+	// secrets are those of this process's configuration that relays may accept.
+	secrets atomic.Pointer[[]credential.Secret]
+	// watch probes other relays in the background, once the process serves.
+	watch   *neighbor.Watch
+	probing background
 
 	// relay is the endpoint that is announced, nil if there is none or if it has no counters.
 	relay controllable
@@ -72,10 +79,26 @@ type member struct {
 	measured time.Time
 }
 
-// join prepares the process to be a member of the cluster of settings. Start the directory next.
+// join prepares the process to be a member of the cluster of settings. Call start next.
 func (m *member) join(settings cluster.Settings, refuses func() string, logger *slog.Logger) {
 	m.incarnation, m.refuses = rand.Text(), refuses
 	m.directory = cluster.New(settings, m.announce, logger)
+	m.watch = m.watchNeighbors(logger)
+}
+
+// start joins the cluster.
+func (m *member) start() {
+	if m.directory == nil {
+		return
+	}
+	m.directory.Start()
+	m.probing.start(m.watch.Run)
+}
+
+// stop leaves the cluster.
+func (m *member) stop() {
+	m.probing.stop()
+	m.directory.Stop()
 }
 
 // announce returns what the relay of this process announces now.
@@ -85,7 +108,7 @@ func (m *member) announce() []cluster.Relay {
 		return nil
 	}
 	r := *fixed
-	r.Incarnation, r.Refuses = m.incarnation, m.refuses()
+	r.Incarnation, r.Refuses, r.Failed = m.incarnation, m.refuses(), m.watch.Failed()
 	if m.relay == nil {
 		return []cluster.Relay{r}
 	}
@@ -133,7 +156,7 @@ func (c clusterCollector) Collect(metrics chan<- prometheus.Metric) {
 	if c.directory == nil {
 		return
 	}
-	states := map[string]float64{"serving": 0, "draining": 0, "full": 0, "not_ready": 0}
+	states := map[string]float64{"serving": 0, "draining": 0, "full": 0, "not_ready": 0, "unreachable": 0}
 	for _, r := range c.directory.Relays() {
 		states[stateOf(r)]++
 	}
@@ -156,6 +179,8 @@ func stateOf(r cluster.Relay) string {
 		return "draining"
 	case r.Refuses != "":
 		return "not_ready"
+	case !r.Reachable():
+		return "unreachable"
 	case r.Full():
 		return "full"
 	}

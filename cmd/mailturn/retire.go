@@ -14,7 +14,7 @@ func (r *service) retire(ctx context.Context, finish func() error) error {
 	err := finish() // first, because calls wait for it
 	r.authority.Stop()
 	r.look.stop()
-	r.member.directory.Stop()
+	r.member.stop()
 	r.record.Close()
 	stop := func(shutdown func(context.Context) error) error {
 		ctx, cancel := context.WithTimeout(context.Background(), stopReserve)

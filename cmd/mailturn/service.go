@@ -145,6 +145,8 @@ func (r *service) sessions(ctx context.Context) (all []event.Allocation, err err
 func (r *service) share(s *setup) {
 	s.share(&r.accounts, &r.bans.list, r.listeners, r.sockets, r.member.directory)
 	r.member.fixed.Store(s.announcement())
+	secrets := s.secrets()
+	r.member.secrets.Store(&secrets)
 	for _, c := range s.issuers() {
 		c.Draining = &r.draining
 	}
@@ -214,7 +216,7 @@ func (r *service) followed() error {
 // begin does what only one process may do: the one that serves.
 func (r *service) begin() {
 	r.authority.Apply(r.setup.acme)
-	r.member.directory.Start()
+	r.member.start()
 }
 
 // shutdown stops what start has started. It takes at most drain and the time that endpoints then need to end the rest.
@@ -225,7 +227,7 @@ func (r *service) shutdown(drain time.Duration) error {
 	r.authority.Stop()
 	defer r.record.Close()
 	defer r.rememberBanned() // after the last credential was issued
-	defer r.member.directory.Stop()
+	defer r.member.stop()
 	within := func(limit time.Duration, shutdown func(context.Context) error) error {
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		defer cancel()

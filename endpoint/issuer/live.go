@@ -19,27 +19,18 @@ type Directory interface {
 // forLive returns the Config of one of the relays of the cluster that are alive and accept a secret of this file, and false if there
 // are none, or the process is in no cluster.
 //
-// Relays that welcome calls come before those that are full, and among them those of this region. An account always gets the same
-// relay of those that come first, by the same choice as between relay blocks.
+// Relays of this region come before others. An account always gets the same relay of those that come first, by the same choice as
+// between relay blocks. One that drains, is full or cannot be reached is never among them.
 func (c Config) forLive(account string) (Config, bool) {
 	if c.Cluster == nil {
 		return Config{}, false
 	}
 	var best Config
-	preference, highest := -1, 0.0
+	found, foundNear, highest := false, false, 0.0
 	region := c.Cluster.Region()
 	for _, r := range c.Cluster.Relays() {
-		if r.Refuses != "" || r.Weight == 0 || r.Own && c.drains() {
-			continue
-		}
-		preferred := 0
-		if !r.Full() {
-			preferred = 1
-			if r.Region == region {
-				preferred = 2
-			}
-		}
-		if preferred < preference {
+		near := r.Region == region
+		if !r.Welcomes() || r.Own && c.drains() || foundNear && !near {
 			continue
 		}
 		live, ok := c.live(r)
@@ -47,11 +38,11 @@ func (c Config) forLive(account string) (Config, bool) {
 			continue
 		}
 		score := WeightedRelay{Config: live, Weight: r.Weight}.score(account)
-		if preferred > preference || score > highest {
-			best, preference, highest = live, preferred, score
+		if !found || near && !foundNear || score > highest {
+			best, found, foundNear, highest = live, true, near, score
 		}
 	}
-	return best, preference >= 0
+	return best, found
 }
 
 // allLive returns the Config of each relay of the cluster that is alive and accepts a secret of this file.

@@ -47,6 +47,7 @@ func TestForPrefersLiveRelays(t *testing.T) {
 	full := func(r *cluster.Relay) { r.Capacity, r.Allocations = 10, 10 }
 	stranger := func(r *cluster.Relay) { r.Secrets = []string{cluster.SecretID([]byte("another"))} }
 	here := func(r *cluster.Relay) { r.Region = "eu" }
+	failed := func(by ...string) func(*cluster.Relay) { return func(r *cluster.Relay) { r.FailedBy = by } }
 	for name, tt := range map[string]struct {
 		relays []cluster.Relay
 		want   string
@@ -56,7 +57,10 @@ func TestForPrefersLiveRelays(t *testing.T) {
 		"one that drains":             {[]cluster.Relay{member(one, draining), member(two, nil)}, two},
 		"only one that drains":        {[]cluster.Relay{member(one, draining)}, "file.example.org"},
 		"one that is full":            {[]cluster.Relay{member(one, full), member(two, nil)}, two},
-		"only one that is full":       {[]cluster.Relay{member(one, full)}, one},
+		"only one that is full":       {[]cluster.Relay{member(one, full)}, "file.example.org"},
+		"failed from one":             {[]cluster.Relay{member(one, failed("a"))}, one},
+		"failed from two":             {[]cluster.Relay{member(one, failed("a", "b")), member(two, nil)}, two},
+		"only one, failed from two":   {[]cluster.Relay{member(one, failed("a", "b"))}, "file.example.org"},
 		"no weight":                   {[]cluster.Relay{member(one, func(r *cluster.Relay) { r.Weight = 0 })}, "file.example.org"},
 		"another secret":              {[]cluster.Relay{member(one, stranger)}, "file.example.org"},
 		"a near one":                  {[]cluster.Relay{member(one, nil), member(two, here)}, two},

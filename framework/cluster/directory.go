@@ -238,6 +238,7 @@ func (d *Directory) parse(texts []string, own []Relay) (relays []Relay) {
 		relays = append(relays, r)
 	}
 	slices.SortFunc(relays, func(a, b Relay) int { return cmp.Compare(a.Name, b.Name) })
+	collectFailures(relays)
 	return relays
 }
 

@@ -46,6 +46,11 @@ type Relay struct {
 	Own bool `json:"-"`
 	// Refuses is why it accepts no new calls: "draining", or what it lacks. Empty if it accepts them.
 	Refuses string `json:"refuses,omitempty"`
+
+	// Failed are the relays that this one could not reach when it last probed them: the reason by incarnation.
+	Failed map[string]string `json:"failed,omitempty"`
+	// FailedBy is set by a Directory: for each other relay that could not reach this one, its name and the reason.
+	FailedBy []string `json:"failed_by,omitempty"`
 }
 
 // Draining is the Refuses of a relay that an operator drains, or that is stopping.
@@ -55,7 +60,7 @@ const Draining = "draining"
 func (r Relay) Full() bool { return r.Capacity > 0 && r.Allocations >= r.Capacity }
 
 // Welcomes reports whether new calls should go to the relay.
-func (r Relay) Welcomes() bool { return r.Refuses == "" && !r.Full() && r.Weight > 0 }
+func (r Relay) Welcomes() bool { return r.Refuses == "" && !r.Full() && r.Weight > 0 && r.Reachable() }
 
 // SecretID identifies a secret of relays without disclosing it: two processes that know the secret agree on its ID.
 func SecretID(secret []byte) string {
@@ -97,7 +102,7 @@ func (r Relay) check() error {
 	if r.Weight < 0 || r.Weight > 1000 {
 		return fmt.Errorf("weight is %d: want 0 to 1000", r.Weight)
 	}
-	return nil
+	return r.checkFailed()
 }
 
 // hostCharacters reports whether clients, which split their answer at colons, can read the host.
