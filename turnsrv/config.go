@@ -15,6 +15,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/internal/session"
 	"github.com/mailturn/mailturn/turnsrv/limit"
 	"github.com/mailturn/mailturn/turnsrv/relay"
+	"github.com/mailturn/mailturn/turnsrv/usage"
 )
 
 // Defaults of Config.
@@ -138,6 +139,10 @@ type Config struct {
 	// Bans, if not nil, are refused with 403 in Allocate requests. Allocations that exist go on: see Server.Disconnect.
 	Bans *ban.List
 
+	// Meter counts what users relay in a day, for Quotas.MaxBytesPerUserPerDay. Nil means an own usage.Day, which counts only while
+	// there is that limit.
+	Meter usage.Meter
+
 	// OnEvent, if not nil, is called when an allocation is made, refused, refreshed or ended. It is called from several goroutines
 	// and must not block.
 	OnEvent func(event.Event)
@@ -173,8 +178,8 @@ func (c Config) withDefaults() (Config, error) {
 	c.UnauthenticatedRate = cmp.Or(c.UnauthenticatedRate, DefaultUnauthenticatedRate)
 	c.MaxGuesses = cmp.Or(c.MaxGuesses, DefaultMaxGuesses)
 	c.SilentPeerBytes = cmp.Or(c.SilentPeerBytes, DefaultSilentPeerBytes)
-	if c.MaxBPS < 0 || c.MaxTotalBPS < 0 || c.MaxPPS < 0 || c.MaxPPSPerUser < 0 {
-		return c, errors.New("rate limit is negative")
+	if c.MaxBytesPerUserPerDay < 0 || c.MaxBPS < 0 || c.MaxTotalBPS < 0 || c.MaxPPS < 0 || c.MaxPPSPerUser < 0 {
+		return c, errors.New("traffic limit is negative")
 	}
 	if c.NonceKey != nil && len(c.NonceKey) != session.NonceKeyLen {
 		return c, fmt.Errorf("nonce key has %d bytes, want %d", len(c.NonceKey), session.NonceKeyLen)
@@ -201,6 +206,6 @@ func (c *Config) session() session.Config {
 		Realm: c.Realm, Realms: c.Realms, Authenticator: c.Authenticator, Relay: c.Relay,
 		Lifetime: c.Lifetime, MaxLifetime: c.MaxLifetime, NonceLifetime: c.NonceLifetime, NonceKey: c.NonceKey, ExpiredGrace: c.ExpiredGrace,
 		Quotas: c.Quotas, UnauthenticatedRate: c.UnauthenticatedRate, MaxGuesses: c.MaxGuesses, SilentPeerBytes: c.SilentPeerBytes,
-		DefaultFamily: c.DefaultFamily, StrictChannels: c.StrictChannels, Software: c.Software, LogGuesses: c.LogGuesses, Alternate: c.Alternate, Bans: c.Bans, OnEvent: c.OnEvent, Logger: c.Logger,
+		DefaultFamily: c.DefaultFamily, StrictChannels: c.StrictChannels, Software: c.Software, LogGuesses: c.LogGuesses, Alternate: c.Alternate, Bans: c.Bans, Meter: c.Meter, OnEvent: c.OnEvent, Logger: c.Logger,
 	}
 }

@@ -54,6 +54,7 @@ const (
 	RefusedTotalQuota                       // 486
 	RefusedSourceQuota                      // 486
 	RefusedUserQuota                        // 486
+	RefusedDailyBytes                       // 486: the user has relayed MaxBytesPerUserPerDay today
 	RefusedToken                            // 508: the reservation token is unknown or expired
 	RefusedNoPort                           // 508: no port is free, or the system has no more sockets
 	NumRefusalReasons                       // number of reasons
@@ -64,7 +65,7 @@ func (r RefusalReason) String() string {
 	return [...]string{
 		"credentials", "expired", "far_expiry", "tuple_in_use", "banned", "transport", "attributes", "family", "draining", "total_quota",
 		"source_quota",
-		"user_quota", "reservation_token", "no_port",
+		"user_quota", "user_bytes_per_day", "reservation_token", "no_port",
 	}[r]
 }
 
@@ -73,19 +74,20 @@ type EndReason uint8
 
 // Reasons.
 const (
-	EndedByClient   EndReason = iota // a Refresh request with lifetime 0
-	EndedExpired                     // it was not refreshed
-	EndedConnection                  // the TCP or TLS connection, or the DTLS association, ended
-	EndedSuperseded                  // it was idle and its user requested more than MaxAllocationsPerUser
-	EndedServer                      // Server.Close was called, or the listening socket failed
-	EndedByOperator                  // Server.Disconnect was called
-	EndedByUpgrade                   // another process has taken over the server, and could not take over the client's connection
-	NumEndReasons                    // number of reasons
+	EndedByClient     EndReason = iota // a Refresh request with lifetime 0
+	EndedExpired                       // it was not refreshed
+	EndedConnection                    // the TCP or TLS connection, or the DTLS association, ended
+	EndedSuperseded                    // it was idle and its user requested more than MaxAllocationsPerUser
+	EndedServer                        // Server.Close was called, or the listening socket failed
+	EndedByOperator                    // Server.Disconnect was called
+	EndedByUpgrade                     // another process has taken over the server, and could not take over the client's connection
+	EndedByDailyBytes                  // its user has relayed MaxBytesPerUserPerDay today
+	NumEndReasons                      // number of reasons
 )
 
 // String returns the reason as a metric label.
 func (r EndReason) String() string {
-	return [...]string{"client", "expired", "connection_closed", "superseded", "server_closed", "operator", "upgrade"}[r]
+	return [...]string{"client", "expired", "connection_closed", "superseded", "server_closed", "operator", "upgrade", "user_bytes_per_day"}[r]
 }
 
 // Event is a change in the life of an allocation.

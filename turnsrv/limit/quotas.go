@@ -13,6 +13,11 @@ type Quotas struct {
 	// MaxAllocationsPerSource limits the allocations of one IPv4 address or IPv6 /64, which many users may share.
 	MaxAllocationsPerSource int
 
+	// MaxBytesPerUserPerDay limits the bytes of payload that all allocations of one user, or of one source address with an anonymous
+	// credential, relay in a day of UTC, in both directions together. When a user has relayed more, allocations of the user that
+	// relay end within a second or two, and further ones are refused with 486 until the day is over.
+	MaxBytesPerUserPerDay int64
+
 	// MaxBPS limits what one allocation relays in each direction, in bits per second including IP and UDP headers. Packets above
 	// the limit are dropped. A burst may contain one second's worth.
 	MaxBPS int64

@@ -48,6 +48,9 @@ func (s *Session) allocate(r *request, a *allocation, grant credential.Grant, no
 	if s.shared.draining.Load() || s.shared.paused.Load() {
 		return s.refuseDraining(r, now)
 	}
+	if !s.hasDailyBytes(r, now) {
+		return s.refuseAllocate(r, stun.CodeAllocationQuotaReached, event.RefusedDailyBytes, now)
+	}
 	families := []stun.Family{request.Family}
 	if r.additionalFamily != nil {
 		families = []stun.Family{stun.IPv4, stun.IPv6}

@@ -10,6 +10,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/event"
 	"github.com/mailturn/mailturn/turnsrv/limit"
 	"github.com/mailturn/mailturn/turnsrv/relay"
+	"github.com/mailturn/mailturn/turnsrv/usage"
 )
 
 // Config is the part of turnsrv.Config that the protocol requires. Defaults have already been applied.
@@ -37,7 +38,8 @@ type Config struct {
 	Kernel    Kernel                                                                                      // may be nil
 	Alternate func(account string, tuple event.FiveTuple) (server netip.AddrPort, domain string, ok bool) // may be nil
 
-	Bans    *ban.List         // may be nil
+	Bans    *ban.List // may be nil
+	Meter   usage.Meter
 	OnEvent func(event.Event) // may be nil
 	Logger  *slog.Logger
 }

@@ -34,7 +34,8 @@ func (s *Session) endAddresses(addresses []*relayedAddress, reason event.EndReas
 	for _, address := range addresses { // not a.addresses, which is replaced and not modified
 		a := address.allocation
 		s.shared.quota.give(address)
-		a.peers.forget(address.family, now) // before the port can belong to another allocation: the kernel may relay from it
+		a.peers.forget(address.family, now)                      // before the port can belong to another allocation: the kernel may relay from it
+		s.shared.meterAddresses([]*relayedAddress{address}, now) // after the kernel has reported its last counts
 		address.conn.Close()
 		a.addresses = slices.DeleteFunc(slices.Clone(a.addresses), func(other *relayedAddress) bool { return other == address })
 		s.count(a)

@@ -76,6 +76,7 @@ func (a *allocation) export(e *Export) (handover.Allocation, error) {
 	for _, c := range a.peers.channels.all() {
 		c.endOffload(e.now) // the other process gives it to the kernel again; meanwhile its packets wait in the sockets
 	}
+	e.shared.meterAddresses(a.addresses, e.now)
 	exported := handover.Allocation{
 		Client: a.client.Tuple.Client, Server: a.client.Tuple.Server, Username: a.username, Realm: a.realm,
 		Subject: handover.Subject(a.subject), Key: a.key, Expires: a.expires.Round(0),

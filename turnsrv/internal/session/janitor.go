@@ -2,6 +2,8 @@ package session
 
 import (
 	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/event"
 )
 
 // JanitorPeriod is the interval at which a session removes expired relayed addresses. They stop working on time regardless,
@@ -46,6 +48,9 @@ func (s *Session) janitor(now time.Time) (more bool) {
 			a.active.Store(int64(now.Sub(s.shared.start)))
 		}
 		before := len(a.addresses)
+		if s.shared.meterAddresses(a.addresses, now) {
+			s.endAddresses(a.addresses, event.EndedByDailyBytes, now)
+		}
 		if s.expire(a, now); len(a.addresses) < before {
 			if ended++; ended == janitorLimit {
 				return true

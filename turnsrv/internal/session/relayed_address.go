@@ -11,6 +11,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/internal/count"
 	"github.com/mailturn/mailturn/turnsrv/relay"
 	"github.com/mailturn/mailturn/turnsrv/stun"
+	"github.com/mailturn/mailturn/turnsrv/usage"
 )
 
 // relayedAddress is a relayed transport address of an allocation, RFC 8656 section 3.2. It implements relay.Owner.
@@ -23,6 +24,7 @@ type relayedAddress struct {
 	place   int       // in the holding; guarded by quota.mu
 
 	toPeer, toClient count.Traffic
+	metered          usage.Total // of these, what the meter knows; owned by the goroutine of the session
 	dropped          [event.NumDropReasons]atomic.Uint32
 }
 

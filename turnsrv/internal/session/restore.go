@@ -9,6 +9,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/event"
 	"github.com/mailturn/mailturn/turnsrv/internal/handover"
 	"github.com/mailturn/mailturn/turnsrv/stun"
+	"github.com/mailturn/mailturn/turnsrv/usage"
 )
 
 // Restore restores what all sessions share. It is called before any of them handles a message.
@@ -95,6 +96,7 @@ func (s *Session) restoreAddress(in *handover.Incoming, a *allocation, exported 
 	}
 	r.toPeer.Restore(exported.ToPeer)
 	r.toClient.Restore(exported.ToClient)
+	r.metered = usage.Total{ToPeer: r.toPeer.Snapshot(), ToClient: r.toClient.Snapshot()} // by the other process
 	for _, dropped := range exported.Dropped {
 		for reason := range event.NumDropReasons {
 			if reason.String() == dropped.Name {

@@ -16,6 +16,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/internal/count"
 	"github.com/mailturn/mailturn/turnsrv/limit"
 	"github.com/mailturn/mailturn/turnsrv/stun"
+	"github.com/mailturn/mailturn/turnsrv/usage"
 )
 
 // Shared holds what the sessions of one server have in common. Safe for concurrent use.
@@ -34,6 +35,7 @@ type Shared struct {
 	start        time.Time                    // origin of the clock that rates use
 	limits       atomic.Pointer[limit.Quotas] // the limits that quota does not enforce
 	throttles    [numDirections]throttle
+	day          usage.Day    // if Config.Meter is nil
 	active       atomic.Int64 // allocations that relay, as of the last runs of the janitors
 	entries      atomic.Int64 // permissions and channels beyond ownEntries of each allocation
 	expiredGrace atomic.Int64 // Config.ExpiredGrace as a time.Duration

@@ -1,0 +1,64 @@
+package session
+
+import (
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/credential"
+	"github.com/mailturn/mailturn/turnsrv/event"
+	"github.com/mailturn/mailturn/turnsrv/limit"
+	"github.com/mailturn/mailturn/turnsrv/usage"
+)
+
+// meter returns what counts the traffic of users, or nil if nobody wants to know it.
+func (s *Shared) meter() usage.Meter {
+	if s.config.Meter != nil {
+		return s.config.Meter
+	}
+	if s.limits.Load().MaxBytesPerUserPerDay > 0 {
+		return &s.day
+	}
+	return nil
+}
+
+// user returns whose traffic that of a is. Like the share of a quota, an anonymous subject has one for each source.
+func (a *allocation) user() usage.User { return userOf(a.subject, a.client) }
+
+func userOf(subject credential.Subject, client Client) usage.User {
+	user := usage.User{Subject: subject}
+	if subject.Anonymous {
+		user.Source = limit.Host(client.Tuple.Client.Addr())
+	}
+	return user
+}
+
+// meterAddresses adds what the addresses have relayed since the last call to what their user has relayed today, and reports whether that is
+// more than MaxBytesPerUserPerDay. Since packets are counted in any case, this costs nothing for each of them, but notices a
+// limit up to JanitorPeriod late. It is called on the goroutine of the session.
+func (s *Shared) meterAddresses(addresses []*relayedAddress, now time.Time) (reached bool) {
+	meter := s.meter()
+	for _, r := range addresses {
+		total := usage.Total{ToPeer: r.toPeer.Snapshot(), ToClient: r.toClient.Snapshot()}
+		relayed := usage.Total{ToPeer: total.ToPeer.Minus(r.metered.ToPeer), ToClient: total.ToClient.Minus(r.metered.ToClient)}
+		r.metered = total
+		if meter != nil && relayed != (usage.Total{}) {
+			today := meter.Add(r.allocation.user(), relayed, now)
+			reached = s.exceeds(today)
+		}
+	}
+	return reached
+}
+
+// exceeds reports whether a user who has relayed the given number of bytes today may relay no more.
+func (s *Shared) exceeds(today uint64) bool {
+	most := s.limits.Load().MaxBytesPerUserPerDay
+	return most > 0 && today >= uint64(most)
+}
+
+// hasDailyBytes reports whether the user of r may relay more today.
+func (s *Session) hasDailyBytes(r *request, now time.Time) bool {
+	if s.shared.limits.Load().MaxBytesPerUserPerDay == 0 || !s.shared.exceeds(s.shared.meter().Today(userOf(r.subject, r.client), now)) {
+		return true
+	}
+	s.shared.logQuota(event.RefusedDailyBytes, now)
+	return false
+}
