@@ -66,7 +66,7 @@ func (m clusterMachine) spread(t *testing.T) map[int]int {
 	return spread
 }
 
-// await waits until every account of the machine is told one of the relays on these ports, and each relay has an account. The limits
+// await waits until each account of the machine gets one of the relays on these ports, and each relay has an account. The limits
 // are longer than the times in the documentation, for machines on which other tests run.
 func (m clusterMachine) await(t *testing.T, limit time.Duration, ports ...int) {
 	t.Helper()
@@ -89,7 +89,7 @@ func (m clusterMachine) await(t *testing.T, limit time.Duration, ports ...int) {
 }
 
 // clusterOfTwo runs two relays, and a mail server without one, with a Redis server over TLS that lets them do what the documentation
-// says. Accounts are told a relay that is alive, wherever they ask, and their credentials work there.
+// says. Accounts get a relay that is alive, from whichever machine they ask, and their credentials work there.
 func clusterOfTwo(t *testing.T, d documents, b recipe.Block) {
 	block := d.find(t, "docs/cluster.md", "Join a cluster", "cluster {")
 	user := d.find(t, "docs/cluster.md", "The Redis server", "user mailturn")
@@ -140,7 +140,7 @@ func clusterOfTwo(t *testing.T, d documents, b recipe.Block) {
 	}
 	alone.await(t, 0, alone.turn)
 
-	// Every machine tells an account the same relay, which accepts its credential.
+	// Every machine gives an account the same relay, which accepts its credential.
 	relays := map[int]clusterMachine{one.turn: one, two.turn: two}
 	for i := range 4 {
 		account := fmt.Sprintf("user%d@example.org", i)

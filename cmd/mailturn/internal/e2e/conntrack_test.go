@@ -54,7 +54,7 @@ func (ns namespace) tracked(t *testing.T) int {
 	return n
 }
 
-// TestRelayIsNotTracked relays through a firewall that tracks connections, with the exported rules and with less than them.
+// TestRelayIsNotTracked relays through a firewall that tracks connections, with the exported rules and with parts of them.
 func TestRelayIsNotTracked(t *testing.T) {
 	t.Parallel()
 	s := startSite(t, publicRelay, "", "")

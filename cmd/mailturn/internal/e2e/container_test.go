@@ -14,8 +14,8 @@ import (
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/probe"
 )
 
-// besideDockerMailserver builds the image and follows the documentation, in namespaces in place of an engine: from the file for Compose
-// to a call by what Dovecot tells.
+// besideDockerMailserver builds the image and follows the documentation, in namespaces instead of an engine: from the Compose file to a
+// call with the credential that Dovecot returns.
 func besideDockerMailserver(t *testing.T, _ documents, b recipe.Block) {
 	context := filepath.Join(t.TempDir(), "source")
 	if out, err := exec.Command(peer(t, "git", "git"), "clone", "--quiet", "../../../..", context).CombinedOutput(); err != nil {
@@ -93,7 +93,7 @@ func besideDockerMailserver(t *testing.T, _ documents, b recipe.Block) {
 	}
 	wantVerdict(t, runProbe(t, n.client, "", "--quick", "--dns", serverIPv4, value), "", probe.OK, "A call would connect.")
 
-	// It notices what keeps the relay from serving.
+	// The check reports what prevents the relay from serving.
 	if out, err := n.server.command("ip", "addr", "del", serverIPv4+"/24", "dev", "eth0").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

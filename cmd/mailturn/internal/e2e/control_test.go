@@ -30,7 +30,7 @@ func turnClient(t *testing.T, p ports, c credential) *turnclient.Client {
 	return client
 }
 
-// recordOfCalls checks that the block records who held a relayed port, beyond a restart, and that without it nothing is recorded.
+// recordOfCalls checks that the block records who held a relayed port, across a restart, and that without it nothing is recorded.
 func recordOfCalls(t *testing.T, _ documents, b recipe.Block) {
 	record := strings.Replace(b.Text, "}", "  path = \"control.socket\"\n}", 1)
 	stateDir, p := t.TempDir(), freePorts(t)

@@ -284,7 +284,7 @@ func testDeltaChat(t *testing.T, e engine) {
 		}
 	})
 	t.Run("push", func(t *testing.T) {
-		// Alice has been told of mail by IDLE if that ended with data, and the message came then.
+		// IDLE told Alice of the mail if it ended with data and the message arrived then.
 		before := alice.idle(t)
 		bob.do(t, func(ctx context.Context) error { _, err := bob.Send(ctx, withAlice, "Yes we can!"); return err })
 		_, told := alice.wait(t, before, "IDLE to tell of mail", logged("Idle has NewData"))

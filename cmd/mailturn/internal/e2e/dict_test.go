@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-// A dict is the other end of Dovecot's "proxy:" dictionary, where a chatmail relay keeps the values of METADATA. Requests
+// A dict serves Dovecot's "proxy:" dictionary, in which a chatmail relay keeps the values of METADATA. Requests
 // are lines of fields between tabs; the first byte of a line is what is asked for.
 type dict struct {
 	mu     sync.Mutex // guards values

@@ -36,13 +36,13 @@ func (rec recorder) through(dial dialer) recorder {
 	return rec
 }
 
-// slowly is rec with every byte of the client sent by itself.
+// slowly is rec with each byte of the client sent separately.
 func (rec recorder) slowly() recorder {
 	rec.byteAtATime = true
 	return rec
 }
 
-// run runs a script as a user that nobody has been before.
+// run runs a script as a new user.
 func (rec recorder) run(write func(user string) script) (transcript []string, sent string, err error) {
 	conn, err := rec.dial()
 	if err != nil {
@@ -53,7 +53,7 @@ func (rec recorder) run(write func(user string) script) (transcript []string, se
 	return s.run(write(user))
 }
 
-// record is run for scripts that have to come to their end.
+// record is run for scripts that must complete.
 func (rec recorder) record(t *testing.T, write func(user string) script) []string {
 	t.Helper()
 	transcript, _, err := rec.run(write)
@@ -279,7 +279,7 @@ func testDirectAndProxied(t *testing.T, _ string, root *chroot.Root) {
 	for seed := range uint64(12) {
 		pipeline := []int{1, 3, 10}[seed%3]
 		t.Run(fmt.Sprintf("seed %d, %d commands at once", seed, pipeline), func(t *testing.T) {
-			// A byte at a time, what is at once is up to the network.
+			// When bytes are sent one at a time, the network decides which arrive together.
 			compare(t, func(user string) script {
 				return (&scriptWriter{pipeline: pipeline, ordered: true}).random(seed, user, 40)
 			}, pipeline == 1)
@@ -327,7 +327,7 @@ func testUpstreamBytes(t *testing.T, _ string, root *chroot.Root) {
 	}
 }
 
-// TestComparisonsNotice replaces mailturn by faulty proxies and checks that both comparisons fail.
+// TestComparisonsNotice replaces mailturn with faulty proxies and checks that both comparisons fail.
 func TestComparisonsNotice(t *testing.T) {
 	d := startDovecot(t, dovecot.Options{})
 	write := func(user string) script { return (&scriptWriter{pipeline: 3, ordered: true}).random(2, user, 20) }

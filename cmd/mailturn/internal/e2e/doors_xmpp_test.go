@@ -63,7 +63,7 @@ func TestXMPPServers(t *testing.T) {
 			}
 			relay.waitFor(t, relay.stderr, `msg="allocation made"`)
 
-			// Under another secret, and under ours after its time.
+			// With another secret, and with ours after the credential has expired.
 			const plain = "turn over udp"
 			allocates(t, plain, relaying(t, ask(strings.ReplaceAll(exported, secret, "another secret, which is not ours")))[plain], false)
 			brief := strings.NewReplacer("ttl = 7200", "ttl = 1", "lifetime: 7200", "lifetime: 1").Replace(exported)

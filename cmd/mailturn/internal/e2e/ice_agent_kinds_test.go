@@ -49,7 +49,7 @@ var agentKinds = []agentKind{
 		version: func(t *testing.T) string {
 			return programVersion(t, "sh", "-c", "gst-inspect-1.0 nicesrc | grep Version")
 		},
-		// Its TLS is not TLS, but what Google's relays once took for it.
+		// What it calls TLS is the pseudo-TLS handshake that Google's relays once accepted.
 		transports: []string{"UDP", "TCP"}, refused: "wrong secret",
 	},
 	{

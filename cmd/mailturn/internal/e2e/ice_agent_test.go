@@ -133,7 +133,7 @@ func TestICEAgents(t *testing.T) {
 func TestICEAgentsRefused(t *testing.T) {
 	n := newCallNetwork(t)
 	certs := newCertificates(t)
-	// Each wrong secret has to be refused aloud, however many there are.
+	// Each wrong secret must be answered with an error, however many there are.
 	s := n.startRelay(t, configureNetwork(t, certs.block(), "max_guesses = 0"))
 	good := minted(relayIPv4)
 	for _, kind := range agentKinds {

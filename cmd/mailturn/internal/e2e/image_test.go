@@ -190,8 +190,8 @@ func newContainer(t *testing.T, i image, service composed, network namespace, fi
 	return c
 }
 
-// inContainer makes a root ($1), read-only if $2 says so, with volumes ($3, a line TARGET=SOURCE for each) that of a process with the user,
-// the groups and the capabilities of $4 to $7. All other capabilities are gone for good, as when an engine drops them.
+// inContainer makes the root ($1), read-only if $2 says so, with volumes ($3, a line TARGET=SOURCE for each), the root of a process with
+// the user, the groups and the capabilities of $4 to $7. It cannot regain other capabilities, as when an engine drops them.
 const inContainer = `root=$1 only=$2; mount --make-rprivate /; mount --bind "$root" "$root"
 mkdir -p "$root/proc" "$root/dev" "$root/etc"
 mount -t proc proc "$root/proc"; mount --bind /dev "$root/dev"

@@ -11,11 +11,11 @@ import (
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/dovecot"
 )
 
-// beforeLogin is the attempt of one who has not logged in otherwise.
+// beforeLogin is the attempt of a client that has not logged in otherwise.
 const beforeLogin = "login in a line of AUTHENTICATE that is too long"
 
-// attempts returns texts that readers of IMAP differ about. Each holds the line hidden, which is a command to those who take it for
-// one, and one of them the line login too. The names say what it is within. There is no literal of more
+// attempts returns texts that IMAP parsers interpret differently. Each holds the line hidden, which some parsers take for a command,
+// and one of them the line login too. The names say what it is within. There is no literal of more
 // than 4 GB: go-imap neither asks for it nor refuses it, and mailturn ends the session after minutes.
 func attempts(login, hidden string) map[string]string {
 	return map[string]string{
@@ -97,7 +97,7 @@ func (s imapServer) smuggled(t *testing.T, user string) bool {
 	}
 }
 
-// hidden is the command that has to run nowhere.
+// hidden is the command that must not run anywhere.
 func (s imapServer) hidden() string { return "x1 CREATE " + s.prefix + "smuggled\r\n" }
 
 func checkSmuggling(t *testing.T, s imapServer, p *proxy) string {

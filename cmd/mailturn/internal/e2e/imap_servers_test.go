@@ -193,7 +193,7 @@ func startGoIMAP(t *testing.T) imapServer {
 	}}
 }
 
-// discard is a logger that does not log: what clients do wrong here is meant.
+// discard is a logger that does not log: the errors of clients are intended here.
 type discard struct{}
 
 func (discard) Printf(string, ...any) {}

@@ -45,7 +45,7 @@ const (
 	// plainName is another one.
 	plainName = "mail.example.org"
 	turnName  = "turn.example.org"
-	// nowhere is an address without a route (RFC 5737), and the one of publicServer.
+	// nowhere is an address without a route (RFC 5737), the one of publicServer.
 	nowhere = "192.0.2.1"
 	// nowhere6 is that of IPv6 (RFC 9637).
 	nowhere6 = "3fff::1"

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestManPages has groff read every page, with all of its warnings. The control is a line too short for the words.
+// TestManPages runs groff with all warnings on each page. The control is a line too short for its words.
 func TestManPages(t *testing.T) {
 	groff := peer(t, "groff", "groff-base")
 	dir := t.TempDir()

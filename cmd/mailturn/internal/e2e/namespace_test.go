@@ -25,7 +25,7 @@ const (
 	otherIPv4 = "198.51.100.9"
 )
 
-// network is two machines with a cable between them: network namespaces of Linux. Nothing else is reachable from them.
+// network is two machines connected by a cable: Linux network namespaces. Nothing else is reachable from them.
 type network struct {
 	server, client namespace
 }
@@ -34,7 +34,7 @@ type namespace string
 
 var networks atomic.Int32
 
-// newNetwork makes a network that goes away with the test. It takes root.
+// newNetwork makes a network, which requires root and is removed at the end of the test.
 func newNetwork(t *testing.T) network {
 	t.Helper()
 	ip := peer(t, "ip", "iproute2")

@@ -45,7 +45,7 @@ func earlier(t *testing.T) string {
 	return files[0]
 }
 
-// files lists what is on the machine, but for what dpkg and systemd write about their own work.
+// files lists the files of the machine, except what dpkg and systemd write about their own work.
 const files = `find / -xdev \( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /var/log -o -path /var/cache -o -path /var/lib/apt \
   -o -path /var/lib/systemd -o -path '/var/lib/dpkg/*-old' -o -path /var/lib/dpkg/lock -o -path '/etc/*-' -o -path '/etc/.pwd.lock' \) -prune -o -print | sort
 getent passwd; getent group`
@@ -80,7 +80,7 @@ func TestPackage(t *testing.T) {
 			m.run(t, "rm -rf /usr/sbin/policy-rc.d /var/lib/apt/lists/*")
 			clean := m.run(t, files)
 
-			// Nothing starts before there is a configuration, and that is no failure.
+			// Nothing starts before there is a configuration, which is not a failure.
 			if out := install(filepath.Base(before)); !strings.Contains(out, "no configuration yet") {
 				t.Errorf("the installation says\n%s", out)
 			}
@@ -142,7 +142,7 @@ setpriv --reuid=olga --regid=olga --init-groups mailturn ctl status
 ! setpriv --reuid=stranger --regid=stranger --init-groups mailturn ctl status
 userdel olga; userdel stranger`)
 
-			// A version that does not accept the configuration is no reason to end what runs.
+			// A version that does not accept the configuration must not end the running one.
 			m.run(t, "cp -p /etc/mailturn/maddy.conf /root/; echo 'relm = 1' >>/etc/mailturn/maddy.conf")
 			running = process()
 			if out := install(current); process() != running || !strings.Contains(out, "is not restarted") || !strings.Contains(out, "relm") {

@@ -75,8 +75,8 @@ func (v visitor) text(t *testing.T, expression string) (text string) {
 	return text
 }
 
-// look shows the page in a window of a width, in a color scheme. It wants nothing on it to be hard to use with assistive technology or
-// with low vision, as far as axe-core finds out, and writes a screenshot into the directory in MAILTURN_SCREENSHOTS, if that is set.
+// look shows the page in a window of a width, in a color scheme. It checks with axe-core that the page is accessible, and writes a
+// screenshot into the directory in MAILTURN_SCREENSHOTS, if that is set.
 func (v visitor) look(t *testing.T, name string, width int, dark bool) {
 	t.Helper()
 	png, err := v.Screenshot(t.Context(), width, dark)

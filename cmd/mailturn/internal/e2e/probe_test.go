@@ -28,8 +28,8 @@ import (
 // probeLimit is how long one probe may take on a loaded machine.
 const probeLimit = 2 * time.Minute
 
-// runProbe runs the command in a namespace, or outside of any if ns is empty, and returns its report. The exit status has
-// to go with it, and no password may be in what it writes.
+// runProbe runs the command in a namespace, or outside of any if ns is empty, and returns its report. The exit status
+// must agree with it, and the output must not contain a password.
 func runProbe(t *testing.T, ns namespace, password string, args ...string) *probe.Report {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), probeLimit)

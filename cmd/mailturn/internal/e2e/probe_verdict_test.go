@@ -83,7 +83,7 @@ func TestProbeVerdict(t *testing.T) {
 		s.server.firewall(t)
 	})
 
-	// What the relay refuses for its form is not the secret's fault.
+	// A request that the relay refuses for its form does not mean a wrong secret.
 	expiry := time.Now().Add(time.Hour)
 	seconds, millis := strconv.FormatInt(expiry.Unix(), 10), strconv.FormatInt(expiry.UnixMilli(), 10)
 	urlSafe := func(password string) string {

@@ -78,8 +78,8 @@ func saslPlain(user string) string {
 	return base64.StdEncoding.EncodeToString([]byte("\x00" + user + "\x00" + dovecot.Password))
 }
 
-// octets makes message bodies that are likely to be taken for something else, of any bytes but NUL and CR, and NUL too for
-// those that are binary.
+// octets makes message bodies that are likely to be mistaken for something else, of all bytes except NUL and CR; binary ones may
+// contain NUL.
 func octets(r *rand.Rand, n int, binary bool) string {
 	var b strings.Builder
 	for b.Len() < n {

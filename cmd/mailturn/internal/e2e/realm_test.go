@@ -51,7 +51,7 @@ func errorCode(t *testing.T, m *stun.Message) stun.ErrorCode {
 }
 
 // TestRealm allocates with the right user, password and nonce, in a realm that is not the server's and then in the one
-// that is. coturn's client takes over whatever realm the server names, so this one is by hand.
+// that is. coturn's client adopts whatever realm the server sends, so this request is made by hand.
 func TestRealm(t *testing.T) {
 	p := freePorts(t)
 	start(t, t.TempDir(), "--config", configure(t, p, "", ""))
@@ -98,7 +98,7 @@ func TestRealm(t *testing.T) {
 }
 
 // TestUserRealm has coturn's client name the realm by its ORIGIN, and come without one: then it is told of the endpoint's
-// realm, which is good enough for everybody whose password the server knows.
+// realm, which works for every user whose password the server knows.
 func TestUserRealm(t *testing.T) {
 	t.Parallel()
 	p := freePorts(t)

@@ -67,7 +67,7 @@ func simpleCommands(script string) (commands [][]string) {
 
 var assignment = regexp.MustCompile(`^[A-Za-z_]+=`)
 
-// unknownToMailturn returns what mailturn, which is asked to explain the command, has against its name and flags.
+// unknownToMailturn returns the error of mailturn, asked for help on the command, about its name and flags.
 func unknownToMailturn(args []string) (wrong []string) {
 	out, err := exec.Command(binary, append(slices.Clone(args), "--help")...).CombinedOutput()
 	if err != nil {

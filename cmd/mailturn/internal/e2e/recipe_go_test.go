@@ -211,10 +211,10 @@ func soakBriefly(t *testing.T, _ documents, b recipe.Block) {
 	worked(t, b, "Go "+goVersion(t), "50 clients for five seconds", "too few descriptors")
 }
 
-// tooFew is what a client or the relay says that has no descriptors left.
+// tooFew is the error of a client or relay that has no descriptors left.
 var tooFew = regexp.MustCompile(`too many open files|508 Insufficient Capacity`)
 
-// benchBriefly runs a benchmark only to see that it works, and then without the server that it compares with.
+// benchBriefly runs a benchmark only to see that it works, and then without the server that it is compared with.
 func benchBriefly(flags, beside string, peers map[string]string) func(t *testing.T, d documents, b recipe.Block) {
 	return func(t *testing.T, _ documents, b recipe.Block) {
 		for program, debianPackage := range peers {

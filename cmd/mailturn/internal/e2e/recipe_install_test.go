@@ -59,7 +59,7 @@ func (m machine) systemdVersion(t *testing.T) string {
 	return "systemd " + versionIn(t, m.run(t, "systemctl --version"))
 }
 
-// buildOne builds the program where it is told to be installed from, and wants it to need no library and to name no path of here.
+// buildOne builds the program as documented for the installation, and checks that it requires no library and contains no local path.
 // The control needs a C compiler, since mailturn then takes the C library for names of hosts and users.
 func buildOne(t *testing.T, _ documents, b recipe.Block) {
 	peer(t, "gcc", "gcc libc6-dev")

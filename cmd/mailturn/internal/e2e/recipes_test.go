@@ -14,7 +14,7 @@ import (
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/recipe"
 )
 
-// A claim is what a test has to do with one block of the documentation.
+// A claim says which test runs one block of the documentation.
 type claim struct {
 	document, heading string
 	first             string // what the block's first line begins with
@@ -196,13 +196,13 @@ func TestRecipes(t *testing.T) {
 	}
 }
 
-// worked records that a recipe does what it says. The control is what failed in its place, mostly the recipe without a line.
+// worked records that a recipe does what it says. The control is what failed instead, mostly the recipe without a line.
 func worked(t *testing.T, b recipe.Block, version, how, control string) {
 	t.Helper()
 	interop.Record(t, interop.Cell{Kind: interop.Recipe, Name: b.Heading, Version: version, How: how, Control: control})
 }
 
-// replaced returns the block with other addresses, ports, paths and names. Each has to be in it.
+// replaced returns the block with other addresses, ports, paths and names, each of which must occur in it.
 func replaced(t *testing.T, b recipe.Block, oldnew ...string) string {
 	t.Helper()
 	for i := 0; i < len(oldnew); i += 2 {
@@ -213,7 +213,7 @@ func replaced(t *testing.T, b recipe.Block, oldnew ...string) string {
 	return strings.NewReplacer(oldnew...).Replace(b.Text)
 }
 
-// without returns a text without its lines that hold another one, of which there has to be one at least.
+// without returns a text without its lines that contain another one. There must be at least one.
 func without(t *testing.T, text, part string) string {
 	t.Helper()
 	rest := regexp.MustCompile(`(?m)^.*`+regexp.QuoteMeta(part)+`.*\n`).ReplaceAllString(text, "")
@@ -223,7 +223,7 @@ func without(t *testing.T, text, part string) string {
 	return rest
 }
 
-// checkConfig returns what check-config says of a configuration, and whether it takes it.
+// checkConfig returns the output of check-config for a configuration, and whether it accepts it.
 func checkConfig(t *testing.T, text string) (said string, ok bool) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "maddy.conf")

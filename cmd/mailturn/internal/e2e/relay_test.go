@@ -218,7 +218,7 @@ func TestRelayRefuses(t *testing.T) {
 
 func testRelayRefuses(t *testing.T, e engine, program uclientProgram) {
 	stateDir, p := t.TempDir(), freePorts(t)
-	// coturn's client asks 31 times before it takes a wrong password for wrong, and six of them would soon be met by silence.
+	// coturn's client tries a wrong password 31 times before it gives up, and six clients would soon get no answers.
 	lines := "max_guesses = 0"
 	if e.name != mailturnEngine.name {
 		lines = ""

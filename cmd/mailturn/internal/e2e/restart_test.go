@@ -124,7 +124,7 @@ func (s *descriptorStore) has(fd int) bool {
 	return false
 }
 
-// release is what systemd does when the unit is stopped and not to be started again.
+// release does what systemd does when the unit is stopped and will not be started again.
 func (s *descriptorStore) release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -289,7 +289,7 @@ func wantClosed(t *testing.T, addr string) {
 	}
 }
 
-// knock connects to the port again and again until stop is called, and counts how often it is refused.
+// knock connects to the port repeatedly until stop is called, and counts how often the connection is refused.
 func knock(t *testing.T, port int) (refused func() int, stop func()) {
 	t.Helper()
 	done := make(chan struct{})

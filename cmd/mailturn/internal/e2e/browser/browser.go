@@ -1,7 +1,7 @@
 // Package browser runs headless Chromium and Firefox-ESR as WebRTC peers for tests.
 //
 // There is no driver between the test and the browser in a call: the browser opens a page that the test serves, and the page fetches
-// what it shall do and posts what came of it. That works alike in every browser and needs nothing but the browser.
+// its instructions and posts the results. This works the same in every browser and needs nothing but the browser.
 package browser
 
 import (
@@ -37,7 +37,7 @@ var partyJS []byte
 //go:embed calls.js
 var callsJS []byte
 
-// readyLimit is how long a browser may take to open the page. It is seconds on an idle machine.
+// readyLimit is how long a browser may take to open the page. An idle machine needs a few seconds.
 const readyLimit = 90 * time.Second
 
 // pollInterval is how long a page waits for a call before it asks again. Firefox forgets requests that take minutes.
@@ -55,9 +55,9 @@ type Options struct {
 	CA string
 	// Certutil is the path of NSS's certutil, with which CA is put into the profile.
 	Certutil string
-	// Command makes the command that runs a program where the browser shall run, as exec.Command does right here.
+	// Command returns a command that runs a program where the browser is to run, as exec.Command does for this process.
 	Command func(program string, args ...string) *exec.Cmd
-	// Listener accepts the connections of the page. It has to be on loopback for the browser, which allows pages without TLS no
+	// Listener accepts the connections of the page. It must be on loopback for the browser, which allows pages without TLS no
 	// camera and no microphone elsewhere.
 	Listener net.Listener
 	// Dial connects to an address where the browser runs, for Open.
@@ -134,14 +134,14 @@ func Start(ctx context.Context, o Options) (*Browser, error) {
 	return nil, fmt.Errorf("%s: %w; it wrote:\n%s", o.Kind, err, b.Console())
 }
 
-// Close ends the browser.
+// Close stops the browser.
 func (b *Browser) Close() {
 	syscall.Kill(-b.cmd.Process.Pid, syscall.SIGKILL)
 	b.server.Close()
 	b.done.Wait()
 }
 
-// Console is what the page and the browser wrote until now, for a test that has failed.
+// Console returns what the page and the browser have written so far, for a test that has failed.
 func (b *Browser) Console() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()

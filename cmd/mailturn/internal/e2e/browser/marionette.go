@@ -130,7 +130,7 @@ func (m *marionette) evaluate(ctx context.Context, expression string) (json.RawM
 	return result.Value, err
 }
 
-// view sets the size. Which color scheme there is, a headless Firefox takes from its preferences alone.
+// view sets the size. A headless Firefox takes the color scheme only from its preferences.
 func (m *marionette) view(ctx context.Context, width, height int, dark bool) error {
 	if dark {
 		return errors.New("no dark scheme in a headless Firefox")

@@ -24,13 +24,13 @@ type Remote struct {
 // A control speaks the protocol of a browser.
 type control interface {
 	visit(ctx context.Context, url string) error
-	// evaluate returns what an expression, or the promise that it is, comes to, in JSON.
+	// evaluate returns the value of an expression, or of the promise that it returns, in JSON.
 	evaluate(ctx context.Context, expression string) (json.RawMessage, error)
-	// view sets the size of the window in pixels, and which color scheme pages shall have.
+	// view sets the size of the window in pixels, and the color scheme of pages.
 	view(ctx context.Context, width, height int, dark bool) error
 	// screenshot returns the window in PNG, in base64.
 	screenshot(ctx context.Context) (string, error)
-	// problems returns what the browser has complained about: exceptions, and violations of policies.
+	// problems returns what the browser has reported: exceptions, and violations of policies.
 	problems() []string
 	close()
 }
@@ -67,7 +67,7 @@ func Open(ctx context.Context, o Options) (*Remote, error) {
 	return r, nil
 }
 
-// Close ends the browser.
+// Close stops the browser.
 func (r *Remote) Close() {
 	syscall.Kill(-r.cmd.Process.Pid, syscall.SIGKILL)
 	<-r.exited
@@ -84,7 +84,7 @@ func (r *Remote) Visit(ctx context.Context, url string) error {
 	return r.Wait(ctx, `location.href !== "about:blank" && document.readyState === "complete"`)
 }
 
-// Evaluate decodes into value, unless that is nil, what a JavaScript expression comes to, or the promise that it is.
+// Evaluate decodes the value of a JavaScript expression, or of the promise that it returns, into value, unless that is nil.
 func (r *Remote) Evaluate(ctx context.Context, value any, expression string) error {
 	text, err := r.control.evaluate(ctx, expression)
 	if err != nil {
@@ -96,7 +96,7 @@ func (r *Remote) Evaluate(ctx context.Context, value any, expression string) err
 	return json.Unmarshal(text, value)
 }
 
-// Wait waits until an expression is true. A page that is being replaced by another one has no value.
+// Wait waits until an expression is true. It is not while the page is being replaced by another one.
 func (r *Remote) Wait(ctx context.Context, condition string) error {
 	for {
 		var done bool
@@ -135,5 +135,5 @@ func (r *Remote) Screenshot(ctx context.Context, width int, dark bool) ([]byte, 
 	return png, json.Unmarshal([]byte(`"`+text+`"`), &png) // base64, which is how JSON has bytes
 }
 
-// Problems returns what the browser has complained about until now, as far as its protocol tells.
+// Problems returns what the browser has reported so far, as far as its protocol tells.
 func (r *Remote) Problems() []string { return r.control.problems() }

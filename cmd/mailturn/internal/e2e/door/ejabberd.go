@@ -8,7 +8,7 @@ import (
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/chroot"
 )
 
-// ejabberdListen takes the place of all listeners in ejabberd.yml.
+// ejabberdListen replaces all listeners in ejabberd.yml.
 const ejabberdListen = `listen:
   -
     port: PORT
@@ -23,8 +23,8 @@ const ejabberdListen = `listen:
 // listenSection is the installed one, up to the next key of the top level.
 var listenSection = regexp.MustCompile(`(?m)^listen:\n(?:[ #].*\n|\n)+`)
 
-// runEjabberd runs Erlang as ejabberdctl does, but without a name, which would take a port and the daemon epmd, and as a process that
-// a signal reaches.
+// runEjabberd runs Erlang as ejabberdctl does, but without a name, which would require a port and the daemon epmd, and as a process
+// that receives signals.
 const runEjabberd = `
 mkdir data
 chown ejabberd:ejabberd data ejabberd.yml

@@ -31,7 +31,7 @@ type Janus struct {
 	Lines       string // in the section nat of its configuration
 	Certificate string // that it trusts: a file in the directory for temporary data
 	Host        string // that it knows: a line of hosts(5)
-	Namespace   string // the network that it runs in, as ip-netns(8) names it, where it has the ports that it has
+	Namespace   string // the network that it runs in, as ip-netns(8) names it, where it uses its default ports
 }
 
 // StartJanus runs Janus in root, where it is installed, until Stop. ctx bounds only the start.
@@ -42,7 +42,7 @@ func StartJanus(ctx context.Context, root *chroot.Root, j Janus) (*chroot.Server
 	)}, chroot.Program{
 		Name:      "janus",
 		Script:    strings.NewReplacer("CERTIFICATE", j.Certificate, "HOST", j.Host).Replace(runJanus),
-		Ready:     "JANUS REST (HTTP/HTTPS) transport plugin initialized!", // it hangs if it is asked before
+		Ready:     "JANUS REST (HTTP/HTTPS) transport plugin initialized!", // it hangs if a request arrives earlier
 		Namespace: j.Namespace,
 	})
 }
@@ -80,7 +80,7 @@ func Call(ctx context.Context, opaqueID string, dial func(network, address strin
 	defer cancel()
 	client := &http.Client{Transport: &http.Transport{
 		DialContext:       func(_ context.Context, network, address string) (net.Conn, error) { return dial(network, address), nil },
-		DisableKeepAlives: true, // Janus closes a connection without a word
+		DisableKeepAlives: true, // Janus closes connections without notice
 	}}
 	const api = "http://127.0.0.1:8088/janus"
 	session, err := ask(ctx, client, api, &message{Janus: "create"})

@@ -7,7 +7,7 @@ import (
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/chroot"
 )
 
-// prosodyOfTest is what a test needs to be different in prosody.cfg.lua.
+// prosodyOfTest holds the changes to prosody.cfg.lua that the tests need.
 const prosodyOfTest = `
 interfaces = { "127.0.0.1" }
 c2s_ports = { PORT }
@@ -21,7 +21,7 @@ log = { { levels = { min = "info" }, to = "console" } }
 
 `
 
-// guests is what lets in everybody, and nobody else.
+// guests configures anonymous logins, and no others.
 const guests = "authentication = \"anonymous\"\n"
 
 const (

@@ -11,7 +11,7 @@ import (
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/chroot"
 )
 
-// An edit returns the text of an installed file with what is to be different.
+// An edit returns the text of an installed file with changes.
 type edit func(text string) (string, error)
 
 // start runs a program in root with edits of its installed files, by their paths.
@@ -35,7 +35,7 @@ func start(ctx context.Context, root *chroot.Root, edits map[string]edit, p chro
 	return root.Serve(ctx, p)
 }
 
-// replaceOnce returns an edit that replaces texts, each of which has to be there once.
+// replaceOnce returns an edit that replaces texts, each of which must occur once.
 func replaceOnce(oldnew ...string) edit {
 	return func(text string) (string, error) {
 		for i := 0; i < len(oldnew); i += 2 {

@@ -21,7 +21,7 @@ const (
 	Password = "wonderland"
 )
 
-// askLimit is how long a user waits, in all.
+// askLimit is the total time that a user waits.
 const askLimit = 30 * time.Second
 
 // A Service is what a server tells its users of a relay (XEP-0215 section 3.1).

@@ -71,7 +71,7 @@ func newElementCall(t *testing.T, url string) elementCall {
 	return e
 }
 
-// token is the recorded token of a participant, as if it were issued now and signed with this secret.
+// token returns the recorded token of a participant as if it had been issued now and signed with this secret.
 func (e elementCall) token(t *testing.T, participant int, secret string) string {
 	t.Helper()
 	return renew(t, e.recording.Participants[participant].Claims, secret)

@@ -215,7 +215,7 @@ func TestRefusedSDK(t *testing.T) {
 	})
 }
 
-// TestSDKWithoutIPv6 holds docs/interop.md to the reason that it gives for the cells that are empty: gatherCandidatesRelay in
+// TestSDKWithoutIPv6 checks the reason that docs/interop.md gives for the empty cells: gatherCandidatesRelay in
 // gather.go of pion/ice 4.4.0 leaves out relays over IPv6. Once a participant joins, TestRelayedSDK has to go over IPv6 too.
 func TestSDKWithoutIPv6(t *testing.T) {
 	s := startServers(t, ways[3], turnSecret)

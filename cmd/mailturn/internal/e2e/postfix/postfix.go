@@ -61,7 +61,7 @@ func Start(ctx context.Context, options Options) (_ *Server, err error) {
 	if err := s.configure(options); err != nil {
 		return nil, err
 	}
-	// "postfix start-fg" would stand between us and master, and pass no signal on.
+	// "postfix start-fg" would be the parent of master, and does not forward signals.
 	if out, err := exec.CommandContext(ctx, program, "-c", s.path("etc"), "check").CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("postfix check: %w\n%s", err, out)
 	}
@@ -78,7 +78,7 @@ func Start(ctx context.Context, options Options) (_ *Server, err error) {
 
 // configure writes the configuration, and makes the directories that Postfix does not make.
 func (s *Server) configure(options Options) error {
-	// Postfix's daemons run as another user than root and have to get at the queue.
+	// Postfix's daemons run as another user than root and must be able to read the queue.
 	if err := os.Chmod(s.dir, 0o755); err != nil {
 		return err
 	}

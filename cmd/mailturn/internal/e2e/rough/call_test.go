@@ -16,7 +16,7 @@ const (
 	rate = 50
 	// connectLimit is how long both ends may take to connect, on a busy machine.
 	connectLimit = 45 * time.Second
-	// attempts are made to have a call go on.
+	// attempts is how often a call is reconnected before it counts as lost.
 	attempts = 3
 )
 
@@ -112,8 +112,8 @@ func (c *call) restartable() bool {
 	return kinds[c.ends[0].kind].restarts && kinds[c.ends[1].kind].restarts
 }
 
-// reconnect has the call go on after an event that began at a time: by an ICE restart, or by a new connection if there is no such
-// thing or it fails.
+// reconnect lets the call go on after an event that began at a time: by an ICE restart, or by a new connection if the
+// implementation has none or it fails.
 func (c *call) reconnect(t *testing.T, began time.Time, why string) {
 	restart := c.restartable()
 	var failures []error

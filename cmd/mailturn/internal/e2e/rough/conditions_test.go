@@ -44,7 +44,7 @@ func (h *home) blockUDP(t *testing.T) {
 }
 
 const (
-	smallMTU    = 1280 // the least there is with IPv6, RFC 8200 section 5
+	smallMTU    = 1280 // the minimum of IPv6, RFC 8200 section 5
 	largePacket = 1200 // bytes; packets with one of the large messages have more
 )
 
@@ -64,7 +64,7 @@ func (h *home) shrink(t *testing.T) {
 `, largePacket))
 }
 
-// fits sends an IPv4 packet of so many bytes, which is not to be fragmented, from the client to the relay.
+// fits sends an IPv4 packet of so many bytes, which must not be fragmented, from the client to the relay.
 func (h *home) fits(size int) error {
 	return h.client.do(func() error {
 		conn, err := net.Dial("udp4", relayIPv4+":9")

@@ -38,7 +38,7 @@ type network struct {
 	homes       int
 }
 
-// newNetwork makes a network without homes. It takes root, and goes away with the test.
+// newNetwork makes a network without homes, which requires root and is removed at the end of the test.
 func newNetwork(t *testing.T) *network {
 	t.Helper()
 	n := &network{prefix: fmt.Sprintf("rough%d-", os.Getpid())}

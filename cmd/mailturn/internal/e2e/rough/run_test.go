@@ -97,7 +97,7 @@ func (r *run) connect(t *testing.T) {
 	r.relay.running().busy = r.relay.metrics(t)
 }
 
-// last has the calls last until the end.
+// last lets the calls last until the end.
 func (r *run) last(t *testing.T) {
 	begin := time.Now()
 	each(r.calls, func(c *call) { c.disregard(t) })
@@ -192,7 +192,7 @@ func (r *run) finish(t *testing.T) {
 }
 
 // leaks waits until the relay has no more than it had before its first client. Clients that have changed their addresses could not
-// say goodbye: their allocations are left, for ten minutes at most.
+// end their allocations, which are left for at most ten minutes.
 func (r *run) leaks(t *testing.T) {
 	p := r.relay.running()
 	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(time.Second) {
