@@ -54,6 +54,8 @@ var claims = []claim{
 	{"docs/install.md", "Install from source", "sudo useradd", install},
 	{"docs/install.md", "Start it", "sudo systemctl enable", startInstalled},
 	{"docs/interop.md", "What works with mailturn", ".ci/matrix", writeMatrix},
+	{"docs/nat.md", "A public address that stays the same", `endpoint "turn"`, behindNAT},
+	{"docs/nat.md", "Forward the ports", "table ip", forwardPorts},
 	{"docs/operating.md", "Files, users, sockets", "[Service]", socketForGroup},
 	{"docs/operating.md", "Is the configuration right?", "sudo mailturn check-config", checkInstalled},
 	{"docs/operating.md", "Certificates of other programs", "#!/bin/sh", certbotHook},
@@ -66,14 +68,14 @@ var claims = []claim{
 	{"docs/operating.md", "Firewall and limits", "journalctl", countUsers},
 	{"docs/operating.md", "What to watch", "location", nginxInFront},
 	{"docs/operating.md", "What to watch", "up{", prometheusAlerts},
-	{"docs/operating.md", "Calls do not connect", "mailturn probe imaps:", probeAccount},
-	{"docs/operating.md", "Calls do not connect", "mailturn probe --secret-file", probeSecret},
 	{"docs/page.md", "The page", "mailturn hash-password", pageOfDocumentation},
 	{"docs/page.md", "The page", `endpoint "http"`, pageOfDocumentation},
 	{"docs/speed.md", "The IMAP proxy", "go run ./cmd/mailturn/internal/bench/main.go", benchBriefly("-runs 1 -logins 5 -trips 100 -fetch 5 -idle 100 -idle-runs 1 -settle 1s",
 		"nginx stream", map[string]string{"dovecot": "dovecot-imapd", "nginx": "nginx-light libnginx-mod-stream libnginx-mod-mail"})},
 	{"docs/speed.md", "The relay", "go run ./cmd/mailturn/internal/bench/main.go turn", benchBriefly("-runs 1 -clients 50 -relay 100ms -idle 100 -settle 1s -allocations 100,200",
 		"coturn", map[string]string{"turnserver": "coturn"})},
+	{"docs/troubleshooting.md", "Calls do not connect", "mailturn probe imaps:", probeAccount},
+	{"docs/troubleshooting.md", "Calls do not connect", "mailturn probe --secret-file", probeSecret},
 }
 
 // documentPaths returns the paths of all documents, relative to this package.

@@ -195,11 +195,10 @@ func (r *run) getMetadata(ctx context.Context, c *discovery.Client) bool {
 	decision := discovery.Decide(entries, r.Now())
 	if decision.Fallback {
 		report.Fallback = true
-		id, summary, action := "imap.metadata", "the server has no value for "+discovery.TURNEntry, fallbackAction
 		if errors.Is(decision.Reason, discovery.ErrBadValue) {
-			id, summary, action = "value.parse", valueProblem(decision.Reason), valueAction(decision.Reason)
+			return report.add("value.parse", "", Failure, valueProblem(decision.Reason)+", so clients will use the public server turn.delta.chat for 7 days.", valueAction(decision.Reason))
 		}
-		return report.add(id, "", Failure, summary+", so clients will use the public server turn.delta.chat for 7 days.", action)
+		return report.add("imap.metadata", "", Failure, "the server has no value for "+discovery.TURNEntry+", so clients will use the public server turn.delta.chat for 7 days.", fallbackAction)
 	}
 	report.add("imap.metadata", "", OK, "GETMETADATA has a value that Delta Chat can read.", "")
 	r.value, r.transports = decision.Value, []Transport{UDP, TCP}
