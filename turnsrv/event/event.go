@@ -77,17 +77,18 @@ const (
 	EndedByClient     EndReason = iota // a Refresh request with lifetime 0
 	EndedExpired                       // it was not refreshed
 	EndedConnection                    // the TCP or TLS connection, or the DTLS association, ended
-	EndedSuperseded                    // it was idle and its user requested more than MaxAllocationsPerUser
+	EndedSuperseded                    // it was idle, or its client had gone, and its user requested more than MaxAllocationsPerUser
 	EndedServer                        // Server.Close was called, or the listening socket failed
 	EndedByOperator                    // Server.Disconnect was called
 	EndedByUpgrade                     // another process has taken over the server, and could not take over the client's connection
 	EndedByDailyBytes                  // its user has relayed MaxBytesPerUserPerDay today
+	EndedByUserQuota                   // its user had more than MaxAllocationsPerUser after the grace for clients that roam
 	NumEndReasons                      // number of reasons
 )
 
 // String returns the reason as a metric label.
 func (r EndReason) String() string {
-	return [...]string{"client", "expired", "connection_closed", "superseded", "server_closed", "operator", "upgrade", "user_bytes_per_day"}[r]
+	return [...]string{"client", "expired", "connection_closed", "superseded", "server_closed", "operator", "upgrade", "user_bytes_per_day", "user_quota"}[r]
 }
 
 // Event is a change in the life of an allocation.

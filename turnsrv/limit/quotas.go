@@ -5,7 +5,10 @@ type Quotas struct {
 	// MaxAllocations limits the allocations of the server. Further requests are refused with 486.
 	MaxAllocations int
 	// MaxAllocationsPerUser limits the allocations of one credential.Subject. A further allocation replaces the one that has been
-	// idle longest, if that one has relayed nothing for a minute. Otherwise the request is refused with 486.
+	// idle longest, if that one has relayed nothing for a minute, or if its client has sent nothing for 10 seconds and is on another
+	// host than the new one's. Otherwise the request is refused with 486, unless the client may have roamed: a user who has
+	// allocations on other hosts may have as many more, and no more than twice the limit, for 15 seconds. Then the latest ones end
+	// that are still too many, and there is no such grace for ten minutes.
 	//
 	// An anonymous subject may be several people. The limit then applies to each source address (IPv6: /64) with its credential,
 	// and ten times the limit to all of them together.

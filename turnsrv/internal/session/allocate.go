@@ -116,13 +116,13 @@ func (a *allocateAnswer) worst() *addressError {
 func (s *Session) open(request relay.Request, answer *allocateAnswer, now time.Time) *addressError {
 	a := answer.allocation
 	address := &relayedAddress{allocation: a, family: request.Family, expires: now.Add(answer.lifetime)}
-	idle, reached, ok := s.shared.quota.take(address, now.Sub(s.shared.start))
+	replaced, reached, ok := s.shared.quota.take(address, now)
 	if !ok {
 		s.shared.logQuota(reached, now)
 		return &addressError{request.Family, stun.CodeAllocationQuotaReached, reached}
 	}
-	if idle != nil {
-		idle.allocation.session.supersede(idle.allocation, s, now)
+	if replaced != nil {
+		replaced.allocation.session.endFor(replaced.allocation, s, event.EndedSuperseded, now)
 	}
 	conn, token, err := s.shared.config.Relay.Allocate(request)
 	if err != nil {

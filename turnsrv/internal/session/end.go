@@ -55,13 +55,13 @@ func (s *Session) endAddresses(addresses []*relayedAddress, reason event.EndReas
 	}
 }
 
-// supersede ends a, an allocation of s that another allocation has replaced. It runs on the goroutine of by, which may be
-// another session.
-func (s *Session) supersede(a *allocation, by *Session, now time.Time) {
+// endFor ends a, an allocation of s that has lost its place in the quota. It runs on the goroutine of by, which may be another
+// session.
+func (s *Session) endFor(a *allocation, by *Session, reason event.EndReason, now time.Time) {
 	if s == by {
-		s.endAddresses(a.addresses, event.EndedSuperseded, now)
+		s.endAddresses(a.addresses, reason, now)
 		return
 	}
-	s.asked.add(func(now time.Time) { s.endAddresses(a.addresses, event.EndedSuperseded, now) })
+	s.asked.add(func(now time.Time) { s.endAddresses(a.addresses, reason, now) })
 	s.link.Wake()
 }

@@ -48,6 +48,9 @@ func (s *Session) janitor(now time.Time) (more bool) {
 			a.active.Store(int64(now.Sub(s.shared.start)))
 		}
 		before := len(a.addresses)
+		if s.settleRoaming(a, now); len(a.addresses) == 0 {
+			continue
+		}
 		if s.shared.meterAddresses(a.addresses, now) {
 			s.endAddresses(a.addresses, event.EndedByDailyBytes, now)
 		}

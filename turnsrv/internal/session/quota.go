@@ -44,6 +44,8 @@ type holding struct {
 
 	addresses []*relayedAddress // unordered
 	noneIdle  time.Duration     // since Shared.start; until then, no address has been idle for IdleAfter
+	roaming   excess
+	searches  limit.Rate // of addresses whose client may have roamed
 }
 
 // gaveWay is the place of a relayed address that is no longer in a holding.
@@ -62,13 +64,13 @@ func (q *quota) limit(max limit.Quotas) {
 	q.max = max
 }
 
-// take counts r at time now since Shared.start, or returns the quota that is exhausted. If idle is not nil, r has replaced it,
-// and the caller must end its allocation.
-func (q *quota) take(r *relayedAddress, now time.Duration) (idle *relayedAddress, reached event.RefusalReason, ok bool) {
+// take counts r, or returns the quota that is exhausted. If replaced is not nil, r has replaced it, and the caller must end its
+// allocation.
+func (q *quota) take(r *relayedAddress, now time.Time) (replaced *relayedAddress, reached event.RefusalReason, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	a := r.allocation
-	source, held := limit.Host(a.client.Tuple.Client.Addr()), q.byShare[shareOf(a)]
+	source, held, at := a.host(), q.byShare[shareOf(a)], now.Sub(a.session.shared.start)
 	perUser := q.max.MaxAllocationsPerUser
 	switch {
 	case q.max.MaxAllocations > 0 && q.total >= q.max.MaxAllocations:
@@ -76,17 +78,24 @@ func (q *quota) take(r *relayedAddress, now time.Duration) (idle *relayedAddress
 	case q.max.MaxAllocationsPerSource > 0 && q.bySource[source] >= q.max.MaxAllocationsPerSource:
 		return nil, event.RefusedSourceQuota, false
 	case perUser > 0 && held != nil && len(held.addresses) >= perUser:
-		if idle = held.idle(now); idle == nil {
+		if replaced = held.idle(at); replaced == nil {
+			if !held.searches.Take(1, searchRate, searchRate, at) {
+				return nil, event.RefusedUserQuota, false
+			}
+			replaced = held.away(source, now)
+		}
+		if replaced != nil {
+			q.release(replaced)
+		} else if !held.mayRoam(source, perUser, at) {
 			return nil, event.RefusedUserQuota, false
 		}
-		q.release(idle)
 	case perUser > 0 && q.anonymous[a.subject] >= maxAnonymous*perUser:
 		return nil, event.RefusedUserQuota, false
 	}
 	q.total++
 	q.bySource[source]++
 	q.hold(r)
-	return idle, 0, true
+	return replaced, 0, true
 }
 
 // keep counts r, which another process has had, whatever the limits are.
@@ -94,7 +103,7 @@ func (q *quota) keep(r *relayedAddress) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.total++
-	q.bySource[limit.Host(r.allocation.client.Tuple.Client.Addr())]++
+	q.bySource[r.allocation.host()]++
 	q.hold(r)
 }
 
@@ -103,7 +112,7 @@ func (q *quota) give(r *relayedAddress) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.total--
-	decrement(q.bySource, limit.Host(r.allocation.client.Tuple.Client.Addr()))
+	decrement(q.bySource, r.allocation.host())
 	if r.place != gaveWay {
 		q.release(r)
 	}
@@ -118,7 +127,7 @@ func (q *quota) give(r *relayedAddress) {
 // shareOf returns the share of a.
 func shareOf(a *allocation) share {
 	if a.subject.Anonymous {
-		return share{a.subject, limit.Host(a.client.Tuple.Client.Addr())}
+		return share{a.subject, a.host()}
 	}
 	return share{subject: a.subject}
 }

@@ -122,19 +122,23 @@ func TestQuotaAgainstCounting(t *testing.T) {
 	subjects := []credential.Subject{{Name: "alice"}, {Name: "alice", Realm: "example.org"}, {Name: "1758650868", Anonymous: true}}
 	there := make(map[*relayedAddress]bool)
 	silenced := 0
+	session := &Session{shared: &Shared{start: time.Unix(0, 0)}}
 	for step := range 20000 {
-		now := time.Duration(step) * time.Second
+		now := session.shared.start.Add(time.Duration(step) * time.Second)
 		if random.IntN(3) > 0 {
-			from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(random.IntN(15))}), 1)
-			a := &relayedAddress{allocation: &allocation{client: Client{Tuple: event.FiveTuple{Client: from}},
-				subject: subjects[random.IntN(len(subjects))]}}
-			a.allocation.active.Store(int64(now))
+			a := &relayedAddress{allocation: &allocation{session: session, subject: subjects[random.IntN(len(subjects))], silence: Silence{Since: now}}}
+			host := byte(1) // nobody roams
+			if a.allocation.subject.Anonymous {
+				host = byte(random.IntN(15))
+			}
+			a.allocation.client.Tuple.Client = netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, host}), 1)
+			a.allocation.active.Store(int64(now.Sub(session.shared.start)))
 			silent, _, ok := q.take(a, now)
 			if ok {
 				there[a] = true
 			}
 			if silent != nil {
-				if silenced++; now-time.Duration(silent.allocation.active.Load()) < IdleAfter {
+				if silenced++; now.Sub(session.shared.start)-time.Duration(silent.allocation.active.Load()) < IdleAfter {
 					t.Fatal("an allocation gives way that was not silent for long")
 				}
 				q.give(silent)

@@ -35,13 +35,18 @@ func (s *Silence) Hear(now time.Time) {
 	}
 }
 
+// For returns how long the client has been silent, or up to hearEvery longer.
+func (s *Silence) For(now time.Time) time.Duration {
+	return now.Sub(s.Since) - time.Duration(s.heardAt.Load())
+}
+
 // LeaveOut reports whether data for the client must be dropped to leave room for other clients. It returns true once the socket
 // buffer is full and the client has been silent for SilentAfter, and from then on until the client sends something.
 func (s *Silence) LeaveOut(full func(time.Time) bool, now time.Time) bool {
 	if s.leftOut.Load() {
 		return true
 	}
-	if !full(now) || int64(now.Sub(s.Since))-s.heardAt.Load() < int64(SilentAfter+hearEvery) {
+	if !full(now) || s.For(now) < SilentAfter+hearEvery {
 		return false
 	}
 	s.leftOut.Store(true)

@@ -1,0 +1,128 @@
+package session
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/event"
+	"github.com/mailturn/mailturn/turnsrv/limit"
+)
+
+// A client that changes its network allocates again at once, while the server cannot know that nobody uses the old allocations any more.
+// So above the quota, a user may have as many more allocations as there are on other hosts, but only for roamingGrace. By then, the
+// old ones have fallen silent and end. If they have not, the user has too many, and the latest ones end.
+const (
+	// awayAfter is how long the client of an allocation must have been silent to be considered gone. Consent checks come about every
+	// 5 s, RFC 7675 section 5.1. An allocation in reserve may be silent for longer; it then gives way to one that is wanted now.
+	awayAfter = SilentAfter + hearEvery
+	// roamingGrace is longer than awayAfter by a few runs of the janitor.
+	roamingGrace = 15 * time.Second
+	// roamingPause is how long a user who had too many gets no grace, so that it cannot be used to have more all the time.
+	roamingPause = 10 * time.Minute
+
+	// searchRate is how often per second the addresses of a holding are searched because a client may have roamed, so that frequent
+	// unsuccessful requests cost little.
+	searchRate = 64
+)
+
+// excess is the grace during which a holding has more than its user may have. Guarded by quota.mu.
+type excess struct {
+	graceEnds   atomic.Int64  // nanoseconds since Shared.start; zero while there is no grace; also read without the lock
+	strictUntil time.Duration // there is no grace until then
+}
+
+// begin begins a grace unless one has begun, and returns false if there may be none now.
+func (e *excess) begin(now time.Duration) bool {
+	if now < e.strictUntil {
+		return false
+	}
+	if e.graceEnds.Load() == 0 {
+		e.graceEnds.Store(int64(now + roamingGrace))
+	}
+	return true
+}
+
+// away returns the relayed address whose client has been silent longest and is not on the host source, or nil if none of these clients
+// seems to be gone.
+func (h *holding) away(source netip.Prefix, now time.Time) *relayedAddress {
+	var longest *relayedAddress
+	most := awayAfter
+	for _, r := range h.addresses {
+		if silent := r.allocation.silence.For(now); silent >= most && r.allocation.host() != source {
+			longest, most = r, silent
+		}
+	}
+	return longest
+}
+
+// mayRoam reports whether a client on the host source may have one more relayed address, although its user has perUser of them or more.
+func (h *holding) mayRoam(source netip.Prefix, perUser int, now time.Duration) bool {
+	elsewhere := 0
+	for _, r := range h.addresses {
+		if r.allocation.host() != source {
+			elsewhere++
+		}
+	}
+	return len(h.addresses)-perUser < min(elsewhere, perUser) && h.roaming.begin(now)
+}
+
+func (a *allocation) host() netip.Prefix { return limit.Host(a.client.Tuple.Client.Addr()) }
+
+// settle returns the allocations of a holding that have to end because it has more relayed addresses than its user may have: those whose
+// clients have gone, and after the grace the latest ones. The caller must end them.
+func (q *quota) settle(h *holding, now time.Time) (gone, latest []*allocation) {
+	if h.roaming.graceEnds.Load() == 0 {
+		return nil, nil
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	perUser := q.max.MaxAllocationsPerUser
+	if len(h.addresses) <= perUser || perUser == 0 {
+		h.roaming.graceEnds.Store(0)
+		return nil, nil
+	}
+	at := now.Sub(h.addresses[0].allocation.session.shared.start)
+	silent := func(r *relayedAddress) time.Duration { return r.allocation.silence.For(now) }
+	inOrder := slices.SortedFunc(slices.Values(h.addresses), func(a, b *relayedAddress) int { return cmp.Compare(silent(b), silent(a)) })
+	for _, r := range inOrder {
+		if len(h.addresses) > perUser && r.place != gaveWay && silent(r) >= awayAfter {
+			gone = append(gone, q.releaseAll(r.allocation, h))
+		}
+	}
+	if len(h.addresses) <= perUser || int64(at) < h.roaming.graceEnds.Load() {
+		return gone, nil
+	}
+	h.roaming.graceEnds.Store(0)
+	h.roaming.strictUntil = at + roamingPause
+	slices.SortStableFunc(inOrder, func(a, b *relayedAddress) int { return b.allocation.since.Compare(a.allocation.since) })
+	for _, r := range inOrder {
+		if len(h.addresses) > perUser && r.place != gaveWay {
+			latest = append(latest, q.releaseAll(r.allocation, h))
+		}
+	}
+	return gone, latest
+}
+
+// releaseAll removes the relayed addresses of a from its holding h. The caller holds the lock.
+func (q *quota) releaseAll(a *allocation, h *holding) *allocation {
+	for _, r := range slices.Clone(h.addresses) {
+		if r.allocation == a {
+			q.release(r)
+		}
+	}
+	return a
+}
+
+// settleRoaming ends what the user of a has too much of after the user's client has roamed.
+func (s *Session) settleRoaming(a *allocation, now time.Time) {
+	gone, latest := s.shared.quota.settle(a.account, now)
+	for _, a := range gone {
+		a.session.endFor(a, s, event.EndedSuperseded, now)
+	}
+	for _, a := range latest {
+		a.session.endFor(a, s, event.EndedByUserQuota, now)
+	}
+}
