@@ -31,6 +31,7 @@ type Counters struct {
 
 	ToPeer   event.Traffic
 	ToClient event.Traffic
+	ICMP     uint64 // ICMP errors that clients got, RFC 8656 section 11.5
 	Dropped  map[event.DropReason]uint64
 
 	Errors map[ErrorResponse]uint64
@@ -54,6 +55,7 @@ func snapshot(c *count.Counters) Counters {
 		AllocationsEnded:       load[event.EndReason](c.Ended[:]),
 		ToPeer:                 c.ToPeer.Snapshot(),
 		ToClient:               c.ToClient.Snapshot(),
+		ICMP:                   c.ICMP.Load(),
 		Dropped:                load[event.DropReason](c.Dropped[:]),
 		Errors:                 make(map[ErrorResponse]uint64),
 	}

@@ -4,10 +4,13 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"syscall"
 	"testing"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mailturn/mailturn/turnsrv/internal/turntest"
 )
 
 // ownProcessVar is set in the environment of a process of inOwnProcess: the name of the subtest that it runs.
@@ -15,6 +18,27 @@ const ownProcessVar = "TURNSRV_SUBTEST"
 
 // inOwnProcess runs f as a subtest in another process, so that f may change what it cannot change back.
 func inOwnProcess(t *testing.T, name string, f func(t *testing.T)) {
+	t.Helper()
+	inProcess(t, name, 0, f)
+}
+
+// inOwnNetwork is like inOwnProcess. The other process has a network of its own, in which only the loopback device exists. It requires
+// root.
+func inOwnNetwork(t *testing.T, name string, f func(t *testing.T)) {
+	t.Helper()
+	if _, err := exec.LookPath("ip"); err != nil && os.Getenv("MAILTURN_E2E") == "" {
+		t.Skip("requires ip(8) of iproute2")
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("requires root, for a network of its own")
+	}
+	inProcess(t, name, unix.CLONE_NEWNET, func(t *testing.T) {
+		turntest.IP(t, "link", "set", "lo", "up")
+		f(t)
+	})
+}
+
+func inProcess(t *testing.T, name string, flags uintptr, f func(t *testing.T)) {
 	t.Helper()
 	t.Run(name, func(t *testing.T) {
 		if subtest := os.Getenv(ownProcessVar); subtest != "" {
@@ -25,6 +49,7 @@ func inOwnProcess(t *testing.T, name string, f func(t *testing.T)) {
 		}
 		t.Parallel()
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.count=1", "-test.timeout=1m", "-test.run=^"+regexp.QuoteMeta(t.Name())+"$")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags}
 		cmd.Env = append(os.Environ(), ownProcessVar+"="+t.Name())
 		if output, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("%v\n%s", err, output)

@@ -30,6 +30,7 @@ type rawClient struct {
 	serial     byte
 	stream     bool
 	pending    []byte // of a stream
+	skipICMP   bool   // ignore ICMP errors
 }
 
 // dial connects to server over UDP or TCP.
@@ -97,11 +98,28 @@ func (c *rawClient) tryRead(timeout time.Duration) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
+		if !c.stream && c.skipICMP && isICMP(buf[:n]) {
+			continue
+		}
 		if !c.stream {
 			return buf[:n], nil
 		}
 		c.pending = append(c.pending, buf[:n]...)
 	}
+}
+
+// isICMP reports whether b is a Data indication with an ICMP error.
+func isICMP(b []byte) bool {
+	m, err := stun.Parse(b)
+	if err != nil || m.Method != stun.MethodData {
+		return false
+	}
+	for typ := range m.Attributes() {
+		if typ == stun.AttrICMP {
+			return true
+		}
+	}
+	return false
 }
 
 // silent fails the test if the server sends a response. A Binding request after the message in question shows that it was

@@ -27,6 +27,7 @@ var (
 	relayedDesc = prometheus.NewDesc("mailturn_turn_relayed_bytes_total",
 		"Bytes relayed, without the headers of TURN.", []string{"direction"}, nil)
 	packetsDesc = prometheus.NewDesc("mailturn_turn_relayed_packets_total", "Packets relayed.", []string{"direction"}, nil)
+	icmpDesc    = prometheus.NewDesc("mailturn_turn_icmp_errors_total", "ICMP errors about packets to peers, passed on to clients.", nil, nil)
 	droppedDesc = prometheus.NewDesc("mailturn_turn_dropped_packets_total",
 		"Packets dropped, by reason.", []string{"reason"}, nil)
 	kernelChannelsDesc = prometheus.NewDesc("mailturn_turn_kernel_channels", "Channels that the kernel relays.", nil, nil)
@@ -69,7 +70,7 @@ func (e *Endpoint) Collector() prometheus.Collector { return collector{e} }
 // Describe implements prometheus.Collector.
 func (collector) Describe(descs chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
-		allocationsDesc, streamsDesc, streamsRefusedDesc, addressesDesc, madeDesc, refreshedDesc, refusedDesc, endedDesc, relayedDesc, packetsDesc, droppedDesc, errorsDesc,
+		allocationsDesc, streamsDesc, streamsRefusedDesc, addressesDesc, madeDesc, refreshedDesc, refusedDesc, endedDesc, relayedDesc, packetsDesc, icmpDesc, droppedDesc, errorsDesc,
 		kernelChannelsDesc, kernelRelayedDesc, kernelPacketsDesc, kernelPassedUpDesc,
 	} {
 		descs <- desc
@@ -109,6 +110,7 @@ func (c collector) Collect(metrics chan<- prometheus.Metric) {
 		counter(relayedDesc, traffic.Bytes, direction)
 		counter(packetsDesc, traffic.Packets, direction)
 	}
+	counter(icmpDesc, counted.ICMP)
 	gauge(kernelChannelsDesc, counted.Kernel.Channels)
 	for direction, traffic := range map[string]event.Traffic{"to_peer": counted.Kernel.ToPeer, "to_client": counted.Kernel.ToClient} {
 		counter(kernelRelayedDesc, traffic.Bytes, direction)

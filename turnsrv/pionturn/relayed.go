@@ -12,6 +12,7 @@ import (
 
 	"github.com/mailturn/mailturn/turnsrv/internal/udp"
 	"github.com/mailturn/mailturn/turnsrv/relay"
+	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
 const (
@@ -112,6 +113,9 @@ func (r *relayed) Deliver(peer netip.AddrPort, data []byte, _ time.Time) {
 		r.conn.Wake(true)
 	}
 }
+
+// Failed implements relay.Owner. pion does not pass ICMP errors to clients.
+func (r *relayed) Failed(netip.AddrPort, stun.ICMP, time.Time) {}
 
 // next returns the datagram that has waited longest. It reports false if there is none.
 func (r *relayed) next() (d datagram, ok bool) {

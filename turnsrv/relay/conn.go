@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/internal/loop"
+	"github.com/mailturn/mailturn/turnsrv/internal/udp"
+	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
 // Owner receives the packets and events of a relayed transport address. Its methods must not block and must not close the
@@ -20,6 +22,8 @@ type Owner interface {
 	// Sent is called once for each datagram passed to Send that was not refused: with nil after it was sent to the peer, otherwise
 	// with the error. size is its length in bytes.
 	Sent(size int, err error)
+	// Failed is called when an ICMP error has arrived about a datagram to a peer, RFC 8656 section 11.5. It is called like Deliver.
+	Failed(peer netip.AddrPort, e stun.ICMP, now time.Time)
 	// Refused is called for a datagram that was dropped because rule refuses its peer.
 	Refused(peer netip.AddrPort, rule string, now time.Time)
 }
@@ -95,6 +99,12 @@ func (c *Conn) pass(p []byte, to *Conn, now time.Time) error {
 func (c *Conn) Receive(data []byte, from netip.AddrPort, _ netip.Addr, now time.Time) {
 	c.owner.Deliver(from, data, now)
 }
+
+// ReceiveError implements loop.ErrorReceiver.
+func (c *Conn) ReceiveError(e udp.ICMP, now time.Time) { c.owner.Failed(e.To, attribute(e), now) }
+
+// attribute returns the form of an error for clients.
+func attribute(e udp.ICMP) stun.ICMP { return stun.ICMP{Type: e.Type, Code: e.Code, Data: e.MTU} }
 
 // Close closes the socket and frees its port. After it returns, readers no longer call the Owner. It may be called more than
 // once. With a loop, it is called on the goroutine of the loop.

@@ -50,6 +50,7 @@ func (o *owner) Deliver(peer netip.AddrPort, data []byte, _ time.Time) {
 		o.heard <- string(data)
 	}
 }
+func (o *owner) Failed(netip.AddrPort, stun.ICMP, time.Time) {}
 func (o *owner) Refused(_ netip.AddrPort, rule string, _ time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

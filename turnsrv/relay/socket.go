@@ -38,6 +38,7 @@ type socket interface {
 type goroutineSocket struct {
 	Socket
 	ipv4   bool
+	owner  Owner // set by start
 	reader sync.WaitGroup
 }
 
@@ -58,30 +59,41 @@ func listenUDP(network string, addr netip.AddrPort) (Socket, error) {
 }
 
 func (s *goroutineSocket) start(c *Conn) error {
-	s.reader.Go(func() { s.read(c.owner) })
+	s.owner = c.owner
+	if err := keepErrors(s.Socket, s.ipv4); err != nil {
+		return err
+	}
+	s.reader.Go(s.read)
 	return nil
 }
 
-func (s *goroutineSocket) read(o Owner) {
+func (s *goroutineSocket) read() {
 	buf := make([]byte, maxDatagram)
 	for backoff := time.Duration(0); ; {
 		n, from, err := s.ReadFromUDPAddrPort(buf)
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
+		if mayBePending(err) && s.passErrors() > 0 {
+			continue
+		}
 		if err != nil {
-			// No error is known to recur here. Pause anyway, so that one would not occupy a whole processor.
+			// No other error is known to recur here. Pause anyway, so that one would not occupy a whole processor.
 			backoff = min(backoff*2+time.Millisecond, time.Second)
 			time.Sleep(backoff)
 			continue
 		}
 		backoff = 0
-		o.Deliver(netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), buf[:n], time.Now())
+		s.owner.Deliver(netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), buf[:n], time.Now())
 	}
 }
 
 func (s *goroutineSocket) send(b []byte, to netip.AddrPort, owner Owner) {
 	_, err := s.WriteToUDPAddrPort(b, to)
+	if mayBePending(err) {
+		s.passErrors()
+		_, err = s.WriteToUDPAddrPort(b, to)
+	}
 	owner.Sent(len(b), err)
 }
 

@@ -29,6 +29,7 @@ const (
 	AttrAdditionalAddressFamily AttrType = 0x8000
 	AttrAddressErrorCode        AttrType = 0x8001
 	AttrAlternateDomain         AttrType = 0x8003
+	AttrICMP                    AttrType = 0x8004
 	AttrSoftware                AttrType = 0x8022
 	AttrAlternateServer         AttrType = 0x8023
 	AttrFingerprint             AttrType = 0x8028

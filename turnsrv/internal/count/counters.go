@@ -18,9 +18,10 @@ type Counters struct {
 	Ended           [event.NumEndReasons]atomic.Uint64
 	ToPeer          Traffic
 	ToClient        Traffic
-	KernelToPeer    Traffic      // part of ToPeer
-	KernelToClient  Traffic      // part of ToClient
-	KernelChannels  atomic.Int64 // channels that the kernel relays
+	KernelToPeer    Traffic       // part of ToPeer
+	KernelToClient  Traffic       // part of ToClient
+	KernelChannels  atomic.Int64  // channels that the kernel relays
+	ICMP            atomic.Uint64 // ICMP errors that clients got
 	Dropped         [event.NumDropReasons]atomic.Uint64
 	Panics          atomic.Uint64 // without an event loop
 	Errors          [len(RequestMethods)][len(ErrorCodes)]atomic.Uint64

@@ -14,6 +14,7 @@ func (c *Counters) named(yield func(name string, counter *atomic.Uint64)) {
 	yield("made", &c.Made)
 	yield("refreshed", &c.Refreshed)
 	yield("streams_refused", &c.StreamsRefused)
+	yield("icmp", &c.ICMP)
 	for direction, traffic := range map[string]*Traffic{"to_peer": &c.ToPeer, "to_client": &c.ToClient} {
 		yield(direction+"/packets", &traffic.Packets)
 		yield(direction+"/bytes", &traffic.bytes)

@@ -65,8 +65,15 @@ type watch struct {
 	fullSince time.Time // time of the first of the latest turns that did not empty the socket; zero if the last one did
 	ready     func(events uint32, now time.Time)
 	queued    bool // in turns
+	failed    bool // the system may have kept ICMP errors
 	classes   classes
 	ended     bool
+}
+
+// wantsErrors reports whether the receiver gets ICMP errors.
+func (w *watch) wantsErrors() bool {
+	_, ok := w.receiver.(ErrorReceiver)
+	return ok
 }
 
 // passing holds datagrams for another loop.
@@ -158,12 +165,17 @@ func (l *Loop) Watch(fd int, events uint32, ready func(events uint32, now time.T
 
 // Receive makes the loop receive from a socket. The loop does not own the socket: Unwatch it and call Flush before it is closed. If
 // shared is true, many clients send to the socket, and in each round it gets as much time as all sockets that are not shared
-// together.
+// together. If r is an ErrorReceiver, it also gets ICMP errors.
 func (l *Loop) Receive(s *udp.Socket, r Receiver, shared bool) error {
 	if l.options.Coalesce {
 		_ = s.SetCoalesce(true) // older systems have no UDP_GRO
 	}
 	w := &watch{socket: s, receiver: r, shared: shared, batch: udp.Batch}
+	if w.wantsErrors() {
+		if err := s.KeepErrors(true); err != nil {
+			return err
+		}
+	}
 	w.classes.begin(s, classPatience)
 	return l.add(s.FD(), unix.EPOLLIN|unix.EPOLLET, w)
 }
@@ -317,6 +329,7 @@ func (l *Loop) handle(event unix.EpollEvent, now time.Time) (n int) {
 		l.guard(func() { w.ready(event.Events, now) })
 		return 1
 	}
+	w.failed = w.failed || event.Events&unix.EPOLLERR != 0
 	l.receiveLater(w)
 	return 0
 }

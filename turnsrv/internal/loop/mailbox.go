@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/internal/udp"
 )
 
 const (
@@ -18,6 +20,12 @@ const (
 // address that the datagram was sent to, or the zero Addr if it is unknown.
 type Receiver interface {
 	Receive(data []byte, from netip.AddrPort, local netip.Addr, now time.Time)
+}
+
+// ErrorReceiver is a Receiver that is also called for ICMP errors about datagrams of its socket.
+type ErrorReceiver interface {
+	Receiver
+	ReceiveError(e udp.ICMP, now time.Time)
 }
 
 // mailbox holds the datagrams and calls that other goroutines pass to a loop.

@@ -45,7 +45,9 @@ func (g *Group) suspend(suspended bool) {
 			if l.suspended == suspended {
 				return
 			}
-			if l.suspended = suspended; !suspended {
+			l.suspended = suspended
+			l.keepErrors(!suspended) // a successor from before this one read errors would let them fill the memory of the socket
+			if !suspended {
 				l.missed()
 			}
 		})
@@ -58,6 +60,15 @@ func (l *Loop) missed() {
 	for _, w := range l.watched {
 		if w != nil && w.socket != nil {
 			l.receiveLater(w)
+		}
+	}
+}
+
+// keepErrors sets whether the system keeps ICMP errors for the sockets whose receivers want them.
+func (l *Loop) keepErrors(on bool) {
+	for _, w := range l.watched {
+		if w != nil && w.wantsErrors() {
+			_ = w.socket.KeepErrors(on) // nobody depends on them
 		}
 	}
 }

@@ -21,6 +21,8 @@ const (
 	// its share of a round, clientShare datagrams. A call sends only a few datagrams in this time, and a burst of one client ends.
 	crowdedAfter = 2 * time.Millisecond
 	clientShare  = 32
+	// maxErrors is the number of ICMP errors after which the turn of a socket goes on with its datagrams.
+	maxErrors = 16
 	// retryAfter is how long after an error a loop tries again to receive from a socket.
 	retryAfter = 10 * time.Millisecond
 )
@@ -100,6 +102,9 @@ func (l *Loop) takeTurns(now time.Time) (packets int) {
 // takeTurn receives batches of datagrams from a socket until it is empty or has delivered as many as budget.
 func (l *Loop) takeTurn(w *watch, budget int, now time.Time) (packets int) {
 	w.queued = false
+	if w.failed {
+		packets = l.deliverErrors(w, now)
+	}
 	for more := true; more && packets < budget && !w.ended; {
 		var n int
 		var err error
@@ -125,6 +130,21 @@ func (l *Loop) takeTurn(w *watch, budget int, now time.Time) (packets int) {
 	}
 	l.receiveLater(w)
 	return packets
+}
+
+// deliverErrors passes the ICMP errors about datagrams of a socket to its receiver, and returns their number. The system reports those
+// that exceed maxErrors with another event.
+func (l *Loop) deliverErrors(w *watch, now time.Time) (n int) {
+	w.failed = false
+	r, ok := w.receiver.(ErrorReceiver)
+	for ; ok && n < maxErrors && !w.ended; n++ {
+		e, more := w.socket.ReceiveError()
+		if !more {
+			break
+		}
+		l.guard(func() { r.ReceiveError(e, now) })
+	}
+	return n
 }
 
 // nextBatch returns how many messages to receive with the next call from a socket that has delivered batch messages with the given

@@ -40,6 +40,7 @@ type allocation struct {
 	account  *holding             // set by the quota
 	requests limit.Rate           // rate of signed requests
 	offloads limit.Rate           // rate of channels given to the kernel
+	icmp     limit.Rate           // rate of ICMP errors; safe for concurrent use
 	share    loop.Share           // what the client has sent in the round
 
 	relayed uint64       // packets relayed when the janitor last ran

@@ -1,8 +1,6 @@
 package session
 
 import (
-	"encoding/binary"
-	"math/rand/v2"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -83,11 +81,7 @@ func (r *relayedAddress) Deliver(peer netip.AddrPort, data []byte, now time.Time
 	if bound {
 		b.ChannelData(number, data)
 	} else {
-		var id stun.TransactionID // RFC 8489 section 5; indications have no response, so the ID need not be random
-		binary.LittleEndian.PutUint64(id[:], rand.Uint64())
-		binary.LittleEndian.PutUint32(id[8:], rand.Uint32())
-		b.Start(stun.MethodData, stun.ClassIndication, id)
-		b.XORAddress(stun.AttrXORPeerAddress, peer)
+		startData(b, peer)
 		b.Attr(stun.AttrData, data)
 	}
 	a.session.link.Send(b.Bytes(), a.client, Media, len(data), (*toClientOf)(r))

@@ -103,7 +103,7 @@ func (o *Outbox) put(s *Socket, m, i, n int) {
 // an earlier datagram, call tries once more.
 func (o *Outbox) call(s *Socket, messages []message) (accepted int, errno unix.Errno) {
 	accepted, errno = o.callOnce(s, messages)
-	if errno != 0 && mayBePending(errno) {
+	if errno != 0 && MayBePending(errno) {
 		accepted, errno = o.callOnce(s, messages)
 	}
 	return accepted, errno

@@ -17,7 +17,7 @@ func (s *Socket) Send(b []byte, to netip.AddrPort, local netip.Addr) error {
 	}
 	local = s.source(local)
 	errno := s.sendOnce(b, &sa, length, local)
-	if errno != 0 && mayBePending(errno) {
+	if errno != 0 && MayBePending(errno) {
 		errno = s.sendOnce(b, &sa, length, local)
 	}
 	if errno != 0 {
@@ -51,11 +51,11 @@ func (s *Socket) source(local netip.Addr) netip.Addr {
 	return local
 }
 
-// mayBePending reports whether errno may be an earlier error that the kernel kept for the next call on the socket, such as an ICMP
+// MayBePending reports whether errno may be an earlier error that the kernel kept for the next call on the socket, such as an ICMP
 // error. That call then fails without effect and clears the error.
-func mayBePending(errno unix.Errno) bool {
+func MayBePending(errno unix.Errno) bool {
 	switch errno {
-	case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM, unix.EMSGSIZE, unix.EINVAL, unix.EBADF, unix.EPERM:
+	case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM, unix.EINVAL, unix.EBADF, unix.EPERM:
 		return false
 	}
 	return true

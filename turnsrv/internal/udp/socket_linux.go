@@ -190,7 +190,7 @@ func (s *Socket) TellClass(on bool) error {
 func (s *Socket) Receive(in *Inbox, messages int) (n int, more bool, err error) {
 	n, err = in.receive(s.fd, messages)
 	if err != nil && err != unix.EAGAIN {
-		n, err = in.receive(s.fd, messages) // the kernel may have kept an earlier error, which is cleared now: see mayBePending
+		n, err = in.receive(s.fd, messages) // the kernel may have kept an earlier error, which is cleared now: see MayBePending
 	}
 	return n, in.used == messages, err
 }
