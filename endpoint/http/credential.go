@@ -78,7 +78,7 @@ func (h *handler) serveCredential(present *settings, w http.ResponseWriter, r *h
 		notReady.write(w)
 		return
 	}
-	relay, now := present.turn.For(cmp.Or(q.username, client.String())), h.now()
+	relay, now := present.turn.ForClient(cmp.Or(q.username, client.String()), client), h.now()
 	issued := relay.IssueFor(q.username, now)
 	ttl := int64(issued.Expires.Sub(now) / time.Second)
 	if r.URL.Path == icePath {

@@ -46,7 +46,7 @@ func (e *serverEntries) issue(s imapext.Session, now time.Time) []metadata.Entry
 		return e.configured
 	}
 	// If the account's name is not known, the client's address chooses among several relays.
-	relay := e.turn.For(cmp.Or(s.Account, s.Remote.Addr().String()))
+	relay := e.turn.ForClient(cmp.Or(s.Account, s.Remote.Addr().String()), s.Remote.Addr())
 	turn, turns := relay.Values(relay.IssueTo(s.Account, now))
 	return append(slices.Clip(e.configured),
 		metadata.Entry{Name: TURNEntry, Value: valueOf(turn)},

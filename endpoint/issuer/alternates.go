@@ -18,6 +18,7 @@ import (
 // in the cluster that accept its credentials. Use NewAlternates. Safe for concurrent use.
 type Alternates struct {
 	relays  atomic.Pointer[func() []WeightedRelay]
+	cluster atomic.Pointer[Directory] // nil without a cluster
 	found   atomic.Pointer[[]alternate]
 	changed chan struct{} // has room for one
 }
@@ -51,10 +52,24 @@ func (a *Alternates) Set(issuers []*Config, accepted []credential.Secret) {
 		return relays
 	}
 	a.relays.Store(&relays)
+	a.cluster.Store(nil)
+	for _, c := range issuers {
+		if c.Cluster != nil {
+			a.cluster.Store(&c.Cluster)
+		}
+	}
 	select {
 	case a.changed <- struct{}{}:
 	default:
 	}
+}
+
+// region returns the region of a client, empty if it is unknown.
+func (a *Alternates) region(client netip.Addr) string {
+	if directory := a.cluster.Load(); directory != nil {
+		return (*directory).Region(client)
+	}
+	return ""
 }
 
 // Changed returns a channel that receives a value after Set. The receiver should then call Look.
@@ -111,21 +126,23 @@ func (a *Alternates) former(r WeightedRelay) []netip.Addr {
 }
 
 // For returns the address and the name of the relay for an account, over the transport and address family that the client uses. It
-// is the relay that Config.For returns for the account.
+// is the relay that Config.ForClient returns for the account and the client.
 func (a *Alternates) For(account string, tuple event.FiveTuple) (server netip.AddrPort, domain string, ok bool) {
 	found := a.found.Load()
 	if found == nil {
 		return netip.AddrPort{}, "", false
 	}
-	highest := math.Inf(-1)
+	region, near, highest := a.region(tuple.Client.Addr()), false, math.Inf(-1)
 	for _, r := range *found {
 		port := r.port(tuple.Transport)
 		at := slices.IndexFunc(r.addrs, func(addr netip.Addr) bool { return addr.Is4() == tuple.Client.Addr().Is4() })
 		if port == 0 || at < 0 {
 			continue
 		}
-		if score := r.score(r.Names.Account(account)); score > highest {
-			server, domain, ok, highest = netip.AddrPortFrom(r.addrs[at], port), r.Server.V, true, score
+		isNear := region != "" && r.Region == region
+		score := r.score(r.Names.Account(account))
+		if isNear && !near || isNear == near && score > highest {
+			server, domain, ok, near, highest = netip.AddrPortFrom(r.addrs[at], port), r.Server.V, true, isNear, score
 		}
 	}
 	if _, err := netip.ParseAddr(domain); err == nil {

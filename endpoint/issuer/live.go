@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"net/netip"
 	"slices"
 
 	"github.com/mailturn/mailturn/framework/cluster"
@@ -12,24 +13,24 @@ import (
 type Directory interface {
 	// Relays returns the relays that are alive, none if they are unknown.
 	Relays() []cluster.Relay
-	// Region returns the region of this process.
-	Region() string
+	// Region returns the region of a client. It may be invalid, for one whose address is unknown.
+	Region(client netip.Addr) string
 }
 
 // forLive returns the Config of one of the relays of the cluster that are alive and accept a secret of this file, and false if there
 // are none, or the process is in no cluster.
 //
-// Relays of this region come before others. An account always gets the same relay of those that come first, by the same choice as
+// Relays of the client's region come before others. An account always gets the same relay of those that come first, by the same choice as
 // between relay blocks. One that drains, is full or cannot be reached is never among them.
-func (c Config) forLive(account string) (Config, bool) {
+func (c Config) forLive(account string, client netip.Addr) (Config, bool) {
 	if c.Cluster == nil {
 		return Config{}, false
 	}
 	var best Config
 	found, foundNear, highest := false, false, 0.0
-	region := c.Cluster.Region()
+	region := c.Cluster.Region(client)
 	for _, r := range c.Cluster.Relays() {
-		near := r.Region == region
+		near := region != "" && r.Region == region
 		if !r.Welcomes() || r.Own && c.drains() || foundNear && !near {
 			continue
 		}
@@ -65,7 +66,7 @@ func (c Config) liveElsewhere() (all []WeightedRelay) {
 	}
 	for _, r := range c.Cluster.Relays() {
 		if live, ok := c.live(r); ok && !r.Own && r.Welcomes() {
-			all = append(all, WeightedRelay{Config: live, Weight: r.Weight})
+			all = append(all, WeightedRelay{Config: live, Weight: r.Weight, Region: r.Region})
 		}
 	}
 	return all

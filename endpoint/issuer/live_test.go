@@ -19,7 +19,12 @@ type fixed struct {
 }
 
 func (f fixed) Relays() []cluster.Relay { return f.relays }
-func (f fixed) Region() string          { return f.region }
+func (f fixed) Region(client netip.Addr) string {
+	if client.Is6() {
+		return "of IPv6"
+	}
+	return f.region
+}
 
 // member returns a relay that accepts secretB.
 func member(server string, change func(*cluster.Relay)) cluster.Relay {
@@ -75,6 +80,38 @@ func TestForPrefersLiveRelays(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestNearTheClient checks that the address of a client decides, if it is known, and that all relays are equal without a region.
+func TestNearTheClient(t *testing.T) {
+	in := func(region string) func(*cluster.Relay) { return func(r *cluster.Relay) { r.Region = region } }
+	relays := []cluster.Relay{member("eu.example.org", in("eu")), member("six.example.org", in("of IPv6")), member("none.example.org", nil)}
+	c := joined(t, "", "eu", relays...)
+	a := NewAlternates()
+	a.Set([]*Config{&c}, secrets(secretB))
+	if err := a.Look(t.Context(), func(context.Context, string) ([]netip.Addr, error) {
+		return []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	without := joined(t, "", "", relays...)
+	told := make(map[string]bool)
+	for i := range 50 {
+		account := fmt.Sprint("user", i)
+		told[without.For(account).Server.V] = true
+		for client, want := range map[string]string{"203.0.113.1": "eu.example.org", "2001:db8::2": "six.example.org"} {
+			addr := netip.MustParseAddr(client)
+			if got := c.ForClient(account, addr).Server.V; got != want {
+				t.Fatalf("%s at %s has %s, want %s", account, client, got, want)
+			}
+			if _, got, _ := a.For(account, event.FiveTuple{Client: netip.AddrPortFrom(addr, 5000)}); got != want {
+				t.Fatalf("during a drain, %s at %s is sent to %s, want %s", account, client, got, want)
+			}
+		}
+	}
+	if len(told) != len(relays) {
+		t.Errorf("without a region, accounts are told only %v", told)
 	}
 }
 

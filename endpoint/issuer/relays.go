@@ -7,6 +7,7 @@ import (
 	"errors"
 	"math"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +22,7 @@ import (
 type WeightedRelay struct {
 	Config           // TTL and PreferTLS are the same for all relays
 	Weight int       // not negative
+	Region string    // empty for one of the file
 	Range  hcl.Range // of the block's header
 }
 
@@ -55,7 +57,7 @@ func (c *Config) decodeRelays(s Schema, hostname string) (diags hcl.Diagnostics)
 				"The block has a secret, so it is for a relay elsewhere."), `add turn_server = "turn.example.org", or remove turn_secret`))
 		}
 		relay.TTL = c.TTL
-		c.Relays = append(c.Relays, WeightedRelay{relay, block.Weight, block.Range})
+		c.Relays = append(c.Relays, WeightedRelay{Config: relay, Weight: block.Weight, Range: block.Range})
 	}
 	if total == 0 && !diags.HasErrors() {
 		diags = append(diags, config.Errorf(s.Relays[0].Range, "No relay has a share", "The weights of all relay blocks are 0."))
@@ -143,9 +145,12 @@ func (c Config) CheckSecret() error {
 // wins. It depends on no state, so it is the same in every endpoint, on every server and after each start; and if a relay is added,
 // removed or changes its weight, only the accounts move that it wins or loses. While the relay of this process drains, its accounts
 // have another one, if there is one with a weight.
-func (c Config) For(account string) Config {
+func (c Config) For(account string) Config { return c.ForClient(account, netip.Addr{}) }
+
+// ForClient is For for a client whose address is known: a relay of a cluster is then near it.
+func (c Config) ForClient(account string, client netip.Addr) Config {
 	account = c.Names.Account(account)
-	if live, ok := c.forLive(account); ok {
+	if live, ok := c.forLive(account, client); ok {
 		return live
 	}
 	if len(c.Relays) == 0 {

@@ -22,7 +22,8 @@ type Settings struct {
 	Enabled bool
 	Block   config.Cluster
 
-	roots *x509.CertPool // nil for the system's
+	roots   *x509.CertPool // nil for the system's
+	clients clientRegions
 }
 
 // Decode checks the cluster block of a file, nil if it has none. It connects to nothing.
@@ -49,6 +50,9 @@ func Decode(block *config.Cluster) (s Settings, diags hcl.Diagnostics) {
 	if len(block.Region.V) > maxName {
 		diags = append(diags, config.Errorf(block.Region.Range, "Region is too long", "It has %d bytes, and may have %d.", len(block.Region.V), maxName))
 	}
+	clients, clientDiags := readClientRegions(block.ClientRegions)
+	s.clients = clients
+	diags = append(diags, clientDiags...)
 	if path := config.Path(block.CAFile); path != "" {
 		text, _, err := bounded.ReadFile(path, bounded.MaxFile)
 		s.roots = x509.NewCertPool()

@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -47,6 +48,7 @@ type Directory struct {
 	err      error  // of the last attempt
 	failures uint64 // attempts
 	region   string
+	clients  clientRegions
 }
 
 // New returns a Directory, and nil if settings are for no cluster. self returns what the relays of this process announce; after
@@ -59,7 +61,7 @@ func New(settings Settings, self func() []Relay, logger *slog.Logger) *Directory
 	return &Directory{
 		settings: settings, self: self, logger: logger, client: settings.client(),
 		interval: interval, lifetime: lifetime,
-		changed: make(chan struct{}, 1), stopped: make(chan struct{}), region: settings.Block.Region.V,
+		changed: make(chan struct{}, 1), stopped: make(chan struct{}), region: settings.Block.Region.V, clients: settings.clients,
 	}
 }
 
@@ -108,7 +110,7 @@ func (d *Directory) Apply(settings Settings) {
 		return
 	}
 	d.mu.Lock()
-	d.region = settings.Block.Region.V
+	d.region, d.clients = settings.Block.Region.V, settings.clients
 	d.mu.Unlock()
 	d.Changed()
 }
@@ -124,14 +126,15 @@ func (d *Directory) Changed() {
 	}
 }
 
-// Region returns the region of this process, empty if it has none.
-func (d *Directory) Region() string {
+// Region returns the region of a client: that of client_regions, or else that of this process. It is empty if there is none.
+func (d *Directory) Region(client netip.Addr) string {
 	if d == nil {
 		return ""
 	}
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.region
+	region, clients := d.region, d.clients
+	d.mu.Unlock()
+	return cmp.Or(clients.of(client), region)
 }
 
 // Relays returns the relays that are alive, in the order of their names. It returns none if Redis has not answered for some seconds,

@@ -116,10 +116,11 @@ type Cluster struct {
 	CAFile           Value[string]   `hcl:"ca_file" type:"file" reload:"restart" otherwise:"the system's roots" doc:"Root certificates in PEM to verify the servers with, for rediss://."`
 	KeyPrefix        Value[string]   `hcl:"key_prefix" default:"mailturn" reload:"restart" doc:"First part of all keys in Redis. Processes with the same prefix are one cluster."`
 
-	Name       Value[string] `hcl:"name" reload:"restart" otherwise:"turn_server" doc:"Name of this file's relay in the cluster, where no other relay may have it."`
-	TurnServer Value[string] `hcl:"turn_server" otherwise:"hostname" doc:"Host of this file's relay that clients are told: a name or an IPv4 address."`
-	Region     Value[string] `hcl:"region" doc:"Where this machine is, in words of your choice, such as \"eu\". Clients are sent to a relay of the region of the endpoint that they ask, as long as one there accepts calls."`
-	Weight     Value[int]    `hcl:"weight" default:"1" min:"0" max:"1000" doc:"Share of the accounts for this file's relay, relative to that of the others. 0 sends it no new calls."`
+	Name          Value[string] `hcl:"name" reload:"restart" otherwise:"turn_server" doc:"Name of this file's relay in the cluster, where no other relay may have it."`
+	TurnServer    Value[string] `hcl:"turn_server" otherwise:"hostname" doc:"Host of this file's relay that clients are told: a name or an IPv4 address."`
+	Region        Value[string] `hcl:"region" doc:"Where this machine is, in words of your choice, such as \"eu\". Clients are sent to a relay of the region of the endpoint that they ask, as long as one there accepts calls."`
+	ClientRegions Value[string] `hcl:"client_regions" type:"file" doc:"File of client networks with their regions, one NETWORK REGION per line, such as 192.0.2.0/24 eu. Clients in these networks are sent to a relay of that region instead, by the endpoints imap and http, which know the addresses of clients. The longest matching prefix counts. A reload reads the file again."`
+	Weight        Value[int]    `hcl:"weight" default:"1" min:"0" max:"1000" doc:"Share of the accounts for this file's relay, relative to that of the others. 0 sends it no new calls."`
 }
 
 // Accounts is the block that says which login names belong to the same account, for limits and for the choice of a relay.

@@ -241,6 +241,13 @@ func ExampleReference() {
 	//                      Where this machine is, in words of your choice, such as
 	//                      "eu". Clients are sent to a relay of the region of the
 	//                      endpoint that they ask, as long as one there accepts calls.
+	//   client_regions     file
+	//                      File of client networks with their regions, one NETWORK
+	//                      REGION per line, such as 192.0.2.0/24 eu. Clients in these
+	//                      networks are sent to a relay of that region instead, by the
+	//                      endpoints imap and http, which know the addresses of
+	//                      clients. The longest matching prefix counts. A reload reads
+	//                      the file again.
 	//   weight             number, 0 to 1000, default 1
 	//                      Share of the accounts for this file's relay, relative to
 	//                      that of the others. 0 sends it no new calls.

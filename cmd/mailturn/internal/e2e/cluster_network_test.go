@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net"
 	"os"
@@ -9,7 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/recipe"
 	"github.com/mailturn/mailturn/framework/cluster/redistest"
+	"github.com/mailturn/mailturn/imapext/discovery"
 )
 
 // redisInside returns the address at which programs in the namespace reach a Redis server outside.
@@ -33,6 +36,10 @@ func (ns namespace) joinCluster(t *testing.T, name, ip, redis, lines string) clu
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	m := clusterMachine{config: filepath.Join(dir, "maddy.conf"), socket: filepath.Join(dir, "socket")}
+	ipv6 := ""
+	if ip == serverIPv4 {
+		ipv6 = fmt.Sprintf(`, "tls://[%s]:993"`, serverIPv6)
+	}
 	text := fmt.Sprintf(`
 hostname = "localhost"
 control {
@@ -54,7 +61,7 @@ endpoint "turn" "turn" {
   }
 }
 endpoint "imap" "imap" {
-  listen      = "tls://%[4]s:993"
+  listen      = ["tls://%[4]s:993"%[7]s]
   turn_server = %[4]q
   embedded {
     users = {
@@ -63,7 +70,7 @@ endpoint "imap" "imap" {
     }
   }
 }
-`, m.socket, redis, name, ip, lines, secret)
+`, m.socket, redis, name, ip, lines, secret, ipv6)
 	if err := os.WriteFile(m.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -94,6 +101,22 @@ func (m clusterMachine) awaitHosts(t *testing.T, limit time.Duration, hosts ...s
 	}
 }
 
+// awaitRelay waits until mailturn ctl cluster lists a relay in a state.
+func (m clusterMachine) awaitRelay(t *testing.T, limit time.Duration, name, state string) {
+	t.Helper()
+	for deadline := time.Now().Add(limit); ; time.Sleep(100 * time.Millisecond) {
+		list := m.ctl(t, "cluster")
+		for line := range strings.Lines(list) {
+			if strings.HasPrefix(line, name+" ") && strings.Contains(line, " "+state+" ") {
+				return
+			}
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("after %v the relay %s is not %s:\n%s\n%s", limit, name, state, list, m.stderr)
+		}
+	}
+}
+
 // TestUnreachableRelay has a firewall drop what is sent to one of three relays, which itself is well and says so. The others find out,
 // and no account is told it until it can be reached again.
 func TestUnreachableRelay(t *testing.T) {
@@ -119,4 +142,43 @@ func TestUnreachableRelay(t *testing.T) {
 	n.server.firewall(t)
 	took = machines[one].awaitHosts(t, 2*startLimit, one, two, three)
 	t.Logf("after %v accounts are told it again", took.Round(time.Second))
+}
+
+// clientRegions has clients of two networks ask one machine.
+func clientRegions(t *testing.T, _ documents, b recipe.Block) {
+	n := newNetwork(t)
+	const other = "198.51.100.11"
+	n.server.ip(t, "addr", "add", other+"/32", "dev", "lo")
+	redis := n.server.redisInside(t, redistest.Start(t), "127.0.0.1")
+	table := filepath.Join(t.TempDir(), "regions")
+	must(t, os.WriteFile(table, []byte(b.Text), 0o600))
+	mail := n.server.joinCluster(t, "eu", serverIPv4, redis, fmt.Sprintf("region = \"eu\"\n  client_regions = %q", table))
+	n.server.joinCluster(t, "us", other, redis, "region = \"us\"")
+	mail.awaitRelay(t, startLimit, "us", "serving")
+	mail.awaitHosts(t, startLimit, serverIPv4) // by control, without a client's address
+	for server, want := range map[string]string{serverIPv4: other, serverIPv6: serverIPv4} {
+		if got := n.toldTo(t, server).host; got != want {
+			t.Errorf("a client of %s is told %s, want %s", server, got, want)
+		}
+	}
+}
+
+// toldTo returns what alice is told as a client at the server's address.
+func (n network) toldTo(t *testing.T, server string) credential {
+	t.Helper()
+	var conn net.Conn
+	var err error
+	n.client.do(t, func() { conn, err = net.Dial("tcp", net.JoinHostPort(server, "993")) })
+	must(t, err)
+	client, err := discovery.NewClient(t.Context(), tls.Client(conn, &tls.Config{InsecureSkipVerify: true}))
+	must(t, err)
+	defer client.Close()
+	_, err = client.LogIn(t.Context(), discovery.Credentials{Username: "alice@example.org", Password: "wonderland"})
+	must(t, err)
+	entries, err := client.GetMetadata(t.Context(), []string{"/shared/vendor/deltachat/turn"})
+	must(t, err)
+	if len(entries) != 1 {
+		t.Fatalf("%d entries", len(entries))
+	}
+	return parseValue(t, entries[0].Value.Octets())
 }

@@ -30,6 +30,7 @@ var claims = []claim{
 	{"README.md", "Try it", "go run ./cmd/mailturn run", tryIt},
 	{"README.md", "Test it", "go test -race", testIt},
 	{"docs/cluster.md", "Join a cluster", "cluster {", clusterOfTwo},
+	{"docs/cluster.md", "Join a cluster", "# networks", clientRegions},
 	{"docs/cluster.md", "The Redis server", "user mailturn", userOfRedis},
 	{"docs/coturn.md", "Import coturn's configuration", "sudo mailturn import", moveInFromCoturn},
 	{"docs/coturn.md", "Run both for a while", `endpoint "turn"`, besideCoturn},
