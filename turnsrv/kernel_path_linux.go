@@ -14,7 +14,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/limit"
 )
 
-// kernelChannels is how many channels the kernel relays at the same time. Each takes about 600 bytes of its memory.
+// kernelChannels is how many channels the kernel relays at the same time. Each takes about 370 bytes of its memory.
 const kernelChannels = 1 << 15
 
 // kernelPath is the program in the kernel, and the goroutine that follows the changes of the network. It implements session.Kernel.
@@ -57,7 +57,8 @@ func (k *kernelPath) Relay(b kernel.Binding, now time.Time) (session.KernelChann
 	switch {
 	case err == nil:
 		return c, nil
-	case errors.Is(err, kernel.ErrFamily), errors.Is(err, kernel.ErrNotRouted), errors.Is(err, kernel.ErrTaken):
+	case errors.Is(err, kernel.ErrFamily), errors.Is(err, kernel.ErrNotRouted), errors.Is(err, kernel.ErrTaken),
+		errors.Is(err, kernel.ErrPlace):
 		// Such channels are always left to the sockets.
 	default:
 		if skipped, due := k.problems.Next(err.Error(), now); due {

@@ -14,6 +14,7 @@ var (
 	ErrFull   = errors.New("no free entry in the kernel")
 	ErrShare  = errors.New("this account has as many entries in the kernel as are left for all others")
 	ErrTaken  = errors.New("the kernel already has an entry for these addresses")
+	ErrPlace  = errors.New("other addresses take the places of these in the kernel's index")
 )
 
 // Binding is a channel binding (RFC 8656 section 12) with the addresses that packets have on the wire. An address of this server

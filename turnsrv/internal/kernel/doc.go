@@ -23,4 +23,4 @@ package kernel
 
 // The compiled program is part of the repository, so that neither clang nor headers are required to build mailturn. One object
 // serves all little-endian architectures.
-//go:generate go run github.com/cilium/ebpf/cmd/bpf2go@v0.22.0 -cc clang-14 -strip llvm-strip-14 -target bpfel -tags linux -type reason -type flags -no-global-types -type key -type entry -type control -output-stem relay object bpf/relay.c -- -O2 -mllvm -no-stack-slot-sharing -g -mcpu=v2 -Wall -Werror -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go@v0.22.0 -cc clang-14 -strip llvm-strip-14 -target bpfel -tags linux -type reason -type flags -no-global-types -type ends -type prefixes -type entry -type wide -type line -type control -output-stem relay object bpf/relay.c -- -O2 -mllvm -no-stack-slot-sharing -g -mcpu=v2 -Wall -Werror -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu

@@ -3,15 +3,10 @@
 package kernel
 
 import (
-	"encoding/binary"
-	"errors"
 	"math"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/cilium/ebpf"
 )
 
 // restFor is how long an entry that has ended is not used again. Until then the program, which runs for microseconds, may still
@@ -20,13 +15,14 @@ const restFor = time.Second
 
 // entries are the entries of the program. Safe for concurrent use.
 type entries struct {
-	numbers *ebpf.Map     // from what a packet has on the wire to the number of its entry
-	all     []objectEntry // shared with the program
+	all   []objectEntry // shared with the program
+	wides []objectWide  // shared with the program: what entries of IPv6 have in addition
 
 	mu      sync.Mutex // guards what follows, and Share.entries
-	used    uint32     // entries from this number on have never been used
-	free    []uint32   // ended, and rested
-	resting []resting  // ended, the first one before the others
+	index   index
+	used    uint32    // entries from this number on have never been used
+	free    []uint32  // ended, and rested
+	resting []resting // ended, the first one before the others
 }
 
 type resting struct {
@@ -76,6 +72,10 @@ func (e *entries) take(share *Share, now time.Time) (toPeer, toClient uint32, er
 func (e *entries) rest(number uint32, share *Share, now time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.restLocked(number, share, now)
+}
+
+func (e *entries) restLocked(number uint32, share *Share, now time.Time) {
 	e.resting = append(e.resting, resting{number, share, now})
 }
 
@@ -88,8 +88,8 @@ type Channel struct {
 	ways             []way // routes over the interfaces of the binding when it was added
 }
 
-// Add makes the program relay the packets of a channel from now on. The error is ErrFamily, ErrFull, ErrShare, ErrTaken, or
-// one of the system.
+// Add makes the program relay the packets of a channel from now on. The error is ErrFamily, ErrFull, ErrShare, ErrTaken or
+// ErrPlace.
 func (p *Path) Add(b Binding, now time.Time) (*Channel, error) {
 	client, server, relay, peer := b.Client.Addr().Unmap(), b.Server.Addr().Unmap(), b.Relay.Addr().Unmap(), b.Peer.Addr().Unmap()
 	if v4 := client.Is4(); server.Is4() != v4 || relay.Is4() != v4 || peer.Is4() != v4 {
@@ -109,33 +109,24 @@ func (p *Path) Add(b Binding, now time.Time) (*Channel, error) {
 	if b.Local {
 		flags |= objectFlagsLOCAL
 	}
-	to := objectEntry{
-		Key: key(b.Client, b.Server, uint16(b.Number)), Out: key(b.Relay, b.Peer, 0),
-		From: uint32(b.ToClient.Interface), To: uint32(b.ToPeer.Interface), Mtu: uint32(b.ToPeer.MTU),
-		Reverse: toClient, Flags: flags, Until: until,
-	}
-	from := objectEntry{
-		Key: key(b.Peer, b.Relay, 0), Out: key(b.Server, b.Client, uint16(b.Number)),
-		From: uint32(b.ToPeer.Interface), To: uint32(b.ToClient.Interface), Mtu: uint32(b.ToClient.MTU),
-		Reverse: toPeer, Flags: flags, Until: until,
-	}
-	p.entries.all[toPeer], p.entries.all[toClient] = to, from
+	p.entries.write(keyOf(b.Client, b.Server, uint16(b.Number)), keyOf(b.Relay, b.Peer, 0), objectEntry{
+		From: uint32(b.ToClient.Interface), To: uint32(b.ToPeer.Interface), Mtu: packetSize(b.ToPeer.MTU),
+		Number: toPeer, Reverse: toClient, Flags: flags, Until: until,
+	})
+	p.entries.write(keyOf(b.Peer, b.Relay, 0), keyOf(b.Server, b.Client, uint16(b.Number)), objectEntry{
+		From: uint32(b.ToPeer.Interface), To: uint32(b.ToClient.Interface), Mtu: packetSize(b.ToClient.MTU),
+		Number: toClient, Reverse: toPeer, Flags: flags, Until: until,
+	})
 	channel.SetLimits(b.LimitTo, b.LimitFrom)
 	for _, entry := range []*objectEntry{&p.entries.all[toPeer], &p.entries.all[toClient]} {
 		// Empty: a client must not get another burst by binding again.
 		entry.Bits.Full = monotonic(time.Duration(entry.Bits.Burst))
 		entry.Packets.Full = monotonic(time.Duration(entry.Packets.Burst))
 	}
-	// The system call makes what was written visible to the program before the number is.
-	if err := p.entries.numbers.Update(to.Key, toPeer, ebpf.UpdateNoExist); err != nil {
+	if err := p.entries.begin(toPeer, toClient); err != nil {
 		p.entries.rest(toPeer, share, now)
 		p.entries.rest(toClient, share, now)
-		return nil, addError(err)
-	}
-	if err := p.entries.numbers.Update(from.Key, toClient, ebpf.UpdateNoExist); err != nil {
-		p.entries.end(toPeer, share, now)
-		p.entries.rest(toClient, share, now)
-		return nil, addError(err)
+		return nil, err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -143,19 +134,45 @@ func (p *Path) Add(b Binding, now time.Time) (*Channel, error) {
 	return channel, nil
 }
 
-func addError(err error) error {
-	if errors.Is(err, ebpf.ErrKeyExist) {
-		return ErrTaken
+// packetSize returns an MTU as the program has it. No IP packet is longer than that.
+func packetSize(mtu int) uint16 { return uint16(min(mtu, math.MaxUint16)) }
+
+// write writes an entry that the program does not find yet.
+func (e *entries) write(in, out key, entry objectEntry) {
+	entry.Key, entry.Out = in.ends, out.ends
+	e.all[entry.Number] = entry
+	e.wides[entry.Number] = objectWide{Key: in.prefixes, Out: out.prefixes}
+}
+
+// key returns the key of an entry.
+func (e *entries) key(number uint32) key { return key{e.all[number].Key, e.wides[number].Key} }
+
+// begin makes the program find two entries, or none. The error is ErrTaken or ErrPlace.
+func (e *entries) begin(one, two uint32) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.index.add(e.key(one), one); err != nil {
+		return err
 	}
-	return err
+	if err := e.index.add(e.key(two), two); err != nil {
+		e.stop(one)
+		return err
+	}
+	return nil
+}
+
+// stop makes the program stop using an entry. The caller holds the lock.
+func (e *entries) stop(number uint32) {
+	atomic.StoreUint32((*uint32)(&e.all[number].Flags), 0)
+	e.index.remove(e.key(number), number)
 }
 
 // end makes the program stop using an entry.
 func (e *entries) end(number uint32, share *Share, now time.Time) {
-	entry := &e.all[number]
-	atomic.StoreUint32((*uint32)(&entry.Flags), 0)
-	_ = e.numbers.Delete(entry.Key) // without it, the program would find an entry that is not live
-	e.rest(number, share, now)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.stop(number)
+	e.restLocked(number, share, now)
 }
 
 // End makes the program stop relaying the packets of the channel, and returns the final counts in each direction. A packet that the
@@ -236,23 +253,3 @@ func bucket(perSecond, burst, most int64) (cost, full uint64) {
 	maxCost := float64(math.MaxInt64 / most)
 	return uint64(max(min(each*costUnit, maxCost), 1)), uint64(min(float64(burst)*each, float64(maxBurst)))
 }
-
-// key returns the key of an entry: the addresses, ports and channel number of its packets.
-func key(source, destination netip.AddrPort, channel uint16) objectKey {
-	return objectKey{
-		Source: words(source.Addr()), Destination: words(destination.Addr()),
-		SourcePort: big(source.Port()), DestinationPort: big(destination.Port()), Channel: big(channel),
-	}
-}
-
-// words returns an address as words in network byte order. An IPv4 address is IPv4-mapped.
-func words(a netip.Addr) (w [4]uint32) {
-	b := a.As16()
-	for i := range w {
-		w[i] = binary.NativeEndian.Uint32(b[4*i:])
-	}
-	return w
-}
-
-// big returns a number that is n in network byte order.
-func big(n uint16) uint16 { return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, n)) }

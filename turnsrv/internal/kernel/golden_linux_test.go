@@ -408,16 +408,6 @@ func TestEnd(t *testing.T) {
 	}
 }
 
-// TestReusedEntry checks that the hash table's answer alone does not decide: an entry that now belongs to another channel is not
-// used.
-func TestReusedEntry(t *testing.T) {
-	now := time.Now()
-	b := bindings(now)["IPv4"]
-	p, c := offload(t, b, now)
-	p.entries.all[c.toPeer].Key.Channel++
-	checkUp(t, p, frame{from: b.Client, to: b.Server, payload: channelData(number, data(9)), hops: 64}.bytes(), nil, Ended)
-}
-
 // TestStale checks that the program passes everything up when the process has not reported for five seconds.
 func TestStale(t *testing.T) {
 	now := time.Now()

@@ -44,9 +44,9 @@ func Load(channels int, logger *slog.Logger) (*Path, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range []string{objectMapNumbers, objectMapEntries} {
-		spec.Maps[name].MaxEntries = uint32(2 * max(channels, 1))
-	}
+	entries := uint32(2 * min(max(channels, 1), maxChannels))
+	spec.Maps[objectMapEntries].MaxEntries, spec.Maps[objectMapWides].MaxEntries = entries, entries
+	spec.Maps[objectMapLines].MaxEntries = linesFor(entries)
 	p := &Path{logger: logger, hooks: make(map[int]hook), channels: make(map[*Channel]struct{})}
 	if err := spec.LoadAndAssign(&p.objects, nil); err != nil {
 		return nil, loadError(err)
@@ -76,7 +76,15 @@ func (p *Path) share() error {
 	if err != nil {
 		return err
 	}
-	p.entries = entries{numbers: p.objects.Numbers, all: all}
+	p.entries.all = all
+	if p.entries.wides, err = share[objectWide](p.objects.Wides); err != nil {
+		return err
+	}
+	p.entries.index.control = p.control
+	if p.entries.index.lines, err = share[objectLine](p.objects.Lines); err != nil {
+		return err
+	}
+	p.entries.index.begin()
 	return nil
 }
 
@@ -144,6 +152,7 @@ func (p *Path) Close() error {
 	if p.changes != nil {
 		errs = append(errs, p.changes.close())
 	}
-	errs = append(errs, unshare(p.entries.all, p.objects.Entries), p.objects.Close())
+	errs = append(errs, unshare(p.entries.all, p.objects.Entries), unshare(p.entries.wides, p.objects.Wides),
+		unshare(p.entries.index.lines, p.objects.Lines), p.objects.Close())
 	return errors.Join(errs...)
 }

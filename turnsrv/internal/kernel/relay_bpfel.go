@@ -14,20 +14,34 @@ import (
 )
 
 type objectControl struct {
-	_     structs.HostLayout
-	Alive uint64
+	_       structs.HostLayout
+	Alive   uint64
+	Mask    uint64
+	Factors [11]uint64
+}
+
+type objectEnds struct {
+	_               structs.HostLayout
+	Source          uint32
+	Destination     uint32
+	SourcePort      uint16
+	DestinationPort uint16
+	Channel         uint16
+	Ipv6            uint16
 }
 
 type objectEntry struct {
 	_       structs.HostLayout
-	Key     objectKey
-	Out     objectKey
+	Key     objectEnds
+	Out     objectEnds
 	From    uint32
 	To      uint32
-	Mtu     uint32
+	Number  uint32
 	Reverse uint32
 	Flags   objectFlags
-	Seen    uint32
+	Mtu     uint16
+	Seen    uint8
+	Proven  uint8
 	Until   uint64
 	Bits    struct {
 		_     structs.HostLayout
@@ -52,14 +66,15 @@ const (
 	objectFlagsLOCAL objectFlags = 2
 )
 
-type objectKey struct {
-	_               structs.HostLayout
-	Source          [4]uint32
-	Destination     [4]uint32
-	SourcePort      uint16
-	DestinationPort uint16
-	Channel         uint16
-	Zero            uint16
+type objectLine struct {
+	_     structs.HostLayout
+	Slots [16]uint32
+}
+
+type objectPrefixes struct {
+	_           structs.HostLayout
+	Source      [3]uint32
+	Destination [3]uint32
 }
 
 type objectReason uint32
@@ -81,14 +96,21 @@ const (
 	objectReasonREASONS   objectReason = 13
 )
 
+type objectWide struct {
+	_   structs.HostLayout
+	Key objectPrefixes
+	Out objectPrefixes
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	objectMapControls       = "controls"
 	objectMapEntries        = "entries"
-	objectMapNumbers        = "numbers"
+	objectMapLines          = "lines"
 	objectMapPassed         = "passed"
+	objectMapWides          = "wides"
 	objectProgMailturnRelay = "mailturn_relay"
 )
 
@@ -143,8 +165,9 @@ type objectProgramSpecs struct {
 type objectMapSpecs struct {
 	Controls *ebpf.MapSpec `ebpf:"controls"`
 	Entries  *ebpf.MapSpec `ebpf:"entries"`
-	Numbers  *ebpf.MapSpec `ebpf:"numbers"`
+	Lines    *ebpf.MapSpec `ebpf:"lines"`
 	Passed   *ebpf.MapSpec `ebpf:"passed"`
+	Wides    *ebpf.MapSpec `ebpf:"wides"`
 }
 
 // objectVariableSpecs contains global variables before they are loaded into the kernel.
@@ -175,16 +198,18 @@ func (o *objectObjects) Close() error {
 type objectMaps struct {
 	Controls *ebpf.Map `ebpf:"controls"`
 	Entries  *ebpf.Map `ebpf:"entries"`
-	Numbers  *ebpf.Map `ebpf:"numbers"`
+	Lines    *ebpf.Map `ebpf:"lines"`
 	Passed   *ebpf.Map `ebpf:"passed"`
+	Wides    *ebpf.Map `ebpf:"wides"`
 }
 
 func (m *objectMaps) Close() error {
 	return _ObjectClose(
 		m.Controls,
 		m.Entries,
-		m.Numbers,
+		m.Lines,
 		m.Passed,
+		m.Wides,
 	)
 }
 

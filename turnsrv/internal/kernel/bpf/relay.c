@@ -23,7 +23,8 @@
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
 #define CHANNEL_HEADER 4
-#define NOBODY 0xffffffff // number of no entry
+#define SLOTS 16 // of a line of the index
+#define TAG_SHIFT 17 // of a slot: below are the bits of the number
 #define FRAGMENT_MASK 0x3fff  // more fragments, and the offset
 #define OFFSET_MASK 0x1fff
 #define STALE_AFTER 5000000000ULL // nanoseconds after which a process that does not beat is considered dead
@@ -46,13 +47,23 @@ enum reason {
 	REASONS,
 };
 
-// What a packet has on the wire. IPv4 addresses are IPv4-mapped. channel is zero for packets of peers.
-struct key {
-	__be32 source[4], destination[4];
+// What a packet has on the wire, apart from the prefixes of IPv6 addresses. channel is zero for packets of peers.
+struct ends {
+	__be32 source, destination; // or the last quarters
 	__be16 source_port, destination_port;
 	__be16 channel;
-	__u16 zero;
+	__u16 ipv6; // 0 or 1
 } __attribute__((aligned(8)));
+
+// The first three quarters of IPv6 addresses.
+struct prefixes {
+	__be32 source[3], destination[3];
+} __attribute__((aligned(8)));
+
+struct key {
+	struct ends ends;
+	struct prefixes prefixes; // zero for IPv4
+};
 
 // A token bucket. full is when it is full again, in nanoseconds of the monotonic clock. A packet delays that by its cost, and must
 // not delay it by more than burst from now. The cost is in units of 1/65536 nanoseconds for each token.
@@ -66,30 +77,49 @@ enum flags {
 	LOCAL = 2, // the peer is another relayed address of this server
 };
 
+// An entry takes two cache lines, because with many channels, the time of a packet is that of its cache misses.
 struct entry {
-	struct key key; // of arriving packets; it is compared again, because the hash table may hand out a number late
-	struct key out; // what leaves: channel is zero for packets to peers. If LOCAL in an entry from a client: the key of the partner
-	__u32 from, to; // interface over which packets arrive, zero if they do not, and over which they leave
-	__u32 mtu;      // of the way out
-	__u32 reverse;  // number of the entry of the other direction
+	struct ends key; // of arriving packets; it is compared, because the index may hand out a wrong number
+	struct ends out; // what leaves: channel is zero for packets to peers. If LOCAL in an entry from a client: the key of the partner
+	__u32 from, to;  // interface over which packets arrive, zero if they do not, and over which they leave
+	__u32 number;    // of this entry
+	__u32 reverse;   // number of the entry of the other direction
 	enum flags flags; // written by the process, also while the program uses the entry
-	__u32 seen;     // a packet has arrived
-	__u64 until;    // expiry, in nanoseconds of the monotonic clock
+	__u16 mtu;        // of the way out
+	__u8 seen;        // a packet has arrived
+	__u8 proven;      // a packet of the other direction has
+	__u64 until;      // expiry, in nanoseconds of the monotonic clock
+
 	struct bucket bits, packets;
 	__u64 relayed_packets, relayed_bytes; // bytes of application data
 };
 
+// What an entry of IPv6 has in addition.
+struct wide {
+	struct prefixes key, out;
+};
+
+// A line of the index, which is one cache line: few, so that they stay in the cache of the processor. The lower bits of a slot are the
+// number of an entry plus one, the upper bits are those of the hash of its key. A slot that is not in use is zero.
+struct line {
+	__u32 slots[SLOTS];
+};
+
+// Entries are found by a sum of products of the key's words and secret factors. Whoever does not know the factors cannot choose keys
+// for one line: each two keys have the same upper half of the sum with a probability of 2^-32.
 struct control {
 	__u64 alive; // when the process last reported, in nanoseconds of the monotonic clock
+	__u64 mask;  // number of lines minus one
+	__u64 factors[11];
 };
 
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 65536); // set by package kernel, as below
-	__type(key, struct key);
-	__type(value, __u32);
-} numbers SEC(".maps");
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 8192); // set by package kernel, as below
+	__type(key, __u32);
+	__type(value, struct line);
+} lines SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -98,6 +128,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct entry);
 } entries SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 65536);
+	__type(key, __u32);
+	__type(value, struct wide);
+} wides SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -158,13 +196,18 @@ static __always_inline __u16 fold(__u32 sum)
 	return sum;
 }
 
-// readdress returns the change of a sum when addresses change. Those of IPv4 are as if the packet had them IPv4-mapped: what they
-// have in common with all others cancels out.
-static __noinline __u32 readdress(const struct key *from, const struct key *to)
+// readdress returns the change of a sum when addresses change. The prefixes are those of IPv6.
+static __noinline __u32 readdress(const struct ends *from, const struct ends *to)
+{
+	__u32 sum = subtract_long(subtract_long(0, from->source), from->destination);
+	return add_long(add_long(sum, to->source), to->destination);
+}
+
+static __noinline __u32 readdress_prefixes(const struct prefixes *from, const struct prefixes *to)
 {
 	__u32 sum = 0;
 #pragma unroll
-	for (int i = 0; i < 4; i++) {
+	for (int i = 0; i < 3; i++) {
 		sum = subtract_long(subtract_long(sum, from->source[i]), from->destination[i]);
 		sum = add_long(add_long(sum, to->source[i]), to->destination[i]);
 	}
@@ -176,19 +219,25 @@ static __noinline __u32 readdress(const struct key *from, const struct key *to)
 static __noinline int partial(const struct key *k, __be16 length, __be16 check, int ipv6)
 {
 	__u32 sum = add(bpf_htons(IPPROTO_UDP), length);
-	sum = add_long(add_long(sum, k->source[3]), k->destination[3]);
+	sum = add_long(add_long(sum, k->ends.source), k->ends.destination);
 	if (ipv6) {
 #pragma unroll
 		for (int i = 0; i < 3; i++)
-			sum = add_long(add_long(sum, k->source[i]), k->destination[i]);
+			sum = add_long(add_long(sum, k->prefixes.source[i]), k->prefixes.destination[i]);
 	}
 	return fold(sum) == check;
 }
 
-static __always_inline int same(const struct key *a, const struct key *b)
+static __always_inline int same(const struct ends *a, const struct ends *b)
 {
 	const __u64 *x = (const __u64 *)a, *y = (const __u64 *)b;
-	return !((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3]) | (x[4] ^ y[4]));
+	return !((x[0] ^ y[0]) | (x[1] ^ y[1]));
+}
+
+static __always_inline int same_prefixes(const struct prefixes *a, const struct prefixes *b)
+{
+	const __u64 *x = (const __u64 *)a, *y = (const __u64 *)b;
+	return !((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]));
 }
 
 static __noinline struct control *controller(void)
@@ -202,18 +251,63 @@ static __noinline struct entry *numbered(__u32 number)
 	return bpf_map_lookup_elem(&entries, &number);
 }
 
-// find returns the entry with this key, or a null pointer. That is always a result of the same lookup: with a constant null pointer, the
-// verifier of Linux 6.1 considers what a processor might do speculatively with it, and refuses that.
-static __noinline struct entry *find(const struct key *k)
+static __noinline struct wide *widened(__u32 number)
 {
-	__u32 *number = bpf_map_lookup_elem(&numbers, k);
-	return numbered(number ? *number : NOBODY);
+	return bpf_map_lookup_elem(&wides, &number);
 }
 
-// usable reports whether the entry found for k has k, and may be used.
-static __always_inline int usable(const struct entry *e, const struct key *k, __u64 now)
+static __noinline struct line *placed(__u32 place)
 {
-	return e->flags & LIVE && now < e->until && same(&e->key, k);
+	return bpf_map_lookup_elem(&lines, &place);
+}
+
+static __always_inline __u32 hash(const struct key *k, const struct control *c, int ipv6)
+{
+	const __u32 *words = (const __u32 *)k;
+	__u64 sum = c->factors[0];
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		sum += c->factors[1 + i] * words[i];
+	if (ipv6) {
+#pragma unroll
+		for (int i = 4; i < 10; i++)
+			sum += c->factors[1 + i] * words[i];
+	}
+	return sum >> 32;
+}
+
+// find returns the entry that the index has for a key, or a null pointer. That is always a result of the same lookup: with a constant
+// null pointer, the verifier of Linux 6.1 considers what a processor might do speculatively with it, and refuses that.
+static __noinline struct entry *find(const struct key *k, const struct control *c, int ipv6)
+{
+	__u32 h = hash(k, c, ipv6), number = 0;
+	struct line *line = placed(h & c->mask);
+	if (line) {
+#pragma clang loop unroll(full)
+		for (int i = 0; i < SLOTS; i++) {
+			__u32 slot = *(volatile __u32 *)&line->slots[i];
+			if (!((slot ^ h) >> TAG_SHIFT) && slot) {
+				number = slot;
+				break;
+			}
+		}
+	}
+	return numbered((number & ((1 << TAG_SHIFT) - 1)) - 1);
+}
+
+// partner returns the entry that the index has for what leaves by another one, or a null pointer.
+static __noinline struct entry *partner(const struct entry *e, const struct wide *wide, const struct control *c, int ipv6)
+{
+	struct key next = {.ends = e->out};
+	if (ipv6)
+		next.prefixes = wide->out;
+	return find(&next, c, ipv6);
+}
+
+// usable reports whether an entry may be used.
+static __always_inline int usable(const struct entry *e, __u64 now)
+{
+	return e->flags & LIVE && now < e->until;
 }
 
 // Keys are written to the stack in words of eight bytes. The verifier of Linux 6.1 tracks the bounds of what is written there, takes
@@ -286,7 +380,7 @@ static __always_inline int relay(struct __sk_buff *skb, const int ipv6)
 			return up();
 	}
 	struct key k = {};
-	word *words = (word *)&k; // two for each address, and one for the ports and the channel
+	word *words = (word *)&k; // the addresses' last quarters, the ports and the channel, the prefixes
 	__u32 total; // length of the IP packet
 	__u16 fragment = 0;
 	__u8 hops;
@@ -294,18 +388,17 @@ static __always_inline int relay(struct __sk_buff *skb, const int ipv6)
 		struct ipv6hdr *ip = data + ETH_HLEN;
 		if (ip->nexthdr != IPPROTO_UDP) // extension headers, fragments
 			return up();
-		words[0] = pair(ip->saddr.s6_addr32[0], ip->saddr.s6_addr32[1]);
-		words[1] = pair(ip->saddr.s6_addr32[2], ip->saddr.s6_addr32[3]);
-		words[2] = pair(ip->daddr.s6_addr32[0], ip->daddr.s6_addr32[1]);
-		words[3] = pair(ip->daddr.s6_addr32[2], ip->daddr.s6_addr32[3]);
+		words[0] = pair(ip->saddr.s6_addr32[3], ip->daddr.s6_addr32[3]);
+		words[2] = pair(ip->saddr.s6_addr32[0], ip->saddr.s6_addr32[1]);
+		words[3] = pair(ip->saddr.s6_addr32[2], ip->daddr.s6_addr32[0]);
+		words[4] = pair(ip->daddr.s6_addr32[1], ip->daddr.s6_addr32[2]);
 		total = bpf_ntohs(ip->payload_len) + sizeof(*ip);
 		hops = ip->hop_limit;
 	} else {
 		struct iphdr *ip = data + ETH_HLEN;
 		if (ip->protocol != IPPROTO_UDP || ip->ihl != 5 || ip->version != 4 || ip->frag_off & bpf_htons(OFFSET_MASK))
 			return up();
-		words[1] = pair(bpf_htonl(0xffff), ip->saddr);
-		words[3] = pair(bpf_htonl(0xffff), ip->daddr);
+		words[0] = pair(ip->saddr, ip->daddr);
 		total = bpf_ntohs(ip->tot_len);
 		fragment = ip->frag_off & bpf_htons(FRAGMENT_MASK);
 		hops = ip->ttl;
@@ -316,31 +409,42 @@ static __always_inline int relay(struct __sk_buff *skb, const int ipv6)
 	__u32 ports = source_port | (__u32)destination_port << 16;
 	__be16 udp_length = udp->len, check = udp->check, channel = 0, declared = 0;
 	int has_header = data + at_data + CHANNEL_HEADER <= end;
+	struct control *c = controller();
+	if (!c)
+		return up();
 	struct entry *e = 0;
 	if (has_header) {
 		channel = header[0];
 		declared = header[1];
 		if ((channel & bpf_htons(0xc000)) == bpf_htons(0x4000)) {
-			words[4] = pair(ports, channel);
-			e = find(&k);
+			words[1] = pair(ports, channel | (__u32)ipv6 << 16);
+			e = find(&k, c, ipv6);
 		}
 	}
 	if (!e) {
-		words[4] = ports;
-		e = find(&k);
+		words[1] = pair(ports, (__u32)ipv6 << 16);
+		e = find(&k, c, ipv6);
 		if (!e)
 			return up(); // none of ours
 	}
+	struct wide *wide = 0, *last_wide = 0;
+	if (ipv6) {
+		last_wide = wide = widened(e->number);
+		if (!wide)
+			return up();
+	}
+	// Both lines of the entry are fetched at the same time. Reading the clock waits for them.
+	(void)*(volatile __u64 *)&e->until;
+	(void)*(volatile __u64 *)&e->bits.cost;
 
-	struct control *c = controller();
-	if (!c)
-		return up();
 	// In this order, so that a report of this moment is not in the future. One in the future is of another clock: a process in a
 	// time namespace.
 	__u64 alive = *(volatile __u64 *)&c->alive, now = bpf_ktime_get_ns();
 	if (now - alive > STALE_AFTER)
 		return up_for(STALE);
-	if (!usable(e, &k, now))
+	if (!same(&e->key, &k.ends) || (ipv6 && !same_prefixes(&wide->key, &k.prefixes)))
+		return up(); // none of ours
+	if (!usable(e, now))
 		return up_for(ENDED);
 	// A packet that did not come from where packets to its sender go may be forged: the stack of this machine decides. Neither
 	// must packets be relayed that are for a machine beside this one.
@@ -359,11 +463,15 @@ static __always_inline int relay(struct __sk_buff *skb, const int ipv6)
 		return up_for(HOPS);
 
 	// From here on it is known that netfilter does not rewrite the packets of this sender: they would not have an entry's key.
-	if (!e->seen)
+	if (!e->seen) {
+		struct entry *reverse = numbered(e->reverse);
+		if (reverse)
+			reverse->proven = 1;
 		e->seen = 1;
+	}
 
 	struct entry *last = e; // whose out leaves
-	int from_client = k.channel != 0;
+	int from_client = k.ends.channel != 0;
 	__u32 payload, padding = 0; // bytes
 	if (from_client) {
 		payload = bpf_ntohs(declared);
@@ -380,16 +488,21 @@ static __always_inline int relay(struct __sk_buff *skb, const int ipv6)
 		return up_for(LIMIT);
 	int change = from_client ? -CHANNEL_HEADER : CHANNEL_HEADER;
 	if (from_client && e->flags & LOCAL) {
-		struct key next = e->out;
-		last = find(&next);
-		if (!last || !usable(last, &next, now) || !(last->flags & LOCAL))
+		last = partner(e, wide, c, ipv6);
+		if (!last)
+			return up_for(PARTNER);
+		if (ipv6) {
+			last_wide = widened(last->number);
+			if (!last_wide)
+				return up_for(PARTNER);
+		}
+		if (!same(&last->key, &e->out) || (ipv6 && !same_prefixes(&last_wide->key, &wide->out)) || !usable(last, now) || !(last->flags & LOCAL))
 			return up_for(PARTNER);
 		if (!has_room(&last->bits, bits, now) || !has_room(&last->packets, 1, now))
 			return up_for(LIMIT);
 		change = 0;
 	}
-	struct entry *reverse = numbered(last->reverse);
-	if (!reverse || !reverse->seen)
+	if (!last->proven)
 		return up_for(UNPROVEN);
 	__u32 new_length = length - padding + change; // of the UDP datagram
 	if (new_length + ip_length > last->mtu)
@@ -399,7 +512,10 @@ static __always_inline int relay(struct __sk_buff *skb, const int ipv6)
 
 	// The checksum by its difference, RFC 1624. All that changes is at even offsets.
 	__be16 new_udp_length = bpf_htons(new_length), new_channel = last->out.channel, new_declared = bpf_htons(payload);
-	__u32 readdressed = readdress(&k, &last->out), sum = (__u16)~check + readdressed;
+	__u32 readdressed = readdress(&k.ends, &last->out);
+	if (ipv6)
+		readdressed += readdress_prefixes(&k.prefixes, &last_wide->out);
+	__u32 sum = (__u16)~check + readdressed;
 	sum = subtract(subtract(sum, source_port), destination_port);
 	sum = add(add(sum, last->out.source_port), last->out.destination_port);
 	sum = subtract(subtract(sum, udp_length), udp_length); // in the header, and in the pseudo-header
@@ -438,8 +554,10 @@ static __always_inline int relay(struct __sk_buff *skb, const int ipv6)
 		ip->hop_limit = hops - 1;
 		ip->flow_lbl[0] &= 0xf0; // RFC 8656 section 15: of another flow. The rest of the byte is the traffic class
 		ip->flow_lbl[1] = ip->flow_lbl[2] = 0;
-		__builtin_memcpy(&ip->saddr, last->out.source, 16);
-		__builtin_memcpy(&ip->daddr, last->out.destination, 16);
+		__builtin_memcpy(&ip->saddr, last_wide->out.source, 12);
+		__builtin_memcpy(&ip->daddr, last_wide->out.destination, 12);
+		ip->saddr.s6_addr32[3] = last->out.source;
+		ip->daddr.s6_addr32[3] = last->out.destination;
 #pragma unroll
 		for (int i = 0; i < 4; i++)
 			written = add(written, ip_words[i]);
@@ -451,8 +569,8 @@ static __always_inline int relay(struct __sk_buff *skb, const int ipv6)
 		header_sum = subtract(subtract(header_sum, ip->tot_len), *hops_protocol);
 		ip->tot_len = new_total;
 		ip->ttl = hops - 1;
-		ip->saddr = last->out.source[3];
-		ip->daddr = last->out.destination[3];
+		ip->saddr = last->out.source;
+		ip->daddr = last->out.destination;
 		header_sum = add_long(add_long(header_sum, ip->saddr), ip->daddr);
 		header_sum = add(add(header_sum, ip->tot_len), *hops_protocol);
 		ip->check = ~fold(header_sum);
