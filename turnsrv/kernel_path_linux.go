@@ -46,7 +46,7 @@ func cleanKernelPath() error {
 	}
 	var errs []error
 	for _, i := range interfaces {
-		errs = append(errs, kernel.RemoveFilter(i.Index))
+		errs = append(errs, kernel.RemoveFilters(i.Index))
 	}
 	return errors.Join(errs...)
 }

@@ -26,9 +26,9 @@ func (h tcxHook) remove() error { return h.Close() }
 func (tcxHook) String() string  { return "tcx" }
 
 // clsactHook is a filter, which outlives the process.
-type clsactHook struct{ index int }
+type clsactHook struct{ index, place int }
 
-func (h clsactHook) remove() error { return RemoveFilter(h.index) }
+func (h clsactHook) remove() error { return removeFilter(h.index, h.place) }
 func (clsactHook) String() string  { return "clsact" }
 
 // ErrNotEthernet is returned for an interface whose packets have no Ethernet header, such as loopback or a tunnel.
@@ -80,11 +80,19 @@ func (p *Path) attach(index int) (hook, error) {
 	return p.attachFilter(index)
 }
 
+// attachFilter attaches the program by clsact. The caller holds the lock.
 func (p *Path) attachFilter(index int) (hook, error) {
-	if err := addFilter(index, p.objects.MailturnRelay.FD()); err != nil {
+	if p.place == nil {
+		place, err := claimAny()
+		if err != nil {
+			return nil, err
+		}
+		p.place = place
+	}
+	if err := addFilter(index, p.place.number, p.objects.MailturnRelay.FD()); err != nil {
 		return nil, err
 	}
-	return clsactHook{index}, nil
+	return clsactHook{index, p.place.number}, nil
 }
 
 // DetachAll removes the program from all interfaces. Relay attaches it again.

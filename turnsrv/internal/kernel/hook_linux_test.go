@@ -148,14 +148,14 @@ func TestLeftFilter(t *testing.T) {
 	n := turntest.NewNetwork(t)
 	p := loadForTest(t, 1)
 	n.In(t, n.Server, func() {
-		if err := RemoveFilter(n.ToPeer); err != nil { // there is neither a filter nor a hook
+		if err := RemoveFilters(n.ToPeer); err != nil { // there is neither a filter nor a hook
 			t.Error(err)
 		}
-		if err := RemoveFilter(12345); err != nil { // there is no such interface
+		if err := RemoveFilters(12345); err != nil { // there is no such interface
 			t.Error(err)
 		}
 		for range 2 { // the second one replaces the first one
-			if err := addFilter(n.ToPeer, p.objects.MailturnRelay.FD()); err != nil {
+			if err := addFilter(n.ToPeer, 0, p.objects.MailturnRelay.FD()); err != nil {
 				t.Error(err)
 			}
 		}
@@ -167,21 +167,93 @@ func TestLeftFilter(t *testing.T) {
 			t.Error(err)
 		}
 		for range 2 {
-			if err := RemoveFilter(n.ToPeer); err != nil {
+			if err := RemoveFilters(n.ToPeer); err != nil {
 				t.Error(err)
 			}
 		}
 		// One of another program in our place is not ours.
-		if _, err := ask(unix.RTM_NEWTFILTER, unix.NLM_F_CREATE|unix.NLM_F_EXCL, attribute(filterMessage(n.ToPeer), unix.TCA_OPTIONS, other)); err != nil {
+		if _, err := ask(unix.RTM_NEWTFILTER, unix.NLM_F_CREATE|unix.NLM_F_EXCL, attribute(filterMessage(n.ToPeer, 0), unix.TCA_OPTIONS, other)); err != nil {
 			t.Error(err)
 		}
-		if err := RemoveFilter(n.ToPeer); err == nil || !strings.Contains(err.Error(), `belongs to "other"`) {
+		if err := RemoveFilters(n.ToPeer); err == nil || !strings.Contains(err.Error(), `belongs to "other"`) {
 			t.Errorf("a filter of another program: %v", err)
 		}
 		if out, err := exec.Command("tc", "filter", "show", "dev", "veth2", "ingress").CombinedOutput(); err != nil || strings.Count(string(out), "other") != 2 || strings.Contains(string(out), " mailturn ") {
 			t.Errorf("%s (%v)", out, err)
 		}
 	})
+}
+
+// TestTwoFilters has two servers relay over the clsact hooks of the same interfaces, and ends one of them: the other one goes on. The
+// filters of a process that was killed go, those of a running one stay.
+func TestTwoFilters(t *testing.T) {
+	n := turntest.NewNetwork(t)
+	now := time.Now()
+	var paths []*Path
+	b := Binding{
+		Client: netip.MustParseAddrPort("198.18.1.2:5000"), Server: netip.MustParseAddrPort("198.18.1.1:3478"), Number: number,
+		Relay: netip.MustParseAddrPort("198.18.2.1:50000"), Peer: netip.MustParseAddrPort("198.18.2.2:6000"),
+		ToClient: Route{n.ToClient, 1500}, ToPeer: Route{n.ToPeer, 1500}, Until: now.Add(time.Minute),
+	}
+	client, peer := n.Listen(t, n.Client, b.Client), n.Listen(t, n.Peer, b.Peer)
+	wrapped := channelData(number, data(9))
+	check := func(server uint16) {
+		t.Helper()
+		at, relay := netip.AddrPortFrom(b.Server.Addr(), server), netip.AddrPortFrom(b.Relay.Addr(), server)
+		checkArrives(t, peer, relay, data(9), client, at, wrapped)
+		checkArrives(t, client, at, wrapped, peer, relay, data(9))
+	}
+	filters := func(want int) {
+		t.Helper()
+		n.In(t, n.Server, func() {
+			out, err := exec.Command("tc", "filter", "show", "dev", "veth2", "ingress").CombinedOutput()
+			if err != nil || strings.Count(string(out), " mailturn ") != want {
+				t.Errorf("want %d filters: %s (%v)", want, out, err)
+			}
+		})
+	}
+	for server := range uint16(2) {
+		p := loadForTest(t, 4)
+		paths = append(paths, p)
+		n.In(t, n.Server, func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			for _, index := range []int{n.ToClient, n.ToPeer} {
+				h, err := p.attachFilter(index)
+				if err != nil {
+					t.Fatal(err)
+				}
+				p.hooks[index] = h
+			}
+		})
+		own := b
+		own.Server, own.Relay = netip.AddrPortFrom(b.Server.Addr(), server+1), netip.AddrPortFrom(b.Relay.Addr(), server+1)
+		c, err := p.Add(own, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.entries.all[c.toPeer].Proven, p.entries.all[c.toClient].Proven = 1, 1
+	}
+	filters(2)
+	check(1)
+	check(2)
+	n.In(t, n.Server, func() {
+		if err := errors.Join(paths[0].DetachAll(), RemoveFilters(n.ToClient), RemoveFilters(n.ToPeer)); err != nil {
+			t.Error(err)
+		}
+	})
+	filters(1)
+	check(2)
+	n.In(t, n.Server, func() {
+		if err := paths[1].place.release(); err != nil { // as if killed
+			t.Error(err)
+		}
+		paths[1].place = nil
+		if err := RemoveFilters(n.ToPeer); err != nil {
+			t.Error(err)
+		}
+	})
+	filters(0)
 }
 
 // TestGoneInterface checks that an interface that vanishes does not disturb anything.

@@ -29,6 +29,7 @@ type Path struct {
 
 	mu       sync.Mutex            // guards what follows
 	hooks    map[int]hook          // by index of the interface
+	place    *place                // of filters, or nil if there has been none
 	channels map[*Channel]struct{} // that have not ended
 }
 
@@ -145,6 +146,9 @@ func (p *Path) Close() error {
 	for index, h := range p.hooks {
 		errs = append(errs, h.remove())
 		delete(p.hooks, index)
+	}
+	if p.place != nil {
+		errs = append(errs, p.place.release())
 	}
 	if p.control != nil {
 		errs = append(errs, unshare(unsafe.Slice(p.control, 1), p.objects.Controls))
