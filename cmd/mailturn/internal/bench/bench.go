@@ -113,7 +113,7 @@ func (b *bench) logins(ctx context.Context, s *server) error {
 		return nil
 	})
 	b.add("login ms", s, report.Median(took))
-	b.add("login CPU ms", s, used.Seconds()*1000/float64(n))
+	b.add(loginCPU, s, used.Seconds()*1000/float64(n))
 	return err
 }
 
@@ -125,9 +125,9 @@ func (b *bench) trips(ctx context.Context, s *server) error {
 	}
 	defer c.conn.Close()
 	n := b.options.trips
-	for _, command := range []struct{ name, text string }{
-		{"NOOP", "NOOP"},
-		{"GETMETADATA", `GETMETADATA "" /shared/vendor/deltachat/turn`},
+	for _, command := range []struct{ name, cpu, text string }{
+		{"NOOP", noopCPU, "NOOP"},
+		{"GETMETADATA", metadataCPU, `GETMETADATA "" /shared/vendor/deltachat/turn`},
 	} {
 		begin := time.Now()
 		used, err := cpu(s, func() error {
@@ -141,7 +141,7 @@ func (b *bench) trips(ctx context.Context, s *server) error {
 		if err != nil {
 			return err
 		}
-		b.add(command.name+" CPU us", s, used.Seconds()*1e6/float64(n))
+		b.add(command.cpu, s, used.Seconds()*1e6/float64(n))
 		b.add(command.name+" us", s, time.Since(begin).Seconds()*1e6/float64(n))
 	}
 	return nil

@@ -13,12 +13,14 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
 // A certificate is the certificate of all servers.
 type certificate struct {
 	certFile, keyFile string
+	pairFile          string // both in one, for HAProxy
 	roots             *x509.CertPool
 }
 
@@ -54,13 +56,14 @@ func makeCertificate(dir, kind string) (certificate, error) {
 	if err != nil {
 		return certificate{}, err
 	}
-	c := certificate{filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"), x509.NewCertPool()}
+	c := certificate{filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"), filepath.Join(dir, "tls.pem"), x509.NewCertPool()}
 	c.roots.AddCert(leaf)
-	for file, block := range map[string]*pem.Block{
-		c.certFile: {Type: "CERTIFICATE", Bytes: der},
-		c.keyFile:  {Type: "PRIVATE KEY", Bytes: keyDER},
+	certText := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	keyText := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
+	for file, text := range map[string][]byte{
+		c.certFile: certText, c.keyFile: keyText, c.pairFile: slices.Concat(certText, keyText),
 	} {
-		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+		if err := os.WriteFile(file, text, 0o600); err != nil {
 			return certificate{}, err
 		}
 	}

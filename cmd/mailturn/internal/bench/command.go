@@ -1,5 +1,5 @@
-// Package bench measures what mailturn costs in front of Dovecot, next to nginx in front of the same Dovecot, and Dovecot without a
-// proxy:
+// Package bench measures what mailturn costs in front of Dovecot, next to nginx, HAProxy and a forwarder in Go without a filter in
+// front of the same Dovecot, and Dovecot without a proxy:
 //
 //	go run ./cmd/mailturn/internal/bench/main.go
 //
@@ -7,8 +7,8 @@
 //
 //	go run ./cmd/mailturn/internal/bench/main.go turn
 //
-// It requires Linux and Debian's packages dovecot-imapd, nginx-light, libnginx-mod-stream and libnginx-mod-mail, or coturn, and
-// runs everything on loopback. Figures are medians of runs that take turns. CPU time includes only the proxy's processes, or all of
+// It requires Linux and Debian's packages dovecot-imapd, nginx-light, libnginx-mod-stream, libnginx-mod-mail and haproxy, or
+// coturn, and runs everything on loopback. Figures are medians of runs that take turns. CPU time includes only the proxy's processes, or all of
 // Dovecot's without a proxy. Memory is the growth of the resident memory of the proxy's processes since their start, without the
 // kernel's buffers; it is measured after they have had time to release unused memory.
 package bench
@@ -39,6 +39,7 @@ type options struct {
 	trips    int
 	fetch    int
 	only     string
+	besides  string
 }
 
 // Main runs the command with its arguments, the first of which may say what to measure.
@@ -52,6 +53,8 @@ func Main(ctx context.Context, args []string) error {
 		return turnMain(ctx, false, args[1:])
 	case turn.Inside:
 		return turnMain(ctx, true, args[1:])
+	case "forward":
+		return forward(ctx, args[1:])
 	case "pion":
 		return turn.Pion(args[1:])
 	default:
@@ -86,13 +89,14 @@ func imapMain(ctx context.Context, args []string) error {
 	flags.IntVar(&o.logins, "logins", 100, "logins in a run; 0 leaves this out")
 	flags.IntVar(&o.trips, "trips", 2000, "round trips in a run; 0 leaves this out")
 	flags.IntVar(&o.fetch, "fetch", 100, "size in MB of the message that is fetched; 0 leaves this out")
-	flags.StringVar(&o.only, "only", "", "a comma-separated list of servers: mailturn, nginx stream, nginx mail, Dovecot")
+	flags.StringVar(&o.only, "only", "", "a comma-separated list of servers: mailturn, Go forwarder, nginx stream, nginx mail, HAProxy, Dovecot")
+	flags.StringVar(&o.besides, "beside", "", "a comma-separated list of other `programs` mailturn, such as one built before a change, to be measured too")
 	flags.Parse(args)
 	return run(ctx, o)
 }
 
 func run(ctx context.Context, o options) (err error) {
-	for _, program := range []string{"dovecot", "nginx"} {
+	for _, program := range []string{"dovecot", "nginx", "haproxy"} {
 		if _, err := exec.LookPath(program); err != nil {
 			return err
 		}
@@ -110,16 +114,17 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
+	measured := proxies(binary, strings.FieldsFunc(o.besides, func(c rune) bool { return c == ',' }))
 	b := bench{options: o, roots: certificate.roots, table: report.Table{Title: o.key, Columns: columns, Reference: nginxStream}}
 	if o.logins+o.trips+o.fetch > 0 {
-		if err := b.withServers(ctx, dir, binary, certificate, b.measure); err != nil {
+		if err := b.withServers(ctx, dir, measured, certificate, b.measure); err != nil {
 			return err
 		}
 	}
 	if o.idle > 0 {
 		for i := range o.idleRuns {
 			fmt.Fprintf(os.Stderr, "%d idle connections, run %d of %d\n", o.idle, i+1, o.idleRuns)
-			if err := b.withServers(ctx, dir, binary, certificate, b.idles); err != nil {
+			if err := b.withServers(ctx, dir, measured, certificate, b.idles); err != nil {
 				return err
 			}
 		}
@@ -131,8 +136,8 @@ func run(ctx context.Context, o options) (err error) {
 }
 
 // withServers runs f while the servers run.
-func (b *bench) withServers(ctx context.Context, dir, binary string, c certificate, f func(context.Context) error) (err error) {
-	servers, logs, stopAll, err := startServers(ctx, dir, binary, c)
+func (b *bench) withServers(ctx context.Context, dir string, proxies []proxy, c certificate, f func(context.Context) error) (err error) {
+	servers, logs, stopAll, err := startServers(ctx, dir, proxies, c)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -58,10 +59,10 @@ func freePort() (int, error) {
 
 // startServers starts Dovecot, the proxies in front of it, and the HTTP server that nginx asks for the backend. logs returns the
 // ends of their logs.
-func startServers(ctx context.Context, dir, binary string, c certificate) (servers []*server, logs func() string, stopAll func() error, err error) {
+func startServers(ctx context.Context, dir string, proxies []proxy, c certificate) (servers []*server, logs func() string, stopAll func() error, err error) {
 	var stops []func() error
 	var logFiles []string
-	stopAll = func() error {
+	stop := func() error {
 		var errs []error
 		for i := len(stops) - 1; i >= 0; i-- {
 			errs = append(errs, stops[i]())
@@ -70,10 +71,14 @@ func startServers(ctx context.Context, dir, binary string, c certificate) (serve
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, stopAll())
+			err = errors.Join(err, stop())
 		}
 	}()
 
+	self, err := os.Executable()
+	if err != nil {
+		return nil, nil, nil, err
+	}
 	backend, err := dovecot.Start(ctx, dovecot.Options{AttributeDict: "file:%h/attributes", ClientsPerProcess: 8192})
 	if err != nil {
 		return nil, nil, nil, err
@@ -83,32 +88,26 @@ func startServers(ctx context.Context, dir, binary string, c certificate) (serve
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	for _, proxy := range []struct {
-		name, configuration string
-		command             func(file string) []string
-	}{
-		{mailturn, mailturnConfiguration, func(file string) []string {
-			return []string{binary, "run", "--state-dir", filepath.Join(dir, "state"), "--config", file}
-		}},
-		{nginxStream, nginxStreamConfiguration, nginxCommand},
-		{nginxMail, nginxMailConfiguration, nginxCommand},
-	} {
+	for _, proxy := range proxies {
 		port, err := freePort()
 		if err != nil {
 			return nil, nil, nil, err
 		}
 		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 		file := filepath.Join(dir, proxy.name+".conf")
-		text := os.Expand(proxy.configuration, func(name string) string {
-			return map[string]string{
-				"listen": addr, "backend": backend.Addr, "cert": c.certFile, "key": c.keyFile, "auth": authURL,
-				"pid": file + ".pid", "modules": "/usr/lib/nginx/modules",
-			}[name]
-		})
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		values := map[string]string{
+			"listen": addr, "backend": backend.Addr, "cert": c.certFile, "key": c.keyFile, "pair": c.pairFile, "auth": authURL,
+			"file": file, "pid": file + ".pid", "modules": "/usr/lib/nginx/modules",
+			"state": filepath.Join(dir, "state of "+proxy.name), "bench": self,
+		}
+		value := func(name string) string { return values[name] }
+		if err := os.WriteFile(file, []byte(os.Expand(proxy.configuration, value)), 0o600); err != nil {
 			return nil, nil, nil, err
 		}
-		command := proxy.command(file)
+		command := slices.Clone(proxy.command)
+		for i := range command {
+			command[i] = os.Expand(command[i], value)
+		}
 		child, err := process.Start(file+".log", command[0], command[1:]...)
 		if err != nil {
 			return nil, nil, nil, err
@@ -129,7 +128,7 @@ func startServers(ctx context.Context, dir, binary string, c certificate) (serve
 		}
 		return text
 	}
-	return append(servers, &server{name: "Dovecot", addr: backend.Addr, group: backend.PID()}), logs, stopAll, nil
+	return append(servers, &server{name: "Dovecot", addr: backend.Addr, group: backend.PID()}), logs, stop, nil
 }
 
 // serveAuth tells nginx's mail proxy the server of every user.
@@ -152,61 +151,3 @@ func serveAuth(backend string, stops *[]func() error) (url string, err error) {
 	*stops = append(*stops, auth.Close)
 	return listener.Addr().String() + "/", nil
 }
-
-func nginxCommand(file string) []string { return []string{"nginx", "-e", "stderr", "-c", file} }
-
-const mailturnConfiguration = `
-hostname = "localhost"
-tls {
-  cert = "${cert}"
-  key  = "${key}"
-}
-endpoint "imap" "imap" {
-  listen      = ["tls://${listen}"]
-  turn_server = "turn.example.org"
-  turn_secret = "a secret of the benchmark, 32 bytes"
-  upstream {
-    address = "tcp://${backend}"
-  }
-}
-`
-
-// nginx's worker is the process that uses CPU time.
-const nginxConfiguration = `
-daemon off;
-user root;
-worker_processes 1;
-worker_rlimit_nofile 20000;
-pid "${pid}";
-error_log stderr crit;
-events {
-  worker_connections 16384;
-}
-`
-
-const nginxStreamConfiguration = `load_module "${modules}/ngx_stream_module.so";` + nginxConfiguration + `
-stream {
-  server {
-    listen ${listen} ssl;
-    ssl_certificate "${cert}";
-    ssl_certificate_key "${key}";
-    ssl_protocols TLSv1.2 TLSv1.3;
-    proxy_pass ${backend};
-    proxy_timeout 1h;
-  }
-}
-`
-
-const nginxMailConfiguration = `load_module "${modules}/ngx_mail_module.so";` + nginxConfiguration + `
-mail {
-  auth_http ${auth};
-  timeout 1h;
-  server {
-    listen ${listen} ssl;
-    protocol imap;
-    ssl_certificate "${cert}";
-    ssl_certificate_key "${key}";
-    ssl_protocols TLSv1.2 TLSv1.3;
-  }
-}
-`
