@@ -18,6 +18,7 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 
+	"github.com/mailturn/mailturn/endpoint/imap/patient"
 	"github.com/mailturn/mailturn/framework/listen"
 	"github.com/mailturn/mailturn/framework/log"
 )
@@ -27,6 +28,7 @@ type Endpoint struct {
 	logger     *slog.Logger
 	entries    liveEntries
 	quietAfter time.Duration
+	lobby      patient.Lobby // where sides of sessions wait that are quiet
 
 	listeners []*listener    // in the order of the configuration
 	accepting sync.WaitGroup // the accept loops
@@ -187,6 +189,7 @@ func (e *Endpoint) Shutdown(ctx context.Context) error {
 		<-done
 	}
 	e.cancel()
+	e.lobby.Close()
 	e.present.backend.Close()
 	return nil
 }

@@ -14,7 +14,7 @@ func TestImports(t *testing.T) {
 	for dir, allowed := range map[string][]string{
 		"upstream": {"backend", "origin", "patient"},
 		"embedded": {"backend", "origin", "pipe"},
-		"backend":  {"origin"},
+		"backend":  {"origin", "patient"},
 		"pipe":     {"patient"},
 		"origin":   {},
 		"patient":  {},

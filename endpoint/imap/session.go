@@ -21,8 +21,8 @@ const (
 	// handshakeTimeout limits the TLS handshake with the client.
 	handshakeTimeout = 20 * time.Second
 
-	// defaultQuietAfter is how long a side is silent before another goroutine waits for it. Often the next command follows
-	// immediately, and the change would cost more than passing the command on.
+	// defaultQuietAfter is how long a side is silent before its goroutine ends. Often the next command follows immediately, and a
+	// new goroutine would cost more than passing the command on.
 	defaultQuietAfter = 5 * time.Second
 
 	byeShutdown = "[UNAVAILABLE] Server is shutting down"
@@ -32,8 +32,8 @@ const (
 // filter between them. Only the client's goroutine ends the session. Timers, Shutdown and the backend's goroutine do so by waking
 // it.
 //
-// If nothing has arrived for a while, either goroutine is replaced by a new one that waits: a goroutine keeps the stack that it
-// grew while passing data on, and thousands of sessions wait at any time.
+// If nothing has arrived for a while, either goroutine ends, and another one begins when something has: thousands of sessions wait at
+// any time.
 type session struct {
 	endpoint *Endpoint
 	arrival
@@ -173,15 +173,16 @@ func (s *session) part() {
 func (s *session) clientSide() {
 	for s.passClient() {
 		if quiet := s.conn.Await(s.endpoint.quietAfter); quiet {
-			s.endpoint.serving.Go(s.awaitClient)
+			s.endpoint.serving.Add(1)
+			s.conn.Rest(&s.endpoint.lobby, s.wakeClientSide)
 			return
 		}
 	}
 	s.end()
 }
 
-func (s *session) awaitClient() {
-	s.conn.Await(0)
+func (s *session) wakeClientSide() {
+	defer s.endpoint.serving.Done()
 	s.clientSide()
 }
 
@@ -190,7 +191,8 @@ func (s *session) awaitClient() {
 func (s *session) backendSide() {
 	for s.passBackend() {
 		if quiet := s.backend.Await(s.endpoint.quietAfter); quiet {
-			s.backendReader.Go(s.awaitBackend)
+			s.backendReader.Add(1)
+			s.backend.Rest(&s.endpoint.lobby, s.wakeBackendSide)
 			return
 		}
 	}
@@ -199,8 +201,8 @@ func (s *session) backendSide() {
 	s.wake()
 }
 
-func (s *session) awaitBackend() {
-	s.backend.Await(0)
+func (s *session) wakeBackendSide() {
+	defer s.backendReader.Done()
 	s.backendSide()
 }
 

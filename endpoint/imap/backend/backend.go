@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mailturn/mailturn/endpoint/imap/origin"
+	"github.com/mailturn/mailturn/endpoint/imap/patient"
 )
 
 // A Server is an IMAP server: an existing one, or the embedded one. Its methods are safe for concurrent use.
@@ -27,6 +28,8 @@ type Conn interface {
 	HalfCloser
 	// Await waits until there may be something to read. It returns quiet if limit passes first, unless that is 0.
 	Await(limit time.Duration) (quiet bool)
+	// Rest calls f on a new goroutine as soon as there may be something to read.
+	Rest(l *patient.Lobby, f func())
 	// Unsent returns how many of the bytes written the other end has not received, or 0 if that is not known.
 	Unsent() int
 }

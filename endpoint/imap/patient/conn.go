@@ -33,7 +33,7 @@ func (nothingYet) Temporary() bool { return true }
 
 // A Conn is a connection on which a goroutine waits without a buffer, and without what TLS and compression keep on the stack: Await
 // waits, and Read takes what has arrived. Thousands of sessions wait at any time, and what they hold meanwhile is most of their
-// memory. One goroutine calls Read and Await.
+// memory. After a while, Rest waits without a goroutine. Read, Await and Rest are called by one goroutine at a time.
 //
 // Before BeginPatience, Read waits as on any other connection.
 type Conn struct {
@@ -51,9 +51,11 @@ type Conn struct {
 	err    error
 	looked bool
 
-	// mu guards bounded, which is true while there is a read deadline from SetReadDeadline.
-	mu      sync.Mutex
-	bounded bool
+	mu      sync.Mutex // guards what follows
+	bounded bool       // there is a read deadline from SetReadDeadline
+	closed  bool
+	rested  func() // to be called after the wait in lobby; nil while the connection is not there
+	lobby   *Lobby
 }
 
 // New returns conn as a Conn.
@@ -139,12 +141,23 @@ func (c *Conn) boundUnlessBounded(t time.Time) (ok bool) {
 	return true
 }
 
-// SetReadDeadline limits Read and Await. It is safe for concurrent use.
+// SetReadDeadline limits Read and Await, and ends the wait in a lobby. It is safe for concurrent use.
 func (c *Conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.bounded = !t.IsZero()
-	return c.Conn.SetReadDeadline(t)
+	err := c.Conn.SetReadDeadline(t)
+	c.mu.Unlock()
+	c.rouse()
+	return err
+}
+
+// Close closes the connection. It is safe for concurrent use.
+func (c *Conn) Close() error {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.rouse()
+	return c.Conn.Close()
 }
 
 // Unsent returns how many bytes the other end's system has not acknowledged, or 0 if that is not known.

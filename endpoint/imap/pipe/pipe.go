@@ -37,6 +37,9 @@ func (c *ClientConn) Await(time.Duration) (quiet bool) {
 	return false
 }
 
+// Rest is not called, as Await is never quiet.
+func (c *ClientConn) Rest(*patient.Lobby, func()) { panic("pipe: Rest") }
+
 // Unsent returns 0: a write returns after all of it has been read.
 func (c *ClientConn) Unsent() int { return 0 }
 

@@ -17,6 +17,8 @@ type greetedConn struct {
 
 func (c *greetedConn) Await(limit time.Duration) bool { return c.raw.Await(limit) }
 
+func (c *greetedConn) Rest(l *patient.Lobby, f func()) { c.raw.Rest(l, f) }
+
 func (c *greetedConn) Unsent() int { return c.raw.Unsent() }
 
 func (c *greetedConn) Read(p []byte) (int, error) {
