@@ -42,20 +42,28 @@ func (e *Endpoint) admit(conn net.Conn, l *listener) {
 	}
 	a, refusal := e.enter(conn, l)
 	e.serving.Go(func() {
-		began := false
-		defer func() {
-			if !began {
-				conn.Close()
-			}
-		}()
-		defer recoverPanic(e.logger)
-		if refusal == "" {
-			began, refusal = e.receive(&a)
-		}
-		if refusal != "" {
-			e.turnAway(&a, refusal)
+		if s := e.welcome(&a, refusal); s != nil {
+			s.clientSide()
 		}
 	})
+}
+
+// welcome begins the session of a connection, or refuses it. It returns nil if there is no session, and has closed the connection
+// then.
+func (e *Endpoint) welcome(a *arrival, refusal string) (s *session) {
+	defer func() {
+		if s == nil {
+			a.conn.Close()
+		}
+	}()
+	defer recoverPanic(e.logger)
+	if refusal == "" {
+		s, refusal = e.receive(a)
+	}
+	if refusal != "" {
+		e.turnAway(a, refusal)
+	}
+	return s
 }
 
 // enter counts a connection, or returns why it is refused.
@@ -84,18 +92,18 @@ func (e *Endpoint) leave(a *arrival) {
 }
 
 // receive begins the session of a connection that enter has counted, or returns why it is refused now that its origin is known.
-func (e *Endpoint) receive(a *arrival) (began bool, refusal string) {
+func (e *Endpoint) receive(a *arrival) (s *session, refusal string) {
 	defer func() {
-		if !began {
+		if s == nil {
 			e.leave(a)
 		}
 	}()
 	if err := a.readHeader(handshakeTimeout); err != nil {
 		e.headerMissing(a, err)
-		return false, ""
+		return nil, ""
 	}
 	if refusal := e.enterUnauthenticated(a); refusal != "" {
-		return false, refusal
+		return nil, refusal
 	}
 	return e.begin(a), ""
 }

@@ -72,11 +72,9 @@ type session struct {
 	greeted     bool
 }
 
-// begin begins the session of a connection that enter and enterUnauthenticated have counted. It returns false if the session has
-// ended already.
-//
-// It needs a deep stack, for TLS and dialling, so two new goroutines continue.
-func (e *Endpoint) begin(a *arrival) (began bool) {
+// begin begins the session of a connection that enter and enterUnauthenticated have counted. The caller continues with clientSide. It
+// returns nil if the session has ended already.
+func (e *Endpoint) begin(a *arrival) (begun *session) {
 	s := &session{
 		endpoint: e,
 		arrival:  *a,
@@ -85,31 +83,30 @@ func (e *Endpoint) begin(a *arrival) (began bool) {
 		woken:    make(chan struct{}, 1),
 	}
 	defer func() {
-		if !began {
+		if begun == nil {
 			s.leave()
 		}
 	}()
 	if !e.enlist(s) {
-		return false // Shutdown came first
+		return nil // Shutdown came first
 	}
 	s.mu.Lock()
 	s.timer = time.AfterFunc(a.generation.config.LoginTimeout, s.timeOut)
 	s.mu.Unlock()
 	if a.implicitTLS && !s.startImplicitTLS() {
-		return false
+		return nil
 	}
 	backend, err := s.dial()
 	if err != nil {
 		s.backendUnavailable(err)
-		return false
+		return nil
 	}
 	s.unheard = !a.implicitTLS
 	s.filter = s.newFilter(s.identification())
 	s.conn.BeginPatience()
 	s.join(backend)
 	s.logger.Debug("session begins", "backend", s.generation.backend.String())
-	e.serving.Go(s.clientSide)
-	return true
+	return s
 }
 
 // dial connects to the backend. wake ends the wait for it.
