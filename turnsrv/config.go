@@ -178,8 +178,8 @@ func (c Config) withDefaults() (Config, error) {
 	c.UnauthenticatedRate = cmp.Or(c.UnauthenticatedRate, DefaultUnauthenticatedRate)
 	c.MaxGuesses = cmp.Or(c.MaxGuesses, DefaultMaxGuesses)
 	c.SilentPeerBytes = cmp.Or(c.SilentPeerBytes, DefaultSilentPeerBytes)
-	if c.MaxBytesPerUserPerDay < 0 || c.MaxBPS < 0 || c.MaxTotalBPS < 0 || c.MaxPPS < 0 || c.MaxPPSPerUser < 0 {
-		return c, errors.New("traffic limit is negative")
+	if c.MaxCallsPerUser < 0 || c.MaxBytesPerUserPerDay < 0 || c.MaxBPS < 0 || c.MaxTotalBPS < 0 || c.MaxPPS < 0 || c.MaxPPSPerUser < 0 {
+		return c, errors.New("limit is negative")
 	}
 	if c.NonceKey != nil && len(c.NonceKey) != session.NonceKeyLen {
 		return c, fmt.Errorf("nonce key has %d bytes, want %d", len(c.NonceKey), session.NonceKeyLen)

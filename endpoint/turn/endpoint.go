@@ -200,7 +200,7 @@ func (e *Endpoint) serverConfig(allocator *relay.Allocator, nonceKey []byte) tur
 func (c *Config) quotas() limit.Quotas {
 	return limit.Quotas{
 		MaxAllocations: c.TotalQuota, MaxAllocationsPerUser: c.UserQuota, MaxAllocationsPerSource: c.SourceQuota,
-		MaxBytesPerUserPerDay: c.UserBytesPerDay, MaxBPS: c.MaxBPS, MaxTotalBPS: c.TotalBPS, MaxPPS: c.MaxPPS, MaxPPSPerUser: c.UserPPS,
+		MaxCallsPerUser: c.UserCalls, MaxBytesPerUserPerDay: c.UserBytesPerDay, MaxBPS: c.MaxBPS, MaxTotalBPS: c.TotalBPS, MaxPPS: c.MaxPPS, MaxPPSPerUser: c.UserPPS,
 		MaxPermissions: c.MaxPermissions, MaxChannels: c.MaxChannels,
 	}
 }

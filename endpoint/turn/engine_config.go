@@ -50,6 +50,7 @@ func pionInstead() map[string]string {
 		"udp_gro":              "receives each packet separately",
 		"udp_segment":          "sends each packet separately",
 		"unauthenticated_rate": "answers every request",
+		"user_calls":           "does not count calls",
 		"user_bytes_per_day":   "does not count what a user relays",
 		"user_pps":             "does not limit packets",
 		"user_realm":           "has one realm",

@@ -104,6 +104,7 @@ endpoint "turn" "turn" {
   max_pps              = 21
   user_pps             = 22
   user_bytes_per_day   = 23
+  user_calls           = 24
   workers              = 15
   gather               = "16us"
   udp_segment          = false
@@ -141,7 +142,7 @@ endpoint "turn" "turn" {
 	got := e.serverConfig(nil, nil)
 	want := turnsrv.Config{
 		Realm: "example.org", Realms: map[string]string{"turn.example.net": "example.net", "example.net": "example.net"}, Authenticator: got.Authenticator, DefaultFamily: relay.ClientFamily,
-		Quotas:              limit.Quotas{MaxAllocations: 3, MaxAllocationsPerUser: 1, MaxAllocationsPerSource: 2, MaxBytesPerUserPerDay: 23, MaxBPS: 4000, MaxTotalBPS: 5000, MaxPPS: 21, MaxPPSPerUser: 22, MaxPermissions: 13, MaxChannels: 14},
+		Quotas:              limit.Quotas{MaxAllocations: 3, MaxAllocationsPerUser: 1, MaxAllocationsPerSource: 2, MaxBytesPerUserPerDay: 23, MaxCallsPerUser: 24, MaxBPS: 4000, MaxTotalBPS: 5000, MaxPPS: 21, MaxPPSPerUser: 22, MaxPermissions: 13, MaxChannels: 14},
 		UnauthenticatedRate: 6, MaxGuesses: 7, MaxStreams: 12, StrictChannels: true, SilentPeerBytes: 10,
 		Lifetime: 10 * time.Minute, MaxLifetime: 2 * time.Hour, NonceLifetime: 8 * time.Minute, ExpiredGrace: 9 * time.Minute,
 		Workers: c.WorkerCount(), Gather: 16 * time.Microsecond, NoSegment: true, NoCoalesce: true, KernelPath: turnsrv.KernelPathOn,

@@ -15,6 +15,7 @@ const (
 	DropNoPermission                       // data from a client to a peer without a permission
 	DropPeerNoPermission                   // data from a peer without a permission
 	DropSilentPeer                         // data above the limit for peers that never answer
+	DropCalls                              // data of a call above MaxCallsPerUser
 	DropBandwidth                          // data above a bandwidth or packet rate limit
 	DropRefusedPeer                        // data to a peer that the policy refuses
 	DropOversize                           // too large for a Data indication, or for the buffer of a DTLS client
@@ -30,7 +31,7 @@ func (r DropReason) String() string {
 	return [...]string{
 		"malformed", "unexpected", "unauthenticated", "guess", "request_rate", "no_allocation", "no_channel", "no_permission",
 		"peer_no_permission",
-		"silent_peer", "bandwidth", "refused_peer", "oversize", "queue", "send", "overload",
+		"silent_peer", "user_calls", "bandwidth", "refused_peer", "oversize", "queue", "send", "overload",
 		"dtls",
 	}[r]
 }

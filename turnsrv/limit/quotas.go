@@ -16,6 +16,11 @@ type Quotas struct {
 	// MaxAllocationsPerSource limits the allocations of one IPv4 address or IPv6 /64, which many users may share.
 	MaxAllocationsPerSource int
 
+	// MaxCallsPerUser limits the calls of one user, or of one source address with an anonymous credential: allocations that relay
+	// something else than the checks of ICE, and whose client has sent something in the last 10 seconds. Since a call may move from
+	// one allocation to another, a further one is relayed for 15 seconds; then, while the others go on, its packets are dropped, and
+	// requests for permissions and channels are refused with 508. There is no such grace for ten minutes after that.
+	MaxCallsPerUser int
 	// MaxBytesPerUserPerDay limits the bytes of payload that all allocations of one user, or of one source address with an anonymous
 	// credential, relay in a day of UTC, in both directions together. When a user has relayed more, allocations of the user that
 	// relay end within a second or two, and further ones are refused with 486 until the day is over.

@@ -54,8 +54,8 @@ func Export(w io.Writer, c turn.Config) error {
 	if c.SourceQuota > 0 {
 		e.comment("source_quota: coturn has no quota for an address")
 	}
-	if c.UserBytesPerDay > 0 {
-		e.comment("user_bytes_per_day: coturn does not count what a user relays")
+	if c.UserBytesPerDay > 0 || c.UserCalls > 0 {
+		e.comment("user_bytes_per_day, user_calls: coturn does not count what a user relays, and no calls")
 	}
 	if c.MaxPPS != turnsrv.DefaultMaxPPS || c.UserPPS != turnsrv.DefaultMaxPPSPerUser {
 		e.comment("max_pps, user_pps: coturn does not count packets")

@@ -38,10 +38,11 @@ type allocation struct {
 	silent   silentSpending       // traffic to peers that have not answered
 	rates    [numDirections]rates // safe for concurrent use
 	account  *holding             // set by the quota
-	requests limit.Rate           // rate of signed requests
-	offloads limit.Rate           // rate of channels given to the kernel
-	icmp     limit.Rate           // rate of ICMP errors; safe for concurrent use
-	share    loop.Share           // what the client has sent in the round
+	call     call
+	requests limit.Rate // rate of signed requests
+	offloads limit.Rate // rate of channels given to the kernel
+	icmp     limit.Rate // rate of ICMP errors; safe for concurrent use
+	share    loop.Share // what the client has sent in the round
 
 	relayed uint64       // packets relayed when the janitor last ran
 	counted bool         // included in Shared.active

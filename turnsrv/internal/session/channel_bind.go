@@ -23,6 +23,9 @@ func (s *Session) channelBind(r *request, a *allocation, now time.Time) []byte {
 	if a.towards(peer) == nil {
 		return s.refuse(&r.origin, stun.CodePeerAddressFamilyMismatch)
 	}
+	if a.call.state.Load() == refusedCall {
+		return s.refuse(&r.origin, stun.CodeInsufficientCapacity)
+	}
 	relay := s.shared.config.Relay
 	if rule, ok := relay.MayReach(peer); !ok {
 		s.shared.logRefusedPeer(peer.Addr(), rule, now)

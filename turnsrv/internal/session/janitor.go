@@ -48,6 +48,7 @@ func (s *Session) janitor(now time.Time) (more bool) {
 			a.active.Store(int64(now.Sub(s.shared.start)))
 		}
 		before := len(a.addresses)
+		s.settleCalls(a, now)
 		if s.settleRoaming(a, now); len(a.addresses) == 0 {
 			continue
 		}

@@ -55,6 +55,9 @@ func (s *Session) offload(a *allocation, c *channelBinding, address *relayedAddr
 	if k == nil || c.offloaded != nil || now.Before(c.offloadAt) || a.client.Tuple.Transport != event.UDP || !c.permission.heard.Load() {
 		return
 	}
+	if s.shared.limits.Load().MaxCallsPerUser > 0 && a.call.state.Load() != inCall {
+		return // the kernel does not know what is a check of ICE
+	}
 	c.offloadAt = now.Add(offloadAgain)
 	bound, ok := address.conn.LocalAddr().(*net.UDPAddr)
 	if _, allowed := s.shared.config.Relay.MayReach(c.peer); !ok || !allowed {

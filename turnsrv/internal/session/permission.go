@@ -17,6 +17,9 @@ func (s *Session) createPermission(r *request, a *allocation, now time.Time) []b
 			return s.refuse(&r.origin, stun.CodePeerAddressFamilyMismatch)
 		}
 	}
+	if a.call.state.Load() == refusedCall {
+		return s.refuse(&r.origin, stun.CodeInsufficientCapacity)
+	}
 	relay := s.shared.config.Relay
 	for _, peer := range r.peers {
 		if rule, ok := relay.MayPermit(peer.Addr()); !ok {

@@ -2,6 +2,7 @@ package session
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -45,7 +46,9 @@ type holding struct {
 	addresses []*relayedAddress // unordered
 	noneIdle  time.Duration     // since Shared.start; until then, no address has been idle for IdleAfter
 	roaming   excess
-	searches  limit.Rate // of addresses whose client may have roamed
+	calls     []*allocation // those in a call, in the order of its beginning
+	moving    excess        // of calls
+	searches  limit.Rate    // of addresses whose client may have roamed
 }
 
 // gaveWay is the place of a relayed address that is no longer in a holding.
@@ -115,6 +118,8 @@ func (q *quota) give(r *relayedAddress) {
 	decrement(q.bySource, r.allocation.host())
 	if r.place != gaveWay {
 		q.release(r)
+	} else {
+		q.endCall(r.allocation, noCall) // it may have begun since
 	}
 	if q.total == 0 {
 		for _, waiting := range q.empty {
@@ -156,6 +161,9 @@ func (q *quota) release(r *relayedAddress) {
 	held.addresses[r.place], moved.place = moved, r.place
 	held.addresses[last], held.addresses = nil, held.addresses[:last]
 	r.place = gaveWay
+	if !slices.ContainsFunc(held.addresses, func(other *relayedAddress) bool { return other.allocation == r.allocation }) {
+		q.endCall(r.allocation, noCall)
+	}
 	if last == 0 {
 		delete(q.byShare, share)
 	}

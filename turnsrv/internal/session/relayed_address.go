@@ -35,6 +35,8 @@ func (r *relayedAddress) send(data []byte, peer netip.AddrPort, p *permission, d
 		r.drop(event.DropNoPermission, peer, nil)
 	case !a.mayGo(p, peer.Addr(), cost(len(data), peer.Addr()), now):
 		r.drop(event.DropSilentPeer, peer, nil)
+	case !a.mayTalk(data, now):
+		r.drop(event.DropCalls, peer, nil)
 	case !a.mayRelay(toPeer, len(data), peer.Addr(), now):
 		r.drop(event.DropBandwidth, peer, nil)
 	default:
@@ -70,6 +72,10 @@ func (r *relayedAddress) Deliver(peer netip.AddrPort, data []byte, now time.Time
 	}
 	if a.silence.LeaveOut(a.session.link.Full, now) {
 		r.drop(event.DropSend, peer, errSilentClient)
+		return
+	}
+	if !a.mayTalk(data, now) {
+		r.drop(event.DropCalls, peer, nil)
 		return
 	}
 	if !a.mayRelay(toClient, len(data), peer.Addr(), now) {

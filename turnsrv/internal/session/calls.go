@@ -1,0 +1,138 @@
+package session
+
+import (
+	"cmp"
+	"encoding/binary"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/limit"
+)
+
+// An allocation is in a call while it relays something else than the checks of ICE: DTLS, or media (RFC 7983). Of the many allocations
+// that an ICE agent makes, the one of the selected pair does, or none. MaxCallsPerUser limits those of one user. As with allocations,
+// a call may have moved to another one: see roaming.go.
+
+// callState is the state of an allocation.
+type callState = int32
+
+const (
+	noCall      callState = iota
+	inCall                // counted
+	refusedCall           // its user has MaxCallsPerUser calls
+)
+
+// call is the part of an allocation that is about its call. Safe for concurrent use.
+type call struct {
+	state  atomic.Int32 // a callState
+	again  atomic.Int64 // when to ask again after a refusal, since Shared.start
+	checks limit.Rate   // what looks like checks of ICE, but may be anything
+}
+
+const (
+	// What relays more checks than these per second, or longer ones, is in a call. An ICE agent sends one every 20 to 50 ms at first.
+	checkRate   = 100
+	checkBurst  = 500
+	maxCheckLen = 576
+	// callRetry is how long an allocation whose call was refused is not counted again.
+	callRetry = time.Second
+)
+
+// mayTalk reports whether data may be relayed with regard to the number of the user's calls. Safe for concurrent use.
+func (a *allocation) mayTalk(data []byte, now time.Time) bool {
+	most := a.session.shared.limits.Load().MaxCallsPerUser
+	if most == 0 {
+		return true
+	}
+	at := now.Sub(a.session.shared.start)
+	switch a.call.state.Load() {
+	case inCall:
+		return true
+	case refusedCall:
+		if at < time.Duration(a.call.again.Load()) {
+			return isCheck(data) && a.call.checks.Take(1, checkRate, checkBurst, at)
+		}
+	}
+	if isCheck(data) && a.call.checks.Take(1, checkRate, checkBurst, at) {
+		return true
+	}
+	return a.session.shared.quota.beginCall(a, most, now)
+}
+
+// isCheck reports whether data may be a check of ICE, which is a short STUN message, RFC 8489 section 5.
+func isCheck(data []byte) bool {
+	const cookie = 0x2112A442
+	return len(data) >= 20 && len(data) <= maxCheckLen && data[0] < 4 && binary.BigEndian.Uint32(data[4:]) == cookie &&
+		int(binary.BigEndian.Uint16(data[2:]))+20 == len(data)
+}
+
+// beginCall counts a call of a, and reports whether its user may have one more.
+func (q *quota) beginCall(a *allocation, most int, now time.Time) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	h := a.account
+	if a.call.state.Load() == inCall {
+		return true
+	}
+	at := now.Sub(a.session.shared.start)
+	if len(h.calls) >= most {
+		q.leaveSilent(h, most-1, now)
+	}
+	if len(h.calls) >= most && (len(h.calls) >= 2*most || !h.moving.begin(at)) {
+		a.call.again.Store(int64(at + callRetry))
+		a.call.state.Store(refusedCall)
+		return false
+	}
+	h.calls = append(h.calls, a)
+	a.call.state.Store(inCall)
+	return true
+}
+
+// endCall ends the call of a, if it is in one. The caller holds the lock.
+func (q *quota) endCall(a *allocation, state callState) {
+	if a.call.state.Swap(state) == inCall {
+		a.account.calls = slices.DeleteFunc(a.account.calls, func(other *allocation) bool { return other == a })
+	}
+}
+
+// leaveSilent ends calls whose clients are silent, the most silent ones first, until no more than the given number is left. The caller
+// holds the lock.
+func (q *quota) leaveSilent(h *holding, left int, now time.Time) {
+	silent := func(a *allocation) time.Duration { return a.silence.For(now) }
+	for _, a := range slices.SortedFunc(slices.Values(h.calls), func(a, b *allocation) int { return cmp.Compare(silent(b), silent(a)) }) {
+		if len(h.calls) > left && silent(a) >= awayAfter {
+			q.endCall(a, noCall)
+		}
+	}
+}
+
+// settleCalls refuses what the user of a has too many calls of, after the grace for calls that move from one allocation to another. It
+// takes back from the kernel what it refuses.
+func (s *Session) settleCalls(a *allocation, now time.Time) {
+	if a.account.moving.graceEnds.Load() != 0 {
+		s.shared.quota.settleCalls(a.account, s.shared.limits.Load().MaxCallsPerUser, now.Sub(s.shared.start), now)
+	}
+	if a.call.state.Load() == refusedCall {
+		for _, c := range a.peers.channels.all() {
+			c.endOffload(now)
+		}
+	}
+}
+
+func (q *quota) settleCalls(h *holding, most int, at time.Duration, now time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.leaveSilent(h, most, now)
+	switch {
+	case len(h.calls) <= most || most == 0:
+		h.moving.graceEnds.Store(0)
+	case int64(at) >= h.moving.graceEnds.Load():
+		h.moving.graceEnds.Store(0)
+		h.moving.strictUntil = at + roamingPause
+		for _, a := range slices.Clone(h.calls[most:]) { // the latest ones
+			a.call.again.Store(int64(at + callRetry))
+			q.endCall(a, refusedCall)
+		}
+	}
+}
