@@ -28,7 +28,7 @@ const (
 	threads      = "mailturn uses all available CPUs"
 	ciphers      = "TLS 1.2 and 1.3 with the ciphers that Go considers safe"
 	logs         = "the log goes to standard error, and from there to systemd's journal: see log"
-	console      = "there is no administration console or web page: the configuration is reloaded on SIGHUP"
+	console      = "use mailturn ctl, and the page of an endpoint \"http\", instead of the console and its web page"
 	process      = "mailturn stays in the foreground under the user that starts it; the service manager does the rest"
 	multiplexing = "every call has its own relay sockets"
 	anonymous    = "nobody is served without credentials"
