@@ -17,6 +17,7 @@ import (
 
 	"github.com/mailturn/mailturn/framework/atomicfile"
 	"github.com/mailturn/mailturn/framework/bounded"
+	"github.com/mailturn/mailturn/framework/cluster"
 	"github.com/mailturn/mailturn/turnsrv/ban"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
@@ -46,15 +47,40 @@ type banReport struct {
 	Until     time.Time `json:"until"`
 	By        string    `json:"by"`
 	Reason    string    `json:"reason,omitempty"`
+	// Stamp is that of its cluster.Entry. It is not part of responses.
+	Stamp int64 `json:"stamp,omitempty"`
 }
 
 // target is what is banned.
 func (b banReport) target() string { return cmp.Or(b.Account, b.Network) }
 
+// check returns why a ban that was read cannot be put in force, and normalizes its network.
+func (b *banReport) check() error {
+	if (b.Account == "") == (b.Network == "") {
+		return errors.New("want an account or a network")
+	}
+	if b.Network != "" {
+		network, err := netip.ParsePrefix(b.Network)
+		if err != nil {
+			return err
+		}
+		b.Network = network.Masked().String()
+	}
+	return nil
+}
+
 // storedBans is the content of bansFile.
 type storedBans struct {
 	Version int         `json:"version"`
 	Bans    []banReport `json:"bans"`
+	// Lifted are bans that other machines of the cluster may not know to be lifted.
+	Lifted []liftedBan `json:"lifted,omitempty"`
+}
+
+// expire removes what is not needed any more.
+func (s *storedBans) expire(now time.Time) {
+	s.Bans = slices.DeleteFunc(slices.Clone(s.Bans), func(r banReport) bool { return !now.Before(r.Until) })
+	s.Lifted = slices.DeleteFunc(slices.Clone(s.Lifted), func(l liftedBan) bool { return !now.Before(l.Until) })
 }
 
 // bans are the bans in force, which are stored in the state directory. Safe for concurrent use.
@@ -62,9 +88,9 @@ type bans struct {
 	path string   // empty if there is no state directory
 	list ban.List // for the relays
 
-	mu    sync.Mutex // guards what follows; held while the file is written
-	bans  []banReport
-	clock func() time.Time
+	mu     sync.Mutex // guards what follows; held while the file is written
+	stored storedBans
+	clock  func() time.Time
 }
 
 // load reads the bans that are stored in a directory. A file that cannot be read does not prevent a start: it is logged, and kept
@@ -79,7 +105,7 @@ func (b *bans) load(stateDir string, logger *slog.Logger) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}
-	var stored []banReport
+	var stored storedBans
 	if err == nil {
 		stored, err = parseBans(text)
 	}
@@ -90,41 +116,34 @@ func (b *bans) load(stateDir string, logger *slog.Logger) {
 		}
 		return
 	}
-	b.set(slices.DeleteFunc(stored, func(r banReport) bool { return !b.clock().Before(r.Until) }))
+	stored.expire(b.clock())
+	b.set(stored)
 }
 
 // parseBans parses the content of bansFile.
-func parseBans(text []byte) ([]banReport, error) {
-	var stored storedBans
+func parseBans(text []byte) (stored storedBans, err error) {
 	if err := json.Unmarshal(text, &stored); err != nil {
-		return nil, err
+		return stored, err
 	}
 	switch {
 	case stored.Version != 1:
-		return nil, fmt.Errorf("it has version %d, want 1", stored.Version)
+		return stored, fmt.Errorf("it has version %d, want 1", stored.Version)
 	case len(stored.Bans) > maxBans:
-		return nil, fmt.Errorf("it has %d bans, and may have %d", len(stored.Bans), maxBans)
+		return stored, fmt.Errorf("it has %d bans, and may have %d", len(stored.Bans), maxBans)
 	}
-	for i, r := range stored.Bans {
-		if (r.Account == "") == (r.Network == "") {
-			return nil, fmt.Errorf("ban %d: want an account or a network", i)
-		}
-		if r.Network != "" {
-			network, err := netip.ParsePrefix(r.Network)
-			if err != nil {
-				return nil, fmt.Errorf("ban %d: %w", i, err)
-			}
-			stored.Bans[i].Network = network.Masked().String()
+	for i := range stored.Bans {
+		if err := stored.Bans[i].check(); err != nil {
+			return stored, fmt.Errorf("ban %d: %w", i, err)
 		}
 	}
-	return stored.Bans, nil
+	return stored, nil
 }
 
 // set puts bans in force, without storing them. The caller holds the lock, or is load.
-func (b *bans) set(reports []banReport) {
-	b.bans = reports
-	inForce := make([]ban.Ban, len(reports))
-	for i, r := range reports {
+func (b *bans) set(stored storedBans) {
+	b.stored = stored
+	inForce := make([]ban.Ban, len(stored.Bans))
+	for i, r := range stored.Bans {
 		inForce[i] = ban.Ban{Account: r.Account, Usernames: r.Usernames, Until: r.Until}
 		if r.Account == "" {
 			inForce[i].Network = netip.MustParsePrefix(r.Network) // parsed before
@@ -138,8 +157,9 @@ func (b *bans) current() []banReport {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	reports := []banReport{} // not null
-	for _, r := range b.bans {
+	for _, r := range b.stored.Bans {
 		if b.clock().Before(r.Until) {
+			r.Stamp = 0
 			reports = append(reports, r)
 		}
 	}
@@ -156,28 +176,29 @@ var (
 )
 
 // add stores a ban, in the place of the one of the same account or network, and puts it in force. It keeps the user names of the former.
-func (b *bans) add(r banReport) error {
-	return b.change(func(reports []banReport) ([]banReport, error) {
-		if i := slices.IndexFunc(reports, func(other banReport) bool { return other.target() == r.target() }); i >= 0 {
-			r.Usernames = latestUsernames(reports[i].Usernames, r.Usernames)
-			reports = slices.Delete(reports, i, i+1)
-		}
-		if len(reports) >= maxBans {
-			return nil, errTooManyBans
-		}
-		return append(reports, r), nil
+// It returns the ban as an entry of the cluster.
+func (b *bans) add(r banReport) (entry cluster.Entry, err error) {
+	err = b.change(func(stored *storedBans) error {
+		r.Stamp = cluster.NextStamp(b.clock(), stored.stamp(r.target()))
+		entry = r.entry()
+		return stored.put(r)
 	})
+	return entry, err
 }
 
-// lift removes the ban of an account or network. It returns errNoBan if there is none.
-func (b *bans) lift(target string) error {
-	return b.change(func(reports []banReport) ([]banReport, error) {
-		left := slices.DeleteFunc(reports, func(r banReport) bool { return r.target() == target })
-		if len(left) == len(reports) {
-			return nil, errNoBan
+// lift removes the ban of an account or network, and returns that as an entry of the cluster. It returns errNoBan if there is none.
+func (b *bans) lift(target string) (entry cluster.Entry, err error) {
+	err = b.change(func(stored *storedBans) error {
+		i := stored.index(target)
+		if i < 0 {
+			return errNoBan
 		}
-		return left, nil
+		lifted := liftedBan{Name: stored.Bans[i].name(), Stamp: cluster.NextStamp(b.clock(), stored.Bans[i].Stamp), Until: stored.Bans[i].Until}
+		entry = lifted.entry()
+		stored.lift(lifted)
+		return nil
 	})
+	return entry, err
 }
 
 // remember adds to the bans the user names that accounts were issued since, so that a ban holds for them after a restart.
@@ -191,18 +212,22 @@ func (b *bans) remember(accounts *credential.Accounts) error {
 	if len(banned) == 0 {
 		return nil
 	}
-	usernames := accounts.UsernamesOf(banned)
-	err := b.change(func(reports []banReport) ([]banReport, error) {
+	return b.addUsernames(accounts.UsernamesOf(banned))
+}
+
+// addUsernames adds to the bans user names of accounts, which are in lower case.
+func (b *bans) addUsernames(usernames map[string][]string) error {
+	err := b.change(func(stored *storedBans) error {
 		changed := false
-		for i, r := range reports {
+		for i, r := range stored.Bans {
 			latest := latestUsernames(r.Usernames, usernames[strings.ToLower(r.Account)])
 			changed = changed || !slices.Equal(latest, r.Usernames)
-			reports[i].Usernames = latest
+			stored.Bans[i].Usernames = latest
 		}
 		if !changed {
-			return nil, errNothingNew
+			return errNothingNew
 		}
-		return reports, nil
+		return nil
 	})
 	if errors.Is(err, errNothingNew) {
 		return nil
@@ -213,33 +238,40 @@ func (b *bans) remember(accounts *credential.Accounts) error {
 // latestUsernames returns those of a and b that expire last, in order.
 func latestUsernames(a, b []string) []string {
 	all := slices.Concat(a, b)
-	slices.Sort(all)
+	second := func(username string) string { return strings.TrimLeft(username, "0") }
+	slices.SortFunc(all, func(x, y string) int { return cmp.Or(cmp.Compare(second(x), second(y)), cmp.Compare(x, y)) })
 	all = slices.Compact(all)
 	return all[max(len(all)-maxBanUsernames, 0):]
 }
 
-// change stores what f makes of the bans that have not expired, and puts it in force. On an error nothing changes.
-func (b *bans) change(f func([]banReport) ([]banReport, error)) error {
+// change has f change the bans that have not expired, stores the result, and puts it in force. On an error nothing changes.
+func (b *bans) change(f func(*storedBans) error) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.path == "" {
 		return errNoStateDir
 	}
-	live := slices.DeleteFunc(slices.Clone(b.bans), func(r banReport) bool { return !b.clock().Before(r.Until) })
-	next, err := f(live)
-	if err != nil {
+	next := b.stored
+	next.Version = 1
+	next.expire(b.clock())
+	if err := f(&next); err != nil {
 		return err
 	}
-	text, err := json.MarshalIndent(storedBans{1, next}, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(b.path), 0o700); err != nil {
-		return fmt.Errorf("store the bans: %w", err)
-	}
-	if err := atomicfile.Replace(b.path, append(text, '\n'), atomicfile.Private); err != nil {
+	if err := b.store(next); err != nil {
 		return fmt.Errorf("store the bans: %w", err)
 	}
 	b.set(next)
 	return nil
+}
+
+// store writes the file.
+func (b *bans) store(stored storedBans) error {
+	text, err := json.MarshalIndent(stored, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(b.path), 0o700); err != nil {
+		return err
+	}
+	return atomicfile.Replace(b.path, append(text, '\n'), atomicfile.Private)
 }

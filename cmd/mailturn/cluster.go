@@ -61,6 +61,7 @@ func (s *setup) announcement() *cluster.Relay {
 // member is this process as a member of a cluster.
 type member struct {
 	directory   *cluster.Directory // nil if the process is in no cluster
+	exchange    *cluster.Exchange  // likewise
 	incarnation string
 	fixed       atomic.Pointer[cluster.Relay] // see setup.announcement
 	// secrets are those of this process's configuration that relays may accept.
@@ -92,12 +93,14 @@ func (m *member) start() {
 		return
 	}
 	m.directory.Start()
+	m.exchange.Start()
 	m.probing.start(m.watch.Run)
 }
 
 // stop leaves the cluster.
 func (m *member) stop() {
 	m.probing.stop()
+	m.exchange.Stop()
 	m.directory.Stop()
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mailturn/mailturn/framework/cluster"
 	"github.com/mailturn/mailturn/framework/control"
 	"github.com/mailturn/mailturn/turnsrv/event"
 )
@@ -29,7 +30,12 @@ type banRequest struct {
 type bansReport struct {
 	Bans  []banReport     `json:"bans"`
 	Ended []sessionReport `json:"ended,omitempty"`
+	// Problem says that the other machines of the cluster do not know of the change yet. It is empty if they do, or there are none.
+	Problem string `json:"problem,omitempty"`
 }
+
+// notYetKnown is the problem of a change to bans while Redis cannot be used.
+const notYetKnown = "other machines will learn of this when it can."
 
 // ban returns what a request bans, without its times.
 func (o *operators) ban(request banRequest) (banReport, error) {
@@ -69,17 +75,20 @@ func (o *operators) makeBan(w http.ResponseWriter, r *http.Request) (any, error)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := o.relays(); err != nil { // before anything changes
+	relays, err := o.relays() // before anything changes
+	if err := o.clustered(err); err != nil {
 		return nil, err
 	}
 	now := time.Now()
 	made.Made, made.Until = now.Round(0), now.Add(d).Round(0)
 	made.By = control.CallerOf(r.Context()).String()
 	made.Usernames = latestUsernames(o.service.accounts.Usernames(made.Account), nil)
-	if err := o.inTurn(r, func() error { return o.service.bans.add(made) }); err != nil {
+	var entry cluster.Entry
+	if err := o.inTurn(r, func() (err error) { entry, err = o.service.bans.add(made); return err }); err != nil {
 		return nil, refusedBan(err)
 	}
-	ended, err := o.collect(r.Context(), func(ctx context.Context, relay namedRelay) ([]event.Allocation, error) {
+	problem := o.publish(r.Context(), entry)
+	ended, err := o.collectFrom(r.Context(), relays, func(ctx context.Context, relay namedRelay) ([]event.Allocation, error) {
 		return relay.Disconnect(ctx, func(a event.Allocation) bool {
 			return o.service.bans.list.Banned(a.Subject.Name, a.Username, a.Tuple.Client.Addr(), time.Now())
 		})
@@ -89,7 +98,12 @@ func (o *operators) makeBan(w http.ResponseWriter, r *http.Request) (any, error)
 	if err != nil {
 		return nil, err
 	}
-	return bansReport{Bans: []banReport{made}, Ended: ended.Sessions}, nil
+	return bansReport{Bans: []banReport{made}, Ended: ended.Sessions, Problem: problem}, nil
+}
+
+// publish tells the other machines of a ban, or that one was lifted.
+func (o *operators) publish(ctx context.Context, entry cluster.Entry) (problem string) {
+	return o.tell(ctx, func(ctx context.Context, x *cluster.Exchange) error { return x.Publish(ctx, entry) }, notYetKnown)
 }
 
 // liftBan answers DELETE /v1/bans with the bans that are left.
@@ -102,11 +116,13 @@ func (o *operators) liftBan(w http.ResponseWriter, r *http.Request) (any, error)
 	if err != nil {
 		return nil, err
 	}
-	if err := o.inTurn(r, func() error { return o.service.bans.lift(lifted.target()) }); err != nil {
+	var entry cluster.Entry
+	if err := o.inTurn(r, func() (err error) { entry, err = o.service.bans.lift(lifted.target()); return err }); err != nil {
 		return nil, refusedBan(err)
 	}
+	problem := o.publish(r.Context(), entry)
 	o.changed(r, "ban lifted", "account", lifted.Account, "network", lifted.Network)
-	return bansReport{Bans: o.service.bans.current()}, nil
+	return bansReport{Bans: o.service.bans.current(), Problem: problem}, nil
 }
 
 // refusedBan returns the error response for an error of bans.

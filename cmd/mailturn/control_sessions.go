@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/netip"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mailturn/mailturn/framework/cluster"
 	"github.com/mailturn/mailturn/framework/control"
 	"github.com/mailturn/mailturn/turnsrv"
 	"github.com/mailturn/mailturn/turnsrv/event"
@@ -196,6 +198,8 @@ func reportOf(endpoint string, a event.Allocation) sessionReport {
 // sessionsReport is the response to GET /v1/sessions and POST /v1/disconnect.
 type sessionsReport struct {
 	Sessions []sessionReport `json:"sessions"`
+	// Problem says that the other machines of the cluster were not told to end theirs. It is empty if they were, or there are none.
+	Problem string `json:"problem,omitempty"`
 }
 
 // sessions answers GET /v1/sessions.
@@ -234,12 +238,32 @@ func (o *operators) disconnect(w http.ResponseWriter, r *http.Request) (any, err
 	if err != nil {
 		return nil, err
 	}
-	report, err := o.collect(r.Context(), func(ctx context.Context, relay namedRelay) ([]event.Allocation, error) {
+	relays, err := o.relays()
+	if request.everywhere() {
+		err = o.clustered(err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	report, err := o.collectFrom(r.Context(), relays, func(ctx context.Context, relay namedRelay) ([]event.Allocation, error) {
 		return relay.Disconnect(ctx, match)
 	})
+	if request.everywhere() {
+		report.Problem = o.tellSelector(r.Context(), request.selector)
+	}
 	o.changed(r, "sessions ended", "account", request.Account, "network", request.Network, "relay", request.Relayed,
 		"transport", request.Transport, "all", request.All, "count", len(report.Sessions))
 	return report, err
+}
+
+// tellSelector tells the other machines to end the calls that a selector chooses.
+func (o *operators) tellSelector(ctx context.Context, chosen selector) (problem string) {
+	chosen.Account = o.account(chosen.Account)
+	text, err := json.Marshal(chosen)
+	if err != nil { // it has only strings
+		return err.Error()
+	}
+	return o.tell(ctx, func(ctx context.Context, x *cluster.Exchange) error { return x.Tell(ctx, string(text)) }, "other machines end no sessions.")
 }
 
 // collect returns what of each relay returns.
@@ -248,6 +272,12 @@ func (o *operators) collect(ctx context.Context, of func(context.Context, namedR
 	if err != nil {
 		return report, err
 	}
+	return o.collectFrom(ctx, relays, of)
+}
+
+// collectFrom is collect for some relays.
+func (o *operators) collectFrom(ctx context.Context, relays []namedRelay,
+	of func(context.Context, namedRelay) ([]event.Allocation, error)) (report sessionsReport, err error) {
 	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
 	defer cancel()
 	report.Sessions = []sessionReport{} // not null

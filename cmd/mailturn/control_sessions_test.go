@@ -319,7 +319,7 @@ func TestStoredBans(t *testing.T) {
 			if !strings.Contains(logged.String(), "level=ERROR") {
 				t.Errorf("the log has no error:\n%s", &logged)
 			}
-			if err := b.add(banReport{Account: "a", Until: time.Now().Add(time.Hour)}); err != nil {
+			if _, err := b.add(banReport{Account: "a", Until: time.Now().Add(time.Hour)}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -331,16 +331,16 @@ func TestStoredBans(t *testing.T) {
 	now := time.Now()
 	b.clock = func() time.Time { return now }
 	for i := range maxBans {
-		b.bans = append(b.bans, banReport{Account: fmt.Sprint(i), Until: now.Add(time.Duration(i+1) * time.Second)})
+		b.stored.Bans = append(b.stored.Bans, banReport{Account: fmt.Sprint(i), Until: now.Add(time.Duration(i+1) * time.Second)})
 	}
-	if err := b.add(banReport{Account: "new", Until: now.Add(time.Hour)}); err != errTooManyBans {
+	if _, err := b.add(banReport{Account: "new", Until: now.Add(time.Hour)}); err != errTooManyBans {
 		t.Errorf("got %v", err)
 	}
-	if err := b.add(banReport{Account: "5", Until: now.Add(time.Hour)}); err != nil { // in the place of another one
+	if _, err := b.add(banReport{Account: "5", Until: now.Add(time.Hour)}); err != nil { // in the place of another one
 		t.Error(err)
 	}
 	now = now.Add(time.Second)
-	if err := b.add(banReport{Account: "new", Until: now.Add(time.Hour)}); err != nil { // one has expired
+	if _, err := b.add(banReport{Account: "new", Until: now.Add(time.Hour)}); err != nil { // one has expired
 		t.Error(err)
 	}
 	var again bans
@@ -350,7 +350,7 @@ func TestStoredBans(t *testing.T) {
 	}
 	var none bans
 	none.load("", slog.New(slog.DiscardHandler))
-	if err := none.add(banReport{Account: "a"}); err != errNoStateDir {
+	if _, err := none.add(banReport{Account: "a"}); err != errNoStateDir {
 		t.Errorf("without a state directory: got %v", err)
 	}
 }
@@ -366,7 +366,7 @@ func TestBanUsernames(t *testing.T) {
 		var b bans
 		var accounts credential.Accounts
 		b.load(dir, slog.New(slog.DiscardHandler))
-		if err := b.add(banReport{Account: "Mallory", Until: until}); err != nil {
+		if _, err := b.add(banReport{Account: "Mallory", Until: until}); err != nil {
 			t.Fatal(err)
 		}
 		for range maxBanUsernames/2 + 1 {

@@ -243,7 +243,7 @@ func TestControlHandedOver(t *testing.T) {
 	service.names.Store(new(issuer.AccountNames))
 	service.bans.load(t.TempDir(), service.logger)
 	kept := banReport{Account: "kept", Until: time.Now().Add(time.Hour)}
-	if err := service.bans.add(kept); err != nil {
+	if _, err := service.bans.add(kept); err != nil {
 		t.Fatal(err)
 	}
 	o := newOperators(service)

@@ -26,7 +26,7 @@ func (c *ctl) banCommand() *cobra.Command {
 		Short: "Refuse the calls of an account, an address or a network for a limited time",
 		Long: `ban refuses new calls of TARGET with 403 and ends the running ones. TARGET is an IP address, a network
 such as 198.51.100.0/24, or an account. The ban survives a restart. A ban of the same TARGET is
-replaced. The account still gets mail and credentials.`,
+replaced. The account still gets mail and credentials. In a cluster, the ban holds on all machines.`,
 		Args: oneArgument("TARGET"),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			request := banRequestOf(args[0])
@@ -37,12 +37,20 @@ replaced. The account still gets mail and credentials.`,
 					fmt.Fprintf(w, "Banned: %s, until %s. Sessions that ended: %d.\n", printable(b.target()),
 						b.Until.Local().Format(time.DateTime), len(report.Ended))
 				}
+				printProblem(w, report.Problem)
 			})
 		}),
 	}
 	cmd.Flags().DurationVar(&d, "for", defaultBanTime, "`duration` of the ban, at most 8784h")
 	cmd.Flags().StringVar(&reason, "reason", "", "`text` for the list and the log")
 	return cmd
+}
+
+// printProblem prints what an operator should know, if there is something.
+func printProblem(w io.Writer, problem string) {
+	if problem != "" {
+		fmt.Fprintln(w, printable(problem))
+	}
 }
 
 func (c *ctl) unbanCommand() *cobra.Command {
@@ -55,6 +63,7 @@ func (c *ctl) unbanCommand() *cobra.Command {
 			var report bansReport
 			return c.call(cmd, http.MethodDelete, "/v1/bans", banRequestOf(args[0]), &report, func(w io.Writer) {
 				fmt.Fprintf(w, "Lifted. Remaining bans: %d.\n", len(report.Bans))
+				printProblem(w, report.Problem)
 			})
 		}),
 	}

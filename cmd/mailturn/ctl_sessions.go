@@ -119,7 +119,9 @@ func (c *ctl) disconnectCommand() *cobra.Command {
 		Use:   "disconnect",
 		Short: "End running calls",
 		Long: `disconnect ends the allocations that match all the flags, and prints them. Clients notice with their
-next request, and may make new allocations: "mailturn ctl ban" prevents that.`,
+next request, and may make new allocations: "mailturn ctl ban" prevents that. In a cluster, the other
+machines do the same if --account or --network is given without --relayed; the list has only the
+allocations of this machine.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if err := noArguments(cmd, args); err != nil {
 				return err
@@ -138,6 +140,7 @@ next request, and may make new allocations: "mailturn ctl ban" prevents that.`,
 				if len(report.Sessions) == 0 {
 					fmt.Fprintln(w, "No session matches.")
 				}
+				printProblem(w, report.Problem)
 			})
 		}),
 	}

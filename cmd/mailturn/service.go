@@ -93,6 +93,7 @@ func newService(s *setup, manager systemd.Manager, sockets *handoff.Sockets, suc
 	s.process = http.Process{Ready: r.isReady, Health: r.health, Metrics: registry, Sessions: r.sessions, Warnings: recent.Lines}
 	r.bans.load(s.stateDir, logger)
 	r.member.join(s.cluster, r.refuses, logger)
+	r.member.exchange = r.exchange()
 	registry.MustRegister(clusterCollector{r.member.directory})
 	r.share(s)
 	for i := range s.relays {

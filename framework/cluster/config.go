@@ -53,6 +53,10 @@ func Decode(block *config.Cluster) (s Settings, diags hcl.Diagnostics) {
 	clients, clientDiags := readClientRegions(block.ClientRegions)
 	s.clients = clients
 	diags = append(diags, clientDiags...)
+	if block.Key.Set && len(s.key()) < MinKey {
+		diags = append(diags, config.WithHint(config.Errorf(block.Key.Range, "Key is too short", "It has %d bytes, and needs %d.", len(s.key()), MinKey),
+			"make one with: openssl rand -base64 32"))
+	}
 	if path := config.Path(block.CAFile); path != "" {
 		text, _, err := bounded.ReadFile(path, bounded.MaxFile)
 		s.roots = x509.NewCertPool()
@@ -65,6 +69,9 @@ func Decode(block *config.Cluster) (s Settings, diags hcl.Diagnostics) {
 	}
 	return s, diags
 }
+
+// key returns the key of the cluster, empty if there is none.
+func (s *Settings) key() []byte { return []byte(strings.TrimSpace(s.Block.Key.V)) }
 
 // checkURL checks one element of redis.
 func (s *Settings) checkURL(i int, text string) (diags hcl.Diagnostics) {

@@ -327,7 +327,7 @@ func TestUserOfRedis(t *testing.T) {
 }
 
 // aclCommands are what docs/cluster.md lets the user of Redis do.
-const aclCommands = "-@all +@hash +@sortedset +@scripting +@connection +time +cluster"
+const aclCommands = "-@all +@hash +@sortedset +@stream +@scripting +@connection +time +del +pexpire +cluster"
 
 // TestSentinel has the master fail, and one of its replicas take over.
 func TestSentinel(t *testing.T) {

@@ -228,6 +228,13 @@ func ExampleReference() {
 	//   ca_file            file, default the system's roots
 	//                      Root certificates in PEM to verify the servers with, for
 	//                      rediss://. A change requires a restart.
+	//   key                string
+	//                      Key of the cluster, at least 32 bytes: a string, file(PATH)
+	//                      or env(NAME), the same on all machines. It encrypts what
+	//                      machines store in Redis about accounts: bans, and the
+	//                      accounts of user names. If unset, these are readable in
+	//                      Redis, and secrets are not shared. A change requires a
+	//                      restart.
 	//   key_prefix         string, default mailturn
 	//                      First part of all keys in Redis. Processes with the same
 	//                      prefix are one cluster. A change requires a restart.

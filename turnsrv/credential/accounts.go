@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -26,9 +25,17 @@ import (
 // User names are remembered for the lifetime of their credential, but not beyond the end of the process, and for at least the
 // 65536 most recent accounts and as many credentials of unknown accounts. The zero value is ready for use. Safe for concurrent
 // use.
+//
+// Several processes that issue credentials for the same relays can tell each other to whom: see SetZeros, Publish and Learn.
 type Accounts struct {
 	mu             sync.Mutex // guards what follows
 	known, unknown generations
+	learned        generations // issued by others
+
+	zeros int // with which the user names of this process begin
+	// fresh are the names that were issued since the last call of Issued, while publish is set. lost is set if there were too many.
+	fresh         []serial
+	publish, lost bool
 }
 
 // generations contains the issued user names. The older generation is discarded next.
@@ -39,6 +46,8 @@ const (
 	windowsInTTL = 10
 	// maxIssued limits the size of a generation: 10 MB with user names of 30 bytes.
 	maxIssued = 1 << 16
+	// maxLearned is the same for names that others have issued: 100 MB.
+	maxLearned = 1 << 20
 	// maxAccountLen limits the name of an account in bytes. The IMAP filter passes on no longer names.
 	maxAccountLen = 255
 	// maxProbes limits the search for a free second.
@@ -47,9 +56,9 @@ const (
 
 // issued contains the user names issued during one period.
 type issued struct {
-	accounts map[int64]string // by expiry; "" for several accounts or an unknown one
-	expiries map[string]int64 // latest expiry of each account
-	last     int64            // latest expiry of all
+	accounts map[serial]string // "" for several accounts or an unknown one
+	latest   map[string]serial // of each account
+	last     int64             // latest expiry of all
 }
 
 // Issue returns a credential of issuer for account. It expires at now + TTL or up to a tenth of the TTL earlier. account is
@@ -62,10 +71,10 @@ func (a *Accounts) Issue(issuer Issuer, account string, now time.Time) Credentia
 	latest := now.Add(issuer.TTL).Unix()
 	window := max(int64(issuer.TTL/time.Second)/windowsInTTL, 1)
 	if account == "" {
-		return issuer.at(a.ownSecond(latest, window, now.Unix()))
+		return issuer.serial(a.ownName(latest, window, now.Unix()))
 	}
 	remainder := int64(accountHash(issuer.Secret, account) % uint64(window))
-	return issuer.at(a.second(account, latest, window, remainder, now.Unix()))
+	return issuer.serial(a.name(account, latest, window, remainder, now.Unix()))
 }
 
 // ShortestTTL returns the minimum validity of a credential returned by Accounts.Issue.
@@ -78,13 +87,13 @@ func (a *Accounts) Account(username string) (account string, ok bool) {
 	if a == nil {
 		return "", false
 	}
-	expires, err := strconv.ParseInt(username, 10, 64)
-	if err != nil || strconv.FormatInt(expires, 10) != username { // +1758650868 was not issued here
+	name, ok := parseSerial(username)
+	if !ok { // +1758650868 was not issued here
 		return "", false
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	account, _ = a.holder(expires)
+	account, _ = a.holder(name)
 	return account, account != ""
 }
 
@@ -107,10 +116,12 @@ func (a *Accounts) UsernamesOf(accounts []string) map[string][]string {
 		}
 	}
 	a.mu.Lock()
-	for _, generation := range [...]*issued{&a.known.young, &a.known.old} {
-		for second, holder := range generation.accounts {
+	for _, generation := range [...]*issued{&a.known.young, &a.known.old, &a.learned.young, &a.learned.old} {
+		for name, holder := range generation.accounts {
 			if of, wanted := usernames[holder]; wanted {
-				usernames[holder] = append(of, strconv.FormatInt(second, 10))
+				if attributed, _ := a.holder(name); attributed == holder {
+					usernames[holder] = append(of, name.String())
+				}
 			}
 		}
 	}
@@ -130,17 +141,17 @@ func accountHash(secret Secret, account string) uint64 {
 	return binary.BigEndian.Uint64(mac.Sum(nil))
 }
 
-// second returns and remembers the expiry of a credential of account, within the window that ends at latest.
-func (a *Accounts) second(account string, latest, window, remainder, now int64) int64 {
+// name returns and remembers the user name of a credential of account, which expires within the window that ends at latest.
+func (a *Accounts) name(account string, latest, window, remainder, now int64) serial {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.known.age(now)
+	a.known.age(now, maxIssued)
 	inWindow := func(second int64) bool { return latest-window < second && second <= latest }
-	for _, known := range [...]map[string]int64{a.known.young.expiries, a.known.old.expiries} {
-		if second, ok := known[account]; ok && inWindow(second) {
-			if holder, _ := a.holder(second); holder == account {
-				a.known.young.add(account, second)
-				return second
+	for _, known := range [...]map[string]serial{a.known.young.latest, a.known.old.latest} {
+		if name, ok := known[account]; ok && inWindow(name.second()) {
+			if holder, _ := a.holder(name); holder == account {
+				a.known.young.add(account, name)
+				return name
 			}
 		}
 	}
@@ -150,61 +161,78 @@ func (a *Accounts) second(account string, latest, window, remainder, now int64) 
 		if !inWindow(second) {
 			second += window
 		}
-		if holder, taken := a.holder(second); !taken || holder == account {
-			a.known.young.add(account, second)
-			return second
+		name := serialOf(a.zeros, second)
+		if holder, taken := a.holder(name); !taken || holder == account {
+			a.issue(account, name)
+			return name
 		}
 	}
-	a.known.young.add("", own)
-	return own
+	a.issue("", serialOf(a.zeros, own))
+	return serialOf(a.zeros, own)
 }
 
-// ownSecond returns and remembers a free second in the window that ends at latest, preferably the last one. If it finds none,
-// it returns latest, which is then attributed to no account. It uses only even seconds, so that a flood of requests for unknown
-// accounts leaves the other half free.
-func (a *Accounts) ownSecond(latest, window, now int64) int64 {
+// issue remembers a name of a known account, or one that several accounts have.
+func (a *Accounts) issue(account string, name serial) {
+	a.known.young.add(account, name)
+	switch {
+	case !a.publish, a.lost:
+	case len(a.fresh) >= maxIssued:
+		a.fresh, a.lost = nil, true
+	default:
+		a.fresh = append(a.fresh, name)
+	}
+}
+
+// ownName returns and remembers a free user name in the window that ends at latest, preferably the last one. If it finds none, it
+// returns the one for latest, which is then attributed to no account. It uses only even seconds, so that a flood of requests for
+// unknown accounts leaves the other half free.
+func (a *Accounts) ownName(latest, window, now int64) serial {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.unknown.age(now)
+	a.unknown.age(now, maxIssued)
 	if half := window / 2; half > 0 {
 		second := latest &^ 1
 		for range maxProbes {
-			if _, taken := a.holder(second); !taken {
-				a.unknown.young.add(strconv.FormatInt(second, 10), second)
-				return second
+			name := serialOf(a.zeros, second)
+			if _, taken := a.holder(name); !taken {
+				a.unknown.young.add(name.String(), name)
+				return name
 			}
 			second = latest&^1 - 2*rand.Int64N(half)
 		}
 	}
-	a.known.age(now)
-	a.known.young.add("", latest)
-	return latest
+	a.known.age(now, maxIssued)
+	name := serialOf(a.zeros, latest)
+	a.issue("", name)
+	return name
 }
 
-// holder returns the account of a second and whether the second is taken.
-func (a *Accounts) holder(second int64) (account string, taken bool) {
-	for _, generation := range [...]*issued{&a.known.young, &a.known.old, &a.unknown.young, &a.unknown.old} {
-		if account, taken = generation.accounts[second]; taken {
+// holder returns the account of a user name and whether the name is taken.
+func (a *Accounts) holder(name serial) (account string, taken bool) {
+	for _, generation := range [...]*issued{
+		&a.known.young, &a.known.old, &a.unknown.young, &a.unknown.old, &a.learned.young, &a.learned.old,
+	} {
+		if account, taken = generation.accounts[name]; taken {
 			return account, true
 		}
 	}
 	return "", false
 }
 
-// age discards the older generation if it has expired or there is no more room.
-func (g *generations) age(now int64) {
-	if now > g.old.last || len(g.young.accounts) >= maxIssued {
+// age discards the older generation if it has expired, or if the younger one has limit names.
+func (g *generations) age(now int64, limit int) {
+	if now > g.old.last || len(g.young.accounts) >= limit {
 		g.old, g.young = g.young, issued{}
 	}
 }
 
-func (i *issued) add(account string, second int64) {
+func (i *issued) add(account string, name serial) {
 	if i.accounts == nil {
-		i.accounts, i.expiries = make(map[int64]string), make(map[string]int64)
+		i.accounts, i.latest = make(map[serial]string), make(map[string]serial)
 	}
-	i.accounts[second] = account
+	i.accounts[name] = account
 	if account != "" {
-		i.expiries[account] = second
+		i.latest[account] = name
 	}
-	i.last = max(i.last, second)
+	i.last = max(i.last, name.second())
 }

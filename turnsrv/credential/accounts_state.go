@@ -13,9 +13,9 @@ type accountsState struct {
 }
 
 type issuedState struct {
-	Accounts map[int64]string `json:"accounts,omitempty"` // by expiry
-	Last     int64            `json:"last,omitempty"`
-	Expiries map[string]int64 `json:"expiries,omitempty"` // latest expiry of each account
+	Accounts map[serial]string `json:"accounts,omitempty"`
+	Last     int64             `json:"last,omitempty"`
+	Latest   map[string]serial `json:"expiries,omitempty"` // of each account
 }
 
 // MarshalJSON returns the user names that are remembered, so that another process can take over the relay.
@@ -23,7 +23,7 @@ func (a *Accounts) MarshalJSON() ([]byte, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	state := func(g *generations) [2]issuedState {
-		return [2]issuedState{{g.young.accounts, g.young.last, g.young.expiries}, {g.old.accounts, g.old.last, g.old.expiries}}
+		return [2]issuedState{{g.young.accounts, g.young.last, g.young.latest}, {g.old.accounts, g.old.last, g.old.latest}}
 	}
 	return json.Marshal(accountsState{state(&a.known), state(&a.unknown)})
 }
@@ -36,12 +36,12 @@ func (a *Accounts) UnmarshalJSON(b []byte) error {
 	}
 	restore := func(s [2]issuedState) (g generations) {
 		for i, generation := range [...]*issued{&g.young, &g.old} {
-			*generation = issued{accounts: s[i].Accounts, expiries: s[i].Expiries, last: s[i].Last}
-			if generation.accounts == nil && generation.expiries != nil {
-				generation.accounts = make(map[int64]string)
+			*generation = issued{accounts: s[i].Accounts, latest: s[i].Latest, last: s[i].Last}
+			if generation.accounts == nil && generation.latest != nil {
+				generation.accounts = make(map[serial]string)
 			}
-			if generation.expiries == nil && generation.accounts != nil {
-				generation.expiries = make(map[string]int64)
+			if generation.latest == nil && generation.accounts != nil {
+				generation.latest = make(map[string]serial)
 			}
 		}
 		return g
@@ -58,12 +58,12 @@ func (a *Accounts) UnmarshalJSON(b []byte) error {
 // merge adds the user names of from to g, one of the generations of a.
 func (a *Accounts) merge(g *generations, from generations) {
 	for _, generation := range [...]issued{from.old, from.young} {
-		for _, second := range slices.Sorted(maps.Keys(generation.accounts)) { // the latest one of an account comes last
-			account := generation.accounts[second]
-			if holder, taken := a.holder(second); taken && holder != account {
+		for _, name := range slices.Sorted(maps.Keys(generation.accounts)) { // the latest one of an account comes last
+			account := generation.accounts[name]
+			if holder, taken := a.holder(name); taken && holder != account {
 				account = ""
 			}
-			g.young.add(account, second)
+			g.young.add(account, name)
 		}
 	}
 }

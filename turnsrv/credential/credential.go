@@ -56,7 +56,10 @@ func (i Issuer) IssueFor(user string, now time.Time) Credential {
 }
 
 // at returns the credential that expires at the given second since the Unix epoch. That second is also its user name.
-func (i Issuer) at(second int64) Credential { return i.named(strconv.FormatInt(second, 10), second) }
+func (i Issuer) at(second int64) Credential { return i.serial(serialOf(0, second)) }
+
+// serial returns the credential with a user name.
+func (i Issuer) serial(name serial) Credential { return i.named(name.String(), name.second()) }
 
 func (i Issuer) named(username string, expires int64) Credential {
 	return Credential{Username: username, Password: Password(i.Secret, username), Expires: time.Unix(expires, 0).UTC()}

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/turnclient"
+	"github.com/mailturn/mailturn/framework/cluster"
+	"github.com/mailturn/mailturn/framework/cluster/redistest"
+)
+
+// clustered are attributes and blocks that make a relay a member of a cluster which issues credentials for all.
+const clustered = `
+cluster {
+  redis       = ["redis://%s"]
+  key         = "0123456789abcdef0123456789abcdef"
+  name        = %q
+  turn_server = "127.0.0.1"
+}
+endpoint "dict" "dict" {
+  path = "%s/dict"
+}
+`
+
+// runMember runs a relay that is a member of a cluster.
+func runMember(t *testing.T, redisServer *redistest.Server, name string) *relaying {
+	t.Helper()
+	r := runRelay(t)
+	r.stop()
+	r.configuration = strings.Replace(r.configuration, "realm ", "secret = \"a secret of all machines, of 32 bytes\"\n  realm ", 1) +
+		fmt.Sprintf(clustered, redisServer.Addr, name, r.dir)
+	r.stop = r.start(t, r.configuration)
+	return r
+}
+
+// soon waits until f returns nil, and returns how long that took.
+func soon(t *testing.T, what string, f func() error) time.Duration {
+	t.Helper()
+	began := time.Now()
+	for {
+		err := f()
+		if err == nil {
+			return time.Since(began)
+		}
+		if time.Since(began) > 20*time.Second {
+			t.Fatalf("%s: %v", what, err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// count returns a condition: that the member has n sessions of an account.
+func (r *relaying) count(t *testing.T, account string, n int) func() error {
+	return func() error {
+		if sessions := r.sessions(t, "--account", account); len(sessions) != n {
+			return fmt.Errorf("%s has %d sessions, want %d: %+v\n%s", account, len(sessions), n, r.sessions(t), r.log)
+		}
+		return nil
+	}
+}
+
+// answers returns a condition: that the relay answers an Allocate request with a code, 0 for success.
+func (r *relaying) answers(t *testing.T, username, password string, code int) func() error {
+	return func() error {
+		_, err := r.client(t, username, password).Allocate(t.Context())
+		if got := turnclient.Code(err); int(got) != code || code == 0 && err != nil {
+			return fmt.Errorf("%v, want %d", err, code)
+		}
+		return nil
+	}
+}
+
+// TestBanOfAllMachines wants a ban to hold on all machines within a second, for credentials that another one has issued, over restarts of
+// the machines and of Redis, until it is lifted on any of them.
+func TestBanOfAllMachines(t *testing.T) {
+	redisServer := redistest.Start(t)
+	one, two := runMember(t, redisServer, "one"), runMember(t, redisServer, "two")
+	username, password := one.credential(t, "alice@example.org")
+	known := func(r *relaying) func() error {
+		return func() error {
+			r.allocate(t, username, password)
+			if len(r.sessions(t, "--account", "alice@example.org")) == 0 {
+				return fmt.Errorf("%+v\n%s", r.sessions(t), r.log)
+			}
+			return nil
+		}
+	}
+	soon(t, "the relay knows whose credential it is", known(two))
+	bobUser, bobPassword := two.credential(t, "bob@example.org")
+	if bobUser == username {
+		t.Fatalf("two machines issue the user name %s", username)
+	}
+	two.allocate(t, bobUser, bobPassword)
+
+	one.want(t, 0, "Banned: alice@example.org", "ban", "alice@example.org", "--for", "1h")
+	took := soon(t, "her calls elsewhere end", two.count(t, "alice@example.org", 0))
+	if took > time.Second {
+		t.Errorf("a ban is in force on another machine after %v", took)
+	}
+	if err := two.count(t, "bob@example.org", 1)(); err != nil {
+		t.Error(err)
+	}
+	soon(t, "the other machine refuses her", two.answers(t, username, password, 403))
+
+	redisServer.Kill()
+	two.stop()
+	two.stop = two.start(t, two.configuration)
+	soon(t, "without Redis, after a restart", two.answers(t, username, password, 403))
+	one.want(t, 0, "Redis cannot be used: other machines will learn of this when it can.", "ban", "192.0.2.1")
+	redisServer.Run(t)
+	late := runMember(t, redisServer, "late")
+	soon(t, "a machine that joins after Redis has lost everything", late.answers(t, username, password, 403))
+	soon(t, "the ban that was made without Redis", func() error {
+		if _, printed := late.ctl("bans"); !strings.Contains(printed, "192.0.2.1/32") {
+			return fmt.Errorf("%s", printed)
+		}
+		return nil
+	})
+
+	two.want(t, 0, "Lifted.", "unban", "alice@example.org")
+	for _, r := range []*relaying{one, two, late} {
+		soon(t, "the ban was lifted on another machine", r.answers(t, username, password, 0))
+	}
+	one.want(t, 0, "No session matches.", "disconnect", "--account", "carol@example.org")
+	if err := late.count(t, "alice@example.org", 1)(); err != nil {
+		t.Error(err)
+	}
+	one.want(t, 0, "Ended: alice@example.org", "disconnect", "--account", "Alice@example.org")
+	soon(t, "her calls elsewhere end", late.count(t, "alice@example.org", 0))
+}
+
+// TestMergeBans wants the later of two changes to be in force on a machine that hears of them in any order.
+func TestMergeBans(t *testing.T) {
+	now := time.Now()
+	logger := slog.New(slog.DiscardHandler)
+	usernames := func(account string) []string { return []string{"2000000000"} }
+	newBans := func() *bans {
+		b := new(bans)
+		b.load(t.TempDir(), logger)
+		return b
+	}
+	one := newBans()
+	made, err := one.add(banReport{Account: "alice", Until: now.Add(time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lifted, err := one.lift("alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := one.add(banReport{Account: "alice", Until: now.Add(2 * time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name    string
+		entries []cluster.Entry
+		want    int
+	}{
+		{"made", []cluster.Entry{made}, 1},
+		{"lifted", []cluster.Entry{made, lifted}, 0},
+		{"lifted, in another order", []cluster.Entry{lifted, made}, 0},
+		{"made again", []cluster.Entry{made, lifted, again}, 1},
+		{"made again, in another order", []cluster.Entry{again, made, lifted}, 1},
+		{"ended", []cluster.Entry{{Name: made.Name, Stamp: made.Stamp, Until: now, Value: made.Value}}, 0},
+		{"another name", []cluster.Entry{{Name: accountBan + "bob", Stamp: 1, Until: again.Until, Value: made.Value}}, 0},
+		{"not a ban", []cluster.Entry{{Name: accountBan + "bob", Stamp: 1, Until: again.Until, Value: "{}"}}, 0},
+		{"something else", []cluster.Entry{{Name: "alice", Stamp: 1, Until: again.Until, Value: made.Value}}, 0},
+	} {
+		b := newBans()
+		for _, e := range tt.entries {
+			b.merge([]cluster.Entry{e}, usernames, logger)
+		}
+		got := b.current()
+		if len(got) != tt.want {
+			t.Errorf("%s: %+v", tt.name, got)
+		} else if len(got) == 1 && (len(got[0].Usernames) != 1 || !b.list.Banned("", "2000000000", netip.Addr{}, now)) {
+			t.Errorf("%s: the user name is not banned: %+v", tt.name, got)
+		}
+		if len(b.held()) > 1 {
+			t.Errorf("%s: holds %+v", tt.name, b.held())
+		}
+	}
+	if got := one.held(); len(got) != 1 || got[0] != again {
+		t.Errorf("holds %+v, want %+v", got, again)
+	}
+}

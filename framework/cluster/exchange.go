@@ -1,0 +1,295 @@
+package cluster
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Times of an Exchange.
+const (
+	// exchangeEvery is how often machines compare all that they know, in case Redis has lost something.
+	exchangeEvery = 30 * time.Second
+	// waitForChange is how long Redis waits with its answer if nothing changes, and readLimit how many changes it sends at a time.
+	waitForChange = 2 * time.Second
+	readLimit     = 1000
+	// retryAfter is the time to the next attempt after Redis has not answered.
+	retryAfter = time.Second
+	// maxEvent is the size of an event in bytes.
+	maxEvent = 4 << 10
+)
+
+// Shared is what a machine shares with the others of its cluster. Its functions are called by one goroutine.
+type Shared struct {
+	// Held returns all entries that the machine knows, those that it has received too, so that an empty Redis learns them again.
+	Held func() []Entry
+	// Apply takes entries from Redis. Each is in force unless the machine knows one of the same name with a greater Stamp.
+	Apply func([]Entry)
+	// Happened takes an event that another machine has published.
+	Happened func(event string)
+	// Names, if not nil, are the user names that the machine issues and learns.
+	Names *Names
+}
+
+// An Exchange shares entries, events and names between the machines of a cluster. The methods of a nil Exchange do nothing. It is safe
+// for concurrent use.
+type Exchange struct {
+	directory *Directory
+	// waits is for the requests that Redis answers when something changes. Closing it is the only way to end one.
+	waits  redis.UniversalClient
+	shared Shared
+	id     string // of this process
+	sealer *sealer
+	logger *slog.Logger
+	// every is exchangeEvery, except in tests.
+	every time.Duration
+
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+
+	// What follows is of the goroutine that follows.
+	last    map[string]string // ID of what was read last, by the key of its stream
+	failing bool              // the log says so
+
+	mu      sync.Mutex // guards what follows
+	current time.Time  // when everything was exchanged last, zero after a failure
+}
+
+// NewExchange returns an Exchange for a process of directory, and nil if that is nil. id is different for each process.
+func NewExchange(directory *Directory, id string, shared Shared, logger *slog.Logger) *Exchange {
+	if directory == nil {
+		return nil
+	}
+	x := &Exchange{
+		directory: directory, waits: directory.settings.client(), shared: shared, id: id, sealer: newSealer(directory.settings.key()), logger: logger,
+		every: exchangeEvery, last: make(map[string]string),
+	}
+	if shared.Names != nil {
+		shared.Names.exchange = x
+	}
+	return x
+}
+
+// Start begins to exchange, without waiting for Redis. Call Stop in the end.
+func (x *Exchange) Start() {
+	if x == nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	x.cancel = cancel
+	x.running.Go(func() { x.follow(ctx) })
+	if x.shared.Names != nil {
+		x.running.Go(func() { x.shared.Names.run(ctx) })
+	}
+}
+
+// Stop ends what Start has begun. Call it before Directory.Stop.
+func (x *Exchange) Stop() {
+	if x == nil || x.cancel == nil {
+		return
+	}
+	x.cancel()
+	x.waits.Close()
+	x.running.Wait()
+}
+
+func (x *Exchange) key(name string) string {
+	return sharedKey(x.directory.settings.Block.KeyPrefix.V, name)
+}
+
+// Publish publishes entries that the machine holds. After an error, they are published when Redis can be used again.
+func (x *Exchange) Publish(ctx context.Context, entries ...Entry) error {
+	if x == nil {
+		return nil
+	}
+	_, err := x.put(ctx, "", entries)
+	return err
+}
+
+// Tell tells the other machines that are connected to Redis about an event.
+func (x *Exchange) Tell(ctx context.Context, event string) error {
+	if x == nil {
+		return nil
+	}
+	if len(event) > maxEvent {
+		return fmt.Errorf("the event has %d bytes, and may have %d", len(event), maxEvent)
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return x.directory.client.XAdd(ctx, &redis.XAddArgs{
+		Stream: x.key("changes"), MaxLen: MaxEntries, Approx: true, Values: []string{"from", x.id, "event", x.sealer.seal(event, x.id)},
+	}).Err()
+}
+
+// put calls the script of that name.
+func (x *Exchange) put(ctx context.Context, all string, entries []Entry) ([]string, error) {
+	args := []any{all, MaxEntries}
+	for _, e := range entries {
+		field, text, err := e.encode(x.sealer)
+		if err != nil {
+			return nil, err
+		}
+		args = append(args, field, text)
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return put.Run(ctx, x.directory.client, []string{x.key("entries"), x.key("changes")}, args...).StringSlice()
+}
+
+// follow exchanges everything, and then what changes, until ctx is done.
+func (x *Exchange) follow(ctx context.Context) {
+	for ctx.Err() == nil {
+		var err error
+		if x.isCurrent() {
+			err = x.read(ctx)
+		} else {
+			err = x.exchange(ctx)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if x.note(err); err != nil {
+			x.setCurrent(time.Time{})
+			if nodes, ok := x.waits.(*redis.ClusterClient); ok {
+				nodes.ReloadState(ctx) // see Directory.round
+			}
+			if x.shared.Names != nil {
+				x.shared.Names.setPublished("") // Redis may have lost some
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(retryAfter):
+			}
+		}
+	}
+}
+
+func (x *Exchange) isCurrent() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return time.Since(x.current) < x.every
+}
+
+func (x *Exchange) setCurrent(at time.Time) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.current = at
+}
+
+// note logs that Redis does not do what an Exchange needs, unless the Directory says the same.
+func (x *Exchange) note(err error) {
+	switch {
+	case err == nil:
+		if x.failing {
+			x.logger.Info("cluster: bans and names are shared again")
+		}
+		x.failing = false
+	case !x.failing && x.directory.Status().Err == nil:
+		if errors.Is(err, context.DeadlineExceeded) || !isReply(err) {
+			return // the Directory is going to log it
+		}
+		x.failing = true
+		x.logger.Error("cluster: Redis refuses what bans and names need; they are not shared", "err", err)
+	}
+}
+
+// isReply reports whether an error is an answer of Redis.
+func isReply(err error) bool {
+	_, ok := errors.AsType[redis.Error](err)
+	return ok
+}
+
+// exchange publishes everything that the machine holds, and takes everything that Redis has.
+func (x *Exchange) exchange(ctx context.Context) error {
+	texts, err := x.put(ctx, "all", x.shared.Held())
+	if err == nil && len(texts)%2 == 0 {
+		err = fmt.Errorf("the answer has %d values", len(texts))
+	}
+	if err != nil {
+		return err
+	}
+	x.last[x.key("changes")] = texts[0]
+	var entries []Entry
+	for pair := range slices.Chunk(texts[1:], 2) {
+		entries = x.append(entries, pair[0], pair[1])
+	}
+	x.shared.Apply(entries)
+	if x.shared.Names != nil {
+		if err := x.shared.Names.exchangeAll(ctx); err != nil {
+			return err
+		}
+	}
+	x.setCurrent(time.Now())
+	return nil
+}
+
+// append appends an entry. One that cannot be read is left out.
+func (x *Exchange) append(entries []Entry, field, text string) []Entry {
+	e, err := parseEntry(x.sealer, field, text)
+	if err != nil {
+		x.logger.Debug("ignoring an entry in Redis", "field", field, "err", err)
+		return entries
+	}
+	return append(entries, e)
+}
+
+// read waits for changes, for a limited time, and applies them.
+func (x *Exchange) read(ctx context.Context) error {
+	keys := slices.Sorted(maps.Keys(x.last))
+	streams := slices.Clone(keys)
+	for _, key := range keys {
+		streams = append(streams, x.last[key])
+	}
+	limited, cancel := context.WithTimeout(ctx, waitForChange+timeout)
+	defer cancel()
+	changed, err := x.waits.XRead(limited, &redis.XReadArgs{Streams: streams, Block: waitForChange, Count: readLimit}).Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return err
+	}
+	for _, stream := range changed {
+		for _, message := range stream.Messages {
+			x.last[stream.Stream] = message.ID
+		}
+		if stream.Stream == x.key("changes") {
+			x.applyChanges(stream.Messages)
+		} else if x.shared.Names != nil {
+			x.shared.Names.learn(stream.Stream, stream.Messages)
+		}
+	}
+	return nil
+}
+
+// applyChanges applies what the stream of changes says, in its order.
+func (x *Exchange) applyChanges(messages []redis.XMessage) {
+	var entries []Entry
+	for _, m := range messages {
+		text := func(key string) string { s, _ := m.Values[key].(string); return s }
+		if entry := text("entry"); entry != "" {
+			entries = x.append(entries, text("field"), entry)
+			continue
+		}
+		from := text("from")
+		event, err := x.sealer.open(text("event"), from)
+		switch {
+		case err != nil || len(event) > maxEvent:
+			x.logger.Debug("ignoring an event in Redis", "err", cmp.Or(err, errors.New("it is too long")))
+		case event == issuerJoined:
+			x.setCurrent(time.Time{}) // to find its stream
+		case from != x.id:
+			x.shared.Apply(entries)
+			entries = nil
+			x.shared.Happened(event)
+		}
+	}
+	if len(entries) > 0 {
+		x.shared.Apply(entries)
+	}
+}
