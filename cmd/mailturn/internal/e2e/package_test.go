@@ -63,6 +63,7 @@ func TestPackage(t *testing.T) {
 	deb, before := release(t, "mailturn_*_"+runtime.GOARCH+".deb"), earlier(t)
 	for _, root := range []string{"bookworm-systemd", "trixie-systemd"} {
 		t.Run(root, func(t *testing.T) {
+			t.Parallel()
 			m := bootMachine(t, root, deb, before)
 			install := func(file string) string {
 				t.Helper()
