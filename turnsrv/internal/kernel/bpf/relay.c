@@ -295,12 +295,16 @@ static __noinline struct entry *find(const struct key *k, const struct control *
 	return numbered((number & ((1 << TAG_SHIFT) - 1)) - 1);
 }
 
-// partner returns the entry that the index has for what leaves by another one, or a null pointer.
-static __noinline struct entry *partner(const struct entry *e, const struct wide *wide, const struct control *c, int ipv6)
+// partner returns the entry that the index has for what leaves by another one, or a null pointer. It looks for what belongs to IPv6
+// itself: as an argument, that would be a constant null pointer for IPv4.
+static __noinline struct entry *partner(const struct entry *e, const struct control *c, int ipv6)
 {
 	struct key next = {.ends = e->out};
-	if (ipv6)
-		next.prefixes = wide->out;
+	if (ipv6) {
+		struct wide *wide = widened(e->number);
+		if (wide)
+			next.prefixes = wide->out;
+	}
 	return find(&next, c, ipv6);
 }
 
@@ -488,7 +492,7 @@ static __always_inline int relay(struct __sk_buff *skb, const int ipv6)
 		return up_for(LIMIT);
 	int change = from_client ? -CHANNEL_HEADER : CHANNEL_HEADER;
 	if (from_client && e->flags & LOCAL) {
-		last = partner(e, wide, c, ipv6);
+		last = partner(e, c, ipv6);
 		if (!last)
 			return up_for(PARTNER);
 		if (ipv6) {
