@@ -129,6 +129,8 @@ type Config struct {
 	// which takes a fraction of the CPU time. This requires Linux with CAP_BPF and CAP_NET_ADMIN. Packets that the kernel relays do
 	// not pass netfilter. While the path is in use, sockets do not use UDP_GRO.
 	KernelPath KernelPath
+	// kernelChannels is how many channels the kernel can relay, if tests need another number than the default.
+	kernelChannels int
 
 	// Alternate, if not nil, is called for Allocate requests that are refused because the server drains. If it returns another server,
 	// the response is 300 (Try Alternate) with that, RFC 8489 section 10. server is for the transport of tuple and has the address

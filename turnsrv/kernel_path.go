@@ -40,7 +40,7 @@ func (s *Server) KernelPath() (used bool, problem error) {
 // TryKernelPath loads the program into the kernel, checks it, and removes it. It returns why that is not possible: fs.ErrPermission
 // without the capabilities, errors.ErrUnsupported on other systems than Linux.
 func TryKernelPath() error {
-	path, err := newKernelPath(slog.New(slog.DiscardHandler))
+	path, err := newKernelPath(0, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func (s *Server) startKernelPath(protocol *session.Config) error {
 	if s.config.KernelPath == KernelPathOff {
 		return nil
 	}
-	path, err := newKernelPath(s.config.Logger)
+	path, err := newKernelPath(s.config.kernelChannels, s.config.Logger)
 	switch {
 	case err != nil && s.config.KernelPath == KernelPathOn:
 		return fmt.Errorf("kernel path: %w", err)

@@ -3,6 +3,7 @@
 package turnsrv
 
 import (
+	"cmp"
 	"errors"
 	"log/slog"
 	"net"
@@ -14,8 +15,8 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/limit"
 )
 
-// kernelChannels is how many channels the kernel relays at the same time. Each takes about 370 bytes of its memory.
-const kernelChannels = 1 << 15
+// defaultKernelChannels is how many channels the kernel relays at the same time. Each takes about 370 bytes of its memory.
+const defaultKernelChannels = 1 << 15
 
 // kernelPath is the program in the kernel, and the goroutine that follows the changes of the network. It implements session.Kernel.
 type kernelPath struct {
@@ -26,8 +27,9 @@ type kernelPath struct {
 	follow   sync.WaitGroup
 }
 
-func newKernelPath(logger *slog.Logger) (*kernelPath, error) {
-	path, err := kernel.Load(kernelChannels, logger)
+// newKernelPath loads the program with room for the given number of channels, or for the default number if that is zero.
+func newKernelPath(channels int, logger *slog.Logger) (*kernelPath, error) {
+	path, err := kernel.Load(cmp.Or(channels, defaultKernelChannels), logger)
 	if err != nil {
 		return nil, err
 	}

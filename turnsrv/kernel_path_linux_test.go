@@ -90,7 +90,7 @@ func lab(deny ...string) *peer.Policy {
 }
 
 // serveKernel starts a server on port 3478 of all addresses.
-func serveKernel(t *testing.T, n *turntest.Network, path KernelPath) *kernelServer {
+func serveKernel(t *testing.T, n *turntest.Network, path KernelPath, change ...func(*Config)) *kernelServer {
 	t.Helper()
 	k := &kernelServer{network: n}
 	addresses := []relay.Address{}
@@ -101,7 +101,7 @@ func serveKernel(t *testing.T, n *turntest.Network, path KernelPath) *kernelServ
 	if k.allocator, err = relay.New(relay.Config{Addresses: addresses, Peers: lab()}); err != nil {
 		t.Fatal(err)
 	}
-	k.Server, err = New(Config{
+	config := Config{
 		Realm: turntest.TestRealm, Relay: k.allocator, KernelPath: path,
 		Authenticator: credential.Verifier{Secrets: []credential.Secret{credential.NewSecret([]byte(turntest.TestSecret))}},
 		OnEvent: func(e event.Event) {
@@ -111,8 +111,11 @@ func serveKernel(t *testing.T, n *turntest.Network, path KernelPath) *kernelServ
 				k.ended = append(k.ended, e)
 			}
 		},
-	})
-	if err != nil {
+	}
+	for _, change := range change {
+		change(&config)
+	}
+	if k.Server, err = New(config); err != nil {
 		t.Fatal(err)
 	}
 	conn, err := net.ListenUDP("udp", &net.UDPAddr{Port: 3478})
@@ -154,7 +157,13 @@ type kernelCall struct {
 
 func (k *kernelServer) call(t *testing.T, f networkFamily, number uint16) *kernelCall {
 	t.Helper()
-	c := &kernelCall{client: k.client(t, f), peer: k.network.Listen(t, k.network.Peer, netip.AddrPortFrom(f.peer, 0)), number: number}
+	return k.callFrom(t, k.client(t, f), f, number)
+}
+
+// callFrom is call for a client that has no allocation yet.
+func (k *kernelServer) callFrom(t *testing.T, client *rawClient, f networkFamily, number uint16) *kernelCall {
+	t.Helper()
+	c := &kernelCall{client: client, peer: k.network.Listen(t, k.network.Peer, netip.AddrPortFrom(f.peer, 0)), number: number}
 	c.relayed = c.client.allocate(turntest.Attr(stun.AttrRequestedAddressFamily, byte(f.request), 0, 0, 0))
 	c.bind(f)
 	return c
@@ -181,7 +190,7 @@ func (c *kernelCall) exchange(t *testing.T, text string) {
 
 func (c *kernelCall) atPeer(t *testing.T, text string) {
 	t.Helper()
-	b := make([]byte, 2048)
+	b := make([]byte, 10000)
 	_ = c.peer.SetReadDeadline(time.Now().Add(patience()))
 	n, from, err := c.peer.ReadFromUDPAddrPort(b)
 	if err != nil || string(b[:n]) != text || netip.AddrPortFrom(from.Addr().Unmap(), from.Port()) != c.relayed {

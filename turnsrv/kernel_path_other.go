@@ -16,7 +16,7 @@ import (
 // kernelPath is not available on this system.
 type kernelPath struct{}
 
-func newKernelPath(*slog.Logger) (*kernelPath, error) {
+func newKernelPath(int, *slog.Logger) (*kernelPath, error) {
 	return nil, fmt.Errorf("not on %s, %s: %w", runtime.GOOS, runtime.GOARCH, errors.ErrUnsupported)
 }
 
