@@ -14,8 +14,8 @@ import (
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/daemon"
 )
 
-// startMaddy builds maddy, of the version in the module beside this package, and serves with its mailboxes in SQLite. A mailbox comes
-// into being when its user logs in, and any password is good.
+// startMaddy builds maddy, of the version in the module beside this package, and serves with the documented block and with its
+// mailboxes in SQLite. A mailbox is made when its user logs in, and any password is good.
 func startMaddy(t *testing.T) imapServer {
 	peer(t, "gcc", "gcc libc6-dev") // for SQLite
 	dir := t.TempDir()
@@ -30,21 +30,7 @@ func startMaddy(t *testing.T) imapServer {
 		t.Fatal(err)
 	}
 	config := filepath.Join(dir, "maddy.conf")
-	if err := os.WriteFile(config, fmt.Appendf(nil, `
-hostname localhost
-state_dir %[1]s/state
-runtime_dir %[1]s/run
-tls off
-storage.imapsql mailboxes {
-    driver sqlite3
-    dsn imapsql.db?_txlock=immediate
-}
-imap tcp://%[2]s {
-    auth dummy
-    storage &mailboxes
-    insecure_auth yes
-}
-`, dir, addr), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte(maddyConfig(t, dir, addr)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	d, err := daemon.Start(t.Context(), exec.Command(program, "--config", config, "run"), "imap: listening on ")
@@ -67,6 +53,22 @@ imap tcp://%[2]s {
 		}
 		return name
 	}}
+}
+
+// maddyConfig is a configuration with the documented block, which differs in the address and in what it refers to.
+func maddyConfig(t *testing.T, dir, addr string) string {
+	t.Helper()
+	block := readDocuments(t).find(t, "docs/imap.md", "maddy", "imap tcp:")
+	return fmt.Sprintf(`
+hostname localhost
+state_dir %[1]s/state
+runtime_dir %[1]s/run
+tls off
+storage.imapsql mailboxes {
+    driver sqlite3
+    dsn imapsql.db?_txlock=immediate
+}
+%[2]s`, dir, replaced(t, block, "127.0.0.1:1143", addr, "&local_authdb", "dummy", "&local_mailboxes", "&mailboxes"))
 }
 
 // statusItems are what STATUS says of a mailbox.

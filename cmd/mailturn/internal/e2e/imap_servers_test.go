@@ -130,9 +130,11 @@ func stopAfter(t *testing.T, s daemonOfTest) {
 	})
 }
 
+// startCyrus starts Cyrus with the documented line.
 func startCyrus(t *testing.T) imapServer {
 	root := openRoot(t, "bookworm-cyrus")
-	s, err := cyrus.Start(t.Context(), root)
+	line := readDocuments(t).find(t, "docs/imap.md", "Cyrus", "imap cmd=")
+	s, err := cyrus.Start(t.Context(), root, replaced(t, line, "127.0.0.1:1143", "ADDR"))
 	if err != nil {
 		t.Fatal(err)
 	}

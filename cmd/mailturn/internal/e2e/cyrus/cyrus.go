@@ -4,18 +4,18 @@ package cyrus
 
 import (
 	"context"
+	"strings"
 
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/chroot"
 )
 
-// services is cyrus.conf: IMAP alone.
+// services is cyrus.conf, with the line of one service.
 const services = `
 START {
   recover cmd="/usr/sbin/cyrus ctl_cyrusdb -r"
 }
 SERVICES {
-  imap cmd="imapd -U 30" listen="ADDR" prefork=0 maxchild=100
-}
+SERVICE}
 EVENTS {
 }
 `
@@ -40,7 +40,8 @@ exec /usr/lib/cyrus/bin/master -D -M DIR/cyrus.conf -p DIR/run/master.pid
 `
 
 // Start runs Cyrus in root, where it is installed, until Stop. Every user exists, with any password and an INBOX that is empty at
-// first. ctx bounds only the start.
-func Start(ctx context.Context, root *chroot.Root) (*chroot.Server, error) {
-	return root.Serve(ctx, chroot.Program{Name: "cyrus", Files: map[string]string{"cyrus.conf": services}, Script: run, Ready: "configured"})
+// first. service is the line for IMAP in cyrus.conf, with ADDR for the address. ctx bounds only the start.
+func Start(ctx context.Context, root *chroot.Root, service string) (*chroot.Server, error) {
+	files := map[string]string{"cyrus.conf": strings.Replace(services, "SERVICE}", service+"}", 1)}
+	return root.Serve(ctx, chroot.Program{Name: "cyrus", Files: files, Script: run, Ready: "configured"})
 }
