@@ -67,8 +67,8 @@ func (s *Server) Suspend() (*Suspended, error) {
 	s.mu.Lock()
 	path := s.kernel
 	s.mu.Unlock()
-	if path != nil { // no channel uses it any more, and its filters would be in the way of those of the other process
-		if err := path.detach(); err != nil {
+	if path != nil { // no channel uses it any more
+		if err := path.makeWay(); err != nil {
 			suspended.Resume()
 			return nil, fmt.Errorf("turnsrv: kernel path: %w", err)
 		}

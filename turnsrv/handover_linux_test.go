@@ -36,6 +36,12 @@ type succession struct {
 // newSuccession returns a succession with the given number of UDP sockets (SO_REUSEPORT), whose first server has been started.
 func newSuccession(t *testing.T, sockets int, config Config) *succession {
 	t.Helper()
+	return newSuccessionAt(t, "127.0.0.1:0", sockets, config)
+}
+
+// newSuccessionAt is like newSuccession, with UDP sockets at another address.
+func newSuccessionAt(t *testing.T, local string, sockets int, config Config) *succession {
+	t.Helper()
 	s := &succession{t: t}
 	control := func(_, _ string, c syscall.RawConn) (err error) {
 		if controlErr := c.Control(func(fd uintptr) {
@@ -45,9 +51,8 @@ func newSuccession(t *testing.T, sockets int, config Config) *succession {
 		}
 		return err
 	}
-	local := "127.0.0.1:0"
 	for range sockets {
-		conn, err := (&net.ListenConfig{Control: control}).ListenPacket(t.Context(), "udp4", local)
+		conn, err := (&net.ListenConfig{Control: control}).ListenPacket(t.Context(), "udp", local)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -79,6 +79,9 @@ func (s *Server) startKernelPath(protocol *session.Config) error {
 		message = "kernel path is ready, except for calls whose packets the NAT rules of this host rewrite"
 	}
 	s.config.Logger.Info(message)
+	if s.config.Successor {
+		path.succeed()
+	}
 	s.kernel, protocol.Kernel = path, path
 	// The system would join packets for the sockets before the program sees them, and it passes such packets up.
 	s.config.NoCoalesce = true

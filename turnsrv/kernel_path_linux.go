@@ -81,8 +81,11 @@ func (k *kernelPath) passedUp(counts map[string]uint64) {
 	}
 }
 
-// detach removes the program from all interfaces, until Relay is called again.
-func (k *kernelPath) detach() error { return k.path.DetachAll() }
+// makeWay makes room for the program of a successor, until Relay is called again.
+func (k *kernelPath) makeWay() error { return k.path.MakeWay() }
+
+// succeed prepares for relaying in the place of the process before, which still serves.
+func (k *kernelPath) succeed() { k.path.AttachBeside() }
 
 // close removes the program from the kernel. It is called after all sessions have ended.
 func (k *kernelPath) close() error {

@@ -15,7 +15,9 @@ func (c *Counters) named(yield func(name string, counter *atomic.Uint64)) {
 	yield("refreshed", &c.Refreshed)
 	yield("streams_refused", &c.StreamsRefused)
 	yield("icmp", &c.ICMP)
-	for direction, traffic := range map[string]*Traffic{"to_peer": &c.ToPeer, "to_client": &c.ToClient} {
+	for direction, traffic := range map[string]*Traffic{
+		"to_peer": &c.ToPeer, "to_client": &c.ToClient, "kernel_to_peer": &c.KernelToPeer, "kernel_to_client": &c.KernelToClient,
+	} {
 		yield(direction+"/packets", &traffic.Packets)
 		yield(direction+"/bytes", &traffic.bytes)
 	}

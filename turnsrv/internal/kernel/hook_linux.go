@@ -6,8 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
-	"slices"
+	"net"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -95,16 +94,39 @@ func (p *Path) attachFilter(index int) (hook, error) {
 	return clsactHook{index, p.place.number}, nil
 }
 
-// DetachAll removes the program from all interfaces. Relay attaches it again.
-func (p *Path) DetachAll() error {
+// MakeWay makes room for the program of a successor, which uses the path while this process still exists. With tcx, both programs may be
+// attached at the same time, and this one stays: it passes everything on, because it has no entries left, and detaching it would take
+// the kernel tens of milliseconds for each interface. Relay attaches the program again where it was detached.
+func (p *Path) MakeWay() error {
 	p.mu.Lock()
-	indexes := slices.Collect(maps.Keys(p.hooks))
+	var indexes []int
+	for index, h := range p.hooks {
+		if _, ok := h.(tcxHook); !ok {
+			indexes = append(indexes, index)
+		}
+	}
 	p.mu.Unlock()
 	var errs []error
 	for _, index := range indexes {
 		errs = append(errs, p.Detach(index))
 	}
 	return errors.Join(errs...)
+}
+
+// AttachBeside attaches the program to the interfaces to which a program is attached by tcx: where those of the process before are, which
+// this one succeeds. Attaching takes the kernel tens of milliseconds, for which calls should not wait. It does nothing on systems
+// without tcx, and leaves interfaces on which it fails to Relay.
+func (p *Path) AttachBeside() {
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		return
+	}
+	for _, i := range interfaces {
+		attached, err := link.QueryPrograms(link.QueryOptions{Target: i.Index, Attach: ebpf.AttachTCXIngress})
+		if err == nil && len(attached.Programs) > 0 {
+			_, _ = p.Attach(i.Index)
+		}
+	}
 }
 
 // Detach removes the program from an interface, which may have disappeared.

@@ -171,7 +171,7 @@ func (l *Loop) Receive(s *udp.Socket, r Receiver, shared bool) error {
 		_ = s.SetCoalesce(true) // older systems have no UDP_GRO
 	}
 	w := &watch{socket: s, receiver: r, shared: shared, batch: udp.Batch}
-	if w.wantsErrors() {
+	if w.wantsErrors() && !l.suspended {
 		if err := s.KeepErrors(true); err != nil {
 			return err
 		}
