@@ -219,6 +219,11 @@ func (u *upgrade) handOver(next *successor, version int) (done handedOver, err e
 	}
 	start := time.Now()
 	deadline = start.Add(handOverLimit)
+	defer func() {
+		if err != nil && time.Now().After(deadline) {
+			err = fmt.Errorf("%w: calls would have been interrupted for more than %v; try again when the machine is less busy", err, handOverLimit)
+		}
+	}()
 	for _, relay := range u.service.movableRelays() {
 		done.Allocations += relay.allocations()
 		s, err := relay.endpoint.Suspend()

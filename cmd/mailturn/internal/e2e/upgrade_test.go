@@ -34,6 +34,7 @@ const (
 // installation is a mailturn that was installed, and can be replaced while it runs.
 type installation struct {
 	program, config, socket string
+	network                 namespace // in which it runs; empty for that of the test
 	log                     *lines
 	manager                 *descriptorStore // that starts it
 }
@@ -79,6 +80,9 @@ func (i *installation) start(t *testing.T, stateDir string) (first *os.Process, 
 		t.Fatal(err)
 	}
 	cmd := exec.Command(i.program, "run", "--state-dir", stateDir, "--config", i.config)
+	if i.network != "" {
+		cmd = i.network.command(cmd.Path, cmd.Args[1:]...) // which becomes the program
+	}
 	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+i.manager.path)
 	cmd.Stdout, cmd.Stderr = writer, writer // the processes to come inherit it
 	i.manager.mu.Lock()
@@ -122,21 +126,56 @@ func (i *installation) start(t *testing.T, stateDir string) (first *os.Process, 
 	return cmd.Process, ended
 }
 
-// waitFor waits for a line of the log with text that begins after the first bytes of it.
-func (i *installation) waitFor(t *testing.T, after int, text string) {
+// maxAttempts is how often upgradeBy tries.
+const maxAttempts = 10
+
+// upgradeBy upgrades by calling start, and returns when the other process serves. While other programs use the processors, an upgrade
+// may take longer than calls can be interrupted. mailturn then refuses it, and upgradeBy tries again, as an operator would.
+func (i *installation) upgradeBy(t *testing.T, start func() error) {
+	t.Helper()
+	for attempt := 1; ; attempt++ {
+		logged := len(i.log.String())
+		err := start()
+		outcome := i.outcome(t, logged)
+		if strings.Contains(outcome, "msg=ready") {
+			if err != nil {
+				t.Fatal(err)
+			}
+			return
+		}
+		if attempt == maxAttempts || !strings.Contains(outcome, "interrupted for more than") {
+			t.Fatal(outcome)
+		}
+		t.Logf("attempt %d: %s", attempt, outcome)
+	}
+}
+
+// outcome waits for the line of the log that says how an upgrade ended, after the first bytes of the log.
+func (i *installation) outcome(t *testing.T, after int) string {
 	t.Helper()
 	late := time.After(startLimit)
 	for {
-		line, changed := i.log.find(after, text)
-		if line != "" {
-			return
+		ready, changed := i.log.find(after, "msg=ready")
+		failed, _ := i.log.find(after, "msg=\"upgrade failed")
+		if ready != "" || failed != "" {
+			return ready + failed
 		}
 		select {
 		case <-changed:
 		case <-late:
-			t.Fatalf("mailturn did not write %q", text)
+			t.Fatal("an upgrade neither succeeded nor failed")
 		}
 	}
+}
+
+// upgrade upgrades by mailturn upgrade, and returns how long calls were interrupted.
+func (i *installation) upgrade(t *testing.T) time.Duration {
+	t.Helper()
+	var report struct {
+		InterruptedMS float64 `json:"interrupted_ms"`
+	}
+	i.upgradeBy(t, func() error { return i.ctl(&report, "upgrade") })
+	return time.Duration(report.InterruptedMS * float64(time.Millisecond))
 }
 
 // ctl runs a command of the program, and decodes its answer into out, unless that is nil.
@@ -341,22 +380,14 @@ func TestUpgrade(t *testing.T) {
 	before, pid := i.sessions(t), first.Pid
 	for n := range upgradeCount {
 		i.replace(t, builds[(n+1)%2])
-		logged := len(i.log.String())
 		switch n % 4 {
 		case 2:
-			_ = syscall.Kill(pid, syscall.SIGUSR2)
+			i.upgradeBy(t, func() error { return syscall.Kill(pid, syscall.SIGUSR2) })
 		case 3:
-			_ = syscall.Kill(pid, syscall.SIGHUP)
+			i.upgradeBy(t, func() error { return syscall.Kill(pid, syscall.SIGHUP) })
 		default:
-			var report struct {
-				InterruptedMS float64 `json:"interrupted_ms"`
-			}
-			if err := i.ctl(&report, "upgrade"); err != nil {
-				t.Fatal(err)
-			}
-			interrupted = max(interrupted, time.Duration(report.InterruptedMS*float64(time.Millisecond)))
+			interrupted = max(interrupted, i.upgrade(t))
 		}
-		i.waitFor(t, logged, "msg=ready")
 		status, err := i.status()
 		if err != nil {
 			t.Fatal(err)
