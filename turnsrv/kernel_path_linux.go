@@ -81,9 +81,6 @@ func (k *kernelPath) passedUp(counts map[string]uint64) {
 	}
 }
 
-// makeWay makes room for the program of a successor, until Relay is called again.
-func (k *kernelPath) makeWay() error { return k.path.MakeWay() }
-
 // succeed prepares for relaying in the place of the process before, which still serves.
 func (k *kernelPath) succeed() { k.path.AttachBeside() }
 

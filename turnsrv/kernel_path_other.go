@@ -32,8 +32,6 @@ func (*kernelPath) Relay(kernel.Binding, time.Time) (session.KernelChannel, erro
 
 func (*kernelPath) passedUp(map[string]uint64) {}
 
-func (*kernelPath) makeWay() error { return nil }
-
 func (*kernelPath) succeed() {}
 
 func (*kernelPath) close() error { return nil }

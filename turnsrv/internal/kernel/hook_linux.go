@@ -94,25 +94,6 @@ func (p *Path) attachFilter(index int) (hook, error) {
 	return clsactHook{index, p.place.number}, nil
 }
 
-// MakeWay makes room for the program of a successor, which uses the path while this process still exists. With tcx, both programs may be
-// attached at the same time, and this one stays: it passes everything on, because it has no entries left, and detaching it would take
-// the kernel tens of milliseconds for each interface. Relay attaches the program again where it was detached.
-func (p *Path) MakeWay() error {
-	p.mu.Lock()
-	var indexes []int
-	for index, h := range p.hooks {
-		if _, ok := h.(tcxHook); !ok {
-			indexes = append(indexes, index)
-		}
-	}
-	p.mu.Unlock()
-	var errs []error
-	for _, index := range indexes {
-		errs = append(errs, p.Detach(index))
-	}
-	return errors.Join(errs...)
-}
-
 // AttachBeside attaches the program to the interfaces to which a program is attached by tcx: where those of the process before are, which
 // this one succeeds. Attaching takes the kernel tens of milliseconds, for which calls should not wait. It does nothing on systems
 // without tcx, and leaves interfaces on which it fails to Relay.

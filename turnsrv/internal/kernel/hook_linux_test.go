@@ -238,7 +238,7 @@ func TestTwoFilters(t *testing.T) {
 	check(1)
 	check(2)
 	n.In(t, n.Server, func() {
-		if err := errors.Join(paths[0].DetachAll(), RemoveFilters(n.ToClient), RemoveFilters(n.ToPeer)); err != nil {
+		if err := errors.Join(paths[0].Detach(n.ToClient), paths[0].Detach(n.ToPeer), RemoveFilters(n.ToClient), RemoveFilters(n.ToPeer)); err != nil {
 			t.Error(err)
 		}
 	})
