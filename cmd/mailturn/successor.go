@@ -173,6 +173,17 @@ func (s *successor) kill() {
 	_, _ = s.process.Wait() // fails if the process is not a child of this one: see siblingProcess
 }
 
+// send sends a message. If the process has ended, the error is why.
+func (s *successor) send(m handoff.Message, deadline time.Time) error {
+	err := s.conn.Send(m, deadline)
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+		if ended := s.expect(messageDone, time.Second); ended != nil {
+			return ended
+		}
+	}
+	return err
+}
+
 // expect receives a message of a kind.
 func (s *successor) expect(kind string, within time.Duration) error {
 	m, err := s.conn.Receive(time.Now().Add(within))
@@ -199,7 +210,7 @@ func (s *successor) expect(kind string, within time.Duration) error {
 func (u *upgrade) handOver(next *successor, version int) (done handedOver, err error) {
 	deadline := time.Now().Add(startLimit)
 	err = u.sockets.Export(func(names []string, descriptors []int) error {
-		return next.conn.Send(handoff.Message{Kind: messageSockets, Names: names, Descriptors: descriptors}, deadline)
+		return next.send(handoff.Message{Kind: messageSockets, Names: names, Descriptors: descriptors}, deadline)
 	})
 	if err == nil {
 		err = next.expect(messageReady, startLimit)
@@ -234,7 +245,7 @@ func (u *upgrade) handOver(next *successor, version int) (done handedOver, err e
 		suspended = append(suspended, s)
 		state, descriptors, err := s.State(version)
 		if err == nil {
-			err = next.conn.Send(handoff.Message{Kind: messageRelay, Name: relay.name, Body: state, Descriptors: descriptors}, deadline)
+			err = next.send(handoff.Message{Kind: messageRelay, Name: relay.name, Body: state, Descriptors: descriptors}, deadline)
 		}
 		if err != nil {
 			resume()
@@ -249,7 +260,7 @@ func (u *upgrade) handOver(next *successor, version int) (done handedOver, err e
 	}
 	if err == nil {
 		u.announce(next.process.Pid) // before the other process reports to the service manager
-		if err = next.conn.Send(handoff.Message{Kind: messageGo}, deadline); err != nil {
+		if err = next.send(handoff.Message{Kind: messageGo}, deadline); err != nil {
 			u.announce(os.Getpid())
 		}
 	}
