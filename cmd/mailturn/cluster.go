@@ -75,8 +75,13 @@ type member struct {
 	// refuses returns why the relay refuses new calls, empty if it does not.
 	refuses func() string
 
+	// allowsUpgrade is the attribute allow_upgrade.
+	allowsUpgrade atomic.Bool
+	answered      atomic.Pointer[cluster.Answer] // to the last request of another machine
+
 	// What follows is of the goroutine that announces.
-	relayed  uint64 // bytes, at measured
+	served   []string // IDs of requests
+	relayed  uint64   // bytes, at measured
 	measured time.Time
 }
 
@@ -112,6 +117,7 @@ func (m *member) announce() []cluster.Relay {
 	}
 	r := *fixed
 	r.Incarnation, r.Refuses, r.Failed = m.incarnation, m.refuses(), m.watch.Failed()
+	r.Answer = m.answered.Load()
 	if m.relay == nil {
 		return []cluster.Relay{r}
 	}
@@ -139,9 +145,11 @@ func (r *service) refuses() string {
 
 // Descriptions of the metrics of a cluster.
 var (
-	clusterRelaysDesc   = prometheus.NewDesc("mailturn_cluster_relays", "Relays of the cluster that are alive; 0 while Redis does not answer.", []string{"state"}, nil)
-	clusterAnsweredDesc = prometheus.NewDesc("mailturn_cluster_redis_success_timestamp_seconds", "When Redis last answered, in seconds since the Unix epoch; 0 if it never has.", nil, nil)
-	clusterFailuresDesc = prometheus.NewDesc("mailturn_cluster_redis_failures_total", "Attempts to reach Redis that have failed.", nil, nil)
+	clusterRelaysDesc      = prometheus.NewDesc("mailturn_cluster_relays", "Relays of the cluster that are alive; 0 while Redis does not answer.", []string{"state"}, nil)
+	clusterAllocationsDesc = prometheus.NewDesc("mailturn_cluster_allocations", "Allocations of all relays of the cluster.", nil, nil)
+	clusterThroughputDesc  = prometheus.NewDesc("mailturn_cluster_bytes_per_second", "What all relays of the cluster relay.", nil, nil)
+	clusterAnsweredDesc    = prometheus.NewDesc("mailturn_cluster_redis_success_timestamp_seconds", "When Redis last answered, in seconds since the Unix epoch; 0 if it never has.", nil, nil)
+	clusterFailuresDesc    = prometheus.NewDesc("mailturn_cluster_redis_failures_total", "Attempts to reach Redis that have failed.", nil, nil)
 )
 
 // clusterCollector reads the metrics of a cluster at each scrape. Without a cluster there are none.
@@ -150,6 +158,8 @@ type clusterCollector struct{ directory *cluster.Directory }
 // Describe implements prometheus.Collector.
 func (clusterCollector) Describe(descs chan<- *prometheus.Desc) {
 	descs <- clusterRelaysDesc
+	descs <- clusterAllocationsDesc
+	descs <- clusterThroughputDesc
 	descs <- clusterAnsweredDesc
 	descs <- clusterFailuresDesc
 }
@@ -160,9 +170,14 @@ func (c clusterCollector) Collect(metrics chan<- prometheus.Metric) {
 		return
 	}
 	states := map[string]float64{"serving": 0, "draining": 0, "full": 0, "not_ready": 0, "unreachable": 0}
+	allocations, throughput := 0.0, 0.0
 	for _, r := range c.directory.Relays() {
 		states[stateOf(r)]++
+		allocations += float64(r.Allocations)
+		throughput += float64(r.BitsPerSecond) / 8
 	}
+	metrics <- prometheus.MustNewConstMetric(clusterAllocationsDesc, prometheus.GaugeValue, allocations)
+	metrics <- prometheus.MustNewConstMetric(clusterThroughputDesc, prometheus.GaugeValue, throughput)
 	for state, n := range states {
 		metrics <- prometheus.MustNewConstMetric(clusterRelaysDesc, prometheus.GaugeValue, n, state)
 	}
@@ -192,6 +207,8 @@ func stateOf(r cluster.Relay) string {
 
 // clusterReport is the response to GET /v1/cluster.
 type clusterReport struct {
+	// Incarnation is that of the relay of this machine, if it has one.
+	Incarnation string `json:"incarnation"`
 	// Answered is when Redis last answered, nil if it never has.
 	Answered *time.Time `json:"answered"`
 	// Error is that of the last attempt to reach Redis, empty if it has succeeded.
@@ -199,14 +216,17 @@ type clusterReport struct {
 	Relays []cluster.Relay `json:"relays"`
 }
 
+// errNoCluster answers requests about a cluster where there is none.
+var errNoCluster = control.Errorf(http.StatusConflict, "this configuration has no cluster block")
+
 // listCluster answers GET /v1/cluster.
 func (o *operators) listCluster(http.ResponseWriter, *http.Request) (any, error) {
 	directory := o.service.member.directory
 	if directory == nil {
-		return nil, control.Errorf(http.StatusConflict, "this configuration has no cluster block")
+		return nil, errNoCluster
 	}
 	status := directory.Status()
-	report := clusterReport{Relays: append([]cluster.Relay{}, directory.Relays()...)} // not null
+	report := clusterReport{Incarnation: o.service.member.incarnation, Relays: append([]cluster.Relay{}, directory.Relays()...)} // not null
 	if !status.Answered.IsZero() {
 		report.Answered = &status.Answered
 	}

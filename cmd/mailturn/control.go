@@ -144,6 +144,7 @@ func (o *operators) handler() http.Handler {
 	handle("GET /v1/status", o.status)
 	handle("POST /v1/reload", o.reload)
 	handle("POST /v1/upgrade", o.upgrade)
+	handle("POST /v1/cluster/upgrade", o.upgradeOther)
 	handle("PUT /v1/log-level", o.setLogLevel)
 	handle("PUT /v1/draining", o.setDraining)
 	handle("POST /v1/credentials", o.issueCredential)

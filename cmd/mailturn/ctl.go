@@ -47,13 +47,18 @@ func (c *ctl) flags(cmd *cobra.Command) {
 	cmd.PersistentFlags().BoolVar(&c.asJSON, "json", false, "print JSON")
 }
 
-// call sends a request. With --json it prints the response, otherwise it calls print, after the response is in out.
-func (c *ctl) call(cmd *cobra.Command, method, path string, in, out any, print func(w io.Writer)) error {
+// ask sends a request, and prints nothing.
+func (c *ctl) ask(cmd *cobra.Command, method, path string, in, out any) error {
 	client, err := c.client(cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}
-	if err := client.Call(cmd.Context(), method, path, in, out); err != nil {
+	return client.Call(cmd.Context(), method, path, in, out)
+}
+
+// call sends a request. With --json it prints the response, otherwise it calls print, after the response is in out.
+func (c *ctl) call(cmd *cobra.Command, method, path string, in, out any, print func(w io.Writer)) error {
+	if err := c.ask(cmd, method, path, in, out); err != nil {
 		return err
 	}
 	if !c.asJSON {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"slices"
 
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/neighbor"
@@ -45,6 +46,15 @@ func (m *member) name() string {
 		return fixed.Name
 	}
 	return ""
+}
+
+// machineName returns the name of this process's relay, or that of the machine.
+func (m *member) machineName() string {
+	if name := m.name(); name != "" {
+		return name
+	}
+	name, _ := os.Hostname()
+	return name
 }
 
 // secretOf returns a secret that a relay accepts.

@@ -133,6 +133,7 @@ func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again
 	if arguments != nil {
 		operators.upgradeService = upgrade
 	}
+	operators.serveCluster()
 	s.controlAt.Sockets = sockets
 	closeControl, err := operators.listen(ctx, s)
 	if err != nil {

@@ -148,6 +148,7 @@ func (r *service) share(s *setup) {
 	r.member.fixed.Store(s.announcement())
 	secrets := s.secrets()
 	r.member.secrets.Store(&secrets)
+	r.member.allowsUpgrade.Store(s.cluster.Block.AllowUpgrade.V)
 	for _, c := range s.issuers() {
 		c.Draining = &r.draining
 	}

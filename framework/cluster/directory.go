@@ -29,6 +29,7 @@ const (
 type Directory struct {
 	settings Settings
 	self     func() []Relay
+	serve    func(Request) // nil to ignore requests
 	logger   *slog.Logger
 	client   redis.UniversalClient
 	// interval and lifetime are the constants, except in tests.
@@ -209,6 +210,7 @@ func (d *Directory) round(ctx context.Context) {
 		d.note(nil, err)
 		return
 	}
+	d.takeRequests(limited, own)
 	d.checkNames(own, texts[:len(own)])
 	d.note(d.parse(texts[len(own):], own), nil)
 }

@@ -68,13 +68,18 @@ func (l *logged) count(s string) int {
 // join starts a machine with a relay, or without one if name is empty.
 func join(t *testing.T, settings Settings, name, incarnation string) *machine {
 	t.Helper()
+	m := newMachine(settings, name, incarnation)
+	m.Start()
+	t.Cleanup(m.Stop)
+	return m
+}
+
+func newMachine(settings Settings, name, incarnation string) *machine {
 	m := &machine{log: new(logged), relay: Relay{
 		Name: name, Incarnation: incarnation, Server: name + ".example.org", UDP: []uint16{3478}, Secrets: []string{SecretID([]byte("s"))}, Weight: 1,
 	}}
 	m.Directory = New(settings, m.announced, slog.New(slog.NewTextHandler(m.log, nil)))
 	m.interval, m.lifetime = 50*time.Millisecond, 500*time.Millisecond
-	m.Start()
-	t.Cleanup(m.Stop)
 	return m
 }
 

@@ -17,6 +17,7 @@ const (
 	maxName         = 255     // bytes
 	maxPorts        = 64
 	maxSecrets      = 16
+	maxAnswer       = 1000 // bytes
 )
 
 // A Relay is what a relay announces about itself.
@@ -46,6 +47,9 @@ type Relay struct {
 	Own bool `json:"-"`
 	// Refuses is why it accepts no new calls: "draining", or what it lacks. Empty if it accepts them.
 	Refuses string `json:"refuses,omitempty"`
+
+	// Answer is what became of the last request to the relay that changed nothing, nil if there was none.
+	Answer *Answer `json:"answer,omitempty"`
 
 	// Failed are the relays that this one could not reach when it last probed them: the reason by incarnation.
 	Failed map[string]string `json:"failed,omitempty"`
@@ -101,6 +105,9 @@ func (r Relay) check() error {
 	}
 	if r.Weight < 0 || r.Weight > 1000 {
 		return fmt.Errorf("weight is %d: want 0 to 1000", r.Weight)
+	}
+	if r.Answer != nil && max(len(r.Answer.ID), len(r.Answer.Error)) > maxAnswer {
+		return errors.New("answer is too long")
 	}
 	return r.checkFailed()
 }

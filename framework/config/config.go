@@ -122,6 +122,7 @@ type Cluster struct {
 	Region        Value[string] `hcl:"region" doc:"Where this machine is, in words of your choice, such as \"eu\". Clients are sent to a relay of the region of the endpoint that they ask, as long as one there accepts calls."`
 	ClientRegions Value[string] `hcl:"client_regions" type:"file" doc:"File of client networks with their regions, one NETWORK REGION per line, such as 192.0.2.0/24 eu. Clients in these networks are sent to a relay of that region instead, by the endpoints imap and http, which know the addresses of clients. The longest matching prefix counts. A reload reads the file again."`
 	Weight        Value[int]    `hcl:"weight" default:"1" min:"0" max:"1000" doc:"Share of the accounts for this file's relay, relative to that of the others. 0 sends it no new calls."`
+	AllowUpgrade  Value[bool]   `hcl:"allow_upgrade" default:"true" doc:"Whether mailturn upgrade --cluster on another machine may have this one start the program that is installed here."`
 }
 
 // Accounts is the block that says which login names belong to the same account, for limits and for the choice of a relay.

@@ -258,6 +258,9 @@ func ExampleReference() {
 	//   weight             number, 0 to 1000, default 1
 	//                      Share of the accounts for this file's relay, relative to
 	//                      that of the others. 0 sends it no new calls.
+	//   allow_upgrade      bool, default true
+	//                      Whether mailturn upgrade --cluster on another machine may
+	//                      have this one start the program that is installed here.
 	// }
 	//
 	// accounts {
