@@ -38,9 +38,11 @@ func (nothingYet) Temporary() bool { return true }
 // Before BeginPatience, Read waits as on any other connection.
 type Conn struct {
 	net.Conn
-	raw  syscall.RawConn // nil before BeginPatience, and for good if the connection has none
-	take func(fd uintptr) bool
-	look func(fd uintptr) bool
+	raw     syscall.RawConn // nil if the connection has none
+	take    func(fd uintptr) bool
+	look    func(fd uintptr) bool
+	out     writer
+	patient bool // Read does not wait
 
 	// drained is true if the last read returned less than the buffer's size, so there is nothing more until Await has returned.
 	drained bool
@@ -59,23 +61,20 @@ type Conn struct {
 }
 
 // New returns conn as a Conn.
-func New(conn net.Conn) *Conn { return &Conn{Conn: conn} }
-
-// BeginPatience makes Read return ErrNothingYet from now on. It has no effect on connections without a file descriptor, such as
-// pipes.
-func (c *Conn) BeginPatience() {
-	conn, ok := c.Conn.(syscall.Conn)
+func New(conn net.Conn) *Conn {
+	c := &Conn{Conn: conn}
+	system, ok := conn.(syscall.Conn)
 	if !ok || !canReadAtOnce {
-		return
+		return c
 	}
-	raw, err := conn.SyscallConn()
+	raw, err := system.SyscallConn()
 	if err != nil {
-		return // it is closed, as Read will say
+		return c
 	}
-	c.raw = raw
+	c.raw, c.out.raw = raw, raw
 	c.take = func(fd uintptr) bool {
 		c.n, c.err = readAtOnce(fd, c.p)
-		return true
+		return c.patient || c.err != error(ErrNothingYet)
 	}
 	// The runtime forgets that the connection is readable when another wait starts, so this has to be checked first.
 	c.look = func(fd uintptr) bool {
@@ -85,10 +84,15 @@ func (c *Conn) BeginPatience() {
 		c.looked = true
 		return readable(fd)
 	}
+	return c
 }
 
+// BeginPatience makes Read return ErrNothingYet from now on. It has no effect on connections without a file descriptor, such as
+// pipes.
+func (c *Conn) BeginPatience() { c.patient = c.raw != nil }
+
 // EndPatience makes Read wait again.
-func (c *Conn) EndPatience() { c.raw, c.drained = nil, false }
+func (c *Conn) EndPatience() { c.patient, c.drained = false, false }
 
 // Read reads what has arrived, or returns ErrNothingYet.
 func (c *Conn) Read(p []byte) (int, error) {
@@ -109,14 +113,22 @@ func (c *Conn) Read(p []byte) (int, error) {
 	case c.n == 0:
 		return 0, io.EOF
 	}
-	c.drained = c.n < len(p)
+	c.drained = c.patient && c.n < len(p)
 	return c.n, nil
+}
+
+// Write writes all of p, which may take as long as the other end takes to read.
+func (c *Conn) Write(p []byte) (int, error) {
+	if c.raw == nil || len(p) == 0 {
+		return c.Conn.Write(p)
+	}
+	return c.out.write(c.Conn, p)
 }
 
 // Await waits until there may be something for Read to return: data, the end, an error, or a passed read deadline. It returns quiet
 // if none of this happens within limit, unless limit is 0.
 func (c *Conn) Await(limit time.Duration) (quiet bool) {
-	if c.raw == nil {
+	if !c.patient {
 		return false
 	}
 	c.drained, c.looked = false, false

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"syscall"
 	"testing"
 	"time"
 
@@ -202,4 +203,52 @@ func (c *piecewiseConn) Write(p []byte) (written int, err error) {
 		written += n
 	}
 	return written, err
+}
+
+// TestPatientConnWrite checks that a write waits while the other end does not read, and what ends the wait.
+func TestPatientConnWrite(t *testing.T) {
+	want := bytes.Repeat([]byte("0123456789abcdef"), 1<<20) // more than the buffers of the system hold
+	ours, theirs := tcpPair(t)
+	c := New(ours)
+	c.BeginPatience()
+	got := make(chan []byte, 1)
+	go func() {
+		b := make([]byte, len(want))
+		io.ReadFull(theirs, b)
+		got <- b
+	}()
+	if n, err := c.Write(want); n != len(want) || err != nil {
+		t.Fatalf("wrote %d bytes of %d: %v", n, len(want), err)
+	}
+	if !bytes.Equal(<-got, want) {
+		t.Error("the bytes that arrived are not those that were written")
+	}
+
+	c.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
+	if n, err := c.Write(want); n == 0 || n == len(want) || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("with a deadline: %d, %v", n, err)
+	}
+	c.SetWriteDeadline(time.Time{})
+	failed := make(chan error, 1)
+	go func() {
+		_, err := c.Write(want)
+		failed <- err
+	}()
+	c.Close()
+	if err := <-failed; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("closed meanwhile: %v", err)
+	}
+
+	ours, theirs = tcpPair(t)
+	c = New(ours)
+	theirs.(*net.TCPConn).SetLinger(0)
+	theirs.Close()
+	for { // until the reset has arrived
+		if _, err := c.Write([]byte("x")); err != nil {
+			if !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("after a reset: %v", err)
+			}
+			return
+		}
+	}
 }

@@ -3,7 +3,7 @@ package patient
 // Rest calls f on a new goroutine as soon as there may be something for Read to return. Until then, no goroutine waits, if the lobby
 // can wait for this connection.
 func (c *Conn) Rest(l *Lobby, f func()) {
-	if c.raw == nil || !c.enter(l, f) {
+	if !c.patient || !c.enter(l, f) {
 		go func() {
 			c.Await(0)
 			f()

@@ -1,10 +1,12 @@
-//go:build unix
+//go:build unix && !linux
 
 package patient
 
 import (
 	"errors"
+	"net"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,3 +35,8 @@ func readable(fd uintptr) bool {
 	n, err := unix.Poll(fds[:], 0)
 	return n > 0 || err != nil
 }
+
+// A writer writes with the connection's own Write.
+type writer struct{ raw syscall.RawConn }
+
+func (*writer) write(conn net.Conn, p []byte) (int, error) { return conn.Write(p) }
