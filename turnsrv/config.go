@@ -138,7 +138,8 @@ type Config struct {
 	// called from several goroutines and must not block.
 	Alternate func(account string, tuple event.FiveTuple) (server netip.AddrPort, domain string, ok bool)
 
-	// Bans, if not nil, are refused with 403 in Allocate requests. Allocations that exist go on: see Server.Disconnect.
+	// Bans, if not nil, are refused with 403 in Allocate and Refresh requests. Until then, allocations that exist go on: see
+	// Server.Disconnect.
 	Bans *ban.List
 
 	// Meter counts what users relay in a day, for Quotas.MaxBytesPerUserPerDay. Nil means an own usage.Day, which counts only while

@@ -55,3 +55,34 @@ func TestBanDuringAllocate(t *testing.T) {
 		t.Errorf("the same account elsewhere: got %d and %d allocations, want one", code, b.shared.Allocations())
 	}
 }
+
+// TestBanAtRefresh bans a client whose allocation goes on, for example because Disconnect has timed out. Its next Refresh ends it, and one
+// that ends it anyway is answered as always.
+func TestBanAtRefresh(t *testing.T) {
+	for _, tt := range []struct {
+		lifetime uint32
+		want     stun.ErrorCode
+		end      event.EndReason
+	}{{600, stun.CodeForbidden, event.EndedByOperator}, {0, 0, event.EndedByClient}} {
+		var bans ban.List
+		b := newBareSession(t)
+		b.shared.config.Bans = &bans
+		now := time.Unix(1758650868, 0)
+		s := newSigner(b, now)
+		refresh := func(id byte, lifetime uint32) stun.ErrorCode {
+			t.Helper()
+			return codeOf(t, b.take(s.message(stun.MethodRefresh, id, turntest.Lifetime(lifetime)), s.from, now))
+		}
+		b.take(s.message(stun.MethodAllocate, 1, turntest.TransportUDP), s.from, now)
+		if code := refresh(2, 600); code != 0 {
+			t.Fatalf("Refresh before the ban is answered %d", code)
+		}
+		bans.Set([]ban.Ban{{Network: netip.PrefixFrom(s.from.Tuple.Client.Addr(), s.from.Tuple.Client.Addr().BitLen()), Until: now.Add(time.Hour)}})
+		if code := refresh(3, tt.lifetime); code != tt.want || b.shared.Allocations() != 0 {
+			t.Errorf("Refresh with lifetime %d is answered %d, want %d; %d allocations are left", tt.lifetime, code, tt.want, b.shared.Allocations())
+		}
+		if n := b.shared.Counters.Ended[tt.end].Load(); n != 1 {
+			t.Errorf("%d allocations have ended with the reason %v, want 1", n, tt.end)
+		}
+	}
+}

@@ -8,7 +8,8 @@ import (
 )
 
 // refresh handles a Refresh request, RFC 8656 section 8.2. r is authenticated and a belongs to the same user. With
-// REQUESTED-ADDRESS-FAMILY, the request applies to one relayed address of a dual allocation; without it, to both.
+// REQUESTED-ADDRESS-FAMILY, the request applies to one relayed address of a dual allocation; without it, to both. An allocation that a
+// ban forbids ends: that of Server.Disconnect may have failed, or another process may have made it.
 func (s *Session) refresh(r *request, a *allocation, now time.Time) []byte {
 	addresses := a.addresses
 	if r.requestedFamily != nil {
@@ -29,6 +30,9 @@ func (s *Session) refresh(r *request, a *allocation, now time.Time) []byte {
 	var lifetime time.Duration
 	if ok && wanted == 0 {
 		s.endAddresses(addresses, event.EndedByClient, now)
+	} else if s.banned(r, now) {
+		s.endAddresses(a.addresses, event.EndedByOperator, now)
+		return s.refuse(&r.origin, stun.CodeForbidden)
 	} else {
 		lifetime = s.clampLifetime(r.lifetime)
 		for _, address := range addresses {
