@@ -324,6 +324,45 @@ func compareSessions(before, after []event.Allocation) string {
 	return ""
 }
 
+// TestHandOverAtFormerAddress hands a call over whose relayed address is at an address that the relay had before. The next server takes it
+// over if its addresses may change, and new calls get the present address.
+func TestHandOverAtFormerAddress(t *testing.T) {
+	config := func(address string, changing bool) Config {
+		c := testConfig(t)
+		addr := netip.MustParseAddr(address)
+		c.Relay = turntest.TestRelay(t, relay.Config{Addresses: []relay.Address{{Bind: addr, Advertise: addr}}, Changing: changing})
+		return c
+	}
+	first := config("127.0.0.1", true)
+	s := newSuccession(t, 1, first)
+	c := dial(t, "udp", s.udp)
+	former := c.allocate()
+	c.want(c.request(stun.MethodChannelBind, turntest.PeerAddr(udp.AddrPortOf(echo(t))), turntest.Channel(0x4000)), 0)
+	present := netip.MustParseAddr("127.0.0.2")
+	if err := first.Relay.SetAddresses([]relay.Address{{Bind: present, Advertise: present}}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second time, the call is at an address that this process never had
+		s.handOver(config("127.0.0.2", true))
+		c.write(turntest.ChannelData(0x4000, "x"))
+		if _, data, err := stun.ParseChannelData(c.read()); err != nil || string(data) != "x" {
+			t.Fatalf("the call got %q, %v", data, err)
+		}
+		caller := dial(t, "udp", s.udp)
+		to := caller.allocate()
+		if to.Addr() != present {
+			t.Errorf("a new call is at %v", to)
+		}
+		caller.want(caller.request(stun.MethodCreatePermission, turntest.PeerAddr(former)), 0)
+		c.want(c.request(stun.MethodCreatePermission, turntest.PeerAddr(to)), 0)
+		caller.write(caller.message(stun.MethodSend, stun.ClassIndication, turntest.PeerAddr(former), turntest.Attr(stun.AttrData, 'y')))
+		if m := c.parse(c.read()); m.Method != stun.MethodData {
+			t.Errorf("a call at the former address got %v from the new one", m.Method)
+		}
+		caller.want(caller.request(stun.MethodRefresh, turntest.Lifetime(0)), 0)
+	}
+}
+
 // TestFailedHandOver lets a successor fail in several ways: the server goes on as if nothing had been.
 func TestFailedHandOver(t *testing.T) {
 	s := newSuccession(t, 1, testConfig(t))

@@ -108,7 +108,7 @@ func (e *Endpoint) Start(ctx context.Context) error {
 	}
 	e.uses.file = ports
 	allocator, err := relay.New(relay.Config{
-		Addresses: addresses, MinPort: e.config.RelayPorts.V.Min, MaxPort: e.config.RelayPorts.V.Max, Peers: policy,
+		Addresses: addresses, Changing: e.finder != nil, MinPort: e.config.RelayPorts.V.Min, MaxPort: e.config.RelayPorts.V.Max, Peers: policy,
 		Rest: rest, OnUse: e.uses.use,
 	})
 	if err != nil {

@@ -52,6 +52,9 @@ type Address struct {
 type Config struct {
 	// Addresses contains one address, or one of each family.
 	Addresses []Address
+	// Changing means that Addresses change while it runs: see SetAddresses. Restore then accepts relayed addresses of another process at
+	// former addresses.
+	Changing bool
 	// MinPort and MaxPort are the inclusive port range. If both are zero, they are DefaultMinPort and DefaultMaxPort.
 	MinPort, MaxPort uint16
 	// Peers is checked for every packet sent. Required.
@@ -85,6 +88,7 @@ type Allocator struct {
 	peers            atomic.Pointer[peer.Policy]
 	minPort, maxPort int
 	current          atomic.Pointer[addresses]
+	changing         bool // Config.Changing
 	custom           bool // sockets are opened by Config.Listen
 	listen           func(network string, addr netip.AddrPort) (Socket, error)
 	onUse            func(id stun.Family, port uint16, used bool)
@@ -117,7 +121,7 @@ func New(config Config) (*Allocator, error) {
 	}
 	a := &Allocator{
 		minPort: int(config.MinPort), maxPort: int(config.MaxPort),
-		reserved: make(map[Token]*reservation), rest: config.Rest,
+		reserved: make(map[Token]*reservation), rest: config.Rest, changing: config.Changing,
 	}
 	if config.OnUse == nil {
 		config.OnUse = func(stun.Family, uint16, bool) {}

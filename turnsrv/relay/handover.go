@@ -49,6 +49,9 @@ func (a *Allocator) inherit(in *handover.Incoming, descriptor int, relayed netip
 		return nil, nil, err
 	}
 	f, port := a.ownFamily(relayed.Addr()), relayed.Port()
+	if a.changing && (f == nil || !f.boundTo(socket, port)) {
+		f = a.formerFamily(relayed.Addr(), socket)
+	}
 	switch {
 	case f == nil || int(port) < a.minPort || int(port) > a.maxPort:
 		err = fmt.Errorf("relayed address %v is not one that the configuration allows", relayed)
@@ -61,6 +64,24 @@ func (a *Allocator) inherit(in *handover.Incoming, descriptor int, relayed netip
 		return f, socket, nil
 	}
 	return nil, nil, errors.Join(err, socket.close())
+}
+
+// formerFamily returns the family of an address of the relay in an earlier process, at which a socket is bound. It returns nil if that is
+// impossible.
+func (a *Allocator) formerFamily(advertise netip.Addr, s socket) *family {
+	bound, err := netip.ParseAddrPort(s.localAddr().String())
+	if err != nil || stun.FamilyOf(bound.Addr()) != stun.FamilyOf(advertise) {
+		return nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	addresses := *a.current.Load()
+	f := a.familyAt(&addresses, Address{Bind: bound.Addr().WithZone(""), Advertise: advertise})
+	if !slices.Contains(addresses.all, f) { // it may have been added meanwhile
+		addresses.all = append(slices.Clip(addresses.all), f)
+		a.current.Store(&addresses)
+	}
+	return f
 }
 
 // boundTo reports whether a socket is bound to a port of the family's address.
