@@ -76,7 +76,7 @@ func (r *service) happened(text string) {
 		r.logger.Debug("ignoring an event of another machine", "err", err)
 		return
 	}
-	match, err := chosen.matcher(func(name string) string { return strings.ToLower(r.names.Load().Account(name)) })
+	match, err := chosen.matcher(func(name string) string { return strings.ToLower(r.names.Load().Account(name)) }, nil)
 	if err != nil {
 		r.logger.Debug("ignoring an event of another machine", "err", err)
 		return

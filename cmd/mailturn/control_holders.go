@@ -92,7 +92,7 @@ func (o *operators) running(r *http.Request) (running []holders.Holding, err err
 			return nil, err
 		}
 		for _, a := range allocations {
-			running = append(running, holders.Of(relay.name, a))
+			running = append(running, o.service.masked(holders.Of(relay.name, a)))
 		}
 	}
 	return running, nil

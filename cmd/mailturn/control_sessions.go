@@ -14,6 +14,7 @@ import (
 
 	"github.com/mailturn/mailturn/framework/cluster"
 	"github.com/mailturn/mailturn/framework/control"
+	"github.com/mailturn/mailturn/framework/privacy"
 	"github.com/mailturn/mailturn/turnsrv"
 	"github.com/mailturn/mailturn/turnsrv/event"
 )
@@ -102,8 +103,8 @@ func (s selector) query() string {
 }
 
 // matcher returns a function that reports whether the selector chooses an allocation. account returns the account that a login
-// name belongs to.
-func (s selector) matcher(account func(string) string) (func(event.Allocation) bool, error) {
+// name belongs to. What mask makes of an account stands for it, too.
+func (s selector) matcher(account func(string) string, mask *privacy.Mask) (func(event.Allocation) bool, error) {
 	var network netip.Prefix
 	var relayed netip.AddrPort
 	var err error
@@ -123,7 +124,7 @@ func (s selector) matcher(account func(string) string) (func(event.Allocation) b
 	}
 	name := account(s.Account)
 	return func(a event.Allocation) bool {
-		return (s.Account == "" || strings.EqualFold(a.Subject.Name, name) || strings.EqualFold(a.Subject.Name, s.Account)) &&
+		return (s.Account == "" || strings.EqualFold(a.Subject.Name, name) || strings.EqualFold(a.Subject.Name, s.Account) || mask.Account(a.Subject.Name) == s.Account) &&
 			(s.Network == "" || network.Contains(a.Tuple.Client.Addr().Unmap().WithZone(""))) &&
 			(s.Relayed == "" || a.Relayed == relayed) &&
 			(s.Transport == "" || a.Tuple.Transport.String() == transport)
@@ -178,11 +179,11 @@ func (s sessionReport) drops() (n uint64) {
 	return n
 }
 
-func reportOf(endpoint string, a event.Allocation) sessionReport {
+func reportOf(endpoint string, a event.Allocation, mask *privacy.Mask) sessionReport {
 	report := sessionReport{
-		Endpoint: endpoint, Client: a.Tuple.Client.String(), Server: a.Tuple.Server.String(),
+		Endpoint: endpoint, Client: mask.AddrPort(a.Tuple.Client), Server: a.Tuple.Server.String(),
 		Transport: strings.ToLower(a.Tuple.Transport.String()), Relayed: a.Relayed.String(),
-		Account: a.Subject.Name, Realm: a.Subject.Realm, Username: a.Username, Made: a.Made, Expires: a.Expires,
+		Account: mask.Account(a.Subject.Name), Realm: a.Subject.Realm, Username: mask.Account(a.Username), Made: a.Made, Expires: a.Expires,
 		Peers: a.Peers, Channels: a.Channels,
 		ToPeerBytes: a.ToPeer.Bytes, ToPeerPackets: a.ToPeer.Packets, ToClientBytes: a.ToClient.Bytes, ToClientPackets: a.ToClient.Packets,
 	}
@@ -208,7 +209,7 @@ func (o *operators) sessions(_ http.ResponseWriter, r *http.Request) (any, error
 	if err != nil {
 		return nil, err
 	}
-	match, err := s.matcher(o.account)
+	match, err := s.matcher(o.account, o.service.privacy)
 	if err != nil {
 		return nil, err
 	}
@@ -234,7 +235,7 @@ func (o *operators) disconnect(w http.ResponseWriter, r *http.Request) (any, err
 	if (request.selector == selector{}) != request.All {
 		return nil, control.Errorf(http.StatusBadRequest, "say which sessions to end, or all of them")
 	}
-	match, err := request.matcher(o.account)
+	match, err := request.matcher(o.account, o.service.privacy)
 	if err != nil {
 		return nil, err
 	}
@@ -287,7 +288,7 @@ func (o *operators) collectFrom(ctx context.Context, relays []namedRelay,
 			return report, err
 		}
 		for _, a := range allocations {
-			report.Sessions = append(report.Sessions, reportOf(relay.name, a))
+			report.Sessions = append(report.Sessions, reportOf(relay.name, a, o.service.privacy))
 		}
 	}
 	return report, nil

@@ -405,7 +405,7 @@ func FuzzSelector(f *testing.F) {
 	f.Add("", "::ffff:1.2.3.4/120", "", "TLS")
 	f.Fuzz(func(t *testing.T, account, network, relayed, transport string) {
 		s := selector{account, network, relayed, transport}
-		match, err := s.matcher(strings.ToLower)
+		match, err := s.matcher(strings.ToLower, nil)
 		if err == nil {
 			match(event.Allocation{})
 		}

@@ -27,6 +27,7 @@ import (
 	"github.com/mailturn/mailturn/framework/log"
 	"github.com/mailturn/mailturn/framework/metrics"
 	"github.com/mailturn/mailturn/framework/module"
+	"github.com/mailturn/mailturn/framework/privacy"
 	"github.com/mailturn/mailturn/framework/sysctl"
 	"github.com/mailturn/mailturn/framework/systemd"
 	"github.com/mailturn/mailturn/turnsrv/credential"
@@ -56,6 +57,7 @@ type service struct {
 	listeners *systemd.Listeners
 	bans      bans
 	record    *holders.Record // from start on; nil without a state directory
+	privacy   *privacy.Mask
 	member    member
 
 	// watch are the HTTP endpoints. They start last and stop last, so that load balancers see the others drain.
@@ -77,10 +79,11 @@ type service struct {
 func newService(s *setup, manager systemd.Manager, sockets *handoff.Sockets, successor bool, logger *slog.Logger, level *slog.LevelVar) (*service, error) {
 	listeners := systemd.Inherit(manager, sockets, logger)
 	recent := new(log.Recent)
-	logger = recent.Logger(logger)
+	mask := privacy.New(s.privacy)
+	logger = mask.Logger(recent.Logger(logger))
 	r := &service{
 		logger: logger, level: level, setup: s, sockets: sockets, listeners: listeners, running: make(map[string]module.Endpoint),
-		levels: make(map[string]*log.Switch), alternates: issuer.NewAlternates(),
+		levels: make(map[string]*log.Switch), alternates: issuer.NewAlternates(), privacy: mask,
 		authority: acme.NewManager(logger, lookUp),
 		reloaded: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "mailturn_config_reload_success_timestamp_seconds",
@@ -90,7 +93,7 @@ func newService(s *setup, manager systemd.Manager, sockets *handoff.Sockets, suc
 	r.names.Store(&s.names)
 	registry := metrics.NewRegistry()
 	registry.MustRegister(r.reloaded, versionMetric(), sysctl.ConntrackCollector(sysctl.System()))
-	s.process = http.Process{Ready: r.isReady, Health: r.health, Metrics: registry, Sessions: r.sessions, Warnings: recent.Lines}
+	s.process = http.Process{Ready: r.isReady, Health: r.health, Metrics: registry, Sessions: r.sessions, Mask: mask, Warnings: recent.Lines}
 	r.bans.load(s.stateDir, logger)
 	r.member.join(s.cluster, r.refuses, logger)
 	r.member.exchange = r.exchange()
@@ -180,7 +183,7 @@ const recordDir = "holders"
 // start starts the endpoints. If one fails, none is left running.
 func (r *service) start(ctx context.Context) (err error) {
 	if r.setup.stateDir != "" {
-		r.record = holders.Open(filepath.Join(r.setup.stateDir, recordDir), r.logger)
+		r.record = holders.Open(filepath.Join(r.setup.stateDir, recordDir), r.masked, r.logger)
 		r.record.SetKeep(r.setup.control.Record.V)
 		defer func() {
 			if err != nil {
@@ -330,6 +333,7 @@ func (r *service) apply(s *setup) error {
 	r.member.directory.Apply(s.cluster)
 	r.record.SetKeep(s.control.Record.V)
 	r.level.Set(s.logLevel)
+	r.privacy.Apply(s.privacy)
 	r.loaded = time.Now()
 	r.reloaded.SetToCurrentTime()
 	return nil

@@ -26,6 +26,7 @@ import (
 	"github.com/mailturn/mailturn/framework/handoff"
 	"github.com/mailturn/mailturn/framework/log"
 	"github.com/mailturn/mailturn/framework/module"
+	"github.com/mailturn/mailturn/framework/privacy"
 	"github.com/mailturn/mailturn/framework/socket"
 	"github.com/mailturn/mailturn/framework/systemd"
 	"github.com/mailturn/mailturn/turnsrv/ban"
@@ -40,6 +41,7 @@ type setup struct {
 	log      config.Log
 	logLevel slog.Level // log.Level
 	control  config.Control
+	privacy  privacy.Settings
 	// controlAt is the socket of control, if it is enabled.
 	controlAt socket.Config
 	relays    []turn.Config
@@ -124,6 +126,7 @@ func decode(file *config.File, stateDir string) (*setup, hcl.Diagnostics) {
 	var diags hcl.Diagnostics
 	diags = append(diags, s.decodeLog(file.Log)...)
 	diags = append(diags, s.decodeControl(file.Control)...)
+	diags = append(diags, s.decodePrivacy(file.Privacy)...)
 	var certificates []certs.Pair
 	if file.TLS != nil {
 		pairs, tlsDiags := certs.DecodeAll([]config.TLS{*file.TLS}, nil)
@@ -165,6 +168,7 @@ func decode(file *config.File, stateDir string) (*setup, hcl.Diagnostics) {
 				"mailturn has no endpoint %q: want turn, imap, credsock, dict or http.", endpoint.Kind))
 		}
 	}
+	diags = append(diags, s.checkGuesses(file.Privacy)...)
 	names, namesDiags := issuer.DecodeAccountNames(file.Accounts)
 	diags = append(diags, namesDiags...)
 	s.names = names

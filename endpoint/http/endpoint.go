@@ -20,6 +20,7 @@ import (
 	"github.com/mailturn/mailturn/framework/log"
 	"github.com/mailturn/mailturn/framework/metrics"
 	"github.com/mailturn/mailturn/framework/module"
+	"github.com/mailturn/mailturn/framework/privacy"
 	"github.com/mailturn/mailturn/turnsrv/event"
 )
 
@@ -43,6 +44,8 @@ type Process struct {
 	Metrics prometheus.Gatherer
 	// Sessions describes the allocations of all relays, for the page. It is called concurrently. nil stands for no relay.
 	Sessions func(context.Context) ([]event.Allocation, error)
+	// Mask masks the addresses and accounts in these, for the page.
+	Mask *privacy.Mask
 	// Warnings returns the last warnings and errors of the log, for the page. It is called concurrently. nil stands for none.
 	Warnings func() []log.Line
 }
@@ -84,7 +87,7 @@ func New(c Config, process Process, logger *slog.Logger) (*Endpoint, error) {
 		requests: newRequestCounter(),
 	}
 	e.handler.page = page.New(page.Source{
-		Metrics: process.Metrics, Health: process.Health, Sessions: process.Sessions, Warnings: process.Warnings,
+		Metrics: process.Metrics, Health: process.Health, Sessions: process.Sessions, Mask: process.Mask, Warnings: process.Warnings,
 	}, logger, func() time.Time { return e.handler.now() })
 	e.handler.settings.Store(present)
 	e.server = &http.Server{

@@ -92,6 +92,13 @@ type Log struct {
 	Format Value[string] `hcl:"format" default:"text" reload:"restart" doc:"text, or json with one object per line."`
 }
 
+// Privacy is the block about what the log and operators see of users.
+type Privacy struct {
+	Block
+	Addresses Value[string] `hcl:"addresses" default:"none" doc:"What is shown of the addresses of clients and their peers. \"none\": all. \"shorten\": the network (IPv4 /24, IPv6 /48). \"hash\": a keyed hash. fail2ban needs the address, so log_guesses and this exclude each other."`
+	Accounts  Value[string] `hcl:"accounts" default:"none" doc:"What is shown of accounts and user names. \"none\": all. \"shorten\": the first letter and the domain. \"hash\": a keyed hash; control.record, which is for finding an account, is then not possible."`
+}
+
 // Control is the block about the socket for mailturn ctl. Package socket checks path, mode and group.
 type Control struct {
 	Block
@@ -141,6 +148,7 @@ type File struct {
 	StateDir Value[string] `hcl:"state_dir" type:"directory" otherwise:"$STATE_DIRECTORY, else /var/lib/mailturn for root, else ~/.local/state/mailturn" doc:"Directory for what mailturn generates and obtains: the secret, the self-signed certificate, certificates of an authority with their account."`
 	TLS      *TLS          `hcl:"tls,block" doc:"Certificate for every endpoint without its own."`
 	Log      Log           `hcl:"log,block" doc:"Logging."`
+	Privacy  Privacy       `hcl:"privacy,block" doc:"Shortens or hashes addresses and accounts in the log, at every level, and in what mailturn ctl, the record of calls and the web page show. The key of the hashes is made at each start, changes each day (UTC) and is stored nowhere: equal hashes of a day are equal addresses or accounts, but nobody can find out which."`
 	Control  Control       `hcl:"control,block" doc:"The socket for mailturn ctl, with which operators inspect and change a running server."`
 	Cluster  *Cluster      `hcl:"cluster,block" doc:"Several machines that know of each other through a Redis server: endpoints that issue credentials tell each account one of the relays that are alive. While Redis does not answer, each machine carries on alone: clients are told about the relay that the rest of the file names."`
 	Accounts Accounts      `hcl:"accounts,block" doc:"Which login names belong to the same account. Limits per account count them together. Case and surrounding white space are always ignored."`

@@ -172,6 +172,25 @@ func ExampleReference() {
 	//           text, or json with one object per line. A change requires a restart.
 	// }
 	//
+	// privacy {
+	//   Shortens or hashes addresses and accounts in the log, at every level, and in
+	//   what mailturn ctl, the record of calls and the web page show. The key of the
+	//   hashes is made at each start, changes each day (UTC) and is stored nowhere:
+	//   equal hashes of a day are equal addresses or accounts, but nobody can find out
+	//   which.
+	//
+	//   addresses  string, default none
+	//              What is shown of the addresses of clients and their peers. "none":
+	//              all. "shorten": the network (IPv4 /24, IPv6 /48). "hash": a keyed
+	//              hash. fail2ban needs the address, so log_guesses and this exclude
+	//              each other.
+	//   accounts   string, default none
+	//              What is shown of accounts and user names. "none": all. "shorten":
+	//              the first letter and the domain. "hash": a keyed hash;
+	//              control.record, which is for finding an account, is then not
+	//              possible.
+	// }
+	//
 	// control {
 	//   The socket for mailturn ctl, with which operators inspect and change a running
 	//   server.

@@ -16,6 +16,7 @@ import (
 	"github.com/mailturn/mailturn/endpoint/http/respond"
 	"github.com/mailturn/mailturn/framework/history"
 	"github.com/mailturn/mailturn/framework/log"
+	"github.com/mailturn/mailturn/framework/privacy"
 	"github.com/mailturn/mailturn/turnsrv/event"
 )
 
@@ -25,6 +26,8 @@ type Source struct {
 	Health  func() error
 	// Sessions describes the allocations of all relays of this process. nil stands for no relay that can tell.
 	Sessions func(context.Context) ([]event.Allocation, error)
+	// Mask masks addresses and accounts. nil shows them.
+	Mask *privacy.Mask
 	// Warnings returns the last warnings and errors of the log, the newest first. nil stands for none.
 	Warnings func() []log.Line
 }
@@ -157,7 +160,7 @@ func (p *Page) serveStatus(w http.ResponseWriter, v Visit) {
 		if err != nil {
 			p.lines.Log(p.logger, slog.LevelWarn, "page: sessions not described", "err", err)
 		}
-		s.SessionCount, s.Sessions = len(all), shownSessions(all)
+		s.SessionCount, s.Sessions = len(all), shownSessions(all, p.source.Mask)
 	}
 	body, err := json.Marshal(s)
 	if err != nil {
@@ -169,19 +172,16 @@ func (p *Page) serveStatus(w http.ResponseWriter, v Visit) {
 }
 
 // shownSessions returns those that have relayed the most.
-func shownSessions(all []event.Allocation) []shownSession {
+func shownSessions(all []event.Allocation, mask *privacy.Mask) []shownSession {
 	slices.SortFunc(all, func(a, b event.Allocation) int {
 		return cmp.Or(cmp.Compare(b.ToPeer.Bytes+b.ToClient.Bytes, a.ToPeer.Bytes+a.ToClient.Bytes), a.Relayed.Compare(b.Relayed))
 	})
 	shown := []shownSession{}
 	for _, a := range all[:min(len(all), maxSessionsShown)] {
 		one := shownSession{
-			Account: a.Subject.Name, Client: a.Tuple.Client.String(), Transport: a.Tuple.Transport.String(), Relayed: a.Relayed.String(),
+			Account: mask.Account(cmp.Or(a.Subject.Name, a.Username)), Client: mask.AddrPort(a.Tuple.Client), Transport: a.Tuple.Transport.String(), Relayed: a.Relayed.String(),
 			Made: a.Made.Unix(), Peers: a.Peers, ToPeer: a.ToPeer.Bytes, ToClient: a.ToClient.Bytes,
 			Packets: a.ToPeer.Packets + a.ToClient.Packets,
-		}
-		if one.Account == "" {
-			one.Account = a.Username
 		}
 		for _, n := range a.Dropped {
 			one.Dropped += uint64(n)

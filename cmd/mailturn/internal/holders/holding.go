@@ -15,7 +15,7 @@ type Holding struct {
 	Account   string         `json:"account"`
 	Realm     string         `json:"realm,omitempty"`
 	Username  string         `json:"username"`
-	Client    netip.AddrPort `json:"client"`
+	Client    string         `json:"client"`    // its transport address, or what the privacy block makes of it
 	Transport string         `json:"transport"` // udp, tcp, tls or dtls
 	From      time.Time      `json:"from"`
 	Until     time.Time      `json:"until,omitzero"` // zero while the client holds it
@@ -28,7 +28,7 @@ type Holding struct {
 func Of(endpoint string, a event.Allocation) Holding {
 	return Holding{
 		Endpoint: endpoint, Relayed: a.Relayed, Account: a.Subject.Name, Realm: a.Subject.Realm, Username: a.Username,
-		Client: a.Tuple.Client, Transport: strings.ToLower(a.Tuple.Transport.String()), From: a.Made.Round(0),
+		Client: a.Tuple.Client.String(), Transport: strings.ToLower(a.Tuple.Transport.String()), From: a.Made.Round(0),
 		ToPeerBytes: a.ToPeer.Bytes, ToPeerPackets: a.ToPeer.Packets,
 	}
 }
@@ -37,7 +37,7 @@ func Of(endpoint string, a event.Allocation) Holding {
 func ended(endpoint string, e event.Event) Holding {
 	return Holding{
 		Endpoint: endpoint, Relayed: e.Relayed, Account: e.Subject.Name, Realm: e.Subject.Realm, Username: e.Username,
-		Client: e.Tuple.Client, Transport: strings.ToLower(e.Tuple.Transport.String()), From: e.Made.Round(0), Until: e.Time.Round(0),
+		Client: e.Tuple.Client.String(), Transport: strings.ToLower(e.Tuple.Transport.String()), From: e.Made.Round(0), Until: e.Time.Round(0),
 		ToPeerBytes: e.ToPeer.Bytes, ToPeerPackets: e.ToPeer.Packets,
 	}
 }

@@ -32,6 +32,7 @@ const (
 // Record is the record. Open returns one; a nil Record records nothing. It is safe for concurrent use.
 type Record struct {
 	dir    string
+	masked func(Holding) Holding
 	logger *slog.Logger
 	queue  chan Holding
 	ask    chan func()
@@ -51,9 +52,10 @@ type Record struct {
 	shares map[string]int // bytes by account, in the current segment; negative if its holdings are omitted
 }
 
-// Open returns the record in a directory, which is created when the first holding is written. Close must be called.
-func Open(dir string, logger *slog.Logger) *Record {
-	r := &Record{dir: dir, logger: logger, queue: make(chan Holding, maxQueue), ask: make(chan func()), closing: make(chan struct{})}
+// Open returns the record in a directory, which is created when the first holding is written. Holdings are recorded as masked returns
+// them. Close must be called.
+func Open(dir string, masked func(Holding) Holding, logger *slog.Logger) *Record {
+	r := &Record{dir: dir, masked: masked, logger: logger, queue: make(chan Holding, maxQueue), ask: make(chan func()), closing: make(chan struct{})}
 	r.writing.Go(r.run)
 	return r
 }
@@ -88,7 +90,7 @@ func (r *Record) Add(endpoint string, e event.Event) {
 		return
 	}
 	select {
-	case r.queue <- ended(endpoint, e):
+	case r.queue <- r.masked(ended(endpoint, e)):
 	default:
 		r.lost.Add(1)
 	}

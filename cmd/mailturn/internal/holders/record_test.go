@@ -30,9 +30,11 @@ func ends(account string, at netip.AddrPort) event.Event {
 	}
 }
 
+func asIs(h Holding) Holding { return h }
+
 func open(t *testing.T, dir string, keep time.Duration) *Record {
 	t.Helper()
-	r := Open(dir, slog.New(slog.DiscardHandler))
+	r := Open(dir, asIs, slog.New(slog.DiscardHandler))
 	r.SetKeep(keep)
 	return r
 }
@@ -80,7 +82,7 @@ func TestFind(t *testing.T) {
 		check(r, Query{Addr: client.Addr(), Port: 50000, At: began})
 		got := r.Find(query).Holdings[0]
 		want := Holding{
-			Endpoint: "turn", Relayed: relayed, Account: "alice@example.org", Username: "1796031863", Client: client, Transport: "tls",
+			Endpoint: "turn", Relayed: relayed, Account: "alice@example.org", Username: "1796031863", Client: client.String(), Transport: "tls",
 			From: began.Add(-time.Minute), Until: began, ToPeerBytes: 300, ToPeerPackets: 3,
 		}
 		if !got.From.Equal(want.From) || !got.Until.Equal(want.Until) {
@@ -219,7 +221,7 @@ func TestDamage(t *testing.T) {
 		t.Fatal(err)
 	}
 	var logged strings.Builder
-	r = Open(filepath.Join(place, "holders"), slog.New(slog.NewTextHandler(&logged, nil)))
+	r = Open(filepath.Join(place, "holders"), asIs, slog.New(slog.NewTextHandler(&logged, nil)))
 	r.SetKeep(time.Hour)
 	for range 3 {
 		r.Add("turn", ends("alice@example.org", relayed))
