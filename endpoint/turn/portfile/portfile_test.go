@@ -75,6 +75,7 @@ func TestCrash(t *testing.T) {
 			t.Errorf("after a second crash: %d calls cut, -want +got\n%s", past.Cut, diff)
 		}
 		f.Use(stun.IPv4, 50000, true)
+		time.Sleep(WriteDelay)
 		synctest.Wait()
 		f.crash()
 		f, past = open(t, path, time.Now())
@@ -84,6 +85,7 @@ func TestCrash(t *testing.T) {
 
 		f.Use(stun.IPv4, 50002, true)
 		f.Forget()
+		time.Sleep(WriteDelay)
 		synctest.Wait()
 		f.crash()
 		if f, past = open(t, path, time.Now()); len(past.Ports[stun.IPv4]) != 1 || past.Ports[stun.IPv4][0] != 50002 {
@@ -273,6 +275,37 @@ func TestFullDiskIsBounded(t *testing.T) {
 			t.Errorf("%d changes of one port wait", waiting)
 		}
 		flaky.full.Store(false)
+		f.crash()
+	})
+}
+
+// countingDisk counts writes.
+type countingDisk struct {
+	disk
+	writes atomic.Int32
+}
+
+func (d *countingDisk) WriteAt(b []byte, at int64) (int, error) {
+	d.writes.Add(1)
+	return d.disk.WriteAt(b, at)
+}
+
+// TestWriteDelay checks that changes which follow each other closely are written together.
+func TestWriteDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, _ := open(t, filepath.Join(t.TempDir(), "ports"), time.Now())
+		counting := &countingDisk{disk: f.file}
+		f.file = counting
+		for range 100 {
+			f.Use(stun.IPv4, 50000, true)
+			time.Sleep(WriteDelay / 100)
+			f.Use(stun.IPv4, 50000, false)
+		}
+		time.Sleep(WriteDelay)
+		synctest.Wait()
+		if n := counting.writes.Load(); n > 10 { // the mark and the stamp, twice or so
+			t.Errorf("%d writes", n)
+		}
 		f.crash()
 	})
 }

@@ -17,6 +17,11 @@ func (f *File) run() {
 	for {
 		select {
 		case <-f.wake:
+			select {
+			case <-time.After(WriteDelay):
+			case <-f.closing:
+				continue
+			}
 		case <-next.C:
 			waiting = false
 		case err := <-synced:
