@@ -36,6 +36,7 @@ var claims = []claim{
 	{"docs/coturn.md", "Run both for a while", `endpoint "turn"`, besideCoturn},
 	{"docs/control.md", "Who may use it", "sudo groupadd", controlGroup},
 	{"docs/control.md", "Who was it?", "control {", recordOfCalls},
+	{"docs/container.md", "Run it with Docker", "docker build", runWithDocker},
 	{"docs/container.md", "Beside docker-mailserver", "docker compose up", besideDockerMailserver},
 	{"docs/credentials.md", "A chatmail relay", `endpoint "credsock"`, credsockDoor},
 	{"docs/credentials.md", "A chatmail relay", "sudo mailturn export chatmail", chatmailRelay},
