@@ -145,6 +145,8 @@ type Config struct {
 	// Meter counts what users relay in a day, for Quotas.MaxBytesPerUserPerDay. Nil means an own usage.Day, which counts only while
 	// there is that limit.
 	Meter usage.Meter
+	// Holdings, if not nil, are what users have on several servers. Quotas.MaxAllocationsPerUser then counts what they have elsewhere.
+	Holdings usage.Holdings
 
 	// OnEvent, if not nil, is called when an allocation is made, refused, refreshed or ended. It is called from several goroutines
 	// and must not block.
@@ -209,6 +211,6 @@ func (c *Config) session() session.Config {
 		Realm: c.Realm, Realms: c.Realms, Authenticator: c.Authenticator, Relay: c.Relay,
 		Lifetime: c.Lifetime, MaxLifetime: c.MaxLifetime, NonceLifetime: c.NonceLifetime, NonceKey: c.NonceKey, ExpiredGrace: c.ExpiredGrace,
 		Quotas: c.Quotas, UnauthenticatedRate: c.UnauthenticatedRate, MaxGuesses: c.MaxGuesses, SilentPeerBytes: c.SilentPeerBytes,
-		DefaultFamily: c.DefaultFamily, StrictChannels: c.StrictChannels, Software: c.Software, LogGuesses: c.LogGuesses, Alternate: c.Alternate, Bans: c.Bans, Meter: c.Meter, OnEvent: c.OnEvent, Logger: c.Logger,
+		DefaultFamily: c.DefaultFamily, StrictChannels: c.StrictChannels, Software: c.Software, LogGuesses: c.LogGuesses, Alternate: c.Alternate, Bans: c.Bans, Meter: c.Meter, Holdings: c.Holdings, OnEvent: c.OnEvent, Logger: c.Logger,
 	}
 }

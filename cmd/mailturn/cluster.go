@@ -62,6 +62,7 @@ func (s *setup) announcement() *cluster.Relay {
 type member struct {
 	directory   *cluster.Directory // nil if the process is in no cluster
 	exchange    *cluster.Exchange  // likewise
+	limits      *sharedLimits      // likewise
 	incarnation string
 	fixed       atomic.Pointer[cluster.Relay] // see setup.announcement
 	// secrets are those of this process's configuration that relays may accept.
@@ -99,6 +100,7 @@ func (m *member) start() {
 	}
 	m.directory.Start()
 	m.exchange.Start()
+	m.limits.Start()
 	m.probing.start(m.watch.Run)
 }
 
@@ -106,6 +108,9 @@ func (m *member) start() {
 func (m *member) stop() {
 	m.probing.stop()
 	m.exchange.Stop()
+	if m.limits != nil {
+		m.limits.Stop()
+	}
 	m.directory.Stop()
 }
 

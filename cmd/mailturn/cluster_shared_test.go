@@ -133,6 +133,23 @@ func TestBanOfAllMachines(t *testing.T) {
 	soon(t, "her calls elsewhere end", late.count(t, "alice@example.org", 0))
 }
 
+// TestQuotaOfAllMachines wants a user who has all that user_quota allows on one relay to get no more on another one.
+func TestQuotaOfAllMachines(t *testing.T) {
+	redisServer := redistest.Start(t)
+	one, two := runMember(t, redisServer, "one"), runMember(t, redisServer, "two")
+	username, password := one.credential(t, "alice@example.org")
+	const quota = 40 // the default
+	for range quota {
+		one.allocate(t, username, password)
+	}
+	soon(t, "the other relay refuses more", two.answers(t, username, password, 486))
+	if n := len(two.sessions(t, "--account", "alice@example.org")); n >= quota {
+		t.Errorf("%d sessions on the other relay", n)
+	}
+	one.want(t, 0, "Ended: ", "disconnect", "--account", "alice@example.org")
+	soon(t, "the other relay accepts calls again", two.answers(t, username, password, 0))
+}
+
 // TestMergeBans wants the later of two changes to be in force on a machine that hears of them in any order.
 func TestMergeBans(t *testing.T) {
 	now := time.Now()

@@ -97,6 +97,9 @@ func newService(s *setup, manager systemd.Manager, sockets *handoff.Sockets, suc
 	r.bans.load(s.stateDir, logger)
 	r.member.join(s.cluster, r.refuses, logger)
 	r.member.exchange = r.exchange()
+	if limits := cluster.NewLimits(r.member.directory, r.member.incarnation); limits != nil {
+		r.member.limits = &sharedLimits{Limits: limits}
+	}
 	registry.MustRegister(clusterCollector{r.member.directory})
 	r.share(s)
 	for i := range s.relays {
@@ -157,6 +160,10 @@ func (r *service) share(s *setup) {
 	}
 	if len(s.relays) > 0 {
 		r.alternates.Set(s.issuers(), s.relays[0].Secrets)
+	}
+	if limits := r.member.limits; limits != nil && len(s.relays) > 0 {
+		limits.bytes.Store(s.relays[0].UserBytesPerDay > 0)
+		s.relays[0].Meter, s.relays[0].Holdings = limits, limits
 	}
 	for i := range s.relays {
 		s.relays[i].Alternates = r.alternates

@@ -15,6 +15,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/ban"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 	"github.com/mailturn/mailturn/turnsrv/event"
+	"github.com/mailturn/mailturn/turnsrv/usage"
 )
 
 // Ports that a TURN endpoint without addresses listens on (RFC 8656 section 3.1 names them).
@@ -47,7 +48,7 @@ type Settings struct {
 
 	// The default is generous for a person: two devices, each with three networks of both families, and with three URIs of
 	// which each makes an allocation, have 36. It is small for a thief, who gets a 250th of total_quota.
-	UserQuota   int `hcl:"user_quota" default:"40" min:"0" doc:"Allocations that one user may have at a time; one with addresses of both families counts twice; 0 is no limit. 40 is enough for a person with several devices, each of which allocates on every network and over every transport. The user is a static user of a realm, the account to which an endpoint of this file issued the credential, or else the name next to the time stamp in the user name. At the limit, a new allocation replaces the one that has been silent longest, if that has relayed nothing for a minute, or if its client has sent nothing for 10 seconds and has another address. Otherwise it is refused with 486 Allocation Quota Reached, unless the client may just have changed its network: see docs/operating.md. A credential without a name that was issued elsewhere may belong to several people: each address (IPv6: /64) may have this many with it, and all addresses together ten times as many."`
+	UserQuota   int `hcl:"user_quota" default:"40" min:"0" doc:"Allocations that one user may have at a time; one with addresses of both families counts twice; 0 is no limit. In a cluster, those on all relays count. 40 is enough for a person with several devices, each of which allocates on every network and over every transport. The user is a static user of a realm, the account to which an endpoint of this file issued the credential, or else the name next to the time stamp in the user name. At the limit, a new allocation replaces the one that has been silent longest, if that has relayed nothing for a minute, or if its client has sent nothing for 10 seconds and has another address. Otherwise it is refused with 486 Allocation Quota Reached, unless the client may just have changed its network: see docs/operating.md. A credential without a name that was issued elsewhere may belong to several people: each address (IPv6: /64) may have this many with it, and all addresses together ten times as many."`
 	SourceQuota int `hcl:"source_quota" default:"0" min:"0" doc:"Allocations that one address (IPv6: /64) may have at a time, for all users together; 0 is no limit. Beyond it: 486 Allocation Quota Reached."`
 	TotalQuota  int `hcl:"total_quota" default:"10000" min:"0" doc:"Allocations that the server has at a time. Beyond it: 486 Allocation Quota Reached."`
 
@@ -139,6 +140,9 @@ type Config struct {
 	Alternates *issuer.Alternates
 	// Bans are who may make no allocations. The caller puts them here; nil bans nobody.
 	Bans *ban.List
+	// Meter and Holdings are as turnsrv.Config says. The caller puts them here, or nil.
+	Meter    usage.Meter
+	Holdings usage.Holdings
 	// OnEvent, if not nil, is called as turnsrv.Config says. The caller sets it.
 	OnEvent func(event.Event)
 	// Sockets are the listening sockets that another process has passed, and are passed on. The caller puts them here, or nil.

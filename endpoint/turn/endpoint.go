@@ -190,6 +190,8 @@ func (e *Endpoint) serverConfig(allocator *relay.Allocator, nonceKey []byte) tur
 		LogGuesses:          c.LogGuesses,
 		Alternate:           alternate,
 		Bans:                c.Bans,
+		Meter:               c.Meter,
+		Holdings:            c.Holdings,
 		Successor:           c.Successor,
 		OnEvent:             c.OnEvent,
 		Logger:              e.logger,

@@ -38,8 +38,9 @@ type Config struct {
 	Kernel    Kernel                                                                                      // may be nil
 	Alternate func(account string, tuple event.FiveTuple) (server netip.AddrPort, domain string, ok bool) // may be nil
 
-	Bans    *ban.List // may be nil
-	Meter   usage.Meter
-	OnEvent func(event.Event) // may be nil
-	Logger  *slog.Logger
+	Bans     *ban.List // may be nil
+	Meter    usage.Meter
+	Holdings usage.Holdings    // may be nil
+	OnEvent  func(event.Event) // may be nil
+	Logger   *slog.Logger
 }

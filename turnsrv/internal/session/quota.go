@@ -10,6 +10,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/event"
 	"github.com/mailturn/mailturn/turnsrv/internal/kernel"
 	"github.com/mailturn/mailturn/turnsrv/limit"
+	"github.com/mailturn/mailturn/turnsrv/usage"
 )
 
 const (
@@ -30,6 +31,7 @@ type quota struct {
 	anonymous map[credential.Subject]int
 	bySource  map[netip.Prefix]int
 	empty     []chan struct{} // closed when total falls to 0
+	elsewhere usage.Holdings  // nil if there are no other servers
 }
 
 // share identifies what MaxAllocationsPerUser limits.
@@ -54,9 +56,9 @@ type holding struct {
 // gaveWay is the place of a relayed address that is no longer in a holding.
 const gaveWay = -1
 
-func newQuota(max limit.Quotas) *quota {
+func newQuota(max limit.Quotas, elsewhere usage.Holdings) *quota {
 	return &quota{
-		max: max, byShare: make(map[share]*holding), anonymous: make(map[credential.Subject]int), bySource: make(map[netip.Prefix]int),
+		max: max, elsewhere: elsewhere, byShare: make(map[share]*holding), anonymous: make(map[credential.Subject]int), bySource: make(map[netip.Prefix]int),
 	}
 }
 
@@ -75,12 +77,18 @@ func (q *quota) take(r *relayedAddress, now time.Time) (replaced *relayedAddress
 	a := r.allocation
 	source, held, at := a.host(), q.byShare[shareOf(a)], now.Sub(a.session.shared.start)
 	perUser := q.max.MaxAllocationsPerUser
+	others := 0
+	if perUser > 0 && q.elsewhere != nil && !a.subject.Anonymous {
+		others = q.elsewhere.Held(a.subject)
+	}
 	switch {
 	case q.max.MaxAllocations > 0 && q.total >= q.max.MaxAllocations:
 		return nil, event.RefusedTotalQuota, false
 	case q.max.MaxAllocationsPerSource > 0 && q.bySource[source] >= q.max.MaxAllocationsPerSource:
 		return nil, event.RefusedSourceQuota, false
-	case perUser > 0 && held != nil && len(held.addresses) >= perUser:
+	case perUser > 0 && held == nil && others >= perUser:
+		return nil, event.RefusedUserQuota, false
+	case perUser > 0 && held != nil && len(held.addresses)+others >= perUser:
 		if replaced = held.idle(at); replaced == nil {
 			if !held.searches.Take(1, searchRate, searchRate, at) {
 				return nil, event.RefusedUserQuota, false
@@ -89,7 +97,7 @@ func (q *quota) take(r *relayedAddress, now time.Time) (replaced *relayedAddress
 		}
 		if replaced != nil {
 			q.release(replaced)
-		} else if !held.mayRoam(source, perUser, at) {
+		} else if !held.mayRoam(source, perUser-others, at) {
 			return nil, event.RefusedUserQuota, false
 		}
 	case perUser > 0 && q.anonymous[a.subject] >= maxAnonymous*perUser:
@@ -149,6 +157,8 @@ func (q *quota) hold(r *relayedAddress) {
 	held.addresses = append(held.addresses, r)
 	if subject.Anonymous {
 		q.anonymous[subject]++
+	} else if q.elsewhere != nil {
+		q.elsewhere.Hold(subject, len(held.addresses))
 	}
 }
 
@@ -169,6 +179,8 @@ func (q *quota) release(r *relayedAddress) {
 	}
 	if subject.Anonymous {
 		decrement(q.anonymous, subject)
+	} else if q.elsewhere != nil {
+		q.elsewhere.Hold(subject, last)
 	}
 }
 

@@ -117,7 +117,7 @@ func TestQuotaOfAnonymousCredentials(t *testing.T) {
 
 // TestQuotaAgainstCounting takes and gives at random and compares the result with a separate count.
 func TestQuotaAgainstCounting(t *testing.T) {
-	q := newQuota(limit.Quotas{MaxAllocationsPerUser: 5})
+	q := newQuota(limit.Quotas{MaxAllocationsPerUser: 5}, nil)
 	random := rand.New(rand.NewPCG(1, 2))
 	subjects := []credential.Subject{{Name: "alice"}, {Name: "alice", Realm: "example.org"}, {Name: "1758650868", Anonymous: true}}
 	there := make(map[*relayedAddress]bool)

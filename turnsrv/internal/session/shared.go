@@ -52,7 +52,7 @@ func NewShared(config Config) *Shared {
 		config:      config,
 		Counters:    new(count.Counters),
 		nonces:      newNonces(config.NonceKey, config.NonceLifetime),
-		quota:       newQuota(config.Quotas),
+		quota:       newQuota(config.Quotas, config.Holdings),
 		start:       time.Now(),
 		guesses:     guesses{burst: config.MaxGuesses},
 		silentPeers: silentPeers{budget: config.SilentPeerBytes},

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/mailturn/mailturn/framework/cluster"
+	"github.com/mailturn/mailturn/turnsrv/credential"
+	"github.com/mailturn/mailturn/turnsrv/usage"
+)
+
+// sharedLimits are the limits of users over all relays of a cluster, for the relay that this process announces. It implements
+// usage.Holdings and usage.Meter. Anonymous users are counted on each relay separately: their addresses tell them apart.
+type sharedLimits struct {
+	*cluster.Limits
+	day usage.Day // of this relay
+	// bytes is set while the bytes of a day are limited.
+	bytes atomic.Bool
+}
+
+// limitName is the name of a user in cluster.Limits.
+func limitName(user credential.Subject) string { return user.Realm + "\n" + user.Name }
+
+// Hold implements usage.Holdings.
+func (s *sharedLimits) Hold(user credential.Subject, addresses int) {
+	s.Limits.Hold(limitName(user), addresses)
+}
+
+// Held implements usage.Holdings.
+func (s *sharedLimits) Held(user credential.Subject) int { return s.Limits.Held(limitName(user)) }
+
+// Add implements usage.Meter.
+func (s *sharedLimits) Add(user usage.User, relayed usage.Total, now time.Time) (today uint64) {
+	today = s.day.Add(user, relayed, now)
+	if user.Subject.Anonymous || !s.bytes.Load() {
+		return today
+	}
+	name, day := limitName(user.Subject), cluster.Day(now)
+	s.SetBytes(name, day, today)
+	return today + s.Bytes(name, day)
+}
+
+// Today implements usage.Meter.
+func (s *sharedLimits) Today(user usage.User, now time.Time) uint64 {
+	today := s.day.Today(user, now)
+	if user.Subject.Anonymous || !s.bytes.Load() {
+		return today
+	}
+	return today + s.Bytes(limitName(user.Subject), cluster.Day(now))
+}

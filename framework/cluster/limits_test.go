@@ -1,0 +1,155 @@
+package cluster
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mailturn/mailturn/framework/cluster/redistest"
+)
+
+// limited is a relay that shares limits.
+type limited struct {
+	*machine
+	*Limits
+}
+
+func limit(t *testing.T, settings Settings, incarnation string) limited {
+	t.Helper()
+	m := join(t, settings, "relay"+incarnation, incarnation)
+	l := limited{m, NewLimits(m.Directory, incarnation)}
+	l.every, l.Limits.bytesEvery = 10*time.Millisecond, 20*time.Millisecond
+	l.Limits.Start()
+	t.Cleanup(l.Limits.Stop)
+	return l
+}
+
+// held returns what a user has elsewhere, as the relay knows it.
+func (l limited) held(user string) func() string {
+	return func() string { return fmt.Sprint(l.Held(user)) }
+}
+
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	redisServer := redistest.Start(t)
+	settings := settingsFor(t, modeStandalone, redisServer.Addr)
+	one, two := limit(t, settings, "1"), limit(t, settings, "2")
+	eventually(t, "relays", two.names, "relay1 relay2")
+	one.Hold("alice", 3)
+	one.Hold("bob", 1)
+	two.Hold("alice", 2)
+	eventually(t, "what alice has on one", two.held("alice"), "3")
+	eventually(t, "what alice has on two", one.held("alice"), "2")
+	eventually(t, "what carol has on one", two.held("carol"), "0")
+	one.Hold("alice", 1)
+	eventually(t, "what alice still has on one", two.held("alice"), "1")
+
+	day, bytes := Day(time.Now()), func(l limited, user string) func() string {
+		return func() string { return fmt.Sprint(l.Bytes(user, Day(time.Now()))) }
+	}
+	one.SetBytes("alice", day, 1<<40)
+	eventually(t, "bytes of alice on one", bytes(two, "alice"), fmt.Sprint(1<<40))
+	if got := two.Bytes("alice", "9999-12-31"); got != 0 {
+		t.Errorf("%d bytes on another day", got)
+	}
+
+	// Redis is away, for so long that its answers may no longer be true, and loses everything.
+	redisServer.Stop()
+	began := time.Now()
+	one.Hold("alice", 4)
+	one.Held("alice")
+	if took := time.Since(began); took > 100*time.Millisecond {
+		t.Errorf("while Redis does not answer, a relay waits for %v", took)
+	}
+	eventually(t, "what alice has elsewhere while nobody knows", two.held("alice"), "0")
+	redisServer.Kill()
+	redisServer.Run(t)
+	eventually(t, "what alice has on one, after a restart", two.held("alice"), "4")
+	eventually(t, "what bob has on one, after a restart", two.held("bob"), "1")
+
+	// One relay dies, and gives back what it held.
+	one.Limits.Stop()
+	one.stop()
+	<-one.stopped
+	eventually(t, "what alice had on a relay that has died", two.held("alice"), "0")
+	key := two.accountKeys("alice", day)[0]
+	if strings.Contains(key, "alice") {
+		t.Errorf("a key discloses the account: %s", key)
+	}
+}
+
+// TestLimitsCost counts the operations of Redis for many allocations: at most one for each.
+func TestLimitsCost(t *testing.T) {
+	t.Parallel()
+	redisServer := redistest.Start(t)
+	settings := settingsFor(t, modeStandalone, redisServer.Addr)
+	one := limit(t, settings, "1")
+	eventually(t, "relays", one.names, "relay1")
+	const users = 3000
+	for n := 1; n <= 4; n++ {
+		for i := range users {
+			one.Held(fmt.Sprint(i))
+			one.Hold(fmt.Sprint(i), n)
+		}
+	}
+	client := settings.client()
+	defer client.Close()
+	stored := func() string {
+		var all string
+		for _, i := range []int{0, users / 2, users - 1} {
+			held, _, _ := strings.Cut(client.HGet(t.Context(), one.accountKeys(fmt.Sprint(i), "")[0], "1").Val(), " ")
+			all += held
+		}
+		return all
+	}
+	eventually(t, "what three users hold", stored, "444")
+	stats, err := client.Info(t.Context(), "commandstats").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls := 0
+	for _, command := range []string{"eval", "evalsha"} {
+		n := 0
+		_, rest, _ := strings.Cut(stats, "cmdstat_"+command+":calls=")
+		_, _ = fmt.Sscanf(rest, "%d", &n) // none if it was not called
+		calls += n
+	}
+	if calls < users || calls > 4*users {
+		t.Errorf("%d operations for %d allocations", calls, 4*users)
+	}
+	t.Logf("%d operations for %d allocations of %d users", calls, 4*users, users)
+}
+
+// TestLimitsMeet has two relays reach different Redis servers, and then the same one.
+func TestLimitsMeet(t *testing.T) {
+	t.Parallel()
+	first, second := redistest.Start(t), redistest.Start(t)
+	one, two := limit(t, settingsFor(t, modeStandalone, first.Addr), "1"), limit(t, settingsFor(t, modeStandalone, second.Addr), "2")
+	one.Hold("alice", 1)
+	two.Hold("alice", 2)
+	eventually(t, "what alice has elsewhere", one.held("alice"), "0")
+	second.Kill()
+	eventually(t, "two is alone", two.names, "")
+	two.Limits.Stop()
+	again := limit(t, settingsFor(t, modeStandalone, first.Addr), "2b")
+	again.Hold("alice", 2) // as after an upgrade
+	eventually(t, "what alice has elsewhere when the halves meet", one.held("alice"), "2")
+	eventually(t, "what alice has elsewhere when the halves meet", again.held("alice"), "1")
+}
+
+func FuzzLimitsAnswer(f *testing.F) {
+	f.Add("1\n2\n3\nb\n7")
+	f.Add("0")
+	f.Add("-1\na\n1")
+	f.Add("2\na\n1\nb\nx")
+	f.Fuzz(func(t *testing.T, text string) {
+		l := &Limits{incarnation: "1", users: make(map[string]*sharedUser)}
+		_ = l.learn("alice", "held:2026-11-30", strings.Split(text, "\n"), time.Now())
+		for incarnation, held := range l.user("alice").heldElsewhere {
+			if held < 0 || incarnation == "1" {
+				t.Errorf("%q: %d", incarnation, held)
+			}
+		}
+	})
+}

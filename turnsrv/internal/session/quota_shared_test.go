@@ -1,0 +1,55 @@
+package session
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/credential"
+	"github.com/mailturn/mailturn/turnsrv/event"
+	"github.com/mailturn/mailturn/turnsrv/limit"
+)
+
+// holdings are what users have on this server and elsewhere.
+type holdings struct{ here, elsewhere map[credential.Subject]int }
+
+func (h holdings) Hold(user credential.Subject, n int)  { h.here[user] = n }
+func (h holdings) Held(user credential.Subject) (n int) { return h.elsewhere[user] }
+
+// TestQuotaOfSeveralServers wants what a user has elsewhere to count.
+func TestQuotaOfSeveralServers(t *testing.T) {
+	alice, anonymous := credential.Subject{Name: "alice"}, credential.Subject{Name: "1800000000", Anonymous: true}
+	h := holdings{make(map[credential.Subject]int), map[credential.Subject]int{alice: 3, anonymous: 100}}
+	q := newQuota(limit.Quotas{MaxAllocationsPerUser: 5}, h)
+	now := time.Unix(1_800_000_000, 0)
+	shared := &Shared{start: now, quota: q}
+	take := func(subject credential.Subject, port uint16) (*relayedAddress, event.RefusalReason, bool) {
+		client := Client{Tuple: event.FiveTuple{Client: netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), port)}}
+		r := &relayedAddress{allocation: &allocation{session: &Session{shared: shared}, subject: subject, client: client, silence: Silence{Since: now}}}
+		_, reason, ok := q.take(r, now)
+		return r, reason, ok
+	}
+	first, _, ok := take(alice, 1)
+	if _, _, second := take(alice, 2); !ok || !second {
+		t.Fatal("refused below the limit")
+	}
+	h.elsewhere[alice] = 5
+	if _, reason, ok := take(alice, 3); ok || reason != event.RefusedUserQuota {
+		t.Errorf("with 2 here and 5 elsewhere: %v, %v", reason, ok)
+	}
+	if _, _, ok := take(anonymous, 4); !ok {
+		t.Error("several people are counted as one")
+	}
+	if _, known := h.here[anonymous]; known || h.here[alice] != 2 {
+		t.Errorf("here: %v", h.here)
+	}
+	q.give(first)
+	if h.here[alice] != 1 {
+		t.Errorf("here: %v", h.here)
+	}
+	bob := credential.Subject{Name: "bob"}
+	h.elsewhere[bob] = 5
+	if _, reason, ok := take(bob, 5); ok || reason != event.RefusedUserQuota {
+		t.Errorf("with nothing here and 5 elsewhere: %v, %v", reason, ok)
+	}
+}
