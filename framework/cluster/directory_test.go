@@ -386,6 +386,33 @@ func TestRedisCluster(t *testing.T) {
 	one, two := join(t, settings, "one", "1"), join(t, settings, "two", "2")
 	eventually(t, "relays", one.names, "one two")
 
+	// What all machines know is in one slot, and what users have is in many.
+	sharing, other := newSharer().share(t, settings, "1", "A"), newSharer().share(t, settings, "2", "")
+	if err := sharing.set(t, "a", "1"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "entries", other.values, "a=1")
+	eventually(t, "zeros", sharing.begins, "0")
+	sharing.issue(2_000_000_000, "alice")
+	eventually(t, "names", other.known, "map[2000000000:alice]")
+	here, there := NewLimits(one.Directory, "1"), NewLimits(two.Directory, "2")
+	for _, l := range []*Limits{here, there} {
+		l.Start()
+		t.Cleanup(l.Stop)
+	}
+	const users = 50
+	held := func() string {
+		n := 0
+		for i := range users {
+			n += there.Held(fmt.Sprint("user", i))
+		}
+		return fmt.Sprint(n)
+	}
+	for i := range users {
+		here.Hold(fmt.Sprint("user", i), 2)
+	}
+	eventually(t, "what users have elsewhere", held, fmt.Sprint(2*users))
+
 	client := settings.client().(*redis.ClusterClient)
 	defer client.Close()
 	holder, err := client.MasterForKey(t.Context(), relayKeys("mailturn")[0])
@@ -402,6 +429,14 @@ func TestRedisCluster(t *testing.T) {
 	eventually(t, "relays without a master", one.names, "")
 	eventually(t, "relays after the failover", func() string { return one.names() + ", " + two.names() }, "one two, one two")
 	t.Logf("failover took %v", time.Since(killed).Round(time.Millisecond))
+	eventually(t, "an entry after the failover", func() string { return fmt.Sprint(sharing.set(t, "b", "2")) }, "<nil>")
+	eventually(t, "entries after the failover", other.values, "a=1 b=2")
+	sharing.issue(2_000_000_001, "bob")
+	eventually(t, "names after the failover", other.known, "map[2000000000:alice 2000000001:bob]")
+	for i := range users {
+		here.Hold(fmt.Sprint("user", i), 3)
+	}
+	eventually(t, "what users have elsewhere after the failover", held, fmt.Sprint(3*users))
 	if !slices.Contains(addrs, addr) {
 		t.Errorf("%s is not a node of the cluster", addr)
 	}

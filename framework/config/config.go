@@ -121,7 +121,7 @@ type Cluster struct {
 	SentinelUser     Value[string]   `hcl:"sentinel_user" reload:"restart" doc:"User of the Sentinels, if they require one."`
 	SentinelPassword Value[string]   `hcl:"sentinel_password" secret:"true" reload:"restart" doc:"Password of the Sentinels."`
 	CAFile           Value[string]   `hcl:"ca_file" type:"file" reload:"restart" otherwise:"the system's roots" doc:"Root certificates in PEM to verify the servers with, for rediss://."`
-	Key              Value[string]   `hcl:"key" secret:"true" reload:"restart" doc:"Key of the cluster, at least 32 bytes: a string, file(PATH) or env(NAME), the same on all machines. It encrypts what machines store in Redis about accounts: bans, and the accounts of user names. If unset, these are readable in Redis, and secrets are not shared."`
+	Key              Value[string]   `hcl:"key" secret:"true" reload:"restart" doc:"Key of the cluster, at least 32 bytes: a string, file(PATH) or env(NAME), the same on all machines. It encrypts what machines store in Redis about accounts: bans, and the accounts of user names. If unset, these are readable in Redis."`
 	KeyPrefix        Value[string]   `hcl:"key_prefix" default:"mailturn" reload:"restart" doc:"First part of all keys in Redis. Processes with the same prefix are one cluster."`
 
 	Name          Value[string] `hcl:"name" reload:"restart" otherwise:"turn_server" doc:"Name of this file's relay in the cluster, where no other relay may have it."`

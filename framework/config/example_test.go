@@ -252,8 +252,7 @@ func ExampleReference() {
 	//                      or env(NAME), the same on all machines. It encrypts what
 	//                      machines store in Redis about accounts: bans, and the
 	//                      accounts of user names. If unset, these are readable in
-	//                      Redis, and secrets are not shared. A change requires a
-	//                      restart.
+	//                      Redis. A change requires a restart.
 	//   key_prefix         string, default mailturn
 	//                      First part of all keys in Redis. Processes with the same
 	//                      prefix are one cluster. A change requires a restart.
