@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -20,6 +21,10 @@ import (
 // kernel relays for some seconds and then leaves packets to the sockets, where they wait: nothing is lost. After it has been killed,
 // nothing is relayed.
 func TestKernelPathProcess(t *testing.T) {
+	stop, load := 7*time.Second, 0 // how long the process is stopped, and how many packets per second arrive while it is killed
+	if os.Getenv(longVariable) != "" {
+		stop, load = 10*time.Second, 2000
+	}
 	n := inNetwork(t)
 	if n == nil {
 		return
@@ -33,7 +38,7 @@ func TestKernelPathProcess(t *testing.T) {
 	}
 
 	child.signal(t, syscall.SIGSTOP)
-	const messages = 70 // in seven seconds
+	messages := int(stop / (100 * time.Millisecond))
 	arrived := 0
 	for i := range messages {
 		c.client.write(turntest.ChannelData(c.number, fmt.Sprint("stopped ", i)))
@@ -57,6 +62,25 @@ func TestKernelPathProcess(t *testing.T) {
 	if got := c.tryAtPeer(100 * time.Millisecond); got != "" {
 		t.Errorf("a process that was killed has relayed %q", got)
 	}
+	ended := make(chan struct{})
+	var sending sync.WaitGroup
+	if load > 0 { // on the channel of the call above, to a server that may know it or not, and from its peer
+		sending.Go(func() {
+			tick := time.NewTicker(time.Second / time.Duration(load))
+			defer tick.Stop()
+			for {
+				select {
+				case <-tick.C:
+					_, _ = c.client.conn.Write(turntest.ChannelData(c.number, "load")) // errors are those of a server that is gone
+					_, _ = c.peer.WriteToUDPAddrPort([]byte("load"), c.relayed)
+				case <-ended:
+					return
+				}
+			}
+		})
+	}
+	defer sending.Wait()
+	defer close(ended)
 	for range 100 {
 		child := startKernelServer(t)
 		c := k.call(t, f, 0x4001)
@@ -117,7 +141,11 @@ func startKernelServer(t *testing.T) kernelProcess {
 	return p
 }
 
-const serveVariable = "MAILTURN_TEST_SERVE"
+const (
+	serveVariable = "MAILTURN_TEST_SERVE"
+	// longVariable makes tests of the kernel path take longer, and test more.
+	longVariable = "MAILTURN_KERNEL_LONG"
+)
 
 // TestKernelServer is the server of TestKernelPathProcess.
 func TestKernelServer(t *testing.T) {
