@@ -64,13 +64,20 @@ func (b *bench) floodOnce(ctx context.Context, k kind) (err error) {
 		return err
 	}
 	defer g.Close()
-	if _, err := b.call(ctx, flood, s, g); err != nil {
+	calls, err := b.call(ctx, flood, s, g)
+	if err != nil {
 		return err
 	}
-	if _, err := b.runIntoSink(ctx, g, "", generatorEnd, s.group); err != nil { // until the kernel relays
+	clientPort, peerPort := g.Ports()
+	f, err := b.network.openFrames(flood.Load, calls, clientPort, peerPort)
+	if err != nil {
 		return err
 	}
-	out, err := b.runIntoSink(ctx, g, "", generatorEnd, s.group)
+	defer func() { err = errors.Join(err, f.close()) }()
+	if _, err := b.runIntoSink(ctx, f, "", generatorEnd, s.group, b.options.relay); err != nil { // until the kernel relays
+		return err
+	}
+	out, err := b.runIntoSink(ctx, f, "", generatorEnd, s.group, b.options.relay)
 	if err != nil {
 		return err
 	}

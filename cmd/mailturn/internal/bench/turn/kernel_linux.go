@@ -1,12 +1,13 @@
 package turn
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"syscall"
 	"time"
 
@@ -14,7 +15,6 @@ import (
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/bench/process"
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/bench/report"
 	"github.com/mailturn/mailturn/turnsrv"
-	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
 // kernelPathName is mailturn with the kernel path. All other rows measure mailturn without it.
@@ -34,8 +34,9 @@ func (r relayRow) column(name string) string { return r.name + " " + name }
 //
 // The kernel works for packets on behalf of whoever it has interrupted, often the generator, so the CPU time of all is counted: the
 // server's, the generator's, and that of the kernel's threads for packets. To count what the server costs, and nothing else, packets
-// are dropped when they arrive at the generator's end; and what they cost if they are dropped when they arrive at the server's end
-// is subtracted. A server runs only while it is measured, because the kernel path's program would cost the others a little.
+// are sent as frames, past the sockets of their senders, and dropped when they arrive at the generator's end; and what they cost if
+// they are dropped when they arrive at the server's end ("alone") is subtracted. A server runs only while it is measured, because the
+// kernel path's program would cost the others a little.
 func (b *bench) measureKernel(ctx context.Context) error {
 	if b.network.namespace == "" {
 		fmt.Fprintln(os.Stderr, "kernel: left out, because packets on loopback do not pass it")
@@ -67,6 +68,7 @@ func (b *bench) measureKernel(ctx context.Context) error {
 	for _, r := range kernelLoads {
 		for _, c := range []report.Column{
 			{Name: "CPU us/packet", Format: "%.2f", Ratio: true, Spread: true},
+			{Name: "alone CPU us/packet", Format: "%.2f"},
 			{Name: "server CPU us/packet", Format: "%.2f", Ratio: true, Spread: true},
 			{Name: "p50 us", Format: "%.0f"}, {Name: "p99 us", Format: "%.0f"}, {Name: "lost %", Format: "%.3f"},
 		} {
@@ -92,10 +94,6 @@ func (b *bench) measureKernel(ctx context.Context) error {
 
 // measureWithKernel measures one server under one load, once.
 func (b *bench) measureWithKernel(ctx context.Context, r relayRow, k kind) (err error) {
-	alone, err := b.generatorAlone(ctx, r, k.host)
-	if err != nil {
-		return err
-	}
 	s, err := b.start(ctx, k)
 	if err != nil {
 		return err
@@ -106,7 +104,8 @@ func (b *bench) measureWithKernel(ctx context.Context, r relayRow, k kind) (err 
 		return err
 	}
 	defer g.Close()
-	if _, err := b.call(ctx, r, s, g); err != nil {
+	calls, err := b.call(ctx, r, s, g)
+	if err != nil {
 		return err
 	}
 	if _, err := g.Run(ctx, b.options.relay/5); err != nil { // until the kernel relays
@@ -116,16 +115,22 @@ func (b *bench) measureWithKernel(ctx context.Context, r relayRow, k kind) (err 
 	if err != nil {
 		return err
 	}
-	out, err := b.runIntoSink(ctx, g, "", generatorEnd, s.group) // while nobody receives
+	clientPort, peerPort := g.Ports()
+	f, err := b.network.openFrames(r.Load, calls, clientPort, peerPort)
 	if err != nil {
 		return err
 	}
-	if result.Received == 0 || out.packets == 0 {
+	relayed, alone, err := b.alternate(ctx, f, s.group)
+	if err = errors.Join(err, f.close()); err != nil {
+		return err
+	}
+	if result.Received == 0 {
 		return errors.New("nothing came")
 	}
 	for name, figure := range map[string]float64{
-		"CPU us/packet":        (out.generator+out.server+out.kernel)/out.packets - alone*out.sent/out.packets,
-		"server CPU us/packet": out.server / out.packets,
+		"CPU us/packet":        relayed.all - alone.all,
+		"alone CPU us/packet":  alone.all,
+		"server CPU us/packet": relayed.server,
 		"p50 us":               float64(result.Late.Percentile(50).Nanoseconds()) / 1000,
 		"p99 us":               float64(result.Late.Percentile(99).Nanoseconds()) / 1000,
 		"lost %":               100 * result.Lost(),
@@ -135,28 +140,35 @@ func (b *bench) measureWithKernel(ctx context.Context, r relayRow, k kind) (err 
 	return nil
 }
 
-// generatorAlone returns the CPU time, in microseconds, of a packet that is sent to a server's address and dropped when it arrives.
-func (b *bench) generatorAlone(ctx context.Context, r relayRow, host netip.Addr) (float64, error) {
-	g, err := generator.New(r.Load)
-	if err != nil {
-		return 0, err
-	}
-	defer g.Close()
-	calls := make([]generator.Call, r.Calls)
-	for i := range calls {
-		calls[i] = generator.Call{
-			generator.Client: {Local: b.nextClient(), Remote: netip.AddrPortFrom(host, minServerPort), Channel: stun.MinChannel + stun.ChannelNumber(i)},
-			generator.Peer:   {Local: b.network.peer(i), Remote: netip.AddrPortFrom(host, maxServerPort+uint16(i))},
+// sinkSlices is how often the measurements of alternate take turns.
+const sinkSlices = 10
+
+// perPacket is CPU time in microseconds of a packet: of the server, the generator and the kernel's threads, and of the server only.
+type perPacket struct{ all, server float64 }
+
+// alternate sends frames in turn to a server, which relays them into a sink, and into a sink at the server's end. It returns what a packet
+// costs in both cases. Other programs on the machine only add to that, so these are the lower quartiles.
+func (b *bench) alternate(ctx context.Context, f *frames, server int) (relayed, alone perPacket, err error) {
+	var figures [2][]perPacket
+	for range sinkSlices {
+		for i, at := range []struct{ namespace, name string }{{"", generatorEnd}, {b.network.namespace, serverEnd}} {
+			out, err := b.runIntoSink(ctx, f, at.namespace, at.name, server, b.options.relay/sinkSlices*2)
+			if err != nil {
+				return perPacket{}, perPacket{}, err
+			}
+			if out.packets == 0 { // the server got no processor
+				continue
+			}
+			figures[i] = append(figures[i], perPacket{(out.generator + out.server + out.kernel) / out.packets, out.server / out.packets})
 		}
 	}
-	if err := g.Enter(calls); err != nil {
-		return 0, err
+	for _, of := range figures {
+		if len(of) == 0 {
+			return perPacket{}, perPacket{}, errors.New("no packet arrived")
+		}
+		slices.SortFunc(of, func(a, b perPacket) int { return cmp.Compare(a.all, b.all) })
 	}
-	out, err := b.runIntoSink(ctx, g, b.network.namespace, serverEnd, 0)
-	if err == nil && out.packets < 0.99*out.sent {
-		err = fmt.Errorf("%.0f of %.0f packets arrived at the server's end", out.packets, out.sent)
-	}
-	return (out.generator + out.kernel) / max(out.sent, 1), err
+	return figures[0][len(figures[0])/4], figures[1][len(figures[1])/4], nil
 }
 
 // spent is what a run has sent, how much of it has arrived at a sink, and the CPU time in microseconds that it took.
@@ -166,8 +178,8 @@ type spent struct {
 	generator, server, kernel float64
 }
 
-// runIntoSink runs the load while packets are dropped at an interface. server is a process group, or zero.
-func (b *bench) runIntoSink(ctx context.Context, g *generator.Generator, namespace, name string, server int) (out spent, err error) {
+// runIntoSink runs the load while packets are dropped at an interface. server is a process group.
+func (b *bench) runIntoSink(ctx context.Context, f *frames, namespace, name string, server int, d time.Duration) (out spent, err error) {
 	s, err := openSink(namespace, name)
 	if err != nil {
 		return spent{}, err
@@ -178,17 +190,14 @@ func (b *bench) runIntoSink(ctx context.Context, g *generator.Generator, namespa
 		return spent{}, err
 	}
 	run := func() error {
-		result, err := g.Run(ctx, b.options.relay)
-		out.sent, out.took = float64(result.Sent), result.Took
+		sent, took, err := f.run(ctx, d)
+		out.sent, out.took = float64(sent), took
 		return err
 	}
-	withServer := run
-	if server != 0 {
-		withServer = func() error {
-			used, err := process.During(server, run)
-			out.server = microseconds(used.CPU)
-			return err
-		}
+	withServer := func() error {
+		used, err := process.During(server, run)
+		out.server = microseconds(used.CPU)
+		return err
 	}
 	own, err := process.During(syscall.Getpgrp(), withServer)
 	if err != nil {
