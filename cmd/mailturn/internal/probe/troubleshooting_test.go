@@ -11,6 +11,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/mailturn/mailturn/framework/resolver"
+	"github.com/mailturn/mailturn/imapext/discovery"
 )
 
 // TestTroubleshooting checks that docs/troubleshooting.md explains every verdict, warning, failure and omission that this package can
@@ -39,6 +42,14 @@ func TestTroubleshooting(t *testing.T) {
 	for _, text := range said {
 		if !slices.Contains(explained, text) {
 			t.Errorf("docs/troubleshooting.md has no row for `%s`", text)
+		}
+	}
+	for _, err := range []error{
+		resolver.ErrNXDOMAIN, resolver.ErrNoData, resolver.ErrTimeout,
+		discovery.ErrBadValue, discovery.ErrHostname, discovery.ErrPort, discovery.ErrTimestamp,
+	} {
+		if !strings.Contains(section, "`"+err.Error()+"`") {
+			t.Errorf("docs/troubleshooting.md does not mention %q, which a verdict may contain", err)
 		}
 	}
 	for i, text := range explained {
