@@ -114,6 +114,9 @@ type Options struct {
 	// Entries is the source of the Filter's own annotations. If it is nil, METADATA is left to the backend: it is not added to
 	// capability lists, and its commands pass.
 	Entries Entries
+	// Ending, if not nil, is called like Entries.Entries before GETMETADATA for server annotations is answered. If it returns true, there
+	// is no answer: the caller must end the session with Bye.
+	Ending func() bool
 	// Remote is the client's address, for Session.
 	Remote netip.AddrPort
 	// TLS says that the connection with the client is encrypted from the start.

@@ -18,6 +18,16 @@ func (f *Filter) entries() []metadata.Entry {
 	return f.options.Entries.Entries(session)
 }
 
+// ending calls Options.Ending in the same way.
+func (f *Filter) ending() bool {
+	if f.options.Ending == nil {
+		return false
+	}
+	f.mu.Unlock()
+	defer f.mu.Lock()
+	return f.options.Ending()
+}
+
 // gave records our entries in a response to GETMETADATA that is queued, for unlock.
 func (f *Filter) gave(entries []metadata.Entry) {
 	if f.options.Gave != nil && len(entries) > 0 {
@@ -57,6 +67,9 @@ func (f *Filter) decideGet() Event {
 	backend := f.capabilities.metadata == metadataPresent
 	var owned []metadata.Entry
 	if get.Mailbox == "" {
+		if f.ending() {
+			return f.answerCommand(nil)
+		}
 		owned = f.entries()
 	} else if backend {
 		if get.OptionsLast {

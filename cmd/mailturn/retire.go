@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/mailturn/mailturn/endpoint/imap"
+	"github.com/mailturn/mailturn/framework/module"
 )
 
 // retire ends the service, in whose place another process serves. finish ends its relays. The connections of IMAP clients go on until
@@ -27,6 +28,13 @@ func (r *service) retire(ctx context.Context, finish func() error) error {
 			mail.StopAccepting()
 		}
 	}
+	// The other endpoints have the same listening sockets as those of the new process, which does not know what they issue.
+	err = errors.Join(err, stop(func(ctx context.Context) error {
+		return r.group.ShutdownThose(ctx, func(endpoint module.Endpoint) bool {
+			_, ok := endpoint.(*imap.Endpoint)
+			return !ok
+		})
+	}))
 	for _, endpoint := range r.running {
 		if mail, ok := endpoint.(*imap.Endpoint); ok {
 			mail.Retire(ctx)

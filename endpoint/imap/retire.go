@@ -5,8 +5,10 @@ import (
 	"time"
 )
 
-// StopAccepting closes the listening sockets in this process. Another process has them, too, and accepts their connections.
+// StopAccepting closes the listening sockets in this process. Another process has them, too, and accepts their connections. From here on,
+// a client that asks for a credential gets BYE, because that process, and its bans, would not know whose the credential is.
 func (e *Endpoint) StopAccepting() {
+	e.retired.Store(true)
 	closeListeners(e.listeners)
 	e.accepting.Wait()
 }

@@ -137,6 +137,7 @@ func (s *session) newFilter(identify []imapext.IDField) *imapext.Filter {
 	config := s.generation.config
 	return imapext.New(imapext.Options{
 		Entries:             &s.endpoint.entries,
+		Ending:              s.issuesNothing,
 		Remote:              s.origin.Client,
 		TLS:                 s.origin.TLS != 0,
 		StartTLS:            true,
@@ -146,6 +147,16 @@ func (s *session) newFilter(identify []imapext.IDField) *imapext.Filter {
 		CountMessages:       config.TURN.WakeIdle.V,
 		Gave:                s.gave,
 	})
+}
+
+// issuesNothing reports whether the session must not issue credentials any more, because another process serves, which would not know
+// whose they are. It then ends the session.
+func (s *session) issuesNothing() bool {
+	if !s.endpoint.retired.Load() {
+		return false
+	}
+	s.drain()
+	return true
 }
 
 // join starts reading from the backend, through s.filter. From here on the session's goroutines block for long only on the two

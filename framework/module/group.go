@@ -69,3 +69,18 @@ func (g *Group) Shutdown(ctx context.Context) error {
 	g.started = 0
 	return errors.Join(errs...)
 }
+
+// ShutdownThose is like Shutdown for the running endpoints for which those returns true. They leave the group.
+func (g *Group) ShutdownThose(ctx context.Context, those func(Endpoint) bool) error {
+	var ending, others Group
+	for _, m := range g.members[:g.started] {
+		if those(m.endpoint) {
+			ending.members = append(ending.members, m)
+		} else {
+			others.members = append(others.members, m)
+		}
+	}
+	ending.started, others.started = len(ending.members), len(others.members)
+	*g = others
+	return ending.Shutdown(ctx)
+}

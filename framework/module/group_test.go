@@ -66,6 +66,28 @@ func TestGroupStopsTogether(t *testing.T) {
 	}
 }
 
+// TestGroupShutdownThose shuts down one endpoint, and then the other.
+func TestGroupShutdownThose(t *testing.T) {
+	var log callLog
+	var g Group
+	for _, name := range []string{"turn", "imap"} {
+		g.Add(name, recorder{name: name, log: &log})
+	}
+	if err := g.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.ShutdownThose(t.Context(), func(e Endpoint) bool { return e.(recorder).name == "turn" }); err != nil {
+		t.Fatal(err)
+	}
+	log.add("between")
+	if err := g.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"start turn", "start imap", "stop turn", "between", "stop imap"}; !slices.Equal(log.calls, want) {
+		t.Errorf("got %v, want %v", log.calls, want)
+	}
+}
+
 func TestGroupStartFailureStopsTheStarted(t *testing.T) {
 	var log callLog
 	inUse := errors.New("address already in use")
