@@ -102,7 +102,7 @@ func callDuringUpgrades(t *testing.T, n callNetwork, i *installation, builds []s
 	for to := range users {
 		from := 1 - to
 		r.sent[to] = sent[from] - before[from]
-		r.lost[to] = r.sent[to] - (received[to] - heard[to])
+		r.lost[to] = max(r.sent[to]-(received[to]-heard[to]), 0) // one may have been on its way when the test began to count
 	}
 	allPackets, kernel := n.relayedPackets(t)
 	r.kernel = int(100 * kernel / max(allPackets, 1))
@@ -117,7 +117,7 @@ func callDuringUpgrades(t *testing.T, n callNetwork, i *installation, builds []s
 	}
 	t.Logf("%+v", r)
 	for to := range users {
-		if r.lost[to] > 2 || r.sent[to] < 100 { // two may have been on their way when the test began to count
+		if r.lost[to] > 0 || r.sent[to] < 100 {
 			t.Errorf("%d of %d packets to user %d were lost", r.lost[to], r.sent[to], to)
 		}
 	}
@@ -139,7 +139,7 @@ func writeUpgraded(t *testing.T, file string, upgrades int, calls []upgradedCall
 		t.Fatal(err)
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, upgradedPage, time.Now().UTC().Format("2006-01-02 15:04 MST"), bytes.TrimSpace(commit), calls[0].version, upgrades, strings.Fields(string(load))[0])
+	fmt.Fprintf(&b, upgradedPage, time.Now().UTC().Format("2006-01-02 15:04 MST"), bytes.TrimSpace(commit), "Chromium "+calls[0].version, upgrades, strings.Fields(string(load))[0])
 	for _, c := range calls {
 		fmt.Fprintf(&b, "| %s | %d %% | %d and %d | %d and %d | %d and %d | %.0f ms | %.0f ms | %.0f ms |\n", c.path, c.kernel, c.sent[0], c.sent[1],
 			c.lost[0], c.lost[1], c.rtp[0], c.rtp[1], milliseconds(c.quiet), milliseconds(c.busy), milliseconds(c.interrupted))
@@ -153,11 +153,11 @@ func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Mi
 
 const upgradedPage = `# Calls during upgrades
 
-` + "`.ci/full upgrades`" + ` writes this file. Two browsers call each other over one relay, both by UDP, with audio, video and a data channel, in network
-namespaces of their own. After some time without, the relay is upgraded to and fro between two builds. Packets are counted
-on the links of the browsers. "Slowest packet" is the longest time from when a packet left one browser until the other received it, and
-"longest interruption" is what ` + "`mailturn upgrade`" + ` reported. They depend on what else the machine does: the load average at the end is
-given, of two processors.
+` + "`.ci/full upgrades`" + ` writes this file. Two browsers call each other over one relay, both by UDP, with audio, video and a data channel,
+in network namespaces of their own. The relay first runs undisturbed, and is then upgraded to and fro between two builds. Packets are
+counted on the links of the browsers. "Slowest packet" is the longest time from when a packet left one browser until the other
+received it, and "longest interruption" is what ` + "`mailturn upgrade`" + ` reported. Both depend on what else the machine does. The load
+average, on two processors, is that at the end.
 
 | | |
 | --- | --- |
