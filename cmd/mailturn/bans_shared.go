@@ -119,15 +119,22 @@ func (b *bans) merge(entries []cluster.Entry, usernames func(account string) []s
 	next.expire(b.clock())
 	changed := false
 	for _, e := range entries {
-		target, isBan := strings.CutPrefix(e.Name, accountBan)
-		if !isBan {
-			target, isBan = strings.CutPrefix(e.Name, networkBan)
+		target, isAccount := strings.CutPrefix(e.Name, accountBan)
+		network, isNetwork := strings.CutPrefix(e.Name, networkBan)
+		var of slog.Attr
+		switch {
+		case isAccount:
+			of = slog.String("account", target)
+		case isNetwork:
+			of, target = slog.String("network", network), network
+		default:
+			continue
 		}
-		if !isBan || e.Stamp <= next.stamp(target) || !b.clock().Before(e.Until) {
+		if e.Stamp <= next.stamp(target) || !b.clock().Before(e.Until) {
 			continue
 		}
 		if e.Value == "" {
-			logger.Info("cluster: ban was lifted on another machine", "target", target)
+			logger.Info("cluster: ban was lifted on another machine", of)
 			next.lift(liftedBan{e.Name, e.Stamp, e.Until})
 			changed = true
 			continue
@@ -138,7 +145,7 @@ func (b *bans) merge(entries []cluster.Entry, usernames func(account string) []s
 			err = next.put(r)
 		}
 		if err != nil {
-			logger.Error("cluster: a ban of another machine is not in force", "target", target, "err", err)
+			logger.Error("cluster: a ban of another machine is not in force", of, "err", err)
 			continue
 		}
 		logger.Info("cluster: banned on another machine", "account", r.Account, "network", r.Network, "until", r.Until, "by", r.By, "reason", r.Reason)
