@@ -46,7 +46,9 @@ func (e *Export) Finish() {
 const endedByUpgrade = "ended/upgrade"
 
 // canHandOver reports whether another process can take over the clients of a transport. It cannot take over a TLS connection, whose
-// keys package crypto/tls does not give away, or a DTLS association.
+// keys package crypto/tls does not give away. It could take over a DTLS association, but pion/dtls v3 has no way to stop one for good
+// before its state is exported: a record that the old process sends afterwards, such as an alert, would use the nonce of another one,
+// which reveals keys of AES-GCM.
 func canHandOver(t event.Transport) bool { return t == event.UDP || t == event.TCP }
 
 // Export adds the allocations of the session to l. stream returns the index in l.Streams of a connection, and false if the link does
