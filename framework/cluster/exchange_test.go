@@ -313,6 +313,15 @@ func FuzzParseEntry(f *testing.F) {
 	})
 }
 
+// TestNamesAreNotLost wants names that are issued while all are published to be published afterwards.
+func TestNamesAreNotLost(t *testing.T) {
+	n := &Names{exchange: new(Exchange), Issued: func() ([]Name, bool) {
+		t.Error("names were taken that cannot be published yet")
+		return nil, true
+	}}
+	n.publish()
+}
+
 func FuzzParseNames(f *testing.F) {
 	f.Add(`["2000000000","alice","02000000000","bob"]`)
 	f.Add(`["2000000000"]`)

@@ -79,10 +79,14 @@ func (n *Names) run(ctx context.Context) {
 	}
 }
 
-// publish publishes the names that were issued since the last call. After a failure, exchangeAll publishes all.
+// publish publishes the names that were issued since the last call. After a failure, exchangeAll publishes all. Until it has, names
+// stay where they are: it may have asked for all before they were issued.
 func (n *Names) publish() {
+	if n.lastPublished() == "" {
+		return
+	}
 	names, complete := n.Issued()
-	if n.lastPublished() == "" || complete && len(names) == 0 {
+	if complete && len(names) == 0 {
 		return
 	}
 	id, err := "", error(nil)
