@@ -122,8 +122,9 @@ func (s *Server) servePacket(l link.Datagram, worker *loop.Loop) error {
 // Config.Realms.
 //
 // A worker serves a connection after its handshake if it is a *net.TCPConn or a Conn over one, or a tls.Conn over a Conn. A
-// connection of another type may wrap one of these and return it from a method NetConn, like that of tls.Conn. All others are
-// served by two goroutines each, which takes more than twice as much CPU time per packet.
+// connection of another type may wrap one of these and return it from a method NetConn, like that of tls.Conn. If it has read from the
+// tls.Conn, its method Early() []byte returns what. All others are served by two goroutines each, which takes more than twice as much
+// CPU time per packet.
 //
 // Connections are served by all workers in turn.
 func (s *Server) ServeStream(listener net.Listener) error {

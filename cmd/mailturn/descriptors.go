@@ -66,6 +66,11 @@ func (s *setup) descriptorUses() []descriptorUse {
 	for i := range s.http {
 		uses = append(uses, connectionUse(s.http[i].Name, &s.http[i].MaxConnections, 1))
 	}
+	for i := range s.ports {
+		if s.ports[i].Fallback != "" { // one to the client, one to the fallback
+			uses = append(uses, connectionUse(s.ports[i].Listen.String(), &s.ports[i].MaxConnections, 2))
+		}
+	}
 	return uses
 }
 

@@ -3,15 +3,21 @@ package main
 import (
 	"context"
 	"errors"
+	"sync"
+	"time"
 
 	"github.com/mailturn/mailturn/endpoint/imap"
 	"github.com/mailturn/mailturn/framework/module"
 )
 
+// passLimit is how long connections through a shared port to its fallback may go on in a process that retires, if they are not quiet.
+const passLimit = 5 * time.Minute
+
 // retire ends the service, in whose place another process serves. finish ends its relays. The connections of IMAP clients go on until
 // ctx is done, or for as long as their endpoints' upgrade_timeout.
 func (r *service) retire(ctx context.Context, finish func() error) error {
 	r.ready.Store(false)
+	r.ports.StopAccepting()
 	err := finish() // first, because calls wait for it
 	r.authority.Stop()
 	r.look.stop()
@@ -23,6 +29,11 @@ func (r *service) retire(ctx context.Context, finish func() error) error {
 		return shutdown(ctx)
 	}
 	err = errors.Join(err, stop(r.watch.Shutdown))
+	passing, cancel := context.WithTimeout(ctx, passLimit)
+	defer cancel()
+	var ending sync.WaitGroup
+	ending.Go(func() { r.ports.Shutdown(passing) })
+	defer ending.Wait()
 	for _, endpoint := range r.running {
 		if mail, ok := endpoint.(*imap.Endpoint); ok {
 			mail.StopAccepting()

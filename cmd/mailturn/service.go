@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/holders"
 	"github.com/mailturn/mailturn/endpoint/http"
 	"github.com/mailturn/mailturn/endpoint/issuer"
+	"github.com/mailturn/mailturn/endpoint/shared"
 	"github.com/mailturn/mailturn/endpoint/turn"
 	"github.com/mailturn/mailturn/endpoint/turn/pion"
 	"github.com/mailturn/mailturn/framework/acme"
@@ -60,6 +62,9 @@ type service struct {
 	privacy   *privacy.Mask
 	member    member
 
+	// ports are those that several endpoints share. They accept connections only after all endpoints have started.
+	ports shared.Ports
+
 	// watch are the HTTP endpoints. They start last and stop last, so that load balancers see the others drain.
 	watch module.Group
 	ready atomic.Bool // read by the HTTP endpoints
@@ -102,6 +107,9 @@ func newService(s *setup, manager systemd.Manager, sockets *handoff.Sockets, suc
 	}
 	registry.MustRegister(clusterCollector{r.member.directory})
 	r.share(s)
+	r.ports = s.newPorts(logger)
+	registry.MustRegister(shared.Collector{Ports: r.ports})
+	s.sharePorts(r.ports)
 	for i := range s.relays {
 		s.relays[i].Successor = successor
 	}
@@ -198,6 +206,14 @@ func (r *service) start(ctx context.Context) (err error) {
 			}
 		}()
 	}
+	if err := r.ports.Open(ctx); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			r.ports.StopAccepting()
+		}
+	}()
 	if err := r.calls.Start(ctx); err != nil {
 		return err
 	}
@@ -227,6 +243,7 @@ func (r *service) followed() error {
 
 // begin does what only one process may do: the one that serves.
 func (r *service) begin() {
+	r.ports.Serve()
 	r.authority.Apply(r.setup.acme)
 	r.member.start()
 }
@@ -247,9 +264,18 @@ func (r *service) shutdown(drain time.Duration) error {
 	}
 	return errors.Join(
 		within(drain+stopReserve, r.calls.Shutdown),
-		within(stopReserve, r.group.Shutdown),
+		within(stopReserve, r.stopGroup),
 		within(stopReserve, r.watch.Shutdown),
 	)
+}
+
+// stopGroup stops the endpoints of group, and the shared ports.
+func (r *service) stopGroup(ctx context.Context) error {
+	r.ports.StopAccepting()
+	var stopping sync.WaitGroup
+	stopping.Go(func() { r.ports.Shutdown(ctx) })
+	defer stopping.Wait()
+	return r.group.Shutdown(ctx)
 }
 
 // rememberBanned stores the user names that banned accounts were issued since. It is safe for concurrent use.
@@ -327,13 +353,16 @@ func (r *service) apply(s *setup) error {
 	for _, name := range cluster.NeedsRestart(r.setup.cluster, s.cluster) {
 		errs = append(errs, fmt.Errorf("a change of %s requires a restart", name))
 	}
+	errs = append(errs, shared.NeedsRestart(r.setup.ports, s.ports))
 	if err := errors.Join(errors.Join(errs...), module.NeedsRestart(r.setup.parts(), s.parts())); err != nil {
 		return err
 	}
 	r.share(s)
+	s.sharePorts(r.ports)
 	if err := module.Reload(r.running, s.parts()); err != nil {
 		return err
 	}
+	r.ports.Apply(s.ports)
 	r.setup = s
 	r.names.Store(&s.names)
 	r.authority.Apply(s.acme)

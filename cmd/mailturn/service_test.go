@@ -21,6 +21,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/daemon"
+	"github.com/mailturn/mailturn/endpoint/shared"
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/sysctl"
@@ -29,7 +31,14 @@ import (
 
 // TestMetrics gathers the metrics of a service that has an endpoint of each kind, two of some.
 func TestMetrics(t *testing.T) {
-	file, diags := config.Parse("maddy.conf", []byte(`
+	port, err := daemon.FreePort("127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, diags := config.Parse("maddy.conf", fmt.Appendf(nil, `
+shared_port "tls://127.0.0.1:%[1]d" {
+  fallback = "tcp://127.0.0.1:1"
+}
 cluster {
   redis       = ["redis://127.0.0.1:1"] # nothing listens
   turn_server = "turn.example.org"
@@ -55,9 +64,9 @@ endpoint "imap" "one" {
   turn_enable = false
 }
 endpoint "http" "http" {
-  listen = ["http://127.0.0.1:0"]
+  listen = ["http://127.0.0.1:0", "tls://127.0.0.1:%[1]d"]
 }
-`))
+`, port))
 	if diags.HasErrors() {
 		t.Fatal(diags)
 	}
@@ -140,6 +149,7 @@ func checkDocumented(t *testing.T, running *service, gatherer prometheus.Gathere
 	sysctl.ConntrackCollector(nil).Describe(described)
 	certs.Collector(nil).Describe(described)
 	clusterCollector{}.Describe(described)
+	shared.Collector{}.Describe(described)
 	for _, endpoint := range running.running {
 		if measured, ok := endpoint.(interface{ Collector() prometheus.Collector }); ok {
 			measured.Collector().Describe(described)

@@ -18,6 +18,7 @@ import (
 	"github.com/mailturn/mailturn/endpoint/http"
 	"github.com/mailturn/mailturn/endpoint/imap"
 	"github.com/mailturn/mailturn/endpoint/issuer"
+	"github.com/mailturn/mailturn/endpoint/shared"
 	"github.com/mailturn/mailturn/endpoint/turn"
 	"github.com/mailturn/mailturn/framework/acme"
 	"github.com/mailturn/mailturn/framework/certs"
@@ -52,6 +53,7 @@ type setup struct {
 	names     issuer.AccountNames
 	cluster   cluster.Settings
 	acme      *acme.Settings // nil if no certificate comes from an authority
+	ports     []shared.Config
 
 	// process is the state of the rest of the process for the HTTP endpoints; newService sets it.
 	process http.Process
@@ -184,7 +186,8 @@ func decode(file *config.File, stateDir string) (*setup, hcl.Diagnostics) {
 	}
 	diags = append(diags, s.link()...)
 	diags = append(diags, s.decodeCluster(file.Cluster)...)
-	return s, append(diags, s.decodeACME(file.TLS)...)
+	diags = append(diags, s.decodeACME(file.TLS)...)
+	return s, append(diags, s.decodeSharedPorts(file.SharedPorts)...)
 }
 
 // decodeLog checks the log block.
@@ -279,6 +282,9 @@ func (s *setup) firstAdvertised() (*issuer.Config, error) {
 // open the listeners of IMAP. All listening sockets come from and go to other processes in sockets. Clients are told about the relays of directory.
 func (s *setup) share(accounts *credential.Accounts, banned *ban.List, listeners *systemd.Listeners, sockets *handoff.Sockets,
 	directory *cluster.Directory) {
+	for i := range s.ports {
+		s.ports[i].Sockets = listeners
+	}
 	for i := range s.imaps {
 		s.imaps[i].Sockets = listeners
 	}

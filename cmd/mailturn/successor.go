@@ -223,7 +223,9 @@ func (u *upgrade) handOver(next *successor, version int) (done handedOver, err e
 		return done, err
 	}
 	var suspended []*turn.Suspended
+	u.service.ports.Pause() // what arrives now is for the process that will serve
 	resume := func() {
+		u.service.ports.Resume()
 		for _, s := range suspended {
 			s.Resume()
 		}

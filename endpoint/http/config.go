@@ -10,6 +10,7 @@ import (
 
 	"github.com/mailturn/mailturn/endpoint/http/page"
 	"github.com/mailturn/mailturn/endpoint/issuer"
+	"github.com/mailturn/mailturn/endpoint/shared"
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/handoff"
@@ -19,7 +20,7 @@ import (
 
 // Schema is the body of an endpoint "http" block. `mailturn reference` prints the documentation in its tags.
 type Schema struct {
-	Listen         config.Value[[]listen.Addr]  `hcl:"listen" default:"http://127.0.0.1:8080" reload:"restart" doc:"Listening addresses: https://HOST:PORT, or http://HOST:PORT behind a proxy that terminates TLS."`
+	Listen         config.Value[[]listen.Addr]  `hcl:"listen" default:"http://127.0.0.1:8080" reload:"restart" doc:"Listening addresses: https://HOST:PORT, for which tls://HOST:PORT is another name, or http://HOST:PORT behind a proxy that terminates TLS."`
 	TLS            []config.TLS                 `hcl:"tls,block" doc:"Certificates for https://. With several, the client's server name chooses; the first is for clients that send none. Default: the top-level certificate, else that of the TURN endpoint, else a self-signed one."`
 	TrustedProxies config.Value[[]netip.Prefix] `hcl:"trusted_proxies" doc:"Networks of reverse proxies. For requests from there, limits, metrics_from and the log use the client address in X-Forwarded-For; from anywhere else, that header is ignored. Include a proxy on this machine, such as 127.0.0.1/32: otherwise all of its clients share one rate, and the log says so once."`
 
@@ -51,6 +52,8 @@ type Config struct {
 	ListenRanges []hcl.Range   // the place of each, or of the block's header
 	// Sockets are the listening sockets that another process has passed, and are passed on. The caller puts them here, or nil.
 	Sockets *handoff.Sockets
+	// Shared are the ports that other endpoints use, too. The caller sets it.
+	Shared shared.Ports
 	// TLS are the certificates, the first for clients that name none. If it is empty and NeedsCertificate returns true, the caller
 	// puts a self-signed one here before New.
 	TLS            []certs.Pair
@@ -111,8 +114,13 @@ func (c *Config) servesCredentials() bool { return len(c.APIKeys) > 0 || len(c.O
 
 func (c *Config) decodeListen(v config.Value[[]listen.Addr]) (diags hcl.Diagnostics) {
 	c.Listen, c.ListenRanges, diags = listen.Schemes{
-		Protocol: "HTTP", Names: []string{"https", "http"}, Meaning: "https, or http",
+		Protocol: "HTTP", Names: []string{"https", "http", "tls"}, Meaning: "https, or http",
 	}.Decode(v, c.Range)
+	for i := range c.Listen {
+		if c.Listen[i].Scheme == "tls" {
+			c.Listen[i].Scheme = "https"
+		}
+	}
 	for i, addr := range c.Listen {
 		if addr.Scheme == "http" && !addr.Loopback() {
 			diags = append(diags, config.WithHint(config.Warnf(c.ListenRanges[i], "Credentials travel in the clear",

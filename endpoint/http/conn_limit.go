@@ -83,22 +83,27 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 		client := peerAddr(conn.RemoteAddr().String())
 		source, ok := l.limit.enter(client)
 		if ok {
-			return &limitedConn{TCPConn: conn.(*net.TCPConn), leave: func() { l.limit.leave(source) }}, nil
+			return &limitedConn{Conn: conn, leave: func() { l.limit.leave(source) }}, nil
 		}
 		l.limit.lines.Log(l.limit.logger, slog.LevelWarn, "connection refused: there are too many", "client", client)
 		conn.Close()
 	}
 }
 
-// limitedConn leaves the count when it is first closed. It embeds a *net.TCPConn for net/http, which closes the writing half first
-// so that a client receives the whole answer to a request that was not read to its end.
+// limitedConn leaves the count when it is first closed.
 type limitedConn struct {
-	*net.TCPConn
+	net.Conn
 	once  sync.Once
 	leave func()
 }
 
 func (c *limitedConn) Close() error {
 	c.once.Do(c.leave)
-	return c.TCPConn.Close()
+	return c.Conn.Close()
+}
+
+// CloseWrite is for net/http, which closes the writing half first so that a client receives the whole answer to a request that was not
+// read to its end.
+func (c *limitedConn) CloseWrite() error {
+	return c.Conn.(interface{ CloseWrite() error }).CloseWrite()
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mailturn/mailturn/endpoint/http/page"
+	"github.com/mailturn/mailturn/endpoint/shared"
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/listen"
 	"github.com/mailturn/mailturn/framework/log"
@@ -58,6 +59,8 @@ type Endpoint struct {
 	handler handler
 	server  *http.Server
 
+	tlsConfig *tls.Config // nil without https://
+
 	listeners     []net.Listener // in the order of the configuration
 	serving       sync.WaitGroup
 	stopFollowing context.CancelFunc // the certificates and the metrics
@@ -77,6 +80,7 @@ func New(c Config, process Process, logger *slog.Logger) (*Endpoint, error) {
 		if e.certs, err = certs.Load(c.TLS, logger); err != nil {
 			return nil, err
 		}
+		e.tlsConfig = e.certs.Config("h2", "http/1.1")
 	}
 	e.handler = handler{
 		ready:    process.Ready,
@@ -92,6 +96,7 @@ func New(c Config, process Process, logger *slog.Logger) (*Endpoint, error) {
 	e.handler.settings.Store(present)
 	e.server = &http.Server{
 		Handler:           &e.handler,
+		ConnContext:       withSecured,
 		ReadHeaderTimeout: readTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
@@ -109,7 +114,7 @@ func New(c Config, process Process, logger *slog.Logger) (*Endpoint, error) {
 func (e *Endpoint) Start(ctx context.Context) error {
 	limit := newConnLimit(&e.handler.settings, e.logger)
 	for i, addr := range e.config.Listen {
-		socket, err := e.config.Sockets.ListenTCP(ctx, addr.HostPort())
+		socket, err := e.open(ctx, addr)
 		if err != nil {
 			for _, l := range e.listeners {
 				l.Close()
@@ -122,7 +127,7 @@ func (e *Endpoint) Start(ctx context.Context) error {
 	for i, l := range e.listeners {
 		e.logger.Info("listening", "listen", e.config.Listen[i].Scheme+"://"+l.Addr().String())
 		if e.config.Listen[i].Scheme == "https" {
-			l = tls.NewListener(l, e.certs.Config("h2", "http/1.1"))
+			l = &tlsListener{l, e.tlsConfig}
 		}
 		e.serving.Go(func() {
 			if err := e.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -137,6 +142,19 @@ func (e *Endpoint) Start(ctx context.Context) error {
 		e.handler.page.Follow(following, func() bool { return e.handler.settings.Load().access != nil })
 	})
 	return nil
+}
+
+// open opens the socket for an address, unless the port is shared.
+func (e *Endpoint) open(ctx context.Context, addr listen.Addr) (net.Listener, error) {
+	port := e.config.Shared.At(addr)
+	if port == nil {
+		return e.config.Sockets.ListenTCP(ctx, addr.HostPort())
+	}
+	return port.Listen(shared.Member{
+		Protocol:     shared.HTTP,
+		Certificates: func() *certs.Store { return e.certs },
+		TLS:          func() *tls.Config { return e.tlsConfig },
+	}), nil
 }
 
 // Addrs returns the addresses that are bound, in the order of Config.Listen.

@@ -77,6 +77,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			panic(http.ErrAbortHandler) // makes net/http close the connection without logging
 		}
 	}()
+	setTLS(r)
 	counted := &statusWriter{ResponseWriter: w, status: http.StatusOK}
 	present := h.settings.Load()
 	h.noticeProxy(present, r)

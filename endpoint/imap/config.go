@@ -14,6 +14,7 @@ import (
 	"github.com/mailturn/mailturn/endpoint/imap/embedded"
 	"github.com/mailturn/mailturn/endpoint/imap/upstream"
 	"github.com/mailturn/mailturn/endpoint/issuer"
+	"github.com/mailturn/mailturn/endpoint/shared"
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/listen"
@@ -74,6 +75,8 @@ type Config struct {
 	ListenRanges []hcl.Range   // the place of each, or of the block's header
 	// Sockets opens them; nil for sockets of this process alone.
 	Sockets *systemd.Listeners
+	// Shared are the ports that other endpoints use, too. The caller sets it.
+	Shared shared.Ports
 	// TLS are the certificates, the first for clients that name none. If it is empty, the caller puts a self-signed one here before
 	// New.
 	TLS           []certs.Pair

@@ -4,6 +4,7 @@ package imap
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,6 +20,8 @@ import (
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/mailturn/mailturn/endpoint/imap/patient"
+	"github.com/mailturn/mailturn/endpoint/shared"
+	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/listen"
 	"github.com/mailturn/mailturn/framework/log"
 )
@@ -106,7 +109,7 @@ func (e *Endpoint) bind(ctx context.Context, config *Config) (listeners, opened 
 			listeners = append(listeners, e.listeners[k])
 			continue
 		}
-		socket, err := config.Sockets.Listen(ctx, addr.HostPort())
+		socket, err := e.open(ctx, config, addr)
 		if err != nil {
 			e.closeForGood(opened)
 			if errors.Is(err, syscall.EADDRINUSE) && slices.ContainsFunc(e.listeners, func(l *listener) bool { return l.addr.Port == addr.Port }) {
@@ -118,6 +121,26 @@ func (e *Endpoint) bind(ctx context.Context, config *Config) (listeners, opened 
 		listeners, opened = append(listeners, l), append(opened, l)
 	}
 	return listeners, opened, nil
+}
+
+// open opens the socket for an address, unless the port is shared.
+func (e *Endpoint) open(ctx context.Context, config *Config, addr listen.Addr) (net.Listener, error) {
+	port := config.Shared.At(addr)
+	if port == nil {
+		return config.Sockets.Listen(ctx, addr.HostPort())
+	}
+	return port.Listen(shared.Member{
+		Protocol:     shared.IMAP,
+		Certificates: func() *certs.Store { return e.generation().certs },
+		TLS:          func() *tls.Config { return e.generation().tlsConfig },
+	}), nil
+}
+
+// generation returns the present one. It is safe for concurrent use.
+func (e *Endpoint) generation() *generation {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.present
 }
 
 // serves reports whether the socket is the one for addr. If the system chose the port, the scheme has to be the same.
@@ -143,7 +166,9 @@ func closeListeners(listeners []*listener) {
 // closeForGood closes listeners that the next process must not inherit.
 func (e *Endpoint) closeForGood(listeners []*listener) {
 	for _, l := range listeners {
-		e.present.config.Sockets.Forget(l.addr.HostPort())
+		if e.present.config.Shared.At(l.addr) == nil {
+			e.present.config.Sockets.Forget(l.addr.HostPort())
+		}
 		l.Close()
 	}
 }
@@ -159,10 +184,7 @@ func (e *Endpoint) Addrs() []net.Addr {
 
 // Health returns why clients cannot be connected to the IMAP server, or nil. It is safe for concurrent use.
 func (e *Endpoint) Health() error {
-	e.mu.Lock()
-	backend := e.present.backend
-	e.mu.Unlock()
-	if err := backend.Health(); err != nil {
+	if err := e.generation().backend.Health(); err != nil {
 		return fmt.Errorf("backend cannot be reached: %w", err)
 	}
 	return nil

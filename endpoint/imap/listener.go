@@ -11,6 +11,7 @@ import (
 
 	"github.com/mailturn/mailturn/endpoint/imap/origin"
 	"github.com/mailturn/mailturn/endpoint/imap/patient"
+	"github.com/mailturn/mailturn/endpoint/shared"
 	"github.com/mailturn/mailturn/framework/listen"
 	"github.com/mailturn/mailturn/turnsrv/limit"
 )
@@ -31,13 +32,17 @@ type arrival struct {
 	implicitTLS bool
 	// generation is the generation that was in force when the connection was accepted.
 	generation *generation
+	// secured is the TLS connection on conn if the handshake has been performed; otherwise nil.
+	secured *shared.Secured
 	// awaitsHeader is true if the connection comes from a proxy whose header has not been read yet.
 	awaitsHeader bool
 }
 
 // admit serves conn, or refuses it if there are too many connections.
 func (e *Endpoint) admit(conn net.Conn, l *listener) {
-	if tcp, ok := conn.(*net.TCPConn); ok {
+	if tcp, ok := conn.(interface {
+		SetKeepAliveConfig(net.KeepAliveConfig) error
+	}); ok {
 		tcp.SetKeepAliveConfig(patient.KeepAlive())
 	}
 	a, refusal := e.enter(conn, l)
@@ -71,7 +76,12 @@ func (e *Endpoint) enter(conn net.Conn, l *listener) (a arrival, refusal string)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	a = arrival{conn: patient.New(conn), origin: origin.Of(conn), implicitTLS: l.addr.Scheme == "tls", generation: e.present}
-	a.awaitsHeader = e.present.config.ProxyProtocol.Contains(a.origin.Client.Addr())
+	if from := shared.Of(conn); from != nil {
+		a.origin, a.secured = from.Origin(), from.Secured()
+		a.conn.Unread(from.TakeAhead())
+	} else {
+		a.awaitsHeader = e.present.config.ProxyProtocol.Contains(a.origin.Client.Addr())
+	}
 	switch {
 	case e.draining:
 		return a, byeShutdown
@@ -188,8 +198,11 @@ func (e *Endpoint) turnAway(a *arrival, text string) {
 	client.sayBye(text)
 }
 
-// handshake performs the server's side of TLS on the connection.
+// handshake performs the server's side of TLS on the connection, unless it has been.
 func (e *Endpoint) handshake(a *arrival, timeout time.Duration) (*tlsConn, error) {
+	if a.secured != nil {
+		return adoptTLS(a.conn, a.secured), nil
+	}
 	ctx, cancel := context.WithTimeout(e.ctx, timeout)
 	defer cancel()
 	conn := newTLSConn(a.conn, a.generation.tlsConfig)

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/mailturn/mailturn/endpoint/imap/patient"
+	"github.com/mailturn/mailturn/endpoint/shared"
 )
 
 // recordSize is what a TLS record holds at most (RFC 8446 section 5.1).
@@ -15,11 +16,27 @@ const recordSize = 16 * 1024
 type tlsConn struct {
 	*tls.Conn
 	records *recordConn
+	secured *shared.Secured // what Read reads from if another one has performed the handshake; otherwise nil
 }
 
 func newTLSConn(raw *patient.Conn, config *tls.Config) *tlsConn {
 	records := &recordConn{Conn: raw}
-	return &tlsConn{tls.Server(records, config), records}
+	return &tlsConn{Conn: tls.Server(records, config), records: records}
+}
+
+// adoptTLS returns a tlsConn for a connection over raw whose handshake a shared port has performed.
+func adoptTLS(raw *patient.Conn, secured *shared.Secured) *tlsConn {
+	records := &recordConn{Conn: raw}
+	secured.Over(records)
+	return &tlsConn{Conn: secured.Conn, records: records, secured: secured}
+}
+
+// Read implements net.Conn.
+func (c *tlsConn) Read(p []byte) (int, error) {
+	if c.secured != nil {
+		return c.secured.Read(p)
+	}
+	return c.Conn.Read(p)
 }
 
 func (c *tlsConn) Write(p []byte) (int, error) {

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/mailturn/mailturn/endpoint/shared"
+	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/listen"
 	"github.com/mailturn/mailturn/turnsrv"
 )
@@ -37,17 +39,18 @@ func sharesSocket(a, b listen.Addr) bool {
 	return networkA == networkB && a.SameSocket(b)
 }
 
-// Socket is a listening socket of an endpoint, of which one of Packets and Streams is set.
+// Socket is a listening socket of an endpoint, of which one of Packets, Streams and shared is set.
 type Socket struct {
 	Address          listen.Addr    // the first address that it serves
 	Packets          net.PacketConn // for udp and dtls
-	Streams          net.Listener   // for tcp and tls
+	Streams          net.Listener   // for tcp and tls, unless the port is shared
+	shared           *shared.Port   // with other endpoints; nil if it is not
 	plain, encrypted bool           // the kinds of clients that it serves
 	alone            error          // why there is only one for all workers, although there should be one for each
 }
 
 // opened reports whether the socket is open.
-func (s Socket) opened() bool { return s.Packets != nil || s.Streams != nil }
+func (s Socket) opened() bool { return s.Packets != nil || s.Streams != nil || s.shared != nil }
 
 // Close closes the socket, if it is open.
 func (s Socket) Close() error {
@@ -67,7 +70,7 @@ func (c *Config) sockets() (sockets []Socket) {
 		if slices.ContainsFunc(c.Listen[:i], shares) {
 			continue
 		}
-		s := Socket{Address: address}
+		s := Socket{Address: address, shared: c.Shared.At(address)}
 		for _, other := range c.Listen {
 			if shares(other) {
 				_, encrypted := carrier(other.Scheme)
@@ -143,11 +146,23 @@ func (e *Endpoint) serve(engine Engine, s Socket) func() error {
 	case s.Packets != nil:
 		return func() error { return engine.ServePacket(s.Packets) }
 	}
-	streams := s.Streams
-	if proxies := e.config.ProxyProtocol; s.encrypted || len(proxies) > 0 {
+	streams, proxies := s.Streams, e.config.ProxyProtocol
+	if s.shared != nil {
+		streams, proxies = e.join(s, config), nil // the port has read the header
+	}
+	if s.encrypted || len(proxies) > 0 {
 		streams = &streamListener{Listener: streams, config: config, plain: s.plain, proxies: proxies, refused: e.proxyRefused}
 	}
 	return func() error { return engine.ServeStream(streams) }
+}
+
+// join returns the listener for the endpoint's connections of a shared port.
+func (e *Endpoint) join(s Socket, config *tls.Config) net.Listener {
+	return tcpListener{s.shared.Listen(shared.Member{
+		Protocol: shared.TURN, Plain: s.plain,
+		Certificates: func() *certs.Store { return e.certs },
+		TLS:          func() *tls.Config { return config },
+	})}
 }
 
 // proxyRefused logs a connection from a proxy that does not begin with a header: the proxy may be misconfigured.
@@ -173,7 +188,7 @@ type tcpListener struct{ net.Listener }
 
 // SetDeadline makes Accept return, as that of *net.TCPListener does.
 func (l tcpListener) SetDeadline(t time.Time) error {
-	return l.Listener.(*net.TCPListener).SetDeadline(t)
+	return l.Listener.(interface{ SetDeadline(time.Time) error }).SetDeadline(t)
 }
 
 // Accept implements net.Listener.

@@ -7,6 +7,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/mailturn/mailturn/endpoint/issuer"
+	"github.com/mailturn/mailturn/endpoint/shared"
 	"github.com/mailturn/mailturn/endpoint/turn/publicip"
 	"github.com/mailturn/mailturn/framework/certs"
 	"github.com/mailturn/mailturn/framework/config"
@@ -147,6 +148,8 @@ type Config struct {
 	OnEvent func(event.Event)
 	// Sockets are the listening sockets that another process has passed, and are passed on. The caller puts them here, or nil.
 	Sockets *handoff.Sockets
+	// Shared are the ports that other endpoints use, too. The caller sets it.
+	Shared shared.Ports
 	// Successor makes the endpoint do nothing between Start and Begin, so that it can take over the calls of another process.
 	Successor bool
 

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/mailturn/mailturn/endpoint/shared"
 	"github.com/mailturn/mailturn/framework/listen"
 	"github.com/mailturn/mailturn/turnsrv"
 )
@@ -58,6 +59,10 @@ type streamConn struct {
 // HandshakeContext reads the PROXY header if the connection has to begin with one, waits for the first byte if that tells
 // whether the client speaks TLS, and does the handshake if so. It ends when ctx does.
 func (c *streamConn) HandshakeContext(ctx context.Context) error {
+	if from := shared.Of(c.Conn.Conn); from != nil && from.Secured() != nil {
+		c.carried = from.Secured() // the port has done all this
+		return nil
+	}
 	stop := context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })
 	encrypted, err := c.begin()
 	if !stop() {
@@ -117,13 +122,19 @@ func (c *streamConn) LocalAddr() net.Addr { return c.server }
 
 // Encrypted reports whether the client uses TLS, after HandshakeContext has returned.
 func (c *streamConn) Encrypted() bool {
-	_, encrypted := c.carried.(*tls.Conn)
+	_, encrypted := c.carried.(encryptedConn)
 	return encrypted
+}
+
+// encryptedConn is a *tls.Conn or a *shared.Secured.
+type encryptedConn interface {
+	net.Conn
+	ConnectionState() tls.ConnectionState
 }
 
 // ConnectionState describes the TLS connection, if Encrypted.
 func (c *streamConn) ConnectionState() tls.ConnectionState {
-	return c.carried.(*tls.Conn).ConnectionState()
+	return c.carried.(encryptedConn).ConnectionState()
 }
 
 // NetConn returns what is read and written, so that a worker can serve it.

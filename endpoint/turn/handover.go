@@ -28,6 +28,9 @@ func (c *Config) takeSockets() (sockets, others []Socket, err error) {
 	sockets = c.sockets()
 	for i := range sockets {
 		s := &sockets[i]
+		if s.shared != nil {
+			continue
+		}
 		name := c.socketName(*s)
 		for file := c.Sockets.Take(name); file != nil; file = c.Sockets.Take(name) {
 			another := *s

@@ -8,6 +8,7 @@
 package config
 
 import (
+	"net/netip"
 	"path/filepath"
 	"reflect"
 	"time"
@@ -132,6 +133,17 @@ type Cluster struct {
 	AllowUpgrade  Value[bool]   `hcl:"allow_upgrade" default:"true" doc:"Whether mailturn upgrade --cluster on another machine may have this one start the program that is installed here."`
 }
 
+// SharedPort is the block about a listening port that several endpoints, or an endpoint and a web server, share. Package
+// endpoint/shared checks it.
+type SharedPort struct {
+	Block
+	Listen         Value[string]         `hcl:"listen,label"`
+	Fallback       Value[string]         `hcl:"fallback" otherwise:"none: endpoints get the other server names, too" doc:"Server for all connections that are not for an endpoint, tcp://HOST:PORT, such as the web server that had the port: other server names, none, protocols that no endpoint with the server name speaks, and what is not TLS. They are passed on as they are, without decryption."`
+	ClientAddress  Value[string]         `hcl:"client_address" default:"none" doc:"How fallback learns the client's address: proxy2 or proxy for a PROXY protocol header, version 2 or 1, which it must expect (nginx: listen ... proxy_protocol, and set_real_ip_from), or none."`
+	ProxyProtocol  Value[[]netip.Prefix] `hcl:"proxy_protocol" doc:"Networks of proxies whose connections begin with a PROXY protocol header, version 1 or 2, as in the endpoints. proxy_protocol of the endpoints does not apply to a shared port."`
+	MaxConnections Value[int]            `hcl:"max_connections" default:"4000" min:"1" doc:"Maximum number of connections to fallback, of which one address (IPv6: /64) may have a quarter. Further ones are closed."`
+}
+
 // Accounts is the block that says which login names belong to the same account, for limits and for the choice of a relay.
 type Accounts struct {
 	Block
@@ -144,14 +156,15 @@ type File struct {
 	Name   string
 	Syntax Syntax
 
-	Hostname Value[string] `hcl:"hostname" doc:"Public name of this server. Default for realm, turn_server and the names in a self-signed certificate."`
-	StateDir Value[string] `hcl:"state_dir" type:"directory" otherwise:"$STATE_DIRECTORY, else /var/lib/mailturn for root, else ~/.local/state/mailturn" doc:"Directory for what mailturn generates and obtains: the secret, the self-signed certificate, certificates of an authority with their account."`
-	TLS      *TLS          `hcl:"tls,block" doc:"Certificate for every endpoint without its own."`
-	Log      Log           `hcl:"log,block" doc:"Logging."`
-	Privacy  Privacy       `hcl:"privacy,block" doc:"Shortens or hashes addresses and accounts in the log, at every level, and in what mailturn ctl, the record of calls and the web page show. The key of the hashes is made at each start, changes each day (UTC) and is stored nowhere: equal hashes of a day are equal addresses or accounts, but nobody can find out which."`
-	Control  Control       `hcl:"control,block" doc:"The socket for mailturn ctl, with which operators inspect and change a running server."`
-	Cluster  *Cluster      `hcl:"cluster,block" doc:"Several machines that know of each other through a Redis server: endpoints that issue credentials tell each account one of the relays that are alive. While Redis does not answer, each machine carries on alone: clients are told about the relay that the rest of the file names."`
-	Accounts Accounts      `hcl:"accounts,block" doc:"Which login names belong to the same account. Limits per account count them together. Case and surrounding white space are always ignored."`
+	Hostname    Value[string] `hcl:"hostname" doc:"Public name of this server. Default for realm, turn_server and the names in a self-signed certificate."`
+	StateDir    Value[string] `hcl:"state_dir" type:"directory" otherwise:"$STATE_DIRECTORY, else /var/lib/mailturn for root, else ~/.local/state/mailturn" doc:"Directory for what mailturn generates and obtains: the secret, the self-signed certificate, certificates of an authority with their account."`
+	TLS         *TLS          `hcl:"tls,block" doc:"Certificate for every endpoint without its own."`
+	Log         Log           `hcl:"log,block" doc:"Logging."`
+	Privacy     Privacy       `hcl:"privacy,block" doc:"Shortens or hashes addresses and accounts in the log, at every level, and in what mailturn ctl, the record of calls and the web page show. The key of the hashes is made at each start, changes each day (UTC) and is stored nowhere: equal hashes of a day are equal addresses or accounts, but nobody can find out which."`
+	Control     Control       `hcl:"control,block" doc:"The socket for mailturn ctl, with which operators inspect and change a running server."`
+	Cluster     *Cluster      `hcl:"cluster,block" doc:"Several machines that know of each other through a Redis server: endpoints that issue credentials tell each account one of the relays that are alive. While Redis does not answer, each machine carries on alone: clients are told about the relay that the rest of the file names."`
+	SharedPorts []SharedPort  `hcl:"shared_port,block" doc:"A listening port that several endpoints share, which all have it in listen, and what happens to connections that are for none of them. Connections are told apart by server name (those in the certificates of the endpoints), by ALPN (imap, stun.turn, http/1.1, h2), and otherwise by what the client says first. Endpoints that share a port without such a block have the defaults."`
+	Accounts    Accounts      `hcl:"accounts,block" doc:"Which login names belong to the same account. Limits per account count them together. Case and surrounding white space are always ignored."`
 
 	Endpoints []Endpoint // in the order of the file
 

@@ -281,6 +281,37 @@ func ExampleReference() {
 	//                      have this one start the program that is installed here.
 	// }
 	//
+	// shared_port "LISTEN" {
+	//   A listening port that several endpoints share, which all have it in listen,
+	//   and what happens to connections that are for none of them. Connections are
+	//   told apart by server name (those in the certificates of the endpoints), by
+	//   ALPN (imap, stun.turn, http/1.1, h2), and otherwise by what the client says
+	//   first. Endpoints that share a port without such a block have the defaults. Can
+	//   be repeated.
+	//
+	//   fallback         string, default none: endpoints get the other server names,
+	//                    too
+	//                    Server for all connections that are not for an endpoint,
+	//                    tcp://HOST:PORT, such as the web server that had the port:
+	//                    other server names, none, protocols that no endpoint with the
+	//                    server name speaks, and what is not TLS. They are passed on
+	//                    as they are, without decryption.
+	//   client_address   string, default none
+	//                    How fallback learns the client's address: proxy2 or proxy for
+	//                    a PROXY protocol header, version 2 or 1, which it must expect
+	//                    (nginx: listen ... proxy_protocol, and set_real_ip_from), or
+	//                    none.
+	//   proxy_protocol   list of IP prefixes
+	//                    Networks of proxies whose connections begin with a PROXY
+	//                    protocol header, version 1 or 2, as in the endpoints.
+	//                    proxy_protocol of the endpoints does not apply to a shared
+	//                    port.
+	//   max_connections  number, 1 or more, default 4000
+	//                    Maximum number of connections to fallback, of which one
+	//                    address (IPv6: /64) may have a quarter. Further ones are
+	//                    closed.
+	// }
+	//
 	// accounts {
 	//   Which login names belong to the same account. Limits per account count them
 	//   together. Case and surrounding white space are always ignored.

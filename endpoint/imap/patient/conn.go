@@ -39,6 +39,7 @@ func (nothingYet) Temporary() bool { return true }
 type Conn struct {
 	net.Conn
 	raw     syscall.RawConn // nil if the connection has none
+	ahead   []byte          // what Read returns first
 	take    func(fd uintptr) bool
 	look    func(fd uintptr) bool
 	out     writer
@@ -94,8 +95,18 @@ func (c *Conn) BeginPatience() { c.patient = c.raw != nil }
 // EndPatience makes Read wait again.
 func (c *Conn) EndPatience() { c.patient, c.drained = false, false }
 
+// Unread makes Read return b first. It is called before the first Read, and all of it is read before BeginPatience.
+func (c *Conn) Unread(b []byte) { c.ahead = b }
+
 // Read reads what has arrived, or returns ErrNothingYet.
 func (c *Conn) Read(p []byte) (int, error) {
+	if len(c.ahead) > 0 {
+		n := copy(p, c.ahead)
+		if c.ahead = c.ahead[n:]; len(c.ahead) == 0 {
+			c.ahead = nil
+		}
+		return n, nil
+	}
 	if c.raw == nil || len(p) == 0 {
 		return c.Conn.Read(p)
 	}

@@ -131,21 +131,33 @@ func (l *tlsListener) Accept() (net.Conn, error) {
 	return tls.Server(NewConn(conn), l.config), nil
 }
 
-// layers returns the TLS layer of conn, if there is one, and the Conn and the socket that it wraps. It unwraps other connections
-// with their method NetConn, if they have one. Otherwise it returns no socket.
-func layers(conn net.Conn) (encrypted *tls.Conn, movable *Conn, socket *net.TCPConn) {
+// layers are the connections that one consists of.
+type layers struct {
+	encrypted *tls.Conn    // nil if it is not encrypted
+	early     []byte       // decrypted before, by what wraps encrypted
+	movable   *Conn        // nil if there is none
+	socket    *net.TCPConn // nil if it is not known
+}
+
+// layersOf unwraps conn. Connections of other types are unwrapped with their method NetConn, if they have one. A method Early returns
+// the plain text that has been read from the TLS connection underneath.
+func layersOf(conn net.Conn) (l layers) {
 	for {
+		if c, ok := conn.(interface{ Early() []byte }); ok {
+			l.early = c.Early()
+		}
 		switch c := conn.(type) {
 		case *net.TCPConn:
-			return encrypted, movable, c
+			l.socket = c
+			return l
 		case *Conn:
-			movable, conn = c, c.Conn
+			l.movable, conn = c, c.Conn
 		case *tls.Conn:
-			encrypted, conn = c, c.NetConn()
+			l.encrypted, conn = c, c.NetConn()
 		case interface{ NetConn() net.Conn }:
 			conn = c.NetConn()
 		default:
-			return nil, nil, nil
+			return layers{}
 		}
 	}
 }

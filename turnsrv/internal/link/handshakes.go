@@ -41,9 +41,9 @@ func (h *handshake) end() {
 	}
 }
 
-// perform calls f, which performs a handshake on conn. The limit requires that conn is a Conn, embeds one, or is a tls.Conn over
+// Perform calls f, which performs a handshake on conn. The limit requires that conn is a Conn, embeds one, or is a tls.Conn over
 // one; it does not apply to others. A nil limit does not apply to any.
-func (h *Handshakes) perform(ctx context.Context, conn net.Conn, f func(context.Context) error) error {
+func (h *Handshakes) Perform(ctx context.Context, conn net.Conn, f func(context.Context) error) error {
 	if over, ok := conn.(interface{ NetConn() net.Conn }); ok {
 		if _, ok := over.NetConn().(*Conn); ok {
 			conn = over.NetConn()

@@ -32,6 +32,7 @@ type loopStream struct {
 	stream    *stream
 	fd        int
 	encrypted *tls.Conn // nil over TCP
+	early     []byte    // decrypted before the socket moved
 	polled    polledConn
 	ahead     []byte // read before the socket moved
 	cutter    framing.Cutter
@@ -55,12 +56,13 @@ type streamBuffers struct {
 
 // move moves the socket of s to the loop of its link, and reports whether it could. Afterwards the loop serves s.
 func (s *stream) move() bool {
-	encrypted, movable, socket := layers(s.conn)
-	if s.link.loop == nil || socket == nil || encrypted != nil && movable == nil {
+	layers := layersOf(s.conn)
+	movable := layers.movable
+	if s.link.loop == nil || layers.socket == nil || layers.encrypted != nil && movable == nil {
 		return false
 	}
-	f := &loopStream{stream: s, encrypted: encrypted, fd: -1}
-	raw, err := socket.SyscallConn()
+	f := &loopStream{stream: s, encrypted: layers.encrypted, early: layers.early, fd: -1}
+	raw, err := layers.socket.SyscallConn()
 	if err != nil {
 		return false
 	}
@@ -69,7 +71,7 @@ func (s *stream) move() bool {
 	}); err != nil || f.fd < 0 {
 		return false // out of descriptors
 	}
-	_ = socket.Close() // Go's network poller forgets the socket
+	_ = layers.socket.Close() // Go's network poller forgets the socket
 	if movable != nil {
 		f.ahead, movable.ahead = movable.ahead, nil
 		f.polled.out = f.written
@@ -174,6 +176,12 @@ func (f *loopStream) received(b []byte, now time.Time) {
 func (f *loopStream) decrypt(b []byte, now time.Time) error {
 	if f.encrypted == nil {
 		return f.handle(b, now)
+	}
+	if early := f.early; early != nil {
+		f.early = nil
+		if err := f.handle(early, now); err != nil {
+			return err
+		}
 	}
 	// The loop's buffer is shared, so nothing may be left in it. A tls.Conn reads until it lacks a part of a record.
 	f.polled.in = b

@@ -103,7 +103,7 @@ func (s *stream) handshake() error {
 	if !s.abortBy(cancel) {
 		return net.ErrClosed
 	}
-	if err := s.link.handshakes.perform(ctx, s.conn, conn.HandshakeContext); err != nil {
+	if err := s.link.handshakes.Perform(ctx, s.conn, conn.HandshakeContext); err != nil {
 		return err
 	}
 	if s.tuple.Transport == event.DTLS {

@@ -1,0 +1,226 @@
+package shared
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mailturn/mailturn/framework/certs"
+)
+
+// pipePort returns a port that serves connections without a socket, and has an endpoint of each kind.
+func pipePort(t *testing.T, all ...Protocol) (p *Port, dial func() net.Conn) {
+	t.Helper()
+	p = New(Config{}, slog.New(slog.DiscardHandler))
+	store := newStore(t, "mail.example.org")
+	for _, protocol := range all {
+		l := p.Listen(Member{Protocol: protocol, Certificates: func() *certs.Store { return store }, TLS: func() *tls.Config { return store.Config() }})
+		go func() {
+			for conn, err := l.Accept(); err == nil; conn, err = l.Accept() {
+				fmt.Fprintln(conn.(*Conn).Secured(), protocol)
+			}
+		}()
+		t.Cleanup(func() { l.Close() })
+	}
+	return p, func() net.Conn {
+		client, server := net.Pipe()
+		go p.serve(server)
+		return client
+	}
+}
+
+// TestSlowHello checks that a client that never ends its hello is closed in time, however slowly it goes on.
+func TestSlowHello(t *testing.T) {
+	hello := helloBytes(t, &tls.Config{ServerName: "mail.example.org"})
+	for name, interval := range map[string]time.Duration{"nothing": 0, "a byte a second": time.Second} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p, dial := pipePort(t, IMAP)
+				client := dial()
+				begun := time.Now()
+				for i := 0; interval > 0; i++ {
+					if _, err := client.Write(hello[i : i+1]); err != nil {
+						break
+					}
+					time.Sleep(interval)
+				}
+				if n, err := client.Read(make([]byte, 1)); err == nil {
+					t.Errorf("%d bytes were sent", n)
+				}
+				if took := time.Since(begun); took < helloTimeout || took > helloTimeout+2*time.Second {
+					t.Errorf("closed after %v", took)
+				}
+				synctest.Wait()
+				if p.counters.refused[Silent].Load() != 1 || p.pending.count() != 0 {
+					t.Error("the client is not counted, or still is")
+				}
+			})
+		})
+	}
+}
+
+// TestSilence checks how long a client without ALPN may be silent: before it is given to IMAP, and where there is none.
+func TestSilence(t *testing.T) {
+	for _, tt := range []struct {
+		name      string
+		roundTrip time.Duration
+		kinds     []Protocol
+		first     time.Duration // after the handshake; 0 for nothing
+		want      string
+		after     time.Duration // the handshake
+	}{
+		{"IMAP on a fast network", 0, []Protocol{TURN, IMAP}, 0, "imap", minSilence},
+		{"IMAP on a slow network", 300 * time.Millisecond, []Protocol{TURN, IMAP}, 0, "imap", 1200 * time.Millisecond},
+		{"IMAP on a very slow network", 2 * time.Second, []Protocol{TURN, IMAP}, 0, "imap", maxSilence},
+		{"TURN that takes its time", 300 * time.Millisecond, []Protocol{TURN, IMAP}, time.Second, "turn", time.Second},
+		{"TURN or HTTP that says nothing", 0, []Protocol{TURN, HTTP}, 0, "", helloTimeout},
+		{"HTTP late, where nobody waits", 0, []Protocol{TURN, HTTP}, 5 * time.Second, "http", 5 * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				_, dial := pipePort(t, tt.kinds...)
+				raw := &late{Conn: dial(), delay: tt.roundTrip}
+				client := tls.Client(raw, &tls.Config{ServerName: "mail.example.org", InsecureSkipVerify: true})
+				if err := client.Handshake(); err != nil {
+					t.Fatal(err)
+				}
+				begun := time.Now()
+				if tt.first > 0 {
+					raw.delay = 0
+					time.Sleep(tt.first)
+					io.WriteString(client, map[string]string{"turn": binding, "http": "GET / HTTP/1.1\r\n"}[tt.want])
+				}
+				b := make([]byte, 10)
+				n, err := client.Read(b)
+				if got := string(b[:n]); got != tt.want+"\n" && (tt.want != "" || err == nil) {
+					t.Errorf("got %q, %v", got, err)
+				}
+				if took := time.Since(begun); took.Round(time.Millisecond) != tt.after {
+					t.Errorf("after %v, want %v", took, tt.after)
+				}
+				raw.Close()
+			})
+		})
+	}
+}
+
+// late is a connection that delays what is written, as a client far away does.
+type late struct {
+	net.Conn
+	delay time.Duration
+}
+
+func (l *late) Write(b []byte) (int, error) {
+	time.Sleep(l.delay)
+	return l.Conn.Write(b)
+}
+
+// TestPending checks the limits of connections that have not been told apart.
+func TestPending(t *testing.T) {
+	var p pending
+	open := func(addr string, unlimited bool) (net.Conn, bool) {
+		conn, _ := net.Pipe()
+		return conn, p.enter(conn, netip.MustParseAddr(addr), unlimited)
+	}
+	closed := func(conn net.Conn) bool {
+		conn.SetDeadline(time.Now())
+		_, err := conn.Read(make([]byte, 1))
+		return err == io.ErrClosedPipe
+	}
+	for range maxPendingHost {
+		if _, ok := open("192.0.2.1", false); !ok {
+			t.Fatal("refused too early")
+		}
+	}
+	if _, ok := open("192.0.2.1", false); ok {
+		t.Error("one address has too many")
+	}
+	proxied, ok := open("192.0.2.1", true)
+	if !ok || p.move(proxied, netip.MustParseAddr("192.0.2.1")) {
+		t.Error("a proxy must not be limited, and its client must be")
+	}
+	alone, _ := open("203.0.113.1", false)
+	for i := p.count(); i < maxPending; i++ {
+		if _, ok := open(fmt.Sprintf("198.51.100.%d", i%200), false); !ok {
+			t.Fatal("refused before there were too many")
+		}
+	}
+	for range 2 * maxPending / 3 {
+		open(fmt.Sprintf("2001:db8::%x:0:0:0:1", p.count()%7), true)
+	}
+	if p.count() != maxPending || closed(alone) {
+		t.Errorf("%d are pending; a network with one has lost it: %v", p.count(), closed(alone))
+	}
+	p.closeAll()
+	if !closed(alone) {
+		t.Error("a connection is open after the end")
+	}
+	for conn := range p.conns {
+		p.leave(conn)
+		p.leave(conn)
+	}
+	if len(p.hosts) != 0 || p.crowd.Len() != 0 {
+		t.Errorf("%d addresses and %d connections are left", len(p.hosts), p.crowd.Len())
+	}
+	if _, ok := open("203.0.113.1", false); ok {
+		t.Error("accepted after the end")
+	}
+}
+
+// TestPassing checks the limits of connections to the fallback, and that those are ended that are quiet.
+func TestPassing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var p passing
+		enter := func() *passed {
+			conn, _ := net.Pipe()
+			return p.enter(&Conn{Conn: conn}, 8)
+		}
+		quiet, busy := enter(), enter()
+		if quiet == nil || busy == nil || enter() != nil {
+			t.Fatal("one address may have a quarter")
+		}
+		stopped := make(chan struct{})
+		go func() {
+			for {
+				select {
+				case <-stopped:
+					return
+				case <-time.After(500 * time.Millisecond):
+					busy.active.Store(time.Now().UnixNano())
+				}
+			}
+		}()
+		ended := func(e *passed) bool { return e.conn.SetDeadline(time.Time{}) != nil }
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		finished := make(chan struct{})
+		go func() {
+			p.finish(ctx)
+			close(finished)
+		}()
+		time.Sleep(2 * time.Second)
+		if !ended(quiet) || ended(busy) {
+			t.Errorf("quiet ended %v, busy ended %v", ended(quiet), ended(busy))
+		}
+		if enter() != nil {
+			t.Error("accepted after the end")
+		}
+		<-finished
+		close(stopped)
+		if !ended(busy) {
+			t.Error("the busy one goes on")
+		}
+		p.leave(quiet)
+		p.leave(busy)
+		if p.count() != 0 || len(p.hosts) != 0 {
+			t.Error("something is left")
+		}
+	})
+}
