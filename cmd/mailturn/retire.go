@@ -23,6 +23,7 @@ func (r *service) retire(ctx context.Context, finish func() error) error {
 	r.look.stop()
 	r.member.stop()
 	r.record.Close()
+	r.ports.Settle(ctx)
 	stop := func(shutdown func(context.Context) error) error {
 		ctx, cancel := context.WithTimeout(context.Background(), stopReserve)
 		defer cancel()

@@ -104,6 +104,23 @@ func (p *Port) StopAccepting() {
 	})
 }
 
+// SettleTime is how long it takes to tell a connection apart, unless its client is very slow.
+const SettleTime = maxSilence + time.Second
+
+// Settle waits until all connections that have been accepted are told apart, or ctx is done. Call it after StopAccepting, while the
+// endpoints still accept.
+func (p *Port) Settle(ctx context.Context) {
+	ticker := time.NewTicker(finishInterval)
+	defer ticker.Stop()
+	for p.pending.count() > 0 {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // Shutdown ends everything that endpoints do not have: connections to the fallback when they are quiet, or when ctx is done. It
 // returns when every goroutine of the port has ended, and is called once.
 func (p *Port) Shutdown(ctx context.Context) {

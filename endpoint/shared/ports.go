@@ -69,6 +69,15 @@ func (ps Ports) StopAccepting() {
 	}
 }
 
+// Settle waits for all of them, for SettleTime at most: see Port.
+func (ps Ports) Settle(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, SettleTime)
+	defer cancel()
+	for _, p := range ps {
+		p.Settle(ctx)
+	}
+}
+
 // Shutdown shuts all of them down at the same time.
 func (ps Ports) Shutdown(ctx context.Context) {
 	var all sync.WaitGroup
