@@ -84,7 +84,7 @@ var claims = []claim{
 	{"docs/port443.md", portHeading, "server", webServerMoves},
 	{"docs/port443.md", portHeading, "sudo mailturn check-config", portCommands},
 	{"docs/speed.md", "The IMAP proxy", "go run ./cmd/mailturn/internal/bench/main.go", benchBriefly("-runs 1 -logins 5 -trips 100 -fetch 5 -idle 100 -idle-runs 1 -settle 1s",
-		"nginx stream", map[string]string{"dovecot": "dovecot-imapd", "nginx": "nginx-light libnginx-mod-stream libnginx-mod-mail"})},
+		"nginx stream", map[string]string{"dovecot": "dovecot-imapd", "nginx": "nginx-light libnginx-mod-stream libnginx-mod-mail", "haproxy": "haproxy"})},
 	{"docs/speed.md", "The relay", "go run ./cmd/mailturn/internal/bench/main.go turn", benchBriefly("-runs 1 -clients 50 -relay 100ms -idle 100 -settle 1s -allocations 100,200",
 		"coturn", map[string]string{"turnserver": "coturn"})},
 	{"docs/troubleshooting.md", "Calls do not connect", "mailturn probe imaps:", probeAccount},
