@@ -26,7 +26,7 @@ func (c Config) forLive(account string, client netip.Addr) (Config, bool) {
 	if c.Cluster == nil {
 		return Config{}, false
 	}
-	var best Config
+	var best cluster.Relay
 	found, foundNear, highest := false, false, 0.0
 	region := c.Cluster.Region(client)
 	for _, r := range c.Cluster.Relays() {
@@ -34,16 +34,28 @@ func (c Config) forLive(account string, client netip.Addr) (Config, bool) {
 		if !r.Welcomes() || r.Own && c.drains() || foundNear && !near {
 			continue
 		}
-		live, ok := c.live(r)
-		if !ok {
+		if _, ok := c.acceptedBy(r); !ok {
 			continue
 		}
-		score := WeightedRelay{Config: live, Weight: r.Weight}.score(account)
-		if !found || near && !foundNear || score > highest {
-			best, found, foundNear, highest = live, true, near, score
+		if s := score(liveIdentity(r), r.Weight, account); !found || near && !foundNear || s > highest {
+			best, found, foundNear, highest = r, true, near, s
 		}
 	}
-	return best, found
+	if !found {
+		return Config{}, false
+	}
+	return c.live(best)
+}
+
+// liveIdentity is the identity of the Config of a relay of the cluster, which takes longer to make.
+func liveIdentity(r cluster.Relay) string {
+	port := uint16(defaultPort)
+	for _, ports := range [][]uint16{r.TCP, r.UDP} {
+		if len(ports) > 0 {
+			port = ports[0]
+		}
+	}
+	return identity(r.Server, port)
 }
 
 // allLive returns the Config of each relay of the cluster that is alive and accepts a secret of this file.

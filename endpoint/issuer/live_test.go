@@ -170,6 +170,9 @@ func TestLiveRelayIsAdvertised(t *testing.T) {
 				if uris != " "+tt.want {
 					t.Errorf("clients are told%s,\nwant %s", uris, tt.want)
 				}
+				if r := member("r.example.org", tt.change); live.identity() != liveIdentity(r) {
+					t.Errorf("its accounts are chosen for %s, and it is %s", liveIdentity(r), live.identity())
+				}
 				if live.TTL.V != c.TTL.V || string(live.Secrets.V[0].Bytes()) != secretB {
 					t.Error("credentials differ from those of the file")
 				}

@@ -203,15 +203,20 @@ func (c Config) relay(i int) Config {
 	return relay
 }
 
-// score returns the relay's score for an account: the weight divided by an exponentially distributed variable, so that the
+// score returns the relay's score for an account.
+func (r WeightedRelay) score(account string) float64 { return score(r.identity(), r.Weight, account) }
+
+// score returns the score of a relay for an account: the weight divided by an exponentially distributed variable, so that the
 // probability of the highest score is proportional to the weight.
-func (r WeightedRelay) score(account string) float64 {
-	hash := sha256.Sum256([]byte(r.identity() + "\n" + strings.ToLower(account)))
+func score(identity string, weight int, account string) float64 {
+	hash := sha256.Sum256([]byte(identity + "\n" + strings.ToLower(account)))
 	uniform := (float64(binary.BigEndian.Uint64(hash[:])>>11) + 0.5) / (1 << 53) // between 0 and 1, and neither of them
-	return -float64(r.Weight) / math.Log(uniform)
+	return -float64(weight) / math.Log(uniform)
 }
 
 // identity identifies the relay, in the choice for an account too: a relay may change its secret and keep its accounts.
-func (r WeightedRelay) identity() string {
-	return net.JoinHostPort(strings.ToLower(r.Server.V), strconv.Itoa(int(r.Port.V)))
+func (c Config) identity() string { return identity(c.Server.V, c.Port.V) }
+
+func identity(server string, port uint16) string {
+	return net.JoinHostPort(strings.ToLower(server), strconv.Itoa(int(port)))
 }
