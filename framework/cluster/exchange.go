@@ -192,9 +192,9 @@ func (x *Exchange) note(err error) {
 			x.logger.Info("cluster: bans and names are shared again")
 		}
 		x.failing = false
-	case !x.failing && x.directory.Status().Err == nil:
-		if errors.Is(err, context.DeadlineExceeded) || !isReply(err) {
-			return // the Directory is going to log it
+	case !x.failing && isReply(err):
+		if status := x.directory.Status(); status.Err != nil || status.Answered.IsZero() {
+			return // the Directory logs it
 		}
 		x.failing = true
 		x.logger.Error("cluster: Redis refuses what bans and names need; they are not shared", "err", err)

@@ -106,6 +106,10 @@ func clusterOfTwo(t *testing.T, d documents, b recipe.Block) {
 	if err := os.WriteFile(password, []byte("sesame\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	key := filepath.Join(dir, "key")
+	if err := os.WriteFile(key, []byte(strings.Repeat("k", 44)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	tlsPort := freePorts(t).turns
 	redisServer := redistest.Start(t, replaced(t, user, "PASSWORD", "sesame"), "user default off",
 		fmt.Sprintf("tls-port %d", tlsPort), "tls-cert-file "+pair.Cert, "tls-key-file "+pair.Key, "tls-auth-clients no")
@@ -126,7 +130,7 @@ func clusterOfTwo(t *testing.T, d documents, b recipe.Block) {
 		if withBlock {
 			extra := fmt.Sprintf("ca_file = %q\n  name = %q\n  turn_server = \"127.0.0.1\"\n", pair.Cert, name)
 			text = append(text, strings.Replace(replaced(t, block, "redis.example.org:6379", "localhost:"+strconv.Itoa(tlsPort),
-				"/etc/mailturn/redis.password", password), "region", extra+"  region", 1)...)
+				"/etc/mailturn/redis.password", password, "/etc/mailturn/cluster.key", key), "region", extra+"  region", 1)...)
 		}
 		if err := os.WriteFile(m.config, text, 0o600); err != nil {
 			t.Fatal(err)
