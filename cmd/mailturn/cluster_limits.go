@@ -13,7 +13,8 @@ import (
 // usage.Holdings and usage.Meter. Anonymous users are counted on each relay separately: their addresses tell them apart.
 type sharedLimits struct {
 	*cluster.Limits
-	day usage.Day // of this relay
+	day  usage.Day   // of this process, because the cluster knows what earlier ones have relayed
+	book usage.Meter // is told, too
 	// bytes is set while the bytes of a day are limited.
 	bytes atomic.Bool
 }
@@ -31,6 +32,7 @@ func (s *sharedLimits) Held(user credential.Subject) int { return s.Limits.Held(
 
 // Add implements usage.Meter.
 func (s *sharedLimits) Add(user usage.User, relayed usage.Total, now time.Time) (today uint64) {
+	s.book.Add(user, relayed, now)
 	today = s.day.Add(user, relayed, now)
 	if user.Subject.Anonymous || !s.bytes.Load() {
 		return today

@@ -36,6 +36,9 @@ func (s *setup) decodeControl(c config.Control) hcl.Diagnostics {
 	if c.Record.V > 0 && s.stateDir == "" {
 		return hcl.Diagnostics{config.WithHint(config.Errorf(c.Record.Range, "Record has no directory", "It is kept in the state directory."), "set state_dir")}
 	}
+	if c.Usage.V > 0 && s.stateDir == "" {
+		return hcl.Diagnostics{config.WithHint(config.Errorf(c.Usage.Range, "Usage has no directory", "It is kept in the state directory."), "set state_dir")}
+	}
 	if !c.Enable.V {
 		return nil
 	}
@@ -151,6 +154,7 @@ func (o *operators) handler() http.Handler {
 	list("GET /v1/sessions", o.sessions)
 	list("GET /v1/cluster", o.listCluster)
 	list("GET /v1/holders", o.holders)
+	list("GET /v1/usage", o.usage)
 	change("POST /v1/disconnect", o.disconnect)
 	list("GET /v1/bans", o.listBans)
 	change("POST /v1/bans", o.makeBan)

@@ -69,7 +69,7 @@ func (p *predecessor) takeOver(ctx context.Context, r *service) error {
 		case messageRelay:
 			err = p.restore(ctx, r, m)
 		case messageService:
-			state := serviceState{Accounts: &r.accounts}
+			state := serviceState{Accounts: &r.accounts, Usage: r.book}
 			err = json.Unmarshal(m.Body, &state)
 			p.draining = state.Draining
 		case messageEnd:

@@ -64,10 +64,10 @@ func TestPrivacy(t *testing.T) {
 		name, settings  string
 		shown, notShown []string
 	}{
-		{"none", "control {\n  record = \"1h\"\n}\n", []string{client, peer, account}, nil},
-		{"shorten", "control {\n  record = \"1h\"\n}\nprivacy {\n  addresses = \"shorten\"\n  accounts = \"shorten\"\n}\n",
+		{"none", "control {\n  record = \"1h\"\n  usage = \"24h\"\n}\n", []string{client, peer, account}, nil},
+		{"shorten", "control {\n  record = \"1h\"\n  usage = \"24h\"\n}\nprivacy {\n  addresses = \"shorten\"\n  accounts = \"shorten\"\n}\n",
 			[]string{"198.51.100.0/24", "203.0.113.0/24", "c…@example.org"}, []string{client, peer, "caroline"}},
-		{"hash", "privacy {\n  addresses = \"hash\"\n  accounts = \"hash\"\n}\n", []string{"address-", "account-"}, []string{"198.51.100", peer, "caroline"}},
+		{"hash", "control {\n  usage = \"24h\"\n}\nprivacy {\n  addresses = \"hash\"\n  accounts = \"hash\"\n}\n", []string{"address-", "account-"}, []string{"198.51.100", peer, "caroline"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := run(t, places.Replace(private)+tt.settings)
@@ -145,7 +145,7 @@ func TestPrivacy(t *testing.T) {
 			var shown strings.Builder
 			ctl := func(args ...string) {
 				_, text := s.ctl(args...)
-				fmt.Fprintf(&shown, "mailturn ctl %s\n%s\n", strings.Join(args, " "), text)
+				fmt.Fprintf(&shown, "mailturn ctl %s\n%s\n", args[0], text)
 			}
 			ctl("sessions")
 			ctl("sessions", "--json")
@@ -184,6 +184,8 @@ func TestPrivacy(t *testing.T) {
 				t.Fatal(err)
 			}
 			mail.Close()
+			ctl("usage")
+			ctl("usage", "--json", "--account", account)
 			ctl("who", fmt.Sprint(relayed.Port()), time.Now().Format(time.RFC3339))
 			for _, text := range []string{
 				`msg="allocation made"`, `msg="allocation refused"`, `msg="allocation ended"`, `msg="request refused"`, `msg="peer refused"`,

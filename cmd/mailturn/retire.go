@@ -18,12 +18,14 @@ const passLimit = 5 * time.Minute
 func (r *service) retire(ctx context.Context, finish func() error) error {
 	r.ready.Store(false)
 	r.ports.StopAccepting()
+	r.book.HandOver()
 	err := finish() // first, because calls wait for it
 	r.authority.Stop()
 	r.look.stop()
 	r.member.stop()
 	r.record.Close()
 	r.ports.Settle(ctx)
+	r.book.Close()
 	stop := func(shutdown func(context.Context) error) error {
 		ctx, cancel := context.WithTimeout(context.Background(), stopReserve)
 		defer cancel()

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/holders"
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/ledger"
 	"github.com/mailturn/mailturn/endpoint/http"
 	"github.com/mailturn/mailturn/endpoint/issuer"
 	"github.com/mailturn/mailturn/endpoint/shared"
@@ -60,6 +61,7 @@ type service struct {
 	bans      bans
 	record    *holders.Record // from start on; nil without a state directory
 	privacy   *privacy.Mask
+	book      *ledger.Book
 	member    member
 
 	// ports are those that several endpoints share. They accept connections only after all endpoints have started.
@@ -99,11 +101,16 @@ func newService(s *setup, manager systemd.Manager, sockets *handoff.Sockets, suc
 	registry := metrics.NewRegistry()
 	registry.MustRegister(r.reloaded, versionMetric(), sysctl.ConntrackCollector(sysctl.System()))
 	s.process = http.Process{Ready: r.isReady, Health: r.health, Metrics: registry, Sessions: r.sessions, Mask: mask, Warnings: recent.Lines}
+	var usageAt string
+	if s.stateDir != "" {
+		usageAt = filepath.Join(s.stateDir, usageDir)
+	}
+	r.book = ledger.New(usageAt, mask.Account, logger)
 	r.bans.load(s.stateDir, logger)
 	r.member.join(s.cluster, r.refuses, logger)
 	r.member.exchange = r.exchange()
 	if limits := cluster.NewLimits(r.member.directory, r.member.incarnation); limits != nil {
-		r.member.limits = &sharedLimits{Limits: limits}
+		r.member.limits = &sharedLimits{Limits: limits, book: r.book}
 	}
 	registry.MustRegister(clusterCollector{r.member.directory})
 	r.share(s)
@@ -169,14 +176,14 @@ func (r *service) share(s *setup) {
 	if len(s.relays) > 0 {
 		r.alternates.Set(s.issuers(), s.relays[0].Secrets)
 	}
+	for i := range s.relays {
+		s.relays[i].Alternates, s.relays[i].Meter = r.alternates, r.book
+		name := s.relays[i].Name
+		s.relays[i].OnEvent = func(e event.Event) { r.record.Add(name, e) }
+	}
 	if limits := r.member.limits; limits != nil && len(s.relays) > 0 {
 		limits.bytes.Store(s.relays[0].UserBytesPerDay > 0)
 		s.relays[0].Meter, s.relays[0].Holdings = limits, limits
-	}
-	for i := range s.relays {
-		s.relays[i].Alternates = r.alternates
-		name := s.relays[i].Name
-		s.relays[i].OnEvent = func(e event.Event) { r.record.Add(name, e) }
 	}
 }
 
@@ -192,11 +199,27 @@ func isRelay(endpoint module.Endpoint) bool {
 // isReady reports whether new clients are welcome. It is safe for concurrent use.
 func (r *service) isReady() bool { return r.ready.Load() && !r.draining.Load() }
 
-// recordDir is the directory of the record, in the state directory.
-const recordDir = "holders"
+// The directories of the record and of what accounts have relayed, in the state directory.
+const (
+	recordDir = "holders"
+	usageDir  = "usage"
+)
+
+// countUsage has what accounts relay counted as s says.
+func (r *service) countUsage(s *setup) {
+	limited := slices.ContainsFunc(s.relays, func(c turn.Config) bool { return c.UserBytesPerDay > 0 })
+	r.book.Configure(s.control.Usage.V, limited)
+}
 
 // start starts the endpoints. If one fails, none is left running.
 func (r *service) start(ctx context.Context) (err error) {
+	r.countUsage(r.setup)
+	r.book.Start()
+	defer func() {
+		if err != nil {
+			r.book.Close()
+		}
+	}()
 	if r.setup.stateDir != "" {
 		r.record = holders.Open(filepath.Join(r.setup.stateDir, recordDir), r.masked, r.logger)
 		r.record.SetKeep(r.setup.control.Record.V)
@@ -255,6 +278,7 @@ func (r *service) shutdown(drain time.Duration) error {
 	defer r.look.stop()
 	r.authority.Stop()
 	defer r.record.Close()
+	defer r.book.Close()
 	defer r.rememberBanned() // after the last credential was issued
 	defer r.member.stop()
 	within := func(limit time.Duration, shutdown func(context.Context) error) error {
@@ -368,6 +392,7 @@ func (r *service) apply(s *setup) error {
 	r.authority.Apply(s.acme)
 	r.member.directory.Apply(s.cluster)
 	r.record.SetKeep(s.control.Record.V)
+	r.countUsage(s)
 	r.level.Set(s.logLevel)
 	r.privacy.Apply(s.privacy)
 	r.loaded = time.Now()

@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/ledger"
 	"github.com/mailturn/mailturn/endpoint/turn"
 	"github.com/mailturn/mailturn/endpoint/turn/pion"
 	"github.com/mailturn/mailturn/framework/handoff"
@@ -49,6 +50,7 @@ const (
 type serviceState struct {
 	Accounts *credential.Accounts `json:"accounts"`
 	Draining bool                 `json:"draining"`
+	Usage    *ledger.Book         `json:"usage"`
 }
 
 // predecessorVar is the environment variable that tells a process the descriptor of the connection to the process that it follows.
@@ -218,7 +220,7 @@ func (u *upgrade) handOver(next *successor, version int) (done handedOver, err e
 	if err != nil {
 		return done, err
 	}
-	state, err := json.Marshal(serviceState{&u.service.accounts, u.service.draining.Load()})
+	state, err := json.Marshal(serviceState{&u.service.accounts, u.service.draining.Load(), u.service.book})
 	if err != nil {
 		return done, err
 	}

@@ -1,0 +1,224 @@
+// Package ledger keeps what each account has relayed on each day, in files, for a time, if the operator asks for it.
+package ledger
+
+import (
+	"log/slog"
+	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/usage"
+)
+
+// writePeriod is how often the current day is written. What was relayed since is lost if the process is killed.
+const writePeriod = time.Minute
+
+// Book counts what users relay, for limits and for the files. It implements usage.Meter. Safe for concurrent use.
+type Book struct {
+	dir    string // empty if nothing can be stored
+	masked func(account string) string
+	logger *slog.Logger
+	now    func() time.Time
+
+	day      usage.Day
+	counting atomic.Bool          // somebody wants to know
+	earlier  atomic.Pointer[page] // of the current day, what earlier processes have stored
+
+	wake    chan struct{}
+	closing chan struct{}
+	writing sync.WaitGroup
+
+	changed atomic.Bool // since the current day was written
+
+	ended struct {
+		sync.Mutex
+		days []endedDay // to be written
+	}
+
+	mu   sync.Mutex // guards what follows, and the files
+	keep time.Duration
+	gone bool // another process writes
+}
+
+// endedDay is what was counted of a day that has ended.
+type endedDay struct {
+	day    time.Time
+	totals map[usage.User]usage.Total
+}
+
+// page is what was relayed on a day.
+type page struct {
+	day  time.Time
+	rows rows
+}
+
+// New returns a book with files in a directory, which is created when the first one is written. Accounts are stored as masked returns
+// them. An empty dir stands for none.
+func New(dir string, masked func(account string) string, logger *slog.Logger) *Book {
+	b := &Book{dir: dir, masked: masked, logger: logger, now: time.Now, wake: make(chan struct{}, 1), closing: make(chan struct{})}
+	b.day.Ended = b.dayEnded
+	b.earlier.Store(&page{})
+	return b
+}
+
+// Start begins to write the files. Close must be called.
+func (b *Book) Start() { b.writing.Go(b.run) }
+
+// Configure sets for how many days after its end a day is kept. With zero, nothing is stored, and what is stored is removed. limited
+// says that the book is wanted for limits in any case.
+func (b *Book) Configure(keep time.Duration, limited bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if keep > 0 && b.keep == 0 {
+		today := usage.StartOf(b.now())
+		stored, err := read(b.dir, today)
+		if err != nil {
+			b.logger.Error("usage: what was relayed today is not known", "err", err)
+		}
+		b.earlier.Store(&page{today, stored})
+	}
+	if keep == 0 {
+		b.earlier.Store(&page{})
+	}
+	if b.keep = keep; !limited && keep == 0 {
+		b.day.Clear()
+	}
+	b.counting.Store(keep > 0 || limited)
+	b.clean()
+}
+
+// Add implements usage.Meter.
+func (b *Book) Add(user usage.User, relayed usage.Total, now time.Time) (today uint64) {
+	if !b.counting.Load() {
+		return 0
+	}
+	today = b.day.Add(user, relayed, now) + b.before(user, now)
+	b.changed.Store(true)
+	return today
+}
+
+// Today implements usage.Meter.
+func (b *Book) Today(user usage.User, now time.Time) uint64 {
+	return b.day.Today(user, now) + b.before(user, now)
+}
+
+// before returns what a user has relayed today according to the file, which is 0 for a user who is masked there.
+func (b *Book) before(user usage.User, now time.Time) uint64 {
+	if earlier := b.earlier.Load(); earlier.day.Equal(usage.StartOf(now)) {
+		return earlier.rows[keyOf(user)].Bytes()
+	}
+	return 0
+}
+
+// dayEnded has the day written that has ended. It does not block.
+func (b *Book) dayEnded(day time.Time, totals map[usage.User]usage.Total) {
+	b.ended.Lock()
+	b.ended.days = append(b.ended.days, endedDay{day, totals})
+	b.ended.Unlock()
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// pageOf adds up what is stored of a day and what was counted since.
+func (b *Book) pageOf(day time.Time, totals map[usage.User]usage.Total) page {
+	sum := make(rows)
+	if earlier := b.earlier.Load(); earlier.day.Equal(day) {
+		maps.Copy(sum, earlier.rows)
+	}
+	for user, total := range totals {
+		key := keyOf(user)
+		key.Account = b.masked(key.Account)
+		sum[key] = sum[key].Plus(total)
+	}
+	return page{day, sum}
+}
+
+// current returns what was relayed today.
+func (b *Book) current() page {
+	today := usage.StartOf(b.now())
+	day, totals := b.day.Totals()
+	if !day.Equal(today) {
+		totals = nil
+	}
+	return b.pageOf(today, totals)
+}
+
+func (b *Book) run() {
+	ticker := time.NewTicker(writePeriod)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-b.wake:
+		case <-b.closing:
+			b.write()
+			return
+		}
+		b.write()
+	}
+}
+
+// write writes the days that have ended and the current one, and removes those that are too old.
+func (b *Book) write() {
+	b.ended.Lock()
+	ended := b.ended.days
+	b.ended.days = nil
+	b.ended.Unlock()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.keep == 0 || b.gone || b.dir == "" {
+		return
+	}
+	var pages []page
+	for _, e := range ended {
+		pages = append(pages, b.pageOf(e.day, e.totals))
+	}
+	if b.changed.Swap(false) {
+		pages = append(pages, b.current())
+	}
+	for _, p := range pages {
+		if len(p.rows) == 0 {
+			continue
+		}
+		if err := store(b.dir, p); err != nil {
+			b.logger.Error("usage was not stored", "day", p.day.Format(time.DateOnly), "err", err)
+		}
+	}
+	b.clean()
+}
+
+// HandOver leaves the files to another process.
+func (b *Book) HandOver() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.gone = true
+}
+
+// Close writes what was counted, unless HandOver was called, and ends the book.
+func (b *Book) Close() {
+	close(b.closing)
+	b.writing.Wait()
+}
+
+// Find returns what was relayed on the last days, today included.
+func (b *Book) Find(days int) (found []Entry, on bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.keep == 0 {
+		return nil, false
+	}
+	p := b.current()
+	found = p.entries()
+	for i := 1; i < days; i++ {
+		day := p.day.AddDate(0, 0, -i)
+		stored, err := read(b.dir, day)
+		if err != nil {
+			b.logger.Error("usage cannot be read", "day", day.Format(time.DateOnly), "err", err)
+		}
+		found = append(found, page{day, stored}.entries()...)
+	}
+	return found, true
+}

@@ -1,0 +1,186 @@
+package ledger
+
+import (
+	"encoding/json"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/credential"
+	"github.com/mailturn/mailturn/turnsrv/event"
+	"github.com/mailturn/mailturn/turnsrv/usage"
+)
+
+var _ usage.Meter = (*Book)(nil)
+
+var (
+	alice = usage.User{Subject: credential.Subject{Name: "alice@example.org"}}
+	kilo  = usage.Total{ToPeer: event.Traffic{Packets: 1, Bytes: 1000}}
+)
+
+func open(dir string) *Book {
+	b := New(dir, func(account string) string { return account }, slog.New(slog.DiscardHandler))
+	b.Start()
+	return b
+}
+
+func total(stored rows) uint64 {
+	sum := stored[keyOf(alice)]
+	return sum.Bytes()
+}
+
+func find(t *testing.T, b *Book, days int) (bytes []uint64) {
+	t.Helper()
+	entries, on := b.Find(days)
+	if !on {
+		t.Fatal("nothing is kept")
+	}
+	for _, e := range entries {
+		bytes = append(bytes, e.Bytes())
+	}
+	return bytes
+}
+
+// TestBook checks that usage survives a restart, that days end, and that files are removed when they are too old.
+func TestBook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "usage")
+		b := open(dir)
+		b.Configure(48*time.Hour, false)
+		b.Add(alice, kilo, time.Now()) // at midnight, as always in a bubble
+		time.Sleep(2 * writePeriod)
+		info, err := os.Stat(path(dir, time.Now()))
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Fatalf("after a minute: %v, %v", info, err)
+		}
+		b.Add(alice, kilo, time.Now())
+		b.Close()
+
+		b = open(dir)
+		b.Configure(48*time.Hour, true)
+		if today := b.Today(alice, time.Now()); today != 2000 {
+			t.Errorf("after a restart, alice has relayed %d bytes today, want 2000", today)
+		}
+		if today := b.Add(alice, kilo, time.Now()); today != 3000 {
+			t.Errorf("alice has relayed %d bytes today, want 3000", today)
+		}
+		if got := find(t, b, 1); len(got) != 1 || got[0] != 3000 {
+			t.Errorf("found %v, want 3000", got)
+		}
+		time.Sleep(24 * time.Hour)
+		if today := b.Today(alice, time.Now()); today != 0 {
+			t.Errorf("the next day, alice has relayed %d bytes, want 0", today)
+		}
+		b.Add(alice, kilo, time.Now())
+		synctest.Wait()
+		if got := find(t, b, 3); len(got) != 2 || got[0] != 1000 || got[1] != 3000 {
+			t.Errorf("found %v, want 1000 and 3000", got)
+		}
+		time.Sleep(48 * time.Hour) // the first day has ended two days ago
+		b.Add(alice, kilo, time.Now())
+		time.Sleep(2 * writePeriod)
+		if got := find(t, b, 9); len(got) != 2 {
+			t.Errorf("found %v, want what was relayed on two days", got)
+		}
+		b.Configure(0, true)
+		if _, err := os.Stat(dir); !os.IsNotExist(err) {
+			t.Errorf("switched off: the directory: %v", err)
+		}
+		if _, on := b.Find(1); on {
+			t.Error("switched off: something is found")
+		}
+		b.Close()
+	})
+}
+
+// TestNotAsked checks that nothing is counted or stored if nobody asks for it, and that a limit alone stores nothing.
+func TestNotAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "usage")
+		b := open(dir)
+		b.Configure(0, false)
+		b.Add(alice, kilo, time.Now())
+		b.Configure(0, true)
+		if today := b.Add(alice, kilo, time.Now()); today != 1000 {
+			t.Errorf("%d bytes today, want 1000", today)
+		}
+		time.Sleep(2 * writePeriod)
+		b.Close()
+		if _, err := os.Stat(dir); !os.IsNotExist(err) {
+			t.Errorf("the directory: %v", err)
+		}
+	})
+}
+
+// TestMasked checks that masked accounts are stored as such, once, and that those of two processes add up.
+func TestMasked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "usage")
+		for range 2 {
+			b := New(dir, func(string) string { return "a…@example.org" }, slog.New(slog.DiscardHandler))
+			b.Start()
+			b.Configure(time.Hour, false)
+			b.Add(alice, kilo, time.Now())
+			b.Close()
+		}
+		stored, err := read(dir, time.Now())
+		if total := stored[key{Account: "a…@example.org"}]; err != nil || len(stored) != 1 || total.Bytes() != 2000 {
+			t.Errorf("stored: %v, %v", stored, err)
+		}
+	})
+}
+
+// TestDamaged checks that a damaged file costs only what is in it.
+func TestDamaged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		if err := os.WriteFile(path(dir, time.Now()), []byte(`[{"account":"al`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b := open(dir)
+		b.Configure(time.Hour, false)
+		b.Add(alice, kilo, time.Now())
+		b.Close()
+		if stored, err := read(dir, time.Now()); err != nil || len(stored) != 1 {
+			t.Errorf("stored: %v, %v", stored, err)
+		}
+	})
+}
+
+// TestHandOver checks that a process that takes over goes on with the count, and that the one before leaves the files to it.
+func TestHandOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "usage")
+		first := open(dir)
+		first.Configure(time.Hour, true)
+		first.Add(alice, kilo, time.Now())
+		first.Close()
+
+		second := open(dir)
+		second.Configure(time.Hour, true)
+		second.Add(alice, kilo, time.Now())
+		time.Sleep(2 * writePeriod)
+		third := open(dir)
+		third.Configure(time.Hour, true) // it reads the file
+		text, err := json.Marshal(second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(text, third); err != nil {
+			t.Fatal(err)
+		}
+		second.HandOver()
+		if today := third.Add(alice, kilo, time.Now()); today != 3000 {
+			t.Errorf("alice has relayed %d bytes today, want 3000", today)
+		}
+		third.Close()
+		second.Add(alice, kilo, time.Now())
+		second.Close()
+		if stored, err := read(dir, time.Now()); err != nil || total(stored) != 3000 {
+			t.Errorf("stored: %v, %v", stored, err)
+		}
+	})
+}
