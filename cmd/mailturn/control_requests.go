@@ -128,16 +128,28 @@ type reloadReport struct {
 	Endpoints []string `json:"endpoints"`
 	// Applied are the attributes and blocks of the file that have changed, by name: empty if none has.
 	Applied []string `json:"applied"`
+	// Upgraded is set if the program was replaced, and another process serves.
+	Upgraded *handedOver `json:"upgraded,omitempty"`
 	// Output are the warnings of the configuration, for people. It may be empty.
 	Output string `json:"output"`
 }
 
-// reload answers POST /v1/reload. A configuration that cannot be loaded is an error with everything that is wrong with it.
+// reload answers POST /v1/reload, and does as SIGHUP does. A configuration that cannot be loaded is an error with everything that is
+// wrong with it.
 func (o *operators) reload(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if o.reloadService == nil {
 		return nil, control.Errorf(http.StatusConflict, "nothing to reload: this mailturn runs without a configuration file")
 	}
 	var report reloadReport
+	if o.upgradeService != nil && programReplaced() {
+		o.changed(r, "reload requested, after the program was replaced")
+		done, err := o.upgradeNow(r.Context())
+		if err != nil {
+			return nil, err
+		}
+		report.Endpoints, report.Applied, report.Upgraded = []string{}, []string{}, &done
+		return report, nil
+	}
 	var output bytes.Buffer
 	var failure error
 	err := o.do(r.Context(), func() {

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -122,16 +125,25 @@ func (s statusReport) writeTo(w io.Writer, now time.Time) {
 }
 
 func (c *ctl) reloadCommand() *cobra.Command {
-	return &cobra.Command{
+	var pid int
+	cmd := &cobra.Command{
 		Use:   "reload",
 		Short: "Reload the configuration, and print whether it is in force",
 		Long: `reload reads the configuration again, as SIGHUP does, waits until it is in force, and prints which
 attributes and blocks have changed, with the warnings of the configuration. If it has errors,
-or changes what requires a restart, it prints them, nothing changes, and the exit status is 1.`,
+or changes what requires a restart, it prints them, nothing changes, and the exit status is 1.
+After the program was replaced, it upgrades instead, as "mailturn upgrade" does.
+
+--pid is for service managers: if there is no control socket, reload sends SIGHUP to that process,
+and does not wait.`,
 		Args: noArguments,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			var report reloadReport
-			return c.call(cmd, http.MethodPost, "/v1/reload", nil, &report, func(w io.Writer) {
+			err := c.call(cmd, http.MethodPost, "/v1/reload", nil, &report, func(w io.Writer) {
+				if report.Upgraded != nil {
+					report.Upgraded.writeTo(w)
+					return
+				}
 				fmt.Fprint(cmd.ErrOrStderr(), printableLines(report.Output))
 				if len(report.Applied) == 0 {
 					fmt.Fprintln(w, "Reloaded. The configuration is the same; the files that it names were read again.")
@@ -142,8 +154,27 @@ or changes what requires a restart, it prints them, nothing changes, and the exi
 					fmt.Fprintf(w, "  %s\n", printable(name))
 				}
 			})
+			if errors.Is(err, errNoSocket) && pid > 0 {
+				return hangUp(cmd.OutOrStdout(), pid)
+			}
+			return err
 		}),
 	}
+	cmd.Flags().IntVar(&pid, "pid", 0, "send SIGHUP to the process `PID` if there is no control socket")
+	return cmd
+}
+
+// hangUp has a process reload its configuration that cannot report the result.
+func hangUp(stdout io.Writer, pid int) error {
+	process, err := os.FindProcess(pid)
+	if err != nil {
+		return err
+	}
+	if err := process.Signal(syscall.SIGHUP); err != nil {
+		return fmt.Errorf("send SIGHUP to process %d: %w", pid, err)
+	}
+	fmt.Fprintf(stdout, "Sent SIGHUP to process %d, which has no control socket: its log says whether the configuration is in force.\n", pid)
+	return nil
 }
 
 func (c *ctl) logLevelCommand() *cobra.Command {

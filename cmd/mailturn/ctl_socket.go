@@ -18,6 +18,9 @@ import (
 // serviceSocket is where a service of the system has its control socket.
 const serviceSocket = "/run/mailturn/" + controlSocket
 
+// errNoSocket is what errors wrap if there is no control socket.
+var errNoSocket = errors.New("there is no control socket")
+
 // client returns a client for the socket that the flags specify.
 func (c *ctl) client(stderr io.Writer) (control.Client, error) {
 	if c.socket != "" {
@@ -32,7 +35,7 @@ func (c *ctl) client(stderr io.Writer) (control.Client, error) {
 			return control.Client{Path: path}, nil
 		}
 	}
-	return control.Client{}, fmt.Errorf("there is no control socket %s: is mailturn running? --socket names another path", strings.Join(paths, " or "))
+	return control.Client{}, fmt.Errorf("%w %s: is mailturn running? --socket names another path", errNoSocket, strings.Join(paths, " or "))
 }
 
 // sockets returns the paths where the socket may be, in the order in which they are tried. With a configuration, no path belongs to
@@ -49,7 +52,7 @@ func (c *ctl) sockets(stderr io.Writer) (paths []string, err error) {
 			_, _ = diagnostics.WriteTo(stderr)
 			return nil, err
 		case !s.control.Enable.V:
-			return nil, fmt.Errorf("%s disables the control socket", c.configFile)
+			return nil, fmt.Errorf("%w: %s disables it", errNoSocket, c.configFile)
 		case s.control.Path.Set:
 			return []string{s.controlAt.Path}, nil
 		case sameFile(c.configFile, c.unitFile):
@@ -64,7 +67,7 @@ func (c *ctl) sockets(stderr io.Writer) (paths []string, err error) {
 		}
 	}
 	if len(paths) == 0 {
-		return nil, errors.New("name the control socket with --socket")
+		return nil, fmt.Errorf("%w: name one with --socket", errNoSocket)
 	}
 	return paths, nil
 }

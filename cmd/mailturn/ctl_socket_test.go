@@ -52,7 +52,7 @@ func TestCtlSockets(t *testing.T) {
 		{name: "the unit's configuration", config: " ", isUnits: true, want: []string{serviceSocket, filepath.Join(stateDir, controlSocket)}},
 		{name: "the unit's configuration in the unit", runtime: filepath.Dir(serviceSocket), config: " ", isUnits: true,
 			want: []string{serviceSocket, filepath.Join(stateDir, controlSocket)}},
-		{name: "disabled", config: `control { enable = false }`, err: file + " disables the control socket"},
+		{name: "disabled", config: `control { enable = false }`, err: "there is no control socket: " + file + " disables it"},
 	} {
 		t.Setenv("STATE_DIRECTORY", own)
 		t.Setenv("RUNTIME_DIRECTORY", tt.runtime)

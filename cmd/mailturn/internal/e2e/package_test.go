@@ -129,8 +129,7 @@ MAILTURN_PASSWORD=wonderland mailturn probe --quick --ca /tmp/ca.crt imaps://ali
 			}
 			takenOver("the second upgrade", running)
 			running = process()
-			m.run(t, "cp /usr/bin/mailturn /usr/bin/mailturn.new; mv /usr/bin/mailturn.new /usr/bin/mailturn; systemctl reload mailturn\n"+
-				waitUntil(`[ "$(journalctl --unit=mailturn --boot | grep -c msg=upgraded)" = 2 ]`))
+			m.run(t, "cp /usr/bin/mailturn /usr/bin/mailturn.new; mv /usr/bin/mailturn.new /usr/bin/mailturn; systemctl reload mailturn")
 			takenOver("a reload after the program was replaced", running)
 			running = process()
 			m.run(t, "kill -KILL $(systemctl show --property=MainPID --value mailturn)\n"+

@@ -120,7 +120,12 @@ func startInstalled(t *testing.T, d documents, b recipe.Block) {
 	if out := m.run(t, "systemctl status mailturn"); !strings.Contains(out, `Status: "Serving endpoint turn "turn", endpoint imap "imap"`) {
 		t.Errorf("the status is\n%s", out)
 	}
-	m.run(t, "systemctl reload mailturn\nsystemctl restart mailturn\nsystemctl stop mailturn")
+	const reloaded = "journalctl --unit=mailturn | grep -c msg=reloaded"
+	m.run(t, "systemctl reload mailturn\n[ $("+reloaded+") = 1 ]")
+	m.fails(t, "sed -i 's/^hostname.*/hostname = \"changed.example\"/' "+configuration+"\nsystemctl reload mailturn", "Not applied:")
+	m.run(t, "printf 'control {\\n enable = false\\n}\\n' >>"+configuration+"\nsystemctl restart mailturn\nsystemctl reload mailturn\n"+
+		waitUntil("[ $("+reloaded+") = 2 ]"))
+	m.run(t, "systemctl restart mailturn\nsystemctl stop mailturn")
 	m.fails(t, "rm "+configuration+"\n"+b.Text, "no such file")
 	worked(t, b, m.systemdVersion(t), "start by systemd, which says what serves; reload, restart and stop", "without the configuration")
 }

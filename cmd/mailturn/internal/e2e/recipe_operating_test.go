@@ -106,16 +106,8 @@ func certbotHook(t *testing.T, d documents, b recipe.Block) {
 	worked(t, b, m.systemdVersion(t), "hook that certbot runs on renewal, and the new certificate in use without a reload", "the key without the group mailturn")
 }
 
-// reload has systemd reload the unit, and waits until the configuration is in force.
-const reload = `
-reloads() { journalctl --unit=mailturn | grep -c msg=reloaded || true; }
-before=$(reloads)
-systemctl reload mailturn
-for i in $(seq 300); do
-  [ "$(reloads)" = "$before" ] || break
-  sleep 0.1
-done
-`
+// reload has systemd reload the unit, which returns when the configuration is in force.
+const reload = "systemctl reload mailturn\n"
 
 // rotateSecret gives a relay another secret, while credentials of both are out.
 func rotateSecret(t *testing.T, d documents, b recipe.Block) {

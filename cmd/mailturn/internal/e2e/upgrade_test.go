@@ -343,7 +343,7 @@ func otherBuild(t *testing.T) string {
 	return other
 }
 
-// TestUpgrade upgrades mailturn to and fro between two builds during calls over UDP and TCP, in all three ways: no packet is lost, no
+// TestUpgrade upgrades mailturn to and fro between two builds during calls over UDP and TCP, in all four ways: no packet is lost, no
 // call is interrupted for long, and what the relay knows of the calls remains. Mail ports never refuse a connection, and connections to
 // them go on until they are told to end.
 func TestUpgrade(t *testing.T) {
@@ -380,11 +380,13 @@ func TestUpgrade(t *testing.T) {
 	before, pid := i.sessions(t), first.Pid
 	for n := range upgradeCount {
 		i.replace(t, builds[(n+1)%2])
-		switch n % 4 {
+		switch n % 5 {
 		case 2:
 			i.upgradeBy(t, func() error { return syscall.Kill(pid, syscall.SIGUSR2) })
 		case 3:
 			i.upgradeBy(t, func() error { return syscall.Kill(pid, syscall.SIGHUP) })
+		case 4:
+			i.upgradeBy(t, func() error { return i.ctl(nil, "ctl", "reload") })
 		default:
 			interrupted = max(interrupted, i.upgrade(t))
 		}
