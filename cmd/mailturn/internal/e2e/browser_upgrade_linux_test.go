@@ -1,10 +1,8 @@
 package e2e
 
 import (
-	"bytes"
 	"fmt"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -130,16 +128,9 @@ func callDuringUpgrades(t *testing.T, n callNetwork, i *installation, builds []s
 // writeUpgraded writes the page about calls of browsers during upgrades.
 func writeUpgraded(t *testing.T, file string, upgrades int, calls []upgradedCall) {
 	t.Helper()
-	commit, err := exec.Command("git", "rev-parse", "--short=12", "HEAD").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	load, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		t.Fatal(err)
-	}
+	commit, load := measuredAt(t)
 	var b strings.Builder
-	fmt.Fprintf(&b, upgradedPage, time.Now().UTC().Format("2006-01-02 15:04 MST"), bytes.TrimSpace(commit), "Chromium "+calls[0].version, upgrades, strings.Fields(string(load))[0])
+	fmt.Fprintf(&b, upgradedPage, time.Now().UTC().Format("2006-01-02 15:04 MST"), commit, "Chromium "+calls[0].version, upgrades, load)
 	for _, c := range calls {
 		fmt.Fprintf(&b, "| %s | %d %% | %d and %d | %d and %d | %d and %d | %.0f ms | %.0f ms | %.0f ms |\n", c.path, c.kernel, c.sent[0], c.sent[1],
 			c.lost[0], c.lost[1], c.rtp[0], c.rtp[1], milliseconds(c.quiet), milliseconds(c.busy), milliseconds(c.interrupted))

@@ -222,8 +222,10 @@ func (i *installation) sessions(t *testing.T) []heldSession {
 
 // checkedStream sends numbered packets through a relay to a peer that sends them back.
 type checkedStream struct {
-	name   string
-	client *turnclient.Client
+	name    string
+	client  *turnclient.Client
+	every   time.Duration // between two packets
+	padding []byte        // of each packet, after its number
 
 	mu            sync.Mutex
 	sent          uint64
@@ -241,7 +243,7 @@ func beginStream(t *testing.T, p ports, network string, c credential, peer net.A
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &checkedStream{name: network, all: make(chan struct{}), last: time.Now()}
+	s := &checkedStream{name: network, every: 5 * time.Millisecond, all: make(chan struct{}), last: time.Now()}
 	s.client = turnclient.New(turnclient.Config{Conn: conn, Stream: network == "tcp", Username: c.username, Password: c.password})
 	t.Cleanup(func() { s.client.Close() })
 	if _, err := s.client.Challenge(t.Context()); err != nil {
@@ -270,9 +272,9 @@ func (s *checkedStream) receive(n uint64) {
 	}
 }
 
-// run sends a packet every few milliseconds until stop is closed, and waits until the last one is back.
+// run sends packets until stop is closed, and waits until the last one is back.
 func (s *checkedStream) run(stop <-chan struct{}) {
-	ticker := time.NewTicker(5 * time.Millisecond)
+	ticker := time.NewTicker(s.every)
 	defer ticker.Stop()
 	for ended := false; !ended; {
 		select {
@@ -287,7 +289,7 @@ func (s *checkedStream) run(stop <-chan struct{}) {
 			s.end = n
 		}
 		s.mu.Unlock()
-		_ = s.client.SendChannel(0x4000, bigendian.BigEndian.AppendUint64(nil, n))
+		_ = s.client.SendChannel(0x4000, append(bigendian.BigEndian.AppendUint64(nil, n), s.padding...))
 	}
 	select {
 	case <-s.all:
