@@ -102,7 +102,7 @@ func progress(a *attempt) int {
 
 // refusesCredential reports whether servers refuse a user name or a password with this code: pion answers 400.
 func refusesCredential(code stun.ErrorCode) bool {
-	return code == stun.CodeUnauthenticated || code == stun.CodeBadRequest || code == stun.CodeWrongCredentials || code == stun.CodeForbidden
+	return code == stun.CodeUnauthenticated || code == stun.CodeBadRequest || code == stun.CodeWrongCredentials
 }
 
 // judgeRefusal says why an Allocate request with credentials was refused.
@@ -127,10 +127,13 @@ func (r *run) judgeRefusal(a *attempt) {
 			r.report.add("turn.credential", a.subject(), Failure, fmt.Sprintf("the relay refuses a credential that is valid for %s (%v): it was made with another secret, or the relay's clock is that far ahead.", short(left), a.err),
 				"Give the IMAP side and the relay the same secret (secret and turn_secret in mailturn, static-auth-secret in coturn), then compare their clocks.")
 		}
+	case code == stun.CodeForbidden:
+		r.report.add("turn.credential", a.subject(), Failure, "the relay refuses this account or address (403 Forbidden): it is banned, or the relay does not allow it.", "Run `mailturn ctl bans` on the relay.")
 	case code == stun.CodeAllocationQuotaReached:
-		r.report.add("turn.credential", a.subject(), Failure, "the allocation quota is used up (486).", "Raise the quota, or wait until old allocations expire.")
+		r.report.add("turn.credential", a.subject(), Failure, "the allocation quota is used up (486).",
+			"Wait until old allocations expire, or raise the quota. Or the user has reached user_bytes_per_day, which lasts until 00:00 UTC: `mailturn_turn_refused_total` says which.")
 	case code == stun.CodeInsufficientCapacity:
-		r.report.add("turn.credential", a.subject(), Failure, "the relay is out of capacity (508).", "Check the range of relay ports and the limit on open files.")
+		r.report.add("turn.credential", a.subject(), Failure, "the relay is out of capacity (508).", "Check the range of relay ports, the limit on open files, and whether the relay is draining (`mailturn ctl status`).")
 	default:
 		r.report.add("turn.credential", a.subject(), Failure, fmt.Sprintf("the relay does not allocate: %v.", a.err), "Check the relay's log.")
 	}

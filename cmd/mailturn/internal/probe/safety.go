@@ -9,6 +9,7 @@ import (
 
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/turnclient"
 	"github.com/mailturn/mailturn/turnsrv/credential"
+	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
 // forbidden contains peers that no relay on the internet should reach: its own machine, and private and link-local networks. The probe only
@@ -89,7 +90,8 @@ func (r *run) badCredentials(ctx context.Context, a *attempt) {
 		if err == nil {
 			r.finish(e)
 		}
-		return refusesCredential(turnclient.Code(err)), err
+		code := turnclient.Code(err)
+		return refusesCredential(code) || code == stun.CodeForbidden, err
 	}
 	switch ok, err := refused(r.value.Username, r.value.Password+"x"); {
 	case ok:
