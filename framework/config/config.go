@@ -108,7 +108,7 @@ type Control struct {
 	Mode   Value[string] `hcl:"mode" default:"0660" reload:"restart" doc:"Permissions of the socket, in octal. Whoever may write to it can end calls, ban accounts and issue credentials."`
 	Group  Value[string] `hcl:"group" reload:"restart" otherwise:"mailturn-admin if the user that runs mailturn is a member, else the group that runs mailturn" doc:"Group of the socket, a name or a numeric ID. The user that runs mailturn must be a member, or root."`
 	// A complaint comes after hours or days.
-	Usage  Value[time.Duration] `hcl:"usage" default:"0s" min:"0s" max:"8784h" doc:"How long to keep what each account has relayed on each day (UTC), for mailturn ctl usage, after the day has ended: at most 366 days. It is in state_dir, in a file for each day. With it, user_bytes_per_day also holds across a restart, unless the privacy block masks accounts. 0 keeps nothing, and deletes what was kept."`
+	Usage  Value[time.Duration] `hcl:"usage" default:"0s" min:"0s" max:"8784h" doc:"How long to keep what each account has relayed on each day (UTC), for mailturn ctl usage, after the day has ended: at most 366 days. It is in state_dir, in a file for each day. With it, user_bytes_per_day also holds across a restart, except for credentials without a name, and unless the privacy block masks accounts. 0 keeps nothing, and deletes what was kept."`
 	Record Value[time.Duration] `hcl:"record" default:"0s" min:"0s" max:"8784h" doc:"How long to record which account held which relayed address, for mailturn ctl who, after a call has ended: at most 366 days. The record is in state_dir and takes at most 70 MB. 0 disables the record and deletes it."`
 }
 

@@ -103,8 +103,12 @@ func (b *Book) Today(user usage.User, now time.Time) uint64 {
 	return b.day.Today(user, now) + b.before(user, now)
 }
 
-// before returns what a user has relayed today according to the file, which is 0 for a user who is masked there.
+// before returns what a user has relayed today according to the file. It is 0 for a user who is masked there, and for an anonymous
+// subject, because the file does not tell the people who share it apart.
 func (b *Book) before(user usage.User, now time.Time) uint64 {
+	if user.Subject.Anonymous {
+		return 0
+	}
 	if earlier := b.earlier.Load(); earlier.day.Equal(usage.StartOf(now)) {
 		return earlier.rows[keyOf(user)].Bytes()
 	}

@@ -3,6 +3,7 @@ package ledger
 import (
 	"encoding/json"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
@@ -130,6 +131,33 @@ func TestMasked(t *testing.T) {
 		if total := stored[key{Account: "a…@example.org"}]; err != nil || len(stored) != 1 || total.Bytes() != 2000 {
 			t.Errorf("stored: %v, %v", stored, err)
 		}
+	})
+}
+
+// TestAnonymousAfterRestart checks that what one person has relayed with a credential that has no name is stored, but is not held
+// against another person with the same credential, since the file does not say who it was.
+func TestAnonymousAfterRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		subject := credential.Subject{Name: "1800000000", Anonymous: true}
+		one := usage.User{Subject: subject, Source: netip.MustParsePrefix("192.0.2.1/32")}
+		other := usage.User{Subject: subject, Source: netip.MustParsePrefix("198.51.100.7/32")}
+		b := open(dir)
+		b.Configure(time.Hour, true)
+		b.Add(one, kilo, time.Now())
+		b.Close()
+		b = open(dir)
+		b.Configure(time.Hour, true)
+		if today := b.Today(other, time.Now()); today != 0 {
+			t.Errorf("after a restart, somebody else has relayed %d bytes today, want 0", today)
+		}
+		if today := b.Add(other, kilo, time.Now()); today != 1000 {
+			t.Errorf("after a restart, somebody else has relayed %d bytes today, want 1000", today)
+		}
+		if got := find(t, b, 1); len(got) != 1 || got[0] != 2000 {
+			t.Errorf("found %v, want 2000", got)
+		}
+		b.Close()
 	})
 }
 
