@@ -9,12 +9,13 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/usage"
 )
 
-// meter returns what counts the traffic of users, or nil if nobody wants to know it.
-func (s *Shared) meter() usage.Meter {
+// meter returns what counts the traffic of users, or nil if nobody wants to know it. The caller has loaded the limit, because it must not
+// change between this and its use.
+func (s *Shared) meter(most int64) usage.Meter {
 	if s.config.Meter != nil {
 		return s.config.Meter
 	}
-	if s.limits.Load().MaxBytesPerUserPerDay > 0 {
+	if most > 0 {
 		return &s.day
 	}
 	return nil
@@ -35,28 +36,27 @@ func userOf(subject credential.Subject, client Client) usage.User {
 // more than MaxBytesPerUserPerDay. Since packets are counted in any case, this costs nothing for each of them, but notices a
 // limit up to JanitorPeriod late. It is called on the goroutine of the session.
 func (s *Shared) meterAddresses(addresses []*relayedAddress, now time.Time) (reached bool) {
-	meter := s.meter()
+	most := s.limits.Load().MaxBytesPerUserPerDay
+	meter := s.meter(most)
 	for _, r := range addresses {
 		total := usage.Total{ToPeer: r.toPeer.Snapshot(), ToClient: r.toClient.Snapshot()}
 		relayed := usage.Total{ToPeer: total.ToPeer.Minus(r.metered.ToPeer), ToClient: total.ToClient.Minus(r.metered.ToClient)}
 		r.metered = total
 		if meter != nil && relayed != (usage.Total{}) {
 			today := meter.Add(r.allocation.user(), relayed, now)
-			reached = s.exceeds(today)
+			reached = exceeds(today, most)
 		}
 	}
 	return reached
 }
 
-// exceeds reports whether a user who has relayed the given number of bytes today may relay no more.
-func (s *Shared) exceeds(today uint64) bool {
-	most := s.limits.Load().MaxBytesPerUserPerDay
-	return most > 0 && today >= uint64(most)
-}
+// exceeds reports whether a user who has relayed a number of bytes today may relay no more. A most of zero is no limit.
+func exceeds(today uint64, most int64) bool { return most > 0 && today >= uint64(most) }
 
 // hasDailyBytes reports whether the user of r may relay more today.
 func (s *Session) hasDailyBytes(r *request, now time.Time) bool {
-	if s.shared.limits.Load().MaxBytesPerUserPerDay == 0 || !s.shared.exceeds(s.shared.meter().Today(userOf(r.subject, r.client), now)) {
+	most := s.shared.limits.Load().MaxBytesPerUserPerDay
+	if most == 0 || !exceeds(s.shared.meter(most).Today(userOf(r.subject, r.client), now), most) {
 		return true
 	}
 	s.shared.logQuota(event.RefusedDailyBytes, now)
