@@ -67,17 +67,23 @@ func (m *Mask) modes() Settings {
 	return *m.settings.Load()
 }
 
-// Addr returns addr as text. Addresses of loopback and unspecified ones are nobody's, and stay as they are.
-func (m *Mask) Addr(addr netip.Addr) string {
+// isNobodys reports whether an address identifies nobody: those of loopback and unspecified ones.
+func isNobodys(addr netip.Addr) bool {
 	plain := addr.Unmap().WithZone("")
-	if !addr.IsValid() || plain.IsLoopback() || plain.IsUnspecified() {
+	return !addr.IsValid() || plain.IsLoopback() || plain.IsUnspecified()
+}
+
+// Addr returns addr as text. Addresses that are nobody's stay as they are.
+func (m *Mask) Addr(addr netip.Addr) string {
+	if isNobodys(addr) {
 		return addr.String()
 	}
+	plain := addr.Unmap().WithZone("")
 	switch m.modes().Addresses {
 	case Shorten:
 		return shortened(plain, plain.BitLen()).String()
 	case Hash:
-		return m.hash("address", plain.String())
+		return m.hash(m.now(), "address", plain.String())
 	}
 	return addr.String()
 }
@@ -95,14 +101,14 @@ func shortened(addr netip.Addr, bits int) netip.Prefix {
 // Prefix returns a network as text.
 func (m *Mask) Prefix(network netip.Prefix) string {
 	addr := network.Addr()
-	if !network.IsValid() || addr.IsLoopback() || addr.IsUnspecified() {
+	if !network.IsValid() || isNobodys(addr) {
 		return network.String()
 	}
 	switch m.modes().Addresses {
 	case Shorten:
 		return shortened(addr, network.Bits()).String()
 	case Hash:
-		return m.hash("address", network.Masked().String())
+		return m.hash(m.now(), "address", network.Masked().String())
 	}
 	return network.String()
 }
@@ -117,6 +123,14 @@ func (m *Mask) AddrPort(at netip.AddrPort) string {
 
 // Account returns the name of an account, or the user name of a credential. Case does not matter for the hash.
 func (m *Mask) Account(name string) string {
+	if m.modes().Accounts == None {
+		return name
+	}
+	return m.AccountOn(m.now(), name)
+}
+
+// AccountOn is Account with the key of the day of UTC that a time is in.
+func (m *Mask) AccountOn(day time.Time, name string) string {
 	if name == "" {
 		return name
 	}
@@ -129,15 +143,15 @@ func (m *Mask) Account(name string) string {
 		}
 		return local[:first] + "…"
 	case Hash:
-		return m.hash("account", strings.ToLower(name))
+		return m.hash(day, "account", strings.ToLower(name))
 	}
 	return name
 }
 
-// hash returns the hash of a value with the key of the day.
-func (m *Mask) hash(kind, value string) string {
+// hash returns the hash of a value with the key of a day.
+func (m *Mask) hash(at time.Time, kind, value string) string {
 	day := hmac.New(sha256.New, m.key[:])
-	day.Write([]byte(m.now().UTC().Format(time.DateOnly)))
+	day.Write([]byte(at.UTC().Format(time.DateOnly)))
 	mac := hmac.New(sha256.New, day.Sum(nil))
 	mac.Write([]byte(kind + " " + value))
 	return kind + "-" + hex.EncodeToString(mac.Sum(nil)[:6])

@@ -61,9 +61,13 @@ func isMailboxByte(c byte) bool {
 // maxToken is longer in bytes than an address with all that may be joined to it.
 const maxToken = 128
 
-// token masks a piece of text that may be an address, with a port or the length of a prefix, or a URL with one.
+// token masks the addresses in a piece of text, with what may be joined to them: a port, the length of a prefix, words before or after a
+// colon, or the parts of a URL.
 func (m *Mask) token(token string) string {
 	core := strings.TrimRight(token, ".:")
+	if strings.HasPrefix(token[len(core):], "::") { // as in 2001:db8::
+		core = token[:len(core)+2]
+	}
 	end := token[len(core):]
 	if len(core) > maxToken { // such as the path of a request; the work must not grow with its square
 		parts := strings.Split(core, "/")
@@ -75,33 +79,78 @@ func (m *Mask) token(token string) string {
 		return strings.Join(parts, "/") + end
 	}
 	if scheme, rest, ok := strings.Cut(core, "://"); ok {
-		return scheme + "://" + m.token(rest) + end
+		return m.token(scheme) + "://" + m.token(rest) + end
 	}
-	if at, err := netip.ParseAddrPort(core); err == nil {
-		return m.AddrPort(at) + end
+	if masked, ok := m.address(core); ok {
+		return masked + end
 	}
-	if addr, err := netip.ParseAddr(core); err == nil {
-		return m.Addr(addr) + end
+	if before, after, ok := strings.Cut(core, "/"); ok {
+		return m.token(before) + "/" + m.token(after) + end
 	}
-	if network, err := netip.ParsePrefix(core); err == nil {
-		return m.Prefix(network) + end
+	if i := strings.LastIndexByte(core, '['); i > 0 {
+		return m.token(core[:i]) + m.token(core[i:]) + end
 	}
-	if before, _, ok := strings.Cut(core, "%"); ok { // what the zone is called matters to nobody
-		if addr, err := netip.ParseAddr(before); err == nil {
-			return m.Addr(addr) + end
-		}
+	if masked, ok := m.joined(core); ok {
+		return masked + end
 	}
-	for _, cut := range []string{"/", "]", ":", "["} { // tokens that are joined: the path of a URL, brackets, a name before a colon
-		if before, after, ok := strings.Cut(core, cut); ok && before != "" && after != "" && len(after) < len(core) {
-			if cut == ":" && strings.Count(core, ":") > 1 {
-				continue // more likely a damaged address than words
-			}
-			return m.token(before) + cut + m.token(after) + end
-		}
-	}
-	if inner := strings.Trim(core, "[]"); inner != core && inner != "" {
-		i := strings.Index(core, inner)
-		return core[:i] + m.token(inner) + core[i+len(inner):] + end
+	if before, after, ok := strings.Cut(core, "]"); ok {
+		return m.token(before) + "]" + m.token(after) + end
 	}
 	return token
+}
+
+// mostColons is the number of colons in the longest address with a port, [1:2:3:4:5:6:7::]:443.
+const mostColons = 9
+
+// joined masks the addresses in words that are joined by colons, such as client:198.51.100.7:50000. Of several ways to read an address,
+// it takes the one that begins first, and the longest of those.
+func (m *Mask) joined(text string) (masked string, ok bool) {
+	colons := []int{-1} // and both ends
+	for i := range len(text) {
+		if text[i] == ':' {
+			colons = append(colons, i)
+		}
+	}
+	colons = append(colons, len(text))
+	for first := range len(colons) - 1 {
+		for last := min(first+mostColons+1, len(colons)-1); last > first; last-- {
+			begin, end := colons[first]+1, colons[last]
+			if masked, ok := m.bracketed(text[begin:end]); ok {
+				return text[:begin] + masked + m.token(text[end:]), true
+			}
+		}
+	}
+	return "", false
+}
+
+// bracketed masks an address, also one beside a bracket that belongs to more than the address.
+func (m *Mask) bracketed(text string) (masked string, ok bool) {
+	if masked, ok = m.address(text); ok {
+		return masked, true
+	}
+	inner := strings.Trim(text, "[]")
+	if inner == text {
+		return "", false
+	}
+	masked, ok = m.address(inner)
+	before, after, _ := strings.Cut(text, inner)
+	return before + masked + after, ok
+}
+
+// address masks an address, with a port, a zone or the length of a prefix if it has one. It reports false for one that is nobody's.
+func (m *Mask) address(text string) (masked string, ok bool) {
+	if at, err := netip.ParseAddrPort(text); err == nil {
+		return m.AddrPort(at), !isNobodys(at.Addr())
+	}
+	if network, err := netip.ParsePrefix(text); err == nil {
+		return m.Prefix(network), !isNobodys(network.Addr())
+	}
+	if addr, err := netip.ParseAddr(text); err == nil {
+		return m.Addr(addr), !isNobodys(addr)
+	}
+	before, _, _ := strings.Cut(text, "%") // IPv4 has no zones; what this one is called matters to nobody
+	if addr, err := netip.ParseAddr(before); err == nil {
+		return m.Addr(addr), !isNobodys(addr)
+	}
+	return "", false
 }
