@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/ledger"
 	"github.com/mailturn/mailturn/framework/control"
@@ -39,9 +40,13 @@ func (o *operators) usage(_ http.ResponseWriter, r *http.Request) (any, error) {
 		return nil, control.Errorf(http.StatusConflict, "usage is not kept: set usage in the control block of the configuration")
 	}
 	if account := query.Get("account"); account != "" {
-		masked := o.service.privacy.Account(o.account(account))
+		masked := make(map[string]string) // by day: each has a key of its own
 		found = slices.DeleteFunc(found, func(e ledger.Entry) bool {
-			return !strings.EqualFold(e.Account, account) && !strings.EqualFold(e.Account, masked)
+			if _, known := masked[e.Day]; !known {
+				day, _ := time.Parse(time.DateOnly, e.Day)
+				masked[e.Day] = o.service.privacy.AccountOn(day, o.account(account))
+			}
+			return !strings.EqualFold(e.Account, account) && !strings.EqualFold(e.Account, masked[e.Day])
 		})
 	}
 	o.changed(r, "usage was read", "days", days, "account", query.Get("account"), "count", len(found))

@@ -105,7 +105,7 @@ func newService(s *setup, manager systemd.Manager, sockets *handoff.Sockets, suc
 	if s.stateDir != "" {
 		usageAt = filepath.Join(s.stateDir, usageDir)
 	}
-	r.book = ledger.New(usageAt, mask.Account, logger)
+	r.book = ledger.New(usageAt, mask.AccountOn, logger)
 	r.bans.load(s.stateDir, logger)
 	r.member.join(s.cluster, r.refuses, logger)
 	r.member.exchange = r.exchange()

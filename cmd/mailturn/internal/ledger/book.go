@@ -17,7 +17,7 @@ const writePeriod = time.Minute
 // Book counts what users relay, for limits and for the files. It implements usage.Meter. Safe for concurrent use.
 type Book struct {
 	dir    string // empty if nothing can be stored
-	masked func(account string) string
+	masked func(day time.Time, account string) string
 	logger *slog.Logger
 	now    func() time.Time
 
@@ -53,9 +53,9 @@ type page struct {
 	rows rows
 }
 
-// New returns a book with files in a directory, which is created when the first one is written. Accounts are stored as masked returns
-// them. An empty dir stands for none.
-func New(dir string, masked func(account string) string, logger *slog.Logger) *Book {
+// New returns a book with files in a directory, which is created when the first one is written. What an account has relayed on a day is
+// stored under the name that masked returns. An empty dir stands for none.
+func New(dir string, masked func(day time.Time, account string) string, logger *slog.Logger) *Book {
 	b := &Book{dir: dir, masked: masked, logger: logger, now: time.Now, wake: make(chan struct{}, 1), closing: make(chan struct{})}
 	b.day.Ended = b.dayEnded
 	b.earlier.Store(&page{})
@@ -134,7 +134,7 @@ func (b *Book) pageOf(day time.Time, totals map[usage.User]usage.Total) page {
 	}
 	for user, total := range totals {
 		key := keyOf(user)
-		key.Account = b.masked(key.Account)
+		key.Account = b.masked(day, key.Account)
 		sum[key] = sum[key].Plus(total)
 	}
 	return page{day, sum}

@@ -23,7 +23,7 @@ var (
 )
 
 func open(dir string) *Book {
-	b := New(dir, func(account string) string { return account }, slog.New(slog.DiscardHandler))
+	b := New(dir, func(_ time.Time, account string) string { return account }, slog.New(slog.DiscardHandler))
 	b.Start()
 	return b
 }
@@ -121,7 +121,7 @@ func TestMasked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "usage")
 		for range 2 {
-			b := New(dir, func(string) string { return "a…@example.org" }, slog.New(slog.DiscardHandler))
+			b := New(dir, func(time.Time, string) string { return "a…@example.org" }, slog.New(slog.DiscardHandler))
 			b.Start()
 			b.Configure(time.Hour, false)
 			b.Add(alice, kilo, time.Now())
@@ -158,6 +158,30 @@ func TestAnonymousAfterRestart(t *testing.T) {
 			t.Errorf("found %v, want 2000", got)
 		}
 		b.Close()
+	})
+}
+
+// TestMaskedByDay checks that a day is masked with its own key also when it is written after its end.
+func TestMaskedByDay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "usage")
+		b := New(dir, func(day time.Time, account string) string { return account + " on " + day.Format(time.DateOnly) }, slog.New(slog.DiscardHandler))
+		b.Start()
+		b.Configure(72*time.Hour, false)
+		yesterday := time.Now()
+		b.Add(alice, kilo, yesterday)
+		time.Sleep(2 * writePeriod)
+		b.Add(alice, kilo, time.Now())
+		time.Sleep(24*time.Hour - 2*writePeriod)
+		b.Add(alice, kilo, time.Now())
+		b.Close()
+		for day, want := range map[time.Time]uint64{yesterday: 2000, time.Now(): 1000} {
+			stored, err := read(dir, day)
+			total := stored[key{Account: alice.Subject.Name + " on " + day.Format(time.DateOnly)}]
+			if err != nil || len(stored) != 1 || total.Bytes() != want {
+				t.Errorf("%s: stored %v, %v; want one account with %d bytes", day.Format(time.DateOnly), stored, err, want)
+			}
+		}
 	})
 }
 
