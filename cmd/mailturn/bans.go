@@ -96,6 +96,8 @@ type bans struct {
 // load reads the bans that are stored in a directory. A file that cannot be read does not prevent a start: it is logged, and kept
 // under another name.
 func (b *bans) load(stateDir string, logger *slog.Logger) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.clock = time.Now
 	if stateDir == "" {
 		return
@@ -139,7 +141,7 @@ func parseBans(text []byte) (stored storedBans, err error) {
 	return stored, nil
 }
 
-// set puts bans in force, without storing them. The caller holds the lock, or is load.
+// set puts bans in force, without storing them. The caller holds the lock.
 func (b *bans) set(stored storedBans) {
 	b.stored = stored
 	inForce := make([]ban.Ban, len(stored.Bans))

@@ -94,12 +94,14 @@ type operators struct {
 	upgradeService func() (handedOver, error)
 
 	requests chan func()   // for the goroutine of serve, which owns most of service
+	changes  chan func()   // of the bans, for the same goroutine, which makes them even while it waits for another process to start
 	stopped  chan struct{} // closed when that goroutine takes no more requests
 }
 
 func newOperators(r *service) *operators {
 	return &operators{
-		service: r, logger: r.logger, started: time.Now(), requests: make(chan func()), stopped: make(chan struct{}),
+		service: r, logger: r.logger, started: time.Now(), requests: make(chan func()), changes: make(chan func()),
+		stopped: make(chan struct{}),
 	}
 }
 
@@ -163,10 +165,12 @@ func (o *operators) handler() http.Handler {
 }
 
 // do calls f on the goroutine of serve, and waits for it.
-func (o *operators) do(ctx context.Context, f func()) error {
+func (o *operators) do(ctx context.Context, f func()) error { return o.doBy(ctx, o.requests, f) }
+
+func (o *operators) doBy(ctx context.Context, requests chan<- func(), f func()) error {
 	done := make(chan struct{})
 	select {
-	case o.requests <- func() { defer close(done); f() }:
+	case requests <- func() { defer close(done); f() }:
 		<-done
 		return nil
 	case <-o.stopped:
@@ -176,11 +180,11 @@ func (o *operators) do(ctx context.Context, f func()) error {
 	}
 }
 
-// inTurn calls f, which changes what a successor must know, and returns its error. It does so on the goroutine of serve, and so not
-// during an upgrade: a successor that has read the state would not know of the change, and overwrite it.
+// inTurn calls f, which changes the bans, and returns its error. It does so on the goroutine of serve, and so not while calls are handed
+// over: a successor that has read the bans would not know of the change, and overwrite it.
 func (o *operators) inTurn(r *http.Request, f func() error) error {
 	var failure error
-	if err := o.do(r.Context(), func() { failure = f() }); err != nil {
+	if err := o.doBy(r.Context(), o.changes, func() { failure = f() }); err != nil {
 		return err
 	}
 	return failure

@@ -289,7 +289,7 @@ func (o *operators) setDraining(w http.ResponseWriter, r *http.Request) (any, er
 		return nil, err
 	}
 	report := drainReport{Draining: *request.Draining}
-	if err := o.do(r.Context(), func() { o.service.setDraining(report.Draining) }); err != nil { // see inTurn
+	if err := o.do(r.Context(), func() { o.service.setDraining(report.Draining) }); err != nil { // not during an upgrade: see inTurn
 		return nil, err
 	}
 	for _, relay := range relays {

@@ -71,7 +71,9 @@ func (p *predecessor) takeOver(ctx context.Context, r *service) error {
 		case messageService:
 			state := serviceState{Accounts: &r.accounts, Usage: r.book}
 			err = json.Unmarshal(m.Body, &state)
-			p.draining = state.Draining
+			if p.draining = state.Draining; state.BansChanged {
+				r.bans.load(r.setup.stateDir, r.logger)
+			}
 		case messageEnd:
 			return p.begin(r)
 		default:

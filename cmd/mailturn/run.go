@@ -121,7 +121,7 @@ func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again
 	var gone *handedOver // another process serves
 	upgrade := func() (handedOver, error) {
 		manager.reloading()
-		u := upgrade{running, sockets, arguments, manager.follow, logger}
+		u := upgrade{running, sockets, arguments, manager.follow, operators.changes, logger}
 		done, err := u.run(ctx)
 		if err != nil {
 			manager.ready(running.status())
@@ -173,6 +173,8 @@ func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again
 			_, _ = upgrade()
 		case request := <-operators.requests:
 			request()
+		case change := <-operators.changes:
+			change()
 		case <-looks.C:
 			saver.GiveBack()
 		case <-remembers.C:
@@ -197,6 +199,8 @@ func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again
 		select {
 		case request := <-operators.requests: // operators want to see who still talks
 			request()
+		case change := <-operators.changes:
+			change()
 		case err := <-ended:
 			if err == nil {
 				logger.Info("stopped")

@@ -51,6 +51,8 @@ type serviceState struct {
 	Accounts *credential.Accounts `json:"accounts"`
 	Draining bool                 `json:"draining"`
 	Usage    *ledger.Book         `json:"usage"`
+	// BansChanged says that bans were made or lifted since the successor was started, which may have read them before.
+	BansChanged bool `json:"bans_changed,omitempty"`
 }
 
 // predecessorVar is the environment variable that tells a process the descriptor of the connection to the process that it follows.
@@ -63,7 +65,9 @@ type upgrade struct {
 	arguments []string // of the command run
 	// announce is called with the process ID of the process that is going to serve, and again with that of this one if it does not.
 	announce func(pid int)
-	logger   *slog.Logger
+	// changes are changes of the bans. They do not wait for another process to start, which may hang.
+	changes <-chan func()
+	logger  *slog.Logger
 }
 
 // handedOver is the result of an upgrade.
@@ -90,8 +94,12 @@ func (u *upgrade) run(ctx context.Context) (done handedOver, err error) {
 	if err != nil {
 		return done, err
 	}
-	report, version, err := u.check(ctx, program)
-	if err != nil {
+	var report takeoverReport
+	var version int
+	if _, err = u.during(u.changes, func() (err error) {
+		report, version, err = u.check(ctx, program)
+		return err
+	}); err != nil {
 		return done, fmt.Errorf("%s cannot take over: %w", program, err)
 	}
 	u.logger.Info("upgrading", "program", program, "version", report.Version)
@@ -100,7 +108,15 @@ func (u *upgrade) run(ctx context.Context) (done handedOver, err error) {
 		return done, fmt.Errorf("start %s: %w", program, err)
 	}
 	defer context.AfterFunc(ctx, func() { _ = next.conn.Close() })()
-	if done, err = u.handOver(next, version); err != nil {
+	changes := u.changes
+	if !report.ReadsBansAgain {
+		changes = nil
+	}
+	bansChanged, err := u.during(changes, func() error { return u.awaitReady(next) })
+	if err == nil {
+		done, err = u.handOver(next, version, bansChanged)
+	}
+	if err != nil {
 		next.kill()
 		return done, err
 	}
@@ -108,6 +124,21 @@ func (u *upgrade) run(ctx context.Context) (done handedOver, err error) {
 	done.InterruptedMS = float64(done.interrupted.Microseconds()) / 1000
 	u.logger.Info("upgraded", "version", done.Version, "pid", done.PID, "allocations", done.Allocations, "interrupted", done.interrupted)
 	return done, nil
+}
+
+// during calls f, and meanwhile makes changes. It returns whether there were any.
+func (u *upgrade) during(changes <-chan func(), f func() error) (changed bool, err error) {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	for {
+		select {
+		case change := <-changes:
+			change()
+			changed = true
+		case err := <-done:
+			return changed, err
+		}
+	}
 }
 
 // possible returns why this process can have no successor, or nil.
@@ -208,19 +239,21 @@ func (s *successor) expect(kind string, within time.Duration) error {
 	return nil
 }
 
-// handOver passes sockets and calls to the other process, which serves when it returns without an error.
-func (u *upgrade) handOver(next *successor, version int) (done handedOver, err error) {
+// awaitReady passes the listening sockets to the other process, and waits until its endpoints have started.
+func (u *upgrade) awaitReady(next *successor) error {
 	deadline := time.Now().Add(startLimit)
-	err = u.sockets.Export(func(names []string, descriptors []int) error {
+	err := u.sockets.Export(func(names []string, descriptors []int) error {
 		return next.send(handoff.Message{Kind: messageSockets, Names: names, Descriptors: descriptors}, deadline)
 	})
-	if err == nil {
-		err = next.expect(messageReady, startLimit)
-	}
 	if err != nil {
-		return done, err
+		return err
 	}
-	state, err := json.Marshal(serviceState{&u.service.accounts, u.service.draining.Load(), u.service.book})
+	return next.expect(messageReady, startLimit)
+}
+
+// handOver passes the calls to the other process, which serves when it returns without an error.
+func (u *upgrade) handOver(next *successor, version int, bansChanged bool) (done handedOver, err error) {
+	state, err := json.Marshal(serviceState{&u.service.accounts, u.service.draining.Load(), u.service.book, bansChanged})
 	if err != nil {
 		return done, err
 	}
@@ -233,7 +266,7 @@ func (u *upgrade) handOver(next *successor, version int) (done handedOver, err e
 		}
 	}
 	start := time.Now()
-	deadline = start.Add(handOverLimit)
+	deadline := start.Add(handOverLimit)
 	defer func() {
 		if err != nil && time.Now().After(deadline) {
 			err = fmt.Errorf("%w: calls would have been interrupted for more than %v; try again when the machine is less busy", err, handOverLimit)

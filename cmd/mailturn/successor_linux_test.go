@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log/slog"
 	"strings"
 	"syscall"
 	"testing"
@@ -42,5 +43,50 @@ func TestSuccessorEndsEarly(t *testing.T) {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}
 		})
+	}
+}
+
+// TestBansReadAgain checks that a process knows bans that the one before has made since this one read them.
+func TestBansReadAgain(t *testing.T) {
+	r := &service{setup: &setup{stateDir: t.TempDir()}, sockets: handoff.NewSockets(nil, nil), logger: slog.New(slog.DiscardHandler)}
+	var before bans
+	for _, b := range []*bans{&r.bans, &before} {
+		b.load(r.setup.stateDir, r.logger)
+	}
+	if _, err := before.add(banReport{Account: "alice", Until: time.Now().Add(time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	conn, theirs, err := handoff.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fd, err := syscall.Dup(int(theirs.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs.Close()
+	p := predecessor{}
+	if p.conn, err = handoff.FromDescriptor(fd); err != nil {
+		t.Fatal(err)
+	}
+	taken := make(chan error, 1)
+	go func() { taken <- p.takeOver(t.Context(), r) }()
+	for _, m := range []handoff.Message{{Kind: messageService, Body: []byte(`{"bans_changed": true}`)}, {Kind: messageEnd}} {
+		if err := conn.Send(m, time.Now().Add(10*time.Second)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, kind := range []string{messageReady, messageDone} {
+		if m, err := conn.Receive(time.Now().Add(10 * time.Second)); err != nil || m.Kind != kind {
+			t.Fatalf("got %q, %v, want %q", m.Kind, err, kind)
+		}
+	}
+	conn.Close() // instead of saying that it may serve
+	if err := <-taken; err == nil {
+		t.Error("it serves")
+	}
+	if known := r.bans.current(); len(known) != 1 || known[0].Account != "alice" {
+		t.Errorf("it knows the bans %+v", known)
 	}
 }

@@ -18,6 +18,8 @@ type takeoverReport struct {
 	// OldestState and NewestState are the versions of a relay's state that the program reads.
 	OldestState int `json:"oldest_state"`
 	NewestState int `json:"newest_state"`
+	// ReadsBansAgain says that the program knows serviceState.BansChanged.
+	ReadsBansAgain bool `json:"reads_bans_again"`
 }
 
 // stateVersion returns the newest version of the state that this program writes and the other one reads.
@@ -46,7 +48,7 @@ func newTakeoverCommand() *cobra.Command {
 				}
 			}
 			return json.NewEncoder(cmd.OutOrStdout()).Encode(takeoverReport{
-				Version: buildInfo().Main.Version, OldestState: turnsrv.OldestStateVersion, NewestState: turnsrv.StateVersion,
+				Version: buildInfo().Main.Version, OldestState: turnsrv.OldestStateVersion, NewestState: turnsrv.StateVersion, ReadsBansAgain: true,
 			})
 		}),
 	}
