@@ -29,6 +29,7 @@ func execute(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
+	refuseUnknown(root)
 	cmd, err := root.ExecuteC()
 	switch {
 	case err == nil:
@@ -44,6 +45,31 @@ func execute(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	}
 	fmt.Fprintf(stderr, "See '%s --help'.\n", cmd.CommandPath())
 	return exitUsage
+}
+
+// refuseUnknown makes unknown commands of groups, and unknown topics of help, usage errors. cobra does that only for commands at the
+// top, and otherwise prints the help. Call it after SetOut, because cobra's own commands remember where to write.
+func refuseUnknown(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		switch {
+		case cmd.Name() == "help":
+			cmd.Args = knownCommand
+		case cmd.HasSubCommands() && !cmd.Runnable():
+			cmd.Args = cobra.NoArgs // without RunE, cobra does not look at it
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		}
+	}
+}
+
+// knownCommand returns an error unless args are the names of a command.
+func knownCommand(cmd *cobra.Command, args []string) error {
+	found, rest, err := cmd.Root().Find(args)
+	if err == nil && len(rest) > 0 {
+		err = fmt.Errorf("unknown command %q for %q", rest[0], found.CommandPath())
+	}
+	return err
 }
 
 // errReported ends a command that has already written what went wrong to standard error.

@@ -105,6 +105,12 @@ func TestExitStatus(t *testing.T) {
 		{"missing argument", []string{"check-config"}, 2},
 		{"superfluous argument", []string{"version", "x"}, 2},
 		{"missing neighbour", []string{"export"}, 2},
+		{"group", []string{"ctl"}, 0},
+		{"unknown command of ctl", []string{"ctl", "foo"}, 2},
+		{"unknown command of completion", []string{"completion", "foo"}, 2},
+		{"unknown topic", []string{"help", "foo"}, 2},
+		{"unknown topic of ctl", []string{"help", "ctl", "foo"}, 2},
+		{"topic", []string{"help", "ctl", "ban"}, 0},
 		{"unknown neighbour", []string{"export", "sendmail"}, 2},
 		{"missing file", []string{"check-config", "/nonexistent/maddy.conf"}, 1},
 	} {
