@@ -212,8 +212,9 @@ func ExampleReference() {
 	//           How long to keep what each account has relayed on each day (UTC), for
 	//           mailturn ctl usage, after the day has ended: at most 366 days. It is
 	//           in state_dir, in a file for each day. With it, user_bytes_per_day also
-	//           holds across a restart, unless the privacy block masks accounts. 0
-	//           keeps nothing, and deletes what was kept.
+	//           holds across a restart, except for credentials without a name, and
+	//           unless the privacy block masks accounts. 0 keeps nothing, and deletes
+	//           what was kept.
 	//   record  duration, 0s to 8784h, default 0s
 	//           How long to record which account held which relayed address, for
 	//           mailturn ctl who, after a call has ended: at most 366 days. The record
