@@ -89,8 +89,8 @@ func (p *Port) dialFallback(c *Config, from origin.Origin) (net.Conn, error) {
 // passed is a connection to the fallback.
 type passed struct {
 	conn   *Conn
-	host   netip.Prefix // of the client
-	active atomic.Int64 // when bytes last passed, in Unix nanoseconds
+	from   [2]netip.Prefix // the address and the network of the client
+	active atomic.Int64    // when bytes last passed, in Unix nanoseconds
 }
 
 // transfer passes what src sends to dst until src ends, and ends dst. The error is one of either connection; nil if src has sent

@@ -13,28 +13,34 @@ import (
 type passing struct {
 	mu    sync.Mutex // guards what follows
 	conns map[*passed]struct{}
-	hosts map[netip.Prefix]int // only positive counts
+	from  map[netip.Prefix]int // by limit.Host and limit.Network; only positive counts
 	ended bool                 // there are no more
 }
 
-// hostShare is the part of max_connections that one address (IPv6: /64) may have, as a divisor.
-const hostShare = 4
+// The parts of max_connections that one address (IPv6: /64) and one network (IPv4: /24, IPv6: /48) may have, as divisors.
+const (
+	hostShare    = 4
+	networkShare = 2
+)
 
 // enter adds a connection, or returns nil if there are too many.
 func (p *passing) enter(conn *Conn, maximum int) *passed {
-	host := limit.Host(conn.origin.Client.Addr())
+	addr := conn.origin.Client.Addr()
+	host, network := limit.Host(addr), limit.Network(addr)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.ended || len(p.conns) >= maximum || p.hosts[host] >= max(maximum/hostShare, 1) {
+	if p.ended || len(p.conns) >= maximum || p.from[host] >= max(maximum/hostShare, 1) || p.from[network] >= max(maximum/networkShare, 1) {
 		return nil
 	}
 	if p.conns == nil {
-		p.conns, p.hosts = make(map[*passed]struct{}), make(map[netip.Prefix]int)
+		p.conns, p.from = make(map[*passed]struct{}), make(map[netip.Prefix]int)
 	}
-	entry := &passed{conn: conn, host: host}
+	entry := &passed{conn: conn, from: [...]netip.Prefix{host, network}}
 	entry.active.Store(time.Now().UnixNano())
 	p.conns[entry] = struct{}{}
-	p.hosts[host]++
+	for _, prefix := range entry.from {
+		p.from[prefix]++
+	}
 	return entry
 }
 
@@ -43,8 +49,10 @@ func (p *passing) leave(entry *passed) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.conns, entry)
-	if p.hosts[entry.host]--; p.hosts[entry.host] == 0 {
-		delete(p.hosts, entry.host)
+	for _, prefix := range entry.from {
+		if p.from[prefix]--; p.from[prefix] == 0 {
+			delete(p.from, prefix)
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/mailturn/mailturn/endpoint/imap/origin"
 	"github.com/mailturn/mailturn/framework/certs"
 )
 
@@ -178,14 +179,27 @@ func TestPending(t *testing.T) {
 func TestPassing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var p passing
-		enter := func() *passed {
+		enterFrom := func(addr string) *passed {
 			conn, _ := net.Pipe()
-			return p.enter(&Conn{Conn: conn}, 8)
+			client := netip.AddrPortFrom(netip.MustParseAddr(addr), 4711)
+			return p.enter(&Conn{Conn: conn, origin: origin.Origin{Client: client}}, 8)
 		}
+		enter := func() *passed { return enterFrom("2001:db8:0:1::1") }
 		quiet, busy := enter(), enter()
 		if quiet == nil || busy == nil || enter() != nil {
 			t.Fatal("one address may have a quarter")
 		}
+		neighbours := []*passed{enterFrom("2001:db8:0:2::1"), enterFrom("2001:db8:0:3::1"), enterFrom("2001:db8:0:4::1")}
+		if neighbours[0] == nil || neighbours[1] == nil || neighbours[2] != nil {
+			t.Fatal("one network may have half")
+		}
+		stranger := enterFrom("192.0.2.1")
+		if stranger == nil {
+			t.Fatal("another network may have some")
+		}
+		p.leave(neighbours[0])
+		p.leave(neighbours[1])
+		p.leave(stranger)
 		stopped := make(chan struct{})
 		go func() {
 			for {
@@ -219,7 +233,7 @@ func TestPassing(t *testing.T) {
 		}
 		p.leave(quiet)
 		p.leave(busy)
-		if p.count() != 0 || len(p.hosts) != 0 {
+		if p.count() != 0 || len(p.from) != 0 {
 			t.Error("something is left")
 		}
 	})

@@ -142,7 +142,7 @@ type SharedPort struct {
 	Fallback       Value[string]         `hcl:"fallback" otherwise:"none: endpoints get the other server names, too" doc:"Server for all connections that are not for an endpoint, tcp://HOST:PORT, such as the web server that had the port: other server names, none, protocols that no endpoint with the server name speaks, and what is not TLS. They are passed on as they are, without decryption."`
 	ClientAddress  Value[string]         `hcl:"client_address" default:"none" doc:"How fallback learns the client's address: proxy2 or proxy for a PROXY protocol header, version 2 or 1, which it must expect (nginx: listen ... proxy_protocol, and set_real_ip_from), or none."`
 	ProxyProtocol  Value[[]netip.Prefix] `hcl:"proxy_protocol" doc:"Networks of proxies whose connections begin with a PROXY protocol header, version 1 or 2, as in the endpoints. proxy_protocol of the endpoints does not apply to a shared port."`
-	MaxConnections Value[int]            `hcl:"max_connections" default:"4000" min:"1" doc:"Maximum number of connections to fallback, of which one address (IPv6: /64) may have a quarter. Further ones are closed."`
+	MaxConnections Value[int]            `hcl:"max_connections" default:"4000" min:"1" doc:"Maximum number of connections to fallback, of which one address (IPv6: /64) may have a quarter, and one network (IPv4: /24, IPv6: /48) half. Further ones are closed."`
 }
 
 // Accounts is the block that says which login names belong to the same account, for limits and for the choice of a relay.

@@ -315,8 +315,8 @@ func ExampleReference() {
 	//                    port.
 	//   max_connections  number, 1 or more, default 4000
 	//                    Maximum number of connections to fallback, of which one
-	//                    address (IPv6: /64) may have a quarter. Further ones are
-	//                    closed.
+	//                    address (IPv6: /64) may have a quarter, and one network
+	//                    (IPv4: /24, IPv6: /48) half. Further ones are closed.
 	// }
 	//
 	// accounts {
