@@ -9,7 +9,7 @@ func BenchmarkReadHello(b *testing.B) {
 	hello := helloBytes(b, &tls.Config{ServerName: "mail.example.org", NextProtos: []string{"imap"}})
 	b.ReportAllocs()
 	for b.Loop() {
-		if h, err := readHello(&pieces{rest: hello}); err != nil || h.name != "mail.example.org" {
+		if h, err := readHello(&pieces{rest: hello}, func() {}); err != nil || h.name != "mail.example.org" {
 			b.Fatal(err)
 		}
 	}

@@ -48,9 +48,9 @@ func FuzzReadHello(f *testing.F) {
 		f.Add(b, []byte{4, 0, 255})
 	}
 	f.Fuzz(func(t *testing.T, b, sizes []byte) {
-		whole, wholeErr := readHello(&pieces{rest: b})
+		whole, wholeErr := readHello(&pieces{rest: b}, func() {})
 		conn := &pieces{rest: b, sizes: sizes}
-		got, err := readHello(conn)
+		got, err := readHello(conn, func() {})
 		if len(got.read) > maxHello || !bytes.Equal(append(slices.Clone(got.read), conn.rest...), b) {
 			t.Fatalf("read %d bytes of %d, %d are left", len(got.read), len(b), len(conn.rest))
 		}

@@ -14,6 +14,9 @@ const (
 	maxPending = 4096
 	// maxPendingHost is how many of them one address (IPv6: /64) may have. Proxies are not limited until they name their client.
 	maxPendingHost = 256
+	// maxLarge is how many of them may have more than largeHello bytes. All together have 28 MiB at most. A further one displaces the
+	// oldest one of the network that has the most of these.
+	maxLarge = 1024
 )
 
 // pending are the connections that no endpoint has yet. Safe for concurrent use.
@@ -22,7 +25,8 @@ type pending struct {
 	conns map[net.Conn]netip.Addr
 	hosts map[netip.Prefix]int // only positive counts
 	crowd limit.Crowd[net.Conn]
-	ended bool // there are no more
+	large limit.Crowd[net.Conn] // those with more than largeHello bytes
+	ended bool                  // there are no more
 }
 
 // enter adds a connection, or returns false if there are too many from its address, or after closeAll. A displaced one is closed.
@@ -63,6 +67,22 @@ func (p *pending) move(conn net.Conn, addr netip.Addr) bool {
 	return true
 }
 
+// enlarge lets a connection have more than largeHello bytes. One that is displaced is closed, which may be this one.
+func (p *pending) enlarge(conn net.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	addr, ok := p.conns[conn]
+	if !ok {
+		return
+	}
+	p.large.Add(conn, addr)
+	if p.large.Len() > maxLarge {
+		oldest, _ := p.large.First()
+		p.leaveLocked(oldest)
+		oldest.Close()
+	}
+}
+
 // leave removes a connection, if it has not been removed already.
 func (p *pending) leave(conn net.Conn) {
 	p.mu.Lock()
@@ -77,6 +97,7 @@ func (p *pending) leaveLocked(conn net.Conn) bool {
 	}
 	delete(p.conns, conn)
 	p.crowd.Remove(conn)
+	p.large.Remove(conn)
 	host := limit.Host(addr)
 	if p.hosts[host]--; p.hosts[host] == 0 {
 		delete(p.hosts, host)

@@ -151,7 +151,7 @@ func (p *Port) serve(socket net.Conn) {
 	if proxied && !p.readProxyHeader(conn) {
 		return
 	}
-	hello, err := readHello(socket)
+	hello, err := readHello(socket, func() { p.pending.enlarge(socket) })
 	if err != nil {
 		if !errors.Is(err, io.EOF) || len(hello.read) > 0 { // otherwise a health check
 			p.counters.refused[Silent].Add(1)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -173,6 +174,85 @@ func TestPending(t *testing.T) {
 	if _, ok := open("203.0.113.1", false); ok {
 		t.Error("accepted after the end")
 	}
+}
+
+// TestLargeHellos checks the limit of connections that have sent much before they are told apart.
+func TestLargeHellos(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, _ := pipePort(t, IMAP)
+		half := append([]byte("\x16\x03\x01\x40\x00\x01\x00\x3f\xfc"), make([]byte, largeHello)...)
+		var clients []net.Conn
+		dial := func(addr string, sends []byte) net.Conn {
+			client, server := net.Pipe()
+			clients = append(clients, client)
+			go p.serve(&from{server, netip.MustParseAddr(addr)})
+			if n, err := client.Write(sends); err != nil {
+				t.Fatalf("%s: %d of %d bytes: %v", addr, n, len(sends), err)
+			}
+			return client
+		}
+		open := func(client net.Conn) bool {
+			_, err := client.Write([]byte{0})
+			return err == nil
+		}
+		small, alone := dial("192.0.2.9", half[:largeHello/2]), dial("203.0.113.1", half)
+		first := dial("192.0.2.1", half)
+		for i := 2; i <= maxLarge; i++ {
+			dial(fmt.Sprintf("192.0.2.%d", 1+i%8), half)
+		}
+		synctest.Wait()
+		if n := p.pending.large.Len(); n != maxLarge || open(first) {
+			t.Errorf("%d are large; the oldest of the largest network is open: %v", n, open(first))
+		}
+		if !open(alone) || !open(small) {
+			t.Error("one of another network has been closed, or one that is not large")
+		}
+		for _, client := range clients {
+			client.Close()
+		}
+		synctest.Wait()
+		if p.pending.count() != 0 || p.pending.large.Len() != 0 {
+			t.Error("something is left")
+		}
+	})
+}
+
+// from is a connection from an address.
+type from struct {
+	net.Conn
+	addr netip.Addr
+}
+
+func (f *from) RemoteAddr() net.Addr {
+	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(f.addr, 4711))
+}
+
+// TestHelloMemory checks that a connection takes no memory for what it has only announced.
+func TestHelloMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const connections = 200
+		used := func() int64 {
+			var stats runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&stats)
+			return int64(stats.HeapAlloc)
+		}
+		var clients []net.Conn
+		before := used()
+		for range connections {
+			client, server := net.Pipe()
+			clients = append(clients, client)
+			go readHello(server, func() {})
+			io.WriteString(client, "\x16\x03\x01\x40\x00")
+		}
+		synctest.Wait()
+		if each := (used() - before) / connections; each > 8<<10 {
+			t.Errorf("each takes %d bytes", each)
+		}
+		for _, client := range clients {
+			client.Close()
+		}
+	})
 }
 
 // TestPassing checks the limits of connections to the fallback, and that those are ended that are quiet.
