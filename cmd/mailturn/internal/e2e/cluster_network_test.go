@@ -157,23 +157,20 @@ func clientRegions(t *testing.T, _ documents, b recipe.Block) {
 	mail.awaitRelay(t, startLimit, "us", "serving")
 	mail.awaitHosts(t, startLimit, serverIPv4) // by control, without a client's address
 	for server, want := range map[string]string{serverIPv4: other, serverIPv6: serverIPv4} {
-		if got := n.toldTo(t, server).host; got != want {
+		if got := n.client.told(t, server, "alice@example.org", "wonderland").host; got != want {
 			t.Errorf("a client of %s is told %s, want %s", server, got, want)
 		}
 	}
 }
 
-// toldTo returns what alice is told as a client at the server's address.
-func (n network) toldTo(t *testing.T, server string) credential {
+// told returns what an account is told, as a client in the namespace, by the IMAP endpoint at the server's address.
+func (ns namespace) told(t *testing.T, server, account, password string) credential {
 	t.Helper()
-	var conn net.Conn
-	var err error
-	n.client.do(t, func() { conn, err = net.Dial("tcp", net.JoinHostPort(server, "993")) })
-	must(t, err)
+	conn := ns.dial(t, "tcp", net.JoinHostPort(server, "993"))
 	client, err := discovery.NewClient(t.Context(), tls.Client(conn, &tls.Config{InsecureSkipVerify: true}))
 	must(t, err)
 	defer client.Close()
-	_, err = client.LogIn(t.Context(), discovery.Credentials{Username: "alice@example.org", Password: "wonderland"})
+	_, err = client.LogIn(t.Context(), discovery.Credentials{Username: account, Password: password})
 	must(t, err)
 	entries, err := client.GetMetadata(t.Context(), []string{"/shared/vendor/deltachat/turn"})
 	must(t, err)

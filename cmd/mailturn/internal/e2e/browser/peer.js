@@ -104,6 +104,13 @@ const peer = (() => {
       });
     },
 
+    // Waits until the connection has noticed that it carries nothing.
+    async interrupted() {
+      while (pc.connectionState === "connected") {
+        await new Promise((resolve) => setTimeout(resolve, 50));
+      }
+    },
+
     // Sends messages over the data channel, one after the answer to the other, and returns their round trip times in seconds.
     async ping(count, size) {
       const times = [];
