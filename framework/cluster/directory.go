@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -36,6 +37,7 @@ type Directory struct {
 	interval, lifetime time.Duration
 
 	changed chan struct{} // capacity 1: announce now
+	cleaned atomic.Bool   // see clean
 	stop    context.CancelFunc
 	stopped chan struct{}
 	// announced is set when Redis had an announcement of this process, conflict when it then had one of another with the same name.
@@ -202,6 +204,11 @@ func (d *Directory) round(ctx context.Context) {
 	}
 	if err == nil && len(texts) < len(own) {
 		err = fmt.Errorf("the answer has %d values, want at least %d", len(texts), len(own))
+	}
+	if isForeign(err) {
+		keys := relayKeys(d.settings.Block.KeyPrefix.V)
+		d.clean(limited, hashKey, keys[0])
+		d.clean(limited, sortedSetKey, keys[1])
 	}
 	if err != nil {
 		if nodes, ok := d.client.(*redis.ClusterClient); ok {

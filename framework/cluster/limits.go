@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -50,10 +51,13 @@ type Limits struct {
 	mu    sync.Mutex // guards what follows
 	users map[string]*sharedUser
 	dirty map[string]bool // users for the next sweep
-	// failed is set after an operation that Redis has not done, epoch is what Redis had said before.
+	// failed is set after Redis has not answered, until when it is left alone, and epoch is what it had said before.
 	failed            bool
+	until             time.Time
 	epoch             string
 	pruned, bytesTold time.Time
+	// refusals are the users whose keys Redis refuses to use.
+	refusals map[string]refusal
 }
 
 // sharedUser is what a user has on this relay, and what others had when Redis was asked last, by the incarnation of the relay.
@@ -68,6 +72,12 @@ type sharedUser struct {
 	asked          time.Time
 }
 
+// refusal is how often Redis has refused an operation for a user in succession, and when it is tried again.
+type refusal struct {
+	times int
+	again time.Time
+}
+
 // NewLimits returns the Limits of a relay, and nil if it is in no cluster. incarnation is that of its announcement.
 func NewLimits(directory *Directory, incarnation string) *Limits {
 	if directory == nil {
@@ -75,7 +85,7 @@ func NewLimits(directory *Directory, incarnation string) *Limits {
 	}
 	return &Limits{
 		directory: directory, incarnation: incarnation, sealer: newSealer(directory.settings.key()), clock: time.Now, every: sweepEvery, bytesEvery: bytesEvery,
-		users: make(map[string]*sharedUser), dirty: make(map[string]bool),
+		users: make(map[string]*sharedUser), dirty: make(map[string]bool), refusals: make(map[string]refusal),
 	}
 }
 
@@ -235,14 +245,18 @@ func (l *Limits) sweep(ctx context.Context) {
 	for chunk := range slices.Chunk(names, usersPerSweep) {
 		if err := l.exchange(ctx, chunk); err != nil {
 			l.mu.Lock()
-			l.failed = true
+			l.fail()
 			l.mu.Unlock()
 			return
 		}
 	}
 }
 
-// begin returns the users of a sweep: those who have changed, and all if Redis may have lost something.
+// fail has all users told again, because Redis does not answer. The caller holds the lock.
+func (l *Limits) fail() { l.failed, l.until = true, l.clock().Add(retryAfter) }
+
+// begin returns the users of a sweep: those who have changed, and all if Redis may have lost something. Those whom Redis has refused
+// wait for their turn.
 func (l *Limits) begin(ctx context.Context) (names []string) {
 	l.mu.Lock()
 	if now := l.clock(); now.Sub(l.bytesTold) >= l.bytesEvery {
@@ -254,7 +268,12 @@ func (l *Limits) begin(ctx context.Context) (names []string) {
 		}
 	}
 	l.prune(l.clock())
-	idle := len(l.dirty) == 0 && !l.failed
+	for name, r := range l.refusals {
+		if !l.clock().Before(r.again) {
+			l.dirty[name] = true
+		}
+	}
+	idle := len(l.dirty) == 0 && !l.failed || l.clock().Before(l.until)
 	l.mu.Unlock()
 	if idle {
 		return nil
@@ -263,13 +282,16 @@ func (l *Limits) begin(ctx context.Context) (names []string) {
 	defer cancel()
 	key := sharedKey(l.directory.settings.Block.KeyPrefix.V, "epoch")
 	pipeline := l.directory.client.Pipeline()
-	pipeline.HSetNX(limited, key, "epoch", l.incarnation)
+	pipeline.HSetNX(limited, key, "epoch", rand.Text()) // another one after Redis has lost it
 	epoch := pipeline.HGet(limited, key, "epoch")
 	_, err := pipeline.Exec(limited)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil {
-		l.failed = true
+		if isForeign(err) {
+			l.directory.clean(limited, hashKey, key)
+		}
+		l.fail()
 		return nil
 	}
 	if l.failed || l.epoch != epoch.Val() {
@@ -278,12 +300,18 @@ func (l *Limits) begin(ctx context.Context) (names []string) {
 		}
 	}
 	l.failed, l.epoch = false, epoch.Val()
+	for name, r := range l.refusals {
+		if l.clock().Before(r.again) {
+			delete(l.dirty, name)
+		}
+	}
 	names = slices.Collect(maps.Keys(l.dirty))
 	clear(l.dirty)
 	return names
 }
 
-// exchange does a sweep for some users, in one round trip.
+// exchange does a sweep for some users, in one round trip. It returns an error if Redis does not answer, and puts off those users whom
+// alone Redis refuses.
 func (l *Limits) exchange(ctx context.Context, names []string) error {
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -308,30 +336,53 @@ func (l *Limits) exchange(ctx context.Context, names []string) error {
 				answers[i] = account.Eval(limited, pipeline, keys[i], args[i]...)
 			}
 		}
-		if _, err := pipeline.Exec(limited); err != nil {
-			return err
-		}
+		_, _ = pipeline.Exec(limited) // each answer has its error
 	}
-	var errs []error
 	now := l.clock()
 	for i, name := range names {
 		values, err := answers[i].StringSlice()
 		if err == nil {
 			err = l.learn(name, keys[i][1], values, now)
 		}
-		errs = append(errs, err)
+		if err != nil && !isReply(err) && !errors.Is(err, errForeign) {
+			return err
+		}
+		if isForeign(err) {
+			l.directory.clean(limited, hashKey, keys[i]...)
+		}
+		l.note(name, err)
 	}
-	return errors.Join(errs...)
+	return nil
+}
+
+// note remembers whether Redis has refused an operation for a user, and logs when that begins and ends.
+func (l *Limits) note(name string, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r, refused := l.refusals[name]
+	switch {
+	case err == nil && refused:
+		if delete(l.refusals, name); len(l.refusals) == 0 {
+			l.directory.logger.Info("cluster: Redis counts what all users have again")
+		}
+	case err != nil:
+		if len(l.refusals) == 0 {
+			l.directory.logger.Warn("cluster: Redis does not count what some users have; each relay counts on its own what they have", "err", err)
+		}
+		r.times++
+		r.again = l.clock().Add(min(retryAfter<<min(r.times-1, 10), pruneEvery))
+		l.refusals[name] = r
+	}
 }
 
 // learn takes the answer of Redis about a user.
 func (l *Limits) learn(name, dayKey string, values []string, now time.Time) error {
 	if len(values) == 0 || len(values)%2 == 0 {
-		return fmt.Errorf("the answer has %d values", len(values))
+		return fmt.Errorf("the answer has %d values: %w", len(values), errForeign)
 	}
 	pairs, err := strconv.Atoi(values[0])
 	if err != nil || pairs < 0 || pairs > len(values)/2 {
-		return fmt.Errorf("the answer begins with %q", values[0])
+		return fmt.Errorf("the answer begins with %q: %w", values[0], errForeign)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -364,6 +415,9 @@ func (l *Limits) prune(now time.Time) {
 	l.pruned = now
 	today := Day(now)
 	for name, u := range l.users {
+		if _, refused := l.refusals[name]; refused {
+			continue
+		}
 		if u.held == 0 && (u.bytes == 0 || u.day < today) && now.Sub(u.asked) > pruneEvery && !l.dirty[name] {
 			delete(l.users, name)
 		} else if u.held > 0 && now.Sub(u.asked) > confirmEvery {

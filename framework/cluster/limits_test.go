@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/mailturn/mailturn/framework/cluster/redistest"
 )
 
@@ -104,21 +106,27 @@ func TestLimitsCost(t *testing.T) {
 		return all
 	}
 	eventually(t, "what three users hold", stored, "444")
+	calls := scriptCalls(t, client)
+	if calls < users || calls > 4*users {
+		t.Errorf("%d operations for %d allocations", calls, 4*users)
+	}
+	t.Logf("%d operations for %d allocations of %d users", calls, 4*users, users)
+}
+
+// scriptCalls returns how many scripts Redis has run.
+func scriptCalls(t *testing.T, client redis.UniversalClient) (calls int) {
+	t.Helper()
 	stats, err := client.Info(t.Context(), "commandstats").Result()
 	if err != nil {
 		t.Fatal(err)
 	}
-	calls := 0
 	for _, command := range []string{"eval", "evalsha"} {
 		n := 0
 		_, rest, _ := strings.Cut(stats, "cmdstat_"+command+":calls=")
 		_, _ = fmt.Sscanf(rest, "%d", &n) // none if it was not called
 		calls += n
 	}
-	if calls < users || calls > 4*users {
-		t.Errorf("%d operations for %d allocations", calls, 4*users)
-	}
-	t.Logf("%d operations for %d allocations of %d users", calls, 4*users, users)
+	return calls
 }
 
 // TestLimitsMeet has two relays reach different Redis servers, and then the same one.
@@ -152,4 +160,37 @@ func FuzzLimitsAnswer(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestLimitsOfARefusedUser has somebody else write to the keys of one user. Redis is not asked about the others again and again, and
+// counts what the user has after a moment.
+func TestLimitsOfARefusedUser(t *testing.T) {
+	t.Parallel()
+	redisServer := redistest.Start(t)
+	settings := settingsFor(t, modeStandalone, redisServer.Addr)
+	one, two := limit(t, settings, "1"), limit(t, settings, "2")
+	eventually(t, "relays", two.names, "relay1 relay2")
+	const users = 100
+	for i := range users {
+		one.Hold(fmt.Sprint(i), 1)
+	}
+	eventually(t, "what the last user has on one", two.held(fmt.Sprint(users-1)), "1")
+	client := settings.client()
+	defer client.Close()
+	if err := client.ConfigResetStat(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Set(t.Context(), one.accountKeys("7", "")[0], "something else", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	one.Hold("7", 2)
+	eventually(t, "what the user has on one", two.held("7"), "2")
+	if n := scriptCalls(t, client); n >= users {
+		t.Errorf("%d operations for one user", n)
+	}
+	for _, want := range []string{"removed a key", "does not count", "counts what all users have again"} {
+		if n := one.log.count(want) + two.log.count(want); n < 1 || n > 2 {
+			t.Errorf("%q was logged %d times", want, n)
+		}
+	}
 }
