@@ -41,8 +41,8 @@ type Directory struct {
 	stop    context.CancelFunc
 	stopped chan struct{}
 	// announced is set when Redis had an announcement of this process, conflict when it then had one of another with the same name.
-	// Only run uses them.
-	announced, conflict bool
+	// foreign is set when the log says that an announcement was ignored. Only run uses them.
+	announced, conflict, foreign bool
 
 	mu sync.Mutex // guards what follows
 	// relays are those that were alive at read, in the order of their names.
@@ -243,7 +243,10 @@ func (d *Directory) parse(texts []string, own []Relay) (relays []Relay) {
 	for _, text := range texts[:min(len(texts), maxRelays)] {
 		r, err := parseRelay(text)
 		if err != nil {
-			d.logger.Debug("ignoring the announcement of a relay", "err", err)
+			if !d.foreign {
+				d.logger.Warn("cluster: ignoring an announcement in Redis; more are ignored without a message", "err", err)
+			}
+			d.foreign = true
 			continue
 		}
 		r.Own = slices.ContainsFunc(own, func(o Relay) bool { return o.Incarnation == r.Incarnation })

@@ -1,13 +1,14 @@
 package cluster
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,8 +24,9 @@ const (
 	readLimit     = 1000
 	// retryAfter is the time to the next attempt after Redis has not answered.
 	retryAfter = time.Second
-	// maxEvent is the size of an event in bytes.
-	maxEvent = 4 << 10
+	// maxEvent is the size of an event in bytes. Events are ignored whose time differs from that of this machine by more than maxEventAge.
+	maxEvent    = 4 << 10
+	maxEventAge = 5 * time.Minute
 )
 
 // Shared is what a machine shares with the others of its cluster. Its functions are called by one goroutine.
@@ -58,6 +60,14 @@ type Exchange struct {
 	// What follows is of the goroutine that follows.
 	last    map[string]string // ID of what was read last, by the key of its stream
 	failing bool              // the log says so
+	foreign bool              // the log says that something was ignored
+	// oversize is set when the log says that an entry of this machine is not shared.
+	oversize bool
+	// latest are the stamps of the latest events, by the ID of the process that has told them.
+	latest map[string]int64
+
+	telling sync.Mutex // held while an event is told, because stamps have to ascend in the stream
+	told    int64      // stamp of the last event. Guarded by telling.
 
 	mu      sync.Mutex // guards what follows
 	current time.Time  // when everything was exchanged last, zero after a failure
@@ -70,7 +80,7 @@ func NewExchange(directory *Directory, id string, shared Shared, logger *slog.Lo
 	}
 	x := &Exchange{
 		directory: directory, waits: directory.settings.client(), shared: shared, id: id, sealer: newSealer(directory.settings.key()), logger: logger,
-		every: exchangeEvery, last: make(map[string]string),
+		every: exchangeEvery, last: make(map[string]string), latest: make(map[string]int64),
 	}
 	if shared.Names != nil {
 		shared.Names.exchange = x
@@ -111,7 +121,15 @@ func (x *Exchange) Publish(ctx context.Context, entries ...Entry) error {
 		return nil
 	}
 	_, err := x.put(ctx, "", entries)
+	x.recoverFrom(err)
 	return err
+}
+
+// recoverFrom has everything exchanged, which removes foreign keys, if that is why an operation failed.
+func (x *Exchange) recoverFrom(err error) {
+	if isForeign(err) {
+		x.setCurrent(time.Time{})
+	}
 }
 
 // Tell tells the other machines that are connected to Redis about an event.
@@ -122,22 +140,35 @@ func (x *Exchange) Tell(ctx context.Context, event string) error {
 	if len(event) > maxEvent {
 		return fmt.Errorf("the event has %d bytes, and may have %d", len(event), maxEvent)
 	}
+	x.telling.Lock()
+	defer x.telling.Unlock()
+	x.told = NextStamp(time.Now(), x.told)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	return x.directory.client.XAdd(ctx, &redis.XAddArgs{
-		Stream: x.key("changes"), MaxLen: MaxEntries, Approx: true, Values: []string{"from", x.id, "event", x.sealer.seal(event, x.id)},
+	err := x.directory.client.XAdd(ctx, &redis.XAddArgs{
+		Stream: x.key("changes"), MaxLen: MaxEntries, Approx: true,
+		Values: []string{"from", x.id, "event", x.sealer.seal(fmt.Sprintf("%d %s", x.told, event), x.id)},
 	}).Err()
+	x.recoverFrom(err)
+	return err
 }
 
-// put calls the script of that name.
+// put calls the script of that name. Of several entries that the machine holds, those that cannot be encoded are left out.
 func (x *Exchange) put(ctx context.Context, all string, entries []Entry) ([]string, error) {
 	args := []any{all, MaxEntries}
 	for _, e := range entries {
 		field, text, err := e.encode(x.sealer)
-		if err != nil {
+		if err == nil {
+			args = append(args, field, text)
+			continue
+		}
+		if all == "" {
 			return nil, err
 		}
-		args = append(args, field, text)
+		if !x.oversize {
+			x.logger.Error("cluster: an entry is not shared; others are, and more such entries are left out without a message", "err", err)
+		}
+		x.oversize = true
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -163,6 +194,9 @@ func (x *Exchange) follow(ctx context.Context) {
 			}
 			if x.shared.Names != nil {
 				x.shared.Names.setPublished("") // Redis may have lost some
+			}
+			if isForeign(err) {
+				x.clean(ctx)
 			}
 			select {
 			case <-ctx.Done():
@@ -201,6 +235,29 @@ func (x *Exchange) note(err error) {
 	}
 }
 
+// clean removes the keys that the Exchange cannot use because somebody else has written to them.
+func (x *Exchange) clean(ctx context.Context) {
+	limited, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	x.directory.clean(limited, hashKey, x.key("entries"), x.key("issuers"))
+	x.directory.clean(limited, streamKey, x.key("changes"))
+	if names := x.shared.Names; names != nil {
+		x.directory.clean(limited, streamKey, names.stream(names.Issuer))
+	}
+	x.directory.clean(limited, streamKey, slices.Collect(maps.Keys(x.last))...)
+}
+
+// ignore logs that something in Redis is ignored, the first time so that an operator sees it. Only the goroutine that follows calls it.
+func (x *Exchange) ignore(what string, err error) {
+	level := slog.LevelDebug
+	if !x.foreign {
+		level = slog.LevelWarn
+	}
+	x.foreign = true
+	x.logger.Log(context.Background(), level, "cluster: ignoring what Redis has; more is ignored without a message", "what", what, "err", err,
+		"fix", "if it is not made with the key of this cluster, check that all machines have the same cluster.key")
+}
+
 // isReply reports whether an error is an answer of Redis.
 func isReply(err error) bool {
 	_, ok := errors.AsType[redis.Error](err)
@@ -209,17 +266,27 @@ func isReply(err error) bool {
 
 // exchange publishes everything that the machine holds, and takes everything that Redis has.
 func (x *Exchange) exchange(ctx context.Context) error {
-	texts, err := x.put(ctx, "all", x.shared.Held())
+	held := x.shared.Held()
+	texts, err := x.put(ctx, "all", held)
 	if err == nil && len(texts)%2 == 0 {
 		err = fmt.Errorf("the answer has %d values", len(texts))
 	}
 	if err != nil {
 		return err
 	}
+	if foreignID(texts[0], time.Now()) {
+		return errForeign
+	}
 	x.last[x.key("changes")] = texts[0]
 	var entries []Entry
+	unreadable := make(map[string]bool)
 	for pair := range slices.Chunk(texts[1:], 2) {
+		n := len(entries)
 		entries = x.append(entries, pair[0], pair[1])
+		unreadable[pair[0]] = len(entries) == n
+	}
+	if err := x.replace(ctx, slices.DeleteFunc(held, func(e Entry) bool { return !unreadable[x.sealer.field(e.Name)] })); err != nil {
+		return err
 	}
 	x.shared.Apply(entries)
 	if x.shared.Names != nil {
@@ -231,11 +298,29 @@ func (x *Exchange) exchange(ctx context.Context) error {
 	return nil
 }
 
+// replace stores entries in the place of what nobody can read, whatever its stamp is.
+func (x *Exchange) replace(ctx context.Context, entries []Entry) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	fields := make([]string, len(entries))
+	for i, e := range entries {
+		fields[i] = x.sealer.field(e.Name)
+	}
+	limited, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if err := x.directory.client.HDel(limited, x.key("entries"), fields...).Err(); err != nil {
+		return err
+	}
+	_, err := x.put(ctx, "", entries)
+	return err
+}
+
 // append appends an entry. One that cannot be read is left out.
 func (x *Exchange) append(entries []Entry, field, text string) []Entry {
 	e, err := parseEntry(x.sealer, field, text)
 	if err != nil {
-		x.logger.Debug("ignoring an entry in Redis", "field", field, "err", err)
+		x.ignore("entry "+strconv.QuoteToASCII(field[:min(len(field), maxName)]), err)
 		return entries
 	}
 	return append(entries, e)
@@ -256,6 +341,9 @@ func (x *Exchange) read(ctx context.Context) error {
 	}
 	for _, stream := range changed {
 		for _, message := range stream.Messages {
+			if foreignID(message.ID, time.Now()) {
+				return errForeign
+			}
 			x.last[stream.Stream] = message.ID
 		}
 		if stream.Stream == x.key("changes") {
@@ -265,6 +353,32 @@ func (x *Exchange) read(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// openEvent returns an event. It returns an error if the event is too old, or has been told before: whoever can write to Redis can repeat
+// what the stream has.
+func (x *Exchange) openEvent(from, sealed string, now time.Time) (event string, err error) {
+	text, err := x.sealer.open(sealed, from)
+	if err != nil {
+		return "", err
+	}
+	head, event, _ := strings.Cut(text, " ")
+	stamp, err := strconv.ParseInt(head, 10, 64)
+	if err != nil || len(event) > maxEvent || len(from) > maxName {
+		return "", errForeign
+	}
+	if age := now.Sub(time.UnixMicro(stamp)); age.Abs() > maxEventAge {
+		return "", fmt.Errorf("its time is %v before that of this machine", age)
+	}
+	maps.DeleteFunc(x.latest, func(_ string, stamp int64) bool { return now.Sub(time.UnixMicro(stamp)) > maxEventAge })
+	switch latest, known := x.latest[from]; {
+	case known && stamp <= latest:
+		return "", errors.New("it is known already")
+	case !known && len(x.latest) == maxRelays:
+		return "", fmt.Errorf("more than %d machines tell events", maxRelays)
+	}
+	x.latest[from] = stamp
+	return event, nil
 }
 
 // applyChanges applies what the stream of changes says, in its order.
@@ -277,10 +391,10 @@ func (x *Exchange) applyChanges(messages []redis.XMessage) {
 			continue
 		}
 		from := text("from")
-		event, err := x.sealer.open(text("event"), from)
+		event, err := x.openEvent(from, text("event"), time.Now())
 		switch {
-		case err != nil || len(event) > maxEvent:
-			x.logger.Debug("ignoring an event in Redis", "err", cmp.Or(err, errors.New("it is too long")))
+		case err != nil:
+			x.ignore("event", err)
 		case event == issuerJoined:
 			x.setCurrent(time.Time{}) // to find its stream
 		case from != x.id:

@@ -48,17 +48,17 @@ return result
 `)
 
 // lease gives an issuer a number of zeros that no other issuer has, until a time, and returns it, -1 if there is none left, and 1 if it
-// did not have it before, followed by the IDs of all other issuers. An empty ID takes none.
+// did not have it before, followed by the IDs of all other issuers. An empty ID takes none. What cannot be read holds none.
 //
-// KEYS: issuers. ARGV: ID of the issuer, the number that it had, for how many ms it needs it, how many numbers there are.
+// KEYS: issuers. ARGV: ID of the issuer, the number that it had, for how many ms it needs it, how many numbers there are, the
+// limit of the bytes of an ID.
 var lease = redis.NewScript(`
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local function holder(zeros)
 	local text = redis.call('HGET', KEYS[1], zeros)
-	if not text then return nil end
-	local untilMS, id = string.match(text, '^(%d+) (.*)$')
-	if tonumber(untilMS) < now then return nil end
+	local untilMS, id = string.match(text or '', '^(%d+) (.*)$')
+	if not id or #id > tonumber(ARGV[5]) or tonumber(untilMS) < now then return nil end
 	return id
 end
 local own, free, result = -1, -1, {}

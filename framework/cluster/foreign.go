@@ -3,10 +3,15 @@ package cluster
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
+
+// maxAhead is by how much the ID of a message may be ahead of the clock.
+const maxAhead = 24 * time.Hour
 
 // Types of keys, as the script clean knows them.
 const (
@@ -17,30 +22,38 @@ const (
 
 // isForeign reports whether Redis refuses an operation because somebody else has written to its keys.
 func isForeign(err error) bool {
-	return err != nil && (strings.Contains(err.Error(), "WRONGTYPE") || strings.Contains(err.Error(), "exhausted the last possible ID"))
+	return err != nil && (errors.Is(err, errForeign) || strings.Contains(err.Error(), "WRONGTYPE") ||
+		strings.Contains(err.Error(), "exhausted the last possible ID"))
+}
+
+// foreignID reports whether the ID of a message in a stream is so late that somebody else has chosen it. Nothing might follow it.
+func foreignID(id string, now time.Time) bool {
+	ms, _, _ := strings.Cut(id, "-")
+	at, err := strconv.ParseUint(ms, 10, 64)
+	return err != nil || at > uint64(now.Add(maxAhead).UnixMilli())
 }
 
 // clean removes keys of a type that an operation could not use because somebody else has written to them, so that the next attempt
 // succeeds. The first time, it logs that.
 func (d *Directory) clean(ctx context.Context, kind string, keys ...string) {
 	for _, key := range keys {
-		removed, err := clean.Run(ctx, d.client, []string{key}, kind).Bool()
+		removed, err := clean.Run(ctx, d.client, []string{key}, kind, maxAhead.Milliseconds()).Bool()
 		if err == nil && removed && !d.cleaned.Swap(true) {
 			d.logger.Warn("cluster: removed a key from Redis that something other than mailturn has written; others are removed without a message", "key", key)
 		}
 	}
 }
 
-// clean removes a key that is not of a type, or is a stream to which nothing can be added. It returns 1 if it has.
+// clean removes a key that is not of a type, or is a stream whose last ID is foreign. It returns 1 if it has.
 //
-// KEYS: the key. ARGV: hashKey, sortedSetKey or streamKey.
+// KEYS: the key. ARGV: hashKey, sortedSetKey or streamKey; by how many ms an ID may be ahead of the clock.
 var clean = redis.NewScript(`
 local length = ({['hash'] = 'HLEN', ['sorted set'] = 'ZCARD', ['stream'] = 'XLEN'})[ARGV[1]]
 local answer = redis.pcall(length, KEYS[1])
 local foreign = type(answer) == 'table' and answer.err and string.find(answer.err, 'WRONGTYPE', 1, true)
 if not foreign and ARGV[1] == 'stream' then
 	local last = redis.pcall('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
-	foreign = last and tonumber(string.match(last[1], '^%d+')) > (redis.call('TIME')[1] + 86400) * 1000
+	foreign = last and tonumber(string.match(last[1], '^%d+')) > redis.call('TIME')[1] * 1000 + ARGV[2]
 end
 return foreign and redis.call('DEL', KEYS[1]) or 0
 `)

@@ -136,7 +136,7 @@ func (n *Names) exchangeAll(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*timeout)
 	defer cancel()
 	answer, err := lease.Run(ctx, x.directory.client, []string{x.key("issuers")}, n.Issuer, n.Zeros, (n.Lifetime + 24*time.Hour).Milliseconds(),
-		maxIssuers).Slice()
+		maxIssuers, maxName).Slice()
 	if err != nil {
 		return err
 	}
@@ -216,7 +216,7 @@ func (n *Names) learn(key string, messages []redis.XMessage) {
 			names, err = parseNames(text)
 		}
 		if err != nil {
-			n.exchange.logger.Debug("ignoring names in Redis", "stream", key, "err", err)
+			n.exchange.ignore("names", err)
 			continue
 		}
 		n.Learn(names, key == n.stream(n.Issuer))

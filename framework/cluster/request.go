@@ -87,7 +87,16 @@ func (d *Directory) Ask(ctx context.Context, r Request) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	return ask.Run(ctx, d.client, requestKeys(d.settings.Block.KeyPrefix.V), r.Name, text, requestLifetime.Milliseconds(), maxRelays).Err()
+	keys := requestKeys(d.settings.Block.KeyPrefix.V)
+	run := func() error {
+		return ask.Run(ctx, d.client, keys, r.Name, text, requestLifetime.Milliseconds(), maxRelays).Err()
+	}
+	err = run()
+	if isForeign(err) {
+		d.clean(ctx, hashKey, keys...)
+		err = run()
+	}
+	return err
 }
 
 // Serve has f called with each request to a relay of this process, on the goroutine that announces. f checks whether the request is
@@ -101,6 +110,9 @@ func (d *Directory) takeRequests(ctx context.Context, own []Relay) {
 	}
 	for _, relay := range own {
 		text, err := take.Run(ctx, d.client, requestKeys(d.settings.Block.KeyPrefix.V), relay.Name, requestLifetime.Milliseconds(), maxRequest).Text()
+		if isForeign(err) {
+			d.clean(ctx, hashKey, requestKeys(d.settings.Block.KeyPrefix.V)...)
+		}
 		if err != nil { // redis.Nil if there is none. Other errors are reported when announcements fail.
 			continue
 		}

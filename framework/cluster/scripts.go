@@ -56,7 +56,8 @@ return result
 // KEYS: relayKeys. ARGV: the relay's name and incarnation.
 var leave = redis.NewScript(`
 local text = redis.call('HGET', KEYS[1], ARGV[1])
-if text and cjson.decode(text).incarnation == ARGV[2] then
+local read, relay = pcall(cjson.decode, text or '')
+if read and type(relay) == 'table' and relay.incarnation == ARGV[2] then
 	redis.call('HDEL', KEYS[1], ARGV[1])
 	redis.call('ZREM', KEYS[2], ARGV[1])
 end
