@@ -38,7 +38,7 @@ type bansReport struct {
 const notYetKnown = "other machines will learn of this when it can."
 
 // ban returns what a request bans, without its times.
-func (o *operators) ban(request banRequest) (banReport, error) {
+func (o *operators) ban(ctx context.Context, request banRequest) (banReport, error) {
 	switch {
 	case (request.Account == "") == (request.Network == ""):
 		return banReport{}, control.Errorf(http.StatusBadRequest, "want an account, or a network or address")
@@ -47,7 +47,8 @@ func (o *operators) ban(request banRequest) (banReport, error) {
 	case len(request.Reason) > maxBanReason:
 		return banReport{}, control.Errorf(http.StatusBadRequest, "the reason has more than %d bytes", maxBanReason)
 	case request.Account != "":
-		return banReport{Account: o.account(request.Account), Reason: request.Reason}, nil
+		account, err := o.unmasked(ctx, request.Account)
+		return banReport{Account: o.account(account), Reason: request.Reason}, err
 	}
 	network, err := parseNetwork(request.Network)
 	if err != nil {
@@ -71,7 +72,7 @@ func (o *operators) makeBan(w http.ResponseWriter, r *http.Request) (any, error)
 	if err != nil {
 		return nil, err
 	}
-	made, err := o.ban(request)
+	made, err := o.ban(r.Context(), request)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +113,7 @@ func (o *operators) liftBan(w http.ResponseWriter, r *http.Request) (any, error)
 	if err := control.Read(w, r, &request); err != nil {
 		return nil, err
 	}
-	lifted, err := o.ban(request)
+	lifted, err := o.ban(r.Context(), request)
 	if err != nil {
 		return nil, err
 	}

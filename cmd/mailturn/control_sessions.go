@@ -235,7 +235,12 @@ func (o *operators) disconnect(w http.ResponseWriter, r *http.Request) (any, err
 	if (request.selector == selector{}) != request.All {
 		return nil, control.Errorf(http.StatusBadRequest, "say which sessions to end, or all of them")
 	}
-	match, err := request.matcher(o.account, o.service.privacy)
+	account, err := o.unmasked(r.Context(), request.Account)
+	if err != nil {
+		return nil, err
+	}
+	request.Account = account
+	match, err := request.matcher(o.account, nil) // a mask could stand for an account that comes meanwhile
 	if err != nil {
 		return nil, err
 	}

@@ -223,6 +223,52 @@ func TestPrivacy(t *testing.T) {
 	}
 }
 
+// TestMaskedAccountsOfRequests bans accounts and ends their calls by what ctl sessions shows for them. What stands for several accounts, or
+// none, is refused.
+func TestMaskedAccountsOfRequests(t *testing.T) {
+	const hash, shorten = "\nprivacy {\n  accounts = \"hash\"\n}\n", "\nprivacy {\n  accounts = \"shorten\"\n}\n"
+	r := runRelay(t)
+	r.write(t, r.configuration+hash)
+	r.want(t, 0, "Applied:\n", "reload")
+	call := func(account string) {
+		t.Helper()
+		username, password := r.credential(t, account)
+		r.allocate(t, username, password)
+	}
+	shown := func(want int) []sessionReport {
+		t.Helper()
+		sessions := r.sessions(t)
+		if len(sessions) != want {
+			t.Fatalf("%d sessions, want %d: %+v", len(sessions), want, sessions)
+		}
+		return sessions
+	}
+	call("mallory@example.org")
+	masked := shown(1)[0].Account
+	call("alice@example.org")
+	r.want(t, 0, "Sessions that ended: 1", "ban", masked, "--for", "1h")
+	r.want(t, 0, "mallory@example.org", "bans")
+	if left := shown(1); left[0].Account == masked {
+		t.Errorf("%+v is left", left)
+	}
+	r.want(t, 0, "", "unban", masked)
+	r.want(t, exitFailure, "stands for no account", "ban", "account-000000000000")
+	r.want(t, exitFailure, "stands for no account", "disconnect", "--account", "account-000000000000")
+	r.want(t, 0, "There are no bans.", "bans")
+
+	r.write(t, r.configuration+shorten)
+	r.want(t, 0, "Applied:\n", "reload")
+	call("anna@example.org")
+	call("bob@example.org")
+	for _, args := range [][]string{{"ban", "a…@example.org"}, {"disconnect", "--account", "a…@example.org"}} {
+		r.want(t, exitFailure, `"a…@example.org" stands for 2 accounts: give the name of one, or a network`, args...)
+	}
+	shown(3)
+	r.want(t, 0, "b…@example.org", "disconnect", "--account", "b…@example.org")
+	r.want(t, 0, "a…@example.org", "disconnect", "--account", "Anna@example.org")
+	shown(1)
+}
+
 // freePort returns an address on loopback that nothing listens on.
 func freePort(t *testing.T) string {
 	t.Helper()

@@ -148,11 +148,29 @@ func (m *Mask) AccountOn(day time.Time, name string) string {
 	return name
 }
 
+// IsMasked reports whether an account has the form of what Account returns now. It may still be the name of an account.
+func (m *Mask) IsMasked(account string) bool {
+	switch m.modes().Accounts {
+	case Shorten:
+		_, first := utf8.DecodeRuneInString(account)
+		local, _, _ := strings.Cut(account[first:], "@")
+		return local == "…"
+	case Hash:
+		digest, ok := strings.CutPrefix(account, "account-")
+		_, err := hex.DecodeString(digest)
+		return ok && err == nil && len(digest) == 2*hashBytes
+	}
+	return false
+}
+
+// hashBytes is the length of a hash: enough that two accounts of one server hardly ever have the same.
+const hashBytes = 6
+
 // hash returns the hash of a value with the key of a day.
 func (m *Mask) hash(at time.Time, kind, value string) string {
 	day := hmac.New(sha256.New, m.key[:])
 	day.Write([]byte(at.UTC().Format(time.DateOnly)))
 	mac := hmac.New(sha256.New, day.Sum(nil))
 	mac.Write([]byte(kind + " " + value))
-	return kind + "-" + hex.EncodeToString(mac.Sum(nil)[:6])
+	return kind + "-" + hex.EncodeToString(mac.Sum(nil)[:hashBytes])
 }

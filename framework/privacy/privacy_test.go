@@ -89,6 +89,25 @@ func TestHash(t *testing.T) {
 	}
 }
 
+func TestIsMasked(t *testing.T) {
+	for _, modes := range []Settings{{Shorten, Shorten}, {Hash, Hash}} {
+		m := newMask(modes)
+		for _, account := range []string{"alice@example.org", "ölaf", "1796031863", "a"} {
+			if masked := m.Account(account); !m.IsMasked(masked) || m.IsMasked(account) {
+				t.Errorf("%s: %q is %t, %q is %t", modes.Accounts, masked, m.IsMasked(masked), account, m.IsMasked(account))
+			}
+		}
+		for _, name := range []string{"", "@", "account-", "account-82a38289418", "account-82a38289418g", "a……@example.org"} {
+			if m.IsMasked(name) {
+				t.Errorf("%s: %q is masked", modes.Accounts, name)
+			}
+		}
+	}
+	if newMask(Settings{None, None}).IsMasked("a…@example.org") {
+		t.Error("accounts are not masked, but something has the form of one that is")
+	}
+}
+
 func TestUnmasked(t *testing.T) {
 	for _, m := range []*Mask{nil, New(Settings{None, None})} {
 		const text = "198.51.100.7:50000 alice@example.org"
