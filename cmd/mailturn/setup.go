@@ -187,7 +187,8 @@ func decode(file *config.File, stateDir string) (*setup, hcl.Diagnostics) {
 	diags = append(diags, s.link()...)
 	diags = append(diags, s.decodeCluster(file.Cluster)...)
 	diags = append(diags, s.decodeACME(file.TLS)...)
-	return s, append(diags, s.decodeSharedPorts(file.SharedPorts)...)
+	diags = append(diags, s.decodeSharedPorts(file.SharedPorts)...)
+	return s, append(diags, s.checkOverlaps()...)
 }
 
 // decodeLog checks the log block.
