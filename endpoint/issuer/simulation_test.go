@@ -2,6 +2,7 @@ package issuer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,6 +30,8 @@ type simulated struct {
 	banned      chan time.Time    // when a relay learned of a ban
 	redis       *redis.Client
 	mail        Config // of a machine without a relay
+	// issued are the user names that it publishes next.
+	issued atomic.Pointer[[]cluster.Name]
 }
 
 // simulate starts so many relays.
@@ -45,7 +49,17 @@ func simulate(t *testing.T, relays int) *simulated {
 	add := func(announced []cluster.Relay, id string) *cluster.Directory {
 		logger := slog.New(slog.DiscardHandler)
 		d := cluster.New(settings, func() []cluster.Relay { return announced }, logger)
+		var names *cluster.Names
+		if len(announced) == 0 {
+			names = &cluster.Names{Issuer: id, Lifetime: time.Hour, Zeros: -1, SetZeros: func(int) {}, Issued: func() ([]cluster.Name, bool) {
+				if issued := s.issued.Swap(nil); issued != nil {
+					return *issued, true
+				}
+				return nil, true
+			}, All: func() []cluster.Name { return nil }, Learn: func([]cluster.Name, bool) {}}
+		}
 		x := cluster.NewExchange(d, id, cluster.Shared{
+			Names:    names,
 			Held:     func() []cluster.Entry { return nil },
 			Happened: func(string) {},
 			Apply: func(entries []cluster.Entry) {
@@ -140,6 +154,45 @@ func (s *simulated) allocate(t *testing.T, seconds, rate int) (requests, bytes f
 	return (s.info(t, "cmdstat_evalsha") - before) / float64(user), (s.info(t, "used_memory") - memory) / float64(user)
 }
 
+// publish has the mail server publish so many user names, and returns how many bytes Redis has for each.
+func (s *simulated) publish(t *testing.T, count int) float64 {
+	t.Helper()
+	const stream = "mailturn:1:{shared}:names:mail"
+	size := func() float64 {
+		n, err := s.redis.MemoryUsage(t.Context(), stream, 0).Result() // all of it, not an estimate from samples
+		if err != nil && !errors.Is(err, redis.Nil) {
+			t.Fatal(err)
+		}
+		return float64(n)
+	}
+	names := make([]cluster.Name, count)
+	for i := range names {
+		names[i] = cluster.Name{Username: strconv.Itoa(1_790_000_000 + i), Account: fmt.Sprintf("user%d@example.org", i)}
+	}
+	s.awaitMessages(t, stream, 1) // one without names, when it joined
+	before := size()
+	s.issued.Store(&names)
+	s.awaitMessages(t, stream, 1+(count+499)/500)
+	return (size() - before) / float64(count)
+}
+
+// awaitMessages waits until a stream has so many messages.
+func (s *simulated) awaitMessages(t *testing.T, stream string, count int) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		n, err := s.redis.XLen(t.Context(), stream).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n >= int64(count) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s has %d messages, want %d", stream, n, count)
+		}
+	}
+}
+
 // info returns a number of INFO.
 func (s *simulated) info(t *testing.T, name string) float64 {
 	t.Helper()
@@ -202,6 +255,8 @@ func TestSimulation(t *testing.T) {
 
 	requestsEach, bytesEach := s.allocate(t, environment("MAILTURN_SIMULATION_SECONDS", 1), environment("MAILTURN_SIMULATION_RATE", 1000))
 	t.Logf("Redis got %.2f requests for each allocation, those of the announcements among them, and has %.0f bytes for each", requestsEach, bytesEach)
+
+	t.Logf("Redis has %.0f bytes for each user name", s.publish(t, min(accounts, 100_000)))
 
 	const first = "turn0.example.org"
 	for i, d := range s.directories {
