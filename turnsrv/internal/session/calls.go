@@ -23,41 +23,62 @@ const (
 	refusedCall           // its user has MaxCallsPerUser calls
 )
 
+// Only data from the client begins a call. Otherwise, a peer could take all calls of a user with a packet to each allocation.
+
 // call is the part of an allocation that is about its call. Safe for concurrent use.
 type call struct {
-	state  atomic.Int32 // a callState
-	again  atomic.Int64 // when to ask again after a refusal, since Shared.start
-	checks limit.Rate   // what looks like checks of ICE, but may be anything
+	state  atomic.Int32              // a callState
+	again  atomic.Int64              // when to ask again after a refusal, since Shared.start
+	checks [numDirections]limit.Rate // what looks like checks of ICE, but may be anything
+	early  limit.Rate                // what peers send before the client does
 }
 
 const (
-	// What relays more checks than these per second, or longer ones, is in a call. An ICE agent sends one every 20 to 50 ms at first.
-	checkRate   = 100
+	// A client that sends more checks than these per second, or longer ones, is in a call. An ICE agent sends one every 20 to 50 ms
+	// until a pair is selected, and as many responses; then one every few seconds per pair. So the burst lasts for more than the time
+	// that it takes to connect, while the rate is too low for voice (50 packets per second), whatever it looks like.
+	checkRate   = 10
 	checkBurst  = 500
 	maxCheckLen = 576
 	// callRetry is how long an allocation whose call was refused is not counted again.
 	callRetry = time.Second
 )
 
-// mayTalk reports whether data may be relayed with regard to the number of the user's calls. Safe for concurrent use.
+// mayTalk reports whether data from the client may be relayed with regard to the number of the user's calls. Safe for concurrent use.
 func (a *allocation) mayTalk(data []byte, now time.Time) bool {
 	most := a.session.shared.limits.Load().MaxCallsPerUser
 	if most == 0 {
 		return true
 	}
-	at := now.Sub(a.session.shared.start)
-	switch a.call.state.Load() {
-	case inCall:
+	state := a.call.state.Load()
+	if state == inCall {
 		return true
-	case refusedCall:
-		if at < time.Duration(a.call.again.Load()) {
-			return isCheck(data) && a.call.checks.Take(1, checkRate, checkBurst, at)
-		}
 	}
-	if isCheck(data) && a.call.checks.Take(1, checkRate, checkBurst, at) {
+	at := now.Sub(a.session.shared.start)
+	if isCheck(data) && a.call.checks[toPeer].Take(1, checkRate, checkBurst, at) {
 		return true
+	}
+	if state == refusedCall && at < time.Duration(a.call.again.Load()) {
+		return false
 	}
 	return a.session.shared.quota.beginCall(a, most, now)
+}
+
+// mayHear reports whether data from a peer may be relayed with regard to the number of the user's calls. A peer may be the first to
+// talk, but only for as long as a client takes to send something, too. Safe for concurrent use.
+func (a *allocation) mayHear(data []byte, now time.Time) bool {
+	if a.session.shared.limits.Load().MaxCallsPerUser == 0 {
+		return true
+	}
+	state := a.call.state.Load()
+	if state == inCall {
+		return true
+	}
+	at := now.Sub(a.session.shared.start)
+	if isCheck(data) {
+		return a.call.checks[toClient].Take(1, checkRate, checkBurst, at)
+	}
+	return state == noCall && a.call.early.Take(1, checkRate, checkBurst, at)
 }
 
 // isCheck reports whether data may be a check of ICE, which is a short STUN message, RFC 8489 section 5.

@@ -112,6 +112,98 @@ func TestHiddenCalls(t *testing.T) {
 	}
 }
 
+// TestVoiceAsChecks checks that the voice of a second call is refused even if each packet is wrapped as a check of ICE.
+func TestVoiceAsChecks(t *testing.T) {
+	r := newRoamers(t, limit.Quotas{MaxCallsPerUser: 1})
+	const home, second = "192.0.2.1:1", "192.0.2.1:2"
+	r.allocate(home)
+	r.allocate(second)
+	r.talk(home, media)
+	voice := make([]byte, 20+160)
+	copy(voice, iceCheck)
+	voice[3] = 160
+	relayed := 0
+	for range 60 {
+		r.pass(time.Second, home)
+		for range 50 {
+			if r.talk(second, voice) {
+				relayed++
+			}
+		}
+	}
+	if state := r.allocations[clientAt(second)].call.state.Load(); state != refusedCall {
+		t.Errorf("the state is %d, want a refused call", state)
+	}
+	if most := checkBurst + 60*checkRate + int(roamingGrace/time.Second)*50; relayed > most {
+		t.Errorf("%d packets were relayed in a minute, want at most %d", relayed, most)
+	}
+}
+
+// TestManyCandidates checks that an agent that takes 15 seconds to connect, and sends a check and a response every 48 ms until then, as
+// Chromium does, is in no call.
+func TestManyCandidates(t *testing.T) {
+	r := newRoamers(t, limit.Quotas{MaxCallsPerUser: 1})
+	r.allocate("192.0.2.1:1")
+	for range 15 * time.Second / (48 * time.Millisecond) {
+		r.now = r.now.Add(48 * time.Millisecond)
+		r.talk("192.0.2.1:1", iceCheck)
+		r.talk("192.0.2.1:1", iceCheck)
+	}
+	if state := r.allocations[clientAt("192.0.2.1:1")].call.state.Load(); state != noCall {
+		t.Errorf("the state is %d, want no call", state)
+	}
+}
+
+// TestPeersBeginNoCalls checks that what peers send is relayed to a client that has sent nothing yet, but neither counts as a call of the
+// client nor makes one of its checks, and that there is only little of it.
+func TestPeersBeginNoCalls(t *testing.T) {
+	r := newRoamers(t, limit.Quotas{MaxCallsPerUser: 1})
+	peer := netip.MustParseAddrPort("8.8.8.8:5000")
+	all := []string{"192.0.2.1:1", "192.0.2.1:2", "192.0.2.1:3"}
+	deliver := func(from string, data []byte) (relayed bool) {
+		before := r.dropped(event.DropCalls)
+		r.allocations[clientAt(from)].addresses[0].Deliver(peer, data, r.now)
+		return r.dropped(event.DropCalls) == before
+	}
+	for _, from := range all {
+		r.allocate(from)
+		s := newSigner(r.bareSession, r.now)
+		s.use(r.cred)
+		s.from = clientAt(from)
+		s.nonce = r.shared.nonces.appendNonce(nil, s.from.Tuple, r.now)
+		if code := codeOf(t, r.take(s.message(stun.MethodCreatePermission, 9, turntest.PeerAddr(peer)), s.from, r.now)); code != 0 {
+			t.Fatalf("a permission is answered %d", code)
+		}
+	}
+	for _, from := range all[:2] {
+		for i := range checkBurst {
+			if !deliver(from, media) || !deliver(from, iceCheck) {
+				t.Fatalf("packet %d is dropped before the client has sent anything", i)
+			}
+		}
+		if deliver(from, media) || deliver(from, iceCheck) {
+			t.Error("a peer may send any number of packets to a client that sends nothing")
+		}
+		if !r.talk(from, iceCheck) || r.allocations[clientAt(from)].call.state.Load() != noCall {
+			t.Error("what the peer sends makes a call of the client's checks")
+		}
+	}
+	if n := len(r.allocations[clientAt(all[0])].account.calls); n != 0 {
+		t.Errorf("%d calls are counted, want 0", n)
+	}
+	for range 20 {
+		r.pass(time.Second, all...)
+		if !r.talk(all[2], media) || !deliver(all[2], media) {
+			t.Fatal("the only call of the client is refused")
+		}
+	}
+	r.talk(all[1], media)
+	r.pass(roamingGrace, all...)
+	if r.talk(all[1], media) || deliver(all[1], media) || !deliver(all[1], iceCheck) {
+		t.Error("of a refused call, want only checks of ICE in both directions")
+	}
+}
+
 // TestNoLimitOnCalls checks that nothing is counted without the limit, and that a limit that is removed lets all calls go on.
 func TestNoLimitOnCalls(t *testing.T) {
 	r := newRoamers(t, limit.Quotas{})

@@ -74,7 +74,7 @@ func (r *relayedAddress) Deliver(peer netip.AddrPort, data []byte, now time.Time
 		r.drop(event.DropSend, peer, errSilentClient)
 		return
 	}
-	if !a.mayTalk(data, now) {
+	if !a.mayHear(data, now) {
 		r.drop(event.DropCalls, peer, nil)
 		return
 	}
