@@ -124,17 +124,19 @@ func (q *quota) leaveSilent(h *holding, left int, now time.Time) {
 	for _, a := range slices.SortedFunc(slices.Values(h.calls), func(a, b *allocation) int { return cmp.Compare(silent(b), silent(a)) }) {
 		if len(h.calls) > left && silent(a) >= awayAfter {
 			q.endCall(a, noCall)
+			h.moving.left++
 		}
 	}
 }
 
 // settleCalls refuses what the user of a has too many calls of, after the grace for calls that move from one allocation to another. It
-// takes back from the kernel what it refuses.
+// takes back from the kernel what is not counted.
 func (s *Session) settleCalls(a *allocation, now time.Time) {
+	most := s.shared.limits.Load().MaxCallsPerUser
 	if a.account.moving.graceEnds.Load() != 0 {
-		s.shared.quota.settleCalls(a.account, s.shared.limits.Load().MaxCallsPerUser, now.Sub(s.shared.start), now)
+		s.shared.quota.settleCalls(a.account, most, now.Sub(s.shared.start), now)
 	}
-	if a.call.state.Load() == refusedCall {
+	if most > 0 && a.call.state.Load() != inCall { // a silent client must come back to be counted
 		for _, c := range a.peers.channels.all() {
 			c.endOffload(now)
 		}
@@ -146,11 +148,12 @@ func (q *quota) settleCalls(h *holding, most int, at time.Duration, now time.Tim
 	defer q.mu.Unlock()
 	q.leaveSilent(h, most, now)
 	switch {
-	case len(h.calls) <= most || most == 0:
+	case most == 0:
 		h.moving.graceEnds.Store(0)
+	case len(h.calls) <= most:
+		h.moving.end(false, at)
 	case int64(at) >= h.moving.graceEnds.Load():
-		h.moving.graceEnds.Store(0)
-		h.moving.strictUntil = at + roamingPause
+		h.moving.end(true, at)
 		for _, a := range slices.Clone(h.calls[most:]) { // the latest ones
 			a.call.again.Store(int64(at + callRetry))
 			q.endCall(a, refusedCall)

@@ -94,6 +94,33 @@ func TestCallMoves(t *testing.T) {
 	}
 }
 
+// TestCallsInTurn checks that a user cannot have a second call all the time by ending each before the grace is over.
+func TestCallsInTurn(t *testing.T) {
+	r := newRoamers(t, limit.Quotas{MaxCallsPerUser: 1})
+	const home = "192.0.2.1:1"
+	r.allocate(home)
+	r.talk(home, media)
+	both := 0
+	for i := range 30 {
+		second := fmt.Sprintf("192.0.2.1:%d", 2+i)
+		r.allocate(second)
+		for range roamingGrace/time.Second - 1 {
+			r.pass(time.Second, home, second)
+			if !r.talk(home, media) {
+				t.Fatal("the first call is refused")
+			}
+			if r.talk(second, media) {
+				both++
+			}
+		}
+		r.Gone(clientAt(second), r.now)
+		r.pass(time.Second, home)
+	}
+	if both >= int(roamingGrace/time.Second) {
+		t.Errorf("in less than ten minutes, two calls went on for %d seconds", both)
+	}
+}
+
 // TestHiddenCalls checks that media that looks like the checks of ICE is a call.
 func TestHiddenCalls(t *testing.T) {
 	r := newRoamers(t, limit.Quotas{MaxCallsPerUser: 1})

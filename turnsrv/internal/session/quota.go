@@ -78,8 +78,8 @@ func (q *quota) take(r *relayedAddress, now time.Time) (replaced *relayedAddress
 	source, held, at := a.host(), q.byShare[shareOf(a)], now.Sub(a.session.shared.start)
 	perUser := q.max.MaxAllocationsPerUser
 	others := 0
-	if perUser > 0 && q.elsewhere != nil && !a.subject.Anonymous {
-		others = q.elsewhere.Held(a.subject)
+	if perUser > 0 {
+		others = q.held(a.subject)
 	}
 	switch {
 	case q.max.MaxAllocations > 0 && q.total >= q.max.MaxAllocations:
@@ -107,6 +107,14 @@ func (q *quota) take(r *relayedAddress, now time.Time) (replaced *relayedAddress
 	q.bySource[source]++
 	q.hold(r)
 	return replaced, 0, true
+}
+
+// held returns how many relayed addresses a subject has on other servers.
+func (q *quota) held(subject credential.Subject) int {
+	if q.elsewhere == nil || subject.Anonymous {
+		return 0
+	}
+	return q.elsewhere.Held(subject)
 }
 
 // keep counts r, which another process has had, whatever the limits are.

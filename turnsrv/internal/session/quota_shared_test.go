@@ -53,3 +53,21 @@ func TestQuotaOfSeveralServers(t *testing.T) {
 		t.Errorf("with nothing here and 5 elsewhere: %v, %v", reason, ok)
 	}
 }
+
+// TestRoamingWithSeveralServers checks that a user who has more than the quota here and elsewhere together loses the rest after the grace.
+func TestRoamingWithSeveralServers(t *testing.T) {
+	r := newRoamers(t, limit.Quotas{MaxAllocationsPerUser: 3})
+	alice := credential.Subject{Name: "alice"}
+	r.shared.quota.elsewhere = holdings{make(map[credential.Subject]int), map[credential.Subject]int{alice: 1}}
+	all := []string{"192.0.2.1:1", "192.0.2.1:2", "198.51.100.1:1"}
+	for _, from := range all {
+		if code := r.allocate(from); code != 0 {
+			t.Fatalf("%s is answered %d, want 0", from, code)
+		}
+		r.pass(time.Second, all...)
+	}
+	r.pass(roamingGrace, all...)
+	if r.allocations[clientAt(all[2])] != nil || len(r.allocations) != 2 {
+		t.Errorf("left: %v, want the first two", r.allocations)
+	}
+}

@@ -20,7 +20,8 @@ const (
 	awayAfter = SilentAfter + hearEvery
 	// roamingGrace is longer than awayAfter by a few runs of the janitor.
 	roamingGrace = 15 * time.Second
-	// roamingPause is how long a user who had too many gets no grace, so that it cannot be used to have more all the time.
+	// roamingPause is how long a user gets no grace after one in which the client has not moved, so that graces cannot be used to have
+	// more all the time.
 	roamingPause = 10 * time.Minute
 
 	// searchRate is how often per second the addresses of a holding are searched because a client may have roamed, so that frequent
@@ -32,17 +33,28 @@ const (
 type excess struct {
 	graceEnds   atomic.Int64  // nanoseconds since Shared.start; zero while there is no grace; also read without the lock
 	strictUntil time.Duration // there is no grace until then
+	begun, left int           // during the grace: what has begun beyond the limit, and what has ended because its client was silent
 }
 
-// begin begins a grace unless one has begun, and returns false if there may be none now.
+// begin allows one more than the limit. It begins a grace unless one has begun, and returns false if there may be none now.
 func (e *excess) begin(now time.Duration) bool {
 	if now < e.strictUntil {
 		return false
 	}
 	if e.graceEnds.Load() == 0 {
 		e.graceEnds.Store(int64(now + roamingGrace))
+		e.begun, e.left = 0, 0
 	}
+	e.begun++
 	return true
+}
+
+// end ends the grace, if there is one. The client has moved if for everything that has begun, something else fell silent. If the user
+// has ended it instead, perhaps just before the grace was over, it is as if the user still had too many (over).
+func (e *excess) end(over bool, now time.Duration) {
+	if e.graceEnds.Swap(0) != 0 && (over || e.left < e.begun) {
+		e.strictUntil = now + roamingPause
+	}
 }
 
 // away returns the relayed address whose client has been silent longest and is not on the host source, or nil if none of these clients
@@ -79,24 +91,26 @@ func (q *quota) settle(h *holding, now time.Time) (gone, latest []*allocation) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	perUser := q.max.MaxAllocationsPerUser
-	if len(h.addresses) <= perUser || perUser == 0 {
+	if q.max.MaxAllocationsPerUser == 0 || len(h.addresses) == 0 {
 		h.roaming.graceEnds.Store(0)
 		return nil, nil
 	}
-	at := now.Sub(h.addresses[0].allocation.session.shared.start)
+	a := h.addresses[0].allocation
+	perUser := max(q.max.MaxAllocationsPerUser-q.held(a.subject), 0)
+	at := now.Sub(a.session.shared.start)
 	silent := func(r *relayedAddress) time.Duration { return r.allocation.silence.For(now) }
 	inOrder := slices.SortedFunc(slices.Values(h.addresses), func(a, b *relayedAddress) int { return cmp.Compare(silent(b), silent(a)) })
 	for _, r := range inOrder {
 		if len(h.addresses) > perUser && r.place != gaveWay && silent(r) >= awayAfter {
+			before := len(h.addresses)
 			gone = append(gone, q.releaseAll(r.allocation, h))
+			h.roaming.left += before - len(h.addresses)
 		}
 	}
-	if len(h.addresses) <= perUser || int64(at) < h.roaming.graceEnds.Load() {
+	if len(h.addresses) > perUser && int64(at) < h.roaming.graceEnds.Load() {
 		return gone, nil
 	}
-	h.roaming.graceEnds.Store(0)
-	h.roaming.strictUntil = at + roamingPause
+	h.roaming.end(len(h.addresses) > perUser, at)
 	slices.SortStableFunc(inOrder, func(a, b *relayedAddress) int { return b.allocation.since.Compare(a.allocation.since) })
 	for _, r := range inOrder {
 		if len(h.addresses) > perUser && r.place != gaveWay {

@@ -146,6 +146,24 @@ func TestTwoDevices(t *testing.T) {
 	}
 }
 
+// TestHostsInTurn checks that a user cannot have more than the quota all the time by ending the rest before the grace is over.
+func TestHostsInTurn(t *testing.T) {
+	r := newRoamers(t, limit.Quotas{MaxAllocationsPerUser: 1})
+	const home = "192.0.2.1:1"
+	r.allocate(home)
+	for i, want := range []stun.ErrorCode{0, 486, 486} {
+		away := fmt.Sprintf("198.51.100.1:%d", 1+i)
+		if code := r.allocate(away); code != want {
+			t.Errorf("allocation %d from elsewhere is answered %d, want %d", i, code, want)
+		}
+		r.pass(roamingGrace-time.Second, home, away)
+		if r.allocations[clientAt(away)] != nil {
+			r.Gone(clientAt(away), r.now)
+		}
+		r.pass(time.Second, home)
+	}
+}
+
 // TestRoamingBounds checks, with random clients of one user, that there are never more than twice the quota, and no more than the quota
 // for longer than the grace.
 func TestRoamingBounds(t *testing.T) {
