@@ -222,6 +222,9 @@ func (b *bans) addUsernames(usernames map[string][]string) error {
 	err := b.change(func(stored *storedBans) error {
 		changed := false
 		for i, r := range stored.Bans {
+			if r.Account == "" { // usernames may have some that were issued to several accounts
+				continue
+			}
 			latest := latestUsernames(r.Usernames, usernames[strings.ToLower(r.Account)])
 			changed = changed || !slices.Equal(latest, r.Usernames)
 			stored.Bans[i].Usernames = latest

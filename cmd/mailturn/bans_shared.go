@@ -68,10 +68,15 @@ func (s *storedBans) stamp(target string) (stamp int64) {
 	return stamp
 }
 
-// put adds a ban, in the place of the one of the same target, whose user names it keeps.
+// put adds a ban, in the place of the one of the same target, whose user names it keeps. The ban of a network has none.
 func (s *storedBans) put(r banReport) error {
+	if r.Account == "" { // they were issued to several accounts
+		r.Usernames = nil
+	}
 	if i := s.index(r.target()); i >= 0 {
-		r.Usernames = latestUsernames(s.Bans[i].Usernames, r.Usernames)
+		if r.Account != "" {
+			r.Usernames = latestUsernames(s.Bans[i].Usernames, r.Usernames)
+		}
 		s.Bans = slices.Delete(s.Bans, i, i+1)
 	}
 	if len(s.Bans) >= maxBans {

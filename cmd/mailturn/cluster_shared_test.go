@@ -206,3 +206,29 @@ func TestMergeBans(t *testing.T) {
 		t.Errorf("holds %+v, want %+v", got, again)
 	}
 }
+
+// TestUsernamesOfSeveralAccounts wants user names without an account to be stored with no ban of a network.
+func TestUsernamesOfSeveralAccounts(t *testing.T) {
+	logger := slog.New(slog.DiscardHandler)
+	b := new(bans)
+	b.load(t.TempDir(), logger)
+	until := time.Now().Add(time.Hour)
+	for _, r := range []banReport{{Account: "alice", Until: until}, {Network: "192.0.2.0/24", Usernames: []string{"2000000000"}, Until: until}} {
+		if _, err := b.add(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.addUsernames(map[string][]string{"": {"2000000000"}, "alice": {"2000000001"}}); err != nil {
+		t.Fatal(err)
+	}
+	shared := banReport{Network: "198.51.100.0/24", Until: until, Stamp: 1}
+	b.merge([]cluster.Entry{shared.entry()}, func(string) []string { return []string{"2000000000"} }, logger)
+	for _, r := range b.current() {
+		if want := map[bool]int{true: 1}[r.Account == "alice"]; len(r.Usernames) != want {
+			t.Errorf("%s has the user names %v", r.target(), r.Usernames)
+		}
+	}
+	if n := len(b.current()); n != 3 {
+		t.Errorf("%d bans", n)
+	}
+}
