@@ -15,6 +15,9 @@ const (
 	// MaxEntries is the number of entries that a cluster keeps.
 	MaxEntries = 16384
 	maxEntry   = 8 << 10 // bytes
+	// maxContent is what of them is left for the content, after its head and what a sealer adds. The longest ban of an account, of bytes
+	// that JSON escapes, is shorter.
+	maxContent = maxEntry - 128
 )
 
 // An Entry is something that every machine of a cluster should know until it ends.
@@ -39,8 +42,8 @@ func (e Entry) encode(s *sealer) (field, text string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	if len(content) > maxEntry/2 {
-		return "", "", fmt.Errorf("%q has %d bytes, and may have %d", e.Name, len(content), maxEntry/2)
+	if len(content) > maxContent {
+		return "", "", fmt.Errorf("%q has %d bytes, and may have %d", e.Name, len(content), maxContent)
 	}
 	field = s.field(e.Name)
 	head := fmt.Sprintf("%d %d ", e.Stamp, e.Until.UnixMilli())

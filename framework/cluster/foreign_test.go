@@ -174,3 +174,17 @@ func TestEntryThatIsTooLong(t *testing.T) {
 		t.Error("no error for the entry alone")
 	}
 }
+
+// TestLongestBan wants the longest ban, whose bytes JSON escapes twice, to be short enough.
+func TestLongestBan(t *testing.T) {
+	value := `{"account":"` + strings.Repeat(`\u003c`, 255) + `","reason":"` + strings.Repeat(`\u003c`, 200) + `"}`
+	e := Entry{Name: "ban account " + strings.Repeat("<", 255), Stamp: 5, Until: time.UnixMilli(7), Value: value}
+	s := newSealer([]byte(strings.Repeat("k", MinKey)))
+	field, text, err := e.encode(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := parseEntry(s, field, text); err != nil || got.Value != value {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
