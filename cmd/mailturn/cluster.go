@@ -219,6 +219,8 @@ type clusterReport struct {
 	// Error is that of the last attempt to reach Redis, empty if it has succeeded.
 	Error  string          `json:"error,omitempty"`
 	Relays []cluster.Relay `json:"relays"`
+	// NoSecret has the names of relays that accept none of the secrets of this machine.
+	NoSecret []string `json:"no_secret,omitempty"`
 }
 
 // errNoCluster answers requests about a cluster where there is none.
@@ -232,6 +234,7 @@ func (o *operators) listCluster(http.ResponseWriter, *http.Request) (any, error)
 	}
 	status := directory.Status()
 	report := clusterReport{Incarnation: o.service.member.incarnation, Relays: append([]cluster.Relay{}, directory.Relays()...)} // not null
+	report.NoSecret = o.service.member.strangers(report.Relays)
 	if !status.Answered.IsZero() {
 		report.Answered = &status.Answered
 	}

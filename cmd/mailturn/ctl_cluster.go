@@ -48,6 +48,9 @@ func (r clusterReport) writeTo(w io.Writer) {
 			relay.Weight, stateOf(relay), relay.Allocations, limit, float64(relay.BitsPerSecond)/1e6, printable(relay.Version))
 	}
 	table.Flush()
+	for _, name := range r.NoSecret {
+		fmt.Fprintf(w, "%s accepts no secret of this machine, so no account is told this relay here\n", printable(name))
+	}
 	for _, relay := range r.Relays {
 		for _, failed := range relay.FailedBy {
 			fmt.Fprintf(w, "%s cannot be reached from %s\n", printable(relay.Name), printable(failed))

@@ -67,6 +67,19 @@ func (m *member) secretOf(r cluster.Relay) (credential.Secret, bool) {
 	return credential.Secret{}, false
 }
 
+// strangers returns the names of the relays that accept none of the secrets of this process, if it has any.
+func (m *member) strangers(relays []cluster.Relay) (names []string) {
+	if len(*m.secrets.Load()) == 0 {
+		return nil
+	}
+	for _, r := range relays {
+		if _, ok := m.secretOf(r); !ok {
+			names = append(names, r.Name)
+		}
+	}
+	return names
+}
+
 // secrets returns the secrets of the first relay and those with which the endpoints issue credentials. Call it after prepare.
 func (s *setup) secrets() (all []credential.Secret) {
 	if len(s.relays) > 0 {

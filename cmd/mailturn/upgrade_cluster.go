@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -56,8 +57,19 @@ func (c *ctl) upgradeCluster(cmd *cobra.Command) error {
 	if c.asJSON {
 		return writeJSON(cmd.OutOrStdout(), done, true)
 	}
-	done.Here.writeTo(progress)
+	before.upgradedHere(progress, done.Here)
 	return nil
+}
+
+// upgradedHere prints the result on this machine, like those of others if it has a relay.
+func (r clusterReport) upgradedHere(w io.Writer, done handedOver) {
+	own := slices.IndexFunc(r.Relays, func(relay cluster.Relay) bool { return relay.Incarnation == r.Incarnation })
+	if own < 0 {
+		done.writeTo(w)
+		return
+	}
+	fmt.Fprintf(w, "%s: upgraded from %s to %s. Allocations that were passed on: %d.\n", printable(r.Relays[own].Name),
+		printable(r.Relays[own].Version), printable(done.Version), done.Allocations)
 }
 
 // names lists the machines that were upgraded.
@@ -81,6 +93,12 @@ func (r clusterReport) ready() error {
 		if state := stateOf(relay); state == "unreachable" || state == "not_ready" {
 			return fmt.Errorf("nothing was upgraded, because %s is %s: see mailturn ctl cluster", printable(relay.Name), strings.ReplaceAll(state, "_", " "))
 		}
+		if len(relay.FailedBy) > 0 { // with one reporter, it still gets calls
+			return fmt.Errorf("nothing was upgraded, because %s cannot be reached from %s", printable(relay.Name), printable(relay.FailedBy[0]))
+		}
+	}
+	if len(r.NoSecret) > 0 {
+		return fmt.Errorf("nothing was upgraded, because %s accepts no secret of this machine", printable(r.NoSecret[0]))
 	}
 	return nil
 }

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/mailturn/mailturn/framework/cluster"
+	"github.com/mailturn/mailturn/turnsrv/credential"
+)
+
+// TestClusterReport checks what operators are told about relays that are alive and cannot be used.
+func TestClusterReport(t *testing.T) {
+	secret := credential.NewSecret([]byte("correct horse battery staple"))
+	good := cluster.Relay{Name: "one", Version: "v1", Incarnation: "a", Secrets: []string{cluster.SecretID(secret.Bytes())}}
+	other := cluster.Relay{Name: "two", Version: "v1", Incarnation: "b", Secrets: []string{"another"}}
+	failing := good
+	failing.Name, failing.Incarnation, failing.FailedBy = "three", "c", []string{"one: UDP port 3478: no answer"}
+	var m member
+	m.secrets.Store(&[]credential.Secret{secret})
+
+	if err := (clusterReport{Relays: []cluster.Relay{good}}).ready(); err != nil {
+		t.Error(err)
+	}
+	var printed strings.Builder
+	report := clusterReport{Incarnation: "a", Relays: []cluster.Relay{good, other}}
+	report.NoSecret = m.strangers(report.Relays)
+	report.writeTo(&printed)
+	if !strings.Contains(printed.String(), "two accepts no secret of this machine") || strings.Contains(printed.String(), "one accepts no") {
+		t.Errorf("got %s", &printed)
+	}
+	if err := report.ready(); err == nil || !strings.Contains(err.Error(), "two accepts no secret of this machine") {
+		t.Errorf("with another secret: %v", err)
+	}
+	if err := (clusterReport{Relays: []cluster.Relay{good, failing}}).ready(); err == nil || !strings.Contains(err.Error(), "three cannot be reached from one: UDP") {
+		t.Errorf("with a relay that one other cannot reach: %v", err)
+	}
+	printed.Reset()
+	report.upgradedHere(&printed, handedOver{Version: "v2"})
+	if !strings.HasPrefix(printed.String(), "one: upgraded from v1 to v2.") {
+		t.Errorf("got %s", &printed)
+	}
+}
