@@ -76,7 +76,7 @@ func exportEjabberd(w io.Writer, s *setup) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprint(w, "  # In the place of \"mod_stun_disco: {}\" among the modules, with no listener ejabberd_stun on the relay's ports.\n  mod_stun_disco:\n")
+	fmt.Fprint(w, "  # In place of \"mod_stun_disco: {}\" among the modules, with no listener ejabberd_stun on the relay's ports.\n  mod_stun_disco:\n")
 	fmt.Fprintf(w, "    secret: %s\n    credentials_lifetime: %d # seconds\n    offer_local_services: false\n    services:\n", quoted(secret), int(relays[0].TTL.V.Seconds()))
 	for _, relay := range relays {
 		for _, s := range externalServices(relay) {

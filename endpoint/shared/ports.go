@@ -91,7 +91,7 @@ func (ps Ports) Shutdown(ctx context.Context) {
 func NeedsRestart(running, next []Config) error {
 	same := slices.EqualFunc(running, next, func(a, b Config) bool { return a.Listen == b.Listen && slices.Equal(a.Endpoints, b.Endpoints) })
 	if !same {
-		return errors.New("a change of which endpoints share a port requires a restart")
+		return errors.New("changing which endpoints share a port requires mailturn upgrade or a restart")
 	}
 	return nil
 }

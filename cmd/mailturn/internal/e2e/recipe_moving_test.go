@@ -59,7 +59,7 @@ func eturnalCounterpart(t *testing.T, _ documents, b recipe.Block) {
 	worked(t, b, mailturnAlone, "counterpart of eturnal's configuration: credentials over UDP, TCP and TLS", "wrong password")
 }
 
-// otherServer is a unit that has the relay's port, as the documentation supposes of eturnal.
+// otherServer is a unit that has the relay's port, as the documentation supposes of coturn and eturnal.
 const otherServer = `[Unit]
 Description=another server on port 3478
 [Service]
@@ -69,16 +69,18 @@ ExecStart=/usr/local/bin/mailturn run --config /etc/other.conf --state-dir /run
 WantedBy=multi-user.target
 `
 
-// replaceEturnal stops the unit eturnal, which has the port, and starts mailturn in its place.
-func replaceEturnal(t *testing.T, d documents, b recipe.Block) {
-	m := installed(t, d)
-	const relay = "endpoint \"turn\" \"turn\" {\n  listen = \"udp://127.0.0.1:3478\"\n  realm = \"example.org\"\n}\ncontrol {\n  enable = false\n}\n"
-	m.write(t, "/etc/other.conf", relay)
-	m.write(t, "/etc/systemd/system/eturnal.service", otherServer)
-	m.run(t, "install -m 0640 -g mailturn /etc/other.conf "+configuration+"\nsystemctl daemon-reload\nsystemctl enable --now eturnal")
-	m.fails(t, without(t, b.Text, "eturnal"), "another program uses this port")
-	m.run(t, b.Text+"systemctl is-active mailturn\n! systemctl is-enabled eturnal")
-	worked(t, b, m.systemdVersion(t), "mailturn started in the place of another server that has its port", "without the line that stops it")
+// replaceServer returns a test that stops a unit, which has the port, and starts mailturn in its place.
+func replaceServer(unit string) func(*testing.T, documents, recipe.Block) {
+	return func(t *testing.T, d documents, b recipe.Block) {
+		m := installed(t, d)
+		const relay = "endpoint \"turn\" \"turn\" {\n  listen = \"udp://127.0.0.1:3478\"\n  realm = \"example.org\"\n}\ncontrol {\n  enable = false\n}\n"
+		m.write(t, "/etc/other.conf", relay)
+		m.write(t, "/etc/systemd/system/"+unit+".service", otherServer)
+		m.run(t, "install -m 0640 -g mailturn /etc/other.conf "+configuration+"\nsystemctl daemon-reload\nsystemctl enable --now "+unit)
+		m.fails(t, without(t, b.Text, unit), "another program uses this port")
+		m.run(t, b.Text+"systemctl is-active mailturn\n! systemctl is-enabled "+unit)
+		worked(t, b, m.systemdVersion(t), "mailturn started in place of another server that has its port", "without the line that stops it")
+	}
 }
 
 // mediaServer allows the documented peer, and no other one of its network.

@@ -21,7 +21,7 @@ func chatmailRelay(t *testing.T, d documents, b recipe.Block) {
 	m.run(t, "rm -r /etc/systemd/system/turnserver.service.d\nsystemctl daemon-reload\nsystemctl restart turnserver\nsystemctl is-active turnserver")
 	m.write(t, configuration, turn)
 	m.fails(t, b.Text, "has neither")
-	worked(t, b, m.systemdVersion(t), "drop-ins for chatmail's units: systemd starts mailturn in the place of chatmail-turn", "without the drop-in; without the endpoint")
+	worked(t, b, m.systemdVersion(t), "drop-ins for chatmail's units: systemd starts mailturn in place of chatmail-turn", "without the drop-in; without the endpoint")
 }
 
 // edit is an editor for systemctl edit that writes the drop-in.

@@ -59,6 +59,7 @@ endpoint "http" "http" {
 	}
 	for _, tt := range []struct{ name, got, want string }{
 		{"the web site", fetch(theirs, "www.example.org", "/", "--interface", "127.0.0.2"), "nginx for 127.0.0.2 HTTP/2 "},
+		{"the port, for applications", fetch(theirs, "www.example.org", "/port"), fmt.Sprintf("%d HTTP/2", p.imaps)},
 		{"a redirect of the web server", fetch(theirs, "www.example.org", "/directory"), "https://www.example.org/directory/"},
 		{"the endpoint, HTTP/2", fetch(ours, "mail.example.org", "/healthz"), `{"status":"ok"}`},
 		{"the endpoint, without ALPN", fetch(ours, "api.example.org", "/healthz", "--no-alpn"), `{"status":"ok"}`},
@@ -106,6 +107,9 @@ func movedServer(t *testing.T, b recipe.Block, port int, c certificates) string 
   root %s;
   location = / {
     return 200 "nginx for $remote_addr";
+  }
+  location = /port {
+    return 200 $proxy_protocol_server_port;
   }
 }
 `, c.cert, c.key, root)
@@ -162,7 +166,7 @@ func portCommands(t *testing.T, d documents, b recipe.Block) {
 	must(t, os.WriteFile(conf, fmt.Appendf(nil, "pid %s/pid;\nerror_log stderr;\nevents {}\nhttp {\n%s}\n", dir,
 		movedServer(t, d.find(t, "docs/port443.md", portHeading, "server {"), p.imap, c)), 0o600))
 	commands := replaced(t, b, "sudo ", "", "mailturn check-config", binary+" check-config", "/etc/mailturn/maddy.conf", maddy,
-		"nginx -t", fmt.Sprintf("%s -t -e stderr -c %s", nginx, conf), "systemctl reload nginx\n", "true\n", "systemctl restart mailturn", "true")
+		"nginx -t", fmt.Sprintf("%s -t -e stderr -c %s", nginx, conf), "systemctl reload nginx\n", "true\n", "mailturn upgrade", "true")
 	check := func(text string) (string, error) {
 		must(t, os.WriteFile(maddy, []byte("hostname = \"localhost\"\n"+text), 0o600))
 		out, err := exec.Command("sh", "-ec", commands).CombinedOutput()
