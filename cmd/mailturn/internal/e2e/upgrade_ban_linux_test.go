@@ -19,7 +19,14 @@ func TestBanDuringUpgrade(t *testing.T) {
 	at := func(name string) string { return filepath.Join(dir, name) }
 	script := at("program")
 	// It tells that it has begun a phase, takeover or run, and waits until the test lets it go on.
-	text := fmt.Sprintf("#!/bin/sh\n: >%[1]s/$1.begun\nuntil [ -e %[1]s/$1.go ]; do sleep 0.05; done\nexec %[2]s \"$@\"\n", dir, binary)
+	text := fmt.Sprintf(`#!/bin/sh
+case $1 in
+takeover | run)
+  : >%[1]s/$1.begun
+  until [ -e %[1]s/$1.go ]; do sleep 0.05; done ;;
+esac
+exec %[2]s "$@"
+`, dir, binary)
 	if err := os.WriteFile(script, []byte(text), 0o755); err != nil {
 		t.Fatal(err)
 	}
