@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"io"
 	"strings"
 	"testing"
 
@@ -38,5 +40,22 @@ func TestClusterReport(t *testing.T) {
 	report.upgradedHere(&printed, handedOver{Version: "v2"})
 	if !strings.HasPrefix(printed.String(), "one: upgraded from v1 to v2.") {
 		t.Errorf("got %s", &printed)
+	}
+}
+
+// replyError is an error that Redis has sent.
+type replyError string
+
+func (e replyError) Error() string { return string(e) }
+func (replyError) RedisError()     {}
+
+// TestUntold checks that a refused permission is not taken for a Redis that does not answer.
+func TestUntold(t *testing.T) {
+	refused := fmt.Errorf("publish: %w", replyError("NOPERM this user has no permissions to run the 'xadd' command"))
+	if got := untold(refused, "later."); !strings.HasPrefix(got, "Redis refuses (publish: NOPERM this user") {
+		t.Errorf("got %s", got)
+	}
+	if got := untold(io.ErrUnexpectedEOF, "later."); got != "Redis cannot be used: later." {
+		t.Errorf("got %s", got)
 	}
 }

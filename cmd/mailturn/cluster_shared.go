@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -91,9 +92,18 @@ func (s selector) everywhere() bool { return s.Relayed == "" && (s.Account != ""
 func (o *operators) tell(ctx context.Context, how func(context.Context, *cluster.Exchange) error, otherwise string) (problem string) {
 	if err := how(ctx, o.service.member.exchange); err != nil {
 		o.logger.Warn("other machines were not told", "err", err)
-		return "Redis cannot be used: " + otherwise
+		return untold(err, otherwise)
 	}
 	return ""
+}
+
+// untold says why the other machines were not told: Redis does not answer, or it refuses what is asked of it, for example because its
+// user lacks a permission.
+func untold(err error, otherwise string) string {
+	if cluster.Refused(err) {
+		return fmt.Sprintf("Redis refuses (%v): %s", err, otherwise)
+	}
+	return "Redis cannot be used: " + otherwise
 }
 
 // sharedNames returns how this machine tells the others which user names it issues, and learns theirs.

@@ -226,7 +226,7 @@ func (x *Exchange) note(err error) {
 			x.logger.Info("cluster: bans and names are shared again")
 		}
 		x.failing = false
-	case !x.failing && isReply(err):
+	case !x.failing && Refused(err):
 		if status := x.directory.Status(); status.Err != nil || status.Answered.IsZero() {
 			return // the Directory logs it
 		}
@@ -258,8 +258,8 @@ func (x *Exchange) ignore(what string, err error) {
 		"fix", "if it is not made with the key of this cluster, check that all machines have the same cluster.key")
 }
 
-// isReply reports whether an error is an answer of Redis.
-func isReply(err error) bool {
+// Refused reports whether an error is an answer of Redis, which then does not do what it was asked for.
+func Refused(err error) bool {
 	_, ok := errors.AsType[redis.Error](err)
 	return ok
 }

@@ -344,7 +344,7 @@ func (l *Limits) exchange(ctx context.Context, names []string) error {
 		if err == nil {
 			err = l.learn(name, keys[i][1], values, now)
 		}
-		if err != nil && !isReply(err) && !errors.Is(err, errForeign) {
+		if err != nil && !Refused(err) && !errors.Is(err, errForeign) {
 			return err
 		}
 		if isForeign(err) {
