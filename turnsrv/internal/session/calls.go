@@ -10,9 +10,9 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/limit"
 )
 
-// An allocation is in a call while it relays something else than the checks of ICE: DTLS, or media (RFC 7983). Of the many allocations
-// that an ICE agent makes, the one of the selected pair does, or none. MaxCallsPerUser limits those of one user. As with allocations,
-// a call may have moved to another one: see roaming.go.
+// An allocation is in a call once it relays anything other than ICE connectivity checks: DTLS or media (RFC 7983). Of an ICE agent's
+// allocations, at most one does: that of the selected pair. MaxCallsPerUser limits those of one user. As with allocations, a call may
+// have moved to another one: see roaming.go.
 
 // callState is the state of an allocation.
 type callState = int32
@@ -129,7 +129,7 @@ func (q *quota) leaveSilent(h *holding, left int, now time.Time) {
 	}
 }
 
-// settleCalls refuses what the user of a has too many calls of, after the grace for calls that move from one allocation to another. It
+// settleCalls refuses the calls that exceed the limit of a's user after the grace for calls that move from one allocation to another. It
 // takes back from the kernel what is not counted.
 func (s *Session) settleCalls(a *allocation, now time.Time) {
 	most := s.shared.limits.Load().MaxCallsPerUser

@@ -38,8 +38,8 @@ type Config struct {
 	Kernel    Kernel                                                                                      // may be nil
 	Alternate func(account string, tuple event.FiveTuple) (server netip.AddrPort, domain string, ok bool) // may be nil
 
-	Bans     *ban.List // may be nil
-	Meter    usage.Meter
+	Bans     *ban.List         // may be nil
+	Meter    usage.Meter       // may be nil
 	Holdings usage.Holdings    // may be nil
 	OnEvent  func(event.Event) // may be nil
 	Logger   *slog.Logger

@@ -33,9 +33,9 @@ func userOf(subject credential.Subject, client Client) usage.User {
 }
 
 // meterAddresses adds what the addresses have relayed since the last call to what their user has relayed today, and reports whether that is
-// more than MaxBytesPerUserPerDay. Since packets are counted in any case, this costs nothing for each of them, but notices a
-// limit up to JanitorPeriod late. It is called on the goroutine of the session.
-func (s *Shared) meterAddresses(addresses []*relayedAddress, now time.Time) (reached bool) {
+// MaxBytesPerUserPerDay or more. Since packets are counted in any case, this costs nothing for each of them, but notices a limit up to
+// JanitorPeriod late. It is called on the goroutine of the session.
+func (s *Shared) meterAddresses(addresses []*relayedAddress, now time.Time) (atLimit bool) {
 	most := s.limits.Load().MaxBytesPerUserPerDay
 	meter := s.meter(most)
 	for _, r := range addresses {
@@ -44,19 +44,19 @@ func (s *Shared) meterAddresses(addresses []*relayedAddress, now time.Time) (rea
 		r.metered = total
 		if meter != nil && relayed != (usage.Total{}) {
 			today := meter.Add(r.allocation.user(), relayed, now)
-			reached = exceeds(today, most)
+			atLimit = reached(today, most)
 		}
 	}
-	return reached
+	return atLimit
 }
 
-// exceeds reports whether a user who has relayed a number of bytes today may relay no more. A most of zero is no limit.
-func exceeds(today uint64, most int64) bool { return most > 0 && today >= uint64(most) }
+// reached reports whether a user who has relayed a number of bytes today may relay no more. A most of zero is no limit.
+func reached(today uint64, most int64) bool { return most > 0 && today >= uint64(most) }
 
 // hasDailyBytes reports whether the user of r may relay more today.
 func (s *Session) hasDailyBytes(r *request, now time.Time) bool {
 	most := s.shared.limits.Load().MaxBytesPerUserPerDay
-	if most == 0 || !exceeds(s.shared.meter(most).Today(userOf(r.subject, r.client), now), most) {
+	if most == 0 || !reached(s.shared.meter(most).Today(userOf(r.subject, r.client), now), most) {
 		return true
 	}
 	s.shared.logQuota(event.RefusedDailyBytes, now)

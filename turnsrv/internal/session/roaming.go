@@ -20,8 +20,8 @@ const (
 	awayAfter = SilentAfter + hearEvery
 	// roamingGrace is longer than awayAfter by a few runs of the janitor.
 	roamingGrace = 15 * time.Second
-	// roamingPause is how long a user gets no grace after one in which the client has not moved, so that graces cannot be used to have
-	// more all the time.
+	// roamingPause is how long a user gets no grace after one in which the client has not moved, so that a user cannot exceed the limit
+	// permanently by means of graces.
 	roamingPause = 10 * time.Minute
 
 	// searchRate is how often per second the addresses of a holding are searched because a client may have roamed, so that frequent
@@ -130,7 +130,7 @@ func (q *quota) releaseAll(a *allocation, h *holding) *allocation {
 	return a
 }
 
-// settleRoaming ends what the user of a has too much of after the user's client has roamed.
+// settleRoaming ends the allocations that exceed the quota of a's user after the user's client has roamed.
 func (s *Session) settleRoaming(a *allocation, now time.Time) {
 	gone, latest := s.shared.quota.settle(a.account, now)
 	for _, a := range gone {
