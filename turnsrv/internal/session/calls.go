@@ -20,7 +20,7 @@ type callState = int32
 const (
 	noCall      callState = iota
 	inCall                // counted
-	refusedCall           // its user has MaxCallsPerUser calls
+	refusedCall           // was refused: see callRefused
 )
 
 // Only data from the client begins a call. Otherwise, a peer could take all calls of a user with a packet to each allocation.
@@ -50,15 +50,14 @@ func (a *allocation) mayTalk(data []byte, now time.Time) bool {
 	if most == 0 {
 		return true
 	}
-	state := a.call.state.Load()
-	if state == inCall {
+	if a.call.state.Load() == inCall {
 		return true
 	}
 	at := now.Sub(a.session.shared.start)
 	if isCheck(data) && a.call.checks[toPeer].Take(1, checkRate, checkBurst, at) {
 		return true
 	}
-	if state == refusedCall && at < time.Duration(a.call.again.Load()) {
+	if a.callRefused(now) {
 		return false
 	}
 	return a.session.shared.quota.beginCall(a, most, now)
@@ -70,15 +69,21 @@ func (a *allocation) mayHear(data []byte, now time.Time) bool {
 	if a.session.shared.limits.Load().MaxCallsPerUser == 0 {
 		return true
 	}
-	state := a.call.state.Load()
-	if state == inCall {
+	if a.call.state.Load() == inCall {
 		return true
 	}
 	at := now.Sub(a.session.shared.start)
 	if isCheck(data) {
 		return a.call.checks[toClient].Take(1, checkRate, checkBurst, at)
 	}
-	return state == noCall && a.call.early.Take(1, checkRate, checkBurst, at)
+	return !a.callRefused(now) && a.call.early.Take(1, checkRate, checkBurst, at)
+}
+
+// callRefused reports whether a call of a was refused just now. A client that goes on sending is refused again every callRetry; one that
+// does not, because its permissions have expired, can begin another call. Safe for concurrent use.
+func (a *allocation) callRefused(now time.Time) bool {
+	s := a.session.shared
+	return s.limits.Load().MaxCallsPerUser > 0 && a.call.state.Load() == refusedCall && now.Sub(s.start) < time.Duration(a.call.again.Load())
 }
 
 // isCheck reports whether data may be a check of ICE, which is a short STUN message, RFC 8489 section 5.

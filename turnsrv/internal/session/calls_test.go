@@ -50,15 +50,11 @@ func TestCalls(t *testing.T) {
 	if !r.talk(one, media) || r.talk(two, media) || !r.talk(two, iceCheck) {
 		t.Error("after the grace, want the first call to go on, and only checks of ICE of the second")
 	}
-	s := newSigner(r.bareSession, r.now)
-	s.use(r.cred)
-	s.from = clientAt(two)
-	s.nonce = r.shared.nonces.appendNonce(nil, s.from.Tuple, r.now)
 	for method, sets := range map[stun.Method][]turntest.Set{
 		stun.MethodCreatePermission: {turntest.PeerAddr(netip.MustParseAddrPort("8.8.8.8:5000"))},
 		stun.MethodChannelBind:      {turntest.Channel(0x4000), turntest.PeerAddr(netip.MustParseAddrPort("8.8.8.8:5000"))},
 	} {
-		if code := codeOf(t, r.take(s.message(method, 9, sets...), s.from, r.now)); code != stun.CodeInsufficientCapacity {
+		if code := r.request(two, method, sets...); code != stun.CodeInsufficientCapacity {
 			t.Errorf("%v is answered %d, want 508", method, code)
 		}
 	}
@@ -74,6 +70,45 @@ func TestCalls(t *testing.T) {
 	}
 	if n := len(r.allocations[clientAt(two)].account.calls); n != 1 {
 		t.Errorf("%d calls are counted, want 1", n)
+	}
+}
+
+// TestRefusalEnds checks that a client whose call was refused can begin another one after that, even if it has no permission any more.
+func TestRefusalEnds(t *testing.T) {
+	peer := netip.MustParseAddrPort("8.8.8.8:5000")
+	for name, free := range map[string]func(*roamers){
+		"the other call has ended": func(r *roamers) {
+			r.Gone(clientAt("192.0.2.1:1"), r.now)
+			r.pass(callRetry, "192.0.2.1:2")
+		},
+		"the limit was removed": func(r *roamers) { r.shared.SetQuotas(limited(limit.Quotas{})) },
+	} {
+		r := newRoamers(t, limit.Quotas{MaxCallsPerUser: 1})
+		const one, two = "192.0.2.1:1", "192.0.2.1:2"
+		r.allocate(one)
+		r.allocate(two)
+		r.request(two, stun.MethodCreatePermission, turntest.PeerAddr(peer))
+		r.talk(one, media)
+		r.talk(two, media)
+		r.pass(roamingGrace, one, two)
+		if code := r.request(two, stun.MethodCreatePermission, turntest.PeerAddr(peer)); code != stun.CodeInsufficientCapacity {
+			t.Fatalf("a permission for a refused call is answered %d, want 508", code)
+		}
+		free(r)
+		before := r.dropped(event.DropCalls)
+		r.allocations[clientAt(two)].addresses[0].Deliver(peer, media, r.now)
+		if r.dropped(event.DropCalls) != before {
+			t.Errorf("after %s, what the peer sends first is dropped", name)
+		}
+		if code := r.request(two, stun.MethodCreatePermission, turntest.PeerAddr(peer)); code != 0 {
+			t.Errorf("after %s, a permission is answered %d, want 0", name, code)
+		}
+		if code := r.request(two, stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(peer)); code != 0 {
+			t.Errorf("after %s, a channel is answered %d, want 0", name, code)
+		}
+		if !r.talk(two, media) {
+			t.Errorf("after %s, the call is refused", name)
+		}
 	}
 }
 
@@ -194,11 +229,7 @@ func TestPeersBeginNoCalls(t *testing.T) {
 	}
 	for _, from := range all {
 		r.allocate(from)
-		s := newSigner(r.bareSession, r.now)
-		s.use(r.cred)
-		s.from = clientAt(from)
-		s.nonce = r.shared.nonces.appendNonce(nil, s.from.Tuple, r.now)
-		if code := codeOf(t, r.take(s.message(stun.MethodCreatePermission, 9, turntest.PeerAddr(peer)), s.from, r.now)); code != 0 {
+		if code := r.request(from, stun.MethodCreatePermission, turntest.PeerAddr(peer)); code != 0 {
 			t.Fatalf("a permission is answered %d", code)
 		}
 	}

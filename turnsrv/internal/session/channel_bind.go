@@ -23,7 +23,7 @@ func (s *Session) channelBind(r *request, a *allocation, now time.Time) []byte {
 	if a.towards(peer) == nil {
 		return s.refuse(&r.origin, stun.CodePeerAddressFamilyMismatch)
 	}
-	if a.call.state.Load() == refusedCall {
+	if a.callRefused(now) {
 		return s.refuse(&r.origin, stun.CodeInsufficientCapacity)
 	}
 	relay := s.shared.config.Relay

@@ -17,7 +17,7 @@ func (s *Session) createPermission(r *request, a *allocation, now time.Time) []b
 			return s.refuse(&r.origin, stun.CodePeerAddressFamilyMismatch)
 		}
 	}
-	if a.call.state.Load() == refusedCall {
+	if a.callRefused(now) {
 		return s.refuse(&r.origin, stun.CodeInsufficientCapacity)
 	}
 	relay := s.shared.config.Relay

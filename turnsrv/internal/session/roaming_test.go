@@ -32,11 +32,17 @@ func newRoamers(t *testing.T, quotas limit.Quotas) *roamers {
 // allocate requests an allocation from an address with a port, such as 192.0.2.1:1.
 func (r *roamers) allocate(from string) stun.ErrorCode {
 	r.t.Helper()
+	return r.request(from, stun.MethodAllocate, turntest.TransportUDP)
+}
+
+// request sends a signed request from an address, and returns the error code of the response, or 0.
+func (r *roamers) request(from string, method stun.Method, sets ...turntest.Set) stun.ErrorCode {
+	r.t.Helper()
 	s := newSigner(r.bareSession, r.now)
 	s.use(r.cred)
 	s.from = clientAt(from)
 	s.nonce = r.shared.nonces.appendNonce(nil, s.from.Tuple, r.now)
-	return codeOf(r.t, r.take(s.message(stun.MethodAllocate, 1, turntest.TransportUDP), s.from, r.now))
+	return codeOf(r.t, r.take(s.message(method, 1, sets...), s.from, r.now))
 }
 
 // pass lets time pass, in which peers send to all allocations, and the clients of some use theirs.
