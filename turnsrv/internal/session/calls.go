@@ -151,14 +151,13 @@ func (s *Session) settleCalls(a *allocation, now time.Time) {
 func (q *quota) settleCalls(h *holding, most int, at time.Duration, now time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.leaveSilent(h, most, now)
-	switch {
-	case most == 0:
+	if most == 0 {
 		h.moving.graceEnds.Store(0)
-	case len(h.calls) <= most:
-		h.moving.end(false, at)
-	case int64(at) >= h.moving.graceEnds.Load():
-		h.moving.end(true, at)
+		return
+	}
+	q.leaveSilent(h, most, now)
+	silent := countFunc(h.calls, func(a *allocation) bool { return a.silence.For(now) >= awayAfter })
+	if h.moving.settle(len(h.calls) > most, silent, at) && len(h.calls) > most {
 		for _, a := range slices.Clone(h.calls[most:]) { // the latest ones
 			a.call.again.Store(int64(at + callRetry))
 			q.endCall(a, refusedCall)

@@ -112,6 +112,25 @@ func TestRefusalEnds(t *testing.T) {
 	}
 }
 
+// TestShortCallAfterMove checks that a client that has moved may move again soon, although it has hung up before the old call fell silent.
+func TestShortCallAfterMove(t *testing.T) {
+	r := newRoamers(t, limit.Quotas{MaxCallsPerUser: 1})
+	for i := range 5 {
+		from := fmt.Sprintf("192.0.2.%d:1", i)
+		r.allocate(from)
+		for range 3 {
+			if !r.talk(from, media) {
+				t.Fatalf("on network %d, the call is refused", i)
+			}
+			r.pass(time.Second, from)
+		}
+		if i%2 == 1 {
+			r.Gone(clientAt(from), r.now)
+			r.pass(time.Minute)
+		}
+	}
+}
+
 // TestCallMoves checks that a call goes on after the client has changed its network.
 func TestCallMoves(t *testing.T) {
 	r := newRoamers(t, limit.Quotas{MaxCallsPerUser: 1})

@@ -49,12 +49,22 @@ func (e *excess) begin(now time.Duration) bool {
 	return true
 }
 
-// end ends the grace, if there is one. The client has moved if for everything that has begun, something else fell silent. If the user
-// has ended it instead, perhaps just before the grace was over, it is as if the user still had too many (over).
-func (e *excess) end(over bool, now time.Duration) {
-	if e.graceEnds.Swap(0) != 0 && (over || e.left < e.begun) {
+// settle ends the grace as soon as the client has moved, or when the grace is over, and reports whether it has. over is whether the
+// holding has more than the limit, and silent is how much of what it has belongs to silent clients.
+//
+// The client has moved if for everything that has begun, something else fell silent. If the user has ended it instead, perhaps just
+// before the grace was over, it is as if the user still had too many.
+func (e *excess) settle(over bool, silent int, now time.Duration) (ended bool) {
+	moved := !over && e.left+silent >= e.begun
+	ends := e.graceEnds.Load()
+	if ends == 0 || int64(now) < ends && !moved {
+		return false
+	}
+	e.graceEnds.Store(0)
+	if !moved {
 		e.strictUntil = now + roamingPause
 	}
+	return true
 }
 
 // away returns the relayed address whose client has been silent longest and is not on the host source, or nil if none of these clients
@@ -99,18 +109,18 @@ func (q *quota) settle(h *holding, now time.Time) (gone, latest []*allocation) {
 	perUser := max(q.max.MaxAllocationsPerUser-q.held(a.subject), 0)
 	at := now.Sub(a.session.shared.start)
 	silent := func(r *relayedAddress) time.Duration { return r.allocation.silence.For(now) }
+	isAway := func(r *relayedAddress) bool { return silent(r) >= awayAfter }
 	inOrder := slices.SortedFunc(slices.Values(h.addresses), func(a, b *relayedAddress) int { return cmp.Compare(silent(b), silent(a)) })
 	for _, r := range inOrder {
-		if len(h.addresses) > perUser && r.place != gaveWay && silent(r) >= awayAfter {
+		if len(h.addresses) > perUser && r.place != gaveWay && isAway(r) {
 			before := len(h.addresses)
 			gone = append(gone, q.releaseAll(r.allocation, h))
 			h.roaming.left += before - len(h.addresses)
 		}
 	}
-	if len(h.addresses) > perUser && int64(at) < h.roaming.graceEnds.Load() {
+	if !h.roaming.settle(len(h.addresses) > perUser, countFunc(h.addresses, isAway), at) {
 		return gone, nil
 	}
-	h.roaming.end(len(h.addresses) > perUser, at)
 	slices.SortStableFunc(inOrder, func(a, b *relayedAddress) int { return b.allocation.since.Compare(a.allocation.since) })
 	for _, r := range inOrder {
 		if len(h.addresses) > perUser && r.place != gaveWay {
@@ -118,6 +128,16 @@ func (q *quota) settle(h *holding, now time.Time) (gone, latest []*allocation) {
 		}
 	}
 	return gone, latest
+}
+
+// countFunc returns how many elements of s satisfy f.
+func countFunc[E any](s []E, f func(E) bool) (n int) {
+	for _, e := range s {
+		if f(e) {
+			n++
+		}
+	}
+	return n
 }
 
 // releaseAll removes the relayed addresses of a from its holding h. The caller holds the lock.

@@ -170,6 +170,34 @@ func TestHostsInTurn(t *testing.T) {
 	}
 }
 
+// TestPrunedAllocations checks that a client that has moved may move again soon, although its ICE agent ends the allocations that it does
+// not need before the old ones have fallen silent.
+func TestPrunedAllocations(t *testing.T) {
+	for quota := 3; quota <= 5; quota++ { // with 4 or 5, what is left after pruning does not exceed the quota
+		r := newRoamers(t, limit.Quotas{MaxAllocationsPerUser: quota})
+		for network := range 5 {
+			var all []string
+			for i := range 3 {
+				all = append(all, fmt.Sprintf("192.0.2.%d:%d", network, 1+i))
+				if code := r.allocate(all[i]); code != 0 {
+					t.Fatalf("with a quota of %d, allocation %d on network %d is answered %d, want 0", quota, i, network, code)
+				}
+			}
+			r.pass(3*time.Second, all...)
+			r.Gone(clientAt(all[1]), r.now)
+			r.Gone(clientAt(all[2]), r.now)
+			r.pass(time.Minute, all[0])
+			for i := range 2 { // an ICE restart, so that the next network meets full quotas
+				all[1+i] = fmt.Sprintf("192.0.2.%d:%d", network, 11+i)
+				if code := r.allocate(all[1+i]); code != 0 {
+					t.Fatalf("with a quota of %d, reserve %d on network %d is answered %d, want 0", quota, i, network, code)
+				}
+			}
+			r.pass(time.Second, all...)
+		}
+	}
+}
+
 // TestRoamingBounds checks, with random clients of one user, that there are never more than twice the quota, and no more than the quota
 // for longer than the grace.
 func TestRoamingBounds(t *testing.T) {
