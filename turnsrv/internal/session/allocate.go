@@ -126,7 +126,7 @@ func (s *Session) open(request relay.Request, answer *allocateAnswer, now time.T
 	}
 	conn, token, err := s.shared.config.Relay.Allocate(request)
 	if err != nil {
-		s.shared.quota.give(address)
+		s.shared.quota.untake(address)
 		switch {
 		case errors.Is(err, relay.ErrFamily):
 			return &addressError{request.Family, stun.CodeAddressFamilyNotSupported, event.RefusedFamily}
@@ -142,7 +142,7 @@ func (s *Session) open(request relay.Request, answer *allocateAnswer, now time.T
 	}
 	if err := conn.Start(address); err != nil {
 		conn.Close()
-		s.shared.quota.give(address)
+		s.shared.quota.untake(address)
 		s.shared.logRelayError(err, now)
 		return &addressError{request.Family, stun.CodeInsufficientCapacity, event.RefusedNoPort}
 	}

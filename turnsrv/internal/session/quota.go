@@ -24,7 +24,7 @@ const (
 
 // quota counts relayed addresses, from before they are opened until after they are closed. Safe for concurrent use.
 type quota struct {
-	mu        sync.Mutex // guards what follows, and relayedAddress.place
+	mu        sync.Mutex // guards what follows, and relayedAddress.place and roamed
 	max       limit.Quotas
 	total     int
 	byShare   map[share]*holding
@@ -97,7 +97,7 @@ func (q *quota) take(r *relayedAddress, now time.Time) (replaced *relayedAddress
 		}
 		if replaced != nil {
 			q.release(replaced)
-		} else if !held.mayRoam(source, perUser-others, at) {
+		} else if r.roamed = held.mayRoam(source, perUser-others, at); !r.roamed {
 			return nil, event.RefusedUserQuota, false
 		}
 	case perUser > 0 && q.anonymous[a.subject] >= maxAnonymous*perUser:
@@ -124,6 +124,16 @@ func (q *quota) keep(r *relayedAddress) {
 	q.total++
 	q.bySource[r.allocation.host()]++
 	q.hold(r)
+}
+
+// untake undoes the take of a relayed address that could not be opened. Of a grace, it has used nothing.
+func (q *quota) untake(r *relayedAddress) {
+	q.mu.Lock()
+	if e := &r.allocation.account.roaming; r.roamed && e.begun > 0 { // unless that grace has ended since
+		e.begun--
+	}
+	q.mu.Unlock()
+	q.give(r)
 }
 
 // give undoes one take or keep.

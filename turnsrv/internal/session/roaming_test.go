@@ -198,6 +198,28 @@ func TestPrunedAllocations(t *testing.T) {
 	}
 }
 
+// TestFailedAllocationsWhileRoaming checks that allocations that the server could not make are not held against the user.
+func TestFailedAllocationsWhileRoaming(t *testing.T) {
+	r := newRoamers(t, limit.Quotas{MaxAllocationsPerUser: 2})
+	const home, away = "192.0.2.1:1", "198.51.100.1:1"
+	r.allocate(home)
+	r.allocate("192.0.2.1:2")
+	r.pass(time.Second, home)
+	reserved := turntest.Attr(stun.AttrReservationToken, 1, 2, 3, 4, 5, 6, 7, 8)
+	if code := r.request(away, stun.MethodAllocate, turntest.TransportUDP, reserved); code != 508 {
+		t.Fatalf("an allocation with an unknown reservation is answered %d, want 508", code)
+	}
+	for _, from := range []string{away, "198.51.100.1:2"} {
+		if code := r.allocate(from); code != 0 {
+			t.Fatalf("on another network, an allocation is answered %d, want 0", code)
+		}
+	}
+	r.pass(roamingGrace, away, "198.51.100.1:2")
+	if code := r.allocate("203.0.113.1:1"); code != 0 {
+		t.Errorf("after that, one more from elsewhere is answered %d, want 0", code)
+	}
+}
+
 // TestRoamingBounds checks, with random clients of one user, that there are never more than twice the quota, and no more than the quota
 // for longer than the grace.
 func TestRoamingBounds(t *testing.T) {
