@@ -277,7 +277,10 @@ func (x *Exchange) exchange(ctx context.Context) error {
 	if foreignID(texts[0], time.Now()) {
 		return errForeign
 	}
-	x.last[x.key("changes")] = texts[0]
+	// What has changed since the last read is still to be read, because texts have no events. An earlier ID is of a stream that Redis has lost.
+	if key := x.key("changes"); x.last[key] == "" || earlierID(texts[0], x.last[key]) {
+		x.last[key] = texts[0]
+	}
 	var entries []Entry
 	unreadable := make(map[string]bool)
 	for pair := range slices.Chunk(texts[1:], 2) {

@@ -103,6 +103,15 @@ func newSharer() *sharer {
 // share starts a machine that shares, and issues if issuer is not empty.
 func (s *sharer) share(t *testing.T, settings Settings, id, issuer string) *sharer {
 	t.Helper()
+	s.connect(t, settings, id, issuer)
+	s.Start()
+	t.Cleanup(s.Stop)
+	return s
+}
+
+// connect does what share does, except that the test calls what the Exchange would do by itself.
+func (s *sharer) connect(t *testing.T, settings Settings, id, issuer string) *sharer {
+	t.Helper()
 	logger := slog.New(slog.NewTextHandler(s.log, nil))
 	directory := New(settings, func() []Relay { return nil }, logger)
 	directory.interval, directory.lifetime = 50*time.Millisecond, 500*time.Millisecond
@@ -150,8 +159,7 @@ func (s *sharer) share(t *testing.T, settings Settings, id, issuer string) *shar
 			},
 		},
 	}, logger)
-	s.Start()
-	t.Cleanup(s.Stop)
+	t.Cleanup(func() { s.waits.Close() })
 	return s
 }
 
@@ -204,6 +212,28 @@ func TestExchange(t *testing.T) {
 				t.Errorf("the account is readable: %v, %q", got, fields)
 			}
 		})
+	}
+}
+
+// TestEventBeforeExchange has a machine exchange everything before it has read an event, which it reads afterwards.
+func TestEventBeforeExchange(t *testing.T) {
+	t.Parallel()
+	redisServer := redistest.Start(t)
+	settings := settingsFor(t, modeStandalone, redisServer.Addr)
+	one, two := newSharer().connect(t, settings, "1", ""), newSharer().connect(t, settings, "2", "")
+	for _, event := range []string{"before two joins", "a", "b"} {
+		if err := one.Tell(t.Context(), event); err != nil {
+			t.Fatal(err)
+		}
+		if err := two.exchange(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := two.read(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := two.happened(); got != "a b" {
+		t.Errorf("events of two: %q, want those since it has joined", got)
 	}
 }
 

@@ -33,6 +33,19 @@ func foreignID(id string, now time.Time) bool {
 	return err != nil || at > uint64(now.Add(maxAhead).UnixMilli())
 }
 
+// earlierID reports whether the ID of a message in a stream precedes another one. An ID is MS-SEQ, or MS alone, which is MS-0.
+func earlierID(a, b string) bool {
+	parse := func(id string) (ms, seq uint64) {
+		first, second, _ := strings.Cut(id, "-")
+		ms, _ = strconv.ParseUint(first, 10, 64) // Redis writes no other IDs
+		seq, _ = strconv.ParseUint(second, 10, 64)
+		return ms, seq
+	}
+	aMS, aSeq := parse(a)
+	bMS, bSeq := parse(b)
+	return aMS < bMS || aMS == bMS && aSeq < bSeq
+}
+
 // clean removes keys of a type that an operation could not use because somebody else has written to them, so that the next attempt
 // succeeds. The first time, it logs that.
 func (d *Directory) clean(ctx context.Context, kind string, keys ...string) {

@@ -86,6 +86,17 @@ func TestOpenEvent(t *testing.T) {
 	}
 }
 
+func TestEarlierID(t *testing.T) {
+	ids := []string{"0", "0-1", "9-0", "9-9", "9-10", "10-2", "18446744073709551615-1"}
+	for i, a := range ids {
+		for j, b := range ids {
+			if got := earlierID(a, b); got != (i < j) {
+				t.Errorf("%s before %s: %v", a, b, got)
+			}
+		}
+	}
+}
+
 // TestForeignKeys has somebody else write to the keys of a cluster. What mailturn stores there spreads nevertheless, and the log says
 // that something was removed or ignored.
 func TestForeignKeys(t *testing.T) {
