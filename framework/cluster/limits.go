@@ -285,12 +285,12 @@ func (l *Limits) begin(ctx context.Context) (names []string) {
 	pipeline.HSetNX(limited, key, "epoch", rand.Text()) // another one after Redis has lost it
 	epoch := pipeline.HGet(limited, key, "epoch")
 	_, err := pipeline.Exec(limited)
+	if isForeign(err) {
+		l.directory.clean(limited, hashKey, key)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil {
-		if isForeign(err) {
-			l.directory.clean(limited, hashKey, key)
-		}
 		l.fail()
 		return nil
 	}

@@ -1,8 +1,10 @@
 package cluster
 
 import (
+	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -192,5 +194,62 @@ func TestLimitsOfARefusedUser(t *testing.T) {
 		if n := one.log.count(want) + two.log.count(want); n < 1 || n > 2 {
 			t.Errorf("%q was logged %d times", want, n)
 		}
+	}
+}
+
+// hook runs before each command and each pipeline of a client, and ends it with its error if there is one.
+type hook func(commands ...redis.Cmder) error
+
+func (h hook) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, c redis.Cmder) error {
+		if err := h(c); err != nil {
+			c.SetErr(err)
+			return err
+		}
+		return next(ctx, c)
+	}
+}
+
+func (h hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, commands []redis.Cmder) error {
+		if err := h(commands...); err != nil {
+			for _, c := range commands {
+				c.SetErr(err)
+			}
+			return err
+		}
+		return next(ctx, commands)
+	}
+}
+
+// TestLimitsDoNotWait wants nothing to be locked while Redis is asked, because relays call Held and Hold for each allocation.
+func TestLimitsDoNotWait(t *testing.T) {
+	t.Parallel()
+	redisServer := redistest.Start(t)
+	one := NewLimits(newMachine(settingsFor(t, modeStandalone, redisServer.Addr), "relay1", "1").Directory, "1")
+	client := one.directory.client
+	defer client.Close()
+	epoch := sharedKey("mailturn", "epoch")
+	if err := client.Set(t.Context(), epoch, "something else", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	var locked atomic.Value
+	client.AddHook(hook(func(commands ...redis.Cmder) error {
+		if one.mu.TryLock() {
+			one.mu.Unlock()
+		} else {
+			locked.Store(fmt.Sprint(commands))
+		}
+		return nil
+	}))
+	one.Hold("alice", 1)
+	one.sweep(t.Context())
+	if command := locked.Load(); command != nil {
+		t.Errorf("locked during %v", command)
+	}
+	if n, err := client.Exists(t.Context(), epoch).Result(); err != nil || n != 0 {
+		t.Errorf("the foreign key: %d, %v", n, err)
 	}
 }
