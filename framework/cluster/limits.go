@@ -246,6 +246,9 @@ func (l *Limits) sweep(ctx context.Context) {
 		if err := l.exchange(ctx, chunk); err != nil {
 			l.mu.Lock()
 			l.fail()
+			for _, name := range names { // so that prune keeps those who hold nothing any more, which Redis does not know yet
+				l.dirty[name] = true
+			}
 			l.mu.Unlock()
 			return
 		}

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"io"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -251,5 +252,49 @@ func TestLimitsDoNotWait(t *testing.T) {
 	}
 	if n, err := client.Exists(t.Context(), epoch).Result(); err != nil || n != 0 {
 		t.Errorf("the foreign key: %d, %v", n, err)
+	}
+}
+
+// TestLimitsAfterAFailedSweep has Redis fail when it is told that a user holds nothing any more, and for some minutes. It learns that
+// afterwards.
+func TestLimitsAfterAFailedSweep(t *testing.T) {
+	t.Parallel()
+	redisServer := redistest.Start(t)
+	one := NewLimits(newMachine(settingsFor(t, modeStandalone, redisServer.Addr), "relay1", "1").Directory, "1")
+	client := one.directory.client
+	defer client.Close()
+	now := time.Now()
+	one.clock = func() time.Time { return now }
+	failing := false
+	client.AddHook(hook(func(commands ...redis.Cmder) error {
+		if failing && len(commands) > 0 && commands[0].Name() == "evalsha" {
+			return io.ErrUnexpectedEOF
+		}
+		return nil
+	}))
+	stored := func() int64 {
+		t.Helper()
+		n, err := client.HLen(t.Context(), one.accountKeys("alice", "")[0]).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	one.Hold("alice", 1)
+	one.sweep(t.Context())
+	if n := stored(); n != 1 {
+		t.Fatalf("%d relays hold something for the user, want 1", n)
+	}
+	now = now.Add(2 * pruneEvery) // the call
+	one.Hold("alice", 0)
+	failing = true
+	for range 3 {
+		one.sweep(t.Context())
+		now = now.Add(2 * pruneEvery)
+	}
+	failing = false
+	one.sweep(t.Context())
+	if n := stored(); n != 0 {
+		t.Errorf("%d relays hold something for the user, want none", n)
 	}
 }
