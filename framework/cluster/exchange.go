@@ -142,7 +142,11 @@ func (x *Exchange) Tell(ctx context.Context, event string) error {
 	}
 	x.telling.Lock()
 	defer x.telling.Unlock()
-	x.told = NextStamp(time.Now(), x.told)
+	now := time.Now()
+	if x.told > now.Add(maxEventAge).UnixMicro() { // the clock was ahead, and the others would ignore what follows
+		x.told = 0
+	}
+	x.told = NextStamp(now, x.told)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	err := x.directory.client.XAdd(ctx, &redis.XAddArgs{

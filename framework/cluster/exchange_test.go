@@ -237,6 +237,29 @@ func TestEventBeforeExchange(t *testing.T) {
 	}
 }
 
+// TestEventAfterClockWasAhead has the clock of a machine set back by an hour. The others take its next event.
+func TestEventAfterClockWasAhead(t *testing.T) {
+	t.Parallel()
+	redisServer := redistest.Start(t)
+	settings := settingsFor(t, modeStandalone, redisServer.Addr)
+	one, two := newSharer().connect(t, settings, "1", ""), newSharer().connect(t, settings, "2", "")
+	if err := two.exchange(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	one.told = time.Now().Add(time.Hour).UnixMicro()
+	for _, event := range []string{"a", "b"} {
+		if err := one.Tell(t.Context(), event); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := two.read(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := two.happened(); got != "a b" {
+		t.Errorf("events of two: %q, want both", got)
+	}
+}
+
 // TestExchangeAfterLoss has Redis restart empty, while one machine is away and another one changes what it knows.
 func TestExchangeAfterLoss(t *testing.T) {
 	t.Parallel()
