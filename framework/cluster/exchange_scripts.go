@@ -10,14 +10,24 @@ import "github.com/redis/go-redis/v9"
 //	PREFIX:1:{shared}:names:ID  stream   user names that the issuer ID has issued, with their accounts
 func sharedKey(prefix, name string) string { return prefix + ":1:{shared}:" + name }
 
-// put stores entries that replace those of the same names, and publishes each. If it is asked for all, it removes those that have
-// ended, and returns the ID of the last change, followed by the field and the value of every entry.
+// put stores entries that replace those of the same names, and publishes each. If it is asked for all, it first removes those that have
+// ended or cannot be read, so that they leave room, and returns the ID of the last change, followed by the field and the value of every
+// entry.
 //
 // KEYS: entries, changes. ARGV: "all" or "", the limit of entries, and for each entry its field and its value.
 var put = redis.NewScript(`
 local function head(text)
 	local stamp, untilMS = string.match(text, '^(%d+) (%d+) ')
 	return tonumber(stamp) or -1, tonumber(untilMS) or -1
+end
+if ARGV[1] == 'all' then
+	local time = redis.call('TIME')
+	local now = time[1] * 1000 + math.floor(time[2] / 1000)
+	local stored = redis.call('HGETALL', KEYS[1])
+	for i = 1, #stored, 2 do
+		local _, untilMS = head(stored[i + 1])
+		if untilMS < now then redis.call('HDEL', KEYS[1], stored[i]) end
+	end
 end
 for i = 3, #ARGV, 2 do
 	local old = redis.call('HGET', KEYS[1], ARGV[i])
@@ -30,20 +40,9 @@ for i = 3, #ARGV, 2 do
 	end
 end
 if ARGV[1] ~= 'all' then return {} end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)
 local result = {last[1] and last[1][1] or '0-0'}
-local all = redis.call('HGETALL', KEYS[1])
-for i = 1, #all, 2 do
-	local _, untilMS = head(all[i + 1])
-	if untilMS < now then
-		redis.call('HDEL', KEYS[1], all[i])
-	else
-		table.insert(result, all[i])
-		table.insert(result, all[i + 1])
-	end
-end
+for _, text in ipairs(redis.call('HGETALL', KEYS[1])) do table.insert(result, text) end
 return result
 `)
 

@@ -163,6 +163,36 @@ func TestForeignKeys(t *testing.T) {
 	}
 }
 
+// TestRoomOfEntriesThatHaveEnded fills Redis with entries that have ended or cannot be read. They leave room for others.
+func TestRoomOfEntriesThatHaveEnded(t *testing.T) {
+	t.Parallel()
+	redisServer := redistest.Start(t)
+	settings := settingsFor(t, modeStandalone, redisServer.Addr)
+	one := newSharer().connect(t, settings, "1", "")
+	one.apply([]Entry{{Name: "a", Stamp: 5, Until: time.Now().Add(time.Hour), Value: "1"}})
+	pipeline := one.directory.client.Pipeline()
+	for i := range MaxEntries {
+		e := Entry{Name: fmt.Sprint(i), Stamp: 5, Until: time.Now().Add(-time.Second)}
+		field, text, err := e.encode(one.sealer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i%2 == 0 {
+			text = "something else"
+		}
+		pipeline.HSet(t.Context(), one.key("entries"), field, text)
+	}
+	if _, err := pipeline.Exec(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := one.exchange(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if n, err := one.directory.client.HLen(t.Context(), one.key("entries")).Result(); err != nil || n != 1 {
+		t.Errorf("%d entries, %v, want 1", n, err)
+	}
+}
+
 // TestEntryThatIsTooLong wants a machine that holds an entry which cannot be shared to share the others.
 func TestEntryThatIsTooLong(t *testing.T) {
 	t.Parallel()
