@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/mailturn/mailturn/framework/cluster/redistest"
 	"github.com/mailturn/mailturn/framework/config"
 )
@@ -408,6 +410,15 @@ func TestDocumentedPermissions(t *testing.T) {
 	one.issue(2_000_000_000, "alice")
 	eventually(t, "entries", two.values, "a=1")
 	eventually(t, "names", two.known, "map[2000000000:alice]")
+	const last = "18446744073709551615-18446744073709551615" // after which nothing can follow
+	key := sharedKey("mailturn", "stream")
+	if err := one.directory.client.XAdd(t.Context(), &redis.XAddArgs{Stream: key, ID: last, Values: []string{"something", "else"}}).Err(); err != nil {
+		t.Fatal(err)
+	}
+	one.directory.clean(t.Context(), streamKey, key)
+	if n, err := one.directory.client.XLen(t.Context(), key).Result(); err != nil || n != 0 {
+		t.Errorf("the stream has %d messages, %v, and was to be removed", n, err)
+	}
 	for _, s := range []*sharer{one, two} {
 		if n := s.log.count("level=ERROR"); n != 0 {
 			t.Error(s.log.text.String())

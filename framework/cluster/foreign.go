@@ -65,8 +65,12 @@ local length = ({['hash'] = 'HLEN', ['sorted set'] = 'ZCARD', ['stream'] = 'XLEN
 local answer = redis.pcall(length, KEYS[1])
 local foreign = type(answer) == 'table' and answer.err and string.find(answer.err, 'WRONGTYPE', 1, true)
 if not foreign and ARGV[1] == 'stream' then
-	local last = redis.pcall('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
-	foreign = last and tonumber(string.match(last[1], '^%d+')) > redis.call('TIME')[1] * 1000 + ARGV[2]
+	local info = redis.pcall('XINFO', 'STREAM', KEYS[1]) -- has the last ID even if its message was deleted; an error if there is no stream
+	for i = 1, #info, 2 do
+		if info[i] == 'last-generated-id' then
+			foreign = tonumber(string.match(info[i + 1], '^%d+')) > redis.call('TIME')[1] * 1000 + ARGV[2]
+		end
+	end
 end
 return foreign and redis.call('DEL', KEYS[1]) or 0
 `)

@@ -124,6 +124,13 @@ func TestForeignKeys(t *testing.T) {
 		"a full stream": func(p redis.Pipeliner, _ *Exchange) {
 			p.XAdd(t.Context(), &redis.XAddArgs{Stream: changes, ID: "18446744073709551615-18446744073709551615", Values: []string{"something", "else"}})
 		},
+		"a full stream, emptied": func(p redis.Pipeliner, _ *Exchange) {
+			const last = "18446744073709551615-18446744073709551615"
+			for _, key := range []string{changes, sharedKey("mailturn", "names:A")} {
+				p.XAdd(t.Context(), &redis.XAddArgs{Stream: key, ID: last, Values: []string{"something", "else"}})
+				p.XDel(t.Context(), key, last)
+			}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
