@@ -110,13 +110,22 @@ func (l *Limits) Start() {
 	})
 }
 
-// Stop ends what Start has begun. Call it before Directory.Stop.
+// Stop ends what Start has begun, and tells Redis what it does not know yet. Call it before Directory.Stop.
 func (l *Limits) Stop() {
 	if l == nil || l.cancel == nil {
 		return
 	}
 	l.cancel()
 	l.running.Wait()
+	if l.directory.Status().Err != nil { // Redis does not answer
+		return
+	}
+	l.mu.Lock()
+	l.bytesTold = time.Time{} // tell all bytes
+	l.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	l.sweep(ctx)
 }
 
 // Hold says how many relayed addresses a user has on this relay.

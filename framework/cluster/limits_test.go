@@ -298,3 +298,24 @@ func TestLimitsAfterAFailedSweep(t *testing.T) {
 		t.Errorf("%d relays hold something for the user, want none", n)
 	}
 }
+
+// TestLimitsTellAtTheEnd stops a relay after a change that it has not told yet.
+func TestLimitsTellAtTheEnd(t *testing.T) {
+	t.Parallel()
+	redisServer := redistest.Start(t)
+	one := NewLimits(newMachine(settingsFor(t, modeStandalone, redisServer.Addr), "relay1", "1").Directory, "1")
+	client := one.directory.client
+	defer client.Close()
+	one.every = time.Hour
+	one.Start()
+	day := Day(time.Now())
+	one.sweep(t.Context()) // so that bytes are to be told later
+	one.SetBytes("alice", day, 7)
+	one.Hold("alice", 2)
+	one.Stop()
+	keys := one.accountKeys("alice", day)
+	held, _, _ := strings.Cut(client.HGet(t.Context(), keys[0], "1").Val(), " ")
+	if bytes := client.HGet(t.Context(), keys[1], "1").Val(); held != "2" || bytes != "7" {
+		t.Errorf("Redis has %q relayed addresses and %q bytes, want 2 and 7", held, bytes)
+	}
+}
