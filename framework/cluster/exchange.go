@@ -22,8 +22,9 @@ const (
 	// waitForChange is how long Redis waits with its answer if nothing changes, and readLimit how many changes it sends at a time.
 	waitForChange = 2 * time.Second
 	readLimit     = 1000
-	// retryAfter is the time to the next attempt after Redis has not answered.
-	retryAfter = time.Second
+	// retryAfter is the time to the next attempt after Redis has not answered. After loggedFailures attempts, the log says so.
+	retryAfter     = time.Second
+	loggedFailures = 5
 	// maxEvent is the size of an event in bytes. Events are ignored whose time differs from that of this machine by more than maxEventAge.
 	maxEvent    = 4 << 10
 	maxEventAge = 5 * time.Minute
@@ -59,8 +60,11 @@ type Exchange struct {
 
 	// What follows is of the goroutine that follows.
 	last    map[string]string // ID of what was read last, by the key of its stream
+	backlog string            // ID of the last change when everything was exchanged last
+	failed  int               // attempts in succession that have failed while the Directory was well
 	failing bool              // the log says so
 	foreign bool              // the log says that something was ignored
+	skewed  bool              // the log says that the clock of another machine differs
 	// oversize is set when the log says that an entry of this machine is not shared.
 	oversize bool
 	// latest are the stamps of the latest events, by the ID of the process that has told them.
@@ -222,20 +226,29 @@ func (x *Exchange) setCurrent(at time.Time) {
 	x.current = at
 }
 
-// note logs that Redis does not do what an Exchange needs, unless the Directory says the same.
+// note logs that Redis does not do what an Exchange needs, unless the Directory says the same: at once if Redis refuses it, and otherwise
+// if it lasts.
 func (x *Exchange) note(err error) {
-	switch {
-	case err == nil:
+	if err == nil {
 		if x.failing {
 			x.logger.Info("cluster: bans and names are shared again")
 		}
-		x.failing = false
-	case !x.failing && Refused(err):
-		if status := x.directory.Status(); status.Err != nil || status.Answered.IsZero() {
-			return // the Directory logs it
-		}
+		x.failing, x.failed = false, 0
+		return
+	}
+	if status := x.directory.Status(); status.Err != nil || status.Answered.IsZero() {
+		x.failed = 0
+		return // the Directory logs it
+	}
+	x.failed++
+	switch {
+	case x.failing:
+	case Refused(err):
 		x.failing = true
 		x.logger.Error("cluster: Redis refuses what bans and names need; they are not shared", "err", err)
+	case x.failed >= loggedFailures:
+		x.failing = true
+		x.logger.Error("cluster: Redis answers, but bans and names are not shared", "err", err)
 	}
 }
 
@@ -262,6 +275,17 @@ func (x *Exchange) ignore(what string, err error) {
 		"fix", "if it is not made with the key of this cluster, check that all machines have the same cluster.key")
 }
 
+// ignoreTime logs, the first time, that an event with an ID in the stream is ignored because of its time. That says nothing about clocks
+// if the event was told while this machine could not read.
+func (x *Exchange) ignoreTime(id string, err clockError) {
+	if x.skewed || !earlierID(x.backlog, id) {
+		return
+	}
+	x.skewed = true
+	x.logger.Warn("cluster: ignoring events from a machine whose clock differs; more are ignored without a message",
+		"difference", time.Duration(err).Abs().Round(time.Second))
+}
+
 // Refused reports whether an error is an answer of Redis, which then does not do what it was asked for.
 func Refused(err error) bool {
 	_, ok := errors.AsType[redis.Error](err)
@@ -281,6 +305,7 @@ func (x *Exchange) exchange(ctx context.Context) error {
 	if foreignID(texts[0], time.Now()) {
 		return errForeign
 	}
+	x.backlog = texts[0]
 	// What has changed since the last read is still to be read, because texts have no events. An earlier ID is of a stream that Redis has lost.
 	if key := x.key("changes"); x.last[key] == "" || earlierID(texts[0], x.last[key]) {
 		x.last[key] = texts[0]
@@ -362,8 +387,15 @@ func (x *Exchange) read(ctx context.Context) error {
 	return nil
 }
 
-// openEvent returns an event. It returns an error if the event is too old, or has been told before: whoever can write to Redis can repeat
-// what the stream has.
+// clockError is by how much the time of an event precedes that of this machine.
+type clockError time.Duration
+
+func (e clockError) Error() string {
+	return fmt.Sprintf("its time is %v before that of this machine", time.Duration(e))
+}
+
+// openEvent returns an event. It returns a clockError if the time of the event is too far from that of this machine, and another error
+// if the event has been told before: whoever can write to Redis can repeat what the stream has.
 func (x *Exchange) openEvent(from, sealed string, now time.Time) (event string, err error) {
 	text, err := x.sealer.open(sealed, from)
 	if err != nil {
@@ -375,7 +407,7 @@ func (x *Exchange) openEvent(from, sealed string, now time.Time) (event string, 
 		return "", errForeign
 	}
 	if age := now.Sub(time.UnixMicro(stamp)); age.Abs() > maxEventAge {
-		return "", fmt.Errorf("its time is %v before that of this machine", age)
+		return "", clockError(age)
 	}
 	maps.DeleteFunc(x.latest, func(_ string, stamp int64) bool { return now.Sub(time.UnixMicro(stamp)) > maxEventAge })
 	switch latest, known := x.latest[from]; {
@@ -399,7 +431,10 @@ func (x *Exchange) applyChanges(messages []redis.XMessage) {
 		}
 		from := text("from")
 		event, err := x.openEvent(from, text("event"), time.Now())
+		difference, differs := errors.AsType[clockError](err)
 		switch {
+		case differs:
+			x.ignoreTime(m.ID, difference)
 		case err != nil:
 			x.ignore("event", err)
 		case event == issuerJoined:

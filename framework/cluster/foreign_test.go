@@ -1,7 +1,10 @@
 package cluster
 
 import (
+	"context"
 	"fmt"
+	"io"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -94,6 +97,54 @@ func TestEarlierID(t *testing.T) {
 				t.Errorf("%s before %s: %v", a, b, got)
 			}
 		}
+	}
+}
+
+// TestEventsOfAnotherClock wants one warning about a clock that differs, whatever else was ignored, and none about an event that is
+// read late.
+func TestEventsOfAnotherClock(t *testing.T) {
+	log := new(logged)
+	x := &Exchange{logger: slog.New(slog.NewTextHandler(log, nil)), latest: make(map[string]int64), backlog: "100-0"}
+	apply := func(id, event string) {
+		x.applyChanges([]redis.XMessage{{ID: id, Values: map[string]any{"from": "1", "event": event}}})
+	}
+	early := fmt.Sprintf("%d end", time.Now().Add(-maxEventAge-time.Minute).UnixMicro())
+	apply("99-0", "something else")
+	apply("100-0", early) // was told before everything was exchanged
+	if n := log.count("whose clock differs"); n != 0 {
+		t.Errorf("a late event was logged: %v", &log.text)
+	}
+	for id := range 3 {
+		apply(fmt.Sprintf("101-%d", id), early)
+	}
+	if n := log.count("whose clock differs; more are ignored without a message\" difference=6m0s"); n != 1 {
+		t.Errorf("%d warnings:\n%v", n, &log.text)
+	}
+}
+
+// TestPersistentFailure has the Exchange fail without an answer of Redis while the Directory is well.
+func TestPersistentFailure(t *testing.T) {
+	log := new(logged)
+	directory := &Directory{read: time.Now()}
+	x := &Exchange{directory: directory, logger: slog.New(slog.NewTextHandler(log, nil))}
+	directory.err = io.ErrUnexpectedEOF
+	for range 2 * loggedFailures {
+		x.note(context.DeadlineExceeded)
+	}
+	directory.err = nil
+	for range loggedFailures - 1 {
+		x.note(context.DeadlineExceeded)
+	}
+	if n := log.count("level=ERROR"); n != 0 {
+		t.Errorf("logged too early:\n%v", &log.text)
+	}
+	for range loggedFailures {
+		x.note(context.DeadlineExceeded)
+	}
+	x.note(nil)
+	x.note(context.DeadlineExceeded)
+	if failures, successes := log.count("are not shared"), log.count("shared again"); failures != 1 || successes != 1 {
+		t.Errorf("%d lines about the failure, %d about its end:\n%v", failures, successes, &log.text)
 	}
 }
 
