@@ -124,14 +124,15 @@ func (r *service) sharedNames() *cluster.Names {
 		return names
 	}
 	r.accounts.Publish()
-	state := r.loadIssuer()
+	stateDir := r.setup.stateDir // SetZeros runs on another goroutine, and a reload replaces setup
+	state := r.loadIssuer(stateDir)
 	names.Issuer, names.Zeros = state.ID, state.Zeros
 	r.accounts.SetZeros(state.Zeros)
 	names.SetZeros = func(zeros int) {
 		r.accounts.SetZeros(zeros)
 		if state.Zeros != zeros {
 			state.Zeros = zeros
-			r.storeIssuer(state)
+			r.storeIssuer(stateDir, state)
 		}
 	}
 	return names
@@ -166,34 +167,34 @@ func (r *service) learn(names []cluster.Name, own bool) {
 }
 
 // loadIssuer returns the state of issuerFile, or a new one. Without a state directory, the machine is known by its name.
-func (r *service) loadIssuer() issuerState {
-	if r.setup.stateDir == "" {
+func (r *service) loadIssuer(stateDir string) issuerState {
+	if stateDir == "" {
 		name, err := os.Hostname()
 		if err != nil || name == "" {
 			name = rand.Text()
 		}
 		return issuerState{name, -1}
 	}
-	text, _, err := bounded.ReadFile(filepath.Join(r.setup.stateDir, issuerFile), maxReport)
+	text, _, err := bounded.ReadFile(filepath.Join(stateDir, issuerFile), maxReport)
 	var state issuerState
 	if err == nil && json.Unmarshal(text, &state) == nil && state.ID != "" && len(state.ID) <= maxBanName && state.Zeros <= credential.MaxZeros {
 		return state
 	}
 	state = issuerState{rand.Text(), -1}
-	r.storeIssuer(state)
+	r.storeIssuer(stateDir, state)
 	return state
 }
 
-func (r *service) storeIssuer(state issuerState) {
-	if r.setup.stateDir == "" {
+func (r *service) storeIssuer(stateDir string, state issuerState) {
+	if stateDir == "" {
 		return
 	}
 	text, err := json.Marshal(state)
 	if err == nil {
-		err = os.MkdirAll(r.setup.stateDir, 0o700)
+		err = os.MkdirAll(stateDir, 0o700)
 	}
 	if err == nil {
-		err = atomicfile.Replace(filepath.Join(r.setup.stateDir, issuerFile), append(text, '\n'), atomicfile.Private)
+		err = atomicfile.Replace(filepath.Join(stateDir, issuerFile), append(text, '\n'), atomicfile.Private)
 	}
 	if err != nil {
 		r.logger.Warn("after a restart, this machine is a new issuer of its cluster", "err", err)

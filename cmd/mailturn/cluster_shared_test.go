@@ -5,10 +5,12 @@ import (
 	"log/slog"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/turnclient"
+	"github.com/mailturn/mailturn/endpoint/credsock"
 	"github.com/mailturn/mailturn/framework/cluster"
 	"github.com/mailturn/mailturn/framework/cluster/redistest"
 )
@@ -148,6 +150,22 @@ func TestQuotaOfAllMachines(t *testing.T) {
 	}
 	one.want(t, 0, "Ended: ", "disconnect", "--account", "alice@example.org")
 	soon(t, "the other relay accepts calls again", two.answers(t, username, password, 0))
+}
+
+// TestIssuerDuringReload wants the number of zeros, which the goroutine that follows Redis sets, to be stored in the state directory while
+// a reload replaces the setup.
+func TestIssuerDuringReload(t *testing.T) {
+	s := &setup{stateDir: t.TempDir(), sockets: make([]credsock.Config, 1)}
+	s.sockets[0].Issuer.TTL.V = time.Hour
+	r := &service{setup: s, logger: slog.New(slog.DiscardHandler)}
+	names := r.sharedNames()
+	var following sync.WaitGroup
+	following.Go(func() { names.SetZeros(3) })
+	r.setup = &setup{}
+	following.Wait()
+	if state := r.loadIssuer(s.stateDir); state != (issuerState{names.Issuer, 3}) {
+		t.Errorf("stored: %+v, want issuer %s with 3 zeros", state, names.Issuer)
+	}
 }
 
 // TestMergeBans wants the later of two changes to be in force on a machine that hears of them in any order.
