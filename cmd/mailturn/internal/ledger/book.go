@@ -4,6 +4,7 @@ package ledger
 import (
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +14,9 @@ import (
 
 // writePeriod is how often the current day is written. What was relayed since is lost if the process is killed.
 const writePeriod = time.Minute
+
+// maxUnstored is how many days are kept in memory while their files cannot be written, so that a full disk does not fill the memory, too.
+const maxUnstored = 7
 
 // Book counts what users relay, for limits and for the files. It implements usage.Meter. Safe for concurrent use.
 type Book struct {
@@ -39,6 +43,8 @@ type Book struct {
 	mu   sync.Mutex // guards what follows, and the files
 	keep time.Duration
 	gone bool // another process writes
+	// unstored are days that have ended, and whose files could not be written yet, the earliest first.
+	unstored []page
 }
 
 // endedDay is what was counted of a day that has ended.
@@ -80,6 +86,7 @@ func (b *Book) Configure(keep time.Duration, limited bool) {
 	}
 	if keep == 0 {
 		b.earlier.Store(&page{})
+		b.unstored = nil
 	}
 	if b.keep = keep; !limited && keep == 0 {
 		b.day.Clear()
@@ -176,22 +183,33 @@ func (b *Book) write() {
 	if b.keep == 0 || b.gone || b.dir == "" {
 		return
 	}
-	var pages []page
+	pages := b.unstored
 	for _, e := range ended {
 		pages = append(pages, b.pageOf(e.day, e.totals))
 	}
-	if b.changed.Swap(false) {
-		pages = append(pages, b.current())
-	}
+	b.unstored = nil
 	for _, p := range pages {
-		if len(p.rows) == 0 {
-			continue
+		if !b.stored(p) {
+			b.unstored = append(b.unstored, p)
 		}
-		if err := store(b.dir, p); err != nil {
-			b.logger.Error("usage was not stored", "day", p.day.Format(time.DateOnly), "err", err)
-		}
+	}
+	b.unstored = b.unstored[max(len(b.unstored)-maxUnstored, 0):]
+	if b.changed.Swap(false) && !b.stored(b.pageOf(b.day.Totals())) { // after midnight, that is yesterday until the first traffic
+		b.changed.Store(true)
 	}
 	b.clean()
+}
+
+// stored writes the file of a day unless nothing was relayed then, and reports whether that has succeeded.
+func (b *Book) stored(p page) bool {
+	if len(p.rows) == 0 {
+		return true
+	}
+	err := store(b.dir, p)
+	if err != nil {
+		b.logger.Error("usage was not stored", "day", p.day.Format(time.DateOnly), "err", err)
+	}
+	return err == nil
 }
 
 // HandOver leaves the files to another process.
@@ -218,6 +236,10 @@ func (b *Book) Find(days int) (found []Entry, on bool) {
 	found = p.entries()
 	for i := 1; i < days; i++ {
 		day := p.day.AddDate(0, 0, -i)
+		if at := slices.IndexFunc(b.unstored, func(p page) bool { return p.day.Equal(day) }); at >= 0 {
+			found = append(found, b.unstored[at].entries()...)
+			continue
+		}
 		stored, err := read(b.dir, day)
 		if err != nil {
 			b.logger.Error("usage cannot be read", "day", day.Format(time.DateOnly), "err", err)

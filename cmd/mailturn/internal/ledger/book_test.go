@@ -97,6 +97,73 @@ func TestBook(t *testing.T) {
 	})
 }
 
+// TestLastMinute checks that what was relayed in the last minute of a day is stored when nothing is relayed on the next one.
+func TestLastMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "usage")
+		b := open(dir)
+		b.Configure(48*time.Hour, false)
+		time.Sleep(24*time.Hour - writePeriod/2)
+		day := time.Now()
+		b.Add(alice, kilo, day)
+		time.Sleep(writePeriod)
+		b.Close()
+		if stored, err := read(dir, day); err != nil || total(stored) != 1000 {
+			t.Errorf("stored: %v, %v; want 1000 bytes", stored, err)
+		}
+	})
+}
+
+// TestNotStored checks that days whose files cannot be written are found in the meantime, and are stored as soon as they can.
+func TestNotStored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "usage")
+		b := open(dir)
+		b.Configure(72*time.Hour, false)
+		first := time.Now()
+		b.Add(alice, kilo, first)
+		if err := os.WriteFile(dir, nil, 0o600); err != nil { // where the directory would be
+			t.Fatal(err)
+		}
+		time.Sleep(24 * time.Hour)
+		second := time.Now()
+		b.Add(alice, kilo, second)
+		time.Sleep(2 * writePeriod)
+		if got := find(t, b, 2); len(got) != 2 || got[0] != 1000 || got[1] != 1000 {
+			t.Errorf("found %v, want 1000 twice", got)
+		}
+		if err := os.Remove(dir); err != nil {
+			t.Fatal(err)
+		}
+		b.Close()
+		for _, day := range []time.Time{first, second} {
+			if stored, err := read(dir, day); err != nil || total(stored) != 1000 {
+				t.Errorf("%s: stored %v, %v; want 1000 bytes", day.Format(time.DateOnly), stored, err)
+			}
+		}
+	})
+}
+
+// TestManyNotStored checks that only the latest days stay in memory if no file can be written.
+func TestManyNotStored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "usage")
+		b := open(dir)
+		b.Configure(24*365*time.Hour, false)
+		if err := os.WriteFile(dir, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for range maxUnstored + 3 {
+			b.Add(alice, kilo, time.Now())
+			time.Sleep(24 * time.Hour)
+		}
+		if got := find(t, b, maxUnstored+3); len(got) != maxUnstored {
+			t.Errorf("found %d days, want %d", len(got), maxUnstored)
+		}
+		b.Close()
+	})
+}
+
 // TestNotAsked checks that nothing is counted or stored if nobody asks for it, and that a limit alone stores nothing.
 func TestNotAsked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
