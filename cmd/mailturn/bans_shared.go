@@ -60,8 +60,9 @@ func (s *storedBans) stamp(target string) (stamp int64) {
 			stamp = max(stamp, r.Stamp)
 		}
 	}
+	account, network := accountBan+target, networkBan+target
 	for _, l := range s.Lifted {
-		if l.Name == accountBan+target || l.Name == networkBan+target {
+		if l.Name == account || l.Name == network {
 			stamp = max(stamp, l.Stamp)
 		}
 	}
@@ -122,7 +123,9 @@ func (b *bans) merge(entries []cluster.Entry, usernames func(account string) []s
 	next := b.stored
 	next.Version = 1
 	next.expire(b.clock())
-	changed := false
+	changed, refused := false, 0
+	var first slog.Attr // that was refused
+	var why error
 	for _, e := range entries {
 		target, isAccount := strings.CutPrefix(e.Name, accountBan)
 		network, isNetwork := strings.CutPrefix(e.Name, networkBan)
@@ -145,16 +148,24 @@ func (b *bans) merge(entries []cluster.Entry, usernames func(account string) []s
 			continue
 		}
 		r, err := banOf(e)
+		if err == nil && len(next.Bans) >= maxBans && next.index(target) < 0 {
+			err = errTooManyBans // without a search for user names, which takes long
+		}
 		if err == nil {
 			r.Usernames = latestUsernames(usernames(r.Account), nil)
 			err = next.put(r)
 		}
 		if err != nil {
-			logger.Error("cluster: a ban of another machine is not in force", of, "err", err)
+			if refused++; refused == 1 {
+				first, why = of, err
+			}
 			continue
 		}
 		logger.Info("cluster: banned on another machine", "account", r.Account, "network", r.Network, "until", r.Until, "by", r.By, "reason", r.Reason)
 		made, changed = append(made, r), true
+	}
+	if refused > 0 {
+		logger.Error("cluster: bans of other machines are not in force", "count", refused, "first", slog.GroupValue(first), "err", why)
 	}
 	if !changed {
 		return nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -222,6 +223,45 @@ func TestMergeBans(t *testing.T) {
 	}
 	if got := one.held(); len(got) != 1 || got[0] != again {
 		t.Errorf("holds %+v, want %+v", got, again)
+	}
+}
+
+// TestMergeTooManyBans wants bans for which there is no room to cost no search for user names and one line of the log, while bans in
+// force can be extended and lifted.
+func TestMergeTooManyBans(t *testing.T) {
+	var printed bytes.Buffer
+	b := new(bans)
+	b.load("", nil)
+	until := time.Now().Add(time.Hour)
+	ban := func(i int, stamp int64) cluster.Entry {
+		return banReport{Account: fmt.Sprintf("user%d@example.org", i), Until: until, Stamp: stamp}.entry()
+	}
+	var entries []cluster.Entry
+	for i := range maxBans + 100 {
+		entries = append(entries, ban(i, 1))
+	}
+	lifted := ban(0, 2)
+	lifted.Value = ""
+	searches := 0
+	made := b.merge(append(entries, ban(1, 2), lifted), func(string) []string { searches++; return nil }, slog.New(slog.NewTextHandler(&printed, nil)))
+	if len(made) != maxBans+1 || searches != maxBans+1 || len(b.current()) != maxBans-1 {
+		t.Errorf("%d bans made, %d in force, after %d searches for user names; want %d, %d and %d",
+			len(made), len(b.current()), searches, maxBans+1, maxBans-1, maxBans+1)
+	}
+	if n := strings.Count(printed.String(), "level=ERROR"); n != 1 || !strings.Contains(printed.String(), "count=100 first.account=user4096@example.org") {
+		t.Errorf("the log has %d errors, want one with the number of bans", n)
+	}
+}
+
+// TestStampAllocates wants the search for a stamp to allocate nothing for each ban that was lifted.
+func TestStampAllocates(t *testing.T) {
+	var stored storedBans
+	for i := range maxBans {
+		stored.Lifted = append(stored.Lifted, liftedBan{Name: accountBan + fmt.Sprintf("user%d@example.org", i), Stamp: int64(i)})
+	}
+	const target = "user7@a-name-that-does-not-fit-into-a-buffer-on-the-stack.example.org"
+	if n := testing.AllocsPerRun(10, func() { stored.stamp(target) }); n > 2 {
+		t.Errorf("%v allocations", n)
 	}
 }
 
