@@ -108,12 +108,12 @@ func decodeBlock(block config.SharedPort) (c Config, ok bool, diags hcl.Diagnost
 	c.Proxies, diags = listen.DecodeProxies(block.ProxyProtocol)
 	version, known := map[string]byte{"none": 0, "proxy": 1, "proxy2": 2}[block.ClientAddress.V]
 	if c.ProxyVersion = version; !known {
-		diags = append(diags, config.Errorf(block.ClientAddress.Range, "Unknown way to pass on client addresses",
+		diags = append(diags, config.Errorf(block.ClientAddress.Range, "Invalid client_address",
 			"client_address is %q: want none, proxy or proxy2.", block.ClientAddress.V))
 	}
 	if !block.Fallback.Set && version != 0 {
 		diags = append(diags, config.WithHint(config.Errorf(block.ClientAddress.Range, "No fallback",
-			"client_address is about the fallback, and there is none."), `add fallback = "tcp://127.0.0.1:8443"`))
+			"client_address requires a fallback."), `add fallback = "tcp://127.0.0.1:8443"`))
 	}
 	if block.Fallback.Set {
 		if c.Fallback, known = fallbackOf(block.Fallback.V); !known {
@@ -147,7 +147,7 @@ func (c *Config) join(users []User) (diags hcl.Diagnostics) {
 		case !u.encrypted() && !(u.Protocol == TURN && slices.ContainsFunc(users, func(other User) bool {
 			return other.encrypted() && other.Protocol == TURN && other.Name == u.Name && c.Serves(other.Addr)
 		})):
-			diags = append(diags, config.WithHint(config.Errorf(u.Range, "Port is shared", "%v is also the port of %v, which is shared: plain connections cannot be.",
+			diags = append(diags, config.WithHint(config.Errorf(u.Range, "Port is shared", "%v is also the port of %v, which is shared: plain connections cannot share a port.",
 				u.Addr, c.Listen), "give it another port"))
 		case u.encrypted():
 			diags = append(diags, distinguish(u, members)...)
@@ -155,8 +155,8 @@ func (c *Config) join(users []User) (diags hcl.Diagnostics) {
 		}
 	}
 	if len(members) == 0 && !diags.HasErrors() {
-		return hcl.Diagnostics{config.WithHint(config.Errorf(c.ListenRange, "Nobody listens there",
-			"No endpoint listens with TLS on %v.", c.Listen), "add the address to listen of an endpoint")}
+		return hcl.Diagnostics{config.WithHint(config.Errorf(c.ListenRange, "No endpoint uses this port",
+			"No endpoint listens with TLS on %v.", c.Listen), "add the address to the listen attribute of an endpoint")}
 	}
 	slices.SortStableFunc(members, func(a, b User) int { return cmp.Compare(a.Protocol, b.Protocol) })
 	for _, u := range members {
@@ -223,8 +223,8 @@ func (c *Config) checkFallback(blocks []config.SharedPort, all []Config) hcl.Dia
 			continue
 		}
 		i := slices.IndexFunc(blocks, func(b config.SharedPort) bool { return b.Listen.Range == c.ListenRange })
-		return hcl.Diagnostics{config.WithHint(config.Errorf(blocks[i].Fallback.Range, "Fallback leads back here",
-			"%s is the shared port %v itself: connections would go round in circles.", c.Fallback, other.Listen),
+		return hcl.Diagnostics{config.WithHint(config.Errorf(blocks[i].Fallback.Range, "Fallback is a shared port",
+			"%s is the shared port %v itself: connections would loop.", c.Fallback, other.Listen),
 			"give the web server another port, such as 8443 on 127.0.0.1")}
 	}
 	return nil

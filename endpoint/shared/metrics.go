@@ -37,10 +37,10 @@ type counters struct {
 
 // Descriptions of the metrics of a port.
 var (
-	connectionsDesc = prometheus.NewDesc("mailturn_shared_port_connections_total", "Connections that were told apart, by where they went.", []string{"shared_port", "to"}, nil)
+	connectionsDesc = prometheus.NewDesc("mailturn_shared_port_connections_total", "Connections whose protocol was recognized, by destination.", []string{"shared_port", "to"}, nil)
 	refusedDesc     = prometheus.NewDesc("mailturn_shared_port_refused_total", "Connections that were closed, by reason.", []string{"shared_port", "reason"}, nil)
 	failuresDesc    = prometheus.NewDesc("mailturn_shared_port_fallback_failures_total", "Connections that were closed because the fallback could not be reached.", []string{"shared_port"}, nil)
-	pendingDesc     = prometheus.NewDesc("mailturn_shared_port_pending", "Connections that have not been told apart yet.", []string{"shared_port"}, nil)
+	pendingDesc     = prometheus.NewDesc("mailturn_shared_port_pending", "Connections whose protocol is not known yet.", []string{"shared_port"}, nil)
 	passingDesc     = prometheus.NewDesc("mailturn_shared_port_fallback_connections", "Connections to the fallback that are open.", []string{"shared_port"}, nil)
 )
 

@@ -108,7 +108,7 @@ func Decode(s *Schema) (c *Config, diags hcl.Diagnostics) {
 			"Version 1 of the PROXY protocol cannot say that a client uses TLS: by default, Dovecot then refuses every password."),
 			`set client_address = "proxy2"; Dovecot reads both versions`))
 	default:
-		diags = append(diags, config.Errorf(s.ClientAddress.Range, "Unknown value of client_address",
+		diags = append(diags, config.Errorf(s.ClientAddress.Range, "Invalid client_address",
 			"client_address is %q: want none, proxy, proxy2 or id.", s.ClientAddress.V))
 	}
 	return c, diags
