@@ -114,7 +114,7 @@ func (b *bans) load(stateDir string, logger *slog.Logger) {
 	if err != nil {
 		logger.Error("bans are not in force: their file cannot be read", "file", b.path, "err", err)
 		if err := os.Rename(b.path, b.path+".damaged"); err != nil {
-			logger.Error("keeping the file of the bans", "err", err)
+			logger.Error("cannot rename the damaged ban file", "err", err)
 		}
 		return
 	}

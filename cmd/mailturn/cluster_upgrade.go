@@ -118,7 +118,7 @@ func (o *operators) upgradeOther(w http.ResponseWriter, r *http.Request) (any, e
 
 // awaitUpgrade waits until another incarnation of a relay accepts what the one before accepted, and returns it.
 func (m *member) awaitUpgrade(ctx context.Context, before cluster.Relay, id string) (cluster.Relay, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, remoteUpgradeLimit, fmt.Errorf("it has not upgraded itself within %v", remoteUpgradeLimit))
+	ctx, cancel := context.WithTimeoutCause(ctx, remoteUpgradeLimit, fmt.Errorf("it did not upgrade within %v", remoteUpgradeLimit))
 	defer cancel()
 	poll := time.NewTicker(remoteUpgradePoll)
 	defer poll.Stop()

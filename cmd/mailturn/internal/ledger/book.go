@@ -80,7 +80,7 @@ func (b *Book) Configure(keep time.Duration, limited bool) {
 		today := usage.StartOf(b.now())
 		stored, err := read(b.dir, today)
 		if err != nil {
-			b.logger.Error("usage: what was relayed today is not known", "err", err)
+			b.logger.Error("usage: cannot read today's file", "err", err)
 		}
 		b.earlier.Store(&page{today, stored})
 	}

@@ -118,7 +118,7 @@ func (b *Book) clean() {
 	}
 	if b.keep == 0 {
 		if err := os.RemoveAll(b.dir); err != nil {
-			b.logger.Error("usage cannot be removed", "err", err)
+			b.logger.Error("cannot remove usage files", "err", err)
 		}
 		return
 	}
@@ -130,7 +130,7 @@ func (b *Book) clean() {
 			continue
 		}
 		if err := os.Remove(filepath.Join(b.dir, entry.Name())); err != nil {
-			b.logger.Error("old usage cannot be removed", "err", err)
+			b.logger.Error("cannot remove old usage files", "err", err)
 		}
 	}
 }
