@@ -23,7 +23,7 @@ const (
 func (p *Port) ask(conn *Conn, candidates []*member) bool {
 	secured, roundTrip, err := p.handshake(conn, candidates[0].TLS())
 	if err != nil {
-		p.counters.refused[Handshake].Add(1)
+		p.counters.refused[badHandshake].Add(1)
 		return false
 	}
 	silence := helloTimeout
@@ -36,15 +36,15 @@ func (p *Port) ask(conn *Conn, candidates []*member) bool {
 	case errors.Is(err, os.ErrDeadlineExceeded) && waits >= 0:
 		protocol = IMAP
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		p.counters.refused[Silent].Add(1)
+		p.counters.refused[silent].Add(1)
 		return false
 	case err != nil:
-		p.counters.refused[Handshake].Add(1)
+		p.counters.refused[badHandshake].Add(1)
 		return false
 	}
 	i := slices.IndexFunc(candidates, func(m *member) bool { return m.Protocol == protocol })
 	if i < 0 {
-		p.counters.refused[Unintelligible].Add(1)
+		p.counters.refused[unintelligible].Add(1)
 		return false
 	}
 	secured.early = early

@@ -33,7 +33,7 @@ func (p *Port) pass(conn *Conn) {
 	c := p.config.Load()
 	entry := p.passing.enter(conn, c.MaxConnections)
 	if entry == nil {
-		p.counters.refused[Full].Add(1)
+		p.counters.refused[fallbackFull].Add(1)
 		return
 	}
 	defer p.passing.leave(entry)

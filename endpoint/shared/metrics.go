@@ -6,23 +6,23 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Refusal is why a connection was closed that no endpoint or fallback has got.
-type Refusal int
+// refusal is why a connection was closed that neither an endpoint nor the fallback received.
+type refusal int
 
 // The reasons.
 const (
-	Crowded        Refusal = iota // there are too many that have not been told apart
-	Silent                        // it did not say in time what it wants
-	NoHeader                      // of a proxy, without a PROXY header
-	Unintelligible                // no endpoint speaks its protocol, or it is not TLS, and there is no fallback
-	Handshake                     // of TLS, that failed
-	Closed                        // the endpoint does not accept connections
-	Full                          // max_connections of the fallback
+	crowded        refusal = iota // there are too many whose protocol is not known yet
+	silent                        // it did not say in time what it wants
+	noHeader                      // of a proxy, without a PROXY header
+	unintelligible                // no endpoint speaks its protocol, or it is not TLS, and there is no fallback
+	badHandshake                  // of TLS, that failed
+	endpointClosed                // the endpoint does not accept connections
+	fallbackFull                  // max_connections of the fallback
 	refusals
 )
 
 // String returns the label of a metric.
-func (r Refusal) String() string {
+func (r refusal) String() string {
 	return [...]string{"crowded", "silent", "no_proxy_header", "unintelligible", "handshake", "endpoint_closed", "max_connections"}[r]
 }
 
@@ -67,7 +67,7 @@ func (c Collector) Collect(to chan<- prometheus.Metric) {
 		count(connectionsDesc, &p.counters.passed, "fallback")
 		count(connectionsDesc, &p.counters.validated, "acme")
 		for reason := range p.counters.refused {
-			count(refusedDesc, &p.counters.refused[reason], Refusal(reason).String())
+			count(refusedDesc, &p.counters.refused[reason], refusal(reason).String())
 		}
 		count(failuresDesc, &p.counters.failures)
 		to <- prometheus.MustNewConstMetric(pendingDesc, prometheus.GaugeValue, float64(p.pending.count()), name)

@@ -136,7 +136,7 @@ func (p *Port) serve(socket net.Conn) {
 	conn := &Conn{Conn: socket, origin: origin.Of(socket)}
 	proxied := p.config.Load().Proxies.Contains(conn.origin.Client.Addr())
 	if !p.pending.enter(socket, conn.origin.Client.Addr(), proxied) {
-		p.counters.refused[Crowded].Add(1)
+		p.counters.refused[crowded].Add(1)
 		socket.Close()
 		return
 	}
@@ -154,7 +154,7 @@ func (p *Port) serve(socket net.Conn) {
 	hello, err := readHello(socket, func() { p.pending.enlarge(socket) })
 	if err != nil {
 		if !errors.Is(err, io.EOF) || len(hello.read) > 0 { // otherwise a health check
-			p.counters.refused[Silent].Add(1)
+			p.counters.refused[silent].Add(1)
 		}
 		return
 	}
@@ -167,7 +167,7 @@ func (p *Port) serve(socket net.Conn) {
 	case hello.answer != nil:
 		p.answer(conn, hello.answer)
 	case len(route.candidates) == 0:
-		p.counters.refused[Unintelligible].Add(1)
+		p.counters.refused[unintelligible].Add(1)
 	case len(route.candidates) == 1:
 		taken = p.deliver(route.candidates[0], conn)
 	default:
@@ -182,13 +182,13 @@ func (p *Port) readProxyHeader(conn *Conn) bool {
 	if err != nil {
 		if !errors.Is(err, io.EOF) { // a health check
 			p.refusals.Log(p.logger, slog.LevelWarn, "connection from a proxy refused", "client", proxy.Addr(), "err", err)
-			p.counters.refused[NoHeader].Add(1)
+			p.counters.refused[noHeader].Add(1)
 		}
 		return false
 	}
 	conn.origin = named
 	if !p.pending.move(conn.Conn, named.Client.Addr()) {
-		p.counters.refused[Crowded].Add(1)
+		p.counters.refused[crowded].Add(1)
 		return false
 	}
 	return true
@@ -197,7 +197,7 @@ func (p *Port) readProxyHeader(conn *Conn) bool {
 // deliver passes conn to an endpoint.
 func (p *Port) deliver(m *member, conn *Conn) bool {
 	if !m.deliver(conn, helloTimeout) {
-		p.counters.refused[Closed].Add(1)
+		p.counters.refused[endpointClosed].Add(1)
 		return false
 	}
 	p.counters.taken[m.Protocol].Add(1)

@@ -375,7 +375,7 @@ func TestProxied(t *testing.T) {
 	if b, err := io.ReadAll(conn); len(b) > 0 {
 		t.Errorf("without a header: %q, %v", b, err)
 	}
-	if f.counters.refused[NoHeader].Load() != 1 {
+	if f.counters.refused[noHeader].Load() != 1 {
 		t.Error("a missing header is not counted")
 	}
 }

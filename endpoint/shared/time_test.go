@@ -60,7 +60,7 @@ func TestSlowHello(t *testing.T) {
 					t.Errorf("closed after %v", took)
 				}
 				synctest.Wait()
-				if p.counters.refused[Silent].Load() != 1 || p.pending.count() != 0 {
+				if p.counters.refused[silent].Load() != 1 || p.pending.count() != 0 {
 					t.Error("the client is not counted, or still is")
 				}
 			})
