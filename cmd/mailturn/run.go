@@ -191,7 +191,7 @@ func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again
 	if drain > 0 {
 		logger.Info("draining", "drain_timeout", drain)
 	}
-	manager.stopping(stoppingStatus(drain), drain+4*stopReserve) // of which shutdown may take three
+	manager.stopping(stoppingStatus(drain), drain+5*stopReserve) // of which shutdown may take four
 	running.stopping = true
 	ended := make(chan error, 1)
 	go func() { ended <- running.shutdown(drain) }()

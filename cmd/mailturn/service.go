@@ -288,14 +288,21 @@ func (r *service) shutdown(drain time.Duration) error {
 	}
 	return errors.Join(
 		within(drain+stopReserve, r.calls.Shutdown),
+		within(stopReserve, r.settle),
 		within(stopReserve, r.stopGroup),
 		within(stopReserve, r.watch.Shutdown),
 	)
 }
 
+// settle closes the shared ports. Clients that are about to say what they want still reach an endpoint.
+func (r *service) settle(ctx context.Context) error {
+	r.ports.StopAccepting()
+	r.ports.Settle(ctx)
+	return nil
+}
+
 // stopGroup stops the endpoints of group, and the shared ports.
 func (r *service) stopGroup(ctx context.Context) error {
-	r.ports.StopAccepting()
 	var stopping sync.WaitGroup
 	stopping.Go(func() { r.ports.Shutdown(ctx) })
 	defer stopping.Wait()

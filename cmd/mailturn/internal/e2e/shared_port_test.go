@@ -89,6 +89,64 @@ func TestSharedPortUpgrade(t *testing.T) {
 	}
 }
 
+// TestSharedPortStop stops mailturn while a client is about to say what it wants, and checks that it reaches its endpoint.
+func TestSharedPortStop(t *testing.T) {
+	t.Parallel()
+	p := freePorts(t)
+	config := configure(t, p, allowLoopback, "")
+	text, err := os.ReadFile(config)
+	must(t, err)
+	shared := strings.Replace(string(text), fmt.Sprintf(`"tls://127.0.0.1:%d", "tcp`, p.imaps), fmt.Sprintf(`"tls://127.0.0.1:%d", "tcp`, p.turns), 1)
+	must(t, os.WriteFile(config, []byte(shared), 0o600))
+	s := start(t, t.TempDir(), "--config", config)
+	under := &halting{Conn: connect(t, p.turns), halted: make(chan struct{}), goOn: make(chan struct{})}
+	under.SetDeadline(time.Now().Add(stopLimit))
+	greeting := make(chan string, 1)
+	go func() {
+		secured := tls.Client(under, &tls.Config{NextProtos: []string{"imap"}, InsecureSkipVerify: true})
+		line, err := bufio.NewReader(secured).ReadString('\n')
+		greeting <- fmt.Sprint(line, err)
+	}()
+	<-under.halted
+	must(t, greetedBy(p.turns, "imap")) // so the port has accepted the connection before
+	var stopping sync.WaitGroup
+	stopping.Go(func() { s.stop(t) })
+	for {
+		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", p.turns))
+		if err != nil {
+			break
+		}
+		conn.Close()
+		time.Sleep(10 * time.Millisecond)
+	}
+	close(under.goOn)
+	if line := <-greeting; !strings.HasPrefix(line, "* ") {
+		t.Errorf("greeted with %q", line)
+	}
+	stopping.Wait()
+}
+
+// halting is a connection that halts after the first byte.
+type halting struct {
+	net.Conn
+	halted, goOn chan struct{}
+	begun        bool
+}
+
+func (h *halting) Write(b []byte) (int, error) {
+	if h.begun {
+		return h.Conn.Write(b)
+	}
+	h.begun = true
+	if n, err := h.Conn.Write(b[:1]); err != nil {
+		return n, err
+	}
+	close(h.halted)
+	<-h.goOn
+	n, err := h.Conn.Write(b[1:])
+	return n + 1, err
+}
+
 // greetedBy connects to a port with TLS, and returns an error unless it is greeted by the IMAP endpoint.
 func greetedBy(port int, alpn string) error {
 	config := &tls.Config{ServerName: "localhost", InsecureSkipVerify: true}
