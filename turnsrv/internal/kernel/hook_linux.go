@@ -25,9 +25,12 @@ func (h tcxHook) remove() error { return h.Close() }
 func (tcxHook) String() string  { return "tcx" }
 
 // clsactHook is a filter, which outlives the process.
-type clsactHook struct{ index, place int }
+type clsactHook struct {
+	index  int
+	handle uint32
+}
 
-func (h clsactHook) remove() error { return removeFilter(h.index, h.place) }
+func (h clsactHook) remove() error { return removeFilter(h.index, h.handle) }
 func (clsactHook) String() string  { return "clsact" }
 
 // ErrNotEthernet is returned for an interface whose packets have no Ethernet header, such as loopback or a tunnel.
@@ -82,16 +85,16 @@ func (p *Path) attach(index int) (hook, error) {
 // attachFilter attaches the program by clsact. The caller holds the lock.
 func (p *Path) attachFilter(index int) (hook, error) {
 	if p.place == nil {
-		place, err := claimAny()
+		place, err := claim()
 		if err != nil {
 			return nil, err
 		}
 		p.place = place
 	}
-	if err := addFilter(index, p.place.number, p.objects.MailturnRelay.FD()); err != nil {
+	if err := addFilter(index, p.place, p.objects.MailturnRelay.FD()); err != nil {
 		return nil, err
 	}
-	return clsactHook{index, p.place.number}, nil
+	return clsactHook{index, p.place.handle}, nil
 }
 
 // AttachBeside attaches the program to the interfaces to which a program is attached by tcx: where those of the process before are, which

@@ -154,10 +154,12 @@ func TestLeftFilter(t *testing.T) {
 		if err := RemoveFilters(12345); err != nil { // there is no such interface
 			t.Error(err)
 		}
-		for range 2 { // the second one replaces the first one
-			if err := addFilter(n.ToPeer, 0, p.objects.MailturnRelay.FD()); err != nil {
-				t.Error(err)
-			}
+		left, err := claim()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(addFilter(n.ToPeer, left, p.objects.MailturnRelay.FD()), left.release()); err != nil {
+			t.Error(err)
 		}
 		other := attribute(nil, bpfFD, binary.NativeEndian.AppendUint32(nil, uint32(p.objects.MailturnRelay.FD())))
 		other = attribute(attribute(other, bpfName, []byte("other\x00")), bpfFlags, binary.NativeEndian.AppendUint32(nil, directAction))
@@ -171,15 +173,68 @@ func TestLeftFilter(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		// One of another program in our place is not ours.
-		if _, err := ask(unix.RTM_NEWTFILTER, unix.NLM_F_CREATE|unix.NLM_F_EXCL, attribute(filterMessage(n.ToPeer, 0), unix.TCA_OPTIONS, other)); err != nil {
+		// One of another program with our priority is not ours.
+		if _, err := ask(unix.RTM_NEWTFILTER, unix.NLM_F_CREATE|unix.NLM_F_EXCL, attribute(filterMessage(n.ToPeer, left.handle), unix.TCA_OPTIONS, other)); err != nil {
 			t.Error(err)
 		}
-		if err := RemoveFilters(n.ToPeer); err == nil || !strings.Contains(err.Error(), `belongs to "other"`) {
-			t.Errorf("a filter of another program: %v", err)
+		if err := RemoveFilters(n.ToPeer); err != nil {
+			t.Error(err)
 		}
-		if out, err := exec.Command("tc", "filter", "show", "dev", "veth2", "ingress").CombinedOutput(); err != nil || strings.Count(string(out), "other") != 2 || strings.Contains(string(out), " mailturn ") {
+		if out, err := exec.Command("tc", "filter", "show", "dev", "veth2", "ingress").CombinedOutput(); err != nil || strings.Count(string(out), "other") != 2 || strings.Contains(string(out), filterName) {
 			t.Errorf("%s (%v)", out, err)
+		}
+	})
+}
+
+// TestPlaceOfStranger checks that a filter that a process has left is removed, even if another user has taken its place since.
+func TestPlaceOfStranger(t *testing.T) {
+	n := turntest.NewNetwork(t)
+	p := loadForTest(t, 1)
+	n.In(t, n.Server, func() {
+		left, err := claim()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := addFilter(n.ToPeer, left, p.objects.MailturnRelay.FD()); err != nil {
+			t.Fatal(err)
+		}
+		filters := func() string {
+			out, err := exec.Command("tc", "filter", "show", "dev", "veth2", "ingress").CombinedOutput()
+			if err != nil {
+				t.Errorf("%s (%v)", out, err)
+			}
+			return string(out)
+		}
+		for range 5 { // more than may connect
+			if err := RemoveFilters(n.ToPeer); err != nil || !strings.Contains(filters(), filterName) {
+				t.Fatalf("one in use: %v, %s", err, filters())
+			}
+		}
+		if err := left.release(); err != nil {
+			t.Fatal(err)
+		}
+		stranger, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(stranger)
+		if err := unix.Bind(stranger, address(left.handle)); err != nil {
+			t.Fatal(err)
+		}
+		// The system asks for the user of this thread when it begins to listen.
+		const nobody = 65534
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, ^uintptr(0), nobody, ^uintptr(0)); errno != 0 {
+			t.Fatal(errno)
+		}
+		err = unix.Listen(stranger, 1)
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, ^uintptr(0), 0, ^uintptr(0)); errno != 0 {
+			panic(errno) // the thread must not be used any more
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := RemoveFilters(n.ToPeer); err != nil || filters() != "" {
+			t.Errorf("with its place taken by another user: %v, %s", err, filters())
 		}
 	})
 }
@@ -207,7 +262,7 @@ func TestTwoFilters(t *testing.T) {
 		t.Helper()
 		n.In(t, n.Server, func() {
 			out, err := exec.Command("tc", "filter", "show", "dev", "veth2", "ingress").CombinedOutput()
-			if err != nil || strings.Count(string(out), " mailturn ") != want {
+			if err != nil || strings.Count(string(out), filterName) != want {
 				t.Errorf("want %d filters: %s (%v)", want, out, err)
 			}
 		})

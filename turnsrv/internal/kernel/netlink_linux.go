@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ask sends a request to rtnetlink and returns the answer, which is empty if it is only an acknowledgement. The error is that of
-// the kernel.
+// ask sends a request to rtnetlink and returns the answer, which is empty if it is only an acknowledgement. It is that of a dump if
+// flags has unix.NLM_F_DUMP. The error is that of the kernel.
 func ask(kind uint16, flags uint16, body []byte) ([]syscall.NetlinkMessage, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
 	if err != nil {
@@ -39,6 +39,9 @@ func ask(kind uint16, flags uint16, body []byte) ([]syscall.NetlinkMessage, erro
 			return nil, err
 		}
 		for _, m := range messages {
+			if m.Header.Type == unix.NLMSG_DONE {
+				return answer, nil
+			}
 			if m.Header.Type != unix.NLMSG_ERROR {
 				answer = append(answer, m)
 				continue
