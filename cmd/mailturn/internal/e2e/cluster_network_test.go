@@ -135,8 +135,8 @@ func TestUnreachableRelay(t *testing.T) {
 	n.server.firewall(t, "ip daddr "+two+" tcp dport 3478 drop")
 	took := machines[one].awaitHosts(t, 2*startLimit, one, three)
 	t.Logf("after %v no account is told the relay whose TCP port is filtered", took.Round(time.Second))
-	if list := machines[three].ctl(t, "cluster"); !strings.Contains(list, "unreachable") ||
-		!strings.Contains(list, "relay12 cannot be reached from relay11: TCP port 3478: ") {
+	machines[three].awaitRelay(t, startLimit, "relay12", "unreachable")
+	if list := machines[three].ctl(t, "cluster"); !strings.Contains(list, "relay12 cannot be reached from relay11: TCP port 3478: ") {
 		t.Errorf("mailturn ctl cluster:\n%s", list)
 	}
 	n.server.firewall(t)

@@ -65,11 +65,22 @@ func TestSharedPortUpgrade(t *testing.T) {
 			}
 		})
 	}
+	knocking.Go(func() { // so that the process before does not find the connection quiet
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(200 * time.Millisecond):
+			}
+			fmt.Fprint(through, "still here\n")
+			if line, err := lines.ReadString('\n'); err != nil || line != "still here\n" {
+				failures <- fmt.Errorf("through the port: %q, %w", line, err)
+				return
+			}
+		}
+	})
 	i.upgrade(t)
-	for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
-		fmt.Fprint(through, "still here\n") // so that the process before does not find it quiet
-		echoed("still here\n")
-	}
+	time.Sleep(2 * time.Second) // in which the process before would end what is quiet
 	close(stop)
 	knocking.Wait()
 	close(failures)
