@@ -420,7 +420,11 @@ func TestFailedHandOver(t *testing.T) {
 			if tt.change != nil {
 				state = tt.change(state)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+			wait := 20 * time.Millisecond
+			if tt.listen {
+				wait = 5 * time.Second // until the goroutines of serve have begun
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), wait)
 			defer cancel()
 			if err := next.Restore(ctx, state, s.duplicates(descriptors)); err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got the error %v, want one with %q", err, tt.want)

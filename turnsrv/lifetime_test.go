@@ -60,7 +60,7 @@ func inBubble(t *testing.T, change func(*Config), f func(b *bubble)) {
 		}
 		var serving sync.WaitGroup
 		serving.Go(func() { _ = server.ServePacket(b.socket) })
-		serving.Go(func() { _ = server.ServeStream(turntest.AddressedListener{PipeListener: b.stream, Next: new(int)}) })
+		serving.Go(func() { _ = server.ServeStream(b.stream) })
 		defer func() { // also runs after t.Fatal
 			if err := server.Close(); err != nil {
 				t.Error(err)

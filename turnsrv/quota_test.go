@@ -1,6 +1,7 @@
 package turnsrv
 
 import (
+	"net"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,10 +30,8 @@ func TestSilentAllocationGivesWay(t *testing.T) {
 		peer := b.listen()
 		bob := client(b.client(), "bob") // idle longer than all others, but of another user
 		bob.allocate()
-		conn, err := b.stream.Dial()
-		if err != nil {
-			b.Fatal(err)
-		}
+		conn, far := net.Pipe()
+		b.stream.Conns <- turntest.AddressedConn{Conn: far, Addr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 10001}} // of the same host
 		stream := client(newRawClient(b.T, conn, true), "alice")
 		silent, talking := client(b.client(), "alice"), client(b.client(), "alice")
 		silent.allocate()
