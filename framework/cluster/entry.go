@@ -50,6 +50,9 @@ func (e Entry) encode(s *sealer) (field, text string, err error) {
 	return field, head + s.seal(string(content), field+" "+head), nil
 }
 
+// maxTime is the end of the year 9999, the last one that JSON can have (RFC 3339 section 1), in milliseconds since 1970.
+const maxTime = 253_402_300_799_999
+
 // parseEntry parses what encode returns.
 func parseEntry(s *sealer, field, text string) (e Entry, err error) {
 	if len(text) > maxEntry {
@@ -63,6 +66,9 @@ func parseEntry(s *sealer, field, text string) (e Entry, err error) {
 	until, untilErr := strconv.ParseInt(parts[1], 10, 64)
 	if err := cmp.Or(stampErr, untilErr); err != nil {
 		return e, err
+	}
+	if stamp < 0 || stamp > maxTime*1000 || until < 0 || until > maxTime {
+		return e, errors.New("its stamp or its end is not a time from 1970 to 9999")
 	}
 	content, err := s.open(parts[2], field+" "+parts[0]+" "+parts[1]+" ")
 	if err != nil {

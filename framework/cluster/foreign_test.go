@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -285,5 +286,28 @@ func TestLongestBan(t *testing.T) {
 	}
 	if got, err := parseEntry(s, field, text); err != nil || got.Value != value {
 		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// TestEntryBeyondTime checks that nobody who can write to Redis makes an entry whose times cannot be stored.
+func TestEntryBeyondTime(t *testing.T) {
+	const content = `{"name":"ban account alice@example.org","value":"{}"}`
+	for _, tt := range []struct {
+		head string
+		ok   bool
+	}{
+		{"1 253402300799999 ", true},
+		{"1 253402300800000 ", false},
+		{"1 9223372036854775807 ", false},
+		{"9223372036854775807 1 ", false},
+		{"1 -1 ", false},
+	} {
+		e, err := parseEntry(nil, "ban account alice@example.org", tt.head+content)
+		if (err == nil) != tt.ok {
+			t.Errorf("%q: %v", tt.head, err)
+		}
+		if _, err := json.Marshal(e.Until); err != nil {
+			t.Errorf("%q: %v", tt.head, err)
+		}
 	}
 }
