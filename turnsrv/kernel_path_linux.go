@@ -81,7 +81,7 @@ func (k *kernelPath) passedUp(counts map[string]uint64) {
 	}
 }
 
-// succeed prepares for relaying in the place of the process before, which still serves.
+// succeed prepares for replacing the process before, which still relays.
 func (k *kernelPath) succeed() { k.path.AttachBeside() }
 
 // close removes the program from the kernel. It is called after all sessions have ended.

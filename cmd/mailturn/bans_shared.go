@@ -69,7 +69,7 @@ func (s *storedBans) stamp(target string) (stamp int64) {
 	return stamp
 }
 
-// put adds a ban, in the place of the one of the same target, whose user names it keeps. The ban of a network has none.
+// put adds a ban, which replaces the one of the same target and keeps its user names. The ban of a network has none.
 func (s *storedBans) put(r banReport) error {
 	if r.Account == "" { // they were issued to several accounts
 		r.Usernames = nil

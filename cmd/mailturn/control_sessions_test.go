@@ -336,7 +336,7 @@ func TestStoredBans(t *testing.T) {
 	if _, err := b.add(banReport{Account: "new", Until: now.Add(time.Hour)}); err != errTooManyBans {
 		t.Errorf("got %v", err)
 	}
-	if _, err := b.add(banReport{Account: "5", Until: now.Add(time.Hour)}); err != nil { // in the place of another one
+	if _, err := b.add(banReport{Account: "5", Until: now.Add(time.Hour)}); err != nil { // replaces another one
 		t.Error(err)
 	}
 	now = now.Add(time.Second)

@@ -330,7 +330,7 @@ func (x *Exchange) exchange(ctx context.Context) error {
 	return nil
 }
 
-// replace stores entries in the place of what nobody can read, whatever its stamp is.
+// replace stores entries over those that nobody can read, whatever their stamps are.
 func (x *Exchange) replace(ctx context.Context, entries []Entry) error {
 	if len(entries) == 0 {
 		return nil

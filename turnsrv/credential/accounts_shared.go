@@ -60,7 +60,7 @@ func (a *Accounts) All(now time.Time) (names []Issued) {
 	return names
 }
 
-// Learn remembers what another process has issued. own is set if it was an earlier process in the place of this one: its accounts keep
+// Learn remembers what another process has issued. own is set if it was an earlier process of this machine: its accounts keep
 // their names. A name with two accounts is attributed to neither. Names that Accounts does not issue are ignored.
 func (a *Accounts) Learn(names []Issued, own bool, now time.Time) {
 	a.mu.Lock()

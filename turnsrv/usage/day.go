@@ -82,7 +82,7 @@ func (d *Day) turn(now time.Time) (ended time.Time, totals map[User]Total) {
 	return ended, totals
 }
 
-// put stores the total of a user, in the place of another one if there are too many. The caller holds the lock.
+// put stores the total of a user, which replaces another one if there are too many. The caller holds the lock.
 func (d *Day) put(user User, total Total) {
 	if _, known := d.users[user]; !known && len(d.users) >= MaxUsers {
 		var least User
