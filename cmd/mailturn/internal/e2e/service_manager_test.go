@@ -99,8 +99,8 @@ func TestServiceManagerIsTold(t *testing.T) {
 
 	s.stop(t)
 	said := manager.want(t, "STOPPING", "Draining: refusing new calls, running ones may continue for up to 1s")
-	if said["EXTEND_TIMEOUT_USEC"] != "21000000" {
-		t.Errorf("got %v, want more time than drain_timeout", said)
+	if said["EXTEND_TIMEOUT_USEC"] != "26000000" {
+		t.Errorf("got %v, want drain_timeout and 25s to stop", said)
 	}
 }
 
