@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"crypto/rand"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"sync/atomic"
@@ -217,10 +218,33 @@ type clusterReport struct {
 	// Answered is when Redis last answered, nil if it never has.
 	Answered *time.Time `json:"answered"`
 	// Error is that of the last attempt to reach Redis, empty if it has succeeded.
-	Error  string          `json:"error,omitempty"`
-	Relays []cluster.Relay `json:"relays"`
+	Error string `json:"error,omitempty"`
+	// Outages are what is not shared through Redis now. Error is the one of announcements.
+	Outages []outageReport  `json:"outages,omitempty"`
+	Relays  []cluster.Relay `json:"relays"`
 	// NoSecret has the names of relays that accept none of the secrets of this machine.
 	NoSecret []string `json:"no_secret,omitempty"`
+}
+
+// outageReport is something that is not shared through Redis.
+type outageReport struct {
+	Part  cluster.Part `json:"part"`
+	Since time.Time    `json:"since"`
+	// Forbidden is set if the user of Redis lacks a permission.
+	Forbidden bool   `json:"forbidden,omitempty"`
+	Error     string `json:"error"`
+}
+
+// String describes the outage for operators, in a sentence.
+func (o outageReport) String() string {
+	since := o.Since.Local().Format(time.DateTime)
+	switch {
+	case o.Forbidden:
+		return fmt.Sprintf("Redis has refused what %s need since %s: %s.", o.Part, since, printable(o.Error))
+	case o.Part == cluster.Announcements:
+		return fmt.Sprintf("Redis has been unusable since %s: %s.", since, printable(o.Error))
+	}
+	return fmt.Sprintf("Redis has not shared %s since %s: %s.", o.Part, since, printable(o.Error))
 }
 
 // errNoCluster answers requests about a cluster where there is none.
@@ -228,18 +252,29 @@ var errNoCluster = control.Errorf(http.StatusConflict, "this configuration has n
 
 // listCluster answers GET /v1/cluster.
 func (o *operators) listCluster(http.ResponseWriter, *http.Request) (any, error) {
-	directory := o.service.member.directory
-	if directory == nil {
+	report := o.service.member.report()
+	if report == nil {
 		return nil, errNoCluster
 	}
-	status := directory.Status()
-	report := clusterReport{Incarnation: o.service.member.incarnation, Relays: append([]cluster.Relay{}, directory.Relays()...)} // not null
-	report.NoSecret = o.service.member.strangers(report.Relays)
+	return report, nil
+}
+
+// report returns what this machine knows of the cluster, nil if there is none. It is safe for concurrent use.
+func (m *member) report() *clusterReport {
+	if m.directory == nil {
+		return nil
+	}
+	status := m.directory.Status()
+	report := &clusterReport{Incarnation: m.incarnation, Relays: append([]cluster.Relay{}, m.directory.Relays()...)} // not null
+	report.NoSecret = m.strangers(report.Relays)
 	if !status.Answered.IsZero() {
 		report.Answered = &status.Answered
 	}
 	if status.Err != nil {
 		report.Error = status.Err.Error()
 	}
-	return report, nil
+	for _, o := range status.Outages {
+		report.Outages = append(report.Outages, outageReport{o.Part, o.Since, cluster.IsPermission(o.Err), o.Err.Error()})
+	}
+	return report
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mailturn/mailturn/framework/cluster"
 	"github.com/mailturn/mailturn/turnsrv/credential"
@@ -40,6 +41,23 @@ func TestClusterReport(t *testing.T) {
 	report.upgradedHere(&printed, handedOver{Version: "v2"})
 	if !strings.HasPrefix(printed.String(), "one: upgraded from v1 to v2.") {
 		t.Errorf("got %s", &printed)
+	}
+}
+
+// TestClusterOutages checks that ctl cluster says what Redis does not do, and does not take a refused permission for a Redis that does not answer.
+func TestClusterOutages(t *testing.T) {
+	since := time.Date(2026, 11, 30, 19, 28, 0, 0, time.Local)
+	for want, outage := range map[string]outageReport{
+		"Redis has been unusable since 2026-11-30 19:28:00: connection refused.":                       {cluster.Announcements, since, false, "connection refused"},
+		"Redis has refused what announcements need since 2026-11-30 19:28:00: may not run ZADD.":       {cluster.Announcements, since, true, "may not run ZADD"},
+		"Redis has refused what bans and names need since 2026-11-30 19:28:00: may not\\x1b run XADD.": {cluster.BansAndNames, since, true, "may not\x1b run XADD"},
+		"Redis has not shared limits since 2026-11-30 19:28:00: OOM.":                                  {cluster.SharedLimits, since, false, "OOM"},
+	} {
+		var printed strings.Builder
+		clusterReport{Outages: []outageReport{outage}}.writeTo(&printed)
+		if got, _, _ := strings.Cut(printed.String(), "\n"); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
 	}
 }
 

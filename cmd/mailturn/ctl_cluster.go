@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/http"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -26,12 +25,8 @@ host that clients are told, the state, the allocations and their limit, and what
 
 // writeTo prints the relays for people.
 func (r clusterReport) writeTo(w io.Writer) {
-	if r.Error != "" {
-		since := "It has never answered"
-		if r.Answered != nil {
-			since = "It last answered at " + r.Answered.Local().Format(time.DateTime)
-		}
-		fmt.Fprintf(w, "Redis cannot be used: %s. %s.\n", printable(r.Error), since)
+	for _, outage := range r.Outages {
+		fmt.Fprintln(w, outage)
 	}
 	if len(r.Relays) == 0 {
 		fmt.Fprintln(w, "No relays are known.")

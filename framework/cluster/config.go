@@ -157,7 +157,9 @@ func (s *Settings) client() redis.UniversalClient {
 		}
 	}
 	options.Addrs = slices.Compact(options.Addrs)
-	return redis.NewUniversalClient(options)
+	client := redis.NewUniversalClient(options)
+	client.AddHook(permissionHook{s.Block.User.V, s.Block.KeyPrefix.V})
+	return client
 }
 
 // NeedsRestart returns the names of the attributes that differ between the settings in force and the next ones, and cannot change

@@ -50,6 +50,7 @@ type Directory struct {
 	read     time.Time
 	err      error  // of the last attempt
 	failures uint64 // attempts
+	outages  []Outage
 	region   string
 	clients  clientRegions
 }
@@ -154,20 +155,6 @@ func (d *Directory) Relays() []Relay {
 	return d.relays
 }
 
-// Status is how a Directory gets on with Redis.
-type Status struct {
-	Answered time.Time // last; zero if never
-	Err      error     // of the last attempt, nil if that has succeeded
-	Failures uint64    // attempts
-}
-
-// Status returns how d gets on with Redis. d must not be nil.
-func (d *Directory) Status() Status {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return Status{d.read, d.err, d.failures}
-}
-
 // run announces and reads until ctx is done.
 func (d *Directory) run(ctx context.Context) {
 	defer close(d.stopped)
@@ -257,10 +244,10 @@ func (d *Directory) parse(texts []string, own []Relay) (relays []Relay) {
 	return relays
 }
 
-// note stores the result of a round, and logs when Redis stops answering and when it answers again.
+// note stores the result of a round, and logs when announcing begins and ceases to fail.
 func (d *Directory) note(relays []Relay, err error) {
 	d.mu.Lock()
-	before, first := d.err, d.read.IsZero()
+	first := d.read.IsZero()
 	d.err = err
 	if err != nil {
 		d.failures++
@@ -268,10 +255,13 @@ func (d *Directory) note(relays []Relay, err error) {
 		d.relays, d.read = relays, time.Now()
 	}
 	d.mu.Unlock()
+	news := d.report(Announcements, err)
 	switch {
-	case err != nil && before == nil:
+	case news && IsPermission(err):
+		d.logger.Error("cluster: Redis refuses what announcements need; this machine carries on alone", "err", err)
+	case news && err != nil:
 		d.logger.Error("cluster: Redis cannot be used; this machine carries on alone", "err", err)
-	case err == nil && before != nil:
+	case news:
 		d.logger.Info("cluster: Redis can be used again", "relays", len(relays))
 	case err == nil && first:
 		d.logger.Info("cluster: joined", "relays", len(relays))

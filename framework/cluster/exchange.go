@@ -62,7 +62,6 @@ type Exchange struct {
 	last    map[string]string // ID of what was read last, by the key of its stream
 	backlog string            // ID of the last change when everything was exchanged last
 	failed  int               // attempts in succession that have failed while the Directory was well
-	failing bool              // the log says so
 	foreign bool              // the log says that something was ignored
 	skewed  bool              // the log says that the clock of another machine differs
 	// oversize is set when the log says that an entry of this machine is not shared.
@@ -230,10 +229,10 @@ func (x *Exchange) setCurrent(at time.Time) {
 // if it lasts.
 func (x *Exchange) note(err error) {
 	if err == nil {
-		if x.failing {
+		if x.directory.report(BansAndNames, nil) {
 			x.logger.Info("cluster: bans and names are shared again")
 		}
-		x.failing, x.failed = false, 0
+		x.failed = 0
 		return
 	}
 	if status := x.directory.Status(); status.Err != nil || status.Answered.IsZero() {
@@ -242,12 +241,11 @@ func (x *Exchange) note(err error) {
 	}
 	x.failed++
 	switch {
-	case x.failing:
+	case !Refused(err) && x.failed < loggedFailures:
+	case !x.directory.report(BansAndNames, err):
 	case Refused(err):
-		x.failing = true
 		x.logger.Error("cluster: Redis refuses what bans and names need; they are not shared", "err", err)
-	case x.failed >= loggedFailures:
-		x.failing = true
+	default:
 		x.logger.Error("cluster: Redis answers, but bans and names are not shared", "err", err)
 	}
 }

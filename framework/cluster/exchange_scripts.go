@@ -1,7 +1,5 @@
 package cluster
 
-import "github.com/redis/go-redis/v9"
-
 // Keys of what all machines know. They have one hash tag, so that a Redis Cluster keeps them in one slot.
 //
 //	PREFIX:1:{shared}:entries   hash     entries: STAMP UNTIL CONTENT by a name, see Entry.encode
@@ -15,7 +13,7 @@ func sharedKey(prefix, name string) string { return prefix + ":1:{shared}:" + na
 // entry.
 //
 // KEYS: entries, changes. ARGV: "all" or "", the limit of entries, and for each entry its field and its value.
-var put = redis.NewScript(`
+var put = newScript(`
 local function head(text)
 	local stamp, untilMS = string.match(text, '^(%d+) (%d+) ')
 	return tonumber(stamp) or -1, tonumber(untilMS) or -1
@@ -51,7 +49,7 @@ return result
 //
 // KEYS: issuers. ARGV: ID of the issuer, the number that it had, for how many ms it needs it, how many numbers there are, the
 // limit of the bytes of an ID.
-var lease = redis.NewScript(`
+var lease = newScript(`
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local function holder(zeros)

@@ -6,8 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // maxAhead is by how much the ID of a message may be ahead of the clock.
@@ -60,7 +58,7 @@ func (d *Directory) clean(ctx context.Context, kind string, keys ...string) {
 // clean removes a key that is not of a type, or is a stream whose last ID is foreign. It returns 1 if it has.
 //
 // KEYS: the key. ARGV: hashKey, sortedSetKey or streamKey; by how many ms an ID may be ahead of the clock.
-var clean = redis.NewScript(`
+var clean = newScript(`
 local length = ({['hash'] = 'HLEN', ['sorted set'] = 'ZCARD', ['stream'] = 'XLEN'})[ARGV[1]]
 local answer = redis.pcall(length, KEYS[1])
 local foreign = type(answer) == 'table' and answer.err and string.find(answer.err, 'WRONGTYPE', 1, true)

@@ -207,7 +207,7 @@ func (u *sharedUser) turn(day string) {
 // bytes.
 //
 // KEYS: held, day. ARGV: incarnation, relayed addresses, bytes, for how many ms what is held is kept, and for how many bytes are.
-var account = redis.NewScript(`
+var account = newScript(`
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if ARGV[2] == '0' then
@@ -304,7 +304,13 @@ func (l *Limits) begin(ctx context.Context) (names []string) {
 	defer l.mu.Unlock()
 	if err != nil {
 		l.fail()
+		if Refused(err) && !isForeign(err) {
+			l.report(err)
+		}
 		return nil
+	}
+	if len(l.refusals) == 0 {
+		l.report(nil)
 	}
 	if l.failed || l.epoch != epoch.Val() {
 		for name := range l.users {
@@ -375,15 +381,26 @@ func (l *Limits) note(name string, err error) {
 	switch {
 	case err == nil && refused:
 		if delete(l.refusals, name); len(l.refusals) == 0 {
-			l.directory.logger.Info("cluster: Redis counts what all users have again")
+			l.report(nil)
 		}
 	case err != nil:
-		if len(l.refusals) == 0 {
-			l.directory.logger.Warn("cluster: Redis does not count what some users have; each relay counts on its own what they have", "err", err)
-		}
+		l.report(err)
 		r.times++
 		r.again = l.clock().Add(min(retryAfter<<min(r.times-1, 10), pruneEvery))
 		l.refusals[name] = r
+	}
+}
+
+// report logs when Redis begins to refuse what the limits need, and when it ceases to. It does nothing while announcements fail too, for
+// which there is a message.
+func (l *Limits) report(err error) {
+	switch {
+	case err != nil && l.directory.Status().Err != nil:
+	case !l.directory.report(SharedLimits, err):
+	case err == nil:
+		l.directory.logger.Info("cluster: Redis counts what all users have again")
+	default:
+		l.directory.logger.Warn("cluster: Redis does not count what some users have; each relay counts on its own what they have", "err", err)
 	}
 }
 

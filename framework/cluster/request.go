@@ -10,8 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // requestLifetime is how long a request may wait in Redis for its machine, which looks after every interval.
@@ -135,7 +133,7 @@ func requestKeys(prefix string) []string { return []string{prefix + ":1:{relays}
 // ask stores a request, and removes those that nobody has taken in time.
 //
 // KEYS: requestKeys. ARGV: name of the relay, request, lifetime in ms, the limit of requests.
-var ask = redis.NewScript(`
+var ask = newScript(`
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
@@ -154,7 +152,7 @@ return 0
 // take returns a request and removes it. It returns none that is too old or too long.
 //
 // KEYS: requestKeys. ARGV: name of the relay, lifetime in ms, the limit of bytes.
-var take = redis.NewScript(`
+var take = newScript(`
 local length = redis.call('HSTRLEN', KEYS[1], ARGV[1])
 if length == 0 then return false end
 local text = length <= tonumber(ARGV[3]) and redis.call('HGET', KEYS[1], ARGV[1])

@@ -1,7 +1,5 @@
 package cluster
 
-import "github.com/redis/go-redis/v9"
-
 // Keys of the announcements. Both have one hash tag, so that a Redis Cluster keeps them in one slot, as a script requires.
 //
 //	PREFIX:1:{relays}:info  hash         name of the relay → announcement in JSON, see Relay
@@ -16,7 +14,7 @@ func relayKeys(prefix string) []string {
 //
 // KEYS: relayKeys. ARGV: lifetime in ms, the limit of relays, that of the bytes of an announcement, and for each relay its name and
 // its announcement.
-var announce = redis.NewScript(`
+var announce = newScript(`
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for _, range in ipairs({{'-inf', now - ARGV[1]}, {now + ARGV[1], '+inf'}}) do -- the second one after the clock was set back
@@ -25,7 +23,8 @@ for _, range in ipairs({{'-inf', now - ARGV[1]}, {now + ARGV[1], '+inf'}}) do --
 		redis.call('ZREM', KEYS[2], name)
 	end
 end
-if redis.call('HLEN', KEYS[1]) > redis.call('ZCARD', KEYS[2]) then
+local stored = redis.call('HLEN', KEYS[1])
+if stored > redis.call('ZCARD', KEYS[2]) then
 	for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
 		if not redis.call('ZSCORE', KEYS[2], name) then
 			redis.call('HDEL', KEYS[1], name)
@@ -54,7 +53,7 @@ return result
 // leave removes the announcement of a relay, unless another incarnation has replaced it.
 //
 // KEYS: relayKeys. ARGV: the relay's name and incarnation.
-var leave = redis.NewScript(`
+var leave = newScript(`
 local text = redis.call('HGET', KEYS[1], ARGV[1])
 local read, relay = pcall(cjson.decode, text or '')
 if read and type(relay) == 'table' and relay.incarnation == ARGV[2] then

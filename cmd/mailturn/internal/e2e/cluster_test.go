@@ -184,7 +184,7 @@ func userOfRedis(t *testing.T, _ documents, b recipe.Block) {
 	line := replaced(t, b, "PASSWORD", "sesame")
 	for name, tt := range map[string]struct{ line, want string }{
 		"as documented":                {line, "cluster: joined"},
-		"without the commands of hash": {strings.Replace(line, " +@hash", "", 1), "Redis cannot be used"},
+		"without the commands of hash": {strings.Replace(line, " +@hash", "", 1), "add +@hash to its ACL rules"},
 		"another password":             {strings.Replace(line, "sesame", "other", 1), "WRONGPASS"},
 	} {
 		redisServer := redistest.Start(t, "user default off", tt.line)
