@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -155,6 +157,7 @@ var (
 	clusterAllocationsDesc = prometheus.NewDesc("mailturn_cluster_allocations", "Allocations of all relays of the cluster.", nil, nil)
 	clusterThroughputDesc  = prometheus.NewDesc("mailturn_cluster_bytes_per_second", "What all relays of the cluster relay.", nil, nil)
 	clusterAnsweredDesc    = prometheus.NewDesc("mailturn_cluster_redis_success_timestamp_seconds", "When Redis last answered, in seconds since the Unix epoch; 0 if it never has.", nil, nil)
+	clusterOutageDesc      = prometheus.NewDesc("mailturn_cluster_outage", "1 if Redis does not share a part of what machines share.", []string{"part"}, nil)
 	clusterFailuresDesc    = prometheus.NewDesc("mailturn_cluster_redis_failures_total", "Attempts to reach Redis that have failed.", nil, nil)
 )
 
@@ -167,6 +170,7 @@ func (clusterCollector) Describe(descs chan<- *prometheus.Desc) {
 	descs <- clusterAllocationsDesc
 	descs <- clusterThroughputDesc
 	descs <- clusterAnsweredDesc
+	descs <- clusterOutageDesc
 	descs <- clusterFailuresDesc
 }
 
@@ -188,6 +192,13 @@ func (c clusterCollector) Collect(metrics chan<- prometheus.Metric) {
 		metrics <- prometheus.MustNewConstMetric(clusterRelaysDesc, prometheus.GaugeValue, n, state)
 	}
 	status := c.directory.Status()
+	for _, part := range []cluster.Part{cluster.Announcements, cluster.BansAndNames, cluster.SharedLimits} {
+		failing := 0.0
+		if slices.ContainsFunc(status.Outages, func(o cluster.Outage) bool { return o.Part == part }) {
+			failing = 1
+		}
+		metrics <- prometheus.MustNewConstMetric(clusterOutageDesc, prometheus.GaugeValue, failing, strings.ReplaceAll(string(part), " ", "_"))
+	}
 	answered := 0.0
 	if !status.Answered.IsZero() {
 		answered = float64(status.Answered.UnixMilli()) / 1000

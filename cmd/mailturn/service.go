@@ -100,7 +100,7 @@ func newService(s *setup, manager systemd.Manager, sockets *handoff.Sockets, suc
 	r.names.Store(&s.names)
 	registry := metrics.NewRegistry()
 	registry.MustRegister(r.reloaded, versionMetric(), sysctl.ConntrackCollector(sysctl.System()))
-	s.process = http.Process{Ready: r.isReady, Health: r.health, Metrics: registry, Sessions: r.sessions, Mask: mask, Warnings: recent.Lines}
+	s.process = http.Process{Ready: r.isReady, Health: r.health, Metrics: registry, Sessions: r.sessions, Mask: mask, Warnings: recent.Lines, Cluster: r.member.page}
 	var usageAt string
 	if s.stateDir != "" {
 		usageAt = filepath.Join(s.stateDir, usageDir)

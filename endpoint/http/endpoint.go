@@ -49,6 +49,8 @@ type Process struct {
 	Mask *privacy.Mask
 	// Warnings returns the last warnings and errors of the log, for the page. It is called concurrently. nil stands for none.
 	Warnings func() []log.Line
+	// Cluster describes the cluster of this machine for the page, nil if it is in none. It is called concurrently. nil stands for no cluster.
+	Cluster func() *page.Cluster
 }
 
 // An Endpoint serves HTTP clients. Its exported methods, except those of its Collector, must not be called concurrently.
@@ -92,6 +94,7 @@ func New(c Config, process Process, logger *slog.Logger) (*Endpoint, error) {
 	}
 	e.handler.page = page.New(page.Source{
 		Metrics: process.Metrics, Health: process.Health, Sessions: process.Sessions, Mask: process.Mask, Warnings: process.Warnings,
+		Cluster: process.Cluster,
 	}, logger, func() time.Time { return e.handler.now() })
 	e.handler.settings.Store(present)
 	e.server = &http.Server{

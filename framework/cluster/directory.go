@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -189,8 +190,8 @@ func (d *Directory) round(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
-	if err == nil && len(texts) < len(own) {
-		err = fmt.Errorf("the answer has %d values, want at least %d", len(texts), len(own))
+	if err == nil && (len(texts) < len(own) || (len(texts)-len(own))%2 != 0) {
+		err = fmt.Errorf("the answer has %d values for %d relays of this machine", len(texts), len(own))
 	}
 	if isForeign(err) {
 		keys := relayKeys(d.settings.Block.KeyPrefix.V)
@@ -225,10 +226,11 @@ func (d *Directory) checkNames(own []Relay, replaced []string) {
 	}
 }
 
-// parse returns the relays of announcements. One that cannot be read is left out.
+// parse returns the relays of announcements, each of which is followed by its age in milliseconds. One that cannot be read is left out.
 func (d *Directory) parse(texts []string, own []Relay) (relays []Relay) {
-	for _, text := range texts[:min(len(texts), maxRelays)] {
-		r, err := parseRelay(text)
+	now := time.Now()
+	for pair := range slices.Chunk(texts[:min(len(texts), 2*maxRelays)], 2) {
+		r, err := parseRelay(pair[0])
 		if err != nil {
 			if !d.foreign {
 				d.logger.Warn("cluster: ignoring an announcement in Redis; more are ignored without a message", "err", err)
@@ -236,6 +238,8 @@ func (d *Directory) parse(texts []string, own []Relay) (relays []Relay) {
 			d.foreign = true
 			continue
 		}
+		age, _ := strconv.ParseInt(pair[1], 10, 32)
+		r.Seen = now.Add(-time.Duration(age) * time.Millisecond)
 		r.Own = slices.ContainsFunc(own, func(o Relay) bool { return o.Incarnation == r.Incarnation })
 		relays = append(relays, r)
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 )
 
 // Limits of what is read from Redis.
@@ -43,6 +44,8 @@ type Relay struct {
 	Capacity    int `json:"capacity,omitempty"` // the limit of Allocations, 0 if there is none
 	// BitsPerSecond is what it relays, averaged since the announcement before.
 	BitsPerSecond int64 `json:"bits_per_second"`
+	// Seen is set by a Directory: when the relay was last announced, on the clock of this machine.
+	Seen time.Time `json:"seen,omitzero"`
 	// Own is set by a Directory for the relays of this process.
 	Own bool `json:"-"`
 	// Refuses is why it accepts no new calls: "draining", or what it lacks. Empty if it accepts them.

@@ -8,9 +8,9 @@ func relayKeys(prefix string) []string {
 	return []string{prefix + ":1:{relays}:info", prefix + ":1:{relays}:seen"}
 }
 
-// announce stores announcements, removes the relays that have made none for a while, and returns the announcements of the others,
-// preceded by those that it has replaced, an empty string where there was none. It also removes announcements whose time is unknown,
-// because Redis has evicted one of the keys, or somebody else has written them.
+// announce stores announcements, removes the relays that have made none for a while, and returns the announcements that it has replaced,
+// an empty string where there was none, and then those of all relays, each followed by the milliseconds since it was made. It also removes
+// announcements whose time is unknown, because Redis has evicted one of the keys, or somebody else has written them.
 //
 // KEYS: relayKeys. ARGV: lifetime in ms, the limit of relays, that of the bytes of an announcement, and for each relay its name and
 // its announcement.
@@ -44,8 +44,10 @@ for i = 4, #ARGV, 2 do
 	redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
 	redis.call('ZADD', KEYS[2], now, ARGV[i])
 end
-for _, name in ipairs(redis.call('ZRANGE', KEYS[2], 0, ARGV[2] - 1)) do
-	table.insert(result, get(name))
+local seen = redis.call('ZRANGE', KEYS[2], 0, ARGV[2] - 1, 'WITHSCORES')
+for i = 1, #seen, 2 do
+	table.insert(result, get(seen[i]))
+	table.insert(result, string.format('%d', now - seen[i + 1]))
 end
 return result
 `)

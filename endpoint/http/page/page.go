@@ -28,13 +28,15 @@ const (
 	waysPath     = "/call-test/ways"
 	linkPath     = "/call-test/link"
 	statusPath   = "/status"
+	clusterPath  = "/cluster"
+	relaysPath   = "/cluster/state"
 	assetsPath   = "/page/"
 )
 
 // Serves reports whether path is one of the page's.
 func Serves(path string) bool {
 	switch path {
-	case rootPath, loginPath, logoutPath, callTestPath, waysPath, linkPath, statusPath:
+	case rootPath, loginPath, logoutPath, callTestPath, waysPath, linkPath, statusPath, clusterPath, relaysPath:
 		return true
 	}
 	return strings.HasPrefix(path, assetsPath)
@@ -115,6 +117,8 @@ var routes = map[string]map[string]func(*Page, http.ResponseWriter, Visit){
 	waysPath:     {http.MethodPost: (*Page).serveWays},
 	linkPath:     {http.MethodPost: (*Page).serveLink},
 	statusPath:   {http.MethodGet: (*Page).serveStatus},
+	clusterPath:  {http.MethodGet: (*Page).serveCluster},
+	relaysPath:   {http.MethodGet: (*Page).serveRelays},
 }
 
 // headers are those of every answer: scripts, styles and connections of this origin alone, no script in the HTML, no string that a

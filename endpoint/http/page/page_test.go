@@ -38,6 +38,7 @@ type site struct {
 	unhealthy   error
 	allocations []event.Allocation
 	warnings    []log.Line
+	cluster     *Cluster
 	cookie      *http.Cookie
 }
 
@@ -53,7 +54,7 @@ func newSite(t *testing.T) *site {
 	s.Page = New(Source{
 		Metrics: prometheus.NewRegistry(), Health: func() error { return s.unhealthy },
 		Sessions: func(context.Context) ([]event.Allocation, error) { return s.allocations, nil },
-		Warnings: func() []log.Line { return s.warnings },
+		Warnings: func() []log.Line { return s.warnings }, Cluster: func() *Cluster { return s.cluster },
 	}, slog.New(slog.NewTextHandler(s.log, nil)), func() time.Time { return s.clock })
 	s.addresses.lookup = func(context.Context, string) []netip.Addr {
 		return []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}
@@ -364,7 +365,7 @@ func TestAddressesAreKept(t *testing.T) {
 // TestHeaders wants the policy on every answer, whatever its status.
 func TestHeaders(t *testing.T) {
 	s := newSite(t)
-	for _, request := range []string{"GET /", "GET /login", "GET /call-test", "GET /page/call-test.js", "GET /page/none", "POST /call-test/ways", "GET /status", "PUT /"} {
+	for _, request := range []string{"GET /", "GET /login", "GET /call-test", "GET /page/call-test.js", "GET /page/none", "POST /call-test/ways", "GET /status", "GET /cluster", "GET /cluster/state", "PUT /"} {
 		method, path, _ := strings.Cut(request, " ")
 		header := s.send(t, method, path, "").Header()
 		policy := header.Get("Content-Security-Policy")

@@ -30,6 +30,8 @@ type Source struct {
 	Mask *privacy.Mask
 	// Warnings returns the last warnings and errors of the log, the newest first. nil stands for none.
 	Warnings func() []log.Line
+	// Cluster describes the cluster of this machine, nil if it is in none. nil stands for a function that returns nil.
+	Cluster func() *Cluster
 }
 
 const (

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/e2e/daemon"
+	"github.com/mailturn/mailturn/framework/cluster/redistest"
 )
 
 const (
@@ -155,7 +156,8 @@ func TestDashboard(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text = fmt.Appendf(text, "endpoint \"http\" \"http\" {\n  listen = \"http://%s\"\n}\n", target)
+	text = fmt.Appendf(text, "endpoint \"http\" \"http\" {\n  listen = \"http://%s\"\n}\ncluster {\n  redis = [\"redis://%s\"]\n  turn_server = \"127.0.0.1\"\n}\n",
+		target, redistest.Start(t).Addr)
 	if err := os.WriteFile(path, text, 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -114,8 +114,8 @@ func (v visitor) login(t *testing.T) {
 	v.wait(t, `document.querySelector("nav") && document.readyState === "complete"`)
 }
 
-// startPage starts mailturn with a page in the relay's namespace, in which the relay's name has addresses of both families.
-func (n callNetwork) startPage(t *testing.T, certs certificates) *server {
+// startPage starts mailturn with a page and more blocks in the relay's namespace, in which the relay's name has addresses of both families.
+func (n callNetwork) startPage(t *testing.T, certs certificates, blocks ...string) *server {
 	t.Helper()
 	hosts := "127.0.0.1 localhost\n::1 localhost\n" + relayIPv4 + " " + relayName + "\n" + relayIPv6 + " " + relayName + "\n"
 	for _, ns := range []namespace{n.alice, n.relay, n.bob} {
@@ -133,7 +133,7 @@ endpoint "http" "page" {
   listen        = ["https://%s:8443", "https://[%s]:8443"]
   page_password = %q
 }
-`, relayIPv4, relayIPv6, pageHash)
+%s`, relayIPv4, relayIPv6, pageHash, strings.Join(blocks, ""))
 	if err := os.WriteFile(path, text, 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -246,6 +246,9 @@ tests:
   - {series: 'mailturn_conntrack_entries', values: '%[3]dx120'}
   - {series: 'mailturn_conntrack_entries_limit', values: '100x120'}
   - {series: 'mailturn_certificate_expiry_timestamp_seconds{endpoint="imap",file="a.pem",kind="imap"}', values: '%[5]dx120'}
+  - {series: 'mailturn_cluster_outage{part="limits"}', values: '%[2]dx120'}
+  - {series: 'mailturn_cluster_relays{state="serving"}', values: '3x120'}
+  - {series: 'mailturn_cluster_relays{state="unreachable"}', values: '%[2]dx120'}
   - {series: 'mailturn_turn_pion_failures_total{endpoint="turn"}', values: '0+%[2]dx120'}
   alert_rule_test:
 %[4]s`

@@ -1,22 +1,13 @@
 // The call test's page: asks for the ways to the relay, measures one after the other, and shows what came of it.
 import { measure, rateBytes } from "./measure.js";
+import { $, element, offerCluster } from "./show.js";
 import { gradeOf, lossOf, ms, nameOf, rateOf, reasonOf, reportOf, verdictOf } from "./words.js";
 
-const $ = (id) => document.getElementById(id);
 const token = location.hash.slice(1); // of a link; the part after # is not sent to servers, and in no log
 const headers = token ? { Authorization: `Bearer ${token}` } : {};
 
 let abort; // of the test that runs
 let hidden = false; // the page was in the background while it ran
-
-function element(name, text, attributes = {}) {
-  const e = document.createElement(name);
-  e.textContent = text;
-  for (const [key, value] of Object.entries(attributes)) {
-    e.setAttribute(key, value);
-  }
-  return e;
-}
 
 function show(state, headline, advice) {
   $("verdict").dataset.state = state;
@@ -167,6 +158,7 @@ if (typeof RTCPeerConnection === "undefined") {
 } else if (!token) {
   // Only the operator comes without a link.
   $("operator-nav").hidden = $("give").hidden = false;
+  offerCluster();
 }
 $("start").disabled = typeof RTCPeerConnection === "undefined";
 $("volume").textContent = `Transfers up to ${(2 * rateBytes) >> 20} MB over each connection.`;

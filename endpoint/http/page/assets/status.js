@@ -1,57 +1,7 @@
 // The status page: asks the server for its state every ten seconds, and shows it. Names of accounts and lines of the log come from
 // strangers: they become text, and nothing else.
 
-const $ = (id) => document.getElementById(id);
-const interval = 10000; // ms
-
-function element(name, text, attributes = {}) {
-  const e = document.createElement(name);
-  e.textContent = text;
-  for (const [key, value] of Object.entries(attributes)) {
-    e.setAttribute(key, value);
-  }
-  return e;
-}
-
-// Numbers as people read them.
-
-const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
-const count = (n) => Math.round(n).toLocaleString();
-
-function scaled(value, unit, units) {
-  let i = 0;
-  while (value >= 1000 && i < units.length - 1) {
-    value /= 1000;
-    i++;
-  }
-  return `${value.toFixed(value < 10 && i > 0 ? 1 : 0)} ${units[i]}${unit}`;
-}
-
-const plural = (n, one, many) => `${count(n)} ${n === 1 ? one : many}`;
-const bytes = (n) => scaled(n, "B", ["", "k", "M", "G", "T"]);
-const bits = (n) => scaled(n, "bit/s", ["", "k", "M", "G", "T"]);
-const percent = (n) => `${n < 10 ? n.toFixed(1) : Math.round(n)} %`;
-const perMinute = (n) => `${n < 10 ? n.toFixed(1) : Math.round(n)} /min`;
-
-function duration(seconds) {
-  for (const [name, length] of [["d", 86400], ["h", 3600], ["min", 60]]) {
-    if (seconds >= length) {
-      return `${Math.floor(seconds / length)} ${name}`;
-    }
-  }
-  return `${Math.max(0, Math.round(seconds))} s`;
-}
-
-// Tables
-
-const cell = (label, text, attributes = {}) => element("td", text, { role: "cell", "data-label": label, ...attributes });
-const figure = (label, text) => cell(label, text, { class: "figure" });
-
-function row(heading, ...cells) {
-  const tr = element("tr", "", { role: "row" });
-  tr.append(element("th", heading, { role: "rowheader", scope: "row" }), ...cells);
-  return tr;
-}
+import { $, bits, bytes, cell, clock, count, duration, element, figure, follow, offerCluster, percent, perMinute, plural, row, say } from "./show.js";
 
 function showSessions({ sessions, sessionCount, now }) {
   $("sessions").replaceChildren(
@@ -221,39 +171,17 @@ function showHealth(state) {
   $("detail").textContent = [verdict[2], facts.join(", "), `Version ${state.version}`].filter(Boolean).join(" · ");
 }
 
-// Changes a text only if it is another one, which screen readers then read out.
-function say(e, text) {
-  if (e.textContent !== text) {
-    e.textContent = text;
-  }
-}
-
 let present; // the last state
 
-async function update() {
-  try {
-    const response = await fetch("status", { credentials: "same-origin" });
-    if (response.status === 401) {
-      location.assign("login");
-      return;
-    }
-    if (!response.ok) {
-      throw new Error(`it answers ${response.status}`);
-    }
-    present = await response.json();
-    showHealth(present);
-    showSessions(present);
-    showCertificates(present);
-    showWarnings(present);
-    if (!$("plots").contains(document.activeElement)) { // somebody who reads a table keeps it
-      draw(present);
-    }
-  } catch (problem) {
-    $("health").dataset.state = "bad";
-    say($("headline"), "The server does not answer");
-    $("detail").textContent = present ? `The data below is from ${new Date(present.now * 1000).toLocaleTimeString()}. ${problem.message}` : problem.message;
+function show(state) {
+  present = state;
+  showHealth(present);
+  showSessions(present);
+  showCertificates(present);
+  showWarnings(present);
+  if (!$("plots").contains(document.activeElement)) { // somebody who reads a table keeps it
+    draw(present);
   }
-  setTimeout(update, interval);
 }
 
 for (const input of document.querySelectorAll("input[name=period]")) {
@@ -261,4 +189,5 @@ for (const input of document.querySelectorAll("input[name=period]")) {
 }
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => present && draw(present));
 addEventListener("resize", () => drawn.forEach(({ chart, width }) => chart.setSize({ width: width(), height })));
-update();
+follow("status", show);
+offerCluster();
