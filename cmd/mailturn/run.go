@@ -68,6 +68,7 @@ certificate, a generated secret and one demo account, and prints how to check it
 // it is nil, and SIGHUP, which a terminal sends when it is closed, interrupts too. arguments are those of the command run for the
 // process that takes over when the program is upgraded; nil if none can.
 func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again func(diagnostics io.Writer) (*setup, error), arguments []string) (err error) {
+	saver := memory.NewSaver()
 	var level slog.LevelVar
 	level.Set(s.logLevel)
 	logger, err := log.New(forJournal(stderr), &level, s.log.Format.V)
@@ -156,7 +157,6 @@ func (s *setup) serve(ctx context.Context, stderr io.Writer, ready func(), again
 	}
 	logger.Info("ready", "version", buildInfo().Main.Version)
 	manager.ready(running.status())
-	var saver memory.Saver
 	looks := time.NewTicker(memory.Interval)
 	defer looks.Stop()
 	remembers := time.NewTicker(rememberEvery)

@@ -30,7 +30,7 @@ func TestDue(t *testing.T) {
 
 // TestGiveBack checks that the runtime has metrics of these names.
 func TestGiveBack(t *testing.T) {
-	var s Saver
+	s := NewSaver()
 	s.GiveBack()
 	if s.seen == 0 {
 		t.Error("no allocations counted")
