@@ -61,7 +61,7 @@ func (e *Endpoint) welcome(a *arrival, refusal string) (s *session) {
 			a.conn.Close()
 		}
 	}()
-	defer recoverPanic(e.logger)
+	defer recoverPanic(func() *slog.Logger { return e.logger })
 	if refusal == "" {
 		s, refusal = e.receive(a)
 	}

@@ -29,7 +29,7 @@ func (s *session) passClient() (more bool) {
 		if n > 0 {
 			s.signOfLife()
 			if s.unheard && isTLSRecord(buf[:n]) {
-				s.logger.Debug("TLS on a plain port before STARTTLS")
+				s.debug("TLS on a plain port before STARTTLS")
 				s.client.sayBye("On this port, TLS starts with the command STARTTLS")
 				return false
 			}
@@ -50,11 +50,11 @@ func (s *session) passClient() (more bool) {
 			s.clientHalfClosed()
 			return false
 		case errors.Is(err, deflate.ErrCorrupt):
-			s.logger.Debug("inflate from the client", "err", err)
+			s.debug("inflate from the client", "err", err)
 			s.bye("Invalid compressed data")
 			return false
 		default:
-			s.logger.Debug("read from the client", "err", err)
+			s.debug("read from the client", "err", err)
 			return false
 		}
 	}
@@ -67,7 +67,7 @@ func (s *session) identify() bool {
 		return false
 	}
 	if !s.filter.Identified() {
-		s.endpoint.unidentified.Log(s.logger, slog.LevelWarn, "backend does not announce ID and is not told the client's address",
+		s.endpoint.unidentified.Log(s.logger(), slog.LevelWarn, "backend does not announce ID and is not told the client's address",
 			"backend", s.generation.backend.String())
 	}
 	return true
@@ -88,13 +88,13 @@ func (s *session) fromClient(p []byte) bool {
 			stalled = nil
 		}
 		if err := s.filter.WriteBackend(s.backend); err != nil {
-			s.logger.Debug("write to the backend", "err", err)
+			s.debug("write to the backend", "err", err)
 			<-s.backendDone // which may have said why
 			s.backendEnded()
 			return false
 		}
 		if err := s.filter.WriteClient(s.client); err != nil {
-			s.logger.Debug("write to the client", "err", err)
+			s.debug("write to the client", "err", err)
 			return false
 		}
 		switch event {
@@ -104,7 +104,7 @@ func (s *session) fromClient(p []byte) bool {
 			}
 			select {
 			case <-stalled:
-				s.logger.Debug("backend neither requests a literal nor refuses it")
+				s.debug("backend neither requests a literal nor refuses it")
 				s.bye("[UNAVAILABLE] Mail server does not accept the command")
 				return false
 			case <-s.filter.Resume():
@@ -134,7 +134,7 @@ func (s *session) fromClient(p []byte) bool {
 func (s *session) compress(begun []byte) bool {
 	s.client.replace(newCompressedConn(*s.client.present.Load(), begun))
 	s.filter.Compressed()
-	s.logger.Debug("compression started")
+	s.debug("compression started")
 	return s.filter.WriteClient(s.client) == nil
 }
 
@@ -144,7 +144,7 @@ func (s *session) uncompress() bool {
 		s.client.replace(newUncompressedConn(conn))
 	}
 	s.filter.Uncompressed()
-	s.logger.Debug("compression ended")
+	s.debug("compression ended")
 	return s.filter.WriteClient(s.client) == nil
 }
 
@@ -159,12 +159,12 @@ func (s *session) passBackend() (more bool) {
 		if n > 0 {
 			s.greeted = true
 			if err := s.filter.FromBackend(buf[:n]); err != nil {
-				s.logger.Warn("backend sent too much during TLS or COMPRESS", "err", err)
+				s.logger().Warn("backend sent too much during TLS or COMPRESS", "err", err)
 				return false
 			}
 			s.noteLogin() // before the client learns of it, and opens another connection
 			if err := s.filter.WriteClient(s.client); err != nil {
-				s.logger.Debug("write to the client", "err", err)
+				s.debug("write to the client", "err", err)
 				return false
 			}
 			s.signOfLife()
@@ -179,7 +179,7 @@ func (s *session) passBackend() (more bool) {
 		case errors.Is(err, io.EOF):
 			return false
 		default:
-			s.logger.Debug("read from the backend", "err", err)
+			s.debug("read from the backend", "err", err)
 			return false
 		}
 	}

@@ -37,7 +37,7 @@ const (
 type session struct {
 	endpoint *Endpoint
 	arrival
-	logger  *slog.Logger
+	id      string // in log lines, and told to the backend; empty if that is told nothing
 	client  *clientConn
 	backend backend.Conn
 	filter  *imapext.Filter
@@ -78,7 +78,6 @@ func (e *Endpoint) begin(a *arrival) (begun *session) {
 	s := &session{
 		endpoint: e,
 		arrival:  *a,
-		logger:   e.logger.With("client", a.origin.Client.String()),
 		client:   newClientConn(a.conn),
 		woken:    make(chan struct{}, 1),
 	}
@@ -105,7 +104,7 @@ func (e *Endpoint) begin(a *arrival) (begun *session) {
 	s.filter = s.newFilter(s.identification())
 	s.conn.BeginPatience()
 	s.join(backend)
-	s.logger.Debug("session begins", "backend", s.generation.backend.String())
+	s.debug("session begins", "backend", s.generation.backend.String())
 	return s
 }
 
@@ -126,10 +125,9 @@ func (s *session) identification() []imapext.IDField {
 	if server == nil || server.ClientAddress != upstream.ClientAddressID {
 		return nil
 	}
-	id := rand.Text()
-	s.logger = s.logger.With("session", id)
+	s.id = rand.Text()
 	s.identifies = true
-	return s.origin.Identification(id)
+	return s.origin.Identification(s.id)
 }
 
 // newFilter returns the filter between the client, as currently connected, and a backend that is sent identify by ID.
@@ -220,13 +218,13 @@ func (s *session) end() {
 	s.leave()
 	s.endpoint.leave(&s.arrival)
 	s.conn.Close()
-	s.logger.Debug("session ended")
+	s.debug("session ended")
 }
 
 func (s *session) startImplicitTLS() bool {
 	tlsConn, err := s.endpoint.handshake(&s.arrival, handshakeTimeout)
 	if err != nil {
-		s.logger.Debug("TLS handshake", "err", err)
+		s.debug("TLS handshake", "err", err)
 		if header, ok := errors.AsType[tls.RecordHeaderError](err); ok && header.Conn != nil { // it does not speak TLS
 			s.client.sayBye("This port requires TLS from the first byte")
 		}
@@ -237,10 +235,26 @@ func (s *session) startImplicitTLS() bool {
 	return true
 }
 
+// logger returns the logger for lines about the session. Most sessions write none, so it is made for each line.
+func (s *session) logger() *slog.Logger {
+	logger := s.endpoint.logger.With("client", s.origin.Client.String())
+	if s.id != "" {
+		logger = logger.With("session", s.id)
+	}
+	return logger
+}
+
+// debug writes a line about the session at the debug level.
+func (s *session) debug(message string, args ...any) {
+	if s.endpoint.logger.Enabled(context.Background(), slog.LevelDebug) {
+		s.logger().Debug(message, args...)
+	}
+}
+
 // recoverPanic, deferred, keeps a bug in one session from ending the others.
-func recoverPanic(logger *slog.Logger) {
+func recoverPanic(logger func() *slog.Logger) {
 	if v := recover(); v != nil {
-		logger.Error("panic in an IMAP session", "err", v, "stack", string(debug.Stack()))
+		logger().Error("panic in an IMAP session", "err", v, "stack", string(debug.Stack()))
 	}
 }
 
@@ -283,7 +297,7 @@ func (s *session) backendUnavailable(err error) {
 	if s.timedOut.Load() {
 		err = errors.New("no greeting within login_timeout")
 	}
-	s.endpoint.outage.Log(s.logger, slog.LevelWarn, "backend cannot be reached", "backend", s.generation.backend.String(), "err", err)
+	s.endpoint.outage.Log(s.logger(), slog.LevelWarn, "backend cannot be reached", "backend", s.generation.backend.String(), "err", err)
 	s.client.sayBye("[UNAVAILABLE] Mail server cannot be reached: try again later")
 }
 

@@ -13,7 +13,7 @@ func (s *session) startTLS() bool {
 	defer s.conn.BeginPatience()
 	tlsConn, err := s.endpoint.handshake(&s.arrival, handshakeTimeout)
 	if err != nil {
-		s.logger.Debug("TLS handshake after STARTTLS", "err", err)
+		s.debug("TLS handshake after STARTTLS", "err", err)
 		return false
 	}
 	s.client.replace(tlsConn)

@@ -73,9 +73,9 @@ func (r *refreshTimer) resetLocked(after time.Duration, s *session) {
 // wakeIdle wakes the client if it is in IDLE. A client that is not will look at its credential anyway.
 func (s *session) wakeIdle() {
 	if s.filter.RepeatExists() {
-		s.logger.Debug("waking the client for a new credential")
+		s.debug("waking the client for a new credential")
 		if err := s.filter.WriteClient(s.client); err != nil {
-			s.logger.Debug("write to the client", "err", err)
+			s.debug("write to the client", "err", err)
 		}
 	}
 	r := &s.refresh

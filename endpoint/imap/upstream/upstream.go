@@ -30,6 +30,7 @@ const healthMemory = 30 * time.Second
 type Upstream struct {
 	logger         *slog.Logger
 	targets        []*target // in the order of the configuration; fixed
+	name           string    // all addresses
 	connectTimeout time.Duration
 	clientAddress  ClientAddress
 
@@ -57,6 +58,7 @@ func New(c Config, logger *slog.Logger) (*Upstream, error) {
 		}
 	}
 	u := &Upstream{logger: logger, connectTimeout: c.ConnectTimeout, clientAddress: c.ClientAddress}
+	var names []string
 	for _, address := range c.Addresses {
 		t := &target{address: address}
 		if address.encrypted() {
@@ -69,7 +71,9 @@ func New(c Config, logger *slog.Logger) (*Upstream, error) {
 			}
 		}
 		u.targets = append(u.targets, t)
+		names = append(names, address.String())
 	}
+	u.name = strings.Join(names, " ")
 	return u, nil
 }
 
@@ -233,13 +237,7 @@ func (u *Upstream) greet(ctx context.Context, t *target, raw *patient.Conn, from
 }
 
 // String returns all addresses.
-func (u *Upstream) String() string {
-	var addresses []string
-	for _, t := range u.targets {
-		addresses = append(addresses, t.address.String())
-	}
-	return strings.Join(addresses, " ")
-}
+func (u *Upstream) String() string { return u.name }
 
 // Close does nothing: the sessions close their connections.
 func (u *Upstream) Close() {}
