@@ -28,13 +28,11 @@ func (f *Filter) noteCapabilities(words [][]byte) {
 	}
 	f.capabilities.known, f.capabilities.id = true, false
 	for _, word := range words {
-		switch strings.ToUpper(string(word)) {
-		case "METADATA", "METADATA-SERVER":
-			if f.loggedIn {
-				f.capabilities.metadata = metadataPresent
-			}
-		case "ID":
+		switch {
+		case equalFold(word, "ID"):
 			f.capabilities.id = true
+		case f.loggedIn && (equalFold(word, "METADATA") || equalFold(word, "METADATA-SERVER")):
+			f.capabilities.metadata = metadataPresent
 		}
 	}
 }
@@ -49,6 +47,9 @@ func (f *Filter) askCapabilities() Event {
 	return Wait
 }
 
+// maxAdded is what appendCapabilities adds at most, in bytes: " METADATA COMPRESS=DEFLATE" or " STARTTLS LOGINDISABLED".
+const maxAdded = 32
+
 // appendCapabilities appends the backend's list words as the client is to see it, one space before each entry:
 //
 //   - STARTTLS, LOGINDISABLED and COMPRESS speak of a connection that ends here, so the backend's go, and ours come;
@@ -62,15 +63,15 @@ func (f *Filter) appendCapabilities(b []byte, words [][]byte) []byte {
 	}
 	metadata := !f.loggedIn || f.options.Entries == nil
 	for _, word := range words {
-		switch upper := strings.ToUpper(string(word)); {
-		case upper == "STARTTLS", upper == "LOGINDISABLED", strings.HasPrefix(upper, "COMPRESS="):
+		switch {
+		case equalFold(word, "STARTTLS"), equalFold(word, "LOGINDISABLED"), hasPrefixFold(word, "COMPRESS="):
 			continue
-		case strings.HasPrefix(upper, "AUTH=") && (strings.HasSuffix(upper, "-PLUS") || f.loginDisabled()):
+		case hasPrefixFold(word, "AUTH=") && (f.loginDisabled() || hasSuffixFold(word, "-PLUS")):
 			continue
-		case upper == "METADATA":
+		case equalFold(word, "METADATA"):
 			metadata = true
 		}
-		add(string(word))
+		b = append(append(b, ' '), word...)
 	}
 	if !metadata {
 		add("METADATA")
@@ -100,7 +101,7 @@ func (f *Filter) loginDisabled() bool {
 func (f *Filter) rewriteCapability(line []byte) []byte {
 	words := bytes.Fields(line) // "*", "CAPABILITY", ...
 	f.noteCapabilities(words[2:])
-	rewritten := append([]byte(nil), "* CAPABILITY"...)
+	rewritten := append(make([]byte, 0, len(line)+maxAdded), "* CAPABILITY"...)
 	rewritten = f.appendCapabilities(rewritten, words[2:])
 	return append(rewritten, lineEnd(line)...)
 }
@@ -114,7 +115,7 @@ func (f *Filter) rewriteCode(line []byte) []byte {
 	before, code, after, _ := splitCode(line)
 	words := bytes.Fields(code) // "CAPABILITY", ...
 	f.noteCapabilities(words[1:])
-	rewritten := append([]byte(nil), before...)
+	rewritten := append(make([]byte, 0, len(line)+maxAdded), before...)
 	rewritten = append(rewritten, "CAPABILITY"...)
 	rewritten = f.appendCapabilities(rewritten, words[1:])
 	return append(rewritten, after...)
@@ -164,4 +165,12 @@ func withoutLineEnd(line []byte) []byte {
 
 func equalFold(word []byte, name string) bool {
 	return len(word) == len(name) && strings.EqualFold(string(word), name)
+}
+
+func hasPrefixFold(word []byte, prefix string) bool {
+	return len(word) >= len(prefix) && equalFold(word[:len(prefix)], prefix)
+}
+
+func hasSuffixFold(word []byte, suffix string) bool {
+	return len(word) >= len(suffix) && equalFold(word[len(word)-len(suffix):], suffix)
 }
