@@ -234,11 +234,12 @@ func (e *Endpoint) runningSessions() []*session {
 
 // closeSessions closes the remaining connections.
 func (e *Endpoint) closeSessions() {
-	e.mu.Lock()
-	n := len(e.sessions)
-	e.mu.Unlock()
 	e.cancel()
-	if n > 0 {
-		e.logger.Info("connections cut off by the shutdown", "connections", n)
+	sessions := e.runningSessions()
+	for _, s := range sessions {
+		s.cut()
+	}
+	if len(sessions) > 0 {
+		e.logger.Info("connections cut off by the shutdown", "connections", len(sessions))
 	}
 }

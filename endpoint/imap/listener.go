@@ -189,7 +189,9 @@ func (e *Endpoint) turnAway(a *arrival, text string) {
 		return
 	}
 	if a.implicitTLS {
-		tlsConn, err := e.handshake(a, rejectTimeout)
+		ctx, cancel := context.WithTimeout(e.ctx, rejectTimeout)
+		defer cancel()
+		tlsConn, err := a.handshake(ctx)
 		if err != nil {
 			return
 		}
@@ -199,12 +201,10 @@ func (e *Endpoint) turnAway(a *arrival, text string) {
 }
 
 // handshake performs the server's side of TLS on the connection, unless it has been.
-func (e *Endpoint) handshake(a *arrival, timeout time.Duration) (*tlsConn, error) {
+func (a *arrival) handshake(ctx context.Context) (*tlsConn, error) {
 	if a.secured != nil {
 		return adoptTLS(a.conn, a.secured), nil
 	}
-	ctx, cancel := context.WithTimeout(e.ctx, timeout)
-	defer cancel()
 	conn := newTLSConn(a.conn, a.generation.tlsConfig)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return nil, err

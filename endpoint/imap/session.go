@@ -56,8 +56,6 @@ type session struct {
 	woken  chan struct{} // holds a token when wake was called
 	// stopDialing ends the current or last wait for a backend; nil before the first.
 	stopDialing atomic.Pointer[context.CancelFunc]
-	// keepOpen stops watching for the end of Endpoint.ctx, which closes both connections.
-	keepOpen func() bool
 
 	refresh refreshTimer
 
@@ -163,8 +161,10 @@ func (s *session) join(backend backend.Conn) {
 	s.mu.Lock()
 	s.backend = backend
 	s.mu.Unlock()
+	if s.endpoint.ctx.Err() != nil {
+		s.cut() // closeSessions may have come before s.backend was set
+	}
 	s.backendDone = make(chan struct{})
-	s.keepOpen = context.AfterFunc(s.endpoint.ctx, s.cut)
 	s.backendReader.Go(s.backendSide)
 }
 
@@ -172,7 +172,6 @@ func (s *session) join(backend backend.Conn) {
 func (s *session) part() {
 	s.backend.Close()
 	s.backendReader.Wait()
-	s.keepOpen()
 }
 
 // clientSide is the client's goroutine.
@@ -221,8 +220,23 @@ func (s *session) end() {
 	s.debug("session ended")
 }
 
+// handshake performs TLS with the client. wake ends it.
+func (s *session) handshake() (*tlsConn, error) {
+	s.limitReads(time.Now().Add(handshakeTimeout))
+	defer s.limitReads(time.Time{})
+	return s.arrival.handshake(context.Background())
+}
+
+// limitReads sets the client's read deadline, unless wake has, whose deadline counts until ended has been called.
+func (s *session) limitReads(t time.Time) {
+	s.client.raw.SetReadDeadline(t)
+	if len(s.woken) > 0 {
+		s.wake() // it came first
+	}
+}
+
 func (s *session) startImplicitTLS() bool {
-	tlsConn, err := s.endpoint.handshake(&s.arrival, handshakeTimeout)
+	tlsConn, err := s.handshake()
 	if err != nil {
 		s.debug("TLS handshake", "err", err)
 		if header, ok := errors.AsType[tls.RecordHeaderError](err); ok && header.Conn != nil { // it does not speak TLS

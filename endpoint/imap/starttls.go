@@ -11,7 +11,7 @@ import (
 func (s *session) startTLS() bool {
 	s.conn.EndPatience()
 	defer s.conn.BeginPatience()
-	tlsConn, err := s.endpoint.handshake(&s.arrival, handshakeTimeout)
+	tlsConn, err := s.handshake()
 	if err != nil {
 		s.debug("TLS handshake after STARTTLS", "err", err)
 		return false
