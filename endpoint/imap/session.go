@@ -50,7 +50,9 @@ type session struct {
 	// Each of these is used only by the goroutine that reads into it.
 	clientBuffer, backendBuffer readBuffer
 
-	timer *time.Timer // runs from the start until login, then from each read or completed write
+	timer *time.Timer // runs from the start until login, then until there may have been no sign of life for idle_timeout
+	begun time.Time
+	alive atomic.Int64 // nanoseconds from begun to the last sign of life after login
 	// unsent is how many bytes were waiting for the two ends when the timer last fired.
 	unsent int
 	woken  chan struct{} // holds a token when wake was called
@@ -76,6 +78,7 @@ func (e *Endpoint) begin(a *arrival) (begun *session) {
 	s := &session{
 		endpoint: e,
 		arrival:  *a,
+		begun:    time.Now(),
 		client:   newClientConn(a.conn),
 		woken:    make(chan struct{}, 1),
 	}
@@ -338,13 +341,26 @@ func (s *session) noteLogin() {
 	}
 	s.loggedIn.Store(true)
 	s.endpoint.leaveUnauthenticated(s.origin)
-}
-
-// signOfLife restarts the idle timeout. Before login it does nothing: the time to log in is limited as a whole.
-func (s *session) signOfLife() {
-	if s.loggedIn.Load() && !s.timedOut.Load() {
+	s.signOfLife()
+	if !s.timedOut.Load() {
 		s.timer.Reset(s.generation.config.IdleTimeout.V)
 	}
+}
+
+// signOfLife restarts the idle timeout. The timer finds out when it fires: resetting it each time would cost
+// more. Before login this does nothing: the time to log in is limited as a whole.
+func (s *session) signOfLife() {
+	if s.loggedIn.Load() {
+		s.alive.Store(int64(time.Since(s.begun)))
+	}
+}
+
+// idleLeft returns how much of the idle timeout is left; nothing before login.
+func (s *session) idleLeft() time.Duration {
+	if !s.loggedIn.Load() {
+		return 0
+	}
+	return s.generation.config.IdleTimeout.V - (time.Since(s.begun) - time.Duration(s.alive.Load()))
 }
 
 // timeOut is called by the timer, which is the only limit on a write: a read or a completed write is a sign of life, and a client
@@ -354,9 +370,12 @@ func (s *session) timeOut() {
 	s.mu.Lock()
 	timer := s.timer
 	s.mu.Unlock()
+	left := s.idleLeft()
 	switch {
 	case s.timedOut.Load():
 		s.cut()
+	case left > 0:
+		timer.Reset(left)
 	case s.loggedIn.Load() && s.takes():
 		timer.Reset(patient.StallTimeout)
 	default:

@@ -56,6 +56,7 @@ type Conn struct {
 
 	mu      sync.Mutex // guards what follows
 	bounded bool       // there is a read deadline from SetReadDeadline
+	alarm   time.Time  // the read deadline from Await; zero if there is none
 	closed  bool
 	rested  func() // to be called after the wait in lobby; nil while the connection is not there
 	lobby   *Lobby
@@ -115,6 +116,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 	}
 	c.p = p
 	err := c.raw.Read(c.take)
+	if c.lapsed(err) {
+		err = c.raw.Read(c.take)
+	}
 	c.p = nil
 	switch {
 	case err != nil: // a deadline, or closed
@@ -137,37 +141,56 @@ func (c *Conn) Write(p []byte) (int, error) {
 }
 
 // Await waits until there may be something for Read to return: data, the end, an error, or a passed read deadline. It returns quiet
-// if none of this happens within limit, unless limit is 0.
+// if none of this happens within limit, or up to a quarter longer, unless limit is 0.
 func (c *Conn) Await(limit time.Duration) (quiet bool) {
 	if !c.patient {
 		return false
 	}
 	c.drained, c.looked = false, false
 	if limit > 0 {
-		c.boundUnlessBounded(time.Now().Add(limit))
+		c.alarmAfter(limit)
 	}
-	err := c.raw.Read(c.look)
-	if limit > 0 && c.boundUnlessBounded(time.Time{}) {
-		return errors.Is(err, os.ErrDeadlineExceeded)
+	for c.lapsed(c.raw.Read(c.look)) {
+		if limit > 0 {
+			return true
+		}
 	}
-	return false // Read returns err
+	return false // Read returns the error
 }
 
-// boundUnlessBounded sets a deadline, unless there is one from SetReadDeadline, which takes precedence.
-func (c *Conn) boundUnlessBounded(t time.Time) (ok bool) {
+// alarmAfter sets the deadline for quiet, unless there is one from SetReadDeadline, which takes precedence. It stays when something has
+// arrived, and is set again only when it is too early or too late: setting it costs as much as a system call.
+func (c *Conn) alarmAfter(limit time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.bounded {
+	first := time.Now().Add(limit)
+	last := first.Add(limit / 4)
+	if c.bounded || !c.alarm.Before(first) && !c.alarm.After(last) {
+		return
+	}
+	c.alarm = last
+	c.Conn.SetReadDeadline(c.alarm)
+}
+
+// lapsed reports whether err means that the deadline of alarmAfter has passed, which it then removes.
+func (c *Conn) lapsed(err error) bool {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false
 	}
-	c.Conn.SetReadDeadline(t)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.alarm.IsZero() {
+		return false // it is another one
+	}
+	c.alarm = time.Time{}
+	c.Conn.SetReadDeadline(c.alarm)
 	return true
 }
 
 // SetReadDeadline limits Read and Await, and ends the wait in a lobby. It is safe for concurrent use.
 func (c *Conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
-	c.bounded = !t.IsZero()
+	c.bounded, c.alarm = !t.IsZero(), time.Time{}
 	err := c.Conn.SetReadDeadline(t)
 	c.mu.Unlock()
 	c.rouse()

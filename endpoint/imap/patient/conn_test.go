@@ -98,6 +98,17 @@ func TestPatientConn(t *testing.T) {
 		t.Errorf("after a limit that did not pass: %d, %v", n, err)
 	}
 
+	// The deadline that limits Await stays, but is no error of a later read or wait.
+	io.WriteString(theirs, "x")
+	if c.Await(time.Millisecond) {
+		t.Error("Await reports quiet although something has arrived")
+	}
+	for c.raw.Read(func(uintptr) bool { return true }) == nil { // until the deadline has passed
+	}
+	if n, err := c.Read(p); n != 1 || err != nil {
+		t.Errorf("after the deadline of Await: %d, %v", n, err)
+	}
+
 	c.SetReadDeadline(time.Unix(1, 0))
 	c.Await(0) // returns at once
 	if c.Await(time.Hour) {
