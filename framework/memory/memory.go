@@ -27,8 +27,8 @@ type Saver struct {
 // NewSaver returns a Saver, which also keeps the runtime from collecting garbage all the time while the heap is small. It is called
 // before much else has been allocated, because memory that has been used would have to be cleared.
 //
-// The runtime collects garbage when the heap has doubled, but not below 4 MiB, so with 1 MiB in use, after every 40 logins. The reserve counts
-// as a part of the heap, which may therefore contain that much garbage more, whatever its size.
+// The runtime collects garbage when the heap has doubled, but not below 4 MiB, so with 1 MiB in use, after every 40 logins. The
+// reserve counts as a part of the heap, which may therefore contain that much garbage more, whatever its size.
 func NewSaver() *Saver { return &Saver{reserve: make([]byte, smallHeap)} }
 
 // Shares of what is in use: it is quiet if not more than the first has been allocated since the last look, and worth

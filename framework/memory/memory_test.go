@@ -1,6 +1,10 @@
 package memory
 
-import "testing"
+import (
+	"runtime"
+	"runtime/metrics"
+	"testing"
+)
 
 func TestDue(t *testing.T) {
 	const mb = 1 << 20
@@ -35,4 +39,16 @@ func TestGiveBack(t *testing.T) {
 	if s.seen == 0 {
 		t.Error("no allocations counted")
 	}
+}
+
+// TestReserve checks that the reserve counts as a part of the heap.
+func TestReserve(t *testing.T) {
+	goal := []metrics.Sample{{Name: "/gc/heap/goal:bytes"}}
+	s := NewSaver()
+	runtime.GC()
+	metrics.Read(goal)
+	if got := goal[0].Value.Uint64(); got < 2*smallHeap {
+		t.Errorf("garbage is collected at %d bytes, want at least %d", got, 2*smallHeap)
+	}
+	runtime.KeepAlive(s)
 }

@@ -109,6 +109,21 @@ func TestPatientConn(t *testing.T) {
 		t.Errorf("after the deadline of Await: %d, %v", n, err)
 	}
 
+	// Nor does it end a later wait too early, or too late.
+	io.WriteString(theirs, "x")
+	c.Await(20 * time.Millisecond)
+	c.Read(p)
+	time.Sleep(10 * time.Millisecond)
+	if begin := time.Now(); !c.Await(20*time.Millisecond) || time.Since(begin) < 20*time.Millisecond {
+		t.Errorf("Await reports quiet after %v, want 20ms or more", time.Since(begin))
+	}
+	io.WriteString(theirs, "x")
+	c.Await(time.Hour)
+	c.Read(p)
+	if !c.Await(time.Millisecond) {
+		t.Error("Await does not report that the shorter limit has passed")
+	}
+
 	c.SetReadDeadline(time.Unix(1, 0))
 	c.Await(0) // returns at once
 	if c.Await(time.Hour) {
