@@ -232,12 +232,12 @@ func (e *Endpoint) runningSessions() []*session {
 	return slices.Collect(maps.Keys(e.sessions))
 }
 
-// closeSessions closes the remaining connections.
+// closeSessions closes the remaining connections. beginDrain must have been called.
 func (e *Endpoint) closeSessions() {
-	e.cancel()
 	sessions := e.runningSessions()
+	e.cancel()
 	for _, s := range sessions {
-		s.cut()
+		go s.cut() // to close TLS to a server that reads nothing may take seconds
 	}
 	if len(sessions) > 0 {
 		e.logger.Info("connections cut off by the shutdown", "connections", len(sessions))

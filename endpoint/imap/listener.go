@@ -108,7 +108,7 @@ func (e *Endpoint) receive(a *arrival) (s *session, refusal string) {
 			e.leave(a)
 		}
 	}()
-	if err := a.readHeader(handshakeTimeout); err != nil {
+	if err := e.readHeader(a, handshakeTimeout); err != nil {
 		e.headerMissing(a, err)
 		return nil, ""
 	}
@@ -118,11 +118,13 @@ func (e *Endpoint) receive(a *arrival) (s *session, refusal string) {
 	return e.begin(a), ""
 }
 
-// readHeader reads the PROXY header, if the connection must start with one.
-func (a *arrival) readHeader(timeout time.Duration) (err error) {
+// readHeader reads the PROXY header, if the connection must start with one. The end of Shutdown's time closes the connection.
+func (e *Endpoint) readHeader(a *arrival, timeout time.Duration) (err error) {
 	if !a.awaitsHeader {
 		return nil
 	}
+	keepOpen := context.AfterFunc(e.ctx, func() { a.conn.Close() })
+	defer keepOpen()
 	a.conn.SetReadDeadline(time.Now().Add(timeout))
 	defer a.conn.SetReadDeadline(time.Time{})
 	a.origin, err = a.origin.ReadProxyHeader(a.conn)
@@ -133,7 +135,7 @@ func (a *arrival) readHeader(timeout time.Duration) (err error) {
 // headerMissing ends a connection from a proxy that did not start with a header. A connection that was closed immediately is a
 // health check of the proxy.
 func (e *Endpoint) headerMissing(a *arrival, err error) {
-	if errors.Is(err, io.EOF) {
+	if errors.Is(err, io.EOF) || e.ctx.Err() != nil {
 		return
 	}
 	e.outage.Log(e.logger, slog.LevelWarn, "connection from a proxy refused", "client", a.origin.Client.String(), "err", err)
@@ -185,7 +187,7 @@ func (e *Endpoint) turnAway(a *arrival, text string) {
 		}
 		return
 	}
-	if err := a.readHeader(rejectTimeout); err != nil {
+	if err := e.readHeader(a, rejectTimeout); err != nil {
 		return
 	}
 	if a.implicitTLS {

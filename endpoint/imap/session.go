@@ -50,10 +50,8 @@ type session struct {
 	// Each of these is used only by the goroutine that reads into it.
 	clientBuffer, backendBuffer readBuffer
 
-	timer *time.Timer // runs from the start until login, then until there may have been no sign of life for idle_timeout
-	begun time.Time
-	alive atomic.Int64 // nanoseconds from begun to the last sign of life after login
-	// unsent is how many bytes were waiting for the two ends when the timer last fired.
+	autologout autologoutTimer
+	// unsent is how many bytes were waiting for the two ends when takes was last called.
 	unsent int
 	woken  chan struct{} // holds a token when wake was called
 	// stopDialing ends the current or last wait for a backend; nil before the first.
@@ -61,7 +59,7 @@ type session struct {
 
 	refresh refreshTimer
 
-	mu sync.Mutex // guards backend and timer while they are set, and while the timer's goroutine reads them
+	mu sync.Mutex // guards backend while it is set, and while other goroutines than the session's read it
 
 	timedOut atomic.Bool
 	draining atomic.Bool
@@ -75,12 +73,13 @@ type session struct {
 // begin begins the session of a connection that enter and enterUnauthenticated have counted. The caller continues with clientSide. It
 // returns nil if the session has ended already.
 func (e *Endpoint) begin(a *arrival) (begun *session) {
+	limits := &a.generation.config
 	s := &session{
-		endpoint: e,
-		arrival:  *a,
-		begun:    time.Now(),
-		client:   newClientConn(a.conn),
-		woken:    make(chan struct{}, 1),
+		endpoint:   e,
+		arrival:    *a,
+		client:     newClientConn(a.conn),
+		autologout: autologoutTimer{login: limits.LoginTimeout, idle: limits.IdleTimeout.V},
+		woken:      make(chan struct{}, 1),
 	}
 	defer func() {
 		if begun == nil {
@@ -90,9 +89,7 @@ func (e *Endpoint) begin(a *arrival) (begun *session) {
 	if !e.enlist(s) {
 		return nil // Shutdown came first
 	}
-	s.mu.Lock()
-	s.timer = time.AfterFunc(a.generation.config.LoginTimeout, s.timeOut)
-	s.mu.Unlock()
+	s.autologout.begin(s.timeOut)
 	if a.implicitTLS && !s.startImplicitTLS() {
 		return nil
 	}
@@ -223,18 +220,19 @@ func (s *session) end() {
 	s.debug("session ended")
 }
 
-// handshake performs TLS with the client. wake ends it.
+// handshake performs TLS with the client, in handshakeTimeout, unless what it writes does not fit into the system's buffer: then timeOut
+// ends it. wake ends it, too.
 func (s *session) handshake() (*tlsConn, error) {
 	s.limitReads(time.Now().Add(handshakeTimeout))
 	defer s.limitReads(time.Time{})
 	return s.arrival.handshake(context.Background())
 }
 
-// limitReads sets the client's read deadline, unless wake has, whose deadline counts until ended has been called.
+// limitReads sets the client's read deadline, unless wake has: its deadline counts until ended is called.
 func (s *session) limitReads(t time.Time) {
 	s.client.raw.SetReadDeadline(t)
-	if len(s.woken) > 0 {
-		s.wake() // it came first
+	if len(s.woken) > 0 { // the deadline of wake may have been replaced
+		s.wake()
 	}
 }
 
@@ -288,9 +286,7 @@ func (e *Endpoint) enlist(s *session) bool {
 
 // leave removes the session from the counts of sessions.
 func (s *session) leave() {
-	if s.timer != nil {
-		s.timer.Stop()
-	}
+	s.autologout.stop()
 	s.refresh.stop()
 	e := s.endpoint
 	if !s.loggedIn.Load() {
@@ -339,60 +335,9 @@ func (s *session) noteLogin() {
 	if s.loggedIn.Load() || !s.filter.LoggedIn() {
 		return
 	}
+	s.autologout.signOfLife()
 	s.loggedIn.Store(true)
 	s.endpoint.leaveUnauthenticated(s.origin)
-	s.signOfLife()
-	if !s.timedOut.Load() {
-		s.timer.Reset(s.generation.config.IdleTimeout.V)
-	}
-}
-
-// signOfLife restarts the idle timeout. The timer finds out when it fires: resetting it each time would cost
-// more. Before login this does nothing: the time to log in is limited as a whole.
-func (s *session) signOfLife() {
-	if s.loggedIn.Load() {
-		s.alive.Store(int64(time.Since(s.begun)))
-	}
-}
-
-// idleLeft returns how much of the idle timeout is left; nothing before login.
-func (s *session) idleLeft() time.Duration {
-	if !s.loggedIn.Load() {
-		return 0
-	}
-	return s.generation.config.IdleTimeout.V - (time.Since(s.begun) - time.Duration(s.alive.Load()))
-}
-
-// timeOut is called by the timer, which is the only limit on a write: a read or a completed write is a sign of life, and a client
-// may take its time over a large message, as may a mail server whose disk is busy. The session continues while either end keeps
-// accepting bytes that wait for it. A session that does not end by itself after that is cut off.
-func (s *session) timeOut() {
-	s.mu.Lock()
-	timer := s.timer
-	s.mu.Unlock()
-	left := s.idleLeft()
-	switch {
-	case s.timedOut.Load():
-		s.cut()
-	case left > 0:
-		timer.Reset(left)
-	case s.loggedIn.Load() && s.takes():
-		timer.Reset(patient.StallTimeout)
-	default:
-		s.timedOut.Store(true)
-		timer.Reset(byeTimeout)
-		s.wake()
-	}
-}
-
-// takes reports whether bytes are waiting for the client or the backend, and how many has changed since the last call.
-func (s *session) takes() bool {
-	before := s.unsent
-	s.mu.Lock()
-	backend := s.backend
-	s.mu.Unlock()
-	s.unsent = s.client.raw.Unsent() + backend.Unsent()
-	return s.unsent != 0 && s.unsent != before
 }
 
 // cut closes both connections. It is safe for concurrent use.
