@@ -38,6 +38,19 @@ func (s *Socket) init(tellLocal bool) error {
 	if err := unix.SetNonblock(s.fd, true); err != nil {
 		return os.NewSyscallError("fcntl", err)
 	}
+	if err := s.readAddr(); err != nil {
+		return err
+	}
+	if tellLocal && !s.bound {
+		if err := tellLocalAddr(s.fd, s.ipv4); err != nil {
+			return fmt.Errorf("request the destination address of packets: %w", os.NewSyscallError("setsockopt", err))
+		}
+	}
+	return nil
+}
+
+// readAddr asks the system for the family and the address of the socket.
+func (s *Socket) readAddr() error {
 	name, err := unix.Getsockname(s.fd)
 	if err != nil {
 		return os.NewSyscallError("getsockname", err)
@@ -52,11 +65,6 @@ func (s *Socket) init(tellLocal bool) error {
 		return fmt.Errorf("not an IP socket: %T", name)
 	}
 	s.bound = !s.addr.Addr().IsUnspecified()
-	if tellLocal && !s.bound {
-		if err := tellLocalAddr(s.fd, s.ipv4); err != nil {
-			return fmt.Errorf("request the destination address of packets: %w", os.NewSyscallError("setsockopt", err))
-		}
-	}
 	return nil
 }
 
@@ -74,7 +82,13 @@ func Listen(network string, addr netip.AddrPort) (*Socket, error) {
 		_ = unix.Close(fd)
 		return nil, os.NewSyscallError("bind", err)
 	}
-	return NewSocket(fd, false)
+	s := &Socket{fd: fd, ipv4: domain == unix.AF_INET, bound: !addr.Addr().IsUnspecified(), addr: addr}
+	if addr.Port() == 0 {
+		if err := s.readAddr(); err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
+	}
+	return s, nil
 }
 
 func bind(fd, domain int, addr netip.AddrPort) error {
