@@ -45,14 +45,14 @@ type File struct {
 	file    disk
 	logger  *slog.Logger
 	key     [keyLen]byte
-	wake    chan struct{} // receives a value when dirty is not empty
+	wake    chan struct{} // receives a value when a block is dirty
 	closing chan struct{}
 	writing sync.WaitGroup
 
-	mu     sync.Mutex       // guards what follows
-	marks  []byte           // what the file should contain
-	used   int              // ports in use by this process
-	dirty  map[int]struct{} // indexes of marks that the file does not contain yet
+	mu     sync.Mutex      // guards what follows
+	marks  []byte          // what the file should contain
+	used   int             // ports in use by this process
+	dirty  [numBlocks]bool // blocks with marks that the file does not contain yet
 	frozen bool
 }
 
@@ -87,7 +87,7 @@ func Open(path string, now time.Time, logger *slog.Logger) (f *File, past Past, 
 		return nil, past, errors.Join(err, failure)
 	}
 	f = &File{
-		file: file, logger: logger, key: c.key, marks: c.marks, dirty: make(map[int]struct{}), wake: make(chan struct{}, 1), closing: make(chan struct{}),
+		file: file, logger: logger, key: c.key, marks: c.marks, wake: make(chan struct{}, 1), closing: make(chan struct{}),
 	}
 	f.writing.Go(f.run)
 	return f, past, err
@@ -157,7 +157,7 @@ func (f *File) set(at int, mark byte) {
 		return
 	}
 	f.marks[at] = mark
-	f.dirty[at] = struct{}{}
+	f.dirty[at/blockLen] = true
 	select {
 	case f.wake <- struct{}{}:
 	default:

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -32,7 +33,7 @@ func open(t *testing.T, path string, now time.Time) (*File, Past) {
 // crash ends f as the end of its process would: without another write.
 func (f *File) crash() {
 	f.mu.Lock()
-	f.frozen, f.dirty = true, map[int]struct{}{}
+	f.frozen, f.dirty = true, [numBlocks]bool{}
 	f.mu.Unlock()
 	close(f.closing)
 	f.writing.Wait()
@@ -256,29 +257,6 @@ func TestFullDisk(t *testing.T) {
 	})
 }
 
-// TestFullDiskIsBounded checks that the changes of a port that wait for a failing disk take no more memory than one.
-func TestFullDiskIsBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f, _ := open(t, filepath.Join(t.TempDir(), "ports"), time.Now())
-		flaky := &flakyDisk{disk: f.file}
-		flaky.full.Store(true)
-		f.file = flaky
-		for range 1000 {
-			f.Use(stun.IPv4, 50000, true)
-			f.Use(stun.IPv4, 50000, false)
-			synctest.Wait()
-		}
-		f.mu.Lock()
-		waiting := len(f.dirty)
-		f.mu.Unlock()
-		if waiting > 1 {
-			t.Errorf("%d changes of one port wait", waiting)
-		}
-		flaky.full.Store(false)
-		f.crash()
-	})
-}
-
 // countingDisk counts writes.
 type countingDisk struct {
 	disk
@@ -288,6 +266,40 @@ type countingDisk struct {
 func (d *countingDisk) WriteAt(b []byte, at int64) (int, error) {
 	d.writes.Add(1)
 	return d.disk.WriteAt(b, at)
+}
+
+// TestManyPorts checks that changes of many ports take a few writes, and that all of them reach the file, together with what was there.
+func TestManyPorts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "ports")
+		f, _ := open(t, path, time.Now())
+		counting := &countingDisk{disk: f.file}
+		f.file = counting
+		want := map[stun.Family][]uint16{}
+		for step := range 2 { // odd ports, then even ones beside them
+			for port := 49153 - step; port < 1<<16; port += 100 {
+				f.Use(stun.IPv4, uint16(port), true)
+				f.Use(stun.IPv6, uint16(port), true)
+				want[stun.IPv4] = append(want[stun.IPv4], uint16(port))
+				want[stun.IPv6] = append(want[stun.IPv6], uint16(port))
+			}
+			f.Use(stun.IPv4, 1, step == 0) // far away from the others
+			time.Sleep(2 * WriteDelay)
+			synctest.Wait()
+		}
+		if n := counting.writes.Load(); n > 10 {
+			t.Errorf("%d writes", n)
+		}
+		f.crash()
+		f, past := open(t, path, time.Now())
+		for _, ports := range want {
+			slices.Sort(ports)
+		}
+		if diff := cmp.Diff(want, past.Ports); diff != "" {
+			t.Errorf("ports after a crash (-want +got):\n%s", diff)
+		}
+		f.crash()
+	})
 }
 
 // TestWriteDelay checks that changes which follow each other closely are written together.

@@ -1,7 +1,9 @@
 package portfile
 
 import (
+	"bytes"
 	"encoding/binary"
+	"slices"
 	"time"
 )
 
@@ -55,27 +57,36 @@ func (f *File) run() {
 	}
 }
 
-// write writes the marks that have changed. On an error, the rest is written later.
+// write writes the blocks that have changed, adjacent ones together. On an error, the rest is written later.
 func (f *File) write() error {
-	f.mu.Lock()
-	values := make(map[int]byte, len(f.dirty))
-	for at := range f.dirty {
-		values[at] = f.marks[at]
-	}
-	clear(f.dirty)
-	f.mu.Unlock()
-	for at, value := range values {
-		if _, err := f.file.WriteAt([]byte{value}, int64(marksAt+at)); err != nil {
+	for next := 0; next < numBlocks; {
+		var first int
+		var marks []byte
+		if first, next, marks = f.take(next); len(marks) == 0 {
+			return nil
+		}
+		if _, err := f.file.WriteAt(marks, int64(marksAt+first*blockLen)); err != nil {
 			f.mu.Lock()
-			for at := range values {
-				f.dirty[at] = struct{}{}
+			defer f.mu.Unlock()
+			for block := first; block < next; block++ {
+				f.dirty[block] = true
 			}
-			f.mu.Unlock()
 			return err
 		}
-		delete(values, at)
 	}
 	return nil
+}
+
+// take returns the next blocks to write, from first to before end, and a copy of their marks.
+func (f *File) take(from int) (first, end int, marks []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for first = from; first < numBlocks && !f.dirty[first]; first++ {
+	}
+	for end = first; end < numBlocks && f.dirty[end]; end++ {
+		f.dirty[end] = false
+	}
+	return first, end, bytes.Clone(f.marks[first*blockLen : end*blockLen])
 }
 
 // stamp writes a sign of life, and whether it is the last one.
@@ -92,7 +103,7 @@ func (f *File) stamp(now time.Time, stopped bool) error {
 func (f *File) inUse() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.used > 0 || len(f.dirty) > 0
+	return f.used > 0 || slices.Contains(f.dirty[:], true)
 }
 
 // check logs when writing begins to fail, and when it works again.
