@@ -23,3 +23,16 @@ func Kernel() (time.Duration, error) {
 	}
 	return cpuTime(pids), nil
 }
+
+// KernelMemory returns the size in bytes of the kernel's objects, of whomever, such as sockets (Slab in /proc/meminfo). It is 0 if the
+// kernel does not tell.
+func KernelMemory() int {
+	text, _ := os.ReadFile("/proc/meminfo")
+	for line := range bytes.Lines(text) {
+		if fields := bytes.Fields(line); len(fields) == 3 && string(fields[0]) == "Slab:" {
+			kilobytes, _ := strconv.Atoi(string(fields[1]))
+			return kilobytes << 10
+		}
+	}
+	return 0
+}

@@ -26,6 +26,7 @@ type options struct {
 	rows    string
 	runs    int
 	only    string
+	program string
 	besides string
 	coturn  string
 	network string
@@ -106,6 +107,7 @@ func Main(ctx context.Context, inside bool, args []string, dir, cert, key string
 	flags.BoolVar(&o.channel, "channel", false, "give each idle allocation a channel, which brings a permission with it")
 	flags.DurationVar(&o.settle, "settle", 150*time.Second, "how long they are left alone before memory is counted: Go collects its garbage after two minutes")
 	flags.StringVar(&o.only, "only", "", "a comma-separated list of the servers to measure, by the names in the report")
+	flags.StringVar(&o.program, "program", "", "the `program` mailturn to measure; without it, one is built")
 	flags.StringVar(&o.besides, "beside", "", "a comma-separated list of other `programs` mailturn, such as one built before a change, to be measured too")
 	flags.StringVar(&o.coturn, "coturn", "", "another `program` turnserver, such as a newer one, to be measured too")
 	flags.StringVar(&o.network, "network", "", "`where` packets travel: loopback, or veth for two network namespaces joined by a veth pair, the default for root")
@@ -148,9 +150,12 @@ func Main(ctx context.Context, inside bool, args []string, dir, cert, key string
 		defer leave()
 		net = joined
 	}
-	binary, err := build(ctx)
-	if err != nil {
-		return err
+	binary := o.program
+	if binary == "" {
+		var err error
+		if binary, err = build(ctx); err != nil {
+			return err
+		}
 	}
 	issuer := credential.Issuer{Secret: credential.NewSecret([]byte(secret)), TTL: 24 * time.Hour}
 	b := bench{

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/bench/process"
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/bench/report"
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/turnclient"
 )
 
 const (
@@ -59,39 +60,62 @@ func (b *bench) measureScaling(ctx context.Context) error {
 	}
 	b.begin("voice beside idle allocations", kinds[0].name, kinds)
 	r := relayRow{name: "voice", Load: voice, hangUp: true}
-	const held = "MiB held"
-	b.table.Columns = append(r.columns(), report.Column{Name: held, Format: "%.1f"})
-	// For each server, by its name.
-	before, full, runs := make(map[string]int), make(map[string]time.Time), make(map[string]int)
+	const held, kernel = "MiB held", "MiB of the kernel"
+	b.table.Columns = append(r.columns(), report.Column{Name: held, Format: "%.1f"}, report.Column{Name: kernel, Format: "%.1f"})
+	type filled struct {
+		before, slab int // memory
+		since        time.Time
+		oldest       []*turnclient.Client
+		measured     bool
+		runs         int
+	}
+	states := make(map[string]*filled) // by the server's name
+	defer func() {
+		for _, f := range states {
+			closeAll(f.oldest)
+		}
+	}()
 	return b.inTurn(ctx, scalingRow, kinds, func(s *running, discard bool) (err error) {
-		if discard {
-			if before[s.name], err = process.Memory(s.group); err != nil {
+		f := states[s.name]
+		if f == nil {
+			f = &filled{slab: process.KernelMemory()}
+			states[s.name] = f
+			if f.before, err = process.Memory(s.group); err != nil {
 				return err
 			}
-			if err := b.fill(ctx, s, levels[s.name]-r.Calls); err != nil {
+			if f.oldest, err = b.fill(ctx, s, levels[s.name]-r.Calls); err != nil {
 				return err
 			}
-			full[s.name] = time.Now()
+			f.since = time.Now()
+			b.table.Add(kernel, s.name, float64(process.KernelMemory()-f.slab)/(1<<20))
+		} else if !f.measured {
+			f.measured = true
+			select {
+			case <-time.After(time.Until(f.since.Add(b.options.settle))):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			after, err := process.Memory(s.group)
+			if err != nil {
+				return err
+			}
+			b.table.Add(held, s.name, float64(after-f.before)/(1<<20))
 		}
 		if err := b.relay(ctx, r, s, discard); err != nil {
 			return err
 		}
-		if runs[s.name]++; runs[s.name] <= b.options.runs {
+		if f.runs++; f.runs <= b.options.runs {
 			return nil
 		}
-		select {
-		case <-time.After(time.Until(full[s.name].Add(b.options.settle))):
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := b.eachClient(ctx, f.oldest, refresh); err != nil {
+			return fmt.Errorf("an allocation has been lost: %w", err)
 		}
-		after, err := process.Memory(s.group)
-		b.table.Add(held, s.name, float64(after-before[s.name])/(1<<20))
-		return err
+		return nil
 	})
 }
 
-// fill makes idle allocations at all addresses of a server.
-func (b *bench) fill(ctx context.Context, s *running, n int) error {
+// fill makes idle allocations at all addresses of a server. It returns the clients of the oldest ones.
+func (b *bench) fill(ctx context.Context, s *running, n int) (oldest []*turnclient.Client, err error) {
 	if n > 0 {
 		fmt.Fprintf(os.Stderr, "\n%s: making %d", s.name, n)
 	}
@@ -101,14 +125,17 @@ func (b *bench) fill(ctx context.Context, s *running, n int) error {
 		at.host = netip.AddrFrom4([4]byte{hosts[0], hosts[1], hosts[2], hosts[3] + byte(i%scalingHosts)})
 		clients, err := b.connect(ctx, at.plain(), min(fillStep, n))
 		if err != nil {
-			return err
+			return oldest, err
 		}
-		err = b.eachClient(ctx, clients, allocate)
-		closeAll(clients)
+		if err = b.eachClient(ctx, clients, allocate); i == 0 {
+			oldest = clients
+		} else {
+			closeAll(clients)
+		}
 		if err != nil {
-			return err
+			return oldest, err
 		}
 		n -= len(clients)
 	}
-	return nil
+	return oldest, nil
 }
