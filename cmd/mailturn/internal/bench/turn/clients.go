@@ -68,6 +68,16 @@ func refresh(ctx context.Context, c *turnclient.Client) error {
 	return err
 }
 
+// allocateLong makes an allocation that lives for an hour. On a slow machine, it takes longer to make all of them than the ten minutes
+// that an allocation lives by default.
+func allocateLong(ctx context.Context, c *turnclient.Client) error {
+	if err := allocate(ctx, c); err != nil {
+		return err
+	}
+	_, err := c.Refresh(ctx, time.Hour)
+	return err
+}
+
 func end(ctx context.Context, c *turnclient.Client) error {
 	_, err := c.Refresh(ctx, 0)
 	return err

@@ -40,7 +40,15 @@ var attacks = []attack{
 }
 
 // measureFairness measures what happens to calls beside each attack.
+//
+// The server has a processor to itself. On the other one, the generator comes first: otherwise, the delays would include its wait for the
+// attacker.
 func (b *bench) measureFairness(ctx context.Context, kinds []kind) error {
+	kinds, leave, err := apart(kinds)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	for _, a := range attacks {
 		r := relayRow{name: a.name, Load: fewCalls}
 		b.table.Columns = append(b.table.Columns,
@@ -69,6 +77,11 @@ func (b *bench) attack(ctx context.Context, a attack, at address, run func() err
 		cancel()
 		attacking.Wait()
 	}()
+	_, last, err := cpus()
+	if err != nil {
+		return err
+	}
+	var failed atomic.Pointer[error]
 	var done atomic.Int64
 	begin := time.Now()
 	for range a.workers {
@@ -77,6 +90,10 @@ func (b *bench) attack(ctx context.Context, a attack, at address, run func() err
 			return err
 		}
 		attacking.Go(func() {
+			if err := attackFrom(last); err != nil {
+				failed.Store(&err)
+				return
+			}
 			for ctx.Err() == nil {
 				if early := time.Duration(done.Load())*time.Second/time.Duration(max(a.rate, 1)) - time.Since(begin); a.rate > 0 && early > 0 {
 					time.Sleep(early)
@@ -87,7 +104,11 @@ func (b *bench) attack(ctx context.Context, a attack, at address, run func() err
 			}
 		})
 	}
-	return run()
+	err = run()
+	if failed := failed.Load(); failed != nil {
+		return *failed
+	}
+	return err
 }
 
 // attacker returns a new client with an allocation, a channel, and a socket at the peer's end of it. All end with ctx.

@@ -61,19 +61,12 @@ func (b *bench) measureRelay(ctx context.Context, r relayRow, kinds []kind) erro
 		kinds = withDTLS(kinds)
 	}
 	if r.oneCPU {
-		first, last, err := cpus()
-		if err != nil {
-			return err
-		}
-		leave, err := stayOn(last)
+		kept, leave, err := apart(kinds)
 		if err != nil {
 			return err
 		}
 		defer leave()
-		kinds = slices.Clone(kinds)
-		for i := range kinds {
-			kinds[i].cpu = &first
-		}
+		kinds = kept
 	}
 	return b.inTurn(ctx, r.name, kinds, func(s *running, discard bool) error {
 		return b.relay(ctx, r, s, discard)
@@ -125,4 +118,20 @@ func (b *bench) relay(ctx context.Context, r relayRow, s *running, discard bool)
 		b.table.Add(r.name+" "+name, s.name, figure)
 	}
 	return nil
+}
+
+// apart returns kinds with servers that use the first processor only, and keeps this process on the last one until leave is called.
+func apart(kinds []kind) (kept []kind, leave func(), err error) {
+	first, last, err := cpus()
+	if err != nil {
+		return nil, nil, err
+	}
+	if leave, err = stayOn(last); err != nil {
+		return nil, nil, err
+	}
+	kept = slices.Clone(kinds)
+	for i := range kept {
+		kept[i].cpu = &first
+	}
+	return kept, leave, nil
 }

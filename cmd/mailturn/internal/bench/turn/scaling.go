@@ -127,7 +127,7 @@ func (b *bench) fill(ctx context.Context, s *running, n int) (oldest []*turnclie
 		if err != nil {
 			return oldest, err
 		}
-		if err = b.eachClient(ctx, clients, allocate); i == 0 {
+		if err = b.eachClient(ctx, clients, allocateLong); i == 0 {
 			oldest = clients
 		} else {
 			closeAll(clients)
