@@ -36,7 +36,7 @@ func TestDatagramsAreChecked(t *testing.T) {
 		{"longer", Peer, func(_ *packet, length *int) { *length++ }, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			g, err := New(Load{Calls: 1, PPS: 1, Burst: 1, Size: size})
+			g, err := New(Load{Calls: 1, PPS: 1, Burst: 1, Size: size}, "")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -74,7 +74,7 @@ func TestDatagramsAreChecked(t *testing.T) {
 
 // TestEarlierPacketsAreDiscarded has a packet of an earlier call arrive before the calls are known.
 func TestEarlierPacketsAreDiscarded(t *testing.T) {
-	g, err := New(Load{Calls: 1, PPS: 1, Burst: 1, Size: MinSize})
+	g, err := New(Load{Calls: 1, PPS: 1, Burst: 1, Size: MinSize}, "")
 	if err != nil {
 		t.Fatal(err)
 	}

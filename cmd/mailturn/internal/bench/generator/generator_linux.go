@@ -52,19 +52,25 @@ type side interface {
 	close()
 }
 
-// New opens the sockets for a load, except those of streams.
-func New(l Load) (*Generator, error) {
+// New opens the sockets for a load, except those of streams. The sockets of the peers are in the network namespace that the file peers
+// leads to, or in that of this process if it is empty.
+func New(l Load, peers string) (*Generator, error) {
 	if l.Size < MinSize || l.Size > MaxSize {
 		return nil, fmt.Errorf("payloads of %d bytes: want %d to %d", l.Size, MinSize, MaxSize)
 	}
 	g := &Generator{load: l}
-	for i := range g.sides {
-		s, err := openDatagrams()
+	for i, namespace := range [2]string{Client: "", Peer: peers} {
+		err := InNamespace(namespace, func() error {
+			s, err := openDatagrams()
+			if err == nil {
+				g.sides[i] = s
+			}
+			return err
+		})
 		if err != nil {
 			g.Close()
 			return nil, err
 		}
-		g.sides[i] = s
 	}
 	return g, nil
 }

@@ -14,7 +14,15 @@ import (
 type Generator struct{}
 
 // New returns errors.ErrUnsupported.
-func New(Load) (*Generator, error) { return nil, errors.ErrUnsupported }
+func New(Load, string) (*Generator, error) { return nil, errors.ErrUnsupported }
+
+// InNamespace returns errors.ErrUnsupported, except in the namespace of this process.
+func InNamespace(file string, f func() error) error {
+	if file == "" {
+		return f()
+	}
+	return errors.ErrUnsupported
+}
 
 func (*Generator) Ports() (clients, peers uint16) { return 0, 0 }
 func (*Generator) Enter([]Call) error             { return errors.ErrUnsupported }

@@ -79,7 +79,12 @@ func (b *bench) prepare(ctx context.Context, r relayRow, at address, g *generato
 			continue
 		}
 		one[peer].Channel = stun.MinChannel + stun.ChannelNumber(r.Calls+i)
-		if clients[i][peer], err = b.dial(ctx, overUDP, at, peerPort, &one[peer]); err != nil {
+		one[peer].Local, one[peer].Remote = b.nextOtherClient(), at.plain()
+		err = generator.InNamespace(b.network.peers, func() (err error) {
+			clients[i][peer], err = b.dialUDP(ctx, at, netip.AddrPortFrom(one[peer].Local, peerPort))
+			return err
+		})
+		if err != nil {
 			return err
 		}
 	}

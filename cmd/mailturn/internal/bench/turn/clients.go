@@ -18,6 +18,12 @@ func (b *bench) nextClient() netip.Addr {
 	return b.network.client(b.connected - 1)
 }
 
+// nextOtherClient is like nextClient, for a client that is where the peers are.
+func (b *bench) nextOtherClient() netip.Addr {
+	b.connected++
+	return b.network.otherClient(b.connected - 1)
+}
+
 // client returns a client on conn, which is connected to a server.
 func (b *bench) client(conn net.Conn, stream bool) *turnclient.Client {
 	return turnclient.New(turnclient.Config{Conn: conn, Stream: stream, Username: b.credential.Username, Password: b.credential.Password})

@@ -59,7 +59,7 @@ func (b *bench) floodOnce(ctx context.Context, k kind) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.child.Stop()) }()
-	g, err := generator.New(flood.Load)
+	g, err := generator.New(flood.Load, b.network.peers)
 	if err != nil {
 		return err
 	}
@@ -74,10 +74,10 @@ func (b *bench) floodOnce(ctx context.Context, k kind) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.close()) }()
-	if _, err := b.runIntoSink(ctx, f, "", generatorEnd, s.group, b.options.relay); err != nil { // until the kernel relays
+	if _, err := b.runIntoSinks(ctx, f, b.network.generatorEnds(), s.group, b.options.relay); err != nil { // until the kernel relays
 		return err
 	}
-	out, err := b.runIntoSink(ctx, f, "", generatorEnd, s.group, b.options.relay)
+	out, err := b.runIntoSinks(ctx, f, b.network.generatorEnds(), s.group, b.options.relay)
 	if err != nil {
 		return err
 	}
@@ -86,10 +86,13 @@ func (b *bench) floodOnce(ctx context.Context, k kind) (err error) {
 	return nil
 }
 
-// steer makes one processor handle what arrives at the servers' end. On a real network card, its interrupts decide that.
+// steer makes one processor handle what arrives at the servers' ends. On a real network card, its interrupts decide that.
 func (n network) steer(ctx context.Context, cpu int) error {
 	// /sys shows the network interfaces of the namespace in which it was mounted.
-	script := fmt.Sprintf("mount -t sysfs sysfs /sys && echo %x >/sys/class/net/%s/queues/rx-0/rps_cpus", 1<<cpu, serverEnd)
+	script := "mount -t sysfs sysfs /sys"
+	for _, e := range n.serverEnds() {
+		script += fmt.Sprintf(" && echo %x >/sys/class/net/%s/queues/rx-0/rps_cpus", 1<<cpu, e.name)
+	}
 	command := append(n.run[:len(n.run):len(n.run)], "unshare", "--mount", "sh", "-ec", script)
 	if out, err := exec.CommandContext(ctx, command[0], command[1:]...).CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w\n%s", strings.Join(command, " "), err, out)

@@ -38,7 +38,7 @@ func (r relayRow) column(name string) string { return r.name + " " + name }
 // they are dropped when they arrive at the server's end ("alone") is subtracted. A server runs only while it is measured, because the
 // kernel path's program would cost the others a little.
 func (b *bench) measureKernel(ctx context.Context) error {
-	if b.network.namespace == "" {
+	if b.network.servers == "" {
 		fmt.Fprintln(os.Stderr, "kernel: left out, because packets on loopback do not pass it")
 		return nil
 	}
@@ -99,7 +99,7 @@ func (b *bench) measureWithKernel(ctx context.Context, r relayRow, k kind) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, s.child.Stop()) }()
-	g, err := generator.New(r.Load)
+	g, err := generator.New(r.Load, b.network.peers)
 	if err != nil {
 		return err
 	}
@@ -151,8 +151,8 @@ type perPacket struct{ all, server float64 }
 func (b *bench) alternate(ctx context.Context, f *frames, server int) (relayed, alone perPacket, err error) {
 	var figures [2][]perPacket
 	for range sinkSlices {
-		for i, at := range []struct{ namespace, name string }{{"", generatorEnd}, {b.network.namespace, serverEnd}} {
-			out, err := b.runIntoSink(ctx, f, at.namespace, at.name, server, b.options.relay/sinkSlices*2)
+		for i, at := range [][2]wireEnd{b.network.generatorEnds(), b.network.serverEnds()} {
+			out, err := b.runIntoSinks(ctx, f, at, server, b.options.relay/sinkSlices*2)
 			if err != nil {
 				return perPacket{}, perPacket{}, err
 			}
@@ -178,9 +178,9 @@ type spent struct {
 	generator, server, kernel float64
 }
 
-// runIntoSink runs the load while packets are dropped at an interface. server is a process group.
-func (b *bench) runIntoSink(ctx context.Context, f *frames, namespace, name string, server int, d time.Duration) (out spent, err error) {
-	s, err := openSink(namespace, name)
+// runIntoSinks runs the load while packets are dropped at two interfaces. server is a process group.
+func (b *bench) runIntoSinks(ctx context.Context, f *frames, at [2]wireEnd, server int, d time.Duration) (out spent, err error) {
+	s, err := openSinks(at)
 	if err != nil {
 		return spent{}, err
 	}

@@ -6,10 +6,10 @@ import "net/netip"
 type network struct {
 	name  string
 	first byte
-	// run is the beginning of a command line that runs a server at its end of the network.
+	// run is the beginning of a command line that runs a server at its place in the network.
 	run []string
-	// namespace is the file of the servers' network namespace. It is empty on loopback.
-	namespace string
+	// servers and peers are the files of their network namespaces. They are empty on loopback. Clients are in that of this process.
+	servers, peers string
 }
 
 var loopback = network{name: "on loopback", first: 127}
@@ -26,6 +26,11 @@ func (n network) server(i int) netip.Addr {
 // requests of one network.
 func (n network) client(i int) netip.Addr {
 	return netip.AddrFrom4([4]byte{n.first, 128 + byte(i/50000), byte(i % 200), 1 + byte(i/200%250)})
+}
+
+// otherClient returns the address of a client that is where the peers are, by its number, as client does.
+func (n network) otherClient(i int) netip.Addr {
+	return netip.AddrFrom4([4]byte{n.first, 192 + byte(i/50000), byte(i % 200), 1 + byte(i/200%250)})
 }
 
 // peer returns the address of a call's peer.

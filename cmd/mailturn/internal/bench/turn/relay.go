@@ -75,7 +75,7 @@ func (b *bench) measureRelay(ctx context.Context, r relayRow, kinds []kind) erro
 
 // relay measures one server under one load, once.
 func (b *bench) relay(ctx context.Context, r relayRow, s *running, discard bool) error {
-	g, err := generator.New(r.Load)
+	g, err := generator.New(r.Load, b.network.peers)
 	if err != nil {
 		return err
 	}

@@ -4,13 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"runtime"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
-	"golang.org/x/sys/unix"
+
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/bench/generator"
 )
 
 // sink counts the IPv4 packets that arrive over a network interface, and drops them at once.
@@ -20,12 +19,12 @@ type sink struct {
 	link    link.Link
 }
 
-// openSink attaches a sink to an interface of the network namespace that a file leads to, or of this process's if it is empty.
-func openSink(namespace, name string) (*sink, error) {
+// openSink attaches a sink to an interface.
+func openSink(at wireEnd) (*sink, error) {
 	s := &sink{}
-	err := inNetwork(namespace, func() error { return s.attach(name) })
+	err := generator.InNamespace(at.namespace, func() error { return s.attach(at.name) })
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("drop packets at %s: %w", name, err), s.close())
+		return nil, errors.Join(fmt.Errorf("drop packets at %s: %w", at.name, err), s.close())
 	}
 	return s, nil
 }
@@ -79,31 +78,36 @@ func (s *sink) close() error {
 	return errors.Join(append(errs, s.program.Close(), s.count.Close())...)
 }
 
-// inNetwork calls f in the network namespace that a file leads to, or in this process's if it is empty.
-func inNetwork(namespace string, f func() error) error {
-	if namespace == "" {
-		return f()
-	}
-	other, err := os.Open(namespace)
-	if err != nil {
-		return err
-	}
-	defer other.Close()
-	runtime.LockOSThread()
-	own, err := os.Open("/proc/thread-self/ns/net")
-	if err != nil {
-		runtime.UnlockOSThread()
-		return err
-	}
-	defer own.Close()
-	err = unix.Setns(int(other.Fd()), unix.CLONE_NEWNET)
-	if err == nil {
-		err = f()
-		// The thread must not end: the namespaces do with the thread that has made them.
-		if back := unix.Setns(int(own.Fd()), unix.CLONE_NEWNET); back != nil {
-			return errors.Join(err, back) // without unlocking it
+// sinks are one for each of some interfaces.
+type sinks []*sink
+
+func openSinks(at [2]wireEnd) (all sinks, err error) {
+	for _, e := range at {
+		s, err := openSink(e)
+		if err != nil {
+			return nil, errors.Join(err, all.close())
 		}
+		all = append(all, s)
 	}
-	runtime.UnlockOSThread()
-	return err
+	return all, nil
+}
+
+// packets returns the number of packets that have arrived at all interfaces since openSinks.
+func (all sinks) packets() (total uint64, err error) {
+	for _, s := range all {
+		n, err := s.packets()
+		if err != nil {
+			return 0, err
+		}
+		total += n
+	}
+	return total, nil
+}
+
+func (all sinks) close() error {
+	var errs []error
+	for _, s := range all {
+		errs = append(errs, s.close())
+	}
+	return errors.Join(errs...)
 }
