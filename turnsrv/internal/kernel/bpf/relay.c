@@ -85,7 +85,7 @@ struct entry {
 	__u32 number;    // of this entry
 	__u32 reverse;   // number of the entry of the other direction
 	enum flags flags; // written by the process, also while the program uses the entry
-	__u16 mtu;        // of the way out
+	__u16 mtu;        // of the way out, beyond the interface; the program reduces it
 	__u8 seen;        // a packet has arrived
 	__u8 proven;      // a packet of the other direction has
 	__u64 until;      // expiry, in nanoseconds of the monotonic clock
@@ -363,6 +363,99 @@ static __noinline int zero(struct __sk_buff *skb, __u32 at, __u32 length)
 	return !(bytes[0] | bytes[1] | bytes[2]);
 }
 
+// fits reports whether an IP packet fits into the MTU that an interface has now.
+static __noinline int fits(struct __sk_buff *skb, __u32 interface, __u32 length)
+{
+	return bpf_check_mtu(skb, interface, &length, 0, 0) == 0;
+}
+
+// ICMP errors about a packet that was too long for a link on its way: RFC 1191 section 4, and RFC 4443 section 3.2. Of the packet, they
+// have at least the UDP header, and usually more.
+struct too_big_ipv4 {
+	__u8 type, code;
+	__be16 check, unused, mtu;
+	struct iphdr ip;
+	struct udphdr udp;
+	__be16 channel, declared;
+} __attribute__((aligned(8)));
+
+struct too_big_ipv6 {
+	__u8 type, code;
+	__be16 check;
+	__be32 mtu;
+	struct ipv6hdr ip;
+	struct udphdr udp;
+	__be16 channel, declared;
+} __attribute__((aligned(8)));
+
+#define DESTINATION_UNREACHABLE 3 // ICMP
+#define FRAGMENTATION_NEEDED 4
+#define PACKET_TOO_BIG 2 // ICMPv6
+#define CHANNEL_AT(message) __builtin_offsetof(struct message, channel)
+
+// shorten makes longer packets of an entry go to the sockets, which know what to do with them. The key is that of the other direction.
+static __noinline int shorten(const struct key *k, __u32 mtu, int ipv6)
+{
+	struct control *c = controller();
+	struct entry *e = c ? find(k, c, ipv6) : 0;
+	if (!e || !same(&e->key, &k->ends))
+		return up();
+	if (ipv6) {
+		struct wide *wide = widened(e->number);
+		if (!wide || !same_prefixes(&wide->key, &k->prefixes))
+			return up();
+	}
+	e = numbered(e->reverse);
+	if (e && mtu < e->mtu)
+		e->mtu = mtu;
+	return up();
+}
+
+static __noinline int too_big_ipv4(struct __sk_buff *skb)
+{
+	const __u32 at = ETH_HLEN + sizeof(struct iphdr);
+	struct too_big_ipv4 m = {};
+	struct key k = {};
+	word *words = (word *)&k;
+	if (skb->pkt_type != PACKET_HOST || (bpf_skb_load_bytes(skb, at, &m, CHANNEL_AT(too_big_ipv4) + CHANNEL_HEADER) &&
+					     bpf_skb_load_bytes(skb, at, &m, CHANNEL_AT(too_big_ipv4))))
+		return up();
+	if (m.type != DESTINATION_UNREACHABLE || m.code != FRAGMENTATION_NEEDED || m.ip.ihl != 5 || m.ip.protocol != IPPROTO_UDP)
+		return up();
+	__u32 ports = m.udp.dest | (__u32)m.udp.source << 16, mtu = bpf_ntohs(m.mtu);
+	words[0] = pair(m.ip.daddr, m.ip.saddr);
+	words[1] = pair(ports, m.channel); // a packet to a client
+	shorten(&k, mtu, 0);
+	words[1] = pair(ports, 0); // or to a peer
+	return shorten(&k, mtu, 0);
+}
+
+static __noinline int too_big_ipv6(struct __sk_buff *skb)
+{
+	const __u32 at = ETH_HLEN + sizeof(struct ipv6hdr);
+	struct too_big_ipv6 m = {};
+	struct key k = {};
+	word *words = (word *)&k;
+	if (skb->pkt_type != PACKET_HOST || (bpf_skb_load_bytes(skb, at, &m, CHANNEL_AT(too_big_ipv6) + CHANNEL_HEADER) &&
+					     bpf_skb_load_bytes(skb, at, &m, CHANNEL_AT(too_big_ipv6))))
+		return up();
+	if (m.type != PACKET_TOO_BIG || m.ip.nexthdr != IPPROTO_UDP)
+		return up();
+	const __be32 *from = m.ip.daddr.s6_addr32, *to = m.ip.saddr.s6_addr32; // of the other direction
+	__u32 ports = m.udp.dest | (__u32)m.udp.source << 16, mtu = bpf_ntohl(m.mtu);
+	words[0] = pair(from[3], to[3]);
+	words[2] = pair(from[0], from[1]);
+	words[3] = pair(from[2], to[0]);
+	words[4] = pair(to[1], to[2]);
+	words[1] = pair(ports, m.channel | 1 << 16);
+	shorten(&k, mtu, 1);
+	words[1] = pair(ports, 1 << 16);
+	return shorten(&k, mtu, 1);
+}
+
+// ICMP is returned by relay for packets that are looked at after it has returned, because the stack has no room for both.
+#define ICMP (-2)
+
 // relay does all the work. ipv6 is a constant: there are two copies, with constant offsets.
 static __always_inline int relay(struct __sk_buff *skb, const int ipv6)
 {
@@ -390,6 +483,8 @@ static __always_inline int relay(struct __sk_buff *skb, const int ipv6)
 	__u8 hops;
 	if (ipv6) {
 		struct ipv6hdr *ip = data + ETH_HLEN;
+		if (ip->nexthdr == IPPROTO_ICMPV6)
+			return ICMP;
 		if (ip->nexthdr != IPPROTO_UDP) // extension headers, fragments
 			return up();
 		words[0] = pair(ip->saddr.s6_addr32[3], ip->daddr.s6_addr32[3]);
@@ -400,6 +495,8 @@ static __always_inline int relay(struct __sk_buff *skb, const int ipv6)
 		hops = ip->hop_limit;
 	} else {
 		struct iphdr *ip = data + ETH_HLEN;
+		if (ip->protocol == IPPROTO_ICMP && ip->ihl == 5)
+			return ICMP;
 		if (ip->protocol != IPPROTO_UDP || ip->ihl != 5 || ip->version != 4 || ip->frag_off & bpf_htons(OFFSET_MASK))
 			return up();
 		words[0] = pair(ip->saddr, ip->daddr);
@@ -509,7 +606,7 @@ static __always_inline int relay(struct __sk_buff *skb, const int ipv6)
 	if (!last->proven)
 		return up_for(UNPROVEN);
 	__u32 new_length = length - padding + change; // of the UDP datagram
-	if (new_length + ip_length > last->mtu)
+	if (new_length + ip_length > last->mtu || !fits(skb, last->to, new_length + ip_length))
 		return up_for(MTU);
 	if (padding && !zero(skb, at_data + CHANNEL_HEADER + payload, padding))
 		return up_for(LENGTH);
@@ -626,11 +723,15 @@ static __noinline int relay_ipv6(struct __sk_buff *skb)
 SEC("tc")
 int mailturn_relay(struct __sk_buff *skb)
 {
+	int result;
+
 	switch (skb->protocol) {
 	case bpf_htons(ETH_P_IP):
-		return relay_ipv4(skb);
+		result = relay_ipv4(skb);
+		return result == ICMP ? too_big_ipv4(skb) : result;
 	case bpf_htons(ETH_P_IPV6):
-		return relay_ipv6(skb);
+		result = relay_ipv6(skb);
+		return result == ICMP ? too_big_ipv6(skb) : result;
 	}
 	return up();
 }
