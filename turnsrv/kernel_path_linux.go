@@ -15,7 +15,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/limit"
 )
 
-// defaultKernelChannels is how many channels the kernel relays at the same time. Each takes about 370 bytes of its memory.
+// defaultKernelChannels is how many channels the kernel relays at the same time. Each takes about 450 bytes of its memory.
 const defaultKernelChannels = 1 << 15
 
 // kernelPath is the program in the kernel, and the goroutine that follows the changes of the network. It implements session.Kernel.

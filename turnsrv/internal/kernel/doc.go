@@ -14,7 +14,8 @@
 //   - the packet is a plain one: no fragment, no several datagrams in one, no option, and a checksum that is complete;
 //   - the receiver has sent something through the program: otherwise netfilter might rewrite the packets of this pair (NAT), which
 //     the program would prevent;
-//   - it is within the limits of the entry, and fits into the MTU.
+//   - it is within the limits of the entry, and fits into the MTU of the interface, and into that of the path as far as routers have
+//     reported it.
 //
 // Packets that the program relays do not pass netfilter: rules of nftables and iptables do not see them.
 //

@@ -20,8 +20,9 @@ type entries struct {
 
 	mu      sync.Mutex // guards what follows, and Share.entries
 	index   index
-	used    uint32    // entries from this number on have never been used
-	free    []uint32  // ended, and rested
+	most    int       // entries that may be taken at the same time: fewer than there are
+	used    int       // that are taken
+	taken   []bool    // by number: in use, or resting
 	resting []resting // ended, the first one before the others
 }
 
@@ -36,47 +37,48 @@ func (e *entries) freeRested(now time.Time) {
 	for len(e.resting) > 0 && now.Sub(e.resting[0].since) >= restFor {
 		rested := e.resting[0]
 		e.resting = e.resting[1:]
-		e.free = append(e.free, rested.number)
-		rested.share.entries--
+		e.giveLocked(rested.number, rested.share)
 	}
 }
 
-// takeFree returns the number of a free entry. There must be one.
-func (e *entries) takeFree() uint32 {
-	if last := len(e.free) - 1; last >= 0 {
-		number := e.free[last]
-		e.free = e.free[:last]
-		return number
-	}
-	e.used++
-	return e.used - 1
+// giveLocked frees an entry that the program cannot be using.
+func (e *entries) giveLocked(number uint32, share *Share) {
+	e.taken[number] = false
+	e.used--
+	share.entries--
 }
 
-// take returns the numbers of two entries, which count for the share until they have rested.
-func (e *entries) take(share *Share, now time.Time) (toPeer, toClient uint32, err error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+// takeLocked returns the number of an entry for a key, which counts for the share until it has rested.
+func (e *entries) takeLocked(k key, share *Share) (number uint32, err error) {
+	number, err = e.index.place(k, func(n uint32) bool { return e.taken[n] })
+	if err == nil {
+		e.taken[number] = true
+		e.used++
+		share.entries++
+	}
+	return number, err
+}
+
+// takeBothLocked returns the numbers of two entries for two keys.
+func (e *entries) takeBothLocked(one, two key, share *Share, now time.Time) (first, second uint32, err error) {
 	e.freeRested(now)
-	free := len(e.all) - int(e.used) + len(e.free)
-	switch {
+	switch free := e.most - e.used; {
 	case free < 2:
 		return 0, 0, ErrFull
 	case share.entries+2 > free:
 		return 0, 0, ErrShare
 	}
-	share.entries += 2
-	return e.takeFree(), e.takeFree(), nil
-}
-
-// rest makes an entry rest, which the program does not find any more.
-func (e *entries) rest(number uint32, share *Share, now time.Time) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.restLocked(number, share, now)
-}
-
-func (e *entries) restLocked(number uint32, share *Share, now time.Time) {
-	e.resting = append(e.resting, resting{number, share, now})
+	if e.index.tag(one) == e.index.tag(two) {
+		return 0, 0, ErrTaken // as the index would say if it had the first one
+	}
+	if first, err = e.takeLocked(one, share); err != nil {
+		return 0, 0, err
+	}
+	if second, err = e.takeLocked(two, share); err != nil {
+		e.giveLocked(first, share)
+		return 0, 0, err
+	}
+	return first, second, nil
 }
 
 // Channel is a channel binding in the kernel. Safe for concurrent use, except that nothing may be called after End.
@@ -99,39 +101,49 @@ func (p *Path) Add(b Binding, now time.Time) (*Channel, error) {
 	if share == nil {
 		share = new(Share)
 	}
-	toPeer, toClient, err := p.entries.take(share, now)
-	if err != nil {
-		return nil, err
-	}
-	channel := &Channel{path: p, entries: &p.entries, share: share, toPeer: toPeer, toClient: toClient, ways: b.ways()}
-	until := monotonic(b.Until.Sub(now))
-	flags := objectFlagsLIVE
-	if b.Local {
-		flags |= objectFlagsLOCAL
-	}
-	p.entries.write(keyOf(b.Client, b.Server, uint16(b.Number)), keyOf(b.Relay, b.Peer, 0), objectEntry{
-		From: uint32(b.ToClient.Interface), To: uint32(b.ToPeer.Interface), Mtu: packetSize(b.ToPeer.MTU),
-		Number: toPeer, Reverse: toClient, Flags: flags, Until: until,
-	})
-	p.entries.write(keyOf(b.Peer, b.Relay, 0), keyOf(b.Server, b.Client, uint16(b.Number)), objectEntry{
-		From: uint32(b.ToPeer.Interface), To: uint32(b.ToClient.Interface), Mtu: packetSize(b.ToClient.MTU),
-		Number: toClient, Reverse: toPeer, Flags: flags, Until: until,
-	})
-	channel.SetLimits(b.LimitTo, b.LimitFrom)
-	for _, entry := range []*objectEntry{&p.entries.all[toPeer], &p.entries.all[toClient]} {
-		// Empty: a client must not get another burst by binding again.
-		entry.Bits.Full = monotonic(time.Duration(entry.Bits.Burst))
-		entry.Packets.Full = monotonic(time.Duration(entry.Packets.Burst))
-	}
-	if err := p.entries.begin(toPeer, toClient); err != nil {
-		p.entries.rest(toPeer, share, now)
-		p.entries.rest(toClient, share, now)
+	channel := &Channel{path: p, entries: &p.entries, share: share, ways: b.ways()}
+	if err := channel.begin(b, now); err != nil {
 		return nil, err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.channels[channel] = struct{}{}
 	return channel, nil
+}
+
+// begin makes the program relay the packets of a binding.
+func (c *Channel) begin(b Binding, now time.Time) error {
+	toServer, toPeer := keyOf(b.Client, b.Server, uint16(b.Number)), keyOf(b.Relay, b.Peer, 0)
+	toRelay, toClient := keyOf(b.Peer, b.Relay, 0), keyOf(b.Server, b.Client, uint16(b.Number))
+	until := monotonic(b.Until.Sub(now))
+	flags := objectFlagsLIVE
+	if b.Local {
+		flags |= objectFlagsLOCAL
+	}
+	e := c.entries
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var err error
+	if c.toPeer, c.toClient, err = e.takeBothLocked(toServer, toRelay, c.share, now); err != nil {
+		return err
+	}
+	e.write(toServer, toPeer, objectEntry{
+		From: uint32(b.ToClient.Interface), To: uint32(b.ToPeer.Interface), Mtu: packetSize(b.ToPeer.MTU),
+		Number: c.toPeer, Reverse: c.toClient, Flags: flags, Until: until,
+	})
+	e.write(toRelay, toClient, objectEntry{
+		From: uint32(b.ToPeer.Interface), To: uint32(b.ToClient.Interface), Mtu: packetSize(b.ToClient.MTU),
+		Number: c.toClient, Reverse: c.toPeer, Flags: flags, Until: until,
+	})
+	c.SetLimits(b.LimitTo, b.LimitFrom)
+	for _, entry := range []*objectEntry{&e.all[c.toPeer], &e.all[c.toClient]} {
+		// Empty: a client must not get another burst by binding again.
+		entry.Bits.Full = monotonic(time.Duration(entry.Bits.Burst))
+		entry.Packets.Full = monotonic(time.Duration(entry.Packets.Burst))
+	}
+	e.index.add(toServer, c.toPeer)
+	e.index.add(toRelay, c.toClient)
+	return nil
 }
 
 // packetSize returns an MTU as the program has it. No IP packet is longer than that.
@@ -144,35 +156,13 @@ func (e *entries) write(in, out key, entry objectEntry) {
 	e.wides[entry.Number] = objectWide{Key: in.prefixes, Out: out.prefixes}
 }
 
-// key returns the key of an entry.
-func (e *entries) key(number uint32) key { return key{e.all[number].Key, e.wides[number].Key} }
-
-// begin makes the program find two entries, or none. The error is ErrTaken or ErrPlace.
-func (e *entries) begin(one, two uint32) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if err := e.index.add(e.key(one), one); err != nil {
-		return err
-	}
-	if err := e.index.add(e.key(two), two); err != nil {
-		e.stop(one)
-		return err
-	}
-	return nil
-}
-
-// stop makes the program stop using an entry. The caller holds the lock.
-func (e *entries) stop(number uint32) {
-	atomic.StoreUint32((*uint32)(&e.all[number].Flags), 0)
-	e.index.remove(e.key(number), number)
-}
-
 // end makes the program stop using an entry.
 func (e *entries) end(number uint32, share *Share, now time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.stop(number)
-	e.restLocked(number, share, now)
+	atomic.StoreUint32((*uint32)(&e.all[number].Flags), 0)
+	e.index.remove(number)
+	e.resting = append(e.resting, resting{number, share, now})
 }
 
 // End makes the program stop relaying the packets of the channel, and returns the final counts in each direction. A packet that the

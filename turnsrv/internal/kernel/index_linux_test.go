@@ -9,41 +9,68 @@ import (
 	"time"
 )
 
-// TestIndex fills an index to its limit, which must find a place for nearly all keys, and empties it again.
+// TestIndex fills an index to its limit, which must find a place for nearly all keys, and all of those again, and empties it.
 func TestIndex(t *testing.T) {
+	for range 2 {
+		fillIndex(t)
+	}
+}
+
+func fillIndex(t *testing.T) {
 	const entries = 1 << 16
 	x := index{lines: make([]objectLine, linesFor(entries)), control: new(objectControl)}
 	x.begin()
+	taken := make([]bool, len(x.lines)*ways)
+	inUse := func(number uint32) bool { return taken[number] }
 	keys := make(map[uint32]key)
-	for number := range uint32(entries) {
-		client := netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(number >> 8)}), 1024+uint16(number))
+	for i := range entries {
+		client := netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i >> 8)}), 1024+uint16(i))
 		k := keyOf(client, netip.MustParseAddrPort("198.51.100.1:3478"), 0x4000)
-		if number%2 == 1 { // hosts of one network
+		if i%2 == 1 { // hosts of one network
 			a := netip.MustParseAddr("2001:db8::").As16()
-			a[8], a[15] = byte(number>>8), byte(number)
+			a[8], a[15] = byte(i>>8), byte(i)
 			k = keyOf(netip.AddrPortFrom(netip.AddrFrom16(a), 5000), netip.MustParseAddrPort("[2001:db8::1]:3478"), 0x4000)
 		}
-		switch err := x.add(k, number); {
+		number, err := x.place(k, inUse)
+		switch {
+		case err == nil && taken[number]:
+			t.Fatalf("key %d gets entry %d, which is in use", i, number)
 		case err == nil:
-			keys[number] = k
+			taken[number], keys[number] = true, k
+			x.add(k, number)
 		case !errors.Is(err, ErrTaken) && !errors.Is(err, ErrPlace):
 			t.Fatal(err)
 		}
-		if err := x.add(k, number+1); err == nil {
-			t.Fatalf("key %d has two places", number)
+		if _, err := x.place(k, inUse); err == nil {
+			t.Fatalf("key %d has two places", i)
 		}
 	}
-	if refused := entries - len(keys); refused > entries/100 {
-		t.Errorf("%d of %d keys have no place", refused, entries)
+	if left := entries - len(keys); left > entries/100 {
+		t.Errorf("%d of %d keys have no place", left, entries)
 	}
 	for number, k := range keys {
-		x.remove(k, number)
+		if found := x.find(k); found != number {
+			t.Errorf("the program finds entry %d instead of %d", found, number)
+		}
+	}
+	for number := range keys {
+		x.remove(number)
 	}
 	for i, line := range x.lines {
 		if line != (objectLine{}) {
 			t.Fatalf("line %d is not empty: %v", i, line)
 		}
 	}
+}
+
+// find does what the program does.
+func (x *index) find(k key) uint32 {
+	first, second, _ := x.places(k)
+	number, ok := x.tagged(first, x.tag(k))
+	if !ok {
+		number, _ = x.tagged(second, x.tag(k))
+	}
+	return number
 }
 
 // TestReusedEntry checks that the answer of the index alone does not decide: an entry that now belongs to another channel is not used.

@@ -45,10 +45,12 @@ func Load(channels int, logger *slog.Logger) (*Path, error) {
 	if err != nil {
 		return nil, err
 	}
-	entries := uint32(2 * min(max(channels, 1), maxChannels))
-	spec.Maps[objectMapEntries].MaxEntries, spec.Maps[objectMapWides].MaxEntries = entries, entries
-	spec.Maps[objectMapLines].MaxEntries = linesFor(entries)
+	most := 2 * min(max(channels, 1), maxChannels)
+	lines := linesFor(uint32(most))
+	spec.Maps[objectMapLines].MaxEntries = lines
+	spec.Maps[objectMapEntries].MaxEntries, spec.Maps[objectMapWides].MaxEntries = lines*ways, lines*ways
 	p := &Path{logger: logger, hooks: make(map[int]hook), channels: make(map[*Channel]struct{})}
+	p.entries.most, p.entries.taken = most, make([]bool, lines*ways)
 	if err := spec.LoadAndAssign(&p.objects, nil); err != nil {
 		return nil, loadError(err)
 	}

@@ -16,7 +16,7 @@ import (
 type objectControl struct {
 	_       structs.HostLayout
 	Alive   uint64
-	Mask    uint64
+	Lines   uint64
 	Factors [11]uint64
 }
 
@@ -67,8 +67,8 @@ const (
 )
 
 type objectLine struct {
-	_     structs.HostLayout
-	Slots [16]uint32
+	_    structs.HostLayout
+	Tags [8]uint16
 }
 
 type objectPrefixes struct {

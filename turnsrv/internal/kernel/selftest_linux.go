@@ -59,8 +59,7 @@ func (p *Path) check(now time.Time) error {
 			return err
 		}
 		// No packet of an interface has met the program yet, so its entries need no rest.
-		clear(p.entries.all[:p.entries.used])
-		p.entries.used, p.entries.free, p.entries.resting = 0, nil, nil
+		p.entries.freeRested(now.Add(restFor))
 	}
 	// What was counted was no packet of a client.
 	zero := make([]uint64, ebpf.MustPossibleCPU())

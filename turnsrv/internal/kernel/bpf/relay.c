@@ -23,8 +23,8 @@
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
 #define CHANNEL_HEADER 4
-#define SLOTS 16 // of a line of the index
-#define TAG_SHIFT 17 // of a slot: below are the bits of the number
+#define WAYS 8 // entries of a line
+#define NOBODY 0xffffffff // the number of no entry
 #define FRAGMENT_MASK 0x3fff  // more fragments, and the offset
 #define OFFSET_MASK 0x1fff
 #define STALE_AFTER 5000000000ULL // nanoseconds after which a process that does not beat is considered dead
@@ -99,24 +99,24 @@ struct wide {
 	struct prefixes key, out;
 };
 
-// A line of the index, which is one cache line: few, so that they stay in the cache of the processor. The lower bits of a slot are the
-// number of an entry plus one, the upper bits are those of the hash of its key. A slot that is not in use is zero.
+// The entries are in lines, and this is what the index has of a line: for each entry, bits of the hash of its key, or zero if it is not
+// in use. So few bytes stay in the cache of the processor, and a packet finds its entry with one cache miss.
 struct line {
-	__u32 slots[SLOTS];
+	__u16 tags[WAYS];
 };
 
-// Entries are found by a sum of products of the key's words and secret factors. Whoever does not know the factors cannot choose keys
-// for one line: each two keys have the same upper half of the sum with a probability of 2^-32.
+// The hash of a key is a sum of products of its words and secret factors. It tells two lines, in one of which the entry is. Whoever does
+// not know the factors cannot choose keys for one line: each two keys have the same upper half of the sum with a probability of 2^-32.
 struct control {
 	__u64 alive; // when the process last reported, in nanoseconds of the monotonic clock
-	__u64 mask;  // number of lines minus one
+	__u64 lines; // their number, at most 65536
 	__u64 factors[11];
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 8192); // set by package kernel, as below
+	__uint(max_entries, 10240); // set by package kernel, as below
 	__type(key, __u32);
 	__type(value, struct line);
 } lines SEC(".maps");
@@ -124,7 +124,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 65536);
+	__uint(max_entries, 81920);
 	__type(key, __u32);
 	__type(value, struct entry);
 } entries SEC(".maps");
@@ -132,7 +132,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 65536);
+	__uint(max_entries, 81920);
 	__type(key, __u32);
 	__type(value, struct wide);
 } wides SEC(".maps");
@@ -276,23 +276,30 @@ static __always_inline __u32 hash(const struct key *k, const struct control *c, 
 	return sum >> 32;
 }
 
+// within returns the number of the entry in a line that has the tag, or number.
+static __noinline __u32 within(__u32 place, __u16 tag, __u32 number)
+{
+	struct line *line = placed(place);
+	if (!line)
+		return number;
+#pragma clang loop unroll(full)
+	for (int i = 0; i < WAYS; i++) {
+		if (*(volatile __u16 *)&line->tags[i] == tag)
+			return place * WAYS + i;
+	}
+	return number;
+}
+
 // find returns the entry that the index has for a key, or a null pointer. That is always a result of the same lookup: with a constant
 // null pointer, the verifier of Linux 6.1 considers what a processor might do speculatively with it, and refuses that.
 static __noinline struct entry *find(const struct key *k, const struct control *c, int ipv6)
 {
-	__u32 h = hash(k, c, ipv6), number = 0;
-	struct line *line = placed(h & c->mask);
-	if (line) {
-#pragma clang loop unroll(full)
-		for (int i = 0; i < SLOTS; i++) {
-			__u32 slot = *(volatile __u32 *)&line->slots[i];
-			if (!((slot ^ h) >> TAG_SHIFT) && slot) {
-				number = slot;
-				break;
-			}
-		}
-	}
-	return numbered((number & ((1 << TAG_SHIFT) - 1)) - 1);
+	__u32 h = hash(k, c, ipv6), lines = c->lines;
+	__u16 tag = h >> 16 ? h >> 16 : 1;
+	__u32 first = (h & 0xffff) * (__u64)lines >> 16, second = first + 1 + (tag * (__u64)(lines - 1) >> 16);
+	if (second >= lines)
+		second -= lines;
+	return numbered(within(first, tag, within(second, tag, NOBODY)));
 }
 
 // partner returns the entry that the index has for what leaves by another one, or a null pointer. It looks for what belongs to IPv6
