@@ -110,7 +110,7 @@ func Main(ctx context.Context, inside bool, args []string, dir, cert, key string
 	flags.StringVar(&o.program, "program", "", "the `program` mailturn to measure; without it, one is built")
 	flags.StringVar(&o.besides, "beside", "", "a comma-separated list of other `programs` mailturn, such as one built before a change, to be measured too")
 	flags.StringVar(&o.coturn, "coturn", "", "another `program` turnserver, such as a newer one, to be measured too")
-	flags.StringVar(&o.network, "network", "", "`where` packets travel: loopback, or veth for two network namespaces joined by a veth pair, the default for root")
+	flags.StringVar(&o.network, "network", "", "`where` packets travel: loopback, or veth for three hosts in network namespaces, joined by veth pairs, the default for root")
 	flags.BoolVar(&o.quick, "quick", false, "measure everything for a moment, to see that it works: the figures mean little")
 	flags.StringVar(&o.write, "write", "", "a Markdown `file`, such as docs/speed.md, whose section \"bench turn\" gets the report")
 	flags.Var(&variants, "variant", "`NAME=LINES`: measure mailturn with these lines in its endpoint too, separated by semicolons; may be repeated")
