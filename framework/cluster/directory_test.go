@@ -344,9 +344,10 @@ func TestUserOfRedis(t *testing.T) {
 }
 
 // aclCommands are what docs/cluster.md lets the user of Redis do.
-const aclCommands = "-@all +@hash +@sortedset +@stream +@scripting +@connection +time +del +pexpire +cluster"
+var aclCommands = "-@all " + strings.Join(documentedRules, " ")
 
-// TestSentinel has the master fail, and one of its replicas take over.
+// TestSentinel has the master fail, and one of its replicas take over, while users allocate: 1000 a second, who do not wait for that, and of
+// all of whom the other relay knows afterwards.
 func TestSentinel(t *testing.T) {
 	master := redistest.Start(t)
 	redistest.Start(t, "replicaof 127.0.0.1 "+master.Port())
@@ -361,11 +362,45 @@ func TestSentinel(t *testing.T) {
 	settings := settingsFor(t, modeSentinel, sentinels...)
 	one, two := join(t, settings, "one", "1"), join(t, settings, "two", "2")
 	eventually(t, "relays", one.names, "one two")
+	here, there := NewLimits(one.Directory, "1"), NewLimits(two.Directory, "2")
+	for _, l := range []*Limits{here, there} {
+		l.Start()
+		t.Cleanup(l.Stop)
+	}
+	over, loaded := make(chan struct{}), make(chan int, 1)
+	go func() {
+		ticker := time.NewTicker(10 * time.Millisecond)
+		defer ticker.Stop()
+		for users := 0; ; {
+			select {
+			case <-over:
+				loaded <- users
+				return
+			case <-ticker.C:
+			}
+			for range 10 {
+				began := time.Now()
+				if here.Hold(fmt.Sprint("user", users), 1); time.Since(began) > timeout/2 {
+					t.Errorf("an allocation took %v", time.Since(began))
+				}
+				users++
+			}
+		}
+	}()
 	master.Kill()
 	killed := time.Now()
 	eventually(t, "relays without a master", one.names, "")
 	eventually(t, "relays after the failover", two.names, "one two")
 	t.Logf("failover took %v", time.Since(killed).Round(time.Millisecond))
+	close(over)
+	users := <-loaded
+	eventually(t, "what users have elsewhere after the failover", func() string {
+		n := 0
+		for i := range users {
+			n += there.Held(fmt.Sprint("user", i))
+		}
+		return fmt.Sprint(n)
+	}, fmt.Sprint(users))
 }
 
 // waitForReplicas waits until the Sentinels know each other and the replicas, without which there is no failover.

@@ -145,14 +145,3 @@ func TestScripts(t *testing.T) {
 		t.Errorf("there are %d scripts, and scripts returns %d", made, len(scripts()))
 	}
 }
-
-// TestDocumentedRules compares the rules in messages with those in docs/cluster.md.
-func TestDocumentedRules(t *testing.T) {
-	text, err := os.ReadFile("../../docs/cluster.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if want := "    user mailturn on >PASSWORD ~mailturn:* resetchannels -@all " + strings.Join(documentedRules, " ") + "\n"; !strings.Contains(string(text), want) {
-		t.Errorf("docs/cluster.md lacks %s", want)
-	}
-}
