@@ -90,10 +90,12 @@ func (b *bench) attack(ctx context.Context, a attack, at address, run func() err
 			return err
 		}
 		attacking.Go(func() {
-			if err := attackFrom(last); err != nil {
+			leave, err := attackFrom(last)
+			if err != nil {
 				failed.Store(&err)
 				return
 			}
+			defer leave()
 			for ctx.Err() == nil {
 				if early := time.Duration(done.Load())*time.Second/time.Duration(max(a.rate, 1)) - time.Since(begin); a.rate > 0 && early > 0 {
 					time.Sleep(early)

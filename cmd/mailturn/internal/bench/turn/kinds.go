@@ -90,7 +90,7 @@ func (b *bench) kinds(ctx context.Context, variants []variant) ([]kind, error) {
 	}
 	for _, other := range b.builds[1:] {
 		name := filepath.Base(other)
-		kinds = append(kinds, kind{name: name, command: b.mailturnAt(name, other, roomy)}) // it may not know the kernel path
+		kinds = append(kinds, kind{name: name, command: b.mailturn(name, other, "")})
 	}
 	kinds = append(kinds, kind{name: coturnName, command: b.coturn("turnserver")})
 	if newer := b.options.coturn; newer != "" {

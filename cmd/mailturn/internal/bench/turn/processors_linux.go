@@ -43,13 +43,19 @@ func stayOn(cpu int) (leave func(), err error) {
 // reuseAddr lets a socket share its port with that of a generator.
 func reuseAddr(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) }
 
-// attackFrom keeps the calling goroutine on one processor, where other threads of this process come first. Its thread ends with it.
-func attackFrom(cpu int) error {
-	runtime.LockOSThread()
-	var only unix.CPUSet
-	only.Set(cpu)
-	if err := unix.SchedSetaffinity(0, &only); err != nil {
-		return err
+// attackFrom keeps the calling goroutine on one processor, where other threads of this process come first, until leave is called. The
+// thread must not end: that would end the processes that it has started and that end with it.
+func attackFrom(cpu int) (leave func(), err error) {
+	move, err := stayOn(cpu)
+	if err != nil {
+		return nil, err
 	}
-	return unix.Setpriority(unix.PRIO_PROCESS, 0, 10)
+	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, 10); err != nil {
+		move()
+		return nil, err
+	}
+	return func() {
+		_ = unix.Setpriority(unix.PRIO_PROCESS, 0, 0)
+		move()
+	}, nil
 }

@@ -8,6 +8,6 @@ func cpus() (first, last int, err error) { return 0, 0, errors.ErrUnsupported }
 
 func stayOn(int) (leave func(), err error) { return nil, errors.ErrUnsupported }
 
-func attackFrom(int) error { return errors.ErrUnsupported }
+func attackFrom(int) (leave func(), err error) { return nil, errors.ErrUnsupported }
 
 func reuseAddr(uintptr) {}
