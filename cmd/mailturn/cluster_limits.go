@@ -23,12 +23,19 @@ type sharedLimits struct {
 func limitName(user credential.Subject) string { return user.Realm + "\n" + user.Name }
 
 // Hold implements usage.Holdings.
-func (s *sharedLimits) Hold(user credential.Subject, addresses int) {
-	s.Limits.Hold(limitName(user), addresses)
+func (s *sharedLimits) Hold(user credential.Subject, held usage.Holding) {
+	s.Limits.Hold(limitName(user), cluster.Holding(held))
 }
 
-// Held implements usage.Holdings.
-func (s *sharedLimits) Held(user credential.Subject) int { return s.Limits.Held(limitName(user)) }
+// Addresses implements usage.Holdings.
+func (s *sharedLimits) Addresses(user credential.Subject) int {
+	return s.Limits.Addresses(limitName(user))
+}
+
+// Calls implements usage.Holdings.
+func (s *sharedLimits) Calls(user credential.Subject) (n, earlier int) {
+	return s.Limits.Calls(limitName(user))
+}
 
 // Add implements usage.Meter.
 func (s *sharedLimits) Add(user usage.User, relayed usage.Total, now time.Time) (today uint64) {

@@ -14,6 +14,7 @@ import (
 	"github.com/mailturn/mailturn/endpoint/credsock"
 	"github.com/mailturn/mailturn/framework/cluster"
 	"github.com/mailturn/mailturn/framework/cluster/redistest"
+	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
 // clustered are attributes and blocks that make a relay a member of a cluster which issues credentials for all.
@@ -77,22 +78,24 @@ func (r *relaying) answers(t *testing.T, username, password string, code int) fu
 	}
 }
 
+// knows returns a condition: that the relay knows that a credential is that of an account.
+func (r *relaying) knows(t *testing.T, account, username, password string) func() error {
+	return func() error {
+		r.allocate(t, username, password)
+		if len(r.sessions(t, "--account", account)) == 0 {
+			return fmt.Errorf("%+v\n%s", r.sessions(t), r.log)
+		}
+		return nil
+	}
+}
+
 // TestBanOfAllMachines wants a ban to hold on all machines within a second, for credentials that another one has issued, over restarts of
 // the machines and of Redis, until it is lifted on any of them.
 func TestBanOfAllMachines(t *testing.T) {
 	redisServer := redistest.Start(t)
 	one, two := runMember(t, redisServer, "one"), runMember(t, redisServer, "two")
 	username, password := one.credential(t, "alice@example.org")
-	known := func(r *relaying) func() error {
-		return func() error {
-			r.allocate(t, username, password)
-			if len(r.sessions(t, "--account", "alice@example.org")) == 0 {
-				return fmt.Errorf("%+v\n%s", r.sessions(t), r.log)
-			}
-			return nil
-		}
-	}
-	soon(t, "the relay knows whose credential it is", known(two))
+	soon(t, "the relay knows whose credential it is", two.knows(t, "alice@example.org", username, password))
 	bobUser, bobPassword := two.credential(t, "bob@example.org")
 	if bobUser == username {
 		t.Fatalf("two machines issue the user name %s", username)
@@ -151,6 +154,69 @@ func TestQuotaOfAllMachines(t *testing.T) {
 	}
 	one.want(t, 0, "Ended: ", "disconnect", "--account", "alice@example.org")
 	soon(t, "the other relay accepts calls again", two.answers(t, username, password, 0))
+}
+
+// TestCallsOfAllMachines wants the calls of a user to count on all relays, but not the allocations that carry none. A second call may have
+// moved from the first one; a third one may not.
+func TestCallsOfAllMachines(t *testing.T) {
+	redisServer := redistest.Start(t)
+	one, two := runMember(t, redisServer, "one"), runMember(t, redisServer, "two")
+	for _, r := range []*relaying{one, two} {
+		r.stop()
+		r.configuration = strings.Replace(r.configuration, "realm ", "user_calls = 1\n  realm ", 1)
+		r.stop = r.start(t, r.configuration)
+	}
+	username, password := one.credential(t, "alice@example.org")
+	soon(t, "the relay knows whose credential it is", two.knows(t, "alice@example.org", username, password))
+	_, peer := one.allocate(t, username, password)
+	// talk sends what is no check of ICE, and returns how the relay answers a request for a permission after it.
+	talk := func(c *turnclient.Client) stun.ErrorCode {
+		t.Helper()
+		if err := c.CreatePermission(t.Context(), peer.Addr()); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Send(peer, []byte{0x80, 0x60, 0, 1}); err != nil {
+			t.Fatal(err)
+		}
+		return turnclient.Code(c.CreatePermission(t.Context(), peer.Addr()))
+	}
+	var clients []*turnclient.Client
+	for _, r := range []*relaying{one, two, one} { // an ICE agent allocates on all relays
+		c, _ := r.allocate(t, username, password)
+		if err := c.CreatePermission(t.Context(), peer.Addr()); err != nil {
+			t.Fatal(err)
+		}
+		clients = append(clients, c)
+	}
+	for i, c := range clients[:2] {
+		if code := talk(c); code != 0 {
+			t.Errorf("call %d is refused with %d", 1+i, code)
+		}
+	}
+	soon(t, "with two calls on two relays, a third one is refused", func() error {
+		c, _ := one.allocate(t, username, password)
+		defer c.Refresh(t.Context(), 0)
+		if code := talk(c); code != 508 {
+			return fmt.Errorf("a permission is answered %d, want 508", code)
+		}
+		return nil
+	})
+	if code := turnclient.Code(clients[2].CreatePermission(t.Context(), peer.Addr())); code != 0 {
+		t.Errorf("on an allocation without a call, a permission is answered %d", code)
+	}
+	for _, c := range clients {
+		if _, err := c.Refresh(t.Context(), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	soon(t, "after the calls have ended, another one begins", func() error {
+		c, _ := two.allocate(t, username, password)
+		defer c.Refresh(t.Context(), 0)
+		if code := talk(c); code != 0 {
+			return fmt.Errorf("a permission is answered %d", code)
+		}
+		return nil
+	})
 }
 
 // TestIssuerDuringReload wants the number of zeros, which the goroutine that follows Redis sets, to be stored in the state directory while

@@ -133,8 +133,8 @@ func (s *simulated) allocate(t *testing.T, seconds, rate int) (requests, bytes f
 		for due := int(time.Since(began).Seconds() * float64(rate)); user < min(due, count); user++ {
 			l := s.limits[user%len(s.limits)]
 			name := fmt.Sprintf("user%d@example.org", user)
-			if l.Held(name) < 10 {
-				l.Hold(name, 1)
+			if l.Addresses(name) < 10 {
+				l.Hold(name, cluster.Holding{Addresses: 1})
 			}
 		}
 	}

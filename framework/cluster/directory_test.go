@@ -380,7 +380,7 @@ func TestSentinel(t *testing.T) {
 			}
 			for range 10 {
 				began := time.Now()
-				if here.Hold(fmt.Sprint("user", users), 1); time.Since(began) > timeout/2 {
+				if here.Hold(fmt.Sprint("user", users), Holding{Addresses: 1}); time.Since(began) > timeout/2 {
 					t.Errorf("an allocation took %v", time.Since(began))
 				}
 				users++
@@ -397,7 +397,7 @@ func TestSentinel(t *testing.T) {
 	eventually(t, "what users have elsewhere after the failover", func() string {
 		n := 0
 		for i := range users {
-			n += there.Held(fmt.Sprint("user", i))
+			n += there.Addresses(fmt.Sprint("user", i))
 		}
 		return fmt.Sprint(n)
 	}, fmt.Sprint(users))
@@ -451,12 +451,12 @@ func TestRedisCluster(t *testing.T) {
 	held := func() string {
 		n := 0
 		for i := range users {
-			n += there.Held(fmt.Sprint("user", i))
+			n += there.Addresses(fmt.Sprint("user", i))
 		}
 		return fmt.Sprint(n)
 	}
 	for i := range users {
-		here.Hold(fmt.Sprint("user", i), 2)
+		here.Hold(fmt.Sprint("user", i), Holding{Addresses: 2})
 	}
 	eventually(t, "what users have elsewhere", held, fmt.Sprint(2*users))
 
@@ -481,7 +481,7 @@ func TestRedisCluster(t *testing.T) {
 	sharing.issue(2_000_000_001, "bob")
 	eventually(t, "names after the failover", other.known, "map[2000000000:alice 2000000001:bob]")
 	for i := range users {
-		here.Hold(fmt.Sprint("user", i), 3)
+		here.Hold(fmt.Sprint("user", i), Holding{Addresses: 3})
 	}
 	eventually(t, "what users have elsewhere after the failover", held, fmt.Sprint(3*users))
 	if !slices.Contains(addrs, addr) {

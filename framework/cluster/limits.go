@@ -3,18 +3,10 @@ package cluster
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
-	"errors"
-	"fmt"
 	"maps"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 const (
@@ -60,16 +52,28 @@ type Limits struct {
 	refusals map[string]refusal
 }
 
+// Holding is what a user has on a relay at a time.
+type Holding struct {
+	Addresses int // relayed addresses
+	Calls     int // as the relay counts them
+}
+
 // sharedUser is what a user has on this relay, and what others had when Redis was asked last, by the incarnation of the relay.
 type sharedUser struct {
-	held   int
+	Holding
 	bytes  uint64
 	day    string // that bytes and bytesElsewhere are of
 	unsaid bool   // bytes have changed since Redis was told
 
-	heldElsewhere  map[string]int
+	// elsewhere is what other relays have told Redis, and earlier how many of their calls were there before the latest one here was told.
+	elsewhere      map[string]Holding
+	earlier        map[string]int
 	bytesElsewhere map[string]uint64
-	asked          time.Time
+	asked, wanted  time.Time // when Redis was asked, and when somebody here wanted to know
+
+	// storedUntil is until when Redis may have something of what the user held here, and storedCalls how many calls it is known to have.
+	storedUntil time.Time
+	storedCalls int
 }
 
 // refusal is how often Redis has refused an operation for a user in succession, and when it is tried again.
@@ -128,28 +132,49 @@ func (l *Limits) Stop() {
 	l.sweep(ctx)
 }
 
-// Hold says how many relayed addresses a user has on this relay.
-func (l *Limits) Hold(user string, held int) {
+// Hold says what a user has on this relay.
+func (l *Limits) Hold(user string, held Holding) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if u := l.user(user); u.held != held {
-		u.held = held
+	if u := l.user(user); u.Holding != held {
+		u.Holding = held
 		l.dirty[user] = true
 	}
 }
 
-// Held returns how many relayed addresses a user has on other relays that are alive, as far as this one knows.
-func (l *Limits) Held(user string) (n int) {
+// Addresses returns how many relayed addresses a user has on other relays that are alive, as far as this one knows.
+func (l *Limits) Addresses(user string) (n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	elsewhere := l.ask(user).heldElsewhere
-	if len(elsewhere) == 0 {
+	u := l.user(user)
+	l.want(user, u)
+	if len(u.elsewhere) == 0 {
 		return 0
 	}
 	for _, r := range l.directory.Relays() {
-		n += elsewhere[r.Incarnation]
+		n += u.elsewhere[r.Incarnation].Addresses
 	}
 	return n
+}
+
+// Calls returns how many calls a user has on other relays that are alive, as far as this one knows, and how many of these were there
+// before the latest one on this relay. Of two relays on which calls begin at the same time, only one learns of an earlier one. If there
+// are none, Redis is not asked again: when a call begins here, its answer to that has those of other relays.
+func (l *Limits) Calls(user string) (n, earlier int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	u := l.users[user]
+	if u == nil || len(u.elsewhere) == 0 {
+		return 0, 0
+	}
+	for _, r := range l.directory.Relays() {
+		n += u.elsewhere[r.Incarnation].Calls
+		earlier += u.earlier[r.Incarnation]
+	}
+	if n > 0 {
+		l.want(user, u)
+	}
+	return n, earlier
 }
 
 // SetBytes says how many bytes a user has relayed here on a day.
@@ -167,7 +192,7 @@ func (l *Limits) Bytes(user, day string) (n uint64) {
 	defer l.mu.Unlock()
 	u := l.user(user)
 	u.turn(day)
-	if l.clock().Sub(u.asked) > l.bytesEvery {
+	if u.wanted = l.clock(); u.wanted.Sub(u.asked) > l.bytesEvery {
 		l.dirty[user] = true
 	}
 	for _, bytes := range u.bytesElsewhere {
@@ -186,13 +211,11 @@ func (l *Limits) user(name string) *sharedUser {
 	return u
 }
 
-// ask returns a user, and has it read again if that was long ago. The caller holds the lock.
-func (l *Limits) ask(name string) *sharedUser {
-	u := l.user(name)
-	if l.clock().Sub(u.asked) > freshFor {
+// want has a user read again if that was long ago. The caller holds the lock.
+func (l *Limits) want(name string, u *sharedUser) {
+	if u.wanted = l.clock(); u.wanted.Sub(u.asked) > freshFor {
 		l.dirty[name] = true
 	}
-	return u
 }
 
 // turn makes day the day of the bytes.
@@ -202,52 +225,6 @@ func (u *sharedUser) turn(day string) {
 	}
 }
 
-// account tells Redis what a user has on a relay, removes what relays have not confirmed for long, because they are dead, and returns what
-// the user has on each relay: how many pairs of incarnation and number of relayed addresses there are, those pairs, and then those of
-// bytes.
-//
-// KEYS: held, day. ARGV: incarnation, relayed addresses, bytes, for how many ms what is held is kept, and for how many bytes are.
-var account = newScript(`
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if ARGV[2] == '0' then
-	redis.call('HDEL', KEYS[1], ARGV[1])
-else
-	redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' ' .. string.format('%d', now))
-	redis.call('PEXPIRE', KEYS[1], ARGV[4])
-end
-if ARGV[3] ~= '0' then
-	redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
-	redis.call('PEXPIRE', KEYS[2], ARGV[5])
-end
-local all, held = redis.call('HGETALL', KEYS[1]), {}
-for i = 1, #all, 2 do
-	local n, at = string.match(all[i + 1], '^(%d+) (%d+)$')
-	if n and now - at < tonumber(ARGV[4]) then
-		table.insert(held, all[i])
-		table.insert(held, n)
-	else
-		redis.call('HDEL', KEYS[1], all[i])
-	end
-end
-local result = {tostring(#held / 2)}
-for _, list in ipairs({held, redis.call('HGETALL', KEYS[2])}) do
-	for _, value in ipairs(list) do table.insert(result, value) end
-end
-return result
-`)
-
-// accountKeys returns the keys of a user, in a slot of its own. They do not disclose the name.
-func (l *Limits) accountKeys(user, day string) []string {
-	id := l.sealer.field("user " + user)
-	if l.sealer == nil {
-		sum := sha256.Sum256([]byte(user))
-		id = hex.EncodeToString(sum[:16])
-	}
-	prefix := l.directory.settings.Block.KeyPrefix.V + ":1:{" + id + "}:"
-	return []string{prefix + "held", prefix + "day:" + day}
-}
-
 // sweep tells Redis what has changed, and reads what is elsewhere.
 func (l *Limits) sweep(ctx context.Context) {
 	names := l.begin(ctx)
@@ -255,9 +232,6 @@ func (l *Limits) sweep(ctx context.Context) {
 		if err := l.exchange(ctx, chunk); err != nil {
 			l.mu.Lock()
 			l.fail()
-			for _, name := range names { // so that prune keeps those who hold nothing any more, which Redis does not know yet
-				l.dirty[name] = true
-			}
 			l.mu.Unlock()
 			return
 		}
@@ -328,51 +302,6 @@ func (l *Limits) begin(ctx context.Context) (names []string) {
 	return names
 }
 
-// exchange does a sweep for some users, in one round trip. It returns an error if Redis does not answer, and puts off those users whom
-// alone Redis refuses.
-func (l *Limits) exchange(ctx context.Context, names []string) error {
-	limited, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	keys, args := make([][]string, len(names)), make([][]any, len(names))
-	l.mu.Lock()
-	for i, name := range names {
-		u := l.user(name)
-		keys[i] = l.accountKeys(name, u.day)
-		args[i] = []any{l.incarnation, u.held, strconv.FormatUint(u.bytes, 10), keepHeld.Milliseconds(), keepDay.Milliseconds()}
-	}
-	l.mu.Unlock()
-	answers := make([]*redis.Cmd, len(names))
-	pipeline := l.directory.client.Pipeline()
-	for i := range names {
-		answers[i] = account.EvalSha(limited, pipeline, keys[i], args[i]...)
-	}
-	_, err := pipeline.Exec(limited)
-	if err != nil { // some servers may not know the script
-		pipeline = l.directory.client.Pipeline()
-		for i := range names {
-			if redis.HasErrorPrefix(answers[i].Err(), "NOSCRIPT") {
-				answers[i] = account.Eval(limited, pipeline, keys[i], args[i]...)
-			}
-		}
-		_, _ = pipeline.Exec(limited) // each answer has its error
-	}
-	now := l.clock()
-	for i, name := range names {
-		values, err := answers[i].StringSlice()
-		if err == nil {
-			err = l.learn(name, keys[i][1], values, now)
-		}
-		if err != nil && !Refused(err) && !errors.Is(err, errForeign) {
-			return err
-		}
-		if isForeign(err) {
-			l.directory.clean(limited, hashKey, keys[i]...)
-		}
-		l.note(name, err)
-	}
-	return nil
-}
-
 // note remembers whether Redis has refused an operation for a user, and logs when that begins and ends.
 func (l *Limits) note(name string, err error) {
 	l.mu.Lock()
@@ -404,39 +333,8 @@ func (l *Limits) report(err error) {
 	}
 }
 
-// learn takes the answer of Redis about a user.
-func (l *Limits) learn(name, dayKey string, values []string, now time.Time) error {
-	if len(values) == 0 || len(values)%2 == 0 {
-		return fmt.Errorf("the answer has %d values: %w", len(values), errForeign)
-	}
-	pairs, err := strconv.Atoi(values[0])
-	if err != nil || pairs < 0 || pairs > len(values)/2 {
-		return fmt.Errorf("the answer begins with %q: %w", values[0], errForeign)
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	u := l.user(name)
-	u.asked, u.heldElsewhere = now, make(map[string]int)
-	bytes := make(map[string]uint64)
-	for i := range len(values) / 2 {
-		incarnation, text := values[1+2*i], values[2+2*i]
-		if incarnation == l.incarnation {
-			continue
-		}
-		if n, err := strconv.ParseUint(text, 10, 53); err == nil && i < pairs {
-			u.heldElsewhere[incarnation] = int(n)
-		} else if err == nil {
-			bytes[incarnation] = n
-		}
-	}
-	if strings.HasSuffix(dayKey, ":"+u.day) {
-		u.bytesElsewhere = bytes
-	}
-	return nil
-}
-
-// prune forgets users who have nothing here today, and of whom nobody has asked for a while, and confirms what others hold. The caller
-// holds the lock.
+// prune forgets users who have nothing here today, nor in Redis, and of whom nobody has asked for a while, and confirms what others hold.
+// The caller holds the lock.
 func (l *Limits) prune(now time.Time) {
 	if now.Sub(l.pruned) < pruneEvery {
 		return
@@ -444,12 +342,12 @@ func (l *Limits) prune(now time.Time) {
 	l.pruned = now
 	today := Day(now)
 	for name, u := range l.users {
-		if _, refused := l.refusals[name]; refused {
-			continue
-		}
-		if u.held == 0 && (u.bytes == 0 || u.day < today) && now.Sub(u.asked) > pruneEvery && !l.dirty[name] {
+		unused := u.Holding == Holding{} && now.After(u.storedUntil) && (u.bytes == 0 || u.day < today) && now.Sub(u.wanted) > pruneEvery
+		if unused {
 			delete(l.users, name)
-		} else if u.held > 0 && now.Sub(u.asked) > confirmEvery {
+			delete(l.dirty, name)
+			delete(l.refusals, name)
+		} else if u.Holding != (Holding{}) && now.Sub(u.asked) > confirmEvery {
 			l.dirty[name] = true
 		}
 	}

@@ -32,7 +32,7 @@ func limit(t *testing.T, settings Settings, incarnation string) limited {
 
 // held returns what a user has elsewhere, as the relay knows it.
 func (l limited) held(user string) func() string {
-	return func() string { return fmt.Sprint(l.Held(user)) }
+	return func() string { return fmt.Sprint(l.Addresses(user)) }
 }
 
 func TestLimits(t *testing.T) {
@@ -41,13 +41,13 @@ func TestLimits(t *testing.T) {
 	settings := settingsFor(t, modeStandalone, redisServer.Addr)
 	one, two := limit(t, settings, "1"), limit(t, settings, "2")
 	eventually(t, "relays", two.names, "relay1 relay2")
-	one.Hold("alice", 3)
-	one.Hold("bob", 1)
-	two.Hold("alice", 2)
+	one.Hold("alice", Holding{Addresses: 3})
+	one.Hold("bob", Holding{Addresses: 1})
+	two.Hold("alice", Holding{Addresses: 2})
 	eventually(t, "what alice has on one", two.held("alice"), "3")
 	eventually(t, "what alice has on two", one.held("alice"), "2")
 	eventually(t, "what carol has on one", two.held("carol"), "0")
-	one.Hold("alice", 1)
+	one.Hold("alice", Holding{Addresses: 1})
 	eventually(t, "what alice still has on one", two.held("alice"), "1")
 
 	day, bytes := Day(time.Now()), func(l limited, user string) func() string {
@@ -62,8 +62,8 @@ func TestLimits(t *testing.T) {
 	// Redis is away, for so long that its answers may no longer be true, and loses everything.
 	redisServer.Stop()
 	began := time.Now()
-	one.Hold("alice", 4)
-	one.Held("alice")
+	one.Hold("alice", Holding{Addresses: 4})
+	one.Addresses("alice")
 	if took := time.Since(began); took > 100*time.Millisecond {
 		t.Errorf("while Redis does not answer, a relay waits for %v", took)
 	}
@@ -94,8 +94,9 @@ func TestLimitsCost(t *testing.T) {
 	const users = 3000
 	for n := 1; n <= 4; n++ {
 		for i := range users {
-			one.Held(fmt.Sprint(i))
-			one.Hold(fmt.Sprint(i), n)
+			one.Addresses(fmt.Sprint(i))
+			one.Calls(fmt.Sprint(i))
+			one.Hold(fmt.Sprint(i), Holding{Addresses: n, Calls: n / 4})
 		}
 	}
 	client := settings.client()
@@ -138,14 +139,14 @@ func TestLimitsMeet(t *testing.T) {
 	t.Parallel()
 	first, second := redistest.Start(t), redistest.Start(t)
 	one, two := limit(t, settingsFor(t, modeStandalone, first.Addr), "1"), limit(t, settingsFor(t, modeStandalone, second.Addr), "2")
-	one.Hold("alice", 1)
-	two.Hold("alice", 2)
+	one.Hold("alice", Holding{Addresses: 1})
+	two.Hold("alice", Holding{Addresses: 2})
 	eventually(t, "what alice has elsewhere", one.held("alice"), "0")
 	second.Kill()
 	eventually(t, "two is alone", two.names, "")
 	two.Limits.Stop()
 	again := limit(t, settingsFor(t, modeStandalone, first.Addr), "2b")
-	again.Hold("alice", 2) // as after an upgrade
+	again.Hold("alice", Holding{Addresses: 2}) // as after an upgrade
 	eventually(t, "what alice has elsewhere when the halves meet", one.held("alice"), "2")
 	eventually(t, "what alice has elsewhere when the halves meet", again.held("alice"), "1")
 }
@@ -155,11 +156,12 @@ func FuzzLimitsAnswer(f *testing.F) {
 	f.Add("0")
 	f.Add("-1\na\n1")
 	f.Add("2\na\n1\nb\nx")
+	f.Add("3\nb calls\n1\n1 calls\n7\n calls\n2")
 	f.Fuzz(func(t *testing.T, text string) {
 		l := &Limits{incarnation: "1", users: make(map[string]*sharedUser)}
-		_ = l.learn("alice", "held:2026-11-30", strings.Split(text, "\n"), time.Now())
-		for incarnation, held := range l.user("alice").heldElsewhere {
-			if held < 0 || incarnation == "1" {
+		_ = l.learn("alice", Holding{1, 1}, "held:2026-11-30", strings.Split(text, "\n"), time.Now())
+		for incarnation, held := range l.user("alice").elsewhere {
+			if held.Addresses < 0 || held.Calls < 0 || incarnation == "1" {
 				t.Errorf("%q: %d", incarnation, held)
 			}
 		}
@@ -176,7 +178,7 @@ func TestLimitsOfARefusedUser(t *testing.T) {
 	eventually(t, "relays", two.names, "relay1 relay2")
 	const users = 100
 	for i := range users {
-		one.Hold(fmt.Sprint(i), 1)
+		one.Hold(fmt.Sprint(i), Holding{Addresses: 1})
 	}
 	eventually(t, "what the last user has on one", two.held(fmt.Sprint(users-1)), "1")
 	client := settings.client()
@@ -187,7 +189,7 @@ func TestLimitsOfARefusedUser(t *testing.T) {
 	if err := client.Set(t.Context(), one.accountKeys("7", "")[0], "something else", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	one.Hold("7", 2)
+	one.Hold("7", Holding{Addresses: 2})
 	eventually(t, "what the user has on one", two.held("7"), "2")
 	if n := scriptCalls(t, client); n >= users {
 		t.Errorf("%d operations for one user", n)
@@ -246,7 +248,7 @@ func TestLimitsDoNotWait(t *testing.T) {
 		}
 		return nil
 	}))
-	one.Hold("alice", 1)
+	one.Hold("alice", Holding{Addresses: 1})
 	one.sweep(t.Context())
 	if command := locked.Load(); command != nil {
 		t.Errorf("locked during %v", command)
@@ -281,13 +283,13 @@ func TestLimitsAfterAFailedSweep(t *testing.T) {
 		}
 		return n
 	}
-	one.Hold("alice", 1)
+	one.Hold("alice", Holding{Addresses: 1})
 	one.sweep(t.Context())
 	if n := stored(); n != 1 {
 		t.Fatalf("%d relays hold something for the user, want 1", n)
 	}
 	now = now.Add(2 * pruneEvery) // the call
-	one.Hold("alice", 0)
+	one.Hold("alice", Holding{Addresses: 0})
 	failing = true
 	for range 3 {
 		one.sweep(t.Context())
@@ -312,7 +314,7 @@ func TestLimitsTellAtTheEnd(t *testing.T) {
 	day := Day(time.Now())
 	one.sweep(t.Context()) // so that bytes are to be told later
 	one.SetBytes("alice", day, 7)
-	one.Hold("alice", 2)
+	one.Hold("alice", Holding{Addresses: 2})
 	one.Stop()
 	keys := one.accountKeys("alice", day)
 	held, _, _ := strings.Cut(client.HGet(t.Context(), keys[0], "1").Val(), " ")

@@ -62,7 +62,7 @@ func TestMissingPermission(t *testing.T) {
 				eventually(t, "relays", m.names, "one")
 				l.Start()
 				t.Cleanup(l.Stop)
-				l.Hold("alice", 1)
+				l.Hold("alice", Holding{Addresses: 1})
 			}
 			outage := func() string {
 				outages := m.Status().Outages

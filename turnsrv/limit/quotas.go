@@ -17,10 +17,9 @@ type Quotas struct {
 	MaxAllocationsPerSource int
 
 	// MaxCallsPerUser limits the calls of one user, or of one source address with an anonymous credential: allocations whose clients
-	// send anything but the checks of ICE, and have sent something in the last 10 seconds. Since a call may move from one allocation
-	// to another, a further one is relayed for 15 seconds; then, while the others go on, its packets are dropped, and requests for
-	// permissions and channels are refused with 508. Unless a client fell silent in those 15 seconds, there is no such grace for the
-	// next ten minutes.
+	// send anything but the checks of ICE, and have done so in the last 10 seconds. Since a call may move from one allocation to another,
+	// a further one is relayed for 15 seconds; then, while the others go on, its packets are dropped, and requests for permissions and
+	// channels are refused with 508. Unless a client fell silent in those 15 seconds, there is no such grace for the next ten minutes.
 	MaxCallsPerUser int
 	// MaxBytesPerUserPerDay limits the bytes of payload that all allocations of one user, or of one source address with an anonymous
 	// credential, relay in a day of UTC, in both directions together. When a user has relayed more, allocations of the user that

@@ -148,6 +148,23 @@ func TestCallMoves(t *testing.T) {
 	}
 }
 
+// TestOldPair checks that a call goes on after the client has changed its network, although it keeps checking the pair of the old one.
+func TestOldPair(t *testing.T) {
+	r := newRoamers(t, limit.Quotas{MaxCallsPerUser: 1})
+	const home, away = "192.0.2.1:1", "198.51.100.1:1"
+	r.allocate(home)
+	r.talk(home, media)
+	r.pass(time.Minute, home)
+	r.allocate(away)
+	for i := range time.Minute / time.Second {
+		r.pass(time.Second)
+		r.talk(home, iceCheck)
+		if !r.talk(away, media) {
+			t.Fatalf("the call is refused %d seconds after it has moved", i)
+		}
+	}
+}
+
 // TestCallsInTurn checks that a user cannot have a second call all the time by ending each before the grace is over.
 func TestCallsInTurn(t *testing.T) {
 	r := newRoamers(t, limit.Quotas{MaxCallsPerUser: 1})
@@ -300,6 +317,9 @@ func TestNoLimitOnCalls(t *testing.T) {
 	r.shared.SetQuotas(limited(limit.Quotas{}))
 	if !r.talk(all[1], media) {
 		t.Error("without the limit, the second call is refused")
+	}
+	if r.pass(time.Second, all...); len(r.allocations[clientAt(all[0])].account.calls) != 0 {
+		t.Error("calls are still counted")
 	}
 	if n := r.dropped(event.DropCalls); n != 0 {
 		t.Errorf("%d packets were dropped by a check that drops none", n)

@@ -44,6 +44,10 @@ type offloaded struct {
 	channel          KernelChannel
 	address          *relayedAddress
 	toPeer, toClient kernel.Counts // of what has been counted already
+
+	// judged is when quiet last judged the channel, and judgedAt how many packets the client had sent by then.
+	judged   time.Time
+	judgedAt uint64
 }
 
 // offload makes the kernel relay the packets of a channel. It is called when the client uses the channel.
@@ -80,7 +84,7 @@ func (s *Session) offload(a *allocation, c *channelBinding, address *relayedAddr
 	if err != nil {
 		return // the session goes on
 	}
-	c.offloaded = &offloaded{channel: channel, address: address}
+	c.offloaded = &offloaded{channel: channel, address: address, judged: now}
 	s.shared.Counters.KernelChannels.Add(1)
 }
 
@@ -143,9 +147,29 @@ func (a *allocation) sweepKernel(now time.Time) {
 		}
 		toPeerCounts, toClientCounts := o.channel.Counts()
 		o.count(toPeerCounts, toClientCounts, c.peer.Addr(), now)
+		if o.quiet(now) {
+			c.endOffload(now)
+			continue
+		}
 		o.channel.SetLimits(limit, limit)
 		o.channel.Extend(c.until(o.address), now)
 	}
+}
+
+// quiet reports whether the client sends so little that it may be only the checks of ICE, which do not keep a call: the session has to
+// look at the packets again.
+func (o *offloaded) quiet(now time.Time) bool {
+	a, period := o.address.allocation, now.Sub(o.judged)
+	if a.session.shared.limits.Load().MaxCallsPerUser == 0 || period < JanitorPeriod {
+		return false
+	}
+	packets := o.toPeer.Packets - o.judgedAt
+	o.judged, o.judgedAt = now, o.toPeer.Packets
+	if float64(packets) < checkRate*period.Seconds() {
+		return true
+	}
+	a.call.hear(now.Sub(a.session.shared.start))
+	return false
 }
 
 // endOffload makes the kernel stop relaying a channel.

@@ -341,3 +341,40 @@ func TestOffloadLimits(t *testing.T) {
 		t.Errorf("limits of one of two channels %+v, want %+v", c.LimitTo, want)
 	}
 }
+
+// TestCallInKernel checks that a call goes on while the kernel relays it, but ends if its client sends only checks of ICE, as on the pair of
+// a network that it has left. The kernel cannot tell these from media, so the session has to look.
+func TestCallInKernel(t *testing.T) {
+	now := time.Unix(1758650868, 0)
+	o := newOffloading(t, limit.Quotas{MaxCallsPerUser: 1}, now)
+	o.hear(now)
+	o.send(now)
+	c, a := o.live(), o.allocations[o.from]
+	if c == nil {
+		t.Fatal("the kernel does not relay a call")
+	}
+	for range 60 {
+		now = now.Add(time.Second)
+		c.toPeer.Packets += 50
+		o.janitor(now)
+	}
+	if c.ended || a.call.state.Load() != inCall {
+		t.Fatalf("the kernel has stopped: %t; state %d, want a call", c.ended, a.call.state.Load())
+	}
+	for range 2 * awayAfter / time.Second {
+		now = now.Add(time.Second)
+		if live := o.live(); live != nil {
+			live.toPeer.Packets++
+		} else {
+			o.take(turntest.ChannelData(0x4000, string(iceCheck)), o.from, now)
+		}
+		o.janitor(now)
+	}
+	if o.live() != nil || a.call.state.Load() != noCall {
+		t.Errorf("the kernel relays: %t; state %d, want no call", o.live() != nil, a.call.state.Load())
+	}
+	o.send(now)
+	if a.call.state.Load() != inCall || o.live() == nil {
+		t.Error("the call does not go on")
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/credential"
@@ -32,6 +33,7 @@ type quota struct {
 	bySource  map[netip.Prefix]int
 	empty     []chan struct{} // closed when total falls to 0
 	elsewhere usage.Holdings  // nil if there are no other servers
+	strict    strict
 }
 
 // share identifies what MaxAllocationsPerUser limits.
@@ -50,7 +52,11 @@ type holding struct {
 	roaming   excess
 	calls     []*allocation // those in a call, in the order of its beginning
 	moving    excess        // of calls
-	searches  limit.Rate    // of addresses whose client may have roamed
+	// review is until when calls are compared with those on other servers, since Shared.start, or zero; also read without the lock.
+	// callsElsewhere is how many calls there were when this was last done.
+	review         atomic.Int64
+	callsElsewhere int
+	searches       limit.Rate // of addresses whose client may have roamed
 }
 
 // gaveWay is the place of a relayed address that is no longer in a holding.
@@ -59,6 +65,7 @@ const gaveWay = -1
 func newQuota(max limit.Quotas, elsewhere usage.Holdings) *quota {
 	return &quota{
 		max: max, elsewhere: elsewhere, byShare: make(map[share]*holding), anonymous: make(map[credential.Subject]int), bySource: make(map[netip.Prefix]int),
+		strict: strict{until: make(map[share]time.Duration)},
 	}
 }
 
@@ -76,6 +83,7 @@ func (q *quota) take(r *relayedAddress, now time.Time) (replaced *relayedAddress
 	defer q.mu.Unlock()
 	a := r.allocation
 	source, held, at := a.host(), q.byShare[shareOf(a)], now.Sub(a.session.shared.start)
+	q.strict.expire(at)
 	perUser := q.max.MaxAllocationsPerUser
 	others := 0
 	if perUser > 0 {
@@ -109,12 +117,24 @@ func (q *quota) take(r *relayedAddress, now time.Time) (replaced *relayedAddress
 	return replaced, 0, true
 }
 
+// shares reports whether what a subject has on other servers counts here.
+func (q *quota) shares(subject credential.Subject) bool {
+	return q.elsewhere != nil && !subject.Anonymous
+}
+
 // held returns how many relayed addresses a subject has on other servers.
 func (q *quota) held(subject credential.Subject) int {
-	if q.elsewhere == nil || subject.Anonymous {
+	if !q.shares(subject) {
 		return 0
 	}
-	return q.elsewhere.Held(subject)
+	return q.elsewhere.Addresses(subject)
+}
+
+// tell tells other servers what a subject has here. The caller holds the lock.
+func (q *quota) tell(subject credential.Subject, h *holding) {
+	if q.shares(subject) {
+		q.elsewhere.Hold(subject, usage.Holding{Addresses: len(h.addresses), Calls: len(h.calls)})
+	}
 }
 
 // keep counts r, which another process has had, whatever the limits are.
@@ -145,7 +165,7 @@ func (q *quota) give(r *relayedAddress) {
 	if r.place != gaveWay {
 		q.release(r)
 	} else {
-		q.endCall(r.allocation, noCall) // it may have begun since
+		q.endCall(r.allocation) // it may have begun since
 	}
 	if q.total == 0 {
 		for _, waiting := range q.empty {
@@ -169,15 +189,15 @@ func (q *quota) hold(r *relayedAddress) {
 	held := q.byShare[share]
 	if held == nil {
 		held = new(holding)
+		held.moving.strictUntil = q.strict.take(share)
 		q.byShare[share] = held
 	}
 	r.place, r.allocation.account = len(held.addresses), held
 	held.addresses = append(held.addresses, r)
 	if subject.Anonymous {
 		q.anonymous[subject]++
-	} else if q.elsewhere != nil {
-		q.elsewhere.Hold(subject, len(held.addresses))
 	}
+	q.tell(subject, held)
 }
 
 // release removes r from its holding. The caller holds the lock.
@@ -190,16 +210,18 @@ func (q *quota) release(r *relayedAddress) {
 	held.addresses[last], held.addresses = nil, held.addresses[:last]
 	r.place = gaveWay
 	if !slices.ContainsFunc(held.addresses, func(other *relayedAddress) bool { return other.allocation == r.allocation }) {
-		q.endCall(r.allocation, noCall)
+		q.endCall(r.allocation)
 	}
 	if last == 0 {
 		delete(q.byShare, share)
+		if q.shares(subject) {
+			q.strict.keep(share, &held.moving)
+		}
 	}
 	if subject.Anonymous {
 		decrement(q.anonymous, subject)
-	} else if q.elsewhere != nil {
-		q.elsewhere.Hold(subject, last)
 	}
+	q.tell(subject, held)
 }
 
 // idle returns the relayed address that has been idle longest, or nil if none has been idle for IdleAfter. It searches all of

@@ -8,13 +8,15 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/credential"
 	"github.com/mailturn/mailturn/turnsrv/event"
 	"github.com/mailturn/mailturn/turnsrv/limit"
+	"github.com/mailturn/mailturn/turnsrv/usage"
 )
 
 // holdings are what users have on this server and elsewhere.
 type holdings struct{ here, elsewhere map[credential.Subject]int }
 
-func (h holdings) Hold(user credential.Subject, n int)  { h.here[user] = n }
-func (h holdings) Held(user credential.Subject) (n int) { return h.elsewhere[user] }
+func (h holdings) Hold(user credential.Subject, held usage.Holding) { h.here[user] = held.Addresses }
+func (h holdings) Addresses(user credential.Subject) int            { return h.elsewhere[user] }
+func (h holdings) Calls(credential.Subject) (n, earlier int)        { return 0, 0 }
 
 // TestQuotaOfSeveralServers wants what a user has elsewhere to count.
 func TestQuotaOfSeveralServers(t *testing.T) {

@@ -2,6 +2,7 @@ package session
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -65,6 +66,38 @@ func (e *excess) settle(over bool, silent int, now time.Duration) (ended bool) {
 		e.strictUntil = now + roamingPause
 	}
 	return true
+}
+
+// strict is until when those who have nothing here any more, but may have a call on another server, get no grace. Guarded by quota.mu.
+type strict struct {
+	until map[share]time.Duration // since Shared.start
+	next  time.Duration           // when to forget the expired ones
+}
+
+// keep remembers a holding that ends. If it ends during a grace, nobody will know whether the client has moved.
+func (s *strict) keep(who share, e *excess) {
+	until := e.strictUntil
+	if ends := e.graceEnds.Load(); ends != 0 && e.left < e.begun {
+		until = time.Duration(ends) + roamingPause
+	}
+	if until > 0 {
+		s.until[who] = until
+	}
+}
+
+// take returns until when there is no grace for a new holding.
+func (s *strict) take(who share) time.Duration {
+	until := s.until[who]
+	delete(s.until, who)
+	return until
+}
+
+// expire forgets from time to time those who may get a grace again.
+func (s *strict) expire(now time.Duration) {
+	if now >= s.next {
+		s.next = now + roamingPause
+		maps.DeleteFunc(s.until, func(_ share, until time.Duration) bool { return now >= until })
+	}
 }
 
 // away returns the relayed address whose client has been silent longest and is not on the host source, or nil if none of these clients

@@ -56,6 +56,9 @@ func (r *roamers) pass(d time.Duration, talking ...string) {
 		for _, from := range talking {
 			if a := r.allocations[clientAt(from)]; a != nil {
 				a.silence.Hear(r.now)
+				if a.call.state.Load() == inCall {
+					a.mayTalk(media, r.now)
+				}
 			}
 		}
 		r.janitor(r.now)
