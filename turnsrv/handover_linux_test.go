@@ -25,7 +25,7 @@ import (
 
 // succession is a row of servers, each of which takes over the sockets of the one before.
 type succession struct {
-	t       *testing.T
+	t       testing.TB
 	files   []*os.File // the UDP sockets, and the TCP listener
 	udp     netip.AddrPort
 	tcp     netip.AddrPort
@@ -34,13 +34,13 @@ type succession struct {
 }
 
 // newSuccession returns a succession with the given number of UDP sockets (SO_REUSEPORT), whose first server has been started.
-func newSuccession(t *testing.T, sockets int, config Config) *succession {
+func newSuccession(t testing.TB, sockets int, config Config) *succession {
 	t.Helper()
 	return newSuccessionAt(t, "127.0.0.1:0", sockets, config)
 }
 
 // newSuccessionAt is like newSuccession, with UDP sockets at another address.
-func newSuccessionAt(t *testing.T, local string, sockets int, config Config) *succession {
+func newSuccessionAt(t testing.TB, local string, sockets int, config Config) *succession {
 	t.Helper()
 	s := &succession{t: t}
 	control := func(_, _ string, c syscall.RawConn) (err error) {

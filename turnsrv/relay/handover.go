@@ -10,6 +10,7 @@ import (
 
 	"github.com/mailturn/mailturn/turnsrv/internal/handover"
 	"github.com/mailturn/mailturn/turnsrv/internal/loop"
+	"github.com/mailturn/mailturn/turnsrv/internal/udp"
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
@@ -29,7 +30,7 @@ func (c *Conn) Export(o *handover.Outgoing) (handover.Address, error) {
 
 // Restore returns an address that another process has exported, for an event loop. The caller must call Start on it.
 func (a *Allocator) Restore(in *handover.Incoming, address handover.Address, l *loop.Loop) (*Conn, error) {
-	f, socket, err := a.inherit(in, address.Descriptor, address.Relayed)
+	f, socket, err := a.inherit(in, address.Descriptor, address.Relayed, true)
 	if err != nil {
 		return nil, err
 	}
@@ -38,13 +39,13 @@ func (a *Allocator) Restore(in *handover.Incoming, address handover.Address, l *
 	return c, nil
 }
 
-// inherit returns the socket of a relayed address, and claims its port.
-func (a *Allocator) inherit(in *handover.Incoming, descriptor int, relayed netip.AddrPort) (*family, socket, error) {
+// inherit returns the socket of a relayed address, and claims its port. started says that the other process has received from it.
+func (a *Allocator) inherit(in *handover.Incoming, descriptor int, relayed netip.AddrPort, started bool) (*family, socket, error) {
 	fd, err := in.Take(descriptor)
 	if err != nil {
 		return nil, nil, err
 	}
-	socket, err := socketOnLoop(fd)
+	socket, err := inheritSocket(fd, started)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -69,8 +70,8 @@ func (a *Allocator) inherit(in *handover.Incoming, descriptor int, relayed netip
 // formerFamily returns the family of an address of the relay in an earlier process, at which a socket is bound. It returns nil if that is
 // impossible.
 func (a *Allocator) formerFamily(advertise netip.Addr, s socket) *family {
-	bound, err := netip.ParseAddrPort(s.localAddr().String())
-	if err != nil || stun.FamilyOf(bound.Addr()) != stun.FamilyOf(advertise) {
+	bound := udp.AddrPortOf(s.localAddr())
+	if !bound.IsValid() || stun.FamilyOf(bound.Addr()) != stun.FamilyOf(advertise) {
 		return nil
 	}
 	a.mu.Lock()
@@ -86,8 +87,8 @@ func (a *Allocator) formerFamily(advertise netip.Addr, s socket) *family {
 
 // boundTo reports whether a socket is bound to a port of the family's address.
 func (f *family) boundTo(s socket, port uint16) bool {
-	bound, err := netip.ParseAddrPort(s.localAddr().String())
-	return err == nil && bound.Port() == port && bound.Addr().Unmap().WithZone("") == f.Bind.WithZone("") &&
+	bound := udp.AddrPortOf(s.localAddr())
+	return bound.Port() == port && bound.Addr().WithZone("") == f.Bind.WithZone("") &&
 		stun.FamilyOf(bound.Addr()) == stun.FamilyOf(f.Bind)
 }
 
@@ -112,7 +113,7 @@ func (a *Allocator) RestoreReservations(in *handover.Incoming) error {
 		if len(r.Token) != len(Token{}) {
 			return fmt.Errorf("%w: a token has %d bytes", handover.ErrDamaged, len(r.Token))
 		}
-		f, socket, err := a.inherit(in, r.Descriptor, r.Relayed)
+		f, socket, err := a.inherit(in, r.Descriptor, r.Relayed, false)
 		if err != nil {
 			return err
 		}

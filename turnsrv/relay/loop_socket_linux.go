@@ -12,7 +12,8 @@ import (
 // are called on the goroutine of the loop, except close before start.
 type loopSocket struct {
 	*udp.Socket
-	loop *loop.Loop // nil before start
+	loop      *loop.Loop // nil before start
+	inherited bool       // another process has received from it
 }
 
 // listenOnLoop opens a socket for an event loop.
@@ -24,19 +25,26 @@ func listenOnLoop(network string, addr netip.AddrPort) (socket, error) {
 	return &loopSocket{Socket: s}, nil
 }
 
-// socketOnLoop returns a socket for an event loop that owns fd, a socket of another process.
-func socketOnLoop(fd int) (socket, error) {
-	s, err := udp.NewSocket(fd, false)
+// inheritSocket returns a socket for an event loop that owns fd, a socket of another process. started says that the other process has
+// received from it.
+func inheritSocket(fd int, started bool) (socket, error) {
+	s, err := udp.InheritSocket(fd)
 	if err != nil {
 		return nil, err
 	}
-	return &loopSocket{Socket: s}, nil
+	return &loopSocket{Socket: s, inherited: started}, nil
 }
 
 func (s *loopSocket) descriptor() (fd int, ok bool) { return s.FD(), s.FD() >= 0 }
 
 func (s *loopSocket) start(c *Conn) error {
-	if err := c.loop.Receive(s.Socket, c, false); err != nil {
+	var err error
+	if s.inherited {
+		err = c.loop.Inherit(s.Socket, c)
+	} else {
+		err = c.loop.Receive(s.Socket, c, false)
+	}
+	if err != nil {
 		return err
 	}
 	s.loop = c.loop

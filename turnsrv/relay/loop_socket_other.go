@@ -10,5 +10,5 @@ import (
 // listenOnLoop returns errors.ErrUnsupported: there are no event loops on this system.
 func listenOnLoop(string, netip.AddrPort) (socket, error) { return nil, errors.ErrUnsupported }
 
-// socketOnLoop returns errors.ErrUnsupported.
-func socketOnLoop(int) (socket, error) { return nil, errors.ErrUnsupported }
+// inheritSocket returns errors.ErrUnsupported.
+func inheritSocket(int, bool) (socket, error) { return nil, errors.ErrUnsupported }

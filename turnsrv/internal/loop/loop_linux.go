@@ -67,6 +67,7 @@ type watch struct {
 	queued    bool // in turns
 	failed    bool // the system may have kept ICMP errors
 	classes   classes
+	inherited bool // the options of the socket are those that another process has set
 	ended     bool
 }
 
@@ -171,13 +172,30 @@ func (l *Loop) Receive(s *udp.Socket, r Receiver, shared bool) error {
 		_ = s.SetCoalesce(true) // older systems have no UDP_GRO
 	}
 	w := &watch{socket: s, receiver: r, shared: shared, batch: udp.Batch}
-	if w.wantsErrors() && !l.suspended {
+	if w.wantsErrors() {
 		if err := s.KeepErrors(true); err != nil {
 			return err
 		}
 	}
 	w.classes.begin(s, classPatience)
 	return l.add(s.FD(), unix.EPOLLIN|unix.EPOLLET, w)
+}
+
+// Inherit is like Receive for a socket that is not shared, and from which a loop of another process has received. Its options, which the
+// two processes share, are set only when something arrives, because nothing is relayed until all sockets have been inherited.
+func (l *Loop) Inherit(s *udp.Socket, r Receiver) error {
+	return l.add(s.FD(), unix.EPOLLIN|unix.EPOLLET, &watch{socket: s, receiver: r, batch: udp.Batch, inherited: true})
+}
+
+// settle sets the options of an inherited socket. Another configuration may have differed in them. An error has no more effect than
+// that of an older system, which lacks the option.
+func (l *Loop) settle(w *watch) {
+	w.inherited = false
+	_ = w.socket.SetCoalesce(l.options.Coalesce)
+	if w.wantsErrors() {
+		_ = w.socket.KeepErrors(true)
+	}
+	w.classes.begin(w.socket, classPatience)
 }
 
 func (l *Loop) add(fd int, events uint32, w *watch) error {
@@ -323,9 +341,12 @@ func (l *Loop) handle(event unix.EpollEvent, now time.Time) (n int) {
 	case int(event.Fd) == l.wake:
 		l.drainWake()
 		return 0
-	case w == nil || l.suspended: // unwatched earlier in this round, or it has to wait
+	case w == nil: // unwatched earlier in this round
 		return 0
 	case w.socket == nil:
+		if l.suspended { // the system reports it again
+			return 0
+		}
 		l.guard(func() { w.ready(event.Events, now) })
 		return 1
 	}

@@ -41,34 +41,6 @@ func (g *Group) Resume() { g.suspend(false) }
 
 func (g *Group) suspend(suspended bool) {
 	for _, l := range g.loops {
-		l.Do(func() {
-			if l.suspended == suspended {
-				return
-			}
-			l.suspended = suspended
-			l.keepErrors(!suspended) // a successor from before this one read errors would let them fill the memory of the socket
-			if !suspended {
-				l.missed()
-			}
-		})
-	}
-}
-
-// missed gives every socket a turn, because the system has reported those that are ready while the loop was suspended, and does not
-// report them again. It does so for other descriptors.
-func (l *Loop) missed() {
-	for _, w := range l.watched {
-		if w != nil && w.socket != nil {
-			l.receiveLater(w)
-		}
-	}
-}
-
-// keepErrors sets whether the system keeps ICMP errors for the sockets whose receivers want them.
-func (l *Loop) keepErrors(on bool) {
-	for _, w := range l.watched {
-		if w != nil && w.wantsErrors() {
-			_ = w.socket.KeepErrors(on) // nobody depends on them
-		}
+		l.Do(func() { l.suspended = suspended })
 	}
 }

@@ -102,6 +102,9 @@ func (l *Loop) takeTurns(now time.Time) (packets int) {
 // takeTurn receives batches of datagrams from a socket until it is empty or has delivered as many as budget.
 func (l *Loop) takeTurn(w *watch, budget int, now time.Time) (packets int) {
 	w.queued = false
+	if w.inherited {
+		l.settle(w)
+	}
 	if w.failed {
 		packets = l.deliverErrors(w, now)
 	}

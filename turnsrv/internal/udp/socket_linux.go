@@ -34,6 +34,16 @@ func NewSocket(fd int, tellLocal bool) (*Socket, error) {
 	return s, nil
 }
 
+// InheritSocket returns a Socket that owns fd, which is that of a Socket bound to a single address in another process. It closes fd on
+// failure.
+func InheritSocket(fd int) (*Socket, error) {
+	s := &Socket{fd: fd}
+	if err := s.readAddr(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
 func (s *Socket) init(tellLocal bool) error {
 	if err := unix.SetNonblock(s.fd, true); err != nil {
 		return os.NewSyscallError("fcntl", err)
