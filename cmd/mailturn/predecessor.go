@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/ledger"
 	"github.com/mailturn/mailturn/framework/handoff"
 )
 
@@ -69,10 +70,11 @@ func (p *predecessor) takeOver(ctx context.Context, r *service) error {
 		case messageRelay:
 			err = p.restore(ctx, r, m)
 		case messageService:
-			state := serviceState{Accounts: &r.accounts, Usage: r.book}
-			err = json.Unmarshal(m.Body, &state)
-			if p.draining = state.Draining; state.BansChanged {
-				r.bans.load(r.setup.stateDir, r.logger)
+			err = p.learn(r, m.Body)
+		case messageUsage:
+			var since ledger.Delta
+			if err = json.Unmarshal(m.Body, &since); err == nil {
+				r.book.Continue(since)
 			}
 		case messageEnd:
 			return p.begin(r)
@@ -84,6 +86,22 @@ func (p *predecessor) takeOver(ctx context.Context, r *service) error {
 			return err
 		}
 	}
+}
+
+// learn reads the state of the service.
+func (p *predecessor) learn(r *service, body []byte) error {
+	state := serviceState{Accounts: &r.accounts}
+	if err := json.Unmarshal(body, &state); err != nil {
+		return err
+	}
+	r.book.Restore(state.Usage)
+	if p.draining = state.Draining; state.BansChanged {
+		r.bans.load(r.setup.stateDir, r.logger)
+	}
+	if !state.Answer {
+		return nil
+	}
+	return p.conn.Send(handoff.Message{Kind: messageInformed}, time.Now().Add(handOverLimit))
 }
 
 func (p *predecessor) restore(ctx context.Context, r *service, m handoff.Message) error {

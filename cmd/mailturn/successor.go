@@ -30,29 +30,35 @@ const (
 	// handOverLimit is how long calls may be interrupted. A successor that takes longer is ended. Longer than this, many packets do not
 	// fit into the buffers of sockets.
 	handOverLimit = time.Second
+	// informLimit is how long the new process may take to read the state of the service, while calls go on.
+	informLimit = 5 * time.Second
 	// maxReport is the size limit of what the new program prints, in bytes.
 	maxReport = 64 << 10
 )
 
 // Kinds of messages between a process and its successor, in this order. Package handoff has the sequence.
 const (
-	messageSockets = "sockets" // to the successor: the listening sockets
-	messageReady   = "ready"   // from it: all endpoints have started
-	messageRelay   = "relay"   // to it: the calls of one relay
-	messageService = "service" // to it: a serviceState
-	messageEnd     = "end"     // to it: that is all
-	messageDone    = "done"    // from it: it could serve
-	messageGo      = "go"      // to it: it serves
-	messageFailed  = "failed"  // from it, instead of ready or done: why not
+	messageSockets  = "sockets"  // to the successor: the listening sockets
+	messageReady    = "ready"    // from it: all endpoints have started
+	messageService  = "service"  // to it: a serviceState
+	messageInformed = "informed" // from it: it has read that. Only if serviceState.Answer
+	messageRelay    = "relay"    // to it: the calls of one relay
+	messageUsage    = "usage"    // to it: a ledger.Delta, what was relayed since the serviceState. Only if takeoverReport.ReadsUsage
+	messageEnd      = "end"      // to it: that is all
+	messageDone     = "done"     // from it: it could serve
+	messageGo       = "go"       // to it: it serves
+	messageFailed   = "failed"   // from it, instead of ready or done: why not
 )
 
 // serviceState is what a service knows besides the calls of its relays, as JSON.
 type serviceState struct {
 	Accounts *credential.Accounts `json:"accounts"`
 	Draining bool                 `json:"draining"`
-	Usage    *ledger.Book         `json:"usage"`
+	Usage    ledger.State         `json:"usage"`
 	// BansChanged says that bans were made or lifted since the successor was started, which may have read them before.
 	BansChanged bool `json:"bans_changed,omitempty"`
+	// Answer says that the process waits for messageInformed.
+	Answer bool `json:"answer,omitempty"`
 }
 
 // predecessorVar is the environment variable that tells a process the descriptor of the connection to the process that it follows.
@@ -114,7 +120,7 @@ func (u *upgrade) run(ctx context.Context) (done handedOver, err error) {
 	}
 	bansChanged, err := u.during(changes, func() error { return u.awaitReady(next) })
 	if err == nil {
-		done, err = u.handOver(next, version, bansChanged)
+		done, err = u.handOver(next, report, version, bansChanged)
 	}
 	if err != nil {
 		next.kill()
@@ -251,9 +257,36 @@ func (u *upgrade) awaitReady(next *successor) error {
 	return next.expect(messageReady, startLimit)
 }
 
-// handOver passes the calls to the other process, which serves when it returns without an error.
-func (u *upgrade) handOver(next *successor, version int, bansChanged bool) (done handedOver, err error) {
-	state, err := json.Marshal(serviceState{&u.service.accounts, u.service.draining.Load(), u.service.book, bansChanged})
+// sendService passes the state of the service to the other process. It returns what was relayed before.
+func (u *upgrade) sendService(next *successor, report takeoverReport, bansChanged bool) (relayed ledger.State, err error) {
+	relayed = u.service.book.State()
+	state, err := json.Marshal(serviceState{&u.service.accounts, u.service.draining.Load(), relayed, bansChanged, report.ReadsUsage})
+	if err != nil {
+		return relayed, err
+	}
+	err = next.send(handoff.Message{Kind: messageService, Body: state}, time.Now().Add(informLimit))
+	if err == nil && report.ReadsUsage {
+		err = next.expect(messageInformed, informLimit)
+	}
+	return relayed, err
+}
+
+// sendUsage passes on what was relayed since sendService. An earlier program does not count that.
+func (u *upgrade) sendUsage(next *successor, report takeoverReport, relayed ledger.State, deadline time.Time) error {
+	if !report.ReadsUsage {
+		return nil
+	}
+	since, err := json.Marshal(u.service.book.Since(relayed))
+	if err != nil {
+		return err
+	}
+	return next.conn.Send(handoff.Message{Kind: messageUsage, Body: since}, deadline)
+}
+
+// handOver passes the calls to the other process, which serves when it returns without an error. What takes long for many users, the
+// state of the service, goes first, while the relays still relay.
+func (u *upgrade) handOver(next *successor, report takeoverReport, version int, bansChanged bool) (done handedOver, err error) {
+	relayed, err := u.sendService(next, report, bansChanged)
 	if err != nil {
 		return done, err
 	}
@@ -290,7 +323,7 @@ func (u *upgrade) handOver(next *successor, version int, bansChanged bool) (done
 		}
 	}
 	err = errors.Join(
-		next.conn.Send(handoff.Message{Kind: messageService, Body: state}, deadline),
+		u.sendUsage(next, report, relayed, deadline),
 		next.conn.Send(handoff.Message{Kind: messageEnd}, deadline))
 	if expected := next.expect(messageDone, time.Until(deadline)); expected != nil { // which may say why Send has failed
 		err = expected

@@ -20,6 +20,8 @@ type takeoverReport struct {
 	NewestState int `json:"newest_state"`
 	// ReadsBansAgain says that the program knows serviceState.BansChanged.
 	ReadsBansAgain bool `json:"reads_bans_again"`
+	// ReadsUsage says that the program knows messageUsage, and serviceState.Answer.
+	ReadsUsage bool `json:"reads_usage"`
 }
 
 // stateVersion returns the newest version of the state that this program writes and the other one reads.
@@ -49,6 +51,7 @@ func newTakeoverCommand() *cobra.Command {
 			}
 			return json.NewEncoder(cmd.OutOrStdout()).Encode(takeoverReport{
 				Version: buildInfo().Main.Version, OldestState: turnsrv.OldestStateVersion, NewestState: turnsrv.StateVersion, ReadsBansAgain: true,
+				ReadsUsage: true,
 			})
 		}),
 	}

@@ -62,6 +62,7 @@ func (s *Session) Export(e *Export, l *handover.Link, stream func(Connection) (i
 		}
 		if !ok {
 			e.cut += uint64(len(a.addresses))
+			e.shared.meterAddresses(a.addresses, e.now)
 			continue
 		}
 		exported, err := a.export(e)

@@ -511,6 +511,8 @@ func TestFailedUpgrade(t *testing.T) {
 		{"says it has failed", script(`if [ "$1" = takeover ]; then echo "$report"; else exec ` + binary + ` run --config /nonexistent; fi`), nil, "the new process has ended"},
 		{"hangs", script(`if [ "$1" = takeover ]; then echo "$report"; else exec ` + os.Args[0] + ` -test.run='^TestHangingSuccessor$'; fi`), nil,
 			"was not done after"},
+		{"hangs early", script(`if [ "$1" = takeover ]; then echo '{"oldest_state":1,"newest_state":1,"reads_usage":true}'; else exec ` + os.Args[0] +
+			` -test.run='^TestHangingSuccessor$'; fi`), nil, "was not informed after"},
 		{"wrong configuration", binary, withConfig("relay_ip ", "relay_pi "), "relay_pi"},
 		{"another port", binary, withConfig(fmt.Sprintf(`"udp://127.0.0.1:%d", `, p.turn), ""), "no longer in the configuration"},
 		{"another range", binary, withConfig("49152-65535", "2000-2010"), "not one that the configuration allows"},

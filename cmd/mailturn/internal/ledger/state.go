@@ -1,50 +1,79 @@
 package ledger
 
 import (
-	"encoding/json"
 	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/usage"
 )
 
-// state is what was relayed today, for the process that takes over.
-type state struct {
+// State is what a Book has counted today, for the process that takes over.
+type State struct {
 	Day     time.Time `json:"day"`
-	Counted []counted `json:"counted"`
+	Counted []Counted `json:"counted"`
 	Earlier []Entry   `json:"earlier"` // from the file
+
+	totals map[usage.User]usage.Total // of Counted
 }
 
-type counted struct {
+// Delta is what a Book has counted since a State.
+type Delta struct {
+	Day     time.Time `json:"day"`
+	Counted []Counted `json:"counted"`
+}
+
+// Counted is what a user has relayed.
+type Counted struct {
 	User  usage.User
 	Total usage.Total
 }
 
-// MarshalJSON returns what was relayed today, so that another process can go on with it.
-func (b *Book) MarshalJSON() ([]byte, error) {
+// State returns what was relayed today.
+func (b *Book) State() State {
 	day, totals := b.day.Totals()
-	s := state{Day: day}
+	s := State{Day: day, totals: totals}
 	for user, total := range totals {
-		s.Counted = append(s.Counted, counted{user, total})
+		s.Counted = append(s.Counted, Counted{user, total})
 	}
 	if earlier := b.earlier.Load(); earlier.day.Equal(day) {
 		s.Earlier = earlier.entries()
 	}
-	return json.Marshal(s)
+	return s
 }
 
-// UnmarshalJSON continues with what another process has counted, in place of what was read from the file.
-func (b *Book) UnmarshalJSON(text []byte) error {
-	var s state
-	if err := json.Unmarshal(text, &s); err != nil {
-		return err
+// Since returns what was relayed since before was returned.
+func (b *Book) Since(before State) Delta {
+	day, totals := b.day.Totals()
+	d := Delta{Day: day}
+	if !day.Equal(before.Day) {
+		before.totals = nil
 	}
-	if !b.counting.Load() || s.Day.IsZero() {
-		return nil
+	for user, total := range totals {
+		if was := before.totals[user]; was.Bytes() <= total.Bytes() { // otherwise the user was forgotten meanwhile
+			total = usage.Total{ToPeer: total.ToPeer.Minus(was.ToPeer), ToClient: total.ToClient.Minus(was.ToClient)}
+		}
+		if total != (usage.Total{}) {
+			d.Counted = append(d.Counted, Counted{user, total})
+		}
+	}
+	return d
+}
+
+// Restore continues with what another process has counted, in place of what was read from the file.
+func (b *Book) Restore(s State) {
+	if s.Day.IsZero() || !b.counting.Load() {
+		return
 	}
 	b.earlier.Store(&page{s.Day, rowsOf(s.Earlier)})
-	for _, c := range s.Counted {
-		b.day.Add(c.User, c.Total, s.Day)
+	b.Continue(Delta{s.Day, s.Counted})
+}
+
+// Continue adds what another process has counted since the state that was restored.
+func (b *Book) Continue(d Delta) {
+	if d.Day.IsZero() || !b.counting.Load() {
+		return
+	}
+	for _, c := range d.Counted {
+		b.day.Add(c.User, c.Total, d.Day)
 	}
 	b.changed.Store(true)
-	return nil
 }
