@@ -136,6 +136,10 @@ MAILTURN_PASSWORD=wonderland mailturn probe --quick --ca /tmp/ca.crt imaps://ali
 				waitUntil(`[ "$(systemctl show --property=NRestarts --value mailturn)" = 1 ] && systemctl --quiet is-active mailturn`))
 			takenOver("a restart after a crash", running)
 
+			// Hooks of several certificates restart it one after the other. By default, systemd would give up at the sixth.
+			m.run(t, "for n in 1 2 3 4 5 6 7; do systemctl restart mailturn; done; test $(systemctl show --property=StartLimitIntervalUSec --value mailturn) = 0")
+			wantState("enabled active")
+
 			// Only members of the control socket's group may use it. An upgrade from a version without the group creates it.
 			m.run(t, `useradd olga; useradd stranger; adduser --quiet olga mailturn-admin
 setpriv --reuid=olga --regid=olga --init-groups mailturn ctl status
