@@ -164,3 +164,59 @@ func TestTrafficClass(t *testing.T) {
 		})
 	}
 }
+
+// TestTrafficClassOfStreams checks that neither the class of a client's TCP connection reaches the peer, nor that of the peer's packets
+// the connection (RFC 8656 sections 15 and 16). A client over UDP whose packets have a class makes no difference.
+func TestTrafficClassOfStreams(t *testing.T) {
+	config := testConfig(t)
+	config.Workers = 1
+	server := startServer(t, config)
+	const expedited = 46 << 2
+	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	far := newMarked(t, conn)
+	peerAddr := turntest.PeerAddr(udp.AddrPortOf(conn.LocalAddr()))
+	bind := func(network string, at netip.AddrPort) (client *rawClient, relayed netip.AddrPort) {
+		client = dial(t, network, at)
+		relayed = client.allocate()
+		client.want(client.request(stun.MethodChannelBind, turntest.Channel(0x4000), peerAddr), 0)
+		return client, relayed
+	}
+	other, _ := bind("udp", server.udp)
+	client, relayed := bind("tcp", server.tcp)
+	raw, err := client.conn.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	class := func(fd int) (class int) {
+		if class, err = unix.GetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TOS); err != nil {
+			t.Error(err)
+		}
+		return class
+	}
+	if err := raw.Control(func(fd uintptr) {
+		if err := unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_TOS, expedited); err != nil || class(int(fd)) != expedited {
+			t.Error(err)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	near := newMarked(t, other.conn.(*net.UDPConn))
+	for range 3 {
+		near.send(t, turntest.ChannelData(0x4000, "over UDP"), expedited|1, netip.AddrPort{})
+		if _, class, _ := far.read(t); class != expedited|1 {
+			t.Errorf("a packet of the client over UDP has class %#x", class)
+		}
+		client.write(turntest.ChannelData(0x4000, "over TCP"))
+		if data, class, from := far.read(t); string(data) != "over TCP" || class != 0 || from != relayed {
+			t.Errorf("%q of the client over TCP has class %#x", data, class)
+		}
+		far.send(t, []byte("to the client"), expedited|3, relayed)
+		if got := client.read(); len(got) < 4 || got[0] != 0x40 {
+			t.Errorf("the client got %x", got)
+		}
+	}
+}
