@@ -284,21 +284,31 @@ func TestHandOver(t *testing.T) {
 		time.Sleep(2 * writePeriod)
 		third := open(dir)
 		third.Configure(time.Hour, true) // it reads the file
-		text, err := json.Marshal(second)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := json.Unmarshal(text, third); err != nil {
-			t.Fatal(err)
+		before := second.State()
+		second.Add(alice, kilo, time.Now())
+		for _, step := range []struct{ from, to any }{{before, new(State)}, {second.Since(before), new(Delta)}} { // as between processes
+			text, err := json.Marshal(step.from)
+			if err == nil {
+				err = json.Unmarshal(text, step.to)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch got := step.to.(type) {
+			case *State:
+				third.Restore(*got)
+			case *Delta:
+				third.Continue(*got)
+			}
 		}
 		second.HandOver()
-		if today := third.Add(alice, kilo, time.Now()); today != 3000 {
-			t.Errorf("alice has relayed %d bytes today, want 3000", today)
+		if today := third.Add(alice, kilo, time.Now()); today != 4000 {
+			t.Errorf("alice has relayed %d bytes today, want 4000", today)
 		}
 		third.Close()
 		second.Add(alice, kilo, time.Now())
 		second.Close()
-		if stored, err := read(dir, time.Now()); err != nil || total(stored) != 3000 {
+		if stored, err := read(dir, time.Now()); err != nil || total(stored) != 4000 {
 			t.Errorf("stored: %v, %v", stored, err)
 		}
 	})
