@@ -16,7 +16,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/internal/session"
 )
 
-// StateVersion is the newest version of the state that Suspended.State can write and Server.Restore reads, and OldestStateVersion the
+// StateVersion is the newest version of the state that Server.Suspend can write and Server.Restore reads, and OldestStateVersion the
 // oldest one.
 const (
 	StateVersion       = handover.Version
@@ -30,10 +30,11 @@ type Suspended struct {
 	export *session.Export
 }
 
-// Suspend stops the server, so that another process can take over the allocations of clients that use UDP or plain TCP. That process
-// must have the listening sockets already. Suspend returns an error that wraps errors.ErrUnsupported if the server does not run on
+// Suspend stops the server, so that another process can take over the allocations of clients that use UDP, plain TCP or DTLS. That
+// process must have the listening sockets already. version is one of the state that it can read; clients that use DTLS cannot be handed
+// over with version 1. Suspend returns an error that wraps errors.ErrUnsupported if the server does not run on
 // workers. Until Resume or Release is called, Disconnect and SetDraining wait, and Shutdown and Close must not be called.
-func (s *Server) Suspend() (*Suspended, error) {
+func (s *Server) Suspend(version int) (*Suspended, error) {
 	workers, links := s.started(), s.allLinks()
 	if workers == nil || len(workers.group.Loops()) == 0 {
 		return nil, fmt.Errorf("turnsrv: calls cannot be handed over without workers: %w", errors.ErrUnsupported)
@@ -49,7 +50,7 @@ func (s *Server) Suspend() (*Suspended, error) {
 		}
 	}
 	workers.group.Suspend()
-	e := s.shared.NewExport(time.Now())
+	e := s.shared.NewExport(time.Now(), version)
 	for _, l := range links {
 		exported, err := l.Export(e)
 		if err != nil {
@@ -57,7 +58,7 @@ func (s *Server) Suspend() (*Suspended, error) {
 			return nil, fmt.Errorf("turnsrv: %w", err)
 		}
 		for _, one := range exported {
-			if len(one.Allocations) > 0 || len(one.Streams) > 0 {
+			if len(one.Allocations) > 0 || len(one.Streams) > 0 || len(one.Associations) > 0 {
 				e.State.Links = append(e.State.Links, one)
 			}
 		}
@@ -67,10 +68,10 @@ func (s *Server) Suspend() (*Suspended, error) {
 	return suspended, nil // with the kernel path still attached: it has no channels, and detaching it would take tens of milliseconds
 }
 
-// State returns the state in a version that the other process can read, and the descriptors that it needs, in order. They remain those
-// of the server. The state contains keys of clients.
-func (s *Suspended) State(version int) (state []byte, descriptors []int, err error) {
-	state, err = handover.Encode(&s.export.State, version)
+// State returns the state, and the descriptors that the other process needs, in order. They remain those of the server. The state
+// contains keys of clients.
+func (s *Suspended) State() (state []byte, descriptors []int, err error) {
+	state, err = handover.Encode(&s.export.State, s.export.Version)
 	return state, s.export.Descriptors, err
 }
 
@@ -81,7 +82,7 @@ func (s *Suspended) Resume() {
 }
 
 // Release closes the server, whose allocations another process serves from now on. Those that the other process could not take over,
-// of clients that use TLS or DTLS, end.
+// of clients that use TLS, end.
 func (s *Suspended) Release() error {
 	defer s.server.changes.Unlock()
 	links := s.server.allLinks()
@@ -158,7 +159,7 @@ func (s *Server) owner(ctx context.Context, exported *handover.Link) (servedLink
 				where = exported.Listener.String()
 			}
 			return nil, fmt.Errorf("turnsrv: nothing serves %s, which has %d allocations and %d connections", where,
-				len(exported.Allocations), len(exported.Streams))
+				len(exported.Allocations), len(exported.Streams)+len(exported.Associations))
 		}
 	}
 }
@@ -171,13 +172,13 @@ func (s *Server) resume() {
 	s.held = false
 	w := s.workers
 	s.mu.Unlock()
-	if w != nil {
-		w.group.Resume()
-	}
-	for _, l := range s.allLinks() {
+	for _, l := range s.allLinks() { // before the loops, because DTLS associations drop what they may not send yet
 		if streams, ok := l.(*link.Streams); ok {
 			streams.Resume()
 		}
+	}
+	if w != nil {
+		w.group.Resume()
 	}
 }
 

@@ -2,6 +2,7 @@ package turnsrv
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"fmt"
 	"net"
@@ -21,6 +22,7 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/limit"
 	"github.com/mailturn/mailturn/turnsrv/relay"
 	"github.com/mailturn/mailturn/turnsrv/stun"
+	"github.com/pion/dtls/v3"
 )
 
 // succession is a row of servers, each of which takes over the sockets of the one before.
@@ -29,6 +31,9 @@ type succession struct {
 	files   []*os.File // the UDP sockets, and the TCP listener
 	udp     netip.AddrPort
 	tcp     netip.AddrPort
+	dtls    *tls.Config               // for DTLS on the UDP sockets
+	version int                       // of the state
+	change  func(state []byte) []byte // on its way; nil if nothing does
 	current *Server
 	serving sync.WaitGroup
 }
@@ -42,7 +47,7 @@ func newSuccession(t testing.TB, sockets int, config Config) *succession {
 // newSuccessionAt is like newSuccession, with UDP sockets at another address.
 func newSuccessionAt(t testing.TB, local string, sockets int, config Config) *succession {
 	t.Helper()
-	s := &succession{t: t}
+	s := &succession{t: t, version: StateVersion, dtls: &tls.Config{Certificates: []tls.Certificate{turntest.TestCertificate(t)}}}
 	control := func(_, _ string, c syscall.RawConn) (err error) {
 		if controlErr := c.Control(func(fd uintptr) {
 			err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
@@ -109,7 +114,7 @@ func (s *succession) serve(config Config) *Server {
 			if err != nil {
 				s.t.Fatal(err)
 			}
-			serve = func() error { return server.ServePacket(conn) }
+			serve = func() error { return server.ServeDTLS(conn, s.dtls, true) }
 		} else {
 			listener, err := net.FileListener(file)
 			if err != nil {
@@ -132,13 +137,16 @@ func (s *succession) handOver(config Config) time.Duration {
 	config.Successor = true
 	next := s.serve(config)
 	before := time.Now()
-	suspended, err := s.current.Suspend()
+	suspended, err := s.current.Suspend(s.version)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	state, descriptors, err := suspended.State(StateVersion)
+	state, descriptors, err := suspended.State()
 	if err != nil {
 		s.t.Fatal(err)
+	}
+	if s.change != nil {
+		state = s.change(state)
 	}
 	ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Second)
 	defer cancel()
@@ -180,7 +188,7 @@ type stream struct {
 	missing, swapped int
 }
 
-const packetEvery = 2 * time.Millisecond
+const packetEvery = 4 * time.Millisecond
 
 // last is the number of the last packet.
 const last = 1 << 63
@@ -226,12 +234,12 @@ func (s *stream) run(stop <-chan struct{}) {
 }
 
 // TestHandOverUnderTraffic hands a server over many times, to servers with fewer and more workers, while clients send over UDP and
-// TCP: no packet is lost, and what the server knows and counts remains.
+// TCP and DTLS: no packet is lost, and what the server knows and counts remains. The DTLS clients make no second handshake.
 func TestHandOverUnderTraffic(t *testing.T) {
 	config := func(workers int) Config {
 		c := testConfig(t)
 		c.Workers = workers
-		c.Quotas = limit.Quotas{MaxAllocationsPerUser: 8, MaxPPS: 10000}
+		c.Quotas = limit.Quotas{MaxAllocationsPerUser: 9, MaxPPS: 10000}
 		return c
 	}
 	s := newSuccession(t, 2, config(2))
@@ -239,12 +247,16 @@ func TestHandOverUnderTraffic(t *testing.T) {
 	var streams []*stream
 	user := turntest.TestCredential() // one for all, which share its quota: a second later, it would be another
 	relayed := make(map[netip.AddrPort]bool)
-	for i := range 8 {
-		network, to := "udp", s.udp
-		if i >= 4 {
-			network, to = "tcp", s.tcp
+	for i := range 9 {
+		var c *rawClient
+		switch {
+		case i < 3:
+			c = dial(t, "udp", s.udp)
+		case i < 6:
+			c = dial(t, "tcp", s.tcp)
+		default:
+			c = dialDTLS(t, s.udp, dtls.WithCipherSuites(dtlsSuites[i-6]))
 		}
-		c := dial(t, network, to)
 		c.use(user)
 		relayed[c.allocate()] = true
 		c.want(c.request(stun.MethodChannelBind, turntest.PeerAddr(far), turntest.Channel(0x4000)), 0)
@@ -252,6 +264,8 @@ func TestHandOverUnderTraffic(t *testing.T) {
 	}
 	idle := dial(t, "tcp", s.tcp) // has no allocation
 	idle.unsigned(stun.MethodBinding)
+	idleDTLS := dialDTLS(t, s.udp)
+	idleDTLS.unsigned(stun.MethodBinding)
 	stop := make(chan struct{})
 	var running sync.WaitGroup
 	for _, one := range streams {
@@ -287,8 +301,9 @@ func TestHandOverUnderTraffic(t *testing.T) {
 	for _, one := range streams {
 		total += one.sent + 1
 	}
-	if counters.AllocationsMade != 8 || counters.Allocations != 8 || counters.ToPeer.Packets != uint64(total) || counters.Streams != 5 ||
-		counters.AllocationsByTransport[event.TCP] != 4 {
+	if counters.AllocationsMade != 9 || counters.Allocations != 9 || counters.ToPeer.Packets != uint64(total) || counters.Streams != 8 ||
+		counters.AllocationsByTransport[event.TCP] != 3 || counters.AllocationsByTransport[event.DTLS] != 3 ||
+		counters.AllocationsEnded[event.EndedByUpgrade] != 0 {
 		t.Errorf("after %d packets, the counters are %+v", total, counters)
 	}
 	// The quota of the user is still reached, and old nonces and channels are still valid.
@@ -299,8 +314,9 @@ func TestHandOverUnderTraffic(t *testing.T) {
 		one.client.want(one.client.request(stun.MethodRefresh, turntest.Lifetime(0)), 0)
 	}
 	idle.allocate()
-	if n := s.current.Allocations(); n != 1 {
-		t.Errorf("%d allocations at the end, want 1", n)
+	idleDTLS.allocate()
+	if n := s.current.Allocations(); n != 2 {
+		t.Errorf("%d allocations at the end, want 2", n)
 	}
 }
 
@@ -368,8 +384,7 @@ func TestFailedHandOver(t *testing.T) {
 	s := newSuccession(t, 1, testConfig(t))
 	far := udp.AddrPortOf(echo(t))
 	var streams []*stream
-	for _, network := range []string{"udp", "tcp"} {
-		c := dial(t, network, map[string]netip.AddrPort{"udp": s.udp, "tcp": s.tcp}[network])
+	for _, c := range []*rawClient{dial(t, "udp", s.udp), dial(t, "tcp", s.tcp), dialDTLS(t, s.udp)} {
 		c.allocate()
 		c.want(c.request(stun.MethodChannelBind, turntest.PeerAddr(far), turntest.Channel(0x4000)), 0)
 		streams = append(streams, &stream{client: c, channel: 0x4000})
@@ -408,12 +423,12 @@ func TestFailedHandOver(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			suspended, err := s.current.Suspend()
+			suspended, err := s.current.Suspend(StateVersion)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer suspended.Resume()
-			state, descriptors, err := suspended.State(StateVersion)
+			state, descriptors, err := suspended.State()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -441,7 +456,7 @@ func TestFailedHandOver(t *testing.T) {
 			t.Errorf("client %d: %d of %d packets came back", i, one.back, one.sent)
 		}
 	}
-	if n := s.current.Allocations(); n != 2 {
-		t.Errorf("%d allocations, want 2", n)
+	if n := s.current.Allocations(); n != 3 {
+		t.Errorf("%d allocations, want 3", n)
 	}
 }

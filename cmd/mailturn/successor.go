@@ -307,13 +307,13 @@ func (u *upgrade) handOver(next *successor, report takeoverReport, version int, 
 	}()
 	for _, relay := range u.service.movableRelays() {
 		done.Allocations += relay.allocations()
-		s, err := relay.endpoint.Suspend()
+		s, err := relay.endpoint.Suspend(version)
 		if err != nil {
 			resume()
 			return done, fmt.Errorf("%s: %w", relay.name, err)
 		}
 		suspended = append(suspended, s)
-		state, descriptors, err := s.State(version)
+		state, descriptors, err := s.State()
 		if err == nil {
 			err = next.send(handoff.Message{Kind: messageRelay, Name: relay.name, Body: state, Descriptors: descriptors}, deadline)
 		}

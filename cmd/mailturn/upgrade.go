@@ -49,9 +49,9 @@ func newUpgradeCommand() *cobra.Command {
 		Use:   "upgrade",
 		Short: "Replace the running mailturn with the installed version, without ending calls",
 		Long: `upgrade makes the running mailturn start the program that is installed now, with the same
-configuration, and pass it all listening sockets, and all calls over UDP and TCP. Calls are
-interrupted for some milliseconds, and no packet is lost. Calls over TLS and DTLS end, and clients
-connect them again. IMAP connections end one after the other, within upgrade_timeout.
+configuration, and pass it all listening sockets, and all calls over UDP, TCP and DTLS. Calls are
+interrupted for some milliseconds, and no packet is lost. Calls over TLS end, and clients connect
+them again. IMAP connections end one after the other, within upgrade_timeout.
 
 If the new program does not start, or does not accept the configuration, the running process
 continues, and the exit status is 1. SIGUSR2 does the same, and so does SIGHUP after the program was

@@ -80,9 +80,10 @@ type Suspended struct {
 	endpoint *Endpoint
 }
 
-// Suspend stops the relay, until Suspended.Resume or Suspended.Release is called.
-func (e *Endpoint) Suspend() (*Suspended, error) {
-	suspended, err := e.server.Load().Suspend()
+// Suspend stops the relay, until Suspended.Resume or Suspended.Release is called. version is one of the state that the other process
+// reads.
+func (e *Endpoint) Suspend(version int) (*Suspended, error) {
+	suspended, err := e.server.Load().Suspend(version)
 	if err != nil {
 		return nil, err
 	}

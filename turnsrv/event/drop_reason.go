@@ -22,7 +22,7 @@ const (
 	DropQueue                              // data for a stream client that does not read
 	DropSend                               // the system did not accept the packet
 	DropOverload                           // under overload: a request, or data above the share of its client
-	DropDTLS                               // a DTLS packet without an association, inadmissible, or above a limit
+	DropDTLS                               // a DTLS packet or record without an association, forged, repeated, inadmissible, or above a limit
 	NumDropReasons                         // number of reasons
 )
 

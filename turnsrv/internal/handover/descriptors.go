@@ -8,8 +8,10 @@ import (
 // maxDelay is how long a state may be on its way. A longer time means that the clock was set meanwhile.
 const maxDelay = time.Minute
 
-// Outgoing is a state that is being taken, and the descriptors that it refers to. They remain those of their owners.
+// Outgoing is a state that is being taken, for a version of the encoding, and the descriptors that it refers to. They remain those of
+// their owners.
 type Outgoing struct {
+	Version     int
 	State       State
 	Descriptors []int
 
@@ -17,8 +19,8 @@ type Outgoing struct {
 }
 
 // NewOutgoing returns an empty state that is taken now.
-func NewOutgoing(now time.Time) *Outgoing {
-	return &Outgoing{State: State{At: now.Round(0)}, now: now}
+func NewOutgoing(now time.Time, version int) *Outgoing {
+	return &Outgoing{Version: version, State: State{At: now.Round(0)}, now: now}
 }
 
 // Add adds a descriptor to the list, and returns what a state calls it.

@@ -10,7 +10,7 @@ import (
 
 // Version is the newest version of the encoding. A process writes the newest version that its successor reads, so that an older
 // program can follow a newer one.
-const Version = 1
+const Version = 2
 
 // OldestVersion is the oldest version that can be written and read.
 const OldestVersion = 1

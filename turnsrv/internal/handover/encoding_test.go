@@ -47,6 +47,11 @@ func example() *State {
 				Descriptor: 2, Client: client, Server: server, ServerName: "turn.example.org", Begun: true,
 				Partial: []byte{0x40, 0}, Output: []byte("output"),
 			}}, Allocations: []Allocation{allocation(0, 1, 3)}},
+			{Cookie: 1<<63 + 5, Listener: server, DTLS: true, Associations: []Association{{
+				Client: client, Server: server, Suite: 0xC02B, WriteKey: []byte("0123456789abcdef"), WriteIV: []byte("0123"),
+				ReadKey: []byte("fedcba9876543210"), ReadIV: []byte("3210"), Next: 1<<48 - 1, Received: 1 << 40, Window: 1<<64 - 1,
+				Flight: []byte("finished"),
+			}}, Allocations: []Allocation{allocation(0, 1, 5)}},
 		},
 		Reservations: []Reservation{{[]byte("12345678"), 5, netip.MustParseAddrPort("198.51.100.1:50001"), 20 * time.Second, true}},
 	}

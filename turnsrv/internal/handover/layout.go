@@ -17,6 +17,10 @@ func (s *State) code(c *coder) {
 		c.addrPort(&v.Listener)
 		list(c, &v.Streams, func(s *Stream) { s.code(c) })
 		list(c, &v.Allocations, func(a *Allocation) { a.code(c) })
+		if c.version >= 2 {
+			c.flag(&v.DTLS)
+			list(c, &v.Associations, func(a *Association) { a.code(c) })
+		}
 	})
 	list(c, &s.Reservations, func(v *Reservation) {
 		c.bytes(&v.Token)
@@ -45,6 +49,20 @@ func (s *Stream) code(c *coder) {
 	c.flag(&s.Begun)
 	c.bytes(&s.Partial)
 	c.bytes(&s.Output)
+}
+
+func (a *Association) code(c *coder) {
+	c.addrPort(&a.Client)
+	c.addrPort(&a.Server)
+	c.whole(&a.Suite)
+	c.bytes(&a.WriteKey)
+	c.bytes(&a.WriteIV)
+	c.bytes(&a.ReadKey)
+	c.bytes(&a.ReadIV)
+	c.unsigned(&a.Next)
+	c.unsigned(&a.Received)
+	c.unsigned(&a.Window)
+	c.bytes(&a.Flight)
 }
 
 func (a *Allocation) code(c *coder) {

@@ -38,7 +38,7 @@ type Account struct {
 	Packets [2]int64 // buckets of the packet rates, by direction
 }
 
-// Link is a UDP socket, or the connections of a listener, with the allocations of its clients.
+// Link is a UDP socket, its DTLS associations, or the connections of a listener, with the allocations of its clients.
 type Link struct {
 	// Cookie identifies a UDP socket in all processes (SO_COOKIE, socket(7)). It is zero for connections.
 	Cookie uint64
@@ -46,6 +46,20 @@ type Link struct {
 	Listener    netip.AddrPort
 	Streams     []Stream
 	Allocations []Allocation
+	// DTLS is set if the clients use DTLS on the socket, each with one of Associations. Versions before 2 have none.
+	DTLS         bool
+	Associations []Association
+}
+
+// Association is a DTLS association of a client after the handshake. There is one epoch.
+type Association struct {
+	Client, Server    netip.AddrPort
+	Suite             int // as in RFC 5246 section 7.4.1.2
+	WriteKey, WriteIV []byte
+	ReadKey, ReadIV   []byte
+	Next              uint64 // sequence number of the next record to the client
+	Received, Window  uint64 // one more than the highest number from the client, and which ones before it have been received
+	Flight            []byte // the last datagram of the handshake, if the client may still ask for it
 }
 
 // Stream is a TCP connection of a client.
@@ -60,7 +74,7 @@ type Stream struct {
 
 // Allocation is an allocation with its permissions and channels.
 type Allocation struct {
-	Stream         int // index in Link.Streams, or -1 over UDP
+	Stream         int // index in Link.Streams or Link.Associations, or -1 over UDP
 	Client, Server netip.AddrPort
 
 	Username, Realm string

@@ -45,7 +45,7 @@ func NewDatagram(conn net.PacketConn, on *loop.Loop, counters *count.Counters) (
 func NewDTLS(
 	conn net.PacketConn, config *tls.Config, plain bool, logger *slog.Logger, on *loop.Loop, counters *count.Counters,
 ) (Datagram, net.Listener, error) {
-	listener := newDTLSListener(conn.LocalAddr(), config, logger, counters)
+	listener := newDTLSListener(conn.LocalAddr(), config, logger, on, counters)
 	l, err := newDatagram(conn, on, &receiver{
 		server: udp.AddrPortOf(conn.LocalAddr()), counters: counters, dtls: listener, encrypted: !plain,
 	})
@@ -60,6 +60,8 @@ func NewDTLS(
 type datagram interface {
 	Datagram
 	sharedSocket
+	// cookie identifies the socket in all processes, if it is on an event loop.
+	cookie() (uint64, error)
 }
 
 func newDatagram(conn net.PacketConn, on *loop.Loop, r *receiver) (datagram, error) {

@@ -2,6 +2,7 @@ package link
 
 import (
 	"crypto/tls"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/mailturn/mailturn/turnsrv/event"
 	"github.com/mailturn/mailturn/turnsrv/internal/count"
+	"github.com/mailturn/mailturn/turnsrv/internal/handover"
+	"github.com/mailturn/mailturn/turnsrv/internal/loop"
 	"github.com/mailturn/mailturn/turnsrv/limit"
 	"github.com/pion/dtls/v3"
 )
@@ -33,7 +36,8 @@ const (
 )
 
 // DTLSListener extracts the DTLS associations (RFC 6347) from the packets of a UDP socket. Its connections have the type
-// *dtls.Conn; their handshakes have not been performed yet.
+// *dtlsConn; their handshakes have not been performed yet. After the handshake, an event loop serves the association if the socket is
+// on one: see loopAssociation. Otherwise pion/dtls does.
 //
 //	no association ─ first ClientHello ─▶ unproven ─ cookie came back ─▶ proven ─ Finished ─▶ done
 //
@@ -48,9 +52,11 @@ const (
 // When there are too many proven handshakes, the oldest one of the network with the most is ended. A client that leaves
 // hundreds of handshakes incomplete therefore displaces its own.
 type DTLSListener struct {
-	socket   sharedSocket // set before the first packet
+	socket   datagram   // set before the first packet
+	loop     *loop.Loop // that of the socket, or nil
 	local    net.Addr
 	options  []dtls.ServerOption
+	log      *slog.Logger
 	counters *count.Counters
 
 	accepted  chan net.Conn
@@ -66,29 +72,34 @@ type DTLSListener struct {
 	networkHellos *limit.Sources // nil before the first use
 }
 
-// newDTLSListener returns a listener whose socket is bound to local. It uses the Certificates,
+// dtlsConn is a connection of a DTLSListener.
+type dtlsConn struct {
+	*dtls.Conn
+	session *dtlsSession
+}
+
+// newDTLSListener returns a listener whose socket is bound to local, and served by on unless it is nil. It uses the Certificates,
 // GetCertificate and NextProtos of config. A client that offers only other protocols than NextProtos is refused; one that
 // offers none is accepted.
 func newDTLSListener(
-	local net.Addr, config *tls.Config, logger *slog.Logger, c *count.Counters,
+	local net.Addr, config *tls.Config, logger *slog.Logger, on *loop.Loop, c *count.Counters,
 ) *DTLSListener {
+	var suites []dtls.CipherSuiteID
+	for _, suite := range dtlsSuites() {
+		suites = append(suites, suite.id)
+	}
 	options := []dtls.ServerOption{
 		dtls.WithGetCertificate(func(hello *dtls.ClientHelloInfo) (*tls.Certificate, error) {
 			return certificateFor(config, hello.ServerName)
 		}),
 		dtls.WithLoggerFactory(dtlsLogger{logger}),
-		// Only suites with ephemeral keys and authenticated encryption, RFC 9325 section 4.2.
-		dtls.WithCipherSuites(
-			dtls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, dtls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-			dtls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, dtls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-			dtls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, dtls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
-		),
+		dtls.WithCipherSuites(suites...),
 	}
 	if len(config.NextProtos) > 0 {
 		options = append(options, dtls.WithSupportedProtocols(config.NextProtos...))
 	}
 	return &DTLSListener{
-		local: local, options: options, counters: c,
+		local: local, options: options, log: logger, loop: on, counters: c,
 		accepted: make(chan net.Conn, 2*maxHandshakes), closed: make(chan struct{}),
 		sessions: make(map[event.FiveTuple]*dtlsSession),
 	}
@@ -132,8 +143,15 @@ func (l *DTLSListener) Close() error {
 }
 
 // take passes a packet to its session, and creates a session for the first packet of a client. It does not block, does not
-// retain b, and overwrites it.
+// retain b, and overwrites it. It is called on the goroutine of the loop if there is one.
 func (l *DTLSListener) take(b []byte, tuple event.FiveTuple) {
+	if a := l.pass(b, tuple); a != nil {
+		a.receive(b, time.Now())
+	}
+}
+
+// pass returns what serves the association that a packet belongs to, or deals with the packet if nothing does yet.
+func (l *DTLSListener) pass(b []byte, tuple event.FiveTuple) association {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.sessions[tuple]
@@ -144,23 +162,32 @@ func (l *DTLSListener) take(b []byte, tuple event.FiveTuple) {
 			// RFC 6347 section 4.2.8: the ClientHello may be spoofed.
 			if s = l.beginLocked(tuple, s); s == nil {
 				l.counters.Drop(event.DropDTLS)
-				return
+				return nil
 			}
 		}
 	case s.state == dtlsDone && len(b) > dtlsRecordHeaderLen && b[3] == 0 && b[4] == 0:
 		s = s.next
 	}
-	if s != nil {
+	switch {
+	case s == nil:
+	case s.association != nil:
+		return s.association
+	case s.state == dtlsDone && l.loop != nil:
+		if !s.laterLocked(b) {
+			l.counters.Drop(event.DropQueue)
+		}
+		return nil
+	default:
 		b = s.admitLocked(b)
 	}
 	if s == nil || len(b) == 0 {
 		l.counters.Drop(event.DropDTLS)
-		return
+		return nil
 	}
-	s.silence.Hear(time.Now())
 	if _, err := s.packets.Write(b, nil); err != nil {
 		l.counters.Drop(event.DropQueue)
 	}
+	return nil
 }
 
 // beginLocked creates a session, in addition to the old session of the same client if there is one. It returns nil if too many
@@ -178,7 +205,7 @@ func (l *DTLSListener) beginLocked(tuple event.FiveTuple, old *dtlsSession) *dtl
 		return nil
 	}
 	select {
-	case l.accepted <- conn:
+	case l.accepted <- &dtlsConn{conn, s}:
 	default:
 		return nil
 	}
@@ -189,6 +216,21 @@ func (l *DTLSListener) beginLocked(tuple event.FiveTuple, old *dtlsSession) *dtl
 		old.next, s.previous = s, old
 	}
 	return s
+}
+
+// restore returns the session of an association whose handshake another process has performed.
+func (l *DTLSListener) restore(tuple event.FiveTuple) (*dtlsSession, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.sessions[tuple] != nil {
+		return nil, fmt.Errorf("%w: client %v has two associations", handover.ErrDamaged, tuple.Client)
+	}
+	s := newDTLSSession(l, tuple)
+	s.state = dtlsDone
+	s.done.Store(true)
+	s.taken.Store(true)
+	l.sessions[tuple] = s
+	return s, nil
 }
 
 // mayBeginLocked counts a new handshake of a client at addr. It reports whether the handshakes of this second are within the

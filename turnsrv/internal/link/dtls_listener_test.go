@@ -22,7 +22,7 @@ func idleListener(t *testing.T) (l *DTLSListener, begin func(addr netip.AddrPort
 	t.Helper()
 	conn := turntest.ClientSocket(t)
 	config := &tls.Config{Certificates: []tls.Certificate{turntest.TestCertificate(t)}}
-	l = newDTLSListener(conn.LocalAddr(), config, slog.New(slog.DiscardHandler),
+	l = newDTLSListener(conn.LocalAddr(), config, slog.New(slog.DiscardHandler), nil,
 		&count.Counters{})
 	l.socket = &portableDatagram{socket: udp.NewPacketSocket(conn)}
 	hello := turntest.FirstHello(t)
@@ -169,7 +169,7 @@ func (s sink) WritePacket([]byte, netip.AddrPort, netip.Addr) error { s.sent <- 
 func BenchmarkDTLSFirstHello(b *testing.B) {
 	socket := sink{sent: make(chan struct{}, 2*maxHandshakes)}
 	config := &tls.Config{Certificates: []tls.Certificate{turntest.TestCertificate(b)}}
-	l := newDTLSListener(&net.UDPAddr{}, config, slog.New(slog.DiscardHandler), new(count.Counters))
+	l := newDTLSListener(&net.UDPAddr{}, config, slog.New(slog.DiscardHandler), nil, new(count.Counters))
 	l.socket = &portableDatagram{socket: socket}
 	var serving sync.WaitGroup
 	streams := NewStreams(1000, nil, l.counters)

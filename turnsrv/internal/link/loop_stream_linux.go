@@ -52,10 +52,14 @@ type loopStream struct {
 // streamBuffers are what the streams of a link share on the goroutine of their loop.
 type streamBuffers struct {
 	in, plain, padded []byte
+	record            []byte // of an association
 }
 
 // move moves the socket of s to the loop of its link, and reports whether it could. Afterwards the loop serves s.
 func (s *stream) move() bool {
+	if conn, ok := s.conn.(*dtlsConn); ok {
+		return s.link.loop != nil && s.moveAssociation(conn)
+	}
 	layers := layersOf(s.conn)
 	movable := layers.movable
 	if s.link.loop == nil || layers.socket == nil || layers.encrypted != nil && movable == nil {
@@ -226,6 +230,11 @@ func (f *loopStream) handle(b []byte, now time.Time) error {
 		b = rest
 	}
 	return nil
+}
+
+// send implements looped.
+func (f *loopStream) send(b []byte, _ session.Client, p session.Priority, payload int, sender session.Sender) {
+	sender.Sent(payload, f.enqueue(b, p))
 }
 
 // enqueue implements stream.enqueue. Over TLS each message becomes a separate record: see stream.write.

@@ -182,7 +182,7 @@ func TestLoopDropsNewestMedia(t *testing.T) {
 		write(t, conn, binding())
 		from := <-filled
 		l.loop.Do(func() {
-			if !from.Stream.(*stream).onLoop.blocked {
+			if !from.Stream.(*stream).onLoop.(*loopStream).blocked {
 				t.Error("the socket is not full")
 			}
 		})
@@ -198,7 +198,7 @@ func TestLoopDropsNewestMedia(t *testing.T) {
 		}
 		// After that the queue is empty and holds no memory.
 		l.loop.Do(func() {
-			if f := from.Stream.(*stream).onLoop; f.blocked || f.sent != 0 || cap(f.out) > KeepBuffer {
+			if f := from.Stream.(*stream).onLoop.(*loopStream); f.blocked || f.sent != 0 || cap(f.out) > KeepBuffer {
 				t.Errorf("blocked %v, %d bytes sent, %d bytes of memory", f.blocked, f.sent, cap(f.out))
 			}
 		})

@@ -23,8 +23,11 @@ func (l *loopDatagram) Export(e *session.Export) (links []handover.Link, err err
 // Owns implements Datagram.
 func (l *loopDatagram) Owns(exported *handover.Link) bool {
 	cookie, err := l.socket.Cookie()
-	return err == nil && cookie == exported.Cookie
+	return err == nil && cookie == exported.Cookie && !exported.DTLS
 }
+
+// cookie implements datagram.
+func (l *loopDatagram) cookie() (uint64, error) { return l.socket.Cookie() }
 
 // Restore implements Datagram.
 func (l *loopDatagram) Restore(in *handover.Incoming, links []*handover.Link) (err error) {

@@ -20,5 +20,8 @@ func (l *portableDatagram) Restore(*handover.Incoming, []*handover.Link) error {
 	return errors.ErrUnsupported
 }
 
+// cookie implements datagram.
+func (l *portableDatagram) cookie() (uint64, error) { return 0, errors.ErrUnsupported }
+
 // Release implements Datagram. It is not called, because Export fails.
 func (l *portableDatagram) Release() {}

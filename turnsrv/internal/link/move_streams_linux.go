@@ -43,10 +43,25 @@ func (l *Streams) Export(e *session.Export) (links []handover.Link, err error) {
 func (l *Streams) export(e *session.Export, exported *handover.Link) error {
 	indices := make(map[session.Connection]int)
 	for _, s := range l.places.of(l) {
-		if f := s.served(); f != nil && f.canMove() {
-			indices[s] = len(exported.Streams)
-			exported.Streams = append(exported.Streams, f.export(e))
+		switch f := s.served().(type) {
+		case *loopStream:
+			if f.canMove() {
+				indices[s] = len(exported.Streams)
+				exported.Streams = append(exported.Streams, f.export(e))
+			}
+		case *loopAssociation:
+			if f.canMove(e.Version) {
+				indices[s] = len(exported.Associations)
+				exported.Associations = append(exported.Associations, f.export())
+			}
 		}
+	}
+	if l.associations != nil {
+		var err error
+		if exported.Cookie, err = l.associations.socket.cookie(); err != nil {
+			return err
+		}
+		exported.DTLS = true
 	}
 	return l.handler.(Movable).Export(e, exported, func(c session.Connection) (index int, ok bool) {
 		index, ok = indices[c]
@@ -54,8 +69,8 @@ func (l *Streams) export(e *session.Export, exported *handover.Link) error {
 	})
 }
 
-// served returns how the loop serves the connection, or nil if it does not.
-func (s *stream) served() *loopStream {
+// served returns how the loop serves the stream, or nil if it does not.
+func (s *stream) served() looped {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.onLoop
@@ -72,8 +87,20 @@ func (f *loopStream) export(e *session.Export) handover.Stream {
 	}
 }
 
+func (f *loopStream) isExported() bool { return f.exported }
+
+// resume implements looped.
+func (f *loopStream) resume() {
+	f.exported = false
+	f.flush()
+}
+
 // Owns reports whether exported has connections of the listener, or their allocations.
 func (l *Streams) Owns(exported *handover.Link) bool {
+	if l.associations != nil {
+		cookie, err := l.associations.socket.cookie()
+		return err == nil && cookie == exported.Cookie && exported.DTLS
+	}
 	return exported.Cookie == 0 && l.address() == exported.Listener
 }
 
@@ -101,14 +128,17 @@ func (l *Streams) restore(in *handover.Incoming, exported *handover.Link) error 
 		}
 		streams = append(streams, s)
 	}
+	if exported.DTLS && l.associations != nil {
+		streams = l.restoreAssociations(exported.Associations)
+	}
 	err := l.handler.(Movable).Restore(in, exported, func(i int) (session.Connection, bool) {
-		if i >= len(streams) {
+		if i < 0 || i >= len(streams) || streams[i] == nil {
 			return nil, false
 		}
 		return streams[i], true
 	})
 	for _, s := range streams {
-		if !s.has.Load() {
+		if s != nil && !s.has.Load() {
 			l.places.allocated(s, false, s.tuple.Client.Addr())
 		}
 	}
@@ -156,7 +186,7 @@ func (l *Streams) Release() {
 func (l *Streams) release() {
 	moved := func(c session.Connection) bool {
 		f := c.(*stream).served()
-		return f != nil && f.exported
+		return f != nil && f.isExported()
 	}
 	l.handler.(Movable).Release(func(c session.Client) bool { return moved(c.Stream) }, time.Now())
 	for _, s := range l.places.of(l) {
@@ -174,15 +204,15 @@ func (l *Streams) Suspend() error {
 
 // Resume makes the link accept connections again, and sends what waits for suspended loops.
 func (l *Streams) Resume() {
+	<-l.begun
 	for _, share := range l.shares {
 		if share.loop == nil {
 			continue
 		}
 		share.loop.Do(func() {
 			for _, s := range share.places.of(share) {
-				if f := s.served(); f != nil && f.exported {
-					f.exported = false
-					f.flush()
+				if f := s.served(); f != nil && f.isExported() {
+					f.resume()
 				}
 			}
 		})

@@ -37,9 +37,22 @@ const (
 	maxUnallocatedFrame = 4096
 )
 
+// looped is how an event loop serves a stream. Its methods are called on the goroutine of the loop.
+type looped interface {
+	// send is Streams.Send.
+	send(b []byte, to session.Client, p session.Priority, payload int, sender session.Sender)
+	// giveUp ends the stream at the end of the round.
+	giveUp()
+	// end ends the stream.
+	end()
+	// isExported reports whether another process may take over the stream, and resume makes the stream go on if none does.
+	isExported() bool
+	resume()
+}
+
 // stream is one TCP or TLS connection of a client, or a DTLS association, which preserves message boundaries. After the
-// handshake an event loop serves it if there is one that can: see loopStream. Otherwise one goroutine reads and another one
-// writes.
+// handshake an event loop serves it if there is one that can: see loopStream and loopAssociation. Otherwise one goroutine reads and
+// another one writes.
 type stream struct {
 	link       *Streams
 	conn       net.Conn
@@ -48,11 +61,11 @@ type stream struct {
 	has        atomic.Bool // the client has an allocation
 	left       bool        // the handler knows that the connection has ended; owned by the goroutine of the loop
 
-	mu     sync.Mutex  // guards what follows
-	queue  []byte      // bytes waiting to be written
-	shut   bool        // no more bytes are queued
-	abort  func()      // ends the handshake; nil before it
-	onLoop *loopStream // serves the connection if it is not nil; the loop reads it without the mutex, because it does not change then
+	mu     sync.Mutex // guards what follows
+	queue  []byte     // bytes waiting to be written
+	shut   bool       // no more bytes are queued
+	abort  func()     // ends the handshake; nil before it
+	onLoop looped     // serves the connection if it is not nil; the loop reads it without the mutex, because it does not change then
 
 	ready chan struct{} // holds one token if the queue may not be empty
 	gone  chan struct{} // closed when the reader has returned
@@ -181,9 +194,6 @@ func (s *stream) readMessages() {
 // enqueue appends b to the send queue. It does not block: if a client does not read, its newest media is dropped, and its
 // connection is closed when there is no room for responses either.
 func (s *stream) enqueue(b []byte, p session.Priority) error {
-	if s.onLoop != nil {
-		return s.onLoop.enqueue(b, p)
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -303,7 +313,7 @@ func (s *stream) Name() string { return s.serverName }
 
 func newStream(l *Streams, conn net.Conn) *stream {
 	transport := event.TCP // until the handshake shows that it is TLS
-	if _, ok := conn.(*dtls.Conn); ok {
+	if _, ok := conn.(*dtlsConn); ok {
 		transport = event.DTLS
 	}
 	return &stream{

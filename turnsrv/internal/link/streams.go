@@ -32,16 +32,18 @@ type Streams struct {
 	accepted   int         // number of connections so far; owned by the goroutine that accepts
 	spare      spareDescriptor
 	gate       gate
-	begun      chan struct{} // closed when connections are accepted, unless the gate is shut
-	finished   chan struct{} // closed when Serve returns
-	loop       *loop.Loop    // on whose goroutine the handler is called; nil if Serve calls it
-	handler    Handler
-	ended      bool // the handler is not called any more; owned by the goroutine of the handler
-	alarm      *loop.Alarm
-	buffers    streamBuffers
-	expire     expiry      // the streams on the loop without an allocation
-	expired    *loop.Alarm // calls expire
-	posted     atomic.Bool // Tick has been posted
+	// associations is the listener if it is one of DTLS.
+	associations *DTLSListener
+	begun        chan struct{} // closed when connections are accepted, unless the gate is shut
+	finished     chan struct{} // closed when Serve returns
+	loop         *loop.Loop    // on whose goroutine the handler is called; nil if Serve calls it
+	handler      Handler
+	ended        bool // the handler is not called any more; owned by the goroutine of the handler
+	alarm        *loop.Alarm
+	buffers      streamBuffers
+	expire       expiry      // the streams on the loop without an allocation
+	expired      *loop.Alarm // calls expire
+	posted       atomic.Bool // Tick has been posted
 
 	frames chan frame
 	woken  chan struct{} // holds one token
@@ -360,12 +362,18 @@ func (l *Streams) Wake() {
 
 // Send implements session.Link.
 func (l *Streams) Send(b []byte, to session.Client, p session.Priority, payload int, sender session.Sender) {
-	sender.Sent(payload, to.Stream.(*stream).enqueue(b, p))
+	s := to.Stream.(*stream)
+	if s.onLoop != nil {
+		s.onLoop.send(b, to, p, payload, sender)
+		return
+	}
+	sender.Sent(payload, s.enqueue(b, p))
 }
 
-// Full implements session.Link. It returns false: connections have queues of their own, and DTLS sessions check their socket
-// themselves.
-func (l *Streams) Full(time.Time) bool { return false }
+// Full implements session.Link. Connections have queues of their own; DTLS associations share a socket.
+func (l *Streams) Full(now time.Time) bool {
+	return l.associations != nil && l.associations.socket.Full(now)
+}
 
 // Allocated implements session.Link.
 func (l *Streams) Allocated(c session.Client, has bool) {
@@ -378,12 +386,15 @@ func (l *Streams) Allocated(c session.Client, has bool) {
 func (l *Streams) Close() { l.cancel() }
 
 // Listen sets the listener for Serve. Suspend and Owns need it.
-func (l *Streams) Listen(listener net.Listener) { l.gate.listener = listener }
+func (l *Streams) Listen(listener net.Listener) {
+	l.gate.listener = listener
+	l.associations, _ = listener.(*DTLSListener)
+}
 
-// Hold makes the link accept no connections until Resume is called. DTLS associations are accepted: those that exist are not handed
-// over either. It returns errors.ErrUnsupported for a listener that cannot stop.
+// Hold makes the link accept no connections until Resume is called. DTLS associations are accepted, but no packet begins one while the
+// loops are suspended. It returns errors.ErrUnsupported for a listener that cannot stop.
 func (l *Streams) Hold() error {
-	if _, ok := l.gate.listener.(*DTLSListener); ok {
+	if l.associations != nil {
 		return nil
 	}
 	return l.gate.shut()

@@ -18,9 +18,9 @@ type Export struct {
 }
 
 // NewExport begins a state with what all sessions share. None of them may handle messages or run its janitor from here on, until the
-// other process has taken over or Suspend(false) is called.
-func (s *Shared) NewExport(now time.Time) *Export {
-	e := &Export{Outgoing: handover.NewOutgoing(now), shared: s, now: now, accounts: make(map[*holding]int)}
+// other process has taken over or Suspend(false) is called. version is that of the encoding.
+func (s *Shared) NewExport(now time.Time, version int) *Export {
+	e := &Export{Outgoing: handover.NewOutgoing(now, version), shared: s, now: now, accounts: make(map[*holding]int)}
 	e.State.Clock = now.Sub(s.start)
 	e.State.NonceKey, e.State.NonceClock = bytes.Clone(s.nonces.key[:]), s.nonces.steady(now)
 	e.State.Paused = s.paused.Load()
@@ -46,17 +46,17 @@ func (e *Export) Finish() {
 const endedByUpgrade = "ended/upgrade"
 
 // canHandOver reports whether another process can take over the clients of a transport. It cannot take over a TLS connection, whose
-// keys package crypto/tls does not give away. It could take over a DTLS association, but pion/dtls v3 has no way to stop one for good
-// before its state is exported: a record that the old process sends afterwards, such as an alert, would use the nonce of another one,
-// which reveals keys of AES-GCM.
-func canHandOver(t event.Transport) bool { return t == event.UDP || t == event.TCP }
+// keys package crypto/tls does not give away, and a DTLS association only since version 2 of the state.
+func (e *Export) canHandOver(t event.Transport) bool {
+	return t == event.UDP || t == event.TCP || t == event.DTLS && e.Version >= 2
+}
 
 // Export adds the allocations of the session to l. stream returns the index in l.Streams of a connection, and false if the link does
 // not hand it over. It is called on the goroutine of the session.
 func (s *Session) Export(e *Export, l *handover.Link, stream func(Connection) (int, bool)) error {
 	s.callAsked(e.now, false)
 	for client, a := range s.allocations {
-		index, ok := -1, canHandOver(client.Tuple.Transport)
+		index, ok := -1, e.canHandOver(client.Tuple.Transport)
 		if ok && client.Stream != nil {
 			index, ok = stream(client.Stream)
 		}

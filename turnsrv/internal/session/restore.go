@@ -34,12 +34,19 @@ func (s *Session) Restore(in *handover.Incoming, l *handover.Link, stream func(i
 	for i := range l.Allocations {
 		exported := &l.Allocations[i]
 		client := Client{Tuple: event.FiveTuple{Client: exported.Client, Server: exported.Server}}
+		var ok bool
 		if exported.Stream >= 0 {
 			client.Tuple.Transport = event.TCP
-			var ok bool
-			if client.Stream, ok = stream(exported.Stream); !ok {
-				return fmt.Errorf("%w: an allocation has connection %d", handover.ErrDamaged, exported.Stream)
-			}
+			client.Stream, ok = stream(exported.Stream)
+		}
+		switch {
+		case l.DTLS && !ok:
+			s.shared.Counters.Ended[event.EndedByUpgrade].Add(uint64(len(exported.Addresses)))
+			continue // the association could not be restored
+		case l.DTLS:
+			client.Tuple.Transport = event.DTLS
+		case exported.Stream >= 0 && !ok:
+			return fmt.Errorf("%w: an allocation has connection %d", handover.ErrDamaged, exported.Stream)
 		}
 		if s.allocations[client] != nil {
 			return fmt.Errorf("%w: client %v has two allocations", handover.ErrDamaged, client.Tuple.Client)
