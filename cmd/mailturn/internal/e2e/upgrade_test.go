@@ -239,10 +239,19 @@ type checkedStream struct {
 // beginStream makes an allocation over a network, and binds a channel to peer.
 func beginStream(t *testing.T, p ports, network string, c credential, peer net.Addr) *checkedStream {
 	t.Helper()
+	if network == "dtls" {
+		return beginStreamOver(t, network, dialDTLS(t, p), c, peer)
+	}
 	conn, err := net.Dial(network, fmt.Sprintf("127.0.0.1:%d", p.turn))
 	if err != nil {
 		t.Fatal(err)
 	}
+	return beginStreamOver(t, network, conn, c, peer)
+}
+
+// beginStreamOver is beginStream with a connection.
+func beginStreamOver(t *testing.T, network string, conn net.Conn, c credential, peer net.Addr) *checkedStream {
+	t.Helper()
 	s := &checkedStream{name: network, every: 5 * time.Millisecond, all: make(chan struct{}), last: time.Now()}
 	s.client = turnclient.New(turnclient.Config{Conn: conn, Stream: network == "tcp", Username: c.username, Password: c.password})
 	t.Cleanup(func() { s.client.Close() })
@@ -345,7 +354,7 @@ func otherBuild(t *testing.T) string {
 	return other
 }
 
-// TestUpgrade upgrades mailturn to and fro between two builds during calls over UDP and TCP, in all four ways: no packet is lost, no
+// TestUpgrade upgrades mailturn to and fro between two builds during calls over UDP, TCP and DTLS, in all four ways: no packet is lost, no
 // call is interrupted for long, and what the relay knows of the calls remains. Mail ports never refuse a connection, and connections to
 // them go on until they are told to end.
 func TestUpgrade(t *testing.T) {
@@ -360,7 +369,7 @@ func TestUpgrade(t *testing.T) {
 	alice, _ := discover(t, p, stateDir, "alice@example.org", "wonderland")
 	peer := echoingPeer(t)
 	var streams []*checkedStream
-	for _, network := range []string{"udp", "tcp", "udp", "tcp"} {
+	for _, network := range []string{"udp", "tcp", "dtls", "udp", "tcp", "dtls"} {
 		streams = append(streams, beginStream(t, p, network, alice, peer))
 	}
 	mail := connect(t, p.imap)
