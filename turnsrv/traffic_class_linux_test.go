@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,6 +46,21 @@ func newMarked(t *testing.T, conn *net.UDPConn) marked {
 // send sends a datagram with a class. to is invalid if the socket is connected.
 func (m marked) send(t *testing.T, b []byte, class byte, to netip.AddrPort) {
 	t.Helper()
+	m.setClass(t, class)
+	var err error
+	if to.IsValid() {
+		_, err = m.WriteToUDPAddrPort(b, to)
+	} else {
+		_, err = m.Write(b)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// setClass sets the class of what is sent from now on.
+func (m marked) setClass(t *testing.T, class byte) {
+	t.Helper()
 	raw, err := m.SyscallConn()
 	if err != nil {
 		t.Fatal(err)
@@ -55,13 +71,6 @@ func (m marked) send(t *testing.T, b []byte, class byte, to netip.AddrPort) {
 	}
 	failed := error(nil)
 	err = raw.Control(func(fd uintptr) { failed = unix.SetsockoptInt(int(fd), level, option, int(class)) })
-	if err == nil && failed == nil {
-		if to.IsValid() {
-			_, err = m.WriteToUDPAddrPort(b, to)
-		} else {
-			_, err = m.Write(b)
-		}
-	}
 	if err != nil || failed != nil {
 		t.Fatal(err, failed)
 	}
@@ -162,6 +171,58 @@ func TestTrafficClass(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// classes is the socket of a DTLS client that notes the classes of the datagrams that it has received.
+type classes struct {
+	marked
+	t    *testing.T
+	last atomic.Int32
+}
+
+func (c *classes) ReadFrom(b []byte) (int, net.Addr, error) {
+	control := make([]byte, 100)
+	n, controlLen, _, from, err := c.ReadMsgUDPAddrPort(b, control)
+	if err != nil {
+		return n, nil, err
+	}
+	messages, err := unix.ParseSocketControlMessage(control[:controlLen])
+	if err != nil || len(messages) != 1 {
+		c.t.Errorf("control messages %v, %v", messages, err)
+		return n, nil, err
+	}
+	c.last.Store(int32(messages[0].Data[0]))
+	return n, net.UDPAddrFromAddrPort(from), nil
+}
+
+// TestTrafficClassOfDTLS checks that data of a client over DTLS, and data for it, keep their class, as over UDP.
+func TestTrafficClassOfDTLS(t *testing.T) {
+	config := testConfig(t)
+	config.Workers = 1
+	_, addr := startDTLS(t, config, "127.0.0.1", true)
+	near := &classes{marked: newMarked(t, turntest.ClientSocket(t)), t: t}
+	conn, err := handshake(t, near, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newRawClient(t, conn, false)
+	relayed := c.allocate()
+	far := newMarked(t, turntest.ClientSocket(t))
+	c.want(c.request(stun.MethodChannelBind, turntest.Channel(0x4000), turntest.PeerAddr(udp.AddrPortOf(far.LocalAddr()))), 0)
+	if class := near.last.Load(); class != 0 {
+		t.Errorf("a response has class %#x, want 0", class)
+	}
+	for _, class := range []byte{46<<2 | 1, 46<<2 | 3, 0, 10 << 2} {
+		near.setClass(t, class)
+		c.write(turntest.ChannelData(0x4000, "to the peer"))
+		if _, got, _ := far.read(t); got != class {
+			t.Errorf("a packet to the peer has class %#x, want %#x", got, class)
+		}
+		far.send(t, []byte("to the client"), class, relayed)
+		if c.read(); near.last.Load() != int32(class) {
+			t.Errorf("a packet to the client has class %#x, want %#x", near.last.Load(), class)
+		}
 	}
 }
 
