@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/neighbor"
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/rotation"
 	"github.com/mailturn/mailturn/endpoint/issuer"
 	"github.com/mailturn/mailturn/framework/cluster"
 	"github.com/mailturn/mailturn/framework/config"
@@ -66,13 +67,17 @@ type member struct {
 	directory   *cluster.Directory // nil if the process is in no cluster
 	exchange    *cluster.Exchange  // likewise
 	limits      *sharedLimits      // likewise
+	logger      *slog.Logger
 	incarnation string
 	fixed       atomic.Pointer[cluster.Relay] // see setup.announcement
+	keeper      *rotation.Keeper              // of the secrets that machines of the cluster have made
 	// secrets are those of this process's configuration that relays may accept.
 	secrets atomic.Pointer[[]credential.Secret]
 	// watch probes other relays in the background, once the process serves.
 	watch   *neighbor.Watch
 	probing background
+	// keeping replaces secrets, and compares them with those of others.
+	keeping background
 
 	// relay is the endpoint that is announced, nil if there is none or if it has no counters.
 	relay controllable
@@ -91,7 +96,7 @@ type member struct {
 
 // join prepares the process to be a member of the cluster of settings. Call start next.
 func (m *member) join(settings cluster.Settings, refuses func() string, logger *slog.Logger) {
-	m.incarnation, m.refuses = rand.Text(), refuses
+	m.incarnation, m.refuses, m.logger = rand.Text(), refuses, logger
 	m.directory = cluster.New(settings, m.announce, logger)
 	m.watch = m.watchNeighbors(logger)
 }
@@ -105,10 +110,12 @@ func (m *member) start() {
 	m.exchange.Start()
 	m.limits.Start()
 	m.probing.start(m.watch.Run)
+	m.keeping.start(m.keepSecrets)
 }
 
 // stop leaves the cluster.
 func (m *member) stop() {
+	m.keeping.stop()
 	m.probing.stop()
 	m.exchange.Stop()
 	if m.limits != nil {
@@ -119,11 +126,11 @@ func (m *member) stop() {
 
 // announce returns what the relay of this process announces now.
 func (m *member) announce() []cluster.Relay {
-	fixed := m.fixed.Load()
-	if fixed == nil {
+	own := m.own()
+	if own == nil {
 		return nil
 	}
-	r := *fixed
+	r := *own
 	r.Incarnation, r.Refuses, r.Failed = m.incarnation, m.refuses(), m.watch.Failed()
 	r.Answer = m.answered.Load()
 	if m.relay == nil {

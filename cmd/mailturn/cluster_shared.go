@@ -34,12 +34,18 @@ func (r *service) exchange() *cluster.Exchange {
 	if r.member.directory == nil {
 		return nil
 	}
-	shared := cluster.Shared{Held: r.bans.held, Apply: r.applyEntries, Happened: r.happened, Names: r.sharedNames()}
+	shared := cluster.Shared{Held: r.heldEntries, Apply: r.applyEntries, Happened: r.happened, Names: r.sharedNames()}
 	return cluster.NewExchange(r.member.directory, r.member.incarnation, shared, r.logger)
+}
+
+// heldEntries returns what this machine has for all others.
+func (r *service) heldEntries() []cluster.Entry {
+	return append(r.bans.held(), r.member.keeper.Held()...)
 }
 
 // applyEntries takes what other machines have published.
 func (r *service) applyEntries(entries []cluster.Entry) {
+	r.member.keeper.Merge(entries)
 	if len(r.bans.merge(entries, r.accounts.Usernames, r.logger)) > 0 {
 		r.endBanned()
 	}
@@ -117,10 +123,7 @@ func (r *service) sharedNames() *cluster.Names {
 		All:   func() []cluster.Name { return toCluster(r.accounts.All(time.Now())) },
 		Learn: r.learn,
 	}
-	for _, c := range r.setup.issuers() {
-		names.Lifetime = max(names.Lifetime, c.TTL.V)
-	}
-	if names.Lifetime == 0 { // it issues none
+	if names.Lifetime = r.setup.longestTTL(); names.Lifetime == 0 { // it issues none
 		return names
 	}
 	r.accounts.Publish()

@@ -33,7 +33,7 @@ func (o *operators) serveCluster() {
 // serveRequest begins to execute a request to the relay of this process. It runs on the goroutine that announces.
 func (o *operators) serveRequest(r cluster.Request) {
 	m := &o.service.member
-	authentic := slices.ContainsFunc(*m.secrets.Load(), func(secret credential.Secret) bool { return r.Authentic(secret.Bytes()) })
+	authentic := slices.ContainsFunc(m.accepted(), func(secret credential.Secret) bool { return r.Authentic(secret.Bytes()) })
 	switch {
 	case !authentic:
 		o.logger.Warn("cluster: ignoring a request that is not signed with a secret of this relay", "do", r.Do, "by", r.By)

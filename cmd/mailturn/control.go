@@ -158,6 +158,8 @@ func (o *operators) handler() http.Handler {
 	list("GET /v1/holders", o.holders)
 	list("GET /v1/usage", o.usage)
 	change("POST /v1/disconnect", o.disconnect)
+	list("GET /v1/secrets", o.listSecrets)
+	change("POST /v1/secrets", o.rotateSecret)
 	list("GET /v1/bans", o.listBans)
 	change("POST /v1/bans", o.makeBan)
 	change("DELETE /v1/bans", o.liftBan)

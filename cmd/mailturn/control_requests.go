@@ -322,6 +322,7 @@ func (o *operators) issueCredential(w http.ResponseWriter, r *http.Request) (any
 		}
 		advertised := first.For(request.Account)
 		advertised.Accounts, advertised.Names = &o.service.accounts, o.service.setup.names // also without another endpoint
+		advertised.Ring = o.service.member.keeper.Ring()
 		report = reportCredential(advertised, advertised.IssueTo(request.Account, time.Now()))
 	})
 	if err = errors.Join(err, failure); err != nil {

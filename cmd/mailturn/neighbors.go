@@ -16,7 +16,7 @@ import (
 func (m *member) watchNeighbors(logger *slog.Logger) *neighbor.Watch {
 	return &neighbor.Watch{
 		Neighbors: func() []cluster.Relay {
-			own := m.fixed.Load()
+			own := m.own()
 			if own == nil {
 				return nil
 			}
@@ -59,7 +59,7 @@ func (m *member) machineName() string {
 
 // secretOf returns a secret that a relay accepts.
 func (m *member) secretOf(r cluster.Relay) (credential.Secret, bool) {
-	for _, secret := range *m.secrets.Load() {
+	for _, secret := range m.accepted() {
 		if slices.Contains(r.Secrets, cluster.SecretID(secret.Bytes())) {
 			return secret, true
 		}
@@ -69,7 +69,7 @@ func (m *member) secretOf(r cluster.Relay) (credential.Secret, bool) {
 
 // strangers returns the names of the relays that accept none of the secrets of this process, if it has any.
 func (m *member) strangers(relays []cluster.Relay) (names []string) {
-	if len(*m.secrets.Load()) == 0 {
+	if len(m.accepted()) == 0 {
 		return nil
 	}
 	for _, r := range relays {

@@ -76,6 +76,7 @@ func (p *predecessor) takeOver(ctx context.Context, r *service) error {
 			if err = json.Unmarshal(m.Body, &since); err == nil {
 				r.book.Continue(since)
 			}
+			r.member.keeper.Load()
 		case messageEnd:
 			return p.begin(r)
 		default:

@@ -19,6 +19,7 @@ func (r *service) retire(ctx context.Context, finish func() error) error {
 	r.ready.Store(false)
 	r.ports.StopAccepting()
 	r.book.HandOver()
+	r.member.keeper.HandOver()
 	err := finish() // first, because calls wait for it
 	r.authority.Stop()
 	r.look.stop()

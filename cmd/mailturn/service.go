@@ -17,6 +17,7 @@ import (
 
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/holders"
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/ledger"
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/rotation"
 	"github.com/mailturn/mailturn/endpoint/http"
 	"github.com/mailturn/mailturn/endpoint/issuer"
 	"github.com/mailturn/mailturn/endpoint/shared"
@@ -108,6 +109,7 @@ func newService(s *setup, manager systemd.Manager, sockets *handoff.Sockets, suc
 	r.book = ledger.New(usageAt, mask.AccountOn, logger)
 	r.bans.load(s.stateDir, logger)
 	r.member.join(s.cluster, r.refuses, logger)
+	r.member.keeper = r.keeper()
 	r.member.exchange = r.exchange()
 	if limits := cluster.NewLimits(r.member.directory, r.member.incarnation); limits != nil {
 		r.member.limits = &sharedLimits{Limits: limits, book: r.book}
@@ -165,16 +167,17 @@ func (r *service) sessions(ctx context.Context) (all []event.Allocation, err err
 
 // share gives the configurations of the endpoints what they share with each other and with the rest of the service.
 func (r *service) share(s *setup) {
-	s.share(&r.accounts, &r.bans.list, r.listeners, r.sockets, r.member.directory)
+	s.share(&r.accounts, &r.bans.list, r.listeners, r.sockets, r.member.directory, r.member.keeper.Ring())
 	r.member.fixed.Store(s.announcement())
 	secrets := s.secrets()
 	r.member.secrets.Store(&secrets)
+	r.member.keeper.Configure(rotation.Settings{Lifetime: s.longestTTL(), Every: s.cluster.Block.SecretRotation.V})
 	r.member.allowsUpgrade.Store(s.cluster.Block.AllowUpgrade.V)
 	for _, c := range s.issuers() {
 		c.Draining = &r.draining
 	}
 	if len(s.relays) > 0 {
-		r.alternates.Set(s.issuers(), s.relays[0].Secrets)
+		r.alternates.Set(s.issuers(), s.relays[0].Secrets, r.member.keeper.Ring())
 	}
 	for i := range s.relays {
 		s.relays[i].Alternates, s.relays[i].Meter = r.alternates, r.book
@@ -213,6 +216,7 @@ func (r *service) countUsage(s *setup) {
 
 // start starts the endpoints. If one fails, none is left running.
 func (r *service) start(ctx context.Context) (err error) {
+	r.fetchSecrets(ctx)
 	r.countUsage(r.setup)
 	r.book.Start()
 	defer func() {

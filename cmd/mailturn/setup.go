@@ -252,7 +252,7 @@ func (s *setup) relay() *issuer.Relay {
 	return &issuer.Relay{
 		Name: first.Name, Range: first.Range, Hostname: s.hostname,
 		UDPPorts: first.Ports("udp"), TCPPorts: first.Ports("tcp"), TLSPorts: first.Ports("tls"),
-		Secrets: first.Secrets, SecretRange: first.SecretRange, MaxLifetime: first.MaxCredentialLifetime.V,
+		Secrets: first.Secrets, SecretRange: first.SecretRange, FixedSecrets: first.Engine == turn.Pion, MaxLifetime: first.MaxCredentialLifetime.V,
 	}
 }
 
@@ -280,9 +280,10 @@ func (s *setup) firstAdvertised() (*issuer.Config, error) {
 }
 
 // share gives the relay access to the accounts to which the others issue credentials, and every relay the bans, and makes listeners
-// open the listeners of IMAP. All listening sockets come from and go to other processes in sockets. Clients are told about the relays of directory.
+// open the listeners of IMAP. All listening sockets come from and go to other processes in sockets. Clients are told about the relays of
+// directory. The secrets of ring, if it is not nil, are those that the machines of the cluster have made.
 func (s *setup) share(accounts *credential.Accounts, banned *ban.List, listeners *systemd.Listeners, sockets *handoff.Sockets,
-	directory *cluster.Directory) {
+	directory *cluster.Directory, ring *credential.Ring) {
 	for i := range s.ports {
 		s.ports[i].Sockets = listeners
 	}
@@ -300,10 +301,10 @@ func (s *setup) share(accounts *credential.Accounts, banned *ban.List, listeners
 	}
 	for _, c := range s.issuers() {
 		c.Accounts = accounts
-		c.Join(directory)
+		c.Join(directory, ring)
 	}
 	if len(s.relays) > 0 {
-		s.relays[0].Accounts = accounts
+		s.relays[0].Accounts, s.relays[0].Ring = accounts, ring
 	}
 	for i := range s.relays {
 		s.relays[i].Bans, s.relays[i].Sockets = banned, sockets

@@ -37,14 +37,15 @@ type alternate struct {
 	addrs []netip.Addr
 }
 
-// Set replaces the relays with those of issuers that share a secret with the TURN endpoint, whose secrets are accepted.
-func (a *Alternates) Set(issuers []*Config, accepted []credential.Secret) {
+// Set replaces the relays with those of issuers that share a secret with the TURN endpoint, which accepts those given, and those of
+// the ring unless it is nil.
+func (a *Alternates) Set(issuers []*Config, accepted []credential.Secret, ring *credential.Ring) {
 	relays := func() (relays []WeightedRelay) {
 		for _, c := range issuers {
 			for _, r := range append(c.liveElsewhere(), c.Relays...) {
 				known := func(other WeightedRelay) bool { return other.identity() == r.identity() }
 				r.Names = c.Names
-				if r.elsewhere() && r.Weight > 0 && !slices.ContainsFunc(relays, known) && shareSecret(r.Secrets.V, accepted) {
+				if r.elsewhere() && r.Weight > 0 && !slices.ContainsFunc(relays, known) && shareSecret(r.Secrets.V, slices.Concat(ring.Accepted(), accepted)) {
 					relays = append(relays, r)
 				}
 			}

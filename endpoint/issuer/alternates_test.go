@@ -84,7 +84,7 @@ func TestAlternates(t *testing.T) {
 	v6 := event.FiveTuple{Client: netip.MustParseAddrPort("[2001:db8:1::1]:5000"), Transport: event.TLS}
 
 	a := NewAlternates()
-	a.Set([]*Config{&c, &c}, secrets(secretA, secretB))
+	a.Set([]*Config{&c, &c}, secrets(secretA, secretB), nil)
 	if _, _, ok := a.For("alice@example.org", v4); ok {
 		t.Error("there are relays before the first lookup")
 	}
@@ -137,7 +137,7 @@ func TestAlternates(t *testing.T) {
 		t.Errorf("after a lookup that has failed: %v, want both relays at their former addresses", got)
 	}
 	late := NewAlternates()
-	late.Set([]*Config{&c}, secrets(secretA, secretB))
+	late.Set([]*Config{&c}, secrets(secretA, secretB), nil)
 	if err := late.Look(t.Context(), lookup); err == nil {
 		t.Error("no error for a name without an address")
 	}

@@ -20,8 +20,11 @@ type Config struct {
 	Transports config.Value[[]string] // of plain TURN, "udp" and "tcp", if Set
 	TLSPort    config.Value[uint16]   // 0 after Link for a relay without TLS
 	Secrets    config.Value[[]credential.Secret]
-	TTL        config.Value[time.Duration]
-	PreferTLS  config.Value[bool] // plain TURN uses TLSPort too
+	// Ring has secrets of which the first one is used in place of Secrets, if the relay is the TURN endpoint of the same file, and those
+	// that a relay of the cluster accepts. Join sets it.
+	Ring      *credential.Ring
+	TTL       config.Value[time.Duration]
+	PreferTLS config.Value[bool] // plain TURN uses TLSPort too
 
 	// Given are the attributes and blocks of Schema that the file has.
 	Given []config.Set
@@ -44,7 +47,18 @@ type Config struct {
 
 	// Cluster are the relays of which accounts have one instead, while it knows any: see For. Join sets it.
 	Cluster Directory
-	known   []identified // secrets
+	known   []credential.Identified // secrets of the file
+	linked  bool                    // the relay is the TURN endpoint of the same file, and accepts the secrets of Ring
+}
+
+// secret returns the secret to issue with.
+func (c Config) secret() credential.Secret {
+	if c.linked {
+		if rotated := c.Ring.Issuing(); len(rotated) > 0 {
+			return rotated[0].Secret
+		}
+	}
+	return c.Secrets.V[0]
 }
 
 // Issue returns a credential created now with the first secret, which must exist, for an unknown user. Its user name is only a
@@ -54,7 +68,7 @@ func (c Config) Issue(now time.Time) credential.Credential { return c.IssueTo(""
 // IssueTo returns a credential as Issue does, by which the relay of this process identifies account, and which no other account
 // has: see credential.Accounts.
 func (c Config) IssueTo(account string, now time.Time) credential.Credential {
-	issuer := credential.Issuer{Secret: c.Secrets.V[0], TTL: c.TTL.V}
+	issuer := credential.Issuer{Secret: c.secret(), TTL: c.TTL.V}
 	if c.Accounts == nil {
 		return issuer.Issue(now)
 	}
@@ -67,7 +81,7 @@ func (c Config) IssueFor(user string, now time.Time) credential.Credential {
 	if user == "" {
 		return c.Issue(now)
 	}
-	return credential.Issuer{Secret: c.Secrets.V[0], TTL: c.TTL.V}.IssueFor(c.Names.Account(user), now)
+	return credential.Issuer{Secret: c.secret(), TTL: c.TTL.V}.IssueFor(c.Names.Account(user), now)
 }
 
 // Values returns what Delta Chat reads about the relay with this credential: host:port:user:password, for TURN over UDP and for

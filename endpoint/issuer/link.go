@@ -25,6 +25,8 @@ type Relay struct {
 	Secrets []credential.Secret
 	// SecretRange is their place, or the zero Range.
 	SecretRange hcl.Range
+	// FixedSecrets is set if it accepts Secrets only, and none of a credential.Ring.
+	FixedSecrets bool
 	// MaxLifetime is the longest validity of a credential that it accepts, 0 for no limit.
 	MaxLifetime time.Duration
 }
@@ -58,6 +60,7 @@ func (c *Config) Link(relay *Relay, block hcl.Range) (diags hcl.Diagnostics) {
 
 // LinkSecrets is Link for an endpoint that does not say where the relay is.
 func (c *Config) LinkSecrets(relay *Relay, block hcl.Range) hcl.Diagnostics {
+	c.linked = relay != nil && !relay.FixedSecrets
 	if relay != nil && relay.MaxLifetime > 0 && c.TTL.V > relay.MaxLifetime {
 		rng := block
 		if c.TTL.Set {

@@ -103,33 +103,30 @@ func (c Config) live(r cluster.Relay) (Config, bool) {
 	return live, len(live.Servers()) > 0
 }
 
-// acceptedBy returns the first secret of this file that a relay accepts.
+// acceptedBy returns the first secret of the ring, or else of this file, that a relay accepts.
 func (c Config) acceptedBy(r cluster.Relay) (credential.Secret, bool) {
-	for _, known := range c.known {
-		if slices.Contains(r.Secrets, known.id) {
-			return known.secret, true
+	for _, secrets := range [...][]credential.Identified{c.Ring.Issuing(), c.known} {
+		for _, known := range secrets {
+			if slices.Contains(r.Secrets, known.ID) {
+				return known.Secret, true
+			}
 		}
 	}
 	return credential.Secret{}, false
 }
 
-// identified is a secret with its ID in the cluster.
-type identified struct {
-	id     string
-	secret credential.Secret
-}
-
-// Join makes the endpoint tell clients about the live relays of a cluster. Call it after Link and SetSecrets.
-func (c *Config) Join(directory Directory) {
-	c.Cluster, c.known = directory, nil
+// Join makes the endpoint tell clients about the live relays of a cluster, and issue with the secrets of a ring, nil if there is none.
+// Call it after Link and SetSecrets.
+func (c *Config) Join(directory Directory, ring *credential.Ring) {
+	c.Cluster, c.Ring, c.known = directory, ring, nil
 	secrets := slices.Clone(c.Secrets.V)
 	for _, r := range c.Relays {
 		secrets = append(secrets, r.Secrets.V...)
 	}
 	for _, secret := range secrets {
 		id := cluster.SecretID(secret.Bytes())
-		if !slices.ContainsFunc(c.known, func(other identified) bool { return other.id == id }) {
-			c.known = append(c.known, identified{id, secret})
+		if !slices.ContainsFunc(c.known, func(other credential.Identified) bool { return other.ID == id }) {
+			c.known = append(c.known, credential.Identified{ID: id, Secret: secret})
 		}
 	}
 }

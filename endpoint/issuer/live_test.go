@@ -42,7 +42,7 @@ func member(server string, change func(*cluster.Relay)) cluster.Relay {
 func joined(t *testing.T, attributes, region string, relays ...cluster.Relay) Config {
 	t.Helper()
 	c := linked(t, fmt.Sprintf("\n turn_server = \"file.example.org\"\n turn_secret = %q\n%s", secretB, attributes))
-	c.Join(fixed{relays, region})
+	c.Join(fixed{relays, region}, nil)
 	return c
 }
 
@@ -89,7 +89,7 @@ func TestNearTheClient(t *testing.T) {
 	relays := []cluster.Relay{member("eu.example.org", in("eu")), member("six.example.org", in("of IPv6")), member("none.example.org", nil)}
 	c := joined(t, "", "eu", relays...)
 	a := NewAlternates()
-	a.Set([]*Config{&c}, secrets(secretB))
+	a.Set([]*Config{&c}, secrets(secretB), nil)
 	if err := a.Look(t.Context(), func(context.Context, string) ([]netip.Addr, error) {
 		return []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}, nil
 	}); err != nil {
@@ -184,7 +184,7 @@ func TestLiveRelayIsAdvertised(t *testing.T) {
 // TestSecretOfARelayBlock has a relay of the cluster that accepts only the secret of a relay block.
 func TestSecretOfARelayBlock(t *testing.T) {
 	c := linked(t, relayBlock("file.example.org", 1))
-	c.Join(fixed{relays: []cluster.Relay{member("one.example.org", nil)}})
+	c.Join(fixed{relays: []cluster.Relay{member("one.example.org", nil)}}, nil)
 	live := c.For("alice")
 	if live.Server.V != "one.example.org" || string(live.Secrets.V[0].Bytes()) != secretB {
 		t.Errorf("%s with %v", live.Server.V, live.Secrets.V)
@@ -205,7 +205,7 @@ func TestDrainInCluster(t *testing.T) {
 		t.Errorf("alice has %s during the drain", got)
 	}
 	a := NewAlternates()
-	a.Set([]*Config{&c}, secrets(secretA, secretB))
+	a.Set([]*Config{&c}, secrets(secretA, secretB), nil)
 	asked := ""
 	err := a.Look(t.Context(), func(_ context.Context, host string) ([]netip.Addr, error) {
 		asked += host + " "

@@ -199,7 +199,7 @@ func (c Config) All() (all []Config) {
 // relay returns the Config of a relay block.
 func (c Config) relay(i int) Config {
 	relay := c.Relays[i].Config
-	relay.Accounts, relay.Names, relay.Draining = c.Accounts, c.Names, c.Draining
+	relay.Accounts, relay.Names, relay.Draining, relay.Ring = c.Accounts, c.Names, c.Draining, c.Ring
 	return relay
 }
 

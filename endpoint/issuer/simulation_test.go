@@ -84,7 +84,7 @@ func simulate(t *testing.T, relays int) *simulated {
 		add([]cluster.Relay{member(name, func(r *cluster.Relay) { r.Incarnation = name })}, name)
 	}
 	s.mail = linked(t, fmt.Sprintf("\n turn_server = \"file.example.org\"\n turn_secret = %q\n", secretB))
-	s.mail.Join(add(nil, "mail"))
+	s.mail.Join(add(nil, "mail"), nil)
 	s.await(t, relays)
 	return s
 }
@@ -106,7 +106,7 @@ func (s *simulated) await(t *testing.T, relays int) time.Duration {
 func (s *simulated) issue(accounts int) []string {
 	told := make([]string, accounts)
 	mail := s.mail
-	mail.Join(fixed{relays: s.mail.Cluster.Relays()})
+	mail.Join(fixed{relays: s.mail.Cluster.Relays()}, nil)
 	var working sync.WaitGroup
 	workers := runtime.GOMAXPROCS(0)
 	for w := range workers {

@@ -128,6 +128,8 @@ type Config struct {
 	// before New: see StoredSecret.
 	Secrets     []credential.Secret
 	SecretRange hcl.Range // zero when the file has none
+	// Ring has further secrets that are accepted, which change while the endpoint runs. The caller puts it here; nil has none.
+	Ring *credential.Ring
 
 	// Users are static users with their passwords, in the form of credential.Users.Add.
 	Users map[string]credential.Secret

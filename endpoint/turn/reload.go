@@ -25,7 +25,7 @@ func newVerifier(c Config) (*credential.Verifier, error) {
 			}
 		}
 	}
-	return &credential.Verifier{Secrets: c.Secrets, Users: users, Accounts: c.Accounts, MaxLifetime: c.MaxCredentialLifetime.V}, nil
+	return &credential.Verifier{Secrets: c.Secrets, Ring: c.Ring, Users: users, Accounts: c.Accounts, MaxLifetime: c.MaxCredentialLifetime.V}, nil
 }
 
 // Lookup implements credential.Authenticator.

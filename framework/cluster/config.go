@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/redis/go-redis/v9"
@@ -57,6 +58,14 @@ func Decode(block *config.Cluster) (s Settings, diags hcl.Diagnostics) {
 		diags = append(diags, config.WithHint(config.Errorf(block.Key.Range, "Key is too short", "It has %d bytes, and needs %d.", len(s.key()), MinKey),
 			"make one with: openssl rand -base64 32"))
 	}
+	switch every := block.SecretRotation; {
+	case every.V == 0:
+	case !block.Key.Set:
+		diags = append(diags, config.WithHint(config.Errorf(every.Range, "Key is missing", "Secrets are shared only if the cluster block has a key."),
+			"add key = file(\"/etc/mailturn/cluster.key\"), made with: openssl rand -base64 32"))
+	case every.V < minRotation:
+		diags = append(diags, config.Errorf(every.Range, "Secrets would be replaced too often", "secret_rotation is %v: want 0s, or at least %v.", every.V, minRotation))
+	}
 	if path := config.Path(block.CAFile); path != "" {
 		text, _, err := bounded.ReadFile(path, bounded.MaxFile)
 		s.roots = x509.NewCertPool()
@@ -69,6 +78,9 @@ func Decode(block *config.Cluster) (s Settings, diags hcl.Diagnostics) {
 	}
 	return s, diags
 }
+
+// minRotation is the least time between two secrets. A machine holds a limited number of those that were replaced.
+const minRotation = 24 * time.Hour
 
 // key returns the key of the cluster, empty if there is none.
 func (s *Settings) key() []byte { return []byte(strings.TrimSpace(s.Block.Key.V)) }

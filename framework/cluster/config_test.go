@@ -29,6 +29,9 @@ func TestDecode(t *testing.T) {
 		"mixed":          "cluster {\n redis = [\n\"rediss://a.example.org\",\n\"redis://localhost\", # ERROR: Redis servers differ\n]\n mode = \"cluster\"\n}",
 		"user alone":     "cluster {\n redis = [\"rediss://a.example.org\"]\n user = \"u\" # ERROR: Password is missing\n}",
 		"prefix":         "cluster {\n redis = [\"rediss://a.example.org\"]\n key_prefix = \"{a}\" # ERROR: Not a key prefix\n}",
+		"rotation":       "cluster {\n redis = [\"rediss://a.example.org\"]\n key = \"0123456789abcdef0123456789abcdef\"\n secret_rotation = \"720h\"\n}",
+		"without a key":  "cluster {\n redis = [\"rediss://a.example.org\"]\n secret_rotation = \"720h\" # ERROR: Key is missing\n}",
+		"too often":      "cluster {\n redis = [\"rediss://a.example.org\"]\n key = \"0123456789abcdef0123456789abcdef\"\n secret_rotation = \"1h\" # ERROR: Secrets would be replaced too often\n}",
 		"roots":          "cluster {\n redis = [\"rediss://a.example.org\"]\n ca_file = \"/dev/null/none\" # ERROR: Root certificates cannot be read\n}",
 		"no certificate": "cluster {\n redis = [\"rediss://a.example.org\"]\n ca_file = \"/dev/null\" # ERROR: Root certificates cannot be\n}",
 	} {

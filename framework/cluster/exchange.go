@@ -128,6 +128,23 @@ func (x *Exchange) Publish(ctx context.Context, entries ...Entry) error {
 	return err
 }
 
+// Fetch returns the entries that Redis has, before Start, for a machine that must not serve without them. It takes at most 1.5 s.
+func (x *Exchange) Fetch(ctx context.Context) (entries []Entry, err error) {
+	if x == nil {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	texts, err := x.directory.client.HGetAll(ctx, x.key("entries")).Result()
+	if err != nil {
+		return nil, err
+	}
+	for field, text := range texts {
+		entries = x.append(entries, field, text)
+	}
+	return entries, nil
+}
+
 // recoverFrom has everything exchanged, which removes foreign keys, if that is why an operation failed.
 func (x *Exchange) recoverFrom(err error) {
 	if isForeign(err) {

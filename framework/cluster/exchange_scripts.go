@@ -5,6 +5,7 @@ package cluster
 //	PREFIX:1:{shared}:entries   hash     entries: STAMP UNTIL CONTENT by a name, see Entry.encode
 //	PREFIX:1:{shared}:changes   stream   entries that have changed, and events
 //	PREFIX:1:{shared}:issuers   hash     number of zeros → UNTIL ISSUER, see lease
+//	PREFIX:1:{shared}:claims    hash     what a machine does for all: see claim
 //	PREFIX:1:{shared}:names:ID  stream   user names that the issuer ID has issued, with their accounts
 func sharedKey(prefix, name string) string { return prefix + ":1:{shared}:" + name }
 

@@ -23,7 +23,9 @@ type script struct {
 func newScript(source string) script { return script{redis.NewScript(source), source} }
 
 // scripts are all scripts of this package.
-func scripts() []script { return []script{announce, leave, ask, take, put, lease, account, clean} }
+func scripts() []script {
+	return []script{announce, leave, ask, take, put, lease, claim, account, clean}
+}
 
 // A PermissionError is that the user of Redis lacks a permission.
 type PermissionError struct {

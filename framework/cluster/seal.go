@@ -80,3 +80,19 @@ func (s *sealer) field(name string) string {
 	mac.Write([]byte(name))
 	return hex.EncodeToString(mac.Sum(nil)[:16])
 }
+
+// HasKey reports whether the cluster has a key, so that nobody without it can read or make what Seal returns, or an Entry.
+func (s *Settings) HasKey() bool { return len(s.key()) > 0 }
+
+// Seal encrypts text with the key of the cluster, which it must have. Only Open with the same context returns it.
+func (s *Settings) Seal(text, context string) string {
+	return newSealer(s.key()).seal(text, "file: "+context)
+}
+
+// Open is the inverse of Seal. It returns an error if the text was sealed with another key or context, or if there is no key.
+func (s *Settings) Open(sealed, context string) (string, error) {
+	if !s.HasKey() {
+		return "", errSealed
+	}
+	return newSealer(s.key()).open(sealed, "file: "+context)
+}

@@ -115,16 +115,17 @@ type Control struct {
 // Cluster is the block about several machines that know of each other. Package framework/cluster checks it.
 type Cluster struct {
 	Block
-	Redis            Value[[]string] `hcl:"redis" reload:"restart" doc:"URL of the Redis server: redis://HOST:PORT/DATABASE, or rediss:// for TLS. With mode \"sentinel\" or \"cluster\", those of several Sentinels or nodes. Required."`
-	Mode             Value[string]   `hcl:"mode" default:"standalone" reload:"restart" doc:"\"standalone\" for one server, \"sentinel\" for Redis Sentinel, or \"cluster\" for Redis Cluster."`
-	SentinelMaster   Value[string]   `hcl:"sentinel_master" reload:"restart" doc:"Name of the master that the Sentinels monitor."`
-	User             Value[string]   `hcl:"user" reload:"restart" doc:"User of Redis (ACL). Unset for the default user."`
-	Password         Value[string]   `hcl:"password" secret:"true" reload:"restart" doc:"Password of Redis: a string, file(PATH) or env(NAME)."`
-	SentinelUser     Value[string]   `hcl:"sentinel_user" reload:"restart" doc:"User of the Sentinels, if they require one."`
-	SentinelPassword Value[string]   `hcl:"sentinel_password" secret:"true" reload:"restart" doc:"Password of the Sentinels."`
-	CAFile           Value[string]   `hcl:"ca_file" type:"file" reload:"restart" otherwise:"the system's roots" doc:"Root certificates in PEM to verify the servers with, for rediss://."`
-	Key              Value[string]   `hcl:"key" secret:"true" reload:"restart" doc:"Key of the cluster, at least 32 bytes: a string, file(PATH) or env(NAME), the same on all machines. It encrypts what machines store in Redis about accounts: bans, and the accounts of user names. If unset, these are readable in Redis."`
-	KeyPrefix        Value[string]   `hcl:"key_prefix" default:"mailturn" reload:"restart" doc:"First part of all keys in Redis. Processes with the same prefix are one cluster."`
+	Redis            Value[[]string]      `hcl:"redis" reload:"restart" doc:"URL of the Redis server: redis://HOST:PORT/DATABASE, or rediss:// for TLS. With mode \"sentinel\" or \"cluster\", those of several Sentinels or nodes. Required."`
+	Mode             Value[string]        `hcl:"mode" default:"standalone" reload:"restart" doc:"\"standalone\" for one server, \"sentinel\" for Redis Sentinel, or \"cluster\" for Redis Cluster."`
+	SentinelMaster   Value[string]        `hcl:"sentinel_master" reload:"restart" doc:"Name of the master that the Sentinels monitor."`
+	User             Value[string]        `hcl:"user" reload:"restart" doc:"User of Redis (ACL). Unset for the default user."`
+	Password         Value[string]        `hcl:"password" secret:"true" reload:"restart" doc:"Password of Redis: a string, file(PATH) or env(NAME)."`
+	SentinelUser     Value[string]        `hcl:"sentinel_user" reload:"restart" doc:"User of the Sentinels, if they require one."`
+	SentinelPassword Value[string]        `hcl:"sentinel_password" secret:"true" reload:"restart" doc:"Password of the Sentinels."`
+	CAFile           Value[string]        `hcl:"ca_file" type:"file" reload:"restart" otherwise:"the system's roots" doc:"Root certificates in PEM to verify the servers with, for rediss://."`
+	Key              Value[string]        `hcl:"key" secret:"true" reload:"restart" doc:"Key of the cluster, at least 32 bytes: a string, file(PATH) or env(NAME), the same on all machines. It encrypts what machines store in Redis about accounts: bans, and the accounts of user names. If unset, these are readable in Redis, and machines cannot make a secret together."`
+	SecretRotation   Value[time.Duration] `hcl:"secret_rotation" default:"0s" min:"0s" max:"8784h" doc:"How often the machines make a new secret together, and issue credentials with it once all relays accept it, as with mailturn ctl secret rotate: at least 24h. Requires key. The secrets of the file are still accepted. 0 never does."`
+	KeyPrefix        Value[string]        `hcl:"key_prefix" default:"mailturn" reload:"restart" doc:"First part of all keys in Redis. Processes with the same prefix are one cluster."`
 
 	Name          Value[string] `hcl:"name" reload:"restart" otherwise:"turn_server" doc:"Name of this file's relay in the cluster, where no other relay may have it."`
 	TurnServer    Value[string] `hcl:"turn_server" otherwise:"hostname" doc:"Host of this file's relay that clients are told: a name or an IPv4 address."`

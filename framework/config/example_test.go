@@ -259,7 +259,14 @@ func ExampleReference() {
 	//                      or env(NAME), the same on all machines. It encrypts what
 	//                      machines store in Redis about accounts: bans, and the
 	//                      accounts of user names. If unset, these are readable in
-	//                      Redis. A change requires a restart.
+	//                      Redis, and machines cannot make a secret together. A change
+	//                      requires a restart.
+	//   secret_rotation    duration, 0s to 8784h, default 0s
+	//                      How often the machines make a new secret together, and
+	//                      issue credentials with it once all relays accept it, as
+	//                      with mailturn ctl secret rotate: at least 24h. Requires
+	//                      key. The secrets of the file are still accepted. 0 never
+	//                      does.
 	//   key_prefix         string, default mailturn
 	//                      First part of all keys in Redis. Processes with the same
 	//                      prefix are one cluster. A change requires a restart.

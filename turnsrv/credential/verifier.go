@@ -36,6 +36,8 @@ type Subject struct {
 // modified.
 type Verifier struct {
 	Secrets []Secret
+	// Ring, if not nil, has further secrets, which change while the Verifier is in use.
+	Ring *Ring
 	// Users take precedence over issued credentials.
 	Users Users
 	// Accounts, if not nil, attributes user names that consist only of an expiry to accounts.
@@ -63,15 +65,17 @@ func (v Verifier) Lookup(username, realm string) (Grant, bool) {
 		}
 		subject = Subject{Name: account, Anonymous: !known}
 	}
-	grant := Grant{Expires: expires, Keys: make([]Key, 0, len(v.Secrets))}
+	changing := v.Ring.Accepted()
+	grant := Grant{Expires: expires, Keys: make([]Key, 0, len(changing)+len(v.Secrets))}
 	if v.MaxLifetime > 0 {
 		grant.NotBefore = expires.Add(-v.MaxLifetime)
 	}
-	for _, secret := range v.Secrets {
-		if secret.IsZero() {
-			continue
+	for _, secrets := range [...][]Secret{changing, v.Secrets} {
+		for _, secret := range secrets {
+			if !secret.IsZero() {
+				grant.Keys = append(grant.Keys, Key{LongTermKey(username, realm, Password(secret, username)), subject})
+			}
 		}
-		grant.Keys = append(grant.Keys, Key{LongTermKey(username, realm, Password(secret, username)), subject})
 	}
 	return grant, len(grant.Keys) > 0
 }
