@@ -75,18 +75,23 @@ type storedBans struct {
 	Bans    []banReport `json:"bans"`
 	// Lifted are bans that other machines of the cluster may not know to be lifted.
 	Lifted []liftedBan `json:"lifted,omitempty"`
+	// Revoked are in a list of their own, because an earlier version, which ignores them, would take them for bans.
+	Revoked []revocation `json:"revoked,omitempty"`
 }
 
 // expire removes what is not needed any more.
 func (s *storedBans) expire(now time.Time) {
 	s.Bans = slices.DeleteFunc(slices.Clone(s.Bans), func(r banReport) bool { return !now.Before(r.Until) })
 	s.Lifted = slices.DeleteFunc(slices.Clone(s.Lifted), func(l liftedBan) bool { return !now.Before(l.Until) })
+	s.Revoked = slices.DeleteFunc(slices.Clone(s.Revoked), func(r revocation) bool { return !now.Before(r.Until) })
 }
 
 // bans are the bans in force, which are stored in the state directory. Safe for concurrent use.
 type bans struct {
 	path string   // empty if there is no state directory
 	list ban.List // for the relays
+	// accounts, if not nil, are those of the issuers, which must not issue what was revoked again.
+	accounts *credential.Accounts
 
 	mu     sync.Mutex // guards what follows; held while the file is written
 	stored storedBans
@@ -130,12 +135,19 @@ func parseBans(text []byte) (stored storedBans, err error) {
 	switch {
 	case stored.Version != 1:
 		return stored, fmt.Errorf("it has version %d, want 1", stored.Version)
+	case len(stored.Revoked) > maxBans:
+		return stored, fmt.Errorf("it has %d revocations, and may have %d", len(stored.Revoked), maxBans)
 	case len(stored.Bans) > maxBans:
 		return stored, fmt.Errorf("it has %d bans, and may have %d", len(stored.Bans), maxBans)
 	}
 	for i := range stored.Bans {
 		if err := stored.Bans[i].check(); err != nil {
 			return stored, fmt.Errorf("ban %d: %w", i, err)
+		}
+	}
+	for i, r := range stored.Revoked {
+		if err := r.check(); err != nil {
+			return stored, fmt.Errorf("revocation %d: %w", i, err)
 		}
 	}
 	return stored, nil
@@ -151,7 +163,7 @@ func (b *bans) set(stored storedBans) {
 			inForce[i].Network = netip.MustParsePrefix(r.Network) // parsed before
 		}
 	}
-	b.list.Set(inForce)
+	b.list.Set(inForce, b.revocations()...)
 }
 
 // current returns the bans that have not expired, the next to expire first.
@@ -211,6 +223,11 @@ func (b *bans) remember(accounts *credential.Accounts) error {
 			banned = append(banned, r.Account)
 		}
 	}
+	for _, r := range b.currentRevocations() {
+		if r.Account != "" {
+			banned = append(banned, r.Account)
+		}
+	}
 	if len(banned) == 0 {
 		return nil
 	}
@@ -228,6 +245,12 @@ func (b *bans) addUsernames(usernames map[string][]string) error {
 			latest := latestUsernames(r.Usernames, usernames[strings.ToLower(r.Account)])
 			changed = changed || !slices.Equal(latest, r.Usernames)
 			stored.Bans[i].Usernames = latest
+		}
+		for i := range stored.Revoked {
+			r := &stored.Revoked[i]
+			if r.Account != "" && r.learn(usernames[strings.ToLower(r.Account)]) {
+				changed = true
+			}
 		}
 		if !changed {
 			return errNothingNew

@@ -112,6 +112,11 @@ func (b *bans) held() (entries []cluster.Entry) {
 			entries = append(entries, l.entry())
 		}
 	}
+	for _, r := range b.stored.Revoked {
+		if now.Before(r.Until) {
+			entries = append(entries, r.entry())
+		}
+	}
 	return entries
 }
 

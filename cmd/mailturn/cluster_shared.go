@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,7 +47,8 @@ func (r *service) heldEntries() []cluster.Entry {
 // applyEntries takes what other machines have published.
 func (r *service) applyEntries(entries []cluster.Entry) {
 	r.member.keeper.Merge(entries)
-	if len(r.bans.merge(entries, r.accounts.Usernames, r.logger)) > 0 {
+	banned := len(r.bans.merge(entries, r.accounts.Usernames, r.logger)) > 0
+	if r.bans.mergeRevoked(entries, r.accounts.Usernames, r.logger) || banned {
 		r.endBanned()
 	}
 }
@@ -158,15 +160,15 @@ func (r *service) learn(names []cluster.Name, own bool) {
 		usernames[account] = append(usernames[account], name.Username)
 	}
 	r.accounts.Learn(learned, own, time.Now())
-	for _, b := range r.bans.current() {
-		if b.Account != "" && len(usernames[strings.ToLower(b.Account)]) > 0 { // a call may have begun before the name was known
-			if err := r.bans.addUsernames(usernames); err != nil {
-				r.logger.Error("cluster: after a restart, bans will not hold for the latest credentials of their accounts", "err", err)
-			}
-			r.endBanned()
-			return
-		}
+	concerned := func(account string) bool { return account != "" && len(usernames[strings.ToLower(account)]) > 0 }
+	if !slices.ContainsFunc(r.bans.current(), func(b banReport) bool { return concerned(b.Account) }) &&
+		!slices.ContainsFunc(r.bans.currentRevocations(), func(b revocation) bool { return concerned(b.Account) }) {
+		return
 	}
+	if err := r.bans.addUsernames(usernames); err != nil {
+		r.logger.Error("cluster: after a restart, bans will not hold for the latest credentials of their accounts", "err", err)
+	}
+	r.endBanned() // a call may have begun before the name was known
 }
 
 // loadIssuer returns the state of issuerFile, or a new one. Without a state directory, the machine is known by its name.

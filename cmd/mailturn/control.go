@@ -163,6 +163,8 @@ func (o *operators) handler() http.Handler {
 	list("GET /v1/bans", o.listBans)
 	change("POST /v1/bans", o.makeBan)
 	change("DELETE /v1/bans", o.liftBan)
+	list("GET /v1/revocations", o.listRevocations)
+	change("POST /v1/revocations", o.revoke)
 	return mux
 }
 

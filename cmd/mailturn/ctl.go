@@ -38,7 +38,8 @@ which mailturn.service uses, ` + serviceSocket + ` comes first. Without both, it
 	}
 	c.flags(cmd)
 	cmd.AddCommand(c.statusCommand(), c.reloadCommand(), c.logLevelCommand(), c.drainCommand(), c.credentialsCommand(),
-		c.sessionsCommand(), c.whoCommand(), c.usageCommand(), c.disconnectCommand(), c.banCommand(), c.unbanCommand(), c.bansCommand(), c.clusterCommand(), c.secretCommand())
+		c.sessionsCommand(), c.whoCommand(), c.usageCommand(), c.disconnectCommand(), c.banCommand(), c.unbanCommand(), c.bansCommand(),
+		c.revokeCommand(), c.revocationsCommand(), c.clusterCommand(), c.secretCommand())
 	return cmd
 }
 

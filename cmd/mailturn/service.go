@@ -107,6 +107,7 @@ func newService(s *setup, manager systemd.Manager, sockets *handoff.Sockets, suc
 		usageAt = filepath.Join(s.stateDir, usageDir)
 	}
 	r.book = ledger.New(usageAt, mask.AccountOn, logger)
+	r.bans.accounts = &r.accounts
 	r.bans.load(s.stateDir, logger)
 	r.member.join(s.cluster, r.refuses, logger)
 	r.member.keeper = r.keeper()

@@ -81,7 +81,8 @@ func (c Config) IssueFor(user string, now time.Time) credential.Credential {
 	if user == "" {
 		return c.Issue(now)
 	}
-	return credential.Issuer{Secret: c.secret(), TTL: c.TTL.V}.IssueFor(c.Names.Account(user), now)
+	issuer, account := credential.Issuer{Secret: c.secret(), TTL: c.TTL.V}, c.Names.Account(user)
+	return issuer.IssueFor(account, c.Accounts.Later(issuer, account, now))
 }
 
 // Values returns what Delta Chat reads about the relay with this credential: host:port:user:password, for TURN over UDP and for

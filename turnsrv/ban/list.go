@@ -1,4 +1,4 @@
-// Package ban contains the accounts and networks that may not allocate for a limited time.
+// Package ban contains the accounts and networks that may not allocate for a limited time, and credentials that were revoked.
 package ban
 
 import (
@@ -28,11 +28,25 @@ type table struct {
 	names    map[string]time.Time
 	networks map[netip.Prefix]time.Time
 	lengths  []int // distinct prefix lengths of the networks
+
+	through   map[string]time.Time // see Revocation
+	usernames map[string]bool      // that were revoked
 }
 
-// Set replaces the bans.
-func (l *List) Set(bans []Ban) {
-	t := &table{names: make(map[string]time.Time), networks: make(map[netip.Prefix]time.Time)}
+// Set replaces the bans and the revocations.
+func (l *List) Set(bans []Ban, revocations ...Revocation) {
+	t := &table{
+		names: make(map[string]time.Time), networks: make(map[netip.Prefix]time.Time),
+		through: make(map[string]time.Time), usernames: make(map[string]bool),
+	}
+	for _, r := range revocations {
+		if name := strings.ToLower(r.Account); name != "" && r.Through.After(t.through[name]) {
+			t.through[name] = r.Through
+		}
+		for _, username := range r.Usernames {
+			t.usernames[username] = true
+		}
+	}
 	name := func(name string, until time.Time) {
 		name = strings.ToLower(name)
 		if until.After(t.names[name]) {
@@ -58,8 +72,8 @@ func (l *List) Set(bans []Ban) {
 	l.table.Store(t)
 }
 
-// Banned reports whether a ban forbids allocations to the account, to the user name of its credential, or to the client's address.
-// A nil List contains no bans.
+// Banned reports whether a ban forbids allocations to the account, to the user name of its credential, or to the client's address, or
+// the credential was revoked. A nil List contains no bans.
 func (l *List) Banned(account, username string, client netip.Addr, now time.Time) bool {
 	if l == nil {
 		return false
@@ -69,6 +83,9 @@ func (l *List) Banned(account, username string, client netip.Addr, now time.Time
 		return false
 	}
 	if len(t.names) > 0 && (now.Before(t.names[strings.ToLower(account)]) || now.Before(t.names[strings.ToLower(username)])) {
+		return true
+	}
+	if t.revoked(account, username) {
 		return true
 	}
 	client = client.Unmap().WithZone("")

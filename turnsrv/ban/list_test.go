@@ -53,3 +53,29 @@ func TestBanned(t *testing.T) {
 		t.Error("a ban that was lifted bans")
 	}
 }
+
+func TestRevoked(t *testing.T) {
+	now := time.Unix(1796000000, 0)
+	var l List
+	l.Set(nil, Revocation{Account: "Alice@example.org", Usernames: []string{"001796400000"}, Through: time.Unix(1796432000, 0)},
+		Revocation{Account: "alice@example.org", Through: time.Unix(1796431000, 0)}, Revocation{Usernames: []string{"1796431999"}})
+	for _, tt := range []struct {
+		account, username string
+		want              bool
+	}{
+		{"alice@example.org", "1796432000", true},
+		{"ALICE@example.org", "0001796432000", true},
+		{"alice@example.org", "1796432001", false},
+		{"alice@example.org", "1796432000:alice@example.org", true},
+		{"alice@example.org", "1796432001:alice@example.org", false},
+		{"alice@example.org", "alice@example.org", false}, // a static user
+		{"001796400000", "001796400000", true},            // of a process before, which does not know the account
+		{"1796400000", "1796400000", false},
+		{"bob@example.org", "1796431999", true},
+		{"bob@example.org", "1796431998", false},
+	} {
+		if got := l.Banned(tt.account, tt.username, netip.MustParseAddr("192.0.2.1"), now); got != tt.want {
+			t.Errorf("%q, %q: got %v, want %v", tt.account, tt.username, got, tt.want)
+		}
+	}
+}

@@ -32,7 +32,8 @@ type Accounts struct {
 	known, unknown generations
 	learned        generations // issued by others
 
-	zeros int // with which the user names of this process begin
+	revoked revocations
+	zeros   int // with which the user names of this process begin
 	// fresh are the names that were issued since the last call of Issued, while publish is set. lost is set if there were too many.
 	fresh         []serial
 	publish, lost bool
@@ -146,9 +147,14 @@ func (a *Accounts) name(account string, latest, window, remainder, now int64) se
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.known.age(now, maxIssued)
+	if through := a.revoked.through[account]; through > latest-window { // some of the window is revoked
+		latest = max(latest, through+min(window, maxProbes))
+		window = latest - through
+		remainder = (through + 1) % window // the first second that is not
+	}
 	inWindow := func(second int64) bool { return latest-window < second && second <= latest }
 	for _, known := range [...]map[string]serial{a.known.young.latest, a.known.old.latest} {
-		if name, ok := known[account]; ok && inWindow(name.second()) {
+		if name, ok := known[account]; ok && inWindow(name.second()) && !a.revoked.names[name] {
 			if holder, _ := a.holder(name); holder == account {
 				a.known.young.add(account, name)
 				return name
@@ -162,7 +168,7 @@ func (a *Accounts) name(account string, latest, window, remainder, now int64) se
 			second += window
 		}
 		name := serialOf(a.zeros, second)
-		if holder, taken := a.holder(name); !taken || holder == account {
+		if holder, taken := a.holder(name); !a.revoked.names[name] && (!taken || holder == account) {
 			a.issue(account, name)
 			return name
 		}
