@@ -1,6 +1,7 @@
 package shared
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -31,19 +32,25 @@ var passBuffers = sync.Pool{New: func() any { return new([passSize]byte) }}
 // fallback.
 func (p *Port) pass(conn *Conn) {
 	c := p.config.Load()
-	entry := p.passing.enter(conn, c.MaxConnections)
+	ctx, end := context.WithCancel(context.Background())
+	defer end()
+	entry := p.passing.enter(conn, end, c.MaxConnections)
 	if entry == nil {
 		p.counters.refused[fallbackFull].Add(1)
 		return
 	}
 	defer p.passing.leave(entry)
-	server, err := p.dialFallback(c, conn.origin)
+	server, err := p.dialFallback(ctx, c, conn.origin)
+	if ctx.Err() != nil && err != nil { // Shutdown, or the client had no patience
+		return
+	}
 	if err != nil {
 		p.counters.failures.Add(1)
 		p.failures.Log(p.logger, slog.LevelWarn, "fallback cannot be reached", "fallback", c.Fallback, "client", conn.origin.Client.String(), "err", err)
 		return
 	}
 	defer server.Close()
+	defer context.AfterFunc(ctx, func() { server.Close() })()
 	p.counters.passed.Add(1)
 	if tcp, ok := conn.Conn.(*net.TCPConn); ok {
 		tcp.SetKeepAliveConfig(patient.KeepAlive())
@@ -70,8 +77,8 @@ func (p *Port) pass(conn *Conn) {
 }
 
 // dialFallback connects to the fallback, and tells it where the client is if it wants to know.
-func (p *Port) dialFallback(c *Config, from origin.Origin) (net.Conn, error) {
-	server, err := (&net.Dialer{Timeout: dialTimeout}).Dial("tcp", c.Fallback)
+func (p *Port) dialFallback(ctx context.Context, c *Config, from origin.Origin) (net.Conn, error) {
+	server, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", c.Fallback)
 	if err != nil || c.ProxyVersion == 0 {
 		return server, err
 	}
@@ -89,8 +96,9 @@ func (p *Port) dialFallback(c *Config, from origin.Origin) (net.Conn, error) {
 // passed is a connection to the fallback.
 type passed struct {
 	conn   *Conn
-	from   [2]netip.Prefix // the address and the network of the client
-	active atomic.Int64    // when bytes last passed, in Unix nanoseconds
+	end    context.CancelFunc // ends the connection to the fallback, also while it is being made
+	from   [2]netip.Prefix    // the address and the network of the client
+	active atomic.Int64       // when bytes last passed, in Unix nanoseconds
 }
 
 // transfer passes what src sends to dst until src ends, and ends dst. The error is one of either connection; nil if src has sent

@@ -37,8 +37,21 @@ func newMember(p *Port, m Member) *member {
 	return &member{Member: m, port: p, queue: make(chan *Conn), closed: make(chan struct{}), stop: make(chan struct{})}
 }
 
-// Accept returns a *Conn for the endpoint.
+// Accept returns a *Conn for the endpoint. From then on, no other connection can displace it.
 func (m *member) Accept() (net.Conn, error) {
+	for {
+		conn, err := m.next()
+		if err != nil {
+			return nil, err
+		}
+		if m.port.pending.leave(conn.Conn) {
+			return conn, nil
+		}
+	}
+}
+
+// next returns the next connection for the endpoint.
+func (m *member) next() (*Conn, error) {
 	m.mu.Lock()
 	stop := m.stop
 	m.mu.Unlock()

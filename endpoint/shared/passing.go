@@ -23,8 +23,8 @@ const (
 	networkShare = 2
 )
 
-// enter adds a connection, or returns nil if there are too many.
-func (p *passing) enter(conn *Conn, maximum int) *passed {
+// enter adds a connection, or returns nil if there are too many. end ends the connection to the fallback.
+func (p *passing) enter(conn *Conn, end context.CancelFunc, maximum int) *passed {
 	addr := conn.origin.Client.Addr()
 	host, network := limit.Host(addr), limit.Network(addr)
 	p.mu.Lock()
@@ -35,7 +35,7 @@ func (p *passing) enter(conn *Conn, maximum int) *passed {
 	if p.conns == nil {
 		p.conns, p.from = make(map[*passed]struct{}), make(map[netip.Prefix]int)
 	}
-	entry := &passed{conn: conn, from: [...]netip.Prefix{host, network}}
+	entry := &passed{conn: conn, end: end, from: [...]netip.Prefix{host, network}}
 	entry.active.Store(time.Now().UnixNano())
 	p.conns[entry] = struct{}{}
 	for _, prefix := range entry.from {
@@ -93,6 +93,7 @@ func (p *passing) closeSince(t time.Time) int {
 	defer p.mu.Unlock()
 	for entry := range p.conns {
 		if entry.active.Load() <= t.UnixNano() {
+			entry.end()
 			entry.conn.Close()
 		}
 	}

@@ -83,11 +83,11 @@ func (p *pending) enlarge(conn net.Conn) {
 	}
 }
 
-// leave removes a connection, if it has not been removed already.
-func (p *pending) leave(conn net.Conn) {
+// leave removes a connection, and reports whether it was there. If it was not, another one may have displaced it.
+func (p *pending) leave(conn net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.leaveLocked(conn)
+	return p.leaveLocked(conn)
 }
 
 func (p *pending) leaveLocked(conn net.Conn) bool {

@@ -142,8 +142,8 @@ func (p *Port) serve(socket net.Conn) {
 	}
 	taken := false
 	defer func() {
-		p.pending.leave(socket)
-		if !taken {
+		if !taken { // otherwise see member.Accept
+			p.pending.leave(socket)
 			socket.Close()
 		}
 	}()
@@ -162,8 +162,9 @@ func (p *Port) serve(socket net.Conn) {
 	conn.ahead = hello.read
 	switch route := p.route(&hello); {
 	case route.fallback:
-		p.pending.leave(socket)
-		p.pass(conn)
+		if p.pending.leave(socket) {
+			p.pass(conn)
+		}
 	case hello.answer != nil:
 		p.answer(conn, hello.answer)
 	case len(route.candidates) == 0:

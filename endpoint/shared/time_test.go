@@ -262,7 +262,7 @@ func TestPassing(t *testing.T) {
 		enterFrom := func(addr string) *passed {
 			conn, _ := net.Pipe()
 			client := netip.AddrPortFrom(netip.MustParseAddr(addr), 4711)
-			return p.enter(&Conn{Conn: conn, origin: origin.Origin{Client: client}}, 8)
+			return p.enter(&Conn{Conn: conn, origin: origin.Origin{Client: client}}, func() {}, 8)
 		}
 		enter := func() *passed { return enterFrom("2001:db8:0:1::1") }
 		quiet, busy := enter(), enter()
@@ -315,6 +315,33 @@ func TestPassing(t *testing.T) {
 		p.leave(busy)
 		if p.count() != 0 || len(p.from) != 0 {
 			t.Error("something is left")
+		}
+	})
+}
+
+// TestDisplacedOnDelivery checks that a crowded port closes no connection that an endpoint has, and gives the endpoint none that it has
+// closed.
+func TestDisplacedOnDelivery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := New(Config{}, slog.New(slog.DiscardHandler))
+		l := p.Listen(Member{Protocol: IMAP}).(*member)
+		deliver := func() net.Conn {
+			_, socket := net.Pipe()
+			p.pending.enter(socket, netip.MustParseAddr("192.0.2.1"), false)
+			go l.deliver(&Conn{Conn: socket}, helloTimeout)
+			synctest.Wait()
+			return socket
+		}
+		displaced := deliver()
+		p.pending.leave(displaced)
+		displaced.Close()
+		kept := deliver()
+		conn, err := l.Accept()
+		if err != nil || conn.(*Conn).Conn != kept {
+			t.Errorf("accepted %v, %v, want the one that is open", conn, err)
+		}
+		if p.pending.closeAll(); conn.SetDeadline(time.Time{}) != nil {
+			t.Error("what the endpoint has is closed")
 		}
 	})
 }
