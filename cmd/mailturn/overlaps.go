@@ -7,18 +7,22 @@ import (
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/mailturn/mailturn/endpoint/shared"
+	"github.com/mailturn/mailturn/framework/acme"
 	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/framework/listen"
 )
 
-// bound is a listening address of an endpoint.
+// bound is a listening address of an endpoint, or that of an acme block.
 type bound struct {
 	addr     listen.Addr
 	at       hcl.Range
 	endpoint string // in words
 }
 
-// bound returns the listening addresses of all endpoints.
+// acmeBlock is the endpoint of an address on which challenges are answered.
+const acmeBlock = "the acme block"
+
+// bound returns the listening addresses of all endpoints, and then that for http-01.
 func (s *setup) bound() (all []bound) {
 	add := func(kind, name string, addresses []listen.Addr, ranges []hcl.Range) {
 		for i, addr := range addresses {
@@ -33,6 +37,12 @@ func (s *setup) bound() (all []bound) {
 	}
 	for _, server := range s.http {
 		add("http", server.Name, server.Listen, server.ListenRanges)
+	}
+	if s.acme != nil && s.acme.Challenge == acme.HTTP01 {
+		var addr listen.Addr
+		if err := addr.UnmarshalText([]byte("http://" + s.acme.Listen)); err == nil { // otherwise reported already
+			all = append(all, bound{addr, s.acme.ListenRange, acmeBlock})
+		}
 	}
 	return all
 }
@@ -70,6 +80,9 @@ func (b bound) packets() bool { return b.addr.Scheme == "udp" || b.addr.Scheme =
 
 // remedy says what to do about an overlap.
 func (b bound) remedy(other bound) string {
+	if b.endpoint == acmeBlock {
+		return `give the endpoint another port, or use challenge = "tls-alpn-01" or "dns-01"`
+	}
 	encrypted := func(a listen.Addr) bool { return a.Scheme == "tls" || a.Scheme == "https" }
 	switch {
 	case b.endpoint == other.endpoint:

@@ -146,6 +146,10 @@ func (s *Settings) decodeChallenge(c config.ACME) (diags hcl.Diagnostics) {
 		s.DNS, diags = update, append(diags, dnsDiags...)
 	}
 	listen := cmp.Or(c.HTTPListen.V, ":80")
+	s.ListenRange = s.Range
+	if c.HTTPListen.Set {
+		s.ListenRange = c.HTTPListen.Range
+	}
 	if host, port, err := net.SplitHostPort(listen); err != nil || badPort(port) {
 		diags = append(diags, config.Errorf(c.HTTPListen.Range, "Not a listening address", "%q: want HOST:PORT or :PORT.", listen))
 	} else if _, err := netip.ParseAddr(host); host != "" && err != nil {

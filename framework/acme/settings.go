@@ -44,7 +44,9 @@ type Settings struct {
 	// Listen is where challenges are answered, HOST:PORT: for http-01, an address to listen on; for tls-alpn-01, one on which an
 	// endpoint already listens.
 	Listen string
-	DNS    DNSUpdate // for dns-01
+	// ListenRange is where the file has http_listen, or else the first block.
+	ListenRange hcl.Range
+	DNS         DNSUpdate // for dns-01
 
 	// Addresses are public addresses of this machine that its interfaces may not have.
 	Addresses []netip.Addr
