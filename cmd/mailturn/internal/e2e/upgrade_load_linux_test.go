@@ -3,8 +3,10 @@ package e2e
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,8 +21,17 @@ const (
 	voicePayload = 172 // of Opus and RTP, in bytes
 )
 
-// TestUpgradeUnderLoad upgrades a relay as often as MAILTURN_UPGRADES says, to and fro between two builds, while it relays a hundred calls: no
-// packet is lost. It adds what it found to the file that MAILTURN_UPGRADE_TABLE names. It takes a minute, so only .ci/full sets these.
+// Most of many calls are quiet: their clients only keep them alive.
+const (
+	manyCalls  = 3000
+	quietEvery = 5 * time.Second
+	// callsOfPeer is the number of quiet calls with one peer.
+	callsOfPeer = 50
+)
+
+// TestUpgradeUnderLoad upgrades a relay as often as MAILTURN_UPGRADES says, to and fro between two builds, while it relays a hundred calls,
+// and then again with 2,900 more, which are quiet: no packet is lost. It adds what it found to the file that MAILTURN_UPGRADE_TABLE names.
+// It takes two minutes, so only .ci/full sets these.
 func TestUpgradeUnderLoad(t *testing.T) {
 	count := os.Getenv("MAILTURN_UPGRADES")
 	if count == "" {
@@ -31,19 +42,35 @@ func TestUpgradeUnderLoad(t *testing.T) {
 		t.Fatalf("MAILTURN_UPGRADES: %v", err)
 	}
 	builds := []string{binary, otherBuild(t)}
+	for _, calls := range []int{voiceCalls, manyCalls} {
+		t.Run(fmt.Sprint(calls), func(t *testing.T) { upgradeUnderLoad(t, builds, calls, upgrades) })
+	}
+}
+
+// upgradeUnderLoad upgrades with a number of calls, of which all beyond a hundred are quiet.
+func upgradeUnderLoad(t *testing.T, builds []string, calls, upgrades int) {
 	p, stateDir := freePorts(t), t.TempDir()
-	i := newInstallation(t, builds[0], configure(t, p, allowLoopback+"\n  kernel_path = \"off\"\n  user_quota = 200", ""))
+	i := newInstallation(t, builds[0], configure(t, p, allowLoopback+"\n  kernel_path = \"off\"\n  user_quota = 5000\n  unauthenticated_rate = 0", ""))
 	i.start(t, stateDir)
 	alice, _ := discover(t, p, stateDir, "alice@example.org", "wonderland")
-	var streams []*checkedStream
+	var streams, quietStreams []*checkedStream
 	stop := make(chan struct{})
 	var running sync.WaitGroup
+	var peer net.Addr
+	for k := range calls - voiceCalls {
+		if k%callsOfPeer == 0 {
+			peer = echoingPeer(t)
+		}
+		s := beginStream(t, p, "udp", alice, peer)
+		s.every = quietEvery
+		quietStreams = append(quietStreams, s)
+	}
 	for range voiceCalls {
 		s := beginStream(t, p, "udp", alice, echoingPeer(t)) // whose buffer is not shared, so that it loses nothing
 		s.every, s.padding = voiceEvery, make([]byte, voicePayload-8)
 		streams = append(streams, s)
 	}
-	for _, s := range streams {
+	for _, s := range slices.Concat(streams, quietStreams) {
 		running.Go(func() { s.run(stop) })
 	}
 	longest := func() (gap time.Duration) {
@@ -72,7 +99,7 @@ func TestUpgradeUnderLoad(t *testing.T) {
 	close(stop)
 	running.Wait()
 	var sent, lost, swapped uint64
-	for _, s := range streams {
+	for _, s := range slices.Concat(streams, quietStreams) {
 		sent, lost, swapped = sent+s.sent, lost+s.sent-s.back, swapped+s.swapped
 	}
 	t.Logf("%d of %d packets lost, %d out of order; longest gap %v without upgrades, %v with; interrupted for up to %v", lost, sent, swapped, quiet, busy, interrupted)
@@ -84,7 +111,11 @@ func TestUpgradeUnderLoad(t *testing.T) {
 	}
 	if file := os.Getenv("MAILTURN_UPGRADE_TABLE"); file != "" && !t.Failed() {
 		commit, load := measuredAt(t)
-		addLoad(t, file, fmt.Sprintf(loadSection, time.Now().UTC().Format("2006-01-02 15:04 MST"), commit, load, upgrades, sent, lost,
+		section := loadSection
+		if calls > voiceCalls {
+			section = manySection
+		}
+		addLoad(t, file, fmt.Sprintf(section+loadTable, time.Now().UTC().Format("2006-01-02 15:04 MST"), commit, load, upgrades, sent, lost,
 			milliseconds(quiet), milliseconds(busy), milliseconds(interrupted)))
 	}
 }
@@ -122,7 +153,14 @@ const loadSection = `## A hundred calls
 The relay has the load of the row "voice" of [speed.md](speed.md): 100 clients each send 50 packets a second over UDP to a peer, which
 sends them back. All programs run on one machine, without the kernel path. "Longest gap" is the longest time without a packet to
 one of the clients, of which 20 ms are the interval between packets.
+`
 
+const manySection = `## 3,000 calls
+
+There are 2,900 more calls, which are quiet: each sends a packet every 5 seconds. "Longest gap" is that of the hundred.
+`
+
+const loadTable = `
 | | |
 | --- | --- |
 | measured | %s |
