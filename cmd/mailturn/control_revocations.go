@@ -103,6 +103,7 @@ func (o *operators) revoke(w http.ResponseWriter, r *http.Request) (any, error) 
 		}
 		return nil, refusedBan(err)
 	}
+	made.Until = entry.Until
 	problem := o.publish(r.Context(), entry)
 	ended, err := o.collectFrom(r.Context(), relays, func(ctx context.Context, relay namedRelay) ([]event.Allocation, error) {
 		return relay.Disconnect(ctx, func(a event.Allocation) bool {

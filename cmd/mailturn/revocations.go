@@ -70,6 +70,13 @@ func (r revocation) entry() cluster.Entry {
 	return e
 }
 
+// extend makes the revocation last at least until a time.
+func (r *revocation) extend(until time.Time) {
+	if until.After(r.Until) {
+		r.Until = until
+	}
+}
+
 // learn adds the revoked ones of the user names that were issued to the account, and reports whether there are new ones.
 func (r *revocation) learn(usernames []string) (changed bool) {
 	old := slices.DeleteFunc(slices.Clone(usernames), func(username string) bool {
@@ -82,10 +89,11 @@ func (r *revocation) learn(usernames []string) (changed bool) {
 	return changed
 }
 
-// put adds a revocation, which replaces the one of the same account or user name.
+// putRevoked adds a revocation, which replaces the one of the same account or user name. What that one has revoked stays revoked.
 func (s *storedBans) putRevoked(r revocation) error {
 	s.Revoked = slices.Clone(s.Revoked)
 	if i := s.indexRevoked(r.name()); i >= 0 {
+		r.extend(s.Revoked[i].Until)
 		r.learn(s.Revoked[i].Usernames)
 		s.Revoked = slices.Delete(s.Revoked, i, i+1)
 	}
@@ -109,6 +117,7 @@ func (b *bans) revoke(r revocation) (entry cluster.Entry, err error) {
 		before := int64(0)
 		if i := stored.indexRevoked(r.name()); i >= 0 {
 			before = stored.Revoked[i].Stamp
+			r.extend(stored.Revoked[i].Until) // for the other machines, too
 		}
 		r.Stamp = cluster.NextStamp(b.clock(), before)
 		entry = r.entry()

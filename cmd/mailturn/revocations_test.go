@@ -108,6 +108,35 @@ func TestMergeRevocations(t *testing.T) {
 	}
 }
 
+// TestRevokeAgain wants what was revoked to stay revoked if the account is revoked again for less time, here or on another machine.
+func TestRevokeAgain(t *testing.T) {
+	now := time.Now()
+	b := new(bans)
+	b.load(t.TempDir(), slog.New(slog.DiscardHandler))
+	long, short := revocation{Account: "alice", Until: now.Add(100 * time.Hour)}, revocation{Account: "alice", Until: now.Add(time.Hour)}
+	username := strconv.FormatInt(now.Add(50*time.Hour).Unix(), 10) + ":alice"
+	want := func(what string) {
+		t.Helper()
+		if !b.list.Banned("alice", username, netip.Addr{}, now) {
+			t.Errorf("%s: a credential that was revoked is accepted again", what)
+		}
+	}
+	if _, err := b.revoke(long); err != nil {
+		t.Fatal(err)
+	}
+	entry, err := b.revoke(short)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want("revoked again")
+	if entry.Until.Before(long.Until) {
+		t.Errorf("other machines are told that it ends at %v", entry.Until)
+	}
+	short.Stamp = entry.Stamp + 1
+	b.mergeRevoked([]cluster.Entry{short.entry()}, func(string) []string { return nil }, slog.New(slog.DiscardHandler))
+	want("revoked again on another machine")
+}
+
 func TestRevocationTarget(t *testing.T) {
 	now := time.Unix(1796000000, 0)
 	for target, want := range map[string]revocationRequest{
