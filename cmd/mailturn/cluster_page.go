@@ -31,7 +31,7 @@ func (m *member) sharedSecrets(r cluster.Relay) page.SharedSecrets {
 	if _, ok := m.secretOf(r); !ok && len(*m.secrets.Load()) > 0 {
 		return page.NoSecrets
 	}
-	if own := m.fixed.Load(); own != nil && !slices.Equal(slices.Sorted(slices.Values(own.Secrets)), slices.Sorted(slices.Values(r.Secrets))) {
+	if own := m.own(); own != nil && !slices.Equal(slices.Sorted(slices.Values(own.Secrets)), slices.Sorted(slices.Values(r.Secrets))) {
 		return page.DifferentSecrets
 	}
 	return page.SameSecrets

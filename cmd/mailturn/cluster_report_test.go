@@ -1,13 +1,18 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/mailturn/mailturn/cmd/mailturn/internal/rotation"
+	"github.com/mailturn/mailturn/endpoint/http/page"
 	"github.com/mailturn/mailturn/framework/cluster"
+	"github.com/mailturn/mailturn/framework/config"
 	"github.com/mailturn/mailturn/turnsrv/credential"
 )
 
@@ -41,6 +46,31 @@ func TestClusterReport(t *testing.T) {
 	report.upgradedHere(&printed, handedOver{Version: "v2"})
 	if !strings.HasPrefix(printed.String(), "one: upgraded from v1 to v2.") {
 		t.Errorf("got %s", &printed)
+	}
+}
+
+// TestPageAfterRotation checks that a relay with the same secrets is not said to accept others because one was made for all machines.
+func TestPageAfterRotation(t *testing.T) {
+	file, diags := config.Parse("maddy.conf", []byte("cluster {\n redis = [\"rediss://localhost\"]\n key = \""+strings.Repeat("k", 32)+"\"\n}"))
+	settings, more := cluster.Decode(file.Cluster)
+	if diags = append(diags, more...); diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	secret := credential.NewSecret([]byte("correct horse battery staple"))
+	m := member{relay: struct{ controllable }{}, keeper: rotation.New(rotation.Config{
+		Cluster: settings, Changed: func() {}, Publish: func(context.Context, ...cluster.Entry) error { return nil }, Logger: slog.New(slog.DiscardHandler),
+	})}
+	m.secrets.Store(&[]credential.Secret{secret})
+	m.fixed.Store(&cluster.Relay{Name: "one", Secrets: []string{cluster.SecretID(secret.Bytes())}})
+	before := *m.own()
+	if _, _, err := m.keeper.Rotate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := m.sharedSecrets(*m.own()); got != page.SameSecrets {
+		t.Errorf("a relay with the same secrets: %s", got)
+	}
+	if got := m.sharedSecrets(before); got != page.DifferentSecrets {
+		t.Errorf("a relay without the new secret: %s", got)
 	}
 }
 
