@@ -377,6 +377,21 @@ func TestSchedule(t *testing.T) {
 	})
 }
 
+// TestTooOften wants the log to say that the secret is not replaced on schedule, because credentials are valid for too long.
+func TestTooOften(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "a")
+		a := w.machines[0]
+		a.Configure(Settings{Lifetime: 30 * 24 * time.Hour, Every: 24 * time.Hour})
+		for range 10 {
+			w.pass(24 * time.Hour)
+		}
+		if n := strings.Count(a.log.String(), "the secret is not replaced as secret_rotation says"); len(a.held) != maxSecrets || n == 0 {
+			t.Errorf("%d secrets, and %d warnings", len(a.held), n)
+		}
+	})
+}
+
 // TestFile wants the file to give the secrets back, and nobody to read them without the key.
 func TestFile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

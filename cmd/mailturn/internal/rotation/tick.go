@@ -169,7 +169,7 @@ func (k *Keeper) wait(relays []cluster.Relay, now time.Time) {
 	}
 }
 
-// due reports whether the secret has to be replaced, and what to claim before. A machine that does not know yet what the others have, or
+// due reports whether the secret has to be replaced, and what to claim before: once an hour while Rotate refuses, which the log then says. A machine that does not know yet what the others have, or
 // knows no relay, replaces nothing.
 func (k *Keeper) due(relays []cluster.Relay, now time.Time) (due bool, claim string) {
 	if k.settings.Every == 0 || !k.synced || len(relays) == 0 {
@@ -180,7 +180,7 @@ func (k *Keeper) due(relays []cluster.Relay, now time.Time) (due bool, claim str
 	}
 	latest := k.held[len(k.held)-1]
 	age := now.Sub(latest.Made)
-	if latest.Issued.IsZero() || len(k.held) >= maxSecrets {
+	if latest.Issued.IsZero() {
 		return false, ""
 	}
 	return age >= k.settings.Every || age < -clockSlack, "the secret after " + latest.ID
