@@ -14,8 +14,8 @@ const (
 	maxDTLSNumber = 1<<48 - 1
 	// maxDTLSFlight limits the bytes of the last datagram of a handshake that another process has performed.
 	maxDTLSFlight = 2048
-	// dtlsMargin is how many sequence numbers an association skips when two processes have had its keys. The other one should have sent
-	// nothing since, but a number that is used twice would reveal keys of AES-GCM.
+	// dtlsMargin is how many sequence numbers an association skips when two processes have had its keys, and the successor skips twice as
+	// many. The other one should have sent nothing since, but a number that is used twice would reveal keys of AES-GCM.
 	dtlsMargin = 1 << 32
 )
 

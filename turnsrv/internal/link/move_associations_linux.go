@@ -86,7 +86,7 @@ func restoreKeys(exported *handover.Association) (*dtlsKeys, error) {
 	}
 	read, err := suite.protection(slices.Clone(exported.ReadKey), slices.Clone(exported.ReadIV))
 	return &dtlsKeys{
-		suite: suite.id, write: write, read: read, next: exported.Next,
+		suite: suite.id, write: write, read: read, next: exported.Next + dtlsMargin, // and more in resume, unlike the other process
 		replay: replayWindow{next: exported.Received, seen: exported.Window},
 	}, err
 }
