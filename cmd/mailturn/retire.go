@@ -17,6 +17,11 @@ const passLimit = 5 * time.Minute
 // ctx is done, or for as long as their endpoints' upgrade_timeout.
 func (r *service) retire(ctx context.Context, finish func() error) error {
 	r.ready.Store(false)
+	for _, endpoint := range r.running { // at once: what follows may take as long as connections are silent
+		if mail, ok := endpoint.(*imap.Endpoint); ok {
+			mail.StopIssuing()
+		}
+	}
 	r.ports.StopAccepting()
 	r.book.HandOver()
 	r.member.keeper.HandOver()

@@ -42,7 +42,7 @@ type Endpoint struct {
 	outage log.Limit
 	// unidentified limits log lines about upstreams that do not support ClientAddressID.
 	unidentified log.Limit
-	retired      atomic.Bool   // another process serves: see StopAccepting
+	retired      atomic.Bool   // another process serves: see StopIssuing
 	rejecting    chan struct{} // a slot for each connection that is being turned away with a BYE
 	credentials  atomic.Uint64 // responses with a credential, for the metrics
 

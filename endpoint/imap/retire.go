@@ -5,10 +5,13 @@ import (
 	"time"
 )
 
-// StopAccepting closes the listening sockets in this process. Another process has them, too, and accepts their connections. From here on,
-// a client that asks for a credential gets BYE, because that process, and its bans, would not know whose the credential is.
+// StopIssuing makes a client that asks for a credential get BYE from here on, because another process serves, and it, and its bans, would
+// not know whose the credential is.
+func (e *Endpoint) StopIssuing() { e.retired.Store(true) }
+
+// StopAccepting closes the listening sockets in this process. Another process has them, too, and accepts their connections. StopIssuing
+// must have been called.
 func (e *Endpoint) StopAccepting() {
-	e.retired.Store(true)
 	closeListeners(e.listeners)
 	e.accepting.Wait()
 }
