@@ -10,13 +10,14 @@ import (
 // Export implements Datagram.
 func (l *loopDatagram) Export(e *session.Export) (links []handover.Link, err error) {
 	<-l.begun
-	l.loop.Do(func() {
-		exported := handover.Link{}
-		if exported.Cookie, err = l.socket.Cookie(); err == nil {
-			err = l.handler.(Movable).Export(e, &exported, nil)
+	exported := handover.Link{}
+	err = result(l.loop, func() (err error) {
+		if exported.Cookie, err = l.socket.Cookie(); err != nil {
+			return err
 		}
-		links = []handover.Link{exported}
+		return l.handler.(Movable).Export(e, &exported, nil)
 	})
+	links = []handover.Link{exported}
 	return links, err
 }
 
@@ -34,7 +35,7 @@ func (l *loopDatagram) Restore(in *handover.Incoming, links []*handover.Link) (e
 	<-l.begun
 	for _, exported := range links {
 		if err == nil {
-			l.loop.Do(func() { err = l.handler.(Movable).Restore(in, exported, noStreams) })
+			err = result(l.loop, func() error { return l.handler.(Movable).Restore(in, exported, noStreams) })
 		}
 	}
 	return err

@@ -14,12 +14,22 @@ import (
 	"github.com/mailturn/mailturn/turnsrv/event"
 	"github.com/mailturn/mailturn/turnsrv/internal/framing"
 	"github.com/mailturn/mailturn/turnsrv/internal/handover"
+	"github.com/mailturn/mailturn/turnsrv/internal/loop"
 	"github.com/mailturn/mailturn/turnsrv/internal/session"
 )
 
 // canMove reports whether another process can take over the connection, which the loop serves.
 func (f *loopStream) canMove() bool {
 	return !f.ended && !f.cut && f.encrypted == nil && f.ahead == nil && f.stream.tuple.Transport == event.TCP
+}
+
+var errPanicked = errors.New("there was a panic, which is in the log")
+
+// result makes a loop call f, and returns its error. A loop recovers from a panic, which is an error here.
+func result(on *loop.Loop, f func() error) error {
+	err := errPanicked
+	on.Do(func() { err = f() })
+	return err
 }
 
 // Export adds the connections that another process can take over, and the allocations, one link for each loop. The loops are
@@ -31,8 +41,7 @@ func (l *Streams) Export(e *session.Export) (links []handover.Link, err error) {
 			return nil, errors.ErrUnsupported
 		}
 		exported := handover.Link{Listener: l.address()}
-		share.loop.Do(func() { err = share.export(e, &exported) })
-		if err != nil {
+		if err := result(share.loop, func() error { return share.export(e, &exported) }); err != nil {
 			return nil, err
 		}
 		links = append(links, exported)
@@ -113,7 +122,7 @@ func (l *Streams) Restore(in *handover.Incoming, links []*handover.Link) (err er
 			return errors.ErrUnsupported
 		}
 		if err == nil {
-			share.loop.Do(func() { err = share.restore(in, exported) })
+			err = result(share.loop, func() error { return share.restore(in, exported) })
 		}
 	}
 	return err
