@@ -108,7 +108,7 @@ func (k *Keeper) Announced() (ids []string) {
 	defer k.mu.Unlock()
 	current := k.current()
 	for i := len(k.held) - 1; i >= 0; i-- {
-		if i >= current || time.Since(k.held[current].Issued) < announceFor {
+		if !k.ended(k.held[i].ID) && (i >= current || time.Since(k.held[current].Issued) < announceFor) {
 			ids = append(ids, k.held[i].ID)
 		}
 	}
@@ -118,11 +118,18 @@ func (k *Keeper) Announced() (ids []string) {
 // current returns the place of the secret with which machines issue, -1 if there is none. The caller holds the lock.
 func (k *Keeper) current() int {
 	for i := len(k.held) - 1; i >= 0; i-- {
-		if !k.held[i].Issued.IsZero() {
+		if !k.held[i].Issued.IsZero() && !k.ended(k.held[i].ID) {
 			return i
 		}
 	}
 	return -1
+}
+
+// ended reports whether a secret has ended, although this machine may still accept it: see withdraw. The caller holds the lock.
+func (k *Keeper) ended(id string) bool { return k.indexGone(id) >= 0 }
+
+func (k *Keeper) indexGone(id string) int {
+	return slices.IndexFunc(k.gone, func(w withdrawn) bool { return w.ID == id })
 }
 
 // Held returns the secrets as entries of the cluster.
@@ -134,7 +141,9 @@ func (k *Keeper) Held() (entries []cluster.Entry) {
 	defer k.mu.Unlock()
 	now := time.Now()
 	for _, s := range k.held {
-		entries = append(entries, s.entry())
+		if !k.ended(s.ID) {
+			entries = append(entries, s.entry())
+		}
 	}
 	for _, w := range k.gone {
 		if now.Before(w.Until) {
@@ -236,12 +245,17 @@ const publishLimit = 2 * time.Second
 func (k *Keeper) learn(e cluster.Entry, now time.Time) (answer *cluster.Entry, changed bool) {
 	id := strings.TrimPrefix(e.Name, prefix)
 	i := slices.IndexFunc(k.held, func(s Secret) bool { return s.ID == id })
-	g := slices.IndexFunc(k.gone, func(w withdrawn) bool { return w.ID == id })
+	g := k.indexGone(id)
 	if e.Value == "" {
 		return k.withdraw(id, i, g, e, now)
 	}
-	if g >= 0 && e.Stamp <= k.gone[g].Stamp {
+	switch {
+	case g >= 0 && e.Stamp <= k.gone[g].Stamp:
 		return nil, false
+	case g >= 0 && !now.Before(k.gone[g].ended()): // from a machine to which somebody has given a copy, or that was away
+		k.gone[g].Stamp = cluster.NextStamp(now, e.Stamp)
+		told := k.gone[g].entry()
+		return &told, true
 	}
 	s, err := parse(e)
 	if err == nil && i < 0 && len(k.held) >= maxHeld {
@@ -277,30 +291,47 @@ func (k *Keeper) learn(e cluster.Entry, now time.Time) (answer *cluster.Entry, c
 	return answer, changed
 }
 
-// withdraw takes the entry of a secret that has ended, which is at i of those held and at g of those gone, or -1. One that is held has not
-// ended here, because this machine was away for long, and may have issued with it until now, or because the other one's clock is ahead.
+// withdraw takes the entry of a secret that has ended, which is at i of those held and at g of those gone, or -1. It has ended for good,
+// unless the clock of the machine that says so is ahead. If this machine was away and has issued with it, it goes on accepting that, and
+// tells nobody.
 func (k *Keeper) withdraw(id string, i, g int, e cluster.Entry, now time.Time) (answer *cluster.Entry, changed bool) {
+	w := withdrawn{id, e.Stamp, e.Until}
 	switch {
-	case i >= 0 && e.Stamp <= k.held[i].stamp, g >= 0 && e.Stamp <= k.gone[g].Stamp, len(id) != idLength:
+	case i >= 0 && g < 0 && e.Stamp <= k.held[i].stamp, g >= 0 && e.Stamp <= k.gone[g].Stamp, len(id) != idLength:
 		return nil, false
-	case i >= 0:
+	case i >= 0 && g < 0 && now.Before(w.ended()):
 		s := &k.held[i]
+		if s.Ends.After(w.ended()) { // it was told so, and does not believe it
+			s.stamp = e.Stamp
+			return nil, true
+		}
 		if s.Ends.IsZero() {
 			s.replace(now)
 		}
 		s.stamp = cluster.NextStamp(now, e.Stamp)
 		told := s.entry()
 		return &told, true
-	case g >= 0:
-		k.gone[g] = withdrawn{id, e.Stamp, e.Until}
-	default:
-		k.forget(withdrawn{id, e.Stamp, e.Until})
+	case i >= 0 && k.held[i].used:
+		if k.held[i].Ends.IsZero() {
+			k.held[i].replace(now)
+		}
+	case i >= 0:
+		k.held = slices.Delete(k.held, i, i+1)
+		k.config.Logger.Info(endMessage, "id", id)
 	}
+	k.forget(w)
 	return nil, true
 }
 
+// endMessage is logged when a secret ends.
+const endMessage = "cluster: a secret is no longer accepted"
+
 // forget remembers a secret that has ended.
 func (k *Keeper) forget(w withdrawn) {
+	if g := k.indexGone(w.ID); g >= 0 {
+		k.gone[g] = w
+		return
+	}
 	if k.gone = append(k.gone, w); len(k.gone) > maxWithdrawn {
 		k.gone = k.gone[1:]
 	}
@@ -314,8 +345,10 @@ func (k *Keeper) expire(now time.Time) (changed bool) {
 		if s.accepted(now) {
 			return false
 		}
-		k.config.Logger.Info("cluster: a secret is no longer accepted", "id", s.ID)
-		k.forget(withdrawn{s.ID, s.stamp + 1, s.Ends.Add(leaseTime)})
+		k.config.Logger.Info(endMessage, "id", s.ID)
+		if !k.ended(s.ID) {
+			k.forget(withdrawn{s.ID, s.stamp + 1, s.Ends.Add(leaseTime)})
+		}
 		changed = true
 		return true
 	})
@@ -324,6 +357,9 @@ func (k *Keeper) expire(now time.Time) (changed bool) {
 
 // changed stores the secrets, and puts them in force.
 func (k *Keeper) changed() {
+	if i := k.current(); i >= 0 {
+		k.held[i].used = true
+	}
 	if err := k.store(); err != nil {
 		k.config.Logger.Error("cluster: secrets are not stored; after a restart, this machine has to learn them from Redis", "err", err)
 	}
@@ -336,7 +372,7 @@ func (k *Keeper) fill() {
 	var issuing []credential.Identified
 	for i := len(k.held) - 1; i >= 0; i-- {
 		accepted = append(accepted, k.held[i].Value)
-		if !k.held[i].Issued.IsZero() {
+		if !k.held[i].Issued.IsZero() && !k.ended(k.held[i].ID) {
 			issuing = append(issuing, credential.Identified{ID: k.held[i].ID, Secret: k.held[i].Value})
 		}
 	}

@@ -302,10 +302,41 @@ func TestAwayForLong(t *testing.T) {
 		if !accepts(away, first) {
 			t.Error("credentials that were issued while the machine was away are refused")
 		}
+		if accepts(w.machines[0], first) || accepts(w.machines[1], first) || away.issues() == first {
+			t.Error("a secret that has ended is accepted by machines that have not issued with it, or is issued with")
+		}
 		w.pass(3 * margin)
 		for _, m := range w.machines {
 			if accepts(m, first) {
 				t.Errorf("%s accepts the first secret for ever", m.name)
+			}
+		}
+	})
+}
+
+// TestCopyAfterEnd wants no machine to accept a secret that has ended because Redis has a copy of its entry, which a machine has not seen end.
+func TestCopyAfterEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "b", "c")
+		first := w.machines[0].rotates(t)
+		w.pass(10 * time.Second)
+		old := w.entries[prefix+first]
+		w.machines[0].rotates(t)
+		w.pass(DefaultLifetime + 3*margin)
+		for _, name := range []string{"a", "d"} { // one whose relay is the first, and one whose is not
+			added := w.add(name, "")
+			slices.SortFunc(w.machines, func(a, b *machine) int { return strings.Compare(a.name, b.name) })
+			w.entries[prefix+first] = old
+			added.exchange() // as at the start
+			added.tick(t.Context())
+			w.pass(10 * time.Second)
+			for _, m := range w.machines {
+				if accepts(m, first) {
+					t.Errorf("after the start of %s, %s accepts a secret that has ended", name, m.name)
+				}
+			}
+			if e := w.entries[prefix+first]; e.Value != "" {
+				t.Errorf("after the start of %s, Redis has the secret", name)
 			}
 		}
 	})
@@ -325,7 +356,7 @@ func TestWrongClock(t *testing.T) {
 		e := behind.entry()
 		e.Until = time.Now().Add(time.Hour)
 		for name, e := range map[string]cluster.Entry{
-			"behind": e, "ahead": withdrawn{first, s.stamp + 2, time.Now().Add(time.Hour)}.entry(),
+			"behind": e, "ahead": withdrawn{first, s.stamp + 2, time.Now().Add(time.Hour + leaseTime)}.entry(),
 		} {
 			a.Merge([]cluster.Entry{e})
 			if !accepts(a, first) || a.held[0].Ends.Before(time.Now().Add(DefaultLifetime)) {

@@ -49,6 +49,7 @@ type Secret struct {
 
 	stamp int64     // of the entry
 	lease time.Time // when the entry ends while Ends is zero
+	used  bool      // this machine may have issued with it
 }
 
 // newSecret returns a secret that replaces the one with a number.
@@ -144,12 +145,15 @@ func (s *Secret) replace(now time.Time) {
 	s.Ends = now.UTC().Truncate(time.Second).Add(s.Lifetime + margin)
 }
 
-// withdrawn is a secret that has ended. It keeps what somebody without the key has copied from Redis before from being accepted again.
+// withdrawn is a secret that has ended, leaseTime before Until. It keeps what somebody without the key has copied from Redis before from being accepted again.
 type withdrawn struct {
 	ID    string    `json:"id"`
 	Stamp int64     `json:"stamp"`
 	Until time.Time `json:"until"`
 }
+
+// ended returns when the secret has ended.
+func (w withdrawn) ended() time.Time { return w.Until.Add(-leaseTime) }
 
 func (w withdrawn) entry() cluster.Entry {
 	return cluster.Entry{Name: prefix + w.ID, Stamp: w.Stamp, Until: w.Until}

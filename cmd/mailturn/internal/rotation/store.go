@@ -36,6 +36,7 @@ type storedItem struct {
 	Stamp int64     `json:"stamp"`
 	Until time.Time `json:"until"`
 	Value string    `json:"value"`
+	Used  bool      `json:"used,omitempty"` // this machine may have issued with it
 }
 
 // Load reads the file again, which another process may have written. If it cannot be read, the log says so, and the secrets come from
@@ -85,6 +86,7 @@ func (k *Keeper) parseFile(text string) (held []Secret, gone []withdrawn, err er
 		if err != nil {
 			return nil, nil, err
 		}
+		s.used = item.Used
 		held = append(held, s)
 	}
 	slices.SortFunc(held, compare)
@@ -109,7 +111,7 @@ func (k *Keeper) store() error {
 	file := stored{Version: 1, Held: []storedItem{}, Gone: k.gone}
 	for _, s := range k.held {
 		e := s.entry()
-		file.Held = append(file.Held, storedItem{e.Name, e.Stamp, e.Until, e.Value})
+		file.Held = append(file.Held, storedItem{e.Name, e.Stamp, e.Until, e.Value, s.used})
 	}
 	text, err := json.Marshal(file)
 	if err != nil {
