@@ -40,6 +40,19 @@ func (o *operators) listRevocations(http.ResponseWriter, *http.Request) (any, er
 	return revocationsReport{Revocations: o.service.bans.currentRevocations()}, nil
 }
 
+// laterBy is by how much more than a revocation lasts the credential is valid that an account gets afterwards, at most: see
+// credential.Accounts.SetRevoked.
+const laterBy = 2 * time.Minute
+
+// longestRevocation returns the longest lifetime of revoked credentials with which a credential that is issued afterwards is accepted.
+func (s *setup) longestRevocation() time.Duration {
+	longest := maxRevocationTime
+	if relay := s.relay(); relay != nil && relay.MaxLifetime > 0 {
+		longest = min(longest, relay.MaxLifetime)
+	}
+	return max(longest-laterBy, time.Second)
+}
+
 // revocation returns what a request revokes.
 func (o *operators) revocation(ctx context.Context, request revocationRequest, now time.Time) (r revocation, err error) {
 	r = revocation{Username: request.Username, Made: now.Round(0), Reason: request.Reason, By: control.CallerOf(ctx).String()}
@@ -63,11 +76,11 @@ func (o *operators) revocation(ctx context.Context, request revocationRequest, n
 		}
 		return r, nil
 	}
-	var longest time.Duration
-	if err := o.do(ctx, func() { longest = o.service.setup.longestTTL() }); err != nil {
+	var longest, limit time.Duration
+	if err := o.do(ctx, func() { longest, limit = o.service.setup.longestTTL(), o.service.setup.longestRevocation() }); err != nil {
 		return r, err
 	}
-	lifetime, err := durationOf(request.Lifetime, cmp.Or(longest, rotation.DefaultLifetime), maxRevocationTime)
+	lifetime, err := durationOf(request.Lifetime, cmp.Or(longest, rotation.DefaultLifetime), limit)
 	if err != nil {
 		return r, err
 	}

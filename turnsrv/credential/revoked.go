@@ -25,8 +25,8 @@ type revocations struct {
 	names   map[serial]bool
 }
 
-// SetRevoked replaces the credentials that are not issued again. An account gets others, which expire later than those that were revoked,
-// up to a minute later than the TTL of the issuer.
+// SetRevoked replaces the credentials that are not issued again. An account gets others, which expire later than those that were revoked:
+// up to a minute and a few seconds after Through, even if that is later than the TTL of the issuer.
 func (a *Accounts) SetRevoked(revoked Revoked) {
 	r := revocations{make(map[string]int64), make(map[serial]bool)}
 	for account, through := range revoked.Through {
