@@ -240,7 +240,7 @@ type clusterReport struct {
 	// Outages are what is not shared through Redis now. Error is the one of announcements.
 	Outages []outageReport  `json:"outages,omitempty"`
 	Relays  []cluster.Relay `json:"relays"`
-	// NoSecret has the names of relays that accept none of the secrets of this machine.
+	// NoSecret has the names of relays that accept none of the secrets in the configuration of this machine.
 	NoSecret []string `json:"no_secret,omitempty"`
 }
 

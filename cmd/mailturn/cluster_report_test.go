@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -68,6 +69,11 @@ func TestPageAfterRotation(t *testing.T) {
 	}
 	if got := m.sharedSecrets(*m.own()); got != page.SameSecrets {
 		t.Errorf("a relay with the same secrets: %s", got)
+	}
+	different := *m.own()
+	different.Secrets = slices.Concat(m.keeper.Announced(), []string{"that of another file"})
+	if names := m.strangers([]cluster.Relay{*m.own(), different}); len(names) != 1 {
+		t.Errorf("relays with another secret in their configuration, and the same new one: %q", names)
 	}
 	if got := m.sharedSecrets(before); got != page.DifferentSecrets {
 		t.Errorf("a relay without the new secret: %s", got)

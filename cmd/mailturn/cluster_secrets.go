@@ -15,7 +15,7 @@ import (
 const (
 	// secretsFile is in the state directory. It has the secrets that the machines of a cluster have made, sealed with its key.
 	secretsFile = "cluster-secrets"
-	// strangersAfter is how long a relay may accept no secret of this machine until the log says so, and strangersEvery how often this
+	// strangersAfter is how long a relay may accept no secret of the configuration until the log says so, and strangersEvery how often this
 	// machine looks.
 	strangersAfter = 10 * time.Second
 	strangersEvery = 2 * time.Second
@@ -81,7 +81,7 @@ func (m *member) accepted() []credential.Secret {
 	return slices.Concat(m.keeper.Ring().Accepted(), *m.secrets.Load())
 }
 
-// keepSecrets replaces secrets, and logs when a relay accepts none of this machine's, until ctx is done.
+// keepSecrets replaces secrets, and logs when a relay accepts none of the configuration, until ctx is done.
 func (m *member) keepSecrets(ctx context.Context) {
 	var keeping background
 	keeping.start(m.keeper.Run)
@@ -100,13 +100,13 @@ func (m *member) keepSecrets(ctx context.Context) {
 			continue
 		}
 		if names := watch.look(m.strangers(relays), time.Now()); len(names) > 0 {
-			m.logger.Warn("cluster: relays accept no secret of this machine, so no account is told them here", "relays", strings.Join(names, ", "),
+			m.logger.Warn("cluster: relays accept no secret of this machine's configuration, so they refuse credentials that were issued with it", "relays", strings.Join(names, ", "),
 				"fix", "put the same secret on all machines: see mailturn ctl cluster")
 		}
 	}
 }
 
-// strangerWatch notices when relays accept no secret of this machine for some time. A relay that has just started may not have learned all.
+// strangerWatch notices when relays accept no secret of the configuration for some time. A relay that has just started may not have learned all.
 type strangerWatch struct {
 	since time.Time // zero while there are none
 	told  bool

@@ -44,7 +44,7 @@ func (r clusterReport) writeTo(w io.Writer) {
 	}
 	table.Flush()
 	for _, name := range r.NoSecret {
-		fmt.Fprintf(w, "%s accepts no secret of this machine, so no account is told this relay here\n", printable(name))
+		fmt.Fprintf(w, "%s accepts no secret of this machine's configuration, so it refuses credentials that were issued with it\n", printable(name))
 	}
 	for _, relay := range r.Relays {
 		for _, failed := range relay.FailedBy {

@@ -59,7 +59,12 @@ func (m *member) machineName() string {
 
 // secretOf returns a secret that a relay accepts.
 func (m *member) secretOf(r cluster.Relay) (credential.Secret, bool) {
-	for _, secret := range m.accepted() {
+	return acceptedBy(r, m.accepted())
+}
+
+// acceptedBy returns the first of several secrets that a relay accepts.
+func acceptedBy(r cluster.Relay, secrets []credential.Secret) (credential.Secret, bool) {
+	for _, secret := range secrets {
 		if slices.Contains(r.Secrets, cluster.SecretID(secret.Bytes())) {
 			return secret, true
 		}
@@ -67,13 +72,15 @@ func (m *member) secretOf(r cluster.Relay) (credential.Secret, bool) {
 	return credential.Secret{}, false
 }
 
-// strangers returns the names of the relays that accept none of the secrets of this process, if it has any.
+// strangers returns the names of the relays that accept none of the secrets of this file, if it has any. One that machines have made is
+// not enough: programs that issue credentials themselves use that of the file.
 func (m *member) strangers(relays []cluster.Relay) (names []string) {
-	if len(m.accepted()) == 0 {
+	secrets := *m.secrets.Load()
+	if len(secrets) == 0 {
 		return nil
 	}
 	for _, r := range relays {
-		if _, ok := m.secretOf(r); !ok {
+		if _, ok := acceptedBy(r, secrets); !ok {
 			names = append(names, r.Name)
 		}
 	}

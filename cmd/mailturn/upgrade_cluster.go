@@ -98,7 +98,7 @@ func (r clusterReport) ready() error {
 		}
 	}
 	if len(r.NoSecret) > 0 {
-		return fmt.Errorf("nothing was upgraded, because %s accepts no secret of this machine", printable(r.NoSecret[0]))
+		return fmt.Errorf("nothing was upgraded, because %s accepts no secret of this machine's configuration", printable(r.NoSecret[0]))
 	}
 	return nil
 }

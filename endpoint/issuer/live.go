@@ -71,13 +71,14 @@ func (c Config) allLive() (all []Config) {
 	return all
 }
 
-// liveElsewhere returns the relays of the cluster on other machines that accept calls and a secret of this file.
+// liveElsewhere returns the relays of the cluster on other machines that accept calls and a secret of this file. A secret of the ring is not
+// enough: programs that issue credentials themselves use that of the file.
 func (c Config) liveElsewhere() (all []WeightedRelay) {
 	if c.Cluster == nil {
 		return nil
 	}
 	for _, r := range c.Cluster.Relays() {
-		if live, ok := c.live(r); ok && !r.Own && r.Welcomes() {
+		if live, ok := c.live(r); ok && !r.Own && r.Welcomes() && c.sharesFile(r) {
 			all = append(all, WeightedRelay{Config: live, Weight: r.Weight, Region: r.Region})
 		}
 	}
@@ -101,6 +102,11 @@ func (c Config) live(r cluster.Relay) (Config, bool) {
 		live.linkRelay(relay)
 	}
 	return live, len(live.Servers()) > 0
+}
+
+// sharesFile reports whether a relay accepts a secret of this file.
+func (c Config) sharesFile(r cluster.Relay) bool {
+	return slices.ContainsFunc(c.known, func(known credential.Identified) bool { return slices.Contains(r.Secrets, known.ID) })
 }
 
 // acceptedBy returns the first secret of the ring, or else of this file, that a relay accepts.

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/mailturn/mailturn/framework/cluster"
+	"github.com/mailturn/mailturn/turnsrv/credential"
 	"github.com/mailturn/mailturn/turnsrv/event"
 )
 
@@ -188,6 +189,23 @@ func TestSecretOfARelayBlock(t *testing.T) {
 	live := c.For("alice")
 	if live.Server.V != "one.example.org" || string(live.Secrets.V[0].Bytes()) != secretB {
 		t.Errorf("%s with %v", live.Server.V, live.Secrets.V)
+	}
+}
+
+// TestLiveElsewhere checks that a client is sent only to relays which accept the secret of this file, too, with which its credential may have
+// been issued.
+func TestLiveElsewhere(t *testing.T) {
+	ring := new(credential.Ring)
+	made := credential.NewSecret([]byte("a secret that the machines made"))
+	id := cluster.SecretID(made.Bytes())
+	ring.Set([]credential.Secret{made}, []credential.Identified{{ID: id, Secret: made}})
+	c := joined(t, "", "")
+	c.Join(fixed{relays: []cluster.Relay{
+		member("same.example.org", func(r *cluster.Relay) { r.Secrets = append([]string{id}, r.Secrets...) }),
+		member("other.example.org", func(r *cluster.Relay) { r.Secrets = []string{id, "that of another file"} }),
+	}}, ring)
+	if got := c.liveElsewhere(); len(got) != 1 || got[0].Server.V != "same.example.org" {
+		t.Errorf("%+v", got)
 	}
 }
 
