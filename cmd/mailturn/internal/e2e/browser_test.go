@@ -169,7 +169,14 @@ func (n callNetwork) startRelay(t *testing.T, config string) *server {
 // discover asks over IMAP for the relay, as a mail client in the namespace does.
 func (ns namespace) discover(t *testing.T, certs certificates, account, password string) (turn, turns credential) {
 	t.Helper()
-	conn := tls.Client(ns.dial(t, "tcp", relayIPv4+":993"), &tls.Config{ServerName: relayName, RootCAs: certs.roots})
+	return ns.discoverAt(t, certs, 993, account, password)
+}
+
+// discoverAt asks on a port, with ALPN as Delta Chat does.
+func (ns namespace) discoverAt(t *testing.T, certs certificates, port int, account, password string) (turn, turns credential) {
+	t.Helper()
+	conn := tls.Client(ns.dial(t, "tcp", fmt.Sprintf("%s:%d", relayIPv4, port)),
+		&tls.Config{ServerName: relayName, RootCAs: certs.roots, NextProtos: []string{"imap"}})
 	client := imapclient.New(conn, nil)
 	defer client.Close()
 	if err := client.Login(account, password).Wait(); err != nil {

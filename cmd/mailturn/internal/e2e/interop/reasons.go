@@ -17,6 +17,9 @@ const (
 	overCredsock = "credsock, for chatmail's dictionary, by Delta Chat core"
 )
 
+// overPort443 is the way in which browsers get one if everything has port 443.
+const overPort443 = "IMAP METADATA, all on one port 443"
+
 // reasons are for the cells that no test fills. The first one that matches counts.
 var reasons = []reason{
 	{name: "Chromium", column: "DTLS", text: "has no TURN over DTLS"},
@@ -37,6 +40,9 @@ var reasons = []reason{
 	{how: "shared secret, in other modes", column: "IPv6", text: "as over IPv4"},
 	{how: overCore, column: "TLS", text: "core names no relay over TLS"},
 	{how: overOldCore, text: "as with a new core"},
+	{how: overPort443, column: "UDP", text: "a shared port is for TLS"},
+	{how: overPort443, column: "TCP", text: "a shared port is for TLS"},
+	{how: overPort443, column: "IPv6", text: "as over IPv4"},
 	{how: overDict, column: "IPv4", text: "as over IMAP METADATA"},
 	{how: overDict, column: "IPv6", text: "as over IMAP METADATA"},
 	{how: overCredsock, column: "IPv4", text: "as over IMAP METADATA"},
