@@ -21,8 +21,9 @@ const (
 	dialTimeout = 5 * time.Second
 	// lingerTimeout is how long a client may take to close a connection that the fallback has ended.
 	lingerTimeout = 30 * time.Second
-	// passSize is the size of the buffers. A quiet connection has none.
-	passSize = 64 << 10
+	// passSize is the size of the buffers. A quiet connection has none. With twice as much, a download costs a fifth more CPU time,
+	// because the buffer no longer stays in the cache with what the kernel needs.
+	passSize = 32 << 10
 )
 
 // passBuffers holds buffers of passSize bytes between uses.
