@@ -20,6 +20,8 @@ const (
 	// that if the halves of a network that was split have made some.
 	maxSecrets = 8
 	maxHeld    = 16
+	// maxScheduled is the same as maxSecrets for the schedule, so that Rotate can always make one.
+	maxScheduled = maxSecrets - 2
 	// maxWithdrawn is how many secrets that have ended a machine remembers.
 	maxWithdrawn = 256
 	// DefaultLifetime is that of credentials if no machine has said which it issues: the default of turn_ttl.
@@ -68,6 +70,8 @@ type Keeper struct {
 	waiting  string
 	since    time.Time // when waiting, the ID of a secret that some relay does not accept, was seen first
 	overdue  string    // ID of the secret about which the log says so
+	made     string    // ID of the latest secret that this process has made
+	stalled  bool      // the log says that no machine replaces the secret
 }
 
 // New returns a Keeper with the secrets of its file, and nil if the cluster has no key.
@@ -158,7 +162,6 @@ var (
 	ErrNoKey = errors.New("secrets are shared only if the cluster block has a key")
 	// ErrRefused is wrapped if there are too many secrets, or one that not all relays accept.
 	ErrRefused = errors.New("no secret was made")
-	errTooMany = fmt.Errorf("%w: %d are accepted already; mailturn ctl secret status shows when the first of them ends", ErrRefused, maxSecrets)
 )
 
 // Rotate makes a new secret, which this machine accepts, and publishes it. The error of Publish is problem: then the others learn of the
@@ -167,10 +170,15 @@ func (k *Keeper) Rotate(ctx context.Context) (id string, problem, err error) {
 	if k == nil {
 		return "", nil, ErrNoKey
 	}
+	return k.rotateTo(ctx, maxSecrets)
+}
+
+// rotateTo is Rotate for another limit than maxSecrets.
+func (k *Keeper) rotateTo(ctx context.Context, most int) (id string, problem, err error) {
 	value := make([]byte, size)
 	_, _ = rand.Read(value) // never fails
 	k.mu.Lock()
-	s, err := k.rotate(value, time.Now())
+	s, err := k.rotate(value, most, time.Now())
 	k.mu.Unlock()
 	if err != nil {
 		return "", nil, err
@@ -179,7 +187,7 @@ func (k *Keeper) Rotate(ctx context.Context) (id string, problem, err error) {
 	return s.ID, k.config.Publish(ctx, s.entry()), nil
 }
 
-func (k *Keeper) rotate(value []byte, now time.Time) (s Secret, err error) {
+func (k *Keeper) rotate(value []byte, most int, now time.Time) (s Secret, err error) {
 	k.expire(now)
 	lifetime, number := max(k.settings.Lifetime, DefaultLifetime), int64(0)
 	if n := len(k.held); n > 0 {
@@ -189,8 +197,8 @@ func (k *Keeper) rotate(value []byte, now time.Time) (s Secret, err error) {
 		}
 		lifetime, number = max(k.settings.Lifetime, latest.Lifetime), latest.Number
 	}
-	if len(k.held) >= maxSecrets {
-		return s, errTooMany
+	if len(k.held) >= most {
+		return s, fmt.Errorf("%w: %d are accepted already; mailturn ctl secret status shows when the first of them ends", ErrRefused, len(k.held))
 	}
 	s = newSecret(value, number, lifetime, now)
 	k.held = append(k.held, s)
@@ -198,6 +206,7 @@ func (k *Keeper) rotate(value []byte, now time.Time) (s Secret, err error) {
 		k.held = k.held[:len(k.held)-1]
 		return s, fmt.Errorf("store the secret: %w", err)
 	}
+	k.made = s.ID
 	k.fill()
 	return s, nil
 }

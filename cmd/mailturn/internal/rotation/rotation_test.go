@@ -32,6 +32,7 @@ type machine struct {
 	name      string
 	connected bool
 	old       bool // its version knows no rotation
+	relayless bool
 	log       strings.Builder
 }
 
@@ -68,7 +69,7 @@ func (w *world) add(name, path string) *machine {
 // relays returns those of the part of the network in which the machine is.
 func (m *machine) relays() (relays []cluster.Relay) {
 	for _, other := range m.world.machines {
-		if other.connected == m.connected && m.connected {
+		if other.connected == m.connected && m.connected && !other.relayless {
 			r := cluster.Relay{Name: other.name, Own: other == m}
 			if !other.old {
 				r.Secrets = other.Announced()
@@ -417,8 +418,95 @@ func TestTooOften(t *testing.T) {
 		for range 10 {
 			w.pass(24 * time.Hour)
 		}
-		if n := strings.Count(a.log.String(), "the secret is not replaced as secret_rotation says"); len(a.held) != maxSecrets || n == 0 {
+		if n := strings.Count(a.log.String(), "the secret is not replaced as secret_rotation says"); len(a.held) != maxScheduled || n == 0 {
 			t.Errorf("%d secrets, and %d warnings", len(a.held), n)
+		}
+		a.rotates(t) // which an operator still can
+	})
+}
+
+// TestClaimedForever wants the log to say once that no machine replaces the secret, because Redis has a claim that does not end.
+func TestClaimedForever(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "a")
+		a := w.machines[0]
+		a.Configure(Settings{Lifetime: DefaultLifetime, Every: 30 * 24 * time.Hour})
+		w.pass(time.Minute)
+		w.claimed["the secret after "+a.issues()] = true
+		const message = "no machine replaces the secret"
+		w.pass(30*24*time.Hour + stalledAfter - time.Hour)
+		if strings.Contains(a.log.String(), message) {
+			t.Error("it is logged too early")
+		}
+		w.pass(3 * stalledAfter)
+		if n := strings.Count(a.log.String(), message); n != 1 {
+			t.Errorf("it is logged %d times", n)
+		}
+	})
+}
+
+// TestNoRelayAccepts wants the log to say that no relay accepts a new secret, also if the machine that has made it has no relay.
+func TestNoRelayAccepts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "issuer", "old")
+		issuer := w.machines[0]
+		w.machines[1].old = true
+		issuer.relayless = true
+		issuer.rotates(t)
+		w.pass(2 * overdueAfter)
+		if n := strings.Count(issuer.log.String(), "relays=old"); n != 1 {
+			t.Errorf("it is logged %d times", n)
+		}
+	})
+}
+
+// TestClockAhead wants a secret that a machine with a wrong clock takes for ended to end once there, and to be accepted elsewhere.
+func TestClockAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, ends := range map[string]time.Duration{"told when it ends": 0, "told another time": 24 * time.Hour, "not told": -1} {
+			w := newWorld(t, "a", "b")
+			ahead, right := w.machines[0], w.machines[1]
+			s := newSecret(make([]byte, size), 0, DefaultLifetime, time.Now())
+			s.Issued = s.Made
+			other := s
+			s.replace(time.Now())
+			if ends >= 0 {
+				other.Ends = s.Ends.Add(ends)
+			}
+			ahead.held, right.held = []Secret{s}, []Secret{other}
+			inRedis := make(map[string]cluster.Entry)
+			exchange := func(m *machine, now time.Time) {
+				publish := func(e cluster.Entry) {
+					if e.Stamp > inRedis[e.Name].Stamp {
+						inRedis[e.Name] = e
+					}
+				}
+				m.expire(now)
+				for _, e := range m.Held() {
+					publish(e)
+				}
+				for _, e := range inRedis {
+					if !now.Before(e.Until) {
+						continue
+					}
+					if answer, _ := m.learn(e, now); answer != nil {
+						publish(*answer)
+					}
+				}
+			}
+			for range 10 {
+				exchange(ahead, time.Now().Add(DefaultLifetime+2*margin))
+				exchange(right, time.Now())
+			}
+			stamp := inRedis[prefix+s.ID].Stamp
+			exchange(ahead, time.Now().Add(DefaultLifetime+2*margin))
+			exchange(right, time.Now())
+			if inRedis[prefix+s.ID].Stamp != stamp {
+				t.Errorf("%s: the machines contradict each other for ever", name)
+			}
+			if n := strings.Count(ahead.log.String(), endMessage); n != 1 || len(ahead.held) != 0 || len(right.held) != 1 {
+				t.Errorf("%s: %d messages, %d and %d held", name, n, len(ahead.held), len(right.held))
+			}
 		}
 	})
 }

@@ -20,6 +20,8 @@ const (
 	maxSeen = 2000
 	// overdueAfter is how long a relay may take to accept a secret until the log says so.
 	overdueAfter = 5 * time.Minute
+	// stalledAfter is for how long the secret may have been due until the log says so.
+	stalledAfter = 24 * time.Hour
 	// clockSlack is by how much the clock of the machine that has made a secret may be ahead. Otherwise its age is unknown.
 	clockSlack = time.Hour
 )
@@ -58,7 +60,7 @@ func (k *Keeper) tick(ctx context.Context) {
 		k.changed()
 	}
 	k.wait(relays, now)
-	due, claim := k.due(relays, now)
+	due, claim, since := k.due(relays, now)
 	k.mu.Unlock()
 	if changed {
 		k.config.Changed()
@@ -71,10 +73,14 @@ func (k *Keeper) tick(ctx context.Context) {
 	if !due {
 		return
 	}
-	if first, err := k.config.Claim(limited, claim); err != nil || !first {
-		return // which the log says if it lasts
+	switch first, err := k.config.Claim(limited, claim); {
+	case err != nil: // which the log says if it lasts
+		return
+	case !first:
+		k.stall(since, now)
+		return
 	}
-	id, _, err := k.Rotate(ctx)
+	id, _, err := k.rotateTo(ctx, maxScheduled)
 	if err != nil {
 		k.config.Logger.Warn("cluster: the secret is not replaced as secret_rotation says", "err", err)
 		return
@@ -162,28 +168,45 @@ func (k *Keeper) wait(relays []cluster.Relay, now time.Time) {
 	if k.waiting != latest.ID {
 		k.waiting, k.since = latest.ID, now
 	}
-	if names := k.lacking(latest.ID); len(names) > 0 && now.Sub(k.since) >= overdueAfter && k.overdue != latest.ID && k.leads(relays) {
+	tells := k.leads(relays) || k.made == latest.ID // if no relay accepts it, none leads
+	if names := k.lacking(latest.ID); tells && len(names) > 0 && now.Sub(k.since) >= overdueAfter && k.overdue != latest.ID {
 		k.overdue = latest.ID
 		k.config.Logger.Warn("cluster: no machine issues with the new secret, because a relay does not accept it", "id", latest.ID,
 			"relays", strings.Join(names, ", "), "fix", "upgrade mailturn there, or set cluster.key as on the other machines")
 	}
 }
 
-// due reports whether the secret has to be replaced, and what to claim before: once an hour while Rotate refuses, which the log then says. A machine that does not know yet what the others have, or
-// knows no relay, replaces nothing.
-func (k *Keeper) due(relays []cluster.Relay, now time.Time) (due bool, claim string) {
+// due reports whether the secret has to be replaced, what to claim before, and since when. A claim lasts an hour, so Rotate is tried again
+// once an hour while it refuses, which the log then says. A machine that does not know yet what the others have, or knows no relay,
+// replaces nothing.
+func (k *Keeper) due(relays []cluster.Relay, now time.Time) (due bool, claim string, since time.Time) {
 	if k.settings.Every == 0 || !k.synced || len(relays) == 0 {
-		return false, ""
+		return false, "", since
 	}
 	if len(k.held) == 0 {
-		return true, "the first secret"
+		return true, "the first secret", k.known
 	}
 	latest := k.held[len(k.held)-1]
 	age := now.Sub(latest.Made)
 	if latest.Issued.IsZero() {
-		return false, ""
+		return false, "", since
 	}
-	return age >= k.settings.Every || age < -clockSlack, "the secret after " + latest.ID
+	if due = age >= k.settings.Every || age < -clockSlack; !due {
+		k.stalled = false
+	}
+	return due, "the secret after " + latest.ID, latest.Made.Add(k.settings.Every)
+}
+
+// stall logs that the secret has been due for long, and another machine has claimed to replace it.
+func (k *Keeper) stall(since, now time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.stalled || now.Sub(since) < stalledAfter || len(k.held) >= maxScheduled { // the log of the other machine says the latter
+		return
+	}
+	k.stalled = true
+	k.config.Logger.Warn("cluster: no machine replaces the secret as secret_rotation says", "due", since,
+		"fix", "run mailturn ctl secret rotate, and delete the claims hash of the cluster in Redis if this happens again")
 }
 
 // States of a secret.
