@@ -27,6 +27,11 @@ import (
 func (s *setup) decodeCluster(block *config.Cluster) hcl.Diagnostics {
 	decoded, diags := cluster.Decode(block)
 	s.cluster = decoded
+	if block != nil && block.SecretRotation.V > 0 && s.stateDir == "" {
+		diags = append(diags, config.WithHint(config.Warnf(block.SecretRotation.Range, "Secrets are not stored",
+			"There is no state directory, so a restart while Redis does not answer leaves this machine without the secrets that were made, and it refuses credentials."),
+			"set state_dir"))
+	}
 	if block == nil || len(s.relays) == 0 || diags.HasErrors() {
 		return diags
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mailturn/mailturn/framework/cluster/redistest"
+	"github.com/mailturn/mailturn/framework/config"
 )
 
 // inUse returns a condition: that the member says that so many secrets were made, and that the latest is in use.
@@ -19,6 +20,17 @@ func (r *relaying) inUse(n int) func() error {
 			return fmt.Errorf("%s", printed)
 		}
 		return nil
+	}
+}
+
+// TestNoDirectoryForSecrets wants a warning if the secrets that are made are not stored.
+func TestNoDirectoryForSecrets(t *testing.T) {
+	for stateDir, want := range map[string]int{"": 1, "/var/lib/mailturn": 0} {
+		file, diags := config.Parse("maddy.conf", []byte("cluster {\n redis = [\"rediss://localhost\"]\n key = \"0123456789abcdef0123456789abcdef\"\n secret_rotation = \"720h\"\n}"))
+		s := setup{stateDir: stateDir}
+		if diags = append(diags, s.decodeCluster(file.Cluster)...); diags.HasErrors() || len(diags) != want {
+			t.Errorf("state_dir = %q: %v", stateDir, diags)
+		}
 	}
 }
 
