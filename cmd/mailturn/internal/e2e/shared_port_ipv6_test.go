@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"crypto/tls"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,35 +16,37 @@ import (
 	"github.com/mailturn/mailturn/cmd/mailturn/internal/probe"
 )
 
-// TestSharedPortIPv6 uses a shared port over IPv6: with probe, which logs in and allocates through it, with a mail program that waits
-// for the greeting, and as a client of the fallback, which is told the IPv6 address.
+// TestSharedPortIPv6 uses a shared port over IPv6 that is configured as documented, with 0.0.0.0: with probe, which logs in and
+// allocates through it, with a mail program that waits for the greeting, and as a client of the fallback, which is told the address.
 func TestSharedPortIPv6(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t)
 	n.nameServer(t, siteNames)
 	web := n.server.listen(t)
 	defer web.Close()
-	header := make(chan string, 1)
+	headers := make(chan string)
 	go func() {
-		conn, err := web.Accept()
-		if err != nil {
-			return
+		for {
+			conn, err := web.Accept()
+			if err != nil {
+				return
+			}
+			line, _ := bufio.NewReader(conn).ReadString('\n')
+			conn.Close()
+			headers <- line
 		}
-		defer conn.Close()
-		line, _ := bufio.NewReader(conn).ReadString('\n')
-		header <- line
 	}()
 	certs, stateDir := newCertificatesFor(t, "six.test", "turn.test"), t.TempDir()
 	config := filepath.Join(t.TempDir(), "maddy.conf")
 	must(t, os.WriteFile(config, fmt.Appendf(nil, `
 hostname = "six.test"
 %[1]s
-shared_port "tls://[%[2]s]:443" {
+shared_port "tls://0.0.0.0:443" {
   fallback       = "tcp://%[3]s"
   client_address = "proxy"
 }
 endpoint "turn" "turn" {
-  listen        = ["udp://%[4]s:3478", "tcp://%[4]s:3478", "tls://%[4]s:443", "udp://[%[2]s]:3478", "tcp://[%[2]s]:3478", "tls://[%[2]s]:443"]
+  listen        = ["udp://%[4]s:3478", "tcp://%[4]s:3478", "udp://[%[2]s]:3478", "tcp://[%[2]s]:3478", "tls://0.0.0.0:443"]
   secret        = %[5]q
   relay_ip      = [%[4]q, %[2]q]
   drain_timeout = "0s"
@@ -52,10 +55,10 @@ endpoint "turn" "turn" {
   }
 }
 endpoint "http" "http" {
-  listen = "https://[%[2]s]:443"
+  listen = "https://0.0.0.0:443"
 }
 endpoint "imap" "imap" {
-  listen      = ["tls://[%[2]s]:443"]
+  listen      = ["tls://0.0.0.0:443"]
   turn_server = "turn.test"
   embedded {
     users = {
@@ -86,14 +89,20 @@ endpoint "imap" "imap" {
 			must(t, client.Login("alice@example.org", "wonderland").Wait())
 		})
 	}
-	t.Run("fallback", func(t *testing.T) {
-		conn := n.client.dial(t, "tcp", fmt.Sprintf("[%s]:443", serverIPv6))
-		defer conn.Close()
-		fmt.Fprint(conn, "GET / HTTP/1.0\r\n\r\n")
-		conn.SetReadDeadline(time.Now().Add(stopLimit))
-		conn.Read(make([]byte, 1)) // the end
-		if line, want := <-header, fmt.Sprintf("PROXY TCP6 %s %s ", clientIPv6, serverIPv6); !strings.HasPrefix(line, want) {
-			t.Errorf("the fallback was told %q, want %q…", line, want)
-		}
-	})
+	for client, server := range map[string]string{clientIPv6: serverIPv6, clientIPv4: serverIPv4} {
+		t.Run("fallback, "+client, func(t *testing.T) {
+			conn := n.client.dial(t, "tcp", net.JoinHostPort(server, "443"))
+			defer conn.Close()
+			fmt.Fprint(conn, "GET / HTTP/1.0\r\n\r\n")
+			family := map[bool]string{true: "TCP6", false: "TCP4"}[strings.Contains(client, ":")]
+			select {
+			case line := <-headers:
+				if want := fmt.Sprintf("PROXY %s %s %s ", family, client, server); !strings.HasPrefix(line, want) {
+					t.Errorf("the fallback was told %q, want %q…", line, want)
+				}
+			case <-time.After(stopLimit):
+				t.Error("nothing reached the fallback")
+			}
+		})
+	}
 }
