@@ -104,7 +104,9 @@ func (s *Suspended) Release() error {
 
 // Restore restores the state of a server that was suspended in another process. It requires Config.Successor. The sockets that the other
 // process serves must have been passed to ServePacket, ServeDTLS and ServeStream; Restore waits until all of them are served, or until
-// ctx is done. It always takes ownership of the descriptors. After an error, the server must be closed. Then Begin makes it serve.
+// ctx is done. If one of them is not served, Restore returns an error if it has allocations. Otherwise its connections end, so that
+// nobody without a credential can make Restore fail. It always takes ownership of the descriptors. After an error, the server must be
+// closed. Then Begin makes it serve.
 func (s *Server) Restore(ctx context.Context, state []byte, descriptors []int) error {
 	in, err := handover.NewIncoming(state, descriptors, time.Now())
 	if err != nil {
@@ -112,14 +114,9 @@ func (s *Server) Restore(ctx context.Context, state []byte, descriptors []int) e
 		return fmt.Errorf("turnsrv: %w", err)
 	}
 	defer in.Rest(closeDescriptor)
-	owned := make(map[servedLink][]*handover.Link)
-	for i := range in.State.Links {
-		exported := &in.State.Links[i]
-		l, err := s.owner(ctx, exported)
-		if err != nil {
-			return err
-		}
-		owned[l] = append(owned[l], exported)
+	owned, err := s.owners(ctx, in.State.Links)
+	if err != nil {
+		return err
 	}
 	if err := s.shared.Restore(in); err != nil {
 		return fmt.Errorf("turnsrv: %w", err)
@@ -138,6 +135,36 @@ func (s *Server) Restore(ctx context.Context, state []byte, descriptors []int) e
 		return fmt.Errorf("turnsrv: %w", err)
 	}
 	return nil
+}
+
+// startLimit is how long Restore waits for the sockets of clients without allocations. Meanwhile nothing is relayed.
+const startLimit = 50 * time.Millisecond
+
+// owners returns the links that have the sockets of exported. Those without allocations come last and may have none.
+func (s *Server) owners(ctx context.Context, exported []handover.Link) (map[servedLink][]*handover.Link, error) {
+	owned := make(map[servedLink][]*handover.Link)
+	for i := range exported {
+		if one := &exported[i]; len(one.Allocations) > 0 {
+			l, err := s.owner(ctx, one)
+			if err != nil {
+				return nil, err
+			}
+			owned[l] = append(owned[l], one)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	for i := range exported {
+		if one := &exported[i]; len(one.Allocations) == 0 {
+			l, err := s.owner(ctx, one)
+			if err != nil {
+				s.config.Logger.Info("clients without a call have to connect again", "err", err)
+				continue
+			}
+			owned[l] = append(owned[l], one)
+		}
+	}
+	return owned, nil
 }
 
 // owner waits for the link that has the socket of exported.

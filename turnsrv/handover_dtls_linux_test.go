@@ -2,6 +2,7 @@ package turnsrv
 
 import (
 	"context"
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -129,5 +130,40 @@ func TestFailedHandOverOfDTLS(t *testing.T) {
 		}
 		suspended.Resume()
 		c.want(c.request(stun.MethodRefresh), 0)
+	}
+}
+
+// TestHandOverOfIdleConnections hands over to a server that serves neither DTLS nor TCP any more, while clients have connections but no
+// allocations there: these end, and the allocation of another client goes on. A stranger cannot make a hand-over fail.
+func TestHandOverOfIdleConnections(t *testing.T) {
+	s := newSuccession(t, 1, testConfig(t))
+	c := dial(t, "udp", s.udp)
+	c.allocate()
+	idle := dial(t, "tcp", s.tcp)
+	idle.unsigned(stun.MethodBinding)
+	dialDTLS(t, s.udp).unsigned(stun.MethodBinding)
+	config := testConfig(t)
+	config.Successor = true
+	next, err := New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.FilePacketConn(s.files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.serving.Go(func() {
+		if err := next.ServePacket(conn); err != ErrServerClosed {
+			t.Errorf("ServePacket = %v, want ErrServerClosed", err)
+		}
+	})
+	s.takeOver(next)
+	c.want(c.request(stun.MethodRefresh), 0)
+	if b, err := idle.tryRead(5 * time.Second); b != nil || err != nil {
+		t.Errorf("the idle client over TCP got %x, %v instead of the end of its connection", b, err)
+	}
+	if counters := s.current.Counters(); counters.Allocations != 1 || counters.AllocationsEnded[event.EndedByUpgrade] != 0 || counters.Streams != 0 {
+		t.Errorf("%d allocations, %d ended, and %d connections; want 1, none and none", counters.Allocations,
+			counters.AllocationsEnded[event.EndedByUpgrade], counters.Streams)
 	}
 }

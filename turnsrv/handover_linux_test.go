@@ -135,7 +135,12 @@ func (s *succession) serve(config Config) *Server {
 func (s *succession) handOver(config Config) time.Duration {
 	s.t.Helper()
 	config.Successor = true
-	next := s.serve(config)
+	return s.takeOver(s.serve(config))
+}
+
+// takeOver makes next take over.
+func (s *succession) takeOver(next *Server) time.Duration {
+	s.t.Helper()
 	before := time.Now()
 	suspended, err := s.current.Suspend(s.version)
 	if err != nil {
@@ -151,6 +156,8 @@ func (s *succession) handOver(config Config) time.Duration {
 	ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Second)
 	defer cancel()
 	if err := next.Restore(ctx, state, s.duplicates(descriptors)); err != nil {
+		suspended.Resume()
+		_ = next.Close()
 		s.t.Fatal(err)
 	}
 	next.Begin()
