@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/mailturn/mailturn/cmd/mailturn/internal/ledger"
 	"github.com/mailturn/mailturn/framework/handoff"
 )
 
@@ -72,9 +71,10 @@ func (p *predecessor) takeOver(ctx context.Context, r *service) error {
 		case messageService:
 			err = p.learn(r, m.Body)
 		case messageUsage:
-			var since ledger.Delta
+			var since sinceService
 			if err = json.Unmarshal(m.Body, &since); err == nil {
-				r.book.Continue(since)
+				r.book.Continue(since.Delta)
+				r.accounts.Learn(since.Issued, true, time.Now())
 			}
 			r.member.keeper.Load()
 		case messageEnd:

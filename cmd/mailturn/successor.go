@@ -43,7 +43,7 @@ const (
 	messageService  = "service"  // to it: a serviceState
 	messageInformed = "informed" // from it: it has read that. Only if serviceState.Answer
 	messageRelay    = "relay"    // to it: the calls of one relay
-	messageUsage    = "usage"    // to it: a ledger.Delta, what was relayed since the serviceState. Only if takeoverReport.ReadsUsage
+	messageUsage    = "usage"    // to it: a sinceService. Only if takeoverReport.ReadsUsage
 	messageEnd      = "end"      // to it: that is all
 	messageDone     = "done"     // from it: it could serve
 	messageGo       = "go"       // to it: it serves
@@ -59,6 +59,12 @@ type serviceState struct {
 	BansChanged bool `json:"bans_changed,omitempty"`
 	// Answer says that the process waits for messageInformed.
 	Answer bool `json:"answer,omitempty"`
+}
+
+// sinceService is what has happened since the serviceState was taken, as JSON: what was relayed, and the credentials that were issued.
+type sinceService struct {
+	ledger.Delta
+	Issued []credential.Issued `json:"issued,omitempty"`
 }
 
 // predecessorVar is the environment variable that tells a process the descriptor of the connection to the process that it follows.
@@ -260,6 +266,9 @@ func (u *upgrade) awaitReady(next *successor) error {
 // sendService passes the state of the service to the other process. It returns what was relayed before.
 func (u *upgrade) sendService(next *successor, report takeoverReport, bansChanged bool) (relayed ledger.State, err error) {
 	relayed = u.service.book.State()
+	if report.ReadsUsage {
+		u.service.accounts.Record()
+	}
 	state, err := json.Marshal(serviceState{&u.service.accounts, u.service.draining.Load(), relayed, bansChanged, report.ReadsUsage})
 	if err != nil {
 		return relayed, err
@@ -271,12 +280,12 @@ func (u *upgrade) sendService(next *successor, report takeoverReport, bansChange
 	return relayed, err
 }
 
-// sendUsage passes on what was relayed since sendService. An earlier program does not count that.
+// sendUsage passes on what has happened since sendService. An earlier program does not count that.
 func (u *upgrade) sendUsage(next *successor, report takeoverReport, relayed ledger.State, deadline time.Time) error {
 	if !report.ReadsUsage {
 		return nil
 	}
-	since, err := json.Marshal(u.service.book.Since(relayed))
+	since, err := json.Marshal(sinceService{u.service.book.Since(relayed), u.service.accounts.Recorded()})
 	if err != nil {
 		return err
 	}

@@ -37,6 +37,9 @@ type Accounts struct {
 	// fresh are the names that were issued since the last call of Issued, while publish is set. lost is set if there were too many.
 	fresh         []serial
 	publish, lost bool
+	// handover are the names that were issued since the last call of Record, while record is set.
+	handover []serial
+	record   bool
 }
 
 // generations contains the issued user names. The older generation is discarded next.
@@ -180,6 +183,7 @@ func (a *Accounts) name(account string, latest, window, remainder, now int64) se
 // issue remembers a name of a known account, or one that several accounts have.
 func (a *Accounts) issue(account string, name serial) {
 	a.known.young.add(account, name)
+	a.recordName(name)
 	switch {
 	case !a.publish, a.lost:
 	case len(a.fresh) >= maxIssued:
@@ -202,6 +206,7 @@ func (a *Accounts) ownName(latest, window, now int64) serial {
 			name := serialOf(a.zeros, second)
 			if _, taken := a.holder(name); !taken {
 				a.unknown.young.add(name.String(), name)
+				a.recordName(name)
 				return name
 			}
 			second = latest&^1 - 2*rand.Int64N(half)

@@ -67,3 +67,29 @@ func (a *Accounts) merge(g *generations, from generations) {
 		}
 	}
 }
+
+// Record makes Recorded return the names that are issued from now on. It is called before MarshalJSON.
+func (a *Accounts) Record() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.handover, a.record = nil, true
+}
+
+// Recorded returns the user names that were issued since Record was called, at most as many as a generation has, and ends the record.
+// They are for Learn in the process that has read what MarshalJSON returned. A name of an unknown account has itself as its account.
+func (a *Accounts) Recorded() (names []Issued) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, name := range a.handover {
+		holder, _ := a.holder(name)
+		names = append(names, Issued{name.String(), holder})
+	}
+	a.handover, a.record = nil, false
+	return names
+}
+
+func (a *Accounts) recordName(name serial) {
+	if a.record && len(a.handover) < maxIssued {
+		a.handover = append(a.handover, name)
+	}
+}

@@ -74,3 +74,40 @@ func TestAccountsStateIsAdded(t *testing.T) {
 		t.Errorf("a user name of two accounts is attributed to %s", account)
 	}
 }
+
+// TestRecorded wants the process that takes over to know the user names that were issued after its predecessor took its state, and only
+// those to be recorded.
+func TestRecorded(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	issuer := Issuer{Secret: NewSecret([]byte("a secret")), TTL: 24 * time.Hour}
+	var before, after Accounts
+	before.Issue(issuer, "early@example.org", now)
+	before.Record()
+	text, err := json.Marshal(&before)
+	if err == nil {
+		err = json.Unmarshal(text, &after)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	alice, unknown := before.Issue(issuer, "alice@example.org", now), before.Issue(issuer, "", now)
+	before.Issue(issuer, "early@example.org", now) // has its name already
+	recorded := before.Recorded()
+	want := []Issued{{alice.Username, "alice@example.org"}, {unknown.Username, unknown.Username}}
+	if !reflect.DeepEqual(recorded, want) {
+		t.Errorf("recorded %v, want %v", recorded, want)
+	}
+	after.Learn(recorded, true, now)
+	for _, name := range want {
+		if account, ok := after.Account(name.Username); !ok || account != name.Account {
+			t.Errorf("%s belongs to %q, %v; want %q", name.Username, account, ok, name.Account)
+		}
+	}
+	if again := after.Issue(issuer, "alice@example.org", now); again.Username != alice.Username {
+		t.Errorf("the account gets %s, want %s", again.Username, alice.Username)
+	}
+	before.Issue(issuer, "late@example.org", now)
+	if late := before.Recorded(); late != nil {
+		t.Errorf("after the end of the record: %v", late)
+	}
+}
