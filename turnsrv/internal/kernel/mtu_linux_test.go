@@ -80,6 +80,26 @@ func TestTooBig(t *testing.T) {
 	}
 }
 
+// TestFarTooBig has somebody report an absurd MTU. The kernel still relays packets of the size that every path carries.
+func TestFarTooBig(t *testing.T) {
+	now := time.Now()
+	for name, b := range bindings(now) {
+		t.Run(name, func(t *testing.T) {
+			p, _ := offload(t, b, now)
+			headers, least := 20+8, 576
+			if name == "IPv6" {
+				headers, least = 40+8, 1280
+			}
+			n := least - headers
+			leaves := frame{from: b.Relay, to: b.Peer, payload: data(n), hops: 63}
+			for _, mtu := range []uint16{0, 68, uint16(least - 1)} {
+				checkUp(t, p, tooBig(leaves, mtu, headers), nil, NumReasons)
+				checkRelayed(t, p, frame{from: b.Client, to: b.Server, payload: channelData(number, data(n)), hops: 64}, leaves)
+			}
+		})
+	}
+}
+
 // TestInterfaceMTU shrinks the MTU of the interface over which packets leave: the very next packet that is too long is passed up.
 func TestInterfaceMTU(t *testing.T) {
 	n := turntest.NewNetwork(t)

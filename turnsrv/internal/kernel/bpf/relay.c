@@ -398,6 +398,8 @@ struct too_big_ipv6 {
 #define DESTINATION_UNREACHABLE 3 // ICMP
 #define FRAGMENTATION_NEEDED 4
 #define PACKET_TOO_BIG 2 // ICMPv6
+#define LEAST_IPV4 576 // bytes that every host accepts, RFC 791
+#define LEAST_IPV6 1280 // the MTU of every link, RFC 8200 section 5
 #define CHANNEL_AT(message) __builtin_offsetof(struct message, channel)
 
 // shorten makes longer packets of an entry go to the sockets, which know what to do with them. The key is that of the other direction.
@@ -430,6 +432,8 @@ static __noinline int too_big_ipv4(struct __sk_buff *skb)
 	if (m.type != DESTINATION_UNREACHABLE || m.code != FRAGMENTATION_NEEDED || m.ip.ihl != 5 || m.ip.protocol != IPPROTO_UDP)
 		return up();
 	__u32 ports = m.udp.dest | (__u32)m.udp.source << 16, mtu = bpf_ntohs(m.mtu);
+	if (mtu < LEAST_IPV4) // zero from old routers, RFC 1191 section 5, and whatever a forger likes
+		mtu = LEAST_IPV4;
 	words[0] = pair(m.ip.daddr, m.ip.saddr);
 	words[1] = pair(ports, m.channel); // a packet to a client
 	shorten(&k, mtu, 0);
@@ -450,6 +454,8 @@ static __noinline int too_big_ipv6(struct __sk_buff *skb)
 		return up();
 	const __be32 *from = m.ip.daddr.s6_addr32, *to = m.ip.saddr.s6_addr32; // of the other direction
 	__u32 ports = m.udp.dest | (__u32)m.udp.source << 16, mtu = bpf_ntohl(m.mtu);
+	if (mtu < LEAST_IPV6)
+		return up(); // RFC 8201 section 4
 	words[0] = pair(from[3], to[3]);
 	words[2] = pair(from[0], from[1]);
 	words[3] = pair(from[2], to[0]);
