@@ -150,10 +150,12 @@ func (a *loopAssociation) seal(contentType byte, message []byte) (record []byte,
 // giveUp ends the association at the end of the round.
 func (a *loopAssociation) giveUp() { a.stream.link.loop.AfterRound(a.end) }
 
-// replaced ends the association of a client that has begun another one, and has no keys of this one.
+// replaced ends the association of a client that has begun another one, and has no keys of this one. While another process may take over
+// the association, it ends in resume: otherwise its allocation would end, and be counted, in both.
 func (a *loopAssociation) replaced() {
-	a.cut = true
-	a.end()
+	if a.cut = true; !a.exported {
+		a.end()
+	}
 }
 
 // end ends the association. The handler is told before the client can begin another one from the same address.

@@ -31,6 +31,9 @@ func (a *loopAssociation) isExported() bool { return a.exported }
 func (a *loopAssociation) resume() {
 	a.exported = false
 	a.keys.next += dtlsMargin
+	if a.cut { // it was replaced meanwhile
+		a.end()
+	}
 }
 
 // restoreAssociations makes the loop serve associations, and returns them. One that cannot be restored is nil.
