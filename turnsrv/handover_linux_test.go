@@ -200,7 +200,8 @@ const packetEvery = 4 * time.Millisecond
 // last is the number of the last packet.
 const last = 1 << 63
 
-// run sends until stop is closed, and returns when the last packet is back, or does not come.
+// run sends until stop is closed, and returns when all packets are back, or none has come for a while. The last one, which the kernel may
+// relay, can overtake those that the server still has.
 func (s *stream) run(stop <-chan struct{}) {
 	var sending sync.WaitGroup
 	sending.Go(func() {
@@ -222,7 +223,7 @@ func (s *stream) run(stop <-chan struct{}) {
 		s.missing = s.sent - s.back
 	}()
 	before, next := time.Now(), uint64(1)
-	for {
+	for ended := false; !ended || s.back < s.sent; {
 		b, err := s.client.tryRead(5 * time.Second)
 		if err != nil || b == nil {
 			return
@@ -230,7 +231,9 @@ func (s *stream) run(stop <-chan struct{}) {
 		s.longest, before = max(s.longest, time.Since(before)), time.Now()
 		switch n := binary.BigEndian.Uint64(b[4:]); {
 		case n == last:
-			return
+			sending.Wait()
+			ended = true
+			continue
 		case n < next:
 			s.swapped++
 		default:
