@@ -175,13 +175,19 @@ func (b *bans) merge(entries []cluster.Entry, usernames func(account string) []s
 	if !changed {
 		return nil
 	}
-	b.set(next)
-	if b.path != "" {
-		if err := b.store(next); err != nil {
-			logger.Error("cluster: bans of other machines are not stored", "err", err)
-		}
-	}
+	b.adopt(next, logger)
 	return made
+}
+
+// adopt puts in force what was learned from other machines, and stores it. The caller holds the lock.
+func (b *bans) adopt(next storedBans, logger *slog.Logger) {
+	b.set(next)
+	if b.path == "" {
+		return
+	}
+	if err := b.store(next); err != nil {
+		logger.Error("cluster: bans of other machines are not stored", "err", err)
+	}
 }
 
 // banOf returns the ban of an entry.

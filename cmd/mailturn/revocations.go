@@ -161,12 +161,7 @@ func (b *bans) mergeRevoked(entries []cluster.Entry, usernames func(account stri
 	if !changed {
 		return false
 	}
-	b.set(next)
-	if b.path != "" {
-		if err := b.store(next); err != nil {
-			logger.Error("cluster: bans of other machines are not stored", "err", err)
-		}
-	}
+	b.adopt(next, logger)
 	return true
 }
 

@@ -80,6 +80,6 @@ func parseEntry(s *sealer, field, text string) (e Entry, err error) {
 	if s.field(e.Name) != field {
 		return e, errors.New("it is stored under another name")
 	}
-	e.Stamp, e.Until = stamp, time.UnixMilli(until)
+	e.Stamp, e.Until = stamp, time.UnixMilli(until).UTC() // further east, the year may be 10000 already
 	return e, nil
 }

@@ -306,8 +306,8 @@ func TestEntryBeyondTime(t *testing.T) {
 		if (err == nil) != tt.ok {
 			t.Errorf("%q: %v", tt.head, err)
 		}
-		if _, err := json.Marshal(e.Until); err != nil {
-			t.Errorf("%q: %v", tt.head, err)
+		if _, err := json.Marshal(e.Until); err != nil || e.Until.Location() != time.UTC {
+			t.Errorf("%q: %v in %v, %v", tt.head, e.Until, e.Until.Location(), err)
 		}
 	}
 }

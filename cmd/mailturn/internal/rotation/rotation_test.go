@@ -309,7 +309,7 @@ func TestAwayForLong(t *testing.T) {
 		w.pass(3 * margin)
 		for _, m := range w.machines {
 			if accepts(m, first) {
-				t.Errorf("%s accepts the first secret for ever", m.name)
+				t.Errorf("%s still accepts the first secret", m.name)
 			}
 		}
 	})
@@ -502,7 +502,7 @@ func TestClockAhead(t *testing.T) {
 			exchange(ahead, time.Now().Add(DefaultLifetime+2*margin))
 			exchange(right, time.Now())
 			if inRedis[prefix+s.ID].Stamp != stamp {
-				t.Errorf("%s: the machines contradict each other for ever", name)
+				t.Errorf("%s: the machines never agree", name)
 			}
 			if n := strings.Count(ahead.log.String(), endMessage); n != 1 || len(ahead.held) != 0 || len(right.held) != 1 {
 				t.Errorf("%s: %d messages, %d and %d held", name, n, len(ahead.held), len(right.held))
