@@ -13,11 +13,11 @@ const (
 	// sharePeriod is the period over which the work of a thread is measured.
 	sharePeriod = 100 * time.Millisecond
 	// splitAbove is the share of its time above which a busy thread gives away some of its loops.
-	splitAbove = 0.5
+	splitAbove = 0.75
 	// saturated is the share of its time without waits above which a thread cannot keep up, even if it gets little CPU time.
 	saturated = 0.95
 	// mergeBelow is the sum of the shares of two threads below which they become one.
-	mergeBelow = 0.25
+	mergeBelow = 0.5
 )
 
 // thread runs loops. It is a goroutine that is locked to its thread, because it changes the thread's timer slack.
