@@ -77,6 +77,7 @@ func (g *Group) splitLocked(t *thread) {
 			keep, kept = append(keep, l), kept+l.load.rate+1
 		} else {
 			give, given = append(give, l), given+l.load.rate+1
+			l.thread.Store(nil)
 		}
 	}
 	t.loops, t.share = keep, t.share/2
@@ -87,6 +88,9 @@ func (g *Group) splitLocked(t *thread) {
 func (g *Group) mergeLocked(t *thread) {
 	for _, other := range g.threads {
 		if other != t && len(other.loops) > 0 && other.share+t.share < mergeBelow {
+			for _, l := range t.loops {
+				l.thread.Store(nil)
+			}
 			other.given = append(other.given, t.loops...)
 			other.asked.Store(true)
 			t.loops = nil

@@ -1,11 +1,14 @@
 package loop
 
 import (
+	"net"
 	"net/netip"
 	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/mailturn/mailturn/turnsrv/internal/udp"
 )
 
 // busyLoops keeps loops busy until stop is called.
@@ -87,6 +90,49 @@ func TestThreadsFollowLoad(t *testing.T) {
 		l.Close()
 	}
 	waitThreads(t, g, 0)
+}
+
+// TestPassOnOneThread passes a datagram between loops that share a thread: the receiver is called immediately, what it sends leaves with
+// the round, and what it passes on arrives.
+func TestPassOnOneThread(t *testing.T) {
+	g, err := NewGroup(2, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, second := g.Loops()[0], g.Loops()[1]
+	defer second.Close()
+	defer first.Close()
+	sink, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = sink.Close() }()
+	s, err := udp.Listen("udp4", netip.MustParseAddrPort("127.0.0.1:0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	passedOn := make(chan struct{})
+	var calls atomic.Int64
+	first.Do(func() {
+		first.Pass(second, receiver(func() {
+			calls.Add(1)
+			second.Send(s, []byte("sent"), udp.AddrPortOf(sink.LocalAddr()), netip.Addr{}, 0, 0, nil)
+			second.Pass(first, receiver(func() { calls.Add(1); close(passedOn) }), netip.AddrPort{}, []byte("x"))
+		}), netip.AddrPort{}, []byte("x"))
+		if n := calls.Load(); n != 1 {
+			t.Errorf("%d receivers were called during Pass, want 1", n)
+		}
+	})
+	if held := second.mail.held.Load(); held != 0 {
+		t.Errorf("the mailbox counts %d bytes, want 0", held)
+	}
+	b := make([]byte, 10)
+	_ = sink.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if n, err := sink.Read(b); err != nil || string(b[:n]) != "sent" {
+		t.Errorf("got %q, %v", b[:n], err)
+	}
+	<-passedOn
 }
 
 // TestBusyShare checks that a thread that waits for a processor is not taken for one that has much to do.

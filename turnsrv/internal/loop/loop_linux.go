@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,7 +25,8 @@ const (
 type Loop struct {
 	options Options
 	group   *Group
-	index   int // in group.loops
+	index   int                    // in group.loops
+	thread  atomic.Pointer[thread] // that runs the loop; nil while it moves to another one
 	epoll   int
 	wake    int // an eventfd: written to by other goroutines, under waking
 
@@ -38,7 +40,10 @@ type Loop struct {
 	crowded  bool   // the shared socket whose turn it is has had too many datagrams for longer than crowdedAfter
 	late     late
 	tasks    int       // number of tasks done in this round
-	passing  []passing // datagrams that this round passes to other loops
+	passing  []passing // datagrams that this round passes to loops on other threads
+	visited  []*Loop   // loops on the same thread to which this round has passed datagrams
+	visitor  bool      // another loop is passing a datagram to this one
+	began    time.Time // of the round
 	load     load
 	class    byte // see Class
 	seen     byte // the classes of the datagrams in the inbox
@@ -260,6 +265,10 @@ func (l *Loop) RemoveAlarm(a *Alarm) {
 // Pass passes a datagram to a receiver on another loop, and reports whether there was room. l is the loop on whose goroutine Pass
 // is called, or nil.
 func (l *Loop) Pass(to *Loop, r Receiver, from netip.AddrPort, data []byte) bool {
+	if l.mayVisit(to) {
+		l.visit(to, r, from, data)
+		return true
+	}
 	if !to.mail.admit(len(data)) {
 		return false
 	}
@@ -282,6 +291,26 @@ func (l *Loop) Pass(to *Loop, r Receiver, from netip.AddrPort, data []byte) bool
 	return true
 }
 
+// mayVisit reports whether l may call a receiver on another loop itself, because one thread runs both. A receiver that passes a datagram
+// on uses the mailbox, so that calls do not nest.
+func (l *Loop) mayVisit(to *Loop) bool {
+	if l == nil || l.visitor {
+		return false
+	}
+	t := l.thread.Load()
+	return t != nil && to.thread.Load() == t
+}
+
+// visit calls a receiver on another loop of the same thread. What it sends leaves at the end of the round of l.
+func (l *Loop) visit(to *Loop, r Receiver, from netip.AddrPort, data []byte) {
+	to.visitor = true
+	to.give(r, data, from, l.class, l.began)
+	to.visitor = false
+	if !slices.Contains(l.visited, to) {
+		l.visited = append(l.visited, to)
+	}
+}
+
 // due reports whether the loop has anything to do other than handling ready descriptors.
 func (l *Loop) due(now time.Time) bool {
 	next := l.alarms.next()
@@ -293,6 +322,7 @@ func (l *Loop) pending() bool { return l.turns.waiting() || !l.late.empty() }
 
 // round handles everything that is ready. It returns the number of packets.
 func (l *Loop) round(now time.Time) (packets int) {
+	l.began = now
 	events := l.events[:l.ready]
 	for _, event := range events {
 		packets += l.handle(event, now)
@@ -316,7 +346,7 @@ func (l *Loop) round(now time.Time) (packets int) {
 	return packets
 }
 
-// finish sends the collected datagrams and passes those for other loops.
+// finish sends the collected datagrams, passes those for loops on other threads, and does the same for the loops that l has visited.
 func (l *Loop) finish() {
 	for len(l.after) > 0 {
 		after := l.after
@@ -332,6 +362,11 @@ func (l *Loop) finish() {
 		l.passing[i] = passing{}
 	}
 	l.passing = l.passing[:0]
+	for n := len(l.visited) - 1; n >= 0; n = len(l.visited) - 1 {
+		other := l.visited[n]
+		l.visited = slices.Delete(l.visited, n, n+1)
+		other.finish()
+	}
 }
 
 // handle handles one ready descriptor, or gives a socket its turn later in the round. It returns the number of events handled.

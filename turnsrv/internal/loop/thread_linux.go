@@ -78,6 +78,7 @@ func (t *thread) reconsider(now time.Time) {
 	t.loops = slices.DeleteFunc(t.loops, func(l *Loop) bool {
 		ended := l.closed.Load() && !l.mail.posted.Load()
 		if ended {
+			l.thread.Store(nil)
 			l.release()
 			close(l.ended)
 		}
@@ -136,6 +137,7 @@ func (t *thread) arrange() {
 	t.release()
 	for _, l := range t.loops {
 		l.ready = 0
+		l.thread.Store(t)
 	}
 	if len(t.loops) < 2 {
 		return
