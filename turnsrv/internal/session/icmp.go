@@ -37,14 +37,14 @@ func (r *relayedAddress) Failed(peer netip.AddrPort, e stun.ICMP, now time.Time)
 	if !passesICMP(r.family, e.Type) {
 		return
 	}
-	if p, _, _ := a.peers.reachable(peer, now); p == nil {
+	if p, _, _ := a.reachable(peer, now); p == nil {
 		return
 	}
 	if !a.icmp.Take(1, icmpPerSecond, icmpBurst, now.Sub(s.start)) || a.silence.LeaveOut(a.session.link.Full, now) {
 		return
 	}
-	b := s.builders.Get().(*stun.Builder)
-	defer s.builders.Put(b)
+	b := a.session.builder()
+	defer a.session.release(b)
 	startData(b, peer)
 	b.ICMP(e)
 	a.session.link.Send(b.Bytes(), a.client, Media, 0, (*icmpTo)(r))

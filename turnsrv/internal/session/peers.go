@@ -64,14 +64,12 @@ func (c *channelBinding) live(now time.Time) bool { return c != nil && now.Befor
 
 // reachable returns the permission for the address of peer if the client may exchange data with peer, and nil otherwise. It
 // requires a permission that has not expired (RFC 8656 section 9), or a channel bound to peer. If bound is true, number is that
-// channel's number. Safe for concurrent use.
+// channel's number. It is called on the goroutine of the session: see allocation.reachable.
 //
 // ChannelBind installs a permission for 5 minutes and a channel for 10. Clients such as aioice rebind before the channel
 // expires and send no CreatePermission in between. RFC 8656 section 12.6 requires no permission in the direction from client to
 // peer. Therefore a bound channel allows its own peer; other ports of that address require the permission.
 func (p *peers) reachable(peer netip.AddrPort, now time.Time) (known *permission, number stun.ChannelNumber, bound bool) {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
 	if known = p.permissions.get(peer.Addr()); known == nil {
 		return nil, 0, false
 	}
@@ -82,6 +80,16 @@ func (p *peers) reachable(peer netip.AddrPort, now time.Time) (known *permission
 		return known, 0, false
 	}
 	return nil, 0, false
+}
+
+// reachable is like peers.reachable. It is called where packets from peers arrive, which is on another goroutine than that of the session
+// unless an event loop runs both.
+func (a *allocation) reachable(peer netip.AddrPort, now time.Time) (known *permission, number stun.ChannelNumber, bound bool) {
+	if a.session.loop == nil {
+		a.peers.mu.RLock()
+		defer a.peers.mu.RUnlock()
+	}
+	return a.peers.reachable(peer, now)
 }
 
 // bound returns the binding of a channel number, or nil if the channel is not bound.

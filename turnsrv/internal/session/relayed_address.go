@@ -53,13 +53,12 @@ const maxIndicated = 65500
 // while sending in the other direction.
 func (r *relayedAddress) Deliver(peer netip.AddrPort, data []byte, now time.Time) {
 	a := r.allocation
-	s := a.session.shared
 	if a.session.loop != nil {
 		defer a.session.endOnPanic(a.client, now)
 	} else {
 		defer r.endLaterOnPanic()
 	}
-	p, number, bound := a.peers.reachable(peer, now)
+	p, number, bound := a.reachable(peer, now)
 	if p == nil {
 		r.drop(event.DropPeerNoPermission, peer, nil)
 		return
@@ -83,8 +82,8 @@ func (r *relayedAddress) Deliver(peer netip.AddrPort, data []byte, now time.Time
 		r.drop(event.DropBandwidth, peer, nil)
 		return
 	}
-	b := s.builders.Get().(*stun.Builder)
-	defer s.builders.Put(b)
+	b := a.session.builder()
+	defer a.session.release(b)
 	if bound {
 		b.ChannelData(number, data)
 	} else {

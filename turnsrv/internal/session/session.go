@@ -28,6 +28,7 @@ type Session struct {
 	allocations map[Client]*allocation
 	request     request      // scratch
 	out         stun.Builder // scratch: responses to clients
+	relayed     stun.Builder // scratch: what relayed addresses send to clients: see builder
 	alarm       time.Time    // next run of the janitor; zero while there are no allocations
 
 	strangers strangers
@@ -39,6 +40,21 @@ type Session struct {
 // nil, relayed addresses have goroutines of their own.
 func New(shared *Shared, l Link, on *loop.Loop) *Session {
 	return &Session{shared: shared, link: l, loop: on, allocations: make(map[Client]*allocation)}
+}
+
+// builder returns a Builder for a message to a client about what has arrived at a relayed address. The caller passes it to release.
+// Without a loop, relayed addresses have goroutines of their own.
+func (s *Session) builder() *stun.Builder {
+	if s.loop != nil {
+		return &s.relayed
+	}
+	return s.shared.builders.Get().(*stun.Builder)
+}
+
+func (s *Session) release(b *stun.Builder) {
+	if s.loop == nil {
+		s.shared.builders.Put(b)
+	}
 }
 
 // Handle processes one message of a client: a datagram, or one frame of a stream.

@@ -43,7 +43,7 @@ type Shared struct {
 	// Counters are updated by sessions and links.
 	Counters *count.Counters
 	samples  limit.Sampler
-	builders sync.Pool // of *stun.Builder, for what goes to clients
+	builders sync.Pool // of *stun.Builder, for sessions without a loop: see Session.builder
 }
 
 // NewShared returns the shared state of the sessions of a server.
