@@ -161,6 +161,10 @@ func (s *Session) open(request relay.Request, answer *allocateAnswer, now time.T
 func (s *Session) enter(address *relayedAddress, now time.Time) {
 	a := address.allocation
 	a.addresses = append(a.addresses, address)
+	s.expiries.schedule(a)
+	if a.unsettled() {
+		s.stir(a)
+	}
 	if len(a.addresses) > 1 {
 		return
 	}

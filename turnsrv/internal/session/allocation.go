@@ -44,9 +44,11 @@ type allocation struct {
 	icmp     limit.Rate // rate of ICMP errors; safe for concurrent use
 	share    loop.Share // what the client has sent in the round
 
-	relayed uint64       // packets relayed when the janitor last ran
-	counted bool         // included in Shared.active
-	active  atomic.Int64 // when the janitor last saw traffic, or the allocation was made: nanoseconds since Shared.start
+	relayed  uint64       // packets relayed when the janitor last ran
+	counted  bool         // included in Shared.active
+	restless bool         // included in Session.restless
+	expiry   int          // index in Session.expiries and one, or zero
+	active   atomic.Int64 // when the janitor last saw traffic, or the allocation was made: nanoseconds since Shared.start
 }
 
 // address returns the relayed address of a family, or nil if the allocation has none.

@@ -26,6 +26,7 @@ func (r *roamers) talk(from string, data []byte) bool {
 	r.t.Helper()
 	a := r.allocations[clientAt(from)]
 	a.silence.Hear(r.now)
+	r.stir(a)
 	return a.mayTalk(data, r.now)
 }
 

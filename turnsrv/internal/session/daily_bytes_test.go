@@ -28,6 +28,7 @@ func TestDailyBytes(t *testing.T) {
 		return s.from, codeOf(t, b.take(s.message(stun.MethodAllocate, 1, turntest.TransportUDP), s.from, now))
 	}
 	relay := func(from Client, toPeer, toClient int) {
+		b.stir(b.allocations[from])
 		b.allocations[from].addresses[0].toPeer.Add(toPeer)
 		b.allocations[from].addresses[0].toClient.Add(toClient)
 	}
@@ -82,6 +83,7 @@ func TestShortAllocationsAreMetered(t *testing.T) {
 		return s.from, codeOf(t, b.take(s.message(stun.MethodAllocate, 1, turntest.TransportUDP), s.from, now))
 	}
 	from, _ := allocate("192.0.2.1:1")
+	b.stir(b.allocations[from])
 	b.allocations[from].addresses[0].toPeer.Add(1000)
 	b.Gone(from, now)
 	if _, code := allocate("192.0.2.1:2"); code != stun.CodeAllocationQuotaReached {

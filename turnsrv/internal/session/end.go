@@ -41,6 +41,7 @@ func (s *Session) endAddresses(addresses []*relayedAddress, reason event.EndReas
 		s.count(a)
 		if len(a.addresses) == 0 {
 			delete(s.allocations, a.client)
+			s.expiries.remove(a)
 			if len(s.allocations) == 0 {
 				s.shared.occupied.set(s, false)
 			}

@@ -10,9 +10,11 @@ import (
 // because fromClient checks the expiry itself.
 const JanitorPeriod = time.Second
 
-// Limits on what one run of the janitor ends, and the pause before the next run if more remain.
+// Limits on what one run of the janitor does, and the pause before the next run if more remains: when many addresses expire at once, the
+// packets of other clients must not wait for all of them.
 const (
-	janitorLimit = 64
+	janitorLimit = 64   // allocations of which an address expires
+	refreshLimit = 1024 // allocations that would have expired, had they not been refreshed
 	janitorPause = 10 * time.Millisecond
 )
 
@@ -32,33 +34,75 @@ func (s *Session) onAlarm(now time.Time) {
 	}
 }
 
-// janitor ends expired relayed addresses and records which allocations relay. It reports whether more remain to be ended: when
-// many expire at once, other clients' packets must not wait for all of them.
+// janitor looks after the restless allocations, and ends expired relayed addresses. It reports whether more remain to be ended.
 func (s *Session) janitor(now time.Time) (more bool) {
-	ended := 0
-	for _, a := range s.allocations {
-		a.sweepKernel(now)
-		relayed := uint64(0)
-		for _, address := range a.addresses {
-			relayed += address.toPeer.Packets.Load() + address.toClient.Packets.Load()
-		}
-		s.setActive(a, relayed != a.relayed)
-		if relayed != a.relayed {
-			a.relayed = relayed
-			a.active.Store(int64(now.Sub(s.shared.start)))
-		}
-		before := len(a.addresses)
-		s.settleCalls(a, now)
-		if s.settleRoaming(a, now); len(a.addresses) == 0 {
+	for i := 0; i < len(s.restless); {
+		a := s.restless[i]
+		if len(a.addresses) > 0 && s.lookAfter(a, now) {
+			i++
 			continue
 		}
-		if s.shared.meterAddresses(a.addresses, now) {
-			s.endAddresses(a.addresses, event.EndedByDailyBytes, now)
+		a.restless = false
+		last := len(s.restless) - 1
+		s.restless[i], s.restless[last] = s.restless[last], nil
+		s.restless = s.restless[:last]
+	}
+	at := now.Sub(s.shared.start)
+	for range janitorLimit {
+		a, more := s.expiries.due(at, refreshLimit)
+		if a == nil {
+			return more
 		}
-		if s.expire(a, now); len(a.addresses) < before {
-			if ended++; ended == janitorLimit {
-				return true
-			}
+		s.expire(a, now)
+	}
+	return true
+}
+
+// stir makes the janitor look after an allocation that exchanges data, until it is quiet again.
+func (s *Session) stir(a *allocation) {
+	if !a.restless {
+		a.restless = true
+		s.restless = append(s.restless, a)
+	}
+}
+
+// lookAfter records whether an allocation relays, and settles what depends on that. It reports whether the next run of the janitor must do
+// this again.
+func (s *Session) lookAfter(a *allocation, now time.Time) (again bool) {
+	defer s.endOnPanic(a.client, now)
+	a.sweepKernel(now)
+	relayed := uint64(0)
+	for _, address := range a.addresses {
+		relayed += address.toPeer.Packets.Load() + address.toClient.Packets.Load()
+	}
+	active := relayed != a.relayed
+	s.setActive(a, active)
+	if active {
+		a.relayed = relayed
+		a.active.Store(int64(now.Sub(s.shared.start)))
+	}
+	s.settleCalls(a, now)
+	if s.settleRoaming(a, now); len(a.addresses) == 0 {
+		return false
+	}
+	if s.shared.meterAddresses(a.addresses, now) {
+		s.endAddresses(a.addresses, event.EndedByDailyBytes, now)
+		return false
+	}
+	return active || a.unsettled()
+}
+
+// unsettled reports whether a needs the janitor although it has relayed nothing: it is in a call, the kernel relays for it, or its user
+// has more than the quota allows for a while. Packets from peers that arrive on other goroutines cannot stir it.
+func (a *allocation) unsettled() bool {
+	h := a.account
+	if a.session.apart || a.call.state.Load() == inCall || h.roaming.graceEnds.Load() != 0 || h.moving.graceEnds.Load() != 0 ||
+		h.review.Load() != 0 {
+		return true
+	}
+	for _, c := range a.peers.channels.all() {
+		if c.offloaded != nil {
+			return true
 		}
 	}
 	return false

@@ -60,6 +60,7 @@ func TestSilentHalfOfACall(t *testing.T) {
 		turntest.Attr32(stun.AttrAdditionalAddressFamily, 2<<24)), s.from, now)); code != 0 {
 		t.Fatalf("a dual allocation is answered %d", code)
 	}
+	b.stir(b.allocations[s.from])
 	b.allocations[s.from].addresses[0].toClient.Add(1)
 	now = now.Add(IdleAfter - time.Second)
 	b.janitor(now)

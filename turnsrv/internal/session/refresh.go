@@ -42,6 +42,7 @@ func (s *Session) refresh(r *request, a *allocation, now time.Time) []byte {
 				Relayed: address.conn.Relayed(), Lifetime: lifetime,
 			})
 		}
+		s.expiries.schedule(a)
 	}
 	s.succeed(&r.origin).Uint32(stun.AttrLifetime, seconds(lifetime))
 	return s.finish(&r.origin)

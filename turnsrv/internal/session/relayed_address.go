@@ -31,6 +31,7 @@ type relayedAddress struct {
 // the session.
 func (r *relayedAddress) send(data []byte, peer netip.AddrPort, p *permission, dontFragment bool, now time.Time) {
 	a := r.allocation
+	a.session.stir(a)
 	switch {
 	case p == nil:
 		r.drop(event.DropNoPermission, peer, nil)
@@ -62,6 +63,9 @@ func (r *relayedAddress) Deliver(peer netip.AddrPort, data []byte, now time.Time
 	if p == nil {
 		r.drop(event.DropPeerNoPermission, peer, nil)
 		return
+	}
+	if !a.session.apart {
+		a.session.stir(a)
 	}
 	if !p.heard.Load() { // load before storing: a value that is only read stays in the cache of every processor
 		p.heard.Store(true)

@@ -93,6 +93,9 @@ func (s *Session) restore(in *handover.Incoming, exported *handover.Allocation, 
 	a.peers.restore(in, exported)
 	s.count(a)
 	s.setActive(a, exported.Relaying)
+	if exported.Relaying {
+		s.stir(a)
+	}
 	return nil
 }
 

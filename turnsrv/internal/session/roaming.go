@@ -39,6 +39,10 @@ type excess struct {
 
 // begin allows one more than the limit. It begins a grace unless one has begun, and returns false if there may be none now.
 func (e *excess) begin(now time.Duration) bool {
+	if ends := time.Duration(e.graceEnds.Load()); ends != 0 && now > ends+2*JanitorPeriod { // nothing was left for a janitor to settle
+		e.graceEnds.Store(0)
+		e.strictUntil = ends + roamingPause
+	}
 	if now < e.strictUntil {
 		return false
 	}

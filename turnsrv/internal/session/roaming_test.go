@@ -51,6 +51,7 @@ func (r *roamers) pass(d time.Duration, talking ...string) {
 	for range int(d / time.Second) {
 		r.now = r.now.Add(time.Second)
 		for _, a := range r.allocations {
+			r.stir(a)
 			a.addresses[0].toClient.Add(100)
 		}
 		for _, from := range talking {

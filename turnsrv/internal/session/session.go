@@ -24,12 +24,15 @@ type Session struct {
 	shared *Shared
 	link   Link
 	loop   *loop.Loop // on which the session is; nil on the portable path
+	apart  bool       // packets from peers arrive on other goroutines: the portable path
 
 	allocations map[Client]*allocation
-	request     request      // scratch
-	out         stun.Builder // scratch: responses to clients
-	relayed     stun.Builder // scratch: what relayed addresses send to clients: see builder
-	alarm       time.Time    // next run of the janitor; zero while there are no allocations
+	expiries    expiries      // of allocations
+	restless    []*allocation // those that the janitor looks after: see stir
+	request     request       // scratch
+	out         stun.Builder  // scratch: responses to clients
+	relayed     stun.Builder  // scratch: what relayed addresses send to clients: see builder
+	alarm       time.Time     // next run of the janitor; zero while there are no allocations
 
 	strangers strangers
 
@@ -39,7 +42,7 @@ type Session struct {
 // New returns a session for a link. Its methods are called, and its relayed addresses are read, on the goroutine of on. If on is
 // nil, relayed addresses have goroutines of their own.
 func New(shared *Shared, l Link, on *loop.Loop) *Session {
-	return &Session{shared: shared, link: l, loop: on, allocations: make(map[Client]*allocation)}
+	return &Session{shared: shared, link: l, loop: on, apart: on == nil, allocations: make(map[Client]*allocation)}
 }
 
 // builder returns a Builder for a message to a client about what has arrived at a relayed address. The caller passes it to release.

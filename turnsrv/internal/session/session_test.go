@@ -67,6 +67,7 @@ func newBareSessionOf(config Config) *bareSession {
 	shared := NewShared(config)
 	shared.start = time.Unix(0, 0) // before any time that tests make up
 	b.Session = New(shared, b, nil)
+	b.apart = false // tests call everything on one goroutine
 	return b
 }
 
