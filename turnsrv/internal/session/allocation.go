@@ -46,7 +46,7 @@ type allocation struct {
 
 	relayed  uint64       // packets relayed when the janitor last ran
 	counted  bool         // included in Shared.active
-	restless bool         // included in Session.restless
+	restless int          // index in Session.restless and one, or zero
 	expiry   int          // index in Session.expiries and one, or zero
 	active   atomic.Int64 // when the janitor last saw traffic, or the allocation was made: nanoseconds since Shared.start
 }

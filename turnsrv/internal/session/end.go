@@ -42,6 +42,7 @@ func (s *Session) endAddresses(addresses []*relayedAddress, reason event.EndReas
 		if len(a.addresses) == 0 {
 			delete(s.allocations, a.client)
 			s.expiries.remove(a)
+			s.calm(a)
 			if len(s.allocations) == 0 {
 				s.shared.occupied.set(s, false)
 			}

@@ -90,7 +90,7 @@ func TestRestless(t *testing.T) {
 		t.Helper()
 		r.now = r.now.Add(JanitorPeriod)
 		r.janitor(r.now)
-		if len(r.restless) != restless || a.restless != (restless > 0) || r.shared.active.Load() != active {
+		if len(r.restless) != restless || (a.restless != 0) != (restless > 0) || r.shared.active.Load() != active {
 			t.Errorf("%s: %d are restless and %d relay, want %d and %d", when, len(r.restless), r.shared.active.Load(), restless, active)
 		}
 	}
@@ -101,8 +101,13 @@ func TestRestless(t *testing.T) {
 	want("without another packet", 0, 0)
 	r.stir(a)
 	r.stir(a)
+	r.allocate("192.0.2.1:2")
+	r.stir(r.allocations[clientAt("192.0.2.1:2")])
 	r.endAddresses(a.addresses, event.EndedByClient, r.now)
-	want("after the end", 0, 0)
+	if len(r.restless) != 1 || a.restless != 0 || r.restless[0].restless != 1 {
+		t.Errorf("after the end of one of two, %d are restless", len(r.restless))
+	}
+	want("when both are quiet", 0, 0)
 }
 
 // TestGraceWithoutAllocation lets a grace end that no allocation is left to settle. There must be none for a while after it.

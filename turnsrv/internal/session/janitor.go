@@ -36,16 +36,12 @@ func (s *Session) onAlarm(now time.Time) {
 
 // janitor looks after the restless allocations, and ends expired relayed addresses. It reports whether more remain to be ended.
 func (s *Session) janitor(now time.Time) (more bool) {
-	for i := 0; i < len(s.restless); {
-		a := s.restless[i]
-		if len(a.addresses) > 0 && s.lookAfter(a, now) {
-			i++
-			continue
+	for i := len(s.restless) - 1; i >= 0; i-- { // backwards, because the last one takes the place of one that leaves
+		if i < len(s.restless) {
+			if a := s.restless[i]; !s.lookAfter(a, now) {
+				s.calm(a)
+			}
 		}
-		a.restless = false
-		last := len(s.restless) - 1
-		s.restless[i], s.restless[last] = s.restless[last], nil
-		s.restless = s.restless[:last]
 	}
 	at := now.Sub(s.shared.start)
 	for range janitorLimit {
@@ -60,10 +56,22 @@ func (s *Session) janitor(now time.Time) (more bool) {
 
 // stir makes the janitor look after an allocation that exchanges data, until it is quiet again.
 func (s *Session) stir(a *allocation) {
-	if !a.restless {
-		a.restless = true
+	if a.restless == 0 {
 		s.restless = append(s.restless, a)
+		a.restless = len(s.restless)
 	}
+}
+
+// calm undoes stir.
+func (s *Session) calm(a *allocation) {
+	if a.restless == 0 {
+		return
+	}
+	last := len(s.restless) - 1
+	moved := s.restless[last]
+	s.restless[a.restless-1], moved.restless = moved, a.restless
+	s.restless[last] = nil
+	s.restless, a.restless = s.restless[:last], 0
 }
 
 // lookAfter records whether an allocation relays, and settles what depends on that. It reports whether the next run of the janitor must do
