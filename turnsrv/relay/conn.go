@@ -54,6 +54,9 @@ func (c *Conn) Start(owner Owner) error {
 // Relayed returns the relayed transport address as it is advertised.
 func (c *Conn) Relayed() netip.AddrPort { return netip.AddrPortFrom(c.family.Advertise, c.port) }
 
+// Reservation returns the token of the port that was reserved together with the address, or zero.
+func (c *Conn) Reservation() Token { return c.reserved }
+
 // LocalAddr returns the address that the socket is bound to.
 func (c *Conn) LocalAddr() net.Addr { return c.socket.localAddr() }
 

@@ -85,7 +85,7 @@ type Allocation struct {
 	WasWithdrawn    bool
 
 	Made     [12]byte // transaction ID
-	Response []byte
+	Response []byte   // unused; it was the response to that transaction
 	Since    time.Time
 	Heard    time.Duration // when the client last sent something
 

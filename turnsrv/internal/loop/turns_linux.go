@@ -44,8 +44,8 @@ type turns struct {
 
 // Share counts the datagrams that a client has sent to a shared socket in a round. The zero value is ready to use.
 type Share struct {
-	round uint64
-	taken int
+	round uint32 // the lower half of Loop.number
+	taken int32
 }
 
 // MayTake counts a datagram from a client, and reports whether it is within the client's share of the round. Without a loop, and
@@ -55,8 +55,8 @@ func (l *Loop) MayTake(s *Share) bool {
 	if l == nil || !l.crowded {
 		return true
 	}
-	if s.round != l.number {
-		*s = Share{round: l.number}
+	if round := uint32(l.number); s.round != round {
+		*s = Share{round: round}
 	}
 	s.taken++
 	return s.taken <= clientShare

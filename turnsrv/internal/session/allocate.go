@@ -1,7 +1,6 @@
 package session
 
 import (
-	"bytes"
 	"errors"
 	"time"
 
@@ -14,11 +13,14 @@ import (
 // protocolUDP is the only transport protocol between relay and peer, RFC 8656 section 18.8.
 const protocolUDP = 17
 
+// bothFamilies are the families of a dual allocation, in the order of its relayed addresses.
+var bothFamilies = [...]stun.Family{stun.IPv4, stun.IPv6}
+
 // allocate performs the checks of an Allocate request in the order of RFC 8656 section 7.2. r is authenticated.
 func (s *Session) allocate(r *request, a *allocation, grant credential.Grant, now time.Time) []byte {
 	if a != nil {
-		if a.made == r.id {
-			return a.response
+		if a.made == r.id { // a retransmission
+			return s.answerAllocate(r, a)
 		}
 		return s.refuseAllocate(r, stun.CodeAllocationMismatch, event.RefusedTupleInUse, now)
 	}
@@ -53,31 +55,35 @@ func (s *Session) allocate(r *request, a *allocation, grant credential.Grant, no
 	}
 	families := []stun.Family{request.Family}
 	if r.additionalFamily != nil {
-		families = []stun.Family{stun.IPv4, stun.IPv6}
+		families = bothFamilies[:]
 	}
-	answer := allocateAnswer{
-		origin: r.origin, lifetime: s.clampLifetime(r.lifetime),
-		allocation: &allocation{
-			session: s, client: r.client, made: r.id, username: r.origin.username, realm: string(r.realm), subject: r.subject,
-			key: r.key, expires: grant.Expires, since: now, silence: Silence{Since: now},
-		},
+	realm, _ := s.shared.realmNamed(r.realm)
+	at := now.Sub(s.shared.start)
+	a = &allocation{
+		session: s, client: r.client, made: r.id, username: r.origin.username, realm: realm, subject: r.subject,
+		key: r.key, expires: grant.Expires, since: at,
 	}
-	answer.allocation.active.Store(int64(now.Sub(s.shared.start)))
-	answer.allocation.beginShares(s.shared, now)
+	a.silence.Hear(at)
+	a.active.Store(int64(at))
+	a.beginShares(s.shared, now)
+	var failures []*addressError
 	for _, request.Family = range families {
-		if failure := s.open(request, &answer, now); failure != nil {
-			answer.failures = append(answer.failures, failure)
+		if failure := s.open(request, a, s.clampLifetime(r.lifetime), now); failure != nil {
+			failures = append(failures, failure)
 		}
 	}
-	if len(answer.allocation.addresses) == 0 {
-		failure := answer.worst()
+	if len(a.addresses) == 0 {
+		failure := worst(failures)
 		return s.refuseAllocate(r, failure.code, failure.reason, now)
 	}
 	if s.banned(r, now) { // since the first check: Inspect may not have seen this allocation
-		s.endAddresses(answer.allocation.addresses, event.EndedByOperator, now)
+		s.endAddresses(a.addresses, event.EndedByOperator, now)
 		return s.refuseAllocate(r, stun.CodeForbidden, event.RefusedBanned, now)
 	}
-	return s.answerAllocate(&answer, now)
+	for _, failure := range failures {
+		s.emitRefused(&r.origin, failure.code, failure.reason, now)
+	}
+	return s.answerAllocate(r, a)
 }
 
 // banned reports whether a ban forbids the allocation that r asks for.
@@ -85,56 +91,45 @@ func (s *Session) banned(r *request, now time.Time) bool {
 	return s.shared.config.Bans.Banned(r.subject.Name, r.origin.username, r.client.Tuple.Client.Addr(), now)
 }
 
-// allocateAnswer collects the contents of the response to an Allocate request.
-type allocateAnswer struct {
-	origin     origin
-	allocation *allocation
-	lifetime   time.Duration
-	token      relay.Token
-	failures   []*addressError // one for each relayed address that could not be opened
-}
-
-// addressError describes why the allocation has no relayed address of a family.
+// addressError describes why the allocation does not have one of its relayed addresses.
 type addressError struct {
-	family stun.Family
 	code   stun.ErrorCode
 	reason event.RefusalReason
 }
 
 // worst returns the failure to report when there is no relayed address at all. A temporary failure takes precedence over 440,
 // because a client does not retry after a 440.
-func (a *allocateAnswer) worst() *addressError {
-	for _, failure := range a.failures {
+func worst(failures []*addressError) *addressError {
+	for _, failure := range failures {
 		if failure.code != stun.CodeAddressFamilyNotSupported {
 			return failure
 		}
 	}
-	return a.failures[0]
+	return failures[0]
 }
 
 // open opens a relayed address for the allocation, or returns the reason why it could not.
-func (s *Session) open(request relay.Request, answer *allocateAnswer, now time.Time) *addressError {
-	a := answer.allocation
-	address := &relayedAddress{allocation: a, family: request.Family, expires: now.Add(answer.lifetime)}
+func (s *Session) open(request relay.Request, a *allocation, lifetime time.Duration, now time.Time) *addressError {
+	address := &relayedAddress{allocation: a, family: request.Family, expires: now.Sub(s.shared.start) + lifetime}
 	replaced, reached, ok := s.shared.quota.take(address, now)
 	if !ok {
 		s.shared.logQuota(reached, now)
-		return &addressError{request.Family, stun.CodeAllocationQuotaReached, reached}
+		return &addressError{stun.CodeAllocationQuotaReached, reached}
 	}
 	if replaced != nil {
 		replaced.allocation.session.endFor(replaced.allocation, s, event.EndedSuperseded, now)
 	}
-	conn, token, err := s.shared.config.Relay.Allocate(request)
+	conn, _, err := s.shared.config.Relay.Allocate(request)
 	if err != nil {
 		s.shared.quota.untake(address)
 		switch {
 		case errors.Is(err, relay.ErrFamily):
-			return &addressError{request.Family, stun.CodeAddressFamilyNotSupported, event.RefusedFamily}
+			return &addressError{stun.CodeAddressFamilyNotSupported, event.RefusedFamily}
 		case errors.Is(err, relay.ErrToken):
-			return &addressError{request.Family, stun.CodeInsufficientCapacity, event.RefusedToken}
+			return &addressError{stun.CodeInsufficientCapacity, event.RefusedToken}
 		}
 		s.shared.logRelayError(err, now)
-		return &addressError{request.Family, stun.CodeInsufficientCapacity, event.RefusedNoPort}
+		return &addressError{stun.CodeInsufficientCapacity, event.RefusedNoPort}
 	}
 	address.conn = conn
 	if request.Token != nil { // the reserved address may be of either family
@@ -144,15 +139,12 @@ func (s *Session) open(request relay.Request, answer *allocateAnswer, now time.T
 		conn.Close()
 		s.shared.quota.untake(address)
 		s.shared.logRelayError(err, now)
-		return &addressError{request.Family, stun.CodeInsufficientCapacity, event.RefusedNoPort}
-	}
-	if token != (relay.Token{}) {
-		answer.token = token
+		return &addressError{stun.CodeInsufficientCapacity, event.RefusedNoPort}
 	}
 	s.enter(address, now)
 	s.shared.emit(event.Event{
 		Kind: event.AllocationMade, Time: now, Tuple: a.client.Tuple, Username: a.username, Subject: a.subject,
-		Relayed: conn.Relayed(), Lifetime: answer.lifetime,
+		Relayed: conn.Relayed(), Lifetime: lifetime,
 	})
 	return nil
 }
@@ -168,8 +160,8 @@ func (s *Session) enter(address *relayedAddress, now time.Time) {
 	if len(a.addresses) > 1 {
 		return
 	}
-	s.allocations[a.client] = a
-	if len(s.allocations) == 1 {
+	s.allocations.add(a)
+	if s.allocations.len() == 1 {
 		s.shared.occupied.set(s, true)
 	}
 	s.link.Allocated(a.client, true)
@@ -178,29 +170,32 @@ func (s *Session) enter(address *relayedAddress, now time.Time) {
 	}
 }
 
-// answerAllocate builds the success response, RFC 8656 section 7.2.
-func (s *Session) answerAllocate(answer *allocateAnswer, now time.Time) []byte {
-	for _, failure := range answer.failures {
-		s.emitRefused(&answer.origin, failure.code, failure.reason, now)
-	}
-	b := s.succeed(&answer.origin)
-	for _, address := range answer.allocation.addresses {
+// answerAllocate builds the success response to the request that made a, RFC 8656 section 7.2. It stores nothing for a retransmission,
+// to which it builds the response again.
+func (s *Session) answerAllocate(r *request, a *allocation) []byte {
+	b := s.succeed(&r.origin)
+	var token relay.Token
+	for _, address := range a.addresses {
 		b.XORAddress(stun.AttrXORRelayedAddress, address.conn.Relayed())
+		token = address.conn.Reservation()
 	}
-	b.Uint32(stun.AttrLifetime, seconds(answer.lifetime))
-	if answer.token != (relay.Token{}) {
-		b.Attr(stun.AttrReservationToken, answer.token[:])
+	b.Uint32(stun.AttrLifetime, seconds(s.clampLifetime(r.lifetime)))
+	if token != (relay.Token{}) {
+		b.Attr(stun.AttrReservationToken, token[:])
 	}
-	b.XORAddress(stun.AttrXORMappedAddress, answer.origin.client.Tuple.Client)
-	for _, failure := range answer.failures {
-		code := stun.CodeInsufficientCapacity // section 7.2 allows only this code and 440 here
-		if failure.code == stun.CodeAddressFamilyNotSupported {
-			code = failure.code
+	b.XORAddress(stun.AttrXORMappedAddress, r.client.Tuple.Client)
+	if r.additionalFamily != nil {
+		for _, family := range bothFamilies {
+			if a.address(family) == nil {
+				code := stun.CodeInsufficientCapacity // section 7.2 allows only this code and 440 here
+				if !s.shared.config.Relay.Has(family) {
+					code = stun.CodeAddressFamilyNotSupported
+				}
+				b.AddressErrorCode(family, code)
+			}
 		}
-		b.AddressErrorCode(failure.family, code)
 	}
-	answer.allocation.response = bytes.Clone(s.finish(&answer.origin))
-	return answer.allocation.response
+	return s.finish(&r.origin)
 }
 
 // relayRequest returns the relayed address that r asks for. code is the error response to an invalid combination of attributes,

@@ -17,6 +17,7 @@ import (
 // dual allocation. Fields without a comment are owned by the goroutine of the session.
 type allocation struct {
 	session   *Session
+	following *allocation // see index
 	client    Client
 	addresses []*relayedAddress // one or two
 	peers     peers
@@ -25,14 +26,11 @@ type allocation struct {
 	username, realm string
 	subject         credential.Subject
 	key             []byte
-	expires         time.Time // expiry of the credential; zero means never
-	withdrawn       time.Time // when the credential was first found to be no longer granted; zero while it is granted
+	expires         time.Time     // expiry of the credential; zero means never
+	withdrawn       time.Duration // when the credential was first found to be no longer granted, since Shared.start; zero while it is granted
 
-	// made is the transaction that made the allocation, and since is when. response is its response, which is sent again for a
-	// retransmission.
-	made     stun.TransactionID
-	response []byte
-	since    time.Time
+	made  stun.TransactionID // of the request that made the allocation
+	since time.Duration      // when that was, since Shared.start
 
 	silence  Silence              // safe for concurrent use
 	silent   silentSpending       // traffic to peers that have not answered
@@ -50,6 +48,9 @@ type allocation struct {
 	expiry   int          // index in Session.expiries and one, or zero
 	active   atomic.Int64 // when the janitor last saw traffic, or the allocation was made: nanoseconds since Shared.start
 }
+
+func (a *allocation) identity() Client   { return a.client }
+func (a *allocation) next() **allocation { return &a.following }
 
 // address returns the relayed address of a family, or nil if the allocation has none.
 func (a *allocation) address(family stun.Family) *relayedAddress {
@@ -80,15 +81,16 @@ func (a *allocation) towards(peer netip.AddrPort) *relayedAddress {
 func (a *allocation) goodUntil(authenticator credential.Authenticator, grace time.Duration, now time.Time) time.Time {
 	grant, _ := authenticator.Lookup(a.username, a.realm)
 	granted := slices.ContainsFunc(grant.Keys, func(key credential.Key) bool { return bytes.Equal(key.Value, a.key) })
+	shared := a.session.shared
 	switch {
 	case granted && !now.Before(grant.NotBefore):
-		a.withdrawn = time.Time{}
-	case a.withdrawn.IsZero():
-		a.withdrawn = now
+		a.withdrawn = 0
+	case a.withdrawn == 0:
+		a.withdrawn = max(now.Sub(shared.start), 1)
 	}
 	end := a.expires
-	if !a.withdrawn.IsZero() && (end.IsZero() || a.withdrawn.Before(end)) {
-		end = a.withdrawn
+	if withdrawn := shared.moment(a.withdrawn, now); a.withdrawn != 0 && (end.IsZero() || withdrawn.Before(end)) {
+		end = withdrawn
 	}
 	if end.IsZero() {
 		return end

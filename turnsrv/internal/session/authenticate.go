@@ -125,7 +125,8 @@ func judge(grant credential.Grant, key credential.Key, now time.Time) (reason ev
 // verify returns the key that r is signed with, or a key without a value if none matches. The credential may have expired, or
 // may expire too far in the future.
 func (s *Session) verify(r *request, a *allocation, now time.Time) (grant credential.Grant, key credential.Key) {
-	if len(r.username) > maxUsernameLen || !s.shared.isRealm(r.realm) {
+	realm, ok := s.shared.realmNamed(r.realm)
+	if len(r.username) > maxUsernameLen || !ok {
 		return grant, key
 	}
 	// An allocation can continue with its original credential for a limited time after that credential has expired or is no longer
@@ -134,7 +135,7 @@ func (s *Session) verify(r *request, a *allocation, now time.Time) (grant creden
 		end := a.goodUntil(s.shared.config.Authenticator, time.Duration(s.shared.expiredGrace.Load()), now)
 		return credential.Grant{Expires: end}, credential.Key{Value: a.key, Subject: a.subject}
 	}
-	grant, ok := s.shared.config.Authenticator.Lookup(string(r.username), string(r.realm))
+	grant, ok = s.shared.config.Authenticator.Lookup(string(r.username), realm)
 	if !ok {
 		// Take as long as for a known name, so that the response time does not reveal which names exist.
 		r.message.VerifyIntegrity(s.shared.decoy[:])

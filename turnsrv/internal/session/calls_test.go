@@ -24,8 +24,8 @@ var (
 // talk relays data of the client at from, and reports whether it passes the limit on calls.
 func (r *roamers) talk(from string, data []byte) bool {
 	r.t.Helper()
-	a := r.allocations[clientAt(from)]
-	a.silence.Hear(r.now)
+	a := r.allocations.get(clientAt(from))
+	a.silence.Hear(r.now.Sub(r.shared.start))
 	r.stir(a)
 	return a.mayTalk(data, r.now)
 }
@@ -69,7 +69,7 @@ func TestCalls(t *testing.T) {
 	if r.talk(one, media) {
 		t.Error("a user who had too many calls gets a grace again at once")
 	}
-	if n := len(r.allocations[clientAt(two)].account.calls); n != 1 {
+	if n := len(r.allocations.get(clientAt(two)).account.calls); n != 1 {
 		t.Errorf("%d calls are counted, want 1", n)
 	}
 }
@@ -97,7 +97,7 @@ func TestRefusalEnds(t *testing.T) {
 		}
 		free(r)
 		before := r.dropped(event.DropCalls)
-		r.allocations[clientAt(two)].addresses[0].Deliver(peer, media, r.now)
+		r.allocations.get(clientAt(two)).addresses[0].Deliver(peer, media, r.now)
 		if r.dropped(event.DropCalls) != before {
 			t.Errorf("after %s, what the peer sends first is dropped", name)
 		}
@@ -206,7 +206,7 @@ func TestHiddenCalls(t *testing.T) {
 	for range checkBurst + 1 {
 		r.talk("192.0.2.1:1", iceCheck)
 	}
-	if state := r.allocations[clientAt("192.0.2.1:1")].call.state.Load(); state != inCall {
+	if state := r.allocations.get(clientAt("192.0.2.1:1")).call.state.Load(); state != inCall {
 		t.Errorf("after many checks, the state is %d, want a call", state)
 	}
 }
@@ -230,7 +230,7 @@ func TestVoiceAsChecks(t *testing.T) {
 			}
 		}
 	}
-	if state := r.allocations[clientAt(second)].call.state.Load(); state != refusedCall {
+	if state := r.allocations.get(clientAt(second)).call.state.Load(); state != refusedCall {
 		t.Errorf("the state is %d, want a refused call", state)
 	}
 	if most := checkBurst + 60*checkRate + int(roamingGrace/time.Second)*50; relayed > most {
@@ -248,7 +248,7 @@ func TestManyCandidates(t *testing.T) {
 		r.talk("192.0.2.1:1", iceCheck)
 		r.talk("192.0.2.1:1", iceCheck)
 	}
-	if state := r.allocations[clientAt("192.0.2.1:1")].call.state.Load(); state != noCall {
+	if state := r.allocations.get(clientAt("192.0.2.1:1")).call.state.Load(); state != noCall {
 		t.Errorf("the state is %d, want no call", state)
 	}
 }
@@ -261,7 +261,7 @@ func TestPeersBeginNoCalls(t *testing.T) {
 	all := []string{"192.0.2.1:1", "192.0.2.1:2", "192.0.2.1:3"}
 	deliver := func(from string, data []byte) (relayed bool) {
 		before := r.dropped(event.DropCalls)
-		r.allocations[clientAt(from)].addresses[0].Deliver(peer, data, r.now)
+		r.allocations.get(clientAt(from)).addresses[0].Deliver(peer, data, r.now)
 		return r.dropped(event.DropCalls) == before
 	}
 	for _, from := range all {
@@ -279,11 +279,11 @@ func TestPeersBeginNoCalls(t *testing.T) {
 		if deliver(from, media) || deliver(from, iceCheck) {
 			t.Error("a peer may send any number of packets to a client that sends nothing")
 		}
-		if !r.talk(from, iceCheck) || r.allocations[clientAt(from)].call.state.Load() != noCall {
+		if !r.talk(from, iceCheck) || r.allocations.get(clientAt(from)).call.state.Load() != noCall {
 			t.Error("what the peer sends makes a call of the client's checks")
 		}
 	}
-	if n := len(r.allocations[clientAt(all[0])].account.calls); n != 0 {
+	if n := len(r.allocations.get(clientAt(all[0])).account.calls); n != 0 {
 		t.Errorf("%d calls are counted, want 0", n)
 	}
 	for range 20 {
@@ -303,7 +303,7 @@ func TestPeersBeginNoCalls(t *testing.T) {
 func TestNoLimitOnCalls(t *testing.T) {
 	r := newRoamers(t, limit.Quotas{})
 	r.allocate("192.0.2.1:1")
-	if !r.talk("192.0.2.1:1", media) || r.allocations[clientAt("192.0.2.1:1")].call.state.Load() != noCall {
+	if !r.talk("192.0.2.1:1", media) || r.allocations.get(clientAt("192.0.2.1:1")).call.state.Load() != noCall {
 		t.Error("a call is counted without a limit")
 	}
 	r.shared.SetQuotas(limited(limit.Quotas{MaxCallsPerUser: 1}))
@@ -319,7 +319,7 @@ func TestNoLimitOnCalls(t *testing.T) {
 	if !r.talk(all[1], media) {
 		t.Error("without the limit, the second call is refused")
 	}
-	if r.pass(time.Second, all...); len(r.allocations[clientAt(all[0])].account.calls) != 0 {
+	if r.pass(time.Second, all...); len(r.allocations.get(clientAt(all[0])).account.calls) != 0 {
 		t.Error("calls are still counted")
 	}
 	if n := r.dropped(event.DropCalls); n != 0 {

@@ -64,16 +64,17 @@ func TestSilenceOutlivesClock(t *testing.T) {
 	begin := time.Now()
 	full := func(time.Time) bool { return true }
 	for _, by := range []time.Duration{24 * time.Hour, -24 * time.Hour} {
-		s := Silence{Since: begin}
-		if s.LeaveOut(full, turntest.SetClock(t, begin.Add(time.Second), by)) {
+		var s Silence
+		leaveOut := func(now time.Time) bool { return s.LeaveOut(full, now, now.Sub(begin)) }
+		if leaveOut(turntest.SetClock(t, begin.Add(time.Second), by)) {
 			t.Errorf("%v: a client that was just heard is left out", by)
 		}
 		gone := begin.Add(SilentAfter + 2*hearEvery)
-		if !s.LeaveOut(full, turntest.SetClock(t, gone, by)) {
+		if !leaveOut(turntest.SetClock(t, gone, by)) {
 			t.Errorf("%v: a silent client is not left out", by)
 		}
-		s.Hear(turntest.SetClock(t, gone, by))
-		if s.LeaveOut(full, turntest.SetClock(t, gone, by)) {
+		s.Hear(turntest.SetClock(t, gone, by).Sub(begin))
+		if leaveOut(turntest.SetClock(t, gone, by)) {
 			t.Errorf("%v: a client is left out that is heard again", by)
 		}
 	}

@@ -28,9 +28,9 @@ func TestDailyBytes(t *testing.T) {
 		return s.from, codeOf(t, b.take(s.message(stun.MethodAllocate, 1, turntest.TransportUDP), s.from, now))
 	}
 	relay := func(from Client, toPeer, toClient int) {
-		b.stir(b.allocations[from])
-		b.allocations[from].addresses[0].toPeer.Add(toPeer)
-		b.allocations[from].addresses[0].toClient.Add(toClient)
+		b.stir(b.allocations.get(from))
+		b.allocations.get(from).addresses[0].toPeer.Add(toPeer)
+		b.allocations.get(from).addresses[0].toClient.Add(toClient)
 	}
 	second := func() { now = now.Add(time.Second); b.janitor(now) }
 
@@ -40,12 +40,12 @@ func TestDailyBytes(t *testing.T) {
 	relay(phone, 400, 400)
 	relay(bob, 400, 500)
 	second()
-	if len(b.allocations) != 3 {
-		t.Fatalf("%d allocations below the limit, want 3", len(b.allocations))
+	if b.allocations.len() != 3 {
+		t.Fatalf("%d allocations below the limit, want 3", b.allocations.len())
 	}
 	relay(phone, 100, 100)
 	second()
-	if b.allocations[phone] != nil || b.allocations[idle] == nil || b.allocations[bob] == nil {
+	if b.allocations.get(phone) != nil || b.allocations.get(idle) == nil || b.allocations.get(bob) == nil {
 		t.Errorf("at the limit, these are left: %v", b.allocations)
 	}
 	if n := b.shared.Counters.Ended[event.EndedByDailyBytes].Load(); n != 1 {
@@ -59,7 +59,7 @@ func TestDailyBytes(t *testing.T) {
 	}
 	relay(idle, 1, 0)
 	second()
-	if b.allocations[idle] != nil {
+	if b.allocations.get(idle) != nil {
 		t.Error("another allocation of the user relays after the limit was reached")
 	}
 	now = now.Add(2 * time.Hour)
@@ -83,8 +83,8 @@ func TestShortAllocationsAreMetered(t *testing.T) {
 		return s.from, codeOf(t, b.take(s.message(stun.MethodAllocate, 1, turntest.TransportUDP), s.from, now))
 	}
 	from, _ := allocate("192.0.2.1:1")
-	b.stir(b.allocations[from])
-	b.allocations[from].addresses[0].toPeer.Add(1000)
+	b.stir(b.allocations.get(from))
+	b.allocations.get(from).addresses[0].toPeer.Add(1000)
 	b.Gone(from, now)
 	if _, code := allocate("192.0.2.1:2"); code != stun.CodeAllocationQuotaReached {
 		t.Errorf("after an allocation that has ended, another one is answered %d, want 486", code)

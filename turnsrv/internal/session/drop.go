@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/event"
@@ -37,7 +38,7 @@ func (r *relayedAddress) drop(reason event.DropReason, peer netip.AddrPort, caus
 	a := r.allocation
 	s := a.session.shared
 	s.Counters.Drop(reason)
-	if r.dropped[reason].Add(1) > 1 {
+	if r.dropsBegun()[reason].Add(1) > 1 {
 		return
 	}
 	attrs := []any{
@@ -52,16 +53,29 @@ func (r *relayedAddress) drop(reason event.DropReason, peer netip.AddrPort, caus
 	s.config.Logger.Debug("packet dropped", attrs...)
 }
 
+// drops are the numbers of dropped packets. Safe for concurrent use.
+type drops [event.NumDropReasons]atomic.Uint32
+
+// dropsBegun returns the drops of r, and begins to count them if none have been counted.
+func (r *relayedAddress) dropsBegun() *drops {
+	if known := r.dropped.Load(); known != nil {
+		return known
+	}
+	r.dropped.CompareAndSwap(nil, new(drops))
+	return r.dropped.Load()
+}
+
 // drops returns the number of dropped packets by reason, or nil if none were dropped.
 func (r *relayedAddress) drops() map[event.DropReason]uint32 {
-	var drops map[event.DropReason]uint32
-	for reason := range r.dropped {
-		if n := r.dropped[reason].Load(); n > 0 {
-			if drops == nil {
-				drops = make(map[event.DropReason]uint32)
-			}
-			drops[event.DropReason(reason)] = n
+	dropped := r.dropped.Load()
+	if dropped == nil {
+		return nil
+	}
+	counts := make(map[event.DropReason]uint32)
+	for reason := range dropped {
+		if n := dropped[reason].Load(); n > 0 {
+			counts[event.DropReason(reason)] = n
 		}
 	}
-	return drops
+	return counts
 }

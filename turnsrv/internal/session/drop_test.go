@@ -22,7 +22,7 @@ func TestUnsentPacketIsDropped(t *testing.T) {
 		peer := netip.AddrPortFrom(turntest.Loopback, 40000)
 		b.take(s.message(stun.MethodCreatePermission, 2, turntest.PeerAddr(peer)), s.from, now)
 		b.refuse = refusal
-		b.allocations[s.from].addresses[0].Deliver(peer, []byte("hello"), now)
+		b.allocations.get(s.from).addresses[0].Deliver(peer, []byte("hello"), now)
 		if got := b.shared.Counters.ToClient.Snapshot(); got.Packets != 0 || b.dropped(reason) != 1 {
 			t.Errorf("%v: %d packets relayed, %d counted as dropped", refusal, got.Packets, b.dropped(reason))
 		}

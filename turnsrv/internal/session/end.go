@@ -9,7 +9,7 @@ import (
 
 // current returns the client's allocation, or nil if it has none or it has expired.
 func (s *Session) current(from Client, now time.Time) *allocation {
-	a := s.allocations[from]
+	a := s.allocations.get(from)
 	if a == nil {
 		return nil
 	}
@@ -22,8 +22,9 @@ func (s *Session) current(from Client, now time.Time) *allocation {
 
 // expire ends the relayed addresses of a that have expired.
 func (s *Session) expire(a *allocation, now time.Time) {
+	at := now.Sub(s.shared.start)
 	for _, address := range a.addresses {
-		if !now.Before(address.expires) {
+		if at >= address.expires {
 			s.endAddresses([]*relayedAddress{address}, event.EndedExpired, now)
 		}
 	}
@@ -40,10 +41,10 @@ func (s *Session) endAddresses(addresses []*relayedAddress, reason event.EndReas
 		a.addresses = slices.DeleteFunc(slices.Clone(a.addresses), func(other *relayedAddress) bool { return other == address })
 		s.count(a)
 		if len(a.addresses) == 0 {
-			delete(s.allocations, a.client)
+			s.allocations.remove(a)
 			s.expiries.remove(a)
 			s.calm(a)
-			if len(s.allocations) == 0 {
+			if s.allocations.len() == 0 {
 				s.shared.occupied.set(s, false)
 			}
 			s.setActive(a, false)
@@ -51,7 +52,7 @@ func (s *Session) endAddresses(addresses []*relayedAddress, reason event.EndReas
 		}
 		s.shared.emit(event.Event{
 			Kind: event.AllocationEnded, Time: now, Tuple: a.client.Tuple, Username: a.username, Subject: a.subject,
-			Relayed: address.conn.Relayed(), End: reason, Made: a.since,
+			Relayed: address.conn.Relayed(), End: reason, Made: s.shared.moment(a.since, now),
 			ToPeer: address.toPeer.Snapshot(), ToClient: address.toClient.Snapshot(), Dropped: address.drops(),
 		})
 	}

@@ -39,8 +39,8 @@ func (s *Session) fits(a *allocation, permissions, channels int, now time.Time) 
 	if fits() {
 		return true
 	}
-	if !now.Before(a.peers.sweepAt) {
-		a.peers.sweepAt = now.Add(sweepPeriod)
+	if at := now.Sub(s.shared.start); at >= a.peers.sweepAt {
+		a.peers.sweepAt = at + sweepPeriod
 		a.peers.sweep(now)
 		s.count(a)
 	}

@@ -54,11 +54,9 @@ func (e *expiries) due(now time.Duration, refreshed int) (a *allocation, more bo
 func (a *allocation) expiresFirst() time.Duration {
 	first := a.addresses[0].expires
 	for _, address := range a.addresses[1:] {
-		if address.expires.Before(first) {
-			first = address.expires
-		}
+		first = min(first, address.expires)
 	}
-	return first.Sub(a.session.shared.start)
+	return first
 }
 
 // Len implements heap.Interface.

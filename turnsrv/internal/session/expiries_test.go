@@ -47,12 +47,12 @@ func TestExpiriesAgainstScan(t *testing.T) {
 			if !r.now.Before(expires) {
 				delete(want, client)
 			}
-			if has := r.allocations[client] != nil; has != r.now.Before(expires) {
+			if has := r.allocations.get(client) != nil; has != r.now.Before(expires) {
 				t.Fatalf("step %d: client %v has an allocation: %t, %v before it expires", step, client.Tuple.Client, has, expires.Sub(r.now))
 			}
 		}
-		if len(r.expiries) != len(want) || len(r.allocations) != len(want) {
-			t.Fatalf("step %d: %d expiries of %d allocations, want %d", step, len(r.expiries), len(r.allocations), len(want))
+		if len(r.expiries) != len(want) || r.allocations.len() != len(want) {
+			t.Fatalf("step %d: %d expiries of %d allocations, want %d", step, len(r.expiries), r.allocations.len(), len(want))
 		}
 	}
 	if r.shared.Counters.Ended[event.EndedExpired].Load() < 100 || r.shared.Counters.Ended[event.EndedByClient].Load() < 10 {
@@ -67,9 +67,9 @@ func TestRefreshedExpiries(t *testing.T) {
 	const n = refreshLimit + 100
 	for range n {
 		a := &allocation{session: b.Session}
-		a.addresses = []*relayedAddress{{allocation: a, expires: now.Add(time.Minute)}}
+		a.addresses = []*relayedAddress{{allocation: a, expires: time.Minute}}
 		b.expiries.schedule(a)
-		a.addresses[0].expires = now.Add(time.Hour)
+		a.addresses[0].expires = time.Hour
 	}
 	now = now.Add(time.Minute)
 	if a, more := b.expiries.due(now.Sub(b.shared.start), refreshLimit); a != nil || !more {
@@ -85,7 +85,7 @@ func TestRestless(t *testing.T) {
 	r := newRoamers(t, limit.Quotas{})
 	const from = "192.0.2.1:1"
 	r.allocate(from)
-	a := r.allocations[clientAt(from)]
+	a := r.allocations.get(clientAt(from))
 	want := func(when string, restless int, active int64) {
 		t.Helper()
 		r.now = r.now.Add(JanitorPeriod)
@@ -102,7 +102,7 @@ func TestRestless(t *testing.T) {
 	r.stir(a)
 	r.stir(a)
 	r.allocate("192.0.2.1:2")
-	r.stir(r.allocations[clientAt("192.0.2.1:2")])
+	r.stir(r.allocations.get(clientAt("192.0.2.1:2")))
 	r.endAddresses(a.addresses, event.EndedByClient, r.now)
 	if len(r.restless) != 1 || a.restless != 0 || r.restless[0].restless != 1 {
 		t.Errorf("after the end of one of two, %d are restless", len(r.restless))
@@ -136,7 +136,7 @@ func BenchmarkJanitor(b *testing.B) {
 			now := s.shared.start
 			for range n {
 				a := &allocation{session: s.Session}
-				a.addresses = []*relayedAddress{{allocation: a, expires: now.Add(time.Hour)}}
+				a.addresses = []*relayedAddress{{allocation: a, expires: time.Hour}}
 				s.expiries.schedule(a)
 			}
 			for b.Loop() {

@@ -31,6 +31,9 @@ func (s *Shared) NewExport(now time.Time, version int) *Export {
 	return e
 }
 
+// until returns the time from now on until at, which is given since Shared.start.
+func (e *Export) until(at time.Duration) time.Duration { return at - e.now.Sub(e.shared.start) }
+
 // Finish ends the state with the counters.
 func (e *Export) Finish() {
 	for _, counter := range e.shared.Counters.Export() {
@@ -55,7 +58,8 @@ func (e *Export) canHandOver(t event.Transport) bool {
 // not hand it over. It is called on the goroutine of the session.
 func (s *Session) Export(e *Export, l *handover.Link, stream func(Connection) (int, bool)) error {
 	s.callAsked(e.now, false)
-	for client, a := range s.allocations {
+	for a := range s.allocations.all {
+		client := a.client
 		index, ok := -1, e.canHandOver(client.Tuple.Transport)
 		if ok && client.Stream != nil {
 			index, ok = stream(client.Stream)
@@ -83,12 +87,12 @@ func (a *allocation) export(e *Export) (handover.Allocation, error) {
 	exported := handover.Allocation{
 		Client: a.client.Tuple.Client, Server: a.client.Tuple.Server, Username: a.username, Realm: a.realm,
 		Subject: handover.Subject(a.subject), Key: a.key, Expires: a.expires.Round(0),
-		Made: a.made, Response: a.response, Since: a.since.Round(0), Heard: e.Until(a.silence.Since) + time.Duration(a.silence.heardAt.Load()),
+		Made: a.made, Since: e.shared.moment(a.since, e.now).Round(0), Heard: -a.silence.For(e.now.Sub(e.shared.start)),
 		Account: e.account(a.account), Requests: a.requests.State(), Silent: a.silent.export(e),
 		Relaying: a.counted, Relayed: a.relayed, Active: time.Duration(a.active.Load()),
 	}
-	if exported.WasWithdrawn = !a.withdrawn.IsZero(); exported.WasWithdrawn {
-		exported.Withdrawn = e.Until(a.withdrawn)
+	if exported.WasWithdrawn = a.withdrawn != 0; exported.WasWithdrawn {
+		exported.Withdrawn = e.until(a.withdrawn)
 	}
 	for d := range a.rates {
 		r := &a.rates[d]
@@ -99,7 +103,7 @@ func (a *allocation) export(e *Export) (handover.Allocation, error) {
 		if err != nil {
 			return exported, err
 		}
-		address.Expires = e.Until(r.expires)
+		address.Expires = e.until(r.expires)
 		address.ToPeer, address.ToClient = r.toPeer.Export(), r.toClient.Export()
 		for reason, n := range r.drops() {
 			address.Dropped = append(address.Dropped, handover.Counter{Name: reason.String(), Value: uint64(n)})
@@ -136,23 +140,23 @@ func (s *silentSpending) export(e *Export) handover.Spending {
 	if s.spent == 0 {
 		return handover.Spending{}
 	}
-	return handover.Spending{Since: e.Until(s.since), Bytes: s.spent}
+	return handover.Spending{Since: e.until(s.since), Bytes: s.spent}
 }
 
 // Release forgets the allocations, which another process has taken over, and ends those that it could not. It is called instead of
 // End, on the goroutine of the session.
 func (s *Session) Release(handedOver func(Client) bool, now time.Time) {
-	for client, a := range s.allocations {
-		if !handedOver(client) {
+	for a := range s.allocations.all {
+		if !handedOver(a.client) {
 			s.endAddresses(a.addresses, event.EndedByUpgrade, now)
 			continue
 		}
 		for _, r := range a.addresses {
 			s.shared.quota.give(r)
-			s.shared.Counters.Live[client.Tuple.Transport].Add(-1)
+			s.shared.Counters.Live[a.client.Tuple.Transport].Add(-1)
 			r.conn.Close()
 		}
-		delete(s.allocations, client)
+		s.allocations.remove(a)
 	}
 	s.shared.occupied.set(s, false)
 	s.callAsked(now, true)

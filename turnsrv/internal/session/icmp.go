@@ -40,7 +40,8 @@ func (r *relayedAddress) Failed(peer netip.AddrPort, e stun.ICMP, now time.Time)
 	if p, _, _ := a.reachable(peer, now); p == nil {
 		return
 	}
-	if !a.icmp.Take(1, icmpPerSecond, icmpBurst, now.Sub(s.start)) || a.silence.LeaveOut(a.session.link.Full, now) {
+	at := now.Sub(s.start)
+	if !a.icmp.Take(1, icmpPerSecond, icmpBurst, at) || a.silence.LeaveOut(a.session.link.Full, now, at) {
 		return
 	}
 	b := a.session.builder()

@@ -92,7 +92,7 @@ func (s *Session) ask(ctx context.Context, f func(now time.Time)) error {
 func (s *Shared) visit(ctx context.Context, f func(a *allocation, now time.Time)) error {
 	for _, session := range s.occupied.list() {
 		var allocations []*allocation
-		if err := session.ask(ctx, func(time.Time) { allocations = slices.Collect(maps.Values(session.allocations)) }); err != nil {
+		if err := session.ask(ctx, func(time.Time) { allocations = slices.Collect(session.allocations.all) }); err != nil {
 			return err
 		}
 		for some := range slices.Chunk(allocations, inspectLimit) {
@@ -143,11 +143,12 @@ func (a *allocation) describe(now time.Time) (descriptions []event.Allocation) {
 			channels++
 		}
 	}
+	shared := a.session.shared
 	for _, address := range a.addresses {
-		if now.Before(address.expires) {
+		if expires := shared.moment(address.expires, now); now.Before(expires) {
 			descriptions = append(descriptions, event.Allocation{
 				Tuple: a.client.Tuple, Username: a.username, Subject: a.subject, Relayed: address.conn.Relayed(),
-				Made: a.since, Expires: address.expires, Peers: peers, Channels: channels,
+				Made: shared.moment(a.since, now), Expires: expires, Peers: peers, Channels: channels,
 				ToPeer: address.toPeer.Snapshot(), ToClient: address.toClient.Snapshot(), Dropped: address.drops(),
 			})
 		}

@@ -29,7 +29,7 @@ func (s *Session) onAlarm(now time.Time) {
 	switch more := s.janitor(now); {
 	case more:
 		s.setAlarm(now.Add(janitorPause))
-	case len(s.allocations) == 0:
+	case s.allocations.len() == 0:
 		s.setAlarm(time.Time{})
 	}
 }

@@ -69,7 +69,7 @@ func (s *Session) offload(a *allocation, c *channelBinding, address *relayedAddr
 	}
 	b := kernel.Binding{
 		Client: a.client.Tuple.Client, Server: a.client.Tuple.Server, Number: c.number, Peer: c.peer,
-		Relay: bound.AddrPort(), Local: s.shared.config.Relay.Owns(c.peer.Addr()), Until: c.until(address),
+		Relay: bound.AddrPort(), Local: s.shared.config.Relay.Owns(c.peer.Addr()), Until: c.until(address, now),
 		Share: &a.account.kernel,
 	}
 	if b.Local {
@@ -89,9 +89,9 @@ func (s *Session) offload(a *allocation, c *channelBinding, address *relayedAddr
 }
 
 // until returns when the kernel must stop relaying a channel by itself.
-func (c *channelBinding) until(address *relayedAddress) time.Time {
-	if address.expires.Before(c.expires) {
-		return address.expires
+func (c *channelBinding) until(address *relayedAddress, now time.Time) time.Time {
+	if expires := address.allocation.session.shared.moment(address.expires, now); expires.Before(c.expires) {
+		return expires
 	}
 	return c.expires
 }
@@ -152,7 +152,7 @@ func (a *allocation) sweepKernel(now time.Time) {
 			continue
 		}
 		o.channel.SetLimits(limit, limit)
-		o.channel.Extend(c.until(o.address), now)
+		o.channel.Extend(c.until(o.address, now), now)
 	}
 }
 
@@ -188,7 +188,7 @@ func (o *offloaded) count(to, from kernel.Counts, peer netip.Addr, now time.Time
 	counters := a.session.shared.Counters
 	packets, bytes := to.Packets-o.toPeer.Packets, to.Bytes-o.toPeer.Bytes
 	if packets > 0 {
-		a.silence.Hear(now)
+		a.silence.Hear(now.Sub(a.session.shared.start))
 		o.address.toPeer.AddAll(packets, bytes)
 		counters.ToPeer.AddAll(packets, bytes)
 		counters.KernelToPeer.AddAll(packets, bytes)

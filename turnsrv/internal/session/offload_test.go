@@ -76,7 +76,7 @@ func (o *offloading) bind(now time.Time) {
 func (o *offloading) send(now time.Time) { o.take(turntest.ChannelData(0x4000, "hello"), o.from, now) }
 
 func (o *offloading) hear(now time.Time) {
-	o.allocations[o.from].addresses[0].Deliver(o.peer, []byte("answer"), now)
+	o.allocations.get(o.from).addresses[0].Deliver(o.peer, []byte("answer"), now)
 }
 
 // meanwhile calls f on another goroutine, which asks the session for something.
@@ -131,7 +131,7 @@ func TestOffload(t *testing.T) {
 	if len(o.kernel.channels) != 1 {
 		t.Fatalf("the kernel relays %d channels, want 1", len(o.kernel.channels))
 	}
-	a := o.allocations[o.from]
+	a := o.allocations.get(o.from)
 	want := kernel.Binding{
 		Client: o.from.Tuple.Client, Server: o.from.Tuple.Server, Number: 0x4000, Relay: a.addresses[0].conn.Relayed(), Peer: o.peer,
 		Until: a.peers.channels.get(0x4000).expires, Share: &a.account.kernel,
@@ -149,7 +149,7 @@ func TestOffload(t *testing.T) {
 	}
 	// An allocation that ends before its channel takes it along on time.
 	o.take(o.message(stun.MethodRefresh, 9, turntest.Lifetime(600)), o.from, now)
-	a.addresses[0].expires = now.Add(time.Second)
+	a.addresses[0].expires = now.Add(time.Second).Sub(o.shared.start)
 	o.janitor(now)
 	if got := o.live().Until; !got.Equal(now.Add(time.Second)) {
 		t.Errorf("the kernel relays until %v after the allocation has expired", got)
@@ -162,7 +162,7 @@ func TestOffloadLocal(t *testing.T) {
 	now := time.Unix(1758650868, 0)
 	o := newOffloading(t, limit.Quotas{}, now)
 	o.peer = netip.MustParseAddrPort("127.0.0.1:40000")
-	a := o.allocations[o.from]
+	a := o.allocations.get(o.from)
 	a.peers.bind(0x4001, o.peer, true, now)
 	o.take(turntest.ChannelData(0x4001, "hello"), o.from, now)
 	c := o.live()
@@ -175,7 +175,7 @@ func TestOffloadLocal(t *testing.T) {
 func TestOffloadRate(t *testing.T) {
 	now := time.Unix(1758650868, 0)
 	o := newOffloading(t, limit.Quotas{}, now)
-	a := o.allocations[o.from]
+	a := o.allocations.get(o.from)
 	const channels = 40
 	send := func() {
 		for i := range uint16(channels) {
@@ -203,7 +203,11 @@ func TestOffloadRate(t *testing.T) {
 func TestOffloadStreams(t *testing.T) {
 	now := time.Unix(1758650868, 0)
 	o := newOffloading(t, limit.Quotas{}, now)
-	o.allocations[o.from].client.Tuple.Transport = event.DTLS
+	a := o.allocations.get(o.from)
+	o.allocations.remove(a)
+	o.from.Tuple.Transport = event.DTLS
+	a.client = o.from
+	o.allocations.add(a)
 	o.hear(now)
 	o.send(now)
 	if o.live() != nil {
@@ -218,7 +222,7 @@ func TestOffloadCounts(t *testing.T) {
 	o := newOffloading(t, limit.Quotas{}, now)
 	o.hear(now)
 	o.send(now)
-	c, a := o.live(), o.allocations[o.from]
+	c, a := o.live(), o.allocations.get(o.from)
 	toPeer, toClient := a.addresses[0].toPeer.Snapshot(), a.addresses[0].toClient.Snapshot()
 	add := func(t *event.Traffic, k *kernel.Counts, packets, bytes uint64) {
 		k.Packets, k.Bytes, t.Packets, t.Bytes = k.Packets+packets, k.Bytes+bytes, t.Packets+packets, t.Bytes+bytes
@@ -242,7 +246,7 @@ func TestOffloadCounts(t *testing.T) {
 		if got := o.shared.Counters.KernelToClient.Snapshot(); got != event.Traffic(c.toClient) {
 			t.Errorf("kernel: %v, want %v", got, c.toClient)
 		}
-		if silent := now.Sub(a.silence.Since) - time.Duration(a.silence.heardAt.Load()); silent != 0 || !a.counted {
+		if silent := a.silence.For(now.Sub(o.shared.start)); silent != 0 || !a.counted {
 			t.Errorf("the client has been silent for %v", silent)
 		}
 	}
@@ -268,7 +272,7 @@ func TestOffloadEnds(t *testing.T) {
 		"server": func(o *offloading, now time.Time) { o.End(now) },
 		"client": func(o *offloading, now time.Time) { o.Gone(o.from, now) },
 		"another": func(o *offloading, now time.Time) {
-			o.allocations[o.from].peers.bind(0x4000, netip.MustParseAddrPort("127.0.0.1:40001"), true, now.Add(ChannelLifetime))
+			o.allocations.get(o.from).peers.bind(0x4000, netip.MustParseAddrPort("127.0.0.1:40001"), true, now.Add(ChannelLifetime))
 		},
 		"a new policy": func(o *offloading, _ time.Time) {
 			o.meanwhile(t, func() error { return o.shared.WithdrawKernel(t.Context()) })
@@ -293,7 +297,7 @@ func TestOffloadEnds(t *testing.T) {
 			if c == nil {
 				t.Fatal("the kernel does not relay")
 			}
-			relayed := o.allocations[o.from].addresses[0].conn.Relayed()
+			relayed := o.allocations.get(o.from).addresses[0].conn.Relayed()
 			c.atEnd = func() {
 				if _, ok := o.shared.config.Relay.MayReach(relayed); !ok {
 					t.Error("the socket was closed before")
@@ -349,7 +353,7 @@ func TestCallInKernel(t *testing.T) {
 	o := newOffloading(t, limit.Quotas{MaxCallsPerUser: 1}, now)
 	o.hear(now)
 	o.send(now)
-	c, a := o.live(), o.allocations[o.from]
+	c, a := o.live(), o.allocations.get(o.from)
 	if c == nil {
 		t.Fatal("the kernel does not relay a call")
 	}

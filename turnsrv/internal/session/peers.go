@@ -22,12 +22,12 @@ const (
 // reads them without the lock. All operations take constant time, except the sweep of a full table and the search of the
 // channels bound to one address.
 type peers struct {
-	mu          sync.RWMutex // guards the tables and expiry times; writers hold it, and readers on other goroutines
+	mu          sync.Mutex // guards the tables and expiry times; writers hold it, and readers on other goroutines
 	permissions table[netip.Addr, permission]
 	channels    table[stun.ChannelNumber, channelBinding]
 
-	sweepAt time.Time // earliest time of the next sweep
-	counted int       // entries included in Shared.entries
+	sweepAt time.Duration // earliest time of the next sweep, since Shared.start
+	counted int           // entries included in Shared.entries
 }
 
 // permission is a permission for one peer address, RFC 8656 section 9, with the amount of data sent to it before it answered.
@@ -86,8 +86,8 @@ func (p *peers) reachable(peer netip.AddrPort, now time.Time) (known *permission
 // unless an event loop runs both.
 func (a *allocation) reachable(peer netip.AddrPort, now time.Time) (known *permission, number stun.ChannelNumber, bound bool) {
 	if a.session.loop == nil {
-		a.peers.mu.RLock()
-		defer a.peers.mu.RUnlock()
+		a.peers.mu.Lock()
+		defer a.peers.mu.Unlock()
 	}
 	return a.peers.reachable(peer, now)
 }
@@ -149,7 +149,7 @@ func (p *peers) bind(number stun.ChannelNumber, peer netip.AddrPort, heard bool,
 	}
 	c.expires = now.Add(ChannelLifetime)
 	if c.offloaded != nil {
-		c.offloaded.channel.Extend(c.until(c.offloaded.address), now)
+		c.offloaded.channel.Extend(c.until(c.offloaded.address, now), now)
 	}
 }
 

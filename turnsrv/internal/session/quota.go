@@ -1,6 +1,7 @@
 package session
 
 import (
+	"hash/maphash"
 	"net/netip"
 	"slices"
 	"sync"
@@ -28,7 +29,7 @@ type quota struct {
 	mu        sync.Mutex // guards what follows, and relayedAddress.place and roamed
 	max       limit.Quotas
 	total     int
-	byShare   map[share]*holding
+	byShare   index[share, *holding]
 	anonymous map[credential.Subject]int
 	bySource  map[netip.Prefix]int
 	empty     []chan struct{} // closed when total falls to 0
@@ -42,8 +43,10 @@ type share struct {
 	source  netip.Prefix // for an anonymous subject, otherwise zero
 }
 
-// holding contains the relayed addresses of a share.
+// holding contains the relayed addresses of a share, of which there is at least one until it ends.
 type holding struct {
+	following *holding // see index
+
 	packets [numDirections]limit.Rate // safe for concurrent use
 	kernel  kernel.Share              // owned by Config.Kernel
 
@@ -59,12 +62,17 @@ type holding struct {
 	searches       limit.Rate // of addresses whose client may have roamed
 }
 
+func (h *holding) identity() share { return shareOf(h.addresses[0].allocation) }
+func (h *holding) next() **holding { return &h.following }
+
 // gaveWay is the place of a relayed address that is no longer in a holding.
 const gaveWay = -1
 
 func newQuota(max limit.Quotas, elsewhere usage.Holdings) *quota {
+	seed := maphash.MakeSeed()
 	return &quota{
-		max: max, elsewhere: elsewhere, byShare: make(map[share]*holding), anonymous: make(map[credential.Subject]int), bySource: make(map[netip.Prefix]int),
+		max: max, elsewhere: elsewhere,
+		byShare: newIndex[share, *holding](func(s share) uint64 { return maphash.Comparable(seed, s) }), anonymous: make(map[credential.Subject]int), bySource: make(map[netip.Prefix]int),
 		strict: strict{until: make(map[share]time.Duration)},
 	}
 }
@@ -82,7 +90,7 @@ func (q *quota) take(r *relayedAddress, now time.Time) (replaced *relayedAddress
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	a := r.allocation
-	source, held, at := a.host(), q.byShare[shareOf(a)], now.Sub(a.session.shared.start)
+	source, held, at := a.host(), q.byShare.get(shareOf(a)), now.Sub(a.session.shared.start)
 	q.strict.expire(at)
 	perUser := q.max.MaxAllocationsPerUser
 	others := 0
@@ -186,14 +194,15 @@ func shareOf(a *allocation) share {
 // hold adds r to its holding. The caller holds the lock.
 func (q *quota) hold(r *relayedAddress) {
 	subject, share := r.allocation.subject, shareOf(r.allocation)
-	held := q.byShare[share]
+	held := q.byShare.get(share)
 	if held == nil {
-		held = new(holding)
+		held = &holding{addresses: []*relayedAddress{r}}
 		held.moving.strictUntil = q.strict.take(share)
-		q.byShare[share] = held
+		q.byShare.add(held)
+	} else {
+		held.addresses = append(held.addresses, r)
 	}
-	r.place, r.allocation.account = len(held.addresses), held
-	held.addresses = append(held.addresses, r)
+	r.place, r.allocation.account = len(held.addresses)-1, held
 	if subject.Anonymous {
 		q.anonymous[subject]++
 	}
@@ -203,8 +212,11 @@ func (q *quota) hold(r *relayedAddress) {
 // release removes r from its holding. The caller holds the lock.
 func (q *quota) release(r *relayedAddress) {
 	subject, share := r.allocation.subject, shareOf(r.allocation)
-	held := q.byShare[share]
+	held := q.byShare.get(share)
 	last := len(held.addresses) - 1
+	if last == 0 {
+		q.byShare.remove(held)
+	}
 	moved := held.addresses[last]
 	held.addresses[r.place], moved.place = moved, r.place
 	held.addresses[last], held.addresses = nil, held.addresses[:last]
@@ -212,11 +224,8 @@ func (q *quota) release(r *relayedAddress) {
 	if !slices.ContainsFunc(held.addresses, func(other *relayedAddress) bool { return other.allocation == r.allocation }) {
 		q.endCall(r.allocation)
 	}
-	if last == 0 {
-		delete(q.byShare, share)
-		if q.shares(subject) {
-			q.strict.keep(share, &held.moving)
-		}
+	if last == 0 && q.shares(subject) {
+		q.strict.keep(share, &held.moving)
 	}
 	if subject.Anonymous {
 		decrement(q.anonymous, subject)

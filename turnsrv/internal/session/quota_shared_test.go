@@ -27,7 +27,7 @@ func TestQuotaOfSeveralServers(t *testing.T) {
 	shared := &Shared{start: now, quota: q}
 	take := func(subject credential.Subject, port uint16) (*relayedAddress, event.RefusalReason, bool) {
 		client := Client{Tuple: event.FiveTuple{Client: netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), port)}}
-		r := &relayedAddress{allocation: &allocation{session: &Session{shared: shared}, subject: subject, client: client, silence: Silence{Since: now}}}
+		r := &relayedAddress{allocation: &allocation{session: &Session{shared: shared}, subject: subject, client: client}}
 		_, reason, ok := q.take(r, now)
 		return r, reason, ok
 	}
@@ -69,7 +69,7 @@ func TestRoamingWithSeveralServers(t *testing.T) {
 		r.pass(time.Second, all...)
 	}
 	r.pass(roamingGrace, all...)
-	if r.allocations[clientAt(all[2])] != nil || len(r.allocations) != 2 {
+	if r.allocations.get(clientAt(all[2])) != nil || r.allocations.len() != 2 {
 		t.Errorf("left: %v, want the first two", r.allocations)
 	}
 }

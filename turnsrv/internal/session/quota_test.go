@@ -60,8 +60,8 @@ func TestSilentHalfOfACall(t *testing.T) {
 		turntest.Attr32(stun.AttrAdditionalAddressFamily, 2<<24)), s.from, now)); code != 0 {
 		t.Fatalf("a dual allocation is answered %d", code)
 	}
-	b.stir(b.allocations[s.from])
-	b.allocations[s.from].addresses[0].toClient.Add(1)
+	b.stir(b.allocations.get(s.from))
+	b.allocations.get(s.from).addresses[0].toClient.Add(1)
 	now = now.Add(IdleAfter - time.Second)
 	b.janitor(now)
 	other := newSigner(b, now)
@@ -127,7 +127,7 @@ func TestQuotaAgainstCounting(t *testing.T) {
 	for step := range 20000 {
 		now := session.shared.start.Add(time.Duration(step) * time.Second)
 		if random.IntN(3) > 0 {
-			a := &relayedAddress{allocation: &allocation{session: session, subject: subjects[random.IntN(len(subjects))], silence: Silence{Since: now}}}
+			a := &relayedAddress{allocation: &allocation{session: session, subject: subjects[random.IntN(len(subjects))]}}
 			host := byte(1) // nobody roams
 			if a.allocation.subject.Anonymous {
 				host = byte(random.IntN(15))
@@ -160,12 +160,12 @@ func TestQuotaAgainstCounting(t *testing.T) {
 				anonymous++
 			}
 		}
-		if q.total != len(there) || len(q.byShare) != len(want) || q.anonymous[subjects[2]] != anonymous {
-			t.Fatalf("total %d, %d shares, %d anonymous, want %d, %d and %d", q.total, len(q.byShare), q.anonymous[subjects[2]],
+		if q.total != len(there) || q.byShare.len() != len(want) || q.anonymous[subjects[2]] != anonymous {
+			t.Fatalf("total %d, %d shares, %d anonymous, want %d, %d and %d", q.total, q.byShare.len(), q.anonymous[subjects[2]],
 				len(there), len(want), anonymous)
 		}
 		for share, n := range want {
-			if got := len(q.byShare[share].addresses); got != n || n > 5 {
+			if got := len(q.byShare.get(share).addresses); got != n || n > 5 {
 				t.Fatalf("%v has %d, want %d", share, got, n)
 			}
 		}

@@ -25,17 +25,17 @@ func (s *Shared) realm(r *request) string {
 	return s.config.Realm
 }
 
-// isRealm reports whether realm is one that the server sends to clients.
-func (s *Shared) isRealm(realm []byte) bool {
+// realmNamed returns realm, if it is one that the server sends to clients. It allocates no memory.
+func (s *Shared) realmNamed(realm []byte) (named string, ok bool) {
 	if string(realm) == s.config.Realm {
-		return true
+		return s.config.Realm, true
 	}
 	for _, other := range s.config.Realms {
 		if string(realm) == other {
-			return true
+			return other, true
 		}
 	}
-	return false
+	return "", false
 }
 
 // Limits on ORIGIN. A nested page has several, and turnutils_uclient sends three. Each consists of a scheme, a name (RFC 1035

@@ -36,7 +36,7 @@ func (s *Session) refresh(r *request, a *allocation, now time.Time) []byte {
 	} else {
 		lifetime = s.clampLifetime(r.lifetime)
 		for _, address := range addresses {
-			address.expires = now.Add(lifetime)
+			address.expires = now.Sub(s.shared.start) + lifetime
 			s.shared.emit(event.Event{
 				Kind: event.AllocationRefreshed, Time: now, Tuple: r.client.Tuple, Username: a.username, Subject: a.subject,
 				Relayed: address.conn.Relayed(), Lifetime: lifetime,

@@ -18,7 +18,7 @@ func BenchmarkRelayToRelay(b *testing.B) {
 		s.from = clientAt(addr)
 		s.nonce = session.shared.nonces.appendNonce(nil, s.from.Tuple, now)
 		session.take(s.message(stun.MethodAllocate, 1, turntest.TransportUDP), s.from, now)
-		a := session.allocations[s.from]
+		a := session.allocations.get(s.from)
 		a.peers.permit(turntest.Loopback, true, now)
 		made = append(made, a.addresses[0])
 	}

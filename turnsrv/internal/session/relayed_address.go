@@ -18,13 +18,13 @@ type relayedAddress struct {
 	conn       *relay.Conn
 	family     stun.Family
 
-	expires time.Time // owned by the goroutine of the session
-	place   int       // in the holding; guarded by quota.mu
-	roamed  bool      // begun beyond the quota, because the client may have roamed; guarded by quota.mu
+	expires time.Duration // since Shared.start; owned by the goroutine of the session
+	place   int           // in the holding; guarded by quota.mu
+	roamed  bool          // begun beyond the quota, because the client may have roamed; guarded by quota.mu
 
 	toPeer, toClient count.Traffic
-	metered          usage.Total // of these, what the meter knows; owned by the goroutine of the session
-	dropped          [event.NumDropReasons]atomic.Uint32
+	metered          usage.Total           // of these, what the meter knows; owned by the goroutine of the session
+	dropped          atomic.Pointer[drops] // nil until a packet is dropped
 }
 
 // send sends data from the client to a peer if p, the state of the peer's address, allows it. It is called by the goroutine of
@@ -74,7 +74,7 @@ func (r *relayedAddress) Deliver(peer netip.AddrPort, data []byte, now time.Time
 		r.drop(event.DropOversize, peer, nil)
 		return
 	}
-	if a.silence.LeaveOut(a.session.link.Full, now) {
+	if a.silence.LeaveOut(a.session.link.Full, now, now.Sub(a.session.shared.start)) {
 		r.drop(event.DropSend, peer, errSilentClient)
 		return
 	}

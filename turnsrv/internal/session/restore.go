@@ -48,7 +48,7 @@ func (s *Session) Restore(in *handover.Incoming, l *handover.Link, stream func(i
 		case exported.Stream >= 0 && !ok:
 			return fmt.Errorf("%w: an allocation has connection %d", handover.ErrDamaged, exported.Stream)
 		}
-		if s.allocations[client] != nil {
+		if s.allocations.get(client) != nil {
 			return fmt.Errorf("%w: client %v has two allocations", handover.ErrDamaged, client.Tuple.Client)
 		}
 		if err := s.restore(in, exported, client); err != nil {
@@ -65,14 +65,14 @@ func (s *Session) restore(in *handover.Incoming, exported *handover.Allocation, 
 	now := in.At(0)
 	a := &allocation{
 		session: s, client: client, username: exported.Username, realm: exported.Realm, subject: credential.Subject(exported.Subject),
-		key: slices.Clone(exported.Key), expires: exported.Expires, made: exported.Made, response: slices.Clone(exported.Response),
-		since: exported.Since, relayed: exported.Relayed,
+		key: slices.Clone(exported.Key), expires: exported.Expires, made: exported.Made,
+		since: now.Sub(s.shared.start) - now.Sub(exported.Since), relayed: exported.Relayed,
 	}
 	if exported.WasWithdrawn {
-		a.withdrawn = in.At(exported.Withdrawn)
+		a.withdrawn = max(in.At(exported.Withdrawn).Sub(s.shared.start), 1)
 	}
 	a.requests.Restore(exported.Requests)
-	a.silent = restoreSpending(in, exported.Silent)
+	a.silent = s.shared.restoreSpending(in, exported.Silent)
 	a.active.Store(int64(exported.Active))
 	for d := range a.rates {
 		was := exported.Rates[d]
@@ -89,8 +89,8 @@ func (s *Session) restore(in *handover.Incoming, exported *handover.Allocation, 
 	for d := range a.account.packets {
 		a.account.packets[d].Restore(account.Packets[d])
 	}
-	a.silence.Since = in.At(exported.Heard)
-	a.peers.restore(in, exported)
+	a.silence.Hear(in.At(exported.Heard).Sub(s.shared.start))
+	a.restorePeers(in, exported)
 	s.count(a)
 	s.setActive(a, exported.Relaying)
 	if exported.Relaying {
@@ -100,7 +100,7 @@ func (s *Session) restore(in *handover.Incoming, exported *handover.Allocation, 
 }
 
 func (s *Session) restoreAddress(in *handover.Incoming, a *allocation, exported handover.Address, now time.Time) error {
-	r := &relayedAddress{allocation: a, family: stun.FamilyOf(exported.Relayed.Addr()), expires: in.At(exported.Expires)}
+	r := &relayedAddress{allocation: a, family: stun.FamilyOf(exported.Relayed.Addr()), expires: in.At(exported.Expires).Sub(s.shared.start)}
 	if a.address(r.family) != nil {
 		return fmt.Errorf("%w: it has two relayed addresses of one family", handover.ErrDamaged)
 	}
@@ -110,7 +110,7 @@ func (s *Session) restoreAddress(in *handover.Incoming, a *allocation, exported 
 	for _, dropped := range exported.Dropped {
 		for reason := range event.NumDropReasons {
 			if reason.String() == dropped.Name {
-				r.dropped[reason].Store(uint32(dropped.Value))
+				r.dropsBegun()[reason].Store(uint32(dropped.Value))
 			}
 		}
 	}
@@ -130,18 +130,19 @@ func (s *Session) restoreAddress(in *handover.Incoming, a *allocation, exported 
 	return nil
 }
 
-func restoreSpending(in *handover.Incoming, exported handover.Spending) silentSpending {
+func (s *Shared) restoreSpending(in *handover.Incoming, exported handover.Spending) silentSpending {
 	if exported.Bytes == 0 {
 		return silentSpending{}
 	}
-	return silentSpending{since: in.At(exported.Since), spent: exported.Bytes}
+	return silentSpending{since: in.At(exported.Since).Sub(s.start), spent: exported.Bytes}
 }
 
-// restore restores permissions and channels.
-func (p *peers) restore(in *handover.Incoming, exported *handover.Allocation) {
+// restorePeers restores permissions and channels.
+func (a *allocation) restorePeers(in *handover.Incoming, exported *handover.Allocation) {
+	p := &a.peers
 	for _, permission := range exported.Permissions {
 		p.permit(permission.Peer, permission.Heard, in.At(permission.Expires-PermissionLifetime))
-		p.permissions.get(permission.Peer).silent = restoreSpending(in, permission.Silent)
+		p.permissions.get(permission.Peer).silent = a.session.shared.restoreSpending(in, permission.Silent)
 	}
 	for _, c := range exported.Channels {
 		if known := p.permissions.get(c.Peer.Addr()); known != nil { // as always

@@ -110,7 +110,7 @@ func (h *holding) away(source netip.Prefix, now time.Time) *relayedAddress {
 	var longest *relayedAddress
 	most := awayAfter
 	for _, r := range h.addresses {
-		if silent := r.allocation.silence.For(now); silent >= most && r.allocation.host() != source {
+		if silent := r.allocation.silence.For(now.Sub(r.allocation.session.shared.start)); silent >= most && r.allocation.host() != source {
 			longest, most = r, silent
 		}
 	}
@@ -145,7 +145,7 @@ func (q *quota) settle(h *holding, now time.Time) (gone, latest []*allocation) {
 	a := h.addresses[0].allocation
 	perUser := max(q.max.MaxAllocationsPerUser-q.held(a.subject), 0)
 	at := now.Sub(a.session.shared.start)
-	silent := func(r *relayedAddress) time.Duration { return r.allocation.silence.For(now) }
+	silent := func(r *relayedAddress) time.Duration { return r.allocation.silence.For(at) }
 	isAway := func(r *relayedAddress) bool { return silent(r) >= awayAfter }
 	inOrder := slices.SortedFunc(slices.Values(h.addresses), func(a, b *relayedAddress) int { return cmp.Compare(silent(b), silent(a)) })
 	for _, r := range inOrder {
@@ -158,7 +158,7 @@ func (q *quota) settle(h *holding, now time.Time) (gone, latest []*allocation) {
 	if !h.roaming.settle(len(h.addresses) > perUser, countFunc(h.addresses, isAway), at) {
 		return gone, nil
 	}
-	slices.SortStableFunc(inOrder, func(a, b *relayedAddress) int { return b.allocation.since.Compare(a.allocation.since) })
+	slices.SortStableFunc(inOrder, func(a, b *relayedAddress) int { return cmp.Compare(b.allocation.since, a.allocation.since) })
 	for _, r := range inOrder {
 		if len(h.addresses) > perUser && r.place != gaveWay {
 			latest = append(latest, q.releaseAll(r.allocation, h))

@@ -50,13 +50,13 @@ func (r *roamers) pass(d time.Duration, talking ...string) {
 	r.t.Helper()
 	for range int(d / time.Second) {
 		r.now = r.now.Add(time.Second)
-		for _, a := range r.allocations {
+		for a := range r.allocations.all {
 			r.stir(a)
 			a.addresses[0].toClient.Add(100)
 		}
 		for _, from := range talking {
-			if a := r.allocations[clientAt(from)]; a != nil {
-				a.silence.Hear(r.now)
+			if a := r.allocations.get(clientAt(from)); a != nil {
+				a.silence.Hear(r.now.Sub(r.shared.start))
 				if a.call.state.Load() == inCall {
 					a.mayTalk(media, r.now)
 				}
@@ -89,12 +89,12 @@ func TestRoaming(t *testing.T) {
 	}
 	r.pass(roamingGrace+2*time.Second, away...)
 	for _, from := range home {
-		if r.allocations[clientAt(from)] != nil {
+		if r.allocations.get(clientAt(from)) != nil {
 			t.Errorf("%s is left", from)
 		}
 	}
 	for _, from := range away {
-		if r.allocations[clientAt(from)] == nil {
+		if r.allocations.get(clientAt(from)) == nil {
 			t.Errorf("%s has ended", from)
 		}
 	}
@@ -105,7 +105,7 @@ func TestRoaming(t *testing.T) {
 	r.pass(time.Minute, away...)
 	r.allocate(home[0])
 	r.pass(time.Minute, away[0], home[0])
-	if r.allocations[clientAt(home[0])] == nil || r.allocations[clientAt(away[0])] == nil || len(r.allocations) != 3 {
+	if r.allocations.get(clientAt(home[0])) == nil || r.allocations.get(clientAt(away[0])) == nil || r.allocations.len() != 3 {
 		t.Errorf("left: %v", r.allocations)
 	}
 }
@@ -119,7 +119,7 @@ func TestReservesMakeWay(t *testing.T) {
 	if code := r.allocate("198.51.100.1:1"); code != 0 {
 		t.Errorf("it is answered %d, want 0", code)
 	}
-	if r.allocations[clientAt("192.0.2.1:2")] != nil || len(r.allocations) != 2 {
+	if r.allocations.get(clientAt("192.0.2.1:2")) != nil || r.allocations.len() != 2 {
 		t.Errorf("left: %v", r.allocations)
 	}
 }
@@ -141,7 +141,7 @@ func TestTwoDevices(t *testing.T) {
 		all = append(all, from)
 	}
 	r.pass(roamingGrace, all...)
-	if r.allocations[clientAt(all[0])] == nil || r.allocations[clientAt(all[1])] == nil || len(r.allocations) != 2 {
+	if r.allocations.get(clientAt(all[0])) == nil || r.allocations.get(clientAt(all[1])) == nil || r.allocations.len() != 2 {
 		t.Errorf("left: %v", r.allocations)
 	}
 	if n := r.shared.Counters.Ended[event.EndedByUserQuota].Load(); n != 2 {
@@ -167,7 +167,7 @@ func TestHostsInTurn(t *testing.T) {
 			t.Errorf("allocation %d from elsewhere is answered %d, want %d", i, code, want)
 		}
 		r.pass(roamingGrace-time.Second, home, away)
-		if r.allocations[clientAt(away)] != nil {
+		if r.allocations.get(clientAt(away)) != nil {
 			r.Gone(clientAt(away), r.now)
 		}
 		r.pass(time.Second, home)
@@ -233,23 +233,23 @@ func TestRoamingBounds(t *testing.T) {
 	for step := range 5000 {
 		r.allocate(fmt.Sprintf("192.0.2.%d:%d", random.IntN(5), 1+step))
 		var talking []string
-		for client := range r.allocations {
+		for a := range r.allocations.all {
 			if random.IntN(4) > 0 {
-				talking = append(talking, client.Tuple.Client.String())
+				talking = append(talking, a.client.Tuple.Client.String())
 			}
 		}
 		r.pass(time.Second, talking...)
-		if len(r.allocations) > 8 {
-			t.Fatalf("%d allocations, want no more than twice the quota", len(r.allocations))
+		if r.allocations.len() > 8 {
+			t.Fatalf("%d allocations, want no more than twice the quota", r.allocations.len())
 		}
-		if beyond += time.Second; len(r.allocations) <= 4 {
+		if beyond += time.Second; r.allocations.len() <= 4 {
 			beyond = 0
 		}
 		if beyond > roamingGrace+2*time.Second {
 			t.Fatalf("more than the quota for %v", beyond)
 		}
-		if counted := r.shared.Allocations(); counted != len(r.allocations) {
-			t.Fatalf("%d are counted, there are %d", counted, len(r.allocations))
+		if counted := r.shared.Allocations(); counted != r.allocations.len() {
+			t.Fatalf("%d are counted, there are %d", counted, r.allocations.len())
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"hash/maphash"
 	"net/netip"
 	"slices"
 	"time"
@@ -26,7 +27,7 @@ type Session struct {
 	loop   *loop.Loop // on which the session is; nil on the portable path
 	apart  bool       // packets from peers arrive on other goroutines: the portable path
 
-	allocations map[Client]*allocation
+	allocations index[Client, *allocation]
 	expiries    expiries      // of allocations
 	restless    []*allocation // those that the janitor looks after: see stir
 	request     request       // scratch
@@ -42,7 +43,11 @@ type Session struct {
 // New returns a session for a link. Its methods are called, and its relayed addresses are read, on the goroutine of on. If on is
 // nil, relayed addresses have goroutines of their own.
 func New(shared *Shared, l Link, on *loop.Loop) *Session {
-	return &Session{shared: shared, link: l, loop: on, apart: on == nil, allocations: make(map[Client]*allocation)}
+	seed := maphash.MakeSeed()
+	return &Session{
+		shared: shared, link: l, loop: on, apart: on == nil,
+		allocations: newIndex[Client, *allocation](func(c Client) uint64 { return maphash.Comparable(seed, c) }),
+	}
 }
 
 // builder returns a Builder for a message to a client about what has arrived at a relayed address. The caller passes it to release.
@@ -91,7 +96,7 @@ func (s *Session) survive() {
 // Gone ends the allocation of a client whose connection was closed.
 func (s *Session) Gone(from Client, now time.Time) {
 	defer s.survive()
-	if a := s.allocations[from]; a != nil {
+	if a := s.allocations.get(from); a != nil {
 		s.endAddresses(a.addresses, event.EndedConnection, now)
 	}
 }
@@ -105,7 +110,7 @@ func (s *Session) Tick(now time.Time) {
 
 // End ends all allocations.
 func (s *Session) End(now time.Time) {
-	for _, a := range s.allocations {
+	for a := range s.allocations.all {
 		s.endAddresses(a.addresses, event.EndedServer, now)
 	}
 	s.callAsked(now, true)
@@ -116,7 +121,7 @@ func (s *Session) End(now time.Time) {
 func (s *Session) fromClient(b []byte, from Client, now time.Time) (answer []byte) {
 	a := s.current(from, now)
 	if a != nil {
-		a.silence.Hear(now)
+		a.silence.Hear(now.Sub(s.shared.start))
 		if !s.loop.MayTake(&a.share) {
 			a.addresses[0].drop(event.DropOverload, netip.AddrPort{}, nil)
 			return nil

@@ -164,7 +164,7 @@ func FuzzFromClient(f *testing.F) {
 			s.message(stun.MethodChannelBind, 2, turntest.Channel(0x4000), turntest.PeerAddr(peer)),
 		}
 		for _, m := range setUp {
-			if a := b.allocations[s.from]; a != nil {
+			if a := b.allocations.get(s.from); a != nil {
 				a.requests = limit.Rate{} // inputs come faster than clients may
 				if m[1] == byte(stun.MethodAllocate) {
 					continue
@@ -183,7 +183,7 @@ func FuzzFromClient(f *testing.F) {
 					t.Errorf("answer %x: %v", answer, err)
 				}
 			}
-			if n := len(b.allocations); n > 1 {
+			if n := b.allocations.len(); n > 1 {
 				t.Errorf("%d allocations of one client", n)
 			}
 		}
@@ -316,7 +316,7 @@ func TestPanicOfAReader(t *testing.T) {
 	b.take(s.message(stun.MethodAllocate, 1, turntest.TransportUDP), s.from, now)
 	peer := netip.AddrPortFrom(turntest.Loopback, 40000)
 	b.take(s.message(stun.MethodChannelBind, 2, turntest.Channel(0x4000), turntest.PeerAddr(peer)), s.from, now)
-	address := b.allocations[s.from].addresses[0]
+	address := b.allocations.get(s.from).addresses[0]
 	b.Session.link = panicking{b}
 	address.Deliver(peer, []byte("x"), now)
 	b.Session.link = b

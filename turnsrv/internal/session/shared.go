@@ -67,6 +67,12 @@ func NewShared(config Config) *Shared {
 	return s
 }
 
+// moment returns the time at, which is given since s.start. now is the present time. The result is right even if the system's clock has
+// been set since.
+func (s *Shared) moment(at time.Duration, now time.Time) time.Time {
+	return now.Add(at - now.Sub(s.start))
+}
+
 // SetQuotas replaces Config.Quotas.
 func (s *Shared) SetQuotas(q limit.Quotas) {
 	s.quota.limit(q)

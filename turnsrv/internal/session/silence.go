@@ -17,18 +17,17 @@ const (
 
 var errSilentClient = errors.New("client is silent and the socket buffer is full")
 
-// Silence records how long a client has been silent. Safe for concurrent use, but Since is set before.
+// Silence records how long a client has been silent. Times are those since a fixed moment of the caller's choice, at which the client of
+// the zero Silence was heard. Safe for concurrent use.
 type Silence struct {
-	Since time.Time // when the client was first heard
-
-	heardAt atomic.Int64 // nanoseconds after Since, up to hearEvery too early
+	heardAt atomic.Int64 // nanoseconds, up to hearEvery too early
 	leftOut atomic.Bool  // until the client sends something
 }
 
 // Hear records that the client has sent something.
-func (s *Silence) Hear(now time.Time) {
-	if at := int64(now.Sub(s.Since)); at-s.heardAt.Load() >= int64(hearEvery) {
-		s.heardAt.Store(at)
+func (s *Silence) Hear(at time.Duration) {
+	if int64(at)-s.heardAt.Load() >= int64(hearEvery) {
+		s.heardAt.Store(int64(at))
 		if s.leftOut.Load() {
 			s.leftOut.Store(false)
 		}
@@ -36,17 +35,15 @@ func (s *Silence) Hear(now time.Time) {
 }
 
 // For returns how long the client has been silent, or up to hearEvery longer.
-func (s *Silence) For(now time.Time) time.Duration {
-	return now.Sub(s.Since) - time.Duration(s.heardAt.Load())
-}
+func (s *Silence) For(at time.Duration) time.Duration { return at - time.Duration(s.heardAt.Load()) }
 
 // LeaveOut reports whether data for the client must be dropped to leave room for other clients. It returns true once the socket
-// buffer is full and the client has been silent for SilentAfter, and from then on until the client sends something.
-func (s *Silence) LeaveOut(full func(time.Time) bool, now time.Time) bool {
+// buffer is full and the client has been silent for SilentAfter, and from then on until the client sends something. now is the time at.
+func (s *Silence) LeaveOut(full func(now time.Time) bool, now time.Time, at time.Duration) bool {
 	if s.leftOut.Load() {
 		return true
 	}
-	if !full(now) || s.For(now) < SilentAfter+hearEvery {
+	if !full(now) || s.For(at) < SilentAfter+hearEvery {
 		return false
 	}
 	s.leftOut.Store(true)

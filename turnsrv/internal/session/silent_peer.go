@@ -26,14 +26,14 @@ const (
 
 // silentSpending is the traffic to peers that have not answered, in the period that began at since.
 type silentSpending struct {
-	since time.Time
-	spent int // bytes, including IP and UDP headers
+	since time.Duration // since Shared.start
+	spent int           // bytes, including IP and UDP headers
 }
 
 // spend counts size bytes and reports true if the total of the period stays within budget. Otherwise it counts nothing.
-func (s *silentSpending) spend(size, budget int, now time.Time) bool {
-	if passed := now.Sub(s.since); passed >= SilentPeriod || passed < 0 {
-		*s = silentSpending{since: now}
+func (s *silentSpending) spend(size, budget int, at time.Duration) bool {
+	if s.spent == 0 || at-s.since >= SilentPeriod {
+		*s = silentSpending{since: at}
 	}
 	if s.spent+size > budget {
 		return false
@@ -73,6 +73,7 @@ func (a *allocation) mayGo(p *permission, peer netip.Addr, size int, now time.Ti
 	if all.budget < 0 || p.heard.Load() {
 		return true
 	}
-	return p.silent.spend(size, all.budget, now) && a.silent.spend(size, silentOfAllocation*all.budget, now) &&
+	at := now.Sub(a.session.shared.start)
+	return p.silent.spend(size, all.budget, at) && a.silent.spend(size, silentOfAllocation*all.budget, at) &&
 		all.spend(peer, size, now)
 }

@@ -39,7 +39,7 @@ var victim = netip.MustParseAddr("192.0.2.1")
 
 // silentServer returns a function that makes allocations of one server.
 func silentServer(budget int) func() *allocation {
-	f := &Session{shared: &Shared{silentPeers: silentPeers{budget: budget}}}
+	f := &Session{shared: &Shared{start: time.Unix(1758650868, 0), silentPeers: silentPeers{budget: budget}}}
 	return func() *allocation { return &allocation{session: f} }
 }
 
