@@ -524,6 +524,35 @@ func TestT44RetransmittedAllocate(t *testing.T) {
 	}
 }
 
+// TestRetransmittedVariants is TestT44RetransmittedAllocate for responses with further attributes, which are built again.
+func TestRetransmittedVariants(t *testing.T) {
+	twoWithRoomForOne := familiesConfig(t, turntest.Address4, turntest.Address6)
+	twoWithRoomForOne.Quotas.MaxAllocationsPerUser = 1
+	for name, variant := range map[string]struct {
+		config Config
+		set    turntest.Set
+	}{
+		"lifetime":            {testConfig(t), turntest.Lifetime(1234)},
+		"reservation":         {testConfig(t), turntest.Attr(stun.AttrEvenPort, 0x80)},
+		"dual":                {familiesConfig(t, turntest.Address4, turntest.Address6), turntest.Additional},
+		"dual without IPv6":   {familiesConfig(t, turntest.Address4), turntest.Additional},
+		"dual without IPv4":   {familiesConfig(t, turntest.Address6), turntest.Additional},
+		"dual beyond a quota": {twoWithRoomForOne, turntest.Additional},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, _ := udpClient(t, variant.config)
+			c.challenge()
+			request := c.message(stun.MethodAllocate, stun.ClassRequest, turntest.TransportUDP, variant.set, c.sign)
+			c.write(request)
+			first := c.want(c.answer(stun.MethodAllocate), 0)
+			c.write(request)
+			if again := c.answer(stun.MethodAllocate); !bytes.Equal(again.raw, first.raw) {
+				t.Errorf("the answer to the retransmission is %x, want %x", again.raw, first.raw)
+			}
+		})
+	}
+}
+
 func TestDataBothWays(t *testing.T) {
 	c, server := udpClient(t, testConfig(t))
 	c.allocate()

@@ -29,8 +29,9 @@ type allocation struct {
 	expires         time.Time     // expiry of the credential; zero means never
 	withdrawn       time.Duration // when the credential was first found to be no longer granted, since Shared.start; zero while it is granted
 
-	made  stun.TransactionID // of the request that made the allocation
-	since time.Duration      // when that was, since Shared.start
+	since   time.Duration      // when the allocation was made, since Shared.start
+	made    stun.TransactionID // of the request that made it
+	counted bool               // included in Shared.active
 
 	silence  Silence              // safe for concurrent use
 	silent   silentSpending       // traffic to peers that have not answered
@@ -43,7 +44,6 @@ type allocation struct {
 	share    loop.Share // what the client has sent in the round
 
 	relayed  uint64       // packets relayed when the janitor last ran
-	counted  bool         // included in Shared.active
 	restless int          // index in Session.restless and one, or zero
 	expiry   int          // index in Session.expiries and one, or zero
 	active   atomic.Int64 // when the janitor last saw traffic, or the allocation was made: nanoseconds since Shared.start

@@ -16,11 +16,10 @@ import (
 type relayedAddress struct {
 	allocation *allocation
 	conn       *relay.Conn
+	expires    time.Duration // since Shared.start; owned by the goroutine of the session
+	place      int           // in the holding; guarded by quota.mu
+	roamed     bool          // begun beyond the quota, because the client may have roamed; guarded by quota.mu
 	family     stun.Family
-
-	expires time.Duration // since Shared.start; owned by the goroutine of the session
-	place   int           // in the holding; guarded by quota.mu
-	roamed  bool          // begun beyond the quota, because the client may have roamed; guarded by quota.mu
 
 	toPeer, toClient count.Traffic
 	metered          usage.Total           // of these, what the meter knows; owned by the goroutine of the session
