@@ -3,7 +3,6 @@ package loop
 import (
 	"net/netip"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -19,7 +18,7 @@ func TestClasses(t *testing.T) {
 	}
 	defer s.Close()
 	var c classes
-	now := time.Now()
+	now := classPeriod
 	want := func(when string, told bool) {
 		t.Helper()
 		value, err := unix.GetsockoptInt(s.FD(), unix.IPPROTO_IP, unix.IP_RECVTOS)
@@ -36,15 +35,15 @@ func TestClasses(t *testing.T) {
 	want("after one with a class", true)
 	c.note(s, 0, 1, now)
 	want("after many without", false)
-	now = now.Add(classPeriod - 1)
+	now += classPeriod - 1
 	c.note(s, 0, 1000, now)
 	want("soon after that", false)
-	now = now.Add(1)
+	now++
 	c.note(s, 0, 1, now)
 	want("later", true)
 	c.note(s, 0, classSample, now)
 	want("after a sample without", false)
-	now = now.Add(classPeriod)
+	now += classPeriod
 	c.note(s, 0, 1, now)
 	c.note(s, 1, 1, now)
 	c.note(s, 0, classPatience-1, now)
