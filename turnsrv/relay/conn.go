@@ -38,6 +38,7 @@ type Conn struct {
 	owner     Owner      // set by Start
 	reserved  Token      // token of the port above, or zero
 
+	inherited    bool    // another process has received from the socket
 	fragmentsNot bool    // current socket option; owned by the caller of Send
 	allowed      allowed // owned by the caller of Send
 
@@ -54,8 +55,13 @@ func (c *Conn) Start(owner Owner) error {
 // Relayed returns the relayed transport address as it is advertised.
 func (c *Conn) Relayed() netip.AddrPort { return netip.AddrPortFrom(c.family.Advertise, c.port) }
 
-// LocalAddr returns the address that the socket is bound to.
-func (c *Conn) LocalAddr() net.Addr { return c.socket.localAddr() }
+// LocalAddr returns the address that the socket is bound to. A socket on a loop does not keep it.
+func (c *Conn) LocalAddr() net.Addr {
+	if s, ok := c.socket.(*goroutineSocket); ok {
+		return s.LocalAddr()
+	}
+	return net.UDPAddrFromAddrPort(netip.AddrPortFrom(c.family.Bind, c.port))
+}
 
 // Send sends p to a peer if the policy allows it. The result is reported to the Owner. If dontFragment is true, routers may not
 // fragment the packet, RFC 8656 section 11.2. Calls must not overlap; with a loop, they are made on its goroutine.

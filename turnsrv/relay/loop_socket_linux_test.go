@@ -90,3 +90,24 @@ func TestDontFragmentOnLoop(t *testing.T) {
 		}
 	})
 }
+
+// TestLocalAddrOnLoop compares the address that a Conn reports with that of its socket, also of a reserved port, and after it is closed.
+func TestLocalAddrOnLoop(t *testing.T) {
+	for _, host := range []netip.Addr{loopback, netip.IPv4Unspecified()} {
+		l := newLoop(t)
+		a := newAllocator(t, Config{Addresses: []Address{{Bind: host, Advertise: loopback}}})
+		even, token := allocate(t, a, Request{Loop: l, EvenPort: true, ReserveNext: true}, nil)
+		odd, _ := allocate(t, a, Request{Loop: l, Token: &token}, nil)
+		for _, c := range []*Conn{even, odd} {
+			var bound netip.AddrPort
+			on(l, func() { bound = c.socket.(*loopSocket).Socket.LocalAddr() })
+			if got := c.LocalAddr().String(); got != bound.String() || bound.Port() != c.Relayed().Port() {
+				t.Errorf("%v is bound to %v, want %v", c.Relayed(), got, bound)
+			}
+			on(l, c.Close)
+			if got := c.LocalAddr().String(); got != bound.String() {
+				t.Errorf("%v was bound to %v, want %v", c.Relayed(), got, bound)
+			}
+		}
+	}
+}

@@ -1,18 +1,15 @@
 package loop
 
 import (
-	"net/netip"
 	"testing"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/mailturn/mailturn/turnsrv/internal/udp"
 )
 
 // TestClasses checks when the kernel is asked for the traffic class: at first, now and then on a socket without any, and as long as
 // there are some.
 func TestClasses(t *testing.T) {
-	s, err := udp.Listen("udp4", netip.MustParseAddrPort("127.0.0.1:0"))
+	s, err := listen()
 	if err != nil {
 		t.Fatal(err)
 	}
