@@ -34,7 +34,7 @@ func (a *Allocator) Restore(in *handover.Incoming, address handover.Address, l *
 		return nil, err
 	}
 	c := &Conn{
-		allocator: a, family: f, port: address.Relayed.Port(), socket: socket, loop: l, fragmentsNot: address.DontFragment, inherited: true,
+		family: f, port: address.Relayed.Port(), socket: socket, loop: l, fragmentsNot: address.DontFragment, inherited: true,
 	}
 	copy(c.reserved[:], address.Reserved)
 	return c, nil
