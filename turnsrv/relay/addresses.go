@@ -73,7 +73,7 @@ func (a *Allocator) familyAt(former *addresses, addr Address) *family {
 		}
 	}
 	f := &family{
-		Address: addr, id: stun.FamilyOf(addr.Bind), network: "udp6", listen: a.listen, onUse: a.onUse,
+		allocator: a, Address: addr, id: stun.FamilyOf(addr.Bind), network: "udp6",
 		minPort: uint16(a.minPort), opened: make([]atomic.Pointer[Conn], a.maxPort-a.minPort+1),
 	}
 	if f.id == stun.IPv4 {

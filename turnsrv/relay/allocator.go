@@ -170,7 +170,7 @@ func (a *Allocator) Allocate(request Request) (*Conn, Token, error) {
 			return nil, Token{}, errors.Join(err, socket.close())
 		}
 	}
-	return &Conn{allocator: a, family: f, port: port, socket: socket, loop: request.Loop, reserved: token}, token, nil
+	return &Conn{family: f, port: port, socket: socket, loop: request.Loop, reserved: token}, token, nil
 }
 
 func (a *Allocator) isClosed() bool {
@@ -307,7 +307,7 @@ func (a *Allocator) claim(token Token, l *loop.Loop) (*Conn, error) {
 		held.drop()
 		return nil, ErrToken
 	}
-	return &Conn{allocator: a, family: held.family, port: held.port, socket: held.socket, loop: l}, nil
+	return &Conn{family: held.family, port: held.port, socket: held.socket, loop: l}, nil
 }
 
 // SetPeers replaces the policy, including for existing relayed addresses.

@@ -30,18 +30,18 @@ type Owner interface {
 
 // Conn is a relayed transport address. After Start, its Owner receives what peers send.
 type Conn struct {
-	allocator *Allocator
-	family    *family
-	port      uint16
-	socket    socket
-	loop      *loop.Loop // reads the socket; nil if the socket has a goroutine of its own
-	owner     Owner      // set by Start
-	reserved  Token      // token of the port above, or zero
+	// What a packet requires is together, so that it is in few cache lines. The order leaves no gaps, because most Conns are idle.
+	family       *family
+	socket       socket
+	owner        Owner      // set by Start
+	loop         *loop.Loop // reads the socket; nil if the socket has a goroutine of its own
+	allowed      allowed    // owned by the caller of Send
+	port         uint16
+	fragmentsNot bool // current socket option; owned by the caller of Send
 
-	fragmentsNot bool    // current socket option; owned by the caller of Send
-	allowed      allowed // owned by the caller of Send
-
+	inherited bool // another process has received from the socket
 	closeOnce sync.Once
+	reserved  Token // token of the port above, or zero
 }
 
 // Start starts receiving for owner. It is called once, before any Send. After an error, the caller must close the address.
@@ -57,14 +57,19 @@ func (c *Conn) Relayed() netip.AddrPort { return netip.AddrPortFrom(c.family.Adv
 // Reservation returns the token of the port that was reserved together with the address, or zero.
 func (c *Conn) Reservation() Token { return c.reserved }
 
-// LocalAddr returns the address that the socket is bound to.
-func (c *Conn) LocalAddr() net.Addr { return c.socket.localAddr() }
+// LocalAddr returns the address that the socket is bound to. A socket on a loop does not keep it.
+func (c *Conn) LocalAddr() net.Addr {
+	if s, ok := c.socket.(*goroutineSocket); ok {
+		return s.LocalAddr()
+	}
+	return net.UDPAddrFromAddrPort(netip.AddrPortFrom(c.family.Bind, c.port))
+}
 
 // Send sends p to a peer if the policy allows it. The result is reported to the Owner. If dontFragment is true, routers may not
 // fragment the packet, RFC 8656 section 11.2. Calls must not overlap; with a loop, they are made on its goroutine.
 func (c *Conn) Send(p []byte, to netip.AddrPort, dontFragment bool, now time.Time) {
 	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
-	own, rule, ok := c.allowed.route(c.allocator, to)
+	own, rule, ok := c.allowed.route(c.family.allocator, to)
 	if !ok {
 		c.owner.Refused(to, rule, now)
 		return
@@ -118,7 +123,7 @@ func (c *Conn) Close() {
 		_ = c.socket.close()
 		c.family.release(c.port)
 		if c.reserved != (Token{}) {
-			c.allocator.dropReservation(c.reserved)
+			c.family.allocator.dropReservation(c.reserved)
 		}
 	})
 }

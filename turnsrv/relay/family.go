@@ -11,11 +11,10 @@ import (
 
 // family is the state of one address of the relay.
 type family struct {
+	allocator *Allocator
 	Address
 	id      stun.Family
 	network string
-	listen  func(network string, addr netip.AddrPort) (Socket, error)
-	onUse   func(id stun.Family, port uint16, used bool)
 
 	minPort uint16
 	opened  []atomic.Pointer[Conn] // by port, from minPort: relayed addresses that have been started
@@ -34,7 +33,7 @@ type ports struct {
 func (f *family) bind(port uint16, l *loop.Loop) (socket, error) {
 	open := listenOnLoop
 	if l == nil {
-		open = goroutineSockets(f.listen)
+		open = goroutineSockets(f.allocator.listen)
 	}
 	socket, err := open(f.network, netip.AddrPortFrom(f.Bind, port))
 	if err == nil && CanDontFragment && f.Bind.Is4() {
@@ -55,7 +54,7 @@ func (f *family) bound(port uint16) {
 	f.ports.mu.Lock()
 	defer f.ports.mu.Unlock()
 	f.ports.used[port] = true
-	f.onUse(f.id, port, true)
+	f.allocator.onUse(f.id, port, true)
 }
 
 // take claims a port within this allocator and reports whether it was free.
@@ -74,7 +73,7 @@ func (f *family) release(port uint16) {
 	defer f.ports.mu.Unlock()
 	if f.ports.used[port] {
 		f.sockets.Add(-1)
-		f.onUse(f.id, port, false)
+		f.allocator.onUse(f.id, port, false)
 	}
 	delete(f.ports.used, port)
 }

@@ -10,7 +10,6 @@ import (
 
 	"github.com/mailturn/mailturn/turnsrv/internal/handover"
 	"github.com/mailturn/mailturn/turnsrv/internal/loop"
-	"github.com/mailturn/mailturn/turnsrv/internal/udp"
 	"github.com/mailturn/mailturn/turnsrv/stun"
 )
 
@@ -30,34 +29,36 @@ func (c *Conn) Export(o *handover.Outgoing) (handover.Address, error) {
 
 // Restore returns an address that another process has exported, for an event loop. The caller must call Start on it.
 func (a *Allocator) Restore(in *handover.Incoming, address handover.Address, l *loop.Loop) (*Conn, error) {
-	f, socket, err := a.inherit(in, address.Descriptor, address.Relayed, true)
+	f, socket, err := a.inherit(in, address.Descriptor, address.Relayed)
 	if err != nil {
 		return nil, err
 	}
-	c := &Conn{allocator: a, family: f, port: address.Relayed.Port(), socket: socket, loop: l, fragmentsNot: address.DontFragment}
+	c := &Conn{
+		family: f, port: address.Relayed.Port(), socket: socket, loop: l, fragmentsNot: address.DontFragment, inherited: true,
+	}
 	copy(c.reserved[:], address.Reserved)
 	return c, nil
 }
 
-// inherit returns the socket of a relayed address, and claims its port. started says that the other process has received from it.
-func (a *Allocator) inherit(in *handover.Incoming, descriptor int, relayed netip.AddrPort, started bool) (*family, socket, error) {
+// inherit returns the socket of a relayed address, and claims its port.
+func (a *Allocator) inherit(in *handover.Incoming, descriptor int, relayed netip.AddrPort) (*family, socket, error) {
 	fd, err := in.Take(descriptor)
 	if err != nil {
 		return nil, nil, err
 	}
-	socket, err := inheritSocket(fd, started)
+	socket, bound, err := inheritSocket(fd)
 	if err != nil {
 		return nil, nil, err
 	}
 	f, port := a.ownFamily(relayed.Addr()), relayed.Port()
-	if a.changing && (f == nil || !f.boundTo(socket, port)) {
-		f = a.formerFamily(relayed.Addr(), socket)
+	if a.changing && (f == nil || !f.isAt(bound, port)) {
+		f = a.formerFamily(relayed.Addr(), bound.Addr())
 	}
 	switch {
 	case f == nil || int(port) < a.minPort || int(port) > a.maxPort:
 		err = fmt.Errorf("relayed address %v is not one that the configuration allows", relayed)
-	case !f.boundTo(socket, port):
-		err = fmt.Errorf("relayed address %v is bound to %v, which the configuration does not allow", relayed, socket.localAddr())
+	case !f.isAt(bound, port):
+		err = fmt.Errorf("relayed address %v is bound to %v, which the configuration does not allow", relayed, bound)
 	case !f.take(port):
 		err = fmt.Errorf("%w: relayed address %v occurs twice", handover.ErrDamaged, relayed)
 	default:
@@ -69,15 +70,14 @@ func (a *Allocator) inherit(in *handover.Incoming, descriptor int, relayed netip
 
 // formerFamily returns the family of an address of the relay in an earlier process, at which a socket is bound. It returns nil if that is
 // impossible.
-func (a *Allocator) formerFamily(advertise netip.Addr, s socket) *family {
-	bound := udp.AddrPortOf(s.localAddr())
-	if !bound.IsValid() || stun.FamilyOf(bound.Addr()) != stun.FamilyOf(advertise) {
+func (a *Allocator) formerFamily(advertise, bound netip.Addr) *family {
+	if stun.FamilyOf(bound) != stun.FamilyOf(advertise) {
 		return nil
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	addresses := *a.current.Load()
-	f := a.familyAt(&addresses, Address{Bind: bound.Addr().WithZone(""), Advertise: advertise})
+	f := a.familyAt(&addresses, Address{Bind: bound.WithZone(""), Advertise: advertise})
 	if !slices.Contains(addresses.all, f) { // it may have been added meanwhile
 		addresses.all = append(slices.Clip(addresses.all), f)
 		a.current.Store(&addresses)
@@ -85,9 +85,8 @@ func (a *Allocator) formerFamily(advertise netip.Addr, s socket) *family {
 	return f
 }
 
-// boundTo reports whether a socket is bound to a port of the family's address.
-func (f *family) boundTo(s socket, port uint16) bool {
-	bound := udp.AddrPortOf(s.localAddr())
+// isAt reports whether bound, the address of a socket, is the family's with this port.
+func (f *family) isAt(bound netip.AddrPort, port uint16) bool {
 	return bound.Port() == port && bound.Addr().WithZone("") == f.Bind.WithZone("") &&
 		stun.FamilyOf(bound.Addr()) == stun.FamilyOf(f.Bind)
 }
@@ -113,7 +112,7 @@ func (a *Allocator) RestoreReservations(in *handover.Incoming) error {
 		if len(r.Token) != len(Token{}) {
 			return fmt.Errorf("%w: a token has %d bytes", handover.ErrDamaged, len(r.Token))
 		}
-		f, socket, err := a.inherit(in, r.Descriptor, r.Relayed, false)
+		f, socket, err := a.inherit(in, r.Descriptor, r.Relayed)
 		if err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"runtime"
+	"syscall"
 	"testing"
 	"time"
 
@@ -21,6 +22,59 @@ func TestAddressesShareALoop(t *testing.T) {
 	}
 	if grown := runtime.NumGoroutine() - before; grown > 0 {
 		t.Errorf("100 addresses cost %d goroutines", grown)
+	}
+}
+
+// TestMemoryOfIdleAddresses opens many addresses on a loop, and checks what each adds to the heap, including the tables of the
+// allocator and the loop.
+func TestMemoryOfIdleAddresses(t *testing.T) {
+	const addresses, most = 1000, 256
+	l := newLoop(t)
+	a := newAllocator(t, Config{})
+	o, conns := new(owner), make([]*Conn, 0, addresses)
+	defer func() {
+		on(l, func() {
+			for _, c := range conns {
+				c.Close()
+			}
+		})
+	}()
+	open := func(n int) {
+		on(l, func() {
+			for range n {
+				c, _, err := a.Allocate(Request{Family: stun.IPv4, Loop: l})
+				if errors.Is(err, syscall.EMFILE) {
+					return
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				conns = append(conns, c)
+				if err := c.Start(o); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	heap := func() int {
+		runtime.GC()
+		runtime.GC() // what sync.Pools hold survives one
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int(m.HeapAlloc)
+	}
+	open(1)
+	before := heap()
+	open(addresses - 1)
+	if len(conns) < addresses {
+		t.Skipf("needs %d descriptors", addresses)
+	}
+	each := (heap() - before) / (addresses - 1)
+	t.Logf("an idle address takes %d bytes", each)
+	if each > most {
+		t.Errorf("an idle address takes %d bytes, want at most %d", each, most)
 	}
 }
 
@@ -89,4 +143,25 @@ func TestDontFragmentOnLoop(t *testing.T) {
 			t.Errorf("%d packets sent, want 3", o.sent)
 		}
 	})
+}
+
+// TestLocalAddrOnLoop compares the address that a Conn reports with that of its socket, also of a reserved port, and after it is closed.
+func TestLocalAddrOnLoop(t *testing.T) {
+	for _, host := range []netip.Addr{loopback, netip.IPv4Unspecified()} {
+		l := newLoop(t)
+		a := newAllocator(t, Config{Addresses: []Address{{Bind: host, Advertise: loopback}}})
+		even, token := allocate(t, a, Request{Loop: l, EvenPort: true, ReserveNext: true}, nil)
+		odd, _ := allocate(t, a, Request{Loop: l, Token: &token}, nil)
+		for _, c := range []*Conn{even, odd} {
+			var bound netip.AddrPort
+			on(l, func() { bound = c.socket.(*loopSocket).Socket.LocalAddr() })
+			if got := c.LocalAddr().String(); got != bound.String() || bound.Port() != c.Relayed().Port() {
+				t.Errorf("%v is bound to %v, want %v", c.Relayed(), got, bound)
+			}
+			on(l, c.Close)
+			if got := c.LocalAddr().String(); got != bound.String() {
+				t.Errorf("%v was bound to %v, want %v", c.Relayed(), got, bound)
+			}
+		}
+	}
 }

@@ -11,4 +11,6 @@ import (
 func listenOnLoop(string, netip.AddrPort) (socket, error) { return nil, errors.ErrUnsupported }
 
 // inheritSocket returns errors.ErrUnsupported.
-func inheritSocket(int, bool) (socket, error) { return nil, errors.ErrUnsupported }
+func inheritSocket(int) (socket, netip.AddrPort, error) {
+	return nil, netip.AddrPort{}, errors.ErrUnsupported
+}

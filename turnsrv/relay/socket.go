@@ -27,7 +27,6 @@ type socket interface {
 	send(b []byte, to netip.AddrPort, owner Owner)
 	// dontFragment determines whether routers may fragment packets sent from now on.
 	dontFragment(not bool) error
-	localAddr() net.Addr
 	// descriptor returns the descriptor of a socket on an event loop. It remains the socket's.
 	descriptor() (fd int, ok bool)
 	// close closes the socket. After it returns, the owner is not called any more.
@@ -100,8 +99,6 @@ func (s *goroutineSocket) send(b []byte, to netip.AddrPort, owner Owner) {
 func (s *goroutineSocket) dontFragment(not bool) error { return setDontFragment(s.Socket, s.ipv4, not) }
 
 func (s *goroutineSocket) descriptor() (fd int, ok bool) { return -1, false }
-
-func (s *goroutineSocket) localAddr() net.Addr { return s.LocalAddr() }
 
 func (s *goroutineSocket) close() error {
 	err := s.Close()

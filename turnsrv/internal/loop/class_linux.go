@@ -18,26 +18,26 @@ const (
 // classes decides whether the kernel tells the traffic class of the datagrams of a socket. Until the first ones with a class, and after
 // they have paused, a few are relayed without theirs.
 type classes struct {
+	since time.Duration // when the kernel was last made not to tell it, since Loop.start
+	left  int32         // datagrams without a class until then
 	told  bool
-	left  int       // datagrams without a class until the kernel does not tell it
-	since time.Time // when that was
 }
 
 // begin makes the kernel tell the class.
 func (c *classes) begin(s *udp.Socket, datagrams int) {
-	c.told, c.left = s.TellClass(true) == nil, datagrams
+	c.told, c.left = s.TellClass(true) == nil, int32(datagrams)
 }
 
-// note handles n datagrams. class is a bitwise or of their classes.
-func (c *classes) note(s *udp.Socket, class byte, n int, now time.Time) {
+// note handles n datagrams. class is a bitwise or of their classes, and now is the time since Loop.start.
+func (c *classes) note(s *udp.Socket, class byte, n int, now time.Duration) {
 	switch {
 	case class != 0:
 		c.left = classPatience
 	case c.told:
-		if c.left -= n; c.left <= 0 {
+		if c.left -= int32(n); c.left <= 0 {
 			c.told, c.since = s.TellClass(false) != nil, now
 		}
-	case now.Sub(c.since) >= classPeriod:
+	case now-c.since >= classPeriod:
 		c.since = now // should begin fail
 		c.begin(s, classSample)
 	}

@@ -1,25 +1,21 @@
 package loop
 
 import (
-	"net/netip"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/mailturn/mailturn/turnsrv/internal/udp"
 )
 
 // TestClasses checks when the kernel is asked for the traffic class: at first, now and then on a socket without any, and as long as
 // there are some.
 func TestClasses(t *testing.T) {
-	s, err := udp.Listen("udp4", netip.MustParseAddrPort("127.0.0.1:0"))
+	s, err := listen()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
 	var c classes
-	now := time.Now()
+	now := classPeriod
 	want := func(when string, told bool) {
 		t.Helper()
 		value, err := unix.GetsockoptInt(s.FD(), unix.IPPROTO_IP, unix.IP_RECVTOS)
@@ -36,15 +32,15 @@ func TestClasses(t *testing.T) {
 	want("after one with a class", true)
 	c.note(s, 0, 1, now)
 	want("after many without", false)
-	now = now.Add(classPeriod - 1)
+	now += classPeriod - 1
 	c.note(s, 0, 1000, now)
 	want("soon after that", false)
-	now = now.Add(1)
+	now++
 	c.note(s, 0, 1, now)
 	want("later", true)
 	c.note(s, 0, classSample, now)
 	want("after a sample without", false)
-	now = now.Add(classPeriod)
+	now += classPeriod
 	c.note(s, 0, 1, now)
 	c.note(s, 1, 1, now)
 	c.note(s, 0, classPatience-1, now)

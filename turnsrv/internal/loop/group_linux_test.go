@@ -107,7 +107,7 @@ func TestPassOnOneThread(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = sink.Close() }()
-	s, err := udp.Listen("udp4", netip.MustParseAddrPort("127.0.0.1:0"))
+	s, err := listen()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,6 @@ package loop
 
 import (
 	"net"
-	"net/netip"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -14,7 +13,7 @@ import (
 // The datagram arrives, and the socket gets the options of the other loop.
 func TestInherit(t *testing.T) {
 	for _, coalesce := range []bool{true, false} {
-		before, err := udp.Listen("udp4", netip.MustParseAddrPort("127.0.0.1:0"))
+		before, err := listen()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -36,9 +35,9 @@ func TestInherit(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		after, err := udp.InheritSocket(fd)
-		if err != nil {
-			t.Fatal(err)
+		after := new(udp.Socket)
+		if addr, err := after.Inherit(fd); err != nil || addr != before.LocalAddr() {
+			t.Fatalf("inherited %v, %v, want %v", addr, err, before.LocalAddr())
 		}
 		second, r := testLoop(t, Options{Coalesce: coalesce}), newReceived()
 		second.group.Suspend()

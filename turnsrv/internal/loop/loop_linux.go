@@ -27,6 +27,7 @@ type Loop struct {
 	group   *Group
 	index   int                    // in group.loops
 	thread  atomic.Pointer[thread] // that runs the loop; nil while it moves to another one
+	start   time.Time              // classPeriod before the loop was made, so that a zero duration since then is long ago
 	epoll   int
 	wake    int // an eventfd: written to by other goroutines, under waking
 
@@ -61,18 +62,19 @@ type Loop struct {
 	counts counts
 }
 
-// watch is what a loop does when a descriptor is ready: it receives datagrams for receiver, or calls ready.
+// watch is what a loop does when a descriptor is ready: it receives datagrams for receiver, or calls ready. There is one for each
+// relayed address, most of which are idle, so it fills no more than one cache line.
 type watch struct {
 	socket    *udp.Socket
 	receiver  Receiver
-	shared    bool      // by many clients
-	batch     int       // number of messages to receive with one call
-	fullSince time.Time // time of the first of the latest turns that did not empty the socket; zero if the last one did
 	ready     func(events uint32, now time.Time)
-	queued    bool // in turns
-	failed    bool // the system may have kept ICMP errors
+	fullSince time.Duration // since Loop.start: the first of the latest turns that did not empty the socket; zero if the last one did
 	classes   classes
-	inherited bool // the options of the socket are those that another process has set
+	batch     uint8 // number of messages to receive with one call
+	shared    bool  // by many clients
+	queued    bool  // in turns
+	failed    bool  // the system may have kept ICMP errors
+	inherited bool  // the options of the socket are those that another process has set
 	ended     bool
 }
 
@@ -102,7 +104,7 @@ func newLoop(options Options) (*Loop, error) {
 		return nil, os.NewSyscallError("eventfd", err)
 	}
 	l := &Loop{
-		options: options, epoll: epoll, wake: wake, ended: make(chan struct{}),
+		options: options, start: time.Now().Add(-classPeriod), epoll: epoll, wake: wake, ended: make(chan struct{}),
 		inbox: udp.NewInbox(), out: udp.NewOutbox(), events: make([]unix.EpollEvent, maxEvents),
 	}
 	if err := l.add(wake, unix.EPOLLIN, nil); err != nil {
@@ -398,7 +400,7 @@ func (l *Loop) deliver(w *watch, n int, now time.Time) {
 	}
 	l.class = 0
 	if !w.ended {
-		w.classes.note(w.socket, l.seen, n, now)
+		w.classes.note(w.socket, l.seen, n, now.Sub(l.start))
 	}
 }
 

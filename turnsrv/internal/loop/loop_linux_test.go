@@ -21,6 +21,12 @@ func testLoop(t *testing.T, options Options) *Loop {
 	return l
 }
 
+// listen opens a socket at any port.
+func listen() (*udp.Socket, error) {
+	s := new(udp.Socket)
+	return s, s.Listen("udp4", netip.MustParseAddrPort("127.0.0.1:0"))
+}
+
 // received records datagrams.
 type received struct {
 	data []string
@@ -60,7 +66,7 @@ func both(t *testing.T, test func(t *testing.T, options Options)) {
 func TestSocket(t *testing.T) {
 	both(t, func(t *testing.T, options Options) {
 		l := testLoop(t, options)
-		s, err := udp.Listen("udp4", netip.MustParseAddrPort("127.0.0.1:0"))
+		s, err := listen()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -228,7 +234,7 @@ func TestPanicIsSurvived(t *testing.T) {
 // TestPanicCostsOneDatagram makes a receiver panic at the first datagram of a batch.
 func TestPanicCostsOneDatagram(t *testing.T) {
 	l := testLoop(t, Options{Panicked: func(any, []byte) {}})
-	s, err := udp.Listen("udp4", netip.MustParseAddrPort("127.0.0.1:0"))
+	s, err := listen()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -84,7 +84,7 @@ func (l *Loop) takeTurns(now time.Time) (packets int) {
 	l.turns.shared = l.turns.spare[:0]
 	l.number++
 	for i, w := range shared {
-		l.crowded = !w.fullSince.IsZero() && now.Sub(w.fullSince) > crowdedAfter
+		l.crowded = w.fullSince != 0 && now.Sub(l.start)-w.fullSince > crowdedAfter
 		packets += l.takeTurn(w, sharedBudget, now)
 		shared[i] = nil
 	}
@@ -111,7 +111,7 @@ func (l *Loop) takeTurn(w *watch, budget int, now time.Time) (packets int) {
 	for more := true; more && packets < budget && !w.ended; {
 		var n int
 		var err error
-		n, more, err = w.socket.Receive(l.inbox, w.batch)
+		n, more, err = w.socket.Receive(l.inbox, int(w.batch))
 		if err != nil && !errors.Is(err, unix.EAGAIN) {
 			// The system is out of memory, or the error is unknown.
 			l.turns.retry = append(l.turns.retry, w)
@@ -119,17 +119,17 @@ func (l *Loop) takeTurn(w *watch, budget int, now time.Time) (packets int) {
 			return packets
 		}
 		if more {
-			w.batch = nextBatch(w.batch, n)
+			w.batch = uint8(nextBatch(int(w.batch), n))
 		}
 		l.deliver(w, n, now)
 		packets += n
 		if !more {
-			w.fullSince = time.Time{}
+			w.fullSince = 0
 			return packets
 		}
 	}
-	if w.fullSince.IsZero() {
-		w.fullSince = now
+	if w.fullSince == 0 {
+		w.fullSince = now.Sub(l.start)
 	}
 	l.receiveLater(w)
 	return packets

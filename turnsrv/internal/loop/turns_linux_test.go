@@ -46,7 +46,7 @@ func TestSocketsTakeTurns(t *testing.T) {
 	var open []*udp.Socket
 	l.Do(func() {
 		for i := range sockets + 1 {
-			s, err := udp.Listen("udp4", netip.MustParseAddrPort("127.0.0.1:0"))
+			s, err := listen()
 			if err != nil {
 				t.Error(err)
 				return
@@ -126,7 +126,7 @@ func (s *shares) Receive(_ []byte, from netip.AddrPort, _ netip.Addr, _ time.Tim
 // client must be limited to its share of each round, and another client must lose nothing.
 func TestClientsShareACrowdedSocket(t *testing.T) {
 	l := testLoop(t, Options{})
-	s, err := udp.Listen("udp4", netip.MustParseAddrPort("127.0.0.1:0"))
+	s, err := listen()
 	if err != nil {
 		t.Fatal(err)
 	}

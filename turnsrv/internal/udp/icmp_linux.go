@@ -17,10 +17,10 @@ const (
 )
 
 // KeepErrors is like the function of the same name.
-func (s *Socket) KeepErrors(on bool) error { return KeepErrors(s.fd, s.ipv4, on) }
+func (s *Socket) KeepErrors(on bool) error { return KeepErrors(s.FD(), s.ipv4, on) }
 
 // ReceiveError is like the function of the same name.
-func (s *Socket) ReceiveError() (e ICMP, ok bool) { return ReceiveError(s.fd) }
+func (s *Socket) ReceiveError() (e ICMP, ok bool) { return ReceiveError(s.FD()) }
 
 // KeepErrors sets whether the kernel keeps ICMP errors about datagrams of the socket fd for ReceiveError. It then also returns each as
 // the error of the next call on the socket: see MayBePending. What it keeps shares the memory of received datagrams.

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// outboxCount is the maximum number of datagrams in an Outbox.
+	// outboxCount is the maximum number of datagrams in an Outbox. Their indexes fit in an int16.
 	outboxCount = 256
 
 	// outboxBytes is the maximum sum of their lengths: enough for outboxCount datagrams of the usual MTU.
@@ -50,7 +50,7 @@ type letter struct {
 	local         netip.Addr // the zero Addr if the system chooses
 	payload       int
 	sender        Sender
-	next          int32 // index of the next one of the same socket, or none
+	next          int16 // index of the next one of the same socket, or none
 }
 
 // none is the index after the last letter.
@@ -58,7 +58,7 @@ const none = -1
 
 // pending is the list of a socket's letters.
 type pending struct {
-	first, last int32 // indexes in Outbox.letters, valid if listed
+	first, last int16 // indexes in Outbox.letters, valid if listed
 	listed      bool  // in Outbox.sockets
 }
 
@@ -98,7 +98,7 @@ func (o *Outbox) Add(s *Socket, b []byte, to netip.AddrPort, local netip.Addr, c
 	}
 	l.start = o.used
 	o.used += copy(o.data[o.used:], b)
-	i := int32(len(o.letters))
+	i := int16(len(o.letters))
 	o.letters = append(o.letters, l)
 	switch p := &s.pending; {
 	case !p.listed:
@@ -131,7 +131,7 @@ func (o *Outbox) FlushSocket(s *Socket) {
 	}
 	o.order = o.order[:0]
 	for i := s.pending.first; i != none; i = o.letters[i].next {
-		o.order = append(o.order, i)
+		o.order = append(o.order, int32(i))
 	}
 	s.pending.first = none
 	o.counts.datagrams.add(len(o.order))

@@ -29,6 +29,12 @@ func listen(t testing.TB, host string) *Socket {
 	return s
 }
 
+// listenAt opens a Socket bound to addr.
+func listenAt(network string, addr netip.AddrPort) (*Socket, error) {
+	s := new(Socket)
+	return s, s.Listen(network, addr)
+}
+
 // results is a Sender that collects the results.
 type results struct {
 	payloads []int
@@ -149,7 +155,7 @@ func TestOutboxFlushesItselfWhenFull(t *testing.T) {
 }
 
 func TestOutboxReportsWhatCannotBeSent(t *testing.T) {
-	four, err := Listen("udp4", netip.MustParseAddrPort("127.0.0.1:0"))
+	four, err := listenAt("udp4", netip.MustParseAddrPort("127.0.0.1:0"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,10 +17,10 @@ const (
 // 4.18). It may refuse only some of them, such as those with datagrams that exceed the MTU of their route. So that one destination
 // does not end batches for all others of the socket, a refusal only pauses them, longer after each further refusal in a row.
 type segments struct {
+	pause     uint16 // number of batches that will not be tried
+	next      uint16 // the next pause
 	tested    bool
 	withdrawn bool
-	pause     int // number of batches that will not be tried
-	next      int // the next pause
 }
 
 // try reports whether to try a batch on the socket fd.

@@ -178,10 +178,10 @@ func TestDatagramsAboveTheMTU(t *testing.T) {
 	for _, not := range []bool{false, true} {
 		var from, to *Socket
 		inNamespace(t, 600, func() (err error) {
-			if from, err = Listen("udp4", netip.MustParseAddrPort("127.0.0.1:0")); err != nil {
+			if from, err = listenAt("udp4", netip.MustParseAddrPort("127.0.0.1:0")); err != nil {
 				return err
 			}
-			to, err = Listen("udp4", netip.MustParseAddrPort("127.0.0.1:0"))
+			to, err = listenAt("udp4", netip.MustParseAddrPort("127.0.0.1:0"))
 			return err
 		})
 		t.Cleanup(func() { _, _ = from.Close(), to.Close() })
@@ -226,7 +226,7 @@ func TestSegmentsAcrossADevice(t *testing.T) {
 			if err := errors.Join(ip("addr", "add", addr+"/24", "dev", device), ip("link", "set", device, "up")); err != nil {
 				return nil, err
 			}
-			return Listen("udp4", netip.AddrPortFrom(netip.MustParseAddr(addr), 0))
+			return listenAt("udp4", netip.AddrPortFrom(netip.MustParseAddr(addr), 0))
 		}
 		err := namespace(1500, func() (err error) {
 			if err := ip("link", "add", "far", "type", "veth", "peer", "name", "near", "netns", here); err != nil {
@@ -296,10 +296,10 @@ func TestFullSendBuffer(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			if from, err = Listen("udp4", netip.MustParseAddrPort("0.0.0.0:0")); err != nil {
+			if from, err = listenAt("udp4", netip.MustParseAddrPort("0.0.0.0:0")); err != nil {
 				return err
 			}
-			to, err = Listen("udp4", netip.MustParseAddrPort("127.0.0.1:0"))
+			to, err = listenAt("udp4", netip.MustParseAddrPort("127.0.0.1:0"))
 			return err
 		})
 		t.Cleanup(func() { _, _ = from.Close(), to.Close() })
@@ -341,6 +341,7 @@ func TestPendingErrors(t *testing.T) {
 		for _, receiveErrors := range []bool{false, true} {
 			for n := range 3 {
 				from, to, closed := listen(t, host), listen(t, host), listen(t, host)
+				nobody := closed.LocalAddr()
 				if err := closed.Close(); err != nil {
 					t.Fatal(err)
 				}
@@ -354,7 +355,7 @@ func TestPendingErrors(t *testing.T) {
 					}
 				}
 				outbox, told, inbox := NewOutbox(), new(results), NewInbox()
-				outbox.Add(from, payload(0), closed.LocalAddr(), netip.Addr{}, 0, 0, told)
+				outbox.Add(from, payload(0), nobody, netip.Addr{}, 0, 0, told)
 				outbox.Flush()
 				var sent [][]byte
 				for i := range n {
@@ -365,11 +366,11 @@ func TestPendingErrors(t *testing.T) {
 				told.want(t, n+1, nil)
 				wantReceived(t, to, from.LocalAddr(), netip.Addr{}, sent...)
 
-				send(t, from, 0, closed.LocalAddr())
+				send(t, from, 0, nobody)
 				send(t, from, 1, to.LocalAddr())
 				wantReceived(t, to, from.LocalAddr(), netip.Addr{}, payload(1))
 
-				outbox.Add(from, payload(0), closed.LocalAddr(), netip.Addr{}, 0, n+1, told)
+				outbox.Add(from, payload(0), nobody, netip.Addr{}, 0, n+1, told)
 				outbox.Add(to, payload(7), from.LocalAddr(), netip.Addr{}, 0, n+2, told)
 				outbox.Flush()
 				if n, _, err := from.Receive(inbox, Batch); n != 1 || err != nil {

@@ -61,7 +61,7 @@ func (o *Outbox) fill(s *Socket) (messages int) {
 		letters, each := 1, 1
 		if !o.single && !s.segments.withdrawn {
 			letters = batchable(o.letters, o.order[i:])
-			if letters > 1 && s.segments.try(s.fd) {
+			if letters > 1 && s.segments.try(s.FD()) {
 				each = letters
 			}
 		}

@@ -12,93 +12,94 @@ import (
 )
 
 // Socket is a non-blocking UDP socket. It is owned by one goroutine, an event loop, as are the Inbox and the Outbox that it is
-// used with: its methods may not be called concurrently.
+// used with: its methods may not be called concurrently. There is one for each relayed address, most of which are idle, so it is small,
+// and can be part of what uses it: Listen and Inherit open a zero Socket.
 type Socket struct {
-	fd    int // -1 when closed
-	ipv4  bool
-	bound bool // to a single address, so there is no choice of source addresses
-	addr  netip.AddrPort
-
-	pending  pending // of the Outbox
-	segments segments
+	fd       int32       // -1 when closed
 	full     atomic.Bool // the Outbox has found the send buffer full
+	pending  pending     // of the Outbox
+	segments segments
+	ipv4     bool
+	bound    bool // to a single address, so there is no choice of source addresses
 }
 
 // NewSocket returns a Socket that owns fd, a bound UDP socket of either family. It closes fd on failure. If tellLocal is true
 // and the socket is bound to all addresses, Inbox.Datagram reports the destination address of each datagram.
 func NewSocket(fd int, tellLocal bool) (*Socket, error) {
-	s := &Socket{fd: fd}
-	if err := s.init(tellLocal); err != nil {
+	s := new(Socket)
+	if err := s.init(fd, tellLocal); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
 
-// InheritSocket returns a Socket that owns fd, which is that of a Socket bound to a single address in another process. It closes fd on
-// failure.
-func InheritSocket(fd int) (*Socket, error) {
-	s := &Socket{fd: fd}
-	if err := s.readAddr(); err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	return s, nil
-}
-
-func (s *Socket) init(tellLocal bool) error {
-	if err := unix.SetNonblock(s.fd, true); err != nil {
-		return os.NewSyscallError("fcntl", err)
-	}
-	if err := s.readAddr(); err != nil {
+func (s *Socket) init(fd int, tellLocal bool) error {
+	if _, err := s.own(fd); err != nil {
 		return err
 	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return os.NewSyscallError("fcntl", err)
+	}
 	if tellLocal && !s.bound {
-		if err := tellLocalAddr(s.fd, s.ipv4); err != nil {
+		if err := tellLocalAddr(fd, s.ipv4); err != nil {
 			return fmt.Errorf("request the destination address of packets: %w", os.NewSyscallError("setsockopt", err))
 		}
 	}
 	return nil
 }
 
-// readAddr asks the system for the family and the address of the socket.
-func (s *Socket) readAddr() error {
-	name, err := unix.Getsockname(s.fd)
+// Inherit makes s own fd, which is that of a Socket bound to a single address in another process, and returns this address. It closes fd
+// on failure.
+func (s *Socket) Inherit(fd int) (netip.AddrPort, error) {
+	addr, err := s.own(fd)
 	if err != nil {
-		return os.NewSyscallError("getsockname", err)
+		return netip.AddrPort{}, errors.Join(err, s.Close())
+	}
+	return addr, nil
+}
+
+// own makes s own fd, even on failure, and returns the address that it is bound to.
+func (s *Socket) own(fd int) (addr netip.AddrPort, err error) {
+	s.fd = int32(fd)
+	if addr, s.ipv4, err = s.name(); err == nil {
+		s.bound = !addr.Addr().IsUnspecified()
+	}
+	return addr, err
+}
+
+// name asks the system for the family and the address of the socket.
+func (s *Socket) name() (addr netip.AddrPort, ipv4 bool, err error) {
+	name, err := unix.Getsockname(s.FD())
+	if err != nil {
+		return netip.AddrPort{}, false, os.NewSyscallError("getsockname", err)
 	}
 	switch name := name.(type) {
 	case *unix.SockaddrInet4:
-		s.ipv4 = true
-		s.addr = netip.AddrPortFrom(netip.AddrFrom4(name.Addr), uint16(name.Port))
+		return netip.AddrPortFrom(netip.AddrFrom4(name.Addr), uint16(name.Port)), true, nil
 	case *unix.SockaddrInet6:
-		s.addr = netip.AddrPortFrom(withScope(netip.AddrFrom16(name.Addr).Unmap(), name.ZoneId), uint16(name.Port))
+		return netip.AddrPortFrom(withScope(netip.AddrFrom16(name.Addr).Unmap(), name.ZoneId), uint16(name.Port)), false, nil
 	default:
-		return fmt.Errorf("not an IP socket: %T", name)
+		return netip.AddrPort{}, false, fmt.Errorf("not an IP socket: %T", name)
 	}
-	s.bound = !s.addr.Addr().IsUnspecified()
-	return nil
 }
 
 // Listen opens a socket bound to addr. network is udp4 or udp6, as in package net. A udp6 socket carries no IPv4.
-func Listen(network string, addr netip.AddrPort) (*Socket, error) {
+func (s *Socket) Listen(network string, addr netip.AddrPort) error {
+	s.fd = -1
 	domain := unix.AF_INET6
 	if network == "udp4" {
 		domain = unix.AF_INET
 	}
 	fd, err := unix.Socket(domain, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_UDP)
 	if err != nil {
-		return nil, os.NewSyscallError("socket", err)
+		return os.NewSyscallError("socket", err)
 	}
 	if err := bind(fd, domain, addr); err != nil {
 		_ = unix.Close(fd)
-		return nil, os.NewSyscallError("bind", err)
+		return os.NewSyscallError("bind", err)
 	}
-	s := &Socket{fd: fd, ipv4: domain == unix.AF_INET, bound: !addr.Addr().IsUnspecified(), addr: addr}
-	if addr.Port() == 0 {
-		if err := s.readAddr(); err != nil {
-			return nil, errors.Join(err, s.Close())
-		}
-	}
-	return s, nil
+	s.fd, s.ipv4, s.bound = int32(fd), domain == unix.AF_INET, !addr.Addr().IsUnspecified()
+	return nil
 }
 
 func bind(fd, domain int, addr netip.AddrPort) error {
@@ -145,16 +146,19 @@ func duplicate(conn *net.UDPConn) (fd int, err error) {
 func (s *Socket) TakeFull() bool { return s.full.Load() && s.full.Swap(false) }
 
 // FD returns the descriptor, or -1 if the socket is closed.
-func (s *Socket) FD() int { return s.fd }
+func (s *Socket) FD() int { return int(s.fd) }
 
 // Cookie returns a number that identifies the socket in all processes (SO_COOKIE, Linux 4.12).
 func (s *Socket) Cookie() (uint64, error) {
-	cookie, err := unix.GetsockoptUint64(s.fd, unix.SOL_SOCKET, unix.SO_COOKIE)
+	cookie, err := unix.GetsockoptUint64(s.FD(), unix.SOL_SOCKET, unix.SO_COOKIE)
 	return cookie, os.NewSyscallError("getsockopt", err)
 }
 
-// LocalAddr returns the address that the socket is bound to.
-func (s *Socket) LocalAddr() netip.AddrPort { return s.addr }
+// LocalAddr asks the system for the address that the socket is bound to. It returns the zero value if the socket is closed.
+func (s *Socket) LocalAddr() netip.AddrPort {
+	addr, _, _ := s.name()
+	return addr
+}
 
 // Close closes the socket. The caller must call Outbox.FlushSocket first: datagrams that remain in an Outbox fail with
 // net.ErrClosed at the next flush. Close may be called more than once.
@@ -162,14 +166,14 @@ func (s *Socket) Close() error {
 	if s.fd < 0 {
 		return nil
 	}
-	fd := s.fd
+	fd := s.FD()
 	s.fd = -1
 	return os.NewSyscallError("close", unix.Close(fd))
 }
 
 // SetDontFragment is like DontFragment. It affects all datagrams that an Outbox sends later, so the caller must call
 // Outbox.FlushSocket first.
-func (s *Socket) SetDontFragment(not bool) error { return DontFragment(s.fd, s.ipv4, not) }
+func (s *Socket) SetDontFragment(not bool) error { return DontFragment(s.FD(), s.ipv4, not) }
 
 // DontFragment makes the kernel set the DF bit of datagrams of the socket fd and reject those that exceed the path MTU (EMSGSIZE).
 // If not is false, it allows fragmentation.
@@ -192,7 +196,7 @@ func (s *Socket) SetCoalesce(on bool) error {
 	if on {
 		value = 1
 	}
-	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(s.fd, unix.IPPROTO_UDP, unix.UDP_GRO, value))
+	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(s.FD(), unix.IPPROTO_UDP, unix.UDP_GRO, value))
 }
 
 // TellClass sets whether Inbox.Class reports the traffic class of the datagrams of the socket.
@@ -201,9 +205,9 @@ func (s *Socket) TellClass(on bool) error {
 	if on {
 		value = 1
 	}
-	err := unix.SetsockoptInt(s.fd, unix.IPPROTO_IP, unix.IP_RECVTOS, value) // an IPv6 socket may receive IPv4 too
+	err := unix.SetsockoptInt(s.FD(), unix.IPPROTO_IP, unix.IP_RECVTOS, value) // an IPv6 socket may receive IPv4 too
 	if err == nil && !s.ipv4 {
-		err = unix.SetsockoptInt(s.fd, unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, value)
+		err = unix.SetsockoptInt(s.FD(), unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, value)
 	}
 	return os.NewSyscallError("setsockopt", err)
 }
@@ -212,9 +216,9 @@ func (s *Socket) TellClass(on bool) error {
 // datagrams, which is higher if the kernel coalesced some: see SetCoalesce. more reports whether others may be available. The error
 // is unix.EAGAIN if there are no messages.
 func (s *Socket) Receive(in *Inbox, messages int) (n int, more bool, err error) {
-	n, err = in.receive(s.fd, messages)
+	n, err = in.receive(s.FD(), messages)
 	if err != nil && err != unix.EAGAIN {
-		n, err = in.receive(s.fd, messages) // the kernel may have kept an earlier error, which is cleared now: see MayBePending
+		n, err = in.receive(s.FD(), messages) // the kernel may have kept an earlier error, which is cleared now: see MayBePending
 	}
 	return n, in.used == messages, err
 }

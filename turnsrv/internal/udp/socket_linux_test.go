@@ -27,7 +27,7 @@ func TestListen(t *testing.T) {
 			if want.Addr().Is6() {
 				listen(t, "::1") // skips without IPv6
 			}
-			s, err := Listen(tt.network, want)
+			s, err := listenAt(tt.network, want)
 			if !errors.Is(err, tt.err) {
 				t.Errorf("%v, want %v", err, tt.err)
 			}
@@ -37,7 +37,7 @@ func TestListen(t *testing.T) {
 			if got := s.LocalAddr(); got.Addr() != want.Addr() || got.Port() == 0 {
 				t.Errorf("bound to %v", got)
 			}
-			if _, err := Listen(tt.network, s.LocalAddr()); !errors.Is(err, unix.EADDRINUSE) {
+			if _, err := listenAt(tt.network, s.LocalAddr()); !errors.Is(err, unix.EADDRINUSE) {
 				t.Errorf("the port of another socket: %v", err)
 			}
 			if _, _, err := s.Receive(NewInbox(), Batch); err != unix.EAGAIN {
@@ -100,7 +100,7 @@ func TestFromConn(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	again, err := Listen("udp4", addr)
+	again, err := listenAt("udp4", addr)
 	if err != nil {
 		t.Fatalf("the address is not free again: %v", err)
 	}
