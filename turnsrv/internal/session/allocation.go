@@ -27,11 +27,12 @@ type allocation struct {
 	subject         credential.Subject
 	key             []byte
 	expires         time.Time     // expiry of the credential; zero means never
-	withdrawn       time.Duration // when the credential was first found to be no longer granted, since Shared.start; zero while it is granted
+	withdrawn       time.Duration // when the credential was first found to be no longer granted, since Shared.start, if isWithdrawn
 
-	since   time.Duration      // when the allocation was made, since Shared.start
-	made    stun.TransactionID // of the request that made it
-	counted bool               // included in Shared.active
+	since       time.Duration      // when the allocation was made, since Shared.start
+	made        stun.TransactionID // of the request that made it
+	isWithdrawn bool
+	counted     bool // included in Shared.active
 
 	silence  Silence              // safe for concurrent use
 	silent   silentSpending       // traffic to peers that have not answered
@@ -84,12 +85,12 @@ func (a *allocation) goodUntil(authenticator credential.Authenticator, grace tim
 	shared := a.session.shared
 	switch {
 	case granted && !now.Before(grant.NotBefore):
-		a.withdrawn = 0
-	case a.withdrawn == 0:
-		a.withdrawn = max(now.Sub(shared.start), 1)
+		a.isWithdrawn = false
+	case !a.isWithdrawn:
+		a.isWithdrawn, a.withdrawn = true, now.Sub(shared.start)
 	}
 	end := a.expires
-	if withdrawn := shared.moment(a.withdrawn, now); a.withdrawn != 0 && (end.IsZero() || withdrawn.Before(end)) {
+	if withdrawn := shared.moment(a.withdrawn, now); a.isWithdrawn && (end.IsZero() || withdrawn.Before(end)) {
 		end = withdrawn
 	}
 	if end.IsZero() {

@@ -91,7 +91,7 @@ func (a *allocation) export(e *Export) (handover.Allocation, error) {
 		Account: e.account(a.account), Requests: a.requests.State(), Silent: a.silent.export(e),
 		Relaying: a.counted, Relayed: a.relayed, Active: time.Duration(a.active.Load()),
 	}
-	if exported.WasWithdrawn = a.withdrawn != 0; exported.WasWithdrawn {
+	if exported.WasWithdrawn = a.isWithdrawn; a.isWithdrawn {
 		exported.Withdrawn = e.until(a.withdrawn)
 	}
 	for d := range a.rates {

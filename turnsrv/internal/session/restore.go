@@ -69,7 +69,7 @@ func (s *Session) restore(in *handover.Incoming, exported *handover.Allocation, 
 		since: now.Sub(s.shared.start) - now.Sub(exported.Since), relayed: exported.Relayed,
 	}
 	if exported.WasWithdrawn {
-		a.withdrawn = max(in.At(exported.Withdrawn).Sub(s.shared.start), 1)
+		a.isWithdrawn, a.withdrawn = true, in.At(exported.Withdrawn).Sub(s.shared.start)
 	}
 	a.requests.Restore(exported.Requests)
 	a.silent = s.shared.restoreSpending(in, exported.Silent)
