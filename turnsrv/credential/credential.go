@@ -1,9 +1,7 @@
 package credential
 
 import (
-	"crypto/hmac"
 	"crypto/md5"
-	"crypto/sha1"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -13,6 +11,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/mailturn/mailturn/turnsrv/internal/hmacsha1"
 )
 
 // Credential is a user name with its password. The password is excluded from formatted output and log lines.
@@ -67,23 +67,22 @@ func (i Issuer) named(username string, expires int64) Credential {
 
 // Password returns the password of username: base64(HMAC-SHA1(secret, username)) with padding.
 func Password(secret Secret, username string) string {
-	mac := hmac.New(sha1.New, secret.Bytes())
-	mac.Write([]byte(username))
-	var sum [sha1.Size]byte
-	return base64.StdEncoding.EncodeToString(mac.Sum(sum[:0]))
+	mac := hmacsha1.Sum(secret.Bytes(), []byte(username))
+	return base64.StdEncoding.EncodeToString(mac[:])
 }
 
 // LongTermKey returns the key for signing requests with long-term credentials: MD5(username ":" realm ":" password), RFC 8489
 // section 9.2.2. The strings are used unchanged. All known clients send ASCII, which OpaqueString (RFC 8265) does not change.
 func LongTermKey(username, realm, password string) []byte {
-	h := md5.New()
+	b := make([]byte, 0, 256) // enough for most, so that it is on the stack
 	for i, s := range [...]string{username, realm, password} {
 		if i > 0 {
-			h.Write([]byte{':'})
+			b = append(b, ':')
 		}
-		h.Write([]byte(s))
+		b = append(b, s...)
 	}
-	return h.Sum(nil)
+	sum := md5.Sum(b)
+	return sum[:]
 }
 
 // errNoExpiry is returned for a user name without a valid expiry.

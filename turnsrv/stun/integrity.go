@@ -4,6 +4,8 @@ import (
 	"crypto/hmac"
 	"crypto/sha1"
 	"encoding/binary"
+
+	"github.com/mailturn/mailturn/turnsrv/internal/hmacsha1"
 )
 
 // HasIntegrity reports whether the message contains MESSAGE-INTEGRITY, whatever its length.
@@ -21,13 +23,8 @@ func (m *Message) VerifyIntegrity(key []byte) bool {
 }
 
 // messageIntegrity returns the HMAC-SHA1 of the bytes before the attribute, with the attribute included in the header's length.
-func messageIntegrity(key, preceding []byte) (sum [sha1.Size]byte) {
+func messageIntegrity(key, preceding []byte) [sha1.Size]byte {
 	var length [2]byte
 	binary.BigEndian.PutUint16(length[:], uint16(len(preceding)-HeaderLen+attributeHeaderLen+sha1.Size))
-	mac := hmac.New(sha1.New, key)
-	mac.Write(preceding[:2])
-	mac.Write(length[:])
-	mac.Write(preceding[4:])
-	mac.Sum(sum[:0])
-	return sum
+	return hmacsha1.Sum(key, preceding[:2], length[:], preceding[4:])
 }

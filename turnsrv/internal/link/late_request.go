@@ -1,7 +1,7 @@
 package link
 
 import (
-	"bytes"
+	"sync"
 	"time"
 
 	"github.com/mailturn/mailturn/turnsrv/event"
@@ -24,7 +24,9 @@ func handleInTurn(on *loop.Loop, b []byte, from session.Client, now time.Time, h
 	case !stun.IsRequest(b) || on.Admit():
 		h.handle(b, from, now)
 	case on.MayWait(addr, len(b)):
-		on.Later(addr, len(b), &lateRequest{handler: h, b: bytes.Clone(b), from: from, counters: c})
+		r := lateRequests.Get().(*lateRequest)
+		*r = lateRequest{handler: h, b: append(r.b[:0], b...), from: from, counters: c}
+		on.Later(addr, len(b), r)
 	default:
 		c.Drop(event.DropOverload)
 	}
@@ -38,8 +40,22 @@ type lateRequest struct {
 	counters *count.Counters
 }
 
+// lateRequests contains requests that wait no longer, so that a flood of them makes no garbage.
+var lateRequests = sync.Pool{New: func() any { return new(lateRequest) }}
+
 // Do implements loop.Task.
-func (r *lateRequest) Do(now time.Time) { r.handler.handle(r.b, r.from, now) }
+func (r *lateRequest) Do(now time.Time) {
+	r.handler.handle(r.b, r.from, now)
+	r.release()
+}
 
 // Drop implements loop.Task.
-func (r *lateRequest) Drop() { r.counters.Drop(event.DropOverload) }
+func (r *lateRequest) Drop() {
+	r.counters.Drop(event.DropOverload)
+	r.release()
+}
+
+func (r *lateRequest) release() {
+	*r = lateRequest{b: r.b} // keep no client
+	lateRequests.Put(r)
+}
