@@ -343,7 +343,7 @@ func compareSessions(before, after []event.Allocation) string {
 		b, ok := byRelayed[a.Relayed]
 		moved := a.Expires.Sub(b.Expires).Abs()
 		if !ok || a.Tuple != b.Tuple || a.Username != b.Username || a.Subject != b.Subject || a.Peers != b.Peers || a.Channels != b.Channels ||
-			a.Made.Sub(b.Made).Abs() > time.Millisecond || moved > 20*time.Millisecond || a.ToPeer.Packets < b.ToPeer.Packets {
+			!a.Made.Equal(b.Made) || moved > 20*time.Millisecond || a.ToPeer.Packets < b.ToPeer.Packets {
 			return fmt.Sprintf("the allocation was %+v, and is %+v", b, a)
 		}
 	}

@@ -57,7 +57,7 @@ func TestSessions(t *testing.T) {
 		if diff := cmp.Diff(want, s, cmpopts.EquateComparable(netip.AddrPort{})); diff != "" {
 			t.Errorf("%s: differs from what is wanted:\n%s", name, diff)
 		}
-		if age := time.Since(s.Made); age < 0 || age > time.Minute || s.Expires.Sub(s.Made) != DefaultLifetime {
+		if age := time.Since(s.Made); age < 0 || age > time.Minute || s.Expires.Sub(s.Made).Round(time.Second) != DefaultLifetime {
 			t.Errorf("%s: made at %v, expires at %v", name, s.Made, s.Expires)
 		}
 	}

@@ -61,7 +61,7 @@ func (s *Session) allocate(r *request, a *allocation, grant credential.Grant, no
 	at := now.Sub(s.shared.start)
 	a = &allocation{
 		session: s, client: r.client, made: r.id, username: r.origin.username, realm: realm, subject: r.subject,
-		key: r.key, expires: grant.Expires, since: at,
+		key: r.key, expires: grant.Expires, since: now.UnixNano(),
 	}
 	a.silence.Hear(at)
 	a.active.Store(int64(at))

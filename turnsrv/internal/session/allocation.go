@@ -29,7 +29,7 @@ type allocation struct {
 	expires         time.Time     // expiry of the credential; zero means never
 	withdrawn       time.Duration // when the credential was first found to be no longer granted, since Shared.start, if isWithdrawn
 
-	since       time.Duration      // when the allocation was made, since Shared.start
+	since       int64              // when the allocation was made: Unix time in nanoseconds
 	made        stun.TransactionID // of the request that made it
 	isWithdrawn bool
 	counted     bool // included in Shared.active

@@ -52,7 +52,7 @@ func (s *Session) endAddresses(addresses []*relayedAddress, reason event.EndReas
 		}
 		s.shared.emit(event.Event{
 			Kind: event.AllocationEnded, Time: now, Tuple: a.client.Tuple, Username: a.username, Subject: a.subject,
-			Relayed: address.conn.Relayed(), End: reason, Made: s.shared.moment(a.since, now),
+			Relayed: address.conn.Relayed(), End: reason, Made: time.Unix(0, a.since),
 			ToPeer: address.toPeer.Snapshot(), ToClient: address.toClient.Snapshot(), Dropped: address.drops(),
 		})
 	}

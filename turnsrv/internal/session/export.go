@@ -87,7 +87,7 @@ func (a *allocation) export(e *Export) (handover.Allocation, error) {
 	exported := handover.Allocation{
 		Client: a.client.Tuple.Client, Server: a.client.Tuple.Server, Username: a.username, Realm: a.realm,
 		Subject: handover.Subject(a.subject), Key: a.key, Expires: a.expires.Round(0),
-		Made: a.made, Since: e.shared.moment(a.since, e.now).Round(0), Heard: -a.silence.For(e.now.Sub(e.shared.start)),
+		Made: a.made, Since: time.Unix(0, a.since), Heard: -a.silence.For(e.now.Sub(e.shared.start)),
 		Account: e.account(a.account), Requests: a.requests.State(), Silent: a.silent.export(e),
 		Relaying: a.counted, Relayed: a.relayed, Active: time.Duration(a.active.Load()),
 	}

@@ -148,7 +148,7 @@ func (a *allocation) describe(now time.Time) (descriptions []event.Allocation) {
 		if expires := shared.moment(address.expires, now); now.Before(expires) {
 			descriptions = append(descriptions, event.Allocation{
 				Tuple: a.client.Tuple, Username: a.username, Subject: a.subject, Relayed: address.conn.Relayed(),
-				Made: shared.moment(a.since, now), Expires: expires, Peers: peers, Channels: channels,
+				Made: time.Unix(0, a.since), Expires: expires, Peers: peers, Channels: channels,
 				ToPeer: address.toPeer.Snapshot(), ToClient: address.toClient.Snapshot(), Dropped: address.drops(),
 			})
 		}

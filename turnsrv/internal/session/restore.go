@@ -66,7 +66,7 @@ func (s *Session) restore(in *handover.Incoming, exported *handover.Allocation, 
 	a := &allocation{
 		session: s, client: client, username: exported.Username, realm: exported.Realm, subject: credential.Subject(exported.Subject),
 		key: slices.Clone(exported.Key), expires: exported.Expires, made: exported.Made,
-		since: now.Sub(s.shared.start) - now.Sub(exported.Since), relayed: exported.Relayed,
+		since: exported.Since.UnixNano(), relayed: exported.Relayed,
 	}
 	if exported.WasWithdrawn {
 		a.isWithdrawn, a.withdrawn = true, in.At(exported.Withdrawn).Sub(s.shared.start)
