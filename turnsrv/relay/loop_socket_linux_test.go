@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/netip"
 	"runtime"
-	"syscall"
 	"testing"
 	"time"
 
@@ -28,7 +27,7 @@ func TestAddressesShareALoop(t *testing.T) {
 // TestMemoryOfIdleAddresses opens many addresses on a loop, and checks what each adds to the heap, including the tables of the
 // allocator and the loop.
 func TestMemoryOfIdleAddresses(t *testing.T) {
-	const addresses, most = 1000, 256
+	const addresses, most = 500, 256 // every system allows that many descriptors
 	l := newLoop(t)
 	a := newAllocator(t, Config{})
 	o, conns := new(owner), make([]*Conn, 0, addresses)
@@ -43,9 +42,6 @@ func TestMemoryOfIdleAddresses(t *testing.T) {
 		on(l, func() {
 			for range n {
 				c, _, err := a.Allocate(Request{Family: stun.IPv4, Loop: l})
-				if errors.Is(err, syscall.EMFILE) {
-					return
-				}
 				if err != nil {
 					t.Error(err)
 					return
@@ -68,9 +64,6 @@ func TestMemoryOfIdleAddresses(t *testing.T) {
 	open(1)
 	before := heap()
 	open(addresses - 1)
-	if len(conns) < addresses {
-		t.Skipf("needs %d descriptors", addresses)
-	}
 	each := (heap() - before) / (addresses - 1)
 	t.Logf("an idle address takes %d bytes", each)
 	if each > most {

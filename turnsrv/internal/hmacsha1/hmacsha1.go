@@ -9,7 +9,7 @@ import (
 	"sync"
 )
 
-// state is the memory of one computation.
+// state is the memory of one computation. Between computations, the block is zero.
 type state struct {
 	hash  hash.Hash
 	block [sha1.BlockSize]byte
@@ -19,10 +19,9 @@ type state struct {
 var states = sync.Pool{New: func() any { return &state{hash: sha1.New()} }}
 
 // Sum returns the MAC of the concatenated parts.
-func Sum(key []byte, parts ...[]byte) (sum [sha1.Size]byte) {
+func Sum(key []byte, parts ...[]byte) [sha1.Size]byte {
 	s := states.Get().(*state)
 	defer states.Put(s)
-	s.block = [sha1.BlockSize]byte{}
 	if len(key) > sha1.BlockSize {
 		s.hash.Reset()
 		s.hash.Write(key)
@@ -38,7 +37,7 @@ func Sum(key []byte, parts ...[]byte) (sum [sha1.Size]byte) {
 	s.begin(0x36 ^ 0x5c) // the block contains the first pad
 	s.hash.Write(s.inner[:])
 	s.hash.Sum(s.inner[:0])
-	s.block = [sha1.BlockSize]byte{} // keep no key
+	s.block = [sha1.BlockSize]byte{}
 	return s.inner
 }
 

@@ -55,7 +55,14 @@ func (r *lateRequest) Drop() {
 	r.release()
 }
 
+// keptCapacity is the capacity in bytes up to which the memory of a request is used again. The loop limits the sum of the lengths of
+// waiting requests, and long ones would make the memory of short ones longer than what it counts.
+const keptCapacity = 1024
+
 func (r *lateRequest) release() {
+	if cap(r.b) > keptCapacity {
+		return
+	}
 	*r = lateRequest{b: r.b} // keep no client
 	lateRequests.Put(r)
 }
