@@ -1,5 +1,7 @@
 package session
 
+import "hash/maphash"
+
 // index finds values by their keys. It stores a hash in place of a key, because a key takes about 80 bytes, and the value contains it
 // anyway. Not safe for concurrent use.
 type index[K comparable, V indexed[K, V]] struct {
@@ -17,9 +19,10 @@ type indexed[K comparable, V any] interface {
 	next() *V
 }
 
-// newIndex returns an empty index.
-func newIndex[K comparable, V indexed[K, V]](hash func(K) uint64) index[K, V] {
-	return index[K, V]{hash: hash, chains: make(map[uint64]V)}
+// newIndex returns an empty index. Nobody can choose keys with the same hash, because its seed is random.
+func newIndex[K comparable, V indexed[K, V]]() index[K, V] {
+	seed := maphash.MakeSeed()
+	return index[K, V]{hash: func(key K) uint64 { return maphash.Comparable(seed, key) }, chains: make(map[uint64]V)}
 }
 
 // get returns the value of a key, or nil if there is none.

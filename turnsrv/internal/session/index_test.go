@@ -9,7 +9,8 @@ import (
 // TestIndexAgainstMap adds and removes allocations at random, most of whose keys have the hash of another one.
 func TestIndexAgainstMap(t *testing.T) {
 	for _, hashes := range []uint64{1, 3, 1 << 60} {
-		x := newIndex[Client, *allocation](func(c Client) uint64 { return uint64(c.Tuple.Client.Port()) % hashes })
+		x := newIndex[Client, *allocation]()
+		x.hash = func(c Client) uint64 { return uint64(c.Tuple.Client.Port()) % hashes }
 		want := make(map[Client]*allocation)
 		random := rand.New(rand.NewPCG(1, hashes))
 		for range 20_000 {

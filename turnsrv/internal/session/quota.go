@@ -1,7 +1,6 @@
 package session
 
 import (
-	"hash/maphash"
 	"net/netip"
 	"slices"
 	"sync"
@@ -69,10 +68,9 @@ func (h *holding) next() **holding { return &h.following }
 const gaveWay = -1
 
 func newQuota(max limit.Quotas, elsewhere usage.Holdings) *quota {
-	seed := maphash.MakeSeed()
 	return &quota{
 		max: max, elsewhere: elsewhere,
-		byShare: newIndex[share, *holding](func(s share) uint64 { return maphash.Comparable(seed, s) }), anonymous: make(map[credential.Subject]int), bySource: make(map[netip.Prefix]int),
+		byShare: newIndex[share, *holding](), anonymous: make(map[credential.Subject]int), bySource: make(map[netip.Prefix]int),
 		strict: strict{until: make(map[share]time.Duration)},
 	}
 }
@@ -211,8 +209,7 @@ func (q *quota) hold(r *relayedAddress) {
 
 // release removes r from its holding. The caller holds the lock.
 func (q *quota) release(r *relayedAddress) {
-	subject, share := r.allocation.subject, shareOf(r.allocation)
-	held := q.byShare.get(share)
+	subject, held := r.allocation.subject, r.allocation.account
 	last := len(held.addresses) - 1
 	if last == 0 {
 		q.byShare.remove(held)
@@ -225,7 +222,7 @@ func (q *quota) release(r *relayedAddress) {
 		q.endCall(r.allocation)
 	}
 	if last == 0 && q.shares(subject) {
-		q.strict.keep(share, &held.moving)
+		q.strict.keep(shareOf(r.allocation), &held.moving)
 	}
 	if subject.Anonymous {
 		decrement(q.anonymous, subject)

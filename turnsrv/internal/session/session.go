@@ -1,7 +1,6 @@
 package session
 
 import (
-	"hash/maphash"
 	"net/netip"
 	"slices"
 	"time"
@@ -43,11 +42,7 @@ type Session struct {
 // New returns a session for a link. Its methods are called, and its relayed addresses are read, on the goroutine of on. If on is
 // nil, relayed addresses have goroutines of their own.
 func New(shared *Shared, l Link, on *loop.Loop) *Session {
-	seed := maphash.MakeSeed()
-	return &Session{
-		shared: shared, link: l, loop: on, apart: on == nil,
-		allocations: newIndex[Client, *allocation](func(c Client) uint64 { return maphash.Comparable(seed, c) }),
-	}
+	return &Session{shared: shared, link: l, loop: on, apart: on == nil, allocations: newIndex[Client, *allocation]()}
 }
 
 // builder returns a Builder for a message to a client about what has arrived at a relayed address. The caller passes it to release.
